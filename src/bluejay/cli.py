@@ -1,0 +1,150 @@
+"""The command line: parse, call one function, print."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NoReturn
+
+from bluejay import recipe as recipes
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the mistake and leave with code 2."""
+        fail(f"{message} (see {self.prog} --help)")
+
+
+def fail(message: object) -> NoReturn:
+    """The end of a user's mistake."""
+    print("error:", " ".join(str(message).split()), file=sys.stderr)
+    sys.exit(2)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one verb; exits with 2 after a user's mistake, with 130 after an interrupt."""
+    options, overrides = parser().parse_known_args(arguments)
+    if overrides and not options.takes_overrides:
+        fail(f"unrecognized arguments: {' '.join(overrides)} (see bluejay --help)")
+    try:
+        options.verb(options, overrides)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except OSError as error:
+        if options.verbose:
+            raise
+        fail(f"{error.strerror}: {error.filename}" if error.strerror and error.filename else error)
+    except ValueError as error:
+        if options.verbose:
+            raise
+        fail(error)
+
+
+def parser() -> Parser:
+    """All verbs and their options."""
+    top = Parser(prog="bluejay", description="A GPT-J from raw text to a served model.")
+    verbs = top.add_subparsers(metavar="VERB", required=True, parser_class=Parser)
+
+    pile = verbs.add_parser("pile", help="text -> token shards").add_subparsers(metavar="STEP", required=True)
+    build = add_verb(pile, "build", pile_build, "build a corpus from a recipe", overrides=True)
+    build.add_argument("recipe", type=Path, help="a recipe, such as recipes/pile/quickstart.toml")
+
+    run = add_verb(verbs, "train", train, "token shards -> model; goes on after a stop", overrides=True)
+    run.add_argument("recipe", type=Path, help="a recipe, such as recipes/train/quickstart.toml")
+
+    generate_ = add_verb(verbs, "generate", generate, "continue a prompt")
+    generate_.add_argument("model", type=Path, help="a model directory")
+    generate_.add_argument("prompt", help="the text to continue; - reads it from standard input")
+    generate_.add_argument("--max-tokens", type=int, default=128, help="tokens to generate at most (%(default)s)")
+    generate_.add_argument("--temperature", type=float, default=0.8, help="0 is greedy (%(default)s)")
+    generate_.add_argument("--top-k", type=int, default=0, help="keep the k likeliest tokens; 0: all (%(default)s)")
+    generate_.add_argument("--top-p", type=float, default=0.9, help="then keep this much probability (%(default)s)")
+    generate_.add_argument("--seed", type=int, help="the same seed gives the same text")
+    generate_.add_argument("--stop", action="append", default=[], help="end before this string; may be repeated")
+    generate_.add_argument("-n", type=int, default=1, help="samples (%(default)s)")
+
+    serve_ = add_verb(verbs, "serve", serve, "a model behind a web page and OpenAI's completions API")
+    serve_.add_argument("model", type=Path, help="a model directory")
+    demo_ = add_verb(verbs, "demo", demo, "build the quickstart corpus and model if there are none, and serve it")
+    for verb in (serve_, demo_):
+        verb.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s: this machine only)")
+        verb.add_argument("--port", type=int, default=8000, help="(%(default)s)")
+    return top
+
+
+def add_verb(
+    verbs: Any, name: str, function: Callable[[argparse.Namespace, list[str]], None], help: str, overrides: bool = False
+) -> argparse.ArgumentParser:
+    """A verb with the options that all have."""
+    epilog = "Any field of the recipe can follow as --section.field value, for example --seed 7." if overrides else None
+    verb = verbs.add_parser(name, help=help, description=help, epilog=epilog)
+    verb.add_argument("--json", action="store_true", help="the last line of output is one JSON object")
+    verb.add_argument("-v", "--verbose", action="store_true", help="show the traceback of an error")
+    verb.set_defaults(verb=function, takes_overrides=overrides)
+    return verb
+
+
+def report(options: argparse.Namespace, text: str, values: dict[str, Any]) -> None:
+    """A result on standard output, for people or as JSON."""
+    print(json.dumps(values, default=str) if options.json else text)
+
+
+def pile_build(options: argparse.Namespace, overrides: list[str]) -> None:
+    """`bluejay pile build`."""
+    from bluejay.pile.build import build
+    from bluejay.pile.recipe import PileRecipe
+
+    built = build(recipes.load(PileRecipe, options.recipe, overrides))
+    report(options, built.summary(), built.as_dict())
+
+
+def train(options: argparse.Namespace, overrides: list[str]) -> None:
+    """`bluejay train`."""
+    from bluejay.train.loop import Interrupted
+    from bluejay.train.loop import train as run
+    from bluejay.train.recipe import TrainRecipe
+
+    try:
+        trained = run(recipes.load(TrainRecipe, options.recipe, overrides))
+    except Interrupted as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(130)
+    report(options, trained.summary(), asdict(trained))
+
+
+def generate(options: argparse.Namespace, _: list[str]) -> None:
+    """`bluejay generate`: one sample is printed as it comes, several one after the other."""
+    from bluejay.infer.model import load
+    from bluejay.infer.sampling import SamplingParams
+
+    names = ("max_tokens", "temperature", "top_k", "top_p", "seed", "n")
+    params = SamplingParams(**{name: getattr(options, name) for name in names}, stop=tuple(options.stop))
+    prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
+    model = load(options.model)
+    if options.n == 1 and not options.json:
+        print(prompt, end="", flush=True)
+        for chunk in model.stream(prompt, params):
+            print(chunk.text, end="", flush=True)
+        print()
+        return
+    texts = model.generate(prompt, params)
+    report(options, "\n\n".join(f"[{i}] {prompt}{text}" for i, text in enumerate(texts, 1)), {"texts": texts})
+
+
+def serve(options: argparse.Namespace, _: list[str]) -> None:
+    """`bluejay serve`."""
+    from bluejay.infer.model import load
+    from bluejay.serve.app import serve as run
+
+    run(load(options.model), options.host, options.port)
+
+
+def demo(options: argparse.Namespace, _: list[str]) -> None:
+    """`bluejay demo`."""
+    from bluejay.demo import demo as run
+
+    run(options.host, options.port)

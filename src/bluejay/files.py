@@ -1,0 +1,72 @@
+"""Files and directories that are either whole or not there.
+
+Everything is written under a temporary name beside its place and renamed into it at the end; when writing fails, for
+want of disk space or by an interrupt, the temporary is removed and what stood there before still stands.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+TEMPORARY = ".partial"
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path to write; on success it becomes `path`, on any exception it is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}{TEMPORARY}")
+    try:
+        yield temporary
+        sync(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """Yield an empty temporary directory to fill; on success it takes the place of `path`, else it is removed.
+
+    Replacing a directory takes two renames. A crash between them leaves the old one as `NAME.old`, which the next
+    call puts back, so one whole version always exists.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, old = (path.with_name(f"{path.name}{suffix}") for suffix in (TEMPORARY, ".old"))
+    recover_directory(path)
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            sync(file)
+        if path.exists():
+            path.rename(old)
+        temporary.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def recover_directory(path: Path) -> None:
+    """Undo a replacement of `path` that a crash cut between its two renames."""
+    old = path.with_name(f"{path.name}.old")
+    if old.exists() and not path.exists():
+        old.rename(path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole small file, atomically."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def sync(path: Path) -> None:
+    """Ask the operating system to put a file on the disk, so that a rename never names an empty file."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

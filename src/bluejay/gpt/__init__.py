@@ -1,0 +1,1 @@
+"""The model: its configuration, its forward pass, and its weights on disk."""

@@ -1,0 +1,39 @@
+"""How a new model's weights are drawn, in one table.
+
+| weight                   | distribution                              | source                             |
+| ------------------------ | ----------------------------------------- | ---------------------------------- |
+| q, k, v, MLP up, head    | normal, 1 / sqrt(D), cut at two sigma     | mesh-transformer-jax, `layers.py`  |
+| attention out, MLP down  | normal, 2 / (L sqrt(D)), cut at two sigma | the same ("wang init" in GPT-NeoX) |
+| embedding                | normal, 0.02                              | GPT-2; GPT-J used 1 / sqrt(V)      |
+| biases 0, norm weights 1 |                                           |                                    |
+"""
+
+import math
+
+import torch
+from torch import nn
+
+from bluejay.gpt.config import GPTConfig
+from bluejay.gpt.model import GPT
+
+
+def new_model(config: GPTConfig, seed: int, device: str | torch.device = "cpu") -> GPT:
+    """A GPT with freshly drawn float32 weights: the same for the same configuration and seed, on any device."""
+    with torch.device("meta"):
+        model = GPT(config)
+    model.to_empty(device=device)
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        values = torch.empty(parameter.shape)
+        if name.endswith("bias"):
+            values.zero_()
+        elif "norm" in name:
+            values.fill_(1.0)
+        elif name == "embed.weight":
+            values.normal_(0.0, 0.02, generator=generator)
+        else:
+            residual = name.endswith(("out.weight", "down.weight"))
+            std = (2 / config.n_layer if residual else 1.0) / math.sqrt(config.d_model)
+            nn.init.trunc_normal_(values, 0.0, std, -2 * std, 2 * std, generator=generator)
+        parameter.data.copy_(values)
+    return model

@@ -1,0 +1,64 @@
+"""Choosing the next token: temperature, then top-k, then top-p, the order that Hugging Face applies them in."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How to continue one prompt. Raises ValueError for values outside their range."""
+
+    max_tokens: int = 128
+    """Tokens to generate at most; fewer where the context is full before."""
+    temperature: float = 0.8
+    """Divides the logits; 0 is greedy: always the likeliest token."""
+    top_p: float = 0.9
+    """Keep the smallest set of likeliest tokens whose probabilities sum to this (Holtzman et al., section 3.1)."""
+    top_k: int = 0
+    """Keep this many of the likeliest tokens; 0 keeps all."""
+    seed: int | None = None
+    """The same seed gives the same text; None draws a new one each time."""
+    stop: tuple[str, ...] = ()
+    """Generation ends before the first of these strings; they are not part of the answer."""
+    n: int = 1
+    """Samples of the same prompt. Sample i uses seed + i."""
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("temperature", 0, 2), ("top_p", 0, 1)):
+            value = getattr(self, name)
+            if not low <= value <= high:  # NaN fails too
+                raise ValueError(f"{name} is {value}; it must be between {low} and {high}")
+        for name, low in (("max_tokens", 1), ("top_k", 0), ("n", 1)):
+            if getattr(self, name) < low:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {low}")
+        if self.seed is not None and not -(2**63) <= self.seed < 2**63:
+            raise ValueError(f"seed is {self.seed}; it must fit in 64 bits")
+        if "" in self.stop:
+            raise ValueError("stop holds an empty string, which would end every answer at once")
+
+
+def distribution(logits: Float[Tensor, " V"], params: SamplingParams) -> Float[Tensor, " V"]:
+    """The probabilities that a token is drawn from. At temperature 0 all is on the likeliest token."""
+    logits = logits.float()
+    if params.temperature == 0:
+        return torch.nn.functional.one_hot(logits.argmax(), logits.numel()).float()
+    logits = logits / params.temperature
+    if 0 < params.top_k < logits.numel():
+        logits = logits.masked_fill(logits < logits.topk(params.top_k).values[-1], -torch.inf)
+    probabilities = logits.softmax(-1)
+    if params.top_p < 1:
+        ordered, order = probabilities.sort(descending=True)
+        keep = ordered.cumsum(-1) - ordered < params.top_p
+        keep[0] = True  # also at top_p 0
+        probabilities = torch.zeros_like(ordered).scatter(0, order, ordered * keep)
+    return probabilities / probabilities.sum()
+
+
+def sample(logits: Float[Tensor, " V"], params: SamplingParams, generator: torch.Generator) -> int:
+    """Draw one token id. `generator` lives on the CPU, so that a seed means the same on every device."""
+    if params.temperature == 0:
+        return int(logits.argmax())
+    return int(torch.multinomial(distribution(logits, params).cpu(), 1, generator=generator))

@@ -1,0 +1,37 @@
+"""Tokens to text as they come: whole characters only, and nothing past a stop sequence."""
+
+import codecs
+
+
+class TextStream:
+    """Turns one sequence's tokens into text that may be shown at once and never has to be taken back."""
+
+    def __init__(self, token_bytes: list[bytes], stop: tuple[str, ...] = ()) -> None:
+        self.token_bytes = token_bytes
+        self.stop = stop
+        self.decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self.held = ""
+        self.stopped = False
+
+    def push(self, token: int) -> str:
+        """The text that is certain after this token. Sets `stopped` when a stop sequence is complete."""
+        return self._release(self.decoder.decode(self.token_bytes[token]), last=False)
+
+    def finish(self) -> str:
+        """What was held back as the possible beginning of a character or a stop sequence."""
+        return "" if self.stopped else self._release(self.decoder.decode(b"", final=True), last=True)
+
+    def _release(self, new: str, last: bool) -> str:
+        text = self.held + new
+        found = [at for at in map(text.find, self.stop) if at >= 0]
+        if found:
+            self.stopped, self.held = True, ""
+            return text[: min(found)]
+        keep = 0 if last else max((overlap(text, stop) for stop in self.stop), default=0)
+        self.held = text[len(text) - keep :]
+        return text[: len(text) - keep]
+
+
+def overlap(text: str, stop: str) -> int:
+    """Length of the longest end of `text` that is a beginning of `stop`."""
+    return next((size for size in range(min(len(text), len(stop) - 1), 0, -1) if stop.startswith(text[-size:])), 0)

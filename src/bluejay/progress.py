@@ -1,0 +1,60 @@
+"""Progress of long jobs, on standard error: a live bar on a terminal, a line every few seconds elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Bar:
+    """One job's progress: `advance` it, with a short note on how it goes."""
+
+    def __init__(self, label: str, total: int, unit: str, done: int, live: Progress | None) -> None:
+        self.label, self.total, self.unit, self.live = label, total, unit, live
+        self.done = self.start = done
+        self.began = self.printed = time.monotonic()
+        self.task = live.add_task(label, total=total, completed=done, rate="", note="") if live else None
+
+    def advance(self, amount: int, note: str = "") -> None:
+        """Count `amount` more units as done."""
+        self.done += amount
+        now = time.monotonic()
+        rate = (self.done - self.start) / max(now - self.began, 1e-9)
+        speed = f"{rate:,.0f} {self.unit}/s"
+        if self.live and self.task is not None:
+            self.live.update(self.task, completed=self.done, rate=speed, note=note)
+        elif now - self.printed >= SECONDS_BETWEEN_LINES:
+            self.printed = now
+            share = self.done / max(self.total, 1)
+            left = (self.total - self.done) / max(rate, 1e-9)
+            say(f"{self.label} {share:4.0%} · {speed} · {left:,.0f} s left · {note}".rstrip(" ·"))
+
+
+@contextmanager
+def progress(label: str, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
+    """A bar for a job of `total` units, of which `done` were done by an earlier run."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield Bar(label, total, unit, done, None)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%  {task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console) as live:
+        yield Bar(label, total, unit, done, live)
+
+
+def say(message: str) -> None:
+    """One line about what happens, on standard error."""
+    print(message, file=sys.stderr, flush=True)

@@ -1,0 +1,51 @@
+"""What the tests share: small real models, a real tokenizer, a disk that fills up."""
+
+import contextlib
+import resource
+import signal
+
+import pytest
+import torch
+
+from bluejay.gpt.config import GPTConfig
+from bluejay.gpt.init import new_model
+from bluejay.infer.model import Model
+from bluejay.tokenizer import Tokenizer
+
+# The tests' models are so small that a second thread would only wait for the first.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def byte_tokenizer() -> Tokenizer:
+    """A tokenizer of the 256 bytes, two merges and the end-of-text token."""
+    return Tokenizer.train(["the the the cat"], vocab_size=259)
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> GPTConfig:
+    return GPTConfig(n_layer=2, d_model=64, n_head=2, vocab_size=259, n_ctx=64)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_config, byte_tokenizer) -> Model:
+    """A model with random weights; its text is noise, its arithmetic is real."""
+    return Model(new_model(tiny_config, seed=0).requires_grad_(False), byte_tokenizer, "tiny")
+
+
+@pytest.fixture
+def file_size_limit():
+    """A context in which no file can grow past a number of bytes: a write fails as on a full disk."""
+
+    @contextlib.contextmanager
+    def limited(n_bytes: int):
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            signal.signal(signal.SIGXFSZ, handler)
+
+    return limited

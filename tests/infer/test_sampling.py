@@ -1,0 +1,60 @@
+"""The distribution we sample from is the one that transformers samples from."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+from bluejay.infer.sampling import SamplingParams, distribution, sample
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    temperature=st.floats(0.1, 2.0),
+    top_k=st.integers(0, 60),
+    top_p=st.floats(0.05, 1.0),
+    seed=st.integers(0, 1000),
+)
+def test_distribution_equals_transformers(temperature, top_k, top_p, seed):
+    logits = 3 * torch.randn(50, generator=torch.Generator().manual_seed(seed))
+    scores = TemperatureLogitsWarper(temperature)(None, logits[None])
+    scores = TopKLogitsWarper(top_k)(None, scores) if top_k else scores
+    scores = TopPLogitsWarper(top_p)(None, scores) if top_p < 1 else scores
+    ours = distribution(logits, SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p))
+    torch.testing.assert_close(ours, scores[0].softmax(-1), atol=1e-6, rtol=1e-4)
+
+
+def test_draws_follow_the_distribution():
+    logits = torch.tensor([2.0, 1.0, 0.0, -1.0])
+    params, generator = SamplingParams(temperature=1.0, top_p=1.0), torch.Generator().manual_seed(0)
+    counts = torch.zeros(4)
+    for _ in range(4000):
+        counts[sample(logits, params, generator)] += 1
+    torch.testing.assert_close(counts / 4000, logits.softmax(-1), atol=0.03, rtol=0)
+
+
+@pytest.mark.parametrize("params", [{"temperature": 0.0}, {"top_p": 0.0}, {"top_k": 1}])
+def test_greedy_is_the_likeliest_token(params):
+    logits = torch.randn(100, generator=torch.Generator().manual_seed(1))
+    for seed in range(5):
+        generator = torch.Generator().manual_seed(seed)
+        assert sample(logits, SamplingParams(**params), generator) == int(logits.argmax())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("top_p", 2.0),
+        ("top_p", -0.1),
+        ("temperature", float("nan")),
+        ("temperature", 3.0),
+        ("max_tokens", 0),
+        ("top_k", -1),
+        ("n", 0),
+        ("seed", 2**64),
+    ],
+)
+def test_a_value_out_of_range_is_named(name, value):
+    with pytest.raises(ValueError, match=rf"^{name} is .*; it must"):
+        SamplingParams(**{name: value})

@@ -1,0 +1,42 @@
+"""Streamed text is the whole text, in pieces that never have to be taken back."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bluejay.infer.text import TextStream
+
+BYTES = [bytes([value]) for value in range(256)]
+
+
+def stream(text: str, stop: tuple[str, ...] = ()) -> tuple[list[str], bool]:
+    pieces, out = TextStream(BYTES, stop), []
+    for byte in text.encode():
+        out.append(pieces.push(byte))
+        if pieces.stopped:
+            break
+    return [*out, pieces.finish()], pieces.stopped
+
+
+@given(st.text())
+def test_the_pieces_are_the_text(text):
+    pieces, _ = stream(text)
+    assert "".join(pieces) == text
+
+
+@given(st.text(alphabet="ab\n"), st.lists(st.text(alphabet="ab\n", min_size=1, max_size=4), max_size=3))
+def test_the_text_ends_before_the_first_complete_stop_sequence(text, stops):
+    pieces, stopped = stream(text, tuple(stops))
+    # The stop sequence that is complete first decides; of several complete at once, the longest.
+    ends = [(text.find(stop) + len(stop), text.find(stop)) for stop in stops if stop in text]
+    assert stopped == bool(ends)
+    assert "".join(pieces) == (text[: min(ends)[1]] if ends else text)
+
+
+def test_a_character_is_shown_only_whole():
+    pieces, _ = stream("é€🐦")
+    assert [piece for piece in pieces if piece] == ["é", "€", "🐦"]
+
+
+def test_bytes_that_are_no_text_become_replacement_characters():
+    pieces = TextStream(BYTES)
+    assert pieces.push(0xFF) + pieces.push(ord("a")) == "\ufffda"

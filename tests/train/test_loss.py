@@ -1,0 +1,60 @@
+"""The loss is the textbook's, gradient included, and packing changes nothing."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from bluejay.gpt.config import GPTConfig
+from bluejay.gpt.init import new_model
+from bluejay.train.batches import Batch
+from bluejay.train.evaluate import loss_of
+from bluejay.train.loss import head_loss
+
+EOT = 258
+
+
+@pytest.mark.parametrize("rows", [3, 256, 300])
+def test_loss_and_gradients_equal_cross_entropy(rows):
+    torch.manual_seed(0)
+    head = torch.nn.Linear(16, 50)
+    hidden = torch.randn(1, rows, 16, requires_grad=True)
+    targets = torch.randint(0, 50, (1, rows))
+    ours = head_loss(hidden, head, targets, 1 / rows)
+    ours.backward()
+    got = [hidden.grad.clone(), head.weight.grad.clone(), head.bias.grad.clone()]
+    hidden.grad = head.weight.grad = head.bias.grad = None
+    theirs = F.cross_entropy(head(hidden)[0], targets[0])
+    theirs.backward()
+    torch.testing.assert_close(ours, theirs)
+    for mine, other in zip(got, [hidden.grad, head.weight.grad, head.bias.grad], strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-6, rtol=1e-4)
+
+
+def test_in_bfloat16_the_loss_stays_float32_and_close():
+    torch.manual_seed(0)
+    head, hidden = torch.nn.Linear(16, 50), torch.randn(1, 40, 16)
+    targets = torch.randint(0, 50, (1, 40))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = head_loss(hidden, head, targets, 1 / 40)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, F.cross_entropy(head(hidden)[0], targets[0]), atol=0.02, rtol=0)
+
+
+def test_packed_documents_lose_what_they_lose_one_by_one():
+    model = new_model(GPTConfig(n_layer=2, d_model=32, n_head=2, vocab_size=259, n_ctx=64), 0)
+    generator = torch.Generator().manual_seed(0)
+    documents = [
+        torch.cat([torch.randint(0, 250, (n,), generator=generator), torch.tensor([EOT])]) for n in (9, 1, 30, 14)
+    ]
+    packed = torch.cat(documents)[None]
+    # The end token of one document predicts the first of the next; alone, a document has no such term.
+    with torch.no_grad():
+        together = loss_of(model, Batch(packed[:, :-1], packed[:, 1:]), EOT, 1.0)
+        alone = sum(loss_of(model, Batch(d[None, :-1], d[None, 1:]), None, 1.0) for d in documents)
+        after = torch.cat([torch.tensor([[EOT]]), packed], 1)
+        firsts = [int(d[0]) for d in documents[1:]]
+        ends = torch.tensor([len(d) for d in documents]).cumsum(0)[:-1] - 1
+        assert after[0, ends + 1].eq(EOT).all()
+        logits = torch.cat([model(d[None])[0, -1:] for d in documents[:-1]])
+        between = F.cross_entropy(logits, torch.tensor(firsts), reduction="sum")
+    torch.testing.assert_close(together, alone + between, atol=1e-3, rtol=1e-5)
