@@ -8,8 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bluejay import recipe as recipes
-
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line."""
@@ -95,6 +93,7 @@ def report(options: argparse.Namespace, text: str, values: dict[str, Any]) -> No
 
 def pile_build(options: argparse.Namespace, overrides: list[str]) -> None:
     """`bluejay pile build`."""
+    from bluejay import recipe as recipes
     from bluejay.pile.build import build
     from bluejay.pile.recipe import PileRecipe
 
@@ -104,6 +103,7 @@ def pile_build(options: argparse.Namespace, overrides: list[str]) -> None:
 
 def train(options: argparse.Namespace, overrides: list[str]) -> None:
     """`bluejay train`."""
+    from bluejay import recipe as recipes
     from bluejay.train.loop import Interrupted
     from bluejay.train.loop import train as run
     from bluejay.train.recipe import TrainRecipe

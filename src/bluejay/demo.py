@@ -16,12 +16,12 @@ CORPUS, TRAINING = Path("recipes/pile/quickstart.toml"), Path("recipes/train/qui
 def demo(host: str, port: int) -> None:
     """Serve the quickstart model, after building its corpus and training it where that has not been done.
 
-    The port is taken first, so that a port in use is known before minutes of training.
+    Raises OSError when the port is in use, before minutes of training rather than after.
     """
+    listen(host, port).close()
     recipe = recipes.load(TrainRecipe, TRAINING)
-    with listen(host, port) as socket:
-        model = recipe.directory / "model"
-        if not (model / "config.json").exists():
-            build(recipes.load(PileRecipe, CORPUS))
-            train(recipe)
-        serve(load(model), socket)
+    model = recipe.directory / "model"
+    if not (model / "config.json").exists():
+        build(recipes.load(PileRecipe, CORPUS))
+        train(recipe)
+    serve(load(model), host, port)

@@ -30,6 +30,7 @@ class Tokenizer:
         eot = backend.token_to_id(END_OF_TEXT)
         if eot is None:
             raise ValueError(f"the tokenizer has no {END_OF_TEXT} token, which must end every document")
+        backend.add_special_tokens([END_OF_TEXT])  # where a file holds it as a token like any other
         self.backend = backend
         self.backend.encode_special_tokens = True  # as tiktoken's encode_ordinary
         self.backend.no_truncation()
@@ -83,6 +84,8 @@ class Tokenizer:
         vocabulary = self.backend.get_vocab()
         table = [b""] * (max(vocabulary.values()) + 1)
         for token, id in vocabulary.items():
+            if id == self.eot:
+                continue
             if id not in added:
                 table[id] = bytes(byte_of[character] for character in token)
             elif not added[id].special:

@@ -1,0 +1,33 @@
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+
+.PHONY: run test test-slow lint bench clean
+
+run: .venv/run  ## build the quickstart corpus and model if there are none, serve the page
+	$(BIN)/bluejay demo
+
+test: .venv/dev  ## all tests that are fast enough to run always
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: .venv/dev  ## the rest
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/dev  ## style, types, and which room may import which
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/pyrefly check --python-interpreter-path $(BIN)/python && $(BIN)/lint-imports
+
+bench: .venv/dev  ## the README's table, one JSON line per benchmark
+	@for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+clean:  ## everything that was installed or made
+	rm -rf .venv data runs
+
+.venv/run: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: bluejay needs Python 3.11 or newer; set PYTHON=")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[pile,train]'
+	@touch $@
+
+.venv/dev: .venv/run
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[pile,train,dev]'
+	@touch $@

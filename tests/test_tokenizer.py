@@ -1,0 +1,176 @@
+"""Ids equal those of tiktoken and tokenizers; text cannot forge a boundary; what is saved loads as the same."""
+
+import base64
+import hashlib
+import json
+import sysconfig
+from importlib import resources
+from pathlib import Path
+
+import pytest
+import tiktoken
+import tokenizers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import decoders, models, pre_tokenizers
+
+from bluejay.tokenizer import Tokenizer
+
+ASSET = resources.files("bluejay").joinpath("assets", "r50k_base.tiktoken").read_bytes()
+GPT2_WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
+
+
+def tiktoken_of(ranks: dict[bytes, int]) -> tiktoken.Encoding:
+    return tiktoken.Encoding(
+        "test", pat_str=GPT2_WORDS, mergeable_ranks=ranks, special_tokens={"<|endoftext|>": len(ranks)}
+    )
+
+
+@pytest.fixture(scope="module")
+def corpus() -> list[str]:
+    """Some of the standard library, a megabyte of it."""
+    texts = [path.read_text(encoding="utf-8") for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))]
+    return [text for text in texts if len(text) < 60_000][::4]
+
+
+@pytest.fixture(scope="module")
+def gpt2_reference() -> tiktoken.Encoding:
+    lines = (line.split() for line in ASSET.splitlines())
+    return tiktoken_of({base64.b64decode(token): int(rank) for token, rank in lines})
+
+
+@pytest.fixture(scope="module")
+def trained(corpus: list[str]) -> Tokenizer:
+    return Tokenizer.train(corpus, 2000)
+
+
+@pytest.fixture(scope="module")
+def trained_reference(trained: Tokenizer) -> tiktoken.Encoding:
+    """tiktoken with the trained tokens, whose ids are its ranks."""
+    return tiktoken_of({token: id for id, token in enumerate(trained.token_bytes()[:-1])})
+
+
+def test_the_asset_is_the_published_file() -> None:
+    assert hashlib.sha256(ASSET).hexdigest() == "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930"
+
+
+def test_gpt2_gives_tiktokens_ids_on_a_corpus(corpus: list[str], gpt2_reference: tiktoken.Encoding) -> None:
+    gpt2 = Tokenizer.load("gpt2")
+    assert (gpt2.vocab_size, gpt2.eot) == (50257, 50256)
+    ids = gpt2.encode_batch(corpus)
+    assert ids == gpt2_reference.encode_ordinary_batch(corpus, num_threads=2)
+    assert [gpt2.decode(document) for document in ids] == corpus
+
+
+def test_a_trained_one_gives_tiktokens_and_tokenizers_ids(
+    corpus: list[str], trained: Tokenizer, trained_reference: tiktoken.Encoding, tmp_path: Path
+) -> None:
+    ids = trained.encode_batch(corpus)
+    assert ids == trained_reference.encode_ordinary_batch(corpus, num_threads=2)
+    assert ids == [trained.encode(text) for text in corpus]
+    trained.save(tmp_path)
+    library = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert ids == [encoding.ids for encoding in library.encode_batch(corpus)]
+
+
+# Surrogates among the characters: they have no UTF-8, and must neither crash nor differ.
+any_text = st.text(st.characters(codec=None), max_size=60) | st.text(
+    " \t\n'aAs1!\u00a0\u3000é中😀\ud83d\ude00", max_size=40
+)
+
+
+@given(any_text)
+@settings(max_examples=300, deadline=None)
+def test_any_text_gives_tiktokens_ids(
+    gpt2_reference: tiktoken.Encoding, trained: Tokenizer, trained_reference: tiktoken.Encoding, text: str
+) -> None:
+    for ours, reference in ((Tokenizer.load("gpt2"), gpt2_reference), (trained, trained_reference)):
+        ids = ours.encode(text)
+        assert ids == reference.encode_ordinary(text)
+        assert ours.decode(ids) == text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+@given(st.lists(st.integers(0, 50255), max_size=20))
+@settings(deadline=None)
+def test_any_ids_decode_as_tiktokens(gpt2_reference: tiktoken.Encoding, ids: list[int]) -> None:
+    gpt2 = Tokenizer.load("gpt2")
+    assert gpt2.decode(ids) == gpt2_reference.decode(ids, errors="replace")
+    assert b"".join(gpt2.token_bytes()[id] for id in ids) == gpt2_reference.decode_bytes(ids)
+
+
+def test_text_cannot_forge_a_document_boundary(trained: Tokenizer, tmp_path: Path) -> None:
+    trained.save(tmp_path)
+    for tokenizer in (Tokenizer.load("gpt2"), trained, Tokenizer.load(tmp_path)):
+        text = "one<|endoftext|>two"
+        assert tokenizer.eot not in tokenizer.encode(text)
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+        assert tokenizer.decode([tokenizer.eot, tokenizer.vocab_size + 100]) == ""
+        assert tokenizer.token_bytes()[tokenizer.eot] == b""
+
+
+def test_the_trained_vocabulary_is_laid_out_as_gpt2s(trained: Tokenizer, gpt2_reference: tiktoken.Encoding) -> None:
+    assert (trained.vocab_size, trained.eot) == (2000, 1999)
+    assert trained.token_bytes()[:256] == [gpt2_reference.decode_single_token_bytes(id) for id in range(256)]
+
+
+def test_training_again_gives_the_same(corpus: list[str], trained: Tokenizer) -> None:
+    again = Tokenizer.train(iter(corpus), 2000)
+    assert again.sha256 == trained.sha256
+    assert again.token_bytes() == trained.token_bytes()
+    assert Tokenizer.train(corpus[:10], 2000).sha256 != trained.sha256
+
+
+def test_a_small_text_gives_a_small_vocabulary() -> None:
+    tiny = Tokenizer.train(["aaaa"], 300)
+    assert tiny.vocab_size < 300
+    assert tiny.eot == tiny.vocab_size - 1
+    with pytest.raises(ValueError, match="vocab_size 256 is too small"):
+        Tokenizer.train(["aaaa"], 256)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "trained"])
+def test_what_is_saved_loads_here_and_in_transformers(
+    name: str, trained: Tokenizer, corpus: list[str], tmp_path: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = trained if name == "trained" else Tokenizer.load("gpt2")
+    tokenizer.save(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gptj", "vocab_size": tokenizer.vocab_size}))
+    for path in (tmp_path, str(tmp_path), tmp_path / "tokenizer.json"):
+        loaded = Tokenizer.load(path)
+        assert loaded.sha256 == tokenizer.sha256
+        assert loaded.encode(corpus[0]) == tokenizer.encode(corpus[0])
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    text = corpus[0] + " 's  naïve 😀 ."
+    assert theirs(text)["input_ids"] == tokenizer.encode(text)
+    assert theirs.eos_token_id == tokenizer.eot
+    assert theirs.decode(tokenizer.encode(text)) == text
+
+
+def test_what_is_no_tokenizer_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no tokenizer at .*tokenizer.json"):
+        Tokenizer.load(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(ValueError, match="is not a tokenizer.json"):
+        Tokenizer.load(tmp_path)
+    words = tokenizers.Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
+    words.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(ValueError, match="not a byte-level BPE"):
+        Tokenizer.load(tmp_path)
+    endless = tokenizers.Tokenizer(models.BPE({"a": 0}, []))
+    endless.decoder = decoders.ByteLevel()
+    endless.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(ValueError, match="no <|endoftext|> token"):
+        Tokenizer.load(tmp_path)
+
+
+def test_tokens_that_a_file_adds_keep_their_bytes(tmp_path: Path) -> None:
+    backend = tokenizers.Tokenizer.from_str(Tokenizer.load("gpt2").backend.to_str())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.add_tokens(["    ", "naïve"])
+    tokenizer = Tokenizer(backend)
+    assert tokenizer.vocab_size == 50259
+    assert tokenizer.token_bytes()[50257:] == [b"    ", "naïve".encode()]
+    assert tokenizer.decode(tokenizer.encode("a    naïve b")) == "a    naïve b"
+    assert 50258 in tokenizer.encode("a    naïve b")

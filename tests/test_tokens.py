@@ -1,0 +1,114 @@
+"""Shards as Megatron and GPT-NeoX lay them out, whole or absent, and refused where they are damaged."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bluejay.tokens import TokenShard, TokenWriter
+
+
+def read_megatron(prefix: Path) -> list[list[int]]:
+    """An independent reader, from the description of the format alone."""
+    index, tokens = Path(f"{prefix}.idx").read_bytes(), Path(f"{prefix}.bin").read_bytes()
+    assert index[:9] == b"MMIDIDX\x00\x00"
+    version, code, n, m = struct.unpack("<QBQQ", index[9:34])
+    assert version == 1
+    letter, width = {8: ("H", 2), 4: ("i", 4)}[code]
+    rest = index[34:]
+    sizes = struct.unpack(f"<{n}i", rest[: 4 * n])
+    pointers = struct.unpack(f"<{n}q", rest[4 * n : 12 * n])
+    documents = struct.unpack(f"<{m}q", rest[12 * n :])
+    assert documents == tuple(range(n + 1))
+    return [
+        list(struct.unpack(f"<{size}{letter}", tokens[at : at + size * width]))
+        for size, at in zip(sizes, pointers, strict=True)
+    ]
+
+
+def write(prefix: Path, documents: list[list[int]], vocab_size: int = 50257) -> None:
+    with TokenWriter(prefix, vocab_size) as shard:
+        for ids in documents:
+            shard.add(ids)
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 50256), max_size=9), max_size=9), st.sampled_from([50257, 65499, 65500, 128_000])
+)
+def test_an_independent_reader_reads_what_we_write(
+    tmp_path_factory: pytest.TempPathFactory, documents: list[list[int]], vocab_size: int
+) -> None:
+    prefix = tmp_path_factory.mktemp("shard") / "train.v1"
+    write(prefix, documents, vocab_size)
+    assert read_megatron(prefix) == documents
+    shard = TokenShard(prefix)
+    assert len(shard) == len(documents)
+    assert [ids.tolist() for ids in shard] == documents
+    assert shard.tokens.tolist() == [token for ids in documents for token in ids]
+    assert shard.sizes.tolist() == list(map(len, documents))
+    assert shard.tokens.dtype == (np.uint16 if vocab_size < 65500 else np.int32)
+
+
+def test_we_read_what_another_wrote(tmp_path: Path) -> None:
+    """Three entries in two documents, int64 tokens."""
+    (tmp_path / "theirs.bin").write_bytes(struct.pack("<6q", 5, 6, 7, 8, 9, 10))
+    index = b"MMIDIDX\x00\x00" + struct.pack("<QBQQ", 1, 5, 3, 3)
+    index += struct.pack("<3i3q3q", 2, 1, 3, 0, 16, 24, 0, 2, 3)
+    (tmp_path / "theirs.idx").write_bytes(index)
+    shard = TokenShard(str(tmp_path / "theirs"))
+    assert [ids.tolist() for ids in shard] == [[5, 6, 7], [8, 9, 10]]
+
+
+def test_add_tells_the_place(tmp_path: Path) -> None:
+    with TokenWriter(tmp_path / "a", 100) as shard:
+        assert shard.add([1, 2, 3]) == (0, 3)
+        assert shard.add(np.array([4], dtype=np.uint16)) == (3, 1)
+    assert TokenShard(tmp_path / "a").tokens[3:4].tolist() == [4]
+
+
+def test_a_shard_is_whole_or_what_it_was(tmp_path: Path) -> None:
+    write(tmp_path / "a", [[1, 2]])
+    for error in (RuntimeError, KeyboardInterrupt):
+        with pytest.raises(error), TokenWriter(tmp_path / "a", 100) as shard:
+            shard.add([3])
+            raise error
+    with (
+        pytest.raises(ValueError, match="token 100 is outside the vocabulary of 100"),
+        TokenWriter(tmp_path / "b", 100) as shard,
+    ):
+        shard.add([100])
+    assert [ids.tolist() for ids in TokenShard(tmp_path / "a")] == [[1, 2]]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "a.idx"]
+
+
+def test_a_missing_shard_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no token shard .*train.*bluejay pile build"):
+        TokenShard(tmp_path / "train")
+    write(tmp_path / "train", [[1]])
+    (tmp_path / "train.bin").unlink()
+    with pytest.raises(FileNotFoundError, match=r"train\.bin"):
+        TokenShard(tmp_path / "train")
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "says"),
+    [
+        ("a.idx", lambda data: b"TFRecord!" + data[9:], "does not begin with MMIDIDX"),
+        ("a.idx", lambda data: data[:20], "does not begin with MMIDIDX|bytes where"),
+        ("a.idx", lambda data: data[:-1], "bytes where its 2 entries need"),
+        ("a.idx", lambda data: data[:17] + b"\x06" + data[18:], "token type 6"),
+        ("a.idx", lambda data: data[:34] + struct.pack("<i", 1) + data[38:], "sizes and the positions"),
+        ("a.idx", lambda data: data[:-8] + struct.pack("<q", 1), "do not cover"),
+        ("a.bin", lambda data: data[:-2], "8 bytes where its index says 10"),
+        ("a.bin", lambda data: data + b"\0\0", "12 bytes where its index says 10"),
+    ],
+)
+def test_a_damaged_shard_is_refused(tmp_path: Path, file: str, damage, says: str) -> None:
+    write(tmp_path / "a", [[1, 2, 3], [4, 5]])
+    path = tmp_path / file
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match=says):
+        TokenShard(tmp_path / "a")
