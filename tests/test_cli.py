@@ -1,0 +1,178 @@
+"""The command line: results on standard output, and a mistake is one line and exit code 2, with nothing left behind."""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bluejay import cli
+from bluejay.gpt.checkpoint import save_model
+
+ROOT = Path(__file__).parent.parent
+
+CORPUS = """
+name = "tiny"
+output = "{path}/corpus"
+[tokenizer]
+train = {{ vocab_size = 300 }}
+[[component]]
+name = "Text"
+licence = "CC0-1.0"
+source = [{{ kind = "text", path = "{path}/text/*.txt" }}]
+"""
+
+TRAINING = """
+name = "tiny"
+output = "{path}/run"
+[data]
+train = [{{ shards = "{path}/corpus/tokens/train" }}]
+valid = "{path}/corpus/tokens/valid"
+sequence_length = 16
+[model]
+n_layer = 1
+d_model = 32
+n_head = 2
+[train]
+tokens = 640
+batch_tokens = 64
+[evaluate]
+tokens = 64
+"""
+
+
+@pytest.fixture
+def corpus_recipe(tmp_path) -> Path:
+    """Sixty small texts and a recipe for them."""
+    (tmp_path / "text").mkdir()
+    for i in range(60):
+        (tmp_path / "text" / f"{i}.txt").write_text(f"Text number {i} says: " + "one two three. " * (i % 7 + 3))
+    recipe = tmp_path / "corpus.toml"
+    recipe.write_text(CORPUS.format(path=tmp_path))
+    return recipe
+
+
+@pytest.fixture
+def training_recipe(tmp_path) -> Path:
+    recipe = tmp_path / "train.toml"
+    recipe.write_text(TRAINING.format(path=tmp_path))
+    return recipe
+
+
+@pytest.fixture
+def model_directory(tiny_model, tmp_path) -> Path:
+    save_model(tiny_model.gpt, tiny_model.tokenizer, tmp_path / "model")
+    return tmp_path / "model"
+
+
+def run(*arguments: object) -> None:
+    cli.main([str(argument) for argument in arguments])
+
+
+def mistake(capsys, *arguments: object) -> str:
+    """The one line that a mistake ends in."""
+    with pytest.raises(SystemExit) as left:
+        run(*arguments)
+    assert left.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_from_text_to_generated_text(corpus_recipe, training_recipe, tmp_path, capsys):
+    run("pile", "build", corpus_recipe, "--json", "--split.valid", "0.2")
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["directory"] == f"{tmp_path}/corpus"
+    run("train", training_recipe, "--json")
+    trained = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert trained["steps"] == 10 and trained["held_out"]["bits_per_byte"] > 0
+    run("generate", trained["model"], "Text number", "--max-tokens", 5, "--seed", 1)
+    once = capsys.readouterr().out
+    assert once.startswith("Text number")
+    run("generate", trained["model"], "Text number", "--max-tokens", 5, "--seed", 1, "--json")
+    assert "Text number" + json.loads(capsys.readouterr().out)["texts"][0] == once.removesuffix("\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["pile", "build", "{corpus}", "--split.vallid", "0.1"], "unknown key split.vallid; did you mean valid?"),
+        (["pile", "build", "{path}/none.toml"], "no recipe at"),
+        (["pile", "build", "{path}"], "is a folder; a recipe is one TOML file"),
+        (["pile", "build", "{corpus}", "--component", "[]"], "the recipe has no [[component]]"),
+        (["train", "{training}"], "corpus"),
+        (["train", "{training}", "--train.lr"], "--train.lr needs a value"),
+        (["train", "{training}", "--data", "3"], "data"),
+        (["generate", "{path}/nothing", "x"], "no model directory at"),
+        (["generate", "{path}/text", "x"], "has no config.json"),
+        (["generate", "{model}", "x", "--top-p", "2"], "top_p is 2.0; it must be between 0 and 1"),
+        (["generate", "{model}", "x" * 100], "the prompt has 100 tokens"),
+        (["generate", "{model}", "x", "--temprature", "1"], "unrecognized arguments: --temprature 1"),
+        (["generate", "{model}"], "the following arguments are required: prompt"),
+        (["serve", "{path}/nothing"], "no model directory at"),
+        (["serve", "{model}", "--port", "99999"], "port"),
+        (["serv"], "invalid choice"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(
+    arguments, sentence, corpus_recipe, training_recipe, model_directory, tmp_path, capsys
+):
+    names = {"path": tmp_path, "corpus": corpus_recipe, "training": training_recipe, "model": model_directory}
+    before = sorted(tmp_path.rglob("*"))
+    assert sentence in mistake(capsys, *[argument.format(**names) for argument in arguments])
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_empty_corpus_is_named_and_nothing_is_left(corpus_recipe, tmp_path, capsys):
+    for text in (tmp_path / "text").iterdir():
+        text.unlink()
+    assert "text/*.txt" in mistake(capsys, "pile", "build", corpus_recipe)
+    assert not (tmp_path / "corpus").exists()
+
+
+def test_a_port_in_use_is_named(model_directory, capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert f"port {port} on 127.0.0.1 is in use" in mistake(capsys, "serve", model_directory, "--port", port)
+
+
+def test_a_full_disk_while_building_or_training_is_one_line(
+    corpus_recipe, training_recipe, tmp_path, capsys, file_size_limit
+):
+    with file_size_limit(2_000):
+        assert "File too large" in mistake(capsys, "pile", "build", corpus_recipe)
+    assert not (tmp_path / "corpus").exists()
+    run("pile", "build", corpus_recipe, "--split.valid", "0.2")
+    with file_size_limit(20_000):
+        assert "File too large" in mistake(capsys, "train", training_recipe)
+    assert not list(tmp_path.rglob("*.partial"))
+    assert not (tmp_path / "run" / "model").exists()
+
+
+def test_verbose_shows_the_traceback(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        run("generate", tmp_path / "nothing", "x", "-v")
+
+
+def test_help_answers_at_once():
+    def seconds() -> float:
+        began = time.perf_counter()
+        command = "from bluejay.cli import main; main(['--help'])"
+        subprocess.run([sys.executable, "-c", command], check=True, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - began
+
+    assert min(seconds() for _ in range(5)) < 0.3
+
+
+def test_the_quickstart_recipes_load():
+    from bluejay.pile.recipe import PileRecipe
+    from bluejay.recipe import load
+    from bluejay.train.recipe import TrainRecipe
+
+    corpus = load(PileRecipe, ROOT / "recipes/pile/quickstart.toml")
+    training = load(TrainRecipe, ROOT / "recipes/train/quickstart.toml")
+    assert training.data.valid == f"{corpus.directory}/tokens/valid"
