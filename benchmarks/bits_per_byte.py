@@ -1,5 +1,7 @@
 """Does the quickstart model predict held-out code better than `zstd -19` with the training text as its dictionary?"""
 
+import json
+
 import pyarrow.parquet
 import zstandard
 from report import CORPUS, MODEL, report, result
@@ -7,13 +9,15 @@ from report import CORPUS, MODEL, report, result
 import bluejay
 from bluejay.progress import progress
 
-CODE = "stdlib"
+CODE = "Python"
+"""The component of the quickstart corpus that is code."""
 
 
 def texts(split: str, code_only: bool) -> list[str]:
     """The documents of a split, in a fixed order."""
-    table = pyarrow.parquet.read_table(CORPUS / "documents" / f"{split}.parquet", columns=["source", "text"])
-    return [row["text"] for row in table.to_pylist() if not code_only or row["source"].startswith(CODE)]
+    table = pyarrow.parquet.read_table(CORPUS / "documents" / f"{split}.parquet", columns=["text", "meta"])
+    rows = table.to_pylist()
+    return [row["text"] for row in rows if not code_only or json.loads(row["meta"])["component"] == CODE]
 
 
 def zstd_bits_per_byte(held_out: bytes, training: bytes) -> float:

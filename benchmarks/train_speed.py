@@ -1,5 +1,7 @@
 """How fast does a training step run, against transformers' GPT-J of the same shape with the same optimizer?"""
 
+from pathlib import Path
+
 import torch
 from report import interleaved, report, result
 from transformers import GPTJConfig, GPTJForCausalLM
@@ -16,7 +18,7 @@ VOCABULARY = 8192
 
 
 def main() -> None:
-    recipe = recipes.load(TrainRecipe, "recipes/train/quickstart.toml")
+    recipe = recipes.load(TrainRecipe, Path("recipes/train/quickstart.toml"))
     config = recipe.gpt_config(VOCABULARY)
     rows = recipe.train.batch_tokens // recipe.data.sequence_length
     tokens = torch.randint(0, VOCABULARY - 1, (rows, recipe.data.sequence_length + 1))

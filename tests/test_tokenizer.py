@@ -149,10 +149,10 @@ def test_what_is_saved_loads_here_and_in_transformers(
 
 
 def test_what_is_no_tokenizer_is_one_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no tokenizer at .*tokenizer.json"):
+    with pytest.raises(FileNotFoundError, match=r"no tokenizer at .*tokenizer\.json"):
         Tokenizer.load(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(ValueError, match="is not a tokenizer.json"):
+    with pytest.raises(ValueError, match=r"is not a tokenizer\.json"):
         Tokenizer.load(tmp_path)
     words = tokenizers.Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
     words.save(str(tmp_path / "tokenizer.json"))
@@ -161,7 +161,7 @@ def test_what_is_no_tokenizer_is_one_clear_error(tmp_path: Path) -> None:
     endless = tokenizers.Tokenizer(models.BPE({"a": 0}, []))
     endless.decoder = decoders.ByteLevel()
     endless.save(str(tmp_path / "tokenizer.json"))
-    with pytest.raises(ValueError, match="no <|endoftext|> token"):
+    with pytest.raises(ValueError, match=r"no <\|endoftext\|> token"):
         Tokenizer.load(tmp_path)
 
 

@@ -32,6 +32,10 @@ def main(arguments: list[str] | None = None) -> None:
         options.verb(options, overrides)
     except KeyboardInterrupt:
         sys.exit(130)
+    except ModuleNotFoundError as error:
+        if options.verbose:
+            raise
+        fail(f"{error.name} is not installed; pip install 'bluejay[pile,train]' brings what all verbs need")
     except OSError as error:
         if options.verbose:
             raise

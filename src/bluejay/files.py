@@ -43,10 +43,12 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         for file in temporary.rglob("*"):
             sync(file)
         if path.exists():
+            shutil.rmtree(old, ignore_errors=True)  # left where a crash came just before the removal below
             path.rename(old)
         temporary.rename(path)
         shutil.rmtree(old, ignore_errors=True)
     finally:
+        recover_directory(path)
         shutil.rmtree(temporary, ignore_errors=True)
 
 

@@ -16,10 +16,14 @@ from typing import Any, TypeVar
 import tomli_w
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from bluejay.files import write_text
+
 T = TypeVar("T")
 
 STRICT = ConfigDict(extra="forbid", strict=True)
 """Set as `__pydantic_config__` on every dataclass that a recipe holds."""
+UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
+"""What pydantic calls a key that no field has."""
 
 
 def load(kind: type[T], path: Path, overrides: list[str] | None = None) -> T:
@@ -46,11 +50,13 @@ def check(kind: type[T], values: dict[str, Any], origin: str) -> T:
         # JSON mode, because there arrays may become tuples although nothing else is converted.
         return TypeAdapter(kind).validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as invalid:
-        error = invalid.errors()[0]
+        errors = invalid.errors()
+        # A mistyped key is also a missing one; the mistyped one is what helps.
+        error = next((error for error in errors if error["type"] in UNKNOWN_KEY), errors[0])
         where = [str(part) for part in error["loc"]]
         key = ".".join(where)
         match error["type"]:
-            case "unexpected_keyword_argument" | "extra_forbidden":
+            case unknown if unknown in UNKNOWN_KEY:
                 valid = names_at(kind, where[:-1])
                 near = difflib.get_close_matches(where[-1], valid, n=1, cutoff=0.0)
                 hint = f"; did you mean {near[0]}?" if near else ""
@@ -65,8 +71,6 @@ def check(kind: type[T], values: dict[str, Any], origin: str) -> T:
 
 def save(recipe: Any, path: Path) -> None:
     """Write a recipe as the TOML that would load as it; fields that are None are left out, being defaults."""
-    from bluejay.files import write_text
-
     write_text(path, tomli_w.dumps(plain(recipe)))
 
 

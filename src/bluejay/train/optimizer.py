@@ -4,11 +4,10 @@ import math
 
 import torch
 
-from bluejay.gpt.model import GPT
 from bluejay.train.recipe import Optimizer, Schedule
 
 
-def adamw(model: GPT, settings: Optimizer) -> torch.optim.AdamW:
+def adamw(model: torch.nn.Module, settings: Optimizer) -> torch.optim.AdamW:
     """AdamW that decays matrices, the embedding too, but not biases and norms, as mesh-transformer-jax did."""
     parameters = list(model.parameters())
     groups = [

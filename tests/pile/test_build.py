@@ -1,0 +1,220 @@
+"""A corpus is reproducible, traceable, whole or absent; nothing is lost in silence."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from bluejay.pile import build as building
+from bluejay.pile.build import Built, build
+from bluejay.pile.recipe import PileRecipe
+from bluejay.recipe import check, load
+from bluejay.tokenizer import Tokenizer
+from bluejay.tokens import TokenShard
+
+SPLITS = ("train", "valid", "test")
+
+
+def recipe(folder: Path, **fields: object) -> PileRecipe:
+    """A corpus of the `.txt` files in a folder, over the given fields."""
+    values = {
+        "name": "notes",
+        "output": str(folder / "built"),
+        "tokenizer": {"train": {"vocab_size": 300}},
+        "split": {"valid": 0.1, "test": 0.1},
+        "component": [{"name": "Notes", "licence": "CC0-1.0", "source": [{"kind": "text", "path": f"{folder}/*.txt"}]}],
+    }
+    return check(PileRecipe, values | fields, "the test")
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    """Sixty different files, a copy, an empty one, one that is not text, one with an <|endoftext|> of its own."""
+    for number in range(60):
+        (tmp_path / f"{number:02}.txt").write_text(f"note {number}\r\n" * (number + 1), newline="")
+    (tmp_path / "copy.txt").write_bytes((tmp_path / "07.txt").read_bytes())
+    (tmp_path / "empty.txt").write_text(" \n")
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
+    (tmp_path / "marked.txt").write_text("one<|endoftext|>two")
+    return tmp_path
+
+
+def table(built: Built) -> list[dict]:
+    return pq.read_table(built.directory / "tokens" / "documents.parquet").to_pylist()
+
+
+def texts(built: Built) -> dict[str, dict]:
+    """The documents of all splits by id, with their split."""
+    rows = {}
+    for split in SPLITS:
+        for row in pq.read_table(built.directory / "documents" / f"{split}.parquet").to_pylist():
+            rows[row["id"]] = row | {"split": split}
+    return rows
+
+
+def test_every_token_is_traced_to_its_document(notes: Path) -> None:
+    built = build(recipe(notes))
+    tokenizer = Tokenizer.load(built.directory)
+    documents = texts(built)
+    assert len(documents) == 61
+    assert sorted(row["id"] for row in table(built)) == sorted(documents)
+    for split in SPLITS:
+        shard = TokenShard(built.directory / "tokens" / split)
+        rows = [row for row in table(built) if row["shard"] == split]
+        assert len(rows) == len(shard)
+        assert sum(row["length"] for row in rows) == len(shard.tokens)
+        for row in rows:
+            ids = shard.tokens[row["offset"] : row["offset"] + row["length"]].tolist()
+            document = documents[row["id"]]
+            assert document["split"] == split
+            assert ids == [*tokenizer.encode(document["text"]), tokenizer.eot]
+            assert ids.count(tokenizer.eot) == 1
+            assert Path(document["url"]).read_bytes() == document["text"].encode()
+            assert row["id"] == hashlib.sha256(document["text"].encode()).hexdigest()
+            assert row["bytes"] == len(document["text"].encode())
+            assert (row["licence"], row["component"]) == ("CC0-1.0", "Notes")
+            assert json.loads(document["meta"])["component"] == "Notes"
+
+
+def test_nothing_is_lost_in_silence(notes: Path) -> None:
+    report = json.loads((build(recipe(notes)).directory / "report.json").read_text())
+    parts = report["parts"]["Notes"]
+    assert sum(part["documents"] for part in parts.values()) == 61
+    assert report["duplicates"] == {"Notes": 1}
+    reasons = {Path(entry["name"]).name: entry["reason"] for entry in report["set_aside"]["Notes"]}
+    assert reasons["empty.txt"] == "empty"
+    assert reasons["latin.txt"].startswith("not text")
+    assert len(list(notes.glob("*.txt"))) == 61 + 1 + len(reasons)
+    for split, part in parts.items():
+        assert part["tokens"] == len(TokenShard(notes / "built" / "tokens" / split).tokens)
+
+
+def test_two_builds_are_equal_byte_for_byte(notes: Path) -> None:
+    first, second = (build(recipe(notes, output=str(notes / name))) for name in ("a", "b"))
+    for path in sorted(first.directory.rglob("*")):
+        if path.is_file() and path.name not in ("recipe.toml", "report.json"):
+            assert path.read_bytes() == (second.directory / path.relative_to(first.directory)).read_bytes(), path
+
+
+def test_the_seed_decides_split_and_order(notes: Path) -> None:
+    one, two = (build(recipe(notes, output=str(notes / str(seed)), seed=seed)) for seed in (1, 2))
+    assert {id for id, row in texts(one).items() if row["split"] == "valid"} != {
+        id for id, row in texts(two).items() if row["split"] == "valid"
+    }
+    order = [row["id"] for row in table(one) if row["shard"] == "train"]
+    assert order != sorted(order)
+    assert order != list(texts(one))[: len(order)]
+
+
+def test_a_document_stays_in_its_part_when_the_corpus_grows(notes: Path) -> None:
+    before = {id: row["split"] for id, row in texts(build(recipe(notes, output=str(notes / "a")))).items()}
+    for number in range(100, 140):
+        (notes / f"{number}.txt").write_text(f"more {number}")
+    after = {id: row["split"] for id, row in texts(build(recipe(notes, output=str(notes / "b")))).items()}
+    assert len(after) == len(before) + 40
+    assert before.items() <= after.items()
+
+
+def test_held_out_text_does_not_reach_the_tokenizer(notes: Path) -> None:
+    built = build(recipe(notes))
+    train = [row["text"] for row in texts(built).values() if row["split"] == "train"]
+    assert Tokenizer.train(train, 300).sha256 == Tokenizer.load(built.directory).sha256 == built.report.tokenizer_sha256
+
+
+def test_epochs_repeat_the_training_part_only(notes: Path) -> None:
+    component = [{"name": "N", "epochs": 2.5, "source": [{"kind": "text", "path": f"{notes}/*.txt"}]}]
+    built = build(recipe(notes, component=component))
+    copies: dict[str, list[int]] = {}
+    for row in table(built):
+        copies.setdefault(row["shard"], []).append(row["id"])
+    for split, ids in copies.items():
+        times = {ids.count(id) for id in ids}
+        assert times == ({2, 3} if split == "train" else {1})
+
+
+def test_the_first_component_keeps_a_text_that_both_have(notes: Path) -> None:
+    source = [{"kind": "text", "path": f"{notes}/0*.txt"}]
+    more = [{"kind": "text", "path": f"{notes}/*.txt"}]
+    built = build(recipe(notes, component=[{"name": "A", "source": source}, {"name": "B", "source": more}]))
+    assert sum(part.documents for part in built.report.parts["A"].values()) == 10
+    assert built.report.duplicates == {"B": 11}
+    with pytest.raises(ValueError, match="component B has no documents; 10 documents are in earlier components"):
+        build(recipe(notes, component=[{"name": "A", "source": source}, {"name": "B", "source": source}]))
+
+
+def test_a_packaged_tokenizer_serves_too(notes: Path) -> None:
+    built = build(recipe(notes, tokenizer={"path": "gpt2"}))
+    assert built.report.vocab_size == 50257
+    assert Tokenizer.load(built.directory).sha256 == Tokenizer.load("gpt2").sha256
+
+
+def test_building_again_does_nothing_and_says_so(notes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = build(recipe(notes))
+    stamps = {path: path.stat().st_mtime_ns for path in first.directory.rglob("*")}
+    again = build(recipe(notes))
+    assert "built from this recipe already" in capsys.readouterr().err
+    assert (first.fresh, again.fresh) == (True, False)
+    assert again.summary() == first.summary()
+    assert again.as_dict() == first.as_dict() | {"fresh": False}
+    assert stamps == {path: path.stat().st_mtime_ns for path in first.directory.rglob("*")}
+    assert build(recipe(notes, seed=7)).fresh
+    assert load(PileRecipe, first.directory / "recipe.toml") == recipe(notes, seed=7)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_an_interrupted_build_leaves_what_was_there(notes: Path, monkeypatch: pytest.MonkeyPatch, error) -> None:
+    def interrupted(*_: object) -> None:
+        raise error
+
+    for whole in (False, True):
+        with monkeypatch.context() as patch:
+            patch.setattr(building, "write_shards", interrupted)
+            with pytest.raises(error):
+                build(recipe(notes, seed=2))
+        assert sorted(path.name for path in notes.glob("built*")) == (["built"] if whole else [])
+        assert build(recipe(notes)).fresh is not whole
+
+
+def test_no_disk_left_leaves_nothing(notes: Path, file_size_limit) -> None:
+    with pytest.raises(OSError, match="too large"), file_size_limit(2000):
+        build(recipe(notes))
+    assert not list(notes.glob("built*"))
+
+
+def test_a_folder_with_other_things_is_not_replaced(notes: Path) -> None:
+    with pytest.raises(ValueError, match=r"holds 00\.txt, which is no part of a corpus"):
+        build(recipe(notes, output=str(notes)))
+    with pytest.raises(ValueError, match="is a file"):
+        build(recipe(notes, output=str(notes / "00.txt")))
+    built = build(recipe(notes))
+    (built.directory / "mine.md").write_text("kept")
+    with pytest.raises(ValueError, match=r"holds mine\.md"):
+        build(recipe(notes, seed=3))
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("*.md", r"component Notes: no file matches .*\*\.md"),
+        ("", r"component Notes: no file matches .* it is a folder, write .*/\*\*/\*\.txt"),
+        ("latin.txt", "component Notes has no documents; 1 files were set aside, the first, .*latin.txt, as not text"),
+    ],
+)
+def test_an_empty_corpus_names_the_component(notes: Path, path: str, says: str) -> None:
+    component = [{"name": "Notes", "source": [{"kind": "text", "path": f"{notes}/{path}"}]}]
+    with pytest.raises(ValueError, match=says):
+        build(recipe(notes, component=component))
+    assert not list(notes.glob("built*"))
+
+
+def test_a_corpus_of_one_document(notes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    component = [{"name": "Notes", "source": [{"kind": "text", "path": f"{notes}/03.txt"}]}]
+    built = build(recipe(notes, component=component, split={"valid": 0.0001, "test": 0}))
+    said = capsys.readouterr().err
+    assert "no document fell in the valid part" in said
+    assert "the text gives only" in said
+    assert len(TokenShard(built.directory / "tokens" / "valid")) == 0
+    with pytest.raises(ValueError, match="no document fell in the training part"):
+        build(recipe(notes, component=component, split={"valid": 0.9999, "test": 0}))

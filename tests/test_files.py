@@ -1,0 +1,93 @@
+"""Files and directories are whole or not there, whatever happens while they are written."""
+
+from pathlib import Path
+
+import pytest
+
+from bluejay.files import atomic_directory, atomic_file, recover_directory, write_text
+
+ERRORS = [OSError, KeyboardInterrupt, RuntimeError]
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def write_directory(path: Path, **files: str) -> None:
+    with atomic_directory(path) as temporary:
+        for name, text in files.items():
+            (temporary / name).write_text(text)
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_a_file_keeps_what_it_was_when_writing_fails(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "new" / "a"
+    for before in ({}, {"new/a": "old"}):
+        with pytest.raises(error), atomic_file(path) as temporary:
+            temporary.write_text("half")
+            raise error
+        assert contents(tmp_path) == before
+        write_text(path, "old")
+    write_text(path, "näw")
+    assert path.read_bytes() == "näw".encode()
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_a_directory_keeps_what_it_was_when_writing_fails(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "new" / "model"
+    for before in ({}, {"new/model/weights": "old"}):
+        with pytest.raises(error), atomic_directory(path) as temporary:
+            (temporary / "weights").write_text("half")
+            raise error
+        assert contents(tmp_path) == before
+        write_directory(path, weights="old")
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path, file_size_limit) -> None:
+    write_text(tmp_path / "a", "old")
+    with pytest.raises(OSError, match="too large"), file_size_limit(1000):
+        write_text(tmp_path / "a", "new" * 1000)
+    assert contents(tmp_path) == {"a": "old"}
+
+
+def test_a_directory_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    write_directory(tmp_path / "model", a="1", b="1")
+    write_directory(tmp_path / "model", b="2", c="2")
+    assert contents(tmp_path) == {"model/b": "2", "model/c": "2"}
+
+
+@pytest.mark.parametrize("crash", ["before the renames", "between the renames", "before the old one is removed"])
+def test_one_whole_directory_survives_a_crash_at_any_point(tmp_path: Path, crash: str) -> None:
+    path, old, partial = (tmp_path / name for name in ("model", "model.old", "model.partial"))
+    write_directory(path, weights="old")
+    if crash == "before the renames":
+        partial.mkdir()
+        (partial / "weights").write_text("half")
+    elif crash == "between the renames":
+        path.rename(old)
+        partial.mkdir()
+        (partial / "weights").write_text("whole")
+    else:
+        old.mkdir()
+        (old / "weights").write_text("older")
+    recover_directory(path)
+    assert (path / "weights").read_text() == "old"
+    write_directory(path, weights="new")
+    assert contents(tmp_path) == {"model/weights": "new"}
+
+
+def test_a_replacement_cut_between_its_renames_is_undone_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_directory(tmp_path / "model", weights="old")
+    rename = Path.rename
+
+    def cut(self: Path, target: Path) -> Path:
+        if self.name == "model.partial":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", cut)
+    with pytest.raises(KeyboardInterrupt):
+        write_directory(tmp_path / "model", weights="new")
+    assert contents(tmp_path) == {"model/weights": "old"}

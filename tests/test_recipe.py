@@ -1,0 +1,138 @@
+"""Recipes load as they are written, nothing is converted in silence, and a mistake is told in one sentence."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bluejay.recipe import STRICT, load, parse_overrides, save
+
+
+@dataclass(frozen=True)
+class Wheel:
+    __pydantic_config__ = STRICT
+    kind: Literal["steel", "wood"]
+    size: float = 1.0
+
+
+@dataclass(frozen=True)
+class Engine:
+    __pydantic_config__ = STRICT
+    power: int = 1
+    quiet: bool = False
+    ratios: tuple[float, float] = (0.5, 2.0)
+
+    def __post_init__(self) -> None:
+        if self.power < 1:
+            raise ValueError(f"engine.power is {self.power}; it must be at least 1")
+
+
+@dataclass(frozen=True)
+class Car:
+    __pydantic_config__ = STRICT
+    name: str
+    engine: Engine = field(default_factory=Engine)
+    wheel: tuple[Wheel, ...] = ()
+    note: str | None = None
+
+
+WRITTEN = """
+name = "beetle"
+[engine]
+power = 34
+[[wheel]]
+kind = "steel"
+[[wheel]]
+kind = "wood"
+size = 2
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "car.toml").write_text(WRITTEN)
+    return tmp_path / "car.toml"
+
+
+def test_a_recipe_is_what_its_file_says(path: Path) -> None:
+    assert load(Car, path) == Car("beetle", Engine(34), (Wheel("steel"), Wheel("wood", 2.0)))
+
+
+def test_overrides_go_over_the_file(path: Path) -> None:
+    arguments = ["--name", "bus", "--engine.quiet=true", "--engine.ratios", "[1, 3]", "--wheel", '[{kind = "wood"}]']
+    assert load(Car, path, arguments) == Car("bus", Engine(34, True, (1.0, 3.0)), (Wheel("wood"),))
+    assert load(Car, path, ["--note", "a = b"]).note == "a = b"
+    assert load(Car, path, ["--note=--x=1"]).note == "--x=1"
+
+
+@given(
+    st.builds(
+        Car,
+        name=st.text(st.characters(codec="utf-8")),
+        engine=st.builds(
+            Engine,
+            power=st.integers(1, 2**62),
+            quiet=st.booleans(),
+            ratios=st.tuples(st.floats(allow_nan=False), st.floats(allow_nan=False)),
+        ),
+        wheel=st.lists(st.builds(Wheel, kind=st.sampled_from(["steel", "wood"]), size=st.floats(0, 1e300))).map(tuple),
+        note=st.none() | st.text(st.characters(codec="utf-8")),
+    )
+)
+def test_what_is_saved_loads_as_the_same(tmp_path_factory: pytest.TempPathFactory, car: Car) -> None:
+    path = tmp_path_factory.mktemp("recipe") / "car.toml"
+    save(car, path)
+    assert load(Car, path) == car
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["--engine.powr", "3"], "unknown key engine.powr; did you mean power? (valid here: power, quiet, ratios)"),
+        (["--nmae", "x"], "unknown key nmae; did you mean name? (valid here: name, engine, wheel, note)"),
+        (["--wheel", "[{kidn = 'wood'}]"], "unknown key wheel.0.kidn; did you mean kind? (valid here: kind, size)"),
+        (["--wheel", "[{}]"], "wheel.0.kind is missing"),
+        (["--wheel", "[{kind = 'rubber'}]"], "wheel.0.kind is 'rubber': input should be 'steel' or 'wood'"),
+        (["--engine.power", "'3'"], "engine.power is '3': input should be a valid integer"),
+        (["--engine.power", "3.0"], "engine.power is 3.0: input should be a valid integer"),
+        (["--engine.quiet", "1"], "engine.quiet is 1: input should be a valid boolean"),
+        (["--engine.ratios", "[true, 1]"], "engine.ratios.0 is True: input should be a valid number"),
+        (["--engine.power", "0"], "engine.power is 0; it must be at least 1"),
+    ],
+)
+def test_a_mistake_names_the_file_the_key_and_what_is_right(path: Path, overrides: list[str], says: str) -> None:
+    with pytest.raises(ValueError) as error:
+        load(Car, path, overrides)
+    assert str(error.value) == f"{path}: {says}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["engine.power", "3"], "'engine.power' was not understood"),
+        (["--engine.power"], "--engine.power needs a value"),
+        (["--name.first", "x"], "name is not a table"),
+    ],
+)
+def test_a_mistyped_override_is_told(path: Path, overrides: list[str], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        load(Car, path, overrides)
+
+
+def test_what_is_no_recipe_is_told(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no recipe at"):
+        load(Car, tmp_path / "none.toml")
+    with pytest.raises(ValueError, match="is a folder"):
+        load(Car, tmp_path)
+    for raw in (b"name = ", b"\xff"):
+        (tmp_path / "bad.toml").write_bytes(raw)
+        with pytest.raises(ValueError, match=r"bad\.toml is not TOML"):
+            load(Car, tmp_path / "bad.toml")
+
+
+def test_values_of_overrides_are_toml_or_else_text() -> None:
+    pairs = parse_overrides(["--a", "1", "--b", "1e-3", "--c", "true", "--d", "plain", "--e", "'quoted'", "--f=-1"])
+    assert pairs == [("a", 1), ("b", 1e-3), ("c", True), ("d", "plain"), ("e", "quoted"), ("f", -1)]
