@@ -1,0 +1,1 @@
+"""From the engine to HTTP: OpenAI's completions API and the web page."""

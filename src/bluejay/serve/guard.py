@@ -1,0 +1,71 @@
+"""What every answer of the server has in common: headers that lock the page down, a limit on what it reads, and
+OpenAI's error object in place of a traceback."""
+
+import logging
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from bluejay.serve.openai import APIError
+
+MAX_BODY = 1_000_000
+"""Bytes of a request's body. The longest context that a model reads is far below."""
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+logger = logging.getLogger(__name__)
+
+
+class Guard:
+    """An ASGI application around another."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        started = False
+        received = 0
+
+        async def guarded_send(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        async def guarded_receive() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > MAX_BODY:
+                raise too_large()
+            return message
+
+        try:
+            # Chunked bodies have no length to check at first; those are counted as they come.
+            length = Headers(scope=scope).get("content-length", "")
+            if length.isdecimal() and int(length) > MAX_BODY:
+                raise too_large()
+            await self.app(scope, guarded_receive, guarded_send)
+        except APIError as error:
+            await error.response()(scope, receive, guarded_send)
+        except Exception:
+            logger.exception("%s %s failed", scope["method"], scope["path"])
+            if started:
+                raise
+            error = APIError(500, "the server failed; its log says why", type="server_error", code="internal_error")
+            await error.response()(scope, receive, guarded_send)
+
+
+def too_large() -> APIError:
+    """The refusal of a body over the limit; what is left of it is not read."""
+    message = f"the request is larger than {MAX_BODY:,} bytes"
+    return APIError(413, message, code="request_too_large", headers={"Connection": "close"})

@@ -1,0 +1,63 @@
+"""A real server with a small real model, on a free port of this machine."""
+
+import contextlib
+import threading
+
+import openai
+import pytest
+
+from bluejay.gpt.config import GPTConfig
+from bluejay.gpt.init import new_model
+from bluejay.infer.model import Model
+from bluejay.serve.app import Server, create_app, listen
+
+N_CTX = 1024
+
+
+@contextlib.contextmanager
+def run_server(model: Model):
+    """Serve a model from a thread."""
+    app = create_app(model)
+    with listen("127.0.0.1", 0) as bound:
+        ready = threading.Event()
+        server = Server(app, f"http://127.0.0.1:{bound.getsockname()[1]}", lambda _: ready.set())
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+        thread.start()
+        try:
+            assert ready.wait(20)
+            yield server
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.fixture(scope="session")
+def model(byte_tokenizer) -> Model:
+    """Random weights that never end a text, and a context long enough to be stopped in."""
+    config = GPTConfig(n_layer=2, d_model=64, n_head=2, vocab_size=259, n_ctx=N_CTX)
+    gpt = new_model(config, seed=0).requires_grad_(False)
+    gpt.head.bias[byte_tokenizer.eot] = -1e4
+    return Model(gpt, byte_tokenizer, "tiny")
+
+
+@pytest.fixture(scope="session")
+def running():
+    """A context in which a model is served: `with running(model) as server`."""
+    return run_server
+
+
+@pytest.fixture(scope="session")
+def server(model):
+    with run_server(model) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def worker(server):
+    return server.worker
+
+
+@pytest.fixture(scope="session")
+def client(server):
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
+        yield client
