@@ -83,6 +83,8 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
 
     Raises FileNotFoundError or ValueError, each with one sentence, when it is not one.
     """
-    path = Path(path)
+    path = Path(path).resolve()
     gpt = load_model(path, device)
-    return Model(gpt, Tokenizer.load(path), path.resolve().name)
+    # A run keeps its model as runs/NAME/model.
+    name = path.parent.name if path.name == "model" else path.name
+    return Model(gpt, Tokenizer.load(path), name)
