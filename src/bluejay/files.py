@@ -6,7 +6,7 @@ want of disk space or by an interrupt, the temporary is removed and what stood t
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ TEMPORARY = ".partial"
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Generator[Path]:
     """Yield a temporary path to write; on success it becomes `path`, on any exception it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}{TEMPORARY}")
@@ -27,7 +27,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_directory(path: Path) -> Iterator[Path]:
+def atomic_directory(path: Path) -> Generator[Path]:
     """Yield an empty temporary directory to fill; on success it takes the place of `path`, else it is removed.
 
     Replacing a directory takes two renames. A crash between them leaves the old one as `NAME.old`, which the next

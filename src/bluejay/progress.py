@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -36,7 +36,7 @@ class Bar:
 
 
 @contextmanager
-def progress(label: str, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
+def progress(label: str, total: int, unit: str, done: int = 0) -> Generator[Bar]:
     """A bar for a job of `total` units, of which `done` were done by an earlier run."""
     console = Console(stderr=True)
     if not console.is_terminal:

@@ -7,7 +7,7 @@ A checkpoint is a directory `step-N` that appears whole or not at all; the newes
 import json
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -88,7 +88,7 @@ def tensors(model: GPT, optimizer: torch.optim.AdamW) -> dict[str, torch.Tensor]
 
 
 @contextmanager
-def alone() -> Iterator[None]:
+def alone() -> Generator[None]:
     """DCP warns when there is no process group; one process needs none."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -209,7 +209,7 @@ def flat(values: object, prefix: str = "") -> dict[str, object]:
 
 
 @contextlib.contextmanager
-def stop_signals() -> Iterator[list[int]]:
+def stop_signals() -> Generator[list[int]]:
     """A list that fills when the user asks to stop; a second request stops at once."""
     caught: list[int] = []
 
