@@ -1,6 +1,10 @@
-"""Does the quickstart model predict held-out code better than `zstd -19` with the training text as its dictionary?"""
+"""Does the quickstart model predict held-out code better than `zstd -19` with the training text as its dictionary?
+
+Another model of the same corpus can be named on the command line.
+"""
 
 import json
+import sys
 
 import pyarrow.parquet
 import zstandard
@@ -32,7 +36,7 @@ def zstd_bits_per_byte(held_out: bytes, training: bytes) -> float:
 
 
 def main() -> None:
-    model = bluejay.load(MODEL)
+    model = bluejay.load(sys.argv[1] if len(sys.argv) > 1 else MODEL)
     held_out = texts("valid", code_only=True)
     bits = 0.0
     with progress("scoring", len(held_out), "documents") as bar:

@@ -37,6 +37,7 @@ def main() -> None:
         page.get_by_text("More", exact=True).click()
         page.get_by_label("Seed").fill("1")
         page.get_by_text("More", exact=True).click()
+        page.get_by_label("Length").fill("64")  # so that the prompt stays in view
         page.get_by_role("button", name="Run", exact=True).click()
         page.get_by_text("tokens/s").first.wait_for(timeout=300_000)
         page.mouse.move(0, 0)

@@ -33,8 +33,8 @@ def run_server(model: Model):
 
 @pytest.fixture(scope="session")
 def model(byte_tokenizer) -> Model:
-    """Random weights that never end a text, and a context long enough to be stopped in."""
-    config = GPTConfig(n_layer=2, d_model=64, n_head=2, vocab_size=259, n_ctx=N_CTX)
+    """Random weights that never end a text; deep and with a context long enough to be stopped on a fast machine."""
+    config = GPTConfig(n_layer=6, d_model=64, n_head=2, vocab_size=259, n_ctx=N_CTX)
     gpt = new_model(config, seed=0).requires_grad_(False)
     gpt.head.bias[byte_tokenizer.eot] = -1e4
     return Model(gpt, byte_tokenizer, "tiny")
