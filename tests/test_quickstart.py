@@ -1,0 +1,76 @@
+"""The quickstart itself, at its full size: minutes, so `make test-slow`."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tiktoken
+import tokenizers
+from pyarrow import parquet
+
+from bluejay.pile.build import build
+from bluejay.pile.recipe import PileRecipe
+from bluejay.recipe import load
+from bluejay.tokenizer import Tokenizer
+
+ROOT = Path(__file__).parent.parent
+GPT2_WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("quickstart") / "corpus"
+    build(load(PileRecipe, ROOT / "recipes/pile/quickstart.toml", ["--output", str(directory)]))
+    return directory
+
+
+@pytest.mark.parametrize("name", ["new", "gpt2"])
+def test_ids_equal_tiktokens_and_tokenizers_on_every_document(corpus, name, tmp_path):
+    ours = Tokenizer.load(corpus if name == "new" else "gpt2")
+    ours.save(tmp_path)
+    library = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    library.encode_special_tokens = True
+    ranks = {token: id for id, token in enumerate(ours.token_bytes()) if id != ours.eot}
+    reference = tiktoken.Encoding(name, pat_str=GPT2_WORDS, mergeable_ranks=ranks, special_tokens={})
+    for split in ("train", "valid", "test"):
+        texts = parquet.read_table(corpus / "documents" / f"{split}.parquet")["text"].to_pylist()
+        ids = ours.encode_batch(texts)
+        assert ids == reference.encode_ordinary_batch(texts, num_threads=2)
+        assert ids == [encoding.ids for encoding in library.encode_batch(texts)]
+
+
+def test_the_quickstart_model_is_the_same_to_the_bit_after_a_kill_and_an_interrupt(corpus, tmp_path):
+    """Sixty steps of the recipe on all cores."""
+
+    def start(output: Path) -> subprocess.Popen:
+        overrides = {
+            "data.train": f'[{{ shards = "{corpus}/tokens/train" }}]',
+            "data.valid": f"{corpus}/tokens/valid",
+            "train.tokens": "61440",
+            "checkpoint.every_steps": "10",
+            "evaluate.every_steps": "30",
+            "output": str(output),
+        }
+        program = "from bluejay.cli import main; main()"
+        options = [word for key, value in overrides.items() for word in (f"--{key}", value)]
+        command = [sys.executable, "-c", program, "train", "recipes/train/quickstart.toml", *options]
+        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    assert start(tmp_path / "whole").wait() == 0
+    for rows, number, code in ((15, signal.SIGKILL, -signal.SIGKILL), (35, signal.SIGINT, 130)):
+        process = start(tmp_path / "cut")
+        metrics = tmp_path / "cut" / "metrics.jsonl"
+        while not metrics.exists() or metrics.read_text().count("\n") < rows:
+            assert process.poll() is None
+            time.sleep(0.01)
+        os.kill(process.pid, number)
+        assert process.wait() == code
+    assert start(tmp_path / "cut").wait() == 0
+    weights = [(tmp_path / run / "model" / "model.safetensors").read_bytes() for run in ("whole", "cut")]
+    assert weights[0] == weights[1]
