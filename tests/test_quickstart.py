@@ -8,17 +8,18 @@ import time
 from pathlib import Path
 
 import pytest
-import tiktoken
 import tokenizers
+import torch
 from pyarrow import parquet
+from transformers import AutoModelForCausalLM
 
+import bluejay
 from bluejay.pile.build import build
 from bluejay.pile.recipe import PileRecipe
 from bluejay.recipe import load
 from bluejay.tokenizer import Tokenizer
 
 ROOT = Path(__file__).parent.parent
-GPT2_WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 
 pytestmark = pytest.mark.slow
 
@@ -31,13 +32,12 @@ def corpus(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("name", ["new", "gpt2"])
-def test_ids_equal_tiktokens_and_tokenizers_on_every_document(corpus, name, tmp_path):
+def test_ids_equal_tiktokens_and_tokenizers_on_every_document(corpus, name, tiktoken_of, tmp_path):
     ours = Tokenizer.load(corpus if name == "new" else "gpt2")
     ours.save(tmp_path)
     library = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     library.encode_special_tokens = True
-    ranks = {token: id for id, token in enumerate(ours.token_bytes()) if id != ours.eot}
-    reference = tiktoken.Encoding(name, pat_str=GPT2_WORDS, mergeable_ranks=ranks, special_tokens={})
+    reference = tiktoken_of({token: id for id, token in enumerate(ours.token_bytes()) if id != ours.eot})
     for split in ("train", "valid", "test"):
         texts = parquet.read_table(corpus / "documents" / f"{split}.parquet")["text"].to_pylist()
         ids = ours.encode_batch(texts)
@@ -45,7 +45,7 @@ def test_ids_equal_tiktokens_and_tokenizers_on_every_document(corpus, name, tmp_
         assert ids == [encoding.ids for encoding in library.encode_batch(texts)]
 
 
-def test_the_quickstart_model_is_the_same_to_the_bit_after_a_kill_and_an_interrupt(corpus, tmp_path):
+def test_the_model_is_the_same_to_the_bit_after_a_kill_and_an_interrupt_and_equals_transformers(corpus, tmp_path):
     """Sixty steps of the recipe on all cores."""
 
     def start(output: Path) -> subprocess.Popen:
@@ -74,3 +74,9 @@ def test_the_quickstart_model_is_the_same_to_the_bit_after_a_kill_and_an_interru
     assert start(tmp_path / "cut").wait() == 0
     weights = [(tmp_path / run / "model" / "model.safetensors").read_bytes() for run in ("whole", "cut")]
     assert weights[0] == weights[1]
+
+    ours = bluejay.load(tmp_path / "whole" / "model")
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "whole" / "model")
+    tokens = torch.tensor([ours.tokenizer.encode(Path(__file__).read_text())[:512]])
+    with torch.no_grad():
+        assert (ours.gpt(tokens) - theirs(tokens).logits).abs().max() < 1e-4

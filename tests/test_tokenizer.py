@@ -17,13 +17,6 @@ from tokenizers import decoders, models, pre_tokenizers
 from bluejay.tokenizer import Tokenizer
 
 ASSET = resources.files("bluejay").joinpath("assets", "r50k_base.tiktoken").read_bytes()
-GPT2_WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
-
-
-def tiktoken_of(ranks: dict[bytes, int]) -> tiktoken.Encoding:
-    return tiktoken.Encoding(
-        "test", pat_str=GPT2_WORDS, mergeable_ranks=ranks, special_tokens={"<|endoftext|>": len(ranks)}
-    )
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +27,7 @@ def corpus() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def gpt2_reference() -> tiktoken.Encoding:
+def gpt2_reference(tiktoken_of) -> tiktoken.Encoding:
     lines = (line.split() for line in ASSET.splitlines())
     return tiktoken_of({base64.b64decode(token): int(rank) for token, rank in lines})
 
@@ -45,7 +38,7 @@ def trained(corpus: list[str]) -> Tokenizer:
 
 
 @pytest.fixture(scope="module")
-def trained_reference(trained: Tokenizer) -> tiktoken.Encoding:
+def trained_reference(trained: Tokenizer, tiktoken_of) -> tiktoken.Encoding:
     """tiktoken with the trained tokens, whose ids are its ranks."""
     return tiktoken_of({token: id for id, token in enumerate(trained.token_bytes()[:-1])})
 

@@ -1,6 +1,7 @@
 """The command line: parse, call one function, print."""
 
 import argparse
+import errno
 import json
 import sys
 from collections.abc import Callable
@@ -39,11 +40,21 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:
         if options.verbose:
             raise
-        fail(f"{error.strerror}: {error.filename}" if error.strerror and error.filename else error)
+        fail(sentence(error))
     except ValueError as error:
         if options.verbose:
             raise
         fail(error)
+
+
+def sentence(error: OSError) -> str:
+    """What the system could not do, where, and what helps."""
+    if not error.strerror:
+        return str(error)
+    where = f": {error.filename}" if error.filename else ""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    helps = "; nothing half-written is left, so make room and run the same command again" if full else ""
+    return f"{error.strerror}{where}{helps}"
 
 
 def parser() -> Parser:

@@ -6,18 +6,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from bluejay.infer.sampling import SamplingParams, distribution, sample
+from bluejay.infer.sampling import SHORTLIST, SamplingParams, candidates, sample
 
 
-@settings(max_examples=60, deadline=None)
+def distribution(logits, params):
+    probabilities, ids = candidates(logits, params)
+    return torch.zeros(len(logits)).scatter(0, ids, probabilities / probabilities.sum())
+
+
+@settings(max_examples=80, deadline=None)
 @given(
+    vocabulary=st.sampled_from([1, 50, SHORTLIST, SHORTLIST + 1, 3 * SHORTLIST]),
     temperature=st.floats(0.1, 2.0),
     top_k=st.integers(0, 60),
     top_p=st.floats(0.05, 1.0),
     seed=st.integers(0, 1000),
 )
-def test_distribution_equals_transformers(temperature, top_k, top_p, seed):
-    logits = 3 * torch.randn(50, generator=torch.Generator().manual_seed(seed))
+def test_distribution_equals_transformers(vocabulary, temperature, top_k, top_p, seed):
+    # Logits close together, so that the cut of top-p also falls past the shortlist.
+    logits = (3 if seed % 2 else 0.3) * torch.randn(vocabulary, generator=torch.Generator().manual_seed(seed))
     scores = TemperatureLogitsWarper(temperature)(None, logits[None])
     scores = TopKLogitsWarper(top_k)(None, scores) if top_k else scores
     scores = TopPLogitsWarper(top_p)(None, scores) if top_p < 1 else scores
@@ -34,7 +41,7 @@ def test_draws_follow_the_distribution():
     torch.testing.assert_close(counts / 4000, logits.softmax(-1), atol=0.03, rtol=0)
 
 
-@pytest.mark.parametrize("params", [{"temperature": 0.0}, {"top_p": 0.0}, {"top_k": 1}])
+@pytest.mark.parametrize("params", [{"temperature": 0.0}, {"temperature": 1e-44}, {"top_p": 0.0}, {"top_k": 1}])
 def test_greedy_is_the_likeliest_token(params):
     logits = torch.randn(100, generator=torch.Generator().manual_seed(1))
     for seed in range(5):

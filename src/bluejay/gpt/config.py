@@ -24,8 +24,6 @@ class GPTConfig:
     """The longest sequence, in tokens, that the model is trained for."""
     rotary_dim: int | None = None
     """Leading dimensions of each head that are rotated; a quarter of them when not given (GPT-J: 64 of 256)."""
-    rotary_base: float = 10000.0
-    """Longest wavelength of the rotary angles, in units of 2 pi tokens (RoFormer, section 3.4.3)."""
     norm_eps: float = 1e-5
     """Added to the variance in every layer norm."""
 
@@ -35,8 +33,10 @@ class GPTConfig:
                 raise ValueError(f"model.{name} is {getattr(self, name)}; it must be at least 1")
         if self.d_model % self.n_head:
             raise ValueError(f"model.d_model {self.d_model} is not a multiple of model.n_head {self.n_head}")
-        if not 0 <= self.n_rotary <= self.d_head or self.n_rotary % 2:
-            raise ValueError(f"model.rotary_dim {self.n_rotary} must be even and at most the head width {self.d_head}")
+        if not 2 <= self.n_rotary <= self.d_head or self.n_rotary % 2:
+            raise ValueError(
+                f"model.rotary_dim is {self.n_rotary}; it must be even, from 2 to {self.d_head}, a head's width"
+            )
 
     @property
     def d_head(self) -> int:

@@ -21,6 +21,8 @@ from torch import Tensor, nn
 
 from bluejay.gpt.config import GPTConfig
 
+ROTARY_BASE = 10000.0
+"""Longest wavelength of the rotary angles, in units of 2 pi tokens (RoFormer, section 3.4.3)."""
 Rotation = tuple[Float[Tensor, "B 1 T R"], Float[Tensor, "B 1 T R"]]
 """Cosine and sine of every rotated pair's angle."""
 
@@ -71,7 +73,7 @@ class GPT(nn.Module):
         """The last hidden states, normed: what the head multiplies."""
         if positions is None:
             positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-        rotation = rotary_angles(positions, self.config.n_rotary, self.config.rotary_base)
+        rotation = rotary_angles(positions, self.config.n_rotary)
         x = self.embed(tokens)
         for block in self.blocks:
             x = block(x, rotation, mask, cache)
@@ -138,9 +140,9 @@ class LayerNorm(nn.LayerNorm):
         return F.layer_norm(input.float(), self.normalized_shape, weight, bias, self.eps).to(input.dtype)
 
 
-def rotary_angles(positions: Int[Tensor, "B T"], dim: int, base: float) -> Rotation:
+def rotary_angles(positions: Int[Tensor, "B T"], dim: int) -> Rotation:
     """Cosine and sine of each position's angle for each of the dim / 2 rotated pairs (RoFormer, equation 15)."""
-    frequency = base ** (-torch.arange(0, dim, 2, device=positions.device, dtype=torch.float32) / dim)
+    frequency = ROTARY_BASE ** (-torch.arange(0, dim, 2, device=positions.device, dtype=torch.float32) / dim)
     angle = positions.float()[:, None, :, None] * frequency
     return angle.cos(), angle.sin()
 

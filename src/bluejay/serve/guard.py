@@ -57,7 +57,7 @@ class Guard:
             await self.app(scope, guarded_receive, guarded_send)
         except APIError as error:
             await error.response()(scope, receive, guarded_send)
-        except Exception:
+        except Exception:  # whatever it is, the client gets an answer in OpenAI's form, and the log the traceback
             logger.exception("%s %s failed", scope["method"], scope["path"])
             if started:
                 raise

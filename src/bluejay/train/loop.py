@@ -106,6 +106,7 @@ class Run:
                 minutes = (time.monotonic() - saved) / 60
                 due = step % recipe.checkpoint.every_steps == 0 or minutes >= recipe.checkpoint.every_minutes
                 if last or due or stopped:
+                    self.metrics.sync()
                     save_checkpoint(self.checkpoints, self.model, self.optimizer, self.state)
                     saved = time.monotonic()
                 if stopped and not last:

@@ -18,7 +18,8 @@ def head_loss(
     hidden: Float[Tensor, "B T D"], head: torch.nn.Linear, targets: Int[Tensor, "B T"], scale: float
 ) -> Float[Tensor, ""]:
     """Sum over all tokens of the negative log-likelihood in nats, times `scale`; `1 / tokens` makes it the mean."""
-    return HeadLoss.apply(hidden.flatten(0, 1), head.weight, head.bias, targets.flatten(), scale)
+    learning = torch.is_grad_enabled()  # which the function itself cannot see: it always runs without gradients
+    return HeadLoss.apply(hidden.flatten(0, 1), head.weight, head.bias, targets.flatten(), scale, learning)
 
 
 class HeadLoss(torch.autograd.Function):
@@ -32,6 +33,7 @@ class HeadLoss(torch.autograd.Function):
         bias: Float[Tensor, " V"],
         targets: Int[Tensor, " M"],
         scale: float,
+        learning: bool,
     ) -> Float[Tensor, ""]:
         # Autocast is off inside a custom function, so the matrix products' type is chosen here.
         device = hidden.device.type
@@ -46,6 +48,8 @@ class HeadLoss(torch.autograd.Function):
             logits = (rows @ matrix.T).float().add_(bias)
             torch.log_softmax(logits, -1, out=logits)
             loss -= logits.gather(1, index).sum()
+            if not learning:
+                continue
             gradient = logits.exp_().scatter_add_(1, index, torch.full_like(index, -1.0, dtype=logits.dtype))
             d_bias += gradient.mul_(scale).sum(0)
             gradient = gradient.to(dtype)
@@ -55,7 +59,7 @@ class HeadLoss(torch.autograd.Function):
         return loss * scale
 
     @staticmethod
-    def backward(ctx: Any, *upstreams: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *upstreams: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
         (upstream,) = upstreams
         d_hidden, d_weight, d_bias = ctx.saved_tensors
-        return d_hidden * upstream, d_weight * upstream, d_bias * upstream, None, None
+        return d_hidden * upstream, d_weight * upstream, d_bias * upstream, None, None, None

@@ -1,6 +1,7 @@
 """What a run reports: one JSON object per step, and a picture of the loss."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,12 @@ class Metrics:
         self.file.write(json.dumps(row) + "\n")
         self.file.flush()
 
+    def sync(self) -> None:
+        """Put the rows on the disk: a checkpoint counts on those of the steps before it."""
+        os.fsync(self.file.fileno())
+
     def close(self) -> None:
+        """Write no more."""
         self.file.close()
 
 
