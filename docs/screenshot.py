@@ -41,6 +41,7 @@ def main() -> None:
         page.get_by_role("button", name="Run", exact=True).click()
         page.get_by_text("tokens/s").first.wait_for(timeout=300_000)
         page.mouse.move(0, 0)
+        page.wait_for_timeout(300)  # until the button that the mouse leaves has its colour back
         page.screenshot(path=PICTURE)
         browser.close()
     print(PICTURE)
