@@ -23,7 +23,15 @@ class PackageDocs:
     __pydantic_config__ = STRICT
     kind: Literal["package-docs"]
 
+    def units(self) -> list[str]:
+        """All packages, as one."""
+        return ["installed packages"]
+
     def documents(self) -> Iterator[Document | SetAside]:
+        """All documents of all units."""
+        return self.read("")
+
+    def read(self, unit: str) -> Iterator[Document | SetAside]:
         """Packages in order of name and version; of each, its description and then its files in order of path."""
         packages = []
         for package in distributions():

@@ -1,0 +1,162 @@
+"""What is at an address, brought into the cache once: http(s) through requests, S3 through obstore, hf through its hub.
+
+CACHE/files/KEY/NAME    KEY is the file's sha256 where the recipe gives it, else that of its address
+"""
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from bluejay.files import cache_directory, sync, write_text
+from bluejay.progress import progress
+
+SCHEMES = ("http", "https", "s3", "hf")
+CHUNK = 1 << 20
+TRIES = 3
+"""Connections made for one file before it counts as out of reach; each goes on where the last one broke off."""
+SECONDS_OF_SILENCE = 60.0
+
+
+def is_address(path: str) -> bool:
+    """Whether a path is an address rather than a file of this machine."""
+    return urlsplit(path).scheme in SCHEMES and "://" in path
+
+
+def find(address: str) -> list[str]:
+    """The addresses that fit a pattern, in order: on S3 and hf `*`, `**` and `?`; http has no lists, so itself.
+
+    Raises ValueError: there is none, or the store cannot be reached.
+    """
+    scheme = urlsplit(address).scheme
+    if scheme in ("http", "https"):
+        return [address]
+    try:
+        found = sorted(f"{scheme}://{path.removeprefix(f'{scheme}://')}" for path in file_system(scheme).glob(address))
+    except Exception as error:  # each store's client has its own
+        raise ValueError(f"{address} cannot be listed: {first_line(error)}") from None
+    if not found:
+        raise ValueError(f"no file matches {address}")
+    return found
+
+
+def fetch(address: str, sha256: str | None = None) -> Path:
+    """The file at an address, from the cache or brought into it; what an earlier try left is gone on with.
+
+    Raises ValueError: it cannot be reached, or is not the file with that sha256.
+    """
+    name = unquote(urlsplit(address).path.rpartition("/")[2]) or "index"
+    file = cached(sha256 or hashlib.sha256(address.encode()).hexdigest(), name)
+    if file.exists() and (sha256 is None or sha256_of(file) == sha256):
+        return file
+    file.unlink(missing_ok=True)
+    partial = file.with_name(f"{name}.partial")
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    for left in reversed(range(TRIES)):
+        try:
+            download(address, partial)
+            break
+        except Exception as error:  # each client has its own
+            if not left:
+                raise ValueError(f"{address} cannot be fetched: {first_line(error)}") from None
+    adopt(partial, file, sha256)
+    return file
+
+
+def cached(key: str, name: str) -> Path:
+    """The place of a file in the cache."""
+    return cache_directory() / "files" / key / name.replace("/", "_")
+
+
+def adopt(fetched: Path, file: Path, sha256: str | None) -> None:
+    """Make what was fetched the cache's file. Raises ValueError, and removes it: it is another file."""
+    got = sha256_of(fetched)
+    if sha256 is not None and got != sha256:
+        fetched.unlink()
+        raise ValueError(f"{file.name} has the sha256 {got}, not {sha256}")
+    sync(fetched)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(fetched, file)
+    tag(fetched).unlink(missing_ok=True)
+
+
+def download(address: str, partial: Path) -> None:
+    """Bring a file's bytes to `partial`, after those that are there and of the same version."""
+    scheme = urlsplit(address).scheme
+    with partial.open("ab") as file:
+        chunks, start, total = http(address, partial) if scheme in ("http", "https") else stored(address, partial)
+        file.truncate(start)
+        file.seek(start)
+        with progress(f"fetch {partial.stem}", total, "B", start) as bar:
+            for chunk in chunks:
+                file.write(chunk)
+                bar.advance(len(chunk))
+        if file.tell() < total:
+            raise ValueError(f"it ended after {file.tell():,} of {total:,} bytes")
+
+
+def http(address: str, partial: Path) -> tuple[Iterator[bytes], int, int]:
+    """The bytes of a resource, from the byte they start at, and its size (0 where the server does not say)."""
+    import requests
+
+    have = partial.stat().st_size
+    version = tag(partial).read_text() if have and tag(partial).exists() else ""
+    headers = {"Accept-Encoding": "identity"}
+    if version:
+        headers |= {"Range": f"bytes={have}-", "If-Range": version}
+    answer = requests.get(address, headers=headers, stream=True, timeout=SECONDS_OF_SILENCE)
+    answer.raise_for_status()
+    start = have if answer.status_code == requests.codes.partial_content else 0
+    strong = answer.headers.get("ETag", "")
+    write_text(tag(partial), "" if strong.startswith("W/") else strong)
+    return answer.iter_content(CHUNK), start, start + int(answer.headers.get("Content-Length", -start))
+
+
+def stored(address: str, partial: Path) -> tuple[Iterator[bytes], int, int]:
+    """The bytes of an object of a store, from the byte they start at, and its size."""
+    files = file_system(urlsplit(address).scheme)
+    described = files.info(address)
+    version = str(described.get("e_tag") or described.get("blob_id") or "")
+    same = bool(version) and tag(partial).exists() and tag(partial).read_text() == version
+    start = partial.stat().st_size if same else 0
+    write_text(tag(partial), version)
+
+    def chunks() -> Iterator[bytes]:
+        with files.open(address, "rb") as file:
+            file.seek(start)
+            while chunk := file.read(CHUNK):
+                yield chunk
+
+    return chunks(), start, described["size"]
+
+
+def file_system(scheme: str) -> Any:
+    """The client of a store; both speak fsspec. S3's place and keys come from the environment, as AWS_ENDPOINT does."""
+    try:
+        if scheme == "hf":
+            from huggingface_hub import HfFileSystem
+
+            return HfFileSystem()
+        from obstore.fsspec import FsspecStore
+
+        return FsspecStore("s3")
+    except ImportError:
+        raise ValueError(f"reading {scheme}:// needs obstore: pip install 'bluejay[pile]'") from None
+
+
+def tag(partial: Path) -> Path:
+    """Where the version of a file that is being fetched is noted."""
+    return partial.with_name(f"{partial.name}.version")
+
+
+def sha256_of(file: Path) -> str:
+    """The sha256 of a file's bytes."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, short."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
