@@ -34,7 +34,7 @@ class SetAside:
     """A piece of a source that gave no document."""
 
     name: str
-    """The file."""
+    """The file, or the place within it."""
     reason: str
 
 
@@ -43,13 +43,21 @@ def read_text(path: Path) -> str:
 
     Raises ValueError: it cannot be read, or is not text in that encoding.
     """
-    encoding = "utf-8-sig"
     try:
-        raw = path.read_bytes()
-        if path.suffix == ".py":
-            encoding, _ = tokenize.detect_encoding(io.BytesIO(raw).readline)
-        return raw.decode(encoding)
+        return decode(path.read_bytes(), python=path.suffix == ".py")
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from None
+
+
+def decode(raw: bytes, python: bool = False) -> str:
+    """Bytes as UTF-8, with or without its mark; as `python`, in the encoding that the source declares (PEP 263).
+
+    Raises ValueError: not text in that encoding.
+    """
+    encoding = "utf-8-sig"
+    try:
+        if python:
+            encoding, _ = tokenize.detect_encoding(io.BytesIO(raw).readline)
+        return raw.decode(encoding)
     except (SyntaxError, LookupError, UnicodeError) as error:
         raise ValueError(f"not text: {error}") from None
