@@ -1,7 +1,6 @@
 """The documentation that installed Python packages carry."""
 
 import csv
-import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,12 +27,7 @@ class PackageDocs:
         """All packages, as one."""
         return ["installed packages"]
 
-    def units(self) -> list[str]:
-        """All packages as one unit, named by a hash of what is installed."""
-        installed = sorted(str(package.locate_file("")) + str(getattr(package, "_path", "")) for package in distributions())
-        return [f"{len(installed)} packages, {hashlib.sha256(repr(installed).encode()).hexdigest()[:16]}"]
-
-    def read(self, unit: str) -> Iterator[Document | SetAside]:
+    def documents(self) -> Iterator[Document | SetAside]:
         """All documents of all units."""
         return self.read("")
 

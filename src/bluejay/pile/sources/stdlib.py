@@ -33,7 +33,6 @@ class Stdlib:
     def read(self, unit: str) -> Iterator[Document | SetAside]:
         """One document per file, in order of path."""
         root = Path(sysconfig.get_path("stdlib"))
-        home = f"https://github.com/python/cpython/blob/v{unit.removeprefix('cpython-')}"
         version = platform.python_version()
         for path in sorted(root.rglob("*.py")):
             name = path.relative_to(root)
@@ -44,5 +43,5 @@ class Stdlib:
             except ValueError as error:
                 yield SetAside(f"Lib/{name.as_posix()}", str(error))
                 continue
-            url = f"{home}/Lib/{name.as_posix()}"
-            yield Document(text, unit, "PSF-2.0", url, {"path": f"Lib/{name.as_posix()}"})
+            url = f"https://github.com/python/cpython/blob/v{version}/Lib/{name.as_posix()}"
+            yield Document(text, f"cpython-{version}", "PSF-2.0", url, {"path": f"Lib/{name.as_posix()}"})

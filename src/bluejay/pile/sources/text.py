@@ -18,7 +18,7 @@ class Text:
     __pydantic_config__ = STRICT
     kind: Literal["text"]
     path: str
-    """A file, a pattern of files (`~/notes/**/*.md`, from the folder in which the command runs) or an address."""
+    """A file or a pattern of files, `~/notes/**/*.md`; relative to the folder in which the command runs; or an address."""
     licence: str = "unknown"
     """What holds for all of them."""
 
@@ -32,16 +32,10 @@ class Text:
         name = unit if is_address(unit) else Path(unit).as_posix()
         yield Document(text, name, self.licence, name, {"path": name})
 
-    def units(self) -> list[str]:
-        """The files, in order of path. Raises ValueError: no file matches."""
-        pattern = str(Path(self.path).expanduser())
-        found = glob.glob(pattern, recursive=True)  # noqa: PTH207 - it passes over hidden files, as Path.glob does not
-        paths = sorted(path for path in map(Path, found) if path.is_file())
-        if not paths:
-            hint = f"; it is a folder, write {self.path.rstrip('/')}/**/*.txt" if Path(pattern).is_dir() else ""
-            raise ValueError(f"no file matches {self.path}{hint}")
-        return [path.as_posix() for path in paths]
-
-    def read(self, unit: str) -> Iterator[Document | SetAside]:
-        """The file as one document."""
-        yield Document(read_text(Path(unit)), unit, "unknown", unit, {"path": unit})
+    def documents(self) -> Iterator[Document | SetAside]:
+        """All documents of all units."""
+        for unit in self.units():
+            try:
+                yield from self.read(unit)
+            except ValueError as error:
+                yield SetAside(unit, str(error))
