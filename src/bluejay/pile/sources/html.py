@@ -1,0 +1,91 @@
+"""Web pages."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import urljoin
+
+from bluejay.pile.document import Document
+from bluejay.pile.sources.licences import licence_at
+from bluejay.pile.sources.records import RecordFiles
+
+Extract = Literal["resiliparse", "justext"]
+ABSOLUTE = re.compile(r"https?://\S+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Html(RecordFiles):
+    """HTML files, each one document: the main text, without menus and other boilerplate."""
+
+    kind: Literal["html"] = "html"
+    extract: Extract = "resiliparse"
+    """resiliparse is fast; justext, six to thirty times slower, is what The Pile used (its section 2.1, Pile-CC)."""
+    language: str = "English"
+    """The language whose frequent words tell justext what is prose; its lists have English names."""
+
+    def document(self, name: str, record: Any) -> Document:
+        return page(self, record, None, name, name)
+
+
+def page(source: Any, raw: bytes, charset: str | None, name: str, url: str) -> Document:
+    """A page as a document; `source` says how (`extract`, `language`) and its licence if the page itself does not."""
+    html = decode(raw, charset)
+    address, licence, meta = facts(html, url)
+    return Document(main_text(html, source.extract, source.language), name, licence or source.licence, address, meta)
+
+
+def decode(raw: bytes, charset: str | None) -> str:
+    """The characters of a page: in the encoding of its transport, or that it declares, or that it seems to have."""
+    from resiliparse.parse.encoding import bytes_to_str, detect_encoding
+
+    if raw.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+        charset = "utf-8" if raw[0] == 0xEF else "utf-16"
+    detected = charset or detect_encoding(raw, from_html_meta=True) or "utf-8"
+    try:
+        return bytes_to_str(raw, detected, errors="replace")
+    except LookupError:  # the transport names an encoding that does not exist
+        return bytes_to_str(raw, detect_encoding(raw) or "utf-8", errors="replace")
+
+
+def main_text(html: str, extract: Extract, language: str) -> str:
+    """The text of a page without its boilerplate."""
+    if extract == "justext":
+        import justext
+
+        paragraphs = justext.justext(html, justext.get_stoplist(language))
+        return "\n\n".join(paragraph.text for paragraph in paragraphs if not paragraph.is_boilerplate)
+    from resiliparse.extract.html2text import extract_plain_text
+
+    return extract_plain_text(html, preserve_formatting=True, main_content=True, alt_texts=False)
+
+
+def all_text(html: str) -> str:
+    """The text of a piece of HTML that is all content: a post, a chapter, an opinion."""
+    from resiliparse.extract.html2text import extract_plain_text
+
+    return extract_plain_text(html, preserve_formatting=True, main_content=False, alt_texts=False).strip()
+
+
+def facts(html: str, url: str) -> tuple[str, str | None, dict[str, Any]]:
+    """The address, the licence (None where there is none), and title, language and date, as the page states them."""
+    from resiliparse.parse.html import HTMLTree
+
+    tree = HTMLTree.parse(html)
+    meta = {"title": " ".join((tree.title or "").split())}
+    root = tree.document.query_selector("html")
+    meta["language"] = (root.getattr("lang") or "") if root else ""
+    dates = ('meta[property="article:published_time"]', 'meta[name="date"]', 'meta[name="dcterms.date"]')
+    meta["date"] = next(attributes(tree, dates, "content"), "")
+    addresses = attributes(tree, ('link[rel~="canonical"]', 'meta[property="og:url"]'), "href", "content")
+    address = url if ABSOLUTE.match(url) else next(filter(ABSOLUTE.match, addresses), url)
+    links = attributes(tree, ('link[rel~="license"]', 'a[rel~="license"]'), "href")
+    licence = next(filter(None, (licence_at(urljoin(address, link)) for link in links)), None)
+    return address, licence, {key: value for key, value in meta.items() if value}
+
+
+def attributes(tree: Any, selectors: tuple[str, ...], *names: str) -> Iterator[str]:
+    """The attributes of those names of all elements that the selectors find."""
+    for selector in selectors:
+        for element in tree.document.query_selector_all(selector):
+            yield from (value for name in names if (value := element.getattr(name)))
