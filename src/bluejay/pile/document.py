@@ -39,25 +39,28 @@ class SetAside:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file, its line ends untouched: UTF-8, or for Python source the encoding it declares (PEP 263).
-
-    Raises ValueError: it cannot be read, or is not text in that encoding.
-    """
+    """The text of a file, as `decode` gives it. Raises ValueError: it cannot be read, or is not text."""
     try:
-        return decode(path.read_bytes(), python=path.suffix == ".py")
+        raw = path.read_bytes()
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from None
+    return decode(raw, path.name)
 
 
-def decode(raw: bytes, python: bool = False) -> str:
-    """Bytes as UTF-8, with or without its mark; as `python`, in the encoding that the source declares (PEP 263).
+def decode(raw: bytes, name: str) -> str:
+    """A file's bytes as text, line ends untouched: UTF-8, or for Python source the encoding it declares (PEP 263).
 
-    Raises ValueError: not text in that encoding.
+    Raises ValueError: it is not text in that encoding.
     """
     encoding = "utf-8-sig"
     try:
-        if python:
+        if name.endswith(".py"):
             encoding, _ = tokenize.detect_encoding(io.BytesIO(raw).readline)
         return raw.decode(encoding)
     except (SyntaxError, LookupError, UnicodeError) as error:
         raise ValueError(f"not text: {error}") from None
+
+
+def is_binary(raw: bytes) -> bool:
+    """Whether a file is not text: it has a zero byte near its start (as git tells)."""
+    return b"\0" in raw[:8000]

@@ -1,124 +1,35 @@
-"""Members of tar, zip and Debian archives, read into memory one at a time and never written anywhere."""
+"""Archives of the user's own: tar (also compressed), zip, Debian packages."""
 
 import io
-import tarfile
-import zipfile
-import zlib
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, BinaryIO, cast
+from dataclasses import dataclass
+from typing import Literal
 
-from bluejay.pile.document import SetAside
-from bluejay.pile.sources.open import BROKEN, decompressed
-
-LARGEST_MEMBER = 512_000_000
-"""Bytes unpacked of one member, whatever the archive says of its size; a larger one is set aside."""
-AR_MAGIC, AR_HEADER = b"!<arch>\n", 60
+from bluejay.pile.document import Document, SetAside
+from bluejay.pile.sources.member import Members, Release
+from bluejay.pile.sources.open import local, matching
+from bluejay.pile.sources.unpack import open_archive
 
 
-def members(archive: BinaryIO, name: str) -> Iterator[tuple[str, BinaryIO] | SetAside]:
-    """Path and content of each file of an archive, in its order; what is broken inside is set aside.
+@dataclass(frozen=True, kw_only=True)
+class Archive(Members):
+    """Files that each hold many."""
 
-    The content must be read before the next member is asked for: `content(stream)`.
-    Raises ValueError: it is no archive of a known kind.
-    """
-    buffered = io.BufferedReader(cast(io.RawIOBase, archive))
-    start = buffered.peek(8)[:8]
-    if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        yield from zip_members(buffered, name)
-    elif start == AR_MAGIC:
-        yield from tar_members(debian_data(buffered), name)
-    else:
-        yield from tar_members(buffered, name)
+    kind: Literal["archive"]
+    path: str
+    """A file, a pattern of files or an address; in a package, a pattern of its members."""
+    licence: str = "unknown"
+    """What holds for all members that do not say themselves."""
 
+    def units(self) -> list[str]:
+        """The archives, in order. Raises ValueError: there is none."""
+        return matching(self.path)
 
-def content(stream: BinaryIO) -> bytes:
-    """All bytes of a member. Raises ValueError: it is broken, or larger than LARGEST_MEMBER."""
-    try:
-        data = stream.read(LARGEST_MEMBER + 1)
-    except (*BROKEN, tarfile.TarError, zipfile.BadZipFile) as error:
-        raise ValueError(f"broken: {error}") from None
-    if len(data) > LARGEST_MEMBER:
-        raise ValueError(f"larger than {LARGEST_MEMBER // 10**6} MB")
-    return data
+    def read(self, unit: str) -> Iterator[Document | SetAside]:
+        """The documents of an archive, in its order. Raises ValueError: it is none, or cannot be had."""
+        with open_archive(local(unit)) as stream:
+            yield from self.documents(stream, Release(unit, unit, self.licence), rooted=False)
 
-
-def zip_members(archive: BinaryIO, name: str) -> Iterator[tuple[str, BinaryIO] | SetAside]:
-    """The files of a zip archive."""
-    try:
-        opened = zipfile.ZipFile(archive)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise ValueError(f"not a whole zip archive: {error}") from None
-    with opened:
-        for entry in opened.infolist():
-            if entry.is_dir():
-                continue
-            try:
-                with opened.open(entry) as stream:
-                    yield entry.filename, cast(BinaryIO, stream)
-            except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, zlib.error) as error:
-                yield SetAside(f"{name}/{entry.filename}", f"broken: {error}")
-
-
-def tar_members(archive: BinaryIO, name: str) -> Iterator[tuple[str, BinaryIO] | SetAside]:
-    """The files of a tar archive, compressed or not."""
-    found = False
-    try:
-        with tarfile.open(fileobj=cast(Any, Pieces(decompressed(archive))), mode="r|", tarinfo=Header) as opened:
-            for entry in opened:
-                if entry.isreg():
-                    stream = opened.extractfile(entry)
-                    assert stream is not None
-                    yield entry.name, cast(BinaryIO, stream)
-                found = True
-    except (*BROKEN, tarfile.TarError) as error:
-        if not found:
-            raise ValueError(f"not a tar, zip or Debian archive: {error}") from None
-        yield SetAside(name, f"the archive is broken off: {error}")
-
-
-class Pieces:
-    """A stream for `tarfile` that hands on what it has, so that what stands before a damage is not lost with it."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self.stream = stream
-
-    def read(self, size: int) -> bytes:
-        """At least one byte, but at the end."""
-        return cast(io.BufferedReader, self.stream).read1(size)
-
-
-class Header(tarfile.TarInfo):
-    """A header that tells a cut archive from one that has ended, which `tarfile` does not after the first member."""
-
-    @classmethod
-    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> "Header":
-        try:
-            return super().fromtarfile(tarfile_)
-        except tarfile.EOFHeaderError:
-            raise
-        except tarfile.HeaderError as error:
-            raise tarfile.ReadError(str(error)) from None
-
-
-def debian_data(package: BinaryIO) -> BinaryIO:
-    """The tar archive of the files that a Debian package installs (deb(5)). Raises ValueError: there is none."""
-    package.read(len(AR_MAGIC))
-    while len(header := package.read(AR_HEADER)) == AR_HEADER:
-        try:
-            name, size = header[:16].decode().rstrip(" /"), int(header[48:58])
-        except ValueError:
-            break
-        data = package.read(size)
-        if name.startswith("data.tar"):
-            return io.BytesIO(data)
-        package.read(size % 2)
-    raise ValueError("not a whole Debian package: it has no data.tar")
-
-
-def open_archive(path: Path) -> BinaryIO:
-    """An archive's file. Raises ValueError: it cannot be read."""
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    def read_stream(self, name: str, data: bytes) -> Iterator[Document | SetAside]:
+        """The documents of an archive that is in memory, a member of a package."""
+        return self.documents(io.BytesIO(data), Release(name, name, self.licence), rooted=False)

@@ -66,9 +66,9 @@ def decompressed(stream: BinaryIO) -> BinaryIO:
     if start.startswith(b"\x1f\x8b"):
         return cast(BinaryIO, gzip.open(buffered))
     if start.startswith(b"BZh"):
-        return bz2.open(buffered)
+        return cast(BinaryIO, bz2.open(buffered))
     if start == b"\xfd7zXZ\x00":
-        return lzma.open(buffered)
+        return cast(BinaryIO, lzma.open(buffered))
     if start[1:4] == b"\xb5\x2f\xfd" or (start[1:4] == b"\x2a\x4d\x18" and start[0] >> 4 == 5):  # or skippable frame
         return cast(BinaryIO, io.BufferedReader(ZstdFrames(buffered), CHUNK))
     return buffered

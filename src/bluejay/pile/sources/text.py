@@ -18,7 +18,7 @@ class Text:
     __pydantic_config__ = STRICT
     kind: Literal["text"]
     path: str
-    """A file or a pattern of files, `~/notes/**/*.md`; relative to the folder in which the command runs; or an address."""
+    """A file, a pattern of files (`~/notes/**/*.md`, from the folder in which the command runs) or an address."""
     licence: str = "unknown"
     """What holds for all of them."""
 
