@@ -75,7 +75,7 @@ def guarded(source: Any, name: str, data: bytes | None, seconds: float = SECONDS
 
 @functools.cache
 def idle(process: int) -> list["Child"]:
-    """The children of this process that wait for work. (After a fork, those of the parent are not the new process's.)"""
+    """The children of this process that wait for work. (After a fork, those of the parent belong to the parent.)"""
     return []
 
 

@@ -45,7 +45,9 @@ def parse(source: Parser, name: str, stream: BinaryIO, start: int = 0) -> Iterat
 
 
 def parse_record(source: Parser, name: str, record: Any, number: int) -> Document | SetAside:
-    """The document of one record, or why there is none."""
+    """The document of one record, or why there is none; a record may itself be the exception that says it."""
+    if isinstance(record, Exception):
+        return SetAside(label(name, number), reason(record))
     try:
         document = source.document(name, record)
     except ModuleNotFoundError:

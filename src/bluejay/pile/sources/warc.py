@@ -1,11 +1,13 @@
 """Crawls of the web: WARC files (ISO 28500), as Common Crawl publishes them."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal
 
 from bluejay.pile.document import Document
 from bluejay.pile.sources.html import Extract, page
+from bluejay.pile.sources.open import BROKEN, decompressed
 from bluejay.pile.sources.records import RecordFiles
 
 PAGES = ("text/html", "application/xhtml+xml")
@@ -23,27 +25,63 @@ class Warc(RecordFiles):
     """As in `html`."""
 
     def records(self, name: str, stream: BinaryIO) -> Iterator[Any]:
-        """Address, record id, date, encoding and content of each page."""
+        """The archive's records that are pages, in memory."""
         from fastwarc.warc import ArchiveIterator, WarcRecordType
 
-        kinds = WarcRecordType.response | WarcRecordType.resource | WarcRecordType.conversion
-        for record in ArchiveIterator(stream, record_types=kinds, parse_http=True, auto_decode="all"):
-            kind, charset, headers = "text/plain", "utf-8", record.headers
-            if record.record_type != WarcRecordType.conversion:
-                kind, charset = record.http_content_type or headers.get("Content-Type", ""), record.http_charset
-                if record.is_http_parsed and record.http_headers.status_code != SUCCESS:
-                    kind = ""
-            if kind.split(";")[0].strip().lower() not in (*PAGES, "text/plain"):
+        kinds = (WarcRecordType.response, WarcRecordType.resource, WarcRecordType.conversion)
+        unpacked = UntilBroken(decompressed(stream))
+        # All kinds are asked for, because a record whose headers are cut has none.
+        for record in ArchiveIterator(unpacked, record_types=WarcRecordType.any_type, parse_http=False):
+            whole = int(record.headers.get("Content-Length") or -1)
+            if whole >= 0 and record.record_type not in kinds:
                 yield None
                 continue
-            address, date = headers.get("WARC-Target-URI", name).strip("<>"), headers.get("WARC-Date", "")
-            yield address, record.record_id, date, kind, charset, record.reader.read()
+            record.freeze()
+            if record.content_length != whole:  # the library takes the end of a cut file for the end of the record
+                raise EOFError("the archive ends within a record")
+            with contextlib.suppress(OSError):  # broken HTTP headers, which `document` reports
+                record.parse_http(auto_decode="all")
+            is_page = not record.is_http_parsed or record.http_headers.status_code == SUCCESS
+            yield record if is_page and media_type(record) in (*PAGES, "text/plain", "application/http") else None
+        if unpacked.error:
+            raise unpacked.error
 
     def document(self, name: str, record: Any) -> Document:
         """The page without its boilerplate."""
-        address, identifier, date, kind, charset, raw = record
-        meta = {"record": identifier.strip("<>"), "crawled": date}
-        if kind == "text/plain":
+        headers = record.headers
+        address = headers.get("WARC-Target-URI", name).strip("<>")
+        meta = {"record": record.record_id.strip("<>"), "crawled": headers.get("WARC-Date", "")}
+        if media_type(record) == "application/http":
+            raise ValueError(f"{address} has broken HTTP headers")
+        raw = record.reader.read()
+        if media_type(record) == "text/plain":
             return Document(raw.decode("utf-8", "replace"), name, self.licence, address, meta)
-        found = page(self, raw, charset, name, address)
+        found = page(self, raw, record.http_charset, name, address)
         return Document(found.text, name, found.licence, found.url, {**found.meta, **meta})
+
+
+class UntilBroken:
+    """A stream that ends where it is broken, and keeps the error: what was unpacked before it is not lost."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream: Any = stream
+        self.at, self.error = 0, None
+
+    def tell(self) -> int:
+        """Bytes read so far."""
+        return self.at
+
+    def read(self, size: int = -1) -> bytes:
+        """At most `size` bytes, empty at the end."""
+        try:
+            content = self.stream.read1(size)
+        except BROKEN as error:
+            content, self.error = b"", error
+        self.at += len(content)
+        return content
+
+
+def media_type(record: Any) -> str:
+    """What the content is; "application/http" where HTTP headers could not be read."""
+    kind = record.http_content_type if record.is_http_parsed else record.headers.get("Content-Type")
+    return (kind or "").split(";")[0].strip().lower()

@@ -1,0 +1,37 @@
+"""JSON files of any shape: one object, an array, a page of an API, an object a line."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from bluejay.pile.sources.lines import decode, lines
+
+
+def json_objects(stream: BinaryIO) -> Iterator[Any]:
+    """Each object; an exception in the place of a line that is not JSON.
+
+    Raises ValueError: the file is not JSON; any of `open.BROKEN`, after all that is whole.
+    """
+    first, rest = b"", lines(stream)
+    for first in rest:
+        if first.strip():
+            break
+    found = parsed(first)
+    if isinstance(found, dict) and "results" not in found:
+        yield found
+        yield from (parsed(line) for line in rest if line.strip())
+        return
+    if not first.strip():
+        raise ValueError("the file is empty")
+    whole = json.loads(decode(first + b"".join(rest)))
+    if isinstance(whole, dict):
+        whole = whole["results"] if isinstance(whole.get("results"), list) else [whole]
+    yield from whole if isinstance(whole, list) else [ValueError("no JSON object")]
+
+
+def parsed(line: bytes) -> Any:
+    """The JSON of a line, or the exception that says why it has none."""
+    try:
+        return json.loads(decode(line))
+    except (ValueError, RecursionError) as error:
+        return ValueError(f"not JSON: {error}")

@@ -1,0 +1,97 @@
+"""Wikipedia and other wikis: the XML dumps of MediaWiki (https://www.mediawiki.org/xml/export-0.11.xsd)."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Literal
+from urllib.parse import quote
+
+from bluejay.pile.document import Document
+from bluejay.pile.sources.elements import element, elements, line_of
+from bluejay.pile.sources.records import RecordFiles
+
+NOT_TEXT = {"ref", "gallery", "timeline", "imagemap", "references", "templatestyles", "score", "mapframe", "hiero"}
+"""Extension tags whose content is not part of the prose."""
+VERBATIM = {"math", "pre", "source", "syntaxhighlight", "code", "nowiki", "chem"}
+"""Tags whose content is text as it stands."""
+MEDIA = re.compile(r"^\s*:?\s*[^\W\d_]+\s*:(?=\S)")
+"""How a link to a file, a category or a page of another wiki begins, in any language."""
+LANGUAGE_VARIANT = re.compile(r"-\{(?:[^{}|]*\|)?([^{}]*)\}-")
+BLANK_LINES = re.compile(r"\n\s*\n+")
+EMPTY_BRACKETS = re.compile(r" ?\((?:[\s,;:]|&nbsp;)*\)")
+"""What a template about pronunciation leaves behind."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MediaWiki(RecordFiles):
+    """Each article of a dump, title and text: no redirects, no pages about pages, no tables, no boxes, no notes.
+
+    The dumps do not state their licence: for Wikipedia it is CC-BY-SA-4.0.
+    """
+
+    kind: Literal["mediawiki"] = "mediawiki"
+
+    def records(self, name: str, stream: BinaryIO) -> Iterator[Any]:
+        """The wiki's address and the source of each page that is an article."""
+        base = ""
+        for tag, source in elements(stream, "page", header="siteinfo"):
+            if tag == "siteinfo":
+                base = line_of(element(source).find("base")).rpartition("/")[0]
+            is_article = tag == "page" and "<ns>0</ns>" in source and "<redirect" not in source[:2000]
+            yield (base, source) if is_article else None
+
+    def document(self, name: str, record: Any) -> Document:
+        """Title, empty line, text (as The Pile's Wikipedia has it)."""
+        base, source = record
+        page = element(source)
+        title, revision = line_of(page.find("title")), page.findall("revision")[-1]
+        text = plain_text(revision.findtext("text") or "")
+        url = f"{base}/{quote(title.replace(' ', '_'), safe='/:(),')}" if base else f"{name}#{title}"
+        meta = {"title": title, "date": line_of(revision.find("timestamp")), "revision": line_of(revision.find("id"))}
+        return Document(f"{title}\n\n{text}" if text else "", name, self.licence, url, meta)
+
+
+def plain_text(source: str) -> str:
+    """What a reader of an article reads: paragraphs, headings, lists; markup, templates and tables left out."""
+    import mwparserfromhell
+
+    text = written(mwparserfromhell.parse(source, skip_style_tags=True).nodes)
+    text = EMPTY_BRACKETS.sub("", text.replace("'''", "").replace("''", "")).replace("\xa0", " ")
+    lines = "\n".join(line.rstrip() for line in text.split("\n") if not line.startswith(("__", "#REDIRECT")))
+    return BLANK_LINES.sub("\n\n", lines).strip()
+
+
+def written(nodes: list[Any]) -> str:
+    """The text of nodes of wiki markup."""
+    from mwparserfromhell import nodes as kinds
+
+    parts: list[str] = []
+    for node in nodes:
+        if isinstance(node, kinds.Text):
+            parts.append(LANGUAGE_VARIANT.sub(r"\1", node.value))
+        elif isinstance(node, kinds.Heading):
+            parts.append(f"\n\n{written(node.title.nodes).strip()}\n\n")
+        elif isinstance(node, kinds.Wikilink):
+            if not (MEDIA.match(str(node.title)) and not str(node.title).startswith(":")):
+                parts.append(written((node.text or node.title).nodes))
+        elif isinstance(node, kinds.ExternalLink):
+            parts.append(written(node.title.nodes) if node.title else "" if node.brackets else str(node.url))
+        elif isinstance(node, kinds.HTMLEntity):
+            parts.append(node.normalize())
+        elif isinstance(node, kinds.Tag):
+            parts.append(tag_text(node))
+    return "".join(parts)
+
+
+def tag_text(node: Any) -> str:
+    """The text of a tag; wiki tables and list bullets are tags, too."""
+    name = str(node.tag).strip().lower()
+    if name in NOT_TEXT or name == "table":
+        return ""
+    if name in ("br", "hr"):
+        return "\n"
+    if node.wiki_markup and name in ("li", "dt", "dd"):
+        return "- " if name == "li" else ""
+    if name in VERBATIM:
+        return str(node.contents)
+    return written(node.contents.nodes) if node.contents else ""
