@@ -79,8 +79,6 @@ class Near:
     """Words in a shingle."""
     threshold: float = 0.7
     """Share of all hashes, an estimate of the Jaccard similarity, from which a pair counts as near-copies."""
-    remove: bool = True
-    """Keep one document of each cluster of near-copies; false: keep all, on the same side of the split."""
 
     def __post_init__(self) -> None:
         if min(self.bands, self.rows, self.ngram) < 1 or not 0 < self.threshold <= 1:
@@ -106,6 +104,8 @@ class Dedup:
 
     __pydantic_config__ = STRICT
     near: Near | None = None
+    remove: bool = True
+    """Keep one document of each cluster of near-copies; false: keep all, on the same side of the split."""
     substring: Substring | None = None
 
 
