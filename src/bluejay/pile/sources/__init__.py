@@ -16,12 +16,12 @@ from bluejay.pile.sources.npm import NPM
 from bluejay.pile.sources.package_docs import PackageDocs
 from bluejay.pile.sources.pypi import PyPI
 from bluejay.pile.sources.stdlib import Stdlib
-from bluejay.pile.sources.tables import CSV, JSONLines, Parquet
+from bluejay.pile.sources.tables import CSV, JSON, JSONLines, Parquet
 from bluejay.pile.sources.text import Text
 from bluejay.pile.sources.tree import Tree
 
 Package = PyPI | NPM | Deb
-Table = JSONLines | CSV | Parquet
+Table = JSON | JSONLines | CSV | Parquet
 Source = Annotated[
     Stdlib | PackageDocs | Text | Table | Format | Archive | Tree | Git | Package | Mathematics,
     Field(discriminator="kind"),

@@ -10,11 +10,11 @@ from pydantic import Field
 from bluejay.pile.document import Document, SetAside, decode, is_binary
 from bluejay.pile.sources.formats import Format
 from bluejay.pile.sources.open import matches
-from bluejay.pile.sources.tables import CSV, JSONLines
+from bluejay.pile.sources.tables import CSV, JSON, JSONLines
 from bluejay.pile.sources.unpack import content, members
 from bluejay.recipe import STRICT
 
-MemberFormat = Annotated[Format | JSONLines | CSV, Field(discriminator="kind")]
+MemberFormat = Annotated[Format | JSON | JSONLines | CSV, Field(discriminator="kind")]
 """Formats of which a member of an archive may be. Their `path` is then a pattern of members."""
 
 

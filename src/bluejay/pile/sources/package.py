@@ -6,11 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from bluejay.files import cache_directory
 from bluejay.pile.document import Document, SetAside
+from bluejay.pile.sources.archive import Archive
 from bluejay.pile.sources.fetch import adopt, cached, sha256_of
-from bluejay.pile.sources.member import Members, Release, without_root
+from bluejay.pile.sources.member import MemberFormat, Members, Release, without_root
 from bluejay.pile.sources.open import local, matches
 from bluejay.pile.sources.unpack import content, members, open_archive
 
@@ -19,6 +23,8 @@ from bluejay.pile.sources.unpack import content, members, open_archive
 class Package(Members, ABC):
     """A package by name from its registry, or from a file; in the cache, it is found by its sha256."""
 
+    formats: tuple[Annotated[MemberFormat | Archive, Field(discriminator="kind")], ...] = ()
+    """How other members are read, by the first whose `path` fits; a member may itself be an archive."""
     name: str | None = None
     version: str | None = None
     """The newest where not given; then the corpus changes when the package does."""

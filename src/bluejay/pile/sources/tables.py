@@ -1,4 +1,4 @@
-"""Records with a field of text: JSON Lines (The Pile's own exchange format), CSV and Parquet."""
+"""Records with a field of text: JSON Lines (The Pile's own exchange format), JSON, CSV and Parquet."""
 
 import csv
 import io
@@ -100,6 +100,60 @@ class JSONLines(Table):
         """Whether a document is of the component asked for."""
         name = document.meta.get("pile_set_name")
         return RELEASED_NAMES.get(str(name), name) == self.pile_set_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class JSON(Table):
+    """One JSON value per file, also compressed."""
+
+    kind: Literal["json"]
+    each: bool = False
+    """Whether the entries of its list or object are the records; else the file is one."""
+    outline: bool = False
+    """Whether all text of a record is one document, each piece after the names that lead to it; else, one field is."""
+
+    def read(self, unit: str) -> Iterator[Document | SetAside]:
+        """The documents of a file, in order. Raises ValueError: it is not JSON, or cannot be had."""
+        with open_bytes(unit) as stream:
+            yield from self.entries(unit, stream)
+
+    def read_stream(self, name: str, data: bytes) -> Iterator[Document | SetAside]:
+        """The documents of a file that is in memory. Raises ValueError: it is not JSON."""
+        return self.entries(name, decompressed(io.BytesIO(data)))
+
+    def entries(self, name: str, stream: BinaryIO) -> Iterator[Document | SetAside]:
+        """One document per record."""
+        try:
+            value = json.loads(stream.read().decode("utf-8-sig"))
+        except (*BROKEN, ValueError, RecursionError) as error:
+            raise ValueError(f"not JSON in UTF-8: {error}") from None
+        if self.each and not isinstance(value, (list, dict)):
+            raise ValueError("its value has no entries")
+        records = [value] if not self.each else value if isinstance(value, list) else list(value.values())
+        for number, record in enumerate(records, start=1):
+            if self.outline:
+                place = f"{name}#{number}" if self.each else name
+                yield Document("\n".join(outlined(record, self.text)), name, self.licence, place)
+            else:
+                yield self.document(name, number, record)
+
+
+def outlined(value: Any, text: str, name: str = "") -> Iterator[str]:
+    """The lines of an outline: names of tables, and texts after their names; a table's field `text` is its own."""
+    if isinstance(value, dict):
+        own = value.get(text)
+        if isinstance(own, str):
+            yield f"{name}: {own}" if name else own
+        elif name:
+            yield f"\n{name}"
+        for key, entry in value.items():
+            if key != text or not isinstance(own, str):
+                yield from outlined(entry, text, key)
+    elif isinstance(value, list):
+        for entry in value:
+            yield from outlined(entry, text, name)
+    elif isinstance(value, str):
+        yield f"{name}: {value}" if name else value
 
 
 @dataclass(frozen=True, kw_only=True)
