@@ -30,9 +30,13 @@ class Html(RecordFiles):
 
 def page(source: Any, raw: bytes, charset: str | None, name: str, url: str) -> Document:
     """A page as a document; `source` says how (`extract`, `language`) and its licence if the page itself does not."""
+    from resiliparse.parse.html import HTMLTree
+
     html = decode(raw, charset)
-    address, licence, meta = facts(html, url)
-    return Document(main_text(html, source.extract, source.language), name, licence or source.licence, address, meta)
+    tree = HTMLTree.parse(html)
+    address, licence, meta = facts(tree, url)
+    text = prose(html, source.language) if source.extract == "justext" else main_text(tree)
+    return Document(text, name, licence or source.licence, address, meta)
 
 
 def decode(raw: bytes, charset: str | None) -> str:
@@ -48,16 +52,19 @@ def decode(raw: bytes, charset: str | None) -> str:
         return bytes_to_str(raw, detect_encoding(raw) or "utf-8", errors="replace")
 
 
-def main_text(html: str, extract: Extract, language: str) -> str:
-    """The text of a page without its boilerplate."""
-    if extract == "justext":
-        import justext
-
-        paragraphs = justext.justext(html, justext.get_stoplist(language))
-        return "\n\n".join(paragraph.text for paragraph in paragraphs if not paragraph.is_boilerplate)
+def main_text(tree: Any) -> str:
+    """The text of a page without its boilerplate, by the rules of resiliparse."""
     from resiliparse.extract.html2text import extract_plain_text
 
-    return extract_plain_text(html, preserve_formatting=True, main_content=True, alt_texts=False)
+    return extract_plain_text(tree, preserve_formatting=True, main_content=True, alt_texts=False)
+
+
+def prose(html: str, language: str) -> str:
+    """The paragraphs of a page that justext takes for prose in a language."""
+    import justext
+
+    paragraphs = justext.justext(html, justext.get_stoplist(language))
+    return "\n\n".join(paragraph.text for paragraph in paragraphs if not paragraph.is_boilerplate)
 
 
 def all_text(html: str) -> str:
@@ -67,25 +74,21 @@ def all_text(html: str) -> str:
     return extract_plain_text(html, preserve_formatting=True, main_content=False, alt_texts=False).strip()
 
 
-def facts(html: str, url: str) -> tuple[str, str | None, dict[str, Any]]:
+def facts(tree: Any, url: str) -> tuple[str, str | None, dict[str, Any]]:
     """The address, the licence (None where there is none), and title, language and date, as the page states them."""
-    from resiliparse.parse.html import HTMLTree
-
-    tree = HTMLTree.parse(html)
     meta = {"title": " ".join((tree.title or "").split())}
     root = tree.document.query_selector("html")
     meta["language"] = (root.getattr("lang") or "") if root else ""
-    dates = ('meta[property="article:published_time"]', 'meta[name="date"]', 'meta[name="dcterms.date"]')
+    dates = 'meta[property="article:published_time"], meta[name="date"], meta[name="dcterms.date"]'
     meta["date"] = next(attributes(tree, dates, "content"), "")
-    addresses = attributes(tree, ('link[rel~="canonical"]', 'meta[property="og:url"]'), "href", "content")
+    addresses = attributes(tree, 'link[rel~="canonical"], meta[property="og:url"]', "href", "content")
     address = url if ABSOLUTE.match(url) else next(filter(ABSOLUTE.match, addresses), url)
-    links = attributes(tree, ('link[rel~="license"]', 'a[rel~="license"]'), "href")
+    links = attributes(tree, 'link[rel~="license"], a[rel~="license"]', "href")
     licence = next(filter(None, (licence_at(urljoin(address, link)) for link in links)), None)
     return address, licence, {key: value for key, value in meta.items() if value}
 
 
-def attributes(tree: Any, selectors: tuple[str, ...], *names: str) -> Iterator[str]:
-    """The attributes of those names of all elements that the selectors find."""
-    for selector in selectors:
-        for element in tree.document.query_selector_all(selector):
-            yield from (value for name in names if (value := element.getattr(name)))
+def attributes(tree: Any, selector: str, *names: str) -> Iterator[str]:
+    """The attributes of those names of all elements that a selector finds."""
+    for element in tree.document.query_selector_all(selector):
+        yield from (value for name in names if (value := element.getattr(name)))

@@ -27,8 +27,8 @@ HEADINGS = {
 }
 OF_ONE = """
 label cite citep citet citealp citeauthor citeyear nocite ref eqref autoref cref Cref pageref includegraphics
-bibliography bibliographystyle vspace hspace vskip hskip input include usepackage pagestyle thispagestyle index thanks date title
-author affiliation address email institute affil graphicspath epsfig color pagenumbering bibitem phantom hphantom
+bibliography bibliographystyle vspace hspace vskip hskip input include usepackage pagestyle thispagestyle index thanks
+date title author affiliation address email institute affil graphicspath epsfig color pagenumbering bibitem phantom hphantom
 vphantom todo ccsdesc keywords orcid hypersetup def
 """
 OF_TWO = """

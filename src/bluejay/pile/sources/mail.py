@@ -58,15 +58,19 @@ class Mail(RecordFiles):
 
 
 def body(message: Message) -> str:
-    """The parts that a reader sees: of alternatives, the plain one."""
+    """The parts that a reader sees: of alternatives, the plain one. A part whose type is broken is plain text."""
     kind = message.get_content_type()
     if message.is_multipart():
         parts = [part for part in message.get_payload() if isinstance(part, Message)]
-        if kind == "multipart/alternative":
-            texts = {part.get_content_type(): body(part) for part in reversed(parts)}
-            return texts.get("text/plain") or next(filter(str.strip, texts.values()), "")
-        return "\n\n".join(filter(None, (body(part).strip() for part in parts)))
-    if message.get_content_disposition() == "attachment" or kind not in ("text/plain", "text/html"):
+        texts = [body(part).strip() for part in parts]
+        if kind != "multipart/alternative":
+            return "\n\n".join(filter(None, texts))
+        plain_first = sorted(
+            zip(parts, texts, strict=True), key=lambda part: part[0].get_content_type() != "text/plain"
+        )
+        return next((text for _, text in plain_first if text), "")
+    is_text = kind.startswith("text/") or message.get_content_maintype() == "multipart"
+    if message.get_content_disposition() == "attachment" or not is_text:
         return ""
     payload = message.get_payload(decode=True)
     text = decode(payload if isinstance(payload, bytes) else b"", message.get_content_charset())
