@@ -13,19 +13,22 @@ from bluejay.pile.sources.records import RecordFiles
 EBOOK = r"(?:THIS|THE) PROJECT GUTENBERG E(?:BOOK|TEXT)"
 START = re.compile(
     rf"^\*\*\* ?START OF {EBOOK}.*(?:\n.+)*?\*\*\*\s*$"
-    r"|^\*END[ *]?THE SMALL PRINT.*$|^\*+ ?END THE SMALL PRINT.*$|^\*END\*THE SMALL PRINT.*$",
+    r"|^\*+ ?END[ *]*THE SMALL PRINT.*$",
     re.MULTILINE | re.IGNORECASE,
 )
 END = re.compile(
     rf"^\*\*\* ?END OF {EBOOK}|^End of (?:the |this )?Project Gutenberg|^\*\*\*START\*\*THE SMALL PRINT",
     re.MULTILINE | re.IGNORECASE,
 )
-HEADER = re.compile(r"^(?:\*{3} ?)?The Project Gutenberg E(?:book|text)", re.MULTILINE | re.IGNORECASE)
+HEADER = re.compile(
+    r"^\W*(?:This is )?(?:the )?Project Gutenberg(?:['’]s\b|(?: \w+)? E-?(?:book|text)\b)", re.MULTILINE | re.IGNORECASE
+)
 CREDITS = re.compile(
     r"\A(?:\s*(?:Produced by|E-?text prepared by|This e-?text was|Transcribed from)[^\n]*(?:\n.+)*\n)+", re.I
 )
 FIELD = r"^{}:[ \t]*(.+(?:\n[ \t]+\S.*)*)"
 NUMBER = re.compile(r"E(?:book|text) ?#? ?(\d+)|\[E(?:book|text) #(\d+)\]", re.IGNORECASE)
+MENTION = re.compile(r"\bProject\s+Gutenberg", re.IGNORECASE)
 COPYRIGHTED = re.compile(r"\bcopyrighted Project Gutenberg", re.IGNORECASE)
 
 
@@ -45,20 +48,24 @@ class Gutenberg(RecordFiles):
         declared = re.search(rb"^Character set encoding:\s*(\S+)", raw[:20_000], re.MULTILINE)
         rest = decode(raw, declared[1].decode("latin-1") if declared else None).replace("\r\n", "\n")
         if not START.search(rest):
-            raise ValueError("the line that starts a Project Gutenberg book is not there")
+            if MENTION.search(rest):
+                raise ValueError("the line that starts a Project Gutenberg book is not there")
+            yield "", rest  # stripped before, as in PG-19
         while start := START.search(rest):
             header, rest = rest[: start.start()], rest[start.end() :]
+            begins = "small print" not in start[0].lower() or HEADER.search(header)
             following = START.search(rest)
             end = END.search(rest)
             if end and (not following or end.start() < following.start()):
                 text, rest = rest[: end.start()], rest[end.end() :]
             elif following:  # the next book's header ends this one
-                at = max((found.start() for found in HEADER.finditer(rest, 0, following.start())), default=0)
-                at = at or following.start()
+                headers = (found.start() for found in HEADER.finditer(rest, 0, following.start()))
+                at = max(headers, default=following.start())
                 text, rest = rest[:at], rest[at:]
             else:
                 text, rest = rest, ""
-            yield header, text
+            if begins and text.strip():  # in some old files the licence is at the end, its last line begins nothing
+                yield header, text
 
     def document(self, name: str, record: Any) -> Document:
         """A book."""

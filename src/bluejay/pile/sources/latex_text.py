@@ -28,8 +28,8 @@ HEADINGS = {
 OF_ONE = """
 label cite citep citet citealp citeauthor citeyear nocite ref eqref autoref cref Cref pageref includegraphics
 bibliography bibliographystyle vspace hspace vskip hskip input include usepackage pagestyle thispagestyle index thanks
-date title author affiliation address email institute affil graphicspath epsfig color pagenumbering bibitem phantom hphantom
-vphantom todo ccsdesc keywords orcid hypersetup def
+date title author affiliation address email institute affil graphicspath epsfig color pagenumbering bibitem phantom
+hphantom vphantom todo ccsdesc keywords orcid hypersetup def
 """
 OF_TWO = """
 newcommand renewcommand providecommand DeclareMathOperator setcounter setlength addtolength addtocounter newtheorem
