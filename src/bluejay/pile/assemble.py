@@ -27,11 +27,12 @@ def assemble(stages: Stages, directory: Path) -> None:
     link_tables([path / "aside.parquet" for path in stages.raw], directory / "documents" / "aside.parquet")
     tokenizer = Tokenizer.load(stages.tokenizer)
     tokenizer.save(directory)
-    join_buckets(stages.buckets, tokenizer.vocab_size, dtype_for(tokenizer.vocab_size), directory / "tokens")
+    buckets = {split: [task.directory for task in tasks] for split, tasks in stages.buckets.items()}
+    join_buckets(buckets, tokenizer.vocab_size, dtype_for(tokenizer.vocab_size), directory / "tokens")
     if stages.recipe.jsonl:
-        for split, buckets in stages.buckets.items():
+        for split, directories in buckets.items():
             (directory / "jsonl" / split).mkdir(parents=True)
-            for number, bucket in enumerate(buckets):
+            for number, bucket in enumerate(directories):
                 link(bucket / LINES, directory / "jsonl" / split / f"{number:05}.jsonl.zst")
     write_checksums(directory)
 

@@ -84,7 +84,7 @@ class Exact:
 
     def decisive(self) -> list[Any]:
         """What the copies follow from."""
-        return ["exact", [file.parent.name for file in self.ids.files]]
+        return [[file.parent.name for file in self.ids.files]]
 
 
 def exact_copies(exact: Exact, directory: Path) -> dict[str, Any]:
@@ -127,7 +127,7 @@ class Band:
 
     def decisive(self) -> list[Any]:
         """What the edges follow from."""
-        return ["band", self.number, [file.parent.name for file in self.signatures.files], self.near.threshold]
+        return [self.number, [file.parent.name for file in self.signatures.files], self.near.threshold]
 
 
 def band_edges(band: Band, directory: Path) -> dict[str, Any]:
@@ -147,7 +147,7 @@ def band_edges(band: Band, directory: Path) -> dict[str, Any]:
         looked += len(pairs)
         for begin in range(0, len(pairs), PAIRS):
             some = pairs[begin : begin + PAIRS]
-            edges.append(some[verified(some, band.signatures, band.near.threshold)])
+            edges.append(some[verified(some, band.signatures, band.near)])
     found = np.concatenate(edges)
     np.save(directory / "edges.npy", found)
     return {"candidates": looked, "pairs": len(found)}
@@ -172,7 +172,7 @@ class Choosing:
     def decisive(self) -> list[Any]:
         """What the choice follows from."""
         files = [*self.ids.files, *self.edges, *self.reasons]
-        return ["choose", [file.parent.name for file in files], self.priority.tolist(), self.remove]
+        return [[file.parent.name for file in files], self.priority.tolist(), self.remove]
 
 
 def choose(choosing: Choosing, directory: Path) -> dict[str, Any]:

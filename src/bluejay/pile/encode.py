@@ -53,7 +53,7 @@ class Encoding:
     def decisive(self) -> list[Any]:
         """What the tokens follow from."""
         mixing = [self.epochs, self.split.valid, self.split.test, self.seed, self.text]
-        return ["encode", self.clean.name, self.checksum, self.component, self.tokenizer.name, *mixing]
+        return [self.clean.name, self.checksum, self.component, self.tokenizer.name, *mixing]
 
 
 def encode_part(encoding: Encoding, directory: Path) -> dict[str, Any]:

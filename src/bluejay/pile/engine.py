@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -56,13 +57,7 @@ class Engine:
 
     def frame(self, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Any:
         """A Daft frame of one row per task, which the workers fill as it is read."""
-        os.environ.update(DAFT_SETTINGS)
-        import daft
-
-        if self.kind == "ray":
-            daft.set_runner_ray(address=os.environ.get("RAY_ADDRESS"), noop_if_initialized=True)
-        else:
-            daft.set_runner_native()
+        daft = start_daft(self.kind)
 
         @daft.cls(use_process=True, max_concurrency=min(self.workers, len(tasks)))
         class Worker:
@@ -77,6 +72,19 @@ class Engine:
 
         numbers = daft.from_pydict({"number": list(range(len(tasks)))}).into_batches(1)
         return numbers.select(Worker(function, list(tasks)).answers(daft.col("number")).alias("answer"))
+
+
+@cache
+def start_daft(kind: str) -> Any:
+    """The module, with its runner; a process has one for its life."""
+    os.environ.update(DAFT_SETTINGS)
+    import daft
+
+    if kind == "ray":
+        daft.set_runner_ray(address=os.environ.get("RAY_ADDRESS"), noop_if_initialized=True)
+    else:
+        daft.set_runner_native()
+    return daft
 
 
 def answer(function: Callable[[Any], Any], task: Any) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class Part:
     def decisive(self) -> list[Any]:
         """What its documents follow from; a file that has changed has another size or another time."""
         stamps = [(stat.st_size, stat.st_mtime_ns) for stat in map(stat_of, self.units) if stat]
-        return ["read", self.component.name, self.component.licence, plain(self.source), self.units, stamps]
+        return [self.component.name, self.component.licence, plain(self.source), self.units, stamps]
 
 
 def parts_of(component: Component) -> tuple[list[Part], list[str]]:

@@ -43,7 +43,7 @@ class Bucket:
 
     def decisive(self) -> list[Any]:
         """What the bucket follows from."""
-        return ["bucket", self.split, self.number, self.of, [part.name for part in self.parts], self.text]
+        return [self.split, self.number, self.of, [part.name for part in self.parts], self.text]
 
 
 def buckets(split: str, counts: list[dict[str, Any]], text: bool) -> int:

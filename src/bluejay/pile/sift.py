@@ -33,7 +33,7 @@ class Cleaning:
 
     def decisive(self) -> list[Any]:
         """What the clean documents follow from."""
-        return ["clean", self.raw.name, self.component.clean, self.component.filters, self.seed]
+        return [self.raw.name, self.component.clean, self.component.filters, self.seed]
 
 
 def clean_part(cleaning: Cleaning, directory: Path) -> dict[str, Any]:
@@ -136,7 +136,7 @@ class Signing:
 
     def decisive(self) -> list[Any]:
         """What the signatures follow from; not the threshold, which is held against them later."""
-        return ["sign", self.clean.name, self.near.bands, self.near.rows, self.near.ngram]
+        return [self.clean.name, self.near.bands, self.near.rows, self.near.ngram]
 
 
 def sign_part(signing: Signing, directory: Path) -> dict[str, Any]:
@@ -164,7 +164,7 @@ class Holding:
 
     def decisive(self) -> list[Any]:
         """What the reasons follow from."""
-        return ["contaminated", self.clean.name, self.decontaminate.ngram, self.checksums]
+        return [self.clean.name, self.decontaminate.ngram, self.checksums]
 
 
 def contaminated_part(holding: Holding, directory: Path) -> dict[str, Any]:

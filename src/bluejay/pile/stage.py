@@ -9,15 +9,14 @@ STAGES/NAME/KEY/    what the task wrote, and counts.json
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from bluejay.files import TEMPORARY, sync
 from bluejay.pile.engine import Engine
@@ -26,18 +25,32 @@ from bluejay.progress import progress
 VERSION = 1
 """Raised when a stage writes something else from the same input, so that nothing older is taken for it."""
 COUNTS = "counts.json"
+SMALL = 32_000_000
+"""Bytes that are not worth starting workers for."""
+
+
+class Argument(Protocol):
+    """What a stage's function works on."""
+
+    def decisive(self) -> list[Any]:
+        """What the result follows from, as JSON's types."""
+        ...
 
 
 @dataclass(frozen=True)
 class Task:
-    """What one call of a stage's function works on."""
+    """One call of a stage's function, `function(argument, directory)`, which fills the directory and gives counts."""
 
-    directory: Path
-    """Where its results are, once it is done."""
-    argument: Any
-    """What the function is given, beside a directory to fill."""
-    size: int
-    """Bytes that it reads, about; for the bar."""
+    stages: Path
+    name: str
+    """Of the stage."""
+    function: Callable[[Any, Path], dict[str, Any]]
+    argument: Argument
+
+    @cached_property
+    def directory(self) -> Path:
+        """Where its results are, once it is done."""
+        return self.stages / self.name / key_of(self.name, *self.argument.decisive())
 
     @property
     def done(self) -> bool:
@@ -54,20 +67,29 @@ def key_of(*decisive: Any) -> str:
     return hashlib.sha256(json.dumps([VERSION, *decisive], sort_keys=True).encode()).hexdigest()[:24]
 
 
-def finish(
-    engine: Engine, label: str, function: Callable[[Any, Path], dict[str, Any]], tasks: Sequence[Task]
-) -> list[dict[str, Any]]:
-    """Do the tasks that are not done: `function(argument, directory)`. Gives the counts of all, in their order."""
-    missing = [task for task in tasks if not task.done]
-    total, done = sum(task.size for task in tasks), sum(task.size for task in tasks if task.done)
-    if missing:
-        with progress(label, total, "B", done) as bar:
-            for number, _ in engine.run(partial(fill, function), missing):
-                bar.advance(missing[number].size)
-    return [task.counts() for task in tasks]
+def finish(engine: Engine, label: str, chains: Sequence[Sequence[Task]], sizes: Sequence[int]) -> None:
+    """Do what is not done of some chains of tasks, each of which needs the one before it; `sizes` are for the bar.
+
+    Small work is done in this process: workers take a second to start.
+    """
+    missing = [number for number, chain in enumerate(chains) if not all(task.done for task in chain)]
+    left = sum(sizes[number] for number in missing)
+    if not missing:
+        return
+    here = engine if engine.kind == "ray" or left > SMALL else Engine()
+    with progress(label, sum(sizes), "B", sum(sizes) - left) as bar:
+        for number, _ in here.run(fill_chain, [chains[number] for number in missing]):
+            bar.advance(sizes[missing[number]])
 
 
-def fill(function: Callable[[Any, Path], dict[str, Any]], task: Task) -> None:
+def fill_chain(chain: Sequence[Task]) -> None:
+    """Do the tasks of a chain that are not done."""
+    for task in chain:
+        if not task.done:
+            fill(task)
+
+
+def fill(task: Task) -> None:
     """Run a task in a directory of its own, and give that its name.
 
     The temporary name is nobody else's: a worker that outlives a killed build may still be at the same task.
@@ -75,14 +97,13 @@ def fill(function: Callable[[Any, Path], dict[str, Any]], task: Task) -> None:
     temporary = task.directory.with_name(f"{task.directory.name}.{uuid.uuid4().hex}{TEMPORARY}")
     temporary.mkdir(parents=True)
     try:
-        counts = function(task.argument, temporary)
+        counts = task.function(task.argument, temporary)
         (temporary / COUNTS).write_text(json.dumps(counts), encoding="utf-8")
         for file in temporary.iterdir():
             sync(file)
-        if not task.done:
-            os.rename(temporary, task.directory)  # noqa: PTH104 - fails where the other was first, as it should
+        temporary.rename(task.directory)
     except OSError:
-        if not task.done:
+        if not task.done:  # else the other was first, and wrote the same
             raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

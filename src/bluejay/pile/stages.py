@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -18,18 +18,10 @@ from bluejay.pile.shards import Bucket, buckets, gather_bucket
 from bluejay.pile.sift import Cleaning, Holding, Signing, clean_part, contaminated_part, sign_part
 from bluejay.pile.sources.fetch import sha256_of
 from bluejay.pile.sources.open import local, matching
-from bluejay.pile.stage import Task, finish, key_of
+from bluejay.pile.stage import Argument, Task, finish
 from bluejay.pile.vocabulary import Vocabulary, make_tokenizer
 from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import dtype_for
-
-
-class Argument(Protocol):
-    """What a stage's function works on."""
-
-    def decisive(self) -> list[Any]:
-        """What the result follows from, as JSON's types."""
-        ...
 
 
 @dataclass
@@ -46,104 +38,111 @@ class Stages:
     raw: list[Path] = field(default_factory=list)
     """Of each part, what was read; and so on."""
     clean: list[Path] = field(default_factory=list)
+    signed: list[Path] = field(default_factory=list)
+    held: list[Path] = field(default_factory=list)
     encoded: list[Path] = field(default_factory=list)
-    buckets: dict[str, list[Path]] = field(default_factory=dict)
+    buckets: dict[str, list[Task]] = field(default_factory=dict)
     """Of each split, its stretches in order."""
     tokenizer: Path = field(default_factory=Path)
 
     def run(self) -> None:
         """All stages."""
-        self.read()
-        self.sift()
-        chosen = self.choose()
-        self.encode(chosen)
+        self.gather()
+        self.encode(self.choose())
 
-    def finish(
-        self,
-        label: str,
-        function: Callable[[Any, Path], dict[str, Any]],
-        arguments: Sequence[Argument],
-        sizes: Sequence[int],
-    ) -> tuple[list[Path], list[dict[str, Any]]]:
-        """Have a function done on each argument; where the results are, and the counts."""
-        tasks = [
-            Task(self.work / label / key_of(*argument.decisive()), argument, size)
-            for argument, size in zip(arguments, sizes, strict=True)
-        ]
-        self.used.update(task.directory for task in tasks)
-        counts = finish(self.engine, label, function, tasks)
-        return [task.directory for task in tasks], counts
+    def task(self, name: str, function: Callable[[Any, Path], dict[str, Any]], argument: Argument) -> Task:
+        """A task of this build."""
+        task = Task(self.work, name, function, argument)
+        self.used.add(task.directory)
+        return task
 
-    def read(self) -> None:
-        """Sources to documents. Raises ValueError: a component has none."""
+    def finish(self, label: str, tasks: Sequence[Task], sizes: Sequence[int]) -> list[dict[str, Any]]:
+        """Have tasks done that need nothing of each other; their counts."""
+        finish(self.engine, label, [[task] for task in tasks], sizes)
+        return [task.counts() for task in tasks]
+
+    def gather(self) -> None:
+        """Sources to clean documents, and to all that can be said of each part alone.
+
+        Raises ValueError: a component's sources have nothing.
+        """
         for component in self.recipe.component:
             entry = self.report.components[component.name] = ComponentReport(unavailable=component.unavailable)
             if component.unavailable is None:
                 parts, entry.missing = parts_of(component)
                 self.parts += parts
-        self.raw, counts = self.finish("read", read_part, self.parts, [part.size for part in self.parts])
-        for part, counted in zip(self.parts, counts, strict=True):
+        near, choice, seed = self.recipe.dedup.near, self.recipe.decontaminate, self.recipe.seed
+        read = [self.task("read", read_part, part) for part in self.parts]
+        clean = [
+            self.task("clean", clean_part, Cleaning(task.directory, part.component, seed))
+            for task, part in zip(read, self.parts, strict=True)
+        ]
+        sign = [self.task("sign", sign_part, Signing(task.directory, near)) for task in clean] if near else []
+        hold = []
+        if choice:
+            tests = tuple(unit for path in choice.against for unit in matching(path))
+            sums = tuple(sha256_of(local(test)) for test in tests)
+            holdings = [Holding(task.directory, choice, tests, sums) for task in clean]
+            hold = [self.task("contaminated", contaminated_part, holding) for holding in holdings]
+        chains = [list(chain) for chain in zip(*(tasks for tasks in (read, clean, sign, hold) if tasks), strict=True)]
+        finish(self.engine, "documents", chains, [part.size for part in self.parts])
+        self.raw, self.clean, self.signed, self.held = (
+            [task.directory for task in tasks] for tasks in (read, clean, sign, hold)
+        )
+        self.count_gathered([task.counts() for task in read], [task.counts() for task in clean])
+
+    def count_gathered(self, read: list[dict[str, Any]], clean: list[dict[str, Any]]) -> None:
+        """What became of the documents in the first two stages."""
+        kept = dict.fromkeys(self.report.components, 0)
+        for part, counted in zip(self.parts, read, strict=True):
             entry = self.report.components[part.component.name]
             entry.read += counted["documents"]
             entry.found += counted["documents"] + sum(counted["set_aside"].values())
             count(entry.set_aside, counted["set_aside"])
             entry.inputs += counted["inputs"]
         self.require_conserved({name: entry.read for name, entry in self.report.components.items()})
-
-    def sift(self) -> None:
-        """Documents to clean documents."""
-        arguments = [Cleaning(raw, part.component, self.recipe.seed) for part, raw in zip(self.parts, self.raw, strict=True)]
-        self.clean, counts = self.finish("clean", clean_part, arguments, sizes_of(self.raw))
-        kept = dict.fromkeys(self.report.components, 0)
-        for part, counted in zip(self.parts, counts, strict=True):
+        for part, counted in zip(self.parts, clean, strict=True):
             entry = self.report.components[part.component.name]
             kept[part.component.name] += counted["documents"]
             count(entry.dropped, counted["dropped"])
             count(entry.replaced, counted["replaced"])
         self.require_conserved(kept)
 
-    def choose(self) -> Path:
-        """Which clean documents stay; a directory with a file for each part."""
-        near, sizes = self.recipe.dedup.near, sizes_of(self.clean)
+    def choose(self) -> list[Path]:
+        """Which clean documents stay; a file for each part."""
+        near = self.recipe.dedup.near
         ids = Column.of([clean / "ids.npy" for clean in self.clean])
-        (exact,), _ = self.finish("exact", exact_copies, [Exact(ids)], [32 * len(ids)])
+        exact = self.task("exact", exact_copies, Exact(ids))
+        self.finish("copies", [exact], [32 * len(ids)])
         edges: list[Path] = []
         if near:
-            signed, _ = self.finish("sign", sign_part, [Signing(clean, near) for clean in self.clean], sizes)
-            signatures = Column.of([path / "signatures.npy" for path in signed])
-            keys = tuple(path / "bands.npy" for path in signed)
-            bands = [Band(number, keys, signatures, near, exact) for number in range(near.bands)]
-            edges, counts = self.finish("near", band_edges, bands, [8 * len(ids)] * len(bands))
+            signatures = Column.of([path / "signatures.npy" for path in self.signed])
+            keys = tuple(path / "bands.npy" for path in self.signed)
+            bands = [
+                self.task("near", band_edges, Band(number, keys, signatures, near, exact.directory))
+                for number in range(near.bands)
+            ]
+            counts = self.finish("near-copies", bands, [8 * len(ids)] * len(bands))
             self.report.near = {key: sum(counted[key] for counted in counts) for key in ("candidates", "pairs")}
-        reasons = self.contaminated(sizes)
+            edges = [band.directory / "edges.npy" for band in bands]
+        reasons = [path / "reasons.parquet" for path in self.held]
         names = [component.name for component in self.recipe.component]
         priority = np.array([names.index(part.component.name) for part in self.parts], np.int64)
-        files = tuple(path / "edges.npy" for path in edges)
-        choosing = Choosing(ids, priority, exact, files, self.recipe.dedup.remove, reasons)
-        (chosen,), (counted,) = self.finish("choose", choose, [choosing], [32 * len(ids)])
+        choosing = Choosing(ids, priority, exact.directory, tuple(edges), self.recipe.dedup.remove, tuple(reasons))
+        chosen = self.task("choose", choose, choosing)
+        (counted,) = self.finish("choice", [chosen], [32 * len(ids)])
         if near:
             self.report.near |= {"members": counted["members"], "clusters": counted["clusters"]}
-        return chosen
+        return [chosen.directory / f"{number}.npz" for number in range(len(self.parts))]
 
-    def contaminated(self, sizes: list[int]) -> tuple[Path, ...]:
-        """For each part the file of reasons, where there are test sets."""
-        choice = self.recipe.decontaminate
-        if choice is None:
-            return ()
-        tests = tuple(unit for path in choice.against for unit in matching(path))
-        checksums = tuple(sha256_of(local(test)) for test in tests)
-        arguments = [Holding(clean, choice, tests, checksums) for clean in self.clean]
-        directories, _ = self.finish("contaminated", contaminated_part, arguments, sizes)
-        return tuple(directory / "reasons.parquet" for directory in directories)
-
-    def encode(self, chosen: Path) -> None:
+    def encode(self, fates: list[Path]) -> None:
         """Documents that stay to tokens, and these to stretches of the shards."""
-        fates = [chosen / f"{number}.npz" for number in range(len(self.parts))]
         epochs = self.mix(fates)
-        vocabulary = Vocabulary(self.recipe, tuple(self.clean), tuple(fates))
-        (self.tokenizer,), _ = self.finish("tokenizer", make_tokenizer, [vocabulary], [1])
+        vocabulary = self.task("tokenizer", make_tokenizer, Vocabulary(self.recipe, tuple(self.clean), tuple(fates)))
+        self.finish("tokenizer", [vocabulary], [1])
+        self.tokenizer = vocabulary.directory
         vocab_size = self.describe_tokenizer()
-        arguments = [
+        encodings = [
             Encoding(
                 clean=clean,
                 fates=fate,
@@ -158,7 +157,9 @@ class Stages:
             )
             for part, clean, fate in zip(self.parts, self.clean, fates, strict=True)
         ]
-        self.encoded, counts = self.finish("encode", encode_part, arguments, sizes_of(self.clean))
+        tasks = [self.task("encode", encode_part, encoding) for encoding in encodings]
+        counts = self.finish("tokens", tasks, sizes_of(self.clean))
+        self.encoded = [task.directory for task in tasks]
         for part, counted in zip(self.parts, counts, strict=True):
             entry = self.report.components[part.component.name]
             entry.epochs = epochs[part.component.name]
@@ -168,15 +169,14 @@ class Stages:
 
     def shuffle(self, counts: list[dict[str, Any]], dtype: str) -> None:
         """Tokens of parts to stretches of the shards."""
-        arguments = []
+        tasks = []
         for split in SPLITS:
             n = buckets(split, counts, self.recipe.jsonl)
-            arguments += [Bucket(split, i, n, tuple(self.encoded), dtype, self.recipe.jsonl) for i in range(n)]
+            stretches = [Bucket(split, i, n, tuple(self.encoded), dtype, self.recipe.jsonl) for i in range(n)]
+            self.buckets[split] = [self.task("shuffle", gather_bucket, stretch) for stretch in stretches]
+            tasks += self.buckets[split]
         total = sum(self.report.total(split).tokens for split in SPLITS)
-        sizes = [np.dtype(dtype).itemsize * total // len(arguments)] * len(arguments)
-        directories, _ = self.finish("shuffle", gather_bucket, arguments, sizes)
-        for bucket, directory in zip(arguments, directories, strict=True):
-            self.buckets.setdefault(bucket.split, []).append(directory)
+        self.finish("shuffle", tasks, [np.dtype(dtype).itemsize * total // len(tasks)] * len(tasks))
 
     def mix(self, fates: list[Path]) -> dict[str, float]:
         """How often each component is read. Raises ValueError: one has no documents, or none fell in the training part."""

