@@ -41,6 +41,8 @@ class Deb(Package):
 
 def licences_in(text: str) -> str:
     """The licence of a package's files at large in a machine-readable copyright file (DEP 5); else "unknown"."""
+    if not re.search(r"^Format:", text, re.MULTILINE):
+        return "unknown"
     paragraphs = re.split(r"\n[ \t]*\n", text)
     at_large = [paragraph for paragraph in paragraphs if re.search(r"^Files:\s*\*\s*$", paragraph, re.MULTILINE)]
     names = re.findall(r"^License:[ \t]*(\S.*)$", "\n\n".join(at_large or paragraphs), re.MULTILINE)

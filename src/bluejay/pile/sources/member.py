@@ -1,6 +1,7 @@
 """Which members of an archive are documents, and of which format."""
 
 import dataclasses
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, BinaryIO
@@ -9,7 +10,7 @@ from pydantic import Field
 
 from bluejay.pile.document import Document, SetAside, decode, is_binary
 from bluejay.pile.sources.formats import Format
-from bluejay.pile.sources.open import matches
+from bluejay.pile.sources.open import decompressed, matches
 from bluejay.pile.sources.tables import CSV, JSON, JSONLines
 from bluejay.pile.sources.unpack import content, members
 from bluejay.recipe import STRICT
@@ -35,7 +36,7 @@ class Members:
 
     __pydantic_config__ = STRICT
     include: tuple[str, ...] = ()
-    """Patterns of members that are plain text, one document each: ["*.py", "docs/*.txt"]."""
+    """Patterns of members that are plain text, compressed or not, one document each: ["*.py", "docs/*.txt.gz"]."""
     exclude: tuple[str, ...] = ()
     """Patterns of members that are passed over, whatever else they fit."""
     formats: tuple[MemberFormat, ...] = ()
@@ -77,9 +78,10 @@ class Members:
                 for found in reader.read_stream(label, data):
                     yield adopted(found, label, url, release) if isinstance(found, Document) else found
                 return
-        if is_binary(data):
+        text = content(decompressed(io.BytesIO(data)))
+        if is_binary(text):
             raise ValueError("binary")
-        yield Document(decode(data, name), release.source, release.licence, url, {"path": name})
+        yield Document(decode(text, name), release.source, release.licence, url, {"path": name})
 
 
 def without_root(name: str, rooted: bool) -> str:

@@ -107,8 +107,8 @@ class JSON(Table):
     """One JSON value per file, also compressed."""
 
     kind: Literal["json"]
-    each: bool = False
-    """Whether the entries of its list or object are the records; else the file is one."""
+    records: str = ""
+    """Where its records are: names with dots between, `*` for every entry: "results.*"; else the file is one record."""
     outline: bool = False
     """Whether all text of a record is one document, each piece after the names that lead to it; else, one field is."""
 
@@ -127,15 +127,25 @@ class JSON(Table):
             value = json.loads(stream.read().decode("utf-8-sig"))
         except (*BROKEN, ValueError, RecursionError) as error:
             raise ValueError(f"not JSON in UTF-8: {error}") from None
-        if self.each and not isinstance(value, (list, dict)):
-            raise ValueError("its value has no entries")
-        records = [value] if not self.each else value if isinstance(value, list) else list(value.values())
-        for number, record in enumerate(records, start=1):
+        steps = self.records.split(".") if self.records else []
+        for number, record in enumerate(found(value, steps), start=1):
             if self.outline:
-                place = f"{name}#{number}" if self.each else name
+                place = f"{name}#{number}" if steps else name
                 yield Document("\n".join(outlined(record, self.text)), name, self.licence, place)
             else:
                 yield self.document(name, number, record)
+
+
+def found(value: Any, steps: list[str]) -> Iterator[Any]:
+    """What stands in a JSON value at a path of names, of which `*` is any. Raises ValueError: there is no such name."""
+    if not steps:
+        yield value
+        return
+    entries = dict(enumerate(value)) if isinstance(value, list) else value if isinstance(value, dict) else {}
+    if steps[0] != "*" and steps[0] not in entries:
+        raise ValueError(f"it has no {steps[0]}")
+    for entry in entries.values() if steps[0] == "*" else [entries[steps[0]]]:
+        yield from found(entry, steps[1:])
 
 
 def outlined(value: Any, text: str, name: str = "") -> Iterator[str]:
