@@ -1,0 +1,148 @@
+"""A classifier that tells texts like some good ones from others, and the rule by which it drops texts.
+
+Logistic regression on the mean of hashed words and pairs of words: what fastText computes with word 2-grams, whose
+layers are linear. The Pile and GPT-3 trained theirs on chosen text against raw web pages.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from bluejay.files import atomic_file
+from bluejay.pile.batch import Batch, Texts, batches, each_batch
+from bluejay.pile.filters.verdict import Reasons
+from bluejay.pile.minhash import shingles_of
+
+BUCKETS = 1 << 20
+ALPHA = 9.0
+"""GPT-3's; The Pile took 3, which keeps more of what scores low."""
+EPOCHS = 4
+STEP = 1.0
+TOGETHER = 32
+"""Texts of a step of training."""
+LONGEST = 20_000
+"""Characters of a text that training looks at."""
+FORMAT = "bluejay text quality 1"
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """What was learnt."""
+
+    weights: NDArray[np.float32]
+    """Of each bucket, (BUCKETS,), and of every text, (1,) more."""
+
+    def scores(self, texts: Texts) -> NDArray[np.float32]:
+        """For each text how likely it is a good one, (n,)."""
+        return np.concatenate([np.zeros(0, np.float32), *each_batch(texts, self.batch_scores)])
+
+    def batch_scores(self, batch: Batch) -> NDArray[np.float32]:
+        """The same of one batch; 0 of a text without words."""
+        buckets, bounds = features(batch)
+        scores = 1 / (1 + np.exp(-self.logits(buckets, bounds)))
+        return np.where(np.diff(bounds) > 0, scores, 0).astype(np.float32)
+
+    def logits(self, buckets: NDArray[np.int64], bounds: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The mean weight of the features of each text."""
+        totals = np.append(0.0, np.cumsum(self.weights[buckets], dtype=np.float64))
+        return np.diff(totals[bounds]) / np.maximum(np.diff(bounds), 1) + float(self.weights[-1])
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file."""
+        with atomic_file(path) as temporary:
+            save_file({"weights": self.weights}, temporary, {"format": FORMAT})
+
+    @classmethod
+    def load(cls, path: Path) -> "Classifier":
+        """Read one. Raises ValueError: it is missing, or is none of ours."""
+        try:
+            with safe_open(path, "numpy") as file:
+                weights = file.get_tensor("weights") if (file.metadata() or {}).get("format") == FORMAT else None
+        except (OSError, SafetensorError):
+            raise ValueError(f"{path} cannot be read; train a classifier with bluejay.pile.quality.train") from None
+        if weights is None or weights.shape != (BUCKETS + 1,) or weights.dtype != np.float32:
+            raise ValueError(f"{path} is no classifier of text quality; bluejay.pile.quality.train makes one")
+        return cls(weights)
+
+
+def features(batch: Batch) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The buckets of the words and pairs of words of each text, text by text, and where those of each begin."""
+    single, ones = shingles_of(batch, 1)
+    double, twos = shingles_of(batch, 2)
+    bounds = ones + twos
+    buckets = np.empty(bounds[-1], np.int64)
+    for hashes, own, other in ((single, ones, twos[:-1]), (double, twos, ones[1:])):
+        place = np.arange(len(hashes)) + np.repeat(other, np.diff(own))
+        buckets[place] = hashes & np.uint64(BUCKETS - 1)
+    return buckets, bounds
+
+
+def train(good: Iterable[Texts], bad: Iterable[Texts], seed: int) -> Classifier:
+    """Learn to tell the texts of `good` from those of `bad`, of which as many should be given.
+
+    Raises ValueError: one of them holds no word.
+    """
+    rows = [list(rows_of(texts)) for texts in (good, bad)]
+    if not all(rows):
+        raise ValueError(f"there are no words in the {'bad' if rows[0] else 'good'} texts to learn from")
+    labels = np.repeat([1.0, 0.0], [len(rows[0]), len(rows[1])])
+    documents, random = rows[0] + rows[1], np.random.RandomState(seed)
+    classifier, squares = Classifier(np.zeros(BUCKETS + 1, np.float32)), np.full(BUCKETS + 1, 1e-8)
+    # Both kinds weigh the same, however many there are.
+    weight = np.where(labels > 0, 0.5 / len(rows[0]), 0.5 / len(rows[1])) * len(labels)
+    for _ in range(EPOCHS):
+        order = random.permutation(len(documents))
+        for at in range(0, len(order), TOGETHER):
+            some = order[at : at + TOGETHER]
+            step(classifier, squares, [documents[row] for row in some], labels[some], weight[some])
+    return classifier
+
+
+def rows_of(parts: Iterable[Texts]) -> Iterable[NDArray[np.int64]]:
+    """The features of each text that has any."""
+    for texts in parts:
+        for group in batches(texts):
+            buckets, bounds = features(Batch([text[:LONGEST] for text in group]))
+            yield from (row for row in np.split(buckets, bounds[1:-1]) if len(row))
+
+
+def step(
+    classifier: Classifier,
+    squares: NDArray[np.float64],
+    documents: list[NDArray[np.int64]],
+    labels: NDArray[np.float64],
+    weight: NDArray[np.float64],
+) -> None:
+    """One step of Adagrad (Duchi et al. 2011) in place."""
+    sizes = np.array([len(row) for row in documents])
+    buckets = np.concatenate(documents)
+    logits = classifier.logits(buckets, np.append(0, np.cumsum(sizes)))
+    slope = (1 / (1 + np.exp(-logits)) - labels) * weight
+    touched, place = np.unique(buckets, return_inverse=True)
+    gradient = np.append(np.bincount(place, np.repeat(slope / sizes, sizes)), slope.mean())
+    touched = np.append(touched, BUCKETS)
+    squares[touched] += gradient**2
+    classifier.weights[touched] -= STEP * gradient / np.sqrt(squares[touched])
+
+
+def below(batch: Batch, classifier: Classifier, alpha: float, seed: int) -> Reasons:
+    """Why each text is dropped: a number with a Pareto distribution is not above what the score lacks to 1.
+
+    Most texts of a high score stay, and some of a low one (Brown et al. 2020, appendix A; The Pile, appendix C).
+    """
+    uniform = np.array([uniform_of(text, seed) for text in batch.texts])
+    drawn = (1 - uniform) ** (-1 / alpha) - 1
+    reasons = np.full(len(batch), None, np.object_)
+    reasons[drawn <= 1 - classifier.batch_scores(batch)] = "quality: low score"
+    return reasons
+
+
+def uniform_of(text: str, seed: int) -> float:
+    """A number in [0, 1) that follows from the text and the seed."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/quality/{text}".encode()).digest()[:6]) / 2**48
