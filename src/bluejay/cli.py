@@ -64,7 +64,13 @@ def parser() -> Parser:
 
     pile = verbs.add_parser("pile", help="text -> token shards").add_subparsers(metavar="STEP", required=True)
     build = add_verb(pile, "build", pile_build, "build a corpus from a recipe", overrides=True)
-    build.add_argument("recipe", type=Path, help="a recipe, such as recipes/pile/quickstart.toml")
+    plan = add_verb(pile, "plan", pile_plan, "print a recipe's components before anything runs", overrides=True)
+    for verb in (build, plan):
+        verb.add_argument("recipe", type=Path, help="a recipe, such as recipes/pile/quickstart.toml")
+    build.add_argument("--engine", choices=["native", "ray"], default="native", help="where it runs (%(default)s)")
+    build.add_argument("--workers", type=int, help="processes (as many as there are cores)")
+    card = add_verb(pile, "card", pile_card, "write the data card of a corpus, Markdown and HTML")
+    card.add_argument("directory", type=Path, help="a corpus, such as data/quickstart")
 
     run = add_verb(verbs, "train", train, "token shards -> model; goes on after a stop", overrides=True)
     run.add_argument("recipe", type=Path, help="a recipe, such as recipes/train/quickstart.toml")
@@ -110,10 +116,29 @@ def pile_build(options: argparse.Namespace, overrides: list[str]) -> None:
     """`bluejay pile build`."""
     from bluejay import recipe as recipes
     from bluejay.pile.build import build
+    from bluejay.pile.engine import chosen
     from bluejay.pile.recipe import PileRecipe
 
-    built = build(recipes.load(PileRecipe, options.recipe, overrides))
+    built = build(recipes.load(PileRecipe, options.recipe, overrides), chosen(options.engine, options.workers))
     report(options, built.summary(), built.as_dict())
+
+
+def pile_plan(options: argparse.Namespace, overrides: list[str]) -> None:
+    """`bluejay pile plan`."""
+    from bluejay import recipe as recipes
+    from bluejay.pile.plan import as_dict, plan, table
+    from bluejay.pile.recipe import PileRecipe
+
+    rows = plan(recipes.load(PileRecipe, options.recipe, overrides))
+    report(options, table(rows), as_dict(rows))
+
+
+def pile_card(options: argparse.Namespace, _: list[str]) -> None:
+    """`bluejay pile card`."""
+    from bluejay.pile.card import write_card
+
+    path = write_card(options.directory)
+    report(options, f"{path} and {path.with_suffix('.html')}", {"card": str(path)})
 
 
 def train(options: argparse.Namespace, overrides: list[str]) -> None:

