@@ -8,7 +8,8 @@ import codecs
 import html
 import re
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from io import BufferedIOBase
+from typing import Any
 
 from bluejay.pile.sources.open import decompressed
 
@@ -21,7 +22,7 @@ DOCTYPE = b'<!DOCTYPE x SYSTEM "">'
 """Makes the named entities of the lost document type references, which `text_of` knows, not errors."""
 
 
-def elements(stream: BinaryIO, *names: str, header: str = "") -> Iterator[tuple[str, str]]:
+def elements(stream: BufferedIOBase, *names: str, header: str = "") -> Iterator[tuple[str, str]]:
     """The name and the source of each element of these names, in order; and of one named `header`, if it comes first.
 
     Raises EOFError: the file ends within an element; any of `open.BROKEN`; both after all whole elements.
@@ -45,7 +46,7 @@ def elements(stream: BinaryIO, *names: str, header: str = "") -> Iterator[tuple[
         raise EOFError(f"the file ends within <{found[1].decode()}>")
 
 
-def chunks(stream: BinaryIO) -> Iterator[bytes]:
+def chunks(stream: BufferedIOBase) -> Iterator[bytes]:
     """The content of a file that may be compressed, as bytes in which tags are ASCII."""
     content: Any = decompressed(stream)
     first = content.read1(CHUNK)

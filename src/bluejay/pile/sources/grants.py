@@ -4,7 +4,8 @@ import csv
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Literal
+from io import BufferedIOBase
+from typing import Any, Literal
 
 from bluejay.pile.document import Document
 from bluejay.pile.sources.lines import decode, lines
@@ -23,7 +24,7 @@ class Grants(RecordFiles):
 
     kind: Literal["grants"] = "grants"
 
-    def records(self, name: str, stream: BinaryIO) -> Iterator[Any]:
+    def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
         """Each row as a dictionary; an exception in the place of one that is broken."""
         found = rows(lines(stream))
         names = [column.strip().upper() for column in next(found, [])]

@@ -20,7 +20,8 @@ import weakref
 from collections.abc import Iterator
 from dataclasses import fields
 from importlib import import_module
-from typing import Any, BinaryIO
+from io import BufferedIOBase
+from typing import Any
 
 from bluejay.pile.document import Document, SetAside
 from bluejay.pile.sources.open import open_raw
@@ -155,7 +156,7 @@ def serve() -> None:
             answer(request, data, replies)
 
 
-def answer(request: dict[str, Any], data: bytes | None, replies: BinaryIO) -> None:
+def answer(request: dict[str, Any], data: bytes | None, replies: BufferedIOBase) -> None:
     """Parse one file, sending each result as soon as it is there."""
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in request["values"].items()}
     source = getattr(import_module(request["module"]), request["class"])(**values)
@@ -189,7 +190,7 @@ def limit(seconds: float) -> None:
     signal.setitimer(signal.ITIMER_REAL, seconds * WAITING)
 
 
-def send(replies: BinaryIO, values: dict[str, Any], text: str = "") -> None:
+def send(replies: BufferedIOBase, values: dict[str, Any], text: str = "") -> None:
     """Write one frame, whole, before the next record can end this process."""
     body, raw = json.dumps(values).encode(), text.encode("utf-8", "surrogatepass")
     replies.write(b"".join((HEADER.pack(len(body), len(raw)), body, raw)))

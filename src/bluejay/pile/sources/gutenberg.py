@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Literal
+from io import BufferedIOBase
+from typing import Any, Literal
 
 from bluejay.pile.document import Document
 from bluejay.pile.sources.lines import decode
@@ -42,7 +43,7 @@ class Gutenberg(RecordFiles):
     kind: Literal["gutenberg"] = "gutenberg"
     licence: str = "LicenseRef-public-domain-US"
 
-    def records(self, name: str, stream: BinaryIO) -> Iterator[Any]:
+    def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
         """Header and text of each book."""
         raw = decompressed(stream).read()
         declared = re.search(rb"^Character set encoding:\s*(\S+)", raw[:20_000], re.MULTILINE)

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 from bluejay.pile.document import Document
 from bluejay.pile.sources.html import all_text
@@ -29,7 +30,7 @@ class HackerNews(RecordFiles):
 
     kind: Literal["hackernews"] = "hackernews"
 
-    def records(self, name: str, stream: BinaryIO) -> Iterator[Any]:
+    def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
         """Each story with its comments, in trees. Items are sorted in a database on disk."""
         with tempfile.TemporaryDirectory() as folder, closing(sqlite3.connect(Path(folder) / "items")) as items:
             items.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {ITEM}")

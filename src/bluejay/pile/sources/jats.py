@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Literal
+from io import BufferedIOBase
+from typing import Any, Literal
 
 from bluejay.pile.document import Document
 from bluejay.pile.sources.elements import element, elements, line_of, local_name
@@ -23,7 +24,7 @@ class Jats(RecordFiles):
 
     kind: Literal["jats"] = "jats"
 
-    def records(self, name: str, stream: BinaryIO) -> Iterator[Any]:
+    def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
         """The source of each article."""
         for _, source in elements(stream, "article"):
             yield source

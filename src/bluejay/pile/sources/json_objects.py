@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from io import BufferedIOBase
+from typing import Any
 
 from bluejay.pile.sources.lines import decode, lines
 
 
-def json_objects(stream: BinaryIO) -> Iterator[Any]:
+def json_objects(stream: BufferedIOBase) -> Iterator[Any]:
     """Each object; an exception in the place of a line that is not JSON.
 
     Raises ValueError: the file is not JSON; any of `open.BROKEN`, after all that is whole.

@@ -6,7 +6,8 @@ import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Literal
+from io import BufferedIOBase
+from typing import Any, Literal
 
 from bluejay.pile.document import Document
 from bluejay.pile.sources.latex_text import convert, definitions, group
@@ -32,7 +33,7 @@ class Latex(RecordFiles):
 
     kind: Literal["latex"] = "latex"
 
-    def records(self, name: str, stream: BinaryIO) -> Iterator[Any]:
+    def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
         """The whole source of the article."""
         raw = decompressed(stream).read()
         packed = io.BytesIO(raw)
@@ -62,7 +63,7 @@ def without_comments(source: str) -> str:
     return "".join([*parts, COMMENT.sub(r"\1", source[at:])])
 
 
-def members(packed: BinaryIO) -> dict[str, str]:
+def members(packed: BufferedIOBase) -> dict[str, str]:
     """The LaTeX files of an archive by path."""
     packed.seek(0)
     with tarfile.open(fileobj=packed) as archive:

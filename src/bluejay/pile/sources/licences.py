@@ -3,7 +3,7 @@
 import re
 
 CREATIVE_COMMONS = re.compile(r"creativecommons\.org/(licenses|publicdomain)/([a-z+-]+)(?:/([\d.]+))?", re.IGNORECASE)
-NAMED = re.compile(r"^CC[ -](BY(?:-(?:NC|ND|SA))*|0)[ -]?(\d\.\d)?$", re.IGNORECASE)
+NAMED = re.compile(r"^CC(?:0|[ -]BY(?:-(?:NC|ND|SA))*)(?:[ -]\d\.\d)?$", re.IGNORECASE)
 PUBLIC_DOMAIN = {"zero": "CC0", "mark": "CC-PDM", "certification": "CC-PDDC"}
 
 
@@ -26,8 +26,4 @@ def licence_at(address: str) -> str | None:
 
 def licence_named(name: str) -> str:
     """A Creative Commons licence as SPDX writes it, "CC BY-SA 4.0" as "CC-BY-SA-4.0"; any other name unchanged."""
-    found = NAMED.match(" ".join(name.split()))
-    if not found:
-        return name
-    kind = "CC0" if found[1] == "0" else f"CC-{found[1].upper()}"
-    return f"{kind}-{found[2]}" if found[2] else kind
+    return name.strip().upper().replace(" ", "-") if NAMED.match(name.strip()) else name

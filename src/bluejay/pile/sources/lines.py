@@ -2,7 +2,8 @@
 
 import codecs
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from io import BufferedIOBase
+from typing import Any
 
 from bluejay.pile.sources.open import decompressed
 
@@ -16,7 +17,7 @@ MARKS = (
 )
 
 
-def lines(stream: BinaryIO) -> Iterator[bytes]:
+def lines(stream: BufferedIOBase) -> Iterator[bytes]:
     """The lines of a file that may be compressed, with their ends.
 
     Raises any of `open.BROKEN`, after all that is whole.

@@ -8,7 +8,8 @@ from email.header import decode_header, make_header
 from email.message import Message
 from email.parser import BytesParser
 from email.utils import parsedate_to_datetime
-from typing import Any, BinaryIO, Literal
+from io import BufferedIOBase
+from typing import Any, Literal
 
 from bluejay.pile.document import Document
 from bluejay.pile.sources.html import all_text
@@ -27,7 +28,7 @@ class Mail(RecordFiles):
 
     kind: Literal["mail"] = "mail"
 
-    def records(self, name: str, stream: BinaryIO) -> Iterator[Any]:
+    def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
         """The bytes of each message."""
         message: list[bytes] = []
         blank, is_mbox = True, None

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Literal
+from io import BufferedIOBase
+from typing import Any, Literal
 from urllib.parse import quote
 
 from bluejay.pile.document import Document
@@ -40,7 +41,7 @@ class MediaWiki(RecordFiles):
 
     kind: Literal["mediawiki"] = "mediawiki"
 
-    def records(self, name: str, stream: BinaryIO) -> Iterator[Any]:
+    def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
         """The wiki's address and the source of each page that is an article."""
         base = ""
         for tag, source in elements(stream, "page", header="siteinfo"):

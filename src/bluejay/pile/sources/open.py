@@ -9,8 +9,9 @@ import lzma
 import zlib
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 from bluejay.pile.sources.fetch import fetch, find, is_address
 
@@ -50,13 +51,13 @@ def open_raw(path: str) -> io.BufferedReader:
 
 
 @contextmanager
-def open_bytes(path: str) -> Generator[BinaryIO]:
+def open_bytes(path: str) -> Generator[BufferedIOBase]:
     """A stream of the bytes of a file, unpacked where it is compressed. Raises ValueError: it cannot be had."""
     with open_raw(path) as raw, decompressed(raw) as stream:
         yield stream
 
 
-def decompressed(stream: BinaryIO) -> BinaryIO:
+def decompressed(stream: BufferedIOBase) -> BufferedIOBase:
     """The content of a stream that begins as gzip, bzip2, xz or Zstandard does, all its parts; any other unchanged.
 
     Reading a damaged one gives all that is whole and then raises one of BROKEN.
@@ -64,13 +65,13 @@ def decompressed(stream: BinaryIO) -> BinaryIO:
     buffered = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, stream))
     start = buffered.peek(6)[:6]
     if start.startswith(b"\x1f\x8b"):
-        return cast(BinaryIO, gzip.open(buffered))
+        return gzip.open(buffered)
     if start.startswith(b"BZh"):
-        return cast(BinaryIO, bz2.open(buffered))
+        return bz2.open(buffered)
     if start == b"\xfd7zXZ\x00":
-        return cast(BinaryIO, lzma.open(buffered))
+        return lzma.open(buffered)
     if start[1:4] == b"\xb5\x2f\xfd" or (start[1:4] == b"\x2a\x4d\x18" and start[0] >> 4 == 5):  # or skippable frame
-        return cast(BinaryIO, io.BufferedReader(ZstdFrames(buffered), CHUNK))
+        return io.BufferedReader(ZstdFrames(buffered), CHUNK)
     return buffered
 
 
@@ -82,7 +83,7 @@ def matches(name: str, patterns: Iterable[str]) -> bool:
 class ZstdFrames(io.RawIOBase):
     """All frames of a stream, one after another; EOFError where the last is cut (which `zstandard` itself ignores)."""
 
-    def __init__(self, packed: BinaryIO) -> None:
+    def __init__(self, packed: BufferedIOBase) -> None:
         try:
             import zstandard
         except ImportError:

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Literal
+from io import BufferedIOBase
+from typing import Any, Literal
 
 from bluejay.pile.document import Document
 from bluejay.pile.sources.html import all_text
@@ -20,7 +21,7 @@ class Opinions(RecordFiles):
 
     kind: Literal["opinions"] = "opinions"
 
-    def records(self, name: str, stream: BinaryIO) -> Iterator[Any]:
+    def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
         """Each opinion; those within a cluster come with what it says of them."""
         for found in json_objects(stream):
             nested = found.get("sub_opinions") or found.get("opinions") if isinstance(found, dict) else None

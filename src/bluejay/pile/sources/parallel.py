@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import unescape
-from typing import Any, BinaryIO, Literal
+from io import BufferedIOBase
+from typing import Any, Literal
 
 from bluejay.pile.document import Document
 from bluejay.pile.sources.elements import element, elements, line_of, local_name
@@ -30,7 +31,7 @@ class Parallel(RecordFiles):
 
     kind: Literal["parallel"] = "parallel"
 
-    def records(self, name: str, stream: BinaryIO) -> Iterator[Any]:
+    def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
         """Language and text, or the source of a text in XML."""
         content: Any = decompressed(stream)
         start = content.peek(SNIFFED)[:SNIFFED]
@@ -58,7 +59,7 @@ class Parallel(RecordFiles):
         return Document(text, name, self.licence, name, {key: value for key, value in meta.items() if value})
 
 
-def translation_units(stream: BinaryIO) -> Iterator[Any]:
+def translation_units(stream: BufferedIOBase) -> Iterator[Any]:
     """The segments of a TMX file by language, some hundred units at a time."""
     held: dict[str, list[str]] = {}
     for count, (_, source) in enumerate(elements(stream, "tu"), 1):

@@ -1,7 +1,8 @@
 """A file to documents, whatever is broken in it."""
 
 from collections.abc import Iterator
-from typing import Any, BinaryIO, Protocol, runtime_checkable
+from io import BufferedIOBase
+from typing import Any, Protocol, runtime_checkable
 
 from bluejay.pile.document import Document, SetAside
 
@@ -13,12 +14,12 @@ LONGEST_REASON = 200
 class Parser(Protocol):
     """How a format is parsed (`records.RecordFiles`, in which every format says how)."""
 
-    def records(self, name: str, stream: BinaryIO) -> Iterator[Any]: ...
+    def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]: ...
 
     def document(self, name: str, record: Any) -> Document: ...
 
 
-def parse(source: Parser, name: str, stream: BinaryIO, start: int = 0) -> Iterator[Document | SetAside | int]:
+def parse(source: Parser, name: str, stream: BufferedIOBase, start: int = 0) -> Iterator[Document | SetAside | int]:
     """One result for each record from number `start` on; before the first, and wherever a time limit may begin anew,
     how many records were reached.
 

@@ -7,7 +7,8 @@ have a brief summary with headings in it. A file of a week holds many XML docume
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Literal
+from io import BufferedIOBase
+from typing import Any, Literal
 
 from bluejay.pile.document import Document
 from bluejay.pile.sources.elements import element, elements, line_of, local_name
@@ -27,7 +28,7 @@ class Patents(RecordFiles):
 
     kind: Literal["patents"] = "patents"
 
-    def records(self, name: str, stream: BinaryIO) -> Iterator[Any]:
+    def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
         """The source of each patent."""
         for _, source in elements(stream, *ROOTS):
             yield source

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Literal
+from io import BufferedIOBase
+from typing import Any, Literal
 
 from bluejay.pile.document import Document
 from bluejay.pile.sources.elements import element, elements, line_of
@@ -15,7 +16,7 @@ class PubMed(RecordFiles):
 
     kind: Literal["pubmed"] = "pubmed"
 
-    def records(self, name: str, stream: BinaryIO) -> Iterator[Any]:
+    def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
         """The source of each article."""
         for _, source in elements(stream, "PubmedArticle", "PubmedBookArticle"):
             yield source

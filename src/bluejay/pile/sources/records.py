@@ -3,7 +3,8 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from io import BufferedIOBase
+from typing import Any
 
 from bluejay.pile.document import Document, SetAside
 from bluejay.pile.sources.guard import guarded
@@ -33,7 +34,7 @@ class RecordFiles(ABC):
         """The documents of a file that is in memory, a member of a package. Raises ValueError as `read` does."""
         return guarded(self, name, data)
 
-    def records(self, name: str, stream: BinaryIO) -> Iterator[Any]:
+    def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
         """Split a file into records, cheaply; here, the file is the record. None says that the work goes on.
 
         Raises any exception where the file is broken: what came before is kept.

@@ -7,8 +7,9 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 from bluejay.pile.document import Document
 from bluejay.pile.sources.elements import element, elements
@@ -46,7 +47,7 @@ class StackExchange(RecordFiles):
     answers: int = 3
     """How many to keep, at most."""
 
-    def records(self, name: str, stream: BinaryIO) -> Iterator[Any]:
+    def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
         """Question and answers. Posts are sorted in a database on disk, since an answer may come long after."""
         with tempfile.TemporaryDirectory() as folder, closing(sqlite3.connect(Path(folder) / "posts")) as posts:
             posts.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {TABLES}")
@@ -61,7 +62,7 @@ class StackExchange(RecordFiles):
             if broken:
                 raise broken
 
-    def sort(self, file: BinaryIO, posts: sqlite3.Connection) -> Generator[None, None, Exception | None]:
+    def sort(self, file: BufferedIOBase, posts: sqlite3.Connection) -> Generator[None, None, Exception | None]:
         """Put questions and answers into their tables; returns the error that ended the file early, if one did."""
         number = re.compile(r'\b(Id|PostTypeId|ParentId|AcceptedAnswerId|Score)="(-?\d+)"')
         try:
@@ -104,7 +105,7 @@ def author(post: Any, site: re.Match[str] | None) -> str:
     return f"https://{site[1]}/users/{user}" if user and site else post.get("OwnerDisplayName", "")
 
 
-def posts_file(stream: BinaryIO, folder: Path) -> Generator[None, None, BinaryIO]:
+def posts_file(stream: BufferedIOBase, folder: Path) -> Generator[None, None]:
     """Returns the Posts.xml of an archive, unpacked into a folder; any other stream as it is."""
     packed = stream.read(len(SEVEN_ZIP)) == SEVEN_ZIP
     stream.seek(0)

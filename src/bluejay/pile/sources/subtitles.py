@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Literal
+from io import BufferedIOBase
+from typing import Any, Literal
 
 from bluejay.pile.document import Document
 from bluejay.pile.sources.elements import element, elements, line_of
@@ -19,7 +20,7 @@ class Subtitles(RecordFiles):
 
     kind: Literal["subtitles"] = "subtitles"
 
-    def records(self, name: str, stream: BinaryIO) -> Iterator[Any]:
+    def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
         """The source of each film."""
         for _, source in elements(stream, "document"):
             yield source

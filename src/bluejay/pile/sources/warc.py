@@ -3,7 +3,8 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Literal
+from io import BufferedIOBase
+from typing import Any, Literal
 
 from bluejay.pile.document import Document
 from bluejay.pile.sources.html import Extract, page
@@ -24,7 +25,7 @@ class Warc(RecordFiles):
     language: str = "English"
     """As in `html`."""
 
-    def records(self, name: str, stream: BinaryIO) -> Iterator[Any]:
+    def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
         """The archive's records that are pages, in memory."""
         from fastwarc.warc import ArchiveIterator, WarcRecordType
 
@@ -33,15 +34,15 @@ class Warc(RecordFiles):
         # All kinds are asked for, because a record whose headers are cut has none.
         for record in ArchiveIterator(unpacked, record_types=WarcRecordType.any_type, parse_http=False):
             whole = int(record.headers.get("Content-Length") or -1)
-            if whole >= 0 and record.record_type not in kinds:
-                yield None
-                continue
             record.freeze()
             if record.content_length != whole:  # the library takes the end of a cut file for the end of the record
                 raise EOFError("the archive ends within a record")
+            if record.record_type not in kinds:
+                yield None
+                continue
             with contextlib.suppress(OSError):  # broken HTTP headers, which `document` reports
                 record.parse_http(auto_decode="all")
-            is_page = not record.is_http_parsed or record.http_headers.status_code == SUCCESS
+            is_page = not record.is_http_parsed or record.http_headers.status_code in (SUCCESS, None)
             yield record if is_page and media_type(record) in (*PAGES, "text/plain", "application/http") else None
         if unpacked.error:
             raise unpacked.error
@@ -63,7 +64,7 @@ class Warc(RecordFiles):
 class UntilBroken:
     """A stream that ends where it is broken, and keeps the error: what was unpacked before it is not lost."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BufferedIOBase) -> None:
         self.stream: Any = stream
         self.at, self.error = 0, None
 
