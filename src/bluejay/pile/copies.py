@@ -14,11 +14,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from bluejay.pile.recipe import Near
+from bluejay.pile.dedup import candidate_pairs, components, exact, survivors, verified
+from bluejay.pile.minhash import Near
 
 ROWS = 1 << 22
 """Documents looked at together."""
-PAIRS = 1 << 16
+PAIRS = 1 << 15
 """Pairs whose signatures are compared at once."""
 KEPT, EXACT, NEAR, CONTAMINATED = range(4)
 """What became of a document."""
@@ -87,11 +88,11 @@ class Exact:
         return [[file.parent.name for file in self.ids.files]]
 
 
-def exact_copies(exact: Exact, directory: Path) -> dict[str, Any]:
+def exact_copies(argument: Exact, directory: Path) -> dict[str, Any]:
     """Write `copies.npy`, the rows whose text an earlier row has, `firsts.npy`, the first row that has it, in order of
     the copies, and `alive.npy`, one bool per row: whether it is the first.
     """
-    ids, copies, firsts = exact.ids, [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    ids, copies, firsts = argument.ids, [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     n = buckets(len(ids))
     for bucket in range(n):
         rows, keys = [np.empty(0, np.int64)], [np.empty(0, "S32")]
@@ -100,8 +101,7 @@ def exact_copies(exact: Exact, directory: Path) -> dict[str, Any]:
             rows.append(numbers[inside])
             keys.append(values[inside])
         row = np.concatenate(rows)
-        _, begin, inverse = np.unique(np.concatenate(keys), return_index=True, return_inverse=True)
-        first = row[begin[inverse]]
+        first = row[exact(np.concatenate(keys))]
         copies.append(row[row != first])
         firsts.append(first[row != first])
     copy, first = np.concatenate(copies), np.concatenate(firsts)
@@ -132,8 +132,6 @@ class Band:
 
 def band_edges(band: Band, directory: Path) -> dict[str, Any]:
     """Write `edges.npy` (m, 2): the pairs of rows that agree in this band, and as a whole up to the threshold."""
-    from bluejay.pile.dedup import candidate_pairs, verified
-
     starts, alive = band.signatures.starts, np.load(band.exact / "alive.npy", mmap_mode="r")
     n, looked, edges = buckets(len(band.signatures)), 0, [np.empty((0, 2), np.int64)]
     for bucket in range(n):
@@ -147,7 +145,8 @@ def band_edges(band: Band, directory: Path) -> dict[str, Any]:
         looked += len(pairs)
         for begin in range(0, len(pairs), PAIRS):
             some = pairs[begin : begin + PAIRS]
-            edges.append(some[verified(some, band.signatures, band.near)])
+            looked_at, local = np.unique(some, return_inverse=True)
+            edges.append(some[verified(local.reshape(-1, 2), band.signatures[looked_at], band.near)])
     found = np.concatenate(edges)
     np.save(directory / "edges.npy", found)
     return {"candidates": looked, "pairs": len(found)}
@@ -204,14 +203,11 @@ def mapped(rows: NDArray[np.int64], keys: NDArray[np.int64], values: NDArray[np.
 
 def near_clusters(choosing: Choosing) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The rows that have near-copies, and for each the one of its cluster that stays: first component, smallest id."""
-    from bluejay.pile.dedup import components
-
     edges = np.concatenate([np.empty((0, 2), np.int64), *map(np.load, choosing.edges)])
     members, ends = np.unique(edges, return_inverse=True)
-    cluster = components(ends.reshape(-1, 2), len(members)) if len(members) else members
+    cluster = components(ends.reshape(-1, 2), len(members))
     part = np.searchsorted(choosing.ids.starts, members, side="right") - 1
-    order = np.lexsort((choosing.ids[members], choosing.priority[part], cluster)) if len(members) else members
-    _, first = np.unique(cluster[order], return_index=True)
-    survivor = np.empty_like(members)
-    survivor[order] = np.repeat(members[order[first]], np.diff([*first, len(members)]))
-    return members, survivor
+    stays = survivors(cluster, choosing.priority[part], choosing.ids[members])
+    chief = np.empty_like(members)
+    chief[cluster[stays]] = members[stays]
+    return members, chief[cluster]

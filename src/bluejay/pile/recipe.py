@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from bluejay.pile.minhash import Near
 from bluejay.pile.sources import Source
 from bluejay.recipe import STRICT
 
@@ -67,25 +68,6 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Near:
-    """Near-copies: MinHash over word n-grams, locality-sensitive hashing, and a check of every pair it proposes."""
-
-    __pydantic_config__ = STRICT
-    bands: int = 14
-    """Groups of hashes; a pair is looked at when all hashes of one band agree (FineWeb's 14 and 8)."""
-    rows: int = 8
-    """Hashes in a band."""
-    ngram: int = 5
-    """Words in a shingle."""
-    threshold: float = 0.7
-    """Share of all hashes, an estimate of the Jaccard similarity, from which a pair counts as near-copies."""
-
-    def __post_init__(self) -> None:
-        if min(self.bands, self.rows, self.ngram) < 1 or not 0 < self.threshold <= 1:
-            raise ValueError("dedup.near: bands, rows and ngram are from 1, threshold is above 0 and at most 1")
-
-
-@dataclass(frozen=True)
 class Substring:
     """Passages that occur again, removed from every document but the first (Lee et al. 2022)."""
 
@@ -104,6 +86,7 @@ class Dedup:
 
     __pydantic_config__ = STRICT
     near: Near | None = None
+    """Near-copies count, too."""
     remove: bool = True
     """Keep one document of each cluster of near-copies; false: keep all, on the same side of the split."""
     substring: Substring | None = None

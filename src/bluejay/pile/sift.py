@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from bluejay.pile.minhash import Near, band_keys, signatures
 from bluejay.pile.read import RAW
-from bluejay.pile.recipe import Component, Decontaminate, Near
+from bluejay.pile.recipe import Component, Decontaminate
 
 CLEAN = pa.schema([("id", pa.string()), *RAW])
 DROPPED = pa.schema([*CLEAN, ("reason", pa.string()), ("of", pa.string())])
@@ -141,8 +142,6 @@ class Signing:
 
 def sign_part(signing: Signing, directory: Path) -> dict[str, Any]:
     """Write `signatures.npy` (n, bands x rows) uint32 and `bands.npy` (bands, n) uint64, a band's keys side by side."""
-    from bluejay.pile.minhash import band_keys, signatures
-
     near = signing.near
     signed = [signatures(batch["text"], near) for batch in batches(signing.clean / "documents.parquet", ["text"])]
     table = np.concatenate([*signed, np.empty((0, near.bands * near.rows), np.uint32)])
