@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bluejay.pile.document import Document, SetAside
-from bluejay.pile.sources.member import Members, Release
+from bluejay.pile.sources.member import MemberFormat, Members, Release
 from bluejay.pile.sources.open import local, matching
 from bluejay.pile.sources.unpack import open_archive
 
@@ -18,6 +18,8 @@ class Archive(Members):
     kind: Literal["archive"]
     path: str
     """A file, a pattern of files or an address; in a package, a pattern of its members."""
+    formats: tuple[MemberFormat, ...] = ()
+    """How other members are read, by the first whose `path` fits."""
     licence: str = "unknown"
     """What holds for all members that do not say themselves."""
 

@@ -3,7 +3,9 @@
 CACHE/files/KEY/NAME    KEY is the file's sha256 where the recipe gives it, else that of its address
 """
 
+import fnmatch
 import hashlib
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ from bluejay.files import cache_directory, sync, write_text
 from bluejay.progress import progress
 
 SCHEMES = ("http", "https", "s3", "hf")
-CHUNK = 1 << 20
+CHUNK = 1 << 16
 TRIES = 3
 """Connections made for one file before it counts as out of reach; each goes on where the last one broke off."""
 SECONDS_OF_SILENCE = 60.0
@@ -26,20 +28,38 @@ def is_address(path: str) -> bool:
 
 
 def find(address: str) -> list[str]:
-    """The addresses that fit a pattern, in order: on S3 and hf `*`, `**` and `?`; http has no lists, so itself.
+    """The addresses that fit a pattern, in order; http has no lists, so there it is the address itself.
 
+    On S3, `*` stands for any characters, `/` too; on hf, patterns are those of the shell.
     Raises ValueError: there is none, or the store cannot be reached.
     """
     scheme = urlsplit(address).scheme
-    if scheme in ("http", "https"):
-        return [address]
     try:
-        found = sorted(f"{scheme}://{path.removeprefix(f'{scheme}://')}" for path in file_system(scheme).glob(address))
+        match scheme:
+            case "s3":
+                found = objects(address)
+            case "hf":
+                found = sorted(f"hf://{path}" for path in hub().glob(address))
+            case _:
+                return [address]
     except Exception as error:  # each store's client has its own
         raise ValueError(f"{address} cannot be listed: {first_line(error)}") from None
     if not found:
         raise ValueError(f"no file matches {address}")
     return found
+
+
+def objects(address: str) -> list[str]:
+    """The objects of S3 that fit a pattern, in order."""
+    import obstore
+
+    store, pattern = bucket(address)
+    fixed = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
+    if fixed == pattern:
+        return [address]
+    root = address.removesuffix(pattern)
+    listed = (entry["path"] for page in obstore.list(store, fixed.rpartition("/")[0] or None) for entry in page)
+    return sorted(root + key for key in listed if fnmatch.fnmatchcase(key, pattern))
 
 
 def fetch(address: str, sha256: str | None = None) -> Path:
@@ -107,6 +127,9 @@ def http(address: str, partial: Path) -> tuple[Iterator[bytes], int, int]:
     if version:
         headers |= {"Range": f"bytes={have}-", "If-Range": version}
     answer = requests.get(address, headers=headers, stream=True, timeout=SECONDS_OF_SILENCE)
+    if answer.status_code == requests.codes.requested_range_not_satisfiable:  # all of it is there, or it has shrunk
+        tag(partial).unlink()
+        return http(address, partial)
     answer.raise_for_status()
     start = have if answer.status_code == requests.codes.partial_content else 0
     strong = answer.headers.get("ETag", "")
@@ -115,16 +138,20 @@ def http(address: str, partial: Path) -> tuple[Iterator[bytes], int, int]:
 
 
 def stored(address: str, partial: Path) -> tuple[Iterator[bytes], int, int]:
-    """The bytes of an object of a store, from the byte they start at, and its size."""
-    files = file_system(urlsplit(address).scheme)
-    described = files.info(address)
-    version = str(described.get("e_tag") or described.get("blob_id") or "")
-    same = bool(version) and tag(partial).exists() and tag(partial).read_text() == version
-    start = partial.stat().st_size if same else 0
-    write_text(tag(partial), version)
+    """The bytes of an object of S3 or of a file of the hub, from the byte they start at, and its size."""
+    if urlsplit(address).scheme == "s3":
+        import obstore
+
+        store, key = bucket(address)
+        described = obstore.head(store, key)
+        start = resumed(partial, described["e_tag"] or "") % max(described["size"], 1)  # whole already: once more
+        answer = obstore.get(store, key, options={"range": {"offset": start}}) if start else obstore.get(store, key)
+        return map(bytes, answer.stream(min_chunk_size=CHUNK)), start, described["size"]
+    described = hub().info(address)
+    start = resumed(partial, str(described.get("blob_id", "")))
 
     def chunks() -> Iterator[bytes]:
-        with files.open(address, "rb") as file:
+        with hub().open(address, "rb") as file:
             file.seek(start)
             while chunk := file.read(CHUNK):
                 yield chunk
@@ -132,18 +159,30 @@ def stored(address: str, partial: Path) -> tuple[Iterator[bytes], int, int]:
     return chunks(), start, described["size"]
 
 
-def file_system(scheme: str) -> Any:
-    """The client of a store; both speak fsspec. S3's place and keys come from the environment, as AWS_ENDPOINT does."""
+def resumed(partial: Path, version: str) -> int:
+    """The byte to go on from: what is there counts if it is of the same version, which is noted."""
+    same = bool(version) and tag(partial).exists() and tag(partial).read_text() == version
+    write_text(tag(partial), version)
+    return partial.stat().st_size if same else 0
+
+
+def bucket(address: str) -> tuple[Any, str]:
+    """A bucket of S3 and the key in it; where S3 is and its keys come from the environment, as AWS_ENDPOINT does."""
     try:
-        if scheme == "hf":
-            from huggingface_hub import HfFileSystem
-
-            return HfFileSystem()
-        from obstore.fsspec import FsspecStore
-
-        return FsspecStore("s3")
+        from obstore.store import S3Store
     except ImportError:
-        raise ValueError(f"reading {scheme}:// needs obstore: pip install 'bluejay[pile]'") from None
+        raise ValueError("reading s3:// needs obstore: pip install 'bluejay[pile]'") from None
+    name, _, key = address.removeprefix("s3://").partition("/")
+    return S3Store(name), key
+
+
+def hub() -> Any:
+    """The client of hf://, which speaks fsspec."""
+    try:
+        from huggingface_hub import HfFileSystem
+    except ImportError:
+        raise ValueError("reading hf:// needs huggingface_hub: pip install 'bluejay[pile]'") from None
+    return HfFileSystem()
 
 
 def tag(partial: Path) -> Path:

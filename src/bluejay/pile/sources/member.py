@@ -4,7 +4,7 @@ import dataclasses
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, BinaryIO
+from typing import Annotated, Protocol, runtime_checkable
 
 from pydantic import Field
 
@@ -12,11 +12,25 @@ from bluejay.pile.document import Document, SetAside, decode, is_binary
 from bluejay.pile.sources.formats import Format
 from bluejay.pile.sources.open import decompressed, matches
 from bluejay.pile.sources.tables import CSV, JSON, JSONLines
-from bluejay.pile.sources.unpack import content, members
+from bluejay.pile.sources.unpack import Stream, content, members
 from bluejay.recipe import STRICT
 
 MemberFormat = Annotated[Format | JSON | JSONLines | CSV, Field(discriminator="kind")]
 """Formats of which a member of an archive may be. Their `path` is then a pattern of members."""
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """What any of them offers."""
+
+    @property
+    def path(self) -> str:
+        """A pattern of members."""
+        ...
+
+    def read_stream(self, name: str, data: bytes) -> Iterator[Document | SetAside]:
+        """The documents of the member `name`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -39,7 +53,7 @@ class Members:
     """Patterns of members that are plain text, compressed or not, one document each: ["*.py", "docs/*.txt.gz"]."""
     exclude: tuple[str, ...] = ()
     """Patterns of members that are passed over, whatever else they fit."""
-    formats: tuple[MemberFormat, ...] = ()
+    formats: tuple[Reader, ...] = ()
     """How other members are read, by the first whose `path` fits."""
     max_bytes: int | None = None
     """A larger member is set aside."""
@@ -48,7 +62,7 @@ class Members:
         if not self.include and not self.formats:
             raise ValueError('an archive needs include = ["*.py"] or formats = [{ kind = "html", path = "*.html" }]')
 
-    def documents(self, archive: BinaryIO, release: Release, rooted: bool) -> Iterator[Document | SetAside]:
+    def documents(self, archive: io.BufferedIOBase, release: Release, rooted: bool) -> Iterator[Document | SetAside]:
         """The documents of an archive, in its order. Raises ValueError: it is none."""
         wanted = (*self.include, *(reader.path for reader in self.formats))
         for found in members(archive, release.source):
@@ -63,7 +77,7 @@ class Members:
             except ValueError as error:
                 yield SetAside(f"{release.source}/{name}", str(error))
 
-    def sized(self, member: BinaryIO) -> bytes:
+    def sized(self, member: Stream) -> bytes:
         """The content of a member. Raises ValueError: it is broken or too large."""
         data = content(member)
         if self.max_bytes is not None and len(data) > self.max_bytes:

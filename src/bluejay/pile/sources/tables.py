@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, BinaryIO, Literal
+from typing import IO, Any, Literal, cast
 
 from bluejay.pile.document import Document, SetAside
 from bluejay.pile.sources.open import BROKEN, decompressed, local, matching, open_bytes
@@ -75,7 +75,7 @@ class JSONLines(Table):
         """The documents of a file that is in memory."""
         return self.lines(name, decompressed(io.BytesIO(data)))
 
-    def lines(self, name: str, stream: BinaryIO) -> Iterator[Document | SetAside]:
+    def lines(self, name: str, stream: io.BufferedIOBase) -> Iterator[Document | SetAside]:
         """One document per line that is not empty; what stands before a damage is kept."""
         for number in count(1):
             try:
@@ -121,7 +121,7 @@ class JSON(Table):
         """The documents of a file that is in memory. Raises ValueError: it is not JSON."""
         return self.entries(name, decompressed(io.BytesIO(data)))
 
-    def entries(self, name: str, stream: BinaryIO) -> Iterator[Document | SetAside]:
+    def entries(self, name: str, stream: io.BufferedIOBase) -> Iterator[Document | SetAside]:
         """One document per record."""
         try:
             value = json.loads(stream.read().decode("utf-8-sig"))
@@ -182,9 +182,9 @@ class CSV(Table):
         """The documents of a file that is in memory."""
         return self.rows(name, decompressed(io.BytesIO(data)))
 
-    def rows(self, name: str, stream: BinaryIO) -> Iterator[Document | SetAside]:
+    def rows(self, name: str, stream: io.BufferedIOBase) -> Iterator[Document | SetAside]:
         """One document per row."""
-        lines = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
+        lines = io.TextIOWrapper(cast(IO[bytes], stream), encoding="utf-8-sig", errors="surrogateescape", newline="")
         rows = csv.DictReader(lines, delimiter=self.separator, strict=True)
         csv.field_size_limit(LONGEST_LINE)
         for number in count(1):

@@ -7,17 +7,18 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from tarfile import HeaderError, ReadError
-from typing import Any, BinaryIO, Self, cast
+from typing import IO, Any, cast
 
 from bluejay.pile.document import SetAside
 from bluejay.pile.sources.open import BROKEN, decompressed
 
 LARGEST_MEMBER = 512_000_000
 """Bytes unpacked of one member, whatever the archive says of its size; a larger one is set aside."""
+Stream = io.BufferedIOBase | IO[bytes]
 AR_MAGIC, AR_HEADER = b"!<arch>\n", 60
 
 
-def members(archive: BinaryIO, name: str) -> Iterator[tuple[str, BinaryIO] | SetAside]:
+def members(archive: io.BufferedIOBase, name: str) -> Iterator[tuple[str, Stream] | SetAside]:
     """Path and content of each file of an archive, in its order; what is broken inside is set aside.
 
     The content must be read before the next member is asked for: `content(stream)`.
@@ -33,7 +34,7 @@ def members(archive: BinaryIO, name: str) -> Iterator[tuple[str, BinaryIO] | Set
         yield from tar_members(buffered, name)
 
 
-def content(stream: BinaryIO) -> bytes:
+def content(stream: Stream) -> bytes:
     """All bytes of a member. Raises ValueError: it is broken, or larger than LARGEST_MEMBER."""
     try:
         data = stream.read(LARGEST_MEMBER + 1)
@@ -44,7 +45,7 @@ def content(stream: BinaryIO) -> bytes:
     return data
 
 
-def zip_members(archive: BinaryIO, name: str) -> Iterator[tuple[str, BinaryIO] | SetAside]:
+def zip_members(archive: io.BufferedIOBase, name: str) -> Iterator[tuple[str, Stream] | SetAside]:
     """The files of a zip archive."""
     try:
         opened = zipfile.ZipFile(archive)
@@ -56,12 +57,12 @@ def zip_members(archive: BinaryIO, name: str) -> Iterator[tuple[str, BinaryIO] |
                 continue
             try:
                 with opened.open(entry) as stream:
-                    yield entry.filename, cast(BinaryIO, stream)
+                    yield entry.filename, stream
             except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, zlib.error) as error:
                 yield SetAside(f"{name}/{entry.filename}", f"broken: {error}")
 
 
-def tar_members(archive: BinaryIO, name: str) -> Iterator[tuple[str, BinaryIO] | SetAside]:
+def tar_members(archive: io.BufferedIOBase, name: str) -> Iterator[tuple[str, Stream] | SetAside]:
     """The files of a tar archive, compressed or not."""
     found = False
     try:
@@ -70,7 +71,7 @@ def tar_members(archive: BinaryIO, name: str) -> Iterator[tuple[str, BinaryIO] |
                 if entry.isreg():
                     stream = opened.extractfile(entry)
                     assert stream is not None
-                    yield entry.name, cast(BinaryIO, stream)
+                    yield entry.name, stream
                 found = True
     except (*BROKEN, tarfile.TarError) as error:
         if not found:
@@ -81,7 +82,7 @@ def tar_members(archive: BinaryIO, name: str) -> Iterator[tuple[str, BinaryIO] |
 class Pieces:
     """A stream for `tarfile` that hands on what it has, so that what stands before a damage is not lost with it."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: io.BufferedIOBase) -> None:
         self.stream = stream
 
     def read(self, size: int) -> bytes:
@@ -93,7 +94,7 @@ class Header(tarfile.TarInfo):
     """A header that tells a cut archive from one that has ended, which `tarfile` does not after the first member."""
 
     @classmethod
-    def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:
+    def fromtarfile(cls, tarfile: tarfile.TarFile) -> "Header":
         try:
             return super().fromtarfile(tarfile)
         except HeaderError as error:
@@ -102,7 +103,7 @@ class Header(tarfile.TarInfo):
             raise ReadError(str(error)) from None
 
 
-def debian_data(package: BinaryIO) -> BinaryIO:
+def debian_data(package: io.BufferedIOBase) -> io.BufferedIOBase:
     """The tar archive of the files that a Debian package installs (deb(5)). Raises ValueError: there is none."""
     package.read(len(AR_MAGIC))
     while len(header := package.read(AR_HEADER)) == AR_HEADER:
@@ -117,7 +118,7 @@ def debian_data(package: BinaryIO) -> BinaryIO:
     raise ValueError("not a whole Debian package: it has no data.tar")
 
 
-def open_archive(path: Path) -> BinaryIO:
+def open_archive(path: Path) -> io.BufferedIOBase:
     """An archive's file. Raises ValueError: it cannot be read."""
     try:
         return path.open("rb")
