@@ -29,5 +29,5 @@ clean:  ## everything that was installed or made
 	@touch $@
 
 .venv/dev: .venv/run
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[pile,train,dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[pile,corpus,train,dev]'
 	@touch $@
