@@ -9,7 +9,8 @@ from bluejay.pile.sources.html import Html, all_text
 PROSE = "The quick brown fox is what they have seen on the way to the café, and it was not the first time that it had."
 PAGE = f"""<!doctype html><html lang="fr"><head><title> A
  title </title><link rel="canonical" href="https://example.org/a"><meta name="date" content="2020-05-06">
-<link rel="license" href="//creativecommons.org/licenses/by-sa/4.0/deed.fr"><script>var text = "not text";</script></head>
+<link rel="license" href="//creativecommons.org/licenses/by-sa/4.0/deed.fr"><script>var text = "not text";</script>
+</head>
 <body><nav><ul><li><a href="/">Home</a></li><li><a href="/b">Shop</a></li></ul></nav>
 <main><h1>Heading</h1>{"".join(f"<p>{number}. {PROSE} {PROSE}</p>" for number in range(4))}</main>
 <footer><a href="/imprint">Imprint</a></footer></body></html>"""

@@ -62,16 +62,17 @@ def guarded(source: Any, name: str, data: bytes | None, seconds: float = SECONDS
             ended = True
             return
         except (BrokenPipeError, EOFError):
-            lost = "" if reached and crashes < CRASHES else "; the rest was not read"
-            yield SetAside(label(name, start), f"{child.end()}{lost}")
+            # One that dies again before its first record dies of splitting the file, which no next one would survive.
+            last = not reached or crashes == CRASHES
+            yield SetAside(label(name, start), child.end() + ("; the rest was not read" if last else ""))
             start += 1
+            if last:
+                return
         finally:
             if ended:
                 idle(os.getpid()).append(child)
             else:
                 child.stop()
-        if lost:
-            return
 
 
 @functools.cache

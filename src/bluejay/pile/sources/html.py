@@ -1,5 +1,7 @@
 """Web pages."""
 
+import codecs
+import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +13,8 @@ from bluejay.pile.sources.licences import licence_at
 from bluejay.pile.sources.records import RecordFiles
 
 Extract = Literal["resiliparse", "justext"]
+SEVEN_BITS = re.compile(rb"[\x00\x1b]")
+"""Marks of encodings whose bytes are UTF-8, too: UTF-16 and ISO-2022."""
 ABSOLUTE = re.compile(r"https?://\S+")
 
 
@@ -40,11 +44,15 @@ def page(source: Any, raw: bytes, charset: str | None, name: str, url: str) -> D
 
 
 def decode(raw: bytes, charset: str | None) -> str:
-    """The characters of a page: in the encoding of its transport, or that it declares, or that it seems to have."""
+    """The characters of a page: UTF-8 if they can be, else in the encoding of its transport, or that it declares, or
+    that it seems to have. (Text in another encoding is hardly ever UTF-8, while many pages declare another.)"""
     from resiliparse.parse.encoding import bytes_to_str, detect_encoding
 
-    if raw.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
-        charset = "utf-8" if raw[0] == 0xEF else "utf-16"
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        charset = "utf-16"
+    elif not SEVEN_BITS.search(raw):
+        with contextlib.suppress(UnicodeDecodeError):
+            return raw.decode("utf-8-sig")
     detected = charset or detect_encoding(raw, from_html_meta=True) or "utf-8"
     try:
         return bytes_to_str(raw, detected, errors="replace")

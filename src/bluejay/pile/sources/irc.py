@@ -9,7 +9,7 @@ from bluejay.pile.document import Document
 from bluejay.pile.sources.lines import decode
 from bluejay.pile.sources.records import RecordFiles
 
-SAID = re.compile(r"^(?:\[\d\d:\d\d(?::\d\d)?\]\s*)?(<[^<>\s]+>\s?.*|\* ?\S+ .*)$")
+SAID = re.compile(r"^(?:\[\d\d:\d\d(?::\d\d)?\]\s*)?(<[^<>\s]+>\s?.*|\* ?[^\s*]\S* .*)$")
 """A message, or (after an asterisk) what somebody does; `===`, `---`, `***` and `-!-` lines are the server's."""
 DAY = re.compile(r"(\d{4})/(\d\d)/(\d\d)/([^/]+)\.(?:txt|html)$")
 

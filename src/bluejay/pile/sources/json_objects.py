@@ -9,7 +9,7 @@ from bluejay.pile.sources.lines import decode, lines
 
 
 def json_objects(stream: BufferedIOBase) -> Iterator[Any]:
-    """Each object; an exception in the place of a line that is not JSON.
+    """Each object; an exception in the place of a line that is not JSON, of a value that is no object.
 
     Raises ValueError: the file is not JSON; any of `open.BROKEN`, after all that is whole.
     """
@@ -27,12 +27,17 @@ def json_objects(stream: BufferedIOBase) -> Iterator[Any]:
     whole = json.loads(decode(first + b"".join(rest)))
     if isinstance(whole, dict):
         whole = whole["results"] if isinstance(whole.get("results"), list) else [whole]
-    yield from whole if isinstance(whole, list) else [ValueError("no JSON object")]
+    yield from map(required, whole if isinstance(whole, list) else [whole])
 
 
 def parsed(line: bytes) -> Any:
     """The JSON of a line, or the exception that says why it has none."""
     try:
-        return json.loads(decode(line))
+        return required(json.loads(decode(line)))
     except (ValueError, RecursionError) as error:
         return ValueError(f"not JSON: {error}")
+
+
+def required(value: Any) -> Any:
+    """An object; an exception in the place of anything else."""
+    return value if isinstance(value, dict) else ValueError("not a JSON object")

@@ -29,10 +29,10 @@ OF_ONE = """
 label cite citep citet citealp citeauthor citeyear nocite ref eqref autoref cref Cref pageref includegraphics
 bibliography bibliographystyle vspace hspace vskip hskip input include usepackage pagestyle thispagestyle index thanks
 date title author affiliation address email institute affil graphicspath epsfig color pagenumbering bibitem phantom
-hphantom vphantom todo ccsdesc keywords orcid hypersetup def
+hphantom vphantom todo ccsdesc keywords orcid hypersetup
 """
 OF_TWO = """
-newcommand renewcommand providecommand DeclareMathOperator setcounter setlength addtolength addtocounter newtheorem
+setcounter setlength addtolength addtocounter newtheorem
 numberwithin rule markboth fontsize
 """
 IGNORED = {
@@ -41,7 +41,8 @@ IGNORED = {
     **dict.fromkeys(("newenvironment", "renewenvironment", "addcontentsline"), 3),
 }
 """Commands that write nothing here, with how many arguments they take at most."""
-DEFINING = {"newcommand", "renewcommand", "providecommand", "def"}
+DEFINED = re.compile(r"\s*(?:\{\s*\\[a-zA-Z@]+\s*\}|\\[a-zA-Z@]+)[^{}\\]*")
+DEFINING = {"newcommand", "renewcommand", "providecommand", "DeclareMathOperator", "def"}
 SECOND_ARGUMENT = {"href", "textcolor", "colorbox", "parbox", "scalebox", "raisebox", "resizebox", "foreignlanguage"}
 ACCENTS = dict(
     zip(
@@ -55,7 +56,7 @@ ss=ß o=ø O=Ø ae=æ AE=Æ oe=œ OE=Œ aa=å AA=Å l=ł L=Ł i=i j=j S=§ P=¶ 
 textellipsis=… textendash=– textemdash=— LaTeX=LaTeX TeX=TeX textbackslash=\\ textasciitilde=~ textasciicircum=^
 textregistered=® texttrademark=™ textdegree=° euro=€ textquoteright=’ textquoteleft=‘ textbullet=• slash=/
 """
-PRINTED = dict(pair.split("=") for pair in LETTERS.split())
+PRINTED = {name: letter for name, _, letter in (pair.partition("=") for pair in LETTERS.split())}
 BREAKS = {"newline": "\n", "item": "\n- ", "and": ", ", "quad": " ", "qquad": " ", "break": " "}
 BREAKS |= dict.fromkeys(("par", "newpage", "clearpage", "smallskip", "medskip", "bigskip"), "\n\n")
 SYMBOLS = {
@@ -185,9 +186,11 @@ def command(name: str, source: str, at: int, macros: dict[str, str], depth: int)
         return f" ({written(note, macros, depth - 1).strip()})", end
     if name in macros:
         return written(macros[name], macros, depth - 1), at
+    if name in DEFINING:
+        defined = DEFINED.match(source, at)
+        return "", argument(source, defined.end())[1] if defined else at
     for _ in range(IGNORED.get(name, name in SECOND_ARGUMENT)):
-        skipped = re.compile(r"\s*\\[a-zA-Z@]+").match(source, at) if name in DEFINING else None
-        at = skipped.end() if skipped else argument(source, at)[1]
+        at = argument(source, at)[1]
     options = re.compile(r"\[[^\[\]]*\](?=\s*\{)").match(source, at)
     return "", options.end() if options else at
 

@@ -1,5 +1,6 @@
 """E-mail: mbox files (RFC 4155), maildirs and single messages (RFC 5322)."""
 
+import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -80,11 +81,9 @@ def body(message: Message) -> str:
 
 def header(message: Message, name: str) -> str:
     """A header with its encoded words decoded, on one line; as it stands where they are broken."""
-    value = message.get(name, "")
-    try:
+    value = f"{message.get(name, '')}"  # a Header, no text, where it has bytes that are not ASCII
+    with contextlib.suppress(LookupError, ValueError):
         value = str(make_header(decode_header(value)))
-    except (LookupError, ValueError):
-        value = str(value)
     return " ".join(value.encode("utf-8", "replace").decode().split())
 
 

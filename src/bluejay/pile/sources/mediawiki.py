@@ -67,7 +67,7 @@ def plain_text(source: str) -> str:
 
     text = written(mwparserfromhell.parse(without_unread(source), skip_style_tags=True).nodes)
     text = EMPTY_BRACKETS.sub("", text.replace("'''", "").replace("''", "").replace("\xa0", " "))
-    text = re.sub(r"[ \t]+", " ", EMPTY_LINE.sub("", text))
+    text = re.sub(r"[ \t]+$", "", re.sub(r"(?<=\S)[ \t]{2,}", " ", EMPTY_LINE.sub("", text)), flags=re.MULTILINE)
     shorter = None
     while shorter != text:  # a section may be empty because all of its own are
         text, shorter = EMPTY_SECTION.sub(lambda at: "" if not at[2] or at[2] <= at[1] else at[0], text), text

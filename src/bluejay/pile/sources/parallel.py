@@ -20,7 +20,7 @@ UNITS_OF_A_DOCUMENT = 500
 SNIFFED = 4096
 TAG = re.compile(r"^<(/?\w+)((?:[^<>\"]|\"[^\"]*\")*)/?>$")
 NAME = re.compile(r'NAME="([^"]*)"', re.IGNORECASE)
-PLACE = re.compile(r"(?:^|/)([a-z]{2,3})/(?:[^/]+/)*ep-(\d\d)-(\d\d)-(\d\d)[^/]*$")
+PLACE = re.compile(r"(?:^|/)([a-z]{2})/(?:[^/]+/)*ep-(\d\d)-(\d\d)-(\d\d)[^/]*$")
 """A sitting in EuroParl's release, `txt/en/ep-00-01-17.txt`."""
 CENTURY_TURNS = 70
 
@@ -84,7 +84,7 @@ def marked_text(root: Any) -> str:
             lines.append(node.get("NAME", node.get("name", "")) if name == "speaker" else "")
         elif name == "s":
             paragraph.append(sentence(node))
-    return "\n".join(filter(None, [*lines, " ".join(paragraph)]))
+    return "\n".join(line for line in (*lines, " ".join(paragraph)) if line)
 
 
 def paragraphs(text: str) -> str:

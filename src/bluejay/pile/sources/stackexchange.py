@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal, cast
 
 from bluejay.pile.document import Document
 from bluejay.pile.sources.elements import element, elements
@@ -105,7 +105,7 @@ def author(post: Any, site: re.Match[str] | None) -> str:
     return f"https://{site[1]}/users/{user}" if user and site else post.get("OwnerDisplayName", "")
 
 
-def posts_file(stream: BufferedIOBase, folder: Path) -> Generator[None, None]:
+def posts_file(stream: BufferedIOBase, folder: Path) -> Generator[None, None, BufferedIOBase]:
     """Returns the Posts.xml of an archive, unpacked into a folder; any other stream as it is."""
     packed = stream.read(len(SEVEN_ZIP)) == SEVEN_ZIP
     stream.seek(0)
@@ -113,7 +113,7 @@ def posts_file(stream: BufferedIOBase, folder: Path) -> Generator[None, None]:
         return stream
     import py7zr
 
-    with py7zr.SevenZipFile(stream) as archive, ThreadPoolExecutor(1) as thread:
+    with py7zr.SevenZipFile(cast(BinaryIO, stream)) as archive, ThreadPoolExecutor(1) as thread:
         member = next((name for name in archive.getnames() if Path(name).name == "Posts.xml"), None)
         if not member:
             raise ValueError("the archive holds no Posts.xml")

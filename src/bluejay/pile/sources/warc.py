@@ -30,7 +30,7 @@ class Warc(RecordFiles):
         from fastwarc.warc import ArchiveIterator, WarcRecordType
 
         kinds = (WarcRecordType.response, WarcRecordType.resource, WarcRecordType.conversion)
-        unpacked = UntilBroken(decompressed(stream))
+        unpacked: Any = UntilBroken(decompressed(stream))
         # All kinds are asked for, because a record whose headers are cut has none.
         for record in ArchiveIterator(unpacked, record_types=WarcRecordType.any_type, parse_http=False):
             whole = int(record.headers.get("Content-Length") or -1)
@@ -66,7 +66,8 @@ class UntilBroken:
 
     def __init__(self, stream: BufferedIOBase) -> None:
         self.stream: Any = stream
-        self.at, self.error = 0, None
+        self.at = 0
+        self.error: Exception | None = None
 
     def tell(self) -> int:
         """Bytes read so far."""
