@@ -119,7 +119,7 @@ def numbers(name: str, argument: str) -> tuple[int, float]:
         raise ValueError(
             f"the filter {name!r} was not understood; write length:100-100000, length:100- or length:-100000"
         )
-    return int(least or 0), int(most) if most else math.inf
+    return int(least or 0), float(most) if most else math.inf
 
 
 def outside(least: int, most: float, batch: Batch) -> Reasons:

@@ -92,5 +92,5 @@ def abbreviated(batch: Batch, ends: NDArray[np.int64]) -> NDArray[np.bool_]:
     stems = batch.hashes(Spans(starts, ends, np.array([0, len(ends)])), batch.lower_prefix)
     short = np.isin(stems, hashes_of(tuple(ABBREVIATIONS.split())))
     initial = (ends - starts == 1) & ((batch.kinds[starts] & LETTER) != 0)
-    dotted = (points[ends - 1] == ord(".")) | (points[ends - 2] == ord("."))
+    dotted = (points[np.maximum(ends - 1, 0)] == ord(".")) | (points[np.maximum(ends - 2, 0)] == ord("."))
     return (points[ends] == ord(".")) & (short | dotted | initial)

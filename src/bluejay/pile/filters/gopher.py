@@ -55,8 +55,9 @@ def lines_with_marks(batch: Batch) -> tuple[NDArray[np.float64], NDArray[np.floa
     full = np.flatnonzero(np.diff(batch.words_of_lines))
     firsts = points[words.starts[batch.words_of_lines[full]]]
     ends = words.ends[batch.words_of_lines[full + 1] - 1]
-    dots = (ends - lines.starts[full] >= 3) & (points[ends - 1] == ord("."))
-    dots &= (points[ends - 2] == ord(".")) & (points[ends - 3] == ord("."))
+    dots = ends - lines.starts[full] >= 3
+    for back in (1, 2, 3):
+        dots &= points[np.maximum(ends - back, 0)] == ord(".")
     bullets, unfinished = np.zeros((2, len(lines.starts)), np.bool_)
     bullets[full] = (firsts == ord("•")) | (firsts == ord("-"))
     unfinished[full] = dots | (points[ends - 1] == ord("…"))
