@@ -149,7 +149,7 @@ def test_what_was_damaged_in_the_cache_is_fetched_again(server: Server) -> None:
 
 
 def test_out_of_reach_in_one_sentence(server: Server) -> None:
-    with pytest.raises(ValueError, match="missing.txt cannot be fetched: 404"):
+    with pytest.raises(ValueError, match=r"missing\.txt cannot be fetched: 404"):
         fetch(f"{server.url}/missing.txt")
 
 

@@ -1,12 +1,13 @@
 """Records with a field of text: JSON Lines (The Pile's own exchange format), JSON, CSV and Parquet."""
 
+import codecs
 import csv
 import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
-from typing import IO, Any, Literal, cast
+from typing import Any, Literal
 
 from bluejay.pile.document import Document, SetAside
 from bluejay.pile.sources.open import BROKEN, decompressed, local, matching, open_bytes
@@ -184,7 +185,7 @@ class CSV(Table):
 
     def rows(self, name: str, stream: io.BufferedIOBase) -> Iterator[Document | SetAside]:
         """One document per row."""
-        lines = io.TextIOWrapper(cast(IO[bytes], stream), encoding="utf-8-sig", errors="surrogateescape", newline="")
+        lines = codecs.iterdecode(stream, "utf-8-sig", errors="surrogateescape")
         rows = csv.DictReader(lines, delimiter=self.separator, strict=True)
         csv.field_size_limit(LONGEST_LINE)
         for number in count(1):
