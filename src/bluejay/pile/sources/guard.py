@@ -1,9 +1,10 @@
 """Parsers at arm's length: a child process that can hang, crash or eat memory without harm to a build.
 
-One child serves many files. The parent sends what to read, the child answers with one frame per record. A record on
-which the child dies is set aside, and a new child goes on with the next. The limits are the operating system's (timers
-and RLIMIT_DATA), set by the child on itself, so they hold in native code, cost a few system calls per record, and leave
-no process behind when the parent is killed.
+One child serves many files. The parent sends what to read, the child answers with one frame per record, a buffer full
+at a time. When it dies, a new child goes on from the last frame that came, and sends each as soon as it is made, until
+that one dies, too: its record is the bad one, is set aside, and a third goes on with the next. The limits are the
+operating system's (timers and RLIMIT_DATA), set by the child on itself, so they hold in native code, cost a few system
+calls per record, and leave no process behind when the parent is killed.
 """
 
 import contextlib
@@ -33,6 +34,8 @@ WAITING = 30.0
 """How many times that a record may take by the clock, for what hangs without working."""
 MEMORY = 1 << 30
 """Bytes that a child may hold."""
+BUFFER = 1 << 16
+"""Bytes of replies that a child gathers, which spares waking the parent for every record."""
 CRASHES = 100
 """Records of one file that may end a child before the rest of the file is given up."""
 HEADER = struct.Struct("<qq")
@@ -45,11 +48,11 @@ def guarded(source: Any, name: str, data: bytes | None, seconds: float = SECONDS
 
     Raises ValueError: the file gives nothing at all, or its parser is not installed.
     """
-    start = 0
-    for crashes in range(1, CRASHES + 1):
+    start, one_by_one, crashes = 0, False, 0
+    while crashes < CRASHES:
         child, reached, ended = take_child(), False, False
         try:
-            child.request(source, name, data, start, seconds)
+            child.request(source, name, data, start=start, one_by_one=one_by_one, seconds=seconds)
             while (found := child.reply()) != {}:
                 if isinstance(found, dict):
                     ended = "raised" in found
@@ -62,12 +65,15 @@ def guarded(source: Any, name: str, data: bytes | None, seconds: float = SECONDS
             ended = True
             return
         except (BrokenPipeError, EOFError):
-            # One that dies again before its first record dies of splitting the file, which no next one would survive.
-            last = not reached or crashes == CRASHES
-            yield SetAside(label(name, start), child.end() + ("; the rest was not read" if last else ""))
-            start += 1
-            if last:
-                return
+            if one_by_one:
+                crashes += 1
+                # One that did not reach its first record died of splitting the file, which no next one would survive.
+                last = not reached or crashes == CRASHES
+                yield SetAside(label(name, start), child.end() + ("; the rest was not read" if last else ""))
+                start += 1
+                if last:
+                    return
+            one_by_one = not one_by_one
         finally:
             if ended:
                 idle(os.getpid()).append(child)
@@ -99,13 +105,13 @@ class Child:
         self.requests, self.replies = self.process.stdin, self.process.stdout
         self.stop = weakref.finalize(self, stop, self.process, os.getpid())
 
-    def request(self, source: Any, name: str, data: bytes | None, start: int, seconds: float) -> None:
-        """Send what to parse. Raises BrokenPipeError: the child is dead."""
+    def request(self, source: Any, name: str, data: bytes | None, **how: Any) -> None:
+        """Send what to parse: `how` is `start`, `one_by_one`, `seconds`. Raises BrokenPipeError: the child is dead."""
         kind = type(source)
         values = {field.name: getattr(source, field.name) for field in fields(source)}
         size = None if data is None else len(data)
         what = {"module": kind.__module__, "class": kind.__qualname__, "values": values, "name": name, "size": size}
-        self.requests.write(json.dumps({**what, "start": start, "seconds": seconds}).encode() + b"\n")
+        self.requests.write(json.dumps({**what, **how}).encode() + b"\n")
         self.requests.write(data or b"")
         self.requests.flush()
 
@@ -147,7 +153,7 @@ def serve() -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # the parent is gone
     for limited, most in ((resource.RLIMIT_DATA, MEMORY), (resource.RLIMIT_CORE, 0)):
         resource.setrlimit(limited, (most, resource.getrlimit(limited)[1]))
-    with os.fdopen(os.dup(1), "wb") as replies:
+    with os.fdopen(os.dup(1), "wb", BUFFER) as replies:
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)  # what a parser prints must not mix with the replies
         os.dup2(quiet, 2)
@@ -155,10 +161,11 @@ def serve() -> None:
             request = json.loads(line)
             data = None if request["size"] is None else sys.stdin.buffer.read(request["size"])
             answer(request, data, replies)
+            replies.flush()
 
 
 def answer(request: dict[str, Any], data: bytes | None, replies: BufferedIOBase) -> None:
-    """Parse one file, sending each result as soon as it is there."""
+    """Parse one file and send what it gives."""
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in request["values"].items()}
     source = getattr(import_module(request["module"]), request["class"])(**values)
     waiting = True
@@ -175,6 +182,8 @@ def answer(request: dict[str, Any], data: bytes | None, replies: BufferedIOBase)
                 elif waiting and found > request["start"]:
                     waiting = False
                     send(replies, {"reached": found})
+                if request["one_by_one"]:
+                    replies.flush()
                 limit(request["seconds"])
             limit(0.0)
     except ModuleNotFoundError as missing:
@@ -192,7 +201,6 @@ def limit(seconds: float) -> None:
 
 
 def send(replies: BufferedIOBase, values: dict[str, Any], text: str = "") -> None:
-    """Write one frame, whole, before the next record can end this process."""
+    """Write one frame."""
     body, raw = json.dumps(values).encode(), text.encode("utf-8", "surrogatepass")
     replies.write(b"".join((HEADER.pack(len(body), len(raw)), body, raw)))
-    replies.flush()
