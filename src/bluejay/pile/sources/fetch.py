@@ -171,7 +171,7 @@ def bucket(address: str) -> tuple[Any, str]:
     try:
         from obstore.store import S3Store
     except ImportError:
-        raise ValueError("reading s3:// needs obstore: pip install 'bluejay[pile]'") from None
+        raise ValueError("reading s3:// needs obstore: pip install 'bluejay[corpus]'") from None
     name, _, key = address.removeprefix("s3://").partition("/")
     return S3Store(name), key
 
@@ -181,7 +181,7 @@ def hub() -> Any:
     try:
         from huggingface_hub import HfFileSystem
     except ImportError:
-        raise ValueError("reading hf:// needs huggingface_hub: pip install 'bluejay[pile]'") from None
+        raise ValueError("reading hf:// needs huggingface_hub: pip install 'bluejay[corpus]'") from None
     return HfFileSystem()
 
 

@@ -87,7 +87,7 @@ class ZstdFrames(io.RawIOBase):
         try:
             import zstandard
         except ImportError:
-            raise ValueError("reading .zst needs zstandard: pip install 'bluejay[pile]'") from None
+            raise ValueError("reading .zst needs zstandard: pip install 'bluejay[corpus]'") from None
         self.packed, self.error = packed, zstandard.ZstdError
         # 2 GiB: frames made with --long=31 are legal.
         self.new_frame = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj

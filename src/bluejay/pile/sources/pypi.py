@@ -1,6 +1,7 @@
 """Releases of Python packages: source distributions and wheels, fetched as files; nothing of them is built or run."""
 
 import ast
+import functools
 import os
 import subprocess
 import sys
@@ -98,10 +99,8 @@ def indexes() -> list[str]:
     try:
         from pypi_simple import PYPI_SIMPLE_ENDPOINT
     except ImportError:
-        raise ValueError("fetching from PyPI needs pypi-simple: pip install 'bluejay[pile]'") from None
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    settings = dict(line.split("=", 1) for line in answer.stdout.splitlines() if "=" in line)
+        raise ValueError("fetching from PyPI needs pypi-simple: pip install 'bluejay[corpus]'") from None
+    settings = pip_settings()
 
     def setting(name: str, default: str) -> list[str]:
         """The strongest of the places where a setting may stand."""
@@ -111,3 +110,11 @@ def indexes() -> list[str]:
 
     urls = [*setting("index-url", PYPI_SIMPLE_ENDPOINT), *setting("extra-index-url", "")]
     return [url for url in urls if url.startswith("http")]
+
+
+@functools.cache
+def pip_settings() -> dict[str, str]:
+    """What pip's configuration files say, by section and name; nothing where there is no pip."""
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    return dict(line.split("=", 1) for line in answer.stdout.splitlines() if "=" in line)

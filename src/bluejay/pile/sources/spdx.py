@@ -26,7 +26,7 @@ def identified(text: bytes) -> str | None:
     try:
         from identify.identify import license_id
     except ImportError:
-        raise ValueError("telling licences apart needs identify: pip install 'bluejay[pile]'") from None
+        raise ValueError("telling licences apart needs identify: pip install 'bluejay[corpus]'") from None
     with tempfile.NamedTemporaryFile() as file:
         file.write(text)
         file.flush()

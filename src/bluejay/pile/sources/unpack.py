@@ -24,7 +24,7 @@ def members(archive: io.BufferedIOBase, name: str) -> Iterator[tuple[str, Stream
     The content must be read before the next member is asked for: `content(stream)`.
     Raises ValueError: it is no archive of a known kind.
     """
-    buffered = io.BufferedReader(cast(io.RawIOBase, archive))
+    buffered = archive if isinstance(archive, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, archive))
     start = buffered.peek(8)[:8]
     if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         yield from zip_members(buffered, name)
