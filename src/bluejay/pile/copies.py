@@ -64,7 +64,7 @@ class Column:
 
 def leading(ids: NDArray[Any]) -> NDArray[np.uint64]:
     """The first 8 bytes of each id, as a number."""
-    return ids.view(">u8").reshape(len(ids), -1)[:, 0].astype(np.uint64)
+    return ids.view(">u8").reshape(-1, 4)[:, 0].astype(np.uint64)
 
 
 def buckets(count: int) -> int:

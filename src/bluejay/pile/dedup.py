@@ -5,6 +5,7 @@ document while clusters are made.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ NEIGHBOURS = 64
 PAIRS_AT_ONCE = 1 << 14
 
 
-def exact(ids: NDArray[np.bytes_]) -> NDArray[np.int64]:
+def exact(ids: NDArray[Any]) -> NDArray[np.int64]:
     """The cluster of each document, where equal ids are one cluster: the smallest row that has the id."""
     _, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
     return first[inverse]
@@ -69,7 +70,7 @@ def components(pairs: NDArray[np.int64], count: int) -> NDArray[np.int64]:
             labels = labels[labels]
 
 
-def survivors(clusters: NDArray[np.int64], priority: NDArray[np.int64], ids: NDArray[np.bytes_]) -> NDArray[np.bool_]:
+def survivors(clusters: NDArray[np.int64], priority: NDArray[np.int64], ids: NDArray[Any]) -> NDArray[np.bool_]:
     """Which row of each cluster stays: the one of the lowest priority number, of several the one of the smallest id."""
     order = np.lexsort((ids, priority, clusters))
     first = np.ones(len(order), np.bool_)

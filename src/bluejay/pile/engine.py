@@ -52,26 +52,34 @@ class Engine:
                 yield number, function(task)
             return
         for row in self.frame(function, tasks).iter_rows():
-            number, answered = json.loads(row["answer"])
-            yield number, opened(answered)
+            number, outcome = json.loads(row["answer"])
+            yield number, value_of(outcome)
 
     def frame(self, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Any:
         """A Daft frame of one row per task, which the workers fill as it is read."""
         daft = start_daft(self.kind)
-
-        @daft.cls(use_process=True, max_concurrency=min(self.workers, len(tasks)))
-        class Worker:
-            def __init__(self, function: Callable[[Any], Any], tasks: Sequence[Any]) -> None:
-                os.environ.update(WORKER_SETTINGS)
-                pa.set_cpu_count(1)
-                self.function, self.tasks = function, tasks
-
-            @daft.method.batch(return_dtype=daft.DataType.string(), batch_size=1)
-            def answers(self, numbers: Any) -> list[str]:
-                return [json.dumps([n, answer(self.function, self.tasks[n])]) for n in numbers.to_pylist()]
-
         numbers = daft.from_pydict({"number": list(range(len(tasks)))}).into_batches(1)
-        return numbers.select(Worker(function, list(tasks)).answers(daft.col("number")).alias("answer"))
+        worker = daft.cls(Worker, use_process=True, max_concurrency=min(self.workers, len(tasks)))
+        return numbers.select(worker(function, list(tasks)).answer(daft.col("number")).alias("answer"))
+
+
+class Worker:
+    """What runs in a worker process: one task at a time, by its number."""
+
+    def __init__(self, function: Callable[[Any], Any], tasks: Sequence[Any]) -> None:
+        os.environ.update(WORKER_SETTINGS)
+        pa.set_cpu_count(1)
+        self.function, self.tasks = function, tasks
+
+    def answer(self, number: int) -> str:
+        """A task's number and what came of it, as JSON: Daft would turn any exception into one of its own."""
+        try:
+            outcome = {"value": self.function(self.tasks[number])}
+        except OSError as error:
+            outcome = {"system": [error.errno, error.strerror or str(error), error.filename and str(error.filename)]}
+        except ValueError as error:
+            outcome = {"mistake": str(error)}
+        return json.dumps([number, outcome])
 
 
 @cache
@@ -87,24 +95,14 @@ def start_daft(kind: str) -> Any:
     return daft
 
 
-def answer(function: Callable[[Any], Any], task: Any) -> dict[str, Any]:
-    """What a task gave or why it failed, as JSON's types: Daft would turn any exception into one of its own."""
-    try:
-        return {"value": function(task)}
-    except OSError as error:
-        return {"system": [error.errno, error.strerror or str(error), error.filename and str(error.filename)]}
-    except ValueError as error:
-        return {"mistake": str(error)}
-
-
-def opened(answered: dict[str, Any]) -> Any:
+def value_of(outcome: dict[str, Any]) -> Any:
     """What a task gave; raises what it raised."""
-    match answered:
+    match outcome:
         case {"system": system}:
             raise OSError(*system)
         case {"mistake": mistake}:
             raise ValueError(mistake)
-    return answered["value"]
+    return outcome["value"]
 
 
 def chosen(kind: str, workers: int | None) -> Engine:

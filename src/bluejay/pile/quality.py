@@ -5,19 +5,27 @@ layers are linear. The Pile and GPT-3 trained theirs on chosen text against raw 
 """
 
 import hashlib
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from bluejay.files import atomic_file
 from bluejay.pile.batch import Batch, Texts, batches, each_batch
+from bluejay.pile.document import Document
 from bluejay.pile.filters.verdict import Reasons
 from bluejay.pile.minhash import shingles_of
+from bluejay.pile.sources.open import matching
+from bluejay.pile.sources.tables import JSONLines, Parquet
+from bluejay.pile.sources.text import Text
+from bluejay.progress import say
 
 BUCKETS = 1 << 20
 ALPHA = 9.0
@@ -28,6 +36,10 @@ TOGETHER = 32
 """Texts of a step of training."""
 LONGEST = 20_000
 """Characters of a text that training looks at."""
+MOST = 100_000
+"""Texts of each kind that are taken from files; a million words are 8 MB."""
+HELD_OUT = 10
+"""One text in so many is kept to see how well the others taught."""
 FORMAT = "bluejay text quality 1"
 
 
@@ -48,7 +60,7 @@ class Classifier:
         scores = 1 / (1 + np.exp(-self.logits(buckets, bounds)))
         return np.where(np.diff(bounds) > 0, scores, 0).astype(np.float32)
 
-    def logits(self, buckets: NDArray[np.int64], bounds: NDArray[np.int64]) -> NDArray[np.float64]:
+    def logits(self, buckets: NDArray[np.int32], bounds: NDArray[np.int64]) -> NDArray[np.float64]:
         """The mean weight of the features of each text."""
         totals = np.append(0.0, np.cumsum(self.weights[buckets], dtype=np.float64))
         return np.diff(totals[bounds]) / np.maximum(np.diff(bounds), 1) + float(self.weights[-1])
@@ -71,12 +83,12 @@ class Classifier:
         return cls(weights)
 
 
-def features(batch: Batch) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def features(batch: Batch) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """The buckets of the words and pairs of words of each text, text by text, and where those of each begin."""
     single, ones = shingles_of(batch, 1)
     double, twos = shingles_of(batch, 2)
     bounds = ones + twos
-    buckets = np.empty(bounds[-1], np.int64)
+    buckets = np.empty(bounds[-1], np.int32)
     for hashes, own, other in ((single, ones, twos[:-1]), (double, twos, ones[1:])):
         place = np.arange(len(hashes)) + np.repeat(other, np.diff(own))
         buckets[place] = hashes & np.uint64(BUCKETS - 1)
@@ -104,7 +116,42 @@ def train(good: Iterable[Texts], bad: Iterable[Texts], seed: int) -> Classifier:
     return classifier
 
 
-def rows_of(parts: Iterable[Texts]) -> Iterable[NDArray[np.int64]]:
+def train_from_files(good: Sequence[str], bad: Sequence[str], path: Path, seed: int = 0) -> float:
+    """Learn from files (.jsonl and .parquet with a field text, or plain text; patterns and addresses) and write `path`.
+
+    Returns the share of held-out texts that are told rightly. Raises ValueError: a file is missing, or has no text.
+    """
+    taught, kept = zip(*(held_out(list(itertools.islice(texts_of(paths), MOST))) for paths in (good, bad)), strict=True)
+    classifier = train([taught[0]], [taught[1]], seed)
+    scores = [classifier.scores(texts) for texts in kept]
+    right = np.append(scores[0] > 0.5, scores[1] <= 0.5)
+    share = float(right.mean()) if len(right) else 0.0
+    say(
+        f"learnt from {len(taught[0]):,} good and {len(taught[1]):,} bad texts; of {len(right):,} others {share:.1%} told"
+    )
+    classifier.save(path)
+    return share
+
+
+def held_out(texts: list[str]) -> tuple[Texts, Texts]:
+    """Those to learn from, and one in HELD_OUT that are not."""
+    kept = [text for row, text in enumerate(texts) if row % HELD_OUT == HELD_OUT - 1]
+    taught = [text for row, text in enumerate(texts) if row % HELD_OUT != HELD_OUT - 1]
+    return pa.array(taught, pa.large_string()), pa.array(kept, pa.large_string())
+
+
+def texts_of(paths: Sequence[str]) -> Iterator[str]:
+    """The texts of files, in order."""
+    for path in (path for pattern in paths for path in matching(pattern)):
+        kind = Path(path.removesuffix(".gz").removesuffix(".zst")).suffix.lower()
+        source: Any = {
+            ".jsonl": JSONLines(kind="jsonl", path=path),
+            ".parquet": Parquet(kind="parquet", path=path),
+        }.get(kind, Text(kind="text", path=path))
+        yield from (found.text for found in source.read(path) if isinstance(found, Document))
+
+
+def rows_of(parts: Iterable[Texts]) -> Iterator[NDArray[np.int32]]:
     """The features of each text that has any."""
     for texts in parts:
         for group in batches(texts):
@@ -115,7 +162,7 @@ def rows_of(parts: Iterable[Texts]) -> Iterable[NDArray[np.int64]]:
 def step(
     classifier: Classifier,
     squares: NDArray[np.float64],
-    documents: list[NDArray[np.int64]],
+    documents: list[NDArray[np.int32]],
     labels: NDArray[np.float64],
     weight: NDArray[np.float64],
 ) -> None:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from bluejay.files import TEMPORARY, sync
 from bluejay.pile.engine import Engine
@@ -29,6 +29,7 @@ SMALL = 32_000_000
 """Bytes that are not worth starting workers for."""
 
 
+@runtime_checkable
 class Argument(Protocol):
     """What a stage's function works on."""
 

