@@ -141,7 +141,7 @@ class Batch:
     def lines(self) -> Spans:
         """What `text.split("\\n")` gives, empty lines too."""
         if not self.texts:
-            return Spans(*np.zeros((2, 0), np.int64), np.zeros(1, np.int64))
+            return Spans(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(1, np.int64))
         ends = np.append(np.flatnonzero(self.points == ord("\n")), len(self.points))
         starts = np.append(0, ends[:-1] + 1)
         return Spans(starts, ends, self.bounds_of(starts))

@@ -52,13 +52,13 @@ def replace_personal(texts: Texts) -> tuple[Texts, dict[str, int]]:
         ("IPv6", IPV6, is_public),
         ("phone", PHONE, is_phone),
     ):
-        likely = pc.match_substring_regex(texts, SCREENS[kind])
+        likely = pc.call_function("match_substring_regex", [texts], pc.MatchSubstringOptions(SCREENS[kind]))
         changed = []
         for text in texts.filter(likely).to_pylist():
             text, count = replaced(text, pattern, NOBODY[kind], meant)
             counts[kind.removesuffix("v6")] += count
             changed.append(text)
-        texts = pc.replace_with_mask(texts, likely, pa.array(changed, texts.type))
+        texts = pc.call_function("replace_with_mask", [texts, likely, pa.array(changed, texts.type)])
     return texts, counts
 
 

@@ -126,9 +126,7 @@ def train_from_files(good: Sequence[str], bad: Sequence[str], path: Path, seed: 
     scores = [classifier.scores(texts) for texts in kept]
     right = np.append(scores[0] > 0.5, scores[1] <= 0.5)
     share = float(right.mean()) if len(right) else 0.0
-    say(
-        f"learnt from {len(taught[0]):,} good and {len(taught[1]):,} bad texts; of {len(right):,} others {share:.1%} told"
-    )
+    say(f"{len(taught[0]):,} good and {len(taught[1]):,} bad texts read; of {len(right):,} others {share:.1%} are told")
     classifier.save(path)
     return share
 

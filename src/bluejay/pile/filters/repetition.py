@@ -106,9 +106,9 @@ def ngram_checks(batch: Batch, failed: NDArray[np.bool_]) -> list[tuple[str, NDA
     """The checks on n-grams, for texts that have not failed before."""
     words = batch.words
     ends, characters = words.bounds[1:][words.document], np.append(0, np.cumsum(words.lengths))
-    checks = []
+    checks, grams = [], pairs_of(batch)
     for n in range(2, max(AGAIN) + 1):
-        grams = pairs_of(batch) if n == 2 else grams.longer(n, ends)
+        grams = grams.longer(n, ends) if n > 2 else grams
         if n in TOP:
             most = top_characters(grams, n, words, characters)
             checks.append((f"gopher: one {n}-gram too often", share(most, batch.lengths) > TOP[n]))
@@ -146,7 +146,7 @@ def repeated_characters(
     words: Spans,
     characters: NDArray[np.int64],
     failed: NDArray[np.bool_],
-    limits: NDArray[np.float64],
+    limits: NDArray[np.floating],
 ) -> NDArray[np.int64]:
     """Characters of each text in n-grams that occurred before, or any number below the limit where it is below."""
     repeats = grams.at[~grams.first]
