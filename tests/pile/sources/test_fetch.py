@@ -4,6 +4,7 @@ import hashlib
 import http.server
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -102,7 +103,15 @@ def test_a_file_is_fetched_once(server: Server) -> None:
     assert file.name == "file name.bin"
     assert fetch(address, SHA256) == file
     assert len(server.asked) == 1
-    assert [path.name for path in file.parent.iterdir()] == [file.name]
+    assert {path.name for path in file.parent.iterdir()} <= {file.name, f"{file.name}.lock"}
+
+
+def test_two_at_once_fetch_one_file(server: Server) -> None:
+    server.files["/f"] = DATA
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: fetch(f"{server.url}/f", SHA256), range(4)))
+    assert len(set(found)) == len(server.asked) == 1
+    assert found[0].read_bytes() == DATA
 
 
 def test_a_broken_connection_is_gone_on_with(server: Server) -> None:

@@ -12,11 +12,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from filelock import FileLock
+
 from bluejay.files import cache_directory, sync, write_text
 from bluejay.progress import progress
 
 SCHEMES = ("http", "https", "s3", "hf")
 CHUNK = 1 << 16
+PARTIAL, VERSION, LOCK = ".partial", ".version", ".lock"
+"""Ends of names of what stands beside a file while it is fetched: its part, its version, who fetches it."""
 TRIES = 3
 """Connections made for one file before it counts as out of reach; each goes on where the last one broke off."""
 SECONDS_OF_SILENCE = 60.0
@@ -69,11 +73,17 @@ def fetch(address: str, sha256: str | None = None) -> Path:
     """
     name = unquote(urlsplit(address).path.rpartition("/")[2]) or "index"
     file = cached(sha256 or hashlib.sha256(address.encode()).hexdigest(), name)
-    if file.exists() and (sha256 is None or sha256_of(file) == sha256):
-        return file
-    file.unlink(missing_ok=True)
-    partial = file.with_name(f"{name}.partial")
-    partial.parent.mkdir(parents=True, exist_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_name(f"{name}{LOCK}")):
+        if not file.exists() or (sha256 is not None and sha256_of(file) != sha256):
+            file.unlink(missing_ok=True)
+            bring(address, file, sha256)
+    return file
+
+
+def bring(address: str, file: Path, sha256: str | None) -> None:
+    """Fetch what the cache lacks, in a few tries. Raises ValueError as `fetch` does."""
+    partial = file.with_name(f"{file.name}{PARTIAL}")
     for left in reversed(range(TRIES)):
         try:
             download(address, partial)
@@ -82,12 +92,18 @@ def fetch(address: str, sha256: str | None = None) -> Path:
             if not left:
                 raise ValueError(f"{address} cannot be fetched: {first_line(error)}") from None
     adopt(partial, file, sha256)
-    return file
 
 
 def cached(key: str, name: str) -> Path:
     """The place of a file in the cache."""
     return cache_directory() / "files" / key / name.replace("/", "_")
+
+
+def kept(sha256: str) -> Path | None:
+    """The file of the cache with this sha256, whatever its name; None where there is none."""
+    files = sorted(cached(sha256, "").glob("*"))
+    whole = [file for file in files if not file.name.endswith((PARTIAL, VERSION, LOCK))]
+    return next((file for file in whole if sha256_of(file) == sha256), None)
 
 
 def adopt(fetched: Path, file: Path, sha256: str | None) -> None:
@@ -187,7 +203,7 @@ def hub() -> Any:
 
 def tag(partial: Path) -> Path:
     """Where the version of a file that is being fetched is noted."""
-    return partial.with_name(f"{partial.name}.version")
+    return partial.with_name(f"{partial.name}{VERSION}")
 
 
 def sha256_of(file: Path) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bluejay.files import cache_directory
+from bluejay.files import atomic_directory, cache_directory
 from bluejay.pile.document import Document, SetAside
 from bluejay.pile.sources.spdx import LicenceFiles
 from bluejay.pile.sources.tree import SourceFiles
@@ -67,10 +67,10 @@ class Git(SourceFiles):
             return Path(self.path).expanduser()
         key = hashlib.sha256(f"{self.path}@{self.revision}".encode()).hexdigest()
         kept = cache_directory() / "git" / key
-        if not (kept / "FETCH_HEAD").exists():
-            kept.mkdir(parents=True, exist_ok=True)
-            git(kept, "init", "--quiet", "--bare")
-            git(kept, "fetch", "--quiet", "--depth=1", "--end-of-options", self.path, self.revision)
+        if not kept.exists():
+            with atomic_directory(kept) as fetched:
+                git(fetched, "init", "--quiet", "--bare")
+                git(fetched, "fetch", "--quiet", "--depth=1", "--end-of-options", self.path, self.revision)
         return kept
 
 

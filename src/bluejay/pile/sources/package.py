@@ -13,7 +13,7 @@ from pydantic import Field
 from bluejay.files import cache_directory
 from bluejay.pile.document import Document, SetAside
 from bluejay.pile.sources.archive import Archive
-from bluejay.pile.sources.fetch import adopt, cached, sha256_of
+from bluejay.pile.sources.fetch import adopt, cached, kept, sha256_of
 from bluejay.pile.sources.member import MemberFormat, Members, Release, without_root
 from bluejay.pile.sources.open import local, matches
 from bluejay.pile.sources.unpack import content, members, open_archive
@@ -62,9 +62,7 @@ class Package(Members, ABC):
     def archive(self) -> Path:
         """The package's file, fetched where need be."""
         if self.path is None:
-            kept = sorted(cached(self.sha256, "").glob("[!.]*")) if self.sha256 else []
-            whole = [file for file in kept if file.suffix not in (".partial", ".version")]
-            return whole[0] if whole and sha256_of(whole[0]) == self.sha256 else self.fetch()
+            return (self.sha256 and kept(self.sha256)) or self.fetch()
         file = local(self.path)
         if self.sha256 and sha256_of(file) != self.sha256:
             raise ValueError(f"{self.path} has the sha256 {sha256_of(file)}, not {self.sha256}")
