@@ -34,7 +34,7 @@ def test_a_paper_of_several_files(parsed: Callable, mode: str) -> None:
     files = {"./sections/intro.tex": INTRO, "main.tex": MAIN, "fig.eps": "%!PS", "old.tex": "\\documentclass{x}"}
     (document,), _ = parsed(Latex(path="x"), archive(files, mode))
     assert document.text == (
-        "# On Büttner's Method\n\n## Abstract\n\nWe show that 5% of $x \\in \\R$ is “good”.\n\n"
+        "# On Büttner's Method\n\n## Abstract\n\nWe show that 5% of $x \\in \\R$ is “good” [@foo].\n\n"
         "## Introduction\n\nText, e.g. one two."
     )
     assert document.meta == {"title": "On Büttner's Method", "date": "May 2020"}
@@ -52,9 +52,11 @@ def test_a_paper_of_several_files(parsed: Callable, mode: str) -> None:
             "$$\\begin{equation}\nE = mc^2 \\label{e}\n\\end{equation}$$",
         ),
         (r"\[ a < b \] and \(c\) and $\$5$", r"\[ a < b \] and \(c\) and $\$5$"),
-        (r"\begin{figure}[ht]\includegraphics[width=1cm]{a}\caption{Cap \ref{x}.}\end{figure}", "Cap."),
+        (r"\begin{figure}[ht]\includegraphics[width=1cm]{a}\caption{Cap \ref{x}.}\end{figure}", "Cap [x]."),
         (r"\begin{tabular}{ll} a & b \end{tabular}Text\footnote{A note.}", "Text (A note.)"),
         ("\\begin{verbatim}\nx % $y$\n  z\n\\end{verbatim}", "x % $y$\n      z"),
+        (r"See \citet[p.~3]{a, b}, \ref{sec:x}, and~\citep{c,d}.", "See @a and @b, [sec:x], and [@c; @d]."),
+        ("Costs $5 and\n\nthen $x$.", "Costs $5 and\n\nthen $x$."),
         (r"\href{http://a.b}{a link} \verb|a_b\c|", r"a link a_b\c"),
         ("\\section*{One}\nText\\subsection{Two}More", "## One\n\nText\n\n### Two\n\nMore"),
         ("\\newcommand{\\x}[1]{no}\\def\\y{yes}\\y, \\x{arg}", "yes, arg"),

@@ -39,7 +39,10 @@ def test_text_without_line_ends_and_running_titles(parsed: Callable) -> None:
 
 def test_lines() -> None:
     assert join_lines("a hyphen\ufffe\nated word\nand a well-\nknown. One\nTwo, three,\nFour") == (
-        "a hyphenated word and a wellknown. One\nTwo, three, Four"
+        "a hyphenated word and a well-known. One\nTwo, three, Four"
+    )
+    assert join_lines("modi\x1ced \x1ductuation o\x1bers 1986\x151989 \x10no\x11\n\x10\nx\x00") == (
+        "modified fluctuation offers 1986–1989 “no”\n\nx"
     )
 
 

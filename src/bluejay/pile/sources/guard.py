@@ -187,7 +187,7 @@ def answer(request: dict[str, Any], data: bytes | None, replies: BufferedIOBase)
                 limit(request["seconds"])
             limit(0.0)
     except ModuleNotFoundError as missing:
-        send(replies, {"raised": f"reading {source.kind} needs {missing.name}: pip install 'bluejay[pile]'"})
+        send(replies, {"raised": f"reading {source.kind} needs {missing.name}: pip install 'bluejay[corpus]'"})
     except Exception as error:
         send(replies, {"raised": reason(error)})
     else:

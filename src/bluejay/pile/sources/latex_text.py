@@ -26,14 +26,16 @@ HEADINGS = {
     "subparagraph": 6,
 }
 OF_ONE = """
-label cite citep citet citealp citeauthor citeyear nocite ref eqref autoref cref Cref pageref includegraphics
-bibliography bibliographystyle vspace hspace vskip hskip input include usepackage pagestyle thispagestyle index thanks
-date title author affiliation address email institute affil graphicspath epsfig color pagenumbering bibitem phantom
-hphantom vphantom todo ccsdesc keywords orcid hypersetup
+label nocite includegraphics bibliography bibliographystyle vspace hspace vskip hskip input include usepackage
+pagestyle thispagestyle index thanks date title author affiliation address email institute affil graphicspath epsfig
+color pagenumbering bibitem phantom hphantom vphantom todo ccsdesc keywords orcid hypersetup
 """
+CITED_IN_SENTENCE = {"citet", "citeauthor", "textcite"}
+CITED = CITED_IN_SENTENCE | {"cite", "citep", "citealp", "citeyear", "parencite", "autocite", "footcite"}
+REFERENCES = {"ref", "eqref", "autoref", "cref", "Cref", "pageref", "nameref"}
+"""What stands for a number or a name that only TeX knows keeps its key, so that the sentence stays whole."""
 OF_TWO = """
-setcounter setlength addtolength addtocounter newtheorem
-numberwithin rule markboth fontsize
+setcounter setlength addtolength addtocounter newtheorem numberwithin rule markboth fontsize
 """
 IGNORED = {
     **dict.fromkeys(OF_ONE.split(), 1),
@@ -184,6 +186,10 @@ def command(name: str, source: str, at: int, macros: dict[str, str], depth: int)
     if name == "footnote":
         note, end = argument(source, at)
         return f" ({written(note, macros, depth - 1).strip()})", end
+    if name in CITED or name in REFERENCES:
+        keys, end = argument(source, at)
+        named = [f"{'@' * (name in CITED)}{key.strip()}" for key in keys.split(",") if key.strip()]
+        return " and ".join(named) if name in CITED_IN_SENTENCE else f"[{'; '.join(named)}]", end
     if name in macros:
         return written(macros[name], macros, depth - 1), at
     if name in DEFINING:

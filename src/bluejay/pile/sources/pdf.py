@@ -9,9 +9,19 @@ from typing import Any, Literal
 from bluejay.pile.document import Document
 from bluejay.pile.sources.records import RecordFiles
 
-HYPHENATED = re.compile(r"(?<=[^\W\d_])(?:[\ufffe\xad]|-)\n(?=[^\W\d_A-Z])|[\ufffe\xad]\n?")
-"""A word broken at a line's end: PDFium marks most of the hyphens that are not part of the word."""
-TEX_FONT = {"\x0b": "ff", "\x0c": "fi", "\x0e": "ffi", "\x0f": "ffl", "\x10": "“", "\x11": "”", "\x15": "–", "\x16": "—"}
+SOFT_HYPHEN = re.compile(r"[\ufffe\xad]\n?")
+"""PDFium's mark of a word broken at a line's end."""
+HYPHEN = re.compile(r"(?<=[^\W\d_]-)\n(?=[^\W\d_])")
+TEX_FONT = {
+    "\x0b": "ff",
+    "\x0c": "fi",
+    "\x0e": "ffi",
+    "\x0f": "ffl",
+    "\x10": "“",
+    "\x11": "”",
+    "\x15": "–",
+    "\x16": "—",
+}
 TEX_FONT |= {"\x1b": "ff", "\x1c": "fi", "\x1d": "fl", "\x1e": "ffi", "\x1f": "ffl"}
 """Letters at their places in TeX's fonts (OT1 and T1), which come out as such where a file does not map them."""
 OF_WORD = re.compile(r"(?<=[^\W\d_])[\x0b-\x1f]|[\x0b-\x1f](?=\w)|(?<=\d)[\x15\x16]")
@@ -77,5 +87,7 @@ def is_running(line: str, edges: Counter[str], pages: int) -> bool:
 
 def join_lines(text: str) -> str:
     """Words and paragraphs on one line each, as far as the text itself shows them."""
-    text = CONTROL.sub("", OF_WORD.sub(lambda found: TEX_FONT.get(found[0], ""), HYPHENATED.sub("", text)))
+    text = CONTROL.sub(
+        "", OF_WORD.sub(lambda found: TEX_FONT.get(found[0], ""), HYPHEN.sub("", SOFT_HYPHEN.sub("", text)))
+    )
     return WITHIN_SENTENCE.sub(" ", text).strip()
