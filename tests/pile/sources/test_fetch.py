@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -187,6 +188,21 @@ def test_objects_of_s3_by_pattern(server: Server, monkeypatch: pytest.MonkeyPatc
     assert fetch("s3://bucket/data/file name.bin", SHA256).read_bytes() == DATA
     with pytest.raises(ValueError, match="no file matches"):
         matching("s3://bucket/data/*.jsonl")
+
+
+def test_files_of_the_hub_by_pattern(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve = f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", resolve)
+    files = {"b.jsonl": DATA, "a.jsonl": b"ay", "README.md": b"x"}
+    tree = [{"type": "file", "path": name, "size": len(data), "oid": name} for name, data in files.items()]
+    described = {"id": "o/d", "sha": "main", "private": False, "downloads": 0, "likes": 0, "tags": [], "siblings": []}
+    server.files |= {f"/datasets/o/d/resolve/main/{name}": data for name, data in files.items()}
+    server.files["/api/datasets/o/d"] = json.dumps(described).encode()
+    server.files["/api/datasets/o/d/tree/main"] = json.dumps(tree).encode()
+    found = matching("hf://datasets/o/d/*.jsonl")
+    assert found == ["hf://datasets/o/d/a.jsonl", "hf://datasets/o/d/b.jsonl"]
+    assert fetch(found[1]).read_bytes() == DATA
 
 
 def test_paths_of_this_machine_are_no_addresses() -> None:
