@@ -20,11 +20,11 @@ import numpy as np
 import pyarrow as pa
 
 from bluejay.pile.batch import Batch, Texts, batches
-from bluejay.pile.filters.c4 import c4
-from bluejay.pile.filters.fineweb import fineweb
-from bluejay.pile.filters.gopher import gopher
+from bluejay.pile.filters.c4 import c4_rules
+from bluejay.pile.filters.fineweb import fineweb_rules
+from bluejay.pile.filters.gopher import gopher_rules
 from bluejay.pile.filters.language import LEAST_SCORE, in_language, model
-from bluejay.pile.filters.repetition import repetition
+from bluejay.pile.filters.repetition import repetition_rules
 from bluejay.pile.filters.verdict import Reasons, first_reason
 from bluejay.pile.quality import ALPHA, Classifier, below
 
@@ -74,13 +74,13 @@ def parse(name: str, seed: int) -> Rule:
     kind, _, argument = name.partition(":")
     match kind, bool(argument):
         case "gopher", False:
-            return dropping(gopher)
+            return dropping(gopher_rules)
         case "gopher-repetition", False:
-            return dropping(repetition)
+            return dropping(repetition_rules)
         case "c4", False:
-            return c4
+            return c4_rules
         case "fineweb", False:
-            return dropping(fineweb)
+            return dropping(fineweb_rules)
         case "length", True:
             return dropping(partial(outside, *numbers(name, argument)))
         case "language", True:

@@ -28,7 +28,7 @@ ABBREVIATIONS = (
 CLOSING = np.array([ord(character) for character in "\"')]}»”’"], np.uint32)
 
 
-def c4(batch: Batch) -> tuple[Batch, Reasons]:
+def c4_rules(batch: Batch) -> tuple[Batch, Reasons]:
     """The texts without the lines that are cut out, and why each text is dropped."""
     lines, each_word = batch.lines, batch.words_of_lines
     held = np.ones(len(lines.starts), np.bool_)

@@ -13,7 +13,7 @@ REPEATED_CHARACTERS = 0.01
 LINES_PER_WORD = 0.3
 
 
-def fineweb(batch: Batch) -> Reasons:
+def fineweb_rules(batch: Batch) -> Reasons:
     """Why each text is dropped."""
     every = batch.lines
     full = np.flatnonzero(np.diff(batch.words_of_lines))

@@ -19,7 +19,7 @@ STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 LEAST_STOP_WORDS = 2
 
 
-def gopher(batch: Batch) -> Reasons:
+def gopher_rules(batch: Batch) -> Reasons:
     """Why each text is dropped."""
     words = batch.words
     kinds = kinds_of_words(batch)

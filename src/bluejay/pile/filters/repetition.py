@@ -20,7 +20,7 @@ AGAIN = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10}
 """Most characters in n-grams that occurred before."""
 
 
-def repetition(batch: Batch) -> Reasons:
+def repetition_rules(batch: Batch) -> Reasons:
     """Why each text is dropped."""
     paragraphs, paragraph_repeats, paragraph_characters = paragraph_counts(batch)
     lines, line_repeats, line_characters = line_counts(batch)
@@ -96,10 +96,10 @@ class Grams:
     @property
     def first(self) -> NDArray[np.bool_]:
         """Whether each is the first of its group."""
-        _, firsts = np.unique(self.group, return_index=True)
-        first = np.zeros(len(self.at), np.bool_)
-        first[firsts] = True
-        return first
+        rows = np.arange(len(self.at))
+        firsts = np.zeros(self.group.max(initial=-1) + 1, np.int64)
+        firsts[self.group[::-1]] = rows[::-1]  # of several, the one that is written last stays
+        return firsts[self.group] == rows
 
 
 def ngram_checks(batch: Batch, failed: NDArray[np.bool_]) -> list[tuple[str, NDArray[np.bool_]]]:
