@@ -33,6 +33,7 @@ ITEMS = [
     {"id": 6, "type": "comment", "by": "z", "parent": 5, "text": "to a ghost"},
     {"id": 7, "type": "story", "by": "pg", "title": "Nobody cares"},
     {"id": 8, "type": "comment", "by": "q", "parent": 999, "text": "lost"},
+    {"id": 11, "type": "comment", "parent": ["x"], "text": "no parent"},
     {"id": 9, "type": "story", "by": "spam", "title": "Dead", "dead": True},
     {"id": 10, "type": "comment", "by": "q", "parent": 9, "text": "on a dead one"},
 ]
@@ -63,6 +64,7 @@ def test_a_thread(parsed: Callable, seed: int) -> None:
     assert document.url == "https://news.ycombinator.com/item?id=1"
     assert document.meta == {"title": "Y &c", "date": "2006-10-09T18:21:51+00:00", "score": 57}
     assert sorted(entry.reason.split(":")[0] for entry in aside) == [
+        "an item needs a number (id) and the number of its parent",
         "not JSON",
         "not a JSON object",
         "the story is dead or deleted",

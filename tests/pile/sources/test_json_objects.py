@@ -41,6 +41,8 @@ def test_broken_lines() -> None:
         ValueError,
         "café",
     ]
+    after = [entry.get("id") for entry in json_objects(io.BytesIO(b'{"id": \n{"id": 2}\n')) if isinstance(entry, dict)]
+    assert after == [2]
     cut = gzip.compress(b'{"id": 1}\n' * 1000)[:-20]
     reader = json_objects(io.BytesIO(cut))
     with pytest.raises(EOFError):

@@ -57,6 +57,7 @@ def test_a_paper_of_several_files(parsed: Callable, mode: str) -> None:
         ("\\begin{verbatim}\nx % $y$\n  z\n\\end{verbatim}", "x % $y$\n      z"),
         (r"See \citet[p.~3]{a, b}, \ref{sec:x}, and~\citep{c,d}.", "See @a and @b, [sec:x], and [@c; @d]."),
         ("Costs $5 and\n\nthen $x$.", "Costs $5 and\n\nthen $x$."),
+        (r"a \\[2pt] b \begin{minipage}[t]{0.5\textwidth}c\end{minipage}", "a\nb\n\nc"),
         (r"\href{http://a.b}{a link} \verb|a_b\c|", r"a link a_b\c"),
         ("\\section*{One}\nText\\subsection{Two}More", "## One\n\nText\n\n### Two\n\nMore"),
         ("\\newcommand{\\x}[1]{no}\\def\\y{yes}\\y, \\x{arg}", "yes, arg"),

@@ -44,6 +44,10 @@ def test_as_opus_marks_it(parsed: Callable) -> None:
 
 def test_a_translation_memory(parsed: Callable) -> None:
     many = UNITS_OF_A_DOCUMENT + 1
+    cut = MEMORY.format(UNIT.format(1) + "<tu><tuv></tu>" + UNIT.format(2)).encode()[:-60]
+    documents, aside = parsed(Parallel(path="x"), cut)
+    assert [document.text for document in documents] == ["One 1", "Eins & 1"]
+    assert len(aside) == 2
     memory = MEMORY.format("".join(UNIT.format(number) for number in range(many)))
     for data in (memory.encode(), memory.replace("UTF-8", "UTF-16").encode("utf-16")):
         documents, aside = parsed(Parallel(path="x"), data)

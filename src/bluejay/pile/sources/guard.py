@@ -153,7 +153,7 @@ def serve() -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # the parent is gone
     for limited, most in ((resource.RLIMIT_DATA, MEMORY), (resource.RLIMIT_CORE, 0)):
         resource.setrlimit(limited, (most, resource.getrlimit(limited)[1]))
-    with os.fdopen(os.dup(1), "wb", BUFFER) as replies:
+    with io.BufferedWriter(io.FileIO(os.dup(1), "w"), BUFFER) as replies:
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)  # what a parser prints must not mix with the replies
         os.dup2(quiet, 2)

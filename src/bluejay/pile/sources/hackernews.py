@@ -2,13 +2,11 @@
 
 import json
 import sqlite3
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BufferedIOBase
-from pathlib import Path
 from typing import Any, Literal
 
 from bluejay.pile.document import Document
@@ -32,25 +30,30 @@ class HackerNews(RecordFiles):
 
     def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
         """Each story with its comments, in trees. Items are sorted in a database on disk."""
-        with tempfile.TemporaryDirectory() as folder, closing(sqlite3.connect(Path(folder) / "items")) as items:
-            items.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {ITEM}")
+        with closing(sqlite3.connect("")) as items:  # a file without a name, gone with this process
+            items.execute(ITEM)
             broken = None
             try:
                 for count, item in enumerate(json_objects(stream)):
                     if not isinstance(item, dict) or item.get("children"):
                         yield item
-                    elif isinstance(item.get("id"), int):
-                        is_root = item.get("type", "story" if "title" in item else "comment") in ROOTS
-                        row = (item["id"], item.get("parent"), is_root, json.dumps(item))
-                        items.execute("INSERT OR REPLACE INTO item VALUES (?, ?, ?, ?)", row)
+                    else:
+                        try:
+                            items.execute("INSERT OR REPLACE INTO item VALUES (?, ?, ?, ?)", row(item))
+                        except (sqlite3.Error, OverflowError, TypeError, KeyError):
+                            yield ValueError("an item needs a number (id) and the number of its parent")
                     if count % ITEMS_AT_ONCE == 0:
                         yield None
             except Exception as error:
                 broken = error
             items.execute("CREATE INDEX by_parent ON item (parent)")
             for (story,) in items.execute("SELECT source FROM item WHERE root ORDER BY id"):
-                thread = with_children(json.loads(story), items)
-                yield thread if thread["children"] else None
+                try:
+                    thread = with_children(json.loads(story), items)
+                except (TypeError, RecursionError) as error:
+                    yield error
+                else:
+                    yield thread if thread["children"] else None
             if broken:
                 raise broken
 
@@ -68,6 +71,12 @@ class HackerNews(RecordFiles):
         date = datetime.fromtimestamp(at, UTC).isoformat() if isinstance(at, int) else record.get("created_at", "")
         meta = {"title": title, "date": date, "score": record.get("score") or record.get("points") or 0}
         return Document(text, "Hacker News", self.licence, f"https://news.ycombinator.com/item?id={record['id']}", meta)
+
+
+def row(item: dict[str, Any]) -> tuple[int, int | None, bool, str]:
+    """An item as the table has it."""
+    is_root = item.get("type", "story" if "title" in item else "comment") in ROOTS
+    return item["id"], item.get("parent"), is_root, json.dumps(item)
 
 
 def with_children(item: dict[str, Any], items: sqlite3.Connection) -> dict[str, Any]:

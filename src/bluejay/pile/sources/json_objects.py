@@ -13,18 +13,18 @@ def json_objects(stream: BufferedIOBase) -> Iterator[Any]:
 
     Raises ValueError: the file is not JSON; any of `open.BROKEN`, after all that is whole.
     """
-    first, rest = b"", lines(stream)
-    for first in rest:
-        if first.strip():
-            break
-    found = parsed(first)
-    if isinstance(found, dict) and "results" not in found:
-        yield found
-        yield from (parsed(line) for line in rest if line.strip())
-        return
-    if not first.strip():
+    written = (line for line in lines(stream) if line.strip())
+    first, second = next(written, b""), next(written, b"")
+    if not first:
         raise ValueError("the file is empty")
-    whole = json.loads(decode(first + b"".join(rest)))
+    one, two = parsed(first), parsed(second)
+    # The first line of an array or of an object over many lines opens it; a broken first line is some other text.
+    if (isinstance(one, dict) and "results" not in one) or (isinstance(two, dict) and first.strip() not in b"[{"):
+        yield one
+        yield from [two] if second else []
+        yield from map(parsed, written)
+        return
+    whole = json.loads(decode(first + second + b"".join(written)))
     if isinstance(whole, dict):
         whole = whole["results"] if isinstance(whole.get("results"), list) else [whole]
     yield from map(required, whole if isinstance(whole, list) else [whole])

@@ -43,6 +43,7 @@ IGNORED = {
     **dict.fromkeys(("newenvironment", "renewenvironment", "addcontentsline"), 3),
 }
 """Commands that write nothing here, with how many arguments they take at most."""
+ENVIRONMENT_ARGUMENTS = {"minipage": 1, "multicols": 1, "wrapfigure": 2, "adjustbox": 1, "spacing": 1, "list": 2}
 DEFINED = re.compile(r"\s*(?:\{\s*\\[a-zA-Z@]+\s*\}|\\[a-zA-Z@]+)[^{}\\]*")
 DEFINING = {"newcommand", "renewcommand", "providecommand", "DeclareMathOperator", "def"}
 SECOND_ARGUMENT = {"href", "textcolor", "colorbox", "parbox", "scalebox", "raisebox", "resizebox", "foreignlanguage"}
@@ -97,13 +98,12 @@ def definitions(source: str) -> dict[str, str]:
 
 def group(source: str, at: int) -> tuple[str, int]:
     """The content of the group in braces that begins at a place, and where it ends; all the rest if it never does."""
-    depth, place = 0, at
+    depth = 0
     for found in re.compile(r"\\.|[{}]", re.DOTALL).finditer(source, at):
         depth += (found[0] == "{") - (found[0] == "}")
         if depth == 0 and found[0] == "}":
             return source[at + 1 : found.start()], found.end()
-        place = found.end()
-    return source[at + 1 :], max(place, len(source))
+    return source[at + 1 :], len(source)
 
 
 def argument(source: str, at: int) -> tuple[str, int]:
@@ -165,6 +165,8 @@ def environment(name: str, source: str, at: int, macros: dict[str, str], depth: 
         return "\n\n" + "\n".join(f"    {line}" for line in content.strip("\n").split("\n")) + "\n\n", end.end()
     if name == "abstract":
         return "\n\n## Abstract\n\n", at
+    for _ in range(ENVIRONMENT_ARGUMENTS.get(name, 0)):
+        at = argument(source, at)[1]
     options = re.compile(r"[ \t]*(?:\[[^\[\]]*\])?").match(source, at)
     return "\n\n" if name not in ("itemize", "enumerate", "description") else "\n", options.end() if options else at
 
@@ -203,6 +205,8 @@ def command(name: str, source: str, at: int, macros: dict[str, str], depth: int)
 
 def symbol(mark: str, source: str, at: int) -> tuple[str, int]:
     """What a command of one character writes; an accent stands on the letter after it."""
+    if mark == "\\" and (space := re.compile(r"\*?[ \t]*\[[^\]\n]*\]").match(source, at)):
+        return "\n", space.end()
     if mark not in ACCENTS:
         return SYMBOLS.get(mark, mark), at
     letter = re.compile(r"\s*\{?\\?([^\W\d_])\s*\}?").match(source, at)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from html import unescape
 from io import BufferedIOBase
 from typing import Any, Literal
 from urllib.parse import quote
@@ -11,6 +12,7 @@ from bluejay.pile.document import Document
 from bluejay.pile.sources.elements import element, elements, line_of
 from bluejay.pile.sources.records import RecordFiles
 
+BASE = re.compile(r"<base>\s*([^<\s]*)")
 VERBATIM = "math|chem|pre|source|syntaxhighlight|code|nowiki"
 """Tags whose content is text as it stands."""
 NOT_TEXT = "ref|gallery|timeline|imagemap|score|mapframe|hiero|templatestyles|references"
@@ -46,7 +48,7 @@ class MediaWiki(RecordFiles):
         base = ""
         for tag, source in elements(stream, "page", header="siteinfo"):
             if tag == "siteinfo":
-                base = line_of(element(source).find("base")).rpartition("/")[0]
+                base = unescape("".join(BASE.findall(source))).rpartition("/")[0]
             is_article = tag == "page" and "<ns>0</ns>" in source and "<redirect" not in source[:2000]
             yield (base, source) if is_article else None
 

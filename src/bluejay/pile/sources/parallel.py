@@ -62,13 +62,22 @@ class Parallel(RecordFiles):
 def translation_units(stream: BufferedIOBase) -> Iterator[Any]:
     """The segments of a TMX file by language, some hundred units at a time."""
     held: dict[str, list[str]] = {}
-    for count, (_, source) in enumerate(elements(stream, "tu"), 1):
-        for variant in element(source).iter("tuv"):
-            language = (variant.get(LANGUAGE) or variant.get("lang") or "").lower()
-            held.setdefault(language, []).append(line_of(variant.find("seg")))
-        if count % UNITS_OF_A_DOCUMENT == 0:
-            yield from held.items()
-            held = {}
+    try:
+        for count, (_, source) in enumerate(elements(stream, "tu"), 1):
+            try:
+                unit = element(source)
+            except ValueError as error:
+                yield error
+                continue
+            for variant in unit.iter("tuv"):
+                language = (variant.get(LANGUAGE) or variant.get("lang") or "").lower()
+                held.setdefault(language, []).append(line_of(variant.find("seg")))
+            if count % UNITS_OF_A_DOCUMENT == 0:
+                yield from held.items()
+                held = {}
+    except Exception:  # a cut file: what came before the cut is whole
+        yield from held.items()
+        raise
     yield from held.items()
 
 

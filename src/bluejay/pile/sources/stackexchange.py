@@ -49,9 +49,9 @@ class StackExchange(RecordFiles):
 
     def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
         """Question and answers. Posts are sorted in a database on disk, since an answer may come long after."""
-        with tempfile.TemporaryDirectory() as folder, closing(sqlite3.connect(Path(folder) / "posts")) as posts:
-            posts.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {TABLES}")
-            file = yield from posts_file(stream, Path(folder))
+        with closing(sqlite3.connect("")) as posts:  # a file without a name, gone with this process
+            posts.executescript(TABLES)
+            file = yield from posts_file(stream)
             with file:
                 broken = yield from self.sort(file, posts)
             posts.execute("CREATE INDEX by_question ON answer (question)")
@@ -87,8 +87,9 @@ class StackExchange(RecordFiles):
         text = "\n\n".join((asked, *(f"A:\n\n{all_text(answer.get('Body', ''))}" for answer in answers)))
         site = SITE.search(Path(name).as_posix().lower())
         url = f"https://{site[1]}/questions/{question['Id']}" if site else f"{name}#{question['Id']}"
-        licences = dict.fromkeys(licence_named(post.get("ContentLicense", "")) for post in (question, *answers))
-        licence = " AND ".join(filter(None, licences)) or self.licence
+        licences = dict.fromkeys(
+            licence_named(post.get("ContentLicense", self.licence)) for post in (question, *answers)
+        )
         meta = {
             "title": question.get("Title", ""),
             "date": question.get("CreationDate", ""),
@@ -96,7 +97,7 @@ class StackExchange(RecordFiles):
             "tags": re.findall(r"[^<>|]+", question.get("Tags", "")),
             "authors": list(dict.fromkeys(filter(None, (author(post, site) for post in (question, *answers))))),
         }
-        return Document(text, site[1] if site else name, licence, url, meta)
+        return Document(text, site[1] if site else name, " AND ".join(licences), url, meta)
 
 
 def author(post: Any, site: re.Match[str] | None) -> str:
@@ -105,23 +106,27 @@ def author(post: Any, site: re.Match[str] | None) -> str:
     return f"https://{site[1]}/users/{user}" if user and site else post.get("OwnerDisplayName", "")
 
 
-def posts_file(stream: BufferedIOBase, folder: Path) -> Generator[None, None, BufferedIOBase]:
-    """Returns the Posts.xml of an archive, unpacked into a folder; any other stream as it is."""
+def posts_file(stream: BufferedIOBase) -> Generator[None, None, BufferedIOBase]:
+    """Returns the Posts.xml of an archive, unpacked into a file without a name; any other stream as it is."""
     packed = stream.read(len(SEVEN_ZIP)) == SEVEN_ZIP
     stream.seek(0)
     if not packed:
         return stream
     import py7zr
 
-    with py7zr.SevenZipFile(cast(BinaryIO, stream)) as archive, ThreadPoolExecutor(1) as thread:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        py7zr.SevenZipFile(cast(BinaryIO, stream)) as archive,
+        ThreadPoolExecutor(1) as thread,
+    ):
         member = next((name for name in archive.getnames() if Path(name).name == "Posts.xml"), None)
         if not member:
             raise ValueError("the archive holds no Posts.xml")
-        unpacked, size = folder / member, 0
+        unpacked, size = Path(folder) / member, 0
         work = thread.submit(archive.extract, folder, [member])
         while wait([work], SECONDS_BETWEEN_LOOKS).not_done:
             if unpacked.exists() and unpacked.stat().st_size > size:
                 size = unpacked.stat().st_size
                 yield None
         work.result()
-    return unpacked.open("rb")
+        return unpacked.open("rb")
