@@ -21,7 +21,7 @@ Texts = pa.StringArray | pa.LargeStringArray
 """What the filters take: UTF-8, no nulls."""
 
 CHARACTERS = 120_000
-"""Of a batch; a longer text is a batch of its own."""
+"""Of a batch; a longer text is a batch of its own, and takes some 40 bytes of memory per character."""
 DOCUMENTS = 4096
 """Texts in a batch, at most."""
 
@@ -193,6 +193,7 @@ def hashes_of(words: tuple[str, ...]) -> NDArray[np.uint64]:
 BASE = 0x9E3779B97F4A7C15
 """Odd, so that it has an inverse modulo 2**64."""
 INVERSE = pow(BASE, -1, 1 << 64)
+KEPT_POWERS = 1 << 18
 
 
 def prefix_sums(points: NDArray[np.uint32]) -> NDArray[np.uint64]:
@@ -204,11 +205,16 @@ def prefix_sums(points: NDArray[np.uint32]) -> NDArray[np.uint64]:
 
 def powers(base: int, count: int) -> NDArray[np.uint64]:
     """`base` to the power of 0, 1, 2 and so on, modulo 2**64."""
-    return powers_from_table(base, max(1 << 18, 1 << count.bit_length()))[:count]
+    return table_of_powers(base)[:count] if count <= KEPT_POWERS else new_powers(base, count)
 
 
 @cache
-def powers_from_table(base: int, count: int) -> NDArray[np.uint64]:
+def table_of_powers(base: int) -> NDArray[np.uint64]:
+    """As many as nearly all batches need."""
+    return new_powers(base, KEPT_POWERS)
+
+
+def new_powers(base: int, count: int) -> NDArray[np.uint64]:
     table = np.full(count, base, np.uint64)
     table[0] = 1
     return np.multiply.accumulate(table)

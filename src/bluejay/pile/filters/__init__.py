@@ -37,7 +37,7 @@ FEW = 0.75
 
 
 def chain(names: Sequence[str], seed: int) -> Filter:
-    """All rules, one after another, each over what the ones before it kept; a dropped text comes back as it was.
+    """All rules, one after another; a dropped text comes back as the rule that dropped it found it.
 
     Raises ValueError: a name that is none, a model that is missing.
     """
