@@ -57,6 +57,7 @@ def wheel(version: str = "1.0") -> bytes:
     """A wheel."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("words/_vendor/other-9.dist-info/METADATA", "Name: other\nVersion: 9\n")
         archive.writestr("words/a.py", f"# version {version}, installed\n")
         archive.writestr(f"quiet_words-{version}.dist-info/METADATA", METADATA.format(version=version, licence="MIT"))
     return packed.getvalue()
@@ -164,6 +165,7 @@ def test_which_file_of_a_release(index: Registry) -> None:
     first = PyPI(kind="pypi", name="quiet-words", version="1.0", include=("words/a.py",), licence="CC0-1.0")
     (document,) = read(first)[0]
     assert (document.text, document.licence) == ("# version 1.0, installed\n", "CC0-1.0")
+    assert document.source == "quiet-words-1.0"
     other = PyPI(kind="pypi", name="quiet-words", version="1.0", sha256="0" * 64, include=("*",))
     with pytest.raises(
         ValueError, match=r"quiet-words 1\.0: the index has .*whl \(sha256 .*not what the recipe asks for"
@@ -188,7 +190,7 @@ def test_a_package_that_is_a_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has the sha256"):
         PyPI(kind="pypi", path=str(file), sha256="0" * 64, include=("*",)).units()
     file.write_bytes(tar({"x/y": b""}))
-    with pytest.raises(ValueError, match="is no Python package: it has no PKG-INFO"):
+    with pytest.raises(ValueError, match="is no Python package: it has no metadata"):
         list(PyPI(kind="pypi", path=str(file), include=("*",)).read(f"0/{file.name}"))
 
 

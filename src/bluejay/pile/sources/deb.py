@@ -19,7 +19,7 @@ class Deb(Package):
     def fetch(self) -> Path:
         """The package's file, as `apt-get download` gives it; nothing is installed, and no rights are needed."""
         wanted = f"{self.name}={self.version}" if self.version else str(self.name)
-        return self.download(["apt-get", "-qq", "download", wanted], "*.deb")
+        return self.download(["apt-get", "-qq", "download", "--", wanted], "*.deb")
 
     def release(self, archive: Path) -> Release:
         """What the file's name and the package's copyright file say (Debian policy, 12.5)."""
@@ -27,7 +27,7 @@ class Deb(Package):
         version = unquote(rest.rpartition("_")[0])
         if not version:
             raise ValueError(f"{archive.name} is not named as a Debian package, NAME_VERSION_ARCHITECTURE.deb")
-        copyright_file = first_member(archive, f"usr/share/doc/{name}/copyright", rooted=False)
+        copyright_file = first_member(archive, False, lambda path: path == f"usr/share/doc/{name}/copyright")
         return Release(
             f"{name}-{version}",
             f"pkg:deb/debian/{name}@{version}",

@@ -71,10 +71,10 @@ def fetch(address: str, sha256: str | None = None) -> Path:
 
     Raises ValueError: it cannot be reached, or is not the file with that sha256.
     """
-    name = unquote(urlsplit(address).path.rpartition("/")[2]) or "index"
+    name = unquote(urlsplit(address).path.rpartition("/")[2])
     file = cached(sha256 or hashlib.sha256(address.encode()).hexdigest(), name)
     file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(file.with_name(f"{name}{LOCK}")):
+    with FileLock(file.with_name(f"{file.name}{LOCK}")):
         if not file.exists() or (sha256 is not None and sha256_of(file) != sha256):
             file.unlink(missing_ok=True)
             bring(address, file, sha256)
@@ -96,12 +96,12 @@ def bring(address: str, file: Path, sha256: str | None) -> None:
 
 def cached(key: str, name: str) -> Path:
     """The place of a file in the cache."""
-    return cache_directory() / "files" / key / name.replace("/", "_")
+    return cache_directory() / "files" / key / (name.replace("/", "_").lstrip(".") or "index")
 
 
 def kept(sha256: str) -> Path | None:
     """The file of the cache with this sha256, whatever its name; None where there is none."""
-    files = sorted(cached(sha256, "").glob("*"))
+    files = sorted(cached(sha256, "x").parent.glob("*"))
     whole = [file for file in files if not file.name.endswith((PARTIAL, VERSION, LOCK))]
     return next((file for file in whole if sha256_of(file) == sha256), None)
 

@@ -59,11 +59,16 @@ class Git(SourceFiles):
     @property
     def head(self) -> str:
         """The revision, as the local repository names it."""
-        return "FETCH_HEAD^{commit}" if "://" in self.path else self.revision + "^{commit}"
+        return "FETCH_HEAD^{commit}" if self.remote else self.revision + "^{commit}"
+
+    @property
+    def remote(self) -> bool:
+        """Whether the repository is at an address: https://HOST/NAME, or USER@HOST:NAME."""
+        return "://" in self.path or ("@" in self.path.partition(":")[0] and ":" in self.path)
 
     def repository(self) -> Path:
         """Where the repository is; what is at an address is brought into the cache, that one revision alone."""
-        if "://" not in self.path:
+        if not self.remote:
             return Path(self.path).expanduser()
         key = hashlib.sha256(f"{self.path}@{self.revision}".encode()).hexdigest()
         kept = cache_directory() / "git" / key

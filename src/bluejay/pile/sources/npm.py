@@ -18,12 +18,12 @@ class NPM(Package):
     def fetch(self) -> Path:
         """The package's file, as `npm pack` gives it; no script of it runs."""
         wanted = f"{self.name}@{self.version or 'latest'}"
-        return self.download(["npm", "pack", "--ignore-scripts", "--silent", wanted], "*.tgz")
+        return self.download(["npm", "pack", "--ignore-scripts", "--silent", "--", wanted], "*.tgz")
 
     def release(self, archive: Path) -> Release:
         """What the package's package.json says of it."""
         try:
-            described = json.loads(first_member(archive, "package.json", rooted=True))
+            described = json.loads(first_member(archive, True, lambda path: path == "package.json"))
             name, version = described["name"], described["version"]
         except (ValueError, KeyError, TypeError):
             raise ValueError(

@@ -3,7 +3,7 @@
 import subprocess
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +15,7 @@ from bluejay.pile.document import Document, SetAside
 from bluejay.pile.sources.archive import Archive
 from bluejay.pile.sources.fetch import adopt, cached, kept, sha256_of
 from bluejay.pile.sources.member import MemberFormat, Members, Release, without_root
-from bluejay.pile.sources.open import local, matches
+from bluejay.pile.sources.open import local
 from bluejay.pile.sources.unpack import content, members, open_archive
 
 
@@ -103,10 +103,10 @@ class Package(Members, ABC):
         """Whether all members stand in one folder, which their names leave out."""
 
 
-def first_member(archive: Path, pattern: str, rooted: bool) -> bytes:
-    """The content of the first member that fits a pattern and can be read; empty where there is none."""
+def first_member(archive: Path, rooted: bool, wanted: Callable[[str], bool]) -> bytes:
+    """The content of the first member whose path is wanted; empty where there is none."""
     with open_archive(archive) as stream:
         for found in members(stream, archive.name):
-            if not isinstance(found, SetAside) and matches(without_root(found[0], rooted), (pattern,)):
+            if not isinstance(found, SetAside) and wanted(without_root(found[0], rooted)):
                 return content(found[1])
     return b""

@@ -32,18 +32,22 @@ class PyPI(Package):
 
     def release(self, archive: Path) -> Release:
         """What the metadata of the release says of it."""
-        pattern = "*.dist-info/METADATA" if archive.suffix == ".whl" else "PKG-INFO"
-        metadata = BytesParser().parsebytes(
-            first_member(archive, pattern, self.rooted(archive)) or b"", headersonly=True
-        )
+        rooted = self.rooted(archive)
+        described = first_member(archive, rooted, is_metadata if not rooted else lambda path: path == "PKG-INFO")
+        metadata = BytesParser().parsebytes(described, headersonly=True)
         name, version = normalised(entry(metadata, "Name")), entry(metadata, "Version")
         if not name:
-            raise ValueError(f"{archive.name} is no Python package: it has no {pattern}")
+            raise ValueError(f"{archive.name} is no Python package: it has no metadata")
         return Release(f"{name}-{version}", f"pkg:pypi/{name}@{version}", licence_of(metadata))
 
     def rooted(self, archive: Path) -> bool:
         """Whether all members stand in one folder: in a source distribution they do."""
         return archive.suffix != ".whl"
+
+
+def is_metadata(path: str) -> bool:
+    """Whether a wheel's member is its own metadata; those of packages within it lie deeper."""
+    return path.endswith(".dist-info/METADATA") and path.count("/") == 1
 
 
 def choose(name: str, version: str | None, sha256: str | None) -> "DistributionPackage":

@@ -60,19 +60,22 @@ class Tree(SourceFiles):
     kind: Literal["tree"]
 
     def units(self) -> list[str]:
-        """Its folders, and its own files as one. Raises ValueError: it is no folder, or has no file."""
-        names = self.names(self.root)
-        if not names:
+        """Its folders, and its own files as one. Raises ValueError: it is no folder, or has no file that is wanted."""
+        root = self.root
+        folders = [folder.name for folder in root.iterdir() if folder.is_dir() and not folder.is_symlink()]
+        units = [TOP, *sorted(set(folders).difference(HISTORIES))]
+        found = [unit for unit in units if any(map(self.wants, files_in(root, unit)))]
+        if not found:
             raise ValueError(f"no file in {self.path} matches {', '.join(self.include)}")
-        return list(dict.fromkeys(unit_of(name) for name in names))
+        return found
 
     def read(self, unit: str) -> Iterator[Document | SetAside]:
         """One document per file, in order of path."""
         root = self.root
-        licences = LicenceFiles(self.names(root, everything=True), lambda name: (root / name).read_bytes())
-        for name in self.names(root):
-            if unit_of(name) != unit:
-                continue
+        names = files_in(root, unit)
+        above = [] if unit == TOP else files_in(root, TOP)
+        licences = LicenceFiles([*above, *names], lambda name: (root / name).read_bytes())
+        for name in filter(self.wants, names):
             url = (root / name).as_posix()
             try:
                 if (root / name).stat().st_size > self.max_bytes:
@@ -91,19 +94,11 @@ class Tree(SourceFiles):
             raise ValueError(f"{self.path} is no folder")
         return root
 
-    def names(self, root: Path, everything: bool = False) -> list[str]:
-        """The files that are wanted, or all, in order of path."""
-        found = []
-        for folder, folders, files in os.walk(root):
-            folders[:] = [name for name in folders if name not in HISTORIES]
-            found += [
-                (Path(folder) / name).relative_to(root).as_posix()
-                for name in files
-                if not (Path(folder) / name).is_symlink()
-            ]
-        return sorted(name for name in found if everything or self.wants(name))
 
-
-def unit_of(name: str) -> str:
-    """The unit that a file belongs to."""
-    return name.partition("/")[0] if "/" in name else TOP
+def files_in(root: Path, unit: str) -> list[str]:
+    """The paths of the files of a unit, in order; links are none."""
+    found = []
+    for folder, folders, files in os.walk(root if unit == TOP else root / unit):
+        folders[:] = [] if unit == TOP else [name for name in folders if name not in HISTORIES]
+        found += [path for path in map(Path(folder).joinpath, files) if path.is_file() and not path.is_symlink()]
+    return sorted(path.relative_to(root).as_posix() for path in found)
