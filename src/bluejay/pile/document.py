@@ -5,8 +5,12 @@ import io
 import tokenize
 from dataclasses import dataclass, field
 from functools import cached_property
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+LARGEST = 256_000_000
+"""Bytes of one file or record that may become a document; more would take a build's memory with it."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +43,20 @@ class SetAside:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file, as `decode` gives it. Raises ValueError: it cannot be read, or is not text."""
+    """The text of a file, as `decode` gives it. Raises ValueError: it cannot be read, is too large, or is not text."""
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            return decode(bounded(file), path.name)
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from None
-    return decode(raw, path.name)
+
+
+def bounded(stream: BufferedIOBase | IO[bytes]) -> bytes:
+    """All bytes of a stream. Raises ValueError: they are more than LARGEST."""
+    data = stream.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise ValueError(f"larger than {LARGEST // 10**6} MB")
+    return data
 
 
 def decode(raw: bytes, name: str) -> str:

@@ -16,7 +16,6 @@ import pyarrow as pa
 import pytest
 
 from bluejay.pile.document import SetAside
-from bluejay.pile.sources import unpack
 from bluejay.pile.sources.unpack import content, members
 
 RANDOM = Random(0)
@@ -136,7 +135,7 @@ def test_a_broken_member_loses_no_other() -> None:
 
 
 def test_sizes_are_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unpack, "LARGEST_MEMBER", 1_000_000)
+    monkeypatch.setattr("bluejay.pile.document.LARGEST", 1_000_000)
     bomb = {"bomb": bytes(50_000_000), "good": b"text"}
     for data in (zipped(bomb), gzip.compress(tar(bomb))):
         found, aside = read(data)

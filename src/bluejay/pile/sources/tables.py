@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, Literal
 
-from bluejay.pile.document import Document, SetAside
+from bluejay.pile.document import LARGEST, Document, SetAside, bounded
 from bluejay.pile.sources.open import BROKEN, decompressed, local, matching, open_bytes
 from bluejay.recipe import STRICT
 
-LONGEST_LINE = 1 << 30
-"""Bytes; what goes on for longer without a line end is no JSON Lines."""
 ROWS_AT_ONCE = 1024
 RELEASED_NAMES = {
     "CommonCrawl": "Pile-CC",
@@ -80,7 +78,7 @@ class JSONLines(Table):
         """One document per line that is not empty; what stands before a damage is kept."""
         for number in count(1):
             try:
-                line = stream.readline(LONGEST_LINE)
+                line = stream.readline(LARGEST)
             except BROKEN as error:
                 yield SetAside(name, f"broken off after line {number - 1}: {error}")
                 return
@@ -125,8 +123,12 @@ class JSON(Table):
     def entries(self, name: str, stream: io.BufferedIOBase) -> Iterator[Document | SetAside]:
         """One document per record."""
         try:
-            value = json.loads(stream.read().decode("utf-8-sig"))
-        except (*BROKEN, ValueError, RecursionError) as error:
+            data = bounded(stream)
+        except BROKEN as error:
+            raise ValueError(f"broken: {error}") from None
+        try:
+            value = json.loads(data.decode("utf-8-sig"))
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"not JSON in UTF-8: {error}") from None
         steps = self.records.split(".") if self.records else []
         for number, record in enumerate(found(value, steps), start=1):
@@ -187,7 +189,7 @@ class CSV(Table):
         """One document per row."""
         lines = codecs.iterdecode(stream, "utf-8-sig", errors="surrogateescape")
         rows = csv.DictReader(lines, delimiter=self.separator, strict=True)
-        csv.field_size_limit(LONGEST_LINE)
+        csv.field_size_limit(LARGEST)
         for number in count(1):
             try:
                 row = next(rows, None)

@@ -9,11 +9,9 @@ from pathlib import Path
 from tarfile import HeaderError, ReadError
 from typing import IO, Any, cast
 
-from bluejay.pile.document import SetAside
+from bluejay.pile.document import SetAside, bounded
 from bluejay.pile.sources.open import BROKEN, decompressed
 
-LARGEST_MEMBER = 512_000_000
-"""Bytes unpacked of one member, whatever the archive says of its size; a larger one is set aside."""
 Stream = io.BufferedIOBase | IO[bytes]
 AR_MAGIC, AR_HEADER = b"!<arch>\n", 60
 
@@ -35,14 +33,11 @@ def members(archive: io.BufferedIOBase, name: str) -> Iterator[tuple[str, Stream
 
 
 def content(stream: Stream) -> bytes:
-    """All bytes of a member. Raises ValueError: it is broken, or larger than LARGEST_MEMBER."""
+    """All bytes of a member, whatever the archive says of its size. Raises ValueError: it is broken or too large."""
     try:
-        data = stream.read(LARGEST_MEMBER + 1)
+        return bounded(stream)
     except (*BROKEN, tarfile.TarError, zipfile.BadZipFile) as error:
         raise ValueError(f"broken: {error}") from None
-    if len(data) > LARGEST_MEMBER:
-        raise ValueError(f"larger than {LARGEST_MEMBER // 10**6} MB")
-    return data
 
 
 def zip_members(archive: io.BufferedIOBase, name: str) -> Iterator[tuple[str, Stream] | SetAside]:
