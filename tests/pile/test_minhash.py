@@ -19,10 +19,10 @@ WITHIN = 0.02
 """Of recall and precision, between theory and what was found."""
 
 
-def shingles(text: str, n: int = 5) -> set[tuple[str, ...]]:
+def shingles(text: str, n: int = 5) -> set[int]:
     """The same in plain Python, for text without combining marks and in scripts with spaces."""
     terms = re.findall(r"[^\W_]+", text.lower())
-    return {tuple(terms[i : i + n]) for i in range(max(1, len(terms) - n + 1))} if terms else set()
+    return {hash(tuple(terms[i : i + n])) for i in range(max(1, len(terms) - n + 1))} if terms else set()
 
 
 def jaccard(a: set, b: set) -> float:
