@@ -70,9 +70,8 @@ def decompressed(stream: BufferedIOBase) -> BufferedIOBase:
         return bz2.open(buffered)
     if start == b"\xfd7zXZ\x00":
         return lzma.open(buffered)
-    if start.startswith(b"\x28\xb5\x2f\xfd") or (
-        start[1:4] == b"\x2a\x4d\x18" and start[0] >> 4 == 5
-    ):  # or skippable frame
+    skippable = start[1:4] == b"\x2a\x4d\x18" and start[0] >> 4 == 5
+    if start.startswith(b"\x28\xb5\x2f\xfd") or skippable:
         return io.BufferedReader(ZstdFrames(buffered), CHUNK)
     return buffered
 
