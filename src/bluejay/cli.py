@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
     except ModuleNotFoundError as error:
         if options.verbose:
             raise
-        fail(f"{error.name} is not installed; pip install 'bluejay[pile,train]' brings what all verbs need")
+        fail(f"{error.name} is not installed; pip install 'bluejay[corpus,train]' brings what all verbs need")
     except OSError as error:
         if options.verbose:
             raise
@@ -71,6 +71,10 @@ def parser() -> Parser:
     build.add_argument("--workers", type=int, help="processes (as many as there are cores)")
     card = add_verb(pile, "card", pile_card, "write the data card of a corpus, Markdown and HTML")
     card.add_argument("directory", type=Path, help="a corpus, such as data/quickstart")
+    quality = add_verb(pile, "quality", pile_quality, 'train the classifier of the filter "quality:MODEL>9"')
+    quality.add_argument("model", type=Path, help="the file to write, MODEL.safetensors")
+    quality.add_argument("--good", nargs="+", required=True, help="files of texts as they should be (.jsonl, .parquet)")
+    quality.add_argument("--bad", nargs="+", required=True, help="files of ordinary texts")
 
     run = add_verb(verbs, "train", train, "token shards -> model; goes on after a stop", overrides=True)
     run.add_argument("recipe", type=Path, help="a recipe, such as recipes/train/quickstart.toml")
@@ -139,6 +143,14 @@ def pile_card(options: argparse.Namespace, _: list[str]) -> None:
 
     path = write_card(options.directory)
     report(options, f"{path} and {path.with_suffix('.html')}", {"card": str(path)})
+
+
+def pile_quality(options: argparse.Namespace, _: list[str]) -> None:
+    """`bluejay pile quality`."""
+    from bluejay.pile.quality import train_from_files
+
+    share = train_from_files(options.good, options.bad, options.model)
+    report(options, f"{options.model} tells {share:.1%} of held-out texts", {"model": str(options.model), "right": share})
 
 
 def train(options: argparse.Namespace, overrides: list[str]) -> None:

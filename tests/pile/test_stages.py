@@ -1,5 +1,6 @@
 """A build does what is missing and nothing else, however it was cut off, with any number of workers."""
 
+import hashlib
 import json
 import os
 import random
@@ -143,6 +144,33 @@ def test_near_copies_are_dropped_or_kept_on_one_side(folder: Path) -> None:
     for file in range(1, 4):
         original = sentence(100 * (file - 1) + 7, 60)
         assert split_of[original] == split_of[f"{original} end {file}"]
+
+
+def test_repeated_passages_are_cut_out_of_all_but_the_first(folder: Path) -> None:
+    notice = "All rights reserved by the holders of them, whoever these may be, and wherever they may be found, for ever. "
+    assert len(notice) > 100
+    rows = [notice + sentence(1, 30), sentence(2, 30) + " " + notice + sentence(3, 30), notice]
+    (folder / "same.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
+    component = [{"name": "Lines", "source": [{"kind": "jsonl", "path": f"{folder}/same.jsonl"}]}]
+    values = {"component": component, "dedup": {"substring": {"length": 60}}, "split": {"valid": 0, "test": 0}}
+    built = build(recipe(folder, **values))
+    documents = pq.read_table(built.directory / "documents/train.parquet").to_pylist()
+    assert len(documents) == 2
+    assert documents[0]["text"] == rows[0]
+    assert "rights" not in documents[1]["text"]
+    assert documents[1]["text"].startswith(sentence(2, 30))
+    assert documents[1]["text"].endswith(sentence(3, 30))
+    assert all(row["id"] == hashlib.sha256(row["text"].encode()).hexdigest() for row in documents)
+    assert built.report.components["Lines"].dropped == {"repeated passages, nothing else": 1}
+
+
+def test_what_a_test_set_holds_is_dropped(folder: Path) -> None:
+    question = " ".join(sentence(3, 60).split()[10:30])
+    (folder / "test.jsonl").write_text(json.dumps({"question": question}) + "\n")
+    built = build(recipe(folder, decontaminate={"against": [f"{folder}/test.jsonl"]}))
+    assert built.report.components["Lines"].dropped["contaminated"] == 1
+    dropped = pq.read_table(built.directory / "documents/dropped.parquet").to_pylist()
+    assert [row["text"] for row in dropped if row["reason"] == "contaminated"] == [sentence(3, 60)]
 
 
 def test_no_good_document_is_lost_in_bad_company(tmp_path: Path) -> None:

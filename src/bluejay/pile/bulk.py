@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluejay.tokenizer import END_OF_TEXT, Tokenizer
+from bluejay.tokens import dtype_for
 
 
 class Encoder:
@@ -15,6 +16,8 @@ class Encoder:
 
     def __init__(self, tokenizer: Tokenizer, parallel: bool) -> None:
         self.tokenizer, self.parallel, self.bulk = tokenizer, parallel, None
+        self.dtype = dtype_for(tokenizer.vocab_size)
+        """How the ids are stored."""
         # A tokenizer with added tokens of its own would need them cut out of the text first.
         alone = list(tokenizer.backend.get_added_tokens_decoder()) == [tokenizer.eot]
         if alone and importlib.util.find_spec("gigatoken"):

@@ -2,6 +2,7 @@
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ from numpy.typing import NDArray
 
 from bluejay.pile.bulk import Encoder
 from bluejay.pile.copies import CONTAMINATED, EXACT, KEPT, NEAR, leading
+from bluejay.pile.cuts import cut
 from bluejay.pile.export import lines
 from bluejay.pile.mix import SPLITS, copies_of, order_of, split_of
 from bluejay.pile.recipe import Split
 from bluejay.pile.sift import CLEAN, DROPPED, batches, offsets_of
+from bluejay.pile.sources.fetch import sha256_of
 from bluejay.pile.survey import Survey
 from bluejay.tokenizer import Tokenizer
-from bluejay.tokens import dtype_for
 
 REASONS = {EXACT: "exact copy", NEAR: "near-copy", CONTAMINATED: "contaminated"}
 PLACED = pa.schema(
@@ -39,6 +41,8 @@ class Encoding:
     """The file that `choose` wrote for this part."""
     checksum: str
     """Of that file."""
+    cuts: Path | None
+    """The file that `find_passages` wrote for this part, where passages are removed."""
     component: str
     tokenizer: Path
     """A directory that is named by the tokenizer's hash."""
@@ -53,6 +57,7 @@ class Encoding:
     def decisive(self) -> list[Any]:
         """What the tokens follow from."""
         mixing = [self.epochs, self.split.valid, self.split.test, self.seed, self.text]
+        mixing += [sha256_of(self.cuts)] if self.cuts else []
         return [self.clean.name, self.checksum, self.component, self.tokenizer.name, *mixing]
 
 
@@ -65,9 +70,9 @@ def encode_part(encoding: Encoding, directory: Path) -> dict[str, Any]:
     chosen = np.load(encoding.fates)
     fate, stands, own = chosen["fate"], chosen["stands"], leading(np.load(encoding.clean / "ids.npy"))
     split = split_of(leading(stands), encoding.split, encoding.seed)
-    tokenizer = Tokenizer.load(encoding.tokenizer)
-    encoder, dtype = Encoder(tokenizer, encoding.parallel), dtype_for(tokenizer.vocab_size)
-    survey, tables, start = Survey(encoding.seed), [PLACED.empty_table()], 0
+    spans = np.load(encoding.cuts) if encoding.cuts else np.empty((0, 3), np.int64)
+    encoder = encoder_of(encoding.tokenizer, encoding.parallel)
+    survey, tables, start, seen = Survey(encoding.seed), [PLACED.empty_table()], 0, 0
     with ExitStack() as stack:
         files = [stack.enter_context(documents_file(directory / f"{name}.parquet", CLEAN)) for name in SPLITS]
         dropped = stack.enter_context(documents_file(directory / "dropped.parquet", DROPPED))
@@ -76,18 +81,25 @@ def encode_part(encoding: Encoding, directory: Path) -> dict[str, Any]:
             part = slice(start, start + len(batch))
             keep, start = fate[part] == KEPT, part.stop
             append(dropped, side_table(batch, fate[part], stands[part]))
-            kept, splits = batch.filter(pa.array(keep)), split[part][keep]
+            kept, splits, hashes = batch.filter(pa.array(keep)), split[part][keep], own[part][keep]
+            if encoding.cuts:
+                begin, end = np.searchsorted(spans[:, 0], [seen, seen + len(kept)])
+                seen += len(kept)
+                kept, gone, left = cut(kept, spans[begin:end] - [seen - len(kept), 0, 0])
+                append(dropped, gone)
+                survey.cut += len(gone)
+                splits, hashes = splits[left], hashes[left]
             for number, file in enumerate(files):
                 append(file, kept.filter(pa.array(splits == number)))
             texts = kept["text"].to_pylist()
             ids, lengths = encoder(texts)
-            tokens.write(ids.astype(dtype).data)
+            tokens.write(ids.astype(encoder.dtype).data)
             exported = lines(texts, encoding.component) if encoding.text else [b""] * len(texts)
             text.writelines(exported)
             sizes = np.diff(offsets_of(kept["text"])).astype(np.int64)
             measures = {"bytes": sizes, "length": lengths, "width": [len(line) for line in exported]}
-            tables.append(placed(kept, encoding.component, measures | {"split": splits, "own": own[part][keep]}))
-            survey.see(kept, sizes, splits, own[part][keep])
+            tables.append(placed(kept, encoding.component, measures | {"split": splits, "own": hashes}))
+            survey.see(kept, sizes, splits, hashes)
     table = pa.concat_tables(tables)
     for number, name in enumerate(SPLITS):
         rows = in_order(table, number, encoding)
@@ -95,6 +107,12 @@ def encode_part(encoding: Encoding, directory: Path) -> dict[str, Any]:
         with pa.OSFile(str(directory / f"{name}.arrow"), "wb") as sink, pa.ipc.new_file(sink, rows.schema) as file:
             file.write_table(rows.combine_chunks())
     return survey.as_dict()
+
+
+@cache
+def encoder_of(tokenizer: Path, parallel: bool) -> Encoder:
+    """A tokenizer takes a second to load, a part is often encoded in less."""
+    return Encoder(Tokenizer.load(tokenizer), parallel)
 
 
 def documents_file(path: Path, schema: pa.Schema) -> pq.ParquetWriter:

@@ -22,7 +22,7 @@ def mixture(report: Report, path: Path) -> None:
     """Training tokens of each component, and the part of them that is repetition."""
     rows = [(name, entry) for name, entry in report.components.items() if entry.splits["train"].tokens]
     rows.sort(key=lambda row: row[1].splits["train"].tokens)
-    drawn, ((axes,),) = figure(9, 1 + 0.32 * len(rows))
+    drawn, ((axes,),) = figure(9.0, 1 + 0.32 * len(rows))
     names = [name for name, _ in rows]
     tokens = [entry.splits["train"].tokens / 1e6 for _, entry in rows]
     axes.barh(names, tokens, color=GREY, label="repeated")
@@ -38,7 +38,7 @@ def lengths(report: Report, path: Path) -> None:
     rows = [(name, entry.lengths) for name, entry in report.components.items() if entry.lengths]
     columns = min(4, len(rows))
     lines = -(-len(rows) // columns)
-    drawn, grid = figure(10, 1.7 * lines, lines, columns)
+    drawn, grid = figure(10.0, 1.7 * lines, lines, columns)
     for axes in grid.flat[len(rows) :]:
         axes.set_visible(False)
     for axes, (name, counts) in zip(grid.flat, rows, strict=False):

@@ -72,7 +72,7 @@ def cells_of(row: Row) -> tuple[str, ...]:
     return (row.name, size_text(row.size), percent[0], epochs, size_text(row.effective), percent[1], row.note)
 
 
-def size_text(size: float | None) -> str:
+def size_text(size: int | float | None) -> str:
     """Bytes for people."""
     if size is None:
         return "?"

@@ -73,11 +73,11 @@ class Substring:
 
     __pydantic_config__ = STRICT
     length: int = 200
-    """Bytes from which a repeated passage is removed (the paper's 50 tokens)."""
+    """Characters from which a repeated passage is removed (the paper's 50 tokens)."""
 
     def __post_init__(self) -> None:
         if self.length < 20:
-            raise ValueError(f"dedup.substring.length is {self.length}; it must be at least 20 bytes")
+            raise ValueError(f"dedup.substring.length is {self.length}; it must be at least 20 characters")
 
 
 @dataclass(frozen=True)

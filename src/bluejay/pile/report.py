@@ -69,6 +69,8 @@ class ComponentReport:
         for split, part in counts["splits"].items():
             for key in ("documents", "bytes", "tokens"):
                 setattr(self.splits[split], key, getattr(self.splits[split], key) + part[key])
+        if counts["cut"]:
+            count(self.dropped, {"repeated passages, nothing else": counts["cut"]})
         for key in ("licences", "languages", "lengths"):
             count(getattr(self, key), counts[key])
         self.samples = sorted([*self.samples, *map(tuple, counts["samples"])])[:2]
@@ -86,6 +88,8 @@ class Report:
     components: dict[str, ComponentReport] = field(default_factory=dict)
     near: dict[str, int] = field(default_factory=dict)
     """Of near-copies: candidates (counted once per band), pairs, members, clusters."""
+    passages: dict[str, int] = field(default_factory=dict)
+    """Of repeated passages: how many were cut out, and their characters."""
 
     def total(self, split: str) -> Part:
         """A split over all components."""

@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 from bluejay.pile.minhash import Near, band_keys, signatures
 from bluejay.pile.read import RAW
 from bluejay.pile.recipe import Component, Decontaminate
+from bluejay.pile.sources.fetch import sha256_of
 
 CLEAN = pa.schema([("id", pa.string()), *RAW])
 DROPPED = pa.schema([*CLEAN, ("reason", pa.string()), ("of", pa.string())])
@@ -34,7 +36,14 @@ class Cleaning:
 
     def decisive(self) -> list[Any]:
         """What the clean documents follow from."""
-        return [self.raw.name, self.component.clean, self.component.filters, self.seed]
+        models = [sha256_of(file) for file in map(model_of, self.component.filters) if file and file.is_file()]
+        return [self.raw.name, self.component.clean, self.component.filters, models, self.seed]
+
+
+def model_of(filter: str) -> Path | None:
+    """The file that a filter names, "quality:FILE>9"."""
+    kind, _, rest = filter.partition(":")
+    return Path(rest.partition(">")[0]).expanduser() if kind == "quality" else None
 
 
 def clean_part(cleaning: Cleaning, directory: Path) -> dict[str, Any]:
@@ -168,10 +177,16 @@ class Holding:
 
 def contaminated_part(holding: Holding, directory: Path) -> dict[str, Any]:
     """Write `reasons.parquet`: for each document why it is contaminated, or null."""
-    from bluejay.pile.decontaminate import Against
-
-    against = Against.load(holding.tests, holding.decontaminate.ngram)
+    against = against_of(holding.tests, holding.decontaminate.ngram)
     with pq.ParquetWriter(directory / "reasons.parquet", pa.schema([("reason", pa.string())])) as writer:
         for batch in batches(holding.clean / "documents.parquet", ["text"]):
             writer.write_batch(pa.record_batch({"reason": against.reasons(batch["text"])}))
     return {}
+
+
+@cache
+def against_of(tests: tuple[str, ...], ngram: int) -> Any:
+    """The passages of the test sets, which take long to read."""
+    from bluejay.pile.decontaminate import Against
+
+    return Against.load(tests, ngram)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from bluejay.pile.copies import KEPT, Band, Choosing, Column, Exact, band_edges, choose, exact_copies, leading
+from bluejay.pile.cuts import Passages, find_passages
 from bluejay.pile.encode import REASONS, Encoding, encode_part
 from bluejay.pile.engine import Engine
 from bluejay.pile.mix import SPLITS, epochs_of, split_of
@@ -148,6 +149,7 @@ class Stages:
                 clean=clean,
                 fates=fate,
                 checksum=sha256_of(fate),
+                cuts=cuts,
                 component=part.component.name,
                 tokenizer=self.tokenizer,
                 epochs=epochs[part.component.name],
@@ -156,7 +158,7 @@ class Stages:
                 text=self.recipe.jsonl,
                 parallel=self.engine.alone,
             )
-            for part, clean, fate in zip(self.parts, self.clean, fates, strict=True)
+            for part, clean, fate, cuts in zip(self.parts, self.clean, fates, self.passages(fates), strict=True)
         ]
         tasks = [self.task("encode", encode_part, encoding) for encoding in encodings]
         counts = self.finish("tokens", tasks, sizes_of(self.clean))
@@ -167,6 +169,15 @@ class Stages:
             entry.add(counted)
         self.require_conserved({name: entry.kept for name, entry in self.report.components.items()})
         self.shuffle(counts, dtype_for(vocab_size))
+
+    def passages(self, fates: list[Path]) -> list[Path | None]:
+        """For each part the file of passages to cut out of it, where the recipe asks for that."""
+        choice = self.recipe.dedup.substring
+        if choice is None:
+            return [None] * len(self.parts)
+        task = self.task("passages", find_passages, Passages(tuple(self.clean), tuple(fates), choice.length))
+        (self.report.passages,) = self.finish("passages", [task], [2 * sum(sizes_of(self.clean))])
+        return [task.directory / f"{number}.npy" for number in range(len(self.parts))]
 
     def shuffle(self, counts: list[dict[str, Any]], dtype: str) -> None:
         """Tokens of parts to stretches of the shards."""

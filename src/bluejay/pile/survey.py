@@ -23,6 +23,8 @@ class Survey:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.splits = {name: {"documents": 0, "bytes": 0, "tokens": 0} for name in SPLITS}
+        self.cut = 0
+        """Documents of which no passage was left."""
         self.licences: Counter[str] = Counter()
         self.languages: Counter[str] = Counter()
         self.lengths: Counter[int] = Counter()
@@ -49,7 +51,7 @@ class Survey:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON's types."""
-        return {key: getattr(self, key) for key in ("splits", "licences", "languages", "lengths", "samples")}
+        return {key: getattr(self, key) for key in ("splits", "cut", "licences", "languages", "lengths", "samples")}
 
 
 def languages(texts: pa.StringArray) -> list[str]:
