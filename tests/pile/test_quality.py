@@ -31,6 +31,8 @@ def test_it_tells_prose_from_source_code_that_it_has_not_seen(documents) -> None
     assert (prose > 0.5).mean() > 0.95
     assert (code < 0.5).mean() > 0.95
     assert (train(good, bad, seed=0).weights == classifier.weights).all()
+    alone = [classifier.scores(pa.array([text]))[0] for text in documents[0][1:40:2]]
+    assert prose[:20].tolist() == alone  # to the last bit, whatever stands beside it
 
 
 def test_files_teach_it_and_it_filters(documents, tmp_path: Path) -> None:

@@ -57,13 +57,17 @@ class Classifier:
     def batch_scores(self, batch: Batch) -> NDArray[np.float32]:
         """The same of one batch; 0 of a text without words."""
         buckets, bounds = features(batch)
-        scores = 1 / (1 + np.exp(-self.logits(buckets, bounds)))
-        return np.where(np.diff(bounds) > 0, scores, 0).astype(np.float32)
+        return np.where(np.diff(bounds) > 0, logistic(self.logits(buckets, bounds)), 0).astype(np.float32)
 
     def logits(self, buckets: NDArray[np.int32], bounds: NDArray[np.int64]) -> NDArray[np.float64]:
         """The mean weight of the features of each text."""
-        totals = np.append(0.0, np.cumsum(self.weights[buckets], dtype=np.float64))
-        return np.diff(totals[bounds]) / np.maximum(np.diff(bounds), 1) + float(self.weights[-1])
+        filled = np.flatnonzero(np.diff(bounds))
+        means = np.zeros(len(bounds) - 1)
+        if len(filled):
+            # Text by text, so that rounding does not depend on what stands before.
+            totals = np.add.reduceat(self.weights[buckets].astype(np.float64), bounds[filled])
+            means[filled] = totals / np.diff(bounds)[filled]
+        return means + float(self.weights[-1])
 
     def save(self, path: Path) -> None:
         """Write a safetensors file."""
@@ -77,9 +81,9 @@ class Classifier:
             with safe_open(path, "numpy") as file:
                 weights = file.get_tensor("weights") if (file.metadata() or {}).get("format") == FORMAT else None
         except (OSError, SafetensorError):
-            raise ValueError(f"{path} cannot be read; train a classifier with bluejay.pile.quality.train") from None
+            raise ValueError(f"{path} cannot be read; bluejay pile quality makes a classifier") from None
         if weights is None or weights.shape != (BUCKETS + 1,) or weights.dtype != np.float32:
-            raise ValueError(f"{path} is no classifier of text quality; bluejay.pile.quality.train makes one")
+            raise ValueError(f"{path} is no classifier of text quality; bluejay pile quality makes one")
         return cls(weights)
 
 
@@ -96,7 +100,7 @@ def features(batch: Batch) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
 
 
 def train(good: Iterable[Texts], bad: Iterable[Texts], seed: int) -> Classifier:
-    """Learn to tell the texts of `good` from those of `bad`, of which as many should be given.
+    """Learn to tell the texts of `good` from those of `bad`; both kinds weigh the same, however many there are.
 
     Raises ValueError: one of them holds no word.
     """
@@ -106,7 +110,6 @@ def train(good: Iterable[Texts], bad: Iterable[Texts], seed: int) -> Classifier:
     labels = np.repeat([1.0, 0.0], [len(rows[0]), len(rows[1])])
     documents, random = rows[0] + rows[1], np.random.RandomState(seed)
     classifier, squares = Classifier(np.zeros(BUCKETS + 1, np.float32)), np.full(BUCKETS + 1, 1e-8)
-    # Both kinds weigh the same, however many there are.
     weight = np.where(labels > 0, 0.5 / len(rows[0]), 0.5 / len(rows[1])) * len(labels)
     for _ in range(EPOCHS):
         order = random.permutation(len(documents))
@@ -168,12 +171,17 @@ def step(
     sizes = np.array([len(row) for row in documents])
     buckets = np.concatenate(documents)
     logits = classifier.logits(buckets, np.append(0, np.cumsum(sizes)))
-    slope = (1 / (1 + np.exp(-logits)) - labels) * weight
+    slope = (logistic(logits) - labels) * weight
     touched, place = np.unique(buckets, return_inverse=True)
     gradient = np.append(np.bincount(place, np.repeat(slope / sizes, sizes)), slope.mean())
     touched = np.append(touched, BUCKETS)
     squares[touched] += gradient**2
     classifier.weights[touched] -= STEP * gradient / np.sqrt(squares[touched])
+
+
+def logistic(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1 / (1 + exp(-x)), without overflow."""
+    return (1 + np.tanh(logits / 2)) / 2
 
 
 def below(batch: Batch, classifier: Classifier, alpha: float, seed: int) -> Reasons:
