@@ -5,7 +5,7 @@ import unicodedata
 
 import numpy as np
 import pyarrow as pa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bluejay.pile.batch import TERM, Batch, Spans, batches, hashes_of, kinds_of_characters, mixed
@@ -20,6 +20,7 @@ def strings(batch: Batch, spans: Spans) -> list[list[str]]:
     return [every[first:last] for first, last in zip(spans.bounds[:-1], spans.bounds[1:], strict=True)]
 
 
+@settings(deadline=None)
 @given(TEXTS)
 def test_words_and_lines_are_those_of_python(texts: list[str]) -> None:
     batch = Batch(texts)
@@ -30,6 +31,7 @@ def test_words_and_lines_are_those_of_python(texts: list[str]) -> None:
     assert counts == [len(line.split()) for text in texts for line in text.split("\n")]
 
 
+@settings(deadline=None)
 @given(TEXTS)
 def test_terms_are_runs_of_letters_digits_and_marks(texts: list[str]) -> None:
     def terms(text: str) -> list[str]:
@@ -47,6 +49,7 @@ def test_terms_are_runs_of_letters_digits_and_marks(texts: list[str]) -> None:
     assert strings(batch, batch.terms) == [terms(text) for text in batch.texts]
 
 
+@settings(deadline=None)
 @given(TEXTS, st.text(CHARACTERS, max_size=9))
 def test_a_hash_is_of_the_characters_wherever_they_stand(texts: list[str], before: str) -> None:
     batch, later = Batch(texts), Batch([before, *texts])

@@ -5,7 +5,7 @@ import unicodedata
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bluejay.pile.clean import normalise
@@ -27,6 +27,7 @@ def test_one_form(text: str, wanted: str) -> None:
     assert normalise(pa.array([text])).to_pylist() == [wanted]
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]))))
 def test_what_is_normal_stays(texts: list[str]) -> None:
     once = normalise(pa.array(texts, pa.large_string()))

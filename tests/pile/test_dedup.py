@@ -5,7 +5,7 @@ import random
 import networkx
 import numpy as np
 import pyarrow as pa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bluejay.pile import dedup
@@ -14,6 +14,7 @@ from bluejay.pile.minhash import Near
 EDGES = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), max_size=60)
 
 
+@settings(deadline=None)
 @given(EDGES)
 def test_components_are_those_of_networkx(edges: list[tuple[int, int]]) -> None:
     graph = networkx.Graph(edges)
@@ -29,6 +30,7 @@ def test_a_long_chain_is_one_cluster() -> None:
     assert (clusters == 0).all()
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 5), max_size=40))
 def test_candidates_are_all_pairs_with_equal_keys(keys: list[int]) -> None:
     rows = np.arange(len(keys)) * 3
