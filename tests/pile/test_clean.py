@@ -35,9 +35,8 @@ def test_what_is_normal_stays(texts: list[str]) -> None:
     assert normalise(once) == once
     for before, after in zip(texts, once.to_pylist(), strict=True):
         assert unicodedata.is_normalized("NFC", after)
-        assert not {"Cc"} & {unicodedata.category(character) for character in after if character not in "\n\t"}
+        assert "Cc" not in {unicodedata.category(character) for character in after if character not in "\n\t"}
         # Nothing else changes: the same text but for composition, line ends and controls.
-        plain = re.sub("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]", "", before)
-        lines = re.sub("\r\n|[\r\v\f\x85\u2028\u2029]", "\n", plain if "\r" not in before else before)
-        if "\r" not in before:
-            assert after == unicodedata.normalize("NFC", lines)
+        lines = re.sub("\r\n|[\r\v\f\x85\u2028\u2029]", "\n", before)
+        plain = re.sub("[\x00-\x08\x0e-\x1f\x7f-\x9f\ufeff\ufffe\uffff]", "", lines)
+        assert after == unicodedata.normalize("NFC", plain)
