@@ -150,7 +150,9 @@ def pile_quality(options: argparse.Namespace, _: list[str]) -> None:
     from bluejay.pile.quality import train_from_files
 
     share = train_from_files(options.good, options.bad, options.model)
-    report(options, f"{options.model} tells {share:.1%} of held-out texts", {"model": str(options.model), "right": share})
+    report(
+        options, f"{options.model} tells {share:.1%} of held-out texts", {"model": str(options.model), "right": share}
+    )
 
 
 def train(options: argparse.Namespace, overrides: list[str]) -> None:

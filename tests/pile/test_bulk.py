@@ -9,7 +9,17 @@ import pytest
 from bluejay.pile.bulk import Encoder
 from bluejay.tokenizer import Tokenizer
 
-ODD = ["", "<|endoftext|> a<|endoftext|>", "é" * 300, "\u3000x\u00a0\t", "a\u0085b", "ſs’s 'S I'LL", "٣٤ ½ ²", "👩‍👩‍👧", "\x00"]
+ODD = [
+    "",
+    "<|endoftext|> a<|endoftext|>",
+    "é" * 300,
+    "\u3000x\u00a0\t",
+    "a\u0085b",
+    "ſs’s 'S I'LL",
+    "٣٤ ½ ²",
+    "👩‍👩‍👧",
+    "\x00",
+]
 
 
 @pytest.mark.parametrize("name", ["gpt2", "new"])

@@ -49,10 +49,10 @@ def test_documents_stay_text(corpus: Path) -> None:
     assert "&lt;script&gt;alert(1)" in page
     assert "<script" not in page
     assert "<b>" not in page
-    assert "example.com/x.png\"" not in page
-    assert "javascript:alert(1)\"" not in page
+    assert 'example.com/x.png"' not in page
+    assert 'javascript:alert(1)"' not in page
 
 
 def test_no_corpus_no_card(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no corpus in .*; bluejay pile build RECIPE makes one"):
+    with pytest.raises(ValueError, match=r"no corpus in .*; bluejay pile build RECIPE makes one"):
         write_card(tmp_path)

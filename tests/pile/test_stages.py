@@ -1,6 +1,7 @@
 """A build does what is missing and nothing else, however it was cut off, with any number of workers."""
 
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -19,7 +21,7 @@ from bluejay.pile.build import build
 from bluejay.pile.recipe import PileRecipe
 from bluejay.recipe import check, save
 
-WORDS = "the quick brown fox jumps over a lazy dog and then runs back home to sleep under an old oak tree".split()
+WORDS = [f"{start}{end}" for start in ("tre", "ho", "bar", "wi", "cloud") for end in ("e", "me", "n", "ld")]
 
 
 def sentence(seed: int, n: int) -> str:
@@ -106,19 +108,23 @@ def test_buckets_of_any_size_give_the_same_shards(folder: Path, monkeypatch: pyt
     assert tables[0].equals(tables[1])
 
 
+def breaking(function: Callable[..., object], call: int) -> Callable[..., object]:
+    """The function, whose n-th call is interrupted."""
+    calls = itertools.count(1)
+
+    def breaks(*arguments: object) -> object:
+        if next(calls) == call:
+            raise KeyboardInterrupt
+        return function(*arguments)
+
+    return breaks
+
+
 def test_a_build_that_broke_off_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = build(recipe(folder, output=str(folder / "whole")))
     for module, function in ((encode, "side_table"), (shards, "collected")):
-        calls = []
-
-        def breaks(*arguments: object, real=getattr(module, function), calls=calls) -> object:
-            calls.append(1)
-            if len(calls) == 3:
-                raise KeyboardInterrupt
-            return real(*arguments)
-
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(module, function, breaks)
+            patch.setattr(module, function, breaking(getattr(module, function), 3))
             build(recipe(folder))
         done = stamps(folder)
         assert not list(folder.rglob("*.partial"))
@@ -147,7 +153,9 @@ def test_near_copies_are_dropped_or_kept_on_one_side(folder: Path) -> None:
 
 
 def test_repeated_passages_are_cut_out_of_all_but_the_first(folder: Path) -> None:
-    notice = "All rights reserved by the holders of them, whoever these may be, and wherever they may be found, for ever. "
+    notice = (
+        "All rights reserved by the holders of them, whoever these may be, and wherever they may be found, for ever. "
+    )
     assert len(notice) > 100
     rows = [notice + sentence(1, 30), sentence(2, 30) + " " + notice + sentence(3, 30), notice]
     (folder / "same.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))

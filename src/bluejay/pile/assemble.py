@@ -21,7 +21,9 @@ CHECKSUMS = "SHA256SUMS"
 def assemble(stages: Stages, directory: Path) -> None:
     """Fill `directory` with documents, tokens, tokenizer and checksums; files of stages are linked, not copied."""
     for split in SPLITS:
-        link_tables([path / f"{split}.parquet" for path in stages.encoded], directory / "documents" / f"{split}.parquet")
+        link_tables(
+            [path / f"{split}.parquet" for path in stages.encoded], directory / "documents" / f"{split}.parquet"
+        )
     dropped = [path / "dropped.parquet" for path in (*stages.clean, *stages.encoded)]
     link_tables(dropped, directory / "documents" / "dropped.parquet")
     link_tables([path / "aside.parquet" for path in stages.raw], directory / "documents" / "aside.parquet")

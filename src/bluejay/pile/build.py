@@ -18,7 +18,6 @@ from bluejay.files import atomic_directory, recover_directory
 from bluejay.pile import report as reports
 from bluejay.pile.assemble import assemble
 from bluejay.pile.engine import Engine
-from bluejay.pile.mix import SPLITS
 from bluejay.pile.recipe import PileRecipe
 from bluejay.pile.report import Report
 from bluejay.pile.stage import locked, sweep

@@ -48,15 +48,16 @@ def card(report: Report, recipe: PileRecipe, checksums: str) -> Iterator[str]:
     total = {split: report.total(split) for split in SPLITS}
     yield f"# {report.name}\n"
     yield (
-        f"{sum(part.documents for part in total.values()):,} documents, {size_text(sum(p.bytes for p in total.values()))} "
-        f"of text, {sum(part.tokens for part in total.values()):,} tokens of a vocabulary of {report.vocab_size:,} "
+        f"{sum(part.documents for part in total.values()):,} documents, "
+        f"{size_text(sum(part.bytes for part in total.values()))} of text, "
+        f"{sum(part.tokens for part in total.values()):,} tokens of a vocabulary of {report.vocab_size:,} "
         f"(tokenizer {report.tokenizer_sha256[:16]}, recipe {report.recipe_sha256[:16]}, seed {recipe.seed}).\n"
     )
     yield "![Tokens of each component](mixture.png)\n"
     yield from section("Components", components(built))
     yield "Tokens are those of the shards: each training document as often as the epochs of its component say.\n"
     yield from section("What became of everything", accounts(built))
-    yield "Found is what was kept, dropped or set aside; what was dropped and set aside is in `documents/`, with reasons.\n"
+    yield "Found is what was kept, dropped or set aside; the last two are in `documents/`, with reasons.\n"
     yield from absent(report)
     yield from section("Why documents were dropped", tally(built, "dropped", "reason", "documents"))
     yield from section("Why pieces of sources were set aside", tally(built, "set_aside", "reason", "pieces"))
@@ -78,7 +79,15 @@ def components(built: dict[str, ComponentReport]) -> Iterator[Sequence[str]]:
         tokens = [entry.splits[split].tokens for split in SPLITS]
         size = size_text(sum(part.bytes for part in entry.splits.values()))
         share = f"{100 * tokens[0] / whole:.2f} %"
-        yield (name, f"{entry.kept:,}", size, f"{entry.epochs:.2f}", f"{tokens[0]:,}", share, *(f"{n:,}" for n in tokens[1:]))
+        yield (
+            name,
+            f"{entry.kept:,}",
+            size,
+            f"{entry.epochs:.2f}",
+            f"{tokens[0]:,}",
+            share,
+            *(f"{n:,}" for n in tokens[1:]),
+        )
 
 
 def accounts(built: dict[str, ComponentReport]) -> Iterator[Sequence[str]]:
@@ -119,8 +128,8 @@ def copies(report: Report, recipe: PileRecipe) -> Iterator[str]:
     found = report.near
     yield "## Near-copies\n"
     yield (
-        f"{near.bands} bands of {near.rows} hashes over {near.ngram} words; a pair counts from {near.threshold:.0%} of equal "
-        f"hashes. {found['candidates']:,} candidates, {found['pairs']:,} pairs (both counted once per band), "
+        f"{near.bands} bands of {near.rows} hashes over {near.ngram} words; a pair counts from {near.threshold:.0%} of "
+        f"equal hashes. {found['candidates']:,} candidates, {found['pairs']:,} pairs (both counted once per band), "
         f"{found['members']:,} documents in {found['clusters']:,} clusters.\n"
     )
     yield f"How likely a pair is found, by its similarity:\n\n```\n{curve_table(near)}\n```\n"
@@ -162,4 +171,4 @@ def html(title: str, text: str) -> str:
 
     body = MarkdownIt("js-default").render(text)
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
-    return f"<!doctype html>\n<html lang=\"en\"><head>{head}<style>{STYLE}</style></head>\n<body>{body}</body></html>\n"
+    return f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head>\n<body>{body}</body></html>\n'

@@ -49,7 +49,9 @@ class Column:
         cuts = np.searchsorted(rows[order], self.starts)
         found = [
             np.load(file, mmap_mode="r")[rows[order[a:b]] - start]
-            for file, start, a, b in zip(self.files, self.starts.tolist(), cuts.tolist(), cuts[1:].tolist(), strict=False)
+            for file, start, a, b in zip(
+                self.files, self.starts.tolist(), cuts.tolist(), cuts[1:].tolist(), strict=False
+            )
             if a < b
         ]
         values = np.concatenate(found) if found else np.load(self.files[0], mmap_mode="r")[:0]
@@ -175,7 +177,7 @@ class Choosing:
 
 
 def choose(choosing: Choosing, directory: Path) -> dict[str, Any]:
-    """Write for each part NUMBER.npz: `fate`, and `stands`, the id of the document that stands for each one's cluster."""
+    """Write for each part NUMBER.npz: `fate`, and `stands`, the id of the one that stands for each one's cluster."""
     ids = choosing.ids
     copies, firsts = (np.load(choosing.exact / f"{name}.npy") for name in ("copies", "firsts"))
     members, survivors = near_clusters(choosing)

@@ -31,7 +31,10 @@ class Passages:
 
     def decisive(self) -> list[Any]:
         """What the passages follow from."""
-        return [self.length, [[clean.name, sha256_of(fate)] for clean, fate in zip(self.clean, self.fates, strict=True)]]
+        return [
+            self.length,
+            [[clean.name, sha256_of(fate)] for clean, fate in zip(self.clean, self.fates, strict=True)],
+        ]
 
 
 def find_passages(passages: Passages, directory: Path) -> dict[str, Any]:
@@ -59,7 +62,9 @@ def cut(kept: pa.RecordBatch, spans: NDArray[np.int64]) -> tuple[pa.RecordBatch,
     texts = without(kept["text"], spans)
     left = pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(texts)), 0)
     gone = kept.filter(pc.invert(left))
-    gone = gone.append_column("reason", pa.repeat(REASON, len(gone))).append_column("of", pa.nulls(len(gone), pa.string()))
+    gone = gone.append_column("reason", pa.repeat(REASON, len(gone))).append_column(
+        "of", pa.nulls(len(gone), pa.string())
+    )
     shorter = with_text(kept, texts).filter(left)
     shorter = shorter.set_column(0, "id", hexadecimal(digests_of(shorter["text"])))
     return shorter, gone.cast(DROPPED), left.to_numpy(zero_copy_only=False)

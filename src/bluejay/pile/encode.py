@@ -156,7 +156,9 @@ def in_order(table: pa.Table, split: int, encoding: Encoding) -> pa.Table:
     row = np.concatenate([np.empty(0, np.int64), *(rows[times > copy] for copy in range(len(order)))])
     keys = np.concatenate([np.empty(0, np.uint64), *order])
     by_key = np.lexsort((table["own"].to_numpy()[row], keys))
-    taken = table.take(pa.array(row[by_key])).drop_columns(["split", "own"]).append_column("order", pa.array(keys[by_key]))
+    taken = (
+        table.take(pa.array(row[by_key])).drop_columns(["split", "own"]).append_column("order", pa.array(keys[by_key]))
+    )
     for name, values in starts.items():
         taken = taken.append_column(name, pa.array(values[row[by_key]]))
     return taken

@@ -25,7 +25,7 @@ def scrambled(hashes: NDArray[np.uint64], seed: int, purpose: str) -> NDArray[np
 
 def uniform(hashes: NDArray[np.uint64], seed: int, purpose: str) -> NDArray[np.float64]:
     """Numbers in [0, 1)."""
-    return (scrambled(hashes, seed, purpose) >> np.uint64(11)) * 2.0**-53
+    return (scrambled(hashes, seed, purpose) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def split_of(hashes: NDArray[np.uint64], split: Split, seed: int) -> NDArray[np.uint8]:

@@ -95,7 +95,9 @@ def read_part(part: Part, directory: Path) -> dict[str, Any]:
                     aside.append(found)
                 else:
                     writer.add(row_of(found, part.component), len(found.text))
-    rows = [{"component": part.component.name, **{key: well_formed(text) for key, text in vars(a).items()}} for a in aside]
+    rows = [
+        {"component": part.component.name, **{key: well_formed(text) for key, text in vars(a).items()}} for a in aside
+    ]
     pq.write_table(pa.Table.from_pylist(rows, schema=ASIDE), directory / "aside.parquet")
     return {
         "documents": writer.count,
@@ -105,7 +107,7 @@ def read_part(part: Part, directory: Path) -> dict[str, Any]:
 
 
 def unit_documents(part: Part, unit: str) -> Iterator[Document | SetAside]:
-    """What a unit holds; what makes it unreadable, at its beginning or on the way, is set aside like a broken document."""
+    """What a unit holds; what makes it unreadable, at once or on the way, is set aside like a broken document."""
     try:
         for found in part.source.read(unit):
             if isinstance(found, Document) and not found.text.strip():

@@ -115,7 +115,7 @@ class Mix:
     temperature: float = 1.0
     """Shares are sizes to the power of 1/temperature: 1 keeps them, more lifts small components (T5's)."""
     most_epochs: float = 4.0
-    """A bound on the repeats that follow from a temperature or from weights (Muennighoff et al. 2023 find four harmless)."""
+    """Bound on the repeats that follow from temperature or weights (Muennighoff et al. 2023 find four harmless)."""
 
     def __post_init__(self) -> None:
         if self.temperature < 1 or self.most_epochs < 1:

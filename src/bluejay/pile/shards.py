@@ -66,7 +66,9 @@ def gather_bucket(bucket: Bucket, directory: Path) -> dict[str, Any]:
     (directory / "tokens.bin").write_bytes(tokens)
     if bucket.text:
         compress(collected([path / "lines.bin" for path in bucket.parts], part, line, width), directory / LINES)
-    pq.write_table(table.drop_columns(["order", "at", "line", "width"]), directory / "table.parquet", compression="zstd")
+    pq.write_table(
+        table.drop_columns(["order", "at", "line", "width"]), directory / "table.parquet", compression="zstd"
+    )
     return {"documents": len(table)}
 
 

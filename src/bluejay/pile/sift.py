@@ -1,6 +1,7 @@
 """The stages between reading and choosing, each over one part: clean it, sign it, hold it against test sets."""
 
 import hashlib
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ def model_of(filter: str) -> Path | None:
 
 
 def clean_part(cleaning: Cleaning, directory: Path) -> dict[str, Any]:
-    """Write `documents.parquet` (CLEAN), `dropped.parquet`, `ids.npy` (n,) S32 and `sizes.npy` (n,) bytes; gives counts."""
+    """Write `documents.parquet` (CLEAN), `dropped.parquet` (DROPPED), `ids.npy` (n,) S32, `sizes.npy` (n,) in bytes."""
     ids, sizes, counts = [], [], Cleaned()
     sift = sifter(cleaning.component, cleaning.seed)
     with (
@@ -128,7 +129,7 @@ def offsets_of(texts: pa.StringArray) -> np.ndarray:
 def digests_of(texts: pa.StringArray) -> list[bytes]:
     """The sha256 of each text."""
     data, offsets = memoryview(texts.buffers()[2] or b""), offsets_of(texts).tolist()
-    return [hashlib.sha256(data[a:b]).digest() for a, b in zip(offsets, offsets[1:], strict=False)]
+    return [hashlib.sha256(data[a:b]).digest() for a, b in itertools.pairwise(offsets)]
 
 
 def hexadecimal(digests: list[bytes]) -> pa.StringArray:

@@ -191,7 +191,7 @@ class Stages:
         self.finish("shuffle", tasks, [np.dtype(dtype).itemsize * total // len(tasks)] * len(tasks))
 
     def mix(self, fates: list[Path]) -> dict[str, float]:
-        """How often each component is read. Raises ValueError: one has no documents, or none fell in the training part."""
+        """How often each component is read. Raises ValueError: one has no documents, or the training part none."""
         sizes = {name: np.zeros(len(SPLITS), np.int64) for name in self.report.components}
         kept = {name: np.zeros(len(SPLITS), np.int64) for name in sizes}
         for part, clean, file in zip(self.parts, self.clean, fates, strict=True):
@@ -226,7 +226,9 @@ class Stages:
             entry = self.report.components[component.name]
             why = [f"{n:,} dropped as {reason}" for reason, n in most(entry.dropped, 3)]
             why += [f"{n:,} pieces set aside as {reason}" for reason, n in most(entry.set_aside, 3)]
-            raise ValueError(f"component {component.name} has no documents; {', '.join(why) or 'its sources are empty'}")
+            raise ValueError(
+                f"component {component.name} has no documents; {', '.join(why) or 'its sources are empty'}"
+            )
 
 
 def require_training_text(recipe: PileRecipe, documents: list[int]) -> None:

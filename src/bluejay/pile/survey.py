@@ -38,7 +38,9 @@ class Survey:
             inside = splits == number
             self.splits[name]["documents"] += int(inside.sum())
             self.splits[name]["bytes"] += int(sizes[inside].sum())
-        for licence, n in zip(*(column.to_pylist() for column in pc.value_counts(documents["licence"]).flatten()), strict=True):
+        for licence, n in zip(
+            *(column.to_pylist() for column in pc.value_counts(documents["licence"]).flatten()), strict=True
+        ):
             self.licences[licence] += n
         self.lengths.update(np.floor(np.log2(np.maximum(sizes, 1))).astype(int).tolist())
         luck = uniform(own, self.seed, "samples")
