@@ -163,6 +163,12 @@ def test_out_of_reach_in_one_sentence(server: Server) -> None:
         fetch(f"{server.url}/missing.txt")
 
 
+def test_passwords_are_not_shown(server: Server) -> None:
+    with pytest.raises(ValueError, match="cannot be fetched: 404") as raised:
+        fetch(f"{server.url.replace('//', '//me:secret@')}/missing.txt")
+    assert "secret" not in str(raised.value)
+
+
 def test_text_at_an_address(server: Server) -> None:
     server.files["/notes.txt"] = "Größe".encode()
     source = Text("text", f"{server.url}/notes.txt", licence="CC0-1.0")

@@ -90,7 +90,7 @@ def bring(address: str, file: Path, sha256: str | None) -> None:
             break
         except Exception as error:  # each client has its own
             if not left:
-                raise ValueError(f"{address} cannot be fetched: {first_line(error)}") from None
+                raise ValueError(f"{without_password(address)} cannot be fetched: {first_line(error)}") from None
     adopt(partial, file, sha256)
 
 
@@ -213,5 +213,14 @@ def sha256_of(file: Path) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, short."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """What an error says, short and without the passwords that addresses may hold."""
+    return without_password((str(error).splitlines() or [type(error).__name__])[0])
+
+
+def without_password(text: str) -> str:
+    """Addresses in a text without their user and password.
+
+    >>> without_password("https://me:secret@example.org/simple")
+    'https://example.org/simple'
+    """
+    return re.sub(r"(?<=://)[^/@\s]+@", "", text)

@@ -10,7 +10,7 @@ from email.parser import BytesParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from bluejay.pile.sources.fetch import fetch
+from bluejay.pile.sources.fetch import fetch, first_line
 from bluejay.pile.sources.member import Release
 from bluejay.pile.sources.package import Package, first_member
 from bluejay.pile.sources.package_docs import entry, licence_of, normalised
@@ -95,7 +95,7 @@ def listed(index: str, name: str) -> "list[DistributionPackage]":
     except NoSuchProjectError:
         return []
     except (requests.RequestException, ValueError) as error:
-        raise ValueError(f"the Python package index cannot be read: {error}") from None
+        raise ValueError(f"the Python package index cannot be read: {first_line(error)}") from None
 
 
 def indexes() -> list[str]:
