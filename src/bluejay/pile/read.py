@@ -24,6 +24,8 @@ PART_BYTES = 64_000_000
 """Files that stand together in a source are read by one task, up to this size."""
 ROW_GROUP_BYTES = 16_000_000
 """Text that is held in memory before it is written, and that later stages handle at once."""
+LONGEST = 10_000_000
+"""Characters of a document; the filters need some 40 bytes for each character of one text."""
 RAW = pa.schema([(name, pa.string()) for name in ("text", "source", "licence", "url", "meta")])
 ASIDE = pa.schema([(name, pa.string()) for name in ("component", "name", "reason")])
 
@@ -112,6 +114,8 @@ def unit_documents(part: Part, unit: str) -> Iterator[Document | SetAside]:
         for found in part.source.read(unit):
             if isinstance(found, Document) and not found.text.strip():
                 yield SetAside(found.url, "empty")
+            elif isinstance(found, Document) and len(found.text) > LONGEST:
+                yield SetAside(found.url, f"longer than {LONGEST:,} characters")
             else:
                 yield found
     except OSError:

@@ -137,7 +137,7 @@ class Component:
     weight: float | None = None
     """In place of epochs: the share of the training text, relative to the other components' weights."""
     filters: tuple[str, ...] = ()
-    """Rules that drop documents, in their order: "language:en", "gopher", "c4" (docs/formats.md lists all)."""
+    """Rules that drop documents, in their order: "language:en", "gopher", "c4" (docs/filters.md lists all)."""
     clean: tuple[Literal["unicode", "personal-data"], ...] = ()
     """unicode: NFC, control characters and line ends; personal-data: e-mail, phone and IP addresses replaced."""
     size: str | None = None
