@@ -143,14 +143,21 @@ def http(address: str, partial: Path) -> tuple[Iterator[bytes], int, int]:
     if version:
         headers |= {"Range": f"bytes={have}-", "If-Range": version}
     answer = requests.get(address, headers=headers, stream=True, timeout=SECONDS_OF_SILENCE)
-    if answer.status_code == requests.codes.requested_range_not_satisfiable:  # all of it is there, or it has shrunk
-        tag(partial).unlink()
+    if not answer.ok:
+        answer.close()
+        if not version or answer.status_code != requests.codes.requested_range_not_satisfiable:
+            answer.raise_for_status()
+        tag(partial).unlink()  # all of it is there already, or it has shrunk
         return http(address, partial)
-    answer.raise_for_status()
     start = have if answer.status_code == requests.codes.partial_content else 0
     strong = answer.headers.get("ETag", "")
     write_text(tag(partial), "" if strong.startswith("W/") else strong)
-    return answer.iter_content(CHUNK), start, start + int(answer.headers.get("Content-Length", -start))
+
+    def chunks() -> Iterator[bytes]:
+        with answer:
+            yield from answer.iter_content(CHUNK)
+
+    return chunks(), start, start + int(answer.headers.get("Content-Length", -start))
 
 
 def stored(address: str, partial: Path) -> tuple[Iterator[bytes], int, int]:
