@@ -184,6 +184,17 @@ def write_model(
         tokenizer.save(temporary)
 
 
+def convert(source: Path, target: Path, dtype: torch.dtype | None = None) -> None:
+    """Write a model that is stored in any layout as a Hugging Face directory; without `dtype`, bit for bit.
+
+    Raises what `open_model` and `write_model` raise, and ValueError where `target` holds something else.
+    """
+    stored = open_model(source)
+    if target.exists() and not (target / "config.json").is_file():
+        raise ValueError(f"{target} exists and is no model directory; name a new folder")
+    write_model(stored, target, dtype)
+
+
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """A small JSON file."""
     path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -45,8 +45,8 @@ class GPT(nn.Module):
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.config = config
-        self.embed = nn.Embedding(config.vocab_size, config.d_model)
-        self.position = nn.Embedding(config.n_ctx, config.d_model) if config.learned_positions else None
+        self.embed = Embedding(config.vocab_size, config.d_model)
+        self.position = Embedding(config.n_ctx, config.d_model) if config.learned_positions else None
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
         self.norm = Norm(config)
         self.head = Head(config)
@@ -139,10 +139,10 @@ class Attention(nn.Module):
         self.grouped = config.kv_heads != config.n_head
         self.halves = config.rotary == "half"
         q, kv = config.n_head * config.d_head, config.kv_heads * config.d_head
-        self.q = nn.Linear(config.d_model, q, bias=config.qkv_bias)
-        self.k = nn.Linear(config.d_model, kv, bias=config.qkv_bias)
-        self.v = nn.Linear(config.d_model, kv, bias=config.qkv_bias)
-        self.out = nn.Linear(q, config.d_model, bias=config.out_bias)
+        self.q = Linear(config.d_model, q, bias=config.qkv_bias)
+        self.k = Linear(config.d_model, kv, bias=config.qkv_bias)
+        self.v = Linear(config.d_model, kv, bias=config.qkv_bias)
+        self.out = Linear(q, config.d_model, bias=config.out_bias)
 
     def forward(
         self, x: Float[Tensor, "B T D"], rotation: Rotation | None, mask: Tensor | None, cache: Cache | None
@@ -164,14 +164,26 @@ class MLP(nn.Module):
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.activation = ACTIVATIONS[config.activation]
-        self.gate = nn.Linear(config.d_model, config.d_hidden, bias=config.mlp_bias) if config.gated else None
-        self.up = nn.Linear(config.d_model, config.d_hidden, bias=config.mlp_bias)
-        self.down = nn.Linear(config.d_hidden, config.d_model, bias=config.mlp_bias)
+        self.gate = Linear(config.d_model, config.d_hidden, bias=config.mlp_bias) if config.gated else None
+        self.up = Linear(config.d_model, config.d_hidden, bias=config.mlp_bias)
+        self.down = Linear(config.d_hidden, config.d_model, bias=config.mlp_bias)
 
     def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         if self.gate is None:
             return self.down(self.activation(self.up(x)))
         return self.down(self.activation(self.gate(x)) * self.up(x))
+
+
+class Linear(nn.Linear):
+    """A matrix that is not drawn when it is made: `bluejay.gpt.init` or a file gives its weights."""
+
+    def reset_parameters(self) -> None: ...
+
+
+class Embedding(nn.Embedding):
+    """A table that is not drawn when it is made."""
+
+    def reset_parameters(self) -> None: ...
 
 
 class Head(nn.Module):

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import warnings
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -121,9 +122,11 @@ def open_torch(path: Path) -> tuple[Collection[str], Callable[[str], Tensor]]:
 
 def load_tensors(path: Path) -> Any:
     """`torch.load`, mapped where the file is of the kind that can be (all since torch 1.6)."""
-    with suppress(RuntimeError):
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    return torch.load(path, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch remarks on pickles of other versions
+        with suppress(RuntimeError):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 @dataclass(frozen=True)
