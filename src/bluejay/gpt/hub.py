@@ -2,8 +2,8 @@
 
 Models lie in the hub's own cache, where every tool that uses the hub looks for them (its guide "Understand caching"):
 `blobs` by hash, `snapshots/COMMIT` with links to them, `refs/REVISION` with the commit. `huggingface_hub` answers for
-names, tokens and that cache. The bytes of a file are fetched here: since version 2 the library gives each process a
-temporary file of its own and removes it in the end, with or without Xet, so that nothing is left to resume from.
+names, tokens and that cache. The bytes of a file are fetched here: the library gives every download a temporary file of
+its own and removes it when it breaks off, by Xet as by HTTP (its `file_download.py`), so there it cannot be resumed.
 """
 
 import errno
@@ -194,23 +194,27 @@ def partial_of(place: Path) -> Path:
 def obtain(file: Remote, place: Path, bar: Bar) -> None:
     """Have one file in its place. Raises ValueError where it comes twice with another hash than the hub's."""
     place.parent.mkdir(parents=True, exist_ok=True)
+    if place.exists() and correct(file, place, bar):
+        return
     partial = partial_of(place)
-    if place.exists():
-        place.rename(partial)
-    for attempt in (1, 2):
+    for _ in range(2):
         fetch(file, partial, bar)
-        bar.advance(0, f"checking {file.name}")
-        if file.matches(partial):
+        if correct(file, partial, bar):
             sync(partial)
             partial.replace(place)
             return
-        partial.unlink()
-        bar.advance(-file.size)
-        if attempt == 1:
-            say(f"{file.name} is corrupted: its hash is not the hub's. It is removed and fetched again")
-    raise ValueError(
-        f"{file.name} came again with another hash than the hub's {file.digest}, and is removed: {file.url}"
-    )
+    raise ValueError(f"{file.name} came twice with another hash than the hub's own, {file.digest}: {file.url}")
+
+
+def correct(file: Remote, path: Path, bar: Bar) -> bool:
+    """Whether a file is what the hub has; removed if not."""
+    bar.advance(0, f"checking {file.name}")
+    if file.matches(path):
+        return True
+    say(f"{file.name} is corrupted: its hash is not the hub's. It is removed and fetched again")
+    bar.advance(-path.stat().st_size)
+    path.unlink()
+    return False
 
 
 def fetch(file: Remote, partial: Path, bar: Bar) -> None:
