@@ -66,7 +66,7 @@ class Tokenizer:
         """The ids that its model has seen in front of every text: Llama's <s>; none for GPT-2 and its relatives."""
         plain = self.backend.encode("a", add_special_tokens=False).ids
         whole = self.backend.encode("a", add_special_tokens=True).ids
-        return next(whole[:i] for i in range(len(whole)) if whole[i : i + len(plain)] == plain)
+        return next((whole[:i] for i in range(len(whole)) if whole[i : i + len(plain)] == plain), [])
 
     @cached_property
     def sha256(self) -> str:

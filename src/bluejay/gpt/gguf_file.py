@@ -81,7 +81,7 @@ def read_gguf(path: Path) -> GGUFFile:
 
 def parse(data: np.ndarray) -> GGUFFile:
     """The contents of the bytes of a file."""
-    header = Header(memoryview(data))
+    header = Header(data.data)
     if bytes(header.take(4)) != b"GGUF":
         raise ValueError("it does not begin with GGUF")
     version = header.number("<I")

@@ -62,7 +62,7 @@ def byte_level_bpe(own: Mapping[str, Any], architecture: str, tokens: list[str])
     if pre not in GPT2 + SMOLLM + LLAMA_3:
         known = ", ".join(map(repr, GPT2 + SMOLLM + LLAMA_3))
         raise ValueError(f"tokenizer.ggml.pre is {pre!r}; bluejay reads {known}, or a tokenizer.json beside it")
-    merges = [tuple(merge.split(" ")) for merge in own.get("merges", ())]
+    merges = [(left, right) for left, _, right in (merge.partition(" ") for merge in own.get("merges", ()))]
     backend = byte_level(bpe(tokens, merges, ignore_merges=pre in LLAMA_3))
     whole = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     if pre in SMOLLM:
@@ -101,7 +101,7 @@ def merges_by_score(own: Mapping[str, Any], tokens: list[str], kinds: list[int])
                 yield token[:cut], token[cut:]
 
 
-def bpe(tokens: list[str], merges: list[tuple[str, ...]], **settings: Any) -> models.BPE:
+def bpe(tokens: list[str], merges: list[tuple[str, str]], **settings: Any) -> models.BPE:
     """The library's BPE."""
     try:
         return models.BPE(vocab={token: id for id, token in enumerate(tokens)}, merges=merges, **settings)
