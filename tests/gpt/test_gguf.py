@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from bluejay.gpt.checkpoint import place
 from bluejay.gpt.gguf import open_gguf
 from bluejay.gpt.gguf_file import read_gguf
-from bluejay.infer.model import Model
+from bluejay.infer.model import Model, load
 from bluejay.infer.sampling import SamplingParams
 
 ARCHITECTURES = {"gpt2": gguf.MODEL_ARCH.GPT2, "gpt_neox": gguf.MODEL_ARCH.GPTNEOX, "llama": gguf.MODEL_ARCH.LLAMA}
@@ -210,12 +210,11 @@ def smollm2_path() -> Path:
 
 @pytest.fixture(scope="session")
 def smollm2(smollm2_path: Path) -> Model:
-    stored = open_gguf(smollm2_path)
-    assert (stored.licence, stored.config.n_parameters) == ("apache-2.0", 134_515_008)
-    return Model(place(stored), stored.tokenizer())
+    return load(smollm2_path)
 
 
 def test_smollm2_knows_a_capital(smollm2):
+    assert smollm2.gpt.config.n_parameters == 134_515_008
     (text,) = smollm2.generate("The capital of France is", SamplingParams(max_tokens=8, temperature=0.0))
     assert text.startswith(" Paris.")
 

@@ -1,13 +1,11 @@
 """The tokenizer of a GGUF file gives the ids of tiktoken and of sentencepiece; what is not known is one sentence."""
 
-import io
 import json
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import sentencepiece
 import tiktoken
 from gguf import GGUFWriter, TokenType
 from hypothesis import given, settings
@@ -90,26 +88,6 @@ def test_byte_level_ids_are_tiktokens(pre, words, trained, read):
     any_text_too()
     forged = tokenizer.encode("<|begin|>a<|end|>")
     assert not {n - 2, n - 1} & set(forged)
-
-
-@pytest.fixture(scope="module")
-def pieces(tmp_path_factory) -> sentencepiece.SentencePieceProcessor:
-    """A model of sentencepiece with the settings that Llama 2's was made with."""
-    lines = [line[:500] for text in TEXTS[::3] for line in text.splitlines() if line.strip()]
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines),
-        model_writer=model,
-        model_type="bpe",
-        vocab_size=1000,
-        byte_fallback=True,
-        split_digits=True,
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        allow_whitespace_only_pieces=True,
-        minloglevel=2,
-    )
-    return sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
 
 
 def test_sentencepiece_ids_are_sentencepieces(pieces, read):
