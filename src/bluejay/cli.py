@@ -89,7 +89,8 @@ def parser() -> Parser:
     info_ = add_verb(verbs, "info", info, "what a model is and what it needs")
     info_.add_argument("model", help="a model directory, a .gguf file, a hub name or a preset such as gpt-j-6b")
     pull_ = add_verb(verbs, "pull", pull, "bring a model from the hub, checking every file")
-    pull_.add_argument("name", help="owner/name, or owner/name@revision")
+    pull_.add_argument("name", help="owner/model, or gpt2, gpt-j-6b and the like alone; @revision may follow")
+    pull_.add_argument("--directory", type=Path, help="where to put it (the hub's cache)")
     serve_ = add_verb(verbs, "serve", serve, "a model behind a web page and OpenAI's completions API")
     serve_.add_argument("model", help="a model directory, a .gguf file or a hub name")
     demo_ = add_verb(verbs, "demo", demo, "build the quickstart corpus and model if there are none, and serve it")
@@ -183,7 +184,7 @@ def pull(options: argparse.Namespace, _: list[str]) -> None:
     """`bluejay pull`."""
     from bluejay.gpt.hub import pull as bring
 
-    directory = bring(options.name)
+    directory = bring(options.name, options.directory)
     report(options, f"in {directory}", {"directory": directory})
 
 

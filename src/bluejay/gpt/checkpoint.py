@@ -177,9 +177,9 @@ def write_model(
             return tensor
 
         name = str(written).removeprefix("torch.")
-        write_json(temporary / "config.json", to_hugging_face(config, tokenizer.eot, tokenizer.eot, name))
-        tokens = {"bos_token_id": tokenizer.eot, "eos_token_id": tokenizer.eot}
-        write_json(temporary / "generation_config.json", tokens)
+        bos, eos = next(iter(tokenizer.begin), tokenizer.eot), tokenizer.eot
+        write_json(temporary / "config.json", to_hugging_face(config, bos, eos, name))
+        write_json(temporary / "generation_config.json", {"bos_token_id": bos, "eos_token_id": eos})
         write_shards(headers, read, temporary, shard_bytes)
         tokenizer.save(temporary)
 
