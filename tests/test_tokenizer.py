@@ -157,6 +157,11 @@ def test_what_is_no_tokenizer_is_one_clear_error(tmp_path: Path) -> None:
     endless.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(ValueError, match=r"no <\|endoftext\|> token"):
         Tokenizer.load(tmp_path)
+    absurd = json.loads(endless.to_str())
+    absurd["model"]["vocab"] = {"a": 0, "<|endoftext|>": 4_000_000_000}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(absurd))
+    with pytest.raises(ValueError, match="an id 4000000000, but only 2 tokens"):
+        Tokenizer.load(tmp_path)
 
 
 def write_json(path: Path, **values) -> None:

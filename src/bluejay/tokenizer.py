@@ -44,6 +44,9 @@ class Tokenizer:
                 raise ValueError(f"the tokenizer has no {END_OF_TEXT} token, which must end every document")
             backend.add_special_tokens([END_OF_TEXT])  # where a file holds it as a token like any other
             ends = [eot]
+        vocabulary = backend.get_vocab()
+        if max(vocabulary.values()) > 2 * len(vocabulary) + N_BYTES:
+            raise ValueError(f"the tokenizer has an id {max(vocabulary.values())}, but only {len(vocabulary)} tokens")
         self.backend = backend
         self.backend.encode_special_tokens = True  # as tiktoken's encode_ordinary
         self.backend.no_truncation()
@@ -70,7 +73,7 @@ class Tokenizer:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the tokens by id and of the merges: two tokenizers that agree on it give the same ids."""
+        """Hash of the tokens by id and of the merges, by which one tokenizer is told from another."""
         merges = json.loads(self.backend.to_str())["model"]["merges"]
         tokens = sorted((id, token) for token, id in self.backend.get_vocab().items())
         # Older files hold a merge as "a b", newer ones as ["a", "b"].

@@ -5,6 +5,7 @@ import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiktoken
 from gguf import GGUFWriter, TokenType
@@ -144,3 +145,15 @@ def test_what_is_no_tokenizer_is_one_sentence(model, tokens, fields, message, re
         read(model, tokens, [TokenType.NORMAL], **fields)
     assert "model.gguf: " in str(raised.value)
     assert message in str(raised.value)
+
+
+@pytest.mark.parametrize("key", ["token_type", "merges", "scores", "pre", "add_bos_token", "eos_token_id", "tokens"])
+@pytest.mark.parametrize("value", [1, -1, 1.5, "a", ["a"], np.array([1, 2]), np.array([0.5])], ids=repr)
+@pytest.mark.parametrize("model", ["gpt2", "llama"])
+def test_fields_of_another_kind_are_one_sentence_or_harmless(model, key, value, tmp_path):
+    sound = {"model": model, "tokens": ["a"], "pre": "gpt-2", "scores": [0.0], "merges": [], "token_type": [3]}
+    fields = {f"tokenizer.ggml.{name}": field for name, field in (sound | {"eos_token_id": 0, key: value}).items()}
+    try:
+        gguf_tokenizer(tmp_path / "model.gguf", fields)
+    except ValueError as error:
+        assert "model.gguf: " in str(error)

@@ -68,8 +68,6 @@ class Place:
 
     tensor: str
     rows: slice | np.ndarray
-    shape: tuple[int, ...]
-    """What the whole tensor must be."""
 
 
 def open_gguf(path: Path) -> StoredModel:
@@ -108,7 +106,7 @@ def config_of(file: GGUFFile) -> GPTConfig:
     """
     fields, tensors = file.fields, file.tensors
     architecture = fields.get("general.architecture")
-    if architecture not in ARCHITECTURES:
+    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         raise ValueError(f"its architecture is {architecture!r}; bluejay reads {', '.join(map(repr, ARCHITECTURES))}")
     if fields.get("split.count", 1) != 1:
         raise ValueError("it is one of several parts; llama.cpp's `gguf-split --merge` makes them one file")
@@ -188,12 +186,6 @@ def places_of(file: GGUFFile, config: GPTConfig) -> dict[str, Place]:
     except RuntimeError:  # more numbers than torch can count
         raise ValueError("the sizes that its fields give are absurd") from None
     places = {ours: place_of(ours, tuple(shape), file, config) for ours, shape in shapes.items()}
-    for place in places.values():
-        if place.tensor not in file.tensors:
-            raise ValueError(f"it has no {place.tensor}")
-        shape = file.tensors[place.tensor].shape
-        if shape != place.shape:
-            raise ValueError(f"{place.tensor} is {list(shape)}; its fields make it {list(place.shape)}")
     spare = file.tensors.keys() - {place.tensor for place in places.values()} - {ROTARY_FACTORS}
     if spare:
         raise ValueError(f"{min(spare)} has no place in a {config.family} model")
@@ -201,19 +193,29 @@ def places_of(file: GGUFFile, config: GPTConfig) -> dict[str, Place]:
 
 
 def place_of(ours: str, shape: tuple[int, ...], file: GGUFFile, config: GPTConfig) -> Place:
-    """Where a weight of ours, of the given shape, should lie."""
+    """Where a weight of ours, of the given shape, lies. Raises ValueError where the tensor is not there or not so."""
     parts = re.fullmatch(r"(?:blocks\.(\d+)\.)?(.+)\.(weight|bias)", ours)
     assert parts is not None, ours
     layer, module, kind = parts.groups()
     if layer is None:
-        return Place(f"{DECODER[module]}.{kind}", slice(None), shape)
+        return Place(whole_tensor(file, f"{DECODER[module]}.{kind}", shape), slice(None))
     name, fused = f"blk.{layer}.{BLOCK[module]}.{kind}", f"blk.{layer}.{QKV}.{kind}"
     if module in ("attention.q", "attention.k", "attention.v") and fused in file.tensors:
         q, kv = config.n_head * config.d_head, config.kv_heads * config.d_head
         begin = {"q": 0, "k": q, "v": q + kv}[module[-1]]
-        return Place(fused, slice(begin, begin + shape[0]), (q + 2 * kv, *shape[1:]))
-    rows: slice | np.ndarray = slice(None)
-    if config.family == "llama" and module in ("attention.q", "attention.k"):
-        # llama.cpp turns neighbours and stores a head's rows so: (0, H/2), (1, H/2 + 1), ...
-        rows = np.arange(shape[0]).reshape(-1, config.d_head // 2, 2).swapaxes(1, 2).ravel()
-    return Place(name, rows, shape)
+        return Place(whole_tensor(file, fused, (q + 2 * kv, *shape[1:])), slice(begin, begin + shape[0]))
+    name = whole_tensor(file, name, shape)
+    if config.family != "llama" or module not in ("attention.q", "attention.k"):
+        return Place(name, slice(None))
+    # llama.cpp turns neighbours and stores a head's rows so: 0, H/2, 1, H/2 + 1, ...
+    return Place(name, np.arange(shape[0]).reshape(-1, config.d_head // 2, 2).swapaxes(1, 2).ravel())
+
+
+def whole_tensor(file: GGUFFile, name: str, shape: tuple[int, ...]) -> str:
+    """The name of a tensor that is there and has a shape. Raises ValueError, naming it, where not."""
+    if name not in file.tensors:
+        raise ValueError(f"it has no {name}")
+    found = file.tensors[name].shape
+    if found != shape:
+        raise ValueError(f"{name} is {list(found)}; its fields make it {list(shape)}")
+    return name

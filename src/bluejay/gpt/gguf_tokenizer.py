@@ -33,7 +33,7 @@ def gguf_tokenizer(path: Path, fields: Mapping[str, Any]) -> Tokenizer:
         tokens, kinds = tokens_of(own)
         match own.get("model"):
             case "gpt2":
-                backend = byte_level_bpe(own, fields["general.architecture"], tokens)
+                backend = byte_level_bpe(own, fields.get("general.architecture"), tokens)
             case "llama":
                 backend = sentencepiece_bpe(own, tokens, kinds)
             case kind:
@@ -42,6 +42,8 @@ def gguf_tokenizer(path: Path, fields: Mapping[str, Any]) -> Tokenizer:
         return Tokenizer(backend, ends_of(own, backend))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    except (TypeError, AttributeError) as error:  # a number where a list should be, and the like
+        raise ValueError(f"{path}: its tokenizer's fields are not what they should be: {error}") from None
 
 
 def tokens_of(own: Mapping[str, Any]) -> tuple[list[str], list[int]]:
@@ -55,7 +57,7 @@ def tokens_of(own: Mapping[str, Any]) -> tuple[list[str], list[int]]:
     return tokens, kinds
 
 
-def byte_level_bpe(own: Mapping[str, Any], architecture: str, tokens: list[str]) -> tokenizers.Tokenizer:
+def byte_level_bpe(own: Mapping[str, Any], architecture: str | None, tokens: list[str]) -> tokenizers.Tokenizer:
     """A byte-level BPE that cuts text into words as `tokenizer.ggml.pre` names it."""
     # Files older than the field hold GPT-2's way, or Llama 3 cut in a wrong one.
     pre = own.get("pre", "gpt-2" if architecture != "llama" else None)
@@ -64,13 +66,13 @@ def byte_level_bpe(own: Mapping[str, Any], architecture: str, tokens: list[str])
         raise ValueError(f"tokenizer.ggml.pre is {pre!r}; bluejay reads {known}, or a tokenizer.json beside it")
     merges = [(left, right) for left, _, right in (merge.partition(" ") for merge in own.get("merges", ()))]
     backend = byte_level(bpe(tokens, merges, ignore_merges=pre in LLAMA_3))
-    whole = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     if pre in SMOLLM:
         digits = pre_tokenizers.Digits(individual_digits=True)
         backend.pre_tokenizer = pre_tokenizers.Sequence([digits, backend.pre_tokenizer])
     elif pre in LLAMA_3:
         words = pre_tokenizers.Split(tokenizers.Regex(LLAMA_3_WORDS), "isolated")
-        backend.pre_tokenizer = pre_tokenizers.Sequence([words, whole])
+        spelling = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        backend.pre_tokenizer = pre_tokenizers.Sequence([words, spelling])
     return backend
 
 
@@ -89,8 +91,8 @@ def sentencepiece_bpe(own: Mapping[str, Any], tokens: list[str], kinds: list[int
 
 
 def merges_by_score(own: Mapping[str, Any], tokens: list[str], kinds: list[int]) -> Iterator[tuple[str, str]]:
-    """SentencePiece joins the two pieces that make the token of the highest score: every way to make each, best first
-    (Sennrich et al., section 3.2, with scores for the order of merges)."""
+    """The pairs that can be joined, in SentencePiece's order: it joins the two pieces that make the token of the
+    highest score, whichever two they are."""
     scores = own.get("scores", ())
     if len(scores) != len(tokens):
         raise ValueError(f"it has {len(tokens)} tokens, but tokenizer.ggml.scores has {len(scores)}")
@@ -121,7 +123,7 @@ def add_tokens(backend: tokenizers.Tokenizer, own: Mapping[str, Any], tokens: li
         if not isinstance(begin, int) or not 0 <= begin < len(tokens):
             raise ValueError(f"tokenizer.ggml.bos_token_id is {begin!r}; it must be the id of a token")
         token = tokens[begin]
-        backend.post_processor = processors.TemplateProcessing(single=f"{token} $A", special_tokens=[(token, begin)])
+        backend.post_processor = processors.TemplateProcessing(single=[token, "$A"], special_tokens=[(token, begin)])
 
 
 def ends_of(own: Mapping[str, Any], backend: tokenizers.Tokenizer) -> list[int]:
