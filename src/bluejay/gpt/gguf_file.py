@@ -1,7 +1,7 @@
 """GGUF's container, versions 2 and 3: named fields, descriptions of tensors, tensors (ggml's `docs/gguf.md`).
 
 Types, block sizes and the arithmetic of every quantisation are the `gguf` package's. Its reader is not used: it takes
-2 seconds for a vocabulary of 49,152 tokens, and a count that points past a file's end keeps it busy for ever.
+40 times as long for a vocabulary of 49,152 tokens, and a count that points past a file's end keeps it busy for ever.
 """
 
 import struct
