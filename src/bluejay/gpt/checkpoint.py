@@ -179,7 +179,8 @@ def write_model(
         name = str(written).removeprefix("torch.")
         bos, eos = next(iter(tokenizer.begin), tokenizer.eot), tokenizer.eot
         write_json(temporary / "config.json", to_hugging_face(config, bos, eos, name))
-        write_json(temporary / "generation_config.json", {"bos_token_id": bos, "eos_token_id": eos})
+        ends = list(tokenizer.ends) if len(tokenizer.ends) > 1 else eos
+        write_json(temporary / "generation_config.json", {"bos_token_id": bos, "eos_token_id": ends})
         write_shards(headers, read, temporary, shard_bytes)
         tokenizer.save(temporary)
 
