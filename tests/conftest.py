@@ -1,11 +1,15 @@
 """What the tests share: small real models, a real tokenizer, a disk that fills up."""
 
 import contextlib
+import io
 import resource
 import signal
+import sysconfig
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import sentencepiece
 import tiktoken
 import torch
 
@@ -45,6 +49,26 @@ def tiktoken_of() -> Callable[[dict[bytes, int]], tiktoken.Encoding]:
         return tiktoken.Encoding("test", pat_str=words, mergeable_ranks=ranks, special_tokens=special)
 
     return encoding
+
+
+@pytest.fixture(scope="session")
+def pieces() -> sentencepiece.SentencePieceProcessor:
+    """A model of sentencepiece, the other implementation, with the settings that Llama 2's was made with."""
+    texts = [path.read_text(encoding="utf-8") for path in sorted(Path(sysconfig.get_path("stdlib")).glob("[a-d]*.py"))]
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=(line[:500] for text in texts[::3] for line in text.splitlines() if line.strip()),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=1000,
+        byte_fallback=True,
+        split_digits=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        allow_whitespace_only_pieces=True,
+        minloglevel=2,
+    )
+    return sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
 
 
 @pytest.fixture

@@ -8,11 +8,12 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
+import sentencepiece
 import tiktoken
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import decoders, models, pre_tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from bluejay.tokenizer import Tokenizer
 
@@ -156,6 +157,121 @@ def test_what_is_no_tokenizer_is_one_clear_error(tmp_path: Path) -> None:
     endless.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(ValueError, match=r"no <\|endoftext\|> token"):
         Tokenizer.load(tmp_path)
+    absurd = json.loads(endless.to_str())
+    absurd["model"]["vocab"] = {"a": 0, "<|endoftext|>": 4_000_000_000}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(absurd))
+    with pytest.raises(ValueError, match="an id 4000000000, but only 2 tokens"):
+        Tokenizer.load(tmp_path)
+
+
+def write_json(path: Path, **values) -> None:
+    path.write_text(json.dumps(values))
+
+
+def test_a_directory_says_which_tokens_end_a_text(trained: Tokenizer, tmp_path: Path) -> None:
+    backend = tokenizers.Tokenizer.from_str(trained.backend.to_str())
+    backend.add_special_tokens(["<|im_end|>", "<|eot_id|>"])
+    backend.save(str(tmp_path / "tokenizer.json"))
+    eot, im_end, eot_id = trained.eot, trained.eot + 1, trained.eot + 2
+    assert Tokenizer.load(tmp_path).ends == (eot,)
+    write_json(tmp_path / "tokenizer_config.json", eos_token="<|eot_id|>")
+    assert Tokenizer.load(tmp_path).ends == (eot_id,)
+    write_json(tmp_path / "config.json", eos_token_id=im_end)
+    assert Tokenizer.load(tmp_path).ends == (im_end,)
+    write_json(tmp_path / "generation_config.json", eos_token_id=[im_end, eot_id])
+    chat = Tokenizer.load(tmp_path / "tokenizer.json")
+    assert (chat.eot, chat.ends) == (im_end, (im_end, eot_id))
+    assert chat.token_bytes()[eot:] == [b"", b"", b""]
+    text = "a<|im_end|>b<|endoftext|>"
+    assert not {eot, im_end, eot_id} & set(chat.encode(text))
+    assert chat.decode(chat.encode(text)) == text
+    # What no special token has for an id is no end of anything.
+    write_json(tmp_path / "generation_config.json", eos_token_id=ord("a"))
+    write_json(tmp_path / "config.json", eos_token_id=50256)
+    assert Tokenizer.load(tmp_path).ends == (eot_id,)
+    (tmp_path / "config.json").write_text("[")
+    with pytest.raises(ValueError, match=r"config\.json is not a JSON object"):
+        Tokenizer.load(tmp_path)
+
+
+def test_vocab_json_and_merges_txt_are_a_tokenizer(corpus: list[str], tmp_path: Path) -> None:
+    gpt2 = Tokenizer.load("gpt2")
+    model = json.loads(gpt2.backend.to_str())["model"]
+    (tmp_path / "vocab.json").write_text(json.dumps(model["vocab"] | {"<|endoftext|>": gpt2.eot}))
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+    (tmp_path / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]), encoding="utf-8")
+    loaded = Tokenizer.load(tmp_path)
+    assert loaded.sha256 == gpt2.sha256
+    assert loaded.encode(corpus[0]) == gpt2.encode(corpus[0])
+    (tmp_path / "merges.txt").write_text("x y z")
+    with pytest.raises(ValueError, match=r"vocab\.json and merges\.txt beside it are not a BPE"):
+        Tokenizer.load(tmp_path)
+
+
+@pytest.fixture(scope="module", params=["normalizer", "metaspace"])
+def llama(request, pieces: sentencepiece.SentencePieceProcessor, tmp_path_factory) -> Path:
+    """The directory that Hugging Face's converters make of it, in the way of Llama 2 or the newer one."""
+    score = pieces.get_score
+    vocabulary = {pieces.id_to_piece(id): id for id in range(pieces.get_piece_size())}
+    made = sorted((token for token in vocabulary if len(token) > 1), key=lambda token: -score(vocabulary[token]))
+    cuts = ((token[:cut], token[cut:]) for token in made for cut in range(1, len(token)))
+    merges = [pair for pair in cuts if vocabulary.keys() >= set(pair)]
+    model = models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
+    backend = tokenizers.Tokenizer(model)
+    if request.param == "normalizer":
+        backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    else:
+        backend.pre_tokenizer = pre_tokenizers.Metaspace("▁", prepend_scheme="first", split=False)
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    backend.add_special_tokens(["<unk>", "<s>", "</s>"])
+    path = tmp_path_factory.mktemp("llama")
+    backend.save(str(path / "tokenizer.json"))
+    write_json(path / "config.json", model_type="llama", eos_token_id=2)
+    return path
+
+
+def test_llamas_tokens_are_sentencepieces(llama: Path, pieces: sentencepiece.SentencePieceProcessor) -> None:
+    tokenizer = Tokenizer.load(llama)
+    assert (tokenizer.begin, tokenizer.eot, tokenizer.vocab_size) == ([1], 2, 1000)
+    table = tokenizer.token_bytes()
+    assert table[:3] == [b"", b"", b""]
+    assert table[3 : 3 + 256] == [bytes([byte]) for byte in range(256)]
+    assert [table[id].decode() for id in range(259, 1000)] == [
+        pieces.id_to_piece(id).replace("▁", " ") for id in range(259, 1000)
+    ]
+
+    @given(st.text(" \t\nabcs19.é中😀", max_size=30).filter(lambda text: not text.startswith(" ")))
+    @settings(deadline=None)
+    def any_text_gives_their_ids(text):
+        ids = tokenizer.encode(text)
+        assert ids == pieces.encode(text)
+        assert tokenizer.encode_prompt(text) == [1, *ids]
+        assert tokenizer.decode([1, *ids]) == text == pieces.decode(ids)
+
+    any_text_gives_their_ids()
+    assert not {0, 1, 2} & set(tokenizer.encode("<s>a</s>"))
+    assert tokenizer.decode(tokenizer.encode("<s>a</s>")) == "<s>a</s>"
+
+
+def test_llamas_tokenizer_is_saved_whole(llama: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = Tokenizer.load(llama)
+    tokenizer.save(tmp_path)
+    again = Tokenizer.load(tmp_path)
+    assert (again.sha256, again.begin, again.ends) == (tokenizer.sha256, [1], (2,))
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    assert theirs("naïve  text 😀")["input_ids"] == tokenizer.encode_prompt("naïve  text 😀")
+    assert (theirs.bos_token_id, theirs.eos_token_id, theirs.unk_token_id) == (1, 2, 0)
+
+
+def test_a_prompt_is_never_empty(trained: Tokenizer) -> None:
+    assert trained.begin == []
+    assert trained.encode_prompt("") == [trained.eot]
+    assert trained.encode_prompt("a") == trained.encode("a")
 
 
 def test_tokens_that_a_file_adds_keep_their_bytes(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def parser() -> Parser:
     run.add_argument("recipe", type=Path, help="a recipe, such as recipes/train/quickstart.toml")
 
     generate_ = add_verb(verbs, "generate", generate, "continue a prompt")
-    generate_.add_argument("model", type=Path, help="a model directory")
+    generate_.add_argument("model", help="a model directory, a .gguf file or a hub name")
     generate_.add_argument("prompt", help="the text to continue; - reads it from standard input")
     generate_.add_argument("--max-tokens", type=int, default=128, help="tokens to generate at most (%(default)s)")
     generate_.add_argument("--temperature", type=float, default=0.8, help="0 is greedy (%(default)s)")
@@ -90,8 +90,19 @@ def parser() -> Parser:
     generate_.add_argument("--stop", action="append", default=[], help="end before this string; may be repeated")
     generate_.add_argument("-n", type=int, default=1, help="samples (%(default)s)")
 
+    convert_ = add_verb(verbs, "convert", convert, "write a model of any layout as a Hugging Face directory")
+    convert_.add_argument(
+        "source", help="a model directory, a .gguf file, a mesh-transformer-jax checkpoint, a hub name"
+    )
+    convert_.add_argument("target", type=Path, help="the directory to write")
+    convert_.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="(as stored)")
+    info_ = add_verb(verbs, "info", info, "what a model is and what it needs")
+    info_.add_argument("model", help="a model directory, a .gguf file, a hub name or a preset such as gpt-j-6b")
+    pull_ = add_verb(verbs, "pull", pull, "bring a model from the hub, checking every file")
+    pull_.add_argument("name", help="owner/model, or gpt2, gpt-j-6b and the like alone; @revision may follow")
+    pull_.add_argument("--directory", type=Path, help="where to put it (the hub's cache)")
     serve_ = add_verb(verbs, "serve", serve, "a model behind a web page and OpenAI's completions API")
-    serve_.add_argument("model", type=Path, help="a model directory")
+    serve_.add_argument("model", help="a model directory, a .gguf file or a hub name")
     demo_ = add_verb(verbs, "demo", demo, "build the quickstart corpus and model if there are none, and serve it")
     for verb in (serve_, demo_):
         verb.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s: this machine only)")
@@ -187,6 +198,33 @@ def generate(options: argparse.Namespace, _: list[str]) -> None:
         return
     texts = model.generate(prompt, params)
     report(options, "\n\n".join(f"[{i}] {prompt}{text}" for i, text in enumerate(texts, 1)), {"texts": texts})
+
+
+def convert(options: argparse.Namespace, _: list[str]) -> None:
+    """`bluejay convert`."""
+    import torch
+
+    from bluejay.gpt.checkpoint import convert as write
+    from bluejay.gpt.hub import resolve
+
+    write(resolve(options.source), options.target, options.dtype and getattr(torch, options.dtype))
+    report(options, f"in {options.target}", {"directory": options.target})
+
+
+def info(options: argparse.Namespace, _: list[str]) -> None:
+    """`bluejay info`."""
+    from bluejay.gpt.info import info as read
+
+    found = read(options.model)
+    report(options, found.summary(), found.as_dict())
+
+
+def pull(options: argparse.Namespace, _: list[str]) -> None:
+    """`bluejay pull`."""
+    from bluejay.gpt.hub import pull as bring
+
+    directory = bring(options.name, options.directory)
+    report(options, f"in {directory}", {"directory": directory})
 
 
 def serve(options: argparse.Namespace, _: list[str]) -> None:

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 SECONDS_BETWEEN_LINES = 10.0
+SECONDS_BEFORE_BAR = 1.0
+"""A job that is done sooner shows no bar."""
 
 
 class Bar:
@@ -27,6 +29,8 @@ class Bar:
         rate = (self.done - self.start) / max(now - self.began, 1e-9)
         speed = f"{rate:,.0f} {self.unit}/s"
         if self.live and self.task is not None:
+            if not self.live.live.is_started and now - self.began > SECONDS_BEFORE_BAR:
+                self.live.start()
             self.live.update(self.task, completed=self.done, rate=speed, note=note)
         elif now - self.printed >= SECONDS_BETWEEN_LINES:
             self.printed = now
@@ -51,8 +55,11 @@ def progress(label: str, total: int, unit: str, done: int = 0) -> Generator[Bar]
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console) as live:
+    live = Progress(*columns, console=console)
+    try:
         yield Bar(label, total, unit, done, live)
+    finally:
+        live.stop()
 
 
 def say(message: str) -> None:

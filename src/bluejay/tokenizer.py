@@ -1,16 +1,19 @@
-"""Text to token ids and back: byte-level BPE, as GPT-2 and GPT-J have it, over the `tokenizers` library.
+"""Text to token ids and back, over the `tokenizers` library: byte-level BPE, as GPT-2 and GPT-J have it, and
+SentencePiece's BPE over characters with bytes to fall back on, as Llama 2 has it.
 
-The text `<|endoftext|>` is ordinary text here, in documents and in prompts: nobody can forge a document boundary by
-writing one. Only code that means the boundary puts `Tokenizer.eot` there.
+Special tokens such as `<|endoftext|>` are ordinary text here, in documents and in prompts: nobody can forge a document
+boundary by writing one. Only code that means the boundary puts `Tokenizer.eot` there.
 """
 
 import base64
 import hashlib
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
@@ -19,23 +22,37 @@ from bluejay.files import write_text
 
 END_OF_TEXT = "<|endoftext|>"
 N_BYTES = 256
+SPACE = "▁"
+"""A space in SentencePiece's vocabularies."""
 
 
 class Tokenizer:
-    """A byte-level BPE: any text has ids, and the bytes of the ids are the bytes of the text."""
+    """A BPE that has ids for any text; their bytes are those of the text as its model wants it (Llama 2 wants a space
+    in front)."""
 
-    def __init__(self, backend: tokenizers.Tokenizer) -> None:
-        if not isinstance(backend.model, models.BPE) or not isinstance(backend.decoder, decoders.ByteLevel):
-            raise ValueError("the tokenizer is not a byte-level BPE, the one kind that GPT-2 and its relatives use")
-        eot = backend.token_to_id(END_OF_TEXT)
-        if eot is None:
-            raise ValueError(f"the tokenizer has no {END_OF_TEXT} token, which must end every document")
-        backend.add_special_tokens([END_OF_TEXT])  # where a file holds it as a token like any other
+    def __init__(self, backend: tokenizers.Tokenizer, ends: Sequence[int] = ()) -> None:
+        """`ends` are the ids that end a text, the one that ends documents first; <|endoftext|> where none is given.
+
+        Raises ValueError: another kind of tokenizer, or one in which nothing ends a text.
+        """
+        byte_level = isinstance(backend.decoder, decoders.ByteLevel)
+        if not isinstance(backend.model, models.BPE) or not (byte_level or backend.model.byte_fallback):
+            raise ValueError("the tokenizer is not a byte-level BPE (GPT-2's kind) nor one that falls back on bytes")
+        if not ends:
+            eot = backend.token_to_id(END_OF_TEXT)
+            if eot is None:
+                raise ValueError(f"the tokenizer has no {END_OF_TEXT} token, which must end every document")
+            backend.add_special_tokens([END_OF_TEXT])  # where a file holds it as a token like any other
+            ends = [eot]
+        vocabulary = backend.get_vocab()
+        if max(vocabulary.values()) > 2 * len(vocabulary) + N_BYTES:
+            raise ValueError(f"the tokenizer has an id {max(vocabulary.values())}, but only {len(vocabulary)} tokens")
         self.backend = backend
         self.backend.encode_special_tokens = True  # as tiktoken's encode_ordinary
         self.backend.no_truncation()
         self.backend.no_padding()
-        self._eot: int = eot
+        self.ends = tuple(ends)
+        self._spelled_in_bytes = byte_level
 
     @property
     def vocab_size(self) -> int:
@@ -44,12 +61,19 @@ class Tokenizer:
 
     @property
     def eot(self) -> int:
-        """The id of <|endoftext|>, which ends every document."""
-        return self._eot
+        """The id that ends every document: <|endoftext|>, or Llama's </s>."""
+        return self.ends[0]
+
+    @cached_property
+    def begin(self) -> list[int]:
+        """The ids that its model has seen in front of every text: Llama's <s>; none for GPT-2 and its relatives."""
+        plain = self.backend.encode("a", add_special_tokens=False).ids
+        whole = self.backend.encode("a", add_special_tokens=True).ids
+        return next((whole[:i] for i in range(len(whole)) if whole[i : i + len(plain)] == plain), [])
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the tokens by id and of the merges: two tokenizers that agree on it give the same ids."""
+        """Hash of the tokens by id and of the merges, by which one tokenizer is told from another."""
         merges = json.loads(self.backend.to_str())["model"]["merges"]
         tokens = sorted((id, token) for token, id in self.backend.get_vocab().items())
         # Older files hold a merge as "a b", newer ones as ["a", "b"].
@@ -60,65 +84,77 @@ class Tokenizer:
         """The ids of a text; `<|endoftext|>` in it is spelled out like any other text."""
         return self.backend.encode(well_formed(text), add_special_tokens=False).ids
 
+    def encode_prompt(self, text: str) -> list[int]:
+        """The ids of a text that a model shall continue: `begin` and its own, or `eot` where that would be nothing."""
+        return self.begin + self.encode(text) or [self.eot]
+
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
         """The ids of each text, on all cores."""
         encodings = self.backend.encode_batch_fast([well_formed(text) for text in texts], add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
     def decode(self, ids: list[int]) -> str:
-        """The text of ids; bytes that are not UTF-8 become U+FFFD.
+        """The text of ids, without the space that `encode` puts in front where it does; bytes that are not UTF-8
+        become U+FFFD.
 
-        <|endoftext|> and ids past the vocabulary (the rows that pad an embedding) stand for no text.
+        Special tokens and ids past the vocabulary (the rows that pad an embedding) stand for no text.
         """
         table = self._bytes
-        return b"".join(table[id] for id in ids if 0 <= id < len(table)).decode("utf-8", errors="replace")
+        text = b"".join(table[id] for id in ids if 0 <= id < len(table))
+        return text.removeprefix(self._prefix).decode("utf-8", errors="replace")
 
     def token_bytes(self) -> list[bytes]:
-        """The bytes that each id stands for, `b""` for <|endoftext|>."""
+        """The bytes that each id stands for, `b""` for <|endoftext|> and other special tokens."""
         return self._bytes
 
     @cached_property
+    def _prefix(self) -> bytes:
+        """What `encode` puts in front of a text."""
+        return b"".join(self._bytes[id] for id in self.encode("a"))[:-1]
+
+    @cached_property
     def _bytes(self) -> list[bytes]:
-        byte_of = {character: byte for byte, character in byte_characters().items()}
+        spelling = bytes_of_spelled if self._spelled_in_bytes else bytes_of_piece
         added = self.backend.get_added_tokens_decoder()
         vocabulary = self.backend.get_vocab()
         table = [b""] * (max(vocabulary.values()) + 1)
         for token, id in vocabulary.items():
-            if id == self.eot:
-                continue
             if id not in added:
-                table[id] = bytes(byte_of[character] for character in token)
-            elif not added[id].special:
+                table[id] = spelling(token)
+            elif not added[id].special and id not in self.ends:
                 table[id] = added[id].content.encode()
         return table
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
-        """A tokenizer.json, or the one in a directory; "gpt2" is GPT-2's and GPT-J's, which this package carries.
+        """A tokenizer.json, or the one in a directory, or the directory's vocab.json and merges.txt, as GPT-2 was
+        first published; "gpt2" is GPT-2's and GPT-J's, which this package carries.
 
-        Raises FileNotFoundError: nothing there; ValueError: not a byte-level BPE with <|endoftext|>.
+        Which ids end a text is read from the files beside it. Raises FileNotFoundError: nothing there; ValueError: not
+        a BPE of bytes, or nothing that ends a text.
         """
         if path == "gpt2":
             return gpt2()
-        file = Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
+        path = Path(path)
+        file = path / "tokenizer.json" if path.is_dir() else path
+        if path.is_dir() and not file.is_file() and (path / "merges.txt").is_file():
+            file = path / "vocab.json"
         if not file.is_file():
             raise FileNotFoundError(f'no tokenizer at {file}; name a tokenizer.json, a directory with one, or "gpt2"')
+        backend = read_backend(file)
         try:
-            backend = tokenizers.Tokenizer.from_file(str(file))
-        except Exception as error:  # the library raises Exception itself
-            raise ValueError(f"{file} is not a tokenizer.json: {error}") from None
-        try:
-            return cls(backend)
+            return cls(backend, ends_beside(file, backend))
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from None
 
     def save(self, directory: Path) -> None:
         """Write `tokenizer.json` and the `tokenizer_config.json` that lets transformers' AutoTokenizer load it."""
+        end = self.backend.id_to_token(self.eot)
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": END_OF_TEXT,
-            "eos_token": END_OF_TEXT,
-            "unk_token": END_OF_TEXT,
+            "bos_token": self.backend.id_to_token(self.begin[0]) if self.begin else end,
+            "eos_token": end,
+            "unk_token": self.backend.model.unk_token or end,
             "add_prefix_space": False,
             "clean_up_tokenization_spaces": False,
         }
@@ -165,6 +201,35 @@ def gpt2() -> Tokenizer:
     return Tokenizer(backend)
 
 
+def read_backend(file: Path) -> tokenizers.Tokenizer:
+    """The library's tokenizer from a tokenizer.json, or from a vocab.json with its merges.txt beside it."""
+    try:
+        if file.name == "vocab.json":
+            return byte_level(models.BPE.from_file(str(file), str(file.with_name("merges.txt"))))
+        return tokenizers.Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises Exception itself
+        kind = "and merges.txt beside it are not a BPE" if file.name == "vocab.json" else "is not a tokenizer.json"
+        raise ValueError(f"{file} {kind}: {error}") from None
+
+
+def ends_beside(file: Path, backend: tokenizers.Tokenizer) -> list[int]:
+    """The special tokens that end a text, as the first file beside a tokenizer's says that names some; or none."""
+    special = {id for id, token in backend.get_added_tokens_decoder().items() if token.special}
+    special |= {backend.token_to_id(END_OF_TEXT)}
+    for name in ("generation_config.json", "config.json", "tokenizer_config.json"):
+        beside = file.with_name(name)
+        try:
+            values: Any = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
+            token = values.get("eos_token")
+            ids = values.get("eos_token_id", backend.token_to_id(token) if isinstance(token, str) else None)
+        except (ValueError, AttributeError):
+            raise ValueError(f"{beside} is not a JSON object") from None
+        ids = ids if isinstance(ids, list) else [ids]
+        if ids and all(isinstance(id, int) and id in special for id in ids):
+            return ids
+    return []
+
+
 def merge_of(token: bytes, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:
     """The pair that a token was merged from: what is left of it when all earlier merges have been applied."""
     limit = ranks[token]
@@ -182,11 +247,29 @@ def merge_of(token: bytes, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:
 
 
 @cache
+def characters_to_bytes() -> dict[str, int]:
+    """The inverse of `byte_characters`."""
+    return {character: byte for byte, character in byte_characters().items()}
+
+
+@cache
 def byte_characters() -> dict[int, str]:
     """The printable character that spells each byte in a vocabulary (GPT-2's `encoder.py`, `bytes_to_unicode`)."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(N_BYTES) if byte not in printable]
     return {byte: chr(byte) for byte in printable} | {byte: chr(N_BYTES + i) for i, byte in enumerate(others)}
+
+
+def bytes_of_spelled(token: str) -> bytes:
+    """The bytes of a token of a byte-level vocabulary; what is not spelled in their characters stands for itself."""
+    byte_of = characters_to_bytes()
+    return bytes(map(byte_of.__getitem__, token)) if byte_of.keys() >= set(token) else token.encode()
+
+
+def bytes_of_piece(token: str) -> bytes:
+    """The bytes of a token of a SentencePiece vocabulary: `<0x0A>` is one byte."""
+    byte = re.fullmatch("<0x([0-9A-F]{2})>", token)
+    return bytes.fromhex(byte[1]) if byte else token.replace(SPACE, " ").encode()
 
 
 def well_formed(text: str) -> str:

@@ -1,85 +1,366 @@
-"""How a model family writes its configuration and names its weights in the Hugging Face layout."""
+"""How each family writes its configuration and names its weights in the Hugging Face layout: one table each.
 
+Nothing outside this file and the readers of other formats asks for the family.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from bluejay.gpt.config import GPTConfig
 from bluejay.recipe import check
 
-# Our name -> the name in `model.safetensors`; `{}` is the number of the layer.
-GPTJ_WEIGHTS = {
-    "embed.weight": "transformer.wte.weight",
-    "blocks.{}.norm.weight": "transformer.h.{}.ln_1.weight",
-    "blocks.{}.norm.bias": "transformer.h.{}.ln_1.bias",
-    "blocks.{}.attention.q.weight": "transformer.h.{}.attn.q_proj.weight",
-    "blocks.{}.attention.k.weight": "transformer.h.{}.attn.k_proj.weight",
-    "blocks.{}.attention.v.weight": "transformer.h.{}.attn.v_proj.weight",
-    "blocks.{}.attention.out.weight": "transformer.h.{}.attn.out_proj.weight",
-    "blocks.{}.mlp.up.weight": "transformer.h.{}.mlp.fc_in.weight",
-    "blocks.{}.mlp.up.bias": "transformer.h.{}.mlp.fc_in.bias",
-    "blocks.{}.mlp.down.weight": "transformer.h.{}.mlp.fc_out.weight",
-    "blocks.{}.mlp.down.bias": "transformer.h.{}.mlp.fc_out.bias",
-    "norm.weight": "transformer.ln_f.weight",
-    "norm.bias": "transformer.ln_f.bias",
-    "head.weight": "lm_head.weight",
-    "head.bias": "lm_head.bias",
+Values = dict[str, Any]
+ACTIVATIONS = {
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu": "gelu",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+}
+"""Hugging Face's names of activations, and ours. Of those that compute the same, the first is written."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """How the models of one family stand in a Hugging Face directory."""
+
+    architecture: str
+    common: Values
+    """Fields of GPTConfig that all of its models share and that differ from GPT-J's."""
+    keys: dict[str, str]
+    """Field of GPTConfig -> key of `config.json`."""
+    defaults: Values
+    """What a missing key means; a key that is not here must be there."""
+    prefix: str
+    """Begins the name of every module but the head; files of the bare decoder leave it out."""
+    modules: dict[str, str]
+    """Module in the file -> ours, or several of ours that it holds one after the other; `{}` is the layer."""
+    head: str = "lm_head"
+    by_head: bool = False
+    """Whether modules that hold several of ours alternate between them head by head."""
+    transposed: bool = False
+    """Whether matrices of the blocks are stored (in, out), as GPT-2's Conv1D has them."""
+    read: Callable[[Values], Values] = lambda values: {}
+    """From `config.json`, the fields that are no single key."""
+    write: Callable[[GPTConfig], Values] = lambda config: {}
+    """The keys that are no single field."""
+    refused: Values = field(default_factory=dict)
+    """Keys that, where they are there, must have this value."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One tensor of a file and the weights of ours that it holds, one after the other."""
+
+    name: str
+    ours: tuple[str, ...]
+    by_head: bool
+    transposed: bool
+
+
+def gptj_rotary(values: Values) -> Values:
+    """Hugging Face's default is 64 dimensions; null means the whole head."""
+    dim = values.get("rotary_dim", 64)
+    return {"rotary_dim": values["n_embd"] // values["n_head"] if dim is None else dim}
+
+
+def neo_locals(values: Values) -> Values:
+    """GPT-Neo's `attention_types`: [[["global", "local"], 6]] is the two in turn, six times."""
+    kinds = [kind for pattern, times in values["attention_types"] for _ in range(times) for kind in pattern]
+    if len(kinds) != values["num_layers"] or not set(kinds) <= {"global", "local"}:
+        raise ValueError(f"attention_types must name global or local for each of {values['num_layers']} layers")
+    return {"local_layers": tuple(layer for layer, kind in enumerate(kinds) if kind == "local")}
+
+
+def neo_types(config: GPTConfig) -> Values:
+    """The inverse of `neo_locals`."""
+    kinds = ["local" if layer in config.local_layers else "global" for layer in range(config.n_layer)]
+    pairs = config.n_layer // 2
+    types = [[kinds[:2], pairs]] if kinds == kinds[:2] * pairs else [[[kind], 1] for kind in kinds]
+    return {"attention_types": types, "attention_layers": kinds}
+
+
+def rope(values: Values) -> Values:
+    """The rotary settings, which Hugging Face has kept in several places over the years."""
+    given = values.get("rope_parameters") or values.get("rope_scaling") or {}
+    kind = given.get("rope_type", given.get("type", "default"))
+    if kind not in ("default", "llama3"):
+        raise ValueError(f"rope_type is {kind!r}; bluejay reads 'default' and 'llama3'")
+    theta = given.get("rope_theta", values.get("rope_theta", values.get("rotary_emb_base", 10000.0)))
+    fields: Values = {"rotary_base": float(theta)}
+    if kind == "llama3":
+        fields["rotary_scaling"] = {
+            "factor": float(given["factor"]),
+            "low": float(given["low_freq_factor"]),
+            "high": float(given["high_freq_factor"]),
+            "n_ctx": given["original_max_position_embeddings"],
+        }
+    return fields
+
+
+def llama_rope(values: Values) -> Values:
+    """Llama turns whole heads."""
+    head_dim = values.get("head_dim") or values["hidden_size"] // values["num_attention_heads"]
+    return rope(values) | {"rotary_dim": head_dim}
+
+
+def neox_rope(values: Values) -> Values:
+    """GPT-NeoX turns a share of each head."""
+    share = (values.get("rope_parameters") or {}).get("partial_rotary_factor", values.get("rotary_pct", 0.25))
+    return rope(values) | {"rotary_dim": int(values["hidden_size"] // values["num_attention_heads"] * share)}
+
+
+def neox_keys(config: GPTConfig) -> Values:
+    """The inverse of `neox_rope`, for what reads the files today and for what read them before."""
+    share = config.n_rotary / config.d_head
+    new = {"rope_type": "default", "rope_theta": config.rotary_base, "partial_rotary_factor": share}
+    return {"rope_parameters": new, "rotary_pct": share, "rotary_emb_base": config.rotary_base}
+
+
+def llama_keys(config: GPTConfig) -> Values:
+    """The inverse of `llama_rope`, again in the new way and in the old."""
+    scaling, kind = config.rotary_scaling, {"rope_type": "default"}
+    if scaling is not None:
+        kind = {
+            "rope_type": "llama3",
+            "factor": scaling.factor,
+            "low_freq_factor": scaling.low,
+            "high_freq_factor": scaling.high,
+            "original_max_position_embeddings": scaling.n_ctx,
+        }
+    old = {"rope_theta": config.rotary_base, "rope_scaling": kind if scaling else None}
+    return {"rope_parameters": kind | {"rope_theta": config.rotary_base}, **old}
+
+
+GPT2_KEYS = {
+    "n_layer": "n_layer",
+    "d_model": "n_embd",
+    "n_head": "n_head",
+    "d_ff": "n_inner",
+    "vocab_size": "vocab_size",
+    "n_ctx": "n_positions",
+    "norm_eps": "layer_norm_epsilon",
+    "activation": "activation_function",
+    "tied": "tie_word_embeddings",
+}
+NEO_KEYS = GPT2_KEYS | {
+    "n_layer": "num_layers",
+    "d_model": "hidden_size",
+    "n_head": "num_heads",
+    "d_ff": "intermediate_size",
+    "n_ctx": "max_position_embeddings",
+    "window": "window_size",
+}
+NEOX_KEYS = GPT2_KEYS | {
+    "n_layer": "num_hidden_layers",
+    "d_model": "hidden_size",
+    "n_head": "num_attention_heads",
+    "d_ff": "intermediate_size",
+    "n_ctx": "max_position_embeddings",
+    "norm_eps": "layer_norm_eps",
+    "activation": "hidden_act",
+    "qkv_bias": "attention_bias",
+    "out_bias": "attention_bias",
+    "parallel": "use_parallel_residual",
+}
+LLAMA_KEYS = GPT2_KEYS | {
+    "n_layer": "num_hidden_layers",
+    "d_model": "hidden_size",
+    "n_head": "num_attention_heads",
+    "n_kv_head": "num_key_value_heads",
+    "head_dim": "head_dim",
+    "d_ff": "intermediate_size",
+    "n_ctx": "max_position_embeddings",
+    "norm_eps": "rms_norm_eps",
+    "activation": "hidden_act",
+    "qkv_bias": "attention_bias",
+    "out_bias": "attention_bias",
+    "mlp_bias": "mlp_bias",
+}
+GPT2_DEFAULTS = {"n_inner": None, "layer_norm_epsilon": 1e-5, "activation_function": "gelu_new"}
+QKV = "blocks.{}.attention.q blocks.{}.attention.k blocks.{}.attention.v"
+LEARNED_POSITIONS = {
+    "parallel": False,
+    "n_norm": 2,
+    "rotary": "none",
+    "learned_positions": True,
+    "out_bias": True,
+    "head_bias": False,
+}
+
+FAMILIES = {
+    "gptj": Family(
+        architecture="GPTJForCausalLM",
+        common={},
+        keys=GPT2_KEYS,
+        defaults=GPT2_DEFAULTS | {"tie_word_embeddings": False},
+        read=gptj_rotary,
+        write=lambda config: {"rotary_dim": config.n_rotary, "attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0},
+        prefix="transformer.",
+        modules={
+            "wte": "embed",
+            "h.{}.ln_1": "blocks.{}.norm",
+            "h.{}.attn.q_proj": "blocks.{}.attention.q",
+            "h.{}.attn.k_proj": "blocks.{}.attention.k",
+            "h.{}.attn.v_proj": "blocks.{}.attention.v",
+            "h.{}.attn.out_proj": "blocks.{}.attention.out",
+            "h.{}.mlp.fc_in": "blocks.{}.mlp.up",
+            "h.{}.mlp.fc_out": "blocks.{}.mlp.down",
+            "ln_f": "norm",
+        },
+    ),
+    "gpt_neo": Family(
+        architecture="GPTNeoForCausalLM",
+        common=LEARNED_POSITIONS | {"attention_scale": 1.0},
+        keys=NEO_KEYS,
+        defaults={"intermediate_size": None, "window_size": 256, "layer_norm_epsilon": 1e-5}
+        | {"activation_function": "gelu_new", "tie_word_embeddings": True},
+        read=neo_locals,
+        write=lambda config: neo_types(config) | dict.fromkeys(("attention_dropout", "embed_dropout"), 0.0),
+        prefix="transformer.",
+        modules={
+            "wte": "embed",
+            "wpe": "position",
+            "h.{}.ln_1": "blocks.{}.norm",
+            "h.{}.attn.attention.q_proj": "blocks.{}.attention.q",
+            "h.{}.attn.attention.k_proj": "blocks.{}.attention.k",
+            "h.{}.attn.attention.v_proj": "blocks.{}.attention.v",
+            "h.{}.attn.attention.out_proj": "blocks.{}.attention.out",
+            "h.{}.ln_2": "blocks.{}.mlp_norm",
+            "h.{}.mlp.c_fc": "blocks.{}.mlp.up",
+            "h.{}.mlp.c_proj": "blocks.{}.mlp.down",
+            "ln_f": "norm",
+        },
+    ),
+    "gpt_neox": Family(
+        architecture="GPTNeoXForCausalLM",
+        common={"n_norm": 2, "rotary": "half", "head_bias": False},
+        keys=NEOX_KEYS,
+        defaults={"layer_norm_eps": 1e-5, "hidden_act": "gelu", "attention_bias": True}
+        | {"use_parallel_residual": True, "tie_word_embeddings": False},
+        read=neox_rope,
+        write=neox_keys,
+        prefix="gpt_neox.",
+        modules={
+            "embed_in": "embed",
+            "layers.{}.input_layernorm": "blocks.{}.norm",
+            "layers.{}.attention.query_key_value": QKV,
+            "layers.{}.attention.dense": "blocks.{}.attention.out",
+            "layers.{}.post_attention_layernorm": "blocks.{}.mlp_norm",
+            "layers.{}.mlp.dense_h_to_4h": "blocks.{}.mlp.up",
+            "layers.{}.mlp.dense_4h_to_h": "blocks.{}.mlp.down",
+            "final_layer_norm": "norm",
+        },
+        head="embed_out",
+        by_head=True,
+    ),
+    "gpt2": Family(
+        architecture="GPT2LMHeadModel",
+        common=LEARNED_POSITIONS | {"qkv_bias": True},
+        keys=GPT2_KEYS,
+        defaults=GPT2_DEFAULTS | {"tie_word_embeddings": True},
+        write=lambda config: {"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0},
+        refused={"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False},
+        prefix="transformer.",
+        modules={
+            "wte": "embed",
+            "wpe": "position",
+            "h.{}.ln_1": "blocks.{}.norm",
+            "h.{}.attn.c_attn": QKV,
+            "h.{}.attn.c_proj": "blocks.{}.attention.out",
+            "h.{}.ln_2": "blocks.{}.mlp_norm",
+            "h.{}.mlp.c_fc": "blocks.{}.mlp.up",
+            "h.{}.mlp.c_proj": "blocks.{}.mlp.down",
+            "ln_f": "norm",
+        },
+        transposed=True,
+    ),
+    "llama": Family(
+        architecture="LlamaForCausalLM",
+        common={"parallel": False, "n_norm": 2, "norm": "rmsnorm", "rotary": "half", "gated": True, "head_bias": False},
+        keys=LLAMA_KEYS,
+        defaults={"num_key_value_heads": None, "head_dim": None, "rms_norm_eps": 1e-6, "hidden_act": "silu"}
+        | {"attention_bias": False, "mlp_bias": False, "tie_word_embeddings": False},
+        read=llama_rope,
+        write=llama_keys,
+        prefix="model.",
+        modules={
+            "embed_tokens": "embed",
+            "layers.{}.input_layernorm": "blocks.{}.norm",
+            "layers.{}.self_attn.q_proj": "blocks.{}.attention.q",
+            "layers.{}.self_attn.k_proj": "blocks.{}.attention.k",
+            "layers.{}.self_attn.v_proj": "blocks.{}.attention.v",
+            "layers.{}.self_attn.o_proj": "blocks.{}.attention.out",
+            "layers.{}.post_attention_layernorm": "blocks.{}.mlp_norm",
+            "layers.{}.mlp.gate_proj": "blocks.{}.mlp.gate",
+            "layers.{}.mlp.up_proj": "blocks.{}.mlp.up",
+            "layers.{}.mlp.down_proj": "blocks.{}.mlp.down",
+            "norm": "norm",
+        },
+    ),
 }
 
 
-def weight_names(config: GPTConfig) -> dict[str, str]:
-    """Our name of every weight, and Hugging Face's."""
-    return {
-        ours.format(layer): theirs.format(layer)
-        for ours, theirs in GPTJ_WEIGHTS.items()
-        for layer in (range(config.n_layer) if "{}" in ours else [0])
-    }
+def stored_tensors(config: GPTConfig, ours: Collection[str]) -> Iterator[Stored]:
+    """The tensors of a model's file in their order, given the names of all its weights."""
+    family = FAMILIES[config.family]
+    modules = {family.prefix + theirs: module for theirs, module in family.modules.items()} | {family.head: "head"}
+    for theirs, module in modules.items():
+        for layer in map(str, range(config.n_layer) if "{}" in theirs else [0]):
+            for kind in ("weight", "bias"):
+                parts = tuple(f"{part}.{kind}".replace("{}", layer) for part in module.split())
+                if parts[0] in ours:
+                    transposed = family.transposed and kind == "weight" and "norm" not in module and "{}" in module
+                    name = f"{theirs}.{kind}".replace("{}", layer)
+                    yield Stored(name, parts, family.by_head and len(parts) > 1, transposed)
 
 
-def to_hugging_face(config: GPTConfig, eot: int, dtype: str) -> dict[str, Any]:
-    """The contents of `config.json`; `eot` is the end-of-text token, which GPT-J also begins with."""
-    return {
-        "model_type": "gptj",
-        "architectures": ["GPTJForCausalLM"],
-        "n_layer": config.n_layer,
-        "n_embd": config.d_model,
-        "n_head": config.n_head,
-        "n_inner": config.d_ff,
-        "vocab_size": config.vocab_size,
-        "n_positions": config.n_ctx,
-        "rotary_dim": config.n_rotary,
-        "layer_norm_epsilon": config.norm_eps,
-        "activation_function": "gelu_new",
-        "attn_pdrop": 0.0,
-        "embd_pdrop": 0.0,
-        "resid_pdrop": 0.0,
-        "tie_word_embeddings": False,
-        "bos_token_id": eot,
-        "eos_token_id": eot,
-        "dtype": dtype,
-    }
+def from_hugging_face(values: Values) -> GPTConfig:
+    """A configuration from the contents of `config.json`.
 
-
-def from_hugging_face(values: dict[str, Any]) -> GPTConfig:
-    """A configuration from `config.json`. Raises ValueError for what is not a GPT-J or misses a field."""
+    Raises ValueError: another family, a missing field, a setting that the model has no arithmetic for.
+    """
     kind = values.get("model_type")
-    if kind != "gptj":
-        raise ValueError(f"model_type is {kind!r}; bluejay reads 'gptj'")
-    if values.get("activation_function", "gelu_new") not in ("gelu_new", "gelu_pytorch_tanh"):
-        raise ValueError(f"activation_function is {values['activation_function']!r}; GPT-J's is 'gelu_new'")
-    if values.get("tie_word_embeddings"):
-        raise ValueError("tie_word_embeddings is true; GPT-J's head is a matrix of its own")
+    if kind not in FAMILIES:
+        raise ValueError(f"model_type is {kind!r}; bluejay reads {', '.join(map(repr, FAMILIES))}")
+    family = FAMILIES[kind]
+    for key, only in family.refused.items():
+        if values.get(key, only) != only:
+            raise ValueError(f"{key} is {values[key]!r}; bluejay reads {kind} models where it is {only!r}")
+    activation = values.get(family.keys["activation"], family.defaults[family.keys["activation"]])
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"{family.keys['activation']} is {activation!r}; it must be one of {', '.join(ACTIVATIONS)}")
+    given = family.defaults | values
     try:
-        # Hugging Face's default is 64; null means the whole head.
-        rotary_dim = values.get("rotary_dim", 64)
-        fields = {
-            "n_layer": values["n_layer"],
-            "d_model": values["n_embd"],
-            "n_head": values["n_head"],
-            "d_ff": values.get("n_inner"),
-            "vocab_size": values["vocab_size"],
-            "n_ctx": values["n_positions"],
-            "rotary_dim": values["n_embd"] // values["n_head"] if rotary_dim is None else rotary_dim,
-            "norm_eps": values.get("layer_norm_epsilon", 1e-5),
-        }
+        fields = {ours: given[key] for ours, key in family.keys.items()} | family.read(values)
     except KeyError as missing:
         raise ValueError(f"{missing.args[0]} is missing") from None
-    return check(GPTConfig, fields, "config")
+    fields |= {"family": kind, "activation": ACTIVATIONS[activation]}
+    return check(GPTConfig, family.common | fields, "config")
+
+
+def to_hugging_face(config: GPTConfig, bos: int, eos: int, dtype: str) -> Values:
+    """The contents of `config.json`. `bos` and `eos` are the tokens that texts begin and end with.
+
+    Raises ValueError, naming the field, where the family's `config.json` cannot say what the model is.
+    """
+    family, fields = FAMILIES[config.family], vars(config.resolved)
+    activation = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == config.activation)
+    values = {
+        "model_type": config.family,
+        "architectures": [family.architecture],
+        **{key: fields[ours] for ours, key in family.keys.items()},
+        **family.write(config),
+        family.keys["activation"]: activation,
+        "bos_token_id": bos,
+        "eos_token_id": eos,
+        "dtype": dtype,
+    }
+    said = vars(from_hugging_face(values).resolved)
+    for name, value in fields.items():
+        if said[name] != value:
+            raise ValueError(f"model.{name} is {value}; a {config.family} directory can only say {said[name]}")
+    return values

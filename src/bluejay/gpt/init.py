@@ -1,11 +1,11 @@
 """How a new model's weights are drawn, in one table.
 
-| weight                   | distribution                              | source                             |
-| ------------------------ | ----------------------------------------- | ---------------------------------- |
-| q, k, v, MLP up, head    | normal, 1 / sqrt(D), cut at two sigma     | mesh-transformer-jax, `layers.py`  |
-| attention out, MLP down  | normal, 2 / (L sqrt(D)), cut at two sigma | the same ("wang init" in GPT-NeoX) |
-| embedding                | normal, 0.02                              | GPT-2; GPT-J used 1 / sqrt(V)      |
-| biases 0, norm weights 1 |                                           |                                    |
+| weight                      | distribution                              | source                             |
+| --------------------------- | ----------------------------------------- | ---------------------------------- |
+| q, k, v, MLP up, gate, head | normal, 1 / sqrt(D), cut at two sigma     | mesh-transformer-jax, `layers.py`  |
+| attention out, MLP down     | normal, 2 / (L sqrt(D)), cut at two sigma | the same ("wang init" in GPT-NeoX) |
+| embedding, positions        | normal, 0.02                              | GPT-2; GPT-J used 1 / sqrt(V)      |
+| biases 0, norm weights 1    |                                           |                                    |
 """
 
 import math
@@ -29,7 +29,7 @@ def new_model(config: GPTConfig, seed: int, device: str | torch.device = "cpu") 
             values.zero_()
         elif "norm" in name:
             values.fill_(1.0)
-        elif name == "embed.weight":
+        elif name in ("embed.weight", "position.weight"):
             values.normal_(0.0, 0.02, generator=generator)
         else:
             residual = name.endswith(("out.weight", "down.weight"))

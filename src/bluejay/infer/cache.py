@@ -8,11 +8,11 @@ from bluejay.gpt.config import GPTConfig
 
 
 class KVCache:
-    """Keys and values, each (L rows N S H), that grow as sequences do, up to `rows` by `n_ctx`."""
+    """Keys and values, each (L rows K S H), that grow as sequences do, up to `rows` by `n_ctx`."""
 
     def __init__(self, config: GPTConfig, rows: int, dtype: torch.dtype, device: torch.device) -> None:
         self.n_ctx = config.n_ctx
-        shape = (2, config.n_layer, rows, config.n_head, 0, config.d_head)
+        shape = (2, config.n_layer, rows, config.kv_heads, 0, config.d_head)
         self.keys_values = torch.empty(shape, dtype=dtype, device=device)
 
     def reserve(self, length: int) -> None:
@@ -46,8 +46,8 @@ class CacheView:
         self.index = torch.arange(positions.shape[0], device=positions.device)[:, None]
 
     def extend(
-        self, layer: int, k: Float[Tensor, "B N T H"], v: Float[Tensor, "B N T H"]
-    ) -> tuple[Float[Tensor, "B N S H"], Float[Tensor, "B N S H"]]:
+        self, layer: int, k: Float[Tensor, "B K T H"], v: Float[Tensor, "B K T H"]
+    ) -> tuple[Float[Tensor, "B K S H"], Float[Tensor, "B K S H"]]:
         """Store new keys and values at their positions; all of each row up to the longest come back."""
         keys, values = self.keys_values[:, layer]
         keys[self.index, :, self.positions] = k.transpose(1, 2)

@@ -140,7 +140,7 @@ class Engine:
         tokens = torch.tensor([prompt], device=self.device)
         view = self.cache.view(row, torch.arange(len(prompt), device=self.device)[None])
         hidden = self.model.hidden(tokens, cache=view)
-        return self.model.head(hidden[0, -1])
+        return self.model.logits(hidden[0, -1])
 
     def _sequence(self, request: Request, index: int) -> Sequence:
         stream = TextStream(self.tokenizer.token_bytes(), request.params.stop)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from bluejay.gpt.checkpoint import load_model
+from bluejay.gpt.checkpoint import open_model, place
+from bluejay.gpt.hub import resolve
 from bluejay.gpt.model import GPT
 from bluejay.infer.engine import Chunk, Engine
 from bluejay.infer.sampling import SamplingParams
@@ -78,13 +79,15 @@ class Model:
         return Score(tokens, logprobs, len(text.encode()))
 
 
-def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
-    """Open a model directory in the Hugging Face layout. Weights keep the type they are stored in.
+def load(name: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> Model:
+    """Open a model: a directory in the Hugging Face layout, a checkpoint of mesh-transformer-jax, a GGUF file, or the
+    hub's name of a model that `bluejay pull` has brought.
 
-    Raises FileNotFoundError or ValueError, each with one sentence, when it is not one.
+    Weights keep the type they are stored in unless `dtype` is given. Raises FileNotFoundError or ValueError, each with
+    one sentence, where there is none.
     """
-    path = Path(path).resolve()
-    gpt = load_model(path, device)
+    path = resolve(name).resolve()
+    stored = open_model(path)
     # A run keeps its model as runs/NAME/model.
-    name = path.parent.name if path.name == "model" else path.name
-    return Model(gpt, Tokenizer.load(path), name)
+    title = path.parent.name if path.name == "model" else path.name
+    return Model(place(stored, device, dtype), stored.tokenizer(), title)

@@ -48,4 +48,4 @@ class HeldOutText:
 def loss_of(model: GPT, batch: Batch, eot: int | None, scale: float) -> torch.Tensor:
     """Summed loss of a batch in nats, times `scale`; documents are kept apart where their end token `eot` is given."""
     mask = None if eot is None else document_mask(batch.inputs, eot)
-    return head_loss(model.hidden(batch.inputs, mask=mask), model.head, batch.targets, scale)
+    return head_loss(model.hidden(batch.inputs, mask=mask), *model.unembedding, batch.targets, scale)

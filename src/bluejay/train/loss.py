@@ -15,11 +15,15 @@ ROWS = 256
 
 
 def head_loss(
-    hidden: Float[Tensor, "B T D"], head: torch.nn.Linear, targets: Int[Tensor, "B T"], scale: float
+    hidden: Float[Tensor, "B T D"],
+    weight: Float[Tensor, "V D"],
+    bias: Float[Tensor, " V"] | None,
+    targets: Int[Tensor, "B T"],
+    scale: float,
 ) -> Float[Tensor, ""]:
     """Sum over all tokens of the negative log-likelihood in nats, times `scale`; `1 / tokens` makes it the mean."""
     learning = torch.is_grad_enabled()  # which the function itself cannot see: it always runs without gradients
-    return HeadLoss.apply(hidden.flatten(0, 1), head.weight, head.bias, targets.flatten(), scale, learning)
+    return HeadLoss.apply(hidden.flatten(0, 1), weight, bias, targets.flatten(), scale, learning)
 
 
 class HeadLoss(torch.autograd.Function):
@@ -30,7 +34,7 @@ class HeadLoss(torch.autograd.Function):
         ctx: Any,
         hidden: Float[Tensor, "M D"],
         weight: Float[Tensor, "V D"],
-        bias: Float[Tensor, " V"],
+        bias: Float[Tensor, " V"] | None,
         targets: Int[Tensor, " M"],
         scale: float,
         learning: bool,
@@ -41,17 +45,21 @@ class HeadLoss(torch.autograd.Function):
         matrix = weight.to(dtype)
         loss = torch.zeros((), device=hidden.device)
         d_hidden = torch.empty_like(hidden)
-        d_weight, d_bias = torch.zeros_like(weight), torch.zeros_like(bias)
+        d_weight, d_bias = torch.zeros_like(weight), None if bias is None else torch.zeros_like(bias)
         for start in range(0, len(targets), ROWS):
             rows = hidden[start : start + ROWS].to(dtype)
             index = targets[start : start + ROWS, None]
-            logits = (rows @ matrix.T).float().add_(bias)
+            logits = (rows @ matrix.T).float()
+            if bias is not None:
+                logits += bias
             torch.log_softmax(logits, -1, out=logits)
             loss -= logits.gather(1, index).sum()
             if not learning:
                 continue
             gradient = logits.exp_().scatter_add_(1, index, torch.full_like(index, -1.0, dtype=logits.dtype))
-            d_bias += gradient.mul_(scale).sum(0)
+            gradient.mul_(scale)
+            if d_bias is not None:
+                d_bias += gradient.sum(0)
             gradient = gradient.to(dtype)
             d_hidden[start : start + ROWS] = gradient @ matrix
             d_weight += gradient.T @ rows
@@ -59,7 +67,8 @@ class HeadLoss(torch.autograd.Function):
         return loss * scale
 
     @staticmethod
-    def backward(ctx: Any, *upstreams: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, *upstreams: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None, None, None]:
         (upstream,) = upstreams
         d_hidden, d_weight, d_bias = ctx.saved_tensors
-        return d_hidden * upstream, d_weight * upstream, d_bias * upstream, None, None, None
+        bias = None if d_bias is None else d_bias * upstream
+        return d_hidden * upstream, d_weight * upstream, bias, None, None, None

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bluejay.gpt.config import GPTConfig
-from bluejay.recipe import STRICT, check
-
-PRESETS = {"gpt-j": GPTConfig()}
+from bluejay.gpt.families import to_hugging_face
+from bluejay.gpt.presets import adapted
+from bluejay.recipe import STRICT
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class TrainRecipe:
     name: str
     data: Data
     train: Train
-    model: dict[str, int | float | str] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
     """`preset`, and any field of GPTConfig over it."""
     seed: int = 1234
     """Draws the weights and the order of the data."""
@@ -172,11 +172,9 @@ class TrainRecipe:
         Raises ValueError for an unknown field or preset, or a context shorter than the sequences.
         """
         given = dict(self.model)
-        preset = given.pop("preset", "gpt-j")
-        if preset not in PRESETS:
-            raise ValueError(f"model.preset is {preset!r}; it must be one of {', '.join(PRESETS)}")
-        fitted = {"vocab_size": vocab_size, "n_ctx": self.data.sequence_length, "rotary_dim": None}
-        config = check(GPTConfig, dataclasses.asdict(PRESETS[str(preset)]) | fitted | given, "[model]")
+        preset = str(given.pop("preset", "gpt-j"))
+        config = adapted(preset, {"vocab_size": vocab_size, "n_ctx": self.data.sequence_length} | given, "[model]")
+        to_hugging_face(config, 0, 0, "float32")  # raises where the finished model could not be written
         if config.vocab_size < vocab_size:
             raise ValueError(f"model.vocab_size {config.vocab_size} is below the tokenizer's {vocab_size}")
         if config.n_ctx < self.data.sequence_length:

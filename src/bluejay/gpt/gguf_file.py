@@ -1,0 +1,181 @@
+"""GGUF's container, versions 2 and 3: named fields, descriptions of tensors, tensors (ggml's `docs/gguf.md`).
+
+Types, block sizes and the arithmetic of every quantisation are the `gguf` package's. Its reader is not used: it takes
+40 times as long for a vocabulary of 49,152 tokens, and a count that points past a file's end keeps it busy for ever.
+"""
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
+from gguf.quants import dequantize
+from torch import Tensor
+
+SCALARS = {
+    GGUFValueType.UINT8: "u1",
+    GGUFValueType.INT8: "i1",
+    GGUFValueType.UINT16: "<u2",
+    GGUFValueType.INT16: "<i2",
+    GGUFValueType.UINT32: "<u4",
+    GGUFValueType.INT32: "<i4",
+    GGUFValueType.UINT64: "<u8",
+    GGUFValueType.INT64: "<i8",
+    GGUFValueType.FLOAT32: "<f4",
+    GGUFValueType.FLOAT64: "<f8",
+    GGUFValueType.BOOL: "?",
+}
+MAX_DIMENSIONS = 4
+
+
+@dataclass(frozen=True)
+class GGUFTensor:
+    """One tensor, mapped, not read."""
+
+    kind: GGMLQuantizationType
+    shape: tuple[int, ...]
+    rows: np.ndarray
+    """Its bytes, one row of the tensor per row; of a vector, one number."""
+
+    def read(self, rows: slice | np.ndarray = slice(None)) -> Tensor:
+        """Rows of it as numbers: float32 where they are quantised, their own type where not.
+
+        Raises ValueError for a quantisation that the `gguf` package cannot undo.
+        """
+        chosen = self.rows[rows]
+        match self.kind:
+            case GGMLQuantizationType.F32:
+                values = torch.from_numpy(chosen.view("<f4"))
+            case GGMLQuantizationType.F16:
+                values = torch.from_numpy(chosen.view("<f2"))
+            case GGMLQuantizationType.BF16:
+                values = torch.from_numpy(chosen.view("<i2")).view(torch.bfloat16)
+            case _:
+                try:
+                    values = torch.from_numpy(dequantize(chosen, self.kind))
+                except NotImplementedError:
+                    raise ValueError(f"its type is {self.kind.name}, which is not read") from None
+        return values.reshape(len(chosen), *self.shape[1:])
+
+
+@dataclass(frozen=True)
+class GGUFFile:
+    """What a file holds."""
+
+    fields: dict[str, Any]
+    """Numbers, strings, lists of strings and arrays of numbers."""
+    tensors: dict[str, GGUFTensor]
+
+
+def read_gguf(path: Path) -> GGUFFile:
+    """Read the header and map the tensors. Raises ValueError, naming the file, where it is not a whole GGUF file."""
+    try:
+        return parse(np.memmap(path, mode="c"))  # mapped copy-on-write: torch takes no read-only arrays
+    except (ValueError, struct.error) as error:  # UnicodeDecodeError is a ValueError
+        reason = "it ends inside its header" if isinstance(error, struct.error) else error
+        raise ValueError(f"{path} is not a whole GGUF file: {reason}") from None
+
+
+def parse(data: np.ndarray) -> GGUFFile:
+    """The contents of the bytes of a file."""
+    header = Header(data.data)
+    if bytes(header.take(4)) != b"GGUF":
+        raise ValueError("it does not begin with GGUF")
+    version = header.number("<I")
+    if version not in (2, 3):
+        raise ValueError(f"its version is {version}; 2 and 3 are read")
+    n_tensors, n_fields = header.number("<Q"), header.number("<Q")
+    fields: dict[str, Any] = {}
+    for _ in range(n_fields):
+        name = header.text()
+        if name in fields:
+            raise ValueError(f"it has {name} twice")
+        fields[name] = header.value(header.number("<I"))
+    described = [header.description() for _ in range(n_tensors)]
+    alignment = fields.get("general.alignment", 32)
+    if not isinstance(alignment, int) or alignment < 8 or alignment % 8:
+        raise ValueError(f"general.alignment is {alignment!r}; it must be a multiple of 8")
+    begin = -(-header.at // alignment) * alignment
+    tensors: dict[str, GGUFTensor] = {}
+    for name, shape, kind, offset in described:
+        if name in tensors:
+            raise ValueError(f"it has {name} twice")
+        if offset % alignment:
+            raise ValueError(f"{name} lies at {offset}, which is no multiple of {alignment}")
+        try:
+            tensors[name] = tensor_at(data[begin + offset :], shape, kind)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    return GGUFFile(fields, tensors)
+
+
+def tensor_at(data: np.ndarray, shape: tuple[int, ...], number: int) -> GGUFTensor:
+    """The tensor that bytes begin with."""
+    try:
+        kind = GGMLQuantizationType(number)
+    except ValueError:
+        raise ValueError(f"its type is number {number}, which is not known") from None
+    block, n_bytes = GGML_QUANT_SIZES[kind]
+    if not 1 <= len(shape) <= MAX_DIMENSIONS or min(shape) < 1:
+        raise ValueError(f"its shape is {list(shape)}")
+    row = 1
+    for size in shape[1:]:
+        row *= size
+    if (shape[-1] if len(shape) > 1 else 1) % block:
+        raise ValueError(f"its rows of {row} cannot be {kind.name}, which comes in blocks of {block}")
+    size = shape[0] * row // block * n_bytes
+    if size > len(data):
+        raise ValueError(f"it has {size} bytes, but the file ends after {len(data)} of them")
+    return GGUFTensor(kind, shape, data[:size].reshape(shape[0], -1))
+
+
+class Header:
+    """Bytes that are read one value after the other. Raises struct.error or ValueError past their end."""
+
+    def __init__(self, data: memoryview) -> None:
+        self.data = data
+        self.at = 0
+
+    def take(self, n_bytes: int) -> memoryview:
+        """The next bytes."""
+        begin, self.at = self.at, self.at + n_bytes
+        if self.at > len(self.data):
+            raise ValueError("it ends inside its header")
+        return self.data[begin : self.at]
+
+    def number(self, code: str) -> int:
+        """An integer, by its code in the `struct` module."""
+        (value,) = struct.unpack_from(code, self.data, self.at)
+        self.at += struct.calcsize(code)
+        return value
+
+    def text(self) -> str:
+        """A string: its length, its UTF-8 bytes."""
+        return str(self.take(self.number("<Q")), "utf-8")
+
+    def value(self, kind: int) -> Any:
+        """A value of a kind: a number, a string, a list of strings or an array of numbers."""
+        if kind == GGUFValueType.STRING:
+            return self.text()
+        if kind == GGUFValueType.ARRAY:
+            kind, count = self.number("<I"), self.number("<Q")
+            return [self.text() for _ in range(count)] if kind == GGUFValueType.STRING else self.array(kind, count)
+        value = self.array(kind, 1)[0]
+        # The shortest decimal that is the same number in float32: 1e-5, not 9.999999747e-06.
+        return float(str(value)) if kind == GGUFValueType.FLOAT32 else value.item()
+
+    def array(self, kind: int, count: int) -> np.ndarray:
+        """Numbers of a kind."""
+        if kind not in SCALARS:
+            raise ValueError(f"it holds a value of kind {kind}, which is not known")
+        dtype = np.dtype(SCALARS[GGUFValueType(kind)])
+        return np.frombuffer(self.take(count * dtype.itemsize), dtype)
+
+    def description(self) -> tuple[str, tuple[int, ...], int, int]:
+        """A tensor's name, its shape (GGUF's order is the reverse), the number of its type, its offset."""
+        name, n_dimensions = self.text(), self.number("<I")
+        sizes = np.frombuffer(self.take(8 * n_dimensions), "<u8").tolist()
+        return name, tuple(reversed(sizes)), self.number("<I"), self.number("<Q")

@@ -1,0 +1,133 @@
+"""The tokenizer that a GGUF file carries: its tokens, and merges or scores (ggml's `docs/gguf.md`, "Tokenizer")."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+from gguf.constants import TokenType
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
+
+from bluejay.tokenizer import SPACE, Tokenizer, byte_level, ends_beside, read_backend
+
+LLAMA_3_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""How Llama 3 cuts a text into words (its `tokenizer.py`)."""
+GPT2, SMOLLM, LLAMA_3 = ("gpt-2", "mpt", "olmo"), ("smollm",), ("llama-bpe", "llama-v3", "llama3")
+"""llama.cpp's names of ways to cut a text into words; those in one group are the same way (`llama-vocab.cpp`)."""
+
+
+def gguf_tokenizer(path: Path, fields: Mapping[str, Any]) -> Tokenizer:
+    """The tokenizer of a GGUF file: the tokenizer.json beside it if there is one, else from the file's own fields.
+
+    Raises ValueError, naming the file: a kind of tokenizer or a way of cutting text that is not known, damaged fields.
+    """
+    own = {key.removeprefix("tokenizer.ggml."): value for key, value in fields.items()}
+    beside = path.with_name("tokenizer.json")
+    try:
+        if beside.is_file():
+            backend = read_backend(beside)
+            return Tokenizer(backend, ends_beside(beside, backend) or ends_of(own, backend))
+        tokens, kinds = tokens_of(own)
+        match own.get("model"):
+            case "gpt2":
+                backend = byte_level_bpe(own, fields.get("general.architecture"), tokens)
+            case "llama":
+                backend = sentencepiece_bpe(own, tokens, kinds)
+            case kind:
+                raise ValueError(f"tokenizer.ggml.model is {kind!r}; bluejay reads 'gpt2' and 'llama'")
+        add_tokens(backend, own, tokens, kinds)
+        return Tokenizer(backend, ends_of(own, backend))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    except (TypeError, AttributeError) as error:  # a number where a list should be, and the like
+        raise ValueError(f"{path}: its tokenizer's fields are not what they should be: {error}") from None
+
+
+def tokens_of(own: Mapping[str, Any]) -> tuple[list[str], list[int]]:
+    """The tokens by id, and the kind of each."""
+    tokens = own.get("tokens")
+    if not isinstance(tokens, list) or not tokens:
+        raise ValueError("it has no tokenizer.ggml.tokens; a tokenizer.json beside it would be read")
+    kinds = list(map(int, own.get("token_type", [TokenType.NORMAL] * len(tokens))))
+    if len(kinds) != len(tokens):
+        raise ValueError(f"it has {len(tokens)} tokens, but tokenizer.ggml.token_type has {len(kinds)}")
+    return tokens, kinds
+
+
+def byte_level_bpe(own: Mapping[str, Any], architecture: str | None, tokens: list[str]) -> tokenizers.Tokenizer:
+    """A byte-level BPE that cuts text into words as `tokenizer.ggml.pre` names it."""
+    # Files older than the field hold GPT-2's way, or Llama 3 cut in a wrong one.
+    pre = own.get("pre", "gpt-2" if architecture != "llama" else None)
+    if pre not in GPT2 + SMOLLM + LLAMA_3:
+        known = ", ".join(map(repr, GPT2 + SMOLLM + LLAMA_3))
+        raise ValueError(f"tokenizer.ggml.pre is {pre!r}; bluejay reads {known}, or a tokenizer.json beside it")
+    merges = [(left, right) for left, _, right in (merge.partition(" ") for merge in own.get("merges", ()))]
+    backend = byte_level(bpe(tokens, merges, ignore_merges=pre in LLAMA_3))
+    if pre in SMOLLM:
+        digits = pre_tokenizers.Digits(individual_digits=True)
+        backend.pre_tokenizer = pre_tokenizers.Sequence([digits, backend.pre_tokenizer])
+    elif pre in LLAMA_3:
+        words = pre_tokenizers.Split(tokenizers.Regex(LLAMA_3_WORDS), "isolated")
+        spelling = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        backend.pre_tokenizer = pre_tokenizers.Sequence([words, spelling])
+    return backend
+
+
+def sentencepiece_bpe(own: Mapping[str, Any], tokens: list[str], kinds: list[int]) -> tokenizers.Tokenizer:
+    """Llama 2's kind: spaces are characters, and what no token spells falls back on bytes."""
+    unknown = next((token for token, kind in zip(tokens, kinds, strict=True) if kind == TokenType.UNKNOWN), None)
+    merges = list(merges_by_score(own, tokens, kinds))
+    backend = tokenizers.Tokenizer(bpe(tokens, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True))
+    front = [normalizers.Prepend(SPACE)] if own.get("add_space_prefix", True) else []
+    backend.normalizer = normalizers.Sequence([*front, normalizers.Replace(" ", SPACE)])
+    strip = [decoders.Strip(" ", 1, 0)] if front else []
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), *strip]
+    )
+    return backend
+
+
+def merges_by_score(own: Mapping[str, Any], tokens: list[str], kinds: list[int]) -> Iterator[tuple[str, str]]:
+    """The pairs that can be joined, in SentencePiece's order: it joins the two pieces that make the token of the
+    highest score, whichever two they are."""
+    scores = own.get("scores", ())
+    if len(scores) != len(tokens):
+        raise ValueError(f"it has {len(tokens)} tokens, but tokenizer.ggml.scores has {len(scores)}")
+    normal = {token: id for id, token in enumerate(tokens) if kinds[id] == TokenType.NORMAL}
+    for token in sorted(normal, key=lambda token: -float(scores[normal[token]])):
+        for cut in range(1, len(token)):
+            if token[:cut] in normal and token[cut:] in normal:
+                yield token[:cut], token[cut:]
+
+
+def bpe(tokens: list[str], merges: list[tuple[str, str]], **settings: Any) -> models.BPE:
+    """The library's BPE."""
+    try:
+        return models.BPE(vocab={token: id for id, token in enumerate(tokens)}, merges=merges, **settings)
+    except Exception as error:  # the library raises Exception itself
+        raise ValueError(f"its tokens and merges are not a BPE: {error}") from None
+
+
+def add_tokens(backend: tokenizers.Tokenizer, own: Mapping[str, Any], tokens: list[str], kinds: list[int]) -> None:
+    """Tell the library which tokens are special, which are found in a text as a whole, and which one begins a text."""
+    for token, kind in zip(tokens, kinds, strict=True):
+        if kind in (TokenType.CONTROL, TokenType.UNKNOWN):
+            backend.add_special_tokens([AddedToken(token, normalized=False, special=True)])
+        elif kind == TokenType.USER_DEFINED:
+            backend.add_tokens([AddedToken(token, normalized=False)])
+    if own.get("add_bos_token", own["model"] == "llama" or own.get("pre") in LLAMA_3):
+        begin = own.get("bos_token_id")
+        if not isinstance(begin, int) or not 0 <= begin < len(tokens):
+            raise ValueError(f"tokenizer.ggml.bos_token_id is {begin!r}; it must be the id of a token")
+        token = tokens[begin]
+        backend.post_processor = processors.TemplateProcessing(single=[token, "$A"], special_tokens=[(token, begin)])
+
+
+def ends_of(own: Mapping[str, Any], backend: tokenizers.Tokenizer) -> list[int]:
+    """The ids that end a text, the end of all text before the end of a turn."""
+    ids = [own[key] for key in ("eos_token_id", "eot_token_id", "eom_token_id") if key in own]
+    special = {id for id, token in backend.get_added_tokens_decoder().items() if token.special}
+    return [id for id in dict.fromkeys(ids) if id in special]

@@ -1,0 +1,491 @@
+"""Pulling from a hub on this machine, which breaks off, lies and refuses as the real one may."""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import torch
+from huggingface_hub import constants
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import bluejay
+from bluejay.gpt.checkpoint import save_model
+from bluejay.gpt.hub import pull, resolve
+from bluejay.infer.model import Model
+
+COMMIT, OLD_COMMIT = "c" * 40, "d" * 40
+LARGE = ("safetensors", "bin", "h5", "msgpack")
+"""Endings of files that lie in large-file storage."""
+
+
+@dataclass
+class Hub:
+    """What the server has and what it was asked for."""
+
+    url: str = ""
+    storage: str = ""
+    """Where large files are, by another name, as with the real one."""
+    repos: dict[str, dict[str, dict[str, bytes]]] = field(default_factory=dict)
+    """Repository -> commit -> file -> content."""
+    sent: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    """File -> first byte and number of bytes of each answer."""
+    cuts: list[int] = field(default_factory=list)
+    """After so many bytes the connection is closed, once each."""
+    corrupt: dict[str, int] = field(default_factory=dict)
+    """File -> how many of its next answers have a bit changed."""
+    ranges: bool = True
+    stall: threading.Event | None = None
+    """Half an answer is held back until this is set."""
+    refusal: tuple[int, str] | None = None
+    """Status and X-Error-Code of every answer about a file."""
+    metadata: dict[str, object] = field(default_factory=dict)
+    """What is said of every file instead of the truth."""
+
+    def add(self, repo: str, files: dict[str, bytes], commit: str = COMMIT) -> None:
+        self.repos.setdefault(repo, {})[commit] = files
+
+    def fetched(self) -> set[str]:
+        return set(self.sent)
+
+
+def digest_of(name: str, content: bytes) -> str:
+    """What the hub calls a file by."""
+    if name.rpartition(".")[2] in LARGE:
+        return hashlib.sha256(content).hexdigest()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
+    """The paths and headers that the hub's client knows."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+        def reply(self, status: int, body: bytes = b"", **headers: object) -> None:
+            self.send_response(status)
+            for key, value in ({"Content-Length": len(body)} | headers).items():
+                self.send_header(key.replace("_", "-"), str(value))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            if found := re.fullmatch(r"/api/models/(.+)/revision/([^/]+)", path):
+                self.describe(*found.groups())
+            elif found := re.fullmatch(r"/(.+)/resolve/([^/]+)/(.+)", path):
+                self.redirect(*found.groups())
+            elif found := re.fullmatch(r"/storage/(.+)/([^/]+)/([^/]+)", path):
+                self.send(found[3], hub.repos[found[1]][found[2]][found[3]])
+            else:
+                self.reply(404)
+
+        def commit(self, repo: str, revision: str) -> str | None:
+            """The commit of a revision; answers where there is none."""
+            if repo not in hub.repos:
+                self.reply(401, X_Error_Code="RepoNotFound", X_Error_Message="Repository not found")
+            elif revision in ("main", *hub.repos[repo]):
+                return COMMIT if revision == "main" else revision
+            elif revision == "old":
+                return OLD_COMMIT
+            else:
+                self.reply(404, X_Error_Code="RevisionNotFound", X_Error_Message="Invalid rev id")
+            return None
+
+        def describe(self, repo: str, revision: str) -> None:
+            if (commit := self.commit(repo, revision)) is None:
+                return
+            siblings = []
+            for name, content in hub.repos[repo][commit].items():
+                sibling = {"rfilename": name, "size": len(content), "blobId": digest_of("", content)}
+                if name.rpartition(".")[2] in LARGE:
+                    sibling["lfs"] = {"sha256": digest_of(name, content), "size": len(content), "pointerSize": 134}
+                siblings.append(sibling | hub.metadata)
+            about = {"_id": "1", "id": repo, "modelId": repo, "sha": commit, "private": False, "siblings": siblings}
+            self.reply(200, json.dumps(about).encode(), Content_Type="application/json")
+
+        def redirect(self, repo: str, revision: str, name: str) -> None:
+            """Small files are sent, large ones lie elsewhere."""
+            if hub.refusal is not None:
+                status, code = hub.refusal
+                return self.reply(status, X_Error_Code=code)
+            if (commit := self.commit(repo, revision)) is None:
+                return None
+            content = hub.repos[repo][commit][name]
+            digest = f'"{digest_of(name, content)}"'
+            if name.rpartition(".")[2] not in LARGE:
+                return self.send(name, content, X_Repo_Commit=commit, ETag=digest)
+            place = f"{hub.storage}/storage/{repo}/{commit}/{name}"
+            linked = {"X_Linked_Size": len(content), "X_Linked_ETag": digest}
+            return self.reply(302, Location=place, X_Repo_Commit=commit, **linked)
+
+        def send(self, name: str, content: bytes, **headers: object) -> None:
+            asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
+            start = int(asked[1]) if asked and hub.ranges else 0
+            part = content[start:]
+            self.send_response(206 if asked and hub.ranges else 200)
+            headers |= {"Content-Length": len(part), "Accept-Ranges": "bytes"}
+            if asked:
+                headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            for key, value in headers.items():
+                self.send_header(key.replace("_", "-"), str(value))
+            self.end_headers()
+            if self.command == "HEAD":
+                return
+            if hub.corrupt.get(name, 0) > 0:
+                hub.corrupt[name] -= 1
+                part = part[:-1] + bytes([part[-1] ^ 1])
+            cut = hub.cuts.pop(0) if hub.cuts else len(part)
+            answer = part[:cut]
+            hub.sent.setdefault(name, []).append((start, len(answer)))
+            with contextlib.suppress(ConnectionError):
+                if hub.stall is not None:
+                    self.wfile.write(answer[: len(answer) // 2])
+                    self.wfile.flush()
+                    hub.stall.wait(300)
+                    answer = answer[len(answer) // 2 :]
+                self.wfile.write(answer)
+            self.close_connection = cut < len(part)
+
+    return Handler
+
+
+@contextlib.contextmanager
+def serving() -> Iterator[Hub]:
+    """A hub on a port of this machine."""
+    hub = Hub()
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler(hub)) as server:
+        server.daemon_threads = True
+        hub.url = f"http://127.0.0.1:{server.server_port}"
+        hub.storage = f"http://localhost:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield hub
+        huggingface_hub.close_session()
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    """An empty cache."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def hub(cache, monkeypatch) -> Iterator[Hub]:
+    """A hub in the place of the real one, with one model."""
+    with serving() as hub:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        monkeypatch.setattr("bluejay.gpt.hub.time.sleep", lambda seconds: None)
+        hub.add("owner/model", {"config.json": b"{}", "model.safetensors": weights(300_000)})
+        yield hub
+
+
+def weights(n_bytes: int) -> bytes:
+    """Bytes of which no two places look alike."""
+    return b"".join(i.to_bytes(4, "big") for i in range(n_bytes // 4))
+
+
+def leftovers(directory: Path) -> list[Path]:
+    return [path for path in directory.rglob("*") if "partial" in path.name]
+
+
+def test_a_pulled_model_is_the_model(hub, tiny_model, tmp_path):
+    save_model(tiny_model.gpt, tiny_model.tokenizer, tmp_path / "saved")
+    saved = {path.name: path.read_bytes() for path in (tmp_path / "saved").iterdir()}
+    others = ["pytorch_model.bin", "tf_model.h5", "flax_model.msgpack", "model.safetensors.index.json", "run.py"]
+    hub.add(
+        "owner/model", saved | {"README.md": b"---\nlicense: mit\n---\n"} | dict.fromkeys(others, b"not to be read")
+    )
+    place = pull("owner/model")
+    assert hub.fetched() == {*saved, "README.md"} == {path.name for path in place.iterdir()}
+    loaded = bluejay.load("owner/model")
+    assert isinstance(loaded, Model)
+    state = tiny_model.gpt.state_dict()
+    assert all(torch.equal(state[name], weight) for name, weight in loaded.gpt.state_dict().items())
+
+
+def test_what_is_there_is_not_fetched_again(hub):
+    first = pull("owner/model")
+    assert hub.sent.pop("model.safetensors") == [(0, 300_000)]
+    hub.sent.clear()
+    assert pull("owner/model") == first
+    assert not hub.sent
+
+
+@pytest.mark.parametrize(
+    ("files", "fetched"),
+    [
+        (
+            {"model.safetensors.index.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"},
+            {"model.safetensors.index.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"},
+        ),
+        ({"model.safetensors", "model-00001-of-00001.safetensors", "pytorch_model.bin"}, {"model.safetensors"}),
+        ({"pytorch_model.bin", "training_args.bin", "optimizer.bin"}, {"pytorch_model.bin"}),
+        (
+            {"pytorch_model.bin.index.json", "pytorch_model-00001-of-00001.bin", "model.py"},
+            {"pytorch_model.bin.index.json", "pytorch_model-00001-of-00001.bin"},
+        ),
+    ],
+)
+def test_weights_are_safetensors_where_there_are_any(hub, files, fetched):
+    hub.add("owner/model", {name: name.encode() for name in {"config.json", *files}})
+    pull("owner/model")
+    assert hub.fetched() == fetched | {"config.json"}
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cuts=st.lists(st.integers(1, 120_000), max_size=4))
+def test_a_broken_connection_costs_no_byte(hub, tmp_path_factory, cuts):
+    """Each request asks for what is missing, and all answers together are the file, once."""
+    hub.sent.clear()
+    hub.cuts = list(cuts)
+    place = pull("owner/model", tmp_path_factory.mktemp("pulled"))
+    assert (place / "model.safetensors").read_bytes() == weights(300_000)
+    answers = hub.sent["model.safetensors"]
+    assert [start for start, _ in answers] == [sum(n for _, n in answers[:i]) for i in range(len(answers))]
+    assert sum(n for _, n in answers) == 300_000
+    hub.cuts.clear()
+
+
+def test_a_killed_pull_goes_on_where_it_stopped(hub, cache):
+    size = 8_000_000
+    hub.add("owner/model", {"config.json": b"{}", "model.safetensors": weights(size)})
+    hub.stall = threading.Event()
+    environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(cache)}
+    command = [sys.executable, "-c", "from bluejay.gpt.hub import pull; pull('owner/model')"]
+    child = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+    wait_until(lambda: sum(path.stat().st_size for path in leftovers(cache)) >= size // 2)
+    child.kill()
+    child.communicate()
+    assert child.returncode == -9
+    hub.stall.set()
+    hub.stall = None
+    (partial,) = leftovers(cache)
+    kept = partial.stat().st_size
+    hub.sent.clear()
+    with pytest.raises(FileNotFoundError, match="bluejay pull owner/model"):
+        resolve("owner/model")
+
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert hub.sent["model.safetensors"] == [(kept, size - kept)]
+    assert (resolve("owner/model") / "model.safetensors").read_bytes() == weights(size)
+    assert not leftovers(cache)
+
+
+def wait_until(condition) -> None:
+    limit = time.monotonic() + 180
+    while not condition():
+        assert time.monotonic() < limit, "waited for three minutes"
+        threading.Event().wait(0.02)
+
+
+def test_a_server_without_ranges_sends_all_again(hub):
+    hub.cuts, hub.ranges = [1000], False
+    assert (pull("owner/model") / "model.safetensors").read_bytes() == weights(300_000)
+    assert hub.sent["model.safetensors"] == [(0, 1000), (0, 300_000)]
+
+
+def test_a_server_that_sends_nothing_is_given_up(hub, cache):
+    hub.cuts = [1000, *[0] * 100]
+    with pytest.raises(ConnectionError, match=r"resolve/c+/model\.safetensors sends nothing any more"):
+        pull("owner/model")
+    assert hub.sent["model.safetensors"] == [(0, 1000), *[(1000, 0)] * 4]
+    hub.cuts.clear()
+    pull("owner/model")
+    assert hub.sent["model.safetensors"][-1] == (1000, 299_000)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"], ids=["sha1", "sha256"])
+def test_a_byte_corrupted_on_the_way_is_found_and_fetched_again(hub, name, capsys):
+    hub.corrupt = {name: 1}
+    place = pull("owner/model")
+    assert (place / name).read_bytes() == hub.repos["owner/model"][COMMIT][name]
+    assert len(hub.sent[name]) == 2
+    assert f"{name} is corrupted: its hash is not the hub's" in capsys.readouterr().err
+
+
+def test_a_file_corrupted_on_the_disk_is_found_and_fetched_again(hub, capsys):
+    place = pull("owner/model")
+    file = (place / "model.safetensors").resolve()
+    data = bytearray(file.read_bytes())
+    data[1234] ^= 1
+    file.write_bytes(data)
+    hub.sent.clear()
+    pull("owner/model")
+    assert hub.sent == {"model.safetensors": [(0, 300_000)]}
+    assert file.read_bytes() == weights(300_000)
+    assert "model.safetensors is corrupted" in capsys.readouterr().err
+
+
+def test_a_file_that_stays_corrupted_is_named_and_not_kept(hub, cache):
+    hub.corrupt = {"model.safetensors": 100}
+    with pytest.raises(
+        ValueError, match=r"model\.safetensors came twice with another hash than the hub's own"
+    ) as raised:
+        pull("owner/model")
+    assert "\n" not in str(raised.value)
+    assert hub.sent["model.safetensors"] == [(0, 300_000)] * 2
+    assert not [path for path in (cache / "models--owner--model").rglob("*") if path.is_file()]
+
+
+def test_a_directory_of_ones_own_is_a_model_only_when_it_is_whole(hub, tmp_path):
+    target = tmp_path / "mine"
+    hub.add("owner/model", {"config.json": b'{"old": 1}', "model.safetensors": weights(40_000)}, OLD_COMMIT)
+    assert pull("owner/model@old", target) == target
+    assert {path.name for path in target.iterdir()} == {"config.json", "model.safetensors"}
+    hub.cuts = [5000, *[0] * 100]
+    with pytest.raises(ConnectionError):
+        pull("owner/model", target)
+    assert not (target / "config.json").exists()
+    hub.cuts.clear()
+    pull("owner/model", target)
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == hub.repos["owner/model"][COMMIT]
+
+
+def test_revisions_lie_side_by_side(hub):
+    hub.add("owner/model", {"config.json": b'{"old": 1}', "model.safetensors": weights(40_000)}, OLD_COMMIT)
+    for name, commit in (("owner/model", COMMIT), ("owner/model@old", OLD_COMMIT), (f"owner/model@{COMMIT}", COMMIT)):
+        assert pull(name) == resolve(name)
+        assert resolve(name).name == commit
+    with pytest.raises(ValueError, match="owner/model has no revision new"):
+        pull("owner/model@new")
+
+
+def test_other_tools_find_what_was_pulled(hub, cache):
+    """The hub's own client takes our files for its own, with a network and without."""
+    place = pull("owner/model")
+    hub.sent.clear()
+    assert huggingface_hub.hf_hub_download("owner/model", "model.safetensors") == str(place / "model.safetensors")
+    assert huggingface_hub.snapshot_download("owner/model", local_files_only=True) == str(place)
+    assert not hub.sent
+    (repo,) = huggingface_hub.scan_cache_dir(cache).repos
+    assert (repo.repo_id, repo.nb_files, repo.size_on_disk, repo.refs.keys()) == ("owner/model", 2, 300_002, {"main"})
+
+
+def test_we_find_what_other_tools_pulled(hub):
+    for name in ("config.json", "model.safetensors"):
+        with pytest.raises(FileNotFoundError):
+            resolve("owner/model")
+        huggingface_hub.hf_hub_download("owner/model", name)
+    place = resolve("owner/model")
+    hub.sent.clear()
+    assert pull("owner/model") == place
+    assert not hub.sent
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("owner/absent", "has no model owner/absent; if it is a private one, log in"),
+        ("owner/model@absent", "owner/model has no revision absent"),
+        (
+            "owner/empty",
+            r"owner/empty has no config\.json with model\.safetensors or pytorch_model\.bin; it has a\.gguf",
+        ),
+        ("absent", "absent is no model on the hub: it must be OWNER/MODEL, or one of gpt-j-6b, "),
+        ("../../etc", "is no model on the hub"),
+        ("a/b@../../c", "is no model on the hub"),
+        ("a/b/c", "is no model on the hub"),
+    ],
+)
+def test_what_cannot_be_pulled_is_said(hub, name, sentence):
+    hub.add("owner/empty", {"a.gguf": b"GGUF"})
+    with pytest.raises(ValueError, match=sentence) as raised:
+        pull(name)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_gated_model_says_what_to_do(hub):
+    hub.refusal = (403, "GatedRepo")
+    with pytest.raises(
+        ValueError, match=rf"owner/model is gated: accept its terms at {hub.url}/owner/model, then log in"
+    ):
+        pull("owner/model")
+
+
+@pytest.mark.parametrize(
+    "metadata", [{"size": None}, {"blobId": None, "lfs": None}, {"blobId": "../../x", "lfs": None}]
+)
+def test_a_file_that_cannot_be_checked_is_not_fetched(hub, metadata):
+    hub.metadata = metadata
+    with pytest.raises(ValueError, match=r"the hub gives no size and hash for model\.safetensors of owner/model"):
+        pull("owner/model")
+    assert not hub.sent
+
+
+def test_without_a_network_it_says_so_in_one_line(cache, monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(ConnectionError, match=r"owner/model cannot be pulled from http://127\.0\.0\.1:9: ") as raised:
+        pull("owner/model")
+    assert "\n" not in str(raised.value)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ConnectionError, match="owner/model cannot be pulled while HF_HUB_OFFLINE is set"):
+        pull("owner/model")
+
+
+def test_too_small_a_disk_is_noticed_before_the_first_byte(hub):
+    hub.metadata = {"size": 10**15}
+    with pytest.raises(OSError, match=r"owner/model takes 2000000\.0 GB more, and .* has \d+\.\d GB left"):
+        pull("owner/model")
+    assert not hub.sent
+
+
+def test_a_full_disk_keeps_what_has_come(hub, file_size_limit):
+    with file_size_limit(100_000), pytest.raises(OSError, match="no space left for owner/model; make room") as raised:
+        pull("owner/model")
+    assert "\n" not in str(raised.value)
+    pull("owner/model")
+    assert hub.sent["model.safetensors"][-1] == (100_000, 200_000)
+
+
+def test_two_pulls_of_one_model_do_not_write_one_file(hub, cache):
+    hub.stall = threading.Event()
+    first = threading.Thread(target=pull, args=("owner/model",))
+    first.start()
+    wait_until(lambda: leftovers(cache))
+    with pytest.raises(ValueError, match="owner/model is being pulled by another process"):
+        pull("owner/model")
+    hub.stall.set()
+    first.join()
+    assert (resolve("owner/model") / "model.safetensors").read_bytes() == weights(300_000)
+
+
+def test_a_path_is_itself_and_an_unknown_name_says_what_brings_it(cache, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "owner" / "model").mkdir(parents=True)
+    assert resolve("owner/model") == Path("owner/model")
+    assert resolve(tmp_path / "owner") == tmp_path / "owner"
+    with pytest.raises(
+        FileNotFoundError, match=r"`bluejay pull gpt-neo-1\.3b` gets it, if EleutherAI/gpt-neo-1\.3B is"
+    ):
+        resolve("gpt-neo-1.3b")
+    with pytest.raises(FileNotFoundError, match="`bluejay pull owner/other@v1` gets it, if owner/other is on the hub"):
+        resolve(Path("owner/other@v1"))
+    for path in ("/absent/model", "runs/a/model", "absent"):
+        with pytest.raises(FileNotFoundError, match=f"no model at {path}; `bluejay train RECIPE` makes one"):
+            resolve(path)
