@@ -10,6 +10,7 @@ rows are left out. `--scale` measures time and memory from 0.1 to 5 GB instead.
 import argparse
 import itertools
 import json
+import math
 import os
 import shutil
 import statistics
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +36,7 @@ from bluejay.tokenizer import Tokenizer
 MINI_PILE, WORK = Path("data/mini-pile"), Path("data/benchmark-pile")
 PEER = os.environ.get("DATATROVE_PYTHON", "")
 PEERS = Path(__file__).parent / "peers"
-FILES, WORKERS = 8, 2
+FILES, WORKERS, LAPS = 8, 2, 20
 PEER_EVERY = 16
 """datatrove, whose cost grows with the text as ours does, gets each 16th document, or it would take an hour."""
 SAMPLE = 4000
@@ -61,26 +63,27 @@ def texts(batch: int = 256) -> Iterator[list[str]]:
             yield rows["text"].to_pylist()
 
 
-def write_input(folder: Path, wanted: int, every: int = 1) -> int:
-    """Each n-th document as .jsonl.zst, `wanted` bytes or all there are; with other words once they are used up."""
+def write_input(folder: Path, wanted: float = math.inf, every: int = 1) -> int:
+    """Each n-th document as .jsonl.zst, or `wanted` bytes, with other words once the documents are used up."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    parts = max(FILES, wanted // 64_000_000)
-    written = number = 0
-    streams = [zstandard.open(folder / f"{part:03}.jsonl.zst", "wb") for part in range(parts)]
-    for lap in itertools.count():
-        for batch in texts():
-            for text in batch[::every]:
-                document = text if lap == 0 else changed(text, lap)
-                streams[number % parts].write(json.dumps({"text": document}).encode() + b"\n")
-                written, number = written + len(document.encode()), number + 1
+    parts = FILES if wanted == math.inf else max(FILES, int(wanted // 64e6))
+    written = 0
+    with ExitStack() as stack:
+        streams = [stack.enter_context(zstandard.open(folder / f"{n:03}.jsonl.zst", "wb")) for n in range(parts)]
+        for number, document in enumerate(documents(1 if wanted == math.inf else LAPS, every)):
+            streams[number % parts].write(json.dumps({"text": document}).encode() + b"\n")
+            written += len(document.encode())
             if written >= wanted:
                 break
-        if written >= wanted or wanted == 0:
-            break
-    for stream in streams:
-        stream.close()
     return written
+
+
+def documents(laps: int, every: int) -> Iterator[str]:
+    """Each n-th of the mini-pile's documents, and again as others."""
+    for lap in range(laps):
+        for text in itertools.islice(itertools.chain.from_iterable(texts()), 0, None, every):
+            yield changed(text, lap) if lap else text
 
 
 def changed(text: str, lap: int) -> str:
@@ -171,15 +174,15 @@ def tokens_row(documents: list[str]) -> dict:
 def compare() -> None:
     """The rows against peers."""
     source = WORK / "input"
-    size = write_input(source, 0) / 1e6
+    size = write_input(source) / 1e6
     say(f"{size:,.0f} MB of text")
     documents = sample()
     rows = [tokens_row(documents)]
     if PEER:
         rows.append(dedup_row(documents))
         ours, memory = build_ours(source)
-        their_size = write_input(WORK / "tenth", 0, every=PEER_EVERY) / 1e6
-        theirs, their_memory = build_theirs(WORK / "tenth")
+        their_size = write_input(WORK / "share", every=PEER_EVERY) / 1e6
+        theirs, their_memory = build_theirs(WORK / "share")
         rows.append(result("documents to tokens vs datatrove", size / ours, their_size / theirs, "MB/s", 20.0))
         rows.append(result("most memory vs datatrove", memory, their_memory, "GB", 1.0, lower_is_better=True))
     else:
@@ -191,7 +194,7 @@ def scale() -> None:
     """Seconds and memory of one build at each size; the cost of a byte is held against the smallest size's."""
     rows, first = [], 0.0
     for gigabytes in (0.1, 0.5, 2.0, 5.0):
-        size = write_input(WORK / "input", int(gigabytes * 1e9)) / 1e6
+        size = write_input(WORK / "input", gigabytes * 1e9) / 1e6
         seconds, memory = build_ours(WORK / "input")
         first = first or size / seconds
         rows.append(result(f"{gigabytes} GB vs 0.1 GB", size / seconds, first, "MB/s", 1.0))
