@@ -36,6 +36,8 @@ class Engine:
             raise ValueError(f"{self.workers} workers cannot work; give at least 1")
         if not self.alone and importlib.util.find_spec("daft") is None:
             raise ValueError("more than one worker needs daft: pip install 'bluejay[corpus]'")
+        if self.kind == "ray" and importlib.util.find_spec("ray") is None:
+            raise ValueError("the engine ray needs ray: pip install 'bluejay[corpus,cluster]'")
 
     @property
     def alone(self) -> bool:
