@@ -141,11 +141,14 @@ def pile_build(options: argparse.Namespace, overrides: list[str]) -> None:
 def pile_plan(options: argparse.Namespace, overrides: list[str]) -> None:
     """`bluejay pile plan`."""
     from bluejay import recipe as recipes
+    from bluejay.pile.minhash import curve_table
     from bluejay.pile.plan import as_dict, plan, table
     from bluejay.pile.recipe import PileRecipe
 
-    rows = plan(recipes.load(PileRecipe, options.recipe, overrides))
-    report(options, table(rows), as_dict(rows))
+    recipe = recipes.load(PileRecipe, options.recipe, overrides)
+    rows, near = plan(recipe), recipe.dedup.near
+    curve = f"\n\nnear-copies, by similarity: how likely a pair is found\n{curve_table(near)}" if near else ""
+    report(options, table(rows) + curve, as_dict(rows))
 
 
 def pile_card(options: argparse.Namespace, _: list[str]) -> None:
