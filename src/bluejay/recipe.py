@@ -121,6 +121,11 @@ def names_at(kind: Any, path: list[str]) -> list[str]:
     """The fields that a recipe may have at a place, through lists and optional values; empty where it has none."""
     for name in path:
         for option in options(kind):
+            if dataclasses.is_dataclass(option) and typing.get_args(typing.get_type_hints(option).get("kind")) == (
+                name,
+            ):
+                kind = option  # pydantic names the member of a union by its tag
+                break
             if dataclasses.is_dataclass(option) and name in typing.get_type_hints(option):
                 kind = typing.get_type_hints(option)[name]
                 break

@@ -25,6 +25,11 @@ UINT16_BELOW = 65500
 """Vocabularies below this size are stored in two bytes (Megatron's bound)."""
 
 
+def dtype_for(vocab_size: int) -> str:
+    """How the ids of a vocabulary are stored: numpy's name of the type."""
+    return TYPES[8 if vocab_size < UINT16_BELOW else 4]
+
+
 class TokenWriter:
     """Writes one shard: `with TokenWriter(prefix, vocab_size) as shard: shard.add(ids)`.
 
@@ -53,14 +58,19 @@ class TokenWriter:
         Raises ValueError: an id outside the vocabulary.
         """
         tokens = np.asarray(ids, dtype=np.int64)
-        outside = tokens[(tokens < 0) | (tokens >= self.vocab_size)]
-        if outside.size:
-            raise ValueError(f"token {outside[0]} is outside the vocabulary of {self.vocab_size} tokens")
-        self.bin.write(tokens.astype(TYPES[self.code]).tobytes())
         offset = self.length
-        self.sizes.append(tokens.size)
-        self.length += tokens.size
+        self.extend(tokens, np.array([tokens.size]))
         return offset, tokens.size
+
+    def extend(self, ids: np.ndarray, sizes: np.ndarray) -> None:
+        """Append many documents at once: their ids end to end, and how many each has. Raises ValueError as `add`."""
+        if ids.size and not 0 <= ids.min() <= ids.max() < self.vocab_size:
+            outside = ids[(ids < 0) | (ids >= self.vocab_size)][0]
+            raise ValueError(f"token {outside} is outside the vocabulary of {self.vocab_size} tokens")
+        assert sizes.sum() == ids.size
+        self.bin.write(ids.astype(TYPES[self.code], copy=False).data)
+        self.sizes.extend(sizes.tolist())
+        self.length += ids.size
 
     def finish(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Write the index, unless the block raised."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import subprocess
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -79,15 +80,19 @@ def test_every_token_is_traced_to_its_document(notes: Path) -> None:
 
 
 def test_nothing_is_lost_in_silence(notes: Path) -> None:
-    report = json.loads((build(recipe(notes)).directory / "report.json").read_text())
-    parts = report["parts"]["Notes"]
-    assert sum(part["documents"] for part in parts.values()) == 61
-    assert report["duplicates"] == {"Notes": 1}
-    reasons = {Path(entry["name"]).name: entry["reason"] for entry in report["set_aside"]["Notes"]}
+    directory = build(recipe(notes)).directory
+    entry = json.loads((directory / "report.json").read_text())["components"]["Notes"]
+    assert sum(part["documents"] for part in entry["splits"].values()) == 61
+    assert entry["dropped"] == {"exact copy": 1}
+    (copy,) = pq.read_table(directory / "documents" / "dropped.parquet").to_pylist()
+    assert (copy["reason"], copy["of"]) == ("exact copy", copy["id"])
+    aside = pq.read_table(directory / "documents" / "aside.parquet").to_pylist()
+    reasons = {Path(row["name"]).name: row["reason"] for row in aside}
     assert reasons["empty.txt"] == "empty"
     assert reasons["latin.txt"].startswith("not text")
-    assert len(list(notes.glob("*.txt"))) == 61 + 1 + len(reasons)
-    for split, part in parts.items():
+    assert entry["set_aside"] == {"empty": 1, "not text": 1}
+    assert entry["found"] == len(list(notes.glob("*.txt"))) == 61 + 1 + len(reasons)
+    for split, part in entry["splits"].items():
         assert part["tokens"] == len(TokenShard(notes / "built" / "tokens" / split).tokens)
 
 
@@ -96,6 +101,8 @@ def test_two_builds_are_equal_byte_for_byte(notes: Path) -> None:
     for path in sorted(first.directory.rglob("*")):
         if path.is_file() and path.name not in ("recipe.toml", "report.json"):
             assert path.read_bytes() == (second.directory / path.relative_to(first.directory)).read_bytes(), path
+    sums = subprocess.run(["sha256sum", "--quiet", "--check", "SHA256SUMS"], cwd=first.directory, check=False)
+    assert sums.returncode == 0
 
 
 def test_the_seed_decides_split_and_order(notes: Path) -> None:
@@ -123,6 +130,13 @@ def test_held_out_text_does_not_reach_the_tokenizer(notes: Path) -> None:
     assert Tokenizer.train(train, 300).sha256 == Tokenizer.load(built.directory).sha256 == built.report.tokenizer_sha256
 
 
+def test_a_lone_surrogate_does_not_stop_a_build(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_bytes(b"# coding: raw_unicode_escape\n'\\ud800'\n")
+    component = [{"name": "X", "source": [{"kind": "text", "path": f"{tmp_path}/a.py"}]}]
+    built = build(recipe(tmp_path, component=component, split={"valid": 0, "test": 0}))
+    assert [row["text"] for row in texts(built).values()] == ["# coding: raw_unicode_escape\n'\ufffd'\n"]
+
+
 def test_epochs_repeat_the_training_part_only(notes: Path) -> None:
     component = [{"name": "N", "epochs": 2.5, "source": [{"kind": "text", "path": f"{notes}/*.txt"}]}]
     built = build(recipe(notes, component=component))
@@ -138,9 +152,9 @@ def test_the_first_component_keeps_a_text_that_both_have(notes: Path) -> None:
     source = [{"kind": "text", "path": f"{notes}/0*.txt"}]
     more = [{"kind": "text", "path": f"{notes}/*.txt"}]
     built = build(recipe(notes, component=[{"name": "A", "source": source}, {"name": "B", "source": more}]))
-    assert sum(part.documents for part in built.report.parts["A"].values()) == 10
-    assert built.report.duplicates == {"B": 11}
-    with pytest.raises(ValueError, match="component B has no documents; 10 documents are in earlier components"):
+    assert built.report.components["A"].kept == 10
+    assert built.report.components["B"].dropped == {"exact copy": 11}
+    with pytest.raises(ValueError, match="component B has no documents; 10 dropped as exact copy"):
         build(recipe(notes, component=[{"name": "A", "source": source}, {"name": "B", "source": source}]))
 
 
@@ -170,17 +184,18 @@ def test_an_interrupted_build_leaves_what_was_there(notes: Path, monkeypatch: py
 
     for whole in (False, True):
         with monkeypatch.context() as patch:
-            patch.setattr(building, "write_shards", interrupted)
+            patch.setattr(building, "assemble", interrupted)
             with pytest.raises(error):
                 build(recipe(notes, seed=2))
-        assert sorted(path.name for path in notes.glob("built*")) == (["built"] if whole else [])
+        assert sorted(path.name for path in notes.glob("built*")) == ["built"] * whole + ["built.stages"]
         assert build(recipe(notes)).fresh is not whole
 
 
 def test_no_disk_left_leaves_nothing(notes: Path, file_size_limit) -> None:
     with pytest.raises(OSError, match="too large"), file_size_limit(2000):
         build(recipe(notes))
-    assert not list(notes.glob("built*"))
+    assert not (notes / "built").exists()
+    assert not list(notes.rglob("*.partial"))
 
 
 def test_a_folder_with_other_things_is_not_replaced(notes: Path) -> None:
@@ -199,14 +214,14 @@ def test_a_folder_with_other_things_is_not_replaced(notes: Path) -> None:
     [
         ("*.md", r"component Notes: no file matches .*\*\.md"),
         ("", r"component Notes: no file matches .* it is a folder, write .*/\*\*/\*\.txt"),
-        ("latin.txt", "component Notes has no documents; 1 files were set aside, the first, .*latin.txt, as not text"),
+        ("latin.txt", "component Notes has no documents; 1 pieces set aside as not text"),
     ],
 )
 def test_an_empty_corpus_names_the_component(notes: Path, path: str, says: str) -> None:
     component = [{"name": "Notes", "source": [{"kind": "text", "path": f"{notes}/{path}"}]}]
     with pytest.raises(ValueError, match=says):
         build(recipe(notes, component=component))
-    assert not list(notes.glob("built*"))
+    assert not (notes / "built").exists()
 
 
 def test_a_corpus_of_one_document(notes: Path, capsys: pytest.CaptureFixture[str]) -> None:

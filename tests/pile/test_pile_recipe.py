@@ -29,7 +29,7 @@ def test_the_quickstart_recipe() -> None:
         (["--split.vaild", "0.1"], "unknown key split.vaild; did you mean valid"),
         (["--component", "[]"], r"no \[\[component\]\]"),
         (["--component", "[{name='A', source=[]}]"], "component A has no source"),
-        (["--component", "[{name='A', source=[{kind='warc'}]}]"], "'stdlib', 'package-docs', 'text'"),
+        (["--component", "[{name='A', source=[{kind='warp'}]}]"], "'stdlib', 'package-docs', 'text'"),
         (["--component", "[{name='A', epochs=0.0, source=[{kind='stdlib'}]}]"], "must be above 0"),
         (["--component", "[{name='A', source=[{kind='text', pth='*.md'}]}]"], "did you mean path"),
         (["--name", "../up"], "letters, digits"),

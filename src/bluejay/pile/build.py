@@ -1,28 +1,32 @@
-"""A corpus from a recipe: gather, split, learn a tokenizer, write token shards. All of it, or nothing.
+"""A corpus from a recipe, stage by stage; a build that was cut off, or whose recipe was changed, does what is missing.
 
-DIRECTORY/documents/{train,valid,test}.parquet     id, text, source, licence, url, meta (JSON)
-DIRECTORY/tokens/{train,valid,test}.bin and .idx   the shards (`bluejay.tokens`)
-DIRECTORY/tokens/documents.parquet                 id, source, licence, url, component, bytes, shard, offset, length
-DIRECTORY/tokenizer.json, recipe.toml, report.json
+DIRECTORY/documents/{train,valid,test,dropped,aside}.parquet/   id, text, source, licence, url, meta (JSON)
+DIRECTORY/tokens/{train,valid,test}.bin and .idx                the shards (`bluejay.tokens`)
+DIRECTORY/tokens/documents.parquet                              every document's place in them
+DIRECTORY/jsonl/{train,valid,test}/                             the documents as The Pile was published, if asked for
+DIRECTORY/tokenizer.json, recipe.toml, SHA256SUMS, report.json
+DIRECTORY.stages/                                               what the stages left for the next build
 """
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from bluejay.files import atomic_directory, recover_directory
 from bluejay.pile import report as reports
-from bluejay.pile.gather import SPLITS, gather
+from bluejay.pile.assemble import assemble
+from bluejay.pile.engine import Engine
 from bluejay.pile.recipe import PileRecipe
 from bluejay.pile.report import Report
-from bluejay.pile.shards import new_tokenizer, write_shards
+from bluejay.pile.stage import locked, sweep
+from bluejay.pile.stages import Stages
 from bluejay.progress import say
 from bluejay.recipe import plain, save
-from bluejay.tokenizer import Tokenizer
 
-CONTENTS = {"documents", "tokens", "tokenizer.json", "tokenizer_config.json", "recipe.toml", reports.NAME}
+CONTENTS = {"documents", "tokens", "jsonl", "card", "tokenizer.json", "tokenizer_config.json", "recipe.toml"}
+CONTENTS |= {"SHA256SUMS", reports.NAME}
 
 
 @dataclass(frozen=True)
@@ -36,20 +40,20 @@ class Built:
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON's types, with the directory."""
-        return {"directory": str(self.directory), "fresh": self.fresh, **reports.asdict_plain(self.report)}
+        return {"directory": str(self.directory), "fresh": self.fresh, **asdict(self.report)}
 
     def summary(self) -> str:
         """A table of a few lines: documents, bytes and tokens of each component and split."""
         rows = [("component", "split", "documents", "bytes", "tokens")]
-        for name, splits in self.report.parts.items():
-            for split in (split for split in SPLITS if split in splits):
-                part = splits[split]
-                rows.append((name, split, f"{part.documents:,}", f"{part.bytes:,}", f"{part.tokens:,}"))
+        for name, component in self.report.components.items():
+            for split, part in component.splits.items():
+                if part.documents:
+                    rows.append((name, split, f"{part.documents:,}", f"{part.bytes:,}", f"{part.tokens:,}"))
         widths = [max(len(row[column]) for row in rows) for column in range(5)]
         lines = ["  ".join(map(padded, row, widths, range(5))) for row in rows]
-        duplicates = sum(self.report.duplicates.values())
-        aside = sum(map(len, self.report.set_aside.values()))
-        lines.append(f"{duplicates:,} duplicates dropped, {aside:,} files set aside (reasons in {reports.NAME})")
+        dropped = sum(sum(component.dropped.values()) for component in self.report.components.values())
+        aside = sum(sum(component.set_aside.values()) for component in self.report.components.values())
+        lines.append(f"{dropped:,} documents dropped, {aside:,} files set aside (reasons in {reports.NAME})")
         lines.append(f"{self.report.vocab_size:,} tokens in the vocabulary")
         return "\n".join([*lines, f"in {self.directory}"])
 
@@ -59,9 +63,10 @@ def padded(cell: str, width: int, column: int) -> str:
     return cell.ljust(width) if column < 2 else cell.rjust(width)
 
 
-def build(recipe: PileRecipe) -> Built:
+def build(recipe: PileRecipe, engine: Engine | None = None) -> Built:
     """Build the corpus of a recipe in `recipe.directory`, unless it is there already, whole and from this recipe.
 
+    Without an engine the work is done in this process.
     Raises ValueError: a component without documents, a directory that holds other things; OSError: what a disk can do.
     """
     directory = recipe.directory
@@ -72,15 +77,16 @@ def build(recipe: PileRecipe) -> Built:
         say(f"{directory} is built from this recipe already; remove it to read the sources anew")
         return Built(directory, built, fresh=False)
     require_replaceable(directory)
-    with atomic_directory(directory) as temporary:
+    work = directory.with_name(f"{directory.name}.stages")
+    with locked(work):
         report = Report(recipe.name, digest)
-        gather(recipe, temporary / "documents", report)
-        require_training_text(recipe, report)
-        tokenizer = choose_tokenizer(recipe, temporary / "documents", report)
-        tokenizer.save(temporary)
-        write_shards(recipe, tokenizer, temporary / "documents", temporary / "tokens", report)
-        save(recipe, temporary / "recipe.toml")
-        report.save(temporary)
+        stages = Stages(recipe, engine or Engine(), work, report)
+        stages.run()
+        with atomic_directory(directory) as temporary:
+            assemble(stages, temporary)
+            save(recipe, temporary / "recipe.toml")
+            report.save(temporary)
+        sweep(work, stages.used)
     return Built(directory, report, fresh=True)
 
 
@@ -91,26 +97,3 @@ def require_replaceable(directory: Path) -> None:
     others = sorted(path.name for path in directory.glob("*") if path.name not in CONTENTS)
     if others:
         raise ValueError(f"{directory} holds {others[0]}, which is no part of a corpus; set output to another folder")
-
-
-def require_training_text(recipe: PileRecipe, report: Report) -> None:
-    """Raises ValueError where nothing is left to train on; says which held-out part is empty."""
-    if not report.total("train").documents:
-        raise ValueError("no document fell in the training part; give more text or lower split.valid and split.test")
-    for split, share in (("valid", recipe.split.valid), ("test", recipe.split.test)):
-        if share and not report.total(split).documents:
-            say(f"no document fell in the {split} part; give more text or raise split.{split}")
-
-
-def choose_tokenizer(recipe: PileRecipe, documents: Path, report: Report) -> Tokenizer:
-    """The tokenizer that the recipe names, or a new one."""
-    choice = recipe.tokenizer
-    if choice.train is None:
-        assert choice.path is not None
-        tokenizer = Tokenizer.load(choice.path)
-    else:
-        tokenizer = new_tokenizer(choice.train, recipe.seed, documents, report.total("train").bytes)
-        if tokenizer.vocab_size < choice.train.vocab_size:
-            say(f"the text gives only {tokenizer.vocab_size:,} of the {choice.train.vocab_size:,} tokens asked for")
-    report.vocab_size, report.tokenizer_sha256 = tokenizer.vocab_size, tokenizer.sha256
-    return tokenizer

@@ -5,8 +5,12 @@ import io
 import tokenize
 from dataclasses import dataclass, field
 from functools import cached_property
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+LARGEST = 256_000_000
+"""Bytes of one file or record that may become a document; more would take a build's memory with it."""
 
 
 @dataclass(frozen=True)
@@ -34,22 +38,41 @@ class SetAside:
     """A piece of a source that gave no document."""
 
     name: str
-    """The file."""
+    """The file, or the place within it."""
     reason: str
 
 
 def read_text(path: Path) -> str:
-    """The text of a file, its line ends untouched: UTF-8, or for Python source the encoding it declares (PEP 263).
+    """The text of a file, as `decode` gives it. Raises ValueError: it cannot be read, is too large, or is not text."""
+    try:
+        with path.open("rb") as file:
+            return decode(bounded(file), path.name)
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from None
 
-    Raises ValueError: it cannot be read, or is not text in that encoding.
+
+def bounded(stream: BufferedIOBase | IO[bytes]) -> bytes:
+    """All bytes of a stream. Raises ValueError: they are more than LARGEST."""
+    data = stream.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise ValueError(f"larger than {LARGEST // 10**6} MB")
+    return data
+
+
+def decode(raw: bytes, name: str) -> str:
+    """A file's bytes as text, line ends untouched: UTF-8, or for Python source the encoding it declares (PEP 263).
+
+    Raises ValueError: it is not text in that encoding.
     """
     encoding = "utf-8-sig"
     try:
-        raw = path.read_bytes()
-        if path.suffix == ".py":
+        if name.endswith(".py"):
             encoding, _ = tokenize.detect_encoding(io.BytesIO(raw).readline)
         return raw.decode(encoding)
-    except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror}") from None
     except (SyntaxError, LookupError, UnicodeError) as error:
         raise ValueError(f"not text: {error}") from None
+
+
+def is_binary(raw: bytes) -> bool:
+    """Whether a file is not text: it has a zero byte near its start (as git tells)."""
+    return b"\0" in raw[:8000]

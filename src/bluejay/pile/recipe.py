@@ -1,13 +1,15 @@
-"""What a corpus is: where its documents come from, how they are split, what their tokens are."""
+"""What a corpus is: where its documents come from, how they are cleaned, mixed and split, what their tokens are."""
 
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
+from bluejay.pile.minhash import Near
 from bluejay.pile.sources import Source
 from bluejay.recipe import STRICT
 
-UNITS = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+UNITS = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 SMALLEST_VOCABULARY = 257
 """The 256 bytes and <|endoftext|>."""
 
@@ -66,23 +68,98 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Substring:
+    """Passages that occur again, removed from every document but the first (Lee et al. 2022)."""
+
+    __pydantic_config__ = STRICT
+    length: int = 200
+    """Characters from which a repeated passage is removed (the paper's 50 tokens)."""
+
+    def __post_init__(self) -> None:
+        if self.length < 20:
+            raise ValueError(f"dedup.substring.length is {self.length}; it must be at least 20 characters")
+
+
+@dataclass(frozen=True)
+class Dedup:
+    """What counts as a copy. Equal texts always do."""
+
+    __pydantic_config__ = STRICT
+    near: Near | None = None
+    """Near-copies count, too."""
+    remove: bool = True
+    """Keep one document of each cluster of near-copies; false: keep all, on the same side of the split."""
+    substring: Substring | None = None
+
+
+@dataclass(frozen=True)
+class Decontaminate:
+    """Documents that share a passage with a test set are dropped."""
+
+    __pydantic_config__ = STRICT
+    against: tuple[str, ...]
+    """Files of test sets, or patterns of files: .jsonl (.gz, .zst), .parquet, .txt."""
+    ngram: int = 13
+    """Words of the shortest passage that counts (GPT-3's)."""
+
+    def __post_init__(self) -> None:
+        if self.ngram < 1 or not self.against:
+            raise ValueError("decontaminate needs against = [FILES], and ngram from 1")
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How often components without `epochs` of their own are read."""
+
+    __pydantic_config__ = STRICT
+    temperature: float = 1.0
+    """Shares are sizes to the power of 1/temperature: 1 keeps them, more lifts small components (T5's)."""
+    most_epochs: float = 4.0
+    """Bound on the repeats that follow from temperature or weights (Muennighoff et al. 2023 find four harmless)."""
+
+    def __post_init__(self) -> None:
+        if self.temperature < 1 or self.most_epochs < 1:
+            raise ValueError("mix.temperature and mix.most_epochs are from 1")
+
+
+@dataclass(frozen=True)
 class Component:
     """One kind of text, counted and weighed by itself (The Pile, table 1)."""
 
     __pydantic_config__ = STRICT
     name: str
-    source: tuple[Source, ...]
+    source: tuple[Source, ...] = ()
     """Where its documents come from; of equal documents, the first stays."""
     licence: str = "from-metadata"
     """An SPDX expression for all of it, or "from-metadata": what each source says."""
-    epochs: float = 1.0
+    epochs: float | None = None
     """How often the training part holds each of its documents: 2 is twice, 0.5 is a random half of them."""
+    weight: float | None = None
+    """In place of epochs: the share of the training text, relative to the other components' weights."""
+    filters: tuple[str, ...] = ()
+    """Rules that drop documents, in their order: "language:en", "gopher", "c4" (docs/filters.md lists all)."""
+    clean: tuple[Literal["unicode", "personal-data"], ...] = ()
+    """unicode: NFC, control characters and line ends; personal-data: e-mail, phone and IP addresses replaced."""
+    size: str | None = None
+    """Its published or expected size, "227.12 GiB"; only the plan reads it."""
+    unavailable: str | None = None
+    """Why its text cannot be had any more; the component is listed in the plan and the card, and not built."""
 
     def __post_init__(self) -> None:
-        if not self.source:
+        if not self.source and self.unavailable is None:
             raise ValueError(f"component {self.name} has no source")
-        if not 0 < self.epochs < float("inf"):
-            raise ValueError(f"component {self.name} has epochs {self.epochs}; it must be above 0")
+        if self.epochs is not None and self.weight is not None:
+            raise ValueError(f"component {self.name} has epochs and weight; one follows from the other, so give one")
+        for key, value in (("epochs", self.epochs), ("weight", self.weight)):
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"component {self.name} has {key} {value}; it must be above 0")
+        if self.size is not None:
+            parse_size(self.size, f"size of component {self.name}")
+
+    @property
+    def size_bytes(self) -> int | None:
+        """`size` in bytes."""
+        return None if self.size is None else parse_size(self.size, "size")
 
 
 @dataclass(frozen=True)
@@ -96,6 +173,11 @@ class PileRecipe:
     """Its kinds of text."""
     tokenizer: TokenizerChoice
     split: Split = field(default_factory=Split)
+    dedup: Dedup = field(default_factory=Dedup)
+    decontaminate: Decontaminate | None = None
+    mix: Mix = field(default_factory=Mix)
+    jsonl: bool = False
+    """Write the documents in their final order as .jsonl.zst, too, as The Pile was published."""
     seed: int = 42
     """Decides the split, the tokenizer's sample and the order of the documents."""
     output: str | None = None
@@ -110,6 +192,14 @@ class PileRecipe:
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two components are named {name}")
+        weighted = [component.name for component in self.component if component.weight is not None]
+        if weighted and len(weighted) < len(self.built):
+            raise ValueError(f"component {weighted[0]} has a weight, so every component needs one")
+
+    @property
+    def built(self) -> tuple[Component, ...]:
+        """The components that can be had."""
+        return tuple(component for component in self.component if component.unavailable is None)
 
     @property
     def directory(self) -> Path:
@@ -118,8 +208,8 @@ class PileRecipe:
 
 
 def parse_size(text: str, key: str) -> int:
-    """Bytes from "50 MB"; ValueError, naming `key`, for anything else."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]b)\s*", text, re.IGNORECASE)
+    """Bytes from "50 MB" or "227.12 GiB"; ValueError, naming `key`, for anything else."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?b)\s*", text, re.IGNORECASE)
     if not match:
         raise ValueError(f'{key} is {text!r}; write a number and a unit, "50 MB"')
     return round(float(match[1]) * UNITS[match[2].lower()])

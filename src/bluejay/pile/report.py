@@ -1,14 +1,13 @@
 """What a build did, in numbers: `report.json`, whose presence says that a corpus is whole."""
 
 import json
-from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bluejay.files import write_text
-from bluejay.pile.document import Document, SetAside
-from bluejay.pile.recipe import Component
+from bluejay.pile.mix import SPLITS
 
 NAME = "report.json"
 
@@ -23,10 +22,58 @@ class Part:
     tokens: int = 0
     """Tokens in the shard: each document as often as the component's epochs say, <|endoftext|> included."""
 
-    def count(self, document: Document) -> None:
-        """Count one more document."""
-        self.documents += 1
-        self.bytes += len(document.text.encode())
+
+@dataclass
+class ComponentReport:
+    """What became of one component's text."""
+
+    unavailable: str | None = None
+    """Why it is not built."""
+    missing: list[str] = field(default_factory=list)
+    """Why optional sources are not there."""
+    found: int = 0
+    """Documents, and pieces that gave none: kept + dropped + set aside."""
+    read: int = 0
+    """Documents that the sources gave."""
+    set_aside: dict[str, int] = field(default_factory=dict)
+    """Pieces of sources that gave no document, by reason."""
+    dropped: dict[str, int] = field(default_factory=dict)
+    """Documents that are in no split, by reason."""
+    replaced: dict[str, int] = field(default_factory=dict)
+    """Personal data replaced by placeholders, by kind."""
+    epochs: float = 1.0
+    splits: dict[str, Part] = field(default_factory=lambda: {name: Part() for name in SPLITS})
+    licences: dict[str, int] = field(default_factory=dict)
+    """Kept documents by licence."""
+    languages: dict[str, int] = field(default_factory=dict)
+    """A sample of the kept documents by language."""
+    lengths: dict[str, int] = field(default_factory=dict)
+    """Kept documents by the power of two below their bytes."""
+    samples: list[tuple[float, str, str]] = field(default_factory=list)
+    """Beginnings of a few documents: a number by which they were drawn, where they are from, their text."""
+    inputs: list[dict[str, str]] = field(default_factory=list)
+    """Name and sha256 of the files it was read from."""
+
+    @property
+    def kept(self) -> int:
+        """Documents in all splits."""
+        return sum(part.documents for part in self.splits.values())
+
+    def require_conserved(self, name: str, kept: int) -> None:
+        """Every document that was read is kept, dropped or set aside; anything else is a mistake of ours."""
+        accounted = kept + sum(self.dropped.values()) + sum(self.set_aside.values())
+        assert self.found == accounted, f"{name}: {self.found} found, {accounted} accounted for"
+
+    def add(self, counts: dict[str, Any]) -> None:
+        """Count one encoded part."""
+        for split, part in counts["splits"].items():
+            for key in ("documents", "bytes", "tokens"):
+                setattr(self.splits[split], key, getattr(self.splits[split], key) + part[key])
+        if counts["cut"]:
+            count(self.dropped, {"repeated passages, nothing else": counts["cut"]})
+        for key in ("licences", "languages", "lengths"):
+            count(getattr(self, key), counts[key])
+        self.samples = sorted([*self.samples, *map(tuple, counts["samples"])])[:2]
 
 
 @dataclass
@@ -38,55 +85,45 @@ class Report:
     """Hash of the recipe, by which a later build knows that this one did its work."""
     vocab_size: int = 0
     tokenizer_sha256: str = ""
-    parts: dict[str, dict[str, Part]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(Part)))
-    """By component and split."""
-    duplicates: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    """Documents dropped because an equal text came earlier, by component."""
-    set_aside: dict[str, list[SetAside]] = field(default_factory=lambda: defaultdict(list))
-    """Files that gave no document, with the reason, by component."""
+    components: dict[str, ComponentReport] = field(default_factory=dict)
+    near: dict[str, int] = field(default_factory=dict)
+    """Of near-copies: candidates (counted once per band), pairs, members, clusters."""
+    passages: dict[str, int] = field(default_factory=dict)
+    """Of repeated passages: how many were cut out, and their characters."""
 
     def total(self, split: str) -> Part:
         """A split over all components."""
-        parts = [splits[split] for splits in self.parts.values() if split in splits]
+        parts = [component.splits[split] for component in self.components.values()]
         return Part(sum(p.documents for p in parts), sum(p.bytes for p in parts), sum(p.tokens for p in parts))
-
-    def require_documents(self, component: Component) -> None:
-        """Raises ValueError where a component gave no document, saying what became of its files."""
-        if self.parts[component.name]:
-            return
-        aside = self.set_aside[component.name]
-        why = f"; {len(aside)} files were set aside, the first, {aside[0].name}, as {aside[0].reason}" if aside else ""
-        copies = self.duplicates[component.name]
-        why += f"; {copies} documents are in earlier components already" if copies else ""
-        raise ValueError(f"component {component.name} has no documents{why}")
 
     def save(self, directory: Path) -> None:
         """Write `report.json`, atomically."""
-        write_text(directory / NAME, json.dumps(asdict_plain(self), indent=2) + "\n")
+        write_text(directory / NAME, json.dumps(asdict(self), indent=2) + "\n")
 
     @classmethod
     def load(cls, directory: Path) -> "Report | None":
         """The report of a corpus; None where there is no whole corpus."""
         try:
             values = json.loads((directory / NAME).read_text(encoding="utf-8"))
-            values["parts"] = {
-                name: {split: Part(**part) for split, part in parts.items()} for name, parts in values["parts"].items()
-            }
-            values["set_aside"] = {
-                name: [SetAside(**entry) for entry in entries] for name, entries in values["set_aside"].items()
-            }
-            return cls(**values)
+            components = {name: component_of(entry) for name, entry in values.pop("components").items()}
+            return cls(components=components, **values)
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
 
-def asdict_plain(report: Report) -> dict[str, Any]:
-    """The report as JSON's types. (`dataclasses.asdict` cannot rebuild a defaultdict.)"""
-    return {
-        **{key: value for key, value in vars(report).items() if isinstance(value, (str, int))},
-        "parts": {
-            name: {split: asdict(part) for split, part in splits.items()} for name, splits in report.parts.items()
-        },
-        "duplicates": dict(report.duplicates),
-        "set_aside": {name: [asdict(entry) for entry in entries] for name, entries in report.set_aside.items()},
-    }
+def component_of(values: dict[str, Any]) -> ComponentReport:
+    """A component's report from JSON's types."""
+    splits = {split: Part(**part) for split, part in values.pop("splits").items()}
+    samples = [tuple(sample) for sample in values.pop("samples")]
+    return ComponentReport(splits=splits, samples=samples, **values)
+
+
+def count(into: dict[str, int], more: dict[str, int]) -> None:
+    """Add counts to counts."""
+    for key, n in more.items():
+        into[key] = into.get(key, 0) + n
+
+
+def most(counts: dict[str, int], n: int) -> Iterable[tuple[str, int]]:
+    """The n largest counts, equal ones by name."""
+    return sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))[:n]

@@ -1,103 +1,119 @@
-"""Documents to tokens: the tokenizer from the training part, then one shuffled shard per split."""
+"""The last stages: all copies in their final order, a bucket of hashes at a time, and the buckets end to end.
 
-import hashlib
-import json
-import math
-from collections.abc import Iterator
+A document's place in a shard is the order of its hash, so a bucket of hashes is a stretch of the shard: it is gathered
+from all parts and sorted by itself (the two-pass shuffle), in memory that does not grow with the corpus.
+"""
+
+import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from bluejay.pile.gather import SPLITS, uniform
-from bluejay.pile.recipe import PileRecipe, TrainTokenizer
-from bluejay.pile.report import Report
-from bluejay.progress import Bar, progress
-from bluejay.tokenizer import Tokenizer
-from bluejay.tokens import TokenShard, TokenWriter
+from bluejay.pile.export import compress
+from bluejay.pile.mix import SPLITS
+from bluejay.tokens import TokenWriter
 
-DOCUMENTS_AT_ONCE = 256
-
-
-def new_tokenizer(choice: TrainTokenizer, seed: int, documents: Path, training_bytes: int) -> Tokenizer:
-    """A BPE learned from the training part, or where that is larger than the sample, from a random share of it."""
-    share = choice.sample_bytes / max(training_bytes, 1)
-    with progress("tokenizer", min(choice.sample_bytes, training_bytes), "B") as bar:
-
-        def sample() -> Iterator[str]:
-            for ids, texts in batches(documents / "train.parquet"):
-                for document, text in zip(ids, texts, strict=True):
-                    if uniform(seed, "sample", document) < share:
-                        yield text
-                        bar.advance(len(text.encode()))
-
-        return Tokenizer.train(sample(), choice.vocab_size)
+BUCKET_TOKENS = 24_000_000
+"""Tokens that are put in order at once."""
+BUCKET_LINES = 150_000_000
+"""Bytes of text that are exported at once."""
+HASHES = 1 << 64
+LINES = "lines.jsonl.zst"
 
 
-def write_shards(recipe: PileRecipe, tokenizer: Tokenizer, documents: Path, tokens: Path, report: Report) -> None:
-    """Write `tokens/{train,valid,test}` and `tokens/documents.parquet`, which tells each document's place in them."""
+@dataclass(frozen=True)
+class Bucket:
+    """What `gather_bucket` works on."""
+
+    split: str
+    number: int
+    of: int
+    parts: tuple[Path, ...]
+    """The directories that `encode_part` filled."""
+    dtype: str
+    """Of their tokens."""
+    text: bool
+    """Write the lines, too."""
+
+    def decisive(self) -> list[Any]:
+        """What the bucket follows from."""
+        return [self.split, self.number, self.of, [part.name for part in self.parts], self.text]
+
+
+def buckets(split: str, counts: list[dict[str, Any]], text: bool) -> int:
+    """How many buckets a split needs, by the counts of its encoded parts."""
+    tokens = sum(part["splits"][split]["tokens"] for part in counts)
+    lines = sum(part["splits"][split]["lines"] for part in counts) if text else 0
+    return max(-(-tokens // BUCKET_TOKENS), -(-lines // BUCKET_LINES), 1)
+
+
+def gather_bucket(bucket: Bucket, directory: Path) -> dict[str, Any]:
+    """Write `tokens.bin` and `table.parquet`, and with text `lines.jsonl.zst`: a stretch of the shard."""
+    slices = [stretch(part / f"{bucket.split}.arrow", bucket.number, bucket.of) for part in bucket.parts]
+    table = pa.concat_tables(slices)
+    part = np.repeat(np.arange(len(slices)), [len(rows) for rows in slices])
+    order = pc.sort_indices(table, [("order", "ascending"), ("id", "ascending")])
+    table, part = table.take(order), part[order.to_numpy()]
+    size = np.dtype(bucket.dtype).itemsize
+    at, length, line, width = (table[name].to_numpy() for name in ("at", "length", "line", "width"))
+    tokens = collected([path / "tokens.bin" for path in bucket.parts], part, size * at, size * length)
+    (directory / "tokens.bin").write_bytes(tokens)
+    if bucket.text:
+        compress(collected([path / "lines.bin" for path in bucket.parts], part, line, width), directory / LINES)
+    pq.write_table(
+        table.drop_columns(["order", "at", "line", "width"]), directory / "table.parquet", compression="zstd"
+    )
+    return {"documents": len(table)}
+
+
+def stretch(path: Path, bucket: int, of: int) -> pa.Table:
+    """The rows of a part whose order falls in a bucket."""
+    with pa.memory_map(str(path)) as mapped:
+        rows = pa.ipc.open_file(mapped).read_all()
+        low, high = -(-HASHES * bucket // of), -(-HASHES * (bucket + 1) // of) - 1
+        order = rows["order"].to_numpy()
+        begin = np.searchsorted(order, np.uint64(low), side="left")
+        end = np.searchsorted(order, np.uint64(high), side="right")
+        return rows.take(pa.array(np.arange(begin, end)))  # a copy, which outlives the mapping
+
+
+def collected(files: list[Path], part: NDArray[np.int64], at: NDArray[np.int64], size: NDArray[np.int64]) -> memoryview:
+    """Pieces of files end to end: of file `part[i]`, the `size[i]` bytes from byte `at[i]`."""
+    ends = np.cumsum(size)
+    data = memoryview(bytearray(int(ends[-1]) if len(ends) else 0))
+    for number, file in enumerate(files):
+        rows = np.flatnonzero(part == number)
+        if not len(rows):
+            continue
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            for end, n, begin in zip(ends[rows].tolist(), size[rows].tolist(), at[rows].tolist(), strict=True):
+                assert os.preadv(descriptor, [data[end - n : end]], begin) == n
+        finally:
+            os.close(descriptor)
+    return data
+
+
+def join_buckets(directories: dict[str, list[Path]], vocab_size: int, dtype: str, tokens: Path) -> None:
+    """Write `tokens/{train,valid,test}` and `tokens/documents.parquet` from the buckets of each split."""
     tokens.mkdir()
-    tables = []
-    with progress("tokens", sum(report.total(split).bytes for split in SPLITS), "B") as bar:
+    placed = pa.schema([("shard", pa.string()), ("offset", pa.int64())])
+    first = pq.read_schema(directories[SPLITS[0]][0] / "table.parquet")
+    schema = pa.schema([*first, *placed])
+    with pq.ParquetWriter(tokens / "documents.parquet", schema, compression="zstd") as documents:
         for split in SPLITS:
-            encoded, sizes = tokens / f"{split}.unshuffled", []
-            with TokenWriter(encoded, tokenizer.vocab_size) as shard:
-                for texts in encode(tokenizer, documents / f"{split}.parquet", bar):
-                    sizes += [size for size, _ in texts]
-                    for _, ids in texts:
-                        shard.add(ids)
-            table = described(documents / f"{split}.parquet", sizes)
-            tables.append(shuffled(recipe, split, table, TokenShard(encoded), tokens / split, tokenizer.vocab_size))
-            for suffix in (".bin", ".idx"):
-                encoded.with_suffix(f".unshuffled{suffix}").unlink()
-    table = pa.concat_tables(tables)
-    pq.write_table(table, tokens / "documents.parquet", compression="zstd")
-    counted = table.group_by(["component", "shard"]).aggregate([("length", "sum")])
-    for row in counted.to_pylist():
-        report.parts[row["component"]][row["shard"]].tokens = row["length_sum"]
-
-
-def encode(tokenizer: Tokenizer, path: Path, bar: Bar) -> Iterator[list[tuple[int, list[int]]]]:
-    """For each document its size in bytes and its ids, ended by <|endoftext|>; some documents at a time."""
-    for _, texts in batches(path):
-        sizes = [len(text.encode()) for text in texts]
-        yield [(size, [*ids, tokenizer.eot]) for size, ids in zip(sizes, tokenizer.encode_batch(texts), strict=True)]
-        bar.advance(sum(sizes))
-
-
-def described(path: Path, sizes: list[int]) -> pa.Table:
-    """What the document table says of documents before their place: id, source, licence, url, component, bytes."""
-    table = pq.read_table(path, columns=["id", "source", "licence", "url", "meta"])
-    component = pa.array([json.loads(meta)["component"] for meta in table["meta"].to_pylist()], pa.string())
-    table = table.drop_columns("meta").append_column("component", component)
-    return table.append_column("bytes", pa.array(sizes, pa.int64()))
-
-
-def shuffled(
-    recipe: PileRecipe, split: str, table: pa.Table, encoded: TokenShard, prefix: Path, vocab_size: int
-) -> pa.Table:
-    """Write a split's documents in their final order, as often as their epochs say; the table's rows in that order."""
-    epochs = {component.name: component.epochs if split == "train" else 1.0 for component in recipe.component}
-    copies = []
-    for row, (document, name) in enumerate(zip(table["id"].to_pylist(), table["component"].to_pylist(), strict=True)):
-        whole = math.floor(epochs[name] + uniform(recipe.seed, "epochs", document))
-        copies += [(order_of(recipe.seed, copy, document), row) for copy in range(whole)]
-    rows = [row for _, row in sorted(copies)]
-    with TokenWriter(prefix, vocab_size) as shard:
-        places = np.array([shard.add(encoded[row]) for row in rows], dtype=np.int64).reshape(-1, 2)
-    table = table.take(pa.array(rows, pa.int64())).append_column("shard", pa.array([split] * len(rows), pa.string()))
-    table = table.append_column("offset", pa.array(places[:, 0]))
-    return table.append_column("length", pa.array(places[:, 1]))
-
-
-def order_of(seed: int, copy: int, document: str) -> bytes:
-    """What documents are sorted by: a random order that is a pure function of the seed and the texts."""
-    return hashlib.sha256(f"{seed}/order/{copy}/{document}".encode()).digest()
-
-
-def batches(path: Path) -> Iterator[tuple[list[str], list[str]]]:
-    """Ids and texts of a Parquet file of documents, some at a time."""
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(DOCUMENTS_AT_ONCE, columns=["id", "text"]):
-            yield batch["id"].to_pylist(), batch["text"].to_pylist()
+            with TokenWriter(tokens / split, vocab_size) as shard:
+                for directory in directories[split]:
+                    table = pq.read_table(directory / "table.parquet")
+                    sizes, begin = table["length"].to_numpy(), shard.length
+                    shard.extend(np.fromfile(directory / "tokens.bin", dtype), sizes)
+                    table = table.append_column("shard", pa.array([split] * len(table), pa.string()))
+                    table = table.append_column("offset", pa.array(begin + np.cumsum(sizes) - sizes, pa.int64()))
+                    if len(table):
+                        documents.write_table(table)

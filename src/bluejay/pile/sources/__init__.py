@@ -1,12 +1,29 @@
-"""Where documents come from: one file per kind, each with its fields in a recipe and its generator of documents."""
+"""Where documents come from: one file per kind, each with its fields in a recipe and its generator of documents.
+
+Each has `units()`, what can be read apart in an order that does not change, and `read(unit)`, the documents of one.
+"""
 
 from typing import Annotated
 
 from pydantic import Field
 
+from bluejay.pile.sources.archive import Archive
+from bluejay.pile.sources.deb import Deb
+from bluejay.pile.sources.formats import Format
+from bluejay.pile.sources.git import Git
+from bluejay.pile.sources.mathematics import Mathematics
+from bluejay.pile.sources.npm import NPM
 from bluejay.pile.sources.package_docs import PackageDocs
+from bluejay.pile.sources.pypi import PyPI
 from bluejay.pile.sources.stdlib import Stdlib
+from bluejay.pile.sources.tables import CSV, JSON, JSONLines, Parquet
 from bluejay.pile.sources.text import Text
+from bluejay.pile.sources.tree import Tree
 
-Source = Annotated[Stdlib | PackageDocs | Text, Field(discriminator="kind")]
-"""Any of them; a recipe tells which by `kind`. `documents()` yields what it has, in an order that does not change."""
+Package = PyPI | NPM | Deb
+Table = JSON | JSONLines | CSV | Parquet
+Source = Annotated[
+    Stdlib | PackageDocs | Text | Table | Format | Archive | Tree | Git | Package | Mathematics,
+    Field(discriminator="kind"),
+]
+"""Any of them; a recipe tells which by `kind`."""

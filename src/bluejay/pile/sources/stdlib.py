@@ -22,7 +22,15 @@ class Stdlib:
     __pydantic_config__ = STRICT
     kind: Literal["stdlib"]
 
+    def units(self) -> list[str]:
+        """The library as a whole."""
+        return [f"cpython-{platform.python_version()}"]
+
     def documents(self) -> Iterator[Document | SetAside]:
+        """All documents of all units."""
+        return self.read("")
+
+    def read(self, unit: str) -> Iterator[Document | SetAside]:
         """One document per file, in order of path."""
         root = Path(sysconfig.get_path("stdlib"))
         version = platform.python_version()

@@ -1,12 +1,13 @@
 """Text files of the user's own."""
 
-import glob
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from bluejay.pile.document import Document, SetAside, read_text
+from bluejay.pile.sources.fetch import is_address
+from bluejay.pile.sources.open import local, matching
 from bluejay.recipe import STRICT
 
 
@@ -17,20 +18,24 @@ class Text:
     __pydantic_config__ = STRICT
     kind: Literal["text"]
     path: str
-    """A file or a pattern of files, `~/notes/**/*.md`; relative to the folder in which the command runs."""
+    """A file, a pattern of files (`~/notes/**/*.md`, from the folder in which the command runs) or an address."""
+    licence: str = "unknown"
+    """What holds for all of them."""
+
+    def units(self) -> list[str]:
+        """One per file, in order of path. Raises ValueError: no file matches."""
+        return matching(self.path)
+
+    def read(self, unit: str) -> Iterator[Document | SetAside]:
+        """The text of a file. Raises ValueError: it cannot be read, or is not text."""
+        text = read_text(local(unit))
+        name = unit if is_address(unit) else Path(unit).as_posix()
+        yield Document(text, name, self.licence, name, {"path": name})
 
     def documents(self) -> Iterator[Document | SetAside]:
-        """One document per file, in order of path. Raises ValueError: no file matches."""
-        pattern = str(Path(self.path).expanduser())
-        found = glob.glob(pattern, recursive=True)  # noqa: PTH207 - it passes over hidden files, as Path.glob does not
-        paths = sorted(path for path in map(Path, found) if path.is_file())
-        if not paths:
-            hint = f"; it is a folder, write {self.path.rstrip('/')}/**/*.txt" if Path(pattern).is_dir() else ""
-            raise ValueError(f"no file matches {self.path}{hint}")
-        for path in paths:
+        """All documents of all units."""
+        for unit in self.units():
             try:
-                text = read_text(path)
+                yield from self.read(unit)
             except ValueError as error:
-                yield SetAside(path.as_posix(), str(error))
-                continue
-            yield Document(text, path.as_posix(), "unknown", path.as_posix(), {"path": path.as_posix()})
+                yield SetAside(unit, str(error))

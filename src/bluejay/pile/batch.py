@@ -1,0 +1,291 @@
+"""Some texts as arrays of characters, words and lines, made once for all that looks at them.
+
+A batch is one long string of about 120,000 characters, small enough for a processor's cache: its texts, joined by line
+ends. Everything is numpy over its code points, so that no Python runs per word. Numbers of a text never depend on which
+texts stand beside it.
+"""
+
+import itertools
+import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+T = TypeVar("T")
+Texts = pa.StringArray | pa.LargeStringArray
+"""What the filters take: UTF-8, no nulls."""
+
+CHARACTERS = 120_000
+"""Of a batch; a longer text is a batch of its own, and takes some 40 bytes of memory per character."""
+DOCUMENTS = 4096
+"""Texts in a batch, at most."""
+
+SPACE, LETTER, CONTENT, TERMINAL, TERM, ALONE = (np.uint8(1 << bit) for bit in range(6))
+"""Kinds of characters: white space; a letter; neither space nor PUNCTUATION; the end of a sentence; part of a term (a
+letter, digit or mark); a term by itself, because its script puts no spaces between words."""
+
+PLANES = 0x40000
+"""Code points that may be letters or marks; those above are no kind but CONTENT."""
+SENTENCE_END = (
+    "21 2e 3f 589 61d-61f 6d4 700-702 7f9 837 839 83d-83e 964-965 104a-104b 1362 1367-1368 166e 1735-1736 17d4-17d6 "
+    "17d9-17da 1803 1809 1944-1945 1aa8-1aab 1b5a-1b5b 1b5e-1b5f 1b7d-1b7e 1c3b-1c3c 1c7e-1c7f 203c-203d 2047-2049 "
+    "2e2e 2e3c 2e53-2e54 3002 a4ff a60e-a60f a6f3 a6f7 a876-a877 a8ce-a8cf a92f a9c8-a9c9 aa5d-aa5f aaf0-aaf1 abeb "
+    "fe52 fe56-fe57 ff01 ff0e ff1f ff61 10a56-10a57 10f55-10f59 10f86-10f89 11047-11048 110be-110c1 11141-11143 "
+    "111c5-111c6 111cd 111de-111df 11238-11239 1123b-1123c 112a9 1144b-1144c 115c2-115c3 115c9-115d7 11641-11642 "
+    "1173c-1173e 11944 11946 11a42-11a43 11a9b-11a9c 11c41-11c42 11ef7-11ef8 11f43-11f44 16a6e-16a6f 16af5 "
+    "16b37-16b38 16b44 16e98 1bc9f 1da88"
+)
+"""Code points that end a sentence, in base 16: Unicode's Sentence_Terminal, with the Khmer signs that FineWeb adds."""
+PUNCTUATION = "0-8 b-1f 21-2f 3a-40 5b-60 7b-9f ab b4 bb 2013-2014 2019 201c-201e 2026 2236 2501 25ba 3001-3002 "
+PUNCTUATION += "3008-300d 3010-3011 ff01 ff05 ff08-ff09 ff0c ff0e ff11 ff1a-ff1b ff1f ff5e"
+"""What does not make a word of Gopher's, beside SENTENCE_END; the set of datatrove, text.py."""
+UNSPACED = "e00-eff 1000-109f 1780-17ff 3040-30ff 3400-4dbf 4e00-9fff f900-faff 20000-3ffff"
+"""Thai, Lao, Burmese, Khmer, Kana and Han."""
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Stretches of a batch, in order: words or lines."""
+
+    starts: NDArray[np.int64]
+    """First character of each."""
+    ends: NDArray[np.int64]
+    """After the last character of each."""
+    bounds: NDArray[np.int64]
+    """One more than there are texts: those of text i are bounds[i] to bounds[i + 1]."""
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Characters in each."""
+        return self.ends - self.starts
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """Number of them in each text."""
+        return np.diff(self.bounds)
+
+    @cached_property
+    def document(self) -> NDArray[np.int64]:
+        """The text that each is in."""
+        return np.repeat(np.arange(len(self.counts)), self.counts)
+
+    def total(self, values: NDArray[np.int64] | NDArray[np.bool_]) -> NDArray[np.int64]:
+        """The sum over each text of a value per span."""
+        return sums(values, self.bounds)
+
+
+class Batch:
+    """Texts, and arrays over the characters of all of them, made when they are first asked for."""
+
+    def __init__(self, texts: list[str]) -> None:
+        self.texts = texts
+        self.lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+        self.starts = np.cumsum(self.lengths + 1) - self.lengths - 1
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @cached_property
+    def text(self) -> str:
+        """All texts, a line end between each two."""
+        return "\n".join(self.texts)
+
+    @cached_property
+    def points(self) -> NDArray[np.uint32]:
+        """Code points of `text`."""
+        return np.frombuffer(self.text.encode("utf-32-le"), np.uint32)
+
+    @cached_property
+    def lower_points(self) -> NDArray[np.uint32]:
+        """The same in small letters, every character in its place."""
+        return np.take(small_letters(), self.points, mode="clip")
+
+    @cached_property
+    def lower(self) -> str:
+        """`text` in small letters, every character in its place."""
+        return self.lower_points.tobytes().decode("utf-32-le")
+
+    @cached_property
+    def kinds(self) -> NDArray[np.uint8]:
+        """SPACE, LETTER and so on, of each character."""
+        return np.take(kinds_of_characters(), self.points, mode="clip")
+
+    @cached_property
+    def words(self) -> Spans:
+        """Stretches without white space, as `str.split` gives them."""
+        return self.stretches((self.kinds & SPACE) == 0)
+
+    @cached_property
+    def terms(self) -> Spans:
+        """Stretches of letters, digits and marks; in scripts without spaces, single characters."""
+        kinds = self.kinds
+        alone = (kinds & ALONE) != 0 if int(self.points.max(initial=0)) > 0xDFF else None
+        return self.stretches((kinds & TERM) != 0, alone)
+
+    def stretches(self, inside: NDArray[np.bool_], alone: NDArray[np.bool_] | None = None) -> Spans:
+        """Runs of characters that are inside; one that is `alone` is a run by itself."""
+        before, after = np.zeros_like(inside), np.zeros_like(inside)
+        before[1:], after[:-1] = inside[:-1], inside[1:]
+        if alone is not None:
+            before[1:] &= ~(alone[1:] | alone[:-1])
+            after[:-1] &= ~(alone[1:] | alone[:-1])
+        starts, ends = np.flatnonzero(inside & ~before), np.flatnonzero(inside & ~after) + 1
+        return Spans(starts, ends, self.bounds_of(starts))
+
+    @cached_property
+    def lines(self) -> Spans:
+        """What `text.split("\\n")` gives, empty lines too."""
+        if not self.texts:
+            return Spans(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(1, np.int64))
+        ends = np.append(np.flatnonzero(self.points == ord("\n")), len(self.points))
+        starts = np.append(0, ends[:-1] + 1)
+        return Spans(starts, ends, self.bounds_of(starts))
+
+    @cached_property
+    def words_of_lines(self) -> NDArray[np.int64]:
+        """One more than there are lines: the words of line i are i to i + 1."""
+        return np.append(np.searchsorted(self.words.starts, self.lines.starts), len(self.words.starts))
+
+    def bounds_of(self, starts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Index of the first of the spans that start at `starts` of each text, and their number."""
+        return np.append(np.searchsorted(starts, self.starts), len(starts))
+
+    @cached_property
+    def prefix(self) -> NDArray[np.uint64]:
+        """Sums of code point times BASE to its place: what `hashes` takes differences of."""
+        return prefix_sums(self.points)
+
+    @cached_property
+    def lower_prefix(self) -> NDArray[np.uint64]:
+        """The same of `lower_points`."""
+        return prefix_sums(self.lower_points)
+
+    def hashes(self, spans: Spans, prefix: NDArray[np.uint64] | None = None) -> NDArray[np.uint64]:
+        """A hash of the characters of each span (Rabin and Karp), the same wherever it stands."""
+        prefix = self.prefix if prefix is None else prefix
+        raw = prefix[spans.ends] - prefix[spans.starts]
+        return mixed(raw * powers(INVERSE, len(prefix))[spans.starts] + spans.lengths.astype(np.uint64))
+
+    def found(self, phrase: str) -> NDArray[np.int64]:
+        """Where a phrase of small letters stands in `lower`, without overlaps."""
+        places, at = [], self.lower.find(phrase)
+        while at >= 0:
+            places.append(at)
+            at = self.lower.find(phrase, at + len(phrase))
+        return np.array(places, np.int64)
+
+    def counted(self, phrase: str) -> NDArray[np.int64]:
+        """How often a phrase stands in each text, without overlaps."""
+        return np.fromiter((text.count(phrase) for text in self.texts), np.int64, len(self))
+
+
+def hashes_of(words: tuple[str, ...]) -> NDArray[np.uint64]:
+    """What `Batch.hashes` gives for some words."""
+    batch = Batch([" ".join(words)])
+    return batch.hashes(batch.words)
+
+
+BASE = 0x9E3779B97F4A7C15
+"""Odd, so that it has an inverse modulo 2**64."""
+INVERSE = pow(BASE, -1, 1 << 64)
+KEPT_POWERS = 1 << 18
+
+
+def prefix_sums(points: NDArray[np.uint32]) -> NDArray[np.uint64]:
+    """The sums of points[i] * BASE**i up to each place, modulo 2**64."""
+    totals = np.zeros(len(points) + 1, np.uint64)
+    np.cumsum(points * powers(BASE, len(points)), out=totals[1:])
+    return totals
+
+
+def powers(base: int, count: int) -> NDArray[np.uint64]:
+    """`base` to the power of 0, 1, 2 and so on, modulo 2**64."""
+    return table_of_powers(base)[:count] if count <= KEPT_POWERS else new_powers(base, count)
+
+
+@cache
+def table_of_powers(base: int) -> NDArray[np.uint64]:
+    """As many as nearly all batches need."""
+    return new_powers(base, KEPT_POWERS)
+
+
+def new_powers(base: int, count: int) -> NDArray[np.uint64]:
+    table = np.full(count, base, np.uint64)
+    table[0] = 1
+    return np.multiply.accumulate(table)
+
+
+def mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Spread what the low bits say over all bits (the finaliser of splitmix64, Steele et al. 2014)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def sums(values: NDArray[np.int64] | NDArray[np.bool_], bounds: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The sum of values[bounds[i]:bounds[i + 1]] for each i."""
+    totals = np.zeros(len(values) + 1, np.int64)
+    np.cumsum(values, out=totals[1:])
+    return np.diff(totals[bounds])
+
+
+@cache
+def kinds_of_characters() -> NDArray[np.uint8]:
+    """The kinds of every code point below PLANES, and of all others in one last entry."""
+    kinds = np.full(PLANES + 1, CONTENT, np.uint8)
+    characters = [chr(point) for point in range(PLANES)]
+    categories = np.array([unicodedata.category(character)[0] for character in characters])
+    space = np.array([character.isspace() for character in characters])
+    kinds[:-1][np.array([character.isalpha() for character in characters])] |= LETTER
+    kinds[:-1][np.isin(categories, ["L", "M", "N"])] |= TERM
+    for points in ranges(SENTENCE_END):
+        kinds[points] = (kinds[points] | TERMINAL) & ~CONTENT
+    for points in ranges(PUNCTUATION):
+        kinds[points] &= ~CONTENT
+    for points in ranges(UNSPACED):
+        kinds[points] |= (kinds[points] & TERM) // TERM * ALONE
+    kinds[:-1][space] = SPACE
+    return kinds
+
+
+@cache
+def small_letters() -> NDArray[np.uint32]:
+    """The small letter of every code point below PLANES, itself where there is none; İ, which would be two, is i."""
+    return np.array([ord(chr(point).lower()[0]) for point in range(PLANES)] + [0xFFFD], np.uint32)
+
+
+def ranges(points: str) -> Iterator[slice]:
+    """The stretches that a line such as "21 2e-2f" names."""
+    for part in points.split():
+        first, _, last = part.partition("-")
+        yield slice(int(first, 16), int(last or first, 16) + 1)
+
+
+def batches(texts: Texts) -> Iterator[list[str]]:
+    """All texts in order, as many at a time as a batch holds."""
+    group: list[str] = []
+    held = 0
+    for text in itertools.chain.from_iterable(part.to_pylist() for part in slices(texts)):
+        if group and (held + len(text) > CHARACTERS or len(group) == DOCUMENTS):
+            yield group
+            group, held = [], 0
+        group.append(text)
+        held += len(text)
+    if group:
+        yield group
+
+
+def slices(texts: Texts) -> Iterator[Texts]:
+    """The array in parts, so that not all of it is held as Python's strings at once."""
+    for start in range(0, len(texts), 256):
+        yield texts.slice(start, 256)
+
+
+def each_batch(texts: Texts, function: Callable[[Batch], T]) -> list[T]:
+    """What a function says of every batch of the texts, in order."""
+    return [function(Batch(group)) for group in batches(texts)]

@@ -1,0 +1,22 @@
+"""Documents as The Pile was published: .jsonl.zst, one frame to a file, as its readers (lm_dataformat) expect."""
+
+import json
+from pathlib import Path
+
+LEVEL, THREADS = 3, 2
+"""zstd's, as lm_dataformat's writer has them; the bytes do not depend on how many threads there are, above none."""
+
+
+def lines(texts: list[str], component: str) -> list[bytes]:
+    """One JSON object a line: {"text", "meta": {"pile_set_name"}}."""
+    meta = json.dumps({"pile_set_name": component}, ensure_ascii=False)
+    return [f'{{"text": {json.dumps(text, ensure_ascii=False)}, "meta": {meta}}}\n'.encode() for text in texts]
+
+
+def compress(data: memoryview, path: Path) -> None:
+    """Write one Zstandard frame. Raises ValueError: zstandard is not installed."""
+    try:
+        import zstandard
+    except ImportError:
+        raise ValueError("jsonl = true needs zstandard: pip install 'bluejay[corpus]'") from None
+    path.write_bytes(zstandard.ZstdCompressor(level=LEVEL, threads=THREADS).compress(data))

@@ -1,0 +1,33 @@
+"""FineWeb's own rules (Penedo et al. 2024, section 3.6): lists, menus and tables that Gopher's and C4's let pass."""
+
+import numpy as np
+
+from bluejay.pile.batch import TERMINAL, Batch, Spans
+from bluejay.pile.filters.repetition import repeated
+from bluejay.pile.filters.verdict import Reasons, first_reason, share
+
+LINES_WITH_END = 0.12
+SHORT_LINE = 30
+SHORT_LINES = 0.67
+REPEATED_CHARACTERS = 0.01
+LINES_PER_WORD = 0.3
+
+
+def fineweb_rules(batch: Batch) -> Reasons:
+    """Why each text is dropped."""
+    every = batch.lines
+    full = np.flatnonzero(np.diff(batch.words_of_lines))
+    lines = Spans(every.starts[full], every.ends[full], np.searchsorted(full, every.bounds))
+    finished = (batch.kinds[lines.ends - 1] & TERMINAL) != 0
+    again = repeated(batch.hashes(lines), lines)
+    line_ends = every.counts - 1
+    return first_reason(
+        ("fineweb: empty", lines.counts == 0),
+        ("fineweb: too few lines end a sentence", share(lines.total(finished), lines.counts) < LINES_WITH_END),
+        ("fineweb: too many short lines", share(lines.total(lines.lengths <= SHORT_LINE), lines.counts) > SHORT_LINES),
+        (
+            "fineweb: repeated lines",
+            share(lines.total(lines.lengths * again), batch.lengths - line_ends) > REPEATED_CHARACTERS,
+        ),
+        ("fineweb: too few words per line", share(line_ends, batch.words.counts) > LINES_PER_WORD),
+    )

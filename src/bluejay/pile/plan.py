@@ -1,0 +1,84 @@
+"""The component table of a recipe, before anything is fetched or read."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from bluejay.pile.mix import epochs_of
+from bluejay.pile.recipe import PileRecipe
+from bluejay.pile.report import Report
+
+GIB, MIB = 2**30, 2**20
+COLUMNS = ("component", "size", "weight", "epochs", "effective size", "share", "")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One component."""
+
+    name: str
+    size: int | None
+    """Bytes: what the last build kept, else what the recipe says."""
+    weight: float | None
+    """Its part of all text that the recipe names, in per cent, whether it can be had or not."""
+    epochs: float | None
+    effective: float | None
+    """Size times epochs."""
+    share: float | None
+    """Its part of what can be built, in per cent."""
+    note: str
+
+
+def plan(recipe: PileRecipe) -> list[Row]:
+    """A row per component and one for the sum; unknown sizes are left open."""
+    report = Report.load(recipe.directory)
+    sizes = {component.name: component.size_bytes for component in recipe.component}
+    if report:
+        built = {name: sum(p.bytes for p in entry.splits.values()) for name, entry in report.components.items()}
+        sizes |= {name: size for name, size in built.items() if size and name in sizes}
+    known = {name: size or 0 for name, size in sizes.items()}
+    epochs = epochs_of(recipe.component, known, recipe.mix)
+    effective = {name: known[name] * epochs[name] for name in known}
+    named, had = sum(effective.values()), sum(effective[component.name] for component in recipe.built)
+    rows = [
+        Row(
+            component.name,
+            sizes[component.name],
+            100 * effective[component.name] / named if sizes[component.name] else None,
+            epochs[component.name],
+            effective[component.name] if sizes[component.name] else None,
+            None if component.unavailable or not sizes[component.name] else 100 * effective[component.name] / had,
+            f"unavailable: {component.unavailable}" if component.unavailable else "",
+        )
+        for component in recipe.component
+    ]
+    return [*rows, Row("total", sum(known.values()), 100.0, None, named, 100.0, f"{len(recipe.built)} can be built")]
+
+
+def table(rows: list[Row]) -> str:
+    """The plan as text."""
+    cells = [COLUMNS, *(cells_of(row) for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(COLUMNS) - 1)]
+    lines = []
+    for row in cells:
+        numbers = [cell.rjust(width) for cell, width in zip(row[1:-1], widths[1:], strict=True)]
+        lines.append("  ".join([row[0].ljust(widths[0]), *numbers, row[-1]]).rstrip())
+    return "\n".join(lines)
+
+
+def cells_of(row: Row) -> tuple[str, ...]:
+    """A row's cells as text."""
+    percent = [f"{value:.2f} %" if value is not None else "" for value in (row.weight, row.share)]
+    epochs = f"{row.epochs:.2f}" if row.epochs is not None else ""
+    return (row.name, size_text(row.size), percent[0], epochs, size_text(row.effective), percent[1], row.note)
+
+
+def size_text(size: int | float | None) -> str:
+    """Bytes for people."""
+    if size is None:
+        return "?"
+    return f"{size / GIB:,.2f} GiB" if size >= GIB else f"{size / MIB:,.2f} MiB"
+
+
+def as_dict(rows: list[Row]) -> dict[str, Any]:
+    """The plan as JSON's types."""
+    return {"components": [vars(row) for row in rows]}

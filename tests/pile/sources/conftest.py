@@ -1,0 +1,21 @@
+"""What the tests of formats share."""
+
+import io
+from collections.abc import Callable
+
+import pytest
+
+from bluejay.pile.document import Document, SetAside
+from bluejay.pile.sources.parse import parse
+from bluejay.pile.sources.records import RecordFiles
+
+
+@pytest.fixture
+def parsed() -> Callable[..., tuple[list[Document], list[SetAside]]]:
+    """Documents and what is set aside of the bytes of a file, parsed in this process."""
+
+    def run(source: RecordFiles, data: bytes, name: str = "file") -> tuple[list[Document], list[SetAside]]:
+        found = list(parse(source, name, io.BytesIO(data)))
+        return [f for f in found if isinstance(f, Document)], [f for f in found if isinstance(f, SetAside)]
+
+    return run

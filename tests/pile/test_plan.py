@@ -1,0 +1,52 @@
+"""The plan of The Pile is its published table."""
+
+from pathlib import Path
+
+import pytest
+
+from bluejay.pile.plan import plan, table
+from bluejay.pile.recipe import PileRecipe
+from bluejay.recipe import load
+
+RECIPES = Path(__file__).parents[2] / "recipes" / "pile"
+PUBLISHED = {
+    "Pile-CC": 18.11,
+    "PubMed Central": 14.40,
+    "Books3": 12.07,
+    "OpenWebText2": 10.01,
+    "ArXiv": 8.96,
+    "Github": 7.59,
+    "FreeLaw": 6.12,
+    "StackExchange": 5.13,
+    "USPTO Backgrounds": 3.65,
+    "PubMed Abstracts": 3.07,
+    "Gutenberg (PG-19)": 2.17,
+    "OpenSubtitles": 1.55,
+    "Wikipedia (en)": 1.53,
+    "DM Mathematics": 1.24,
+    "Ubuntu IRC": 0.88,
+    "BookCorpus2": 0.75,
+    "EuroParl": 0.73,
+    "HackerNews": 0.62,
+    "YoutubeSubtitles": 0.60,
+    "PhilPapers": 0.38,
+    "NIH ExPorter": 0.30,
+    "Enron Emails": 0.14,
+}
+"""Per cent (Gao et al. 2020, table 1)."""
+
+
+def test_the_piles_weights_are_the_published_ones() -> None:
+    *rows, total = plan(load(PileRecipe, RECIPES / "the-pile.toml"))
+    assert {row.name: row.weight for row in rows} == pytest.approx(PUBLISHED, abs=0.011)
+    assert total.size == pytest.approx(825.18 * 2**30, rel=1e-4)
+    assert total.effective == pytest.approx(1254.20 * 2**30, rel=1e-4)
+    gone = {row.name for row in rows if row.share is None}
+    assert gone == {"Books3", "OpenWebText2", "OpenSubtitles", "BookCorpus2", "YoutubeSubtitles"}
+    assert sum(row.share for row in rows if row.share is not None) == pytest.approx(100)
+
+
+@pytest.mark.parametrize("name", ["common-pile", "mini-pile", "quickstart"])
+def test_every_shipped_recipe_has_a_plan(name: str) -> None:
+    rows = plan(load(PileRecipe, RECIPES / f"{name}.toml"))
+    assert len(table(rows).splitlines()) == len(rows) + 1
