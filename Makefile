@@ -1,7 +1,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: run test test-slow lint bench clean
+.PHONY: run test test-slow lint bench bench-peers sanitize clean
 
 run: .venv/run  ## build the quickstart corpus and model if there are none, serve the page
 	$(BIN)/bluejay demo
@@ -20,10 +20,19 @@ lint: .venv/dev  ## style, types, and which room may import which
 bench: .venv/dev  ## the README's table, one JSON line per benchmark
 	@for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
-clean:  ## everything that was installed or made
-	rm -rf .venv data runs
+bench-peers:  ## the engines that benchmarks/decode.py measures ours against, in an environment of their own
+	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --requirement benchmarks/peers/requirements.txt
 
-.venv/run: pyproject.toml constraints.txt
+sanitize:  ## the native engine under the address, undefined-behaviour and thread sanitizers
+	@for kind in address,undefined thread; do \
+		cmake -S native -B build/$$kind -D SANITIZE=$$kind -D CMAKE_BUILD_TYPE=Debug > /dev/null && \
+		cmake --build build/$$kind --parallel > /dev/null && build/$$kind/sanitize || exit 1; done
+
+clean:  ## everything that was installed or made
+	rm -rf .venv .venv-peers build data runs
+
+.venv/run: pyproject.toml constraints.txt $(wildcard native/*.cpp native/*.h native/CMakeLists.txt)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: bluejay needs Python 3.11 or newer; set PYTHON=")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[pile,train]'

@@ -95,7 +95,9 @@ def parser() -> Parser:
         "source", help="a model directory, a .gguf file, a mesh-transformer-jax checkpoint, a hub name"
     )
     convert_.add_argument("target", type=Path, help="the directory to write")
-    convert_.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="(as stored)")
+    form = convert_.add_mutually_exclusive_group()
+    form.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="(as stored)")
+    form.add_argument("--quantize", choices=("q8", "q4"), help="8 or 4 bits a weight, for the native engine")
     info_ = add_verb(verbs, "info", info, "what a model is and what it needs")
     info_.add_argument("model", help="a model directory, a .gguf file, a hub name or a preset such as gpt-j-6b")
     pull_ = add_verb(verbs, "pull", pull, "bring a model from the hub, checking every file")
@@ -210,7 +212,7 @@ def convert(options: argparse.Namespace, _: list[str]) -> None:
     from bluejay.gpt.checkpoint import convert as write
     from bluejay.gpt.hub import resolve
 
-    write(resolve(options.source), options.target, options.dtype and getattr(torch, options.dtype))
+    write(resolve(options.source), options.target, options.dtype and getattr(torch, options.dtype), options.quantize)
     report(options, f"in {options.target}", {"directory": options.target})
 
 

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 from bluejay.gpt.checkpoint import load_model, save_model
 from bluejay.gpt.families import FAMILIES, from_hugging_face, to_hugging_face
 from bluejay.gpt.presets import PRESETS
+from bluejay.infer.backends.torch import TorchBackend
 from bluejay.infer.engine import Engine
 from bluejay.infer.sampling import SamplingParams
 
@@ -38,7 +39,7 @@ def test_greedy_text_of_a_ragged_batch_is_what_transformers_finds_likeliest(
     path = tmp_path_factory.mktemp("model")
     theirs = random_model(family, data.draw(family_fields(family)), seed)
     theirs.save_pretrained(path)
-    engine = Engine(load_model(path), byte_tokenizer)
+    engine = Engine(TorchBackend(load_model(path), 64), byte_tokenizer)
     prompts = [[7], [70, 71, 72, 73, 74, 75, 76, 77, 78], [1, 2, 3, 4]]
     texts = {id(engine.submit(prompt, SamplingParams(max_tokens=64, temperature=0.0))): prompt for prompt in prompts}
     tokens = {key: list(prompt) for key, prompt in texts.items()}

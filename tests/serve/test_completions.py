@@ -97,7 +97,7 @@ def test_concurrent_answers_equal_lone_ones(client):
         assert list(together) == alone
 
 
-NEVER_ENDING_PARAMS = {"max_tokens": 1000, "n": 100, "temperature": 0}
+NEVER_ENDING_PARAMS = {"max_tokens": 1000, "n": 100, "temperature": 1}
 NEVER_ENDING = {"prompt": PROMPT, **NEVER_ENDING_PARAMS}
 
 
@@ -117,8 +117,9 @@ def test_client_that_does_not_wait_for_its_answer_frees_its_rows(server, worker)
 
 
 def test_full_queue_turns_clients_away(client, worker):
-    # The first takes all rows for a long time and still has samples waiting; 63 more prompts wait behind it.
-    with complete(client, stream=True, **NEVER_ENDING_PARAMS), complete(client, [PROMPT] * 63, stream=True):
+    # The first eight take all places for a long time and still have samples waiting; 56 more wait behind them.
+    first = complete(client, [PROMPT] * 8, stream=True, **NEVER_ENDING_PARAMS)
+    with first, complete(client, [PROMPT] * 56, stream=True):
         with pytest.raises(openai.RateLimitError) as refused:
             complete(client)
         assert int(refused.value.response.headers["retry-after"]) > 0

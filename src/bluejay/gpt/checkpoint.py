@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -66,10 +66,15 @@ def open_hugging_face(path: Path) -> StoredModel:
         values = json.loads(config_file.read_text(encoding="utf-8"))
         if not isinstance(values, dict):
             raise ValueError("it holds no object")
+        quantization = values.pop("quantization", None)
         config = from_hugging_face(values)
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
         raise ValueError(f"{config_file}: {error}") from None
     tensors = open_tensors(path)
+    if quantization is not None:
+        from bluejay.gpt.quantized import open_quantized
+
+        return open_quantized(path, config, quantization, tensors)
     shapes = weight_shapes(config)
     places = {}
     for stored in stored_tensors(config, shapes):
@@ -185,15 +190,22 @@ def write_model(
         tokenizer.save(temporary)
 
 
-def convert(source: Path, target: Path, dtype: torch.dtype | None = None) -> None:
-    """Write a model that is stored in any layout as a Hugging Face directory; without `dtype`, bit for bit.
+def convert(
+    source: Path, target: Path, dtype: torch.dtype | None = None, quantize: Literal["q8", "q4"] | None = None
+) -> None:
+    """Write a model that is stored in any layout as a Hugging Face directory; without `dtype`, bit for bit. `quantize`
+    writes a directory for the native engine instead.
 
     Raises what `open_model` and `write_model` raise, and ValueError where `target` holds something else.
     """
     stored = open_model(source)
     if target.exists() and not (target / "config.json").is_file():
         raise ValueError(f"{target} exists and is no model directory; name a new folder")
-    write_model(stored, target, dtype)
+    if quantize is None:
+        return write_model(stored, target, dtype)
+    from bluejay.gpt.quantized import write_quantized
+
+    write_quantized(stored, target, quantize)
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

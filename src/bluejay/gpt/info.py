@@ -8,9 +8,12 @@ from bluejay.gpt.checkpoint import open_model
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.hub import resolve
 from bluejay.gpt.presets import PRESETS
+from bluejay.native import native
 
 BYTES = {"float32": 4, "bfloat16": 2}
 """Bytes per number of the types that weights are used in."""
+QUANTISED_BITS = {"q8": 8.25, "q4": 4.25}
+"""Bits per weight, scales included, of the formats that matrices are quantised to; their KV cache is bfloat16."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,16 @@ class Info:
     @property
     def weight_bytes(self) -> dict[str, int]:
         """Memory for the weights, by the type they are used in."""
-        return {dtype: size * self.config.n_parameters for dtype, size in BYTES.items()}
+        n = self.config.n_parameters
+        whole = {dtype: size * n for dtype, size in BYTES.items()}
+        return whole | {format: int(bits * n / 8) for format, bits in QUANTISED_BITS.items()}
+
+    @property
+    def engine(self) -> str:
+        """What runs models on this machine's processor."""
+        if native is None:
+            return "torch; the native engine needs a C++ compiler when the package is installed"
+        return f"native, with kernels for {', '.join(native.isas())}"
 
     @property
     def cache_bytes(self) -> dict[str, int]:
@@ -52,6 +64,7 @@ class Info:
             "n_bytes": self.n_bytes,
             "tokenizer": self.tokenizer,
             "licence": self.licence,
+            "engine": self.engine,
         }
 
     def summary(self) -> str:
@@ -75,12 +88,13 @@ class Info:
             ),
         ]
         for dtype, weights in self.weight_bytes.items():
-            both = weights + self.cache_bytes[dtype]
+            both = weights + self.cache_bytes.get(dtype, self.cache_bytes["bfloat16"])
             rows.append((dtype, f"{size(weights)} weights, {size(both)} with one full KV cache"))
         if self.n_bytes is not None:
             rows.append(("on disk", f"{size(self.n_bytes)} as {self.stored_as}"))
             rows.append(("tokenizer", self.tokenizer or "none"))
             rows.append(("licence", self.licence or "not stated"))
+        rows.append(("engine", self.engine))
         return "\n".join([self.name, *(f"  {key:<11}{value}" for key, value in rows)])
 
 

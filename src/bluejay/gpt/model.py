@@ -32,10 +32,10 @@ Rotation = tuple[Float[Tensor, "B 1 T R"], Float[Tensor, "B 1 T R"]]
 
 @runtime_checkable
 class Cache(Protocol):
-    """Where attention keeps the keys and values of the tokens it has seen (see `bluejay.infer.cache`)."""
+    """Where attention keeps the keys and values of the tokens it has seen (see `bluejay.infer.backends.torch`)."""
 
-    def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Store the new (B K T H) keys and values of a layer; give back all of them, each (B K S H)."""
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Store a layer's new (B K T H) keys and values; attention of the (B N T H) queries to all they may see."""
         ...
 
 
@@ -62,8 +62,7 @@ class GPT(nn.Module):
         """Logits for the token after each position.
 
         `positions` are 0..T-1 unless given. `mask` is True where a query may see a key; without one, attention is
-        causal, which is right only when queries and keys are the same tokens (no cache, or an empty one). In a cache,
-        key s is the token at position s.
+        causal. A cache knows itself what each query may see, and takes no mask.
         """
         return self.logits(self.hidden(tokens, positions=positions, mask=mask, cache=cache))
 
@@ -82,7 +81,7 @@ class GPT(nn.Module):
         if self.position is not None:
             x = x + self.position(positions)
         rotation = rotary_angles(positions, self.config)
-        local = self._local(positions if cache is not None else order, mask)
+        local = self._local(order, mask)
         for layer, block in enumerate(self.blocks):
             x = block(x, rotation, local if layer in self.config.local_layers else mask, cache)
         return self.norm(x)
@@ -151,10 +150,11 @@ class Attention(nn.Module):
         if rotation is not None:
             q, k = rotate(q, rotation, self.halves), rotate(k, rotation, self.halves)
         if cache is not None:
-            k, v = cache.extend(self.layer, k, v)
-        y = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=mask is None, scale=self.scale, enable_gqa=self.grouped
-        )
+            y = cache.attend(self.layer, q, k, v)
+        else:
+            y = F.scaled_dot_product_attention(
+                q, k, v, attn_mask=mask, is_causal=mask is None, scale=self.scale, enable_gqa=self.grouped
+            )
         return self.out(y.transpose(1, 2).flatten(-2))
 
 
@@ -217,15 +217,20 @@ def rotary_angles(positions: Int[Tensor, "B T"], config: GPTConfig) -> Rotation 
     """Cosine and sine of each position's angle for each rotated pair (RoFormer, equation 15); None without rotary."""
     if config.rotary == "none":
         return None
-    pair = torch.arange(0, config.n_rotary, 2, device=positions.device, dtype=torch.float32)
+    angle = positions.float()[:, None, :, None] * rotary_frequencies(config).to(positions.device)
+    return angle.cos(), angle.sin()
+
+
+def rotary_frequencies(config: GPTConfig) -> Float[Tensor, " R"]:
+    """Radians a token by which each rotated pair turns."""
+    pair = torch.arange(0, config.n_rotary, 2, dtype=torch.float32)
     frequency = config.rotary_base ** (-pair / config.n_rotary)
     scaling = config.rotary_scaling
     if scaling is not None:
         turns = scaling.n_ctx * frequency / (2 * math.pi)
         kept = ((turns - scaling.low) / (scaling.high - scaling.low)).clamp(0, 1)
         frequency = frequency * (kept + (1 - kept) / scaling.factor)
-    angle = positions.float()[:, None, :, None] * frequency
-    return angle.cos(), angle.sin()
+    return frequency
 
 
 def rotate(x: Float[Tensor, "B N T H"], rotation: Rotation, halves: bool) -> Float[Tensor, "B N T H"]:

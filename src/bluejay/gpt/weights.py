@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from bluejay.gpt.config import GPTConfig
+from bluejay.gpt.quantize import Packed
 from bluejay.tokenizer import Tokenizer
 
 SHARD_BYTES = 5_000_000_000
@@ -24,6 +25,9 @@ DTYPES = {
     torch.bfloat16: "BF16",
 }
 """The types that weights are written in, and safetensors' names of them."""
+STORED_DTYPES = DTYPES | {torch.uint8: "U8"}
+ALIGNMENT = 64
+"""Where the tensors of a file begin, in bytes: a line of the processor's caches."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class StoredModel:
     """Size of the files that hold its weights."""
     licence: str | None = None
     """What its files say, if they do."""
+    packed: Callable[[str], Packed] | None = None
+    """Our name of a matrix -> the matrix as the native engine reads it, where it is stored so."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +156,8 @@ def write_shards(headers: Iterable[Header], read: Callable[[str], Tensor], direc
         if shards[-1] and sum(held.n_bytes for held in shards[-1]) + header.n_bytes > shard_bytes:
             shards.append([])
         shards[-1].append(header)
+    # Wider types first, so that every tensor lies at a multiple of its width and can be used where it is mapped.
+    shards = [sorted(shard, key=lambda header: -header.dtype.itemsize) for shard in shards]
     if len(shards) == 1:
         return write_safetensors(shards[0], read, directory / "model.safetensors")
     names = [f"model-{number:05}-of-{len(shards):05}.safetensors" for number in range(1, len(shards) + 1)]
@@ -163,23 +171,21 @@ def write_shards(headers: Iterable[Header], read: Callable[[str], Tensor], direc
 
 
 def write_safetensors(headers: list[Header], read: Callable[[str], Tensor], path: Path) -> None:
-    """Write one file, tensor by tensor (the format's own page: length, JSON header, bytes end to end).
+    """Write one file, tensor by tensor in this order (the format's own page: length, JSON header, bytes end to end).
 
     safetensors' own writer wants all tensors at once and copies them.
     """
     table: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
-    # Wider types first, so that every tensor lies at a multiple of its width and can be used where it is mapped.
-    headers = sorted(headers, key=lambda header: -header.dtype.itemsize)
     for header in headers:
         begin, end = end, end + header.n_bytes
         table[header.name] = {
-            "dtype": DTYPES[header.dtype],
+            "dtype": STORED_DTYPES[header.dtype],
             "shape": list(header.shape),
             "data_offsets": [begin, end],
         }
     text = json.dumps(table).encode()
-    text += b" " * (-len(text) % 8)
+    text += b" " * (-(8 + len(text)) % ALIGNMENT)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for header in headers:

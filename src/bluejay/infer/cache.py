@@ -1,60 +1,151 @@
-"""The keys and values of the tokens already seen, one row per running sequence."""
+"""Who holds which page of the key-value cache: sharing by content, reference counts, and what is forgotten first.
 
-import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+A page knows the tokens whose keys and values it holds and the page before it, so that pages form a tree whose paths
+are texts (RadixAttention; Zheng et al., section 3). A new sequence follows the tree as far as its own tokens go: whole
+pages are shared, a page that agrees in part is copied. Pages that nobody holds keep their content until they are
+needed, the one not used for the longest time going first.
+"""
 
-from bluejay.gpt.config import GPTConfig
-
-
-class KVCache:
-    """Keys and values, each (L rows K S H), that grow as sequences do, up to `rows` by `n_ctx`."""
-
-    def __init__(self, config: GPTConfig, rows: int, dtype: torch.dtype, device: torch.device) -> None:
-        self.n_ctx = config.n_ctx
-        shape = (2, config.n_layer, rows, config.kv_heads, 0, config.d_head)
-        self.keys_values = torch.empty(shape, dtype=dtype, device=device)
-
-    def reserve(self, length: int) -> None:
-        """Make room for sequences of `length` tokens; doubling, so that growing costs little in all."""
-        capacity = self.keys_values.shape[4]
-        if length > capacity:
-            grown = min(self.n_ctx, max(length, 2 * capacity, 64))
-            shape = (*self.keys_values.shape[:4], grown, self.keys_values.shape[5])
-            new = torch.zeros(shape, dtype=self.keys_values.dtype, device=self.keys_values.device)
-            new[:, :, :, :, :capacity] = self.keys_values
-            self.keys_values = new
-
-    def copy_row(self, source: int, target: int) -> None:
-        """Give row `target` all that row `source` holds."""
-        self.keys_values[:, :, target] = self.keys_values[:, :, source]
-
-    def view(self, first: int, positions: Int[Tensor, "B T"]) -> "CacheView":
-        """The cache for one forward pass: the rows from `first` on, whose new tokens stand at `positions`."""
-        self.reserve(int(positions.max()) + 1)
-        return CacheView(self.keys_values, first, positions)
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 
-class CacheView:
-    """What one forward pass writes to and reads from; satisfies `bluejay.gpt.model.Cache`."""
+@dataclass(eq=False)
+class Page:
+    """One page of the cache."""
 
-    def __init__(self, keys_values: Tensor, first: int, positions: Int[Tensor, "B T"]) -> None:
-        self.rows = slice(first, first + positions.shape[0])
-        self.keys_values = keys_values[:, :, self.rows]
-        self.positions = positions
-        self.length = int(positions.max()) + 1
-        self.index = torch.arange(positions.shape[0], device=positions.device)[:, None]
+    number: int
+    parent: "Page | None" = None
+    """The page before it in its text; None for the first."""
+    tokens: list[int] = field(default_factory=list)
+    """The tokens whose keys and values it holds for good."""
+    holders: int = 0
 
-    def extend(
-        self, layer: int, k: Float[Tensor, "B K T H"], v: Float[Tensor, "B K T H"]
-    ) -> tuple[Float[Tensor, "B K S H"], Float[Tensor, "B K S H"]]:
-        """Store new keys and values at their positions; all of each row up to the longest come back."""
-        keys, values = self.keys_values[:, layer]
-        keys[self.index, :, self.positions] = k.transpose(1, 2)
-        values[self.index, :, self.positions] = v.transpose(1, 2)
-        return keys[:, :, : self.length], values[:, :, : self.length]
+
+@dataclass(eq=False)
+class Lease:
+    """The pages of one sequence, enough for all that it may ever need."""
+
+    pages: list[Page]
+    n_cached: int
+    """Tokens whose keys and values these pages hold."""
+    copy: tuple[int, int] | None
+    """Page numbers (source, target): the copy that makes `n_cached` true, to be done before anything is written."""
 
     @property
-    def mask(self) -> Tensor:
-        """True (B 1 T S) where a new token may see a stored one: itself and all before it."""
-        return (torch.arange(self.length, device=self.positions.device) <= self.positions[..., None])[:, None]
+    def numbers(self) -> list[int]:
+        """Page numbers, in order."""
+        return [page.number for page in self.pages]
+
+
+class PagePool:
+    """All pages of a cache. It moves no data: it decides what is where."""
+
+    def __init__(self, n_pages: int, size: int) -> None:
+        self.n_pages = n_pages
+        self.size = size
+        self.free = list(range(n_pages))
+        """Pages without content, ascending."""
+        self.forgettable: OrderedDict[Page, None] = OrderedDict()
+        """Pages with content that nobody holds, the least recently used first."""
+        self.children: dict[tuple[Page | None, int], list[Page]] = {}
+        """Pages with content by the page before them and their first token."""
+
+    @property
+    def n_held(self) -> int:
+        """Pages that some sequence holds."""
+        return self.n_pages - len(self.free) - len(self.forgettable)
+
+    def pages_for(self, n_tokens: int) -> int:
+        """Pages that hold so many tokens."""
+        return -(-n_tokens // self.size)
+
+    def lease(self, tokens: Sequence[int], n_tokens: int, reuse: bool = True) -> Lease | None:
+        """Pages for a sequence that begins with `tokens` and grows to `n_tokens`; None when there are not enough.
+
+        With `reuse`, what other sequences have computed is taken over, all but the last of `tokens` at most, since
+        logits come from computing it.
+        """
+        shared, partial, n_partial = self._match(tokens[:-1]) if reuse else ([], None, 0)
+        n_new = self.pages_for(n_tokens) - len(shared)
+        if n_new > len(self.free) + len(self.forgettable) - sum(page.holders == 0 for page in shared):
+            return None
+        for page in shared:
+            page.holders += 1
+            self.forgettable.pop(page, None)
+        new = self._take(n_new)
+        copy = None
+        if partial is not None:
+            copy = partial.number, new[0].number
+        lease = Lease(shared + new, len(shared) * self.size + n_partial, copy)
+        self._fill(lease, tokens[: lease.n_cached], len(shared))
+        return lease
+
+    def record(self, lease: Lease, tokens: Sequence[int]) -> None:
+        """Say that a lease's pages hold the keys and values of `tokens`, the sequence from its beginning."""
+        first = lease.n_cached // self.size
+        lease.n_cached = len(tokens)
+        self._fill(lease, tokens, first)
+
+    def release(self, lease: Lease) -> None:
+        """Give the pages back. The last one is forgotten first, so no page outlives the one before it."""
+        for page in reversed(lease.pages):
+            page.holders -= 1
+            if page.holders == 0 and page.tokens:
+                self.forgettable[page] = None
+            elif page.holders == 0:
+                self.free.append(page.number)
+        self.free.sort()
+        lease.pages = []
+
+    def _match(self, tokens: Sequence[int]) -> tuple[list[Page], Page | None, int]:
+        """The whole pages that begin `tokens`, a page that goes on from there, and how many of its tokens agree."""
+        shared: list[Page] = []
+        parent, at = None, 0
+        while at < len(tokens):
+            rest = tokens[at : at + self.size]
+            best, agree = None, 0
+            for page in self.children.get((parent, rest[0]), ()):
+                n = agreement(page.tokens, rest)
+                if n > agree:
+                    best, agree = page, n
+            if agree < self.size:
+                return shared, best, agree
+            assert best is not None
+            shared.append(best)
+            parent, at = best, at + self.size
+        return shared, None, 0
+
+    def _take(self, count: int) -> list[Page]:
+        """Pages without content, neighbours if possible: the torch backend then reads them without a copy."""
+        run = next((i for i in range(len(self.free) - count + 1) if self.free[i + count - 1] - self.free[i] < count), 0)
+        numbers, self.free[run : run + count] = self.free[run : run + count], []
+        while len(numbers) < count:
+            numbers.append(self._forget())
+        return [Page(number, holders=1) for number in sorted(numbers)]
+
+    def _forget(self) -> int:
+        """Drop the content of the least recently used page that nobody holds; its number."""
+        page, _ = self.forgettable.popitem(last=False)
+        siblings = self.children[page.parent, page.tokens[0]]
+        siblings.remove(page)
+        if not siblings:
+            del self.children[page.parent, page.tokens[0]]
+        return page.number
+
+    def _fill(self, lease: Lease, tokens: Sequence[int], first: int) -> None:
+        """Note the content of a lease's pages from the one with index `first` on."""
+        for i in range(first, self.pages_for(len(tokens))):
+            page = lease.pages[i]
+            begin = i * self.size + len(page.tokens)
+            new = tokens[begin : (i + 1) * self.size]
+            if new and not page.tokens:
+                page.parent = lease.pages[i - 1] if i else None
+                self.children.setdefault((page.parent, new[0]), []).append(page)
+            page.tokens += new
+
+
+def agreement(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two texts begin with alike."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))

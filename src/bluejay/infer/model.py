@@ -3,16 +3,26 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from bluejay.gpt.checkpoint import open_model, place
 from bluejay.gpt.hub import resolve
 from bluejay.gpt.model import GPT
+from bluejay.infer.backends import Backend, StepBatch
+from bluejay.infer.backends.native import NativeBackend, NativeModel, chosen, native_model
+from bluejay.infer.backends.torch import TorchBackend
 from bluejay.infer.engine import Chunk, Engine
 from bluejay.infer.sampling import SamplingParams
 from bluejay.tokenizer import Tokenizer
+
+PAGE = 32
+"""Tokens in one page of torch's key-value cache."""
+PIECE = 256
+"""Tokens that are scored at a time, which bounds the memory for their logits."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +41,39 @@ class Score:
 
 
 class Model:
-    """A GPT with its tokenizer. Made by `bluejay.load`."""
+    """A model with its tokenizer. Made by `bluejay.load`."""
 
-    def __init__(self, gpt: GPT, tokenizer: Tokenizer, name: str = "model") -> None:
-        self.gpt = gpt
+    def __init__(self, weights: GPT | NativeModel, tokenizer: Tokenizer, name: str = "model") -> None:
+        self.weights = weights
+        self.config = weights.config
         self.tokenizer = tokenizer
         self.name = name
+
+    @property
+    def gpt(self) -> GPT:
+        """The weights as torch has them; quantised ones in the native engine's form have no such thing."""
+        assert isinstance(self.weights, GPT)
+        return self.weights
+
+    @cached_property
+    def native(self) -> NativeModel | None:
+        """The weights as the native engine has them; None where torch does the work."""
+        if isinstance(self.weights, NativeModel):
+            return self.weights
+        weight = self.weights.embed.weight
+        exact = weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.bfloat16)
+        return native_model(self.weights) if exact and chosen() else None
+
+    def backend(self, n_sequences: int, n_tokens: int) -> Backend:
+        """What runs the model, with a cache for so many sequences of so many tokens.
+
+        Raises ValueError when there is no memory for it.
+        """
+        if self.native is None:
+            return TorchBackend(self.gpt, n_sequences * -(-n_tokens // PAGE), PAGE)
+        full = isinstance(self.weights, GPT) and self.gpt.embed.weight.dtype == torch.float32
+        pages = n_sequences * -(-n_tokens // NativeBackend.page)
+        return NativeBackend(self.native, pages, cache="f32" if full else "bf16")
 
     def generate(self, prompt: str, params: SamplingParams | None = None) -> list[str]:
         """Continue a prompt; the n completions, without the prompt. Raises ValueError when it is too long."""
@@ -49,8 +86,11 @@ class Model:
     def stream(self, prompt: str, params: SamplingParams | None = None) -> Iterator[Chunk]:
         """Continue a prompt, giving each piece as it comes; the n samples advance together."""
         params = params or SamplingParams()
-        engine = Engine(self.gpt, self.tokenizer, max_sequences=min(params.n, 8))
-        engine.submit(self.tokenizer.encode(prompt), params)
+        tokens = self.tokenizer.encode_prompt(prompt)
+        n_sequences = min(params.n, 8)
+        n_tokens = min(len(tokens) + params.max_tokens, self.config.n_ctx)
+        engine = Engine(self.backend(n_sequences, n_tokens), self.tokenizer, n_sequences)
+        engine.submit(tokens, params)
         while not engine.idle:
             for _, chunk in engine.step():
                 yield chunk
@@ -65,17 +105,25 @@ class Model:
         tokens = self.tokenizer.encode(text)
         if not tokens:
             raise ValueError("an empty text has no score")
-        context = [self.tokenizer.eot, *tokens]
-        n_ctx = self.gpt.config.n_ctx
-        device = next(self.gpt.parameters()).device
+        prefix = self.tokenizer.begin or [self.tokenizer.eot]
+        context = prefix + tokens
+        n_ctx = self.config.n_ctx
+        backend = self.backend(1, n_ctx)
+        pages = np.arange(backend.n_pages, dtype=np.int32)[None]
         logprobs: list[float] = []
         while len(logprobs) < len(tokens):
             # The window starts so that what is scored next has half a context before it, or all there is.
-            start = max(0, len(logprobs) - n_ctx // 2) if len(logprobs) else 0
-            window = torch.tensor(context[start : start + n_ctx + 1], device=device)
-            logits = self.gpt(window[None, :-1])[0, len(logprobs) - start :].float()
-            targets = window[1 + len(logprobs) - start :, None]
-            logprobs += logits.log_softmax(-1).gather(1, targets)[:, 0].tolist()
+            before = len(prefix) + len(logprobs) - 1
+            start = max(0, before - n_ctx // 2) if logprobs else 0
+            window = np.array(context[start : start + n_ctx + 1], np.int32)
+            for at in range(0, len(window) - 1, PIECE):
+                piece, targets = window[at : at + PIECE], window[at + 1 : at + 1 + PIECE]
+                wanted = np.arange(max(0, before - start - at), len(targets), dtype=np.int32)
+                before += len(wanted)
+                starts, lengths = np.array([0, len(targets)], np.int32), np.array([at], np.int32)
+                logits = backend.step(StepBatch(piece[: len(targets)], starts, lengths, pages, wanted))
+                following = torch.from_numpy(targets[wanted].astype(np.int64))[:, None].to(logits.device)
+                logprobs += logits.log_softmax(-1).gather(1, following)[:, 0].tolist()
         return Score(tokens, logprobs, len(text.encode()))
 
 
@@ -83,11 +131,22 @@ def load(name: str | Path, device: str | torch.device = "cpu", dtype: torch.dtyp
     """Open a model: a directory in the Hugging Face layout, a checkpoint of mesh-transformer-jax, a GGUF file, or the
     hub's name of a model that `bluejay pull` has brought.
 
-    Weights keep the type they are stored in unless `dtype` is given. Raises FileNotFoundError or ValueError, each with
-    one sentence, where there is none.
+    Weights keep the type they are stored in unless `dtype` is given; quantised ones become bfloat16 where torch does
+    the work. Raises FileNotFoundError or ValueError, each with one sentence, where there is none.
     """
     path = resolve(name).resolve()
     stored = open_model(path)
-    # A run keeps its model as runs/NAME/model.
-    title = path.parent.name if path.name == "model" else path.name
-    return Model(place(stored, device, dtype), stored.tokenizer(), title)
+    # A run keeps its model as runs/NAME/model; the hub's cache names directories after commits.
+    local = path.parent.name if path.name == "model" else path.name
+    title = local if Path(name).exists() else str(name)
+    tokenizer = stored.tokenizer()
+    if tokenizer.vocab_size > stored.config.vocab_size:
+        raise ValueError(
+            f"{name}: the tokenizer has {tokenizer.vocab_size} tokens, the model {stored.config.vocab_size} rows; "
+            "they do not belong together"
+        )
+    if stored.packed is not None and dtype is None:
+        if torch.device(device).type == "cpu" and chosen():
+            return Model(native_model(stored), tokenizer, title)
+        dtype = torch.bfloat16
+    return Model(place(stored, device, dtype), tokenizer, title)

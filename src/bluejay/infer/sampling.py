@@ -1,6 +1,8 @@
-"""Choosing the next token: temperature, then top-k, then top-p, the order that Hugging Face applies them in."""
+"""Choosing the next token: penalties, temperature, top-k, top-p, min-p, typical-p, in Hugging Face's order."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import torch
 from jaxtyping import Float, Int
@@ -15,13 +17,29 @@ class SamplingParams:
     """How to continue one prompt. Raises ValueError for values outside their range."""
 
     max_tokens: int = 128
-    """Tokens to generate at most; fewer where the context is full before."""
+    """Tokens to generate at most; fewer where the context is full before. 0 only scores the prompt."""
     temperature: float = 0.8
     """Divides the logits; 0 is greedy: always the likeliest token."""
     top_p: float = 0.9
     """Keep the smallest set of likeliest tokens whose probabilities sum to this (Holtzman et al., section 3.1)."""
     top_k: int = 0
     """Keep this many of the likeliest tokens; 0 keeps all."""
+    min_p: float = 0.0
+    """Keep tokens at least this many times as likely as the likeliest (Nguyen et al., section 3)."""
+    typical_p: float = 1.0
+    """Keep the tokens of most typical surprise whose probabilities sum to this (Meister et al., section 3.2)."""
+    presence_penalty: float = 0.0
+    """Taken from the logit of every token generated before, once,"""
+    frequency_penalty: float = 0.0
+    """and this for each time."""
+    repetition_penalty: float = 1.0
+    """Divides positive logits of tokens in the prompt or generated, multiplies negative ones (CTRL, section 4.1)."""
+    logit_bias: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({}))
+    """Added to the logits of single tokens."""
+    logprobs: int | None = None
+    """Report each token's log-probability, and so many of the likeliest alternatives."""
+    prompt_logprobs: bool = False
+    """Report the same for the tokens of the prompt."""
     seed: int | None = None
     """The same seed gives the same text; None draws a new one each time."""
     stop: tuple[str, ...] = ()
@@ -30,17 +48,79 @@ class SamplingParams:
     """Samples of the same prompt. Sample i uses seed + i."""
 
     def __post_init__(self) -> None:
-        for name, low, high in (("temperature", 0, 2), ("top_p", 0, 1)):
+        ranges = {
+            "temperature": (0, 2),
+            "top_p": (0, 1),
+            "min_p": (0, 1),
+            "typical_p": (0, 1),
+            "presence_penalty": (-2, 2),
+            "frequency_penalty": (-2, 2),
+        }
+        for name, (low, high) in ranges.items():
             value = getattr(self, name)
             if not low <= value <= high:  # NaN fails too
                 raise ValueError(f"{name} is {value}; it must be between {low} and {high}")
-        for name, low in (("max_tokens", 1), ("top_k", 0), ("n", 1)):
-            if getattr(self, name) < low:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {low}")
+        if not 0 < self.repetition_penalty < float("inf"):
+            raise ValueError(
+                f"repetition_penalty is {self.repetition_penalty}; it must be above 0, and 1 changes nothing"
+            )
+        for name, low in (("max_tokens", 0 if self.prompt_logprobs else 1), ("top_k", 0), ("n", 1), ("logprobs", 0)):
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise ValueError(f"{name} is {value}; it must be at least {low}")
+        if not all(-100 <= bias <= 100 for bias in self.logit_bias.values()):
+            raise ValueError("logit_bias holds a value that is not between -100 and 100")
         if self.seed is not None and not -(2**63) <= self.seed < 2**63:
             raise ValueError(f"seed is {self.seed}; it must fit in 64 bits")
         if "" in self.stop:
             raise ValueError("stop holds an empty string, which would end every answer at once")
+
+
+LogitsProcessor = Callable[[list[int], Tensor], Tensor]
+"""Gets the tokens that a sample has generated and the logits (V) of its next one; gives back those to draw from.
+
+It is called once for every token of its sample, in order, so it may keep a state: a constraint on the text's form, for
+one."""
+
+
+@dataclass(frozen=True)
+class Logprob:
+    """How likely a model finds a token, before temperature and penalties."""
+
+    token: int
+    logprob: float
+    """Natural logarithm of its probability."""
+    top: tuple[tuple[int, float], ...]
+    """The likeliest tokens and theirs, the likeliest first, as many as were asked for."""
+
+
+def logprobs_of(logits: Float[Tensor, "R V"], tokens: Sequence[int], n_top: int) -> list[Logprob]:
+    """How likely each row of logits makes its token."""
+    logprobs = logits.float().log_softmax(-1)
+    chosen = logprobs.gather(1, torch.tensor(tokens, dtype=torch.long, device=logits.device)[:, None])[:, 0].tolist()
+    values, ids = logprobs.topk(min(n_top, logits.shape[1]))
+    tops = [tuple(zip(*pair, strict=True)) for pair in zip(ids.tolist(), values.tolist(), strict=True)]
+    return [Logprob(*one) for one in zip(tokens, chosen, tops, strict=True)]
+
+
+def penalised(
+    logits: Float[Tensor, " V"], params: SamplingParams, tokens: list[int], n_prompt: int
+) -> Float[Tensor, " V"]:
+    """Logits with the penalties for `tokens`, of which `n_prompt` are the prompt, and with the biases."""
+    if params.repetition_penalty != 1:
+        ids = torch.tensor(tokens, device=logits.device).unique()
+        old = logits[ids]
+        factor = params.repetition_penalty
+        logits = logits.index_copy(0, ids, torch.where(old > 0, old / factor, old * factor))
+    if (params.presence_penalty or params.frequency_penalty) and len(tokens) > n_prompt:
+        ids, counts = torch.tensor(tokens[n_prompt:], device=logits.device).unique(return_counts=True)
+        logits = logits.index_add(0, ids, -params.presence_penalty - params.frequency_penalty * counts.to(logits.dtype))
+    if params.logit_bias:
+        ids = torch.tensor(list(params.logit_bias), device=logits.device)
+        logits = logits.index_add(
+            0, ids, torch.tensor(list(params.logit_bias.values()), device=logits.device).to(logits.dtype)
+        )
+    return logits
 
 
 def candidates(logits: Float[Tensor, " V"], params: SamplingParams) -> tuple[Float[Tensor, " C"], Int[Tensor, " C"]]:
@@ -52,20 +132,43 @@ def candidates(logits: Float[Tensor, " V"], params: SamplingParams) -> tuple[Flo
     if 0 < params.top_k < logits.numel():
         logits = logits.masked_fill(logits < logits.topk(params.top_k).values[-1], -torch.inf)
     probabilities = logits.softmax(-1)
-    if params.top_p == 1:
-        return probabilities, torch.arange(logits.numel(), device=logits.device)
-    # Top-p mostly keeps few tokens, and finding the likeliest thousand is ten times faster than sorting them all.
-    for size in (min(SHORTLIST, logits.numel()), logits.numel()):
+    if params.top_p < 1:
+        probabilities, ids = nucleus(probabilities, params.top_p)
+    else:
+        ids = torch.arange(len(probabilities), device=logits.device)
+    if params.min_p > 0:
+        keep = probabilities >= params.min_p * probabilities.max()
+        probabilities, ids = probabilities[keep], ids[keep]
+    if params.typical_p < 1:
+        keep = typical(probabilities / probabilities.sum(), params.typical_p)
+        probabilities, ids = probabilities[keep], ids[keep]
+    return probabilities, ids
+
+
+def nucleus(probabilities: Float[Tensor, " V"], top_p: float) -> tuple[Float[Tensor, " C"], Int[Tensor, " C"]]:
+    """The likeliest tokens whose probabilities sum to top_p, the likeliest first: probabilities and ids."""
+    # Mostly they are few, and finding the likeliest thousand is ten times faster than sorting them all.
+    for size in (min(SHORTLIST, probabilities.numel()), probabilities.numel()):
         ordered, ids = probabilities.topk(size)
-        keep = ordered.cumsum(-1) - ordered < params.top_p
+        keep = ordered.cumsum(-1) - ordered < top_p
         if not keep[-1]:
             break
     keep[0] = True  # also at top_p 0
     return ordered[keep], ids[keep]
 
 
+def typical(probabilities: Float[Tensor, " C"], mass: float) -> Int[Tensor, " K"]:
+    """Which tokens have a surprise closest to its expectation, as many as sum to `mass`."""
+    surprise = -probabilities.log()
+    expected = torch.special.entr(probabilities).sum()
+    _, order = (surprise - expected).abs().sort(stable=True)
+    return order[: int((probabilities[order].cumsum(-1) < mass).sum()) + 1]
+
+
 def sample(logits: Float[Tensor, " V"], params: SamplingParams, generator: torch.Generator) -> int:
     """Draw one token id. `generator` lives on the CPU, so that a seed means the same on every device."""
+    if params.temperature == 0:
+        return int(logits.argmax())
     probabilities, ids = candidates(logits, params)
     if len(ids) == 1:
         return int(ids)

@@ -124,8 +124,8 @@ def create_app(model: Model) -> FastAPI:
         "created": int(time.time()),
         "owned_by": "bluejay",
         # Not OpenAI's: the name that vLLM has for the context, and the model's size.
-        "max_model_len": model.gpt.config.n_ctx,
-        "n_parameters": model.gpt.config.n_parameters,
+        "max_model_len": model.config.n_ctx,
+        "n_parameters": model.config.n_parameters,
     }
 
     @app.get("/healthz")

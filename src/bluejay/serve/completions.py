@@ -8,6 +8,7 @@ from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from bluejay.infer.engine import QueueFull
 from bluejay.infer.model import Model
 from bluejay.infer.sampling import SamplingParams
 from bluejay.serve.openai import (
@@ -21,7 +22,7 @@ from bluejay.serve.openai import (
     json_response,
     usage,
 )
-from bluejay.serve.worker import Completion, GenerationFailed, QueueFull, ServerStopping, Worker
+from bluejay.serve.worker import Completion, GenerationFailed, ServerStopping, Worker
 
 RETRY_AFTER = 5
 """Seconds that a client turned away should wait."""
@@ -34,7 +35,8 @@ async def complete(body: CompletionRequest, request: Request, worker: Worker) ->
     params = body.sampling()
     prompts = await asyncio.to_thread(tokens_of, body.prompt, model)
     completion = await submit(worker, prompts, params)
-    echoes = [model.tokenizer.decode(prompt) if body.echo else "" for prompt in prompts for _ in range(params.n)]
+    texts = [text if isinstance(text, str) else model.tokenizer.decode(text) for text in body.prompt]
+    echoes = [text if body.echo else "" for text in texts for _ in range(params.n)]
     if body.stream:
         return EventStream(worker, completion, parts(completion, Answer(model.name), echoes, body))
     return await whole(worker, completion, Answer(model.name), echoes, request)
@@ -49,8 +51,7 @@ def check_name(name: str | None, model: Model) -> None:
 
 def tokens_of(prompts: list[Any], model: Model) -> list[list[int]]:
     """The prompts as token ids; an empty text is the end-of-text token, which begins a new document."""
-    encode = model.tokenizer.encode
-    return [encode(prompt) or [model.tokenizer.eot] if isinstance(prompt, str) else prompt for prompt in prompts]
+    return [model.tokenizer.encode_prompt(prompt) if isinstance(prompt, str) else prompt for prompt in prompts]
 
 
 async def submit(worker: Worker, prompts: list[list[int]], params: SamplingParams) -> Completion:

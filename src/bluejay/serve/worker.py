@@ -10,18 +10,14 @@ import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from bluejay.infer.engine import Chunk, Engine, Request
+from bluejay.infer.engine import Chunk, Engine, QueueFull, Request
 from bluejay.infer.model import Model
 from bluejay.infer.sampling import SamplingParams
 
-MAX_WAITING = 64
-"""Prompts that may wait for a row of the cache; what comes on top is turned away, so that waits stay bounded."""
+MAX_SEQUENCES = 8
+"""Samples that run at a time."""
 
 logger = logging.getLogger(__name__)
-
-
-class QueueFull(Exception):
-    """More prompts wait than the server is ready to keep."""
 
 
 class GenerationFailed(Exception):
@@ -76,7 +72,8 @@ class Worker:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.engine = Engine(model.gpt, model.tokenizer)
+        self.backend = model.backend(MAX_SEQUENCES, model.config.n_ctx)
+        self.engine = Engine(self.backend, model.tokenizer, MAX_SEQUENCES)
         self.owners: dict[Request, tuple[Completion, int]] = {}
         self.wake = threading.Condition()
         self.arriving: list[Completion] = []
@@ -107,9 +104,6 @@ class Worker:
         with self.wake:
             if self.stopping:
                 raise ServerStopping
-            waiting = len(self.engine.waiting) + sum(len(other.prompts) for other in self.arriving)
-            if waiting + len(prompts) > MAX_WAITING:
-                raise QueueFull
             self.arriving.append(completion)
             self.wake.notify()
         try:
@@ -120,7 +114,7 @@ class Worker:
         return completion
 
     def release(self, completion: Completion) -> None:
-        """Forget a call, finished or not: its rows are free before the next step."""
+        """Forget a call, finished or not: its places are free before the next step."""
         with self.wake:
             self.leaving.append(completion)
             self.wake.notify()
@@ -145,7 +139,7 @@ class Worker:
         try:
             for prompt in completion.prompts:
                 completion.requests.append(self.engine.submit(prompt, completion.params))
-        except ValueError as error:
+        except (ValueError, QueueFull) as error:
             self._dismiss(completion)
             completion.post(error)
             return
@@ -163,7 +157,7 @@ class Worker:
             chunks = self.engine.step()
         except Exception:  # whatever it is, the calls that come later deserve a working engine
             logger.exception("a step of the engine failed; the requests in flight are lost")
-            self.engine = Engine(self.model.gpt, self.model.tokenizer)
+            self.engine = Engine(self.backend, self.model.tokenizer, MAX_SEQUENCES)
             return self._fail(GenerationFailed())
         for request, chunk in chunks:
             completion, first_choice = self.owners[request]

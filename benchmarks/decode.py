@@ -1,0 +1,158 @@
+"""How near to the speed of memory is a step, and how far from other engines?
+
+GPT-J at 6B's widths with 7 of its 28 layers and random weights. Each engine runs in a process of its own (`peers/`, in
+the environment that `make bench-peers` makes), so that one model is in memory at a time; a probe that only reads memory
+takes turns with the steps of ours. `--layers 28` measures the whole model where memory allows.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from report import report, result
+
+from bluejay.gpt.checkpoint import weight_shapes
+from bluejay.gpt.config import GPTConfig
+from bluejay.gpt.quantize import BLOCK, Format, Packed, packed_shape
+from bluejay.infer.backends import StepBatch
+from bluejay.infer.backends.native import NativeBackend, NativeModel, available, n_threads
+from bluejay.native import native
+
+PEERS = Path(__file__).parent / "peers"
+PYTHON = Path(".venv-peers/bin/python")
+N_TOKENS, PROBE_BYTES, ROUNDS = 16, 1 << 30, 5
+FORMATS: tuple[Format, ...] = ("q4", "q8", "bf16")
+
+
+def random_model(config: GPTConfig, format: Format) -> NativeModel:
+    """Weights that are as hard to read as real ones: random bytes, with scales that keep sums small."""
+
+    def matrix(name: str) -> Packed:
+        shape = (shapes[name][0], shapes[name][1])
+        data = torch.randint(0, 256, packed_shape(shape, format), dtype=torch.uint8)
+        if format == "bf16":
+            data.view(torch.bfloat16).normal_(0, 0.02)
+            return Packed(format, shape, data, None)
+        return Packed(format, shape, data, torch.full((*data.shape[:2], BLOCK), 3e-4, dtype=torch.bfloat16))
+
+    def read(name: str) -> torch.Tensor:
+        return torch.full(shapes[name], 0.02, dtype=torch.bfloat16)
+
+    shapes = weight_shapes(config)
+    return NativeModel(config, matrix, read)
+
+
+def bytes_a_token(config: GPTConfig, format: Format) -> int:
+    """Weights, with their scales, that one step reads."""
+    bits = {"bf16": 16.0, "q8": 8.25, "q4": 4.25}[format]
+    looked_up = ("embed.weight", "position.weight")
+    sizes = [
+        shape.numel() for name, shape in weight_shapes(config).items() if len(shape) == 2 and name not in looked_up
+    ]
+    return int(sum(sizes) * bits / 8)
+
+
+def seconds_of_steps(backend: NativeBackend, n_sequences: int, context: int = 32) -> float:
+    """Median seconds of a step that gives each of some sequences one token."""
+    pages = np.arange(n_sequences * 4, dtype=np.int32).reshape(n_sequences, -1)
+    starts = np.arange(n_sequences + 1, dtype=np.int32)
+    wanted = np.arange(n_sequences, dtype=np.int32)
+    seconds = []
+    for i in range(N_TOKENS):
+        tokens, lengths = np.full(n_sequences, 100 + i, np.int32), np.full(n_sequences, context + i, np.int32)
+        began = time.perf_counter()
+        backend.step(StepBatch(tokens, starts, lengths, pages, wanted))
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
+
+
+def seconds_of_prefill(backend: NativeBackend, n_tokens: int) -> float:
+    """Median seconds of reading a prompt."""
+    pages = np.arange(-(-n_tokens // backend.page), dtype=np.int32)[None]
+    tokens = np.arange(n_tokens, dtype=np.int32)
+    batch = StepBatch(tokens, np.array([0, n_tokens], np.int32), np.zeros(1, np.int32), pages, tokens[-1:])
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        backend.step(batch)
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
+
+
+def ours(config: GPTConfig, format: Format) -> dict[str, float]:
+    """Figures of one format of ours, the probe in turns with the steps."""
+    backend = NativeBackend(random_model(config, format), 64)
+    memory = np.random.default_rng(0).integers(0, 256, PROBE_BYTES, np.uint8)
+    isa, threads = available()[0], n_threads()
+    steps, probes = [], []
+    seconds_of_steps(backend, 1)
+    for _ in range(ROUNDS):
+        probes.append(PROBE_BYTES / native.read_seconds(memory, isa, threads))
+        steps.append(seconds_of_steps(backend, 1))
+    figures = {"probe": statistics.median(probes), "batch 1": 1 / statistics.median(steps)}
+    figures["read"] = figures["batch 1"] * bytes_a_token(config, format)
+    figures |= {f"batch {n}": n / seconds_of_steps(backend, n) for n in (4, 8)}
+    return figures | {f"prefill {n}": n / seconds_of_prefill(backend, n) for n in (128, 512)}
+
+
+def in_a_process(command: list[str]) -> dict[str, float] | str:
+    """Figures that a program prints last, or the last line of what it complained of."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        return (done.stderr.strip().splitlines() or ["it failed without a word"])[-1]
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--layers", type=int, default=7)
+    parser.add_argument("--only", choices=FORMATS, help="one of our formats, figures alone")
+    options = parser.parse_args()
+    config = GPTConfig(n_layer=options.layers)
+    if options.only:
+        return print(json.dumps(ours(config, options.only)))
+    results: list[dict] = []
+    mine: dict[str, dict[str, float]] = {}
+    for format in FORMATS:
+        figures = in_a_process([sys.executable, __file__, "--layers", str(options.layers), "--only", format])
+        assert isinstance(figures, dict), figures
+        mine[format] = figures
+        print(format, {name: round(figure, 2) for name, figure in figures.items()}, file=sys.stderr)
+        results.append(result(f"{format} reads memory", figures["read"] / 1e9, figures["probe"] / 1e9, "GB/s", 0.9))
+        results.append(
+            result(f"{format} batch 8 against batch 1", figures["batch 8"], figures["batch 1"], "tokens/s", 4.0)
+        )
+    with tempfile.TemporaryDirectory() as directory:
+        for script, goals in GOALS.items():
+            for variant, format, decode_goal, prefill_goal in goals:
+                name = f"{script} {variant}"
+                command = [str(PYTHON), str(PEERS / f"{script}.py"), variant, str(options.layers), directory]
+                peer = in_a_process(command) if PYTHON.exists() else "no peers; `make bench-peers` installs them"
+                print(name, peer, file=sys.stderr)
+                if isinstance(peer, str):
+                    results.append({"metric": f"against {name}", "absent": peer})
+                    continue
+                for metric in peer.keys() & mine[format].keys():
+                    goal = prefill_goal if metric.startswith("prefill") else decode_goal
+                    metric_name = f"{format} {metric} vs {name}"
+                    results.append(result(metric_name, mine[format][metric], peer[metric], "tokens/s", goal))
+    report("decode", results)
+
+
+GOALS = {
+    "llama_cpp_gguf": (("Q4_0", "q4", 1.05, 1.0), ("Q8_0", "q8", 1.15, 1.0)),
+    "ctranslate2_int8": (("int8", "q8", 1.5, 1.2),),
+    "transformers_bf16": (("bf16", "bf16", 1.5, 1.2),),
+}
+"""Script -> its variants, our format beside each, and the ratios to reach in decoding and in prefill."""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+// A decoder's weights, its cache, and one step of it. Shapes: T tokens of a step, B sequences, D model, V vocabulary.
+
+#pragma once
+#include <memory>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "kernels.h"
+#include "threads.h"
+
+namespace bluejay {
+
+/// The fields of bluejay.gpt.config.GPTConfig that the arithmetic asks for, resolved.
+struct Config {
+    int n_layer = 0, d_model = 0, n_head = 0, n_kv_head = 0, d_head = 0, d_hidden = 0, vocab_size = 0, n_ctx = 0;
+    bool parallel = false, halves = false;
+    float norm_eps = 0, scale = 0;
+    int window = 0;
+    std::vector<int> local_layers;
+    Activation activation = Activation::gelu_tanh;
+    std::vector<float> frequencies;  // of each rotated pair, in radians a token
+};
+
+/// Rows that are looked up by number: an embedding as it is stored, (rows, columns) of f32 or bf16.
+struct Lookup {
+    Format format = Format::f32;
+    int rows = 0, columns = 0;
+    const uint8_t* data = nullptr;
+};
+
+struct Weights {
+    std::unordered_map<std::string, Matrix> matrices;
+    std::unordered_map<std::string, Lookup> lookups;
+    std::unordered_map<std::string, std::vector<float>> vectors;  // padded to a multiple of 16 with zeros
+};
+
+/// New tokens of B sequences, one sequence after the other (bluejay.infer.backends.StepBatch).
+struct Batch {
+    std::span<const int32_t> tokens, starts, lengths, pages, wanted;
+    int pages_per_sequence = 0;
+};
+
+class Buffer;  // memory of its own pages, zeroed, given back at the end
+
+class Decoder {
+   public:
+    /// Throws std::invalid_argument when a weight is missing or does not fit, std::bad_alloc when memory is short.
+    Decoder(const Config& config, Weights weights, const Kernels& kernels, int threads, int n_pages, Format cache);
+    ~Decoder();
+
+    /// Logits (wanted, stride) of the wanted tokens. Throws std::invalid_argument for a batch that does not fit.
+    void step(const Batch& batch, float* logits, ptrdiff_t stride);
+
+    void copy_page(int source, int target);
+
+   private:
+    struct Linear {
+        const Matrix* matrix = nullptr;
+        const float* bias = nullptr;
+    };
+    struct Norm {
+        const float* weight = nullptr;
+        const float* bias = nullptr;
+    };
+    struct Layer {
+        Norm norm, mlp_norm;
+        Linear q, k, v, out, gate, up, down;
+        bool local = false;
+    };
+    /// Rows (T, stride) of floats.
+    struct Rows {
+        float* data = nullptr;
+        int stride = 0;
+        float* operator[](int token) const { return data + ptrdiff_t(token) * stride; }
+    };
+    /// One matrix product, or the sum of two, into the same rows.
+    struct Product {
+        struct Term {
+            Linear linear;
+            const Input* input = nullptr;
+        } terms[2];
+        Rows out;
+        bool add = false;
+    };
+    struct Task {
+        int sequence, first, last;  // a run of query rows: tokens by query heads of one key/value head
+    };
+    struct Workspace;
+
+    Linear linear(const std::string& name, int rows, int columns) const;
+    Norm norm(const std::string& name) const;
+    const float* vector(const std::string& name, int size) const;
+    const Lookup* lookup(const std::string& name, int rows) const;
+    void check(const Batch& batch) const;
+    void prepare(const Batch& batch);
+    Page page(int layer, int number, int head) const;
+
+    void forward(int thread, const Batch& batch, float* logits, ptrdiff_t stride);
+    void embed(int token, int id);
+    void normalise(const Norm& norm, int tokens, const Rows& out, Input& packed);
+    void pack(const Source& rows, int stride, int columns, int tokens, Input& packed);
+    void multiply(std::span<const Product> products, int tokens);
+    void store_keys(int layer, const Batch& batch);
+    void attention(const Layer& layer, int number, int thread, const Batch& batch);
+    void attend_task(const Layer& layer, int number, const Task& task, int head, int thread, const Batch& batch);
+
+    Config config_;
+    Weights weights_;
+    const Kernels& kernels_;
+    Pool pool_;
+    int n_pages_;
+    Format cache_format_;
+    size_t key_bytes_, page_bytes_;
+    std::unique_ptr<Buffer> cache_;
+    std::unique_ptr<Workspace> work_;
+    std::vector<Layer> layers_;
+    Norm norm_;
+    Linear head_;
+    const Lookup* embed_ = nullptr;
+    const Lookup* position_ = nullptr;
+};
+
+}  // namespace bluejay

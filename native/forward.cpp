@@ -1,0 +1,252 @@
+// One step, run by every thread of the pool at once: phases of shared work with a barrier after each.
+
+#include <algorithm>
+#include <cstring>
+
+#include "decoder.h"
+#include "workspace.h"
+
+namespace bluejay {
+namespace {
+
+float widen(uint16_t bf16) {
+    const uint32_t bits = uint32_t(bf16) << 16;
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/// Adds a row of a stored embedding.
+void add_row(const Lookup& table, int row, float* out) {
+    for (int i = 0; i < table.columns; ++i) {
+        const size_t at = size_t(row) * table.columns + i;
+        if (table.format == Format::f32)
+            out[i] += reinterpret_cast<const float*>(table.data)[at];
+        else
+            out[i] += widen(reinterpret_cast<const uint16_t*>(table.data)[at]);
+    }
+}
+
+/// One row of a packed matrix: the embedding of a model whose head it is, too.
+void unpack_row(const Matrix& matrix, int row, float* out) {
+    const uint8_t* block = matrix.block(row / BLOCK);
+    const int lane = row % BLOCK;
+    for (int i = 0; i < matrix.columns; ++i) {
+        const int group = i / GROUP, column = i % GROUP;
+        const size_t start = size_t(group) * GROUP * BLOCK;
+        if (matrix.format == Format::f32) {
+            out[i] = reinterpret_cast<const float*>(block)[start + column * BLOCK + lane];
+        } else if (matrix.format == Format::bf16) {
+            const size_t at = start + column / 2 * 2 * BLOCK + 2 * lane + column % 2;
+            out[i] = widen(reinterpret_cast<const uint16_t*>(block)[at]);
+        } else {
+            const float scale = widen(matrix.block_scales(row / BLOCK)[group * BLOCK + lane]);
+            int code;
+            if (matrix.format == Format::q8) {
+                code = block[start + column / 4 * 4 * BLOCK + 4 * lane + column % 4];
+            } else {
+                const int half = column % 32;
+                const uint8_t pair = block[start / 2 + half / 4 * 4 * BLOCK + 4 * lane + half % 4];
+                code = matrix.codes[column < 32 ? pair & 15 : pair >> 4];
+            }
+            out[i] = scale * (code - 128);
+        }
+    }
+}
+
+/// Turns the rotated pairs of one head in place.
+void rotate(float* head, const float* cosines, const float* sines, int pairs, bool halves) {
+    const int step = halves ? 1 : 2, other = halves ? pairs : 1;
+    for (int pair = 0; pair < pairs; ++pair) {
+        float& first = head[pair * step];
+        float& second = head[pair * step + other];
+        const float turned = first * cosines[pair] - second * sines[pair];
+        second = second * cosines[pair] + first * sines[pair];
+        first = turned;
+    }
+}
+
+/// What a matrix multiplies: both quantised formats multiply int8.
+Format input_format(const Matrix& matrix) { return matrix.format == Format::q4 ? Format::q8 : matrix.format; }
+
+}  // namespace
+
+void Decoder::embed(int token, int id) {
+    float* x = work_->x[token];
+    if (embed_) {
+        std::fill_n(x, config_.d_model, 0.0f);
+        add_row(*embed_, id, x);
+    } else {
+        unpack_row(*head_.matrix, id, x);
+    }
+    std::fill(x + config_.d_model, x + work_->x.stride, 0.0f);
+    if (position_) add_row(*position_, work_->position[token], x);
+}
+
+void Decoder::normalise(const Norm& norm, int tokens, const Rows& out, Input& packed) {
+    pool_.share(tokens, 1, [&](int first, int last) {
+        for (int token = first; token < last; ++token) {
+            kernels_.norm(work_->x[token], norm.weight, norm.bias, config_.norm_eps, config_.d_model, out[token]);
+            kernels_.pack({out[token], nullptr, Activation::none}, token, 0, packed.groups, packed);
+        }
+    });
+}
+
+void Decoder::pack(const Source& rows, int stride, int columns, int tokens, Input& packed) {
+    constexpr int RUN = 32;  // groups that one thread takes at a time
+    const int runs = (round_up(columns, GROUP) / GROUP + RUN - 1) / RUN;
+    pool_.share(tokens * runs, 1, [&](int first, int last) {
+        for (int index = first; index < last; ++index) {
+            const int token = index / runs, group = index % runs * RUN;
+            const ptrdiff_t at = ptrdiff_t(token) * stride;
+            kernels_.pack({rows.a + at, rows.b ? rows.b + at : nullptr, rows.activation}, token, group,
+                          std::min(group + RUN, packed.groups), packed);
+        }
+    });
+}
+
+void Decoder::multiply(std::span<const Product> products, int tokens) {
+    int blocks = 0;
+    size_t bytes = 0;
+    for (const Product& product : products) {
+        blocks += product.terms[0].linear.matrix->blocks();
+        for (const Product::Term& term : product.terms)
+            if (term.linear.matrix) bytes += term.linear.matrix->blocks() * term.linear.matrix->block_bytes();
+    }
+    // A run of blocks that stays in a core's second-level cache while all tiles of tokens pass over it, but small enough
+    // that the threads end together.
+    const size_t target = tokens > kernels_.tile ? 512 << 10 : 256 << 10;
+    const int grain = std::clamp(int(target * blocks / bytes), 1, std::max(1, blocks / (4 * pool_.threads())));
+    pool_.share(blocks, grain, [&](int first, int last) {
+        for (const Product& product : products) {
+            const int count = product.terms[0].linear.matrix->blocks();
+            const int from = std::max(first, 0), to = std::min(last, count);
+            bool add = product.add;
+            for (const Product::Term& term : product.terms) {
+                if (!term.linear.matrix || from >= to) continue;
+                kernels_.matmul(*term.linear.matrix, *term.input, from, to, term.linear.bias, add, product.out.data,
+                                product.out.stride);
+                add = true;
+            }
+            first -= count;
+            last -= count;
+        }
+    });
+}
+
+void Decoder::store_keys(int layer, const Batch& batch) {
+    Workspace& work = *work_;
+    const int tokens = int(batch.tokens.size()), pairs = int(config_.frequencies.size()), H = config_.d_head;
+    pool_.share(tokens, 1, [&](int first, int last) {
+        for (int token = first; token < last; ++token) {
+            const float* cosines = work.cosines.data() + size_t(token) * pairs;
+            const float* sines = work.sines.data() + size_t(token) * pairs;
+            for (int head = 0; head < config_.n_head; ++head)
+                rotate(work.q[token] + head * H, cosines, sines, pairs, config_.halves);
+            const int position = work.position[token];
+            const int number = batch.pages[work.sequence[token] * batch.pages_per_sequence + position / PAGE];
+            for (int head = 0; head < config_.n_kv_head; ++head) {
+                float* key = work.k[token] + head * H;
+                rotate(key, cosines, sines, pairs, config_.halves);
+                kernels_.append(key, work.v[token] + head * H, H, cache_format_, position % PAGE, page(layer, number, head));
+            }
+        }
+    });
+}
+
+void Decoder::attend_task(const Layer& layer, int number, const Task& task, int head, int thread, const Batch& batch) {
+    Workspace& work = *work_;
+    std::vector<Page>& pages = work.pages[thread];
+    const int group = config_.n_head / config_.n_kv_head, H = config_.d_head;
+    const int start = batch.starts[task.sequence];
+    const int seen = work.position[start + (task.last - 1) / group] + 1;
+    const int* table = batch.pages.data() + ptrdiff_t(task.sequence) * batch.pages_per_sequence;
+    for (int i = 0; i * PAGE < seen; ++i) pages[i] = page(number, table[i], head);
+    Queries queries;
+    queries.d_head = H;
+    queries.scale = config_.scale;
+    queries.cache = cache_format_;
+    queries.scores = work.scores[thread].data();
+    queries.capacity = round_up(seen, PAGE);
+    for (int row = task.first; row < task.last;) {
+        for (queries.count = 0; queries.count < Queries::ROWS && row < task.last; ++queries.count, ++row) {
+            const int token = start + row / group, at = (head * group + row % group) * H, i = queries.count;
+            queries.q[i] = work.q[token] + at;
+            queries.out[i] = work.attended[token] + at;
+            queries.last[i] = work.position[token] + 1;
+            queries.first[i] = layer.local ? std::max(0, queries.last[i] - config_.window) : 0;
+        }
+        kernels_.attend(queries, pages.data());
+    }
+}
+
+void Decoder::attention(const Layer& layer, int number, int thread, const Batch& batch) {
+    store_keys(number, batch);
+    const int heads = config_.n_kv_head;
+    pool_.share(int(work_->tasks.size()) * heads, 1, [&](int first, int last) {
+        for (int index = first; index < last; ++index)
+            attend_task(layer, number, work_->tasks[index / heads], index % heads, thread, batch);
+    });
+}
+
+void Decoder::forward(int thread, const Batch& batch, float* logits, ptrdiff_t stride) {
+    Workspace& work = *work_;
+    const int tokens = int(batch.tokens.size()), wanted = int(batch.wanted.size());
+    const int attended_width = config_.n_head * config_.d_head;
+    // Inputs are described by every thread for itself; the memory behind them is shared.
+    const auto input = [&](const Input& memory, const Linear& linear, int count) {
+        Input described = memory;
+        described.tokens = count;
+        described.format = input_format(*linear.matrix);
+        return described;
+    };
+    pool_.share(tokens, 1, [&](int first, int last) {
+        for (int token = first; token < last; ++token) embed(token, batch.tokens[token]);
+    });
+    for (int number = 0; number < config_.n_layer; ++number) {
+        const Layer& layer = layers_[number];
+        Input packed = input(work.packed, layer.q, tokens), attended = input(work.attended_packed, layer.out, tokens);
+        Input mlp_packed = input(work.mlp_packed, layer.up, tokens), hidden = input(work.hidden_packed, layer.down, tokens);
+        const bool own_norm = layer.mlp_norm.weight;
+        const Input& mlp_input = own_norm ? mlp_packed : packed;
+
+        const Product q{{{layer.q, &packed}}, work.q}, k{{{layer.k, &packed}}, work.k}, v{{{layer.v, &packed}}, work.v};
+        const Product up{{{layer.up, &mlp_input}}, work.up}, gate{{{layer.gate, &mlp_input}}, work.gate};
+        const std::vector<Product> mlp = layer.gate.matrix ? std::vector{up, gate} : std::vector{up};
+        const Source activated = layer.gate.matrix ? Source{work.gate.data, work.up.data, config_.activation}
+                                                   : Source{work.up.data, nullptr, config_.activation};
+
+        normalise(layer.norm, tokens, work.h, packed);
+        std::vector<Product> first{q, k, v};
+        if (config_.parallel) {
+            if (own_norm) normalise(layer.mlp_norm, tokens, work.mlp_h, mlp_packed);
+            first.insert(first.end(), mlp.begin(), mlp.end());
+        }
+        multiply(first, tokens);
+        attention(layer, number, thread, batch);
+        pack({work.attended.data}, work.attended.stride, attended_width, tokens, attended);
+        if (!config_.parallel) {
+            const Product out{{{layer.out, &attended}}, work.x, true};
+            multiply({&out, 1}, tokens);
+            normalise(layer.mlp_norm, tokens, work.mlp_h, mlp_packed);
+            multiply(mlp, tokens);
+        }
+        pack(activated, work.up.stride, config_.d_hidden, tokens, hidden);
+        const Product down{{{layer.down, &hidden}}, work.x, true};
+        const Product both{{{layer.out, &attended}, {layer.down, &hidden}}, work.x, true};
+        multiply({config_.parallel ? &both : &down, 1}, tokens);
+    }
+    if (!wanted) return;
+    Input packed = input(work.packed, head_, wanted);
+    pool_.share(wanted, 1, [&](int first, int last) {
+        for (int row = first; row < last; ++row) {
+            const float* x = work.x[batch.wanted[row]];
+            kernels_.norm(x, norm_.weight, norm_.bias, config_.norm_eps, config_.d_model, work.h[row]);
+            kernels_.pack({work.h[row], nullptr, Activation::none}, row, 0, packed.groups, packed);
+        }
+    });
+    const Product head{{{head_, &packed}}, {logits, int(stride)}};
+    multiply({&head, 1}, wanted);
+}
+
+}  // namespace bluejay

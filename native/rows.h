@@ -1,0 +1,88 @@
+// Work on single rows: norms, activations, and packing rows for the matrix kernels. Included once per instruction set.
+
+void norm(const float* x, const float* weight, const float* bias, float eps, int width, float* out) {
+    const int whole = width / 16 * 16;
+    float mean = 0;
+    if (bias) {
+        F total = set(0.0f);
+        for (int i = 0; i < whole; i += 16) total = total + load(x + i);
+        mean = sum(total);
+        for (int i = whole; i < width; ++i) mean += x[i];
+        mean /= width;
+    }
+    F squares = set(0.0f);
+    for (int i = 0; i < whole; i += 16) {
+        const F centred = load(x + i) - set(mean);
+        squares = squares + centred * centred;
+    }
+    float variance = sum(squares);
+    for (int i = whole; i < width; ++i) variance += (x[i] - mean) * (x[i] - mean);
+    const float inverse = 1.0f / __builtin_sqrtf(variance / width + eps);
+    for (int i = 0; i < whole; i += 16) {
+        const F y = (load(x + i) - set(mean)) * set(inverse) * load(weight + i);
+        store(out + i, bias ? y + load(bias + i) : y);
+    }
+    for (int i = whole; i < width; ++i) out[i] = (x[i] - mean) * inverse * weight[i] + (bias ? bias[i] : 0);
+}
+
+inline F sigmoid(F x) { return set(1.0f) / (set(1.0f) + exp(set(0.0f) - x)); }
+
+/// Abramowitz and Stegun, 7.1.26, through t = 1 / (1 + p |x|): wrong by at most 1.5e-7.
+inline F erf(F x) {
+    const F size = abs(x), t = set(1.0f) / (set(1.0f) + set(0.3275911f) * size);
+    F y = set(1.061405429f);
+    for (float c : {-1.453152027f, 1.421413741f, -0.284496736f, 0.254829592f}) y = y * t + set(c);
+    y = set(1.0f) - y * t * exp(set(0.0f) - x * x);
+    return where_negative(x, set(0.0f) - y, y);
+}
+
+inline F activate(F x, Activation activation) {
+    switch (activation) {
+        case Activation::gelu_tanh:  // 0.5 (1 + tanh u) = sigmoid(2 u)
+            return x * sigmoid(set(1.5957691216f) * (x + set(0.044715f) * x * x * x));
+        case Activation::gelu: return set(0.5f) * x * (set(1.0f) + erf(x * set(0.70710678119f)));
+        case Activation::relu: return max(x, set(0.0f));
+        case Activation::silu: return x * sigmoid(x);
+        case Activation::none: break;
+    }
+    return x;
+}
+
+/// Tokens that the tile of `n` tokens is padded to: what the matrix kernels are made for.
+constexpr int padded_tile(int n) { return n <= 2 ? n : n <= 4 ? 4 : n <= 8 ? 8 : 12; }
+
+struct Tile {
+    int first, tokens, size;  // size: padded
+    explicit Tile(const Input& input, int index)
+        : first(index * TILE),
+          tokens(input.tokens - first < TILE ? input.tokens - first : TILE),
+          size(padded_tile(tokens)) {}
+};
+
+void pack(const Source& source, int token, int first_group, int last_group, Input& out) {
+    const Tile tile(out, token / TILE);
+    for (int group = first_group; group < last_group; ++group) {
+        const size_t at = size_t(tile.first) * out.groups + size_t(group) * tile.size + token % TILE;
+        F x[4];
+        F size = set(0.0f);
+        int32_t total = 0;
+        for (int i = 0; i < 4; ++i) {
+            x[i] = activate(load(source.a + group * GROUP + 16 * i), source.activation);
+            if (source.b) x[i] = x[i] * load(source.b + group * GROUP + 16 * i);
+            size = max(size, abs(x[i]));
+        }
+        if (out.format == Format::f32) {
+            for (int i = 0; i < 4; ++i) store(reinterpret_cast<float*>(out.data) + at * GROUP + 16 * i, x[i]);
+        } else if (out.format == Format::bf16) {
+            for (int i = 0; i < 4; ++i) to_bf16(reinterpret_cast<uint16_t*>(out.data) + at * GROUP + 16 * i, x[i]);
+        } else {
+            const float most = largest(size);
+            const F inverse = set(most > 0 ? 127.0f / most : 0.0f);
+            int8_t* to = reinterpret_cast<int8_t*>(out.data) + at * GROUP;
+            for (int i = 0; i < 4; ++i) to_int8(to + 16 * i, round(x[i] * inverse));
+            for (int i = 0; i < GROUP; ++i) total += to[i];
+            out.scales[at] = most / 127.0f;
+            out.offsets[at] = -128 * total;
+        }
+    }
+}

@@ -1,0 +1,72 @@
+#include "threads.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace bluejay {
+namespace {
+
+void pause() {
+#if defined(__x86_64__)
+    _mm_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+
+// About 100 microseconds between two steps: longer than a scheduler's work for small models, short enough to leave the
+// processor to others.
+constexpr int SPINS_BEFORE_SLEEP = 4000;
+// A barrier that takes longer than this waits for a thread that lost its processor: give it ours.
+constexpr int SPINS_BEFORE_YIELD = 1000;
+
+}  // namespace
+
+Pool::Pool(int threads) {
+    for (int thread = 1; thread < threads; ++thread) workers_.emplace_back(&Pool::work, this, thread);
+}
+
+Pool::~Pool() {
+    ending_ = true;
+    job_.fetch_add(1, std::memory_order_release);
+    job_.notify_all();
+    for (std::thread& worker : workers_) worker.join();
+}
+
+void Pool::run(const std::function<void(int)>& body) {
+    body_ = &body;
+    job_.fetch_add(1, std::memory_order_release);
+    job_.notify_all();
+    body(0);
+    barrier();
+}
+
+void Pool::barrier() {
+    const unsigned generation = generation_.load(std::memory_order_acquire);
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == threads()) {
+        arrived_.store(0, std::memory_order_relaxed);
+        next_.store(0, std::memory_order_relaxed);
+        generation_.store(generation + 1, std::memory_order_release);
+        return;
+    }
+    for (int spins = 0; generation_.load(std::memory_order_acquire) == generation; ++spins) {
+        if (spins < SPINS_BEFORE_YIELD)
+            pause();
+        else
+            std::this_thread::yield();
+    }
+}
+
+void Pool::work(int thread) {
+    for (unsigned seen = 0;;) {
+        for (int spins = 0; job_.load(std::memory_order_acquire) == seen && spins < SPINS_BEFORE_SLEEP; ++spins) pause();
+        job_.wait(seen, std::memory_order_acquire);
+        ++seen;
+        if (ending_) return;
+        (*body_)(thread);
+        barrier();
+    }
+}
+
+}  // namespace bluejay

@@ -1,0 +1,118 @@
+"""Directories of quantised weights: packed for the native engine, mapped into memory as they are.
+
+`config.json` is the family's own with one entry more, `quantization`; `model.safetensors` holds, under our names, each
+matrix as bytes (blocks, groups, bytes of a group) with its scales, embeddings as bfloat16, vectors as float32.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bluejay.files import atomic_directory
+from bluejay.gpt.checkpoint import weight_shapes, write_json
+from bluejay.gpt.config import GPTConfig
+from bluejay.gpt.families import to_hugging_face
+from bluejay.gpt.quantize import BLOCK, CODE, GROUP, Format, Packed, pack, packed_shape, unpack
+from bluejay.gpt.weights import Header, StoredModel, TensorFiles, write_safetensors
+from bluejay.progress import progress
+from bluejay.tokenizer import Tokenizer
+
+LAYOUT = {"group": GROUP, "block": BLOCK, "code": list(CODE)}
+"""What `quantization` in `config.json` says besides the format; a file that says something else cannot be read."""
+
+
+def formats(config: GPTConfig, format: Format) -> dict[str, Format]:
+    """How each weight that is multiplied as a matrix is stored; the others are looked up row by row or added.
+
+    A tied matrix is the embedding, too, and feels a coarse code twice: it is never below 8 bits.
+    """
+    looked_up = {"position.weight"} if config.tied else {"position.weight", "embed.weight"}
+    names = [name for name, shape in weight_shapes(config).items() if len(shape) == 2 and name not in looked_up]
+    return {name: "q8" if name == "embed.weight" else format for name in names}
+
+
+def write_quantized(stored: StoredModel, path: Path, format: Format) -> None:
+    """Write a quantised model, all or nothing, with one weight in memory at a time besides the scales.
+
+    Raises ValueError where the family's `config.json` cannot say what the model is; OSError when the disk is full.
+    """
+    config, tokenizer = stored.config, stored.tokenizer()
+    shapes, kinds = weight_shapes(config), formats(config, format)
+    scales: dict[str, Tensor | None] = {}
+    with atomic_directory(path) as temporary, progress("quantise", config.n_parameters, "weights") as bar:
+
+        def read(name: str) -> Tensor:
+            if name in scales:
+                return torch.empty(0) if (scale := scales[name]) is None else scale
+            tensor = stored.read(name)
+            bar.advance(tensor.numel())
+            if name not in kinds:
+                return tensor
+            packed = pack(tensor, kinds[name])
+            scales[scales_of(name)] = packed.scales
+            return packed.data
+
+        values = to_hugging_face(config, tokenizer.eot, tokenizer.eot, "bfloat16")
+        write_json(temporary / "config.json", values | {"quantization": {"format": format, **LAYOUT}})
+        write_json(temporary / "generation_config.json", {"bos_token_id": tokenizer.eot, "eos_token_id": tokenizer.eot})
+        write_safetensors(list(headers(shapes, kinds)), read, temporary / "model.safetensors")
+        tokenizer.save(temporary)
+
+
+def headers(shapes: dict[str, torch.Size], kinds: dict[str, Format]) -> Iterator[Header]:
+    """All tensors of the file. The packed matrices come first: each is a multiple of 64 bytes, so all begin at one."""
+    for name, kind in kinds.items():
+        yield Header(name, torch.uint8, packed_shape(shapes[name], kind))
+    for name, shape in shapes.items():
+        if name not in kinds and len(shape) == 1:
+            yield Header(name, torch.float32, tuple(shape))
+    for name, kind in kinds.items():
+        yield Header(scales_of(name), torch.bfloat16, (*packed_shape(shapes[name], kind)[:2], BLOCK))
+    for name, shape in shapes.items():
+        if name not in kinds and len(shape) == 2:
+            yield Header(name, torch.bfloat16, tuple(shape))
+
+
+def scales_of(name: str) -> str:
+    """Name of the scales that belong to a matrix."""
+    return name.removesuffix(".weight") + ".scales"
+
+
+def open_quantized(path: Path, config: GPTConfig, quantization: Any, tensors: TensorFiles) -> StoredModel:
+    """Open a quantised directory. Raises ValueError, naming the first thing that does not fit."""
+    where = f"{path / 'config.json'}: quantization"
+    format = quantization.get("format") if isinstance(quantization, dict) else None
+    if format not in ("q8", "q4"):
+        raise ValueError(f"{where}.format is {format!r}; it must be q8 or q4")
+    for key, value in LAYOUT.items():
+        if quantization.get(key) != value:
+            raise ValueError(
+                f"{where}.{key} is {quantization.get(key)}; this version reads {value}, so convert the model again"
+            )
+    shapes, kinds = weight_shapes(config), formats(config, format)
+    for header in headers(shapes, kinds):
+        if header.name not in tensors.files:
+            raise ValueError(f"{path / 'model.safetensors'} has no {header.name}")
+
+    def stored_tensor(header: Header) -> Tensor:
+        tensor = tensors.read(header.name)
+        if tuple(tensor.shape) != header.shape or tensor.dtype != header.dtype:
+            raise ValueError(
+                f"{tensors.files[header.name]}: {header.name} is {tensor.dtype} {list(tensor.shape)}; "
+                f"config.json makes it {header.dtype} {list(header.shape)}"
+            )
+        return tensor
+
+    by_name = {header.name: header for header in headers(shapes, kinds)}
+
+    def packed(name: str) -> Packed:
+        data, scales = stored_tensor(by_name[name]), stored_tensor(by_name[scales_of(name)])
+        return Packed(kinds[name], (shapes[name][0], shapes[name][1]), data, scales)
+
+    def read(name: str) -> Tensor:
+        return unpack(packed(name)) if name in kinds else stored_tensor(by_name[name])
+
+    return StoredModel(config, read, None, lambda: Tokenizer.load(path), tensors.n_bytes, licence=None, packed=packed)

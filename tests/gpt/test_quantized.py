@@ -1,0 +1,131 @@
+"""Quantised directories: written whole, read as they are, and refused in one line where something is off."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import bluejay
+from bluejay.cli import main
+from bluejay.gpt.checkpoint import open_model, place, save_model
+from bluejay.gpt.config import GPTConfig
+from bluejay.gpt.init import new_model
+from bluejay.gpt.presets import GPT2
+from bluejay.gpt.quantize import pack, unpack
+from bluejay.infer.backends.native import available
+from bluejay.infer.model import load
+
+needs_native = pytest.mark.skipif(not available(), reason="built without the native engine")
+
+
+@pytest.fixture(scope="module", params=["q8", "q4"])
+def format(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def plain(byte_tokenizer, tmp_path_factory):
+    """A model directory to quantise, all of its weights random."""
+    config = GPTConfig(n_layer=2, d_model=72, n_head=3, vocab_size=259, n_ctx=64, rotary_dim=8)
+    path = tmp_path_factory.mktemp("plain") / "model"
+    save_model(new_model(config, seed=0), byte_tokenizer, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def quantised(plain, format, tmp_path_factory):
+    path = tmp_path_factory.mktemp("quantised") / format
+    main(["convert", str(plain), str(path), "--quantize", format])
+    return path
+
+
+def test_every_weight_is_what_its_format_makes_of_it(plain, quantised, format):
+    weights = place(open_model(plain)).state_dict()
+    stored = open_model(quantised)
+    for name, weight in weights.items():
+        looked_up = weight.dim() == 1 or name == "embed.weight"
+        expected = (
+            weight.bfloat16() if name == "embed.weight" else weight if looked_up else unpack(pack(weight, format))
+        )
+        assert torch.equal(stored.read(name).float(), expected.float()), name
+
+
+def test_a_tied_matrix_is_never_below_8_bits(byte_tokenizer, tmp_path):
+    config = dataclasses.replace(GPT2, n_layer=1, d_model=64, n_head=2, vocab_size=259, n_ctx=64)
+    save_model(new_model(config, seed=0), byte_tokenizer, tmp_path / "plain")
+    main(["convert", str(tmp_path / "plain"), str(tmp_path / "q4"), "--quantize", "q4"])
+    packed = open_model(tmp_path / "q4").packed
+    assert packed is not None
+    assert (packed("embed.weight").format, packed("blocks.0.mlp.up.weight").format) == ("q8", "q4")
+
+
+@needs_native
+def test_text_from_a_quantised_directory_is_what_torch_makes_of_its_weights(quantised):
+    model = load(quantised)
+    score = model.score("the cat and the cat and the hat")
+    reference = load(quantised, dtype=torch.float32).score("the cat and the cat and the hat")
+    # What is left is the rounding of the engine's inputs, which the words of an untrained model feel most.
+    assert np.abs(np.subtract(score.logprobs, reference.logprobs)).mean() < 0.05
+    assert len(model.generate("the", bluejay.SamplingParams(max_tokens=5, temperature=0.0))) == 1
+
+
+@needs_native
+def test_weights_are_mapped_at_multiples_of_a_cache_line(quantised):
+    packed = open_model(quantised).packed
+    assert packed is not None
+    assert packed("blocks.1.mlp.up.weight").data.data_ptr() % 64 == 0
+
+
+def refused(path) -> str:
+    """The one line that a directory is refused with."""
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        load(path)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("format", "q2", "must be q8 or q4"),
+        ("block", 32, "quantization.block is 32; this version reads 16"),
+        ("code", [1, 2], "convert the model again"),
+    ],
+)
+def test_a_layout_of_another_version_is_named(quantised, tmp_path, key, value, says):
+    shutil.copytree(quantised, tmp_path / "m")
+    config = json.loads((tmp_path / "m/config.json").read_text())
+    config["quantization"][key] = value
+    (tmp_path / "m/config.json").write_text(json.dumps(config))
+    assert says in refused(tmp_path / "m")
+
+
+@pytest.mark.parametrize("kept", [0, 7, 100, -1])
+def test_a_truncated_file_is_named(quantised, tmp_path, kept):
+    shutil.copytree(quantised, tmp_path / "m")
+    whole = (tmp_path / "m/model.safetensors").read_bytes()
+    (tmp_path / "m/model.safetensors").write_bytes(whole[:kept])
+    assert "model.safetensors" in refused(tmp_path / "m")
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_a_damaged_header_is_refused_or_harmless(quantised, tmp_path_factory, data):
+    """Fuzz: whatever is in the length, the header and `config.json`, no crash and one line, or a model that runs."""
+    path = tmp_path_factory.mktemp("damaged") / "m"
+    shutil.copytree(quantised, path)
+    file = path / data.draw(st.sampled_from(["model.safetensors", "config.json"]))
+    damaged = bytearray(file.read_bytes())
+    header = 8 + int.from_bytes(damaged[:8], "little") if file.suffix == ".safetensors" else len(damaged)
+    for _ in range(data.draw(st.integers(1, 4))):
+        damaged[data.draw(st.integers(0, header - 1))] = data.draw(st.integers(0, 255))
+    file.write_bytes(damaged)
+    try:
+        load(path).score("the cat")
+    except (ValueError, FileNotFoundError) as error:
+        assert "\n" not in str(error)

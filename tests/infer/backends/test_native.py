@@ -1,0 +1,206 @@
+"""The native engine against the model in torch: equal logits for every family, instruction set, format and batch."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from gpt.random_models import CONFIGS, family_fields
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from bluejay.gpt.config import GPTConfig
+from bluejay.gpt.families import from_hugging_face
+from bluejay.gpt.model import GPT
+from bluejay.gpt.quantize import pack, unpack
+from bluejay.infer.backends import StepBatch
+from bluejay.infer.backends.native import NativeBackend, NativeModel, available, chosen
+
+pytestmark = pytest.mark.skipif(not available(), reason="built without the native engine")
+TOLERANCE = {"f32": 1e-5, "bf16": 1.5e-2, "int8": 4e-2, "q8": 4e-2, "q4": 4e-2}
+"""Relative error. In float32 that is the order of sums; below, an input that lies between two steps of bfloat16 or int8
+may take either. A step is 1/256 or 1/127 of the largest input of its group, and a group is a whole row here."""
+
+
+class RoundingCache:
+    """Attention over keys and values that are rounded as the engine's cache rounds them."""
+
+    def __init__(self, config: GPTConfig, cache: str) -> None:
+        self.config, self.cache = config, cache
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        k, v = (rounded(x, {"int8": "q8"}.get(self.cache, self.cache), x.shape[-1]) for x in (k, v))
+        behind = torch.arange(q.shape[2])[:, None] - torch.arange(q.shape[2])
+        window = self.config.window if layer in self.config.local_layers else q.shape[2]
+        grouped = self.config.kv_heads != self.config.n_head
+        mask = (behind >= 0) & (behind < (window or q.shape[2]))
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.config.scale, enable_gqa=grouped)
+
+
+def rounded(x: Tensor, format: str, group: int = 64) -> Tensor:
+    """What the engine makes of numbers before it multiplies them: int8 in groups for both quantised formats."""
+    if format == "f32":
+        return x
+    if format == "bf16":
+        return x.bfloat16().float()
+    padded = F.pad(x, (0, -x.shape[-1] % group)).unflatten(-1, (-1, group))
+    largest = padded.abs().amax(-1, keepdim=True)
+    steps = torch.where(largest > 0, padded * (127 / largest), 0.0).round()
+    return (steps * (largest / 127)).flatten(-2)[..., : x.shape[-1]]
+
+
+def random_gpt(config: GPTConfig, seed: int) -> GPT:
+    """Weights of the size that training gives them, nothing at a neutral value."""
+    torch.manual_seed(seed)
+    gpt = GPT(config).requires_grad_(False)
+    for name, weight in gpt.named_parameters():
+        weight.normal_(
+            1.0 if name.endswith("norm.weight") else 0.0, weight.shape[-1] ** -0.5 if weight.dim() == 2 else 0.2
+        )
+    return gpt
+
+
+def both(config: GPTConfig, format: str, seed: int) -> tuple[GPT, NativeModel]:
+    """A model whose matrices are what the format can hold: in torch, rounding inputs as the engine does, and packed."""
+    gpt = random_gpt(config, seed)
+    weights = gpt.state_dict()
+    looked_up = {"position.weight"} if config.tied else {"position.weight", "embed.weight"}
+    packed = {
+        name: pack(weight, format) for name, weight in weights.items() if weight.dim() == 2 and name not in looked_up
+    }
+    for name, matrix in packed.items():
+        weights[name].copy_(unpack(matrix))
+    for name, module in gpt.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            module.register_forward_pre_hook(lambda _, args: (rounded(args[0], format),))
+        elif name == "norm":
+            module.register_forward_hook(lambda _, __, out: rounded(out, format))
+    return gpt, NativeModel(config, packed.__getitem__, weights.__getitem__)
+
+
+def steps_of(prompts: list[np.ndarray], cuts: list[list[int]], n_pages: int, page: int, seed: int):
+    """Batches that read some prompts piece by piece, all of them side by side, on pages in no order."""
+    table = np.random.default_rng(seed).permutation(n_pages).astype(np.int32)
+    width = n_pages // len(prompts)
+    read = [0] * len(prompts)
+    while any(done < len(prompt) for done, prompt in zip(read, prompts, strict=True)):
+        rows = [i for i, prompt in enumerate(prompts) if read[i] < len(prompt)]
+        new = [prompts[i][read[i] : read[i] + cuts[i][0]] for i in rows]
+        lengths = np.array([read[i] for i in rows], np.int32)
+        for i, tokens in zip(rows, new, strict=True):
+            read[i] += len(tokens)
+            cuts[i] = cuts[i][1:] or [1]
+        pages = np.full((len(rows), width + 1), -1, np.int32)
+        for at, i in enumerate(rows):
+            used = -(-read[i] // page)
+            pages[at, :used] = table[i * width : i * width + used]
+        tokens = np.concatenate(new).astype(np.int32)
+        starts = np.cumsum([0, *map(len, new)]).astype(np.int32)
+        yield rows, StepBatch(tokens, starts, lengths, pages, np.arange(len(tokens), dtype=np.int32))
+
+
+def logits_of(backend: NativeBackend, prompts: list[np.ndarray], cuts: list[list[int]], seed: int) -> list[Tensor]:
+    """The logits after every token of some prompts, read in pieces."""
+    found: list[list[Tensor]] = [[] for _ in prompts]
+    for rows, batch in steps_of(prompts, cuts, backend.n_pages, backend.page, seed):
+        for i, part in zip(rows, backend.step(batch).tensor_split(batch.starts[1:-1].tolist()), strict=True):
+            found[i].append(part)
+    return [torch.cat(parts) for parts in found]
+
+
+@pytest.mark.parametrize("isa", available())
+@pytest.mark.parametrize("family", CONFIGS)
+@settings(max_examples=6, deadline=None)
+@given(
+    data=st.data(),
+    seed=st.integers(0, 99),
+    format=st.sampled_from(["f32", "bf16", "q8", "q4"]),
+    cache=st.sampled_from(["f32", "bf16", "int8"]),
+    threads=st.integers(1, 3),
+)
+def test_logits_are_those_of_torch_whatever_the_batch(family, isa, data, seed, format, cache, threads):
+    config = from_hugging_face(CONFIGS[family](**data.draw(family_fields(family))).to_dict())
+    gpt, model = both(config, format, seed)
+    backend = NativeBackend(model, 24, cache=cache, isa=isa, threads=threads)
+    rng = np.random.default_rng(seed)
+    sizes = data.draw(st.lists(st.integers(1, 70), min_size=1, max_size=3))
+    prompts = [rng.integers(0, config.vocab_size, size) for size in sizes]
+    cuts = [data.draw(st.lists(st.sampled_from([1, 2, 3, 5, 8, 13, 30]), min_size=1, max_size=6)) for _ in sizes]
+    tolerance = max(TOLERANCE[format], TOLERANCE[cache])
+    for prompt, logits in zip(prompts, logits_of(backend, prompts, cuts, seed), strict=True):
+        with torch.no_grad():
+            expected = gpt(torch.from_numpy(prompt)[None], cache=RoundingCache(config, cache))[0]
+        assert (logits - expected).norm() < tolerance * expected.norm()
+
+
+@pytest.mark.parametrize("isa", available())
+@pytest.mark.parametrize("format", ["f32", "bf16", "q8", "q4"])
+def test_a_row_has_the_same_bits_in_every_batch(isa, format):
+    config = GPTConfig(n_layer=2, d_model=96, n_head=3, vocab_size=270, n_ctx=64)
+    _, model = both(config, format, 0)
+    backend = NativeBackend(model, 24, isa=isa, threads=2)
+    prompts = [np.random.default_rng(i).integers(0, 270, size) for i, size in enumerate((40, 25, 33))]
+    together = logits_of(backend, prompts, [[13, 1, 9], [1, 1, 20], [30, 2]], 1)
+    for prompt, logits in zip(prompts, together, strict=True):
+        assert torch.equal(logits, logits_of(backend, [prompt], [[len(prompt)]], 2)[0])
+
+
+def test_a_copied_page_holds_what_its_source_held():
+    config = GPTConfig(n_layer=2, d_model=64, n_head=2, vocab_size=270, n_ctx=64)
+    _, model = both(config, "q8", 0)
+    backend = NativeBackend(model, 4, cache="int8")
+    prompt = np.arange(12, dtype=np.int32)
+    read = StepBatch(prompt, np.array([0, 12], np.int32), np.zeros(1, np.int32), np.array([[1]], np.int32), prompt[-1:])
+    backend.step(read)
+    backend.copy_page(1, 3)
+    token, starts = np.array([5], np.int32), np.array([0, 1], np.int32)
+    first, second = (
+        backend.step(StepBatch(token, starts, np.array([12], np.int32), np.array([[page]], np.int32), starts[:1]))
+        for page in (1, 3)
+    )
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("tokens", [270, 1], "vocabulary"),
+        ("tokens", [-1, 1], "vocabulary"),
+        ("starts", [0, 3], "starts"),
+        ("starts", [1, 2], "starts"),
+        ("lengths", [-1], "negative"),
+        ("lengths", [40], "too few pages"),
+        ("pages", [[-1, -1]], "page"),
+        ("pages", [[4, 0]], "page"),
+        ("wanted", [2], "wanted"),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_refused_before_memory_is_touched(field, value, says):
+    _, model = both(GPTConfig(n_layer=1, d_model=64, n_head=2, vocab_size=270, n_ctx=64), "f32", 0)
+    backend = NativeBackend(model, 4)
+    fields = {"tokens": [1, 2], "starts": [0, 2], "lengths": [0], "pages": [[0, 1]], "wanted": [1]} | {field: value}
+    with pytest.raises(ValueError, match=says):
+        backend.step(StepBatch(**{name: np.array(number, np.int32) for name, number in fields.items()}))
+
+
+def test_a_cache_that_memory_cannot_hold_is_refused_with_the_figure():
+    config = GPTConfig(n_layer=1, d_model=64, n_head=2, vocab_size=270, n_ctx=64)
+    _, model = both(config, "f32", 0)
+    with pytest.raises(ValueError, match=r"needs [0-9.]+ GB and [0-9.]+ GB are free"):
+        NativeBackend(model, 1 << 30)
+
+
+def test_an_instruction_set_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setenv("BLUEJAY_ISA", "mmx")
+    with pytest.raises(ValueError, match=r"BLUEJAY_ISA is mmx; this machine has .*portable"):
+        chosen()
+
+
+def test_weights_that_do_not_fit_the_configuration_are_refused():
+    config = GPTConfig(n_layer=1, d_model=64, n_head=2, vocab_size=270, n_ctx=64)
+    _, model = both(config, "f32", 0)
+    model.config = dataclasses.replace(config, d_ff=128)
+    with pytest.raises(ValueError, match=r"mlp\.up\.weight does not have the shape"):
+        NativeBackend(model, 4)

@@ -1,0 +1,148 @@
+"""The reference gives the logits of the model itself, to the bit the same whatever else is in the batch."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bluejay.gpt.config import GPTConfig
+from bluejay.gpt.model import GPT
+from bluejay.infer.backends import StepBatch
+from bluejay.infer.backends.torch import TorchBackend, zeros
+
+PAGE, N_PAGES = 8, 80
+GPT_J = GPTConfig(n_layer=2, d_model=32, n_head=2, vocab_size=50, n_ctx=160)
+SHAPES = [
+    GPT_J,
+    dataclasses.replace(
+        GPT_J, parallel=False, n_norm=2, rotary="half", rotary_scaling=None, qkv_bias=True, out_bias=True
+    ),
+    dataclasses.replace(GPT_J, parallel=False, n_norm=2, rotary="none", learned_positions=True, tied=True),
+    dataclasses.replace(GPT_J, n_head=4, n_kv_head=2, norm="rmsnorm", gated=True, activation="silu", rotary="half"),
+    dataclasses.replace(GPT_J, window=20, local_layers=(1,), attention_scale=1.0),
+]
+
+
+def random_gpt(config: GPTConfig, seed: int, dtype: torch.dtype = torch.float32) -> GPT:
+    generator = torch.Generator().manual_seed(seed)
+    gpt = GPT(config)
+    for parameter in gpt.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator) * config.d_model**-0.5
+    return gpt.to(dtype).requires_grad_(False)
+
+
+class Driver:
+    """Feeds sequences to a backend piece by piece, each with pages of its own."""
+
+    def __init__(self, gpt: GPT, page_order: list[int]) -> None:
+        self.backend = TorchBackend(gpt, N_PAGES, PAGE)
+        self.free = page_order
+        self.tables: dict[int, list[int]] = {}
+        self.done: dict[int, int] = {}
+
+    def step(self, pieces: dict[int, list[int]]) -> dict[int, torch.Tensor]:
+        """New tokens by sequence; the logits of all of them by sequence."""
+        for key, new in pieces.items():
+            table = self.tables.setdefault(key, [])
+            while len(table) * PAGE < self.done.setdefault(key, 0) + len(new):
+                table.append(self.free.pop())
+        sizes = [len(new) for new in pieces.values()]
+        width = max(len(self.tables[key]) for key in pieces)
+        logits = self.backend.step(
+            StepBatch(
+                tokens=np.concatenate([np.array(new, np.int32) for new in pieces.values()]),
+                starts=np.cumsum([0, *sizes]).astype(np.int32),
+                lengths=np.array([self.done[key] for key in pieces], np.int32),
+                pages=np.array([t + [-1] * (width - len(t)) for t in map(self.tables.get, pieces)], np.int32),
+                wanted=np.arange(sum(sizes), dtype=np.int32),
+            )
+        )
+        for key, new in pieces.items():
+            self.done[key] += len(new)
+        return dict(zip(pieces, logits.split(sizes), strict=True))
+
+
+@st.composite
+def schedules(draw):
+    """Sequences of tokens, and the steps in which they are computed: how many tokens of which."""
+    tokens = draw(st.lists(st.lists(st.integers(0, 49), min_size=1, max_size=150), min_size=1, max_size=4))
+    left, steps = {i: len(one) for i, one in enumerate(tokens)}, []
+    while left:
+        chosen = draw(st.sets(st.sampled_from(sorted(left)), min_size=1))
+        steps.append({i: min(left[i], draw(st.sampled_from([1, 1, 2, 5, 13, 70, 150]))) for i in sorted(chosen)})
+        left = {i: n - steps[-1].get(i, 0) for i, n in left.items() if n > steps[-1].get(i, 0)}
+    return tokens, steps
+
+
+def follow(gpt: GPT, tokens, steps, page_order) -> dict[int, torch.Tensor]:
+    driver, found = Driver(gpt, page_order), {i: [] for i in range(len(tokens))}
+    for step in steps:
+        pieces = {i: tokens[i][driver.done.get(i, 0) :][:n] for i, n in step.items()}
+        for i, logits in driver.step(pieces).items():
+            found[i].append(logits)
+    return {i: torch.cat(rows) for i, rows in found.items()}
+
+
+@pytest.mark.parametrize("config", SHAPES)
+@settings(max_examples=8, deadline=None)
+@given(schedules(), st.permutations(range(N_PAGES)), st.integers(0, 9))
+def test_logits_are_the_models_however_the_work_is_cut(config, schedule, page_order, seed):
+    gpt = random_gpt(config, seed)
+    tokens, steps = schedule
+    for i, logits in follow(gpt, tokens, steps, list(page_order)).items():
+        torch.testing.assert_close(logits, gpt(torch.tensor([tokens[i]]))[0], atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("d_model", [64, 320])
+@settings(max_examples=10, deadline=None)
+@given(schedules(), st.permutations(range(N_PAGES)))
+def test_bits_do_not_depend_on_the_company_nor_on_the_steps(dtype, d_model, schedule, page_order):
+    gpt = random_gpt(dataclasses.replace(GPT_J, d_model=d_model, d_ff=2 * d_model), 0, dtype)
+    tokens, steps = schedule
+    for i, logits in follow(gpt, tokens, steps, list(page_order)).items():
+        [alone] = follow(gpt, [tokens[i]], [{0: len(tokens[i])}], list(range(N_PAGES))).values()
+        assert torch.equal(logits, alone)
+
+
+def test_a_copied_page_holds_the_same():
+    gpt = random_gpt(GPT_J, 0)
+    tokens = list(range(PAGE + 3))
+    driver = Driver(gpt, list(range(N_PAGES)))
+    driver.step({0: tokens[:-1]})
+    driver.tables[1] = [driver.tables[0][0], 0]
+    driver.backend.copy_page(driver.tables[0][1], 0)
+    driver.done[1] = driver.done[0]
+    both = driver.step({0: tokens[-1:], 1: tokens[-1:]})
+    assert torch.equal(both[0], both[1])
+
+
+def test_a_cache_that_cannot_be_had_is_refused_with_the_figure():
+    with pytest.raises(ValueError, match=r"the key-value cache needs 4000000000\.0 GB, which is more than there is"):
+        zeros((10**9, 10**9), torch.float32, torch.device("cpu"))
+
+
+def check_compiled_steps(config: GPTConfig) -> None:
+    gpt = random_gpt(config, 0)
+    tokens = [[(7 * i + j) % 50 for j in range(60 + 20 * i)] for i in range(3)]
+    driver = Driver(gpt, list(range(N_PAGES)))
+    driver.backend = TorchBackend(gpt, N_PAGES, PAGE, compiled=True)
+    driver.step({i: one[:-5] for i, one in enumerate(tokens)})
+    for at in range(-5, 0):
+        for i, logits in driver.step({i: [one[at]] for i, one in enumerate(tokens)}).items():
+            expected = gpt(torch.tensor([tokens[i][: len(tokens[i]) + at + 1]]))[0, -1:]
+            torch.testing.assert_close(logits, expected, atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [0, 3, 4])
+def test_compiled_steps_give_the_models_logits(shape):
+    # A process of its own: torch.compile cannot see through the checks of annotations that the tests add.
+    program = f"import test_torch as t; t.check_compiled_steps(t.SHAPES[{shape}])"
+    subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parent, check=True)
