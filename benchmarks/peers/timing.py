@@ -17,7 +17,7 @@ def report(decode: Callable[[int], None], prefill: Callable[[int], None]) -> Non
     for n in (128, 512):
         prefill(n)
         figures[f"prefill {n}"] = n / statistics.median(timed(prefill, n) for _ in range(3))
-    print(json.dumps(figures))
+    print(json.dumps(figures), flush=True)  # CTranslate2 ends the process before Python does
 
 
 def timed(call: Callable[[int], None], n: int) -> float:
