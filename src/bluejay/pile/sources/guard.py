@@ -188,7 +188,7 @@ def answer(request: dict[str, Any], data: bytes | None, replies: BufferedIOBase)
             limit(0.0)
     except ModuleNotFoundError as missing:
         send(replies, {"raised": f"reading {source.kind} needs {missing.name}: pip install 'bluejay[corpus]'"})
-    except Exception as error:
+    except Exception as error:  # whatever a parser raises is said, and the child goes on
         send(replies, {"raised": reason(error)})
     else:
         send(replies, {})

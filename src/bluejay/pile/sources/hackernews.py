@@ -44,7 +44,7 @@ class HackerNews(RecordFiles):
                             yield ValueError("an item needs a number (id) and the number of its parent")
                     if count % ITEMS_AT_ONCE == 0:
                         yield None
-            except Exception as error:
+            except Exception as error:  # a file that breaks off: what came before is whole
                 broken = error
             items.execute("CREATE INDEX by_parent ON item (parent)")
             for (story,) in items.execute("SELECT source FROM item WHERE root ORDER BY id"):

@@ -76,7 +76,7 @@ class StackExchange(RecordFiles):
                     posts.execute("INSERT OR IGNORE INTO answer VALUES (?, ?, ?, ?)", row)
                 if count % ROWS_AT_ONCE == 0:
                     yield None
-        except Exception as error:
+        except Exception as error:  # a file that breaks off: what came before is whole
             return error
         return None
 
