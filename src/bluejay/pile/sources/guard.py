@@ -144,7 +144,7 @@ def stop(process: subprocess.Popen[bytes], owner: int) -> None:
         process.wait()
         for pipe in (process.stdin, process.stdout):
             with contextlib.suppress(BrokenPipeError):  # of what it was never sent
-                pipe.close()  # type: ignore[union-attr]
+                pipe.close()  # type: ignore[union-attr] - both were asked for as pipes
 
 
 def serve() -> None:

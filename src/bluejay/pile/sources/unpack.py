@@ -50,7 +50,7 @@ def zip_members(archive: io.BufferedIOBase, name: str) -> Iterator[tuple[str, St
         for entry in opened.infolist():
             if entry.is_dir():
                 continue
-            try:
+            try:  # zipfile raises all of these: damage, another compression, a password, a cut
                 with opened.open(entry) as stream:
                     yield entry.filename, stream
             except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, zlib.error) as error:
