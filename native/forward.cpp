@@ -113,11 +113,12 @@ void Decoder::multiply(std::span<const Product> products, int tokens) {
         for (const Product::Term& term : product.terms)
             if (term.linear.matrix) bytes += term.linear.matrix->blocks() * term.linear.matrix->block_bytes();
     }
-    // A run of blocks that stays in a core's second-level cache while all tiles of tokens pass over it, but small enough
-    // that the threads end together.
-    const size_t target = tokens > kernels_.tile ? 512 << 10 : 256 << 10;
-    const int grain = std::clamp(int(target * blocks / bytes), 1, std::max(1, blocks / (4 * pool_.threads())));
-    pool_.share(blocks, grain, [&](int first, int last) {
+    // One tile of tokens: as many blocks as are worth the asking, few enough that the threads end together. More tiles: so
+    // many that each reading of a tile, which comes from far away where rows are long, serves for long. Even, for kernels
+    // that take two blocks at once.
+    const int grain = tokens > kernels_.tile ? 16 : std::max(2, int((256 << 10) * size_t(blocks) / bytes) / 2 * 2);
+    const int most = std::max(1, blocks / (4 * pool_.threads()));
+    pool_.share(blocks, std::min(grain, most), [&](int first, int last) {
         for (const Product& product : products) {
             const int count = product.terms[0].linear.matrix->blocks();
             const int from = std::max(first, 0), to = std::min(last, count);

@@ -11,6 +11,7 @@ namespace bluejay::avx2 {
 constexpr const char* NAME = "avx2";
 constexpr int WIDTH = 8;
 constexpr int TILE = 2;
+constexpr int BLOCKS = 1;
 
 #include "lanes.h"
 

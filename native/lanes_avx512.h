@@ -12,6 +12,9 @@ constexpr const char* NAME = "avx512";
 constexpr int WIDTH = 16;
 /// Tokens that share one reading of the weights: their sums fill the 32 registers.
 constexpr int TILE = 12;
+/// Blocks of 16 rows that share one reading of an input. The processor reads two operands a cycle and multiplies two: with
+/// one block every product would have an input to read, and the weights would come on top.
+constexpr int BLOCKS = 2;
 
 #include "lanes.h"
 

@@ -9,6 +9,7 @@ namespace bluejay::portable {
 constexpr const char* NAME = "portable";
 constexpr int WIDTH = 4;
 constexpr int TILE = 2;
+constexpr int BLOCKS = 1;
 
 #include "lanes.h"
 

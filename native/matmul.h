@@ -5,116 +5,163 @@
 /// How far ahead of their use weights are asked for. The processor's own prefetcher stops at the end of a page.
 constexpr int AHEAD = 4096;
 
-template <int M>
-inline void multiply_f32(const Matrix& matrix, int block, const uint8_t* input, F (&total)[M]) {
+/// The weights that one instruction takes, of each of N blocks.
+template <int N>
+inline void read_weights(const Matrix& matrix, const uint8_t* from, Bytes (&weights)[N]) {
+    for (int n = 0; n < N; ++n) {
+        const uint8_t* at = from + n * matrix.block_bytes();
+        __builtin_prefetch(at + AHEAD);
+        weights[n] = load_bytes(at);
+    }
+}
+
+template <int N, int M>
+inline void multiply_f32(const Matrix& matrix, int block, const uint8_t* input, F (&total)[N][M]) {
     const float* w = reinterpret_cast<const float*>(matrix.block(block));
     const float* x = reinterpret_cast<const float*>(input);
     for (int group = 0; group < matrix.groups(); ++group, w += GROUP * BLOCK, x += M * GROUP)
         for (int k = 0; k < GROUP; ++k) {
-            const F weights = load(w + k * BLOCK);
-            for (int m = 0; m < M; ++m) total[m] = total[m] + weights * set(x[m * GROUP + k]);
+            F weights[N];
+            for (int n = 0; n < N; ++n) weights[n] = load(w + n * (matrix.block_bytes() / sizeof(float)) + k * BLOCK);
+            for (int m = 0; m < M; ++m) {
+                const F value = set(x[m * GROUP + k]);
+                for (int n = 0; n < N; ++n) total[n][m] = total[n][m] + weights[n] * value;
+            }
         }
 }
 
-template <int M>
-inline void multiply_bf16(const Matrix& matrix, int block, const uint8_t* input, F (&total)[M]) {
+template <int N, int M>
+inline void multiply_bf16(const Matrix& matrix, int block, const uint8_t* input, F (&total)[N][M]) {
     const uint16_t* w = reinterpret_cast<const uint16_t*>(matrix.block(block));
     const uint16_t* x = reinterpret_cast<const uint16_t*>(input);
+    const size_t next = matrix.block_bytes() / sizeof(uint16_t);
     for (int group = 0; group < matrix.groups(); ++group, w += GROUP * BLOCK, x += M * GROUP)
         for (int k = 0; k < GROUP; k += 2) {
-            __builtin_prefetch(reinterpret_cast<const uint8_t*>(w + k * BLOCK) + AHEAD);
-            for (int m = 0; m < M; ++m) total[m] = dot_bf16(total[m], w + k * BLOCK, x + m * GROUP + k);
+            for (int n = 0; n < N; ++n)
+                __builtin_prefetch(reinterpret_cast<const uint8_t*>(w + n * next + k * BLOCK) + AHEAD);
+            for (int m = 0; m < M; ++m)
+                for (int n = 0; n < N; ++n)
+                    total[n][m] = dot_bf16(total[n][m], w + n * next + k * BLOCK, x + m * GROUP + k);
         }
 }
 
-template <int M, int PARTS>
+/// Adds the sums of whole numbers of one part of a group, each times its weights' and its input's scale.
+template <int N, int M>
+inline void add_scaled(const I (&sums)[N][M], const F (&weight_scales)[N], const float* scales, F (&total)[N][M]) {
+    for (int m = 0; m < M; ++m)
+        for (int n = 0; n < N; ++n)
+            total[n][m] = total[n][m] + to_float(sums[n][m]) * (weight_scales[n] * set(scales[m]));
+}
+
+template <int N>
+inline void read_scales(const Matrix& matrix, int block, int group, F (&scales)[N]) {
+    for (int n = 0; n < N; ++n) scales[n] = from_bf16(matrix.block_scales(block + n) + group * BLOCK);
+}
+
+template <int N, int M, int PARTS>
 inline void multiply_q8(const Matrix& matrix, int block, const uint8_t* input, const float* scales,
-                        const int32_t* offsets, F (&total)[M]) {
+                        const int32_t* offsets, F (&total)[N][M]) {
     const uint8_t* w = matrix.block(block);
-    const uint16_t* s = matrix.block_scales(block);
     const int8_t* x = reinterpret_cast<const int8_t*>(input);
-    for (int group = 0; group < matrix.groups(); ++group) {
-        const F scale = from_bf16(s);
+    for (int group = 0; group < matrix.groups(); ++group, w += GROUP * BLOCK, x += M * GROUP) {
+        F weight_scales[N];
+        read_scales(matrix, block, group, weight_scales);
         for (int from = 0; from < GROUP; from += GROUP / PARTS, scales += M, offsets += M) {
-            I part[M];
-            for (int m = 0; m < M; ++m) part[m] = start(offsets[m]);
+            I sums[N][M];
+            for (int m = 0; m < M; ++m)
+                for (int n = 0; n < N; ++n) sums[n][m] = start(offsets[m]);
             for (int k = from; k < from + GROUP / PARTS; k += 4) {
-                __builtin_prefetch(w + k * BLOCK + AHEAD);
-                const Bytes codes = load_bytes(w + k * BLOCK);
-                for (int m = 0; m < M; ++m) part[m] = dot(part[m], codes, x + m * GROUP + k);
+                Bytes weights[N];
+                read_weights(matrix, w + k * BLOCK, weights);
+                for (int m = 0; m < M; ++m)
+                    for (int n = 0; n < N; ++n) sums[n][m] = dot(sums[n][m], weights[n], x + m * GROUP + k);
             }
-            for (int m = 0; m < M; ++m) total[m] = total[m] + to_float(part[m]) * (scale * set(scales[m]));
+            add_scaled(sums, weight_scales, scales, total);
         }
-        w += GROUP * BLOCK, s += BLOCK, x += M * GROUP;
     }
 }
 
-template <int M>
+template <int N, int M>
 inline void multiply_q4(const Matrix& matrix, int block, const uint8_t* input, const float* scales,
-                        const int32_t* offsets, F (&total)[M]) {
+                        const int32_t* offsets, F (&total)[N][M]) {
     const uint8_t* w = matrix.block(block);
-    const uint16_t* s = matrix.block_scales(block);
     const int8_t* x = reinterpret_cast<const int8_t*>(input);
     const Table table = load_table(matrix.codes);
     for (int group = 0; group < matrix.groups(); ++group) {
-        I part[M];
-        for (int m = 0; m < M; ++m) part[m] = start(offsets[m]);
+        I sums[N][M];
+        for (int m = 0; m < M; ++m)
+            for (int n = 0; n < N; ++n) sums[n][m] = start(offsets[m]);
         for (int k = 0; k < GROUP / 2; k += 4) {
-            __builtin_prefetch(w + k * BLOCK + AHEAD);
-            const Nibbles codes = look_up(table, load_bytes(w + k * BLOCK));
-            for (int m = 0; m < M; ++m) part[m] = dot(part[m], codes.low, x + m * GROUP + k);
-            for (int m = 0; m < M; ++m) part[m] = dot(part[m], codes.high, x + m * GROUP + GROUP / 2 + k);
+            Bytes codes[N];
+            Nibbles weights[N];
+            read_weights(matrix, w + k * BLOCK, codes);
+            for (int n = 0; n < N; ++n) weights[n] = look_up(table, codes[n]);
+            for (int m = 0; m < M; ++m)
+                for (int n = 0; n < N; ++n) sums[n][m] = dot(sums[n][m], weights[n].low, x + m * GROUP + k);
+            for (int m = 0; m < M; ++m)
+                for (int n = 0; n < N; ++n) sums[n][m] = dot(sums[n][m], weights[n].high, x + m * GROUP + GROUP / 2 + k);
         }
-        const F scale = from_bf16(s);
-        for (int m = 0; m < M; ++m) total[m] = total[m] + to_float(part[m]) * (scale * set(scales[m]));
-        w += GROUP * BLOCK / 2, s += BLOCK, x += M * GROUP, scales += M, offsets += M;
+        F weight_scales[N];
+        read_scales(matrix, block, group, weight_scales);
+        add_scaled(sums, weight_scales, scales, total);
+        w += GROUP * BLOCK / 2, x += M * GROUP, scales += M, offsets += M;
     }
 }
 
-template <int M>
+template <int N, int M>
 void multiply_tile(const Matrix& matrix, const Input& input, const Tile& tile, int block, const float* bias, bool add,
                    float* out, ptrdiff_t stride) {
     const size_t at = size_t(tile.first) * input.groups;
     const uint8_t* x = input.data + at * GROUP * bits_of(input.format) / 8;
     const float* scales = input.scales + at * input.parts;
     const int32_t* offsets = input.offsets + at * input.parts;
-    F total[M];
-    for (int m = 0; m < M; ++m) total[m] = bias ? load(bias + block * BLOCK) : set(0.0f);
+    F total[N][M];
+    for (int n = 0; n < N; ++n)
+        for (int m = 0; m < M; ++m) total[n][m] = bias ? load(bias + (block + n) * BLOCK) : set(0.0f);
     switch (matrix.format) {
-        case Format::f32: multiply_f32<M>(matrix, block, x, total); break;
-        case Format::bf16: multiply_bf16<M>(matrix, block, x, total); break;
+        case Format::f32: multiply_f32(matrix, block, x, total); break;
+        case Format::bf16: multiply_bf16(matrix, block, x, total); break;
         case Format::q8:
             if (input.parts == 1)
-                multiply_q8<M, 1>(matrix, block, x, scales, offsets, total);
+                multiply_q8<N, M, 1>(matrix, block, x, scales, offsets, total);
             else
-                multiply_q8<M, QUARTERS>(matrix, block, x, scales, offsets, total);
+                multiply_q8<N, M, QUARTERS>(matrix, block, x, scales, offsets, total);
             break;
-        case Format::q4: multiply_q4<M>(matrix, block, x, scales, offsets, total); break;
+        case Format::q4: multiply_q4(matrix, block, x, scales, offsets, total); break;
     }
-    for (int m = 0; m < M && m < tile.tokens; ++m) {
-        float* to = out + (tile.first + m) * stride + block * BLOCK;
-        store(to, add ? load(to) + total[m] : total[m]);
-    }
+    for (int m = 0; m < M && m < tile.tokens; ++m)
+        for (int n = 0; n < N; ++n) {
+            float* to = out + (tile.first + m) * stride + (block + n) * BLOCK;
+            store(to, add ? load(to) + total[n][m] : total[n][m]);
+        }
+}
+
+/// All blocks of a run times a tile of M tokens, BLOCKS at a time where several tokens share the readings of an input.
+template <int M>
+void multiply_run(const Matrix& matrix, const Input& input, const Tile& tile, int first, int last, const float* bias,
+                  bool add, float* out, ptrdiff_t stride) {
+    constexpr int N = M > 1 ? BLOCKS : 1;
+    int block = first;
+    for (; block + N <= last; block += N) multiply_tile<N, M>(matrix, input, tile, block, bias, add, out, stride);
+    for (; block < last; ++block) multiply_tile<1, M>(matrix, input, tile, block, bias, add, out, stride);
 }
 
 void matmul(const Matrix& matrix, const Input& input, int first, int last, const float* bias, bool add, float* out,
             ptrdiff_t stride) {
     for (int index = 0; index * TILE < input.tokens; ++index) {
         const Tile tile(input, index);
-        for (int block = first; block < last; ++block) {
-            switch (tile.size) {
-                case 1: multiply_tile<1>(matrix, input, tile, block, bias, add, out, stride); break;
-                case 2: multiply_tile<2>(matrix, input, tile, block, bias, add, out, stride); break;
-                case 4:
-                    if constexpr (TILE >= 4) multiply_tile<4>(matrix, input, tile, block, bias, add, out, stride);
-                    break;
-                case 8:
-                    if constexpr (TILE >= 8) multiply_tile<8>(matrix, input, tile, block, bias, add, out, stride);
-                    break;
-                case 12:
-                    if constexpr (TILE >= 12) multiply_tile<12>(matrix, input, tile, block, bias, add, out, stride);
-                    break;
-            }
+        switch (tile.size) {
+            case 1: multiply_run<1>(matrix, input, tile, first, last, bias, add, out, stride); break;
+            case 2: multiply_run<2>(matrix, input, tile, first, last, bias, add, out, stride); break;
+            case 4:
+                if constexpr (TILE >= 4) multiply_run<4>(matrix, input, tile, first, last, bias, add, out, stride);
+                break;
+            case 8:
+                if constexpr (TILE >= 8) multiply_run<8>(matrix, input, tile, first, last, bias, add, out, stride);
+                break;
+            case 12:
+                if constexpr (TILE >= 12) multiply_run<12>(matrix, input, tile, first, last, bias, add, out, stride);
+                break;
         }
     }
 }
