@@ -5,16 +5,6 @@
 /// How far ahead of their use weights are asked for. The processor's own prefetcher stops at the end of a page.
 constexpr int AHEAD = 4096;
 
-/// The weights that one instruction takes, of each of N blocks.
-template <int N>
-inline void read_weights(const Matrix& matrix, const uint8_t* from, Bytes (&weights)[N]) {
-    for (int n = 0; n < N; ++n) {
-        const uint8_t* at = from + n * matrix.block_bytes();
-        __builtin_prefetch(at + AHEAD);
-        weights[n] = load_bytes(at);
-    }
-}
-
 template <int N, int M>
 inline void multiply_f32(const Matrix& matrix, int block, const uint8_t* input, F (&total)[N][M]) {
     const float* w = reinterpret_cast<const float*>(matrix.block(block));
@@ -45,12 +35,18 @@ inline void multiply_bf16(const Matrix& matrix, int block, const uint8_t* input,
         }
 }
 
-/// Adds the sums of whole numbers of one part of a group, each times its weights' and its input's scale.
+/// Tokens of a tile whose sums of whole numbers stand in registers at a time, beside the same in floats.
 template <int N, int M>
-inline void add_scaled(const I (&sums)[N][M], const F (&weight_scales)[N], const float* scales, F (&total)[N][M]) {
-    for (int m = 0; m < M; ++m)
-        for (int n = 0; n < N; ++n)
-            total[n][m] = total[n][m] + to_float(sums[n][m]) * (weight_scales[n] * set(scales[m]));
+constexpr int AT_ONCE = N > 1 && M > 6 ? M / 2 : M;
+
+/// The weights that one instruction takes, of each of N blocks.
+template <int N>
+inline void read_weights(const Matrix& matrix, const uint8_t* from, Bytes (&weights)[N]) {
+    for (int n = 0; n < N; ++n) {
+        const uint8_t* at = from + n * matrix.block_bytes();
+        __builtin_prefetch(at + AHEAD);
+        weights[n] = load_bytes(at);
+    }
 }
 
 template <int N>
@@ -58,53 +54,79 @@ inline void read_scales(const Matrix& matrix, int block, int group, F (&scales)[
     for (int n = 0; n < N; ++n) scales[n] = from_bf16(matrix.block_scales(block + n) + group * BLOCK);
 }
 
-template <int N, int M, int PARTS>
+template <int N, int H>
+inline void start_sums(const int32_t* offsets, I (&sums)[N][H]) {
+    for (int m = 0; m < H; ++m)
+        for (int n = 0; n < N; ++n) sums[n][m] = start(offsets[m]);
+}
+
+/// Adds four columns' products with the inputs of H tokens, GROUP numbers apart.
+template <int N, int H>
+inline void add_products(const Bytes (&weights)[N], const int8_t* x, I (&sums)[N][H]) {
+    for (int m = 0; m < H; ++m)
+        for (int n = 0; n < N; ++n) sums[n][m] = dot(sums[n][m], weights[n], x + m * GROUP);
+}
+
+template <int N, int M>
 inline void multiply_q8(const Matrix& matrix, int block, const uint8_t* input, const float* scales,
                         const int32_t* offsets, F (&total)[N][M]) {
+    constexpr int H = AT_ONCE<N, M>;
     const uint8_t* w = matrix.block(block);
     const int8_t* x = reinterpret_cast<const int8_t*>(input);
     for (int group = 0; group < matrix.groups(); ++group, w += GROUP * BLOCK, x += M * GROUP) {
         F weight_scales[N];
         read_scales(matrix, block, group, weight_scales);
-        for (int from = 0; from < GROUP; from += GROUP / PARTS, scales += M, offsets += M) {
-            I sums[N][M];
-            for (int m = 0; m < M; ++m)
-                for (int n = 0; n < N; ++n) sums[n][m] = start(offsets[m]);
-            for (int k = from; k < from + GROUP / PARTS; k += 4) {
-                Bytes weights[N];
-                read_weights(matrix, w + k * BLOCK, weights);
-                for (int m = 0; m < M; ++m)
-                    for (int n = 0; n < N; ++n) sums[n][m] = dot(sums[n][m], weights[n], x + m * GROUP + k);
+        for (int h = 0; h < M; h += H) {
+            F scaled[N][H];
+            for (int m = 0; m < H; ++m)
+                for (int n = 0; n < N; ++n) scaled[n][m] = set(0.0f);
+            for (int part = 0; part < QUARTERS; ++part) {
+                I sums[N][H];
+                start_sums(offsets + part * M + h, sums);
+                for (int k = part * GROUP / QUARTERS; k < (part + 1) * GROUP / QUARTERS; k += 4) {
+                    Bytes weights[N];
+                    read_weights(matrix, w + k * BLOCK, weights);
+                    add_products(weights, x + h * GROUP + k, sums);
+                }
+                for (int m = 0; m < H; ++m)
+                    for (int n = 0; n < N; ++n)
+                        scaled[n][m] = scaled[n][m] + to_float(sums[n][m]) * set(scales[part * M + h + m]);
             }
-            add_scaled(sums, weight_scales, scales, total);
+            for (int m = 0; m < H; ++m)
+                for (int n = 0; n < N; ++n) total[n][h + m] = total[n][h + m] + scaled[n][m] * weight_scales[n];
         }
+        scales += QUARTERS * M, offsets += QUARTERS * M;
     }
 }
 
 template <int N, int M>
 inline void multiply_q4(const Matrix& matrix, int block, const uint8_t* input, const float* scales,
                         const int32_t* offsets, F (&total)[N][M]) {
+    constexpr int H = AT_ONCE<N, M>;
     const uint8_t* w = matrix.block(block);
     const int8_t* x = reinterpret_cast<const int8_t*>(input);
     const Table table = load_table(matrix.codes);
-    for (int group = 0; group < matrix.groups(); ++group) {
-        I sums[N][M];
-        for (int m = 0; m < M; ++m)
-            for (int n = 0; n < N; ++n) sums[n][m] = start(offsets[m]);
-        for (int k = 0; k < GROUP / 2; k += 4) {
-            Bytes codes[N];
-            Nibbles weights[N];
-            read_weights(matrix, w + k * BLOCK, codes);
-            for (int n = 0; n < N; ++n) weights[n] = look_up(table, codes[n]);
-            for (int m = 0; m < M; ++m)
-                for (int n = 0; n < N; ++n) sums[n][m] = dot(sums[n][m], weights[n].low, x + m * GROUP + k);
-            for (int m = 0; m < M; ++m)
-                for (int n = 0; n < N; ++n) sums[n][m] = dot(sums[n][m], weights[n].high, x + m * GROUP + GROUP / 2 + k);
-        }
+    for (int group = 0; group < matrix.groups(); ++group, w += GROUP * BLOCK / 2, x += M * GROUP) {
         F weight_scales[N];
         read_scales(matrix, block, group, weight_scales);
-        add_scaled(sums, weight_scales, scales, total);
-        w += GROUP * BLOCK / 2, x += M * GROUP, scales += M, offsets += M;
+        for (int h = 0; h < M; h += H) {
+            I sums[N][H];
+            start_sums(offsets + h, sums);
+            for (int k = 0; k < GROUP / 2; k += 4) {
+                Bytes codes[N], low[N], high[N];
+                read_weights(matrix, w + k * BLOCK, codes);
+                for (int n = 0; n < N; ++n) {
+                    const Nibbles both = look_up(table, codes[n]);
+                    low[n] = both.low, high[n] = both.high;
+                }
+                add_products(low, x + h * GROUP + k, sums);
+                add_products(high, x + h * GROUP + GROUP / 2 + k, sums);
+            }
+            for (int m = 0; m < H; ++m)
+                for (int n = 0; n < N; ++n)
+                    total[n][h + m] = total[n][h + m] + to_float(sums[n][m]) * (weight_scales[n] * set(scales[h + m]));
+        }
+        scales += M, offsets += M;
     }
 }
 
@@ -121,12 +143,7 @@ void multiply_tile(const Matrix& matrix, const Input& input, const Tile& tile, i
     switch (matrix.format) {
         case Format::f32: multiply_f32(matrix, block, x, total); break;
         case Format::bf16: multiply_bf16(matrix, block, x, total); break;
-        case Format::q8:
-            if (input.parts == 1)
-                multiply_q8<N, M, 1>(matrix, block, x, scales, offsets, total);
-            else
-                multiply_q8<N, M, QUARTERS>(matrix, block, x, scales, offsets, total);
-            break;
+        case Format::q8: multiply_q8(matrix, block, x, scales, offsets, total); break;
         case Format::q4: multiply_q4(matrix, block, x, scales, offsets, total); break;
     }
     for (int m = 0; m < M && m < tile.tokens; ++m)
