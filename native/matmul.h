@@ -31,7 +31,7 @@ template <int M, int PARTS>
 inline void multiply_q8(const Matrix& matrix, int block, const uint8_t* input, const float* scales,
                         const int32_t* offsets, F (&total)[M]) {
     const uint8_t* w = matrix.block(block);
-    const uint16_t* s = matrix.block_scales(block);
+    const uint16_t* s = reinterpret_cast<const uint16_t*>(matrix.block_scales(block));
     const int8_t* x = reinterpret_cast<const int8_t*>(input);
     for (int group = 0; group < matrix.groups(); ++group) {
         const F scale = from_bf16(s);
@@ -49,25 +49,36 @@ inline void multiply_q8(const Matrix& matrix, int block, const uint8_t* input, c
     }
 }
 
+/// One half of a group of q4, the codes in the low or in the high nibbles: a twelfth register of sums for the other half
+/// is not there, and a second reading comes from the nearest cache.
+template <int M, bool HIGH>
+inline void multiply_half(const uint8_t* w, const Table& table, const int8_t* x, const float* scales,
+                          const int32_t* offsets, F scale, F (&total)[M]) {
+    I part[M];
+    for (int m = 0; m < M; ++m) part[m] = start(offsets[m]);
+    for (int k = 0; k < GROUP / 2; k += 4) {
+        if (!HIGH) __builtin_prefetch(w + k * BLOCK + AHEAD);
+        const Nibbles codes = look_up(table, load_bytes(w + k * BLOCK));
+        for (int m = 0; m < M; ++m) part[m] = dot(part[m], HIGH ? codes.high : codes.low, x + m * GROUP + k);
+    }
+    for (int m = 0; m < M; ++m) total[m] = total[m] + to_float(part[m]) * (scale * set(scales[m]));
+}
+
 template <int M>
 inline void multiply_q4(const Matrix& matrix, int block, const uint8_t* input, const float* scales,
                         const int32_t* offsets, F (&total)[M]) {
     const uint8_t* w = matrix.block(block);
-    const uint16_t* s = matrix.block_scales(block);
+    const uint8_t* s = matrix.block_scales(block);
     const int8_t* x = reinterpret_cast<const int8_t*>(input);
     const Table table = load_table(matrix.codes);
+    const F step = from_bf16(reinterpret_cast<const uint16_t*>(s));
     for (int group = 0; group < matrix.groups(); ++group) {
-        I part[M];
-        for (int m = 0; m < M; ++m) part[m] = start(offsets[m]);
-        for (int k = 0; k < GROUP / 2; k += 4) {
-            __builtin_prefetch(w + k * BLOCK + AHEAD);
-            const Nibbles codes = look_up(table, load_bytes(w + k * BLOCK));
-            for (int m = 0; m < M; ++m) part[m] = dot(part[m], codes.low, x + m * GROUP + k);
-            for (int m = 0; m < M; ++m) part[m] = dot(part[m], codes.high, x + m * GROUP + GROUP / 2 + k);
-        }
-        const F scale = from_bf16(s);
-        for (int m = 0; m < M; ++m) total[m] = total[m] + to_float(part[m]) * (scale * set(scales[m]));
-        w += GROUP * BLOCK / 2, s += BLOCK, x += M * GROUP, scales += M, offsets += M;
+        s += Matrix::SCALE_BYTES;
+        const F low = step * from_int8(reinterpret_cast<const int8_t*>(s));
+        const F high = step * from_int8(reinterpret_cast<const int8_t*>(s) + BLOCK);
+        multiply_half<M, false>(w, table, x, scales, offsets, low, total);
+        multiply_half<M, true>(w, table, x + GROUP / 2, scales + M, offsets + M, high, total);
+        w += GROUP * BLOCK / 2, x += M * GROUP, scales += HALVES * M, offsets += HALVES * M;
     }
 }
 
@@ -84,8 +95,8 @@ void multiply_tile(const Matrix& matrix, const Input& input, const Tile& tile, i
         case Format::f32: multiply_f32<M>(matrix, block, x, total); break;
         case Format::bf16: multiply_bf16<M>(matrix, block, x, total); break;
         case Format::q8:
-            if (input.parts == 1)
-                multiply_q8<M, 1>(matrix, block, x, scales, offsets, total);
+            if (input.parts == HALVES)
+                multiply_q8<M, HALVES>(matrix, block, x, scales, offsets, total);
             else
                 multiply_q8<M, QUARTERS>(matrix, block, x, scales, offsets, total);
             break;
