@@ -20,7 +20,7 @@ from report import report, result
 
 from bluejay.gpt.checkpoint import weight_shapes
 from bluejay.gpt.config import GPTConfig
-from bluejay.gpt.quantize import BLOCK, Format, Packed, packed_shape
+from bluejay.gpt.quantize import BLOCK, Format, Packed, by_block, in_steps, packed_shape, rows_of_scales
 from bluejay.infer.backends import StepBatch
 from bluejay.infer.backends.native import NativeBackend, NativeModel, available, n_threads
 from bluejay.native import native
@@ -40,7 +40,9 @@ def random_model(config: GPTConfig, format: Format) -> NativeModel:
         if format == "bf16":
             data.view(torch.bfloat16).normal_(0, 0.02)
             return Packed(format, shape, data, None)
-        return Packed(format, shape, data, torch.full((*data.shape[:2], BLOCK), 3e-4, dtype=torch.bfloat16))
+        scales = torch.full((len(data) * BLOCK, data.shape[1] * (2 if format == "q4" else 1)), 3e-4)
+        of_rows = rows_of_scales(*in_steps(scales)) if format == "q4" else scales.bfloat16()
+        return Packed(format, shape, data, by_block(of_rows))
 
     def read(name: str) -> torch.Tensor:
         return torch.full(shapes[name], 0.02, dtype=torch.bfloat16)

@@ -38,6 +38,9 @@ Decoder::Decoder(const Config& config, Weights weights, const Kernels& kernels, 
             layer.gate = linear(block + "mlp.gate", config.d_hidden, config.d_model);
         layer.up = linear(block + "mlp.up", config.d_hidden, config.d_model);
         layer.down = linear(block + "mlp.down", config.d_model, config.d_hidden);
+        for (const Linear* each : {&layer.k, &layer.v, &layer.gate, &layer.up})
+            if (each->matrix && input_format(each->matrix->format) != input_format(layer.q.matrix->format))
+                throw std::invalid_argument(block + " multiplies one input by matrices of several types");
         layer.local = std::ranges::find(config.local_layers, i) != config.local_layers.end();
         layers_.push_back(layer);
     }

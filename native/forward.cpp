@@ -40,13 +40,17 @@ void unpack_row(const Matrix& matrix, int row, float* out) {
             const size_t at = start + column / 2 * 2 * BLOCK + 2 * lane + column % 2;
             out[i] = widen(reinterpret_cast<const uint16_t*>(block)[at]);
         } else {
-            const float scale = widen(matrix.block_scales(row / BLOCK)[group * BLOCK + lane]);
+            const uint8_t* scales = matrix.block_scales(row / BLOCK);
+            float scale = widen(reinterpret_cast<const uint16_t*>(scales)[lane]);
             int code;
             if (matrix.format == Format::q8) {
+                scale = widen(reinterpret_cast<const uint16_t*>(scales)[group * BLOCK + lane]);
                 code = block[start + column / 4 * 4 * BLOCK + 4 * lane + column % 4];
             } else {
                 const int half = column % 32;
                 const uint8_t pair = block[start / 2 + half / 4 * 4 * BLOCK + 4 * lane + half % 4];
+                const uint8_t* in_steps = scales + (1 + group) * Matrix::SCALE_BYTES + column / 32 * BLOCK;
+                scale *= reinterpret_cast<const int8_t*>(in_steps)[lane];
                 code = matrix.codes[column < 32 ? pair & 15 : pair >> 4];
             }
             out[i] = scale * (code - 128);
@@ -65,9 +69,6 @@ void rotate(float* head, const float* cosines, const float* sines, int pairs, bo
         first = turned;
     }
 }
-
-/// What a matrix multiplies: both quantised formats multiply int8.
-Format input_format(const Matrix& matrix) { return matrix.format == Format::q4 ? Format::q8 : matrix.format; }
 
 }  // namespace
 
@@ -195,11 +196,14 @@ void Decoder::forward(int thread, const Batch& batch, float* logits, ptrdiff_t s
     const int tokens = int(batch.tokens.size()), wanted = int(batch.wanted.size());
     const int attended_width = config_.n_head * config_.d_head;
     // Inputs are described by every thread for itself; the memory behind them is shared.
-    const auto input = [&](const Input& memory, const Linear& linear, int count) {
+    const auto input = [&](const Input& memory, std::initializer_list<Linear> readers, int count) {
         Input described = memory;
         described.tokens = count;
-        described.format = input_format(*linear.matrix);
-        described.parts = linear.matrix->format == Format::q8 ? QUARTERS : 1;
+        for (const Linear& reader : readers) {
+            if (!reader.matrix) continue;
+            described.format = input_format(reader.matrix->format);
+            if (reader.matrix->format == Format::q4) described.parts = HALVES;
+        }
         return described;
     };
     pool_.share(tokens, 1, [&](int first, int last) {
@@ -207,9 +211,12 @@ void Decoder::forward(int thread, const Batch& batch, float* logits, ptrdiff_t s
     });
     for (int number = 0; number < config_.n_layer; ++number) {
         const Layer& layer = layers_[number];
-        Input packed = input(work.packed, layer.q, tokens), attended = input(work.attended_packed, layer.out, tokens);
-        Input mlp_packed = input(work.mlp_packed, layer.up, tokens), hidden = input(work.hidden_packed, layer.down, tokens);
         const bool own_norm = layer.mlp_norm.weight;
+        Input mlp_packed = input(work.mlp_packed, {layer.up, layer.gate}, tokens);
+        Input packed = own_norm ? input(work.packed, {layer.q, layer.k, layer.v}, tokens)
+                                : input(work.packed, {layer.q, layer.k, layer.v, layer.up, layer.gate}, tokens);
+        Input attended = input(work.attended_packed, {layer.out}, tokens);
+        Input hidden = input(work.hidden_packed, {layer.down}, tokens);
         const Input& mlp_input = own_norm ? mlp_packed : packed;
 
         const Product q{{{layer.q, &packed}}, work.q}, k{{{layer.k, &packed}}, work.k}, v{{{layer.v, &packed}}, work.v};
@@ -239,7 +246,7 @@ void Decoder::forward(int thread, const Batch& batch, float* logits, ptrdiff_t s
         multiply({config_.parallel ? &both : &down, 1}, tokens);
     }
     if (!wanted) return;
-    Input packed = input(work.packed, head_, wanted);
+    Input packed = input(work.packed, {head_}, wanted);
     pool_.share(wanted, 1, [&](int first, int last) {
         for (int row = first; row < last; ++row) {
             const float* x = work.x[batch.wanted[row]];

@@ -10,8 +10,8 @@ enum class Format : uint8_t { f32, bf16, q8, q4 };
 enum class Activation : uint8_t { none, gelu_tanh, gelu, relu, silu };
 
 constexpr int BLOCK = 16;  // rows of a matrix that are stored side by side, one a lane
-constexpr int GROUP = 64;  // columns that share a scale
-constexpr int QUARTERS = 4;  // parts of a group of an input that have a scale each, where weights are q8
+constexpr int GROUP = 64;  // columns that share a scale in q8; in q4 each half of them has one
+constexpr int HALVES = 2, QUARTERS = 4;  // parts of a group of an input that have a scale each, for q4 and for q8
 constexpr int PAGE = 16;   // tokens of a page of the cache, one a lane
 
 constexpr int round_up(int n, int to) { return (n + to - 1) / to * to; }
@@ -19,29 +19,35 @@ constexpr int bits_of(Format format) {
     return format == Format::f32 ? 32 : format == Format::bf16 ? 16 : format == Format::q8 ? 8 : 4;
 }
 
+/// What a matrix of this format multiplies: both quantised ones multiply int8.
+constexpr Format input_format(Format format) { return format == Format::q4 ? Format::q8 : format; }
+
 /// A weight matrix (rows, columns), padded to blocks of 16 rows and groups of 64 columns. A block stands in memory as
 /// its groups, one after the other; a group as 16 rows by 64 columns, interleaved so that a register holds all 16 rows:
 /// f32 one column at a time, bf16 two, q8 four (codes + 128), q4 four in the low and the four 32 columns on in the high
-/// nibbles. Scales (q8, q4) are bfloat16, 16 for each group of each block, in an array of their own.
+/// nibbles. Scales stand in an array of their own: of q8 bfloat16, 16 for each group of each block; of q4, for each
+/// block, 16 bfloat16 steps and then for each group the int8 scales of its first and of its second 32 columns, in steps.
 struct Matrix {
+    static constexpr int SCALE_BYTES = 2 * BLOCK;  // of a group: one bfloat16 or two int8 for each row
     Format format = Format::f32;
     int rows = 0, columns = 0;
     const uint8_t* data = nullptr;
-    const uint16_t* scales = nullptr;
+    const uint8_t* scales = nullptr;
     const uint8_t* codes = nullptr;  // q4: what the 16 nibbles stand for, + 128
 
     int blocks() const { return (rows + BLOCK - 1) / BLOCK; }
     int groups() const { return (columns + GROUP - 1) / GROUP; }
     size_t block_bytes() const { return size_t(groups()) * GROUP * BLOCK * bits_of(format) / 8; }
     const uint8_t* block(int b) const { return data + b * block_bytes(); }
-    const uint16_t* block_scales(int b) const { return scales + size_t(b) * groups() * BLOCK; }
+    size_t block_scale_bytes() const { return size_t(groups() + (format == Format::q4)) * SCALE_BYTES; }
+    const uint8_t* block_scales(int b) const { return scales + b * block_scale_bytes(); }
 };
 
 /// The rows that a matrix multiplies, converted to what its format multiplies by (f32, bf16, or int8 with a scale for
-/// each group, or for each quarter of one) and arranged in tiles of tokens that share one reading of the weights.
+/// each quarter or half of a group) and arranged in tiles of tokens that share one reading of the weights.
 struct Input {
     Format format = Format::f32;  // f32, bf16 or q8
-    int parts = 1;                // of a group, each with a scale: QUARTERS or 1
+    int parts = QUARTERS;         // of a group, each with a scale: QUARTERS or HALVES
     int tokens = 0, groups = 0;
     uint8_t* data = nullptr;
     float* scales = nullptr;     // of each part of each group of each token
@@ -89,9 +95,10 @@ struct Kernels {
     void (*append)(const float* key, const float* value, int d_head, Format cache, int slot, const Page& page);
     /// `pages[i]` holds positions 16 i .. 16 i + 15.
     void (*attend)(const Queries& queries, const Page* pages);
-    /// Codes and scales (bfloat16) of groups of 64 weights, of least squared error: q8's codes + 128, q4's numbers of
-    /// values of `code` (16, ascending). Equal to bluejay.gpt.quantize.quantize.
-    void (*quantize)(const float* weights, int groups, Format format, const float* code, uint8_t* codes, uint16_t* scales);
+    /// Codes and scales of one row of groups of 64 weights, of least squared error: q8's codes + 128 with bfloat16
+    /// scales; q4's numbers of values of `code` (16, ascending) with a bfloat16 step and then two int8 scales a group.
+    /// Equal to bluejay.gpt.quantize.quantize.
+    void (*quantize)(const float* row, int groups, Format format, const float* code, uint8_t* codes, uint8_t* scales);
     /// Reads memory as fast as it comes; the result keeps the compiler from leaving it out.
     uint64_t (*read)(const uint8_t* from, size_t bytes);
 };

@@ -49,11 +49,6 @@ inline void read_weights(const Matrix& matrix, const uint8_t* from, Bytes (&weig
     }
 }
 
-template <int N>
-inline void read_scales(const Matrix& matrix, int block, int group, F (&scales)[N]) {
-    for (int n = 0; n < N; ++n) scales[n] = from_bf16(matrix.block_scales(block + n) + group * BLOCK);
-}
-
 template <int N, int H>
 inline void start_sums(const int32_t* offsets, I (&sums)[N][H]) {
     for (int m = 0; m < H; ++m)
@@ -67,7 +62,7 @@ inline void add_products(const Bytes (&weights)[N], const int8_t* x, I (&sums)[N
         for (int n = 0; n < N; ++n) sums[n][m] = dot(sums[n][m], weights[n], x + m * GROUP);
 }
 
-template <int N, int M>
+template <int PARTS, int N, int M>
 inline void multiply_q8(const Matrix& matrix, int block, const uint8_t* input, const float* scales,
                         const int32_t* offsets, F (&total)[N][M]) {
     constexpr int H = AT_ONCE<N, M>;
@@ -75,15 +70,18 @@ inline void multiply_q8(const Matrix& matrix, int block, const uint8_t* input, c
     const int8_t* x = reinterpret_cast<const int8_t*>(input);
     for (int group = 0; group < matrix.groups(); ++group, w += GROUP * BLOCK, x += M * GROUP) {
         F weight_scales[N];
-        read_scales(matrix, block, group, weight_scales);
+        for (int n = 0; n < N; ++n) {
+            const uint8_t* of_block = matrix.block_scales(block + n) + group * Matrix::SCALE_BYTES;
+            weight_scales[n] = from_bf16(reinterpret_cast<const uint16_t*>(of_block));
+        }
         for (int h = 0; h < M; h += H) {
             F scaled[N][H];
             for (int m = 0; m < H; ++m)
                 for (int n = 0; n < N; ++n) scaled[n][m] = set(0.0f);
-            for (int part = 0; part < QUARTERS; ++part) {
+            for (int part = 0; part < PARTS; ++part) {
                 I sums[N][H];
                 start_sums(offsets + part * M + h, sums);
-                for (int k = part * GROUP / QUARTERS; k < (part + 1) * GROUP / QUARTERS; k += 4) {
+                for (int k = part * GROUP / PARTS; k < (part + 1) * GROUP / PARTS; k += 4) {
                     Bytes weights[N];
                     read_weights(matrix, w + k * BLOCK, weights);
                     add_products(weights, x + h * GROUP + k, sums);
@@ -95,38 +93,52 @@ inline void multiply_q8(const Matrix& matrix, int block, const uint8_t* input, c
             for (int m = 0; m < H; ++m)
                 for (int n = 0; n < N; ++n) total[n][h + m] = total[n][h + m] + scaled[n][m] * weight_scales[n];
         }
-        scales += QUARTERS * M, offsets += QUARTERS * M;
+        scales += PARTS * M, offsets += PARTS * M;
+    }
+}
+
+/// One half of a group of q4, whose codes are in the low or in the high nibbles; a half has scales of its own.
+template <int HALF, int N, int M>
+inline void multiply_half(const Matrix& matrix, const uint8_t* w, const Table& table, const int8_t* x,
+                          const float* scales, const int32_t* offsets, const F (&weight_scales)[N], F (&total)[N][M]) {
+    constexpr int H = AT_ONCE<N, M>;
+    for (int h = 0; h < M; h += H) {
+        I sums[N][H];
+        start_sums(offsets + HALF * M + h, sums);
+        for (int k = 0; k < GROUP / 2; k += 4) {
+            Bytes weights[N];
+            read_weights(matrix, w + k * BLOCK, weights);
+            for (int n = 0; n < N; ++n) {
+                const Nibbles both = look_up(table, weights[n]);
+                weights[n] = HALF ? both.high : both.low;
+            }
+            add_products(weights, x + h * GROUP + HALF * GROUP / 2 + k, sums);
+        }
+        for (int m = 0; m < H; ++m)
+            for (int n = 0; n < N; ++n)
+                total[n][h + m] =
+                    total[n][h + m] + to_float(sums[n][m]) * (weight_scales[n] * set(scales[HALF * M + h + m]));
     }
 }
 
 template <int N, int M>
 inline void multiply_q4(const Matrix& matrix, int block, const uint8_t* input, const float* scales,
                         const int32_t* offsets, F (&total)[N][M]) {
-    constexpr int H = AT_ONCE<N, M>;
     const uint8_t* w = matrix.block(block);
     const int8_t* x = reinterpret_cast<const int8_t*>(input);
     const Table table = load_table(matrix.codes);
+    F steps[N];
+    for (int n = 0; n < N; ++n) steps[n] = from_bf16(reinterpret_cast<const uint16_t*>(matrix.block_scales(block + n)));
     for (int group = 0; group < matrix.groups(); ++group, w += GROUP * BLOCK / 2, x += M * GROUP) {
-        F weight_scales[N];
-        read_scales(matrix, block, group, weight_scales);
-        for (int h = 0; h < M; h += H) {
-            I sums[N][H];
-            start_sums(offsets + h, sums);
-            for (int k = 0; k < GROUP / 2; k += 4) {
-                Bytes codes[N], low[N], high[N];
-                read_weights(matrix, w + k * BLOCK, codes);
-                for (int n = 0; n < N; ++n) {
-                    const Nibbles both = look_up(table, codes[n]);
-                    low[n] = both.low, high[n] = both.high;
-                }
-                add_products(low, x + h * GROUP + k, sums);
-                add_products(high, x + h * GROUP + GROUP / 2 + k, sums);
-            }
-            for (int m = 0; m < H; ++m)
-                for (int n = 0; n < N; ++n)
-                    total[n][h + m] = total[n][h + m] + to_float(sums[n][m]) * (weight_scales[n] * set(scales[h + m]));
+        F low[N], high[N];
+        for (int n = 0; n < N; ++n) {
+            const uint8_t* in_steps = matrix.block_scales(block + n) + (1 + group) * Matrix::SCALE_BYTES;
+            low[n] = steps[n] * from_int8(reinterpret_cast<const int8_t*>(in_steps));
+            high[n] = steps[n] * from_int8(reinterpret_cast<const int8_t*>(in_steps) + BLOCK);
         }
-        scales += M, offsets += M;
+        multiply_half<0>(matrix, w, table, x, scales, offsets, low, total);
+        multiply_half<1>(matrix, w, table, x, scales, offsets, high, total);
+        scales += HALVES * M, offsets += HALVES * M;
     }
 }
 
@@ -143,7 +155,12 @@ void multiply_tile(const Matrix& matrix, const Input& input, const Tile& tile, i
     switch (matrix.format) {
         case Format::f32: multiply_f32(matrix, block, x, total); break;
         case Format::bf16: multiply_bf16(matrix, block, x, total); break;
-        case Format::q8: multiply_q8(matrix, block, x, scales, offsets, total); break;
+        case Format::q8:
+            if (input.parts == HALVES)
+                multiply_q8<HALVES>(matrix, block, x, scales, offsets, total);
+            else
+                multiply_q8<QUARTERS>(matrix, block, x, scales, offsets, total);
+            break;
         case Format::q4: multiply_q4(matrix, block, x, scales, offsets, total); break;
     }
     for (int m = 0; m < M && m < tile.tokens; ++m)

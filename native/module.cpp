@@ -81,8 +81,8 @@ struct Store {
         if (matrix.format == Format::q4 && !codes) throw std::invalid_argument(name + " has no codes");
         matrix.data = keep(data, matrix.blocks() * matrix.block_bytes(), 4, name);
         if (quantised) {
-            const size_t bytes = size_t(matrix.blocks()) * matrix.groups() * BLOCK * sizeof(uint16_t);
-            matrix.scales = reinterpret_cast<const uint16_t*>(keep(*scales, bytes, sizeof(uint16_t), name + "'s scales"));
+            const size_t bytes = matrix.blocks() * matrix.block_scale_bytes();
+            matrix.scales = keep(*scales, bytes, sizeof(uint16_t), name + "'s scales");
         }
         if (matrix.format == Format::q4) matrix.codes = keep(*codes, 16, 1, name + "'s codes");
         weights.matrices[name] = matrix;
@@ -128,19 +128,22 @@ struct Engine {
 };
 
 /// Quantises rows of whole groups; see bluejay.gpt.quantize.
-void quantize(const Floats& weights, const std::string& format, const Floats& code, Writable<uint8_t> codes,
-              Writable<uint16_t> scales, int threads) {
-    if (weights.size() % GROUP || codes.size() != weights.size() || scales.size() != weights.size() / GROUP ||
-        code.size() != 16)
-        throw std::invalid_argument("weights come in groups of 64, with 64 codes and a scale each");
+void quantize(const Floats& weights, int rows, const std::string& format, const Floats& code, Writable<uint8_t> codes,
+              Writable<uint8_t> scales, int threads) {
     const Format kind = format_named(format);
+    const size_t columns = rows > 0 ? weights.size() / rows : 0, groups = columns / GROUP;
+    const size_t row_scales = 2 * (groups + (kind == Format::q4));
+    if (rows < 0 || columns * rows != weights.size() || columns % GROUP || codes.size() != weights.size() ||
+        scales.size() != rows * row_scales || code.size() != 16)
+        throw std::invalid_argument("weights come in rows of groups of 64, with 64 codes and two bytes of scales each");
     nb::gil_scoped_release release;
     const Kernels& kernels = *available().front();
     Pool pool(threads);
     pool.run([&](int) {
-        pool.share(int(weights.size() / GROUP), 1024, [&](int first, int last) {
-            kernels.quantize(weights.data() + size_t(first) * GROUP, last - first, kind, code.data(),
-                             codes.data() + size_t(first) * GROUP, scales.data() + first);
+        pool.share(rows, 16, [&](int first, int last) {
+            for (size_t row = first; row < size_t(last); ++row)
+                kernels.quantize(weights.data() + row * columns, int(groups), kind, code.data(),
+                                 codes.data() + row * columns, scales.data() + row * row_scales);
         });
     });
 }
@@ -173,7 +176,7 @@ NB_MODULE(_native, m) {
         return names;
     });
     m.def("read_seconds", &read_seconds, "bytes"_a, "isa"_a, "threads"_a);
-    m.def("quantize", &quantize, "weights"_a, "format"_a, "code"_a, "codes"_a, "scales"_a, "threads"_a);
+    m.def("quantize", &quantize, "weights"_a, "rows"_a, "format"_a, "code"_a, "codes"_a, "scales"_a, "threads"_a);
     bind_training(m);
     nb::class_<Config>(m, "Config")
         .def(nb::init<>())

@@ -34,37 +34,60 @@ struct Steps {
     }
 };
 
-void quantize(const float* weights, int groups, Format format, const float* code, uint8_t* codes, uint16_t* scales) {
-    const Steps steps(code);
-    float reach = 0;
-    for (int i = 0; i < 16; ++i) reach = __builtin_fabsf(code[i]) > reach ? __builtin_fabsf(code[i]) : reach;
-    for (int group = 0; group < groups; ++group, weights += GROUP, codes += GROUP) {
-        F w[4];
-        for (int i = 0; i < 4; ++i) w[i] = load(weights + 16 * i);
-        const float most = largest(max(max(abs(w[0]), abs(w[1])), max(abs(w[2]), abs(w[3]))));
-        float scale = most / 127;
-        if (format == Format::q4) {
-            float best = scale = 0;
-            for (float sign : {1.0f, -1.0f})
-                for (float tried : TRIED) {
-                    const F inverse = set(most > 0 ? sign * tried * reach / most : 0.0f);
-                    F along = set(0.0f), square = set(0.0f);
-                    for (int i = 0; i < 4; ++i) {
-                        const F value = steps.value(w[i] * inverse);
-                        along = along + w[i] * value;
-                        square = square + value * value;
-                    }
-                    const float total = sum(along), gain = total * total / sum(square);
-                    if (gain > best) best = gain, scale = total / sum(square);
-                }
+/// The scale of least squared error of 32 weights in q4.
+inline float best_scale(const F (&w)[2], const Steps& steps, float reach) {
+    const float most = largest(max(abs(w[0]), abs(w[1])));
+    float best = 0, scale = 0;
+    for (float sign : {1.0f, -1.0f})
+        for (float tried : TRIED) {
+            const F inverse = set(most > 0 ? sign * tried * reach / most : 0.0f);
+            F along = set(0.0f), square = set(0.0f);
+            for (const F& part : w) {
+                const F value = steps.value(part * inverse);
+                along = along + part * value;
+                square = square + value * value;
+            }
+            const float total = sum(along), gain = total * total / sum(square);
+            if (gain > best) best = gain, scale = total / sum(square);
         }
-        const float kept = round_to_bf16(scale, scales + group);
+    return scale;
+}
+
+/// Scales of q4, first each as it is and then in steps of the row's largest.
+inline void quantize_q4(const float* row, int groups, const float* code, uint8_t* codes, uint8_t* scales) {
+    const Steps steps(code);
+    const float reach = __builtin_fabsf(code[0]) > code[15] ? -code[0] : code[15];
+    float* found = static_cast<float*>(__builtin_malloc(2 * groups * sizeof(float)));
+    float most = 0;
+    for (int half = 0; half < 2 * groups; ++half) {
+        const F w[2] = {load(row + 32 * half), load(row + 32 * half + 16)};
+        found[half] = best_scale(w, steps, reach);
+        most = __builtin_fabsf(found[half]) > most ? __builtin_fabsf(found[half]) : most;
+    }
+    const float step = round_to_bf16(most / 127, reinterpret_cast<uint16_t*>(scales));
+    for (int half = 0; half < 2 * groups; ++half) {
+        float in_steps = step > 0 ? __builtin_rintf(found[half] / step) : 0.0f;
+        if (in_steps == 0) in_steps = (found[half] > 0) - (found[half] < 0);
+        in_steps = in_steps > 127 ? 127 : in_steps < -127 ? -127 : in_steps;
+        reinterpret_cast<int8_t*>(scales)[2 + half] = static_cast<int8_t>(in_steps);
+        const float kept = step * in_steps;
         const F inverse = set(kept != 0 ? 1 / kept : 0.0f);
-        for (int i = 0; i < 4; ++i) {
-            const F x = w[i] * inverse;
-            const I found = format == Format::q4 ? round(steps.index(x))
-                                                 : round(min(max(x, set(-127.0f)), set(127.0f))) + set(int32_t{128});
-            to_int8(reinterpret_cast<int8_t*>(codes) + 16 * i, found);
+        for (int i = 0; i < 32; i += 16)
+            to_int8(reinterpret_cast<int8_t*>(codes) + 32 * half + i, round(steps.index(load(row + 32 * half + i) * inverse)));
+    }
+    __builtin_free(found);
+}
+
+void quantize(const float* row, int groups, Format format, const float* code, uint8_t* codes, uint8_t* scales) {
+    if (format == Format::q4) return quantize_q4(row, groups, code, codes, scales);
+    for (int group = 0; group < groups; ++group, row += GROUP, codes += GROUP) {
+        F size = set(0.0f);
+        for (int i = 0; i < GROUP; i += 16) size = max(size, abs(load(row + i)));
+        const float kept = round_to_bf16(largest(size) / 127, reinterpret_cast<uint16_t*>(scales) + group);
+        const F inverse = set(kept != 0 ? 1 / kept : 0.0f);
+        for (int i = 0; i < GROUP; i += 16) {
+            const F x = min(max(load(row + i) * inverse, set(-127.0f)), set(127.0f));
+            to_int8(reinterpret_cast<int8_t*>(codes) + i, round(x) + set(int32_t{128}));
         }
     }
 }

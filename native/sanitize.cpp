@@ -45,7 +45,7 @@ Matrix matrix(Memory& memory, Format format, int rows, int columns) {
         return made;
     }
     made.data = memory.take(made.blocks() * made.block_bytes());
-    made.scales = reinterpret_cast<uint16_t*>(memory.floats(count, Format::bf16));
+    made.scales = memory.floats(made.blocks() * made.block_scale_bytes() / 2, Format::bf16);
     made.codes = memory.take(16);
     return made;
 }
@@ -57,7 +57,8 @@ Weights weights(Memory& memory, const Config& config, Format format, bool gated,
     for (int i = 0; i < config.n_layer; ++i) {
         const std::string block = "blocks." + std::to_string(i) + ".";
         const auto add = [&](const char* name, int rows, int columns) {
-            made.matrices[block + name + ".weight"] = matrix(memory, format, rows, columns);
+            const bool mixed = format == Format::q4 && draw(0, 1);  // 4 and 8 bits may share an input
+            made.matrices[block + name + ".weight"] = matrix(memory, mixed ? Format::q8 : format, rows, columns);
             vector(block + name + ".bias", rows);
         };
         add("attention.q", q, D), add("attention.k", kv, D), add("attention.v", kv, D), add("attention.out", D, q);

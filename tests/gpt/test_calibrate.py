@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from bluejay.gpt.calibrate import SWEEPS, again, in_order, round_matrix, sequences, values
-from bluejay.gpt.quantize import GROUP, pack, quantize, unpack
+from bluejay.gpt.calibrate import SWEEPS, Rounded, again, in_order, round_matrix, sequences
+from bluejay.gpt.quantize import HALF, best_scales, in_steps, pack, unpack
 
 
 def correlated(rows: int, columns: int, seed: int) -> torch.Tensor:
@@ -30,19 +30,34 @@ def test_rounding_again_never_makes_it_worse():
     x = correlated(1000, 128, 2)
     weight = torch.randn(16, 128, generator=torch.Generator().manual_seed(3))
     products = x.T @ x
-    scales = quantize(weight.unflatten(1, (-1, GROUP)), "q4")[1].float()
-    codes = in_order(weight, products, scales)
+    steps, whole = in_steps(best_scales(weight.unflatten(1, (-1, HALF))))
+    target, scales = weight.T.contiguous(), (steps[:, None] * whole).T.contiguous()
+    rounded = Rounded(in_order(target, products, scales), steps, scales)
     errors = []
     for _ in range(SWEEPS + 1):
-        error = weight - values(codes, scales)
-        errors.append(((error @ products) * error).sum().item())
-        codes = again(weight, products, scales, codes)
+        error = target - rounded.values
+        errors.append(((products @ error) * error).sum().item())
+        again(target, products, rounded)
     assert errors == sorted(errors, reverse=True)
+    assert torch.equal(unpack(rounded.packed(128)), rounded.values.T)
 
 
-def test_inputs_that_never_come_are_rounded_to_the_nearest():
-    weight = torch.randn(16, 64, generator=torch.Generator().manual_seed(4))
-    assert torch.equal(round_matrix(weight, torch.zeros(64, 64))[1], unpack(pack(weight, "q4")))
+@pytest.mark.parametrize("inputs", ["none", "independent", "correlated", "one"])
+def test_the_product_of_the_text_never_errs_more_than_with_the_nearest_values(inputs):
+    weight = torch.randn(48, 128, generator=torch.Generator().manual_seed(4))
+    x = correlated(300, 128, 5)
+    if inputs == "none":
+        x = torch.zeros(1, 128)
+    elif inputs == "independent":
+        x = torch.eye(128)
+    elif inputs == "one":
+        x = x[:1]
+    objective = x.T @ x if x.any() else torch.eye(128)  # without inputs, the weights alone
+    ours, plain = (
+        ((weight - stored) @ objective * (weight - stored)).sum(1)
+        for stored in (round_matrix(weight, x.T @ x)[1], unpack(pack(weight, "q4")))
+    )
+    assert ours.sum() < plain.sum()
 
 
 def test_sequences_are_spread_over_the_text():

@@ -69,7 +69,7 @@ def test_zeros_stay_zeros_and_one_outlier_keeps_its_place(format):
 @pytest.mark.skipif(native is None, reason="built without the native engine")
 @pytest.mark.parametrize("format", ["q8", "q4"])
 def test_the_native_quantiser_is_torchs(format):
-    weight = students_t(500).reshape(-1, 4, 64)
+    weight = students_t(500).unflatten(1, (-1, 64))
     weight[3, 2] = 0
     native, reference = quantize.quantize(weight, format), quantize.quantize_by_torch(weight, format)
     # Two scales of equal gain may be told apart by the order of a sum.

@@ -3,20 +3,25 @@
 import dataclasses
 import json
 import shutil
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+from gpt.random_models import CONFIGS, family_fields
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 import bluejay
 from bluejay.cli import main
 from bluejay.gpt.checkpoint import open_model, place, save_model
 from bluejay.gpt.config import GPTConfig
+from bluejay.gpt.families import from_hugging_face
 from bluejay.gpt.init import new_model
 from bluejay.gpt.presets import GPT2
-from bluejay.gpt.quantize import pack, unpack
+from bluejay.gpt.quantize import CODE, deinterleave, pack, unpack
+from bluejay.gpt.quantized import formats, matrices, write_quantized
 from bluejay.infer.backends.native import available
 from bluejay.infer.model import load
 
@@ -64,6 +69,55 @@ def test_a_tied_matrix_is_never_below_8_bits(byte_tokenizer, tmp_path):
     assert (packed("embed.weight").format, packed("blocks.0.mlp.up.weight").format) == ("q8", "q4")
 
 
+@pytest.mark.parametrize("family", CONFIGS)
+@settings(max_examples=3, deadline=None)
+@given(data=st.data())
+def test_a_mix_of_formats_is_read_as_it_was_written(family, data, byte_tokenizer, tmp_path_factory):
+    path = tmp_path_factory.mktemp("mix")
+    fields = data.draw(family_fields(family)) | {"vocab_size": 259}
+    config = from_hugging_face(CONFIGS[family](**fields).to_dict())
+    save_model(new_model(config, seed=0), byte_tokenizer, path / "plain")
+    plain = open_model(path / "plain")
+    mix = {name: data.draw(st.sampled_from(["q8", "q4"])) for name in matrices(config)}
+    with mock.patch("bluejay.gpt.quantized.formats", lambda *_: mix):
+        write_quantized(plain, path / "mixed", "q4")
+    stored = open_model(path / "mixed")
+    assert stored.packed is not None
+    for name, kind in mix.items():
+        assert stored.packed(name).format == kind
+        assert torch.equal(stored.read(name), unpack(pack(plain.read(name), kind))), name
+    if available():
+        assert np.isfinite(load(path / "mixed").score("the cat").bits_per_byte)
+
+
+def test_shared_keys_and_values_have_8_bits_in_q4():
+    config = GPTConfig(n_layer=1, d_model=64, n_head=4, n_kv_head=2, vocab_size=259)
+    kinds = formats(config, "q4")
+    assert {name.split(".")[-2] for name, kind in kinds.items() if kind == "q8"} == {"k", "v"}
+    assert set(formats(dataclasses.replace(config, n_kv_head=None), "q4").values()) == {"q4"}
+
+
+def test_a_directory_with_one_scale_for_64_columns_is_still_read(plain, tmp_path):
+    """As they were written before: bfloat16 scales (blocks, groups, 16), no `half` and no `mix`."""
+    main(["convert", str(plain), str(tmp_path / "m"), "--quantize", "q4"])
+    config = json.loads((tmp_path / "m/config.json").read_text())
+    del config["quantization"]["half"], config["quantization"]["mix"]
+    (tmp_path / "m/config.json").write_text(json.dumps(config))
+    tensors = load_file(tmp_path / "m/model.safetensors")
+    generator = torch.Generator().manual_seed(0)
+    for name in [name for name in tensors if name.endswith(".scales")]:
+        blocks, groups, width = tensors[name].shape
+        tensors[name] = (torch.rand(blocks, groups - 1, width // 2, generator=generator) - 0.5).bfloat16()
+    save_file(tensors, tmp_path / "m/model.safetensors")
+    stored = open_model(tmp_path / "m")
+    name = "blocks.1.mlp.down.weight"
+    pairs = deinterleave(tensors[name], "q4")  # (blocks, 16, groups, 32), two codes in each byte
+    codes = torch.tensor(CODE)[torch.cat((pairs & 15, pairs >> 4), dim=-1).int()]
+    expected = codes * tensors["blocks.1.mlp.down.scales"].float().transpose(1, 2)[..., None]
+    expected = expected.flatten(2).flatten(0, 1)[:72, :288]
+    assert (stored.read(name) - expected).abs().max() < 0.01 * expected.abs().max()
+
+
 @needs_native
 def test_text_from_a_quantised_directory_is_what_torch_makes_of_its_weights(quantised):
     model = load(quantised)
@@ -94,7 +148,12 @@ def refused(path) -> str:
     [
         ("format", "q2", "must be q8 or q4"),
         ("block", 32, "quantization.block is 32; this version reads 16"),
+        ("half", 16, "quantization.half is 16; this version reads 32"),
         ("code", [1, 2], "convert the model again"),
+        ("mix", ["q8"], "it must give names of matrices their formats"),
+        ("mix", {"norm.weight": "q8"}, "names 'norm.weight', which is no matrix"),
+        ("mix", {"head.weight": "q3"}, "makes head.weight 'q3'; it must be q8 or q4"),
+        ("mix", {"head.weight": ["q8"]}, "makes head.weight ['q8']; it must be q8 or q4"),
     ],
 )
 def test_a_layout_of_another_version_is_named(quantised, tmp_path, key, value, says):

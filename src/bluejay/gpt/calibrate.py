@@ -2,18 +2,34 @@
 
 A matrix is rounded a column at a time, those of the largest inputs first, and the columns still to come are moved so
 that they make up for the error, as far as the inputs are correlated (GPTQ, Frantar et al. 2022, sections 3.2 and 3.3).
-Each column is then rounded again, given all the others, until little changes. What a block hands on is computed with
-its rounded weights, so later ones make up for earlier ones, too. The inputs are those of some text that the user gives.
+Scales are those of least squared error with each column's weighted by the size of its inputs. Then each scale is
+fitted again to the codes it has, and each column rounded again, given all the others, until little changes. What a
+block hands on is computed with its rounded weights, so later ones make up for earlier ones, too. The inputs are those
+of some text that the user gives.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from bluejay.gpt.kernels import Visible
 from bluejay.gpt.model import Block, rotary_angles
-from bluejay.gpt.quantize import CODE, GROUP, Format, Packed, inverse, nearest, pack, pack_codes, quantize
+from bluejay.gpt.quantize import (
+    CODE,
+    GROUP,
+    HALF,
+    Format,
+    Packed,
+    best_scales,
+    in_steps,
+    inverse,
+    nearest,
+    pack,
+    pack_q4,
+)
 from bluejay.gpt.weights import StoredModel
 
 SEQUENCES, LENGTH = 32, 512
@@ -75,17 +91,15 @@ class Calibration:
                 matrix.register_forward_pre_hook(
                     lambda module, inputs, name=name: rounded(f"{name}.weight", module, inputs[0])
                 )
-        mask = self._mask()
-        self.x = block(self.x, rotary_angles(self.positions, config), mask, None)
+        self.x = block(self.x, rotary_angles(self.positions, config), self._seen(), None)
         return matrices
 
-    def _mask(self) -> Tensor | None:
+    def _seen(self) -> Visible | None:
         """What a block of local attention sees; None where attention is causal and no more."""
-        if self.layer not in self.stored.config.local_layers:
+        config = self.stored.config
+        if self.layer not in config.local_layers or config.window is None:
             return None
-        order = torch.arange(self.x.shape[1])
-        behind = order[:, None] - order
-        return ((behind >= 0) & (behind < (self.stored.config.window or len(order))))[None, None]
+        return Visible((self.positions - config.window + 1).clamp(min=0))
 
 
 def sequences(tokens: list[int], length: int) -> Int[Tensor, "B T"]:
@@ -95,6 +109,23 @@ def sequences(tokens: list[int], length: int) -> Int[Tensor, "B T"]:
         raise ValueError(f"the text to calibrate with has {len(tokens)} tokens; it needs at least {length}")
     starts = torch.linspace(0, len(tokens) - length, count).long()
     return torch.tensor(tokens)[starts[:, None] + torch.arange(length)]
+
+
+@dataclass
+class Rounded:
+    """A matrix in q4 as its columns are rounded one by one: everything lies column by column."""
+
+    values: Float[Tensor, "columns rows"]
+    """What the codes stand for."""
+    steps: Float[Tensor, " rows"]
+    scales: Float[Tensor, "halves rows"]
+    """Of each 32 columns; whole numbers of steps, times the steps."""
+
+    def packed(self, columns: int) -> Packed:
+        """The matrix without the columns that fill its last group."""
+        codes = nearest(self.values * inverse(self.scales).repeat_interleave(HALF, 0), code_values())
+        grouped = codes.T.to(torch.uint8).unflatten(1, (-1, GROUP))
+        return pack_q4(grouped, self.steps, (self.scales * inverse(self.steps)).T.round(), columns)
 
 
 def round_matrix(
@@ -107,68 +138,66 @@ def round_matrix(
     products = nn.functional.pad(products, (0, padding, 0, padding))
     diagonal = products.diagonal()
     products = products + torch.diag(torch.where(diagonal == 0, 1.0, DAMPING * diagonal.mean()))
-    grouped = weight.unflatten(1, (-1, GROUP))
-    scales = quantize(grouped, "q4")[1].float()
-    codes = in_order(weight, products, scales)
+    steps, whole = in_steps(best_scales(weight.unflatten(1, (-1, HALF)), products.diagonal().view(-1, HALF)))
+    target, scales = weight.T.contiguous(), (steps[:, None] * whole).T.contiguous()
+    rounded = Rounded(in_order(target, products, scales), steps, scales)
     for _ in range(SWEEPS):
-        codes = again(weight, products, scales, codes)
-    packed = pack_codes(codes.unflatten(1, (-1, GROUP)), scales.bfloat16(), "q4", columns)
-    return packed, values(codes, scales)[:, :columns]
+        again(target, products, rounded)
+    return rounded.packed(columns), rounded.values.T[:, :columns]
 
 
 def in_order(
-    weight: Float[Tensor, "rows columns"],
+    target: Float[Tensor, "columns rows"],
     products: Float[Tensor, "columns columns"],
-    scales: Float[Tensor, "rows groups"],
-) -> UInt8[Tensor, "rows columns"]:
-    """Codes of GPTQ: columns by falling diagonal of `products`, a group's worth of them between two large products."""
+    scales: Float[Tensor, "halves rows"],
+) -> Float[Tensor, "columns rows"]:
+    """Values of GPTQ: columns by falling diagonal of `products`, a group's worth of them between two large products."""
     order = products.diagonal().argsort(descending=True)
-    moved, groups = weight[:, order], order // GROUP
+    moved, halves = target[order], order // HALF
     inverted = torch.cholesky_inverse(torch.linalg.cholesky(products[order][:, order]))
     spread = torch.linalg.cholesky(inverted, upper=True)
-    codes = torch.empty(weight.shape, dtype=torch.uint8)
+    values = torch.empty_like(target)
     for first in range(0, len(order), GROUP):
         last = first + GROUP
-        errors = torch.empty(len(weight), GROUP)
+        errors = torch.empty(GROUP, target.shape[1])
         for column in range(first, last):
-            scale = scales[:, groups[column]]
-            codes[:, order[column]], value = rounded(moved[:, column], scale)
-            error = (moved[:, column] - value) / spread[column, column]
-            moved[:, column:last] -= error[:, None] * spread[column, column:last]
-            errors[:, column - first] = error
-        moved[:, last:] -= errors @ spread[first:last, last:]
-    return codes
+            value = nearest_values(moved[column], scales[halves[column]])
+            values[order[column]] = value
+            errors[column - first] = error = (moved[column] - value) / spread[column, column]
+            moved[column:last].addr_(spread[column, column:last], error, alpha=-1)
+        moved[last:] -= spread[first:last, last:].T @ errors
+    return values
 
 
-def again(
-    weight: Float[Tensor, "rows columns"],
-    products: Float[Tensor, "columns columns"],
-    scales: Float[Tensor, "rows groups"],
-    codes: UInt8[Tensor, "rows columns"],
-) -> UInt8[Tensor, "rows columns"]:
-    """Each column rounded once more, to what is best given all the others: the error of the product never grows."""
-    codes, kept = codes.clone(), values(codes, scales)
-    slope = (weight - kept) @ products
-    for first in range(0, weight.shape[1], GROUP):
-        last = first + GROUP
-        changes = torch.empty(len(weight), GROUP)
-        for column in range(first, last):
-            wanted = kept[:, column] + slope[:, column] / products[column, column]
-            codes[:, column], value = rounded(wanted, scales[:, column // GROUP])
-            change = value - kept[:, column]
-            slope[:, column:last] -= change[:, None] * products[column, column:last]
-            kept[:, column], changes[:, column - first] = value, change
-        slope[:, last:] -= changes @ products[first:last, last:]
-    return codes
+def again(target: Float[Tensor, "columns rows"], products: Float[Tensor, "columns columns"], rounded: Rounded) -> None:
+    """Each scale fitted to its codes, and then each of its columns rounded, to what is best given all others: the error
+    of the product never grows."""
+    slope = products @ (target - rounded.values)
+    for half, first in enumerate(range(0, len(target), HALF)):
+        last = first + HALF
+        values, within = rounded.values[first:last], products[first:last, first:last]
+        before, left = values.clone(), slope[first:last].clone()
+        codes = values * inverse(rounded.scales[half])
+        along = within @ codes
+        best = rounded.scales[half] + (codes * left).sum(0) * inverse((codes * along).sum(0))
+        whole = (best * inverse(rounded.steps)).round().clamp(-127, 127)
+        scale = torch.where(whole == 0, rounded.scales[half], whole * rounded.steps)
+        left -= along * (scale - rounded.scales[half])
+        values.copy_(codes * scale)
+        rounded.scales[half] = scale
+        for column in range(HALF):
+            value = nearest_values(values[column] + left[column] / within[column, column], scale)
+            left[column:].addr_(within[column, column:], value - values[column], alpha=-1)
+            values[column] = value
+        slope -= products[:, first:last] @ (values - before)
 
 
-def rounded(weight: Float[Tensor, " rows"], scale: Float[Tensor, " rows"]) -> tuple[Tensor, Float[Tensor, " rows"]]:
-    """The nearest codes, and what they stand for."""
-    code = torch.tensor(CODE, dtype=torch.float32)
-    codes = nearest(weight * inverse(scale), code)
-    return codes.to(torch.uint8), code[codes] * scale
+def nearest_values(weight: Float[Tensor, " rows"], scale: Float[Tensor, " rows"]) -> Float[Tensor, " rows"]:
+    """What the nearest codes stand for."""
+    code = code_values()
+    return code[nearest(weight * inverse(scale), code)] * scale
 
 
-def values(codes: UInt8[Tensor, "rows columns"], scales: Float[Tensor, "rows groups"]) -> Float[Tensor, "rows columns"]:
-    """What codes stand for."""
-    return torch.tensor(CODE, dtype=torch.float32)[codes.int()] * scales.repeat_interleave(GROUP, 1)
+def code_values() -> Float[Tensor, "16"]:
+    """The values of q4, ascending."""
+    return torch.tensor(CODE, dtype=torch.float32)

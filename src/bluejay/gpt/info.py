@@ -2,18 +2,19 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bluejay.gpt.checkpoint import open_model
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.hub import resolve
 from bluejay.gpt.presets import PRESETS
+from bluejay.gpt.quantized import quantized_bytes
 from bluejay.native import native
 
 BYTES = {"float32": 4, "bfloat16": 2}
 """Bytes per number of the types that weights are used in."""
-QUANTISED_BITS = {"q8": 8.25, "q4": 4.25}
-"""Bits per weight, scales included, of the formats that matrices are quantised to; their KV cache is bfloat16."""
+QUANTISED: tuple[Literal["q8", "q4"], ...] = ("q8", "q4")
+"""The formats that matrices are quantised to; their KV cache is bfloat16."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Info:
         """Memory for the weights, by the type they are used in."""
         n = self.config.n_parameters
         whole = {dtype: size * n for dtype, size in BYTES.items()}
-        return whole | {format: int(bits * n / 8) for format, bits in QUANTISED_BITS.items()}
+        return whole | {format: quantized_bytes(self.config, format) for format in QUANTISED}
 
     @property
     def engine(self) -> str:

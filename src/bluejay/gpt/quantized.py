@@ -1,7 +1,8 @@
 """Directories of quantised weights: packed for the native engine, mapped into memory as they are.
 
-`config.json` is the family's own with one entry more, `quantization`; `model.safetensors` holds, under our names, each
-matrix as bytes (blocks, groups, bytes of a group) with its scales, embeddings as bfloat16, vectors as float32.
+`config.json` is the family's own with one entry more, `quantization`, which says how each matrix is stored;
+`model.safetensors` holds, under our names, each matrix as bytes (blocks, groups, bytes of a group) with its scales,
+embeddings as bfloat16, vectors as float32.
 """
 
 from collections.abc import Iterator
@@ -16,23 +17,44 @@ from bluejay.gpt.calibrate import Calibration
 from bluejay.gpt.checkpoint import weight_shapes, write_json
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.families import to_hugging_face
-from bluejay.gpt.quantize import BLOCK, CODE, GROUP, Format, Packed, pack, packed_shape, unpack
+from bluejay.gpt.quantize import (
+    BLOCK,
+    CODE,
+    GROUP,
+    HALF,
+    SCALES,
+    Format,
+    Packed,
+    by_block,
+    in_steps,
+    pack,
+    packed_shape,
+    rows_of_scales,
+    scales_shape,
+    unpack,
+)
 from bluejay.gpt.weights import Header, StoredModel, TensorFiles, write_safetensors
 from bluejay.progress import progress
 from bluejay.tokenizer import Tokenizer
 
-LAYOUT = {"group": GROUP, "block": BLOCK, "code": list(CODE)}
-"""What `quantization` in `config.json` says besides the format; a file that says something else cannot be read."""
+LAYOUT = {"group": GROUP, "half": HALF, "block": BLOCK, "code": list(CODE)}
+"""What `quantization` in `config.json` says besides the formats; a file that says something else cannot be read."""
+
+
+def matrices(config: GPTConfig) -> list[str]:
+    """Names of the weights that are multiplied as matrices; the others are looked up row by row or added."""
+    looked_up = {"position.weight"} if config.tied else {"position.weight", "embed.weight"}
+    return [name for name, shape in weight_shapes(config).items() if len(shape) == 2 and name not in looked_up]
 
 
 def formats(config: GPTConfig, format: Format) -> dict[str, Format]:
-    """How each weight that is multiplied as a matrix is stored; the others are looked up row by row or added.
+    """How each matrix is written.
 
-    A tied matrix is the embedding, too, and feels a coarse code twice: it is never below 8 bits.
+    A tied matrix is the embedding, too, and feels a coarse code twice: it is never below 8 bits. Nor are keys and
+    values that several query heads share, which are small and whose errors come back in every one of those heads.
     """
-    looked_up = {"position.weight"} if config.tied else {"position.weight", "embed.weight"}
-    names = [name for name, shape in weight_shapes(config).items() if len(shape) == 2 and name not in looked_up]
-    return {name: "q8" if name == "embed.weight" else format for name in names}
+    shared = ("attention.k.weight", "attention.v.weight") if config.kv_heads < config.n_head else ()
+    return {name: "q8" if name.endswith(("embed.weight", *shared)) else format for name in matrices(config)}
 
 
 def write_quantized(stored: StoredModel, path: Path, format: Format, text: str | None = None) -> None:
@@ -63,7 +85,8 @@ def write_quantized(stored: StoredModel, path: Path, format: Format, text: str |
             return packed.data
 
         values = to_hugging_face(config, tokenizer.eot, tokenizer.eot, "bfloat16")
-        write_json(temporary / "config.json", values | {"quantization": {"format": format, **LAYOUT}})
+        mix = {name: kind for name, kind in kinds.items() if kind != format}
+        write_json(temporary / "config.json", values | {"quantization": {"format": format, "mix": mix, **LAYOUT}})
         write_json(temporary / "generation_config.json", {"bos_token_id": tokenizer.eot, "eos_token_id": tokenizer.eot})
         write_safetensors(list(headers(shapes, kinds)), read, temporary / "model.safetensors")
         tokenizer.save(temporary)
@@ -77,10 +100,15 @@ def headers(shapes: dict[str, torch.Size], kinds: dict[str, Format]) -> Iterator
         if name not in kinds and len(shape) == 1:
             yield Header(name, torch.float32, tuple(shape))
     for name, kind in kinds.items():
-        yield Header(scales_of(name), torch.bfloat16, (*packed_shape(shapes[name], kind)[:2], BLOCK))
+        yield Header(scales_of(name), SCALES[kind], scales_shape(shapes[name], kind))
     for name, shape in shapes.items():
         if name not in kinds and len(shape) == 2:
             yield Header(name, torch.bfloat16, tuple(shape))
+
+
+def quantized_bytes(config: GPTConfig, format: Format) -> int:
+    """Size of the weights in a directory of this format."""
+    return sum(header.n_bytes for header in headers(weight_shapes(config), formats(config, format)))
 
 
 def scales_of(name: str) -> str:
@@ -94,13 +122,17 @@ def open_quantized(path: Path, config: GPTConfig, quantization: Any, tensors: Te
     format = quantization.get("format") if isinstance(quantization, dict) else None
     if format not in ("q8", "q4"):
         raise ValueError(f"{where}.format is {format!r}; it must be q8 or q4")
+    earlier = format == "q4" and "half" not in quantization
     for key, value in LAYOUT.items():
-        if quantization.get(key) != value:
+        if quantization.get(key, HALF if key == "half" else None) != value:
             raise ValueError(
                 f"{where}.{key} is {quantization.get(key)}; this version reads {value}, so convert the model again"
             )
-    shapes, kinds = weight_shapes(config), formats(config, format)
-    for header in headers(shapes, kinds):
+    shapes, kinds = weight_shapes(config), stored_formats(config, format, quantization, where)
+    by_name = {header.name: header for header in headers(shapes, kinds)}
+    if earlier:
+        by_name |= {header.name: header for header in earlier_scales(shapes, kinds)}
+    for header in by_name.values():
         if header.name not in tensors.files:
             raise ValueError(f"{path / 'model.safetensors'} has no {header.name}")
 
@@ -113,13 +145,40 @@ def open_quantized(path: Path, config: GPTConfig, quantization: Any, tensors: Te
             )
         return tensor
 
-    by_name = {header.name: header for header in headers(shapes, kinds)}
-
     def packed(name: str) -> Packed:
         data, scales = stored_tensor(by_name[name]), stored_tensor(by_name[scales_of(name)])
+        if earlier and kinds[name] == "q4":
+            scales = of_halves(scales)
         return Packed(kinds[name], (shapes[name][0], shapes[name][1]), data, scales)
 
     def read(name: str) -> Tensor:
         return unpack(packed(name)) if name in kinds else stored_tensor(by_name[name])
 
     return StoredModel(config, read, None, lambda: Tokenizer.load(path), tensors.n_bytes, licence=None, packed=packed)
+
+
+def stored_formats(config: GPTConfig, format: Format, quantization: dict[str, Any], where: str) -> dict[str, Format]:
+    """How each matrix is stored: in `format`, but for those that `mix` names. Raises ValueError."""
+    kinds = dict.fromkeys(matrices(config), format)
+    mix = quantization.get("mix", {"embed.weight": "q8"} if config.tied else {})
+    if not isinstance(mix, dict):
+        raise ValueError(f"{where}.mix is {mix!r}; it must give names of matrices their formats")
+    for name, kind in mix.items():
+        if name not in kinds:
+            raise ValueError(f"{where}.mix names {name!r}, which is no matrix of this model")
+        if kind not in tuple(SCALES):
+            raise ValueError(f"{where}.mix makes {name} {kind!r}; it must be q8 or q4")
+    return kinds | mix
+
+
+def earlier_scales(shapes: dict[str, torch.Size], kinds: dict[str, Format]) -> Iterator[Header]:
+    """The scales of q4 in directories written before halves of groups had their own: one bfloat16 for a group."""
+    for name, kind in kinds.items():
+        if kind == "q4":
+            yield Header(scales_of(name), torch.bfloat16, scales_shape(shapes[name], "q8"))
+
+
+def of_halves(scales: Tensor) -> Tensor:
+    """Scales of q4 as they are written now from those of earlier directories, to half a step."""
+    of_groups = scales.float().transpose(1, 2).flatten(0, 1)
+    return by_block(rows_of_scales(*in_steps(of_groups.repeat_interleave(2, dim=1))))

@@ -45,7 +45,7 @@ def rounded(x: Tensor, format: str, group: int | None = None) -> Tensor:
         return x
     if format == "bf16":
         return x.bfloat16().float()
-    group = group or {"q8": 16, "q4": 64}[format]
+    group = group or {"q8": 16, "q4": 32}[format]
     padded = F.pad(x, (0, -x.shape[-1] % group)).unflatten(-1, (-1, group))
     largest = padded.abs().amax(-1, keepdim=True)
     steps = torch.where(largest > 0, padded * (127 / largest), 0.0).round()
