@@ -105,6 +105,7 @@ struct Kernels {
 
 const Kernels* avx512_kernels();    // nullptr where this build or processor does not have them
 const Kernels* avx2_kernels();
+const Kernels* neon_kernels();
 const Kernels* portable_kernels();
 
 }  // namespace bluejay

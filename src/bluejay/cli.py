@@ -99,6 +99,7 @@ def parser() -> Parser:
     generate_.add_argument("--seed", type=int, help="the same seed gives the same text")
     generate_.add_argument("--stop", action="append", default=[], help="end before this string; may be repeated")
     generate_.add_argument("-n", type=int, default=1, help="samples (%(default)s)")
+    device_options(generate_)
 
     convert_ = add_verb(verbs, "convert", convert, "write a model of any layout as a Hugging Face directory")
     convert_.add_argument(
@@ -116,12 +117,21 @@ def parser() -> Parser:
     pull_.add_argument("--directory", type=Path, help="where to put it (the hub's cache)")
     serve_ = add_verb(verbs, "serve", serve, "a model behind a web page and OpenAI's completions API")
     serve_.add_argument("model", help="a model directory, a .gguf file or a hub name")
+    device_options(serve_)
     serve_options(serve_)
     demo_ = add_verb(verbs, "demo", demo, "build the quickstart corpus and model if there are none, and serve it")
     for verb in (serve_, demo_):
         verb.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s: this machine only)")
         verb.add_argument("--port", type=int, default=8000, help="(%(default)s)")
     return top
+
+
+def device_options(verb: argparse.ArgumentParser) -> None:
+    """Where a model computes."""
+    verb.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, ... (a GPU where torch finds one)")
+    verb.add_argument(
+        "--compile", action="store_true", help="have torch compile its steps: a minute first, then faster"
+    )
 
 
 def serve_options(verb: argparse.ArgumentParser) -> None:
@@ -247,10 +257,10 @@ def generate(options: argparse.Namespace, _: list[str]) -> None:
             fail("there is no prompt, and no terminal to write one in; - reads it from standard input")
         from bluejay.terminal.editor import Editor
 
-        print(Editor(load(options.model), params).write())
+        print(Editor(load(options.model, options.device, compiled=options.compile), params).write())
         return
     prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
-    model = load(options.model)
+    model = load(options.model, options.device, compiled=options.compile)
     if options.n == 1 and not options.json:
         print(prompt, end="", flush=True)
         for chunk in model.stream(prompt, params):
@@ -316,13 +326,15 @@ def serve(options: argparse.Namespace, _: list[str]) -> None:
         public=PublicSettings(**asked) if options.public else None,
     )
     if settings.workers > 1:
+        if options.compile or options.device not in ("auto", "cpu"):
+            raise ValueError("several workers share the processors; --device and --compile are for one")
         from bluejay.serve.replicas import serve_replicas
 
-        return serve_replicas(options.model, settings)
+        return serve_replicas(options.model, settings)  # which compute on the CPU
     from bluejay.infer.model import load
     from bluejay.serve.server import serve as run
 
-    run(load(options.model), settings)
+    run(load(options.model, options.device, compiled=options.compile), settings)
 
 
 def demo(options: argparse.Namespace, _: list[str]) -> None:

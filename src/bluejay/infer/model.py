@@ -48,6 +48,9 @@ class Model:
     card: str = ""
     """The README.md in its directory."""
 
+    compiled: bool = False
+    """Whether torch compiles its steps, where it does the work."""
+
     def __init__(self, weights: GPT | NativeModel, tokenizer: Tokenizer, name: str = "model") -> None:
         self.weights = weights
         self.config = weights.config
@@ -75,7 +78,7 @@ class Model:
         Raises ValueError when there is no memory for it.
         """
         if self.native is None:
-            return TorchBackend(self.gpt, n_sequences * -(-n_tokens // PAGE), PAGE)
+            return TorchBackend(self.gpt, n_sequences * -(-n_tokens // PAGE), PAGE, self.compiled)
         full = isinstance(self.weights, GPT) and self.gpt.embed.weight.dtype == torch.float32
         pages = n_sequences * -(-n_tokens // NativeBackend.page)
         return NativeBackend(self.native, pages, cache="f32" if full else "bf16")
@@ -132,13 +135,36 @@ class Model:
         return Score(tokens, logprobs, len(text.encode()))
 
 
-def load(name: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> Model:
+def device_named(name: str | torch.device) -> torch.device:
+    """One of torch's devices; "auto" is a GPU of CUDA or ROCm where there is one, else the CPU.
+
+    Raises ValueError for one that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, ImportError):  # the last two where torch was built without it
+        raise ValueError(f"device is {name}, and torch has none of that name here; cpu is always there") from None
+    return device
+
+
+def load(
+    name: str | Path,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    compiled: bool = False,
+) -> Model:
     """Open a model: a directory in the Hugging Face layout, a checkpoint of mesh-transformer-jax, a GGUF file, or the
     hub's name of a model that `bluejay pull` has brought.
 
-    Weights keep the type they are stored in unless `dtype` is given; quantised ones become bfloat16 where torch does
-    the work. Raises FileNotFoundError or ValueError, each with one sentence, where there is none.
+    `device` is one of torch's, or "auto": a GPU where there is one. On a CPU the native engine does the work where it
+    can, elsewhere torch, which with `compiled` compiles its steps: a minute before the first two. Weights keep the type
+    they are stored in unless `dtype` is given; quantised ones become bfloat16 where torch does the work. Raises
+    FileNotFoundError or ValueError, each with one sentence, where there is no such model or device.
     """
+    device = device_named(device)
     path = resolve(name).resolve()
     stored = open_model(path)
     # A run keeps its model as runs/NAME/model; the hub's cache names directories after commits.
@@ -151,11 +177,17 @@ def load(name: str | Path, device: str | torch.device = "cpu", dtype: torch.dtyp
             "they do not belong together"
         )
     weights: GPT | NativeModel
-    if stored.packed is not None and dtype is None and torch.device(device).type == "cpu" and chosen():
+    if stored.packed is not None and dtype is None and device.type == "cpu" and chosen():
         weights = native_model(stored)
     else:
-        weights = place(stored, device, torch.bfloat16 if stored.packed is not None and dtype is None else dtype)
+        try:
+            weights = place(stored, device, torch.bfloat16 if stored.packed is not None and dtype is None else dtype)
+        except torch.OutOfMemoryError:
+            raise ValueError(f"{name} does not fit into the memory of {device}; the device cpu may have more") from None
     model = Model(weights, tokenizer, title)
+    model.compiled = compiled
+    if compiled and model.native is not None:
+        raise ValueError("the native engine has nothing to compile; BLUEJAY_ISA=torch has torch do its work")
     model.licence = stored.licence
     readme = path / "README.md"
     model.card = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""

@@ -1,6 +1,7 @@
 """The reference gives the logits of the model itself, to the bit the same whatever else is in the batch."""
 
 import dataclasses
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bluejay.gpt.checkpoint import save_model
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.model import GPT
 from bluejay.infer.backends import StepBatch
@@ -129,15 +131,17 @@ def test_a_cache_that_cannot_be_had_is_refused_with_the_figure():
 
 
 def check_compiled_steps(config: GPTConfig) -> None:
-    gpt = random_gpt(config, 0)
-    tokens = [[(7 * i + j) % 50 for j in range(60 + 20 * i)] for i in range(3)]
+    gpt = random_gpt(dataclasses.replace(config, n_ctx=400), 0)
+    tokens = [[(7 * i + j) % 50 for j in range(60 + 110 * i)] for i in range(3)]
     driver = Driver(gpt, list(range(N_PAGES)))
     driver.backend = TorchBackend(gpt, N_PAGES, PAGE, compiled=True)
     driver.step({i: one[:-5] for i, one in enumerate(tokens)})
-    for at in range(-5, 0):
-        for i, logits in driver.step({i: [one[at]] for i, one in enumerate(tokens)}).items():
-            expected = gpt(torch.tensor([tokens[i][: len(tokens[i]) + at + 1]]))[0, -1:]
+    for at in range(-5, 0):  # one sequence, then three, then two: some with one span of keys, some with two
+        rows = ([1], [0, 1, 2], [0, 2], [1, 2], [0])[at + 5]
+        for i, logits in driver.step({i: [tokens[i][driver.done[i]]] for i in rows}).items():
+            expected = gpt(torch.tensor([tokens[i][: driver.done[i]]]))[0, -1:]
             torch.testing.assert_close(logits, expected, atol=2e-4, rtol=1e-4)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 2
 
 
 @pytest.mark.slow
@@ -146,3 +150,21 @@ def test_compiled_steps_give_the_models_logits(shape):
     # A process of its own: torch.compile cannot see through the checks of annotations that the tests add.
     program = f"import test_torch as t; t.check_compiled_steps(t.SHAPES[{shape}])"
     subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parent, check=True)
+
+
+@pytest.mark.slow
+def test_compiled_steps_give_the_tokens_of_others(tiny_model, tmp_path):
+    save_model(tiny_model.gpt, tiny_model.tokenizer, tmp_path / "model")
+    program = "import sys; from bluejay.cli import main; main(sys.argv[1:])"
+    asked = ["generate", str(tmp_path / "model"), "To be", "--max-tokens", "24", "--temperature", "0", "-n", "2"]
+    eager, compiled = (
+        subprocess.run(
+            [sys.executable, "-c", program, *asked, *more],
+            env=os.environ | {"BLUEJAY_ISA": "torch"},
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        ).stdout
+        for more in ([], ["--compile"])
+    )
+    assert eager == compiled

@@ -66,8 +66,8 @@ class Group:
 class TorchBackend:
     """A GPT with a cache of `n_pages` pages of `page` tokens. Satisfies `bluejay.infer.backends.Backend`.
 
-    With `compiled`, steps that give every sequence one token go through `torch.compile`, with few different shapes;
-    their bits then depend on the batch. Raises ValueError when there is no memory for the cache.
+    With `compiled`, steps that give every sequence one token go through `torch.compile`; their bits then depend on the
+    batch. Raises ValueError when there is no memory for the cache.
     """
 
     def __init__(self, gpt: GPT, n_pages: int, page: int = 32, compiled: bool = False) -> None:
@@ -80,7 +80,8 @@ class TorchBackend:
         weight = gpt.embed.weight
         self.device = weight.device
         self.keys_values = zeros(shape, weight.dtype, weight.device)
-        self.compiled = torch.compile(decode, dynamic=False) if compiled else None
+        # Compiled twice, the second time for any number of rows and keys; of static shapes torch gives up the ninth.
+        self.compiled = torch.compile(decode) if compiled else None
 
     @torch.inference_mode()
     def step(self, batch: StepBatch) -> Float[Tensor, "R V"]:

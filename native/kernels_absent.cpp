@@ -1,0 +1,14 @@
+// The kernels that this build's processors cannot have.
+#include "kernels.h"
+#include "training.h"
+
+namespace bluejay {
+#if !defined(__x86_64__)
+const Kernels* avx512_kernels() { return nullptr; }
+const Kernels* avx2_kernels() { return nullptr; }
+const TrainingKernels* avx512_training_kernels() { return nullptr; }
+#endif
+#if !defined(__aarch64__)
+const Kernels* neon_kernels() { return nullptr; }
+#endif
+}  // namespace bluejay
