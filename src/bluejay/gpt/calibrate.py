@@ -8,7 +8,8 @@ block hands on is computed with its rounded weights, so later ones make up for e
 of some text that the user gives.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +17,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bluejay.gpt.kernels import Visible
-from bluejay.gpt.model import Block, rotary_angles
+from bluejay.gpt.model import Block, Norm, rotary_angles
 from bluejay.gpt.quantize import (
+    BLOCK,
     CODE,
     GROUP,
     HALF,
@@ -38,6 +40,8 @@ DAMPING = 0.01
 """Added to the diagonal of the inputs' products, in units of its mean (GPTQ, section 3.3)."""
 SWEEPS = 4
 """How often columns are rounded again, given all the others."""
+AT_ONCE = 1 << 25
+"""Weights whose rows are rounded together, which bounds the memory."""
 
 
 class Calibration:
@@ -59,12 +63,23 @@ class Calibration:
 
     def packed(self, name: str) -> Packed:
         """A matrix by its name."""
+        if self.kinds[name] == "q4" and name == "head.weight":
+            return self._head()
         if not name.startswith("blocks."):
             return pack(self.stored.read(name), self.kinds[name])
         while self.layer < int(name.split(".")[1]):
             self.layer += 1
             self.matrices = self._block()
         return self.matrices[name]
+
+    @torch.inference_mode()
+    def _head(self) -> Packed:
+        """The head, rounded for what comes out of the last block."""
+        self.matrices = {}
+        norm = Norm(self.stored.config)
+        norm.load_state_dict({name: self.stored.read(f"norm.{name}").float() for name in norm.state_dict()})
+        x = norm(self.x).flatten(0, 1)
+        return round_matrix(self.stored.read("head.weight"), x.T @ x)[0]
 
     @torch.inference_mode()
     def _block(self) -> dict[str, Packed]:
@@ -138,33 +153,44 @@ def round_matrix(
     products = nn.functional.pad(products, (0, padding, 0, padding))
     diagonal = products.diagonal()
     products = products + torch.diag(torch.where(diagonal == 0, 1.0, DAMPING * diagonal.mean()))
-    steps, whole = in_steps(best_scales(weight.unflatten(1, (-1, HALF)), products.diagonal().view(-1, HALF)))
-    target, scales = weight.T.contiguous(), (steps[:, None] * whole).T.contiguous()
-    rounded = Rounded(in_order(target, products, scales), steps, scales)
-    for _ in range(SWEEPS):
-        again(target, products, rounded)
-    return rounded.packed(columns), rounded.values.T[:, :columns]
+    order = products.diagonal().argsort(descending=True)
+    # One large matrix after the other: a fourth of 16,384 columns would be another gigabyte.
+    spread = torch.linalg.cholesky(products[order[:, None], order])
+    spread = torch.cholesky_inverse(spread)
+    spread = torch.linalg.cholesky(spread, upper=True)
+    parts, kept = [], []
+    for rows in weight.split(max(1, AT_ONCE // weight.shape[1] // BLOCK) * BLOCK):
+        steps, whole = in_steps(best_scales(rows.unflatten(1, (-1, HALF)), products.diagonal().view(-1, HALF)))
+        target, scales = rows.T.contiguous(), (steps[:, None] * whole).T.contiguous()
+        rounded = Rounded(in_order(target, order, spread, scales), steps, scales)
+        for _ in range(SWEEPS):
+            again(target, products, rounded)
+        parts.append(rounded.packed(columns))
+        kept.append(rounded.values.T[:, :columns])
+    data = torch.cat([part.data for part in parts])
+    scales = torch.cat([part.scales for part in parts if part.scales is not None])
+    return Packed("q4", (len(weight), columns), data, scales), torch.cat(kept)
 
 
 def in_order(
     target: Float[Tensor, "columns rows"],
-    products: Float[Tensor, "columns columns"],
+    order: Int[Tensor, " columns"],
+    spread: Float[Tensor, "columns columns"],
     scales: Float[Tensor, "halves rows"],
 ) -> Float[Tensor, "columns rows"]:
-    """Values of GPTQ: columns by falling diagonal of `products`, a group's worth of them between two large products."""
-    order = products.diagonal().argsort(descending=True)
+    """Values of GPTQ: columns in `order`, a group's worth of them between two large products. `spread` is the upper
+    Cholesky factor of the inverse of the inputs' products in that order."""
     moved, halves = target[order], order // HALF
-    inverted = torch.cholesky_inverse(torch.linalg.cholesky(products[order][:, order]))
-    spread = torch.linalg.cholesky(inverted, upper=True)
     values = torch.empty_like(target)
     for first in range(0, len(order), GROUP):
         last = first + GROUP
         errors = torch.empty(GROUP, target.shape[1])
-        for column in range(first, last):
-            value = nearest_values(moved[column], scales[halves[column]])
-            values[order[column]] = value
-            errors[column - first] = error = (moved[column] - value) / spread[column, column]
-            moved[column:last].addr_(spread[column, column:last], error, alpha=-1)
+        with one_thread():
+            for column in range(first, last):
+                value = nearest_values(moved[column], scales[halves[column]])
+                values[order[column]] = value
+                errors[column - first] = error = (moved[column] - value) / spread[column, column]
+                moved[column:last].addr_(spread[column, column:last], error, alpha=-1)
         moved[last:] -= spread[first:last, last:].T @ errors
     return values
 
@@ -185,11 +211,24 @@ def again(target: Float[Tensor, "columns rows"], products: Float[Tensor, "column
         left -= along * (scale - rounded.scales[half])
         values.copy_(codes * scale)
         rounded.scales[half] = scale
-        for column in range(HALF):
-            value = nearest_values(values[column] + left[column] / within[column, column], scale)
-            left[column:].addr_(within[column, column:], value - values[column], alpha=-1)
-            values[column] = value
+        with one_thread():
+            for column in range(HALF):
+                value = nearest_values(values[column] + left[column] / within[column, column], scale)
+                left[column:].addr_(within[column, column:], value - values[column], alpha=-1)
+                values[column] = value
         slope -= products[:, first:last] @ (values - before)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Columns are thousands of small operations: threads that meet after each wait for one another, on a busy machine
+    twenty times as long as one alone takes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def nearest_values(weight: Float[Tensor, " rows"], scale: Float[Tensor, " rows"]) -> Float[Tensor, " rows"]:
