@@ -92,8 +92,8 @@ class Hardware:
 
 
 def load(path: Path | None, overrides: list[str], tokens: int = 1024, width: int = 1536) -> Hardware:
-    """Hardware from TOML, such as recipes/hardware/h100.toml, or this machine, measured for a run that multiplies so many
-    tokens at a time by matrices of this width. Raises as `bluejay.recipe.load`."""
+    """Hardware from TOML, such as recipes/hardware/h100.toml, or this machine, measured for a run that multiplies so
+    many tokens at a time by matrices of this width. Raises as `bluejay.recipe.load`."""
     if path is not None:
         return recipes.load(Hardware, path, overrides)
     values = recipes.plain(measured(tokens, width))
