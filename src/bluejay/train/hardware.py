@@ -115,7 +115,7 @@ def split(overrides: list[str]) -> tuple[list[str], list[str]]:
 
 
 def measured(tokens: int = 1024, width: int = 1536) -> Hardware:
-    """This machine, in about a second; see `load`. Its processes share the memory, so they count as one device."""
+    """This machine, in seconds; see `load`. Its processes share the memory, so they count as one device."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cuda":
         name, memory = torch.cuda.get_device_name(), torch.cuda.get_device_properties(0).total_memory
@@ -155,9 +155,10 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
 def training_rate(device: torch.device, dtype: torch.dtype, tokens: int, width: int) -> float:
     """FLOP/s of the products that a run makes with the matrices of its MLP, forward and backward.
 
-    Few tokens, or narrow matrices, are multiplied slower than `matmul_rate` says. Two matrices take turns, so that
-    large ones come from memory, as they do in a model.
+    Few tokens, or narrow matrices, are multiplied slower than `matmul_rate` says; more than those below are not faster.
+    Two matrices take turns, so that large ones come from memory, as they do in a model.
     """
+    tokens, width = min(tokens, 1024), min(width, 4096)
     matrices = [torch.randn(4 * width, width, device=device).to(dtype) for _ in range(2)]
     x, d_y = (torch.randn(tokens, side, device=device).to(dtype) for side in (width, 4 * width))
     forward = fastest(lambda: [x @ matrix.T for matrix in matrices], device)

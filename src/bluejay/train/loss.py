@@ -43,7 +43,7 @@ def head_loss(
     """
     learning = torch.is_grad_enabled()  # which the function itself cannot see: it always runs without gradients
     rows = None if weights is None else weights.flatten()
-    index = own(targets.flatten(), weight, first)
+    index = own(targets.flatten(), weight, group, first)
     return HeadLoss.apply(hidden.flatten(0, 1), weight, bias, index, scale, rows, group, z_loss, learning)
 
 
@@ -58,7 +58,7 @@ def token_nll(
 ) -> Float[Tensor, "B T"]:
     """The negative log-likelihood of each target in nats, without gradient."""
     nats = torch.zeros(targets.shape, device=hidden.device)
-    index = own(targets.flatten(), weight, first)
+    index = own(targets.flatten(), weight, group, first)
     states, matrix = hidden.flatten(0, 1), matrix_of(weight)
     for rows in chunks(len(states)):
         logits, _ = log_softmax((states[rows].to(matrix.dtype) @ matrix.T).float(), bias, group)
@@ -186,8 +186,12 @@ def matrix_of(weight: Float[Tensor, "V D"]) -> Float[Tensor, "V D"]:
     return weight.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else weight
 
 
-def own(targets: Int[Tensor, " M"], weight: Float[Tensor, "V D"], first: int) -> Int[Tensor, " M"]:
+def own(
+    targets: Int[Tensor, " M"], weight: Float[Tensor, "V D"], group: dist.ProcessGroup | None, first: int
+) -> Int[Tensor, " M"]:
     """Which row of this process's part of the weight each target is; -1 where another process has it."""
+    if group is None:
+        return targets
     row = targets - first
     return torch.where((row >= 0) & (row < len(weight)), row, -1)
 
