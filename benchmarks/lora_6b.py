@@ -19,7 +19,7 @@ from bluejay.train.batches import Batches, open_sources
 from bluejay.train.hardware import measured
 from bluejay.train.optimizer import make_optimizer
 from bluejay.train.parallel import World
-from bluejay.train.plan import plan
+from bluejay.train.plan import plan, shape_of
 from bluejay.train.recipe import TrainRecipe
 from bluejay.train.stage import Stage
 from bluejay.train.start import Origin
@@ -47,7 +47,7 @@ def main() -> None:
     steps = 2
     one = ["--train.batch_tokens=128", f"--train.tokens={128 * steps}", "--train.schedule.warmup=0.5"]
     recipe = recipes.load(TrainRecipe, Path("recipes/train/gpt-j-6b-lora.toml"), one)
-    foretold = plan(recipe, measured())
+    foretold = plan(recipe, measured(*shape_of(recipe)))
     world = World(torch.device("cpu"))
     stored = random_model()
     model = Origin(recipe, stored.config, stored.tokenizer(), stored).model(world.device, "bfloat16")

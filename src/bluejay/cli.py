@@ -236,11 +236,12 @@ def train_plan(options: argparse.Namespace, overrides: list[str]) -> None:
     """`bluejay plan`."""
     from bluejay import recipe as recipes
     from bluejay.train.hardware import load, split
-    from bluejay.train.plan import best, plan
+    from bluejay.train.plan import best, plan, shape_of
     from bluejay.train.recipe import TrainRecipe
 
     own, of_hardware = split(overrides)
-    recipe, hardware = recipes.load(TrainRecipe, options.recipe, own), load(options.hardware, of_hardware)
+    recipe = recipes.load(TrainRecipe, options.recipe, own)
+    hardware = load(options.hardware, of_hardware, *shape_of(recipe))
     planned = best(recipe, hardware) if options.best else plan(recipe, hardware)
     report(options, planned.table(), planned.as_dict())
 

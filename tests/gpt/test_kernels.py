@@ -54,7 +54,7 @@ def test_attention(tokens, heads, kv_heads, width, rotated, halves, packed):
     def reference(q, k, v):
         if rotation is not None:
             q, k = rotate(q, rotation, halves), rotate(k, rotation, halves)
-        mask = torch.ones(tokens, tokens, dtype=torch.bool).tril() if seen is None else seen.mask
+        mask = torch.ones(tokens, tokens, dtype=torch.bool).tril() if seen is None else seen.mask()
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=0.2, enable_gqa=heads != kv_heads)
 
     ours = gradients(lambda q, k, v: attention(q, k, v, rotation, halves, seen, 0.2), q, k, v)

@@ -49,7 +49,7 @@ def test_an_impossible_figure_is_one_sentence():
 
 def test_this_machine_is_measured():
     here = measured()
-    assert here.devices >= 1 and here.memory > 1
+    assert here.devices >= 1 and here.memory > 1 and 0 < here.matmul_share <= 1
     assert 1e-3 < here.float32 < 1e3 and here.bfloat16 > 1e-3 and here.bandwidth > 0.5
     rate = matmul_rate(torch.device("cpu"), torch.float32)
     assert rate == pytest.approx(1e12 * here.float32, rel=2.0)

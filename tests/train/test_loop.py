@@ -229,3 +229,10 @@ def test_the_model_of_any_checkpoint_can_be_exported(recipe_file, load_recipe, t
     with pytest.raises(SystemExit, match="2"):
         main(["train", str(recipe_file), "--export", "15"])
     assert "has no checkpoint of step 15; it has 7, 14, 21, 28, 35, 40" in capsys.readouterr().err
+
+
+def test_compiling_without_a_compiler_is_one_sentence(recipe_file, load_recipe, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(ValueError, match=r"train\.compile needs a C\+\+ compiler"):
+        train(load_recipe(recipe_file, "--train.compile", "true"))

@@ -14,7 +14,7 @@ from bluejay.gpt.checkpoint import load_model
 from bluejay.tokenizer import Tokenizer
 from bluejay.train.batches import Batch, document_starts
 from bluejay.train.loss import head_loss
-from bluejay.train.pairs import Pairs, encode, pack
+from bluejay.train.pairs import Pairs, encode, pack, read_pairs
 
 
 def written(path: Path, pairs: list[tuple[str, str]]) -> str:
@@ -114,3 +114,13 @@ def test_a_line_that_is_no_pair_is_named(line, byte_tokenizer, tmp_path):
         Pairs(str(tmp_path / "p.jsonl"), 16, byte_tokenizer, 0.0)
     with pytest.raises(FileNotFoundError, match="no file of pairs"):
         Pairs(str(tmp_path / "q.jsonl"), 16, byte_tokenizer, 0.0)
+
+
+def test_the_recipe_that_teaches_camel_case_holds_out_what_it_teaches_not():
+    recipes = Path(__file__).parents[2] / "recipes" / "train"
+    learnt, held_out = (read_pairs(recipes / f"camel-case{kind}.jsonl") for kind in ("", "-valid"))
+    assert (len(set(learnt)), len(set(held_out))) == (300, 100)
+    assert not set(learnt) & set(held_out)
+    for prompt, completion in learnt + held_out:
+        first, *others = prompt.removesuffix(" ->").split("_")
+        assert completion == " " + first + "".join(word.capitalize() for word in others)

@@ -5,7 +5,7 @@ Each is written with torch's operations. On processors that multiply bfloat16, t
 sees whom, norms that give bfloat16 straight from the residual stream. Shapes as in `bluejay.gpt.model`.
 """
 
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,12 +25,14 @@ class Visible:
 
     def __init__(self, first: Int[Tensor, "B T"]) -> None:
         self.first = first.int()
+        self.table: Bool[Tensor, "B 1 T T"] | None = None
 
-    @cached_property
     def mask(self) -> Bool[Tensor, "B 1 T T"]:
         """The same as a table, query by key."""
-        order = torch.arange(self.first.shape[1], device=self.first.device)
-        return ((order <= order[:, None]) & (order >= self.first[..., None]))[:, None]
+        if self.table is None:
+            order = torch.arange(self.first.shape[1], device=self.first.device)
+            self.table = ((order <= order[:, None]) & (order >= self.first[..., None]))[:, None]
+        return self.table
 
 
 def attention(
@@ -51,7 +53,7 @@ def attention(
         )
     if rotation is not None:
         q, k = rotate(q, rotation, halves), rotate(k, rotation, halves)
-    mask = None if seen is None else seen.mask
+    mask = None if seen is None else seen.mask()
     grouped = q.shape[1] != k.shape[1]
     return F.scaled_dot_product_attention(
         q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=grouped

@@ -91,11 +91,12 @@ class Hardware:
         return size / rate + latency
 
 
-def load(path: Path | None, overrides: list[str]) -> Hardware:
-    """Hardware from TOML, such as recipes/hardware/h100.toml, or this machine. Raises as `bluejay.recipe.load`."""
+def load(path: Path | None, overrides: list[str], tokens: int = 1024, width: int = 1536) -> Hardware:
+    """Hardware from TOML, such as recipes/hardware/h100.toml, or this machine, measured for a run that multiplies so
+    many tokens at a time by matrices of this width. Raises as `bluejay.recipe.load`."""
     if path is not None:
         return recipes.load(Hardware, path, overrides)
-    values = recipes.plain(measured())
+    values = recipes.plain(measured(tokens, width))
     for key, value in recipes.parse_overrides(overrides):
         recipes.place(values, key, value)
     return recipes.check(Hardware, values, "this machine")
@@ -113,8 +114,8 @@ def split(overrides: list[str]) -> tuple[list[str], list[str]]:
     return own, hardware
 
 
-def measured() -> Hardware:
-    """This machine, in about half a second. Its processes share the memory, so they count as one device."""
+def measured(tokens: int = 1024, width: int = 1536) -> Hardware:
+    """This machine, in seconds; see `load`. Its processes share the memory, so they count as one device."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cuda":
         name, memory = torch.cuda.get_device_name(), torch.cuda.get_device_properties(0).total_memory
@@ -123,16 +124,19 @@ def measured() -> Hardware:
         name, memory, count = f"this CPU, {torch.get_num_threads()} threads", physical_memory(), 1
     bandwidth = memory_bandwidth(device) / 1e9
     local = Link(bandwidth=bandwidth / 2)
+    peaks = {dtype: matmul_rate(device, dtype) for dtype in (torch.bfloat16, torch.float32)}
+    fast = max(peaks, key=lambda dtype: peaks[dtype])
     return Hardware(
         name=name,
         devices=count,
         node=count,
         memory=memory / 1e9,
         bandwidth=bandwidth,
-        bfloat16=matmul_rate(device, torch.bfloat16) / 1e12,
-        float32=matmul_rate(device, torch.float32) / 1e12,
+        bfloat16=peaks[torch.bfloat16] / 1e12,
+        float32=peaks[torch.float32] / 1e12,
         inside=local,
         network=local,
+        matmul_share=min(1.0, training_rate(device, fast, tokens, width) / peaks[fast]),
         reserved=0.5,
         fused_kernels=device.type == "cpu" and native is not None,
     )
@@ -146,6 +150,20 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
         x, matrix = x.to(dtype), matrix.to(dtype)
         rate = max(rate, 2 * tokens * width**2 / fastest(lambda x=x, matrix=matrix: x @ matrix, device))
     return rate
+
+
+def training_rate(device: torch.device, dtype: torch.dtype, tokens: int, width: int) -> float:
+    """FLOP/s of the products that a run makes with the matrices of its MLP, forward and backward.
+
+    Few tokens, or narrow matrices, are multiplied slower than `matmul_rate` says; more than those below are not faster.
+    Two matrices take turns, so that large ones come from memory, as they do in a model.
+    """
+    tokens, width = min(tokens, 1024), min(width, 4096)
+    matrices = [torch.randn(4 * width, width, device=device).to(dtype) for _ in range(2)]
+    x, d_y = (torch.randn(tokens, side, device=device).to(dtype) for side in (width, 4 * width))
+    forward = fastest(lambda: [x @ matrix.T for matrix in matrices], device)
+    backward = fastest(lambda: [d_y @ matrix for matrix in matrices], device)
+    return 4 * 2 * tokens * 4 * width**2 / (forward + backward)
 
 
 def memory_bandwidth(device: torch.device) -> float:

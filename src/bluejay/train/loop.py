@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import datetime
+import os
+import shutil
 import signal
 import time
 from collections.abc import Generator
@@ -92,6 +94,10 @@ class Run:
         self.origin = origin(recipe)
         self.tokenizer = self.origin.tokenizer
         parallel.check(world, self.origin.config, recipe.data.sequence_length)
+        if recipe.train.compile and world.device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
+            raise ValueError(
+                "train.compile needs a C++ compiler, g++ or what CXX names; install it, or set it to false"
+            )
         rows = recipe.train.batch_tokens // recipe.data.sequence_length
         sources = open_sources(recipe.data, self.tokenizer)
         self.batches = Batches(sources, recipe.data.train, rows, recipe.seed, recipe.steps)

@@ -6,8 +6,8 @@ weights (the idea of Cut Your Losses, Wijmans et al. 2024, section 4, with rows 
 CPU one native kernel does all that is between the products.
 
 The vocabulary may be shared out over a group of processes: each then passes the same hidden states and targets, and
-process r of n the rows r V / n to (r + 1) V / n of the weight and the bias. All get the same loss; the gradient of the
-hidden states is left as partial sums (Megatron-LM, Shoeybi et al. 2019, section 3).
+its own rows of the weight and the bias, those from `first` on. All get the same loss; the gradient of the hidden states
+is left as partial sums (Megatron-LM, Shoeybi et al. 2019, section 3).
 """
 
 from collections.abc import Iterator
@@ -32,6 +32,7 @@ def head_loss(
     scale: float,
     weights: Float[Tensor, "B T"] | None = None,
     group: dist.ProcessGroup | None = None,
+    first: int = 0,
     z_loss: float = 0.0,
 ) -> Float[Tensor, ""]:
     """Sum over all tokens of the negative log-likelihood in nats, each times its weight if there are any, times
@@ -42,7 +43,8 @@ def head_loss(
     """
     learning = torch.is_grad_enabled()  # which the function itself cannot see: it always runs without gradients
     rows = None if weights is None else weights.flatten()
-    return HeadLoss.apply(hidden.flatten(0, 1), weight, bias, targets.flatten(), scale, rows, group, z_loss, learning)
+    index = own(targets.flatten(), weight, group, first)
+    return HeadLoss.apply(hidden.flatten(0, 1), weight, bias, index, scale, rows, group, z_loss, learning)
 
 
 @torch.no_grad()
@@ -52,10 +54,11 @@ def token_nll(
     bias: Float[Tensor, " V"] | None,
     targets: Int[Tensor, "B T"],
     group: dist.ProcessGroup | None = None,
+    first: int = 0,
 ) -> Float[Tensor, "B T"]:
     """The negative log-likelihood of each target in nats, without gradient."""
     nats = torch.zeros(targets.shape, device=hidden.device)
-    index = own(targets.flatten(), weight, group)
+    index = own(targets.flatten(), weight, group, first)
     states, matrix = hidden.flatten(0, 1), matrix_of(weight)
     for rows in chunks(len(states)):
         logits, _ = log_softmax((states[rows].to(matrix.dtype) @ matrix.T).float(), bias, group)
@@ -74,7 +77,7 @@ class HeadLoss(torch.autograd.Function):
         hidden: Float[Tensor, "M D"],
         weight: Float[Tensor, "V D"],
         bias: Float[Tensor, " V"] | None,
-        targets: Int[Tensor, " M"],
+        index: Int[Tensor, " M"],
         scale: float,
         weights: Float[Tensor, " M"] | None,
         group: dist.ProcessGroup | None,
@@ -82,7 +85,7 @@ class HeadLoss(torch.autograd.Function):
         learning: bool,
     ) -> Float[Tensor, ""]:
         wanted = [learning and need for need in ctx.needs_input_grad[:3]]
-        matrix, index = matrix_of(weight), own(targets, weight, group)
+        matrix = matrix_of(weight)
         fused = group is None and is_native(hidden, matrix.dtype)
         turn = native_gradient if fused else torch_gradient
         loss = torch.zeros((), device=hidden.device)
@@ -91,7 +94,7 @@ class HeadLoss(torch.autograd.Function):
             torch.zeros_like(part, dtype=torch.float32) if want and part is not None else None
             for part, want in zip((weight, bias), wanted[1:], strict=True)
         )
-        for rows in chunks(len(targets)):
+        for rows in chunks(len(index)):
             states, importance = hidden[rows].to(matrix.dtype), None if weights is None else weights[rows]
             nats, gradient = turn(states @ matrix.T, bias, index[rows], importance, scale, z_loss, group, d_bias)
             loss += nats
@@ -183,11 +186,13 @@ def matrix_of(weight: Float[Tensor, "V D"]) -> Float[Tensor, "V D"]:
     return weight.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else weight
 
 
-def own(targets: Int[Tensor, " M"], weight: Float[Tensor, "V D"], group: dist.ProcessGroup | None) -> Int[Tensor, " M"]:
+def own(
+    targets: Int[Tensor, " M"], weight: Float[Tensor, "V D"], group: dist.ProcessGroup | None, first: int
+) -> Int[Tensor, " M"]:
     """Which row of this process's part of the weight each target is; -1 where another process has it."""
     if group is None:
         return targets
-    row = targets - dist.get_rank(group) * len(weight)
+    row = targets - first
     return torch.where((row >= 0) & (row < len(weight)), row, -1)
 
 

@@ -1,11 +1,19 @@
 """The optimizer and the learning rate over time."""
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
+import torch.distributed as dist
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from bluejay.train.recipe import Optimizer, Schedule
+
+LIKE_ADAMW = "match_rms_adamw"
+"""Muon's updates are as long as AdamW's would be, so that one learning rate and one decay serve both (Liu et al. 2025,
+"Muon is scalable for LLM training", section 2.2)."""
 
 
 def make_optimizer(model: torch.nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
@@ -33,22 +41,57 @@ def orthogonal(name: str, parameter: torch.nn.Parameter) -> bool:
 class Muon(torch.optim.Optimizer):
     """torch's Muon for the matrices of the blocks, AdamW for the rest, as one optimizer with one state.
 
-    Muon's updates are as long as AdamW's would be, so one learning rate and one decay serve both (Liu et al. 2025,
-    "Muon is scalable for LLM training", section 2.2).
+    What Muon does to a matrix needs all of it. Where matrices are spread over processes, each process gathers some of
+    them, makes their updates and hands these out.
     """
 
     def __init__(self, model: torch.nn.Module, adam: torch.optim.AdamW, settings: Optimizer) -> None:
         matrices = [p for name, p in model.named_parameters() if p.requires_grad and orthogonal(name, p)]
-        muon = torch.optim.Muon(matrices, lr=0.0, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw")
+        muon = torch.optim.Muon(matrices, lr=0.0, weight_decay=settings.weight_decay, adjust_lr_fn=LIKE_ADAMW)
         super().__init__([*adam.param_groups, *muon.param_groups], {})
         adam.state = muon.state = self.state
-        self.parts = (adam, muon)
+        self.adam, self.muon = adam, muon
+        self.group: dist.ProcessGroup | None = None
+        if isinstance(matrices[0], DTensor):
+            holders = matrices[0].device_mesh.mesh.flatten().tolist()
+            self.group = cast(dist.ProcessGroup, dist.new_group(holders, use_local_synchronization=True))
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
         """One update of every parameter; there is no closure to call."""
-        for part in self.parts:
-            part.step()
+        self.adam.step()
+        if self.group is None:
+            self.muon.step()
+        else:
+            for settings in self.muon.param_groups:
+                self.step_together(self.group, settings)
+
+    def step_together(self, group: dist.ProcessGroup, settings: dict[str, Any]) -> None:
+        """`torch.optim.Muon.step` for matrices that the processes of a group share."""
+        rank, size = dist.get_rank(group), dist.get_world_size(group)
+        matrices, lr = settings["params"], settings["lr"]
+        for first in range(0, len(matrices), size):
+            some, own = matrices[first : first + size], torch.empty(0)
+            for holder, matrix in enumerate(some):
+                if not self.state[matrix]:
+                    self.state[matrix]["momentum_buffer"] = torch.zeros_like(matrix)
+                momentum = self.state[matrix]["momentum_buffer"]
+                momentum.lerp_(matrix.grad, 1 - settings["momentum"])
+                direction = matrix.grad.lerp(momentum, settings["momentum"]).full_tensor()
+                own = change(direction, lr) if holder == rank else own
+            for holder, matrix in enumerate(some):
+                whole = own if holder == rank else torch.empty(matrix.shape, device=matrix.device)
+                dist.broadcast(whole, group=group, group_src=holder)
+                matrix.mul_(1 - lr * settings["weight_decay"])
+                matrix.add_(distribute_tensor(whole, matrix.device_mesh, matrix.placements, src_data_rank=None))
+
+
+def change(direction: Float[Tensor, "rows columns"], lr: float) -> Float[Tensor, "rows columns"]:
+    """What torch's Muon adds to a whole matrix, given where momentum points to."""
+    added = nn.Parameter(torch.zeros_like(direction))
+    added.grad = direction
+    torch.optim.Muon([added], lr=lr, weight_decay=0.0, momentum=0.0, nesterov=False, adjust_lr_fn=LIKE_ADAMW).step()
+    return added.detach()
 
 
 def learning_rate(step: int, steps: int, peak: float, schedule: Schedule) -> float:

@@ -59,7 +59,15 @@ class HeadParallel(ParallelStyle):
         return distribute_module(module, device_mesh, split)
 
 
-LOOKUP = (RowwiseParallel(input_layouts=Replicate(), output_layouts=Shard(1)),)
+class Arrived(ParallelStyle):
+    """Waits for what a layer gives: compiled blocks lose the gradient of an input that is still under way."""
+
+    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
+        module.register_forward_hook(lambda _module, _inputs, output: output.clone())
+        return module
+
+
+LOOKUP = (RowwiseParallel(input_layouts=Replicate(), output_layouts=Shard(1)), Arrived())
 COLUMNS = (ColwiseParallel(),)
 ROWS = (RowwiseParallel(output_layouts=Shard(1)),)
 NORM = (
@@ -187,13 +195,18 @@ def check_sizes(sizes: dict[str, int], config: GPTConfig, sequence_length: int) 
         "model.n_head": config.n_head,
         "model.n_kv_head": config.kv_heads,
         "model.d_ff": config.d_hidden,
-        "model.vocab_size": config.vocab_size,
         "data.sequence_length": sequence_length,
     } | ({"model.n_ctx": config.n_ctx} if config.learned_positions else {})
     for name, value in divided.items():
         if value % tensor:
             larger = -(-value // tensor) * tensor
             raise ValueError(f"{name} {value} is not a multiple of mesh.tensor {tensor}; the next one is {larger}")
+    rows, others = -(-config.vocab_size // tensor), tensor - 1  # the last process has the fewest rows
+    if rows * others >= config.vocab_size:
+        raise ValueError(
+            f"model.vocab_size {config.vocab_size} leaves some of mesh.tensor {tensor} processes without a token; "
+            f"{rows * others + 1} would be enough"
+        )
 
 
 def place(world: World, stage: Stage, precision: str) -> None:
@@ -203,10 +216,11 @@ def place(world: World, stage: Stage, precision: str) -> None:
     that type, and gradients are summed in float32.
     """
     if world.at("tensor")[1] > 1:
+        mesh = world.along("tensor")  # one object for all layers: torch.compile takes equal ones for different
         for name, module in list(stage.model.named_modules()):
             if next(module.parameters(), None) is not None:
                 for style in TENSOR.get(name.rpartition(".")[2], ()):
-                    parallelize_module(module, world.along("tensor"), style, src_data_rank=None)
+                    parallelize_module(module, mesh, style, src_data_rank=None)
     if world.data[1] > 1:
         shard(world, stage, precision)
     if next(stage.parameters()).is_meta:
@@ -272,7 +286,7 @@ def schedule(world: World, stage: Stage, rows: int, length: int, count: int, lea
 
     index, stages = world.at("pipeline")
     shape = (rows, length // world.at("tensor")[1], stage.model.config.d_model)
-    hidden = torch.empty(shape, device="meta", requires_grad=learning)
+    hidden = torch.empty(shape, dtype=stage.stream, device="meta", requires_grad=learning)
     result = torch.empty(() if learning else (rows, length), device="meta")
     place = PipelineStage(
         stage,

@@ -191,6 +191,11 @@ def model_of(recipe: TrainRecipe) -> tuple[GPTConfig, float]:
     return config, float(size) if recipe.lora else 0.0
 
 
+def shape_of(recipe: TrainRecipe) -> tuple[int, int]:
+    """Tokens that a process takes at a time, and the width of the matrices that it multiplies them by."""
+    return recipe.train.micro_batch_tokens or recipe.train.batch_tokens, model_of(recipe)[0].d_model
+
+
 def parts(values: Memory | Seconds, unit: float) -> str:
     """What a sum is made of, without what is nothing."""
     items = {name: value * unit for name, value in dataclasses.asdict(values).items()}

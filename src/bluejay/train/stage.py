@@ -41,6 +41,7 @@ class Stage(nn.Module):
             for block in model.blocks:
                 block.compile()
         self.first, self.last = index == 0, index == count - 1
+        self.stream = model.embed.weight.dtype  # of the hidden states between blocks; adapters' bases can be narrow
         n = len(model.blocks)
         self.layers = range(index * n // count, (index + 1) * n // count)
         for layer in set(range(n)) - set(self.layers):
@@ -77,12 +78,13 @@ class Stage(nn.Module):
         if not self.last:
             return hidden
         weight, bias = self.model.unembedding
-        group = None
+        group, first = None, 0
         if isinstance(hidden, DTensor):
-            group = hidden.device_mesh.get_group()
+            group, mesh = hidden.device_mesh.get_group(), hidden.device_mesh
+            first = mesh.get_local_rank() * -(-self.model.config.vocab_size // mesh.size())
             hidden = hidden.to_local(grad_placements=[Partial()])
             weight, bias = (part.to_local() if isinstance(part, DTensor) else part for part in (weight, bias))
         assert weight is not None
         if scale is None:
-            return token_nll(hidden, weight, bias, targets, group)
-        return head_loss(hidden, weight, bias, targets, scale, weights, group, self.z_loss)
+            return token_nll(hidden, weight, bias, targets, group, first)
+        return head_loss(hidden, weight, bias, targets, scale, weights, group, first, self.z_loss)
