@@ -246,8 +246,11 @@ def generate(options: argparse.Namespace, _: list[str]) -> None:
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
             fail("there is no prompt, and no terminal to write one in; - reads it from standard input")
         from bluejay.terminal.editor import Editor
+        from bluejay.terminal.past import Past, state_directory
+        from bluejay.terminal.settings import Settings
 
-        print(Editor(load(options.model), params).write())
+        past = Past(state_directory() / "history.json")
+        print(Editor(load(options.model), Settings(params), past=past).write())
         return
     prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
     model = load(options.model)
