@@ -84,7 +84,7 @@ def link_to(prompt: str, settings: Settings) -> str:
 
 def linked(link: str) -> tuple[str, Settings]:
     """The prompt and the settings that a link of the page carries. Raises ValueError."""
-    values = dict(parse_qsl(link.partition("#")[2], keep_blank_values=True))
+    values: dict[str, str] = dict(parse_qsl(link.partition("#")[2], keep_blank_values=True))
     if "prompt" not in values:
         raise ValueError("this is no link of the page, which would carry a prompt behind its #")
     numbers: dict[str, Any] = {name: number(name, values[name]) for name in LINKED if values.get(name)}
