@@ -136,7 +136,7 @@ class Editor(Lexer):
         finally:
             engine.cancel(request)
             self.running = False
-            why = ", ".join(dict.fromkeys(REASONS.get(sample.reason, "stopped by you") for sample in samples))
+            why = ", ".join(dict.fromkeys(REASONS.get(sample.reason or "", "stopped by you") for sample in samples))
             speed = n_tokens / max(time.monotonic() - began, 1e-9)
             used = f" · context {len(request.prompt) + n_tokens} of {engine.n_ctx}" if params.n == 1 else ""
             note = f"{n_tokens} tokens · {speed:.0f} tokens/s · seed {request.seed} · {why}{used}"
@@ -191,6 +191,8 @@ class Editor(Lexer):
 
     def _go_to(self, draft: Draft, settings: Settings) -> None:
         """Another text with settings of its own, which can be taken back."""
+        if self.running:
+            return
         self._record()
         self.samples, self.menu = [], None
         self._show(draft)

@@ -1,5 +1,6 @@
 """A list to choose from, or a text to read, in the lower half of the screen."""
 
+import contextlib
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -70,7 +71,8 @@ def history(runs: Iterable[PastRun]) -> Menu:
     for run in runs:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.when))
         draft = Draft(run.text, tuple(Mark(start, end) for start, end in run.marks))
-        choices.append(Choice(" ".join(run.text.split())[:60], f"{when} · {run.note}", draft, parse(run.settings)))
+        with contextlib.suppress(ValueError):  # settings that another version wrote may be none of ours
+            choices.append(Choice(" ".join(run.text.split())[:60], f"{when} · {run.note}", draft, parse(run.settings)))
     return Menu("history", choices, keys="x forgets all")
 
 
