@@ -257,8 +257,12 @@ def generate(options: argparse.Namespace, _: list[str]) -> None:
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
             fail("there is no prompt, and no terminal to write one in; - reads it from standard input")
         from bluejay.terminal.editor import Editor
+        from bluejay.terminal.past import Past, state_directory
+        from bluejay.terminal.settings import Settings
 
-        print(Editor(load(options.model, options.device, compiled=options.compile), params).write())
+        past = Past(state_directory() / "history.json")
+        model = load(options.model, options.device, compiled=options.compile)
+        print(Editor(model, Settings(params), past=past).write())
         return
     prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
     model = load(options.model, options.device, compiled=options.compile)

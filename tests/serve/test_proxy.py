@@ -1,5 +1,6 @@
-"""The recipe of docs/serving.md: the public server behind nginx, with the very text that is there."""
+"""The recipes of docs/serving.md: the public server behind nginx and Caddy, with the very texts that are there."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -7,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -14,8 +16,7 @@ import pytest
 
 from bluejay.serve.settings import PublicSettings, ServeSettings
 
-RECIPE = Path(__file__).parents[2] / "docs" / "serving.md"
-pytestmark = pytest.mark.skipif(not (shutil.which("nginx") or os.environ.get("CI")), reason="nginx is not installed")
+RECIPES = Path(__file__).parents[2] / "docs" / "serving.md"
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +26,13 @@ def public(running, model):
         yield server
 
 
-@pytest.fixture(scope="module")
-def proxy(public, tmp_path_factory):
-    """nginx with a certificate of its own: its address, and a client that trusts it and comes from elsewhere."""
-    folder = tmp_path_factory.mktemp("nginx")
+@pytest.fixture(scope="module", params=["nginx", "caddy"])
+def proxy(request, public, tmp_path_factory):
+    """A proxy with a certificate of its own: a client that trusts it, and comes from elsewhere."""
+    name = request.param
+    if shutil.which(name) is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{name} is not installed")
+    folder = tmp_path_factory.mktemp(name)
     pem, key = folder / "bluejay.pem", folder / "bluejay.key"
     made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=bluejay"]
     names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(pem)]
@@ -36,15 +40,35 @@ def proxy(public, tmp_path_factory):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    (block,) = re.findall(r"```nginx\n(.*?)```", RECIPE.read_text(), re.DOTALL)
-    for there, here in {
-        "listen 443": f"listen 127.0.0.1:{port}",
-        "/etc/ssl/bluejay.pem": str(pem),
-        "/etc/ssl/bluejay.key": str(key),
-        "http://127.0.0.1:8000": public.url,
-    }.items():
+    command = (nginx if name == "nginx" else caddy)(folder, port, public.url, pem, key)
+    with run(command, folder, port):
+        # Another address of this machine for each: 127.0.0.1 is the proxy's own.
+        trust = ssl.create_default_context(cafile=str(pem))
+        transport = httpx.HTTPTransport(verify=trust, local_address="127.0.0.2" if name == "nginx" else "127.0.0.3")
+        with httpx.Client(base_url=f"https://127.0.0.1:{port}", transport=transport) as client:
+            yield client
+
+
+def recipe(language: str, changes: dict[str, str]) -> str:
+    """A block of the guide, with this test's addresses and files in the place of the reader's."""
+    (block,) = re.findall(rf"```{language}\n(.*?)```", RECIPES.read_text(), re.DOTALL)
+    for there, here in changes.items():
         assert there in block
         block = block.replace(there, here)
+    return block
+
+
+def nginx(folder: Path, port: int, url: str, pem: Path, key: Path) -> list[str]:
+    """nginx's command."""
+    block = recipe(
+        "nginx",
+        {
+            "listen 443": f"listen 127.0.0.1:{port}",
+            "/etc/ssl/bluejay.pem": str(pem),
+            "/etc/ssl/bluejay.key": str(key),
+            "http://127.0.0.1:8000": url,
+        },
+    )
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     folders = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in kinds)
     user = "user root;" if os.getuid() == 0 else ""
@@ -53,19 +77,34 @@ def proxy(public, tmp_path_factory):
         f"daemon off; {user} pid {folder}/pid; error_log {folder}/error.log;\nevents {{}}\nhttp {{\n{folders}"
         f"access_log off;\nlimit_conn_zone $binary_remote_addr zone=addresses:10m;\n{block}}}\n"
     )
-    url = f"https://127.0.0.1:{port}"
-    with subprocess.Popen(["nginx", "-c", config, "-e", folder / "error.log"]) as process:
+    return ["nginx", "-c", str(config), "-e", str(folder / "error.log")]
+
+
+def caddy(folder: Path, port: int, url: str, pem: Path, key: Path) -> list[str]:
+    """Caddy's command; the certificate is ours, as nobody outside can vouch for 127.0.0.1."""
+    site = f"https://127.0.0.1:{port} {{\n    tls {pem} {key}"
+    block = recipe("caddyfile", {"bluejay.example.org {": site, "127.0.0.1:8000": url.removeprefix("http://")})
+    config = folder / "Caddyfile"
+    config.write_text(f"{{\n    admin off\n    auto_https disable_redirects\n}}\n{block}")
+    return ["caddy", "run", "--config", str(config), "--adapter", "caddyfile"]
+
+
+@contextlib.contextmanager
+def run(command: list[str], folder: Path, port: int) -> Iterator[None]:
+    """A proxy while it runs."""
+    homes = {"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
+    with (
+        (folder / "log").open("w") as log,
+        subprocess.Popen(command, env=os.environ | homes, stdout=log, stderr=log) as process,
+    ):
         try:
-            for _ in range(100):
+            for _ in range(400):
                 with socket.socket() as probe:
                     if not probe.connect_ex(("127.0.0.1", port)):
                         break
+                assert process.poll() is None, (folder / "log").read_text()
                 time.sleep(0.05)
-            # Another address of this machine: 127.0.0.1 is the proxy's own.
-            trust = ssl.create_default_context(cafile=str(pem))
-            transport = httpx.HTTPTransport(verify=trust, local_address="127.0.0.2")
-            with httpx.Client(base_url=url, transport=transport) as client:
-                yield client
+            yield
         finally:
             process.terminate()
 
@@ -88,7 +127,7 @@ def test_tokens_come_one_by_one_and_who_leaves_frees_the_place(proxy, public):
     assert not public.worker.owners and public.worker.engine.idle
 
 
-def test_a_client_is_known_by_the_address_that_nginx_sees(proxy):
+def test_a_client_is_known_by_the_address_that_the_proxy_sees(proxy):
     claims = [{"X-Forwarded-For": f"192.0.2.{number}"} for number in range(10)]
     statuses = [proxy.post("/v1/completions", json={"max_tokens": 1}, headers=claim).status_code for claim in claims]
     assert statuses.count(200) >= 5 and statuses[-1] == 429

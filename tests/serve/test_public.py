@@ -1,5 +1,6 @@
 """What strangers may do: keys, limits for each client, other sites' pages."""
 
+import re
 import time
 
 import httpx
@@ -49,7 +50,8 @@ def test_a_key_is_asked_for(public):
         assert refused.headers["www-authenticate"] == "Bearer"
     for path in ("/v1/models", "/v1/completions"):
         assert httpx.get(f"{public.url}{path}").status_code == 401
-    for path in ("/", "/page.js", "/healthz", "/readyz"):
+    script = re.search(r'src="([^"]+)"', httpx.get(public.url).text)[1]
+    for path in ("/", f"/{script}", "/healthz", "/readyz"):
         assert httpx.get(f"{public.url}{path}").status_code == 200
     with openai.OpenAI(base_url=f"{public.url}/v1", api_key=BOB, max_retries=0) as client:
         assert client.completions.create(model="tiny", **PROMPT).usage.completion_tokens == 5

@@ -8,25 +8,33 @@ from prompt_toolkit.output import DummyOutput
 
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.init import new_model
+from bluejay.infer.engine import Chunk
 from bluejay.infer.model import Model
 from bluejay.infer.sampling import SamplingParams
-from bluejay.terminal.editor import Editor, parse_settings, settings_line
+from bluejay.terminal.draft import Draft, Sample
+from bluejay.terminal.editor import Editor
+from bluejay.terminal.examples import EXAMPLES
+from bluejay.terminal.function import function_end
+from bluejay.terminal.past import Past
+from bluejay.terminal.settings import Settings, link_to, linked, parse
 
 RUN, STOP, LEAVE, SETTINGS = "\x12", "\x03", "\x11", "\x13"
 UNDO, REDO, PROBABILITIES, AGAIN = "\x1a", "\x19", "\x10", "\x14"
-LEFT, HOME, CLEAR = "\x1b[D", "\x1b[H", "\x15"
+EXAMPLES_KEY, HISTORY, LINK, MODEL = "\x05", "\x0f", "\x0c", "\x07"
+DOWN, CLEAR = "\x1b[B", "\x15"
 
 
 def alt(key: object) -> str:
     return f"\x1b{key}"
 
 
-def driven(model, script, **params) -> Editor:
+def driven(model, script, past=None, **params) -> Editor:
     """An editor after a script of keys: it gets `press(keys)`, and `until(condition)`, which waits."""
 
     async def play() -> Editor:
         with create_pipe_input() as keys:
-            editor = Editor(model, SamplingParams(**params), input=keys, output=DummyOutput())
+            settings = Settings(SamplingParams(**params))
+            editor = Editor(model, settings, past=past, input=keys, output=DummyOutput())
             screen = asyncio.create_task(editor.app.run_async())
 
             async def until(condition) -> None:
@@ -129,7 +137,7 @@ def test_settings_are_one_line(tiny_model):
         press("the cat" + SETTINGS + CLEAR + "temperature=9\r")
         await until(lambda: "temperature is 9.0; it must be between 0 and 2" in editor.message)
         press(CLEAR + "temperature=0 max_tokens=3 'stop=\\n'\r")
-        await until(lambda: editor.params == SamplingParams(temperature=0.0, max_tokens=3, stop=("\n",)))
+        await until(lambda: editor.chosen == Settings(SamplingParams(temperature=0.0, max_tokens=3, stop=("\n",))))
         await run(RUN)
         assert "3 tokens" in editor.message
 
@@ -148,9 +156,98 @@ def test_prompt_that_is_too_long_is_said_and_stays(tiny_model):
 @pytest.mark.parametrize("line", ["top_p", "topp=1", "top_p=much", "n=0"])
 def test_settings_that_cannot_be(line):
     with pytest.raises(ValueError, match=r"one looks like|must be"):
-        parse_settings(line)
+        parse(line)
 
 
-def test_settings_survive_their_line():
+def test_settings_survive_their_line_and_their_link():
     params = SamplingParams(temperature=0.3, n=4, seed=9, stop=("a b", "\n\n", "'"))
-    assert parse_settings(settings_line(params)) == params
+    for settings in (Settings(), Settings(params, end_of_function=True)):
+        assert parse(str(settings)) == settings
+        prompt = 'a "cat" & <b>\nשלום'
+        assert linked(link_to(prompt, settings)) == (prompt, settings)
+    with pytest.raises(ValueError, match="no link of the page"):
+        linked("http://127.0.0.1:8000/#n=1")
+
+
+def test_examples_and_a_link_bring_text_and_settings(tiny_model):
+    async def script(editor, press, until, run):
+        press("my own words" + EXAMPLES_KEY)
+        await until(lambda: editor.menu is not None)
+        press(DOWN * 3 + "\r")
+        await until(lambda: editor.buffer.text == EXAMPLES[3].text)
+        assert editor.chosen.params.temperature == 0.2 and editor.chosen.end_of_function
+        assert editor.chosen.params.seed == 3  # what an example says nothing of stays
+        press(LINK)
+        await until(lambda: "prompt=" in editor.settings.text)
+        press(CLEAR + link_to("the cat", Settings(SamplingParams(max_tokens=4))) + "\r")
+        await until(lambda: editor.buffer.text == "the cat")
+        assert editor.chosen.params.max_tokens == 4
+        press(UNDO + UNDO)
+        await until(lambda: editor.buffer.text == "my own words")
+        press(MODEL)
+        await until(lambda: editor.menu is not None and "64 tokens" in editor.menu.text)
+
+    driven(tiny_model, script, seed=3)
+
+
+def test_runs_are_there_at_the_next_visit_until_they_are_forgotten(tiny_model, tmp_path):
+    past = Past(tmp_path / "state" / "history.json")
+
+    async def first(editor, press, until, run):
+        press("the cat")
+        await run(RUN)
+        press(" and what was not run")
+
+    text = driven(tiny_model, first, past, max_tokens=4, seed=7).draft.text
+
+    async def second(editor, press, until, run):
+        press(HISTORY)
+        await until(lambda: editor.menu is not None)
+        assert [choice.draft.text for choice in editor.menu.choices] == [
+            text,
+            text.removesuffix(" and what was not run"),
+        ]
+        press("\r")
+        await until(lambda: editor.buffer.text == text)
+        model = "".join(text[mark.start : mark.end] for mark in editor.draft.marks)
+        assert text == f"the cat{model} and what was not run" and editor.chosen.params.seed == 7
+        press(HISTORY)
+        await until(lambda: editor.menu is not None)
+        press("x")
+        await until(lambda: editor.menu is None)
+        press(CLEAR)
+
+    driven(tiny_model, second, past)
+    assert len(past.runs) <= 1  # all were forgotten; what stands on the screen at the end is kept
+    past.path.write_text("not ours")
+    assert past.runs == []
+
+
+@pytest.mark.parametrize(
+    ("prompt", "added", "kept"),
+    [
+        ("def f(x):\n", "    return x\n\n\ndef g():\n", "    return x"),
+        ("class Car:\n", '    """A\ncar."""\n    x = 1\n\nCar()', '    """A\ncar."""\n    x = 1'),
+        ("# A sum.\n", "def add(a, b):\n    return a + b\n\n\nimport os", "def add(a, b):\n    return a + b"),
+        ("function f(a) {\n", "  if (a) { return '}'; } // }\n  return 2;\n}\nf(1);", None),
+        ("class A {\n  int f() {\n", "    return 1;\n  }\n  int g() {", "    return 1;\n  }"),
+        ("def f(x):\n", "    return x\n", ...),
+        ("Once upon a time", " there was {nothing", ...),
+    ],
+)
+def test_function_ends_where_its_block_does(prompt, added, kept):
+    end = function_end(prompt, added)
+    if kept is ...:
+        assert end is None
+    else:
+        assert added[:end] == (added[: added.index("\n}\n") + 2] if kept is None else kept)
+        assert function_end(prompt, added[: end - 1]) is None
+
+
+def test_text_ends_with_its_function(tiny_model):
+    """The model's tokens are bytes; the first line end that it draws begins a line outside of the block."""
+    sample = Sample(Draft("def f():\n"), "def f():\n")
+    for letter in "    x\ny = 1":
+        token = tiny_model.tokenizer.encode(letter)[0]
+        sample.take(Chunk(0, letter, token), tiny_model.tokenizer)
+    assert (sample.draft.text, sample.reason) == ("def f():\n    x", "function")

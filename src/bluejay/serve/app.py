@@ -3,9 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from importlib import resources
-from pathlib import PurePath
-from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -23,9 +20,8 @@ from bluejay.serve.metrics import Metrics
 from bluejay.serve.openai import APIError, invalid_body, json_response
 from bluejay.serve.public import Public
 from bluejay.serve.settings import ServeSettings
+from bluejay.serve.static import add_page
 from bluejay.serve.worker import Worker
-
-MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
 def create_app(model: Model, settings: ServeSettings | None = None) -> FastAPI:
@@ -80,20 +76,8 @@ def create_app(model: Model, settings: ServeSettings | None = None) -> FastAPI:
         """Figures for Prometheus."""
         return Response(metrics.text(), media_type="text/plain; version=0.0.4")
 
-    page = resources.files("bluejay.serve") / "page"
-    for file in page.iterdir():  # every file in it is part of the page
-        app.add_route("/" if file.name == "index.html" else f"/{file.name}", page_file(file.name, file.read_bytes()))
+    add_page(app)
     return app
-
-
-def page_file(name: str, content: bytes) -> Any:
-    """The endpoint of one file of the page. Only these files can ever be read: there is no path to look up."""
-    media_type = MEDIA_TYPES[PurePath(name).suffix]
-
-    async def endpoint(_: Request) -> Response:
-        return Response(content, media_type=media_type, headers={"Cache-Control": "no-cache"})
-
-    return endpoint
 
 
 async def refuse(request: Request, error: Exception) -> Response:

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field, replace
 
 from bluejay.infer.engine import Chunk
+from bluejay.terminal.function import function_end
 from bluejay.tokenizer import Tokenizer
 
 LEVELS = (0.8, 0.5, 0.2, 0.05)
@@ -53,7 +54,10 @@ class Draft:
 
     def cut(self, length: int) -> "Draft":
         """The first so many characters."""
-        return Draft(self.text[:length], tuple(mark for mark in self.marks if mark.end <= length))
+        begun = (mark for mark in self.marks if mark.start < length)
+        return Draft(
+            self.text[:length], tuple(mark if mark.end <= length else Mark(mark.start, length) for mark in begun)
+        )
 
     def at(self, position: int) -> Mark | None:
         """The token at a place in the text."""
@@ -72,12 +76,20 @@ class Sample:
     """One continuation while it grows."""
 
     draft: Draft
+    prompt: str | None = None
+    """What it continues, where it is to end with its function."""
     waiting: list[Chunk] = field(default_factory=list)
     """Chunks whose text has not come."""
     reason: str | None = None
+    """Why it has ended: length, stop or function."""
+
+    def __post_init__(self) -> None:
+        self.start = len(self.draft.text)
 
     def take(self, chunk: Chunk, tokenizer: Tokenizer) -> None:
         """Put a chunk's text at the end; several tokens that give text only together become one mark."""
+        if self.reason is not None:
+            return  # it has ended here, though not yet for the engine
         self.reason = chunk.finish_reason
         self.waiting.append(chunk)
         if not chunk.text:
@@ -88,6 +100,9 @@ class Sample:
             top = tuple((spelled(tokenizer, token), logprob) for token, logprob in logprobs[0].top)
         self.draft = self.draft.written(chunk.text, sum(one.logprob for one in logprobs) if logprobs else None, top)
         self.waiting = []
+        end = None if self.prompt is None else function_end(self.prompt, self.draft.text[self.start :])
+        if end is not None:
+            self.draft, self.reason = self.draft.cut(self.start + end), "function"
 
 
 def spelled(tokenizer: Tokenizer, token: int) -> str:

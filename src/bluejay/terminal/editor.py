@@ -1,9 +1,8 @@
 """A full-screen editor in which a person and a model write one text in turns: the page, in a terminal."""
 
 import asyncio
-import shlex
 import time
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 from prompt_toolkit.application import Application
@@ -22,15 +21,18 @@ from prompt_toolkit.widgets import TextArea
 
 from bluejay.infer.engine import Engine
 from bluejay.infer.model import Model
-from bluejay.infer.sampling import SamplingParams
 from bluejay.terminal.draft import Draft, Mark, Sample, level, percent
+from bluejay.terminal.menu import Menu, about, examples, history
+from bluejay.terminal.past import Past, PastRun
+from bluejay.terminal.settings import Settings, link_to, linked, parse
 
-SETTINGS = (
-    *("top_p", "temperature", "max_tokens", "top_k", "n", "seed", "min_p", "typical_p"),
-    *("repetition_penalty", "presence_penalty", "frequency_penalty", "stop"),
-)
 N_TOP = 5
 """Alternatives to a token."""
+REASONS = {
+    "length": "reached the length",
+    "stop": "the model ended it or met a stop",
+    "function": "the function ended",
+}
 STYLE = Style.from_dict(
     {
         "model": "bg:#fbf0d3 fg:#15181c",
@@ -43,34 +45,10 @@ STYLE = Style.from_dict(
         "error": "bold",
     }
 )
-KEYS = "^R run  ^C stop  ^Z undo  ^Y redo  ^S settings  ^P probabilities  ^T try again from here  ^Q quit"
-
-
-def settings_line(params: SamplingParams) -> str:
-    """Parameters as a line that `parse_settings` reads."""
-    words = [f"{name}={'' if (v := getattr(params, name)) is None else v}" for name in SETTINGS if name != "stop"]
-    stops = [shlex.quote("stop=" + stop.replace("\n", "\\n").replace("\t", "\\t")) for stop in params.stop]
-    return " ".join(words + stops)
-
-
-def parse_settings(line: str) -> SamplingParams:
-    """Parameters from a line of name=value; what it leaves out has its default. Raises ValueError."""
-    kinds = {
-        one.name: int if isinstance(one.default, int) or one.name == "seed" else float for one in fields(SamplingParams)
-    }
-    values: dict[str, Any] = {"stop": ()}
-    for word in shlex.split(line):
-        name, equals, value = word.partition("=")
-        if name not in SETTINGS or not equals:
-            raise ValueError(f"{word!r} is no setting; one looks like top_p=0.9")
-        if name == "stop":
-            values["stop"] += (value.replace("\\n", "\n").replace("\\t", "\t"),) if value else ()
-        elif value:
-            try:
-                values[name] = kinds[name](value)
-            except ValueError:
-                raise ValueError(f"{name} is {value!r}; it must be a number") from None
-    return SamplingParams(**values)
+KEYS = (
+    "^R run  ^C stop  ^Z undo  ^Y redo  ^S settings  ^P probabilities  ^T try again from here\n"
+    "^E examples  ^O history  ^L link  ^G the model  ^Q quit"
+)
 
 
 class Editor(Lexer):
@@ -79,13 +57,16 @@ class Editor(Lexer):
     def __init__(
         self,
         model: Model,
-        params: SamplingParams,
+        settings: Settings,
         prompt: str = "",
+        past: Past | None = None,
         input: Input | None = None,
         output: Output | None = None,
     ) -> None:
         self.model = model
-        self.params = params
+        self.chosen = settings
+        self.past = past or Past()
+        self.menu: Menu | None = None
         self.draft = Draft(prompt)
         self.samples: list[Sample] = []
         self.states = [(self.draft, self.samples)]
@@ -97,21 +78,18 @@ class Editor(Lexer):
         self.buffer = Buffer(
             document=Document(prompt), multiline=True, read_only=~idle, on_text_changed=lambda _: self._typed()
         )
-        self.settings = TextArea(
-            settings_line(params), height=1, multiline=False, prompt="settings: ", wrap_lines=False
-        )
+        self.settings = TextArea(str(settings), height=1, multiline=False, prompt="settings: ", wrap_lines=False)
         self.settings.accept_handler = self._accept
         self.text = Window(BufferControl(self.buffer, lexer=self), wrap_lines=True)
         shown = DynamicContainer(lambda: VSplit([self._column(i) for i in range(len(self.samples))], padding=2))
-        bars = [
-            FormattedTextControl(self._token),
-            FormattedTextControl(lambda: self.message),
-            FormattedTextControl(KEYS),
-        ]
+        menu = Window(FormattedTextControl(lambda: self.menu.rows if self.menu else []), wrap_lines=True)
         body = [
             self.text,
             ConditionalContainer(shown, Condition(lambda: bool(self.samples))),
-            *(Window(bar, height=1, style=style) for bar, style in zip(bars, ("", "class:bar", ""), strict=True)),
+            ConditionalContainer(menu, Condition(lambda: self.menu is not None)),
+            Window(FormattedTextControl(self._token), height=1),
+            Window(FormattedTextControl(lambda: self.message), height=1, style="class:bar"),
+            Window(FormattedTextControl(KEYS), wrap_lines=True, dont_extend_height=True),
             self.settings,
         ]
         self.app: Application[None] = Application(
@@ -132,20 +110,22 @@ class Editor(Lexer):
         """Continue the text; with several samples, beside it."""
         if self.running:
             return
-        params = replace(self.params, logprobs=N_TOP, **changes)
+        params = replace(self.chosen.params, logprobs=N_TOP, **changes)
+        prompt = self.draft.text
         self._record()
         began, n_tokens = time.monotonic(), 0
         try:
             engine = self._engine(params.n)
-            request = engine.submit(self.model.tokenizer.encode_prompt(self.draft.text), params)
+            request = engine.submit(self.model.tokenizer.encode_prompt(prompt), params)
         except ValueError as error:
             self.message = f"error: {error}"
             return
         self.running, self.stopping = True, False
-        samples = [Sample(self.draft if params.n == 1 else Draft()) for _ in range(params.n)]
+        draft = self.draft if params.n == 1 else Draft()
+        samples = [Sample(draft, prompt if self.chosen.end_of_function else None) for _ in range(params.n)]
         self.samples = samples if params.n > 1 else []
         try:
-            while not (engine.idle or self.stopping):
+            while not (engine.idle or self.stopping or all(sample.reason for sample in samples)):
                 for _, chunk in await asyncio.to_thread(engine.step):
                     samples[chunk.index].take(chunk, self.model.tokenizer)
                     n_tokens += chunk.token is not None
@@ -156,15 +136,13 @@ class Editor(Lexer):
         finally:
             engine.cancel(request)
             self.running = False
-            reasons = {
-                "length": "reached the length",
-                "stop": "the model ended it or met a stop",
-                None: "stopped by you",
-            }
-            why = ", ".join(dict.fromkeys(reasons[sample.reason] for sample in samples))
+            why = ", ".join(dict.fromkeys(REASONS.get(sample.reason or "", "stopped by you") for sample in samples))
             speed = n_tokens / max(time.monotonic() - began, 1e-9)
-            self.message = f"{n_tokens} tokens · {speed:.0f} tokens/s · seed {request.seed} · {why}"
+            used = f" · context {len(request.prompt) + n_tokens} of {engine.n_ctx}" if params.n == 1 else ""
+            note = f"{n_tokens} tokens · {speed:.0f} tokens/s · seed {request.seed} · {why}{used}"
+            self.message = note
             self._record()
+            self._remember(note)
             self.app.invalidate()
 
     def lex_document(self, document: Document) -> Any:
@@ -211,9 +189,53 @@ class Editor(Lexer):
         draft, self.samples = self.states[self.state]
         self._show(draft)
 
+    def _go_to(self, draft: Draft, settings: Settings) -> None:
+        """Another text with settings of its own, which can be taken back."""
+        if self.running:
+            return
+        self._record()
+        self.samples, self.menu = [], None
+        self._show(draft)
+        self.buffer.cursor_position = len(draft.text)
+        self.chosen = settings
+        self.settings.text = str(settings)
+        self._record()
+
+    def _remember(self, note: str) -> None:
+        """Keep the text among past runs, unless it is there already."""
+        runs = self.past.runs
+        if self.draft.text and not (runs and runs[0].text == self.draft.text):
+            marks = [[mark.start, mark.end] for mark in self.draft.marks]
+            try:
+                self.past.add(PastRun(self.draft.text, marks, str(self.chosen), note))
+            except OSError as error:
+                self.message = f"error: history is not kept: {error.strerror}"
+
+    def _open(self, menu: Menu) -> None:
+        """Show a list or a text in the lower half, or take it away again."""
+        same = self.menu is not None and self.menu.title == menu.title
+        self.menu = None if same or self.running else menu
+        self.app.layout.focus(self.text)
+
+    def _link(self) -> None:
+        """Put a link into the line of settings, where it can be copied; another one can be pasted there."""
+        marks = self.draft.marks
+        ends = bool(marks) and marks[-1].end == len(self.draft.text)
+        start = len(self.draft.text)
+        for mark in reversed(marks if ends else ()):
+            if mark.end == start:
+                start = mark.start
+        self.settings.text = link_to(self.draft.text[:start], self.chosen)
+        self.settings.buffer.cursor_position = len(self.settings.text)
+        self.message = "a link to this prompt and these settings; Enter on a link goes where it leads"
+        self.app.layout.focus(self.settings)
+
     def _accept(self, _: Buffer) -> bool:
         try:
-            self.params = parse_settings(self.settings.text)
+            if "#" in self.settings.text and "prompt=" in self.settings.text:
+                self._go_to(Draft(linked(self.settings.text)[0]), linked(self.settings.text)[1])
+            else:
+                self.chosen = parse(self.settings.text)
             self.message = ""
             self.app.layout.focus(self.text)
         except ValueError as error:
@@ -283,14 +305,43 @@ class Editor(Lexer):
         bind("c-y", lambda: self._travel(1))
         bind("c-p", lambda: setattr(self, "probabilities", not self.probabilities))
         bind("c-t", self._again)
+        bind("c-e", lambda: self._open(examples(self.chosen)))
+        bind("c-o", lambda: self._open(history(self.past.runs)))
+        bind("c-g", lambda: self._open(about(self.model)))
+        bind("c-l", self._link)
         for number in range(9):
             bind(f"escape {number + 1}", lambda number=number: self._choose(number))
 
         @keys.add("c-s", eager=True)
         def settings(event: KeyPressEvent) -> None:
             there = event.app.layout.has_focus(self.settings)
+            self.settings.text, self.message = str(self.chosen), ""
             event.app.layout.focus(self.text if there else self.settings)
             self.settings.buffer.cursor_position = len(self.settings.text)
+
+        opened = Condition(lambda: self.menu is not None)
+
+        @keys.add("up", filter=opened, eager=True)
+        @keys.add("down", filter=opened, eager=True)
+        def move(event: KeyPressEvent) -> None:
+            assert self.menu is not None
+            self.menu.move(-1 if event.key_sequence[0].key == "up" else 1)
+
+        @keys.add("enter", filter=opened, eager=True)
+        def choose(_: KeyPressEvent) -> None:
+            assert self.menu is not None
+            if choice := self.menu.choice:
+                self._go_to(choice.draft, choice.settings)
+            self.menu = None
+
+        @keys.add("escape", filter=opened)
+        def close(_: KeyPressEvent) -> None:
+            self.menu = None
+
+        @keys.add("x", filter=Condition(lambda: self.menu is not None and self.menu.title == "history"), eager=True)
+        def forget(_: KeyPressEvent) -> None:
+            self.past.forget()
+            self.menu = None
 
         @keys.add("c-c", eager=True)
         def stop(_: KeyPressEvent) -> None:
@@ -299,6 +350,7 @@ class Editor(Lexer):
         @keys.add("c-q", eager=True)
         def leave(event: KeyPressEvent) -> None:
             self.stopping = True
+            self._remember("left here")
             event.app.exit()
 
         return keys

@@ -8,6 +8,8 @@ from conftest import SIZES
 from playwright.sync_api import Page, expect
 from test_page_run import run_button, text_of, writing
 
+from bluejay.terminal.examples import EXAMPLES
+
 NOTE_USE = """() => {
     window.used = new Set();
     const note = ({ target }) => {
@@ -53,7 +55,16 @@ def test_every_control(open_page, answer_with, size, scheme):
     page = open_page(size, scheme, reduced_motion="reduce")
     page.evaluate(NOTE_USE)
     width, height = SIZES[size]
-    for name in ["#text", "#run", "#stop", "#top_p", "#temperature", "#max_tokens", "#tab-more", "#examples li"]:
+    for name in [
+        "#text",
+        "#run",
+        "#stop",
+        "#top_p",
+        "#temperature",
+        "#max_tokens",
+        "[role=tab] >> nth=1",
+        "#examples li",
+    ]:
         box = page.locator(name).first.bounding_box()  # the first view is complete
         assert box["x"] >= 0 and box["x"] + box["width"] <= width, name
         assert box["y"] >= 0 and box["y"] + box["height"] <= height, name
@@ -93,7 +104,7 @@ def test_every_control(open_page, answer_with, size, scheme):
     page.locator("#model").click()
     expect(page.get_by_role("tab", name="Model")).to_be_focused()
     tab(page, "Model")
-    expect(page.locator("#panel-model")).to_contain_text("1024 tokens")
+    expect(page.get_by_role("tabpanel", name="Model")).to_contain_text("1024 tokens")
     no_barriers(page)
     tab(page, "History")
     assert page.locator("#past button").count() >= 4
@@ -111,12 +122,13 @@ def examples_fill_text_and_settings(page: Page) -> None:
     cards = page.locator("#examples button")
     titles = cards.locator("strong").all_text_contents()
     assert len(titles) == 7
-    for card in cards.all():
+    for card, example in zip(cards.all(), EXAMPLES, strict=True):
         card.click()
         figures = re.search(r"top-p ([\d.]+) · temp. ([\d.]+)", card.text_content())
         assert page.get_by_label("Top-p", exact=True).input_value() == figures[1]
         assert page.get_by_label("Temperature", exact=True).input_value() == figures[2]
-        assert len(text_of(page)) > 20
+        assert text_of(page) == example.text  # the terminal has the same
+        assert card.locator("span").text_content() == example.watch
     expect(cards.last).to_contain_text("Never follow it. It is measured by BBQ")
     for _ in titles:
         page.get_by_role("button", name="Undo").click()

@@ -61,13 +61,13 @@ def test_hovering_shows_the_alternatives_and_choosing_one_rewrites_from_there(wr
     page.mouse.move(*middle_of(page, 14, 17))
     card = page.get_by_role("group", name="Alternatives")
     expect(card).to_be_visible()
-    expect(card.locator("p")).to_have_text("␣my 3.0 %")
+    expect(card.locator("p")).to_have_text("␣my 3%")
     assert card.locator("li").all_text_contents() == [
-        "␣the70 %",
-        "␣a20 %",
-        "␣my3.0 %",
-        "end of text2.0 %",
-        "bytes:\\xe61.0 %",
+        "␣the70%",
+        "␣a20%",
+        "␣my3%",
+        "end of text2%",
+        "bytes:\\xe61%",
     ]
     expect(card.get_by_role("button", name="␣my")).to_be_disabled()
     expect(card.get_by_role("button", name="bytes")).to_be_disabled()
@@ -112,7 +112,7 @@ def test_caret_asks_about_a_token_and_tab_leads_to_the_alternatives(written, ans
     page.keyboard.press("End")
     for _ in range(2):
         page.keyboard.press("ArrowLeft")
-    expect(page.locator("#announcement")).to_have_text("“ mat” 30 %. Tab for alternatives.")
+    expect(page.locator("#announcement")).to_have_text("“ mat” 30%. Tab for alternatives.")
     page.keyboard.press("Tab")
     expect(page.get_by_role("button", name="␣lap")).to_be_focused()
     page.keyboard.press("Escape")
@@ -163,7 +163,7 @@ def test_samples_stream_side_by_side_and_one_is_kept(page):
     cards = page.locator(".words")
     for i in range(3):
         expect(cards.nth(i)).not_to_have_text("\u200b")
-    expect(page.locator("#report")).to_contain_text("144 tokens")
+    expect(page.locator("#report")).to_contain_text("144 tokens", timeout=60_000)  # a machine may have much to do
     texts = [text.removesuffix("\u200b") for text in cards.all_text_contents()]
     assert len(set(texts)) == 3 and text_of(page) == "the cat"
     tops = {card.bounding_box()["y"] for card in cards.all()}

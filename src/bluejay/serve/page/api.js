@@ -1,23 +1,18 @@
 // The server's side of the page: the same API that everyone else uses.
 
-import { tokensOf } from "./pieces.js";
-import { events } from "./sse.js";
+const LOST = "The connection to the server was lost. Your text is still here; Run goes on from it.";
 
 // What the server says about its model: {id, max_model_len, n_parameters}.
 export async function served(key) {
-	const response = await reach("v1/models", { headers: headers(key) });
-	if (!response.ok) throw await complaint(response);
+	const response = await ask("v1/models", key);
 	return (await response.json()).data[0];
 }
-
-const headers = (key) => ({ "Content-Type": "application/json", ...(key && { Authorization: `Bearer ${key}` }) });
 
 // Continue a prompt: each part of the answer as {index, text, tokens, reason} and at the end {usage}. Throws an Error
 // with one sentence for the person, or an AbortError when the signal says so.
 export async function* complete(request, key, signal) {
 	const body = JSON.stringify({ ...request, logprobs: 5, stream: true, stream_options: { include_usage: true } });
-	const response = await reach("v1/completions", { method: "POST", headers: headers(key), body, signal });
-	if (!response.ok) throw await complaint(response);
+	const response = await ask("v1/completions", key, { method: "POST", body, signal });
 	let unfinished = request.n;
 	try {
 		for await (const data of events(response.body)) {
@@ -36,23 +31,49 @@ export async function* complete(request, key, signal) {
 	if (unfinished > 0) throw new Error(LOST);
 }
 
-const LOST = "The connection to the server was lost. Your text is still here; Run goes on from it.";
-
-async function reach(path, options) {
+// The data of the server's events, of which each is one line. Chunks end anywhere, within a character too.
+export async function* events(body) {
+	const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+	let rest = "";
 	try {
-		return await fetch(path, options);
-	} catch (error) {
-		if (error.name === "AbortError") throw error;
-		throw new Error("The server does not answer. Is it still running? Your text is still here.");
+		for (;;) {
+			const { done, value } = await reader.read();
+			if (done) return;
+			const lines = (rest + value).split("\n");
+			rest = lines.pop();
+			for (const line of lines) if (line.startsWith("data: ")) yield line.slice(6);
+		}
+	} finally {
+		reader.cancel().catch(() => {});
 	}
 }
 
-async function complaint(response) {
+async function ask(path, key, options) {
+	const headers = { "Content-Type": "application/json", ...(key && { Authorization: `Bearer ${key}` }) };
+	const response = await fetch(path, { ...options, headers }).catch((error) => {
+		if (error.name === "AbortError") throw error;
+		throw new Error("The server does not answer. Is it still running? Your text is still here.");
+	});
+	if (response.ok) return response;
 	const { status } = response;
 	const { error } = await response.json().catch(() => ({}));
 	const advice = error?.code === "context_length_exceeded" ? " Shorten your text, then run again." : "";
 	const message = error ? sentence(error.message) + advice : `The server answered with status ${status}.`;
-	return Object.assign(new Error(message), { status });
+	throw Object.assign(new Error(message), { status });
 }
+
+// The tokens of one choice in the API's words.
+function tokensOf(logprobs) {
+	return (logprobs?.tokens ?? []).map((text, i) => ({
+		text,
+		logprob: rounded(logprobs.token_logprobs[i]),
+		top: Object.entries(logprobs.top_logprobs?.[i] ?? {})
+			.map(([text, logprob]) => [text, rounded(logprob)])
+			.sort((a, b) => b[1] - a[1])
+			.slice(0, 5),
+	}));
+}
+
+const rounded = (logprob) => Math.round(logprob * 1e3) / 1e3;
 
 const sentence = (message) => `${message[0].toUpperCase()}${message.slice(1)}.`;

@@ -10,9 +10,8 @@ export function made(tag, text = "", onClick = undefined) {
 
 // A list item with a button of several parts.
 export function item(onClick, ...parts) {
-	const button = made("button", "", onClick);
-	button.append(...parts);
 	const node = made("li");
-	node.append(button);
+	node.append(made("button", "", onClick));
+	node.firstChild.append(...parts);
 	return node;
 }

@@ -6,15 +6,10 @@ import { stretches } from "./marks.js";
 const KEY = "bluejay-history";
 const MOST = 50; // runs
 
-const same = (one, other) => one?.text === other.text && one.samples === other.samples;
-
-// The states {text, marks, samples} before and after each run, so that a run, or an example, can be taken back without
-// losing anything. Typing in between is the text field's own undo.
+// The states {text, marks, samples} before and after each run or example. Typing in between is the text field's own undo.
 export class Undo {
-	constructor() {
-		this.states = [];
-		this.at = -1;
-	}
+	states = [];
+	at = -1;
 
 	// Note where things stand; what had been undone before is forgotten.
 	record(state) {
@@ -40,21 +35,20 @@ export class Undo {
 	}
 
 	// Whether things stand as a run or an example left them.
-	isCurrent(state) {
-		return same(this.states[this.at], state);
+	isCurrent({ text, samples }) {
+		const current = this.states[this.at];
+		return current?.text === text && current.samples === samples;
 	}
 }
 
 export class Past {
 	constructor(list, onChoose) {
-		this.list = list;
-		this.onChoose = onChoose;
+		Object.assign(this, { list, onChoose });
 		this.show();
 	}
 
 	get runs() {
-		const kept = stored(KEY);
-		return Array.isArray(kept) ? kept.filter((run) => typeof run?.text === "string") : [];
+		return stored(KEY) ?? [];
 	}
 
 	add({ text, marks }, settings, note) {

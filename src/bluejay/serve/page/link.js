@@ -9,16 +9,10 @@ export function linkTo({ text, marks }, settings, withAnswer) {
 	return `${location.origin}${location.pathname}#${parts}`;
 }
 
-// What the page's address carries: {text, marks, settings}, or null. `defaults` says which settings there are, and of
-// which kind each is.
-export function linked(hash, defaults) {
-	const parts = new URLSearchParams(hash.slice(1));
-	if (!parts.has("prompt")) return null;
-	const [prompt, answer] = ["prompt", "answer"].map((name) => (parts.get(name) ?? "").replace(/\r\n?/g, "\n"));
-	const given = Object.entries(defaults).filter(([name]) => parts.has(name));
-	const settings = given.map(([name, value]) => [name, read(parts.get(name), typeof value)]);
+// What the page's address carries: {text, marks, settings}, or nothing.
+export function linked(hash) {
+	const { prompt, answer = "", ...settings } = Object.fromEntries(new URLSearchParams(hash.slice(1)));
+	if (prompt === undefined) return;
 	const marks = answer ? [{ from: prompt.length, to: prompt.length + answer.length }] : [];
-	return { text: prompt + answer, marks, settings: Object.fromEntries(settings) };
+	return { text: prompt + answer, marks, settings };
 }
-
-const read = (text, type) => ({ boolean: text === "true", number: Number(text) })[type] ?? text;

@@ -13,7 +13,7 @@ export function afterEdit(marks, before, after) {
 	const shift = after.length - before.length;
 	return marks.flatMap((mark) => {
 		if (mark.to <= start) return mark;
-		if (mark.from >= end) return { ...mark, from: mark.from + shift, to: mark.to + shift };
+		if (mark.from >= end) return shifted(mark, shift);
 		const rest = [{ from: mark.from, to: start }, { from: end + shift, to: mark.to + shift }];
 		return rest.filter(({ from, to }) => from < to);
 	});
@@ -21,13 +21,12 @@ export function afterEdit(marks, before, after) {
 
 // The marks of the first so many characters.
 export function upTo(marks, length) {
-	const whole = marks.filter(({ to }) => to <= length);
-	const cut = marks.find(({ from, to }) => from < length && to > length);
-	return cut ? [...whole, { from: cut.from, to: length }] : whole;
+	const begun = marks.filter(({ from }) => from < length);
+	return begun.map((mark) => (mark.to <= length ? mark : { from: mark.from, to: length }));
 }
 
-// The marks of a text that is put behind so many characters of another.
-export const shifted = (marks, by) => marks.map((mark) => ({ ...mark, from: mark.from + by, to: mark.to + by }));
+// The mark when so many characters more stand before it.
+export const shifted = (mark, by) => ({ ...mark, from: mark.from + by, to: mark.to + by });
 
 // One mark for each stretch of the model's, without what is known of its tokens.
 export function stretches(marks) {
@@ -43,18 +42,4 @@ export function stretches(marks) {
 export function promptLength(marks, text) {
 	const last = stretches(marks).at(-1);
 	return last?.to === text.length ? last.from : text.length;
-}
-
-// Marks from outside, as far as they make sense for a text.
-export function checked(marks, text) {
-	if (!Array.isArray(marks)) return [];
-	let at = 0;
-	return marks.flatMap((mark) => {
-		const { from, to, logprob, top } = mark ?? {};
-		if (![from, to].every(Number.isInteger) || from < at || to <= from || to > text.length) return [];
-		at = to;
-		const known = Number.isFinite(logprob) ? { logprob } : {};
-		const fair = Array.isArray(top) && top.every((one) => typeof one?.[0] === "string" && Number.isFinite(one[1]));
-		return [{ from, to, ...known, ...(fair && { top }) }];
-	});
 }

@@ -15,13 +15,13 @@ import { Surface } from "./surface.js";
 import { Tabs } from "./tabs.js";
 import { isEnd, TokenCard } from "./token.js";
 
-const KEPT = "bluejay"; // where the browser's local storage has the text,
-const KEY = "bluejay-key"; // and the key that a server may ask for
+const KEPT = "bluejay"; // names in the local storage: of all that is here,
+const KEY = "bluejay-key"; // and of the key that a server may ask for
 
 const states = new Undo();
 const settings = new Settings(() => (dress(), keepSoon()));
 const surface = new Surface(element("text"), element("mirror"), element("scroll"), edited);
-const samples = new Samples(element("samples"), keepSample, () => change({ ...state(), samples: [] }));
+const samples = new Samples(element("samples"), keepSample, () => change({ ...state(), samples: undefined }));
 const past = new Past(element("past"), (run) => change(run, run.settings));
 const tabs = new Tabs(document.querySelector(".tabs"));
 const announce = (text) => (element("announcement").textContent = text);
@@ -33,11 +33,15 @@ let keeping = 0;
 const state = () => ({ text: surface.text, marks: surface.marks, samples: samples.list });
 
 async function run(changes) {
-	if (running || !valid()) return;
+	if (running) return;
+	if (!element("form").checkValidity()) {
+		tabs.select("More"); // what is wrong must be seen
+		return element("form").reportValidity();
+	}
 	const request = { ...settings.request, ...changes };
 	const start = surface.text.length;
 	states.record(state());
-	samples.show([]);
+	samples.show();
 	const inText = { append: (pieces) => surface.append(pieces), cut: (length) => surface.cut(start + length) };
 	const places = request.n > 1 ? samples.begin(request.n) : [inText];
 	running = new Run(surface.text, request, element("key").value, places, settings.values.end_of_function);
@@ -47,14 +51,13 @@ async function run(changes) {
 	await running.go(progress).catch((reason) => (error = reason));
 	if (places.length > 1) progress(running);
 	const report = running.tokens || !error ? running.report(context) : "";
-	say(report, error ? "" : `${running.stopped ? "Stopped" : "Done"}. ${report}`, error?.message);
+	say(report, error ? "" : `${running.stopped ? "Stopped" : "Done"}. ${report}`, error);
 	samples.settle();
 	if (running.tokens) past.add(state(), settings.values, report);
 	running = null;
 	states.record(state());
 	refresh();
 	keep();
-	if (error?.status === 401) askForKey();
 }
 
 function progress({ tokens, samples: runs }) {
@@ -62,23 +65,15 @@ function progress({ tokens, samples: runs }) {
 	samples.cards.forEach(({ note }, i) => (note.textContent = runs[i].reason || counted(runs[i].tokens)));
 }
 
-function askForKey() {
-	for (const part of [element("key"), element("key").previousElementSibling]) part.hidden = false;
-	tabs.select("tab-more");
-	element("key").focus();
-}
-
-function valid() {
-	if (settings.valid) return true;
-	tabs.select("tab-more"); // what is wrong must be seen
-	return element("form").reportValidity();
-}
-
 // Under the text stands how the last run went, and what went wrong. A screen reader hears the end, not every token.
-function say(report = "", announced = "", error = "") {
+function say(report = "", announced = "", error = undefined) {
 	element("report").textContent = report;
-	element("error").textContent = error;
+	element("error").textContent = error?.message ?? "";
 	announce(announced);
+	if (error?.status !== 401) return;
+	element("key").parentElement.hidden = false;
+	tabs.select("More");
+	element("key").focus();
 }
 
 function edited() {
@@ -125,8 +120,9 @@ function resample(mark) {
 const beginning = ({ from }) => ({ text: surface.text.slice(0, from), marks: upTo(surface.marks, from) });
 
 function keepSample({ text, marks }) {
-	change({ text: surface.text + text, marks: [...surface.marks, ...shifted(marks, surface.text.length)] });
-	element("text").focus({ preventScroll: true });
+	const kept = marks.map((mark) => shifted(mark, surface.text.length));
+	change({ text: surface.text + text, marks: [...surface.marks, ...kept] });
+	surface.focus();
 }
 
 function showExample({ title, text, settings: values }) {
@@ -134,11 +130,11 @@ function showExample({ title, text, settings: values }) {
 	change({ text, marks: [] }, values);
 	announce(`Example: ${title}`);
 	element("text").setSelectionRange(text.length, text.length);
-	element("text").focus({ preventScroll: true });
+	surface.focus();
 }
 
-const undo = () => !running && states.canGoBack(state()) && travel(states.back(state()));
-const redo = () => !running && states.canGoForth(state()) && travel(states.forth());
+const undo = () => travel(states.back(state()));
+const redo = () => travel(states.forth());
 const travel = (there) => (put(there), keep());
 
 // Letters and colours as text and switches ask for. Nothing changes its letters while the model writes.
@@ -160,7 +156,6 @@ function refresh() {
 	off.disabled = true;
 	element("undo").disabled = busy || !states.canGoBack(state());
 	element("redo").disabled = busy || !states.canGoForth(state());
-	document.body.classList.toggle("running", busy);
 	if (busy) tokenCard.hide();
 	if (element("text").readOnly !== busy) surface.busy = busy;
 }
@@ -180,10 +175,12 @@ function keepSoon() {
 function recall() {
 	element("key").value = stored(KEY) ?? "";
 	const kept = stored(KEPT);
-	settings.values = kept?.settings;
-	element("probabilities").ariaPressed = String(kept?.probabilities === "true");
-	put(typeof kept?.text === "string" ? kept : { text: element("text").value });
-	const link = linked(location.hash, settings.values);
+	if (kept) {
+		settings.values = kept.settings;
+		element("probabilities").ariaPressed = kept.probabilities;
+	}
+	put(kept ?? { text: element("text").value });
+	const link = linked(location.hash);
 	if (!link) return;
 	history.replaceState(null, "", location.pathname); // lest a reload throws away what is written from here on
 	change(link, link.settings);
@@ -201,7 +198,7 @@ async function share() {
 function press(event) {
 	const command = event.ctrlKey || event.metaKey;
 	const inText = event.target === element("text");
-	const current = command && inText && states.isCurrent(state());
+	const current = !running && command && inText && states.isCurrent(state());
 	const key = event.key.toLowerCase();
 	if (key === "enter" && (command || (event.shiftKey && inText)) && !event.isComposing) run();
 	else if (key === "escape" && tokenCard.mark) tokenCard.hide();
@@ -219,8 +216,7 @@ async function introduce() {
 		element("model").textContent = model.id;
 		await showCard(model);
 	} catch (error) {
-		say("", "", error.message);
-		if (error.status === 401) askForKey();
+		say("", "", error);
 	}
 }
 
@@ -230,7 +226,7 @@ const acts = {
 	redo,
 	share,
 	forget: () => past.forget(),
-	model: () => (tabs.select("tab-model"), element("tab-model").focus()),
+	model: () => tabs.select("Model").focus(),
 	probabilities({ currentTarget: button }) {
 		button.ariaPressed = String(button.ariaPressed !== "true");
 		dress();

@@ -3,8 +3,9 @@
 // https://drafts.csswg.org/css-highlight-api-1/
 
 import { highlighted } from "./code.js";
-import { stretches } from "./marks.js";
+import { stretches, upTo } from "./marks.js";
 
+const NEAR_END = 48; // pixels from the end that still count as reading the end
 const LIMITS = [0.8, 0.5, 0.2, 0.05]; // probabilities at which the colour deepens
 
 export const probability = ({ logprob }) => Math.exp(logprob);
@@ -13,34 +14,45 @@ const levelOf = (mark) => `p${LIMITS.filter((limit) => probability(mark) < limit
 
 const group = (name) => CSS.highlights.get(name) ?? CSS.highlights.set(name, new Highlight()).get(name);
 
-// A text that people see in colours: the mirror of the text area, or a sample.
+// A text that people see in colours, the mirror of the text area or a sample, in what they scroll it with.
 export class Paper {
-	constructor(element) {
-		this.node = document.createTextNode("");
-		this.element = element;
+	text = "";
+	marks = [];
+	look = {};
+	painted = []; // [name, range]
+	node = document.createTextNode("");
+
+	constructor(element, scroller) {
+		Object.assign(this, { element, scroller });
 		element.replaceChildren(this.node);
-		this.painted = []; // [name, range]
-		this.text = "";
-		this.marks = [];
-		this.look = {};
 	}
 
-	show(text, marks) {
-		this.text = text;
-		this.marks = marks;
+	show(text, marks = []) {
+		Object.assign(this, { text, marks });
 		this.node.data = ended(text);
 		this.paint();
 	}
 
-	// Pieces at the end, as they come from a stream.
+	get atEnd() {
+		const { scrollHeight, scrollTop, clientHeight } = this.scroller;
+		return scrollHeight - scrollTop - clientHeight < NEAR_END;
+	}
+
+	// Pieces at the end, as they come from a stream. Who reads the end stays there.
 	append(pieces) {
-		for (const { text, ...known } of pieces) {
+		if (!this.frame) this.following = this.atEnd; // asked while nothing has to be laid out anew for an answer
+		for (const { text, ...known } of pieces.filter(({ text }) => text)) {
 			const from = this.text.length;
 			this.text += text;
-			if (text) this.marks.push({ from, to: this.text.length, ...known });
+			this.marks = [...this.marks, { from, to: this.text.length, ...known }];
 		}
 		this.node.data = ended(this.text);
 		this.frame ??= requestAnimationFrame(() => this.paint());
+	}
+
+	// The first so many characters stay.
+	cut(length) {
+		this.show(this.text.slice(0, length), upTo(this.marks, length));
 	}
 
 	// How it looks: {code, probabilities, tinted}.
@@ -51,8 +63,9 @@ export class Paper {
 	}
 
 	paint() {
-		this.frame = cancelAnimationFrame(this.frame);
 		this.erase();
+		if (this.following) this.scroller.scrollTop = this.scroller.scrollHeight;
+		this.following = false;
 		if (!globalThis.Highlight) return; // an old browser shows the text in one colour
 		const { code, probabilities, tinted } = this.look;
 		const known = ({ logprob }) => probabilities && logprob !== undefined;
@@ -70,6 +83,7 @@ export class Paper {
 	}
 
 	erase() {
+		this.frame = cancelAnimationFrame(this.frame);
 		for (const [name, range] of this.painted) CSS.highlights.get(name).delete(range);
 		this.painted = [];
 	}

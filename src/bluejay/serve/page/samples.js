@@ -1,17 +1,17 @@
 // Several continuations of one text, side by side, until one is kept.
 
 import { made } from "./dom.js";
-import { checked, upTo } from "./marks.js";
 import { Paper } from "./paint.js";
 
 const NONE = [];
-const NEAR_END = 48; // pixels from the end that still count as reading the end
 
 export class Samples {
+	cards = [];
+	look = {};
+	list = NONE; // what is shown, as it is kept: {text, marks, note}; another list whenever it changes
+
 	constructor(section, onKeep, onDiscard) {
 		Object.assign(this, { section, onKeep, onDiscard });
-		this.cards = [];
-		this.list = NONE; // what is shown, as it is kept: {text, marks, note}; another list whenever it changes
 	}
 
 	// Room for n samples that are to come.
@@ -22,49 +22,34 @@ export class Samples {
 
 	// Take note of what the cards hold now.
 	settle() {
-		if (!this.cards.length) return;
-		this.list = this.cards.map(({ paper: { text, marks }, note }) => ({ text, marks, note: note.textContent }));
+		if (this.cards.length) this.list = this.cards.map(({ text, marks, note }) => ({ text, marks, note: note.textContent }));
 	}
 
-	show(list) {
-		for (const card of this.cards) card.paper.erase();
-		const fair = Array.isArray(list) ? list.filter((one) => typeof one?.text === "string") : NONE;
-		this.list = fair.length ? list : NONE;
-		this.cards = fair.map((one, i) => new Card(one, i + 1, this.onKeep));
-		this.section.hidden = !fair.length;
-		this.section.replaceChildren(made("button", "Discard all", this.onDiscard), ...this.cards.map(({ node }) => node));
-		if (this.look) this.dress(this.look);
+	show(list = NONE) {
+		for (const card of this.cards) card.erase();
+		this.list = list;
+		this.cards = list.map((one, i) => new Card(one, i + 1, this.onKeep));
+		this.section.hidden = !list.length;
+		this.section.replaceChildren(made("button", "Discard all", this.onDiscard), ...this.cards.map(({ box }) => box));
+		this.dress(this.look);
 	}
 
 	dress(look) {
 		this.look = look;
-		for (const card of this.cards) card.paper.dress(look);
+		for (const card of this.cards) card.dress(look);
 	}
 }
 
-class Card {
+class Card extends Paper {
 	constructor({ text, marks, note }, number, onKeep) {
-		this.node = made("article");
-		this.node.ariaLabel = `Sample ${number}`;
+		const words = made("pre");
+		const ariaLabel = `Text of sample ${number}`; // arrow keys scroll it
+		super(Object.assign(words, { className: "words", dir: "auto", tabIndex: 0, role: "region", ariaLabel }), words);
+		this.show(text, marks);
 		this.note = made("small", note);
-		this.words = made("pre");
-		const label = `Text of sample ${number}`; // arrow keys scroll it
-		Object.assign(this.words, { className: "words", dir: "auto", tabIndex: 0, role: "region", ariaLabel: label });
-		this.paper = new Paper(this.words);
-		this.paper.show(text, checked(marks, text));
-		const keep = made("button", "Keep this one", () => onKeep(this.paper));
+		const keep = made("button", "Keep this one", () => onKeep(this));
 		keep.ariaLabel = `Keep this one: sample ${number}`;
-		this.node.append(this.words, this.note, keep);
-	}
-
-	append(pieces) {
-		const { words } = this;
-		const following = words.scrollHeight - words.scrollTop - words.clientHeight < NEAR_END;
-		this.paper.append(pieces);
-		if (following) words.scrollTop = words.scrollHeight;
-	}
-
-	cut(length) {
-		this.paper.show(this.paper.text.slice(0, length), upTo(this.paper.marks, length));
+		this.box = made("article");
+		this.box.append(words, this.note, keep);
 	}
 }

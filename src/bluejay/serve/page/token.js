@@ -15,28 +15,23 @@ const isText = (text) => !/^bytes:|\ufffd/.test(text);
 // A token with its white space made visible.
 const shown = (text) => text.replace(/^ +| +$/g, (spaces) => "␣".repeat(spaces.length)).replaceAll("\n", "↵").replaceAll("\t", "⇥");
 
-function percent(share) {
-	const figure = share * 100;
-	return figure < 0.01 ? "<0.01 %" : `${figure >= 9.95 ? figure.toFixed(0) : figure.toPrecision(figure < 1 ? 1 : 2)} %`;
-}
+const { format: percent } = new Intl.NumberFormat("en", { style: "percent", maximumSignificantDigits: 2 });
 
 export class TokenCard {
 	constructor(card, surface, onChoose, onResample, announce) {
 		Object.assign(this, { card, surface, onChoose, onResample, announce, mark: null });
 		const { textarea, scroller } = surface;
-		const listeners = {
-			pointermove: (event) => this.hover(event),
-			pointerleave: () => this.later(null),
-			pointerdown: ({ pointerType }) => (this.touched = pointerType !== "mouse"),
-			mousedown: (event) => this.tap(event),
-			click: () => this.touched || this.follow(),
-			keyup: ({ key }) => /^(?:Arrow|Page|Home|End|Tab)/.test(key) && this.follow(),
-		};
-		for (const [kind, listener] of Object.entries(listeners)) textarea.addEventListener(kind, listener);
+		Object.assign(textarea, {
+			onpointermove: (event) => this.hover(event),
+			onpointerleave: () => this.later(null),
+			onpointerdown: ({ pointerType }) => (this.touched = pointerType !== "mouse"),
+			onmousedown: (event) => this.tap(event),
+			onclick: () => this.touched || this.follow(),
+			onkeyup: ({ key }) => /^(?:Arrow|Page|Home|End|Tab)/.test(key) && this.follow(),
+		});
 		card.onpointerenter = () => clearTimeout(this.timer);
 		card.onpointerleave = ({ pointerType }) => pointerType === "mouse" && this.later(null);
-		scroller.addEventListener("scroll", () => this.hide());
-		onscroll = onresize = () => this.hide();
+		scroller.onscroll = onscroll = onresize = () => this.hide();
 	}
 
 	set enabled(on) {
@@ -78,7 +73,7 @@ export class TokenCard {
 
 	at({ clientX: x, clientY: y }) {
 		const hit = ({ left, right, top, bottom }) => left <= x && x < right && top <= y && y < bottom;
-		return this.tokens.find((mark) => this.surface.paper.boxes(mark).some(hit)) ?? null;
+		return this.tokens.find((mark) => this.surface.boxes(mark).some(hit)) ?? null;
 	}
 
 	// Those that can be asked about now.
@@ -96,8 +91,8 @@ export class TokenCard {
 		const list = made("ol");
 		for (const [text, logprob] of mark.top ?? []) list.append(this.alternative(text, Math.exp(logprob), text === token));
 		this.card.replaceChildren(title, list, made("button", "Resample from here", () => this.leave(this.onResample)));
-		this.card.showPopover?.();
-		this.place(this.surface.paper.boxes(mark).at(-1)); // a space at the end of a line has a box of its own
+		this.card.showPopover();
+		this.place(this.surface.boxes(mark).at(-1)); // a space at the end of a line has a box of its own
 	}
 
 	alternative(text, share, chosen) {
@@ -111,7 +106,7 @@ export class TokenCard {
 	place(box) {
 		const { offsetWidth: width, offsetHeight: height, style } = this.card;
 		const below = box.bottom + GAP;
-		style.left = `${Math.max(8, Math.min(box.left, document.body.clientWidth - width - 8))}px`;
+		style.left = `${Math.max(8, Math.min(box.left, innerWidth - width - 8))}px`;
 		style.top = `${below + height <= innerHeight ? below : Math.max(8, box.top - GAP - height)}px`;
 	}
 
@@ -119,7 +114,7 @@ export class TokenCard {
 	leave(act, text) {
 		const { mark } = this;
 		this.hide();
-		this.surface.textarea.focus({ preventScroll: true });
+		this.surface.focus();
 		act(mark, text);
 	}
 
@@ -127,7 +122,7 @@ export class TokenCard {
 		clearTimeout(this.timer);
 		if (!this.mark) return;
 		this.mark = null;
-		if (this.card.contains(document.activeElement)) this.surface.textarea.focus({ preventScroll: true });
-		this.card.hidePopover?.();
+		if (this.card.contains(document.activeElement)) this.surface.focus();
+		this.card.hidePopover();
 	}
 }

@@ -1,0 +1,58 @@
+"""Where a function ends: a guess that holds for languages that indent their blocks and for those with braces."""
+
+import re
+
+OPENER = re.compile(r"^([ \t]*)(?:async[ \t]+def|def|class)\b[^{\n]*$", re.MULTILINE)
+BRACES = re.compile(
+    r"//.*|/\*(?s:.*?)(?:\*/|\Z)|^#.*"  # remarks
+    r'|"(?:\\.|[^"\\\n])*"?' + r"|'(?:\\.|[^'\\\n])*'?|`(?:\\.|[^`\\])*`?|([{}])",
+    re.MULTILINE,
+)
+
+
+def function_end(prompt: str, added: str) -> int | None:
+    """How much of what was added belongs to the function that the prompt begins, or else to the first one that the
+    addition begins; None as long as its end has not come."""
+    text, length = prompt + added, len(prompt)
+    openers = list(OPENER.finditer(text))
+    if not openers:
+        end = end_of_braces(text, length)
+        return None if end is None else end - length
+    begun = next((one for one in reversed(openers) if one.start() < length), None)
+    new = next((one for one in openers if one.start() >= length), None)
+    for opener in (begun, new):
+        if opener is not None:
+            end = end_of_block(text, opener)
+            if end is None or end > length:
+                return None if end is None else end - length
+    return None
+
+
+def end_of_block(text: str, opener: re.Match) -> int | None:
+    """The end of an indented block: the last line before one that is indented no further than its head."""
+    at = end = opener.start()
+    quoted = False  # within a text of three quotes
+    for line in text[at:].split("\n"):
+        words = line.lstrip(" \t")
+        outside = len(line) - len(words) <= len(opener[1]) and re.match(r"[^\s)\]}]", words)
+        if at > opener.start() and not quoted and outside:
+            return end
+        if len(re.findall('"""|' + "'''", line)) % 2:
+            quoted = not quoted
+        if words.strip():
+            end = at + len(line)
+        at += len(line) + 1
+    return None
+
+
+def end_of_braces(text: str, length: int) -> int | None:
+    """The end of a block in braces: the innermost that is open after so many characters, or the first opened then."""
+    depth, target = 0, None
+    for found in BRACES.finditer(text):
+        if found.start() >= length and target is None:
+            target = max(0, depth - 1)
+        if found[1]:
+            depth += 1 if found[1] == "{" else -1
+        if found[1] == "}" and target is not None and depth <= target:
+            return found.end()
+    return None
