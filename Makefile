@@ -22,7 +22,8 @@ bench: .venv/dev  ## the README's table, one JSON line per benchmark
 
 bench-peers:  ## the engines that benchmarks/decode.py and serve.py measure ours against, in an environment of their own
 	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/python -m pip install --quiet --requirement benchmarks/peers/requirements.txt
+	CMAKE_ARGS="-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF" LLAMA_CPP_BUILD_JOBS=$$(nproc) \
+		.venv-peers/bin/python -m pip install --quiet --requirement benchmarks/peers/requirements.txt
 
 sanitize:  ## the native engine under the address, undefined-behaviour and thread sanitizers
 	@for kind in address,undefined thread; do \
