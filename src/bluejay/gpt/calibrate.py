@@ -8,7 +8,7 @@ block hands on is computed with its rounded weights, so later ones make up for e
 of some text that the user gives.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -220,7 +220,7 @@ def again(target: Float[Tensor, "columns rows"], products: Float[Tensor, "column
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
+def one_thread() -> Generator[None]:
     """Columns are thousands of small operations: threads that meet after each wait for one another, on a busy machine
     twenty times as long as one alone takes."""
     threads = torch.get_num_threads()
