@@ -49,8 +49,8 @@ inline void multiply_q8(const Matrix& matrix, int block, const uint8_t* input, c
     }
 }
 
-/// One half of a group of q4, the codes in the low or in the high nibbles: a twelfth register of sums for the other half
-/// is not there, and a second reading comes from the nearest cache.
+/// One half of a group of q4, the codes in the low or in the high nibbles. Halves come one after the other: there are no
+/// registers for the sums of both for twelve tokens, and the second reading is of the nearest cache.
 template <int M, bool HIGH>
 inline void multiply_half(const uint8_t* w, const Table& table, const int8_t* x, const float* scales,
                           const int32_t* offsets, F scale, F (&total)[M]) {
