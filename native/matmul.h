@@ -97,7 +97,8 @@ inline void multiply_q8(const Matrix& matrix, int block, const uint8_t* input, c
     }
 }
 
-/// One half of a group of q4, whose codes are in the low or in the high nibbles; a half has scales of its own.
+/// One half of a group of q4, whose codes are in the low or in the high nibbles; a half has scales of its own. The second
+/// reading is of the nearest cache.
 template <int HALF, int N, int M>
 inline void multiply_half(const Matrix& matrix, const uint8_t* w, const Table& table, const int8_t* x,
                           const float* scales, const int32_t* offsets, const F (&weight_scales)[N], F (&total)[N][M]) {
