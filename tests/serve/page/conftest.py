@@ -83,8 +83,7 @@ def answer_with() -> Callable[..., None]:
             lines = [*map(json.dumps, parts), "[DONE]"]
             route.fulfill(content_type="text/event-stream", body="".join(f"data: {line}\n\n" for line in lines))
 
-        page.unroute("**/v1/completions")
-        page.route("**/v1/completions", fulfill)
+        page.route("**/v1/completions", fulfill)  # the newest comes first; taking the one before away lets requests by
 
     return answer
 

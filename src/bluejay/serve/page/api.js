@@ -55,14 +55,12 @@ async function ask(path, key, options) {
 		throw new Error("The server does not answer. Is it still running? Your text is still here.");
 	});
 	if (response.ok) return response;
-	const { status } = response;
 	const { error } = await response.json().catch(() => ({}));
 	const advice = error?.code === "context_length_exceeded" ? " Shorten your text, then run again." : "";
-	const message = error ? sentence(error.message) + advice : `The server answered with status ${status}.`;
-	throw Object.assign(new Error(message), { status });
+	const message = error ? sentence(error.message) + advice : `The server answered with status ${response.status}.`;
+	throw Object.assign(new Error(message), { status: response.status });
 }
 
-// The tokens of one choice in the API's words.
 function tokensOf(logprobs) {
 	return (logprobs?.tokens ?? []).map((text, i) => ({
 		text,

@@ -21,10 +21,13 @@ export class Paper {
 	look = {};
 	painted = []; // [name, range]
 	node = document.createTextNode("");
+	following = true;
+	top = 0;
 
 	constructor(element, scroller) {
 		Object.assign(this, { element, scroller });
 		element.replaceChildren(this.node);
+		scroller.addEventListener("scroll", () => this.scrolled());
 	}
 
 	show(text, marks = []) {
@@ -33,21 +36,31 @@ export class Paper {
 		this.paint();
 	}
 
-	get atEnd() {
-		const { scrollHeight, scrollTop, clientHeight } = this.scroller;
-		return scrollHeight - scrollTop - clientHeight < NEAR_END;
+	// Who reads the end stays there; a way up is the person's, unless the text became shorter.
+	scrolled() {
+		const { scrollHeight, scrollTop: top, clientHeight } = this.scroller;
+		const left = scrollHeight - top - clientHeight;
+		this.following = top < this.top ? left < 1 : this.following || left < NEAR_END;
+		this.top = top;
 	}
 
-	// Pieces at the end, as they come from a stream. Who reads the end stays there.
+	// Pieces at the end, as they come from a stream.
 	append(pieces) {
-		if (!this.frame) this.following = this.atEnd; // asked while nothing has to be laid out anew for an answer
 		for (const { text, ...known } of pieces.filter(({ text }) => text)) {
 			const from = this.text.length;
 			this.text += text;
 			this.marks = [...this.marks, { from, to: this.text.length, ...known }];
 		}
 		this.node.data = ended(this.text);
-		this.frame ??= requestAnimationFrame(() => this.paint());
+		this.frame ??= requestAnimationFrame(() => {
+			this.paint();
+			if (this.following) this.toEnd();
+		});
+	}
+
+	toEnd() {
+		this.following = true;
+		this.scroller.scrollTop = this.scroller.scrollHeight;
 	}
 
 	// The first so many characters stay.
@@ -64,8 +77,6 @@ export class Paper {
 
 	paint() {
 		this.erase();
-		if (this.following) this.scroller.scrollTop = this.scroller.scrollHeight;
-		this.following = false;
 		if (!globalThis.Highlight) return; // an old browser shows the text in one colour
 		const { code, probabilities, tinted } = this.look;
 		const known = ({ logprob }) => probabilities && logprob !== undefined;
@@ -76,7 +87,7 @@ export class Paper {
 	}
 
 	colour(name, from, to) {
-		const node = this.node;
+		const { node } = this;
 		const range = new StaticRange({ startContainer: node, startOffset: from, endContainer: node, endOffset: to });
 		group(name).add(range);
 		this.painted.push([name, range]);

@@ -25,7 +25,7 @@ export class Surface extends Paper {
 	// While the model writes, its words go to the end and the person may read and select, not edit.
 	set busy(busy) {
 		this.textarea.readOnly = busy;
-		if (busy) this.scroller.scrollTop = this.scroller.scrollHeight;
+		if (busy) this.toEnd();
 	}
 
 	append(pieces) {
