@@ -20,7 +20,16 @@ from report import report, result
 
 from bluejay.gpt.checkpoint import weight_shapes
 from bluejay.gpt.config import GPTConfig
-from bluejay.gpt.quantize import BLOCK, Format, Packed, by_block, in_steps, packed_shape, rows_of_scales
+from bluejay.gpt.quantize import (
+    BLOCK,
+    Format,
+    Packed,
+    by_block,
+    in_steps,
+    packed_memory,
+    packed_shape,
+    rows_of_scales,
+)
 from bluejay.infer.backends import StepBatch
 from bluejay.infer.backends.native import NativeBackend, NativeModel, available, n_threads
 from bluejay.native import native
@@ -36,7 +45,7 @@ def random_model(config: GPTConfig, format: Format) -> NativeModel:
 
     def matrix(name: str) -> Packed:
         shape = (shapes[name][0], shapes[name][1])
-        data = torch.randint(0, 256, packed_shape(shape, format), dtype=torch.uint8)
+        data = packed_memory(packed_shape(shape, format)).random_(0, 256)
         if format == "bf16":
             data.view(torch.bfloat16).normal_(0, 0.02)
             return Packed(format, shape, data, None)

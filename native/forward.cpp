@@ -139,19 +139,19 @@ void Decoder::multiply(std::span<const Product> products, int tokens) {
 void Decoder::store_keys(int layer, const Batch& batch) {
     Workspace& work = *work_;
     const int tokens = int(batch.tokens.size()), pairs = int(config_.frequencies.size()), H = config_.d_head;
-    pool_.share(tokens, 1, [&](int first, int last) {
-        for (int token = first; token < last; ++token) {
+    // By heads, not tokens alone: the lines of a page that one token writes to come from far away, one after the other.
+    const int heads = config_.n_kv_head, group = config_.n_head / heads;
+    pool_.share(tokens * heads, std::max(1, tokens * heads / (16 * pool_.threads())), [&](int first, int last) {
+        for (int index = first; index < last; ++index) {
+            const int token = index / heads, head = index % heads, position = work.position[token];
             const float* cosines = work.cosines.data() + size_t(token) * pairs;
             const float* sines = work.sines.data() + size_t(token) * pairs;
-            for (int head = 0; head < config_.n_head; ++head)
-                rotate(work.q[token] + head * H, cosines, sines, pairs, config_.halves);
-            const int position = work.position[token];
+            for (int query = head * group; query < (head + 1) * group; ++query)
+                rotate(work.q[token] + query * H, cosines, sines, pairs, config_.halves);
+            float* key = work.k[token] + head * H;
+            rotate(key, cosines, sines, pairs, config_.halves);
             const int number = batch.pages[work.sequence[token] * batch.pages_per_sequence + position / PAGE];
-            for (int head = 0; head < config_.n_kv_head; ++head) {
-                float* key = work.k[token] + head * H;
-                rotate(key, cosines, sines, pairs, config_.halves);
-                kernels_.append(key, work.v[token] + head * H, H, cache_format_, position % PAGE, page(layer, number, head));
-            }
+            kernels_.append(key, work.v[token] + head * H, H, cache_format_, position % PAGE, page(layer, number, head));
         }
     });
 }

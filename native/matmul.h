@@ -3,7 +3,7 @@
 // token does not depend on the tile it is in. Included once per instruction set.
 
 /// How far ahead of their use weights are asked for. The processor's own prefetcher stops at the end of a page.
-constexpr int AHEAD = 4096;
+constexpr int AHEAD = 4096, SCALES_AHEAD = 512;
 
 template <int N, int M>
 inline void multiply_f32(const Matrix& matrix, int block, const uint8_t* input, F (&total)[N][M]) {
@@ -41,10 +41,10 @@ constexpr int AT_ONCE = N > 1 && M > 6 ? M / 2 : M;
 
 /// The weights that one instruction takes, of each of N blocks.
 template <int N>
-inline void read_weights(const Matrix& matrix, const uint8_t* from, Bytes (&weights)[N]) {
+inline void read_weights(const Matrix& matrix, const uint8_t* from, Bytes (&weights)[N], bool first = true) {
     for (int n = 0; n < N; ++n) {
         const uint8_t* at = from + n * matrix.block_bytes();
-        __builtin_prefetch(at + AHEAD);
+        if (first) __builtin_prefetch(at + AHEAD);
         weights[n] = load_bytes(at);
     }
 }
@@ -72,6 +72,7 @@ inline void multiply_q8(const Matrix& matrix, int block, const uint8_t* input, c
         F weight_scales[N];
         for (int n = 0; n < N; ++n) {
             const uint8_t* of_block = matrix.block_scales(block + n) + group * Matrix::SCALE_BYTES;
+            __builtin_prefetch(of_block + SCALES_AHEAD);
             weight_scales[n] = from_bf16(reinterpret_cast<const uint16_t*>(of_block));
         }
         for (int h = 0; h < M; h += H) {
@@ -108,7 +109,7 @@ inline void multiply_half(const Matrix& matrix, const uint8_t* w, const Table& t
         start_sums(offsets + HALF * M + h, sums);
         for (int k = 0; k < GROUP / 2; k += 4) {
             Bytes weights[N];
-            read_weights(matrix, w + k * BLOCK, weights);
+            read_weights(matrix, w + k * BLOCK, weights, HALF == 0 && h == 0);
             for (int n = 0; n < N; ++n) {
                 const Nibbles both = look_up(table, weights[n]);
                 weights[n] = HALF ? both.high : both.low;
@@ -134,6 +135,7 @@ inline void multiply_q4(const Matrix& matrix, int block, const uint8_t* input, c
         F low[N], high[N];
         for (int n = 0; n < N; ++n) {
             const uint8_t* in_steps = matrix.block_scales(block + n) + (1 + group) * Matrix::SCALE_BYTES;
+            __builtin_prefetch(in_steps + SCALES_AHEAD);
             low[n] = steps[n] * from_int8(reinterpret_cast<const int8_t*>(in_steps));
             high[n] = steps[n] * from_int8(reinterpret_cast<const int8_t*>(in_steps) + BLOCK);
         }
