@@ -39,7 +39,7 @@ inline void multiply_bf16(const Matrix& matrix, int block, const uint8_t* input,
 template <int N, int M>
 constexpr int AT_ONCE = N > 1 && M > 6 ? M / 2 : M;
 
-/// The weights that one instruction takes, of each of N blocks.
+/// The weights that one instruction takes, of each of N blocks; their first reading asks for those to come.
 template <int N>
 inline void read_weights(const Matrix& matrix, const uint8_t* from, Bytes (&weights)[N], bool first = true) {
     for (int n = 0; n < N; ++n) {
