@@ -60,7 +60,8 @@ const float* Decoder::vector(const std::string& name, int size) const {
 }
 
 Decoder::Norm Decoder::norm(const std::string& name) const {
-    const Norm norm{vector(name + ".weight", config_.d_model), vector(name + ".bias", config_.d_model)};
+    const Norm norm{vector(name + ".weight", config_.d_model), vector(name + ".bias", config_.d_model),
+                    vector(name + ".smoothing", config_.d_model)};
     if (!norm.weight) throw std::invalid_argument("there is no " + name + ".weight");
     return norm;
 }
@@ -70,7 +71,7 @@ Decoder::Linear Decoder::linear(const std::string& name, int rows, int columns) 
     if (found == weights_.matrices.end()) throw std::invalid_argument("there is no " + name + ".weight");
     if (found->second.rows != rows || found->second.columns != columns)
         throw std::invalid_argument(name + ".weight does not have the shape that the configuration gives it");
-    return {&found->second, vector(name + ".bias", round_up(rows, BLOCK))};
+    return {&found->second, vector(name + ".bias", round_up(rows, BLOCK)), vector(name + ".smoothing", columns)};
 }
 
 const Lookup* Decoder::lookup(const std::string& name, int rows) const {

@@ -33,7 +33,7 @@ struct Lookup {
 struct Weights {
     std::unordered_map<std::string, Matrix> matrices;
     std::unordered_map<std::string, Lookup> lookups;
-    std::unordered_map<std::string, std::vector<float>> vectors;  // padded to a multiple of 16 with zeros
+    std::unordered_map<std::string, std::vector<float>> vectors;  // padded to a multiple of 64 with zeros
 };
 
 /// New tokens of B sequences, one sequence after the other (bluejay.infer.backends.StepBatch).
@@ -56,13 +56,16 @@ class Decoder {
     void copy_page(int source, int target);
 
    private:
+    /// `smoothing`: what each column of its input is multiplied by; for the matrices behind a norm, the norm has it.
     struct Linear {
         const Matrix* matrix = nullptr;
         const float* bias = nullptr;
+        const float* smoothing = nullptr;
     };
     struct Norm {
         const float* weight = nullptr;
         const float* bias = nullptr;
+        const float* smoothing = nullptr;
     };
     struct Layer {
         Norm norm, mlp_norm;

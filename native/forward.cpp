@@ -28,7 +28,7 @@ void add_row(const Lookup& table, int row, float* out) {
 }
 
 /// One row of a packed matrix: the embedding of a model whose head it is, too.
-void unpack_row(const Matrix& matrix, int row, float* out) {
+void unpack_row(const Matrix& matrix, int row, const float* smoothing, float* out) {
     const uint8_t* block = matrix.block(row / BLOCK);
     const int lane = row % BLOCK;
     for (int i = 0; i < matrix.columns; ++i) {
@@ -55,6 +55,7 @@ void unpack_row(const Matrix& matrix, int row, float* out) {
             }
             out[i] = scale * (code - 128);
         }
+        if (smoothing) out[i] *= smoothing[i];
     }
 }
 
@@ -78,7 +79,7 @@ void Decoder::embed(int token, int id) {
         std::fill_n(x, config_.d_model, 0.0f);
         add_row(*embed_, id, x);
     } else {
-        unpack_row(*head_.matrix, id, x);
+        unpack_row(*head_.matrix, id, norm_.smoothing, x);
     }
     std::fill(x + config_.d_model, x + work_->x.stride, 0.0f);
     if (position_) add_row(*position_, work_->position[token], x);
@@ -88,7 +89,7 @@ void Decoder::normalise(const Norm& norm, int tokens, const Rows& out, Input& pa
     pool_.share(tokens, 1, [&](int first, int last) {
         for (int token = first; token < last; ++token) {
             kernels_.norm(work_->x[token], norm.weight, norm.bias, config_.norm_eps, config_.d_model, out[token]);
-            kernels_.pack({out[token], nullptr, Activation::none}, token, 0, packed.groups, packed);
+            kernels_.pack({out[token], nullptr, Activation::none, norm.smoothing}, token, 0, packed.groups, packed);
         }
     });
 }
@@ -100,7 +101,7 @@ void Decoder::pack(const Source& rows, int stride, int columns, int tokens, Inpu
         for (int index = first; index < last; ++index) {
             const int token = index / runs, group = index % runs * RUN;
             const ptrdiff_t at = ptrdiff_t(token) * stride;
-            kernels_.pack({rows.a + at, rows.b ? rows.b + at : nullptr, rows.activation}, token, group,
+            kernels_.pack({rows.a + at, rows.b ? rows.b + at : nullptr, rows.activation, rows.smoothing}, token, group,
                           std::min(group + RUN, packed.groups), packed);
         }
     });
@@ -196,14 +197,10 @@ void Decoder::forward(int thread, const Batch& batch, float* logits, ptrdiff_t s
     const int tokens = int(batch.tokens.size()), wanted = int(batch.wanted.size());
     const int attended_width = config_.n_head * config_.d_head;
     // Inputs are described by every thread for itself; the memory behind them is shared.
-    const auto input = [&](const Input& memory, std::initializer_list<Linear> readers, int count) {
+    const auto input = [](const Input& memory, const Linear& reader, int count) {
         Input described = memory;
         described.tokens = count;
-        for (const Linear& reader : readers) {
-            if (!reader.matrix) continue;
-            described.format = input_format(reader.matrix->format);
-            if (reader.matrix->format == Format::q4) described.parts = HALVES;
-        }
+        described.format = input_format(reader.matrix->format);
         return described;
     };
     pool_.share(tokens, 1, [&](int first, int last) {
@@ -212,18 +209,17 @@ void Decoder::forward(int thread, const Batch& batch, float* logits, ptrdiff_t s
     for (int number = 0; number < config_.n_layer; ++number) {
         const Layer& layer = layers_[number];
         const bool own_norm = layer.mlp_norm.weight;
-        Input mlp_packed = input(work.mlp_packed, {layer.up, layer.gate}, tokens);
-        Input packed = own_norm ? input(work.packed, {layer.q, layer.k, layer.v}, tokens)
-                                : input(work.packed, {layer.q, layer.k, layer.v, layer.up, layer.gate}, tokens);
-        Input attended = input(work.attended_packed, {layer.out}, tokens);
-        Input hidden = input(work.hidden_packed, {layer.down}, tokens);
+        Input packed = input(work.packed, layer.q, tokens), mlp_packed = input(work.mlp_packed, layer.up, tokens);
+        Input attended = input(work.attended_packed, layer.out, tokens);
+        Input hidden = input(work.hidden_packed, layer.down, tokens);
         const Input& mlp_input = own_norm ? mlp_packed : packed;
 
         const Product q{{{layer.q, &packed}}, work.q}, k{{{layer.k, &packed}}, work.k}, v{{{layer.v, &packed}}, work.v};
         const Product up{{{layer.up, &mlp_input}}, work.up}, gate{{{layer.gate, &mlp_input}}, work.gate};
         const std::vector<Product> mlp = layer.gate.matrix ? std::vector{up, gate} : std::vector{up};
-        const Source activated = layer.gate.matrix ? Source{work.gate.data, work.up.data, config_.activation}
-                                                   : Source{work.up.data, nullptr, config_.activation};
+        const float* smoothing = layer.down.smoothing;
+        const Source activated = layer.gate.matrix ? Source{work.gate.data, work.up.data, config_.activation, smoothing}
+                                                   : Source{work.up.data, nullptr, config_.activation, smoothing};
 
         normalise(layer.norm, tokens, work.h, packed);
         std::vector<Product> first{q, k, v};
@@ -233,7 +229,8 @@ void Decoder::forward(int thread, const Batch& batch, float* logits, ptrdiff_t s
         }
         multiply(first, tokens);
         attention(layer, number, thread, batch);
-        pack({work.attended.data}, work.attended.stride, attended_width, tokens, attended);
+        const Source from_heads{work.attended.data, nullptr, Activation::none, layer.out.smoothing};
+        pack(from_heads, work.attended.stride, attended_width, tokens, attended);
         if (!config_.parallel) {
             const Product out{{{layer.out, &attended}}, work.x, true};
             multiply({&out, 1}, tokens);
@@ -246,12 +243,12 @@ void Decoder::forward(int thread, const Batch& batch, float* logits, ptrdiff_t s
         multiply({config_.parallel ? &both : &down, 1}, tokens);
     }
     if (!wanted) return;
-    Input packed = input(work.packed, {head_}, wanted);
+    Input packed = input(work.packed, head_, wanted);
     pool_.share(wanted, 1, [&](int first, int last) {
         for (int row = first; row < last; ++row) {
             const float* x = work.x[batch.wanted[row]];
             kernels_.norm(x, norm_.weight, norm_.bias, config_.norm_eps, config_.d_model, work.h[row]);
-            kernels_.pack({work.h[row], nullptr, Activation::none}, row, 0, packed.groups, packed);
+            kernels_.pack({work.h[row], nullptr, Activation::none, norm_.smoothing}, row, 0, packed.groups, packed);
         }
     });
     const Product head{{{head_, &packed}}, {logits, int(stride)}};

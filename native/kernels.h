@@ -10,8 +10,7 @@ enum class Format : uint8_t { f32, bf16, q8, q4 };
 enum class Activation : uint8_t { none, gelu_tanh, gelu, relu, silu };
 
 constexpr int BLOCK = 16;  // rows of a matrix that are stored side by side, one a lane
-constexpr int GROUP = 64;  // columns that share a scale in q8; in q4 each half of them has one
-constexpr int HALVES = 2, QUARTERS = 4;  // parts of a group of an input that have a scale each, for q4 and for q8
+constexpr int GROUP = 64;  // columns that share a scale in q8 and in inputs; weights in q4 have one for each half of them
 constexpr int PAGE = 16;   // tokens of a page of the cache, one a lane
 
 constexpr int round_up(int n, int to) { return (n + to - 1) / to * to; }
@@ -44,21 +43,22 @@ struct Matrix {
 };
 
 /// The rows that a matrix multiplies, converted to what its format multiplies by (f32, bf16, or int8 with a scale for
-/// each quarter or half of a group) and arranged in tiles of tokens that share one reading of the weights.
+/// each group) and arranged in tiles of tokens that share one reading of the weights.
 struct Input {
     Format format = Format::f32;  // f32, bf16 or q8
-    int parts = QUARTERS;         // of a group, each with a scale: QUARTERS or HALVES
     int tokens = 0, groups = 0;
     uint8_t* data = nullptr;
-    float* scales = nullptr;     // of each part of each group of each token
-    int32_t* offsets = nullptr;  // -128 times the part's sum, which takes back what the codes have too much
+    float* scales = nullptr;     // of each group of each token
+    int32_t* offsets = nullptr;  // of each half of a group: -128 times its sum, which takes back what codes have too much
 };
 
-/// Rows to be packed: `a`, or activation(a), or activation(a) * b. Columns up to the next multiple of 64 must be zero.
+/// Rows to be packed: `a`, or activation(a), or activation(a) * b; each column times its `smoothing`, if there is one.
+/// Columns up to the next multiple of 64 must be zero.
 struct Source {
     const float* a = nullptr;
     const float* b = nullptr;
     Activation activation = Activation::none;
+    const float* smoothing = nullptr;
 };
 
 /// The keys and values of one key/value head in one page: keys as (H, 16 tokens), values as (16 tokens, H), each in
@@ -95,10 +95,11 @@ struct Kernels {
     void (*append)(const float* key, const float* value, int d_head, Format cache, int slot, const Page& page);
     /// `pages[i]` holds positions 16 i .. 16 i + 15.
     void (*attend)(const Queries& queries, const Page* pages);
-    /// Codes and scales of one row of groups of 64 weights, of least squared error: q8's codes + 128 with bfloat16
-    /// scales; q4's numbers of values of `code` (16, ascending) with a bfloat16 step and then two int8 scales a group.
-    /// Equal to bluejay.gpt.quantize.quantize.
-    void (*quantize)(const float* row, int groups, Format format, const float* code, uint8_t* codes, uint8_t* scales);
+    /// Codes and scales of one row of groups of 64 weights: q8's codes + 128 with bfloat16 scales; q4's numbers of values
+    /// of `code` (16, ascending) with a bfloat16 step and then two int8 scales a group, each of least squared error with
+    /// the squares times the `importance` of their columns. Equal to bluejay.gpt.quantize.quantize.
+    void (*quantize)(const float* row, const float* importance, int groups, Format format, const float* code,
+                     uint8_t* codes, uint8_t* scales);
     /// Reads memory as fast as it comes; the result keeps the compiler from leaving it out.
     uint64_t (*read)(const uint8_t* from, size_t bytes);
 };

@@ -35,9 +35,9 @@ inline void multiply_bf16(const Matrix& matrix, int block, const uint8_t* input,
         }
 }
 
-/// Tokens of a tile whose sums of whole numbers stand in registers at a time, beside the same in floats.
+/// Tokens of a tile whose sums of whole numbers stand in registers at a time.
 template <int N, int M>
-constexpr int AT_ONCE = N > 1 && M > 6 ? M / 2 : M;
+constexpr int AT_ONCE = N > 1 && M > 8 ? M / 2 : M;
 
 /// The weights that one instruction takes, of each of N blocks; their first reading asks for those to come.
 template <int N>
@@ -49,12 +49,6 @@ inline void read_weights(const Matrix& matrix, const uint8_t* from, Bytes (&weig
     }
 }
 
-template <int N, int H>
-inline void start_sums(const int32_t* offsets, I (&sums)[N][H]) {
-    for (int m = 0; m < H; ++m)
-        for (int n = 0; n < N; ++n) sums[n][m] = start(offsets[m]);
-}
-
 /// Adds four columns' products with the inputs of H tokens, GROUP numbers apart.
 template <int N, int H>
 inline void add_products(const Bytes (&weights)[N], const int8_t* x, I (&sums)[N][H]) {
@@ -62,7 +56,16 @@ inline void add_products(const Bytes (&weights)[N], const int8_t* x, I (&sums)[N
         for (int n = 0; n < N; ++n) sums[n][m] = dot(sums[n][m], weights[n], x + m * GROUP);
 }
 
-template <int PARTS, int N, int M>
+/// Adds the sums of a group, or of a half of it, of H tokens from `first` on. The scales are multiplied first: of a sum of
+/// two products compilers fuse either one, and the bits would depend on the tile.
+template <int N, int H, int M>
+inline void add_scaled(const I (&sums)[N][H], const F (&weight_scales)[N], const float* scales, int first, F (&total)[N][M]) {
+    for (int m = 0; m < H; ++m)
+        for (int n = 0; n < N; ++n)
+            total[n][first + m] = total[n][first + m] + to_float(sums[n][m]) * (weight_scales[n] * set(scales[m]));
+}
+
+template <int N, int M>
 inline void multiply_q8(const Matrix& matrix, int block, const uint8_t* input, const float* scales,
                         const int32_t* offsets, F (&total)[N][M]) {
     constexpr int H = AT_ONCE<N, M>;
@@ -76,25 +79,17 @@ inline void multiply_q8(const Matrix& matrix, int block, const uint8_t* input, c
             weight_scales[n] = from_bf16(reinterpret_cast<const uint16_t*>(of_block));
         }
         for (int h = 0; h < M; h += H) {
-            F scaled[N][H];
+            I sums[N][H];
             for (int m = 0; m < H; ++m)
-                for (int n = 0; n < N; ++n) scaled[n][m] = set(0.0f);
-            for (int part = 0; part < PARTS; ++part) {
-                I sums[N][H];
-                start_sums(offsets + part * M + h, sums);
-                for (int k = part * GROUP / PARTS; k < (part + 1) * GROUP / PARTS; k += 4) {
-                    Bytes weights[N];
-                    read_weights(matrix, w + k * BLOCK, weights);
-                    add_products(weights, x + h * GROUP + k, sums);
-                }
-                for (int m = 0; m < H; ++m)
-                    for (int n = 0; n < N; ++n)
-                        scaled[n][m] = scaled[n][m] + to_float(sums[n][m]) * set(scales[part * M + h + m]);
+                for (int n = 0; n < N; ++n) sums[n][m] = start(offsets[h + m] + offsets[M + h + m]);
+            for (int k = 0; k < GROUP; k += 4) {
+                Bytes weights[N];
+                read_weights(matrix, w + k * BLOCK, weights);
+                add_products(weights, x + h * GROUP + k, sums);
             }
-            for (int m = 0; m < H; ++m)
-                for (int n = 0; n < N; ++n) total[n][h + m] = total[n][h + m] + scaled[n][m] * weight_scales[n];
+            add_scaled(sums, weight_scales, scales + h, h, total);
         }
-        scales += PARTS * M, offsets += PARTS * M;
+        scales += M, offsets += 2 * M;
     }
 }
 
@@ -106,7 +101,8 @@ inline void multiply_half(const Matrix& matrix, const uint8_t* w, const Table& t
     constexpr int H = AT_ONCE<N, M>;
     for (int h = 0; h < M; h += H) {
         I sums[N][H];
-        start_sums(offsets + HALF * M + h, sums);
+        for (int m = 0; m < H; ++m)
+            for (int n = 0; n < N; ++n) sums[n][m] = start(offsets[HALF * M + h + m]);
         for (int k = 0; k < GROUP / 2; k += 4) {
             Bytes weights[N];
             read_weights(matrix, w + k * BLOCK, weights, HALF == 0 && h == 0);
@@ -116,10 +112,7 @@ inline void multiply_half(const Matrix& matrix, const uint8_t* w, const Table& t
             }
             add_products(weights, x + h * GROUP + HALF * GROUP / 2 + k, sums);
         }
-        for (int m = 0; m < H; ++m)
-            for (int n = 0; n < N; ++n)
-                total[n][h + m] =
-                    total[n][h + m] + to_float(sums[n][m]) * (weight_scales[n] * set(scales[HALF * M + h + m]));
+        add_scaled(sums, weight_scales, scales + h, h, total);
     }
 }
 
@@ -141,7 +134,7 @@ inline void multiply_q4(const Matrix& matrix, int block, const uint8_t* input, c
         }
         multiply_half<0>(matrix, w, table, x, scales, offsets, low, total);
         multiply_half<1>(matrix, w, table, x, scales, offsets, high, total);
-        scales += HALVES * M, offsets += HALVES * M;
+        scales += M, offsets += 2 * M;
     }
 }
 
@@ -150,20 +143,15 @@ void multiply_tile(const Matrix& matrix, const Input& input, const Tile& tile, i
                    float* out, ptrdiff_t stride) {
     const size_t at = size_t(tile.first) * input.groups;
     const uint8_t* x = input.data + at * GROUP * bits_of(input.format) / 8;
-    const float* scales = input.scales + at * input.parts;
-    const int32_t* offsets = input.offsets + at * input.parts;
+    const float* scales = input.scales + at;
+    const int32_t* offsets = input.offsets + 2 * at;
     F total[N][M];
     for (int n = 0; n < N; ++n)
         for (int m = 0; m < M; ++m) total[n][m] = bias ? load(bias + (block + n) * BLOCK) : set(0.0f);
     switch (matrix.format) {
         case Format::f32: multiply_f32(matrix, block, x, total); break;
         case Format::bf16: multiply_bf16(matrix, block, x, total); break;
-        case Format::q8:
-            if (input.parts == HALVES)
-                multiply_q8<HALVES>(matrix, block, x, scales, offsets, total);
-            else
-                multiply_q8<QUARTERS>(matrix, block, x, scales, offsets, total);
-            break;
+        case Format::q8: multiply_q8(matrix, block, x, scales, offsets, total); break;
         case Format::q4: multiply_q4(matrix, block, x, scales, offsets, total); break;
     }
     for (int m = 0; m < M && m < tile.tokens; ++m)

@@ -97,7 +97,7 @@ struct Store {
     }
 
     void vector(const std::string& name, const Floats& values) {
-        std::vector<float> padded(round_up(int(values.size()), BLOCK));
+        std::vector<float> padded(round_up(int(values.size()), GROUP));
         std::memcpy(padded.data(), values.data(), values.size() * sizeof(float));
         weights.vectors[name] = std::move(padded);
     }
@@ -128,13 +128,13 @@ struct Engine {
 };
 
 /// Quantises rows of whole groups; see bluejay.gpt.quantize.
-void quantize(const Floats& weights, int rows, const std::string& format, const Floats& code, Writable<uint8_t> codes,
-              Writable<uint8_t> scales, int threads) {
+void quantize(const Floats& weights, const Floats& importance, int rows, const std::string& format, const Floats& code,
+              Writable<uint8_t> codes, Writable<uint8_t> scales, int threads) {
     const Format kind = format_named(format);
     const size_t columns = rows > 0 ? weights.size() / rows : 0, groups = columns / GROUP;
     const size_t row_scales = 2 * (groups + (kind == Format::q4));
     if (rows < 0 || columns * rows != weights.size() || columns % GROUP || codes.size() != weights.size() ||
-        scales.size() != rows * row_scales || code.size() != 16)
+        scales.size() != rows * row_scales || code.size() != 16 || importance.size() != columns)
         throw std::invalid_argument("weights come in rows of groups of 64, with 64 codes and two bytes of scales each");
     nb::gil_scoped_release release;
     const Kernels& kernels = *available().front();
@@ -142,7 +142,7 @@ void quantize(const Floats& weights, int rows, const std::string& format, const 
     pool.run([&](int) {
         pool.share(rows, 16, [&](int first, int last) {
             for (size_t row = first; row < size_t(last); ++row)
-                kernels.quantize(weights.data() + row * columns, int(groups), kind, code.data(),
+                kernels.quantize(weights.data() + row * columns, importance.data(), int(groups), kind, code.data(),
                                  codes.data() + row * columns, scales.data() + row * row_scales);
         });
     });
@@ -176,7 +176,7 @@ NB_MODULE(_native, m) {
         return names;
     });
     m.def("read_seconds", &read_seconds, "bytes"_a, "isa"_a, "threads"_a);
-    m.def("quantize", &quantize, "weights"_a, "rows"_a, "format"_a, "code"_a, "codes"_a, "scales"_a, "threads"_a);
+    m.def("quantize", &quantize, "weights"_a, "importance"_a, "rows"_a, "format"_a, "code"_a, "codes"_a, "scales"_a, "threads"_a);
     bind_training(m);
     nb::class_<Config>(m, "Config")
         .def(nb::init<>())

@@ -34,18 +34,19 @@ struct Steps {
     }
 };
 
-/// The scale of least squared error of 32 weights in q4.
-inline float best_scale(const F (&w)[2], const Steps& steps, float reach) {
+/// The scale of least squared error of 32 weights in q4, each square times its importance.
+inline float best_scale(const float* weights, const float* importance, const Steps& steps, float reach) {
+    const F w[2] = {load(weights), load(weights + 16)}, counts[2] = {load(importance), load(importance + 16)};
     const float most = largest(max(abs(w[0]), abs(w[1])));
     float best = 0, scale = 0;
     for (float sign : {1.0f, -1.0f})
         for (float tried : TRIED) {
             const F inverse = set(most > 0 ? sign * tried * reach / most : 0.0f);
             F along = set(0.0f), square = set(0.0f);
-            for (const F& part : w) {
-                const F value = steps.value(part * inverse);
-                along = along + part * value;
-                square = square + value * value;
+            for (int part = 0; part < 2; ++part) {
+                const F value = steps.value(w[part] * inverse), counted = counts[part] * value;
+                along = along + w[part] * counted;
+                square = square + value * counted;
             }
             const float total = sum(along), gain = total * total / sum(square);
             if (gain > best) best = gain, scale = total / sum(square);
@@ -54,14 +55,14 @@ inline float best_scale(const F (&w)[2], const Steps& steps, float reach) {
 }
 
 /// Scales of q4, first each as it is and then in steps of the row's largest.
-inline void quantize_q4(const float* row, int groups, const float* code, uint8_t* codes, uint8_t* scales) {
+inline void quantize_q4(const float* row, const float* importance, int groups, const float* code, uint8_t* codes,
+                        uint8_t* scales) {
     const Steps steps(code);
     const float reach = __builtin_fabsf(code[0]) > code[15] ? -code[0] : code[15];
     float* found = static_cast<float*>(__builtin_malloc(2 * groups * sizeof(float)));
     float most = 0;
     for (int half = 0; half < 2 * groups; ++half) {
-        const F w[2] = {load(row + 32 * half), load(row + 32 * half + 16)};
-        found[half] = best_scale(w, steps, reach);
+        found[half] = best_scale(row + 32 * half, importance + 32 * half, steps, reach);
         most = __builtin_fabsf(found[half]) > most ? __builtin_fabsf(found[half]) : most;
     }
     const float step = round_to_bf16(most / 127, reinterpret_cast<uint16_t*>(scales));
@@ -78,8 +79,9 @@ inline void quantize_q4(const float* row, int groups, const float* code, uint8_t
     __builtin_free(found);
 }
 
-void quantize(const float* row, int groups, Format format, const float* code, uint8_t* codes, uint8_t* scales) {
-    if (format == Format::q4) return quantize_q4(row, groups, code, codes, scales);
+void quantize(const float* row, const float* importance, int groups, Format format, const float* code, uint8_t* codes,
+              uint8_t* scales) {
+    if (format == Format::q4) return quantize_q4(row, importance, groups, code, codes, scales);
     for (int group = 0; group < groups; ++group, row += GROUP, codes += GROUP) {
         F size = set(0.0f);
         for (int i = 0; i < GROUP; i += 16) size = max(size, abs(load(row + i)));

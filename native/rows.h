@@ -65,8 +65,10 @@ void pack(const Source& source, int token, int first_group, int last_group, Inpu
         const size_t at = size_t(tile.first) * out.groups + size_t(group) * tile.size + token % TILE;
         F x[4];
         for (int i = 0; i < 4; ++i) {
-            x[i] = activate(load(source.a + group * GROUP + 16 * i), source.activation);
-            if (source.b) x[i] = x[i] * load(source.b + group * GROUP + 16 * i);
+            const int column = group * GROUP + 16 * i;
+            x[i] = activate(load(source.a + column), source.activation);
+            if (source.b) x[i] = x[i] * load(source.b + column);
+            if (source.smoothing) x[i] = x[i] * load(source.smoothing + column);
         }
         if (out.format == Format::f32) {
             for (int i = 0; i < 4; ++i) store(reinterpret_cast<float*>(out.data) + at * GROUP + 16 * i, x[i]);
@@ -74,18 +76,14 @@ void pack(const Source& source, int token, int first_group, int last_group, Inpu
             for (int i = 0; i < 4; ++i) to_bf16(reinterpret_cast<uint16_t*>(out.data) + at * GROUP + 16 * i, x[i]);
         } else {
             int8_t* to = reinterpret_cast<int8_t*>(out.data) + at * GROUP;
-            const size_t scale = (size_t(tile.first) * out.groups + size_t(group) * tile.size) * out.parts + token % TILE;
-            for (int part = 0; part < out.parts; ++part) {
-                const int first = part * 4 / out.parts, last = (part + 1) * 4 / out.parts;
-                F size = set(0.0f);
-                for (int i = first; i < last; ++i) size = max(size, abs(x[i]));
-                const float most = largest(size);
-                const F inverse = set(most > 0 ? 127.0f / most : 0.0f);
+            const float most = largest(max(max(abs(x[0]), abs(x[1])), max(abs(x[2]), abs(x[3]))));
+            const F inverse = set(most > 0 ? 127.0f / most : 0.0f);
+            for (int i = 0; i < 4; ++i) to_int8(to + 16 * i, round(x[i] * inverse));
+            out.scales[at] = most / 127.0f;
+            for (int half = 0; half < 2; ++half) {
                 int32_t total = 0;
-                for (int i = first; i < last; ++i) to_int8(to + 16 * i, round(x[i] * inverse));
-                for (int i = 16 * first; i < 16 * last; ++i) total += to[i];
-                out.scales[scale + part * tile.size] = most / 127.0f;
-                out.offsets[scale + part * tile.size] = -128 * total;
+                for (int i = 0; i < GROUP / 2; ++i) total += to[half * GROUP / 2 + i];
+                out.offsets[2 * at + half * tile.size - token % TILE] = -128 * total;
             }
         }
     }

@@ -53,7 +53,8 @@ Matrix matrix(Memory& memory, Format format, int rows, int columns) {
 
 Weights weights(Memory& memory, const Config& config, Format format, bool gated, bool two_norms, bool tied) {
     Weights made;
-    const auto vector = [&](const std::string& name, int size) { made.vectors[name].assign(round_up(size, BLOCK), 0.5f); };
+    const auto vector = [&](const std::string& name, int size) { made.vectors[name].assign(round_up(size, GROUP), 0.5f); };
+    const bool smoothed = draw(0, 1) && (format == Format::q8 || format == Format::q4);
     const int q = config.n_head * config.d_head, kv = config.n_kv_head * config.d_head, D = config.d_model;
     for (int i = 0; i < config.n_layer; ++i) {
         const std::string block = "blocks." + std::to_string(i) + ".";
@@ -67,7 +68,12 @@ Weights weights(Memory& memory, const Config& config, Format format, bool gated,
         if (gated) add("mlp.gate", config.d_hidden, D);
         vector(block + "norm.weight", D);
         if (two_norms) vector(block + "mlp_norm.weight", D);
+        if (!smoothed) continue;
+        vector(block + "norm.smoothing", D), vector(block + "attention.out.smoothing", q);
+        vector(block + "mlp.down.smoothing", config.d_hidden);
+        if (two_norms) vector(block + "mlp_norm.smoothing", D);
     }
+    if (smoothed) vector("norm.smoothing", D);
     vector("norm.weight", D), vector("norm.bias", D);
     made.matrices["head.weight"] = matrix(memory, format, config.vocab_size, D);
     if (!tied)

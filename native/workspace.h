@@ -34,8 +34,8 @@ struct Decoder::Workspace {
             out.groups = round_up(width, GROUP) / GROUP;
             const size_t count = size_t(capacity) * out.groups;
             parts.emplace_back(&out.data, count * GROUP * sizeof(float));
-            parts.emplace_back(reinterpret_cast<uint8_t**>(&out.scales), count * QUARTERS * sizeof(float));
-            parts.emplace_back(reinterpret_cast<uint8_t**>(&out.offsets), count * QUARTERS * sizeof(int32_t));
+            parts.emplace_back(reinterpret_cast<uint8_t**>(&out.scales), count * sizeof(float));
+            parts.emplace_back(reinterpret_cast<uint8_t**>(&out.offsets), count * 2 * sizeof(int32_t));
         };
         const int attended_width = config.n_head * config.d_head, kv = config.n_kv_head * config.d_head;
         for (Rows* each : {&x, &h, &mlp_h}) rows(*each, config.d_model);

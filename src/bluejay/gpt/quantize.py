@@ -47,6 +47,8 @@ class Packed:
     scales: Tensor | None
     """q8: (blocks, groups, 16) bfloat16. q4: (blocks, 1 + groups, 32) uint8, for each block the 16 rows' steps
     (bfloat16) and then for each group the scales of its two halves (int8, 16 and 16)."""
+    smoothing: Tensor | None = None
+    """(columns,) float32, if any: what columns of the input are multiplied by, and columns stored here divided by."""
 
 
 def packed_shape(shape: Sequence[int], format: Format) -> tuple[int, int, int]:
@@ -67,24 +69,39 @@ def packed_memory(shape: Sequence[int]) -> UInt8[Tensor, "blocks groups bytes"]:
     return torch.from_numpy(np.empty(shape, np.uint8))
 
 
-def pack(weight: Float[Tensor, "rows columns"], format: Format) -> Packed:
-    """Quantise a matrix, each group by least squared error, and interleave it; a few blocks at a time."""
+def pack(
+    weight: Float[Tensor, "rows columns"],
+    format: Format,
+    smoothing: Float[Tensor, " columns"] | None = None,
+    importance: Float[Tensor, " columns"] | None = None,
+) -> Packed:
+    """Quantise a matrix, its columns divided by their `smoothing`, and interleave it; a few blocks at a time. Scales of
+    q4 are of least squared error, each square times the `importance` of its column."""
     rows, columns = weight.shape
     blocks, groups, n_bytes = packed_shape((rows, columns), format)
     data = packed_memory((blocks, groups, n_bytes))
     scales = torch.zeros(scales_shape(weight.shape, format), dtype=SCALES[format]) if format in SCALES else None
+    importance = torch.ones(columns) if importance is None else importance
+    importance = torch.nn.functional.pad(floored(importance, 1e-6), (0, groups * GROUP - columns))
     step = max(1, CHUNK // (BLOCK * GROUP * groups))
     for first in range(0, blocks, step):
         part = weight[first * BLOCK : (first + step) * BLOCK].float()
+        part = part if smoothing is None else part / smoothing
         padding = (0, groups * GROUP - columns, 0, -len(part) % BLOCK)
         grouped = torch.nn.functional.pad(part, padding).unflatten(1, (groups, GROUP))
         if scales is None:
             codes = grouped.to(torch.bfloat16 if format == "bf16" else torch.float32)
         else:
-            codes, of_rows = quantize(grouped, format)
+            codes, of_rows = quantize(grouped, format, importance.view(groups, GROUP))
             scales[first : first + step] = by_block(of_rows)
         data[first : first + step] = interleave(codes.unflatten(0, (-1, BLOCK)), format)
-    return Packed(format, (rows, columns), data, scales)
+    return Packed(format, (rows, columns), data, scales, smoothing)
+
+
+def floored(sizes: Float[Tensor, " columns"], least: float) -> Float[Tensor, " columns"]:
+    """Sizes of columns, none below `least` of their mean; 1 where all are 0."""
+    mean = sizes.mean()
+    return torch.where(mean > 0, sizes.clamp(min=least * mean), 1.0)
 
 
 def pack_q4(
@@ -126,6 +143,8 @@ def unpack(packed: Packed, dtype: torch.dtype = torch.float32) -> Float[Tensor, 
     """The matrix that a packed one stands for, in float32 or bfloat16; a few blocks at a time."""
     blocks, groups, _ = packed.data.shape
     weight = torch.empty(blocks, BLOCK, groups, GROUP, dtype=dtype, device=packed.data.device)
+    smoothing = torch.ones(packed.shape[1]) if packed.smoothing is None else packed.smoothing
+    smoothing = torch.nn.functional.pad(smoothing, (0, groups * GROUP - packed.shape[1])).view(groups, GROUP)
     step = max(1, CHUNK // (BLOCK * GROUP * groups))
     for first in range(0, blocks, step):
         part = slice(first, first + step)
@@ -133,15 +152,16 @@ def unpack(packed: Packed, dtype: torch.dtype = torch.float32) -> Float[Tensor, 
         if packed.scales is None:
             values.copy_(deinterleave(data, packed.format))
             continue
-        scales = scales_of_rows(packed.scales[part])
+        scales = scales_of_rows(packed.scales[part])  # (blocks, 16, groups, parts of a group)
+        scales = scales[..., None] * smoothing.to(scales.device).unflatten(-1, (scales.shape[-1], -1))
         if packed.format == "q4":
             decode_q4(data, scales, values)
         else:
-            values.copy_(deinterleave(data, packed.format)).sub_(128).mul_(scales)
+            values.copy_(deinterleave(data, packed.format)).sub_(128).mul_(scales.flatten(-2))
     return weight.flatten(2).flatten(0, 1)[: packed.shape[0], : packed.shape[1]]
 
 
-def decode_q4(data: Tensor, scales: Tensor, values: Tensor) -> None:
+def decode_q4(data: Tensor, scales: Float[Tensor, "blocks 16 groups 2 32"], values: Tensor) -> None:
     """Fill (blocks, 16, groups, 64) values from the bytes of q4, whose two halves are looked up at once."""
     byte = torch.arange(256, device=data.device)
     code = torch.tensor(CODE, dtype=values.dtype, device=data.device)
@@ -149,25 +169,28 @@ def decode_q4(data: Tensor, scales: Tensor, values: Tensor) -> None:
     pairs = torch.stack((code[byte & 15], code[byte >> 4]), dim=1).view(pair).flatten()
     codes = deinterleave(data, "q4")
     found = pairs.index_select(0, codes.flatten().int()).view(values.dtype).view(*codes.shape, 2)
-    torch.mul(found.transpose(-1, -2), scales[..., None], out=values.unflatten(-1, (2, -1)))
+    torch.mul(found.transpose(-1, -2), scales, out=values.unflatten(-1, (2, -1)))
 
 
-def quantize(weight: Float[Tensor, "rows groups 64"], format: Format) -> tuple[UInt8[Tensor, "rows groups 64"], Tensor]:
+def quantize(
+    weight: Float[Tensor, "rows groups 64"], format: Format, importance: Float[Tensor, "groups 64"]
+) -> tuple[UInt8[Tensor, "rows groups 64"], Tensor]:
     """The codes of least squared error (q8: 1..255 for -127..127; q4: places in CODE) and each row's scales: of q8
     (rows, groups) bfloat16, of q4 the bytes that `rows_of_scales` describes."""
     if native is None:
-        return quantize_by_torch(weight, format)
+        return quantize_by_torch(weight, format, importance)
     rows, groups, _ = weight.shape
     codes = torch.empty(weight.shape, dtype=torch.uint8)
     scales = torch.empty(rows, 2 * groups + 2 * (format == "q4"), dtype=torch.uint8)
     numbers, code = weight.float().contiguous().flatten().numpy(), np.array(CODE, np.float32)
     threads = torch.get_num_threads()
-    native.quantize(numbers, rows, format, code, codes.flatten().numpy(), scales.flatten().numpy(), threads)
+    counts = importance.contiguous().flatten().numpy()
+    native.quantize(numbers, counts, rows, format, code, codes.flatten().numpy(), scales.flatten().numpy(), threads)
     return codes, scales if format == "q4" else scales.view(torch.bfloat16)
 
 
 def quantize_by_torch(
-    weight: Float[Tensor, "rows groups 64"], format: Format
+    weight: Float[Tensor, "rows groups 64"], format: Format, importance: Float[Tensor, "groups 64"]
 ) -> tuple[UInt8[Tensor, "rows groups 64"], Tensor]:
     """The same, twenty times slower."""
     weight = weight.float()
@@ -175,16 +198,15 @@ def quantize_by_torch(
         scale = (weight.abs().amax(-1, keepdim=True) / 127).bfloat16()
         return ((weight * inverse(scale.float())).clamp(-127, 127).round() + 128).to(torch.uint8), scale[..., 0]
     halves = weight.unflatten(-1, (2, HALF)).flatten(1, 2)
-    steps, scales = in_steps(best_scales(halves))
+    steps, scales = in_steps(best_scales(halves, importance.view(-1, HALF)))
     codes = nearest(halves * inverse(steps[:, None] * scales)[..., None], torch.tensor(CODE, dtype=torch.float32))
     return codes.to(torch.uint8).view(weight.shape), rows_of_scales(steps, scales)
 
 
 def best_scales(
-    weight: Float[Tensor, "rows halves 32"], importance: Float[Tensor, "halves 32"] | None = None
+    weight: Float[Tensor, "rows halves 32"], importance: Float[Tensor, "halves 32"]
 ) -> Float[Tensor, "rows halves"]:
     """Scales of q4 of least squared error, each square times the `importance` of its column."""
-    importance = torch.ones(()) if importance is None else importance
     code = torch.tensor(CODE, dtype=torch.float32)
     largest = weight.abs().amax(-1, keepdim=True)
     best, scale = torch.zeros_like(largest), torch.zeros_like(largest)

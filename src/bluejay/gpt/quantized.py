@@ -1,8 +1,8 @@
 """Directories of quantised weights: packed for the native engine, mapped into memory as they are.
 
 `config.json` is the family's own with one entry more, `quantization`, which says how each matrix is stored;
-`model.safetensors` holds, under our names, each matrix as bytes (blocks, groups, bytes of a group) with its scales,
-embeddings as bfloat16, vectors as float32.
+`model.safetensors` holds, under our names, each matrix as bytes (blocks, groups, bytes of a group) with its scales and
+its input's smoothing, embeddings as bfloat16, vectors as float32.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bluejay.files import atomic_directory
-from bluejay.gpt.calibrate import Calibration
+from bluejay.gpt.calibrate import Calibration, inputs_of, readers
 from bluejay.gpt.checkpoint import weight_shapes, write_json
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.families import to_hugging_face
@@ -27,7 +27,6 @@ from bluejay.gpt.quantize import (
     Packed,
     by_block,
     in_steps,
-    pack,
     packed_shape,
     rows_of_scales,
     scales_shape,
@@ -37,14 +36,15 @@ from bluejay.gpt.weights import Header, StoredModel, TensorFiles, write_safetens
 from bluejay.progress import progress
 from bluejay.tokenizer import Tokenizer
 
-LAYOUT = {"group": GROUP, "half": HALF, "block": BLOCK, "code": list(CODE)}
+LAYOUT = {"group": GROUP, "half": HALF, "block": BLOCK, "code": list(CODE), "smoothing": True}
 """What `quantization` in `config.json` says besides the formats; a file that says something else cannot be read."""
+EARLIER = {"half": HALF, "smoothing": True}
+"""What may be absent, because it came later."""
 
 
 def matrices(config: GPTConfig) -> list[str]:
     """Names of the weights that are multiplied as matrices; the others are looked up row by row or added."""
-    looked_up = {"position.weight"} if config.tied else {"position.weight", "embed.weight"}
-    return [name for name, shape in weight_shapes(config).items() if len(shape) == 2 and name not in looked_up]
+    return [name for names in readers(config).values() for name in names]
 
 
 def formats(config: GPTConfig, format: Format) -> dict[str, Format]:
@@ -58,62 +58,64 @@ def formats(config: GPTConfig, format: Format) -> dict[str, Format]:
 
 
 def write_quantized(stored: StoredModel, path: Path, format: Format, text: str | None = None) -> None:
-    """Write a quantised model, all or nothing, with one weight in memory at a time besides the scales; with a `text` to
-    calibrate q4 with (`bluejay.gpt.calibrate`), one block.
+    """Write a quantised model, all or nothing, with one block of it in memory at a time besides the scales. With a
+    `text`, columns of q4 make up for each other's errors (`bluejay.gpt.calibrate`).
 
     Raises ValueError where the family's `config.json` cannot say what the model is, or the text is too short; OSError
     when the disk is full.
     """
     config, tokenizer = stored.config, stored.tokenizer()
     shapes, kinds = weight_shapes(config), formats(config, format)
-    scales: dict[str, Tensor | None] = {}
-
-    def nearest(name: str) -> Packed:
-        return pack(stored.read(name), kinds[name])
-
-    matrix = nearest if text is None or format != "q4" else Calibration(stored, kinds, text).packed
+    inputs = inputs_of(config)
+    small: dict[str, Tensor | None] = {}
+    calibration = Calibration(stored, kinds, text)
     with atomic_directory(path) as temporary, progress("quantise", config.n_parameters, "weights") as bar:
 
         def read(name: str) -> Tensor:
-            if name in scales:
-                return torch.empty(0) if (scale := scales[name]) is None else scale
+            if name in small:
+                return torch.empty(0) if (tensor := small[name]) is None else tensor
             bar.advance(shapes[name].numel())
             if name not in kinds:
                 return stored.read(name)
-            packed = matrix(name)
-            scales[scales_of(name)] = packed.scales
+            packed = calibration.packed(name)
+            small[scales_of(name)], small[smoothing_of(inputs[name])] = packed.scales, packed.smoothing
             return packed.data
 
         values = to_hugging_face(config, tokenizer.eot, tokenizer.eot, "bfloat16")
         mix = {name: kind for name, kind in kinds.items() if kind != format}
         write_json(temporary / "config.json", values | {"quantization": {"format": format, "mix": mix, **LAYOUT}})
         write_json(temporary / "generation_config.json", {"bos_token_id": tokenizer.eot, "eos_token_id": tokenizer.eot})
-        write_safetensors(list(headers(shapes, kinds)), read, temporary / "model.safetensors")
+        write_safetensors(headers(config, kinds), read, temporary / "model.safetensors")
         tokenizer.save(temporary)
 
 
-def headers(shapes: dict[str, torch.Size], kinds: dict[str, Format]) -> Iterator[Header]:
+def headers(config: GPTConfig, kinds: dict[str, Format], smoothed: bool = True) -> list[Header]:
     """All tensors of the file. The packed matrices come first: each is a multiple of 64 bytes, so all begin at one."""
-    for name, kind in kinds.items():
-        yield Header(name, torch.uint8, packed_shape(shapes[name], kind))
-    for name, shape in shapes.items():
-        if name not in kinds and len(shape) == 1:
-            yield Header(name, torch.float32, tuple(shape))
-    for name, kind in kinds.items():
-        yield Header(scales_of(name), SCALES[kind], scales_shape(shapes[name], kind))
-    for name, shape in shapes.items():
-        if name not in kinds and len(shape) == 2:
-            yield Header(name, torch.bfloat16, tuple(shape))
+    shapes = weight_shapes(config)
+    others = {name: tuple(shape) for name, shape in shapes.items() if name not in kinds}
+    smoothing = {smoothing_of(source): shapes[names[0]][1:] for source, names in readers(config).items()}
+    return [
+        *(Header(name, torch.uint8, packed_shape(shapes[name], kind)) for name, kind in kinds.items()),
+        *(Header(name, torch.float32, shape) for name, shape in others.items() if len(shape) == 1),
+        *(Header(name, torch.float32, tuple(shape)) for name, shape in smoothing.items() if smoothed),
+        *(Header(scales_of(name), SCALES[kind], scales_shape(shapes[name], kind)) for name, kind in kinds.items()),
+        *(Header(name, torch.bfloat16, shape) for name, shape in others.items() if len(shape) == 2),
+    ]
 
 
 def quantized_bytes(config: GPTConfig, format: Format) -> int:
     """Size of the weights in a directory of this format."""
-    return sum(header.n_bytes for header in headers(weight_shapes(config), formats(config, format)))
+    return sum(header.n_bytes for header in headers(config, formats(config, format)))
 
 
 def scales_of(name: str) -> str:
     """Name of the scales that belong to a matrix."""
     return name.removesuffix(".weight") + ".scales"
+
+
+def smoothing_of(source: str) -> str:
+    """Name of the smoothing of what `source` gives, or, where that is a matrix, of what it multiplies."""
+    return source + ".smoothing"
 
 
 def open_quantized(path: Path, config: GPTConfig, quantization: Any, tensors: TensorFiles) -> StoredModel:
@@ -124,12 +126,13 @@ def open_quantized(path: Path, config: GPTConfig, quantization: Any, tensors: Te
         raise ValueError(f"{where}.format is {format!r}; it must be q8 or q4")
     earlier = format == "q4" and "half" not in quantization
     for key, value in LAYOUT.items():
-        if quantization.get(key, HALF if key == "half" else None) != value:
+        if quantization.get(key, EARLIER.get(key)) != value:
             raise ValueError(
                 f"{where}.{key} is {quantization.get(key)}; this version reads {value}, so convert the model again"
             )
     shapes, kinds = weight_shapes(config), stored_formats(config, format, quantization, where)
-    by_name = {header.name: header for header in headers(shapes, kinds)}
+    inputs = inputs_of(config) if "smoothing" in quantization else {}
+    by_name = {header.name: header for header in headers(config, kinds, bool(inputs))}
     if earlier:
         by_name |= {header.name: header for header in earlier_scales(shapes, kinds)}
     for header in by_name.values():
@@ -149,7 +152,8 @@ def open_quantized(path: Path, config: GPTConfig, quantization: Any, tensors: Te
         data, scales = stored_tensor(by_name[name]), stored_tensor(by_name[scales_of(name)])
         if earlier and kinds[name] == "q4":
             scales = of_halves(scales)
-        return Packed(kinds[name], (shapes[name][0], shapes[name][1]), data, scales)
+        smoothing = stored_tensor(by_name[smoothing_of(inputs[name])]) if inputs else None
+        return Packed(kinds[name], (shapes[name][0], shapes[name][1]), data, scales, smoothing)
 
     def read(name: str) -> Tensor:
         return unpack(packed(name)) if name in kinds else stored_tensor(by_name[name])

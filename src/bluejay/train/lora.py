@@ -45,10 +45,11 @@ class Quantised(nn.Module):
         self.format, self.shape = packed.format, packed.shape
         self.register_buffer("data", packed.data)
         self.register_buffer("scales", packed.scales)
+        self.register_buffer("smoothing", packed.smoothing)
         self.register_buffer("bias", bias)
 
     def forward(self, x: Float[Tensor, "*batch columns"]) -> Float[Tensor, "*batch rows"]:
-        y = Decoded.apply(x, Packed(self.format, self.shape, self.data, self.scales))
+        y = Decoded.apply(x, Packed(self.format, self.shape, self.data, self.scales, self.smoothing))
         return y if self.bias is None else y + self.bias
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from bluejay.gpt.calibrate import readers
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.families import from_hugging_face
 from bluejay.gpt.model import GPT
@@ -39,13 +40,12 @@ class RoundingCache:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.config.scale, enable_gqa=grouped)
 
 
-def rounded(x: Tensor, format: str, group: int | None = None) -> Tensor:
-    """What the engine makes of numbers before it multiplies them: int8 in groups for both quantised formats."""
+def rounded(x: Tensor, format: str, group: int = 64) -> Tensor:
+    """What the engine makes of numbers before it multiplies them: int8 in groups of 64 for both quantised formats."""
     if format == "f32":
         return x
     if format == "bf16":
         return x.bfloat16().float()
-    group = group or {"q8": 16, "q4": 32}[format]
     padded = F.pad(x, (0, -x.shape[-1] % group)).unflatten(-1, (-1, group))
     largest = padded.abs().amax(-1, keepdim=True)
     steps = torch.where(largest > 0, padded * (127 / largest), 0.0).round()
@@ -64,20 +64,29 @@ def random_gpt(config: GPTConfig, seed: int) -> GPT:
 
 
 def both(config: GPTConfig, format: str, seed: int) -> tuple[GPT, NativeModel]:
-    """A model whose matrices are what the format can hold: in torch, rounding inputs as the engine does, and packed."""
+    """A model whose matrices are what the format can hold: in torch, rounding inputs as the engine does, and packed. In
+    every other one of the quantised ones inputs are smoothed."""
     gpt = random_gpt(config, seed)
     weights = gpt.state_dict()
-    looked_up = {"position.weight"} if config.tied else {"position.weight", "embed.weight"}
-    packed = {
-        name: pack(weight, format) for name, weight in weights.items() if weight.dim() == 2 and name not in looked_up
-    }
+    smoothed = format in ("q8", "q4") and seed % 2 == 0
+    packed, factors = {}, {}
+    for source, names in readers(config).items():
+        columns = weights[names[0]].shape[1]
+        factor = torch.randn(columns).div(2).exp() if smoothed else torch.ones(columns)
+        factors |= dict.fromkeys([source, *names], factor)
+        packed |= {name: pack(weights[name], format, factor if smoothed else None) for name in names}
     for name, matrix in packed.items():
         weights[name].copy_(unpack(matrix))
+
+    def seen(x: Tensor, factor: Tensor) -> Tensor:
+        return rounded(x * factor, format) / factor
+
     for name, module in gpt.named_modules():
         if isinstance(module, torch.nn.Linear):
-            module.register_forward_pre_hook(lambda _, args: (rounded(args[0], format),))
+            factor = factors[f"{name}.weight"]
+            module.register_forward_pre_hook(lambda _, args, factor=factor: (seen(args[0], factor),))
         elif name == "norm":
-            module.register_forward_hook(lambda _, __, out: rounded(out, format))
+            module.register_forward_hook(lambda _, __, out: seen(out, factors["norm"]))
     return gpt, NativeModel(config, packed.__getitem__, weights.__getitem__)
 
 

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bluejay.gpt.calibrate import inputs_of
 from bluejay.gpt.checkpoint import weight_shapes
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.model import GPT, rotary_frequencies
@@ -60,6 +61,7 @@ class NativeModel:
     def __init__(self, config: GPTConfig, matrix: Callable[[str], Packed], read: Callable[[str], Tensor]) -> None:
         self.config = config
         self.store = native.Store()
+        inputs = inputs_of(config)
         for name, shape in weight_shapes(config).items():
             if len(shape) == 1:
                 self.store.vector(name, read(name).float().contiguous().numpy())
@@ -68,7 +70,10 @@ class NativeModel:
                 table = table if table.dtype in (torch.float32, torch.bfloat16) else table.float()
                 self.store.lookup(name, "f32" if table.dtype == torch.float32 else "bf16", *shape, flat(table))
             else:
-                self._add("head.weight" if name == "embed.weight" else name, matrix(name))
+                packed = matrix(name)
+                self._add("head.weight" if name == "embed.weight" else name, packed)
+                if packed.smoothing is not None:
+                    self.store.vector(f"{inputs[name]}.smoothing", packed.smoothing.numpy())
 
     def _add(self, name: str, packed: Packed) -> None:
         scales = None if packed.scales is None else flat(packed.scales)
