@@ -118,7 +118,7 @@ void Decoder::multiply(std::span<const Product> products, int tokens) {
     // One tile of tokens: as many blocks as are worth the asking, few enough that the threads end together. More tiles: so
     // many that each reading of a tile, which comes from far away where rows are long, serves for long. Even, for kernels
     // that take two blocks at once.
-    const int grain = tokens > kernels_.tile ? 16 : std::max(2, int((256 << 10) * size_t(blocks) / bytes) / 2 * 2);
+    const int grain = tokens > kernels_.tile ? 16 : std::max(2, int((128 << 10) * size_t(blocks) / bytes) / 2 * 2);
     const int most = std::max(1, blocks / (4 * pool_.threads()));
     pool_.share(blocks, std::min(grain, most), [&](int first, int last) {
         for (const Product& product : products) {

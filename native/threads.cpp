@@ -23,7 +23,7 @@ constexpr int SPINS_BEFORE_YIELD = 1000;
 
 }  // namespace
 
-Pool::Pool(int threads) {
+Pool::Pool(int threads) : taken_(std::make_unique<Taken[]>(threads)) {
     for (int thread = 1; thread < threads; ++thread) workers_.emplace_back(&Pool::work, this, thread);
 }
 
@@ -46,7 +46,7 @@ void Pool::barrier() {
     const unsigned generation = generation_.load(std::memory_order_acquire);
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == threads()) {
         arrived_.store(0, std::memory_order_relaxed);
-        next_.store(0, std::memory_order_relaxed);
+        for (int thread = 0; thread < threads(); ++thread) taken_[thread].runs.store(0, std::memory_order_relaxed);
         generation_.store(generation + 1, std::memory_order_release);
         return;
     }
@@ -59,6 +59,7 @@ void Pool::barrier() {
 }
 
 void Pool::work(int thread) {
+    thread_ = thread;
     for (unsigned seen = 0;;) {
         for (int spins = 0; job_.load(std::memory_order_acquire) == seen && spins < SPINS_BEFORE_SLEEP; ++spins) pause();
         job_.wait(seen, std::memory_order_acquire);
