@@ -2,7 +2,8 @@
 
 GPT-J at 6B's widths with 7 of its 28 layers and random weights. Each engine runs in a process of its own (`peers/`, in
 the environment that `make bench-peers` makes), so that one model is in memory at a time; a probe that only reads memory
-takes turns with the steps of ours. `--layers 28` measures the whole model where memory allows.
+takes turns with the steps of ours, and ours is measured again before each peer, because the speed of memory changes
+with what else the machine does. `--layers 28` measures the whole model where memory allows.
 """
 
 import argparse
@@ -130,12 +131,15 @@ def main() -> None:
     if options.only:
         return print(json.dumps(ours(config, options.only)))
     results: list[dict] = []
-    mine: dict[str, dict[str, float]] = {}
-    for format in FORMATS:
+
+    def measured(format: Format) -> dict[str, float]:
         figures = in_a_process([sys.executable, __file__, "--layers", str(options.layers), "--only", format])
         assert isinstance(figures, dict), figures
-        mine[format] = figures
         print(format, {name: round(figure, 2) for name, figure in figures.items()}, file=sys.stderr)
+        return figures
+
+    for format in FORMATS:
+        figures = measured(format)
         results.append(result(f"{format} reads memory", figures["read"] / 1e9, figures["probe"] / 1e9, "GB/s", 0.9))
         results.append(
             result(f"{format} batch 8 against batch 1", figures["batch 8"], figures["batch 1"], "tokens/s", 4.0)
@@ -145,19 +149,20 @@ def main() -> None:
             for variant, format, decode_goal, prefill_goal in goals:
                 name = f"{script} {variant}"
                 command = [str(PYTHON), str(PEERS / f"{script}.py"), variant, str(options.layers), directory]
-                peer = in_a_process(command) if PYTHON.exists() else "no peers; `make bench-peers` installs them"
+                mine = measured(format) if PYTHON.exists() else {}
+                peer = in_a_process(command) if mine else "no peers; `make bench-peers` installs them"
                 print(name, peer, file=sys.stderr)
                 if isinstance(peer, str):
                     results.append({"metric": f"against {name}", "absent": peer})
                     continue
-                for metric in peer.keys() & mine[format].keys():
+                for metric in peer.keys() & mine.keys():
                     goal = prefill_goal if metric.startswith("prefill") else decode_goal
                     metric_name = f"{format} {metric} vs {name}"
-                    results.append(result(metric_name, mine[format][metric], peer[metric], "tokens/s", goal))
+                    results.append(result(metric_name, mine[metric], peer[metric], "tokens/s", goal))
     report("decode", results)
 
 
-GOALS = {
+GOALS: dict[str, tuple[tuple[str, Format, float, float], ...]] = {
     "llama_cpp_gguf": (("Q4_0", "q4", 1.05, 1.0), ("Q8_0", "q8", 1.15, 1.0)),
     "ctranslate2_int8": (("int8", "q8", 1.5, 1.2),),
     "openvino_ints": (("int8", "q8", 1.5, 1.2), ("int4", "q4", 1.5, 1.2)),

@@ -35,9 +35,11 @@ inline void multiply_bf16(const Matrix& matrix, int block, const uint8_t* input,
         }
 }
 
-/// Tokens of a tile whose sums of whole numbers stand in registers at a time.
-template <int N, int M>
-constexpr int AT_ONCE = N > 1 && M > 8 ? M / 2 : M;
+/// Tokens of a tile whose sums of whole numbers stand in registers at a time, each of them `sums` times.
+constexpr int at_once(int sums, int tokens) {
+    while (sums * tokens > 16 && tokens % 2 == 0) tokens /= 2;
+    return tokens;
+}
 
 /// The weights that one instruction takes, of each of N blocks; their first reading asks for those to come.
 template <int N>
@@ -68,7 +70,7 @@ inline void add_scaled(const I (&sums)[N][H], const F (&weight_scales)[N], const
 template <int N, int M>
 inline void multiply_q8(const Matrix& matrix, int block, const uint8_t* input, const float* scales,
                         const int32_t* offsets, F (&total)[N][M]) {
-    constexpr int H = AT_ONCE<N, M>;
+    constexpr int H = at_once(N, M);
     const uint8_t* w = matrix.block(block);
     const int8_t* x = reinterpret_cast<const int8_t*>(input);
     for (int group = 0; group < matrix.groups(); ++group, w += GROUP * BLOCK, x += M * GROUP) {
@@ -93,32 +95,10 @@ inline void multiply_q8(const Matrix& matrix, int block, const uint8_t* input, c
     }
 }
 
-/// One half of a group of q4, whose codes are in the low or in the high nibbles; a half has scales of its own. The second
-/// reading is of the nearest cache.
-template <int HALF, int N, int M>
-inline void multiply_half(const Matrix& matrix, const uint8_t* w, const Table& table, const int8_t* x,
-                          const float* scales, const int32_t* offsets, const F (&weight_scales)[N], F (&total)[N][M]) {
-    constexpr int H = AT_ONCE<N, M>;
-    for (int h = 0; h < M; h += H) {
-        I sums[N][H];
-        for (int m = 0; m < H; ++m)
-            for (int n = 0; n < N; ++n) sums[n][m] = start(offsets[HALF * M + h + m]);
-        for (int k = 0; k < GROUP / 2; k += 4) {
-            Bytes weights[N];
-            read_weights(matrix, w + k * BLOCK, weights, HALF == 0 && h == 0);
-            for (int n = 0; n < N; ++n) {
-                const Nibbles both = look_up(table, weights[n]);
-                weights[n] = HALF ? both.high : both.low;
-            }
-            add_products(weights, x + h * GROUP + HALF * GROUP / 2 + k, sums);
-        }
-        add_scaled(sums, weight_scales, scales + h, h, total);
-    }
-}
-
 template <int N, int M>
 inline void multiply_q4(const Matrix& matrix, int block, const uint8_t* input, const float* scales,
                         const int32_t* offsets, F (&total)[N][M]) {
+    constexpr int H = at_once(2 * N, M);
     const uint8_t* w = matrix.block(block);
     const int8_t* x = reinterpret_cast<const int8_t*>(input);
     const Table table = load_table(matrix.codes);
@@ -132,8 +112,23 @@ inline void multiply_q4(const Matrix& matrix, int block, const uint8_t* input, c
             low[n] = steps[n] * from_int8(reinterpret_cast<const int8_t*>(in_steps));
             high[n] = steps[n] * from_int8(reinterpret_cast<const int8_t*>(in_steps) + BLOCK);
         }
-        multiply_half<0>(matrix, w, table, x, scales, offsets, low, total);
-        multiply_half<1>(matrix, w, table, x, scales, offsets, high, total);
+        for (int h = 0; h < M; h += H) {
+            I first[N][H], second[N][H];  // sums of the halves, whose codes are in the low and in the high nibbles
+            for (int m = 0; m < H; ++m)
+                for (int n = 0; n < N; ++n) first[n][m] = start(offsets[h + m]), second[n][m] = start(offsets[M + h + m]);
+            for (int k = 0; k < GROUP / 2; k += 4) {
+                Bytes weights[N], other[N];
+                read_weights(matrix, w + k * BLOCK, weights, h == 0);
+                for (int n = 0; n < N; ++n) {
+                    const Nibbles both = look_up(table, weights[n]);
+                    weights[n] = both.low, other[n] = both.high;
+                }
+                add_products(weights, x + h * GROUP + k, first);
+                add_products(other, x + h * GROUP + GROUP / 2 + k, second);
+            }
+            add_scaled(first, low, scales + h, h, total);
+            add_scaled(second, high, scales + h, h, total);
+        }
         scales += M, offsets += 2 * M;
     }
 }
