@@ -96,7 +96,8 @@ class Calibration:
         """Run the next block; its matrices are packed when the input that they share comes to the first of them."""
         config, prefix = self.stored.config, f"blocks.{self.layer}."
         block = Block(config, self.layer)
-        block.load_state_dict({name: self.stored.read(prefix + name).float() for name in block.state_dict()})
+        weights = {name: self.stored.read(prefix + name).float() for name in block.state_dict()}
+        block.load_state_dict(weights, assign=True)
         matrices: dict[str, Packed] = {}
 
         def fit(linears: dict[str, nn.Linear], x: Tensor) -> None:
@@ -105,13 +106,17 @@ class Calibration:
                 if self.rounding:
                     linears[name].weight.data = unpack(packed)
 
+        hooks = []
         for source, names in self.readers.items():
             if source.startswith(prefix):
                 modules = [name.removeprefix(prefix).removesuffix(".weight") for name in names]
                 linears = dict(zip(names, map(block.get_submodule, modules), strict=True))
                 first = linears[names[0]]
-                first.register_forward_pre_hook(lambda _, inputs, linears=linears: fit(linears, inputs[0]))
+                seen = first.register_forward_pre_hook(lambda _, inputs, linears=linears: fit(linears, inputs[0]))
+                hooks.append(seen)
         self.x = block(self.x, rotary_angles(self.positions, config), self._seen(), None)
+        for hook in hooks:
+            hook.remove()  # they hold the block, which holds them: gigabytes until the collector comes by
         return matrices
 
     def _fitted(self, x: Tensor, weights: dict[str, Tensor]) -> Iterator[tuple[str, Packed]]:
