@@ -10,7 +10,7 @@ import torch
 from bluejay.gpt.calibrate import Calibration, readers, sequences, smoothing
 from bluejay.gpt.checkpoint import weight_shapes
 from bluejay.gpt.init import new_model
-from bluejay.gpt.model import GPT, Block
+from bluejay.gpt.model import GPT, Linear
 from bluejay.gpt.presets import GPT2, GPT_J, GPT_NEO, GPT_NEOX, LLAMA
 from bluejay.gpt.quantize import pack, unpack
 from bluejay.gpt.quantized import formats
@@ -49,18 +49,18 @@ def test_a_block_is_let_go_before_the_next(byte_tokenizer, monkeypatch):
     """Of a model of 6 B that is 0.8 GB, which must not wait for the collector of cycles."""
     alive = weakref.WeakSet()
 
-    class Watched(Block):
-        def __init__(self, *args) -> None:
-            super().__init__(*args)
+    class Watched(Linear):
+        def __init__(self, *args, **kwargs) -> None:
+            super().__init__(*args, **kwargs)
             alive.add(self)
 
-    monkeypatch.setattr("bluejay.gpt.calibrate.Block", Watched)
-    gpt = new_model(FAMILIES[0], seed=1)
-    stored = StoredModel(gpt.config, gpt.state_dict().__getitem__, torch.float32, lambda: byte_tokenizer, 0)
-    calibration = Calibration(stored, formats(gpt.config, "q8"), None)
+    weights = new_model(FAMILIES[0], seed=1).state_dict()
+    stored = StoredModel(FAMILIES[0], weights.__getitem__, torch.float32, lambda: byte_tokenizer, 0)
+    monkeypatch.setattr("bluejay.gpt.model.Linear", Watched)
+    calibration = Calibration(stored, formats(stored.config, "q8"), None)
     gc.disable()
     try:
-        for layer in range(gpt.config.n_layer):
+        for layer in range(stored.config.n_layer):
             calibration.packed(f"blocks.{layer}.mlp.up.weight")
             assert len(alive) == 0
     finally:
