@@ -116,7 +116,7 @@ class Calibration:
                 hooks.append(seen)
         self.x = block(self.x, rotary_angles(self.positions, config), self._seen(), None)
         for hook in hooks:
-            hook.remove()  # they hold the block, which holds them: gigabytes until the collector comes by
+            hook.remove()  # a hook holds matrices that hold it: gigabytes until the collector comes by
         return matrices
 
     def _fitted(self, x: Tensor, weights: dict[str, Tensor]) -> Iterator[tuple[str, Packed]]:
