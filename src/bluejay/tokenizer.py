@@ -213,7 +213,7 @@ def read_backend(file: Path) -> tokenizers.Tokenizer:
         if file.name == "vocab.json":
             return byte_level(models.BPE.from_file(str(file), str(file.with_name("merges.txt"))))
         return tokenizers.Tokenizer.from_file(str(file))
-    except Exception as error:  # the library raises Exception itself
+    except Exception as error:  # tokenizers raises Exception itself, no class of it
         kind = "and merges.txt beside it are not a BPE" if file.name == "vocab.json" else "is not a tokenizer.json"
         raise ValueError(f"{file} {kind}: {error}") from None
 

@@ -56,7 +56,7 @@ class GGUFTensor:
             case _:
                 try:
                     values = torch.from_numpy(dequantize(chosen, self.kind))
-                except NotImplementedError:  # gguf's answer for a type that it cannot undo
+                except NotImplementedError:  # what gguf raises for a type that it cannot undo
                     raise ValueError(f"its type is {self.kind.name}, which is not read") from None
         return values.reshape(len(chosen), *self.shape[1:])
 

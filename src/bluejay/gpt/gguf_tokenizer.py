@@ -108,7 +108,7 @@ def bpe(tokens: list[str], merges: list[tuple[str, str]], **settings: Any) -> mo
     """The library's BPE."""
     try:
         return models.BPE(vocab={token: id for id, token in enumerate(tokens)}, merges=merges, **settings)
-    except Exception as error:  # the library raises Exception itself
+    except Exception as error:  # tokenizers raises Exception itself, no class of it
         raise ValueError(f"its tokens and merges are not a BPE: {error}") from None
 
 

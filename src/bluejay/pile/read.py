@@ -118,9 +118,9 @@ def unit_documents(part: Part, unit: str) -> Iterator[Document | SetAside]:
                 yield SetAside(found.url, f"longer than {LONGEST:,} characters")
             else:
                 yield found
-    except OSError:
+    except (OSError, MemoryError, ImportError):  # of this machine, not of the unit
         raise
-    except Exception as error:  # the formats' libraries raise whatever they like on damaged input
+    except Exception as error:  # a dozen libraries share no class for damaged input; it is named in the report
         reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         yield SetAside(unit, reason)
 

@@ -70,7 +70,7 @@ class Guard:
             await self.app(scope, guarded_receive, guarded_send)
         except APIError as error:
             await error.response()(scope, receive, guarded_send)
-        except Exception:  # whatever it is, the client gets an answer in OpenAI's form, and the log the traceback
+        except Exception:  # a bug of ours: the log has the traceback, the client an answer in OpenAI's form
             logger.exception("%s %s failed", scope["method"], scope["path"])
             if started:
                 raise

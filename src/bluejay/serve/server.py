@@ -11,7 +11,7 @@ import socket
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -114,7 +114,7 @@ class Connection(H11Protocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.settings: ServeSettings = self.config.app.state.settings  # type: ignore[union-attr] - ours, not a name
+        self.settings: ServeSettings = cast(FastAPI, self.config.app).state.settings
         self.on_lost: Callable[[], None] | None = None
         self.clock: asyncio.TimerHandle | None = None
         self.waits_for: object = None
@@ -125,9 +125,9 @@ class Connection(H11Protocol):
         """Whether a request is being served."""
         return self.cycle is not None and not self.cycle.response_complete
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] - TCP is always so
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to wait for a request, unless there are too many connections."""
-        super().connection_made(transport)
+        super().connection_made(cast(asyncio.Transport, transport))
         if len(self.connections) > self.settings.max_connections:
             message = f"{self.settings.max_connections} connections are open; try again in a few seconds"
             self._refuse(APIError(429, message, type="rate_limit_error", code="too_many_connections"))

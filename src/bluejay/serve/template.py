@@ -75,7 +75,7 @@ def render(tokenizer: Tokenizer, messages: list[dict[str, str]]) -> str:
         )
     except TemplateError as error:
         raise ValueError(f"the model's chat template refuses this: {error}") from None
-    except Exception as error:  # a template can go wrong in any way
+    except Exception as error:  # a template is a program that came with the model: it can raise anything
         raise ValueError(f"the model's chat template fails on this: {type(error).__name__}") from None
 
 

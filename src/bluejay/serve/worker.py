@@ -226,7 +226,7 @@ class Worker:
     def _step(self) -> None:
         try:
             chunks = self.engine.step()
-        except Exception:  # whatever it is, the calls that come later deserve a working engine
+        except Exception:  # a bug of ours: it is logged, its requests fail, later ones get a new engine
             logger.exception("a step of the engine failed; the requests in flight are lost")
             self.engine = self._engine()
             return self._fail(GenerationFailed())

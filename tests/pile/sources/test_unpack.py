@@ -99,8 +99,9 @@ def test_packages_that_dpkg_makes(packing: str, tmp_path: Path) -> None:
         capture_output=True,
         check=False,
     )
-    if made.returncode:
-        pytest.skip(f"this dpkg-deb does not pack with {packing}")
+    if b"unknown compression type" in made.stderr:
+        pytest.skip(f"this dpkg-deb does not know {packing}")
+    assert made.returncode == 0, made.stderr
     assert read((tmp_path / "a.deb").read_bytes()) == ({"./usr/text": b"hello"}, [])
 
 

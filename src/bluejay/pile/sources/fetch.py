@@ -8,6 +8,7 @@ import hashlib
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -46,7 +47,7 @@ def find(address: str) -> list[str]:
                 found = sorted(f"hf://{path}" for path in hub().glob(address))
             case _:
                 return [address]
-    except Exception as error:  # each store's client has its own
+    except failures(scheme) as error:
         raise ValueError(f"{address} cannot be listed: {first_line(error)}") from None
     if not found:
         raise ValueError(f"no file matches {address}")
@@ -88,7 +89,7 @@ def bring(address: str, file: Path, sha256: str | None) -> None:
         try:
             download(address, partial)
             break
-        except Exception as error:  # each client has its own
+        except failures(urlsplit(address).scheme) as error:
             if not left:
                 raise ValueError(f"{without_password(address)} cannot be fetched: {first_line(error)}") from None
     adopt(partial, file, sha256)
@@ -206,6 +207,22 @@ def hub() -> Any:
     except ImportError:
         raise ValueError("reading hf:// needs huggingface_hub: pip install 'bluejay[corpus]'") from None
     return HfFileSystem()
+
+
+def failures(scheme: str) -> tuple[type[Exception], ...]:
+    """What is raised where an address cannot be reached; the clients of S3 and of the hub have classes of their own."""
+    found: list[type[Exception]] = [OSError, ValueError]
+    with suppress(ImportError):  # a client that is not there has raised none
+        if scheme == "s3":
+            from obstore.exceptions import BaseError
+
+            found.append(BaseError)
+        elif scheme == "hf":
+            from httpx2 import HTTPError
+            from huggingface_hub.errors import EntryNotFoundError
+
+            found += [HTTPError, EntryNotFoundError]
+    return tuple(found)
 
 
 def tag(partial: Path) -> Path:

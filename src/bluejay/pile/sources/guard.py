@@ -142,9 +142,9 @@ def stop(process: subprocess.Popen[bytes], owner: int) -> None:
     if os.getpid() == owner:
         process.kill()
         process.wait()
-        for pipe in (process.stdin, process.stdout):
+        for pipe in filter(None, (process.stdin, process.stdout)):
             with contextlib.suppress(BrokenPipeError):  # of what it was never sent
-                pipe.close()  # type: ignore[union-attr] - both were asked for as pipes
+                pipe.close()
 
 
 def serve() -> None:
@@ -188,7 +188,7 @@ def answer(request: dict[str, Any], data: bytes | None, replies: BufferedIOBase)
             limit(0.0)
     except ModuleNotFoundError as missing:
         send(replies, {"raised": f"reading {source.kind} needs {missing.name}: pip install 'bluejay[corpus]'"})
-    except Exception as error:  # whatever a parser raises is said, and the child goes on
+    except Exception as error:  # the parent is told and decides; a dozen libraries share no class of errors
         send(replies, {"raised": reason(error)})
     else:
         send(replies, {})

@@ -12,11 +12,14 @@ from typing import Any, Literal
 from bluejay.pile.document import Document
 from bluejay.pile.sources.html import all_text
 from bluejay.pile.sources.json_objects import json_objects
+from bluejay.pile.sources.open import BROKEN
 from bluejay.pile.sources.records import RecordFiles
 
 ITEM = "CREATE TABLE item (id INTEGER PRIMARY KEY, parent INTEGER, root INTEGER, source TEXT)"
 ITEMS_AT_ONCE = 10_000
 ROOTS = {"story", "poll", "job"}
+UNFIT = (sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError, OverflowError, TypeError, KeyError)
+"""What an item raises that the table cannot hold. A full disk is none of these."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +43,11 @@ class HackerNews(RecordFiles):
                     else:
                         try:
                             items.execute("INSERT OR REPLACE INTO item VALUES (?, ?, ?, ?)", row(item))
-                        except (sqlite3.Error, OverflowError, TypeError, KeyError):
+                        except UNFIT:
                             yield ValueError("an item needs a number (id) and the number of its parent")
                     if count % ITEMS_AT_ONCE == 0:
                         yield None
-            except Exception as error:  # a file that breaks off: what came before is whole
+            except (ValueError, RecursionError, *BROKEN) as error:  # what came before is whole
                 broken = error
             items.execute("CREATE INDEX by_parent ON item (parent)")
             for (story,) in items.execute("SELECT source FROM item WHERE root ORDER BY id"):

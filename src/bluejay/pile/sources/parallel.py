@@ -10,7 +10,7 @@ from typing import Any, Literal
 from bluejay.pile.document import Document
 from bluejay.pile.sources.elements import element, elements, line_of, local_name
 from bluejay.pile.sources.lines import decode
-from bluejay.pile.sources.open import decompressed
+from bluejay.pile.sources.open import BROKEN, decompressed
 from bluejay.pile.sources.opus import sentence
 from bluejay.pile.sources.records import RecordFiles
 
@@ -75,7 +75,7 @@ def translation_units(stream: BufferedIOBase) -> Iterator[Any]:
             if count % UNITS_OF_A_DOCUMENT == 0:
                 yield from held.items()
                 held = {}
-    except Exception:  # a cut file: what came before the cut is whole
+    except BROKEN:  # what came before is whole
         yield from held.items()
         raise
     yield from held.items()

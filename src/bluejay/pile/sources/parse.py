@@ -33,7 +33,7 @@ def parse(source: Parser, name: str, stream: BufferedIOBase, start: int = 0) -> 
             return
         except ModuleNotFoundError:
             raise
-        except Exception as error:  # parsers raise whatever they like on damaged input
+        except Exception as error:  # a dozen libraries share no class for damaged input; it is named in the report
             if reached == 0:
                 raise ValueError(reason(error)) from error
             yield SetAside(name, f"nothing more can be read after record {reached - 1}: {reason(error)}")
@@ -53,7 +53,7 @@ def parse_record(source: Parser, name: str, record: Any, number: int) -> Documen
         document = source.document(name, record)
     except ModuleNotFoundError:
         raise
-    except Exception as error:  # the same, for one document
+    except Exception as error:  # the same: one document is set aside with its reason, the others are read
         return SetAside(label(name, number), reason(error))
     return document if document.text.strip() else SetAside(label(name, number), "there is no text in it")
 

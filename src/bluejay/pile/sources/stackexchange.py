@@ -15,6 +15,7 @@ from bluejay.pile.document import Document
 from bluejay.pile.sources.elements import element, elements
 from bluejay.pile.sources.html import all_text
 from bluejay.pile.sources.licences import licence_named
+from bluejay.pile.sources.open import BROKEN
 from bluejay.pile.sources.records import RecordFiles
 
 QUESTION, ANSWER = "1", "2"
@@ -76,7 +77,7 @@ class StackExchange(RecordFiles):
                     posts.execute("INSERT OR IGNORE INTO answer VALUES (?, ?, ?, ?)", row)
                 if count % ROWS_AT_ONCE == 0:
                     yield None
-        except Exception as error:  # a file that breaks off: what came before is whole
+        except BROKEN as error:  # what came before is whole
             return error
         return None
 
