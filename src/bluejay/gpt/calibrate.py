@@ -112,8 +112,8 @@ class Calibration:
                 modules = [name.removeprefix(prefix).removesuffix(".weight") for name in names]
                 linears = dict(zip(names, map(block.get_submodule, modules), strict=True))
                 first = linears[names[0]]
-                seen = first.register_forward_pre_hook(lambda _, inputs, linears=linears: fit(linears, inputs[0]))
-                hooks.append(seen)
+                hook = first.register_forward_pre_hook(lambda _, inputs, linears=linears: fit(linears, inputs[0]))
+                hooks.append(hook)
         self.x = block(self.x, rotary_angles(self.positions, config), self._seen(), None)
         for hook in hooks:
             hook.remove()  # a hook holds matrices that hold it: gigabytes until the collector comes by

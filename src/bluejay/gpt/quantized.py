@@ -38,8 +38,8 @@ from bluejay.tokenizer import Tokenizer
 
 LAYOUT = {"group": GROUP, "half": HALF, "block": BLOCK, "code": list(CODE), "smoothing": True}
 """What `quantization` in `config.json` says besides the formats; a file that says something else cannot be read."""
-EARLIER = {"half": HALF, "smoothing": True}
-"""What may be absent, because it came later."""
+LATER = ("half", "smoothing")
+"""What directories written before do not say."""
 
 
 def matrices(config: GPTConfig) -> list[str]:
@@ -126,7 +126,7 @@ def open_quantized(path: Path, config: GPTConfig, quantization: Any, tensors: Te
         raise ValueError(f"{where}.format is {format!r}; it must be q8 or q4")
     earlier = format == "q4" and "half" not in quantization
     for key, value in LAYOUT.items():
-        if quantization.get(key, EARLIER.get(key)) != value:
+        if quantization.get(key, value if key in LATER else None) != value:
             raise ValueError(
                 f"{where}.{key} is {quantization.get(key)}; this version reads {value}, so convert the model again"
             )
