@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from report import report, result
 
-from bluejay.gpt.checkpoint import weight_shapes
 from bluejay.gpt.config import GPTConfig
-from bluejay.gpt.quantize import (
+from bluejay.gpt.formats.layouts import weight_shapes
+from bluejay.gpt.quantization.packing import (
     BLOCK,
     Format,
     Packed,
@@ -32,7 +32,8 @@ from bluejay.gpt.quantize import (
     rows_of_scales,
 )
 from bluejay.infer.backends import StepBatch
-from bluejay.infer.backends.native import NativeBackend, NativeModel, available, n_threads
+from bluejay.infer.backends.native import NativeBackend, NativeModel, available
+from bluejay.machine import n_processors
 from bluejay.native import native
 
 PEERS = Path(__file__).parent / "peers"
@@ -102,7 +103,7 @@ def ours(config: GPTConfig, format: Format) -> dict[str, float]:
     """Figures of one format of ours, the probe in turns with the steps."""
     backend = NativeBackend(random_model(config, format), 64)
     memory = np.random.default_rng(0).integers(0, 256, PROBE_BYTES, np.uint8)
-    isa, threads = available()[0], n_threads()
+    isa, threads = available()[0], n_processors()
     steps, probes = [], []
     seconds_of_steps(backend, 1)
     for _ in range(ROUNDS):

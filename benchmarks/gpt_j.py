@@ -16,11 +16,11 @@ import torch
 from decode import FORMATS, bytes_a_token, in_a_process
 from report import report, result
 
-from bluejay.gpt.checkpoint import weight_shapes
 from bluejay.gpt.config import GPTConfig
-from bluejay.gpt.quantized import write_quantized
-from bluejay.gpt.weights import StoredModel
-from bluejay.infer.backends.native import free_bytes
+from bluejay.gpt.formats.layouts import weight_shapes
+from bluejay.gpt.formats.quantized import write_quantized
+from bluejay.gpt.formats.tensors import StoredModel
+from bluejay.machine import free_memory
 from bluejay.progress import say
 from bluejay.tokenizer import Tokenizer
 
@@ -73,7 +73,7 @@ def main() -> None:
             result("memory, q4, beside the file and 0.3 GB", held, size + 0.3, "GB", 1.0, lower_is_better=True)
         )
     for format in FORMATS:
-        if bytes_a_token(config, format) + SPARE > free_bytes():
+        if bytes_a_token(config, format) + SPARE > free_memory():
             say(f"{format}: not enough free memory for {options.layers} layers")
             continue
         script = str(Path(__file__).with_name("decode.py"))

@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from report import report, result
 
-from bluejay.gpt.checkpoint import weight_shapes, write_model
 from bluejay.gpt.config import GPTConfig
-from bluejay.gpt.weights import StoredModel
+from bluejay.gpt.formats.layouts import weight_shapes, write_model
+from bluejay.gpt.formats.tensors import StoredModel
 from bluejay.tokenizer import Tokenizer
 
 LOAD = """
@@ -33,7 +33,7 @@ with torch.inference_mode():
     model(torch.tensor([[1]]))
 print(json.dumps([ready, time.perf_counter() - began, memory("VmHWM") - before, memory("VmHWM")]))
 """
-OURS = LOAD.replace("LIBRARY", "from pathlib import Path; from bluejay.gpt.checkpoint import load_model").replace(
+OURS = LOAD.replace("LIBRARY", "from pathlib import Path; from bluejay.gpt.formats.layouts import load_model").replace(
     "MODEL", "load_model(Path(sys.argv[1]))"
 )
 PEER = LOAD.replace(

@@ -11,18 +11,18 @@ import torch
 from report import report, result
 
 from bluejay import recipe as recipes
-from bluejay.gpt.checkpoint import weight_shapes
+from bluejay.gpt.formats.layouts import weight_shapes
+from bluejay.gpt.formats.tensors import StoredModel
 from bluejay.gpt.presets import PRESETS
-from bluejay.gpt.weights import StoredModel
+from bluejay.plan.hardware import measured
+from bluejay.plan.plan import plan, shape_of
 from bluejay.tokenizer import Tokenizer
-from bluejay.train.batches import Batches, open_sources
-from bluejay.train.hardware import measured
+from bluejay.train.data.batches import Batches, open_sources
+from bluejay.train.distributed.parallel import World
+from bluejay.train.distributed.stage import Stage
+from bluejay.train.initial import Origin
 from bluejay.train.optimizer import make_optimizer
-from bluejay.train.parallel import World
-from bluejay.train.plan import plan, shape_of
 from bluejay.train.recipe import TrainRecipe
-from bluejay.train.stage import Stage
-from bluejay.train.start import Origin
 from bluejay.train.step import Step
 
 LIMIT = 20.0

@@ -27,9 +27,9 @@ import pyarrow.parquet as pq
 import zstandard
 from report import interleaved, report, result
 
-from bluejay.pile.bulk import Encoder
-from bluejay.pile.dedup import near_duplicates
-from bluejay.pile.minhash import Near
+from bluejay.pile.text.clusters import near_duplicates
+from bluejay.pile.text.encoder import Encoder
+from bluejay.pile.text.minhash import Near
 from bluejay.progress import say
 from bluejay.tokenizer import Tokenizer
 

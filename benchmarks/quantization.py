@@ -16,7 +16,7 @@ import torch
 from report import CORPUS, MODEL, report, result
 
 import bluejay
-from bluejay.gpt.checkpoint import convert
+from bluejay.gpt.formats.layouts import convert
 from bluejay.infer.backends.native import available
 
 HELD_OUT_BYTES, CALIBRATION_BYTES = 60_000, 2_000_000

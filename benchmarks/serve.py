@@ -28,7 +28,7 @@ from peers.neox import write
 from report import report, result
 
 from bluejay.gpt.config import GPTConfig
-from bluejay.gpt.quantize import Format
+from bluejay.gpt.quantization.packing import Format
 from bluejay.infer.model import Model
 from bluejay.serve.server import serve
 from bluejay.serve.settings import ServeSettings

@@ -20,7 +20,7 @@ from report import report, result
 from torch import Tensor, nn
 
 from bluejay.gpt.config import GPTConfig
-from bluejay.train.batches import Batch
+from bluejay.train.data.batches import Batch
 
 VOCABULARY, LENGTH, ROWS, LAYERS, LR, ROUNDS = 8192, 512, 8, 6, 1e-4, 5
 
@@ -94,7 +94,7 @@ def plain(config: GPTConfig) -> Callable[[Batch], float]:
 def transformers(config: GPTConfig) -> Callable[[Batch], float]:
     from transformers import GPTJConfig, GPTJForCausalLM
 
-    from bluejay.gpt.families import to_hugging_face
+    from bluejay.gpt.formats.families import to_hugging_face
 
     end = VOCABULARY - 1
     model = GPTJForCausalLM(GPTJConfig(**to_hugging_face(config, end, end, "float32")))
@@ -103,10 +103,10 @@ def transformers(config: GPTConfig) -> Callable[[Batch], float]:
 
 def ours(config: GPTConfig) -> Callable[[Batch], float]:
     from bluejay.gpt.init import new_model
+    from bluejay.train.distributed.parallel import World
+    from bluejay.train.distributed.stage import Stage
     from bluejay.train.optimizer import make_optimizer
-    from bluejay.train.parallel import World
     from bluejay.train.recipe import Data, Mixture, Train, TrainRecipe
-    from bluejay.train.stage import Stage
     from bluejay.train.step import Step
 
     data = Data(train=(Mixture("none"),), valid="none", sequence_length=LENGTH)

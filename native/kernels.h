@@ -97,7 +97,7 @@ struct Kernels {
     void (*attend)(const Queries& queries, const Page* pages);
     /// Codes and scales of one row of groups of 64 weights: q8's codes + 128 with bfloat16 scales; q4's numbers of values
     /// of `code` (16, ascending) with a bfloat16 step and then two int8 scales a group, each of least squared error with
-    /// the squares times the `importance` of their columns. Equal to bluejay.gpt.quantize.quantize.
+    /// the squares times the `importance` of their columns. Equal to bluejay.gpt.quantization.packing.quantize.
     void (*quantize)(const float* row, const float* importance, int groups, Format format, const float* code,
                      uint8_t* codes, uint8_t* scales);
     /// Reads memory as fast as it comes; the result keeps the compiler from leaving it out.

@@ -127,7 +127,7 @@ struct Engine {
     }
 };
 
-/// Quantises rows of whole groups; see bluejay.gpt.quantize.
+/// Quantises rows of whole groups; see bluejay.gpt.quantization.packing.
 void quantize(const Floats& weights, const Floats& importance, int rows, const std::string& format, const Floats& code,
               Writable<uint8_t> codes, Writable<uint8_t> scales, int threads) {
     const Format kind = format_named(format);

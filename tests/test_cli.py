@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bluejay import cli
-from bluejay.gpt.checkpoint import save_model
+from bluejay.gpt.formats.layouts import save_model
 
 ROOT = Path(__file__).parent.parent
 

@@ -175,7 +175,7 @@ def pile_build(options: argparse.Namespace, overrides: list[str]) -> None:
     """`bluejay pile build`."""
     from bluejay import recipe as recipes
     from bluejay.pile.build import build
-    from bluejay.pile.engine import chosen
+    from bluejay.pile.pipeline.executor import chosen
     from bluejay.pile.recipe import PileRecipe
 
     built = build(recipes.load(PileRecipe, options.recipe, overrides), chosen(options.engine, options.workers))
@@ -185,9 +185,9 @@ def pile_build(options: argparse.Namespace, overrides: list[str]) -> None:
 def pile_plan(options: argparse.Namespace, overrides: list[str]) -> None:
     """`bluejay pile plan`."""
     from bluejay import recipe as recipes
-    from bluejay.pile.minhash import curve_table
     from bluejay.pile.plan import as_dict, plan, table
     from bluejay.pile.recipe import PileRecipe
+    from bluejay.pile.text.minhash import curve_table
 
     recipe = recipes.load(PileRecipe, options.recipe, overrides)
     rows, near = plan(recipe), recipe.dedup.near
@@ -197,7 +197,7 @@ def pile_plan(options: argparse.Namespace, overrides: list[str]) -> None:
 
 def pile_card(options: argparse.Namespace, _: list[str]) -> None:
     """`bluejay pile card`."""
-    from bluejay.pile.card import write_card
+    from bluejay.pile.report.card import write_card
 
     path = write_card(options.directory)
     report(options, f"{path} and {path.with_suffix('.html')}", {"card": str(path)})
@@ -205,7 +205,7 @@ def pile_card(options: argparse.Namespace, _: list[str]) -> None:
 
 def pile_quality(options: argparse.Namespace, _: list[str]) -> None:
     """`bluejay pile quality`."""
-    from bluejay.pile.quality import train_from_files
+    from bluejay.pile.filters.quality import train_from_files
 
     share = train_from_files(options.good, options.bad, options.model)
     report(
@@ -235,8 +235,8 @@ def train(options: argparse.Namespace, overrides: list[str]) -> None:
 def train_plan(options: argparse.Namespace, overrides: list[str]) -> None:
     """`bluejay plan`."""
     from bluejay import recipe as recipes
-    from bluejay.train.hardware import load, split
-    from bluejay.train.plan import best, plan, shape_of
+    from bluejay.plan.hardware import load, split
+    from bluejay.plan.plan import best, plan, shape_of
     from bluejay.train.recipe import TrainRecipe
 
     own, of_hardware = split(overrides)
@@ -257,7 +257,7 @@ def generate(options: argparse.Namespace, _: list[str]) -> None:
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
             fail("there is no prompt, and no terminal to write one in; - reads it from standard input")
         from bluejay.terminal.editor import Editor
-        from bluejay.terminal.past import Past, state_directory
+        from bluejay.terminal.history import Past, state_directory
         from bluejay.terminal.settings import Settings
 
         past = Past(state_directory() / "history.json")
@@ -280,7 +280,7 @@ def convert(options: argparse.Namespace, _: list[str]) -> None:
     """`bluejay convert`."""
     import torch
 
-    from bluejay.gpt.checkpoint import convert as write
+    from bluejay.gpt.formats.layouts import convert as write
     from bluejay.gpt.hub import resolve
 
     dtype = options.dtype and getattr(torch, options.dtype)

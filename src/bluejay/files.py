@@ -4,11 +4,14 @@ Everything is written under a temporary name beside its place and renamed into i
 want of disk space or by an interrupt, the temporary is removed and what stood there before still stands.
 """
 
+import hashlib
+import json
 import os
 import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 TEMPORARY = ".partial"
 
@@ -63,6 +66,17 @@ def write_text(path: Path, text: str) -> None:
     """Write a whole small file, atomically."""
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write a small JSON file, into a directory that is itself written atomically."""
+    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:

@@ -65,3 +65,19 @@ def progress(label: str, total: int, unit: str, done: int = 0) -> Generator[Bar]
 def say(message: str) -> None:
     """One line about what happens, on standard error."""
     print(message, file=sys.stderr, flush=True)
+
+
+def format_duration(seconds: float) -> str:
+    """A duration in the unit that fits it: seconds, minutes, hours or days."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} days"
+
+
+def format_bytes(size: int | float | None) -> str:
+    """A number of bytes in MiB or GiB; "?" where it is not known."""
+    if size is None:
+        return "?"
+    return f"{size / 2**30:,.2f} GiB" if size >= 2**30 else f"{size / 2**20:,.2f} MiB"

@@ -11,15 +11,15 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
-from hub_server import COMMIT, OLD_COMMIT, Hub, serving
 from huggingface_hub import constants
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import bluejay
-from bluejay.gpt.checkpoint import save_model
+from bluejay.gpt.formats.layouts import save_model
 from bluejay.gpt.hub import pull, resolve
 from bluejay.infer.model import Model
+from tests.gpt.hub_server import COMMIT, OLD_COMMIT, Hub, serving
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from bluejay.gpt.checkpoint import load_model, save_model
+from bluejay.gpt.formats.layouts import load_model, save_model
 from bluejay.gpt.init import new_model
 
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from bluejay.pile.recipe import PileRecipe
-from bluejay.pile.sources.package import Package
+from bluejay.pile.sources.packages.package import Package
 from bluejay.recipe import load
 
 RECIPES = Path(__file__).parents[2] / "recipes/pile"

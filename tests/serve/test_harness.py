@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bluejay.gpt.checkpoint import save_model
+from bluejay.gpt.formats.layouts import save_model
 from bluejay.infer.model import load
 
 pytestmark = pytest.mark.slow

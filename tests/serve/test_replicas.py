@@ -35,7 +35,7 @@ def shared(pid: int, path: Path) -> bool:
 
 @pytest.mark.slow
 def test_replicas_share_work_figures_and_fate(tiny_model, tmp_path):
-    from bluejay.gpt.checkpoint import convert, save_model
+    from bluejay.gpt.formats.layouts import convert, save_model
 
     save_model(tiny_model.gpt, tiny_model.tokenizer, tmp_path / "floats")
     convert(tmp_path / "floats", tmp_path / "tiny", quantize="q8")

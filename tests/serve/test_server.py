@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 import httpx
 import pytest
-from programs import program
 
 from bluejay.serve.server import listen, serve
 from bluejay.serve.settings import ServeSettings
+from tests.serve.programs import program
 
 
 def test_port_in_use_is_one_sentence(model):

@@ -11,11 +11,11 @@ from bluejay.gpt.init import new_model
 from bluejay.infer.engine import Chunk
 from bluejay.infer.model import Model
 from bluejay.infer.sampling import SamplingParams
-from bluejay.terminal.draft import Draft, Sample
+from bluejay.terminal.annotated_text import Draft, Sample
 from bluejay.terminal.editor import Editor
 from bluejay.terminal.examples import EXAMPLES
 from bluejay.terminal.function import function_end
-from bluejay.terminal.past import Past
+from bluejay.terminal.history import Past
 from bluejay.terminal.settings import Settings, link_to, linked, parse
 
 RUN, STOP, LEAVE, SETTINGS = "\x12", "\x03", "\x11", "\x13"

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ranks import as_rank
 
 from bluejay import recipe as recipes
 from bluejay.tokens import TokenWriter
 from bluejay.train.recipe import TrainRecipe
+from tests.train.ranks import as_rank
 
 RECIPE = """
 name = "tiny"

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 import bluejay
 from bluejay.cli import main
 from bluejay.train import loop
-from bluejay.train.guard import objection
 from bluejay.train.loop import Interrupted, precision, train
-from bluejay.train.metrics import read_metrics
+from bluejay.train.report.metrics import read_metrics
+from bluejay.train.spikes import objection
 
 
 @pytest.fixture

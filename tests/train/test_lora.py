@@ -8,9 +8,9 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, GPTJConfig, LlamaConfig
 
-from bluejay.gpt.adapter import write_adapter
-from bluejay.gpt.checkpoint import load_model, open_model
-from bluejay.gpt.quantized import write_quantized
+from bluejay.gpt.formats.layouts import load_model, open_model
+from bluejay.gpt.formats.peft import write_adapter
+from bluejay.gpt.formats.quantized import write_quantized
 from bluejay.train.lora import Quantised, adapted, adapters
 from bluejay.train.loss import head_loss
 from bluejay.train.recipe import LoRA

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.init import new_model
-from bluejay.train.batches import Batch
-from bluejay.train.evaluate import loss_of
+from bluejay.train.data.batches import Batch
+from bluejay.train.data.held_out import loss_of
 from bluejay.train.loss import head_loss
 
 EOT = 258

@@ -5,12 +5,12 @@ import math
 import torch
 from transformers import GPTJForCausalLM
 
-from bluejay.gpt.checkpoint import save_model
+from bluejay.gpt.formats.layouts import save_model
 from bluejay.gpt.init import new_model
 from bluejay.tokenizer import Tokenizer
-from bluejay.train.batches import Batches, open_sources
+from bluejay.train.data.batches import Batches, open_sources
 from bluejay.train.loop import train
-from bluejay.train.metrics import read_metrics
+from bluejay.train.report.metrics import read_metrics
 
 STEPS, PEAK = 200, 3e-3
 

@@ -30,7 +30,7 @@ class GPTConfig:
 
     __pydantic_config__ = STRICT
     family: Family = "gptj"
-    """Whose `config.json` and weight names it is written with (`bluejay.gpt.families`); the arithmetic never asks."""
+    """Selects the `config.json` mapping and the weight names (`bluejay.gpt.formats.families`), never the arithmetic."""
     n_layer: int = 28
     """L: decoder blocks."""
     d_model: int = 4096

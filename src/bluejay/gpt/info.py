@@ -4,11 +4,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from bluejay.gpt.checkpoint import open_model
 from bluejay.gpt.config import GPTConfig
+from bluejay.gpt.formats.layouts import open_model
+from bluejay.gpt.formats.quantized import quantized_bytes
 from bluejay.gpt.hub import resolve
 from bluejay.gpt.presets import PRESETS
-from bluejay.gpt.quantized import quantized_bytes
 from bluejay.native import native
 
 BYTES = {"float32": 4, "bfloat16": 2}

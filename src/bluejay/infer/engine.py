@@ -3,7 +3,7 @@
 A sample joins as soon as there is a place and pages for all it may ever need, and leaves the moment it ends, whatever
 the others do (continuous batching; Orca, section 3.1). Its pages are reserved when it joins, so that nothing that runs
 is ever interrupted for want of memory. A step computes the next token of every sample that generates, together with
-what else may be certain by then (`bluejay.infer.lookup`), and of the prompts still to be read as much as fits the
+what else may be certain by then (`bluejay.infer.speculation`), and of the prompts still to be read as much as fits the
 step (chunked prefill; Sarathi-Serve, section 4): a long prompt slows the others down by a bounded factor.
 
 What a request gets does not depend on the others: token i of a sample is drawn with the i-th number of the sample's own
@@ -22,8 +22,8 @@ from torch import Tensor
 
 from bluejay.infer.backends import Backend, StepBatch
 from bluejay.infer.cache import Lease, PagePool
-from bluejay.infer.lookup import PromptLookup
 from bluejay.infer.sampling import LogitsProcessor, Logprob, SamplingParams, logprobs_of, penalised, sample
+from bluejay.infer.speculation import PromptLookup
 from bluejay.infer.text import TextStream
 from bluejay.tokenizer import Tokenizer
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bluejay.gpt.checkpoint import open_model, place
+from bluejay.gpt.formats.layouts import open_model, place
 from bluejay.gpt.hub import resolve
 from bluejay.gpt.model import GPT
 from bluejay.infer.backends import Backend, StepBatch

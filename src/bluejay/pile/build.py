@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from bluejay.files import atomic_directory, recover_directory
-from bluejay.pile import report as reports
-from bluejay.pile.assemble import assemble
-from bluejay.pile.engine import Engine
+from bluejay.pile.pipeline.executor import Engine
+from bluejay.pile.pipeline.graph import Stages
+from bluejay.pile.pipeline.task import locked, sweep
 from bluejay.pile.recipe import PileRecipe
-from bluejay.pile.report import Report
-from bluejay.pile.stage import locked, sweep
-from bluejay.pile.stages import Stages
+from bluejay.pile.report import counts as reports
+from bluejay.pile.report.counts import Report
+from bluejay.pile.steps.assemble import assemble
 from bluejay.progress import say
 from bluejay.recipe import plain, save
 

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-from bluejay.pile.mix import epochs_of
 from bluejay.pile.recipe import PileRecipe
-from bluejay.pile.report import Report
+from bluejay.pile.report.counts import Report
+from bluejay.pile.steps.mix import epochs_of
+from bluejay.progress import format_bytes
 
-GIB, MIB = 2**30, 2**20
 COLUMNS = ("component", "size", "weight", "epochs", "effective size", "share", "")
 
 
@@ -69,14 +69,7 @@ def cells_of(row: Row) -> tuple[str, ...]:
     """A row's cells as text."""
     percent = [f"{value:.2f} %" if value is not None else "" for value in (row.weight, row.share)]
     epochs = f"{row.epochs:.2f}" if row.epochs is not None else ""
-    return (row.name, size_text(row.size), percent[0], epochs, size_text(row.effective), percent[1], row.note)
-
-
-def size_text(size: int | float | None) -> str:
-    """Bytes for people."""
-    if size is None:
-        return "?"
-    return f"{size / GIB:,.2f} GiB" if size >= GIB else f"{size / MIB:,.2f} MiB"
+    return (row.name, format_bytes(row.size), percent[0], epochs, format_bytes(row.effective), percent[1], row.note)
 
 
 def as_dict(rows: list[Row]) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from bluejay.pile.minhash import Near
 from bluejay.pile.sources import Source
+from bluejay.pile.text.minhash import Near
 from bluejay.recipe import STRICT
 
 UNITS = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}

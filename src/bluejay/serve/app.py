@@ -11,17 +11,17 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from bluejay.infer.model import Model
-from bluejay.serve import card, chat, completions, legacy, models
-from bluejay.serve.exchange import Recorder
+from bluejay.serve.api import card, chat, completions, legacy, models
+from bluejay.serve.api.errors import APIError, invalid_body, json_response
+from bluejay.serve.engine_thread import Worker
 from bluejay.serve.fingerprint import fingerprint
-from bluejay.serve.generation import Service
-from bluejay.serve.guard import Guard
 from bluejay.serve.metrics import Metrics
-from bluejay.serve.openai import APIError, invalid_body, json_response
-from bluejay.serve.public import Public
+from bluejay.serve.middleware.access_log import Recorder
+from bluejay.serve.middleware.limits_and_errors import Guard
+from bluejay.serve.middleware.public import Public
+from bluejay.serve.respond import Service
 from bluejay.serve.settings import ServeSettings
 from bluejay.serve.static import add_page
-from bluejay.serve.worker import Worker
 
 
 def create_app(model: Model, settings: ServeSettings | None = None) -> FastAPI:

@@ -19,11 +19,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bluejay.infer.model import Model
 from bluejay.progress import say
+from bluejay.serve.api.errors import APIError
 from bluejay.serve.app import create_app
-from bluejay.serve.openai import APIError
-from bluejay.serve.public import read_keys
+from bluejay.serve.engine_thread import Worker
+from bluejay.serve.middleware.public import read_keys
 from bluejay.serve.settings import ServeSettings
-from bluejay.serve.worker import Worker
 
 SECONDS_FOR_A_PERSON = 3.0
 """How long open answers go on after Ctrl+C."""

@@ -21,9 +21,9 @@ from prompt_toolkit.widgets import TextArea
 
 from bluejay.infer.engine import Engine
 from bluejay.infer.model import Model
-from bluejay.terminal.draft import Draft, Mark, Sample, level, percent
+from bluejay.terminal.annotated_text import Draft, Mark, Sample, level, percent
+from bluejay.terminal.history import Past, PastRun
 from bluejay.terminal.menu import Menu, about, examples, history
-from bluejay.terminal.past import Past, PastRun
 from bluejay.terminal.settings import Settings, link_to, linked, parse
 
 N_TOP = 5

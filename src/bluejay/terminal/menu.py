@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 
 from bluejay.infer.model import Model
-from bluejay.terminal.draft import Draft, Mark
+from bluejay.terminal.annotated_text import Draft, Mark
 from bluejay.terminal.examples import EXAMPLES
-from bluejay.terminal.past import PastRun
+from bluejay.terminal.history import PastRun
 from bluejay.terminal.settings import Settings, parse
 
 

@@ -15,23 +15,23 @@ import torch
 
 from bluejay import recipe as recipes
 from bluejay.progress import say
-from bluejay.train import parallel
-from bluejay.train.batches import Batches, open_sources
-from bluejay.train.checkpoint import Checkpoints, alone
-from bluejay.train.evaluate import HeldOut, HeldOutText
-from bluejay.train.guard import RETURNS, after, objection
-from bluejay.train.metrics import draw_learning_rate, draw_loss, read_metrics
+from bluejay.train.checkpoint.checkpoints import Checkpoints, alone
+from bluejay.train.checkpoint.state import State, check_same_run
+from bluejay.train.data.batches import Batches, open_sources
+from bluejay.train.data.held_out import HeldOut, HeldOutText
+from bluejay.train.distributed import parallel
+from bluejay.train.distributed.parallel import World
+from bluejay.train.distributed.stage import Stage
+from bluejay.train.distributed.watchdog import watchdog
+from bluejay.train.initial import origin
 from bluejay.train.optimizer import learning_rate, make_optimizer
-from bluejay.train.parallel import World
-from bluejay.train.profile import profiler
 from bluejay.train.recipe import Mesh, TrainRecipe
-from bluejay.train.report import report
-from bluejay.train.samples import samples
-from bluejay.train.stage import Stage
-from bluejay.train.start import origin
-from bluejay.train.state import State, check_same_run
+from bluejay.train.report.generations import samples
+from bluejay.train.report.metrics import draw_learning_rate, draw_loss, read_metrics
+from bluejay.train.report.profile import profiler
+from bluejay.train.report.reporter import report
+from bluejay.train.spikes import RETURNS, after, objection
 from bluejay.train.step import Step
-from bluejay.train.watchdog import watchdog
 
 
 class Interrupted(Exception):

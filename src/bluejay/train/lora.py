@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bluejay.gpt.adapter import LowRank
+from bluejay.gpt.formats.peft import LowRank
+from bluejay.gpt.formats.tensors import StoredModel
 from bluejay.gpt.model import GPT, Linear
-from bluejay.gpt.quantize import Packed, unpack
-from bluejay.gpt.weights import StoredModel
+from bluejay.gpt.quantization.packing import Packed, unpack
 from bluejay.progress import progress
 from bluejay.train.recipe import LoRA
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bluejay.gpt.config import GPTConfig
-from bluejay.gpt.families import to_hugging_face
+from bluejay.gpt.formats.families import to_hugging_face
 from bluejay.gpt.presets import adapted
 from bluejay.recipe import STRICT
 
@@ -160,7 +160,7 @@ class LoRA:
 
 @dataclass(frozen=True)
 class Mesh:
-    """How many processes share out what (`bluejay.train.parallel`). The weights do not depend on it."""
+    """How many processes share out what (`bluejay.train.distributed.parallel`). The weights do not depend on it."""
 
     __pydantic_config__ = STRICT
     replicate: int = 1

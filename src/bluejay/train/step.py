@@ -8,10 +8,10 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
 from bluejay.native import native
-from bluejay.train.batches import Batch
-from bluejay.train.parallel import World, gradient_norm, schedule
+from bluejay.train.data.batches import Batch
+from bluejay.train.distributed.parallel import World, gradient_norm, schedule
+from bluejay.train.distributed.stage import Stage
 from bluejay.train.recipe import TrainRecipe
-from bluejay.train.stage import Stage
 
 
 @dataclass(frozen=True)

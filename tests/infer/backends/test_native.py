@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from gpt.random_models import CONFIGS, family_fields
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bluejay.gpt.calibrate import readers
 from bluejay.gpt.config import GPTConfig
-from bluejay.gpt.families import from_hugging_face
+from bluejay.gpt.formats.families import from_hugging_face
 from bluejay.gpt.model import GPT
-from bluejay.gpt.quantize import pack, unpack
+from bluejay.gpt.quantization.calibrate import readers
+from bluejay.gpt.quantization.packing import pack, unpack
 from bluejay.infer.backends import StepBatch
 from bluejay.infer.backends.native import NativeBackend, NativeModel, available, chosen
+from tests.gpt.random_models import CONFIGS, family_fields
 
 pytestmark = pytest.mark.skipif(not available(), reason="built without the native engine")
 TOLERANCE = {"f32": 1e-5, "bf16": 1.5e-2, "int8": 4e-2, "q8": 0.1, "q4": 0.1}

@@ -12,8 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bluejay.gpt.checkpoint import save_model
 from bluejay.gpt.config import GPTConfig
+from bluejay.gpt.formats.layouts import save_model
 from bluejay.gpt.model import GPT
 from bluejay.infer.backends import StepBatch
 from bluejay.infer.backends.torch import TorchBackend, zeros
@@ -148,8 +148,8 @@ def check_compiled_steps(config: GPTConfig) -> None:
 @pytest.mark.parametrize("shape", [0, 3, 4])
 def test_compiled_steps_give_the_models_logits(shape):
     # A process of its own: torch.compile cannot see through the checks of annotations that the tests add.
-    program = f"import test_torch as t; t.check_compiled_steps(t.SHAPES[{shape}])"
-    subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parent, check=True)
+    program = f"from tests.infer.backends import test_torch as t; t.check_compiled_steps(t.SHAPES[{shape}])"
+    subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[3], check=True)
 
 
 @pytest.mark.slow

@@ -7,8 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from bluejay.pile import batch as batches
 from bluejay.pile.filters import chain
+from bluejay.pile.text import text_batch as batches
 
 SAID = {
     "gopher": {

@@ -5,9 +5,9 @@ import socket
 import pyarrow as pa
 import pytest
 
-from bluejay.pile.batch import Batch
 from bluejay.pile.filters import chain
 from bluejay.pile.filters.language import languages, model
+from bluejay.pile.text.text_batch import Batch
 
 TEXTS = {
     "en": "All human beings are born free and equal in dignity and rights.",

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
-from bluejay.pile.document import Document, SetAside
-from bluejay.pile.sources.parse import parse
-from bluejay.pile.sources.records import RecordFiles
+from bluejay.pile.documents import Document, SetAside
+from bluejay.pile.sources.io.parse import parse
+from bluejay.pile.sources.io.records import RecordFiles
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -10,13 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bluejay.gpt.calibrate import inputs_of
-from bluejay.gpt.checkpoint import weight_shapes
 from bluejay.gpt.config import GPTConfig
+from bluejay.gpt.formats.layouts import weight_shapes
+from bluejay.gpt.formats.tensors import StoredModel
 from bluejay.gpt.model import GPT, rotary_frequencies
-from bluejay.gpt.quantize import CODE, Packed, pack
-from bluejay.gpt.weights import StoredModel
+from bluejay.gpt.quantization.calibrate import inputs_of
+from bluejay.gpt.quantization.packing import CODE, Packed, pack
 from bluejay.infer.backends import StepBatch
+from bluejay.machine import free_memory, n_processors
 from bluejay.native import native
 
 Cache = Literal["f32", "bf16", "int8"]
@@ -40,16 +40,6 @@ def chosen() -> str | None:
     if isa not in (*names, TORCH):
         raise ValueError(f"BLUEJAY_ISA is {isa}; this machine has {', '.join((*names, TORCH))}")
     return None if isa == TORCH else isa
-
-
-def n_threads() -> int:
-    """Processors that this process may use: those it is bound to, and no more than its control group pays for."""
-    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(bound, int(quota) // int(period)))
-    except (OSError, ValueError):  # no such file, or "max": no limit
-        return bound
 
 
 class NativeModel:
@@ -114,13 +104,13 @@ class NativeBackend:
     ) -> None:
         self.config = model.config
         self.n_pages = n_pages
-        n_bytes, free = n_pages * page_bytes(model.config, cache), free_bytes()
+        n_bytes, free = n_pages * page_bytes(model.config, cache), free_memory()
         if n_bytes > free:
             raise ValueError(
                 f"the key-value cache needs {n_bytes / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; ask for less"
             )
         self._decoder = native.Decoder(
-            native_config(model.config), model.store, isa or chosen(), threads or n_threads(), n_pages, cache
+            native_config(model.config), model.store, isa or chosen(), threads or n_processors(), n_pages, cache
         )
 
     def step(self, batch: StepBatch) -> Float[Tensor, "R V"]:
@@ -138,15 +128,6 @@ def page_bytes(config: GPTConfig, cache: Cache) -> int:
     """Memory of one page: keys and values of its tokens in all layers."""
     width = {"f32": 4, "bf16": 2, "int8": 1}[cache] * -(-config.d_head // 16) * 16 + 4
     return 2 * config.n_layer * config.kv_heads * width * NativeBackend.page
-
-
-def free_bytes() -> int:
-    """Memory that can be had without pushing anything out; where the system does not say, no limit."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return 1 << 62
 
 
 def native_config(config: GPTConfig) -> Any:

@@ -19,14 +19,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from bluejay.pile.batch import Batch, Texts, batches
 from bluejay.pile.filters.c4 import c4_rules
 from bluejay.pile.filters.fineweb import fineweb_rules
 from bluejay.pile.filters.gopher import gopher_rules
 from bluejay.pile.filters.language import LEAST_SCORE, in_language, model
+from bluejay.pile.filters.quality import ALPHA, Classifier, below
 from bluejay.pile.filters.repetition import repetition_rules
 from bluejay.pile.filters.verdict import Reasons, first_reason
-from bluejay.pile.quality import ALPHA, Classifier, below
+from bluejay.pile.text.text_batch import Batch, Texts, batches
 
 Filter = Callable[[Texts], tuple[Texts, pa.StringArray]]
 """Texts to texts, which a rule may have shortened, and the reason for each that is dropped, null where it is kept."""

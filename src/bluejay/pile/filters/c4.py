@@ -10,8 +10,8 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
-from bluejay.pile.batch import LETTER, SPACE, TERMINAL, Batch, Spans, hashes_of, sums
 from bluejay.pile.filters.verdict import Reasons, first_reason
+from bluejay.pile.text.text_batch import LETTER, SPACE, TERMINAL, Batch, Spans, hashes_of, sums
 
 LEAST_SENTENCES = 5
 LEAST_WORDS = 3

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from bluejay.pile.batch import TERMINAL, Batch, Spans
 from bluejay.pile.filters.repetition import repeated
 from bluejay.pile.filters.verdict import Reasons, first_reason, share
+from bluejay.pile.text.text_batch import TERMINAL, Batch, Spans
 
 LINES_WITH_END = 0.12
 SHORT_LINE = 30

@@ -6,8 +6,8 @@ A word is what stands between white space, as in Dolma and RedPajama; the consta
 import numpy as np
 from numpy.typing import NDArray
 
-from bluejay.pile.batch import CONTENT, LETTER, Batch, hashes_of
 from bluejay.pile.filters.verdict import Reasons, first_reason, share
+from bluejay.pile.text.text_batch import CONTENT, LETTER, Batch, hashes_of
 
 WORDS = (50, 100_000)
 MEAN_WORD_LENGTH = (3, 10)

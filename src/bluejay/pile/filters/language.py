@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from bluejay.pile.batch import Batch
 from bluejay.pile.filters.verdict import Reasons
+from bluejay.pile.text.text_batch import Batch
 
 SAMPLES = (300, 5000)
 """Characters looked at, in the middle of a text; the longer sample where the shorter leaves a doubt. Of 100 verdicts

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bluejay.pile.batch import BASE, Batch, Spans, sums
 from bluejay.pile.filters.verdict import Reasons, first_reason, share
+from bluejay.pile.text.text_batch import BASE, Batch, Spans, sums
 
 PARAGRAPHS, PARAGRAPH_CHARACTERS = 0.3, 0.2
 LINES, LINE_CHARACTERS = 0.3, 0.2

@@ -7,18 +7,18 @@ from typing import Annotated
 
 from pydantic import Field
 
-from bluejay.pile.sources.archive import Archive
-from bluejay.pile.sources.deb import Deb
+from bluejay.pile.sources.code.git import Git
+from bluejay.pile.sources.code.stdlib import Stdlib
+from bluejay.pile.sources.code.tree import Tree
 from bluejay.pile.sources.formats import Format
-from bluejay.pile.sources.git import Git
+from bluejay.pile.sources.formats.tables import CSV, JSON, JSONLines, Parquet
+from bluejay.pile.sources.formats.text import Text
 from bluejay.pile.sources.mathematics import Mathematics
-from bluejay.pile.sources.npm import NPM
-from bluejay.pile.sources.package_docs import PackageDocs
-from bluejay.pile.sources.pypi import PyPI
-from bluejay.pile.sources.stdlib import Stdlib
-from bluejay.pile.sources.tables import CSV, JSON, JSONLines, Parquet
-from bluejay.pile.sources.text import Text
-from bluejay.pile.sources.tree import Tree
+from bluejay.pile.sources.packages.archive import Archive
+from bluejay.pile.sources.packages.deb import Deb
+from bluejay.pile.sources.packages.npm import NPM
+from bluejay.pile.sources.packages.package_docs import PackageDocs
+from bluejay.pile.sources.packages.pypi import PyPI
 
 Package = PyPI | NPM | Deb
 Table = JSON | JSONLines | CSV | Parquet

@@ -1,0 +1,72 @@
+"""This machine: how many processors and how much memory it has, and how fast they are."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def n_processors() -> int:
+    """Processors that this process may use: those it is bound to, and no more than its control group pays for."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(bound, int(quota) // int(period)))
+    except (OSError, ValueError):  # no such file, or "max": no limit
+        return bound
+
+
+def free_memory() -> int:
+    """Memory that can be had without pushing anything out; where the system does not say, no limit."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return 1 << 62
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP/s of the matrix products of a transformer: 1,024 tokens by a square matrix, the best of a few sizes."""
+    import torch
+
+    tokens, rate = 1024, 0.0
+    for width in (768, 1536) if device.type == "cpu" else (4096, 8192):
+        x, matrix = torch.randn(tokens, width, device=device), torch.randn(width, width, device=device)
+        x, matrix = x.to(dtype), matrix.to(dtype)
+        rate = max(rate, 2 * tokens * width**2 / fastest(lambda x=x, matrix=matrix: x @ matrix, device))
+    return rate
+
+
+def memory_bandwidth(device: torch.device) -> float:
+    """Bytes a second, read and written, of adding to a large vector."""
+    import torch
+
+    x = torch.zeros(1 << 25, device=device)
+    return 8 * len(x) / fastest(lambda: x.add_(1.0), device)
+
+
+def fastest(call: Callable[[], object], device: torch.device, seconds: float = 0.1) -> float:
+    """The shortest time that a call took while it was repeated for a while."""
+    synchronize = None
+    if device.type == "cuda":
+        from torch.cuda import synchronize
+    call()
+    best, end = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        began = time.perf_counter()
+        call()
+        if synchronize:
+            synchronize()
+        best = min(best, time.perf_counter() - began)
+    return best
+
+
+def physical_memory() -> int:
+    """Bytes of this machine's main memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,0 +1,1 @@
+"""What a build tells: the counts of every step, the data card, its plots."""

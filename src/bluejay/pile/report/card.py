@@ -1,0 +1,174 @@
+"""The data card of a corpus: what it holds and what became of everything else, in Markdown and HTML, from one build.
+
+DIRECTORY/card/card.md and card.html, mixture.png, lengths.png
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from bluejay.files import atomic_directory, write_text
+from bluejay.pile.recipe import PileRecipe
+from bluejay.pile.report import plots as pictures
+from bluejay.pile.report.counts import ComponentReport, Report, most
+from bluejay.pile.steps.assemble import CHECKSUMS
+from bluejay.pile.steps.mix import SPLITS
+from bluejay.progress import format_bytes
+from bluejay.recipe import load
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+table { border-collapse: collapse; display: block; overflow-x: auto; margin: 1rem 0; }
+th, td { padding: .2rem .7rem; border-bottom: 1px solid #ddd; text-align: left; white-space: nowrap; }
+pre { background: #f5f5f5; padding: .7rem; white-space: pre-wrap; } img { max-width: 100%; }
+"""
+
+
+def write_card(directory: Path) -> Path:
+    """Write the card of a corpus into its folder `card`; gives the Markdown file.
+
+    Raises ValueError: there is no whole corpus.
+    """
+    report = Report.load(directory)
+    if report is None:
+        raise ValueError(f"no corpus in {directory}; bluejay pile build RECIPE makes one")
+    recipe = load(PileRecipe, directory / "recipe.toml")
+    text = "\n".join(card(report, recipe, (directory / CHECKSUMS).read_text(encoding="utf-8")))
+    with atomic_directory(directory / "card") as folder:
+        pictures.mixture(report, folder / "mixture.png")
+        pictures.lengths(report, folder / "lengths.png")
+        write_text(folder / "card.md", text)
+        write_text(folder / "card.html", html(report.name, text))
+    return directory / "card" / "card.md"
+
+
+def card(report: Report, recipe: PileRecipe, checksums: str) -> Iterator[str]:
+    """The lines of the card."""
+    built = {name: entry for name, entry in report.components.items() if entry.unavailable is None}
+    total = {split: report.total(split) for split in SPLITS}
+    yield f"# {report.name}\n"
+    yield (
+        f"{sum(part.documents for part in total.values()):,} documents, "
+        f"{format_bytes(sum(part.bytes for part in total.values()))} of text, "
+        f"{sum(part.tokens for part in total.values()):,} tokens of a vocabulary of {report.vocab_size:,} "
+        f"(tokenizer {report.tokenizer_sha256[:16]}, recipe {report.recipe_sha256[:16]}, seed {recipe.seed}).\n"
+    )
+    yield "![Tokens of each component](mixture.png)\n"
+    yield from section("Components", components(built))
+    yield "Tokens are those of the shards: each training document as often as the epochs of its component say.\n"
+    yield from section("What became of everything", accounts(built))
+    yield "Found is what was kept, dropped or set aside; the last two are in `documents/`, with reasons.\n"
+    yield from absent(report)
+    yield from section("Why documents were dropped", tally(built, "dropped", "reason", "documents"))
+    yield from section("Why pieces of sources were set aside", tally(built, "set_aside", "reason", "pieces"))
+    yield from section("Personal data replaced", tally(built, "replaced", "kind", "places"))
+    yield from copies(report, recipe)
+    yield from section("Licences", tally(built, "licences", "licence", "documents"))
+    yield from section("Languages", tally(built, "languages", "language", "documents of the sample"))
+    yield "## Lengths\n\n![Lengths of documents, by component](lengths.png)\n"
+    yield from samples(built)
+    yield from section("Files read", inputs(built))
+    yield f"## Files written\n\nAs `sha256sum --check {CHECKSUMS}` reads them.\n\n```\n{checksums}```\n"
+
+
+def components(built: dict[str, ComponentReport]) -> Iterator[Sequence[str]]:
+    """The table of components, as The Pile's (Gao et al. 2020, table 1)."""
+    yield ("component", "documents", "text", "epochs", "train tokens", "share", "valid tokens", "test tokens")
+    whole = sum(entry.splits["train"].tokens for entry in built.values())
+    for name, entry in built.items():
+        tokens = [entry.splits[split].tokens for split in SPLITS]
+        size = format_bytes(sum(part.bytes for part in entry.splits.values()))
+        share = f"{100 * tokens[0] / whole:.2f} %"
+        yield (
+            name,
+            f"{entry.kept:,}",
+            size,
+            f"{entry.epochs:.2f}",
+            f"{tokens[0]:,}",
+            share,
+            *(f"{n:,}" for n in tokens[1:]),
+        )
+
+
+def accounts(built: dict[str, ComponentReport]) -> Iterator[Sequence[str]]:
+    """Found = kept + dropped + set aside."""
+    yield ("component", "found", "kept", "dropped", "set aside")
+    for name, entry in built.items():
+        numbers = (entry.found, entry.kept, sum(entry.dropped.values()), sum(entry.set_aside.values()))
+        yield (name, *(f"{n:,}" for n in numbers))
+
+
+def absent(report: Report) -> Iterator[str]:
+    """What the recipe names and the corpus has not."""
+    gone = [(name, entry.unavailable) for name, entry in report.components.items() if entry.unavailable]
+    gone += [(name, why) for name, entry in report.components.items() for why in entry.missing]
+    if gone:
+        yield from section("Not in the corpus", [("component", "reason"), *gone])
+
+
+def tally(built: dict[str, ComponentReport], counts: str, kind: str, unit: str, n: int = 12) -> Iterator[Sequence[str]]:
+    """The largest counts of each component."""
+    yield ("component", kind, unit)
+    for name, entry in built.items():
+        values = getattr(entry, counts)
+        for key, number in most(values, n):
+            yield (name, key, f"{number:,}")
+        if len(values) > n:
+            rest = sum(values.values()) - sum(number for _, number in most(values, n))
+            yield (name, f"{len(values) - n} others", f"{rest:,}")
+
+
+def copies(report: Report, recipe: PileRecipe) -> Iterator[str]:
+    """How near-copies were found, and how many."""
+    near = recipe.dedup.near
+    if near is None:
+        return
+    from bluejay.pile.text.minhash import curve_table
+
+    found = report.near
+    yield "## Near-copies\n"
+    yield (
+        f"{near.bands} bands of {near.rows} hashes over {near.ngram} words; a pair counts from {near.threshold:.0%} of "
+        f"equal hashes. {found['candidates']:,} candidates, {found['pairs']:,} pairs (both counted once per band), "
+        f"{found['members']:,} documents in {found['clusters']:,} clusters.\n"
+    )
+    yield f"How likely a pair is found, by its similarity:\n\n```\n{curve_table(near)}\n```\n"
+
+
+def samples(built: dict[str, ComponentReport]) -> Iterator[str]:
+    """Beginnings of a few documents."""
+    yield "## Samples\n"
+    for name, entry in built.items():
+        for _, url, text in entry.samples:
+            ticks = "`" * max(3, *(1 + len(run) for run in re.findall("`+", text)), 3)
+            yield f"{cell(name)}, {cell(url)}:\n\n{ticks}text\n{text}\n{ticks}\n"
+
+
+def inputs(built: dict[str, ComponentReport]) -> Iterator[Sequence[str]]:
+    """Checksums of the files that were read."""
+    yield ("component", "file", "sha256")
+    for name, entry in built.items():
+        for file in entry.inputs:
+            yield (name, file["name"], file["sha256"])
+
+
+def section(title: str, rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """A heading and a table, unless the table has no row."""
+    head, *body = rows
+    if body:
+        yield f"## {title}\n"
+        yield "\n".join(f"| {' | '.join(map(cell, row))} |" for row in (head, ["---"] * len(head), *body)) + "\n"
+
+
+def cell(text: str) -> str:
+    """Text that stays within its cell and means nothing to Markdown."""
+    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", " ".join(text.split()))
+
+
+def html(title: str, text: str) -> str:
+    """The card as one page; nothing that a document says becomes markup."""
+    from markdown_it import MarkdownIt
+
+    body = MarkdownIt("js-default").render(text)
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
+    return f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head>\n<body>{body}</body></html>\n'

@@ -1,0 +1,1 @@
+"""Source code: folders, git repositories, the standard library."""

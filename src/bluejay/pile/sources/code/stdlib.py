@@ -1,0 +1,47 @@
+"""The source of the running Python's standard library."""
+
+import platform
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bluejay.pile.documents import Document, SetAside, read_text
+from bluejay.recipe import STRICT
+
+LEFT_OUT = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
+BUILD_RECORDS = ("config-", "_sysconfigdata")
+"""Beginnings of names of what the build of this one Python left there, which is no part of the library."""
+
+
+@dataclass(frozen=True)
+class Stdlib:
+    """Every `.py` file of the standard library but its tests: about 10 MB that is on every machine."""
+
+    __pydantic_config__ = STRICT
+    kind: Literal["stdlib"]
+
+    def units(self) -> list[str]:
+        """The library as a whole."""
+        return [f"cpython-{platform.python_version()}"]
+
+    def documents(self) -> Iterator[Document | SetAside]:
+        """All documents of all units."""
+        return self.read("")
+
+    def read(self, unit: str) -> Iterator[Document | SetAside]:
+        """One document per file, in order of path."""
+        root = Path(sysconfig.get_path("stdlib"))
+        version = platform.python_version()
+        for path in sorted(root.rglob("*.py")):
+            name = path.relative_to(root)
+            if LEFT_OUT.intersection(name.parts) or name.parts[0].startswith(BUILD_RECORDS):
+                continue
+            try:
+                text = read_text(path)
+            except ValueError as error:
+                yield SetAside(f"Lib/{name.as_posix()}", str(error))
+                continue
+            url = f"https://github.com/python/cpython/blob/v{version}/Lib/{name.as_posix()}"
+            yield Document(text, f"cpython-{version}", "PSF-2.0", url, {"path": f"Lib/{name.as_posix()}"})

@@ -1,0 +1,80 @@
+"""Books in EPUB 2 and 3 (https://www.w3.org/TR/epub-33/)."""
+
+import io
+import posixpath
+import zipfile
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import unquote
+
+from bluejay.pile.documents import Document
+from bluejay.pile.sources.formats.html import all_text
+from bluejay.pile.sources.formats.html import decode as decode_html
+from bluejay.pile.sources.io.elements import document_element, line_of, local_name
+from bluejay.pile.sources.io.licences import licence_at
+from bluejay.pile.sources.io.records import RecordFiles
+
+CONTAINER = "META-INF/container.xml"
+PAGES = {"application/xhtml+xml", "text/html", "text/x-oeb1-document"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epub(RecordFiles):
+    """Each book is one document, its chapters in reading order; tables of contents that are marked so left out."""
+
+    kind: Literal["epub"] = "epub"
+
+    def document(self, name: str, record: Any) -> Document:
+        """The text of the spine, and what the package document states."""
+        try:
+            with zipfile.ZipFile(io.BytesIO(record)) as book:
+                package_name = root_file(book)
+                package = document_element(book.read(package_name))
+                chapters = [chapter(book, path) for path in spine(package, posixpath.dirname(package_name))]
+        except (zipfile.BadZipFile, KeyError) as error:
+            raise ValueError(f"not an EPUB: {error}") from None
+        stated: dict[str, list[str]] = {}
+        for node in package.iter():
+            if node.tag != local_name(node) and (value := line_of(node)):
+                stated.setdefault(local_name(node), []).append(value)
+        meta = {
+            "title": first(stated, "title"),
+            "authors": stated.get("creator", []),
+            "date": first(stated, "date"),
+            "language": first(stated, "language"),
+        }
+        rights = first(stated, "rights")
+        addresses = [value for key in ("source", "identifier") for value in stated.get(key, []) if "://" in value]
+        text = "\n\n".join(filter(None, chapters))
+        licence = licence_at(rights) or rights or self.licence
+        known = {key: value for key, value in meta.items() if value}
+        return Document(text, name, licence, next(iter(addresses), name), known)
+
+
+def first(stated: dict[str, list[str]], key: str) -> str:
+    """The first value of a statement, empty where it is not made."""
+    return next(iter(stated.get(key, [])), "")
+
+
+def root_file(book: zipfile.ZipFile) -> str:
+    """Where the package document is."""
+    for node in document_element(book.read(CONTAINER)).iter():
+        if local_name(node) == "rootfile" and (path := node.get("full-path")):
+            return path
+    raise ValueError("not an EPUB: its container names no package document")
+
+
+def spine(package: Any, folder: str) -> list[str]:
+    """The files of the chapters, in reading order."""
+    items = {node.get("id"): node for node in package.iter() if local_name(node) == "item"}
+    order = [items.get(node.get("idref")) for node in package.iter() if local_name(node) == "itemref"]
+    return [
+        posixpath.normpath(posixpath.join(folder, unquote(item.get("href", ""))))
+        for item in order
+        if item is not None and item.get("media-type") in PAGES and "nav" not in item.get("properties", "").split()
+    ]
+
+
+def chapter(book: zipfile.ZipFile, path: str) -> str:
+    """The text of one chapter; empty where the book lacks the file, as some do."""
+    return all_text(decode_html(book.read(path), None)) if path in book.namelist() else ""

@@ -1,0 +1,103 @@
+"""Discussions of Hacker News, as its API gives them (https://github.com/HackerNews/API), or Algolia's."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from io import BufferedIOBase
+from typing import Any, Literal
+
+from bluejay.pile.documents import Document
+from bluejay.pile.sources.formats.html import all_text
+from bluejay.pile.sources.formats.json_objects import json_objects
+from bluejay.pile.sources.io.open import BROKEN
+from bluejay.pile.sources.io.records import RecordFiles
+
+ITEM = "CREATE TABLE item (id INTEGER PRIMARY KEY, parent INTEGER, root INTEGER, source TEXT)"
+ITEMS_AT_ONCE = 10_000
+ROOTS = {"story", "poll", "job"}
+UNFIT = (sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError, OverflowError, TypeError, KeyError)
+"""What an item raises that the table cannot hold. A full disk is none of these."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HackerNews(RecordFiles):
+    """Each story with all its comments is one document; dead and deleted ones are left out, so are bare stories.
+
+    Files hold items in any order, a comment naming its `parent`, or whole threads, an item holding its `children`.
+    """
+
+    kind: Literal["hackernews"] = "hackernews"
+
+    def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
+        """Each story with its comments, in trees. Items are sorted in a database on disk."""
+        with closing(sqlite3.connect("")) as items:  # a file without a name, gone with this process
+            items.execute(ITEM)
+            broken = None
+            try:
+                for count, item in enumerate(json_objects(stream)):
+                    if not isinstance(item, dict) or item.get("children"):
+                        yield item
+                    else:
+                        try:
+                            items.execute("INSERT OR REPLACE INTO item VALUES (?, ?, ?, ?)", row(item))
+                        except UNFIT:
+                            yield ValueError("an item needs a number (id) and the number of its parent")
+                    if count % ITEMS_AT_ONCE == 0:
+                        yield None
+            except (ValueError, RecursionError, *BROKEN) as error:  # what came before is whole
+                broken = error
+            items.execute("CREATE INDEX by_parent ON item (parent)")
+            for (story,) in items.execute("SELECT source FROM item WHERE root ORDER BY id"):
+                try:
+                    thread = with_children(json.loads(story), items)
+                except (TypeError, RecursionError) as error:
+                    yield error
+                else:
+                    yield thread if thread["children"] else None
+            if broken:
+                raise broken
+
+    def document(self, name: str, record: Any) -> Document:
+        """The Pile's form: title and author, address, ======, comments; ~~~ before a reply, ------ between threads."""
+        if is_gone(record):
+            raise ValueError("the story is dead or deleted")
+        title, author = record.get("title") or "", record.get("by") or record.get("author") or ""
+        head = [f"{title} - {author}", record.get("url") or "", all_text(record.get("text") or "")]
+        threads = ["\n~~~\n".join(said(comment)) for comment in record["children"]]
+        text = "\n".join(filter(None, head)) + "\n======\n" + "\n------\n".join(filter(None, threads))
+        if not any(threads):
+            raise ValueError("nobody's comment on the story is left")
+        at = record.get("time")
+        date = datetime.fromtimestamp(at, UTC).isoformat() if isinstance(at, int) else record.get("created_at", "")
+        meta = {"title": title, "date": date, "score": record.get("score") or record.get("points") or 0}
+        return Document(text, "Hacker News", self.licence, f"https://news.ycombinator.com/item?id={record['id']}", meta)
+
+
+def row(item: dict[str, Any]) -> tuple[int, int | None, bool, str]:
+    """An item as the table has it."""
+    is_root = item.get("type", "story" if "title" in item else "comment") in ROOTS
+    return item["id"], item.get("parent"), is_root, json.dumps(item)
+
+
+def with_children(item: dict[str, Any], items: sqlite3.Connection) -> dict[str, Any]:
+    """An item with the tree of its replies, in the order in which it names them (`kids`), the others after."""
+    order = {kid: place for place, kid in enumerate(item.get("kids") or [])}
+    found = items.execute("SELECT id, source FROM item WHERE parent = ? AND NOT root ORDER BY id", (item["id"],))
+    replies = sorted(found.fetchall(), key=lambda row: order.get(row[0], len(order)))
+    return {**item, "children": [with_children(json.loads(source), items) for _, source in replies]}
+
+
+def said(comment: dict[str, Any]) -> Iterator[str]:
+    """Who said what, a comment and then all replies to it."""
+    if not is_gone(comment) and (text := all_text(comment.get("text") or "")):
+        yield f"{comment.get('by') or comment.get('author') or ''}\n{text}"
+    for reply in comment.get("children") or []:
+        yield from said(reply)
+
+
+def is_gone(item: dict[str, Any]) -> bool:
+    """Whether moderators or the author took it away."""
+    return bool(item.get("dead") or item.get("deleted"))

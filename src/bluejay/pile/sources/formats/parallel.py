@@ -1,0 +1,108 @@
+"""Texts in several languages: EuroParl as it is released (https://www.statmt.org/europarl/), OPUS XML, and TMX 1.4."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html import unescape
+from io import BufferedIOBase
+from typing import Any, Literal
+
+from bluejay.pile.documents import Document
+from bluejay.pile.sources.formats.opus import sentence
+from bluejay.pile.sources.io.elements import element, elements, line_of, local_name
+from bluejay.pile.sources.io.lines import decode
+from bluejay.pile.sources.io.open import BROKEN, decompressed
+from bluejay.pile.sources.io.records import RecordFiles
+
+LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
+UNITS_OF_A_DOCUMENT = 500
+"""A translation memory has no documents; about as many sentences as a sitting of EuroParl."""
+SNIFFED = 4096
+TAG = re.compile(r"^<(/?\w+)((?:[^<>\"]|\"[^\"]*\")*)/?>$")
+NAME = re.compile(r'NAME="([^"]*)"', re.IGNORECASE)
+PLACE = re.compile(r"(?:^|/)([a-z]{2})/(?:[^/]+/)*ep-(\d\d)-(\d\d)-(\d\d)[^/]*$")
+"""A sitting in EuroParl's release, `txt/en/ep-00-01-17.txt`."""
+CENTURY_TURNS = 70
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parallel(RecordFiles):
+    """Each language of a text is one document, paragraphs and the names of who speaks them, as in The Pile."""
+
+    kind: Literal["parallel"] = "parallel"
+
+    def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
+        """Language and text, or the source of a text in XML."""
+        content: Any = decompressed(stream)
+        start = content.peek(SNIFFED)[:SNIFFED]
+        if b"<tmx" in start.replace(b"\0", b""):
+            yield from translation_units(content)
+        elif start.lstrip(b"\xef\xbb\xbf \r\n").startswith(b"<?xml"):
+            for _, source in elements(content, "document", "text", "corpus", "DOC"):
+                yield "", source
+        else:
+            yield "europarl", content.read()
+
+    def document(self, name: str, record: Any) -> Document:
+        """One text in one language."""
+        language, content = record
+        place = PLACE.search(name)
+        meta = {"language": place[1] if place else language}
+        if place:
+            year, month, day = place.groups()[1:]
+            meta["date"] = f"{'19' if int(year) >= CENTURY_TURNS else '20'}{year}-{month}-{day}"
+        if language == "europarl":
+            meta["language"] = place[1] if place else ""
+            text = paragraphs(decode(content))
+        else:
+            text = "\n".join(content) if isinstance(content, list) else marked_text(element(content))
+        return Document(text, name, self.licence, name, {key: value for key, value in meta.items() if value})
+
+
+def translation_units(stream: BufferedIOBase) -> Iterator[Any]:
+    """The segments of a TMX file by language, some hundred units at a time."""
+    held: dict[str, list[str]] = {}
+    try:
+        for count, (_, source) in enumerate(elements(stream, "tu"), 1):
+            try:
+                unit = element(source)
+            except ValueError as error:
+                yield error
+                continue
+            for variant in unit.iter("tuv"):
+                language = (variant.get(LANGUAGE) or variant.get("lang") or "").lower()
+                held.setdefault(language, []).append(line_of(variant.find("seg")))
+            if count % UNITS_OF_A_DOCUMENT == 0:
+                yield from held.items()
+                held = {}
+    except BROKEN:  # what came before is whole
+        yield from held.items()
+        raise
+    yield from held.items()
+
+
+def marked_text(root: Any) -> str:
+    """The sentences of OPUS XML: a speaker's name on a line, a paragraph on a line."""
+    lines: list[str] = []
+    paragraph: list[str] = []
+    for node in root.iter():
+        name = local_name(node).lower()
+        if name in ("p", "speaker", "chapter"):
+            lines.append(" ".join(paragraph))
+            paragraph = []
+            lines.append(node.get("NAME", node.get("name", "")) if name == "speaker" else "")
+        elif name == "s":
+            paragraph.append(sentence(node))
+    return "\n".join(line for line in (*lines, " ".join(paragraph)) if line)
+
+
+def paragraphs(text: str) -> str:
+    """EuroParl's own files: a tag stands alone on its line, and is not closed."""
+    lines = []
+    for line in text.splitlines():
+        tag = TAG.match(line.strip())
+        if not tag:
+            lines.append(unescape(line.strip()))
+        elif tag[1].upper() == "SPEAKER" and (name := NAME.search(tag[2])):
+            lines.append(unescape(name[1]))
+    return "\n".join(filter(None, lines))

@@ -1,0 +1,133 @@
+"""Questions and their best answers: Posts.xml of Stack Exchange's data dumps."""
+
+import re
+import sqlite3
+import tempfile
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing
+from dataclasses import dataclass
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, cast
+
+from bluejay.pile.documents import Document
+from bluejay.pile.sources.formats.html import all_text
+from bluejay.pile.sources.io.elements import element, elements
+from bluejay.pile.sources.io.licences import licence_named
+from bluejay.pile.sources.io.open import BROKEN
+from bluejay.pile.sources.io.records import RecordFiles
+
+QUESTION, ANSWER = "1", "2"
+"""PostTypeId."""
+SEVEN_ZIP = b"7z\xbc\xaf\x27\x1c"
+SITE = re.compile(r"([a-z0-9-]+(?:\.[a-z0-9-]+)*\.(?:com|net|org))(?=[./-]|$)")
+TABLES = """
+CREATE TABLE question (id INTEGER PRIMARY KEY, accepted INTEGER, source TEXT);
+CREATE TABLE answer (id INTEGER PRIMARY KEY, question INTEGER, score INTEGER, source TEXT);
+"""
+BEST_FIRST = """
+SELECT answer.source FROM answer WHERE question = :id AND (score >= :score OR id = :accepted)
+ORDER BY score DESC, id LIMIT :most
+"""
+ROWS_AT_ONCE = 10_000
+SECONDS_BETWEEN_LOOKS = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackExchange(RecordFiles):
+    """Each question with its best answers: a Posts.xml, or the .7z archive of a site that holds one.
+
+    As The Pile chose them: accepted, or with a score of 3 or more; at most three, the best first. Unlike there, an
+    answer that was deleted does not lose the question. Questions without such an answer are no documents.
+    """
+
+    kind: Literal["stackexchange"] = "stackexchange"
+    score: int = 3
+    """What an answer that was not accepted needs."""
+    answers: int = 3
+    """How many to keep, at most."""
+
+    def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
+        """Question and answers. Posts are sorted in a database on disk, since an answer may come long after."""
+        with closing(sqlite3.connect("")) as posts:  # a file without a name, gone with this process
+            posts.executescript(TABLES)
+            file = yield from posts_file(stream)
+            with file:
+                broken = yield from self.sort(file, posts)
+            posts.execute("CREATE INDEX by_question ON answer (question)")
+            for identifier, accepted, source in posts.execute("SELECT * FROM question ORDER BY id"):
+                choice = {"id": identifier, "accepted": accepted, "score": self.score, "most": self.answers}
+                best = [row[0] for row in posts.execute(BEST_FIRST, choice)]
+                yield (source, best) if best else None
+            if broken:
+                raise broken
+
+    def sort(self, file: BufferedIOBase, posts: sqlite3.Connection) -> Generator[None, None, Exception | None]:
+        """Put questions and answers into their tables; returns the error that ended the file early, if one did."""
+        number = re.compile(r'\b(Id|PostTypeId|ParentId|AcceptedAnswerId|Score)="(-?\d+)"')
+        try:
+            for count, (_, source) in enumerate(elements(file, "row")):
+                post = dict(number.findall(re.sub(r'\b(?:Body|Title)="[^"]*"', "", source)))
+                if post.get("PostTypeId") == QUESTION and "Id" in post:
+                    row = (post["Id"], post.get("AcceptedAnswerId"), source)
+                    posts.execute("INSERT OR IGNORE INTO question VALUES (?, ?, ?)", row)
+                elif post.get("PostTypeId") == ANSWER and {"Id", "ParentId"} <= post.keys():
+                    row = (post["Id"], post["ParentId"], post.get("Score", 0), source)
+                    posts.execute("INSERT OR IGNORE INTO answer VALUES (?, ?, ?, ?)", row)
+                if count % ROWS_AT_ONCE == 0:
+                    yield None
+        except BROKEN as error:  # what came before is whole
+            return error
+        return None
+
+    def document(self, name: str, record: Any) -> Document:
+        """The Pile's form: Q:, title, body, and A: before each answer."""
+        question, *answers = (element(source).attrib for source in (record[0], *record[1]))
+        asked = f"Q:\n\n{question.get('Title', '').strip()}\n\n{all_text(question.get('Body', ''))}"
+        text = "\n\n".join((asked, *(f"A:\n\n{all_text(answer.get('Body', ''))}" for answer in answers)))
+        site = SITE.search(Path(name).as_posix().lower())
+        url = f"https://{site[1]}/questions/{question['Id']}" if site else f"{name}#{question['Id']}"
+        licences = dict.fromkeys(
+            licence_named(post.get("ContentLicense", self.licence)) for post in (question, *answers)
+        )
+        meta = {
+            "title": question.get("Title", ""),
+            "date": question.get("CreationDate", ""),
+            "score": int(question.get("Score", 0)),
+            "tags": re.findall(r"[^<>|]+", question.get("Tags", "")),
+            "authors": list(dict.fromkeys(filter(None, (author(post, site) for post in (question, *answers))))),
+        }
+        return Document(text, site[1] if site else name, " AND ".join(licences), url, meta)
+
+
+def author(post: Any, site: re.Match[str] | None) -> str:
+    """Whom to name, as the licence asks: the user's page, or the name of one who has left."""
+    user = post.get("OwnerUserId")
+    return f"https://{site[1]}/users/{user}" if user and site else post.get("OwnerDisplayName", "")
+
+
+def posts_file(stream: BufferedIOBase) -> Generator[None, None, BufferedIOBase]:
+    """Returns the Posts.xml of an archive, unpacked into a file without a name; any other stream as it is."""
+    packed = stream.read(len(SEVEN_ZIP)) == SEVEN_ZIP
+    stream.seek(0)
+    if not packed:
+        return stream
+    import py7zr
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        py7zr.SevenZipFile(cast(BinaryIO, stream)) as archive,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        member = next((name for name in archive.getnames() if Path(name).name == "Posts.xml"), None)
+        if not member:
+            raise ValueError("the archive holds no Posts.xml")
+        unpacked, size = Path(folder) / member, 0
+        work = thread.submit(archive.extract, folder, [member])
+        while wait([work], SECONDS_BETWEEN_LOOKS).not_done:
+            if unpacked.exists() and unpacked.stat().st_size > size:
+                size = unpacked.stat().st_size
+                yield None
+        work.result()
+        return unpacked.open("rb")

@@ -1,0 +1,243 @@
+"""Records with a field of text: JSON Lines (The Pile's own exchange format), JSON, CSV and Parquet."""
+
+import codecs
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Literal
+
+from bluejay.pile.documents import LARGEST, Document, SetAside, bounded
+from bluejay.pile.sources.io.open import BROKEN, decompressed, local, matching, open_bytes
+from bluejay.recipe import STRICT
+
+ROWS_AT_ONCE = 1024
+RELEASED_NAMES = {
+    "CommonCrawl": "Pile-CC",
+    "Bibliotik": "Books3",
+    "BookCorpus": "BookCorpus2",
+    "USPTO": "USPTO Backgrounds",
+    "UPSTO Backgrounds": "USPTO Backgrounds",
+}
+"""Names that the Pile's code or its copies give to components, and those of its release."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """The fields that every kind of table has in a recipe."""
+
+    __pydantic_config__ = STRICT
+    path: str
+    """A file, a pattern of files or an address; in a package, a pattern of its members."""
+    text: str = "text"
+    """The field that holds a document's text."""
+    licence: str = "unknown"
+    """Where a record does not say."""
+
+    def units(self) -> list[str]:
+        """The files, in order. Raises ValueError: there is none."""
+        return matching(self.path)
+
+    def document(self, name: str, number: int, record: Any) -> Document | SetAside:
+        """The document of one record; its licence and address are taken from it where it has such fields."""
+        place = f"{name}#{number}"
+        if not isinstance(record, Mapping) or self.text not in record:
+            return SetAside(place, f"the record has no field {self.text}")
+        text = record[self.text]
+        if isinstance(text, list) and all(isinstance(part, str) for part in text):
+            text = "\n\n".join(text)  # as lm_dataformat's reader does
+        if not isinstance(text, str):
+            return SetAside(place, f"the field {self.text} holds no text")
+        meta = {key: value for key, value in record.items() if key not in (self.text, "meta", "metadata")}
+        for nested in (record.get("metadata"), record.get("meta")):
+            meta |= nested if isinstance(nested, dict) else {} if nested is None else {"meta": nested}
+        licence, url = first_text(meta, "licence", "license") or self.licence, first_text(meta, "url")
+        return Document(text, first_text(meta, "source") or name, licence, url or place, meta)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JSONLines(Table):
+    """One JSON object per line: .jsonl, also compressed."""
+
+    kind: Literal["jsonl"]
+    pile_set_name: str | None = None
+    """Only the documents of this component of the Pile; others are passed over."""
+
+    def read(self, unit: str) -> Iterator[Document | SetAside]:
+        """The documents of a file, in order. Raises ValueError: it cannot be had."""
+        with open_bytes(unit) as stream:
+            yield from self.lines(unit, stream)
+
+    def read_stream(self, name: str, data: bytes) -> Iterator[Document | SetAside]:
+        """The documents of a file that is in memory."""
+        return self.lines(name, decompressed(io.BytesIO(data)))
+
+    def lines(self, name: str, stream: io.BufferedIOBase) -> Iterator[Document | SetAside]:
+        """One document per line that is not empty; what stands before a damage is kept."""
+        for number in count(1):
+            try:
+                line = stream.readline(LARGEST)
+            except BROKEN as error:
+                yield SetAside(name, f"broken off after line {number - 1}: {error}")
+                return
+            if not line:
+                return
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+            except (ValueError, RecursionError) as error:
+                yield SetAside(f"{name}#{number}", f"not JSON in UTF-8: {error}")
+                continue
+            found = self.document(name, number, record)
+            if isinstance(found, SetAside) or self.pile_set_name is None or self.belongs(found):
+                yield found
+
+    def belongs(self, document: Document) -> bool:
+        """Whether a document is of the component asked for."""
+        name = document.meta.get("pile_set_name")
+        return RELEASED_NAMES.get(str(name), name) == self.pile_set_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class JSON(Table):
+    """One JSON value per file, also compressed."""
+
+    kind: Literal["json"]
+    records: str = ""
+    """Where its records are: names with dots between, `*` for every entry: "results.*"; else the file is one record."""
+    outline: bool = False
+    """Whether all text of a record is one document, each piece after the names that lead to it; else, one field is."""
+
+    def read(self, unit: str) -> Iterator[Document | SetAside]:
+        """The documents of a file, in order. Raises ValueError: it is not JSON, or cannot be had."""
+        with open_bytes(unit) as stream:
+            yield from self.entries(unit, stream)
+
+    def read_stream(self, name: str, data: bytes) -> Iterator[Document | SetAside]:
+        """The documents of a file that is in memory. Raises ValueError: it is not JSON."""
+        return self.entries(name, decompressed(io.BytesIO(data)))
+
+    def entries(self, name: str, stream: io.BufferedIOBase) -> Iterator[Document | SetAside]:
+        """One document per record."""
+        try:
+            data = bounded(stream)
+        except BROKEN as error:
+            raise ValueError(f"broken: {error}") from None
+        try:
+            value = json.loads(data.decode("utf-8-sig"))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"not JSON in UTF-8: {error}") from None
+        steps = self.records.split(".") if self.records else []
+        for number, record in enumerate(found(value, steps), start=1):
+            if self.outline:
+                place = f"{name}#{number}" if steps else name
+                yield Document("\n".join(outlined(record, self.text)), name, self.licence, place)
+            else:
+                yield self.document(name, number, record)
+
+
+def found(value: Any, steps: list[str]) -> Iterator[Any]:
+    """What stands in a JSON value at a path of names, of which `*` is any. Raises ValueError: there is no such name."""
+    if not steps:
+        yield value
+        return
+    entries = dict(enumerate(value)) if isinstance(value, list) else value if isinstance(value, dict) else {}
+    if steps[0] != "*" and steps[0] not in entries:
+        raise ValueError(f"it has no {steps[0]}")
+    for entry in entries.values() if steps[0] == "*" else [entries[steps[0]]]:
+        yield from found(entry, steps[1:])
+
+
+def outlined(value: Any, text: str, name: str = "") -> Iterator[str]:
+    """The lines of an outline: names of tables, and texts after their names; a table's field `text` is its own."""
+    if isinstance(value, dict):
+        own = value.get(text)
+        if isinstance(own, str):
+            yield f"{name}: {own}" if name else own
+        elif name:
+            yield f"\n{name}"
+        for key, entry in value.items():
+            if key != text or not isinstance(own, str):
+                yield from outlined(entry, text, key)
+    elif isinstance(value, list):
+        for entry in value:
+            yield from outlined(entry, text, name)
+    elif isinstance(value, str):
+        yield f"{name}: {value}" if name else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class CSV(Table):
+    """Comma-separated values with a line of names, in UTF-8, also compressed."""
+
+    kind: Literal["csv"]
+    separator: str = ","
+
+    def read(self, unit: str) -> Iterator[Document | SetAside]:
+        """The documents of a file, in order. Raises ValueError: it cannot be had."""
+        with open_bytes(unit) as stream:
+            yield from self.rows(unit, stream)
+
+    def read_stream(self, name: str, data: bytes) -> Iterator[Document | SetAside]:
+        """The documents of a file that is in memory."""
+        return self.rows(name, decompressed(io.BytesIO(data)))
+
+    def rows(self, name: str, stream: io.BufferedIOBase) -> Iterator[Document | SetAside]:
+        """One document per row."""
+        lines = codecs.iterdecode(stream, "utf-8-sig", errors="surrogateescape")
+        rows = csv.DictReader(lines, delimiter=self.separator, strict=True)
+        csv.field_size_limit(LARGEST)
+        for number in count(1):
+            try:
+                row = next(rows, None)
+            except csv.Error as error:
+                yield SetAside(f"{name}#{number}", f"not CSV: {error}")
+                continue
+            except BROKEN as error:
+                yield SetAside(name, f"broken off after row {number - 1}: {error}")
+                return
+            if row is None:
+                return
+            try:
+                (row.get(self.text) or "").encode()
+            except UnicodeError:
+                yield SetAside(f"{name}#{number}", "not text: it is not UTF-8")
+                continue
+            yield self.document(name, number, {key: value for key, value in row.items() if isinstance(key, str)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parquet(Table):
+    """Parquet files."""
+
+    kind: Literal["parquet"]
+
+    def read(self, unit: str) -> Iterator[Document | SetAside]:
+        """One document per row, in order. Raises ValueError: it is no Parquet file or has no such column."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            opened = pq.ParquetFile(local(unit))
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"not a whole Parquet file: {error}") from None
+        with opened as file:
+            if self.text not in file.schema_arrow.names:
+                raise ValueError(f"it has no column {self.text} (it has {', '.join(file.schema_arrow.names)})")
+            number, groups = 0, range(file.num_row_groups)
+            for group in groups:
+                try:
+                    for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[group]):
+                        for row in batch.to_pylist():
+                            number += 1
+                            yield self.document(unit, number, row)
+                except (pa.ArrowException, OSError) as error:
+                    yield SetAside(f"{unit}, row group {group}", f"broken: {error}")
+
+
+def first_text(record: Mapping[str, Any], *names: str) -> str:
+    """The first of these fields that holds text; empty where none does."""
+    return next((record[name] for name in names if isinstance(record.get(name), str)), "")

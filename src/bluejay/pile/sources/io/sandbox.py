@@ -1,0 +1,206 @@
+"""Parsers at arm's length: a child process that can hang, crash or eat memory without harm to a build.
+
+One child serves many files. The parent sends what to read, the child answers with one frame per record, a buffer full
+at a time. When it dies, a new child goes on from the last frame that came, and sends each as soon as it is made, until
+that one dies, too: its record is the bad one, is set aside, and a third goes on with the next. The limits are the
+operating system's (timers and RLIMIT_DATA), set by the child on itself, so they hold in native code, cost a few system
+calls per record, and leave no process behind when the parent is killed.
+"""
+
+import contextlib
+import functools
+import io
+import json
+import os
+import resource
+import signal
+import struct
+import subprocess
+import sys
+import weakref
+from collections.abc import Iterator
+from dataclasses import fields
+from importlib import import_module
+from io import BufferedIOBase
+from typing import Any
+
+from bluejay.pile.documents import Document, SetAside
+from bluejay.pile.sources.io.open import open_raw
+from bluejay.pile.sources.io.parse import label, parse, reason
+
+SECONDS = 20.0
+"""CPU time that one record may take: CPU time, so that a busy machine cuts off no other documents than an idle one."""
+WAITING = 30.0
+"""How many times that a record may take by the clock, for what hangs without working."""
+MEMORY = 1 << 30
+"""Bytes that a child may hold."""
+BUFFER = 1 << 16
+"""Bytes of replies that a child gathers, which spares waking the parent for every record."""
+CRASHES = 100
+"""Records of one file that may end a child before the rest of the file is given up."""
+HEADER = struct.Struct("<qq")
+"""Of a frame from the child: bytes of JSON, bytes of text."""
+PROGRAM = "from bluejay.pile.sources.io.sandbox import serve; serve()"
+
+
+def guarded(source: Any, name: str, data: bytes | None, seconds: float = SECONDS) -> Iterator[Document | SetAside]:
+    """Parse a file, or `data` as a file of that name, in a child process. `source` is a dataclass and a `parse.Parser`.
+
+    Raises ValueError: the file gives nothing at all, or its parser is not installed.
+    """
+    start, one_by_one, crashes = 0, False, 0
+    while crashes < CRASHES:
+        child, reached, ended = take_child(), False, False
+        try:
+            child.request(source, name, data, start=start, one_by_one=one_by_one, seconds=seconds)
+            while (found := child.reply()) != {}:
+                if isinstance(found, dict):
+                    ended = "raised" in found
+                    if ended:
+                        raise ValueError(found["raised"])
+                    reached = True
+                else:
+                    start += 1
+                    yield found
+            ended = True
+            return
+        except (BrokenPipeError, EOFError):
+            if one_by_one:
+                crashes += 1
+                # One that did not reach its first record died of splitting the file, which no next one would survive.
+                last = not reached or crashes == CRASHES
+                yield SetAside(label(name, start), child.end() + ("; the rest was not read" if last else ""))
+                start += 1
+                if last:
+                    return
+            one_by_one = not one_by_one
+        finally:
+            if ended:
+                idle(os.getpid()).append(child)
+            else:
+                child.stop()
+
+
+@functools.cache
+def idle(process: int) -> list["Child"]:
+    """The children of this process that wait for work. (After a fork, those of the parent belong to the parent.)"""
+    return []
+
+
+def take_child() -> "Child":
+    """A child that waits for work, or a new one."""
+    try:
+        return idle(os.getpid()).pop()
+    except IndexError:
+        return Child()
+
+
+class Child:
+    """A process that runs `serve`."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-P", "-W", "ignore", "-c", PROGRAM]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self.process.stdin and self.process.stdout
+        self.requests, self.replies = self.process.stdin, self.process.stdout
+        self.stop = weakref.finalize(self, stop, self.process, os.getpid())
+
+    def request(self, source: Any, name: str, data: bytes | None, **how: Any) -> None:
+        """Send what to parse: `how` is `start`, `one_by_one`, `seconds`. Raises BrokenPipeError: the child is dead."""
+        kind = type(source)
+        values = {field.name: getattr(source, field.name) for field in fields(source)}
+        size = None if data is None else len(data)
+        what = {"module": kind.__module__, "class": kind.__qualname__, "values": values, "name": name, "size": size}
+        self.requests.write(json.dumps({**what, **how}).encode() + b"\n")
+        self.requests.write(data or b"")
+        self.requests.flush()
+
+    def reply(self) -> Document | SetAside | dict[str, Any]:
+        """The next frame: a result, {"reached": n}, {"raised": ...} or, at the end, {}. Raises EOFError: it died."""
+        header = self.replies.read(HEADER.size)
+        if len(header) < HEADER.size:
+            raise EOFError
+        size, text_size = HEADER.unpack(header)
+        body, text = self.replies.read(size), self.replies.read(text_size)
+        if len(body) < size or len(text) < text_size:
+            raise EOFError
+        found = json.loads(body)
+        if "url" in found:
+            return Document(text.decode("utf-8", "surrogatepass"), **found)
+        return SetAside(**found) if "reason" in found else found
+
+    def end(self) -> str:
+        """What a dead child died of."""
+        code = self.process.wait()
+        if code in (-signal.SIGPROF, -signal.SIGALRM):
+            return "took too long to parse"
+        return f"crashed the parser: {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
+
+
+def stop(process: subprocess.Popen[bytes], owner: int) -> None:
+    """End a child, whatever it does; only in the process that started it."""
+    if os.getpid() == owner:
+        process.kill()
+        process.wait()
+        for pipe in filter(None, (process.stdin, process.stdout)):
+            with contextlib.suppress(BrokenPipeError):  # of what it was never sent
+                pipe.close()
+
+
+def serve() -> None:
+    """The child: answer requests on standard input until there are no more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt ends
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # the parent is gone
+    for limited, most in ((resource.RLIMIT_DATA, MEMORY), (resource.RLIMIT_CORE, 0)):
+        resource.setrlimit(limited, (most, resource.getrlimit(limited)[1]))
+    with io.BufferedWriter(io.FileIO(os.dup(1), "w"), BUFFER) as replies:
+        quiet = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(quiet, 1)  # what a parser prints must not mix with the replies
+        os.dup2(quiet, 2)
+        for line in sys.stdin.buffer:
+            request = json.loads(line)
+            data = None if request["size"] is None else sys.stdin.buffer.read(request["size"])
+            answer(request, data, replies)
+            replies.flush()
+
+
+def answer(request: dict[str, Any], data: bytes | None, replies: BufferedIOBase) -> None:
+    """Parse one file and send what it gives."""
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in request["values"].items()}
+    source = getattr(import_module(request["module"]), request["class"])(**values)
+    waiting = True
+    try:
+        with open_raw(request["name"]) if data is None else io.BytesIO(data) as stream:
+            limit(request["seconds"])
+            for found in parse(source, request["name"], stream, request["start"]):
+                limit(0.0)
+                if isinstance(found, Document):
+                    rest = {"source": found.source, "licence": found.licence, "url": found.url, "meta": found.meta}
+                    send(replies, rest, found.text)
+                elif isinstance(found, SetAside):
+                    send(replies, vars(found))
+                elif waiting and found > request["start"]:
+                    waiting = False
+                    send(replies, {"reached": found})
+                if request["one_by_one"]:
+                    replies.flush()
+                limit(request["seconds"])
+            limit(0.0)
+    except ModuleNotFoundError as missing:
+        send(replies, {"raised": f"reading {source.kind} needs {missing.name}: pip install 'bluejay[corpus]'"})
+    except Exception as error:  # the parent is told and decides; a dozen libraries share no class of errors
+        send(replies, {"raised": reason(error)})
+    else:
+        send(replies, {})
+
+
+def limit(seconds: float) -> None:
+    """Let the operating system end this process after that much work, or after waiting far longer; 0.0 lets it live."""
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds * WAITING)
+
+
+def send(replies: BufferedIOBase, values: dict[str, Any], text: str = "") -> None:
+    """Write one frame."""
+    body, raw = json.dumps(values).encode(), text.encode("utf-8", "surrogatepass")
+    replies.write(b"".join((HEADER.pack(len(body), len(raw)), body, raw)))

@@ -1,0 +1,1 @@
+"""Documents out of archives and packages, fetched by name and hash."""

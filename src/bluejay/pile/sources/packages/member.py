@@ -1,0 +1,114 @@
+"""Which members of an archive are documents, and of which format."""
+
+import dataclasses
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Protocol, runtime_checkable
+
+from pydantic import Field
+
+from bluejay.pile.documents import Document, SetAside, decode, is_binary
+from bluejay.pile.sources.formats import Format
+from bluejay.pile.sources.formats.tables import CSV, JSON, JSONLines
+from bluejay.pile.sources.io.open import decompressed, matches
+from bluejay.pile.sources.io.unpack import Stream, content, members
+from bluejay.recipe import STRICT
+
+MemberFormat = Annotated[Format | JSON | JSONLines | CSV, Field(discriminator="kind")]
+"""Formats of which a member of an archive may be. Their `path` is then a pattern of members."""
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """What any of them offers."""
+
+    @property
+    def path(self) -> str:
+        """A pattern of members."""
+        ...
+
+    def read_stream(self, name: str, data: bytes) -> Iterator[Document | SetAside]:
+        """The documents of the member `name`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Release:
+    """What the documents of one archive share."""
+
+    source: str
+    """`django-5.2.19`."""
+    url: str
+    """The package URL, `pkg:pypi/django@5.2.19`; a document's goes on with `#` and its path."""
+    licence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Members:
+    """The fields that every kind of archive has in a recipe. In patterns, `*` stands for any characters, `/` too."""
+
+    __pydantic_config__ = STRICT
+    include: tuple[str, ...] = ()
+    """Patterns of members that are plain text, compressed or not, one document each: ["*.py", "docs/*.txt.gz"]."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of members that are passed over, whatever else they fit."""
+    formats: tuple[Reader, ...] = ()
+    """How other members are read, by the first whose `path` fits."""
+    max_bytes: int | None = None
+    """A larger member is set aside."""
+
+    def __post_init__(self) -> None:
+        if not self.include and not self.formats:
+            raise ValueError('an archive needs include = ["*.py"] or formats = [{ kind = "html", path = "*.html" }]')
+
+    def documents(self, archive: io.BufferedIOBase, release: Release, rooted: bool) -> Iterator[Document | SetAside]:
+        """The documents of an archive, in its order. Raises ValueError: it is none."""
+        wanted = (*self.include, *(reader.path for reader in self.formats))
+        for found in members(archive, release.source):
+            if isinstance(found, SetAside):
+                yield found
+                continue
+            name = without_root(found[0], rooted)
+            if not matches(name, wanted) or matches(name, self.exclude):
+                continue
+            try:
+                yield from self.member_documents(name, self.sized(found[1]), release)
+            except ValueError as error:
+                yield SetAside(f"{release.source}/{name}", str(error))
+
+    def sized(self, member: Stream) -> bytes:
+        """The content of a member. Raises ValueError: it is broken or too large."""
+        data = content(member)
+        if self.max_bytes is not None and len(data) > self.max_bytes:
+            raise ValueError(f"larger than {self.max_bytes:,} bytes")
+        return data
+
+    def member_documents(self, name: str, data: bytes, release: Release) -> Iterator[Document | SetAside]:
+        """The documents of one member. Raises ValueError: it has none."""
+        label, url = f"{release.source}/{name}", f"{release.url}#{name}"
+        for reader in self.formats:
+            if matches(name, (reader.path,)):
+                for found in reader.read_stream(label, data):
+                    yield adopted(found, label, url, release) if isinstance(found, Document) else found
+                return
+        text = content(decompressed(io.BytesIO(data)))
+        if is_binary(text):
+            raise ValueError("binary")
+        yield Document(decode(text, name), release.source, release.licence, url, {"path": name})
+
+
+def without_root(name: str, rooted: bool) -> str:
+    """A member's path, without the one folder in which all stand."""
+    name = name.removeprefix("./")
+    return name.partition("/")[2] if rooted else name
+
+
+def adopted(document: Document, label: str, url: str, release: Release) -> Document:
+    """A format's document as its archive's: what the member does not say of itself, the archive says."""
+    return dataclasses.replace(
+        document,
+        source=release.source if document.source == label else document.source,
+        licence=release.licence if document.licence == "unknown" else document.licence,
+        url=url + document.url.removeprefix(label) if document.url.startswith(label) else document.url,
+    )

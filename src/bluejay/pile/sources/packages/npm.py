@@ -1,0 +1,45 @@
+"""Releases of npm packages."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from bluejay.pile.sources.packages.member import Release
+from bluejay.pile.sources.packages.package import Package, first_member
+
+
+@dataclass(frozen=True, kw_only=True)
+class NPM(Package):
+    """A release from the registry that the user's npm is set up for, or from a file."""
+
+    kind: Literal["npm"]
+
+    def fetch(self) -> Path:
+        """The package's file, as `npm pack` gives it; no script of it runs."""
+        wanted = f"{self.name}@{self.version or 'latest'}"
+        return self.download(["npm", "pack", "--ignore-scripts", "--silent", "--", wanted], "*.tgz")
+
+    def release(self, archive: Path) -> Release:
+        """What the package's package.json says of it."""
+        try:
+            described = json.loads(first_member(archive, True, lambda path: path == "package.json"))
+            name, version = described["name"], described["version"]
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(
+                f"{archive.name} is no npm package: it has no package.json with name and version"
+            ) from None
+        url = f"pkg:npm/{name.replace('@', '%40')}@{version}"
+        return Release(f"{name}-{version}", url, licence_in(described))
+
+    def rooted(self, archive: Path) -> bool:
+        """All members stand in one folder."""
+        return True
+
+
+def licence_in(described: dict[str, Any]) -> str:
+    """The licence that a package.json gives: an SPDX expression, or one of the two older forms."""
+    given = described.get("license") or described.get("licenses") or "unknown"
+    entries = given if isinstance(given, list) else [given]
+    names = [entry.get("type", "unknown") if isinstance(entry, dict) else str(entry) for entry in entries]
+    return " OR ".join(names)

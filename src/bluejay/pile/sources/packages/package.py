@@ -1,0 +1,112 @@
+"""What the packages of every registry have in common: one archive, of which some members are documents."""
+
+import subprocess
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from bluejay.files import cache_directory, sha256_of
+from bluejay.pile.documents import Document, SetAside
+from bluejay.pile.sources.io.fetch import adopt, cached, kept
+from bluejay.pile.sources.io.open import local
+from bluejay.pile.sources.io.unpack import content, members, open_archive
+from bluejay.pile.sources.packages.archive import Archive
+from bluejay.pile.sources.packages.member import MemberFormat, Members, Release, without_root
+
+
+@dataclass(frozen=True, kw_only=True)
+class Package(Members, ABC):
+    """A package by name from its registry, or from a file; in the cache, it is found by its sha256."""
+
+    formats: tuple[Annotated[MemberFormat | Archive, Field(discriminator="kind")], ...] = ()
+    """How other members are read, by the first whose `path` fits; a member may itself be an archive."""
+    name: str | None = None
+    version: str | None = None
+    """The newest where not given; then the corpus changes when the package does."""
+    sha256: str | None = None
+    """Of the package's file; any other is refused."""
+    path: str | None = None
+    """A file or an address of the package, instead of name and version."""
+    licence: str = "from-metadata"
+    """The licence of all of it, where the package itself does not tell the truth or not enough."""
+    optional: bool = False
+    """Whether a corpus may be built without it where it cannot be had."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.name is None) == (self.path is None):
+            raise ValueError('a package needs one of name = "django" and path = "django-5.2.19.tar.gz"')
+
+    def units(self) -> list[str]:
+        """The package as a whole: `SHA256/FILE`. Raises ValueError: it cannot be had, or has another sha256."""
+        archive = self.archive()
+        return [f"{self.sha256 or sha256_of(archive)}/{archive.name}"]
+
+    def read(self, unit: str) -> Iterator[Document | SetAside]:
+        """The documents of the package, in the archive's order. Raises ValueError: it is no archive."""
+        sha256, _, name = unit.partition("/")
+        archive = cached(sha256, name)
+        if not archive.exists():
+            archive = self.archive()
+        release = self.release(archive)
+        if self.licence != "from-metadata":
+            release = Release(release.source, release.url, self.licence)
+        with open_archive(archive) as stream:
+            yield from self.documents(stream, release, self.rooted(archive))
+
+    def archive(self) -> Path:
+        """The package's file, fetched where need be."""
+        if self.path is None:
+            return (self.sha256 and kept(self.sha256)) or self.fetch()
+        file = local(self.path)
+        if self.sha256 and sha256_of(file) != self.sha256:
+            raise ValueError(f"{self.path} has the sha256 {sha256_of(file)}, not {self.sha256}")
+        return file
+
+    @property
+    def requirement(self) -> str:
+        """Name and version, for messages."""
+        return f"{self.name} {self.version or '(newest)'}"
+
+    def download(self, command: list[str], pattern: str) -> Path:
+        """The file that a registry's own client brings, in the cache. Raises ValueError: it brings none, or another."""
+        folder = cache_directory() / "downloads"
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            try:
+                answer = subprocess.run(command, cwd=temporary, capture_output=True, text=True, check=False)
+            except OSError:
+                raise ValueError(f"{self.requirement} needs {command[0]}, which is not on this machine") from None
+            found = sorted(Path(temporary).glob(pattern))
+            if answer.returncode or not found:
+                said = (answer.stderr.strip() or answer.stdout.strip() or "no reason given").splitlines()
+                raise ValueError(f"{command[0]} cannot get {self.requirement}: {said[-1]}")
+            file = cached(self.sha256 or sha256_of(found[0]), found[0].name)
+            adopt(found[0], file, self.sha256)
+        return file
+
+    @abstractmethod
+    def fetch(self) -> Path:
+        """The package's file from its registry, in the cache. Raises ValueError: it cannot be had."""
+
+    @abstractmethod
+    def release(self, archive: Path) -> Release:
+        """What the package says of itself. Raises ValueError: it is no such package."""
+
+    @abstractmethod
+    def rooted(self, archive: Path) -> bool:
+        """Whether all members stand in one folder, which their names leave out."""
+
+
+def first_member(archive: Path, rooted: bool, wanted: Callable[[str], bool]) -> bytes:
+    """The content of the first member whose path is wanted; empty where there is none."""
+    with open_archive(archive) as stream:
+        for found in members(stream, archive.name):
+            if not isinstance(found, SetAside) and wanted(without_root(found[0], rooted)):
+                return content(found[1])
+    return b""

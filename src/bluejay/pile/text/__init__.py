@@ -1,0 +1,1 @@
+"""Functions on batches of texts: splitting, normalising, hashing, comparing, tokenizing."""

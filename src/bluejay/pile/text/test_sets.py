@@ -1,0 +1,124 @@
+"""Documents that hold a passage of a test set (Brown et al. 2020, appendix C): any 13 words in a row in common.
+
+Words are runs of letters, digits and marks, in small letters, so that punctuation and layout hide nothing.
+"""
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from bluejay.pile.sources.io.open import BROKEN, matching, open_bytes
+from bluejay.pile.text.minhash import shingles_of
+from bluejay.pile.text.text_batch import Batch, Texts, batches, each_batch
+from bluejay.progress import say
+
+TABLE_BITS = 24
+"""Of a hash, that look it up in a table of 2 MB before it is searched for: most words are in no test set."""
+
+
+@dataclass(frozen=True)
+class Against:
+    """The passages of some test sets."""
+
+    ngram: int
+    hashes: NDArray[np.uint64]
+    """Of each passage, ascending."""
+    file: NDArray[np.int64]
+    """The file that each is in, the first of several."""
+    names: tuple[str, ...]
+    likely: NDArray[np.bool_]
+    """For each beginning of a hash, whether one of the passages has it."""
+
+    @classmethod
+    def load(cls, paths: Sequence[str], ngram: int = 13) -> "Against":
+        """The passages of every string in .jsonl, .json and .parquet files, and of whole files of plain text.
+
+        Patterns of files, addresses, .gz and .zst are understood.
+
+        Raises ValueError: a file is missing, broken, or without a passage of `ngram` words.
+        """
+        names = tuple(dict.fromkeys(name for path in paths for name in matching(path)))
+        found = [passages(name, ngram) for name in names]
+        hashes = np.concatenate([np.zeros(0, np.uint64), *found])
+        hashes, first = np.unique(hashes, return_index=True)
+        file = np.repeat(np.arange(len(names)), [len(each) for each in found])[first]
+        likely = np.zeros(1 << TABLE_BITS, np.bool_)
+        likely[hashes >> np.uint64(64 - TABLE_BITS)] = True
+        return cls(ngram, hashes, file, names, likely)
+
+    def reasons(self, texts: Texts) -> pa.StringArray:
+        """For each text "contaminated: FILE" where it holds a passage of one, null where it holds none."""
+        found = each_batch(texts, self.batch_files)
+        files = np.concatenate([np.zeros(0, np.int64), *found])
+        said = pa.array([f"contaminated: {Path(name).name}" for name in self.names], pa.string())
+        return said.take(pa.array(files, mask=files == len(self.names)))
+
+    def batch_files(self, batch: Batch) -> NDArray[np.int64]:
+        """For each text the first file of which it holds a passage, the number of files where there is none."""
+        hashes, bounds = whole_ngrams(batch, self.ngram)
+        files = np.full(len(batch), len(self.names))
+        at = np.flatnonzero(self.likely[hashes >> np.uint64(64 - TABLE_BITS)])
+        place = np.minimum(np.searchsorted(self.hashes, hashes[at]), len(self.hashes) - 1)
+        equal = self.hashes[place] == hashes[at]
+        document = np.searchsorted(bounds, at[equal], side="right") - 1
+        np.minimum.at(files, document, self.file[place[equal]])
+        return files
+
+
+def whole_ngrams(batch: Batch, n: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """A hash of every n words in a row, text by text; and where those of each text begin, and the end."""
+    hashes, bounds = shingles_of(batch, n)
+    # A text of fewer words has one shorter shingle, which is no passage.
+    short = np.flatnonzero((batch.terms.counts < n) & (np.diff(bounds) > 0))
+    return np.delete(hashes, bounds[short]), np.append(
+        0, np.cumsum(np.where(batch.terms.counts < n, 0, np.diff(bounds)))
+    )
+
+
+def passages(name: str, n: int) -> NDArray[np.uint64]:
+    """The hashes of the passages of a file. Raises ValueError: it has none, or cannot be read."""
+    try:
+        texts = list(strings_of(name))
+    except (*BROKEN, ValueError, pa.ArrowException) as error:
+        raise ValueError(f"{name} cannot be read as a test set: {error}") from None
+    found = [whole_ngrams(Batch(group), n)[0] for group in batches(pa.array(texts, pa.large_string()))]
+    hashes = np.unique(np.concatenate([np.zeros(0, np.uint64), *found]))
+    if not len(hashes):
+        raise ValueError(f"{name} has no passage of {n} words to look for; lower decontaminate.ngram or leave it out")
+    say(f"{name}: {len(hashes):,} passages of {n} words to look for")
+    return hashes
+
+
+def strings_of(name: str) -> Iterator[str]:
+    """The texts of a test set."""
+    kind = Path(name.removesuffix(".gz").removesuffix(".zst")).suffix.lower()
+    with open_bytes(name) as file:
+        if kind == ".jsonl":
+            for line in file:
+                yield from strings_in(json.loads(line)) if line.strip() else ()
+        elif kind == ".json":
+            yield from strings_in(json.load(file))
+        elif kind == ".parquet":
+            for row in pq.read_table(io.BytesIO(file.read())).to_pylist():
+                yield from strings_in(row)
+        else:
+            yield file.read().decode("utf-8-sig")
+
+
+def strings_in(value: Any) -> Iterator[str]:
+    """Every string in what JSON can hold, keys aside."""
+    match value:
+        case str():
+            yield value
+        case dict():
+            yield from (text for part in value.values() for text in strings_in(part))
+        case list():
+            yield from (text for part in value for text in strings_in(part))

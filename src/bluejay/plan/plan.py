@@ -1,0 +1,203 @@
+"""`bluejay plan`: will a run fit, how long will it take, what will it cost."""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bluejay.gpt.config import GPTConfig
+from bluejay.gpt.formats.layouts import open_model
+from bluejay.gpt.hub import resolve
+from bluejay.gpt.presets import PRESETS
+from bluejay.plan.estimate import Job, Memory, Seconds
+from bluejay.plan.hardware import Hardware
+from bluejay.progress import format_duration
+from bluejay.train.distributed.parallel import check_sizes
+from bluejay.train.initial import origin
+from bluejay.train.recipe import TrainRecipe
+
+ROOM = 0.9
+"""Of a device's memory, what a mesh that is looked for may take: the estimate is not exact."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run foretold."""
+
+    recipe: str
+    hardware: str
+    devices: int
+    mesh: dict[str, int]
+    micro_batch_tokens: int
+    micro_batches: int
+    """Of a step, on each device."""
+    memory: Memory
+    capacity: float
+    """Bytes of a device."""
+    seconds: Seconds
+    steps: int
+    tokens: int
+    flops: float
+    """Of the whole run, recomputation not counted (PaLM, appendix B)."""
+    share_of_peak: float
+    """Of the devices' peak that these are: the model FLOPs utilisation of the same appendix."""
+    price: float
+    """Of a device for an hour, in US dollars."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether each device has the memory."""
+        return self.memory.total <= self.capacity
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Of all devices together."""
+        return self.tokens / (self.steps * self.seconds.total)
+
+    @property
+    def days(self) -> float:
+        """Without interruptions."""
+        return self.steps * self.seconds.total / 86_400
+
+    @property
+    def cost(self) -> float:
+        """US dollars."""
+        return self.days * 24 * self.devices * self.price
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, for `--json`."""
+        derived = ("fits", "tokens_per_second", "days", "cost")
+        return dataclasses.asdict(self) | {name: getattr(self, name) for name in derived}
+
+    def table(self) -> str:
+        """For people."""
+        axes = " x ".join(f"{name} {size}" for name, size in self.mesh.items())
+        fits = "fits" if self.fits else "DOES NOT FIT"
+        used, there = self.memory.total / 1e9, self.capacity / 1e9
+        rows = {
+            "mesh": f"{axes}; a step is {self.micro_batches:,} micro-batches of {self.micro_batch_tokens:,} tokens",
+            "memory": f"{parts(self.memory, 1e-9)} = {used:.1f} of {there:.1f} GB: {fits}",
+            "step": f"{parts(self.seconds, 1.0)} = {self.seconds.total:.3g} s",
+            "speed": f"{self.tokens_per_second:,.0f} tokens/s, {self.share_of_peak:.1%} of the matrix products' peak",
+            "run": f"{self.steps:,} steps, {self.tokens:,} tokens, {self.flops:.3g} FLOPs, "
+            + format_duration(86_400 * self.days)
+            + (f", ${self.cost:,.0f}" if self.price else ""),
+        }
+        head = f"{self.recipe} on {self.devices:,} x {self.hardware}"
+        return "\n".join([head, *(f"  {name:<8}{text}" for name, text in rows.items())])
+
+
+def plan(recipe: TrainRecipe, hardware: Hardware) -> Plan:
+    """What to expect of a recipe as it stands. Raises ValueError where its mesh does not fit the hardware."""
+    try:
+        mesh = recipe.mesh.sizes(hardware.devices)
+    except ValueError as error:
+        reason = str(error).partition(";")[0]
+        raise ValueError(f"{reason}; --best finds a mesh, --hardware.devices takes another number of them") from None
+    data = mesh["replicate"] * mesh["shard"]
+    micro = min(recipe.train.micro_batch_tokens or recipe.train.batch_tokens, recipe.train.batch_tokens // data)
+    if micro < recipe.data.sequence_length or recipe.train.batch_tokens % (data * micro):
+        raise ValueError(
+            f"{data} devices cannot share out train.batch_tokens {recipe.train.batch_tokens}, {micro} at a time"
+        )
+    config, base = model_of(recipe)
+    check_sizes(mesh, config, recipe.data.sequence_length)
+    return foretell(Job(recipe, config, hardware, mesh, micro, base))
+
+
+def best(recipe: TrainRecipe, hardware: Hardware) -> Plan:
+    """The fastest mesh and micro-batch that fit; ValueError where none does, with what came nearest."""
+    config, base = model_of(recipe)
+    jobs = [Job(recipe, config, hardware, mesh, micro, base) for mesh, micro in choices(recipe, config, hardware)]
+    if not jobs:
+        raise ValueError(
+            f"{hardware.devices} devices cannot share out train.batch_tokens {recipe.train.batch_tokens} evenly"
+        )
+    fitting = [job for job in jobs if job.memory().total <= ROOM * 1e9 * hardware.memory]
+    if not fitting:
+        least = min(job.memory().total for job in jobs)
+        raise ValueError(
+            f"{recipe.name} does not fit on {hardware.devices} x {hardware.name}: the leanest mesh needs "
+            f"{least / 1e9:.1f} GB and each has {hardware.memory}; more devices help, or train.recompute = 'full'"
+        )
+    return foretell(min(fitting, key=lambda job: job.seconds().total))
+
+
+def choices(recipe: TrainRecipe, config: GPTConfig, hardware: Hardware) -> Iterator[tuple[dict[str, int], int]]:
+    """Every mesh that uses all devices and divides the model, with every micro-batch of 1, 2, 4, ... sequences."""
+    length = recipe.data.sequence_length
+    rows = recipe.train.batch_tokens // length
+    for tensor in divisors(min(hardware.node, hardware.devices)) if recipe.lora is None else [1]:
+        for pipeline in divisors(hardware.devices // tensor):
+            data = hardware.devices // (tensor * pipeline)
+            if hardware.devices % tensor or rows % data:
+                continue
+            try:
+                check_sizes({"tensor": tensor, "pipeline": pipeline}, config, length)
+            except ValueError:
+                continue
+            for shard in divisors(data):
+                mesh = {"replicate": data // shard, "shard": shard, "tensor": tensor, "pipeline": pipeline}
+                micro = 1
+                while rows // data % micro == 0:
+                    yield mesh, micro * length
+                    micro *= 2
+
+
+def divisors(n: int) -> list[int]:
+    """All of them, rising."""
+    return [d for d in range(1, n + 1) if n % d == 0]
+
+
+def foretell(job: Job) -> Plan:
+    """The plan of a job."""
+    recipe, hardware, seconds = job.recipe, job.hardware, job.seconds()
+    tokens = recipe.steps * recipe.train.batch_tokens
+    seen = dataclasses.replace(job.config, n_ctx=recipe.data.sequence_length)
+    flops = tokens * seen.flops_per_token * job.products / 3
+    peak = hardware.devices * hardware.rate(job.precision)
+    return Plan(
+        recipe=recipe.name,
+        hardware=hardware.name,
+        devices=hardware.devices,
+        mesh=job.mesh,
+        micro_batch_tokens=job.micro,
+        micro_batches=job.micro_batches,
+        memory=job.memory(),
+        capacity=1e9 * hardware.memory,
+        seconds=seconds,
+        steps=recipe.steps,
+        tokens=tokens,
+        flops=flops,
+        share_of_peak=flops / recipe.steps / seconds.total / peak,
+        price=hardware.price,
+    )
+
+
+def model_of(recipe: TrainRecipe) -> tuple[GPTConfig, float]:
+    """The model of a recipe, and the bytes of it that do not learn.
+
+    Neither corpus nor weights need be there: `model.vocab_size` stands for the one, a preset's name in `init` for the
+    other.
+    """
+    if recipe.init is None:
+        given = recipe.model.get("vocab_size")
+        return recipe.gpt_config(int(given)) if given else origin(recipe).config, 0.0
+    if recipe.init in PRESETS and not Path(recipe.init).exists():
+        config, size = PRESETS[recipe.init], 2 * PRESETS[recipe.init].n_parameters
+    else:
+        stored = open_model(resolve(recipe.init))
+        config, size = stored.config, stored.n_bytes if stored.packed else 2 * stored.config.n_parameters
+    return config, float(size) if recipe.lora else 0.0
+
+
+def shape_of(recipe: TrainRecipe) -> tuple[int, int]:
+    """Tokens that a process takes at a time, and the width of the matrices that it multiplies them by."""
+    return recipe.train.micro_batch_tokens or recipe.train.batch_tokens, model_of(recipe)[0].d_model
+
+
+def parts(values: Memory | Seconds, unit: float) -> str:
+    """What a sum is made of, without what is nothing."""
+    items = {name: value * unit for name, value in dataclasses.asdict(values).items()}
+    return " + ".join(f"{name} {value:.3g}" for name, value in items.items() if value > 1e-3 * sum(items.values()))

@@ -1,0 +1,109 @@
+"""What is served, and how its tokenizer reads: `/v1/models`, and `/tokenize` and `/detokenize` as vLLM has them."""
+
+import asyncio
+import time
+from typing import Annotated, NotRequired
+
+from fastapi import APIRouter, Response
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from bluejay.serve.api.errors import ERRORS, APIError, json_response
+from bluejay.serve.api.logprobs import token_name
+from bluejay.serve.api.parameters import Body
+from bluejay.serve.respond import Service
+
+
+class ModelObject(TypedDict):
+    """A model; what is not OpenAI's is the context (vLLM's name for it) and the size."""
+
+    id: str
+    object: str
+    created: int
+    owned_by: str
+    max_model_len: int
+    n_parameters: int
+
+
+class ModelList(TypedDict):
+    """All models here: one."""
+
+    object: str
+    data: list[ModelObject]
+
+
+class TokenizeRequest(Body):
+    """A text to read."""
+
+    model: str | None = None
+    prompt: str
+    add_special_tokens: bool = Field(True, description="As completions do, where the model wants a beginning.")
+    return_token_strs: bool = Field(False, description="The tokens as strings, too.")
+
+
+class Tokens(TypedDict):
+    """A text as a model reads it."""
+
+    count: int
+    max_model_len: int
+    tokens: list[int]
+    token_strs: NotRequired[list[str]]
+
+
+class DetokenizeRequest(Body):
+    """Tokens to write."""
+
+    model: str | None = None
+    tokens: list[Annotated[int, Field(ge=0)]]
+
+
+class Detokenized(TypedDict):
+    """The text of tokens."""
+
+    prompt: str
+
+
+def router(service: Service) -> APIRouter:
+    """The endpoints."""
+    routes, model, tokenizer = APIRouter(responses=ERRORS), service.model, service.tokenizer
+    n_ctx = model.config.n_ctx
+    description: ModelObject = {
+        "id": model.name,
+        "object": "model",
+        "created": int(time.time()),
+        "owned_by": "bluejay",
+        "max_model_len": n_ctx,
+        "n_parameters": model.config.n_parameters,
+    }
+
+    @routes.get("/v1/models", response_model=ModelList)
+    async def models() -> Response:
+        """All models here: one."""
+        return json_response({"object": "list", "data": [description]})
+
+    @routes.get("/v1/models/{name:path}", response_model=ModelObject)
+    async def model_of_name(name: str) -> Response:
+        """One model."""
+        service.check_name(name)
+        return json_response(description)
+
+    @routes.post("/tokenize", response_model=Tokens)
+    async def tokenize(body: TokenizeRequest) -> Response:
+        """The token ids of a text. The names of special tokens in it are text, as they are in a prompt."""
+        service.check_name(body.model)
+        found = await asyncio.to_thread(tokenizer.encode, body.prompt)
+        tokens = tokenizer.begin + found if body.add_special_tokens else found
+        answer: Tokens = {"count": len(tokens), "max_model_len": n_ctx, "tokens": tokens}
+        if body.return_token_strs:
+            answer["token_strs"] = [token_name(tokenizer, token) for token in tokens]
+        return json_response(answer)
+
+    @routes.post("/detokenize", response_model=Detokenized)
+    async def detokenize(body: DetokenizeRequest) -> Response:
+        """The text of token ids; special tokens stand for no text."""
+        service.check_name(body.model)
+        if max(body.tokens, default=0) >= tokenizer.vocab_size:
+            raise APIError(400, f"tokens holds an id outside 0..{tokenizer.vocab_size - 1}", param="tokens")
+        return json_response({"prompt": tokenizer.decode(body.tokens)})
+
+    return routes

@@ -1,0 +1,1 @@
+"""What every request passes through: the access log, limits, errors, keys."""

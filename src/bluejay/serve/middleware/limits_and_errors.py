@@ -1,0 +1,90 @@
+"""What every answer of the server has in common: headers that lock the page down, a limit on what it reads, and
+OpenAI's error object in place of a traceback."""
+
+import asyncio
+import logging
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from bluejay.serve.api.errors import APIError
+from bluejay.serve.engine_thread import Worker
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+logger = logging.getLogger(__name__)
+
+
+class Guard:
+    """An ASGI application around another."""
+
+    def __init__(self, app: ASGIApp, worker: Worker) -> None:
+        self.app = app
+        self.worker = worker
+        self.max_body = worker.settings.max_body
+        self.seconds = worker.settings.seconds_to_send
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        started = False
+        received = 0
+        reading = True
+        deadline = asyncio.get_running_loop().time() + self.seconds
+
+        async def guarded_send(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                MutableHeaders(scope=message).update(HEADERS)
+                if self.worker.draining:  # the next request is to go elsewhere
+                    MutableHeaders(scope=message)["Connection"] = "close"
+            await send(message)
+
+        async def guarded_receive() -> Message:
+            nonlocal received, reading
+            if not reading:
+                return await receive()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                raise too_late(self.seconds) from None
+            reading = message.get("more_body", False)
+            received += len(message.get("body", b""))
+            if received > self.max_body:
+                raise too_large(self.max_body)
+            return message
+
+        try:
+            # Chunked bodies have no length to check at first; those are counted as they come.
+            length = Headers(scope=scope).get("content-length", "")
+            if length.isdecimal() and int(length) > self.max_body:
+                raise too_large(self.max_body)
+            await self.app(scope, guarded_receive, guarded_send)
+        except APIError as error:
+            await error.response()(scope, receive, guarded_send)
+        except Exception:  # a bug of ours: the log has the traceback, the client an answer in OpenAI's form
+            logger.exception("%s %s failed", scope["method"], scope["path"])
+            if started:
+                raise
+            error = APIError(500, "the server failed; its log says why", type="server_error", code="internal_error")
+            await error.response()(scope, receive, guarded_send)
+
+
+def too_large(limit: int) -> APIError:
+    """The refusal of a body over the limit; what is left of it is not read."""
+    message = f"the request is larger than {limit:,} bytes"
+    return APIError(413, message, code="request_too_large", headers={"Connection": "close"})
+
+
+def too_late(seconds: float) -> APIError:
+    """The refusal of a body that does not come."""
+    message = f"the body did not come within {seconds:g} s"
+    return APIError(408, message, code="request_timeout", headers={"Connection": "close"})

@@ -1,0 +1,153 @@
+"""What stands between the server and strangers: keys, and limits for each client."""
+
+import hashlib
+import hmac
+import ipaddress
+from collections import Counter
+from pathlib import Path
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from bluejay.serve.api.errors import APIError
+from bluejay.serve.middleware.access_log import CURRENT
+from bluejay.serve.middleware.rates import Account, Limits, over
+from bluejay.serve.settings import PublicSettings
+
+MIN_KEY = 16
+"""Characters of a key. Shorter ones can be guessed."""
+MAX_AT_ONCE = 8
+"""Requests of one client at a time, so that nobody fills the queue alone."""
+
+
+class Public:
+    """An ASGI application around another that asks for a key and counts what each client takes."""
+
+    def __init__(self, app: ASGIApp, settings: PublicSettings) -> None:
+        self.app = app
+        self.keys = None if settings.keys is None else KeyFile(settings.keys)
+        self.limits = Limits(settings)
+        self.at_once: Counter[str] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or refuse it."""
+        if scope["type"] != "http" or not asks_something(scope):
+            return await self.app(scope, receive, send)
+        exchange = CURRENT.get()
+        assert exchange is not None
+        try:
+            if scope["path"] == "/metrics":
+                refuse_stranger(exchange.client)
+                return await self.app(scope, receive, send)
+            client = exchange.client = self._client(exchange.client, Headers(scope=scope))
+            if scope["method"] == "POST":
+                self._admit(client)
+                exchange.account = Account(self.limits, client)
+        except APIError as refusal:
+            return await refusal.response()(scope, receive, send)
+        self.at_once[client] += 1
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self.at_once[client] -= 1
+            if not self.at_once[client]:
+                del self.at_once[client]
+
+    def _client(self, address: str, headers: Headers) -> str:
+        """Who is asking. Raises APIError where a key is asked for and there is none, or another."""
+        if self.keys is None:
+            return network(address)
+        scheme, _, key = headers.get("authorization", "").partition(" ")
+        name = self.keys.name(key.strip()) if scheme.lower() == "bearer" else None
+        if name is None:
+            message = (
+                "this server asks for an API key, as `Authorization: Bearer KEY`; the one given is none of its keys"
+            )
+            challenge = {"WWW-Authenticate": "Bearer"}
+            raise APIError(401, message, type="authentication_error", code="invalid_api_key", headers=challenge)
+        return name
+
+    def _admit(self, client: str) -> None:
+        if self.at_once[client] >= MAX_AT_ONCE:
+            message = f"{MAX_AT_ONCE} requests of yours are being served; wait for one to end"
+            raise APIError(429, message, type="rate_limit_error", code="too_many_at_once", headers={"Retry-After": "1"})
+        limit = self.limits.requests
+        if wait := self.limits.take(client, limit, 1):
+            raise over(limit, wait, f"a client may ask {limit.amount} times a minute, and")
+
+
+def asks_something(scope: Scope) -> bool:
+    """Whether a request is for more than the page and the state of the server."""
+    return scope["method"] not in ("GET", "HEAD", "OPTIONS") or scope["path"].startswith(("/v1/", "/metrics"))
+
+
+def refuse_stranger(address: str) -> None:
+    """Raises APIError, as if there were nothing, unless an address is of a private network."""
+    try:
+        private = ipaddress.ip_address(address).is_private
+    except ValueError:
+        private = False
+    if not private:
+        raise APIError(404, "there is nothing at GET /metrics", code="not_found")
+
+
+def network(address: str) -> str:
+    """What one person has of addresses: one of version 4, or the 64 bits that a network gives to one of version 6."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    return str(ipaddress.ip_network((parsed, 64), strict=False)) if parsed.version == 6 else address
+
+
+class KeyFile:
+    """Keys with their names, read again when the file changes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.stamp = path.stat().st_mtime_ns
+        self.keys = read_keys(path)
+
+    def name(self, key: str) -> str | None:
+        """The name of a key; None if it is none of ours. It takes as long whichever it is."""
+        self._refresh()
+        digest = hashlib.sha256(key.encode("utf-8", "replace")).digest()
+        found = None
+        for name, expected in self.keys.items():
+            if hmac.compare_digest(digest, expected):
+                found = name
+        return found
+
+    def _refresh(self) -> None:
+        try:
+            stamp = self.path.stat().st_mtime_ns
+            if stamp != self.stamp:
+                self.keys, self.stamp = read_keys(self.path), stamp
+        except (OSError, ValueError):  # it is being written; what was read stands until it is whole
+            return
+
+
+def read_keys(path: Path) -> dict[str, bytes]:
+    """The SHA-256 of each key by its name: a line of the file is a name and a key, and # begins a remark.
+
+    Raises ValueError for a line that is something else, FileNotFoundError.
+    """
+    keys: dict[str, bytes] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        words = line.partition("#")[0].split()
+        if not words:
+            continue
+        if len(words) != 2:
+            raise ValueError(f"{path}, line {number}: a line is a name and a key, such as: alice 4f1c...")
+        name, key = words
+        if len(key) < MIN_KEY:
+            raise ValueError(
+                f"{path}, line {number}: the key has {len(key)} characters and can be guessed; "
+                f"`openssl rand -hex 24` makes a good one"
+            )
+        if name in keys:
+            raise ValueError(f"{path}, line {number}: {name} has a key already")
+        keys[name] = hashlib.sha256(key.encode()).digest()
+    if not keys:
+        raise ValueError(f"{path} holds no key; a line is a name and a key, such as: alice 4f1c...")
+    return keys

@@ -1,0 +1,98 @@
+"""How much each client may ask for: the generic cell rate algorithm (ITU-T I.371, annex A), one number for each
+client and limit: when its allowance will be whole again.
+
+The numbers are in SQLite, because several processes that serve one model share them.
+"""
+
+import math
+import sqlite3
+import time
+from dataclasses import dataclass
+
+from bluejay.serve.api.errors import APIError
+from bluejay.serve.settings import PublicSettings
+
+WRITES_BETWEEN_CLEANINGS = 1000
+
+
+@dataclass(frozen=True)
+class Limit:
+    """An allowance that refills evenly."""
+
+    name: str
+    amount: int
+    """Units in a full allowance,"""
+    seconds: float
+    """and how long an empty one takes to be full."""
+
+
+class Limits:
+    """The allowances of all clients."""
+
+    def __init__(self, settings: PublicSettings) -> None:
+        self.requests = Limit("requests", settings.requests_per_minute, 60.0)
+        self.tokens = Limit("tokens", settings.tokens_per_hour, 3600.0)
+        self.database = sqlite3.connect(settings.state or ":memory:", timeout=1.0, isolation_level=None)
+        self.database.execute("PRAGMA journal_mode = WAL")
+        self.database.execute("PRAGMA synchronous = OFF")  # lost with the machine: everybody's allowance is whole again
+        self.database.execute(
+            "CREATE TABLE IF NOT EXISTS allowances (client TEXT, name TEXT, full REAL, PRIMARY KEY (client, name))"
+        )
+        self.n_writes = 0
+
+    def take(self, client: str, limit: Limit, units: int) -> float:
+        """Take units from a client's allowance; 0, or the seconds until there are as many, and then nothing is taken.
+
+        Negative units are given back.
+        """
+        now = time.time()  # not the monotonic clock: processes share it, and the next start of the machine
+        cost = units * limit.seconds / limit.amount
+        self.database.execute("BEGIN IMMEDIATE")
+        try:
+            found = self.database.execute(
+                "SELECT full FROM allowances WHERE client = ? AND name = ?", (client, limit.name)
+            ).fetchone()
+            full = max(now, found[0] if found else now) + cost
+            wait = full - now - limit.seconds
+            if wait <= 0 or units <= 0:
+                values = client, limit.name, full
+                self.database.execute("INSERT OR REPLACE INTO allowances VALUES (?, ?, ?)", values)
+                self.n_writes += 1
+                wait = 0.0
+            if self.n_writes % WRITES_BETWEEN_CLEANINGS == 0:
+                self.database.execute("DELETE FROM allowances WHERE full < ?", (now,))
+        finally:
+            self.database.execute("COMMIT")
+        return wait
+
+
+class Account:
+    """One client's allowance of tokens."""
+
+    def __init__(self, limits: Limits, client: str) -> None:
+        self.limits = limits
+        self.client = client
+
+    def reserve(self, n_tokens: int) -> None:
+        """Take what a request may come to. Raises APIError when there are not so many."""
+        limit = self.limits.tokens
+        if n_tokens > limit.amount:
+            message = (
+                f"the request may come to {n_tokens} tokens, and a client has {limit.amount} an hour; ask for less"
+            )
+            raise APIError(400, message, param="max_tokens", code="token_budget_exceeded")
+        if wait := self.limits.take(self.client, limit, n_tokens):
+            raise over(limit, wait, f"the request may come to {n_tokens} tokens, and of {limit.amount} an hour")
+
+    def give_back(self, n_tokens: int) -> None:
+        """Put what a request did not use back."""
+        self.limits.take(self.client, self.limits.tokens, -n_tokens)
+
+
+def over(limit: Limit, wait: float, reason: str) -> APIError:
+    """The refusal of a client whose allowance is used up for `wait` seconds."""
+    seconds = math.ceil(wait)
+    message = f"{reason} not enough are left; try again in {seconds} s"
+    headers = {"Retry-After": str(seconds)}
+    code = "rate_limit_exceeded" if limit.name == "requests" else "token_budget_exceeded"
+    return APIError(429, message, type="rate_limit_error", code=code, headers=headers)

@@ -1,0 +1,1 @@
+"""Checkpoints on disk, and the state of a run that they hold."""

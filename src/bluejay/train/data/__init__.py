@@ -1,0 +1,1 @@
+"""Token shards and pairs of texts as batches, and the held-out part."""

@@ -1,0 +1,198 @@
+"""Which tokens a step trains on: a pure function of the seed and the step, so there is no position to save.
+
+The sequences of a set of shards are its tokens cut into windows. Sequence g of the run (g = step x batch + row) falls
+in block g // BLOCK; each block holds every set in its exact proportion, in an order shuffled by the seed, so the
+mixture is right at every moment and any process can find any sequence by itself (levanter, Data-Loader-Design). Where
+the weights change, a new block begins.
+"""
+
+import bisect
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from bluejay.tokenizer import Tokenizer
+from bluejay.tokens import TokenShard
+from bluejay.train.data.pairs import Pairs
+from bluejay.train.recipe import Data, Mixture, is_pairs
+
+BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sequences to train on."""
+
+    inputs: Int[Tensor, "B T"]
+    targets: Int[Tensor, "B T"]
+    """The token after each input."""
+    weights: Float[Tensor, "B T"] | None = None
+    """How much the loss of each target counts; all the same when not given."""
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on another device."""
+        weights = None if self.weights is None else self.weights.to(device)
+        return Batch(self.inputs.to(device), self.targets.to(device), weights)
+
+    def split(self, rows: int) -> list["Batch"]:
+        """Micro-batches of `rows` sequences."""
+        return [self[first : first + rows] for first in range(0, len(self.inputs), rows)]
+
+    def __getitem__(self, rows: slice | Int[Tensor, " rows"]) -> "Batch":
+        """Some of the sequences."""
+        return Batch(self.inputs[rows], self.targets[rows], None if self.weights is None else self.weights[rows])
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A numbered set of sequences."""
+
+    weighted: bool
+    """Whether some targets count more than others."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def window(self, number: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """A sequence: length + 1 tokens, the last only a target; if `weighted`, also the weight of each target."""
+        ...
+
+
+class Windows:
+    """The tokens of a shard cut into sequences. Raises ValueError for a shard with too few tokens for one, and, where
+    documents shall be told apart by their `eot`, for one whose documents do not end with it."""
+
+    weighted = False
+
+    def __init__(self, prefix: str, length: int, vocab_size: int, eot: int | None) -> None:
+        self.shard, self.length, self.vocab_size = TokenShard(prefix), length, vocab_size
+        if len(self) < 1:
+            raise ValueError(f"{prefix} holds too few tokens for one sequence of {length}")
+        ends = self.shard.offsets[1:][self.shard.sizes > 0][:BLOCK] - 1
+        if eot is not None and (self.shard.tokens[ends] != eot).any():
+            raise ValueError(
+                f"the documents of {prefix} do not end with <|endoftext|> ({eot}), so they cannot be told apart; "
+                "set data.mask_documents = false, or data.tokenizer to the one that the shard was made with"
+            )
+
+    def __len__(self) -> int:
+        return (len(self.shard.tokens) - 1) // self.length
+
+    def window(self, number: int) -> tuple[np.ndarray, None]:
+        start = number * self.length
+        tokens = self.shard.tokens[start : start + self.length + 1]
+        if tokens.max() >= self.vocab_size:
+            raise ValueError(
+                f"{self.shard.prefix} holds the token {tokens.max()} and the vocabulary has {self.vocab_size}; "
+                "set data.tokenizer to the one that the shard was made with"
+            )
+        return tokens, None
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of the run in which the weights of the mixture stay as they are."""
+
+    first: int
+    """Its first sequence."""
+    block: int
+    """The number of its first block; those of the phase before, the cut one included, have smaller ones."""
+    bounds: tuple[int, ...]
+    """Where the places of each source begin in a block, and where the last one's end."""
+    drawn: tuple[int, ...]
+    """Sequences of each source that the blocks before are made of."""
+
+
+def phases(mixture: Sequence[Mixture], sequences: int) -> list[Phase]:
+    """How the mixture of a run of so many sequences goes. Raises ValueError for a weight too small for a block."""
+    found: list[Phase] = []
+    for share in sorted({0.0} | {share for part in mixture for share, _ in part.changes}):
+        weights = np.array([part.weight_at(share) for part in mixture])
+        if not weights.sum() > 0:
+            raise ValueError(f"data.train: at {share} of the run all weights are 0")
+        bounds = np.rint(np.cumsum([0.0, *(weights / weights.sum())]) * BLOCK).astype(int)
+        for part, weight, size in zip(mixture, weights, np.diff(bounds), strict=True):
+            if weight > 0 and size == 0:
+                raise ValueError(f"data.train: the weight of {part.shards} is less than one sequence in {BLOCK}")
+        first, block, drawn = round(share * sequences), 0, np.zeros(len(mixture), dtype=int)
+        if found:
+            last = found[-1]
+            blocks = -(-(first - last.first) // BLOCK)
+            block, drawn = last.block + blocks, np.array(last.drawn) + blocks * np.diff(last.bounds)
+        found.append(Phase(first, block, tuple(bounds.tolist()), tuple(drawn.tolist())))
+    return found
+
+
+class Batches:
+    """The endless stream of batches, by number. `steps`, the length of the run, says when the mixture changes."""
+
+    def __init__(
+        self, sources: Sequence[Source], mixture: Sequence[Mixture], batch_size: int, seed: int, steps: int
+    ) -> None:
+        self.sources, self.batch_size, self.seed = sources, batch_size, seed
+        self.phases = phases(mixture, steps * batch_size)
+
+    def batch(self, step: int, share: tuple[int, int] = (0, 1)) -> Batch:
+        """The batch of a step, counted from 0, or of its rows share i of n."""
+        index, count = share
+        rows = self.batch_size // count
+        first = step * self.batch_size + index * rows
+        drawn = [self.sequence(number) for number in range(first, first + rows)]
+        tokens = torch.from_numpy(np.stack([row for row, _ in drawn]).astype(np.int64))
+        weights = None
+        if any(source.weighted for source in self.sources):
+            given = [np.ones(len(row) - 1) if weight is None else weight for row, weight in drawn]
+            weights = torch.from_numpy(np.stack(given).astype(np.float32))
+        return Batch(tokens[:, :-1], tokens[:, 1:], weights)
+
+    def sequence(self, number: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Sequence `number` of the run, and the weights of its targets; see `Source.window`."""
+        phase = self.phases[bisect.bisect_right(self.phases, number, key=lambda phase: phase.first) - 1]
+        blocks, place = divmod(number - phase.first, BLOCK)
+        slot = permute(place, BLOCK, self.seed, phase.block + blocks, "block")
+        part = bisect.bisect_right(phase.bounds, slot) - 1
+        start, end = phase.bounds[part : part + 2]
+        epoch, index = divmod(phase.drawn[part] + blocks * (end - start) + slot - start, len(self.sources[part]))
+        return self.sources[part].window(permute(index, len(self.sources[part]), self.seed, epoch, part))
+
+
+def open_sources(data: Data, tokenizer: Tokenizer) -> list[Source]:
+    """What `data.train` names. Raises FileNotFoundError or ValueError, naming what does not fit."""
+    eot = tokenizer.eot if data.mask_documents else None
+
+    def source(name: str) -> Source:
+        if is_pairs(name):
+            return Pairs(name, data.sequence_length, tokenizer, data.prompt_weight)
+        return Windows(name, data.sequence_length, tokenizer.vocab_size, eot)
+
+    return [source(part.shards) for part in data.train]
+
+
+def permute(index: int, size: int, *key: object) -> int:
+    """Where `index` goes under the permutation of range(size) that `key` names, without storing it.
+
+    A Feistel network over the next even number of bits, walked until it lands inside (Black & Rogaway, section 3).
+    """
+    half = max(1, ((size - 1).bit_length() + 1) // 2)
+    while True:
+        left, right = index >> half, index & ((1 << half) - 1)
+        for round_number in range(4):
+            digest = hashlib.blake2b(f"{key}/{round_number}/{right}".encode(), digest_size=8).digest()
+            left, right = right, left ^ (int.from_bytes(digest, "little") & ((1 << half) - 1))
+        index = left << half | right
+        if index < size:
+            return index
+
+
+def document_starts(inputs: Int[Tensor, "B T"], eot: int) -> Int[Tensor, "B T"]:
+    """Where each token's document begins in its sequence. The end token of a document opens the next one: a model that
+    sees it alone is asked for the beginning of a text."""
+    order = torch.arange(inputs.shape[1], device=inputs.device)
+    return torch.where(inputs == eot, order, 0).cummax(-1).values

@@ -1,0 +1,1 @@
+"""One model on many processes: the mesh, pipeline stages, the watchdog."""

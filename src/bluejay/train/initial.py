@@ -1,0 +1,114 @@
+"""What a run starts from, drawn weights or a model's, and what it gives in the end."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bluejay.gpt.config import GPTConfig
+from bluejay.gpt.formats.layouts import open_model, weight_shapes, write_model
+from bluejay.gpt.formats.peft import merged, write_adapter
+from bluejay.gpt.formats.tensors import StoredModel
+from bluejay.gpt.hub import resolve
+from bluejay.gpt.init import draw
+from bluejay.gpt.model import GPT
+from bluejay.progress import progress
+from bluejay.tokenizer import Tokenizer
+from bluejay.train.lora import adapted, adapters
+from bluejay.train.recipe import TrainRecipe, is_pairs
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a recipe trains, before anything is read."""
+
+    recipe: TrainRecipe
+    config: GPTConfig
+    tokenizer: Tokenizer
+    stored: StoredModel | None
+    """The model that `init` names; None where weights are drawn."""
+
+    def model(self, device: torch.device, precision: str) -> GPT:
+        """The model to train. With adapters it is whole; else on the meta device, and `weights` has its values."""
+        if self.recipe.lora is not None:
+            assert self.stored is not None
+            dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+            return adapted(self.stored, self.recipe.lora, self.recipe.seed, device, dtype)
+        with torch.device("meta"):
+            return GPT(self.config)
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Name and float32 value of each weight that `model` leaves to be filled in."""
+        if self.stored is None:
+            yield from draw(self.config, self.recipe.seed)
+        elif self.recipe.lora is None:
+            with progress("load", self.config.n_parameters, "weights") as bar:
+                for name, shape in weight_shapes(self.config).items():
+                    yield name, self.stored.read(name).float()
+                    bar.advance(shape.numel())
+
+    def export(self, trained: Mapping[str, Tensor], path: Path) -> None:
+        """Write a model directory from the parameters that were trained, all of them, by name. Adapters are merged and
+        also written by themselves, beside it under the same name with "adapter" for "model"."""
+        stored = self.stored
+        if self.recipe.lora is not None:
+            assert stored is not None
+            found = adapters(trained, self.recipe.lora)
+            beside = path.with_name(path.name.replace("model", "adapter"))
+            write_adapter(found, self.config, self.tokenizer, base_name(self.recipe), beside)
+            stored = merged(stored, found)
+        else:
+            stored = StoredModel(self.config, trained.__getitem__, torch.float32, lambda: self.tokenizer, 0)
+        write_model(dataclasses.replace(stored, tokenizer=lambda: self.tokenizer), path)
+
+
+def origin(recipe: TrainRecipe) -> Origin:
+    """Open what a recipe starts from. Raises FileNotFoundError or ValueError where tokenizer, shards and model do not
+    belong together."""
+    if recipe.init is None:
+        path = recipe.data.tokenizer_path
+        if path is None:
+            raise ValueError('data.tokenizer is missing: pairs bring none of their own; "gpt2" is GPT-J\'s')
+        tokenizer = Tokenizer.load(path)
+        return Origin(recipe, recipe.gpt_config(tokenizer.vocab_size), tokenizer, None)
+    stored = open_model(resolve(recipe.init))
+    config, tokenizer = stored.config, stored.tokenizer()
+    if recipe.data.sequence_length > config.n_ctx:
+        length = recipe.data.sequence_length
+        raise ValueError(f"data.sequence_length {length} is above the {config.n_ctx} tokens that {recipe.init} reads")
+    if tokenizer.vocab_size > config.vocab_size:
+        raise ValueError(
+            f"{recipe.init}: the tokenizer has {tokenizer.vocab_size} tokens, the model {config.vocab_size} rows; "
+            "they do not belong together"
+        )
+    for where in tokenizers_of(recipe):
+        other = Tokenizer.load(where)
+        if not extends(tokenizer, other):
+            raise ValueError(
+                f"{recipe.init} and {where} have different tokenizers, of {tokenizer.vocab_size} and "
+                f'{other.vocab_size} tokens; build the corpus with tokenizer = {{ path = "{recipe.init}" }}'
+            )
+    return Origin(recipe, config, tokenizer, stored)
+
+
+def tokenizers_of(recipe: TrainRecipe) -> list[str]:
+    """Where the tokenizers of the recipe and of its corpora lie, as far as they are there."""
+    prefixes = [*(part.shards for part in recipe.data.train), recipe.data.valid]
+    beside = {str(Path(prefix).parent.parent) for prefix in prefixes if not is_pairs(prefix)}
+    there = sorted(folder for folder in beside if (Path(folder) / "tokenizer.json").is_file())
+    return there if recipe.data.tokenizer is None else [recipe.data.tokenizer, *there]
+
+
+def extends(tokenizer: Tokenizer, other: Tokenizer) -> bool:
+    """Whether every id of `other` stands for the same bytes in `tokenizer`, which may have more."""
+    known = other.token_bytes()
+    return tokenizer.eot == other.eot and tokenizer.token_bytes()[: len(known)] == known
+
+
+def base_name(recipe: TrainRecipe) -> str:
+    """How an adapter names its model: a folder by its whole path, so that it is found from everywhere."""
+    name = str(recipe.init)
+    return str(Path(name).resolve()) if Path(name).exists() else name

@@ -1,0 +1,139 @@
+"""A run while it runs, on standard error: a live panel on a terminal, a line every few seconds elsewhere."""
+
+import math
+import resource
+import sys
+import time
+from collections import deque
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from bluejay.progress import SECONDS_BETWEEN_LINES, format_duration, say
+
+SECONDS_BETWEEN_FRAMES = 1.0
+"""A frame takes a few milliseconds, during which nothing is trained."""
+WINDOW = 50
+"""Steps that the speed is a mean of."""
+SPARKS = "▁▂▃▄▅▆▇█"
+
+
+class View:
+    """Shows the rows that `Metrics` writes: those of steps and those of evaluations, as they come."""
+
+    def __init__(self, name: str, step: int, steps: int, live: Live | None, quiet: bool = False) -> None:
+        self.name, self.step, self.steps, self.live, self.quiet = name, step, steps, live, quiet
+        self.latest: dict[str, Any] = {}
+        self.losses: deque[float] = deque(maxlen=2000)
+        self.ends: deque[float] = deque([time.monotonic()], maxlen=WINDOW)
+        self.shown = time.monotonic()
+
+    def show(self, row: dict[str, Any]) -> None:
+        """Take in a row, and draw if the last drawing is old enough."""
+        self.latest |= row
+        now = time.monotonic()
+        if row.get("loss") is not None:
+            self.step = row["step"]
+            self.losses.append(row["loss"])
+            self.ends.append(now)
+        if self.live is None and not self.quiet:
+            for prompt, said in row.get("samples", {}).items():
+                say(f"sample: {printable(prompt)}{printable(said)}")
+        if self.live is not None and now - self.shown > SECONDS_BETWEEN_FRAMES:
+            self.shown = now
+            self.live.update(self.panel(), refresh=True)
+        elif self.live is None and not self.quiet and now - self.shown > SECONDS_BETWEEN_LINES:
+            self.shown = now
+            say(self.line())
+
+    @property
+    def seconds_left(self) -> float:
+        """At the speed of the last steps, evaluations and checkpoints among them."""
+        each = (self.ends[-1] - self.ends[0]) / max(1, len(self.ends) - 1)
+        return each * (self.steps - self.step)
+
+    def figures(self) -> dict[str, str]:
+        """What there is to say, in words."""
+        forms = {
+            "loss": "{:.3f} nats per token",
+            "bits_per_byte": "{:.3f} bits per byte",
+            "valid_bits_per_byte": "{:.3f} bits per byte held out",
+            "tokens_per_second": "{:,.0f} tokens/s",
+            "share_of_peak": "{:.0%} of the matmul peak",
+            "memory": "{:.2f} GB",
+            "lr": "learning rate {:.2e}",
+            "grad_norm": "gradient norm {:.2f}",
+            "noise_scale": "noise scale {:,.0f} tokens",
+            "skipped_steps": "{:,} steps skipped",
+        }
+        known = {key: self.latest[key] for key in forms if self.latest.get(key) is not None}
+        return {key: forms[key].format(value) for key, value in known.items()}
+
+    def line(self) -> str:
+        """One line for a log."""
+        left = f"{format_duration(self.seconds_left)} left"
+        return " · ".join([f"step {self.step:,} of {self.steps:,}", *self.figures().values(), left])
+
+    def panel(self) -> RenderableType:
+        """The whole picture for a terminal."""
+        figures = list(self.figures().values())
+        table = Table.grid(padding=(0, 3))
+        for row in range(0, len(figures), 3):
+            table.add_row(*figures[row : row + 3])
+        done = f"step {self.step:,} of {self.steps:,} · {format_duration(self.seconds_left)} left"
+        bar = Table.grid(padding=(0, 3))
+        bar.add_row(ProgressBar(total=self.steps, completed=self.step, width=40), done)
+        parts: list[RenderableType] = [bar, table, Text(sparkline(self.losses, 60), style="cyan")]
+        components = self.latest.get("valid_bits_per_byte_of", {})
+        if components:
+            parts.append(Text("  ".join(f"{name} {value:.3f}" for name, value in components.items()), style="dim"))
+        for prompt, said in self.latest.get("samples", {}).items():
+            parts.append(Text.assemble((printable(prompt), "bold"), printable(said)))
+        return Panel(Group(*parts), title=self.name, title_align="left", width=100)
+
+
+@contextmanager
+def view(name: str, step: int, steps: int, quiet: bool = False) -> Generator[View]:
+    """A view of a run that has done `step` of `steps` steps; a quiet one shows nothing, as in all processes but one."""
+    console = Console(stderr=True, quiet=quiet)
+    if quiet or not console.is_terminal:
+        yield View(name, step, steps, None, quiet)
+        return
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        shown = View(name, step, steps, live)
+        try:
+            yield shown
+        finally:
+            live.update(shown.panel(), refresh=True)
+
+
+def sparkline(values: deque[float], width: int) -> str:
+    """The course of a number in one line: means of equal stretches, from lowest to highest."""
+    if not values:
+        return ""
+    stretch = max(1, math.ceil(len(values) / width))
+    items = list(values)
+    means = [sum(items[i : i + stretch]) / len(items[i : i + stretch]) for i in range(0, len(items), stretch)]
+    low, high = min(means), max(means)
+    return "".join(SPARKS[int((mean - low) / (high - low + 1e-12) * (len(SPARKS) - 1))] for mean in means)
+
+
+def printable(text: str) -> str:
+    """A text in one line without what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def memory_used(device: torch.device) -> float:
+    """GB: the most that tensors have taken on an accelerator, the most that the process has taken on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9

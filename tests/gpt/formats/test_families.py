@@ -1,0 +1,103 @@
+"""Every family is transformers' own: the same logits, the same greedy text, the same bits after a round trip."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM
+
+from bluejay.gpt.formats.families import FAMILIES, from_hugging_face, to_hugging_face
+from bluejay.gpt.formats.layouts import load_model, save_model
+from bluejay.gpt.presets import PRESETS
+from bluejay.infer.backends.torch import TorchBackend
+from bluejay.infer.engine import Engine
+from bluejay.infer.sampling import SamplingParams
+from tests.gpt.random_models import CONFIGS, family_fields, random_model
+
+TOLERANCE = 1e-4
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=12, deadline=None)
+@given(data=st.data(), seed=st.integers(0, 99))
+def test_logits_equal_transformers(family, data, seed, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model")
+    theirs = random_model(family, data.draw(family_fields(family)), seed)
+    theirs.save_pretrained(path)
+    ours = load_model(path)
+    tokens = torch.randint(0, theirs.config.vocab_size, (2, 70))
+    with torch.no_grad():
+        assert (ours(tokens) - theirs(tokens).logits).abs().max() < TOLERANCE
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=5, deadline=None)
+@given(data=st.data(), seed=st.integers(0, 99))
+def test_greedy_text_of_a_ragged_batch_is_what_transformers_finds_likeliest(
+    family, data, seed, byte_tokenizer, tmp_path_factory
+):
+    path = tmp_path_factory.mktemp("model")
+    theirs = random_model(family, data.draw(family_fields(family)), seed)
+    theirs.save_pretrained(path)
+    engine = Engine(TorchBackend(load_model(path), 64), byte_tokenizer)
+    prompts = [[7], [70, 71, 72, 73, 74, 75, 76, 77, 78], [1, 2, 3, 4]]
+    texts = {id(engine.submit(prompt, SamplingParams(max_tokens=64, temperature=0.0))): prompt for prompt in prompts}
+    tokens = {key: list(prompt) for key, prompt in texts.items()}
+    while not engine.idle:
+        for request, chunk in engine.step():
+            tokens[id(request)].append(chunk.token)
+    for key, prompt in texts.items():
+        whole, n = torch.tensor([tokens[key]]), len(prompt)
+        assert whole.shape[1] == n + 64 or whole[0, -1] == byte_tokenizer.eot
+        with torch.no_grad():
+            logits = theirs(whole).logits[0, n - 1 : -1, : byte_tokenizer.vocab_size]
+        chosen = logits.gather(1, whole[0, n:, None])[:, 0]
+        assert (logits.max(-1).values - chosen).max() < TOLERANCE  # the same token, or one that ties with it
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=6, deadline=None)
+@given(data=st.data(), seed=st.integers(0, 99), dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16]))
+def test_a_model_survives_us_them_us_bit_for_bit(family, data, seed, dtype, byte_tokenizer, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model")
+    random_model(family, data.draw(family_fields(family)), seed, dtype).save_pretrained(path / "first")
+    first = load_model(path / "first")
+    save_model(first, byte_tokenizer, path / "ours")
+    AutoModelForCausalLM.from_pretrained(path / "ours", dtype="auto").save_pretrained(path / "theirs")
+    again = load_model(path / "theirs")
+    assert again.config.resolved == first.config.resolved
+    assert again.state_dict().keys() == first.state_dict().keys()
+    for name, weight in first.state_dict().items():
+        assert weight.dtype == dtype
+        assert torch.equal(weight, again.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_have_the_parameters_that_transformers_counts(preset):
+    config = PRESETS[preset]
+    with torch.device("meta"):
+        theirs = AutoModelForCausalLM.from_config(CONFIGS[config.family](**to_hugging_face(config, 0, 0, "float32")))
+    assert config.n_parameters == theirs.num_parameters()
+    assert from_hugging_face(theirs.config.to_dict()).resolved == config.resolved
+
+
+def test_gpt_j_6b_has_its_published_number_of_parameters():
+    assert PRESETS["gpt-j-6b"].n_parameters == 6_050_882_784
+
+
+@pytest.mark.parametrize(
+    ("family", "change", "sentence"),
+    [
+        ("gptj", {"model_type": "bert"}, "model_type is 'bert'; bluejay reads 'gptj'"),
+        ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx is True"),
+        ("gpt2", {"activation_function": "quick_gelu"}, "activation_function is 'quick_gelu'; it must be one of"),
+        ("gpt_neo", {"attention_types": [[["global"], 3]]}, "attention_types must name global or local for each of 12"),
+        ("llama", {"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "rope_type is 'yarn'"),
+        ("llama", {"num_key_value_heads": 5}, "n_head 9 is not a multiple of model.n_kv_head 5"),
+        ("gptj", {"n_embd": None}, "d_model is None"),
+    ],
+)
+def test_what_no_arithmetic_here_computes_is_refused_in_one_sentence(family, change, sentence):
+    preset = {"gptj": "gpt-j", "gpt2": "gpt2", "gpt_neo": "gpt-neo-125m", "llama": "smollm2-135m"}[family]
+    with pytest.raises(ValueError, match=sentence.replace("[", r"\[")):
+        from_hugging_face(to_hugging_face(PRESETS[preset], 0, 0, "float32") | change)

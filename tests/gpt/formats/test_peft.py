@@ -1,0 +1,141 @@
+"""Adapters that we write work in peft, and those that peft writes work here: the same logits, merged or not."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM
+
+from bluejay.cli import main
+from bluejay.gpt.formats.layouts import load_model, open_model, weight_shapes, write_model
+from bluejay.gpt.formats.peft import LowRank, merged, write_adapter
+from tests.gpt.random_models import NO_TOKENS, random_model
+
+# peft asks transformers for an attribute by its old name.
+pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+
+FIELDS = {
+    "gptj": {"n_layer": 2, "n_head": 2, "n_embd": 32, "n_positions": 64, "rotary_dim": 8},
+    "llama": {
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+    },
+    "gpt_neox": {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 32, "intermediate_size": 48},
+    "gpt2": {"n_layer": 2, "n_head": 2, "n_embd": 32, "n_positions": 64},
+}
+TOKENS = torch.arange(40)[None] * 5 % 259
+
+
+@pytest.fixture(scope="module", params=FIELDS)
+def base(request, byte_tokenizer, tmp_path_factory) -> Path:
+    """A model that transformers wrote, with a tokenizer beside it."""
+    path = tmp_path_factory.mktemp(request.param) / "base"
+    random_model(request.param, FIELDS[request.param] | {"vocab_size": 259} | NO_TOKENS, seed=3).save_pretrained(path)
+    byte_tokenizer.save(path)
+    return path
+
+
+def random_adapter(path: Path, kinds: tuple[str, ...]) -> dict[str, LowRank]:
+    """A low-rank update for some matrices of every block of a model."""
+    generator = torch.Generator().manual_seed(5)
+    adapter = {}
+    for name, shape in weight_shapes(open_model(path).config).items():
+        if name.startswith("blocks") and name.endswith(tuple(f".{kind}.weight" for kind in kinds)):
+            a, b = (torch.randn(size, generator=generator) / 8 for size in ((3, shape[1]), (shape[0], 3)))
+            adapter[name] = LowRank(a, b, 1.5)
+    return adapter
+
+
+@torch.no_grad()
+def theirs(model) -> torch.Tensor:
+    return model.eval()(TOKENS).logits
+
+
+@torch.no_grad()
+def ours(path: Path) -> torch.Tensor:
+    return load_model(path)(TOKENS)
+
+
+@pytest.mark.parametrize("kinds", [("q", "k", "v", "out", "gate", "up", "down"), ("q", "v"), ("out",)], ids=str)
+def test_peft_makes_of_our_adapter_what_we_make_of_it(base, kinds, byte_tokenizer, tmp_path):
+    stored, adapter = open_model(base), random_adapter(base, kinds)
+    write_adapter(adapter, stored.config, byte_tokenizer, str(base), tmp_path / "adapter")
+    expected = theirs(PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path / "adapter"))
+    assert (expected - ours(base)).abs().max() > 0.1
+    torch.testing.assert_close(ours(tmp_path / "adapter"), expected, atol=1e-4, rtol=1e-4)
+    write_model(merged(stored, adapter), tmp_path / "merged")
+    torch.testing.assert_close(
+        theirs(AutoModelForCausalLM.from_pretrained(tmp_path / "merged")), expected, atol=1e-4, rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize("rslora", [False, True])
+def test_an_adapter_that_peft_made_is_read(base, rslora, tmp_path):
+    model = AutoModelForCausalLM.from_pretrained(base)
+    names = {name.rpartition(".")[2] for name, module in model.named_modules() if module.__class__.__name__ == "Linear"}
+    targets = sorted(names - {"lm_head", "embed_out"}) or ["c_attn", "c_proj"]
+    settings = LoraConfig(r=4, lora_alpha=6, target_modules=targets, use_rslora=rslora, init_lora_weights=False)
+    settings.fan_in_fan_out = targets == ["c_attn", "c_proj"]
+    settings.alpha_pattern = {targets[0]: 20}
+    model = get_peft_model(model, settings)
+    model.save_pretrained(tmp_path / "adapter")
+    assert json.loads((tmp_path / "adapter/adapter_config.json").read_text())["base_model_name_or_path"] == str(base)
+    torch.testing.assert_close(ours(tmp_path / "adapter"), theirs(model), atol=1e-4, rtol=1e-4)
+
+
+@pytest.fixture
+def adapter(base, byte_tokenizer, tmp_path) -> Path:
+    path, config = tmp_path / "adapter", open_model(base).config
+    write_adapter(random_adapter(base, ("q",)), config, byte_tokenizer, str(base), path)
+    return path
+
+
+@pytest.mark.parametrize("base", ["gptj"], indirect=True)
+def test_an_adapter_directory_speaks_and_converts_like_a_model(adapter, tmp_path, capsys):
+    main(["convert", str(adapter), str(tmp_path / "whole")])
+    capsys.readouterr()
+    texts = []
+    for path in (adapter, tmp_path / "whole"):
+        main(["generate", str(path), "the", "--max-tokens", "8", "--temperature", "0"])
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1]
+    torch.testing.assert_close(ours(adapter), ours(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("base", ["gptj"], indirect=True)
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("peft_type", "PREFIX_TUNING", "bluejay reads LORA"),
+        ("base_model_name_or_path", "/nowhere/base", "is an adapter of /nowhere/base, which is not here"),
+        ("base_model_name_or_path", None, "does not name the model that it adapts"),
+        ("r", "many", "bluejay reads LORA"),
+        ("alora_invocation_tokens", [1], "only some tokens switch on"),
+    ],
+)
+def test_what_is_no_such_adapter_is_refused_in_one_line(adapter, key, value, says):
+    file = adapter / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+    with pytest.raises((ValueError, FileNotFoundError), match=says):
+        open_model(adapter)
+
+
+@pytest.mark.parametrize("base", ["gptj"], indirect=True)
+def test_an_adapter_of_another_model_is_refused(adapter, byte_tokenizer, tmp_path):
+    other = tmp_path / "other"
+    random_model("gptj", FIELDS["gptj"] | {"vocab_size": 259, "n_embd": 48} | NO_TOKENS, 0).save_pretrained(other)
+    byte_tokenizer.save(other)
+    file = adapter / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"base_model_name_or_path": str(other)}))
+    with pytest.raises(ValueError, match="does not fit"):
+        open_model(adapter)
+    shutil.rmtree(other)
+    random_model("gpt2", FIELDS["gpt2"] | {"vocab_size": 259} | NO_TOKENS, 0).save_pretrained(other)
+    with pytest.raises(ValueError, match="no update of a matrix of the model"):
+        open_model(adapter)

@@ -1,0 +1,244 @@
+"""Quantised directories: written whole, read as they are, and refused in one line where something is off."""
+
+import dataclasses
+import json
+import shutil
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+import bluejay
+from bluejay.cli import main
+from bluejay.gpt.config import GPTConfig
+from bluejay.gpt.formats.families import from_hugging_face
+from bluejay.gpt.formats.layouts import open_model, place, save_model
+from bluejay.gpt.formats.quantized import formats, matrices, write_quantized
+from bluejay.gpt.init import new_model
+from bluejay.gpt.presets import GPT2
+from bluejay.gpt.quantization.packing import CODE, deinterleave
+from bluejay.infer.backends.native import available
+from bluejay.infer.model import load
+from tests.gpt.random_models import CONFIGS, family_fields
+
+needs_native = pytest.mark.skipif(not available(), reason="built without the native engine")
+
+
+@pytest.fixture(scope="module", params=["q8", "q4"])
+def format(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def plain(byte_tokenizer, tmp_path_factory):
+    """A model directory to quantise, all of its weights random."""
+    config = GPTConfig(n_layer=2, d_model=72, n_head=3, vocab_size=259, n_ctx=64, rotary_dim=8)
+    path = tmp_path_factory.mktemp("plain") / "model"
+    save_model(new_model(config, seed=0), byte_tokenizer, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def quantised(plain, format, tmp_path_factory):
+    path = tmp_path_factory.mktemp("quantised") / format
+    main(["convert", str(plain), str(path), "--quantize", format])
+    return path
+
+
+ERRORS = {"q8": 3e-4, "q4": 2e-2}
+"""Most relative squared error of a matrix: a few times that of Gaussian weights."""
+
+
+def relative_error(weight: torch.Tensor, stored: torch.Tensor) -> float:
+    return ((weight - stored).square().sum() / weight.square().sum()).item()
+
+
+def test_every_weight_is_what_its_format_makes_of_it(plain, quantised, format):
+    stored = open_model(quantised)
+    for name, weight in place(open_model(plain)).state_dict().items():
+        if weight.dim() == 1 or name == "embed.weight":
+            assert torch.equal(stored.read(name).float(), (weight if weight.dim() == 1 else weight.bfloat16()).float())
+        else:
+            assert relative_error(weight, stored.read(name)) < ERRORS[format], name
+
+
+def test_a_tied_matrix_is_never_below_8_bits(byte_tokenizer, tmp_path):
+    config = dataclasses.replace(GPT2, n_layer=1, d_model=64, n_head=2, vocab_size=259, n_ctx=64)
+    save_model(new_model(config, seed=0), byte_tokenizer, tmp_path / "plain")
+    main(["convert", str(tmp_path / "plain"), str(tmp_path / "q4"), "--quantize", "q4"])
+    packed = open_model(tmp_path / "q4").packed
+    assert packed is not None
+    assert (packed("embed.weight").format, packed("blocks.0.mlp.up.weight").format) == ("q8", "q4")
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+@settings(max_examples=3, deadline=None)
+@given(data=st.data())
+def test_a_mix_of_formats_is_read_as_it_was_written(family, data, byte_tokenizer, tmp_path_factory):
+    path = tmp_path_factory.mktemp("mix")
+    fields = data.draw(family_fields(family)) | {"vocab_size": 259}
+    config = from_hugging_face(CONFIGS[family](**fields).to_dict())
+    save_model(new_model(config, seed=0), byte_tokenizer, path / "plain")
+    plain = open_model(path / "plain")
+    mix = {name: data.draw(st.sampled_from(["q8", "q4"])) for name in matrices(config)}
+    with mock.patch("bluejay.gpt.formats.quantized.formats", lambda *_: mix):
+        write_quantized(plain, path / "mixed", "q4")
+    stored = open_model(path / "mixed")
+    assert stored.packed is not None
+    for name, kind in mix.items():
+        assert stored.packed(name).format == kind
+        assert relative_error(plain.read(name), stored.read(name)) < ERRORS[kind], name
+    if available():
+        assert np.isfinite(load(path / "mixed").score("the cat").bits_per_byte)
+
+
+def test_shared_keys_and_values_have_8_bits_in_q4():
+    config = GPTConfig(n_layer=1, d_model=64, n_head=4, n_kv_head=2, vocab_size=259)
+    kinds = formats(config, "q4")
+    assert {name.split(".")[-2] for name, kind in kinds.items() if kind == "q8"} == {"k", "v"}
+    assert set(formats(dataclasses.replace(config, n_kv_head=None), "q4").values()) == {"q4"}
+
+
+@pytest.mark.parametrize("format", ["q8", "q4"])
+def test_a_directory_without_smoothing_is_still_read(plain, tmp_path, format):
+    main(["convert", str(plain), str(tmp_path / "m"), "--quantize", format])
+    config = json.loads((tmp_path / "m/config.json").read_text())
+    del config["quantization"]["smoothing"]
+    (tmp_path / "m/config.json").write_text(json.dumps(config))
+    tensors = load_file(tmp_path / "m/model.safetensors")
+    save_file(
+        {name: tensor for name, tensor in tensors.items() if "smoothing" not in name}, tmp_path / "m/model.safetensors"
+    )
+    packed = open_model(tmp_path / "m").packed
+    assert packed is not None
+    assert packed("blocks.1.mlp.down.weight").smoothing is None
+    assert np.isfinite(load(tmp_path / "m").score("the cat").bits_per_byte)
+
+
+def test_a_directory_with_one_scale_for_64_columns_is_still_read(plain, tmp_path):
+    """As they were written before: bfloat16 scales (blocks, groups, 16), no `half`, no `mix` and no `smoothing`."""
+    main(["convert", str(plain), str(tmp_path / "m"), "--quantize", "q4"])
+    config = json.loads((tmp_path / "m/config.json").read_text())
+    del config["quantization"]["half"], config["quantization"]["mix"], config["quantization"]["smoothing"]
+    (tmp_path / "m/config.json").write_text(json.dumps(config))
+    tensors = load_file(tmp_path / "m/model.safetensors")
+    generator = torch.Generator().manual_seed(0)
+    for name in [name for name in tensors if name.endswith(".scales")]:
+        blocks, groups, width = tensors[name].shape
+        tensors[name] = (torch.rand(blocks, groups - 1, width // 2, generator=generator) - 0.5).bfloat16()
+    save_file(tensors, tmp_path / "m/model.safetensors")
+    stored = open_model(tmp_path / "m")
+    name = "blocks.1.mlp.down.weight"
+    pairs = deinterleave(tensors[name], "q4")  # (blocks, 16, groups, 32), two codes in each byte
+    codes = torch.tensor(CODE)[torch.cat((pairs & 15, pairs >> 4), dim=-1).int()]
+    expected = codes * tensors["blocks.1.mlp.down.scales"].float().transpose(1, 2)[..., None]
+    expected = expected.flatten(2).flatten(0, 1)[:72, :288]
+    assert (stored.read(name) - expected).abs().max() < 0.01 * expected.abs().max()
+
+
+@needs_native
+def test_text_from_a_quantised_directory_is_what_torch_makes_of_its_weights(quantised):
+    model = load(quantised)
+    score = model.score("the cat and the cat and the hat")
+    reference = load(quantised, dtype=torch.float32).score("the cat and the cat and the hat")
+    # What is left is the rounding of the engine's inputs, which the words of an untrained model feel most.
+    assert np.abs(np.subtract(score.logprobs, reference.logprobs)).mean() < 0.05
+    assert len(model.generate("the", bluejay.SamplingParams(max_tokens=5, temperature=0.0))) == 1
+
+
+@needs_native
+def test_weights_are_mapped_at_multiples_of_a_cache_line(quantised):
+    packed = open_model(quantised).packed
+    assert packed is not None
+    assert packed("blocks.1.mlp.up.weight").data.data_ptr() % 64 == 0
+
+
+def refused(path) -> str:
+    """The one line that a directory is refused with."""
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        load(path)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("format", "q2", "must be q8 or q4"),
+        ("block", 32, "quantization.block is 32; this version reads 16"),
+        ("half", 16, "quantization.half is 16; this version reads 32"),
+        ("code", [1, 2], "convert the model again"),
+        ("smoothing", "log", "quantization.smoothing is log; this version reads True"),
+        ("mix", ["q8"], "it must give names of matrices their formats"),
+        ("mix", {"norm.weight": "q8"}, "names 'norm.weight', which is no matrix"),
+        ("mix", {"head.weight": "q3"}, "makes head.weight 'q3'; it must be q8 or q4"),
+        ("mix", {"head.weight": ["q8"]}, "makes head.weight ['q8']; it must be q8 or q4"),
+    ],
+)
+def test_a_layout_of_another_version_is_named(quantised, tmp_path, key, value, says):
+    shutil.copytree(quantised, tmp_path / "m")
+    config = json.loads((tmp_path / "m/config.json").read_text())
+    config["quantization"][key] = value
+    (tmp_path / "m/config.json").write_text(json.dumps(config))
+    assert says in refused(tmp_path / "m")
+
+
+@pytest.mark.parametrize("kept", [0, 7, 100, -1])
+def test_a_truncated_file_is_named(quantised, tmp_path, kept):
+    shutil.copytree(quantised, tmp_path / "m")
+    whole = (tmp_path / "m/model.safetensors").read_bytes()
+    (tmp_path / "m/model.safetensors").write_bytes(whole[:kept])
+    assert "model.safetensors" in refused(tmp_path / "m")
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_a_damaged_header_is_refused_or_harmless(quantised, tmp_path_factory, data):
+    """Fuzz: whatever is in the length, the header and `config.json`, no crash and one line, or a model that runs."""
+    path = tmp_path_factory.mktemp("damaged") / "m"
+    shutil.copytree(quantised, path)
+    file = path / data.draw(st.sampled_from(["model.safetensors", "config.json"]))
+    damaged = bytearray(file.read_bytes())
+    header = 8 + int.from_bytes(damaged[:8], "little") if file.suffix == ".safetensors" else len(damaged)
+    for _ in range(data.draw(st.integers(1, 4))):
+        damaged[data.draw(st.integers(0, header - 1))] = data.draw(st.integers(0, 255))
+    file.write_bytes(damaged)
+    try:
+        load(path).score("the cat")
+    except (ValueError, FileNotFoundError) as error:
+        assert "\n" not in str(error)
+
+
+def test_a_text_to_calibrate_with_brings_the_model_nearer(plain, byte_tokenizer, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("def mean(values):\n    return sum(values) / len(values)\n" * 60)
+    weights, tokens = place(open_model(plain)), torch.tensor([byte_tokenizer.encode(text.read_text())[:64]])
+    errors = []
+    for options in ([], ["--calibrate", str(text)]):
+        main(["convert", str(plain), str(tmp_path / "q4"), "--quantize", "q4", *options])
+        with torch.inference_mode():
+            found = place(open_model(tmp_path / "q4"), dtype=torch.float32).hidden(tokens)
+            errors.append((found - weights.hidden(tokens)).square().sum().item())
+    assert errors[1] < 0.3 * errors[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--quantize", "q4", "--calibrate", "short.txt"], "has 5 tokens; it needs at least 64"),
+        (["--quantize", "q8", "--calibrate", "short.txt"], "of use to --quantize q4 alone"),
+        (["--quantize", "q4", "--calibrate", "none.txt"], "none.txt"),
+    ],
+)
+def test_what_cannot_calibrate_is_said_in_one_line(plain, tmp_path, monkeypatch, capsys, options, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "short.txt").write_text("short")
+    with pytest.raises(SystemExit) as stopped:
+        main(["convert", str(plain), "target", *options])
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "target").exists()

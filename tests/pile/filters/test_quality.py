@@ -1,0 +1,82 @@
+"""The classifier learns what is good from examples; the Pareto rule keeps what it says it keeps."""
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from bluejay.pile.filters import chain
+from bluejay.pile.filters.quality import BUCKETS, Classifier, below, train, train_from_files
+from bluejay.pile.text.text_batch import Batch
+
+
+@pytest.fixture(scope="module")
+def documents() -> tuple[list[str], list[str]]:
+    """Prose and source code: paragraphs of speeches, and of Python and HTML files."""
+    with gzip.open(Path(__file__).parent / "verdicts.jsonl.gz", "rt", encoding="utf-8") as lines:
+        texts = [json.loads(line)["text"] for line in lines]
+    pieces = [text[at : at + 600] for text in texts for at in range(0, len(text) - 300, 600)]
+    code = [piece for piece in pieces if "<p>" in piece or "self" in piece or "\\x" in piece]
+    return [piece for piece in pieces if " the " in piece and " of " in piece and piece not in code], code
+
+
+def test_it_tells_prose_from_source_code_that_it_has_not_seen(documents) -> None:
+    good, bad = ([pa.array(texts[::2])] for texts in documents)
+    classifier = train(good, bad, seed=0)
+    prose, code = (classifier.scores(pa.array(texts[1::2])) for texts in documents)
+    assert min(len(prose), len(code)) > 50
+    assert (prose > 0.5).mean() > 0.95
+    assert (code < 0.5).mean() > 0.95
+    assert (train(good, bad, seed=0).weights == classifier.weights).all()
+    alone = [classifier.scores(pa.array([text]))[0] for text in documents[0][1:40:2]]
+    assert prose[:20].tolist() == alone  # to the last bit, whatever stands beside it
+
+
+def test_files_teach_it_and_it_filters(documents, tmp_path: Path) -> None:
+    good, bad = documents
+    (tmp_path / "good.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in good))
+    for row, text in enumerate(bad):
+        (tmp_path / f"bad{row}.txt").write_text(text)
+    path = tmp_path / "model.safetensors"
+    assert train_from_files([f"{tmp_path}/good.jsonl"], [f"{tmp_path}/bad*.txt"], path) > 0.9
+    texts = pa.array(good + bad)
+    reasons = chain([f"quality:{path}>9"], seed=1)(texts)[1]
+    assert reasons == chain([f"quality:{path}"], seed=1)(texts)[1] != chain([f"quality:{path}"], seed=2)(texts)[1]
+    kept = np.array([reason is None for reason in reasons.to_pylist()])
+    assert kept[: len(good)].mean() > 0.5
+    assert kept[len(good) :].mean() < 0.1
+    with pytest.raises(ValueError, match="no words in the bad texts"):
+        train_from_files([f"{tmp_path}/good.jsonl"], [f"{tmp_path}/empty.txt"], empty(tmp_path))
+
+
+def empty(folder: Path) -> Path:
+    (folder / "empty.txt").write_text(" ")
+    return folder / "none.safetensors"
+
+
+@pytest.mark.parametrize("alpha", [3.0, 9.0])
+def test_the_pareto_rule_keeps_as_many_as_numpy_draws(alpha: float) -> None:
+    weights = np.zeros(BUCKETS + 1, np.float32)
+    draws = np.random.RandomState(0).pareto(alpha, 200_000)
+    for score in (0.1, 0.5, 0.9):
+        weights[-1] = np.log(score / (1 - score))
+        reasons = below(Batch([f"text {number}" for number in range(5000)]), Classifier(weights), alpha, seed=3)
+        kept = 1 - reasons.astype(bool).mean()
+        assert abs(kept - (draws > 1 - score).mean()) < 0.025
+
+
+def test_what_is_no_classifier_is_refused(tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    save_file({"weights": np.zeros(3, np.float32)}, tmp_path / "other.safetensors")
+    (tmp_path / "text").write_text("none")
+    for name, says in (
+        ("other.safetensors", "is no classifier"),
+        ("text", "cannot be read"),
+        ("gone", "cannot be read"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            Classifier.load(tmp_path / name)

@@ -1,0 +1,275 @@
+"""A build does what is missing and nothing else, however it was cut off, with any number of workers."""
+
+import hashlib
+import itertools
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+
+from bluejay.pile.build import build
+from bluejay.pile.pipeline import task as stage
+from bluejay.pile.recipe import PileRecipe
+from bluejay.pile.steps import encode
+from bluejay.pile.steps import shuffle as shards
+from bluejay.recipe import check, save
+
+WORDS = [f"{start}{end}" for start in ("tre", "ho", "bar", "wi", "cloud") for end in ("e", "me", "n", "ld")]
+
+
+def sentence(seed: int, n: int) -> str:
+    """Some words of a document of its own."""
+    chance = random.Random(seed)
+    return " ".join(f"{chance.choice(WORDS)}{chance.randrange(40)}" for _ in range(n))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Four files of 40 documents, each with a near-copy of the file before it; and prose in another component."""
+    for file in range(4):
+        rows = [sentence(100 * file + row, 60) for row in range(40)]
+        rows.append(sentence(100 * max(file - 1, 0) + 7, 60) + f" end {file}")
+        (tmp_path / f"{file}.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
+    (tmp_path / "prose.txt").write_text(sentence(1, 500))
+    return tmp_path
+
+
+def recipe(folder: Path, **fields: object) -> PileRecipe:
+    """A corpus of near-copies, epochs and an export."""
+    component = [
+        {
+            "name": "Lines",
+            "epochs": 1.5,
+            "source": [{"kind": "jsonl", "path": f"{folder}/{file}.jsonl"} for file in range(4)],
+        },
+        {"name": "Prose", "source": [{"kind": "text", "path": f"{folder}/prose.txt"}]},
+    ]
+    values = {
+        "name": "notes",
+        "output": str(folder / "built"),
+        "tokenizer": {"train": {"vocab_size": 300}},
+        "split": {"valid": 0.1, "test": 0.1},
+        "dedup": {"near": {}},
+        "jsonl": True,
+        "component": component,
+    }
+    return check(PileRecipe, values | fields, "the test")
+
+
+def sums(directory: Path) -> str:
+    """The checksums of a corpus."""
+    return (directory / "SHA256SUMS").read_text()
+
+
+def stamps(folder: Path) -> dict[str, int]:
+    """When each directory of a stage was made."""
+    return {f"{path.parent.name}/{path.name}": path.stat().st_ino for path in folder.glob("built.stages/*/*")}
+
+
+def remade(folder: Path, before: dict[str, int]) -> dict[str, int]:
+    """How many tasks of each stage were done since."""
+    counts: dict[str, int] = {}
+    for name, inode in stamps(folder).items():
+        if before.get(name) != inode:
+            counts[name.split("/")[0]] = counts.get(name.split("/")[0], 0) + 1
+    return counts
+
+
+def test_a_changed_recipe_does_again_only_what_it_touches(folder: Path) -> None:
+    build(recipe(folder))
+    before = stamps(folder)
+    build(recipe(folder, jsonl=False))
+    assert set(remade(folder, before)) == {"encode", "shuffle"}
+    before = stamps(folder)
+    build(recipe(folder, jsonl=False, dedup={"near": {"threshold": 0.8}}))
+    assert set(remade(folder, before)) == {"near", "choose"}
+    (folder / "2.jsonl").write_text(json.dumps({"text": "other words altogether"}) + "\n")
+    before = stamps(folder)
+    build(recipe(folder, jsonl=False, dedup={"near": {"threshold": 0.8}}, seed=42, name="again"))
+    done = remade(folder, before)
+    assert [done[name] for name in ("read", "clean", "sign")] == [1, 1, 1]
+
+
+def test_buckets_of_any_size_give_the_same_shards(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = build(recipe(folder, output=str(folder / "one"), jsonl=False))
+    monkeypatch.setattr(shards, "BUCKET_TOKENS", 1000)
+    many = build(recipe(folder, output=str(folder / "many"), jsonl=False))
+    assert len(list((folder / "many.stages/shuffle").iterdir())) > 10
+    for name in ("train.bin", "train.idx", "valid.bin"):
+        assert (one.directory / "tokens" / name).read_bytes() == (many.directory / "tokens" / name).read_bytes()
+    tables = [pq.read_table(built.directory / "tokens/documents.parquet") for built in (one, many)]
+    assert tables[0].equals(tables[1])
+
+
+def breaking(function: Callable[..., object], call: int) -> Callable[..., object]:
+    """The function, whose n-th call is interrupted."""
+    calls = itertools.count(1)
+
+    def breaks(*arguments: object) -> object:
+        if next(calls) == call:
+            raise KeyboardInterrupt
+        return function(*arguments)
+
+    return breaks
+
+
+def test_a_build_that_broke_off_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = build(recipe(folder, output=str(folder / "whole")))
+    for module, function in ((encode, "side_table"), (shards, "collected")):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(module, function, breaking(getattr(module, function), 3))
+            build(recipe(folder))
+        done = stamps(folder)
+        assert not list(folder.rglob("*.partial"))
+    build(recipe(folder))
+    assert set(remade(folder, done)) == {"shuffle"}
+    assert sums(whole.directory) == sums(folder / "built")
+
+
+def test_two_builds_of_one_corpus_do_not_meet(folder: Path) -> None:
+    with stage.locked(folder / "built.stages"), pytest.raises(ValueError, match="another build works in"):
+        build(recipe(folder))
+
+
+def test_near_copies_are_dropped_or_kept_on_one_side(folder: Path) -> None:
+    dropped = build(recipe(folder)).report.components["Lines"]
+    assert dropped.dropped == {"near-copy": 4}
+    kept = build(recipe(folder, dedup={"near": {}, "remove": False}, split={"valid": 0.3, "test": 0.3}))
+    assert kept.report.components["Lines"].dropped == {}
+    split_of = {}
+    for split in ("train", "valid", "test"):
+        for row in pq.read_table(kept.directory / "documents" / f"{split}.parquet").to_pylist():
+            split_of[row["text"]] = split
+    for file in range(1, 4):
+        original = sentence(100 * (file - 1) + 7, 60)
+        assert split_of[original] == split_of[f"{original} end {file}"]
+
+
+def test_repeated_passages_are_cut_out_of_all_but_the_first(folder: Path) -> None:
+    notice = (
+        "All rights reserved by the holders of them, whoever these may be, and wherever they may be found, for ever. "
+    )
+    assert len(notice) > 100
+    rows = [notice + sentence(1, 30), sentence(2, 30) + " " + notice + sentence(3, 30), notice]
+    (folder / "same.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
+    component = [{"name": "Lines", "source": [{"kind": "jsonl", "path": f"{folder}/same.jsonl"}]}]
+    values = {"component": component, "dedup": {"substring": {"length": 60}}, "split": {"valid": 0, "test": 0}}
+    built = build(recipe(folder, **values))
+    documents = pq.read_table(built.directory / "documents/train.parquet").to_pylist()
+    assert len(documents) == 2
+    assert documents[0]["text"] == rows[0]
+    assert "rights" not in documents[1]["text"]
+    assert documents[1]["text"].startswith(sentence(2, 30))
+    assert documents[1]["text"].endswith(sentence(3, 30))
+    assert all(row["id"] == hashlib.sha256(row["text"].encode()).hexdigest() for row in documents)
+    assert built.report.components["Lines"].dropped == {"repeated passages, nothing else": 1}
+
+
+def test_what_a_test_set_holds_is_dropped(folder: Path) -> None:
+    question = " ".join(sentence(3, 60).split()[10:30])
+    (folder / "test.jsonl").write_text(json.dumps({"question": question}) + "\n")
+    built = build(recipe(folder, decontaminate={"against": [f"{folder}/test.jsonl"]}))
+    assert built.report.components["Lines"].dropped["contaminated"] == 1
+    dropped = pq.read_table(built.directory / "documents/dropped.parquet").to_pylist()
+    assert [row["text"] for row in dropped if row["reason"] == "contaminated"] == [sentence(3, 60)]
+
+
+def test_no_good_document_is_lost_in_bad_company(tmp_path: Path) -> None:
+    """Frames of Zstandard end to end, records of other shapes, an empty file, broken bytes, a cut archive."""
+    good = [f"document {number}" for number in range(100)]
+    frames = [json.dumps({"text": text}).encode() + b"\n" for text in good[:40]]
+    (tmp_path / "frames.jsonl.zst").write_bytes(b"".join(zstandard.compress(frame) for frame in frames))
+    mixed = [
+        {"text": text, "meta": meta} for text, meta in zip(good[40:60], [None, 1, "x", {"a": []}] * 5, strict=True)
+    ]
+    lines = [json.dumps(row) for row in mixed] + ['{"text": 5}', "{", '{"other": "field"}']
+    (tmp_path / "mixed.jsonl").write_text("\n".join(lines))
+    (tmp_path / "empty.jsonl").write_bytes(b"")
+    (tmp_path / "latin.jsonl").write_bytes(
+        b'{"text": "caf\xe9"}\n' + b"".join(frames[:0]) + json.dumps({"text": good[60]}).encode()
+    )
+    whole = zstandard.compress(b"".join(json.dumps({"text": text}).encode() + b"\n" for text in good[61:]))
+    (tmp_path / "whole.jsonl.zst").write_bytes(whole)
+    (tmp_path / "cut.jsonl.zst").write_bytes(whole[: len(whole) // 2])
+    component = [{"name": "Lines", "source": [{"kind": "jsonl", "path": f"{tmp_path}/*.jsonl*"}]}]
+    values = {"component": component, "split": {"valid": 0, "test": 0}, "dedup": {}, "jsonl": False}
+    built = build(recipe(tmp_path, **values))
+    assert sorted(pq.read_table(built.directory / "documents/train.parquet")["text"].to_pylist()) == sorted(good)
+    entry = built.report.components["Lines"]
+    assert entry.found == entry.kept + sum(entry.dropped.values()) + sum(entry.set_aside.values())
+    assert sum(entry.set_aside.values()) >= 5
+
+
+def test_the_export_is_read_as_the_piles_readers_do(folder: Path) -> None:
+    """lm_dataformat's way: one frame per file, a JSON object per line, its text and meta."""
+    built = build(recipe(folder))
+    order = pq.read_table(built.directory / "tokens/documents.parquet").to_pylist()
+    documents = {}
+    for split in ("train", "valid", "test"):
+        table = pq.read_table(built.directory / "documents" / f"{split}.parquet").to_pylist()
+        documents |= {row["id"]: row["text"] for row in table}
+        rows = []
+        for file in sorted((built.directory / "jsonl" / split).iterdir()):
+            with file.open("rb") as raw, zstandard.ZstdDecompressor().stream_reader(raw) as stream:
+                rows += [json.loads(line) for line in stream.read().decode().splitlines()]
+        expected = [row for row in order if row["shard"] == split]
+        assert [row["text"] for row in rows] == [documents[row["id"]] for row in expected]
+        assert [row["meta"]["pile_set_name"] for row in rows] == [row["component"] for row in expected]
+
+
+def run(path: Path, output: Path, *options: str) -> subprocess.Popen:
+    """`bluejay pile build` as a process of its own."""
+    program = "from bluejay.pile.pipeline import task; task.SMALL = 0; from bluejay.cli import main; main()"
+    command = [sys.executable, "-c", program, "pile", "build", str(path), "--output", str(output), *options]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def test_one_and_two_workers_write_the_same(folder: Path) -> None:
+    one = build(recipe(folder, output=str(folder / "one"), dedup={}))
+    save(recipe(folder, dedup={}), folder / "recipe.toml")
+    assert run(folder / "recipe.toml", folder / "two", "--workers", "2").wait() == 0
+    assert sums(one.directory) == sums(folder / "two")
+
+
+@pytest.mark.slow
+def test_ten_kills_change_nothing(folder: Path) -> None:
+    path, cut = folder / "recipe.toml", folder / "cut"
+    save(recipe(folder), path)
+    whole = build(recipe(folder, output=str(folder / "whole")))
+    began = time.monotonic()
+    assert run(path, folder / "two", "--workers", "2").wait() == 0
+    seconds, chance, kills, ends = time.monotonic() - began, random.Random(0), 0, 0
+    while kills < 10 or not ends:
+        process = run(path, cut, "--workers", "2")
+        try:
+            # After ten kills it may end.
+            assert process.wait(chance.uniform(0.3, 1) * seconds if kills < 10 else None) == 0
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+            time.sleep(0.2)
+            continue
+        ends += 1
+        assert sums(whole.directory) == sums(cut)
+        shutil.rmtree(cut)
+        shutil.rmtree(f"{cut}.stages", ignore_errors=True)
+
+
+@pytest.mark.slow
+def test_ray_writes_the_same(folder: Path) -> None:
+    path = folder / "recipe.toml"
+    save(recipe(folder), path)
+    whole = build(recipe(folder, output=str(folder / "whole")))
+    assert run(path, folder / "ray", "--engine", "ray", "--workers", "2").wait() == 0
+    assert sums(whole.directory) == sums(folder / "ray")

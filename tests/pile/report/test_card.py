@@ -1,0 +1,58 @@
+"""The card accounts for everything, and nothing that a document says becomes markup."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from bluejay.pile.build import build
+from bluejay.pile.recipe import PileRecipe
+from bluejay.pile.report.card import write_card
+from bluejay.recipe import check
+
+EVIL = "# Heading\n````\n<script>alert(1)</script> | [link](javascript:alert(1)) ![x](http://example.com/x.png)\n"
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("card")
+    for number in range(30):
+        (folder / f"{number}.txt").write_text(f"{EVIL} {number} " * (number + 1))
+    (folder / "copy.txt").write_text((folder / "3.txt").read_text())
+    (folder / "bad|`name`.txt").write_bytes(b"\xff")
+    component = [
+        {"name": "Notes", "licence": "CC0-1.0", "source": [{"kind": "text", "path": f"{folder}/*.txt"}]},
+        {"name": "Books", "unavailable": "they were <b>withdrawn</b>"},
+    ]
+    values = {"name": "notes", "output": str(folder / "built"), "tokenizer": {"path": "gpt2"}, "component": component}
+    directory = build(check(PileRecipe, values | {"dedup": {"near": {}}}, "the test")).directory
+    write_card(directory)
+    return directory
+
+
+def test_the_card_says_what_became_of_everything(corpus: Path) -> None:
+    text = (corpus / "card/card.md").read_text()
+    found, kept, dropped, aside = map(int, re.search(r"\| Notes \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|", text).groups())
+    assert (found, aside) == (32, 1)
+    assert found == kept + dropped + aside
+    assert "| Notes | exact copy | 1 |" in text
+    assert "| Notes | CC0-1.0 |" in text
+    assert "they were" in text
+    assert "## Near-copies" in text
+    sums = (corpus / "SHA256SUMS").read_text()
+    assert sums in text
+    assert {path.name for path in (corpus / "card").iterdir()} == {"card.md", "card.html", "mixture.png", "lengths.png"}
+
+
+def test_documents_stay_text(corpus: Path) -> None:
+    page = (corpus / "card/card.html").read_text()
+    assert "&lt;script&gt;alert(1)" in page
+    assert "<script" not in page
+    assert "<b>" not in page
+    assert 'example.com/x.png"' not in page
+    assert 'javascript:alert(1)"' not in page
+
+
+def test_no_corpus_no_card(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no corpus in .*; bluejay pile build RECIPE makes one"):
+        write_card(tmp_path)

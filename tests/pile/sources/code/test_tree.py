@@ -1,0 +1,127 @@
+"""Source code in folders and repositories, with its licences."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from identify.vendor.licenses import LICENSES
+
+from bluejay.pile.documents import Document, SetAside
+from bluejay.pile.sources.code.git import Git
+from bluejay.pile.sources.code.tree import SourceFiles, Tree
+
+TEXTS = dict(LICENSES)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A tree with code under three licences, a link out of it and things that are no text."""
+    root = tmp_path / "project"
+    files = {
+        "LICENSE": TEXTS["MIT"].encode(),
+        "main.py": b"print(1)\n",
+        "lib/a.c": b"// SPDX-License-Identifier: GPL-2.0-only\nint a;\n",
+        "lib/b.c": b"int b;\n",
+        "vendor/COPYING": TEXTS["Apache-2.0"].encode(),
+        "vendor/deep/c.py": b"c = 1\n",
+        "large.py": b"x = 0\n" * 1000,
+        "logo.png": b"\x89PNG\r\n\x1a\n\x00\x00",
+        "latin.py": b"# caf\xe9\n",
+    }
+    for name, data in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(data)
+    (tmp_path / "secret.py").write_text("secret = 1")
+    (root / "link.py").symlink_to(tmp_path / "secret.py")
+    return root
+
+
+def committed(root: Path) -> str:
+    """The tree as a commit, made by git."""
+    who = ["-c", "user.name=N", "-c", "user.email=e@e", "-c", "commit.gpgsign=false"]
+    for command in (["init", "-q"], ["add", "-A"], [*who, "commit", "-qm", "all"]):
+        subprocess.run(["git", *command], cwd=root, check=True, capture_output=True)
+    return (
+        subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, check=True, capture_output=True).stdout.decode().strip()
+    )
+
+
+def read(source: Tree | Git) -> tuple[dict[str, Document], dict[str, str]]:
+    """Documents by path, and why others are none."""
+    documents, aside = {}, {}
+    for unit in source.units():
+        for found in source.read(unit):
+            if isinstance(found, SetAside):
+                aside[found.name.rpartition("/")[2].rpartition("#")[2]] = found.reason
+            else:
+                documents[found.meta["path"]] = found
+    return documents, aside
+
+
+def source(kind: str, path: str, **fields: object) -> Tree | Git:
+    """A source of either kind."""
+    made = Tree(kind="tree", path=path, **fields) if kind == "tree" else Git(kind="git", path=path, **fields)
+    assert isinstance(made, SourceFiles)
+    return made
+
+
+@pytest.mark.parametrize("kind", ["tree", "git"])
+def test_files_with_their_licences(kind: str, project: Path) -> None:
+    commit = committed(project)
+    documents, aside = read(source(kind, str(project), max_bytes=5000, exclude=("LICENSE", "*/COPYING")))
+    assert {name: document.licence for name, document in documents.items()} == {
+        "main.py": "MIT",
+        "lib/a.c": "GPL-2.0-only",
+        "lib/b.c": "MIT",
+        "vendor/deep/c.py": "Apache-2.0",
+    }
+    assert documents["main.py"].text == "print(1)\n"
+    assert aside["large.py"] == "larger than 5,000 bytes"
+    assert aside["logo.png"] == "binary"
+    assert aside["latin.py"].startswith("not text")
+    assert len(aside) == 3
+    if kind == "git":
+        assert documents["main.py"].url == f"{project}@{commit}#main.py"
+
+
+@pytest.mark.parametrize("kind", ["tree", "git"])
+def test_only_the_licences_asked_for(kind: str, project: Path) -> None:
+    committed(project)
+    documents, aside = read(source(kind, str(project), include=("*.c",), licences=("MIT", "Apache-2.0")))
+    assert list(documents) == ["lib/b.c"]
+    assert aside == {"a.c": "its licence, GPL-2.0-only, is none of MIT, Apache-2.0"}
+
+
+def test_units_of_a_tree_are_its_folders(project: Path) -> None:
+    committed(project)
+    assert Tree(kind="tree", path=str(project), include=("*.py", "*.c")).units() == [".", "lib", "vendor"]
+    with pytest.raises(ValueError, match="is no folder"):
+        Tree(kind="tree", path=str(project / "main.py")).units()
+    with pytest.raises(ValueError, match=r"no file in .* matches \*\.rs"):
+        Tree(kind="tree", path=str(project), include=("*.rs",)).units()
+
+
+def test_a_repository_at_an_address(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BLUEJAY_CACHE", str(tmp_path / "cache"))
+    commit = committed(project)
+    remote = Git(kind="git", path=f"file://{project}/.git", revision="HEAD", include=("*.py",), exclude=("large.py",))
+    assert remote.units() == [commit]
+    (project / ".git").rename(tmp_path / "gone")
+    documents, _ = read(remote)
+    assert set(documents) == {"main.py", "vendor/deep/c.py"}
+    assert documents["main.py"].source == f"project-{commit[:12]}"
+
+
+def test_an_older_revision_and_none(project: Path) -> None:
+    commit = committed(project)
+    (project / "main.py").write_text("print(2)\n")
+    committed(project)
+    documents, _ = read(Git(kind="git", path=str(project), revision=commit, include=("main.py",)))
+    assert documents["main.py"].text == "print(1)\n"
+    for path, revision in (
+        (str(project), "no-such"),
+        (str(project.parent / "nowhere"), "HEAD"),
+        (str(project), "--help"),
+    ):
+        with pytest.raises(ValueError, match="git cannot read"):
+            Git(kind="git", path=path, revision=revision).units()

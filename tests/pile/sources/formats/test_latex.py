@@ -1,0 +1,84 @@
+"""Articles in LaTeX, as a file and as the archive of a paper."""
+
+import io
+import tarfile
+from collections.abc import Callable
+
+import pytest
+
+from bluejay.pile.sources.formats.latex import Latex
+
+MAIN = r"""\documentclass{article} % \begin{document}
+\newcommand{\eg}{e.g.}\title{On \emph{B\"uttner}'s Method}\author{A}\date{May 2020}
+\begin{document}\maketitle
+\begin{abstract}We show that 5\% of $x \in \R$ is ``good''~\cite{foo}.\end{abstract}
+\input{sections/intro}
+\include{missing}
+\end{document} no more
+"""
+INTRO = "\\section{Introduction}\\label{sec:i}\nText, \\eg{} one % no comment\n two.\n"
+
+
+def archive(files: dict[str, str], mode: str = "w") -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode=mode) as made:
+        for name, text in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(text.encode())
+            made.addfile(entry, io.BytesIO(text.encode()))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_paper_of_several_files(parsed: Callable, mode: str) -> None:
+    files = {"./sections/intro.tex": INTRO, "main.tex": MAIN, "fig.eps": "%!PS", "old.tex": "\\documentclass{x}"}
+    (document,), _ = parsed(Latex(path="x"), archive(files, mode))
+    assert document.text == (
+        "# On Büttner's Method\n\n## Abstract\n\nWe show that 5% of $x \\in \\R$ is “good” [@foo].\n\n"
+        "## Introduction\n\nText, e.g. one two."
+    )
+    assert document.meta == {"title": "On Büttner's Method", "date": "May 2020"}
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        (r"A \textbf{bold \emph{word}}, \unknown{kept} \foo.", "A bold word, kept."),
+        (r"\'Etude, na\"{\i}ve, \c{c}a, \v{S}, \o, \ss{}x, 3\,km", "Étude, naïve, ça, Š, ø, ßx, 3 km"),
+        ("One--two---three ``q'' ~ a\\\\b", "One–two—three “q” a\nb"),
+        (r"\begin{itemize}\item one \item[x] two\end{itemize}", "- one\n- x two"),
+        (
+            "\\begin{equation}\nE = mc^2 \\label{e}\n\\end{equation}",
+            "$$\\begin{equation}\nE = mc^2 \\label{e}\n\\end{equation}$$",
+        ),
+        (r"\[ a < b \] and \(c\) and $\$5$", r"\[ a < b \] and \(c\) and $\$5$"),
+        (r"\begin{figure}[ht]\includegraphics[width=1cm]{a}\caption{Cap \ref{x}.}\end{figure}", "Cap [x]."),
+        (r"\begin{tabular}{ll} a & b \end{tabular}Text\footnote{A note.}", "Text (A note.)"),
+        ("\\begin{verbatim}\nx % $y$\n  z\n\\end{verbatim}", "x % $y$\n      z"),
+        (r"See \citet[p.~3]{a, b}, \ref{sec:x}, and~\citep{c,d}.", "See @a and @b, [sec:x], and [@c; @d]."),
+        ("Costs $5 and\n\nthen $x$.", "Costs $5 and\n\nthen $x$."),
+        (r"a \\[2pt] b \begin{minipage}[t]{0.5\textwidth}c\end{minipage}", "a\nb\n\nc"),
+        (r"\href{http://a.b}{a link} \verb|a_b\c|", r"a link a_b\c"),
+        ("\\section*{One}\nText\\subsection{Two}More", "## One\n\nText\n\n### Two\n\nMore"),
+        ("\\newcommand{\\x}[1]{no}\\def\\y{yes}\\y, \\x{arg}", "yes, arg"),
+        ("{unclosed $math \\begin{equation} \\end{nothing}", "unclosed $math"),
+    ],
+)
+def test_markup(parsed: Callable, source: str, text: str) -> None:
+    (document,), _ = parsed(Latex(path="x"), source.encode())
+    assert document.text == text
+
+
+def test_files_that_include_one_another(parsed: Callable) -> None:
+    files = {"main.tex": "\\documentclass{a}\\begin{document}X\\input{a}\\end{document}", "a.tex": "A\\input{main}"}
+    (document,), _ = parsed(Latex(path="x"), archive(files))
+    assert document.text.startswith("XA")
+
+
+def test_what_cannot_be_read_is_told(parsed: Callable) -> None:
+    with pytest.raises(ValueError, match="no file of the archive is a LaTeX document"):
+        parsed(Latex(path="x"), archive({"a.tex": "x", "b.tex": "y"}))
+    _, (aside,) = parsed(Latex(path="x"), ("{" * 500 + "x" + "}" * 500).encode())
+    assert aside.reason == "the LaTeX nests too deep"
+    _, (aside,) = parsed(Latex(path="x"), b"\\def\\a{\\b}\\def\\b{\\a} \\a")
+    assert aside.reason == "the LaTeX nests too deep"

@@ -1,0 +1,100 @@
+"""Messages written by the standard library's mailbox and e-mail packages come out as their text."""
+
+import mailbox
+from collections.abc import Callable
+from email.message import EmailMessage
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bluejay.pile.sources.formats.mail import Mail
+
+
+def message(text: str, subject: str = "Hello", **more: str) -> EmailMessage:
+    mail = EmailMessage()
+    mail["From"], mail["Subject"], mail["Message-ID"] = "a@example.com", subject, "<1@example.com>"
+    mail["Date"] = "Fri, 3 Jan 2020 10:00:00 +0100"
+    mail.set_content(text, **more)
+    return mail
+
+
+def write_mbox(path: Path, texts: list[str]) -> bytes:
+    box = mailbox.mbox(path)
+    for text in texts:
+        box.add(message(text))
+    box.close()
+    return path.read_bytes()
+
+
+def test_an_mbox(parsed: Callable, tmp_path: Path) -> None:
+    texts = ["One.\n", "From here on\n\nFrom nobody Mon Jan  1 10:00:00 2020\nit goes.\n", "Ünï.\n", "last"]
+    documents, aside = parsed(Mail(path="x"), write_mbox(tmp_path / "box", texts))
+    assert [document.text.strip() for document in documents] == [text.strip() for text in texts]
+    assert not aside
+    assert documents[0].url == "mid:1@example.com"
+    assert documents[0].meta == {"title": "Hello", "date": "2020-01-03T10:00:00+01:00"}
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    texts=st.lists(
+        st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp"]), min_size=1), min_size=1, max_size=4
+    )
+)
+def test_any_text_comes_out_of_an_mbox(
+    parsed: Callable, tmp_path_factory: pytest.TempPathFactory, texts: list[str]
+) -> None:
+    path = tmp_path_factory.mktemp("mbox") / "box"
+    documents, aside = parsed(Mail(path="x"), write_mbox(path, [text + "\n" for text in texts]))
+    assert [document.text.strip() for document in documents] == [text.strip() for text in texts if text.strip()]
+    assert len(documents) + len(aside) == len(texts)
+
+
+def test_a_maildir(tmp_path: Path) -> None:
+    box = mailbox.Maildir(tmp_path / "mail")
+    for number in range(3):
+        box.add(message(f"Text {number}."))
+    source = Mail(path=f"{tmp_path}/mail/*/*")
+    found = sorted(document.text.strip() for unit in source.units() for document in source.read(unit))
+    assert found == ["Text 0.", "Text 1.", "Text 2."]
+
+
+def test_the_plain_part_and_no_attachment(parsed: Callable) -> None:
+    mail = message("Plain café.\n", subject="Grüße aus dem Café")
+    mail.add_alternative("<p>Rich.</p>", subtype="html")
+    mail.add_attachment("Attached.", filename="a.txt")
+    (document,), _ = parsed(Mail(path="x"), mail.as_bytes())
+    assert document.text.strip() == "Plain café."
+    assert document.meta["title"] == "Grüße aus dem Café"
+    rich = message("")
+    rich.set_content("<p>Only &eacute; rich.</p><p>Two.</p>", subtype="html")
+    (document,), _ = parsed(Mail(path="x"), rich.as_bytes())
+    assert document.text == "Only é rich.\n\nTwo."
+    mail = message("   \n")
+    mail.add_alternative("<p>Rich.</p>", subtype="html")
+    assert parsed(Mail(path="x"), mail.as_bytes())[0][0].text == "Rich."
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "text"),
+    [
+        ("text/plain; charset=klingon", "caf\u00e9".encode(), "café"),
+        ("text/plain; charset=us-ascii", "caf\u00e9".encode("cp1252"), "café"),
+        ("text/plain; charset=utf-8", "caf\u00e9".encode("latin-1"), "café"),
+        ("text/plain charset=us-ascii", b"text", "text"),
+        ("multipart/alternative", b"text", "text"),
+        ("multipart/mixed; boundary=x", b"--y\n\ntext", "--y\n\ntext"),
+        ("", b"text", "text"),
+    ],
+)
+def test_broken_headers_lose_no_text(parsed: Callable, content_type: str, body: bytes, text: str) -> None:
+    head = f"From: a\nDate: never\nSubject: =?klingon?q?x?=\nContent-Type: {content_type}\n\n"
+    (document,), _ = parsed(Mail(path="x"), head.encode() + body)
+    assert document.text.strip() == text
+
+
+def test_what_is_no_message_is_set_aside(parsed: Callable) -> None:
+    assert "not a message" in parsed(Mail(path="x"), b"\x89PNG\r\n\x1a\n" * 20)[1][0].reason
+    assert parsed(Mail(path="x"), b"") == ([], [])

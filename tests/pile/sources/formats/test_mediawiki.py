@@ -1,0 +1,67 @@
+"""Articles of a dump come out as what a reader reads."""
+
+import bz2
+from collections.abc import Callable
+
+import pytest
+
+from bluejay.pile.sources.formats.mediawiki import MediaWiki, plain_text
+
+DUMP = """<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/" version="0.11" xml:lang="en">
+  <siteinfo><sitename>Wikipedia</sitename><base>https://en.wikipedia.org/wiki/Main_Page</base></siteinfo>
+{}</mediawiki>
+"""
+PAGE = """  <page><title>{title}</title><ns>{ns}</ns><id>1</id>{extra}
+    <revision><id>77</id><timestamp>2020-03-01T00:00:00Z</timestamp>
+<text bytes="9" xml:space="preserve">{text}</text></revision>
+  </page>
+"""
+
+
+def page(title: str, text: str, ns: int = 0, extra: str = "") -> str:
+    return PAGE.format(title=title, text=text, ns=ns, extra=extra)
+
+
+def test_articles_and_nothing_else(parsed: Callable) -> None:
+    pages = [
+        page("Café &amp; Bar", "The &quot;'''café'''&quot; is a [[house|place]]."),
+        page("Talk:Café", "No article.", ns=1),
+        page("Cafe", "#REDIRECT [[Café]]", extra='<redirect title="Café" />'),
+        page("Broken", "<b>"),
+        page("Second", "Text."),
+    ]
+    documents, aside = parsed(
+        MediaWiki(path="x", licence="CC-BY-SA-4.0"), bz2.compress(DUMP.format("".join(pages)).encode())
+    )
+    assert [document.text for document in documents] == ['Café & Bar\n\nThe "café" is a place.', "Second\n\nText."]
+    assert documents[0].url == "https://en.wikipedia.org/wiki/Caf%C3%A9_%26_Bar"
+    assert documents[0].licence == "CC-BY-SA-4.0"
+    assert documents[0].meta == {"title": "Café & Bar", "date": "2020-03-01T00:00:00Z", "revision": "77"}
+    assert [entry.name for entry in aside] == ["file#1"]
+
+
+def test_a_cut_dump_keeps_its_articles(parsed: Callable) -> None:
+    packed = bz2.compress(DUMP.format("".join(page(f"{n}", f"Text {n}.") for n in range(3))).encode())
+    whole = DUMP.format("".join(page(f"{n}", f"Text {n}.") for n in range(3))).encode()
+    assert len(parsed(MediaWiki(path="x"), packed)[0]) == 3
+    documents, aside = parsed(MediaWiki(path="x"), whole[:-60])
+    assert [document.meta["title"] for document in documents] == ["0", "1"]
+    assert "the file ends within <page>" in aside[0].reason
+
+
+@pytest.mark.parametrize(
+    ("markup", "text"),
+    [
+        ("{{Infobox|a={{b|[[c]]}}|d}}Text{{cn}}.<ref name=x>Note {{cite}}</ref><ref name=x /> More.", "Text. More."),
+        ("One<!-- no -->.\n{| class=x\n|-\n| [[a]] || {{b}}\n{| \n| inner\n|}\n|}\nTwo.", "One.\n\nTwo."),
+        ("[[File:A.jpg|thumb|A [[caption]]]]See [[B (film)|B]] and [[C]]s.[[Category:D]] [[fr:E]]", "See B and Cs."),
+        ("''It'' is [http://a.b a link], [http://c.d], and http://e.f.", "It is a link, , and http://e.f."),
+        ("Name ({{IPA|x}}; {{lang}}) is.", "Name is."),
+        ("Where <math>x < y</math> &ndash; <nowiki>[[z]]</nowiki> a<br />b", "Where x < y – [[z]] a\nb"),
+        ("A.\n\n== Full ==\nText.\n=== Empty ===\n{{x}}\n== Also empty ==\n* {{y}}\n", "A.\n\nFull\n\nText."),
+        ("== All ==\n=== Of ===\n==== It ====\n{{none}}", ""),
+        ("* one\n* two {{x}}\n*\n* three", "- one\n- two\n- three"),
+    ],
+)
+def test_markup(markup: str, text: str) -> None:
+    assert plain_text(markup) == text

@@ -1,0 +1,58 @@
+"""PDF files made by reportlab come out as running text."""
+
+import io
+from collections.abc import Callable
+
+from reportlab.lib.pagesizes import A6
+from reportlab.lib.styles import getSampleStyleSheet
+from reportlab.pdfgen.canvas import Canvas
+from reportlab.platypus import Paragraph, SimpleDocTemplate
+
+from bluejay.pile.sources.formats.pdf import Pdf, join_lines
+
+
+def paper(paragraphs: list[str], title: str = "A Paper") -> bytes:
+    out = io.BytesIO()
+    style = getSampleStyleSheet()["Normal"]
+
+    def running_title(canvas: Canvas, document: SimpleDocTemplate) -> None:
+        canvas.drawString(60, 400, f"Journal of X, page {document.page}")
+        canvas.drawString(150, 20, f"{document.page}")
+
+    story = [Paragraph(text, style) for text in paragraphs]
+    SimpleDocTemplate(out, pagesize=A6, title=title, invariant=True).build(story, running_title, running_title)
+    return out.getvalue()
+
+
+def test_text_without_line_ends_and_running_titles(parsed: Callable) -> None:
+    paragraphs = [
+        f"Paragraph {number} of the café has " + "words that go on and on " * 30 + "until it ends."
+        for number in range(6)
+    ]
+    (document,), _ = parsed(Pdf(path="x", licence="CC0-1.0"), paper(paragraphs))
+    assert " ".join(document.text.split()) == " ".join(paragraphs)
+    assert "Journal" not in document.text
+    assert document.meta["title"] == "A Paper"
+    assert document.meta["date"].startswith("20")
+    assert document.licence == "CC0-1.0"
+
+
+def test_lines() -> None:
+    assert join_lines("a hyphen\ufffe\nated word\nand a well-\nknown. One\nTwo, three,\nFour") == (
+        "a hyphenated word and a well-known. One\nTwo, three, Four"
+    )
+    assert join_lines("modi\x1ced \x1ductuation o\x1bers 1986\x151989 \x10no\x11\n\x10\nx\x00") == (
+        "modified fluctuation offers 1986–1989 “no”\n\nx"
+    )
+
+
+def test_scans_and_rubbish_are_set_aside(parsed: Callable) -> None:
+    out = io.BytesIO()
+    canvas = Canvas(out)
+    canvas.rect(10, 10, 100, 100)
+    canvas.save()
+    assert parsed(Pdf(path="x"), out.getvalue())[1][0].reason == "there is no text in it"
+    for data in (b"", b"%PDF-1.4", paper(["text"])[:300]):
+        documents, (aside,) = parsed(Pdf(path="x"), data)
+        assert not documents
+        assert "not readable as PDF" in aside.reason

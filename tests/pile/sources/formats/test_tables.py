@@ -1,0 +1,145 @@
+"""Records become documents; what is broken is named and takes nothing with it."""
+
+import csv
+import gzip
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+
+from bluejay.pile.documents import Document, SetAside
+from bluejay.pile.sources.formats.tables import CSV, JSON, JSONLines, Parquet, Table
+
+
+def read(source: Table) -> tuple[list[Document], list[SetAside]]:
+    """All that a source gives."""
+    found = [found for unit in source.units() for found in source.read(unit)]
+    return [f for f in found if isinstance(f, Document)], [f for f in found if isinstance(f, SetAside)]
+
+
+def line(text: Any, **fields: Any) -> bytes:
+    """A record as a line."""
+    return json.dumps({"text": text, **fields}).encode() + b"\n"
+
+
+def test_the_pile_in_frames(tmp_path: Path) -> None:
+    file, texts = tmp_path / "00.jsonl.zst", [f"text {number}" * 20 for number in range(3000)]
+    frames = [
+        zstandard.ZstdCompressor().compress(
+            b"".join(line(t, meta={"pile_set_name": "Github"}) for t in texts[at : at + 1000])
+        )
+        for at in range(0, 3000, 1000)
+    ]
+    file.write_bytes(b"".join(frames))
+    documents, aside = read(JSONLines(kind="jsonl", path=str(file)))
+    assert [document.text for document in documents] == texts
+    assert documents[0].meta == {"pile_set_name": "Github"}
+    assert not aside
+    file.write_bytes(b"".join(frames)[:-100])
+    documents, aside = read(JSONLines(kind="jsonl", path=str(file)))
+    assert [document.text for document in documents[:2000]] == texts[:2000]
+    assert "broken off after line" in aside[0].reason
+
+
+def test_components_by_any_of_their_names(tmp_path: Path) -> None:
+    file = tmp_path / "mixed.jsonl"
+    names = ("Pile-CC", "CommonCrawl", "Books3", "USPTO", "UPSTO Backgrounds", "USPTO Backgrounds", None)
+    file.write_bytes(b"".join(line(str(name), meta={"pile_set_name": name}) for name in names))
+
+    def texts(component: str) -> list[str]:
+        return [d.text for d in read(JSONLines(kind="jsonl", path=str(file), pile_set_name=component))[0]]
+
+    assert texts("Pile-CC") == ["Pile-CC", "CommonCrawl"]
+    assert texts("USPTO Backgrounds") == ["USPTO", "UPSTO Backgrounds", "USPTO Backgrounds"]
+
+
+def test_mixed_schemas_and_broken_lines_lose_no_good_record(tmp_path: Path) -> None:
+    file = tmp_path / "mixed.jsonl.gz"
+    lines = [
+        b"\xef\xbb\xbf" + line("a", meta={"n": 1}),
+        line("b", meta={"n": "one"}, license="MIT", url="https://x"),
+        b"\n",
+        line(["c1", "c2"], meta=None),
+        b'{"text": "\xff"}\n',
+        b'{"text": "cut\n',
+        b'"only a string"\n',
+        line(None),
+        b"[" * 100_000 + b"\n",
+        line("d", metadata={"license": "CC-BY-4.0", "source": "peS2o"}, meta=["odd"]),
+        b'{"text": "\\ud800 e", "n": NaN}',
+    ]
+    file.write_bytes(gzip.compress(b"".join(lines[:5])) + gzip.compress(b"".join(lines[5:])))
+    documents, aside = read(JSONLines(kind="jsonl", path=str(file), licence="CC0-1.0"))
+    assert [d.text for d in documents] == ["a", "b", "c1\n\nc2", "d", "\ud800 e"]
+    assert [d.licence for d in documents] == ["CC0-1.0", "MIT", "CC0-1.0", "CC-BY-4.0", "CC0-1.0"]
+    assert documents[1].url == "https://x"
+    assert documents[3].source == "peS2o"
+    assert [entry.name.rpartition("#")[2] for entry in aside] == ["5", "6", "7", "8", "9"]
+
+
+def test_an_empty_file_has_no_document(tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").touch()
+    (tmp_path / "empty.csv").touch()
+    assert read(JSONLines(kind="jsonl", path=f"{tmp_path}/*.jsonl")) == ([], [])
+    assert read(CSV(kind="csv", path=f"{tmp_path}/*.csv")) == ([], [])
+
+
+def test_csv_as_a_spreadsheet_writes_it(tmp_path: Path) -> None:
+    rows, packed = [("1", 'a "quoted"\ntext, of two lines'), ("2", "ö"), ("3", "x" * 300_000)], io.StringIO(newline="")
+    csv.writer(packed, delimiter=";").writerows([("id", "speech"), *rows])
+    file = tmp_path / "speeches.csv"
+    file.write_bytes(packed.getvalue().encode("utf-8-sig") + b"4;\xff\n5;last\n")
+    documents, aside = read(CSV(kind="csv", path=str(file), text="speech", separator=";"))
+    assert [d.text for d in documents] == [text for _, text in rows] + ["last"]
+    assert documents[0].meta == {"id": "1"}
+    assert [entry.reason for entry in aside] == ["not text: it is not UTF-8"]
+
+
+def test_parquet_of_any_columns(tmp_path: Path) -> None:
+    table = pa.table({"id": [1, 2, 3], "content": ["a", None, "c"], "license": ["MIT", "MIT", None]})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=1)
+    documents, aside = read(Parquet(kind="parquet", path=str(tmp_path / "a.parquet"), text="content"))
+    assert [(d.text, d.licence, d.meta["id"]) for d in documents] == [("a", "MIT", 1), ("c", "unknown", 3)]
+    assert len(aside) == 1
+    with pytest.raises(ValueError, match=r"no column text \(it has id, content, license\)"):
+        read(Parquet(kind="parquet", path=str(tmp_path / "a.parquet")))
+    (tmp_path / "b.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-10])
+    with pytest.raises(ValueError, match="not a whole Parquet file"):
+        read(Parquet(kind="parquet", path=str(tmp_path / "b.parquet"), text="content"))
+
+
+def test_a_broken_row_group_loses_no_other(tmp_path: Path) -> None:
+    table = pa.table({"text": [f"{number}" * 5000 for number in range(4)]})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=1, compression="zstd", use_dictionary=False)
+    at = pq.read_metadata(tmp_path / "a.parquet").row_group(1).column(0).data_page_offset
+    raw = bytearray((tmp_path / "a.parquet").read_bytes())
+    raw[at : at + 40] = b"\xff" * 40
+    (tmp_path / "a.parquet").write_bytes(raw)
+    documents, aside = read(Parquet(kind="parquet", path=str(tmp_path / "a.parquet")))
+    assert [d.text[0] for d in documents] == ["0", "2", "3"]
+    assert aside[0].name.endswith("row group 1")
+
+
+def test_records_within_json(tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps({"results": {"x": [{"body": "one"}, {"body": 2}], "y": [{"body": "three"}]}}))
+    documents, aside = read(JSON(kind="json", path=str(file), records="results.*.*", text="body"))
+    assert [d.text for d in documents] == ["one", "three"]
+    assert [entry.name.rpartition("#")[2] for entry in aside] == ["2"]
+    with pytest.raises(ValueError, match="it has no hits"):
+        read(JSON(kind="json", path=str(file), records="hits.*"))
+    file.write_bytes(file.read_bytes()[:-3])
+    with pytest.raises(ValueError, match="not JSON"):
+        read(JSON(kind="json", path=str(file)))
+
+
+def test_an_outline_keeps_the_names_of_its_parts(tmp_path: Path) -> None:
+    country = {"Geography": {"Area": {"total": {"text": "28,748 sq km"}, "note": "small"}, "Coast": {"text": "long"}}}
+    (tmp_path / "al.json").write_text(json.dumps(country))
+    (document,), _ = read(JSON(kind="json", path=str(tmp_path / "al.json"), outline=True))
+    assert document.text == "\nGeography\n\nArea\ntotal: 28,748 sq km\nnote: small\nCoast: long"

@@ -1,0 +1,26 @@
+"""Text files, one document each."""
+
+from pathlib import Path
+
+import pytest
+
+from bluejay.pile.documents import Document
+from bluejay.pile.sources.formats.text import Text
+
+
+def test_files_by_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("b.md", "a.md", "deep/er/c.md", ".git/d.md", "e.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    monkeypatch.chdir(tmp_path)
+    source = Text("text", "**/*.md", licence="CC0-1.0")
+    found = [found for unit in source.units() for found in source.read(unit)]
+    assert [entry.text for entry in found if isinstance(entry, Document)] == ["a.md", "b.md", "deep/er/c.md"]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Text("text", "~/e.txt").units() == [f"{tmp_path}/e.txt"]
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"caf\xe9")
+    with pytest.raises(ValueError, match="not text"):
+        list(Text("text", "x").read(f"{tmp_path}/a.txt"))

@@ -1,0 +1,84 @@
+"""WARC files written by warcio come out as their pages."""
+
+import gzip
+import io
+from collections.abc import Callable
+
+import pytest
+from warcio.statusandheaders import StatusAndHeaders
+from warcio.warcwriter import WARCWriter
+
+from bluejay.pile.sources.formats.warc import Warc
+
+SENTENCE = "This is the sentence number {} of a café, and it is long enough to be taken for the content of a page."
+
+
+def archive(pages: int = 3, compressed: bool = True) -> bytes:
+    """A crawl: of each page a request, an answer; one page that is not there, one picture, one text of a WET file."""
+    out = io.BytesIO()
+    writer = WARCWriter(out, gzip=compressed)
+
+    def write(address: str, kind: str, content: bytes, status: str = "200 OK", **headers: str) -> None:
+        lines = StatusAndHeaders(status, list({"Content-Type": "text/html", **headers}.items()), protocol="HTTP/1.1")
+        http = None if kind == "conversion" else lines
+        record = writer.create_warc_record(
+            f"http://example.com/{address}", kind, payload=io.BytesIO(content), length=len(content), http_headers=http,
+            warc_content_type="text/plain" if kind == "conversion" else "",
+            warc_headers_dict={"WARC-Date": "2020-01-02T03:04:05Z"},
+        )  # fmt: skip
+        writer.write_record(record)
+
+    for number in range(pages):
+        page = f"<html lang=en><title>Page {number}</title><nav>Menu</nav><p>{SENTENCE.format(number)}</p></html>"
+        write(f"{number}", "request", b"", "GET / HTTP/1.1")
+        write(f"{number}", "response", page.encode("latin-1"), **{"Content-Type": "text/html; charset=ISO-8859-1"})
+    write("gone", "response", b"<p>not found", "404 Not Found")
+    write("picture", "response", b"\x89PNG", **{"Content-Type": "image/png"})
+    packed = gzip.compress(f"<p>{SENTENCE.format('packed')}".encode())
+    write("packed", "response", packed, **{"Content-Encoding": "gzip", "Content-Type": "text/html; charset=utf-8"})
+    write("text", "conversion", "Plain text of a café.".encode())
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_pages_come_out_with_address_date_and_title(parsed: Callable, compressed: bool) -> None:
+    documents, aside = parsed(Warc(path="x"), archive(compressed=compressed))
+    assert not aside
+    assert [document.text for document in documents] == [
+        *(SENTENCE.format(number) for number in (0, 1, 2, "packed")),
+        "Plain text of a café.",
+    ]
+    assert documents[1].url == "http://example.com/1"
+    assert documents[1].meta["title"] == "Page 1"
+    assert documents[1].meta["language"] == "en"
+    assert documents[1].meta["crawled"] == "2020-01-02T03:04:05Z"
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_wherever_a_file_is_cut_the_pages_before_are_kept_and_the_cut_is_told(
+    parsed: Callable, compressed: bool
+) -> None:
+    whole = archive(pages=2, compressed=compressed)
+    texts = [document.text for document in parsed(Warc(path="x"), whole)[0]]
+    untold = 0
+    for cut in range(1, len(whole), 3):
+        try:
+            documents, aside = parsed(Warc(path="x"), whole[:cut])
+        except ValueError:
+            continue
+        assert [document.text for document in documents] == texts[: len(documents)]
+        untold += not aside
+    assert untold <= 8 * 5 / 3 + 8  # at the end of a record, and in the two line ends after it, nothing is missing
+
+
+def test_broken_http_headers_cost_one_page(parsed: Callable) -> None:
+    plain = archive(compressed=False)
+    at = plain.index(b"HTTP/1.1 200", plain.index(b"/1\r\n"))
+    documents, aside = parsed(Warc(path="x"), plain[:at] + b"\xff" * 12 + plain[at + 12 :])
+    assert len(documents) + len(aside) == 5
+    assert len(documents) >= 4
+
+
+def test_what_is_no_archive_is_refused(parsed: Callable) -> None:
+    with pytest.raises(ValueError, match="WARC"):
+        parsed(Warc(path="x"), b"no archive at all " * 100)

@@ -1,0 +1,73 @@
+"""Elements come out one at a time, whatever is broken around them, and no file can define an entity."""
+
+import io
+import random
+import time
+from io import BufferedIOBase
+
+import pytest
+
+from bluejay.pile.sources.io.elements import document_element, element, elements, line_of, text_of
+
+
+class Dripping(io.BytesIO):
+    """A stream that gives a few bytes at a time."""
+
+    def read1(self, size: int | None = -1) -> bytes:
+        return self.read(random.Random(self.tell()).randint(1, 9))
+
+
+def found(data: bytes, *names: str, stream: type[io.BytesIO] = io.BytesIO) -> list[tuple[str, str]]:
+    return list(elements(stream(data), *names))
+
+
+@pytest.mark.parametrize("stream", [io.BytesIO, Dripping])
+def test_elements_of_some_names(stream: type[BufferedIOBase]) -> None:
+    data = b'<r><p a="1">x</p><page>y</page><p/>\n<q>no</q><p\n>z &amp; <b>w</b></p></r>'
+    assert found(data, "p", stream=stream) == [
+        ("p", '<p a="1">x</p>'),
+        ("p", "<p/>"),
+        ("p", "<p\n>z &amp; <b>w</b></p>"),
+    ]
+
+
+def test_a_cut_file_gives_what_is_whole() -> None:
+    reader = elements(io.BytesIO(b"<r><p>one</p><p>two</p><p>thr"), "p")
+    assert [next(reader)[1], next(reader)[1]] == ["<p>one</p>", "<p>two</p>"]
+    with pytest.raises(EOFError, match="within <p>"):
+        next(reader)
+
+
+def test_encodings_and_broken_bytes() -> None:
+    latin = '<?xml version="1.0" encoding="ISO-8859-1"?><r><p>café</p></r>'
+    assert found(latin.encode("latin-1"), "p") == [("p", "<p>café</p>")]
+    assert found(latin.replace("ISO-8859-1", "UTF-16").encode("utf-16"), "p") == [("p", "<p>café</p>")]
+    assert found(b"<r><p>caf\xe9 \x00\x0b</p><p>ok</p></r>", "p") == [("p", "<p>caf\ufffd </p>"), ("p", "<p>ok</p>")]
+
+
+def test_entities() -> None:
+    assert text_of(element("<p>a&nbsp;b &mdash; &#233; &lt;c&gt; &unknown;</p>")) == "a\xa0b — é <c> &unknown;"
+    assert line_of(element("<p> a\n <i>b<x>no</x></i> c</p>"), frozenset({"x"})) == "a b c"
+    assert line_of(None) == ""
+
+
+def test_no_file_defines_an_entity() -> None:
+    bomb = '<!DOCTYPE r [<!ENTITY a "aaaaaaaaaa">' + "".join(
+        f'<!ENTITY a{n} "{f"&a{n - 1 if n else str()};" * 100}">' for n in range(9)
+    )
+    bomb += '<!ENTITY f SYSTEM "file:///etc/passwd">]><r><p x="&a8;">&a8; &f;</p></r>'
+    started = time.monotonic()
+    ((_, source),) = found(bomb.encode(), "p")
+    parsed = element(source)
+    assert text_of(parsed) == "&a8; &f;"
+    assert len(parsed.get("x")) < 10
+    with pytest.raises(ValueError, match="not well-formed"):
+        document_element(bomb.encode())
+    outside = document_element(b'<!DOCTYPE r [<!ENTITY f SYSTEM "file:///etc/passwd">]><r>&f;</r>')
+    assert text_of(outside) == "&f;"
+    assert time.monotonic() - started < 1
+
+
+def test_not_xml() -> None:
+    with pytest.raises(ValueError, match="not well-formed"):
+        element("<p><b></p>")

@@ -1,0 +1,217 @@
+"""What is at an address arrives whole, once, and is what it should be."""
+
+import hashlib
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+import pytest
+
+from bluejay.pile.sources.formats.text import Text
+from bluejay.pile.sources.io.fetch import fetch, is_address
+from bluejay.pile.sources.io.open import matching, open_bytes
+
+DATA = bytes(range(256)) * 20_000
+SHA256 = hashlib.sha256(DATA).hexdigest()
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """A server of some files, which knows ranges and breaks off where it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files: dict[str, bytes] = {}
+        self.cuts: list[int] = []
+        self.asked: list[tuple[str, str]] = []
+        self.version = '"1"'
+        self.cache = Path()
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Server
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        path, _, query = self.path.partition("?")
+        self.server.asked.append((self.path, self.headers.get("Range", "")))
+        if "list-type=2" in query:
+            return self.listing(path)
+        data = self.server.files.get(path)
+        if data is None:
+            return self.answer(404, b"")
+        if self.headers.get("Range", "").removeprefix("bytes=") == f"{len(data)}-":
+            return self.answer(416, b"")
+        if self.headers.get("Range") and self.headers.get("If-Range") in (None, self.server.version):
+            first, _, last = self.headers["Range"].removeprefix("bytes=").partition("-")
+            part = data[int(first) : int(last or len(data) - 1) + 1]
+            span = f"bytes {first}-{int(first) + len(part) - 1}/{len(data)}"
+            return self.answer(206, part, {"Content-Range": span})
+        return self.answer(200, data)
+
+    do_HEAD = do_GET
+
+    def listing(self, bucket: str) -> None:
+        """S3's ListObjectsV2."""
+        keys = sorted(path.removeprefix(f"{bucket}/") for path in self.server.files if path.startswith(f"{bucket}/"))
+        rows = "".join(
+            f"<Contents><Key>{escape(key)}</Key><Size>{len(self.server.files[f'{bucket}/{key}'])}</Size>"
+            f"<LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>1</ETag></Contents>"
+            for key in keys
+        )
+        self.answer(200, f"<ListBucketResult><IsTruncated>false</IsTruncated>{rows}</ListBucketResult>".encode())
+
+    def answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in {
+            "ETag": self.server.version,
+            "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT",
+            "Content-Length": str(len(body)),
+            **(headers or {}),
+        }.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            cut = self.server.cuts.pop(0) if self.server.cuts else len(body)
+            self.wfile.write(body[:cut])
+            self.close_connection = cut < len(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("BLUEJAY_CACHE", str(tmp_path / "cache"))
+    with Server() as server:
+        server.cache = tmp_path / "cache"
+        server.files["/bucket/data/file%20name.bin"] = DATA
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_a_file_is_fetched_once(server: Server) -> None:
+    address = f"{server.url}/bucket/data/file%20name.bin"
+    file = fetch(address, SHA256)
+    assert file.read_bytes() == DATA
+    assert file.name == "file name.bin"
+    assert fetch(address, SHA256) == file
+    assert len(server.asked) == 1
+    assert {path.name for path in file.parent.iterdir()} <= {file.name, f"{file.name}.lock"}
+
+
+def test_two_at_once_fetch_one_file(server: Server) -> None:
+    server.files["/f"] = DATA
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: fetch(f"{server.url}/f", SHA256), range(4)))
+    assert len(set(found)) == len(server.asked) == 1
+    assert found[0].read_bytes() == DATA
+
+
+def test_a_broken_connection_is_gone_on_with(server: Server) -> None:
+    server.files["/f"] = DATA
+    server.cuts = [1_500_000, 2_000_000]
+    assert fetch(f"{server.url}/f").read_bytes() == DATA
+    starts = [int(span.strip("bytes=-") or 0) for _, span in server.asked]
+    assert starts[0] == 0
+    assert 1_400_000 < starts[1] <= 1_500_000
+    assert 3_300_000 < starts[2] <= 3_500_000
+
+
+def test_what_changed_meanwhile_is_fetched_anew(server: Server) -> None:
+    server.files["/f"] = DATA
+    server.cuts = [1_000_000] * 3
+    with pytest.raises(ValueError, match="cannot be fetched"):
+        fetch(f"{server.url}/f")
+    server.version, server.files["/f"], server.cuts = '"2"', DATA[::-1], []
+    assert fetch(f"{server.url}/f").read_bytes() == DATA[::-1]
+
+
+def test_killed_before_the_last_step(server: Server) -> None:
+    server.files["/f"] = DATA
+    server.cuts = [1_000_000] * 3
+    with pytest.raises(ValueError, match="cannot be fetched"):
+        fetch(f"{server.url}/f", SHA256)
+    (partial,) = (file for file in (server.cache / "files" / SHA256).iterdir() if file.suffix == ".partial")
+    partial.write_bytes(DATA)
+    assert fetch(f"{server.url}/f", SHA256).read_bytes() == DATA
+
+
+def test_another_file_is_refused(server: Server) -> None:
+    server.files["/f"] = b"something else"
+    with pytest.raises(ValueError, match=f"sha256 .*, not {SHA256}"):
+        fetch(f"{server.url}/f", SHA256)
+    server.files["/f"] = DATA
+    assert fetch(f"{server.url}/f", SHA256).read_bytes() == DATA
+
+
+def test_what_was_damaged_in_the_cache_is_fetched_again(server: Server) -> None:
+    server.files["/f"] = DATA
+    fetch(f"{server.url}/f", SHA256).write_bytes(DATA[:-1])
+    assert fetch(f"{server.url}/f", SHA256).read_bytes() == DATA
+
+
+def test_out_of_reach_in_one_sentence(server: Server) -> None:
+    with pytest.raises(ValueError, match=r"missing\.txt cannot be fetched: 404"):
+        fetch(f"{server.url}/missing.txt")
+
+
+def test_passwords_are_not_shown(server: Server) -> None:
+    with pytest.raises(ValueError, match="cannot be fetched: 404") as raised:
+        fetch(f"{server.url.replace('//', '//me:secret@')}/missing.txt")
+    assert "secret" not in str(raised.value)
+
+
+def test_text_at_an_address(server: Server) -> None:
+    server.files["/notes.txt"] = "Größe".encode()
+    source = Text("text", f"{server.url}/notes.txt", licence="CC0-1.0")
+    (document,) = [found for unit in source.units() for found in source.read(unit)]
+    assert (document.text, document.url, document.licence) == ("Größe", f"{server.url}/notes.txt", "CC0-1.0")
+
+
+def test_objects_of_s3_by_pattern(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "AWS_ENDPOINT": server.url,
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "b",
+        "AWS_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    server.files |= {"/bucket/data/b.txt": b"bee" * 500_000, "/bucket/data/a.txt": b"ay", "/bucket/other.txt": b"x"}
+    found = matching("s3://bucket/data/*.txt")
+    assert found == ["s3://bucket/data/a.txt", "s3://bucket/data/b.txt"]
+    with open_bytes(found[1]) as stream:
+        assert stream.read() == b"bee" * 500_000
+    server.cuts = [700_000]
+    assert fetch("s3://bucket/data/file name.bin", SHA256).read_bytes() == DATA
+    with pytest.raises(ValueError, match="no file matches"):
+        matching("s3://bucket/data/*.jsonl")
+
+
+def test_files_of_the_hub_by_pattern(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve = f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", resolve)
+    files = {"b.jsonl": DATA, "a.jsonl": b"ay", "README.md": b"x"}
+    tree = [{"type": "file", "path": name, "size": len(data), "oid": name} for name, data in files.items()]
+    described = {"id": "o/d", "sha": "main", "private": False, "downloads": 0, "likes": 0, "tags": [], "siblings": []}
+    server.files |= {f"/datasets/o/d/resolve/main/{name}": data for name, data in files.items()}
+    server.files["/api/datasets/o/d"] = json.dumps(described).encode()
+    server.files["/api/datasets/o/d/tree/main"] = json.dumps(tree).encode()
+    found = matching("hf://datasets/o/d/*.jsonl")
+    assert found == ["hf://datasets/o/d/a.jsonl", "hf://datasets/o/d/b.jsonl"]
+    assert fetch(found[1]).read_bytes() == DATA
+
+
+def test_paths_of_this_machine_are_no_addresses() -> None:
+    assert not is_address("C:/data/file.txt")
+    assert not is_address("data/http:/x")
+    assert is_address("hf://datasets/a/b/c.parquet")

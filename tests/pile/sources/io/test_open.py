@@ -1,0 +1,81 @@
+"""Streams are unpacked whole, and what stands before a damage is not lost."""
+
+import bz2
+import gzip
+import io
+import lzma
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import zstandard
+
+from bluejay.pile.sources.io.open import BROKEN, decompressed, matches, matching, open_bytes
+
+LINES = [f"line {number} ".encode() * 50 + b"\n" for number in range(2000)]
+HALF = b"".join(LINES[:1000]), b"".join(LINES[1000:])
+
+
+def by_arrow(data: bytes) -> bytes:
+    """A Zstandard frame by another library than the one that reads it."""
+    return pa.compress(data, codec="zstd", asbytes=True)
+
+
+PACKERS: list[Callable[[bytes], bytes]] = [gzip.compress, bz2.compress, lzma.compress, by_arrow]
+
+
+@pytest.mark.parametrize("pack", PACKERS)
+def test_all_parts_are_read(pack: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    file = tmp_path / "packed"
+    file.write_bytes(pack(HALF[0]) + pack(b"") + pack(HALF[1]))
+    with open_bytes(str(file)) as stream:
+        assert stream.readlines() == LINES
+
+
+@pytest.mark.parametrize("pack", PACKERS)
+@pytest.mark.parametrize("damage", [lambda raw: raw[:-20], lambda raw: raw[: len(raw) // 2]])
+def test_what_stands_before_a_cut_is_kept(pack: Callable[[bytes], bytes], damage: Callable[[bytes], bytes]) -> None:
+    packed = pack(HALF[0]) + damage(pack(HALF[1]))
+    stream, read = decompressed(io.BytesIO(packed)), []
+    with pytest.raises(BROKEN):
+        while line := stream.readline():
+            read.append(line)
+    assert read[:1000] == LINES[:1000]
+    assert read == LINES[: len(read)]
+
+
+def test_garbage_after_a_frame_is_told() -> None:
+    with pytest.raises(BROKEN):
+        decompressed(io.BytesIO(by_arrow(HALF[0]) + b"garbage and more of it")).read()
+
+
+def test_skippable_frames_and_large_windows() -> None:
+    skippable = b"\x50\x2a\x4d\x18" + (4).to_bytes(4, "little") + b"abcd"
+    settings = zstandard.ZstdCompressionParameters(window_log=30, enable_ldm=True)
+    packer = zstandard.ZstdCompressor(compression_params=settings).compressobj()
+    packed = packer.compress(HALF[1]) + packer.flush()
+    assert decompressed(io.BytesIO(skippable + by_arrow(HALF[0]) + packed)).read() == b"".join(LINES)
+
+
+@pytest.mark.parametrize("data", [b"", b"x", b"plain text\n", b"BZ is no bzip2", b"\x1f"])
+def test_anything_else_is_left_as_it_is(data: bytes) -> None:
+    assert decompressed(io.BytesIO(data)).read() == data
+
+
+def test_files_by_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("b.md", "a.md", "deep/er/c.md", ".git/d.md", "e.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    monkeypatch.chdir(tmp_path)
+    assert matching("**/*.md") == ["a.md", "b.md", "deep/er/c.md"]
+    with pytest.raises(ValueError, match="no file matches deep; it is a folder, write deep/"):
+        matching("deep")
+    with pytest.raises(ValueError, match="cannot be read"), open_bytes("missing"):
+        pass
+
+
+def test_patterns_of_members() -> None:
+    assert matches("docs/guide/a.txt", ["*.py", "docs/*.txt"])
+    assert not matches("docs/a.TXT", ["docs/*.txt"])
+    assert not matches("a.txt", [])

@@ -1,0 +1,45 @@
+"""Licences by what files declare and by their texts."""
+
+import pytest
+from identify.vendor.licenses import LICENSES
+
+from bluejay.pile.sources.io.spdx import LicenceFiles, declared, identified, is_licence
+
+
+@pytest.mark.parametrize(
+    ("text", "licence"),
+    [
+        ("// SPDX-License-Identifier: MIT\n", "MIT"),
+        (
+            "/* SPDX-License-Identifier: (GPL-2.0 WITH Linux-syscall-note) OR BSD-2-Clause */",
+            "(GPL-2.0 WITH Linux-syscall-note) OR BSD-2-Clause",
+        ),
+        ("<!-- SPDX-License-Identifier: CC-BY-4.0 -->", "CC-BY-4.0"),
+        ("# SPDX-License-Identifier: Apache-2.0\r\nx", "Apache-2.0"),
+        ("no declaration", None),
+    ],
+)
+def test_declarations(text: str, licence: str | None) -> None:
+    assert declared(text) == licence
+
+
+def test_texts_of_licences_with_a_holder_put_in() -> None:
+    texts = dict(LICENSES)
+    assert identified(texts["MIT"].replace("[year] [fullname]", "2026 The Authors").encode()) == "MIT"
+    assert identified(texts["MPL-2.0"].encode()) == "MPL-2.0"
+    assert identified(b"All rights reserved.") is None
+    assert identified(b"\xff\xfe") is None
+
+
+def test_names_of_licence_files() -> None:
+    assert all(map(is_licence, ("LICENSE", "a/licence.txt", "COPYING", "LICENSE-MIT", "LICENSE.md")))
+    assert not any(map(is_licence, ("LICENSES.py", "license_check.py", "README")))
+
+
+def test_the_nearest_folder_counts() -> None:
+    texts = dict(LICENSES)
+    files = {"LICENSE-MIT": "MIT", "LICENSE-APACHE": "Apache-2.0", "sub/COPYING": "GPL-3.0"}
+    licences = LicenceFiles([*files, "sub/a/b.c"], lambda name: texts[files[name]].encode())
+    assert licences.above("sub/a/b.c") == "GPL-3.0"
+    assert licences.above("other/c.c") == "Apache-2.0 AND MIT"
+    assert LicenceFiles([], lambda name: b"").above("a.c") == "unknown"

@@ -1,0 +1,49 @@
+"""The documentation of installed packages."""
+
+from pathlib import Path
+
+import pytest
+
+from bluejay.pile.documents import Document, SetAside
+from bluejay.pile.sources.packages.package_docs import PackageDocs
+
+
+def read() -> list[Document | SetAside]:
+    """All that the source gives."""
+    source = PackageDocs("package-docs")
+    return [found for unit in source.units() for found in source.read(unit)]
+
+
+def test_the_documentation_of_installed_packages() -> None:
+    found = read()
+    numpy = [entry for entry in found if isinstance(entry, Document) and entry.source.startswith("numpy-")]
+    assert "fundamental package for scientific computing" in numpy[0].text
+    assert numpy[0].licence.startswith("BSD-3-Clause")
+    assert numpy[0].url == f"pkg:pypi/numpy@{numpy[0].source.removeprefix('numpy-')}"
+    assert found == read()
+
+
+def test_a_broken_package_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, metadata in (
+        ("good", b"Name: Good_One\nVersion: 1\nLicense: MIT\n\nHello.\n"),
+        ("bad", b"Name: \xff\xfe"),
+    ):
+        (tmp_path / f"{name}-1.dist-info").mkdir()
+        (tmp_path / f"{name}-1.dist-info" / "METADATA").write_bytes(metadata)
+    (tmp_path / "good-1.dist-info" / "RECORD").write_text(
+        "good/guide.md,,\ngood/latin.rst,,\ngood/code.py,,\ngood-1.dist-info/LICENSE.md,,\n"
+    )
+    (tmp_path / "good").mkdir()
+    (tmp_path / "good" / "guide.md").write_text("A guide.")
+    (tmp_path / "good" / "latin.rst").write_bytes(b"caf\xe9")
+    (tmp_path / "good-1.dist-info" / "LICENSE.md").write_text("A licence.")
+    monkeypatch.setattr("sys.path", [str(tmp_path)])
+    found = read()
+    documents = [(d.source, d.licence, d.url, d.text.strip()) for d in found if isinstance(d, Document)]
+    assert documents == [
+        ("good-one-1", "MIT", "pkg:pypi/good-one@1", "Hello."),
+        ("good-one-1", "MIT", "pkg:pypi/good-one@1#good/guide.md", "A guide."),
+    ]
+    aside = [entry.name for entry in found if isinstance(entry, SetAside)]
+    assert len(aside) == 2
+    assert aside[1] == "good-one-1/good/latin.rst"

@@ -1,0 +1,72 @@
+"""Addresses that lead to a person are replaced by ones that lead to nobody; what only looks like one stays."""
+
+import pyarrow as pa
+import pytest
+
+from bluejay.pile.text.pii import NOBODY, replace_personal
+
+PERSONAL = {
+    "e-mail": [
+        "jane.doe@example-mail.org",
+        "j+tag@sub.domain.co.uk",
+        "O'Neil_77@mail.museum",
+        "x@a.io",
+    ],
+    "phone": [
+        "+44 20 7946 0958",
+        "+49 (30) 123456",
+        "+1-201-555-0123",
+        "+33.1.23.45.67.89",
+        "+31641044153",
+        "(212) 555-1775",
+        "1-800-273-8255",
+        "206.256.9500",
+    ],
+    "IP": ["8.8.8.8", "207.200.56.4", "2001:4860:4860::8888", "2a00:1450:4001:81b:0:0:0:200e"],
+}
+INNOCENT = [
+    "matrix @ vector",
+    "@decorator.method",
+    "user@localhost",
+    "pkg@1.0.0",
+    "sr_RS@latin.UTF-8",
+    "127.0.0.1 and 192.168.0.12",
+    "version 1.2.3.4.5",
+    "256.1.1.1",
+    "12:30:45",
+    "std::vector a::b fe80::1",
+    "pi is +3.14159265",
+    "2024-06-28 12345678901",
+    "ISBN 978-3-16-148410-0",
+    "123-456-7890",
+    "1,234,567.89",
+    *NOBODY.values(),
+]
+
+
+@pytest.mark.parametrize(("kind", "address"), [(kind, one) for kind, many in PERSONAL.items() for one in many])
+@pytest.mark.parametrize("around", ["{}", "write to {}.", "({}), or", "<{}>", "a:\n{}\nb"])
+def test_personal_addresses_are_replaced(kind: str, address: str, around: str) -> None:
+    nobody = NOBODY["IPv6" if ":" in address else kind]
+    texts, counts = replace_personal(
+        pa.array(["none", around.format(address), f"{around} {around}".replace("{}", address)])
+    )
+    assert texts.to_pylist()[:2] == ["none", around.format(nobody)]
+    assert counts[kind] >= 2
+    assert sum(counts.values()) == counts[kind]
+
+
+@pytest.mark.parametrize("text", INNOCENT)
+def test_what_only_looks_like_one_stays(text: str) -> None:
+    texts, counts = replace_personal(pa.array([text, f"so {text} is"]))
+    assert texts.to_pylist() == [text, f"so {text} is"]
+    assert sum(counts.values()) == 0
+
+
+def test_all_kinds_in_one_text() -> None:
+    text = "From: jane@mail.org (8.8.4.4)\nTel. +44 20 7946 0958, (212) 555-1775\n"
+    texts, counts = replace_personal(pa.array([text], pa.large_string()))
+    assert texts.to_pylist() == ["From: email@example.com (192.0.2.1)\nTel. 555-0100, 555-0100\n"]
+    assert counts == {"e-mail": 1, "phone": 2, "IP": 1}
+    assert texts.type == pa.large_string()
+    assert replace_personal(texts) == (texts, dict.fromkeys(counts, 0))

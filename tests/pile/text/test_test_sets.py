@@ -1,0 +1,79 @@
+"""A document goes if and only if it has thirteen words in a row in common with a test set."""
+
+import gzip
+import json
+import random
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+
+from bluejay.pile.text.test_sets import Against
+
+QUESTION = (
+    "A train leaves the station at noon and travels at forty miles per hour; how far is it from the station "
+    "when the clock strikes three in the afternoon of the same day?"
+)
+ITEM = {"question": QUESTION, "choices": ["one hundred", "one hundred and twenty"], "answer": 1, "more": {"id": "x"}}
+
+
+def test_every_kind_of_file_is_read(tmp_path: Path) -> None:
+    line = json.dumps(ITEM) + "\n\n"
+    (tmp_path / "a.jsonl").write_text(line)
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(line.encode()))
+    (tmp_path / "c.jsonl.zst").write_bytes(zstandard.compress(b"{}\n") + zstandard.compress(line.encode()))
+    (tmp_path / "d.json").write_text(json.dumps([ITEM]))
+    (tmp_path / "e.txt").write_text(QUESTION)
+    pq.write_table(pa.Table.from_pylist([ITEM]), tmp_path / "f.parquet")
+    texts = pa.array(["Nothing of it.", f"He asked: {QUESTION.upper()}", QUESTION[:50]])
+    for path in sorted(tmp_path.iterdir()):
+        reasons = Against.load([str(path)]).reasons(texts)
+        assert reasons.to_pylist() == [None, f"contaminated: {path.name}", None], path
+    together = Against.load([f"{tmp_path}/*.json*", f"{tmp_path}/e.txt"])
+    assert together.reasons(texts).to_pylist()[1] == "contaminated: a.jsonl"
+
+
+def test_it_finds_what_plain_sets_find(tmp_path: Path) -> None:
+    random_ = random.Random(2)
+    words = [f"Wörd{number}" for number in range(3000)]
+    tests = [" ".join(random_.choices(words, k=random_.randint(5, 40))) for _ in range(300)]
+    texts = [" ".join(random_.choices(words, k=random_.randint(0, 300))) for _ in range(400)]
+    for row in range(0, 400, 3):
+        quoted, start = random_.choice(tests).split(), random_.randint(0, 20)
+        passage = ",\n".join(quoted[start : start + random_.randint(10, 16)])
+        texts[row] = f"{texts[row]} ({passage.upper()}) {texts[row - 1]}"
+
+    def passages(text: str) -> set[tuple[str, ...]]:
+        terms = re.findall(r"[^\W_]+", text.lower())
+        return {tuple(terms[i : i + 13]) for i in range(len(terms) - 12)}
+
+    (tmp_path / "tests.jsonl").write_text("".join(json.dumps([text]) + "\n" for text in tests))
+    wanted = [bool(passages(text) & {passage for test in tests for passage in passages(test)}) for text in texts]
+    reasons = Against.load([f"{tmp_path}/tests.jsonl"]).reasons(pa.array(texts, pa.large_string()))
+    assert [reason is not None for reason in reasons.to_pylist()] == wanted
+    assert 30 < sum(wanted) < 120
+
+
+def test_a_text_shorter_than_a_passage_is_no_passage(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"q": "Yes.", "long": "one two three four five"}')
+    against = Against.load([f"{tmp_path}/a.jsonl"], ngram=5)
+    texts = pa.array(["Yes.", "", "one two three four", "Zero one two three: four, five six."])
+    assert against.reasons(texts).to_pylist() == [None, None, None, "contaminated: a.jsonl"]
+    assert against.reasons(pa.array([], pa.string())).to_pylist() == []
+
+
+def test_a_file_that_gives_no_passage_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "short.jsonl").write_text('{"q": "too short"}')
+    (tmp_path / "broken.jsonl").write_text('{"q": ')
+    (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(json.dumps(ITEM).encode())[:40])
+    for name, says in (
+        ("short.jsonl", "has no passage of 13 words"),
+        ("broken.jsonl", "cannot be read as a test set"),
+        ("cut.jsonl.gz", "cannot be read as a test set"),
+        ("none.jsonl", "no file matches"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            Against.load([f"{tmp_path}/{name}"])

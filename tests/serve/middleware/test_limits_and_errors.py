@@ -1,0 +1,106 @@
+"""Strangers: whatever they send, the server answers, forgets it and goes on."""
+
+import asyncio
+import contextlib
+import random
+import socket
+import time
+
+import httpx
+import pytest
+
+from bluejay.serve.settings import ServeSettings
+from tests.serve.hostile import Tally, attack
+from tests.serve.programs import program
+
+SETTINGS = ServeSettings(port=0, seconds_to_send=1.0, seconds_to_answer=5.0)
+
+
+async def attacks(port: int, n: int, seed: int, at_once: int = 24) -> Tally:
+    """So many hostile requests, some at a time."""
+    tally, rng = Tally(), random.Random(seed)
+    places = asyncio.Semaphore(at_once)
+
+    async def one() -> None:
+        async with places:
+            await attack(port, tally, random.Random(rng.getrandbits(64)), seconds=30)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(n):
+            group.create_task(one())
+    return tally
+
+
+@pytest.mark.parametrize("n", [500, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_hostile_requests(n):
+    with program(SETTINGS) as served:
+        port = served.port
+        asyncio.run(attacks(port, n // 5, seed=0))  # what grows once, grows here
+        before = served.memory
+        tally = asyncio.run(attacks(port, n, seed=1))
+        print(sorted(tally.statuses.items()), served.memory - before)
+        assert not tally.wrong, tally.wrong[:3]
+        assert tally.n_sent == n and sum(tally.statuses.values()) > n // 2 and len(tally.statuses) >= 6
+        assert served.memory - before < 10e6 + 1000 * n
+        figures = settled(served.url)
+        assert figures["bluejay_samples_running"] == figures["bluejay_prompts_waiting"] == 0
+        assert figures["bluejay_cache_pages_held"] == 0
+        answer = httpx.post(f"{served.url}/v1/completions", json={"prompt": "the", "max_tokens": 3})
+        assert answer.json()["usage"]["completion_tokens"] == 3
+
+
+def settled(url: str) -> dict[str, float]:
+    """A server's figures, once nothing runs any more, or after some seconds."""
+    deadline = time.monotonic() + 10
+    while True:
+        lines = httpx.get(f"{url}/metrics").text.splitlines()
+        figures = {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if not line.startswith("#")}
+        if not figures["bluejay_samples_running"] or time.monotonic() > deadline:
+            return figures
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def hasty(running, model):
+    """A server with little patience and few places."""
+    with running(model, ServeSettings(port=0, seconds_to_send=0.3, max_connections=20)) as server:
+        yield server
+
+
+def talk(server, content: bytes) -> bytes:
+    """All that a server says to some bytes until it closes."""
+    with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1])), timeout=10) as connection:
+        connection.sendall(content)
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"GET / HT",
+        b"POST /v1/completions HTTP/1.1\r\nHost: a\r\n",
+        b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n{",
+    ],
+    ids=["silence", "half a line", "half a head", "half a body"],
+)
+def test_who_does_not_go_on_is_shown_the_door(hasty, content):
+    began = time.monotonic()
+    answer = talk(hasty, content)
+    assert answer.startswith(b"HTTP/1.1 408 ") and b'"code": "request_timeout"' in answer
+    assert 0.2 < time.monotonic() - began < 5
+
+
+def test_what_is_not_http_gets_an_error_object(hasty):
+    answer = talk(hasty, b"\x16\x03\x01 hello\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ") and b'"code": "invalid_http"' in answer
+
+
+def test_too_many_connections(hasty):
+    with contextlib.ExitStack() as stack:
+        where = "127.0.0.1", int(hasty.url.rsplit(":", 1)[1])
+        for _ in range(20):
+            stack.enter_context(socket.create_connection(where))
+        answer = talk(hasty, b"")
+        assert answer.startswith(b"HTTP/1.1 429 ") and b"Retry-After" in answer
+    assert httpx.get(f"{hasty.url}/healthz").status_code == 200

@@ -1,0 +1,166 @@
+"""What strangers may do: keys, limits for each client, other sites' pages."""
+
+import re
+import time
+
+import httpx
+import openai
+import pytest
+
+from bluejay.serve.middleware.public import network, read_keys
+from bluejay.serve.settings import PublicSettings, ServeSettings
+
+ALICE, BOB = "alice-" + "a" * 20, "bob-" + "b" * 20
+PROMPT = {"prompt": "the", "max_tokens": 5}
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory):
+    path = tmp_path_factory.mktemp("public") / "keys.txt"
+    path.write_text(f"# who may ask\nalice {ALICE}\n\nbob {BOB}  # until May\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def public(running, model, keys):
+    """A server for strangers with keys, ten requests a minute and a hundred tokens an hour."""
+    limits = PublicSettings(keys, 10, 100, ("https://example.org",))
+    with running(model, ServeSettings(port=0, public=limits)) as server:
+        yield server
+
+
+def ask(server, key: str | None = None, body=PROMPT, **headers) -> httpx.Response:
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
+    return httpx.post(f"{server.url}/v1/completions", json=body, headers=headers)
+
+
+def code(response: httpx.Response) -> str:
+    """The code of an error that has all that an error must have."""
+    error = response.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    return error["code"]
+
+
+def test_a_key_is_asked_for(public):
+    for key in (None, "x" * 20, ALICE[:-1], ALICE + "a", "ключ"):
+        headers = {"Authorization": f"Bearer {key}".encode()} if key else {}
+        refused = httpx.post(f"{public.url}/v1/completions", json=PROMPT, headers=headers)
+        assert refused.status_code == 401 and code(refused) == "invalid_api_key"
+        assert refused.headers["www-authenticate"] == "Bearer"
+    for path in ("/v1/models", "/v1/completions"):
+        assert httpx.get(f"{public.url}{path}").status_code == 401
+    script = re.search(r'src="([^"]+)"', httpx.get(public.url).text)[1]
+    for path in ("/", f"/{script}", "/healthz", "/readyz"):
+        assert httpx.get(f"{public.url}{path}").status_code == 200
+    with openai.OpenAI(base_url=f"{public.url}/v1", api_key=BOB, max_retries=0) as client:
+        assert client.completions.create(model="tiny", **PROMPT).usage.completion_tokens == 5
+    wrong = openai.OpenAI(base_url=f"{public.url}/v1", api_key="wrong", max_retries=0)
+    with wrong, pytest.raises(openai.AuthenticationError):
+        wrong.models.list()
+
+
+def test_tokens_are_counted_and_what_is_not_used_is_given_back(public, model):
+    tokens = len(model.tokenizer.encode("the"))
+    too_much = ask(public, ALICE, {"prompt": "the", "max_tokens": 101})
+    assert too_much.status_code == 400 and code(too_much) == "token_budget_exceeded"
+    (always,) = model.tokenizer.encode("a")
+    body = {"prompt": "the", "max_tokens": 99 - tokens, "logit_bias": {always: 100}, "stop": "a"}
+    assert ask(public, ALICE, body).json()["usage"]["completion_tokens"] == 1  # 99 were reserved, and are there again
+    assert ask(public, ALICE, {"prompt": "the", "max_tokens": 80, "seed": 1}).status_code == 200
+    refused = ask(public, ALICE, {"prompt": "the", "max_tokens": 30})
+    assert refused.status_code == 429 and code(refused) == "token_budget_exceeded"
+    assert 0 < int(refused.headers["retry-after"]) <= 30 * 36
+    assert ask(public, BOB).status_code == 200  # others have their own
+
+
+def test_requests_are_counted(public):
+    for _ in range(20):
+        refused = ask(public, BOB, {"prompt": "the", "max_tokens": 1, "nonsense": 1})
+        if refused.status_code == 429:
+            break
+        assert refused.status_code == 400
+    assert code(refused) == "rate_limit_exceeded"
+    assert 0 < int(refused.headers["retry-after"]) <= 6
+    assert httpx.get(f"{public.url}/v1/models", headers={"Authorization": f"Bearer {BOB}"}).status_code == 200
+
+
+def test_pages_of_named_sites_may_call(public):
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization, x-stainless-os"}
+    allowed = httpx.options(f"{public.url}/v1/completions", headers={"Origin": "https://example.org", **asked})
+    assert allowed.status_code == 200
+    assert allowed.headers["access-control-allow-origin"] == "https://example.org"
+    assert "authorization" in allowed.headers["access-control-allow-headers"]
+    other = httpx.options(f"{public.url}/v1/completions", headers={"Origin": "https://example.com", **asked})
+    assert other.status_code == 400 and "access-control-allow-origin" not in other.headers
+    refused = ask(public, None, Origin="https://example.org")
+    assert refused.status_code == 401 and refused.headers["access-control-allow-origin"] == "https://example.org"
+    assert "access-control-allow-origin" not in ask(public, None, Origin="https://example.com").headers
+
+
+def test_a_key_that_is_taken_out_of_the_file_no_longer_opens(running, model, tmp_path):
+    path = tmp_path / "keys"
+    path.write_text(f"alice {ALICE}\nbob {BOB}\n")
+    with running(model, ServeSettings(port=0, public=PublicSettings(path))) as server:
+        assert ask(server, ALICE).status_code == ask(server, BOB).status_code == 200
+        time.sleep(0.01)
+        path.write_text(f"bob {BOB}\n")
+        assert (ask(server, ALICE).status_code, ask(server, BOB).status_code) == (401, 200)
+        time.sleep(0.01)
+        path.write_text("half a line, being writ")
+        assert ask(server, BOB).status_code == 200
+
+
+def test_without_keys_a_client_is_an_address_that_proxies_tell(running, model):
+    limits = PublicSettings(requests_per_minute=2)
+    with running(model, ServeSettings(port=0, public=limits)) as server:
+
+        def statuses(*addresses: str) -> list[int]:
+            return [ask(server, **{"X-Forwarded-For": address}).status_code for address in addresses]
+
+        assert statuses("192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2") == [200, 200, 429, 200]
+        # What a client claims itself stands before what the proxy says of it.
+        assert statuses("192.0.2.9, 192.0.2.1", "127.0.0.1, 192.0.2.1") == [429, 429]
+        # One person has a whole network of addresses of version 6.
+        assert statuses("2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8:0:1::1") == [200, 200, 429, 200]
+        assert httpx.get(f"{server.url}/metrics").status_code == 200
+        stranger = httpx.get(f"{server.url}/metrics", headers={"X-Forwarded-For": "8.8.8.8"})
+        assert stranger.status_code == 404 and code(stranger) == "not_found"
+
+
+def test_addresses():
+    assert network("192.0.2.1") == "192.0.2.1"
+    assert network("2001:db8:1:2:3:4:5:6") == "2001:db8:1:2::/64"
+    assert network("unix:") == "unix:"
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "holds no key"),
+        ("# nothing\n", "holds no key"),
+        ("alice\n", "line 1: a line is a name and a key"),
+        (
+            "alice short\n",
+            "line 1: the key has 5 characters and can be guessed; `openssl rand -hex 24` makes a good one",
+        ),
+        (f"alice {ALICE}\nalice {BOB}\n", "line 2: alice has a key already"),
+    ],
+)
+def test_files_of_keys_that_are_none(tmp_path, text, message):
+    path = tmp_path / "keys.txt"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"keys\.txt") as refused:
+        read_keys(path)
+    assert message in str(refused.value)
+
+
+def test_settings_that_cannot_be():
+    with pytest.raises(ValueError, match=r"^requests_per_minute is 0; it must be at least 1$"):
+        PublicSettings(requests_per_minute=0)
+    with pytest.raises(ValueError, match=r"^'example.org' is not an origin; one looks like https://example.org$"):
+        PublicSettings(origins=("example.org",))
+    with pytest.raises(ValueError, match="workers is 0"):
+        ServeSettings(workers=0)
+    with pytest.raises(ValueError, match="seconds_to_drain is nan"):
+        ServeSettings(seconds_to_drain=float("nan"))

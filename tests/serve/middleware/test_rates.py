@@ -1,0 +1,60 @@
+"""Allowances of clients, over time and over processes."""
+
+import time
+
+import pytest
+
+from bluejay.serve.api.errors import APIError
+from bluejay.serve.middleware.rates import Account, Limits
+from bluejay.serve.settings import PublicSettings
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still until it is moved."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    return now
+
+
+def test_an_allowance_refills_evenly(clock):
+    limits = Limits(PublicSettings(requests_per_minute=4))
+    assert [limits.take("a", limits.requests, 1) for _ in range(5)] == [0, 0, 0, 0, 15]
+    clock[0] += 14
+    assert limits.take("a", limits.requests, 1) == pytest.approx(1)
+    clock[0] += 1
+    assert limits.take("a", limits.requests, 1) == 0
+    assert limits.take("a", limits.requests, 1) == pytest.approx(15)
+    clock[0] += 1000  # no more than a full one
+    assert [limits.take("a", limits.requests, 1) for _ in range(5)] == [0, 0, 0, 0, 15]
+
+
+def test_processes_share_what_a_client_has(clock, tmp_path):
+    settings = PublicSettings(tokens_per_hour=100, state=tmp_path / "limits.sqlite")
+    one, other = Limits(settings), Limits(settings)
+    assert one.take("a", one.tokens, 60) == 0
+    assert other.take("a", other.tokens, 60) == pytest.approx(20 * 36)
+    Account(other, "a").give_back(30)
+    assert one.take("a", one.tokens, 60) == 0
+    assert one.take("b", one.tokens, 100) == 0
+
+
+def test_what_a_client_cannot_ever_have_is_told_with_the_figure(clock):
+    account = Account(Limits(PublicSettings(tokens_per_hour=100)), "a")
+    with pytest.raises(APIError, match="may come to 101 tokens, and a client has 100 an hour"):
+        account.reserve(101)
+    account.reserve(100)
+    account.give_back(500)  # more than was ever taken
+    with pytest.raises(APIError) as refused:
+        account.reserve(100)
+        account.reserve(1)
+    assert refused.value.status_code == 429 and refused.value.headers == {"Retry-After": "36"}
+
+
+def test_clients_who_have_all_again_are_forgotten(clock):
+    limits = Limits(PublicSettings())
+    for number in range(2500):
+        clock[0] += 10
+        limits.take(f"client {number}", limits.requests, 1)
+    (kept,) = limits.database.execute("SELECT count(*) FROM allowances").fetchone()
+    assert kept < 1001

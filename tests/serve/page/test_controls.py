@@ -1,0 +1,196 @@
+"""Every control, at a desk and on a phone, by day and by night; and what an accessibility check says of it all."""
+
+import re
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from bluejay.terminal.examples import EXAMPLES
+from tests.serve.page.conftest import SIZES
+from tests.serve.page.test_run import run_button, text_of, writing
+
+NOTE_USE = """() => {
+    window.used = new Set();
+    const note = ({ target }) => {
+        const control = target.closest("button, input, select, textarea");
+        if (control) window.used.add(control.id || control.textContent);
+    };
+    for (const kind of ["click", "input"]) document.addEventListener(kind, note, true);
+}"""
+UNUSED = """() => [...document.querySelectorAll("button, input, select, textarea")]
+    .map(one => one.id || one.textContent).filter(name => !window.used.has(name))"""
+CAT = (" sat", 0.9, {" sat": 0.9, " lay": 0.06}), (" on", 0.6, {" on": 0.6, " in": 0.2}), (" my", 0.03, {" the": 0.7})
+SETTINGS = {
+    "Seed": ("17", "seed", 17),
+    "Top-k": ("40", "top_k", 40),
+    "Stop before": ("END\n\\n\\n", "stop", ["END", "\n\n"]),
+    "Repetition penalty": ("1.2", "repetition_penalty", 1.2),
+    "Presence penalty": ("0.5", "presence_penalty", 0.5),
+    "Frequency penalty": ("-0.5", "frequency_penalty", -0.5),
+}
+"""Labels with what is typed, and what the API then gets."""
+
+
+def no_barriers(page: Page) -> None:
+    """axe-core finds nothing."""
+    found = Axe().run(page).response["violations"]
+    assert [(one["id"], one["impact"], one["nodes"][0]["html"]) for one in found] == []
+
+
+def tab(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name).click()
+
+
+def sent_by(page: Page, press) -> dict:
+    with page.expect_request("**/v1/completions") as sent:
+        press()
+    expect(page.locator("#report")).to_contain_text("seed")
+    return sent.value.post_data_json
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", list(SIZES))
+def test_every_control(open_page, answer_with, size, scheme):
+    page = open_page(size, scheme, reduced_motion="reduce")
+    page.evaluate(NOTE_USE)
+    width, height = SIZES[size]
+    for name in [
+        "#text",
+        "#run",
+        "#stop",
+        "#top_p",
+        "#temperature",
+        "#max_tokens",
+        "[role=tab] >> nth=1",
+        "#examples li",
+    ]:
+        box = page.locator(name).first.bounding_box()  # the first view is complete
+        assert box["x"] >= 0 and box["x"] + box["width"] <= width, name
+        assert box["y"] >= 0 and box["y"] + box["height"] <= height, name
+    no_barriers(page)
+
+    examples_fill_text_and_settings(page)
+    for label, value in (("Top-p", "0.5"), ("Temperature", "1.1"), ("Length", "64")):
+        page.get_by_label(label, exact=True).fill(value)
+    answer_with(page, *CAT)
+    writing(page).fill("the cat")
+    sent = sent_by(page, run_button(page).click)
+    assert (sent["top_p"], sent["temperature"], sent["max_tokens"]) == (0.5, 1.1, 64)
+    assert text_of(page) == "the cat sat on my"
+
+    page.get_by_role("button", name="Undo").click()
+    assert text_of(page) == "the cat"
+    page.get_by_role("button", name="Redo").click()
+    assert text_of(page) == "the cat sat on my"
+
+    page.get_by_role("button", name="Probabilities").click()
+    writing(page).focus()
+    page.keyboard.press("End")
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#token")).to_be_visible()
+    no_barriers(page)
+    sent = sent_by(page, page.get_by_role("button", name="␣the").click)
+    assert sent["prompt"] == "the cat sat on the"
+    page.keyboard.press("ArrowLeft")
+    sent = sent_by(page, page.get_by_role("button", name="Resample from here").click)
+    assert sent["prompt"] in ("the cat sat on", "the cat sat on the")
+    page.get_by_role("button", name="Probabilities").click()
+
+    settings_reach_the_api(page)
+    samples_can_be_kept_and_discarded(page)
+    link_restores(page, open_page, size)
+
+    page.locator("#model").click()
+    expect(page.get_by_role("tab", name="Model")).to_be_focused()
+    tab(page, "Model")
+    expect(page.get_by_role("tabpanel", name="Model")).to_contain_text("1024 tokens")
+    no_barriers(page)
+    tab(page, "History")
+    assert page.locator("#past button").count() >= 4
+    no_barriers(page)
+    page.locator("#past button").last.click()
+    assert text_of(page) == "the cat sat on my"
+    expect(page.get_by_label("Top-p", exact=True)).to_have_value("0.5")
+    page.get_by_role("button", name="Forget all").click()
+    assert page.locator("#past button").count() == 0
+    assert page.evaluate(UNUSED) == ["key"]  # which only servers with keys show
+
+
+def examples_fill_text_and_settings(page: Page) -> None:
+    writing(page).fill("my own words")
+    cards = page.locator("#examples button")
+    titles = cards.locator("strong").all_text_contents()
+    assert len(titles) == 7
+    for card, example in zip(cards.all(), EXAMPLES, strict=True):
+        card.click()
+        figures = re.search(r"top-p ([\d.]+) · temp. ([\d.]+)", card.text_content())
+        assert page.get_by_label("Top-p", exact=True).input_value() == figures[1]
+        assert page.get_by_label("Temperature", exact=True).input_value() == figures[2]
+        assert text_of(page) == example.text  # the terminal has the same
+        assert card.locator("span").text_content() == example.watch
+    expect(cards.last).to_contain_text("Never follow it. It is measured by BBQ")
+    for _ in titles:
+        page.get_by_role("button", name="Undo").click()
+    assert text_of(page) == "my own words"
+
+
+def settings_reach_the_api(page: Page) -> None:
+    tab(page, "More")
+    for label, (value, *_) in SETTINGS.items():
+        page.get_by_label(label).fill(value)
+    page.get_by_label("Letters").select_option("code")
+    page.get_by_label("End of function").click()
+    no_barriers(page)
+    sent = sent_by(page, run_button(page).click)
+    assert {name: sent[name] for _, name, _ in SETTINGS.values()} == {
+        name: value for _, name, value in SETTINGS.values()
+    }
+    page.get_by_label("Stop before").fill("")
+    page.get_by_label("End of function").uncheck()
+
+
+def samples_can_be_kept_and_discarded(page: Page) -> None:
+    page.unroute("**/v1/completions")
+    writing(page).fill("the dog")
+    page.get_by_role("spinbutton", name="Samples").fill("2")
+    page.get_by_label("Length").evaluate("slider => (slider.value = 1024)")
+    run_button(page).click()
+    expect(page.locator(".words").first).not_to_have_text("\u200b")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator("article small")).to_have_text(["stopped by you"] * 2)
+    no_barriers(page)
+    kept = page.locator(".words").last.text_content().removesuffix("\u200b")
+    page.get_by_role("button", name="Keep this one: sample 2").click()
+    assert text_of(page) == "the dog" + kept
+    page.get_by_role("button", name="Undo").click()
+    page.get_by_role("button", name="Keep this one: sample 1").click()
+    page.get_by_role("button", name="Undo").click()
+    page.get_by_role("button", name="Discard all").click()
+    assert page.locator("article").count() == 0
+
+
+def link_restores(page: Page, open_page, size: str) -> None:
+    """The prompt and the settings; the answer only where it was asked for."""
+    writing(page).fill('a "cat" & <b>\nשלום')
+    page.evaluate("document.querySelector('#n').value = 1")
+    page.unroute("**/v1/completions")
+    tab(page, "Examples")  # on a phone the sliders stand where the other panels are pulled up
+    page.get_by_label("Length").fill("8")
+    sent_by(page, run_button(page).click)
+    whole = text_of(page)
+    tab(page, "More")
+    for asked in (False, True):
+        if asked:
+            page.get_by_label("Link has answer").check()
+        page.get_by_role("button", name=re.compile("Copy a link|Copied")).click()
+        link = page.locator("#link")
+        link.click()
+        expect(page.locator("#announcement")).not_to_be_empty()
+        other = open_page(size, url=link.input_value())
+        assert text_of(other) == (whole if asked else 'a "cat" & <b>\nשלום')
+        expect(other.get_by_label("Temperature", exact=True)).to_have_value("1.1")
+        expect(other.locator("#top_k")).to_have_value("40")
+        expect(other.locator("#font")).to_have_value("code")
+        assert "#" not in other.url  # a reload keeps what is written from here on
+        other.close()

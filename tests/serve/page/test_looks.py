@@ -1,0 +1,125 @@
+"""What the page looks like and weighs: every screen, every theme, every direction of writing."""
+
+import re
+from importlib import resources
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.serve.page.test_run import run_button, writing
+
+FILES = list((resources.files("bluejay.serve") / "page").iterdir())
+COLOUR = re.compile(r"#[0-9a-f]{6}")
+
+
+def test_every_screen_holds_the_page(page):
+    """Also at 200 % zoom, which is half the screen."""
+    page.locator("#examples button").nth(2).click()
+    names = [
+        "#run",
+        "#stop",
+        "#top_p",
+        "#temperature",
+        "#max_tokens",
+        "[role=tab] >> nth=3",
+        "#scroll",
+        "#probabilities",
+    ]
+    for width, height in [(390, 844), (320, 640), (844, 390), (640, 360), (1280, 720), (1920, 1080)]:
+        page.set_viewport_size({"width": width, "height": height})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        for name in names:
+            box = page.locator(name).bounding_box()
+            assert box["x"] >= 0 and box["x"] + box["width"] <= width, (name, width)
+        assert page.locator("#scroll").bounding_box()["height"] >= 200
+
+
+def test_contrast(page):
+    """WCAG 2's 4.5 for every pair of letters and ground in both themes, 3 for what only borders something."""
+    style = "name => getComputedStyle(document.documentElement).getPropertyValue(name)"
+    inks = {name: COLOUR.findall(page.evaluate(style, f"--{name}")) for name in ("ink", "quiet", "blue", "red")}
+    names = ("ground", "panel", "tint", "on-blue", "track")
+    papers = {name: COLOUR.findall(page.evaluate(style, f"--{name}")) for name in names}
+    sheet = next(file for file in FILES if file.name == "paper.css").read_text(encoding="utf-8")
+    kinds = re.findall(r"::highlight\((string|number|keyword|name)\) \{\s*color: light-dark\((.*?)\)", sheet)
+    assert len(kinds) == 4
+    levels = re.findall(r"\.(p\d) \{\s*background: light-dark\((.*?)\)", sheet)
+    papers |= {level: COLOUR.findall(colours) for level, colours in levels}
+    pairs = [(inks[ink], papers[paper]) for ink in inks for paper in ("ground", "panel")]
+    pairs += [(inks["ink"], papers[paper]) for paper in ("tint", "p0", "p1", "p2", "p3", "p4")]
+    pairs += [(COLOUR.findall(colours), papers[paper]) for _, colours in kinds for paper in ("ground", "tint")]
+    pairs += [(inks["quiet"], papers["tint"]), (papers["on-blue"], inks["blue"])]
+    for ink, paper in pairs:
+        assert [contrast(*colours) >= 4.5 for colours in zip(ink, paper, strict=True)] == [True, True], (ink, paper)
+    for colours in zip(papers["track"], papers["panel"], strict=True):
+        assert contrast(*colours) >= 3
+    # One hue whose lightness alone falls, or by night rises, with every step.
+    for scheme in (0, 1):
+        steps = [luminance(papers[f"p{level}"][scheme]) for level in range(5)]
+        assert steps == sorted(steps, reverse=scheme == 0)
+
+
+def luminance(colour: str) -> float:
+    values = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values]
+    return sum(weight * v for weight, v in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2's contrast ratio of two #rrggbb colours."""
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_two_type_sizes(page):
+    page.get_by_role("tab", name="More").click()
+    sizes = """() => [...new Set([...document.querySelectorAll("main *")]
+        .filter(one => one.checkVisibility()).map(one => getComputedStyle(one).fontSize))]"""
+    assert sorted(page.evaluate(sizes)) == ["14px", "17px"]
+
+
+def test_text_from_right_to_left(page, answer_with):
+    answer_with(page, " עולם")
+    writing(page).fill("שלום")
+    run_button(page).click()
+    expect(page.locator("#report")).to_contain_text("the model ended it")
+    for name in ("text", "mirror"):
+        assert page.evaluate("id => getComputedStyle(document.getElementById(id)).direction", name) == "rtl"
+
+
+def test_wishes_of_the_system(open_page):
+    page = open_page(reduced_motion="reduce", forced_colors="active")
+    durations = "[...document.querySelectorAll('*')].map(one => getComputedStyle(one).transitionDuration)"
+    assert set(page.evaluate(durations)) == {"0s"}
+    writing(page).fill("def f():\n")  # where the system picks the colours the text itself must be seen
+    assert writing(page).evaluate("text => getComputedStyle(text).webkitTextFillColor") != "rgba(0, 0, 0, 0)"
+
+
+def test_page_is_light_and_asks_nobody_else(open_page, server):
+    assert all(len(file.read_text(encoding="utf-8").splitlines()) < 300 for file in FILES)
+    page = open_page()
+    entries = "[...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')]"
+    script = f"{entries}.filter(one => one.initiatorType !== 'fetch').map(one => [one.name, one.decodedBodySize])"
+    loaded = dict(page.evaluate(script))
+    assert all(url.startswith(server.url) for url in loaded)
+    assert len(loaded) >= len(FILES) and sum(loaded.values()) < 60_000
+
+
+def test_second_visit_asks_for_one_file(page):
+    """All else of the page is in the browser, until it changes."""
+    page.reload()
+    expect(page.locator("#model")).to_have_text("tiny")
+    entries = "performance.getEntriesByType('resource').map(one => [one.initiatorType, one.transferSize])"
+    fetched = [kind for kind, size in page.evaluate(entries) if size]
+    assert fetched and set(fetched) == {"fetch"}  # what the model is
+
+
+@pytest.mark.slow  # a time, which other work beside it spoils
+def test_page_is_interactive_in_a_tenth_of_a_second(page):
+    """From the first byte to an example that can be clicked; the best of five, as others use the machine too."""
+
+    def milliseconds() -> float:
+        page.reload()
+        return page.evaluate("performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd")
+
+    assert min(milliseconds() for _ in range(5)) < 100

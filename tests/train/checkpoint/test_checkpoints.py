@@ -1,0 +1,203 @@
+"""A checkpoint is whole or is none, and what is loaded is what was there when it was saved."""
+
+import json
+import os
+import random
+import shutil
+from dataclasses import asdict
+
+import pytest
+import torch
+import torch.distributed.checkpoint as dcp
+
+from bluejay.gpt.config import GPTConfig
+from bluejay.gpt.init import new_model
+from bluejay.train.checkpoint import checkpoints as checkpoint
+from bluejay.train.checkpoint.checkpoints import Checkpoints, alone, steps, tensors
+from bluejay.train.checkpoint.state import Damaged, State
+from bluejay.train.optimizer import adamw
+from bluejay.train.recipe import Checkpoint, Optimizer
+
+
+class Trainee:
+    """A small model with its optimizer, taking noisy steps."""
+
+    def __init__(self, seed: int) -> None:
+        self.model = new_model(GPTConfig(n_layer=1, d_model=16, n_head=2, vocab_size=40, n_ctx=8), seed)
+        self.optimizer = adamw(self.model, Optimizer())
+        for group in self.optimizer.param_groups:
+            group["lr"] = 0.1
+
+    def step(self) -> None:
+        for parameter in self.model.parameters():
+            parameter.grad = torch.randn_like(parameter)
+        self.optimizer.step()
+
+    def copy(self) -> dict[str, torch.Tensor]:
+        return {name: tensor.clone() for name, tensor in tensors(self.model, self.optimizer).items()}
+
+
+def state(step: int) -> State:
+    return State(step, {}, "", "float32", 0.0)
+
+
+@pytest.fixture
+def trainee() -> Trainee:
+    trainee = Trainee(0)
+    trainee.step()
+    return trainee
+
+
+@pytest.fixture(autouse=True)
+def one_process():
+    with alone():
+        yield
+
+
+def make(path, trainee, *numbers, every=1000) -> Checkpoints:
+    """Checkpoints of some steps."""
+    made = Checkpoints(path / "checkpoints", Checkpoint(every_steps=every))
+    for number in numbers:
+        made.save(state(number), trainee.model, trainee.optimizer)
+    made.settle()
+    return made
+
+
+def test_what_is_loaded_is_what_was_there_although_training_went_on(trainee, tmp_path):
+    checkpoints = Checkpoints(tmp_path / "checkpoints", Checkpoint())
+    there = trainee.copy()
+    checkpoints.save(state(1), trainee.model, trainee.optimizer)
+    while not checkpoints.writing[1].done():
+        trainee.step()
+    trainee.step()
+    checkpoints.settle()
+    other = Trainee(5)
+    path, found = checkpoints.newest()
+    assert found == state(1)
+    checkpoints.load(path, other.model, other.optimizer)
+    loaded = tensors(other.model, other.optimizer)
+    assert loaded.keys() == there.keys()
+    assert all(torch.equal(loaded[name], there[name]) for name in there)
+
+
+def test_any_flipped_byte_and_any_missing_file_is_found(trainee, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "FILE_BYTES", 5000)
+    checkpoints = make(tmp_path, trainee, 1)
+    [path] = steps(checkpoints.directory)
+    files = sorted(path.iterdir())
+    assert len(files) > 3
+    draw = random.Random(0)
+    for file in files:
+        whole = file.read_bytes()
+        for _ in range(10):
+            position = draw.randrange(len(whole))
+            file.write_bytes(whole[:position] + bytes([whole[position] ^ 0x40]) + whole[position + 1 :])
+            with pytest.raises(Damaged, match=file.name):
+                checkpoints.read(path)
+        file.write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(Damaged, match=file.name):
+            checkpoints.read(path)
+        if file.name != "state.json":
+            file.unlink()
+            with pytest.raises(Damaged, match=file.name):
+                checkpoints.read(path)
+        file.write_bytes(whole)
+    assert checkpoints.read(path) == state(1)
+
+
+def test_a_damaged_checkpoint_is_set_aside_loudly_and_the_one_before_it_taken(trainee, tmp_path, capsys):
+    checkpoints = make(tmp_path, trainee, 3, 4)
+    flip(checkpoints.directory / "step-4")
+    path, found = checkpoints.newest()
+    assert (path.name, found.step) == ("step-3", 3)
+    said = capsys.readouterr().err
+    assert "WARNING" in said and "step-4.damaged" in said and "goes on from step-3" in said
+    assert (checkpoints.directory / "step-4.damaged").is_dir()
+    assert [path.name for path in steps(checkpoints.directory)] == ["step-3"]
+    with pytest.raises(ValueError, match="no checkpoint of step 4; it has 3"):
+        checkpoints.at(4)
+
+
+def test_nothing_begins_anew_where_every_checkpoint_is_damaged(trainee, tmp_path):
+    checkpoints = make(tmp_path, trainee, 3, 4)
+    for name in ("step-3", "step-4"):
+        flip(checkpoints.directory / name)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"there is no older checkpoint; remove .* to begin anew"):
+            checkpoints.newest()
+
+
+def flip(path) -> None:
+    file = next(path.glob("*.safetensors"))
+    whole = bytearray(file.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    file.write_bytes(whole)
+
+
+def test_every_so_many_steps_are_kept_for_good_and_the_newest_two(trainee, tmp_path):
+    checkpoints = make(tmp_path, trainee, *range(2, 14), every=5)
+    assert [path.name for path in steps(checkpoints.directory)] == ["step-5", "step-10", "step-12", "step-13"]
+    assert checkpoints.newest()[1].step == 13
+    assert [checkpoints.newest(until)[1].step for until in (13, 10, 9)] == [10, 10, 5]
+    assert checkpoints.newest(until=4) is None
+    checkpoints.tidy(10)
+    assert [path.name for path in steps(checkpoints.directory)] == ["step-5", "step-10"]
+
+
+def test_without_a_marker_there_is_no_checkpoint(trainee, tmp_path):
+    checkpoints = make(tmp_path, trainee, 1, 2)
+    (checkpoints.directory / "step-2" / "state.json").unlink()
+    assert checkpoints.newest()[1].step == 1
+    checkpoints.tidy(1)
+    assert [path.name for path in checkpoints.directory.iterdir()] == ["step-1"]
+
+
+def test_a_full_disk_leaves_the_older_checkpoint_and_nothing_half_written(trainee, tmp_path, file_size_limit):
+    checkpoints = make(tmp_path, trainee, 1)
+    with file_size_limit(10_000):
+        checkpoints.save(state(2), trainee.model, trainee.optimizer)
+        with pytest.raises(OSError):
+            checkpoints.settle()
+    assert [path.name for path in checkpoints.directory.iterdir()] == ["step-1"]
+    assert checkpoints.newest()[1].step == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_disk_that_is_really_full(trainee, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    assert os.system(f"mount -t tmpfs -o size=300k tmpfs {disk}") == 0
+    try:
+        checkpoints = make(disk, trainee, 1)
+        with pytest.raises(OSError, match="No space left"):
+            for number in range(2, 30):
+                shutil.copytree(checkpoints.directory / "step-1", disk / f"ballast-{number}", dirs_exist_ok=True)
+                checkpoints.save(state(number), trainee.model, trainee.optimizer)
+                checkpoints.settle()
+        assert checkpoints.newest()[1].step >= 1
+    finally:
+        os.system(f"umount {disk}")
+
+
+def test_a_checkpoint_of_version_0_1_is_taken_as_it_is(trainee, tmp_path, capsys):
+    path = tmp_path / "checkpoints" / "step-9"
+    dcp.save(
+        tensors(trainee.model, trainee.optimizer), storage_writer=dcp.HuggingFaceStorageWriter(str(path)), no_dist=True
+    )
+    old = {key: asdict(state(9))[key] for key in ("step", "recipe", "tokenizer", "precision", "seconds")}
+    (path / "state.json").write_text(json.dumps(old, indent=2) + "\n")
+    checkpoints, other = Checkpoints(path.parent, Checkpoint()), Trainee(5)
+    assert checkpoints.newest() == (path, state(9))
+    assert "before there were checksums" in capsys.readouterr().err
+    checkpoints.load(path, other.model, other.optimizer)
+    loaded = tensors(other.model, other.optimizer)
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in trainee.copy().items())
+
+
+def test_only_what_is_trained_is_saved(trainee, tmp_path):
+    trainee.model.embed.requires_grad_(False)
+    checkpoints = make(tmp_path, trainee, 1)
+    found = dcp.HuggingFaceStorageReader(str(checkpoints.directory / "step-1")).read_metadata().state_dict_metadata
+    assert not [name for name in found if "embed" in name]
+    assert "model.head.weight" in found

@@ -1,0 +1,60 @@
+"""A marker is read as it was written, or not at all."""
+
+import dataclasses
+import json
+import random
+
+import pytest
+
+from bluejay.train.checkpoint.state import MARKER, Damaged, State, check_same_run, read_marker, write_marker
+from bluejay.train.recipe import TrainRecipe
+
+
+@pytest.fixture
+def state(recipe_file, load_recipe) -> State:
+    recipe = load_recipe(recipe_file)
+    return State(7, recipe.same_run(), "a" * 64, "float32", 0.1 + 0.2, skipped=1, recent=((1 / 3, 1e-30), (2.5, 1.0)))
+
+
+def test_a_state_comes_back_to_the_bit(state, tmp_path):
+    write_marker(tmp_path, state, {"x.safetensors": "00"})
+    again, files = read_marker(tmp_path)
+    assert files == {"x.safetensors": "00"}
+    assert dataclasses.replace(again, recipe={}) == dataclasses.replace(state, recipe={})
+    check_same_run(again, state, tmp_path)
+
+
+def test_any_changed_byte_is_found(state, tmp_path):
+    write_marker(tmp_path, state, {"x.safetensors": "00"})
+    whole = (tmp_path / MARKER).read_bytes()
+    for position in random.Random(0).sample(range(len(whole)), 300):
+        changed = bytes([whole[position] ^ 1])
+        (tmp_path / MARKER).write_bytes(whole[:position] + changed + whole[position + 1 :])
+        with pytest.raises(Damaged, match=r"state\.json"):
+            read_marker(tmp_path)
+    (tmp_path / MARKER).write_bytes(whole[:-20])
+    with pytest.raises(Damaged):
+        read_marker(tmp_path)
+
+
+def test_a_field_that_recipes_got_since_counts_as_its_default(state, tmp_path):
+    saved = json.loads(json.dumps(state.recipe))
+    del saved["train"]["z_loss"]
+    check_same_run(dataclasses.replace(state, recipe=saved), state, tmp_path)
+    saved["train"]["lr"] = 0.5
+    with pytest.raises(ValueError, match=r"holds a run with train\.lr 0\.5, not 0\.01"):
+        check_same_run(dataclasses.replace(state, recipe=saved), state, tmp_path)
+    saved["train"]["warmth"] = 3
+    with pytest.raises(ValueError, match=r"holds a run of another version: unknown key train\.warmth"):
+        check_same_run(dataclasses.replace(state, recipe=saved), state, tmp_path)
+
+
+def test_another_tokenizer_is_another_run(state, tmp_path):
+    with pytest.raises(ValueError, match="another tokenizer"):
+        check_same_run(dataclasses.replace(state, tokenizer="b" * 64), state, tmp_path)
+
+
+@pytest.mark.parametrize("change", ["--checkpoint.every_steps=3", "--guard.spike=skip", "--evaluate.tokens=32"])
+def test_what_may_change_in_a_run(state, recipe_file, load_recipe, change, tmp_path):
+    recipe: TrainRecipe = load_recipe(recipe_file, change)
+    check_same_run(state, dataclasses.replace(state, recipe=recipe.same_run()), tmp_path)

@@ -1,0 +1,80 @@
+"""Held-out text is measured as a whole and by component, whatever the components' sizes."""
+
+import math
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from bluejay.tokens import TokenWriter
+from bluejay.train.data.batches import Batch
+from bluejay.train.data.held_out import HeldOutText
+
+TEXTS = [("Books", "a long, long story of the sea and of the ships on it. " * 12)] * 20 + [("Github", "x = 1\n" * 10)]
+BITS = {"Books": 1.5, "Github": 0.5}
+"""What a byte of each costs the model of this test."""
+
+
+@pytest.fixture
+def corpus(tmp_path, byte_tokenizer):
+    rows = []
+    with TokenWriter(tmp_path / "valid", byte_tokenizer.vocab_size) as shard:
+        for component, text in TEXTS:
+            offset, length = shard.add([*byte_tokenizer.encode(text), byte_tokenizer.eot])
+            rows.append({"component": component, "shard": "valid", "offset": offset, "length": length})
+    rows.append({"component": "Elsewhere", "shard": "train", "offset": 0, "length": 7})
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "documents.parquet")
+    return tmp_path
+
+
+@pytest.fixture
+def nll(byte_tokenizer):
+    """A model that pays for each byte what its kind of text costs; only Github has "x", "=", digits and line ends."""
+    github = torch.tensor([token in byte_tokenizer.encode("x=1\n") for token in range(byte_tokenizer.vocab_size)])
+    sizes = torch.tensor([float(len(piece)) for piece in byte_tokenizer.token_bytes()])
+
+    def losses(batch: Batch) -> torch.Tensor:
+        bits = torch.where(github[batch.targets], BITS["Github"], BITS["Books"])
+        return bits * math.log(2) * sizes[batch.targets]
+
+    return losses
+
+
+def test_each_component_has_its_own_figure_even_the_smallest_at_the_end_of_the_shards(corpus, byte_tokenizer, nll):
+    held_out = HeldOutText(str(corpus / "valid"), 16, 400, byte_tokenizer).measure(nll)
+    assert list(held_out.components) == ["Books", "Github"]
+    assert held_out.components["Books"] == pytest.approx(1.5)
+    # Spaces are in both kinds of text.
+    assert 0.5 < held_out.components["Github"] < 0.9
+    assert held_out.bits_per_byte == pytest.approx(1.5, abs=0.02)  # 99 % is Books
+
+
+def test_the_whole_is_what_reading_all_of_the_shards_gives(corpus, byte_tokenizer, nll):
+    every = HeldOutText(str(corpus / "valid"), 16, 10**6, byte_tokenizer).measure(nll)
+    (corpus / "documents.parquet").unlink()
+    plain = HeldOutText(str(corpus / "valid"), 16, 10**6, byte_tokenizer).measure(nll)
+    assert plain.components == {}
+    assert every.bits_per_byte == pytest.approx(plain.bits_per_byte, rel=1e-3)
+    assert every.nats_per_token == pytest.approx(plain.nats_per_token, rel=1e-3)
+    part = HeldOutText(str(corpus / "valid"), 16, 400, byte_tokenizer).measure(nll)
+    assert part.bits_per_byte == pytest.approx(plain.bits_per_byte, rel=0.02)
+
+
+def test_no_more_tokens_are_read_than_wanted(corpus, byte_tokenizer):
+    text = HeldOutText(str(corpus / "valid"), 16, 400, byte_tokenizer)
+    assert text.batch.targets.numel() == 400
+    assert text.batch.inputs.shape == (25, 16)
+    assert torch.equal(text.batch.inputs.flatten()[1:], text.batch.targets.flatten()[:-1])
+
+
+def test_a_table_of_another_build_is_refused(corpus, byte_tokenizer):
+    table = pq.read_table(corpus / "documents.parquet")
+    pq.write_table(table.slice(1), corpus / "documents.parquet")
+    with pytest.raises(ValueError, match="different builds"):
+        HeldOutText(str(corpus / "valid"), 16, 400, byte_tokenizer)
+
+
+def test_too_little_text_is_one_sentence(corpus, byte_tokenizer):
+    with pytest.raises(ValueError, match="too few tokens for one sequence of 100000"):
+        HeldOutText(str(corpus / "valid"), 100_000, 400, byte_tokenizer)

@@ -1,0 +1,126 @@
+"""Pairs are trained on whole, each by itself, and only their completions count unless the recipe says otherwise."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import GPTJConfig, GPTJForCausalLM
+
+from bluejay.gpt.formats.layouts import load_model
+from bluejay.tokenizer import Tokenizer
+from bluejay.train.data.batches import Batch, document_starts
+from bluejay.train.data.pairs import Pairs, encode, pack, read_pairs
+from bluejay.train.loss import head_loss
+
+
+def written(path: Path, pairs: list[tuple[str, str]]) -> str:
+    lines = [json.dumps({"prompt": prompt, "completion": completion}) for prompt, completion in pairs]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return str(path)
+
+
+@given(lengths=st.lists(st.integers(1, 30), max_size=60))
+def test_every_pair_lies_in_one_sequence_and_none_is_overfull(lengths):
+    packed = pack(lengths, 30)
+    assert sorted(pair for sequence in packed for pair in sequence) == list(range(len(lengths)))
+    filled = [sum(lengths[pair] for pair in sequence) for sequence in packed]
+    assert all(0 < length <= 30 for length in filled)
+    # Any two together are overfull, or one of them would not have been begun: never twice as many as would do.
+    assert sum(sorted(filled)[:2]) > 30 or len(filled) < 2
+
+
+@settings(max_examples=30, deadline=None)
+@given(texts=st.lists(st.tuples(st.text(max_size=12), st.text(min_size=1, max_size=12)), min_size=1, max_size=9))
+def test_the_text_of_a_sequence_is_its_pairs_and_what_counts_is_their_completions(
+    texts, byte_tokenizer, tmp_path_factory
+):
+    path = written(tmp_path_factory.mktemp("pairs") / "p.jsonl", texts)
+    pairs = Pairs(path, 80, byte_tokenizer, prompt_weight=0.25)
+    eot, found = byte_tokenizer.eot, []
+    for number in range(len(pairs)):
+        tokens, weights = pairs.window(number)
+        assert tokens.shape == (81,) and weights.shape == (80,) and tokens[0] == eot
+        ends = np.flatnonzero((tokens[1:] == eot) & (weights == 1))
+        for first, end in zip([0, *(ends[:-1] + 1)], ends, strict=True):
+            ids, counted = tokens[first + 1 : end + 1], weights[first : end + 1]
+            split = int((counted == 0.25).sum())
+            assert (counted[:split] == 0.25).all() and (counted[split:] == 1).all()
+            found.append((byte_tokenizer.decode(ids[:split].tolist()), byte_tokenizer.decode(ids[split:].tolist())))
+        assert (weights[ends[-1] + 1 :] == 0).all() and (tokens[ends[-1] + 1 :] == eot).all()
+    well_formed = byte_tokenizer.decode
+    assert sorted(found) == sorted(tuple(well_formed(byte_tokenizer.encode(text)) for text in pair) for pair in texts)
+
+
+def test_a_prompt_has_the_ids_it_will_be_asked_with_also_where_a_token_could_reach_over_the_seam():
+    gpt2 = Tokenizer.load("gpt2")
+    for prompt, completion in (
+        ("The capital is", " Paris"),
+        ("The capital is ", "Paris"),
+        ("re", "straint"),
+        ("", "x"),
+    ):
+        ids, n_prompt = encode(prompt, completion, gpt2)
+        assert ids[:n_prompt] == gpt2.encode(prompt)
+        assert gpt2.decode(ids) == prompt + completion and ids[-1] == gpt2.eot
+
+
+def test_packed_pairs_lose_what_transformers_finds_for_each_alone(byte_tokenizer, tmp_path):
+    texts = [("What is it? ", "the cat"), ("", "the the"), ("Say nothing much at all: ", "a"), ("x", "y")]
+    theirs = GPTJForCausalLM(
+        GPTJConfig(
+            n_layer=2, n_head=2, n_embd=32, rotary_dim=8, n_positions=64, vocab_size=259, bos_token_id=0, eos_token_id=0
+        )
+    ).eval()
+    theirs.save_pretrained(tmp_path / "model")
+    byte_tokenizer.save(tmp_path / "model")
+    nats = tokens = 0.0
+    for prompt, completion in texts:
+        ids, n_prompt = encode(prompt, completion, byte_tokenizer)
+        labels = torch.tensor([[-100] * (1 + n_prompt) + ids[n_prompt:]])
+        with torch.no_grad():
+            loss = theirs(torch.tensor([[byte_tokenizer.eot, *ids]]), labels=labels).loss
+        nats, tokens = nats + float(loss) * (len(ids) - n_prompt), tokens + len(ids) - n_prompt
+
+    pairs = Pairs(written(tmp_path / "p.jsonl", texts), 64, byte_tokenizer, prompt_weight=0.0)
+    rows = [pairs.window(number) for number in range(len(pairs))]
+    ids = torch.from_numpy(np.stack([row for row, _ in rows]).astype(np.int64))
+    batch = Batch(ids[:, :-1], ids[:, 1:], torch.from_numpy(np.stack([weights for _, weights in rows])))
+    model = load_model(tmp_path / "model")
+    hidden = model.hidden(batch.inputs, starts=document_starts(batch.inputs, byte_tokenizer.eot))
+    ours = head_loss(hidden, *model.unembedding, batch.targets, 1.0, weights=batch.weights)
+    assert len(pairs) < len(texts) and float(batch.weights.sum()) == tokens
+    assert float(ours) == pytest.approx(nats, rel=1e-5)
+
+
+def test_pairs_that_do_not_fit_are_left_out_and_counted(byte_tokenizer, tmp_path, capsys):
+    path = written(tmp_path / "p.jsonl", [("a", "b"), ("c" * 50, "d")])
+    assert len(Pairs(path, 16, byte_tokenizer, 0.0)) == 1
+    assert "1 of 2 pairs are longer than data.sequence_length 16 and left out" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="no pair of at most 2 tokens"):
+        Pairs(path, 2, byte_tokenizer, 0.0)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['{"prompt": "a"}', '{"prompt": "a", "completion": ""}', "[1]", "{", '{"prompt": 1, "completion": "b"}', "\xff"],
+)
+def test_a_line_that_is_no_pair_is_named(line, byte_tokenizer, tmp_path):
+    (tmp_path / "p.jsonl").write_bytes(b'{"prompt": "a", "completion": "b"}\n\n' + line.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"p\.jsonl, line 3 is not"):
+        Pairs(str(tmp_path / "p.jsonl"), 16, byte_tokenizer, 0.0)
+    with pytest.raises(FileNotFoundError, match="no file of pairs"):
+        Pairs(str(tmp_path / "q.jsonl"), 16, byte_tokenizer, 0.0)
+
+
+def test_the_recipe_that_teaches_camel_case_holds_out_what_it_teaches_not():
+    recipes = Path(__file__).parents[3] / "recipes" / "train"
+    learnt, held_out = (read_pairs(recipes / f"camel-case{kind}.jsonl") for kind in ("", "-valid"))
+    assert (len(set(learnt)), len(set(held_out))) == (300, 100)
+    assert not set(learnt) & set(held_out)
+    for prompt, completion in learnt + held_out:
+        first, *others = prompt.removesuffix(" ->").split("_")
+        assert completion == " " + first + "".join(word.capitalize() for word in others)

@@ -1,0 +1,49 @@
+"""The rows of a run are on disk as they were given, for us, for TensorBoard and as pictures."""
+
+import json
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from bluejay.train.report.metrics import Metrics, draw_learning_rate, draw_loss, read_metrics
+
+
+def test_rows_are_read_back_and_what_came_after_the_checkpoint_is_not(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    metrics = Metrics(path, 0)
+    for step in (1, 2, 3):
+        metrics.add(step=step, loss=1.0 / step)
+    metrics.close()
+    again = Metrics(path, 2)
+    again.add(step=3, loss=0.5, valid_bits_per_byte_of={"Github": 0.7})
+    again.close()
+    assert [row["loss"] for row in read_metrics(path)] == [1.0, 0.5, 0.5]
+
+
+def test_tensorboard_shows_the_same_numbers_and_each_step_once(tmp_path):
+    for first, loss in ((1, 4.0), (3, 2.0)):
+        metrics = Metrics(tmp_path / "metrics.jsonl", first - 1)
+        for step in range(first, first + 4):
+            metrics.add(step=step, tokens=100 * step, loss=loss, valid_bits_per_byte_of={"Github": 0.5})
+        metrics.close()
+    board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    losses = [(event.step, event.value) for event in board.Scalars("loss")]
+    assert losses == [(1, 4.0), (2, 4.0), (3, 2.0), (4, 2.0), (5, 2.0), (6, 2.0)]
+    assert board.Scalars("valid_bits_per_byte_of/Github")[-1].value == 0.5
+
+
+def test_a_loss_that_is_not_a_number_leaves_the_file_readable_by_others(tmp_path):
+    metrics = Metrics(tmp_path / "metrics.jsonl", 0)
+    metrics.add(step=1, tokens=10, loss=float("nan"), lr=0.1)
+    metrics.add(step=2, tokens=20, loss=1.0, lr=0.1, valid_loss=2.0)
+    metrics.close()
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(lines[0], parse_constant=pytest.fail)["loss"] is None
+    for draw, name in ((draw_loss, "loss.png"), (draw_learning_rate, "learning_rate.png")):
+        draw(read_metrics(tmp_path / "metrics.jsonl"), "a run", tmp_path / name)
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_line_that_a_crash_cut_is_left_out(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2, "lo')
+    assert read_metrics(tmp_path / "metrics.jsonl") == [{"step": 1}]

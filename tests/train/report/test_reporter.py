@@ -1,0 +1,36 @@
+"""A run says what it does: a row for each step, samples, the noise scale, a profile."""
+
+import json
+import math
+
+import pytest
+
+from bluejay.train.loop import train
+from bluejay.train.report.metrics import read_metrics
+
+
+@pytest.fixture
+def run(recipe_file, load_recipe, tmp_path):
+    """The rows of a run in micro-batches, with a prompt and a profile."""
+    options = ("--train.tokens", "2560", "--train.micro_batch_tokens", "64", "--evaluate.prompts", '["abc", "xyz"]')
+    train(load_recipe(recipe_file, *options, "--evaluate.every_steps", "10", "--evaluate.sample_tokens", "8"), True)
+    return read_metrics(tmp_path / "run" / "metrics.jsonl")
+
+
+def test_what_a_run_says(run, tmp_path):
+    steps, measured = [row for row in run if "loss" in row], [row for row in run if "valid_loss" in row]
+    assert [row["step"] for row in steps] == list(range(1, 21)) and [row["step"] for row in measured] == [10, 20]
+    last = steps[-1]
+    assert last["tokens"] == 2560 and last["lr"] > 0 and last["memory"] > 0.05
+    # A token of this corpus is a byte; only the ends of documents are none.
+    assert last["bits_per_byte"] == pytest.approx(last["loss"] / math.log(2), rel=0.05)
+    assert 0 < last["share_of_peak"] < 1
+    assert all(row["noise_scale"] is None or row["noise_scale"] > 0 for row in steps)
+    assert any(row["noise_scale"] for row in steps)
+    assert set(measured[0]["samples"]) == {"abc", "xyz"}
+    assert all(0 < len(said) <= 8 for said in measured[1]["samples"].values())
+    for name in ("loss.png", "learning_rate.png"):
+        assert (tmp_path / "run" / name).read_bytes().startswith(b"\x89PNG")
+    events = json.loads((tmp_path / "run" / "profile" / "trace.json").read_text())["traceEvents"]
+    assert any(event.get("name") == "aten::mm" for event in events)
+    assert "Self CPU" in (tmp_path / "run" / "profile" / "table.txt").read_text()

@@ -1,0 +1,153 @@
+"""A run from a model's weights: whole or by adapters, on documents or pairs, to directories that open everywhere."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import bluejay
+from bluejay.cli import main
+from bluejay.gpt.config import GPTConfig
+from bluejay.gpt.formats.layouts import load_model, open_model, save_model
+from bluejay.gpt.formats.quantized import write_quantized
+from bluejay.gpt.init import new_model
+from bluejay.tokenizer import Tokenizer
+from bluejay.train.initial import extends, origin
+from bluejay.train.loop import train
+from bluejay.train.report.metrics import read_metrics
+
+PAIRS = [("a is ", "one"), ("b is ", "two"), ("c is ", "three"), ("d is ", "four")]
+TUNED = ("--train.schedule.warmup", "0.1")
+
+
+@pytest.fixture(scope="module")
+def base(byte_tokenizer, tmp_path_factory) -> Path:
+    """A model of the tests' own tokenizer, with random weights."""
+    config = GPTConfig(n_layer=2, d_model=32, n_head=2, vocab_size=259, n_ctx=32)
+    path = tmp_path_factory.mktemp("init") / "base"
+    save_model(new_model(config, seed=7), byte_tokenizer, path)
+    return path
+
+
+@pytest.fixture
+def pairs(tmp_path) -> str:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("\n".join(json.dumps({"prompt": prompt, "completion": text}) for prompt, text in PAIRS))
+    return str(path)
+
+
+@pytest.fixture
+def tune(load_recipe, recipe_file, base):
+    """A recipe that starts from the base; its [model] is gone."""
+    recipe_file.write_text(recipe_file.read_text().replace("[model]\nn_layer = 2\nd_model = 32\nn_head = 2\n", ""))
+    return lambda *overrides: load_recipe(recipe_file, "--init", str(base), *TUNED, *overrides)
+
+
+def losses(recipe) -> list[float]:
+    return [row["loss"] for row in read_metrics(recipe.directory / "metrics.jsonl") if "loss" in row]
+
+
+def test_adapters_learn_pairs_from_the_command_line_and_are_served_merged_or_not(
+    recipe_file, tune, base, pairs, tmp_path, capsys
+):
+    tune()
+    fields = {
+        "init": str(base),
+        "lora.rank": "8",
+        "data.train": f'[{{ shards = "{pairs}" }}]',
+        "data.valid": pairs,
+        "train.schedule.warmup": "0.1",
+        "train.tokens": "12800",
+        "train.lr": "3e-2",
+    }
+    main(["train", str(recipe_file), *(word for key, value in fields.items() for word in (f"--{key}", value))])
+    capsys.readouterr()
+    run = tmp_path / "run"
+    for directory in (run / "model", run / "adapter"):
+        for prompt, completion in PAIRS:
+            main(["generate", str(directory), prompt, "--temperature", "0", "--max-tokens", "12"])
+            assert capsys.readouterr().out == f"{prompt}{completion}\n"
+    assert open_model(run / "adapter").config == open_model(base).config
+    untouched = load_model(base).state_dict()
+    assert torch.equal(untouched["embed.weight"], load_model(run / "model").state_dict()["embed.weight"])
+
+
+def test_full_training_starts_from_the_weights_with_a_rising_rate(tune, base, tmp_path):
+    recipe = tune("--train.precision", "float32", "--train.tokens", "1280")
+    begun = origin(recipe)
+    first = begun.stored.read("embed.weight").clone()
+    drawn = dict(begun.weights())
+    assert all(torch.equal(value, load_model(base).state_dict()[name]) for name, value in drawn.items())
+    trained = train(recipe)
+    rows = [row for row in read_metrics(recipe.directory / "metrics.jsonl") if "lr" in row]
+    assert rows[0]["lr"] < rows[1]["lr"] or rows[0]["lr"] <= recipe.train.lr / 2
+    weights = load_model(trained.model).state_dict()
+    moved = (weights["embed.weight"] - drawn["embed.weight"]).abs().max()
+    assert 0 < moved < 0.2
+    assert torch.equal(open_model(base).read("embed.weight"), first), "the model that it began from is as it was"
+
+
+@pytest.mark.parametrize("format", ["q8", "q4"])
+def test_adapters_over_a_quantised_base_give_a_bfloat16_model(tune, base, pairs, format, tmp_path):
+    write_quantized(open_model(base), tmp_path / format, format)
+    recipe = tune("--init", str(tmp_path / format), "--data.train", f'[{{ shards = "{pairs}" }}]', "--lora.rank", "4")
+    trained = train(recipe)
+    assert losses(recipe)[-1] < losses(recipe)[0] - 0.3
+    assert open_model(trained.model).dtype == torch.bfloat16
+    merged, adapter = (bluejay.load(trained.model.with_name(name)).gpt for name in ("model", "adapter"))
+    tokens = torch.arange(20)[None]
+    assert torch.equal(merged(tokens), adapter(tokens))
+
+
+def test_from_a_checkpoint_of_adapters_alone_a_run_ends_with_the_same_bits(tune, weights):
+    recipe = tune("--lora.rank", "2", "--train.tokens", "1280", "--checkpoint.every_steps", "5")
+    train(recipe)
+    whole, checkpoints = weights(recipe.directory), recipe.directory / "checkpoints"
+    files = list((checkpoints / "step-5").rglob("*.safetensors"))
+    assert 0 < sum(file.stat().st_size for file in files) < 100_000
+    for made in (checkpoints / "step-10", recipe.directory / "model", recipe.directory / "adapter"):
+        shutil.rmtree(made)
+    train(recipe)
+    assert weights(recipe.directory) == whole
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (("--model.n_layer", "3"), r"model\.n_layer and init are both given"),
+        (("--train.schedule.warmup", "0.001"), r"warmup is less than one of the 40 steps, and 0\.05 would be right"),
+        (("--lora.rank", "0"), "lora needs rank >= 1"),
+        (("--lora.targets", '["w"]'), r"lora\.targets"),
+        (("--lora.rank", "4", "--mesh.tensor", "2"), r"lora needs mesh\.tensor = 1"),
+        (("--data.prompt_weight", "2.0"), r"prompt_weight is 2\.0; it must be from 0 to 1"),
+    ],
+)
+def test_a_mistake_in_the_recipe_is_one_sentence(tune, overrides, says):
+    with pytest.raises(ValueError, match=says):
+        tune(*overrides)
+
+
+def test_adapters_need_a_model(load_recipe, recipe_file):
+    with pytest.raises(ValueError, match="lora needs init"):
+        load_recipe(recipe_file, "--lora.rank", "4")
+
+
+def test_a_model_of_another_tokenizer_is_refused_in_one_line(tune, tmp_path):
+    other = Tokenizer.train(["abc abc abd"], vocab_size=260)
+    config = GPTConfig(n_layer=1, d_model=32, n_head=2, vocab_size=300, n_ctx=32)
+    save_model(new_model(config, seed=0), other, tmp_path / "other")
+    with pytest.raises(ValueError, match="have different tokenizers, of 260 and 259 tokens"):
+        origin(tune("--init", str(tmp_path / "other")))
+
+
+def test_sequences_longer_than_the_model_reads_are_refused(tune):
+    with pytest.raises(ValueError, match=r"data\.sequence_length 64 is above the 32 tokens"):
+        origin(tune("--data.sequence_length", "64"))
+
+
+def test_a_vocabulary_that_only_has_more_fits(byte_tokenizer):
+    gpt2 = Tokenizer.load("gpt2")
+    assert extends(gpt2, gpt2) and extends(byte_tokenizer, byte_tokenizer)
+    assert not extends(gpt2, byte_tokenizer)
