@@ -105,7 +105,7 @@ def be_ours(format: Format, n_layer: int, port: int) -> None:
     """Serve our model; what this script does in a process of its own."""
     config = GPTConfig(n_layer=n_layer, n_ctx=CONTEXT)
     model = Model(random_model(config, format), Tokenizer.load("gpt2"), format)
-    serve(model, ServeSettings(port=port, max_sequences=max(CLIENTS), seconds_to_drain=0.0))
+    serve(model, ServeSettings(port=port, max_sequences=max(CLIENTS), drain=0.0))
 
 
 def main() -> None:

@@ -92,13 +92,13 @@ def check_ranges(settings: Any) -> None:
             raise ValueError(f"{field.name} is {value}; it must be {limits}")
 
 
-def add_options(parser: Any, kind: type, without: Collection[str] = ()) -> None:
-    """Add an option for every setting of `kind` to a parser or to a group of its options.
+def add_options(parser: Any, kind: type, only: Collection[str] = (), without: Collection[str] = ()) -> None:
+    """Add an option for every setting of `kind`, or for some, to a parser or to a group of its options.
 
     The parsed namespace holds only the options that were given (see `given`): the dataclass has the defaults.
     """
     for one in settings_of(kind).values():
-        if one.name in without:
+        if one.name in without or (only and one.name not in only):
             continue
         help = one.help.removesuffix(".").replace("%", "%%")
         help += f" (default: {one.default_text})" if one.default_text else ""

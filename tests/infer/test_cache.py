@@ -39,8 +39,8 @@ def test_pages_hold_what_they_are_said_to_hold(data, n_pages, size):
             assert pool.pages_for(len(grown)) > n_pages - held
             continue
         assert lease.n_cached < len(tokens) and len(lease.pages) == pool.pages_for(len(grown))
-        if lease.copy:
-            source, target = lease.copy
+        if lease.copy_on_write:
+            source, target = lease.copy_on_write
             content.update({(target, at): content[source, at] for at in range(size) if (source, at) in content})
         for at in range(lease.n_cached):
             assert content[lease.numbers[at // size], at % size] == tuple(tokens[: at + 1])
@@ -53,7 +53,7 @@ def test_pages_hold_what_they_are_said_to_hold(data, n_pages, size):
     for lease, _, _ in running:
         pool.release(lease)
     assert pool.n_held == 0
-    assert sorted(pool.free + [page.number for page in pool.forgettable]) == list(range(n_pages))
+    assert sorted(pool.free + [page.number for page in pool.evictable]) == list(range(n_pages))
 
 
 def test_what_was_used_last_is_forgotten_last():

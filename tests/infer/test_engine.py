@@ -65,7 +65,7 @@ def run(engine, *requests):
 def check_no_page_is_lost(engine):
     pool = engine.pool
     cached = [page for siblings in pool.children.values() for page in siblings]
-    assert pool.n_held == 0 and set(cached) == set(pool.forgettable)
+    assert pool.n_held == 0 and set(cached) == set(pool.evictable)
     assert sorted(pool.free + [page.number for page in cached]) == list(range(pool.n_pages))
 
 
@@ -127,7 +127,7 @@ def test_whatever_comes_and_goes_each_request_gets_what_it_gets_alone(
 def test_guesses_are_tried_and_some_come_true(new_engine):
     engine = new_engine()
     run(engine, engine.submit([97, 98, 99] * 5, SamplingParams(max_tokens=40, temperature=0.0)))
-    assert 0 < engine.counters.accepted_tokens <= engine.counters.guessed_tokens
+    assert 0 < engine.counters.accepted_tokens <= engine.counters.drafted_tokens
     assert engine.counters.steps < engine.counters.generated_tokens
 
 
@@ -157,7 +157,7 @@ def test_a_seed_gives_different_samples(alone):
 
 
 def test_a_long_prompt_does_not_stall_the_others(tiny_model, new_engine, monkeypatch):
-    monkeypatch.setattr("bluejay.infer.engine.STEP_TOKENS", 8)
+    monkeypatch.setattr("bluejay.infer.engine.PROMPT_TOKENS_PER_STEP", 8)
     engine = new_engine()
     first = engine.submit([5], GREEDY)
     engine.step()

@@ -120,11 +120,11 @@ def test_tokens_come_one_by_one_and_who_leaves_frees_the_place(proxy, public):
     with proxy.stream("POST", "/v1/completions", json=body) as response:
         lines = response.iter_lines()
         assert next(lines).startswith("data: ")
-        assert public.worker.engine.running  # it came long before the answer's end
+        assert public.engine_thread.engine.running  # it came long before the answer's end
     deadline = time.monotonic() + 10
-    while public.worker.owners and time.monotonic() < deadline:
+    while public.engine_thread.owners and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert not public.worker.owners and public.worker.engine.idle
+    assert not public.engine_thread.owners and public.engine_thread.engine.idle
 
 
 def test_a_client_is_known_by_the_address_that_the_proxy_sees(proxy):

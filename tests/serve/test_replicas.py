@@ -13,12 +13,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from bluejay.machine import n_processors
 from bluejay.serve.replicas import serve_replicas
 from bluejay.serve.settings import ServeSettings
 
 
 def test_more_processes_than_processors(tiny_model):
-    workers = len(os.sched_getaffinity(0)) + 1
+    workers = n_processors() + 1
     with pytest.raises(
         ValueError, match=rf"^workers is {workers}; this machine has {workers - 1} processors to share$"
     ):

@@ -36,7 +36,7 @@ def test_addresses_that_cannot_be(model):
 @pytest.mark.parametrize("number, returncode", [(signal.SIGINT, 0), (signal.SIGTERM, -signal.SIGTERM)])
 def test_an_answer_that_takes_too_long_to_wait_for_ends_with_an_error(number, returncode):
     # An interrupt is how a person ends it; a termination is reported to whoever sent it, as uvicorn does.
-    with program(ServeSettings(port=0, seconds_to_drain=0.5), n_ctx=100_000) as served, httpx.Client() as client:
+    with program(ServeSettings(port=0, drain=0.5), n_ctx=100_000) as served, httpx.Client() as client:
         body = {"prompt": "the", "max_tokens": 100_000, "temperature": 0, "stream": True}
         with client.stream("POST", f"{served.url}/v1/completions", json=body) as response:
             lines = response.iter_lines()
@@ -148,7 +148,7 @@ def test_a_termination_under_load_loses_nobody():
         await coming
         return before
 
-    with program(ServeSettings(port=0, max_sequences=4, seconds_unready=1.0)) as served:
+    with program(ServeSettings(port=0, max_sequences=4, unready=1.0)) as served:
         crowd = Crowd(served.port)
         before = asyncio.run(crowded(crowd, served.url))
         assert not crowd.lost, crowd.lost[:3]

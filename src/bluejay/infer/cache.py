@@ -30,7 +30,7 @@ class Lease:
     pages: list[Page]
     n_cached: int
     """Tokens whose keys and values these pages hold."""
-    copy: tuple[int, int] | None
+    copy_on_write: tuple[int, int] | None
     """Page numbers (source, target): the copy that makes `n_cached` true, to be done before anything is written."""
 
     @property
@@ -47,7 +47,7 @@ class PagePool:
         self.size = size
         self.free = list(range(n_pages))
         """Pages without content, ascending."""
-        self.forgettable: OrderedDict[Page, None] = OrderedDict()
+        self.evictable: OrderedDict[Page, None] = OrderedDict()
         """Pages with content that nobody holds, the least recently used first."""
         self.children: dict[tuple[Page | None, int], list[Page]] = {}
         """Pages with content by the page before them and their first token."""
@@ -55,7 +55,7 @@ class PagePool:
     @property
     def n_held(self) -> int:
         """Pages that some sequence holds."""
-        return self.n_pages - len(self.free) - len(self.forgettable)
+        return self.n_pages - len(self.free) - len(self.evictable)
 
     def pages_for(self, n_tokens: int) -> int:
         """Pages that hold so many tokens."""
@@ -69,31 +69,31 @@ class PagePool:
         """
         shared, partial, n_partial = self._match(tokens[:-1]) if reuse else ([], None, 0)
         n_new = self.pages_for(n_tokens) - len(shared)
-        if n_new > len(self.free) + len(self.forgettable) - sum(page.holders == 0 for page in shared):
+        if n_new > len(self.free) + len(self.evictable) - sum(page.holders == 0 for page in shared):
             return None
         for page in shared:
             page.holders += 1
-            self.forgettable.pop(page, None)
+            self.evictable.pop(page, None)
         new = self._take(n_new)
         copy = None
         if partial is not None:
             copy = partial.number, new[0].number
         lease = Lease(shared + new, len(shared) * self.size + n_partial, copy)
-        self._fill(lease, tokens[: lease.n_cached], len(shared))
+        self._note_content(lease, tokens[: lease.n_cached], len(shared))
         return lease
 
     def record(self, lease: Lease, tokens: Sequence[int]) -> None:
         """Say that a lease's pages hold the keys and values of `tokens`, the sequence from its beginning."""
         first = lease.n_cached // self.size
         lease.n_cached = len(tokens)
-        self._fill(lease, tokens, first)
+        self._note_content(lease, tokens, first)
 
     def release(self, lease: Lease) -> None:
         """Give the pages back. The last one is forgotten first, so no page outlives the one before it."""
         for page in reversed(lease.pages):
             page.holders -= 1
             if page.holders == 0 and page.tokens:
-                self.forgettable[page] = None
+                self.evictable[page] = None
             elif page.holders == 0:
                 self.free.append(page.number)
         self.free.sort()
@@ -122,19 +122,19 @@ class PagePool:
         run = next((i for i in range(len(self.free) - count + 1) if self.free[i + count - 1] - self.free[i] < count), 0)
         numbers, self.free[run : run + count] = self.free[run : run + count], []
         while len(numbers) < count:
-            numbers.append(self._forget())
+            numbers.append(self._evict())
         return [Page(number, holders=1) for number in sorted(numbers)]
 
-    def _forget(self) -> int:
+    def _evict(self) -> int:
         """Drop the content of the least recently used page that nobody holds; its number."""
-        page, _ = self.forgettable.popitem(last=False)
+        page, _ = self.evictable.popitem(last=False)
         siblings = self.children[page.parent, page.tokens[0]]
         siblings.remove(page)
         if not siblings:
             del self.children[page.parent, page.tokens[0]]
         return page.number
 
-    def _fill(self, lease: Lease, tokens: Sequence[int], first: int) -> None:
+    def _note_content(self, lease: Lease, tokens: Sequence[int], first: int) -> None:
         """Note the content of a lease's pages from the one with index `first` on."""
         for i in range(first, self.pages_for(len(tokens))):
             page = lease.pages[i]

@@ -22,12 +22,12 @@ from torch import Tensor
 
 from bluejay.infer.backends import Backend, StepBatch
 from bluejay.infer.cache import Lease, PagePool
-from bluejay.infer.sampling import LogitsProcessor, Logprob, SamplingParams, logprobs_of, penalised, sample
+from bluejay.infer.sampling import LogitsProcessor, Logprob, SamplingParams, logprobs_of, apply_penalties, sample
 from bluejay.infer.speculation import PromptLookup
 from bluejay.infer.text import TextStream
 from bluejay.tokenizer import Tokenizer
 
-STEP_TOKENS = 256
+PROMPT_TOKENS_PER_STEP = 256
 """Prompt tokens read in one step, at most, over all samples."""
 
 
@@ -83,7 +83,7 @@ class Sample:
     generator: torch.Generator
     processor: LogitsProcessor | None
     lookup: PromptLookup = field(default_factory=PromptLookup)
-    guess: list[int] = field(default_factory=list)
+    draft: list[int] = field(default_factory=list)
     """Tokens that this step computes in the hope that they will be drawn."""
 
     @property
@@ -108,7 +108,7 @@ class Counters:
     reused_tokens: int = 0
     """and that another sample had left in the cache."""
     generated_tokens: int = 0
-    guessed_tokens: int = 0
+    drafted_tokens: int = 0
     """Tokens computed ahead,"""
     accepted_tokens: int = 0
     """and those of them that were drawn."""
@@ -173,7 +173,7 @@ class Engine:
         if request in self.waiting:
             self.waiting.remove(request)
         for running in [running for running in self.running if running.request is request]:
-            self._leave(running)
+            self._remove(running)
 
     def end(self, request: Request) -> list[Chunk]:
         """End a request before its time, as at its limit of tokens; the last chunk of every sample that has not ended.
@@ -228,8 +228,8 @@ class Engine:
         lease = self.pool.lease(request.prompt, self._n_tokens(request), reuse)
         if lease is None:
             return False
-        if lease.copy is not None:
-            self.backend.copy_page(*lease.copy)
+        if lease.copy_on_write is not None:
+            self.backend.copy_page(*lease.copy_on_write)
         index = request.waiting.popleft()
         if not request.waiting:
             self.waiting.remove(request)
@@ -249,15 +249,15 @@ class Engine:
         """
         work, reading = [], []
         for running in self.running:
-            running.guess = []
+            running.draft = []
             if running.n_pending > 1 or not running.n_generated:
                 reading.append(running)
                 continue
             left = self._n_tokens(running.request) - len(running.tokens) - 1
             if self.speculate and left > 0:
-                running.guess = running.lookup.guess(running.tokens, left)
+                running.draft = running.lookup.draft(running.tokens, left)
             work.append((running, 1))
-        budget = STEP_TOKENS
+        budget = PROMPT_TOKENS_PER_STEP
         for i, running in enumerate(sorted(reading, key=lambda running: running.n_pending)):
             n_new = min(running.n_pending, budget // (len(reading) - i))
             budget -= n_new
@@ -269,10 +269,10 @@ class Engine:
         news, n_rows = [], []
         for running, n_new in work:
             cached = running.lease.n_cached
-            news.append(running.tokens[cached : cached + n_new] + running.guess)
+            news.append(running.tokens[cached : cached + n_new] + running.draft)
             scoring = running.request.params.prompt_logprobs and not running.n_generated and running.index == 0
             complete = n_new == running.n_pending
-            n_rows.append(len(news[-1]) if scoring else 1 + len(running.guess) if complete else 0)
+            n_rows.append(len(news[-1]) if scoring else 1 + len(running.draft) if complete else 0)
         ends = np.cumsum([len(new) for new in news])
         tables = [running.lease.numbers for running, _ in work]
         width = max(map(len, tables))
@@ -288,7 +288,7 @@ class Engine:
         return batch, n_rows
 
     def _advance(self, running: Sample, n_new: int, logits: Float[Tensor, "R V"]) -> list[Chunk]:
-        """Take in what a step computed: draw a token, and go on through the guess as long as it is what is drawn."""
+        """Take in what a step computed: draw a token, and go on through the draft as long as it is what is drawn."""
         request, cached = running.request, running.lease.n_cached + n_new
         if not running.n_generated:
             self.counters.prompt_tokens += n_new
@@ -301,23 +301,23 @@ class Engine:
             request.read = True
             if request.params.max_tokens == 0:
                 chunks.append(Chunk(running.index, "", None, "length"))
-            for row, guessed in zip(logits if not chunks else [], [*running.guess, None], strict=False):
+            for row, guessed in zip(logits if not chunks else [], [*running.draft, None], strict=False):
                 chunks.append(self._draw(running, row))
                 if chunks[-1].finish_reason or chunks[-1].token != guessed:
                     break
             accepted = max(0, len(chunks) - 1)
             cached += accepted
-            self.counters.guessed_tokens += len(running.guess)
+            self.counters.drafted_tokens += len(running.draft)
             self.counters.accepted_tokens += accepted
         self.pool.record(running.lease, running.tokens[:cached])
         if chunks and chunks[-1].finish_reason:
-            self._leave(running)
+            self._remove(running)
         return chunks
 
     def _draw(self, running: Sample, logits: Float[Tensor, " V"]) -> Chunk:
         """Draw a sample's next token from its logits."""
         params, prompt = running.request.params, running.request.prompt
-        adjusted = penalised(logits, params, running.tokens, len(prompt))
+        adjusted = apply_penalties(logits, params, running.tokens, len(prompt))
         if running.processor is not None:
             adjusted = running.processor(running.tokens[len(prompt) :], adjusted)
         token = sample(adjusted, params, running.generator)
@@ -331,7 +331,7 @@ class Engine:
             return Chunk(running.index, text, token, None, logprob)
         return Chunk(running.index, text + running.stream.finish(), token, "stop" if ended else "length", logprob)
 
-    def _leave(self, running: Sample) -> None:
+    def _remove(self, running: Sample) -> None:
         """Give a sample's place and pages back."""
         self.running.remove(running)
         running.request.running -= 1

@@ -21,7 +21,7 @@ from bluejay.tokenizer import Tokenizer
 
 PAGE = 32
 """Tokens in one page of torch's key-value cache."""
-PIECE = 256
+SCORED_AT_ONCE = 256
 """Tokens that are scored at a time, which bounds the memory for their logits."""
 
 
@@ -124,8 +124,8 @@ class Model:
             before = len(prefix) + len(logprobs) - 1
             start = max(0, before - n_ctx // 2) if logprobs else 0
             window = np.array(context[start : start + n_ctx + 1], np.int32)
-            for at in range(0, len(window) - 1, PIECE):
-                piece, targets = window[at : at + PIECE], window[at + 1 : at + 1 + PIECE]
+            for at in range(0, len(window) - 1, SCORED_AT_ONCE):
+                piece, targets = window[at : at + SCORED_AT_ONCE], window[at + 1 : at + 1 + SCORED_AT_ONCE]
                 wanted = np.arange(max(0, before - start - at), len(targets), dtype=np.int32)
                 before += len(wanted)
                 starts, lengths = np.array([0, len(targets)], np.int32), np.array([at], np.int32)

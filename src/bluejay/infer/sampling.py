@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bluejay.infer.params import SamplingParams
 
-SHORTLIST = 1024
+NUCLEUS_SHORTLIST = 1024
 """Likeliest tokens among which the cut of top-p is looked for first."""
 
 
@@ -40,7 +40,7 @@ def logprobs_of(logits: Float[Tensor, "R V"], tokens: Sequence[int], n_top: int)
     return [Logprob(*one) for one in zip(tokens, chosen, tops, strict=True)]
 
 
-def penalised(
+def apply_penalties(
     logits: Float[Tensor, " V"], params: SamplingParams, tokens: list[int], n_prompt: int
 ) -> Float[Tensor, " V"]:
     """Logits with the penalties for `tokens`, of which `n_prompt` are the prompt, and with the biases."""
@@ -85,7 +85,7 @@ def candidates(logits: Float[Tensor, " V"], params: SamplingParams) -> tuple[Flo
 def nucleus(probabilities: Float[Tensor, " V"], top_p: float) -> tuple[Float[Tensor, " C"], Int[Tensor, " C"]]:
     """The likeliest tokens whose probabilities sum to top_p, the likeliest first: probabilities and ids."""
     # Mostly they are few, and finding the likeliest thousand is ten times faster than sorting them all.
-    for size in (min(SHORTLIST, probabilities.numel()), probabilities.numel()):
+    for size in (min(NUCLEUS_SHORTLIST, probabilities.numel()), probabilities.numel()):
         ordered, ids = probabilities.topk(size)
         keep = ordered.cumsum(-1) - ordered < top_p
         if not keep[-1]:

@@ -13,12 +13,12 @@ from starlette.middleware.cors import CORSMiddleware
 from bluejay.infer.model import Model
 from bluejay.serve.api import card, chat, completions, legacy, models
 from bluejay.serve.api.errors import APIError, invalid_body, json_response
-from bluejay.serve.engine_thread import Worker
+from bluejay.serve.engine_thread import EngineThread
 from bluejay.serve.fingerprint import fingerprint
 from bluejay.serve.metrics import Metrics
-from bluejay.serve.middleware.access_log import Recorder
-from bluejay.serve.middleware.limits_and_errors import Guard
-from bluejay.serve.middleware.public import Public
+from bluejay.serve.middleware.access_log import AccessLog
+from bluejay.serve.middleware.limits_and_errors import LimitsAndErrors
+from bluejay.serve.middleware.public import PublicAccess
 from bluejay.serve.respond import Service
 from bluejay.serve.settings import ServeSettings
 from bluejay.serve.static import add_page
@@ -28,34 +28,34 @@ def create_app(model: Model, settings: ServeSettings | None = None) -> FastAPI:
     """The application for one model; the engine's thread lives from its start-up to its shutdown."""
     settings = settings or ServeSettings()
     metrics = Metrics()
-    worker = Worker(model, settings, metrics)
+    engine_thread = EngineThread(model, settings, metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-        worker.start()
+        engine_thread.start()
         yield
-        worker.stop()
-        await asyncio.to_thread(worker.join)
+        engine_thread.stop()
+        await asyncio.to_thread(engine_thread.join)
 
     app = FastAPI(title="Bluejay", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
-    app.state.worker = worker
+    app.state.engine_thread = engine_thread
     app.state.settings = settings
     if settings.public is not None:
-        app.add_middleware(Public, settings=settings.public)
-    app.add_middleware(Guard, worker=worker)
-    if settings.public is not None and settings.public.origins:
+        app.add_middleware(PublicAccess, settings=settings.public)
+    app.add_middleware(LimitsAndErrors, engine_thread=engine_thread)
+    if settings.public is not None and settings.public.origin:
         app.add_middleware(
             CORSMiddleware,
-            allow_origins=settings.public.origins,
+            allow_origins=settings.public.origin,
             allow_methods=("GET", "POST"),
             allow_headers=("*",),  # no cookie can ride along: a key is asked for by name
             expose_headers=("Retry-After", "X-Request-Id"),
         )
-    app.add_middleware(Recorder, metrics=metrics, decode=model.tokenizer.decode if settings.log_prompts else None)
+    app.add_middleware(AccessLog, metrics=metrics, decode=model.tokenizer.decode if settings.log_prompts else None)
     app.add_exception_handler(HTTPException, refuse)
     app.add_exception_handler(RequestValidationError, refuse)
     app.add_exception_handler(UnicodeEncodeError, refuse)
-    service = Service(worker, fingerprint(worker.backend, model.tokenizer))
+    service = Service(engine_thread, fingerprint(engine_thread.backend, model.tokenizer))
     for part in (completions, chat, models, legacy, card):
         app.include_router(part.router(service))
 
@@ -63,13 +63,13 @@ def create_app(model: Model, settings: ServeSettings | None = None) -> FastAPI:
     async def healthz() -> Response:
         """Whether the server works at all; one that does not is to be started anew."""
         return json_response(
-            {"status": "ok" if worker.alive else "the engine has stopped"}, 200 if worker.alive else 503
+            {"status": "ok" if engine_thread.alive else "the engine has stopped"}, 200 if engine_thread.alive else 503
         )
 
     @app.get("/readyz")
     async def readyz() -> Response:
         """Whether requests are to be sent here; no longer once the server has been told to stop."""
-        return json_response({"status": "ready" if worker.ready else "not ready"}, 200 if worker.ready else 503)
+        return json_response({"status": "ready" if engine_thread.ready else "not ready"}, 200 if engine_thread.ready else 503)
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def prometheus() -> Response:

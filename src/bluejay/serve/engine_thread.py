@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 
 from bluejay.infer.engine import Chunk, Engine, QueueFull, Request
 from bluejay.infer.model import Model
-from bluejay.infer.sampling import LogitsProcessor, SamplingParams
+from bluejay.infer.params import SamplingParams
+from bluejay.infer.sampling import LogitsProcessor
 from bluejay.serve.metrics import Metrics
-from bluejay.serve.middleware.access_log import CURRENT, Exchange
+from bluejay.serve.middleware.access_log import current_request, RequestRecord
 from bluejay.serve.settings import ServeSettings
 
 logger = logging.getLogger(__name__)
@@ -30,14 +31,14 @@ class ServerStopping(Exception):
 
 
 @dataclass(eq=False)
-class Completion:
+class Job:
     """One call: its prompts, each a request to the engine, and what comes back."""
 
     prompts: list[list[int]]
     params: SamplingParams
     processor: Callable[[], LogitsProcessor] | None
     """Makes, for each sample, what may change its logits."""
-    exchange: Exchange | None
+    record: RequestRecord | None
     """The HTTP request behind it, where there is one."""
     reserved: int
     """Tokens that its client was charged for when it came."""
@@ -72,13 +73,13 @@ class Completion:
             if chunk.token is not None:
                 self.n_generated += 1
                 self.used += 1
-                if self.exchange is not None:
-                    self.exchange.receive_token()
+                if self.record is not None:
+                    self.record.receive_token()
             unfinished -= chunk.finish_reason is not None
             yield choice, chunk
 
 
-class Worker:
+class EngineThread:
     """Runs a model's engine in a thread of its own, which sleeps while there is nothing to do."""
 
     def __init__(self, model: Model, settings: ServeSettings, metrics: Metrics) -> None:
@@ -87,10 +88,10 @@ class Worker:
         self.metrics = metrics
         self.backend = model.backend(settings.max_sequences, model.config.n_ctx)
         self.engine = self._engine()
-        self.owners: dict[Request, tuple[Completion, int]] = {}
+        self.owners: dict[Request, tuple[Job, int]] = {}
         self.wake = threading.Condition()
-        self.arriving: list[Completion] = []
-        self.leaving: list[Completion] = []
+        self.arriving: list[Job] = []
+        self.leaving: list[Job] = []
         self.draining = False
         """Whether balancers are to send nothing more; what comes is still served."""
         self.stopping = False
@@ -126,39 +127,39 @@ class Worker:
         prompts: list[list[int]],
         params: SamplingParams,
         processor: Callable[[], LogitsProcessor] | None = None,
-    ) -> Completion:
+    ) -> Job:
         """Queue the prompts of one call. Whoever calls this must `release` what comes back.
 
         Raises QueueFull, ServerStopping, ValueError when the engine refuses a prompt, and APIError when the client's
         budget does not have the tokens.
         """
-        exchange = CURRENT.get()
+        record = current_request.get()
         n_tokens = sum(self._n_tokens(prompt, params) for prompt in prompts)
-        if exchange is not None:
-            exchange.reserve(n_tokens)
-        completion = Completion(prompts, params, processor, exchange, n_tokens)
+        if record is not None:
+            record.reserve(n_tokens)
+        job = Job(prompts, params, processor, record, n_tokens)
         with self.wake:
             if self.stopping:
                 raise ServerStopping
-            self.arriving.append(completion)
+            self.arriving.append(job)
             self.wake.notify()
         try:
-            await completion.accepted()
+            await job.accepted()
         except BaseException:
-            self.release(completion)
+            self.release(job)
             raise
-        completion.used = sum(map(len, prompts))
-        if exchange is not None:
-            exchange.prompts += prompts
-        return completion
+        job.used = sum(map(len, prompts))
+        if record is not None:
+            record.prompts += prompts
+        return job
 
-    def release(self, completion: Completion) -> None:
+    def release(self, job: Job) -> None:
         """Forget a call, finished or not: its places are free before the next step, unused tokens given back."""
-        if completion.exchange is not None:
-            completion.exchange.give_back(completion.reserved - completion.used)
-        completion.reserved = completion.used
+        if job.record is not None:
+            job.record.give_back(job.reserved - job.used)
+        job.reserved = job.used
         with self.wake:
-            self.leaving.append(completion)
+            self.leaving.append(job)
             self.wake.notify()
 
     def _n_tokens(self, prompt: list[int], params: SamplingParams) -> int:
@@ -176,10 +177,10 @@ class Worker:
                 arriving, self.arriving = self.arriving, []
                 leaving, self.leaving = self.leaving, []
                 stopping = self.stopping
-            for completion in arriving:
-                self._admit(completion)
-            for completion in leaving:
-                self._dismiss(completion)
+            for job in arriving:
+                self._admit(job)
+            for job in leaving:
+                self._dismiss(job)
             if stopping:
                 return self._fail(ServerStopping())
             self._end_late()
@@ -187,41 +188,41 @@ class Worker:
                 self._step()
             self.metrics.observe(self.engine)
 
-    def _post(self, events: list[tuple[Completion, tuple[int, Chunk] | Exception | None]]) -> None:
+    def _post(self, events: list[tuple[Job, tuple[int, Chunk] | Exception | None]]) -> None:
         """Hand events to the loop, all at once: to wake it takes longer than to tell it one thing more."""
 
         def deliver() -> None:
-            for completion, event in events:
-                completion.events.put_nowait(event)
+            for job, event in events:
+                job.events.put_nowait(event)
 
         self.loop.call_soon_threadsafe(deliver)
 
-    def _admit(self, completion: Completion) -> None:
+    def _admit(self, job: Job) -> None:
         try:
-            for prompt in completion.prompts:
-                completion.requests.append(self.engine.submit(prompt, completion.params, completion.processor))
+            for prompt in job.prompts:
+                job.requests.append(self.engine.submit(prompt, job.params, job.processor))
         except (ValueError, QueueFull) as error:
-            self._dismiss(completion)
-            return self._post([(completion, error)])
-        for position, request in enumerate(completion.requests):
-            self.owners[request] = completion, position * completion.params.n
-        self._post([(completion, None)])
+            self._dismiss(job)
+            return self._post([(job, error)])
+        for position, request in enumerate(job.requests):
+            self.owners[request] = job, position * job.params.n
+        self._post([(job, None)])
 
-    def _dismiss(self, completion: Completion) -> None:
-        for request in completion.requests:
+    def _dismiss(self, job: Job) -> None:
+        for request in job.requests:
             self.engine.cancel(request)
             self.owners.pop(request, None)
 
     def _end_late(self) -> None:
         """End calls that are over their time: with what they have, or, where nothing has begun, as too many."""
-        earliest = time.monotonic() - self.settings.seconds_to_answer
-        for completion in {completion for completion, _ in self.owners.values() if completion.began < earliest}:
-            if any(request.running or request.read for request in completion.requests):
-                chunks = [(request, chunk) for request in completion.requests for chunk in self.engine.end(request)]
+        earliest = time.monotonic() - self.settings.time_limit
+        for job in {job for job, _ in self.owners.values() if job.began < earliest}:
+            if any(request.running or request.read for request in job.requests):
+                chunks = [(request, chunk) for request in job.requests for chunk in self.engine.end(request)]
                 self._post([self._event(request, chunk) for request, chunk in chunks])
             else:
-                self._post([(completion, QueueFull("no place became free in time"))])
-            self._dismiss(completion)
+                self._post([(job, QueueFull("no place became free in time"))])
+            self._dismiss(job)
 
     def _step(self) -> None:
         try:
@@ -233,21 +234,21 @@ class Worker:
         self._measure(chunks)
         self._post([self._event(request, chunk) for request, chunk in chunks])
 
-    def _event(self, request: Request, chunk: Chunk) -> tuple[Completion, tuple[int, Chunk]]:
-        completion, first_choice = self.owners[request]
-        return completion, (first_choice + chunk.index, chunk)
+    def _event(self, request: Request, chunk: Chunk) -> tuple[Job, tuple[int, Chunk]]:
+        job, first_choice = self.owners[request]
+        return job, (first_choice + chunk.index, chunk)
 
     def _measure(self, chunks: list[tuple[Request, Chunk]]) -> None:
         now = time.monotonic()
         for request, chunk in chunks:
-            completion, (choice, _) = self._event(request, chunk)
-            last = completion.token_times.get(choice)
+            job, (choice, _) = self._event(request, chunk)
+            last = job.token_times.get(choice)
             if last is not None:
                 self.metrics.inter_token.observe(now - last)
-            elif not completion.token_times:
-                self.metrics.first_token.observe(now - completion.began)
-            completion.token_times[choice] = now
+            elif not job.token_times:
+                self.metrics.first_token.observe(now - job.began)
+            job.token_times[choice] = now
 
     def _fail(self, reason: Exception) -> None:
-        self._post([(completion, reason) for completion in {completion for completion, _ in self.owners.values()}])
+        self._post([(job, reason) for job in {job for job, _ in self.owners.values()}])
         self.owners.clear()

@@ -12,9 +12,9 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from bluejay.infer.engine import Counters, Engine
 
-DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
-FIRST_TOKEN = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120, 300)
-INTER_TOKEN = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+MULTIPROCESS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+FIRST_TOKEN_BUCKETS = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120, 300)
+INTER_TOKEN_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 
 
 class Metrics:
@@ -42,13 +42,13 @@ class Metrics:
         self.first_token = Histogram(
             "bluejay_first_token_seconds",
             "From a request's place in the queue to its first token",
-            buckets=FIRST_TOKEN,
+            buckets=FIRST_TOKEN_BUCKETS,
             registry=registry,
         )
         self.inter_token = Histogram(
             "bluejay_inter_token_seconds",
             "From one token of a sample to the next",
-            buckets=INTER_TOKEN,
+            buckets=INTER_TOKEN_BUCKETS,
             registry=registry,
         )
         self.seen = Counters()
@@ -60,7 +60,7 @@ class Metrics:
         self.places.set(engine.max_sequences)
         pool = engine.pool
         self.pages_held.set(pool.n_held)
-        self.pages_kept.set(len(pool.forgettable))
+        self.pages_kept.set(len(pool.evictable))
         self.pages.set(pool.n_pages)
         now = Counters(**asdict(engine.counters))
         if now.steps < self.seen.steps:  # a new engine after a failure
@@ -70,18 +70,18 @@ class Metrics:
             self.tokens.labels(kind).inc(getattr(now, f"{kind}_tokens") - getattr(self.seen, f"{kind}_tokens"))
         drawn = now.accepted_tokens - self.seen.accepted_tokens
         self.guesses.labels("yes").inc(drawn)
-        self.guesses.labels("no").inc(now.guessed_tokens - self.seen.guessed_tokens - drawn)
+        self.guesses.labels("no").inc(now.drafted_tokens - self.seen.drafted_tokens - drawn)
         self.seen = now
 
     def text(self) -> bytes:
         """Everything in Prometheus' text format."""
-        if DIRECTORY not in os.environ:
+        if MULTIPROCESS_DIRECTORY not in os.environ:
             return generate_latest(self.registry)
         everybody = CollectorRegistry()
         MultiProcessCollector(everybody)
         return generate_latest(everybody)
 
 
-def forget(pid: int | None) -> None:
+def forget_process(pid: int | None) -> None:
     """Take what a process that has ended held out of the figures; what it did stays in them."""
-    mark_process_dead(pid, os.environ[DIRECTORY])
+    mark_process_dead(pid, os.environ[MULTIPROCESS_DIRECTORY])

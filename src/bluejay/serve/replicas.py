@@ -22,14 +22,16 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
+from bluejay.infer.model import load
+from bluejay.machine import n_processors
 from bluejay.progress import say
-from bluejay.serve.metrics import DIRECTORY, forget
-from bluejay.serve.server import Connection, Server, address, check_keys, listen, log_requests
+from bluejay.serve.metrics import MULTIPROCESS_DIRECTORY, forget_process
+from bluejay.serve.server import Connection, Server, address, check_keys, listen, log_requests, serve
 from bluejay.serve.settings import ServeSettings
 
-READY, LOST = b"r", b"l"
+READY, CONNECTION_LOST = b"r", b"l"
 """What a replica tells its parent: that it takes connections, and that one of them has ended."""
-SECONDS_BEFORE_TRYING_AGAIN = 5.0
+RESTART_SECONDS = 5.0
 """Between two starts of a replica that dies at once."""
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -46,23 +48,34 @@ class Replica:
     n_connections: int = 0
 
 
+def serve_named(name: str, settings: ServeSettings, device: str = "auto", compiled: bool = False) -> None:
+    """Load a model and serve it from `settings.workers` processes; see `bluejay.infer.model.load` for the arguments.
+
+    Raises as `load` and `bluejay.serve.server.serve` do, and ValueError where several processes would share a device.
+    """
+    if settings.workers == 1:
+        return serve(load(name, device, compiled=compiled), settings)
+    if compiled or device not in ("auto", "cpu"):
+        raise ValueError("several workers share the processors; --device and --compile are for one")
+    serve_replicas(name, settings)
+
+
 def serve_replicas(name: str, settings: ServeSettings, on_ready: Callable[[str], None] | None = None) -> None:
-    """Serve a model from `settings.workers` processes until an interrupt or a termination signal.
+    """Serve a model from `settings.workers` processes on the CPU until an interrupt or a termination signal.
 
     Raises as `serve` does, ValueError for more processes than processors, RuntimeError when none can start.
     """
-    processors = sorted(os.sched_getaffinity(0))
-    if settings.workers > len(processors):
-        raise ValueError(f"workers is {settings.workers}; this machine has {len(processors)} processors to share")
+    if settings.workers > n_processors():
+        raise ValueError(f"workers is {settings.workers}; this machine has {n_processors()} processors to share")
     check_keys(settings)
     with listen(settings.host, settings.port) as bound, tempfile.TemporaryDirectory(prefix="bluejay-") as folder:
-        os.environ[DIRECTORY] = folder  # read by prometheus_client when the replicas import it
+        os.environ[MULTIPROCESS_DIRECTORY] = folder  # read by prometheus_client when the replicas import it
         if settings.public is not None:
             settings = replace(settings, public=replace(settings.public, state=Path(folder) / "limits.sqlite"))
-        Parent(name, settings, bound, processors, on_ready).run()
+        Supervisor(name, settings, bound, on_ready).run()
 
 
-class Parent:
+class Supervisor:
     """Passes connections on, and keeps the replicas alive."""
 
     def __init__(
@@ -70,13 +83,13 @@ class Parent:
         name: str,
         settings: ServeSettings,
         bound: socket.socket,
-        processors: list[int],
         on_ready: Callable[[str], None] | None,
     ) -> None:
         self.name = name
         self.settings = settings
         self.bound = bound
-        self.processors = processors
+        # Not every system binds processes to processors; there the replicas compete for all of them.
+        self.processors = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         self.on_ready = on_ready
         self.replicas: list[Replica] = []
         self.to_start = [(0.0, number) for number in range(settings.workers)]
@@ -91,14 +104,14 @@ class Parent:
         self.bound.setblocking(False)
         wake, woken = socket.socketpair()
         wake.setblocking(False)
-        handlers = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {number: signal.signal(number, self._record_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         before = signal.set_wakeup_fd(wake.fileno())
         try:
             with wake, woken:
                 self.selector.register(woken, selectors.EVENT_READ)
                 while not self.signals:
-                    self._turn()
-                self._see_out()
+                    self._poll()
+                self._shut_down()
         finally:
             signal.set_wakeup_fd(before)
             for number, handler in handlers.items():
@@ -106,10 +119,10 @@ class Parent:
             for replica in self.replicas:
                 replica.process.kill()
 
-    def _note(self, number: int, _: object) -> None:
+    def _record_signal(self, number: int, _: object) -> None:
         self.signals.append(number)
 
-    def _turn(self, timeout: float = 1.0) -> None:
+    def _poll(self, timeout: float = 1.0) -> None:
         """Start what is due, take in what replicas say, pass on what has come."""
         now = time.monotonic()
         due, self.to_start = (
@@ -117,14 +130,14 @@ class Parent:
             [one for one in self.to_start if one[0] > now],
         )
         for _, number in due:
-            self._start(number)
+            self._start_replica(number)
         for key, _ in self.selector.select(timeout):
             if isinstance(key.data, Replica):
-                self._hear(key.data)
+                self._receive(key.data)
             elif key.fileobj is self.bound:
-                self._pass_on()
+                self._dispatch()
 
-    def _start(self, number: int) -> None:
+    def _start_replica(self, number: int) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         first, last = (n * len(self.processors) // self.settings.workers for n in (number, number + 1))
         share = self.processors[first:last]
@@ -136,22 +149,22 @@ class Parent:
         self.replicas.append(replica)
         self.selector.register(ours, selectors.EVENT_READ, replica)
 
-    def _hear(self, replica: Replica) -> None:
+    def _receive(self, replica: Replica) -> None:
         with contextlib.suppress(BlockingIOError):
             while True:
                 try:
                     message = replica.channel.recv(16)
                 except ConnectionError:
                     message = b""
-                if message == LOST:
+                if message == CONNECTION_LOST:
                     replica.n_connections -= 1
                 elif message == READY:
                     replica.ready = True
-                    self._open()
+                    self._start_accepting()
                 else:
-                    return self._bury(replica)
+                    return self._replace(replica)
 
-    def _open(self) -> None:
+    def _start_accepting(self) -> None:
         """Begin to accept once a replica can serve; say so once all have come up."""
         if not self.accepting and not self.signals:
             self.accepting = True
@@ -163,35 +176,35 @@ class Parent:
             if self.on_ready:
                 self.on_ready(url)
 
-    def _close(self) -> None:
+    def _stop_accepting(self) -> None:
         """Accept nobody for now: who comes waits in the system's queue."""
         if self.accepting:
             self.accepting = False
             self.selector.unregister(self.bound)
 
-    def _bury(self, replica: Replica) -> None:
+    def _replace(self, replica: Replica) -> None:
         """Forget a replica that has died, and have another take its place."""
         self.selector.unregister(replica.channel)
         replica.channel.close()
         replica.process.join()
         self.replicas.remove(replica)
-        forget(replica.process.pid)
+        forget_process(replica.process.pid)
         if not any(other.ready for other in self.replicas):
-            self._close()
+            self._stop_accepting()
         if self.signals:
             return
         if not self.announced:
             raise RuntimeError(f"a replica ended with code {replica.process.exitcode} before it could serve")
         say(f"replica {replica.number} ended with code {replica.process.exitcode}; another takes its place")
-        self.to_start.append((replica.began + SECONDS_BEFORE_TRYING_AGAIN, replica.number))
+        self.to_start.append((replica.began + RESTART_SECONDS, replica.number))
 
-    def _pass_on(self) -> None:
+    def _dispatch(self) -> None:
         """Give every connection that waits to the replica that has the fewest."""
         with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
             while True:
                 accepted, _ = self.bound.accept()
                 with accepted:
-                    for replica in self._by_load():
+                    for replica in self._least_loaded():
                         try:
                             socket.send_fds(replica.channel, [b"c"], [accepted.fileno()])
                         except OSError:  # it is dying, or has more to take in than its channel holds
@@ -199,45 +212,45 @@ class Parent:
                         replica.n_connections += 1
                         break
 
-    def _by_load(self) -> Iterable[Replica]:
+    def _least_loaded(self) -> Iterable[Replica]:
         ready = [replica for replica in self.replicas if replica.ready]
         return sorted(ready, key=lambda replica: replica.n_connections)
 
-    def _tell(self, number: int) -> None:
+    def _signal_replicas(self, number: int) -> None:
         for replica in self.replicas:
             with contextlib.suppress(ProcessLookupError):
                 assert replica.process.pid is not None
                 os.kill(replica.process.pid, number)
 
-    def _see_out(self) -> None:
+    def _shut_down(self) -> None:
         """End: replicas are no longer ready, go on for a while, take the last connections, and finish."""
         if self.signals[0] == signal.SIGTERM:
-            self._tell(signal.SIGUSR1)
-            until = time.monotonic() + self.settings.seconds_unready
+            self._signal_replicas(signal.SIGUSR1)
+            until = time.monotonic() + self.settings.unready
             while len(self.signals) == 1 and time.monotonic() < until:
-                self._turn(0.1)
-        self._pass_on()
-        self._close()
+                self._poll(0.1)
+        self._dispatch()
+        self._stop_accepting()
         self.bound.close()
-        self._tell(self.signals[0])
+        self._signal_replicas(self.signals[0])
         told = len(self.signals)
         while self.replicas:
-            self._turn(0.1)
+            self._poll(0.1)
             if len(self.signals) > told:  # a second signal is passed on too: uvicorn then waits for nobody
                 told = len(self.signals)
-                self._tell(self.signals[-1])
+                self._signal_replicas(self.signals[-1])
 
 
 def run_replica(name: str, settings: ServeSettings, channel: socket.socket, processors: list[int]) -> None:
     """What a replica's process does."""
     os.setpgid(0, 0)  # Ctrl+C is for the parent, which passes it on
-    os.sched_setaffinity(0, processors)
-    from bluejay.infer.model import load
+    if processors:
+        os.sched_setaffinity(0, processors)
     from bluejay.serve.app import create_app
 
     log_requests()
     with contextlib.suppress(KeyboardInterrupt):
-        ReplicaServer(create_app(load(name), replace(settings, seconds_unready=0.0)), channel).run(sockets=[])
+        ReplicaServer(create_app(load(name), replace(settings, unready=0.0)), channel).run(sockets=[])
 
 
 class ReplicaServer(Server):
@@ -258,7 +271,7 @@ class ReplicaServer(Server):
         self._say(READY)
 
     def _become_unready(self) -> None:
-        self.worker.draining = True
+        self.engine_thread.draining = True
 
     def _say(self, message: bytes) -> None:
         with contextlib.suppress(OSError):  # a parent that is gone needs no word
@@ -281,5 +294,5 @@ class ReplicaServer(Server):
 
     def _connection(self) -> Connection:
         connection = self.connection()
-        connection.on_lost = lambda: self._say(LOST)
+        connection.on_lost = lambda: self._say(CONNECTION_LOST)
         return connection

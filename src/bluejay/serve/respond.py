@@ -1,56 +1,64 @@
-"""From a call to the engine, and from the engine's chunks to an answer in one piece or a stream of events."""
+"""From a request to the engine, and from the engine's chunks to a response: one JSON object or a stream of events."""
 
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Protocol
 
-from fastapi import Request
+from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from bluejay.infer.engine import Chunk, QueueFull
-from bluejay.infer.sampling import SamplingParams
-from bluejay.serve.api.constraints import Constraints, Form
-from bluejay.serve.api.errors import DONE, APIError, event
+from bluejay.infer.params import SamplingParams
+from bluejay.serve.api.constraints import Constraint, Constraints
+from bluejay.serve.api.errors import DONE, APIError, Usage, event, json_response, usage
 from bluejay.serve.api.parameters import Parameters
-from bluejay.serve.engine_thread import Completion, GenerationFailed, ServerStopping, Worker
+from bluejay.serve.engine_thread import EngineThread, GenerationFailed, Job, ServerStopping
 
-ENDINGS = (GenerationFailed, QueueFull, ServerStopping)
-"""How a call can end before its answer does."""
-RETRY_AFTER = 5
-"""Seconds that a client turned away should wait."""
+ENGINE_ERRORS = (GenerationFailed, QueueFull, ServerStopping)
+"""The exceptions that end a job before its answer is complete."""
+RETRY_AFTER_SECONDS = 5
+"""How long a rejected client should wait, as the Retry-After header says."""
+
+
+class Writer(Protocol):
+    """Writes the choices of a response in the form of one API."""
+
+    id_prefix: str
+    kind: str
+    """The `object` of a response in one piece."""
+    chunk_kind: str
+    """The `object` of an event in a stream."""
+
+    def chunk(self, index: int, chunk: Chunk) -> Mapping[str, object]:
+        """The choice in the event for one chunk of the choice with this index."""
+        ...
+
+    def whole(self, chunks: list[list[Chunk]]) -> Sequence[Mapping[str, object]]:
+        """All choices of a response in one piece, from the chunks of each."""
+        ...
 
 
 class Service:
-    """What the endpoints share: the engine's thread, and what they say of the model."""
+    """What all endpoints share: the engine's thread, and the name and fingerprint of its model."""
 
-    def __init__(self, worker: Worker, fingerprint: str) -> None:
-        self.worker = worker
-        self.model = worker.model
-        self.tokenizer = worker.model.tokenizer
+    def __init__(self, engine_thread: EngineThread, fingerprint: str) -> None:
+        self.engine_thread = engine_thread
+        self.model = engine_thread.model
+        self.tokenizer = engine_thread.model.tokenizer
         self.fingerprint = fingerprint
         self.constraints = Constraints(self.tokenizer)
 
-    def heading(self, prefix: str, kind: str) -> dict[str, Any]:
-        """What all parts of one answer begin with."""
-        return {
-            "id": f"{prefix}-{uuid.uuid4().hex}",
-            "object": kind,
-            "created": int(time.time()),
-            "model": self.model.name,
-            "system_fingerprint": self.fingerprint,
-        }
-
     def check_name(self, name: str | None) -> None:
-        """Raises APIError unless a request's model is the one that is served, or left out."""
+        """Raises APIError unless the request names the served model or none."""
         if name is not None and name != self.model.name:
             message = f"there is no model {name[:100]!r} here; this server has {self.model.name!r}"
             raise APIError(404, message, param="model", code="model_not_found")
 
-    async def form(self, body: Parameters) -> Form | None:
-        """What a call's answers must be, where it says so. Raises APIError."""
+    async def constraint(self, body: Parameters) -> Constraint | None:
+        """The constraint that a request puts on the text of its answers. Raises APIError for an invalid one."""
         wanted, schema = body.response_format, None
         if wanted is not None and wanted.type == "json_object":
             schema = {"type": "object"}
@@ -69,57 +77,85 @@ class Service:
             raise APIError(400, f"{param} cannot be used: {error}", param=param) from None
 
     async def submit(
-        self, prompts: list[list[int]], params: SamplingParams, form: Callable | None = None, param: str = "prompt"
-    ) -> Completion:
-        """Hand a call to the engine; whoever does must release it. Raises APIError when it is refused."""
+        self,
+        prompts: list[list[int]],
+        params: SamplingParams,
+        constraint: Constraint | None = None,
+        param: str = "prompt",
+    ) -> Job:
+        """Submit prompts to the engine; the caller must release the job. Raises APIError when it is rejected.
+
+        `param` is the request's parameter that an error about a prompt names.
+        """
         try:
-            return await self.worker.submit(prompts, params, form)
+            return await self.engine_thread.submit(prompts, params, constraint)
         except ValueError as error:
             param = "logit_bias" if str(error).startswith("logit_bias") else param
-            too_long = any(len(prompt) >= self.worker.engine.n_ctx for prompt in prompts)
+            too_long = any(len(prompt) >= self.engine_thread.engine.n_ctx for prompt in prompts)
             code = "context_length_exceeded" if too_long else None
             raise APIError(400, str(error), param=param, code=code) from None
         except (QueueFull, ServerStopping) as reason:
-            raise failure(reason) from None
+            raise to_api_error(reason) from None
 
-    async def collect(
-        self, completion: Completion, request: Request, form: Form | None = None
-    ) -> list[tuple[int, Chunk]]:
-        """All chunks of a call, which ends with this. Raises APIError.
+    async def respond(self, body: Parameters, request: Request, job: Job, writer: Writer) -> Response:
+        """The response to a request whose prompts have been submitted; the job is released. Raises APIError."""
+        heading = {
+            "id": f"{writer.id_prefix}-{uuid.uuid4().hex}",
+            "object": writer.chunk_kind if body.stream else writer.kind,
+            "created": int(time.time()),
+            "model": self.model.name,
+            "system_fingerprint": self.fingerprint,
+        }
+        if body.stream:
+            stream = events(job, writer, heading, body.include_usage)
+            return EventStream(self.engine_thread, job, stream)
+        chunks: list[list[Chunk]] = [[] for _ in range(len(job.prompts) * job.params.n)]
+        for index, chunk in await self.collect(job, request):
+            chunks[index].append(chunk)
+        return json_response({**heading, "choices": writer.whole(chunks), "usage": usage_of(job)})
 
-        When the client goes away before that, nobody works on it any longer.
+    async def collect(self, job: Job, request: Request) -> list[tuple[int, Chunk]]:
+        """All chunks of a job, which is then released. Raises APIError.
+
+        The job is cancelled when the client disconnects before its end.
         """
 
-        async def every() -> list[tuple[int, Chunk]]:
-            return [part async for part in completion.chunks()]
+        async def collect_all() -> list[tuple[int, Chunk]]:
+            return [part async for part in job.chunks()]
 
-        # The body has been read, so the next thing that the connection can say is that it is gone.
-        collecting, gone = asyncio.ensure_future(every()), asyncio.ensure_future(request.receive())
+        # The body has been read, so the next message from the connection can only be that it is closed.
+        collecting, disconnected = asyncio.ensure_future(collect_all()), asyncio.ensure_future(request.receive())
         try:
-            await asyncio.wait((collecting, gone), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((collecting, disconnected), return_when=asyncio.FIRST_COMPLETED)
             if not collecting.done():
-                raise APIError(499, "the client went away")  # nginx's number for it; there is nobody to read this
+                raise APIError(499, "the client went away")  # nginx's status for it; nobody is left to read the answer
             chunks = collecting.result()
-            check(form)
+            raise_if_broken(job)
             return chunks
-        except ENDINGS as reason:
-            raise failure(reason) from None
+        except ENGINE_ERRORS as reason:
+            raise to_api_error(reason) from None
         finally:
             collecting.cancel()
-            gone.cancel()
-            self.worker.release(completion)
+            disconnected.cancel()
+            self.engine_thread.release(job)
 
 
-def check(form: Form | None) -> None:
-    """Raises APIError where an answer could not be held to its form until its end."""
-    if form is not None and form.error is not None:
-        message = f"the answer could not be kept in its form, which is too complex: {form.error}"
+def usage_of(job: Job) -> Usage:
+    """The `usage` of a job: the tokens of all its prompts and samples so far."""
+    return usage(sum(map(len, job.prompts)), job.n_generated)
+
+
+def raise_if_broken(job: Job) -> None:
+    """Raises APIError if the constraint of a job could not be enforced to the end of its answers."""
+    constraint = job.processor
+    if isinstance(constraint, Constraint) and constraint.error is not None:
+        message = f"the constraint is too complex to be enforced to the end of the answer: {constraint.error}"
         raise APIError(400, message, code="constraint_too_complex")
 
 
-def failure(reason: Exception) -> APIError:
-    """How a client learns that the engine cannot serve it."""
-    retry = {"Retry-After": str(RETRY_AFTER)}
+def to_api_error(reason: Exception) -> APIError:
+    """The error that tells a client why the engine cannot serve it."""
+    retry = {"Retry-After": str(RETRY_AFTER_SECONDS)}
     if isinstance(reason, QueueFull):
         message = "too many requests are waiting; try again in a few seconds"
         return APIError(429, message, type="rate_limit_error", code="queue_full", headers=retry)
@@ -130,39 +166,35 @@ def failure(reason: Exception) -> APIError:
     return APIError(500, message, type="server_error", code="generation_failed")
 
 
-async def events(
-    completion: Completion,
-    piece: Callable[[int, Chunk], dict[str, Any]],
-    last: Callable[[], dict[str, Any]] | None,
-    form: Form | None,
-) -> AsyncIterator[str]:
-    """An answer as server-sent events: `piece` of every chunk, then `last`, then the sign of the end."""
+async def events(job: Job, writer: Writer, heading: Mapping[str, object], with_usage: bool) -> AsyncIterator[str]:
+    """A response as server-sent events: one for each chunk, one with the usage where it is wanted, then [DONE]."""
+    usage_field = {"usage": None} if with_usage else {}
     try:
-        async for index, chunk in completion.chunks():
-            yield event(piece(index, chunk))
-        check(form)
+        async for index, chunk in job.chunks():
+            yield event({**heading, "choices": [writer.chunk(index, chunk)], **usage_field})
+        raise_if_broken(job)
     except APIError as error:
         yield event(error.body)
         return
-    except ENDINGS as reason:
-        yield event(failure(reason).body)
+    except ENGINE_ERRORS as reason:
+        yield event(to_api_error(reason).body)
         return
-    if last is not None:
-        yield event(last())
+    if with_usage:
+        yield event({**heading, "choices": [], "usage": usage_of(job)})
     yield DONE
 
 
 class EventStream(StreamingResponse):
-    """Server-sent events that free the engine's rows when they end, however they end."""
+    """Server-sent events; the job is released when they end, for whatever reason."""
 
-    def __init__(self, worker: Worker, completion: Completion, events: AsyncIterator[str]) -> None:
+    def __init__(self, engine_thread: EngineThread, job: Job, events: AsyncIterator[str]) -> None:
         super().__init__(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
-        self.worker = worker
-        self.completion = completion
+        self.engine_thread = engine_thread
+        self.job = job
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the events until they end or the client goes away."""
+        """Send the events until they end or the client disconnects."""
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self.worker.release(self.completion)
+            self.engine_thread.release(self.job)

@@ -21,20 +21,20 @@ from bluejay.infer.model import Model
 from bluejay.progress import say
 from bluejay.serve.api.errors import APIError
 from bluejay.serve.app import create_app
-from bluejay.serve.engine_thread import Worker
+from bluejay.serve.engine_thread import EngineThread
 from bluejay.serve.middleware.public import read_keys
 from bluejay.serve.settings import ServeSettings
 
-SECONDS_FOR_A_PERSON = 3.0
+INTERRUPT_DRAIN_SECONDS = 3.0
 """How long open answers go on after Ctrl+C."""
-SECONDS_TO_SAY_SO = 5.0
+ERROR_EVENT_SECONDS = 5.0
 """How long a server that ends has to tell the readers of unfinished answers before connections are cut."""
-SECONDS_ON_THE_WAY = 0.5
+LATE_REQUEST_SECONDS = 0.5
 """How long a connection that was accepted before the door closed may still bring a request."""
-SECONDS_TO_READ = 30.0
+CLIENT_READ_SECONDS = 30.0
 """How long a client may take to read what is left of an answer, or to acknowledge anything at all."""
-SECONDS_KEPT = 75
-"""How long a connection is kept for the next request: longer than proxies do, so that they are the ones to close."""
+KEEP_ALIVE_SECONDS = 75
+"""How long a connection is kept for the next request: longer than proxy do, so that they are the ones to close."""
 
 
 def serve(model: Model, settings: ServeSettings | None = None, on_ready: Callable[[str], None] | None = None) -> None:
@@ -103,7 +103,7 @@ def listen(host: str, port: int) -> socket.socket:
 def notice_lost_clients(bound: socket.socket) -> None:
     """Have the system end connections whose other side went without a word or never reads; accepted ones inherit it."""
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    options = {"TCP_USER_TIMEOUT": int(SECONDS_TO_READ * 1000), "TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10}
+    options = {"TCP_USER_TIMEOUT": int(CLIENT_READ_SECONDS * 1000), "TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10}
     for name, value in options.items():
         if hasattr(socket, name):  # not every system has them all
             bound.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
@@ -167,13 +167,13 @@ class Connection(H11Protocol):
             self.clock.cancel()
             self.clock = None
         if what is Connection:
-            self.clock = self.loop.call_later(self.settings.seconds_to_send, self._late)
+            self.clock = self.loop.call_later(self.settings.read_timeout, self._late)
         elif what is not None:
-            whole = self.settings.seconds_to_send + self.settings.seconds_to_answer + SECONDS_TO_READ
+            whole = self.settings.read_timeout + self.settings.time_limit + CLIENT_READ_SECONDS
             self.clock = self.loop.call_later(whole, self.transport.abort)
 
     def _late(self) -> None:
-        seconds = self.settings.seconds_to_send
+        seconds = self.settings.read_timeout
         self._refuse(APIError(408, f"no whole request came within {seconds:g} s", code="request_timeout"))
 
     def _refuse(self, error: APIError) -> None:
@@ -192,7 +192,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: FastAPI, url: str, on_ready: Callable[[str], None] | None = None) -> None:
         self.settings: ServeSettings = app.state.settings
-        self.worker: Worker = app.state.worker
+        self.engine_thread: EngineThread = app.state.engine_thread
         public = self.settings.public
         config = uvicorn.Config(
             app,
@@ -204,14 +204,14 @@ class Server(uvicorn.Server):
             access_log=False,
             server_header=False,
             proxy_headers=public is not None,
-            forwarded_allow_ips=list(public.proxies) if public else None,
-            timeout_keep_alive=SECONDS_KEPT,
+            forwarded_allow_ips=list(public.proxy) if public else None,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )
         super().__init__(config)
         self.url = url
         self.on_ready = on_ready
-        self.seconds_unready = self.settings.seconds_unready
-        self.seconds_to_drain = self.settings.seconds_to_drain
+        self.unready = self.settings.unready
+        self.drain = self.settings.drain
 
     def connection(self) -> Connection:
         """The protocol of a new connection."""
@@ -219,27 +219,27 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to end: at once no longer ready; a person at a terminal does not wait for others' answers."""
-        self.worker.draining = True
+        self.engine_thread.draining = True
         if sig == signal.SIGINT:
-            self.seconds_unready, self.seconds_to_drain = 0.0, min(SECONDS_FOR_A_PERSON, self.seconds_to_drain)
+            self.unready, self.drain = 0.0, min(INTERRUPT_DRAIN_SECONDS, self.drain)
         super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then announce it."""
         await super().startup(sockets)
         if self.started and self.url:
-            say(f"{self.worker.model.name} is served at {self.url} (Ctrl+C stops it)")
+            say(f"{self.engine_thread.model.name} is served at {self.url} (Ctrl+C stops it)")
             if self.on_ready:
                 self.on_ready(self.url)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve what has been accepted, and end with an error event what takes too long, not with a cut connection."""
-        self.worker.draining = True
-        await asyncio.sleep(self.seconds_unready)
+        self.engine_thread.draining = True
+        await asyncio.sleep(self.unready)
         self._take_last(sockets or [])
-        await asyncio.sleep(SECONDS_ON_THE_WAY)
-        self.config.timeout_graceful_shutdown = int(self.seconds_to_drain + SECONDS_TO_SAY_SO)
-        ending = asyncio.get_running_loop().call_later(self.seconds_to_drain, self.worker.stop)
+        await asyncio.sleep(LATE_REQUEST_SECONDS)
+        self.config.timeout_graceful_shutdown = int(self.drain + ERROR_EVENT_SECONDS)
+        ending = asyncio.get_running_loop().call_later(self.drain, self.engine_thread.stop)
         await super().shutdown(sockets)
         ending.cancel()
 

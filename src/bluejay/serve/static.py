@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 
 MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-FOR_GOOD = "public, max-age=31536000, immutable"
+CACHE_FOREVER = "public, max-age=31536000, immutable"
 
 
 def add_page(app: FastAPI) -> None:
@@ -19,7 +19,7 @@ def add_page(app: FastAPI) -> None:
     page = files.pop("index.html").decode()
     for name, content in files.items():
         page = page.replace(f'"{name}"', f'"{folder}/{name}"')
-        app.add_route(f"/{folder}/{name}", endpoint(name, content, {"Cache-Control": FOR_GOOD}))
+        app.add_route(f"/{folder}/{name}", endpoint(name, content, {"Cache-Control": CACHE_FOREVER}))
     # Modules are asked for at once, not when the one that imports them has come.
     modules = ", ".join(f"<{folder}/{name}>; rel=modulepreload" for name in sorted(files) if name.endswith(".js"))
     app.add_route("/", endpoint("index.html", page.encode(), {"Cache-Control": "no-cache", "Link": modules}))

@@ -13,7 +13,7 @@ from bluejay.serve.settings import ServeSettings
 from tests.serve.hostile import Tally, attack
 from tests.serve.programs import program
 
-SETTINGS = ServeSettings(port=0, seconds_to_send=1.0, seconds_to_answer=5.0)
+SETTINGS = ServeSettings(port=0, read_timeout=1.0, time_limit=5.0)
 
 
 async def attacks(port: int, n: int, seed: int, at_once: int = 24) -> Tally:
@@ -63,7 +63,7 @@ def settled(url: str) -> dict[str, float]:
 @pytest.fixture(scope="module")
 def hasty(running, model):
     """A server with little patience and few places."""
-    with running(model, ServeSettings(port=0, seconds_to_send=0.3, max_connections=20)) as server:
+    with running(model, ServeSettings(port=0, read_timeout=0.3, max_connections=20)) as server:
         yield server
 
 

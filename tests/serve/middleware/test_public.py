@@ -159,8 +159,8 @@ def test_settings_that_cannot_be():
     with pytest.raises(ValueError, match=r"^requests_per_minute is 0; it must be at least 1$"):
         PublicSettings(requests_per_minute=0)
     with pytest.raises(ValueError, match=r"^'example.org' is not an origin; one looks like https://example.org$"):
-        PublicSettings(origins=("example.org",))
+        PublicSettings(origin=("example.org",))
     with pytest.raises(ValueError, match="workers is 0"):
         ServeSettings(workers=0)
-    with pytest.raises(ValueError, match="seconds_to_drain is nan"):
-        ServeSettings(seconds_to_drain=float("nan"))
+    with pytest.raises(ValueError, match="drain is nan"):
+        ServeSettings(drain=float("nan"))

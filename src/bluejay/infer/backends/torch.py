@@ -2,8 +2,8 @@
 
 On a CPU the logits of a token depend, to the bit, on the text before it alone, whatever else is in the batch and
 however the text was cut into steps. Matrix products give a row the same bits among any number of rows that is a
-multiple of ROWS (in bfloat16 among any number), so rows are padded to that. Attention is done for each sequence on its
-own, its queries cut at multiples of BLOCK, each piece over all keys up to the next multiple with the later ones masked:
+multiple of ROW_MULTIPLE (in bfloat16 among any number), so rows are padded to that. Attention is done for each sequence on its
+own, its queries cut at multiples of ATTENTION_BLOCK, each piece over all keys up to the next multiple with the later ones masked:
 so the number of keys, too, is a function of the position. tests/infer/backends/test_torch.py holds this against the
 torch in use. On other devices the bits depend on the company, and equal seeds give equal text almost always.
 """
@@ -21,20 +21,20 @@ from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.model import GPT
 from bluejay.infer.backends import StepBatch
 
-ROWS = 4
+ROW_MULTIPLE = 4
 """Rows of a matrix product come in multiples of this."""
-BLOCK = 64
+ATTENTION_BLOCK = 64
 """Queries of one piece of attention stand in one block of so many positions."""
-SPAN = 256
+KEY_MULTIPLE = 256
 """Compiled steps show their queries a multiple of so many keys."""
 
 
 @dataclass(frozen=True)
-class Piece:
+class QueryBlock:
     """Queries of one sequence that stand in one block."""
 
     rows: list[int]
-    """Which of the new tokens they are, the last one repeated up to a multiple of ROWS."""
+    """Which of the new tokens they are, the last one repeated up to a multiple of ROW_MULTIPLE."""
     positions: list[int]
     n_keys: int
     """Keys that they are shown, most of them or all."""
@@ -45,7 +45,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Group:
+class BlockGroup:
     """G pieces of Q rows each that attend at once to S keys each; the keys of several lie at equal distances."""
 
     rows: Int[Tensor, " rows"]
@@ -76,7 +76,7 @@ class TorchBackend:
         self.page = page
         self.n_pages = n_pages
         # A slice of whole blocks may reach past the last page.
-        shape = (gpt.config.n_layer, 2, gpt.config.kv_heads, n_pages * page + BLOCK, gpt.config.d_head)
+        shape = (gpt.config.n_layer, 2, gpt.config.kv_heads, n_pages * page + ATTENTION_BLOCK, gpt.config.d_head)
         weight = gpt.embed.weight
         self.device = weight.device
         self.keys_values = zeros(shape, weight.dtype, weight.device)
@@ -109,13 +109,13 @@ class TorchBackend:
         """A step of one token for each sequence, in a shape that few steps do not share: padded rows and keys."""
         assert self.compiled is not None
         n_rows = 1 << (len(positions) - 1).bit_length()
-        n_keys = -(-int(positions.max() + 1) // SPAN) * SPAN
+        n_keys = -(-int(positions.max() + 1) // KEY_MULTIPLE) * KEY_MULTIPLE
         rows = np.arange(n_rows).clip(max=len(positions) - 1)
         index = np.arange(n_keys)
         pages = batch.pages[:, (index // self.page).clip(max=batch.pages.shape[1] - 1)].clip(min=0)
         keys = self._tensor((pages * self.page + index % self.page)[rows])
         tokens, at, to = self._tensor(np.stack((batch.tokens, positions, slots))[:, rows])
-        return self.compiled(self.gpt, tokens, at, EvenCache(self.keys_values, self.config, to, keys, at))
+        return self.compiled(self.gpt, tokens, at, DecodeCache(self.keys_values, self.config, to, keys, at))
 
     @torch.inference_mode()
     def copy_page(self, source: int, target: int) -> None:
@@ -126,15 +126,15 @@ class TorchBackend:
     def _tensor(self, numbers: np.ndarray) -> Tensor:
         return torch.from_numpy(numbers).to(self.device)
 
-    def _pieces(self, batch: StepBatch) -> Iterator[Piece]:
+    def _pieces(self, batch: StepBatch) -> Iterator[QueryBlock]:
         for i, position in enumerate(batch.lengths.tolist()):
             at, stop = batch.starts[i : i + 2].tolist()
             while at < stop:
-                n_keys = (position // BLOCK + 1) * BLOCK
+                n_keys = (position // ATTENTION_BLOCK + 1) * ATTENTION_BLOCK
                 n_rows = min(stop - at, n_keys - position)
                 rows = padded(n_rows)
                 first, slots = self._slots(batch.pages[i], n_keys)
-                yield Piece([at + row for row in rows], [position + row for row in rows], n_keys, first, slots)
+                yield QueryBlock([at + row for row in rows], [position + row for row in rows], n_keys, first, slots)
                 at, position = at + n_rows, position + n_rows
 
     def _slots(self, pages: np.ndarray, n_keys: int) -> tuple[int, list[int] | None]:
@@ -145,12 +145,12 @@ class TorchBackend:
             return int(used[0]) * self.page, None
         return 0, np.resize(used[:, None] * self.page + np.arange(self.page), n_keys).tolist()
 
-    def _group(self, pieces: list[Piece]) -> Group:
+    def _group(self, pieces: list[QueryBlock]) -> BlockGroup:
         one, n_keys = pieces[0], pieces[0].n_keys
         behind = np.array([piece.positions for piece in pieces])[:, None, :, None] - np.arange(n_keys)
         mask = behind >= 0
         local = mask & (behind < self.config.window) if self.config.window else mask
-        return Group(
+        return BlockGroup(
             self._tensor(np.array([row for piece in pieces for row in piece.rows])),
             (len(pieces), n_keys),
             one.first,
@@ -169,7 +169,7 @@ class PagedCache:
     config: GPTConfig
     slots: Int[Tensor, " T"]
     """Where the new tokens go."""
-    groups: list[Group]
+    groups: list[BlockGroup]
     order: Int[Tensor, " T"]
     """Where each new token is among the rows of all groups."""
 
@@ -193,7 +193,7 @@ class PagedCache:
             attended.append(y.transpose(0, 1).flatten(1, 2))
         return torch.cat(attended, dim=1).index_select(1, self.order)[None]
 
-    def _keys_values(self, layer: int, group: Group) -> Float[Tensor, "2 G K S H"]:
+    def _keys_values(self, layer: int, group: BlockGroup) -> Float[Tensor, "2 G K S H"]:
         if group.slots is not None:
             return self.keys_values[layer].index_select(2, group.slots)[:, None]
         both, head, slot, _ = self.keys_values.stride()[1:]
@@ -207,7 +207,7 @@ class PagedCache:
 
 
 @dataclass(frozen=True)
-class EvenCache:
+class DecodeCache:
     """What a step of one token for each sequence writes and reads, all with as many keys: the rest is masked."""
 
     keys_values: Float[Tensor, "L 2 K slots H"]
@@ -235,14 +235,14 @@ class EvenCache:
         return y.transpose(0, 2)
 
 
-def decode(gpt: GPT, tokens: Int[Tensor, " B"], positions: Int[Tensor, " B"], cache: EvenCache) -> Float[Tensor, "B V"]:
+def decode(gpt: GPT, tokens: Int[Tensor, " B"], positions: Int[Tensor, " B"], cache: DecodeCache) -> Float[Tensor, "B V"]:
     """The logits of one token of each sequence."""
     return gpt(tokens[None], positions=positions[None], cache=cache)[0].float()
 
 
-def grouped(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+def grouped(pieces: Iterable[QueryBlock]) -> Iterator[list[QueryBlock]]:
     """Pieces that can be attended to at once: as many rows, as many keys, and keys at equal distances."""
-    alike: dict[tuple[int, int], list[Piece]] = {}
+    alike: dict[tuple[int, int], list[QueryBlock]] = {}
     for piece in pieces:
         if piece.slots is not None:
             yield [piece]
@@ -260,8 +260,8 @@ def grouped(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
 
 
 def padded(count: int) -> list[int]:
-    """The first `count` numbers, the last one repeated up to a multiple of ROWS."""
-    return [*range(count), *[count - 1] * (-count % ROWS)]
+    """The first `count` numbers, the last one repeated up to a multiple of ROW_MULTIPLE."""
+    return [*range(count), *[count - 1] * (-count % ROW_MULTIPLE)]
 
 
 def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:

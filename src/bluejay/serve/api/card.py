@@ -6,7 +6,7 @@ from typing_extensions import TypedDict
 from bluejay.serve.api.errors import json_response
 from bluejay.serve.respond import Service
 
-LONGEST = 20_000
+MAX_CARD_CHARACTERS = 20_000
 """Characters of the makers' text that are shown."""
 
 
@@ -27,7 +27,7 @@ def router(service: Service) -> APIRouter:
         "Vocabulary": f"{model.tokenizer.vocab_size:,} tokens",
         "Licence": model.licence or "not stated",
     }
-    described: Card = {"facts": facts, "text": without_front_matter(model.card)[:LONGEST]}
+    described: Card = {"facts": facts, "text": without_front_matter(model.card)[:MAX_CARD_CHARACTERS]}
 
     @routes.get("/card", response_model=Card)
     async def card() -> Response:

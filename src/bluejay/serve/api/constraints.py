@@ -16,7 +16,7 @@ from torch import Tensor
 from bluejay.infer.sampling import LogitsProcessor
 from bluejay.tokenizer import Tokenizer
 
-LIMITS = LLParserLimits(
+PARSER_LIMITS = LLParserLimits(
     initial_lexer_fuel=200_000, step_lexer_fuel=50_000, step_max_items=20_000, max_lexer_states=20_000
 )
 """A grammar that asks for more work than this at a step, some milliseconds, is one that others would wait for."""
@@ -25,7 +25,7 @@ WHITESPACE = r"\n? {0,24}"
 """What may stand between the parts of JSON: as much as indents it. Small models would go on with spaces for ever."""
 
 
-class Vocabulary:
+class GrammarTokenizer:
     """A tokenizer as llguidance wants to see it."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -49,27 +49,27 @@ class Constraints:
     @cached_property
     def vocabulary(self) -> LLTokenizer:
         """Made when the first constraint is; a fifth of a second for 50,000 tokens."""
-        wrapped = TokenizerWrapper(Vocabulary(self.tokenizer))
+        wrapped = TokenizerWrapper(GrammarTokenizer(self.tokenizer))
         return LLTokenizer(wrapped, n_vocab=self.tokenizer.vocab_size, eos_token=list(self.tokenizer.ends))
 
-    def regex(self, pattern: str) -> "Form":
+    def regex(self, pattern: str) -> "Constraint":
         """Answers that match a regular expression as a whole (Rust's syntax). Raises ValueError where it is none."""
         return self.form(LLMatcher.grammar_from_regex(pattern))
 
-    def json(self, schema: dict[str, Any]) -> "Form":
+    def json(self, schema: dict[str, Any]) -> "Constraint":
         """Answers that are JSON of a schema. Raises ValueError where it is none, or cannot be enforced."""
         return self.form(LLMatcher.grammar_from_json_schema(schema, overrides={"whitespace_pattern": WHITESPACE}))
 
-    def form(self, grammar: str) -> "Form":
+    def form(self, grammar: str) -> "Constraint":
         """Answers that a grammar of llguidance derives."""
-        matcher = LLMatcher(self.vocabulary, grammar, log_level=0, limits=LIMITS)
+        matcher = LLMatcher(self.vocabulary, grammar, log_level=0, limits=PARSER_LIMITS)
         matcher.compute_bitmask()  # the most expensive one comes first
         if matcher.is_error():
-            raise ValueError(reason(matcher))
-        return Form(matcher, self.tokenizer.ends)
+            raise ValueError(error_of(matcher))
+        return Constraint(matcher, self.tokenizer.ends)
 
 
-class Form:
+class Constraint:
     """What the answers of one call must be; called by the engine for what constrains one sample."""
 
     def __init__(self, matcher: LLMatcher, ends: Sequence[int]) -> None:
@@ -88,14 +88,14 @@ class Form:
             bits = np.frombuffer(matcher.compute_bitmask(), np.uint8)
             allowed = torch.from_numpy(np.unpackbits(bits, count=len(logits), bitorder="little").astype(bool))
             if matcher.is_error():
-                self.error = reason(matcher)
+                self.error = error_of(matcher)
                 allowed[self.ends] = True
             return logits.masked_fill(~allowed.to(logits.device), -torch.inf)
 
         return constrain
 
 
-def reason(matcher: LLMatcher) -> str:
+def error_of(matcher: LLMatcher) -> str:
     """What a matcher could not do, without the pages about its state that follow."""
     lines = matcher.get_error().strip().splitlines()
     return next((line.removeprefix("error: ") for line in lines if line.startswith("error: ")), lines[0])[:200]

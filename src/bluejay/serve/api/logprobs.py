@@ -8,7 +8,7 @@ from typing_extensions import TypedDict
 from bluejay.infer.sampling import Logprob
 from bluejay.tokenizer import Tokenizer
 
-LOWEST = -9999.0
+MIN_LOGPROB = -9999.0
 """Stands for minus infinity, which JSON cannot say; OpenAI's number for it."""
 
 
@@ -73,16 +73,16 @@ class LogprobWriter:
             "top_logprobs": [None],
             "text_offset": [self.advance(tokens[0])],
         }
-        return joined([first, self.write(logprobs)])
+        return concatenate([first, self.write(logprobs)])
 
     def write(self, logprobs: Sequence[Logprob]) -> Logprobs:
         """The tokens that follow. The likeliest ones have the drawn one among them, be it likely or not."""
         return {
             "tokens": [token_name(self.tokenizer, found.token) for found in logprobs],
-            "token_logprobs": [max(found.logprob, LOWEST) for found in logprobs],
+            "token_logprobs": [max(found.logprob, MIN_LOGPROB) for found in logprobs],
             "top_logprobs": [
                 {
-                    token_name(self.tokenizer, token): max(logprob, LOWEST)
+                    token_name(self.tokenizer, token): max(logprob, MIN_LOGPROB)
                     for token, logprob in (*found.top, (found.token, found.logprob))
                 }
                 for found in logprobs
@@ -97,7 +97,7 @@ class LogprobWriter:
         return offset
 
 
-def joined(parts: Sequence[Logprobs]) -> Logprobs:
+def concatenate(parts: Sequence[Logprobs]) -> Logprobs:
     """The lists of consecutive parts, one after the other."""
     return {
         "tokens": [entry for part in parts for entry in part["tokens"]],
@@ -112,6 +112,6 @@ def chat_logprob(tokenizer: Tokenizer, found: Logprob) -> TokenLogprob:
 
     def top(token: int, logprob: float) -> TopLogprob:
         spelled = list(tokenizer.token_bytes()[token])
-        return {"token": token_name(tokenizer, token), "logprob": max(logprob, LOWEST), "bytes": spelled}
+        return {"token": token_name(tokenizer, token), "logprob": max(logprob, MIN_LOGPROB), "bytes": spelled}
 
     return {**top(found.token, found.logprob), "top_logprobs": [top(*other) for other in found.top]}

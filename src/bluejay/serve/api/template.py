@@ -22,7 +22,7 @@ from tokenizers import AddedToken
 
 from bluejay.tokenizer import Tokenizer, well_formed
 
-HIDDEN = "\ud800{}\udbff"
+PLACEHOLDER = "\ud800{}\udbff"
 
 
 def prompt_tokens(tokenizer: Tokenizer, messages: Sequence[Mapping[str, str]]) -> list[int]:
@@ -38,10 +38,10 @@ def prompt_tokens(tokenizer: Tokenizer, messages: Sequence[Mapping[str, str]]) -
     names, places = re.compile("|".join(map(name_of, tokens))), re.compile("|".join(map(place_of, tokens)))
 
     def hide(text: str) -> str:
-        return names.sub(lambda found: HIDDEN.format(special[found[0]]), well_formed(text))
+        return names.sub(lambda found: PLACEHOLDER.format(special[found[0]]), well_formed(text))
 
     def show(text: str) -> str:
-        return re.sub(HIDDEN.format("([0-9]+)"), lambda found: decoder[int(found[1])].content, text)
+        return re.sub(PLACEHOLDER.format("([0-9]+)"), lambda found: decoder[int(found[1])].content, text)
 
     text = render(tokenizer, [{key: hide(value) for key, value in message.items()} for message in messages])
     prompt, at = [], 0

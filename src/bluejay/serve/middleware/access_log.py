@@ -23,7 +23,7 @@ logger = logging.getLogger("bluejay.requests")
 
 
 @dataclass(eq=False)
-class Exchange:
+class RequestRecord:
     """What is known of one request."""
 
     method: str
@@ -80,12 +80,12 @@ class Exchange:
         return json.dumps(figures)
 
 
-CURRENT: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
+current_request: ContextVar[RequestRecord | None] = ContextVar("record", default=None)
 """The request that is being served, for what is called on its behalf."""
 
 
-class Recorder:
-    """An ASGI application around another: every request becomes an Exchange, a line of the log and a count."""
+class AccessLog:
+    """An ASGI application around another: every request becomes an RequestRecord, a line of the log and a count."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, decode: Callable[[list[int]], str] | None = None) -> None:
         self.app = app
@@ -97,21 +97,21 @@ class Recorder:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         client = scope["client"][0] if scope["client"] else "unknown"
-        exchange = Exchange(scope["method"], scope["path"], client)
+        record = RequestRecord(scope["method"], scope["path"], client)
 
         async def recording_send(message: Message) -> None:
             if message["type"] == "http.response.start":
-                exchange.status = message["status"]
-                MutableHeaders(scope=message)["X-Request-Id"] = exchange.id
+                record.status = message["status"]
+                MutableHeaders(scope=message)["X-Request-Id"] = record.id
             elif not message.get("more_body"):
-                exchange.complete = True
+                record.complete = True
             await send(message)
 
-        CURRENT.set(exchange)
+        current_request.set(record)
         try:
             await self.app(scope, receive, recording_send)
         finally:
             route = scope.get("route")
-            self.metrics.requests.labels(route.path if route else "other", exchange.status).inc()
-            if exchange.prompts or exchange.status >= 400:  # a page's files and a balancer's questions are no news
-                logger.info(exchange.line(self.decode))
+            self.metrics.requests.labels(route.path if route else "other", record.status).inc()
+            if record.prompts or record.status >= 400:  # a page's files and a balancer's questions are no news
+                logger.info(record.line(self.decode))

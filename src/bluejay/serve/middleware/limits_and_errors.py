@@ -8,9 +8,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bluejay.serve.api.errors import APIError
-from bluejay.serve.engine_thread import Worker
+from bluejay.serve.engine_thread import EngineThread
 
-HEADERS = {
+SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -20,14 +20,14 @@ HEADERS = {
 logger = logging.getLogger(__name__)
 
 
-class Guard:
+class LimitsAndErrors:
     """An ASGI application around another."""
 
-    def __init__(self, app: ASGIApp, worker: Worker) -> None:
+    def __init__(self, app: ASGIApp, engine_thread: EngineThread) -> None:
         self.app = app
-        self.worker = worker
-        self.max_body = worker.settings.max_body
-        self.seconds = worker.settings.seconds_to_send
+        self.engine_thread = engine_thread
+        self.max_body = engine_thread.settings.max_body
+        self.seconds = engine_thread.settings.read_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -42,8 +42,8 @@ class Guard:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                MutableHeaders(scope=message).update(HEADERS)
-                if self.worker.draining:  # the next request is to go elsewhere
+                MutableHeaders(scope=message).update(SECURITY_HEADERS)
+                if self.engine_thread.draining:  # the next request is to go elsewhere
                     MutableHeaders(scope=message)["Connection"] = "close"
             await send(message)
 
@@ -55,18 +55,18 @@ class Guard:
                 async with asyncio.timeout_at(deadline):
                     message = await receive()
             except TimeoutError:
-                raise too_late(self.seconds) from None
+                raise body_too_late(self.seconds) from None
             reading = message.get("more_body", False)
             received += len(message.get("body", b""))
             if received > self.max_body:
-                raise too_large(self.max_body)
+                raise body_too_large(self.max_body)
             return message
 
         try:
             # Chunked bodies have no length to check at first; those are counted as they come.
             length = Headers(scope=scope).get("content-length", "")
             if length.isdecimal() and int(length) > self.max_body:
-                raise too_large(self.max_body)
+                raise body_too_large(self.max_body)
             await self.app(scope, guarded_receive, guarded_send)
         except APIError as error:
             await error.response()(scope, receive, guarded_send)
@@ -78,13 +78,13 @@ class Guard:
             await error.response()(scope, receive, guarded_send)
 
 
-def too_large(limit: int) -> APIError:
+def body_too_large(limit: int) -> APIError:
     """The refusal of a body over the limit; what is left of it is not read."""
     message = f"the request is larger than {limit:,} bytes"
     return APIError(413, message, code="request_too_large", headers={"Connection": "close"})
 
 
-def too_late(seconds: float) -> APIError:
+def body_too_late(seconds: float) -> APIError:
     """The refusal of a body that does not come."""
     message = f"the body did not come within {seconds:g} s"
     return APIError(408, message, code="request_timeout", headers={"Connection": "close"})

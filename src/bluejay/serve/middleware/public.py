@@ -10,17 +10,17 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bluejay.serve.api.errors import APIError
-from bluejay.serve.middleware.access_log import CURRENT
-from bluejay.serve.middleware.rates import Account, Limits, over
+from bluejay.serve.middleware.access_log import current_request
+from bluejay.serve.middleware.rates import Account, Limits, limit_exceeded
 from bluejay.serve.settings import PublicSettings
 
-MIN_KEY = 16
+MIN_KEY_CHARACTERS = 16
 """Characters of a key. Shorter ones can be guessed."""
-MAX_AT_ONCE = 8
+MAX_CONCURRENT_REQUESTS = 8
 """Requests of one client at a time, so that nobody fills the queue alone."""
 
 
-class Public:
+class PublicAccess:
     """An ASGI application around another that asks for a key and counts what each client takes."""
 
     def __init__(self, app: ASGIApp, settings: PublicSettings) -> None:
@@ -31,18 +31,18 @@ class Public:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or refuse it."""
-        if scope["type"] != "http" or not asks_something(scope):
+        if scope["type"] != "http" or not is_api_call(scope):
             return await self.app(scope, receive, send)
-        exchange = CURRENT.get()
-        assert exchange is not None
+        record = current_request.get()
+        assert record is not None
         try:
             if scope["path"] == "/metrics":
-                refuse_stranger(exchange.client)
+                require_private_address(record.client)
                 return await self.app(scope, receive, send)
-            client = exchange.client = self._client(exchange.client, Headers(scope=scope))
+            client = record.client = self._client(record.client, Headers(scope=scope))
             if scope["method"] == "POST":
                 self._admit(client)
-                exchange.account = Account(self.limits, client)
+                record.account = Account(self.limits, client)
         except APIError as refusal:
             return await refusal.response()(scope, receive, send)
         self.at_once[client] += 1
@@ -56,7 +56,7 @@ class Public:
     def _client(self, address: str, headers: Headers) -> str:
         """Who is asking. Raises APIError where a key is asked for and there is none, or another."""
         if self.keys is None:
-            return network(address)
+            return client_network(address)
         scheme, _, key = headers.get("authorization", "").partition(" ")
         name = self.keys.name(key.strip()) if scheme.lower() == "bearer" else None
         if name is None:
@@ -68,21 +68,21 @@ class Public:
         return name
 
     def _admit(self, client: str) -> None:
-        if self.at_once[client] >= MAX_AT_ONCE:
-            message = f"{MAX_AT_ONCE} requests of yours are being served; wait for one to end"
+        if self.at_once[client] >= MAX_CONCURRENT_REQUESTS:
+            message = f"{MAX_CONCURRENT_REQUESTS} requests of yours are being served; wait for one to end"
             raise APIError(429, message, type="rate_limit_error", code="too_many_at_once", headers={"Retry-After": "1"})
         limit = self.limits.requests
         if wait := self.limits.take(client, limit, 1):
-            raise over(limit, wait, f"a client may ask {limit.amount} times a minute, and")
+            raise limit_exceeded(limit, wait, f"a client may ask {limit.amount} times a minute, and")
 
 
-def asks_something(scope: Scope) -> bool:
+def is_api_call(scope: Scope) -> bool:
     """Whether a request is for more than the page and the state of the server."""
     return scope["method"] not in ("GET", "HEAD", "OPTIONS") or scope["path"].startswith(("/v1/", "/metrics"))
 
 
-def refuse_stranger(address: str) -> None:
-    """Raises APIError, as if there were nothing, unless an address is of a private network."""
+def require_private_address(address: str) -> None:
+    """Raises APIError, as if there were nothing, unless an address is of a private client_network."""
     try:
         private = ipaddress.ip_address(address).is_private
     except ValueError:
@@ -91,8 +91,8 @@ def refuse_stranger(address: str) -> None:
         raise APIError(404, "there is nothing at GET /metrics", code="not_found")
 
 
-def network(address: str) -> str:
-    """What one person has of addresses: one of version 4, or the 64 bits that a network gives to one of version 6."""
+def client_network(address: str) -> str:
+    """What one person has of addresses: one of version 4, or the 64 bits that a client_network gives to one of version 6."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
@@ -140,7 +140,7 @@ def read_keys(path: Path) -> dict[str, bytes]:
         if len(words) != 2:
             raise ValueError(f"{path}, line {number}: a line is a name and a key, such as: alice 4f1c...")
         name, key = words
-        if len(key) < MIN_KEY:
+        if len(key) < MIN_KEY_CHARACTERS:
             raise ValueError(
                 f"{path}, line {number}: the key has {len(key)} characters and can be guessed; "
                 f"`openssl rand -hex 24` makes a good one"

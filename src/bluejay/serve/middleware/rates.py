@@ -82,14 +82,14 @@ class Account:
             )
             raise APIError(400, message, param="max_tokens", code="token_budget_exceeded")
         if wait := self.limits.take(self.client, limit, n_tokens):
-            raise over(limit, wait, f"the request may come to {n_tokens} tokens, and of {limit.amount} an hour")
+            raise limit_exceeded(limit, wait, f"the request may come to {n_tokens} tokens, and of {limit.amount} an hour")
 
     def give_back(self, n_tokens: int) -> None:
         """Put what a request did not use back."""
         self.limits.take(self.client, self.limits.tokens, -n_tokens)
 
 
-def over(limit: Limit, wait: float, reason: str) -> APIError:
+def limit_exceeded(limit: Limit, wait: float, reason: str) -> APIError:
     """The refusal of a client whose allowance is used up for `wait` seconds."""
     seconds = math.ceil(wait)
     message = f"{reason} not enough are left; try again in {seconds} s"
