@@ -17,6 +17,7 @@ from bluejay.gpt.init import draw
 from bluejay.gpt.model import GPT
 from bluejay.progress import progress
 from bluejay.tokenizer import Tokenizer
+from bluejay.tokens import corpus_of
 from bluejay.train.lora import adapted, adapters
 from bluejay.train.recipe import TrainRecipe, is_pairs
 
@@ -97,7 +98,7 @@ def origin(recipe: TrainRecipe) -> Origin:
 def tokenizers_of(recipe: TrainRecipe) -> list[str]:
     """Where the tokenizers of the recipe and of its corpora lie, as far as they are there."""
     prefixes = [*(part.shards for part in recipe.data.train), recipe.data.valid]
-    beside = {str(Path(prefix).parent.parent) for prefix in prefixes if not is_pairs(prefix)}
+    beside = {str(corpus_of(prefix)) for prefix in prefixes if not is_pairs(prefix)}
     there = sorted(folder for folder in beside if (Path(folder) / "tokenizer.json").is_file())
     return there if recipe.data.tokenizer is None else [recipe.data.tokenizer, *there]
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -76,7 +75,7 @@ Read = tuple[list[str], NDArray[np.int64], Batch, Int[Tensor, "B T"]]
 def documents(shards: str, sequence_length: int, tokens: int, tokenizer: Tokenizer) -> Read:
     """The sequences of a shard of documents."""
     shard = TokenShard(shards)
-    names, component = components(Path(shards), shard)
+    names, component = shard.components()
     share = np.zeros(len(names), dtype=np.int64)
     np.add.at(share, component, shard.sizes)
     chosen, of = stretch(shard, component, share, tokens)
@@ -96,24 +95,6 @@ def pairs(path: str, sequence_length: int, tokens: int, tokenizer: Tokenizer) ->
     text = torch.from_numpy(np.stack([row for row, _ in drawn]).astype(np.int64))
     batch = Batch(text[:, :-1], text[:, 1:], torch.from_numpy(np.stack([weights for _, weights in drawn])))
     return ["all"], np.ones(1, dtype=np.int64), batch, torch.zeros_like(batch.targets)
-
-
-def components(prefix: Path, shard: TokenShard) -> tuple[list[str], NDArray[np.int64]]:
-    """The names of the components, and which of them each document of a shard is of, by the corpus's
-    `documents.parquet`; where there is none, all is one component."""
-    path = prefix.parent / "documents.parquet"
-    if not path.exists():
-        return ["all"], np.zeros(len(shard), dtype=np.int64)
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(path, columns=["component", "offset"], filters=[("shard", "=", prefix.name)])
-    table = table.sort_by("offset")
-    offsets = table["offset"].to_numpy()
-    if not np.array_equal(offsets, shard.offsets[:-1]):
-        raise ValueError(f"{path} does not list the documents of {prefix}; they are of different builds")
-    coded: Any = pc.dictionary_encode(table["component"]).combine_chunks()
-    return coded.dictionary.to_pylist(), coded.indices.to_numpy().astype(np.int64)
 
 
 def stretch(
