@@ -19,6 +19,8 @@ class Setting:
     """One field of a dataclass of settings."""
 
     name: str
+    annotation: Any
+    """The type as the dataclass declares it."""
     type: Callable[[str], Any]
     """int, float, str, bool, Path or `pair`: the type of the value, or of one item of a container. None is left out."""
     container: type | None
@@ -58,7 +60,7 @@ def settings_of(kind: type) -> dict[str, Setting]:
             text = f"{field.default:g}" if type is float else str(field.default)
         low, high = field.metadata.get("low"), field.metadata.get("high")
         settings[field.name] = Setting(
-            field.name, type, container, field.default, low, high, text, help.get(field.name, "")
+            field.name, hints[field.name], type, container, field.default, low, high, text, help.get(field.name, "")
         )
     return settings
 

@@ -13,7 +13,7 @@ from transformers.generation.logits_process import (
     TypicalLogitsWarper,
 )
 
-from bluejay.infer.sampling import NUCLEUS_SHORTLIST, SamplingParams, candidates, apply_penalties, sample
+from bluejay.infer.sampling import NUCLEUS_SHORTLIST, SamplingParams, apply_penalties, candidates, sample
 
 
 def distribution(logits, params):

@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bluejay.infer.speculation import NGRAM, MIN_ACCEPTANCE, PromptLookup
+from bluejay.infer.speculation import MIN_ACCEPTANCE, NGRAM, PromptLookup
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=80), st.integers(0, 20))

@@ -33,7 +33,9 @@ class PromptLookup:
         self._read(tokens)
         if self.match is None or self.acceptance_rate < MIN_ACCEPTANCE:
             return []
-        worth = MAX_DRAFT if self.acceptance_rate > 0.99 else int(math.log(MIN_ACCEPTANCE) / math.log(self.acceptance_rate))
+        worth = (
+            MAX_DRAFT if self.acceptance_rate > 0.99 else int(math.log(MIN_ACCEPTANCE) / math.log(self.acceptance_rate))
+        )
         period = len(tokens) - self.match  # a draft that reaches the end of the text goes round
         return [tokens[self.match + i % period] for i in range(min(worth, MAX_DRAFT, limit))]
 

@@ -69,7 +69,9 @@ def create_app(model: Model, settings: ServeSettings | None = None) -> FastAPI:
     @app.get("/readyz")
     async def readyz() -> Response:
         """Whether requests are to be sent here; no longer once the server has been told to stop."""
-        return json_response({"status": "ready" if engine_thread.ready else "not ready"}, 200 if engine_thread.ready else 503)
+        return json_response(
+            {"status": "ready" if engine_thread.ready else "not ready"}, 200 if engine_thread.ready else 503
+        )
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def prometheus() -> Response:

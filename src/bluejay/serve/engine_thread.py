@@ -16,7 +16,7 @@ from bluejay.infer.model import Model
 from bluejay.infer.params import SamplingParams
 from bluejay.infer.sampling import LogitsProcessor
 from bluejay.serve.metrics import Metrics
-from bluejay.serve.middleware.access_log import current_request, RequestRecord
+from bluejay.serve.middleware.access_log import RequestRecord, current_request
 from bluejay.serve.settings import ServeSettings
 
 logger = logging.getLogger(__name__)

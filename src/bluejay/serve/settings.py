@@ -9,7 +9,7 @@ from bluejay.fields import check_ranges, given, setting
 
 @dataclass(frozen=True)
 class PublicSettings:
-    """Limits for strangers on the open web. A client is identified by the name of its key, or without keys by address."""
+    """Limits for strangers on the open web. A client is a key, or without keys an address."""
 
     keys: Path | None = None
     """Require an API key from this file, which has a name and a key on each line."""

@@ -93,7 +93,7 @@ def test_parts_and_roles(say):
         ({"messages": [{"role": "user"}]}, "messages.0.content", "missing"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages.0.content", "of type text"),
         ({"messages": MESSAGES, "tools": [{"type": "function"}]}, "tools", "not supported"),
-        ({"messages": MESSAGES, "top_logprobs": 2}, "top_logprobs", "goes with logprobs"),
+        ({"messages": MESSAGES, "top_logprobs": 2}, "top_logprobs", "needs logprobs"),
         ({"messages": MESSAGES, "max_token": 2}, "max_token", "did you mean max_tokens?"),
         ({"messages": MESSAGES * 40}, "messages", "this model reads 256 in all"),
     ],

@@ -55,7 +55,7 @@ def check(kind, body: dict) -> None:
         ({"logit_bias": {"5": -100, "7": 1.5}}, None),
         ({"logit_bias": {"x": 1}}, "logit_bias must be an object with token ids as names"),
         ({"logit_bias": {"1": 10**400}}, "logit_bias must have numbers between -100 and 100"),
-        ({"stream_options": {"include_usage": True}}, "stream_options goes with stream only"),
+        ({"stream_options": {"include_usage": True}}, "stream_options needs stream"),
         ({"stream_options": {"include_usage": True}, "stream": True}, None),
         ({"best_of": 3, "n": 2}, None),
         ({"best_of": 1, "n": 2}, "best_of is 1; it must be at least n, which is 2"),

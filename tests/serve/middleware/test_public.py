@@ -7,7 +7,7 @@ import httpx
 import openai
 import pytest
 
-from bluejay.serve.middleware.public import network, read_keys
+from bluejay.serve.middleware.public import client_network, read_keys
 from bluejay.serve.settings import PublicSettings, ServeSettings
 
 ALICE, BOB = "alice-" + "a" * 20, "bob-" + "b" * 20
@@ -129,9 +129,9 @@ def test_without_keys_a_client_is_an_address_that_proxies_tell(running, model):
 
 
 def test_addresses():
-    assert network("192.0.2.1") == "192.0.2.1"
-    assert network("2001:db8:1:2:3:4:5:6") == "2001:db8:1:2::/64"
-    assert network("unix:") == "unix:"
+    assert client_network("192.0.2.1") == "192.0.2.1"
+    assert client_network("2001:db8:1:2:3:4:5:6") == "2001:db8:1:2::/64"
+    assert client_network("unix:") == "unix:"
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,12 @@
-"""The reference: the model as `bluejay.gpt.model` has it, over pages side by side in one tensor, on any device.
+"""The reference backend: `bluejay.gpt.model` with a cache whose pages lie side by side in one tensor, on any device.
 
-On a CPU the logits of a token depend, to the bit, on the text before it alone, whatever else is in the batch and
-however the text was cut into steps. Matrix products give a row the same bits among any number of rows that is a
-multiple of ROW_MULTIPLE (in bfloat16 among any number), so rows are padded to that. Attention is done for each sequence on its
-own, its queries cut at multiples of ATTENTION_BLOCK, each piece over all keys up to the next multiple with the later ones masked:
-so the number of keys, too, is a function of the position. tests/infer/backends/test_torch.py holds this against the
-torch in use. On other devices the bits depend on the company, and equal seeds give equal text almost always.
+On a CPU the logits of a token depend, to the bit, only on the text before it, whatever else is in the batch and however
+the text was divided into steps. A matrix product gives a row the same bits among any number of rows that is a multiple
+of ROW_MULTIPLE (in bfloat16 among any number), so rows are padded to that. Attention is computed for each sequence
+separately: its queries are cut at multiples of ATTENTION_BLOCK, and each block of queries attends to all keys up to the
+next multiple, the later ones masked, so that the number of keys is a function of the position as well.
+tests/infer/backends/test_torch.py checks this with the installed torch. On other devices the bits depend on the rest of
+the batch, and equal seeds give equal text almost always.
 """
 
 from collections.abc import Iterable, Iterator
@@ -235,7 +236,9 @@ class DecodeCache:
         return y.transpose(0, 2)
 
 
-def decode(gpt: GPT, tokens: Int[Tensor, " B"], positions: Int[Tensor, " B"], cache: DecodeCache) -> Float[Tensor, "B V"]:
+def decode(
+    gpt: GPT, tokens: Int[Tensor, " B"], positions: Int[Tensor, " B"], cache: DecodeCache
+) -> Float[Tensor, "B V"]:
     """The logits of one token of each sequence."""
     return gpt(tokens[None], positions=positions[None], cache=cache)[0].float()
 

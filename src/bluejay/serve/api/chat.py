@@ -66,7 +66,9 @@ class ChatRequest(Parameters):
     max_tokens: int | None = Field(None, ge=1, description="Tokens to generate at most; the default is as many as fit.")
     max_completion_tokens: int | None = Field(None, ge=1, description="The newer name of max_tokens.")
     logprobs: bool = Field(False, description="Log-probability of each token.")
-    top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS, description="Number of alternatives to report for each token.")
+    top_logprobs: int | None = Field(
+        None, ge=0, le=MAX_LOGPROBS, description="Number of alternatives to report for each token."
+    )
     tools: Any = unsupported([])
     tool_choice: Any = unsupported("none", "auto")
     functions: Any = unsupported([])
@@ -76,7 +78,9 @@ class ChatRequest(Parameters):
     metadata: dict[str, str] | None = Field(None, description="Accepted and ignored.")
     service_tier: Any = unsupported("auto", "default")
     safety_identifier: str | None = Field(None, description="Accepted and ignored.")
-    prompt_cache_key: str | None = Field(None, description="Accepted and ignored: prompts that begin alike always share the cache.")
+    prompt_cache_key: str | None = Field(
+        None, description="Accepted and ignored: prompts that begin alike always share the cache."
+    )
 
     def sampling(self, n_ctx: int) -> SamplingParams:
         """The engine's parameters. Raises APIError for parameters that exclude each other."""

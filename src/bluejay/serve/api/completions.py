@@ -78,7 +78,9 @@ class CompletionRequest(Parameters):
         if best_of < self.n:
             raise APIError(400, f"best_of is {best_of}; it must be at least n, which is {self.n}", param="best_of")
         if best_of > self.n and self.stream:
-            raise APIError(400, "best_of cannot be streamed, because the best samples are known only at the end", param="best_of")
+            raise APIError(
+                400, "best_of cannot be streamed, because the best samples are known only at the end", param="best_of"
+            )
         ranked = 0 if best_of > self.n else None
         return self.engine_params(
             max_tokens=self.max_tokens,

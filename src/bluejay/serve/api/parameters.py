@@ -86,7 +86,9 @@ LOGIT_BIAS_SCHEMA = {
 class StreamOptions(Body):
     """Options of a stream."""
 
-    include_usage: bool = Field(False, description="Send one more event at the end, without choices but with the usage.")
+    include_usage: bool = Field(
+        False, description="Send one more event at the end, without choices but with the usage."
+    )
 
 
 class NamedSchema(Body):
@@ -110,19 +112,13 @@ OPENAI_DEFAULTS = {"temperature": 1.0, "top_p": 1.0}
 DECLARED_BELOW = ("max_tokens", "n", "stop", "logit_bias", "logprobs", "prompt_logprobs")
 """Sampling parameters whose form differs in OpenAI's APIs; their fields are in the classes of the request bodies."""
 
-SamplingBody: Any = create_model(
-    "SamplingBody",
-    __base__=Body,
-    **{
-        name: (
-            one.type if one.default is not None else one.type | None,
-            Field(OPENAI_DEFAULTS.get(name, one.default), ge=one.low, le=one.high, description=one.help),
-        )
-        for name, one in SAMPLING.items()
-        if name not in DECLARED_BELOW
-    },
-)
-"""All other fields of SamplingParams, with their ranges."""
+COMMON: dict[str, Any] = {
+    name: (one.annotation, Field(OPENAI_DEFAULTS.get(name, one.default), ge=one.low, le=one.high, description=one.help))
+    for name, one in SAMPLING.items()
+    if name not in DECLARED_BELOW
+}
+"""The fields for all other sampling parameters."""
+SamplingBody: Any = create_model("SamplingBody", __base__=Body, **COMMON)
 
 
 class Parameters(SamplingBody):
@@ -135,9 +131,9 @@ class Parameters(SamplingBody):
     stop: Annotated[tuple[str, ...], BeforeValidator(parse_stop), WithJsonSchema(STOP_SCHEMA)] = Field(
         (), description=SAMPLING["stop"].help
     )
-    logit_bias: Annotated[
-        dict[int, float], BeforeValidator(parse_logit_bias), WithJsonSchema(LOGIT_BIAS_SCHEMA)
-    ] = Field({}, description=SAMPLING["logit_bias"].help)
+    logit_bias: Annotated[dict[int, float], BeforeValidator(parse_logit_bias), WithJsonSchema(LOGIT_BIAS_SCHEMA)] = (
+        Field({}, description=SAMPLING["logit_bias"].help)
+    )
     user: str | None = Field(None, description="Accepted and ignored.")
     response_format: ResponseFormat | None = None
     regex: str | None = Field(None, description="A regular expression that the whole answer matches.")

@@ -92,7 +92,7 @@ def require_private_address(address: str) -> None:
 
 
 def client_network(address: str) -> str:
-    """What one person has of addresses: one of version 4, or the 64 bits that a client_network gives to one of version 6."""
+    """The addresses that count as one client: a single IPv4 address, or the /64 network of an IPv6 address."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

@@ -82,7 +82,9 @@ class Account:
             )
             raise APIError(400, message, param="max_tokens", code="token_budget_exceeded")
         if wait := self.limits.take(self.client, limit, n_tokens):
-            raise limit_exceeded(limit, wait, f"the request may come to {n_tokens} tokens, and of {limit.amount} an hour")
+            raise limit_exceeded(
+                limit, wait, f"the request may come to {n_tokens} tokens, and of {limit.amount} an hour"
+            )
 
     def give_back(self, n_tokens: int) -> None:
         """Put what a request did not use back."""
