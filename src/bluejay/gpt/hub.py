@@ -1,4 +1,4 @@
-"""Models of the Hugging Face hub: `pull` downloads and checks one, `resolve` finds it again without a network.
+"""Models of the Hugging Face hub: `pull` downloads and checks one, `cached` finds it again without a network.
 
 Models lie in the hub's own cache, where every tool that uses the hub looks for them (its guide "Understand caching"):
 `blobs` by hash, `snapshots/COMMIT` with links to them, `refs/REVISION` with the commit. `huggingface_hub` answers for
@@ -74,29 +74,6 @@ class Remote:
         return hasher.hexdigest() == self.digest
 
 
-def resolve(name: str | Path) -> Path:
-    """Where a model is: a path that exists as it is, or the place of a pulled model in the hub's cache.
-
-    Never asks the network. Raises FileNotFoundError, with what would bring it.
-    """
-    path = Path(name)
-    if path.exists():
-        return path
-    try:
-        repo, revision = parse(str(name))
-    except ValueError:
-        raise FileNotFoundError(f"no model at {path}; `bluejay train RECIPE` makes one") from None
-    from huggingface_hub import try_to_load_from_cache
-
-    config = try_to_load_from_cache(repo, CONFIG, revision=revision)
-    if isinstance(config, str) and wanted([file.name for file in Path(config).parent.iterdir()]):
-        return Path(config).parent
-    raise FileNotFoundError(
-        f"no model at {path}, and none of that name in the hub's cache; `bluejay pull {name}` gets it, "
-        f"if {repo} is on the hub"
-    )
-
-
 def pull(name: str, directory: Path | None = None) -> Path:
     """Download a model; where it then is: in the hub's cache, or `directory`.
 
@@ -139,6 +116,16 @@ def parse(name: str) -> tuple[str, str]:
         raise ValueError(f"{name} is no model on the hub: it must be OWNER/MODEL, or one of {', '.join(published)}")
     repo, revision = match.groups(default="main")
     return published.get(repo.lower(), repo), revision
+
+
+def cached(repo: str, revision: str) -> Path | None:
+    """The directory of a pulled model in the hub's cache; None if it is absent or incomplete. Makes no request."""
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(repo, CONFIG, revision=revision)
+    if isinstance(config, str) and wanted([file.name for file in Path(config).parent.iterdir()]):
+        return Path(config).parent
+    return None
 
 
 def wanted(names: list[str]) -> list[str]:

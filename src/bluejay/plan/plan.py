@@ -8,7 +8,7 @@ from typing import Any
 
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.layouts import open_model
-from bluejay.gpt.hub import resolve
+from bluejay.gpt.formats.locate import locate
 from bluejay.gpt.presets import PRESETS
 from bluejay.plan.estimate import Memory, Seconds, Workload
 from bluejay.plan.hardware import Hardware
@@ -191,7 +191,7 @@ def model_of(recipe: TrainRecipe) -> tuple[GPTConfig, float]:
     if recipe.init in PRESETS and not Path(recipe.init).exists():
         config, size = PRESETS[recipe.init], 2 * PRESETS[recipe.init].n_parameters
     else:
-        stored = open_model(resolve(recipe.init))
+        stored = open_model(locate(recipe.init))
         config, size = stored.config, stored.n_bytes if stored.packed else 2 * stored.config.n_parameters
     return config, float(size) if recipe.lora else 0.0
 

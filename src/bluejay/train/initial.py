@@ -10,9 +10,9 @@ from torch import Tensor
 
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.layouts import open_model, weight_shapes, write_model
+from bluejay.gpt.formats.locate import locate
 from bluejay.gpt.formats.peft import merged, write_adapter
 from bluejay.gpt.formats.tensors import StoredModel
-from bluejay.gpt.hub import resolve
 from bluejay.gpt.init import draw
 from bluejay.gpt.model import GPT
 from bluejay.progress import progress
@@ -75,7 +75,7 @@ def initial_model(recipe: TrainRecipe) -> InitialModel:
             raise ValueError('data.tokenizer is missing: pairs bring none of their own; "gpt2" is GPT-J\'s')
         tokenizer = Tokenizer.load(path)
         return InitialModel(recipe, recipe.gpt_config(tokenizer.vocab_size), tokenizer, None)
-    stored = open_model(resolve(recipe.init))
+    stored = open_model(locate(recipe.init))
     config, tokenizer = stored.config, stored.tokenizer()
     if recipe.data.sequence_length > config.n_ctx:
         length = recipe.data.sequence_length

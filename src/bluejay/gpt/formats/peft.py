@@ -21,8 +21,8 @@ from bluejay.files import atomic_directory, write_json
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.families import FAMILIES, Stored, stored_tensors
 from bluejay.gpt.formats.layouts import joined, open_model, rows_of, weight_shapes
+from bluejay.gpt.formats.locate import locate
 from bluejay.gpt.formats.tensors import Header, StoredModel, open_safetensors, write_safetensors
-from bluejay.gpt.hub import resolve
 from bluejay.tokenizer import Tokenizer
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
@@ -117,7 +117,7 @@ def open_adapter(path: Path) -> StoredModel:
     values = read_config(path)
     base = str(values["base_model_name_or_path"])
     try:
-        stored = open_model(resolve(base))
+        stored = open_model(locate(base))
     except FileNotFoundError as missing:
         raise FileNotFoundError(f"{path / CONFIG} is an adapter of {base}, which is not here: {missing}") from None
     return merged(stored, read_adapter(path, stored.config))
