@@ -1,4 +1,4 @@
-"""The HTTP application: a model behind OpenAI's completions API, and the page that uses it."""
+"""The HTTP application: OpenAI's completions API for a model, and the page that uses it."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -25,7 +25,7 @@ from bluejay.serve.static import add_page
 
 
 def create_app(model: Model, settings: ServeSettings | None = None) -> FastAPI:
-    """The application for one model; the engine's thread lives from its start-up to its shutdown."""
+    """The application for one model; the engine's thread runs from its startup to its shutdown."""
     settings = settings or ServeSettings()
     metrics = Metrics()
     engine_thread = EngineThread(model, settings, metrics)
@@ -48,50 +48,50 @@ def create_app(model: Model, settings: ServeSettings | None = None) -> FastAPI:
             CORSMiddleware,
             allow_origins=settings.public.origin,
             allow_methods=("GET", "POST"),
-            allow_headers=("*",),  # no cookie can ride along: a key is asked for by name
+            allow_headers=("*",),  # keys are sent in a header, never in a cookie
             expose_headers=("Retry-After", "X-Request-Id"),
         )
     app.add_middleware(AccessLog, metrics=metrics, decode=model.tokenizer.decode if settings.log_prompts else None)
-    app.add_exception_handler(HTTPException, refuse)
-    app.add_exception_handler(RequestValidationError, refuse)
-    app.add_exception_handler(UnicodeEncodeError, refuse)
+    app.add_exception_handler(HTTPException, error_response)
+    app.add_exception_handler(RequestValidationError, error_response)
+    app.add_exception_handler(UnicodeEncodeError, error_response)
     service = Service(engine_thread, fingerprint(engine_thread.backend, model.tokenizer))
-    for part in (completions, chat, models, legacy, card):
-        app.include_router(part.router(service))
+    for endpoints in (completions, chat, models, legacy, card):
+        app.include_router(endpoints.router(service))
 
     @app.get("/healthz")
     async def healthz() -> Response:
-        """Whether the server works at all; one that does not is to be started anew."""
+        """Whether the server works; one that does not should be restarted."""
         return json_response(
             {"status": "ok" if engine_thread.alive else "the engine has stopped"}, 200 if engine_thread.alive else 503
         )
 
     @app.get("/readyz")
     async def readyz() -> Response:
-        """Whether requests are to be sent here; no longer once the server has been told to stop."""
+        """Whether to send requests here; not ready once the server has been told to stop."""
         return json_response(
             {"status": "ready" if engine_thread.ready else "not ready"}, 200 if engine_thread.ready else 503
         )
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def prometheus() -> Response:
-        """Figures for Prometheus."""
+        """Metrics for Prometheus."""
         return Response(metrics.text(), media_type="text/plain; version=0.0.4")
 
     add_page(app)
     return app
 
 
-async def refuse(request: Request, error: Exception) -> Response:
-    """OpenAI's error object for everything that ends in a 4xx."""
+async def error_response(request: Request, error: Exception) -> Response:
+    """OpenAI's error object for every client error."""
     if isinstance(error, RequestValidationError):
         return invalid_body(error.errors()).response()
-    if isinstance(error, UnicodeEncodeError):  # pydantic's, where the name of a parameter holds such a thing
+    if isinstance(error, UnicodeEncodeError):  # pydantic raises it for the name of a parameter
         return APIError(400, "a name in the body holds half of a surrogate pair", code="invalid_json").response()
     assert isinstance(error, HTTPException)
     if not isinstance(error, APIError):
         where = f"{request.method} {request.url.path[:100]}"
-        # FastAPI answers 400 by itself only where it fails to read a body at all.
+        # FastAPI itself answers 400 only where it cannot parse the body.
         messages = {
             400: "the body is not valid JSON",
             404: f"there is nothing at {where}",

@@ -1,6 +1,6 @@
-"""The one thread that runs the engine, and how the event loop talks to it.
+"""The one thread that runs the engine, and how it communicates with the event loop.
 
-The loop leaves work under a lock; the thread takes it between two steps and sends what a step made back with one
+The loop queues jobs under a lock. The thread takes them between two steps, and returns all results of a step with one
 `call_soon_threadsafe`. Neither side ever waits for the other.
 """
 
@@ -23,46 +23,46 @@ logger = logging.getLogger(__name__)
 
 
 class GenerationFailed(Exception):
-    """The engine could not go on; the log says why."""
+    """A step of the engine failed; the log says why."""
 
 
 class ServerStopping(Exception):
-    """The server goes down before the text is complete."""
+    """The server shuts down before the text is complete."""
 
 
 @dataclass(eq=False)
 class Job:
-    """One call: its prompts, each a request to the engine, and what comes back."""
+    """The prompts of one HTTP request, each of them a request to the engine, and the results."""
 
     prompts: list[list[int]]
     params: SamplingParams
     processor: Callable[[], LogitsProcessor] | None
-    """Makes, for each sample, what may change its logits."""
+    """Creates the logits processor of each sample."""
     record: RequestRecord | None
-    """The HTTP request behind it, where there is one."""
+    """The HTTP request that the job serves; None outside of one."""
     reserved: int
-    """Tokens that its client was charged for when it came."""
+    """Tokens that the client was charged for in advance."""
     events: asyncio.Queue = field(default_factory=asyncio.Queue)
-    """None once the engine took every prompt, then (choice, Chunk) pairs; an exception ends it at any point."""
+    """None once the engine has accepted every prompt, then (choice, Chunk) pairs. An exception may end it early."""
     requests: list[Request] = field(default_factory=list)
-    """Touched by the engine's thread only."""
+    """The engine's requests, one for each prompt; only the engine's thread changes them."""
     began: float = field(default_factory=time.monotonic)
     token_times: dict[int, float] = field(default_factory=dict)
-    """When the last token of each choice was drawn."""
+    """Choice -> the monotonic time at which its last token was drawn."""
     n_generated: int = 0
-    """Tokens that have come so far, over all choices."""
+    """Tokens generated so far, over all choices."""
     used: int = 0
-    """Tokens of `reserved` that the engine has read or written."""
+    """Tokens of `reserved` that the engine has read or generated."""
 
     async def accepted(self) -> None:
-        """Wait until the engine has taken every prompt. Raises ValueError when it refuses one."""
+        """Wait until the engine has accepted every prompt. Raises ValueError when it rejects one."""
         if isinstance(event := await self.events.get(), Exception):
             raise event
 
     async def chunks(self) -> AsyncIterator[tuple[int, Chunk]]:
-        """Each chunk as it comes, with its choice (prompt * n + sample), until all choices have ended.
+        """Each chunk as it is generated, with its choice (prompt * n + sample), until all choices have ended.
 
-        Raises GenerationFailed or ServerStopping, and QueueFull when no sample got a place in time.
+        Raises GenerationFailed or ServerStopping, and QueueFull when no sample could start in time.
         """
         unfinished = len(self.prompts) * self.params.n
         while unfinished:
@@ -80,7 +80,7 @@ class Job:
 
 
 class EngineThread:
-    """Runs a model's engine in a thread of its own, which sleeps while there is nothing to do."""
+    """Runs the engine of a model in a thread, which sleeps while there is no work."""
 
     def __init__(self, model: Model, settings: ServeSettings, metrics: Metrics) -> None:
         self.model = model
@@ -93,33 +93,33 @@ class EngineThread:
         self.arriving: list[Job] = []
         self.leaving: list[Job] = []
         self.draining = False
-        """Whether balancers are to send nothing more; what comes is still served."""
+        """Whether load balancers should send nothing more; requests that arrive are still served."""
         self.stopping = False
         self.thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
-        """Begin to work, for the event loop that runs."""
+        """Start the thread; it reports to the running event loop."""
         self.loop = asyncio.get_running_loop()
         self.thread.start()
 
     @property
     def alive(self) -> bool:
-        """Whether calls are answered at all."""
+        """Whether the thread runs; without it no request can be answered."""
         return self.thread.is_alive()
 
     @property
     def ready(self) -> bool:
-        """Whether it is a good place to send a call to."""
+        """False while draining or after the thread died: load balancers should send nothing."""
         return self.alive and not self.draining
 
     def stop(self) -> None:
-        """Have the thread end after the step it is in; whoever still waits gets ServerStopping."""
+        """Tell the thread to end after its current step; unfinished jobs get ServerStopping."""
         with self.wake:
             self.stopping = True
             self.wake.notify()
 
     def join(self) -> None:
-        """Wait for the end of the thread."""
+        """Wait until the thread has ended."""
         self.thread.join()
 
     async def submit(
@@ -128,10 +128,10 @@ class EngineThread:
         params: SamplingParams,
         processor: Callable[[], LogitsProcessor] | None = None,
     ) -> Job:
-        """Queue the prompts of one call. Whoever calls this must `release` what comes back.
+        """Queue prompts as one job, which the caller must `release`.
 
-        Raises QueueFull, ServerStopping, ValueError when the engine refuses a prompt, and APIError when the client's
-        budget does not have the tokens.
+        Raises QueueFull, ServerStopping, ValueError when the engine rejects a prompt, and APIError when the tokens
+        exceed the client's budget.
         """
         record = current_request.get()
         n_tokens = sum(self._n_tokens(prompt, params) for prompt in prompts)
@@ -154,16 +154,16 @@ class EngineThread:
         return job
 
     def release(self, job: Job) -> None:
-        """Forget a call, finished or not: its places are free before the next step, unused tokens given back."""
+        """Drop a job, finished or not. Its samples leave before the next step; unused tokens are refunded."""
         if job.record is not None:
-            job.record.give_back(job.reserved - job.used)
+            job.record.refund(job.reserved - job.used)
         job.reserved = job.used
         with self.wake:
             self.leaving.append(job)
             self.wake.notify()
 
     def _n_tokens(self, prompt: list[int], params: SamplingParams) -> int:
-        """What a prompt and its answers may come to."""
+        """The most tokens that a prompt and its answers can have."""
         return len(prompt) + params.n * max(0, min(params.max_tokens, self.engine.n_ctx - len(prompt)))
 
     def _engine(self) -> Engine:
@@ -189,7 +189,7 @@ class EngineThread:
             self.metrics.observe(self.engine)
 
     def _post(self, events: list[tuple[Job, tuple[int, Chunk] | Exception | None]]) -> None:
-        """Hand events to the loop, all at once: to wake it takes longer than to tell it one thing more."""
+        """Deliver events to the loop, all at once because waking it costs more than delivering one more event."""
 
         def deliver() -> None:
             for job, event in events:
@@ -214,7 +214,7 @@ class EngineThread:
             self.owners.pop(request, None)
 
     def _end_late(self) -> None:
-        """End calls that are over their time: with what they have, or, where nothing has begun, as too many."""
+        """End jobs that exceed the time limit: with the text they have, or with QueueFull if no sample has started."""
         earliest = time.monotonic() - self.settings.time_limit
         for job in {job for job, _ in self.owners.values() if job.began < earliest}:
             if any(request.running or request.read for request in job.requests):
@@ -227,7 +227,7 @@ class EngineThread:
     def _step(self) -> None:
         try:
             chunks = self.engine.step()
-        except Exception:  # a bug of ours: it is logged, its requests fail, later ones get a new engine
+        except Exception:  # a bug: it is logged, the requests in flight fail, later ones get a new engine
             logger.exception("a step of the engine failed; the requests in flight are lost")
             self.engine = self._engine()
             return self._fail(GenerationFailed())

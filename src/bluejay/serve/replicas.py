@@ -1,9 +1,9 @@
 """Several processes that serve one model on one machine.
 
-The parent has the address. It accepts each connection and passes it to the replica that has the fewest, over a socket
-pair, so that the kernel's liking for whoever woke last does not decide. A replica maps the weights from their files, so
-the system keeps one copy for all, and computes on its own share of the processors. One that dies takes its connections
-with it, nobody else's, and is started anew.
+The parent owns the listening socket. It accepts each connection and passes it over a socket pair to the replica with
+the fewest open connections; if the replicas accepted themselves, the kernel would favour the one that woke last. A
+replica maps the weights from their files, so that the system keeps one copy for all replicas, and computes on its own
+share of the processors. A replica that dies loses only its own connections and is restarted.
 """
 
 import asyncio
@@ -30,15 +30,15 @@ from bluejay.serve.server import Connection, Server, address, check_keys, listen
 from bluejay.serve.settings import ServeSettings
 
 READY, CONNECTION_LOST = b"r", b"l"
-"""What a replica tells its parent: that it takes connections, and that one of them has ended."""
+"""Messages from a replica to the parent: it can serve now; one of its connections has closed."""
 RESTART_SECONDS = 5.0
-"""Between two starts of a replica that dies at once."""
+"""Shortest time between two starts of the same replica."""
 SPAWN = multiprocessing.get_context("spawn")
 
 
 @dataclass(eq=False)
 class Replica:
-    """A replica as its parent sees it."""
+    """The parent's record of a replica."""
 
     number: int
     process: BaseProcess
@@ -76,7 +76,7 @@ def serve_replicas(name: str, settings: ServeSettings, on_ready: Callable[[str],
 
 
 class Supervisor:
-    """Passes connections on, and keeps the replicas alive."""
+    """The parent: distributes connections and keeps the replicas running."""
 
     def __init__(
         self,
@@ -88,19 +88,19 @@ class Supervisor:
         self.name = name
         self.settings = settings
         self.bound = bound
-        # Not every system binds processes to processors; there the replicas compete for all of them.
+        # Where the system cannot bind processes to processors, all replicas share all of them.
         self.processors = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         self.on_ready = on_ready
         self.replicas: list[Replica] = []
         self.to_start = [(0.0, number) for number in range(settings.workers)]
-        """Replicas that do not run: when to start them."""
+        """(monotonic time, number) of each replica that has to be started."""
         self.selector = selectors.DefaultSelector()
         self.signals: list[int] = []
         self.accepting = False
         self.announced = False
 
     def run(self) -> None:
-        """Serve until a signal, then see everybody out."""
+        """Serve until a signal, then shut down."""
         self.bound.setblocking(False)
         wake, woken = socket.socketpair()
         wake.setblocking(False)
@@ -123,7 +123,7 @@ class Supervisor:
         self.signals.append(number)
 
     def _poll(self, timeout: float = 1.0) -> None:
-        """Start what is due, take in what replicas say, pass on what has come."""
+        """Start the replicas that are due, receive messages from replicas, and distribute new connections."""
         now = time.monotonic()
         due, self.to_start = (
             [one for one in self.to_start if one[0] <= now],
@@ -165,7 +165,7 @@ class Supervisor:
                     return self._replace(replica)
 
     def _start_accepting(self) -> None:
-        """Begin to accept once a replica can serve; say so once all have come up."""
+        """Start to accept once one replica can serve, and announce the URL once all can."""
         if not self.accepting and not self.signals:
             self.accepting = True
             self.selector.register(self.bound, selectors.EVENT_READ)
@@ -177,13 +177,13 @@ class Supervisor:
                 self.on_ready(url)
 
     def _stop_accepting(self) -> None:
-        """Accept nobody for now: who comes waits in the system's queue."""
+        """Stop accepting connections for now; new ones wait in the system's queue."""
         if self.accepting:
             self.accepting = False
             self.selector.unregister(self.bound)
 
     def _replace(self, replica: Replica) -> None:
-        """Forget a replica that has died, and have another take its place."""
+        """Remove a replica that has died, and schedule its restart."""
         self.selector.unregister(replica.channel)
         replica.channel.close()
         replica.process.join()
@@ -199,7 +199,7 @@ class Supervisor:
         self.to_start.append((replica.began + RESTART_SECONDS, replica.number))
 
     def _dispatch(self) -> None:
-        """Give every connection that waits to the replica that has the fewest."""
+        """Pass every waiting connection to the replica with the fewest open ones."""
         with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
             while True:
                 accepted, _ = self.bound.accept()
@@ -207,7 +207,7 @@ class Supervisor:
                     for replica in self._least_loaded():
                         try:
                             socket.send_fds(replica.channel, [b"c"], [accepted.fileno()])
-                        except OSError:  # it is dying, or has more to take in than its channel holds
+                        except OSError:  # the replica is dying, or its channel is full
                             continue
                         replica.n_connections += 1
                         break
@@ -223,7 +223,7 @@ class Supervisor:
                 os.kill(replica.process.pid, number)
 
     def _shut_down(self) -> None:
-        """End: replicas are no longer ready, go on for a while, take the last connections, and finish."""
+        """Shut down: report not ready, keep serving for a while, distribute the last connections, then finish."""
         if self.signals[0] == signal.SIGTERM:
             self._signal_replicas(signal.SIGUSR1)
             until = time.monotonic() + self.settings.unready
@@ -236,14 +236,14 @@ class Supervisor:
         told = len(self.signals)
         while self.replicas:
             self._poll(0.1)
-            if len(self.signals) > told:  # a second signal is passed on too: uvicorn then waits for nobody
+            if len(self.signals) > told:  # a second signal makes uvicorn stop at once
                 told = len(self.signals)
                 self._signal_replicas(self.signals[-1])
 
 
 def run_replica(name: str, settings: ServeSettings, channel: socket.socket, processors: list[int]) -> None:
-    """What a replica's process does."""
-    os.setpgid(0, 0)  # Ctrl+C is for the parent, which passes it on
+    """Serve the model in a replica's process; connections arrive over `channel`."""
+    os.setpgid(0, 0)  # Ctrl+C reaches only the parent, which forwards it
     if processors:
         os.sched_setaffinity(0, processors)
     from bluejay.serve.app import create_app
@@ -254,45 +254,45 @@ def run_replica(name: str, settings: ServeSettings, channel: socket.socket, proc
 
 
 class ReplicaServer(Server):
-    """A server whose connections come over a channel."""
+    """A server that receives its connections over a channel."""
 
     def __init__(self, app: FastAPI, channel: socket.socket) -> None:
         super().__init__(app, "")
         self.channel = channel
-        self.taking: set[asyncio.Task] = set()
+        self.accepting: set[asyncio.Task] = set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and tell the parent."""
+        """Start, then tell the parent."""
         await super().startup(sockets)
         self.channel.setblocking(False)
         loop = asyncio.get_running_loop()
-        loop.add_reader(self.channel, self._take)
+        loop.add_reader(self.channel, self._receive_connections)
         loop.add_signal_handler(signal.SIGUSR1, self._become_unready)
-        self._say(READY)
+        self._send(READY)
 
     def _become_unready(self) -> None:
         self.engine_thread.draining = True
 
-    def _say(self, message: bytes) -> None:
-        with contextlib.suppress(OSError):  # a parent that is gone needs no word
+    def _send(self, message: bytes) -> None:
+        with contextlib.suppress(OSError):  # the parent has ended
             self.channel.send(message)
 
-    def _take(self) -> None:
+    def _receive_connections(self) -> None:
         loop = asyncio.get_running_loop()
         with contextlib.suppress(BlockingIOError):
             while True:
                 message, descriptors, _, _ = socket.recv_fds(self.channel, 1, 1)
-                if not message:  # the parent is gone
+                if not message:  # the parent has ended
                     loop.remove_reader(self.channel)
                     self.handle_exit(signal.SIGTERM, None)
                     return
                 for descriptor in descriptors:
                     connecting = loop.connect_accepted_socket(self._connection, socket.socket(fileno=descriptor))
                     task = loop.create_task(connecting)
-                    self.taking.add(task)
-                    task.add_done_callback(self.taking.discard)
+                    self.accepting.add(task)
+                    task.add_done_callback(self.accepting.discard)
 
     def _connection(self) -> Connection:
         connection = self.connection()
-        connection.on_lost = lambda: self._say(CONNECTION_LOST)
+        connection.on_closed = lambda: self._send(CONNECTION_LOST)
         return connection

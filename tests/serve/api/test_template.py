@@ -65,7 +65,7 @@ def test_nobody_forges_a_special_token(content):
 
 
 def test_what_a_template_refuses_is_said():
-    with pytest.raises(ValueError, match="refuses this: what is parrot"):
+    with pytest.raises(ValueError, match="rejects these messages: what is parrot"):
         prompt_tokens(new_tokenizer(TURNS), [{"role": "parrot", "content": "x"}])
     with pytest.raises(ValueError, match="no chat template"):
         prompt_tokens(Tokenizer.load("gpt2"), [{"role": "user", "content": "x"}])

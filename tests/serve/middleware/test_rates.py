@@ -34,17 +34,17 @@ def test_processes_share_what_a_client_has(clock, tmp_path):
     one, other = Limits(settings), Limits(settings)
     assert one.take("a", one.tokens, 60) == 0
     assert other.take("a", other.tokens, 60) == pytest.approx(20 * 36)
-    Account(other, "a").give_back(30)
+    Account(other, "a").refund(30)
     assert one.take("a", one.tokens, 60) == 0
     assert one.take("b", one.tokens, 100) == 0
 
 
 def test_what_a_client_cannot_ever_have_is_told_with_the_figure(clock):
     account = Account(Limits(PublicSettings(tokens_per_hour=100)), "a")
-    with pytest.raises(APIError, match="may come to 101 tokens, and a client has 100 an hour"):
+    with pytest.raises(APIError, match="may need 101 tokens, but a client has 100 an hour"):
         account.reserve(101)
     account.reserve(100)
-    account.give_back(500)  # more than was ever taken
+    account.refund(500)  # more than was ever taken
     with pytest.raises(APIError) as refused:
         account.reserve(100)
         account.reserve(1)

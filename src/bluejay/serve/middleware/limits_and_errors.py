@@ -1,5 +1,5 @@
-"""What every answer of the server has in common: headers that lock the page down, a limit on what it reads, and
-OpenAI's error object in place of a traceback."""
+"""Security headers for every response, limits on the size and duration of a request's body, and OpenAI's error object
+in place of a traceback."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class LimitsAndErrors:
-    """An ASGI application around another."""
+    """ASGI middleware that adds the headers and enforces the limits."""
 
     def __init__(self, app: ASGIApp, engine_thread: EngineThread) -> None:
         self.app = app
@@ -43,7 +43,7 @@ class LimitsAndErrors:
             if message["type"] == "http.response.start":
                 started = True
                 MutableHeaders(scope=message).update(SECURITY_HEADERS)
-                if self.engine_thread.draining:  # the next request is to go elsewhere
+                if self.engine_thread.draining:  # the client's next request should go elsewhere
                     MutableHeaders(scope=message)["Connection"] = "close"
             await send(message)
 
@@ -63,14 +63,14 @@ class LimitsAndErrors:
             return message
 
         try:
-            # Chunked bodies have no length to check at first; those are counted as they come.
+            # A chunked body has no length that could be checked here; it is counted as it arrives.
             length = Headers(scope=scope).get("content-length", "")
             if length.isdecimal() and int(length) > self.max_body:
                 raise body_too_large(self.max_body)
             await self.app(scope, guarded_receive, guarded_send)
         except APIError as error:
             await error.response()(scope, receive, guarded_send)
-        except Exception:  # a bug of ours: the log has the traceback, the client an answer in OpenAI's form
+        except Exception:  # a bug: the log has the traceback, and the client gets an error in OpenAI's form
             logger.exception("%s %s failed", scope["method"], scope["path"])
             if started:
                 raise
@@ -79,12 +79,12 @@ class LimitsAndErrors:
 
 
 def body_too_large(limit: int) -> APIError:
-    """The refusal of a body over the limit; what is left of it is not read."""
+    """The error for a body over the limit, the rest of which is not read."""
     message = f"the request is larger than {limit:,} bytes"
     return APIError(413, message, code="request_too_large", headers={"Connection": "close"})
 
 
 def body_too_late(seconds: float) -> APIError:
-    """The refusal of a body that does not come."""
-    message = f"the body did not come within {seconds:g} s"
+    """The error for a body that was not received in time."""
+    message = f"the body was not received within {seconds:g} s"
     return APIError(408, message, code="request_timeout", headers={"Connection": "close"})

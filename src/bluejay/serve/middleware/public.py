@@ -1,4 +1,4 @@
-"""What stands between the server and strangers: keys, and limits for each client."""
+"""API keys, and limits for each client, for a server on the open web."""
 
 import hashlib
 import hmac
@@ -15,22 +15,22 @@ from bluejay.serve.middleware.rates import Account, Limits, limit_exceeded
 from bluejay.serve.settings import PublicSettings
 
 MIN_KEY_CHARACTERS = 16
-"""Characters of a key. Shorter ones can be guessed."""
+"""The least length of a key; shorter ones can be guessed."""
 MAX_CONCURRENT_REQUESTS = 8
-"""Requests of one client at a time, so that nobody fills the queue alone."""
+"""Requests that one client may have in progress, so that no client fills the queue alone."""
 
 
 class PublicAccess:
-    """An ASGI application around another that asks for a key and counts what each client takes."""
+    """ASGI middleware that checks the key and enforces the limits of each client."""
 
     def __init__(self, app: ASGIApp, settings: PublicSettings) -> None:
         self.app = app
         self.keys = None if settings.keys is None else KeyFile(settings.keys)
         self.limits = Limits(settings)
-        self.at_once: Counter[str] = Counter()
+        self.in_progress: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, or refuse it."""
+        """Serve one request or reject it."""
         if scope["type"] != "http" or not is_api_call(scope):
             return await self.app(scope, receive, send)
         record = current_request.get()
@@ -43,32 +43,30 @@ class PublicAccess:
             if scope["method"] == "POST":
                 self._admit(client)
                 record.account = Account(self.limits, client)
-        except APIError as refusal:
-            return await refusal.response()(scope, receive, send)
-        self.at_once[client] += 1
+        except APIError as error:
+            return await error.response()(scope, receive, send)
+        self.in_progress[client] += 1
         try:
             await self.app(scope, receive, send)
         finally:
-            self.at_once[client] -= 1
-            if not self.at_once[client]:
-                del self.at_once[client]
+            self.in_progress[client] -= 1
+            if not self.in_progress[client]:
+                del self.in_progress[client]
 
     def _client(self, address: str, headers: Headers) -> str:
-        """Who is asking. Raises APIError where a key is asked for and there is none, or another."""
+        """The name of the client's key, or its network where no key is required. Raises APIError for a wrong key."""
         if self.keys is None:
             return client_network(address)
         scheme, _, key = headers.get("authorization", "").partition(" ")
         name = self.keys.name(key.strip()) if scheme.lower() == "bearer" else None
         if name is None:
-            message = (
-                "this server asks for an API key, as `Authorization: Bearer KEY`; the one given is none of its keys"
-            )
+            message = "this server requires one of its API keys, sent as `Authorization: Bearer KEY`"
             challenge = {"WWW-Authenticate": "Bearer"}
             raise APIError(401, message, type="authentication_error", code="invalid_api_key", headers=challenge)
         return name
 
     def _admit(self, client: str) -> None:
-        if self.at_once[client] >= MAX_CONCURRENT_REQUESTS:
+        if self.in_progress[client] >= MAX_CONCURRENT_REQUESTS:
             message = f"{MAX_CONCURRENT_REQUESTS} requests of yours are being served; wait for one to end"
             raise APIError(429, message, type="rate_limit_error", code="too_many_at_once", headers={"Retry-After": "1"})
         limit = self.limits.requests
@@ -77,12 +75,12 @@ class PublicAccess:
 
 
 def is_api_call(scope: Scope) -> bool:
-    """Whether a request is for more than the page and the state of the server."""
+    """Whether a request is subject to keys and limits, unlike those for the page and the health of the server."""
     return scope["method"] not in ("GET", "HEAD", "OPTIONS") or scope["path"].startswith(("/v1/", "/metrics"))
 
 
 def require_private_address(address: str) -> None:
-    """Raises APIError, as if there were nothing, unless an address is of a private client_network."""
+    """Raises APIError, as for an unknown path, unless an address belongs to a private network."""
     try:
         private = ipaddress.ip_address(address).is_private
     except ValueError:
@@ -101,15 +99,15 @@ def client_network(address: str) -> str:
 
 
 class KeyFile:
-    """Keys with their names, read again when the file changes."""
+    """A file of keys, which is read again when it changes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.stamp = path.stat().st_mtime_ns
+        self.modified = path.stat().st_mtime_ns
         self.keys = read_keys(path)
 
     def name(self, key: str) -> str | None:
-        """The name of a key; None if it is none of ours. It takes as long whichever it is."""
+        """The name of a key, None for an unknown one. The time it takes does not depend on the key."""
         self._refresh()
         digest = hashlib.sha256(key.encode("utf-8", "replace")).digest()
         found = None
@@ -120,17 +118,17 @@ class KeyFile:
 
     def _refresh(self) -> None:
         try:
-            stamp = self.path.stat().st_mtime_ns
-            if stamp != self.stamp:
-                self.keys, self.stamp = read_keys(self.path), stamp
-        except (OSError, ValueError):  # it is being written; what was read stands until it is whole
+            modified = self.path.stat().st_mtime_ns
+            if modified != self.modified:
+                self.keys, self.modified = read_keys(self.path), modified
+        except (OSError, ValueError):  # the file is being written; the old keys are valid until it is complete
             return
 
 
 def read_keys(path: Path) -> dict[str, bytes]:
-    """The SHA-256 of each key by its name: a line of the file is a name and a key, and # begins a remark.
+    """Name -> SHA-256 of the key. Each line of the file has a name and a key; # starts a comment.
 
-    Raises ValueError for a line that is something else, FileNotFoundError.
+    Raises ValueError for a line in another form, and FileNotFoundError.
     """
     keys: dict[str, bytes] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
