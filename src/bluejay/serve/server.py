@@ -218,7 +218,7 @@ class Server(uvicorn.Server):
         return Connection(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Start the shutdown: not ready from now on. After Ctrl+C, a person should not wait long for others' answers."""
+        """Start the shutdown: not ready from now on. After Ctrl+C, a person need not wait long for others' answers."""
         self.engine_thread.draining = True
         if sig == signal.SIGINT:
             self.unready, self.drain = 0.0, min(INTERRUPT_DRAIN_SECONDS, self.drain)
