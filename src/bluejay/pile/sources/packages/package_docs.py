@@ -6,7 +6,7 @@ takes the place of the standard library's finder in any process that imports it.
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from email.message import Message
 from importlib.metadata import distributions
@@ -60,7 +60,7 @@ def entry(metadata: Message, key: str) -> str:
 
 
 def package_documents(
-    package: Any, name: str, version: str, files: list[PurePosixPath]
+    package: Any, name: str, version: str, files: Sequence[PurePosixPath]
 ) -> Iterator[Document | Skipped]:
     """The documents of one package; `url` is a package URL, which names the file within the release."""
     source, url, licence = f"{name}-{version}", f"pkg:pypi/{name}@{version}", licence_of(package.metadata)
