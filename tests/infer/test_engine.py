@@ -27,7 +27,7 @@ def new_engine(request, tiny_model):
         if request.param == "torch":
             backend = TorchBackend(tiny_model.gpt, capacity // page, page)
         else:
-            backend = NativeBackend(native_model(tiny_model.gpt), capacity // NativeBackend.page, cache="f32")
+            backend = NativeBackend(native_model(tiny_model.gpt), capacity // NativeBackend.page_size, cache="f32")
         return Engine(backend, tiny_model.tokenizer, **settings)
 
     return make

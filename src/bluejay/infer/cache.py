@@ -101,7 +101,7 @@ class PagePool:
         lease.pages = []
 
     def _match(self, tokens: Sequence[int]) -> tuple[list[Page], Page | None, int]:
-        """The full pages that match the start of `tokens`, the page that best matches the rest, and by how many tokens."""
+        """The full pages that match the start of `tokens`, the page that best matches the rest, and how far."""
         shared: list[Page] = []
         parent, at = None, 0
         while at < len(tokens):

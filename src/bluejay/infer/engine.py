@@ -1,14 +1,14 @@
 """The scheduler: many requests share one model, and each step advances every running sample.
 
 A sample joins the batch as soon as there is a slot and there are pages for its greatest possible length, and leaves as
-soon as it ends (continuous batching; Orca, section 3.1). Its pages are reserved when it joins, so that no running sample
-is ever preempted for lack of memory. A step computes the next token of every generating sample, together with a draft of
-the tokens after it (`bluejay.infer.speculation`), and a limited number of prompt tokens (chunked prefill;
+soon as it ends (continuous batching; Orca, section 3.1). Its pages are reserved when it joins, so that no running
+sample is ever preempted for lack of memory. A step computes the next token of every generating sample, together with a
+draft of the tokens after it (`bluejay.infer.speculation`), and a limited number of prompt tokens (chunked prefill;
 Sarathi-Serve, section 4), so that a long prompt slows the other samples down by a bounded factor.
 
 The result of a request does not depend on other requests: token i of a sample is drawn with the i-th number of the
-sample's own generator, from logits that depend only on its own text. Equal logits give equal tokens; each backend states
-how the rest of the batch may affect the rounding of logits. The engine is not thread-safe: one thread calls it.
+sample's own generator, from logits that depend only on its own text. Equal logits give equal tokens; each backend
+states how the rest of the batch may affect the rounding of logits. The engine is not thread-safe: one thread calls it.
 """
 
 from collections import deque
@@ -131,7 +131,7 @@ class Engine:
         self.max_waiting = max_waiting
         self.speculate = speculate
         self.n_ctx = backend.config.n_ctx
-        self.pool = PagePool(backend.n_pages, backend.page)
+        self.pool = PagePool(backend.n_pages, backend.page_size)
         self.counters = Counters()
         self.waiting: deque[Request] = deque()
         self.running: list[Sample] = []

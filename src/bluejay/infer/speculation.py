@@ -19,7 +19,7 @@ RATE_MEMORY = 0.8
 
 
 class PromptLookup:
-    """Drafts for one growing sequence. The acceptance rate is updated for every token, whether it was drafted or not."""
+    """Drafts for one growing sequence. Every token updates the acceptance rate, whether it was drafted or not."""
 
     def __init__(self) -> None:
         self.continuations: dict[tuple[int, ...], int] = {}

@@ -16,7 +16,7 @@ from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.layouts import save_model
 from bluejay.gpt.model import GPT
 from bluejay.infer.backends import StepBatch
-from bluejay.infer.backends.torch import TorchBackend, zeros
+from bluejay.infer.backends.torch import TorchBackend, allocate
 
 PAGE, N_PAGES = 8, 80
 GPT_J = GPTConfig(n_layer=2, d_model=32, n_head=2, vocab_size=50, n_ctx=160)
@@ -126,8 +126,8 @@ def test_a_copied_page_holds_the_same():
 
 
 def test_a_cache_that_cannot_be_had_is_refused_with_the_figure():
-    with pytest.raises(ValueError, match=r"the key-value cache needs 4000000000\.0 GB, which is more than there is"):
-        zeros((10**9, 10**9), torch.float32, torch.device("cpu"))
+    with pytest.raises(ValueError, match=r"cache needs 4000000000\.0 GB, which is more than is available"):
+        allocate((10**9, 10**9), torch.float32, torch.device("cpu"))
 
 
 def check_compiled_steps(config: GPTConfig) -> None:

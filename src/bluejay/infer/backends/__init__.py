@@ -31,7 +31,7 @@ class Backend(Protocol):
     """A model with its key-value cache."""
 
     config: GPTConfig
-    page: int
+    page_size: int
     """Number of tokens whose keys and values one page holds."""
     n_pages: int
     """Number of pages in the cache."""

@@ -44,7 +44,7 @@ class RequestRecord:
     """Whether the whole response was handed to the connection."""
 
     def reserve(self, n_tokens: int) -> None:
-        """Charge the client for the most tokens that the request can use. Raises APIError if the budget is too small."""
+        """Charge the client for the most tokens that the request can use. Raises APIError if too few are left."""
         if self.account is not None:
             self.account.reserve(n_tokens)
 
