@@ -1,31 +1,31 @@
-// The one text that the person and the model write. A plain textarea holds it, so that caret, selection, paste, undo,
-// input methods and screen readers work as everywhere; a mirror of the same text under it carries the colours.
+// The text that the user and the model write together. A plain textarea holds it, so that caret, selection, paste, undo,
+// input methods and screen readers work as usual; a copy of the text beneath it carries the colours.
 
-import { afterEdit } from "./marks.js";
-import { Paper } from "./paint.js";
+import { HighlightedText } from "./highlighted_text.js";
+import { spansAfterEdit } from "./spans.js";
 
-export class Surface extends Paper {
+export class EditorPane extends HighlightedText {
 	constructor(textarea, mirror, scroller, onEdit) {
 		super(mirror, scroller);
 		this.textarea = textarea;
 		textarea.oninput = () => {
-			super.show(textarea.value, afterEdit(this.marks, this.text, textarea.value));
+			super.show(textarea.value, spansAfterEdit(this.spans, this.text, textarea.value));
 			onEdit();
 		};
 	}
 
-	// Caret and selection stay where they are, as far as the new text reaches.
-	show(text, marks) {
+	// Caret and selection stay in place as far as the new text reaches.
+	show(text, spans) {
 		const { selectionStart, selectionEnd } = this.textarea;
 		this.textarea.value = text;
 		this.textarea.setSelectionRange(selectionStart, selectionEnd);
-		super.show(this.textarea.value, marks);
+		super.show(this.textarea.value, spans);
 	}
 
-	// While the model writes, its words go to the end and the person may read and select, not edit.
+	// While the model writes, the user can read and select but not edit.
 	set busy(busy) {
 		this.textarea.readOnly = busy;
-		if (busy) this.toEnd();
+		if (busy) this.scrollToEnd();
 	}
 
 	append(pieces) {
@@ -34,11 +34,11 @@ export class Surface extends Paper {
 		this.textarea.setRangeText(this.text.slice(end), end, end, "preserve");
 	}
 
-	dress(look) {
+	applyStyle(style) {
 		const { classList } = this.textarea.parentElement;
-		classList.toggle("code", look.code);
-		classList.toggle("painted", look.code && !look.probabilities);
-		super.dress({ ...look, tinted: true });
+		classList.toggle("code", style.code);
+		classList.toggle("highlighted", style.code && !style.probabilities);
+		super.applyStyle({ ...style, tinted: true });
 	}
 
 	focus() {

@@ -1,27 +1,28 @@
-// Colours on text, without a single element in it: the text stays one text node, and CSS highlights say what its
-// ranges look like. So nothing that anyone wrote can become markup, and no colour moves a letter.
+// Text with colours but without elements in it: the text is one text node, and CSS highlights colour ranges of it. So
+// nothing that anyone wrote can become markup, and no colour moves a letter.
 // https://drafts.csswg.org/css-highlight-api-1/
 
-import { highlighted } from "./code.js";
-import { stretches, upTo } from "./marks.js";
+import { syntaxSpans } from "./code.js";
+import editor from "./editor.json" with { type: "json" };
+import { mergeSpans, spansUpTo } from "./spans.js";
 
 const NEAR_END = 48; // pixels from the end that still count as reading the end
-const LIMITS = [0.8, 0.5, 0.2, 0.05]; // probabilities at which the colour deepens
 
 export const probability = ({ logprob }) => Math.exp(logprob);
 
-const levelOf = (mark) => `p${LIMITS.filter((limit) => probability(mark) < limit).length}`;
+// p0 for a likely token to p4 for an unlikely one: the name of its highlight.
+const levelOf = (span) => `p${editor.probability_thresholds.filter((limit) => probability(span) < limit).length}`;
 
-const group = (name) => CSS.highlights.get(name) ?? CSS.highlights.set(name, new Highlight()).get(name);
+const highlight = (name) => CSS.highlights.get(name) ?? CSS.highlights.set(name, new Highlight()).get(name);
 
-// A text that people see in colours, the mirror of the text area or a sample, in what they scroll it with.
-export class Paper {
+// A coloured text in `element`, which `scroller` scrolls.
+export class HighlightedText {
 	text = "";
-	marks = [];
-	look = {};
-	painted = []; // [name, range]
+	spans = [];
+	style = {};
+	ranges = []; // [name of the highlight, range]
 	node = document.createTextNode("");
-	following = true;
+	following = true; // whether the view stays at the end of the text
 	top = 0;
 
 	constructor(element, scroller) {
@@ -30,13 +31,13 @@ export class Paper {
 		scroller.addEventListener("scroll", () => this.scrolled());
 	}
 
-	show(text, marks = []) {
-		Object.assign(this, { text, marks });
-		this.node.data = ended(text);
-		this.paint();
+	show(text, spans = []) {
+		Object.assign(this, { text, spans });
+		this.node.data = withLastLine(text);
+		this.highlight();
 	}
 
-	// Who reads the end stays there; a way up is the person's, unless the text became shorter.
+	// A reader at the end stays there. Scrolling up stops that, unless it was caused by the text becoming shorter.
 	scrolled() {
 		const { scrollHeight, scrollTop: top, clientHeight } = this.scroller;
 		const left = scrollHeight - top - clientHeight;
@@ -44,69 +45,69 @@ export class Paper {
 		this.top = top;
 	}
 
-	// Pieces at the end, as they come from a stream.
+	// Add pieces {text, logprob, top} at the end.
 	append(pieces) {
 		for (const { text, ...known } of pieces.filter(({ text }) => text)) {
-			const from = this.text.length;
+			const start = this.text.length;
 			this.text += text;
-			this.marks = [...this.marks, { from, to: this.text.length, ...known }];
+			this.spans = [...this.spans, { start, end: this.text.length, ...known }];
 		}
-		this.node.data = ended(this.text);
+		this.node.data = withLastLine(this.text);
 		this.frame ??= requestAnimationFrame(() => {
-			this.paint();
-			if (this.following) this.toEnd();
+			this.highlight();
+			if (this.following) this.scrollToEnd();
 		});
 	}
 
-	toEnd() {
+	scrollToEnd() {
 		this.following = true;
 		this.scroller.scrollTop = this.scroller.scrollHeight;
 	}
 
-	// The first so many characters stay.
-	cut(length) {
-		this.show(this.text.slice(0, length), upTo(this.marks, length));
+	truncate(length) {
+		this.show(this.text.slice(0, length), spansUpTo(this.spans, length));
 	}
 
-	// How it looks: {code, probabilities, tinted}.
-	dress(look) {
-		this.look = look;
-		this.element.classList.toggle("code", look.code);
-		this.paint();
+	// style: {code: as a program, probabilities: coloured by them, tinted: the model's words on a tint}
+	applyStyle(style) {
+		this.style = style;
+		this.element.classList.toggle("code", style.code);
+		this.highlight();
 	}
 
-	paint() {
-		this.erase();
+	highlight() {
+		this.clearHighlights();
 		if (!globalThis.Highlight) return; // an old browser shows the text in one colour
-		const { code, probabilities, tinted } = this.look;
+		const { code, probabilities, tinted } = this.style;
 		const known = ({ logprob }) => probabilities && logprob !== undefined;
-		for (const mark of this.marks.filter(known)) this.colour(levelOf(mark), mark.from, mark.to);
-		const rest = this.marks.filter((mark) => tinted && !known(mark));
-		for (const { from, to } of stretches(rest)) this.colour("model", from, to);
-		if (code && !probabilities) for (const [from, to, kind] of highlighted(this.text)) this.colour(kind, from, to);
+		for (const span of this.spans.filter(known)) this.addHighlight(levelOf(span), span.start, span.end);
+		const rest = this.spans.filter((span) => tinted && !known(span));
+		for (const { start, end } of mergeSpans(rest)) this.addHighlight("model", start, end);
+		if (!code || probabilities) return;
+		for (const [start, end, kind] of syntaxSpans(this.text)) this.addHighlight(kind, start, end);
 	}
 
-	colour(name, from, to) {
+	addHighlight(name, startOffset, endOffset) {
 		const { node } = this;
-		const range = new StaticRange({ startContainer: node, startOffset: from, endContainer: node, endOffset: to });
-		group(name).add(range);
-		this.painted.push([name, range]);
+		const range = new StaticRange({ startContainer: node, startOffset, endContainer: node, endOffset });
+		highlight(name).add(range);
+		this.ranges.push([name, range]);
 	}
 
-	erase() {
+	clearHighlights() {
 		this.frame = cancelAnimationFrame(this.frame);
-		for (const [name, range] of this.painted) CSS.highlights.get(name).delete(range);
-		this.painted = [];
+		for (const [name, range] of this.ranges) CSS.highlights.get(name).delete(range);
+		this.ranges = [];
 	}
 
-	// Where on the screen a mark stands, one box for each line.
-	boxes({ from, to }) {
+	// The boxes of a span on the screen, one for each line.
+	boxes({ start, end }) {
 		const range = document.createRange();
-		range.setStart(this.node, from);
-		range.setEnd(this.node, to);
+		range.setStart(this.node, start);
+		range.setEnd(this.node, end);
 		return [...range.getClientRects()];
 	}
 }
 
-// A last line that is empty has no height without something that stands on it.
-const ended = (text) => `${text}\u200b`;
+// An empty last line has no height unless a character stands on it.
+const withLastLine = (text) => `${text}\u200b`;

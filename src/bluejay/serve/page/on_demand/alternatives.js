@@ -1,36 +1,36 @@
-// What a person may see and do with one token: how likely it was, what else could have stood there, and trying again.
+// The popover of one token: how likely it was, the likeliest alternatives, and another try from there.
 
-import { item, made } from "./dom.js";
-import { probability } from "./paint.js";
+import { endsText } from "../api.js";
+import { create, listItem } from "../dom.js";
+import { probability } from "../highlighted_text.js";
 
-const HOVER = 120; // ms that a pointer rests before a token answers, and that it may take to reach the answer
-const GAP = 4; // pixels between a token and what is said about it
+const HOVER_MS = 120; // how long a pointer rests before the popover opens, or may take to reach it before it closes
+const GAP = 4; // pixels between the token and the popover
 
-// The special tokens that end a text: <|endoftext|>, </s>, <eos>.
-export const isEnd = (text) => /^(?:<\|\w+\|>|<\/s>|<eos>)$/.test(text);
-
-// Tokens that are part of a character cannot be put into a text alone.
+// Tokens that are only part of a character cannot be put into a text alone.
 const isText = (text) => !/^bytes:|\ufffd/.test(text);
 
 // A token with its white space made visible.
-const shown = (text) => text.replace(/^ +| +$/g, (spaces) => "␣".repeat(spaces.length)).replaceAll("\n", "↵").replaceAll("\t", "⇥");
+const visible = (text) => text.replace(/^ +| +$/g, (spaces) => "␣".repeat(spaces.length)).replaceAll("\n", "↵").replaceAll("\t", "⇥");
 
 const { format: percent } = new Intl.NumberFormat("en", { style: "percent", maximumSignificantDigits: 2 });
 
-export class TokenCard {
-	constructor(card, surface, onChoose, onResample, announce) {
-		Object.assign(this, { card, surface, onChoose, onResample, announce, mark: null });
-		const { textarea, scroller } = surface;
+export class AlternativesPopover {
+	span = null; // the token that it is open for
+
+	constructor(popover, pane, onChoose, onResample, announce) {
+		Object.assign(this, { popover, pane, onChoose, onResample, announce });
+		const { textarea, scroller } = pane;
 		Object.assign(textarea, {
 			onpointermove: (event) => this.hover(event),
 			onpointerleave: () => this.later(null),
 			onpointerdown: ({ pointerType }) => (this.touched = pointerType !== "mouse"),
 			onmousedown: (event) => this.tap(event),
-			onclick: () => this.touched || this.follow(),
-			onkeyup: ({ key }) => /^(?:Arrow|Page|Home|End|Tab)/.test(key) && this.follow(),
+			onclick: () => this.touched || this.followCaret(),
+			onkeyup: ({ key }) => /^(?:Arrow|Page|Home|End|Tab)/.test(key) && this.followCaret(),
 		});
-		card.onpointerenter = () => clearTimeout(this.timer);
-		card.onpointerleave = ({ pointerType }) => pointerType === "mouse" && this.later(null);
+		popover.onpointerenter = () => clearTimeout(this.timer);
+		popover.onpointerleave = ({ pointerType }) => pointerType === "mouse" && this.later(null);
 		scroller.onscroll = onscroll = onresize = () => this.hide();
 	}
 
@@ -41,88 +41,89 @@ export class TokenCard {
 
 	hover(event) {
 		const { pointerType, buttons, movementX, movementY } = event;
-		// A pointer that rests while the page changes under it asks nothing.
+		// The event also comes when the page moves under a resting pointer.
 		if (pointerType !== "mouse" || buttons || !(movementX || movementY)) return;
-		const mark = this.at(event);
-		if (mark !== this.mark) this.later(mark);
+		const span = this.at(event);
+		if (span !== this.span) this.later(span);
 		else clearTimeout(this.timer);
 	}
 
-	later(mark) {
+	later(span) {
 		clearTimeout(this.timer);
-		this.timer = setTimeout(() => (mark ? this.show(mark) : this.hide()), HOVER);
+		this.timer = setTimeout(() => (span ? this.show(span) : this.hide()), HOVER_MS);
 	}
 
-	// A finger on a token asks about it and opens no keyboard; a second tap is for editing.
+	// The first tap on a token opens the popover and no keyboard; a second tap is for editing.
 	tap(event) {
-		const mark = this.touched && this.at(event);
-		if (!mark || mark === this.mark) return;
+		const span = this.touched && this.at(event);
+		if (!span || span === this.span) return;
 		event.preventDefault();
-		this.show(mark);
+		this.show(span);
 	}
 
-	// The caret, moved by keys or a click.
-	follow() {
-		const { selectionStart: at, selectionEnd: end } = this.surface.textarea;
-		const mark = at === end && this.tokens.find(({ from, to }) => from <= at && at < to);
-		if (!mark) return this.hide();
-		if (mark === this.mark) return;
-		this.show(mark);
-		this.announce(`“${this.surface.text.slice(mark.from, mark.to)}” ${percent(probability(mark))}. Tab for alternatives.`);
+	// Open for the token at the caret, after keys or a click moved it.
+	followCaret() {
+		const { selectionStart: at, selectionEnd } = this.pane.textarea;
+		const span = at === selectionEnd && this.tokens.find(({ start, end }) => start <= at && at < end);
+		if (!span) return this.hide();
+		if (span === this.span) return;
+		this.show(span);
+		this.announce(`“${this.pane.text.slice(span.start, span.end)}” ${percent(probability(span))}. Tab for alternatives.`);
 	}
 
 	at({ clientX: x, clientY: y }) {
 		const hit = ({ left, right, top, bottom }) => left <= x && x < right && top <= y && y < bottom;
-		return this.tokens.find((mark) => this.surface.boxes(mark).some(hit)) ?? null;
+		return this.tokens.find((span) => this.pane.boxes(span).some(hit)) ?? null;
 	}
 
-	// Those that can be asked about now.
+	// The tokens for which it can open now.
 	get tokens() {
-		const asleep = !this.on || this.surface.textarea.readOnly;
-		return asleep ? [] : this.surface.marks.filter(({ logprob }) => logprob !== undefined);
+		const off = !this.on || this.pane.textarea.readOnly;
+		return off ? [] : this.pane.spans.filter(({ logprob }) => logprob !== undefined);
 	}
 
-	show(mark) {
+	show(span) {
 		clearTimeout(this.timer);
-		this.mark = mark;
-		const token = this.surface.text.slice(mark.from, mark.to);
-		const title = made("p");
-		title.append(made("b", shown(token)), ` ${percent(probability(mark))}`);
-		const list = made("ol");
-		for (const [text, logprob] of mark.top ?? []) list.append(this.alternative(text, Math.exp(logprob), text === token));
-		this.card.replaceChildren(title, list, made("button", "Resample from here", () => this.leave(this.onResample)));
-		this.card.showPopover();
-		this.place(this.surface.boxes(mark).at(-1)); // a space at the end of a line has a box of its own
+		this.span = span;
+		const token = this.pane.text.slice(span.start, span.end);
+		const title = create("p");
+		title.append(create("b", visible(token)), ` ${percent(probability(span))}`);
+		const list = create("ol");
+		for (const [text, logprob] of span.top ?? []) list.append(this.alternative(text, Math.exp(logprob), text === token));
+		const resample = create("button", "Resample from here", () => this.leave(this.onResample));
+		this.popover.replaceChildren(title, list, resample);
+		this.popover.showPopover();
+		this.moveTo(this.pane.boxes(span).at(-1)); // a space at the end of a line has a box of its own
 	}
 
 	alternative(text, share, chosen) {
-		const name = made("span", isEnd(text) ? "end of text" : shown(text));
-		const node = item(() => this.leave(this.onChoose, text), name, made("small", percent(share)));
+		const name = create("span", endsText(text) ? "end of text" : visible(text));
+		const node = listItem(() => this.leave(this.onChoose, text), name, create("small", percent(share)));
 		node.firstChild.style.setProperty("--share", share);
 		node.firstChild.disabled = chosen || !isText(text);
 		return node;
 	}
 
-	place(box) {
-		const { offsetWidth: width, offsetHeight: height, style } = this.card;
+	moveTo(box) {
+		const { offsetWidth: width, offsetHeight: height, style } = this.popover;
 		const below = box.bottom + GAP;
 		style.left = `${Math.max(8, Math.min(box.left, innerWidth - width - 8))}px`;
 		style.top = `${below + height <= innerHeight ? below : Math.max(8, box.top - GAP - height)}px`;
 	}
 
-	// Close, give the keyboard back to the text, then act.
+	// Close, give the focus back to the text, then act.
 	leave(act, text) {
-		const { mark } = this;
+		const { span } = this;
 		this.hide();
-		this.surface.focus();
-		act(mark, text);
+		this.pane.focus();
+		act(span, text);
 	}
 
 	hide() {
 		clearTimeout(this.timer);
-		if (!this.mark) return;
-		this.mark = null;
-		if (this.card.contains(document.activeElement)) this.surface.focus();
-		this.card.hidePopover();
+		if (!this.span) return;
+		this.span = null;
+		if (this.popover.contains(document.activeElement)) this.pane.focus();
+		this.popover.hidePopover();
 	}
 }

@@ -1,16 +1,20 @@
-// What the model is: its figures, its limits, and what its makers say about it.
+// The model card: the model's figures, its limits, and what its authors say about it.
 
-import { element, made } from "./dom.js";
+import { create } from "../dom.js";
+import editor from "../editor.json" with { type: "json" };
 
-export async function showCard(model) {
+export async function showModelCard(panel, model) {
 	const card = await fetch("card").then((response) => response.json()).catch(() => ({}));
 	const count = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 	const facts = {
 		Name: model.id,
 		Size: `${count.format(model.n_parameters)} parameters`,
-		Reads: `${model.max_model_len} tokens, its answer included`,
+		Context: `${model.max_model_len} tokens, prompt and answer together`,
 		...card.facts,
 	};
-	element("facts").replaceChildren(...Object.entries(facts).flatMap(([name, fact]) => [made("dt", name), made("dd", fact)]));
-	element("card").textContent = card.text || "Its makers left no card that says what it was trained on.";
+	const list = create("dl");
+	list.append(...Object.entries(facts).flatMap(([name, fact]) => [create("dt", name), create("dd", fact)]));
+	const text = create("pre", card.text || "This model has no card that says what it was trained on.");
+	text.dir = "auto";
+	panel.replaceChildren(list, create("p", editor.limits), text);
 }

@@ -1,55 +1,54 @@
-// Several continuations of one text, side by side, until one is kept.
+// Several continuations of one text, side by side, until the user keeps one.
 
-import { made } from "./dom.js";
-import { Paper } from "./paint.js";
-
-const NONE = [];
+import { create } from "../dom.js";
+import { HighlightedText } from "../highlighted_text.js";
 
 export class Samples {
-	cards = [];
-	look = {};
-	list = NONE; // what is shown, as it is kept: {text, marks, note}; another list whenever it changes
+	panes = [];
+	style = {};
+	list = undefined; // the samples {text, spans, note} on show; a new list for every change
 
 	constructor(section, onKeep, onDiscard) {
 		Object.assign(this, { section, onKeep, onDiscard });
 	}
 
-	// Room for n samples that are to come.
+	// Empty panes for n samples that are about to be generated.
 	begin(n) {
-		this.show(Array(n).fill({ text: "", marks: [], note: "" }));
-		return this.cards;
+		this.show(Array(n).fill({ text: "", spans: [], note: "" }));
+		return this.panes;
 	}
 
-	// Take note of what the cards hold now.
+	// Update the list from the panes.
 	settle() {
-		if (this.cards.length) this.list = this.cards.map(({ text, marks, note }) => ({ text, marks, note: note.textContent }));
+		if (this.list) this.list = this.panes.map(({ text, spans, note }) => ({ text, spans, note: note.textContent }));
 	}
 
-	show(list = NONE) {
-		for (const card of this.cards) card.erase();
+	show(list) {
+		for (const pane of this.panes) pane.clearHighlights();
 		this.list = list;
-		this.cards = list.map((one, i) => new Card(one, i + 1, this.onKeep));
-		this.section.hidden = !list.length;
-		this.section.replaceChildren(made("button", "Discard all", this.onDiscard), ...this.cards.map(({ box }) => box));
-		this.dress(this.look);
+		this.panes = (list ?? []).map((sample, i) => new SamplePane(sample, i + 1, this.onKeep));
+		this.section.hidden = !list;
+		this.section.replaceChildren(create("button", "Discard all", this.onDiscard), ...this.panes.map(({ box }) => box));
+		this.applyStyle(this.style);
 	}
 
-	dress(look) {
-		this.look = look;
-		for (const card of this.cards) card.dress(look);
+	applyStyle(style) {
+		this.style = style;
+		for (const pane of this.panes) pane.applyStyle(style);
 	}
 }
 
-class Card extends Paper {
-	constructor({ text, marks, note }, number, onKeep) {
-		const words = made("pre");
-		const ariaLabel = `Text of sample ${number}`; // arrow keys scroll it
-		super(Object.assign(words, { className: "words", dir: "auto", tabIndex: 0, role: "region", ariaLabel }), words);
-		this.show(text, marks);
-		this.note = made("small", note);
-		const keep = made("button", "Keep this one", () => onKeep(this));
+class SamplePane extends HighlightedText {
+	constructor({ text, spans, note }, number, onKeep) {
+		const content = create("pre");
+		const ariaLabel = `Text of sample ${number}`; // it can have the focus, so that arrow keys scroll it
+		Object.assign(content, { className: "sample", dir: "auto", tabIndex: 0, role: "region", ariaLabel });
+		super(content, content);
+		this.show(text, spans);
+		this.note = create("small", note);
+		const keep = create("button", "Keep this one", () => onKeep(this));
 		keep.ariaLabel = `Keep this one: sample ${number}`;
-		this.box = made("article");
-		this.box.append(words, this.note, keep);
+		this.box = create("article");
+		this.box.append(content, this.note, keep);
 	}
 }
