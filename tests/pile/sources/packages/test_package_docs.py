@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from bluejay.pile.documents import Document, SetAside
+from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.sources.packages.package_docs import PackageDocs
 
 
-def read() -> list[Document | SetAside]:
+def read() -> list[Document | Skipped]:
     """All that the source gives."""
     source = PackageDocs("package-docs")
     return [found for unit in source.units() for found in source.read(unit)]
@@ -44,6 +44,6 @@ def test_a_broken_package_is_set_aside(tmp_path: Path, monkeypatch: pytest.Monke
         ("good-one-1", "MIT", "pkg:pypi/good-one@1", "Hello."),
         ("good-one-1", "MIT", "pkg:pypi/good-one@1#good/guide.md", "A guide."),
     ]
-    aside = [entry.name for entry in found if isinstance(entry, SetAside)]
+    aside = [entry.name for entry in found if isinstance(entry, Skipped)]
     assert len(aside) == 2
     assert aside[1] == "good-one-1/good/latin.rst"

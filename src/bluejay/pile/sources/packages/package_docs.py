@@ -9,7 +9,7 @@ from importlib.metadata import Distribution, PackagePath, distributions
 from pathlib import Path
 from typing import Literal, cast
 
-from bluejay.pile.documents import Document, SetAside, read_text
+from bluejay.pile.documents import Document, Skipped, read_text
 from bluejay.recipe import STRICT
 
 SUFFIXES = {".md", ".rst"}
@@ -28,18 +28,18 @@ class PackageDocs:
         """All packages, as one."""
         return ["installed packages"]
 
-    def documents(self) -> Iterator[Document | SetAside]:
+    def documents(self) -> Iterator[Document | Skipped]:
         """All documents of all units."""
         return self.read("")
 
-    def read(self, unit: str) -> Iterator[Document | SetAside]:
+    def read(self, unit: str) -> Iterator[Document | Skipped]:
         """Packages in order of name and version; of each, its description and then its files in order of path."""
         packages = []
         for package in distributions():
             try:
                 packages.append((*identity(package), sorted(package.files or [], key=str), package))
             except (OSError, ValueError, csv.Error) as error:
-                yield SetAside(f"the package at {package.locate_file('')}", str(error))
+                yield Skipped(f"the package at {package.locate_file('')}", str(error))
         for name, version, files, package in sorted(packages, key=lambda package: package[:2]):
             yield from package_documents(package, name, version, files)
 
@@ -66,7 +66,7 @@ def entry(metadata: Message, key: str) -> str:
 
 def package_documents(
     package: Distribution, name: str, version: str, files: list[PackagePath]
-) -> Iterator[Document | SetAside]:
+) -> Iterator[Document | Skipped]:
     """The documents of one package; `url` is a package URL, which names the file within the release."""
     source, url, licence = f"{name}-{version}", f"pkg:pypi/{name}@{version}", licence_of(metadata_of(package))
     described = entry(metadata_of(package), "Description")
@@ -78,7 +78,7 @@ def package_documents(
         try:
             text = read_text(Path(str(package.locate_file(file))))
         except ValueError as error:
-            yield SetAside(f"{source}/{file}", str(error))
+            yield Skipped(f"{source}/{file}", str(error))
             continue
         yield Document(text, source, licence, f"{url}#{file}", {"path": str(file)})
 
