@@ -90,7 +90,7 @@ class Model:
         if self.native is None:
             return TorchBackend.for_tokens(self.gpt, [n_tokens] * n_sequences, self.compiled)
         full = isinstance(self.weights, GPT) and self.gpt.embed.weight.dtype == torch.float32
-        pages = n_sequences * -(-n_tokens // NativeBackend.page)
+        pages = n_sequences * -(-n_tokens // NativeBackend.page_size)
         return NativeBackend(self.native, pages, cache="f32" if full else "bf16")
 
     def generate(self, prompt: str, params: SamplingParams | None = None) -> list[str]:
@@ -170,8 +170,8 @@ def load(
     hub's name of a model that `bluejay pull` has downloaded.
 
     `device` is one of torch's, or "auto" for a GPU if there is one. On a CPU the native engine runs the model if it
-    can, otherwise torch does; with `compiled`, torch compiles its steps, which takes a minute at first. Weights keep the
-    type in which they are stored unless `dtype` is given; quantised weights become bfloat16 in torch. Raises
+    can, otherwise torch does; with `compiled`, torch compiles its steps, which takes a minute at first. Weights keep
+    the type in which they are stored unless `dtype` is given; quantised weights become bfloat16 in torch. Raises
     FileNotFoundError or ValueError, each with one sentence, if there is no such model or device.
     """
     device = device_named(device)

@@ -87,11 +87,9 @@ class TorchBackend:
         self.compiled = torch.compile(decode) if compiled else None
 
     @classmethod
-    def for_tokens(
-        cls, gpt: GPT, lengths: Iterable[int], compiled: bool = False, page_size: int = 32
-    ) -> "TorchBackend":
+    def for_tokens(cls, gpt: GPT, lengths: Iterable[int], compiled: bool = False) -> "TorchBackend":
         """A backend whose cache holds sequences of these lengths, in tokens."""
-        return cls(gpt, sum(-(-length // page_size) for length in lengths), page_size, compiled)
+        return cls(gpt, sum(-(-length // PAGE_SIZE) for length in lengths), PAGE_SIZE, compiled)
 
     @torch.inference_mode()
     def step(self, batch: StepBatch) -> Float[Tensor, "R V"]:
