@@ -12,7 +12,7 @@ from report import report, result
 import bluejay
 from bluejay.infer.engine import Engine
 from bluejay.infer.model import Model
-from bluejay.infer.sampling import SamplingParams
+from bluejay.infer.params import SamplingParams
 
 CODE = """def mean(values):
     total = 0.0

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bluejay.infer.backends.native import NativeBackend, available, native_model
 from bluejay.infer.backends.torch import TorchBackend
 from bluejay.infer.engine import Engine, QueueFull
-from bluejay.infer.sampling import SamplingParams
+from bluejay.infer.params import SamplingParams
 
 GREEDY = SamplingParams(max_tokens=20, temperature=0.0)
 

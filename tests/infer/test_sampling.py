@@ -13,7 +13,8 @@ from transformers.generation.logits_process import (
     TypicalLogitsWarper,
 )
 
-from bluejay.infer.sampling import NUCLEUS_SHORTLIST, SamplingParams, apply_penalties, candidates, sample
+from bluejay.infer.params import SamplingParams
+from bluejay.infer.sampling import NUCLEUS_SHORTLIST, apply_penalties, candidates, sample
 
 
 def distribution(logits, params):

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from bluejay.infer.backends import Backend, StepBatch
 from bluejay.infer.cache import Lease, PagePool
-from bluejay.infer.sampling import LogitsProcessor, Logprob, SamplingParams, apply_penalties, logprobs_of, sample
+from bluejay.infer.params import SamplingParams
+from bluejay.infer.sampling import LogitsProcessor, Logprob, apply_penalties, logprobs_of, sample
 from bluejay.infer.speculation import PromptLookup
 from bluejay.infer.text import TextStream
 from bluejay.tokenizer import Tokenizer

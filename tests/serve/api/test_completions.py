@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from bluejay.gpt.formats.layouts import save_model
-from bluejay.infer.sampling import SamplingParams
+from bluejay.infer.params import SamplingParams
 
 PROMPT = "the cat"
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from bluejay.infer.sampling import SamplingParams
+from bluejay.infer.params import SamplingParams
 
 
 def post(server, path, **body) -> httpx.Response:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from bluejay.infer.sampling import SamplingParams
+from bluejay.infer.params import SamplingParams
 from bluejay.serve.api.chat import ChatRequest
 from bluejay.serve.api.completions import CompletionRequest
 from bluejay.serve.api.errors import APIError, invalid_body
