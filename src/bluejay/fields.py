@@ -24,7 +24,7 @@ class Setting:
     type: Callable[[str], Any]
     """int, float, str, bool, Path or `pair`: the type of the value, or of one item of a container. None is left out."""
     container: type | None
-    """tuple or dict where the setting holds several items, else None."""
+    """The type of the container, tuple or dict, where the setting holds several items, else None."""
     default: Any
     low: int | float | None
     """The smallest valid value; None where there is no range."""

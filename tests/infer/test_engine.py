@@ -225,7 +225,7 @@ def test_what_can_never_be_served_is_refused_with_the_figures(new_engine):
         engine.submit([259], GREEDY)
     with pytest.raises(ValueError, match=r"logit_bias holds a token id outside 0\.\.258"):
         engine.submit([1], SamplingParams(logit_bias={259: 1.0}))
-    with pytest.raises(ValueError, match="may take 50 tokens, and the cache holds 32"):
+    with pytest.raises(ValueError, match="may take 50 tokens, but the cache holds 32"):
         new_engine(capacity=32).submit([1] * 30, GREEDY)
 
 

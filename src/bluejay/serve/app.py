@@ -12,14 +12,14 @@ from starlette.middleware.cors import CORSMiddleware
 
 from bluejay.infer.model import Model
 from bluejay.serve.api import card, chat, completions, legacy, models
-from bluejay.serve.api.errors import APIError, invalid_body, json_response
+from bluejay.serve.api.respond import Service
 from bluejay.serve.engine_thread import EngineThread
+from bluejay.serve.errors import APIError, invalid_body, json_response
 from bluejay.serve.fingerprint import fingerprint
 from bluejay.serve.metrics import Metrics
 from bluejay.serve.middleware.access_log import AccessLog
 from bluejay.serve.middleware.limits_and_errors import LimitsAndErrors
 from bluejay.serve.middleware.public import PublicAccess
-from bluejay.serve.respond import Service
 from bluejay.serve.settings import ServeSettings
 from bluejay.serve.static import add_page
 
@@ -42,7 +42,7 @@ def create_app(model: Model, settings: ServeSettings | None = None) -> FastAPI:
     app.state.settings = settings
     if settings.public is not None:
         app.add_middleware(PublicAccess, settings=settings.public)
-    app.add_middleware(LimitsAndErrors, engine_thread=engine_thread)
+    app.add_middleware(LimitsAndErrors, settings=settings, is_draining=lambda: engine_thread.draining)
     if settings.public is not None and settings.public.origin:
         app.add_middleware(
             CORSMiddleware,

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from bluejay.infer.params import SamplingParams
 from bluejay.serve.api.chat import ChatRequest
 from bluejay.serve.api.completions import CompletionRequest
-from bluejay.serve.api.errors import APIError, invalid_body
+from bluejay.serve.errors import APIError, invalid_body
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from bluejay.serve.api.errors import APIError
+from bluejay.serve.errors import APIError
 from bluejay.serve.middleware.rates import Account, Limits
 from bluejay.serve.settings import PublicSettings
 

@@ -3,8 +3,8 @@
 from fastapi import APIRouter, Response
 from typing_extensions import TypedDict
 
-from bluejay.serve.api.errors import json_response
-from bluejay.serve.respond import Service
+from bluejay.serve.api.respond import Service
+from bluejay.serve.errors import json_response
 
 MAX_CARD_CHARACTERS = 20_000
 """Characters of the README that are served."""

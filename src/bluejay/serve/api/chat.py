@@ -14,11 +14,11 @@ from typing_extensions import TypedDict
 from bluejay.infer.engine import Chunk
 from bluejay.infer.params import SamplingParams
 from bluejay.serve.api.completions import STREAM_CONTENT
-from bluejay.serve.api.errors import ERRORS, APIError, Usage
 from bluejay.serve.api.logprobs import ChatLogprobs, chat_logprob
 from bluejay.serve.api.parameters import MAX_LOGPROBS, Body, Parameters, unsupported
+from bluejay.serve.api.respond import Service
 from bluejay.serve.api.template import prompt_tokens
-from bluejay.serve.respond import Service
+from bluejay.serve.errors import ERRORS, APIError, Usage
 from bluejay.tokenizer import Tokenizer
 
 
@@ -123,7 +123,7 @@ class ChatAnswer(TypedDict):
 
 
 class ChatWriter:
-    """Writes the choices of a chat completion; satisfies `bluejay.serve.respond.Writer`."""
+    """Writes the choices of a chat completion; satisfies `bluejay.serve.api.respond.Writer`."""
 
     id_prefix, kind, chunk_kind = "chatcmpl", "chat.completion", "chat.completion.chunk"
 

@@ -13,11 +13,11 @@ from typing_extensions import TypedDict
 
 from bluejay.infer.engine import Chunk
 from bluejay.infer.params import SamplingParams
-from bluejay.serve.api.errors import ERRORS, APIError, Usage
 from bluejay.serve.api.logprobs import Logprobs, LogprobWriter, concatenate
 from bluejay.serve.api.parameters import MAX_LOGPROBS, Parameters, unsupported
+from bluejay.serve.api.respond import Service
 from bluejay.serve.engine_thread import Job
-from bluejay.serve.respond import Service
+from bluejay.serve.errors import ERRORS, APIError, Usage
 from bluejay.tokenizer import Tokenizer
 
 MAX_PROMPTS = 64
@@ -114,7 +114,7 @@ class CompletionAnswer(TypedDict):
 
 
 class CompletionWriter:
-    """Writes the choices of a completion; satisfies `bluejay.serve.respond.Writer`."""
+    """Writes the choices of a completion; satisfies `bluejay.serve.api.respond.Writer`."""
 
     id_prefix, kind, chunk_kind = "cmpl", "text_completion", "text_completion"
 

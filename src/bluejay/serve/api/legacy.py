@@ -17,10 +17,10 @@ from typing_extensions import TypedDict
 
 from bluejay.infer.engine import Chunk
 from bluejay.infer.params import SamplingParams
-from bluejay.serve.api.errors import ERRORS, APIError, json_response
 from bluejay.serve.api.parameters import Body
+from bluejay.serve.api.respond import ENGINE_ERRORS, Service, to_api_error
 from bluejay.serve.engine_thread import Job
-from bluejay.serve.respond import ENGINE_ERRORS, Service, to_api_error
+from bluejay.serve.errors import ERRORS, APIError, json_response
 
 MAX_PREDICTIONS = 256
 """Predictions that are kept until they are fetched; the oldest finished one makes room for a new one."""

@@ -8,10 +8,10 @@ from fastapi import APIRouter, Response
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from bluejay.serve.api.errors import ERRORS, APIError, json_response
 from bluejay.serve.api.logprobs import token_name
 from bluejay.serve.api.parameters import Body
-from bluejay.serve.respond import Service
+from bluejay.serve.api.respond import Service
+from bluejay.serve.errors import ERRORS, APIError, json_response
 
 
 class ModelObject(TypedDict):

@@ -8,7 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from bluejay.fields import settings_of
 from bluejay.infer.params import SamplingParams
-from bluejay.serve.api.errors import APIError
+from bluejay.serve.errors import APIError
 
 MAX_N = 128
 MAX_STOP = 4

@@ -3,12 +3,13 @@ in place of a traceback."""
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bluejay.serve.api.errors import APIError
-from bluejay.serve.engine_thread import EngineThread
+from bluejay.serve.errors import APIError
+from bluejay.serve.settings import ServeSettings
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -23,11 +24,11 @@ logger = logging.getLogger(__name__)
 class LimitsAndErrors:
     """ASGI middleware that adds the headers and enforces the limits."""
 
-    def __init__(self, app: ASGIApp, engine_thread: EngineThread) -> None:
+    def __init__(self, app: ASGIApp, settings: ServeSettings, is_draining: Callable[[], bool]) -> None:
         self.app = app
-        self.engine_thread = engine_thread
-        self.max_body = engine_thread.settings.max_body
-        self.seconds = engine_thread.settings.read_timeout
+        self.is_draining = is_draining
+        self.max_body = settings.max_body
+        self.seconds = settings.read_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -43,7 +44,7 @@ class LimitsAndErrors:
             if message["type"] == "http.response.start":
                 started = True
                 MutableHeaders(scope=message).update(SECURITY_HEADERS)
-                if self.engine_thread.draining:  # the client's next request should go elsewhere
+                if self.is_draining():  # the client's next request should go elsewhere
                     MutableHeaders(scope=message)["Connection"] = "close"
             await send(message)
 

@@ -9,7 +9,7 @@ import sqlite3
 import time
 from dataclasses import dataclass
 
-from bluejay.serve.api.errors import APIError
+from bluejay.serve.errors import APIError
 from bluejay.serve.settings import PublicSettings
 
 WRITES_BETWEEN_CLEANINGS = 1000

@@ -13,9 +13,9 @@ from starlette.types import Receive, Scope, Send
 from bluejay.infer.engine import Chunk, QueueFull
 from bluejay.infer.params import SamplingParams
 from bluejay.serve.api.constraints import Constraint, Constraints
-from bluejay.serve.api.errors import DONE, APIError, Usage, event, json_response, usage
 from bluejay.serve.api.parameters import Parameters
 from bluejay.serve.engine_thread import EngineThread, GenerationFailed, Job, ServerStopping
+from bluejay.serve.errors import DONE, APIError, Usage, event, json_response, usage
 
 ENGINE_ERRORS = (GenerationFailed, QueueFull, ServerStopping)
 """The exceptions that end a job before its answer is complete."""
