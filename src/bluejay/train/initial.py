@@ -23,7 +23,7 @@ from bluejay.train.recipe import TrainRecipe, is_pairs
 
 
 @dataclass(frozen=True)
-class Origin:
+class InitialModel:
     """What a recipe trains, before anything is read."""
 
     recipe: TrainRecipe
@@ -66,7 +66,7 @@ class Origin:
         write_model(dataclasses.replace(stored, tokenizer=lambda: self.tokenizer), path)
 
 
-def origin(recipe: TrainRecipe) -> Origin:
+def initial_model(recipe: TrainRecipe) -> InitialModel:
     """Open what a recipe starts from. Raises FileNotFoundError or ValueError where tokenizer, shards and model do not
     belong together."""
     if recipe.init is None:
@@ -74,7 +74,7 @@ def origin(recipe: TrainRecipe) -> Origin:
         if path is None:
             raise ValueError('data.tokenizer is missing: pairs bring none of their own; "gpt2" is GPT-J\'s')
         tokenizer = Tokenizer.load(path)
-        return Origin(recipe, recipe.gpt_config(tokenizer.vocab_size), tokenizer, None)
+        return InitialModel(recipe, recipe.gpt_config(tokenizer.vocab_size), tokenizer, None)
     stored = open_model(locate(recipe.init))
     config, tokenizer = stored.config, stored.tokenizer()
     if recipe.data.sequence_length > config.n_ctx:
@@ -92,7 +92,7 @@ def origin(recipe: TrainRecipe) -> Origin:
                 f"{recipe.init} and {where} have different tokenizers, of {tokenizer.vocab_size} and "
                 f'{other.vocab_size} tokens; build the corpus with tokenizer = {{ path = "{recipe.init}" }}'
             )
-    return Origin(recipe, config, tokenizer, stored)
+    return InitialModel(recipe, config, tokenizer, stored)
 
 
 def tokenizers_of(recipe: TrainRecipe) -> list[str]:
