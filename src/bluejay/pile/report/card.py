@@ -129,8 +129,8 @@ def near_copies(report: Report, recipe: PileRecipe) -> Iterator[str]:
     found = report.near
     yield "## Near-copies\n"
     yield (
-        f"{near.bands} bands of {near.rows} hashes over {near.ngram} words; two documents are near-copies when "
-        f"{near.threshold:.0%} of their hashes are equal. {found['candidates']:,} candidates, {found['pairs']:,} pairs "
+        f"{near.bands} bands of {near.rows} hashes over {near.ngram} words; near-copies agree in at least "
+        f"{near.threshold:.0%} of their hashes. {found['candidates']:,} candidates, {found['pairs']:,} pairs "
         f"(both counted once per band), {found['members']:,} documents in {found['clusters']:,} clusters.\n"
     )
     yield f"The probability that a pair is found, by its similarity:\n\n```\n{curve_table(near)}\n```\n"
