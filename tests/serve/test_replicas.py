@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from bluejay.machine import n_processors
-from bluejay.serve.replicas import serve_replicas
+from bluejay.serve.replicas import serve_named
 from bluejay.serve.settings import ServeSettings
 
 
@@ -23,7 +23,7 @@ def test_more_processes_than_processors(tiny_model):
     with pytest.raises(
         ValueError, match=rf"^workers is {workers}; this machine has {workers - 1} processors to share$"
     ):
-        serve_replicas("nothing", ServeSettings(workers=workers))
+        serve_named("nothing", ServeSettings(workers=workers))
 
 
 def shared(pid: int, path: Path) -> bool:

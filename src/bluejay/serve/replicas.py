@@ -15,7 +15,7 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -49,22 +49,16 @@ class Replica:
 
 
 def serve_named(name: str, settings: ServeSettings, device: str = "auto", compiled: bool = False) -> None:
-    """Load a model and serve it from `settings.workers` processes; see `bluejay.infer.model.load` for the arguments.
+    """Load a model and serve it, from `settings.workers` processes, until an interrupt or a termination signal.
 
-    Raises as `load` and `bluejay.serve.server.serve` do, and ValueError where several processes would share a device.
+    `device` and `compiled` are those of `bluejay.infer.model.load`; several processes compute on the CPU. Raises as
+    `load` and `bluejay.serve.server.serve` do, ValueError for several processes on a device or more processes than
+    processors, RuntimeError if no replica can start.
     """
     if settings.workers == 1:
         return serve(load(name, device, compiled=compiled), settings)
     if compiled or device not in ("auto", "cpu"):
         raise ValueError("several workers share the processors; --device and --compile are for one")
-    serve_replicas(name, settings)
-
-
-def serve_replicas(name: str, settings: ServeSettings, on_ready: Callable[[str], None] | None = None) -> None:
-    """Serve a model from `settings.workers` processes on the CPU until an interrupt or a termination signal.
-
-    Raises as `serve` does, ValueError for more processes than processors, RuntimeError when none can start.
-    """
     if settings.workers > n_processors():
         raise ValueError(f"workers is {settings.workers}; this machine has {n_processors()} processors to share")
     check_keys(settings)
@@ -72,25 +66,18 @@ def serve_replicas(name: str, settings: ServeSettings, on_ready: Callable[[str],
         os.environ[MULTIPROCESS_DIRECTORY] = folder  # read by prometheus_client when the replicas import it
         if settings.public is not None:
             settings = replace(settings, public=replace(settings.public, state=Path(folder) / "limits.sqlite"))
-        Supervisor(name, settings, bound, on_ready).run()
+        Supervisor(name, settings, bound).run()
 
 
 class Supervisor:
     """The parent: distributes connections and keeps the replicas running."""
 
-    def __init__(
-        self,
-        name: str,
-        settings: ServeSettings,
-        bound: socket.socket,
-        on_ready: Callable[[str], None] | None,
-    ) -> None:
+    def __init__(self, name: str, settings: ServeSettings, bound: socket.socket) -> None:
         self.name = name
         self.settings = settings
         self.bound = bound
         # Where the system cannot bind processes to processors, all replicas share all of them.
         self.processors = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-        self.on_ready = on_ready
         self.replicas: list[Replica] = []
         self.to_start = [(0.0, number) for number in range(settings.workers)]
         """(monotonic time, number) of each replica that has to be started."""
@@ -173,8 +160,6 @@ class Supervisor:
             self.announced = True
             url = address(self.settings.host, self.bound)
             say(f"{self.name} is served at {url} by {self.settings.workers} processes (Ctrl+C stops it)")
-            if self.on_ready:
-                self.on_ready(url)
 
     def _stop_accepting(self) -> None:
         """Stop accepting connections for now; new ones wait in the system's queue."""

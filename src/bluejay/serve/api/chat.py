@@ -125,7 +125,8 @@ class ChatAnswer(TypedDict):
 class ChatWriter:
     """Writes the choices of a chat completion; satisfies `bluejay.serve.api.respond.Writer`."""
 
-    id_prefix, kind, chunk_kind = "chatcmpl", "chat.completion", "chat.completion.chunk"
+    id_prefix = "chatcmpl"
+    kinds: tuple[str, str] = ("chat.completion", "chat.completion.chunk")
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer

@@ -116,7 +116,8 @@ class CompletionAnswer(TypedDict):
 class CompletionWriter:
     """Writes the choices of a completion; satisfies `bluejay.serve.api.respond.Writer`."""
 
-    id_prefix, kind, chunk_kind = "cmpl", "text_completion", "text_completion"
+    id_prefix = "cmpl"
+    kinds: tuple[str, str] = ("text_completion", "text_completion")
 
     def __init__(self, body: CompletionRequest, job: Job, tokenizer: Tokenizer) -> None:
         self.job = job

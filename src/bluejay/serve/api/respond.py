@@ -27,10 +27,8 @@ class Writer(Protocol):
     """Writes the choices of a response in the form of one API."""
 
     id_prefix: str
-    kind: str
-    """The `object` of a response in one piece."""
-    chunk_kind: str
-    """The `object` of an event in a stream."""
+    kinds: tuple[str, str]
+    """The `object` of a response in one piece, and of an event in a stream."""
 
     def chunk(self, index: int, chunk: Chunk) -> Mapping[str, object]:
         """The choice in the event for one chunk of the choice with this index."""
@@ -101,14 +99,13 @@ class Service:
         """The response to a request whose prompts have been submitted; the job is released. Raises APIError."""
         heading = {
             "id": f"{writer.id_prefix}-{uuid.uuid4().hex}",
-            "object": writer.chunk_kind if body.stream else writer.kind,
+            "object": writer.kinds[body.stream],
             "created": int(time.time()),
             "model": self.model.name,
             "system_fingerprint": self.fingerprint,
         }
         if body.stream:
-            stream = events(job, writer, heading, body.include_usage)
-            return EventStream(self.engine_thread, job, stream)
+            return EventStream(self.engine_thread, job, events(job, writer, heading, body.include_usage))
         chunks: list[list[Chunk]] = [[] for _ in range(len(job.prompts) * job.params.n)]
         for index, chunk in await self.collect(job, request):
             chunks[index].append(chunk)
