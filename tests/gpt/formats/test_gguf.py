@@ -17,7 +17,6 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from bluejay.gpt.formats.gguf import open_gguf
 from bluejay.gpt.formats.gguf_file import read_gguf
-from bluejay.gpt.formats.layouts import place
 from bluejay.infer.model import Model, load
 from bluejay.infer.sampling import SamplingParams
 from tests.gpt.random_models import family_fields, random_model

@@ -139,4 +139,4 @@ def stretch(
 def loss_of(model: GPT, batch: Batch, eot: int | None, scale: float) -> Tensor:
     """Summed loss of a batch in nats, times `scale`; documents are kept apart where their end token `eot` is given."""
     starts = None if eot is None else document_starts(batch.inputs, eot)
-    return head_loss(model.hidden(batch.inputs, starts=starts), *model.unembedding, batch.targets, scale)
+    return head_loss(model.hidden(batch.inputs, document_start=starts), *model.unembedding, batch.targets, scale)
