@@ -1,5 +1,6 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+BENCHMARKS := bits_per_byte decode generate_speed gpt_j load lora_6b pile quantization serve speculation train
 
 .PHONY: run test test-slow lint bench bench-peers sanitize clean
 
@@ -17,8 +18,9 @@ lint: .venv/dev  ## style, types, and which room may import which
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/pyrefly check --min-severity=warn --python-interpreter-path $(BIN)/python && $(BIN)/lint-imports
 
-bench: .venv/dev  ## the README's table, one JSON line per benchmark
-	@for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+bench: .venv/dev  ## all benchmarks on a CPU; writes docs/benchmarks.md and the README's table
+	@mkdir -p build; for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py > build/$$name.out && \
+		$(BIN)/python benchmarks/table.py < build/$$name.out || exit 1; done
 
 bench-peers:  ## the engines that benchmarks/decode.py and serve.py measure ours against, in an environment of their own
 	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers

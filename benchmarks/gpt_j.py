@@ -1,8 +1,7 @@
 """The whole of GPT-J-6B: conversion to 4 bits, time to the first token, memory, and speed with all 28 layers.
 
-Weights are random, which has no influence on the figures. The benchmark takes a quarter of an hour and 4 GB of disk; q8
-and bf16 need 8 and 14 GB of memory and are skipped, with a message, if there is less. `--layers 1` runs everything in two
-minutes.
+Weights are random, which has no influence on the figures. The benchmark takes a quarter of an hour and 4 GB of disk. q8
+and bf16 need 8 and 14 GB of memory and are skipped, with a message, if there is less. `--layers 1` takes two minutes.
 """
 
 import argparse

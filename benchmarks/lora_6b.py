@@ -20,7 +20,7 @@ from bluejay.tokenizer import Tokenizer
 from bluejay.train.data.batches import Batches, open_sources
 from bluejay.train.distributed.parallel import World
 from bluejay.train.distributed.stage import Stage
-from bluejay.train.initial import Origin
+from bluejay.train.initial import InitialModel
 from bluejay.train.optimizer import make_optimizer
 from bluejay.train.recipe import TrainRecipe
 from bluejay.train.step import Step
@@ -50,7 +50,7 @@ def main() -> None:
     foretold = plan(recipe, measured(*shape_of(recipe)))
     world = World(torch.device("cpu"))
     stored = random_model()
-    model = Origin(recipe, stored.config, stored.tokenizer(), stored).model(world.device, "bfloat16")
+    model = InitialModel(recipe, stored.config, stored.tokenizer(), stored).model(world.device, "bfloat16")
     stage = Stage(model, stored.tokenizer().eot, recipe.train)
     stepper = Step(recipe, world, stage, make_optimizer(model, recipe.train.optimizer), "bfloat16")
     batches = Batches(open_sources(recipe.data, stored.tokenizer()), recipe.data.train, 1, recipe.seed, steps)

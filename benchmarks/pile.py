@@ -29,7 +29,7 @@ from report import interleaved, report, result
 
 from bluejay.pile.text.clusters import near_duplicates
 from bluejay.pile.text.encoder import Encoder
-from bluejay.pile.text.minhash import Near
+from bluejay.pile.text.minhash import MinHashSettings
 from bluejay.progress import say
 from bluejay.tokenizer import Tokenizer
 
@@ -148,7 +148,7 @@ def dedup_row(documents: list[str]) -> dict:
     ours, theirs = [], []
     for _ in range(3):
         began = time.perf_counter()
-        clusters = len(np.unique(near_duplicates(batches, Near())))
+        clusters = len(np.unique(near_duplicates(batches, MinHashSettings())))
         ours.append(time.perf_counter() - began)
         answer = subprocess.run([PEER, str(PEERS / "datasketch_dedup.py"), str(path)], capture_output=True, check=True)
         seconds, their_clusters = answer.stdout.split()

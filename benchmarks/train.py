@@ -20,7 +20,7 @@ from report import report, result
 from torch import Tensor, nn
 
 from bluejay.gpt.config import GPTConfig
-from bluejay.train.data.batches import Batch
+from bluejay.train.data.batches import TrainBatch
 
 VOCABULARY, LENGTH, ROWS, LAYERS, LR, ROUNDS = 8192, 512, 8, 6, 1e-4, 5
 
@@ -63,18 +63,18 @@ class Plain(nn.Module):
         self.register_buffer("cos", angle.cos())
         self.register_buffer("sin", angle.sin())
 
-    def forward(self, batch: Batch) -> Tensor:
+    def forward(self, batch: TrainBatch) -> Tensor:
         x = self.embed(batch.inputs)
         for block in self.blocks:
             x = block(x, self.cos, self.sin)
         return F.cross_entropy(self.head(self.norm(x)).flatten(0, 1), batch.targets.flatten())
 
 
-def loop(model: nn.Module, loss_of: Callable[[Batch], Tensor]) -> Callable[[Batch], float]:
+def loop(model: nn.Module, loss_of: Callable[[TrainBatch], Tensor]) -> Callable[[TrainBatch], float]:
     """One step of the usual loop around a model."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, fused=True)
 
-    def step(batch: Batch) -> float:
+    def step(batch: TrainBatch) -> float:
         with torch.autocast("cpu", torch.bfloat16):
             loss = loss_of(batch)
         loss.backward()
@@ -86,12 +86,12 @@ def loop(model: nn.Module, loss_of: Callable[[Batch], Tensor]) -> Callable[[Batc
     return step
 
 
-def plain(config: GPTConfig) -> Callable[[Batch], float]:
+def plain(config: GPTConfig) -> Callable[[TrainBatch], float]:
     model = Plain(config)
     return loop(model, model)
 
 
-def transformers(config: GPTConfig) -> Callable[[Batch], float]:
+def transformers(config: GPTConfig) -> Callable[[TrainBatch], float]:
     from transformers import GPTJConfig, GPTJForCausalLM
 
     from bluejay.gpt.formats.families import to_hugging_face
@@ -101,7 +101,7 @@ def transformers(config: GPTConfig) -> Callable[[Batch], float]:
     return loop(model, lambda batch: model(batch.inputs, labels=batch.inputs).loss)
 
 
-def ours(config: GPTConfig) -> Callable[[Batch], float]:
+def ours(config: GPTConfig) -> Callable[[TrainBatch], float]:
     from bluejay.gpt.init import new_model
     from bluejay.train.distributed.parallel import World
     from bluejay.train.distributed.stage import Stage
@@ -115,7 +115,7 @@ def ours(config: GPTConfig) -> Callable[[Batch], float]:
     stage = Stage(model, VOCABULARY - 1, recipe.train)
     stepper = Step(recipe, World(torch.device("cpu")), stage, make_optimizer(model, recipe.train.optimizer), "bfloat16")
 
-    def step(batch: Batch) -> float:
+    def step(batch: TrainBatch) -> float:
         gradient = stepper.gradient(batch)
         stepper.update(LR)
         return gradient.loss
@@ -127,13 +127,13 @@ def shape(width: int) -> GPTConfig:
     return GPTConfig(n_layer=LAYERS, d_model=width, n_head=width // 64, vocab_size=VOCABULARY, n_ctx=LENGTH)
 
 
-def contend(contender: Callable[[GPTConfig], Callable[[Batch], float]], width: int, turns: Connection) -> None:
+def contend(contender: Callable[[GPTConfig], Callable[[TrainBatch], float]], width: int, turns: Connection) -> None:
     """The process of a contender: a step each time it is its turn."""
     torch.manual_seed(0)
     step = contender(shape(width))
     while turns.recv():
         tokens = torch.randint(0, VOCABULARY - 1, (ROWS, LENGTH + 1))
-        batch = Batch(tokens[:, :-1], tokens[:, 1:])
+        batch = TrainBatch(tokens[:, :-1], tokens[:, 1:])
         began = time.perf_counter()
         loss = step(batch)
         turns.send(time.perf_counter() - began)

@@ -1,14 +1,16 @@
-"""Shards as Megatron and GPT-NeoX lay them out, whole or absent, and refused where they are damaged."""
+"""Token shards have Megatron's and GPT-NeoX's layout, are complete or absent, and are refused when damaged."""
 
 import struct
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bluejay.tokens import TokenShard, TokenWriter
+from bluejay.tokens import DOCUMENTS_TABLE, TokenShard, TokenWriter, corpus_of
 
 
 def read_megatron(prefix: Path) -> list[list[int]]:
@@ -52,7 +54,7 @@ def test_an_independent_reader_reads_what_we_write(
     assert shard.tokens.dtype == (np.uint16 if vocab_size < 65500 else np.int32)
 
 
-def test_we_read_what_another_wrote(tmp_path: Path) -> None:
+def test_shards_of_other_writers_are_read(tmp_path: Path) -> None:
     """Three entries in two documents, int64 tokens."""
     (tmp_path / "theirs.bin").write_bytes(struct.pack("<6q", 5, 6, 7, 8, 9, 10))
     index = b"MMIDIDX\x00\x00" + struct.pack("<QBQQ", 1, 5, 3, 3)
@@ -62,14 +64,14 @@ def test_we_read_what_another_wrote(tmp_path: Path) -> None:
     assert [ids.tolist() for ids in shard] == [[5, 6, 7], [8, 9, 10]]
 
 
-def test_add_tells_the_place(tmp_path: Path) -> None:
+def test_add_returns_offset_and_length(tmp_path: Path) -> None:
     with TokenWriter(tmp_path / "a", 100) as shard:
         assert shard.add([1, 2, 3]) == (0, 3)
         assert shard.add(np.array([4], dtype=np.uint16)) == (3, 1)
     assert TokenShard(tmp_path / "a").tokens[3:4].tolist() == [4]
 
 
-def test_a_shard_is_whole_or_what_it_was(tmp_path: Path) -> None:
+def test_a_shard_that_fails_leaves_the_earlier_one_untouched(tmp_path: Path) -> None:
     write(tmp_path / "a", [[1, 2]])
     for error in (RuntimeError, KeyboardInterrupt):
         with pytest.raises(error), TokenWriter(tmp_path / "a", 100) as shard:
@@ -112,3 +114,19 @@ def test_a_damaged_shard_is_refused(tmp_path: Path, file: str, damage, says: str
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ValueError, match=says):
         TokenShard(tmp_path / "a")
+
+
+def test_each_document_of_a_corpus_has_its_component(tmp_path: Path) -> None:
+    prefix = tmp_path / "corpus/tokens/valid"
+    assert corpus_of(prefix) == corpus_of(str(prefix)) == tmp_path / "corpus"
+    write(prefix, [[1, 2], [3], [4]])
+    names, component = TokenShard(prefix).components()
+    assert (names, component.tolist()) == (["all"], [0, 0, 0])
+    places = [("valid", 3, "Books"), ("valid", 2, "Github"), ("train", 0, "Mail"), ("valid", 0, "Books")]
+    table = pa.table(dict(zip(("shard", "offset", "component"), zip(*places, strict=True), strict=True)))
+    pq.write_table(table, prefix.with_name(DOCUMENTS_TABLE))
+    names, component = TokenShard(prefix).components()
+    assert [names[number] for number in component] == ["Books", "Github", "Books"]
+    pq.write_table(table.slice(1), prefix.with_name(DOCUMENTS_TABLE))
+    with pytest.raises(ValueError, match="different builds"):
+        TokenShard(prefix).components()

@@ -281,10 +281,10 @@ def convert(options: argparse.Namespace, _: list[str]) -> None:
     import torch
 
     from bluejay.gpt.formats.layouts import convert as write
-    from bluejay.gpt.hub import resolve
+    from bluejay.gpt.formats.locate import locate
 
     dtype = options.dtype and getattr(torch, options.dtype)
-    write(resolve(options.source), options.target, dtype, options.quantize, options.calibrate)
+    write(locate(options.source), options.target, dtype, options.quantize, options.calibrate)
     report(options, f"in {options.target}", {"directory": options.target})
 
 

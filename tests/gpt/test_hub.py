@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 import bluejay
 from bluejay.gpt.formats.layouts import save_model
-from bluejay.gpt.hub import pull, resolve
+from bluejay.gpt.formats.locate import locate
+from bluejay.gpt.hub import pull
 from bluejay.infer.model import Model
 from tests.gpt.hub_server import COMMIT, OLD_COMMIT, Hub, serving
 
@@ -37,7 +38,7 @@ def hub(cache, monkeypatch) -> Iterator[Hub]:
         monkeypatch.setattr(
             constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}"
         )
-        monkeypatch.setattr("bluejay.gpt.hub.time.sleep", lambda seconds: None)
+        monkeypatch.setattr("bluejay.download.time.sleep", lambda seconds: None)
         hub.add("owner/model", {"config.json": b"{}", "model.safetensors": weights(300_000)})
         yield hub
 
@@ -126,11 +127,11 @@ def test_a_killed_pull_goes_on_where_it_stopped(hub, cache):
     kept = partial.stat().st_size
     hub.sent.clear()
     with pytest.raises(FileNotFoundError, match="bluejay pull owner/model"):
-        resolve("owner/model")
+        locate("owner/model")
 
     subprocess.run(command, env=environment, check=True, capture_output=True)
     assert hub.sent["model.safetensors"] == [(kept, size - kept)]
-    assert (resolve("owner/model") / "model.safetensors").read_bytes() == weights(size)
+    assert (locate("owner/model") / "model.safetensors").read_bytes() == weights(size)
     assert not leftovers(cache)
 
 
@@ -149,7 +150,9 @@ def test_a_server_without_ranges_sends_all_again(hub):
 
 def test_a_server_that_sends_nothing_is_given_up(hub, cache):
     hub.cuts = [1000, *[0] * 100]
-    with pytest.raises(ConnectionError, match=r"resolve/c+/model\.safetensors sends nothing any more"):
+    with pytest.raises(
+        ConnectionError, match=r"no more bytes of model\.safetensors arrive: .*; what has arrived is kept"
+    ):
         pull("owner/model")
     assert hub.sent["model.safetensors"] == [(0, 1000), *[(1000, 0)] * 4]
     hub.cuts.clear()
@@ -207,8 +210,8 @@ def test_a_directory_of_ones_own_is_a_model_only_when_it_is_whole(hub, tmp_path)
 def test_revisions_lie_side_by_side(hub):
     hub.add("owner/model", {"config.json": b'{"old": 1}', "model.safetensors": weights(40_000)}, OLD_COMMIT)
     for name, commit in (("owner/model", COMMIT), ("owner/model@old", OLD_COMMIT), (f"owner/model@{COMMIT}", COMMIT)):
-        assert pull(name) == resolve(name)
-        assert resolve(name).name == commit
+        assert pull(name) == locate(name)
+        assert locate(name).name == commit
     with pytest.raises(ValueError, match="owner/model has no revision new"):
         pull("owner/model@new")
 
@@ -227,9 +230,9 @@ def test_other_tools_find_what_was_pulled(hub, cache):
 def test_we_find_what_other_tools_pulled(hub):
     for name in ("config.json", "model.safetensors"):
         with pytest.raises(FileNotFoundError):
-            resolve("owner/model")
+            locate("owner/model")
         huggingface_hub.hf_hub_download("owner/model", name)
-    place = resolve("owner/model")
+    place = locate("owner/model")
     hub.sent.clear()
     assert pull("owner/model") == place
     assert not hub.sent
@@ -309,20 +312,20 @@ def test_two_pulls_of_one_model_do_not_write_one_file(hub, cache):
         pull("owner/model")
     hub.stall.set()
     first.join()
-    assert (resolve("owner/model") / "model.safetensors").read_bytes() == weights(300_000)
+    assert (locate("owner/model") / "model.safetensors").read_bytes() == weights(300_000)
 
 
 def test_a_path_is_itself_and_an_unknown_name_says_what_brings_it(cache, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "owner" / "model").mkdir(parents=True)
-    assert resolve("owner/model") == Path("owner/model")
-    assert resolve(tmp_path / "owner") == tmp_path / "owner"
+    assert locate("owner/model") == Path("owner/model")
+    assert locate(tmp_path / "owner") == tmp_path / "owner"
     with pytest.raises(
         FileNotFoundError, match=r"`bluejay pull gpt-neo-1\.3b` gets it, if EleutherAI/gpt-neo-1\.3B is"
     ):
-        resolve("gpt-neo-1.3b")
+        locate("gpt-neo-1.3b")
     with pytest.raises(FileNotFoundError, match="`bluejay pull owner/other@v1` gets it, if owner/other is on the hub"):
-        resolve(Path("owner/other@v1"))
+        locate(Path("owner/other@v1"))
     for path in ("/absent/model", "runs/a/model", "absent"):
         with pytest.raises(FileNotFoundError, match=f"no model at {path}; `bluejay train RECIPE` makes one"):
-            resolve(path)
+            locate(path)

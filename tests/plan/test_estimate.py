@@ -17,7 +17,7 @@ from bluejay import recipe as recipes
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.init import new_model
 from bluejay.native import native
-from bluejay.plan.estimate import Job
+from bluejay.plan.estimate import Workload
 from bluejay.plan.hardware import Hardware, Link
 from bluejay.train.recipe import TrainRecipe
 
@@ -35,18 +35,18 @@ def machine(**fields: object) -> Hardware:
     return dataclasses.replace(base, **fields)
 
 
-def job(
+def workload(
     model: dict[str, object], mesh: dict[str, int] = ONES, hardware: Hardware | None = None, **train: object
-) -> Job:
+) -> Workload:
     size = {"n_layer": 2, "d_model": 64, "n_head": 4, "vocab_size": 128}
     values = {
-        "name": "a job",
+        "name": "a workload",
         "data": {"train": [{"shards": "none"}], "valid": "none", "sequence_length": 256, "tokenizer": "gpt2"},
         "model": size | model,
         "train": {"tokens": 32768, "batch_tokens": 32768, "precision": "float32"} | train,
     }
     recipe = recipes.check(TrainRecipe, values, "the test")
-    return Job(recipe, recipe.gpt_config(128), hardware or machine(), mesh, 1024)
+    return Workload(recipe, recipe.gpt_config(128), hardware or machine(), mesh, 1024)
 
 
 class Traffic(TorchDispatchMode):
@@ -75,7 +75,7 @@ def per_token(count, config: GPTConfig) -> float:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_arithmetic_is_what_torch_counts(shape):
-    counted = job(SHAPES[shape], hardware=machine(fused_attention=False))
+    counted = workload(SHAPES[shape], hardware=machine(fused_attention=False))
 
     def flops(model: torch.nn.Module, tokens: torch.Tensor) -> float:
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
@@ -91,7 +91,7 @@ def test_the_arithmetic_is_what_torch_counts(shape):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_what_the_backward_pass_needs_is_what_autograd_keeps(shape):
-    counted = job(SHAPES[shape])
+    counted = workload(SHAPES[shape])
 
     def kept(model: torch.nn.Module, tokens: torch.Tensor) -> float:
         weights = {parameter.data_ptr() for parameter in model.parameters()}
@@ -111,20 +111,20 @@ def test_what_the_backward_pass_needs_is_what_autograd_keeps(shape):
 
 
 def test_the_traffic_of_separate_operations_is_what_torch_dispatches():
-    counted = job(SHAPES["gpt-j"])
+    counted = workload(SHAPES["gpt-j"])
 
     def traffic(model: torch.nn.Module, tokens: torch.Tensor) -> float:
         with Traffic() as counter:
             model.hidden(tokens).sum().backward()
         return float(counter.total)
 
-    blocks = counted.traffic() - job({"n_layer": 1} | SHAPES["gpt-j"]).traffic()
+    blocks = counted.traffic() - workload({"n_layer": 1} | SHAPES["gpt-j"]).traffic()
     casts = 6 * counted.config.n_block / 1e12
     assert per_token(traffic, counted.config) == pytest.approx((blocks - casts) * 1e12 / 1024, rel=0.2)
 
 
 def test_a_pipeline_idles_for_all_its_stages_but_one():
-    deep = job({"n_layer": 4}, ONES | {"pipeline": 4}, machine(devices=4, inside=Link(1e6, latency=0.0)))
+    deep = workload({"n_layer": 4}, ONES | {"pipeline": 4}, machine(devices=4, inside=Link(1e6, latency=0.0)))
     seconds = deep.seconds()
     busy = seconds.matmul + seconds.memory + seconds.tensor
     assert deep.micro_batches == 32
@@ -132,16 +132,16 @@ def test_a_pipeline_idles_for_all_its_stages_but_one():
 
 
 def test_sharing_out_leaves_each_device_its_part():
-    alone, shared = job({}), job({}, ONES | {"shard": 4}, machine(devices=4))
+    alone, shared = workload({}), workload({}, ONES | {"shard": 4}, machine(devices=4))
     assert shared.memory().optimizer == pytest.approx(alone.memory().optimizer / 4)
     assert shared.matmul() == alone.matmul() and 4 * shared.micro_batches == alone.micro_batches
-    halves = job({}, ONES | {"tensor": 2}, machine(devices=2))
+    halves = workload({}, ONES | {"tensor": 2}, machine(devices=2))
     assert halves.memory().gradients == pytest.approx(alone.memory().gradients / 2)
     assert halves.seconds().tensor > 0 == alone.seconds().tensor
 
 
 def test_recomputing_takes_less_memory_and_more_time():
-    kinds = [job({"n_layer": 12}, recompute=kind) for kind in ("none", "selective", "full")]
+    kinds = [workload({"n_layer": 12}, recompute=kind) for kind in ("none", "selective", "full")]
     memory, arithmetic = [kind.memory().activations for kind in kinds], [kind.matmul() for kind in kinds]
     assert memory[0] > memory[1] > memory[2]
     assert arithmetic[0] < arithmetic[1] < arithmetic[2] == pytest.approx(arithmetic[0] * 4 / 3, rel=0.12)
@@ -177,7 +177,7 @@ print(json.dumps(-used_by(32, 1) + used_by(512, 8)))
 def test_the_memory_is_what_a_real_step_takes(precision):
     size = {"n_layer": 8, "d_model": 512, "n_head": 8, "vocab_size": 4096}
     batch = {"tokens": 2048, "batch_tokens": 2048, "precision": precision}
-    counted = job({"preset": "gpt-j"} | size, hardware=machine(fused_kernels=native is not None), **batch)
+    counted = workload({"preset": "gpt-j"} | size, hardware=machine(fused_kernels=native is not None), **batch)
     counted = dataclasses.replace(counted, config=counted.recipe.gpt_config(4096), micro=2048)
     run = subprocess.run([sys.executable, "-c", STEP, precision], check=True, capture_output=True, cwd=Path.cwd())
     assert counted.memory().total == pytest.approx(json.loads(run.stdout), rel=0.15)

@@ -15,7 +15,7 @@ from bluejay.gpt.formats.quantized import write_quantized
 from bluejay.gpt.init import new_model
 from bluejay.gpt.quantization.packing import QUANTISED
 from bluejay.tokenizer import Tokenizer
-from bluejay.train.initial import extends, origin
+from bluejay.train.initial import extends, initial_model
 from bluejay.train.loop import train
 from bluejay.train.report.metrics import read_metrics
 
@@ -77,7 +77,7 @@ def test_adapters_learn_pairs_from_the_command_line_and_are_served_merged_or_not
 
 def test_full_training_starts_from_the_weights_with_a_rising_rate(tune, base, tmp_path):
     recipe = tune("--train.precision", "float32", "--train.tokens", "1280")
-    begun = origin(recipe)
+    begun = initial_model(recipe)
     first = begun.stored.read("embed.weight").clone()
     drawn = dict(begun.weights())
     assert all(torch.equal(value, load_model(base).state_dict()[name]) for name, value in drawn.items())
@@ -140,12 +140,12 @@ def test_a_model_of_another_tokenizer_is_refused_in_one_line(tune, tmp_path):
     config = GPTConfig(n_layer=1, d_model=32, n_head=2, vocab_size=300, n_ctx=32)
     save_model(new_model(config, seed=0), other, tmp_path / "other")
     with pytest.raises(ValueError, match="have different tokenizers, of 260 and 259 tokens"):
-        origin(tune("--init", str(tmp_path / "other")))
+        initial_model(tune("--init", str(tmp_path / "other")))
 
 
 def test_sequences_longer_than_the_model_reads_are_refused(tune):
     with pytest.raises(ValueError, match=r"data\.sequence_length 64 is above the 32 tokens"):
-        origin(tune("--data.sequence_length", "64"))
+        initial_model(tune("--data.sequence_length", "64"))
 
 
 def test_a_vocabulary_that_only_has_more_fits(byte_tokenizer):

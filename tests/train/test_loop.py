@@ -16,7 +16,7 @@ from bluejay.cli import main
 from bluejay.train import loop
 from bluejay.train.loop import Interrupted, precision, train
 from bluejay.train.report.metrics import read_metrics
-from bluejay.train.spikes import objection
+from bluejay.train.spikes import spike_reason
 
 
 @pytest.fixture
@@ -134,12 +134,12 @@ def bad_batches(monkeypatch):
         tried = []
 
         def judge(gradient, state, settings):
-            tried.append(state.step + state.jumped)
+            tried.append(state.step + state.batches_skipped)
             if tried[-1] == stop_at and tried.count(stop_at) == 1:
                 os.kill(os.getpid(), signal.SIGINT)
-            return "it is bad" if tried[-1] in bad else objection(gradient, state, settings)
+            return "it is bad" if tried[-1] in bad else spike_reason(gradient, state, settings)
 
-        monkeypatch.setattr(loop, "objection", judge)
+        monkeypatch.setattr(loop, "spike_reason", judge)
         return tried
 
     return use

@@ -12,7 +12,7 @@ from bluejay.gpt.formats.layouts import load_model, open_model
 from bluejay.gpt.formats.peft import write_adapter
 from bluejay.gpt.formats.quantized import write_quantized
 from bluejay.gpt.quantization.packing import QUANTISED
-from bluejay.train.lora import Quantised, adapted, adapters
+from bluejay.train.lora import PackedLinear, adapted, adapters
 from bluejay.train.loss import head_loss
 from bluejay.train.recipe import LoRA
 
@@ -102,7 +102,7 @@ def test_over_a_packed_base_it_learns_what_it_learns_over_the_same_numbers_unpac
     packed = open_model(tmp_path / "packed")
     settings = LoRA(rank=4)
     model = adapted(packed, settings, seed=1, device=CPU, dtype=dtype)
-    assert sum(isinstance(module, Quantised) for module in model.modules()) == len(list(model.parameters())) // 2
+    assert sum(isinstance(module, PackedLinear) for module in model.modules()) == len(list(model.parameters())) // 2
     plain = adapted(dataclasses.replace(packed, packed=None), settings, seed=1, device=CPU, dtype=dtype)
     for each in (model, plain):
         loss_of(each).backward()

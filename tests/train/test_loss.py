@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.init import new_model
-from bluejay.train.data.batches import Batch
+from bluejay.train.data.batches import TrainBatch
 from bluejay.train.data.held_out import loss_of
 from bluejay.train.loss import head_loss
 
@@ -83,7 +83,7 @@ def test_packed_documents_lose_what_they_lose_one_by_one(shape, dtype, rtol):
     ]
     packed = torch.cat([*documents, torch.tensor([EOT])])[None]
     with torch.no_grad(), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-        together = loss_of(model, Batch(packed[:, :-1], packed[:, 1:]), EOT, 1.0)
+        together = loss_of(model, TrainBatch(packed[:, :-1], packed[:, 1:]), EOT, 1.0)
         alone = sum(
             F.cross_entropy(
                 model(document[None])[0].float(), torch.cat([document[1:], torch.tensor([EOT])]), reduction="sum"

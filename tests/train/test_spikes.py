@@ -9,7 +9,7 @@ import pytest
 
 from bluejay.train.checkpoint.state import State
 from bluejay.train.recipe import Guard
-from bluejay.train.spikes import WINDOW, after, objection
+from bluejay.train.spikes import WINDOW, advance, spike_reason
 from bluejay.train.step import Gradient
 
 START = State(0, {}, "", "float32", 0.0)
@@ -19,7 +19,7 @@ def history(count: int, guard: Guard) -> State:
     """A state after `count` steps of a loss about 3 and a norm about 1."""
     draw, state = random.Random(0), START
     for _ in range(count):
-        state = after(state, Gradient(3 + draw.gauss(0, 0.1), 1 + draw.gauss(0, 0.05)), None, guard)
+        state = advance(state, Gradient(3 + draw.gauss(0, 0.1), 1 + draw.gauss(0, 0.05)), None, guard)
     return state
 
 
@@ -27,9 +27,9 @@ def history(count: int, guard: Guard) -> State:
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 def test_what_is_no_number_is_refused_by_every_policy(policy, number):
     guard = Guard(spike=policy)
-    assert "loss is" in str(objection(Gradient(number, 1.0), START, guard))
-    assert "gradient norm is" in str(objection(Gradient(3.0, number), START, guard))
-    assert objection(Gradient(3.0, 1.0), START, guard) is None
+    assert "loss is" in str(spike_reason(Gradient(number, 1.0), START, guard))
+    assert "gradient norm is" in str(spike_reason(Gradient(3.0, number), START, guard))
+    assert spike_reason(Gradient(3.0, 1.0), START, guard) is None
 
 
 def test_a_spike_is_what_numpy_finds_far_above_the_window():
@@ -39,21 +39,21 @@ def test_a_spike_is_what_numpy_finds_far_above_the_window():
     assert len(losses) == WINDOW
     for values, make in ((losses, lambda x: Gradient(x, 1.0)), (norms, lambda x: Gradient(3.0, x))):
         limit = float(values.mean() + 4 * values.std())
-        assert objection(make(limit - 1e-6), state, guard) is None
-        assert "was usual" in str(objection(make(limit + 1e-6), state, guard))
-    assert objection(Gradient(0.1, 0.01), state, guard) is None
+        assert spike_reason(make(limit - 1e-6), state, guard) is None
+        assert "was usual" in str(spike_reason(make(limit + 1e-6), state, guard))
+    assert spike_reason(Gradient(0.1, 0.01), state, guard) is None
 
 
 def test_no_judgement_without_history_and_none_where_it_is_not_wanted():
     spike = Gradient(100.0, 100.0)
-    assert objection(spike, history(WINDOW // 2 - 1, Guard(spike="skip")), Guard(spike="skip")) is None
-    assert objection(spike, history(WINDOW // 2, Guard(spike="skip")), Guard(spike="skip")) is not None
-    assert objection(spike, history(WINDOW, Guard()), Guard()) is None
+    assert spike_reason(spike, history(WINDOW // 2 - 1, Guard(spike="skip")), Guard(spike="skip")) is None
+    assert spike_reason(spike, history(WINDOW // 2, Guard(spike="skip")), Guard(spike="skip")) is not None
+    assert spike_reason(spike, history(WINDOW, Guard()), Guard()) is None
 
 
 def test_skipped_steps_are_counted_and_forgotten_by_what_is_usual():
     guard = Guard(spike="skip")
     state = history(100, guard)
-    worse = after(after(state, Gradient(math.nan, 1.0), "nan", guard), Gradient(9.0, 1.0), "spike", guard)
-    assert (worse.step, worse.skipped, worse.refused, worse.recent) == (102, 2, 2, state.recent)
-    assert dataclasses.replace(after(worse, Gradient(3.0, 1.0), None, guard), recent=()).refused == 0
+    worse = advance(advance(state, Gradient(math.nan, 1.0), "nan", guard), Gradient(9.0, 1.0), "spike", guard)
+    assert (worse.step, worse.skipped, worse.consecutive_skips, worse.recent) == (102, 2, 2, state.recent)
+    assert dataclasses.replace(advance(worse, Gradient(3.0, 1.0), None, guard), recent=()).consecutive_skips == 0

@@ -6,8 +6,8 @@ from typing import Any
 
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.layouts import open_model
+from bluejay.gpt.formats.locate import locate
 from bluejay.gpt.formats.quantized import quantized_bytes
-from bluejay.gpt.hub import resolve
 from bluejay.gpt.presets import PRESETS
 from bluejay.gpt.quantization.packing import QUANTISED
 from bluejay.native import native
@@ -113,7 +113,7 @@ def info(name: str) -> Info:
     """The figures of a path, a hub name or a preset. Raises FileNotFoundError or ValueError, each with one sentence."""
     if name in PRESETS and not Path(name).exists():
         return Info(name, PRESETS[name])
-    stored = open_model(resolve(name))
+    stored = open_model(locate(name))
     dtype = "several types" if stored.dtype is None else str(stored.dtype).removeprefix("torch.")
     try:
         tokenizer = f"{stored.tokenizer().vocab_size:,} tokens"

@@ -1,8 +1,8 @@
 """Activation recomputation in the backward pass (Chen et al. 2016; Korthikanti et al. 2022, section 5).
 
 "full" stores only the residual stream between blocks and runs each block a second time, which needs the least memory
-and a third more arithmetic. "selective" also stores the results of matrix products and of torch's attention, and recomputes
-only cheap operations: norms, rotary angles, activations and the native kernel of attention.
+and a third more arithmetic. "selective" also stores the results of matrix products and of torch's attention. It
+recomputes only cheap operations: norms, rotary angles, activations and the native kernel of attention.
 """
 
 from collections.abc import Callable

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from bluejay.gpt.formats.layouts import open_model, read_model
-from bluejay.gpt.hub import resolve
+from bluejay.gpt.formats.locate import locate
 from bluejay.gpt.model import GPT
 from bluejay.infer.backends import Backend, StepBatch
 from bluejay.infer.backends.native import NativeBackend, NativeModel, chosen, native_model
@@ -165,7 +165,7 @@ def load(
     FileNotFoundError or ValueError, each with one sentence, where there is no such model or device.
     """
     device = device_named(device)
-    path = resolve(name).resolve()
+    path = locate(name).resolve()
     stored = open_model(path)
     # A run keeps its model as runs/NAME/model; the hub's cache names directories after commits.
     local = path.parent.name if path.name == "model" else path.name

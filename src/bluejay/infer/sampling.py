@@ -1,76 +1,16 @@
 """Choosing the next token: penalties, temperature, top-k, top-p, min-p, typical-p, in Hugging Face's order."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from bluejay.infer.params import SamplingParams
+
 SHORTLIST = 1024
 """Likeliest tokens among which the cut of top-p is looked for first."""
-
-
-@dataclass(frozen=True)
-class SamplingParams:
-    """How to continue one prompt. Raises ValueError for values outside their range."""
-
-    max_tokens: int = 128
-    """Tokens to generate at most; fewer where the context is full before. 0 only scores the prompt."""
-    temperature: float = 0.8
-    """Divides the logits; 0 is greedy: always the likeliest token."""
-    top_p: float = 0.9
-    """Keep the smallest set of likeliest tokens whose probabilities sum to this (Holtzman et al., section 3.1)."""
-    top_k: int = 0
-    """Keep this many of the likeliest tokens; 0 keeps all."""
-    min_p: float = 0.0
-    """Keep tokens at least this many times as likely as the likeliest (Nguyen et al., section 3)."""
-    typical_p: float = 1.0
-    """Keep the tokens of most typical surprise whose probabilities sum to this (Meister et al., section 3.2)."""
-    presence_penalty: float = 0.0
-    """Taken from the logit of every token generated before, once,"""
-    frequency_penalty: float = 0.0
-    """and this for each time."""
-    repetition_penalty: float = 1.0
-    """Divides positive logits of tokens in the prompt or generated, multiplies negative ones (CTRL, section 4.1)."""
-    logit_bias: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({}))
-    """Added to the logits of single tokens."""
-    logprobs: int | None = None
-    """Report each token's log-probability, and so many of the likeliest alternatives."""
-    prompt_logprobs: bool = False
-    """Report the same for the tokens of the prompt."""
-    seed: int | None = None
-    """The same seed gives the same text; None draws a new one each time."""
-    stop: tuple[str, ...] = ()
-    """Generation ends before the first of these strings; they are not part of the answer."""
-    n: int = 1
-    """Samples of the same prompt. Sample i uses seed + i."""
-
-    def __post_init__(self) -> None:
-        ranges = {
-            "temperature": (0, 2),
-            "top_p": (0, 1),
-            "min_p": (0, 1),
-            "typical_p": (0, 1),
-            "presence_penalty": (-2, 2),
-            "frequency_penalty": (-2, 2),
-            "repetition_penalty": (0.01, 100),  # past these a logit may overflow
-        }
-        for name, (low, high) in ranges.items():
-            value = getattr(self, name)
-            if not low <= value <= high:  # NaN fails too
-                raise ValueError(f"{name} is {value}; it must be between {low} and {high}")
-        for name, low in (("max_tokens", 0 if self.prompt_logprobs else 1), ("top_k", 0), ("n", 1), ("logprobs", 0)):
-            value = getattr(self, name)
-            if value is not None and value < low:
-                raise ValueError(f"{name} is {value}; it must be at least {low}")
-        if not all(-100 <= bias <= 100 for bias in self.logit_bias.values()):
-            raise ValueError("logit_bias holds a value that is not between -100 and 100")
-        if self.seed is not None and not -(2**63) <= self.seed < 2**63:
-            raise ValueError(f"seed is {self.seed}; it must fit in 64 bits")
-        if "" in self.stop:
-            raise ValueError("stop holds an empty string, which would end every answer at once")
 
 
 LogitsProcessor = Callable[[list[int], Tensor], Tensor]

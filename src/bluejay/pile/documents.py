@@ -9,7 +9,7 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import IO, Any
 
-LARGEST = 256_000_000
+MAX_DOCUMENT_BYTES = 256_000_000
 """Bytes of one file or record that may become a document; more would take a build's memory with it."""
 
 
@@ -34,7 +34,7 @@ class Document:
 
 
 @dataclass(frozen=True)
-class SetAside:
+class Skipped:
     """A piece of a source that gave no document."""
 
     name: str
@@ -46,16 +46,16 @@ def read_text(path: Path) -> str:
     """The text of a file, as `decode` gives it. Raises ValueError: it cannot be read, is too large, or is not text."""
     try:
         with path.open("rb") as file:
-            return decode(bounded(file), path.name)
+            return decode(read_bounded(file), path.name)
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from None
 
 
-def bounded(stream: BufferedIOBase | IO[bytes]) -> bytes:
-    """All bytes of a stream. Raises ValueError: they are more than LARGEST."""
-    data = stream.read(LARGEST + 1)
-    if len(data) > LARGEST:
-        raise ValueError(f"larger than {LARGEST // 10**6} MB")
+def read_bounded(stream: BufferedIOBase | IO[bytes]) -> bytes:
+    """All bytes of a stream. Raises ValueError: they are more than MAX_DOCUMENT_BYTES."""
+    data = stream.read(MAX_DOCUMENT_BYTES + 1)
+    if len(data) > MAX_DOCUMENT_BYTES:
+        raise ValueError(f"larger than {MAX_DOCUMENT_BYTES // 10**6} MB")
     return data
 
 

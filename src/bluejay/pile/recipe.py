@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from bluejay.pile.sources import Source
-from bluejay.pile.text.minhash import Near
+from bluejay.pile.text.minhash import MinHashSettings
 from bluejay.recipe import STRICT
 
 UNITS = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
@@ -85,8 +85,8 @@ class Dedup:
     """What counts as a copy. Equal texts always do."""
 
     __pydantic_config__ = STRICT
-    near: Near | None = None
-    """Near-copies count, too."""
+    near: MinHashSettings | None = None
+    """MinHashSettings-copies count, too."""
     remove: bool = True
     """Keep one document of each cluster of near-copies; false: keep all, on the same side of the split."""
     substring: Substring | None = None

@@ -65,7 +65,7 @@ class Seconds:
 
 
 @dataclass(frozen=True)
-class Job:
+class Workload:
     """A recipe on hardware: the counts that memory and time follow from."""
 
     recipe: TrainRecipe

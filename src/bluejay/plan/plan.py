@@ -8,16 +8,16 @@ from typing import Any
 
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.layouts import open_model
-from bluejay.gpt.hub import resolve
+from bluejay.gpt.formats.locate import locate
 from bluejay.gpt.presets import PRESETS
-from bluejay.plan.estimate import Job, Memory, Seconds
+from bluejay.plan.estimate import Memory, Seconds, Workload
 from bluejay.plan.hardware import Hardware
 from bluejay.progress import format_duration
-from bluejay.train.distributed.parallel import check_sizes
-from bluejay.train.initial import origin
+from bluejay.train.distributed.parallel import check_mesh_sizes
+from bluejay.train.initial import initial_model
 from bluejay.train.recipe import TrainRecipe
 
-ROOM = 0.9
+MEMORY_UTILIZATION = 0.9
 """Of a device's memory, what a mesh that is looked for may take: the estimate is not exact."""
 
 
@@ -102,26 +102,30 @@ def plan(recipe: TrainRecipe, hardware: Hardware) -> Plan:
             f"{data} devices cannot share out train.batch_tokens {recipe.train.batch_tokens}, {micro} at a time"
         )
     config, base = model_of(recipe)
-    check_sizes(mesh, config, recipe.data.sequence_length)
-    return foretell(Job(recipe, config, hardware, mesh, micro, base))
+    check_mesh_sizes(mesh, config, recipe.data.sequence_length)
+    return predict(Workload(recipe, config, hardware, mesh, micro, base))
 
 
 def best(recipe: TrainRecipe, hardware: Hardware) -> Plan:
     """The fastest mesh and micro-batch that fit; ValueError where none does, with what came nearest."""
     config, base = model_of(recipe)
-    jobs = [Job(recipe, config, hardware, mesh, micro, base) for mesh, micro in choices(recipe, config, hardware)]
-    if not jobs:
+    workloads = [
+        Workload(recipe, config, hardware, mesh, micro, base) for mesh, micro in choices(recipe, config, hardware)
+    ]
+    if not workloads:
         raise ValueError(
             f"{hardware.devices} devices cannot share out train.batch_tokens {recipe.train.batch_tokens} evenly"
         )
-    fitting = [job for job in jobs if job.memory().total <= ROOM * 1e9 * hardware.memory]
+    fitting = [
+        workload for workload in workloads if workload.memory().total <= MEMORY_UTILIZATION * 1e9 * hardware.memory
+    ]
     if not fitting:
-        least = min(job.memory().total for job in jobs)
+        least = min(workload.memory().total for workload in workloads)
         raise ValueError(
             f"{recipe.name} does not fit on {hardware.devices} x {hardware.name}: the leanest mesh needs "
             f"{least / 1e9:.1f} GB and each has {hardware.memory}; more devices help, or train.recompute = 'full'"
         )
-    return foretell(min(fitting, key=lambda job: job.seconds().total))
+    return predict(min(fitting, key=lambda workload: workload.seconds().total))
 
 
 def choices(recipe: TrainRecipe, config: GPTConfig, hardware: Hardware) -> Iterator[tuple[dict[str, int], int]]:
@@ -134,7 +138,7 @@ def choices(recipe: TrainRecipe, config: GPTConfig, hardware: Hardware) -> Itera
             if hardware.devices % tensor or rows % data:
                 continue
             try:
-                check_sizes({"tensor": tensor, "pipeline": pipeline}, config, length)
+                check_mesh_sizes({"tensor": tensor, "pipeline": pipeline}, config, length)
             except ValueError:
                 continue
             for shard in divisors(data):
@@ -150,21 +154,21 @@ def divisors(n: int) -> list[int]:
     return [d for d in range(1, n + 1) if n % d == 0]
 
 
-def foretell(job: Job) -> Plan:
-    """The plan of a job."""
-    recipe, hardware, seconds = job.recipe, job.hardware, job.seconds()
+def predict(workload: Workload) -> Plan:
+    """The plan of a workload."""
+    recipe, hardware, seconds = workload.recipe, workload.hardware, workload.seconds()
     tokens = recipe.steps * recipe.train.batch_tokens
-    seen = dataclasses.replace(job.config, n_ctx=recipe.data.sequence_length)
-    flops = tokens * seen.flops_per_token * job.products / 3
-    peak = hardware.devices * hardware.rate(job.precision)
+    seen = dataclasses.replace(workload.config, n_ctx=recipe.data.sequence_length)
+    flops = tokens * seen.flops_per_token * workload.products / 3
+    peak = hardware.devices * hardware.rate(workload.precision)
     return Plan(
         recipe=recipe.name,
         hardware=hardware.name,
         devices=hardware.devices,
-        mesh=job.mesh,
-        micro_batch_tokens=job.micro,
-        micro_batches=job.micro_batches,
-        memory=job.memory(),
+        mesh=workload.mesh,
+        micro_batch_tokens=workload.micro,
+        micro_batches=workload.micro_batches,
+        memory=workload.memory(),
         capacity=1e9 * hardware.memory,
         seconds=seconds,
         steps=recipe.steps,
@@ -183,11 +187,11 @@ def model_of(recipe: TrainRecipe) -> tuple[GPTConfig, float]:
     """
     if recipe.init is None:
         given = recipe.model.get("vocab_size")
-        return recipe.gpt_config(int(given)) if given else origin(recipe).config, 0.0
+        return recipe.gpt_config(int(given)) if given else initial_model(recipe).config, 0.0
     if recipe.init in PRESETS and not Path(recipe.init).exists():
         config, size = PRESETS[recipe.init], 2 * PRESETS[recipe.init].n_parameters
     else:
-        stored = open_model(resolve(recipe.init))
+        stored = open_model(locate(recipe.init))
         config, size = stored.config, stored.n_bytes if stored.packed else 2 * stored.config.n_parameters
     return config, float(size) if recipe.lora else 0.0
 

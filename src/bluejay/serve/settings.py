@@ -60,6 +60,7 @@ class ServeSettings:
     log_prompts: bool = False
     """Whether the request log holds what was asked, too."""
     public: PublicSettings | None = None
+    """Limits for strangers; None serves without limits."""
 
     def __post_init__(self) -> None:
         for name in ("workers", "max_sequences", "max_waiting", "max_connections", "max_body"):

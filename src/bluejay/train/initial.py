@@ -10,19 +10,20 @@ from torch import Tensor
 
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.layouts import open_model, write_model
+from bluejay.gpt.formats.locate import locate
 from bluejay.gpt.formats.peft import merged, write_adapter
 from bluejay.gpt.formats.tensors import StoredModel
-from bluejay.gpt.hub import resolve
 from bluejay.gpt.init import draw
 from bluejay.gpt.model import GPT, weight_shapes
 from bluejay.progress import progress
 from bluejay.tokenizer import Tokenizer
+from bluejay.tokens import corpus_of
 from bluejay.train.lora import adapted, adapters
 from bluejay.train.recipe import TrainRecipe, is_pairs
 
 
 @dataclass(frozen=True)
-class Origin:
+class InitialModel:
     """What a recipe trains, before anything is read."""
 
     recipe: TrainRecipe
@@ -65,7 +66,7 @@ class Origin:
         write_model(dataclasses.replace(stored, tokenizer=lambda: self.tokenizer), path)
 
 
-def origin(recipe: TrainRecipe) -> Origin:
+def initial_model(recipe: TrainRecipe) -> InitialModel:
     """Open what a recipe starts from. Raises FileNotFoundError or ValueError where tokenizer, shards and model do not
     belong together."""
     if recipe.init is None:
@@ -73,8 +74,8 @@ def origin(recipe: TrainRecipe) -> Origin:
         if path is None:
             raise ValueError('data.tokenizer is missing: pairs bring none of their own; "gpt2" is GPT-J\'s')
         tokenizer = Tokenizer.load(path)
-        return Origin(recipe, recipe.gpt_config(tokenizer.vocab_size), tokenizer, None)
-    stored = open_model(resolve(recipe.init))
+        return InitialModel(recipe, recipe.gpt_config(tokenizer.vocab_size), tokenizer, None)
+    stored = open_model(locate(recipe.init))
     config, tokenizer = stored.config, stored.tokenizer()
     if recipe.data.sequence_length > config.n_ctx:
         length = recipe.data.sequence_length
@@ -91,13 +92,13 @@ def origin(recipe: TrainRecipe) -> Origin:
                 f"{recipe.init} and {where} have different tokenizers, of {tokenizer.vocab_size} and "
                 f'{other.vocab_size} tokens; build the corpus with tokenizer = {{ path = "{recipe.init}" }}'
             )
-    return Origin(recipe, config, tokenizer, stored)
+    return InitialModel(recipe, config, tokenizer, stored)
 
 
 def tokenizers_of(recipe: TrainRecipe) -> list[str]:
     """Where the tokenizers of the recipe and of its corpora lie, as far as they are there."""
     prefixes = [*(part.shards for part in recipe.data.train), recipe.data.valid]
-    beside = {str(Path(prefix).parent.parent) for prefix in prefixes if not is_pairs(prefix)}
+    beside = {str(corpus_of(prefix)) for prefix in prefixes if not is_pairs(prefix)}
     there = sorted(folder for folder in beside if (Path(folder) / "tokenizer.json").is_file())
     return there if recipe.data.tokenizer is None else [recipe.data.tokenizer, *there]
 

@@ -23,14 +23,14 @@ from bluejay.train.distributed import parallel
 from bluejay.train.distributed.parallel import World
 from bluejay.train.distributed.stage import Stage
 from bluejay.train.distributed.watchdog import watchdog
-from bluejay.train.initial import origin
+from bluejay.train.initial import initial_model
 from bluejay.train.optimizer import learning_rate, make_optimizer
 from bluejay.train.recipe import Mesh, TrainRecipe
 from bluejay.train.report.generations import samples
 from bluejay.train.report.metrics import draw_learning_rate, draw_loss, read_metrics
 from bluejay.train.report.profile import profiler
 from bluejay.train.report.reporter import report
-from bluejay.train.spikes import RETURNS, after, objection
+from bluejay.train.spikes import MAX_ROLLBACKS, advance, spike_reason
 from bluejay.train.step import Step
 
 
@@ -68,7 +68,7 @@ def train(recipe: TrainRecipe, profile: bool = False) -> Trained:
     few steps. Raises Interrupted after SIGINT or SIGTERM, once the state is saved; ValueError or OSError for what the
     user can mend.
     """
-    with parallel.start(recipe.mesh, timeout(recipe)) as world:
+    with parallel.init_world(recipe.mesh, timeout(recipe)) as world:
         run = Run(recipe, world)
         return run.finish() if run.state.step == recipe.steps else run.train(profile)
 
@@ -78,10 +78,10 @@ def export(recipe: TrainRecipe, step: int) -> Path:
 
     Raises ValueError where there is no such checkpoint or it is damaged.
     """
-    with parallel.start(Mesh(), timeout(recipe)) as world:
+    with parallel.init_world(Mesh(), timeout(recipe)) as world:
         run = Run(recipe, world, step)
         path = run.directory / f"model-step-{step}"
-        run.origin.export(dict(run.model.named_parameters()), path)
+        run.initial.export(dict(run.model.named_parameters()), path)
     return path
 
 
@@ -91,9 +91,9 @@ class Run:
     def __init__(self, recipe: TrainRecipe, world: World, step: int | None = None) -> None:
         self.recipe, self.world = recipe, world
         self.directory = recipe.directory
-        self.origin = origin(recipe)
-        self.tokenizer = self.origin.tokenizer
-        parallel.check(world, self.origin.config, recipe.data.sequence_length)
+        self.initial = initial_model(recipe)
+        self.tokenizer = self.initial.tokenizer
+        parallel.check_mesh(world, self.initial.config, recipe.data.sequence_length)
         if recipe.train.compile and world.device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
             raise ValueError(
                 "train.compile needs a C++ compiler, g++ or what CXX names; install it, or set it to false"
@@ -112,14 +112,14 @@ class Run:
         if found:
             check_same_run(found[1], self.state, self.directory)
             self.state = dataclasses.replace(found[1], recipe=self.state.recipe)
-        self.model = self.origin.model(world.device, self.state.precision)
+        self.model = self.initial.model(world.device, self.state.precision)
         stage = Stage(self.model, self.eot, recipe.train, *world.at("pipeline"))
-        parallel.place(world, stage, self.state.precision)
+        parallel.parallelize(world, stage, self.state.precision)
         self.optimizer = make_optimizer(self.model, recipe.train.optimizer)
         if found:
             self.checkpoints.load(found[0], self.model, self.optimizer)
         else:
-            parallel.fill(self.model, self.origin.weights())
+            parallel.load_weights(self.model, self.initial.weights())
         self.stepper = Step(recipe, world, stage, self.optimizer, self.state.precision)
 
     def train(self, profile: bool) -> Trained:
@@ -149,8 +149,8 @@ class Run:
                 problem = self.step()
                 if trace is not None:
                     trace.step()
-                if self.state.refused >= recipe.guard.patience:
-                    self.go_back(str(problem))
+                if self.state.consecutive_skips >= recipe.guard.patience:
+                    self.roll_back(str(problem))
                     continue
                 step, last = self.state.step, self.state.step == recipe.steps
                 if last or step % recipe.evaluate.every_steps == 0:
@@ -174,10 +174,10 @@ class Run:
         began = time.monotonic()
         settings, step = self.recipe.train, self.state.step
         self.dog.doing(f"the batch of step {step + 1}")
-        batch = self.batches.batch(step + self.state.jumped, self.world.data)
+        batch = self.batches.batch(step + self.state.batches_skipped, self.world.data)
         self.dog.doing(f"step {step + 1}")
         gradient = self.stepper.gradient(batch)
-        problem = objection(gradient, self.state, self.recipe.guard)
+        problem = spike_reason(gradient, self.state, self.recipe.guard)
         lr = learning_rate(step, self.recipe.steps, settings.lr, settings.schedule)
         if problem is None:
             self.stepper.update(lr)
@@ -185,34 +185,40 @@ class Run:
             self.stepper.drop()
             self.say(f"WARNING: step {step + 1:,} is skipped: {problem}")
         seconds = time.monotonic() - began
-        state = after(self.state, gradient, problem, self.recipe.guard)
+        state = advance(self.state, gradient, problem, self.recipe.guard)
         self.state = dataclasses.replace(state, seconds=state.seconds + seconds)
         self.report.stepped(self.state, gradient, lr, seconds, problem)
         return problem
 
-    def go_back(self, problem: str) -> None:
+    def roll_back(self, problem: str) -> None:
         """Give up the steps since the last checkpoint that is kept for good, and pass over their batches.
 
         Raises ValueError where the recipe does not want it, or it cannot help.
         """
         here = self.state
-        where = f"step {here.step:,} was the {here.refused}th in a row to be skipped: {problem}"
+        where = f"step {here.step:,} was the {here.consecutive_skips}th in a row to be skipped: {problem}"
         if self.recipe.guard.spike != "back":
             raise ValueError(f'{where}; lower train.lr, or let guard.spike = "back" look for a way round')
         self.checkpoints.settle()
-        found = self.checkpoints.newest(until=here.step - here.refused)
+        found = self.checkpoints.newest(until=here.step - here.consecutive_skips)
         if found is None:
             raise ValueError(f"{where}; there is no checkpoint to go back to, for none was due before")
         path, state = found
         self.returns.append(state.step)
-        if self.returns.count(state.step) > RETURNS:
-            raise ValueError(f"{where}; going back to step {state.step:,} did not help {RETURNS} times; lower train.lr")
+        if self.returns.count(state.step) > MAX_ROLLBACKS:
+            raise ValueError(
+                f"{where}; going back to step {state.step:,} did not help {MAX_ROLLBACKS} times; lower train.lr"
+            )
         self.checkpoints.load(path, self.model, self.optimizer)
         self.checkpoints.tidy(state.step)
-        jumped = here.step + here.jumped - state.step
-        self.state = dataclasses.replace(state, jumped=jumped, skipped=here.skipped, seconds=here.seconds)
-        self.say(f"WARNING: {where}; back to step {state.step:,}, past {jumped - state.jumped:,} batches")
-        self.report.went_back(state, here.step, problem)
+        batches_skipped = here.step + here.batches_skipped - state.step
+        self.state = dataclasses.replace(
+            state, batches_skipped=batches_skipped, skipped=here.skipped, seconds=here.seconds
+        )
+        self.say(
+            f"WARNING: {where}; back to step {state.step:,}, past {batches_skipped - state.batches_skipped:,} batches"
+        )
+        self.report.rolled_back(state, here.step, problem)
 
     def say(self, message: str) -> None:
         """One line for the user, from the first process."""
@@ -230,9 +236,9 @@ class Run:
         rows = read_metrics(self.directory / "metrics.jsonl")
         model = self.directory / "model"
         if any(self.world.any(not (model / "config.json").exists())):
-            weights = parallel.whole(self.world, self.model)
+            weights = parallel.gather_weights(self.world, self.model)
             if self.world.main:
-                self.origin.export(weights, model)
+                self.initial.export(weights, model)
         for draw, name in ((draw_loss, "loss.png"), (draw_learning_rate, "learning_rate.png")):
             if self.world.main and not (self.directory / name).exists():
                 draw(rows, self.recipe.name, self.directory / name)

@@ -23,7 +23,7 @@ from bluejay.progress import progress
 from bluejay.train.recipe import LoRA
 
 
-class Adapted(nn.Module):
+class LoRALinear(nn.Module):
     """A frozen matrix with an adapter beside it."""
 
     def __init__(self, base: nn.Module, a: Tensor, b: Tensor, scale: float) -> None:
@@ -37,7 +37,7 @@ class Adapted(nn.Module):
         return base + F.linear(low, self.b.to(base.dtype)) * self.scale
 
 
-class Quantised(nn.Module):
+class PackedLinear(nn.Module):
     """A matrix in 8 or 4 bits."""
 
     def __init__(self, packed: Packed, bias: Tensor | None) -> None:
@@ -49,11 +49,11 @@ class Quantised(nn.Module):
         self.register_buffer("bias", bias)
 
     def forward(self, x: Float[Tensor, "*batch columns"]) -> Float[Tensor, "*batch rows"]:
-        y = Decoded.apply(x, Packed(self.format, self.shape, self.data, self.scales, self.smoothing))
+        y = PackedMatmul.apply(x, Packed(self.format, self.shape, self.data, self.scales, self.smoothing))
         return y if self.bias is None else y + self.bias
 
 
-class Decoded(torch.autograd.Function):
+class PackedMatmul(torch.autograd.Function):
     """The product with a packed matrix, which is decoded in both directions and kept in neither."""
 
     @staticmethod
@@ -93,12 +93,12 @@ def adapted(stored: StoredModel, settings: LoRA, seed: int, device: torch.device
                 bar.advance(parameter.numel())
             if packed is not None:
                 bias = dict(module.named_buffers(recurse=False)).get("bias")
-                model.set_submodule(name, Quantised(packed(f"{name}.weight"), bias).to(device))
+                model.set_submodule(name, PackedLinear(packed(f"{name}.weight"), bias).to(device))
     for name, module in matrices:
         if kind_of(name) in targets:
             a, b = drawn(settings.rank, module.in_features, module.out_features, generator)
             base = model.get_submodule(name)
-            model.set_submodule(name, Adapted(base, a.to(device), b.to(device), settings.scale))
+            model.set_submodule(name, LoRALinear(base, a.to(device), b.to(device), settings.scale))
     return model
 
 

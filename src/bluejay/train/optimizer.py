@@ -11,21 +11,21 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from bluejay.train.recipe import Optimizer, Schedule
 
-LIKE_ADAMW = "match_rms_adamw"
+ADJUST_LR_FN = "match_rms_adamw"
 """Muon's updates are as long as AdamW's would be, so that one learning rate and one decay serve both (Liu et al. 2025,
 "Muon is scalable for LLM training", section 2.2)."""
 
 
 def make_optimizer(model: torch.nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
-    """What the recipe asks for, over the parameters that are learnt."""
+    """What the recipe asks for, over the parameters that are trainable_parameters."""
     adam = adamw(model, settings)
     return Muon(model, adam, settings) if settings.kind == "muon" else adam
 
 
 def adamw(model: torch.nn.Module, settings: Optimizer) -> torch.optim.AdamW:
     """AdamW that decays matrices, the embedding too, but not biases and norms, as mesh-transformer-jax did."""
-    learnt = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    left = [p for name, p in learnt if settings.kind == "adamw" or not orthogonal(name, p)]
+    trainable_parameters = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    left = [p for name, p in trainable_parameters if settings.kind == "adamw" or not orthogonal(name, p)]
     groups = [
         {"params": [p for p in left if p.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in left if p.ndim == 1], "weight_decay": 0.0},
@@ -47,7 +47,7 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(self, model: torch.nn.Module, adam: torch.optim.AdamW, settings: Optimizer) -> None:
         matrices = [p for name, p in model.named_parameters() if p.requires_grad and orthogonal(name, p)]
-        muon = torch.optim.Muon(matrices, lr=0.0, weight_decay=settings.weight_decay, adjust_lr_fn=LIKE_ADAMW)
+        muon = torch.optim.Muon(matrices, lr=0.0, weight_decay=settings.weight_decay, adjust_lr_fn=ADJUST_LR_FN)
         super().__init__([*adam.param_groups, *muon.param_groups], {})
         adam.state = muon.state = self.state
         self.adam, self.muon = adam, muon
@@ -64,9 +64,9 @@ class Muon(torch.optim.Optimizer):
             self.muon.step()
         else:
             for settings in self.muon.param_groups:
-                self.step_together(self.group, settings)
+                self.step_sharded(self.group, settings)
 
-    def step_together(self, group: dist.ProcessGroup, settings: dict[str, Any]) -> None:
+    def step_sharded(self, group: dist.ProcessGroup, settings: dict[str, Any]) -> None:
         """`torch.optim.Muon.step` for matrices that the processes of a group share."""
         rank, size = dist.get_rank(group), dist.get_world_size(group)
         matrices, lr = settings["params"], settings["lr"]
@@ -90,7 +90,7 @@ def change(direction: Float[Tensor, "rows columns"], lr: float) -> Float[Tensor,
     """What torch's Muon adds to a whole matrix, given where momentum points to."""
     added = nn.Parameter(torch.zeros_like(direction))
     added.grad = direction
-    torch.optim.Muon([added], lr=lr, weight_decay=0.0, momentum=0.0, nesterov=False, adjust_lr_fn=LIKE_ADAMW).step()
+    torch.optim.Muon([added], lr=lr, weight_decay=0.0, momentum=0.0, nesterov=False, adjust_lr_fn=ADJUST_LR_FN).step()
     return added.detach()
 
 

@@ -11,6 +11,7 @@ from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.families import to_hugging_face
 from bluejay.gpt.presets import adapted
 from bluejay.recipe import STRICT
+from bluejay.tokens import corpus_of
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Data:
     def tokenizer_path(self) -> str | None:
         """Where the tokenizer is: as given, or beside the first shards; None where there are only pairs."""
         shards = (part.shards for part in self.train if not is_pairs(part.shards))
-        return self.tokenizer or next((str(Path(prefix).parent.parent) for prefix in shards), None)
+        return self.tokenizer or next((str(corpus_of(prefix)) for prefix in shards), None)
 
 
 @dataclass(frozen=True)

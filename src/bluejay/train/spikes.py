@@ -10,11 +10,11 @@ from bluejay.train.step import Gradient
 
 WINDOW = 128
 """Steps that say what is usual; half of them are enough to judge (as in OLMo-core, `skip_step_optimizer.py`)."""
-RETURNS = 3
+MAX_ROLLBACKS = 3
 """How often a run may go back to the same checkpoint before it is given up."""
 
 
-def objection(gradient: Gradient, state: State, settings: Guard) -> str | None:
+def spike_reason(gradient: Gradient, state: State, settings: Guard) -> str | None:
     """Why the weights should not take a step along a gradient, in a few words; None where they should."""
     recent = state.recent if settings.spike != "keep" and len(state.recent) >= WINDOW // 2 else ()
     for what, value, usual in (
@@ -30,10 +30,12 @@ def objection(gradient: Gradient, state: State, settings: Guard) -> str | None:
     return None
 
 
-def after(state: State, gradient: Gradient, problem: str | None, settings: Guard) -> State:
+def advance(state: State, gradient: Gradient, problem: str | None, settings: Guard) -> State:
     """The state after a step that was taken, or that was skipped for a problem."""
     if problem is not None:
-        return dataclasses.replace(state, step=state.step + 1, skipped=state.skipped + 1, refused=state.refused + 1)
+        return dataclasses.replace(
+            state, step=state.step + 1, skipped=state.skipped + 1, consecutive_skips=state.consecutive_skips + 1
+        )
     watched = settings.spike != "keep"
     recent = (*state.recent, (gradient.loss, gradient.norm))[-WINDOW:] if watched else ()
-    return dataclasses.replace(state, step=state.step + 1, refused=0, recent=recent)
+    return dataclasses.replace(state, step=state.step + 1, consecutive_skips=0, recent=recent)

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
 from bluejay.native import native
-from bluejay.train.data.batches import Batch
-from bluejay.train.distributed.parallel import World, gradient_norm, schedule
+from bluejay.train.data.batches import TrainBatch
+from bluejay.train.distributed.parallel import World, global_gradient_norm, schedule
 from bluejay.train.distributed.stage import Stage
 from bluejay.train.recipe import TrainRecipe
 
@@ -51,9 +51,9 @@ class Step:
             )
         self.parts = rows // shares // self.rows
         self.pipeline = None if stage.whole else schedule(world, stage, self.rows, length, self.parts, learning=True)
-        self.learnt = [parameter for parameter in stage.parameters() if parameter.requires_grad]
+        self.trainable_parameters = [parameter for parameter in stage.parameters() if parameter.requires_grad]
 
-    def gradient(self, batch: Batch) -> Gradient:
+    def gradient(self, batch: TrainBatch) -> Gradient:
         """Forward and backward of this process's rows of a batch, micro-batch by micro-batch, and clipping."""
         batch, world = batch.to(self.world.device), self.world
         total = float(self.settings.batch_tokens)
@@ -62,11 +62,11 @@ class Step:
         with autocast(world.device, self.precision):
             losses = self.backward(batch, 1 / total)
         loss = world.sum(torch.stack(losses).double().sum(), "pipeline", "replicate", "shard")
-        norm = gradient_norm(world, self.learnt)
-        torch.nn.utils.clip_grads_with_norm_(self.learnt, self.settings.clip, norm)
+        norm = global_gradient_norm(world, self.trainable_parameters)
+        torch.nn.utils.clip_grads_with_norm_(self.trainable_parameters, self.settings.clip, norm)
         return Gradient(float(loss), float(norm), self.small_norm)
 
-    def backward(self, batch: Batch, scale: float) -> list[Tensor]:
+    def backward(self, batch: TrainBatch, scale: float) -> list[Tensor]:
         """Add the gradient of some rows to `.grad`; gives back the losses of their micro-batches."""
         losses: list[Tensor] = []
         self.small_norm = None
@@ -81,11 +81,11 @@ class Step:
             loss.backward()
             losses.append(loss.detach())
             if number == 1 < self.parts and self.world.at("tensor")[1] == self.world.at("replicate")[1] == 1:
-                self.small_norm = self.parts * float(gradient_norm(self.world, self.learnt))
+                self.small_norm = self.parts * float(global_gradient_norm(self.world, self.trainable_parameters))
         return losses
 
     @torch.no_grad()
-    def nll(self, batch: Batch) -> Float[Tensor, "B T"]:
+    def nll(self, batch: TrainBatch) -> Float[Tensor, "B T"]:
         """Nats that each target of a whole batch loses. All processes pass the same batch and get the same answer."""
         (index, shares), (B, T) = self.world.data, batch.inputs.shape
         size = min(self.rows, -(-B // shares))

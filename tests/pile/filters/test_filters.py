@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from bluejay.pile.filters import chain
-from bluejay.pile.text import text_batch as batches
+from bluejay.pile.text import text_batch
 
 SAID = {
     "gopher": {
@@ -73,7 +73,7 @@ def test_a_verdict_does_not_depend_on_the_neighbours(said: list[dict], monkeypat
     every = chain(list(SAID), seed=0)
     together = every(pa.array(texts))
     for size in (1, 3_000):
-        monkeypatch.setattr(batches, "CHARACTERS", size)
+        monkeypatch.setattr(text_batch, "MAX_BATCH_CHARACTERS", size)
         assert [array.to_pylist() for array in every(pa.array(texts))] == [array.to_pylist() for array in together]
     backwards = every(pa.array(texts[::-1], pa.large_string()))
     assert [array.to_pylist()[::-1] for array in backwards] == [array.to_pylist() for array in together]

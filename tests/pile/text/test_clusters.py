@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bluejay.pile.text import clusters as dedup
-from bluejay.pile.text.minhash import Near
+from bluejay.pile.text.minhash import MinHashSettings
 
 EDGES = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), max_size=60)
 
@@ -55,7 +55,7 @@ def test_the_first_component_keeps_a_text_and_then_the_smallest_id() -> None:
 
 
 def test_equal_ids_are_one_cluster() -> None:
-    assert dedup.exact(np.array([b"q", b"a", b"q", b"b", b"a"])).tolist() == [0, 1, 0, 3, 1]
+    assert dedup.group_equal(np.array([b"q", b"a", b"q", b"b", b"a"])).tolist() == [0, 1, 0, 3, 1]
 
 
 def test_near_copies_are_found_in_any_order_and_any_parts() -> None:
@@ -68,7 +68,7 @@ def test_near_copies_are_found_in_any_order_and_any_parts() -> None:
         ]
     order = list(range(len(texts)))
     random_.shuffle(order)
-    near = Near()
+    near = MinHashSettings()
     whole = dedup.near_duplicates([pa.array(texts)], near)
     parts = dedup.near_duplicates([pa.array([texts[row]]) for row in order], near)
     assert len(set(whole.tolist())) == 60
@@ -83,5 +83,5 @@ def test_near_copies_are_found_in_any_order_and_any_parts() -> None:
 
 
 def test_texts_without_words_are_no_copies() -> None:
-    assert dedup.near_duplicates([pa.array(["", "...", "--"])], Near()).tolist() == [0, 1, 2]
-    assert dedup.near_duplicates([], Near()).tolist() == []
+    assert dedup.near_duplicates([pa.array(["", "...", "--"])], MinHashSettings()).tolist() == [0, 1, 2]
+    assert dedup.near_duplicates([], MinHashSettings()).tolist() == []

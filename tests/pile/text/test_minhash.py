@@ -11,11 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bluejay.pile.text import clusters as dedup
-from bluejay.pile.text import minhash
-from bluejay.pile.text.minhash import Near
+from bluejay.pile.text import clusters, minhash
+from bluejay.pile.text.minhash import MinHashSettings
 
-NEAR = Near()
+NEAR = MinHashSettings()
 WITHIN = 0.02
 """Of recall and precision, between theory and what was found."""
 
@@ -33,10 +32,10 @@ def jaccard(a: set, b: set) -> float:
 def found(signatures: np.ndarray) -> tuple[set[tuple[int, int]], set[tuple[int, int]]]:
     """The pairs that bands propose, and those of them that agree."""
     keys, rows = minhash.band_keys(signatures, NEAR), np.arange(len(signatures))
-    pairs = dedup.unique_pairs(
-        np.concatenate([dedup.candidate_pairs(keys[:, band], rows) for band in range(NEAR.bands)])
+    pairs = clusters.unique_pairs(
+        np.concatenate([clusters.candidate_pairs(keys[:, band], rows) for band in range(NEAR.bands)])
     )
-    agree = dedup.verified(pairs, signatures, NEAR)
+    agree = clusters.agreeing_pairs(pairs, signatures, NEAR)
     return set(map(tuple, pairs.tolist())), set(map(tuple, pairs[agree].tolist()))
 
 
@@ -100,7 +99,7 @@ def test_versions_of_the_standard_library_are_found_as_theory_says() -> None:
 def test_the_share_of_equal_places_estimates_similarity() -> None:
     words = [f"w{number}" for number in range(3000)]
     texts = [" ".join(words), " ".join(words[:2000] + ["x"] * 1000)]
-    near = Near(bands=128, rows=16)
+    near = MinHashSettings(bands=128, rows=16)
     signatures = minhash.signatures(pa.array(texts), near)
     exact = jaccard(*map(shingles, texts))
     assert abs((signatures[0] == signatures[1]).mean() - exact) < 4 * (exact * (1 - exact) / 2048) ** 0.5
@@ -129,7 +128,7 @@ def test_the_curve_is_the_one_of_the_paper() -> None:
     for similarity in (0.5, 0.7, 0.8, 0.9):
         assert minhash.curve(NEAR, similarity)[0] == pytest.approx(1 - (1 - similarity**8) ** 14)
     # Verified alone, without bands: one row in each of 112 bands proposes every pair with one equal place.
-    tail = minhash.curve(Near(bands=112, rows=1), 0.7)[1]
+    tail = minhash.curve(MinHashSettings(bands=112, rows=1), 0.7)[1]
     agree = np.random.RandomState(0).binomial(112, 0.7, 200_000) >= 79
     assert tail == pytest.approx(agree.mean(), abs=0.005)
     assert "0.80     0.924     0.921" in minhash.curve_table(NEAR)
@@ -138,4 +137,4 @@ def test_the_curve_is_the_one_of_the_paper() -> None:
 @pytest.mark.parametrize("fields", [{"bands": 0}, {"ngram": 0}, {"threshold": 0.0}, {"threshold": 1.5}])
 def test_impossible_settings_are_refused(fields: dict) -> None:
     with pytest.raises(ValueError, match=r"dedup\.near: bands, rows and ngram are from 1"):
-        Near(**fields)
+        MinHashSettings(**fields)

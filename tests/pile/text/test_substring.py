@@ -8,8 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bluejay.pile.text import substring
-from bluejay.pile.text import text_batch as batches
+from bluejay.pile.text import substring, text_batch
 
 
 def texts_with_repeats() -> list[str]:
@@ -45,7 +44,7 @@ def by_hand(texts: list[str], length: int) -> list[str]:
 def test_what_stood_before_is_cut(at_once: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = texts_with_repeats()
     monkeypatch.setattr(substring, "CHARACTERS_AT_ONCE", at_once)
-    monkeypatch.setattr(batches, "CHARACTERS", size)
+    monkeypatch.setattr(text_batch, "MAX_BATCH_CHARACTERS", size)
 
     def read() -> Iterator[pa.Array]:
         yield pa.array(texts[:50])

@@ -14,7 +14,7 @@ from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.init import new_model
 from bluejay.train.checkpoint import checkpoints as checkpoint
 from bluejay.train.checkpoint.checkpoints import Checkpoints, alone, steps, tensors
-from bluejay.train.checkpoint.state import Damaged, State
+from bluejay.train.checkpoint.state import DamagedCheckpoint, State
 from bluejay.train.optimizer import adamw
 from bluejay.train.recipe import Checkpoint, Optimizer
 
@@ -81,7 +81,7 @@ def test_what_is_loaded_is_what_was_there_although_training_went_on(trainee, tmp
 
 
 def test_any_flipped_byte_and_any_missing_file_is_found(trainee, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "FILE_BYTES", 5000)
+    monkeypatch.setattr(checkpoint, "MAX_FILE_BYTES", 5000)
     checkpoints = make(tmp_path, trainee, 1)
     [path] = steps(checkpoints.directory)
     files = sorted(path.iterdir())
@@ -92,14 +92,14 @@ def test_any_flipped_byte_and_any_missing_file_is_found(trainee, tmp_path, monke
         for _ in range(10):
             position = draw.randrange(len(whole))
             file.write_bytes(whole[:position] + bytes([whole[position] ^ 0x40]) + whole[position + 1 :])
-            with pytest.raises(Damaged, match=file.name):
+            with pytest.raises(DamagedCheckpoint, match=file.name):
                 checkpoints.read(path)
         file.write_bytes(whole[: len(whole) // 2])
-        with pytest.raises(Damaged, match=file.name):
+        with pytest.raises(DamagedCheckpoint, match=file.name):
             checkpoints.read(path)
         if file.name != "state.json":
             file.unlink()
-            with pytest.raises(Damaged, match=file.name):
+            with pytest.raises(DamagedCheckpoint, match=file.name):
                 checkpoints.read(path)
         file.write_bytes(whole)
     assert checkpoints.read(path) == state(1)

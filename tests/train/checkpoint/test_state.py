@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from bluejay.train.checkpoint.state import MARKER, Damaged, State, check_same_run, read_marker, write_marker
+from bluejay.train.checkpoint.state import MARKER, DamagedCheckpoint, State, check_same_run, read_marker, write_marker
 from bluejay.train.recipe import TrainRecipe
 
 
@@ -30,10 +30,10 @@ def test_any_changed_byte_is_found(state, tmp_path):
     for position in random.Random(0).sample(range(len(whole)), 300):
         changed = bytes([whole[position] ^ 1])
         (tmp_path / MARKER).write_bytes(whole[:position] + changed + whole[position + 1 :])
-        with pytest.raises(Damaged, match=r"state\.json"):
+        with pytest.raises(DamagedCheckpoint, match=r"state\.json"):
             read_marker(tmp_path)
     (tmp_path / MARKER).write_bytes(whole[:-20])
-    with pytest.raises(Damaged):
+    with pytest.raises(DamagedCheckpoint):
         read_marker(tmp_path)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bluejay.tokens import TokenWriter
-from bluejay.train.data.batches import Batch
+from bluejay.train.data.batches import TrainBatch
 from bluejay.train.data.held_out import HeldOutText
 
 TEXTS = [("Books", "a long, long story of the sea and of the ships on it. " * 12)] * 20 + [("Github", "x = 1\n" * 10)]
@@ -23,7 +23,7 @@ def corpus(tmp_path, byte_tokenizer):
         for component, text in TEXTS:
             offset, length = shard.add([*byte_tokenizer.encode(text), byte_tokenizer.eot])
             rows.append({"component": component, "shard": "valid", "offset": offset, "length": length})
-    rows.append({"component": "Elsewhere", "shard": "train", "offset": 0, "length": 7})
+    rows.append({"component": "OtherStage", "shard": "train", "offset": 0, "length": 7})
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "documents.parquet")
     return tmp_path
 
@@ -34,7 +34,7 @@ def nll(byte_tokenizer):
     github = torch.tensor([token in byte_tokenizer.encode("x=1\n") for token in range(byte_tokenizer.vocab_size)])
     sizes = torch.tensor([float(len(piece)) for piece in byte_tokenizer.token_bytes()])
 
-    def losses(batch: Batch) -> torch.Tensor:
+    def losses(batch: TrainBatch) -> torch.Tensor:
         bits = torch.where(github[batch.targets], BITS["Github"], BITS["Books"])
         return bits * math.log(2) * sizes[batch.targets]
 

@@ -12,7 +12,7 @@ from transformers import GPTJConfig, GPTJForCausalLM
 
 from bluejay.gpt.formats.layouts import load_model
 from bluejay.tokenizer import Tokenizer
-from bluejay.train.data.batches import Batch, document_starts
+from bluejay.train.data.batches import TrainBatch, document_starts
 from bluejay.train.data.pairs import Pairs, encode, pack, read_pairs
 from bluejay.train.loss import head_loss
 
@@ -88,7 +88,7 @@ def test_packed_pairs_lose_what_transformers_finds_for_each_alone(byte_tokenizer
     pairs = Pairs(written(tmp_path / "p.jsonl", texts), 64, byte_tokenizer, prompt_weight=0.0)
     rows = [pairs.window(number) for number in range(len(pairs))]
     ids = torch.from_numpy(np.stack([row for row, _ in rows]).astype(np.int64))
-    batch = Batch(ids[:, :-1], ids[:, 1:], torch.from_numpy(np.stack([weights for _, weights in rows])))
+    batch = TrainBatch(ids[:, :-1], ids[:, 1:], torch.from_numpy(np.stack([weights for _, weights in rows])))
     model = load_model(tmp_path / "model")
     hidden = model.hidden(batch.inputs, document_start=document_starts(batch.inputs, byte_tokenizer.eot))
     ours = head_loss(hidden, *model.unembedding, batch.targets, 1.0, weights=batch.weights)

@@ -38,7 +38,7 @@ QUICK = ("one process", "shard 2", "tensor 2", "pipeline 2")
 def run_on(recipe: TrainRecipe, mesh: Mesh, directory: Path) -> None:
     """Train for some steps, save after half of them, and write down what each gave."""
     recipe = dataclasses.replace(recipe, mesh=mesh)
-    with parallel.start(mesh, timedelta(minutes=5)) as world, alone():
+    with parallel.init_world(mesh, timedelta(minutes=5)) as world, alone():
         run = Run(recipe, world)
         seen = []
         for number in range(STEPS):
@@ -50,7 +50,7 @@ def run_on(recipe: TrainRecipe, mesh: Mesh, directory: Path) -> None:
                 checkpoints = Checkpoints(directory, recipe.checkpoint)
                 checkpoints.save(saved, run.model, run.optimizer)
                 checkpoints.settle()
-                if weights := parallel.whole(world, run.model):
+                if weights := parallel.gather_weights(world, run.model):
                     save_file(weights, directory / "weights.safetensors")
         nats = run.held_out.measure(run.stepper.nll).nats_per_token
         (directory / f"process-{world.rank}.json").write_text(json.dumps([seen, nats]))
@@ -59,13 +59,13 @@ def run_on(recipe: TrainRecipe, mesh: Mesh, directory: Path) -> None:
 def go_on(recipe: TrainRecipe, mesh: Mesh, directories: list[Path], results: Path) -> None:
     """Load the checkpoints of several runs; say whether the weights are the saved ones, and the next steps' losses."""
     recipe = dataclasses.replace(recipe, mesh=mesh)
-    with parallel.start(mesh, timedelta(minutes=5)) as world, alone():
+    with parallel.init_world(mesh, timedelta(minutes=5)) as world, alone():
         run = Run(recipe, world)
         seen = []
         for directory in directories:
             path, _ = Checkpoints(directory, recipe.checkpoint).at(SAVED)
             run.checkpoints.load(path, run.model, run.optimizer)
-            weights = parallel.whole(world, run.model)
+            weights = parallel.gather_weights(world, run.model)
             saved = load_file(directory / "weights.safetensors") if world.main else {}
             same = weights.keys() == saved.keys() and all(torch.equal(weights[name], saved[name]) for name in saved)
             gradient = [run.stepper.gradient(run.batches.batch(SAVED, world.data)), run.stepper.update(1e-2)][0]
@@ -205,4 +205,4 @@ def test_what_cannot_be_shared_out_evenly_is_one_sentence(monkeypatch, config, a
     shape = {"n_layer": 2, "d_model": 32, "n_head": 2, "vocab_size": 260, "n_ctx": 64} | config
     monkeypatch.setattr(World, "at", lambda _, axis: (0, axes.get(axis, 1)))
     with pytest.raises(ValueError, match=sentence):
-        parallel.check(World(torch.device("cpu")), GPTConfig(**shape), 32)
+        parallel.check_mesh(World(torch.device("cpu")), GPTConfig(**shape), 32)

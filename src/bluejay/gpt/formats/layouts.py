@@ -5,11 +5,11 @@ from pathlib import Path
 import torch
 
 from bluejay.gpt.formats.huggingface import open_hugging_face, read_config, write_model
+from bluejay.gpt.formats.locate import locate
 from bluejay.gpt.formats.mesh_transformer import open_mesh_transformer
 from bluejay.gpt.formats.peft import CONFIG, merged, read_adapter, read_adapter_config
 from bluejay.gpt.formats.quantized import open_quantized, write_quantized
 from bluejay.gpt.formats.tensors import StoredModel
-from bluejay.gpt.hub import resolve
 from bluejay.gpt.model import GPT
 from bluejay.gpt.quantization.packing import QUANTISED
 from bluejay.progress import progress
@@ -66,7 +66,7 @@ def open_adapted(path: Path) -> StoredModel:
     """Open the base model of an adapter, with the adapter merged into it."""
     base = str(read_adapter_config(path)["base_model_name_or_path"])
     try:
-        stored = open_model(resolve(base))
+        stored = open_model(locate(base))
     except FileNotFoundError as missing:
         raise FileNotFoundError(f"{path / CONFIG} is an adapter of {base}, which is not here: {missing}") from None
     return merged(stored, read_adapter(path, stored.config))

@@ -69,7 +69,7 @@ def pack(
         part = part if smoothing is None else part / smoothing
         padded = pad(part, (0, groups * GROUP - columns, 0, -len(part) % BLOCK))
         data[first : first + step], found = format.encode(padded.unflatten(1, (groups, GROUP)), importance)
-        if scales is not None:
+        if scales is not None and found is not None:
             scales[first : first + step] = found
     return Packed(format, (rows, columns), data, scales, smoothing)
 

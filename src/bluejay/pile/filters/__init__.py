@@ -26,11 +26,11 @@ from bluejay.pile.filters.language import LEAST_SCORE, in_language, model
 from bluejay.pile.filters.quality import ALPHA, Classifier, below
 from bluejay.pile.filters.repetition import repetition_rules
 from bluejay.pile.filters.verdict import Reasons, first_reason
-from bluejay.pile.text.text_batch import Batch, Texts, batches
+from bluejay.pile.text.text_batch import TextBatch, Texts, split_texts
 
 Filter = Callable[[Texts], tuple[Texts, pa.StringArray]]
 """Texts to texts, which a rule may have shortened, and the reason for each that is dropped, null where it is kept."""
-Rule = Callable[[Batch], tuple[Batch, Reasons]]
+Rule = Callable[[TextBatch], tuple[TextBatch, Reasons]]
 NAMES = "length:100-100000, language:en>0.65, gopher, gopher-repetition, c4, fineweb, quality:FILE>9"
 FEW = 0.75
 """Share of texts left from which it pays to look at those alone."""
@@ -44,7 +44,7 @@ def chain(names: Sequence[str], seed: int) -> Filter:
     rules = [parse(name, seed) for name in names]
 
     def kept(texts: Texts) -> tuple[Texts, pa.StringArray]:
-        groups = [through(rules, Batch(group)) for group in batches(texts)]
+        groups = [through(rules, TextBatch(group)) for group in split_texts(texts)]
         found = [text for group, _ in groups for text in group]
         reasons = [reason for _, group in groups for reason in group]
         return pa.array(found, texts.type), pa.array(reasons, pa.string())
@@ -52,7 +52,7 @@ def chain(names: Sequence[str], seed: int) -> Filter:
     return kept
 
 
-def through(rules: Sequence[Rule], batch: Batch) -> tuple[list[str], Reasons]:
+def through(rules: Sequence[Rule], batch: TextBatch) -> tuple[list[str], Reasons]:
     """The texts after all rules, and why each is dropped."""
     texts, reasons, rows = list(batch.texts), np.full(len(batch), None, np.object_), np.arange(len(batch))
     for rule in rules:
@@ -64,7 +64,7 @@ def through(rules: Sequence[Rule], batch: Batch) -> tuple[list[str], Reasons]:
             for row in left.tolist():
                 texts[rows[row]] = changed.texts[row]
         if len(left) < FEW * len(rows):
-            rows, changed = rows[left], Batch([changed.texts[row] for row in left.tolist()])
+            rows, changed = rows[left], TextBatch([changed.texts[row] for row in left.tolist()])
         batch = changed
     return texts, reasons
 
@@ -95,7 +95,7 @@ def parse(name: str, seed: int) -> Rule:
             raise ValueError(f"there is no filter {name!r}; there are {NAMES}")
 
 
-def dropping(rule: Callable[[Batch], Reasons]) -> Rule:
+def dropping(rule: Callable[[TextBatch], Reasons]) -> Rule:
     """A rule that leaves texts as they are."""
     return lambda batch: (batch, rule(batch))
 
@@ -122,6 +122,6 @@ def numbers(name: str, argument: str) -> tuple[int, float]:
     return int(least or 0), float(most) if most else math.inf
 
 
-def outside(least: int, most: float, batch: Batch) -> Reasons:
+def outside(least: int, most: float, batch: TextBatch) -> Reasons:
     """Why each text is dropped by its length."""
     return first_reason(("length: too short", batch.lengths < least), ("length: too long", batch.lengths > most))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluejay.pile.filters.verdict import Reasons, first_reason
-from bluejay.pile.text.text_batch import LETTER, SPACE, TERMINAL, Batch, Spans, hashes_of, sums
+from bluejay.pile.text.text_batch import LETTER, SPACE, TERMINAL, Spans, TextBatch, segment_sums, word_hashes
 
 LEAST_SENTENCES = 5
 LEAST_WORDS = 3
@@ -28,17 +28,17 @@ ABBREVIATIONS = (
 CLOSING = np.array([ord(character) for character in "\"')]}»”’"], np.uint32)
 
 
-def c4_rules(batch: Batch) -> tuple[Batch, Reasons]:
+def c4_rules(batch: TextBatch) -> tuple[TextBatch, Reasons]:
     """The texts without the lines that are cut out, and why each text is dropped."""
     lines, each_word = batch.lines, batch.words_of_lines
     held = np.ones(len(lines.starts), np.bool_)
     held[lines_with(batch, batch.words.starts[batch.words.lengths > LONGEST_WORD])] = False
     held &= np.diff(each_word) >= LEAST_WORDS
-    lorem, script = (marked(batch, batch.found(phrase)) for phrase in ("lorem ipsum", "javascript"))
+    lorem, script = (marked(batch, batch.find(phrase)) for phrase in ("lorem ipsum", "javascript"))
     brace = marked(batch, np.flatnonzero(batch.points == ord("{")))
-    policy = np.logical_or.reduce([marked(batch, batch.found(phrase)) for phrase in POLICIES])
+    policy = np.logical_or.reduce([marked(batch, batch.find(phrase)) for phrase in POLICIES])
     dummy, code = held & lorem, held & brace & ~lorem & ~script
-    shorter = Batch(kept_lines(batch, np.flatnonzero(held & ~script & ~policy)))
+    shorter = TextBatch(kept_lines(batch, np.flatnonzero(held & ~script & ~policy)))
     return shorter, first_reason(
         ("c4: lorem ipsum", lines.total(dummy) > 0),
         ("c4: curly bracket", lines.total(code) > 0),
@@ -46,19 +46,19 @@ def c4_rules(batch: Batch) -> tuple[Batch, Reasons]:
     )
 
 
-def lines_with(batch: Batch, places: NDArray[np.int64]) -> NDArray[np.int64]:
+def lines_with(batch: TextBatch, places: NDArray[np.int64]) -> NDArray[np.int64]:
     """The numbers of the lines in which places are."""
     return np.searchsorted(batch.lines.starts, places, side="right") - 1
 
 
-def marked(batch: Batch, places: NDArray[np.int64]) -> NDArray[np.bool_]:
+def marked(batch: TextBatch, places: NDArray[np.int64]) -> NDArray[np.bool_]:
     """For each line whether one of some places is in it."""
     lines = np.zeros(len(batch.lines.starts), np.bool_)
     lines[lines_with(batch, places)] = True
     return lines
 
 
-def kept_lines(batch: Batch, held: NDArray[np.int64]) -> list[str]:
+def kept_lines(batch: TextBatch, held: NDArray[np.int64]) -> list[str]:
     """The texts of some lines alone, white space at their ends and citations cut."""
     starts, ends = batch.words.starts[batch.words_of_lines[held]], batch.words.ends[batch.words_of_lines[held + 1] - 1]
     parts = [batch.text[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
@@ -67,7 +67,7 @@ def kept_lines(batch: Batch, held: NDArray[np.int64]) -> list[str]:
     return [(CITATION.sub("", text) if "[" in text else text).strip() for text in texts]
 
 
-def sentences(batch: Batch) -> NDArray[np.int64]:
+def sentences(batch: TextBatch) -> NDArray[np.int64]:
     """How many each text has: each line that is not empty has one, and one more for every end within."""
     lines, each_word = batch.lines, batch.words_of_lines
     points, kinds = np.append(batch.points, [ord("\n")] * 2), np.append(batch.kinds, [SPACE] * 2)
@@ -80,17 +80,17 @@ def sentences(batch: Batch) -> NDArray[np.int64]:
     last_words[full] = batch.words.starts[each_word[full + 1] - 1]
     ends = ends[ends < last_words[lines_with(batch, ends)]]
     ends = ends[~abbreviated(batch, ends)]
-    return sums(np.ones(len(ends), np.int64), np.append(np.searchsorted(ends, batch.starts), len(ends))) + sums(
-        np.ones(len(full), np.int64), np.searchsorted(full, lines.bounds)
-    )
+    bounds = np.append(np.searchsorted(ends, batch.starts), len(ends))
+    within = segment_sums(np.ones(len(ends), np.int64), bounds)
+    return within + segment_sums(np.ones(len(full), np.int64), np.searchsorted(full, lines.bounds))
 
 
-def abbreviated(batch: Batch, ends: NDArray[np.int64]) -> NDArray[np.bool_]:
+def abbreviated(batch: TextBatch, ends: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which of some ends of sentences are the full stop of an initial, an abbreviation or an ellipsis."""
     points = batch.points
     starts = batch.words.starts[np.searchsorted(batch.words.starts, ends, side="right") - 1]
     stems = batch.hashes(Spans(starts, ends, np.array([0, len(ends)])), batch.lower_prefix)
-    short = np.isin(stems, hashes_of(tuple(ABBREVIATIONS.split())))
+    short = np.isin(stems, word_hashes(tuple(ABBREVIATIONS.split())))
     initial = (ends - starts == 1) & ((batch.kinds[starts] & LETTER) != 0)
     dotted = (points[np.maximum(ends - 1, 0)] == ord(".")) | (points[np.maximum(ends - 2, 0)] == ord("."))
     return (points[ends] == ord(".")) & (short | dotted | initial)

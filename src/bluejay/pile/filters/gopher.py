@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluejay.pile.filters.verdict import Reasons, first_reason, share
-from bluejay.pile.text.text_batch import CONTENT, LETTER, Batch, hashes_of
+from bluejay.pile.text.text_batch import CONTENT, LETTER, TextBatch, word_hashes
 
 WORDS = (50, 100_000)
 MEAN_WORD_LENGTH = (3, 10)
@@ -19,15 +19,15 @@ STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 LEAST_STOP_WORDS = 2
 
 
-def gopher_rules(batch: Batch) -> Reasons:
+def gopher_rules(batch: TextBatch) -> Reasons:
     """Why each text is dropped."""
     words = batch.words
     kinds = kinds_of_words(batch)
     with_content, with_letter = (kinds & CONTENT) != 0, (kinds & LETTER) != 0
     count = words.total(with_content)
     length = share(words.total(words.lengths * with_content), count)
-    hashes = share(batch.counted("#"), words.counts)
-    ellipses = share(batch.counted("...") + batch.counted("…"), words.counts)
+    hashes = share(batch.count("#"), words.counts)
+    ellipses = share(batch.count("...") + batch.count("…"), words.counts)
     bullets, unfinished = lines_with_marks(batch)
     return first_reason(
         ("gopher: fewer than 50 words", count < WORDS[0]),
@@ -43,13 +43,13 @@ def gopher_rules(batch: Batch) -> Reasons:
     )
 
 
-def kinds_of_words(batch: Batch) -> NDArray[np.uint8]:
+def kinds_of_words(batch: TextBatch) -> NDArray[np.uint8]:
     """The kinds of all characters of each word, or-ed."""
     starts = batch.words.starts
     return np.bitwise_or.reduceat(batch.kinds, starts) if len(starts) else np.zeros(0, np.uint8)
 
 
-def lines_with_marks(batch: Batch) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def lines_with_marks(batch: TextBatch) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The share of lines of each text that begin with a bullet, and that end in an ellipsis, white space aside."""
     points, words, lines = batch.points, batch.words, batch.lines
     full = np.flatnonzero(np.diff(batch.words_of_lines))
@@ -66,10 +66,10 @@ def lines_with_marks(batch: Batch) -> tuple[NDArray[np.float64], NDArray[np.floa
     return share(lines.total(bullets), count), share(lines.total(unfinished), count)
 
 
-def stop_words(batch: Batch) -> NDArray[np.int64]:
+def stop_words(batch: TextBatch) -> NDArray[np.int64]:
     """How many of the stop words each text holds."""
     words, hashes = batch.words, batch.hashes(batch.words)
     found = np.zeros(len(batch), np.int64)
-    for wanted in hashes_of(STOP_WORDS):
+    for wanted in word_hashes(STOP_WORDS):
         found += np.bincount(words.document[hashes == wanted], minlength=len(batch)) > 0
     return found

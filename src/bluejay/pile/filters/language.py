@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from bluejay.pile.filters.verdict import Reasons
-from bluejay.pile.text.text_batch import Batch
+from bluejay.pile.text.text_batch import TextBatch
 
 SAMPLES = (300, 5000)
 """Characters looked at, in the middle of a text; the longer sample where the shorter leaves a doubt. Of 100 verdicts
@@ -19,7 +19,7 @@ NONE = "none"
 """The language of a text without letters."""
 
 
-def languages(batch: Batch) -> list[tuple[str, float]]:
+def languages(batch: TextBatch) -> list[tuple[str, float]]:
     """The likeliest language of each text, as fastText names it (ISO 639), and its score from 0 to 1."""
     return [language(text) for text in batch.texts]
 
@@ -50,7 +50,7 @@ def model() -> Any:
         return fasttext.load_model(str(path))
 
 
-def in_language(batch: Batch, wanted: frozenset[str], least: float) -> Reasons:
+def in_language(batch: TextBatch, wanted: frozenset[str], least: float) -> Reasons:
     """Why each text is dropped."""
     reasons = [
         f"language: {name}" if name not in wanted else "language: uncertain" if score < least else None

@@ -24,7 +24,7 @@ from bluejay.pile.sources.formats.tables import JSONLines, Parquet
 from bluejay.pile.sources.formats.text import Text
 from bluejay.pile.sources.io.open import matching
 from bluejay.pile.text.minhash import shingles_of
-from bluejay.pile.text.text_batch import Batch, Texts, batches, each_batch
+from bluejay.pile.text.text_batch import TextBatch, Texts, map_batches, split_texts
 from bluejay.progress import say
 
 BUCKETS = 1 << 20
@@ -52,9 +52,9 @@ class Classifier:
 
     def scores(self, texts: Texts) -> NDArray[np.float32]:
         """For each text how likely it is a good one, (n,)."""
-        return np.concatenate([np.zeros(0, np.float32), *each_batch(texts, self.batch_scores)])
+        return np.concatenate([np.zeros(0, np.float32), *map_batches(texts, self.batch_scores)])
 
-    def batch_scores(self, batch: Batch) -> NDArray[np.float32]:
+    def batch_scores(self, batch: TextBatch) -> NDArray[np.float32]:
         """The same of one batch; 0 of a text without words."""
         buckets, bounds = features(batch)
         return np.where(np.diff(bounds) > 0, logistic(self.logits(buckets, bounds)), 0).astype(np.float32)
@@ -87,7 +87,7 @@ class Classifier:
         return cls(weights)
 
 
-def features(batch: Batch) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+def features(batch: TextBatch) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """The buckets of the words and pairs of words of each text, text by text, and where those of each begin."""
     single, ones = shingles_of(batch, 1)
     double, twos = shingles_of(batch, 2)
@@ -155,8 +155,8 @@ def texts_of(paths: Sequence[str]) -> Iterator[str]:
 def rows_of(parts: Iterable[Texts]) -> Iterator[NDArray[np.int32]]:
     """The features of each text that has any."""
     for texts in parts:
-        for group in batches(texts):
-            buckets, bounds = features(Batch([text[:LONGEST] for text in group]))
+        for group in split_texts(texts):
+            buckets, bounds = features(TextBatch([text[:LONGEST] for text in group]))
             yield from (row for row in np.split(buckets, bounds[1:-1]) if len(row))
 
 
@@ -184,7 +184,7 @@ def logistic(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return (1 + np.tanh(logits / 2)) / 2
 
 
-def below(batch: Batch, classifier: Classifier, alpha: float, seed: int) -> Reasons:
+def below(batch: TextBatch, classifier: Classifier, alpha: float, seed: int) -> Reasons:
     """Why each text is dropped: a number with a Pareto distribution is not above what the score lacks to 1.
 
     Most texts of a high score stay, and some of a low one (Brown et al. 2020, appendix A; The Pile, appendix C).

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluejay.pile.filters.verdict import Reasons, first_reason, share
-from bluejay.pile.text.text_batch import BASE, Batch, Spans, sums
+from bluejay.pile.text.text_batch import BASE, Spans, TextBatch, segment_sums
 
 PARAGRAPHS, PARAGRAPH_CHARACTERS = 0.3, 0.2
 LINES, LINE_CHARACTERS = 0.3, 0.2
@@ -20,7 +20,7 @@ AGAIN = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10}
 """Most characters in n-grams that occurred before."""
 
 
-def repetition_rules(batch: Batch) -> Reasons:
+def repetition_rules(batch: TextBatch) -> Reasons:
     """Why each text is dropped."""
     paragraphs, paragraph_repeats, paragraph_characters = paragraph_counts(batch)
     lines, line_repeats, line_characters = line_counts(batch)
@@ -35,7 +35,7 @@ def repetition_rules(batch: Batch) -> Reasons:
     return first_reason(*checks, *ngram_checks(batch, failed))
 
 
-def paragraph_counts(batch: Batch) -> NDArray[np.int64]:
+def paragraph_counts(batch: TextBatch) -> NDArray[np.int64]:
     """For each text its paragraphs, how many of them stood before, and the characters of those: (3, n)."""
     counts = np.zeros((3, len(batch)), np.int64)
     for row, text in enumerate(batch.texts):
@@ -47,7 +47,7 @@ def paragraph_counts(batch: Batch) -> NDArray[np.int64]:
     return counts
 
 
-def line_counts(batch: Batch) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+def line_counts(batch: TextBatch) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """The same of lines, runs of line ends being one; line ends at both ends of a text leave an empty line there."""
     every = batch.lines
     full = np.flatnonzero(every.lengths)
@@ -102,7 +102,7 @@ class Grams:
         return firsts[self.group] == rows
 
 
-def ngram_checks(batch: Batch, failed: NDArray[np.bool_]) -> list[tuple[str, NDArray[np.bool_]]]:
+def ngram_checks(batch: TextBatch, failed: NDArray[np.bool_]) -> list[tuple[str, NDArray[np.bool_]]]:
     """The checks on n-grams, for texts that have not failed before."""
     words = batch.words
     ends, characters = words.bounds[1:][words.document], np.append(0, np.cumsum(words.lengths))
@@ -119,7 +119,7 @@ def ngram_checks(batch: Batch, failed: NDArray[np.bool_]) -> list[tuple[str, NDA
     return checks
 
 
-def pairs_of(batch: Batch) -> Grams:
+def pairs_of(batch: TextBatch) -> Grams:
     """The pairs of words that occur more than once in their text."""
     hashes, document = batch.hashes(batch.words), batch.words.document
     at = np.flatnonzero(np.diff(document) == 0)
@@ -151,7 +151,7 @@ def repeated_characters(
     """Characters of each text in n-grams that occurred before, or any number below the limit where it is below."""
     repeats = grams.at[~grams.first]
     until = np.minimum(repeats + n, np.append(repeats[1:], len(characters) - 1))
-    most = sums(characters[until] - characters[repeats], np.searchsorted(repeats, words.bounds))
+    most = segment_sums(characters[until] - characters[repeats], np.searchsorted(repeats, words.bounds))
     bounds = np.searchsorted(grams.at, words.bounds)
     for text in np.flatnonzero((most > limits) & ~failed):
         rows = slice(bounds[text], bounds[text + 1])

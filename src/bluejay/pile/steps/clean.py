@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from bluejay.files import sha256_of
 from bluejay.pile.recipe import Component, Decontaminate
 from bluejay.pile.steps.read import RAW
-from bluejay.pile.text.minhash import Near, band_keys, signatures
+from bluejay.pile.text.minhash import MinHashSettings, band_keys, signatures
 
 CLEAN = pa.schema([("id", pa.string()), *RAW])
 DROPPED = pa.schema([*CLEAN, ("reason", pa.string()), ("of", pa.string())])
@@ -143,7 +143,7 @@ class Signing:
 
     clean: Path
     """The directory that `clean_part` filled."""
-    near: Near
+    near: MinHashSettings
 
     def decisive(self) -> list[Any]:
         """What the signatures follow from; not the threshold, which is held against them later."""

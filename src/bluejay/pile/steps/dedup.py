@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from bluejay.pile.text.clusters import candidate_pairs, components, exact, survivors, verified
-from bluejay.pile.text.minhash import Near
+from bluejay.pile.text.clusters import agreeing_pairs, candidate_pairs, components, group_equal, survivors
+from bluejay.pile.text.minhash import MinHashSettings
 
 ROWS = 1 << 22
 """Documents looked at together."""
@@ -103,7 +103,7 @@ def exact_copies(argument: Exact, directory: Path) -> dict[str, Any]:
             rows.append(numbers[inside])
             keys.append(values[inside])
         row = np.concatenate(rows)
-        first = row[exact(np.concatenate(keys))]
+        first = row[group_equal(np.concatenate(keys))]
         copies.append(row[row != first])
         firsts.append(first[row != first])
     copy, first = np.concatenate(copies), np.concatenate(firsts)
@@ -123,7 +123,7 @@ class Band:
     keys: tuple[Path, ...]
     """`bands.npy` of each part."""
     signatures: Column
-    near: Near
+    near: MinHashSettings
     exact: Path
     """The directory that `exact_copies` filled."""
 
@@ -148,7 +148,7 @@ def band_edges(band: Band, directory: Path) -> dict[str, Any]:
         for begin in range(0, len(pairs), PAIRS):
             some = pairs[begin : begin + PAIRS]
             looked_at, local = np.unique(some, return_inverse=True)
-            edges.append(some[verified(local.reshape(-1, 2), band.signatures[looked_at], band.near)])
+            edges.append(some[agreeing_pairs(local.reshape(-1, 2), band.signatures[looked_at], band.near)])
     found = np.concatenate(edges)
     np.save(directory / "edges.npy", found)
     return {"candidates": looked, "pairs": len(found)}

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bluejay.files import sha256_of
-from bluejay.pile.documents import Document, SetAside
+from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.recipe import Component
 from bluejay.pile.sources import Source
 from bluejay.pile.sources.io.fetch import is_address
@@ -90,11 +90,11 @@ def stat_of(unit: str) -> os.stat_result | None:
 
 def read_part(part: Part, directory: Path) -> dict[str, Any]:
     """Write `documents.parquet` and `aside.parquet`; gives counts, and the checksums of the files that were read."""
-    aside: list[SetAside] = []
+    aside: list[Skipped] = []
     with Writer(directory / "documents.parquet", RAW) as writer:
         for unit in part.units:
             for found in unit_documents(part, unit):
-                if isinstance(found, SetAside):
+                if isinstance(found, Skipped):
                     aside.append(found)
                 else:
                     writer.add(row_of(found, part.component), len(found.text))
@@ -109,21 +109,21 @@ def read_part(part: Part, directory: Path) -> dict[str, Any]:
     }
 
 
-def unit_documents(part: Part, unit: str) -> Iterator[Document | SetAside]:
+def unit_documents(part: Part, unit: str) -> Iterator[Document | Skipped]:
     """What a unit holds; what makes it unreadable, at once or on the way, is set aside like a broken document."""
     try:
         for found in part.source.read(unit):
             if isinstance(found, Document) and not found.text.strip():
-                yield SetAside(found.url, "empty")
+                yield Skipped(found.url, "empty")
             elif isinstance(found, Document) and len(found.text) > LONGEST:
-                yield SetAside(found.url, f"longer than {LONGEST:,} characters")
+                yield Skipped(found.url, f"longer than {LONGEST:,} characters")
             else:
                 yield found
     except (OSError, MemoryError, ImportError):  # of this machine, not of the unit
         raise
     except Exception as error:  # a dozen libraries share no class for damaged input; it is named in the report
         reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-        yield SetAside(unit, reason)
+        yield Skipped(unit, reason)
 
 
 def row_of(document: Document, component: Component) -> dict[str, str]:

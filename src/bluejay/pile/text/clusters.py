@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluejay.pile.text import minhash
-from bluejay.pile.text.minhash import Near
+from bluejay.pile.text.minhash import MinHashSettings
 from bluejay.pile.text.text_batch import Texts
 
 NEIGHBOURS = 64
@@ -19,7 +19,7 @@ NEIGHBOURS = 64
 PAIRS_AT_ONCE = 1 << 14
 
 
-def exact(ids: NDArray[Any]) -> NDArray[np.int64]:
+def group_equal(ids: NDArray[Any]) -> NDArray[np.int64]:
     """The cluster of each document, where equal ids are one cluster: the smallest row that has the id."""
     _, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
     return first[inverse]
@@ -47,9 +47,11 @@ def unique_pairs(pairs: NDArray[np.int64]) -> NDArray[np.int64]:
     return pairs[np.append(True, (np.diff(pairs, axis=0) != 0).any(axis=1))[: len(pairs)]]
 
 
-def verified(pairs: NDArray[np.int64], signatures: NDArray[np.uint32], near: Near) -> NDArray[np.bool_]:
+def agreeing_pairs(
+    pairs: NDArray[np.int64], signatures: NDArray[np.uint32], near: MinHashSettings
+) -> NDArray[np.bool_]:
     """Which pairs agree in enough places of their signatures, which are looked up by row."""
-    least = minhash.least_agreement(near)
+    least = minhash.min_agreement(near)
     agree = [
         (signatures[pairs[at : at + PAIRS_AT_ONCE, 0]] == signatures[pairs[at : at + PAIRS_AT_ONCE, 1]]).sum(axis=1)
         for at in range(0, len(pairs), PAIRS_AT_ONCE)
@@ -80,11 +82,11 @@ def survivors(clusters: NDArray[np.int64], priority: NDArray[np.int64], ids: NDA
     return stays
 
 
-def near_duplicates(texts: Iterable[Texts], near: Near) -> NDArray[np.int64]:
+def near_duplicates(texts: Iterable[Texts], near: MinHashSettings) -> NDArray[np.int64]:
     """The cluster of each document, all in memory: 500 bytes per document."""
     found = [np.zeros((0, near.bands * near.rows), np.uint32)]
     found += [minhash.signatures(part, near) for part in texts]
     signatures = np.concatenate(found)
     keys, rows = minhash.band_keys(signatures, near), np.arange(len(signatures))
     pairs = unique_pairs(np.concatenate([candidate_pairs(keys[:, band], rows) for band in range(near.bands)]))
-    return components(pairs[verified(pairs, signatures, near)], len(signatures))
+    return components(pairs[agreeing_pairs(pairs, signatures, near)], len(signatures))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bluejay.pile.text.text_batch import Batch, Texts, each_batch, mixed
+from bluejay.pile.text.text_batch import TextBatch, Texts, map_batches, mix64
 from bluejay.recipe import STRICT
 
 NOTHING = np.uint32(0xFFFFFFFF)
@@ -20,7 +20,7 @@ FACTOR = np.uint64(0xD6E8FEB86659FD93)
 
 
 @dataclass(frozen=True)
-class Near:
+class MinHashSettings:
     """Near-copies: MinHash over word n-grams, locality-sensitive hashing, and a check of every pair it proposes."""
 
     __pydantic_config__ = STRICT
@@ -38,13 +38,13 @@ class Near:
             raise ValueError("dedup.near: bands, rows and ngram are from 1, threshold is above 0 and at most 1")
 
 
-def signatures(texts: Texts, near: Near) -> NDArray[np.uint32]:
+def signatures(texts: Texts, near: MinHashSettings) -> NDArray[np.uint32]:
     """The signature of each text, (n, bands * rows); a text of fewer terms than `ngram` is one shingle."""
-    parts = each_batch(texts, lambda batch: batch_signatures(batch, near))
+    parts = map_batches(texts, lambda batch: batch_signatures(batch, near))
     return np.concatenate([np.zeros((0, near.bands * near.rows), np.uint32), *parts])
 
 
-def batch_signatures(batch: Batch, near: Near) -> NDArray[np.uint32]:
+def batch_signatures(batch: TextBatch, near: MinHashSettings) -> NDArray[np.uint32]:
     """The same of one batch."""
     shingles, bounds = shingles_of(batch, near.ngram)
     filled = np.flatnonzero(np.diff(bounds))
@@ -62,10 +62,10 @@ def batch_signatures(batch: Batch, near: Near) -> NDArray[np.uint32]:
 
 def permutations(count: int) -> NDArray[np.uint32]:
     """Odd numbers that do not change."""
-    return mixed(np.arange(1, count + 1, dtype=np.uint64)).astype(np.uint32) | np.uint32(1)
+    return mix64(np.arange(1, count + 1, dtype=np.uint64)).astype(np.uint32) | np.uint32(1)
 
 
-def shingles_of(batch: Batch, n: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+def shingles_of(batch: TextBatch, n: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     """A hash of every n terms that follow each other, text by text; and where those of each text begin, and the end."""
     terms = batch.terms
     # A gap of n - 1 after each text, so that the last terms of a short one make a shingle too.
@@ -78,20 +78,20 @@ def shingles_of(batch: Batch, n: int) -> tuple[NDArray[np.uint64], NDArray[np.in
     each = np.where(terms.counts > 0, np.maximum(terms.counts - n + 1, 1), 0)
     bounds = np.append(0, np.cumsum(each))
     first = np.repeat(terms.bounds[:-1] + (n - 1) * np.arange(len(batch)) - bounds[:-1], each)
-    return mixed(hashes[first + np.arange(bounds[-1])]), bounds
+    return mix64(hashes[first + np.arange(bounds[-1])]), bounds
 
 
-def band_keys(signatures: NDArray[np.uint32], near: Near) -> NDArray[np.uint64]:
+def band_keys(signatures: NDArray[np.uint32], near: MinHashSettings) -> NDArray[np.uint64]:
     """A hash of each band of each signature, (n, bands); 0 of a text without terms, which is like nothing."""
     rows = signatures.reshape(-1, near.bands, near.rows).astype(np.uint64)
     keys = np.zeros(rows.shape[:2], np.uint64)
     for row in range(near.rows):
-        keys = mixed(keys * FACTOR + rows[:, :, row])
+        keys = mix64(keys * FACTOR + rows[:, :, row])
     keys[(signatures == NOTHING).all(axis=1)] = 0
     return keys
 
 
-def curve(near: Near, similarity: float) -> tuple[float, float]:
+def curve(near: MinHashSettings, similarity: float) -> tuple[float, float]:
     """How likely a pair of a similarity is proposed by some band; and proposed and found to agree at the threshold."""
     # The chance of m equal places in one band, and the same where a whole band does not count.
     band = np.array(
@@ -102,15 +102,15 @@ def curve(near: Near, similarity: float) -> tuple[float, float]:
     for _ in range(near.bands):
         every, missed = np.convolve(every, band), np.convolve(missed, broken)
     proposed = every - missed
-    return float(proposed.sum()), float(proposed[least_agreement(near) :].sum())
+    return float(proposed.sum()), float(proposed[min_agreement(near) :].sum())
 
 
-def least_agreement(near: Near) -> int:
+def min_agreement(near: MinHashSettings) -> int:
     """Places of a signature that must be equal."""
     return math.ceil(near.threshold * near.bands * near.rows - 1e-9)
 
 
-def curve_table(near: Near) -> str:
+def curve_table(near: MinHashSettings) -> str:
     """The S-curve as lines of text: the chance that a pair of near-copies is found, by its similarity."""
     lines = ["similarity  proposed  verified"]
     for percent in (50, 60, 65, 70, 75, 80, 85, 90, 95):

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from bluejay.pile.text.text_batch import Batch, Spans, Texts, batches
+from bluejay.pile.text.text_batch import Spans, TextBatch, Texts, split_texts
 
 CHARACTERS_AT_ONCE = 800_000_000
 """Of a range of hashes: some 130 million passages, of which those that repeat take 16 bytes each."""
@@ -58,8 +58,8 @@ def passages(
 ) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.int64]]]:
     """The hash and (document, start, end) of every passage from each word on with a hash in the range."""
     first = 0
-    for group in (group for texts in documents for group in batches(texts)):
-        batch = Batch(group)
+    for group in (group for texts in documents for group in split_texts(texts)):
+        batch = TextBatch(group)
         spans, document = passages_of(batch, length)
         hashes = batch.hashes(spans)
         chosen = hashes % np.uint64(ranges) == number if ranges > 1 else slice(None)
@@ -68,7 +68,7 @@ def passages(
         first += len(batch)
 
 
-def passages_of(batch: Batch, length: int) -> tuple[Spans, NDArray[np.int64]]:
+def passages_of(batch: TextBatch, length: int) -> tuple[Spans, NDArray[np.int64]]:
     """From each word to the first end of a word that is `length` characters on, and the text of each."""
     words = batch.words
     last = np.searchsorted(words.ends, words.starts + length)

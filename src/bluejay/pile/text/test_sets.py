@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from bluejay.pile.sources.io.open import BROKEN, matching, open_bytes
 from bluejay.pile.text.minhash import shingles_of
-from bluejay.pile.text.text_batch import Batch, Texts, batches, each_batch
+from bluejay.pile.text.text_batch import TextBatch, Texts, map_batches, split_texts
 from bluejay.progress import say
 
 TABLE_BITS = 24
@@ -56,12 +56,12 @@ class Against:
 
     def reasons(self, texts: Texts) -> pa.StringArray:
         """For each text "contaminated: FILE" where it holds a passage of one, null where it holds none."""
-        found = each_batch(texts, self.batch_files)
+        found = map_batches(texts, self.batch_files)
         files = np.concatenate([np.zeros(0, np.int64), *found])
         said = pa.array([f"contaminated: {Path(name).name}" for name in self.names], pa.string())
         return said.take(pa.array(files, mask=files == len(self.names)))
 
-    def batch_files(self, batch: Batch) -> NDArray[np.int64]:
+    def batch_files(self, batch: TextBatch) -> NDArray[np.int64]:
         """For each text the first file of which it holds a passage, the number of files where there is none."""
         hashes, bounds = whole_ngrams(batch, self.ngram)
         files = np.full(len(batch), len(self.names))
@@ -73,7 +73,7 @@ class Against:
         return files
 
 
-def whole_ngrams(batch: Batch, n: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+def whole_ngrams(batch: TextBatch, n: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     """A hash of every n words in a row, text by text; and where those of each text begin, and the end."""
     hashes, bounds = shingles_of(batch, n)
     # A text of fewer words has one shorter shingle, which is no passage.
@@ -89,7 +89,7 @@ def passages(name: str, n: int) -> NDArray[np.uint64]:
         texts = list(strings_of(name))
     except (*BROKEN, ValueError, pa.ArrowException) as error:
         raise ValueError(f"{name} cannot be read as a test set: {error}") from None
-    found = [whole_ngrams(Batch(group), n)[0] for group in batches(pa.array(texts, pa.large_string()))]
+    found = [whole_ngrams(TextBatch(group), n)[0] for group in split_texts(pa.array(texts, pa.large_string()))]
     hashes = np.unique(np.concatenate([np.zeros(0, np.uint64), *found]))
     if not len(hashes):
         raise ValueError(f"{name} has no passage of {n} words to look for; lower decontaminate.ngram or leave it out")

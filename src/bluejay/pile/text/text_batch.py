@@ -20,16 +20,16 @@ T = TypeVar("T")
 Texts = pa.StringArray | pa.LargeStringArray
 """What the filters take: UTF-8, no nulls."""
 
-CHARACTERS = 120_000
+MAX_BATCH_CHARACTERS = 120_000
 """Of a batch; a longer text is a batch of its own, and takes some 40 bytes of memory per character."""
-DOCUMENTS = 4096
+MAX_BATCH_TEXTS = 4096
 """Texts in a batch, at most."""
 
 SPACE, LETTER, CONTENT, TERMINAL, TERM, ALONE = (np.uint8(1 << bit) for bit in range(6))
 """Kinds of characters: white space; a letter; neither space nor PUNCTUATION; the end of a sentence; part of a term (a
 letter, digit or mark); a term by itself, because its script puts no spaces between words."""
 
-PLANES = 0x40000
+TABLED_POINTS = 0x40000
 """Code points that may be letters or marks; those above are no kind but CONTENT."""
 SENTENCE_END = (
     "21 2e 3f 589 61d-61f 6d4 700-702 7f9 837 839 83d-83e 964-965 104a-104b 1362 1367-1368 166e 1735-1736 17d4-17d6 "
@@ -76,10 +76,10 @@ class Spans:
 
     def total(self, values: NDArray[np.int64] | NDArray[np.bool_]) -> NDArray[np.int64]:
         """The sum over each text of a value per span."""
-        return sums(values, self.bounds)
+        return segment_sums(values, self.bounds)
 
 
-class Batch:
+class TextBatch:
     """Texts, and arrays over the characters of all of them, made when they are first asked for."""
 
     def __init__(self, texts: list[str]) -> None:
@@ -103,7 +103,7 @@ class Batch:
     @cached_property
     def lower_points(self) -> NDArray[np.uint32]:
         """The same in small letters, every character in its place."""
-        return np.take(small_letters(), self.points, mode="clip")
+        return np.take(lowercase_points(), self.points, mode="clip")
 
     @cached_property
     def lower(self) -> str:
@@ -113,21 +113,21 @@ class Batch:
     @cached_property
     def kinds(self) -> NDArray[np.uint8]:
         """SPACE, LETTER and so on, of each character."""
-        return np.take(kinds_of_characters(), self.points, mode="clip")
+        return np.take(character_kinds(), self.points, mode="clip")
 
     @cached_property
     def words(self) -> Spans:
         """Stretches without white space, as `str.split` gives them."""
-        return self.stretches((self.kinds & SPACE) == 0)
+        return self.spans_where((self.kinds & SPACE) == 0)
 
     @cached_property
     def terms(self) -> Spans:
         """Stretches of letters, digits and marks; in scripts without spaces, single characters."""
         kinds = self.kinds
         alone = (kinds & ALONE) != 0 if int(self.points.max(initial=0)) > 0xDFF else None
-        return self.stretches((kinds & TERM) != 0, alone)
+        return self.spans_where((kinds & TERM) != 0, alone)
 
-    def stretches(self, inside: NDArray[np.bool_], alone: NDArray[np.bool_] | None = None) -> Spans:
+    def spans_where(self, inside: NDArray[np.bool_], alone: NDArray[np.bool_] | None = None) -> Spans:
         """Runs of characters that are inside; one that is `alone` is a run by itself."""
         before, after = np.zeros_like(inside), np.zeros_like(inside)
         before[1:], after[:-1] = inside[:-1], inside[1:]
@@ -169,9 +169,9 @@ class Batch:
         """A hash of the characters of each span (Rabin and Karp), the same wherever it stands."""
         prefix = self.prefix if prefix is None else prefix
         raw = prefix[spans.ends] - prefix[spans.starts]
-        return mixed(raw * powers(INVERSE, len(prefix))[spans.starts] + spans.lengths.astype(np.uint64))
+        return mix64(raw * powers(INVERSE, len(prefix))[spans.starts] + spans.lengths.astype(np.uint64))
 
-    def found(self, phrase: str) -> NDArray[np.int64]:
+    def find(self, phrase: str) -> NDArray[np.int64]:
         """Where a phrase of small letters stands in `lower`, without overlaps."""
         places, at = [], self.lower.find(phrase)
         while at >= 0:
@@ -179,21 +179,21 @@ class Batch:
             at = self.lower.find(phrase, at + len(phrase))
         return np.array(places, np.int64)
 
-    def counted(self, phrase: str) -> NDArray[np.int64]:
+    def count(self, phrase: str) -> NDArray[np.int64]:
         """How often a phrase stands in each text, without overlaps."""
         return np.fromiter((text.count(phrase) for text in self.texts), np.int64, len(self))
 
 
-def hashes_of(words: tuple[str, ...]) -> NDArray[np.uint64]:
-    """What `Batch.hashes` gives for some words."""
-    batch = Batch([" ".join(words)])
+def word_hashes(words: tuple[str, ...]) -> NDArray[np.uint64]:
+    """What `TextBatch.hashes` gives for some words."""
+    batch = TextBatch([" ".join(words)])
     return batch.hashes(batch.words)
 
 
 BASE = 0x9E3779B97F4A7C15
 """Odd, so that it has an inverse modulo 2**64."""
 INVERSE = pow(BASE, -1, 1 << 64)
-KEPT_POWERS = 1 << 18
+TABLED_POWERS = 1 << 18
 
 
 def prefix_sums(points: NDArray[np.uint32]) -> NDArray[np.uint64]:
@@ -205,13 +205,13 @@ def prefix_sums(points: NDArray[np.uint32]) -> NDArray[np.uint64]:
 
 def powers(base: int, count: int) -> NDArray[np.uint64]:
     """`base` to the power of 0, 1, 2 and so on, modulo 2**64."""
-    return table_of_powers(base)[:count] if count <= KEPT_POWERS else new_powers(base, count)
+    return table_of_powers(base)[:count] if count <= TABLED_POWERS else new_powers(base, count)
 
 
 @cache
 def table_of_powers(base: int) -> NDArray[np.uint64]:
     """As many as nearly all batches need."""
-    return new_powers(base, KEPT_POWERS)
+    return new_powers(base, TABLED_POWERS)
 
 
 def new_powers(base: int, count: int) -> NDArray[np.uint64]:
@@ -220,14 +220,14 @@ def new_powers(base: int, count: int) -> NDArray[np.uint64]:
     return np.multiply.accumulate(table)
 
 
-def mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def mix64(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Spread what the low bits say over all bits (the finaliser of splitmix64, Steele et al. 2014)."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
 
 
-def sums(values: NDArray[np.int64] | NDArray[np.bool_], bounds: NDArray[np.int64]) -> NDArray[np.int64]:
+def segment_sums(values: NDArray[np.int64] | NDArray[np.bool_], bounds: NDArray[np.int64]) -> NDArray[np.int64]:
     """The sum of values[bounds[i]:bounds[i + 1]] for each i."""
     totals = np.zeros(len(values) + 1, np.int64)
     np.cumsum(values, out=totals[1:])
@@ -235,10 +235,10 @@ def sums(values: NDArray[np.int64] | NDArray[np.bool_], bounds: NDArray[np.int64
 
 
 @cache
-def kinds_of_characters() -> NDArray[np.uint8]:
-    """The kinds of every code point below PLANES, and of all others in one last entry."""
-    kinds = np.full(PLANES + 1, CONTENT, np.uint8)
-    characters = [chr(point) for point in range(PLANES)]
+def character_kinds() -> NDArray[np.uint8]:
+    """The kinds of every code point below TABLED_POINTS, and of all others in one last entry."""
+    kinds = np.full(TABLED_POINTS + 1, CONTENT, np.uint8)
+    characters = [chr(point) for point in range(TABLED_POINTS)]
     categories = np.array([unicodedata.category(character)[0] for character in characters])
     space = np.array([character.isspace() for character in characters])
     kinds[:-1][np.array([character.isalpha() for character in characters])] |= LETTER
@@ -254,9 +254,9 @@ def kinds_of_characters() -> NDArray[np.uint8]:
 
 
 @cache
-def small_letters() -> NDArray[np.uint32]:
-    """The small letter of every code point below PLANES, itself where there is none; İ, which would be two, is i."""
-    return np.array([ord(chr(point).lower()[0]) for point in range(PLANES)] + [0xFFFD], np.uint32)
+def lowercase_points() -> NDArray[np.uint32]:
+    """The small letter of every code point below TABLED_POINTS, else itself; İ gives i alone."""
+    return np.array([ord(chr(point).lower()[0]) for point in range(TABLED_POINTS)] + [0xFFFD], np.uint32)
 
 
 def ranges(points: str) -> Iterator[slice]:
@@ -266,12 +266,12 @@ def ranges(points: str) -> Iterator[slice]:
         yield slice(int(first, 16), int(last or first, 16) + 1)
 
 
-def batches(texts: Texts) -> Iterator[list[str]]:
+def split_texts(texts: Texts) -> Iterator[list[str]]:
     """All texts in order, as many at a time as a batch holds."""
     group: list[str] = []
     held = 0
-    for text in itertools.chain.from_iterable(part.to_pylist() for part in slices(texts)):
-        if group and (held + len(text) > CHARACTERS or len(group) == DOCUMENTS):
+    for text in itertools.chain.from_iterable(part.to_pylist() for part in array_slices(texts)):
+        if group and (held + len(text) > MAX_BATCH_CHARACTERS or len(group) == MAX_BATCH_TEXTS):
             yield group
             group, held = [], 0
         group.append(text)
@@ -280,12 +280,12 @@ def batches(texts: Texts) -> Iterator[list[str]]:
         yield group
 
 
-def slices(texts: Texts) -> Iterator[Texts]:
+def array_slices(texts: Texts) -> Iterator[Texts]:
     """The array in parts, so that not all of it is held as Python's strings at once."""
     for start in range(0, len(texts), 256):
         yield texts.slice(start, 256)
 
 
-def each_batch(texts: Texts, function: Callable[[Batch], T]) -> list[T]:
+def map_batches(texts: Texts, function: Callable[[TextBatch], T]) -> list[T]:
     """What a function says of every batch of the texts, in order."""
-    return [function(Batch(group)) for group in batches(texts)]
+    return [function(TextBatch(group)) for group in split_texts(texts)]

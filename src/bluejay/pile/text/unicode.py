@@ -12,7 +12,7 @@ import unicodedata
 
 import pyarrow as pa
 
-from bluejay.pile.text.text_batch import Texts, slices
+from bluejay.pile.text.text_batch import Texts, array_slices
 
 LINE_ENDS = bytes.maketrans(b"\v\f", b"\n\n")
 CONTROLS = bytes(sorted({*range(32), 127} - set(b"\t\n\v\f")))
@@ -22,7 +22,7 @@ WIDE_LINE_ENDS = re.compile("[\x85\u2028\u2029]")
 
 def normalise(texts: Texts) -> Texts:
     """The texts in that form, which a second time leaves as it is."""
-    return pa.array((normal(text) for part in slices(texts) for text in part.to_pylist()), texts.type)
+    return pa.array((normal(text) for part in array_slices(texts) for text in part.to_pylist()), texts.type)
 
 
 def normal(text: str) -> str:

@@ -27,12 +27,12 @@ from torch.distributed.checkpoint.storage import WriteResult
 
 from bluejay.files import sha256_of
 from bluejay.progress import say
-from bluejay.train.checkpoint.state import MARKER, Damaged, State, read_marker, write_marker
+from bluejay.train.checkpoint.state import MARKER, DamagedCheckpoint, State, read_marker, write_marker
 from bluejay.train.recipe import Checkpoint
 
 T = TypeVar("T")
 
-FILE_BYTES = 2**30
+MAX_FILE_BYTES = 2**30
 """A file of tensors is in memory once more while it is written, so it should not be much larger."""
 
 
@@ -61,7 +61,7 @@ class Checkpoints:
         for path in reversed(paths):
             try:
                 state = self.read(path)
-            except Damaged as damage:
+            except DamagedCheckpoint as damage:
                 problems[path] = damage
                 continue
             for bad, problem in problems.items():
@@ -82,11 +82,11 @@ class Checkpoints:
             raise ValueError(f"{self.directory} has no checkpoint of step {step}; it has {', '.join(map(str, there))}")
         try:
             return path, self.read(path)
-        except Damaged as damage:
+        except DamagedCheckpoint as damage:
             raise ValueError(str(damage)) from None
 
     def read(self, path: Path) -> State:
-        """The state of a checkpoint whose files are all as they were written; else raises Damaged in every process."""
+        """The state of a checkpoint whose files have their checksums; else every process raises DamagedCheckpoint."""
 
         def check() -> State:
             state, files = read_marker(path)
@@ -94,18 +94,18 @@ class Checkpoints:
                 say(f"{path} was saved before there were checksums and is taken as it is")
             for name in sorted(files or {})[self.rank :: self.size]:
                 if not (path / name).is_file() or sha256_of(path / name) != (files or {})[name]:
-                    raise Damaged(f"{path / name} does not have the checksum it was written with")
+                    raise DamagedCheckpoint(f"{path / name} does not have the checksum it was written with")
             return state
 
-        def checked() -> State | Damaged:
+        def checked() -> State | DamagedCheckpoint:
             try:
                 return check()
-            except Damaged as damage:
+            except DamagedCheckpoint as damage:
                 return damage
 
         answers = self.gather(checked())
         for answer in answers:
-            if isinstance(answer, Damaged):
+            if isinstance(answer, DamagedCheckpoint):
                 raise answer
         return cast(State, answers[0])
 
@@ -162,7 +162,7 @@ class Checkpoints:
         """Remove what was never finished, and checkpoints after `step`: of a past that the run does not go on from."""
         if self.rank == 0:
             for path in self.directory.glob("step-*"):
-                if is_numbered(path) and (number(path) > step or not (path / MARKER).is_file()):
+                if is_checkpoint_name(path) and (number(path) > step or not (path / MARKER).is_file()):
                     remove(path)
 
     def is_kept(self, path: Path) -> bool:
@@ -219,7 +219,7 @@ def spread(items: list[WriteItem]) -> Iterator[tuple[str, int]]:
     for item in items:
         assert item.tensor_data is not None, "a state holds only tensors"
         total += item.tensor_data.chunk.sizes.numel() * item.tensor_data.properties.dtype.itemsize
-        yield item.index.fqn, 1 + total // FILE_BYTES
+        yield item.index.fqn, 1 + total // MAX_FILE_BYTES
 
 
 def tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
@@ -246,11 +246,11 @@ def prepare(name: str, stored: TensorStorageMetadata, model: nn.Module, optimize
 
 def steps(directory: Path) -> list[Path]:
     """The finished checkpoints in a directory, oldest first."""
-    found = [path for path in directory.glob("step-*") if is_numbered(path) and (path / MARKER).is_file()]
+    found = [path for path in directory.glob("step-*") if is_checkpoint_name(path) and (path / MARKER).is_file()]
     return sorted(found, key=number)
 
 
-def is_numbered(path: Path) -> bool:
+def is_checkpoint_name(path: Path) -> bool:
     """Whether a directory is named as a checkpoint is."""
     return path.name.removeprefix("step-").isdecimal()
 

@@ -31,17 +31,17 @@ class State:
     """Type of the matrix products; a run keeps the one it began with."""
     seconds: float
     """Time spent training so far."""
-    jumped: int = 0
-    """Batches passed over when the run went back; the next batch is number `step + jumped`."""
+    batches_skipped: int = 0
+    """Batches passed over when the run went back; the next batch is number `step + batches_skipped`."""
     skipped: int = 0
     """Steps that did not change the weights,"""
-    refused: int = 0
+    consecutive_skips: int = 0
     """and how many of them were the last ones, without a break."""
     recent: tuple[tuple[float, float], ...] = ()
     """Loss and gradient norm of the last steps that did (`bluejay.train.spikes`)."""
 
 
-class Damaged(Exception):
+class DamagedCheckpoint(Exception):
     """A checkpoint is not what was written."""
 
 
@@ -54,7 +54,7 @@ def write_marker(directory: Path, state: State, files: dict[str, str]) -> None:
 def read_marker(directory: Path) -> tuple[State, dict[str, str] | None]:
     """What `write_marker` wrote; None in place of the files where a version without checksums did.
 
-    Raises Damaged where it was changed since.
+    Raises DamagedCheckpoint where it was changed since.
     """
     path = directory / MARKER
     try:
@@ -62,11 +62,11 @@ def read_marker(directory: Path) -> tuple[State, dict[str, str] | None]:
         values = json.loads(text)
         old = set(values) == WITHOUT_CHECKSUMS
         if not old and (values.pop("sha256", None) is None or rendered(values) != text):
-            raise Damaged(f"{path} does not have the checksum it was written with")
+            raise DamagedCheckpoint(f"{path} does not have the checksum it was written with")
         files = None if old else values.pop("files")
         return recipes.check(State, values, str(path)), files
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Damaged(f"{path} is not what was written: {error}") from None
+        raise DamagedCheckpoint(f"{path} is not what was written: {error}") from None
 
 
 def rendered(values: dict[str, Any]) -> str:

@@ -26,7 +26,7 @@ BLOCK = 1024
 
 
 @dataclass(frozen=True)
-class Batch:
+class TrainBatch:
     """Sequences to train on."""
 
     inputs: Int[Tensor, "B T"]
@@ -35,18 +35,18 @@ class Batch:
     weights: Float[Tensor, "B T"] | None = None
     """How much the loss of each target counts; all the same when not given."""
 
-    def to(self, device: torch.device) -> "Batch":
+    def to(self, device: torch.device) -> "TrainBatch":
         """The same batch on another device."""
         weights = None if self.weights is None else self.weights.to(device)
-        return Batch(self.inputs.to(device), self.targets.to(device), weights)
+        return TrainBatch(self.inputs.to(device), self.targets.to(device), weights)
 
-    def split(self, rows: int) -> list["Batch"]:
+    def split(self, rows: int) -> list["TrainBatch"]:
         """Micro-batches of `rows` sequences."""
         return [self[first : first + rows] for first in range(0, len(self.inputs), rows)]
 
-    def __getitem__(self, rows: slice | Int[Tensor, " rows"]) -> "Batch":
+    def __getitem__(self, rows: slice | Int[Tensor, " rows"]) -> "TrainBatch":
         """Some of the sequences."""
-        return Batch(self.inputs[rows], self.targets[rows], None if self.weights is None else self.weights[rows])
+        return TrainBatch(self.inputs[rows], self.targets[rows], None if self.weights is None else self.weights[rows])
 
 
 @runtime_checkable
@@ -139,7 +139,7 @@ class Batches:
         self.sources, self.batch_size, self.seed = sources, batch_size, seed
         self.phases = phases(mixture, steps * batch_size)
 
-    def batch(self, step: int, share: tuple[int, int] = (0, 1)) -> Batch:
+    def batch(self, step: int, share: tuple[int, int] = (0, 1)) -> TrainBatch:
         """The batch of a step, counted from 0, or of its rows share i of n."""
         index, count = share
         rows = self.batch_size // count
@@ -150,7 +150,7 @@ class Batches:
         if any(source.weighted for source in self.sources):
             given = [np.ones(len(row) - 1) if weight is None else weight for row, weight in drawn]
             weights = torch.from_numpy(np.stack(given).astype(np.float32))
-        return Batch(tokens[:, :-1], tokens[:, 1:], weights)
+        return TrainBatch(tokens[:, :-1], tokens[:, 1:], weights)
 
     def sequence(self, number: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Sequence `number` of the run, and the weights of its targets; see `Source.window`."""

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from torch import Tensor
 from bluejay.gpt.model import GPT
 from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import TokenShard
-from bluejay.train.data.batches import Batch, document_starts
+from bluejay.train.data.batches import TrainBatch, document_starts
 from bluejay.train.data.pairs import Pairs
 from bluejay.train.loss import head_loss
 from bluejay.train.recipe import is_pairs
@@ -53,7 +52,7 @@ class HeldOutText:
         """Of the whole."""
         return float((self.share * self.bytes / self.tokens.clamp(min=1)).sum())
 
-    def measure(self, nll: Callable[[Batch], Float[Tensor, "B T"]]) -> HeldOut:
+    def measure(self, nll: Callable[[TrainBatch], Float[Tensor, "B T"]]) -> HeldOut:
         """The loss of a model, of which `nll` gives the nats of each target of a batch."""
         nats = self.sums(nll(self.batch).cpu())
         each = nats / self.tokens.clamp(min=1)
@@ -69,23 +68,23 @@ class HeldOutText:
         return total.index_add_(0, self.component.flatten(), counted.flatten())
 
 
-Read = tuple[list[str], NDArray[np.int64], Batch, Int[Tensor, "B T"]]
+Read = tuple[list[str], NDArray[np.int64], TrainBatch, Int[Tensor, "B T"]]
 """Names of the components, the tokens that each has in all, sequences to measure, and the component of each target."""
 
 
 def documents(shards: str, sequence_length: int, tokens: int, tokenizer: Tokenizer) -> Read:
     """The sequences of a shard of documents."""
     shard = TokenShard(shards)
-    names, component = components(Path(shards), shard)
+    names, component = shard.components()
     share = np.zeros(len(names), dtype=np.int64)
     np.add.at(share, component, shard.sizes)
-    chosen, of = stretch(shard, component, share, tokens)
+    chosen, of = sample_components(shard, component, share, tokens)
     rows = (len(chosen) - 1) // sequence_length
     if rows < 1:
         raise ValueError(f"{shards} holds too few tokens for one sequence of {sequence_length}")
     end = rows * sequence_length
     text = torch.from_numpy(chosen[: end + 1].astype(np.int64))
-    batch = Batch(text[:-1].view(rows, -1), text[1:].view(rows, -1))
+    batch = TrainBatch(text[:-1].view(rows, -1), text[1:].view(rows, -1))
     return names, share, batch, torch.from_numpy(of[1 : end + 1]).view(rows, -1)
 
 
@@ -94,29 +93,11 @@ def pairs(path: str, sequence_length: int, tokens: int, tokenizer: Tokenizer) ->
     source = Pairs(path, sequence_length, tokenizer, prompt_weight=0.0)
     drawn = [source.window(number) for number in range(min(len(source), max(1, tokens // sequence_length)))]
     text = torch.from_numpy(np.stack([row for row, _ in drawn]).astype(np.int64))
-    batch = Batch(text[:, :-1], text[:, 1:], torch.from_numpy(np.stack([weights for _, weights in drawn])))
+    batch = TrainBatch(text[:, :-1], text[:, 1:], torch.from_numpy(np.stack([weights for _, weights in drawn])))
     return ["all"], np.ones(1, dtype=np.int64), batch, torch.zeros_like(batch.targets)
 
 
-def components(prefix: Path, shard: TokenShard) -> tuple[list[str], NDArray[np.int64]]:
-    """The names of the components, and which of them each document of a shard is of, by the corpus's
-    `documents.parquet`; where there is none, all is one component."""
-    path = prefix.parent / "documents.parquet"
-    if not path.exists():
-        return ["all"], np.zeros(len(shard), dtype=np.int64)
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(path, columns=["component", "offset"], filters=[("shard", "=", prefix.name)])
-    table = table.sort_by("offset")
-    offsets = table["offset"].to_numpy()
-    if not np.array_equal(offsets, shard.offsets[:-1]):
-        raise ValueError(f"{path} does not list the documents of {prefix}; they are of different builds")
-    coded: Any = pc.dictionary_encode(table["component"]).combine_chunks()
-    return coded.dictionary.to_pylist(), coded.indices.to_numpy().astype(np.int64)
-
-
-def stretch(
+def sample_components(
     shard: TokenShard, component: NDArray[np.int64], share: NDArray[np.int64], tokens: int
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """The first documents of each component, the last one cut, in the order of the shard: their tokens, and the
@@ -136,7 +117,7 @@ def stretch(
     return np.concatenate(pieces or [shard.tokens[:0]]), np.concatenate(kinds or [component[:0]])
 
 
-def loss_of(model: GPT, batch: Batch, eot: int | None, scale: float) -> Tensor:
+def loss_of(model: GPT, batch: TrainBatch, eot: int | None, scale: float) -> Tensor:
     """Summed loss of a batch in nats, times `scale`; documents are kept apart where their end token `eot` is given."""
     starts = None if eot is None else document_starts(batch.inputs, eot)
     return head_loss(model.hidden(batch.inputs, document_start=starts), *model.unembedding, batch.targets, scale)

@@ -59,7 +59,7 @@ class HeadParallel(ParallelStyle):
         return distribute_module(module, device_mesh, split)
 
 
-class Arrived(ParallelStyle):
+class MaterializeOutput(ParallelStyle):
     """Waits for what a layer gives: compiled blocks lose the gradient of an input that is still under way."""
 
     def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
@@ -67,7 +67,7 @@ class Arrived(ParallelStyle):
         return module
 
 
-LOOKUP = (RowwiseParallel(input_layouts=Replicate(), output_layouts=Shard(1)), Arrived())
+LOOKUP = (RowwiseParallel(input_layouts=Replicate(), output_layouts=Shard(1)), MaterializeOutput())
 COLUMNS = (ColwiseParallel(),)
 ROWS = (RowwiseParallel(output_layouts=Shard(1)),)
 NORM = (
@@ -152,7 +152,7 @@ class World:
 
 
 @contextmanager
-def start(mesh: Mesh, timeout: datetime.timedelta) -> Generator[World]:
+def init_world(mesh: Mesh, timeout: datetime.timedelta) -> Generator[World]:
     """The processes that torchrun started, or this one alone.
 
     A collective that one of them does not reach within `timeout` fails in the others. Raises ValueError where the mesh
@@ -179,12 +179,12 @@ def start(mesh: Mesh, timeout: datetime.timedelta) -> Generator[World]:
         dist.destroy_process_group()
 
 
-def check(world: World, config: GPTConfig, sequence_length: int) -> None:
+def check_mesh(world: World, config: GPTConfig, sequence_length: int) -> None:
     """Raises ValueError where a model cannot be shared out evenly over the processes there are."""
-    check_sizes({axis: world.at(axis)[1] for axis in AXES}, config, sequence_length)
+    check_mesh_sizes({axis: world.at(axis)[1] for axis in AXES}, config, sequence_length)
 
 
-def check_sizes(sizes: dict[str, int], config: GPTConfig, sequence_length: int) -> None:
+def check_mesh_sizes(sizes: dict[str, int], config: GPTConfig, sequence_length: int) -> None:
     """Raises ValueError where a model cannot be shared out evenly, naming the first number that does not divide."""
     stages, tensor = sizes["pipeline"], sizes["tensor"]
     if config.n_layer < stages:
@@ -209,7 +209,7 @@ def check_sizes(sizes: dict[str, int], config: GPTConfig, sequence_length: int) 
         )
 
 
-def place(world: World, stage: Stage, precision: str) -> None:
+def parallelize(world: World, stage: Stage, precision: str) -> None:
     """Share out a stage, in place; where its weights are on the meta device, `fill` or a checkpoint gives their values.
 
     `precision` is the type that the matrix products are made in, "bfloat16" or "float32"; the weights are gathered in
@@ -222,12 +222,12 @@ def place(world: World, stage: Stage, precision: str) -> None:
                 for style in TENSOR.get(name.rpartition(".")[2], ()):
                     parallelize_module(module, mesh, style, src_data_rank=None)
     if world.data[1] > 1:
-        shard(world, stage, precision)
+        apply_fsdp(world, stage, precision)
     if next(stage.parameters()).is_meta:
         stage.to_empty(device=world.device)
 
 
-def shard(world: World, stage: Stage, precision: str) -> None:
+def apply_fsdp(world: World, stage: Stage, precision: str) -> None:
     """FSDP2: the matrices of a block are gathered before it runs; norms, embedding and head once a pass."""
     mesh = world.along("replicate", "shard") if world.at("replicate")[1] > 1 else world.along("shard")
     dtype = torch.bfloat16 if precision == "bfloat16" else None
@@ -245,7 +245,7 @@ def shard(world: World, stage: Stage, precision: str) -> None:
 
 
 @torch.no_grad()
-def fill(model: nn.Module, weights: Iterable[tuple[str, Tensor]]) -> None:
+def load_weights(model: nn.Module, weights: Iterable[tuple[str, Tensor]]) -> None:
     """Give a placed model its weights, each whole and under its name in the whole model; others' are passed over."""
     parameters = dict(model.named_parameters())
     for name, value in weights:
@@ -258,7 +258,7 @@ def fill(model: nn.Module, weights: Iterable[tuple[str, Tensor]]) -> None:
 
 
 @torch.no_grad()
-def whole(world: World, model: nn.Module) -> dict[str, Tensor]:
+def gather_weights(world: World, model: nn.Module) -> dict[str, Tensor]:
     """All weights of a model that is spread over the processes, by name, in the memory of the main one; none in the
     others, which must call this, too."""
     own = dict(model.named_parameters())
@@ -301,7 +301,7 @@ def schedule(world: World, stage: Stage, rows: int, length: int, count: int, lea
     return Schedule1F1B(place, count, loss, scale_grads=False)
 
 
-def gradient_norm(world: World, parameters: Iterable[nn.Parameter]) -> Tensor:
+def global_gradient_norm(world: World, parameters: Iterable[nn.Parameter]) -> Tensor:
     """The length of the gradient over all weights of the run: the same number in every process.
 
     Gradients that a layer left as partial sums are added up first.

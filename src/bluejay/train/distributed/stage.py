@@ -10,14 +10,14 @@ from bluejay.train.loss import head_loss, token_nll
 from bluejay.train.recipe import Train
 
 
-class Elsewhere(nn.Module):
+class OtherStage(nn.Module):
     """Where another stage has a block or a norm."""
 
     def forward(self, x: Tensor, *_: object) -> Tensor:
         return x
 
 
-class Arrival(nn.Module):
+class ReceivedHidden(nn.Module):
     """Where another stage has the embedding: gives the hidden states that came from there."""
 
     states: Tensor
@@ -45,12 +45,12 @@ class Stage(nn.Module):
         n = len(model.blocks)
         self.layers = range(index * n // count, (index + 1) * n // count)
         for layer in set(range(n)) - set(self.layers):
-            model.blocks[layer] = Elsewhere()
+            model.blocks[layer] = OtherStage()
         if not self.first:
-            model.add_module("embed", Arrival())
+            model.add_module("embed", ReceivedHidden())
             model.position = None
         if not self.last:
-            model.add_module("norm", Elsewhere())
+            model.add_module("norm", OtherStage())
             model.add_module("head", None)
 
     @property
@@ -70,7 +70,7 @@ class Stage(nn.Module):
         """The loss of the last stage: weighted sum over all targets in nats, times `scale`; without a scale, each
         target's nats (B T). Of the others, the hidden states for the next, which it gets as `arrived`."""
         entrance = self.model.get_submodule("embed")
-        if isinstance(entrance, Arrival):
+        if isinstance(entrance, ReceivedHidden):
             assert arrived is not None
             entrance.states = arrived
         starts = None if self.eot is None else document_starts(inputs, self.eot)

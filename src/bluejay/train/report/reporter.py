@@ -16,7 +16,7 @@ from bluejay.train.distributed.parallel import World
 from bluejay.train.recipe import TrainRecipe
 from bluejay.train.report.metrics import Metrics
 from bluejay.train.report.noise_scale import NoiseScale
-from bluejay.train.report.view import View, memory_used, view
+from bluejay.train.report.view import View, peak_memory, view
 from bluejay.train.step import Gradient
 
 
@@ -47,7 +47,7 @@ class Report:
             "grad_norm": gradient.norm,
             "tokens_per_second": tokens_per_second,
             "share_of_peak": tokens_per_second * self.flops_per_token / self.peak,
-            "memory": memory_used(self.device),
+            "memory": peak_memory(self.device),
         }
         if self.noise is not None and gradient.small_norm is not None and problem is None:
             row["noise_scale"] = self.noise.add(gradient.small_norm, gradient.norm)
@@ -64,7 +64,7 @@ class Report:
             row["samples"] = samples
         self.add(state.step, row)
 
-    def went_back(self, state: State, step: int, reason: str) -> None:
+    def rolled_back(self, state: State, step: int, reason: str) -> None:
         """Forget the rows since the state that the run went back to, from a later step."""
         if self.metrics is not None:
             self.metrics.close()

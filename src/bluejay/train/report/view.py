@@ -119,9 +119,12 @@ def sparkline(values: deque[float], width: int) -> str:
     """The course of a number in one line: means of equal stretches, from lowest to highest."""
     if not values:
         return ""
-    stretch = max(1, math.ceil(len(values) / width))
+    sample_components = max(1, math.ceil(len(values) / width))
     items = list(values)
-    means = [sum(items[i : i + stretch]) / len(items[i : i + stretch]) for i in range(0, len(items), stretch)]
+    means = [
+        sum(items[i : i + sample_components]) / len(items[i : i + sample_components])
+        for i in range(0, len(items), sample_components)
+    ]
     low, high = min(means), max(means)
     return "".join(SPARKS[int((mean - low) / (high - low + 1e-12) * (len(SPARKS) - 1))] for mean in means)
 
@@ -131,7 +134,7 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
-def memory_used(device: torch.device) -> float:
+def peak_memory(device: torch.device) -> float:
     """GB: the most that tensors have taken on an accelerator, the most that the process has taken on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from identify.vendor.licenses import LICENSES
 
-from bluejay.pile.documents import Document, SetAside
+from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.sources.code.git import Git
 from bluejay.pile.sources.code.tree import SourceFiles, Tree
 
@@ -51,7 +51,7 @@ def read(source: Tree | Git) -> tuple[dict[str, Document], dict[str, str]]:
     documents, aside = {}, {}
     for unit in source.units():
         for found in source.read(unit):
-            if isinstance(found, SetAside):
+            if isinstance(found, Skipped):
                 aside[found.name.rpartition("/")[2].rpartition("#")[2]] = found.reason
             else:
                 documents[found.meta["path"]] = found

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from bluejay.pile.documents import Document, SetAside
+from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.sources.formats import Format
 from bluejay.recipe import STRICT, check
 
@@ -56,4 +56,4 @@ def test_rubbish_is_refused_or_set_aside(parsed: Callable, kind: type) -> None:
             except ValueError:
                 continue
             assert all(isinstance(entry, Document) for entry in documents)
-            assert all(isinstance(entry, SetAside) and entry.reason for entry in aside)
+            assert all(isinstance(entry, Skipped) and entry.reason for entry in aside)

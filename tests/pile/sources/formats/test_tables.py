@@ -12,14 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from bluejay.pile.documents import Document, SetAside
+from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.sources.formats.tables import CSV, JSON, JSONLines, Parquet, Table
 
 
-def read(source: Table) -> tuple[list[Document], list[SetAside]]:
+def read(source: Table) -> tuple[list[Document], list[Skipped]]:
     """All that a source gives."""
     found = [found for unit in source.units() for found in source.read(unit)]
-    return [f for f in found if isinstance(f, Document)], [f for f in found if isinstance(f, SetAside)]
+    return [f for f in found if isinstance(f, Document)], [f for f in found if isinstance(f, Skipped)]
 
 
 def line(text: Any, **fields: Any) -> bytes:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bluejay.pile.documents import Document, SetAside
+from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.sources.formats.html import Html
 from bluejay.pile.sources.io.sandbox import MEMORY, guarded, idle, take_child
 
@@ -169,5 +169,5 @@ def test_files_are_opened_by_the_child(tmp_path: Path) -> None:
     assert [found.text for found in source.read(unit) if isinstance(found, Document)] == ["Text."]
     with pytest.raises(ValueError, match="cannot be read"):
         list(source.read(f"{tmp_path}/missing.html"))
-    assert not any(isinstance(found, SetAside) for found in source.read(unit))
+    assert not any(isinstance(found, Skipped) for found in source.read(unit))
     assert MEMORY == 1 << 30

@@ -15,24 +15,24 @@ from random import Random
 import pyarrow as pa
 import pytest
 
-from bluejay.pile.documents import SetAside
+from bluejay.pile.documents import Skipped
 from bluejay.pile.sources.io.unpack import content, members
 
 RANDOM = Random(0)
 FILES = {f"root/folder {at}/file-{at}.txt": RANDOM.randbytes(600 + 40 * at).hex().encode() for at in range(60)}
 
 
-def read(data: bytes) -> tuple[dict[str, bytes], list[SetAside]]:
+def read(data: bytes) -> tuple[dict[str, bytes], list[Skipped]]:
     """The members that can be read, and what cannot."""
     whole, aside = {}, []
     for found in members(io.BytesIO(data), "archive"):
-        if isinstance(found, SetAside):
+        if isinstance(found, Skipped):
             aside.append(found)
             continue
         try:
             whole[found[0]] = content(found[1])
         except ValueError as error:
-            aside.append(SetAside(found[0], str(error)))
+            aside.append(Skipped(found[0], str(error)))
     return whole, aside
 
 
@@ -136,12 +136,12 @@ def test_a_broken_member_loses_no_other() -> None:
 
 
 def test_sizes_are_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bluejay.pile.documents.LARGEST", 1_000_000)
+    monkeypatch.setattr("bluejay.pile.documents.MAX_DOCUMENT_BYTES", 1_000_000)
     bomb = {"bomb": bytes(50_000_000), "good": b"text"}
     for data in (zipped(bomb), gzip.compress(tar(bomb))):
         found, aside = read(data)
         assert found == {"good": b"text"}
-        assert aside == [SetAside("bomb", "larger than 1 MB")]
+        assert aside == [Skipped("bomb", "larger than 1 MB")]
     lying = bytearray(zipped({"liar": b"a" * 5000}))
     central = lying.index(b"PK\x01\x02")
     lying[central + 24 : central + 28] = struct.pack("<I", 2**31)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bluejay.pile.documents import Document, SetAside
+from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.sources.formats.tables import CSV, JSONLines
 from bluejay.pile.sources.packages.archive import Archive
 from bluejay.pile.sources.packages.pypi import PyPI
@@ -52,7 +52,7 @@ def test_an_archive_within_a_package(tmp_path: Path) -> None:
         ("Größe", "w-1", "CC0-1.0", "pkg:pypi/w@1#w/speeches.zip#de.csv#1"),
         ("Maß", "w-1", "CC0-1.0", "pkg:pypi/w@1#w/speeches.zip#de.csv#2"),
     ]
-    assert [f.name for f in found if isinstance(f, SetAside)] == ["w-1/w/broken.zip"]
+    assert [f.name for f in found if isinstance(f, Skipped)] == ["w-1/w/broken.zip"]
 
 
 def test_a_file_that_is_no_archive(tmp_path: Path) -> None:

@@ -1,14 +1,17 @@
 """The documentation of installed packages."""
 
+import sys
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from bluejay.pile.documents import Document, SetAside
+from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.sources.packages.package_docs import PackageDocs
 
 
-def read() -> list[Document | SetAside]:
+def read() -> list[Document | Skipped]:
     """All that the source gives."""
     source = PackageDocs("package-docs")
     return [found for unit in source.units() for found in source.read(unit)]
@@ -44,6 +47,22 @@ def test_a_broken_package_is_set_aside(tmp_path: Path, monkeypatch: pytest.Monke
         ("good-one-1", "MIT", "pkg:pypi/good-one@1", "Hello."),
         ("good-one-1", "MIT", "pkg:pypi/good-one@1#good/guide.md", "A guide."),
     ]
-    aside = [entry.name for entry in found if isinstance(entry, SetAside)]
+    aside = [entry.name for entry in found if isinstance(entry, Skipped)]
     assert len(aside) == 2
     assert aside[1] == "good-one-1/good/latin.rst"
+
+
+def test_packages_found_by_another_finder_than_the_standard_library_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The backport importlib_metadata puts its own finder, with its own classes, in the place of the standard one."""
+
+    class Backport:
+        """A distribution that is no `importlib.metadata.Distribution`."""
+
+        def __init__(self, found: Distribution) -> None:
+            self.metadata, self.files, self.locate_file = found.metadata, found.files, found.locate_file
+
+    expected = read()
+    found = [Backport(package) for package in distributions()]
+    monkeypatch.setattr(sys, "meta_path", [SimpleNamespace(find_distributions=lambda context: found), *sys.meta_path])
+    monkeypatch.setattr(sys, "path", [])
+    assert read() == expected

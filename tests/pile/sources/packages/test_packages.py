@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from bluejay.pile.documents import Document, SetAside
+from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.sources.formats.html import Html
 from bluejay.pile.sources.formats.tables import JSONLines
 from bluejay.pile.sources.packages.deb import Deb, licences_in
@@ -126,7 +126,7 @@ def sha256(data: bytes) -> str:
 def read(source: Package) -> tuple[list[Document], dict[str, str]]:
     """Documents, and why other members are none."""
     found = [found for unit in source.units() for found in source.read(unit)]
-    return [f for f in found if isinstance(f, Document)], {f.name: f.reason for f in found if isinstance(f, SetAside)}
+    return [f for f in found if isinstance(f, Document)], {f.name: f.reason for f in found if isinstance(f, Skipped)}
 
 
 def test_a_source_distribution_is_read_and_not_built(index: Registry, tmp_path: Path) -> None:

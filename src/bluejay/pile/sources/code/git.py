@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from bluejay.files import atomic_directory, cache_directory
-from bluejay.pile.documents import Document, SetAside
+from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.sources.code.tree import SourceFiles
 from bluejay.pile.sources.io.spdx import LicenceFiles
 
@@ -29,7 +29,7 @@ class Git(SourceFiles):
         """The commit. Raises ValueError: the repository cannot be had, or has no such revision."""
         return [git(self.repository(), "rev-parse", "--verify", "--end-of-options", self.head).decode().strip()]
 
-    def read(self, unit: str) -> Iterator[Document | SetAside]:
+    def read(self, unit: str) -> Iterator[Document | Skipped]:
         """One document per file, in git's order of path."""
         repository = self.repository()
         listing = git(repository, "ls-tree", "-r", "-z", "--long", unit).decode(errors="surrogateescape")
@@ -49,7 +49,7 @@ class Git(SourceFiles):
                         raise ValueError(f"larger than {self.max_bytes:,} bytes")
                     yield self.document(name, blobs.read(blob), licences, f"{self.title}-{unit[:12]}", url)
                 except ValueError as error:
-                    yield SetAside(url, str(error))
+                    yield Skipped(url, str(error))
 
     @property
     def title(self) -> str:

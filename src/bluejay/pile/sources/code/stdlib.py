@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bluejay.pile.documents import Document, SetAside, read_text
+from bluejay.pile.documents import Document, Skipped, read_text
 from bluejay.recipe import STRICT
 
 LEFT_OUT = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
@@ -26,11 +26,7 @@ class Stdlib:
         """The library as a whole."""
         return [f"cpython-{platform.python_version()}"]
 
-    def documents(self) -> Iterator[Document | SetAside]:
-        """All documents of all units."""
-        return self.read("")
-
-    def read(self, unit: str) -> Iterator[Document | SetAside]:
+    def read(self, unit: str) -> Iterator[Document | Skipped]:
         """One document per file, in order of path."""
         root = Path(sysconfig.get_path("stdlib"))
         version = platform.python_version()
@@ -41,7 +37,7 @@ class Stdlib:
             try:
                 text = read_text(path)
             except ValueError as error:
-                yield SetAside(f"Lib/{name.as_posix()}", str(error))
+                yield Skipped(f"Lib/{name.as_posix()}", str(error))
                 continue
             url = f"https://github.com/python/cpython/blob/v{version}/Lib/{name.as_posix()}"
             yield Document(text, f"cpython-{version}", "PSF-2.0", url, {"path": f"Lib/{name.as_posix()}"})

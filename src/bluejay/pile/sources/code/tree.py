@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bluejay.pile.documents import Document, SetAside, decode, is_binary
+from bluejay.pile.documents import Document, Skipped, decode, is_binary
 from bluejay.pile.sources.io.open import matches
 from bluejay.pile.sources.io.spdx import LicenceFiles, declared
 from bluejay.recipe import STRICT
@@ -69,7 +69,7 @@ class Tree(SourceFiles):
             raise ValueError(f"no file in {self.path} matches {', '.join(self.include)}")
         return found
 
-    def read(self, unit: str) -> Iterator[Document | SetAside]:
+    def read(self, unit: str) -> Iterator[Document | Skipped]:
         """One document per file, in order of path."""
         root = self.root
         names = files_in(root, unit)
@@ -82,9 +82,9 @@ class Tree(SourceFiles):
                     raise ValueError(f"larger than {self.max_bytes:,} bytes")
                 yield self.document(name, (root / name).read_bytes(), licences, root.name, url)
             except ValueError as error:
-                yield SetAside(url, str(error))
+                yield Skipped(url, str(error))
             except OSError as error:
-                yield SetAside(url, f"cannot be read: {error.strerror}")
+                yield Skipped(url, f"cannot be read: {error.strerror}")
 
     @property
     def root(self) -> Path:

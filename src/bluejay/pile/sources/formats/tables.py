@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, Literal
 
-from bluejay.pile.documents import LARGEST, Document, SetAside, bounded
+from bluejay.pile.documents import MAX_DOCUMENT_BYTES, Document, Skipped, read_bounded
 from bluejay.pile.sources.io.open import BROKEN, decompressed, local, matching, open_bytes
 from bluejay.recipe import STRICT
 
@@ -40,16 +40,16 @@ class Table:
         """The files, in order. Raises ValueError: there is none."""
         return matching(self.path)
 
-    def document(self, name: str, number: int, record: Any) -> Document | SetAside:
+    def document(self, name: str, number: int, record: Any) -> Document | Skipped:
         """The document of one record; its licence and address are taken from it where it has such fields."""
         place = f"{name}#{number}"
         if not isinstance(record, Mapping) or self.text not in record:
-            return SetAside(place, f"the record has no field {self.text}")
+            return Skipped(place, f"the record has no field {self.text}")
         text = record[self.text]
         if isinstance(text, list) and all(isinstance(part, str) for part in text):
             text = "\n\n".join(text)  # as lm_dataformat's reader does
         if not isinstance(text, str):
-            return SetAside(place, f"the field {self.text} holds no text")
+            return Skipped(place, f"the field {self.text} holds no text")
         meta = {key: value for key, value in record.items() if key not in (self.text, "meta", "metadata")}
         for nested in (record.get("metadata"), record.get("meta")):
             meta |= nested if isinstance(nested, dict) else {} if nested is None else {"meta": nested}
@@ -65,22 +65,22 @@ class JSONLines(Table):
     pile_set_name: str | None = None
     """Only the documents of this component of the Pile; others are passed over."""
 
-    def read(self, unit: str) -> Iterator[Document | SetAside]:
+    def read(self, unit: str) -> Iterator[Document | Skipped]:
         """The documents of a file, in order. Raises ValueError: it cannot be had."""
         with open_bytes(unit) as stream:
             yield from self.lines(unit, stream)
 
-    def read_stream(self, name: str, data: bytes) -> Iterator[Document | SetAside]:
+    def read_stream(self, name: str, data: bytes) -> Iterator[Document | Skipped]:
         """The documents of a file that is in memory."""
         return self.lines(name, decompressed(io.BytesIO(data)))
 
-    def lines(self, name: str, stream: io.BufferedIOBase) -> Iterator[Document | SetAside]:
+    def lines(self, name: str, stream: io.BufferedIOBase) -> Iterator[Document | Skipped]:
         """One document per line that is not empty; what stands before a damage is kept."""
         for number in count(1):
             try:
-                line = stream.readline(LARGEST)
+                line = stream.readline(MAX_DOCUMENT_BYTES)
             except BROKEN as error:
-                yield SetAside(name, f"broken off after line {number - 1}: {error}")
+                yield Skipped(name, f"broken off after line {number - 1}: {error}")
                 return
             if not line:
                 return
@@ -89,10 +89,10 @@ class JSONLines(Table):
             try:
                 record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
             except (ValueError, RecursionError) as error:
-                yield SetAside(f"{name}#{number}", f"not JSON in UTF-8: {error}")
+                yield Skipped(f"{name}#{number}", f"not JSON in UTF-8: {error}")
                 continue
             found = self.document(name, number, record)
-            if isinstance(found, SetAside) or self.pile_set_name is None or self.belongs(found):
+            if isinstance(found, Skipped) or self.pile_set_name is None or self.belongs(found):
                 yield found
 
     def belongs(self, document: Document) -> bool:
@@ -111,19 +111,19 @@ class JSON(Table):
     outline: bool = False
     """Whether all text of a record is one document, each piece after the names that lead to it; else, one field is."""
 
-    def read(self, unit: str) -> Iterator[Document | SetAside]:
+    def read(self, unit: str) -> Iterator[Document | Skipped]:
         """The documents of a file, in order. Raises ValueError: it is not JSON, or cannot be had."""
         with open_bytes(unit) as stream:
             yield from self.entries(unit, stream)
 
-    def read_stream(self, name: str, data: bytes) -> Iterator[Document | SetAside]:
+    def read_stream(self, name: str, data: bytes) -> Iterator[Document | Skipped]:
         """The documents of a file that is in memory. Raises ValueError: it is not JSON."""
         return self.entries(name, decompressed(io.BytesIO(data)))
 
-    def entries(self, name: str, stream: io.BufferedIOBase) -> Iterator[Document | SetAside]:
+    def entries(self, name: str, stream: io.BufferedIOBase) -> Iterator[Document | Skipped]:
         """One document per record."""
         try:
-            data = bounded(stream)
+            data = read_bounded(stream)
         except BROKEN as error:
             raise ValueError(f"broken: {error}") from None
         try:
@@ -176,35 +176,35 @@ class CSV(Table):
     kind: Literal["csv"]
     separator: str = ","
 
-    def read(self, unit: str) -> Iterator[Document | SetAside]:
+    def read(self, unit: str) -> Iterator[Document | Skipped]:
         """The documents of a file, in order. Raises ValueError: it cannot be had."""
         with open_bytes(unit) as stream:
             yield from self.rows(unit, stream)
 
-    def read_stream(self, name: str, data: bytes) -> Iterator[Document | SetAside]:
+    def read_stream(self, name: str, data: bytes) -> Iterator[Document | Skipped]:
         """The documents of a file that is in memory."""
         return self.rows(name, decompressed(io.BytesIO(data)))
 
-    def rows(self, name: str, stream: io.BufferedIOBase) -> Iterator[Document | SetAside]:
+    def rows(self, name: str, stream: io.BufferedIOBase) -> Iterator[Document | Skipped]:
         """One document per row."""
         lines = codecs.iterdecode(stream, "utf-8-sig", errors="surrogateescape")
         rows = csv.DictReader(lines, delimiter=self.separator, strict=True)
-        csv.field_size_limit(LARGEST)
+        csv.field_size_limit(MAX_DOCUMENT_BYTES)
         for number in count(1):
             try:
                 row = next(rows, None)
             except csv.Error as error:
-                yield SetAside(f"{name}#{number}", f"not CSV: {error}")
+                yield Skipped(f"{name}#{number}", f"not CSV: {error}")
                 continue
             except BROKEN as error:
-                yield SetAside(name, f"broken off after row {number - 1}: {error}")
+                yield Skipped(name, f"broken off after row {number - 1}: {error}")
                 return
             if row is None:
                 return
             try:
                 (row.get(self.text) or "").encode()
             except UnicodeError:
-                yield SetAside(f"{name}#{number}", "not text: it is not UTF-8")
+                yield Skipped(f"{name}#{number}", "not text: it is not UTF-8")
                 continue
             yield self.document(name, number, {key: value for key, value in row.items() if isinstance(key, str)})
 
@@ -215,7 +215,7 @@ class Parquet(Table):
 
     kind: Literal["parquet"]
 
-    def read(self, unit: str) -> Iterator[Document | SetAside]:
+    def read(self, unit: str) -> Iterator[Document | Skipped]:
         """One document per row, in order. Raises ValueError: it is no Parquet file or has no such column."""
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -235,7 +235,7 @@ class Parquet(Table):
                             number += 1
                             yield self.document(unit, number, row)
                 except (pa.ArrowException, OSError) as error:
-                    yield SetAside(f"{unit}, row group {group}", f"broken: {error}")
+                    yield Skipped(f"{unit}, row group {group}", f"broken: {error}")
 
 
 def first_text(record: Mapping[str, Any], *names: str) -> str:

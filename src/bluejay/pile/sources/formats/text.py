@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bluejay.pile.documents import Document, SetAside, read_text
+from bluejay.pile.documents import Document, Skipped, read_text
 from bluejay.pile.sources.io.fetch import is_address
 from bluejay.pile.sources.io.open import local, matching
 from bluejay.recipe import STRICT
@@ -26,16 +26,8 @@ class Text:
         """One per file, in order of path. Raises ValueError: no file matches."""
         return matching(self.path)
 
-    def read(self, unit: str) -> Iterator[Document | SetAside]:
+    def read(self, unit: str) -> Iterator[Document | Skipped]:
         """The text of a file. Raises ValueError: it cannot be read, or is not text."""
         text = read_text(local(unit))
         name = unit if is_address(unit) else Path(unit).as_posix()
         yield Document(text, name, self.licence, name, {"path": name})
-
-    def documents(self) -> Iterator[Document | SetAside]:
-        """All documents of all units."""
-        for unit in self.units():
-            try:
-                yield from self.read(unit)
-            except ValueError as error:
-                yield SetAside(unit, str(error))

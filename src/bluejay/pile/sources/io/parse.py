@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from io import BufferedIOBase
 from typing import Any, Protocol, runtime_checkable
 
-from bluejay.pile.documents import Document, SetAside
+from bluejay.pile.documents import Document, Skipped
 
 LONGEST_REASON = 200
 """Characters; some parsers quote what they could not read."""
@@ -19,7 +19,7 @@ class Parser(Protocol):
     def document(self, name: str, record: Any) -> Document: ...
 
 
-def parse(source: Parser, name: str, stream: BufferedIOBase, start: int = 0) -> Iterator[Document | SetAside | int]:
+def parse(source: Parser, name: str, stream: BufferedIOBase, start: int = 0) -> Iterator[Document | Skipped | int]:
     """One result for each record from number `start` on; before the first, and wherever a time limit may begin anew,
     how many records were reached.
 
@@ -36,7 +36,7 @@ def parse(source: Parser, name: str, stream: BufferedIOBase, start: int = 0) -> 
         except Exception as error:  # a dozen libraries share no class for damaged input; it is named in the report
             if reached == 0:
                 raise ValueError(reason(error)) from error
-            yield SetAside(name, f"nothing more can be read after record {reached - 1}: {reason(error)}")
+            yield Skipped(name, f"nothing more can be read after record {reached - 1}: {reason(error)}")
             return
         reached += record is not None
         if record is None or reached <= start + 1:
@@ -45,17 +45,17 @@ def parse(source: Parser, name: str, stream: BufferedIOBase, start: int = 0) -> 
             yield parse_record(source, name, record, reached - 1)
 
 
-def parse_record(source: Parser, name: str, record: Any, number: int) -> Document | SetAside:
+def parse_record(source: Parser, name: str, record: Any, number: int) -> Document | Skipped:
     """The document of one record, or why there is none; a record may itself be the exception that says it."""
     if isinstance(record, Exception):
-        return SetAside(label(name, number), reason(record))
+        return Skipped(label(name, number), reason(record))
     try:
         document = source.document(name, record)
     except ModuleNotFoundError:
         raise
     except Exception as error:  # the same: one document is set aside with its reason, the others are read
-        return SetAside(label(name, number), reason(error))
-    return document if document.text.strip() else SetAside(label(name, number), "there is no text in it")
+        return Skipped(label(name, number), reason(error))
+    return document if document.text.strip() else Skipped(label(name, number), "there is no text in it")
 
 
 def label(name: str, number: int) -> str:

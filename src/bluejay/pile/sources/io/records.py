@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import Any
 
-from bluejay.pile.documents import Document, SetAside
+from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.sources.io.open import decompressed, matching
 from bluejay.pile.sources.io.sandbox import guarded
 from bluejay.recipe import STRICT
@@ -26,11 +26,11 @@ class RecordFiles(ABC):
         """The files, in order. Raises ValueError: there is none."""
         return matching(self.path)
 
-    def read(self, unit: str) -> Iterator[Document | SetAside]:
+    def read(self, unit: str) -> Iterator[Document | Skipped]:
         """The documents of a file, in order. Raises ValueError: it gives nothing at all."""
         return guarded(self, unit, None)
 
-    def read_stream(self, name: str, data: bytes) -> Iterator[Document | SetAside]:
+    def read_stream(self, name: str, data: bytes) -> Iterator[Document | Skipped]:
         """The documents of a file that is in memory, a member of a package. Raises ValueError as `read` does."""
         return guarded(self, name, data)
 

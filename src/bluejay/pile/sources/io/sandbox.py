@@ -24,7 +24,7 @@ from importlib import import_module
 from io import BufferedIOBase
 from typing import Any
 
-from bluejay.pile.documents import Document, SetAside
+from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.sources.io.open import open_raw
 from bluejay.pile.sources.io.parse import label, parse, reason
 
@@ -43,7 +43,7 @@ HEADER = struct.Struct("<qq")
 PROGRAM = "from bluejay.pile.sources.io.sandbox import serve; serve()"
 
 
-def guarded(source: Any, name: str, data: bytes | None, seconds: float = SECONDS) -> Iterator[Document | SetAside]:
+def guarded(source: Any, name: str, data: bytes | None, seconds: float = SECONDS) -> Iterator[Document | Skipped]:
     """Parse a file, or `data` as a file of that name, in a child process. `source` is a dataclass and a `parse.Parser`.
 
     Raises ValueError: the file gives nothing at all, or its parser is not installed.
@@ -69,7 +69,7 @@ def guarded(source: Any, name: str, data: bytes | None, seconds: float = SECONDS
                 crashes += 1
                 # One that did not reach its first record died of splitting the file, which no next one would survive.
                 last = not reached or crashes == CRASHES
-                yield SetAside(label(name, start), child.end() + ("; the rest was not read" if last else ""))
+                yield Skipped(label(name, start), child.end() + ("; the rest was not read" if last else ""))
                 start += 1
                 if last:
                     return
@@ -115,7 +115,7 @@ class Child:
         self.requests.write(data or b"")
         self.requests.flush()
 
-    def reply(self) -> Document | SetAside | dict[str, Any]:
+    def reply(self) -> Document | Skipped | dict[str, Any]:
         """The next frame: a result, {"reached": n}, {"raised": ...} or, at the end, {}. Raises EOFError: it died."""
         header = self.replies.read(HEADER.size)
         if len(header) < HEADER.size:
@@ -127,7 +127,7 @@ class Child:
         found = json.loads(body)
         if "url" in found:
             return Document(text.decode("utf-8", "surrogatepass"), **found)
-        return SetAside(**found) if "reason" in found else found
+        return Skipped(**found) if "reason" in found else found
 
     def end(self) -> str:
         """What a dead child died of."""
@@ -177,7 +177,7 @@ def answer(request: dict[str, Any], data: bytes | None, replies: BufferedIOBase)
                 if isinstance(found, Document):
                     rest = {"source": found.source, "licence": found.licence, "url": found.url, "meta": found.meta}
                     send(replies, rest, found.text)
-                elif isinstance(found, SetAside):
+                elif isinstance(found, Skipped):
                     send(replies, vars(found))
                 elif waiting and found > request["start"]:
                     waiting = False

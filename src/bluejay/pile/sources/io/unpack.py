@@ -9,14 +9,14 @@ from pathlib import Path
 from tarfile import HeaderError, ReadError
 from typing import IO, Any, cast
 
-from bluejay.pile.documents import SetAside, bounded
+from bluejay.pile.documents import Skipped, read_bounded
 from bluejay.pile.sources.io.open import BROKEN, decompressed
 
 Stream = io.BufferedIOBase | IO[bytes]
 AR_MAGIC, AR_HEADER = b"!<arch>\n", 60
 
 
-def members(archive: io.BufferedIOBase, name: str) -> Iterator[tuple[str, Stream] | SetAside]:
+def members(archive: io.BufferedIOBase, name: str) -> Iterator[tuple[str, Stream] | Skipped]:
     """Path and content of each file of an archive, in its order; what is broken inside is set aside.
 
     The content must be read before the next member is asked for: `content(stream)`.
@@ -35,12 +35,12 @@ def members(archive: io.BufferedIOBase, name: str) -> Iterator[tuple[str, Stream
 def content(stream: Stream) -> bytes:
     """All bytes of a member, whatever the archive says of its size. Raises ValueError: it is broken or too large."""
     try:
-        return bounded(stream)
+        return read_bounded(stream)
     except (*BROKEN, tarfile.TarError, zipfile.BadZipFile) as error:
         raise ValueError(f"broken: {error}") from None
 
 
-def zip_members(archive: io.BufferedIOBase, name: str) -> Iterator[tuple[str, Stream] | SetAside]:
+def zip_members(archive: io.BufferedIOBase, name: str) -> Iterator[tuple[str, Stream] | Skipped]:
     """The files of a zip archive."""
     try:
         opened = zipfile.ZipFile(archive)
@@ -54,10 +54,10 @@ def zip_members(archive: io.BufferedIOBase, name: str) -> Iterator[tuple[str, St
                 with opened.open(entry) as stream:
                     yield entry.filename, stream
             except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, zlib.error) as error:
-                yield SetAside(f"{name}/{entry.filename}", f"broken: {error}")
+                yield Skipped(f"{name}/{entry.filename}", f"broken: {error}")
 
 
-def tar_members(archive: io.BufferedIOBase, name: str) -> Iterator[tuple[str, Stream] | SetAside]:
+def tar_members(archive: io.BufferedIOBase, name: str) -> Iterator[tuple[str, Stream] | Skipped]:
     """The files of a tar archive, compressed or not."""
     found = False
     try:
@@ -71,7 +71,7 @@ def tar_members(archive: io.BufferedIOBase, name: str) -> Iterator[tuple[str, St
     except (*BROKEN, tarfile.TarError) as error:
         if not found:
             raise ValueError(f"not a tar, zip or Debian archive: {error}") from None
-        yield SetAside(name, f"the archive is broken off: {error}")
+        yield Skipped(name, f"the archive is broken off: {error}")
 
 
 class Pieces:

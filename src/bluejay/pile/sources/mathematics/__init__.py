@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
-from bluejay.pile.documents import Document, SetAside
+from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.sources.mathematics.questions import QUESTIONS
 from bluejay.recipe import STRICT
 
@@ -39,7 +39,7 @@ class Mathematics:
         """Ranges of documents, by the number of the first."""
         return [str(first) for first in range(0, self.documents, DOCUMENTS_PER_UNIT)]
 
-    def read(self, unit: str) -> Iterator[Document | SetAside]:
+    def read(self, unit: str) -> Iterator[Document | Skipped]:
         """A thousand documents, the kinds of question and the difficulties in turn."""
         first = int(unit)
         for number in range(first, min(first + DOCUMENTS_PER_UNIT, self.documents)):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from bluejay.pile.documents import Document, SetAside
+from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.sources.io.open import local, matching
 from bluejay.pile.sources.io.unpack import open_archive
 from bluejay.pile.sources.packages.member import MemberFormat, Members, Release
@@ -27,11 +27,11 @@ class Archive(Members):
         """The archives, in order. Raises ValueError: there is none."""
         return matching(self.path)
 
-    def read(self, unit: str) -> Iterator[Document | SetAside]:
+    def read(self, unit: str) -> Iterator[Document | Skipped]:
         """The documents of an archive, in its order. Raises ValueError: it is none, or cannot be had."""
         with open_archive(local(unit)) as stream:
             yield from self.documents(stream, Release(unit, unit, self.licence), rooted=False)
 
-    def read_stream(self, name: str, data: bytes) -> Iterator[Document | SetAside]:
+    def read_stream(self, name: str, data: bytes) -> Iterator[Document | Skipped]:
         """The documents of an archive that is in memory, a member of a package."""
         return self.documents(io.BytesIO(data), Release(name, name, self.licence), rooted=False)

@@ -8,7 +8,7 @@ from typing import Annotated, Protocol, runtime_checkable
 
 from pydantic import Field
 
-from bluejay.pile.documents import Document, SetAside, decode, is_binary
+from bluejay.pile.documents import Document, Skipped, decode, is_binary
 from bluejay.pile.sources.formats import Format
 from bluejay.pile.sources.formats.tables import CSV, JSON, JSONLines
 from bluejay.pile.sources.io.open import decompressed, matches
@@ -28,7 +28,7 @@ class Reader(Protocol):
         """A pattern of members."""
         ...
 
-    def read_stream(self, name: str, data: bytes) -> Iterator[Document | SetAside]:
+    def read_stream(self, name: str, data: bytes) -> Iterator[Document | Skipped]:
         """The documents of the member `name`."""
         ...
 
@@ -62,11 +62,11 @@ class Members:
         if not self.include and not self.formats:
             raise ValueError('an archive needs include = ["*.py"] or formats = [{ kind = "html", path = "*.html" }]')
 
-    def documents(self, archive: io.BufferedIOBase, release: Release, rooted: bool) -> Iterator[Document | SetAside]:
+    def documents(self, archive: io.BufferedIOBase, release: Release, rooted: bool) -> Iterator[Document | Skipped]:
         """The documents of an archive, in its order. Raises ValueError: it is none."""
         wanted = (*self.include, *(reader.path for reader in self.formats))
         for found in members(archive, release.source):
-            if isinstance(found, SetAside):
+            if isinstance(found, Skipped):
                 yield found
                 continue
             name = without_root(found[0], rooted)
@@ -75,7 +75,7 @@ class Members:
             try:
                 yield from self.member_documents(name, self.sized(found[1]), release)
             except ValueError as error:
-                yield SetAside(f"{release.source}/{name}", str(error))
+                yield Skipped(f"{release.source}/{name}", str(error))
 
     def sized(self, member: Stream) -> bytes:
         """The content of a member. Raises ValueError: it is broken or too large."""
@@ -84,7 +84,7 @@ class Members:
             raise ValueError(f"larger than {self.max_bytes:,} bytes")
         return data
 
-    def member_documents(self, name: str, data: bytes, release: Release) -> Iterator[Document | SetAside]:
+    def member_documents(self, name: str, data: bytes, release: Release) -> Iterator[Document | Skipped]:
         """The documents of one member. Raises ValueError: it has none."""
         label, url = f"{release.source}/{name}", f"{release.url}#{name}"
         for reader in self.formats:

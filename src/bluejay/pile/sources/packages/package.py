@@ -11,8 +11,8 @@ from typing import Annotated
 from pydantic import Field
 
 from bluejay.files import cache_directory, sha256_of
-from bluejay.pile.documents import Document, SetAside
-from bluejay.pile.sources.io.fetch import adopt, cached, kept
+from bluejay.pile.documents import Document, Skipped
+from bluejay.pile.sources.io.fetch import adopt, cached, cached_by_hash
 from bluejay.pile.sources.io.open import local
 from bluejay.pile.sources.io.unpack import content, members, open_archive
 from bluejay.pile.sources.packages.archive import Archive
@@ -47,7 +47,7 @@ class Package(Members, ABC):
         archive = self.archive()
         return [f"{self.sha256 or sha256_of(archive)}/{archive.name}"]
 
-    def read(self, unit: str) -> Iterator[Document | SetAside]:
+    def read(self, unit: str) -> Iterator[Document | Skipped]:
         """The documents of the package, in the archive's order. Raises ValueError: it is no archive."""
         sha256, _, name = unit.partition("/")
         archive = cached(sha256, name)
@@ -62,7 +62,7 @@ class Package(Members, ABC):
     def archive(self) -> Path:
         """The package's file, fetched where need be."""
         if self.path is None:
-            return (self.sha256 and kept(self.sha256)) or self.fetch()
+            return (self.sha256 and cached_by_hash(self.sha256)) or self.fetch()
         file = local(self.path)
         if self.sha256 and sha256_of(file) != self.sha256:
             raise ValueError(f"{self.path} has the sha256 {sha256_of(file)}, not {self.sha256}")
@@ -107,6 +107,6 @@ def first_member(archive: Path, rooted: bool, wanted: Callable[[str], bool]) -> 
     """The content of the first member whose path is wanted; empty where there is none."""
     with open_archive(archive) as stream:
         for found in members(stream, archive.name):
-            if not isinstance(found, SetAside) and wanted(without_root(found[0], rooted)):
+            if not isinstance(found, Skipped) and wanted(without_root(found[0], rooted)):
                 return content(found[1])
     return b""

@@ -1,0 +1,130 @@
+"""Records what benchmarks print, and writes docs/benchmarks.md and the README's table from what is recorded.
+
+`python benchmarks/decode.py | python benchmarks/table.py` passes the output through and adds its JSON line to
+`benchmarks/results/PROCESSOR.jsonl`. A later line of the same benchmark and processor replaces the rows it repeats.
+`python benchmarks/table.py --check` changes nothing and fails where the pages say anything but the recorded lines.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+RESULTS, PAGE, README = ROOT / "benchmarks" / "results", ROOT / "docs" / "benchmarks.md", ROOT / "README.md"
+START, END = "<!-- written by benchmarks/table.py -->\n", "<!-- end -->"
+
+README_ROWS = (
+    ("GPT-J at 6B's widths, 4 bits, one sequence", "llama.cpp Q4_0", "decode", "q4 batch 1 vs llama_cpp_gguf Q4_0"),
+    (
+        "the same in 8 bits, a prompt of 512 tokens",
+        "CTranslate2 int8",
+        "decode",
+        "q8 prefill 512 vs ctranslate2_int8 int8",
+    ),
+    ("the server, 8 bits, 8 clients", "llama.cpp's server", "serve", "serve q8, 8 clients, vs llama.cpp's Q8_0"),
+    ("a training step in bfloat16, width 768", "transformers", "train", "training, bfloat16, d=768, vs transformers"),
+    ("a corpus, from documents to shuffled tokens", "datatrove", "pile", "documents to tokens vs datatrove"),
+    (
+        "bits per byte of held-out code, quickstart model",
+        "`zstd -19` with the training text",
+        "bits_per_byte",
+        "held-out code vs zstd -19 with the training text",
+    ),
+)
+"""What is measured, the peer, the benchmark and its metric: the rows of the README's table."""
+
+PREFACE = """# Benchmarks
+
+Each script in `benchmarks/` measures Bluejay and its peers in one run, taking turns, and prints one JSON line. `make
+bench` runs them all, adds the lines to `benchmarks/results/`, one file for each processor, and writes this page from
+them. It needs the quickstart model (`make run`) and the peers (`make bench-peers`).
+
+A ratio is above 1 where Bluejay is better, whatever the unit; a goal is the ratio aimed at. Figures are medians. Memory
+that reads 50 GB/s in one minute may read 80 GB/s in the next on a shared machine: compare ratios, not figures.
+"""
+
+
+def record(line: dict) -> None:
+    """Add a benchmark's line to the file of its processor."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{re.sub('[^a-z0-9]+', '-', line['machine'].lower())}.jsonl"
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def recorded() -> dict[str, dict[str, dict[str, dict]]]:
+    """Machine -> benchmark -> metric -> row with its date and commit, the newest of each."""
+    machines: dict[str, dict[str, dict[str, dict]]] = {}
+    for path in sorted(RESULTS.glob("*.jsonl")):
+        for line in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
+            rows = machines.setdefault(line["machine"], {}).setdefault(line["benchmark"], {})
+            for row in line["results"]:
+                if "ratio" in row:
+                    rows[row["metric"]] = row | {"date": line["date"], "commit": line["commit"]}
+    return machines
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def page(machines: dict[str, dict[str, dict[str, dict]]]) -> str:
+    """docs/benchmarks.md: the ratios with one column a processor, then each processor's figures."""
+    parts = [PREFACE]
+    for benchmark in sorted({name for of_machine in machines.values() for name in of_machine}):
+        metrics = dict.fromkeys(m for of_machine in machines.values() for m in of_machine.get(benchmark, {}))
+        ratios, figures = [], []
+        for metric in metrics:
+            found = {name: rows.get(benchmark, {}).get(metric) for name, rows in machines.items()}
+            goal = next(row["goal"] for row in found.values() if row)
+            ratios.append([metric, f"{goal:g}", *(f"{row['ratio']:.2f}" if row else "" for row in found.values())])
+            for name, row in found.items():
+                if row:
+                    cells = [f"{row['ours']:,g}", f"{row['peer']:,g}", row["unit"], row["date"], row["commit"]]
+                    figures.append([metric, name, *cells])
+        parts.append(f"\n## `benchmarks/{benchmark}.py`\n\n" + table(["ratio", "goal", *machines], ratios))
+        parts.append(
+            "\n<details><summary>Figures</summary>\n\n"
+            + table(["metric", "processor", "Bluejay", "peer", "unit", "date", "commit"], figures)
+            + "\n</details>\n"
+        )
+    return "".join(parts) + "\n" + (RESULTS / "notes.md").read_text(encoding="utf-8")
+
+
+def readme(text: str, machines: dict[str, dict[str, dict[str, dict]]]) -> str:
+    """The README with its table of ranges renewed."""
+    rows = []
+    for what, peer, benchmark, metric in README_ROWS:
+        found = {
+            machine.partition(",")[0]: of[benchmark][metric]["ratio"]
+            for machine, of in machines.items()
+            if metric in of.get(benchmark, {})
+        }
+        if found:
+            low, high = f"{min(found.values()):.2g}", f"{max(found.values()):.2g}"
+            rows.append([what, peer, low if low == high else f"{low} to {high}", ", ".join(found)])
+    before, _, rest = text.partition(START)
+    _, end, after = rest.partition(END)
+    return before + START + table(["measured", "peer", "ratio", "processor"], rows) + end + after
+
+
+def main() -> None:
+    check = sys.argv[1:] == ["--check"]
+    if not check and not sys.stdin.isatty():
+        for line in sys.stdin:
+            print(line, end="")
+            if line.startswith('{"benchmark"'):
+                record(json.loads(line))
+    machines = recorded()
+    for path, text in ((PAGE, page(machines)), (README, readme(README.read_text(encoding="utf-8"), machines))):
+        if check and path.read_text(encoding="utf-8") != text:
+            sys.exit(f"error: {path.name} does not say what benchmarks/results says; run python benchmarks/table.py")
+        if not check:
+            path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

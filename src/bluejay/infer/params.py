@@ -1,0 +1,52 @@
+"""The sampling parameters, free of torch so that `--help` answers at once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from bluejay.fields import check_ranges, setting
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How to continue one prompt. Raises ValueError for a value outside its range."""
+
+    max_tokens: int = setting(128, 0)
+    """Tokens to generate at most; fewer where the context fills up first."""
+    temperature: float = setting(0.8, 0, 2)
+    """Divides the logits; 0 always takes the likeliest token (greedy decoding)."""
+    top_p: float = setting(0.9, 0, 1)
+    """Keep the smallest set of likeliest tokens whose probabilities sum to this (Holtzman et al., section 3.1)."""
+    top_k: int = setting(0, 0, None, "0, which keeps all")
+    """Keep this many of the likeliest tokens."""
+    min_p: float = setting(0.0, 0, 1)
+    """Keep the tokens at least this many times as likely as the likeliest one (Nguyen et al., section 3)."""
+    typical_p: float = setting(1.0, 0, 1)
+    """Keep the tokens of most typical surprise whose probabilities sum to this (Meister et al., section 3.2)."""
+    presence_penalty: float = setting(0.0, -2, 2)
+    """Subtracted once from the logit of every token that has been generated."""
+    frequency_penalty: float = setting(0.0, -2, 2)
+    """Subtracted from the logit of a token for every time it has been generated."""
+    repetition_penalty: float = setting(1.0, 0.01, 100)  # past these a logit may overflow
+    """Divides positive logits of tokens in the prompt or the answer, multiplies negative ones (CTRL, section 4.1)."""
+    logit_bias: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({}))
+    """Added to the logits of single tokens, which are given by their ids; between -100 and 100."""
+    logprobs: int | None = setting(None, 0)
+    """Report the log-probability of every generated token, and of this many of the likeliest alternatives."""
+    prompt_logprobs: bool = False
+    """Report log-probabilities for the tokens of the prompt, too; max_tokens may then be 0."""
+    seed: int | None = setting(None, -(2**63), 2**63 - 1, "a new one each time")
+    """Seed of the random numbers: the same seed gives the same text."""
+    stop: tuple[str, ...] = ()
+    """Generation ends before the first of these strings, which are not part of the answer."""
+    n: int = setting(1, 1)
+    """Samples of the same prompt; sample i is drawn with seed + i."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if self.max_tokens == 0 and not self.prompt_logprobs:
+            raise ValueError("max_tokens is 0; it must be at least 1")
+        if not all(-100 <= bias <= 100 for bias in self.logit_bias.values()):
+            raise ValueError("logit_bias holds a value that is not between -100 and 100")
+        if "" in self.stop:
+            raise ValueError("stop holds an empty string, which would end every answer at once")

@@ -1,0 +1,45 @@
+"""Settings are declared once: options, ranges and help come from the fields of a dataclass."""
+
+import argparse
+import math
+from dataclasses import dataclass, fields
+
+import pytest
+
+from bluejay.fields import add_options, check_ranges, given, setting, settings_of
+from bluejay.infer.params import SamplingParams
+from bluejay.serve.settings import PublicSettings, ServeSettings
+
+
+@dataclass(frozen=True)
+class Example:
+    share: float = setting(0.5, 0, 1)
+    """How much
+    of it."""
+    names: tuple[str, ...] = ()
+    """Who takes part."""
+    quiet: bool = False
+    """Say nothing."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+def test_only_options_that_are_given_are_in_the_result():
+    parser = argparse.ArgumentParser()
+    add_options(parser, Example)
+    assert given(parser.parse_args([]), Example) == {}
+    parsed = parser.parse_args(["--share", "1", "--names", "a", "--names", "b", "--quiet"])
+    assert given(parsed, Example) == {"share": 1.0, "names": ("a", "b"), "quiet": True}
+    assert "How much of it (default: 0.5)" in " ".join(parser.format_help().split())
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, math.nan, math.inf])
+def test_a_value_outside_the_range_is_refused_with_the_range(value):
+    with pytest.raises(ValueError, match="share is .*; it must be between 0 and 1"):
+        Example(value)
+
+
+@pytest.mark.parametrize("kind", [SamplingParams, ServeSettings, PublicSettings])
+def test_every_setting_has_a_help(kind):
+    assert all(settings_of(kind)[field.name].help for field in fields(kind))
