@@ -17,6 +17,7 @@ from bluejay.terminal.examples import EXAMPLES
 from bluejay.terminal.function import function_end
 from bluejay.terminal.history import Past
 from bluejay.terminal.settings import Settings, link_to, linked, parse
+from tests.waiting import PATIENCE
 
 RUN, STOP, LEAVE, SETTINGS = "\x12", "\x03", "\x11", "\x13"
 UNDO, REDO, PROBABILITIES, AGAIN = "\x1a", "\x19", "\x10", "\x14"
@@ -38,7 +39,7 @@ def driven(model, script, past=None, **params) -> Editor:
             screen = asyncio.create_task(editor.app.run_async())
 
             async def until(condition) -> None:
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(PATIENCE):
                     while not condition():
                         assert not screen.done()
                         await asyncio.sleep(0.01)
@@ -50,7 +51,7 @@ def driven(model, script, past=None, **params) -> Editor:
 
             await script(editor, keys.send_text, until, run)
             keys.send_text(LEAVE)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 await screen
             return editor
 
