@@ -257,12 +257,12 @@ def generate(options: argparse.Namespace, _: list[str]) -> None:
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
             fail("there is no prompt, and no terminal to write one in; - reads it from standard input")
         from bluejay.terminal.editor import Editor
-        from bluejay.terminal.history import Past, state_directory
+        from bluejay.terminal.history import History, state_directory
         from bluejay.terminal.settings import Settings
 
-        past = Past(state_directory() / "history.json")
+        history = History(state_directory() / "history.json")
         model = load(options.model, options.device, compiled=options.compile)
-        print(Editor(model, Settings(params), past=past).write())
+        print(Editor(model, Settings(params), history=history).write())
         return
     prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
     model = load(options.model, options.device, compiled=options.compile)

@@ -3,8 +3,12 @@
 import pytest
 from playwright.sync_api import Page, expect
 
+<<<<<<< HEAD
 from tests.serve.page.test_run import PAINTED, run_button, text_of, writing
 from tests.waiting import eventually
+=======
+from tests.serve.page.test_run import PAINTED, run_button, show_probabilities, text_of, writing
+>>>>>>> main
 
 CAT = [
     (" sat", 0.9, {" sat": 0.9, " lay": 0.06, " was": 0.02}),
@@ -23,8 +27,8 @@ def written(open_page, answer_with):
         answer_with(page, *CAT)
         writing(page).fill("the cat")
         run_button(page).click()
-        expect(page.locator("#report")).to_contain_text("the model ended it")
-        page.get_by_role("button", name="Probabilities").click()
+        expect(page.locator("#report")).to_contain_text("the model ended the text")
+        show_probabilities(page)
         return page
 
     return opened
@@ -98,7 +102,7 @@ def test_card_leaves_with_the_pointer_and_not_before_it_is_reached(written):
     page = written()
     x, y = middle_of(page, 14, 17)
     page.mouse.move(x, y)
-    card = page.locator("#token")
+    card = page.locator("#alternatives")
     expect(card).to_be_visible()
     page.mouse.move(x + 20, y + 60, steps=6)
     page.wait_for_timeout(250)
@@ -117,7 +121,7 @@ def test_caret_asks_about_a_token_and_tab_leads_to_the_alternatives(written, ans
     page.keyboard.press("Tab")
     expect(page.get_by_role("button", name="␣lap")).to_be_focused()
     page.keyboard.press("Escape")
-    expect(page.locator("#token")).to_be_hidden()
+    expect(page.locator("#alternatives")).to_be_hidden()
     expect(writing(page)).to_be_focused()
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("Tab")
@@ -130,7 +134,7 @@ def test_finger_asks_without_opening_a_keyboard(written, answer_with):
     page = written("phone")
     page.locator("#model").focus()
     page.touchscreen.tap(*middle_of(page, 18, 21))
-    card = page.locator("#token")
+    card = page.locator("#alternatives")
     expect(card).to_be_visible()
     expect(writing(page)).not_to_be_focused()
     box = card.bounding_box()
@@ -161,7 +165,7 @@ def test_samples_stream_side_by_side_and_one_is_kept(page):
     page.get_by_role("spinbutton", name="Samples").fill("3")
     page.get_by_label("Length").fill("48")
     run_button(page).click()
-    cards = page.locator(".words")
+    cards = page.locator(".sample")
     for i in range(3):
         expect(cards.nth(i)).not_to_have_text("\u200b")
     expect(page.locator("#report")).to_contain_text("144 tokens")
