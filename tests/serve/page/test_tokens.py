@@ -3,12 +3,8 @@
 import pytest
 from playwright.sync_api import Page, expect
 
-<<<<<<< HEAD
-from tests.serve.page.test_run import PAINTED, run_button, text_of, writing
-from tests.waiting import eventually
-=======
 from tests.serve.page.test_run import PAINTED, run_button, show_probabilities, text_of, writing
->>>>>>> main
+from tests.waiting import eventually
 
 CAT = [
     (" sat", 0.9, {" sat": 0.9, " lay": 0.06, " was": 0.02}),
