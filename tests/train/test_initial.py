@@ -60,8 +60,8 @@ def test_adapters_learn_pairs_from_the_command_line_and_are_served_merged_or_not
         "data.train": f'[{{ shards = "{pairs}" }}]',
         "data.valid": pairs,
         "train.schedule.warmup": "0.1",
-        "train.tokens": "12800",
-        "train.lr": "3e-2",
+        "train.tokens": "19200",
+        "train.lr": "1e-2",
     }
     main(["train", str(recipe_file), *(word for key, value in fields.items() for word in (f"--{key}", value))])
     capsys.readouterr()
