@@ -5,8 +5,8 @@ the text was divided into steps. A matrix product gives a row the same bits amon
 of ROW_MULTIPLE (in bfloat16 among any number), so rows are padded to that. Attention is computed for each sequence
 separately: its queries are cut at multiples of ATTENTION_BLOCK, and each block of queries attends to all keys up to the
 next multiple, the later ones masked, so that the number of keys is a function of the position as well.
-tests/infer/backends/test_torch.py checks this with the installed torch. On other devices the bits depend on the rest of
-the batch, and equal seeds give equal text almost always.
+tests/infer/backends/test_torch.py checks this with the installed torch, on one thread. On other devices the bits depend
+on the rest of the batch, and equal seeds almost always give equal text.
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,8 +22,8 @@ from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.model import GPT
 from bluejay.infer.backends import StepBatch
 
-ROW_MULTIPLE = 4
-"""The number of rows in a matrix product is a multiple of this."""
+ROW_MULTIPLE = 16
+"""Rows in a matrix product are a multiple of this: 4 suffices on AMD processors, Intel's need 16 (docs/log.md)."""
 ATTENTION_BLOCK = 64
 """Queries at positions of the same block of this many positions attend together."""
 PAGE_SIZE = 32
