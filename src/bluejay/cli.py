@@ -95,29 +95,33 @@ def parser() -> Parser:
     generate_.add_argument(
         "prompt", nargs="?", help="the text to continue; - reads it from standard input; without one an editor opens"
     )
-    add_options(generate_, SamplingParams, without=("logprobs", "prompt_logprobs"))  # they report; nothing prints them
+    add_options(generate_, SamplingParams, without=("logprobs", "prompt_logprobs"))  # only reports, not printed
     device_options(generate_)
 
-    convert_ = add_verb(verbs, "convert", convert, "write a model of any layout as a Hugging Face directory")
+    convert_ = add_verb(verbs, "convert", convert, "convert a model from any layout to a Hugging Face directory")
     convert_.add_argument(
-        "source", help="a model directory, a .gguf file, a mesh-transformer-jax checkpoint, a hub name"
+        "source", help="a model directory, a .gguf file, a mesh-transformer-jax checkpoint or a hub name"
     )
     convert_.add_argument("target", type=Path, help="the directory to write")
     form = convert_.add_mutually_exclusive_group()
-    form.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="(as stored)")
-    form.add_argument("--quantize", choices=("q8", "q4"), help="8 or 4 bits a weight, for the native engine")
-    convert_.add_argument("--calibrate", type=Path, metavar="TEXT", help="round q4 for the inputs that this text gives")
-    info_ = add_verb(verbs, "info", info, "what a model is and what it needs")
+    form.add_argument(
+        "--dtype", choices=("float32", "float16", "bfloat16"), help="type of the weights (default: as stored)"
+    )
+    form.add_argument("--quantize", choices=("q8", "q4"), help="write 8-bit or 4-bit weights, for the native engine")
+    convert_.add_argument("--calibrate", type=Path, metavar="TEXT", help="calibrate q4 on the activations of this text")
+    info_ = add_verb(verbs, "info", info, "describe a model and the memory it needs")
     info_.add_argument("model", help="a model directory, a .gguf file, a hub name or a preset such as gpt-j-6b")
-    pull_ = add_verb(verbs, "pull", pull, "bring a model from the hub, checking every file")
-    pull_.add_argument("name", help="owner/model, or gpt2, gpt-j-6b and the like alone; @revision may follow")
-    pull_.add_argument("--directory", type=Path, help="where to put it (the hub's cache)")
-    serve_ = add_verb(verbs, "serve", serve, "serve a model with a web page and OpenAI's completions API", json=False)
+    pull_ = add_verb(verbs, "pull", pull, "download a model from the hub and verify every file")
+    pull_.add_argument("name", help="owner/model, or a short name such as gpt2 or gpt-j-6b; @revision may follow")
+    pull_.add_argument("--directory", type=Path, help="directory to write (default: the hub's cache)")
+    serve_ = add_verb(
+        verbs, "serve", serve, "serve a model through OpenAI's completions API and a web page", json=False
+    )
     serve_.add_argument("model", help="a model directory, a .gguf file or a hub name")
     device_options(serve_)
     add_options(serve_, ServeSettings, without=("public",))
     public = serve_.add_argument_group("on the open web")
-    public.add_argument("--public", action="store_true", help="Limit what each client may ask for")
+    public.add_argument("--public", action="store_true", help="limit what each client may ask for")
     add_options(public, PublicSettings, without=("state",))
     help = "serve the quickstart model, after building its corpus and training it where that has not been done"
     demo_ = add_verb(verbs, "demo", demo, help, json=False)
@@ -282,9 +286,9 @@ def info(options: argparse.Namespace, _: list[str]) -> None:
 
 def pull(options: argparse.Namespace, _: list[str]) -> None:
     """`bluejay pull`."""
-    from bluejay.gpt.hub import pull as bring
+    from bluejay.gpt.hub import pull as download
 
-    directory = bring(options.name, options.directory)
+    directory = download(options.name, options.directory)
     report(options, f"in {directory}", {"directory": directory})
 
 
