@@ -9,7 +9,7 @@ from bluejay.infer.speculation import MIN_ACCEPTANCE, NGRAM, PromptLookup
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=80), st.integers(0, 20))
-def test_a_guess_is_what_followed_the_last_time_that_the_same_tokens_came(tokens, limit):
+def test_a_draft_is_the_text_after_the_last_occurrence_of_the_same_tokens(tokens, limit):
     lookup = PromptLookup()
     draft = lookup.draft(tokens, limit)
     assert len(draft) <= limit
@@ -19,7 +19,7 @@ def test_a_guess_is_what_followed_the_last_time_that_the_same_tokens_came(tokens
         assert draft == (text * len(draft))[: len(draft)]
 
 
-def test_growing_piece_by_piece_changes_nothing():
+def test_reading_a_text_in_pieces_changes_nothing():
     tokens = [random.Random(0).randrange(3) for _ in range(200)]
     whole, grown = PromptLookup(), PromptLookup()
     for end in range(1, 201):
@@ -28,7 +28,7 @@ def test_growing_piece_by_piece_changes_nothing():
     assert whole.acceptance_rate == grown.acceptance_rate
 
 
-def test_guesses_grow_where_they_come_true_and_stop_where_they_do_not():
+def test_drafts_grow_while_they_are_accepted_and_stop_when_they_are_not():
     lookup = PromptLookup()
     assert len(lookup.draft([1, 2, 3, 4] * 3, 99)) < len(lookup.draft([1, 2, 3, 4] * 10, 99)) == 16
     # The same three tokens every time, and something new after them.

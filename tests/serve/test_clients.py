@@ -85,7 +85,7 @@ def test_curl(server):
     assert "Content-Type: application/json" in refused["error"]["message"]
 
 
-def test_description_says_all_there_is(server):
+def test_the_openapi_description_lists_every_endpoint(server):
     """And what it says of errors is true of them: all four keys."""
     description = httpx.get(f"{server.url}/openapi.json").json()
     paths = {
@@ -108,7 +108,7 @@ def test_description_says_all_there_is(server):
         pytest.param("--phases coverage,fuzzing --max-examples 100", id="many", marks=pytest.mark.slow),
     ],
 )
-def test_schemathesis(running, byte_tokenizer, arguments, tmp_path):
+def test_responses_conform_to_the_openapi_description(running, byte_tokenizer, arguments, tmp_path):
     """Requests made from the description, right ones and wrong ones: what comes back is as described, never a 5xx."""
     config = GPTConfig(n_layer=1, d_model=32, n_head=1, vocab_size=259, n_ctx=16)
     tokenizer = Tokenizer(

@@ -78,7 +78,7 @@ def tasks(tmp_path_factory) -> Path:
     return path
 
 
-def test_http_equals_in_process(model, running, tasks, tmp_path):
+def test_evaluation_over_http_equals_evaluation_in_process(model, running, tasks, tmp_path):
     path = tmp_path / "tiny"
     save_model(model.gpt, model.tokenizer, path)
     common = ["--batch_size", "4"]

@@ -19,7 +19,7 @@ from bluejay.serve.settings import ServeSettings
 from tests.waiting import PATIENCE, eventually
 
 
-def test_more_processes_than_processors(tiny_model):
+def test_more_processes_than_processors_are_refused(tiny_model):
     workers = n_processors() + 1
     with pytest.raises(
         ValueError, match=rf"^workers is {workers}; this machine has {workers - 1} processors to share$"
@@ -36,7 +36,7 @@ def shared(pid: int, path: Path) -> bool:
 
 
 @pytest.mark.slow
-def test_replicas_share_work_figures_and_fate(tiny_model, tmp_path):
+def test_replicas_share_work_weights_metrics_and_limits(tiny_model, tmp_path):
     from bluejay.gpt.formats.layouts import convert, save_model
 
     save_model(tiny_model.gpt, tiny_model.tokenizer, tmp_path / "floats")

@@ -15,7 +15,7 @@ from bluejay.serve.settings import ServeSettings
 from tests.serve.programs import program
 
 
-def test_port_in_use_is_one_sentence(model):
+def test_a_port_in_use_is_one_sentence(model):
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(
@@ -24,7 +24,7 @@ def test_port_in_use_is_one_sentence(model):
             serve(model, ServeSettings(port=port))
 
 
-def test_addresses_that_cannot_be(model):
+def test_invalid_addresses_are_rejected(model):
     with pytest.raises(ValueError, match=r"^port is 70000; it must be between 0 and 65535$"):
         serve(model, ServeSettings(port=70000))
     with pytest.raises(OSError, match="not an address of this machine"):
@@ -34,7 +34,7 @@ def test_addresses_that_cannot_be(model):
 
 
 @pytest.mark.parametrize("number, returncode", [(signal.SIGINT, 0), (signal.SIGTERM, -signal.SIGTERM)])
-def test_an_answer_that_takes_too_long_to_wait_for_ends_with_an_error(number, returncode):
+def test_an_answer_that_exceeds_the_drain_time_ends_with_an_error(number, returncode):
     # An interrupt is how a person ends it; a termination is reported to whoever sent it, as uvicorn does.
     with program(ServeSettings(port=0, drain=0.5), n_ctx=100_000) as served, httpx.Client() as client:
         body = {"prompt": "the", "max_tokens": 100_000, "temperature": 0, "stream": True}
@@ -115,7 +115,7 @@ class Crowd:
 
 
 @pytest.mark.parametrize("n_clients, seconds", [(60, 3), pytest.param(200, 120, marks=pytest.mark.slow)])
-def test_a_crowd_of_which_half_goes_away(n_clients, seconds):
+def test_many_clients_half_of_which_disconnect(n_clients, seconds):
     with program(ServeSettings(port=0)) as served:
         asyncio.run(Crowd(served.port).come(n_clients, seconds / 3, 0.5))  # what grows once, grows here
         before = served.memory
@@ -133,7 +133,7 @@ def test_a_crowd_of_which_half_goes_away(n_clients, seconds):
         assert {f"bluejay_{name} 0.0" for name in ("samples_running", "prompts_waiting", "cache_pages_held")} <= figures
 
 
-def test_a_termination_under_load_loses_nobody():
+def test_a_termination_under_load_loses_no_request():
     async def crowded(crowd: Crowd, url: str) -> int:
         coming = asyncio.create_task(crowd.come(24, 60))
         async with httpx.AsyncClient() as client:

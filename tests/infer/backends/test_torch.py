@@ -96,7 +96,7 @@ def follow(gpt: GPT, tokens, steps, page_order) -> dict[int, torch.Tensor]:
 @pytest.mark.parametrize("config", SHAPES)
 @settings(max_examples=8, deadline=None)
 @given(schedules(), st.permutations(range(N_PAGES)), st.integers(0, 9))
-def test_logits_are_the_models_however_the_work_is_cut(config, schedule, page_order, seed):
+def test_logits_equal_the_models_however_the_work_is_divided(config, schedule, page_order, seed):
     gpt = random_gpt(config, seed)
     tokens, steps = schedule
     for i, logits in follow(gpt, tokens, steps, list(page_order)).items():
@@ -107,7 +107,7 @@ def test_logits_are_the_models_however_the_work_is_cut(config, schedule, page_or
 @pytest.mark.parametrize("d_model", [64, 320])
 @settings(max_examples=10, deadline=None)
 @given(schedules(), st.permutations(range(N_PAGES)))
-def test_bits_do_not_depend_on_the_company_nor_on_the_steps(dtype, d_model, schedule, page_order):
+def test_bits_depend_neither_on_the_batch_nor_on_the_steps(dtype, d_model, schedule, page_order):
     gpt = random_gpt(dataclasses.replace(GPT_J, d_model=d_model, d_ff=2 * d_model), 0, dtype)
     tokens, steps = schedule
     for i, logits in follow(gpt, tokens, steps, list(page_order)).items():
@@ -127,7 +127,7 @@ def test_a_copied_page_holds_the_same():
     assert torch.equal(both[0], both[1])
 
 
-def test_a_cache_that_cannot_be_had_is_refused_with_the_figure():
+def test_a_cache_larger_than_memory_is_refused_with_its_size():
     with pytest.raises(ValueError, match=r"cache needs 4000000000\.0 GB, which is more than is available"):
         allocate((10**9, 10**9), torch.float32, torch.device("cpu"))
 
@@ -148,14 +148,14 @@ def check_compiled_steps(config: GPTConfig) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [0, 3, 4])
-def test_compiled_steps_give_the_models_logits(shape):
+def test_compiled_steps_give_the_same_logits(shape):
     # A process of its own: torch.compile cannot see through the checks of annotations that the tests add.
     program = f"from tests.infer.backends import test_torch as t; t.check_compiled_steps(t.SHAPES[{shape}])"
     subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[3], check=True)
 
 
 @pytest.mark.slow
-def test_compiled_steps_give_the_tokens_of_others(tiny_model, tmp_path):
+def test_compiled_steps_give_the_same_tokens(tiny_model, tmp_path):
     save_model(tiny_model.gpt, tiny_model.tokenizer, tmp_path / "model")
     program = "import sys; from bluejay.cli import main; main(sys.argv[1:])"
     asked = ["generate", str(tmp_path / "model"), "To be", "--max-tokens", "24", "--temperature", "0", "-n", "2"]

@@ -22,12 +22,12 @@ messages = st.fixed_dictionaries({"messages": st.just([{"role": "user", "content
 
 
 @given(st.dictionaries(names, json_values, max_size=5))
-def test_any_object_is_taken_or_refused(body):
+def test_any_object_is_accepted_or_rejected_with_a_parameter(body):
     check(CompletionRequest, body)
 
 
 @given(st.dictionaries(names, json_values, max_size=5), messages)
-def test_any_conversation_is_taken_or_refused(body, more):
+def test_any_conversation_is_accepted_or_rejected_with_a_parameter(body, more):
     check(ChatRequest, body | more)
 
 
@@ -65,7 +65,7 @@ def check(kind, body: dict) -> None:
         ({"max_tokens": 0}, None),
     ],
 )
-def test_what_goes_together(values, refused):
+def test_parameters_that_exclude_each_other_are_rejected(values, refused):
     request = CompletionRequest.model_validate
     if refused is None:
         assert isinstance(request(values).sampling(), SamplingParams)
@@ -74,7 +74,7 @@ def test_what_goes_together(values, refused):
             request(values).sampling()
 
 
-def test_the_schema_says_what_is_accepted():
+def test_the_schema_lists_the_parameters_with_their_ranges():
     properties = CompletionRequest.model_json_schema(by_alias=True)["properties"]
     documented = {
         "model",

@@ -33,7 +33,7 @@ async def attacks(port: int, n: int, seed: int, at_once: int = 24) -> Tally:
 
 
 @pytest.mark.parametrize("n", [500, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_hostile_requests(n):
+def test_hostile_requests_do_no_harm(n):
     with program(SETTINGS) as served:
         port = served.port
         asyncio.run(attacks(port, n // 5, seed=0))  # what grows once, grows here
@@ -87,19 +87,19 @@ def talk(server, content: bytes) -> bytes:
     ],
     ids=["silence", "half a line", "half a head", "half a body"],
 )
-def test_who_does_not_go_on_is_shown_the_door(hasty, content):
+def test_a_client_that_stops_sending_is_disconnected(hasty, content):
     began = time.monotonic()
     answer = talk(hasty, content)
     assert answer.startswith(b"HTTP/1.1 408 ") and b'"code": "request_timeout"' in answer
     assert 0.2 < time.monotonic() - began < PATIENCE / 4
 
 
-def test_what_is_not_http_gets_an_error_object(hasty):
+def test_invalid_http_gets_an_error_object(hasty):
     answer = talk(hasty, b"\x16\x03\x01 hello\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 400 ") and b'"code": "invalid_http"' in answer
 
 
-def test_too_many_connections(hasty):
+def test_connections_over_the_limit_are_rejected(hasty):
     with contextlib.ExitStack() as stack:
         where = "127.0.0.1", int(hasty.url.rsplit(":", 1)[1])
         for _ in range(20):

@@ -17,7 +17,7 @@ def clock(monkeypatch):
     return now
 
 
-def test_an_allowance_refills_evenly(clock):
+def test_an_allowance_refills_at_a_constant_rate(clock):
     limits = Limits(PublicSettings(requests_per_minute=4))
     assert [limits.take("a", limits.requests, 1) for _ in range(5)] == [0, 0, 0, 0, 15]
     clock[0] += 14
@@ -29,7 +29,7 @@ def test_an_allowance_refills_evenly(clock):
     assert [limits.take("a", limits.requests, 1) for _ in range(5)] == [0, 0, 0, 0, 15]
 
 
-def test_processes_share_what_a_client_has(clock, tmp_path):
+def test_processes_share_the_allowance_of_a_client(clock, tmp_path):
     settings = PublicSettings(tokens_per_hour=100, state=tmp_path / "limits.sqlite")
     one, other = Limits(settings), Limits(settings)
     assert one.take("a", one.tokens, 60) == 0
@@ -39,7 +39,7 @@ def test_processes_share_what_a_client_has(clock, tmp_path):
     assert one.take("b", one.tokens, 100) == 0
 
 
-def test_what_a_client_cannot_ever_have_is_told_with_the_figure(clock):
+def test_a_request_above_the_whole_allowance_is_rejected_with_both_numbers(clock):
     account = Account(Limits(PublicSettings(tokens_per_hour=100)), "a")
     with pytest.raises(APIError, match="may need 101 tokens, but a client has 100 an hour"):
         account.reserve(101)
@@ -51,7 +51,7 @@ def test_what_a_client_cannot_ever_have_is_told_with_the_figure(clock):
     assert refused.value.status_code == 429 and refused.value.headers == {"Retry-After": "36"}
 
 
-def test_clients_who_have_all_again_are_forgotten(clock):
+def test_clients_with_a_full_allowance_are_deleted(clock):
     limits = Limits(PublicSettings())
     for number in range(2500):
         clock[0] += 10
