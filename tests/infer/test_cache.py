@@ -1,4 +1,4 @@
-"""Pages are shared where texts agree, never lost, never held twice over."""
+"""Pages are shared between equal prefixes, never lost, and never allocated twice."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""What the engine generates is what the model says, however the work is shared."""
+"""The engine generates the model's own tokens, however the work is divided."""
 
 import os
 from collections import Counter
@@ -19,7 +19,7 @@ GREEDY = SamplingParams(max_tokens=20, temperature=0.0)
 
 @pytest.fixture(scope="module", params=["torch", "native"])
 def new_engine(request, tiny_model):
-    """Makes an engine over a new backend with room for a number of tokens, where the backend allows in small pages."""
+    """Creates an engine with a new backend of a given capacity in tokens, with small pages if the backend allows it."""
     if request.param == "native" and not available():
         (pytest.fail if os.environ.get("CI") else pytest.skip)("the native engine is not built")
 
@@ -35,7 +35,7 @@ def new_engine(request, tiny_model):
 
 @pytest.fixture(scope="module")
 def alone(new_engine):
-    """What a prompt gives when it has an engine for itself that guesses nothing and reuses nothing."""
+    """The result of a prompt alone in a new engine, without speculation and without reuse of the cache."""
 
     @cache
     def result(prompt: tuple[int, ...], max_tokens: int, temperature: float, seed: int, n: int = 1):
@@ -268,7 +268,7 @@ def test_a_prompt_can_be_scored_without_generating(new_engine):
 
 def test_a_logits_processor_restricts_the_draws(new_engine):
     class Alternating:
-        """Allows 97 and 98 in turn, from what it has seen itself."""
+        """Allows the tokens 97 and 98 in turn, by its own state."""
 
         def __init__(self):
             self.calls = 0

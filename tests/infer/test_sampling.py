@@ -1,4 +1,4 @@
-"""The distribution we sample from is the one that transformers samples from."""
+"""The sampling distribution equals that of transformers."""
 
 import pytest
 import torch

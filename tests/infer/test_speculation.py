@@ -1,4 +1,4 @@
-"""Guesses come from the text, and stop where they do not pay."""
+"""Speculative drafts come from the text and stop when they are not accepted."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Streamed text is the whole text, in pieces that never have to be taken back."""
+"""Streamed text equals the whole text, in pieces that never have to be retracted."""
 
 from hypothesis import given
 from hypothesis import strategies as st

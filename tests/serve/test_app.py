@@ -1,4 +1,4 @@
-"""The application's other addresses, and what all its answers have in common."""
+"""The other endpoints of the application, and the headers of all responses."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""EleutherAI's lm-evaluation-harness, as it is, gets the same numbers over HTTP as from transformers in process."""
+"""EleutherAI's lm-evaluation-harness, unmodified, gets the same numbers over HTTP as from transformers in process."""
 
 import json
 import os
@@ -50,7 +50,7 @@ QUESTIONS = [
 
 
 def responses(output: Path, tasks: Path, *arguments: str) -> dict[str, list]:
-    """What the harness got from the model, by task, in the order of the questions."""
+    """The model's results by task, in the order of the questions."""
     command = [sys.executable, "-m", "lm_eval", "run", *arguments, "--tasks", ",".join(TASKS)]
     command += ["--include_path", str(tasks), "--output_path", str(output), "--log_samples"]
     offline = {

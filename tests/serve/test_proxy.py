@@ -1,4 +1,4 @@
-"""The recipes of docs/serving.md: the public server behind nginx and Caddy, with the very texts that are there."""
+"""The recipes of docs/serving.md: the public server behind nginx and Caddy, configured with the text of that page."""
 
 import contextlib
 import os
@@ -91,7 +91,7 @@ def caddy(folder: Path, port: int, url: str, pem: Path, key: Path) -> list[str]:
 
 @contextlib.contextmanager
 def run(command: list[str], folder: Path, port: int) -> Iterator[None]:
-    """A proxy while it runs."""
+    """A running proxy."""
     homes = {"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
     with (
         (folder / "log").open("w") as log,

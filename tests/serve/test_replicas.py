@@ -1,4 +1,4 @@
-"""Several processes that serve one model: how work is spread, and what the end of one does to the others."""
+"""Several processes that serve one model: distribution of the work, and independence of failures."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def test_more_processes_than_processors_are_refused(tiny_model):
 
 
 def shared(pid: int, path: Path) -> bool:
-    """Whether a process has weights mapped of which it owns half at most: the rest is the other's."""
+    """Whether a process maps the weights from the file and at most 60 % of their memory is attributed to it."""
     maps = re.split(r"\n(?=[0-9a-f]+-[0-9a-f]+ )", Path(f"/proc/{pid}/smaps").read_text())
     figures = [dict(re.findall(r"^(Rss|Pss):\s+(\d+)", one, re.MULTILINE)) for one in maps if str(path) in one]
     mine, all_of_it = (sum(int(one[name]) for one in figures) for name in ("Pss", "Rss"))

@@ -1,4 +1,4 @@
-"""The server as a program: how it starts, how it bears a crowd, and how it ends."""
+"""The server process: start, many clients, shutdown."""
 
 import asyncio
 import json
@@ -52,22 +52,22 @@ def test_an_answer_that_exceeds_the_drain_time_ends_with_an_error(number, return
 
 @dataclass
 class Crowd:
-    """Clients of a server that each ask again and again, and what became of them."""
+    """Clients that each send requests in a loop, and counts of the outcomes."""
 
     port: int
     answered: dict[int, int] = field(default_factory=dict)
-    """Whole answers by client."""
+    """Number of complete answers of each client."""
     n_refused: int = 0
-    """Answers of 429."""
+    """Number of responses with status 429."""
     n_left: int = 0
-    """Answers that a client did not wait for."""
+    """Number of answers that a client abandoned."""
     n_closed: int = 0
-    """Connections that the server did not take."""
+    """Number of connections that the server did not accept."""
     lost: list[str] = field(default_factory=list)
-    """Requests that were accepted and not answered whole."""
+    """Number of requests that were accepted but not answered completely."""
 
     async def ask(self, client: int, rng: random.Random, leaves: bool = False) -> bool:
-        """Ask for one text on a connection of its own; whether there was a server to ask."""
+        """Request one text on a new connection; whether a server accepted it."""
         n_tokens, stream = rng.randrange(4, 40), rng.random() < 0.7
         body = json.dumps({"prompt": f"client {client}", "max_tokens": n_tokens, "stream": stream}).encode()
         head = (
@@ -103,7 +103,7 @@ class Crowd:
         return True
 
     async def come(self, n_clients: int, seconds: float, leaving: float = 0.0) -> None:
-        """So many clients for so long; each time one asks, it leaves early with a probability of `leaving`."""
+        """Run a number of clients for some time; each request is abandoned with the probability `leaving`."""
         end = time.monotonic() + seconds
 
         async def client(number: int) -> None:

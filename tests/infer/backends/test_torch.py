@@ -1,4 +1,4 @@
-"""The reference gives the logits of the model itself, to the bit the same whatever else is in the batch."""
+"""The torch backend gives the model's own logits, with bits that do not depend on the rest of the batch."""
 
 import dataclasses
 import os
@@ -42,7 +42,7 @@ def random_gpt(config: GPTConfig, seed: int, dtype: torch.dtype = torch.float32)
 
 
 class Driver:
-    """Feeds sequences to a backend piece by piece, each with pages of its own."""
+    """Feeds sequences to a backend in pieces, each sequence with its own pages."""
 
     def __init__(self, gpt: GPT, page_order: list[int]) -> None:
         self.backend = TorchBackend(gpt, N_PAGES, PAGE)

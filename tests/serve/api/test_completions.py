@@ -1,4 +1,4 @@
-"""What a client of the completions API relies on, over HTTP, with the official client where it can say it."""
+"""The completions API over HTTP, mostly with the official client."""
 
 import json
 import re
@@ -76,7 +76,7 @@ PASSED_ON = [
 
 @pytest.mark.parametrize("params", PASSED_ON, ids=lambda params: next(iter(params)))
 def test_every_parameter_means_the_same_as_in_the_library(client, model, params):
-    """And each changes the text, so that one that got lost would be noticed."""
+    """Each parameter changes the text, so that a parameter that is ignored would be noticed."""
     plain = {"max_tokens": 24, "temperature": 1.0, "top_p": 1.0, "seed": 4}
     library = plain | params
     library |= {"stop": tuple(library["stop"])} if "stop" in params else {}
@@ -133,7 +133,7 @@ def test_a_streams_logprobs_are_those_of_the_whole(client):
 
 @pytest.mark.parametrize("echo", [False, True])
 def test_offsets_cut_the_text_at_its_tokens(client, echo):
-    """Letters only, so that the text of each token is what lies between two offsets."""
+    """Only letters, so that the text of each token lies between two offsets."""
     letters = {str(id): 100 for id in range(32, 90)}
     prompt = "naïve 日本 the cat"
     choice = complete(client, prompt, max_tokens=12, logprobs=0, echo=echo, logit_bias=letters).choices[0]
@@ -221,7 +221,7 @@ def post(server, body) -> httpx.Response:
 
 
 def check_error(response: httpx.Response, status: int) -> dict:
-    """The error object of an answer that must be one."""
+    """The error object of a response, which must be complete."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/json"
     assert set(response.json()) == {"error"}

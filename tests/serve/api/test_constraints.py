@@ -1,4 +1,4 @@
-"""Whatever a model would rather say, what is drawn has the form that was asked for."""
+"""Constrained answers have the requested form, whatever the logits."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from bluejay.tokenizer import Tokenizer
 
 
 def drawn(form, tokenizer: Tokenizer, seed: int, limit: int = 600) -> str | None:
-    """A text from a model of random logits; None where it has no end."""
+    """A text drawn from random logits under a constraint; None if it does not end."""
     processor, tokens = form(), []
     generator = torch.Generator().manual_seed(seed)
     while len(tokens) < limit:

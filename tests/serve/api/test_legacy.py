@@ -1,4 +1,4 @@
-"""Clients of 2021 get what they expect."""
+"""Clients of the APIs of 2021 and 2022 get the responses that they expect."""
 
 from concurrent.futures import ThreadPoolExecutor
 

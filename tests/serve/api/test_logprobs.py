@@ -1,4 +1,4 @@
-"""Tokens as strings, and where their text begins."""
+"""Tokens as strings, and the offsets of their text."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What the server says about its model, and how the model's tokenizer reads."""
+"""The description of the served model, and its tokenizer."""
 
 import httpx
 import pytest

@@ -1,4 +1,4 @@
-"""Whatever a body holds, it becomes a request or a refusal in OpenAI's form."""
+"""Any body becomes a request or an error in OpenAI's form."""
 
 import json
 

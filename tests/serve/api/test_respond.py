@@ -1,4 +1,4 @@
-"""How calls end: complete, or left by their clients, or turned away, or failed."""
+"""How requests end: complete, abandoned, rejected or failed."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""A conversation becomes the tokens that transformers makes of it, except where someone forges a special token."""
+"""A conversation becomes the same tokens as in transformers, except where a message forges a special token."""
 
 import pytest
 from transformers import AutoTokenizer

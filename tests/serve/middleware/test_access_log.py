@@ -1,4 +1,4 @@
-"""The request log and the figures for Prometheus."""
+"""The request log and the metrics for Prometheus."""
 
 import json
 import logging
@@ -65,7 +65,7 @@ def test_prompts_are_logged_on_request(running, model, log):
 
 
 def figures(server) -> dict[str, float]:
-    """What Prometheus would read."""
+    """The metrics as Prometheus reads them."""
     text = httpx.get(f"{server.url}/metrics").text
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     return {" ".join([sample.name, *sample.labels.values()]): sample.value for sample in samples}

@@ -1,4 +1,4 @@
-"""Strangers: whatever they send, the server answers, forgets it and goes on."""
+"""Whatever hostile clients send, the server answers and keeps working."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ SETTINGS = ServeSettings(port=0, read_timeout=1.0, time_limit=5.0)
 
 
 async def attacks(port: int, n: int, seed: int, at_once: int = 24) -> Tally:
-    """So many hostile requests, some at a time."""
+    """Send a number of hostile requests, some at a time."""
     tally, rng = Tally(), random.Random(seed)
     places = asyncio.Semaphore(at_once)
 
@@ -51,7 +51,7 @@ def test_hostile_requests_do_no_harm(n):
 
 
 def settled(url: str) -> dict[str, float]:
-    """A server's figures, once nothing runs any more, or after some time."""
+    """The metrics of a server once nothing runs any more, or after some time."""
     figures: dict[str, float] = {}
 
     def idle() -> bool:
@@ -65,13 +65,13 @@ def settled(url: str) -> dict[str, float]:
 
 @pytest.fixture(scope="module")
 def hasty(running, model):
-    """A server with little patience and few places."""
+    """A server with short time limits and few slots."""
     with running(model, ServeSettings(port=0, read_timeout=0.3, max_connections=20)) as server:
         yield server
 
 
 def talk(server, content: bytes) -> bytes:
-    """All that a server says to some bytes until it closes."""
+    """Everything that a server sends in response to some bytes until it closes the connection."""
     with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1])), timeout=PATIENCE) as connection:
         connection.sendall(content)
         return b"".join(iter(lambda: connection.recv(65536), b""))

@@ -1,4 +1,4 @@
-"""What strangers may do: keys, limits for each client, other sites' pages."""
+"""The server on the open web: keys, limits for each client, origins of other pages."""
 
 import re
 import time
@@ -23,7 +23,7 @@ def keys(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def public(running, model, keys):
-    """A server for strangers with keys, ten requests a minute and a hundred tokens an hour."""
+    """A public server with keys, ten requests a minute and a hundred tokens an hour."""
     limits = PublicSettings(keys, 10, 100, ("https://example.org",))
     with running(model, ServeSettings(port=0, public=limits)) as server:
         yield server
@@ -36,7 +36,7 @@ def ask(server, key: str | None = None, body=PROMPT, **headers) -> httpx.Respons
 
 
 def code(response: httpx.Response) -> str:
-    """The code of an error that has all that an error must have."""
+    """The code of a complete error object."""
     error = response.json()["error"]
     assert set(error) == {"message", "type", "param", "code"}
     return error["code"]

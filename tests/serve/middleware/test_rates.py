@@ -1,4 +1,4 @@
-"""Allowances of clients, over time and over processes."""
+"""Rate limits over time and across processes."""
 
 import time
 
@@ -11,7 +11,7 @@ from bluejay.serve.settings import PublicSettings
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that stands still until it is moved."""
+    """A clock that stands still until the test moves it."""
     now = [1000.0]
     monkeypatch.setattr(time, "time", lambda: now[0])
     return now
