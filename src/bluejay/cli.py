@@ -242,15 +242,9 @@ def generate(options: argparse.Namespace, _: list[str]) -> None:
 
     params = SamplingParams(**given(options, SamplingParams))
     if options.prompt is None:
-        if not (sys.stdin.isatty() and sys.stdout.isatty()):
-            fail("there is no prompt, and no terminal to write one in; - reads it from standard input")
-        from bluejay.terminal.editor import Editor
-        from bluejay.terminal.history import History, state_directory
-        from bluejay.terminal.settings import Settings
+        from bluejay.terminal.editor import open_editor
 
-        history = History(state_directory() / "history.json")
-        model = load(options.model, options.device, compiled=options.compile)
-        print(Editor(model, Settings(params), history=history).write())
+        print(open_editor(lambda: load(options.model, options.device, compiled=options.compile), params))
         return
     prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
     model = load(options.model, options.device, compiled=options.compile)
