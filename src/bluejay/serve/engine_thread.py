@@ -123,10 +123,7 @@ class EngineThread:
         self.thread.join()
 
     async def submit(
-        self,
-        prompts: list[list[int]],
-        params: SamplingParams,
-        processor: Callable[[], LogitsProcessor] | None = None,
+        self, prompts: list[list[int]], params: SamplingParams, processor: Callable[[], LogitsProcessor] | None
     ) -> Job:
         """Queue prompts as one job, which the caller must `release`.
 
