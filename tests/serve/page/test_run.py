@@ -4,6 +4,8 @@ import re
 
 from playwright.sync_api import Locator, Page, expect
 
+from tests.waiting import eventually
+
 MARKUP = "<script>document.title = 'owned'</script><img src=x onerror=\"document.title = 'owned'\"> & <b>bold</b>"
 PAINTED = """name => [...(CSS.highlights.get(name) ?? [])].map(
     ({startContainer, startOffset, endOffset}) => startContainer.data.slice(startOffset, endOffset))"""
@@ -40,7 +42,7 @@ def models_words(page: Page) -> list[str]:
     return page.evaluate(PAINTED, "model")
 
 
-def test_run_streams_and_stop_keeps_what_has_come(page, worker):
+def test_run_streams_and_stop_keeps_what_has_come(page, engine_thread):
     prompt = "the cat"
     writing(page).fill(prompt)
     top_p, temperature = page.get_by_label("Top-p", exact=True), page.get_by_label("Temperature", exact=True)
@@ -73,7 +75,7 @@ def test_run_streams_and_stop_keeps_what_has_come(page, worker):
     assert text.startswith(prompt) and len(text) > len(prompt)
     page.wait_for_timeout(200)
     assert text_of(page) == text
-    assert worker.engine.idle
+    assert eventually(lambda: engine_thread.engine.idle)
     # The person's words and the model's stand apart, and together they are the text.
     assert models_words(page) == [text[len(prompt) :]]
     expect(page.locator("#report")).to_contain_text(re.compile(rf"\d+ tokens · .*seed {body['seed']} "))
@@ -91,7 +93,7 @@ def test_nothing_jumps_while_the_model_writes(page):
     before = page.evaluate(boxes)
     page.locator("#scroll").hover()
     page.mouse.wheel(0, -9000)
-    page.wait_for_timeout(100)
+    page.wait_for_function("document.querySelector('#scroll').scrollTop === 0")
     text = text_of(page)
     expect(page.locator("#text")).not_to_have_value(text)
     page.wait_for_timeout(100)
@@ -107,8 +109,8 @@ def test_view_follows_the_end(page, answer_with):
     answer_with(page, *[f" line {i} of many" if i % 2 else "\n" for i in range(400)])
     run_button(page).click()
     expect(page.locator("#report")).to_contain_text("the model ended the text")
-    page.wait_for_timeout(100)
-    assert page.locator("#scroll").evaluate("it => it.scrollHeight - it.scrollTop - it.clientHeight") < 2
+    to_the_end = "it => it.scrollHeight - it.scrollTop - it.clientHeight"
+    assert eventually(lambda: page.locator("#scroll").evaluate(to_the_end) < 2)
 
 
 def test_keyboard_alone(page):
@@ -247,7 +249,7 @@ def test_letters_and_colours_follow_what_the_text_is(page):
     assert letters() == prose and page.evaluate(PAINTED, "keyword") == []
 
 
-def test_switch_ends_the_text_where_the_function_ends(page, answer_with, worker):
+def test_switch_ends_the_text_where_the_function_ends(page, answer_with, engine_thread):
     page.get_by_role("tab", name="More").click()
     page.get_by_label("Stop at function end").check()
     body = ["    if b == 0:\n", "        return a\n", "    return gcd(b, a % b)\n\n"]
