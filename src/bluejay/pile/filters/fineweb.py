@@ -1,4 +1,4 @@
-"""FineWeb's own rules (Penedo et al. 2024, section 3.6), against lists, menus and tables that Gopher's and C4's keep."""
+"""FineWeb's own rules (Penedo et al. 2024, section 3.6), against lists, menus and tables that other rules keep."""
 
 import numpy as np
 
