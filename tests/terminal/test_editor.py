@@ -16,6 +16,7 @@ from bluejay.terminal.assets import EXAMPLES
 from bluejay.terminal.editor import Editor
 from bluejay.terminal.history import History
 from bluejay.terminal.settings import Settings, link_to, parse_link, parse_settings
+from tests.waiting import PATIENCE
 
 RUN, STOP, LEAVE, SETTINGS = "\x12", "\x03", "\x11", "\x13"
 UNDO, REDO, PROBABILITIES, RESAMPLE = "\x1a", "\x19", "\x10", "\x14"
@@ -37,7 +38,7 @@ def driven(model, script, history=None, **params) -> Editor:
             screen = asyncio.create_task(editor.app.run_async())
 
             async def until(condition) -> None:
-                async with asyncio.timeout(60):
+                async with asyncio.timeout(PATIENCE):
                     while not condition():
                         assert not screen.done()
                         await asyncio.sleep(0.01)
@@ -49,7 +50,7 @@ def driven(model, script, history=None, **params) -> Editor:
 
             await script(editor, keys.send_text, until, run)
             keys.send_text(LEAVE)
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 await screen
             return editor
 

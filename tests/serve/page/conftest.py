@@ -9,6 +9,8 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
+from tests.waiting import PATIENCE
+
 ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -18,7 +20,7 @@ ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
-TIMEOUT_MS = 60_000  # other work on the machine makes everything slow
+expect.set_options(timeout=1000 * PATIENCE)
 SIZES = {"desktop": (1280, 720), "phone": (390, 844)}
 
 
@@ -30,7 +32,6 @@ def browser():
         if os.environ.get("CI") == "true":
             pytest.fail(message)
         pytest.skip(message)
-    expect.set_options(timeout=TIMEOUT_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=list(ARGUMENTS))
         yield browser
@@ -60,7 +61,7 @@ def new_context(browser: Browser, contexts: list, size: str, scheme: str, **opti
     phone = {"has_touch": True, "is_mobile": True} if size == "phone" else {}
     viewport = {"width": width, "height": height}
     contexts.append(browser.new_context(viewport=viewport, color_scheme=scheme, **phone, **options))
-    contexts[-1].set_default_timeout(TIMEOUT_MS)
+    contexts[-1].set_default_timeout(1000 * PATIENCE)
     return contexts[-1]
 
 

@@ -1,9 +1,10 @@
 """Writing, running, stopping and undoing, in a real browser that talks to a real server."""
 
 import re
-import time
 
 from playwright.sync_api import Locator, Page, expect
+
+from tests.waiting import eventually
 
 MARKUP = "<script>document.title = 'owned'</script><img src=x onerror=\"document.title = 'owned'\"> & <b>bold</b>"
 HIGHLIGHTED = """name => [...(CSS.highlights.get(name) ?? [])].map(
@@ -33,14 +34,6 @@ def show_probabilities(page: Page) -> None:
     button = page.get_by_role("button", name="Probabilities")
     button.click()
     expect(button).to_have_attribute("aria-pressed", "true")
-
-
-def until_idle(worker) -> None:
-    """Wait until the server's engine has nothing to do."""
-    deadline = time.monotonic() + 60
-    while not worker.engine.idle:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def next_frame(page: Page) -> None:
@@ -85,7 +78,7 @@ def test_run_streams_and_stop_keeps_the_text(page, worker):
     expect(page.locator("#report")).to_contain_text("stopped by you")
     text = text_of(page)
     assert text.startswith(prompt) and len(text) > len(prompt)
-    until_idle(worker)
+    assert eventually(lambda: worker.engine.idle)
     next_frame(page)
     assert text_of(page) == text
     # The user's and the model's words are distinguished; together they are the text.
@@ -105,7 +98,8 @@ def test_nothing_jumps_while_the_model_writes(page):
     before = page.evaluate(boxes)
     page.locator("#scroll").hover()
     page.mouse.wheel(0, -9000)
-    page.wait_for_function("document.getElementById('scroll').scrollTop === 0")
+    scroll_top = "document.querySelector('#scroll').scrollTop"
+    assert eventually(lambda: page.evaluate(scroll_top) == 0)
     text = text_of(page)
     expect(page.locator("#text")).not_to_have_value(text)
     next_frame(page)
@@ -121,8 +115,8 @@ def test_view_follows_the_end(page, answer_with):
     answer_with(page, *[f" line {i} of many" if i % 2 else "\n" for i in range(400)])
     run_button(page).click()
     expect(page.locator("#report")).to_contain_text("the model ended the text")
-    next_frame(page)
-    assert page.locator("#scroll").evaluate("it => it.scrollHeight - it.scrollTop - it.clientHeight") < 2
+    to_the_end = "it => it.scrollHeight - it.scrollTop - it.clientHeight"
+    assert eventually(lambda: page.locator("#scroll").evaluate(to_the_end) < 2)
 
 
 def test_keyboard_alone(page):

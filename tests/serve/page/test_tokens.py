@@ -3,7 +3,8 @@
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.serve.page.test_run import HIGHLIGHTED, next_frame, run_button, show_probabilities, text_of, writing
+from tests.serve.page.test_run import HIGHLIGHTED, run_button, show_probabilities, text_of, writing
+from tests.waiting import eventually
 
 CAT = [
     (" sat", 0.9, {" sat": 0.9, " lay": 0.06, " was": 0.02}),
@@ -79,8 +80,7 @@ def test_hovering_shows_the_alternatives_and_choosing_one_rewrites_from_there(wr
     expect(page.locator("#text")).to_have_value("the cat sat on the roof.")
     expect(card).to_be_hidden()
     # The chosen token has its own probability now, and both changes can be undone.
-    next_frame(page)
-    assert page.evaluate(HIGHLIGHTED, "p1")[:2] == [" on", " the"]
+    assert eventually(lambda: page.evaluate(HIGHLIGHTED, "p1")[:2] == [" on", " the"])
     page.get_by_role("button", name="Undo").click()
     page.get_by_role("button", name="Undo").click()
     assert text_of(page) == "the cat sat on my mat"
