@@ -47,7 +47,7 @@ def models_words(page: Page) -> list[str]:
     return page.evaluate(HIGHLIGHTED, "model")
 
 
-def test_run_streams_and_stop_keeps_the_text(page, worker):
+def test_run_streams_and_stop_keeps_the_text(page, engine_thread):
     prompt = "the cat"
     writing(page).fill(prompt)
     top_p, temperature = page.get_by_label("Top-p", exact=True), page.get_by_label("Temperature", exact=True)
@@ -78,7 +78,7 @@ def test_run_streams_and_stop_keeps_the_text(page, worker):
     expect(page.locator("#report")).to_contain_text("stopped by you")
     text = text_of(page)
     assert text.startswith(prompt) and len(text) > len(prompt)
-    assert eventually(lambda: worker.engine.idle)
+    assert eventually(lambda: engine_thread.engine.idle)
     next_frame(page)
     assert text_of(page) == text
     # The user's and the model's words are distinguished; together they are the text.
