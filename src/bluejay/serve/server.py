@@ -188,7 +188,7 @@ class Connection(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """uvicorn with our settings, which says where it is once it accepts connections, and finishes what it began."""
+    """uvicorn's server, which announces its URL once it accepts connections and shuts down without losing requests."""
 
     def __init__(self, app: FastAPI, url: str, on_ready: Callable[[str], None] | None = None) -> None:
         self.settings: ServeSettings = app.state.settings
