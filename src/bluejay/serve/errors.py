@@ -56,7 +56,7 @@ class APIError(HTTPException):
 
 
 def json_response(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A JSON response in ASCII, because a request's text may contain half a surrogate pair, which UTF-8 cannot encode."""
+    """A JSON response in ASCII: a text in it may contain half a surrogate pair, which UTF-8 cannot encode."""
     return Response(json.dumps(body), status, headers, media_type="application/json")
 
 
