@@ -223,7 +223,7 @@ class Checkpoint:
     every_steps: int = 1000
     """Steps between permanent checkpoints."""
     every_minutes: float = 15.0
-    """Minutes after which another checkpoint is written; of those that are not permanent, the newest two are kept."""
+    """Minutes after which another checkpoint is written. Only the newest two and the permanent ones are kept."""
 
     def __post_init__(self) -> None:
         if self.every_steps < 1 or self.every_minutes < 0:
