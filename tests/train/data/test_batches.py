@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bluejay.tokens import TokenWriter
@@ -33,6 +33,7 @@ def first_token(batches: Batches, number: int) -> int:
     return int(batches.sequence(number)[0][0])
 
 
+@settings(deadline=None)
 @given(st.integers(1, 3000), st.integers(0, 50))
 def test_permute_is_a_permutation(size, key):
     assert sorted(permute(i, size, key) for i in range(size)) == list(range(size))

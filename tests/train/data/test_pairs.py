@@ -23,6 +23,7 @@ def written(path: Path, pairs: list[tuple[str, str]]) -> str:
     return str(path)
 
 
+@settings(deadline=None)
 @given(lengths=st.lists(st.integers(1, 30), max_size=60))
 def test_every_pair_lies_in_one_sequence_and_none_is_overfull(lengths):
     packed = pack(lengths, 30)
