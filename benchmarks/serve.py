@@ -28,7 +28,7 @@ from peers.neox import write
 from report import report, result
 
 from bluejay.gpt.config import GPTConfig
-from bluejay.gpt.quantization.packing import Format
+from bluejay.gpt.quantization.packing import FORMATS
 from bluejay.infer.model import Model
 from bluejay.serve.server import serve
 from bluejay.serve.settings import ServeSettings
@@ -101,10 +101,10 @@ def served(command: list[str], port: int) -> Generator[int]:
             process.terminate()
 
 
-def be_ours(format: Format, n_layer: int, port: int) -> None:
+def be_ours(format: str, n_layer: int, port: int) -> None:
     """Serve our model; what this script does in a process of its own."""
     config = GPTConfig(n_layer=n_layer, n_ctx=CONTEXT)
-    model = Model(random_model(config, format), Tokenizer.load("gpt2"), format)
+    model = Model(random_model(config, FORMATS[format]), Tokenizer.load("gpt2"), format)
     serve(model, ServeSettings(port=port, max_sequences=max(CLIENTS), seconds_to_drain=0.0))
 
 

@@ -36,7 +36,7 @@ def test_only_options_that_are_given_are_in_the_result():
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, math.nan, math.inf])
 def test_a_value_outside_the_range_is_refused_with_the_range(value):
-    with pytest.raises(ValueError, match="share is .*; it must be between 0 and 1"):
+    with pytest.raises(ValueError, match=r"share is .*; it must be between 0 and 1"):
         Example(value)
 
 

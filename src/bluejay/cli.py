@@ -68,8 +68,8 @@ def parser() -> Parser:
     plan = add_verb(pile, "plan", pile_plan, "print a recipe's components before anything runs", overrides=True)
     for verb in (build, plan):
         verb.add_argument("recipe", type=Path, help="a recipe, such as recipes/pile/quickstart.toml")
-    build.add_argument("--engine", choices=["native", "ray"], default="native", help="where it runs (%(default)s)")
-    build.add_argument("--workers", type=int, help="processes (as many as there are cores)")
+    build.add_argument("--executor", choices=["local", "ray"], default="local", help="where it runs (default: local)")
+    build.add_argument("--workers", type=int, help="number of processes (default: one per core)")
     card = add_verb(pile, "card", pile_card, "write the data card of a corpus, Markdown and HTML")
     card.add_argument("directory", type=Path, help="a corpus, such as data/quickstart")
     quality = add_verb(pile, "quality", pile_quality, 'train the classifier of the filter "quality:MODEL>9"')
@@ -178,10 +178,11 @@ def pile_build(options: argparse.Namespace, overrides: list[str]) -> None:
     """`bluejay pile build`."""
     from bluejay import recipe as recipes
     from bluejay.pile.build import build
-    from bluejay.pile.pipeline.executor import chosen
+    from bluejay.pile.pipeline.executor import choose_executor
     from bluejay.pile.recipe import PileRecipe
 
-    built = build(recipes.load(PileRecipe, options.recipe, overrides), chosen(options.engine, options.workers))
+    executor = choose_executor(options.executor, options.workers)
+    built = build(recipes.load(PileRecipe, options.recipe, overrides), executor)
     report(options, built.summary(), built.as_dict())
 
 
@@ -208,7 +209,7 @@ def pile_card(options: argparse.Namespace, _: list[str]) -> None:
 
 def pile_quality(options: argparse.Namespace, _: list[str]) -> None:
     """`bluejay pile quality`."""
-    from bluejay.pile.filters.quality import train_from_files
+    from bluejay.pile.filters.quality_train import train_from_files
 
     share = train_from_files(options.good, options.bad, options.model)
     report(
@@ -260,12 +261,12 @@ def generate(options: argparse.Namespace, _: list[str]) -> None:
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
             fail("there is no prompt, and no terminal to write one in; - reads it from standard input")
         from bluejay.terminal.editor import Editor
-        from bluejay.terminal.history import Past, state_directory
+        from bluejay.terminal.history import History, state_directory
         from bluejay.terminal.settings import Settings
 
-        past = Past(state_directory() / "history.json")
+        history = History(state_directory() / "history.json")
         model = load(options.model, options.device, compiled=options.compile)
-        print(Editor(model, Settings(params), past=past).write())
+        print(Editor(model, Settings(params), history=history).write())
         return
     prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
     model = load(options.model, options.device, compiled=options.compile)

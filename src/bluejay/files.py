@@ -16,11 +16,16 @@ from typing import Any
 TEMPORARY = ".partial"
 
 
+def partial_of(path: Path) -> Path:
+    """The temporary path beside `path` that a file or directory has until it is complete."""
+    return path.with_name(f"{path.name}{TEMPORARY}")
+
+
 @contextmanager
 def atomic_file(path: Path) -> Generator[Path]:
     """Yield a temporary path to write; on success it becomes `path`, on any exception it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}{TEMPORARY}")
+    temporary = partial_of(path)
     try:
         yield temporary
         sync(temporary)
@@ -37,7 +42,7 @@ def atomic_directory(path: Path) -> Generator[Path]:
     call puts back, so one whole version always exists.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary, old = (path.with_name(f"{path.name}{suffix}") for suffix in (TEMPORARY, ".old"))
+    temporary, old = partial_of(path), path.with_name(f"{path.name}.old")
     recover_directory(path)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()

@@ -20,7 +20,7 @@ class Bar:
         self.label, self.total, self.unit, self.live = label, total, unit, live
         self.done = self.start = done
         self.began = self.printed = time.monotonic()
-        self.task = live.add_task(label, total=total, completed=done, rate="", note="") if live else None
+        self.task = live.add_task(label, total=total or None, completed=done, rate="", note="") if live else None
 
     def advance(self, amount: int, note: str = "") -> None:
         """Count `amount` more units as done."""
@@ -31,7 +31,7 @@ class Bar:
         if self.live and self.task is not None:
             if not self.live.live.is_started and now - self.began > SECONDS_BEFORE_BAR:
                 self.live.start()
-            self.live.update(self.task, completed=self.done, rate=speed, note=note)
+            self.live.update(self.task, total=self.total or None, completed=self.done, rate=speed, note=note)
         elif now - self.printed >= SECONDS_BETWEEN_LINES:
             self.printed = now
             share = self.done / max(self.total, 1)

@@ -12,21 +12,22 @@ from bluejay.infer.model import Model
 from bluejay.serve.app import create_app
 from bluejay.serve.server import Server, listen
 from bluejay.serve.settings import ServeSettings
+from tests.waiting import PATIENCE
 
 N_CTX = 1024
 
 
 @contextlib.contextmanager
-def run_server(model: Model, settings: ServeSettings | None = None):
-    """Serve a model from a thread."""
+def run_server(model: Model, settings: ServeSettings | None = None, port: int = 0):
+    """Serve a model from a thread; on a free port unless one is given."""
     app = create_app(model, settings)
-    with listen("127.0.0.1", 0) as bound:
+    with listen("127.0.0.1", port) as bound:
         ready = threading.Event()
         server = Server(app, f"http://127.0.0.1:{bound.getsockname()[1]}", lambda _: ready.set())
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
         thread.start()
         try:
-            assert ready.wait(20)
+            assert ready.wait(PATIENCE)
             yield server
         finally:
             server.should_exit = True

@@ -19,6 +19,7 @@ from bluejay.infer.model import Model
 from bluejay.serve.server import serve
 from bluejay.serve.settings import ServeSettings
 from bluejay.tokenizer import Tokenizer
+from tests.waiting import PATIENCE
 
 # Programs fork from a process that has imported torch and does nothing else: importing takes seconds.
 FORKS = multiprocessing.get_context("forkserver")
@@ -68,7 +69,7 @@ class Program:
 
     def wait(self) -> int | None:
         """How it ended; None where it has not within some seconds."""
-        self.process.join(15)
+        self.process.join(PATIENCE)
         return self.process.exitcode
 
 
@@ -82,7 +83,7 @@ def program(settings: ServeSettings, n_ctx: int = 1024) -> Iterator[Program]:
         process.start()
         theirs.close()
         try:
-            assert ours.poll(60), path.read_text()
+            assert ours.poll(PATIENCE), path.read_text()
             yield Program(process, ours.recv(), path)
         finally:
             process.kill()

@@ -7,7 +7,6 @@ import shutil
 import socket
 import ssl
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import httpx
 import pytest
 
 from bluejay.serve.settings import PublicSettings, ServeSettings
+from tests.waiting import eventually
 
 RECIPES = Path(__file__).parents[2] / "docs" / "serving.md"
 
@@ -98,12 +98,13 @@ def run(command: list[str], folder: Path, port: int) -> Iterator[None]:
         subprocess.Popen(command, env=os.environ | homes, stdout=log, stderr=log) as process,
     ):
         try:
-            for _ in range(400):
-                with socket.socket() as probe:
-                    if not probe.connect_ex(("127.0.0.1", port)):
-                        break
+
+            def listens() -> bool:
                 assert process.poll() is None, (folder / "log").read_text()
-                time.sleep(0.05)
+                with socket.socket() as probe:
+                    return not probe.connect_ex(("127.0.0.1", port))
+
+            assert eventually(listens)
             yield
         finally:
             process.terminate()
@@ -121,10 +122,7 @@ def test_tokens_come_one_by_one_and_who_leaves_frees_the_place(proxy, public):
         lines = response.iter_lines()
         assert next(lines).startswith("data: ")
         assert public.worker.engine.running  # it came long before the answer's end
-    deadline = time.monotonic() + 10
-    while public.worker.owners and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not public.worker.owners and public.worker.engine.idle
+    assert eventually(lambda: not public.worker.owners and public.worker.engine.idle)
 
 
 def test_a_client_is_known_by_the_address_that_the_proxy_sees(proxy):

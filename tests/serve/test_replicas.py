@@ -15,6 +15,7 @@ import pytest
 
 from bluejay.serve.replicas import serve_replicas
 from bluejay.serve.settings import ServeSettings
+from tests.waiting import PATIENCE, eventually
 
 
 def test_more_processes_than_processors(tiny_model):
@@ -67,16 +68,13 @@ def test_replicas_share_work_figures_and_fate(tiny_model, tmp_path):
             os.kill(replicas[0], signal.SIGKILL)
             assert "another takes its place" in parent.stderr.readline()
             assert {ask(0) for _ in range(10)} == {200}
-            deadline = time.monotonic() + 60
-            while "bluejay_samples_limit 16.0" not in httpx.get(f"{url}/metrics").text and time.monotonic() < deadline:
-                time.sleep(0.2)
-            assert "bluejay_samples_limit 16.0" in httpx.get(f"{url}/metrics").text
+            assert eventually(lambda: "bluejay_samples_limit 16.0" in httpx.get(f"{url}/metrics").text)
             # The limit is common, whoever answers: a minute's 40, and what has come back since the first.
             n_served = 26 + [ask(0) for _ in range(60)].count(200)
             assert n_served <= 41 + 40 / 60 * (time.monotonic() - began)
 
             parent.send_signal(signal.SIGTERM)
-            assert parent.wait(30) == 0
+            assert parent.wait(PATIENCE) == 0
             log = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
             assert sum(line["status"] == 200 for line in log) >= 26
         finally:

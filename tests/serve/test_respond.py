@@ -7,19 +7,13 @@ import httpx
 import openai
 import pytest
 
+from tests.waiting import PATIENCE, eventually
+
 PROMPT = "the cat"
 
 
 def complete(client: openai.OpenAI, prompt=PROMPT, **params):
     return client.completions.create(model="tiny", prompt=prompt, **params)
-
-
-def eventually(condition) -> bool:
-    """Whether a condition comes true within some seconds."""
-    deadline = time.monotonic() + 10
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return condition()
 
 
 NEVER_ENDING_PARAMS = {"max_tokens": 1000, "n": 100, "temperature": 1}
@@ -37,7 +31,7 @@ def test_client_that_leaves_a_stream_frees_its_rows(server, worker):
 
 def test_client_that_does_not_wait_for_its_answer_frees_its_rows(server, worker):
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{server.url}/v1/completions", json=NEVER_ENDING, timeout=httpx.Timeout(10, read=0.5))
+        httpx.post(f"{server.url}/v1/completions", json=NEVER_ENDING, timeout=httpx.Timeout(PATIENCE, read=0.5))
     assert eventually(lambda: worker.engine.idle and not worker.owners)
 
 

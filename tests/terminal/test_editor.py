@@ -10,16 +10,16 @@ from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.init import new_model
 from bluejay.infer.engine import Chunk
 from bluejay.infer.model import Model
-from bluejay.infer.sampling import SamplingParams
-from bluejay.terminal.annotated_text import Draft, Sample
+from bluejay.infer.params import SamplingParams
+from bluejay.terminal.annotated_text import AnnotatedText, Sample
+from bluejay.terminal.assets import EXAMPLES
 from bluejay.terminal.editor import Editor
-from bluejay.terminal.examples import EXAMPLES
-from bluejay.terminal.function import function_end
-from bluejay.terminal.history import Past
-from bluejay.terminal.settings import Settings, link_to, linked, parse
+from bluejay.terminal.history import History
+from bluejay.terminal.settings import Settings, link_to, parse_link, parse_settings
+from tests.waiting import PATIENCE
 
 RUN, STOP, LEAVE, SETTINGS = "\x12", "\x03", "\x11", "\x13"
-UNDO, REDO, PROBABILITIES, AGAIN = "\x1a", "\x19", "\x10", "\x14"
+UNDO, REDO, PROBABILITIES, RESAMPLE = "\x1a", "\x19", "\x10", "\x14"
 EXAMPLES_KEY, HISTORY, LINK, MODEL = "\x05", "\x0f", "\x0c", "\x07"
 DOWN, CLEAR = "\x1b[B", "\x15"
 
@@ -28,17 +28,17 @@ def alt(key: object) -> str:
     return f"\x1b{key}"
 
 
-def driven(model, script, past=None, **params) -> Editor:
+def driven(model, script, history=None, **params) -> Editor:
     """An editor after a script of keys: it gets `press(keys)`, and `until(condition)`, which waits."""
 
     async def play() -> Editor:
         with create_pipe_input() as keys:
             settings = Settings(SamplingParams(**params))
-            editor = Editor(model, settings, past=past, input=keys, output=DummyOutput())
+            editor = Editor(model, settings, history=history, input=keys, output=DummyOutput())
             screen = asyncio.create_task(editor.app.run_async())
 
             async def until(condition) -> None:
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(PATIENCE):
                     while not condition():
                         assert not screen.done()
                         await asyncio.sleep(0.01)
@@ -50,21 +50,21 @@ def driven(model, script, past=None, **params) -> Editor:
 
             await script(editor, keys.send_text, until, run)
             keys.send_text(LEAVE)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 await screen
             return editor
 
     return asyncio.run(play())
 
 
-def test_write_run_undo_redo_and_go_on(tiny_model):
+def test_write_run_undo_redo_and_run_again(tiny_model):
     async def script(editor, press, until, run):
         press("the cat")
         await run(RUN)
         assert "8 tokens" in editor.message and "seed 7" in editor.message
-        first = editor.draft.text
+        first = editor.annotated.text
         assert first == "the cat" + tiny_model.generate("the cat", SamplingParams(max_tokens=8, seed=7))[0]
-        assert "".join(first[mark.start : mark.end] for mark in editor.draft.marks) == first[7:]
+        assert "".join(first[span.start : span.end] for span in editor.annotated.spans) == first[7:]
         press(UNDO)
         await until(lambda: editor.buffer.text == "the cat")
         press(REDO)
@@ -72,7 +72,7 @@ def test_write_run_undo_redo_and_go_on(tiny_model):
         press("!")
         await until(lambda: editor.buffer.text == first + "!")
         await run(RUN)
-        assert editor.draft.text.startswith(first + "!")
+        assert editor.annotated.text.startswith(first + "!")
 
     driven(tiny_model, script, max_tokens=8, seed=7)
 
@@ -100,18 +100,18 @@ def test_alternatives_and_another_try_from_the_caret(tiny_model):
     async def script(editor, press, until, run):
         press("ab")
         await run(RUN)
-        token = next(mark for mark in editor.draft.marks if len(mark.top) == 5)
+        token = next(span for span in editor.annotated.spans if len(span.top) == 5)
         press(PROBABILITIES)
         editor.buffer.cursor_position = token.start
         await until(lambda: editor.probabilities)
-        assert repr(token.top[1][0]) in editor._token() and "Alt+2" in editor._token()
-        start = editor.draft.text[: token.start]
+        assert repr(token.top[1][0]) in editor._alternatives() and "Alt+2" in editor._alternatives()
+        start = editor.annotated.text[: token.start]
         await run(alt(2))
-        assert editor.draft.text.startswith(start + token.top[1][0])
-        assert editor.draft.at(token.start).logprob == pytest.approx(token.top[1][1])
+        assert editor.annotated.text.startswith(start + token.top[1][0])
+        assert editor.annotated.token_at(token.start).logprob == pytest.approx(token.top[1][1])
         editor.buffer.cursor_position = token.start
-        await run(AGAIN)
-        assert editor.draft.text.startswith(start)
+        await run(RESAMPLE)
+        assert editor.annotated.text.startswith(start)
 
     driven(tiny_model, script, max_tokens=12, seed=3, temperature=0.5)
 
@@ -120,7 +120,7 @@ def test_samples_stand_side_by_side_and_one_is_kept(tiny_model):
     async def script(editor, press, until, run):
         press("the cat")
         await run(RUN)
-        texts = [sample.draft.text for sample in editor.samples]
+        texts = [sample.annotated.text for sample in editor.samples]
         assert texts == tiny_model.generate("the cat", SamplingParams(max_tokens=6, seed=5, n=3))
         assert editor.buffer.text == "the cat"
         press(alt(2))
@@ -137,7 +137,7 @@ def test_settings_are_one_line(tiny_model):
         press("the cat" + SETTINGS + CLEAR + "temperature=9\r")
         await until(lambda: "temperature is 9.0; it must be between 0 and 2" in editor.message)
         press(CLEAR + "temperature=0 max_tokens=3 'stop=\\n'\r")
-        await until(lambda: editor.chosen == Settings(SamplingParams(temperature=0.0, max_tokens=3, stop=("\n",))))
+        await until(lambda: editor.settings == Settings(SamplingParams(temperature=0.0, max_tokens=3, stop=("\n",))))
         await run(RUN)
         assert "3 tokens" in editor.message
 
@@ -148,25 +148,27 @@ def test_prompt_that_is_too_long_is_said_and_stays(tiny_model):
     async def script(editor, press, until, run):
         press("x" * 100 + RUN)
         await until(lambda: "the prompt has 100 tokens" in editor.message)
-        assert editor.draft.text == "x" * 100
+        assert editor.annotated.text == "x" * 100
 
     driven(tiny_model, script)
 
 
-@pytest.mark.parametrize("line", ["top_p", "topp=1", "top_p=much", "n=0"])
+@pytest.mark.parametrize("line", ["top_p", "topp=1", "top_p=much", "n=0", "logit_bias=65"])
 def test_settings_that_cannot_be(line):
-    with pytest.raises(ValueError, match=r"one looks like|must be"):
-        parse(line)
+    with pytest.raises(ValueError, match=r"one looks like|must"):
+        parse_settings(line)
 
 
 def test_settings_survive_their_line_and_their_link():
-    params = SamplingParams(temperature=0.3, n=4, seed=9, stop=("a b", "\n\n", "'"))
+    params = SamplingParams(
+        temperature=0.3, min_p=0.05, logit_bias={65: -100.0, 66: 1.5}, n=4, seed=9, stop=("a b", "\n\n", "'")
+    )
     for settings in (Settings(), Settings(params, end_of_function=True)):
-        assert parse(str(settings)) == settings
+        assert parse_settings(str(settings)) == settings
         prompt = 'a "cat" & <b>\nשלום'
-        assert linked(link_to(prompt, settings)) == (prompt, settings)
-    with pytest.raises(ValueError, match="no link of the page"):
-        linked("http://127.0.0.1:8000/#n=1")
+        assert parse_link(link_to(prompt, settings)) == (prompt, settings)
+    with pytest.raises(ValueError, match="not a link of the page"):
+        parse_link("http://127.0.0.1:8000/#n=1")
 
 
 def test_examples_and_a_link_bring_text_and_settings(tiny_model):
@@ -174,14 +176,14 @@ def test_examples_and_a_link_bring_text_and_settings(tiny_model):
         press("my own words" + EXAMPLES_KEY)
         await until(lambda: editor.menu is not None)
         press(DOWN * 3 + "\r")
-        await until(lambda: editor.buffer.text == EXAMPLES[3].text)
-        assert editor.chosen.params.temperature == 0.2 and editor.chosen.end_of_function
-        assert editor.chosen.params.seed == 3  # what an example says nothing of stays
+        await until(lambda: editor.buffer.text == EXAMPLES[3]["text"])
+        assert editor.settings.params.temperature == 0.2 and editor.settings.end_of_function
+        assert editor.settings.params.seed == 3  # what an example says nothing of stays
         press(LINK)
-        await until(lambda: "prompt=" in editor.settings.text)
+        await until(lambda: "prompt=" in editor.line.text)
         press(CLEAR + link_to("the cat", Settings(SamplingParams(max_tokens=4))) + "\r")
         await until(lambda: editor.buffer.text == "the cat")
-        assert editor.chosen.params.max_tokens == 4
+        assert editor.settings.params.max_tokens == 4
         press(UNDO + UNDO)
         await until(lambda: editor.buffer.text == "my own words")
         press(MODEL)
@@ -191,63 +193,42 @@ def test_examples_and_a_link_bring_text_and_settings(tiny_model):
 
 
 def test_runs_are_there_at_the_next_visit_until_they_are_forgotten(tiny_model, tmp_path):
-    past = Past(tmp_path / "state" / "history.json")
+    history = History(tmp_path / "state" / "history.json")
 
     async def first(editor, press, until, run):
         press("the cat")
         await run(RUN)
         press(" and what was not run")
 
-    text = driven(tiny_model, first, past, max_tokens=4, seed=7).draft.text
+    text = driven(tiny_model, first, history, max_tokens=4, seed=7).annotated.text
 
     async def second(editor, press, until, run):
         press(HISTORY)
         await until(lambda: editor.menu is not None)
-        assert [choice.draft.text for choice in editor.menu.choices] == [
+        assert [choice.annotated.text for choice in editor.menu.choices] == [
             text,
             text.removesuffix(" and what was not run"),
         ]
         press("\r")
         await until(lambda: editor.buffer.text == text)
-        model = "".join(text[mark.start : mark.end] for mark in editor.draft.marks)
-        assert text == f"the cat{model} and what was not run" and editor.chosen.params.seed == 7
+        model = "".join(text[span.start : span.end] for span in editor.annotated.spans)
+        assert text == f"the cat{model} and what was not run" and editor.settings.params.seed == 7
         press(HISTORY)
         await until(lambda: editor.menu is not None)
         press("x")
         await until(lambda: editor.menu is None)
         press(CLEAR)
 
-    driven(tiny_model, second, past)
-    assert len(past.runs) <= 1  # all were forgotten; what stands on the screen at the end is kept
-    past.path.write_text("not ours")
-    assert past.runs == []
-
-
-@pytest.mark.parametrize(
-    ("prompt", "added", "kept"),
-    [
-        ("def f(x):\n", "    return x\n\n\ndef g():\n", "    return x"),
-        ("class Car:\n", '    """A\ncar."""\n    x = 1\n\nCar()', '    """A\ncar."""\n    x = 1'),
-        ("# A sum.\n", "def add(a, b):\n    return a + b\n\n\nimport os", "def add(a, b):\n    return a + b"),
-        ("function f(a) {\n", "  if (a) { return '}'; } // }\n  return 2;\n}\nf(1);", None),
-        ("class A {\n  int f() {\n", "    return 1;\n  }\n  int g() {", "    return 1;\n  }"),
-        ("def f(x):\n", "    return x\n", ...),
-        ("Once upon a time", " there was {nothing", ...),
-    ],
-)
-def test_function_ends_where_its_block_does(prompt, added, kept):
-    end = function_end(prompt, added)
-    if kept is ...:
-        assert end is None
-    else:
-        assert added[:end] == (added[: added.index("\n}\n") + 2] if kept is None else kept)
-        assert function_end(prompt, added[: end - 1]) is None
+    driven(tiny_model, second, history)
+    assert len(history.entries) <= 1  # all were forgotten; what stands on the screen at the end is kept
+    history.path.write_text("not ours")
+    assert history.entries == []
 
 
 def test_text_ends_with_its_function(tiny_model):
     """The model's tokens are bytes; the first line end that it draws begins a line outside of the block."""
-    sample = Sample(Draft("def f():\n"), "def f():\n")
+    sample = Sample(AnnotatedText("def f():\n"), "def f():\n")
     for letter in "    x\ny = 1":
         token = tiny_model.tokenizer.encode(letter)[0]
         sample.take(Chunk(0, letter, token), tiny_model.tokenizer)
-    assert (sample.draft.text, sample.reason) == ("def f():\n    x", "function")
+    assert (sample.annotated.text, sample.reason) == ("def f():\n    x", "function")

@@ -69,7 +69,7 @@ def test_a_frozen_head_gets_no_gradient_and_passes_on_the_same():
 def loss_of(model, tokens: torch.Tensor) -> torch.Tensor:
     """The summed loss of a packed sequence in nats, its documents kept apart."""
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
-    hidden = model.hidden(inputs, starts=document_starts(inputs, EOT))
+    hidden = model.hidden(inputs, document_start=document_starts(inputs, EOT))
     return head_loss(hidden, *model.unembedding, targets, 1.0)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bluejay.gpt.formats.layouts import open_model, place
+from bluejay.gpt.formats.layouts import open_model, read_model
 from bluejay.gpt.formats.locate import locate
 from bluejay.gpt.model import GPT
 from bluejay.infer.backends import Backend, StepBatch
@@ -181,7 +181,9 @@ def load(
         weights = native_model(stored)
     else:
         try:
-            weights = place(stored, device, torch.bfloat16 if stored.packed is not None and dtype is None else dtype)
+            weights = read_model(
+                stored, device, torch.bfloat16 if stored.packed is not None and dtype is None else dtype
+            )
         except torch.OutOfMemoryError:
             raise ValueError(f"{name} does not fit into the memory of {device}; the device cpu may have more") from None
     model = Model(weights, tokenizer, title)

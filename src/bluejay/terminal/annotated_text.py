@@ -1,120 +1,124 @@
-"""A text that a person and a model write in turns, and what is known of each of the model's tokens."""
+"""A text that a user and a model write in turns, with what is known of each of the model's tokens."""
 
 import math
 from dataclasses import dataclass, field, replace
 
 from bluejay.infer.engine import Chunk
-from bluejay.terminal.function import function_end
+from bluejay.terminal.assets import PROBABILITY_THRESHOLDS
+from bluejay.terminal.function_end import function_end
 from bluejay.tokenizer import Tokenizer
-
-LEVELS = (0.8, 0.5, 0.2, 0.05)
-"""Probabilities at which the colour deepens."""
 
 
 @dataclass(frozen=True)
-class Mark:
-    """A stretch of the text that the model wrote; a token where its probability is known."""
+class Span:
+    """A part of the text that the model wrote: one token if its probability is known."""
 
     start: int
     end: int
     logprob: float | None = None
+    """Natural logarithm of the token's probability."""
     top: tuple[tuple[str, float], ...] = ()
-    """The likeliest tokens in its place, with the natural logarithms of their probabilities."""
+    """The likeliest tokens at its place, each with its log-probability."""
 
 
 @dataclass(frozen=True)
-class Draft:
-    """A text, and who wrote what of it."""
+class AnnotatedText:
+    """A text and the spans of it that the model wrote, in order."""
 
     text: str = ""
-    marks: tuple[Mark, ...] = ()
+    spans: tuple[Span, ...] = ()
 
-    def edited(self, after: str) -> "Draft":
-        """The draft after a person turned its text into another; what they touched is theirs."""
-        start = common(self.text, after)
-        tail = min(common(self.text[::-1], after[::-1]), min(len(self.text), len(after)) - start)
+    def after_edit(self, after: str) -> "AnnotatedText":
+        """The annotated text after the user changed it to `after`. What the edit touches becomes the user's."""
+        start = common_prefix_length(self.text, after)
+        room = min(len(self.text), len(after)) - start
+        tail = min(common_prefix_length(self.text[::-1], after[::-1]), room)
         end, shift = len(self.text) - tail, len(after) - len(self.text)
-        marks: list[Mark] = []
-        for mark in self.marks:
-            if mark.end <= start:
-                marks.append(mark)
-            elif mark.start >= end:
-                marks.append(replace(mark, start=mark.start + shift, end=mark.end + shift))
+        spans: list[Span] = []
+        for span in self.spans:
+            if span.end <= start:
+                spans.append(span)
+            elif span.start >= end:
+                spans.append(replace(span, start=span.start + shift, end=span.end + shift))
             else:
-                rest = Mark(mark.start, start), Mark(end + shift, mark.end + shift)
-                marks += [part for part in rest if part.start < part.end]
-        return Draft(after, tuple(marks))
+                rest = Span(span.start, start), Span(end + shift, span.end + shift)
+                spans += [part for part in rest if part.start < part.end]
+        return AnnotatedText(after, tuple(spans))
 
-    def written(self, text: str, logprob: float | None = None, top: tuple[tuple[str, float], ...] = ()) -> "Draft":
-        """The draft with a token of the model's at its end."""
+    def append(
+        self, text: str, logprob: float | None = None, top: tuple[tuple[str, float], ...] = ()
+    ) -> "AnnotatedText":
+        """The annotated text with one more token of the model at its end."""
         if not text:
             return self
-        mark = Mark(len(self.text), len(self.text) + len(text), logprob, top)
-        return Draft(self.text + text, (*self.marks, mark))
+        span = Span(len(self.text), len(self.text) + len(text), logprob, top)
+        return AnnotatedText(self.text + text, (*self.spans, span))
 
-    def cut(self, length: int) -> "Draft":
-        """The first so many characters."""
-        begun = (mark for mark in self.marks if mark.start < length)
-        return Draft(
-            self.text[:length], tuple(mark if mark.end <= length else Mark(mark.start, length) for mark in begun)
-        )
+    def truncate(self, length: int) -> "AnnotatedText":
+        """The first `length` characters."""
+        begun = (span for span in self.spans if span.start < length)
+        spans = (span if span.end <= length else Span(span.start, length) for span in begun)
+        return AnnotatedText(self.text[:length], tuple(spans))
 
-    def at(self, position: int) -> Mark | None:
-        """The token at a place in the text."""
-        known = (mark for mark in self.marks if mark.start <= position < mark.end and mark.logprob is not None)
+    def token_at(self, position: int) -> Span | None:
+        """The token at a position in the text; None if the user wrote it or its probability is unknown."""
+        known = (span for span in self.spans if span.start <= position < span.end and span.logprob is not None)
         return next(known, None)
 
 
-def common(one: str, other: str) -> int:
-    """Length of the longest beginning of both."""
+def common_prefix_length(one: str, other: str) -> int:
+    """Length of the longest common prefix."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 @dataclass
 class Sample:
-    """One continuation while it grows."""
+    """One continuation during its generation."""
 
-    draft: Draft
+    annotated: AnnotatedText
     prompt: str | None = None
-    """What it continues, where it is to end with its function."""
+    """The prompt, if generation is to stop at the end of a function; otherwise None."""
     waiting: list[Chunk] = field(default_factory=list)
-    """Chunks whose text has not come."""
+    """Chunks whose text has not arrived."""
     reason: str | None = None
-    """Why it has ended: length, stop or function."""
+    """Why the sample has ended, one of the keys of `STOP_REASONS`; None until then."""
 
     def __post_init__(self) -> None:
-        self.start = len(self.draft.text)
+        self.start = len(self.annotated.text)
 
     def take(self, chunk: Chunk, tokenizer: Tokenizer) -> None:
-        """Put a chunk's text at the end; several tokens that give text only together become one mark."""
+        """Append a chunk's text. Tokens that give text only together, such as the bytes of a character, become one
+        span."""
         if self.reason is not None:
-            return  # it has ended here, though not yet for the engine
-        self.reason = chunk.finish_reason
+            return  # the sample has ended here but not yet for the engine
+        ended = chunk.finish_reason == "stop" and chunk.token in tokenizer.ends
+        self.reason = "end" if ended else chunk.finish_reason
         self.waiting.append(chunk)
         if not chunk.text:
             return
         logprobs = [one.logprob for one in self.waiting if one.logprob is not None]
         top: tuple[tuple[str, float], ...] = ()
         if len(self.waiting) == 1 and logprobs:
-            top = tuple((spelled(tokenizer, token), logprob) for token, logprob in logprobs[0].top)
-        self.draft = self.draft.written(chunk.text, sum(one.logprob for one in logprobs) if logprobs else None, top)
+            top = tuple((token_text(tokenizer, token), logprob) for token, logprob in logprobs[0].top)
+        logprob = sum(one.logprob for one in logprobs) if logprobs else None
+        self.annotated = self.annotated.append(chunk.text, logprob, top)
         self.waiting = []
-        end = None if self.prompt is None else function_end(self.prompt, self.draft.text[self.start :])
+        end = None if self.prompt is None else function_end(self.prompt, self.annotated.text[self.start :])
         if end is not None:
-            self.draft, self.reason = self.draft.cut(self.start + end), "function"
+            self.annotated, self.reason = self.annotated.truncate(self.start + end), "function"
 
 
-def spelled(tokenizer: Tokenizer, token: int) -> str:
-    """A token's text; empty for one that ends the text."""
+def token_text(tokenizer: Tokenizer, token: int) -> str:
+    """The text of a token; empty for a token that ends the text."""
     return tokenizer.token_bytes()[token].decode("utf-8", errors="replace")
 
 
-def level(logprob: float) -> int:
-    """How deep the colour of a probability is: 0 for a likely token, 4 for an unlikely one."""
-    return sum(math.exp(logprob) < limit for limit in LEVELS)
+def probability_level(logprob: float) -> int:
+    """0 for a likely token to 4 for an unlikely one, which is coloured most deeply."""
+    return sum(math.exp(logprob) < limit for limit in PROBABILITY_THRESHOLDS)
 
 
 def percent(logprob: float) -> str:
-    """A probability, for people."""
+    """A probability as a percentage, from its logarithm."""
     return f"{math.exp(logprob):.2%}" if logprob < math.log(0.01) else f"{math.exp(logprob):.0%}"

@@ -1,4 +1,4 @@
-"""A full-screen editor in which a person and a model write one text in turns: the page, in a terminal."""
+"""A full-screen editor in which a user and a model write one text in turns: the page for the terminal."""
 
 import asyncio
 import time
@@ -21,18 +21,14 @@ from prompt_toolkit.widgets import TextArea
 
 from bluejay.infer.engine import Engine
 from bluejay.infer.model import Model
-from bluejay.terminal.annotated_text import Draft, Mark, Sample, level, percent
-from bluejay.terminal.history import Past, PastRun
-from bluejay.terminal.menu import Menu, about, examples, history
-from bluejay.terminal.settings import Settings, link_to, linked, parse
+from bluejay.terminal.annotated_text import AnnotatedText, Sample, Span, percent, probability_level
+from bluejay.terminal.assets import STOP_REASONS
+from bluejay.terminal.history import History, HistoryEntry
+from bluejay.terminal.menu import Menu, examples_menu, history_menu, model_menu
+from bluejay.terminal.settings import Settings, link_to, parse_link, parse_settings
 
-N_TOP = 5
-"""Alternatives to a token."""
-REASONS = {
-    "length": "reached the length",
-    "stop": "the model ended it or met a stop",
-    "function": "the function ended",
-}
+N_ALTERNATIVES = 5
+"""The number of likeliest tokens shown for the token at the caret."""
 STYLE = Style.from_dict(
     {
         "model": "bg:#fbf0d3 fg:#15181c",
@@ -46,54 +42,54 @@ STYLE = Style.from_dict(
     }
 )
 KEYS = (
-    "^R run  ^C stop  ^Z undo  ^Y redo  ^S settings  ^P probabilities  ^T try again from here\n"
+    "^R run  ^C stop  ^Z undo  ^Y redo  ^S settings  ^P probabilities  ^T resample from here\n"
     "^E examples  ^O history  ^L link  ^G the model  ^Q quit"
 )
 
 
 class Editor(Lexer):
-    """The full screen: the text, samples side by side, what is known of the token at the caret, settings, keys."""
+    """The full screen: the text, samples side by side, the token at the caret, the settings and the keys."""
 
     def __init__(
         self,
         model: Model,
         settings: Settings,
         prompt: str = "",
-        past: Past | None = None,
+        history: History | None = None,
         input: Input | None = None,
         output: Output | None = None,
     ) -> None:
         self.model = model
-        self.chosen = settings
-        self.past = past or Past()
+        self.settings = settings
+        self.history = history or History()
         self.menu: Menu | None = None
-        self.draft = Draft(prompt)
+        self.annotated = AnnotatedText(prompt)
         self.samples: list[Sample] = []
-        self.states = [(self.draft, self.samples)]
+        self.states = [(self.annotated, self.samples)]
         self.state = 0
         self.running = self.stopping = self.probabilities = False
         self.message = ""
         self.engine: Engine | None = None
         idle = Condition(lambda: not self.running)
         self.buffer = Buffer(
-            document=Document(prompt), multiline=True, read_only=~idle, on_text_changed=lambda _: self._typed()
+            document=Document(prompt), multiline=True, read_only=~idle, on_text_changed=lambda _: self._edited()
         )
-        self.settings = TextArea(str(settings), height=1, multiline=False, prompt="settings: ", wrap_lines=False)
-        self.settings.accept_handler = self._accept
-        self.text = Window(BufferControl(self.buffer, lexer=self), wrap_lines=True)
-        shown = DynamicContainer(lambda: VSplit([self._column(i) for i in range(len(self.samples))], padding=2))
+        self.line = TextArea(str(settings), height=1, multiline=False, prompt="settings: ", wrap_lines=False)
+        self.line.accept_handler = self._accept
+        self.window = Window(BufferControl(self.buffer, lexer=self), wrap_lines=True)
+        columns = DynamicContainer(lambda: VSplit([self._column(i) for i in range(len(self.samples))], padding=2))
         menu = Window(FormattedTextControl(lambda: self.menu.rows if self.menu else []), wrap_lines=True)
         body = [
-            self.text,
-            ConditionalContainer(shown, Condition(lambda: bool(self.samples))),
+            self.window,
+            ConditionalContainer(columns, Condition(lambda: bool(self.samples))),
             ConditionalContainer(menu, Condition(lambda: self.menu is not None)),
-            Window(FormattedTextControl(self._token), height=1),
+            Window(FormattedTextControl(self._alternatives), height=1),
             Window(FormattedTextControl(lambda: self.message), height=1, style="class:bar"),
             Window(FormattedTextControl(KEYS), wrap_lines=True, dont_extend_height=True),
-            self.settings,
+            self.line,
         ]
         self.app: Application[None] = Application(
-            Layout(HSplit(body), focused_element=self.text),
+            Layout(HSplit(body), focused_element=self.window),
             key_bindings=self._keys(),
             style=STYLE,
             full_screen=True,
@@ -102,16 +98,16 @@ class Editor(Lexer):
         )
 
     def write(self) -> str:
-        """Let a person write until they leave; the text."""
+        """Let the user write until they quit. Returns the text."""
         self.app.run()
-        return self.draft.text
+        return self.annotated.text
 
     async def run(self, **changes: Any) -> None:
-        """Continue the text; with several samples, beside it."""
+        """Continue the text with the settings and `changes` to them; several samples appear beside the text."""
         if self.running:
             return
-        params = replace(self.chosen.params, logprobs=N_TOP, **changes)
-        prompt = self.draft.text
+        params = replace(self.settings.params, logprobs=N_ALTERNATIVES, **changes)
+        prompt = self.annotated.text
         self._record()
         began, n_tokens = time.monotonic(), 0
         try:
@@ -121,8 +117,8 @@ class Editor(Lexer):
             self.message = f"error: {error}"
             return
         self.running, self.stopping = True, False
-        draft = self.draft if params.n == 1 else Draft()
-        samples = [Sample(draft, prompt if self.chosen.end_of_function else None) for _ in range(params.n)]
+        start = self.annotated if params.n == 1 else AnnotatedText()
+        samples = [Sample(start, prompt if self.settings.end_of_function else None) for _ in range(params.n)]
         self.samples = samples if params.n > 1 else []
         try:
             while not (engine.idle or self.stopping or all(sample.reason for sample in samples)):
@@ -130,141 +126,141 @@ class Editor(Lexer):
                     samples[chunk.index].take(chunk, self.model.tokenizer)
                     n_tokens += chunk.token is not None
                 if params.n == 1:
-                    self._show(samples[0].draft)
+                    self._show(samples[0].annotated)
                 self.message = f"running: {n_tokens} tokens"
                 self.app.invalidate()
         finally:
             engine.cancel(request)
             self.running = False
-            why = ", ".join(dict.fromkeys(REASONS.get(sample.reason or "", "stopped by you") for sample in samples))
+            reasons = ", ".join(dict.fromkeys(STOP_REASONS[sample.reason or "user"] for sample in samples))
             speed = n_tokens / max(time.monotonic() - began, 1e-9)
             used = f" · context {len(request.prompt) + n_tokens} of {engine.n_ctx}" if params.n == 1 else ""
-            note = f"{n_tokens} tokens · {speed:.0f} tokens/s · seed {request.seed} · {why}{used}"
+            note = f"{n_tokens} tokens · {speed:.0f} tokens/s · seed {request.seed} · {reasons}{used}"
             self.message = note
             self._record()
             self._remember(note)
             self.app.invalidate()
 
     def lex_document(self, document: Document) -> Any:
-        """Lines with the model's words on a tint, or coloured by probability."""
+        """A function that styles one line: the model's words on a tint or coloured by probability."""
 
         def line(number: int) -> StyleAndTextTuples:
             start = document.translate_row_col_to_index(number, 0)
-            return painted(self.draft, start, start + len(document.lines[number]), self.probabilities)
+            return styled_fragments(self.annotated, start, start + len(document.lines[number]), self.probabilities)
 
         return line
 
     def invalidation_hash(self) -> Any:
-        """Lines are painted anew when this changes."""
-        return self.draft, self.probabilities
+        """Lines are styled again when this changes."""
+        return self.annotated, self.probabilities
 
     def _engine(self, n: int) -> Engine:
-        """The engine, which keeps what it has read of the text from run to run."""
+        """The engine for n samples. It is kept between runs, with its cache of the text that it has read."""
         if self.engine is None or self.engine.max_sequences != n:
             self.engine = Engine(self.model.backend(n, self.model.config.n_ctx), self.model.tokenizer, n)
         return self.engine
 
-    def _typed(self) -> None:
-        self.draft = self.draft.edited(self.buffer.text)
+    def _edited(self) -> None:
+        self.annotated = self.annotated.after_edit(self.buffer.text)
 
-    def _show(self, draft: Draft) -> None:
-        """Another text in the buffer; the caret stays, or follows the end where it stood there."""
-        before, self.draft = self.draft, draft
-        at_end = self.buffer.cursor_position == len(before.text)
-        caret = len(draft.text) if at_end else min(self.buffer.cursor_position, len(draft.text))
-        self.buffer.set_document(Document(draft.text, caret), bypass_readonly=True)
-        self.draft = draft
+    def _show(self, annotated: AnnotatedText) -> None:
+        """Put another text into the buffer. A caret at the end stays at the end; any other stays in place."""
+        at_end = self.buffer.cursor_position == len(self.annotated.text)
+        caret = len(annotated.text) if at_end else min(self.buffer.cursor_position, len(annotated.text))
+        self.annotated = annotated  # so that `_edited` finds nothing changed
+        self.buffer.set_document(Document(annotated.text, caret), bypass_readonly=True)
 
     def _record(self) -> None:
-        """Note where things stand, so that they can be come back to."""
-        if self.states[self.state] != (self.draft, self.samples):
-            self.states[self.state + 1 :] = [(self.draft, self.samples)]
+        """Record the text and the samples for undo and redo."""
+        if self.states[self.state] != (self.annotated, self.samples):
+            self.states[self.state + 1 :] = [(self.annotated, self.samples)]
             self.state += 1
 
-    def _travel(self, step: int) -> None:
+    def _undo(self, step: int) -> None:
+        """Show the state `step` states later: -1 is undo, 1 is redo."""
         if self.running:
             return
         self._record()
         self.state = min(max(self.state + step, 0), len(self.states) - 1)
-        draft, self.samples = self.states[self.state]
-        self._show(draft)
+        annotated, self.samples = self.states[self.state]
+        self._show(annotated)
 
-    def _go_to(self, draft: Draft, settings: Settings) -> None:
-        """Another text with settings of its own, which can be taken back."""
+    def _replace(self, annotated: AnnotatedText, settings: Settings) -> None:
+        """Replace the text and the settings; undo brings the old text back."""
         if self.running:
             return
         self._record()
         self.samples, self.menu = [], None
-        self._show(draft)
-        self.buffer.cursor_position = len(draft.text)
-        self.chosen = settings
-        self.settings.text = str(settings)
+        self._show(annotated)
+        self.buffer.cursor_position = len(annotated.text)
+        self.settings = settings
+        self.line.text = str(settings)
         self._record()
 
     def _remember(self, note: str) -> None:
-        """Keep the text among past runs, unless it is there already."""
-        runs = self.past.runs
-        if self.draft.text and not (runs and runs[0].text == self.draft.text):
-            marks = [[mark.start, mark.end] for mark in self.draft.marks]
+        """Add the text to the history unless it is the latest entry already."""
+        entries = self.history.entries
+        if self.annotated.text and not (entries and entries[0].text == self.annotated.text):
+            spans = [[span.start, span.end] for span in self.annotated.spans]
             try:
-                self.past.add(PastRun(self.draft.text, marks, str(self.chosen), note))
+                self.history.add(HistoryEntry(self.annotated.text, spans, str(self.settings), note))
             except OSError as error:
-                self.message = f"error: history is not kept: {error.strerror}"
+                self.message = f"error: the history could not be saved: {error.strerror}"
 
     def _open(self, menu: Menu) -> None:
-        """Show a list or a text in the lower half, or take it away again."""
+        """Show a menu in the lower half of the screen, or close it if it is open already."""
         same = self.menu is not None and self.menu.title == menu.title
         self.menu = None if same or self.running else menu
-        self.app.layout.focus(self.text)
+        self.app.layout.focus(self.window)
 
     def _link(self) -> None:
-        """Put a link into the line of settings, where it can be copied; another one can be pasted there."""
-        marks = self.draft.marks
-        ends = bool(marks) and marks[-1].end == len(self.draft.text)
-        start = len(self.draft.text)
-        for mark in reversed(marks if ends else ()):
-            if mark.end == start:
-                start = mark.start
-        self.settings.text = link_to(self.draft.text[:start], self.chosen)
-        self.settings.buffer.cursor_position = len(self.settings.text)
-        self.message = "a link to this prompt and these settings; Enter on a link goes where it leads"
-        self.app.layout.focus(self.settings)
+        """Put a link into the line of settings, from which it can be copied and where another can be pasted."""
+        length = len(self.annotated.text)  # of the prompt: without the model's words at the end
+        for span in reversed(self.annotated.spans):
+            if span.end == length:
+                length = span.start
+        self.line.text = link_to(self.annotated.text[:length], self.settings)
+        self.line.buffer.cursor_position = len(self.line.text)
+        self.message = "a link to this prompt and these settings; Enter opens the link in this line"
+        self.app.layout.focus(self.line)
 
     def _accept(self, _: Buffer) -> bool:
+        """Apply the line of settings, or open the link in it."""
         try:
-            if "#" in self.settings.text and "prompt=" in self.settings.text:
-                self._go_to(Draft(linked(self.settings.text)[0]), linked(self.settings.text)[1])
+            if "#" in self.line.text and "prompt=" in self.line.text:
+                text, settings = parse_link(self.line.text)
+                self._replace(AnnotatedText(text), settings)
             else:
-                self.chosen = parse(self.settings.text)
+                self.settings = parse_settings(self.line.text)
             self.message = ""
-            self.app.layout.focus(self.text)
+            self.app.layout.focus(self.window)
         except ValueError as error:
             self.message = f"error: {error}"
         return True
 
-    def _again(self) -> None:
-        """Another way on from the token at the caret, with a seed of its own."""
-        if (mark := self._mark()) and not self.running:
+    def _resample(self) -> None:
+        """Generate again from the token at the caret, with a new seed."""
+        if (span := self._token()) and not self.running:
             self._record()
-            self._show(self.draft.cut(mark.start))
+            self._show(self.annotated.truncate(span.start))
             self._start(n=1, seed=None)
 
     def _choose(self, number: int) -> None:
-        """Keep a sample, or put an alternative in the place of the token at the caret and go on from there."""
+        """Keep a sample, or replace the token at the caret with an alternative and continue from there."""
         if self.running:
             return
         self._record()
-        mark = self._mark()
+        span = self._token()
         if number < len(self.samples):
-            draft = self.draft
-            for one in self.samples[number].draft.marks:
-                draft = draft.written(self.samples[number].draft.text[one.start : one.end], one.logprob, one.top)
+            kept, annotated = self.samples[number].annotated, self.annotated
+            for one in kept.spans:
+                annotated = annotated.append(kept.text[one.start : one.end], one.logprob, one.top)
             self.samples = []
-            self._show(draft)
-        elif mark and not self.samples and number < len(mark.top):
-            text, logprob = mark.top[number]
-            self._show(self.draft.cut(mark.start).written(text, logprob, mark.top))
-            self.buffer.cursor_position = len(self.draft.text)
+            self._show(annotated)
+        elif span and not self.samples and number < len(span.top):
+            text, logprob = span.top[number]
+            self._show(self.annotated.truncate(span.start).append(text, logprob, span.top))
+            self.buffer.cursor_position = len(self.annotated.text)
             if text:
                 self._start(n=1)
         self._record()
@@ -272,26 +268,26 @@ class Editor(Lexer):
     def _start(self, **changes: Any) -> None:
         self.app.create_background_task(self.run(**changes))
 
-    def _mark(self) -> Mark | None:
-        return self.draft.at(self.buffer.cursor_position) if self.probabilities else None
+    def _token(self) -> Span | None:
+        """The token at the caret, if probabilities are shown."""
+        return self.annotated.token_at(self.buffer.cursor_position) if self.probabilities else None
 
-    def _token(self) -> str:
-        """What is known of the token at the caret."""
+    def _alternatives(self) -> str:
+        """The probability of the token at the caret and the alternatives to it."""
         if self.samples:
             return f"Alt+1..{len(self.samples)} keeps a sample"
-        if not (mark := self._mark()):
-            return "the caret on a token shows what else it could have been" if self.probabilities else ""
-        ways = [f"Alt+{i} {name!r} {percent(logprob)}" for i, (name, logprob) in enumerate(mark.top, 1)]
-        chosen = self.draft.text[mark.start : mark.end]
-        return f"{chosen!r} {percent(mark.logprob or 0.0)}   " + "  ".join(ways)
+        if not (span := self._token()):
+            return "move the caret to a token to see the alternatives" if self.probabilities else ""
+        choices = [f"Alt+{i} {name!r} {percent(logprob)}" for i, (name, logprob) in enumerate(span.top, 1)]
+        token = self.annotated.text[span.start : span.end]
+        return f"{token!r} {percent(span.logprob or 0.0)}   " + "  ".join(choices)
 
     def _column(self, i: int) -> HSplit:
-        """One sample."""
-        draft = self.samples[i].draft
-        words = FormattedTextControl(lambda: painted(draft, 0, len(draft.text), self.probabilities))
-        return HSplit(
-            [Window(FormattedTextControl(f"{i + 1}"), height=1, style="class:bar"), Window(words, wrap_lines=True)]
-        )
+        """The column of one sample, below its number."""
+        sample = self.samples[i].annotated
+        text = FormattedTextControl(lambda: styled_fragments(sample, 0, len(sample.text), self.probabilities))
+        number = Window(FormattedTextControl(f"{i + 1}"), height=1, style="class:bar")
+        return HSplit([number, Window(text, wrap_lines=True)])
 
     def _keys(self) -> KeyBindings:
         keys = KeyBindings()
@@ -301,23 +297,23 @@ class Editor(Lexer):
 
         bind("c-r", self._start)
         bind("escape enter", self._start)
-        bind("c-z", lambda: self._travel(-1))
-        bind("c-y", lambda: self._travel(1))
+        bind("c-z", lambda: self._undo(-1))
+        bind("c-y", lambda: self._undo(1))
         bind("c-p", lambda: setattr(self, "probabilities", not self.probabilities))
-        bind("c-t", self._again)
-        bind("c-e", lambda: self._open(examples(self.chosen)))
-        bind("c-o", lambda: self._open(history(self.past.runs)))
-        bind("c-g", lambda: self._open(about(self.model)))
+        bind("c-t", self._resample)
+        bind("c-e", lambda: self._open(examples_menu(self.settings)))
+        bind("c-o", lambda: self._open(history_menu(self.history.entries)))
+        bind("c-g", lambda: self._open(model_menu(self.model)))
         bind("c-l", self._link)
         for number in range(9):
             bind(f"escape {number + 1}", lambda number=number: self._choose(number))
 
         @keys.add("c-s", eager=True)
         def settings(event: KeyPressEvent) -> None:
-            there = event.app.layout.has_focus(self.settings)
-            self.settings.text, self.message = str(self.chosen), ""
-            event.app.layout.focus(self.text if there else self.settings)
-            self.settings.buffer.cursor_position = len(self.settings.text)
+            there = event.app.layout.has_focus(self.line)
+            self.line.text, self.message = str(self.settings), ""
+            event.app.layout.focus(self.window if there else self.line)
+            self.line.buffer.cursor_position = len(self.line.text)
 
         opened = Condition(lambda: self.menu is not None)
 
@@ -331,7 +327,7 @@ class Editor(Lexer):
         def choose(_: KeyPressEvent) -> None:
             assert self.menu is not None
             if choice := self.menu.choice:
-                self._go_to(choice.draft, choice.settings)
+                self._replace(choice.annotated, choice.settings)
             self.menu = None
 
         @keys.add("escape", filter=opened)
@@ -339,8 +335,8 @@ class Editor(Lexer):
             self.menu = None
 
         @keys.add("x", filter=Condition(lambda: self.menu is not None and self.menu.title == "history"), eager=True)
-        def forget(_: KeyPressEvent) -> None:
-            self.past.forget()
+        def clear_history(_: KeyPressEvent) -> None:
+            self.history.clear()
             self.menu = None
 
         @keys.add("c-c", eager=True)
@@ -348,25 +344,25 @@ class Editor(Lexer):
             self.stopping = True
 
         @keys.add("c-q", eager=True)
-        def leave(event: KeyPressEvent) -> None:
+        def quit(event: KeyPressEvent) -> None:
             self.stopping = True
-            self._remember("left here")
+            self._remember("not run")
             event.app.exit()
 
         return keys
 
 
-def painted(draft: Draft, start: int, end: int, probabilities: bool) -> StyleAndTextTuples:
-    """A stretch of a draft's text, cut where its colours change."""
+def styled_fragments(annotated: AnnotatedText, start: int, end: int, probabilities: bool) -> StyleAndTextTuples:
+    """The text from `start` to `end`, cut into fragments where its style changes."""
+    text, at = annotated.text, start
     fragments: StyleAndTextTuples = []
-    at = start
-    for mark in draft.marks:
-        if mark.end <= start or mark.start >= end:
+    for span in annotated.spans:
+        if span.end <= start or span.start >= end:
             continue
-        fragments.append(("", draft.text[at : max(at, mark.start)]))
-        known = probabilities and mark.logprob is not None
-        style = f"class:p{level(mark.logprob)}" if known and mark.logprob is not None else "class:model"
-        at = min(end, mark.end)
-        fragments.append((style, draft.text[max(start, mark.start) : at]))
-    fragments.append(("", draft.text[at:end]))
+        fragments.append(("", text[at : max(at, span.start)]))
+        known = span.logprob if probabilities else None
+        style = "class:model" if known is None else f"class:p{probability_level(known)}"
+        at = min(end, span.end)
+        fragments.append((style, text[max(start, span.start) : at]))
+    fragments.append(("", text[at:end]))
     return [fragment for fragment in fragments if fragment[1]]

@@ -1,4 +1,4 @@
-"""The runs of all visits, in one file of the user's own."""
+"""The runs of all visits, in one file in the user's home directory."""
 
 import json
 import os
@@ -8,51 +8,53 @@ from pathlib import Path
 
 from bluejay.files import write_text
 
-MOST = 50
-"""Runs that are kept."""
+MAX_ENTRIES = 50
 
 
 @dataclass(frozen=True)
-class PastRun:
-    """A text as a run left it."""
+class HistoryEntry:
+    """The text at the end of a run."""
 
     text: str
-    marks: list[list[int]]
-    """[start, end] of what the model wrote."""
+    spans: list[list[int]]
+    """[start, end] of each part that the model wrote."""
     settings: str
     note: str
+    """The report on the run."""
     when: float = field(default_factory=time.time)
+    """Time of the run, in seconds since the epoch."""
 
 
-class Past:
-    """The file, read anew each time: another terminal may have written to it. Without a path nothing is kept."""
+class History:
+    """The file, read anew on every access because another terminal may have written to it. Without a path, nothing is
+    kept."""
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
 
     @property
-    def runs(self) -> list[PastRun]:
-        """The latest first; none where the file is missing or is not ours."""
+    def entries(self) -> list[HistoryEntry]:
+        """All entries, latest first; none if the file is missing or has another format."""
         try:
-            return [PastRun(**run) for run in json.loads(self.path.read_text())] if self.path else []
+            return [HistoryEntry(**entry) for entry in json.loads(self.path.read_text())] if self.path else []
         except (OSError, ValueError, TypeError):
             return []
 
-    def add(self, run: PastRun) -> None:
-        """Keep a run. Raises OSError."""
-        self._write([run, *self.runs][:MOST])
+    def add(self, entry: HistoryEntry) -> None:
+        """Add an entry; drops the oldest beyond `MAX_ENTRIES`. Raises OSError."""
+        self._write([entry, *self.entries][:MAX_ENTRIES])
 
-    def forget(self) -> None:
-        """Keep nothing. Raises OSError."""
+    def clear(self) -> None:
+        """Delete all entries. Raises OSError."""
         self._write([])
 
-    def _write(self, runs: list[PastRun]) -> None:
+    def _write(self, entries: list[HistoryEntry]) -> None:
         if self.path is None:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # what people write is theirs
-        write_text(self.path, json.dumps([asdict(run) for run in runs]))
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # private: only the user may read it
+        write_text(self.path, json.dumps([asdict(entry) for entry in entries]))
 
 
 def state_directory() -> Path:
-    """Where a program keeps what it remembers of its user: `bluejay` in `$XDG_STATE_HOME` or in `~/.local/state`."""
+    """The directory for what Bluejay remembers of its user: `bluejay` in `$XDG_STATE_HOME` or in `~/.local/state`."""
     return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "bluejay"

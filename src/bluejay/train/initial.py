@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from bluejay.gpt.config import GPTConfig
-from bluejay.gpt.formats.layouts import open_model, weight_shapes, write_model
+from bluejay.gpt.formats.layouts import open_model, write_model
 from bluejay.gpt.formats.locate import locate
 from bluejay.gpt.formats.peft import merged, write_adapter
 from bluejay.gpt.formats.tensors import StoredModel
 from bluejay.gpt.init import draw
-from bluejay.gpt.model import GPT
+from bluejay.gpt.model import GPT, weight_shapes
 from bluejay.progress import progress
 from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import corpus_of

@@ -23,10 +23,12 @@ GPT_J = GPTConfig(n_layer=2, d_model=32, n_head=2, vocab_size=50, n_ctx=160)
 SHAPES = [
     GPT_J,
     dataclasses.replace(
-        GPT_J, parallel=False, n_norm=2, rotary="half", rotary_scaling=None, qkv_bias=True, out_bias=True
+        GPT_J, parallel=False, n_norm=2, rotary="rotate_half", rotary_scaling=None, qkv_bias=True, out_bias=True
     ),
     dataclasses.replace(GPT_J, parallel=False, n_norm=2, rotary="none", learned_positions=True, tied=True),
-    dataclasses.replace(GPT_J, n_head=4, n_kv_head=2, norm="rmsnorm", gated=True, activation="silu", rotary="half"),
+    dataclasses.replace(
+        GPT_J, n_head=4, n_kv_head=2, norm="rmsnorm", gated=True, activation="silu", rotary="rotate_half"
+    ),
     dataclasses.replace(GPT_J, window=20, local_layers=(1,), attention_scale=1.0),
 ]
 

@@ -9,7 +9,7 @@ from bluejay.infer.sampling import SamplingParams
 
 
 def post(server, path, **body) -> httpx.Response:
-    return httpx.post(f"{server.url}{path}", json=body, timeout=30)
+    return httpx.post(f"{server.url}{path}", json=body)
 
 
 GREEDY = {"top_p": 0.9, "temp": 0}

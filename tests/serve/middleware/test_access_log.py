@@ -8,6 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from bluejay.serve.settings import ServeSettings
+from tests.waiting import PATIENCE, eventually
 
 SECRET = "my diary of the cat"
 
@@ -50,9 +51,10 @@ def test_a_client_that_leaves_is_told_from_one_that_stays(server, log):
         httpx.post(
             f"{server.url}/v1/completions",
             json={"prompt": "the", "max_tokens": 1000, "n": 100},
-            timeout=httpx.Timeout(10, read=0.3),
+            timeout=httpx.Timeout(PATIENCE, read=0.3),
         )
     ask(server, {"prompt": "the", "max_tokens": 100})  # by then the first has been forgotten
+    assert eventually(lambda: len(lines(log)) == 2)
     assert sorted(line["status"] for line in lines(log)) == [200, 499]
 
 

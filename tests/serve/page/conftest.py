@@ -9,6 +9,8 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
+from tests.waiting import PATIENCE
+
 ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -18,6 +20,7 @@ ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
+expect.set_options(timeout=1000 * PATIENCE)
 SIZES = {"desktop": (1280, 720), "phone": (390, 844)}
 
 
@@ -58,7 +61,7 @@ def new_context(browser: Browser, contexts: list, size: str, scheme: str, **opti
     phone = {"has_touch": True, "is_mobile": True} if size == "phone" else {}
     viewport = {"width": width, "height": height}
     contexts.append(browser.new_context(viewport=viewport, color_scheme=scheme, **phone, **options))
-    contexts[-1].set_default_timeout(10_000)
+    contexts[-1].set_default_timeout(1000 * PATIENCE)
     return contexts[-1]
 
 

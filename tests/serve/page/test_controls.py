@@ -6,9 +6,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from bluejay.terminal.examples import EXAMPLES
+from bluejay.terminal.assets import EXAMPLES
 from tests.serve.page.conftest import SIZES
-from tests.serve.page.test_run import run_button, text_of, writing
+from tests.serve.page.test_run import open_more, run_button, show_probabilities, text_of, writing
 
 NOTE_USE = """() => {
     window.used = new Set();
@@ -24,6 +24,9 @@ CAT = (" sat", 0.9, {" sat": 0.9, " lay": 0.06}), (" on", 0.6, {" on": 0.6, " in
 SETTINGS = {
     "Seed": ("17", "seed", 17),
     "Top-k": ("40", "top_k", 40),
+    "Min-p": ("0.05", "min_p", 0.05),
+    "Typical-p": ("0.95", "typical_p", 0.95),
+    "Logit bias": ("65=-100\n66=1.5", "logit_bias", {"65": -100, "66": 1.5}),
     "Stop before": ("END\n\\n\\n", "stop", ["END", "\n\n"]),
     "Repetition penalty": ("1.2", "repetition_penalty", 1.2),
     "Presence penalty": ("0.5", "presence_penalty", 0.5),
@@ -84,11 +87,11 @@ def test_every_control(open_page, answer_with, size, scheme):
     page.get_by_role("button", name="Redo").click()
     assert text_of(page) == "the cat sat on my"
 
-    page.get_by_role("button", name="Probabilities").click()
+    show_probabilities(page)
     writing(page).focus()
     page.keyboard.press("End")
     page.keyboard.press("ArrowLeft")
-    expect(page.locator("#token")).to_be_visible()
+    expect(page.locator("#alternatives")).to_be_visible()
     no_barriers(page)
     sent = sent_by(page, page.get_by_role("button", name="␣the").click)
     assert sent["prompt"] == "the cat sat on the"
@@ -107,14 +110,14 @@ def test_every_control(open_page, answer_with, size, scheme):
     expect(page.get_by_role("tabpanel", name="Model")).to_contain_text("1024 tokens")
     no_barriers(page)
     tab(page, "History")
-    assert page.locator("#past button").count() >= 4
+    expect(page.locator("[aria-label=History] li button").nth(3)).to_be_visible()
     no_barriers(page)
-    page.locator("#past button").last.click()
+    page.locator("[aria-label=History] li button").last.click()
     assert text_of(page) == "the cat sat on my"
     expect(page.get_by_label("Top-p", exact=True)).to_have_value("0.5")
-    page.get_by_role("button", name="Forget all").click()
-    assert page.locator("#past button").count() == 0
-    assert page.evaluate(UNUSED) == ["key"]  # which only servers with keys show
+    page.get_by_role("button", name="Delete all").click()
+    assert page.locator("[aria-label=History] li button").count() == 0
+    assert page.evaluate(UNUSED) == ["api_key"]  # which only servers with keys show
 
 
 def examples_fill_text_and_settings(page: Page) -> None:
@@ -127,8 +130,8 @@ def examples_fill_text_and_settings(page: Page) -> None:
         figures = re.search(r"top-p ([\d.]+) · temp. ([\d.]+)", card.text_content())
         assert page.get_by_label("Top-p", exact=True).input_value() == figures[1]
         assert page.get_by_label("Temperature", exact=True).input_value() == figures[2]
-        assert text_of(page) == example.text  # the terminal has the same
-        assert card.locator("span").text_content() == example.watch
+        assert text_of(page) == example["text"]
+        assert card.locator("span").text_content() == example["watch_for"]
     expect(cards.last).to_contain_text("Never follow it. It is measured by BBQ")
     for _ in titles:
         page.get_by_role("button", name="Undo").click()
@@ -136,18 +139,18 @@ def examples_fill_text_and_settings(page: Page) -> None:
 
 
 def settings_reach_the_api(page: Page) -> None:
-    tab(page, "More")
+    open_more(page)
     for label, (value, *_) in SETTINGS.items():
         page.get_by_label(label).fill(value)
-    page.get_by_label("Letters").select_option("code")
-    page.get_by_label("End of function").click()
+    page.get_by_label("Font").select_option("code")
+    page.get_by_label("Stop at function end").click()
     no_barriers(page)
     sent = sent_by(page, run_button(page).click)
     assert {name: sent[name] for _, name, _ in SETTINGS.values()} == {
         name: value for _, name, value in SETTINGS.values()
     }
     page.get_by_label("Stop before").fill("")
-    page.get_by_label("End of function").uncheck()
+    page.get_by_label("Stop at function end").uncheck()
 
 
 def samples_can_be_kept_and_discarded(page: Page) -> None:
@@ -156,11 +159,11 @@ def samples_can_be_kept_and_discarded(page: Page) -> None:
     page.get_by_role("spinbutton", name="Samples").fill("2")
     page.get_by_label("Length").evaluate("slider => (slider.value = 1024)")
     run_button(page).click()
-    expect(page.locator(".words").first).not_to_have_text("\u200b")
+    expect(page.locator(".sample").first).not_to_have_text("\u200b")
     page.get_by_role("button", name="Stop").click()
     expect(page.locator("article small")).to_have_text(["stopped by you"] * 2)
     no_barriers(page)
-    kept = page.locator(".words").last.text_content().removesuffix("\u200b")
+    kept = page.locator(".sample").last.text_content().removesuffix("\u200b")
     page.get_by_role("button", name="Keep this one: sample 2").click()
     assert text_of(page) == "the dog" + kept
     page.get_by_role("button", name="Undo").click()
@@ -182,7 +185,7 @@ def link_restores(page: Page, open_page, size: str) -> None:
     tab(page, "More")
     for asked in (False, True):
         if asked:
-            page.get_by_label("Link has answer").check()
+            page.get_by_label("Link with answer").check()
         page.get_by_role("button", name=re.compile("Copy a link|Copied")).click()
         link = page.locator("#link")
         link.click()
@@ -190,6 +193,7 @@ def link_restores(page: Page, open_page, size: str) -> None:
         other = open_page(size, url=link.input_value())
         assert text_of(other) == (whole if asked else 'a "cat" & <b>\nשלום')
         expect(other.get_by_label("Temperature", exact=True)).to_have_value("1.1")
+        open_more(other)
         expect(other.locator("#top_k")).to_have_value("40")
         expect(other.locator("#font")).to_have_value("code")
         assert "#" not in other.url  # a reload keeps what is written from here on

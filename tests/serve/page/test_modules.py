@@ -1,8 +1,10 @@
-"""The page's modules that compute: streams cut anywhere, tokens and their text, marks under edits, code."""
+"""The page's modules that compute: streams cut anywhere, tokens and their text, spans under edits, code."""
 
 import random
 
 import pytest
+
+from tests.terminal.test_function_end import CASES
 
 PARSE = """
 async ({text, cuts}) => {
@@ -27,7 +29,7 @@ async ({text, cuts}) => {
 
 @pytest.fixture
 def call(page):
-    """Calls a function of a module: call("code", "functionEnd", "def f():", " ...")."""
+    """Calls a function of a module: call("on_demand/function_end", "functionEnd", "def f():", " ...")."""
 
     def called(module: str, function: str, *arguments):
         script = """async ([module, name, args]) => {
@@ -58,8 +60,8 @@ def test_text_that_is_held_back_finds_its_tokens(page):
         (" sto", [" stop", -4]),
     ]
     script = """async (parts) => {
-        const { Pieces } = await import(new URL("run.js", document.querySelector("script").src));
-        const pieces = new Pieces();
+        const { TokenAligner } = await import(new URL("run.js", document.querySelector("script").src));
+        const pieces = new TokenAligner();
         return parts.flatMap(([text, [token, logprob]]) => pieces.push(text, [{ text: token, logprob, top: [] }]));
     }"""
     found = [(one["text"], one["logprob"], "top" in one) for one in page.evaluate(script, parts)]
@@ -73,54 +75,35 @@ def test_text_that_is_held_back_finds_its_tokens(page):
     ]
 
 
-def test_marks_keep_to_their_words_under_any_edit(call):
+def test_spans_keep_to_their_words_under_any_edit(call):
     """Whatever is typed, every letter keeps its author, and what is known of a token goes when it is touched."""
     draw = random.Random(0)
     for _ in range(40):
         # Every letter is different, so that each has one author whatever is moved where.
         before = "".join(map(chr, range(0x4E00, 0x4E00 + 30)))
         cuts = sorted(draw.sample(range(31), 6))
-        marks = [{"from": cuts[i], "to": cuts[i + 1], "logprob": -1} for i in (0, 2, 4)]
+        spans = [{"start": cuts[i], "end": cuts[i + 1], "logprob": -1} for i in (0, 2, 4)]
         start, end = sorted(draw.sample(range(31), 2))
         typed = "".join(chr(draw.randrange(0x3041, 0x3090)) for _ in range(draw.randrange(4)))
         after = before[:start] + typed + before[end:]
-        model = {letter for mark in marks for letter in before[mark["from"] : mark["to"]]}
-        marked = [after[mark["from"] : mark["to"]] for mark in call("marks", "afterEdit", marks, before, after)]
+        model = {letter for span in spans for letter in before[span["start"] : span["end"]]}
+        marked = [after[span["start"] : span["end"]] for span in call("spans", "spansAfterEdit", spans, before, after)]
         assert "".join(marked) == "".join(letter for letter in after if letter in model)
         # What is still known of a token belongs to a token that is whole.
-        whole = [mark for mark in call("marks", "afterEdit", marks, before, after) if "logprob" in mark]
-        tokens = {before[mark["from"] : mark["to"]] for mark in marks}
-        assert all(after[mark["from"] : mark["to"]] in tokens for mark in whole)
+        whole = [span for span in call("spans", "spansAfterEdit", spans, before, after) if "logprob" in span]
+        tokens = {before[span["start"] : span["end"]] for span in spans}
+        assert all(after[span["start"] : span["end"]] in tokens for span in whole)
 
 
-@pytest.mark.parametrize(
-    ("prompt", "added", "kept"),
-    [
-        ("def f(x):\n", "    return x\n\n\ndef g():\n", "    return x"),
-        (
-            "def f(x):",
-            "\n    if x:\n        return 1\n    return 2\nprint(f(1))",
-            "\n    if x:\n        return 1\n    return 2",
-        ),
-        ("class A:\n    def f(self):\n", "        return 1\n\n    def g(self):\n", "        return 1"),
-        ("class Car:\n", '    """A\ncar."""\n    x = 1\n\nCar()', '    """A\ncar."""\n    x = 1'),
-        ("def f(\n", "    a,\n    b,\n):\n    return a\n\nx = 1", "    a,\n    b,\n):\n    return a"),
-        ("# A sum.\n", "def add(a, b):\n    return a + b\n\n\nimport os", "def add(a, b):\n    return a + b"),
-        ("function f(a) {\n", "  if (a) { return '}'; } // }\n  return 2;\n}\nf(1);", None),
-        ("class A {\n  int f() {\n", "    return 1;\n  }\n  int g() {", "    return 1;\n  }"),
-        ("int gcd(int a, int b)\n", "{\n  return b ? gcd(b, a % b) : a;\n}\nint main", None),
-        ("def f(x):\n", "    return x\n", ...),
-        ("Once upon a time", " there was {nothing", ...),
-    ],
-)
+@pytest.mark.parametrize(("prompt", "added", "kept"), CASES)
 def test_function_ends_where_its_block_does(call, prompt, added, kept):
-    end = call("code", "functionEnd", prompt, added)
+    end = call("on_demand/function_end", "functionEnd", prompt, added)
     if kept is ...:
         assert end == -1
     else:
         assert added[:end] == (added[: added.index("\n}\n") + 2] if kept is None else kept)
         # A stream stops there at the latest a line on, and never before.
-        assert call("code", "functionEnd", prompt, added[: end - 1]) == -1
+        assert call("on_demand/function_end", "functionEnd", prompt, added[: end - 1]) == -1
 
 
 def test_code_is_told_from_prose(call):
@@ -143,7 +126,7 @@ def test_code_is_told_from_prose(call):
 
 def test_parts_of_a_program(call):
     def parts(text: str) -> list[tuple[str, str]]:
-        return [(text[start:end], kind) for start, end, kind in call("code", "highlighted", text)]
+        return [(text[start:end], kind) for start, end, kind in call("code", "syntaxSpans", text)]
 
     assert parts("def f(x):\n    return x // 2  # half\n") == [
         *[("def", "keyword"), ("f", "name"), ("return", "keyword"), ("2", "number"), ("# half", "comment")]

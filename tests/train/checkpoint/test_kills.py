@@ -10,6 +10,7 @@ import pytest
 
 from bluejay.cli import main
 from bluejay.train.report.metrics import read_metrics
+from tests.waiting import PATIENCE
 
 STEPS = 120
 LONGER = ("--train.tokens", str(128 * STEPS), "--evaluate.every_steps", "50", "--checkpoint.every_steps", "4")
@@ -34,7 +35,7 @@ def until(condition, started) -> None:
 
 def finished(started) -> list[int]:
     for process in started:
-        process.join(120)
+        process.join(4 * PATIENCE)
     return [process.exitcode for process in started]
 
 

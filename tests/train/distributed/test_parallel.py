@@ -80,7 +80,7 @@ def all_together(processes, function, mesh, *arguments) -> None:
     count = mesh.replicate * max(1, mesh.shard) * mesh.tensor * mesh.pipeline
     started = processes(function, *arguments, count=count)
     for process in started:
-        process.join(300)
+        process.join(900)
     assert [process.exitcode for process in started] == [0] * count
 
 

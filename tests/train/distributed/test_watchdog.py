@@ -8,6 +8,7 @@ import pytest
 import torch.distributed as dist
 
 from bluejay.train.distributed.watchdog import STUCK, Heartbeat, verdict, watchdog
+from tests.waiting import PATIENCE
 
 
 def heartbeat(rank: int, beat: int = 1, waiting: bool = True) -> Heartbeat:
@@ -31,8 +32,8 @@ def test_who_does_not_wait_while_the_others_do_is_stuck():
 
 
 def test_a_run_that_moves_is_left_alone():
-    with watchdog(minutes=0.5 / 60) as dog:
-        for number in range(12):
+    with watchdog(minutes=1.5 / 60) as dog:
+        for number in range(25):
             dog.doing(f"step {number}")
             time.sleep(0.1)
 
@@ -43,7 +44,7 @@ def meet(behaviour: str) -> None:
     size = int(os.environ.get("WORLD_SIZE", 1))
     if size > 1:
         dist.init_process_group("gloo")
-    with watchdog(minutes=1 / 60, rank=rank, size=size) as dog:
+    with watchdog(minutes=3 / 60, rank=rank, size=size) as dog:
         for number in range(100):
             dog.doing(f"step {number}")
             if number == 3 and rank == size - 1:
@@ -55,7 +56,7 @@ def meet(behaviour: str) -> None:
 @pytest.mark.parametrize(("behaviour", "count"), [("asleep", 1), ("asleep", 2), ("frozen", 2)])
 def test_the_stuck_process_is_named(processes, tmp_path, behaviour, count):
     first, *others = processes(meet, behaviour, count=count)
-    first.join(60)
+    first.join(PATIENCE)
     said = (tmp_path / "stderr-0").read_text()
     assert first.exitcode == STUCK, said
     if behaviour == "frozen":

@@ -5,7 +5,8 @@ however the text was cut into steps. Matrix products give a row the same bits am
 multiple of ROWS (in bfloat16 among any number), so rows are padded to that. Attention is done for each sequence on its
 own, its queries cut at multiples of BLOCK, each piece over all keys up to the next multiple with the later ones masked:
 so the number of keys, too, is a function of the position. tests/infer/backends/test_torch.py holds this against the
-torch in use. On other devices the bits depend on the company, and equal seeds give equal text almost always.
+torch in use, on one thread. On other devices the bits depend on the company, and equal seeds almost always give equal
+text.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,8 +22,8 @@ from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.model import GPT
 from bluejay.infer.backends import StepBatch
 
-ROWS = 4
-"""Rows of a matrix product come in multiples of this."""
+ROWS = 16
+"""Rows of a matrix product come in multiples of this: 4 would do on AMD's processors, Intel's need 16 (docs/log.md)."""
 BLOCK = 64
 """Queries of one piece of attention stand in one block of so many positions."""
 SPAN = 256

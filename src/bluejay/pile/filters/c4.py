@@ -10,7 +10,7 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
-from bluejay.pile.filters.verdict import Reasons, first_reason
+from bluejay.pile.filters.rule import Reasons, first_reason
 from bluejay.pile.text.text_batch import LETTER, SPACE, TERMINAL, Spans, TextBatch, segment_sums, word_hashes
 
 LEAST_SENTENCES = 5

@@ -3,7 +3,7 @@
 import numpy as np
 
 from bluejay.pile.filters.repetition import repeated
-from bluejay.pile.filters.verdict import Reasons, first_reason, share
+from bluejay.pile.filters.rule import Reasons, first_reason, share
 from bluejay.pile.text.text_batch import TERMINAL, Spans, TextBatch
 
 LINES_WITH_END = 0.12
@@ -13,7 +13,7 @@ REPEATED_CHARACTERS = 0.01
 LINES_PER_WORD = 0.3
 
 
-def fineweb_rules(batch: TextBatch) -> Reasons:
+def fineweb_reasons(batch: TextBatch) -> Reasons:
     """Why each text is dropped."""
     every = batch.lines
     full = np.flatnonzero(np.diff(batch.words_of_lines))

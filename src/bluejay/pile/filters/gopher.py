@@ -6,7 +6,7 @@ A word is what stands between white space, as in Dolma and RedPajama; the consta
 import numpy as np
 from numpy.typing import NDArray
 
-from bluejay.pile.filters.verdict import Reasons, first_reason, share
+from bluejay.pile.filters.rule import Reasons, first_reason, share
 from bluejay.pile.text.text_batch import CONTENT, LETTER, TextBatch, word_hashes
 
 WORDS = (50, 100_000)
@@ -19,7 +19,7 @@ STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 LEAST_STOP_WORDS = 2
 
 
-def gopher_rules(batch: TextBatch) -> Reasons:
+def gopher_reasons(batch: TextBatch) -> Reasons:
     """Why each text is dropped."""
     words = batch.words
     kinds = kinds_of_words(batch)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bluejay.pile.filters.verdict import Reasons, first_reason, share
+from bluejay.pile.filters.rule import Reasons, first_reason, share
 from bluejay.pile.text.text_batch import BASE, Spans, TextBatch, segment_sums
 
 PARAGRAPHS, PARAGRAPH_CHARACTERS = 0.3, 0.2
@@ -20,7 +20,7 @@ AGAIN = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10}
 """Most characters in n-grams that occurred before."""
 
 
-def repetition_rules(batch: TextBatch) -> Reasons:
+def repetition_reasons(batch: TextBatch) -> Reasons:
     """Why each text is dropped."""
     paragraphs, paragraph_repeats, paragraph_characters = paragraph_counts(batch)
     lines, line_repeats, line_characters = line_counts(batch)

@@ -25,7 +25,7 @@ TABLE_BITS = 24
 
 
 @dataclass(frozen=True)
-class Against:
+class TestSetIndex:
     """The passages of some test sets."""
 
     ngram: int
@@ -38,7 +38,7 @@ class Against:
     """For each beginning of a hash, whether one of the passages has it."""
 
     @classmethod
-    def load(cls, paths: Sequence[str], ngram: int = 13) -> "Against":
+    def load(cls, paths: Sequence[str], ngram: int = 13) -> "TestSetIndex":
         """The passages of every string in .jsonl, .json and .parquet files, and of whole files of plain text.
 
         Patterns of files, addresses, .gz and .zst are understood.

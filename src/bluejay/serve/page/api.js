@@ -1,19 +1,19 @@
-// The server's side of the page: the same API that everyone else uses.
+// The page's access to the server: the same API that everyone else uses.
 
-const LOST = "The connection to the server was lost. Your text is still here; Run goes on from it.";
+const LOST = "The connection to the server was lost. Your text is still here; press Run to continue it.";
 
-// What the server says about its model: {id, max_model_len, n_parameters}.
-export async function served(key) {
-	const response = await ask("v1/models", key);
+// The served model: {id, max_model_len, n_parameters}.
+export async function getModel(key) {
+	const response = await request("v1/models", key);
 	return (await response.json()).data[0];
 }
 
-// Continue a prompt: each part of the answer as {index, text, tokens, reason} and at the end {usage}. Throws an Error
-// with one sentence for the person, or an AbortError when the signal says so.
-export async function* complete(request, key, signal) {
-	const body = JSON.stringify({ ...request, logprobs: 5, stream: true, stream_options: { include_usage: true } });
-	const response = await ask("v1/completions", key, { method: "POST", body, signal });
-	let unfinished = request.n;
+// Stream a completion as parts {index, text, tokens, reason}, and at the end {usage}. Throws an Error whose message is a
+// sentence for the user, or an AbortError after `signal`.
+export async function* complete(parameters, key, signal) {
+	const body = JSON.stringify({ ...parameters, logprobs: 5, stream: true, stream_options: { include_usage: true } });
+	const response = await request("v1/completions", key, { method: "POST", body, signal });
+	let unfinished = parameters.n;
 	try {
 		for await (const data of events(response.body)) {
 			if (data === "[DONE]") return;
@@ -31,7 +31,7 @@ export async function* complete(request, key, signal) {
 	if (unfinished > 0) throw new Error(LOST);
 }
 
-// The data of the server's events, of which each is one line. Chunks end anywhere, within a character too.
+// The data of server-sent events, one line each. The body's chunks may end anywhere, even within a character.
 export async function* events(body) {
 	const reader = body.pipeThrough(new TextDecoderStream()).getReader();
 	let rest = "";
@@ -48,7 +48,7 @@ export async function* events(body) {
 	}
 }
 
-async function ask(path, key, options) {
+async function request(path, key, options) {
 	const headers = { "Content-Type": "application/json", ...(key && { Authorization: `Bearer ${key}` }) };
 	const response = await fetch(path, { ...options, headers }).catch((error) => {
 		if (error.name === "AbortError") throw error;
@@ -71,6 +71,9 @@ function tokensOf(logprobs) {
 			.slice(0, 5),
 	}));
 }
+
+// Whether a token is a special one that ends a text: <|endoftext|>, </s>, <eos>.
+export const endsText = (token) => /^(?:<\|\w+\|>|<\/s>|<eos>)$/.test(token);
 
 const rounded = (logprob) => Math.round(logprob * 1e3) / 1e3;
 

@@ -1,244 +1,291 @@
-// The page: its parts put together.
+// The page: connects its parts.
 
-import { served } from "./api.js";
-import { showCard } from "./card.js";
+import { endsText, getModel } from "./api.js";
 import { looksLikeCode } from "./code.js";
-import { element } from "./dom.js";
-import { showExamples } from "./examples.js";
-import { Past, store, stored, Undo } from "./history.js";
-import { linked, linkTo } from "./link.js";
-import { shifted, upTo } from "./marks.js";
+import { byId, create, listItem } from "./dom.js";
+import { EditorPane } from "./editor_pane.js";
+import examples from "./examples.json" with { type: "json" };
+import { addToHistory } from "./history.js";
+import { parseLink } from "./link.js";
+import { onDemand } from "./on_demand.js";
 import { counted, Run } from "./run.js";
-import { Samples } from "./samples.js";
 import { newSeed, Settings } from "./settings.js";
-import { Surface } from "./surface.js";
+import { shiftSpan, spansUpTo } from "./spans.js";
+import { load, save } from "./storage.js";
 import { Tabs } from "./tabs.js";
-import { isEnd, TokenCard } from "./token.js";
+import { UndoStack } from "./undo.js";
 
-const KEPT = "bluejay"; // names in the local storage: of all that is here,
-const KEY = "bluejay-key"; // and of the key that a server may ask for
+const SAVED = "bluejay"; // key in the local storage of the text and the settings
+const API_KEY = "bluejay-key"; // and of the API key
 
-const states = new Undo();
-const settings = new Settings(() => (dress(), keepSoon()));
-const surface = new Surface(element("text"), element("mirror"), element("scroll"), edited);
-const samples = new Samples(element("samples"), keepSample, () => change({ ...state(), samples: undefined }));
-const past = new Past(element("past"), (run) => change(run, run.settings));
-const tabs = new Tabs(document.querySelector(".tabs"));
-const announce = (text) => (element("announcement").textContent = text);
-const tokenCard = new TokenCard(element("token"), surface, choose, resample, announce);
-let context = Infinity; // tokens the model reads in all
+const undoStack = new UndoStack();
+const settings = new Settings(document.querySelectorAll(".sliders input"), () => (applyStyle(), saveSoon()));
+const pane = new EditorPane(byId("text"), byId("mirror"), byId("scroll"), edited);
+const announce = (text) => (byId("announcement").textContent = text);
+const panel = (name) => document.querySelector(`[role=tabpanel][aria-label=${name}]`);
+let samples, popover, updateHistory, functionEnd; // of the parts that are loaded on demand
+let model; // {id, max_model_len, n_parameters}, once the server has told
+let apiKey = load(API_KEY) ?? "";
 let running = null;
-let keeping = 0;
+let saving = 0;
 
-const state = () => ({ text: surface.text, marks: surface.marks, samples: samples.list });
+const loadSamples = onDemand(async () => {
+	const { Samples } = await import("./on_demand/samples.js");
+	samples = new Samples(byId("samples"), keepSample, () => change({ ...state(), samples: undefined }));
+	applyStyle();
+});
+const loadPopover = onDemand(async () => {
+	const { AlternativesPopover } = await import("./on_demand/alternatives.js");
+	popover = new AlternativesPopover(byId("alternatives"), pane, choose, resample, announce);
+});
+const loadMore = onDemand(async () => {
+	const { showMoreSettings } = await import("./on_demand/more_settings.js");
+	return showMoreSettings(panel("More"), settings, apiKey, changeKey, state, announce);
+});
+const loadHistory = onDemand(async () => {
+	const { showHistory } = await import("./on_demand/history_list.js");
+	updateHistory = showHistory(panel("History"), showHistoryEntry);
+});
+const loadModelCard = onDemand(async () => {
+	const { showModelCard } = await import("./on_demand/model_card.js");
+	await showModelCard(panel("Model"), model);
+});
+const loadFunctionEnd = onDemand(async () => ({ functionEnd } = await import("./on_demand/function_end.js")));
+const loaders = { More: loadMore, History: loadHistory, Model: () => model && loadModelCard() };
+const tabs = new Tabs(document.querySelector(".tabs"), (name) => loaders[name]?.()?.catch(showError));
+
+const state = () => ({ text: pane.text, spans: pane.spans, samples: samples?.list });
+const showsProbabilities = () => byId("probabilities").ariaPressed === "true";
 
 async function run(changes) {
 	if (running) return;
-	if (!element("form").checkValidity()) {
-		tabs.select("More"); // what is wrong must be seen
-		return element("form").reportValidity();
+	if (settings.incomplete) return loadMore().then(() => run(changes), showError);
+	if (!byId("form").checkValidity()) {
+		tabs.select("More"); // where the invalid setting is
+		return byId("form").reportValidity();
 	}
-	const request = { ...settings.request, ...changes };
-	const start = surface.text.length;
-	states.record(state());
-	samples.show();
-	const inText = { append: (pieces) => surface.append(pieces), cut: (length) => surface.cut(start + length) };
-	const places = request.n > 1 ? samples.begin(request.n) : [inText];
-	running = new Run(surface.text, request, element("key").value, places, settings.values.end_of_function);
+	const parameters = { ...settings.parameters, ...changes };
+	if (parameters.n > 1 && !samples) return loadSamples().then(() => run(changes), showError);
+	const endsWithFunction = String(settings.values.end_of_function) === "true";
+	if (endsWithFunction && !functionEnd) return loadFunctionEnd().then(() => run(changes), showError);
+	const start = pane.text.length;
+	undoStack.record(state());
+	samples?.show();
+	const inText = { append: (pieces) => pane.append(pieces), truncate: (length) => pane.truncate(start + length) };
+	const outputs = parameters.n > 1 ? samples.begin(parameters.n) : [inText];
+	running = new Run(pane.text, parameters, apiKey, outputs, endsWithFunction && functionEnd);
 	say("Running…", "Running");
 	refresh();
 	let error;
-	await running.go(progress).catch((reason) => (error = reason));
-	if (places.length > 1) progress(running);
-	const report = running.tokens || !error ? running.report(context) : "";
+	await running.start(showProgress).catch((reason) => (error = reason));
+	if (outputs.length > 1) showProgress(running);
+	const report = running.tokens || !error ? running.report(model?.max_model_len) : "";
 	say(report, error ? "" : `${running.stopped ? "Stopped" : "Done"}. ${report}`, error);
-	samples.settle();
-	if (running.tokens) past.add(state(), settings.values, report);
+	samples?.settle();
+	if (running.tokens) addToHistory(state(), settings.values, report);
+	updateHistory?.();
 	running = null;
-	states.record(state());
+	undoStack.record(state());
 	refresh();
-	keep();
+	saveNow();
 }
 
-function progress({ tokens, samples: runs }) {
-	element("report").textContent = `Running… ${counted(tokens)}`;
-	samples.cards.forEach(({ note }, i) => (note.textContent = runs[i].reason || counted(runs[i].tokens)));
+function showProgress({ tokens, samples: generated }) {
+	byId("report").textContent = `Running… ${counted(tokens)}`;
+	samples?.panes.forEach(({ note }, i) => (note.textContent = generated[i].reason || counted(generated[i].tokens)));
 }
 
-// Under the text stands how the last run went, and what went wrong. A screen reader hears the end, not every token.
+// Report on a run below the text. A screen reader hears the end of a run, not every token.
 function say(report = "", announced = "", error = undefined) {
-	element("report").textContent = report;
-	element("error").textContent = error?.message ?? "";
+	byId("report").textContent = report;
+	byId("error").textContent = "";
 	announce(announced);
-	if (error?.status !== 401) return;
-	element("key").parentElement.hidden = false;
+	if (error) showError(error);
+}
+
+function showError({ message, status }) {
+	byId("error").textContent = message;
+	if (status === 401) askForKey().catch(showError);
+}
+
+async function askForKey() {
+	const field = await loadMore();
+	field.hidden = false;
 	tabs.select("More");
-	element("key").focus();
+	field.lastChild.focus();
+}
+
+function changeKey({ type, target }) {
+	apiKey = target.value;
+	if (type !== "change") return;
+	save(API_KEY, apiKey);
+	introduce();
 }
 
 function edited() {
-	// Models read " word" as one token, so a space left at the end leads them astray.
-	say(/\S[ \t]$/.test(surface.text) ? "The text ends with a space; most models go on better without." : "");
-	dress();
+	// Models read " word" as one token, so a space at the end leads them astray.
+	say(/\S[ \t]$/.test(pane.text) ? "The text ends with a space; most models continue better without it." : "");
+	applyStyle();
 	refresh();
-	keepSoon();
+	saveSoon();
 }
 
-// Another text, which can be taken back.
-function change(there, values) {
+// Show another text; Undo brings the present one back.
+function change(next) {
 	if (running) return;
-	states.record(state());
-	if (values) settings.values = values;
-	put(there);
-	states.record(state());
-	keep();
+	undoStack.record(state());
+	show(next);
+	undoStack.record(state());
+	saveNow();
 }
 
-function put({ text, marks, samples: cards }) {
-	tokenCard.hide();
-	surface.show(text, marks);
-	samples.show(cards);
+function show({ text, spans, samples: list }) {
+	popover?.hide();
+	pane.show(text, spans);
+	samples?.show(list);
 	say();
-	dress();
+	applyStyle();
 	refresh();
 }
 
-function choose(mark, text) {
-	const { text: before, marks } = beginning(mark);
-	const chosen = { ...mark, to: mark.from + text.length, logprob: mark.top.find(([one]) => one === text)[1] };
-	if (isEnd(text)) return change({ text: before, marks });
-	change({ text: before + text, marks: [...marks, chosen] });
+function choose(span, text) {
+	const { text: before, spans } = textBefore(span);
+	const chosen = { ...span, end: span.start + text.length, logprob: span.top.find(([one]) => one === text)[1] };
+	if (endsText(text)) return change({ text: before, spans });
+	change({ text: before + text, spans: [...spans, chosen] });
 	run({ n: 1 });
 }
 
-// Another seed, also where one is set: the same would give the same again.
-function resample(mark) {
-	change(beginning(mark));
+// With a new seed even if the settings have one, which would give the same text again.
+function resample(span) {
+	change(textBefore(span));
 	run({ n: 1, seed: newSeed() });
 }
 
-const beginning = ({ from }) => ({ text: surface.text.slice(0, from), marks: upTo(surface.marks, from) });
+const textBefore = ({ start }) => ({ text: pane.text.slice(0, start), spans: spansUpTo(pane.spans, start) });
 
-function keepSample({ text, marks }) {
-	const kept = marks.map((mark) => shifted(mark, surface.text.length));
-	change({ text: surface.text + text, marks: [...surface.marks, ...kept] });
-	surface.focus();
+function keepSample({ text, spans }) {
+	const kept = spans.map((span) => shiftSpan(span, pane.text.length));
+	change({ text: pane.text + text, spans: [...pane.spans, ...kept] });
+	pane.focus();
 }
 
 function showExample({ title, text, settings: values }) {
 	if (running) return;
-	change({ text, marks: [] }, values);
+	settings.change({ ...values, font: "auto" });
+	change({ text });
 	announce(`Example: ${title}`);
-	element("text").setSelectionRange(text.length, text.length);
-	surface.focus();
+	byId("text").setSelectionRange(text.length, text.length);
+	pane.focus();
 }
 
-const undo = () => travel(states.back(state()));
-const redo = () => travel(states.forth());
-const travel = (there) => (put(there), keep());
+function showHistoryEntry(entry) {
+	if (running) return;
+	settings.values = entry.settings;
+	change(entry);
+}
 
-// Letters and colours as text and switches ask for. Nothing changes its letters while the model writes.
-function dress() {
-	const { font } = settings.values;
-	const probabilities = element("probabilities").ariaPressed === "true";
-	const look = { code: font === "code" || (font === "auto" && looksLikeCode(surface.text)), probabilities };
-	surface.dress(look);
-	samples.dress(look);
-	element("legend").hidden = !probabilities;
-	tokenCard.enabled = probabilities;
+const undo = () => (show(undoStack.undo(state())), saveNow());
+const redo = () => (show(undoStack.redo()), saveNow());
+
+// Apply font and colours as the settings and the text ask for. Not called while the model writes: the font stays.
+function applyStyle() {
+	const { font = "auto" } = settings.values;
+	const probabilities = showsProbabilities();
+	const style = { code: font === "code" || (font === "auto" && looksLikeCode(pane.text)), probabilities };
+	pane.applyStyle(style);
+	samples?.applyStyle(style);
+	byId("legend").hidden = !probabilities;
+	if (popover) popover.enabled = probabilities;
 }
 
 function refresh() {
 	const busy = Boolean(running);
-	const [off, on] = busy ? [element("run"), element("stop")] : [element("stop"), element("run")];
+	const [off, on] = busy ? [byId("run"), byId("stop")] : [byId("stop"), byId("run")];
 	on.disabled = false;
-	if (document.activeElement === off) on.focus(); // a button that goes off would lose the keyboard's place
+	if (document.activeElement === off) on.focus(); // a disabled button would lose the keyboard focus
 	off.disabled = true;
-	element("undo").disabled = busy || !states.canGoBack(state());
-	element("redo").disabled = busy || !states.canGoForth(state());
-	if (busy) tokenCard.hide();
-	if (element("text").readOnly !== busy) surface.busy = busy;
+	byId("undo").disabled = busy || !undoStack.canUndo(state());
+	byId("redo").disabled = busy || !undoStack.canRedo(state());
+	if (busy) popover?.hide();
+	if (byId("text").readOnly !== busy) pane.busy = busy;
 }
 
-function keep() {
-	clearTimeout(keeping);
-	samples.settle();
-	store(KEPT, { ...state(), settings: settings.values, probabilities: element("probabilities").ariaPressed });
+function saveNow() {
+	clearTimeout(saving);
+	samples?.settle();
+	save(SAVED, { ...state(), settings: settings.values, probabilities: showsProbabilities() });
 }
 
-function keepSoon() {
-	clearTimeout(keeping);
-	keeping = setTimeout(keep, 300);
+function saveSoon() {
+	clearTimeout(saving);
+	saving = setTimeout(saveNow, 300);
 }
 
-// What was here at the last visit, and over it what a link brings.
-function recall() {
-	element("key").value = stored(KEY) ?? "";
-	const kept = stored(KEPT);
-	if (kept) {
-		settings.values = kept.settings;
-		element("probabilities").ariaPressed = kept.probabilities;
-	}
-	put(kept ?? { text: element("text").value });
-	const link = linked(location.hash);
+// Show what was here at the last visit, and then what a link brings.
+async function restore() {
+	const saved = load(SAVED);
+	if (saved) settings.values = saved.settings;
+	show(saved ?? { text: byId("text").value });
+	if (saved?.samples?.length) await loadSamples().then(() => samples.show(saved.samples), showError);
+	if (String(saved?.probabilities) === "true") await toggleProbabilities().catch(showError);
+	const link = parseLink(location.hash);
 	if (!link) return;
-	history.replaceState(null, "", location.pathname); // lest a reload throws away what is written from here on
-	change(link, link.settings);
+	history.replaceState(null, "", location.pathname); // or a reload would discard what is written from now on
+	settings.change(link.settings);
+	change(link);
 }
 
-async function share() {
-	const link = element("link");
-	link.value = linkTo(state(), settings.values, element("with_answer").checked);
-	link.select();
-	// Browsers allow the clipboard to secure pages only; elsewhere the link is there to be copied.
-	const copied = await navigator.clipboard?.writeText(link.value).then(() => true, () => false);
-	announce(copied ? "The link is in the clipboard." : "The link is selected; copy it from there.");
+async function toggleProbabilities() {
+	if (!popover) await loadPopover();
+	byId("probabilities").ariaPressed = String(!showsProbabilities());
+	applyStyle();
+	saveNow();
 }
 
 function press(event) {
 	const command = event.ctrlKey || event.metaKey;
-	const inText = event.target === element("text");
-	const current = !running && command && inText && states.isCurrent(state());
+	const inText = event.target === byId("text");
+	const current = !running && command && inText && undoStack.isCurrent(state());
 	const key = event.key.toLowerCase();
 	if (key === "enter" && (command || (event.shiftKey && inText)) && !event.isComposing) run();
-	else if (key === "escape" && tokenCard.mark) tokenCard.hide();
+	else if (key === "escape" && popover?.span) popover.hide();
 	else if (key === "escape" && running) running.stop();
-	else if (key === "z" && current && !event.shiftKey && states.canGoBack(state())) undo();
-	else if ((key === "y" || key === "z") && current && states.canGoForth(state())) redo();
+	else if (key === "z" && current && !event.shiftKey && undoStack.canUndo(state())) undo();
+	else if ((key === "y" || key === "z") && current && undoStack.canRedo(state())) redo();
 	else return;
 	event.preventDefault();
 }
 
+// Ask the server for its model, and show it.
 async function introduce() {
 	try {
-		const model = await served(element("key").value);
-		settings.context = context = model.max_model_len;
-		element("model").textContent = model.id;
-		await showCard(model);
+		model = await getModel(apiKey);
+		settings.context = model.max_model_len;
+		byId("model").textContent = model.id;
+		if (!panel("Model").hidden) await loadModelCard();
 	} catch (error) {
 		say("", "", error);
 	}
 }
 
-const acts = {
+const actions = {
 	stop: () => running?.stop(),
 	undo,
 	redo,
-	share,
-	forget: () => past.forget(),
 	model: () => tabs.select("Model").focus(),
-	probabilities({ currentTarget: button }) {
-		button.ariaPressed = String(button.ariaPressed !== "true");
-		dress();
-		keep();
-	},
+	probabilities: () => toggleProbabilities().catch(showError),
 };
-for (const [id, act] of Object.entries(acts)) element(id).onclick = act;
-element("key").onchange = ({ target }) => (store(KEY, target.value), introduce());
-element("form").onsubmit = (event) => (event.preventDefault(), run());
+for (const [id, action] of Object.entries(actions)) byId(id).onclick = action;
+byId("form").onsubmit = (event) => (event.preventDefault(), run());
 onkeydown = press;
-onpagehide = keep;
-if (/Mac|iP/.test(navigator.platform)) element("run-keys").textContent = "⌘ ↵";
-showExamples(element("examples"), showExample);
-recall();
-introduce();
+onpagehide = saveNow;
+if (/Mac|iP/.test(navigator.platform)) byId("run-keys").textContent = "⌘ ↵";
+for (const example of examples) {
+	const { top_p, temperature } = example.settings;
+	const figures = create("small", `top-p ${top_p} · temp. ${temperature}`);
+	const parts = [create("strong", example.title), figures, create("span", example.watch_for)];
+	byId("examples").append(listItem(() => showExample(example), ...parts));
+}
+tabs.select("Examples");
+restore().then(introduce);

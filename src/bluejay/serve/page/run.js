@@ -1,30 +1,32 @@
-// One run: what the server streams goes to its places, and what is to be said about it afterwards.
+// One run: sends the request, gives the streamed text to the outputs and reports on it afterwards.
 
-import { complete } from "./api.js";
-import { functionEnd } from "./code.js";
-import { isEnd } from "./token.js";
+import { complete, endsText } from "./api.js";
+import editor from "./editor.json" with { type: "json" };
+
+const REASONS = editor.stop_reasons;
 
 export class Run {
 	controller = new AbortController();
 	tokens = 0;
 
-	// `places` take the answer's samples: each can append(pieces) and cut(length of what stays of the answer).
-	constructor(prompt, request, key, places, endsWithFunction) {
-		Object.assign(this, { prompt, request, key, endsWithFunction });
-		this.samples = places.map((place) => ({ place, pieces: new Pieces(), text: "", tokens: 0, reason: "" }));
+	// Each sample goes to one of `outputs`, which can append(pieces) and truncate(length of the sample to keep). A sample
+	// also ends where `functionEnd`, if given, finds the end of a function.
+	constructor(prompt, parameters, key, outputs, functionEnd) {
+		Object.assign(this, { prompt, parameters, key, functionEnd });
+		this.samples = outputs.map((output) => ({ output, aligner: new TokenAligner(), text: "", tokens: 0, reason: "" }));
 	}
 
-	// Throws an Error with one sentence for the person; what came until then stays.
-	async go(onPart) {
-		const { prompt, request, key, controller } = this;
+	// Throws an Error whose message is a sentence for the user; the text generated until then stays.
+	async start(onPart) {
+		const { prompt, parameters, key, controller } = this;
 		try {
-			for await (const part of complete({ prompt, ...request }, key, controller.signal)) {
+			for await (const part of complete({ prompt, ...parameters }, key, controller.signal)) {
 				if (part.usage) this.usage = part.usage;
 				else this.take(part);
 				onPart(this);
 			}
 		} catch (error) {
-			const reason = error.name === "AbortError" ? "stopped by you" : "cut short";
+			const reason = error.name === "AbortError" ? REASONS.user : "interrupted";
 			for (const sample of this.samples) sample.reason ||= reason;
 			if (error.name !== "AbortError") throw error;
 		}
@@ -32,26 +34,26 @@ export class Run {
 
 	take({ index, text, tokens, reason }) {
 		const sample = this.samples[index];
-		if (sample.reason) return; // it has ended here, though not yet for the server
+		if (sample.reason) return; // the sample has ended here but not yet on the server
 		this.last = performance.now();
 		this.first ??= this.last;
 		const n = Math.max(1, tokens.length);
 		this.tokens += n;
 		sample.tokens += n;
-		const pieces = sample.pieces.push(text, tokens);
-		sample.place.append(pieces);
+		const pieces = sample.aligner.push(text, tokens);
+		sample.output.append(pieces);
 		sample.text += pieces.map(({ text }) => text).join("");
 		sample.reason = this.reasonOf(reason, tokens.at(-1));
-		const end = this.endsWithFunction ? functionEnd(this.prompt, sample.text) : -1;
+		const end = this.functionEnd ? this.functionEnd(this.prompt, sample.text) : -1;
 		if (end < 0) return;
-		sample.place.cut(end);
-		sample.reason = "the function ended";
+		sample.output.truncate(end);
+		sample.reason = REASONS.function;
 		if (this.samples.every(({ reason }) => reason)) this.stop();
 	}
 
 	reasonOf(reason, token) {
-		if (reason !== "stop") return reason === "length" ? "reached the length" : "";
-		return this.request.stop && !isEnd(token?.text ?? "") ? "met a stop sequence" : "the model ended it";
+		if (reason !== "stop") return reason === "length" ? REASONS.length : "";
+		return this.parameters.stop && !endsText(token?.text ?? "") ? REASONS.stop : REASONS.end;
 	}
 
 	stop() {
@@ -59,22 +61,22 @@ export class Run {
 	}
 
 	get stopped() {
-		return this.samples.some(({ reason }) => reason === "stopped by you");
+		return this.samples.some(({ reason }) => reason === REASONS.user);
 	}
 
-	// Speed, seed, why it ended, and how much of a context of so many tokens is used.
+	// Speed, seed, stop reasons, and how much is used of a context of so many tokens, where that is known.
 	report(context) {
 		const seconds = (this.last - this.first) / 1000;
 		const reasons = [...new Set(this.samples.map(({ reason }) => reason))];
 		const used = this.samples.length === 1 && this.usage?.total_tokens;
-		if (used >= context) reasons.splice(0, 1, "the context is full");
+		if (used >= context) reasons.splice(0, 1, "context full");
 		const rate = Math.max(0, this.tokens - this.samples.length) / seconds;
 		const parts = [
 			counted(this.tokens),
 			this.tokens > 1 && seconds > 0 && `${rate.toFixed(rate < 10 ? 1 : 0)} tokens/s`,
-			`seed ${this.request.seed}`,
+			`seed ${this.parameters.seed}`,
 			...reasons,
-			used && Number.isFinite(context) && `context ${used} of ${context}`,
+			used && context && `context ${used} of ${context}`,
 		];
 		return parts.filter(Boolean).join(" · ");
 	}
@@ -82,27 +84,28 @@ export class Run {
 
 export const counted = (tokens) => `${tokens} token${tokens === 1 ? "" : "s"}`;
 
-// Makes pieces of text {text, logprob, top} of a stream's parts, each a token wherever a token is whole text. The server
-// holds text back that may begin a stop sequence, and a character can take several tokens: they do not come in step.
-export class Pieces {
-	waiting = []; // tokens whose text has not come
+// Cuts streamed text into pieces {text, logprob, top}, one for each token wherever a token is whole text. Text and tokens
+// arrive at different times: the server holds back text that may begin a stop sequence, and a character can take several
+// tokens.
+export class TokenAligner {
+	waiting = []; // tokens whose text has not arrived
 
-	// The pieces that are certain after a part of the stream.
+	// The pieces that are complete after another part of the stream.
 	push(text, tokens) {
 		this.waiting.push(...tokens);
 		const pieces = [];
 		while (text) {
 			const token = this.waiting[0]?.text;
 			const [taken, length] = token && text.startsWith(token) ? [1, token.length] : [Infinity, text.length];
-			pieces.push(joined(plain(text.slice(0, length)), this.waiting.splice(0, taken)));
+			pieces.push(joined(withLineFeeds(text.slice(0, length)), this.waiting.splice(0, taken)));
 			text = text.slice(length);
 		}
 		return pieces;
 	}
 }
 
-// A text area keeps line feeds only; marks must count what it keeps.
-const plain = (text) => text.replace(/\r\n?/g, "\n");
+// A text area turns all line ends into line feeds, and spans count what it holds.
+const withLineFeeds = (text) => text.replace(/\r\n?/g, "\n");
 
 function joined(text, tokens) {
 	if (!tokens.length) return { text };

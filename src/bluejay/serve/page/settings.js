@@ -1,62 +1,99 @@
-// The controls and what they stand at.
+// The settings of a run and their controls. The sliders are there from the start; the panel "More" adds its controls
+// when it is first needed.
 
-import { element } from "./dom.js";
+import { byId } from "./dom.js";
 
-const LONGEST = 1024; // tokens in one run; a person can run again
-const SEEDS = 1e6; // few enough for one to be told to others
+const MAX_TOKENS = 1024; // of one run; the user can run again
+const N_SEEDS = 1e6; // few enough that people can tell each other a seed
+const PAGE_ONLY = ["end_of_function", "font"]; // settings that the API does not have
 
-export const newSeed = () => Math.floor(Math.random() * SEEDS);
+export const newSeed = () => Math.floor(Math.random() * N_SEEDS);
 
+// A control's id is the name of its setting. Its `parse`, if it has one, makes the API's parameter from its text: it
+// returns undefined for none, and throws an Error for a text that is not valid.
 export class Settings {
-	constructor(onChange) {
-		this.controls = [...document.querySelectorAll("label > :not(#key, #with_answer)")];
-		for (const control of this.controls) control.oninput = () => (this.show(), onChange());
-		this.show();
+	controls = [];
+	others = {}; // values of settings that have no control yet
+
+	constructor(controls, onChange) {
+		this.onChange = onChange;
+		this.add(controls);
 	}
 
-	// Numbers, texts and switches by name, as they are kept between visits.
+	add(controls) {
+		for (const control of controls) control.oninput = () => (this.showValues(), this.onChange());
+		this.controls.push(...controls);
+		this.change(this.others);
+	}
+
+	// Numbers, texts and switches by name, as they are stored between visits.
 	get values() {
-		return Object.fromEntries(this.controls.map((control) => [control.id, valueOf(control)]));
+		return { ...this.others, ...Object.fromEntries(this.controls.map((control) => [control.id, valueOf(control)])) };
 	}
 
-	// A link has texts for all of them; what cannot be is as at first.
+	// Settings that `values` does not name get their defaults.
 	set values(values) {
+		this.others = {};
+		for (const control of this.controls) setDefault(control);
+		this.change(values);
+	}
+
+	// Change the settings that `values` names. Values may be strings, as in links; an invalid one becomes the default.
+	change(values) {
+		this.others = { ...this.others, ...values };
 		for (const control of this.controls.filter(({ id }) => id in values)) {
 			control.checked = String(values[control.id]) === "true";
 			if (control.type !== "checkbox") control.value = values[control.id];
-			if (!control.checkValidity()) control.value = control.defaultValue;
+			validate(control);
+			if (!control.checkValidity()) setDefault(control);
+			delete this.others[control.id];
 		}
-		this.show();
+		this.showValues();
+	}
+
+	// Whether a run needs controls that are not there yet.
+	get incomplete() {
+		return Object.keys(this.others).some((name) => !PAGE_ONLY.includes(name));
 	}
 
 	set context(tokens) {
-		const slider = element("max_tokens");
-		slider.max = Math.max(8, Math.min(LONGEST, tokens) & ~7);
-		this.show();
+		byId("max_tokens").max = Math.max(8, Math.min(MAX_TOKENS, tokens) & ~7);
+		this.showValues();
 	}
 
-	// What the API gets. The seed is always sent, so that the page can say which one it was.
-	get request() {
-		const { seed, stop_before, end_of_function, font, ...sent } = this.values;
-		const stop = stopsIn(stop_before);
-		return { ...sent, seed: seed ? Number(seed) : newSeed(), ...(stop.length && { stop }) };
+	// The parameters of the API. The seed is always among them, so that the page can tell which one was used.
+	get parameters() {
+		const sent = { n: 1, seed: newSeed() };
+		for (const control of this.controls) {
+			const value = control.parse ? control.parse(control.value) : valueOf(control);
+			if (value !== undefined && !PAGE_ONLY.includes(control.id)) sent[control.name || control.id] = value;
+		}
+		return sent;
 	}
 
-	show() {
+	showValues() {
+		for (const control of this.controls) validate(control);
 		for (const slider of this.controls.filter(({ type }) => type === "range")) {
 			const value = slider.valueAsNumber;
 			const text = slider.id === "max_tokens" ? `${value} tokens` : value.toFixed(2);
 			slider.parentElement.dataset.value = slider.ariaValueText = text;
 		}
-		const stops = element("stop_before");
-		stops.setCustomValidity(stopsIn(stops.value).length > 4 ? "At most four stop sequences, one a line." : "");
 	}
 }
 
-// Stop sequences: one a line, as they are written in a program's text.
-function stopsIn(text) {
-	const lines = text.split("\n").filter(Boolean);
-	return lines.map((line) => line.replaceAll("\\n", "\n").replaceAll("\\t", "\t"));
+function setDefault(control) {
+	control.checked = control.defaultChecked;
+	if (control.type !== "checkbox") control.value = control.defaultValue ?? control.options[0].value;
+	validate(control);
+}
+
+function validate(control) {
+	try {
+		control.parse?.(control.value);
+		control.setCustomValidity("");
+	} catch (error) {
+		control.setCustomValidity(error.message);
+	}
 }
 
 function valueOf({ type, checked, value, valueAsNumber }) {

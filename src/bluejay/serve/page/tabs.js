@@ -1,11 +1,13 @@
-// Tabs over panels, with the keys that tabs have everywhere: https://www.w3.org/WAI/ARIA/apg/patterns/tabs/
+// Tabs with the standard keys: https://www.w3.org/WAI/ARIA/apg/patterns/tabs/
 
-import { made } from "./dom.js";
+import { create } from "./dom.js";
 
 export class Tabs {
-	constructor(list) {
+	// `onSelect` gets the name of the tab and its panel.
+	constructor(list, onSelect) {
+		this.onSelect = onSelect;
 		this.panels = [...document.querySelectorAll("[role=tabpanel]")];
-		this.tabs = this.panels.map(({ ariaLabel: name }) => made("button", name, () => this.select(name)));
+		this.tabs = this.panels.map(({ ariaLabel: name }) => create("button", name, () => this.select(name)));
 		for (const tab of this.tabs) tab.role = "tab";
 		list.append(...this.tabs);
 		list.onkeydown = (event) => {
@@ -15,15 +17,15 @@ export class Tabs {
 			event.preventDefault();
 			this.select(this.panels.at(to).ariaLabel).focus();
 		};
-		this.select(this.panels[0].ariaLabel);
 	}
 
-	// Show the panel of a name; its tab.
+	// Show the panel of that name. Returns its tab.
 	select(name) {
 		this.panels.forEach((panel, i) => {
 			panel.hidden = panel.ariaLabel !== name;
 			this.tabs[i].ariaSelected = !panel.hidden;
 			this.tabs[i].tabIndex = panel.hidden ? -1 : 0;
+			if (!panel.hidden) this.onSelect(name, panel);
 		});
 		document.body.dataset.tab = name;
 		return this.tabs.find(({ tabIndex }) => tabIndex === 0);

@@ -1,5 +1,6 @@
-"""What is at an address arrives whole, once, and is what it should be."""
+"""A file at an address is downloaded once, completely, and is the file that was asked for."""
 
+import base64
 import hashlib
 import http.server
 import json
@@ -20,12 +21,14 @@ SHA256 = hashlib.sha256(DATA).hexdigest()
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """A server of some files, which knows ranges and breaks off where it is told to."""
+    """A server of files that supports ranges, and closes the connection where it is told to."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.files: dict[str, bytes] = {}
         self.cuts: list[int] = []
+        self.statuses: list[int] = []
+        self.passwords: list[str | None] = []
         self.asked: list[tuple[str, str]] = []
         self.version = '"1"'
         self.cache = Path()
@@ -39,6 +42,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path, _, query = self.path.partition("?")
         self.server.asked.append((self.path, self.headers.get("Range", "")))
+        self.server.passwords.append(self.headers.get("Authorization"))
+        if self.server.statuses:
+            return self.answer(self.server.statuses.pop(0), b"")
         if "list-type=2" in query:
             return self.listing(path)
         data = self.server.files.get(path)
@@ -87,6 +93,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("BLUEJAY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("bluejay.download.time.sleep", lambda seconds: None)
     with Server() as server:
         server.cache = tmp_path / "cache"
         server.files["/bucket/data/file%20name.bin"] = DATA
@@ -115,7 +122,7 @@ def test_two_at_once_fetch_one_file(server: Server) -> None:
     assert found[0].read_bytes() == DATA
 
 
-def test_a_broken_connection_is_gone_on_with(server: Server) -> None:
+def test_a_broken_connection_is_resumed(server: Server) -> None:
     server.files["/f"] = DATA
     server.cuts = [1_500_000, 2_000_000]
     assert fetch(f"{server.url}/f").read_bytes() == DATA
@@ -125,18 +132,18 @@ def test_a_broken_connection_is_gone_on_with(server: Server) -> None:
     assert 3_300_000 < starts[2] <= 3_500_000
 
 
-def test_what_changed_meanwhile_is_fetched_anew(server: Server) -> None:
+def test_a_file_that_has_changed_is_downloaded_anew(server: Server) -> None:
     server.files["/f"] = DATA
-    server.cuts = [1_000_000] * 3
+    server.cuts = [1_000_000, *[0] * 4]
     with pytest.raises(ValueError, match="cannot be fetched"):
         fetch(f"{server.url}/f")
     server.version, server.files["/f"], server.cuts = '"2"', DATA[::-1], []
     assert fetch(f"{server.url}/f").read_bytes() == DATA[::-1]
 
 
-def test_killed_before_the_last_step(server: Server) -> None:
+def test_a_download_killed_before_its_last_step_is_completed(server: Server) -> None:
     server.files["/f"] = DATA
-    server.cuts = [1_000_000] * 3
+    server.cuts = [1_000_000, *[0] * 4]
     with pytest.raises(ValueError, match="cannot be fetched"):
         fetch(f"{server.url}/f", SHA256)
     (partial,) = (file for file in (server.cache / "files" / SHA256).iterdir() if file.suffix == ".partial")
@@ -144,7 +151,7 @@ def test_killed_before_the_last_step(server: Server) -> None:
     assert fetch(f"{server.url}/f", SHA256).read_bytes() == DATA
 
 
-def test_another_file_is_refused(server: Server) -> None:
+def test_a_file_with_another_sha256_is_refused(server: Server) -> None:
     server.files["/f"] = b"something else"
     with pytest.raises(ValueError, match=f"sha256 .*, not {SHA256}"):
         fetch(f"{server.url}/f", SHA256)
@@ -152,15 +159,37 @@ def test_another_file_is_refused(server: Server) -> None:
     assert fetch(f"{server.url}/f", SHA256).read_bytes() == DATA
 
 
-def test_what_was_damaged_in_the_cache_is_fetched_again(server: Server) -> None:
+def test_a_file_damaged_in_the_cache_is_downloaded_again(server: Server) -> None:
     server.files["/f"] = DATA
     fetch(f"{server.url}/f", SHA256).write_bytes(DATA[:-1])
     assert fetch(f"{server.url}/f", SHA256).read_bytes() == DATA
 
 
-def test_out_of_reach_in_one_sentence(server: Server) -> None:
-    with pytest.raises(ValueError, match=r"missing\.txt cannot be fetched: 404"):
+def test_a_missing_file_is_reported_in_one_sentence_and_asked_for_once(server: Server) -> None:
+    with pytest.raises(ValueError, match=r"missing\.txt cannot be fetched: 404 Not Found$"):
         fetch(f"{server.url}/missing.txt")
+    assert len(server.asked) == 1
+
+
+def test_a_server_that_is_overloaded_for_a_moment_is_asked_again(server: Server) -> None:
+    server.files["/f"] = DATA
+    server.statuses = [503, 429]
+    assert fetch(f"{server.url}/f", SHA256).read_bytes() == DATA
+    server.statuses = [503] * 4
+    with pytest.raises(ValueError, match=r"g cannot be fetched: no more bytes of g arrive: 503 Service Unavailable"):
+        fetch(f"{server.url}/g")
+
+
+def test_passwords_are_those_of_the_address_or_of_netrc(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.files["/f"] = server.files["/g"] = DATA
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login you password hidden\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    fetch(f"{server.url}/f")
+    fetch(f"{server.url.replace('//', '//me:secret@')}/g")
+    assert [base64.b64decode((sent or "").split()[1]) for sent in server.passwords] == [b"you:hidden", b"me:secret"]
 
 
 def test_passwords_are_not_shown(server: Server) -> None:
@@ -169,14 +198,14 @@ def test_passwords_are_not_shown(server: Server) -> None:
     assert "secret" not in str(raised.value)
 
 
-def test_text_at_an_address(server: Server) -> None:
+def test_a_text_at_an_address_is_read(server: Server) -> None:
     server.files["/notes.txt"] = "Größe".encode()
     source = Text("text", f"{server.url}/notes.txt", licence="CC0-1.0")
     (document,) = [found for unit in source.units() for found in source.read(unit)]
     assert (document.text, document.url, document.licence) == ("Größe", f"{server.url}/notes.txt", "CC0-1.0")
 
 
-def test_objects_of_s3_by_pattern(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_objects_of_s3_are_found_by_pattern(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
         "AWS_ENDPOINT": server.url,
         "AWS_ALLOW_HTTP": "true",
@@ -196,7 +225,7 @@ def test_objects_of_s3_by_pattern(server: Server, monkeypatch: pytest.MonkeyPatc
         matching("s3://bucket/data/*.jsonl")
 
 
-def test_files_of_the_hub_by_pattern(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_the_hub_are_found_by_pattern(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     resolve = f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
     monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", resolve)

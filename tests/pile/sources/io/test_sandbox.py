@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ import ctypes, os, time
 from dataclasses import dataclass
 from bluejay.pile.documents import Document
 from bluejay.pile.sources.io.records import RecordFiles
+from tests.waiting import eventually
 
 def forever():
     while True:
@@ -156,10 +156,7 @@ def test_no_child_outlives_a_killed_parent(tmp_path: Path, hostile) -> None:
     parent.kill()
     parent.communicate()
     assert children
-    until = time.monotonic() + 20
-    while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert not any(Path(f"/proc/{child}").exists() for child in children)
+    assert eventually(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
 
 
 def test_files_are_opened_by_the_child(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 """The documentation of installed packages."""
 
+import sys
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -47,3 +50,19 @@ def test_a_broken_package_is_set_aside(tmp_path: Path, monkeypatch: pytest.Monke
     aside = [entry.name for entry in found if isinstance(entry, Skipped)]
     assert len(aside) == 2
     assert aside[1] == "good-one-1/good/latin.rst"
+
+
+def test_packages_found_by_another_finder_than_the_standard_library_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The backport importlib_metadata puts its own finder, with its own classes, in the place of the standard one."""
+
+    class Backport:
+        """A distribution that is no `importlib.metadata.Distribution`."""
+
+        def __init__(self, found: Distribution) -> None:
+            self.metadata, self.files, self.locate_file = found.metadata, found.files, found.locate_file
+
+    expected = read()
+    found = [Backport(package) for package in distributions()]
+    monkeypatch.setattr(sys, "meta_path", [SimpleNamespace(find_distributions=lambda context: found), *sys.meta_path])
+    monkeypatch.setattr(sys, "path", [])
+    assert read() == expected

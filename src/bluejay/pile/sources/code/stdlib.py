@@ -26,10 +26,6 @@ class Stdlib:
         """The library as a whole."""
         return [f"cpython-{platform.python_version()}"]
 
-    def documents(self) -> Iterator[Document | Skipped]:
-        """All documents of all units."""
-        return self.read("")
-
     def read(self, unit: str) -> Iterator[Document | Skipped]:
         """One document per file, in order of path."""
         root = Path(sysconfig.get_path("stdlib"))

@@ -31,11 +31,3 @@ class Text:
         text = read_text(local(unit))
         name = unit if is_address(unit) else Path(unit).as_posix()
         yield Document(text, name, self.licence, name, {"path": name})
-
-    def documents(self) -> Iterator[Document | Skipped]:
-        """All documents of all units."""
-        for unit in self.units():
-            try:
-                yield from self.read(unit)
-            except ValueError as error:
-                yield Skipped(unit, str(error))

@@ -1,29 +1,31 @@
-"""What is at an address, brought into the cache once: http(s) through requests, S3 through obstore, hf through its hub.
+"""Files at addresses, downloaded into the cache once: http(s) through httpx2, S3 through obstore, hf through its hub.
 
-CACHE/files/KEY/NAME    KEY is the file's sha256 where the recipe gives it, else that of its address
+CACHE/files/KEY/NAME    KEY is the file's sha256 where the recipe gives it, otherwise that of its address
 """
 
 import fnmatch
+import functools
 import hashlib
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from netrc import NetrcParseError
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
 
-from bluejay.files import cache_directory, sha256_of, sync, write_text
+from bluejay.download import Answer, download, http
+from bluejay.files import TEMPORARY, cache_directory, partial_of, sha256_of, sync
 from bluejay.progress import progress
 
 SCHEMES = ("http", "https", "s3", "hf")
-CHUNK = 1 << 16
-PARTIAL, VERSION, LOCK = ".partial", ".version", ".lock"
-"""Ends of names of what stands beside a file while it is fetched: its part, its version, who fetches it."""
-TRIES = 3
-"""Connections made for one file before it counts as out of reach; each goes on where the last one broke off."""
+READ_BYTES = 1 << 16
+VERSION, LOCK = ".version", ".lock"
+"""Suffixes of the files beside a file while it is downloaded: the version of its partial file, and the lock."""
+
 SECONDS_OF_SILENCE = 60.0
 
 
@@ -33,10 +35,10 @@ def is_address(path: str) -> bool:
 
 
 def find(address: str) -> list[str]:
-    """The addresses that fit a pattern, in order; http has no lists, so there it is the address itself.
+    """The addresses that match a pattern, in order; HTTP has no listings, so an http address stands for itself alone.
 
-    On S3, `*` stands for any characters, `/` too; on hf, patterns are those of the shell.
-    Raises ValueError: there is none, or the store cannot be reached.
+    On S3, `*` matches any characters including `/`; on hf, patterns are those of the shell.
+    Raises ValueError: nothing matches, or the store cannot be reached.
     """
     scheme = urlsplit(address).scheme
     try:
@@ -47,7 +49,7 @@ def find(address: str) -> list[str]:
                 found = sorted(f"hf://{path}" for path in hub().glob(address))
             case _:
                 return [address]
-    except failures(scheme) as error:
+    except errors_of(scheme) as error:
         raise ValueError(f"{address} cannot be listed: {first_line(error)}") from None
     if not found:
         raise ValueError(f"no file matches {address}")
@@ -55,7 +57,7 @@ def find(address: str) -> list[str]:
 
 
 def objects(address: str) -> list[str]:
-    """The objects of S3 that fit a pattern, in order."""
+    """The S3 objects that match a pattern, in order."""
     import obstore
 
     store, pattern = bucket(address)
@@ -68,9 +70,9 @@ def objects(address: str) -> list[str]:
 
 
 def fetch(address: str, sha256: str | None = None) -> Path:
-    """The file at an address, from the cache or brought into it; what an earlier try left is gone on with.
+    """The file at an address, from the cache or downloaded into it; an interrupted download is resumed.
 
-    Raises ValueError: it cannot be reached, or is not the file with that sha256.
+    Raises ValueError: it cannot be downloaded, or its sha256 is not the given one.
     """
     name = unquote(urlsplit(address).path.rpartition("/")[2])
     file = cached(sha256 or hashlib.sha256(address.encode()).hexdigest(), name)
@@ -78,21 +80,23 @@ def fetch(address: str, sha256: str | None = None) -> Path:
     with FileLock(file.with_name(f"{file.name}{LOCK}")):
         if not file.exists() or (sha256 is not None and sha256_of(file) != sha256):
             file.unlink(missing_ok=True)
-            bring(address, file, sha256)
+            download_to(file, address, sha256)
     return file
 
 
-def bring(address: str, file: Path, sha256: str | None) -> None:
-    """Fetch what the cache lacks, in a few tries. Raises ValueError as `fetch` does."""
-    partial = file.with_name(f"{file.name}{PARTIAL}")
-    for left in reversed(range(TRIES)):
-        try:
-            download(address, partial)
-            break
-        except failures(urlsplit(address).scheme) as error:
-            if not left:
-                raise ValueError(f"{without_password(address)} cannot be fetched: {first_line(error)}") from None
+def download_to(file: Path, address: str, sha256: str | None) -> None:
+    """Download a file that the cache lacks. Raises ValueError as `fetch` does."""
+    partial, version = partial_of(file), file.with_name(f"{file.name}{VERSION}")
+    scheme = urlsplit(address).scheme
+    request = functools.partial({"s3": s3, "hf": hf}.get(scheme, web), address)
+    done = partial.stat().st_size if partial.exists() else 0
+    try:
+        with progress(f"fetch {file.name}", 0, "B", done) as bar:
+            download(request, partial, bar, file.name, noted=version)
+    except errors_of(scheme) as error:
+        raise ValueError(f"{without_password(address)} cannot be fetched: {first_line(error)}") from None
     adopt(partial, file, sha256)
+    version.unlink(missing_ok=True)
 
 
 def cached(key: str, name: str) -> Path:
@@ -100,15 +104,15 @@ def cached(key: str, name: str) -> Path:
     return cache_directory() / "files" / key / (name.replace("/", "_").lstrip(".") or "index")
 
 
-def kept(sha256: str) -> Path | None:
-    """The file of the cache with this sha256, whatever its name; None where there is none."""
+def cached_by_hash(sha256: str) -> Path | None:
+    """The complete file in the cache that has this sha256, whatever its name; None if there is none."""
     files = sorted(cached(sha256, "x").parent.glob("*"))
-    whole = [file for file in files if not file.name.endswith((PARTIAL, VERSION, LOCK))]
-    return next((file for file in whole if sha256_of(file) == sha256), None)
+    complete = [file for file in files if not file.name.endswith((TEMPORARY, VERSION, LOCK))]
+    return next((file for file in complete if sha256_of(file) == sha256), None)
 
 
 def adopt(fetched: Path, file: Path, sha256: str | None) -> None:
-    """Make what was fetched the cache's file. Raises ValueError, and removes it: it is another file."""
+    """Move a complete download to its place in the cache. Raises ValueError, and removes it, if its sha256 differs."""
     got = sha256_of(fetched)
     if sha256 is not None and got != sha256:
         fetched.unlink()
@@ -116,82 +120,62 @@ def adopt(fetched: Path, file: Path, sha256: str | None) -> None:
     sync(fetched)
     file.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(fetched, file)
-    tag(fetched).unlink(missing_ok=True)
 
 
-def download(address: str, partial: Path) -> None:
-    """Bring a file's bytes to `partial`, after those that are there and of the same version."""
-    scheme = urlsplit(address).scheme
-    with partial.open("ab") as file:
-        chunks, start, total = http(address, partial) if scheme in ("http", "https") else stored(address, partial)
-        file.truncate(start)
-        file.seek(start)
-        with progress(f"fetch {partial.stem}", total, "B", start) as bar:
-            for chunk in chunks:
-                file.write(chunk)
-                bar.advance(len(chunk))
-        if file.tell() < total:
-            raise ValueError(f"it ended after {file.tell():,} of {total:,} bytes")
+@contextmanager
+def web(address: str, start: int, version: str | None) -> Generator[Answer]:
+    """Request a file over HTTP from byte `start` on, if it still has that version.
+
+    Proxies are those of the environment, and passwords those of the address or of ~/.netrc.
+    """
+    import httpx2
+
+    def check(response: httpx2.Response) -> None:
+        if not response.is_success:
+            message = f"{response.status_code} {response.reason_phrase}"
+            raise httpx2.HTTPStatusError(message, request=response.request, response=response)
+
+    auth = None
+    with suppress(OSError, NetrcParseError):
+        auth = None if urlsplit(address).username else httpx2.NetRCAuth()
+    with (
+        httpx2.Client(follow_redirects=True, auth=auth, timeout=SECONDS_OF_SILENCE) as client,
+        http(lambda headers: client.stream("GET", address, headers=headers), check, start, version) as answer,
+    ):
+        yield answer
 
 
-def http(address: str, partial: Path) -> tuple[Iterator[bytes], int, int]:
-    """The bytes of a resource, from the byte they start at, and its size (0 where the server does not say)."""
-    import requests
+@contextmanager
+def s3(address: str, start: int, version: str | None) -> Generator[Answer]:
+    """Request an object of S3 from byte `start` on, if it still has that version."""
+    import httpx2
+    import obstore
+    from obstore.exceptions import GenericError
 
-    have = partial.stat().st_size
-    version = tag(partial).read_text() if have and tag(partial).exists() else ""
-    headers = {"Accept-Encoding": "identity"}
-    if version:
-        headers |= {"Range": f"bytes={have}-", "If-Range": version}
-    answer = requests.get(address, headers=headers, stream=True, timeout=SECONDS_OF_SILENCE)
-    if not answer.ok:
-        answer.close()
-        if not version or answer.status_code != requests.codes.requested_range_not_satisfiable:
-            answer.raise_for_status()
-        tag(partial).unlink()  # all of it is there already, or it has shrunk
-        return http(address, partial)
-    start = have if answer.status_code == requests.codes.partial_content else 0
-    strong = answer.headers.get("ETag", "")
-    write_text(tag(partial), "" if strong.startswith("W/") else strong)
-
-    def chunks() -> Iterator[bytes]:
-        with answer:
-            yield from answer.iter_content(CHUNK)
-
-    return chunks(), start, start + int(answer.headers.get("Content-Length", -start))
+    store, key = bucket(address)
+    described = obstore.head(store, key)
+    size, current = described["size"], described["e_tag"] or ""
+    start = start if version == current and start < size else 0
+    answer = obstore.get(store, key, options={"range": {"offset": start}}) if start else obstore.get(store, key)
+    try:
+        yield Answer(start, size, map(bytes, answer.stream(min_chunk_size=READ_BYTES)), current)
+    except GenericError as error:  # the connection broke
+        raise httpx2.TransportError(str(error)) from error
 
 
-def stored(address: str, partial: Path) -> tuple[Iterator[bytes], int, int]:
-    """The bytes of an object of S3 or of a file of the hub, from the byte they start at, and its size."""
-    if urlsplit(address).scheme == "s3":
-        import obstore
-
-        store, key = bucket(address)
-        described = obstore.head(store, key)
-        start = resumed(partial, described["e_tag"] or "") % max(described["size"], 1)  # whole already: once more
-        answer = obstore.get(store, key, options={"range": {"offset": start}}) if start else obstore.get(store, key)
-        return map(bytes, answer.stream(min_chunk_size=CHUNK)), start, described["size"]
+@contextmanager
+def hf(address: str, start: int, version: str | None) -> Generator[Answer]:
+    """Request a file of the hub from byte `start` on, if it still has that version."""
     described = hub().info(address)
-    start = resumed(partial, str(described.get("blob_id", "")))
-
-    def chunks() -> Iterator[bytes]:
-        with hub().open(address, "rb") as file:
-            file.seek(start)
-            while chunk := file.read(CHUNK):
-                yield chunk
-
-    return chunks(), start, described["size"]
-
-
-def resumed(partial: Path, version: str) -> int:
-    """The byte to go on from: what is there counts if it is of the same version, which is noted."""
-    same = bool(version) and tag(partial).exists() and tag(partial).read_text() == version
-    write_text(tag(partial), version)
-    return partial.stat().st_size if same else 0
+    current = str(described.get("blob_id", ""))
+    start = start if version == current else 0
+    with hub().open(address, "rb") as file:
+        file.seek(start)
+        yield Answer(start, described["size"], iter(lambda: file.read(READ_BYTES), b""), current)
 
 
 def bucket(address: str) -> tuple[Any, str]:
-    """A bucket of S3 and the key in it; where S3 is and its keys come from the environment, as AWS_ENDPOINT does."""
+    """The store of an S3 bucket, and the key in it. The environment sets endpoint and credentials (AWS_ENDPOINT)."""
     try:
         from obstore.store import S3Store
     except ImportError:
@@ -201,42 +185,36 @@ def bucket(address: str) -> tuple[Any, str]:
 
 
 def hub() -> Any:
-    """The client of hf://, which speaks fsspec."""
-    try:
-        from huggingface_hub import HfFileSystem
-    except ImportError:
-        raise ValueError("reading hf:// needs huggingface_hub: pip install 'bluejay[corpus]'") from None
+    """The file system of hf:// addresses, with fsspec's interface."""
+    from huggingface_hub import HfFileSystem
+
     return HfFileSystem()
 
 
-def failures(scheme: str) -> tuple[type[Exception], ...]:
-    """What is raised where an address cannot be reached; the clients of S3 and of the hub have classes of their own."""
-    found: list[type[Exception]] = [OSError, ValueError]
-    with suppress(ImportError):  # a client that is not there has raised none
+def errors_of(scheme: str) -> tuple[type[Exception], ...]:
+    """What is raised when an address of a scheme cannot be reached; each client has classes of its own."""
+    from httpx2 import HTTPError, InvalidURL
+
+    found: list[type[Exception]] = [OSError, ValueError, HTTPError, InvalidURL]
+    with suppress(ImportError):  # a client that is not installed has raised nothing
         if scheme == "s3":
             from obstore.exceptions import BaseError
 
             found.append(BaseError)
         elif scheme == "hf":
-            from httpx2 import HTTPError
             from huggingface_hub.errors import EntryNotFoundError
 
-            found += [HTTPError, EntryNotFoundError]
+            found.append(EntryNotFoundError)
     return tuple(found)
 
 
-def tag(partial: Path) -> Path:
-    """Where the version of a file that is being fetched is noted."""
-    return partial.with_name(f"{partial.name}{VERSION}")
-
-
 def first_line(error: Exception) -> str:
-    """What an error says, short and without the passwords that addresses may hold."""
+    """The first line of an error's message, without the passwords that addresses in it may hold."""
     return without_password((str(error).splitlines() or [type(error).__name__])[0])
 
 
 def without_password(text: str) -> str:
-    """Addresses in a text without their user and password.
+    """A text with user and password removed from all addresses in it.
 
     >>> without_password("https://me:secret@example.org/simple")
     'https://example.org/simple'

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from bluejay.files import cache_directory, sha256_of
 from bluejay.pile.documents import Document, Skipped
-from bluejay.pile.sources.io.fetch import adopt, cached, kept
+from bluejay.pile.sources.io.fetch import adopt, cached, cached_by_hash
 from bluejay.pile.sources.io.open import local
 from bluejay.pile.sources.io.unpack import content, members, open_archive
 from bluejay.pile.sources.packages.archive import Archive
@@ -62,7 +62,7 @@ class Package(Members, ABC):
     def archive(self) -> Path:
         """The package's file, fetched where need be."""
         if self.path is None:
-            return (self.sha256 and kept(self.sha256)) or self.fetch()
+            return (self.sha256 and cached_by_hash(self.sha256)) or self.fetch()
         file = local(self.path)
         if self.sha256 and sha256_of(file) != self.sha256:
             raise ValueError(f"{self.path} has the sha256 {sha256_of(file)}, not {self.sha256}")

@@ -1,13 +1,17 @@
-"""The documentation that installed Python packages carry."""
+"""The documentation that installed Python packages carry.
+
+A package is an `importlib.metadata.Distribution`, or the class of that name in its backport `importlib_metadata`, which
+takes the place of the standard library's finder in any process that imports it. Hence the annotations `Any`.
+"""
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from email.message import Message
-from importlib.metadata import Distribution, PackagePath, distributions
-from pathlib import Path
-from typing import Literal, cast
+from importlib.metadata import distributions
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
 
 from bluejay.pile.documents import Document, Skipped, read_text
 from bluejay.recipe import STRICT
@@ -28,10 +32,6 @@ class PackageDocs:
         """All packages, as one."""
         return ["installed packages"]
 
-    def documents(self) -> Iterator[Document | Skipped]:
-        """All documents of all units."""
-        return self.read("")
-
     def read(self, unit: str) -> Iterator[Document | Skipped]:
         """Packages in order of name and version; of each, its description and then its files in order of path."""
         packages = []
@@ -44,14 +44,9 @@ class PackageDocs:
             yield from package_documents(package, name, version, files)
 
 
-def identity(package: Distribution) -> tuple[str, str]:
+def identity(package: Any) -> tuple[str, str]:
     """Normalised name and version; empty where the metadata lacks them."""
-    return normalised(entry(metadata_of(package), "Name")), entry(metadata_of(package), "Version")
-
-
-def metadata_of(package: Distribution) -> Message:
-    """A package's metadata, which is a message of RFC 822 although the library's types do not say so."""
-    return cast(Message, package.metadata)
+    return normalised(entry(package.metadata, "Name")), entry(package.metadata, "Version")
 
 
 def normalised(name: str) -> str:
@@ -65,11 +60,11 @@ def entry(metadata: Message, key: str) -> str:
 
 
 def package_documents(
-    package: Distribution, name: str, version: str, files: list[PackagePath]
+    package: Any, name: str, version: str, files: Sequence[PurePosixPath]
 ) -> Iterator[Document | Skipped]:
     """The documents of one package; `url` is a package URL, which names the file within the release."""
-    source, url, licence = f"{name}-{version}", f"pkg:pypi/{name}@{version}", licence_of(metadata_of(package))
-    described = entry(metadata_of(package), "Description")
+    source, url, licence = f"{name}-{version}", f"pkg:pypi/{name}@{version}", licence_of(package.metadata)
+    described = entry(package.metadata, "Description")
     if described.strip():
         yield Document(described, source, licence, url, {"path": "METADATA"})
     for file in files:
@@ -83,7 +78,7 @@ def package_documents(
         yield Document(text, source, licence, f"{url}#{file}", {"path": str(file)})
 
 
-def is_record(file: PackagePath) -> bool:
+def is_record(file: PurePosixPath) -> bool:
     """Whether a file belongs to the installer's record of a package (licences and notices), not to the package."""
     return file.parts[0].endswith((".dist-info", ".egg-info"))
 

@@ -86,7 +86,6 @@ def newest(versions: set[str | None]) -> str | None:
 
 def listed(index: str, name: str) -> "list[DistributionPackage]":
     """The files of a project in an index (PEP 503, PEP 691); none where it does not have the project."""
-    import requests
     from pypi_simple import NoSuchProjectError, PyPISimple
 
     try:
@@ -94,7 +93,7 @@ def listed(index: str, name: str) -> "list[DistributionPackage]":
             return client.get_project_page(name, timeout=60.0).packages
     except NoSuchProjectError:
         return []
-    except (requests.RequestException, ValueError) as error:
+    except (OSError, ValueError) as error:  # requests' own errors are OSErrors
         raise ValueError(f"the Python package index cannot be read: {first_line(error)}") from None
 
 

@@ -1,18 +1,20 @@
-"""Where a function ends: a guess that holds for languages that indent their blocks and for those with braces."""
+"""Finds where a function ends, in languages that indent their blocks and in those with braces.
+
+`serve/page/function_end.js` has the same rules; one list of examples tests both."""
 
 import re
 
 OPENER = re.compile(r"^([ \t]*)(?:async[ \t]+def|def|class)\b[^{\n]*$", re.MULTILINE)
 BRACES = re.compile(
-    r"//.*|/\*(?s:.*?)(?:\*/|\Z)|^#.*"  # remarks
+    r"//.*|/\*(?s:.*?)(?:\*/|\Z)|^#.*"  # comments
     r'|"(?:\\.|[^"\\\n])*"?' + r"|'(?:\\.|[^'\\\n])*'?|`(?:\\.|[^`\\])*`?|([{}])",
     re.MULTILINE,
 )
 
 
 def function_end(prompt: str, added: str) -> int | None:
-    """How much of what was added belongs to the function that the prompt begins, or else to the first one that the
-    addition begins; None as long as its end has not come."""
+    """The number of characters of `added` that belong to the function that the prompt begins, or else to the first
+    function that `added` begins; None until that function has ended."""
     text, length = prompt + added, len(prompt)
     openers = list(OPENER.finditer(text))
     if not openers:
@@ -29,9 +31,10 @@ def function_end(prompt: str, added: str) -> int | None:
 
 
 def end_of_block(text: str, opener: re.Match) -> int | None:
-    """The end of an indented block: the last line before one that is indented no further than its head."""
+    """The end of an indented block: the last line before one that is indented no further than the block's first
+    line. None until that line has come."""
     at = end = opener.start()
-    quoted = False  # within a text of three quotes
+    quoted = False  # inside a triple-quoted string
     for line in text[at:].split("\n"):
         words = line.lstrip(" \t")
         outside = len(line) - len(words) <= len(opener[1]) and re.match(r"[^\s)\]}]", words)
@@ -46,7 +49,8 @@ def end_of_block(text: str, opener: re.Match) -> int | None:
 
 
 def end_of_braces(text: str, length: int) -> int | None:
-    """The end of a block in braces: the innermost that is open after so many characters, or the first opened then."""
+    """The end of a block in braces: the innermost block open after `length` characters, or the first one opened later.
+    None until its last brace has come."""
     depth, target = 0, None
     for found in BRACES.finditer(text):
         if found.start() >= length and target is None:

@@ -1,0 +1,22 @@
+// The list of earlier runs.
+
+import { create, listItem } from "../dom.js";
+import { clearHistory, historyEntries } from "../history.js";
+
+// Returns a function that brings the list up to date; choosing an entry calls `onChoose` with it.
+export function showHistory(panel, onChoose) {
+	const note = create("p", "Stored in this browser only. ");
+	const list = create("ul");
+	note.append(create("button", "Delete all", () => (clearHistory(), update())));
+	panel.replaceChildren(note, list);
+	const update = () => list.replaceChildren(...historyEntries().map((entry) => entryItem(entry, onChoose)));
+	update();
+	return update;
+}
+
+function entryItem(entry, onChoose) {
+	const when = new Intl.DateTimeFormat(undefined, { dateStyle: "short", timeStyle: "short" });
+	const title = create("strong", entry.text.trim().slice(0, 60) || "(empty)");
+	title.dir = "auto";
+	return listItem(() => onChoose(entry), title, create("span", `${when.format(entry.when)} · ${entry.note}`));
+}

@@ -1,0 +1,101 @@
+// The panel "More": the settings without a slider, and a link to the prompt and the settings.
+
+import { byId, create } from "../dom.js";
+import sampling from "../sampling.json" with { type: "json" };
+import { mergeSpans } from "../spans.js";
+
+const MAX_SAMPLES = 8; // that have room side by side
+const MAX_STOPS = 4; // the API's limit
+const HELP = Object.fromEntries(sampling.map(({ name, help }) => [name, help]));
+
+// Fill the panel and add its controls to the settings. `getState` gives the text for a link. Returns the field of the
+// API key, which is hidden until the server asks for one.
+export function showMoreSettings(panel, settings, apiKey, onKey, getState, announce) {
+	const listed = ({ name }) => byId(name) || /^(?:n|seed|stop|logit_bias)$/.test(name);
+	const numbers = sampling.filter((setting) => !listed(setting));
+	const controls = [
+		field("Samples", number({ ...sampling.find(({ name }) => name === "n"), high: MAX_SAMPLES }), HELP.n),
+		field("Seed", input({ id: "seed", inputMode: "numeric", pattern: "\\d{1,15}", placeholder: "new for each run", parse: seedIn }), HELP.seed),
+		...numbers.map((setting) => field(labelOf(setting.name), number(setting), setting.help)),
+		field("Stop before", lines({ id: "stop_before", name: "stop", placeholder: "one per line; \\n is a line break", parse: stopsIn }), HELP.stop),
+		field("Logit bias", lines({ id: "logit_bias", placeholder: "TOKEN=NUMBER, one per line", parse: biasesIn }), HELP.logit_bias),
+		field("Stop at function end", toggle("end_of_function"), "Generation also stops at the end of the function."),
+		field("Font", select("font", { auto: "automatic", prose: "prose", code: "code" })),
+	];
+	const key = field("API key", input({ id: "api_key", type: "password", value: apiKey, oninput: onKey, onchange: onKey }));
+	key.hidden = true;
+	const withAnswer = field("Link with answer", toggle("with_answer"), "The link contains the model's answer, too.");
+	const link = input({ id: "link", readOnly: true, ariaLabel: "Link to this prompt and these settings" });
+	const share = create("div");
+	share.append(create("button", "Copy a link", copyLink), link);
+	panel.replaceChildren(key, ...controls, withAnswer, share);
+	settings.add(controls.map(({ lastChild }) => lastChild));
+	return key;
+
+	async function copyLink() {
+		link.value = linkTo(getState(), settings.values, withAnswer.lastChild.checked);
+		link.select();
+		// Browsers allow the clipboard to secure pages only; elsewhere the user copies the link.
+		const copied = await navigator.clipboard?.writeText(link.value).then(() => true, () => false);
+		announce(copied ? "The link is in the clipboard." : "The link is selected; copy it from there.");
+	}
+}
+
+function field(label, control, help = "") {
+	const node = create("label", label);
+	node.append(Object.assign(control, { title: help }));
+	return node;
+}
+
+// "top_k" -> "Top-k", "presence_penalty" -> "Presence penalty"
+const labelOf = (name) => `${name[0].toUpperCase()}${name.slice(1).replace(/_(.)$/, "-$1").replaceAll("_", " ")}`;
+
+const input = (properties) => Object.assign(create("input"), properties);
+const lines = (properties) => Object.assign(create("textarea"), { rows: 2, spellcheck: false }, properties);
+
+function number({ name: id, type, default: value, low: min, high: max }) {
+	const step = type === "int" ? 1 : 0.01;
+	const limits = { ...(min !== null && { min }), ...(max !== null && { max }) };
+	return input({ id, type: "number", step, ...limits, defaultValue: value, required: true });
+}
+
+function toggle(id) {
+	const control = input({ id, type: "checkbox" });
+	control.role = "switch";
+	return control;
+}
+
+function select(id, options) {
+	const control = Object.assign(create("select"), { id });
+	control.append(...Object.entries(options).map(([value, text]) => Object.assign(create("option", text), { value })));
+	return control;
+}
+
+const seedIn = (text) => (text ? Number(text) : undefined);
+
+// One stop sequence per line, with \n and \t for a line break and a tab.
+function stopsIn(text) {
+	const stops = text.split("\n").filter(Boolean);
+	if (stops.length > MAX_STOPS) throw new Error("At most four stop sequences, one per line.");
+	return stops.length ? stops.map((line) => line.replaceAll("\\n", "\n").replaceAll("\\t", "\t")) : undefined;
+}
+
+function biasesIn(text) {
+	const biases = text.split("\n").filter((line) => line.trim()).map((line) => line.match(/^\s*(\d+)\s*=\s*(-?\d+(?:\.\d+)?)\s*$/));
+	if (biases.some((match) => !match || Math.abs(match[2]) > 100)) throw new Error("One per line, like 50256=-100; from -100 to 100.");
+	return biases.length ? Object.fromEntries(biases.map(([, token, bias]) => [token, Number(bias)])) : undefined;
+}
+
+// A link that `link.js` understands.
+function linkTo({ text, spans }, settings, withAnswer) {
+	const length = promptLength(spans, text);
+	const parts = new URLSearchParams({ ...settings, prompt: text.slice(0, length) });
+	if (withAnswer) parts.set("answer", text.slice(length));
+	return `${location.origin}${location.pathname}#${parts}`;
+}
+
+// The length of the prompt: the text without the model's words at its end.
+function promptLength(spans, text) {
+	const last = mergeSpans(spans).at(-1);
+	return last?.end === text.length ? last.start : text.length;
+}

@@ -1,0 +1,108 @@
+"""What the browser loads, and when: the first view is light, and the rest comes when it is first used."""
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.serve.page.test_looks import FILES, FOLDER
+from tests.serve.page.test_run import open_more, run_button, show_probabilities, text_of, writing
+
+ON_DEMAND = {file.name for file in (FOLDER / "on_demand").iterdir()}
+FIRST_VIEW_BYTES = 52_000
+ON_DEMAND_BYTES = 40_000
+LOADED = """() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
+    .map(one => [one.name, one.decodedBodySize])"""
+
+
+def loaded(page: Page) -> dict[str, int]:
+    """Address -> bytes before compression of all that the browser has requested but the API's answers."""
+    return {url: size for url, size in page.evaluate(LOADED) if not re.search(r"/(v1/\w+|card)$", url)}
+
+
+def on_demand(page: Page) -> set[str]:
+    return {url.rpartition("/")[2] for url in loaded(page) if "/on_demand/" in url}
+
+
+def test_first_view_is_light_and_asks_nobody_else(open_page, server):
+    texts = [file.read_text(encoding="utf-8") for file in (*FILES, *(FOLDER / "on_demand").iterdir())]
+    assert all(len(text.splitlines()) < 300 for text in texts)
+    first = loaded(open_page())
+    assert all(url.startswith(server.url) for url in first)
+    assert len(first) >= len(FILES) and sum(first.values()) <= FIRST_VIEW_BYTES
+    assert all((FOLDER / "on_demand" / name).stat().st_size <= ON_DEMAND_BYTES for name in ON_DEMAND)
+
+
+def test_what_is_not_seen_at_first_is_loaded_when_it_is_used(page, answer_with):
+    """By keyboard alone, and each part by its own use; the first of them brings the style sheet of all."""
+    answer_with(page, " sat")
+    writing(page).fill("the cat")
+    writing(page).press("Control+Enter")
+    expect(page.locator("#report")).to_contain_text("the model ended the text")
+    assert on_demand(page) == set()
+    page.get_by_role("tab", name="Examples").focus()
+    for name, shown in (("More", "Top-k"), ("History", "the cat sat"), ("Model", "1024 tokens")):
+        before = on_demand(page)
+        page.keyboard.press("ArrowRight")
+        expect(page.get_by_role("tab", name=name)).to_be_focused()
+        expect(page.get_by_role("tabpanel", name=name)).to_contain_text(shown)
+        assert len(on_demand(page) - before - {"style.css"}) == 1
+    before = on_demand(page)
+    page.get_by_role("button", name="Probabilities").press("Enter")
+    expect(page.get_by_role("button", name="Probabilities")).to_have_attribute("aria-pressed", "true")
+    assert on_demand(page) - before == {"alternatives.js"}
+    page.unroute("**/v1/completions")
+    open_more(page)
+    page.get_by_role("spinbutton", name="Samples").fill("2")
+    page.get_by_label("Length").fill("8")
+    page.get_by_label("Stop at function end").press("Space")
+    writing(page).press("Control+Enter")
+    expect(page.locator("article")).to_have_count(2)
+    assert on_demand(page) == ON_DEMAND
+
+
+def test_link_and_last_visit_bring_settings_that_have_no_control_yet(open_page, answer_with, server):
+    page = open_page(url=f"{server.url}/#prompt=the+cat&top_k=7&seed=17&stop_before=END&min_p=2&font=code")
+    answer_with(page, " sat")
+    with page.expect_request("**/v1/completions") as sent:
+        run_button(page).click()
+    body = sent.value.post_data_json
+    assert (body["top_k"], body["seed"], body["stop"]) == (7, 17, ["END"])
+    assert body["min_p"] == 0  # 2 is out of its range
+    expect(page.locator("#text")).to_have_value("the cat sat")
+    page.reload()
+    with page.expect_request("**/v1/completions") as sent:
+        run_button(page).click()
+    assert (sent.value.post_data_json["top_k"], sent.value.post_data_json["seed"]) == (7, 17)
+    open_more(page)
+    expect(page.get_by_label("Top-k")).to_have_value("7")
+    # An entry of the history brings its own settings back: all others have their defaults.
+    page.get_by_label("Top-k").fill("9")
+    page.get_by_role("tab", name="History").click()
+    page.locator("[aria-label=History] li button").last.click()
+    expect(page.get_by_label("Top-k")).to_have_value("7")
+
+
+@pytest.mark.parametrize("use", [open_more, show_probabilities])
+def test_part_that_does_not_load_says_so_and_is_tried_again(page, use):
+    writing(page).fill("the cat")
+    page.route("**/on_demand/*", lambda route: route.fulfill(status=404))
+    name = "More" if use is open_more else "Probabilities"
+    page.get_by_role("tab" if use is open_more else "button", name=name).click()
+    expect(page.get_by_role("alert")).to_contain_text("did not load. Reload the page and try again")
+    assert text_of(page) == "the cat"
+    page.unroute("**/on_demand/*")
+    use(page)
+
+
+def test_page_that_is_open_while_the_server_restarts_still_loads_its_parts(open_page, running, tiny_model):
+    """Addresses depend on contents alone, so those of the page that is open remain valid."""
+    with running(tiny_model) as server:
+        page = open_page(url=server.url)
+        first = {url.removeprefix(server.url) for url in loaded(page)}
+        port = int(server.url.rpartition(":")[2])
+    with running(tiny_model, port=port) as server:
+        open_more(page)
+        show_probabilities(page)
+        assert on_demand(page) == {"style.css", "more_settings.js", "alternatives.js"}
+        assert {url.removeprefix(server.url) for url in loaded(open_page(url=server.url))} == first
