@@ -3,12 +3,9 @@
 from bluejay.gpt.model import GPT
 from bluejay.infer.backends.torch import TorchBackend
 from bluejay.infer.engine import Engine
-from bluejay.infer.sampling import SamplingParams
+from bluejay.infer.params import SamplingParams
 from bluejay.tokenizer import Tokenizer
 from bluejay.train.recipe import Evaluate
-
-PAGE_TOKENS = 32
-"""Tokens in one page of the key-value cache."""
 
 
 def continue_prompts(model: GPT, tokenizer: Tokenizer, settings: Evaluate) -> dict[str, str]:
@@ -18,8 +15,8 @@ def continue_prompts(model: GPT, tokenizer: Tokenizer, settings: Evaluate) -> di
         return {}
     encoded = {prompt: tokenizer.encode_prompt(prompt)[-model.config.n_ctx // 2 :] for prompt in prompts}
     params = SamplingParams(max_tokens=length, temperature=0.8, top_p=0.9, seed=0)
-    pages = sum(-(-(len(tokens) + length) // PAGE_TOKENS) for tokens in encoded.values())
-    engine = Engine(TorchBackend(model, pages, PAGE_TOKENS), tokenizer, len(prompts), len(prompts))
+    backend = TorchBackend.for_tokens(model, [len(tokens) + length for tokens in encoded.values()])
+    engine = Engine(backend, tokenizer, len(prompts), len(prompts))
     prompt_of = {id(engine.submit(tokens, params)): prompt for prompt, tokens in encoded.items()}
     texts = dict.fromkeys(prompts, "")
     while not engine.idle:
