@@ -37,23 +37,17 @@ def main(arguments: list[str] | None = None) -> None:
         options.verb(options, overrides)
     except KeyboardInterrupt:
         sys.exit(130)
-    except ModuleNotFoundError as error:
-        if options.verbose:
-            raise
-        fail(f"{error.name} is not installed; pip install 'bluejay[corpus,train]' installs what all verbs need")
-    except OSError as error:
+    except (ModuleNotFoundError, OSError, ValueError) as error:
         if options.verbose:
             raise
         fail(sentence(error))
-    except ValueError as error:
-        if options.verbose:
-            raise
-        fail(error)
 
 
-def sentence(error: OSError) -> str:
-    """One sentence about what the system could not do, where, and what helps."""
-    if not error.strerror:
+def sentence(error: Exception) -> str:
+    """One sentence about an error: what was not possible, where, and what helps."""
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error.name} is not installed; pip install 'bluejay[corpus,train]' installs what all verbs need"
+    if not isinstance(error, OSError) or not error.strerror:
         return str(error)
     where = f": {error.filename}" if error.filename else ""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
