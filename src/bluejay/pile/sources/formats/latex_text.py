@@ -62,20 +62,7 @@ textregistered=® texttrademark=™ textdegree=° euro=€ textquoteright=’ te
 PRINTED = {name: letter for name, _, letter in (pair.partition("=") for pair in LETTERS.split())}
 BREAKS = {"newline": "\n", "item": "\n- ", "and": ", ", "quad": " ", "qquad": " ", "break": " "}
 BREAKS |= dict.fromkeys(("par", "newpage", "clearpage", "smallskip", "medskip", "bigskip"), "\n\n")
-SYMBOLS = {
-    "\\": "\n",
-    " ": " ",
-    "\n": " ",
-    ",": " ",
-    ";": " ",
-    ":": " ",
-    "/": "",
-    "-": "",
-    "!": "",
-    "@": "",
-    ")": "",
-    "]": "",
-}
+SYMBOLS = {"\\": "\n"} | dict.fromkeys(" \n,;:", " ") | dict.fromkeys("/-!@)]", "")
 QUOTES = (("``", "“"), ("''", "”"), ("---", "—"), ("--", "–"), ("~", " "))
 DEFINITION = re.compile(r"\\(?:re)?newcommand\*?\s*\{?\\([a-zA-Z]+)\}?\s*(?=\{)|\\def\s*\\([a-zA-Z]+)\s*(?=\{)")
 MAX_DEPTH = 60
