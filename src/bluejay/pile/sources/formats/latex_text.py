@@ -16,15 +16,8 @@ EXCLUDED = re.compile(
     r"algorithmic|forest|tikzcd|keywords)\*?"
 )
 VERBATIM = re.compile(r"(?:verbatim|Verbatim|lstlisting|minted|alltt)\*?")
-HEADINGS = {
-    "part": 1,
-    "chapter": 1,
-    "section": 2,
-    "subsection": 3,
-    "subsubsection": 4,
-    "paragraph": 5,
-    "subparagraph": 6,
-}
+HEADINGS = {"part": 1, "chapter": 1, "section": 2, "subsection": 3, "subsubsection": 4}
+HEADINGS |= {"paragraph": 5, "subparagraph": 6}
 IGNORED_WITH_ONE = """
 label nocite includegraphics bibliography bibliographystyle vspace hspace vskip hskip input include usepackage
 pagestyle thispagestyle index thanks date title author affiliation address email institute affil graphicspath epsfig
