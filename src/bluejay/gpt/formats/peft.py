@@ -39,7 +39,7 @@ class LowRank:
     b: Float[Tensor, "rows rank"]
     """The matrix that produces the output."""
     scale: float
-    """alpha / rank."""
+    """The factor alpha / rank on the product of the two matrices."""
 
     def added_to(self, weight: Tensor) -> Tensor:
         """The sum of a matrix and the update, computed in float32, in the type of the matrix."""
