@@ -123,7 +123,8 @@ struct BoundDecoder {
 template <class Quantize>
 void quantize_rows(const Floats& weights, const Writable<uint8_t>& codes, const Writable<uint8_t>& scales, int rows,
                    size_t row_scales, int threads, const Quantize& quantize) {
-    if (rows < 1 || weights.size() % (size_t(rows) * GROUP) || codes.size() != weights.size() || scales.size() != rows * row_scales)
+    if (rows < 1 || weights.size() % (size_t(rows) * GROUP) || codes.size() != weights.size() ||
+        scales.size() != rows * row_scales)
         throw std::invalid_argument("weights, codes and scales must be rows of whole groups of 64");
     nb::gil_scoped_release release;
     const Kernels& kernels = *available().front();
@@ -138,7 +139,8 @@ void quantize_rows(const Floats& weights, const Writable<uint8_t>& codes, const 
 void quantize_q8(const Floats& weights, Writable<uint8_t> codes, Writable<uint8_t> scales, int rows, int threads) {
     const size_t columns = weights.size() / std::max(rows, 1), groups = columns / GROUP;
     quantize_rows(weights, codes, scales, rows, 2 * groups, threads, [&](const Kernels& kernels, size_t row) {
-        kernels.quantize_q8(weights.data() + row * columns, int(groups), codes.data() + row * columns, scales.data() + row * 2 * groups);
+        kernels.quantize_q8(weights.data() + row * columns, int(groups), codes.data() + row * columns,
+                            scales.data() + row * 2 * groups);
     });
 }
 
@@ -149,8 +151,8 @@ void quantize_q4(const Floats& weights, const Floats& importance, Writable<uint8
         throw std::invalid_argument("a codebook has 16 values, and each column its importance");
     const Codebook codebook{values.data(), candidates.data(), int(candidates.size())};
     quantize_rows(weights, codes, scales, rows, row_scales, threads, [&](const Kernels& kernels, size_t row) {
-        kernels.quantize_q4(weights.data() + row * columns, importance.data(), int(groups), codebook, codes.data() + row * columns,
-                            scales.data() + row * row_scales);
+        kernels.quantize_q4(weights.data() + row * columns, importance.data(), int(groups), codebook,
+                            codes.data() + row * columns, scales.data() + row * row_scales);
     });
 }
 
