@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <initializer_list>
 
-#include "bf16.h"
+#include "formats.h"
 
 namespace bluejay::portable {
 

@@ -5,17 +5,19 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <optional>
 #include <stdexcept>
 
 #include "decoder.h"
-#include "module.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
 
 namespace bluejay {
-using namespace nb::literals;
+void bind_training(nb::module_& m);  // training.cpp
+
 namespace {
 
 using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
@@ -123,8 +125,7 @@ struct BoundDecoder {
 template <class Quantize>
 void quantize_rows(const Floats& weights, const Writable<uint8_t>& codes, const Writable<uint8_t>& scales, int rows,
                    size_t row_scales, int threads, const Quantize& quantize) {
-    if (rows < 1 || weights.size() % (size_t(rows) * GROUP) || codes.size() != weights.size() ||
-        scales.size() != rows * row_scales)
+    if (rows < 1 || weights.size() % (size_t(rows) * GROUP) || codes.size() != weights.size() || scales.size() != rows * row_scales)
         throw std::invalid_argument("weights, codes and scales must be rows of whole groups of 64");
     nb::gil_scoped_release release;
     const Kernels& kernels = *available().front();
@@ -173,19 +174,10 @@ double read_seconds(const Bytes& bytes, const std::string& isa, int threads) {
 }
 
 }  // namespace
-
-Activation activation_named(const std::string& name) {
-    const char* names[] = {"none", "gelu_tanh", "gelu", "relu", "silu"};
-    const auto found = std::find(std::begin(names), std::end(names), name);
-    if (found == std::end(names)) throw std::invalid_argument("unknown activation " + name);
-    return Activation(found - std::begin(names));
-}
-
 }  // namespace bluejay
 
 NB_MODULE(_native, m) {
     using namespace bluejay;
-    using namespace nb::literals;
     nb::set_leak_warnings(false);  // a model may live until the interpreter ends
     m.def("isas", [] {
         std::vector<std::string> names;

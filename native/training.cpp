@@ -18,8 +18,11 @@
 #include <malloc.h>
 #endif
 
-#include "module.h"
+#include "decoder.h"
 #include "training.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
 
 namespace bluejay {
 struct Bfloat16 {
@@ -34,7 +37,6 @@ struct nanobind::detail::dtype_traits<bluejay::Bfloat16> {
 };
 
 namespace bluejay {
-using namespace nb::literals;
 namespace {
 
 template <class T, int Dimensions>

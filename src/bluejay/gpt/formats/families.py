@@ -332,10 +332,8 @@ def stored_tensors(config: GPTConfig, weights: Collection[str]) -> Iterator[Stor
 
 
 def from_hugging_face(values: Values) -> GPTConfig:
-    """The configuration that `config.json` describes.
-
-    Raises ValueError for an unknown family, a missing key or a setting that the model does not implement.
-    """
+    """The configuration that `config.json` describes. Raises ValueError for an unknown family, a missing key or a
+    setting that the model does not implement."""
     kind = values.get("model_type")
     if kind not in FAMILIES:
         raise ValueError(f"model_type is {kind!r}; bluejay reads {', '.join(map(repr, FAMILIES))}")
@@ -356,10 +354,8 @@ def from_hugging_face(values: Values) -> GPTConfig:
 
 
 def to_hugging_face(config: GPTConfig, bos: int, eos: int, dtype: str) -> Values:
-    """The contents of `config.json`. `bos` and `eos` are the tokens at the beginning and the end of a text.
-
-    Raises ValueError, naming the field, if `config.json` of the family cannot describe the model.
-    """
+    """The contents of `config.json`. `bos` and `eos` are the tokens at the beginning and the end of a text. Raises
+    ValueError, naming the field, if `config.json` of the family cannot describe the model."""
     family, fields = FAMILIES[config.family], vars(config.resolved)
     activation = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == config.activation)
     values = {

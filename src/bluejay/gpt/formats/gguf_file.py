@@ -45,10 +45,8 @@ class GGUFTensor:
     """Its bytes, (rows, bytes of a row); a row of a vector is one number."""
 
     def read(self, rows: slice | np.ndarray = slice(None)) -> Tensor:
-        """Some of its rows as numbers: quantised ones in float32, others in their own type.
-
-        Raises ValueError for a quantised type that the `gguf` package cannot decode.
-        """
+        """Some of its rows as numbers: quantised ones in float32, others in their own type. Raises ValueError for a
+        quantised type that the `gguf` package cannot decode."""
         chosen = self.rows[rows]
         match self.kind:
             case GGMLQuantizationType.F32:

@@ -74,10 +74,8 @@ class TensorFiles:
 
 
 def open_tensors(directory: Path) -> TensorFiles:
-    """The tensors of a directory in the Hugging Face layout; safetensors are preferred.
-
-    Raises FileNotFoundError if there are no weights, ValueError if a file or an index is damaged.
-    """
+    """The tensors of a directory in the Hugging Face layout; safetensors are preferred. Raises FileNotFoundError if
+    there are no weights, ValueError if a file or an index is damaged."""
     for name, open_file in (("model.safetensors", open_safetensors), ("pytorch_model.bin", open_torch)):
         whole, index = directory / name, directory / f"{name}.index.json"
         if whole.is_file():
@@ -94,11 +92,8 @@ def open_tensors(directory: Path) -> TensorFiles:
 
 
 def read_index(index: Path) -> dict[str, Path]:
-    """Name of a tensor -> the shard that holds it.
-
-    Raises ValueError if the index is damaged or names a file outside its directory, FileNotFoundError if a shard is
-    missing.
-    """
+    """Name of a tensor -> the shard that holds it. Raises ValueError if the index is damaged or names a file outside
+    its directory, FileNotFoundError if a shard is missing."""
     try:
         shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         files = {str(name): index.parent / str(shard) for name, shard in shards.items()}
@@ -122,10 +117,8 @@ def open_safetensors(path: Path) -> tuple[Collection[str], Callable[[str], Tenso
 
 
 def open_torch(path: Path) -> tuple[Collection[str], Callable[[str], Tensor]]:
-    """The names in a `pytorch_model.bin` and a function that reads a tensor.
-
-    Raises ValueError if the file is damaged or holds anything but tensors.
-    """
+    """The names in a `pytorch_model.bin` and a function that reads a tensor. Raises ValueError if the file is damaged
+    or holds anything but tensors."""
     try:
         values = load_tensors(path)
     except (RuntimeError, ValueError, EOFError, OSError, KeyError, pickle.UnpicklingError):
@@ -183,10 +176,8 @@ def write_shards(headers: Iterable[Header], read: Callable[[str], Tensor], direc
 
 
 def write_safetensors(headers: list[Header], read: Callable[[str], Tensor], path: Path) -> None:
-    """Write one safetensors file, tensor by tensor in the given order (the format: length, JSON header, data).
-
-    The writer of the `safetensors` package needs all tensors in memory at once and copies them.
-    """
+    """Write one safetensors file, tensor by tensor in the given order (the format: length, JSON header, data). The
+    writer of the `safetensors` package needs all tensors in memory at once and copies them."""
     table: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for header in headers:

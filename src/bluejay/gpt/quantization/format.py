@@ -16,6 +16,10 @@ GROUP = 64
 """Columns of a group."""
 SCALE_BITS = 16
 """Bits that a quantised format spends on scales for each row of a group."""
+Rows = Float[Tensor, "rows groups 64"]
+Importance = Float[Tensor, "groups 64"]
+Codes = UInt8[Tensor, "rows groups 64"]
+Blocks = UInt8[Tensor, "blocks groups bytes"]
 
 
 class Format:
@@ -45,9 +49,7 @@ class Format:
         """Shape of the scales of a matrix (rows, columns)."""
         raise NotImplementedError
 
-    def encode(
-        self, weight: Float[Tensor, "rows groups 64"], importance: Float[Tensor, "groups 64"]
-    ) -> tuple[UInt8[Tensor, "blocks groups bytes"], Tensor | None]:
+    def encode(self, weight: Rows, importance: Importance) -> tuple[Blocks, Tensor | None]:
         """Data and scales of float32 rows, which fill whole blocks. Codes minimise the squared error, in which each
         square is multiplied by the `importance` of its column."""
         raise NotImplementedError
@@ -71,22 +73,20 @@ class Exact(Format):
     def __init__(self, name: str, dtype: torch.dtype) -> None:
         self.name, self.bits, self.dtype = name, 8 * dtype.itemsize, dtype
 
-    def encode(
-        self, weight: Float[Tensor, "rows groups 64"], importance: Float[Tensor, "groups 64"]
-    ) -> tuple[UInt8[Tensor, "blocks groups bytes"], Tensor | None]:
+    def encode(self, weight: Rows, importance: Importance) -> tuple[Blocks, Tensor | None]:
         return interleave(weight.to(self.dtype).unflatten(0, (-1, BLOCK))), None
 
     def decode(self, data: Tensor, scales: Tensor | None, out: Float[Tensor, "blocks 16 groups 64"]) -> None:
         out.copy_(deinterleave(data, self.dtype))
 
 
-def interleave(codes: Tensor) -> UInt8[Tensor, "blocks groups bytes"]:
+def interleave(codes: Tensor) -> Blocks:
     """From (blocks, 16, groups, codes of a group) to bytes: four bytes of each of the 16 rows in turn."""
     per_row = 4 // codes.element_size()
     return codes.unflatten(-1, (-1, per_row)).permute(0, 2, 3, 1, 4).contiguous().flatten(2).view(torch.uint8)
 
 
-def deinterleave(data: UInt8[Tensor, "blocks groups bytes"], dtype: torch.dtype) -> Tensor:
+def deinterleave(data: Blocks, dtype: torch.dtype) -> Tensor:
     """The inverse of `interleave`. Four neighbouring bytes of a row move as one number."""
     return data.view(torch.int32).unflatten(-1, (-1, BLOCK)).permute(0, 3, 1, 2).contiguous().view(dtype)
 
