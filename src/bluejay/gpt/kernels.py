@@ -142,11 +142,8 @@ class NativeNorm(torch.autograd.Function):
         bias: Float[Tensor, " D"] | None,
         eps: float,
     ) -> Float[Tensor, "*batch D"]:
-        x, weight, bias = (
-            x.detach().contiguous(),
-            weight.detach().float(),
-            None if bias is None else bias.detach().float(),
-        )
+        x, weight = x.detach().contiguous(), weight.detach().float()
+        bias = None if bias is None else bias.detach().float()
         ctx.eps = eps
         ctx.save_for_backward(x, weight, bias)
         y = torch.empty_like(x, dtype=torch.bfloat16)

@@ -28,7 +28,6 @@ class Family:
     """The Hugging Face layout of one family."""
 
     architecture: str
-    """The class in `transformers`."""
     common: Values
     """Fields of GPTConfig that all models of the family share and that differ from GPT-J's."""
     keys: dict[str, str]
@@ -40,7 +39,6 @@ class Family:
     modules: dict[str, str]
     """Module in the file -> our module, or several that are fused in it; `{}` is the layer."""
     head: str = "lm_head"
-    """Module of the output head in the file."""
     by_head: bool = False
     """Whether fused modules alternate head by head instead of following each other."""
     transposed: bool = False
@@ -58,7 +56,6 @@ class StoredTensor:
     """One tensor of a file."""
 
     name: str
-    """Name in the file."""
     weights: tuple[str, ...]
     """Our names of the weights that it holds; several are fused."""
     by_head: bool

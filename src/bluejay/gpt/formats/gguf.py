@@ -70,7 +70,6 @@ class Location:
     """The place of a weight in the file."""
 
     tensor: str
-    """Name of the tensor."""
     rows: slice | np.ndarray
     """Rows of the tensor, in our order."""
 

@@ -38,7 +38,6 @@ class GGUFTensor:
     """A tensor that is mapped into memory but not yet read."""
 
     kind: GGMLQuantizationType
-    """How its numbers are stored."""
     shape: tuple[int, ...]
     """Its dimensions in our order, rows first."""
     rows: np.ndarray
@@ -70,7 +69,6 @@ class GGUFFile:
     fields: dict[str, Any]
     """Name -> number, string, list of strings or array of numbers."""
     tensors: dict[str, GGUFTensor]
-    """Name -> tensor."""
 
 
 def read_gguf(path: Path) -> GGUFFile:

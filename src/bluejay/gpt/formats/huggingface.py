@@ -63,12 +63,7 @@ def bare_name(name: str, config: GPTConfig) -> str:
 
 
 def read_part(
-    tensors: TensorFiles,
-    stored: StoredTensor,
-    name: str,
-    weight: str,
-    shapes: dict[str, torch.Size],
-    config: GPTConfig,
+    tensors: TensorFiles, stored: StoredTensor, name: str, weight: str, shapes: dict[str, torch.Size], config: GPTConfig
 ) -> Tensor:
     """Read the part of the tensor `name` that holds `weight`. Raises ValueError for a wrong shape or type."""
     tensor = tensors.read(name)
@@ -124,10 +119,7 @@ def write_model(
         raise ValueError(
             f"weights of type {written} cannot be written; it must be one of {', '.join(map(str, DTYPES))}"
         )
-    with (
-        atomic_directory(path) as temporary,
-        progress("write", sum(header.n_bytes for header in headers), "B") as bar,
-    ):
+    with atomic_directory(path) as temporary, progress("write", sum(header.n_bytes for header in headers), "B") as bar:
 
         def read(name: str) -> Tensor:
             tensor = fuse(tensors[name], stored.read, config)

@@ -58,9 +58,7 @@ class Leaf:
     """The meaning of the array at one position."""
 
     path: str
-    """Name in mesh-transformer-jax."""
     weight: str
-    """Our name of the weight."""
     axis: int | None
     """The axis of our weight that the shards divide; None if each shard has the whole shape."""
 

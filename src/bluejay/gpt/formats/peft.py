@@ -35,9 +35,7 @@ class LowRank:
     """A low-rank update of a matrix (rows, columns): scale b a."""
 
     a: Float[Tensor, "rank columns"]
-    """The matrix that multiplies the input."""
     b: Float[Tensor, "rows rank"]
-    """The matrix that produces the output."""
     scale: float
     """alpha / rank."""
 

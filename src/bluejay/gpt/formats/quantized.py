@@ -76,16 +76,12 @@ def headers(config: GPTConfig, formats: dict[str, Format]) -> list[Header]:
     shapes = weight_shapes(config)
     others = {name: tuple(shape) for name, shape in shapes.items() if name not in formats}
     smoothing = {smoothing_name(source): shapes[names[0]][1:] for source, names in matrices_by_input(config).items()}
-    scales = [
-        Header(scales_name(name), format.scale_dtype, format.scales_shape(shapes[name]))
-        for name, format in formats.items()
-        if format.scale_dtype is not None
-    ]
+    scales = ((name, format.scale_dtype, format.scales_shape(shapes[name])) for name, format in formats.items())
     return [
         *(Header(name, torch.uint8, format.data_shape(shapes[name])) for name, format in formats.items()),
         *(Header(name, torch.float32, shape) for name, shape in others.items() if len(shape) == 1),
         *(Header(name, torch.float32, tuple(shape)) for name, shape in smoothing.items()),
-        *scales,
+        *(Header(scales_name(name), dtype, shape) for name, dtype, shape in scales if dtype is not None),
         *(Header(name, torch.bfloat16, shape) for name, shape in others.items() if len(shape) == 2),
     ]
 

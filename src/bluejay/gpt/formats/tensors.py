@@ -22,14 +22,9 @@ from bluejay.tokenizer import Tokenizer
 
 SHARD_BYTES = 5_000_000_000
 """Greatest size of a file of weights; more weights go into further files."""
-DTYPES = {
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-}
+DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 """Types in which weights are written -> their names in safetensors."""
 STORED_DTYPES = DTYPES | {torch.uint8: "U8"}
-"""All types that are written, including that of quantised data."""
 ALIGNMENT = 64
 """The tensors of a file begin at a multiple of this many bytes, which is a cache line."""
 
@@ -39,7 +34,6 @@ class StoredModel:
     """A model that is opened but not yet read."""
 
     config: GPTConfig
-    """The shape of the model."""
     read: Callable[[str], Tensor]
     """Reads a weight by our name, in our shape. Raises ValueError, naming the file and the tensor."""
     dtype: torch.dtype | None

@@ -14,8 +14,6 @@ BLOCK = 16
 """Rows of a block."""
 GROUP = 64
 """Columns of a group."""
-SCALE_BITS = 16
-"""Bits that a quantised format spends on scales for each row of a group."""
 Rows = Float[Tensor, "rows groups 64"]
 Importance = Float[Tensor, "groups 64"]
 Codes = UInt8[Tensor, "rows groups 64"]
@@ -35,11 +33,6 @@ class Format:
     """The values that codes stand for, if they are not the codes themselves."""
     gptq: bool = False
     """Whether columns can be rounded for the inputs of a text (`bluejay.gpt.quantization.gptq`)."""
-
-    @property
-    def bits_per_weight(self) -> float:
-        """Bits of a weight, including its share of the scales."""
-        return self.bits + (SCALE_BITS / GROUP if self.scale_dtype else 0)
 
     def data_shape(self, shape: Sequence[int]) -> tuple[int, int, int]:
         """Shape of the data of a matrix (rows, columns): blocks, groups, bytes of a group of a block."""

@@ -42,7 +42,6 @@ class Rounded:
     values: Float[Tensor, "columns rows"]
     """The rounded weights."""
     steps: Float[Tensor, " rows"]
-    """The step of each row's scales."""
     scales: Float[Tensor, "halves rows"]
     """The scale of each 32 columns, a whole number of steps."""
 

@@ -28,7 +28,6 @@ class Packed:
     """A matrix in the memory layout of the native engine."""
 
     format: Format
-    """How its numbers are stored."""
     shape: tuple[int, int]
     """Rows and columns, without padding."""
     data: Tensor
