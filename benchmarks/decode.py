@@ -81,7 +81,7 @@ def seconds_of_steps(backend: NativeBackend, n_sequences: int, context: int = 32
 
 def seconds_of_prefill(backend: NativeBackend, n_tokens: int) -> float:
     """Median seconds to process a prompt."""
-    pages = np.arange(-(-n_tokens // backend.page), dtype=np.int32)[None]
+    pages = np.arange(-(-n_tokens // backend.page_size), dtype=np.int32)[None]
     tokens = np.arange(n_tokens, dtype=np.int32)
     batch = StepBatch(tokens, np.array([0, n_tokens], np.int32), np.zeros(1, np.int32), pages, tokens[-1:])
     seconds = []

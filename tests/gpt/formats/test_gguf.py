@@ -19,7 +19,7 @@ from bluejay.gpt.formats.gguf import open_gguf
 from bluejay.gpt.formats.gguf_file import read_gguf
 from bluejay.gpt.formats.layouts import read_model
 from bluejay.infer.model import Model, load
-from bluejay.infer.sampling import SamplingParams
+from bluejay.infer.params import SamplingParams
 from tests.gpt.random_models import family_fields, random_model
 
 ARCHITECTURES = {"gpt2": gguf.MODEL_ARCH.GPT2, "gpt_neox": gguf.MODEL_ARCH.GPTNEOX, "llama": gguf.MODEL_ARCH.LLAMA}

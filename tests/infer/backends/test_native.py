@@ -113,7 +113,7 @@ def steps_of(prompts: list[np.ndarray], cuts: list[list[int]], n_pages: int, pag
 def logits_of(backend: NativeBackend, prompts: list[np.ndarray], cuts: list[list[int]], seed: int) -> list[Tensor]:
     """The logits after every token of some prompts, read in pieces."""
     found: list[list[Tensor]] = [[] for _ in prompts]
-    for rows, batch in steps_of(prompts, cuts, backend.n_pages, backend.page, seed):
+    for rows, batch in steps_of(prompts, cuts, backend.n_pages, backend.page_size, seed):
         for i, part in zip(rows, backend.step(batch).tensor_split(batch.starts[1:-1].tolist()), strict=True):
             found[i].append(part)
     return [torch.cat(parts) for parts in found]

@@ -189,3 +189,14 @@ def write_safetensors(headers: list[Header], read: Callable[[str], Tensor], path
             tensor = read(header.name).to(header.dtype).contiguous()
             assert tensor.shape == header.shape, header
             file.write(tensor.cpu().view(torch.uint8).numpy().data)
+
+
+def tokenizer_of(stored: StoredModel, name: str | Path) -> Tokenizer:
+    """The tokenizer of a stored model. Raises ValueError, naming the model, if it has tokens that the model lacks."""
+    tokenizer = stored.tokenizer()
+    if tokenizer.vocab_size > stored.config.vocab_size:
+        raise ValueError(
+            f"{name}: the tokenizer has {tokenizer.vocab_size} tokens, the model {stored.config.vocab_size} rows; "
+            "they do not belong together"
+        )
+    return tokenizer

@@ -84,7 +84,7 @@ class NativeBackend:
     """A model with a cache of `n_pages` pages. Implements `bluejay.infer.backends.Backend`. Raises ValueError if memory
     is too short for the cache."""
 
-    page: int = 16
+    page_size: int = 16
     """Tokens of a page, one for each of the 16 lanes of the kernels (`native/kernels.h`)."""
 
     def __init__(
@@ -121,7 +121,7 @@ class NativeBackend:
 def page_bytes(config: GPTConfig, cache: Cache) -> int:
     """Size of one page: keys and values of its tokens in all layers."""
     width = {"f32": 4, "bf16": 2, "int8": 1}[cache] * -(-config.d_head // 16) * 16 + 4
-    return 2 * config.n_layer * config.kv_heads * width * NativeBackend.page
+    return 2 * config.n_layer * config.kv_heads * width * NativeBackend.page_size
 
 
 def native_config(config: GPTConfig) -> Any:
