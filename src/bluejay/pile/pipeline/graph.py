@@ -65,7 +65,7 @@ class Pipeline:
     parts: list[PartFiles] = field(default_factory=list)
 
     def run(self) -> Corpus:
-        """Run all steps, in the order of the picture in docs/design.md, section 7.
+        """Run all steps, in the order of the picture in docs/design.md.
 
         Raises ValueError: a component has no documents, the training split is empty, or a filter or a test set cannot
         be used.
