@@ -46,7 +46,7 @@ def test_what_is_not_seen_at_first_is_loaded_when_it_is_used(page, answer_with):
         page.keyboard.press("ArrowRight")
         expect(page.get_by_role("tab", name=name)).to_be_focused()
         expect(page.get_by_role("tabpanel", name=name)).to_contain_text(shown)
-        assert len(on_demand(page) - before - {"style.css"}) == 1
+        assert len(on_demand(page) - before - {"style.css", "sampling.js"}) == 1
     before = on_demand(page)
     page.get_by_role("button", name="Probabilities").press("Enter")
     expect(page.get_by_role("button", name="Probabilities")).to_have_attribute("aria-pressed", "true")
