@@ -1,5 +1,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+# The tests of a source file; those of a package's __init__.py are all of its folder.
+tests_of = $(patsubst %/test___init__.py,%,$(patsubst src/bluejay/%,tests/%,$(dir $(1)))$(addprefix test_,$(notdir $(1))))
 BENCHMARKS := bits_per_byte decode generate_speed gpt_j load lora_6b pile quantization serve speculation train
 
 .PHONY: run test test-slow lint bench bench-peers sanitize clean
@@ -7,8 +9,8 @@ BENCHMARKS := bits_per_byte decode generate_speed gpt_j load lora_6b pile quanti
 run: .venv/run  ## build the quickstart corpus and model if there are none, serve the page
 	$(BIN)/bluejay demo
 
-test: .venv/dev  ## all tests that are fast enough to run always
-	$(BIN)/python -m pytest -m "not slow"
+test: .venv/dev  ## all tests that are fast enough to run always; FILE=src/bluejay/gpt/model.py runs that file's alone
+	$(BIN)/python -m pytest -m "not slow" $(or $(call tests_of,$(FILE)),--numprocesses 2 --dist loadfile)
 
 test-slow: .venv/dev  ## the rest
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[cluster,harness]'

@@ -2,12 +2,15 @@
 
 import contextlib
 import io
+import os
 import resource
 import signal
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
+import hypothesis
 import pytest
 import sentencepiece
 import tiktoken
@@ -17,9 +20,17 @@ from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.init import new_model
 from bluejay.infer.model import Model
 from bluejay.tokenizer import Tokenizer
+from tests.waiting import PATIENCE
 
 # The tests' models are so small that a second thread would only wait for the first.
 torch.set_num_threads(1)
+# So would those of the processes that the tests start, which two workers of pytest do at once.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# httpx gives up after five seconds unless told otherwise, which a busy machine may need for a small answer.
+for _limit in ("connect", "read", "write", "pool"):
+    setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, _limit, PATIENCE)
+hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from bluejay.gpt.formats.locate import locate
 from bluejay.gpt.hub import pull
 from bluejay.infer.model import Model
 from tests.gpt.hub_server import COMMIT, OLD_COMMIT, Hub, serving
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_a_killed_pull_goes_on_where_it_stopped(hub, cache):
     environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(cache)}
     command = [sys.executable, "-c", "from bluejay.gpt.hub import pull; pull('owner/model')"]
     child = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
-    wait_until(lambda: sum(path.stat().st_size for path in leftovers(cache)) >= size // 2)
+    assert eventually(lambda: sum(path.stat().st_size for path in leftovers(cache)) >= size // 2)
     child.kill()
     child.communicate()
     assert child.returncode == -9
@@ -133,13 +133,6 @@ def test_a_killed_pull_goes_on_where_it_stopped(hub, cache):
     assert hub.sent["model.safetensors"] == [(kept, size - kept)]
     assert (locate("owner/model") / "model.safetensors").read_bytes() == weights(size)
     assert not leftovers(cache)
-
-
-def wait_until(condition) -> None:
-    limit = time.monotonic() + 180
-    while not condition():
-        assert time.monotonic() < limit, "waited for three minutes"
-        threading.Event().wait(0.02)
 
 
 def test_a_server_without_ranges_sends_all_again(hub):
@@ -307,7 +300,7 @@ def test_two_pulls_of_one_model_do_not_write_one_file(hub, cache):
     hub.stall = threading.Event()
     first = threading.Thread(target=pull, args=("owner/model",))
     first.start()
-    wait_until(lambda: leftovers(cache))
+    assert eventually(lambda: leftovers(cache))
     with pytest.raises(ValueError, match="owner/model is being pulled by another process"):
         pull("owner/model")
     hub.stall.set()

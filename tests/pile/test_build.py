@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bluejay.pile import build as building
-from bluejay.pile.build import Built, build
+from bluejay.pile.build import BuildResult, build
 from bluejay.pile.recipe import PileRecipe
 from bluejay.recipe import check, load
 from bluejay.tokenizer import Tokenizer
@@ -42,11 +42,11 @@ def notes(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def table(built: Built) -> list[dict]:
+def table(built: BuildResult) -> list[dict]:
     return pq.read_table(built.directory / "tokens" / "documents.parquet").to_pylist()
 
 
-def texts(built: Built) -> dict[str, dict]:
+def texts(built: BuildResult) -> dict[str, dict]:
     """The documents of all splits by id, with their split."""
     rows = {}
     for split in SPLITS:
@@ -86,11 +86,11 @@ def test_nothing_is_lost_in_silence(notes: Path) -> None:
     assert entry["dropped"] == {"exact copy": 1}
     (copy,) = pq.read_table(directory / "documents" / "dropped.parquet").to_pylist()
     assert (copy["reason"], copy["of"]) == ("exact copy", copy["id"])
-    aside = pq.read_table(directory / "documents" / "aside.parquet").to_pylist()
-    reasons = {Path(row["name"]).name: row["reason"] for row in aside}
+    skipped = pq.read_table(directory / "documents" / "skipped.parquet").to_pylist()
+    reasons = {Path(row["name"]).name: row["reason"] for row in skipped}
     assert reasons["empty.txt"] == "empty"
     assert reasons["latin.txt"].startswith("not text")
-    assert entry["set_aside"] == {"empty": 1, "not text": 1}
+    assert entry["skipped"] == {"empty": 1, "not text": 1}
     assert entry["found"] == len(list(notes.glob("*.txt"))) == 61 + 1 + len(reasons)
     for split, part in entry["splits"].items():
         assert part["tokens"] == len(TokenShard(notes / "built" / "tokens" / split).tokens)
@@ -214,7 +214,7 @@ def test_a_folder_with_other_things_is_not_replaced(notes: Path) -> None:
     [
         ("*.md", r"component Notes: no file matches .*\*\.md"),
         ("", r"component Notes: no file matches .* it is a folder, write .*/\*\*/\*\.txt"),
-        ("latin.txt", "component Notes has no documents; 1 pieces set aside as not text"),
+        ("latin.txt", "component Notes has no documents; 1 pieces skipped as not text"),
     ],
 )
 def test_an_empty_corpus_names_the_component(notes: Path, path: str, says: str) -> None:

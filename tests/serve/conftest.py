@@ -12,6 +12,7 @@ from bluejay.infer.model import Model
 from bluejay.serve.app import create_app
 from bluejay.serve.server import Server, listen
 from bluejay.serve.settings import ServeSettings
+from tests.waiting import PATIENCE
 
 N_CTX = 1024
 
@@ -26,7 +27,7 @@ def run_server(model: Model, settings: ServeSettings | None = None, port: int = 
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
         thread.start()
         try:
-            assert ready.wait(20)
+            assert ready.wait(PATIENCE)
             yield server
         finally:
             server.should_exit = True
@@ -55,8 +56,8 @@ def server(model):
 
 
 @pytest.fixture(scope="session")
-def worker(server):
-    return server.worker
+def engine_thread(server):
+    return server.engine_thread
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Several processes that serve one model: how work is spread, and what the end of one does to the others."""
+"""Several processes that serve one model: distribution of the work, and independence of failures."""
 
 import json
 import os
@@ -13,20 +13,22 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bluejay.serve.replicas import serve_replicas
+from bluejay.machine import n_processors
+from bluejay.serve.replicas import serve_named
 from bluejay.serve.settings import ServeSettings
+from tests.waiting import PATIENCE, eventually
 
 
-def test_more_processes_than_processors(tiny_model):
-    workers = len(os.sched_getaffinity(0)) + 1
+def test_more_processes_than_processors_are_refused(tiny_model):
+    workers = n_processors() + 1
     with pytest.raises(
         ValueError, match=rf"^workers is {workers}; this machine has {workers - 1} processors to share$"
     ):
-        serve_replicas("nothing", ServeSettings(workers=workers))
+        serve_named("nothing", ServeSettings(workers=workers))
 
 
 def shared(pid: int, path: Path) -> bool:
-    """Whether a process has weights mapped of which it owns half at most: the rest is the other's."""
+    """Whether a process maps the weights from the file and at most 60 % of their memory is attributed to it."""
     maps = re.split(r"\n(?=[0-9a-f]+-[0-9a-f]+ )", Path(f"/proc/{pid}/smaps").read_text())
     figures = [dict(re.findall(r"^(Rss|Pss):\s+(\d+)", one, re.MULTILINE)) for one in maps if str(path) in one]
     mine, all_of_it = (sum(int(one[name]) for one in figures) for name in ("Pss", "Rss"))
@@ -34,7 +36,7 @@ def shared(pid: int, path: Path) -> bool:
 
 
 @pytest.mark.slow
-def test_replicas_share_work_figures_and_fate(tiny_model, tmp_path):
+def test_replicas_share_work_weights_metrics_and_limits(tiny_model, tmp_path):
     from bluejay.gpt.formats.layouts import convert, save_model
 
     save_model(tiny_model.gpt, tiny_model.tokenizer, tmp_path / "floats")
@@ -67,16 +69,13 @@ def test_replicas_share_work_figures_and_fate(tiny_model, tmp_path):
             os.kill(replicas[0], signal.SIGKILL)
             assert "another takes its place" in parent.stderr.readline()
             assert {ask(0) for _ in range(10)} == {200}
-            deadline = time.monotonic() + 60
-            while "bluejay_samples_limit 16.0" not in httpx.get(f"{url}/metrics").text and time.monotonic() < deadline:
-                time.sleep(0.2)
-            assert "bluejay_samples_limit 16.0" in httpx.get(f"{url}/metrics").text
+            assert eventually(lambda: "bluejay_samples_limit 16.0" in httpx.get(f"{url}/metrics").text)
             # The limit is common, whoever answers: a minute's 40, and what has come back since the first.
             n_served = 26 + [ask(0) for _ in range(60)].count(200)
             assert n_served <= 41 + 40 / 60 * (time.monotonic() - began)
 
             parent.send_signal(signal.SIGTERM)
-            assert parent.wait(30) == 0
+            assert parent.wait(PATIENCE) == 0
             log = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
             assert sum(line["status"] == 200 for line in log) >= 26
         finally:

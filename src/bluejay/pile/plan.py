@@ -1,4 +1,4 @@
-"""The component table of a recipe, before anything is fetched or read."""
+"""The table of a recipe's components, before anything is fetched or read."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,19 +17,19 @@ class Row:
 
     name: str
     size: int | None
-    """Bytes: what the last build kept, else what the recipe says."""
+    """Bytes that the last build kept; before the first build, the size that the recipe gives."""
     weight: float | None
-    """Its part of all text that the recipe names, in per cent, whether it can be had or not."""
+    """Share in all text that the recipe names, available or not, in per cent."""
     epochs: float | None
     effective: float | None
     """Size times epochs."""
     share: float | None
-    """Its part of what can be built, in per cent."""
+    """Share in the text that can be built, in per cent."""
     note: str
 
 
 def plan(recipe: PileRecipe) -> list[Row]:
-    """A row per component and one for the sum; unknown sizes are left open."""
+    """A row per component, and one for the total; an unknown size is None."""
     report = Report.load(recipe.directory)
     sizes = {component.name: component.size_bytes for component in recipe.component}
     if report:
@@ -38,7 +38,7 @@ def plan(recipe: PileRecipe) -> list[Row]:
     known = {name: size or 0 for name, size in sizes.items()}
     epochs = epochs_of(recipe.component, known, recipe.mix)
     effective = {name: known[name] * epochs[name] for name in known}
-    named, had = sum(effective.values()), sum(effective[component.name] for component in recipe.built)
+    named, available = sum(effective.values()), sum(effective[component.name] for component in recipe.built)
     rows = [
         Row(
             component.name,
@@ -46,7 +46,7 @@ def plan(recipe: PileRecipe) -> list[Row]:
             100 * effective[component.name] / named if sizes[component.name] else None,
             epochs[component.name],
             effective[component.name] if sizes[component.name] else None,
-            None if component.unavailable or not sizes[component.name] else 100 * effective[component.name] / had,
+            None if component.unavailable or not sizes[component.name] else 100 * effective[component.name] / available,
             f"unavailable: {component.unavailable}" if component.unavailable else "",
         )
         for component in recipe.component
@@ -66,12 +66,12 @@ def table(rows: list[Row]) -> str:
 
 
 def cells_of(row: Row) -> tuple[str, ...]:
-    """A row's cells as text."""
+    """The cells of a row as text."""
     percent = [f"{value:.2f} %" if value is not None else "" for value in (row.weight, row.share)]
     epochs = f"{row.epochs:.2f}" if row.epochs is not None else ""
     return (row.name, format_bytes(row.size), percent[0], epochs, format_bytes(row.effective), percent[1], row.note)
 
 
 def as_dict(rows: list[Row]) -> dict[str, Any]:
-    """The plan as JSON's types."""
+    """The plan as JSON types."""
     return {"components": [vars(row) for row in rows]}

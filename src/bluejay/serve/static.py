@@ -4,7 +4,6 @@ ever: a second visit requests one file, however far away the server is."""
 import hashlib
 import json
 from importlib import resources
-from pathlib import PurePath
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -12,13 +11,8 @@ from fastapi import FastAPI, Request, Response
 from bluejay.fields import settings_of
 from bluejay.infer.params import SamplingParams
 
-MEDIA_TYPES = {
-    ".html": "text/html",
-    ".css": "text/css",
-    ".js": "text/javascript",
-    ".json": "application/json",
-    ".svg": "image/svg+xml",
-}
+MEDIA_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+MEDIA_TYPES["json"] = "application/json"
 IMMUTABLE = "public, max-age=31536000, immutable"
 
 
@@ -60,7 +54,7 @@ def sampling_settings() -> list[dict[str, Any]]:
 
 def endpoint(name: str, content: bytes, headers: dict[str, str]) -> Any:
     """The handler that answers with one file. There is no path to look up, so no other file can be read."""
-    media_type = MEDIA_TYPES[PurePath(name).suffix]
+    media_type = MEDIA_TYPES[name.rpartition(".")[2]]
 
     async def answer(_: Request) -> Response:
         return Response(content, media_type=media_type, headers=headers)

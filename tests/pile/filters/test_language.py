@@ -6,8 +6,7 @@ import pyarrow as pa
 import pytest
 
 from bluejay.pile.filters import chain
-from bluejay.pile.filters.language import languages, model
-from bluejay.pile.text.text_batch import TextBatch
+from bluejay.pile.filters.language import language, load_model
 
 TEXTS = {
     "en": "All human beings are born free and equal in dignity and rights.",
@@ -24,9 +23,9 @@ def test_languages_are_told_without_a_network(monkeypatch: pytest.MonkeyPatch) -
     def refused(*_: object) -> None:
         raise AssertionError("a language was looked for on the network")
 
-    model.cache_clear()
+    load_model.cache_clear()
     monkeypatch.setattr(socket.socket, "connect", refused)
-    assert [name for name, _ in languages(TextBatch(list(TEXTS.values())))] == list(TEXTS)
+    assert [name for name, _ in map(language, TEXTS.values())] == list(TEXTS)
 
 
 def test_reasons_name_the_language() -> None:
@@ -38,5 +37,5 @@ def test_reasons_name_the_language() -> None:
 
 def test_a_long_text_is_judged_by_its_middle() -> None:
     text = "\n".join([*["* * *"] * 2000, *[TEXTS["en"]] * 100, *["* * *"] * 2000])
-    ((name, score),) = languages(TextBatch([text]))
+    name, score = language(text)
     assert (name, score > 0.8) == ("en", True)

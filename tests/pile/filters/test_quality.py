@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 from bluejay.pile.filters import chain
-from bluejay.pile.filters.quality import BUCKETS, Classifier, below, train, train_from_files
+from bluejay.pile.filters.quality import BUCKETS, Classifier, quality_reasons
+from bluejay.pile.filters.quality_train import train, train_from_files
 from bluejay.pile.text.text_batch import TextBatch
 
 
@@ -63,7 +66,9 @@ def test_the_pareto_rule_keeps_as_many_as_numpy_draws(alpha: float) -> None:
     draws = np.random.RandomState(0).pareto(alpha, 200_000)
     for score in (0.1, 0.5, 0.9):
         weights[-1] = np.log(score / (1 - score))
-        reasons = below(TextBatch([f"text {number}" for number in range(5000)]), Classifier(weights), alpha, seed=3)
+        reasons = quality_reasons(
+            TextBatch([f"text {number}" for number in range(5000)]), Classifier(weights), alpha, seed=3
+        )
         kept = 1 - reasons.astype(bool).mean()
         assert abs(kept - (draws > 1 - score).mean()) < 0.025
 
@@ -80,3 +85,7 @@ def test_what_is_no_classifier_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=says):
             Classifier.load(tmp_path / name)
+
+
+def test_the_training_verb_starts_in_a_fresh_process() -> None:
+    subprocess.run([sys.executable, "-c", "import bluejay.pile.filters.quality_train"], check=True)

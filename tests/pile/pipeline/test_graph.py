@@ -18,10 +18,9 @@ import pytest
 import zstandard
 
 from bluejay.pile.build import build
-from bluejay.pile.pipeline import task as stage
+from bluejay.pile.pipeline import task
 from bluejay.pile.recipe import PileRecipe
-from bluejay.pile.steps import encode
-from bluejay.pile.steps import shuffle as shards
+from bluejay.pile.steps import encode, shuffle
 from bluejay.recipe import check, save
 
 WORDS = [f"{start}{end}" for start in ("tre", "ho", "bar", "wi", "cloud") for end in ("e", "me", "n", "ld")]
@@ -92,7 +91,7 @@ def test_a_changed_recipe_does_again_only_what_it_touches(folder: Path) -> None:
     assert set(remade(folder, before)) == {"encode", "shuffle"}
     before = stamps(folder)
     build(recipe(folder, jsonl=False, dedup={"near": {"threshold": 0.8}}))
-    assert set(remade(folder, before)) == {"near", "choose"}
+    assert set(remade(folder, before)) == {"near", "decide"}
     (folder / "2.jsonl").write_text(json.dumps({"text": "other words altogether"}) + "\n")
     before = stamps(folder)
     build(recipe(folder, jsonl=False, dedup={"near": {"threshold": 0.8}}, seed=42, name="again"))
@@ -102,7 +101,7 @@ def test_a_changed_recipe_does_again_only_what_it_touches(folder: Path) -> None:
 
 def test_buckets_of_any_size_give_the_same_shards(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = build(recipe(folder, output=str(folder / "one"), jsonl=False))
-    monkeypatch.setattr(shards, "BUCKET_TOKENS", 1000)
+    monkeypatch.setattr(shuffle, "BUCKET_TOKENS", 1000)
     many = build(recipe(folder, output=str(folder / "many"), jsonl=False))
     assert len(list((folder / "many.stages/shuffle").iterdir())) > 10
     for name in ("train.bin", "train.idx", "valid.bin"):
@@ -125,7 +124,7 @@ def breaking(function: Callable[..., object], call: int) -> Callable[..., object
 
 def test_a_build_that_broke_off_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = build(recipe(folder, output=str(folder / "whole")))
-    for module, function in ((encode, "side_table"), (shards, "collected")):
+    for module, function in ((encode, "dropped_rows"), (shuffle, "gather_bytes")):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(module, function, breaking(getattr(module, function), 3))
             build(recipe(folder))
@@ -137,7 +136,7 @@ def test_a_build_that_broke_off_goes_on(folder: Path, monkeypatch: pytest.Monkey
 
 
 def test_two_builds_of_one_corpus_do_not_meet(folder: Path) -> None:
-    with stage.locked(folder / "built.stages"), pytest.raises(ValueError, match="another build works in"):
+    with task.locked(folder / "built.stages"), pytest.raises(ValueError, match="another build works in"):
         build(recipe(folder))
 
 
@@ -206,8 +205,8 @@ def test_no_good_document_is_lost_in_bad_company(tmp_path: Path) -> None:
     built = build(recipe(tmp_path, **values))
     assert sorted(pq.read_table(built.directory / "documents/train.parquet")["text"].to_pylist()) == sorted(good)
     entry = built.report.components["Lines"]
-    assert entry.found == entry.kept + sum(entry.dropped.values()) + sum(entry.set_aside.values())
-    assert sum(entry.set_aside.values()) >= 5
+    assert entry.found == entry.kept + sum(entry.dropped.values()) + sum(entry.skipped.values())
+    assert sum(entry.skipped.values()) >= 5
 
 
 def test_the_export_is_read_as_the_piles_readers_do(folder: Path) -> None:
@@ -229,7 +228,9 @@ def test_the_export_is_read_as_the_piles_readers_do(folder: Path) -> None:
 
 def run(path: Path, output: Path, *options: str) -> subprocess.Popen:
     """`bluejay pile build` as a process of its own."""
-    program = "from bluejay.pile.pipeline import task; task.SMALL = 0; from bluejay.cli import main; main()"
+    program = (
+        "from bluejay.pile.pipeline import task; task.MIN_PARALLEL_BYTES = 0; from bluejay.cli import main; main()"
+    )
     command = [sys.executable, "-c", program, "pile", "build", str(path), "--output", str(output), *options]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
@@ -271,5 +272,5 @@ def test_ray_writes_the_same(folder: Path) -> None:
     path = folder / "recipe.toml"
     save(recipe(folder), path)
     whole = build(recipe(folder, output=str(folder / "whole")))
-    assert run(path, folder / "ray", "--engine", "ray", "--workers", "2").wait() == 0
+    assert run(path, folder / "ray", "--executor", "ray", "--workers", "2").wait() == 0
     assert sums(whole.directory) == sums(folder / "ray")

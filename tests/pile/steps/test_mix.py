@@ -5,7 +5,7 @@ import pytest
 
 from bluejay.pile.recipe import Component, Mix, Split
 from bluejay.pile.sources.code.stdlib import Stdlib
-from bluejay.pile.steps.mix import copies_of, epochs_of, order_of, split_of
+from bluejay.pile.steps.mix import copies_of, epochs_of, shuffle_keys, split_of
 
 HASHES = np.arange(20_000, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
 
@@ -28,11 +28,11 @@ def test_epochs_hold_on_average(epochs: float) -> None:
 
 
 def test_order_is_random_and_another_for_each_copy() -> None:
-    first, second = (np.argsort(order_of(HASHES, copy, seed=1)) for copy in (0, 1))
+    first, second = (np.argsort(shuffle_keys(HASHES, copy, seed=1)) for copy in (0, 1))
     for order in (first, second):
         assert abs(np.corrcoef(order, np.arange(len(order)))[0, 1]) < 0.03
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.03
-    assert len(np.unique(order_of(HASHES, 0, seed=1))) == len(HASHES)
+    assert len(np.unique(shuffle_keys(HASHES, 0, seed=1))) == len(HASHES)
 
 
 def test_epochs_follow_from_temperature_and_weights() -> None:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from bluejay.pile.text.test_sets import Against
+from bluejay.pile.text import test_sets
 
 QUESTION = (
     "A train leaves the station at noon and travels at forty miles per hour; how far is it from the station "
@@ -30,9 +30,9 @@ def test_every_kind_of_file_is_read(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist([ITEM]), tmp_path / "f.parquet")
     texts = pa.array(["Nothing of it.", f"He asked: {QUESTION.upper()}", QUESTION[:50]])
     for path in sorted(tmp_path.iterdir()):
-        reasons = Against.load([str(path)]).reasons(texts)
+        reasons = test_sets.TestSetIndex.load([str(path)]).reasons(texts)
         assert reasons.to_pylist() == [None, f"contaminated: {path.name}", None], path
-    together = Against.load([f"{tmp_path}/*.json*", f"{tmp_path}/e.txt"])
+    together = test_sets.TestSetIndex.load([f"{tmp_path}/*.json*", f"{tmp_path}/e.txt"])
     assert together.reasons(texts).to_pylist()[1] == "contaminated: a.jsonl"
 
 
@@ -52,17 +52,17 @@ def test_it_finds_what_plain_sets_find(tmp_path: Path) -> None:
 
     (tmp_path / "tests.jsonl").write_text("".join(json.dumps([text]) + "\n" for text in tests))
     wanted = [bool(passages(text) & {passage for test in tests for passage in passages(test)}) for text in texts]
-    reasons = Against.load([f"{tmp_path}/tests.jsonl"]).reasons(pa.array(texts, pa.large_string()))
+    reasons = test_sets.TestSetIndex.load([f"{tmp_path}/tests.jsonl"]).reasons(pa.array(texts, pa.large_string()))
     assert [reason is not None for reason in reasons.to_pylist()] == wanted
     assert 30 < sum(wanted) < 120
 
 
 def test_a_text_shorter_than_a_passage_is_no_passage(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"q": "Yes.", "long": "one two three four five"}')
-    against = Against.load([f"{tmp_path}/a.jsonl"], ngram=5)
+    index = test_sets.TestSetIndex.load([f"{tmp_path}/a.jsonl"], ngram=5)
     texts = pa.array(["Yes.", "", "one two three four", "Zero one two three: four, five six."])
-    assert against.reasons(texts).to_pylist() == [None, None, None, "contaminated: a.jsonl"]
-    assert against.reasons(pa.array([], pa.string())).to_pylist() == []
+    assert index.reasons(texts).to_pylist() == [None, None, None, "contaminated: a.jsonl"]
+    assert index.reasons(pa.array([], pa.string())).to_pylist() == []
 
 
 def test_a_file_that_gives_no_passage_is_refused(tmp_path: Path) -> None:
@@ -76,4 +76,4 @@ def test_a_file_that_gives_no_passage_is_refused(tmp_path: Path) -> None:
         ("none.jsonl", "no file matches"),
     ):
         with pytest.raises(ValueError, match=says):
-            Against.load([f"{tmp_path}/{name}"])
+            test_sets.TestSetIndex.load([f"{tmp_path}/{name}"])

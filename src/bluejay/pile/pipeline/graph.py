@@ -1,238 +1,282 @@
-"""The stages of a build in their order, each fed with what the one before has left, and the counts of all of them."""
+"""The graph of a build: which step runs on which outputs, and the counts of all steps."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bluejay.files import sha256_of
-from bluejay.pile.pipeline.executor import Engine
-from bluejay.pile.pipeline.task import Argument, Task, finish
+from bluejay.pile.pipeline.executor import Executor
+from bluejay.pile.pipeline.task import Step, Task, run_chains
 from bluejay.pile.recipe import PileRecipe
-from bluejay.pile.report.counts import ComponentReport, Report, count, most
-from bluejay.pile.sources.io.open import local, matching
-from bluejay.pile.steps.clean import Cleaning, Holding, Signing, clean_part, contaminated_part, sign_part
-from bluejay.pile.steps.dedup import KEPT, Band, Choosing, Column, Exact, band_edges, choose, exact_copies, leading
-from bluejay.pile.steps.encode import REASONS, Encoding, encode_part
-from bluejay.pile.steps.mix import SPLITS, epochs_of, split_of
-from bluejay.pile.steps.passages import Passages, find_passages
-from bluejay.pile.steps.read import Part, parts_of, read_part
-from bluejay.pile.steps.shuffle import Bucket, buckets, gather_bucket
-from bluejay.pile.steps.tokenizer import Vocabulary, make_tokenizer
+from bluejay.pile.report.counts import ComponentReport, Report, add_counts, largest
+from bluejay.pile.steps.assemble import Corpus
+from bluejay.pile.steps.clean import Clean
+from bluejay.pile.steps.dedup import (
+    DROP_REASONS,
+    ConcatenatedArray,
+    Decide,
+    Decisions,
+    FindExactCopies,
+    FindNearCopies,
+)
+from bluejay.pile.steps.encode import Encode
+from bluejay.pile.steps.match_tests import MatchTests, test_files
+from bluejay.pile.steps.mix import SPLITS, epochs_of
+from bluejay.pile.steps.passages import FindPassages
+from bluejay.pile.steps.read import Part, Read, parts_of
+from bluejay.pile.steps.shuffle import Shuffle, bucket_count
+from bluejay.pile.steps.sign import Sign
+from bluejay.pile.steps.tokenizer import MakeTokenizer
 from bluejay.progress import say
 from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import dtype_for
 
 
 @dataclass
-class Stages:
-    """One build on its way: `run` leaves the directories from which the corpus is put together."""
+class PartFiles:
+    """One part of the sources, and the outputs of the steps that ran on it."""
+
+    part: Part
+    raw: Task
+    clean: Task
+    signatures: Task | None
+    """None where near-copies are not looked for."""
+    test_hits: Task | None
+    """None where there are no test sets."""
+    decisions: Path = Path()
+    """The file that `Decide` wrote for the part."""
+    passages: Path | None = None
+    """The file that `FindPassages` wrote for the part; None where passages stay."""
+    encoded: Path = Path()
+
+    @property
+    def chain(self) -> list[Task]:
+        """The tasks that need nothing but this part, in order."""
+        return [task for task in (self.raw, self.clean, self.signatures, self.test_hits) if task]
+
+
+@dataclass
+class Pipeline:
+    """One build in progress; `run` gives the outputs from which the corpus is assembled."""
 
     recipe: PileRecipe
-    engine: Engine
-    work: Path
+    executor: Executor
+    stages: Path
+    """The directory of all outputs."""
     report: Report
+    """Filled in as the steps finish."""
     used: set[Path] = field(default_factory=set)
-    """Every directory that this build stands on."""
-    parts: list[Part] = field(default_factory=list)
-    raw: list[Path] = field(default_factory=list)
-    """Of each part, what was read; and so on."""
-    clean: list[Path] = field(default_factory=list)
-    signed: list[Path] = field(default_factory=list)
-    held: list[Path] = field(default_factory=list)
-    encoded: list[Path] = field(default_factory=list)
-    buckets: dict[str, list[Task]] = field(default_factory=dict)
-    """Of each split, its stretches in order."""
-    tokenizer: Path = field(default_factory=Path)
+    """The directories of all tasks of this build."""
+    parts: list[PartFiles] = field(default_factory=list)
 
-    def run(self) -> None:
-        """All stages."""
-        self.gather()
-        self.encode(self.choose())
+    def run(self) -> Corpus:
+        """Run all steps, in the order of the picture in docs/design.md, section 7.
 
-    def task(self, name: str, function: Callable[[Any, Path], dict[str, Any]], argument: Argument) -> Task:
+        Raises ValueError: a component has no documents, the training split is empty, or a filter or a test set cannot
+        be used.
+        """
+        self.prepare()  #                       per part:    Read -> Clean -> Sign -> MatchTests
+        self.deduplicate()  #                   all hashes:  FindExactCopies -> FindNearCopies, per band -> Decide
+        epochs = self.mix()  #                  all sizes
+        tokenizer = self.make_tokenizer()  #    all texts:   MakeTokenizer
+        self.find_passages()  #                 all texts:   FindPassages
+        counts = self.encode(tokenizer, epochs)  # per part: Encode
+        buckets = self.shuffle(counts)  #       per bucket:  Shuffle
+        return self.corpus(tokenizer, buckets)
+
+    def task(self, step: Step) -> Task:
         """A task of this build."""
-        task = Task(self.work, name, function, argument)
+        task = Task(self.stages, step)
         self.used.add(task.directory)
         return task
 
-    def finish(self, label: str, tasks: Sequence[Task], sizes: Sequence[int]) -> list[dict[str, Any]]:
-        """Have tasks done that need nothing of each other; their counts."""
-        finish(self.engine, label, [[task] for task in tasks], sizes)
-        return [task.counts() for task in tasks]
+    def finish(self, label: str, steps: Sequence[Step], sizes: Sequence[int]) -> list[Task]:
+        """Run steps that are independent of each other; `sizes` are their bytes of input."""
+        tasks = [self.task(step) for step in steps]
+        run_chains(self.executor, label, [[task] for task in tasks], sizes)
+        return tasks
 
-    def gather(self) -> None:
-        """Sources to clean documents, and to all that can be said of each part alone.
+    def entry(self, files: PartFiles) -> ComponentReport:
+        """The report of the component that a part belongs to."""
+        return self.report.components[files.part.component.name]
 
-        Raises ValueError: a component's sources have nothing.
-        """
+    def prepare(self) -> None:
+        """Read, clean and sign each part, and match it with the test sets."""
+        parts: list[Part] = []
         for component in self.recipe.component:
             entry = self.report.components[component.name] = ComponentReport(unavailable=component.unavailable)
             if component.unavailable is None:
-                parts, entry.missing = parts_of(component)
-                self.parts += parts
-        near, choice, seed = self.recipe.dedup.near, self.recipe.decontaminate, self.recipe.seed
-        read = [self.task("read", read_part, part) for part in self.parts]
-        clean = [
-            self.task("clean", clean_part, Cleaning(task.directory, part.component, seed))
-            for task, part in zip(read, self.parts, strict=True)
-        ]
-        sign = [self.task("sign", sign_part, Signing(task.directory, near)) for task in clean] if near else []
-        hold = []
-        if choice:
-            tests = tuple(unit for path in choice.against for unit in matching(path))
-            sums = tuple(sha256_of(local(test)) for test in tests)
-            holdings = [Holding(task.directory, choice, tests, sums) for task in clean]
-            hold = [self.task("contaminated", contaminated_part, holding) for holding in holdings]
-        chains = [list(chain) for chain in zip(*(tasks for tasks in (read, clean, sign, hold) if tasks), strict=True)]
-        finish(self.engine, "documents", chains, [part.size for part in self.parts])
-        self.raw, self.clean, self.signed, self.held = (
-            [task.directory for task in tasks] for tasks in (read, clean, sign, hold)
-        )
-        self.count_gathered([task.counts() for task in read], [task.counts() for task in clean])
-
-    def count_gathered(self, read: list[dict[str, Any]], clean: list[dict[str, Any]]) -> None:
-        """What became of the documents in the first two stages."""
-        kept = dict.fromkeys(self.report.components, 0)
-        for part, counted in zip(self.parts, read, strict=True):
-            entry = self.report.components[part.component.name]
-            entry.read += counted["documents"]
-            entry.found += counted["documents"] + sum(counted["set_aside"].values())
-            count(entry.set_aside, counted["set_aside"])
-            entry.inputs += counted["inputs"]
+                found, entry.missing = parts_of(component)
+                parts += found
+        tests = test_files(self.recipe.decontaminate) if self.recipe.decontaminate else ()
+        self.parts = [self.part_files(part, tests) for part in parts]
+        run_chains(self.executor, "documents", [files.chain for files in self.parts], [part.size for part in parts])
+        for files in self.parts:
+            entry, counts = self.entry(files), files.raw.counts
+            entry.read += counts["documents"]
+            entry.found += counts["documents"] + sum(counts["skipped"].values())
+            add_counts(entry.skipped, counts["skipped"])
+            entry.inputs += counts["inputs"]
         self.require_conserved({name: entry.read for name, entry in self.report.components.items()})
-        for part, counted in zip(self.parts, clean, strict=True):
-            entry = self.report.components[part.component.name]
-            kept[part.component.name] += counted["documents"]
-            count(entry.dropped, counted["dropped"])
-            count(entry.replaced, counted["replaced"])
+        kept = dict.fromkeys(self.report.components, 0)
+        for files in self.parts:
+            entry, counts = self.entry(files), files.clean.counts
+            kept[files.part.component.name] += counts["documents"]
+            add_counts(entry.dropped, counts["dropped"])
+            add_counts(entry.replaced, counts["replaced"])
         self.require_conserved(kept)
 
-    def choose(self) -> list[Path]:
-        """Which clean documents stay; a file for each part."""
+    def part_files(self, part: Part, tests: tuple[tuple[str, str], ...]) -> PartFiles:
+        """The tasks that prepare a part."""
+        near, decontaminate = self.recipe.dedup.near, self.recipe.decontaminate
+        raw = self.task(Read(part))
+        clean = self.task(Clean(raw.directory, part.component, self.recipe.seed))
+        signatures = self.task(Sign(clean.directory, near)) if near else None
+        test_hits = self.task(MatchTests(clean.directory, tests, decontaminate.ngram)) if decontaminate else None
+        return PartFiles(part, raw, clean, signatures, test_hits)
+
+    def deduplicate(self) -> None:
+        """Decide which of the clean documents stay."""
         near = self.recipe.dedup.near
-        ids = Column.of([clean / "ids.npy" for clean in self.clean])
-        exact = self.task("exact", exact_copies, Exact(ids))
-        self.finish("copies", [exact], [32 * len(ids)])
-        edges: list[Path] = []
+        ids = ConcatenatedArray.of([files.clean.directory / "ids.npy" for files in self.parts])
+        (exact,) = self.finish("copies", [FindExactCopies(ids)], [32 * len(ids)])
+        bands: list[Task] = []
         if near:
-            signatures = Column.of([path / "signatures.npy" for path in self.signed])
-            keys = tuple(path / "bands.npy" for path in self.signed)
-            bands = [
-                self.task("near", band_edges, Band(number, keys, signatures, near, exact.directory))
-                for number in range(near.bands)
-            ]
-            counts = self.finish("near-copies", bands, [8 * len(ids)] * len(bands))
-            self.report.near = {key: sum(counted[key] for counted in counts) for key in ("candidates", "pairs")}
-            edges = [band.directory / "edges.npy" for band in bands]
-        reasons = [path / "reasons.parquet" for path in self.held]
+            signed = [files.signatures.directory for files in self.parts if files.signatures]
+            signatures = ConcatenatedArray.of([directory / "signatures.npy" for directory in signed])
+            keys = tuple(directory / "bands.npy" for directory in signed)
+            steps = [FindNearCopies(band, keys, signatures, near, exact.directory) for band in range(near.bands)]
+            bands = self.finish("near-copies", steps, [8 * len(ids)] * near.bands)
+            self.report.near = {key: sum(band.counts[key] for band in bands) for key in ("candidates", "pairs")}
         names = [component.name for component in self.recipe.component]
-        priority = np.array([names.index(part.component.name) for part in self.parts], np.int64)
-        choosing = Choosing(ids, priority, exact.directory, tuple(edges), self.recipe.dedup.remove, tuple(reasons))
-        chosen = self.task("choose", choose, choosing)
-        (counted,) = self.finish("choice", [chosen], [32 * len(ids)])
+        decide = Decide(
+            ids=ids,
+            priority=np.array([names.index(files.part.component.name) for files in self.parts], np.int64),
+            exact=exact.directory,
+            edges=tuple(band.directory / "edges.npy" for band in bands),
+            remove=self.recipe.dedup.remove,
+            reasons=tuple(task.directory / "reasons.parquet" for files in self.parts if (task := files.test_hits)),
+        )
+        (decided,) = self.finish("decisions", [decide], [32 * len(ids)])
         if near:
-            self.report.near |= {"members": counted["members"], "clusters": counted["clusters"]}
-        return [chosen.directory / f"{number}.npz" for number in range(len(self.parts))]
+            self.report.near |= decided.counts
+        for number, files in enumerate(self.parts):
+            files.decisions = decided.directory / f"{number}.npz"
 
-    def encode(self, fates: list[Path]) -> None:
-        """Documents that stay to tokens, and these to stretches of the shards."""
-        epochs = self.mix(fates)
-        vocabulary = self.task("tokenizer", make_tokenizer, Vocabulary(self.recipe, tuple(self.clean), tuple(fates)))
-        self.finish("tokenizer", [vocabulary], [1])
-        self.tokenizer = vocabulary.directory
-        vocab_size = self.describe_tokenizer()
-        encodings = [
-            Encoding(
-                clean=clean,
-                fates=fate,
-                checksum=sha256_of(fate),
-                cuts=cuts,
-                component=part.component.name,
-                tokenizer=self.tokenizer,
-                epochs=epochs[part.component.name],
-                split=self.recipe.split,
-                seed=self.recipe.seed,
-                text=self.recipe.jsonl,
-                parallel=self.engine.alone,
-            )
-            for part, clean, fate, cuts in zip(self.parts, self.clean, fates, self.passages(fates), strict=True)
-        ]
-        tasks = [self.task("encode", encode_part, encoding) for encoding in encodings]
-        counts = self.finish("tokens", tasks, sizes_of(self.clean))
-        self.encoded = [task.directory for task in tasks]
-        for part, counted in zip(self.parts, counts, strict=True):
-            entry = self.report.components[part.component.name]
-            entry.epochs = epochs[part.component.name]
-            entry.add(counted)
-        self.require_conserved({name: entry.kept for name, entry in self.report.components.items()})
-        self.shuffle(counts, dtype_for(vocab_size))
+    def mix(self) -> dict[str, float]:
+        """How often each component is read.
 
-    def passages(self, fates: list[Path]) -> list[Path | None]:
-        """For each part the file of passages to cut out of it, where the recipe asks for that."""
-        choice = self.recipe.dedup.substring
-        if choice is None:
-            return [None] * len(self.parts)
-        task = self.task("passages", find_passages, Passages(tuple(self.clean), tuple(fates), choice.length))
-        (self.report.passages,) = self.finish("passages", [task], [2 * sum(sizes_of(self.clean))])
-        return [task.directory / f"{number}.npy" for number in range(len(self.parts))]
-
-    def shuffle(self, counts: list[dict[str, Any]], dtype: str) -> None:
-        """Tokens of parts to stretches of the shards."""
-        tasks = []
-        for split in SPLITS:
-            n = buckets(split, counts, self.recipe.jsonl)
-            stretches = [Bucket(split, i, n, tuple(self.encoded), dtype, self.recipe.jsonl) for i in range(n)]
-            self.buckets[split] = [self.task("shuffle", gather_bucket, stretch) for stretch in stretches]
-            tasks += self.buckets[split]
-        total = sum(self.report.total(split).tokens for split in SPLITS)
-        self.finish("shuffle", tasks, [np.dtype(dtype).itemsize * total // len(tasks)] * len(tasks))
-
-    def mix(self, fates: list[Path]) -> dict[str, float]:
-        """How often each component is read. Raises ValueError: one has no documents, or the training part none."""
-        sizes = {name: np.zeros(len(SPLITS), np.int64) for name in self.report.components}
+        Raises ValueError: a component has no documents, or the training split has none.
+        """
+        sizes = dict.fromkeys(self.report.components, 0)
         kept = {name: np.zeros(len(SPLITS), np.int64) for name in sizes}
-        for part, clean, file in zip(self.parts, self.clean, fates, strict=True):
-            name, chosen = part.component.name, np.load(file)
-            split = split_of(leading(chosen["stands"]), self.recipe.split, self.recipe.seed)
-            stays, bytes_ = chosen["fate"] == KEPT, np.load(clean / "sizes.npy")
-            kept[name] += np.bincount(split[stays], minlength=len(SPLITS))
-            sizes[name] += np.bincount(split[stays], bytes_[stays], len(SPLITS)).astype(np.int64)
-            dropped = {reason: int((chosen["fate"] == fate).sum()) for fate, reason in REASONS.items()}
-            count(self.report.components[name].dropped, {reason: n for reason, n in dropped.items() if n})
+        for files in self.parts:
+            name, decisions = files.part.component.name, Decisions.load(files.decisions)
+            splits = decisions.splits(self.recipe.split, self.recipe.seed)
+            kept[name] += np.bincount(splits[decisions.kept], minlength=len(SPLITS))
+            sizes[name] += int(np.load(files.clean.directory / "sizes.npy")[decisions.kept & (splits == 0)].sum())
+            dropped = {reason: int((decisions.decision == kind).sum()) for kind, reason in DROP_REASONS.items()}
+            add_counts(self.entry(files).dropped, {reason: n for reason, n in dropped.items() if n})
         self.require_conserved({name: int(counts.sum()) for name, counts in kept.items()})
         self.require_documents({name: int(counts.sum()) for name, counts in kept.items()})
         require_training_text(self.recipe, np.sum(list(kept.values()), axis=0).tolist())
-        return epochs_of(self.recipe.built, {name: int(size[0]) for name, size in sizes.items()}, self.recipe.mix)
+        return epochs_of(self.recipe.built, sizes, self.recipe.mix)
 
-    def describe_tokenizer(self) -> int:
-        """Put the tokenizer in the report; its vocabulary's size."""
-        tokenizer = Tokenizer.load(self.tokenizer)
+    def make_tokenizer(self) -> Path:
+        """Make the tokenizer, and report it; gives its directory."""
+        (task,) = self.finish("tokenizer", [MakeTokenizer(self.recipe, *self.kept_texts())], [1])
+        tokenizer = Tokenizer.load(task.directory)
         self.report.vocab_size, self.report.tokenizer_sha256 = tokenizer.vocab_size, tokenizer.sha256
-        return tokenizer.vocab_size
+        return task.directory
+
+    def kept_texts(self) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+        """The clean documents of each part, and the decisions about them."""
+        return tuple(files.clean.directory for files in self.parts), tuple(files.decisions for files in self.parts)
+
+    def find_passages(self) -> None:
+        """Find repeated passages, where the recipe asks for that."""
+        substring = self.recipe.dedup.substring
+        if substring is None:
+            return
+        size = 2 * sum(stored_bytes(files.clean) for files in self.parts)
+        (task,) = self.finish("passages", [FindPassages(*self.kept_texts(), substring.length)], [size])
+        self.report.passages = task.counts
+        for number, files in enumerate(self.parts):
+            files.passages = task.directory / f"{number}.npy"
+
+    def encode(self, tokenizer: Path, epochs: dict[str, float]) -> list[dict[str, Any]]:
+        """Tokenize each part; gives its counts."""
+        steps = [
+            Encode(
+                clean=files.clean.directory,
+                decisions=files.decisions,
+                passages=files.passages,
+                component=files.part.component.name,
+                tokenizer=tokenizer,
+                epochs=epochs[files.part.component.name],
+                split=self.recipe.split,
+                seed=self.recipe.seed,
+                jsonl=self.recipe.jsonl,
+                parallel=self.executor.in_process,
+            )
+            for files in self.parts
+        ]
+        tasks = self.finish("tokens", steps, [stored_bytes(files.clean) for files in self.parts])
+        counts = [task.counts for task in tasks]
+        for files, task, counted in zip(self.parts, tasks, counts, strict=True):
+            files.encoded = task.directory
+            self.entry(files).epochs = epochs[files.part.component.name]
+            self.entry(files).add(counted)
+        self.require_conserved({name: entry.kept for name, entry in self.report.components.items()})
+        return counts
+
+    def shuffle(self, counts: list[dict[str, Any]]) -> dict[str, list[Path]]:
+        """Sort the copies of each split; gives the directories of its buckets, in order."""
+        dtype, jsonl = dtype_for(self.report.vocab_size), self.recipe.jsonl
+        encoded = tuple(files.encoded for files in self.parts)
+        steps = [
+            Shuffle(split, bucket, n_buckets, encoded, dtype, jsonl)
+            for split in SPLITS
+            for n_buckets in [bucket_count(split, counts, jsonl)]
+            for bucket in range(n_buckets)
+        ]
+        total = sum(self.report.total(split).tokens for split in SPLITS)
+        tasks = self.finish("shuffle", steps, [np.dtype(dtype).itemsize * total // len(steps)] * len(steps))
+        done = list(zip(steps, tasks, strict=True))
+        return {split: [task.directory for step, task in done if step.split == split] for split in SPLITS}
+
+    def corpus(self, tokenizer: Path, buckets: dict[str, list[Path]]) -> Corpus:
+        """The outputs that the corpus is assembled from."""
+        raw = [files.raw.directory for files in self.parts]
+        clean = [files.clean.directory for files in self.parts]
+        encoded = [files.encoded for files in self.parts]
+        tables = {split: [path / f"{split}.parquet" for path in encoded] for split in SPLITS}
+        tables["dropped"] = [path / "dropped.parquet" for path in (*clean, *encoded)]
+        tables["skipped"] = [path / "skipped.parquet" for path in raw]
+        return Corpus(tables, buckets, tokenizer, self.recipe.jsonl)
 
     def require_conserved(self, kept: dict[str, int]) -> None:
-        """At the end of each stage every document that was found is kept, dropped or set aside, or we are wrong."""
+        """Assert, at the end of each stage, that every document found is kept, dropped or skipped."""
         for name, entry in self.report.components.items():
             entry.require_conserved(name, kept[name])
 
     def require_documents(self, kept: dict[str, int]) -> None:
-        """Raises ValueError where a component has no document left, saying what became of them."""
+        """Raise ValueError where a component has no document left, and say what became of its documents."""
         for component in self.recipe.built:
             if kept[component.name]:
                 continue
             entry = self.report.components[component.name]
-            why = [f"{n:,} dropped as {reason}" for reason, n in most(entry.dropped, 3)]
-            why += [f"{n:,} pieces set aside as {reason}" for reason, n in most(entry.set_aside, 3)]
+            why = [f"{n:,} dropped as {reason}" for reason, n in largest(entry.dropped, 3)]
+            why += [f"{n:,} pieces skipped as {reason}" for reason, n in largest(entry.skipped, 3)]
             raise ValueError(
                 f"component {component.name} has no documents; {', '.join(why) or 'its sources are empty'}"
             )
 
 
 def require_training_text(recipe: PileRecipe, documents: list[int]) -> None:
-    """Raises ValueError where nothing is left to train on; says which held-out part is empty."""
+    """Raise ValueError where the training split has no documents; warn where another split has none."""
     if not documents[0]:
         raise ValueError("no document fell in the training part; give more text or lower split.valid and split.test")
     for split, share, n in zip(SPLITS[1:], (recipe.split.valid, recipe.split.test), documents[1:], strict=True):
@@ -240,6 +284,6 @@ def require_training_text(recipe: PileRecipe, documents: list[int]) -> None:
             say(f"no document fell in the {split} part; give more text or raise split.{split}")
 
 
-def sizes_of(directories: Sequence[Path]) -> list[int]:
-    """The bytes of the documents in each directory, as they are stored."""
-    return [(directory / "documents.parquet").stat().st_size for directory in directories]
+def stored_bytes(task: Task) -> int:
+    """The size of the table of documents in a task's output."""
+    return (task.directory / "documents.parquet").stat().st_size

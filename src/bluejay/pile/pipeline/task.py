@@ -1,129 +1,134 @@
-"""Work that is done once: a task fills a directory that is named by a hash of all that decides what it holds.
+"""Tasks that run once: a step fills a directory that is named by a hash of everything its output depends on.
 
-A task whose directory is there is done. So a build that was killed goes on where it was, and of a recipe that was
-changed only that is done again which the change touches.
+A task whose directory exists is done. So a build that was killed continues where it stopped, and after a change of the
+recipe only the steps that the change affects run again.
 
-STAGES/NAME/KEY/    what the task wrote, and counts.json
+STAGES/STEP/KEY/    the output of the step, and counts.json
 """
 
-import fcntl
 import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+from filelock import FileLock, Timeout
 
 from bluejay.files import TEMPORARY, sync
-from bluejay.pile.pipeline.executor import Engine
+from bluejay.pile.pipeline.executor import Executor
 from bluejay.progress import progress
 
-VERSION = 1
-"""Raised when a stage writes something else from the same input, so that nothing older is taken for it."""
+VERSION = 2
+"""Raised when a step writes something else from the same input, so that no older output is used in its place."""
 COUNTS = "counts.json"
-SMALL = 32_000_000
-"""Bytes that are not worth starting workers for."""
+MIN_PARALLEL_BYTES = 32_000_000
+"""Input of tasks below which no workers are started: that takes a second."""
 
 
 @runtime_checkable
-class Argument(Protocol):
-    """What a stage's function works on."""
+class Step(Protocol):
+    """A pure function from files to a directory; `bluejay.pile.steps` holds all of them, as frozen dataclasses."""
 
-    def decisive(self) -> list[Any]:
-        """What the result follows from, as JSON's types."""
+    name: ClassVar[str]
+
+    def key(self) -> list[Any]:
+        """Everything that the output depends on, as JSON types; inputs are given by hashes or by hashed names."""
+        ...
+
+    def run(self, out: Path) -> dict[str, Any]:
+        """Fill the empty directory `out`; gives counts, as JSON types."""
         ...
 
 
 @dataclass(frozen=True)
 class Task:
-    """One call of a stage's function, `function(argument, directory)`, which fills the directory and gives counts."""
+    """A step, and the directory of its output."""
 
     stages: Path
-    name: str
-    """Of the stage."""
-    function: Callable[[Any, Path], dict[str, Any]]
-    argument: Argument
+    """The directory of all outputs of a build."""
+    step: Step
 
     @cached_property
     def directory(self) -> Path:
-        """Where its results are, once it is done."""
-        return self.stages / self.name / key_of(self.name, *self.argument.decisive())
+        """The directory of the output, which exists once the task is done."""
+        key = json.dumps([VERSION, self.step.name, *self.step.key()], sort_keys=True)
+        return self.stages / self.step.name / hashlib.sha256(key.encode()).hexdigest()[:24]
 
     @property
     def done(self) -> bool:
-        """Whether the directory is there, which is renamed to its name when it is whole."""
+        """Whether the output is complete: the directory gets its name only then."""
         return self.directory.exists()
 
+    @property
     def counts(self) -> dict[str, Any]:
-        """What the function returned."""
+        """The counts that the step gave."""
         return json.loads((self.directory / COUNTS).read_text(encoding="utf-8"))
 
+    def run(self) -> None:
+        """Run the step in a temporary directory, and rename that.
 
-def key_of(*decisive: Any) -> str:
-    """A name for what follows from plain values."""
-    return hashlib.sha256(json.dumps([VERSION, *decisive], sort_keys=True).encode()).hexdigest()[:24]
+        The temporary name is unique, because a worker that outlives a killed build may still run the same task.
+        """
+        temporary = self.directory.with_name(f"{self.directory.name}.{uuid.uuid4().hex}{TEMPORARY}")
+        temporary.mkdir(parents=True)
+        try:
+            counts = self.step.run(temporary)
+            (temporary / COUNTS).write_text(json.dumps(counts), encoding="utf-8")
+            for file in temporary.iterdir():
+                sync(file)
+            temporary.rename(self.directory)
+        except OSError:
+            if not self.done:  # else another process was first, and wrote the same
+                raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
-def finish(engine: Engine, label: str, chains: Sequence[Sequence[Task]], sizes: Sequence[int]) -> None:
-    """Do what is not done of some chains of tasks, each of which needs the one before it; `sizes` are for the bar.
+def run_chains(executor: Executor, label: str, chains: Sequence[Sequence[Task]], sizes: Sequence[int]) -> None:
+    """Run the tasks that are not done of several chains; within a chain, each task needs the one before it.
 
-    Small work is done in this process: workers take a second to start.
+    `sizes` are the bytes of input of each chain, which the progress bar counts. Small work runs in this process.
     """
     missing = [number for number, chain in enumerate(chains) if not all(task.done for task in chain)]
-    left = sum(sizes[number] for number in missing)
     if not missing:
         return
-    here = engine if engine.kind == "ray" or left > SMALL else Engine()
+    left = sum(sizes[number] for number in missing)
+    parallel = executor.kind == "ray" or left > MIN_PARALLEL_BYTES
     with progress(label, sum(sizes), "B", sum(sizes) - left) as bar:
-        for number, _ in here.run(fill_chain, [chains[number] for number in missing]):
+        results = (executor if parallel else Executor()).run(run_chain, [chains[number] for number in missing])
+        for number, _ in results:
             bar.advance(sizes[missing[number]])
 
 
-def fill_chain(chain: Sequence[Task]) -> None:
-    """Do the tasks of a chain that are not done."""
+def run_chain(chain: Sequence[Task]) -> None:
+    """Run the tasks of a chain that are not done."""
     for task in chain:
         if not task.done:
-            fill(task)
-
-
-def fill(task: Task) -> None:
-    """Run a task in a directory of its own, and give that its name.
-
-    The temporary name is nobody else's: a worker that outlives a killed build may still be at the same task.
-    """
-    temporary = task.directory.with_name(f"{task.directory.name}.{uuid.uuid4().hex}{TEMPORARY}")
-    temporary.mkdir(parents=True)
-    try:
-        counts = task.function(task.argument, temporary)
-        (temporary / COUNTS).write_text(json.dumps(counts), encoding="utf-8")
-        for file in temporary.iterdir():
-            sync(file)
-        temporary.rename(task.directory)
-    except OSError:
-        if not task.done:  # else the other was first, and wrote the same
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            task.run()
 
 
 @contextmanager
 def locked(stages: Path) -> Generator[None]:
-    """Hold a build's stages against another build of the same corpus. Raises ValueError: there is one."""
+    """Hold the lock of a build's stages. Raises ValueError: another build holds it."""
     stages.mkdir(parents=True, exist_ok=True)
-    with (stages / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ValueError(f"another build works in {stages}; wait for it, or set output to another folder") from None
+    lock = FileLock(stages / "lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ValueError(f"another build works in {stages}; wait for it, or set output to another folder") from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
-def sweep(stages: Path, used: set[Path]) -> None:
-    """Remove what no task of the build that has just ended stands for: older recipes' work, and killed tasks'."""
+def remove_unused(stages: Path, used: set[Path]) -> None:
+    """Remove outputs that the finished build did not use: those of older recipes and of killed tasks."""
     for directory in stages.glob("*/*"):
         if directory not in used:
             shutil.rmtree(directory, ignore_errors=True)

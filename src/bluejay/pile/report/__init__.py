@@ -1,1 +1,1 @@
-"""What a build tells: the counts of every step, the data card, its plots."""
+"""The results of a build: the counts of every step, the data card, its plots."""

@@ -1,4 +1,4 @@
-"""The data card of a corpus: what it holds and what became of everything else, in Markdown and HTML, from one build.
+"""The data card of a corpus, in Markdown and HTML: what the corpus holds, and what was left out and why.
 
 DIRECTORY/card/card.md and card.html, mixture.png, lengths.png
 """
@@ -7,12 +7,15 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from markdown_it import MarkdownIt
+
 from bluejay.files import atomic_directory, write_text
 from bluejay.pile.recipe import PileRecipe
-from bluejay.pile.report import plots as pictures
-from bluejay.pile.report.counts import ComponentReport, Report, most
+from bluejay.pile.report import plots
+from bluejay.pile.report.counts import ComponentReport, Report, largest
 from bluejay.pile.steps.assemble import CHECKSUMS
 from bluejay.pile.steps.mix import SPLITS
+from bluejay.pile.text.minhash import curve_table
 from bluejay.progress import format_bytes
 from bluejay.recipe import load
 
@@ -25,9 +28,9 @@ pre { background: #f5f5f5; padding: .7rem; white-space: pre-wrap; } img { max-wi
 
 
 def write_card(directory: Path) -> Path:
-    """Write the card of a corpus into its folder `card`; gives the Markdown file.
+    """Write the card of a corpus into its folder `card`, and return the path of the Markdown file.
 
-    Raises ValueError: there is no whole corpus.
+    Raises ValueError: the directory holds no complete corpus, or matplotlib is not installed.
     """
     report = Report.load(directory)
     if report is None:
@@ -35,15 +38,15 @@ def write_card(directory: Path) -> Path:
     recipe = load(PileRecipe, directory / "recipe.toml")
     text = "\n".join(card(report, recipe, (directory / CHECKSUMS).read_text(encoding="utf-8")))
     with atomic_directory(directory / "card") as folder:
-        pictures.mixture(report, folder / "mixture.png")
-        pictures.lengths(report, folder / "lengths.png")
+        plots.mixture(report, folder / "mixture.png")
+        plots.lengths(report, folder / "lengths.png")
         write_text(folder / "card.md", text)
         write_text(folder / "card.html", html(report.name, text))
     return directory / "card" / "card.md"
 
 
 def card(report: Report, recipe: PileRecipe, checksums: str) -> Iterator[str]:
-    """The lines of the card."""
+    """Yield the paragraphs of the card."""
     built = {name: entry for name, entry in report.components.items() if entry.unavailable is None}
     total = {split: report.total(split) for split in SPLITS}
     yield f"# {report.name}\n"
@@ -55,24 +58,24 @@ def card(report: Report, recipe: PileRecipe, checksums: str) -> Iterator[str]:
     )
     yield "![Tokens of each component](mixture.png)\n"
     yield from section("Components", components(built))
-    yield "Tokens are those of the shards: each training document as often as the epochs of its component say.\n"
-    yield from section("What became of everything", accounts(built))
-    yield "Found is what was kept, dropped or set aside; the last two are in `documents/`, with reasons.\n"
-    yield from absent(report)
+    yield "Tokens are those of the shards, with each training document as often as its component's epochs say.\n"
+    yield from section("What became of everything", outcomes(built))
+    yield "Found = kept + dropped + skipped. Tables in `documents/` list what was dropped or skipped, with reasons.\n"
+    yield from not_built(report)
     yield from section("Why documents were dropped", tally(built, "dropped", "reason", "documents"))
-    yield from section("Why pieces of sources were set aside", tally(built, "set_aside", "reason", "pieces"))
+    yield from section("Why pieces of sources were skipped", tally(built, "skipped", "reason", "pieces"))
     yield from section("Personal data replaced", tally(built, "replaced", "kind", "places"))
-    yield from copies(report, recipe)
+    yield from near_copies(report, recipe)
     yield from section("Licences", tally(built, "licences", "licence", "documents"))
     yield from section("Languages", tally(built, "languages", "language", "documents of the sample"))
     yield "## Lengths\n\n![Lengths of documents, by component](lengths.png)\n"
     yield from samples(built)
     yield from section("Files read", inputs(built))
-    yield f"## Files written\n\nAs `sha256sum --check {CHECKSUMS}` reads them.\n\n```\n{checksums}```\n"
+    yield f"## Files written\n\n`sha256sum --check {CHECKSUMS}` verifies them.\n\n```\n{checksums}```\n"
 
 
 def components(built: dict[str, ComponentReport]) -> Iterator[Sequence[str]]:
-    """The table of components, as The Pile's (Gao et al. 2020, table 1)."""
+    """The table of components, in the form of The Pile's (Gao et al. 2020, table 1)."""
     yield ("component", "documents", "text", "epochs", "train tokens", "share", "valid tokens", "test tokens")
     whole = sum(entry.splits["train"].tokens for entry in built.values())
     for name, entry in built.items():
@@ -90,16 +93,16 @@ def components(built: dict[str, ComponentReport]) -> Iterator[Sequence[str]]:
         )
 
 
-def accounts(built: dict[str, ComponentReport]) -> Iterator[Sequence[str]]:
-    """Found = kept + dropped + set aside."""
-    yield ("component", "found", "kept", "dropped", "set aside")
+def outcomes(built: dict[str, ComponentReport]) -> Iterator[Sequence[str]]:
+    """The table of counts by outcome: found = kept + dropped + skipped."""
+    yield ("component", "found", "kept", "dropped", "skipped")
     for name, entry in built.items():
-        numbers = (entry.found, entry.kept, sum(entry.dropped.values()), sum(entry.set_aside.values()))
+        numbers = (entry.found, entry.kept, sum(entry.dropped.values()), sum(entry.skipped.values()))
         yield (name, *(f"{n:,}" for n in numbers))
 
 
-def absent(report: Report) -> Iterator[str]:
-    """What the recipe names and the corpus has not."""
+def not_built(report: Report) -> Iterator[str]:
+    """The components and sources that the recipe names and the corpus lacks."""
     gone = [(name, entry.unavailable) for name, entry in report.components.items() if entry.unavailable]
     gone += [(name, why) for name, entry in report.components.items() for why in entry.missing]
     if gone:
@@ -107,36 +110,34 @@ def absent(report: Report) -> Iterator[str]:
 
 
 def tally(built: dict[str, ComponentReport], counts: str, kind: str, unit: str, n: int = 12) -> Iterator[Sequence[str]]:
-    """The largest counts of each component."""
+    """A table of the `n` largest counts of each component; `counts` names a field of ComponentReport."""
     yield ("component", kind, unit)
     for name, entry in built.items():
         values = getattr(entry, counts)
-        for key, number in most(values, n):
+        for key, number in largest(values, n):
             yield (name, key, f"{number:,}")
         if len(values) > n:
-            rest = sum(values.values()) - sum(number for _, number in most(values, n))
+            rest = sum(values.values()) - sum(number for _, number in largest(values, n))
             yield (name, f"{len(values) - n} others", f"{rest:,}")
 
 
-def copies(report: Report, recipe: PileRecipe) -> Iterator[str]:
+def near_copies(report: Report, recipe: PileRecipe) -> Iterator[str]:
     """How near-copies were found, and how many."""
     near = recipe.dedup.near
     if near is None:
         return
-    from bluejay.pile.text.minhash import curve_table
-
     found = report.near
     yield "## Near-copies\n"
     yield (
-        f"{near.bands} bands of {near.rows} hashes over {near.ngram} words; a pair counts from {near.threshold:.0%} of "
-        f"equal hashes. {found['candidates']:,} candidates, {found['pairs']:,} pairs (both counted once per band), "
-        f"{found['members']:,} documents in {found['clusters']:,} clusters.\n"
+        f"{near.bands} bands of {near.rows} hashes over {near.ngram} words; near-copies agree in at least "
+        f"{near.threshold:.0%} of their hashes. {found['candidates']:,} candidates, {found['pairs']:,} pairs "
+        f"(both counted once per band), {found['members']:,} documents in {found['clusters']:,} clusters.\n"
     )
-    yield f"How likely a pair is found, by its similarity:\n\n```\n{curve_table(near)}\n```\n"
+    yield f"The probability that a pair is found, by its similarity:\n\n```\n{curve_table(near)}\n```\n"
 
 
 def samples(built: dict[str, ComponentReport]) -> Iterator[str]:
-    """Beginnings of a few documents."""
+    """The beginnings of a few documents."""
     yield "## Samples\n"
     for name, entry in built.items():
         for _, url, text in entry.samples:
@@ -145,7 +146,7 @@ def samples(built: dict[str, ComponentReport]) -> Iterator[str]:
 
 
 def inputs(built: dict[str, ComponentReport]) -> Iterator[Sequence[str]]:
-    """Checksums of the files that were read."""
+    """The table of the files that were read, with their checksums."""
     yield ("component", "file", "sha256")
     for name, entry in built.items():
         for file in entry.inputs:
@@ -153,7 +154,7 @@ def inputs(built: dict[str, ComponentReport]) -> Iterator[Sequence[str]]:
 
 
 def section(title: str, rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """A heading and a table, unless the table has no row."""
+    """A heading and a table; nothing where the table has no rows."""
     head, *body = rows
     if body:
         yield f"## {title}\n"
@@ -161,14 +162,12 @@ def section(title: str, rows: Iterable[Sequence[str]]) -> Iterator[str]:
 
 
 def cell(text: str) -> str:
-    """Text that stays within its cell and means nothing to Markdown."""
+    """Escape text so that it stays within its cell and has no meaning to Markdown."""
     return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", " ".join(text.split()))
 
 
 def html(title: str, text: str) -> str:
-    """The card as one page; nothing that a document says becomes markup."""
-    from markdown_it import MarkdownIt
-
+    """The card as one page; nothing in a document becomes markup."""
     body = MarkdownIt("js-default").render(text)
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
     return f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head>\n<body>{body}</body></html>\n'

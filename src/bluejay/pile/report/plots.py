@@ -1,4 +1,4 @@
-"""The pictures of a data card."""
+"""The plots of a data card."""
 
 from pathlib import Path
 from typing import Any
@@ -9,17 +9,17 @@ BLUE, GREY = "#3465a4", "#cccccc"
 
 
 def figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
-    """A figure and its axes; no display is asked for. Raises ValueError: matplotlib is not installed."""
+    """A figure and its axes, drawn without a display. Raises ValueError: matplotlib is not installed."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ValueError("the card's pictures need matplotlib: pip install 'bluejay[corpus]'") from None
+        raise ValueError("the card's plots need matplotlib: pip install 'bluejay[corpus]'") from None
     drawn = Figure(figsize=(width, height), layout="constrained")
     return drawn, drawn.subplots(rows, columns, squeeze=False)
 
 
 def mixture(report: Report, path: Path) -> None:
-    """Training tokens of each component, and the part of them that is repetition."""
+    """Plot the training tokens of each component, and how many of them are repetitions."""
     rows = [(name, entry) for name, entry in report.components.items() if entry.splits["train"].tokens]
     rows.sort(key=lambda row: row[1].splits["train"].tokens)
     drawn, ((axes,),) = figure(9.0, 1 + 0.32 * len(rows))
@@ -34,7 +34,7 @@ def mixture(report: Report, path: Path) -> None:
 
 
 def lengths(report: Report, path: Path) -> None:
-    """How long the documents of each component are: a histogram over powers of two of bytes."""
+    """Plot how long the documents of each component are: a histogram over powers of two of bytes."""
     rows = [(name, entry.lengths) for name, entry in report.components.items() if entry.lengths]
     columns = min(4, len(rows))
     lines = -(-len(rows) // columns)

@@ -1,215 +1,250 @@
-"""The stage that sees all documents at once, by their hashes alone: which are copies, and what stands for them.
+"""Find copies among all documents of a corpus, by their hashes alone, and decide which documents stay.
 
-Copies are found within buckets of hashes, so that memory does not grow with the corpus: 80 bytes for each of at most
-ROWS documents, and 16 for each pair of near-copies.
+Copies are found within buckets of hashes, so memory does not grow with the corpus: 80 bytes for each of at most
+BUCKET_DOCUMENTS documents, and 16 for each pair of near-copies.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from bluejay.pile.recipe import Split
+from bluejay.pile.steps.mix import split_of
 from bluejay.pile.text.clusters import agreeing_pairs, candidate_pairs, components, group_equal, survivors
+from bluejay.pile.text.document_table import text_hashes
 from bluejay.pile.text.minhash import MinHashSettings
 
-ROWS = 1 << 22
-"""Documents looked at together."""
-PAIRS = 1 << 15
+BUCKET_DOCUMENTS = 1 << 22
+"""Documents of one bucket, on average."""
+PAIRS_AT_ONCE = 1 << 15
 """Pairs whose signatures are compared at once."""
 KEPT, EXACT, NEAR, CONTAMINATED = range(4)
-"""What became of a document."""
+"""Decisions about a document."""
+DROP_REASONS = {EXACT: "exact copy", NEAR: "near-copy", CONTAMINATED: "contaminated"}
+"""The decisions to drop a document, as tables and reports name them."""
 
 
 @dataclass(frozen=True)
-class Column:
-    """One array per part, end to end, on disk: rows are numbered through, in the order of the recipe."""
+class ConcatenatedArray:
+    """One `.npy` file per part, read as one array: rows are numbered across the parts, in the order of the recipe."""
 
     files: tuple[Path, ...]
     starts: NDArray[np.int64]
-    """The first row of each file, and after the last one the number of rows."""
+    """(files + 1,): the first row of each file, then the number of all rows."""
 
     @classmethod
-    def of(cls, files: Sequence[Path]) -> "Column":
-        """The files' rows, counted by their headers."""
+    def of(cls, files: Sequence[Path]) -> "ConcatenatedArray":
+        """Concatenate files; only their headers are read."""
         lengths = [np.load(file, mmap_mode="r").shape[0] for file in files]
         return cls(tuple(files), np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
 
     def __len__(self) -> int:
-        """Rows in all."""
         return int(self.starts[-1])
 
     def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """The values of some rows, in the order asked for."""
+        """The values of some rows, in the order of `rows`."""
         order = np.argsort(rows, kind="stable")
-        cuts = np.searchsorted(rows[order], self.starts)
+        bounds = np.searchsorted(rows[order], self.starts).tolist()
         found = [
             np.load(file, mmap_mode="r")[rows[order[a:b]] - start]
-            for file, start, a, b in zip(
-                self.files, self.starts.tolist(), cuts.tolist(), cuts[1:].tolist(), strict=False
-            )
+            for file, start, a, b in zip(self.files, self.starts.tolist(), bounds, bounds[1:], strict=False)
             if a < b
         ]
         values = np.concatenate(found) if found else np.load(self.files[0], mmap_mode="r")[:0]
         return values[np.argsort(order, kind="stable")]
 
     def pieces(self) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
-        """Row numbers and values of each file."""
+        """Yield row numbers and values of each file."""
         for file, start in zip(self.files, self.starts.tolist(), strict=False):
             values = np.load(file, mmap_mode="r")
             yield np.arange(start, start + len(values)), values
 
-
-def leading(ids: NDArray[Any]) -> NDArray[np.uint64]:
-    """The first 8 bytes of each id, as a number."""
-    return ids.view(">u8").reshape(-1, 4)[:, 0].astype(np.uint64)
-
-
-def buckets(count: int) -> int:
-    """How many buckets of hashes `count` documents need, so that each holds about ROWS."""
-    return -(-count // ROWS) or 1
+    @property
+    def keys(self) -> list[str]:
+        """The names of the directories that hold the files, which are hashes of their content."""
+        return [file.parent.name for file in self.files]
 
 
-def within(hashes: NDArray[np.uint64], bucket: int, of: int) -> NDArray[np.bool_]:
+@dataclass(frozen=True)
+class Decisions:
+    """What was decided about the documents of one part."""
+
+    decision: NDArray[np.uint8]
+    """KEPT, EXACT, NEAR or CONTAMINATED of each document, (n,)."""
+    representative_id: NDArray[Any]
+    """The id of the document kept for the cluster of each document, its own where it has no copy: (n,) S32."""
+
+    @classmethod
+    def load(cls, path: Path) -> "Decisions":
+        """Read a file that `Decide` wrote."""
+        arrays = np.load(path)
+        return cls(arrays["decision"], arrays["representative_id"])
+
+    @property
+    def kept(self) -> NDArray[np.bool_]:
+        """Which documents stay in the corpus, (n,)."""
+        return self.decision == KEPT
+
+    def splits(self, split: Split, seed: int) -> NDArray[np.uint8]:
+        """The index in SPLITS of each document, (n,): it follows from the representative, so no cluster is divided."""
+        return split_of(text_hashes(self.representative_id), split, seed)
+
+
+def bucket_count(documents: int) -> int:
+    """How many buckets of hashes hold BUCKET_DOCUMENTS documents each."""
+    return -(-documents // BUCKET_DOCUMENTS) or 1
+
+
+def in_bucket(hashes: NDArray[np.uint64], bucket: int, n_buckets: int) -> NDArray[np.bool_]:
     """Which hashes belong to a bucket."""
-    return hashes % np.uint64(of) == bucket
+    return hashes % np.uint64(n_buckets) == bucket
 
 
 @dataclass(frozen=True)
-class Exact:
-    """What `exact_copies` works on."""
+class FindExactCopies:
+    """Find documents of equal text.
 
-    ids: Column
-
-    def decisive(self) -> list[Any]:
-        """What the copies follow from."""
-        return [[file.parent.name for file in self.ids.files]]
-
-
-def exact_copies(argument: Exact, directory: Path) -> dict[str, Any]:
-    """Write `copies.npy`, the rows whose text an earlier row has, `firsts.npy`, the first row that has it, in order of
-    the copies, and `alive.npy`, one bool per row: whether it is the first.
+    Writes `copies.npy`, the rows whose text an earlier row has, ascending; `firsts.npy`, the first row of the same text
+    for each copy; and `alive.npy`, one bool per row: whether it is the first of its text.
     """
-    ids, copies, firsts = argument.ids, [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    n = buckets(len(ids))
-    for bucket in range(n):
-        rows, keys = [np.empty(0, np.int64)], [np.empty(0, "S32")]
-        for numbers, values in ids.pieces():
-            inside = within(leading(values), bucket, n)
-            rows.append(numbers[inside])
-            keys.append(values[inside])
-        row = np.concatenate(rows)
-        first = row[group_equal(np.concatenate(keys))]
-        copies.append(row[row != first])
-        firsts.append(first[row != first])
-    copy, first = np.concatenate(copies), np.concatenate(firsts)
-    order = np.argsort(copy)
-    alive = np.ones(len(ids), np.bool_)
-    alive[copy] = False
-    for name, values in (("copies", copy[order]), ("firsts", first[order]), ("alive", alive)):
-        np.save(directory / f"{name}.npy", values)
-    return {"copies": len(copy)}
+
+    name: ClassVar[str] = "exact"
+    ids: ConcatenatedArray
+
+    def key(self) -> list[Any]:
+        """The ids of all documents."""
+        return [self.ids.keys]
+
+    def run(self, out: Path) -> dict[str, Any]:
+        """Group equal ids, a bucket at a time."""
+        copies, firsts = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        n_buckets = bucket_count(len(self.ids))
+        for bucket in range(n_buckets):
+            rows, ids = [np.empty(0, np.int64)], [np.empty(0, "S32")]
+            for numbers, values in self.ids.pieces():
+                inside = in_bucket(text_hashes(values), bucket, n_buckets)
+                rows.append(numbers[inside])
+                ids.append(values[inside])
+            row = np.concatenate(rows)
+            first = row[group_equal(np.concatenate(ids))]
+            copies.append(row[row != first])
+            firsts.append(first[row != first])
+        copy, first = np.concatenate(copies), np.concatenate(firsts)
+        order = np.argsort(copy)
+        alive = np.ones(len(self.ids), np.bool_)
+        alive[copy] = False
+        for name, values in (("copies", copy[order]), ("firsts", first[order]), ("alive", alive)):
+            np.save(out / f"{name}.npy", values)
+        return {"copies": len(copy)}
 
 
 @dataclass(frozen=True)
-class Band:
-    """What `band_edges` works on."""
+class FindNearCopies:
+    """Find pairs of near-copies in one band of the signatures.
 
-    number: int
+    Writes `edges.npy` (m, 2): pairs of rows that agree in this band, and in the whole signature up to the threshold.
+    """
+
+    name: ClassVar[str] = "near"
+    band: int
     keys: tuple[Path, ...]
     """`bands.npy` of each part."""
-    signatures: Column
+    signatures: ConcatenatedArray
     near: MinHashSettings
     exact: Path
-    """The directory that `exact_copies` filled."""
+    """The output directory of `FindExactCopies`."""
 
-    def decisive(self) -> list[Any]:
-        """What the edges follow from."""
-        return [self.number, [file.parent.name for file in self.signatures.files], self.near.threshold]
+    def key(self) -> list[Any]:
+        """The band, the signatures and the threshold. Exact copies follow from the documents of the signatures."""
+        return [self.band, self.signatures.keys, self.near.threshold]
 
-
-def band_edges(band: Band, directory: Path) -> dict[str, Any]:
-    """Write `edges.npy` (m, 2): the pairs of rows that agree in this band, and as a whole up to the threshold."""
-    starts, alive = band.signatures.starts, np.load(band.exact / "alive.npy", mmap_mode="r")
-    n, looked, edges = buckets(len(band.signatures)), 0, [np.empty((0, 2), np.int64)]
-    for bucket in range(n):
-        rows, keys = [np.empty(0, np.int64)], [np.empty(0, np.uint64)]
-        for file, start, stop in zip(band.keys, starts.tolist(), starts[1:].tolist(), strict=False):
-            values = np.load(file, mmap_mode="r")[band.number]
-            inside = within(values, bucket, n) & alive[start:stop] & (values != 0)
-            rows.append(np.flatnonzero(inside) + start)
-            keys.append(values[inside])
-        pairs = candidate_pairs(np.concatenate(keys), np.concatenate(rows))
-        looked += len(pairs)
-        for begin in range(0, len(pairs), PAIRS):
-            some = pairs[begin : begin + PAIRS]
-            looked_at, local = np.unique(some, return_inverse=True)
-            edges.append(some[agreeing_pairs(local.reshape(-1, 2), band.signatures[looked_at], band.near)])
-    found = np.concatenate(edges)
-    np.save(directory / "edges.npy", found)
-    return {"candidates": looked, "pairs": len(found)}
+    def run(self, out: Path) -> dict[str, Any]:
+        """Compare the documents of equal band keys, a bucket at a time."""
+        starts, alive = self.signatures.starts.tolist(), np.load(self.exact / "alive.npy", mmap_mode="r")
+        n_buckets, candidates, edges = bucket_count(len(self.signatures)), 0, [np.empty((0, 2), np.int64)]
+        for bucket in range(n_buckets):
+            rows, keys = [np.empty(0, np.int64)], [np.empty(0, np.uint64)]
+            for file, start, stop in zip(self.keys, starts, starts[1:], strict=False):
+                values = np.load(file, mmap_mode="r")[self.band]
+                inside = in_bucket(values, bucket, n_buckets) & alive[start:stop] & (values != 0)
+                rows.append(np.flatnonzero(inside) + start)
+                keys.append(values[inside])
+            pairs = candidate_pairs(np.concatenate(keys), np.concatenate(rows))
+            candidates += len(pairs)
+            for begin in range(0, len(pairs), PAIRS_AT_ONCE):
+                some = pairs[begin : begin + PAIRS_AT_ONCE]
+                compared, local = np.unique(some, return_inverse=True)
+                edges.append(some[agreeing_pairs(local.reshape(-1, 2), self.signatures[compared], self.near)])
+        found = np.concatenate(edges)
+        np.save(out / "edges.npy", found)
+        return {"candidates": candidates, "pairs": len(found)}
 
 
 @dataclass(frozen=True)
-class Choosing:
-    """What `choose` works on."""
+class Decide:
+    """Decide which documents stay. Writes NUMBER.npz for each part: the arrays of `Decisions`."""
 
-    ids: Column
+    name: ClassVar[str] = "decide"
+    ids: ConcatenatedArray
     priority: NDArray[np.int64]
-    """For each part the place of its component in the recipe: of copies, the earlier component's stays."""
+    """For each part the position of its component in the recipe: of near-copies, the earliest component's stays."""
     exact: Path
-    """The directory that `exact_copies` filled."""
+    """The output directory of `FindExactCopies`."""
     edges: tuple[Path, ...]
-    """Files of pairs of near-copies."""
+    """The pairs of near-copies, one file per band."""
     remove: bool
-    """Drop near-copies, or only keep them on one side of the split."""
+    """Whether near-copies are dropped; if not, they only stay on one side of the split."""
     reasons: tuple[Path, ...]
-    """For each part its `reasons.parquet`, where there are test sets."""
+    """`reasons.parquet` of each part; empty where there are no test sets."""
 
-    def decisive(self) -> list[Any]:
-        """What the choice follows from."""
+    def key(self) -> list[Any]:
+        """The ids, the near-copies and the matches of test sets, by the hashes that name their directories."""
         files = [*self.ids.files, *self.edges, *self.reasons]
         return [[file.parent.name for file in files], self.priority.tolist(), self.remove]
 
+    def run(self, out: Path) -> dict[str, Any]:
+        """Decide part by part."""
+        ids, starts = self.ids, self.ids.starts.tolist()
+        copies, firsts = (np.load(self.exact / f"{name}.npy") for name in ("copies", "firsts"))
+        members, representatives = self.near_clusters()
+        for number, (start, stop) in enumerate(itertools.pairwise(starts)):
+            rows = np.arange(start, stop)
+            first = replace_rows(rows, copies, firsts)
+            representative = replace_rows(first, members, representatives)
+            decision = np.where(first != rows, EXACT, KEPT)
+            if self.remove:
+                decision[(representative != rows) & (decision == KEPT)] = NEAR
+            if self.reasons:
+                contaminated = pc.is_valid(pq.read_table(self.reasons[number])["reason"]).to_numpy()
+                decision[contaminated & (decision == KEPT)] = CONTAMINATED
+            np.savez(out / f"{number}.npz", decision=decision.astype(np.uint8), representative_id=ids[representative])
+        return {"members": len(members), "clusters": len(np.unique(representatives))}
 
-def choose(choosing: Choosing, directory: Path) -> dict[str, Any]:
-    """Write for each part NUMBER.npz: `fate`, and `stands`, the id of the one that stands for each one's cluster."""
-    ids = choosing.ids
-    copies, firsts = (np.load(choosing.exact / f"{name}.npy") for name in ("copies", "firsts"))
-    members, survivors = near_clusters(choosing)
-    for number, (start, stop) in enumerate(zip(ids.starts.tolist(), ids.starts[1:].tolist(), strict=False)):
-        rows = np.arange(start, stop)
-        stands = mapped(rows, copies, firsts)
-        chief = mapped(stands, members, survivors)
-        fate = np.where(stands != rows, EXACT, KEPT)
-        if choosing.remove:
-            fate[(chief != rows) & (fate == KEPT)] = NEAR
-        if choosing.reasons:
-            unclean = pc.is_valid(pq.read_table(choosing.reasons[number])["reason"]).to_numpy()
-            fate[unclean & (fate == KEPT)] = CONTAMINATED
-        np.savez(directory / f"{number}.npz", fate=fate.astype(np.uint8), stands=ids[chief])
-    return {"clusters": len(np.unique(survivors)), "members": len(members)}
+    def near_clusters(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The rows that have near-copies, ascending, and the representative of each one's cluster.
+
+        The representative is of the earliest component; within one component it has the smallest id.
+        """
+        edges = np.concatenate([np.empty((0, 2), np.int64), *map(np.load, self.edges)])
+        members, ends = np.unique(edges, return_inverse=True)
+        cluster = components(ends.reshape(-1, 2), len(members))
+        part = np.searchsorted(self.ids.starts, members, side="right") - 1
+        stays = survivors(cluster, self.priority[part], self.ids[members])
+        representative = np.empty_like(members)
+        representative[cluster[stays]] = members[stays]
+        return members, representative[cluster]
 
 
-def mapped(rows: NDArray[np.int64], keys: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Each row's value where it is among the keys, which are in order; else the row itself."""
+def replace_rows(rows: NDArray[np.int64], keys: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Replace each row that is among `keys`, which ascend, by its value; the other rows stay."""
     if not len(keys):
         return rows
     at = np.minimum(np.searchsorted(keys, rows), len(keys) - 1)
     return np.where(keys[at] == rows, values[at], rows)
-
-
-def near_clusters(choosing: Choosing) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The rows that have near-copies, and for each the one of its cluster that stays: first component, smallest id."""
-    edges = np.concatenate([np.empty((0, 2), np.int64), *map(np.load, choosing.edges)])
-    members, ends = np.unique(edges, return_inverse=True)
-    cluster = components(ends.reshape(-1, 2), len(members))
-    part = np.searchsorted(choosing.ids.starts, members, side="right") - 1
-    stays = survivors(cluster, choosing.priority[part], choosing.ids[members])
-    chief = np.empty_like(members)
-    chief[cluster[stays]] = members[stays]
-    return members, chief[cluster]

@@ -1,10 +1,11 @@
-"""The stage that makes tokens of a part's documents, and gives every copy of them its place in the shuffled order."""
+"""Tokenize the documents of a part, and give every copy of a document its place in the shuffled order."""
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -13,152 +14,196 @@ from numpy.typing import NDArray
 
 from bluejay.files import sha256_of
 from bluejay.pile.recipe import Split
-from bluejay.pile.steps.clean import CLEAN, DROPPED, batches, offsets_of
-from bluejay.pile.steps.dedup import CONTAMINATED, EXACT, KEPT, NEAR, leading
-from bluejay.pile.steps.export import lines
-from bluejay.pile.steps.mix import SPLITS, copies_of, order_of, split_of
-from bluejay.pile.steps.passages import cut
-from bluejay.pile.steps.statistics import Survey
+from bluejay.pile.steps.dedup import CONTAMINATED, DROP_REASONS, KEPT, Decisions
+from bluejay.pile.steps.export import jsonl_lines
+from bluejay.pile.steps.mix import SPLITS, copies_of, shuffle_keys
+from bluejay.pile.steps.passages import cut_passages
+from bluejay.pile.steps.statistics import Statistics
+from bluejay.pile.text.document_table import CLEAN, DROPPED, byte_lengths, read_batches, text_hashes
 from bluejay.pile.text.encoder import Encoder
 from bluejay.tokenizer import Tokenizer
 
-REASONS = {EXACT: "exact copy", NEAR: "near-copy", CONTAMINATED: "contaminated"}
-PLACED = pa.schema(
+ENCODED = pa.schema(
     [(name, pa.string()) for name in ("id", "source", "licence", "url", "component")]
-    + [(name, pa.int64()) for name in ("bytes", "length", "width")]
-    + [("split", pa.uint8()), ("own", pa.uint64())]
+    + [(name, pa.int64()) for name in ("bytes", "length", "line_bytes")]
+    + [("split", pa.uint8()), ("text_hash", pa.uint64())]
 )
-"""What is known of a document when it has been encoded: its tokens, the bytes of its exported line, its hash."""
+"""Columns of an encoded document: `length` counts its tokens, `line_bytes` the bytes of its exported line."""
 
 
 @dataclass(frozen=True)
-class Encoding:
-    """What `encode_part` works on."""
+class KeptDocuments:
+    """Documents of one batch that stay in the corpus."""
 
+    table: pa.RecordBatch
+    """Rows of CLEAN."""
+    splits: NDArray[np.uint8]
+    """The split of each, an index in SPLITS, (n,)."""
+    hashes: NDArray[np.uint64]
+    """The text hash of each before passages were cut, which decides its copies and its places: (n,)."""
+
+
+@dataclass(frozen=True)
+class Encode:
+    """Tokenize a part.
+
+    Writes {train,valid,test}.parquet (CLEAN), dropped.parquet (DROPPED), tokens.bin and, for the export, lines.bin; and
+    {train,valid,test}.arrow: a row per copy in shuffled order, with its place in tokens.bin and lines.bin. Counts what
+    `Statistics` counts.
+    """
+
+    name: ClassVar[str] = "encode"
     clean: Path
-    """The directory that `clean_part` filled."""
-    fates: Path
-    """The file that `choose` wrote for this part."""
-    checksum: str
-    """Of that file."""
-    cuts: Path | None
-    """The file that `find_passages` wrote for this part, where passages are removed."""
+    """The output directory of `Clean`."""
+    decisions: Path
+    """The file that `Decide` wrote for this part."""
+    passages: Path | None
+    """The file that `FindPassages` wrote for this part; None where passages stay."""
     component: str
     tokenizer: Path
-    """A directory that is named by the tokenizer's hash."""
+    """The output directory of `MakeTokenizer`."""
     epochs: float
     split: Split
     seed: int
-    text: bool
-    """Keep the text, too, for the export."""
+    jsonl: bool
+    """Whether the documents are exported as JSON lines."""
     parallel: bool
-    """Use all cores."""
+    """Whether tokenizing may use all cores; it changes no output."""
 
-    def decisive(self) -> list[Any]:
-        """What the tokens follow from."""
-        mixing = [self.epochs, self.split.valid, self.split.test, self.seed, self.text]
-        mixing += [sha256_of(self.cuts)] if self.cuts else []
-        return [self.clean.name, self.checksum, self.component, self.tokenizer.name, *mixing]
+    def key(self) -> list[Any]:
+        """The documents, what was decided about them, the tokenizer, the mix and the export."""
+        mix = [self.epochs, self.split.valid, self.split.test, self.seed, self.jsonl]
+        files = [sha256_of(path) for path in (self.decisions, self.passages) if path]
+        return [self.clean.name, files, self.component, self.tokenizer.name, *mix]
+
+    def run(self, out: Path) -> dict[str, Any]:
+        """Encode the part, a row group at a time."""
+        statistics, tables = Statistics(self.seed), [ENCODED.empty_table()]
+        encoder = load_encoder(self.tokenizer, self.parallel)
+        with (
+            DocumentFiles(out) as files,
+            (out / "tokens.bin").open("wb") as tokens_file,
+            (out / "lines.bin").open("wb") as lines_file,
+        ):
+            documents = self.kept_documents(files)
+            if self.passages:
+                documents = self.without_passages(documents, files, statistics)
+            for kept in documents:
+                files.write(kept)
+                texts = kept.table["text"].to_pylist()
+                ids, lengths = encoder(texts)
+                tokens_file.write(ids.astype(encoder.dtype).data)
+                lines = jsonl_lines(texts, self.component) if self.jsonl else [b""] * len(texts)
+                lines_file.writelines(lines)
+                sizes = byte_lengths(kept.table["text"])
+                tables.append(self.encoded_rows(kept, sizes, lengths, [len(line) for line in lines]))
+                statistics.add(kept.table, sizes, kept.splits, kept.hashes)
+        table = pa.concat_tables(tables)
+        for number, name in enumerate(SPLITS):
+            copies = self.copies_in_order(table, number)
+            totals = {"tokens": int(np.sum(copies["length"])), "line_bytes": int(np.sum(copies["line_bytes"]))}
+            statistics.splits[name] |= totals
+            with pa.OSFile(str(out / f"{name}.arrow"), "wb") as sink, pa.ipc.new_file(sink, copies.schema) as file:
+                file.write_table(copies.combine_chunks())
+        return statistics.as_dict()
+
+    def kept_documents(self, files: "DocumentFiles") -> Iterator[KeptDocuments]:
+        """Yield the documents that stay, batch by batch, and write the others to the table of dropped documents."""
+        decisions, hashes = Decisions.load(self.decisions), text_hashes(np.load(self.clean / "ids.npy"))
+        splits, start = decisions.splits(self.split, self.seed), 0
+        for batch in read_batches(self.clean / "documents.parquet"):
+            rows = slice(start, start + len(batch))
+            start, kept = rows.stop, decisions.kept[rows]
+            files.drop(dropped_rows(batch, decisions.decision[rows], decisions.representative_id[rows]))
+            yield KeptDocuments(batch.filter(pa.array(kept)), splits[rows][kept], hashes[rows][kept])
+
+    def without_passages(
+        self, documents: Iterator[KeptDocuments], files: "DocumentFiles", statistics: Statistics
+    ) -> Iterator[KeptDocuments]:
+        """Cut the repeated passages out of the documents, and drop the documents of which nothing is left."""
+        assert self.passages
+        spans, first = np.load(self.passages), 0
+        for kept in documents:
+            begin, end = np.searchsorted(spans[:, 0], [first, first + len(kept.table)])
+            table, emptied, left = cut_passages(kept.table, spans[begin:end] - [first, 0, 0])
+            first += len(kept.table)
+            files.drop(emptied)
+            statistics.emptied += len(emptied)
+            yield KeptDocuments(table, kept.splits[left], kept.hashes[left])
+
+    def encoded_rows(
+        self, kept: KeptDocuments, sizes: NDArray[np.int64], lengths: NDArray[np.int64], line_bytes: list[int]
+    ) -> pa.Table:
+        """The rows of ENCODED."""
+        columns = {name: kept.table[name] for name in ("id", "source", "licence", "url")}
+        columns |= {"component": pa.repeat(self.component, len(kept.table)), "bytes": sizes, "length": lengths}
+        columns |= {"line_bytes": line_bytes, "split": kept.splits, "text_hash": kept.hashes}
+        return pa.table(columns, schema=ENCODED)
+
+    def copies_in_order(self, table: pa.Table, split: int) -> pa.Table:
+        """A row per copy of the documents of a split, in the order of `shuffle_key`.
+
+        `token_offset` and `line_offset` say where its tokens and its line begin in tokens.bin and lines.bin, in tokens
+        and in bytes.
+        """
+        rows = np.flatnonzero(table["split"].to_numpy() == split)
+        all_hashes = table["text_hash"].to_numpy()
+        hashes = all_hashes[rows]
+        times = copies_of(hashes, self.epochs, self.seed) if split == 0 else np.ones(len(rows), np.int64)
+        n_copies = int(times.max(initial=0))
+        keys = [shuffle_keys(hashes[times > copy], copy, self.seed) for copy in range(n_copies)]
+        key = np.concatenate([np.empty(0, np.uint64), *keys])
+        row = np.concatenate([np.empty(0, np.int64), *(rows[times > copy] for copy in range(n_copies))])
+        order = np.lexsort((all_hashes[row], key))
+        copies = table.take(pa.array(row[order])).drop_columns(["split", "text_hash"])
+        copies = copies.append_column("shuffle_key", pa.array(key[order]))
+        for name, column in (("token_offset", "length"), ("line_offset", "line_bytes")):
+            offsets = np.cumsum(table[column].to_numpy()) - table[column].to_numpy()
+            copies = copies.append_column(name, pa.array(offsets[row[order]]))
+        return copies
 
 
-def encode_part(encoding: Encoding, directory: Path) -> dict[str, Any]:
-    """Write the part's documents by split, what was dropped of it, its tokens, and its share of the document table.
+class DocumentFiles:
+    """The Parquet files of a part that stay in the corpus: one per split, and one of dropped documents."""
 
-    {train,valid,test}.parquet (CLEAN), dropped.parquet (DROPPED), tokens.bin and, for the export, lines.bin;
-    {train,valid,test}.arrow: a row per copy in the order of the shard, with its place in tokens.bin and lines.bin.
-    """
-    chosen = np.load(encoding.fates)
-    fate, stands, own = chosen["fate"], chosen["stands"], leading(np.load(encoding.clean / "ids.npy"))
-    split = split_of(leading(stands), encoding.split, encoding.seed)
-    spans = np.load(encoding.cuts) if encoding.cuts else np.empty((0, 3), np.int64)
-    encoder = encoder_of(encoding.tokenizer, encoding.parallel)
-    survey, tables, start, seen = Survey(encoding.seed), [PLACED.empty_table()], 0, 0
-    with ExitStack() as stack:
-        files = [stack.enter_context(documents_file(directory / f"{name}.parquet", CLEAN)) for name in SPLITS]
-        dropped = stack.enter_context(documents_file(directory / "dropped.parquet", DROPPED))
-        tokens, text = (stack.enter_context((directory / f"{name}.bin").open("wb")) for name in ("tokens", "lines"))
-        for batch in batches(encoding.clean / "documents.parquet"):
-            part = slice(start, start + len(batch))
-            keep, start = fate[part] == KEPT, part.stop
-            append(dropped, side_table(batch, fate[part], stands[part]))
-            kept, splits, hashes = batch.filter(pa.array(keep)), split[part][keep], own[part][keep]
-            if encoding.cuts:
-                begin, end = np.searchsorted(spans[:, 0], [seen, seen + len(kept)])
-                seen += len(kept)
-                kept, gone, left = cut(kept, spans[begin:end] - [seen - len(kept), 0, 0])
-                append(dropped, gone)
-                survey.cut += len(gone)
-                splits, hashes = splits[left], hashes[left]
-            for number, file in enumerate(files):
-                append(file, kept.filter(pa.array(splits == number)))
-            texts = kept["text"].to_pylist()
-            ids, lengths = encoder(texts)
-            tokens.write(ids.astype(encoder.dtype).data)
-            exported = lines(texts, encoding.component) if encoding.text else [b""] * len(texts)
-            text.writelines(exported)
-            sizes = np.diff(offsets_of(kept["text"])).astype(np.int64)
-            measures = {"bytes": sizes, "length": lengths, "width": [len(line) for line in exported]}
-            tables.append(placed(kept, encoding.component, measures | {"split": splits, "own": hashes}))
-            survey.see(kept, sizes, splits, hashes)
-    table = pa.concat_tables(tables)
-    for number, name in enumerate(SPLITS):
-        rows = in_order(table, number, encoding)
-        survey.splits[name] |= {"tokens": int(np.sum(rows["length"])), "lines": int(np.sum(rows["width"]))}
-        with pa.OSFile(str(directory / f"{name}.arrow"), "wb") as sink, pa.ipc.new_file(sink, rows.schema) as file:
-            file.write_table(rows.combine_chunks())
-    return survey.as_dict()
+    def __init__(self, directory: Path) -> None:
+        self.stack = ExitStack()
+        schemas = dict.fromkeys(SPLITS, CLEAN) | {"dropped": DROPPED}
+        *self.splits, self.dropped = (
+            self.stack.enter_context(pq.ParquetWriter(directory / f"{name}.parquet", schema, compression="zstd"))
+            for name, schema in schemas.items()
+        )
+
+    def write(self, kept: KeptDocuments) -> None:
+        """Append kept documents to the files of their splits, as one row group each."""
+        for number, file in enumerate(self.splits):
+            rows = kept.table.filter(pa.array(kept.splits == number))
+            if len(rows):
+                file.write_batch(rows)
+
+    def drop(self, rows: pa.RecordBatch) -> None:
+        """Append rows of DROPPED."""
+        if len(rows):
+            self.dropped.write_batch(rows)
+
+    def __enter__(self) -> "DocumentFiles":
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self.stack.__exit__(*exception)
 
 
 @cache
-def encoder_of(tokenizer: Path, parallel: bool) -> Encoder:
-    """A tokenizer takes a second to load, a part is often encoded in less."""
+def load_encoder(tokenizer: Path, parallel: bool) -> Encoder:
+    """The encoder of a tokenizer, loaded once per process: that takes a second, longer than many parts."""
     return Encoder(Tokenizer.load(tokenizer), parallel)
 
 
-def documents_file(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    """A Parquet file that stays in the corpus."""
-    return pq.ParquetWriter(path, schema, compression="zstd")
-
-
-def append(file: pq.ParquetWriter, batch: pa.RecordBatch) -> None:
-    """Write a batch as a row group, unless it is empty."""
-    if len(batch):
-        file.write_batch(batch)
-
-
-def side_table(batch: pa.RecordBatch, fate: NDArray[np.uint8], stands: NDArray[Any]) -> pa.RecordBatch:
-    """The documents that are not kept, each with the reason and the id of the one that stands for it."""
-    out = fate != KEPT
-    of = [bytes(id).hex() if f != CONTAMINATED else None for id, f in zip(stands[out], fate[out].tolist(), strict=True)]
-    rows = batch.filter(pa.array(out)).append_column("reason", pa.array([REASONS[f] for f in fate[out].tolist()]))
-    return rows.append_column("of", pa.array(of, pa.string())).cast(DROPPED)
-
-
-def placed(kept: pa.RecordBatch, component: str, measures: dict[str, Any]) -> pa.Table:
-    """The rows of PLACED."""
-    columns = {name: kept[name] for name in ("id", "source", "licence", "url")}
-    return pa.table({**columns, "component": pa.repeat(component, len(kept)), **measures}, schema=PLACED)
-
-
-def in_order(table: pa.Table, split: int, encoding: Encoding) -> pa.Table:
-    """A row per copy of the documents of a split, by `order`; with `at` and `line`, where its tokens and line begin.
-
-    `at` counts tokens, `line` bytes.
-    """
-    starts = {
-        name: np.cumsum(table[column].to_numpy()) - table[column].to_numpy()
-        for name, column in (("at", "length"), ("line", "width"))
-    }
-    rows = np.flatnonzero(table["split"].to_numpy() == split)
-    own = table["own"].to_numpy()[rows]
-    times = copies_of(own, encoding.epochs, encoding.seed) if split == 0 else np.ones(len(rows), np.int64)
-    order = [order_of(own[times > copy], copy, encoding.seed) for copy in range(int(times.max(initial=0)))]
-    row = np.concatenate([np.empty(0, np.int64), *(rows[times > copy] for copy in range(len(order)))])
-    keys = np.concatenate([np.empty(0, np.uint64), *order])
-    by_key = np.lexsort((table["own"].to_numpy()[row], keys))
-    taken = (
-        table.take(pa.array(row[by_key])).drop_columns(["split", "own"]).append_column("order", pa.array(keys[by_key]))
-    )
-    for name, values in starts.items():
-        taken = taken.append_column(name, pa.array(values[row[by_key]]))
-    return taken
+def dropped_rows(batch: pa.RecordBatch, decision: NDArray[np.uint8], representative_id: NDArray[Any]) -> pa.RecordBatch:
+    """The documents of a batch that are dropped, as rows of DROPPED."""
+    dropped = decision != KEPT
+    kinds = decision[dropped].tolist()
+    ids = zip(representative_id[dropped], kinds, strict=True)
+    representatives = [bytes(id).hex() if kind != CONTAMINATED else None for id, kind in ids]
+    rows = batch.filter(pa.array(dropped)).append_column("reason", pa.array([DROP_REASONS[kind] for kind in kinds]))
+    return rows.append_column("of", pa.array(representatives, pa.string())).cast(DROPPED)

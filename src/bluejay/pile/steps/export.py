@@ -1,14 +1,14 @@
-"""Documents as The Pile was published: .jsonl.zst, one frame to a file, as its readers (lm_dataformat) expect."""
+"""Export documents as The Pile was published: .jsonl.zst, one frame per file, as its readers (lm_dataformat) expect."""
 
 import json
 from pathlib import Path
 
 LEVEL, THREADS = 3, 2
-"""zstd's, as lm_dataformat's writer has them; the bytes do not depend on how many threads there are, above none."""
+"""Settings of zstd in lm_dataformat's writer; the bytes are the same for every number of threads above none."""
 
 
-def lines(texts: list[str], component: str) -> list[bytes]:
-    """One JSON object a line: {"text", "meta": {"pile_set_name"}}."""
+def jsonl_lines(texts: list[str], component: str) -> list[bytes]:
+    """One line per text: the JSON object {"text", "meta": {"pile_set_name"}}."""
     meta = json.dumps({"pile_set_name": component}, ensure_ascii=False)
     return [f'{{"text": {json.dumps(text, ensure_ascii=False)}, "meta": {meta}}}\n'.encode() for text in texts]
 

@@ -1,9 +1,9 @@
-"""The stage that finds passages which stood before, and what `encode_part` does with them."""
+"""Find passages that occurred before in the corpus, and cut them out."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -11,60 +11,68 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from bluejay.files import sha256_of
-from bluejay.pile.steps.clean import DROPPED, batches, digests_of, hexadecimal, with_text
-from bluejay.pile.steps.dedup import KEPT
+from bluejay.pile.steps.dedup import Decisions
+from bluejay.pile.text.document_table import DROPPED, hex_ids, read_batches, text_digests, with_text
 from bluejay.pile.text.substring import repeats, without
 
 REASON = "repeated passages, nothing else"
+"""Why a document is dropped of which no text is left."""
 
 
 @dataclass(frozen=True)
-class Passages:
-    """What `find_passages` works on."""
+class FindPassages:
+    """Find the repeated passages of all kept documents.
 
+    Writes NUMBER.npy for each part, (m, 3): the row among the part's kept documents, the first character and the end of
+    each passage. Counts the passages and their characters.
+    """
+
+    name: ClassVar[str] = "passages"
     clean: tuple[Path, ...]
-    """The directories that `clean_part` filled."""
-    fates: tuple[Path, ...]
-    """For each the file that `choose` wrote."""
+    """The output directory of `Clean` for each part."""
+    decisions: tuple[Path, ...]
+    """The file that `Decide` wrote for each part."""
     length: int
-    """Characters from which a passage counts."""
+    """Characters of the shortest passage that counts."""
 
-    def decisive(self) -> list[Any]:
-        """What the passages follow from."""
-        return [
-            self.length,
-            [[clean.name, sha256_of(fate)] for clean, fate in zip(self.clean, self.fates, strict=True)],
-        ]
+    def key(self) -> list[Any]:
+        """The kept documents and the length of a passage."""
+        texts = [[clean.name, sha256_of(decided)] for clean, decided in zip(self.clean, self.decisions, strict=True)]
+        return [self.length, texts]
 
+    def run(self, out: Path) -> dict[str, Any]:
+        """Look through all kept documents."""
+        kept = [Decisions.load(path).kept for path in self.decisions]
 
-def find_passages(passages: Passages, directory: Path) -> dict[str, Any]:
-    """Write NUMBER.npy for each part: (m, 3), the row among its kept documents, first character and end of each cut."""
-    kept = [np.load(file)["fate"] == KEPT for file in passages.fates]
+        def read() -> Iterator[pa.StringArray]:
+            for clean, keep in zip(self.clean, kept, strict=True):
+                start = 0
+                for batch in read_batches(clean / "documents.parquet", ["text"]):
+                    yield batch["text"].filter(pa.array(keep[start : start + len(batch)]))
+                    start += len(batch)
 
-    def read() -> Iterator[pa.StringArray]:
-        for clean, keep in zip(passages.clean, kept, strict=True):
-            start = 0
-            for batch in batches(clean / "documents.parquet", ["text"]):
-                yield batch["text"].filter(pa.array(keep[start : start + len(batch)]))
-                start += len(batch)
-
-    characters = sum(int(np.load(clean / "sizes.npy").sum()) for clean in passages.clean)
-    spans = repeats(read, passages.length, characters)
-    starts = np.cumsum([0, *(keep.sum() for keep in kept)])
-    cuts = np.searchsorted(spans[:, 0], starts)
-    for number, (start, begin, end) in enumerate(zip(starts.tolist(), cuts.tolist(), cuts[1:].tolist(), strict=False)):
-        np.save(directory / f"{number}.npy", spans[begin:end] - [start, 0, 0])
-    return {"passages": len(spans), "characters": int((spans[:, 2] - spans[:, 1]).sum())}
+        total_bytes = sum(int(np.load(clean / "sizes.npy").sum()) for clean in self.clean)
+        spans = repeats(read, self.length, total_bytes)
+        starts = np.cumsum([0, *(keep.sum() for keep in kept)])
+        bounds = np.searchsorted(spans[:, 0], starts).tolist()
+        for number, (start, a, b) in enumerate(zip(starts.tolist(), bounds, bounds[1:], strict=False)):
+            np.save(out / f"{number}.npy", spans[a:b] - [start, 0, 0])
+        return {"passages": len(spans), "characters": int((spans[:, 2] - spans[:, 1]).sum())}
 
 
-def cut(kept: pa.RecordBatch, spans: NDArray[np.int64]) -> tuple[pa.RecordBatch, pa.RecordBatch, NDArray[np.bool_]]:
-    """The documents without passages, under the ids of what is left; those of which nothing is; which of all stay."""
-    texts = without(kept["text"], spans)
+def cut_passages(
+    documents: pa.RecordBatch, spans: NDArray[np.int64]
+) -> tuple[pa.RecordBatch, pa.RecordBatch, NDArray[np.bool_]]:
+    """Cut passages (document, first character, end) out of a batch of CLEAN.
+
+    Gives the shortened documents, under the ids of their new texts; the documents of which nothing is left, as rows of
+    DROPPED; and which of all documents are left.
+    """
+    texts = without(documents["text"], spans)
     left = pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(texts)), 0)
-    gone = kept.filter(pc.invert(left))
-    gone = gone.append_column("reason", pa.repeat(REASON, len(gone))).append_column(
-        "of", pa.nulls(len(gone), pa.string())
-    )
-    shorter = with_text(kept, texts).filter(left)
-    shorter = shorter.set_column(0, "id", hexadecimal(digests_of(shorter["text"])))
-    return shorter, gone.cast(DROPPED), left.to_numpy(zero_copy_only=False)
+    emptied = documents.filter(pc.invert(left))
+    emptied = emptied.append_column("reason", pa.repeat(REASON, len(emptied)))
+    emptied = emptied.append_column("of", pa.nulls(len(emptied), pa.string()))
+    shorter = with_text(documents, texts).filter(left)
+    shorter = shorter.set_column(0, "id", hex_ids(text_digests(shorter["text"])))
+    return shorter, emptied.cast(DROPPED), left.to_numpy(zero_copy_only=False)

@@ -1,4 +1,4 @@
-"""The first stage: sources to documents on disk, some units of a source at a time."""
+"""The first step: read the documents of a source, a few of its files at a time."""
 
 import json
 import os
@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,40 +17,67 @@ from bluejay.pile.recipe import Component
 from bluejay.pile.sources import Source
 from bluejay.pile.sources.io.fetch import is_address
 from bluejay.pile.sources.io.open import local
+from bluejay.pile.text.document_table import RAW, SKIPPED, TableWriter
 from bluejay.progress import say
 from bluejay.recipe import plain
 from bluejay.tokenizer import well_formed
 
 PART_BYTES = 64_000_000
-"""Files that stand together in a source are read by one task, up to this size."""
-ROW_GROUP_BYTES = 16_000_000
-"""Text that is held in memory before it is written, and that later stages handle at once."""
-LONGEST = 10_000_000
-"""Characters of a document; the filters need some 40 bytes for each character of one text."""
-RAW = pa.schema([(name, pa.string()) for name in ("text", "source", "licence", "url", "meta")])
-ASIDE = pa.schema([(name, pa.string()) for name in ("component", "name", "reason")])
+"""Consecutive files of a source are read by one task, up to this total size."""
+MAX_CHARACTERS = 10_000_000
+"""Characters of the longest document; the filters need about 40 bytes of memory per character of a text."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Some units of one source of a component: what one task works on, from here to the tokens."""
+    """A few units of one source, which pass through the pipeline together up to the tokens."""
 
     component: Component
     source: Source
     units: tuple[str, ...]
     size: int
-    """Bytes of its files, as far as they are files of this machine."""
+    """Bytes of its files on this machine; PART_BYTES for a unit that is none."""
 
-    def decisive(self) -> list[Any]:
-        """What its documents follow from; a file that has changed has another size or another time."""
-        stamps = [(stat.st_size, stat.st_mtime_ns) for stat in map(stat_of, self.units) if stat]
-        return [self.component.name, self.component.licence, plain(self.source), self.units, stamps]
+
+@dataclass(frozen=True)
+class Read:
+    """Read a part. Writes `documents.parquet` (RAW) and `skipped.parquet` (SKIPPED).
+
+    Counts the documents and the skipped pieces by reason, and gives the checksums of the files that were read.
+    """
+
+    name: ClassVar[str] = "read"
+    part: Part
+
+    def key(self) -> list[Any]:
+        """The source and its files; a changed file has another size or another modification time."""
+        part = self.part
+        stamps = [(stat.st_size, stat.st_mtime_ns) for stat in map(stat_of, part.units) if stat]
+        return [part.component.name, part.component.licence, plain(part.source), part.units, stamps]
+
+    def run(self, out: Path) -> dict[str, Any]:
+        """Read all units of the part."""
+        part, skipped = self.part, []
+        with TableWriter(out / "documents.parquet", RAW) as writer:
+            for found in (found for unit in part.units for found in read_unit(part.source, unit)):
+                if isinstance(found, Skipped):
+                    skipped.append(found)
+                else:
+                    writer.add(row_of(found, part.component), len(found.text))
+        rows = [{key: well_formed(text) for key, text in vars(entry).items()} for entry in skipped]
+        rows = [{"component": part.component.name, **row} for row in rows]
+        pq.write_table(pa.Table.from_pylist(rows, schema=SKIPPED), out / "skipped.parquet")
+        return {
+            "documents": writer.count,
+            "skipped": Counter(reason_class(entry.reason) for entry in skipped),
+            "inputs": [entry for unit in part.units for entry in input_of(part.source, unit)],
+        }
 
 
 def parts_of(component: Component) -> tuple[list[Part], list[str]]:
-    """The parts of a component, and why optional sources are missing.
+    """Split a component into parts; also gives the reasons why optional sources are missing.
 
-    Raises ValueError: a source has nothing, and is not optional.
+    Raises ValueError: a source that is not optional has no units.
     """
     parts, missing = [], []
     for source in component.source:
@@ -59,121 +86,70 @@ def parts_of(component: Component) -> tuple[list[Part], list[str]]:
         except ValueError as error:
             if not getattr(source, "optional", False):
                 raise ValueError(f"component {component.name}: {error}") from None
-            say(f"component {component.name} goes without a source: {error}")
+            say(f"component {component.name} is built without one of its sources: {error}")
             missing.append(str(error))
             continue
-        for group, size in grouped(units):
+        for group, size in group_units(units):
             parts.append(Part(component, source, group, size))
     return parts, missing
 
 
-def grouped(units: list[str]) -> Iterator[tuple[tuple[str, ...], int]]:
-    """Units in their order, small files together; and the bytes of each group."""
+def group_units(units: list[str]) -> Iterator[tuple[tuple[str, ...], int]]:
+    """Group consecutive units up to PART_BYTES; yields each group and its bytes."""
     group: list[str] = []
-    held = 0
+    group_bytes = 0
     for unit in units:
         stat = stat_of(unit)
         size = stat.st_size if stat else PART_BYTES
-        if group and held + size > PART_BYTES:
-            yield tuple(group), held
-            group, held = [], 0
+        if group and group_bytes + size > PART_BYTES:
+            yield tuple(group), group_bytes
+            group, group_bytes = [], 0
         group.append(unit)
-        held += size
-    yield tuple(group), held
+        group_bytes += size
+    yield tuple(group), group_bytes
 
 
 def stat_of(unit: str) -> os.stat_result | None:
-    """The state of the file that a unit is, if it is one."""
+    """The status of a unit that is a file of this machine; None for any other unit."""
     path = Path(unit)
     return path.stat() if not is_address(unit) and path.is_file() else None
 
 
-def read_part(part: Part, directory: Path) -> dict[str, Any]:
-    """Write `documents.parquet` and `aside.parquet`; gives counts, and the checksums of the files that were read."""
-    aside: list[Skipped] = []
-    with Writer(directory / "documents.parquet", RAW) as writer:
-        for unit in part.units:
-            for found in unit_documents(part, unit):
-                if isinstance(found, Skipped):
-                    aside.append(found)
-                else:
-                    writer.add(row_of(found, part.component), len(found.text))
-    rows = [
-        {"component": part.component.name, **{key: well_formed(text) for key, text in vars(a).items()}} for a in aside
-    ]
-    pq.write_table(pa.Table.from_pylist(rows, schema=ASIDE), directory / "aside.parquet")
-    return {
-        "documents": writer.count,
-        "set_aside": Counter(short(entry.reason) for entry in aside),
-        "inputs": [entry for unit in part.units for entry in input_of(part.source, unit)],
-    }
-
-
-def unit_documents(part: Part, unit: str) -> Iterator[Document | Skipped]:
-    """What a unit holds; what makes it unreadable, at once or on the way, is set aside like a broken document."""
+def read_unit(source: Source, unit: str) -> Iterator[Document | Skipped]:
+    """The documents of a unit. A unit that cannot be read, or only in part, yields a Skipped with the reason."""
     try:
-        for found in part.source.read(unit):
+        for found in source.read(unit):
             if isinstance(found, Document) and not found.text.strip():
                 yield Skipped(found.url, "empty")
-            elif isinstance(found, Document) and len(found.text) > LONGEST:
-                yield Skipped(found.url, f"longer than {LONGEST:,} characters")
+            elif isinstance(found, Document) and len(found.text) > MAX_CHARACTERS:
+                yield Skipped(found.url, f"longer than {MAX_CHARACTERS:,} characters")
             else:
                 yield found
-    except (OSError, MemoryError, ImportError):  # of this machine, not of the unit
+    except (OSError, MemoryError, ImportError):  # a fault of this machine, not of the unit
         raise
-    except Exception as error:  # a dozen libraries share no class for damaged input; it is named in the report
+    except Exception as error:  # a dozen libraries share no class for damaged input; the report names the class
         reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         yield Skipped(unit, reason)
 
 
 def row_of(document: Document, component: Component) -> dict[str, str]:
-    """A source's document as a component's: encodable, with the component's name and licence."""
+    """A row of RAW: text that UTF-8 can encode, and the component's name and licence."""
     licence = document.licence if component.licence == "from-metadata" else component.licence
     meta = json.dumps({"component": component.name, **document.meta}, sort_keys=True, default=str)
     values = {"text": document.text, "source": document.source, "licence": licence, "url": document.url}
     return {**{key: well_formed(value) for key, value in values.items()}, "meta": meta}
 
 
-def short(reason: str) -> str:
-    """The general part of a reason, by which it is counted."""
+def reason_class(reason: str) -> str:
+    """The general part of a reason, under which it is counted."""
     return reason.partition(":")[0][:80]
 
 
 def input_of(source: Source, unit: str) -> list[dict[str, str]]:
-    """Name and sha256 of the file that a unit was read from, where it is one file."""
+    """Name and sha256 of a unit's file; empty where the unit is not one file."""
     declared = getattr(source, "sha256", None)
     if declared:
         return [{"name": unit, "sha256": declared}]
     if stat_of(unit) or is_address(unit):
         return [{"name": unit, "sha256": sha256_of(local(unit))}]
     return []
-
-
-class Writer:
-    """A Parquet file that is written a row group at a time, of dictionaries: `writer.add(row, bytes)`."""
-
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self.schema, self.writer = schema, pq.ParquetWriter(path, schema, compression="lz4")
-        self.rows: list[dict[str, str]] = []
-        self.held = self.count = 0
-
-    def add(self, row: dict[str, str], size: int) -> None:
-        """Append one row of about `size` bytes."""
-        self.rows.append(row)
-        self.count += 1
-        self.held += size
-        if self.held >= ROW_GROUP_BYTES:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what is held as one row group."""
-        self.writer.write_table(pa.Table.from_pylist(self.rows, schema=self.schema))
-        self.rows, self.held = [], 0
-
-    def __enter__(self) -> "Writer":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if kind is None and self.rows:
-            self.flush()
-        self.writer.close()

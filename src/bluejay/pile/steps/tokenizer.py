@@ -1,68 +1,66 @@
-"""The stage that makes the corpus's tokenizer: one that exists, or a new one from the training part."""
+"""Make the tokenizer of a corpus: an existing one, or a new one trained on the training split."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
 from bluejay.files import sha256_of
 from bluejay.pile.recipe import PileRecipe
-from bluejay.pile.steps.clean import batches
-from bluejay.pile.steps.dedup import KEPT, leading
-from bluejay.pile.steps.mix import split_of, uniform
+from bluejay.pile.steps.dedup import Decisions
+from bluejay.pile.steps.mix import uniform
+from bluejay.pile.text.document_table import read_batches, text_hashes
 from bluejay.progress import say
 from bluejay.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
-class Vocabulary:
-    """What `make_tokenizer` works on."""
+class MakeTokenizer:
+    """Writes `tokenizer.json` and `tokenizer_config.json`."""
 
+    name: ClassVar[str] = "tokenizer"
     recipe: PileRecipe
     clean: tuple[Path, ...]
-    """The directories that `clean_part` filled."""
-    fates: tuple[Path, ...]
-    """For each the file that `choose` wrote."""
+    """The output directory of `Clean` for each part."""
+    decisions: tuple[Path, ...]
+    """The file that `Decide` wrote for each part."""
 
-    def decisive(self) -> list[Any]:
-        """What the tokenizer follows from: all of the training text, where it is a new one."""
+    def key(self) -> list[Any]:
+        """The existing tokenizer; or all training text, the vocabulary's size and the size of the sample."""
         choice, split = self.recipe.tokenizer, self.recipe.split
         if choice.path is not None:
             return [Tokenizer.load(choice.path).sha256]
-        texts = [[clean.name, sha256_of(fate)] for clean, fate in zip(self.clean, self.fates, strict=True)]
+        texts = [[clean.name, sha256_of(decided)] for clean, decided in zip(self.clean, self.decisions, strict=True)]
         assert choice.train is not None
         return [asdict(choice.train), asdict(split), self.recipe.seed, texts]
 
-
-def make_tokenizer(vocabulary: Vocabulary, directory: Path) -> dict[str, Any]:
-    """Write `tokenizer.json` and its companion."""
-    choice = vocabulary.recipe.tokenizer
-    if choice.path is not None:
-        Tokenizer.load(choice.path).save(directory)
+    def run(self, out: Path) -> dict[str, Any]:
+        """Copy or train the tokenizer."""
+        choice = self.recipe.tokenizer
+        if choice.path is not None:
+            Tokenizer.load(choice.path).save(out)
+            return {}
+        assert choice.train is not None
+        tokenizer = Tokenizer.train(self.sample(choice.train.sample_bytes), choice.train.vocab_size)
+        if tokenizer.vocab_size < choice.train.vocab_size:
+            say(f"the text gives only {tokenizer.vocab_size:,} of the {choice.train.vocab_size:,} tokens asked for")
+        tokenizer.save(out)
         return {}
-    assert choice.train is not None
-    tokenizer = Tokenizer.train(sample(vocabulary, choice.train.sample_bytes), choice.train.vocab_size)
-    if tokenizer.vocab_size < choice.train.vocab_size:
-        say(f"the text gives only {tokenizer.vocab_size:,} of the {choice.train.vocab_size:,} tokens asked for")
-    tokenizer.save(directory)
-    return {}
 
-
-def sample(vocabulary: Vocabulary, wanted: int) -> Iterator[str]:
-    """The texts of the training part, or where that is larger than `wanted` bytes, of a random share of it."""
-    recipe = vocabulary.recipe
-    training, total = [], 0
-    for clean, file in zip(vocabulary.clean, vocabulary.fates, strict=True):
-        chosen = np.load(file)
-        split = split_of(leading(chosen["stands"]), recipe.split, recipe.seed)
-        training.append((chosen["fate"] == KEPT) & (split == 0))
-        total += int(np.load(clean / "sizes.npy")[training[-1]].sum())
-    for clean, inside in zip(vocabulary.clean, training, strict=True):
-        own = leading(np.load(clean / "ids.npy"))
-        drawn, start = inside & (uniform(own, recipe.seed, "sample") * total < wanted), 0
-        for batch in batches(clean / "documents.parquet", ["text"]):
-            yield from batch["text"].filter(pa.array(drawn[start : start + len(batch)])).to_pylist()
-            start += len(batch)
+    def sample(self, sample_bytes: int) -> Iterator[str]:
+        """Yield the texts of the training split; of a split above `sample_bytes`, a random share of about that size."""
+        recipe = self.recipe
+        training, total = [], 0
+        for clean, path in zip(self.clean, self.decisions, strict=True):
+            decisions = Decisions.load(path)
+            training.append(decisions.kept & (decisions.splits(recipe.split, recipe.seed) == 0))
+            total += int(np.load(clean / "sizes.npy")[training[-1]].sum())
+        for clean, inside in zip(self.clean, training, strict=True):
+            hashes = text_hashes(np.load(clean / "ids.npy"))
+            drawn, start = inside & (uniform(hashes, recipe.seed, "sample") * total < sample_bytes), 0
+            for batch in read_batches(clean / "documents.parquet", ["text"]):
+                yield from batch["text"].filter(pa.array(drawn[start : start + len(batch)])).to_pylist()
+                start += len(batch)

@@ -46,10 +46,7 @@ const loadHistory = onDemand(async () => {
 	const { showHistory } = await import("./on_demand/history_list.js");
 	updateHistory = showHistory(panel("History"), showHistoryEntry);
 });
-const loadModelCard = onDemand(async () => {
-	const { showModelCard } = await import("./on_demand/model_card.js");
-	await showModelCard(panel("Model"), model);
-});
+const loadModelCard = onDemand(async () => (await import("./on_demand/model_card.js")).showModelCard(panel("Model"), model));
 const loadFunctionEnd = onDemand(async () => ({ functionEnd } = await import("./on_demand/function_end.js")));
 const loaders = { More: loadMore, History: loadHistory, Model: () => model && loadModelCard() };
 const tabs = new Tabs(document.querySelector(".tabs"), (name) => loaders[name]?.()?.catch(showError));

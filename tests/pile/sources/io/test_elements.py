@@ -56,7 +56,7 @@ def test_no_file_defines_an_entity() -> None:
         f'<!ENTITY a{n} "{f"&a{n - 1 if n else str()};" * 100}">' for n in range(9)
     )
     bomb += '<!ENTITY f SYSTEM "file:///etc/passwd">]><r><p x="&a8;">&a8; &f;</p></r>'
-    started = time.monotonic()
+    started = time.process_time()
     ((_, source),) = found(bomb.encode(), "p")
     parsed = element(source)
     assert text_of(parsed) == "&a8; &f;"
@@ -65,7 +65,7 @@ def test_no_file_defines_an_entity() -> None:
         document_element(bomb.encode())
     outside = document_element(b'<!DOCTYPE r [<!ENTITY f SYSTEM "file:///etc/passwd">]><r>&f;</r>')
     assert text_of(outside) == "&f;"
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
 
 
 def test_not_xml() -> None:

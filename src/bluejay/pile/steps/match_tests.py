@@ -1,0 +1,52 @@
+"""Find the documents of a part that share a passage with a test set."""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bluejay.files import sha256_of
+from bluejay.pile.recipe import Decontaminate
+from bluejay.pile.sources.io.open import local, matching
+from bluejay.pile.text.document_table import read_batches
+from bluejay.pile.text.test_sets import TestSetIndex
+
+
+@dataclass(frozen=True)
+class MatchTests:
+    """Writes `reasons.parquet`: for each document why it is contaminated, null where it is not."""
+
+    name: ClassVar[str] = "match_tests"
+    clean: Path
+    """The output directory of `Clean`."""
+    tests: tuple[tuple[str, str], ...]
+    """Path and sha256 of each file of the test sets."""
+    ngram: int
+    """Words of the shortest passage that counts."""
+
+    def key(self) -> list[Any]:
+        """The documents, the content of the test sets, and the length of a passage."""
+        return [self.clean.name, self.ngram, [checksum for _, checksum in self.tests]]
+
+    def run(self, out: Path) -> dict[str, Any]:
+        """Look for passages of the test sets in all documents of the part."""
+        index = load_index(tuple(path for path, _ in self.tests), self.ngram)
+        with pq.ParquetWriter(out / "reasons.parquet", pa.schema([("reason", pa.string())])) as writer:
+            for batch in read_batches(self.clean / "documents.parquet", ["text"]):
+                writer.write_batch(pa.record_batch({"reason": index.reasons(batch["text"])}))
+        return {}
+
+
+def test_files(settings: Decontaminate) -> tuple[tuple[str, str], ...]:
+    """Path and sha256 of each file of the test sets. Raises ValueError: no file matches a pattern."""
+    paths = [path for pattern in settings.against for path in matching(pattern)]
+    return tuple((path, sha256_of(local(path))) for path in paths)
+
+
+@cache
+def load_index(paths: tuple[str, ...], ngram: int) -> TestSetIndex:
+    """The index of the test sets, which a worker builds once: reading them takes long."""
+    return TestSetIndex.load(paths, ngram)
