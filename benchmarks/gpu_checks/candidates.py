@@ -29,7 +29,7 @@ from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_conte
 import bluejay.gpt.model as package
 import bluejay.train.distributed.stage as stage
 from bluejay.gpt.config import GPTConfig
-from bluejay.gpt.recompute import keep_products
+from bluejay.gpt.recompute import selective_policy
 
 try:
     from torch.nn.attention.varlen import varlen_attn
@@ -140,9 +140,9 @@ def hidden(kind: str, narrow: bool, whole: bool) -> Callable[..., Tensor]:
 
     through = torch.compile(blocks) if whole else blocks
 
-    def run(self: Any, tokens: Tensor, *, starts: Tensor | None = None, **_: object) -> Tensor:
+    def run(self: Any, tokens: Tensor, *, document_start: Tensor | None = None, **_: object) -> Tensor:
         order = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-        starts = torch.zeros_like(tokens) if starts is None else starts
+        starts = torch.zeros_like(tokens) if document_start is None else document_start
         positions = order - starts
         x = self.embed(tokens)
         if self.position is not None:
@@ -179,7 +179,7 @@ def attention(stacked: bool) -> Callable[..., Tensor]:
             parts = [matrix(x) for matrix in (self.q, self.k, self.v)]
         q, k, v = (part.unflatten(-1, (-1, self.d_head)) for part in parts)
         if rotation is not None:
-            q, k = (package.rotate(part, rotation, self.halves) for part in (q, k))
+            q, k = (package.rotate(part, rotation, self.rotate_half) for part in (q, k))
         return self.out(seen.attend(q, k, v, self.scale).flatten(-2))
 
     return forward
@@ -264,7 +264,7 @@ def cross_loss(states: Tensor, weight: Tensor, bias: Tensor | None, targets: Ten
 def inside(kind: str) -> None:
     """Make blocks recompute inside the compiled code."""
     forward = package.Block.forward
-    selective = {"context_fn": partial(create_selective_checkpoint_contexts, keep_products)}
+    selective = {"context_fn": partial(create_selective_checkpoint_contexts, selective_policy)}
     context: dict[str, Any] = selective if kind == "selective" else {}
 
     def recomputing(self: Any, *inputs: Any) -> Tensor:

@@ -45,7 +45,7 @@ def passes(model: GPT, batch: TrainBatch, masks: bool, narrow: bool) -> tuple[to
     with cast:
         starts = document_starts(here.inputs, VOCABULARY - 1) if masks else None
         with torch.no_grad():
-            logits = model(here.inputs, starts=starts).float().cpu()
+            logits = model(here.inputs, document_start=starts).float().cpu()
         loss = stage(inputs=here.inputs, targets=here.targets, weights=None, scale=1 / here.inputs.numel())
     loss.backward()
     gradients = {name: w.grad.float().cpu() for name, w in model.named_parameters() if w.grad is not None}

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from bluejay import recipe as recipes
 from bluejay.gpt.config import GPTConfig
-from bluejay.gpt.formats.layouts import weight_shapes
 from bluejay.gpt.formats.tensors import StoredModel
-from bluejay.gpt.model import GPT, rotary_angles
+from bluejay.gpt.model import GPT, rotary_angles, weight_shapes
 from bluejay.gpt.presets import PRESETS, sized
 from bluejay.infer.backends.torch import TorchBackend
 from bluejay.infer.engine import Engine
@@ -79,8 +78,7 @@ class Timed:
 
 def engine_of(gpt: GPT, setting: Setting, n: int, top_p: float | None, tokens: int, compiled: bool) -> Engine:
     """An engine with `n` sequences that have read their prompts."""
-    page = 32
-    backend = TorchBackend(gpt, n * -(-(PROMPT + tokens) // page), page, compiled)
+    backend = TorchBackend.for_tokens(gpt, [PROMPT + tokens] * n, compiled)
     engine = Engine(Timed(backend), Tokenizer.load("gpt2"), n, max_waiting=n, speculate=False)  # type: ignore[arg-type]
     generator = torch.Generator().manual_seed(0)
     for number in range(n):
@@ -142,7 +140,7 @@ def prefill(gpt: GPT, setting: Setting) -> Iterator[Row]:
     """Reading one long prompt."""
     length = setting.pick(2000, 100)
     for _ in range(2):
-        engine = Engine(TorchBackend(gpt, -(-(length + 8) // 32)), Tokenizer.load("gpt2"), 1, speculate=False)
+        engine = Engine(TorchBackend.for_tokens(gpt, [length + 8]), Tokenizer.load("gpt2"), 1, speculate=False)
         engine.submit(torch.randint(0, 50000, (length,)).tolist(), SamplingParams(max_tokens=1))
         synchronize(setting.device)
         began = time.perf_counter()
