@@ -37,23 +37,17 @@ def main(arguments: list[str] | None = None) -> None:
         options.verb(options, overrides)
     except KeyboardInterrupt:
         sys.exit(130)
-    except ModuleNotFoundError as error:
-        if options.verbose:
-            raise
-        fail(f"{error.name} is not installed; pip install 'bluejay[corpus,train]' installs what all verbs need")
-    except OSError as error:
+    except (ModuleNotFoundError, OSError, ValueError) as error:
         if options.verbose:
             raise
         fail(sentence(error))
-    except ValueError as error:
-        if options.verbose:
-            raise
-        fail(error)
 
 
-def sentence(error: OSError) -> str:
-    """One sentence about what the system could not do, where, and what helps."""
-    if not error.strerror:
+def sentence(error: Exception) -> str:
+    """One sentence about an error: what was not possible, where, and what helps."""
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error.name} is not installed; pip install 'bluejay[corpus,train]' installs what all verbs need"
+    if not isinstance(error, OSError) or not error.strerror:
         return str(error)
     where = f": {error.filename}" if error.filename else ""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -245,15 +239,9 @@ def generate(options: argparse.Namespace, _: list[str]) -> None:
 
     params = SamplingParams(**given(options, SamplingParams))
     if options.prompt is None:
-        if not (sys.stdin.isatty() and sys.stdout.isatty()):
-            fail("there is no prompt, and no terminal to write one in; - reads it from standard input")
-        from bluejay.terminal.editor import Editor
-        from bluejay.terminal.history import History, state_directory
-        from bluejay.terminal.settings import Settings
+        from bluejay.terminal.editor import open_editor
 
-        history = History(state_directory() / "history.json")
-        model = load(options.model, options.device, compiled=options.compile)
-        print(Editor(model, Settings(params), history=history).write())
+        print(open_editor(lambda: load(options.model, options.device, compiled=options.compile), params))
         return
     prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
     model = load(options.model, options.device, compiled=options.compile)

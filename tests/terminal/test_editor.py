@@ -1,6 +1,8 @@
 """The editor in a terminal, driven by keys."""
 
 import asyncio
+import re
+from importlib import resources
 
 import pytest
 from prompt_toolkit.input import create_pipe_input
@@ -12,8 +14,8 @@ from bluejay.infer.engine import Chunk
 from bluejay.infer.model import Model
 from bluejay.infer.params import SamplingParams
 from bluejay.terminal.annotated_text import AnnotatedText, Sample
-from bluejay.terminal.assets import EXAMPLES
-from bluejay.terminal.editor import Editor
+from bluejay.terminal.assets import EXAMPLES, PROBABILITY_THRESHOLDS
+from bluejay.terminal.editor import STYLE, Editor
 from bluejay.terminal.history import History
 from bluejay.terminal.settings import Settings, link_to, parse_link, parse_settings
 from tests.waiting import PATIENCE
@@ -232,3 +234,11 @@ def test_text_ends_with_its_function(tiny_model):
         token = tiny_model.tokenizer.encode(letter)[0]
         sample.take(Chunk(0, letter, token), tiny_model.tokenizer)
     assert (sample.annotated.text, sample.reason) == ("def f():\n    x", "function")
+
+
+def test_colours_of_probabilities_are_those_of_the_page():
+    sheet = (resources.files("bluejay.serve") / "page" / "text.css").read_text(encoding="utf-8")
+    page = re.findall(r"\.(p\d) { background: light-dark\((#\w+)", sheet)
+    assert len(page) == len(PROBABILITY_THRESHOLDS) + 1
+    terminal = {name: style.split()[0] for name, style in STYLE.style_rules}
+    assert {name: f"bg:{colour}" for name, colour in page} == {name: terminal[name] for name, _ in page}

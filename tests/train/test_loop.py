@@ -193,7 +193,7 @@ def test_a_run_goes_back_past_bad_batches_and_that_too_survives_a_stop(
         (
             ("--guard.spike", "back", "--guard.patience", "3"),
             range(15, 99),
-            "rolling back to step 14 did not help 3 times",
+            "3 rollbacks to step 14 did not help",
         ),
     ],
 )

@@ -233,9 +233,7 @@ class Workload:
         config, w, t = self.config, self.width, self.mesh["tensor"]
         heads, keys = config.n_head * config.d_head, config.kv_heads * config.d_head
         fusible = (
-            (4 + w)
-            * config.n_norm
-            * config.d_model  # norms: read the float32 residual stream, write the input of matrices
+            (4 + w) * config.n_norm * config.d_model  # norms: read the float32 stream, write
             + (8 + 2 * w) * config.d_model  # residual: read the stream and two outputs, write the stream
             + 2 * w * (heads + keys)  # rotary: read, write
         )

@@ -22,7 +22,7 @@ from bluejay.train.data.held_out import HeldOutLoss, HeldOutText
 from bluejay.train.distributed import parallel
 from bluejay.train.distributed.parallel import World
 from bluejay.train.distributed.stage import Stage
-from bluejay.train.distributed.watchdog import Watchdog, watchdog
+from bluejay.train.distributed.watchdog import Watchdog, start_watchdog
 from bluejay.train.initial import initial_model
 from bluejay.train.optimizer import learning_rate, make_optimizer
 from bluejay.train.recipe import Mesh, TrainRecipe
@@ -99,16 +99,13 @@ class Run:
         self.directory = recipe.directory
         self.initial = initial_model(recipe)
         self.tokenizer = self.initial.tokenizer
-        parallel.check_mesh(world, self.initial.config, recipe.data.sequence_length)
+        length = recipe.data.sequence_length
+        parallel.check_mesh(world, self.initial.config, length)
         if recipe.train.compile and world.device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
-            raise ValueError(
-                "train.compile needs a C++ compiler, g++ or what CXX names; install it, or set it to false"
-            )
+            raise ValueError("train.compile needs a C++ compiler, g++ or $CXX; install one, or set it to false")
         sources = open_sources(recipe.data, self.tokenizer)
         self.batches = Batches(sources, recipe.data.train, recipe.batch_rows, recipe.seed, recipe.steps)
-        self.held_out = HeldOutText(
-            recipe.data.valid, recipe.data.sequence_length, recipe.evaluate.tokens, self.tokenizer
-        )
+        self.held_out = HeldOutText(recipe.data.valid, length, recipe.evaluate.tokens, self.tokenizer)
         self.checkpoints = Checkpoints(self.directory / "checkpoints", recipe.checkpoint)
         self.rollbacks: list[int] = []
         precision = recipe.train.matmul_precision(bfloat16_is_fast(world.device))
@@ -146,13 +143,13 @@ class Run:
         recipe = self.recipe
         with (
             stop_signals() as signals,
-            watchdog(recipe.guard.stuck_minutes, self.world.rank, self.world.size) as dog,
+            start_watchdog(recipe.guard.stuck_minutes, self.world.rank, self.world.size) as watchdog,
             without_process_group_warning(),
             reporter(recipe, self.model.config, self.world, self.state, self.held_out.bytes_per_token) as report,
             profiler(self.directory / "profile", profile and self.world.is_main) as trace,
         ):
             while self.state.step < recipe.steps:
-                problem = self.step(dog, report)
+                problem = self.step(watchdog, report)
                 if trace is not None:
                     trace.step()
                 if self.state.consecutive_skips >= recipe.guard.patience:
@@ -160,13 +157,13 @@ class Run:
                     continue
                 step, last = self.state.step, self.state.step == recipe.steps
                 if last or step % recipe.evaluate.every_steps == 0:
-                    dog.doing("the held-out text")
+                    watchdog.doing("the held-out text")
                     self.evaluate(report)
                 stop, failed, due = self.world.any(bool(signals), self.checkpoints.failed, self.checkpoints.due(step))
                 if failed:
                     self.checkpoints.wait()
                 if last or stop or due:
-                    dog.doing("saving")
+                    watchdog.doing("saving")
                     report.sync()
                     self.checkpoints.save(self.state, self.model, self.optimizer)
                 if last or stop:
@@ -175,13 +172,13 @@ class Run:
                     message = f"stopped after step {step:,} of {recipe.steps:,}; run the same command to resume"
                     raise Interrupted(message, signals[0] if signals else signal.SIGTERM)  # another process got it
 
-    def step(self, dog: Watchdog, report: Reporter) -> str | None:
+    def step(self, watchdog: Watchdog, report: Reporter) -> str | None:
         """Take one step. Returns the reason if it was skipped, else None."""
         began = time.monotonic()
         settings, step = self.recipe.train, self.state.step
-        dog.doing(f"the batch of step {step + 1}")
+        watchdog.doing(f"the batch of step {step + 1}")
         batch = self.batches.batch(step + self.state.batches_skipped, self.world.data_shard)
-        dog.doing(f"step {step + 1}")
+        watchdog.doing(f"step {step + 1}")
         gradient = self.stepper.gradient(batch)
         problem = spike_reason(gradient, self.state, self.recipe.guard)
         lr = learning_rate(step, self.recipe.steps, settings.lr, settings.schedule)
@@ -212,9 +209,7 @@ class Run:
         path, state = found
         self.rollbacks.append(state.step)
         if self.rollbacks.count(state.step) > MAX_ROLLBACKS:
-            raise ValueError(
-                f"{where}; rolling back to step {state.step:,} did not help {MAX_ROLLBACKS} times; lower train.lr"
-            )
+            raise ValueError(f"{where}; {MAX_ROLLBACKS} rollbacks to step {state.step:,} did not help; lower train.lr")
         self.checkpoints.load(path, self.model, self.optimizer)
         self.checkpoints.remove_stale(state.step)
         batches_skipped = here.step + here.batches_skipped - state.step

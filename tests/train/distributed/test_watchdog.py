@@ -7,7 +7,7 @@ import time
 import pytest
 import torch.distributed as dist
 
-from bluejay.train.distributed.watchdog import STUCK, Heartbeat, verdict, watchdog
+from bluejay.train.distributed.watchdog import STUCK, Heartbeat, start_watchdog, verdict
 from tests.waiting import PATIENCE
 
 
@@ -32,9 +32,9 @@ def test_who_does_not_wait_while_the_others_do_is_stuck():
 
 
 def test_a_run_that_moves_is_left_alone():
-    with watchdog(minutes=1.5 / 60) as dog:
+    with start_watchdog(minutes=1.5 / 60) as watchdog:
         for number in range(25):
-            dog.doing(f"step {number}")
+            watchdog.doing(f"step {number}")
             time.sleep(0.1)
 
 
@@ -44,9 +44,9 @@ def meet(behaviour: str) -> None:
     size = int(os.environ.get("WORLD_SIZE", 1))
     if size > 1:
         dist.init_process_group("gloo")
-    with watchdog(minutes=3 / 60, rank=rank, size=size) as dog:
+    with start_watchdog(minutes=3 / 60, rank=rank, size=size) as watchdog:
         for number in range(100):
-            dog.doing(f"step {number}")
+            watchdog.doing(f"step {number}")
             if number == 3 and rank == size - 1:
                 os.kill(os.getpid(), signal.SIGSTOP) if behaviour == "frozen" else time.sleep(60)
             if size > 1:

@@ -15,19 +15,19 @@ import { load, save } from "./storage.js";
 import { Tabs } from "./tabs.js";
 import { UndoStack } from "./undo.js";
 
-const SAVED = "bluejay"; // key in the local storage of the text and the settings
-const API_KEY = "bluejay-key"; // and of the API key
+const SAVED = "bluejay"; // the item of the local storage that holds the text and the settings
+const API_KEY = "bluejay-key"; // the item that holds the API key
 
 const undoStack = new UndoStack();
 const settings = new Settings(document.querySelectorAll(".sliders input"), () => (applyStyle(), saveSoon()));
 const pane = new EditorPane(byId("text"), byId("mirror"), byId("scroll"), edited);
 const announce = (text) => (byId("announcement").textContent = text);
 const panel = (name) => document.querySelector(`[role=tabpanel][aria-label=${name}]`);
-let samples, popover, updateHistory, functionEnd; // of the parts that are loaded on demand
-let model; // {id, max_model_len, n_parameters}, once the server has told
+let samples, popover, updateHistory, functionEnd; // undefined until they are loaded on demand
+let model; // {id, max_model_len, n_parameters}; undefined until the server has answered
 let apiKey = load(API_KEY) ?? "";
-let running = null;
-let saving = 0;
+let running = null; // the Run in progress
+let saving = 0; // the timer of saveSoon
 
 const loadSamples = onDemand(async () => {
 	const { Samples } = await import("./on_demand/samples.js");

@@ -154,13 +154,13 @@ def connect_store() -> dist.PrefixStore:
 
 
 @contextmanager
-def watchdog(minutes: float, rank: int = 0, size: int = 1) -> Generator[Watchdog]:
+def start_watchdog(minutes: float, rank: int = 0, size: int = 1) -> Generator[Watchdog]:
     """A watchdog that runs while the block does."""
-    dog = Watchdog(minutes, rank, size)
-    thread = threading.Thread(target=dog.watch, name="watchdog", daemon=True)
+    watchdog = Watchdog(minutes, rank, size)
+    thread = threading.Thread(target=watchdog.watch, name="watchdog", daemon=True)
     thread.start()
     try:
-        yield dog
+        yield watchdog
     finally:
-        dog.stopped.set()
+        watchdog.stopped.set()
         thread.join()

@@ -31,9 +31,7 @@ class Metrics:
         self.file.write(json.dumps(finite(row)) + "\n")
         self.file.flush()
         values = [Summary.Value(tag=name, simple_value=value) for name, value in scalars(row) if name != "step"]
-        self.board.file_writer.add_summary(
-            Summary(value=values), row["step"]
-        )  # one event for all values is ten times cheaper
+        self.board.file_writer.add_summary(Summary(value=values), row["step"])  # one event for all is cheaper
 
     def sync(self) -> None:
         """Flush to disk (fsync): a checkpoint relies on the rows of the steps before it."""
