@@ -64,9 +64,17 @@ def norm(
     input; the native kernel and GPUs return the type of the matrix products, which autocast would convert to anyway."""
     if is_native(x, torch.bfloat16 if torch.is_autocast_enabled("cpu") else x.dtype) and x.shape[-1] % 16 == 0:
         return NativeNorm.apply(x, weight, bias, eps)
+    dtype = normed_dtype(x.device.type, x.dtype)
     if bias is None:
-        return F.rms_norm(x.float(), weight.shape, weight.float(), eps).to(x.dtype)
-    return F.layer_norm(x.float(), weight.shape, weight.float(), bias.float(), eps).to(x.dtype)
+        return F.rms_norm(x.float(), weight.shape, weight.float(), eps).to(dtype)
+    return F.layer_norm(x.float(), weight.shape, weight.float(), bias.float(), eps).to(dtype)
+
+
+def normed_dtype(device: str, dtype: torch.dtype) -> torch.dtype:
+    """The type of what torch's norms return for an input of type `dtype` on a kind of device. On a CPU, it is that of
+    the input: the gradients from the matrices that read the norm are added in float32."""
+    narrow = device != "cpu" and torch.is_autocast_enabled(device)
+    return torch.get_autocast_dtype(device) if narrow else dtype
 
 
 def activate(x: Float[Tensor, "*batch F"], activation: str) -> Float[Tensor, "*batch F"]:
