@@ -1,9 +1,9 @@
-"""How near to the speed of memory is a step, and how far from other engines?
+"""How close to the speed of memory is a decoding step, and how does it compare with other engines?
 
-GPT-J at 6B's widths with 7 of its 28 layers and random weights. Each engine runs in a process of its own (`peers/`, in
-the environment that `make bench-peers` makes), so that one model is in memory at a time; a probe that only reads memory
-takes turns with the steps of ours, and ours is measured again before each peer, because the speed of memory changes
-with what else the machine does. `--layers 28` measures the whole model where memory allows.
+The model is GPT-J at 6B's widths, with 7 of its 28 layers and random weights. Each engine runs in its own process
+(`peers/`, in the environment that `make bench-peers` creates), so that one model is in memory at a time. A probe that
+only reads memory alternates with our steps, and ours is measured again before each peer, because the speed of memory
+changes with the load of the machine. `--layers 28` measures the whole model if memory allows.
 """
 
 import argparse
@@ -20,17 +20,10 @@ import torch
 from report import report, result
 
 from bluejay.gpt.config import GPTConfig
-from bluejay.gpt.formats.layouts import weight_shapes
-from bluejay.gpt.quantization.packing import (
-    BLOCK,
-    Format,
-    Packed,
-    by_block,
-    in_steps,
-    packed_memory,
-    packed_shape,
-    rows_of_scales,
-)
+from bluejay.gpt.model import weight_shapes
+from bluejay.gpt.quantization.format import BLOCK, Format
+from bluejay.gpt.quantization.packing import FORMATS, Packed, packed_memory
+from bluejay.gpt.quantization.q4 import Q4
 from bluejay.infer.backends import StepBatch
 from bluejay.infer.backends.native import NativeBackend, NativeModel, available
 from bluejay.machine import n_processors
@@ -39,21 +32,20 @@ from bluejay.native import native
 PEERS = Path(__file__).parent / "peers"
 PYTHON = Path(".venv-peers/bin/python")
 N_TOKENS, PROBE_BYTES, ROUNDS = 16, 1 << 30, 5
-FORMATS: tuple[Format, ...] = ("q4", "q8", "bf16")
+MEASURED = ("q4", "q8", "bf16")
 
 
 def random_model(config: GPTConfig, format: Format) -> NativeModel:
-    """Weights that are as hard to read as real ones: random bytes, with scales that keep sums small."""
+    """A model of random bytes, whose scales keep the sums small."""
 
     def matrix(name: str) -> Packed:
         shape = (shapes[name][0], shapes[name][1])
-        data = packed_memory(packed_shape(shape, format)).random_(0, 256)
-        if format == "bf16":
+        data = packed_memory(format.data_shape(shape)).random_(0, 256)
+        if format.scale_dtype is None:
             data.view(torch.bfloat16).normal_(0, 0.02)
             return Packed(format, shape, data, None)
-        scales = torch.full((len(data) * BLOCK, data.shape[1] * (2 if format == "q4" else 1)), 3e-4)
-        of_rows = rows_of_scales(*in_steps(scales)) if format == "q4" else scales.bfloat16()
-        return Packed(format, shape, data, by_block(of_rows))
+        scales = torch.full((len(data) * BLOCK, data.shape[1] * (2 if isinstance(format, Q4) else 1)), 3e-4)
+        return Packed(format, shape, data, format.encode_scales(scales))
 
     def read(name: str) -> torch.Tensor:
         return torch.full(shapes[name], 0.02, dtype=torch.bfloat16)
@@ -63,17 +55,16 @@ def random_model(config: GPTConfig, format: Format) -> NativeModel:
 
 
 def bytes_a_token(config: GPTConfig, format: Format) -> int:
-    """Weights, with their scales, that one step reads."""
-    bits = {"bf16": 16.0, "q8": 8.25, "q4": 4.25}[format]
+    """Bytes of weights and scales that one step reads."""
     looked_up = ("embed.weight", "position.weight")
     sizes = [
         shape.numel() for name, shape in weight_shapes(config).items() if len(shape) == 2 and name not in looked_up
     ]
-    return int(sum(sizes) * bits / 8)
+    return int(sum(sizes) * format.bits_per_weight / 8)
 
 
 def seconds_of_steps(backend: NativeBackend, n_sequences: int, context: int = 32) -> float:
-    """Median seconds of a step that gives each of some sequences one token."""
+    """Median seconds of a step that adds one token to each sequence."""
     pages = np.arange(n_sequences * 4, dtype=np.int32).reshape(n_sequences, -1)
     starts = np.arange(n_sequences + 1, dtype=np.int32)
     wanted = np.arange(n_sequences, dtype=np.int32)
@@ -87,8 +78,8 @@ def seconds_of_steps(backend: NativeBackend, n_sequences: int, context: int = 32
 
 
 def seconds_of_prefill(backend: NativeBackend, n_tokens: int) -> float:
-    """Median seconds of reading a prompt."""
-    pages = np.arange(-(-n_tokens // backend.page), dtype=np.int32)[None]
+    """Median seconds to process a prompt."""
+    pages = np.arange(-(-n_tokens // backend.page_size), dtype=np.int32)[None]
     tokens = np.arange(n_tokens, dtype=np.int32)
     batch = StepBatch(tokens, np.array([0, n_tokens], np.int32), np.zeros(1, np.int32), pages, tokens[-1:])
     seconds = []
@@ -100,7 +91,7 @@ def seconds_of_prefill(backend: NativeBackend, n_tokens: int) -> float:
 
 
 def ours(config: GPTConfig, format: Format) -> dict[str, float]:
-    """Figures of one format of ours, the probe in turns with the steps."""
+    """The speeds of one of our formats; probes of the memory alternate with the steps."""
     backend = NativeBackend(random_model(config, format), 64)
     memory = np.random.default_rng(0).integers(0, 256, PROBE_BYTES, np.uint8)
     isa, threads = available()[0], n_processors()
@@ -116,30 +107,30 @@ def ours(config: GPTConfig, format: Format) -> dict[str, float]:
 
 
 def in_a_process(command: list[str]) -> dict[str, float] | str:
-    """Figures that a program prints last, or the last line of what it complained of."""
+    """The figures in the last line that a program prints, or the last line of its errors."""
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        return (done.stderr.strip().splitlines() or ["it failed without a word"])[-1]
+        return (done.stderr.strip().splitlines() or ["it failed without a message"])[-1]
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--layers", type=int, default=7)
-    parser.add_argument("--only", choices=FORMATS, help="one of our formats, figures alone")
+    parser.add_argument("--only", choices=MEASURED, help="measure one of our formats and print its figures")
     options = parser.parse_args()
     config = GPTConfig(n_layer=options.layers)
     if options.only:
-        return print(json.dumps(ours(config, options.only)))
+        return print(json.dumps(ours(config, FORMATS[options.only])))
     results: list[dict] = []
 
-    def measured(format: Format) -> dict[str, float]:
+    def measured(format: str) -> dict[str, float]:
         figures = in_a_process([sys.executable, __file__, "--layers", str(options.layers), "--only", format])
         assert isinstance(figures, dict), figures
         print(format, {name: round(figure, 2) for name, figure in figures.items()}, file=sys.stderr)
         return figures
 
-    for format in FORMATS:
+    for format in MEASURED:
         figures = measured(format)
         results.append(result(f"{format} reads memory", figures["read"] / 1e9, figures["probe"] / 1e9, "GB/s", 0.9))
         results.append(
@@ -163,13 +154,13 @@ def main() -> None:
     report("decode", results)
 
 
-GOALS: dict[str, tuple[tuple[str, Format, float, float], ...]] = {
+GOALS: dict[str, tuple[tuple[str, str, float, float], ...]] = {
     "llama_cpp_gguf": (("Q4_0", "q4", 1.05, 1.0), ("Q8_0", "q8", 1.15, 1.0)),
     "ctranslate2_int8": (("int8", "q8", 1.5, 1.2),),
     "openvino_ints": (("int8", "q8", 1.5, 1.2), ("int4", "q4", 1.5, 1.2)),
     "transformers_bf16": (("bf16", "bf16", 1.5, 1.2),),
 }
-"""Script -> its variants, our format beside each, and the ratios to reach in decoding and in prefill."""
+"""Script -> for each of its variants: name, our format to compare with, the ratios to reach in decoding and prefill."""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How fast are tokens generated, against transformers' `generate` on the same directory?"""
+"""Speed of generation, compared with transformers' `generate` on the same directory."""
 
 import torch
 from report import MODEL, interleaved, report, result
@@ -29,7 +29,7 @@ def main() -> None:
                 mask = torch.ones_like(ids)
                 peer.generate(ids, attention_mask=mask, pad_token_id=model.tokenizer.eot, **lengths, **theirs)
 
-            # Ours may end a sample early; what counts is what was made.
+            # Our samples may end early, so only the tokens that were generated count.
             made = our_turn()
             seconds = interleaved(our_turn, peer_turn)
             rates = made / seconds[0], n * N_TOKENS / seconds[1]

@@ -1,7 +1,7 @@
-"""GPT-J-6B whole: its conversion to 4 bits, the wait for its first token, its memory, its speed with all 28 layers.
+"""The whole of GPT-J-6B: conversion to 4 bits, time to the first token, memory, and speed with all 28 layers.
 
-Weights are random: what is measured does not depend on them. Takes a quarter of an hour and 4 GB of disk; q8 and bf16
-need 8 and 14 GB of memory, and are left out and named where there is less. `--layers 1` tries it all in two minutes.
+Weights are random, which has no influence on the figures. The benchmark takes a quarter of an hour and 4 GB of disk. q8
+and bf16 need 8 and 14 GB of memory and are skipped, with a message, if there is less. `--layers 1` takes two minutes.
 """
 
 import argparse
@@ -13,20 +13,21 @@ import time
 from pathlib import Path
 
 import torch
-from decode import FORMATS, bytes_a_token, in_a_process
+from decode import MEASURED, bytes_a_token, in_a_process
 from report import report, result
 
 from bluejay.gpt.config import GPTConfig
-from bluejay.gpt.formats.layouts import weight_shapes
 from bluejay.gpt.formats.quantized import write_quantized
 from bluejay.gpt.formats.tensors import StoredModel
+from bluejay.gpt.model import weight_shapes
+from bluejay.gpt.quantization.packing import FORMATS, QUANTISED
 from bluejay.machine import free_memory
 from bluejay.progress import say
 from bluejay.tokenizer import Tokenizer
 
 ROUNDS = 5
 SPARE = 2_000_000_000
-"""Bytes of memory that a measurement leaves to others."""
+"""Bytes of memory that a measurement leaves free."""
 
 
 def convert(config: GPTConfig, path: Path) -> None:
@@ -36,11 +37,11 @@ def convert(config: GPTConfig, path: Path) -> None:
     def read(name: str) -> torch.Tensor:
         return torch.empty(shapes[name], dtype=torch.bfloat16).normal_(0, 0.02)
 
-    write_quantized(StoredModel(config, read, torch.bfloat16, lambda: Tokenizer.load("gpt2"), 0), path, "q4")
+    write_quantized(StoredModel(config, read, torch.bfloat16, lambda: Tokenizer.load("gpt2"), 0), path, QUANTISED["q4"])
 
 
 def seconds_and_memory(command: list[str]) -> tuple[float, float]:
-    """Wall seconds of a program, and the most memory that it held, in GB."""
+    """Wall-clock seconds of a program, and its peak memory in GB."""
     script = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
     script += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     began = time.perf_counter()
@@ -51,7 +52,7 @@ def seconds_and_memory(command: list[str]) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--layers", type=int, default=28)
-    parser.add_argument("--convert", type=Path, metavar="DIRECTORY", help="write the quantised model, only")
+    parser.add_argument("--convert", type=Path, metavar="DIRECTORY", help="only write the quantised model")
     options = parser.parse_args()
     config = GPTConfig(n_layer=options.layers)
     if options.convert:
@@ -62,7 +63,7 @@ def main() -> None:
         model = Path(directory) / "gpt-j-6b"
         seconds, memory = seconds_and_memory([sys.executable, __file__, *layers, "--convert", str(model)])
         say(f"conversion to q4: {seconds:.0f} s")
-        results.append(result("conversion to q4, most memory", memory, 8.0, "GB", 1.0, lower_is_better=True))
+        results.append(result("conversion to q4, peak memory", memory, 8.0, "GB", 1.0, lower_is_better=True))
         size = (model / "model.safetensors").stat().st_size / 1e9
         bluejay = str(Path(sys.executable).with_name("bluejay"))
         generate = [bluejay, "generate", str(model), "In a shocking finding,", "--max-tokens", "1"]
@@ -72,8 +73,8 @@ def main() -> None:
         results.append(
             result("memory, q4, beside the file and 0.3 GB", held, size + 0.3, "GB", 1.0, lower_is_better=True)
         )
-    for format in FORMATS:
-        if bytes_a_token(config, format) + SPARE > free_memory():
+    for format in MEASURED:
+        if bytes_a_token(config, FORMATS[format]) + SPARE > free_memory():
             say(f"{format}: not enough free memory for {options.layers} layers")
             continue
         script = str(Path(__file__).with_name("decode.py"))

@@ -1,7 +1,7 @@
-"""How fast, and in how much memory, is a model of 1.8 billion weights loaded, against transformers?
+"""How fast, and in how much memory, is a model of 1.8 billion weights loaded, compared with transformers?
 
-Seven layers of GPT-J-6B, bfloat16, in shards, with random weights. Each load is a process of its own. "ready" is the
-load itself; "first token" also multiplies by every weight once, so that what is only mapped is really read.
+The model has seven layers of GPT-J-6B in bfloat16, in shards, with random weights. Each load runs in its own process.
+"ready" is the load itself; "first token" also multiplies by every weight once, so that mapped weights are really read.
 """
 
 import json
@@ -15,8 +15,9 @@ import torch
 from report import report, result
 
 from bluejay.gpt.config import GPTConfig
-from bluejay.gpt.formats.layouts import weight_shapes, write_model
+from bluejay.gpt.formats.layouts import write_model
 from bluejay.gpt.formats.tensors import StoredModel
+from bluejay.gpt.model import weight_shapes
 from bluejay.tokenizer import Tokenizer
 
 LOAD = """
@@ -44,7 +45,7 @@ SHARD_BYTES = 1_000_000_000
 
 
 def write_random(directory: Path) -> int:
-    """A model of GPT-J-6B's widths; the size of its files."""
+    """Write a model of GPT-J-6B's widths; return the size of its files."""
     config = GPTConfig(n_layer=7)
     generator = torch.Generator().manual_seed(0)
     shapes = weight_shapes(config)
@@ -58,7 +59,7 @@ def write_random(directory: Path) -> int:
 
 
 def measured(script: str, directory: Path) -> list[float]:
-    """Seconds to ready, seconds to the first token, bytes of memory that the load took, and bytes of the process."""
+    """Seconds until ready, seconds until the first token, bytes of memory added by the load, bytes of the process."""
     ran = subprocess.run([sys.executable, "-c", script, directory], capture_output=True, text=True, check=True)
     return json.loads(ran.stdout.splitlines()[-1])
 

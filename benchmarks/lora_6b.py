@@ -11,8 +11,8 @@ import torch
 from report import report, result
 
 from bluejay import recipe as recipes
-from bluejay.gpt.formats.layouts import weight_shapes
 from bluejay.gpt.formats.tensors import StoredModel
+from bluejay.gpt.model import weight_shapes
 from bluejay.gpt.presets import PRESETS
 from bluejay.plan.hardware import measured
 from bluejay.plan.plan import plan, shape_of

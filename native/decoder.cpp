@@ -1,4 +1,4 @@
-// Building a decoder and checking what goes into it.
+// Construction of a decoder, and the checks of its inputs.
 
 #include "decoder.h"
 
@@ -20,7 +20,7 @@ Decoder::Decoder(const Config& config, Weights weights, const Kernels& kernels, 
       pool_(threads),
       n_pages_(n_pages),
       cache_format_(cache),
-      key_bytes_(size_t(round_up(config.d_head, 16)) * PAGE * bits_of(cache) / 8),
+      key_bytes_(size_t(round_up(config.d_head, 16)) * PAGE * traits(cache).bits / 8),
       page_bytes_(2 * key_bytes_ + 2 * PAGE * sizeof(float)),
       cache_(std::make_unique<Buffer>(page_bytes_ * config.n_kv_head * n_pages * config.n_layer)),
       work_(std::make_unique<Workspace>()) {
@@ -39,7 +39,7 @@ Decoder::Decoder(const Config& config, Weights weights, const Kernels& kernels, 
         layer.up = linear(block + "mlp.up", config.d_hidden, config.d_model);
         layer.down = linear(block + "mlp.down", config.d_model, config.d_hidden);
         for (const Linear* each : {&layer.k, &layer.v, &layer.gate, &layer.up})
-            if (each->matrix && input_format(each->matrix->format) != input_format(layer.q.matrix->format))
+            if (each->matrix && traits(each->matrix->format).input != traits(layer.q.matrix->format).input)
                 throw std::invalid_argument(block + " multiplies one input by matrices of several types");
         layer.local = std::ranges::find(config.local_layers, i) != config.local_layers.end();
         layers_.push_back(layer);
@@ -91,7 +91,7 @@ Page Decoder::page(int layer, int number, int head) const {
 
 void Decoder::copy_page(int source, int target) {
     for (int number : {source, target})
-        if (number < 0 || number >= n_pages_) throw std::invalid_argument("a page is not one of the cache's");
+        if (number < 0 || number >= n_pages_) throw std::invalid_argument("a page number is outside the cache");
     if (source == target) return;
     for (int layer = 0; layer < config_.n_layer; ++layer)
         std::memcpy(page(layer, target, 0).keys, page(layer, source, 0).keys, page_bytes_ * config_.n_kv_head);
@@ -102,20 +102,20 @@ void Decoder::check(const Batch& batch) const {
         if (!holds) throw std::invalid_argument(what);
     };
     const int tokens = int(batch.tokens.size()), sequences = int(batch.lengths.size());
-    require(int(batch.starts.size()) == sequences + 1, "a batch has one start more than lengths");
-    require(int(batch.pages.size()) == sequences * batch.pages_per_sequence, "a batch has a row of pages a sequence");
-    require(batch.starts.front() == 0 && batch.starts.back() == tokens, "a batch's starts go from 0 to its tokens");
+    require(int(batch.starts.size()) == sequences + 1, "a batch has one more start than lengths");
+    require(int(batch.pages.size()) == sequences * batch.pages_per_sequence, "a batch has one row of pages for each sequence");
+    require(batch.starts.front() == 0 && batch.starts.back() == tokens, "a batch's starts begin at 0 and end at the number of its tokens");
     for (int id : batch.tokens) require(id >= 0 && id < config_.vocab_size, "a token is outside the vocabulary");
     for (int row : batch.wanted) require(row >= 0 && row < tokens, "a wanted row is not one of the batch's tokens");
     for (int s = 0; s < sequences; ++s) {
         const int64_t length = batch.lengths[s], added = int64_t(batch.starts[s + 1]) - batch.starts[s];
-        require(length >= 0 && added >= 0, "lengths are not negative and starts grow");
+        require(length >= 0 && added >= 0, "lengths must not be negative, and starts must not decrease");
         require(!position_ || length + added <= config_.n_ctx, "a position is outside the context");
         const int64_t used = (length + added + PAGE - 1) / PAGE;
         require(used <= batch.pages_per_sequence, "a sequence has too few pages");
         for (int i = 0; i < used; ++i) {
             const int number = batch.pages[s * batch.pages_per_sequence + i];
-            require(number >= 0 && number < n_pages_, "a page is not one of the cache's");
+            require(number >= 0 && number < n_pages_, "a page number is outside the cache");
         }
     }
 }
@@ -144,14 +144,14 @@ void Decoder::prepare(const Batch& batch) {
                 work.sines[size_t(token) * pairs + pair] = std::sin(angle);
             }
         }
-        // Tasks of 16 rows: enough of them to go round, each long enough to be worth its start.
+        // Tasks of 16 rows are enough for all threads, and each is long enough to be worth its overhead.
         for (int row = 0; row < added * group; row += 16) work.tasks.push_back({s, row, std::min(row + 16, added * group)});
     }
     work.scores.resize(pool_.threads());
     work.pages.resize(pool_.threads());
     const int capacity = round_up(longest, PAGE);
     for (auto& scores : work.scores)
-        if (int(scores.size()) < Queries::ROWS * capacity) scores.resize(size_t(Queries::ROWS) * capacity);
+        if (int(scores.size()) < Queries::MAX_COUNT * capacity) scores.resize(size_t(Queries::MAX_COUNT) * capacity);
     for (auto& pages : work.pages) pages.resize(capacity / PAGE);
 }
 

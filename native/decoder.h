@@ -1,4 +1,4 @@
-// A decoder's weights, its cache, and one step of it. Shapes: T tokens of a step, B sequences, D model, V vocabulary.
+// The weights and the cache of a decoder, and its step. Shapes: T tokens of a step, B sequences.
 
 #pragma once
 #include <memory>
@@ -12,18 +12,18 @@
 
 namespace bluejay {
 
-/// The fields of bluejay.gpt.config.GPTConfig that the arithmetic asks for, resolved.
+/// The fields of bluejay.gpt.config.GPTConfig that the arithmetic needs, with defaults applied.
 struct Config {
     int n_layer = 0, d_model = 0, n_head = 0, n_kv_head = 0, d_head = 0, d_hidden = 0, vocab_size = 0, n_ctx = 0;
-    bool parallel = false, halves = false;
+    bool parallel = false, rotate_half = false;
     float norm_eps = 0, scale = 0;
     int window = 0;
     std::vector<int> local_layers;
     Activation activation = Activation::gelu_tanh;
-    std::vector<float> frequencies;  // of each rotated pair, in radians a token
+    std::vector<float> frequencies;  // of each rotated pair, in radians per token
 };
 
-/// Rows that are looked up by number: an embedding as it is stored, (rows, columns) of f32 or bf16.
+/// A table whose rows are looked up, such as an embedding: (rows, columns) of f32 or bf16.
 struct Lookup {
     Format format = Format::f32;
     int rows = 0, columns = 0;
@@ -36,27 +36,27 @@ struct Weights {
     std::unordered_map<std::string, std::vector<float>> vectors;  // padded to a multiple of 64 with zeros
 };
 
-/// New tokens of B sequences, one sequence after the other (bluejay.infer.backends.StepBatch).
+/// The new tokens of B sequences, one sequence after the other; fields as in bluejay.infer.backends.StepBatch.
 struct Batch {
     std::span<const int32_t> tokens, starts, lengths, pages, wanted;
     int pages_per_sequence = 0;
 };
 
-class Buffer;  // memory of its own pages, zeroed, given back at the end
+class Buffer;
 
 class Decoder {
    public:
-    /// Throws std::invalid_argument when a weight is missing or does not fit, std::bad_alloc when memory is short.
+    /// Throws std::invalid_argument if a weight is missing or has the wrong shape, std::bad_alloc if memory is too short.
     Decoder(const Config& config, Weights weights, const Kernels& kernels, int threads, int n_pages, Format cache);
     ~Decoder();
 
-    /// Logits (wanted, stride) of the wanted tokens. Throws std::invalid_argument for a batch that does not fit.
+    /// Writes the logits (wanted, stride) of the wanted tokens. Throws std::invalid_argument for an impossible batch.
     void step(const Batch& batch, float* logits, ptrdiff_t stride);
 
     void copy_page(int source, int target);
 
    private:
-    /// `smoothing`: what each column of its input is multiplied by; for the matrices behind a norm, the norm has it.
+    /// `smoothing` are factors for the columns of the input. Matrices whose input comes from a norm leave them to the norm.
     struct Linear {
         const Matrix* matrix = nullptr;
         const float* bias = nullptr;
@@ -78,7 +78,7 @@ class Decoder {
         int stride = 0;
         float* operator[](int token) const { return data + ptrdiff_t(token) * stride; }
     };
-    /// One matrix product, or the sum of two, into the same rows.
+    /// One matrix product, or the sum of two, written or added to `out`.
     struct Product {
         struct Term {
             Linear linear;
@@ -88,7 +88,7 @@ class Decoder {
         bool add = false;
     };
     struct Task {
-        int sequence, first, last;  // a run of query rows: tokens by query heads of one key/value head
+        int sequence, first, last;  // a range of query rows: tokens times query heads of one key/value head
     };
     struct Workspace;
 

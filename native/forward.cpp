@@ -1,4 +1,4 @@
-// One step, run by every thread of the pool at once: phases of shared work with a barrier after each.
+// A step, run by all threads of the pool: phases of shared work, each followed by a barrier.
 
 #include <algorithm>
 #include <cstring>
@@ -9,65 +9,26 @@
 namespace bluejay {
 namespace {
 
-float widen(uint16_t bf16) {
-    const uint32_t bits = uint32_t(bf16) << 16;
-    float value;
-    std::memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-/// Adds a row of a stored embedding.
+/// Adds a row of a table to `out`.
 void add_row(const Lookup& table, int row, float* out) {
     for (int i = 0; i < table.columns; ++i) {
         const size_t at = size_t(row) * table.columns + i;
         if (table.format == Format::f32)
             out[i] += reinterpret_cast<const float*>(table.data)[at];
         else
-            out[i] += widen(reinterpret_cast<const uint16_t*>(table.data)[at]);
+            out[i] += float_of_bf16(reinterpret_cast<const uint16_t*>(table.data)[at]);
     }
 }
 
-/// One row of a packed matrix: the embedding of a model whose head it is, too.
-void unpack_row(const Matrix& matrix, int row, const float* smoothing, float* out) {
-    const uint8_t* block = matrix.block(row / BLOCK);
-    const int lane = row % BLOCK;
-    for (int i = 0; i < matrix.columns; ++i) {
-        const int group = i / GROUP, column = i % GROUP;
-        const size_t start = size_t(group) * GROUP * BLOCK;
-        if (matrix.format == Format::f32) {
-            out[i] = reinterpret_cast<const float*>(block)[start + column * BLOCK + lane];
-        } else if (matrix.format == Format::bf16) {
-            const size_t at = start + column / 2 * 2 * BLOCK + 2 * lane + column % 2;
-            out[i] = widen(reinterpret_cast<const uint16_t*>(block)[at]);
-        } else {
-            const uint8_t* scales = matrix.block_scales(row / BLOCK);
-            float scale = widen(reinterpret_cast<const uint16_t*>(scales)[lane]);
-            int code;
-            if (matrix.format == Format::q8) {
-                scale = widen(reinterpret_cast<const uint16_t*>(scales)[group * BLOCK + lane]);
-                code = block[start + column / 4 * 4 * BLOCK + 4 * lane + column % 4];
-            } else {
-                const int half = column % 32;
-                const uint8_t pair = block[start / 2 + half / 4 * 4 * BLOCK + 4 * lane + half % 4];
-                const uint8_t* in_steps = scales + (1 + group) * Matrix::SCALE_BYTES + column / 32 * BLOCK;
-                scale *= reinterpret_cast<const int8_t*>(in_steps)[lane];
-                code = matrix.codes[column < 32 ? pair & 15 : pair >> 4];
-            }
-            out[i] = scale * (code - 128);
-        }
-        if (smoothing) out[i] *= smoothing[i];
-    }
-}
-
-/// Turns the rotated pairs of one head in place.
-void rotate(float* head, const float* cosines, const float* sines, int pairs, bool halves) {
-    const int step = halves ? 1 : 2, other = halves ? pairs : 1;
+/// Rotates the pairs of one head in place.
+void rotate(float* head, const float* cosines, const float* sines, int pairs, bool rotate_half) {
+    const int step = rotate_half ? 1 : 2, other = rotate_half ? pairs : 1;
     for (int pair = 0; pair < pairs; ++pair) {
         float& first = head[pair * step];
         float& second = head[pair * step + other];
-        const float turned = first * cosines[pair] - second * sines[pair];
+        const float rotated = first * cosines[pair] - second * sines[pair];
         second = second * cosines[pair] + first * sines[pair];
-        first = turned;
+        first = rotated;
     }
 }
 
@@ -79,7 +40,8 @@ void Decoder::embed(int token, int id) {
         std::fill_n(x, config_.d_model, 0.0f);
         add_row(*embed_, id, x);
     } else {
-        unpack_row(*head_.matrix, id, norm_.smoothing, x);
+        kernels_.unpack_row(*head_.matrix, id, x);
+        for (int i = 0; norm_.smoothing && i < config_.d_model; ++i) x[i] *= norm_.smoothing[i];
     }
     std::fill(x + config_.d_model, x + work_->x.stride, 0.0f);
     if (position_) add_row(*position_, work_->position[token], x);
@@ -95,14 +57,14 @@ void Decoder::normalise(const Norm& norm, int tokens, const Rows& out, Input& pa
 }
 
 void Decoder::pack(const Source& rows, int stride, int columns, int tokens, Input& packed) {
-    constexpr int RUN = 32;  // groups that one thread takes at a time
-    const int runs = (round_up(columns, GROUP) / GROUP + RUN - 1) / RUN;
-    pool_.share(tokens * runs, 1, [&](int first, int last) {
+    constexpr int TASK_GROUPS = 32;
+    const int tasks = (round_up(columns, GROUP) / GROUP + TASK_GROUPS - 1) / TASK_GROUPS;  // per token
+    pool_.share(tokens * tasks, 1, [&](int first, int last) {
         for (int index = first; index < last; ++index) {
-            const int token = index / runs, group = index % runs * RUN;
+            const int token = index / tasks, group = index % tasks * TASK_GROUPS;
             const ptrdiff_t at = ptrdiff_t(token) * stride;
             kernels_.pack({rows.a + at, rows.b ? rows.b + at : nullptr, rows.activation, rows.smoothing}, token, group,
-                          std::min(group + RUN, packed.groups), packed);
+                          std::min(group + TASK_GROUPS, packed.groups), packed);
         }
     });
 }
@@ -115,12 +77,12 @@ void Decoder::multiply(std::span<const Product> products, int tokens) {
         for (const Product::Term& term : product.terms)
             if (term.linear.matrix) bytes += term.linear.matrix->blocks() * term.linear.matrix->block_bytes();
     }
-    // One tile of tokens: as many blocks as are worth the asking, few enough that the threads end together. More tiles: so
-    // many that each reading of a tile, which comes from far away where rows are long, serves for long. Even, for kernels
-    // that take two blocks at once.
+    // With one tile of tokens, a task has enough blocks to be worth its overhead, but few enough that all threads end at the
+    // same time. With several tiles it has more, so that each read of a tile, which is slow for long rows, is used for many
+    // blocks. The number is even for kernels that multiply two blocks at once.
     const int grain = tokens > kernels_.tile ? 16 : std::max(2, int((128 << 10) * size_t(blocks) / bytes) / 2 * 2);
-    const int most = std::max(1, blocks / (4 * pool_.threads()));
-    pool_.share(blocks, std::min(grain, most), [&](int first, int last) {
+    const int max_grain = std::max(1, blocks / (4 * pool_.threads()));
+    pool_.share(blocks, std::min(grain, max_grain), [&](int first, int last) {
         for (const Product& product : products) {
             const int count = product.terms[0].linear.matrix->blocks();
             const int from = std::max(first, 0), to = std::min(last, count);
@@ -148,9 +110,9 @@ void Decoder::store_keys(int layer, const Batch& batch) {
             const float* cosines = work.cosines.data() + size_t(token) * pairs;
             const float* sines = work.sines.data() + size_t(token) * pairs;
             for (int query = head * group; query < (head + 1) * group; ++query)
-                rotate(work.q[token] + query * H, cosines, sines, pairs, config_.halves);
+                rotate(work.q[token] + query * H, cosines, sines, pairs, config_.rotate_half);
             float* key = work.k[token] + head * H;
-            rotate(key, cosines, sines, pairs, config_.halves);
+            rotate(key, cosines, sines, pairs, config_.rotate_half);
             const int number = batch.pages[work.sequence[token] * batch.pages_per_sequence + position / PAGE];
             kernels_.append(key, work.v[token] + head * H, H, cache_format_, position % PAGE, page(layer, number, head));
         }
@@ -172,12 +134,12 @@ void Decoder::attend_task(const Layer& layer, int number, const Task& task, int 
     queries.scores = work.scores[thread].data();
     queries.capacity = round_up(seen, PAGE);
     for (int row = task.first; row < task.last;) {
-        for (queries.count = 0; queries.count < Queries::ROWS && row < task.last; ++queries.count, ++row) {
+        for (queries.count = 0; queries.count < Queries::MAX_COUNT && row < task.last; ++queries.count, ++row) {
             const int token = start + row / group, at = (head * group + row % group) * H, i = queries.count;
             queries.q[i] = work.q[token] + at;
             queries.out[i] = work.attended[token] + at;
-            queries.last[i] = work.position[token] + 1;
-            queries.first[i] = layer.local ? std::max(0, queries.last[i] - config_.window) : 0;
+            queries.end_visible[i] = work.position[token] + 1;
+            queries.first_visible[i] = layer.local ? std::max(0, queries.end_visible[i] - config_.window) : 0;
         }
         kernels_.attend(queries, pages.data());
     }
@@ -196,12 +158,12 @@ void Decoder::forward(int thread, const Batch& batch, float* logits, ptrdiff_t s
     Workspace& work = *work_;
     const int tokens = int(batch.tokens.size()), wanted = int(batch.wanted.size());
     const int attended_width = config_.n_head * config_.d_head;
-    // Inputs are described by every thread for itself; the memory behind them is shared.
+    // Every thread has its own description of an input; the memory is shared.
     const auto input = [](const Input& memory, const Linear& reader, int count) {
-        Input described = memory;
-        described.tokens = count;
-        described.format = input_format(reader.matrix->format);
-        return described;
+        Input copy = memory;
+        copy.tokens = count;
+        copy.format = traits(reader.matrix->format).input;
+        return copy;
     };
     pool_.share(tokens, 1, [&](int first, int last) {
         for (int token = first; token < last; ++token) embed(token, batch.tokens[token]);

@@ -1,4 +1,4 @@
-// The kernels that this build's processors cannot have.
+// Stand-ins for the kernels of other processors than this build's.
 #include "kernels.h"
 #include "training.h"
 

@@ -1,16 +1,18 @@
-// All kernels of one instruction set. The including file opens the namespace that holds the lanes.
+// All kernels of one instruction set, included in the namespace of its lanes.
 
 #include "rows.h"
+#include "products.h"
+#include "q8.h"
+#include "q4.h"
 #include "matmul.h"
 #include "attention.h"
-#include "quantize.h"
 
 uint64_t read(const uint8_t* from, size_t bytes) {
     typedef int64_t Word __attribute__((vector_size(4 * WIDTH)));
     Word seen[8] = {};
     for (size_t at = 0; at + sizeof seen <= bytes; at += sizeof seen)
         for (int i = 0; i < 8; ++i) {
-            __builtin_prefetch(from + at + i * sizeof(Word) + AHEAD);
+            __builtin_prefetch(from + at + i * sizeof(Word) + PREFETCH_BYTES);
             seen[i] ^= *reinterpret_cast<const Word*>(from + at + i * sizeof(Word));
         }
     uint64_t result = 0;
@@ -19,4 +21,4 @@ uint64_t read(const uint8_t* from, size_t bytes) {
     return result;
 }
 
-const Kernels kernels{NAME, TILE, norm, pack, matmul, append, attend, quantize, read};
+const Kernels kernels{NAME, TILE, norm, pack, matmul, append, attend, unpack_row, quantize_q8, quantize_q4, read};

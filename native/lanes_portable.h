@@ -1,8 +1,10 @@
-// Any processor: plain C++ that the compiler vectorises as far as it can.
+// Any processor: plain C++ that the compiler may vectorise.
 
 #pragma once
 #include <cstdint>
 #include <initializer_list>
+
+#include "bf16.h"
 
 namespace bluejay::portable {
 
@@ -23,15 +25,9 @@ struct Nibbles {
     Bytes low, high;
 };
 
-inline float widen(uint16_t bf16) {
-    const uint32_t bits = static_cast<uint32_t>(bf16) << 16;
-    float r;
-    __builtin_memcpy(&r, &bits, 4);
-    return r;
-}
 inline F from_bf16(const uint16_t* from) {
     float lane[16];
-    for (int i = 0; i < 16; ++i) lane[i] = widen(from[i]);
+    for (int i = 0; i < 16; ++i) lane[i] = float_of_bf16(from[i]);
     return load(lane);
 }
 inline F from_int8(const int8_t* from) {
@@ -40,9 +36,9 @@ inline F from_int8(const int8_t* from) {
     return load(lane);
 }
 inline void to_bf16(uint16_t* to, F a) {
-    uint32_t lane[16];
+    float lane[16];
     __builtin_memcpy(lane, &a, 64);
-    for (int i = 0; i < 16; ++i) to[i] = static_cast<uint16_t>((lane[i] + 0x7FFF + (lane[i] >> 16 & 1)) >> 16);
+    for (int i = 0; i < 16; ++i) to[i] = bf16_of_float(lane[i]);
 }
 inline void to_int8(int8_t* to, I a) {
     int32_t lane[16];
@@ -80,7 +76,7 @@ inline I dot(I a, const Bytes& w, const int8_t* x) {
 }
 inline F dot_bf16(F a, const uint16_t* w, const uint16_t* x) {
     float lane[16];
-    for (int i = 0; i < 16; ++i) lane[i] = widen(w[2 * i]) * widen(x[0]) + widen(w[2 * i + 1]) * widen(x[1]);
+    for (int i = 0; i < 16; ++i) lane[i] = float_of_bf16(w[2 * i]) * float_of_bf16(x[0]) + float_of_bf16(w[2 * i + 1]) * float_of_bf16(x[1]);
     return a + load(lane);
 }
 

@@ -1,24 +1,21 @@
 // The Python module bluejay._native.
 
-#include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <optional>
 #include <stdexcept>
 
 #include "decoder.h"
-
-namespace nb = nanobind;
-using namespace nb::literals;
+#include "module.h"
 
 namespace bluejay {
-void bind_training(nb::module_& m);  // training.cpp
-
+using namespace nb::literals;
 namespace {
 
 using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
@@ -28,7 +25,7 @@ template <class T>
 using Writable = nb::ndarray<T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Table = nb::ndarray<const int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
-/// What this processor runs, best first.
+/// The kernels that this processor can run, best first.
 std::vector<const Kernels*> available() {
     std::vector<const Kernels*> found;
     for (const Kernels* kernels : {avx512_kernels(), avx2_kernels(), neon_kernels(), portable_kernels()})
@@ -45,19 +42,14 @@ const Kernels& kernels_named(const std::string& name) {
     throw std::invalid_argument("this machine has no kernels for " + name + "; it has " + names);
 }
 
-template <class T>
-T named(const std::string& name, std::initializer_list<const char*> names) {
-    int index = 0;
-    for (const char* each : names) {
-        if (name == each) return T(index);
-        ++index;
-    }
-    throw std::invalid_argument("unknown name " + name);
+Format format_named(const std::string& name) {
+    for (size_t i = 0; i < std::size(FORMATS); ++i)
+        if (name == FORMATS[i].name) return Format(i);
+    throw std::invalid_argument("unknown format " + name);
 }
-Format format_named(const std::string& name) { return named<Format>(name, {"f32", "bf16", "q8", "q4"}); }
-Format cache_named(const std::string& name) { return named<Format>(name, {"f32", "bf16", "int8"}); }
+Format cache_format_named(const std::string& name) { return name == "int8" ? Format::q8 : format_named(name); }
 
-/// Weights and the arrays that hold them.
+/// Weights and the arrays that own their memory.
 struct Store {
     Weights weights;
     std::vector<Bytes> arrays;
@@ -67,32 +59,32 @@ struct Store {
             throw std::invalid_argument(name + " has " + std::to_string(array.size()) + " bytes; its shape makes it " +
                                         std::to_string(bytes));
         if (reinterpret_cast<uintptr_t>(array.data()) % alignment)
-            throw std::invalid_argument(name + " does not stand at a multiple of " + std::to_string(alignment) + " bytes");
+            throw std::invalid_argument(name + " is not aligned to " + std::to_string(alignment) + " bytes");
         arrays.push_back(array);
         return array.data();
     }
 
     void matrix(const std::string& name, const std::string& format, int rows, int columns, const Bytes& data,
-                std::optional<Bytes> scales, std::optional<Bytes> codes) {
+                std::optional<Bytes> scales, std::optional<Bytes> codebook) {
         Matrix matrix{format_named(format), rows, columns, nullptr, nullptr, nullptr};
-        const bool quantised = matrix.format == Format::q8 || matrix.format == Format::q4;
+        const FormatTraits& needs = traits(matrix.format);
         if (rows < 1 || columns < 1) throw std::invalid_argument(name + " has no rows or no columns");
-        if (quantised && !scales) throw std::invalid_argument(name + " has no scales");
-        if (matrix.format == Format::q4 && !codes) throw std::invalid_argument(name + " has no codes");
+        if (needs.has_scales && !scales) throw std::invalid_argument(name + " has no scales");
+        if (needs.has_codebook && !codebook) throw std::invalid_argument(name + " has no codebook");
         matrix.data = keep(data, matrix.blocks() * matrix.block_bytes(), 4, name);
-        if (quantised) {
+        if (needs.has_scales) {
             const size_t bytes = matrix.blocks() * matrix.block_scale_bytes();
             matrix.scales = keep(*scales, bytes, sizeof(uint16_t), name + "'s scales");
         }
-        if (matrix.format == Format::q4) matrix.codes = keep(*codes, 16, 1, name + "'s codes");
+        if (needs.has_codebook) matrix.codebook = keep(*codebook, 16, 1, name + "'s codebook");
         weights.matrices[name] = matrix;
     }
 
     void lookup(const std::string& name, const std::string& format, int rows, int columns, const Bytes& data) {
         const Format stored = format_named(format);
-        if (rows < 1 || columns < 1 || bits_of(stored) < 16)
+        if (rows < 1 || columns < 1 || traits(stored).bits < 16)
             throw std::invalid_argument(name + " is not a table of f32 or bf16 rows");
-        const size_t bytes = size_t(rows) * columns * bits_of(stored) / 8;
+        const size_t bytes = size_t(rows) * columns * traits(stored).bits / 8;
         weights.lookups[name] = {stored, rows, columns, keep(data, bytes, 2, name)};
     }
 
@@ -103,14 +95,14 @@ struct Store {
     }
 };
 
-struct Engine {
-    Store store;  // outlives the decoder
+struct BoundDecoder {
+    Store store;  // must outlive the decoder
     Decoder decoder;
     int vocab_size;
 
-    Engine(const Config& config, const Store& from, const std::string& isa, int threads, int n_pages, const std::string& cache)
+    BoundDecoder(const Config& config, const Store& from, const std::string& isa, int threads, int n_pages, const std::string& cache)
         : store(from),
-          decoder(config, store.weights, kernels_named(isa), threads, n_pages, cache_named(cache)),
+          decoder(config, store.weights, kernels_named(isa), threads, n_pages, cache_format_named(cache)),
           vocab_size(config.vocab_size) {}
 
     auto step(const Ints& tokens, const Ints& starts, const Ints& lengths, const Table& pages, const Ints& wanted) {
@@ -127,56 +119,81 @@ struct Engine {
     }
 };
 
-/// Quantises rows of whole groups; see bluejay.gpt.quantization.packing.
-void quantize(const Floats& weights, const Floats& importance, int rows, const std::string& format, const Floats& code,
-              Writable<uint8_t> codes, Writable<uint8_t> scales, int threads) {
-    const Format kind = format_named(format);
-    const size_t columns = rows > 0 ? weights.size() / rows : 0, groups = columns / GROUP;
-    const size_t row_scales = 2 * (groups + (kind == Format::q4));
-    if (rows < 0 || columns * rows != weights.size() || columns % GROUP || codes.size() != weights.size() ||
-        scales.size() != rows * row_scales || code.size() != 16 || importance.size() != columns)
-        throw std::invalid_argument("weights come in rows of groups of 64, with 64 codes and two bytes of scales each");
+/// Runs `quantize(row)` for every row on the best kernels, after a check of the arrays (bluejay.gpt.quantization).
+template <class Quantize>
+void quantize_rows(const Floats& weights, const Writable<uint8_t>& codes, const Writable<uint8_t>& scales, int rows,
+                   size_t row_scales, int threads, const Quantize& quantize) {
+    if (rows < 1 || weights.size() % (size_t(rows) * GROUP) || codes.size() != weights.size() || scales.size() != rows * row_scales)
+        throw std::invalid_argument("weights, codes and scales must be rows of whole groups of 64");
     nb::gil_scoped_release release;
     const Kernels& kernels = *available().front();
     Pool pool(threads);
     pool.run([&](int) {
         pool.share(rows, 16, [&](int first, int last) {
-            for (size_t row = first; row < size_t(last); ++row)
-                kernels.quantize(weights.data() + row * columns, importance.data(), int(groups), kind, code.data(),
-                                 codes.data() + row * columns, scales.data() + row * row_scales);
+            for (size_t row = first; row < size_t(last); ++row) quantize(kernels, row);
         });
     });
 }
 
-/// Seconds that a reading of `bytes` takes: the bandwidth that decoding is measured against.
+void quantize_q8(const Floats& weights, Writable<uint8_t> codes, Writable<uint8_t> scales, int rows, int threads) {
+    const size_t columns = weights.size() / std::max(rows, 1), groups = columns / GROUP;
+    quantize_rows(weights, codes, scales, rows, 2 * groups, threads, [&](const Kernels& kernels, size_t row) {
+        kernels.quantize_q8(weights.data() + row * columns, int(groups), codes.data() + row * columns, scales.data() + row * 2 * groups);
+    });
+}
+
+void quantize_q4(const Floats& weights, const Floats& importance, Writable<uint8_t> codes, Writable<uint8_t> scales,
+                 const Floats& values, const Floats& candidates, int rows, int threads) {
+    const size_t columns = weights.size() / std::max(rows, 1), groups = columns / GROUP, row_scales = 2 + 2 * groups;
+    if (values.size() != 16 || importance.size() != columns)
+        throw std::invalid_argument("a codebook has 16 values, and each column its importance");
+    const Codebook codebook{values.data(), candidates.data(), int(candidates.size())};
+    quantize_rows(weights, codes, scales, rows, row_scales, threads, [&](const Kernels& kernels, size_t row) {
+        kernels.quantize_q4(weights.data() + row * columns, importance.data(), int(groups), codebook, codes.data() + row * columns,
+                            scales.data() + row * row_scales);
+    });
+}
+
+/// Seconds to read `bytes`. The bandwidth is the upper bound that decoding is compared with.
 double read_seconds(const Bytes& bytes, const std::string& isa, int threads) {
     nb::gil_scoped_release release;
     const Kernels& kernels = kernels_named(isa);
     Pool pool(threads);
-    constexpr size_t RUN = 1 << 20;
+    constexpr size_t CHUNK_BYTES = 1 << 20;
     std::atomic<uint64_t> seen{0};
     const auto start = std::chrono::steady_clock::now();
     pool.run([&](int) {
-        pool.share(int(bytes.size() / RUN), 4, [&](int first, int last) {
-            seen ^= kernels.read(bytes.data() + first * RUN, (last - first) * RUN);
+        pool.share(int(bytes.size() / CHUNK_BYTES), 4, [&](int first, int last) {
+            seen ^= kernels.read(bytes.data() + first * CHUNK_BYTES, (last - first) * CHUNK_BYTES);
         });
     });
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 }  // namespace
+
+Activation activation_named(const std::string& name) {
+    const char* names[] = {"none", "gelu_tanh", "gelu", "relu", "silu"};
+    const auto found = std::find(std::begin(names), std::end(names), name);
+    if (found == std::end(names)) throw std::invalid_argument("unknown activation " + name);
+    return Activation(found - std::begin(names));
+}
+
 }  // namespace bluejay
 
 NB_MODULE(_native, m) {
     using namespace bluejay;
-    nb::set_leak_warnings(false);  // a model that lives until the interpreter ends is no leak
+    using namespace nb::literals;
+    nb::set_leak_warnings(false);  // a model may live until the interpreter ends
     m.def("isas", [] {
         std::vector<std::string> names;
         for (const Kernels* kernels : available()) names.emplace_back(kernels->name);
         return names;
     });
     m.def("read_seconds", &read_seconds, "bytes"_a, "isa"_a, "threads"_a);
-    m.def("quantize", &quantize, "weights"_a, "importance"_a, "rows"_a, "format"_a, "code"_a, "codes"_a, "scales"_a, "threads"_a);
+    m.def("quantize_q8", &quantize_q8, "weights"_a, "codes"_a, "scales"_a, "rows"_a, "threads"_a);
+    m.def("quantize_q4", &quantize_q4, "weights"_a, "importance"_a, "codes"_a, "scales"_a, "codebook"_a, "candidates"_a, "rows"_a,
+          "threads"_a);
     bind_training(m);
     nb::class_<Config>(m, "Config")
         .def(nb::init<>())
@@ -189,7 +206,7 @@ NB_MODULE(_native, m) {
         .def_rw("vocab_size", &Config::vocab_size)
         .def_rw("n_ctx", &Config::n_ctx)
         .def_rw("parallel", &Config::parallel)
-        .def_rw("halves", &Config::halves)
+        .def_rw("rotate_half", &Config::rotate_half)
         .def_rw("norm_eps", &Config::norm_eps)
         .def_rw("scale", &Config::scale)
         .def_rw("window", &Config::window)
@@ -197,20 +214,18 @@ NB_MODULE(_native, m) {
         .def_rw("frequencies", &Config::frequencies)
         .def_prop_rw(
             "activation", [](const Config& config) { return int(config.activation); },
-            [](Config& config, const std::string& name) {
-                config.activation = named<Activation>(name, {"none", "gelu_tanh", "gelu", "relu", "silu"});
-            },
+            [](Config& config, const std::string& name) { config.activation = activation_named(name); },
             nb::for_setter(nb::arg("name")));
     nb::class_<Store>(m, "Store")
         .def(nb::init<>())
         .def("matrix", &Store::matrix, "name"_a, "format"_a, "rows"_a, "columns"_a, "data"_a, "scales"_a.none(),
-             "codes"_a.none())
+             "codebook"_a.none())
         .def("lookup", &Store::lookup, "name"_a, "format"_a, "rows"_a, "columns"_a, "data"_a)
         .def("vector", &Store::vector, "name"_a, "values"_a);
-    nb::class_<Engine>(m, "Decoder")
+    nb::class_<BoundDecoder>(m, "Decoder")
         .def(nb::init<const Config&, const Store&, const std::string&, int, int, const std::string&>(), "config"_a, "weights"_a,
              "isa"_a, "threads"_a, "n_pages"_a, "cache"_a)
-        .def("step", &Engine::step, "tokens"_a, "starts"_a, "lengths"_a, "pages"_a, "wanted"_a)
-        .def("copy_page", [](Engine& engine, int source, int target) { engine.decoder.copy_page(source, target); },
+        .def("step", &BoundDecoder::step, "tokens"_a, "starts"_a, "lengths"_a, "pages"_a, "wanted"_a)
+        .def("copy_page", [](BoundDecoder& bound, int source, int target) { bound.decoder.copy_page(source, target); },
              "source"_a, "target"_a);
 }

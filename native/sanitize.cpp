@@ -26,7 +26,7 @@ struct Memory {
         return pieces.back().get();
     }
     uint8_t* floats(size_t count, Format format) {
-        uint8_t* at = take(count * bits_of(format) / 8);
+        uint8_t* at = take(count * traits(format).bits / 8);
         for (size_t i = 0; i < count; ++i) {
             const float value = float(draw(-100, 100)) / 1000;
             if (format == Format::f32)
@@ -47,7 +47,7 @@ Matrix matrix(Memory& memory, Format format, int rows, int columns) {
     }
     made.data = memory.take(made.blocks() * made.block_bytes());
     made.scales = memory.floats(made.blocks() * made.block_scale_bytes() / 2, Format::bf16);
-    made.codes = memory.take(16);
+    made.codebook = memory.take(16);
     return made;
 }
 
@@ -114,7 +114,7 @@ int main() {
         config.n_layer = 2, config.n_kv_head = draw(1, 3), config.n_head = config.n_kv_head * draw(1, 3);
         config.d_head = 2 * draw(2, 20), config.d_model = draw(20, 150), config.d_hidden = draw(20, 300);
         config.vocab_size = draw(17, 90), config.n_ctx = 64, config.norm_eps = 1e-5f, config.scale = 0.1f;
-        config.parallel = round % 2, config.halves = draw(0, 1), config.window = draw(1, 20), config.local_layers = {1};
+        config.parallel = round % 2, config.rotate_half = draw(0, 1), config.window = draw(1, 20), config.local_layers = {1};
         config.activation = Activation(draw(1, 4));
         config.frequencies.assign(draw(1, config.d_head / 2), 0.3f);
         const Format format = Format(round % 4), cache = Format(draw(0, 2));

@@ -1,9 +1,8 @@
-// The training kernels as functions of bluejay._native, over torch's tensors and on torch's threads.
+// The training kernels as functions of bluejay._native, for torch's tensors.
 //
-// The threads are OpenMP's, because torch's are: both find the same runtime, and a second pool would wait for cores on
+// Threads come from OpenMP because torch's do: both use the same runtime, whereas a second pool would wait for cores on
 // which the first one spins.
 
-#include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
@@ -19,10 +18,8 @@
 #include <malloc.h>
 #endif
 
+#include "module.h"
 #include "training.h"
-
-namespace nb = nanobind;
-using namespace nb::literals;
 
 namespace bluejay {
 struct Bfloat16 {
@@ -37,6 +34,7 @@ struct nanobind::detail::dtype_traits<bluejay::Bfloat16> {
 };
 
 namespace bluejay {
+using namespace nb::literals;
 namespace {
 
 template <class T, int Dimensions>
@@ -64,21 +62,22 @@ void require(bool holds, const char* what) {
 }
 const TrainingKernels& kernels() { return *avx512_training_kernels(); }
 
-/// Runs `body(part)` for each of `parts`, on as many threads; each part has the same share whatever the number of threads.
+/// Runs `body(part)` for parts 0 .. parts - 1. A part is the same whatever the number of threads.
 template <class Body>
-void on_threads(int parts, int threads, const Body& body) {
+void run_parts(int parts, int threads, const Body& body) {
     nb::gil_scoped_release release;
     (void)threads;
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
     for (int part = 0; part < parts; ++part) body(part);
 }
-struct Share {
+/// The contiguous range of a part.
+struct Range {
     size_t first, count;
-    Share(size_t total, int part, int parts) : first(total * part / parts), count(total * (part + 1) / parts - first) {}
+    Range(size_t total, int part, int parts) : first(total * part / parts), count(total * (part + 1) / parts - first) {}
 };
 
-/// Sums that each part made for itself, (parts, width), in the order of the parts.
-void add_up(const std::vector<float>& partial, size_t width, float* to) {
+/// Adds the sums of all parts, (parts, width), to `to` in the order of the parts.
+void add_partial_sums(const std::vector<float>& partial, size_t width, float* to) {
     for (size_t from = 0; from < partial.size(); from += width)
         for (size_t i = 0; i < width; ++i) to[i] += partial[from + i];
 }
@@ -86,36 +85,36 @@ void add_up(const std::vector<float>& partial, size_t width, float* to) {
 struct Sequences {
     Attention shape;
     int count;
-    const int32_t* first;
+    const int32_t* first_visible;
     const float *cos, *sin;
-    size_t angles;  // from one sequence's to the next: 0 where all have the same
+    size_t angle_stride;  // from one sequence's angles to the next's; 0 if all have the same
 
     Sequences(const Bf16s<4>& q, const Bf16s<4>& k, const Bf16s<4>& v, const std::optional<Floats<3>>& cosines,
-              const std::optional<Floats<3>>& sines, bool halves, const std::optional<Array<int32_t, 2>>& firsts, float scale)
-        : shape{}, count(int(q.shape(0))), first(at(firsts)), cos(at(cosines)), sin(at(sines)), angles(0) {
+              const std::optional<Floats<3>>& sines, bool rotate_half, const std::optional<Array<int32_t, 2>>& first_visible_, float scale)
+        : shape{}, count(int(q.shape(0))), first_visible(at(first_visible_)), cos(at(cosines)), sin(at(sines)), angle_stride(0) {
         const int T = int(q.shape(1)), H = int(q.shape(3));
-        shape = {T, int(q.shape(2)), int(k.shape(2)), H, 0, halves, scale, nullptr, nullptr, nullptr};
+        shape = {T, int(q.shape(2)), int(k.shape(2)), H, 0, rotate_half, scale, nullptr, nullptr, nullptr};
         for (const Bf16s<4>* each : {&k, &v})
             require(each->shape(0) == q.shape(0) && int(each->shape(1)) == T && int(each->shape(3)) == H &&
                         each->shape(2) == k.shape(2),
-                    "queries, keys and values are not of the same sequences");
+                    "queries, keys and values must belong to the same sequences");
         require(H % 16 == 0 && H <= 1024 && shape.K > 0 && shape.N % shape.K == 0,
-                "heads are a multiple of 16 wide, at most 1024, and key heads divide query heads");
+                "a head's width must be a multiple of 16 up to 1024, and the number of query heads a multiple of the key heads");
         if (cosines) {
             require(sines && int(cosines->shape(1)) == T && int(sines->shape(1)) == T && cosines->shape(2) == sines->shape(2) &&
                         cosines->shape(0) == sines->shape(0) && 2 * int(cosines->shape(2)) <= H &&
                         (cosines->shape(0) == 1 || int(cosines->shape(0)) == count),
-                    "angles are not of these sequences");
+                    "angles must belong to the same sequences");
             shape.R = int(cosines->shape(2));
-            angles = cosines->shape(0) == 1 ? 0 : size_t(T) * shape.R;
+            angle_stride = cosines->shape(0) == 1 ? 0 : size_t(T) * shape.R;
         }
-        require(!firsts || (int(firsts->shape(0)) == count && int(firsts->shape(1)) == T), "firsts are not of these sequences");
+        require(!first_visible_ || (int(first_visible_->shape(0)) == count && int(first_visible_->shape(1)) == T), "first_visible must belong to the same sequences");
     }
 
     Attention operator[](int sequence) const {
         Attention one = shape;
-        one.first = first ? first + size_t(sequence) * one.T : nullptr;
-        one.cos = cos + sequence * angles, one.sin = sin + sequence * angles;
+        one.first_visible = first_visible ? first_visible + size_t(sequence) * one.T : nullptr;
+        one.cos = cos + sequence * angle_stride, one.sin = sin + sequence * angle_stride;
         return one;
     }
     size_t queries(int sequence) const { return size_t(sequence) * shape.T * shape.N * shape.H; }
@@ -128,19 +127,19 @@ struct Sequences {
         const int parts = std::min(threads, count * shape.K);
         std::vector<std::byte> spaces(parts * bytes + 64);
         std::byte* space = spaces.data() + (64 - reinterpret_cast<uintptr_t>(spaces.data()) % 64);
-        on_threads(parts, threads, [&](int part) {
-            const Share share(size_t(count) * shape.K, part, parts);
-            for (size_t i = share.first; i < share.first + share.count; ++i)
+        run_parts(parts, threads, [&](int part) {
+            const Range range(size_t(count) * shape.K, part, parts);
+            for (size_t i = range.first; i < range.first + range.count; ++i)
                 body((*this)[int(i / shape.K)], int(i / shape.K), int(i % shape.K), space + part * bytes);
         });
     }
 };
 
 void attend(const Bf16s<4>& q, const Bf16s<4>& k, const Bf16s<4>& v, const std::optional<Floats<3>>& cos,
-            const std::optional<Floats<3>>& sin, bool halves, const std::optional<Array<int32_t, 2>>& first, float scale,
+            const std::optional<Floats<3>>& sin, bool rotate_half, const std::optional<Array<int32_t, 2>>& first_visible, float scale,
             const Bf16s<4>& out, const Floats<3>& lse, int threads) {
-    const Sequences sequences(q, k, v, cos, sin, halves, first, scale);
-    require(out.size() == q.size() && lse.size() == q.size() / q.shape(3), "no room for what comes out");
+    const Sequences sequences(q, k, v, cos, sin, rotate_half, first_visible, scale);
+    require(out.size() == q.size() && lse.size() == q.size() / q.shape(3), "the output has the wrong shape");
     sequences.each(threads, [&](const Attention& attention, int b, int head, std::byte* space) {
         const AttentionInputs in{at(q) + sequences.queries(b), at(k) + sequences.keys(b), at(v) + sequences.keys(b)};
         kernels().attend(attention, in, head, at(out) + sequences.queries(b),
@@ -149,13 +148,13 @@ void attend(const Bf16s<4>& q, const Bf16s<4>& k, const Bf16s<4>& v, const std::
 }
 
 void attend_backward(const Bf16s<4>& q, const Bf16s<4>& k, const Bf16s<4>& v, const std::optional<Floats<3>>& cos,
-                     const std::optional<Floats<3>>& sin, bool halves, const std::optional<Array<int32_t, 2>>& first,
+                     const std::optional<Floats<3>>& sin, bool rotate_half, const std::optional<Array<int32_t, 2>>& first_visible,
                      float scale, const Bf16s<4>& out, const Floats<3>& lse, const Bf16s<4>& d_out, const Bf16s<4>& dq,
                      const Bf16s<4>& dk, const Bf16s<4>& dv, int threads) {
-    const Sequences sequences(q, k, v, cos, sin, halves, first, scale);
-    for (const Bf16s<4>* each : {&out, &d_out, &dq}) require(each->size() == q.size(), "gradients of another shape");
-    for (const Bf16s<4>* each : {&dk, &dv}) require(each->size() == k.size(), "gradients of another shape");
-    require(lse.size() == q.size() / q.shape(3), "gradients of another shape");
+    const Sequences sequences(q, k, v, cos, sin, rotate_half, first_visible, scale);
+    for (const Bf16s<4>* each : {&out, &d_out, &dq}) require(each->size() == q.size(), "gradients have the wrong shape");
+    for (const Bf16s<4>* each : {&dk, &dv}) require(each->size() == k.size(), "gradients have the wrong shape");
+    require(lse.size() == q.size() / q.shape(3), "gradients have the wrong shape");
     sequences.each(threads, [&](const Attention& attention, int b, int head, std::byte* space) {
         const size_t by_query = sequences.queries(b), by_key = sequences.keys(b);
         const AttentionInputs in{at(q) + by_query, at(k) + by_key, at(v) + by_key};
@@ -168,24 +167,24 @@ void attend_backward(const Bf16s<4>& q, const Bf16s<4>& k, const Bf16s<4>& v, co
 template <class X>
 NormRows norm_rows(const X& x, const Floats<1>& weight, const std::optional<Floats<1>>& bias, float eps) {
     const size_t width = weight.size();
-    require(width % 16 == 0 && x.shape(1) == width && (!bias || bias->size() == width), "rows are a multiple of 16 wide");
+    require(width % 16 == 0 && x.shape(1) == width && (!bias || bias->size() == width), "the width of rows must be a multiple of 16");
     constexpr bool bf16 = std::is_same_v<X, Bf16s<2>>;
     return {at(x), bf16, at(weight), at(bias), eps, int(x.shape(0)), int(width)};
 }
-NormRows rows_of(const NormRows& all, const Share& share) {
+NormRows select_rows(const NormRows& all, const Range& range) {
     NormRows some = all;
-    some.x = static_cast<const std::byte*>(all.x) + share.first * all.width * (all.x_is_bf16 ? 2 : 4);
-    some.rows = int(share.count);
+    some.x = static_cast<const std::byte*>(all.x) + range.first * all.width * (all.x_is_bf16 ? 2 : 4);
+    some.rows = int(range.count);
     return some;
 }
 
 template <class X>
 void norm(const X& x, const Floats<1>& weight, const std::optional<Floats<1>>& bias, float eps, const Bf16s<2>& y, int threads) {
     const NormRows rows = norm_rows(x, weight, bias, eps);
-    require(y.size() == x.size(), "no room for what comes out");
-    on_threads(threads, threads, [&](int part) {
-        const Share share(rows.rows, part, threads);
-        kernels().norm(rows_of(rows, share), at(y) + share.first * rows.width);
+    require(y.size() == x.size(), "the output has the wrong shape");
+    run_parts(threads, threads, [&](int part) {
+        const Range range(rows.rows, part, threads);
+        kernels().norm(select_rows(rows, range), at(y) + range.first * rows.width);
     });
 }
 
@@ -195,40 +194,33 @@ void norm_backward(const X& x, const Floats<1>& weight, const std::optional<Floa
     const NormRows rows = norm_rows(x, weight, bias, eps);
     require(dy.size() == x.size() && dx.size() == x.size() && d_weight.size() == weight.size() &&
                 (!d_bias || d_bias->size() == weight.size()) && bool(bias) == bool(d_bias),
-            "gradients of another shape");
+            "gradients have the wrong shape");
     std::vector<float> weights(size_t(threads) * rows.width), biases(bias ? weights.size() : 0);
-    on_threads(threads, threads, [&](int part) {
-        const Share share(rows.rows, part, threads);
-        const size_t from = share.first * rows.width, own = size_t(part) * rows.width;
-        kernels().norm_backward(rows_of(rows, share), at(dy) + from, at(dx) + from, weights.data() + own,
+    run_parts(threads, threads, [&](int part) {
+        const Range range(rows.rows, part, threads);
+        const size_t from = range.first * rows.width, own = size_t(part) * rows.width;
+        kernels().norm_backward(select_rows(rows, range), at(dy) + from, at(dx) + from, weights.data() + own,
                                 bias ? biases.data() + own : nullptr);
     });
-    add_up(weights, rows.width, at(d_weight));
-    if (bias) add_up(biases, rows.width, at(*d_bias));
-}
-
-Activation activation_named(const std::string& name) {
-    const char* names[] = {"none", "gelu_tanh", "gelu", "relu", "silu"};
-    const auto found = std::find(std::begin(names), std::end(names), name);
-    require(found != std::end(names), "unknown activation");
-    return Activation(found - std::begin(names));
+    add_partial_sums(weights, rows.width, at(d_weight));
+    if (bias) add_partial_sums(biases, rows.width, at(*d_bias));
 }
 
 void activate(const std::string& activation, const Bf16s<1>& x, const Bf16s<1>& y, int threads) {
     const Activation kind = activation_named(activation);
-    require(x.size() == y.size(), "no room for what comes out");
-    on_threads(threads, threads, [&](int part) {
-        const Share share(x.size(), part, threads);
-        kernels().activate(kind, at(x) + share.first, share.count, at(y) + share.first);
+    require(x.size() == y.size(), "the output has the wrong shape");
+    run_parts(threads, threads, [&](int part) {
+        const Range range(x.size(), part, threads);
+        kernels().activate(kind, at(x) + range.first, range.count, at(y) + range.first);
     });
 }
 
 void activate_backward(const std::string& activation, const Bf16s<1>& x, const Bf16s<1>& dy, const Bf16s<1>& dx, int threads) {
     const Activation kind = activation_named(activation);
-    require(x.size() == dy.size() && x.size() == dx.size(), "gradients of another shape");
-    on_threads(threads, threads, [&](int part) {
-        const Share share(x.size(), part, threads);
-        kernels().activate_backward(kind, at(x) + share.first, at(dy) + share.first, share.count, at(dx) + share.first);
+    require(x.size() == dy.size() && x.size() == dx.size(), "gradients have the wrong shape");
+    run_parts(threads, threads, [&](int part) {
+        const Range range(x.size(), part, threads);
+        kernels().activate_backward(kind, at(x) + range.first, at(dy) + range.first, range.count, at(dx) + range.first);
     });
 }
 
@@ -238,23 +230,23 @@ double loss(const Bf16s<2>& logits, const std::optional<Floats<1>>& bias, const 
     const size_t n = logits.shape(0), V = logits.shape(1);
     require(targets.size() == n && (!weights || weights->size() == n) && (!bias || bias->size() == V) &&
                 (!d_bias || d_bias->size() == V),
-            "targets, weights or biases are not of these logits");
-    for (size_t i = 0; i < n; ++i) require(at(targets)[i] >= 0 && at(targets)[i] < int64_t(V), "a target is not in the vocabulary");
+            "targets, weights and biases must fit the logits");
+    for (size_t i = 0; i < n; ++i) require(at(targets)[i] >= 0 && at(targets)[i] < int64_t(V), "a target is outside the vocabulary");
     std::vector<float> biases(d_bias ? threads * V : 0);
     std::vector<double> losses(threads);
-    on_threads(threads, threads, [&](int part) {
-        const Share share(n, part, threads);
-        const LossRows rows{int(share.count), int(V), at(bias), at(targets) + share.first,
-                            weights ? at(*weights) + share.first : nullptr, scale, z_loss};
-        losses[part] = kernels().loss(rows, at(logits) + share.first * V, d_bias ? biases.data() + part * V : nullptr);
+    run_parts(threads, threads, [&](int part) {
+        const Range range(n, part, threads);
+        const LossRows rows{int(range.count), int(V), at(bias), at(targets) + range.first,
+                            weights ? at(*weights) + range.first : nullptr, scale, z_loss};
+        losses[part] = kernels().loss(rows, at(logits) + range.first * V, d_bias ? biases.data() + part * V : nullptr);
     });
-    if (d_bias) add_up(biases, V, at(*d_bias));
+    if (d_bias) add_partial_sums(biases, V, at(*d_bias));
     double total = 0;
     for (double each : losses) total += each;
     return total;
 }
 
-/// Keeps the memory that a step frees for the next one: asking the system for it anew costs a zeroed page per 4 KiB.
+/// Makes malloc keep the memory that a step frees for the next one. New memory from the system has to be zeroed first.
 void keep_memory() {
 #ifdef M_MMAP_THRESHOLD
     mallopt(M_MMAP_THRESHOLD, 1 << 30);
@@ -265,14 +257,14 @@ void keep_memory() {
 }  // namespace
 
 void bind_training(nb::module_& m) {
-    // A converted array would be a copy, and what is written to it lost.
+    // Without noconvert, an array of another type would be copied and writes to it lost.
     const auto array = [](const char* name) { return nb::arg(name).noconvert(); };
     m.def("trains", [] { return avx512_training_kernels() != nullptr; });
     m.def("keep_memory", &keep_memory);
-    m.def("attend", &attend, array("q"), array("k"), array("v"), array("cos").none(), array("sin").none(), "halves"_a, array("first").none(), "scale"_a,
+    m.def("attend", &attend, array("q"), array("k"), array("v"), array("cos").none(), array("sin").none(), "rotate_half"_a, array("first_visible").none(), "scale"_a,
           array("out"), array("lse"), "threads"_a);
-    m.def("attend_backward", &attend_backward, array("q"), array("k"), array("v"), array("cos").none(), array("sin").none(), "halves"_a,
-          array("first").none(), "scale"_a, array("out"), array("lse"), array("d_out"), array("dq"), array("dk"), array("dv"), "threads"_a);
+    m.def("attend_backward", &attend_backward, array("q"), array("k"), array("v"), array("cos").none(), array("sin").none(), "rotate_half"_a,
+          array("first_visible").none(), "scale"_a, array("out"), array("lse"), array("d_out"), array("dq"), array("dk"), array("dv"), "threads"_a);
     m.def("norm", &norm<Floats<2>>, array("x"), array("weight"), array("bias").none(), "eps"_a, array("y"), "threads"_a);
     m.def("norm", &norm<Bf16s<2>>, array("x"), array("weight"), array("bias").none(), "eps"_a, array("y"), "threads"_a);
     m.def("norm_backward", &norm_backward<Floats<2>>, array("x"), array("weight"), array("bias").none(), "eps"_a, array("dy"), array("dx"),

@@ -118,7 +118,7 @@ def test_from_text_to_generated_text(corpus_recipe, training_recipe, tmp_path, c
         (["serv"], "invalid choice"),
     ],
 )
-def test_a_mistake_is_one_line_and_leaves_nothing(
+def test_a_users_mistake_is_one_line_and_leaves_nothing(
     arguments, sentence, corpus_recipe, training_recipe, model_directory, tmp_path, capsys
 ):
     names = {"path": tmp_path, "corpus": corpus_recipe, "training": training_recipe, "model": model_directory}

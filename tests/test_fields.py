@@ -6,8 +6,11 @@ from dataclasses import dataclass, fields
 
 import pytest
 
+from bluejay.cli import parser
 from bluejay.fields import add_options, check_ranges, given, setting, settings_of
 from bluejay.infer.params import SamplingParams
+from bluejay.serve.api.chat import ChatRequest
+from bluejay.serve.api.completions import CompletionRequest
 from bluejay.serve.settings import PublicSettings, ServeSettings
 
 
@@ -31,7 +34,7 @@ def test_only_options_that_are_given_are_in_the_result():
     assert given(parser.parse_args([]), Example) == {}
     parsed = parser.parse_args(["--share", "1", "--names", "a", "--names", "b", "--quiet"])
     assert given(parsed, Example) == {"share": 1.0, "names": ("a", "b"), "quiet": True}
-    assert "How much of it (default: 0.5)" in " ".join(parser.format_help().split())
+    assert "how much of it (default: 0.5)" in " ".join(parser.format_help().split())
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, math.nan, math.inf])
@@ -43,3 +46,12 @@ def test_a_value_outside_the_range_is_refused_with_the_range(value):
 @pytest.mark.parametrize("kind", [SamplingParams, ServeSettings, PublicSettings])
 def test_every_setting_has_a_help(kind):
     assert all(settings_of(kind)[field.name].help for field in fields(kind))
+
+
+def test_every_sampling_parameter_is_an_option_and_a_parameter_of_the_api():
+    names = settings_of(SamplingParams).keys() - {"prompt_logprobs"}  # which the API calls echo
+    assert names <= CompletionRequest.model_fields.keys() & ChatRequest.model_fields.keys()
+    flags = {name: f"-{name}" if len(name) == 1 else f"--{name.replace('_', '-')}" for name in names - {"logprobs"}}
+    values = {"logit_bias": "5=1", "stop": "x"}
+    options = [f"{flag}={values.get(name, 1)}" if len(name) > 1 else f"{flag}1" for name, flag in flags.items()]
+    assert given(parser().parse_args(["generate", "model", "prompt", *options]), SamplingParams).keys() == flags.keys()

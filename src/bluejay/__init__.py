@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bluejay.infer.model import Model, load
-    from bluejay.infer.sampling import SamplingParams
+    from bluejay.infer.params import SamplingParams
     from bluejay.pile.build import build
     from bluejay.train.loop import train
 
 PUBLIC = {
     "load": "bluejay.infer.model",
     "Model": "bluejay.infer.model",
-    "SamplingParams": "bluejay.infer.sampling",
+    "SamplingParams": "bluejay.infer.params",
     "build": "bluejay.pile.build",
     "train": "bluejay.train.loop",
 }

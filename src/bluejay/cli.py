@@ -9,24 +9,27 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
+from bluejay.fields import add_options, given
+from bluejay.infer.params import SamplingParams
+from bluejay.serve.settings import PublicSettings, ServeSettings, settings_from
+
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Print the mistake and leave with code 2."""
+        """Report the mistake and exit with code 2."""
         fail(f"{message} (see {self.prog} --help)")
 
 
 def fail(message: object) -> NoReturn:
-    """The end of a user's mistake."""
+    """Report a user's mistake in one line on standard error and exit with code 2."""
     print("error:", " ".join(str(message).split()), file=sys.stderr)
     sys.exit(2)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one verb; exits with 2 after a user's mistake, with 130 after an interrupt, with 143 after
-    SIGTERM."""
+    """Run one verb. Exits with code 2 after a user's mistake, 130 after an interrupt, 143 after SIGTERM."""
     options, overrides = parser().parse_known_args(arguments)
     if overrides and not options.takes_overrides:
         fail(f"unrecognized arguments: {' '.join(overrides)} (see bluejay --help)")
@@ -37,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
     except ModuleNotFoundError as error:
         if options.verbose:
             raise
-        fail(f"{error.name} is not installed; pip install 'bluejay[corpus,train]' brings what all verbs need")
+        fail(f"{error.name} is not installed; pip install 'bluejay[corpus,train]' installs what all verbs need")
     except OSError as error:
         if options.verbose:
             raise
@@ -49,7 +52,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def sentence(error: OSError) -> str:
-    """What the system could not do, where, and what helps."""
+    """One sentence about what the system could not do, where, and what helps."""
     if not error.strerror:
         return str(error)
     where = f": {error.filename}" if error.filename else ""
@@ -90,84 +93,70 @@ def parser() -> Parser:
     generate_ = add_verb(verbs, "generate", generate, "continue a prompt, or write with a model in turns")
     generate_.add_argument("model", help="a model directory, a .gguf file or a hub name")
     generate_.add_argument(
-        "prompt", nargs="?", help="the text to continue; - reads it from standard input; none opens an editor"
+        "prompt", nargs="?", help="the text to continue; - reads it from standard input; without one an editor opens"
     )
-    generate_.add_argument("--max-tokens", type=int, default=128, help="tokens to generate at most (%(default)s)")
-    generate_.add_argument("--temperature", type=float, default=0.8, help="0 is greedy (%(default)s)")
-    generate_.add_argument("--top-k", type=int, default=0, help="keep the k likeliest tokens; 0: all (%(default)s)")
-    generate_.add_argument("--top-p", type=float, default=0.9, help="then keep this much probability (%(default)s)")
-    generate_.add_argument("--seed", type=int, help="the same seed gives the same text")
-    generate_.add_argument("--stop", action="append", default=[], help="end before this string; may be repeated")
-    generate_.add_argument("-n", type=int, default=1, help="samples (%(default)s)")
+    add_options(generate_, SamplingParams, without=("logprobs", "prompt_logprobs"))  # only reports, not printed
     device_options(generate_)
 
-    convert_ = add_verb(verbs, "convert", convert, "write a model of any layout as a Hugging Face directory")
+    convert_ = add_verb(verbs, "convert", convert, "convert a model from any layout to a Hugging Face directory")
     convert_.add_argument(
-        "source", help="a model directory, a .gguf file, a mesh-transformer-jax checkpoint, a hub name"
+        "source", help="a model directory, a .gguf file, a mesh-transformer-jax checkpoint or a hub name"
     )
     convert_.add_argument("target", type=Path, help="the directory to write")
     form = convert_.add_mutually_exclusive_group()
-    form.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="(as stored)")
-    form.add_argument("--quantize", choices=("q8", "q4"), help="8 or 4 bits a weight, for the native engine")
-    convert_.add_argument("--calibrate", type=Path, metavar="TEXT", help="round q4 for the inputs that this text gives")
-    info_ = add_verb(verbs, "info", info, "what a model is and what it needs")
+    form.add_argument(
+        "--dtype", choices=("float32", "float16", "bfloat16"), help="type of the weights (default: as stored)"
+    )
+    form.add_argument("--quantize", choices=("q8", "q4"), help="write 8-bit or 4-bit weights, for the native engine")
+    convert_.add_argument("--calibrate", type=Path, metavar="TEXT", help="calibrate q4 on the activations of this text")
+    info_ = add_verb(verbs, "info", info, "describe a model and the memory it needs")
     info_.add_argument("model", help="a model directory, a .gguf file, a hub name or a preset such as gpt-j-6b")
-    pull_ = add_verb(verbs, "pull", pull, "bring a model from the hub, checking every file")
-    pull_.add_argument("name", help="owner/model, or gpt2, gpt-j-6b and the like alone; @revision may follow")
-    pull_.add_argument("--directory", type=Path, help="where to put it (the hub's cache)")
-    serve_ = add_verb(verbs, "serve", serve, "a model behind a web page and OpenAI's completions API")
+    pull_ = add_verb(verbs, "pull", pull, "download a model from the hub and verify every file")
+    pull_.add_argument("name", help="owner/model, or a short name such as gpt2 or gpt-j-6b; @revision may follow")
+    pull_.add_argument("--directory", type=Path, help="directory to write (default: the hub's cache)")
+    serve_ = add_verb(
+        verbs, "serve", serve, "serve a model through OpenAI's completions API and a web page", json=False
+    )
     serve_.add_argument("model", help="a model directory, a .gguf file or a hub name")
     device_options(serve_)
-    serve_options(serve_)
-    demo_ = add_verb(verbs, "demo", demo, "build the quickstart corpus and model if there are none, and serve it")
-    for verb in (serve_, demo_):
-        verb.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s: this machine only)")
-        verb.add_argument("--port", type=int, default=8000, help="(%(default)s)")
+    add_options(serve_, ServeSettings, without=("public",))
+    public = serve_.add_argument_group("on the open web")
+    public.add_argument("--public", action="store_true", help="limit what each client may ask for")
+    add_options(public, PublicSettings, without=("state",))
+    help = "serve the quickstart model, after building its corpus and training it where that has not been done"
+    demo_ = add_verb(verbs, "demo", demo, help, json=False)
+    add_options(demo_, ServeSettings, only=("host", "port"))
     return top
 
 
 def device_options(verb: argparse.ArgumentParser) -> None:
-    """Where a model computes."""
-    verb.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, ... (a GPU where torch finds one)")
-    verb.add_argument(
-        "--compile", action="store_true", help="have torch compile its steps: a minute first, then faster"
-    )
-
-
-def serve_options(verb: argparse.ArgumentParser) -> None:
-    """What `bluejay serve` has beside the address (docs/serving.md)."""
-    verb.add_argument("--workers", type=int, default=1, help="processes that share the processors (%(default)s)")
-    verb.add_argument("--max-sequences", type=int, default=8, help="samples at a time in each (%(default)s)")
-    verb.add_argument("--max-waiting", type=int, default=64, help="prompts that may wait in each (%(default)s)")
-    verb.add_argument("--time-limit", type=float, default=600.0, help="seconds for one answer (%(default)s)")
-    verb.add_argument(
-        "--unready", type=float, default=0.0, help="seconds to go on, not ready, at SIGTERM (%(default)s)"
-    )
-    verb.add_argument("--drain", type=float, default=60.0, help="then seconds to finish answers (%(default)s)")
-    verb.add_argument("--log-prompts", action="store_true", help="write prompts to the request log")
-    public = verb.add_argument_group("on the open web")
-    public.add_argument("--public", action="store_true", help="limit what each client may ask for")
-    public.add_argument("--keys", type=Path, help="ask for an API key; a file with a name and a key on each line")
-    public.add_argument("--requests-per-minute", type=int, help="for each client (20)")
-    public.add_argument("--tokens-per-hour", type=int, help="for each client, read and written (50000)")
-    public.add_argument("--origin", action="append", help="a site whose pages may call; may be repeated")
-    public.add_argument("--proxy", action="append", help="trust this address on who the client is (this machine)")
+    """Add the options that say where a model computes."""
+    help = "cpu, cuda, cuda:1, mps, ... (default: a GPU of CUDA or ROCm where there is one, else the CPU)"
+    verb.add_argument("--device", default="auto", help=help)
+    help = "have torch compile its steps, which takes a minute at first and makes later steps faster"
+    verb.add_argument("--compile", action="store_true", help=help)
 
 
 def add_verb(
-    verbs: Any, name: str, function: Callable[[argparse.Namespace, list[str]], None], help: str, overrides: bool = False
+    verbs: Any,
+    name: str,
+    function: Callable[[argparse.Namespace, list[str]], None],
+    help: str,
+    overrides: bool = False,
+    json: bool = True,
 ) -> argparse.ArgumentParser:
-    """A verb with the options that all have."""
+    """Add a verb with the options that all verbs have; `--json` only where the verb has a result to print."""
     epilog = "Any field of the recipe can follow as --section.field value, for example --seed 7." if overrides else None
     verb = verbs.add_parser(name, help=help, description=help, epilog=epilog)
-    verb.add_argument("--json", action="store_true", help="the last line of output is one JSON object")
+    if json:
+        verb.add_argument("--json", action="store_true", help="print the result as one JSON object on the last line")
     verb.add_argument("-v", "--verbose", action="store_true", help="show the traceback of an error")
     verb.set_defaults(verb=function, takes_overrides=overrides)
     return verb
 
 
 def report(options: argparse.Namespace, text: str, values: dict[str, Any]) -> None:
-    """A result on standard output, for people or as JSON."""
+    """Print a result on standard output, as text or as JSON."""
     print(json.dumps(values, default=str) if options.json else text)
 
 
@@ -248,12 +237,10 @@ def train_plan(options: argparse.Namespace, overrides: list[str]) -> None:
 
 
 def generate(options: argparse.Namespace, _: list[str]) -> None:
-    """`bluejay generate`: one sample is printed as it comes, several one after the other; no prompt opens an editor."""
+    """`bluejay generate`: print one sample as it is generated, several when all are complete; or open the editor."""
     from bluejay.infer.model import load
-    from bluejay.infer.sampling import SamplingParams
 
-    names = ("max_tokens", "temperature", "top_k", "top_p", "seed", "n")
-    params = SamplingParams(**{name: getattr(options, name) for name in names}, stop=tuple(options.stop))
+    params = SamplingParams(**given(options, SamplingParams))
     if options.prompt is None:
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
             fail("there is no prompt, and no terminal to write one in; - reads it from standard input")
@@ -267,7 +254,7 @@ def generate(options: argparse.Namespace, _: list[str]) -> None:
         return
     prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
     model = load(options.model, options.device, compiled=options.compile)
-    if options.n == 1 and not options.json:
+    if params.n == 1 and not options.json:
         print(prompt, end="", flush=True)
         for chunk in model.stream(prompt, params):
             print(chunk.text, end="", flush=True)
@@ -299,52 +286,22 @@ def info(options: argparse.Namespace, _: list[str]) -> None:
 
 def pull(options: argparse.Namespace, _: list[str]) -> None:
     """`bluejay pull`."""
-    from bluejay.gpt.hub import pull as bring
+    from bluejay.gpt.hub import pull as download
 
-    directory = bring(options.name, options.directory)
+    directory = download(options.name, options.directory)
     report(options, f"in {directory}", {"directory": directory})
 
 
 def serve(options: argparse.Namespace, _: list[str]) -> None:
     """`bluejay serve`."""
-    from bluejay.serve.settings import PublicSettings, ServeSettings
+    settings = settings_from(options)
+    from bluejay.serve.replicas import serve_named
 
-    asked: dict[str, Any] = {
-        "keys": options.keys,
-        "requests_per_minute": options.requests_per_minute,
-        "tokens_per_hour": options.tokens_per_hour,
-        "origins": options.origin and tuple(options.origin),
-        "proxies": options.proxy and tuple(options.proxy),
-    }
-    asked = {name: value for name, value in asked.items() if value is not None}
-    if asked and not options.public:
-        raise ValueError("keys, limits, origins and proxies are for the open web; add --public")
-    settings = ServeSettings(
-        host=options.host,
-        port=options.port,
-        workers=options.workers,
-        max_sequences=options.max_sequences,
-        max_waiting=options.max_waiting,
-        seconds_to_answer=options.time_limit,
-        seconds_unready=options.unready,
-        seconds_to_drain=options.drain,
-        log_prompts=options.log_prompts,
-        public=PublicSettings(**asked) if options.public else None,
-    )
-    if settings.workers > 1:
-        if options.compile or options.device not in ("auto", "cpu"):
-            raise ValueError("several workers share the processors; --device and --compile are for one")
-        from bluejay.serve.replicas import serve_replicas
-
-        return serve_replicas(options.model, settings)  # which compute on the CPU
-    from bluejay.infer.model import load
-    from bluejay.serve.server import serve as run
-
-    run(load(options.model, options.device, compiled=options.compile), settings)
+    serve_named(options.model, settings, options.device, options.compile)
 
 
 def demo(options: argparse.Namespace, _: list[str]) -> None:
     """`bluejay demo`."""
     from bluejay.demo import demo as run
 
-    run(options.host, options.port)
+    run(ServeSettings(**given(options, ServeSettings)))

@@ -1,4 +1,4 @@
-"""From nothing to a served model: what `make run` calls."""
+"""`bluejay demo`: build the quickstart corpus, train its model and serve it."""
 
 from pathlib import Path
 
@@ -14,15 +14,15 @@ from bluejay.train.recipe import TrainRecipe
 CORPUS, TRAINING = Path("recipes/pile/quickstart.toml"), Path("recipes/train/quickstart.toml")
 
 
-def demo(host: str, port: int) -> None:
+def demo(settings: ServeSettings) -> None:
     """Serve the quickstart model, after building its corpus and training it where that has not been done.
 
-    Raises OSError when the port is in use, before minutes of training rather than after.
+    Raises OSError when the port is in use: before the minutes of training, not after them.
     """
-    listen(host, port).close()
+    listen(settings.host, settings.port).close()
     recipe = recipes.load(TrainRecipe, TRAINING)
     model = recipe.directory / "model"
     if not (model / "config.json").exists():
         build(recipes.load(PileRecipe, CORPUS))
         train(recipe)
-    serve(load(model), ServeSettings(host, port))
+    serve(load(model), settings)

@@ -19,10 +19,12 @@ class Setting:
     """One field of a dataclass of settings."""
 
     name: str
+    annotation: Any
+    """The type as the dataclass declares it."""
     type: Callable[[str], Any]
     """int, float, str, bool, Path or `pair`: the type of the value, or of one item of a container. None is left out."""
     container: type | None
-    """tuple or dict where the setting holds several items, else None."""
+    """The type of the container, tuple or dict, where the setting holds several items, else None."""
     default: Any
     low: int | float | None
     """The smallest valid value; None where there is no range."""
@@ -58,7 +60,7 @@ def settings_of(kind: type) -> dict[str, Setting]:
             text = f"{field.default:g}" if type is float else str(field.default)
         low, high = field.metadata.get("low"), field.metadata.get("high")
         settings[field.name] = Setting(
-            field.name, type, container, field.default, low, high, text, help.get(field.name, "")
+            field.name, hints[field.name], type, container, field.default, low, high, text, help.get(field.name, "")
         )
     return settings
 
@@ -92,15 +94,16 @@ def check_ranges(settings: Any) -> None:
             raise ValueError(f"{field.name} is {value}; it must be {limits}")
 
 
-def add_options(parser: Any, kind: type, without: Collection[str] = ()) -> None:
-    """Add an option for every setting of `kind` to a parser or to a group of its options.
+def add_options(parser: Any, kind: type, only: Collection[str] = (), without: Collection[str] = ()) -> None:
+    """Add an option for every setting of `kind`, or for some, to a parser or to a group of its options.
 
     The parsed namespace holds only the options that were given (see `given`): the dataclass has the defaults.
     """
     for one in settings_of(kind).values():
-        if one.name in without:
+        if one.name in without or (only and one.name not in only):
             continue
         help = one.help.removesuffix(".").replace("%", "%%")
+        help = help[0].lower() + help[1:] if help[1].islower() or help[1] == " " else help  # unless it is an acronym
         help += f" (default: {one.default_text})" if one.default_text else ""
         action: dict[str, Any] = {"action": "append" if one.container else "store", "type": one.type}
         if one.container is dict:

@@ -1,7 +1,7 @@
-"""Files and directories that are either whole or not there.
+"""Writing files and directories that are either complete or absent, and hashing them.
 
-Everything is written under a temporary name beside its place and renamed into it at the end; when writing fails, for
-want of disk space or by an interrupt, the temporary is removed and what stood there before still stands.
+Everything is written to a temporary path beside the final one and renamed at the end. When writing fails, for lack of
+disk space or by an interrupt, the temporary is removed and the previous version remains.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ def partial_of(path: Path) -> Path:
 
 @contextmanager
 def atomic_file(path: Path) -> Generator[Path]:
-    """Yield a temporary path to write; on success it becomes `path`, on any exception it is removed."""
+    """Yield a temporary path to write to; it is renamed to `path` on success, and removed on any exception."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = partial_of(path)
     try:
@@ -36,10 +36,10 @@ def atomic_file(path: Path) -> Generator[Path]:
 
 @contextmanager
 def atomic_directory(path: Path) -> Generator[Path]:
-    """Yield an empty temporary directory to fill; on success it takes the place of `path`, else it is removed.
+    """Yield an empty temporary directory to fill; it replaces `path` on success, and is removed on any exception.
 
-    Replacing a directory takes two renames. A crash between them leaves the old one as `NAME.old`, which the next
-    call puts back, so one whole version always exists.
+    Replacing a directory takes two renames. A crash between them leaves the old one as `NAME.old`, which the next call
+    restores, so that one complete version always exists.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, old = partial_of(path), path.with_name(f"{path.name}.old")
@@ -51,7 +51,7 @@ def atomic_directory(path: Path) -> Generator[Path]:
         for file in temporary.rglob("*"):
             sync(file)
         if path.exists():
-            shutil.rmtree(old, ignore_errors=True)  # left where a crash came just before the removal below
+            shutil.rmtree(old, ignore_errors=True)  # left by a crash just before the removal below
             path.rename(old)
         temporary.rename(path)
         shutil.rmtree(old, ignore_errors=True)
@@ -61,14 +61,14 @@ def atomic_directory(path: Path) -> Generator[Path]:
 
 
 def recover_directory(path: Path) -> None:
-    """Undo a replacement of `path` that a crash cut between its two renames."""
+    """Undo a replacement of `path` that a crash interrupted between its two renames."""
     old = path.with_name(f"{path.name}.old")
     if old.exists() and not path.exists():
         old.rename(path)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole small file, atomically."""
+    """Write a small text file atomically."""
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -79,13 +79,13 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """The sha256 of a file's bytes, in hexadecimal."""
+    """The SHA-256 of a file's bytes in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:
-    """Ask the operating system to put a file on the disk, so that a rename never names an empty file."""
+    """Ask the operating system to flush a file to disk, so that a later rename never names an empty file."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -94,6 +94,6 @@ def sync(path: Path) -> None:
 
 
 def cache_directory() -> Path:
-    """Where what was fetched is kept: `$BLUEJAY_CACHE`, else `bluejay` in `$XDG_CACHE_HOME` or in `~/.cache`."""
+    """The directory of downloads: `$BLUEJAY_CACHE`, else `bluejay` in `$XDG_CACHE_HOME` or in `~/.cache`."""
     own, general = os.environ.get("BLUEJAY_CACHE"), os.environ.get("XDG_CACHE_HOME")
     return Path(own) if own else Path(general or "~/.cache").expanduser() / "bluejay"

@@ -1,4 +1,4 @@
-"""This machine: how many processors and how much memory it has, and how fast they are."""
+"""This machine: the number and speed of its processors, and the size and bandwidth of its memory."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 
 def n_processors() -> int:
-    """Processors that this process may use: those it is bound to, and no more than its control group pays for."""
+    """The number of processors that this process may use, by its affinity and by the quota of its control group."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         return max(1, min(bound, int(quota) // int(period)))
-    except (OSError, ValueError):  # no such file, or "max": no limit
+    except (OSError, ValueError):  # there is no such file, or no quota ("max")
         return bound
 
 
 def free_memory() -> int:
-    """Memory that can be had without pushing anything out; where the system does not say, no limit."""
+    """Bytes of memory available without swapping; 2**62 if the system does not tell."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
@@ -32,7 +32,7 @@ def free_memory() -> int:
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of the matrix products of a transformer: 1,024 tokens by a square matrix, the best of a few sizes."""
+    """FLOP/s of a transformer's matrix products: 1,024 tokens by a square matrix, the best of two widths."""
     import torch
 
     tokens, rate = 1024, 0.0
@@ -44,7 +44,7 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def memory_bandwidth(device: torch.device) -> float:
-    """Bytes a second, read and written, of adding to a large vector."""
+    """Bytes read and written per second by an addition to a large vector in place."""
     import torch
 
     x = torch.zeros(1 << 25, device=device)
@@ -52,7 +52,7 @@ def memory_bandwidth(device: torch.device) -> float:
 
 
 def fastest(call: Callable[[], object], device: torch.device, seconds: float = 0.1) -> float:
-    """The shortest time that a call took while it was repeated for a while."""
+    """The shortest duration of a call in seconds, among repetitions during `seconds`."""
     synchronize = None
     if device.type == "cuda":
         from torch.cuda import synchronize
@@ -68,5 +68,5 @@ def fastest(call: Callable[[], object], device: torch.device, seconds: float = 0
 
 
 def physical_memory() -> int:
-    """Bytes of this machine's main memory."""
+    """Bytes of main memory."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

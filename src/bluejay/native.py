@@ -1,4 +1,4 @@
-"""The compiled half of the package (`native/`), which is there where there was a compiler."""
+"""The compiled part of the package (`native/`); None if there was no compiler when the package was installed."""
 
 import importlib
 from typing import Any

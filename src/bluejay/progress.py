@@ -1,4 +1,4 @@
-"""Progress of long jobs, on standard error: a live bar on a terminal, a line every few seconds elsewhere."""
+"""Progress of long jobs on standard error, as a live bar on a terminal and as a line every few seconds elsewhere."""
 
 import sys
 import time
@@ -10,11 +10,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BEFORE_BAR = 1.0
-"""A job that is done sooner shows no bar."""
+"""Shorter jobs show no bar."""
 
 
 class Bar:
-    """One job's progress: `advance` it, with a short note on how it goes."""
+    """The progress of one job. `total` may be set once it is known."""
 
     def __init__(self, label: str, total: int, unit: str, done: int, live: Progress | None) -> None:
         self.label, self.total, self.unit, self.live = label, total, unit, live
@@ -23,7 +23,7 @@ class Bar:
         self.task = live.add_task(label, total=total or None, completed=done, rate="", note="") if live else None
 
     def advance(self, amount: int, note: str = "") -> None:
-        """Count `amount` more units as done."""
+        """Count `amount` more units as done; `note` is shown beside the bar."""
         self.done += amount
         now = time.monotonic()
         rate = (self.done - self.start) / max(now - self.began, 1e-9)
@@ -41,7 +41,7 @@ class Bar:
 
 @contextmanager
 def progress(label: str, total: int, unit: str, done: int = 0) -> Generator[Bar]:
-    """A bar for a job of `total` units, of which `done` were done by an earlier run."""
+    """A bar for a job of `total` units (0 if unknown), of which `done` were done before this run."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield Bar(label, total, unit, done, None)
@@ -63,12 +63,12 @@ def progress(label: str, total: int, unit: str, done: int = 0) -> Generator[Bar]
 
 
 def say(message: str) -> None:
-    """One line about what happens, on standard error."""
+    """Print a line to standard error."""
     print(message, file=sys.stderr, flush=True)
 
 
 def format_duration(seconds: float) -> str:
-    """A duration in the unit that fits it: seconds, minutes, hours or days."""
+    """A duration in seconds, minutes, hours or days, depending on its length."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     if seconds < 7200:
@@ -77,7 +77,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_bytes(size: int | float | None) -> str:
-    """A number of bytes in MiB or GiB; "?" where it is not known."""
+    """A number of bytes in MiB or GiB; "?" if it is None."""
     if size is None:
         return "?"
     return f"{size / 2**30:,.2f} GiB" if size >= 2**30 else f"{size / 2**20:,.2f} MiB"

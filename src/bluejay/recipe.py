@@ -1,7 +1,7 @@
 """Recipes: TOML files checked against frozen dataclasses, with overrides from the command line.
 
-Checking is pydantic's, in strict mode: nothing is converted, so a number in quotes is an error, not a number. The
-errors are ours: one sentence that names the file, the key and the nearest valid name.
+pydantic checks them in strict mode: nothing is converted, so a number in quotes is an error, not a number. Its errors
+are reworded to one sentence that names the file, the key and the nearest valid name.
 """
 
 import dataclasses
@@ -21,15 +21,15 @@ from bluejay.files import write_text
 T = TypeVar("T")
 
 STRICT = ConfigDict(extra="forbid", strict=True)
-"""Set as `__pydantic_config__` on every dataclass that a recipe holds."""
+"""The `__pydantic_config__` of every dataclass in a recipe."""
 UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
-"""What pydantic calls a key that no field has."""
+"""pydantic's error types for a key without a field."""
 
 
 def load(kind: type[T], path: Path, overrides: list[str] | None = None) -> T:
-    """Read a recipe of the dataclass `kind`, with `["--section.field", "value", ...]` put over it.
+    """Read a recipe of the dataclass `kind`; `overrides`, `["--section.field", "value", ...]`, take precedence.
 
-    Raises ValueError: an unknown key, a wrong type or an impossible value; FileNotFoundError: no such recipe.
+    Raises ValueError: an unknown key, a wrong type or an invalid value; FileNotFoundError: there is no such recipe.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -40,24 +40,24 @@ def load(kind: type[T], path: Path, overrides: list[str] | None = None) -> T:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not TOML: {error}") from None
     for key, value in parse_overrides(overrides or []):
-        place(values, key, value)
+        set_key(values, key, value)
     return check(kind, values, str(path))
 
 
 def check(kind: type[T], values: dict[str, Any], origin: str) -> T:
-    """The dataclass `kind` from plain values; ValueError, naming `origin`, where they do not fit."""
+    """The dataclass `kind` made from plain values. Raises ValueError, naming `origin`: they do not fit its fields."""
     try:
-        # JSON mode, because there arrays may become tuples although nothing else is converted.
+        # JSON mode, in which arrays become tuples although nothing else is converted.
         return TypeAdapter(kind).validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as invalid:
         errors = invalid.errors()
-        # A mistyped key is also a missing one; the mistyped one is what helps.
+        # A misspelt key is also reported as a missing one; the misspelling is the helpful error.
         error = next((error for error in errors if error["type"] in UNKNOWN_KEY), errors[0])
         where = [str(part) for part in error["loc"]]
         key = ".".join(where)
         match error["type"]:
             case unknown if unknown in UNKNOWN_KEY:
-                valid = names_at(kind, where[:-1])
+                valid = field_names_at(kind, where[:-1])
                 near = difflib.get_close_matches(where[-1], valid, n=1, cutoff=0.0)
                 hint = f"; did you mean {near[0]}?" if near else ""
                 raise ValueError(f"{origin}: unknown key {key}{hint} (valid here: {', '.join(valid)})") from None
@@ -70,7 +70,7 @@ def check(kind: type[T], values: dict[str, Any], origin: str) -> T:
 
 
 def save(recipe: Any, path: Path) -> None:
-    """Write a recipe as the TOML that would load as it; fields that are None are left out, being defaults."""
+    """Write a recipe as TOML that loads as an equal one; fields that are None, which is their default, are omitted."""
     write_text(path, tomli_w.dumps(plain(recipe)))
 
 
@@ -88,7 +88,7 @@ def plain(recipe: Any) -> dict[str, Any]:
 
 
 def parse_overrides(arguments: list[str]) -> list[tuple[str, Any]]:
-    """Pairs of dotted key and value from `--key value` or `--key=value`; values are TOML, or else plain strings."""
+    """Dotted keys and values from `--key value` or `--key=value`; a value that is not TOML is a string."""
     pairs = []
     rest = list(arguments)
     while rest:
@@ -107,8 +107,8 @@ def parse_overrides(arguments: list[str]) -> list[tuple[str, Any]]:
     return pairs
 
 
-def place(values: dict[str, Any], key: str, value: Any) -> None:
-    """Set a dotted key in nested dictionaries, making the tables on the way."""
+def set_key(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key in nested dictionaries, adding missing tables. Raises ValueError: a table is another value."""
     *tables, name = key.split(".")
     for table in tables:
         values = values.setdefault(table, {})
@@ -117,28 +117,23 @@ def place(values: dict[str, Any], key: str, value: Any) -> None:
     values[name] = value
 
 
-def names_at(kind: Any, path: list[str]) -> list[str]:
-    """The fields that a recipe may have at a place, through lists and optional values; empty where it has none."""
+def field_names_at(kind: Any, path: list[str]) -> list[str]:
+    """The names of the fields at a path in a recipe, through lists and optional values; empty if there are none."""
     for name in path:
-        for option in options(kind):
-            if dataclasses.is_dataclass(option) and typing.get_args(typing.get_type_hints(option).get("kind")) == (
-                name,
-            ):
-                kind = option  # pydantic names the member of a union by its tag
+        for found in filter(dataclasses.is_dataclass, classes_in(kind)):
+            hints = typing.get_type_hints(found)
+            if typing.get_args(hints.get("kind")) == (name,):
+                kind = found  # pydantic's path names the member of a union by its tag
                 break
-            if dataclasses.is_dataclass(option) and name in typing.get_type_hints(option):
-                kind = typing.get_type_hints(option)[name]
+            if name in hints:
+                kind = hints[name]
                 break
-    return [
-        field.name
-        for option in options(kind)
-        if dataclasses.is_dataclass(option)
-        for field in dataclasses.fields(option)
-    ]
+    classes: list[Any] = list(filter(dataclasses.is_dataclass, classes_in(kind)))
+    return [field.name for found in classes for field in dataclasses.fields(found)]
 
 
-def options(kind: Any) -> list[Any]:
-    """The classes that a type annotation admits: the members of a union, the items of a tuple."""
+def classes_in(kind: Any) -> list[Any]:
+    """The classes in a type annotation: the members of a union, the item type of a list or tuple."""
     if typing.get_origin(kind) in (tuple, list, typing.Union, types.UnionType, typing.Annotated):
-        return [option for argument in typing.get_args(kind) for option in options(argument)]
+        return [found for argument in typing.get_args(kind) for found in classes_in(argument)]
     return [kind]

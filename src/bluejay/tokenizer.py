@@ -1,8 +1,8 @@
-"""Text to token ids and back, over the `tokenizers` library: byte-level BPE, as GPT-2 and GPT-J have it, and
-SentencePiece's BPE over characters with bytes to fall back on, as Llama 2 has it.
+"""Text to token ids and back with the `tokenizers` library: byte-level BPE, the kind of GPT-2 and GPT-J, and
+SentencePiece's BPE over characters with byte fallback, the kind of Llama 2.
 
-Special tokens such as `<|endoftext|>` are ordinary text here, in documents and in prompts: nobody can forge a document
-boundary by writing one. Only code that means the boundary puts `Tokenizer.eot` there.
+Special tokens such as `<|endoftext|>` are encoded as ordinary text, in documents and in prompts, so nobody can forge a
+document boundary by writing one. Code that means the boundary appends `Tokenizer.eot`.
 """
 
 import base64
@@ -23,20 +23,19 @@ from bluejay.files import write_text
 END_OF_TEXT = "<|endoftext|>"
 N_BYTES = 256
 SPACE = "▁"
-"""A space in SentencePiece's vocabularies."""
+"""The character for a space in SentencePiece's vocabularies."""
 
 
 class Tokenizer:
-    """A BPE that has ids for any text; their bytes are those of the text as its model wants it (Llama 2 wants a space
-    in front)."""
+    """A BPE that encodes any text without loss, apart from the leading space that Llama 2 adds."""
 
     def __init__(
         self, backend: tokenizers.Tokenizer, ends: Sequence[int] = (), chat_template: str | None = None
     ) -> None:
-        """`ends` are the ids that end a text, the one that ends documents first; <|endoftext|> where none is given.
-        `chat_template` is Jinja's text that makes a prompt of a conversation.
+        """`ends` are the ids that end a text, first the one that ends documents; without them it is <|endoftext|>.
+        `chat_template` is the Jinja template that turns a conversation into a prompt.
 
-        Raises ValueError: another kind of tokenizer, or one in which nothing ends a text.
+        Raises ValueError: the tokenizer is of another kind, or has no id that ends a text.
         """
         byte_level = isinstance(backend.decoder, decoders.ByteLevel)
         if not isinstance(backend.model, models.BPE) or not (byte_level or backend.model.byte_fallback):
@@ -45,13 +44,13 @@ class Tokenizer:
             eot = backend.token_to_id(END_OF_TEXT)
             if eot is None:
                 raise ValueError(f"the tokenizer has no {END_OF_TEXT} token, which must end every document")
-            backend.add_special_tokens([END_OF_TEXT])  # where a file holds it as a token like any other
+            backend.add_special_tokens([END_OF_TEXT])  # in some files it is an ordinary token
             ends = [eot]
         vocabulary = backend.get_vocab()
         if max(vocabulary.values()) > 2 * len(vocabulary) + N_BYTES:
             raise ValueError(f"the tokenizer has an id {max(vocabulary.values())}, but only {len(vocabulary)} tokens")
         self.backend = backend
-        self.backend.encode_special_tokens = True  # as tiktoken's encode_ordinary
+        self.backend.encode_special_tokens = True  # like tiktoken's encode_ordinary
         self.backend.no_truncation()
         self.backend.no_padding()
         self.ends = tuple(ends)
@@ -70,14 +69,14 @@ class Tokenizer:
 
     @cached_property
     def begin(self) -> list[int]:
-        """The ids that its model has seen in front of every text: Llama's <s>; none for GPT-2 and its relatives."""
+        """The ids that begin every text of the model: Llama's <s>; none for GPT-2 and its relatives."""
         plain = self.backend.encode("a", add_special_tokens=False).ids
         whole = self.backend.encode("a", add_special_tokens=True).ids
         return next((whole[:i] for i in range(len(whole)) if whole[i : i + len(plain)] == plain), [])
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the tokens by id and of the merges, by which one tokenizer is told from another."""
+        """A hash of the tokens with their ids and of the merges, which identifies the tokenizer."""
         merges = json.loads(self.backend.to_str())["model"]["merges"]
         tokens = sorted((id, token) for token, id in self.backend.get_vocab().items())
         # Older files hold a merge as "a b", newer ones as ["a", "b"].
@@ -85,35 +84,34 @@ class Tokenizer:
         return hashlib.sha256(json.dumps([tokens, pairs]).encode()).hexdigest()
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text; `<|endoftext|>` in it is spelled out like any other text."""
+        """The ids of a text; `<|endoftext|>` in it is ordinary text."""
         return self.backend.encode(well_formed(text), add_special_tokens=False).ids
 
     def encode_prompt(self, text: str) -> list[int]:
-        """The ids of a text that a model shall continue: `begin` and its own, or `eot` where that would be nothing."""
+        """The ids of a text for a model to continue: `begin` and the text's own; `eot` if there would be none."""
         return self.begin + self.encode(text) or [self.eot]
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
-        """The ids of each text, on all cores."""
+        """The ids of each text, computed on all cores."""
         encodings = self.backend.encode_batch_fast([well_formed(text) for text in texts], add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
     def decode(self, ids: list[int]) -> str:
-        """The text of ids, without the space that `encode` puts in front where it does; bytes that are not UTF-8
-        become U+FFFD.
+        """The text of ids, without the space that `encode` may add in front; invalid UTF-8 becomes U+FFFD.
 
-        Special tokens and ids past the vocabulary (the rows that pad an embedding) stand for no text.
+        Special tokens and ids outside the vocabulary (rows that pad an embedding) have no text.
         """
         table = self._bytes
         text = b"".join(table[id] for id in ids if 0 <= id < len(table))
         return text.removeprefix(self.prefix).decode("utf-8", errors="replace")
 
     def token_bytes(self) -> list[bytes]:
-        """The bytes that each id stands for, `b""` for <|endoftext|> and other special tokens."""
+        """The bytes of each id; `b""` for <|endoftext|> and other special tokens."""
         return self._bytes
 
     @cached_property
     def prefix(self) -> bytes:
-        """What `encode` puts in front of a text."""
+        """The bytes that `encode` adds in front of a text."""
         return b"".join(self._bytes[id] for id in self.encode("a"))[:-1]
 
     @cached_property
@@ -131,11 +129,11 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
-        """A tokenizer.json, or the one in a directory, or the directory's vocab.json and merges.txt, as GPT-2 was
-        first published; "gpt2" is GPT-2's and GPT-J's, which this package carries.
+        """Load a tokenizer.json; of a directory, its tokenizer.json, or its vocab.json and merges.txt, the files of
+        GPT-2's first publication. "gpt2" is the tokenizer of GPT-2 and GPT-J, which is part of this package.
 
-        Which ids end a text is read from the files beside it. Raises FileNotFoundError: nothing there; ValueError: not
-        a BPE of bytes, or nothing that ends a text.
+        The ids that end a text are read from the files beside it. Raises FileNotFoundError: there is no such file;
+        ValueError: it is not a BPE of bytes, or has no id that ends a text.
         """
         if path == "gpt2":
             return gpt2()
@@ -152,7 +150,7 @@ class Tokenizer:
             raise ValueError(f"{file}: {error}") from None
 
     def save(self, directory: Path) -> None:
-        """Write `tokenizer.json` and the `tokenizer_config.json` that lets transformers' AutoTokenizer load it."""
+        """Write `tokenizer.json`, and the `tokenizer_config.json` with which transformers' AutoTokenizer loads it."""
         end = self.backend.id_to_token(self.eot)
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast",
@@ -169,9 +167,9 @@ class Tokenizer:
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
-        """A new BPE of `vocab_size` tokens, or fewer if the texts have no more pairs; the same for the same texts.
+        """A new BPE of `vocab_size` tokens, or fewer if the texts have no more pairs; equal texts give equal results.
 
-        Ids follow GPT-2's: the 256 bytes, the merges in their order, and <|endoftext|> last.
+        Ids are in GPT-2's order: the 256 bytes, the merges, and <|endoftext|> last.
         """
         if vocab_size <= N_BYTES:
             raise ValueError(f"vocab_size {vocab_size} is too small: 256 bytes and {END_OF_TEXT} take {N_BYTES + 1}")
@@ -185,7 +183,7 @@ class Tokenizer:
 
 
 def byte_level(model: models.BPE) -> tokenizers.Tokenizer:
-    """GPT-2's way of cutting text into words (its regular expression, no space put in front) around a BPE."""
+    """A tokenizer from a BPE, with GPT-2's division of text into words (its regular expression, no space in front)."""
     backend = tokenizers.Tokenizer(model)
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.post_processor = processors.ByteLevel(trim_offsets=False)
@@ -195,7 +193,7 @@ def byte_level(model: models.BPE) -> tokenizers.Tokenizer:
 
 @cache
 def gpt2() -> Tokenizer:
-    """The tokenizer of GPT-2 and GPT-J, from the packaged ranks."""
+    """The tokenizer of GPT-2 and GPT-J, from the ranks in this package."""
     lines = resources.files("bluejay").joinpath("assets", "r50k_base.tiktoken").read_bytes().splitlines()
     ranks = {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in lines)}
     spelling = str.maketrans({chr(byte): character for byte, character in byte_characters().items()})
@@ -208,18 +206,18 @@ def gpt2() -> Tokenizer:
 
 
 def read_backend(file: Path) -> tokenizers.Tokenizer:
-    """The library's tokenizer from a tokenizer.json, or from a vocab.json with its merges.txt beside it."""
+    """The library's tokenizer from a tokenizer.json, or from a vocab.json with the merges.txt beside it."""
     try:
         if file.name == "vocab.json":
             return byte_level(models.BPE.from_file(str(file), str(file.with_name("merges.txt"))))
         return tokenizers.Tokenizer.from_file(str(file))
-    except Exception as error:  # tokenizers raises Exception itself, no class of it
+    except Exception as error:  # tokenizers raises Exception itself and no subclass
         kind = "and merges.txt beside it are not a BPE" if file.name == "vocab.json" else "is not a tokenizer.json"
         raise ValueError(f"{file} {kind}: {error}") from None
 
 
 def ends_beside(file: Path, backend: tokenizers.Tokenizer) -> list[int]:
-    """The special tokens that end a text, as the first file beside a tokenizer's says that names some; or none."""
+    """The special tokens that end a text, from the first of the files beside a tokenizer that names any; or none."""
     special = {id for id, token in backend.get_added_tokens_decoder().items() if token.special}
     special |= {backend.token_to_id(END_OF_TEXT)}
     for name in ("generation_config.json", "config.json", "tokenizer_config.json"):
@@ -237,20 +235,20 @@ def ends_beside(file: Path, backend: tokenizers.Tokenizer) -> list[int]:
 
 
 def chat_template_beside(file: Path) -> str | None:
-    """The chat template that a tokenizer's directory has, in a file of its own or in tokenizer_config.json."""
+    """The chat template in a tokenizer's directory, from its own file or from tokenizer_config.json; None without."""
     alone, config = file.with_name("chat_template.jinja"), file.with_name("tokenizer_config.json")
     if alone.is_file():
         return alone.read_text(encoding="utf-8")
     values = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else None
     found = values.get("chat_template") if isinstance(values, dict) else None
-    if isinstance(found, list):  # several, each with its name
+    if isinstance(found, list):  # several templates, each with a name
         named = {one.get("name"): one.get("template") for one in found if isinstance(one, dict)}
         found = named.get("default")
     return found if isinstance(found, str) else None
 
 
 def merge_of(token: bytes, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:
-    """The pair that a token was merged from: what is left of it when all earlier merges have been applied."""
+    """The pair that a token was merged from: its two parts after all earlier merges have been applied."""
     limit = ranks[token]
     parts = [token[i : i + 1] for i in range(len(token))]
     pairs = [ranks.get(token[i : i + 2], limit) for i in range(len(token) - 1)]
@@ -280,7 +278,7 @@ def byte_characters() -> dict[int, str]:
 
 
 def bytes_of_spelled(token: str) -> bytes:
-    """The bytes of a token of a byte-level vocabulary; what is not spelled in their characters stands for itself."""
+    """The bytes of a token of a byte-level vocabulary; a token with other characters is its own UTF-8."""
     byte_of = characters_to_bytes()
     return bytes(map(byte_of.__getitem__, token)) if byte_of.keys() >= set(token) else token.encode()
 
@@ -292,7 +290,7 @@ def bytes_of_piece(token: str) -> bytes:
 
 
 def well_formed(text: str) -> str:
-    """The text with surrogates, which have no UTF-8, joined where they pair and U+FFFD where not (as in tiktoken)."""
+    """The text with surrogates, which have no UTF-8, joined in pairs or replaced by U+FFFD (like tiktoken)."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from bluejay.gpt import kernels
-from bluejay.gpt.kernels import ACTIVATIONS, Visible, activate, attention, norm, rotate
+from bluejay.gpt.kernels import ACTIVATIONS, VisibleRange, activate, attention, norm, rotate
 from bluejay.native import native
 
 CLOSE = 0.005  # of the length; a number in bfloat16 is within 0.002 of what it stands for, on average
@@ -49,7 +49,7 @@ def test_attention(tokens, heads, kv_heads, width, rotated, halves, packed):
     angle = torch.rand(2, 1, tokens, rotated // 2) * 6
     rotation = (angle.cos(), angle.sin()) if rotated else None
     starts = torch.where(torch.rand(2, tokens) < 0.05, torch.arange(tokens), 0).cummax(-1).values
-    seen = Visible(starts) if packed else None
+    seen = VisibleRange(starts) if packed else None
 
     def reference(q, k, v):
         if rotation is not None:

@@ -21,7 +21,7 @@ def saved_bytes_and_gradients(kind, dtype):
     starts = torch.where(torch.arange(48) >= 20, 20, 0).expand(2, 48)
     with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            loss = model.hidden(tokens, starts=starts).float().square().sum()
+            loss = model.hidden(tokens, document_start=starts).float().square().sum()
         loss.backward()
     learnt = (p.grad for p in model.parameters() if p.grad is not None)
     return sum(kept.values()), [loss.detach(), *learnt]

@@ -1,4 +1,4 @@
-"""Pages are shared where texts agree, never lost, never held twice over."""
+"""Pages are shared between equal prefixes, never lost, and never allocated twice."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,7 +10,7 @@ letters = st.lists(st.integers(0, 1), min_size=1, max_size=20)
 
 @settings(max_examples=200, deadline=None)
 @given(st.data(), st.integers(1, 30), st.sampled_from([1, 2, 4, 8]))
-def test_pages_hold_what_they_are_said_to_hold(data, n_pages, size):
+def test_pages_hold_the_recorded_tokens(data, n_pages, size):
     pool = PagePool(n_pages, size)
     # What a backend would have in each place of each page, were it told to copy and to write what the leases say.
     content = {}
@@ -39,8 +39,8 @@ def test_pages_hold_what_they_are_said_to_hold(data, n_pages, size):
             assert pool.pages_for(len(grown)) > n_pages - held
             continue
         assert lease.n_cached < len(tokens) and len(lease.pages) == pool.pages_for(len(grown))
-        if lease.copy:
-            source, target = lease.copy
+        if lease.copy_on_write:
+            source, target = lease.copy_on_write
             content.update({(target, at): content[source, at] for at in range(size) if (source, at) in content})
         for at in range(lease.n_cached):
             assert content[lease.numbers[at // size], at % size] == tuple(tokens[: at + 1])
@@ -53,10 +53,10 @@ def test_pages_hold_what_they_are_said_to_hold(data, n_pages, size):
     for lease, _, _ in running:
         pool.release(lease)
     assert pool.n_held == 0
-    assert sorted(pool.free + [page.number for page in pool.forgettable]) == list(range(n_pages))
+    assert sorted(pool.free + [page.number for page in pool.evictable]) == list(range(n_pages))
 
 
-def test_what_was_used_last_is_forgotten_last():
+def test_the_least_recently_used_page_is_evicted_first():
     pool = PagePool(4, 2)
     for text in ([1, 1, 1], [2, 2, 2], [1, 1, 1]):
         lease = pool.lease(text, 3)
@@ -67,7 +67,7 @@ def test_what_was_used_last_is_forgotten_last():
     assert pool.lease([2, 2, 2], 3).n_cached == 0
 
 
-def test_neighbours_are_given_where_there_are_some():
+def test_adjacent_pages_are_preferred():
     pool = PagePool(8, 1)
     first, second, third = (pool.lease([i], 2) for i in range(3))
     pool.release(first)

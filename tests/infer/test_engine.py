@@ -1,4 +1,4 @@
-"""What the engine generates is what the model says, however the work is shared."""
+"""The engine generates the model's own tokens, however the work is divided."""
 
 import os
 from collections import Counter
@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from bluejay.infer.backends.native import NativeBackend, available, native_model
 from bluejay.infer.backends.torch import TorchBackend
 from bluejay.infer.engine import Engine, QueueFull
-from bluejay.infer.sampling import SamplingParams
+from bluejay.infer.params import SamplingParams
 
 GREEDY = SamplingParams(max_tokens=20, temperature=0.0)
 
 
 @pytest.fixture(scope="module", params=["torch", "native"])
 def new_engine(request, tiny_model):
-    """Makes an engine over a new backend with room for a number of tokens, where the backend allows in small pages."""
+    """Creates an engine with a new backend of a given capacity in tokens, with small pages if the backend allows it."""
     if request.param == "native" and not available():
         (pytest.fail if os.environ.get("CI") else pytest.skip)("the native engine is not built")
 
@@ -27,7 +27,7 @@ def new_engine(request, tiny_model):
         if request.param == "torch":
             backend = TorchBackend(tiny_model.gpt, capacity // page, page)
         else:
-            backend = NativeBackend(native_model(tiny_model.gpt), capacity // NativeBackend.page, cache="f32")
+            backend = NativeBackend(native_model(tiny_model.gpt), capacity // NativeBackend.page_size, cache="f32")
         return Engine(backend, tiny_model.tokenizer, **settings)
 
     return make
@@ -35,7 +35,7 @@ def new_engine(request, tiny_model):
 
 @pytest.fixture(scope="module")
 def alone(new_engine):
-    """What a prompt gives when it has an engine for itself that guesses nothing and reuses nothing."""
+    """The result of a prompt alone in a new engine, without speculation and without reuse of the cache."""
 
     @cache
     def result(prompt: tuple[int, ...], max_tokens: int, temperature: float, seed: int, n: int = 1):
@@ -65,7 +65,7 @@ def run(engine, *requests):
 def check_no_page_is_lost(engine):
     pool = engine.pool
     cached = [page for siblings in pool.children.values() for page in siblings]
-    assert pool.n_held == 0 and set(cached) == set(pool.forgettable)
+    assert pool.n_held == 0 and set(cached) == set(pool.evictable)
     assert sorted(pool.free + [page.number for page in cached]) == list(range(pool.n_pages))
 
 
@@ -98,7 +98,7 @@ actions = st.lists(st.one_of(submission, st.just("step"), st.tuples(st.just("can
 
 @settings(max_examples=30, deadline=None)
 @given(actions, st.integers(1, 4), st.sampled_from([4, 16]), st.integers(80, 300), st.booleans())
-def test_whatever_comes_and_goes_each_request_gets_what_it_gets_alone(
+def test_a_request_gets_the_same_result_as_alone_whatever_else_runs(
     new_engine, alone, actions, max_sequences, page, capacity, speculate
 ):
     engine = new_engine(capacity, page, max_sequences=max_sequences, speculate=speculate)
@@ -124,15 +124,15 @@ def test_whatever_comes_and_goes_each_request_gets_what_it_gets_alone(
     check_no_page_is_lost(engine)
 
 
-def test_guesses_are_tried_and_some_come_true(new_engine):
+def test_drafts_are_computed_and_some_are_accepted(new_engine):
     engine = new_engine()
     run(engine, engine.submit([97, 98, 99] * 5, SamplingParams(max_tokens=40, temperature=0.0)))
-    assert 0 < engine.counters.accepted_tokens <= engine.counters.guessed_tokens
+    assert 0 < engine.counters.accepted_tokens <= engine.counters.drafted_tokens
     assert engine.counters.steps < engine.counters.generated_tokens
 
 
 @pytest.mark.parametrize("speculate", [True, False])
-def test_draws_follow_the_models_distribution_guessed_or_not(tiny_model, new_engine, speculate):
+def test_draws_follow_the_models_distribution_with_and_without_speculation(tiny_model, new_engine, speculate):
     # Three tokens of two letters after a prompt that makes guesses: 8 outcomes, each of a known probability.
     prompt, n = [97, 98] * 6, 800
     letters = dict.fromkeys((97, 98), 100.0)
@@ -157,7 +157,7 @@ def test_a_seed_gives_different_samples(alone):
 
 
 def test_a_long_prompt_does_not_stall_the_others(tiny_model, new_engine, monkeypatch):
-    monkeypatch.setattr("bluejay.infer.engine.STEP_TOKENS", 8)
+    monkeypatch.setattr("bluejay.infer.engine.PROMPT_TOKENS_PER_STEP", 8)
     engine = new_engine()
     first = engine.submit([5], GREEDY)
     engine.step()
@@ -172,7 +172,7 @@ def test_a_long_prompt_does_not_stall_the_others(tiny_model, new_engine, monkeyp
     assert began[short] == 1 and began[long] == 7
 
 
-def test_samples_of_a_prompt_share_what_the_first_has_read(new_engine):
+def test_samples_of_a_prompt_share_its_cached_pages(new_engine):
     engine = new_engine()
     run(engine, engine.submit([5] * 33, SamplingParams(max_tokens=4, n=4)))
     assert engine.counters.prompt_tokens == 33 + 3
@@ -190,7 +190,7 @@ def test_requests_take_turns(new_engine):
     assert ended.count(many) <= 3
 
 
-def test_a_request_that_needs_much_is_not_overtaken_for_ever(new_engine):
+def test_a_large_request_is_not_starved(new_engine):
     engine = new_engine(capacity=64, max_sequences=4)
     small = [engine.submit([5 + i] * 20, SamplingParams(max_tokens=4, temperature=0.0)) for i in range(2)]
     large = engine.submit([7] * 32, SamplingParams(max_tokens=32, temperature=0.0))
@@ -201,7 +201,7 @@ def test_a_request_that_needs_much_is_not_overtaken_for_ever(new_engine):
     assert order.index(large) == 2 and set(order) == {*small, large, *later}
 
 
-def test_generation_ends_at_the_context_and_says_so(tiny_model, new_engine):
+def test_generation_ends_at_the_end_of_the_context_with_reason_length(tiny_model, new_engine):
     engine = new_engine()
     prompt = [5] * 60
     [result] = run(engine, engine.submit(prompt, SamplingParams(max_tokens=100, temperature=0.0)))
@@ -217,7 +217,7 @@ def test_a_stop_sequence_ends_the_answer_before_it(tiny_model):
     assert cut == whole[: whole.find(stop)]
 
 
-def test_what_can_never_be_served_is_refused_with_the_figures(new_engine):
+def test_requests_that_can_never_run_are_rejected_with_the_numbers(new_engine):
     engine = new_engine()
     with pytest.raises(ValueError, match="the prompt has 64 tokens; this model reads 64 in all"):
         engine.submit([1] * 64, GREEDY)
@@ -225,11 +225,11 @@ def test_what_can_never_be_served_is_refused_with_the_figures(new_engine):
         engine.submit([259], GREEDY)
     with pytest.raises(ValueError, match=r"logit_bias holds a token id outside 0\.\.258"):
         engine.submit([1], SamplingParams(logit_bias={259: 1.0}))
-    with pytest.raises(ValueError, match="may take 50 tokens, and the cache holds 32"):
+    with pytest.raises(ValueError, match="may take 50 tokens, but the cache holds 32"):
         new_engine(capacity=32).submit([1] * 30, GREEDY)
 
 
-def test_a_full_queue_is_said(new_engine):
+def test_a_full_queue_raises(new_engine):
     engine = new_engine(max_waiting=2)
     requests = [engine.submit([1], GREEDY) for _ in range(2)]
     with pytest.raises(QueueFull):
@@ -238,7 +238,7 @@ def test_a_full_queue_is_said(new_engine):
     engine.submit([1], GREEDY)
 
 
-def test_logprobs_are_the_models(tiny_model, new_engine):
+def test_logprobs_equal_the_models(tiny_model, new_engine):
     prompt, engine = [97, 98, 99] * 6, new_engine()
     run(engine, engine.submit(prompt, GREEDY))  # leaves the prompt in the cache
     params = SamplingParams(max_tokens=5, temperature=0.0, top_p=0.5, logprobs=3, prompt_logprobs=True, n=2)
@@ -258,7 +258,7 @@ def test_logprobs_are_the_models(tiny_model, new_engine):
         assert [value for _, value in one.top] == pytest.approx(values.tolist(), abs=1e-5)
 
 
-def test_a_prompt_can_be_scored_only(new_engine):
+def test_a_prompt_can_be_scored_without_generating(new_engine):
     engine = new_engine()
     request = engine.submit([5] * 64, SamplingParams(max_tokens=0, prompt_logprobs=True))
     [result] = run(engine, request)
@@ -266,9 +266,9 @@ def test_a_prompt_can_be_scored_only(new_engine):
     check_no_page_is_lost(engine)
 
 
-def test_a_processor_decides_what_may_be_drawn(new_engine):
+def test_a_logits_processor_restricts_the_draws(new_engine):
     class Alternating:
-        """Allows 97 and 98 in turn, from what it has seen itself."""
+        """Allows the tokens 97 and 98 in turn, by its own state."""
 
         def __init__(self):
             self.calls = 0
@@ -285,7 +285,7 @@ def test_a_processor_decides_what_may_be_drawn(new_engine):
     assert engine.counters.accepted_tokens > 0
 
 
-def test_score_is_the_models_log_probability_of_every_token(tiny_model):
+def test_score_equals_the_models_log_probability_of_every_token(tiny_model):
     text = "The cat sat on the mat, the other cat did not. " * 4
     score = tiny_model.score(text)
     tokens = [tiny_model.tokenizer.eot, *tiny_model.tokenizer.encode(text)]

@@ -1,4 +1,4 @@
-"""The distribution we sample from is the one that transformers samples from."""
+"""The sampling distribution equals that of transformers."""
 
 import pytest
 import torch
@@ -13,7 +13,8 @@ from transformers.generation.logits_process import (
     TypicalLogitsWarper,
 )
 
-from bluejay.infer.sampling import SHORTLIST, SamplingParams, candidates, penalised, sample
+from bluejay.infer.params import SamplingParams
+from bluejay.infer.sampling import NUCLEUS_SHORTLIST, apply_penalties, candidates, sample
 
 
 def distribution(logits, params):
@@ -23,7 +24,7 @@ def distribution(logits, params):
 
 @settings(max_examples=80, deadline=None)
 @given(
-    vocabulary=st.sampled_from([1, 50, SHORTLIST, SHORTLIST + 1, 3 * SHORTLIST]),
+    vocabulary=st.sampled_from([1, 50, NUCLEUS_SHORTLIST, NUCLEUS_SHORTLIST + 1, 3 * NUCLEUS_SHORTLIST]),
     temperature=st.floats(0.1, 2.0),
     top_k=st.integers(0, 60),
     top_p=st.floats(0.05, 1.0),
@@ -48,13 +49,13 @@ def test_distribution_equals_transformers(vocabulary, temperature, top_k, top_p,
 def test_repetition_penalty_equals_transformers(tokens, penalty, seed):
     logits = torch.randn(10, generator=torch.Generator().manual_seed(seed))
     theirs = RepetitionPenaltyLogitsProcessor(penalty)(torch.tensor([tokens]), logits[None])[0]
-    torch.testing.assert_close(penalised(logits, SamplingParams(repetition_penalty=penalty), tokens, 1), theirs)
+    torch.testing.assert_close(apply_penalties(logits, SamplingParams(repetition_penalty=penalty), tokens, 1), theirs)
 
 
 def test_presence_and_frequency_penalties_count_what_was_generated():
     # OpenAI's documentation: logit - count * frequency_penalty - (count > 0) * presence_penalty.
     params = SamplingParams(presence_penalty=0.5, frequency_penalty=0.25, logit_bias={3: -100.0, 0: 1.0})
-    found = penalised(torch.zeros(5), params, [1, 1, 4, 2, 2, 2, 1], n_prompt=3)
+    found = apply_penalties(torch.zeros(5), params, [1, 1, 4, 2, 2, 2, 1], n_prompt=3)
     assert found.tolist() == [1.0, -0.75, -1.25, -100.0, 0.0]
 
 

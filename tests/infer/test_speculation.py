@@ -1,37 +1,37 @@
-"""Guesses come from the text, and stop where they do not pay."""
+"""Speculative drafts come from the text and stop when they are not accepted."""
 
 import random
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bluejay.infer.speculation import ORDER, PRICE, PromptLookup
+from bluejay.infer.speculation import MIN_ACCEPTANCE, NGRAM, PromptLookup
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=80), st.integers(0, 20))
-def test_a_guess_is_what_followed_the_last_time_that_the_same_tokens_came(tokens, limit):
+def test_a_draft_is_the_text_after_the_last_occurrence_of_the_same_tokens(tokens, limit):
     lookup = PromptLookup()
-    guess = lookup.guess(tokens, limit)
-    assert len(guess) <= limit
-    if guess:
-        ends = [at for at in range(ORDER, len(tokens)) if tokens[at - ORDER : at] == tokens[-ORDER:]]
+    draft = lookup.draft(tokens, limit)
+    assert len(draft) <= limit
+    if draft:
+        ends = [at for at in range(NGRAM, len(tokens)) if tokens[at - NGRAM : at] == tokens[-NGRAM:]]
         text = tokens[ends[-1] :]
-        assert guess == (text * len(guess))[: len(guess)]
+        assert draft == (text * len(draft))[: len(draft)]
 
 
-def test_growing_piece_by_piece_changes_nothing():
+def test_reading_a_text_in_pieces_changes_nothing():
     tokens = [random.Random(0).randrange(3) for _ in range(200)]
     whole, grown = PromptLookup(), PromptLookup()
     for end in range(1, 201):
-        grown.guess(tokens[:end], 8)
-    assert whole.guess(tokens, 8) == grown.guess(tokens, 8)
-    assert whole.hit_rate == grown.hit_rate
+        grown.draft(tokens[:end], 8)
+    assert whole.draft(tokens, 8) == grown.draft(tokens, 8)
+    assert whole.acceptance_rate == grown.acceptance_rate
 
 
-def test_guesses_grow_where_they_come_true_and_stop_where_they_do_not():
+def test_drafts_grow_while_they_are_accepted_and_stop_when_they_are_not():
     lookup = PromptLookup()
-    assert len(lookup.guess([1, 2, 3, 4] * 3, 99)) < len(lookup.guess([1, 2, 3, 4] * 10, 99)) == 16
+    assert len(lookup.draft([1, 2, 3, 4] * 3, 99)) < len(lookup.draft([1, 2, 3, 4] * 10, 99)) == 16
     # The same three tokens every time, and something new after them.
     tokens = [token for i in range(30) for token in (1, 2, 3, 10 + i)] + [1, 2, 3]
     lookup = PromptLookup()
-    assert lookup.guess(tokens, 99) == [] and lookup.hit_rate < PRICE
+    assert lookup.draft(tokens, 99) == [] and lookup.acceptance_rate < MIN_ACCEPTANCE

@@ -1,4 +1,4 @@
-"""Streamed text is the whole text, in pieces that never have to be taken back."""
+"""Streamed text equals the whole text, in pieces that never have to be retracted."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +18,7 @@ def stream(text: str, stop: tuple[str, ...] = ()) -> tuple[list[str], bool]:
 
 
 @given(st.text())
-def test_the_pieces_are_the_text(text):
+def test_the_pieces_add_up_to_the_text(text):
     pieces, _ = stream(text)
     assert "".join(pieces) == text
 
@@ -32,11 +32,11 @@ def test_the_text_ends_before_the_first_complete_stop_sequence(text, stops):
     assert "".join(pieces) == (text[: min(ends)[1]] if ends else text)
 
 
-def test_a_character_is_shown_only_whole():
+def test_incomplete_characters_are_held_back():
     pieces, _ = stream("é€🐦")
     assert [piece for piece in pieces if piece] == ["é", "€", "🐦"]
 
 
-def test_bytes_that_are_no_text_become_replacement_characters():
+def test_invalid_bytes_become_replacement_characters():
     pieces = TextStream(BYTES)
     assert pieces.push(0xFF) + pieces.push(ord("a")) == "\ufffda"

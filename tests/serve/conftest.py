@@ -56,8 +56,8 @@ def server(model):
 
 
 @pytest.fixture(scope="session")
-def worker(server):
-    return server.worker
+def engine_thread(server):
+    return server.engine_thread
 
 
 @pytest.fixture(scope="session")

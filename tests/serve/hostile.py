@@ -1,5 +1,5 @@
 # ruff: noqa: SIM905 - quoted one by one, these hundred words and paths would fill two pages
-"""Requests that nobody means well with, as bytes, and a client that sends them in every bad way."""
+"""Hostile requests as bytes, and a client that sends them in hostile ways."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ METHODS = ["POST"] * 30 + [
 
 
 def body(rng: random.Random) -> bytes:
-    """Something like JSON."""
+    """Text similar to JSON."""
     kind = rng.randrange(10)
     if kind == 0:
         return rng.randbytes(rng.randrange(200))
@@ -63,7 +63,7 @@ def body(rng: random.Random) -> bytes:
 
 
 def value(rng: random.Random) -> str:
-    """A value that hardly any parameter can have, as JSON or nearly."""
+    """A value, JSON or almost JSON, that is invalid for nearly every parameter."""
     return rng.choice(LITERALS) if rng.random() < 0.2 else json.dumps(rng.choice(VALUES))
 
 
@@ -110,16 +110,16 @@ def request(rng: random.Random) -> bytes:
 
 @dataclass
 class Tally:
-    """What came of hostile requests."""
+    """The outcomes of hostile requests."""
 
     n_sent: int = 0
     statuses: dict[int, int] = field(default_factory=dict)
     wrong: list[tuple[bytes, bytes]] = field(default_factory=list)
-    """Requests and the answers that they should not have had."""
+    """Requests with the invalid responses that they got."""
 
 
 async def attack(port: int, tally: Tally, rng: random.Random, seconds: float) -> None:
-    """Send one hostile request, in one of several ways; what is not answered or closed within `seconds` is wrong."""
+    """Send one hostile request in one of several ways; it must be answered or closed within `seconds`."""
     content = request(rng)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     manner, answer = rng.random(), b""
@@ -150,7 +150,7 @@ async def attack(port: int, tally: Tally, rng: random.Random, seconds: float) ->
 
 
 async def read_answer(reader: asyncio.StreamReader, method: bytes) -> bytes:
-    """The first answer on a connection, or nothing where it was closed before there was one."""
+    """The first response on a connection, empty if it was closed before."""
     answer = b""
     while part := await reader.read(65536):
         answer = (answer + part).removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -168,7 +168,7 @@ async def read_answer(reader: asyncio.StreamReader, method: bytes) -> bytes:
 
 
 def check(content: bytes, answer: bytes, tally: Tally) -> None:
-    """Note an answer, and whether it is one that a hostile request may have."""
+    """Record a response, and whether it is a valid one for a hostile request."""
     head, _, rest = answer.partition(b"\r\n\r\n")
     status = int(head.split()[1])
     tally.statuses[status] = tally.statuses.get(status, 0) + 1

@@ -27,7 +27,7 @@ FORKS.set_forkserver_preload([__name__])
 
 
 def be(settings: ServeSettings, n_ctx: int, output: Path, announce: Connection) -> None:
-    """What a program does: serve a model that never ends a text."""
+    """The main function of the process: serve a model that never ends a text."""
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, sys.stdout.fileno())
     os.dup2(descriptor, sys.stderr.fileno())
@@ -40,7 +40,7 @@ def be(settings: ServeSettings, n_ctx: int, output: Path, announce: Connection) 
 
 @dataclass
 class Program:
-    """A server that runs."""
+    """A running server."""
 
     process: BaseProcess
     url: str
@@ -48,18 +48,18 @@ class Program:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port on which it listens."""
         return int(self.url.rsplit(":", 1)[1])
 
     @property
     def memory(self) -> int:
-        """Bytes that it holds."""
+        """Resident memory in bytes."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS"))
 
     @property
     def output(self) -> list[str]:
-        """The lines that it has written, its request log among them."""
+        """The lines that the server has written, including its request log."""
         return self.path.read_text().splitlines()
 
     def send_signal(self, number: int) -> None:
@@ -68,7 +68,7 @@ class Program:
         os.kill(self.process.pid, number)
 
     def wait(self) -> int | None:
-        """How it ended; None where it has not within some seconds."""
+        """The exit code; None if the process has not ended within some seconds."""
         self.process.join(PATIENCE)
         return self.process.exitcode
 

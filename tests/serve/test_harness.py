@@ -1,4 +1,4 @@
-"""EleutherAI's lm-evaluation-harness, as it is, gets the same numbers over HTTP as from transformers in process."""
+"""EleutherAI's lm-evaluation-harness, unmodified, gets the same numbers over HTTP as from transformers in process."""
 
 import json
 import os
@@ -50,7 +50,7 @@ QUESTIONS = [
 
 
 def responses(output: Path, tasks: Path, *arguments: str) -> dict[str, list]:
-    """What the harness got from the model, by task, in the order of the questions."""
+    """The model's results by task, in the order of the questions."""
     command = [sys.executable, "-m", "lm_eval", "run", *arguments, "--tasks", ",".join(TASKS)]
     command += ["--include_path", str(tasks), "--output_path", str(output), "--log_samples"]
     offline = {
@@ -78,7 +78,7 @@ def tasks(tmp_path_factory) -> Path:
     return path
 
 
-def test_http_equals_in_process(model, running, tasks, tmp_path):
+def test_evaluation_over_http_equals_evaluation_in_process(model, running, tasks, tmp_path):
     path = tmp_path / "tiny"
     save_model(model.gpt, model.tokenizer, path)
     common = ["--batch_size", "4"]

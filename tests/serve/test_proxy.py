@@ -1,4 +1,4 @@
-"""The recipes of docs/serving.md: the public server behind nginx and Caddy, with the very texts that are there."""
+"""The recipes of docs/serving.md: the public server behind nginx and Caddy, configured with the text of that page."""
 
 import contextlib
 import os
@@ -91,7 +91,7 @@ def caddy(folder: Path, port: int, url: str, pem: Path, key: Path) -> list[str]:
 
 @contextlib.contextmanager
 def run(command: list[str], folder: Path, port: int) -> Iterator[None]:
-    """A proxy while it runs."""
+    """A running proxy."""
     homes = {"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
     with (
         (folder / "log").open("w") as log,
@@ -110,27 +110,27 @@ def run(command: list[str], folder: Path, port: int) -> Iterator[None]:
             process.terminate()
 
 
-def test_the_page_and_its_policy_come_through(proxy):
+def test_the_page_and_its_policy_pass_the_proxy(proxy):
     page = proxy.get("/")
     assert page.status_code == 200 and "default-src 'none'" in page.headers["content-security-policy"]
     assert proxy.get("/metrics").status_code == 200  # 127.0.0.2 is private, too
 
 
-def test_tokens_come_one_by_one_and_who_leaves_frees_the_place(proxy, public):
+def test_tokens_are_not_buffered_and_a_disconnected_client_frees_its_slots(proxy, public):
     body = {"prompt": "the", "max_tokens": 1000, "n": 40, "stream": True}
     with proxy.stream("POST", "/v1/completions", json=body) as response:
         lines = response.iter_lines()
         assert next(lines).startswith("data: ")
-        assert public.worker.engine.running  # it came long before the answer's end
-    assert eventually(lambda: not public.worker.owners and public.worker.engine.idle)
+        assert public.engine_thread.engine.running  # it came long before the answer's end
+    assert eventually(lambda: not public.engine_thread.owners and public.engine_thread.engine.idle)
 
 
-def test_a_client_is_known_by_the_address_that_the_proxy_sees(proxy):
+def test_a_client_is_identified_by_the_address_that_the_proxy_sees(proxy):
     claims = [{"X-Forwarded-For": f"192.0.2.{number}"} for number in range(10)]
     statuses = [proxy.post("/v1/completions", json={"max_tokens": 1}, headers=claim).status_code for claim in claims]
     assert statuses.count(200) >= 5 and statuses[-1] == 429
 
 
-def test_large_bodies_end_at_the_proxy(proxy):
+def test_large_bodies_are_rejected_by_the_proxy(proxy):
     # Caddy sends a body on as it comes; where it meets the limit before the server's answer it says 502.
     assert proxy.post("/v1/completions", content=b"x" * 2_000_000).status_code in (413, 502)

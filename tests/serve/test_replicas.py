@@ -1,4 +1,4 @@
-"""Several processes that serve one model: how work is spread, and what the end of one does to the others."""
+"""Several processes that serve one model: distribution of the work, and independence of failures."""
 
 import json
 import os
@@ -13,21 +13,22 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bluejay.serve.replicas import serve_replicas
+from bluejay.machine import n_processors
+from bluejay.serve.replicas import serve_named
 from bluejay.serve.settings import ServeSettings
 from tests.waiting import PATIENCE, eventually
 
 
-def test_more_processes_than_processors(tiny_model):
-    workers = len(os.sched_getaffinity(0)) + 1
+def test_more_processes_than_processors_are_refused(tiny_model):
+    workers = n_processors() + 1
     with pytest.raises(
         ValueError, match=rf"^workers is {workers}; this machine has {workers - 1} processors to share$"
     ):
-        serve_replicas("nothing", ServeSettings(workers=workers))
+        serve_named("nothing", ServeSettings(workers=workers))
 
 
 def shared(pid: int, path: Path) -> bool:
-    """Whether a process has weights mapped of which it owns half at most: the rest is the other's."""
+    """Whether a process maps the weights from the file and at most 60 % of their memory is attributed to it."""
     maps = re.split(r"\n(?=[0-9a-f]+-[0-9a-f]+ )", Path(f"/proc/{pid}/smaps").read_text())
     figures = [dict(re.findall(r"^(Rss|Pss):\s+(\d+)", one, re.MULTILINE)) for one in maps if str(path) in one]
     mine, all_of_it = (sum(int(one[name]) for one in figures) for name in ("Pss", "Rss"))
@@ -35,7 +36,7 @@ def shared(pid: int, path: Path) -> bool:
 
 
 @pytest.mark.slow
-def test_replicas_share_work_figures_and_fate(tiny_model, tmp_path):
+def test_replicas_share_work_weights_metrics_and_limits(tiny_model, tmp_path):
     from bluejay.gpt.formats.layouts import convert, save_model
 
     save_model(tiny_model.gpt, tiny_model.tokenizer, tmp_path / "floats")

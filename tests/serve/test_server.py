@@ -1,4 +1,4 @@
-"""The server as a program: how it starts, how it bears a crowd, and how it ends."""
+"""The server process: start, many clients, shutdown."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from bluejay.serve.settings import ServeSettings
 from tests.serve.programs import program
 
 
-def test_port_in_use_is_one_sentence(model):
+def test_a_port_in_use_is_one_sentence(model):
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(
@@ -24,7 +24,7 @@ def test_port_in_use_is_one_sentence(model):
             serve(model, ServeSettings(port=port))
 
 
-def test_addresses_that_cannot_be(model):
+def test_invalid_addresses_are_rejected(model):
     with pytest.raises(ValueError, match=r"^port is 70000; it must be between 0 and 65535$"):
         serve(model, ServeSettings(port=70000))
     with pytest.raises(OSError, match="not an address of this machine"):
@@ -34,9 +34,9 @@ def test_addresses_that_cannot_be(model):
 
 
 @pytest.mark.parametrize("number, returncode", [(signal.SIGINT, 0), (signal.SIGTERM, -signal.SIGTERM)])
-def test_an_answer_that_takes_too_long_to_wait_for_ends_with_an_error(number, returncode):
+def test_an_answer_that_exceeds_the_drain_time_ends_with_an_error(number, returncode):
     # An interrupt is how a person ends it; a termination is reported to whoever sent it, as uvicorn does.
-    with program(ServeSettings(port=0, seconds_to_drain=0.5), n_ctx=100_000) as served, httpx.Client() as client:
+    with program(ServeSettings(port=0, drain=0.5), n_ctx=100_000) as served, httpx.Client() as client:
         body = {"prompt": "the", "max_tokens": 100_000, "temperature": 0, "stream": True}
         with client.stream("POST", f"{served.url}/v1/completions", json=body) as response:
             lines = response.iter_lines()
@@ -52,22 +52,22 @@ def test_an_answer_that_takes_too_long_to_wait_for_ends_with_an_error(number, re
 
 @dataclass
 class Crowd:
-    """Clients of a server that each ask again and again, and what became of them."""
+    """Clients that each send requests in a loop, and counts of the outcomes."""
 
     port: int
     answered: dict[int, int] = field(default_factory=dict)
-    """Whole answers by client."""
+    """Number of complete answers of each client."""
     n_refused: int = 0
-    """Answers of 429."""
+    """Number of responses with status 429."""
     n_left: int = 0
-    """Answers that a client did not wait for."""
+    """Number of answers that a client abandoned."""
     n_closed: int = 0
-    """Connections that the server did not take."""
+    """Number of connections that the server did not accept."""
     lost: list[str] = field(default_factory=list)
-    """Requests that were accepted and not answered whole."""
+    """Number of requests that were accepted but not answered completely."""
 
     async def ask(self, client: int, rng: random.Random, leaves: bool = False) -> bool:
-        """Ask for one text on a connection of its own; whether there was a server to ask."""
+        """Request one text on a new connection; whether a server accepted it."""
         n_tokens, stream = rng.randrange(4, 40), rng.random() < 0.7
         body = json.dumps({"prompt": f"client {client}", "max_tokens": n_tokens, "stream": stream}).encode()
         head = (
@@ -103,7 +103,7 @@ class Crowd:
         return True
 
     async def come(self, n_clients: int, seconds: float, leaving: float = 0.0) -> None:
-        """So many clients for so long; each time one asks, it leaves early with a probability of `leaving`."""
+        """Run a number of clients for some time; each request is abandoned with the probability `leaving`."""
         end = time.monotonic() + seconds
 
         async def client(number: int) -> None:
@@ -115,7 +115,7 @@ class Crowd:
 
 
 @pytest.mark.parametrize("n_clients, seconds", [(60, 3), pytest.param(200, 120, marks=pytest.mark.slow)])
-def test_a_crowd_of_which_half_goes_away(n_clients, seconds):
+def test_many_clients_half_of_which_disconnect(n_clients, seconds):
     with program(ServeSettings(port=0)) as served:
         asyncio.run(Crowd(served.port).come(n_clients, seconds / 3, 0.5))  # what grows once, grows here
         before = served.memory
@@ -133,7 +133,7 @@ def test_a_crowd_of_which_half_goes_away(n_clients, seconds):
         assert {f"bluejay_{name} 0.0" for name in ("samples_running", "prompts_waiting", "cache_pages_held")} <= figures
 
 
-def test_a_termination_under_load_loses_nobody():
+def test_a_termination_under_load_loses_no_request():
     async def crowded(crowd: Crowd, url: str) -> int:
         coming = asyncio.create_task(crowd.come(24, 60))
         async with httpx.AsyncClient() as client:
@@ -148,7 +148,7 @@ def test_a_termination_under_load_loses_nobody():
         await coming
         return before
 
-    with program(ServeSettings(port=0, max_sequences=4, seconds_unready=1.0)) as served:
+    with program(ServeSettings(port=0, max_sequences=4, unready=1.0)) as served:
         crowd = Crowd(served.port)
         before = asyncio.run(crowded(crowd, served.url))
         assert not crowd.lost, crowd.lost[:3]

@@ -13,6 +13,7 @@ from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.layouts import load_model, open_model, save_model
 from bluejay.gpt.formats.quantized import write_quantized
 from bluejay.gpt.init import new_model
+from bluejay.gpt.quantization.packing import QUANTISED
 from bluejay.tokenizer import Tokenizer
 from bluejay.train.initial import extends, initial_model
 from bluejay.train.loop import train
@@ -91,7 +92,7 @@ def test_full_training_starts_from_the_weights_with_a_rising_rate(tune, base, tm
 
 @pytest.mark.parametrize("format", ["q8", "q4"])
 def test_adapters_over_a_quantised_base_give_a_bfloat16_model(tune, base, pairs, format, tmp_path):
-    write_quantized(open_model(base), tmp_path / format, format)
+    write_quantized(open_model(base), tmp_path / format, QUANTISED[format])
     recipe = tune("--init", str(tmp_path / format), "--data.train", f'[{{ shards = "{pairs}" }}]', "--lora.rank", "4")
     trained = train(recipe)
     assert losses(recipe)[-1] < losses(recipe)[0] - 0.3

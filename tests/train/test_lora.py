@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, GPTJConfig, LlamaConfig
 from bluejay.gpt.formats.layouts import load_model, open_model
 from bluejay.gpt.formats.peft import write_adapter
 from bluejay.gpt.formats.quantized import write_quantized
+from bluejay.gpt.quantization.packing import QUANTISED
 from bluejay.train.lora import PackedLinear, adapted, adapters
 from bluejay.train.loss import head_loss
 from bluejay.train.recipe import LoRA
@@ -97,7 +98,7 @@ def test_it_begins_as_the_base_and_draws_as_peft_does(base):
 @pytest.mark.parametrize("format", ["q8", "q4"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_over_a_packed_base_it_learns_what_it_learns_over_the_same_numbers_unpacked(base, format, dtype, tmp_path):
-    write_quantized(open_model(base), tmp_path / "packed", format)
+    write_quantized(open_model(base), tmp_path / "packed", QUANTISED[format])
     packed = open_model(tmp_path / "packed")
     settings = LoRA(rank=4)
     model = adapted(packed, settings, seed=1, device=CPU, dtype=dtype)

@@ -1,20 +1,19 @@
-"""What a model is and what it needs, without reading its weights."""
+"""A model's figures, such as its size and memory needs, without reading its weights."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.layouts import open_model
 from bluejay.gpt.formats.locate import locate
 from bluejay.gpt.formats.quantized import quantized_bytes
 from bluejay.gpt.presets import PRESETS
+from bluejay.gpt.quantization.packing import QUANTISED
 from bluejay.native import native
 
 BYTES = {"float32": 4, "bfloat16": 2}
-"""Bytes per number of the types that weights are used in."""
-QUANTISED: tuple[Literal["q8", "q4"], ...] = ("q8", "q4")
-"""The formats that matrices are quantised to; their KV cache is bfloat16."""
+"""Bytes of a number in the types in which unquantised weights are used."""
 
 
 @dataclass(frozen=True)
@@ -22,37 +21,40 @@ class Info:
     """Figures of one model."""
 
     name: str
+    """The path, hub name or preset that was asked for."""
     config: GPTConfig
+    """The shape of the model."""
     stored_as: str | None = None
-    """Type of the weights on disk; None for a preset, which has none."""
+    """Type of the weights on disk; None for a preset, which has no files."""
     n_bytes: int | None = None
-    """Size of the files that hold them."""
+    """Size of the files of weights; None for a preset."""
     tokenizer: str | None = None
+    """Size of the tokenizer's vocabulary, or why it cannot be read, in words."""
     licence: str | None = None
+    """The licence stated in the files, if any."""
 
     @property
     def weight_bytes(self) -> dict[str, int]:
-        """Memory for the weights, by the type they are used in."""
-        n = self.config.n_parameters
-        whole = {dtype: size * n for dtype, size in BYTES.items()}
-        return whole | {format: quantized_bytes(self.config, format) for format in QUANTISED}
+        """Bytes of memory for the weights, by the type or format in which they are used."""
+        exact = {dtype: size * self.config.n_parameters for dtype, size in BYTES.items()}
+        return exact | {name: quantized_bytes(self.config, format) for name, format in QUANTISED.items()}
 
     @property
     def engine(self) -> str:
-        """What runs models on this machine's processor."""
+        """The engine that runs models on this machine's processor, in words."""
         if native is None:
             return "torch; the native engine needs a C++ compiler when the package is installed"
         return f"native, with kernels for {', '.join(native.isas())}"
 
     @property
     def cache_bytes(self) -> dict[str, int]:
-        """Memory for the keys and values of one sequence that fills the context."""
+        """Bytes of memory for the keys and values of one sequence that fills the context, by their type."""
         config = self.config
         numbers = 2 * config.n_layer * config.kv_heads * config.d_head * config.n_ctx
         return {dtype: size * numbers for dtype, size in BYTES.items()}
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it as JSON's types."""
+        """All figures as JSON types."""
         config = self.config
         return {
             "name": self.name,
@@ -69,7 +71,7 @@ class Info:
         }
 
     def summary(self) -> str:
-        """A few lines for people."""
+        """A table of a few lines."""
         config = self.config
         positions = (
             "learned" if config.learned_positions else f"rotary, {config.n_rotary} of {config.d_head} dimensions"
@@ -89,8 +91,8 @@ class Info:
             ),
         ]
         for dtype, weights in self.weight_bytes.items():
-            both = weights + self.cache_bytes.get(dtype, self.cache_bytes["bfloat16"])
-            rows.append((dtype, f"{size(weights)} weights, {size(both)} with one full KV cache"))
+            total = weights + self.cache_bytes.get(dtype, self.cache_bytes["bfloat16"])  # quantised weights: bfloat16
+            rows.append((dtype, f"{size(weights)} weights, {size(total)} with one full KV cache"))
         if self.n_bytes is not None:
             rows.append(("on disk", f"{size(self.n_bytes)} as {self.stored_as}"))
             rows.append(("tokenizer", self.tokenizer or "none"))
@@ -100,7 +102,7 @@ class Info:
 
 
 def size(n_bytes: int) -> str:
-    """Bytes for people, in powers of 1000 as file sizes are."""
+    """A number of bytes in words, in powers of 1000 like the sizes of files."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6)):
         if n_bytes >= scale:
             return f"{n_bytes / scale:.3g} {unit}"
@@ -108,7 +110,7 @@ def size(n_bytes: int) -> str:
 
 
 def info(name: str) -> Info:
-    """What is known of a path, a hub name or a preset. Raises FileNotFoundError or ValueError, with what is wrong."""
+    """The figures of a path, a hub name or a preset. Raises FileNotFoundError or ValueError, each with one sentence."""
     if name in PRESETS and not Path(name).exists():
         return Info(name, PRESETS[name])
     stored = open_model(locate(name))

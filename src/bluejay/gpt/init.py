@@ -1,11 +1,11 @@
-"""How a new model's weights are drawn, in one table.
+"""Random initialisation of a new model.
 
-| weight                      | distribution                              | source                             |
-| --------------------------- | ----------------------------------------- | ---------------------------------- |
-| q, k, v, MLP up, gate, head | normal, 1 / sqrt(D), cut at two sigma     | mesh-transformer-jax, `layers.py`  |
-| attention out, MLP down     | normal, 2 / (L sqrt(D)), cut at two sigma | the same ("wang init" in GPT-NeoX) |
-| embedding, positions        | normal, 0.02                              | GPT-2; GPT-J used 1 / sqrt(V)      |
-| biases 0, norm weights 1    |                                           |                                    |
+| weight                      | distribution                              | source                              |
+| --------------------------- | ----------------------------------------- | ----------------------------------- |
+| q, k, v, MLP up, gate, head | normal, 1 / sqrt(D), cut at two sigma     | mesh-transformer-jax, `layers.py`   |
+| attention out, MLP down     | normal, 2 / (L sqrt(D)), cut at two sigma | `layers.py` ("wang init", GPT-NeoX) |
+| embedding, positions        | normal, 0.02                              | GPT-2; GPT-J used 1 / sqrt(V)       |
+| biases 0, norm weights 1    |                                           |                                     |
 """
 
 import math
@@ -19,7 +19,7 @@ from bluejay.gpt.model import GPT
 
 
 def new_model(config: GPTConfig, seed: int, device: str | torch.device = "cpu") -> GPT:
-    """A GPT with freshly drawn float32 weights: the same for the same configuration and seed, on any device."""
+    """A GPT with random float32 weights, which depend only on the configuration and the seed, not on the device."""
     with torch.device("meta"):
         model = GPT(config)
     model.to_empty(device=device)
@@ -30,7 +30,7 @@ def new_model(config: GPTConfig, seed: int, device: str | torch.device = "cpu") 
 
 
 def draw(config: GPTConfig, seed: int) -> Iterator[tuple[str, Tensor]]:
-    """The name and the float32 values of each weight of a new model."""
+    """Name and float32 values of each weight of a new model, in order."""
     with torch.device("meta"):
         shapes = {name: parameter.shape for name, parameter in GPT(config).named_parameters()}
     generator = torch.Generator().manual_seed(seed)

@@ -1,8 +1,8 @@
-"""What a block does besides multiplying by its matrices: norm, rotary positions, attention, activation.
+"""The operations of a block other than matrix products: norm, rotary positions, attention, activation.
 
-Each is written with torch's operations. On processors that multiply bfloat16, training in it takes the native kernels
-(`native/training.h`), which read and write everything once: attention with the rotation inside it and no table of who
-sees whom, norms that give bfloat16 straight from the residual stream. Shapes as in `bluejay.gpt.model`.
+Each is implemented with torch. On CPUs with bfloat16 products, bfloat16 training uses the native kernels instead
+(`native/training.h`), which read and write each tensor once: attention rotates its inputs itself and needs no mask, and
+norms turn the residual stream directly into bfloat16. Shapes are those of `bluejay.gpt.model`.
 """
 
 from functools import partial
@@ -17,22 +17,22 @@ from bluejay.native import native
 
 ACTIVATIONS = {"gelu_tanh": partial(F.gelu, approximate="tanh"), "gelu": F.gelu, "relu": F.relu, "silu": F.silu}
 Rotation = tuple[Float[Tensor, "B 1 T R"], Float[Tensor, "B 1 T R"]]
-"""Cosine and sine of every rotated pair's angle."""
+"""Cosine and sine of the angle of each rotated pair."""
 
 
-class Visible:
-    """The tokens that each token sees: from `first` up to itself."""
+class VisibleRange:
+    """The tokens that each token attends to: from `first_visible` up to itself."""
 
-    def __init__(self, first: Int[Tensor, "B T"]) -> None:
-        self.first = first.int()
-        self.table: Bool[Tensor, "B 1 T T"] | None = None
+    def __init__(self, first_visible: Int[Tensor, "B T"]) -> None:
+        self.first_visible = first_visible.int()
+        self._mask: Bool[Tensor, "B 1 T T"] | None = None
 
     def mask(self) -> Bool[Tensor, "B 1 T T"]:
-        """The same as a table, query by key."""
-        if self.table is None:
-            order = torch.arange(self.first.shape[1], device=self.first.device)
-            self.table = ((order <= order[:, None]) & (order >= self.first[..., None]))[:, None]
-        return self.table
+        """The range as a boolean mask (query, key), computed once."""
+        if self._mask is None:
+            order = torch.arange(self.first_visible.shape[1], device=self.first_visible.device)
+            self._mask = ((order <= order[:, None]) & (order >= self.first_visible[..., None]))[:, None]
+        return self._mask
 
 
 def attention(
@@ -40,33 +40,34 @@ def attention(
     k: Float[Tensor, "B K T H"],
     v: Float[Tensor, "B K T H"],
     rotation: Rotation | None,
-    halves: bool,
-    seen: Visible | None,
+    rotate_half: bool,
+    visible: VisibleRange | None,
     scale: float,
 ) -> Float[Tensor, "B N T H"]:
-    """Causal attention of N query heads over K key and value heads, after rotating queries and keys."""
+    """Causal attention with N query heads and K key and value heads; rotates queries and keys first."""
     if is_native(q, q.dtype) and q.shape[-1] % 16 == 0:
         cos, sin = (None, None) if rotation is None else (angles[:, 0].contiguous() for angles in rotation)
         rows = (x.transpose(1, 2) for x in (q, k, v))
-        return NativeAttention.apply(*rows, cos, sin, halves, None if seen is None else seen.first, scale).transpose(
-            1, 2
-        )
+        first_visible = None if visible is None else visible.first_visible
+        return NativeAttention.apply(*rows, cos, sin, rotate_half, first_visible, scale).transpose(1, 2)
     if rotation is not None:
-        q, k = rotate(q, rotation, halves), rotate(k, rotation, halves)
-    mask = None if seen is None else seen.mask()
+        q, k = rotate(q, rotation, rotate_half), rotate(k, rotation, rotate_half)
+    mask = None if visible is None else visible.mask()
     grouped = q.shape[1] != k.shape[1]
     return F.scaled_dot_product_attention(
         q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=grouped
     )
 
 
-def rotate(x: Float[Tensor, "B N T H"], rotation: Rotation, halves: bool) -> Float[Tensor, "B N T H"]:
-    """Turn the first 2 R dimensions of each head and leave the rest; pairs are interleaved, (0, 1), (2, 3), ..., or by
-    `halves`, (0, R), (1, R + 1), ..."""
+def rotate(x: Float[Tensor, "B N T H"], rotation: Rotation, rotate_half: bool) -> Float[Tensor, "B N T H"]:
+    """Rotate the first 2 R dimensions of each head and leave the others unchanged.
+
+    The pairs are (0, 1), (2, 3), ..., or with `rotate_half` (0, R), (1, R + 1), ...
+    """
     cos, sin = rotation
-    turned, rest = x.split((2 * cos.shape[-1], x.shape[-1] - 2 * cos.shape[-1]), dim=-1)
-    shape, axis = ((2, -1), -2) if halves else ((-1, 2), -1)
-    first, second = turned.float().unflatten(-1, shape).unbind(axis)
+    rotated, rest = x.split((2 * cos.shape[-1], x.shape[-1] - 2 * cos.shape[-1]), dim=-1)
+    shape, axis = ((2, -1), -2) if rotate_half else ((-1, 2), -1)
+    first, second = rotated.float().unflatten(-1, shape).unbind(axis)
     pairs = torch.stack((first * cos - second * sin, second * cos + first * sin), dim=axis)
     return torch.cat((pairs.flatten(-2).to(x.dtype), rest), dim=-1)
 
@@ -74,8 +75,10 @@ def rotate(x: Float[Tensor, "B N T H"], rotation: Rotation, halves: bool) -> Flo
 def norm(
     x: Float[Tensor, "*batch D"], weight: Float[Tensor, " D"], bias: Float[Tensor, " D"] | None, eps: float
 ) -> Float[Tensor, "*batch D"]:
-    """Layer norm, or root-mean-square norm where there is no bias, in float32; given back in the type of its input, or
-    under autocast in the type that the matrix products want."""
+    """Layer norm, or root-mean-square norm if there is no bias, computed in float32.
+
+    The result has the type of the input; the native kernel returns bfloat16, which autocast would convert to anyway.
+    """
     if is_native(x, torch.bfloat16 if torch.is_autocast_enabled("cpu") else x.dtype) and x.shape[-1] % 16 == 0:
         return NativeNorm.apply(x, weight, bias, eps)
     if bias is None:
@@ -84,23 +87,23 @@ def norm(
 
 
 def activate(x: Float[Tensor, "*batch F"], activation: str) -> Float[Tensor, "*batch F"]:
-    """The activation of the MLP, one of `ACTIVATIONS`."""
+    """Apply one of `ACTIVATIONS`."""
     if is_native(x, x.dtype):
         return NativeActivation.apply(x, activation)
     return ACTIVATIONS[activation](x)
 
 
-def is_native(x: Tensor, product: torch.dtype) -> bool:
-    """Whether the native kernels take `x`, beside matrix products of this type.
+def is_native(x: Tensor, matmul_dtype: torch.dtype) -> bool:
+    """Whether the native kernels can process `x` in a model whose matrix products have type `matmul_dtype`.
 
-    They read memory, which a tensor that is spread, traced or on another device does not have here.
+    They read memory directly, so a distributed or traced tensor or one on another device is excluded.
     """
-    here = x.device.type == "cpu" and type(x) in (Tensor, nn.Parameter) and not torch.compiler.is_compiling()
-    return here and product == torch.bfloat16 and native is not None and native.trains()
+    in_memory = x.device.type == "cpu" and type(x) in (Tensor, nn.Parameter) and not torch.compiler.is_compiling()
+    return in_memory and matmul_dtype == torch.bfloat16 and native is not None and native.trains()
 
 
 class NativeAttention(torch.autograd.Function):
-    """Keeps its inputs, its output and one float32 a query and head."""
+    """Attention whose backward pass keeps the inputs, the output and one float32 per query and head."""
 
     @staticmethod
     def forward(
@@ -110,30 +113,32 @@ class NativeAttention(torch.autograd.Function):
         v: Float[Tensor, "B T K H"],
         cos: Float[Tensor, "B T R"] | None,
         sin: Float[Tensor, "B T R"] | None,
-        halves: bool,
-        first: Int[Tensor, "B T"] | None,
+        rotate_half: bool,
+        first_visible: Int[Tensor, "B T"] | None,
         scale: float,
     ) -> Float[Tensor, "B T N H"]:
         q, k, v = (x.detach().contiguous() for x in (q, k, v))
         out, lse = torch.empty_like(q), q.new_empty((q.shape[0], q.shape[2], q.shape[1]), dtype=torch.float32)
-        ctx.constants = (halves, scale)
-        ctx.save_for_backward(q, k, v, cos, sin, first, out, lse)
-        native.attend(q, k, v, cos, sin, halves, first, scale, out.detach(), lse, torch.get_num_threads())
+        ctx.constants = (rotate_half, scale)
+        ctx.save_for_backward(q, k, v, cos, sin, first_visible, out, lse)
+        native.attend(q, k, v, cos, sin, rotate_half, first_visible, scale, out.detach(), lse, torch.get_num_threads())
         return out
 
     @staticmethod
     def backward(ctx: Any, *d_outs: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, cos, sin, first, out, lse = ctx.saved_tensors
-        halves, scale = ctx.constants
+        q, k, v, cos, sin, first_visible, out, lse = ctx.saved_tensors
+        rotate_half, scale = ctx.constants
         gradients = tuple(torch.empty_like(x) for x in (q, k, v))
         d_out = d_outs[0].detach().contiguous()
         threads = torch.get_num_threads()
-        native.attend_backward(q, k, v, cos, sin, halves, first, scale, out.detach(), lse, d_out, *gradients, threads)
+        native.attend_backward(
+            q, k, v, cos, sin, rotate_half, first_visible, scale, out.detach(), lse, d_out, *gradients, threads
+        )
         return *gradients, None, None, None, None, None
 
 
 class NativeNorm(torch.autograd.Function):
-    """Keeps its input alone."""
+    """A norm whose backward pass keeps only the input."""
 
     @staticmethod
     def forward(
@@ -166,7 +171,7 @@ class NativeNorm(torch.autograd.Function):
 
 
 class NativeActivation(torch.autograd.Function):
-    """Keeps its input alone."""
+    """An activation whose backward pass keeps only the input."""
 
     @staticmethod
     def forward(ctx: Any, x: Float[Tensor, "*batch F"], activation: str) -> Float[Tensor, "*batch F"]:

@@ -1,17 +1,17 @@
-"""The model: GPT-J as mesh-transformer-jax trained it, and by the fields of `GPTConfig` its relatives.
+"""The decoder: GPT-J as mesh-transformer-jax trained it; the fields of `GPTConfig` turn it into its relatives.
 
 Shapes:  B batch · T tokens (queries) · S tokens (keys) · D model · N query heads · K key/value heads · H head width ·
          F hidden · V vocabulary · R rotated half-dimensions · L layers
 
-In GPT-J each block adds attention and MLP to the residual stream at once, both reading one norm:
+A block of GPT-J adds attention and MLP to the residual stream in parallel; both read the same norm:
 
     x = x + attention(norm(x)) + mlp(norm(x))
 
-In GPT-2 and most others they follow each other, each with a norm of its own.
+In GPT-2 and most other families the MLP follows the attention, and each has its own norm.
 
-Numerics: parameters float32 in training, as stored in inference; matrix products in bfloat16 where the caller opened
-`torch.autocast`; norms, rotary angles and logits that reach a loss or a sampler in float32. The softmax inside
-`scaled_dot_product_attention` accumulates in float32.
+Numerics: parameters are float32 in training and keep their stored type in inference. Matrix products are in bfloat16
+where the caller opened `torch.autocast`. Norms, rotary angles, and the logits given to a loss or a sampler are float32.
+The softmax inside `scaled_dot_product_attention` accumulates in float32.
 """
 
 import math
@@ -23,23 +23,24 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bluejay.gpt.config import GPTConfig
-from bluejay.gpt.kernels import Rotation, Visible, activate, attention, norm, rotate
+from bluejay.gpt.kernels import Rotation, VisibleRange, activate, attention, norm, rotate
 from bluejay.gpt.recompute import recomputed
 
 
 @runtime_checkable
 class Cache(Protocol):
-    """Where attention keeps the keys and values of the tokens it has seen (see `bluejay.infer.backends.torch`)."""
+    """Stores the keys and values of earlier tokens (implemented in `bluejay.infer.backends.torch`)."""
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Store a layer's new (B K T H) keys and values; attention of the (B N T H) queries to all they may see."""
+        """Store a layer's new (B K T H) keys and values; return the attention of its (B N T H) queries."""
         ...
 
 
 class GPT(nn.Module):
-    """Token ids in, logits out. `n_ctx` positions are trained; without learned ones the arithmetic has no limit.
+    """The model, from token ids to logits.
 
-    `recompute` says what a backward pass computes again in place of keeping it (`bluejay.gpt.recompute`).
+    A model with learned positions takes at most `n_ctx` tokens; rotary positions have no such limit. `recompute` is
+    the kind of recomputation in the backward pass (`bluejay.gpt.recompute`).
     """
 
     def __init__(self, config: GPTConfig) -> None:
@@ -57,58 +58,58 @@ class GPT(nn.Module):
         tokens: Int[Tensor, "B T"],
         *,
         positions: Int[Tensor, "B T"] | None = None,
-        starts: Int[Tensor, "B T"] | None = None,
+        document_start: Int[Tensor, "B T"] | None = None,
         cache: Cache | None = None,
     ) -> Float[Tensor, "B T V"]:
-        """Logits for the token after each position.
+        """Logits of the token that follows each position.
 
-        Each token sees itself and those before it. Where documents are packed into one sequence, `starts` is where each
-        token's own begins: what was before it is not seen, and positions count from there. `positions` are 0..T-1
-        unless given. A cache knows itself what each token may see, and takes no `starts`.
+        A token attends to itself and to earlier tokens. Where several documents are packed into one sequence,
+        `document_start` is the index at which each token's document begins: tokens before it are masked, and positions
+        count from it. `positions` are 0..T-1 unless given. A cache does its own masking and takes no `document_start`.
         """
-        return self.logits(self.hidden(tokens, positions=positions, starts=starts, cache=cache))
+        return self.logits(self.hidden(tokens, positions=positions, document_start=document_start, cache=cache))
 
     def hidden(
         self,
         tokens: Int[Tensor, "B T"],
         *,
         positions: Int[Tensor, "B T"] | None = None,
-        starts: Int[Tensor, "B T"] | None = None,
+        document_start: Int[Tensor, "B T"] | None = None,
         cache: Cache | None = None,
     ) -> Float[Tensor, "B T D"]:
-        """The last hidden states, normed: what the head multiplies."""
+        """The hidden states after the final norm, which are the head's input."""
         order = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
         if positions is None:
-            positions = order if starts is None else order - starts
+            positions = order if document_start is None else order - document_start
         x = self.embed(tokens)
         if self.position is not None:
             x = x + self.position(positions)
         rotation = rotary_angles(positions, self.config)
-        seen = None if starts is None else Visible(starts)
-        local = Visible(self._window(order, starts)) if self.config.local_layers else None
+        visible = None if document_start is None else VisibleRange(document_start)
+        local = VisibleRange(self._window(order, document_start)) if self.config.local_layers else None
         for layer, block in enumerate(self.blocks):
-            seen_here = local if layer in self.config.local_layers else seen
-            x = recomputed(block, self.recompute)(x, rotation, seen_here, cache)
+            layer_visible = local if layer in self.config.local_layers else visible
+            x = recomputed(block, self.recompute)(x, rotation, layer_visible, cache)
         return self.norm(x)
 
     def logits(self, hidden: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch V"]:
-        """What the head makes of hidden states."""
+        """The head's logits for hidden states."""
         weight, bias = self.unembedding
         return F.linear(hidden, weight, bias)
 
     @property
     def unembedding(self) -> tuple[Float[Tensor, "V D"], Float[Tensor, "V"] | None]:
-        """The head's matrix, its own or the embedding's, and its bias if it has one."""
+        """The head's matrix, which is the embedding's where the two are tied, and its bias if it has one."""
         return (self.embed.weight if self.head.weight is None else self.head.weight), self.head.bias
 
-    def _window(self, order: Int[Tensor, "B T"], starts: Int[Tensor, "B T"] | None) -> Int[Tensor, "B T"]:
-        """The first token that each token of a local layer sees."""
-        first = (order - (self.config.window or 0) + 1).clamp(min=0)
-        return first if starts is None else first.maximum(starts)
+    def _window(self, order: Int[Tensor, "B T"], document_start: Int[Tensor, "B T"] | None) -> Int[Tensor, "B T"]:
+        """The first token that each token of a local layer attends to."""
+        first_visible = (order - (self.config.window or 0) + 1).clamp(min=0)
+        return first_visible if document_start is None else first_visible.maximum(document_start)
 
 
 class Block(nn.Module):
-    """Attention and MLP, side by side (GPT-J, GPT-NeoX) or one after the other."""
+    """Attention and MLP, in parallel (GPT-J, GPT-NeoX) or in sequence."""
 
     def __init__(self, config: GPTConfig, layer: int) -> None:
         super().__init__()
@@ -119,24 +120,24 @@ class Block(nn.Module):
         self.mlp = MLP(config)
 
     def forward(
-        self, x: Float[Tensor, "B T D"], rotation: Rotation | None, seen: Visible | None, cache: Cache | None
+        self, x: Float[Tensor, "B T D"], rotation: Rotation | None, visible: VisibleRange | None, cache: Cache | None
     ) -> Float[Tensor, "B T D"]:
         h = self.norm(x)
-        attended = self.attention(h, rotation, seen, cache)
+        attended = self.attention(h, rotation, visible, cache)
         if not self.parallel:
             x, attended = x + attended, 0
         return x + (attended + self.mlp(h if self.mlp_norm is None else self.mlp_norm(x)))
 
 
 class Attention(nn.Module):
-    """Causal attention of N query heads over K key and value heads."""
+    """Causal attention with N query heads and K key and value heads."""
 
     def __init__(self, config: GPTConfig, layer: int) -> None:
         super().__init__()
         self.layer = layer
         self.d_head = config.d_head
         self.scale = config.scale
-        self.halves = config.rotary == "half"
+        self.rotate_half = config.rotary == "rotate_half"
         q, kv = config.n_head * config.d_head, config.kv_heads * config.d_head
         self.q = Linear(config.d_model, q, bias=config.qkv_bias)
         self.k = Linear(config.d_model, kv, bias=config.qkv_bias)
@@ -144,20 +145,20 @@ class Attention(nn.Module):
         self.out = Linear(q, config.d_model, bias=config.out_bias)
 
     def forward(
-        self, x: Float[Tensor, "B T D"], rotation: Rotation | None, seen: Visible | None, cache: Cache | None
+        self, x: Float[Tensor, "B T D"], rotation: Rotation | None, visible: VisibleRange | None, cache: Cache | None
     ) -> Float[Tensor, "B T D"]:
         q, k, v = (matrix(x).unflatten(-1, (-1, self.d_head)).transpose(1, 2) for matrix in (self.q, self.k, self.v))
         if cache is None:
-            y = attention(q, k, v, rotation, self.halves, seen, self.scale)
+            y = attention(q, k, v, rotation, self.rotate_half, visible, self.scale)
         else:
             if rotation is not None:
-                q, k = rotate(q, rotation, self.halves), rotate(k, rotation, self.halves)
+                q, k = rotate(q, rotation, self.rotate_half), rotate(k, rotation, self.rotate_half)
             y = cache.attend(self.layer, q, k, v)
         return self.out(y.transpose(1, 2).flatten(-2))
 
 
 class MLP(nn.Module):
-    """Two matrices with an activation between them, or three where it is gated."""
+    """Two matrices with an activation between them; a gated MLP has a third, the gate."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
@@ -173,19 +174,19 @@ class MLP(nn.Module):
 
 
 class Linear(nn.Linear):
-    """A matrix that is not drawn when it is made: `bluejay.gpt.init` or a file gives its weights."""
+    """`nn.Linear` without random initialisation; `bluejay.gpt.init` or a file provides the weights."""
 
     def reset_parameters(self) -> None: ...
 
 
 class Embedding(nn.Embedding):
-    """A table that is not drawn when it is made."""
+    """`nn.Embedding` without random initialisation."""
 
     def reset_parameters(self) -> None: ...
 
 
 class Head(nn.Module):
-    """The parameters of the head that are its own; `GPT.unembedding` says what it multiplies by."""
+    """The parameters that the output head does not share; `GPT.unembedding` gives the matrix it multiplies by."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
@@ -195,7 +196,7 @@ class Head(nn.Module):
 
 
 class Norm(nn.Module):
-    """Layer norm or root-mean-square norm in float32 whatever comes in, given back in the type of its input."""
+    """Layer norm or root-mean-square norm. It computes in float32 and returns the type of its input."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
@@ -209,7 +210,10 @@ class Norm(nn.Module):
 
 
 def rotary_angles(positions: Int[Tensor, "B T"], config: GPTConfig) -> Rotation | None:
-    """Cosine and sine of each position's angle for each rotated pair (RoFormer, equation 15); None without rotary."""
+    """Cosine and sine of the angle of each rotated pair at each position (RoFormer, equation 15).
+
+    None for a model without rotary positions.
+    """
     if config.rotary == "none":
         return None
     angle = positions.float()[:, None, :, None] * rotary_frequencies(config).to(positions.device)
@@ -217,7 +221,7 @@ def rotary_angles(positions: Int[Tensor, "B T"], config: GPTConfig) -> Rotation 
 
 
 def rotary_frequencies(config: GPTConfig) -> Float[Tensor, " R"]:
-    """Radians a token by which each rotated pair turns."""
+    """The rotation of each pair, in radians per token."""
     pair = torch.arange(0, config.n_rotary, 2, dtype=torch.float32)
     frequency = config.rotary_base ** (-pair / config.n_rotary)
     scaling = config.rotary_scaling
@@ -226,3 +230,33 @@ def rotary_frequencies(config: GPTConfig) -> Float[Tensor, " R"]:
         kept = ((turns - scaling.low) / (scaling.high - scaling.low)).clamp(0, 1)
         frequency = frequency * (kept + (1 - kept) / scaling.factor)
     return frequency
+
+
+def weight_shapes(config: GPTConfig) -> dict[str, torch.Size]:
+    """The name and shape of every weight of a model."""
+    with torch.device("meta"):
+        return {name: weight.shape for name, weight in GPT(config).state_dict().items()}
+
+
+def matrices_by_input(config: GPTConfig) -> dict[str, list[str]]:
+    """Activation -> the matrices that multiply it, in model order.
+
+    An activation is named after the norm that produces it, or else after the only matrix that reads it. The tables that
+    are only looked up (positions and an embedding that is not tied) are not included.
+    """
+    matrices = {}
+    for layer in range(config.n_layer):
+        block = f"blocks.{layer}."
+        qkv = [f"{block}attention.{name}.weight" for name in "qkv"]
+        mlp = [f"{block}mlp.{name}.weight" for name in (("gate", "up") if config.gated else ("up",))]
+        if config.n_norm == 1:
+            matrices[block + "norm"] = qkv + mlp
+        else:
+            matrices |= {block + "norm": qkv, block + "mlp_norm": mlp}
+        matrices |= {block + name: [f"{block}{name}.weight"] for name in ("attention.out", "mlp.down")}
+    return matrices | {"norm": ["embed.weight" if config.tied else "head.weight"]}
+
+
+def input_of(config: GPTConfig) -> dict[str, str]:
+    """Matrix -> the activation that it multiplies, named as in `matrices_by_input`."""
+    return {name: activation for activation, names in matrices_by_input(config).items() for name in names}

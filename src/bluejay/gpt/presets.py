@@ -1,4 +1,4 @@
-"""Published models and a few small ones of our own, by name."""
+"""The configurations of published models and of a few small ones of our own, by name."""
 
 import dataclasses
 from typing import Any
@@ -31,7 +31,7 @@ GPT_NEOX = GPTConfig(
     n_head=64,
     vocab_size=50432,
     n_norm=2,
-    rotary="half",
+    rotary="rotate_half",
     qkv_bias=True,
     out_bias=True,
     head_bias=False,
@@ -64,7 +64,7 @@ LLAMA = GPTConfig(
     parallel=False,
     n_norm=2,
     norm="rmsnorm",
-    rotary="half",
+    rotary="rotate_half",
     rotary_dim=128,
     activation="silu",
     gated=True,
@@ -75,12 +75,12 @@ SMOLLM2 = dataclasses.replace(LLAMA, vocab_size=49152, n_ctx=8192, rotary_dim=64
 
 
 def sized(base: GPTConfig, n_layer: int, d_model: int, n_head: int, **fields: Any) -> GPTConfig:
-    """The same kind of model at another size."""
+    """A configuration of the same kind at another size."""
     return dataclasses.replace(base, n_layer=n_layer, d_model=d_model, n_head=n_head, **fields)
 
 
 def neo(n_layer: int, d_model: int, n_head: int) -> GPTConfig:
-    """GPT-Neo at another size: every second layer is local."""
+    """GPT-Neo's configuration at another size, in which every second layer is local."""
     config = dataclasses.replace(GPT_NEO, local_layers=tuple(range(1, n_layer, 2)))
     return sized(config, n_layer, d_model, n_head)
 
@@ -88,17 +88,17 @@ def neo(n_layer: int, d_model: int, n_head: int) -> GPTConfig:
 PRESETS = {
     "gpt-j": GPT_J,
     "gpt-j-6b": GPT_J,
-    # Our own: GPT-J at sizes for a laptop, heads of 64.
+    # Our own: GPT-J at sizes for a laptop, with heads of 64.
     "bluejay-1m": sized(GPT_J, 4, 128, 2, vocab_size=2048, n_ctx=512),
     "bluejay-13m": sized(GPT_J, 6, 320, 5, vocab_size=8192, n_ctx=512),
     "bluejay-34m": sized(GPT_J, 8, 512, 8, vocab_size=8192, n_ctx=1024),
     "bluejay-162m": sized(GPT_J, 12, 768, 12, vocab_size=50304, n_ctx=1024),
-    # The configurations published with the weights.
+    # From the configurations published with the weights.
     "gpt-neo-125m": GPT_NEO,
     "gpt-neo-1.3b": neo(24, 2048, 16),
     "gpt-neo-2.7b": neo(32, 2560, 20),
     "gpt-neox-20b": GPT_NEOX,
-    # Pythia, table 1 and the configurations published with the weights.
+    # From Pythia, table 1, and the configurations published with the weights.
     "pythia-14m": sized(PYTHIA, 6, 128, 4),
     "pythia-31m": sized(PYTHIA, 6, 256, 8),
     "pythia-70m": sized(PYTHIA, 6, 512, 8),
@@ -113,8 +113,8 @@ PRESETS = {
     "gpt2-medium": sized(GPT2, 24, 1024, 16),
     "gpt2-large": sized(GPT2, 36, 1280, 20),
     "gpt2-xl": sized(GPT2, 48, 1600, 25),
-    # GPT-3, table 2.1, without its sparse layers. Where the table's heads do not make up the width (24 heads of 128 in
-    # 2,048, and a width of 5,140), 16 heads and 5,120.
+    # From GPT-3, table 2.1, without its sparse layers. Two rows of the table are impossible (24 heads of 128 in a width
+    # of 2,048; a width of 5,140); here they have 16 heads and a width of 5,120.
     "gpt-3-125m": sized(GPT3, 12, 768, 12),
     "gpt-3-350m": sized(GPT3, 24, 1024, 16),
     "gpt-3-760m": sized(GPT3, 24, 1536, 16),
@@ -131,19 +131,20 @@ PRESETS = {
 
 
 def adapted(name: str, fields: dict[str, Any], origin: str) -> GPTConfig:
-    """A preset with other values for some fields. What follows from a size keeps its proportion: the rotated part of
-    a head, the MLP's width, GPT-Neo's every second layer.
+    """A preset with other values for some fields.
 
-    Raises ValueError, beginning with `origin`, for an unknown preset or field or a value that does not fit.
+    Fields that depend on a size keep their proportion: the rotated part of a head, the width of the MLP, and the local
+    layers of GPT-Neo. Raises ValueError for an unknown preset and, beginning with `origin`, for an unknown field or a
+    value that does not fit.
     """
     if name not in PRESETS:
         raise ValueError(f"model.preset is {name!r}; it must be one of {', '.join(PRESETS)}")
     base = PRESETS[name]
     loose = dataclasses.asdict(base) | {"rotary_dim": None, "local_layers": ()}
     config = check(GPTConfig, loose | fields, origin)
-    follows: dict[str, Any] = {"local_layers": tuple(range(1, config.n_layer, 2)) if base.local_layers else ()}
+    derived: dict[str, Any] = {"local_layers": tuple(range(1, config.n_layer, 2)) if base.local_layers else ()}
     if base.rotary_dim is not None:
-        follows["rotary_dim"] = max(2, base.rotary_dim * config.d_head // base.d_head // 2 * 2)
+        derived["rotary_dim"] = max(2, base.rotary_dim * config.d_head // base.d_head // 2 * 2)
     if base.d_ff is not None:
-        follows["d_ff"] = base.d_ff * config.d_model // base.d_model
-    return dataclasses.replace(config, **{key: value for key, value in follows.items() if key not in fields})
+        derived["d_ff"] = base.d_ff * config.d_model // base.d_model
+    return dataclasses.replace(config, **{key: value for key, value in derived.items() if key not in fields})

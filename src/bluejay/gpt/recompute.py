@@ -1,8 +1,8 @@
-"""What a backward pass computes again in place of keeping it (Chen et al. 2016; Korthikanti et al. 2022, section 5).
+"""Activation recomputation in the backward pass (Chen et al. 2016; Korthikanti et al. 2022, section 5).
 
-"full" keeps the residual stream between blocks and runs each block a second time: the least memory, for a third more
-arithmetic. "selective" also keeps what the matrix products gave, and repeats only what is cheap: norms, rotary angles,
-activations and, where it is not torch's, attention.
+"full" stores only the residual stream between blocks and runs each block a second time, which needs the least memory
+and a third more arithmetic. "selective" also stores the results of matrix products and of torch's attention. It
+recomputes only cheap operations: norms, rotary angles, activations and the native kernel of attention.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
-PRODUCTS = {
+STORED_OPERATIONS = {
     torch.ops.aten.mm.default,
     torch.ops.aten.addmm.default,
     torch.ops.aten.bmm.default,
@@ -22,18 +22,19 @@ PRODUCTS = {
     torch.ops.aten._scaled_dot_product_efficient_attention.default,
     torch.ops.aten._scaled_dot_product_cudnn_attention.default,
 }
+"""The operations whose results "selective" stores."""
 
 
 def recomputed(block: nn.Module, kind: Literal["none", "selective", "full"]) -> Callable[..., Tensor]:
-    """The block, keeping only what `kind` says; as it is where no gradient is wanted."""
+    """The block with recomputation of the given kind; the block itself if no gradient is needed."""
     if kind == "none" or not torch.is_grad_enabled():
         return block
     context = (
-        {"context_fn": partial(create_selective_checkpoint_contexts, keep_products)} if kind == "selective" else {}
+        {"context_fn": partial(create_selective_checkpoint_contexts, selective_policy)} if kind == "selective" else {}
     )
     return partial(checkpoint, block, use_reentrant=False, preserve_rng_state=False, **context)
 
 
-def keep_products(_context: object, operation: object, *_args: object, **_kwargs: object) -> CheckpointPolicy:
-    """Whether the result of an operation is kept."""
-    return CheckpointPolicy.MUST_SAVE if operation in PRODUCTS else CheckpointPolicy.PREFER_RECOMPUTE
+def selective_policy(_context: object, operation: object, *_args: object, **_kwargs: object) -> CheckpointPolicy:
+    """Store the results of `STORED_OPERATIONS` and recompute all others."""
+    return CheckpointPolicy.MUST_SAVE if operation in STORED_OPERATIONS else CheckpointPolicy.PREFER_RECOMPUTE

@@ -1,1 +1,1 @@
-"""From a model to tokens: sampling, the key-value cache, the engine that runs many requests at once."""
+"""Inference: sampling, the key-value cache, and the engine that runs many requests at once."""

@@ -1,9 +1,9 @@
-"""Who holds which page of the key-value cache: sharing by content, reference counts, and what is forgotten first.
+"""Allocation of the pages of the key-value cache: sharing by content, reference counts, eviction.
 
-A page knows the tokens whose keys and values it holds and the page before it, so that pages form a tree whose paths
-are texts (RadixAttention; Zheng et al., section 3). A new sequence follows the tree as far as its own tokens go: whole
-pages are shared, a page that agrees in part is copied. Pages that nobody holds keep their content until they are
-needed, the one not used for the longest time going first.
+A page records the tokens whose keys and values it holds and the page before it, so that pages form a tree whose paths
+are texts (RadixAttention; Zheng et al., section 3). A new sequence follows the tree as far as its tokens match: full
+pages are shared, and a page that matches in part is copied. Unused pages keep their content until they are needed; the
+least recently used one is evicted first.
 """
 
 from collections import OrderedDict
@@ -17,21 +17,22 @@ class Page:
 
     number: int
     parent: "Page | None" = None
-    """The page before it in its text; None for the first."""
+    """The page before this one in its text; None for the first."""
     tokens: list[int] = field(default_factory=list)
-    """The tokens whose keys and values it holds for good."""
+    """The tokens whose keys and values it holds; they never change while it is in use."""
     holders: int = 0
+    """The number of leases that contain the page."""
 
 
 @dataclass(eq=False)
 class Lease:
-    """The pages of one sequence, enough for all that it may ever need."""
+    """The pages of one sequence, enough for its greatest possible length."""
 
     pages: list[Page]
     n_cached: int
-    """Tokens whose keys and values these pages hold."""
-    copy: tuple[int, int] | None
-    """Page numbers (source, target): the copy that makes `n_cached` true, to be done before anything is written."""
+    """Number of tokens whose keys and values these pages hold."""
+    copy_on_write: tuple[int, int] | None
+    """(source, target): the page that the backend must copy before the first step; None if none matches in part."""
 
     @property
     def numbers(self) -> list[int]:
@@ -40,102 +41,102 @@ class Lease:
 
 
 class PagePool:
-    """All pages of a cache. It moves no data: it decides what is where."""
+    """All pages of a cache. The pool only decides which page holds what; the backend moves the data."""
 
     def __init__(self, n_pages: int, size: int) -> None:
         self.n_pages = n_pages
         self.size = size
         self.free = list(range(n_pages))
-        """Pages without content, ascending."""
-        self.forgettable: OrderedDict[Page, None] = OrderedDict()
-        """Pages with content that nobody holds, the least recently used first."""
+        """Numbers of the pages without content, ascending."""
+        self.evictable: OrderedDict[Page, None] = OrderedDict()
+        """Pages with content that no sequence holds, the least recently used first."""
         self.children: dict[tuple[Page | None, int], list[Page]] = {}
-        """Pages with content by the page before them and their first token."""
+        """(page before, first token) -> the pages with content that continue there."""
 
     @property
     def n_held(self) -> int:
-        """Pages that some sequence holds."""
-        return self.n_pages - len(self.free) - len(self.forgettable)
+        """Number of pages that some sequence holds."""
+        return self.n_pages - len(self.free) - len(self.evictable)
 
     def pages_for(self, n_tokens: int) -> int:
-        """Pages that hold so many tokens."""
+        """Number of pages that `n_tokens` tokens need."""
         return -(-n_tokens // self.size)
 
     def lease(self, tokens: Sequence[int], n_tokens: int, reuse: bool = True) -> Lease | None:
-        """Pages for a sequence that begins with `tokens` and grows to `n_tokens`; None when there are not enough.
+        """Pages for a sequence that begins with `tokens` and grows to `n_tokens`; None if too few are free.
 
-        With `reuse`, what other sequences have computed is taken over, all but the last of `tokens` at most, since
-        logits come from computing it.
+        With `reuse`, keys and values that other sequences have computed are shared, except those of the last of
+        `tokens`, which must be computed to get logits.
         """
         shared, partial, n_partial = self._match(tokens[:-1]) if reuse else ([], None, 0)
         n_new = self.pages_for(n_tokens) - len(shared)
-        if n_new > len(self.free) + len(self.forgettable) - sum(page.holders == 0 for page in shared):
+        if n_new > len(self.free) + len(self.evictable) - sum(page.holders == 0 for page in shared):
             return None
         for page in shared:
             page.holders += 1
-            self.forgettable.pop(page, None)
+            self.evictable.pop(page, None)
         new = self._take(n_new)
         copy = None
         if partial is not None:
             copy = partial.number, new[0].number
         lease = Lease(shared + new, len(shared) * self.size + n_partial, copy)
-        self._fill(lease, tokens[: lease.n_cached], len(shared))
+        self._record_content(lease, tokens[: lease.n_cached], len(shared))
         return lease
 
     def record(self, lease: Lease, tokens: Sequence[int]) -> None:
-        """Say that a lease's pages hold the keys and values of `tokens`, the sequence from its beginning."""
+        """Record that the pages of a lease now hold the keys and values of `tokens`, the sequence from its start."""
         first = lease.n_cached // self.size
         lease.n_cached = len(tokens)
-        self._fill(lease, tokens, first)
+        self._record_content(lease, tokens, first)
 
     def release(self, lease: Lease) -> None:
-        """Give the pages back. The last one is forgotten first, so no page outlives the one before it."""
+        """Return the pages. The last one will be evicted first, so that no page outlives the one before it."""
         for page in reversed(lease.pages):
             page.holders -= 1
             if page.holders == 0 and page.tokens:
-                self.forgettable[page] = None
+                self.evictable[page] = None
             elif page.holders == 0:
                 self.free.append(page.number)
         self.free.sort()
         lease.pages = []
 
     def _match(self, tokens: Sequence[int]) -> tuple[list[Page], Page | None, int]:
-        """The whole pages that begin `tokens`, a page that goes on from there, and how many of its tokens agree."""
+        """The full pages that match the start of `tokens`, the page that best matches the rest, and how far."""
         shared: list[Page] = []
         parent, at = None, 0
         while at < len(tokens):
             rest = tokens[at : at + self.size]
-            best, agree = None, 0
+            best, n_matching = None, 0
             for page in self.children.get((parent, rest[0]), ()):
-                n = agreement(page.tokens, rest)
-                if n > agree:
-                    best, agree = page, n
-            if agree < self.size:
-                return shared, best, agree
+                n = common_prefix(page.tokens, rest)
+                if n > n_matching:
+                    best, n_matching = page, n
+            if n_matching < self.size:
+                return shared, best, n_matching
             assert best is not None
             shared.append(best)
             parent, at = best, at + self.size
         return shared, None, 0
 
     def _take(self, count: int) -> list[Page]:
-        """Pages without content, neighbours if possible: the torch backend then reads them without a copy."""
+        """Empty pages, adjacent if possible, because the torch backend can then read them without a copy."""
         run = next((i for i in range(len(self.free) - count + 1) if self.free[i + count - 1] - self.free[i] < count), 0)
         numbers, self.free[run : run + count] = self.free[run : run + count], []
         while len(numbers) < count:
-            numbers.append(self._forget())
+            numbers.append(self._evict())
         return [Page(number, holders=1) for number in sorted(numbers)]
 
-    def _forget(self) -> int:
-        """Drop the content of the least recently used page that nobody holds; its number."""
-        page, _ = self.forgettable.popitem(last=False)
+    def _evict(self) -> int:
+        """Drop the content of the least recently used page that no sequence holds, and return its number."""
+        page, _ = self.evictable.popitem(last=False)
         siblings = self.children[page.parent, page.tokens[0]]
         siblings.remove(page)
         if not siblings:
             del self.children[page.parent, page.tokens[0]]
         return page.number
 
-    def _fill(self, lease: Lease, tokens: Sequence[int], first: int) -> None:
-        """Note the content of a lease's pages from the one with index `first` on."""
+    def _record_content(self, lease: Lease, tokens: Sequence[int], first: int) -> None:
+        """Record the content of a lease's pages, starting with the page at index `first`."""
         for i in range(first, self.pages_for(len(tokens))):
             page = lease.pages[i]
             begin = i * self.size + len(page.tokens)
@@ -146,6 +147,6 @@ class PagePool:
             page.tokens += new
 
 
-def agreement(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens two texts begin with alike."""
+def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
+    """The length of the common prefix of two texts, in tokens."""
     return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))

@@ -1,14 +1,14 @@
-"""The scheduler: many requests share one model, and each step brings every running sample forward.
+"""The scheduler: many requests share one model, and each step advances every running sample.
 
-A sample joins as soon as there is a place and pages for all it may ever need, and leaves the moment it ends, whatever
-the others do (continuous batching; Orca, section 3.1). Its pages are reserved when it joins, so that nothing that runs
-is ever interrupted for want of memory. A step computes the next token of every sample that generates, together with
-what else may be certain by then (`bluejay.infer.speculation`), and of the prompts still to be read as much as fits the
-step (chunked prefill; Sarathi-Serve, section 4): a long prompt slows the others down by a bounded factor.
+A sample joins the batch as soon as there is a slot and there are pages for its greatest possible length, and leaves as
+soon as it ends (continuous batching; Orca, section 3.1). Its pages are reserved when it joins, so that no running
+sample is ever preempted for lack of memory. A step computes the next token of every generating sample, together with a
+draft of the tokens after it (`bluejay.infer.speculation`), and a limited number of prompt tokens (chunked prefill;
+Sarathi-Serve, section 4), so that a long prompt slows the other samples down by a bounded factor.
 
-What a request gets does not depend on the others: token i of a sample is drawn with the i-th number of the sample's own
-generator from logits that depend on its own text. Equal logits give equal tokens; how far logits may differ in rounding
-with the company they are computed in is the backend's to say. The engine is not thread-safe: one thread calls it.
+The result of a request does not depend on other requests: token i of a sample is drawn with the i-th number of the
+sample's own generator, from logits that depend only on its own text. Equal logits give equal tokens; each backend
+states how the rest of the batch may affect the rounding of logits. The engine is not thread-safe: one thread calls it.
 """
 
 from collections import deque
@@ -22,36 +22,37 @@ from torch import Tensor
 
 from bluejay.infer.backends import Backend, StepBatch
 from bluejay.infer.cache import Lease, PagePool
-from bluejay.infer.sampling import LogitsProcessor, Logprob, SamplingParams, logprobs_of, penalised, sample
+from bluejay.infer.params import SamplingParams
+from bluejay.infer.sampling import LogitsProcessor, Logprob, apply_penalties, logprobs_of, sample
 from bluejay.infer.speculation import PromptLookup
 from bluejay.infer.text import TextStream
 from bluejay.tokenizer import Tokenizer
 
-STEP_TOKENS = 256
-"""Prompt tokens read in one step, at most, over all samples."""
+PROMPT_TOKENS_PER_STEP = 256
+"""The most prompt tokens that one step computes, over all samples."""
 
 
 class QueueFull(Exception):
-    """More prompts wait than the engine is ready to keep."""
+    """As many prompts are waiting as the engine allows."""
 
 
 @dataclass(eq=False)
 class Request:
-    """One prompt being continued `params.n` times."""
+    """One prompt that is continued `params.n` times."""
 
     prompt: list[int]
     params: SamplingParams
     seed: int
-    """The seed in use: the caller's, or the one that was drawn."""
+    """The caller's seed, or a random one where the caller gave none."""
     processor: Callable[[], LogitsProcessor] | None
     waiting: deque[int] = field(default_factory=deque)
-    """Samples that do not run yet."""
+    """Indices of the samples that do not run yet."""
     running: int = 0
-    """Samples that do."""
+    """Number of running samples."""
     read: bool = False
-    """Whether a sample has read the prompt, so that the others find its pages."""
+    """Whether a sample has computed the whole prompt, so that the other samples find its pages in the cache."""
     prompt_logprobs: list[Logprob] = field(default_factory=list)
-    """Of every token of the prompt but the first, where the parameters ask for them; there before the first chunk."""
+    """Log-probabilities of all tokens of the prompt but the first, if requested; complete before the first chunk."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +60,15 @@ class Chunk:
     """One new token of one sample."""
 
     index: int
-    """Which of the request's n samples."""
+    """The number of the sample, from 0 to n - 1."""
     text: str
-    """New text; it may be empty while a character or a possible stop sequence is incomplete."""
+    """The new text, which is empty while a character or a possible stop sequence is incomplete."""
     token: int | None
-    """The new token; None where no token was asked for, or where the request was ended before its time."""
+    """The new token; None if no token was requested or the request was ended early."""
     finish_reason: str | None = None
-    """None while it goes on; "stop" after a stop sequence or the end of text, "length" at the limit."""
+    """None before the end; "stop" after a stop sequence or the end of text, "length" at the limit of tokens."""
     logprob: Logprob | None = None
-    """How likely the model found the token, where the parameters ask for it."""
+    """Log-probability of the token, if requested."""
 
 
 @dataclass(eq=False)
@@ -77,45 +78,45 @@ class Sample:
     request: Request
     index: int
     tokens: list[int]
-    """The prompt and what was generated; the cache may lack some at the end."""
+    """The prompt and the generated tokens; the last ones may not be in the cache yet."""
     lease: Lease
     stream: TextStream
     generator: torch.Generator
     processor: LogitsProcessor | None
     lookup: PromptLookup = field(default_factory=PromptLookup)
-    guess: list[int] = field(default_factory=list)
-    """Tokens that this step computes in the hope that they will be drawn."""
+    draft: list[int] = field(default_factory=list)
+    """Tokens that this step computes speculatively after the pending one."""
 
     @property
     def n_pending(self) -> int:
-        """Tokens whose keys and values are still to be computed; 1 while it generates."""
+        """Number of tokens whose keys and values are not computed yet; 1 while the sample generates."""
         return len(self.tokens) - self.lease.n_cached
 
     @property
     def n_generated(self) -> int:
-        """Tokens drawn so far."""
+        """Number of tokens drawn so far."""
         return len(self.tokens) - len(self.request.prompt)
 
 
 @dataclass
 class Counters:
-    """What an engine has done since it was made."""
+    """Totals of an engine since it was created."""
 
     requests: int = 0
     steps: int = 0
     prompt_tokens: int = 0
-    """Tokens of prompts that were computed,"""
+    """Prompt tokens that were computed."""
     reused_tokens: int = 0
-    """and that another sample had left in the cache."""
+    """Prompt tokens that were found in the cache."""
     generated_tokens: int = 0
-    guessed_tokens: int = 0
-    """Tokens computed ahead,"""
+    drafted_tokens: int = 0
+    """Tokens that were computed speculatively."""
     accepted_tokens: int = 0
-    """and those of them that were drawn."""
+    """Speculative tokens that were then drawn."""
 
 
 class Engine:
-    """Runs requests on a backend, at most `max_sequences` samples at a time, while `max_waiting` prompts may wait."""
+    """Runs requests on a backend, at most `max_sequences` samples at a time; `max_waiting` prompts may wait."""
 
     def __init__(
         self,
@@ -131,7 +132,7 @@ class Engine:
         self.max_waiting = max_waiting
         self.speculate = speculate
         self.n_ctx = backend.config.n_ctx
-        self.pool = PagePool(backend.n_pages, backend.page)
+        self.pool = PagePool(backend.n_pages, backend.page_size)
         self.counters = Counters()
         self.waiting: deque[Request] = deque()
         self.running: list[Sample] = []
@@ -141,9 +142,8 @@ class Engine:
     ) -> Request:
         """Queue a prompt of token ids; an empty one becomes the end-of-text token, which begins a new document.
 
-        `processor` makes, for each sample, what may change its logits before each token is drawn. Raises ValueError
-        when the prompt leaves no room in the context or the cache, or when it or the logit_bias holds an id outside the
-        vocabulary; QueueFull.
+        `processor` creates the logits processor of each sample. Raises QueueFull, and ValueError if the prompt leaves
+        no room in the context or the cache, or if it or the logit_bias contains an id outside the vocabulary.
         """
         prompt = prompt or [self.tokenizer.eot]
         if len(prompt) + min(1, params.max_tokens) > self.n_ctx:
@@ -160,7 +160,7 @@ class Engine:
         need, capacity = self._n_tokens(request), self.pool.n_pages * self.pool.size
         if need > capacity:
             raise ValueError(
-                f"prompt and answer may take {need} tokens, and the cache holds {capacity}; ask for a shorter answer"
+                f"prompt and answer may take {need} tokens, but the cache holds {capacity}; ask for a shorter answer"
             )
         if len(self.waiting) >= self.max_waiting:
             raise QueueFull(f"{self.max_waiting} prompts are waiting already")
@@ -169,16 +169,16 @@ class Engine:
         return request
 
     def cancel(self, request: Request) -> None:
-        """Forget a request; its pages are free at once. Cancelling what has ended does nothing."""
+        """Drop a request and free its pages at once; no effect on a request that has ended."""
         if request in self.waiting:
             self.waiting.remove(request)
         for running in [running for running in self.running if running.request is request]:
-            self._leave(running)
+            self._remove(running)
 
     def end(self, request: Request) -> list[Chunk]:
-        """End a request before its time, as at its limit of tokens; the last chunk of every sample that has not ended.
+        """End a request early, as if at its limit of tokens, and return the last chunk of every unfinished sample.
 
-        Samples that have not begun end without a token.
+        Samples that have not started end without a token.
         """
         chunks = [Chunk(index, "", None, "length") for index in request.waiting]
         cut = [running for running in self.running if running.request is request]
@@ -188,18 +188,18 @@ class Engine:
 
     @property
     def idle(self) -> bool:
-        """Whether `step` has nothing to do."""
+        """Whether there is no request to work on."""
         return not (self.waiting or self.running)
 
     @torch.inference_mode()
     def step(self) -> list[tuple[Request, Chunk]]:
-        """Let waiting samples join, then bring the running ones forward; the new tokens, each sample's in order."""
+        """Let waiting samples join, then advance the running ones; returns new tokens, those of a sample in order."""
         while self._join():
             pass
         work = self._plan()
         if not work:
             return []
-        batch, n_rows = self._batch(work)
+        batch, n_rows = self._build_batch(work)
         logits = self.backend.step(batch)[:, : self.tokenizer.vocab_size]
         self.counters.steps += 1
         chunks = []
@@ -208,15 +208,15 @@ class Engine:
         return chunks
 
     def _n_tokens(self, request: Request) -> int:
-        """Tokens that a sample of a request may have in the end."""
+        """The most tokens that a sample of a request can have, prompt included."""
         return min(len(request.prompt) + request.params.max_tokens, self.n_ctx)
 
     def _join(self) -> bool:
-        """Start one waiting sample, if there is a place and there are pages.
+        """Start one waiting sample, if there is a slot and there are pages; whether one was started.
 
-        The turn is with the request that has the fewest samples running, the oldest of them. It waits until there are
-        pages for it, and so do those behind it, lest small ones overtake a large one for ever. The other samples of
-        a prompt join when the first has read it, and share its pages.
+        The next sample is from the request with the fewest running samples, the oldest of these. If there are too few
+        pages for it, it waits and so do all others, so that small requests cannot starve a large one. The other samples
+        of a prompt join once the first has computed it, and share its pages.
         """
         if len(self.running) == self.max_sequences:
             return False
@@ -228,8 +228,8 @@ class Engine:
         lease = self.pool.lease(request.prompt, self._n_tokens(request), reuse)
         if lease is None:
             return False
-        if lease.copy is not None:
-            self.backend.copy_page(*lease.copy)
+        if lease.copy_on_write is not None:
+            self.backend.copy_page(*lease.copy_on_write)
         index = request.waiting.popleft()
         if not request.waiting:
             self.waiting.remove(request)
@@ -242,42 +242,41 @@ class Engine:
         return True
 
     def _plan(self) -> list[tuple[Sample, int]]:
-        """Which samples compute how many of their pending tokens; guesses are noted with the sample.
+        """The samples that the next step computes, each with a number of pending tokens; also sets their drafts.
 
-        Of the tokens that a step may read of prompts, each prompt gets an equal share, what short ones leave over going
-        to the longer ones.
+        Each prompt gets an equal share of the step's prompt tokens; what short prompts leave goes to longer ones.
         """
         work, reading = [], []
         for running in self.running:
-            running.guess = []
+            running.draft = []
             if running.n_pending > 1 or not running.n_generated:
                 reading.append(running)
                 continue
             left = self._n_tokens(running.request) - len(running.tokens) - 1
             if self.speculate and left > 0:
-                running.guess = running.lookup.guess(running.tokens, left)
+                running.draft = running.lookup.draft(running.tokens, left)
             work.append((running, 1))
-        budget = STEP_TOKENS
+        budget = PROMPT_TOKENS_PER_STEP
         for i, running in enumerate(sorted(reading, key=lambda running: running.n_pending)):
             n_new = min(running.n_pending, budget // (len(reading) - i))
             budget -= n_new
             work.append((running, n_new))
         return [(running, n_new) for running, n_new in work if n_new]
 
-    def _batch(self, work: list[tuple[Sample, int]]) -> tuple[StepBatch, list[int]]:
-        """The step for some work, and how many rows of logits each sample wants: its last ones."""
-        news, n_rows = [], []
+    def _build_batch(self, work: list[tuple[Sample, int]]) -> tuple[StepBatch, list[int]]:
+        """The batch for the planned work, and the number of rows of logits that each sample needs, its last ones."""
+        new_tokens, n_rows = [], []
         for running, n_new in work:
             cached = running.lease.n_cached
-            news.append(running.tokens[cached : cached + n_new] + running.guess)
+            new_tokens.append(running.tokens[cached : cached + n_new] + running.draft)
             scoring = running.request.params.prompt_logprobs and not running.n_generated and running.index == 0
             complete = n_new == running.n_pending
-            n_rows.append(len(news[-1]) if scoring else 1 + len(running.guess) if complete else 0)
-        ends = np.cumsum([len(new) for new in news])
+            n_rows.append(len(new_tokens[-1]) if scoring else 1 + len(running.draft) if complete else 0)
+        ends = np.cumsum([len(new) for new in new_tokens])
         tables = [running.lease.numbers for running, _ in work]
         width = max(map(len, tables))
         batch = StepBatch(
-            tokens=np.array([token for new in news for token in new], np.int32),
+            tokens=np.array([token for new in new_tokens for token in new], np.int32),
             starts=np.concatenate([[0], ends]).astype(np.int32),
             lengths=np.array([running.lease.n_cached for running, _ in work], np.int32),
             pages=np.array([table + [-1] * (width - len(table)) for table in tables], np.int32),
@@ -288,7 +287,7 @@ class Engine:
         return batch, n_rows
 
     def _advance(self, running: Sample, n_new: int, logits: Float[Tensor, "R V"]) -> list[Chunk]:
-        """Take in what a step computed: draw a token, and go on through the guess as long as it is what is drawn."""
+        """Process the logits of a step: draw a token, and further ones as long as they are those of the draft."""
         request, cached = running.request, running.lease.n_cached + n_new
         if not running.n_generated:
             self.counters.prompt_tokens += n_new
@@ -301,23 +300,23 @@ class Engine:
             request.read = True
             if request.params.max_tokens == 0:
                 chunks.append(Chunk(running.index, "", None, "length"))
-            for row, guessed in zip(logits if not chunks else [], [*running.guess, None], strict=False):
+            for row, drafted in zip(logits if not chunks else [], [*running.draft, None], strict=False):
                 chunks.append(self._draw(running, row))
-                if chunks[-1].finish_reason or chunks[-1].token != guessed:
+                if chunks[-1].finish_reason or chunks[-1].token != drafted:
                     break
             accepted = max(0, len(chunks) - 1)
             cached += accepted
-            self.counters.guessed_tokens += len(running.guess)
+            self.counters.drafted_tokens += len(running.draft)
             self.counters.accepted_tokens += accepted
         self.pool.record(running.lease, running.tokens[:cached])
         if chunks and chunks[-1].finish_reason:
-            self._leave(running)
+            self._remove(running)
         return chunks
 
     def _draw(self, running: Sample, logits: Float[Tensor, " V"]) -> Chunk:
-        """Draw a sample's next token from its logits."""
+        """Draw the next token of a sample from its logits."""
         params, prompt = running.request.params, running.request.prompt
-        adjusted = penalised(logits, params, running.tokens, len(prompt))
+        adjusted = apply_penalties(logits, params, running.tokens, len(prompt))
         if running.processor is not None:
             adjusted = running.processor(running.tokens[len(prompt) :], adjusted)
         token = sample(adjusted, params, running.generator)
@@ -331,8 +330,8 @@ class Engine:
             return Chunk(running.index, text, token, None, logprob)
         return Chunk(running.index, text + running.stream.finish(), token, "stop" if ended else "length", logprob)
 
-    def _leave(self, running: Sample) -> None:
-        """Give a sample's place and pages back."""
+    def _remove(self, running: Sample) -> None:
+        """Remove a sample from the batch and return its pages."""
         self.running.remove(running)
         running.request.running -= 1
         self.pool.release(running.lease)

@@ -1,4 +1,4 @@
-"""A model that one can talk to: weights, tokenizer and the calls people make."""
+"""A model with its tokenizer, ready to generate and to score text."""
 
 import math
 from collections.abc import Iterator
@@ -9,63 +9,73 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bluejay.gpt.formats.layouts import open_model, place
+from bluejay.gpt.formats.layouts import open_model, read_model
 from bluejay.gpt.formats.locate import locate
+from bluejay.gpt.formats.tensors import tokenizer_of
 from bluejay.gpt.model import GPT
 from bluejay.infer.backends import Backend, StepBatch
 from bluejay.infer.backends.native import NativeBackend, NativeModel, chosen, native_model
 from bluejay.infer.backends.torch import TorchBackend
 from bluejay.infer.engine import Chunk, Engine
-from bluejay.infer.sampling import SamplingParams
+from bluejay.infer.params import SamplingParams
 from bluejay.tokenizer import Tokenizer
 
-PAGE = 32
-"""Tokens in one page of torch's key-value cache."""
-PIECE = 256
-"""Tokens that are scored at a time, which bounds the memory for their logits."""
+TOKENS_PER_STEP = 256
+"""Tokens that one step of `Model.score` computes, which bounds the memory for their logits."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """How likely a model finds a text."""
+    """The log-probabilities that a model assigns to the tokens of a text."""
 
     tokens: list[int]
     logprobs: list[float]
-    """Natural logarithm of each token's probability, given all before it (at least half a context)."""
+    """Natural logarithm of each token's probability, given at least half a context of text or all before it."""
     n_bytes: int
+    """Length of the text in UTF-8."""
 
     @property
     def bits_per_byte(self) -> float:
-        """Bits that the text costs per byte of its UTF-8 form; lower is better, and tokenizers compare fairly."""
+        """Bits per byte of UTF-8; lower is better. Models with different tokenizers can be compared."""
         return -sum(self.logprobs) / math.log(2) / self.n_bytes
 
 
 class Model:
-    """A model with its tokenizer. Made by `bluejay.load`."""
+    """A model with its tokenizer, made by `bluejay.load`.
 
-    licence: str | None = None
-    """As its files state it."""
-    card: str = ""
-    """The README.md in its directory."""
+    `licence` is the licence that its files state, `card` the README.md in its directory. With `compiled`, torch
+    compiles its steps; raises ValueError if the native engine runs the model.
+    """
 
-    compiled: bool = False
-    """Whether torch compiles its steps, where it does the work."""
-
-    def __init__(self, weights: GPT | NativeModel, tokenizer: Tokenizer, name: str = "model") -> None:
+    def __init__(
+        self,
+        weights: GPT | NativeModel,
+        tokenizer: Tokenizer,
+        name: str = "model",
+        *,
+        licence: str | None = None,
+        card: str = "",
+        compiled: bool = False,
+    ) -> None:
         self.weights = weights
         self.config = weights.config
         self.tokenizer = tokenizer
         self.name = name
+        self.licence = licence
+        self.card = card
+        self.compiled = compiled
+        if compiled and self.native is not None:
+            raise ValueError("the native engine has nothing to compile; BLUEJAY_ISA=torch has torch run the model")
 
     @property
     def gpt(self) -> GPT:
-        """The weights as torch has them; quantised ones in the native engine's form have no such thing."""
+        """The weights as a torch module, which quantised weights in the native engine's form do not have."""
         assert isinstance(self.weights, GPT)
         return self.weights
 
     @cached_property
     def native(self) -> NativeModel | None:
-        """The weights as the native engine has them; None where torch does the work."""
+        """The weights in the native engine's form; None if torch runs the model."""
         if isinstance(self.weights, NativeModel):
             return self.weights
         weight = self.weights.embed.weight
@@ -73,18 +83,18 @@ class Model:
         return native_model(self.weights) if exact and chosen() else None
 
     def backend(self, n_sequences: int, n_tokens: int) -> Backend:
-        """What runs the model, with a cache for so many sequences of so many tokens.
+        """A backend that runs the model, with a cache for `n_sequences` sequences of `n_tokens` tokens.
 
-        Raises ValueError when there is no memory for it.
+        Raises ValueError if there is no memory for the cache.
         """
         if self.native is None:
-            return TorchBackend(self.gpt, n_sequences * -(-n_tokens // PAGE), PAGE, self.compiled)
+            return TorchBackend.for_tokens(self.gpt, [n_tokens] * n_sequences, self.compiled)
         full = isinstance(self.weights, GPT) and self.gpt.embed.weight.dtype == torch.float32
-        pages = n_sequences * -(-n_tokens // NativeBackend.page)
+        pages = n_sequences * -(-n_tokens // NativeBackend.page_size)
         return NativeBackend(self.native, pages, cache="f32" if full else "bf16")
 
     def generate(self, prompt: str, params: SamplingParams | None = None) -> list[str]:
-        """Continue a prompt; the n completions, without the prompt. Raises ValueError when it is too long."""
+        """Continue a prompt and return the n completions, without the prompt. Raises ValueError if it is too long."""
         params = params or SamplingParams()
         texts = [""] * params.n
         for chunk in self.stream(prompt, params):
@@ -92,7 +102,7 @@ class Model:
         return texts
 
     def stream(self, prompt: str, params: SamplingParams | None = None) -> Iterator[Chunk]:
-        """Continue a prompt, giving each piece as it comes; the n samples advance together."""
+        """Continue a prompt and yield each token as it is generated; the n samples advance together."""
         params = params or SamplingParams()
         tokens = self.tokenizer.encode_prompt(prompt)
         n_sequences = min(params.n, 8)
@@ -105,10 +115,10 @@ class Model:
 
     @torch.inference_mode()
     def score(self, text: str) -> Score:
-        """Log-probability of every token of a text that begins a document.
+        """The log-probability of every token of a text that begins a document.
 
-        Texts longer than the context are read in windows that overlap by half, each token scored once, in the first
-        window that holds it. Raises ValueError for an empty text.
+        A text longer than the context is read in windows that overlap by half; each token is scored once, in the first
+        window that contains it. Raises ValueError for an empty text.
         """
         tokens = self.tokenizer.encode(text)
         if not tokens:
@@ -120,12 +130,12 @@ class Model:
         pages = np.arange(backend.n_pages, dtype=np.int32)[None]
         logprobs: list[float] = []
         while len(logprobs) < len(tokens):
-            # The window starts so that what is scored next has half a context before it, or all there is.
+            # The window starts so that the next token to score has half a context before it, or the whole text so far.
             before = len(prefix) + len(logprobs) - 1
             start = max(0, before - n_ctx // 2) if logprobs else 0
             window = np.array(context[start : start + n_ctx + 1], np.int32)
-            for at in range(0, len(window) - 1, PIECE):
-                piece, targets = window[at : at + PIECE], window[at + 1 : at + 1 + PIECE]
+            for at in range(0, len(window) - 1, TOKENS_PER_STEP):
+                piece, targets = window[at : at + TOKENS_PER_STEP], window[at + 1 : at + 1 + TOKENS_PER_STEP]
                 wanted = np.arange(max(0, before - start - at), len(targets), dtype=np.int32)
                 before += len(wanted)
                 starts, lengths = np.array([0, len(targets)], np.int32), np.array([at], np.int32)
@@ -136,16 +146,16 @@ class Model:
 
 
 def device_named(name: str | torch.device) -> torch.device:
-    """One of torch's devices; "auto" is a GPU of CUDA or ROCm where there is one, else the CPU.
+    """The torch device of a name; "auto" is a GPU of CUDA or ROCm if there is one, else the CPU.
 
-    Raises ValueError for one that is not there.
+    Raises ValueError if it does not exist.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, ImportError):  # the last two where torch was built without it
+    except (RuntimeError, AssertionError, ImportError):  # the last two if torch was built without it
         raise ValueError(f"device is {name}, and torch has none of that name here; cpu is always there") from None
     return device
 
@@ -157,38 +167,30 @@ def load(
     compiled: bool = False,
 ) -> Model:
     """Open a model: a directory in the Hugging Face layout, a checkpoint of mesh-transformer-jax, a GGUF file, or the
-    hub's name of a model that `bluejay pull` has brought.
+    hub's name of a model that `bluejay pull` has downloaded.
 
-    `device` is one of torch's, or "auto": a GPU where there is one. On a CPU the native engine does the work where it
-    can, elsewhere torch, which with `compiled` compiles its steps: a minute before the first two. Weights keep the type
-    they are stored in unless `dtype` is given; quantised ones become bfloat16 where torch does the work. Raises
-    FileNotFoundError or ValueError, each with one sentence, where there is no such model or device.
+    `device` is one of torch's, or "auto" for a GPU if there is one. On a CPU the native engine runs the model if it
+    can, otherwise torch does; with `compiled`, torch compiles its steps, which takes a minute at first. Weights keep
+    the type in which they are stored unless `dtype` is given; quantised weights become bfloat16 in torch. Raises
+    FileNotFoundError or ValueError, each with one sentence, if there is no such model or device.
     """
     device = device_named(device)
     path = locate(name).resolve()
     stored = open_model(path)
-    # A run keeps its model as runs/NAME/model; the hub's cache names directories after commits.
+    # A training run stores its model as runs/NAME/model; the hub's cache names directories after commits.
     local = path.parent.name if path.name == "model" else path.name
     title = local if Path(name).exists() else str(name)
-    tokenizer = stored.tokenizer()
-    if tokenizer.vocab_size > stored.config.vocab_size:
-        raise ValueError(
-            f"{name}: the tokenizer has {tokenizer.vocab_size} tokens, the model {stored.config.vocab_size} rows; "
-            "they do not belong together"
-        )
+    tokenizer = tokenizer_of(stored, name)
     weights: GPT | NativeModel
     if stored.packed is not None and dtype is None and device.type == "cpu" and chosen():
         weights = native_model(stored)
     else:
         try:
-            weights = place(stored, device, torch.bfloat16 if stored.packed is not None and dtype is None else dtype)
+            weights = read_model(
+                stored, device, torch.bfloat16 if stored.packed is not None and dtype is None else dtype
+            )
         except torch.OutOfMemoryError:
             raise ValueError(f"{name} does not fit into the memory of {device}; the device cpu may have more") from None
-    model = Model(weights, tokenizer, title)
-    model.compiled = compiled
-    if compiled and model.native is not None:
-        raise ValueError("the native engine has nothing to compile; BLUEJAY_ISA=torch has torch do its work")
-    model.licence = stored.licence
     readme = path / "README.md"
-    model.card = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
-    return model
+    card = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
+    return Model(weights, tokenizer, title, licence=stored.licence, card=card, compiled=compiled)

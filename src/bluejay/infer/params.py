@@ -1,4 +1,4 @@
-"""The sampling parameters, free of torch so that `--help` answers at once."""
+"""The sampling parameters. This module does not import torch, so that `bluejay --help` is fast."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

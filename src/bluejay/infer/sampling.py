@@ -9,30 +9,29 @@ from torch import Tensor
 
 from bluejay.infer.params import SamplingParams
 
-SHORTLIST = 1024
-"""Likeliest tokens among which the cut of top-p is looked for first."""
+NUCLEUS_SHORTLIST = 1024
+"""Number of likeliest tokens that top-p sorts first; it sorts all only if these do not reach its mass."""
 
 
 LogitsProcessor = Callable[[list[int], Tensor], Tensor]
-"""Gets the tokens that a sample has generated and the logits (V) of its next one; gives back those to draw from.
+"""A function of the tokens that a sample has generated and the logits (V) of its next token; returns new logits (V).
 
-It is called once for every token of its sample, in order, so it may keep a state: a constraint on the text's form, for
-one."""
+It is called once for every token of its sample, in order, so it may keep state, as a constraint on the text does."""
 
 
 @dataclass(frozen=True)
 class Logprob:
-    """How likely a model finds a token, before temperature and penalties."""
+    """The log-probability of a token, before temperature and penalties."""
 
     token: int
     logprob: float
-    """Natural logarithm of its probability."""
+    """Natural logarithm of the token's probability."""
     top: tuple[tuple[int, float], ...]
-    """The likeliest tokens and theirs, the likeliest first, as many as were asked for."""
+    """(token, log-probability) of the likeliest tokens, the likeliest first, as many as were requested."""
 
 
 def logprobs_of(logits: Float[Tensor, "R V"], tokens: Sequence[int], n_top: int) -> list[Logprob]:
-    """How likely each row of logits makes its token."""
+    """The log-probability of one token for each row of logits, with the `n_top` likeliest tokens."""
     logprobs = logits.float().log_softmax(-1)
     chosen = logprobs.gather(1, torch.tensor(tokens, dtype=torch.long, device=logits.device)[:, None])[:, 0].tolist()
     values, ids = logprobs.topk(min(n_top, logits.shape[1]))
@@ -40,10 +39,10 @@ def logprobs_of(logits: Float[Tensor, "R V"], tokens: Sequence[int], n_top: int)
     return [Logprob(*one) for one in zip(tokens, chosen, tops, strict=True)]
 
 
-def penalised(
+def apply_penalties(
     logits: Float[Tensor, " V"], params: SamplingParams, tokens: list[int], n_prompt: int
 ) -> Float[Tensor, " V"]:
-    """Logits with the penalties for `tokens`, of which `n_prompt` are the prompt, and with the biases."""
+    """Logits with the biases and with the penalties for `tokens`, the first `n_prompt` of which are the prompt."""
     if params.repetition_penalty != 1:
         ids = torch.tensor(tokens, device=logits.device).unique()
         old = logits[ids]
@@ -61,11 +60,11 @@ def penalised(
 
 
 def candidates(logits: Float[Tensor, " V"], params: SamplingParams) -> tuple[Float[Tensor, " C"], Int[Tensor, " C"]]:
-    """The tokens that may be drawn: their probabilities, up to a common factor, and their ids."""
+    """The tokens that may be drawn, as probabilities up to a common factor and ids."""
     logits = logits.float()
     if params.temperature == 0:
         return torch.ones(1, device=logits.device), logits.argmax()[None]
-    logits = (logits - logits.max()) / max(params.temperature, 1e-30)  # float32 makes a zero of what is far below
+    logits = (logits - logits.max()) / max(params.temperature, 1e-30)  # at tiny temperatures all others become 0
     if 0 < params.top_k < logits.numel():
         logits = logits.masked_fill(logits < logits.topk(params.top_k).values[-1], -torch.inf)
     probabilities = logits.softmax(-1)
@@ -83,9 +82,9 @@ def candidates(logits: Float[Tensor, " V"], params: SamplingParams) -> tuple[Flo
 
 
 def nucleus(probabilities: Float[Tensor, " V"], top_p: float) -> tuple[Float[Tensor, " C"], Int[Tensor, " C"]]:
-    """The likeliest tokens whose probabilities sum to top_p, the likeliest first: probabilities and ids."""
-    # Mostly they are few, and finding the likeliest thousand is ten times faster than sorting them all.
-    for size in (min(SHORTLIST, probabilities.numel()), probabilities.numel()):
+    """The likeliest tokens whose probabilities sum to top_p, as probabilities and ids, the likeliest first."""
+    # Usually there are few, and finding the likeliest thousand is ten times faster than sorting all.
+    for size in (min(NUCLEUS_SHORTLIST, probabilities.numel()), probabilities.numel()):
         ordered, ids = probabilities.topk(size)
         keep = ordered.cumsum(-1) - ordered < top_p
         if not keep[-1]:
@@ -95,7 +94,7 @@ def nucleus(probabilities: Float[Tensor, " V"], top_p: float) -> tuple[Float[Ten
 
 
 def typical(probabilities: Float[Tensor, " C"], mass: float) -> Int[Tensor, " K"]:
-    """Which tokens have a surprise closest to its expectation, as many as sum to `mass`."""
+    """The indices of the tokens whose surprise is closest to its expectation and whose probabilities sum to `mass`."""
     surprise = -probabilities.log()
     expected = torch.special.entr(probabilities).sum()
     _, order = (surprise - expected).abs().sort(stable=True)
@@ -103,7 +102,7 @@ def typical(probabilities: Float[Tensor, " C"], mass: float) -> Int[Tensor, " K"
 
 
 def sample(logits: Float[Tensor, " V"], params: SamplingParams, generator: torch.Generator) -> int:
-    """Draw one token id. `generator` lives on the CPU, so that a seed means the same on every device."""
+    """Draw one token id. `generator` is on the CPU, so that a seed gives the same numbers on every device."""
     if params.temperature == 0:
         return int(logits.argmax())
     probabilities, ids = candidates(logits, params)

@@ -1,48 +1,51 @@
-"""Guessing the next tokens from the text itself (prompt lookup decoding): quotations and edits repeat what they quote.
+"""Speculative decoding by prompt lookup: quotations and edits repeat text from earlier in the context.
 
-The guess is what followed the last time that the same three tokens came. A guess is only work done ahead: the engine
-draws every token as it would have without, and goes on with the guess's logits as long as it draws what was guessed.
+The draft is the text that followed the last occurrence of the latest three tokens. It does not change the output: the
+engine draws every token as it would without a draft, and uses the logits computed for the draft as long as the tokens
+that it draws are those of the draft.
 """
 
 import math
 from collections.abc import Sequence
 
-ORDER = 3
-"""Tokens that must agree for what followed them to be a guess."""
-MAX_GUESS = 16
-"""Tokens guessed at once, at most."""
-PRICE = 0.25
-"""A token is guessed if it comes true with at least this probability: about what one more row costs of a step."""
-MEMORY = 0.8
-"""How slowly the rate of guesses that come true forgets."""
+NGRAM = 3
+"""Number of tokens that must match before the text after them becomes a draft."""
+MAX_DRAFT = 16
+"""The most tokens in a draft."""
+MIN_ACCEPTANCE = 0.25
+"""The least probability of acceptance of a drafted token: about the cost of one more row relative to a step."""
+RATE_MEMORY = 0.8
+"""Weight of the past in the moving average of the acceptance rate."""
 
 
 class PromptLookup:
-    """The guesses for one growing sequence. How often they come true is counted whether they are used or not."""
+    """Drafts for one growing sequence. Every token updates the acceptance rate, whether it was drafted or not."""
 
     def __init__(self) -> None:
-        self.followed: dict[tuple[int, ...], int] = {}
-        """Where the text went on after each run of ORDER tokens, the last time."""
-        self.seen = 0
+        self.continuations: dict[tuple[int, ...], int] = {}
+        """N-gram of NGRAM tokens -> the position after its last occurrence."""
+        self.n_read = 0
         self.match: int | None = None
-        """The position whose token is the guess for the next one."""
-        self.hit_rate = 0.5
+        """The position of the token that is predicted to come next; None if there is none."""
+        self.acceptance_rate = 0.5
 
-    def guess(self, tokens: Sequence[int], limit: int) -> list[int]:
-        """At most `limit` tokens that may follow `tokens`, a sequence that only grows; none where it does not pay."""
+    def draft(self, tokens: Sequence[int], limit: int) -> list[int]:
+        """At most `limit` tokens that may follow `tokens`, which only grows; none if it is not worth its cost."""
         self._read(tokens)
-        if self.match is None or self.hit_rate < PRICE:
+        if self.match is None or self.acceptance_rate < MIN_ACCEPTANCE:
             return []
-        worth = MAX_GUESS if self.hit_rate > 0.99 else int(math.log(PRICE) / math.log(self.hit_rate))
-        period = len(tokens) - self.match  # a guess that reaches the end of the text goes round
-        return [tokens[self.match + i % period] for i in range(min(worth, MAX_GUESS, limit))]
+        length = (
+            MAX_DRAFT if self.acceptance_rate > 0.99 else int(math.log(MIN_ACCEPTANCE) / math.log(self.acceptance_rate))
+        )
+        period = len(tokens) - self.match  # a draft that reaches the end of the text repeats
+        return [tokens[self.match + i % period] for i in range(min(length, MAX_DRAFT, limit))]
 
     def _read(self, tokens: Sequence[int]) -> None:
-        for at in range(self.seen, len(tokens)):
+        for at in range(self.n_read, len(tokens)):
             if self.match is not None:
                 hit = tokens[self.match] == tokens[at]
-                self.hit_rate = MEMORY * self.hit_rate + (1 - MEMORY) * hit
-            key = tuple(tokens[max(0, at + 1 - ORDER) : at + 1])
-            self.match = self.followed.get(key)
-            self.followed[key] = at + 1
-        self.seen = len(tokens)
+                self.acceptance_rate = RATE_MEMORY * self.acceptance_rate + (1 - RATE_MEMORY) * hit
+            key = tuple(tokens[max(0, at + 1 - NGRAM) : at + 1])
+            self.match = self.continuations.get(key)
+            self.continuations[key] = at + 1
+        self.n_read = len(tokens)

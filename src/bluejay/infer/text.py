@@ -1,10 +1,10 @@
-"""Tokens to text as they come: whole characters only, and nothing past a stop sequence."""
+"""Incremental detokenization: only complete characters, and no text after a stop sequence."""
 
 import codecs
 
 
 class TextStream:
-    """Turns one sequence's tokens into text that may be shown at once and never has to be taken back."""
+    """Turns the tokens of one sequence into text that can be shown at once and never has to be retracted."""
 
     def __init__(self, token_bytes: list[bytes], stop: tuple[str, ...] = ()) -> None:
         self.token_bytes = token_bytes
@@ -14,11 +14,11 @@ class TextStream:
         self.stopped = False
 
     def push(self, token: int) -> str:
-        """The text that is certain after this token. Sets `stopped` when a stop sequence is complete."""
+        """The text that is final after this token. Sets `stopped` when a stop sequence is complete."""
         return self._release(self.decoder.decode(self.token_bytes[token]), last=False)
 
     def finish(self) -> str:
-        """What was held back as the possible beginning of a character or a stop sequence."""
+        """The text that was held back because a character or a stop sequence might have begun there."""
         return "" if self.stopped else self._release(self.decoder.decode(b"", final=True), last=True)
 
     def _release(self, new: str, last: bool) -> str:
@@ -33,5 +33,5 @@ class TextStream:
 
 
 def overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` that is a beginning of `stop`."""
+    """Length of the longest suffix of `text` that is a proper prefix of `stop`."""
     return next((size for size in range(min(len(text), len(stop) - 1), 0, -1) if stop.startswith(text[-size:])), 0)

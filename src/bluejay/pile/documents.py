@@ -1,4 +1,4 @@
-"""What sources give: documents, and what they had to set aside."""
+"""Documents, as sources give them, and the pieces of sources that sources skip."""
 
 import hashlib
 import io
@@ -10,26 +10,26 @@ from pathlib import Path
 from typing import IO, Any
 
 MAX_DOCUMENT_BYTES = 256_000_000
-"""Bytes of one file or record that may become a document; more would take a build's memory with it."""
+"""Largest file or record that may become a document: a larger one could exhaust the memory of a build."""
 
 
 @dataclass(frozen=True)
 class Document:
-    """One text and where it is from."""
+    """A text and its origin."""
 
     text: str
     source: str
-    """The work it is part of, with its version: `cpython-3.11.7`."""
+    """The work that the text is part of, with its version: `cpython-3.11.7`."""
     licence: str
-    """An SPDX expression where the source gives one, else what the source says, else "unknown"."""
+    """An SPDX expression where the source gives one; else the source's words, or "unknown"."""
     url: str
-    """Where it can be found again."""
+    """Where the text can be found."""
     meta: dict[str, Any] = field(default_factory=dict)
-    """Anything else that the source knows, as JSON."""
+    """Other facts from the source, as JSON types."""
 
     @cached_property
     def id(self) -> str:
-        """sha256 of the text: the same text is the same document, wherever it stands."""
+        """The sha256 of the text: equal texts are the same document."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
@@ -38,12 +38,12 @@ class Skipped:
     """A piece of a source that gave no document."""
 
     name: str
-    """The file, or the place within it."""
+    """The file, or the position within it."""
     reason: str
 
 
 def read_text(path: Path) -> str:
-    """The text of a file, as `decode` gives it. Raises ValueError: it cannot be read, is too large, or is not text."""
+    """The decoded text of a file. Raises ValueError: the file cannot be read, is too large, or is not text."""
     try:
         with path.open("rb") as file:
             return decode(read_bounded(file), path.name)
@@ -52,7 +52,7 @@ def read_text(path: Path) -> str:
 
 
 def read_bounded(stream: BufferedIOBase | IO[bytes]) -> bytes:
-    """All bytes of a stream. Raises ValueError: they are more than MAX_DOCUMENT_BYTES."""
+    """All bytes of a stream. Raises ValueError: there are more than MAX_DOCUMENT_BYTES."""
     data = stream.read(MAX_DOCUMENT_BYTES + 1)
     if len(data) > MAX_DOCUMENT_BYTES:
         raise ValueError(f"larger than {MAX_DOCUMENT_BYTES // 10**6} MB")
@@ -60,9 +60,9 @@ def read_bounded(stream: BufferedIOBase | IO[bytes]) -> bytes:
 
 
 def decode(raw: bytes, name: str) -> str:
-    """A file's bytes as text, line ends untouched: UTF-8, or for Python source the encoding it declares (PEP 263).
+    """Decode a file, line ends unchanged: as UTF-8, or for Python source in the encoding that it declares (PEP 263).
 
-    Raises ValueError: it is not text in that encoding.
+    Raises ValueError: the bytes are not text in that encoding.
     """
     encoding = "utf-8-sig"
     try:
@@ -74,5 +74,5 @@ def decode(raw: bytes, name: str) -> str:
 
 
 def is_binary(raw: bytes) -> bool:
-    """Whether a file is not text: it has a zero byte near its start (as git tells)."""
+    """Whether a file is binary: it has a zero byte near its start (git's rule)."""
     return b"\0" in raw[:8000]

@@ -1,4 +1,4 @@
-"""What a corpus is: where its documents come from, how they are cleaned, mixed and split, what their tokens are."""
+"""The recipe of a corpus: its sources, how documents are cleaned, mixed and split, and its tokenizer."""
 
 import re
 from dataclasses import dataclass, field
@@ -10,25 +10,23 @@ from bluejay.pile.text.minhash import MinHashSettings
 from bluejay.recipe import STRICT
 
 UNITS = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
-SMALLEST_VOCABULARY = 257
+MIN_VOCAB_SIZE = 257
 """The 256 bytes and <|endoftext|>."""
 
 
 @dataclass(frozen=True)
 class TrainTokenizer:
-    """A new byte-level BPE, made from the training part of the corpus."""
+    """A new byte-level BPE, trained on the training split of the corpus."""
 
     __pydantic_config__ = STRICT
     vocab_size: int = 8192
-    """Tokens, <|endoftext|> included."""
+    """Size of the vocabulary, <|endoftext|> included."""
     sample: str = "50 MB"
-    """How much text to learn from, at most: a number and kB, MB, GB or TB (powers of 1000)."""
+    """Amount of text to train on, at most: a number and kB, MB, GB or TB (powers of 1000)."""
 
     def __post_init__(self) -> None:
-        if self.vocab_size < SMALLEST_VOCABULARY:
-            raise ValueError(
-                f"tokenizer.train.vocab_size is {self.vocab_size}; it must be at least {SMALLEST_VOCABULARY}"
-            )
+        if self.vocab_size < MIN_VOCAB_SIZE:
+            raise ValueError(f"tokenizer.train.vocab_size is {self.vocab_size}; it must be at least {MIN_VOCAB_SIZE}")
         parse_size(self.sample, "tokenizer.train.sample")
 
     @property
@@ -39,13 +37,13 @@ class TrainTokenizer:
 
 @dataclass(frozen=True)
 class TokenizerChoice:
-    """The tokenizer of the corpus: a new one, or one that exists."""
+    """The tokenizer of the corpus: a new one or an existing one."""
 
     __pydantic_config__ = STRICT
     train: TrainTokenizer | None = None
-    """Make a new one."""
+    """Train a new tokenizer."""
     path: str | None = None
-    """A `tokenizer.json`, a directory that holds one, or "gpt2"."""
+    """An existing tokenizer: a `tokenizer.json`, a directory that holds one, or "gpt2"."""
 
     def __post_init__(self) -> None:
         if (self.train is None) == (self.path is None):
@@ -54,13 +52,13 @@ class TokenizerChoice:
 
 @dataclass(frozen=True)
 class Split:
-    """The held-out parts. A document's part follows from its text and the seed, whatever else the corpus holds."""
+    """The held-out splits. The split of a document follows from its text and the seed alone."""
 
     __pydantic_config__ = STRICT
     valid: float = 0.005
-    """Share of the documents kept for validation."""
+    """Share of the documents held out for validation."""
     test: float = 0.005
-    """Share of the documents kept for tests."""
+    """Share of the documents held out for tests."""
 
     def __post_init__(self) -> None:
         if self.valid < 0 or self.test < 0 or self.valid + self.test >= 1:
@@ -69,11 +67,11 @@ class Split:
 
 @dataclass(frozen=True)
 class Substring:
-    """Passages that occur again, removed from every document but the first (Lee et al. 2022)."""
+    """Remove repeated passages from every document but the first (Lee et al. 2022)."""
 
     __pydantic_config__ = STRICT
     length: int = 200
-    """Characters from which a repeated passage is removed (the paper's 50 tokens)."""
+    """Characters of the shortest passage that is removed; the default is about the paper's 50 tokens."""
 
     def __post_init__(self) -> None:
         if self.length < 20:
@@ -82,25 +80,26 @@ class Substring:
 
 @dataclass(frozen=True)
 class Dedup:
-    """What counts as a copy. Equal texts always do."""
+    """De-duplication. Documents of equal text are always copies."""
 
     __pydantic_config__ = STRICT
     near: MinHashSettings | None = None
-    """MinHashSettings-copies count, too."""
+    """Settings for finding near-copies; without them, only equal texts are copies."""
     remove: bool = True
-    """Keep one document of each cluster of near-copies; false: keep all, on the same side of the split."""
+    """Keep one document of each cluster of near-copies; if false, keep all of a cluster, in the same split."""
     substring: Substring | None = None
+    """Settings for removing repeated passages; without them, passages stay."""
 
 
 @dataclass(frozen=True)
 class Decontaminate:
-    """Documents that share a passage with a test set are dropped."""
+    """Drop documents that share a passage with a test set."""
 
     __pydantic_config__ = STRICT
     against: tuple[str, ...]
     """Files of test sets, or patterns of files: .jsonl (.gz, .zst), .parquet, .txt."""
     ngram: int = 13
-    """Words of the shortest passage that counts (GPT-3's)."""
+    """Words of the shortest passage that counts; the default is GPT-3's."""
 
     def __post_init__(self) -> None:
         if self.ngram < 1 or not self.against:
@@ -109,13 +108,13 @@ class Decontaminate:
 
 @dataclass(frozen=True)
 class Mix:
-    """How often components without `epochs` of their own are read."""
+    """How often components that do not set `epochs` are read."""
 
     __pydantic_config__ = STRICT
     temperature: float = 1.0
-    """Shares are sizes to the power of 1/temperature: 1 keeps them, more lifts small components (T5's)."""
+    """Shares are proportional to size ** (1 / temperature), as in T5: above 1, small components gain."""
     most_epochs: float = 4.0
-    """Bound on the repeats that follow from temperature or weights (Muennighoff et al. 2023 find four harmless)."""
+    """Limit on the epochs that follow from temperature or weights; four are harmless (Muennighoff et al. 2023)."""
 
     def __post_init__(self) -> None:
         if self.temperature < 1 or self.most_epochs < 1:
@@ -124,26 +123,26 @@ class Mix:
 
 @dataclass(frozen=True)
 class Component:
-    """One kind of text, counted and weighed by itself (The Pile, table 1)."""
+    """One kind of text, counted and weighted by itself (The Pile, table 1)."""
 
     __pydantic_config__ = STRICT
     name: str
     source: tuple[Source, ...] = ()
-    """Where its documents come from; of equal documents, the first stays."""
+    """The sources of its documents; of equal documents, the first stays."""
     licence: str = "from-metadata"
-    """An SPDX expression for all of it, or "from-metadata": what each source says."""
+    """An SPDX expression for the whole component, or "from-metadata": the licence that each source gives."""
     epochs: float | None = None
-    """How often the training part holds each of its documents: 2 is twice, 0.5 is a random half of them."""
+    """How often the training split holds each document: 2 means twice, 0.5 a random half of them."""
     weight: float | None = None
-    """In place of epochs: the share of the training text, relative to the other components' weights."""
+    """Share of the training text, relative to the weights of the other components; excludes `epochs`."""
     filters: tuple[str, ...] = ()
-    """Rules that drop documents, in their order: "language:en", "gopher", "c4" (docs/filters.md lists all)."""
+    """Filters that drop documents, in order: "language:en", "gopher", "c4" (docs/filters.md lists all)."""
     clean: tuple[Literal["unicode", "personal-data"], ...] = ()
     """unicode: NFC, control characters and line ends; personal-data: e-mail, phone and IP addresses replaced."""
     size: str | None = None
-    """Its published or expected size, "227.12 GiB"; only the plan reads it."""
+    """The published or expected size, "227.12 GiB", which only `bluejay pile plan` uses."""
     unavailable: str | None = None
-    """Why its text cannot be had any more; the component is listed in the plan and the card, and not built."""
+    """Why the text is not available any more: the component is listed in the plan and the card, but not built."""
 
     def __post_init__(self) -> None:
         if not self.source and self.unavailable is None:
@@ -164,24 +163,24 @@ class Component:
 
 @dataclass(frozen=True)
 class PileRecipe:
-    """A corpus."""
+    """A whole corpus."""
 
     __pydantic_config__ = STRICT
     name: str
-    """Letters, digits, dots, dashes and underscores."""
+    """Name of the corpus: letters, digits, dots, dashes and underscores."""
     component: tuple[Component, ...]
-    """Its kinds of text."""
+    """The kinds of text of the corpus."""
     tokenizer: TokenizerChoice
     split: Split = field(default_factory=Split)
     dedup: Dedup = field(default_factory=Dedup)
     decontaminate: Decontaminate | None = None
     mix: Mix = field(default_factory=Mix)
     jsonl: bool = False
-    """Write the documents in their final order as .jsonl.zst, too, as The Pile was published."""
+    """Also write the documents in their final order as .jsonl.zst, as The Pile was published."""
     seed: int = 42
-    """Decides the split, the tokenizer's sample and the order of the documents."""
+    """Seed of the split, the tokenizer's sample and the order of the documents."""
     output: str | None = None
-    """The folder to build; `data/NAME` when not given."""
+    """The folder of the corpus; `data/NAME` when not given."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\w[\w.-]*", self.name):
@@ -198,17 +197,17 @@ class PileRecipe:
 
     @property
     def built(self) -> tuple[Component, ...]:
-        """The components that can be had."""
+        """The components that are available."""
         return tuple(component for component in self.component if component.unavailable is None)
 
     @property
     def directory(self) -> Path:
-        """Where the corpus is built, resolved."""
+        """The folder of the corpus."""
         return Path(self.output or f"data/{self.name}").expanduser()
 
 
 def parse_size(text: str, key: str) -> int:
-    """Bytes from "50 MB" or "227.12 GiB"; ValueError, naming `key`, for anything else."""
+    """The bytes of a size such as "50 MB" or "227.12 GiB". Raises ValueError, naming `key`: malformed."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?b)\s*", text, re.IGNORECASE)
     if not match:
         raise ValueError(f'{key} is {text!r}; write a number and a unit, "50 MB"')

@@ -96,7 +96,7 @@ def load(path: Path | None, overrides: list[str], tokens: int = 1024, width: int
         return recipes.load(Hardware, path, overrides)
     values = recipes.plain(measured(tokens, width))
     for key, value in recipes.parse_overrides(overrides):
-        recipes.place(values, key, value)
+        recipes.set_key(values, key, value)
     return recipes.check(Hardware, values, "this machine")
 
 

@@ -1,4 +1,4 @@
-"""The HTTP application: a model behind OpenAI's completions API, and the page that uses it."""
+"""The HTTP application: OpenAI's completions API for a model, and the page that uses it."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -12,84 +12,86 @@ from starlette.middleware.cors import CORSMiddleware
 
 from bluejay.infer.model import Model
 from bluejay.serve.api import card, chat, completions, legacy, models
-from bluejay.serve.api.errors import APIError, invalid_body, json_response
-from bluejay.serve.engine_thread import Worker
+from bluejay.serve.api.respond import Service
+from bluejay.serve.engine_thread import EngineThread
+from bluejay.serve.errors import APIError, invalid_body, json_response
 from bluejay.serve.fingerprint import fingerprint
 from bluejay.serve.metrics import Metrics
-from bluejay.serve.middleware.access_log import Recorder
-from bluejay.serve.middleware.limits_and_errors import Guard
-from bluejay.serve.middleware.public import Public
-from bluejay.serve.respond import Service
+from bluejay.serve.middleware.access_log import AccessLog
+from bluejay.serve.middleware.limits_and_errors import LimitsAndErrors
+from bluejay.serve.middleware.public import PublicAccess
 from bluejay.serve.settings import ServeSettings
 from bluejay.serve.static import add_page
 
 
 def create_app(model: Model, settings: ServeSettings | None = None) -> FastAPI:
-    """The application for one model; the engine's thread lives from its start-up to its shutdown."""
+    """The application for one model; the engine's thread runs from its startup to its shutdown."""
     settings = settings or ServeSettings()
     metrics = Metrics()
-    worker = Worker(model, settings, metrics)
+    engine_thread = EngineThread(model, settings, metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-        worker.start()
+        engine_thread.start()
         yield
-        worker.stop()
-        await asyncio.to_thread(worker.join)
+        engine_thread.stop()
+        await asyncio.to_thread(engine_thread.join)
 
     app = FastAPI(title="Bluejay", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
-    app.state.worker = worker
+    app.state.engine_thread = engine_thread
     app.state.settings = settings
     if settings.public is not None:
-        app.add_middleware(Public, settings=settings.public)
-    app.add_middleware(Guard, worker=worker)
-    if settings.public is not None and settings.public.origins:
+        app.add_middleware(PublicAccess, settings=settings.public)
+    app.add_middleware(LimitsAndErrors, settings=settings, is_draining=lambda: engine_thread.draining)
+    if settings.public is not None and settings.public.origin:
         app.add_middleware(
             CORSMiddleware,
-            allow_origins=settings.public.origins,
+            allow_origins=settings.public.origin,
             allow_methods=("GET", "POST"),
-            allow_headers=("*",),  # no cookie can ride along: a key is asked for by name
+            allow_headers=("*",),  # keys are sent in a header, never in a cookie
             expose_headers=("Retry-After", "X-Request-Id"),
         )
-    app.add_middleware(Recorder, metrics=metrics, decode=model.tokenizer.decode if settings.log_prompts else None)
-    app.add_exception_handler(HTTPException, refuse)
-    app.add_exception_handler(RequestValidationError, refuse)
-    app.add_exception_handler(UnicodeEncodeError, refuse)
-    service = Service(worker, fingerprint(worker.backend, model.tokenizer))
-    for part in (completions, chat, models, legacy, card):
-        app.include_router(part.router(service))
+    app.add_middleware(AccessLog, metrics=metrics, decode=model.tokenizer.decode if settings.log_prompts else None)
+    app.add_exception_handler(HTTPException, error_response)
+    app.add_exception_handler(RequestValidationError, error_response)
+    app.add_exception_handler(UnicodeEncodeError, error_response)
+    service = Service(engine_thread, fingerprint(engine_thread.backend, model.tokenizer))
+    for endpoints in (completions, chat, models, legacy, card):
+        app.include_router(endpoints.router(service))
 
     @app.get("/healthz")
     async def healthz() -> Response:
-        """Whether the server works at all; one that does not is to be started anew."""
+        """Whether the server works; one that does not should be restarted."""
         return json_response(
-            {"status": "ok" if worker.alive else "the engine has stopped"}, 200 if worker.alive else 503
+            {"status": "ok" if engine_thread.alive else "the engine has stopped"}, 200 if engine_thread.alive else 503
         )
 
     @app.get("/readyz")
     async def readyz() -> Response:
-        """Whether requests are to be sent here; no longer once the server has been told to stop."""
-        return json_response({"status": "ready" if worker.ready else "not ready"}, 200 if worker.ready else 503)
+        """Whether to send requests here; not ready once the server has been told to stop."""
+        return json_response(
+            {"status": "ready" if engine_thread.ready else "not ready"}, 200 if engine_thread.ready else 503
+        )
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def prometheus() -> Response:
-        """Figures for Prometheus."""
+        """Metrics for Prometheus."""
         return Response(metrics.text(), media_type="text/plain; version=0.0.4")
 
     add_page(app)
     return app
 
 
-async def refuse(request: Request, error: Exception) -> Response:
-    """OpenAI's error object for everything that ends in a 4xx."""
+async def error_response(request: Request, error: Exception) -> Response:
+    """OpenAI's error object for every client error."""
     if isinstance(error, RequestValidationError):
         return invalid_body(error.errors()).response()
-    if isinstance(error, UnicodeEncodeError):  # pydantic's, where the name of a parameter holds such a thing
+    if isinstance(error, UnicodeEncodeError):  # pydantic raises it for the name of a parameter
         return APIError(400, "a name in the body holds half of a surrogate pair", code="invalid_json").response()
     assert isinstance(error, HTTPException)
     if not isinstance(error, APIError):
         where = f"{request.method} {request.url.path[:100]}"
-        # FastAPI answers 400 by itself only where it fails to read a body at all.
+        # FastAPI itself answers 400 only where it cannot parse the body.
         messages = {
             400: "the body is not valid JSON",
             404: f"there is nothing at {where}",

@@ -1,6 +1,6 @@
-"""The one thread that runs the engine, and how the event loop talks to it.
+"""The one thread that runs the engine, and how it communicates with the event loop.
 
-The loop leaves work under a lock; the thread takes it between two steps and sends what a step made back with one
+The loop queues jobs under a lock. The thread takes them between two steps, and returns all results of a step with one
 `call_soon_threadsafe`. Neither side ever waits for the other.
 """
 
@@ -13,55 +13,56 @@ from dataclasses import dataclass, field
 
 from bluejay.infer.engine import Chunk, Engine, QueueFull, Request
 from bluejay.infer.model import Model
-from bluejay.infer.sampling import LogitsProcessor, SamplingParams
+from bluejay.infer.params import SamplingParams
+from bluejay.infer.sampling import LogitsProcessor
 from bluejay.serve.metrics import Metrics
-from bluejay.serve.middleware.access_log import CURRENT, Exchange
+from bluejay.serve.middleware.access_log import RequestRecord, current_request
 from bluejay.serve.settings import ServeSettings
 
 logger = logging.getLogger(__name__)
 
 
 class GenerationFailed(Exception):
-    """The engine could not go on; the log says why."""
+    """A step of the engine failed; the log says why."""
 
 
 class ServerStopping(Exception):
-    """The server goes down before the text is complete."""
+    """The server shuts down before the text is complete."""
 
 
 @dataclass(eq=False)
-class Completion:
-    """One call: its prompts, each a request to the engine, and what comes back."""
+class Job:
+    """The prompts of one HTTP request, each of them a request to the engine, and the results."""
 
     prompts: list[list[int]]
     params: SamplingParams
     processor: Callable[[], LogitsProcessor] | None
-    """Makes, for each sample, what may change its logits."""
-    exchange: Exchange | None
-    """The HTTP request behind it, where there is one."""
+    """Creates the logits processor of each sample."""
+    record: RequestRecord | None
+    """The HTTP request that the job serves; None outside of one."""
     reserved: int
-    """Tokens that its client was charged for when it came."""
+    """Tokens that the client was charged for in advance."""
     events: asyncio.Queue = field(default_factory=asyncio.Queue)
-    """None once the engine took every prompt, then (choice, Chunk) pairs; an exception ends it at any point."""
+    """None once the engine has accepted every prompt, then (choice, Chunk) pairs. An exception may end it early."""
     requests: list[Request] = field(default_factory=list)
-    """Touched by the engine's thread only."""
+    """The engine's requests, one for each prompt; only the engine's thread changes them."""
     began: float = field(default_factory=time.monotonic)
     token_times: dict[int, float] = field(default_factory=dict)
-    """When the last token of each choice was drawn."""
+    """Choice -> the monotonic time at which its last token was drawn."""
     n_generated: int = 0
-    """Tokens that have come so far, over all choices."""
+    """Tokens generated so far, over all choices."""
     used: int = 0
-    """Tokens of `reserved` that the engine has read or written."""
+    """Tokens of `reserved` that the engine has read or generated."""
 
     async def accepted(self) -> None:
-        """Wait until the engine has taken every prompt. Raises ValueError when it refuses one."""
+        """Wait until the engine has accepted every prompt. Raises ValueError when it rejects one."""
         if isinstance(event := await self.events.get(), Exception):
             raise event
 
     async def chunks(self) -> AsyncIterator[tuple[int, Chunk]]:
-        """Each chunk as it comes, with its choice (prompt * n + sample), until all choices have ended.
+        """Each chunk as it is generated, with its choice (prompt * n + sample), until all choices have ended.
 
-        Raises GenerationFailed or ServerStopping, and QueueFull when no sample got a place in time.
+        Raises GenerationFailed or ServerStopping, and QueueFull when no sample could start in time.
         """
         unfinished = len(self.prompts) * self.params.n
         while unfinished:
@@ -72,14 +73,14 @@ class Completion:
             if chunk.token is not None:
                 self.n_generated += 1
                 self.used += 1
-                if self.exchange is not None:
-                    self.exchange.receive_token()
+                if self.record is not None:
+                    self.record.receive_token()
             unfinished -= chunk.finish_reason is not None
             yield choice, chunk
 
 
-class Worker:
-    """Runs a model's engine in a thread of its own, which sleeps while there is nothing to do."""
+class EngineThread:
+    """Runs the engine of a model in a thread, which sleeps while there is no work."""
 
     def __init__(self, model: Model, settings: ServeSettings, metrics: Metrics) -> None:
         self.model = model
@@ -87,38 +88,38 @@ class Worker:
         self.metrics = metrics
         self.backend = model.backend(settings.max_sequences, model.config.n_ctx)
         self.engine = self._engine()
-        self.owners: dict[Request, tuple[Completion, int]] = {}
+        self.owners: dict[Request, tuple[Job, int]] = {}
         self.wake = threading.Condition()
-        self.arriving: list[Completion] = []
-        self.leaving: list[Completion] = []
+        self.arriving: list[Job] = []
+        self.leaving: list[Job] = []
         self.draining = False
-        """Whether balancers are to send nothing more; what comes is still served."""
+        """Whether load balancers should send nothing more; requests that arrive are still served."""
         self.stopping = False
         self.thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
-        """Begin to work, for the event loop that runs."""
+        """Start the thread; it reports to the running event loop."""
         self.loop = asyncio.get_running_loop()
         self.thread.start()
 
     @property
     def alive(self) -> bool:
-        """Whether calls are answered at all."""
+        """Whether the thread runs; without it no request can be answered."""
         return self.thread.is_alive()
 
     @property
     def ready(self) -> bool:
-        """Whether it is a good place to send a call to."""
+        """False while draining or after the thread died: load balancers should send nothing."""
         return self.alive and not self.draining
 
     def stop(self) -> None:
-        """Have the thread end after the step it is in; whoever still waits gets ServerStopping."""
+        """Tell the thread to end after its current step; unfinished jobs get ServerStopping."""
         with self.wake:
             self.stopping = True
             self.wake.notify()
 
     def join(self) -> None:
-        """Wait for the end of the thread."""
+        """Wait until the thread has ended."""
         self.thread.join()
 
     async def submit(
@@ -126,43 +127,43 @@ class Worker:
         prompts: list[list[int]],
         params: SamplingParams,
         processor: Callable[[], LogitsProcessor] | None = None,
-    ) -> Completion:
-        """Queue the prompts of one call. Whoever calls this must `release` what comes back.
+    ) -> Job:
+        """Queue prompts as one job, which the caller must `release`.
 
-        Raises QueueFull, ServerStopping, ValueError when the engine refuses a prompt, and APIError when the client's
-        budget does not have the tokens.
+        Raises QueueFull, ServerStopping, ValueError when the engine rejects a prompt, and APIError when the tokens
+        exceed the client's budget.
         """
-        exchange = CURRENT.get()
+        record = current_request.get()
         n_tokens = sum(self._n_tokens(prompt, params) for prompt in prompts)
-        if exchange is not None:
-            exchange.reserve(n_tokens)
-        completion = Completion(prompts, params, processor, exchange, n_tokens)
+        if record is not None:
+            record.reserve(n_tokens)
+        job = Job(prompts, params, processor, record, n_tokens)
         with self.wake:
             if self.stopping:
                 raise ServerStopping
-            self.arriving.append(completion)
+            self.arriving.append(job)
             self.wake.notify()
         try:
-            await completion.accepted()
+            await job.accepted()
         except BaseException:
-            self.release(completion)
+            self.release(job)
             raise
-        completion.used = sum(map(len, prompts))
-        if exchange is not None:
-            exchange.prompts += prompts
-        return completion
+        job.used = sum(map(len, prompts))
+        if record is not None:
+            record.prompts += prompts
+        return job
 
-    def release(self, completion: Completion) -> None:
-        """Forget a call, finished or not: its places are free before the next step, unused tokens given back."""
-        if completion.exchange is not None:
-            completion.exchange.give_back(completion.reserved - completion.used)
-        completion.reserved = completion.used
+    def release(self, job: Job) -> None:
+        """Drop a job, finished or not. Its samples leave before the next step; unused tokens are refunded."""
+        if job.record is not None:
+            job.record.refund(job.reserved - job.used)
+        job.reserved = job.used
         with self.wake:
-            self.leaving.append(completion)
+            self.leaving.append(job)
             self.wake.notify()
 
     def _n_tokens(self, prompt: list[int], params: SamplingParams) -> int:
-        """What a prompt and its answers may come to."""
+        """The most tokens that a prompt and its answers can have."""
         return len(prompt) + params.n * max(0, min(params.max_tokens, self.engine.n_ctx - len(prompt)))
 
     def _engine(self) -> Engine:
@@ -176,10 +177,10 @@ class Worker:
                 arriving, self.arriving = self.arriving, []
                 leaving, self.leaving = self.leaving, []
                 stopping = self.stopping
-            for completion in arriving:
-                self._admit(completion)
-            for completion in leaving:
-                self._dismiss(completion)
+            for job in arriving:
+                self._admit(job)
+            for job in leaving:
+                self._dismiss(job)
             if stopping:
                 return self._fail(ServerStopping())
             self._end_late()
@@ -187,67 +188,67 @@ class Worker:
                 self._step()
             self.metrics.observe(self.engine)
 
-    def _post(self, events: list[tuple[Completion, tuple[int, Chunk] | Exception | None]]) -> None:
-        """Hand events to the loop, all at once: to wake it takes longer than to tell it one thing more."""
+    def _post(self, events: list[tuple[Job, tuple[int, Chunk] | Exception | None]]) -> None:
+        """Deliver events to the loop, all at once because waking it costs more than delivering one more event."""
 
         def deliver() -> None:
-            for completion, event in events:
-                completion.events.put_nowait(event)
+            for job, event in events:
+                job.events.put_nowait(event)
 
         self.loop.call_soon_threadsafe(deliver)
 
-    def _admit(self, completion: Completion) -> None:
+    def _admit(self, job: Job) -> None:
         try:
-            for prompt in completion.prompts:
-                completion.requests.append(self.engine.submit(prompt, completion.params, completion.processor))
+            for prompt in job.prompts:
+                job.requests.append(self.engine.submit(prompt, job.params, job.processor))
         except (ValueError, QueueFull) as error:
-            self._dismiss(completion)
-            return self._post([(completion, error)])
-        for position, request in enumerate(completion.requests):
-            self.owners[request] = completion, position * completion.params.n
-        self._post([(completion, None)])
+            self._dismiss(job)
+            return self._post([(job, error)])
+        for position, request in enumerate(job.requests):
+            self.owners[request] = job, position * job.params.n
+        self._post([(job, None)])
 
-    def _dismiss(self, completion: Completion) -> None:
-        for request in completion.requests:
+    def _dismiss(self, job: Job) -> None:
+        for request in job.requests:
             self.engine.cancel(request)
             self.owners.pop(request, None)
 
     def _end_late(self) -> None:
-        """End calls that are over their time: with what they have, or, where nothing has begun, as too many."""
-        earliest = time.monotonic() - self.settings.seconds_to_answer
-        for completion in {completion for completion, _ in self.owners.values() if completion.began < earliest}:
-            if any(request.running or request.read for request in completion.requests):
-                chunks = [(request, chunk) for request in completion.requests for chunk in self.engine.end(request)]
+        """End jobs that exceed the time limit: with the text they have, or with QueueFull if no sample has started."""
+        earliest = time.monotonic() - self.settings.time_limit
+        for job in {job for job, _ in self.owners.values() if job.began < earliest}:
+            if any(request.running or request.read for request in job.requests):
+                chunks = [(request, chunk) for request in job.requests for chunk in self.engine.end(request)]
                 self._post([self._event(request, chunk) for request, chunk in chunks])
             else:
-                self._post([(completion, QueueFull("no place became free in time"))])
-            self._dismiss(completion)
+                self._post([(job, QueueFull("no place became free in time"))])
+            self._dismiss(job)
 
     def _step(self) -> None:
         try:
             chunks = self.engine.step()
-        except Exception:  # a bug of ours: it is logged, its requests fail, later ones get a new engine
+        except Exception:  # a bug: it is logged, the requests in flight fail, later ones get a new engine
             logger.exception("a step of the engine failed; the requests in flight are lost")
             self.engine = self._engine()
             return self._fail(GenerationFailed())
         self._measure(chunks)
         self._post([self._event(request, chunk) for request, chunk in chunks])
 
-    def _event(self, request: Request, chunk: Chunk) -> tuple[Completion, tuple[int, Chunk]]:
-        completion, first_choice = self.owners[request]
-        return completion, (first_choice + chunk.index, chunk)
+    def _event(self, request: Request, chunk: Chunk) -> tuple[Job, tuple[int, Chunk]]:
+        job, first_choice = self.owners[request]
+        return job, (first_choice + chunk.index, chunk)
 
     def _measure(self, chunks: list[tuple[Request, Chunk]]) -> None:
         now = time.monotonic()
         for request, chunk in chunks:
-            completion, (choice, _) = self._event(request, chunk)
-            last = completion.token_times.get(choice)
+            job, (choice, _) = self._event(request, chunk)
+            last = job.token_times.get(choice)
             if last is not None:
                 self.metrics.inter_token.observe(now - last)
-            elif not completion.token_times:
-                self.metrics.first_token.observe(now - completion.began)
-            completion.token_times[choice] = now
+            elif not job.token_times:
+                self.metrics.first_token.observe(now - job.began)
+            job.token_times[choice] = now
 
     def _fail(self, reason: Exception) -> None:
-        self._post([(completion, reason) for completion in {completion for completion, _ in self.owners.values()}])
+        self._post([(job, reason) for job in {job for job, _ in self.owners.values()}])
         self.owners.clear()

@@ -1,4 +1,4 @@
-"""`system_fingerprint`: equal where a seed gives equal text."""
+"""`system_fingerprint`: as long as it is equal, a seed gives equal text."""
 
 import hashlib
 from importlib.metadata import version
@@ -12,9 +12,9 @@ from bluejay.tokenizer import Tokenizer
 
 @torch.inference_mode()
 def fingerprint(backend: Backend, tokenizer: Tokenizer) -> str:
-    """A hash of what the model computes, to the last bit: its weights, and how this machine multiplies them.
+    """A hash of one step's logits, which depend on every weight and on the arithmetic of this machine, to the last bit.
 
-    Computes one token in the first page of the cache, so nothing may be in there yet.
+    The step writes to the first page of the cache, so the cache must be empty.
     """
     one, none = np.array([0, 1], np.int32), np.zeros(1, np.int32)
     batch = StepBatch(np.array([tokenizer.eot], np.int32), one, none, np.zeros((1, 1), np.int32), none)

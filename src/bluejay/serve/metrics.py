@@ -1,6 +1,6 @@
-"""Figures for Prometheus: what waits, what runs, how fast tokens come, what the cache holds.
+"""Metrics for Prometheus: queue and batch size, token latencies, use of the cache.
 
-With several processes each writes its own to files of one directory, and any of them answers for all
+Several processes write their values to files in one directory, and each of them reports the sums of all
 (prometheus_client's multiprocess mode, which PROMETHEUS_MULTIPROC_DIR turns on).
 """
 
@@ -12,13 +12,13 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from bluejay.infer.engine import Counters, Engine
 
-DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
-FIRST_TOKEN = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120, 300)
-INTER_TOKEN = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+MULTIPROCESS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+FIRST_TOKEN_BUCKETS = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120, 300)
+INTER_TOKEN_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 
 
 class Metrics:
-    """The figures of one server."""
+    """The metrics of one process."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
@@ -29,38 +29,40 @@ class Metrics:
         def gauge(name: str, text: str) -> Gauge:
             return Gauge(f"bluejay_{name}", text, registry=registry, multiprocess_mode="livesum")
 
-        self.requests = counter("requests", "HTTP requests, by where they went and how they ended", "path", "status")
-        self.tokens = counter("tokens", "prompt: read; reused: found in the cache; generated: written", "kind")
-        self.guesses = counter("guessed_tokens", "Tokens computed ahead, and whether they were drawn", "drawn")
-        self.steps = counter("steps", "Steps of the engine; generated tokens over steps is the batch that pays")
+        self.requests = counter("requests", "HTTP requests by path and status", "path", "status")
+        self.tokens = counter("tokens", "Tokens: prompt (computed), reused (found in the cache), generated", "kind")
+        self.guesses = counter("guessed_tokens", "Tokens computed speculatively, and whether they were drawn", "drawn")
+        self.steps = counter("steps", "Steps of the engine; generated tokens per step is the effective batch size")
         self.waiting = gauge("prompts_waiting", "Prompts in the queue")
-        self.running = gauge("samples_running", "The batch: samples that run now")
+        self.running = gauge("samples_running", "Samples that run now: the batch size")
         self.places = gauge("samples_limit", "Samples that can run at a time")
         self.pages_held = gauge("cache_pages_held", "Pages of the key-value cache that running samples hold")
-        self.pages_kept = gauge("cache_pages_kept", "Pages that nobody holds, kept in case their text comes again")
-        self.pages = gauge("cache_pages_limit", "Pages of the key-value cache in all")
+        self.pages_kept = gauge(
+            "cache_pages_kept", "Unused pages whose content is kept in case their text is requested again"
+        )
+        self.pages = gauge("cache_pages_limit", "All pages of the key-value cache")
         self.first_token = Histogram(
             "bluejay_first_token_seconds",
-            "From a request's place in the queue to its first token",
-            buckets=FIRST_TOKEN,
+            "Seconds from queueing a request to its first token",
+            buckets=FIRST_TOKEN_BUCKETS,
             registry=registry,
         )
         self.inter_token = Histogram(
             "bluejay_inter_token_seconds",
-            "From one token of a sample to the next",
-            buckets=INTER_TOKEN,
+            "Seconds from one token of a sample to the next",
+            buckets=INTER_TOKEN_BUCKETS,
             registry=registry,
         )
         self.seen = Counters()
 
     def observe(self, engine: Engine) -> None:
-        """Take over what an engine holds now, and what it has done since the last time."""
+        """Update the gauges from an engine, and the counters by what it has done since the last call."""
         self.waiting.set(len(engine.waiting))
         self.running.set(len(engine.running))
         self.places.set(engine.max_sequences)
         pool = engine.pool
         self.pages_held.set(pool.n_held)
-        self.pages_kept.set(len(pool.forgettable))
+        self.pages_kept.set(len(pool.evictable))
         self.pages.set(pool.n_pages)
         now = Counters(**asdict(engine.counters))
         if now.steps < self.seen.steps:  # a new engine after a failure
@@ -70,18 +72,18 @@ class Metrics:
             self.tokens.labels(kind).inc(getattr(now, f"{kind}_tokens") - getattr(self.seen, f"{kind}_tokens"))
         drawn = now.accepted_tokens - self.seen.accepted_tokens
         self.guesses.labels("yes").inc(drawn)
-        self.guesses.labels("no").inc(now.guessed_tokens - self.seen.guessed_tokens - drawn)
+        self.guesses.labels("no").inc(now.drafted_tokens - self.seen.drafted_tokens - drawn)
         self.seen = now
 
     def text(self) -> bytes:
-        """Everything in Prometheus' text format."""
-        if DIRECTORY not in os.environ:
+        """All metrics in Prometheus' text format."""
+        if MULTIPROCESS_DIRECTORY not in os.environ:
             return generate_latest(self.registry)
-        everybody = CollectorRegistry()
-        MultiProcessCollector(everybody)
-        return generate_latest(everybody)
+        all_processes = CollectorRegistry()
+        MultiProcessCollector(all_processes)
+        return generate_latest(all_processes)
 
 
-def forget(pid: int | None) -> None:
-    """Take what a process that has ended held out of the figures; what it did stays in them."""
-    mark_process_dead(pid, os.environ[DIRECTORY])
+def forget_process(pid: int | None) -> None:
+    """Remove the gauges of a process that has ended; its counters stay in the sums."""
+    mark_process_dead(pid, os.environ[MULTIPROCESS_DIRECTORY])

@@ -1,9 +1,9 @@
 """Several processes that serve one model on one machine.
 
-The parent has the address. It accepts each connection and passes it to the replica that has the fewest, over a socket
-pair, so that the kernel's liking for whoever woke last does not decide. A replica maps the weights from their files, so
-the system keeps one copy for all, and computes on its own share of the processors. One that dies takes its connections
-with it, nobody else's, and is started anew.
+The parent owns the listening socket. It accepts each connection and passes it over a socket pair to the replica with
+the fewest open connections; if the replicas accepted themselves, the kernel would favour the one that woke last. A
+replica maps the weights from their files, so that the system keeps one copy for all replicas, and computes on its own
+share of the processors. A replica that dies loses only its own connections and is restarted.
 """
 
 import asyncio
@@ -15,28 +15,30 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from fastapi import FastAPI
 
+from bluejay.infer.model import load
+from bluejay.machine import n_processors
 from bluejay.progress import say
-from bluejay.serve.metrics import DIRECTORY, forget
-from bluejay.serve.server import Connection, Server, address, check_keys, listen, log_requests
+from bluejay.serve.metrics import MULTIPROCESS_DIRECTORY, forget_process
+from bluejay.serve.server import Connection, Server, address, check_keys, listen, log_requests, serve
 from bluejay.serve.settings import ServeSettings
 
-READY, LOST = b"r", b"l"
-"""What a replica tells its parent: that it takes connections, and that one of them has ended."""
-SECONDS_BEFORE_TRYING_AGAIN = 5.0
-"""Between two starts of a replica that dies at once."""
+READY, CONNECTION_LOST = b"r", b"l"
+"""Messages from a replica to the parent: it can serve now; one of its connections has closed."""
+RESTART_SECONDS = 5.0
+"""Shortest time between two starts of the same replica."""
 SPAWN = multiprocessing.get_context("spawn")
 
 
 @dataclass(eq=False)
 class Replica:
-    """A replica as its parent sees it."""
+    """The parent's record of a replica."""
 
     number: int
     process: BaseProcess
@@ -46,59 +48,57 @@ class Replica:
     n_connections: int = 0
 
 
-def serve_replicas(name: str, settings: ServeSettings, on_ready: Callable[[str], None] | None = None) -> None:
-    """Serve a model from `settings.workers` processes until an interrupt or a termination signal.
+def serve_named(name: str, settings: ServeSettings, device: str = "auto", compiled: bool = False) -> None:
+    """Load a model and serve it, from `settings.workers` processes, until an interrupt or a termination signal.
 
-    Raises as `serve` does, ValueError for more processes than processors, RuntimeError when none can start.
+    `device` and `compiled` are those of `bluejay.infer.model.load`; several processes compute on the CPU. Raises as
+    `load` and `bluejay.serve.server.serve` do, ValueError for several processes on a device or more processes than
+    processors, RuntimeError if no replica can start.
     """
-    processors = sorted(os.sched_getaffinity(0))
-    if settings.workers > len(processors):
-        raise ValueError(f"workers is {settings.workers}; this machine has {len(processors)} processors to share")
+    if settings.workers == 1:
+        return serve(load(name, device, compiled=compiled), settings)
+    if compiled or device not in ("auto", "cpu"):
+        raise ValueError("several workers share the processors; --device and --compile are for one")
+    if settings.workers > n_processors():
+        raise ValueError(f"workers is {settings.workers}; this machine has {n_processors()} processors to share")
     check_keys(settings)
     with listen(settings.host, settings.port) as bound, tempfile.TemporaryDirectory(prefix="bluejay-") as folder:
-        os.environ[DIRECTORY] = folder  # read by prometheus_client when the replicas import it
+        os.environ[MULTIPROCESS_DIRECTORY] = folder  # read by prometheus_client when the replicas import it
         if settings.public is not None:
             settings = replace(settings, public=replace(settings.public, state=Path(folder) / "limits.sqlite"))
-        Parent(name, settings, bound, processors, on_ready).run()
+        Supervisor(name, settings, bound).run()
 
 
-class Parent:
-    """Passes connections on, and keeps the replicas alive."""
+class Supervisor:
+    """The parent: distributes connections and keeps the replicas running."""
 
-    def __init__(
-        self,
-        name: str,
-        settings: ServeSettings,
-        bound: socket.socket,
-        processors: list[int],
-        on_ready: Callable[[str], None] | None,
-    ) -> None:
+    def __init__(self, name: str, settings: ServeSettings, bound: socket.socket) -> None:
         self.name = name
         self.settings = settings
         self.bound = bound
-        self.processors = processors
-        self.on_ready = on_ready
+        # Where the system cannot bind processes to processors, all replicas share all of them.
+        self.processors = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         self.replicas: list[Replica] = []
         self.to_start = [(0.0, number) for number in range(settings.workers)]
-        """Replicas that do not run: when to start them."""
+        """(monotonic time, number) of each replica that has to be started."""
         self.selector = selectors.DefaultSelector()
         self.signals: list[int] = []
         self.accepting = False
         self.announced = False
 
     def run(self) -> None:
-        """Serve until a signal, then see everybody out."""
+        """Serve until a signal, then shut down."""
         self.bound.setblocking(False)
         wake, woken = socket.socketpair()
         wake.setblocking(False)
-        handlers = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {number: signal.signal(number, self._record_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         before = signal.set_wakeup_fd(wake.fileno())
         try:
             with wake, woken:
                 self.selector.register(woken, selectors.EVENT_READ)
                 while not self.signals:
-                    self._turn()
-                self._see_out()
+                    self._poll()
+                self._shut_down()
         finally:
             signal.set_wakeup_fd(before)
             for number, handler in handlers.items():
@@ -106,25 +106,25 @@ class Parent:
             for replica in self.replicas:
                 replica.process.kill()
 
-    def _note(self, number: int, _: object) -> None:
+    def _record_signal(self, number: int, _: object) -> None:
         self.signals.append(number)
 
-    def _turn(self, timeout: float = 1.0) -> None:
-        """Start what is due, take in what replicas say, pass on what has come."""
+    def _poll(self, timeout: float = 1.0) -> None:
+        """Start the replicas that are due, receive messages from replicas, and distribute new connections."""
         now = time.monotonic()
         due, self.to_start = (
             [one for one in self.to_start if one[0] <= now],
             [one for one in self.to_start if one[0] > now],
         )
         for _, number in due:
-            self._start(number)
+            self._start_replica(number)
         for key, _ in self.selector.select(timeout):
             if isinstance(key.data, Replica):
-                self._hear(key.data)
+                self._receive(key.data)
             elif key.fileobj is self.bound:
-                self._pass_on()
+                self._dispatch()
 
-    def _start(self, number: int) -> None:
+    def _start_replica(self, number: int) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         first, last = (n * len(self.processors) // self.settings.workers for n in (number, number + 1))
         share = self.processors[first:last]
@@ -136,23 +136,23 @@ class Parent:
         self.replicas.append(replica)
         self.selector.register(ours, selectors.EVENT_READ, replica)
 
-    def _hear(self, replica: Replica) -> None:
+    def _receive(self, replica: Replica) -> None:
         with contextlib.suppress(BlockingIOError):
             while True:
                 try:
                     message = replica.channel.recv(16)
                 except ConnectionError:
                     message = b""
-                if message == LOST:
+                if message == CONNECTION_LOST:
                     replica.n_connections -= 1
                 elif message == READY:
                     replica.ready = True
-                    self._open()
+                    self._start_accepting()
                 else:
-                    return self._bury(replica)
+                    return self._replace(replica)
 
-    def _open(self) -> None:
-        """Begin to accept once a replica can serve; say so once all have come up."""
+    def _start_accepting(self) -> None:
+        """Start to accept once one replica can serve, and announce the URL once all can."""
         if not self.accepting and not self.signals:
             self.accepting = True
             self.selector.register(self.bound, selectors.EVENT_READ)
@@ -160,126 +160,124 @@ class Parent:
             self.announced = True
             url = address(self.settings.host, self.bound)
             say(f"{self.name} is served at {url} by {self.settings.workers} processes (Ctrl+C stops it)")
-            if self.on_ready:
-                self.on_ready(url)
 
-    def _close(self) -> None:
-        """Accept nobody for now: who comes waits in the system's queue."""
+    def _stop_accepting(self) -> None:
+        """Stop accepting connections for now; new ones wait in the system's queue."""
         if self.accepting:
             self.accepting = False
             self.selector.unregister(self.bound)
 
-    def _bury(self, replica: Replica) -> None:
-        """Forget a replica that has died, and have another take its place."""
+    def _replace(self, replica: Replica) -> None:
+        """Remove a replica that has died, and schedule its restart."""
         self.selector.unregister(replica.channel)
         replica.channel.close()
         replica.process.join()
         self.replicas.remove(replica)
-        forget(replica.process.pid)
+        forget_process(replica.process.pid)
         if not any(other.ready for other in self.replicas):
-            self._close()
+            self._stop_accepting()
         if self.signals:
             return
         if not self.announced:
             raise RuntimeError(f"a replica ended with code {replica.process.exitcode} before it could serve")
         say(f"replica {replica.number} ended with code {replica.process.exitcode}; another takes its place")
-        self.to_start.append((replica.began + SECONDS_BEFORE_TRYING_AGAIN, replica.number))
+        self.to_start.append((replica.began + RESTART_SECONDS, replica.number))
 
-    def _pass_on(self) -> None:
-        """Give every connection that waits to the replica that has the fewest."""
+    def _dispatch(self) -> None:
+        """Pass every waiting connection to the replica with the fewest open ones."""
         with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
             while True:
                 accepted, _ = self.bound.accept()
                 with accepted:
-                    for replica in self._by_load():
+                    for replica in self._least_loaded():
                         try:
                             socket.send_fds(replica.channel, [b"c"], [accepted.fileno()])
-                        except OSError:  # it is dying, or has more to take in than its channel holds
+                        except OSError:  # the replica is dying, or its channel is full
                             continue
                         replica.n_connections += 1
                         break
 
-    def _by_load(self) -> Iterable[Replica]:
+    def _least_loaded(self) -> Iterable[Replica]:
         ready = [replica for replica in self.replicas if replica.ready]
         return sorted(ready, key=lambda replica: replica.n_connections)
 
-    def _tell(self, number: int) -> None:
+    def _signal_replicas(self, number: int) -> None:
         for replica in self.replicas:
             with contextlib.suppress(ProcessLookupError):
                 assert replica.process.pid is not None
                 os.kill(replica.process.pid, number)
 
-    def _see_out(self) -> None:
-        """End: replicas are no longer ready, go on for a while, take the last connections, and finish."""
+    def _shut_down(self) -> None:
+        """Shut down: report not ready, keep serving for a while, distribute the last connections, then finish."""
         if self.signals[0] == signal.SIGTERM:
-            self._tell(signal.SIGUSR1)
-            until = time.monotonic() + self.settings.seconds_unready
+            self._signal_replicas(signal.SIGUSR1)
+            until = time.monotonic() + self.settings.unready
             while len(self.signals) == 1 and time.monotonic() < until:
-                self._turn(0.1)
-        self._pass_on()
-        self._close()
+                self._poll(0.1)
+        self._dispatch()
+        self._stop_accepting()
         self.bound.close()
-        self._tell(self.signals[0])
+        self._signal_replicas(self.signals[0])
         told = len(self.signals)
         while self.replicas:
-            self._turn(0.1)
-            if len(self.signals) > told:  # a second signal is passed on too: uvicorn then waits for nobody
+            self._poll(0.1)
+            if len(self.signals) > told:  # a second signal makes uvicorn stop at once
                 told = len(self.signals)
-                self._tell(self.signals[-1])
+                self._signal_replicas(self.signals[-1])
 
 
 def run_replica(name: str, settings: ServeSettings, channel: socket.socket, processors: list[int]) -> None:
-    """What a replica's process does."""
-    os.setpgid(0, 0)  # Ctrl+C is for the parent, which passes it on
-    os.sched_setaffinity(0, processors)
-    from bluejay.infer.model import load
+    """Serve the model in a replica's process; connections arrive over `channel`."""
+    os.setpgid(0, 0)  # Ctrl+C reaches only the parent, which forwards it
+    if processors:
+        os.sched_setaffinity(0, processors)
     from bluejay.serve.app import create_app
 
     log_requests()
     with contextlib.suppress(KeyboardInterrupt):
-        ReplicaServer(create_app(load(name), replace(settings, seconds_unready=0.0)), channel).run(sockets=[])
+        ReplicaServer(create_app(load(name), replace(settings, unready=0.0)), channel).run(sockets=[])
 
 
 class ReplicaServer(Server):
-    """A server whose connections come over a channel."""
+    """A server that receives its connections over a channel."""
 
     def __init__(self, app: FastAPI, channel: socket.socket) -> None:
         super().__init__(app, "")
         self.channel = channel
-        self.taking: set[asyncio.Task] = set()
+        self.accepting: set[asyncio.Task] = set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and tell the parent."""
+        """Start, then tell the parent."""
         await super().startup(sockets)
         self.channel.setblocking(False)
         loop = asyncio.get_running_loop()
-        loop.add_reader(self.channel, self._take)
+        loop.add_reader(self.channel, self._receive_connections)
         loop.add_signal_handler(signal.SIGUSR1, self._become_unready)
-        self._say(READY)
+        self._send(READY)
 
     def _become_unready(self) -> None:
-        self.worker.draining = True
+        self.engine_thread.draining = True
 
-    def _say(self, message: bytes) -> None:
-        with contextlib.suppress(OSError):  # a parent that is gone needs no word
+    def _send(self, message: bytes) -> None:
+        with contextlib.suppress(OSError):  # the parent has ended
             self.channel.send(message)
 
-    def _take(self) -> None:
+    def _receive_connections(self) -> None:
         loop = asyncio.get_running_loop()
         with contextlib.suppress(BlockingIOError):
             while True:
                 message, descriptors, _, _ = socket.recv_fds(self.channel, 1, 1)
-                if not message:  # the parent is gone
+                if not message:  # the parent has ended
                     loop.remove_reader(self.channel)
                     self.handle_exit(signal.SIGTERM, None)
                     return
                 for descriptor in descriptors:
                     connecting = loop.connect_accepted_socket(self._connection, socket.socket(fileno=descriptor))
                     task = loop.create_task(connecting)
-                    self.taking.add(task)
-                    task.add_done_callback(self.taking.discard)
+                    self.accepting.add(task)
+                    task.add_done_callback(self.accepting.discard)
 
     def _connection(self) -> Connection:
         connection = self.connection()
-        connection.on_lost = lambda: self._say(LOST)
+        connection.on_closed = lambda: self._send(CONNECTION_LOST)
         return connection

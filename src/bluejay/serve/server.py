@@ -1,4 +1,4 @@
-"""The server as a program: its socket, its connections, how it starts and how it ends."""
+"""The server process: its socket, its connections, start and shutdown."""
 
 import asyncio
 import contextlib
@@ -19,47 +19,47 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bluejay.infer.model import Model
 from bluejay.progress import say
-from bluejay.serve.api.errors import APIError
 from bluejay.serve.app import create_app
-from bluejay.serve.engine_thread import Worker
+from bluejay.serve.engine_thread import EngineThread
+from bluejay.serve.errors import APIError
 from bluejay.serve.middleware.public import read_keys
 from bluejay.serve.settings import ServeSettings
 
-SECONDS_FOR_A_PERSON = 3.0
-"""How long open answers go on after Ctrl+C."""
-SECONDS_TO_SAY_SO = 5.0
-"""How long a server that ends has to tell the readers of unfinished answers before connections are cut."""
-SECONDS_ON_THE_WAY = 0.5
-"""How long a connection that was accepted before the door closed may still bring a request."""
-SECONDS_TO_READ = 30.0
-"""How long a client may take to read what is left of an answer, or to acknowledge anything at all."""
-SECONDS_KEPT = 75
-"""How long a connection is kept for the next request: longer than proxies do, so that they are the ones to close."""
+INTERRUPT_DRAIN_SECONDS = 3.0
+"""How long unfinished answers may continue after Ctrl+C."""
+ERROR_EVENT_SECONDS = 5.0
+"""How long a server that shuts down has to send an error event to unfinished streams before it cuts connections."""
+LATE_REQUEST_SECONDS = 0.5
+"""How long a connection that was accepted just before the shutdown may still send a request."""
+CLIENT_READ_SECONDS = 30.0
+"""How long a client may take to read the rest of an answer, or to acknowledge any data."""
+KEEP_ALIVE_SECONDS = 75
+"""How long an idle connection is kept: longer than proxies keep theirs, so that they are the ones to close it."""
 
 
 def serve(model: Model, settings: ServeSettings | None = None, on_ready: Callable[[str], None] | None = None) -> None:
     """Serve a model until an interrupt or a termination signal.
 
-    `on_ready` gets the address once connections are accepted. Raises OSError, with one sentence, when the address
-    cannot be had, ValueError for a port that cannot be.
+    `on_ready` is called with the URL once connections are accepted. Raises OSError, with one sentence, when the address
+    is not available, and ValueError for an invalid port.
     """
     settings = settings or ServeSettings()
     check_keys(settings)
     with listen(settings.host, settings.port) as bound:
         log_requests()
         server = Server(create_app(model, settings), address(settings.host, bound), on_ready)
-        with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again when all is closed; it is no failure
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again after a clean shutdown
             server.run(sockets=[bound])
 
 
 def check_keys(settings: ServeSettings) -> None:
-    """Read the file of keys before anything starts. Raises ValueError or FileNotFoundError."""
+    """Check the file of keys before anything starts. Raises ValueError or FileNotFoundError."""
     if settings.public is not None and settings.public.keys is not None:
         read_keys(settings.public.keys)
 
 
 def log_requests() -> None:
-    """Send the request log to standard output, and allow as many open connections as the system does."""
+    """Send the request log to standard output, and raise the limit on open connections to the system's maximum."""
     handler: logging.Handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     log = logging.getLogger("bluejay.requests")
@@ -70,13 +70,13 @@ def log_requests() -> None:
 
 
 def address(host: str, bound: socket.socket) -> str:
-    """Where a socket that listens can be reached."""
+    """The URL of a listening socket."""
     shown = f"[{host}]" if ":" in host else host
     return f"http://{shown}:{bound.getsockname()[1]}"
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens, so that a taken port is known before anything starts. Raises as `serve` does."""
+    """A listening socket, so that a port in use is noticed before anything starts. Raises as `serve` does."""
     if not 0 <= port < 2**16:
         raise ValueError(f"port is {port}; it must be between 0 and {2**16 - 1}")
     try:
@@ -85,7 +85,7 @@ def listen(host: str, port: int) -> socket.socket:
         raise OSError(f"host {host!r} is not an address of this machine; 127.0.0.1 serves this machine only") from None
     bound = socket.socket(family, kind, protocol)
     try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port just left may be taken again
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was just released can be bound again
         notice_lost_clients(bound)
         bound.bind(where)
         bound.listen(2048)
@@ -94,31 +94,31 @@ def listen(host: str, port: int) -> socket.socket:
         reasons = {
             errno.EADDRINUSE: "is in use by another program; choose another with --port",
             errno.EACCES: "needs the rights of an administrator; choose one above 1023 with --port",
-            errno.EADDRNOTAVAIL: "cannot be had: the host is not an address of this machine",
+            errno.EADDRNOTAVAIL: "is not available: the host is not an address of this machine",
         }
         raise OSError(f"port {port} on {host} {reasons.get(error.errno or 0, error.strerror)}") from None
     return bound
 
 
 def notice_lost_clients(bound: socket.socket) -> None:
-    """Have the system end connections whose other side went without a word or never reads; accepted ones inherit it."""
+    """Have the system close connections whose client vanished or never reads; accepted sockets inherit the options."""
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    options = {"TCP_USER_TIMEOUT": int(SECONDS_TO_READ * 1000), "TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10}
+    options = {"TCP_USER_TIMEOUT": int(CLIENT_READ_SECONDS * 1000), "TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10}
     for name, value in options.items():
-        if hasattr(socket, name):  # not every system has them all
+        if hasattr(socket, name):  # not every system has all of them
             bound.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 class Connection(H11Protocol):
-    """uvicorn's connection with a limit on every wait: for a request, and for its answer to be read."""
+    """uvicorn's connection with a time limit on receiving a request and on sending the response."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.settings: ServeSettings = cast(FastAPI, self.config.app).state.settings
-        self.on_lost: Callable[[], None] | None = None
-        self.clock: asyncio.TimerHandle | None = None
-        self.waits_for: object = None
-        """The request being served; the class itself while the head of one is read; None between two."""
+        self.on_closed: Callable[[], None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.waiting_for: object = None
+        """The request being served, `Connection` while the head of a request is read, None between two requests."""
 
     @property
     def busy(self) -> bool:
@@ -126,58 +126,58 @@ class Connection(H11Protocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to wait for a request, unless there are too many connections."""
+        """Start to wait for a request, or reject the connection if there are too many."""
         super().connection_made(cast(asyncio.Transport, transport))
         if len(self.connections) > self.settings.max_connections:
             message = f"{self.settings.max_connections} connections are open; try again in a few seconds"
-            self._refuse(APIError(429, message, type="rate_limit_error", code="too_many_connections"))
+            self._reject(APIError(429, message, type="rate_limit_error", code="too_many_connections"))
         else:
-            self._wait(Connection)
+            self._set_timer(Connection)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
+        """Stop the timer of the closed connection."""
         super().connection_lost(exc)
-        self._wait(None)
-        if self.on_lost is not None:
-            self.on_lost()
+        self._set_timer(None)
+        if self.on_closed is not None:
+            self.on_closed()
 
     def data_received(self, data: bytes) -> None:
-        """Take what came."""
+        """Parse the data, and restart the timer."""
         super().data_received(data)
-        self._wait(self.cycle if self.busy else Connection)
+        self._set_timer(self.cycle if self.busy else Connection)
 
     def on_response_complete(self) -> None:
-        """Go on to the next request, which may have come already."""
+        """Continue with the next request, which may have arrived already."""
         super().on_response_complete()
-        self._wait(self.cycle if self.busy else None)
+        self._set_timer(self.cycle if self.busy else None)
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is not HTTP, in OpenAI's form."""
+        """Reject data that is not HTTP with an error in OpenAI's form."""
         if self.busy and self.cycle.response_started:
             self.transport.abort()
         else:
-            self._refuse(APIError(400, "the request is not valid HTTP", code="invalid_http"))
+            self._reject(APIError(400, "the request is not valid HTTP", code="invalid_http"))
 
-    def _wait(self, what: object) -> None:
-        """Set the clock for what is waited for now, unless it runs already."""
-        if what is self.waits_for:
+    def _set_timer(self, what: object) -> None:
+        """Start the timer for what the connection waits for now, unless it runs already."""
+        if what is self.waiting_for:
             return
-        self.waits_for = what
-        if self.clock is not None:
-            self.clock.cancel()
-            self.clock = None
+        self.waiting_for = what
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
         if what is Connection:
-            self.clock = self.loop.call_later(self.settings.seconds_to_send, self._late)
+            self.timer = self.loop.call_later(self.settings.read_timeout, self._time_out)
         elif what is not None:
-            whole = self.settings.seconds_to_send + self.settings.seconds_to_answer + SECONDS_TO_READ
-            self.clock = self.loop.call_later(whole, self.transport.abort)
+            whole = self.settings.read_timeout + self.settings.time_limit + CLIENT_READ_SECONDS
+            self.timer = self.loop.call_later(whole, self.transport.abort)
 
-    def _late(self) -> None:
-        seconds = self.settings.seconds_to_send
-        self._refuse(APIError(408, f"no whole request came within {seconds:g} s", code="request_timeout"))
+    def _time_out(self) -> None:
+        seconds = self.settings.read_timeout
+        self._reject(APIError(408, f"no whole request came within {seconds:g} s", code="request_timeout"))
 
-    def _refuse(self, error: APIError) -> None:
-        """Answer without a request, and close."""
+    def _reject(self, error: APIError) -> None:
+        """Send an error although there is no request, and close the connection."""
         if self.transport.is_closing():
             return
         body = json.dumps(error.body).encode()
@@ -192,7 +192,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: FastAPI, url: str, on_ready: Callable[[str], None] | None = None) -> None:
         self.settings: ServeSettings = app.state.settings
-        self.worker: Worker = app.state.worker
+        self.engine_thread: EngineThread = app.state.engine_thread
         public = self.settings.public
         config = uvicorn.Config(
             app,
@@ -204,53 +204,53 @@ class Server(uvicorn.Server):
             access_log=False,
             server_header=False,
             proxy_headers=public is not None,
-            forwarded_allow_ips=list(public.proxies) if public else None,
-            timeout_keep_alive=SECONDS_KEPT,
+            forwarded_allow_ips=list(public.proxy) if public else None,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )
         super().__init__(config)
         self.url = url
         self.on_ready = on_ready
-        self.seconds_unready = self.settings.seconds_unready
-        self.seconds_to_drain = self.settings.seconds_to_drain
+        self.unready = self.settings.unready
+        self.drain = self.settings.drain
 
     def connection(self) -> Connection:
-        """The protocol of a new connection."""
+        """The protocol object of a new connection."""
         return Connection(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to end: at once no longer ready; a person at a terminal does not wait for others' answers."""
-        self.worker.draining = True
+        """Start the shutdown: not ready from now on. After Ctrl+C, a person need not wait long for others' answers."""
+        self.engine_thread.draining = True
         if sig == signal.SIGINT:
-            self.seconds_unready, self.seconds_to_drain = 0.0, min(SECONDS_FOR_A_PERSON, self.seconds_to_drain)
+            self.unready, self.drain = 0.0, min(INTERRUPT_DRAIN_SECONDS, self.drain)
         super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then announce it."""
+        """Start, then announce the URL."""
         await super().startup(sockets)
         if self.started and self.url:
-            say(f"{self.worker.model.name} is served at {self.url} (Ctrl+C stops it)")
+            say(f"{self.engine_thread.model.name} is served at {self.url} (Ctrl+C stops it)")
             if self.on_ready:
                 self.on_ready(self.url)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve what has been accepted, and end with an error event what takes too long, not with a cut connection."""
-        self.worker.draining = True
-        await asyncio.sleep(self.seconds_unready)
-        self._take_last(sockets or [])
-        await asyncio.sleep(SECONDS_ON_THE_WAY)
-        self.config.timeout_graceful_shutdown = int(self.seconds_to_drain + SECONDS_TO_SAY_SO)
-        ending = asyncio.get_running_loop().call_later(self.seconds_to_drain, self.worker.stop)
+        """Serve the accepted requests; those that take too long end with an error event, not with a cut connection."""
+        self.engine_thread.draining = True
+        await asyncio.sleep(self.unready)
+        self._stop_accepting(sockets or [])
+        await asyncio.sleep(LATE_REQUEST_SECONDS)
+        self.config.timeout_graceful_shutdown = int(self.drain + ERROR_EVENT_SECONDS)
+        ending = asyncio.get_running_loop().call_later(self.drain, self.engine_thread.stop)
         await super().shutdown(sockets)
         ending.cancel()
 
-    def _take_last(self, sockets: list[socket.socket]) -> None:
-        """Close the door behind those that the system has let in but asyncio has not: closing it would cut them off."""
+    def _stop_accepting(self, sockets: list[socket.socket]) -> None:
+        """Close the listening sockets, after accepting the connections in their queues, which would be cut off."""
         loop = asyncio.get_running_loop()
-        self.last = set()  # asyncio forgets tasks that nobody holds
+        self.accepting = set()  # asyncio keeps only weak references to tasks
         for bound in sockets:
-            with contextlib.suppress(OSError):  # there are no more
+            with contextlib.suppress(OSError):  # the queue is empty
                 while True:
                     accepted, _ = bound.accept()
-                    self.last.add(loop.create_task(loop.connect_accepted_socket(self.connection, accepted)))
+                    self.accepting.add(loop.create_task(loop.connect_accepted_socket(self.connection, accepted)))
         for server in self.servers:
             server.close()

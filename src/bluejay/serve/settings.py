@@ -1,31 +1,32 @@
-"""What the server is told when it starts."""
+"""The settings of the server; the options of `bluejay serve` are made from them."""
 
+from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
+
+from bluejay.fields import check_ranges, given, setting
 
 
 @dataclass(frozen=True)
 class PublicSettings:
-    """What strangers on the open web may do. A client is a key's name, or without keys an address."""
+    """Limits for strangers on the open web. A client is a key, or without keys an address."""
 
     keys: Path | None = None
-    """A file of API keys, a name and a key on each line; None asks for no key."""
-    requests_per_minute: int = 20
-    """For each client. Those of a minute may come at once."""
-    tokens_per_hour: int = 50_000
-    """Read and written, for each client. Those of an hour may come at once."""
-    origins: tuple[str, ...] = ()
-    """Other sites whose pages may call this server, such as https://example.org."""
-    proxies: tuple[str, ...] = ("127.0.0.1", "::1")
-    """Addresses or networks whose word is taken on who the client is (X-Forwarded-For)."""
+    """Require an API key from this file, which has a name and a key on each line."""
+    requests_per_minute: int = setting(20, 1)
+    """Requests that each client may make in a minute, even all at once."""
+    tokens_per_hour: int = setting(50_000, 1)
+    """Tokens, read and generated, that each client may use in an hour, even all at once."""
+    origin: tuple[str, ...] = ()
+    """A site, such as https://example.org, whose pages may call this server; may be repeated."""
+    proxy: tuple[str, ...] = setting(("127.0.0.1", "::1"), default_text="loopback")
+    """An address or network that is trusted to name the client (X-Forwarded-For); may be repeated."""
     state: Path | None = None
-    """The file in which several processes count together; None counts in memory."""
+    """The database in which several processes count together; None counts in memory."""
 
     def __post_init__(self) -> None:
-        for name in ("requests_per_minute", "tokens_per_hour"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for origin in self.origins:
+        check_ranges(self)
+        for origin in self.origin:
             scheme, _, host = origin.partition("://")
             if scheme not in ("http", "https") or not host or "/" in host:
                 raise ValueError(f"{origin!r} is not an origin; one looks like https://example.org")
@@ -35,37 +36,40 @@ class PublicSettings:
 class ServeSettings:
     """How a model is served; the defaults suit one person on one machine."""
 
-    host: str = "127.0.0.1"
-    """The address to listen on: this machine only."""
+    host: str = setting("127.0.0.1", default_text="127.0.0.1, this machine only")
+    """Address to listen on."""
     port: int = 8000
-    """0 is any free one."""
-    workers: int = 1
-    """Processes that each serve the model, on a share of the processors."""
-    max_sequences: int = 8
-    """Samples that run at a time, in each process."""
-    max_waiting: int = 64
-    """Prompts that may wait for a place, in each process; the next one is refused with 429."""
-    max_connections: int = 1000
-    """Open at a time, in each process; the next one is refused with 429."""
-    max_body: int = 1_000_000
-    """Bytes of a request's body. The longest context that a model reads is far below."""
-    seconds_to_send: float = 10.0
-    """For a client to send the head of its request, and again for the body."""
-    seconds_to_answer: float = 600.0
-    """From a request's place in the queue to its end. An answer that takes longer ends there, as at its token limit."""
-    seconds_unready: float = 0.0
-    """How long a server that was told to stop goes on as before, but not ready, so that balancers see it leave."""
-    seconds_to_drain: float = 60.0
-    """How long it then has for the requests it has taken."""
+    """TCP port to listen on; 0 takes any free one."""
+    workers: int = setting(1, 1)
+    """Processes that serve the model, each on its share of the processors."""
+    max_sequences: int = setting(8, 1)
+    """Samples that run at a time in each process."""
+    max_waiting: int = setting(64, 1)
+    """Prompts that may wait in each process; more are rejected with status 429."""
+    max_connections: int = setting(1000, 1)
+    """Open connections in each process; more are rejected with status 429."""
+    max_body: int = setting(1_000_000, 1)
+    """Bytes that the body of a request may have, far more than the longest context needs."""
+    read_timeout: float = setting(10.0, 0)
+    """Seconds in which a client must send the head of a request, and again its body."""
+    time_limit: float = setting(600.0, 0)
+    """Seconds after which an answer ends as at its token limit, counted from when the request was queued."""
+    unready: float = setting(0.0, 0, default_text="0")
+    """Seconds after SIGTERM to keep serving while /readyz says not ready, so that load balancers notice."""
+    drain: float = setting(60.0, 0)
+    """Seconds after that to finish the requests that have been accepted."""
     log_prompts: bool = False
-    """Whether the request log holds what was asked, too."""
+    """Write prompts to the request log, too."""
     public: PublicSettings | None = None
-    """Limits for strangers; None serves without limits."""
+    """Limit what each client may ask for; None sets no limits."""
 
     def __post_init__(self) -> None:
-        for name in ("workers", "max_sequences", "max_waiting", "max_connections", "max_body"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("seconds_to_send", "seconds_to_answer", "seconds_unready", "seconds_to_drain"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
+        check_ranges(self)
+
+
+def settings_from(options: Namespace) -> ServeSettings:
+    """The settings that a command line gives. Raises ValueError for options that are useless without --public."""
+    limits, is_public = given(options, PublicSettings), vars(options).get("public", False)
+    if limits and not is_public:
+        raise ValueError("keys, limits, origins and proxies are for the open web; add --public")
+    return ServeSettings(**given(options, ServeSettings) | {"public": PublicSettings(**limits) if is_public else None})

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from bluejay.gpt.config import GPTConfig
-from bluejay.gpt.formats.layouts import open_model, weight_shapes, write_model
+from bluejay.gpt.formats.layouts import open_model, write_model
 from bluejay.gpt.formats.locate import locate
 from bluejay.gpt.formats.peft import merged, write_adapter
-from bluejay.gpt.formats.tensors import StoredModel
+from bluejay.gpt.formats.tensors import StoredModel, tokenizer_of
 from bluejay.gpt.init import draw
-from bluejay.gpt.model import GPT
+from bluejay.gpt.model import GPT, weight_shapes
 from bluejay.progress import progress
 from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import corpus_of
@@ -76,15 +76,10 @@ def initial_model(recipe: TrainRecipe) -> InitialModel:
         tokenizer = Tokenizer.load(path)
         return InitialModel(recipe, recipe.gpt_config(tokenizer.vocab_size), tokenizer, None)
     stored = open_model(locate(recipe.init))
-    config, tokenizer = stored.config, stored.tokenizer()
+    config, tokenizer = stored.config, tokenizer_of(stored, recipe.init)
     if recipe.data.sequence_length > config.n_ctx:
         length = recipe.data.sequence_length
         raise ValueError(f"data.sequence_length {length} is above the {config.n_ctx} tokens that {recipe.init} reads")
-    if tokenizer.vocab_size > config.vocab_size:
-        raise ValueError(
-            f"{recipe.init}: the tokenizer has {tokenizer.vocab_size} tokens, the model {config.vocab_size} rows; "
-            "they do not belong together"
-        )
     for where in tokenizers_of(recipe):
         other = Tokenizer.load(where)
         if not extends(tokenizer, other):

@@ -11,7 +11,7 @@ from bluejay.gpt.formats.layouts import load_model, save_model
 from bluejay.gpt.presets import PRESETS
 from bluejay.infer.backends.torch import TorchBackend
 from bluejay.infer.engine import Engine
-from bluejay.infer.sampling import SamplingParams
+from bluejay.infer.params import SamplingParams
 from tests.gpt.random_models import CONFIGS, family_fields, random_model
 
 TOLERANCE = 1e-4

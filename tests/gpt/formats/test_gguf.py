@@ -17,9 +17,9 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from bluejay.gpt.formats.gguf import open_gguf
 from bluejay.gpt.formats.gguf_file import read_gguf
-from bluejay.gpt.formats.layouts import place
+from bluejay.gpt.formats.layouts import read_model
 from bluejay.infer.model import Model, load
-from bluejay.infer.sampling import SamplingParams
+from bluejay.infer.params import SamplingParams
 from tests.gpt.random_models import family_fields, random_model
 
 ARCHITECTURES = {"gpt2": gguf.MODEL_ARCH.GPT2, "gpt_neox": gguf.MODEL_ARCH.GPTNEOX, "llama": gguf.MODEL_ARCH.LLAMA}
@@ -130,7 +130,7 @@ def quantised(model: PreTrainedModel, kind: GGMLQuantizationType) -> PreTrainedM
 
 
 def difference(path: Path, theirs: PreTrainedModel) -> float:
-    ours = place(open_gguf(path)).float()
+    ours = read_model(open_gguf(path)).float()
     tokens = torch.randint(0, theirs.config.vocab_size, (2, 30))
     with torch.no_grad():
         return float((ours(tokens) - theirs(tokens).logits).abs().max())
@@ -252,7 +252,7 @@ def refusal(path: Path, data: bytes) -> str:
     """What opening and reading a file says; "" where nothing is wrong. Whatever it is is a sentence."""
     path.write_bytes(data)
     try:
-        place(open_gguf(path))
+        read_model(open_gguf(path))
     except ValueError as error:
         message = str(error)
         assert str(path) in message

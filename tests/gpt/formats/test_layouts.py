@@ -172,7 +172,7 @@ def rename(path, old: bytes, new: bytes) -> None:
         ),
         (lambda path: rename(path / "config.json", b'"gptj"', b'"t5"'), "model_type is 't5'; bluejay reads 'gptj', "),
         (lambda path: rename(path / "config.json", b'"n_head": 2', b'"n_head": "2"'), "n_head is '2'"),
-        (lambda path: (path / "config.json").write_text("[]"), "config.json: it holds no object"),
+        (lambda path: (path / "config.json").write_text("[]"), "config.json: it is not a JSON object"),
         (lambda path: (path / "config.json").unlink(), "has no config.json"),
     ],
 )

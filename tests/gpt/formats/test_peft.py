@@ -10,8 +10,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from bluejay.cli import main
-from bluejay.gpt.formats.layouts import load_model, open_model, weight_shapes, write_model
+from bluejay.gpt.formats.layouts import load_model, open_model, write_model
 from bluejay.gpt.formats.peft import LowRank, merged, write_adapter
+from bluejay.gpt.model import weight_shapes
 from tests.gpt.random_models import NO_TOKENS, random_model
 
 # peft asks transformers for an attribute by its old name.

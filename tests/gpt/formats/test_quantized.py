@@ -10,17 +10,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
 
 import bluejay
 from bluejay.cli import main
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.families import from_hugging_face
-from bluejay.gpt.formats.layouts import open_model, place, save_model
-from bluejay.gpt.formats.quantized import formats, matrices, write_quantized
+from bluejay.gpt.formats.layouts import open_model, read_model, save_model
+from bluejay.gpt.formats.quantized import matrix_formats, matrix_names, write_quantized
 from bluejay.gpt.init import new_model
 from bluejay.gpt.presets import GPT2
-from bluejay.gpt.quantization.packing import CODE, deinterleave
+from bluejay.gpt.quantization.packing import QUANTISED
 from bluejay.infer.backends.native import available
 from bluejay.infer.model import load
 from tests.gpt.random_models import CONFIGS, family_fields
@@ -59,7 +58,7 @@ def relative_error(weight: torch.Tensor, stored: torch.Tensor) -> float:
 
 def test_every_weight_is_what_its_format_makes_of_it(plain, quantised, format):
     stored = open_model(quantised)
-    for name, weight in place(open_model(plain)).state_dict().items():
+    for name, weight in read_model(open_model(plain)).state_dict().items():
         if weight.dim() == 1 or name == "embed.weight":
             assert torch.equal(stored.read(name).float(), (weight if weight.dim() == 1 else weight.bfloat16()).float())
         else:
@@ -72,7 +71,7 @@ def test_a_tied_matrix_is_never_below_8_bits(byte_tokenizer, tmp_path):
     main(["convert", str(tmp_path / "plain"), str(tmp_path / "q4"), "--quantize", "q4"])
     packed = open_model(tmp_path / "q4").packed
     assert packed is not None
-    assert (packed("embed.weight").format, packed("blocks.0.mlp.up.weight").format) == ("q8", "q4")
+    assert (packed("embed.weight").format.name, packed("blocks.0.mlp.up.weight").format.name) == ("q8", "q4")
 
 
 @pytest.mark.parametrize("family", CONFIGS)
@@ -84,60 +83,24 @@ def test_a_mix_of_formats_is_read_as_it_was_written(family, data, byte_tokenizer
     config = from_hugging_face(CONFIGS[family](**fields).to_dict())
     save_model(new_model(config, seed=0), byte_tokenizer, path / "plain")
     plain = open_model(path / "plain")
-    mix = {name: data.draw(st.sampled_from(["q8", "q4"])) for name in matrices(config)}
-    with mock.patch("bluejay.gpt.formats.quantized.formats", lambda *_: mix):
-        write_quantized(plain, path / "mixed", "q4")
+    mix = {name: QUANTISED[data.draw(st.sampled_from(["q8", "q4"]))] for name in matrix_names(config)}
+    with mock.patch("bluejay.gpt.formats.quantized.matrix_formats", lambda *_: mix):
+        write_quantized(plain, path / "mixed", QUANTISED["q4"])
     stored = open_model(path / "mixed")
     assert stored.packed is not None
     for name, kind in mix.items():
-        assert stored.packed(name).format == kind
-        assert relative_error(plain.read(name), stored.read(name)) < ERRORS[kind], name
+        assert stored.packed(name).format is kind
+        assert relative_error(plain.read(name), stored.read(name)) < ERRORS[kind.name], name
     if available():
         assert np.isfinite(load(path / "mixed").score("the cat").bits_per_byte)
 
 
 def test_shared_keys_and_values_have_8_bits_in_q4():
     config = GPTConfig(n_layer=1, d_model=64, n_head=4, n_kv_head=2, vocab_size=259)
-    kinds = formats(config, "q4")
-    assert {name.split(".")[-2] for name, kind in kinds.items() if kind == "q8"} == {"k", "v"}
-    assert set(formats(dataclasses.replace(config, n_kv_head=None), "q4").values()) == {"q4"}
-
-
-@pytest.mark.parametrize("format", ["q8", "q4"])
-def test_a_directory_without_smoothing_is_still_read(plain, tmp_path, format):
-    main(["convert", str(plain), str(tmp_path / "m"), "--quantize", format])
-    config = json.loads((tmp_path / "m/config.json").read_text())
-    del config["quantization"]["smoothing"]
-    (tmp_path / "m/config.json").write_text(json.dumps(config))
-    tensors = load_file(tmp_path / "m/model.safetensors")
-    save_file(
-        {name: tensor for name, tensor in tensors.items() if "smoothing" not in name}, tmp_path / "m/model.safetensors"
-    )
-    packed = open_model(tmp_path / "m").packed
-    assert packed is not None
-    assert packed("blocks.1.mlp.down.weight").smoothing is None
-    assert np.isfinite(load(tmp_path / "m").score("the cat").bits_per_byte)
-
-
-def test_a_directory_with_one_scale_for_64_columns_is_still_read(plain, tmp_path):
-    """As they were written before: bfloat16 scales (blocks, groups, 16), no `half`, no `mix` and no `smoothing`."""
-    main(["convert", str(plain), str(tmp_path / "m"), "--quantize", "q4"])
-    config = json.loads((tmp_path / "m/config.json").read_text())
-    del config["quantization"]["half"], config["quantization"]["mix"], config["quantization"]["smoothing"]
-    (tmp_path / "m/config.json").write_text(json.dumps(config))
-    tensors = load_file(tmp_path / "m/model.safetensors")
-    generator = torch.Generator().manual_seed(0)
-    for name in [name for name in tensors if name.endswith(".scales")]:
-        blocks, groups, width = tensors[name].shape
-        tensors[name] = (torch.rand(blocks, groups - 1, width // 2, generator=generator) - 0.5).bfloat16()
-    save_file(tensors, tmp_path / "m/model.safetensors")
-    stored = open_model(tmp_path / "m")
-    name = "blocks.1.mlp.down.weight"
-    pairs = deinterleave(tensors[name], "q4")  # (blocks, 16, groups, 32), two codes in each byte
-    codes = torch.tensor(CODE)[torch.cat((pairs & 15, pairs >> 4), dim=-1).int()]
-    expected = codes * tensors["blocks.1.mlp.down.scales"].float().transpose(1, 2)[..., None]
-    expected = expected.flatten(2).flatten(0, 1)[:72, :288]
-    assert (stored.read(name) - expected).abs().max() < 0.01 * expected.abs().max()
+    formats = matrix_formats(config, QUANTISED["q4"])
+    assert {name.split(".")[-2] for name, kind in formats.items() if kind.name == "q8"} == {"k", "v"}
+    unshared = dataclasses.replace(config, n_kv_head=None)
+    assert set(matrix_formats(unshared, QUANTISED["q4"]).values()) == {QUANTISED["q4"]}
 
 
 @needs_native
@@ -173,10 +136,11 @@ def refused(path) -> str:
         ("half", 16, "quantization.half is 16; this version reads 32"),
         ("code", [1, 2], "convert the model again"),
         ("smoothing", "log", "quantization.smoothing is log; this version reads True"),
-        ("mix", ["q8"], "it must give names of matrices their formats"),
-        ("mix", {"norm.weight": "q8"}, "names 'norm.weight', which is no matrix"),
-        ("mix", {"head.weight": "q3"}, "makes head.weight 'q3'; it must be q8 or q4"),
-        ("mix", {"head.weight": ["q8"]}, "makes head.weight ['q8']; it must be q8 or q4"),
+        ("mix", None, "it must map names of matrices to formats"),
+        ("mix", ["q8"], "it must map names of matrices to formats"),
+        ("mix", {"norm.weight": "q8"}, "names 'norm.weight', which is not a matrix"),
+        ("mix", {"head.weight": "q3"}, "stores head.weight as 'q3'; it must be q8 or q4"),
+        ("mix", {"head.weight": ["q8"]}, "stores head.weight as ['q8']; it must be q8 or q4"),
     ],
 )
 def test_a_layout_of_another_version_is_named(quantised, tmp_path, key, value, says):
@@ -216,12 +180,12 @@ def test_a_damaged_header_is_refused_or_harmless(quantised, tmp_path_factory, da
 def test_a_text_to_calibrate_with_brings_the_model_nearer(plain, byte_tokenizer, tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("def mean(values):\n    return sum(values) / len(values)\n" * 60)
-    weights, tokens = place(open_model(plain)), torch.tensor([byte_tokenizer.encode(text.read_text())[:64]])
+    weights, tokens = read_model(open_model(plain)), torch.tensor([byte_tokenizer.encode(text.read_text())[:64]])
     errors = []
     for options in ([], ["--calibrate", str(text)]):
         main(["convert", str(plain), str(tmp_path / "q4"), "--quantize", "q4", *options])
         with torch.inference_mode():
-            found = place(open_model(tmp_path / "q4"), dtype=torch.float32).hidden(tokens)
+            found = read_model(open_model(tmp_path / "q4"), dtype=torch.float32).hidden(tokens)
             errors.append((found - weights.hidden(tokens)).square().sum().item())
     assert errors[1] < 0.3 * errors[0]
 
@@ -230,7 +194,7 @@ def test_a_text_to_calibrate_with_brings_the_model_nearer(plain, byte_tokenizer,
     ("options", "message"),
     [
         (["--quantize", "q4", "--calibrate", "short.txt"], "has 5 tokens; it needs at least 64"),
-        (["--quantize", "q8", "--calibrate", "short.txt"], "of use to --quantize q4 alone"),
+        (["--quantize", "q8", "--calibrate", "short.txt"], "only used with --quantize q4"),
         (["--quantize", "q4", "--calibrate", "none.txt"], "none.txt"),
     ],
 )

@@ -7,14 +7,12 @@ import weakref
 import pytest
 import torch
 
-from bluejay.gpt.formats.layouts import weight_shapes
-from bluejay.gpt.formats.quantized import formats
-from bluejay.gpt.formats.tensors import StoredModel
+from bluejay.gpt.formats.quantized import matrix_formats
 from bluejay.gpt.init import new_model
-from bluejay.gpt.model import GPT, Linear
+from bluejay.gpt.model import GPT, Linear, matrices_by_input, weight_shapes
 from bluejay.gpt.presets import GPT2, GPT_J, GPT_NEO, GPT_NEOX, LLAMA
-from bluejay.gpt.quantization.calibrate import Calibration, readers, sequences, smoothing
-from bluejay.gpt.quantization.packing import pack, unpack
+from bluejay.gpt.quantization.calibrate import Calibration, sequences, smoothing
+from bluejay.gpt.quantization.packing import QUANTISED, pack, unpack
 
 SMALL = {"n_layer": 2, "d_model": 64, "n_head": 4, "vocab_size": 259, "n_ctx": 64}
 FAMILIES = [
@@ -33,14 +31,14 @@ def test_every_family_is_nearer_with_its_inputs_known_and_nearest_with_a_text(co
         if name.endswith("norm.weight"):
             weight[3::16] = 12.0  # a few columns larger than the others, as in trained models
     text = "def mean(values): return sum(values) / len(values)\n" * 40
-    weights, kinds = gpt.state_dict(), formats(gpt.config, "q4")
-    stored = StoredModel(gpt.config, weights.__getitem__, torch.float32, lambda: byte_tokenizer, 0)
+    weights, formats = gpt.state_dict(), matrix_formats(gpt.config, QUANTISED["q4"])
     tokens = torch.tensor([byte_tokenizer.encode(text)[: gpt.config.n_ctx]])
     errors = []
-    known = (Calibration(stored, kinds, given).packed for given in (None, text))
-    for packed in (lambda name: pack(weights[name], kinds[name]), *known):
+    read = weights.__getitem__
+    known = (Calibration(config, read, byte_tokenizer, formats, given).packed for given in (None, text))
+    for packed in (lambda name: pack(weights[name], formats[name]), *known):
         other = GPT(gpt.config).requires_grad_(False)
-        other.load_state_dict(weights | {name: unpack(packed(name)) for name in kinds})
+        other.load_state_dict(weights | {name: unpack(packed(name)) for name in formats})
         errors.append((other(tokens) - gpt(tokens)).square().sum().item())
     assert errors == sorted(errors, reverse=True)
 
@@ -54,13 +52,13 @@ def test_a_block_is_let_go_before_the_next(byte_tokenizer, monkeypatch):
             super().__init__(*args, **kwargs)
             alive.add(self)
 
-    weights = new_model(FAMILIES[0], seed=1).state_dict()
-    stored = StoredModel(FAMILIES[0], weights.__getitem__, torch.float32, lambda: byte_tokenizer, 0)
+    config = FAMILIES[0]
+    weights, formats = new_model(config, seed=1).state_dict(), matrix_formats(config, QUANTISED["q8"])
     monkeypatch.setattr("bluejay.gpt.model.Linear", Watched)
-    calibration = Calibration(stored, formats(stored.config, "q8"), None)
+    calibration = Calibration(config, weights.__getitem__, byte_tokenizer, formats, None)
     gc.disable()
     try:
-        for layer in range(stored.config.n_layer):
+        for layer in range(config.n_layer):
             calibration.packed(f"blocks.{layer}.mlp.up.weight")
             assert len(alive) == 0
     finally:
@@ -71,7 +69,7 @@ def test_a_block_is_let_go_before_the_next(byte_tokenizer, monkeypatch):
 def test_every_matrix_has_one_input(config):
     shapes = weight_shapes(config)
     looked_up = {"position.weight", *([] if config.tied else ["embed.weight"])}
-    found = [name for names in readers(config).values() for name in names]
+    found = [name for names in matrices_by_input(config).values() for name in names]
     assert sorted(found) == sorted(name for name in shapes if len(shapes[name]) == 2 and name not in looked_up)
 
 
@@ -82,9 +80,9 @@ def test_a_product_errs_less_where_large_columns_are_smoothed(format):
     x = torch.randn(200, 128, generator=generator)
     x[:, [5, 70]] *= 50
     weight = torch.randn(64, 128, generator=generator)
-    factors = smoothing(torch.linalg.vector_norm(x, dim=0), [weight])
+    factors, kind = smoothing(torch.linalg.vector_norm(x, dim=0), [weight]), QUANTISED[format]
     errors = []
-    for packed, inputs in ((pack(weight, format), x), (pack(weight, format, factors), x * factors)):
+    for packed, inputs in ((pack(weight, kind), x), (pack(weight, kind, factors), x * factors)):
         steps = inputs.unflatten(1, (-1, 64)).abs().amax(-1, keepdim=True) / 127
         seen = ((inputs.unflatten(1, (-1, 64)) / steps).round() * steps).flatten(1) / inputs * x
         errors.append((seen @ unpack(packed).T - x @ weight.T).square().sum().item())

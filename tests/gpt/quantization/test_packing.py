@@ -7,8 +7,7 @@ from gguf import GGMLQuantizationType, quants
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bluejay.gpt.quantization import packing as quantize
-from bluejay.gpt.quantization.packing import pack, packed_shape, unpack
+from bluejay.gpt.quantization.packing import FORMATS, QUANTISED, pack, unpack
 from bluejay.native import native
 
 
@@ -27,7 +26,7 @@ def test_fewer_bits_than_the_peer_format_at_no_more_error(draw, format, peer):
     weight = draw(2048)
     kind = GGMLQuantizationType[peer]
     theirs = quants.quantize(weight.numpy(), kind)
-    ours = pack(weight, format)
+    ours = pack(weight, FORMATS[format])
     assert ours.scales is not None
     assert ours.data.nbytes + ours.scales.nbytes < 0.98 * theirs.nbytes
     error = relative_error(weight, torch.from_numpy(quants.dequantize(theirs, kind)))
@@ -45,15 +44,15 @@ def test_fewer_bits_than_the_peer_format_at_no_more_error(draw, format, peer):
 def test_packing_without_quantising_loses_nothing(rows, columns, format, seed):
     dtype = torch.float32 if format == "f32" else torch.bfloat16
     weight = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed)).to(dtype)
-    packed = pack(weight, format)
-    assert packed.data.shape == packed_shape((rows, columns), format)
+    packed = pack(weight, FORMATS[format])
+    assert packed.data.shape == FORMATS[format].data_shape((rows, columns))
     assert torch.equal(unpack(packed), weight.float())
 
 
 @pytest.mark.parametrize("format", ["q8", "q4"])
 def test_quantising_what_was_quantised_changes_nothing(format):
-    weight = unpack(pack(torch.randn(40, 130, generator=torch.Generator().manual_seed(0)), format))
-    again = unpack(pack(weight, format))
+    weight = unpack(pack(torch.randn(40, 130, generator=torch.Generator().manual_seed(0)), FORMATS[format]))
+    again = unpack(pack(weight, FORMATS[format]))
     assert relative_error(weight, again) < 1e-5
 
 
@@ -61,7 +60,7 @@ def test_quantising_what_was_quantised_changes_nothing(format):
 def test_zeros_stay_zeros_and_one_outlier_keeps_its_place(format):
     weight = torch.zeros(16, 128)
     weight[3, 70] = -5.0
-    stored = unpack(pack(weight, format))
+    stored = unpack(pack(weight, FORMATS[format]))
     assert stored[3, 70] == pytest.approx(-5.0, rel=1e-2)
     assert (stored[:, :64] == 0).all()
 
@@ -73,6 +72,7 @@ def test_the_native_quantiser_is_torchs(format):
     weight[3, 2] = 0
     importance = torch.rand(weight.shape[1:]).exp()
     importance[1, 32:] = 0
-    native, reference = (each(weight, format, importance) for each in (quantize.quantize, quantize.quantize_by_torch))
+    kind = QUANTISED[format]
+    native, reference = (each(weight, importance) for each in (kind.quantize, kind.quantize_with_torch))
     # Two scales of equal gain may be told apart by the order of a sum.
     assert np.mean([(ours != theirs).float().mean() for ours, theirs in zip(native, reference, strict=True)]) < 0.005

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.families import from_hugging_face
-from bluejay.gpt.model import GPT
-from bluejay.gpt.quantization.calibrate import readers
-from bluejay.gpt.quantization.packing import pack, unpack
+from bluejay.gpt.model import GPT, matrices_by_input
+from bluejay.gpt.quantization.packing import FORMATS, QUANTISED, pack, unpack
 from bluejay.infer.backends import StepBatch
 from bluejay.infer.backends.native import NativeBackend, NativeModel, available, chosen
 from tests.gpt.random_models import CONFIGS, family_fields
@@ -68,13 +67,13 @@ def both(config: GPTConfig, format: str, seed: int) -> tuple[GPT, NativeModel]:
     every other one of the quantised ones inputs are smoothed."""
     gpt = random_gpt(config, seed)
     weights = gpt.state_dict()
-    smoothed = format in ("q8", "q4") and seed % 2 == 0
+    smoothed = format in QUANTISED and seed % 2 == 0
     packed, factors = {}, {}
-    for source, names in readers(config).items():
+    for source, names in matrices_by_input(config).items():
         columns = weights[names[0]].shape[1]
         factor = torch.randn(columns).div(4).exp() if smoothed else torch.ones(columns)
         factors |= dict.fromkeys([source, *names], factor)
-        packed |= {name: pack(weights[name], format, factor if smoothed else None) for name in names}
+        packed |= {name: pack(weights[name], FORMATS[format], factor if smoothed else None) for name in names}
     for name, matrix in packed.items():
         weights[name].copy_(unpack(matrix))
 
@@ -114,7 +113,7 @@ def steps_of(prompts: list[np.ndarray], cuts: list[list[int]], n_pages: int, pag
 def logits_of(backend: NativeBackend, prompts: list[np.ndarray], cuts: list[list[int]], seed: int) -> list[Tensor]:
     """The logits after every token of some prompts, read in pieces."""
     found: list[list[Tensor]] = [[] for _ in prompts]
-    for rows, batch in steps_of(prompts, cuts, backend.n_pages, backend.page, seed):
+    for rows, batch in steps_of(prompts, cuts, backend.n_pages, backend.page_size, seed):
         for i, part in zip(rows, backend.step(batch).tensor_split(batch.starts[1:-1].tolist()), strict=True):
             found[i].append(part)
     return [torch.cat(parts) for parts in found]
@@ -126,7 +125,7 @@ def logits_of(backend: NativeBackend, prompts: list[np.ndarray], cuts: list[list
 @given(
     data=st.data(),
     seed=st.integers(0, 99),
-    format=st.sampled_from(["f32", "bf16", "q8", "q4"]),
+    format=st.sampled_from(list(FORMATS)),
     cache=st.sampled_from(["f32", "bf16", "int8"]),
     threads=st.integers(1, 3),
 )
@@ -146,7 +145,7 @@ def test_logits_are_those_of_torch_whatever_the_batch(family, isa, data, seed, f
 
 
 @pytest.mark.parametrize("isa", available())
-@pytest.mark.parametrize("format", ["f32", "bf16", "q8", "q4"])
+@pytest.mark.parametrize("format", FORMATS)
 def test_a_row_has_the_same_bits_in_every_batch(isa, format):
     config = GPTConfig(n_layer=2, d_model=96, n_head=3, vocab_size=270, n_ctx=64)
     _, model = both(config, format, 0)

@@ -1,4 +1,4 @@
-"""The reference gives the logits of the model itself, to the bit the same whatever else is in the batch."""
+"""The torch backend gives the model's own logits, with bits that do not depend on the rest of the batch."""
 
 import dataclasses
 import os
@@ -16,17 +16,19 @@ from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.layouts import save_model
 from bluejay.gpt.model import GPT
 from bluejay.infer.backends import StepBatch
-from bluejay.infer.backends.torch import TorchBackend, zeros
+from bluejay.infer.backends.torch import TorchBackend, allocate
 
 PAGE, N_PAGES = 8, 80
 GPT_J = GPTConfig(n_layer=2, d_model=32, n_head=2, vocab_size=50, n_ctx=160)
 SHAPES = [
     GPT_J,
     dataclasses.replace(
-        GPT_J, parallel=False, n_norm=2, rotary="half", rotary_scaling=None, qkv_bias=True, out_bias=True
+        GPT_J, parallel=False, n_norm=2, rotary="rotate_half", rotary_scaling=None, qkv_bias=True, out_bias=True
     ),
     dataclasses.replace(GPT_J, parallel=False, n_norm=2, rotary="none", learned_positions=True, tied=True),
-    dataclasses.replace(GPT_J, n_head=4, n_kv_head=2, norm="rmsnorm", gated=True, activation="silu", rotary="half"),
+    dataclasses.replace(
+        GPT_J, n_head=4, n_kv_head=2, norm="rmsnorm", gated=True, activation="silu", rotary="rotate_half"
+    ),
     dataclasses.replace(GPT_J, window=20, local_layers=(1,), attention_scale=1.0),
 ]
 
@@ -40,7 +42,7 @@ def random_gpt(config: GPTConfig, seed: int, dtype: torch.dtype = torch.float32)
 
 
 class Driver:
-    """Feeds sequences to a backend piece by piece, each with pages of its own."""
+    """Feeds sequences to a backend in pieces, each sequence with its own pages."""
 
     def __init__(self, gpt: GPT, page_order: list[int]) -> None:
         self.backend = TorchBackend(gpt, N_PAGES, PAGE)
@@ -94,7 +96,7 @@ def follow(gpt: GPT, tokens, steps, page_order) -> dict[int, torch.Tensor]:
 @pytest.mark.parametrize("config", SHAPES)
 @settings(max_examples=8, deadline=None)
 @given(schedules(), st.permutations(range(N_PAGES)), st.integers(0, 9))
-def test_logits_are_the_models_however_the_work_is_cut(config, schedule, page_order, seed):
+def test_logits_equal_the_models_however_the_work_is_divided(config, schedule, page_order, seed):
     gpt = random_gpt(config, seed)
     tokens, steps = schedule
     for i, logits in follow(gpt, tokens, steps, list(page_order)).items():
@@ -105,7 +107,7 @@ def test_logits_are_the_models_however_the_work_is_cut(config, schedule, page_or
 @pytest.mark.parametrize("d_model", [64, 320])
 @settings(max_examples=10, deadline=None)
 @given(schedules(), st.permutations(range(N_PAGES)))
-def test_bits_do_not_depend_on_the_company_nor_on_the_steps(dtype, d_model, schedule, page_order):
+def test_bits_depend_neither_on_the_batch_nor_on_the_steps(dtype, d_model, schedule, page_order):
     gpt = random_gpt(dataclasses.replace(GPT_J, d_model=d_model, d_ff=2 * d_model), 0, dtype)
     tokens, steps = schedule
     for i, logits in follow(gpt, tokens, steps, list(page_order)).items():
@@ -125,9 +127,9 @@ def test_a_copied_page_holds_the_same():
     assert torch.equal(both[0], both[1])
 
 
-def test_a_cache_that_cannot_be_had_is_refused_with_the_figure():
-    with pytest.raises(ValueError, match=r"the key-value cache needs 4000000000\.0 GB, which is more than there is"):
-        zeros((10**9, 10**9), torch.float32, torch.device("cpu"))
+def test_a_cache_larger_than_memory_is_refused_with_its_size():
+    with pytest.raises(ValueError, match=r"cache needs 4000000000\.0 GB, which is more than is available"):
+        allocate((10**9, 10**9), torch.float32, torch.device("cpu"))
 
 
 def check_compiled_steps(config: GPTConfig) -> None:
@@ -146,14 +148,14 @@ def check_compiled_steps(config: GPTConfig) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [0, 3, 4])
-def test_compiled_steps_give_the_models_logits(shape):
+def test_compiled_steps_give_the_same_logits(shape):
     # A process of its own: torch.compile cannot see through the checks of annotations that the tests add.
     program = f"from tests.infer.backends import test_torch as t; t.check_compiled_steps(t.SHAPES[{shape}])"
     subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[3], check=True)
 
 
 @pytest.mark.slow
-def test_compiled_steps_give_the_tokens_of_others(tiny_model, tmp_path):
+def test_compiled_steps_give_the_same_tokens(tiny_model, tmp_path):
     save_model(tiny_model.gpt, tiny_model.tokenizer, tmp_path / "model")
     program = "import sys; from bluejay.cli import main; main(sys.argv[1:])"
     asked = ["generate", str(tmp_path / "model"), "To be", "--max-tokens", "24", "--temperature", "0", "-n", "2"]

@@ -2,12 +2,13 @@
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from bluejay.pile.filters import chain
+from bluejay.pile.filters import FILTERS, chain
 from bluejay.pile.text import text_batch
 
 SAID = {
@@ -127,3 +128,10 @@ def test_length_counts_characters() -> None:
 def test_a_name_that_is_no_filter_is_refused(name: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         chain([name], seed=0)
+
+
+def test_the_documentation_lists_every_filter() -> None:
+    page = (Path(__file__).parents[3] / "docs/filters.md").read_text(encoding="utf-8")
+    table = page.partition("## Filters")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `([^`]+)` \| ([^|]+) \| [^|]+ \|$", table, re.MULTILINE)
+    assert rows == [(kind.usage, kind.help) for kind in FILTERS.values()]

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -83,3 +85,7 @@ def test_what_is_no_classifier_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=says):
             Classifier.load(tmp_path / name)
+
+
+def test_the_training_verb_starts_in_a_fresh_process() -> None:
+    subprocess.run([sys.executable, "-c", "import bluejay.pile.filters.quality_train"], check=True)

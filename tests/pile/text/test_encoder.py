@@ -28,11 +28,11 @@ def test_ids_are_those_of_tokenizers(name: str) -> None:
     texts = ODD + [file.read_text(encoding="utf-8") for file in files]
     tokenizer = Tokenizer.load("gpt2") if name == "gpt2" else Tokenizer.train(texts, 1000)
     encoder = Encoder(tokenizer, parallel=False)
-    assert encoder.bulk is not None
+    assert encoder.gigatoken is not None
     ids, sizes = encoder(texts)
     ours = [part.tolist() for part in np.split(ids, np.cumsum(sizes)[:-1])]
     assert ours == [[*tokenizer.encode(text), tokenizer.eot] for text in texts]
-    encoder.bulk = None
+    encoder.gigatoken = None
     slow, slow_sizes = encoder(texts)
     assert (slow == ids).all()
     assert (slow_sizes == sizes).all()

@@ -69,12 +69,12 @@ def test_prompt_is_the_templates(say, chat_model, chat_server):
         assert token.token.startswith("bytes:") or bytes(token.bytes).decode() in ("", token.token)
 
 
-def test_answers_go_on_to_the_end_of_the_context_unless_limited(say):
+def test_answers_continue_to_the_end_of_the_context_unless_limited(say):
     answer = say(seed=1, logit_bias={"259": -100})
     assert answer.usage.total_tokens == 256 and answer.choices[0].finish_reason == "length"
 
 
-def test_parts_and_roles(say):
+def test_content_parts_and_all_roles_are_accepted(say):
     parts = [
         {"role": "developer", "content": [{"type": "text", "text": "Be a"}, {"type": "text", "text": " cat."}]},
         MESSAGES[1],
@@ -93,12 +93,12 @@ def test_parts_and_roles(say):
         ({"messages": [{"role": "user"}]}, "messages.0.content", "missing"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages.0.content", "of type text"),
         ({"messages": MESSAGES, "tools": [{"type": "function"}]}, "tools", "not supported"),
-        ({"messages": MESSAGES, "top_logprobs": 2}, "top_logprobs", "goes with logprobs"),
+        ({"messages": MESSAGES, "top_logprobs": 2}, "top_logprobs", "needs logprobs"),
         ({"messages": MESSAGES, "max_token": 2}, "max_token", "did you mean max_tokens?"),
         ({"messages": MESSAGES * 40}, "messages", "this model reads 256 in all"),
     ],
 )
-def test_mistakes_are_said(chat_server, body, param, message):
+def test_invalid_requests_are_rejected_with_a_sentence(chat_server, body, param, message):
     refused = httpx.post(f"{chat_server.url}/v1/chat/completions", json=body)
     assert refused.status_code == 400
     error = refused.json()["error"]

@@ -1,4 +1,4 @@
-"""What a client of the completions API relies on, over HTTP, with the official client where it can say it."""
+"""The completions API over HTTP, mostly with the official client."""
 
 import json
 import re
@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from bluejay.gpt.formats.layouts import save_model
-from bluejay.infer.sampling import SamplingParams
+from bluejay.infer.params import SamplingParams
 
 PROMPT = "the cat"
 
@@ -40,7 +40,7 @@ def test_stream_ends_with_done(server):
     assert events[-1] == "data: [DONE]" and all(event.startswith("data: {") for event in events[:-1])
 
 
-def test_seeds(client):
+def test_equal_seeds_give_equal_texts(client):
     texts = [complete(client, seed=seed, max_tokens=20).choices[0].text for seed in (1, 1, 2, None, None)]
     assert texts[0] == texts[1]
     assert len(set(texts[1:])) == 4
@@ -75,8 +75,8 @@ PASSED_ON = [
 
 
 @pytest.mark.parametrize("params", PASSED_ON, ids=lambda params: next(iter(params)))
-def test_every_parameter_means_what_it_means_in_the_library(client, model, params):
-    """And each changes the text, so that one that got lost would be noticed."""
+def test_every_parameter_means_the_same_as_in_the_library(client, model, params):
+    """Each parameter changes the text, so that a parameter that is ignored would be noticed."""
     plain = {"max_tokens": 24, "temperature": 1.0, "top_p": 1.0, "seed": 4}
     library = plain | params
     library |= {"stop": tuple(library["stop"])} if "stop" in params else {}
@@ -133,7 +133,7 @@ def test_a_streams_logprobs_are_those_of_the_whole(client):
 
 @pytest.mark.parametrize("echo", [False, True])
 def test_offsets_cut_the_text_at_its_tokens(client, echo):
-    """Letters only, so that the text of each token is what lies between two offsets."""
+    """Only letters, so that the text of each token lies between two offsets."""
     letters = {str(id): 100 for id in range(32, 90)}
     prompt = "naïve 日本 the cat"
     choice = complete(client, prompt, max_tokens=12, logprobs=0, echo=echo, logit_bias=letters).choices[0]
@@ -145,7 +145,7 @@ def test_offsets_cut_the_text_at_its_tokens(client, echo):
         assert piece == token or (token.startswith("bytes:\\x") and len(piece) <= 1)
 
 
-def test_best_of_gives_back_the_likeliest(client):
+def test_best_of_returns_the_likeliest_samples(client):
     params = {"max_tokens": 10, "seed": 11}
     samples = complete(client, ["a", "b"], n=6, logprobs=0, **params).choices
     best = complete(client, ["a", "b"], n=2, best_of=6, **params)
@@ -158,7 +158,7 @@ def test_best_of_gives_back_the_likeliest(client):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_regular_expression_is_kept_to(client, stream):
+def test_an_answer_matches_its_regular_expression(client, stream):
     pattern = r"[a-c]{4}-(yes|no)"
     answer = complete(client, n=3, seed=1, max_tokens=40, extra_body={"regex": pattern}, stream=stream)
     texts, reasons = [""] * 3, [None] * 3
@@ -170,7 +170,7 @@ def test_a_regular_expression_is_kept_to(client, stream):
     assert reasons == ["stop"] * 3
 
 
-def test_a_form_that_gets_too_complex_ends_the_call_alone(client):
+def test_a_constraint_that_becomes_too_complex_fails_only_its_request(client):
     form = {"regex": r"(a|aa){500}$"}
     with pytest.raises(openai.BadRequestError, match="too complex"):
         complete(client, max_tokens=40, extra_body=form)
@@ -179,7 +179,7 @@ def test_a_form_that_gets_too_complex_ends_the_call_alone(client):
     assert complete(client).choices[0].text
 
 
-def test_fingerprint_is_the_models(client, running, tiny_model):
+def test_the_fingerprint_belongs_to_the_model(client, running, tiny_model):
     ours = {complete(client, max_tokens=1).system_fingerprint for _ in range(2)}
     assert len(ours) == 1 and ours.pop().startswith("fp_")
     with running(tiny_model) as other:
@@ -193,7 +193,7 @@ def test_token_ids_are_prompts(client, model):
     assert len(set(texts)) == 1
 
 
-def test_stop_and_echo(client):
+def test_stop_and_echo_apply_together(client):
     text = complete(client, temperature=0, max_tokens=40).choices[0].text
     stop = text[10:13]
     stopped = complete(client, temperature=0, max_tokens=40, stop=stop, echo=True).choices[0]
@@ -221,7 +221,7 @@ def post(server, body) -> httpx.Response:
 
 
 def check_error(response: httpx.Response, status: int) -> dict:
-    """The error object of an answer that must be one."""
+    """The error object of a response, which must be complete."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/json"
     assert set(response.json()) == {"error"}
@@ -273,7 +273,7 @@ def test_bad_request_is_one_clear_sentence(server, body, param, message):
     assert error["type"] == "invalid_request_error"
 
 
-def test_unknown_model(client, server):
+def test_an_unknown_model_is_not_found(client, server):
     with pytest.raises(openai.NotFoundError) as refused:
         client.completions.create(model="gpt-5", prompt=PROMPT)
     assert refused.value.code == "model_not_found"
@@ -289,6 +289,6 @@ def test_body_that_is_not_declared_as_json_is_refused(server):
 
 
 @pytest.mark.parametrize("body", [b"x" * 1_000_001, iter([b"x" * 600_000] * 2)], ids=["length", "chunks"])
-def test_large_body(server, body):
+def test_a_body_over_the_limit_is_rejected(server, body):
     response = httpx.post(f"{server.url}/v1/completions", content=body, headers={"Content-Type": "application/json"})
     check_error(response, 413)

@@ -1,4 +1,4 @@
-"""Whatever a model would rather say, what is drawn has the form that was asked for."""
+"""Constrained answers have the requested form, whatever the logits."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from bluejay.tokenizer import Tokenizer
 
 
 def drawn(form, tokenizer: Tokenizer, seed: int, limit: int = 600) -> str | None:
-    """A text from a model of random logits; None where it has no end."""
+    """A text drawn from random logits under a constraint; None if it does not end."""
     processor, tokens = form(), []
     generator = torch.Generator().manual_seed(seed)
     while len(tokens) < limit:
@@ -30,7 +30,7 @@ def constraints(request, byte_tokenizer):
 
 
 @pytest.mark.parametrize("pattern", [r"[a-z]{3,5} (yes|no)", r"\d{4}-\d\d-\d\d", "日本(語|人)", r"", r"(ab?){2,9}"])
-def test_regular_expressions(constraints, pattern):
+def test_answers_match_the_regular_expression(constraints, pattern):
     form = constraints.regex(pattern)
     assert all(re.fullmatch(pattern, drawn(form, constraints.tokenizer, seed)) is not None for seed in range(4))
     assert form.error is None
@@ -55,7 +55,7 @@ SCHEMAS = [
 
 
 @pytest.mark.parametrize("schema", SCHEMAS, ids=range(len(SCHEMAS)))
-def test_json_schemas(constraints, schema):
+def test_answers_follow_the_json_schema(constraints, schema):
     form, validator = constraints.json(schema), jsonschema_rs.validator_for(schema)
     texts = [drawn(form, constraints.tokenizer, seed) for seed in range(4)]
     for text in texts:
@@ -64,7 +64,7 @@ def test_json_schemas(constraints, schema):
 
 
 @pytest.mark.parametrize("pattern", ["(", "(?=a)b", "a{3,1}", "["])
-def test_what_is_no_regular_expression_is_one_sentence(byte_tokenizer, pattern):
+def test_an_invalid_regular_expression_is_rejected_in_one_sentence(byte_tokenizer, pattern):
     with pytest.raises(ValueError) as refused:
         Constraints(byte_tokenizer).regex(pattern)
     assert 5 < len(str(refused.value)) < 200 and "\n" not in str(refused.value)
@@ -73,13 +73,13 @@ def test_what_is_no_regular_expression_is_one_sentence(byte_tokenizer, pattern):
 @pytest.mark.parametrize(
     "schema", [{"type": "text"}, {"$ref": "http://example.org/x"}, {"enum": ["x" * 5000] * 1000}, {"type": 5}]
 )
-def test_what_is_no_schema_is_one_sentence(byte_tokenizer, schema):
+def test_an_invalid_schema_is_rejected_in_one_sentence(byte_tokenizer, schema):
     with pytest.raises(ValueError) as refused:
         Constraints(byte_tokenizer).json(schema)
     assert "\n" not in str(refused.value)
 
 
-def test_nested_deeply(byte_tokenizer):
+def test_a_deeply_nested_schema_works(byte_tokenizer):
     schema = {"type": "string"}
     for _ in range(400):
         schema = {"type": "object", "properties": {"a": schema}, "required": ["a"]}

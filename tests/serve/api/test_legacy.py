@@ -1,11 +1,11 @@
-"""Clients of 2021 get what they expect."""
+"""Clients of the APIs of 2021 and 2022 get the responses that they expect."""
 
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
-from bluejay.infer.sampling import SamplingParams
+from bluejay.infer.params import SamplingParams
 
 
 def post(server, path, **body) -> httpx.Response:
@@ -15,14 +15,14 @@ def post(server, path, **body) -> httpx.Response:
 GREEDY = {"top_p": 0.9, "temp": 0}
 
 
-def test_complete(server, model):
+def test_complete_continues_a_context(server, model):
     answer = post(server, "/complete", context="the cat", **GREEDY)
     expected = model.generate("the cat", SamplingParams(max_tokens=256, temperature=0.0))[0]
     assert answer.status_code == 200 and answer.json() == {"completion": expected}
     assert len(post(server, "/complete", context="the cat", top_p=0.9, temp=1.0).json()["completion"]) > 100
 
 
-def test_completion_of_2022(server, model):
+def test_completion_of_2022_continues_a_context(server, model):
     expected = model.generate("the cat", SamplingParams(max_tokens=7, temperature=0.0))[0]
     body = {"context": "the cat", "response_length": 7, **GREEDY}
     assert post(server, "/completion", **body, remove_input=True).json() == [{"generated_text": expected}]
@@ -37,7 +37,7 @@ def test_the_end_of_a_long_context_is_read(server, model):
     assert answer == post(server, "/complete", context=end, **GREEDY).json()["completion"]
 
 
-def test_predictions_are_fetched(server, model):
+def test_predictions_can_be_fetched(server, model):
     expected = model.generate("the cat", SamplingParams(max_tokens=20, temperature=0.0))[0]
     ticket = post(server, "/model/predict", context="the cat", length=20, **GREEDY).json()
     assert set(ticket) == {"qid"}
@@ -50,6 +50,6 @@ def test_predictions_are_fetched(server, model):
 
 
 @pytest.mark.parametrize("body", [{}, {"context": 5}, {"context": "x", "temp": "hot"}, {"context": "x", "topp": 1}])
-def test_mistakes_are_said(server, body):
+def test_invalid_requests_are_rejected_with_a_sentence(server, body):
     refused = post(server, "/complete", **body)
     assert refused.status_code == 400 and refused.json()["error"]["message"]

@@ -1,4 +1,4 @@
-"""Tokens as strings, and where their text begins."""
+"""Tokens as strings, and the offsets of their text."""
 
 import pytest
 
@@ -40,13 +40,13 @@ def test_offsets_cut_an_echo_at_its_tokens(llama, byte_tokenizer, text):
         assert found["token_logprobs"] == [None] + [-1.0] * len(logprobs)
 
 
-def test_names_of_tokens(llama, byte_tokenizer):
+def test_tokens_have_readable_names(llama, byte_tokenizer):
     assert token_name(byte_tokenizer, byte_tokenizer.eot) == "<|endoftext|>"
     assert token_name(byte_tokenizer, byte_tokenizer.encode("é")[0]) == r"bytes:\xc3"
     assert token_name(llama, llama.begin[0]) == "<s>"
 
 
-def test_minus_infinity_is_a_number_that_json_has(byte_tokenizer):
+def test_minus_infinity_is_written_as_a_number(byte_tokenizer):
     infinite = Logprob(65, float("-inf"), ((66, 0.0), (65, float("-inf"))))
     found = LogprobWriter(byte_tokenizer).write([infinite])
     assert found["token_logprobs"] == [-9999.0] and set(found["top_logprobs"][0].values()) == {0.0, -9999.0}

@@ -1,10 +1,10 @@
-"""What the server says about its model, and how the model's tokenizer reads."""
+"""The description of the served model, and its tokenizer."""
 
 import httpx
 import pytest
 
 
-def test_models(client):
+def test_models_are_listed(client):
     (model,) = client.models.list().data
     assert (model.id, model.object, model.owned_by) == ("tiny", "model", "bluejay")
     assert model.max_model_len == 1024
@@ -12,14 +12,14 @@ def test_models(client):
 
 
 @pytest.mark.parametrize("text", ["the cat", "", "naïve 日本 <|endoftext|>", "\x00\n"])
-def test_tokens_there_and_back(server, model, text):
+def test_tokenize_and_detokenize_are_inverse(server, model, text):
     found = httpx.post(f"{server.url}/tokenize", json={"prompt": text, "return_token_strs": True}).json()
     assert found["tokens"] == model.tokenizer.encode(text)
     assert found["count"] == len(found["tokens"]) == len(found["token_strs"])
     assert httpx.post(f"{server.url}/detokenize", json={"tokens": found["tokens"]}).json() == {"prompt": text}
 
 
-def test_strings_of_tokens(server):
+def test_tokenize_returns_tokens_as_strings(server):
     body = {"prompt": "the é", "return_token_strs": True}
     assert httpx.post(f"{server.url}/tokenize", json=body).json()["token_strs"] == [
         *("the", " ", r"bytes:\xc3", r"bytes:\xa9")
@@ -27,6 +27,6 @@ def test_strings_of_tokens(server):
 
 
 @pytest.mark.parametrize("tokens", [[259], [2**70], [-1], ["1"], [True], 5])
-def test_what_is_no_token_is_refused(server, tokens):
+def test_an_id_outside_the_vocabulary_is_rejected(server, tokens):
     answer = httpx.post(f"{server.url}/detokenize", json={"tokens": tokens})
     assert answer.status_code == 400 and answer.json()["error"]["param"].startswith("tokens")

@@ -1,4 +1,4 @@
-"""Whatever a body holds, it becomes a request or a refusal in OpenAI's form."""
+"""Any body becomes a request or an error in OpenAI's form."""
 
 import json
 
@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from bluejay.infer.sampling import SamplingParams
+from bluejay.infer.params import SamplingParams
 from bluejay.serve.api.chat import ChatRequest
 from bluejay.serve.api.completions import CompletionRequest
-from bluejay.serve.api.errors import APIError, invalid_body
+from bluejay.serve.errors import APIError, invalid_body
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -22,12 +22,12 @@ messages = st.fixed_dictionaries({"messages": st.just([{"role": "user", "content
 
 
 @given(st.dictionaries(names, json_values, max_size=5))
-def test_any_object_is_taken_or_refused(body):
+def test_any_object_is_accepted_or_rejected_with_a_parameter(body):
     check(CompletionRequest, body)
 
 
 @given(st.dictionaries(names, json_values, max_size=5), messages)
-def test_any_conversation_is_taken_or_refused(body, more):
+def test_any_conversation_is_accepted_or_rejected_with_a_parameter(body, more):
     check(ChatRequest, body | more)
 
 
@@ -55,7 +55,7 @@ def check(kind, body: dict) -> None:
         ({"logit_bias": {"5": -100, "7": 1.5}}, None),
         ({"logit_bias": {"x": 1}}, "logit_bias must be an object with token ids as names"),
         ({"logit_bias": {"1": 10**400}}, "logit_bias must have numbers between -100 and 100"),
-        ({"stream_options": {"include_usage": True}}, "stream_options goes with stream only"),
+        ({"stream_options": {"include_usage": True}}, "stream_options needs stream"),
         ({"stream_options": {"include_usage": True}, "stream": True}, None),
         ({"best_of": 3, "n": 2}, None),
         ({"best_of": 1, "n": 2}, "best_of is 1; it must be at least n, which is 2"),
@@ -65,7 +65,7 @@ def check(kind, body: dict) -> None:
         ({"max_tokens": 0}, None),
     ],
 )
-def test_what_goes_together(values, refused):
+def test_parameters_that_exclude_each_other_are_rejected(values, refused):
     request = CompletionRequest.model_validate
     if refused is None:
         assert isinstance(request(values).sampling(), SamplingParams)
@@ -74,7 +74,7 @@ def test_what_goes_together(values, refused):
             request(values).sampling()
 
 
-def test_the_schema_says_what_is_accepted():
+def test_the_schema_lists_the_parameters_with_their_ranges():
     properties = CompletionRequest.model_json_schema(by_alias=True)["properties"]
     documented = {
         "model",

@@ -1,4 +1,4 @@
-"""A conversation becomes the tokens that transformers makes of it, except where someone forges a special token."""
+"""A conversation becomes the same tokens as in transformers, except where a message forges a special token."""
 
 import pytest
 from transformers import AutoTokenizer
@@ -35,7 +35,7 @@ CONVERSATION = [
 
 
 @pytest.mark.parametrize("template", [TURNS, BRACKETS])
-def test_equals_transformers(template, tmp_path):
+def test_the_prompt_equals_that_of_transformers(template, tmp_path):
     tokenizer = new_tokenizer(template)
     tokenizer.save(tmp_path)
     reference = AutoTokenizer.from_pretrained(tmp_path, bos_token="<|end|>")
@@ -64,8 +64,8 @@ def test_nobody_forges_a_special_token(content):
     assert plain in tokenizer.decode(forged)
 
 
-def test_what_a_template_refuses_is_said():
-    with pytest.raises(ValueError, match="refuses this: what is parrot"):
+def test_a_template_can_reject_messages_with_a_reason():
+    with pytest.raises(ValueError, match="rejects these messages: what is parrot"):
         prompt_tokens(new_tokenizer(TURNS), [{"role": "parrot", "content": "x"}])
     with pytest.raises(ValueError, match="no chat template"):
         prompt_tokens(Tokenizer.load("gpt2"), [{"role": "user", "content": "x"}])
@@ -82,7 +82,7 @@ def test_what_a_template_refuses_is_said():
         "{% for i in range(10**9) %}x{% endfor %}",
     ],
 )
-def test_a_templates_fault_is_no_crash(template):
+def test_a_failing_template_is_an_error_not_a_crash(template):
     with pytest.raises(ValueError, match="the model's chat template"):
         prompt_tokens(new_tokenizer(template), CONVERSATION)
 

@@ -1,4 +1,4 @@
-"""The request log and the figures for Prometheus."""
+"""The request log and the metrics for Prometheus."""
 
 import json
 import logging
@@ -28,7 +28,7 @@ def ask(server, body) -> httpx.Response:
     return httpx.post(f"{server.url}/v1/completions", json=body)
 
 
-def test_every_request_is_a_line_without_what_was_asked(server, model, log):
+def test_every_request_is_logged_without_its_prompt(server, model, log):
     whole = ask(server, {"prompt": SECRET, "max_tokens": 7, "user": SECRET})
     ask(server, {"prompt": SECRET, "max_tokens": 7, "stream": True})
     refused = ask(server, {"prompt": [SECRET, 1]})
@@ -46,7 +46,7 @@ def test_every_request_is_a_line_without_what_was_asked(server, model, log):
     assert "diary" not in log.text and "the cat" not in log.text
 
 
-def test_a_client_that_leaves_is_told_from_one_that_stays(server, log):
+def test_a_client_that_disconnects_is_logged_with_status_499(server, log):
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(
             f"{server.url}/v1/completions",
@@ -58,20 +58,20 @@ def test_a_client_that_leaves_is_told_from_one_that_stays(server, log):
     assert sorted(line["status"] for line in lines(log)) == [200, 499]
 
 
-def test_prompts_are_logged_when_that_is_asked_for(running, model, log):
+def test_prompts_are_logged_on_request(running, model, log):
     with running(model, ServeSettings(port=0, log_prompts=True)) as server:
         ask(server, {"prompt": [SECRET, "x"], "max_tokens": 2})
     assert lines(log)[0]["prompts"] == [SECRET, "x"]
 
 
 def figures(server) -> dict[str, float]:
-    """What Prometheus would read."""
+    """The metrics as Prometheus reads them."""
     text = httpx.get(f"{server.url}/metrics").text
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     return {" ".join([sample.name, *sample.labels.values()]): sample.value for sample in samples}
 
 
-def test_figures_for_prometheus(running, model):
+def test_prometheus_metrics_count_requests_and_tokens(running, model):
     with running(model, ServeSettings(port=0)) as server:
         before = figures(server)
         assert before["bluejay_samples_limit"] == 8 and before["bluejay_cache_pages_limit"] > 0

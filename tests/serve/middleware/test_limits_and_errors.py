@@ -1,4 +1,4 @@
-"""Strangers: whatever they send, the server answers, forgets it and goes on."""
+"""Whatever hostile clients send, the server answers and keeps working."""
 
 import asyncio
 import contextlib
@@ -14,11 +14,11 @@ from tests.serve.hostile import Tally, attack
 from tests.serve.programs import program
 from tests.waiting import PATIENCE, eventually
 
-SETTINGS = ServeSettings(port=0, seconds_to_send=1.0, seconds_to_answer=5.0)
+SETTINGS = ServeSettings(port=0, read_timeout=1.0, time_limit=5.0)
 
 
 async def attacks(port: int, n: int, seed: int, at_once: int = 24) -> Tally:
-    """So many hostile requests, some at a time."""
+    """Send a number of hostile requests, some at a time."""
     tally, rng = Tally(), random.Random(seed)
     places = asyncio.Semaphore(at_once)
 
@@ -33,7 +33,7 @@ async def attacks(port: int, n: int, seed: int, at_once: int = 24) -> Tally:
 
 
 @pytest.mark.parametrize("n", [500, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_hostile_requests(n):
+def test_hostile_requests_do_no_harm(n):
     with program(SETTINGS) as served:
         port = served.port
         asyncio.run(attacks(port, n // 5, seed=0))  # what grows once, grows here
@@ -51,7 +51,7 @@ def test_hostile_requests(n):
 
 
 def settled(url: str) -> dict[str, float]:
-    """A server's figures, once nothing runs any more, or after some time."""
+    """The metrics of a server once nothing runs any more, or after some time."""
     figures: dict[str, float] = {}
 
     def idle() -> bool:
@@ -65,13 +65,13 @@ def settled(url: str) -> dict[str, float]:
 
 @pytest.fixture(scope="module")
 def hasty(running, model):
-    """A server with little patience and few places."""
-    with running(model, ServeSettings(port=0, seconds_to_send=0.3, max_connections=20)) as server:
+    """A server with short time limits and few slots."""
+    with running(model, ServeSettings(port=0, read_timeout=0.3, max_connections=20)) as server:
         yield server
 
 
 def talk(server, content: bytes) -> bytes:
-    """All that a server says to some bytes until it closes."""
+    """Everything that a server sends in response to some bytes until it closes the connection."""
     with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1])), timeout=PATIENCE) as connection:
         connection.sendall(content)
         return b"".join(iter(lambda: connection.recv(65536), b""))
@@ -87,19 +87,19 @@ def talk(server, content: bytes) -> bytes:
     ],
     ids=["silence", "half a line", "half a head", "half a body"],
 )
-def test_who_does_not_go_on_is_shown_the_door(hasty, content):
+def test_a_client_that_stops_sending_is_disconnected(hasty, content):
     began = time.monotonic()
     answer = talk(hasty, content)
     assert answer.startswith(b"HTTP/1.1 408 ") and b'"code": "request_timeout"' in answer
     assert 0.2 < time.monotonic() - began < PATIENCE / 4
 
 
-def test_what_is_not_http_gets_an_error_object(hasty):
+def test_invalid_http_gets_an_error_object(hasty):
     answer = talk(hasty, b"\x16\x03\x01 hello\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 400 ") and b'"code": "invalid_http"' in answer
 
 
-def test_too_many_connections(hasty):
+def test_connections_over_the_limit_are_rejected(hasty):
     with contextlib.ExitStack() as stack:
         where = "127.0.0.1", int(hasty.url.rsplit(":", 1)[1])
         for _ in range(20):

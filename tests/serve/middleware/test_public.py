@@ -1,4 +1,4 @@
-"""What strangers may do: keys, limits for each client, other sites' pages."""
+"""The server on the open web: keys, limits for each client, origins of other pages."""
 
 import re
 import time
@@ -7,7 +7,7 @@ import httpx
 import openai
 import pytest
 
-from bluejay.serve.middleware.public import network, read_keys
+from bluejay.serve.middleware.public import client_network, read_keys
 from bluejay.serve.settings import PublicSettings, ServeSettings
 
 ALICE, BOB = "alice-" + "a" * 20, "bob-" + "b" * 20
@@ -23,7 +23,7 @@ def keys(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def public(running, model, keys):
-    """A server for strangers with keys, ten requests a minute and a hundred tokens an hour."""
+    """A public server with keys, ten requests a minute and a hundred tokens an hour."""
     limits = PublicSettings(keys, 10, 100, ("https://example.org",))
     with running(model, ServeSettings(port=0, public=limits)) as server:
         yield server
@@ -36,13 +36,13 @@ def ask(server, key: str | None = None, body=PROMPT, **headers) -> httpx.Respons
 
 
 def code(response: httpx.Response) -> str:
-    """The code of an error that has all that an error must have."""
+    """The code of a complete error object."""
     error = response.json()["error"]
     assert set(error) == {"message", "type", "param", "code"}
     return error["code"]
 
 
-def test_a_key_is_asked_for(public):
+def test_a_key_is_required(public):
     for key in (None, "x" * 20, ALICE[:-1], ALICE + "a", "ключ"):
         headers = {"Authorization": f"Bearer {key}".encode()} if key else {}
         refused = httpx.post(f"{public.url}/v1/completions", json=PROMPT, headers=headers)
@@ -60,7 +60,7 @@ def test_a_key_is_asked_for(public):
         wrong.models.list()
 
 
-def test_tokens_are_counted_and_what_is_not_used_is_given_back(public, model):
+def test_tokens_are_counted_and_unused_ones_are_refunded(public, model):
     tokens = len(model.tokenizer.encode("the"))
     too_much = ask(public, ALICE, {"prompt": "the", "max_tokens": 101})
     assert too_much.status_code == 400 and code(too_much) == "token_budget_exceeded"
@@ -85,7 +85,7 @@ def test_requests_are_counted(public):
     assert httpx.get(f"{public.url}/v1/models", headers={"Authorization": f"Bearer {BOB}"}).status_code == 200
 
 
-def test_pages_of_named_sites_may_call(public):
+def test_pages_of_listed_origins_may_call(public):
     asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization, x-stainless-os"}
     allowed = httpx.options(f"{public.url}/v1/completions", headers={"Origin": "https://example.org", **asked})
     assert allowed.status_code == 200
@@ -98,7 +98,7 @@ def test_pages_of_named_sites_may_call(public):
     assert "access-control-allow-origin" not in ask(public, None, Origin="https://example.com").headers
 
 
-def test_a_key_that_is_taken_out_of_the_file_no_longer_opens(running, model, tmp_path):
+def test_a_key_removed_from_the_file_is_rejected(running, model, tmp_path):
     path = tmp_path / "keys"
     path.write_text(f"alice {ALICE}\nbob {BOB}\n")
     with running(model, ServeSettings(port=0, public=PublicSettings(path))) as server:
@@ -111,7 +111,7 @@ def test_a_key_that_is_taken_out_of_the_file_no_longer_opens(running, model, tmp
         assert ask(server, BOB).status_code == 200
 
 
-def test_without_keys_a_client_is_an_address_that_proxies_tell(running, model):
+def test_without_keys_a_client_is_the_address_that_a_trusted_proxy_forwards(running, model):
     limits = PublicSettings(requests_per_minute=2)
     with running(model, ServeSettings(port=0, public=limits)) as server:
 
@@ -128,10 +128,10 @@ def test_without_keys_a_client_is_an_address_that_proxies_tell(running, model):
         assert stranger.status_code == 404 and code(stranger) == "not_found"
 
 
-def test_addresses():
-    assert network("192.0.2.1") == "192.0.2.1"
-    assert network("2001:db8:1:2:3:4:5:6") == "2001:db8:1:2::/64"
-    assert network("unix:") == "unix:"
+def test_a_client_is_an_ipv4_address_or_an_ipv6_network():
+    assert client_network("192.0.2.1") == "192.0.2.1"
+    assert client_network("2001:db8:1:2:3:4:5:6") == "2001:db8:1:2::/64"
+    assert client_network("unix:") == "unix:"
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_addresses():
         (f"alice {ALICE}\nalice {BOB}\n", "line 2: alice has a key already"),
     ],
 )
-def test_files_of_keys_that_are_none(tmp_path, text, message):
+def test_an_invalid_key_file_is_rejected_with_the_line(tmp_path, text, message):
     path = tmp_path / "keys.txt"
     path.write_text(text)
     with pytest.raises(ValueError, match=r"keys\.txt") as refused:
@@ -155,12 +155,12 @@ def test_files_of_keys_that_are_none(tmp_path, text, message):
     assert message in str(refused.value)
 
 
-def test_settings_that_cannot_be():
+def test_invalid_settings_are_rejected():
     with pytest.raises(ValueError, match=r"^requests_per_minute is 0; it must be at least 1$"):
         PublicSettings(requests_per_minute=0)
     with pytest.raises(ValueError, match=r"^'example.org' is not an origin; one looks like https://example.org$"):
-        PublicSettings(origins=("example.org",))
+        PublicSettings(origin=("example.org",))
     with pytest.raises(ValueError, match="workers is 0"):
         ServeSettings(workers=0)
-    with pytest.raises(ValueError, match="seconds_to_drain is nan"):
-        ServeSettings(seconds_to_drain=float("nan"))
+    with pytest.raises(ValueError, match="drain is nan"):
+        ServeSettings(drain=float("nan"))

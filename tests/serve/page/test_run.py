@@ -42,7 +42,7 @@ def models_words(page: Page) -> list[str]:
     return page.evaluate(PAINTED, "model")
 
 
-def test_run_streams_and_stop_keeps_what_has_come(page, worker):
+def test_run_streams_and_stop_keeps_what_has_come(page, engine_thread):
     prompt = "the cat"
     writing(page).fill(prompt)
     top_p, temperature = page.get_by_label("Top-p", exact=True), page.get_by_label("Temperature", exact=True)
@@ -75,7 +75,7 @@ def test_run_streams_and_stop_keeps_what_has_come(page, worker):
     assert text.startswith(prompt) and len(text) > len(prompt)
     page.wait_for_timeout(200)
     assert text_of(page) == text
-    assert eventually(lambda: worker.engine.idle)
+    assert eventually(lambda: engine_thread.engine.idle)
     # The person's words and the model's stand apart, and together they are the text.
     assert models_words(page) == [text[len(prompt) :]]
     expect(page.locator("#report")).to_contain_text(re.compile(rf"\d+ tokens · .*seed {body['seed']} "))
@@ -249,7 +249,7 @@ def test_letters_and_colours_follow_what_the_text_is(page):
     assert letters() == prose and page.evaluate(PAINTED, "keyword") == []
 
 
-def test_switch_ends_the_text_where_the_function_ends(page, answer_with, worker):
+def test_switch_ends_the_text_where_the_function_ends(page, answer_with, engine_thread):
     page.get_by_role("tab", name="More").click()
     page.get_by_label("Stop at function end").check()
     body = ["    if b == 0:\n", "        return a\n", "    return gcd(b, a % b)\n\n"]

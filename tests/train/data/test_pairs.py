@@ -90,7 +90,7 @@ def test_packed_pairs_lose_what_transformers_finds_for_each_alone(byte_tokenizer
     ids = torch.from_numpy(np.stack([row for row, _ in rows]).astype(np.int64))
     batch = TrainBatch(ids[:, :-1], ids[:, 1:], torch.from_numpy(np.stack([weights for _, weights in rows])))
     model = load_model(tmp_path / "model")
-    hidden = model.hidden(batch.inputs, starts=document_starts(batch.inputs, byte_tokenizer.eot))
+    hidden = model.hidden(batch.inputs, document_start=document_starts(batch.inputs, byte_tokenizer.eot))
     ours = head_loss(hidden, *model.unembedding, batch.targets, 1.0, weights=batch.weights)
     assert len(pairs) < len(texts) and float(batch.weights.sum()) == tokens
     assert float(ours) == pytest.approx(nats, rel=1e-5)

@@ -1,6 +1,6 @@
-"""How each family writes its configuration and names its weights in the Hugging Face layout: one table each.
+"""Configuration keys and weight names of each family in the Hugging Face layout, one table per family.
 
-Nothing outside this file and the readers of other formats asks for the family.
+Only this file and the readers of other file formats depend on the family of a model.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -20,55 +20,61 @@ ACTIVATIONS = {
     "silu": "silu",
     "swish": "silu",
 }
-"""Hugging Face's names of activations, and ours. Of those that compute the same, the first is written."""
+"""Hugging Face's names of activations -> ours. Where several mean the same function, the first is written."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """How the models of one family stand in a Hugging Face directory."""
+    """The Hugging Face layout of one family."""
 
     architecture: str
+    """The class in `transformers`."""
     common: Values
-    """Fields of GPTConfig that all of its models share and that differ from GPT-J's."""
+    """Fields of GPTConfig that all models of the family share and that differ from GPT-J's."""
     keys: dict[str, str]
     """Field of GPTConfig -> key of `config.json`."""
     defaults: Values
-    """What a missing key means; a key that is not here must be there."""
+    """Values of keys that may be missing in `config.json`; all other keys are required."""
     prefix: str
-    """Begins the name of every module but the head; files of the bare decoder leave it out."""
+    """First part of the name of every module but the head; files of the bare decoder omit it."""
     modules: dict[str, str]
-    """Module in the file -> ours, or several of ours that it holds one after the other; `{}` is the layer."""
+    """Module in the file -> our module, or several that are fused in it; `{}` is the layer."""
     head: str = "lm_head"
+    """Module of the output head in the file."""
     by_head: bool = False
-    """Whether modules that hold several of ours alternate between them head by head."""
+    """Whether fused modules alternate head by head instead of following each other."""
     transposed: bool = False
-    """Whether matrices of the blocks are stored (in, out), as GPT-2's Conv1D has them."""
+    """Whether matrices of the blocks are stored as (in, out), as in GPT-2's Conv1D."""
     read: Callable[[Values], Values] = lambda values: {}
-    """From `config.json`, the fields that are no single key."""
+    """Fields of GPTConfig that do not correspond to a single key, from `config.json`."""
     write: Callable[[GPTConfig], Values] = lambda config: {}
-    """The keys that are no single field."""
+    """Keys of `config.json` that do not correspond to a single field."""
     refused: Values = field(default_factory=dict)
-    """Keys that, where they are there, must have this value."""
+    """Key -> the only value that is accepted if the key is present."""
 
 
 @dataclass(frozen=True)
-class Stored:
-    """One tensor of a file and the weights of ours that it holds, one after the other."""
+class StoredTensor:
+    """One tensor of a file."""
 
     name: str
-    ours: tuple[str, ...]
+    """Name in the file."""
+    weights: tuple[str, ...]
+    """Our names of the weights that it holds; several are fused."""
     by_head: bool
+    """Whether fused weights alternate head by head instead of following each other."""
     transposed: bool
+    """Whether it is stored as (in, out)."""
 
 
 def gptj_rotary(values: Values) -> Values:
-    """Hugging Face's default is 64 dimensions; null means the whole head."""
+    """GPT-J's rotary dimensions: 64 if the key is missing, the whole head if it is null."""
     dim = values.get("rotary_dim", 64)
     return {"rotary_dim": values["n_embd"] // values["n_head"] if dim is None else dim}
 
 
 def neo_locals(values: Values) -> Values:
-    """GPT-Neo's `attention_types`: [[["global", "local"], 6]] is the two in turn, six times."""
+    """GPT-Neo's local layers. `attention_types` [[["global", "local"], 6]] means six repetitions of the pair."""
     kinds = [kind for pattern, times in values["attention_types"] for _ in range(times) for kind in pattern]
     if len(kinds) != values["num_layers"] or not set(kinds) <= {"global", "local"}:
         raise ValueError(f"attention_types must name global or local for each of {values['num_layers']} layers")
@@ -84,7 +90,7 @@ def neo_types(config: GPTConfig) -> Values:
 
 
 def rope(values: Values) -> Values:
-    """The rotary settings, which Hugging Face has kept in several places over the years."""
+    """The rotary settings, whose place in `config.json` has changed several times over the years."""
     given = values.get("rope_parameters") or values.get("rope_scaling") or {}
     kind = given.get("rope_type", given.get("type", "default"))
     if kind not in ("default", "llama3"):
@@ -102,26 +108,26 @@ def rope(values: Values) -> Values:
 
 
 def llama_rope(values: Values) -> Values:
-    """Llama turns whole heads."""
+    """Llama's rotary settings: whole heads are rotated."""
     head_dim = values.get("head_dim") or values["hidden_size"] // values["num_attention_heads"]
     return rope(values) | {"rotary_dim": head_dim}
 
 
 def neox_rope(values: Values) -> Values:
-    """GPT-NeoX turns a share of each head."""
+    """GPT-NeoX's rotary settings: a part of each head is rotated."""
     share = (values.get("rope_parameters") or {}).get("partial_rotary_factor", values.get("rotary_pct", 0.25))
     return rope(values) | {"rotary_dim": int(values["hidden_size"] // values["num_attention_heads"] * share)}
 
 
 def neox_keys(config: GPTConfig) -> Values:
-    """The inverse of `neox_rope`, for what reads the files today and for what read them before."""
+    """The inverse of `neox_rope`, with the keys of current and of earlier versions of `transformers`."""
     share = config.n_rotary / config.d_head
     new = {"rope_type": "default", "rope_theta": config.rotary_base, "partial_rotary_factor": share}
     return {"rope_parameters": new, "rotary_pct": share, "rotary_emb_base": config.rotary_base}
 
 
 def llama_keys(config: GPTConfig) -> Values:
-    """The inverse of `llama_rope`, again in the new way and in the old."""
+    """The inverse of `llama_rope`, with the keys of current and of earlier versions of `transformers`."""
     scaling, kind = config.rotary_scaling, {"rope_type": "default"}
     if scaling is not None:
         kind = {
@@ -237,7 +243,7 @@ FAMILIES = {
     ),
     "gpt_neox": Family(
         architecture="GPTNeoXForCausalLM",
-        common={"n_norm": 2, "rotary": "half", "head_bias": False},
+        common={"n_norm": 2, "rotary": "rotate_half", "head_bias": False},
         keys=NEOX_KEYS,
         defaults={"layer_norm_eps": 1e-5, "hidden_act": "gelu", "attention_bias": True}
         | {"use_parallel_residual": True, "tie_word_embeddings": False},
@@ -280,7 +286,14 @@ FAMILIES = {
     ),
     "llama": Family(
         architecture="LlamaForCausalLM",
-        common={"parallel": False, "n_norm": 2, "norm": "rmsnorm", "rotary": "half", "gated": True, "head_bias": False},
+        common={
+            "parallel": False,
+            "n_norm": 2,
+            "norm": "rmsnorm",
+            "rotary": "rotate_half",
+            "gated": True,
+            "head_bias": False,
+        },
         keys=LLAMA_KEYS,
         defaults={"num_key_value_heads": None, "head_dim": None, "rms_norm_eps": 1e-6, "hidden_act": "silu"}
         | {"attention_bias": False, "mlp_bias": False, "tie_word_embeddings": False},
@@ -304,24 +317,24 @@ FAMILIES = {
 }
 
 
-def stored_tensors(config: GPTConfig, ours: Collection[str]) -> Iterator[Stored]:
-    """The tensors of a model's file in their order, given the names of all its weights."""
+def stored_tensors(config: GPTConfig, weights: Collection[str]) -> Iterator[StoredTensor]:
+    """The tensors of a model's file, in the order in which they are written, given our names of all its weights."""
     family = FAMILIES[config.family]
     modules = {family.prefix + theirs: module for theirs, module in family.modules.items()} | {family.head: "head"}
     for theirs, module in modules.items():
         for layer in map(str, range(config.n_layer) if "{}" in theirs else [0]):
             for kind in ("weight", "bias"):
                 parts = tuple(f"{part}.{kind}".replace("{}", layer) for part in module.split())
-                if parts[0] in ours:
+                if parts[0] in weights:
                     transposed = family.transposed and kind == "weight" and "norm" not in module and "{}" in module
                     name = f"{theirs}.{kind}".replace("{}", layer)
-                    yield Stored(name, parts, family.by_head and len(parts) > 1, transposed)
+                    yield StoredTensor(name, parts, family.by_head and len(parts) > 1, transposed)
 
 
 def from_hugging_face(values: Values) -> GPTConfig:
-    """A configuration from the contents of `config.json`.
+    """The configuration that `config.json` describes.
 
-    Raises ValueError: another family, a missing field, a setting that the model has no arithmetic for.
+    Raises ValueError for an unknown family, a missing key or a setting that the model does not implement.
     """
     kind = values.get("model_type")
     if kind not in FAMILIES:
@@ -343,9 +356,9 @@ def from_hugging_face(values: Values) -> GPTConfig:
 
 
 def to_hugging_face(config: GPTConfig, bos: int, eos: int, dtype: str) -> Values:
-    """The contents of `config.json`. `bos` and `eos` are the tokens that texts begin and end with.
+    """The contents of `config.json`. `bos` and `eos` are the tokens at the beginning and the end of a text.
 
-    Raises ValueError, naming the field, where the family's `config.json` cannot say what the model is.
+    Raises ValueError, naming the field, if `config.json` of the family cannot describe the model.
     """
     family, fields = FAMILIES[config.family], vars(config.resolved)
     activation = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == config.activation)
@@ -359,8 +372,8 @@ def to_hugging_face(config: GPTConfig, bos: int, eos: int, dtype: str) -> Values
         "eos_token_id": eos,
         "dtype": dtype,
     }
-    said = vars(from_hugging_face(values).resolved)
+    read_back = vars(from_hugging_face(values).resolved)
     for name, value in fields.items():
-        if said[name] != value:
-            raise ValueError(f"model.{name} is {value}; a {config.family} directory can only say {said[name]}")
+        if read_back[name] != value:
+            raise ValueError(f"model.{name} is {value}; a {config.family} directory can only store {read_back[name]}")
     return values

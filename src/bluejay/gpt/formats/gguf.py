@@ -1,4 +1,4 @@
-"""GGUF files, llama.cpp's format: GPT-2, GPT-NeoX and Llama, with every quantisation undone as they are read.
+"""Models in GGUF files, llama.cpp's format: GPT-2, GPT-NeoX and Llama. Quantised tensors are decoded when read.
 
 Names, the order of rows and the meaning of fields follow llama.cpp's `convert_hf_to_gguf.py`.
 """
@@ -18,20 +18,20 @@ from bluejay.gpt.config import GPTConfig, RotaryScaling
 from bluejay.gpt.formats.families import FAMILIES
 from bluejay.gpt.formats.gguf_file import GGUFFile, read_gguf
 from bluejay.gpt.formats.gguf_tokenizer import gguf_tokenizer
-from bluejay.gpt.formats.layouts import weight_shapes
 from bluejay.gpt.formats.tensors import StoredModel
-from bluejay.gpt.model import rotary_angles
+from bluejay.gpt.model import rotary_angles, weight_shapes
 from bluejay.recipe import check
 
 ARCHITECTURES = {"gpt2": "gpt2", "gptneox": "gpt_neox", "llama": "llama"}
-"""`general.architecture`, and our name of the family."""
-KEYS = {
+"""`general.architecture` -> family."""
+CONFIG_KEYS = {
     "n_layer": "block_count",
     "d_model": "embedding_length",
     "n_head": "attention.head_count",
     "d_ff": "feed_forward_length",
     "n_ctx": "context_length",
 }
+"""Field of GPTConfig -> field of the file, after the architecture's prefix."""
 REFUSED = {
     "rope.scaling.type": "none",
     "expert_count": 0,
@@ -43,9 +43,10 @@ REFUSED = {
     "residual_scale": 1.0,
     "embedding_scale": 1.0,
 }
-"""Fields that, where they are there, must have this value."""
-DECODER = {"embed": "token_embd", "position": "position_embd", "norm": "output_norm", "head": "output"}
-BLOCK = {
+"""Field -> the only value that is accepted if the field is present."""
+DECODER_TENSORS = {"embed": "token_embd", "position": "position_embd", "norm": "output_norm", "head": "output"}
+"""Our module outside the blocks -> the tensor's name."""
+BLOCK_TENSORS = {
     "norm": "attn_norm",
     "attention.q": "attn_q",
     "attention.k": "attn_k",
@@ -56,42 +57,46 @@ BLOCK = {
     "mlp.up": "ffn_up",
     "mlp.down": "ffn_down",
 }
+"""Our module of a block -> the tensor's name."""
 QKV = "attn_qkv"
-"""The tensor of a block that holds q, k and v one after the other."""
+"""Tensor of a block in which q, k and v are fused."""
 ROTARY_FACTORS = "rope_freqs.weight"
+"""Tensor of the factors by which Llama 3.1 slows each rotated pair down."""
 UNQUANTISED = {GGMLQuantizationType.F16: torch.float16, GGMLQuantizationType.BF16: torch.bfloat16}
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a weight lies: rows of a tensor."""
+class Location:
+    """The place of a weight in the file."""
 
     tensor: str
+    """Name of the tensor."""
     rows: slice | np.ndarray
+    """Rows of the tensor, in our order."""
 
 
 def open_gguf(path: Path) -> StoredModel:
     """Open a GGUF file.
 
-    Weights are float32, or the matrices' own type where that is float16 or bfloat16 throughout. Raises ValueError,
-    naming the file and the field or tensor: a damaged file, another architecture, a setting that the model has no
-    arithmetic for, tensors that are missing, left over or of another shape.
+    Weights are float32, or float16 or bfloat16 if all matrices have that type. Raises ValueError, naming the file and
+    the field or tensor, for a damaged file, an unknown architecture, a setting that the model does not implement, and
+    tensors that are missing, unknown or of the wrong shape.
     """
     file = read_gguf(path)
     try:
-        config = config_of(file)
-        places = places_of(file, config)
+        config = read_config(file)
+        locations = locate_weights(file, config)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     matrices = {t.kind for name, t in file.tensors.items() if len(t.shape) > 1 and not name.startswith("position")}
     dtype = UNQUANTISED.get(matrices.pop(), torch.float32) if len(matrices) == 1 else torch.float32
 
-    def read(ours: str) -> Tensor:
-        place = places[ours]
+    def read(name: str) -> Tensor:
+        location = locations[name]
         try:
-            return file.tensors[place.tensor].read(place.rows).to(dtype)
+            return file.tensors[location.tensor].read(location.rows).to(dtype)
         except ValueError as error:
-            raise ValueError(f"{path}: {place.tensor}: {error}") from None
+            raise ValueError(f"{path}: {location.tensor}: {error}") from None
 
     licence = file.fields.get("general.license")
     return StoredModel(
@@ -99,10 +104,10 @@ def open_gguf(path: Path) -> StoredModel:
     )
 
 
-def config_of(file: GGUFFile) -> GPTConfig:
-    """The configuration that a file's fields and the names of its tensors tell.
+def read_config(file: GGUFFile) -> GPTConfig:
+    """The configuration, from a file's fields and the names of its tensors.
 
-    Raises ValueError, naming the field, for what no configuration can say.
+    Raises ValueError, naming the field, if no configuration describes the model.
     """
     fields, tensors = file.fields, file.tensors
     architecture = fields.get("general.architecture")
@@ -117,7 +122,7 @@ def config_of(file: GGUFFile) -> GPTConfig:
     for key, only in REFUSED.items():
         if own.get(key, only) != only:
             raise ValueError(f"{architecture}.{key} is {own[key]!r}; bluejay reads models where it is {only!r}")
-    given = {ours: field(own, architecture, key) for ours, key in KEYS.items()}
+    given = {ours: field(own, architecture, key) for ours, key in CONFIG_KEYS.items()}
     if not 1 <= given["n_layer"] <= len(tensors):
         raise ValueError(f"{architecture}.block_count is {given['n_layer']}, but it has {len(tensors)} tensors")
     given |= {
@@ -138,15 +143,15 @@ def config_of(file: GGUFFile) -> GPTConfig:
 
 
 def rotary(own: dict[str, Any], architecture: str, given: dict[str, Any]) -> dict[str, Any]:
-    """The fields of GPT-NeoX and Llama that GPT-2 does not have."""
+    """The fields of a model with rotary positions, GPT-NeoX or Llama."""
     whole = own.get("attention.key_length", given["d_model"] // given["n_head"])
     rotated = own.get("rope.dimension_count", whole)
     fields = {"rotary_dim": rotated, "rotary_base": own.get("rope.freq_base", 10000.0)}
     if architecture == "gptneox":
-        # The file does not say which GELU; llama.cpp computes the tanh approximation.
+        # The file does not tell which GELU the model has; llama.cpp computes the tanh approximation.
         return fields | {"parallel": own.get("use_parallel_residual", True)}
     if rotated != whole or own.get("attention.value_length", whole) != whole:
-        raise ValueError(f"it rotates {rotated} dimensions of a head's {whole}; bluejay reads Llamas that rotate all")
+        raise ValueError(f"it rotates {rotated} of {whole} dimensions of a head; bluejay reads Llamas that rotate all")
     n_kv_head = given["n_head"]
     if "attention.head_count_kv" in own:
         n_kv_head = field(own, architecture, "attention.head_count_kv")
@@ -154,7 +159,7 @@ def rotary(own: dict[str, Any], architecture: str, given: dict[str, Any]) -> dic
 
 
 def field(own: dict[str, Any], architecture: str, key: str) -> Any:
-    """A field that must be one positive number."""
+    """The value of a field. Raises ValueError if it is not one positive number."""
     value = own.get(key)
     if isinstance(value, np.ndarray):
         raise ValueError(f"{architecture}.{key} differs from layer to layer; bluejay reads models where it does not")
@@ -164,8 +169,10 @@ def field(own: dict[str, Any], architecture: str, key: str) -> Any:
 
 
 def rotary_scaling(file: GGUFFile, config: GPTConfig) -> RotaryScaling:
-    """Llama 3.1's longer wavelengths. The file has one factor for each pair; that the published setting gives the same
-    factors is checked."""
+    """Llama 3.1's slower rotation. The file holds one factor per pair; they must equal those of the published setting.
+
+    Raises ValueError for other factors.
+    """
     factors = file.tensors[ROTARY_FACTORS].read().float()
     scaling = RotaryScaling(factor=float(factors.max()), low=1.0, high=4.0, n_ctx=8192)
     one = torch.ones(1, 1, dtype=torch.long)
@@ -173,46 +180,46 @@ def rotary_scaling(file: GGUFFile, config: GPTConfig) -> RotaryScaling:
         rotary_angles(one, dataclasses.replace(config, rotary_scaling=setting)) for setting in (None, scaling)
     )
     assert plain is not None and slowed is not None
-    wanted = plain[1].flatten().asin()
-    if wanted.shape != factors.shape or not torch.allclose(wanted / factors, slowed[1].flatten().asin(), rtol=1e-3):
-        raise ValueError(f"{ROTARY_FACTORS} is not what Llama 3.1 has; bluejay reads no other scaling of positions")
+    angles = plain[1].flatten().asin()
+    if angles.shape != factors.shape or not torch.allclose(angles / factors, slowed[1].flatten().asin(), rtol=1e-3):
+        raise ValueError(f"{ROTARY_FACTORS} is not Llama 3.1's; bluejay reads no other scaling of positions")
     return scaling
 
 
-def places_of(file: GGUFFile, config: GPTConfig) -> dict[str, Place]:
-    """Where each of our weights lies. Raises ValueError where a tensor is missing, left over or of another shape."""
+def locate_weights(file: GGUFFile, config: GPTConfig) -> dict[str, Location]:
+    """The location of each weight. Raises ValueError if a tensor is missing, unknown or of the wrong shape."""
     try:
         shapes = weight_shapes(config)
     except RuntimeError:  # more numbers than torch can count
         raise ValueError("the sizes that its fields give are absurd") from None
-    places = {ours: place_of(ours, tuple(shape), file, config) for ours, shape in shapes.items()}
-    spare = file.tensors.keys() - {place.tensor for place in places.values()} - {ROTARY_FACTORS}
-    if spare:
-        raise ValueError(f"{min(spare)} has no place in a {config.family} model")
-    return places
+    locations = {name: locate(name, tuple(shape), file, config) for name, shape in shapes.items()}
+    unknown = file.tensors.keys() - {location.tensor for location in locations.values()} - {ROTARY_FACTORS}
+    if unknown:
+        raise ValueError(f"{min(unknown)} has no place in a {config.family} model")
+    return locations
 
 
-def place_of(ours: str, shape: tuple[int, ...], file: GGUFFile, config: GPTConfig) -> Place:
-    """Where a weight of ours, of the given shape, lies. Raises ValueError where the tensor is not there or not so."""
-    parts = re.fullmatch(r"(?:blocks\.(\d+)\.)?(.+)\.(weight|bias)", ours)
-    assert parts is not None, ours
+def locate(weight: str, shape: tuple[int, ...], file: GGUFFile, config: GPTConfig) -> Location:
+    """The location of a weight of the given shape. Raises ValueError if its tensor is missing or of the wrong shape."""
+    parts = re.fullmatch(r"(?:blocks\.(\d+)\.)?(.+)\.(weight|bias)", weight)
+    assert parts is not None, weight
     layer, module, kind = parts.groups()
     if layer is None:
-        return Place(whole_tensor(file, f"{DECODER[module]}.{kind}", shape), slice(None))
-    name, fused = f"blk.{layer}.{BLOCK[module]}.{kind}", f"blk.{layer}.{QKV}.{kind}"
+        return Location(tensor_named(file, f"{DECODER_TENSORS[module]}.{kind}", shape), slice(None))
+    name, fused = f"blk.{layer}.{BLOCK_TENSORS[module]}.{kind}", f"blk.{layer}.{QKV}.{kind}"
     if module in ("attention.q", "attention.k", "attention.v") and fused in file.tensors:
         q, kv = config.n_head * config.d_head, config.kv_heads * config.d_head
         begin = {"q": 0, "k": q, "v": q + kv}[module[-1]]
-        return Place(whole_tensor(file, fused, (q + 2 * kv, *shape[1:])), slice(begin, begin + shape[0]))
-    name = whole_tensor(file, name, shape)
+        return Location(tensor_named(file, fused, (q + 2 * kv, *shape[1:])), slice(begin, begin + shape[0]))
+    name = tensor_named(file, name, shape)
     if config.family != "llama" or module not in ("attention.q", "attention.k"):
-        return Place(name, slice(None))
-    # llama.cpp turns neighbours and stores a head's rows so: 0, H/2, 1, H/2 + 1, ...
-    return Place(name, np.arange(shape[0]).reshape(-1, config.d_head // 2, 2).swapaxes(1, 2).ravel())
+        return Location(name, slice(None))
+    # llama.cpp rotates neighbouring rows, so it stores the rows of a head in the order 0, H/2, 1, H/2 + 1, ...
+    return Location(name, np.arange(shape[0]).reshape(-1, config.d_head // 2, 2).swapaxes(1, 2).ravel())
 
 
-def whole_tensor(file: GGUFFile, name: str, shape: tuple[int, ...]) -> str:
-    """The name of a tensor that is there and has a shape. Raises ValueError, naming it, where not."""
+def tensor_named(file: GGUFFile, name: str, shape: tuple[int, ...]) -> str:
+    """The given name. Raises ValueError if the file has no tensor of that name and shape."""
     if name not in file.tensors:
         raise ValueError(f"it has no {name}")
     found = file.tensors[name].shape

@@ -1,7 +1,7 @@
-"""GGUF's container, versions 2 and 3: named fields, descriptions of tensors, tensors (ggml's `docs/gguf.md`).
+"""The container format of GGUF files, versions 2 and 3: fields, descriptions of tensors, data (ggml's `docs/gguf.md`).
 
-Types, block sizes and the arithmetic of every quantisation are the `gguf` package's. Its reader is not used: it takes
-40 times as long for a vocabulary of 49,152 tokens, and a count that points past a file's end keeps it busy for ever.
+Types, block sizes and the decoding of quantised tensors come from the `gguf` package. Its file reader is not used: it
+takes 40 times as long for a vocabulary of 49,152 tokens, and loops forever on a count that exceeds the file.
 """
 
 import struct
@@ -28,22 +28,26 @@ SCALARS = {
     GGUFValueType.FLOAT64: "<f8",
     GGUFValueType.BOOL: "?",
 }
+"""Type of a field -> its NumPy type."""
 MAX_DIMENSIONS = 4
+"""Most dimensions of a tensor, as in ggml."""
 
 
 @dataclass(frozen=True)
 class GGUFTensor:
-    """One tensor, mapped, not read."""
+    """A tensor that is mapped into memory but not yet read."""
 
     kind: GGMLQuantizationType
+    """How its numbers are stored."""
     shape: tuple[int, ...]
+    """Its dimensions in our order, rows first."""
     rows: np.ndarray
-    """Its bytes, one row of the tensor per row; of a vector, one number."""
+    """Its bytes, (rows, bytes of a row); a row of a vector is one number."""
 
     def read(self, rows: slice | np.ndarray = slice(None)) -> Tensor:
-        """Rows of it as numbers: float32 where they are quantised, their own type where not.
+        """Some of its rows as numbers: quantised ones in float32, others in their own type.
 
-        Raises ValueError for a quantisation that the `gguf` package cannot undo.
+        Raises ValueError for a quantised type that the `gguf` package cannot decode.
         """
         chosen = self.rows[rows]
         match self.kind:
@@ -56,22 +60,23 @@ class GGUFTensor:
             case _:
                 try:
                     values = torch.from_numpy(dequantize(chosen, self.kind))
-                except NotImplementedError:  # what gguf raises for a type that it cannot undo
+                except NotImplementedError:  # raised by gguf for a type that it cannot decode
                     raise ValueError(f"its type is {self.kind.name}, which is not read") from None
         return values.reshape(len(chosen), *self.shape[1:])
 
 
 @dataclass(frozen=True)
 class GGUFFile:
-    """What a file holds."""
+    """The contents of a file."""
 
     fields: dict[str, Any]
-    """Numbers, strings, lists of strings and arrays of numbers."""
+    """Name -> number, string, list of strings or array of numbers."""
     tensors: dict[str, GGUFTensor]
+    """Name -> tensor."""
 
 
 def read_gguf(path: Path) -> GGUFFile:
-    """Read the header and map the tensors. Raises ValueError, naming the file, where it is not a whole GGUF file."""
+    """Read the header and map the tensors. Raises ValueError, naming the file, if it is not a complete GGUF file."""
     try:
         return parse(np.memmap(path, mode="c"))  # mapped copy-on-write: torch takes no read-only arrays
     except (ValueError, struct.error) as error:  # UnicodeDecodeError is a ValueError
@@ -80,8 +85,8 @@ def read_gguf(path: Path) -> GGUFFile:
 
 
 def parse(data: np.ndarray) -> GGUFFile:
-    """The contents of the bytes of a file."""
-    header = Header(data.data)
+    """Parse the bytes of a file."""
+    header = HeaderReader(data.data)
     if bytes(header.take(4)) != b"GGUF":
         raise ValueError("it does not begin with GGUF")
     version = header.number("<I")
@@ -94,13 +99,13 @@ def parse(data: np.ndarray) -> GGUFFile:
         if name in fields:
             raise ValueError(f"it has {name} twice")
         fields[name] = header.value(header.number("<I"))
-    described = [header.description() for _ in range(n_tensors)]
+    descriptions = [header.description() for _ in range(n_tensors)]
     alignment = fields.get("general.alignment", 32)
     if not isinstance(alignment, int) or alignment < 8 or alignment % 8:
         raise ValueError(f"general.alignment is {alignment!r}; it must be a multiple of 8")
     begin = -(-header.at // alignment) * alignment
     tensors: dict[str, GGUFTensor] = {}
-    for name, shape, kind, offset in described:
+    for name, shape, kind, offset in descriptions:
         if name in tensors:
             raise ValueError(f"it has {name} twice")
         if offset % alignment:
@@ -113,7 +118,7 @@ def parse(data: np.ndarray) -> GGUFFile:
 
 
 def tensor_at(data: np.ndarray, shape: tuple[int, ...], number: int) -> GGUFTensor:
-    """The tensor that bytes begin with."""
+    """The tensor at the beginning of `data`; `number` is its type. Raises ValueError if type or size is impossible."""
     try:
         kind = GGMLQuantizationType(number)
     except ValueError:
@@ -132,8 +137,8 @@ def tensor_at(data: np.ndarray, shape: tuple[int, ...], number: int) -> GGUFTens
     return GGUFTensor(kind, shape, data[:size].reshape(shape[0], -1))
 
 
-class Header:
-    """Bytes that are read one value after the other. Raises struct.error or ValueError past their end."""
+class HeaderReader:
+    """Reads values from the bytes of a file in order. Methods raise struct.error or ValueError past the end."""
 
     def __init__(self, data: memoryview) -> None:
         self.data = data
@@ -147,35 +152,35 @@ class Header:
         return self.data[begin : self.at]
 
     def number(self, code: str) -> int:
-        """An integer, by its code in the `struct` module."""
+        """The next integer, by its code in the `struct` module."""
         (value,) = struct.unpack_from(code, self.data, self.at)
         self.at += struct.calcsize(code)
         return value
 
     def text(self) -> str:
-        """A string: its length, its UTF-8 bytes."""
+        """The next string: its length, then its UTF-8 bytes."""
         return str(self.take(self.number("<Q")), "utf-8")
 
     def value(self, kind: int) -> Any:
-        """A value of a kind: a number, a string, a list of strings or an array of numbers."""
+        """The next value of a type: a number, a string, a list of strings or an array of numbers."""
         if kind == GGUFValueType.STRING:
             return self.text()
         if kind == GGUFValueType.ARRAY:
             kind, count = self.number("<I"), self.number("<Q")
             return [self.text() for _ in range(count)] if kind == GGUFValueType.STRING else self.array(kind, count)
         value = self.array(kind, 1)[0]
-        # The shortest decimal that is the same number in float32: 1e-5, not 9.999999747e-06.
+        # The shortest decimal that rounds to the same float32: 1e-5, not 9.999999747e-06.
         return float(str(value)) if kind == GGUFValueType.FLOAT32 else value.item()
 
     def array(self, kind: int, count: int) -> np.ndarray:
-        """Numbers of a kind."""
+        """The next `count` numbers of a type."""
         if kind not in SCALARS:
             raise ValueError(f"it holds a value of kind {kind}, which is not known")
         dtype = np.dtype(SCALARS[GGUFValueType(kind)])
         return np.frombuffer(self.take(count * dtype.itemsize), dtype)
 
     def description(self) -> tuple[str, tuple[int, ...], int, int]:
-        """A tensor's name, its shape (GGUF's order is the reverse), the number of its type, its offset."""
+        """The next description of a tensor: name, shape (reversed from GGUF's order), number of its type, offset."""
         name, n_dimensions = self.text(), self.number("<I")
         sizes = np.frombuffer(self.take(8 * n_dimensions), "<u8").tolist()
         return name, tuple(reversed(sizes)), self.number("<I"), self.number("<Q")

@@ -1,4 +1,4 @@
-"""The tokenizer that a GGUF file carries: its tokens, and merges or scores (ggml's `docs/gguf.md`, "Tokenizer")."""
+"""The tokenizer in a GGUF file: tokens, and merges or scores (ggml's `docs/gguf.md`, "Tokenizer")."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,19 +10,19 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 
 from bluejay.tokenizer import SPACE, Tokenizer, byte_level, chat_template_beside, ends_beside, read_backend
 
-LLAMA_3_WORDS = (
+LLAMA_3_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-"""How Llama 3 cuts a text into words (its `tokenizer.py`)."""
+"""The expression by which Llama 3 splits a text into words (its `tokenizer.py`)."""
 GPT2, SMOLLM, LLAMA_3 = ("gpt-2", "mpt", "olmo"), ("smollm",), ("llama-bpe", "llama-v3", "llama3")
-"""llama.cpp's names of ways to cut a text into words; those in one group are the same way (`llama-vocab.cpp`)."""
+"""llama.cpp's names of ways to split a text into words; names in a group mean the same (`llama-vocab.cpp`)."""
 
 
 def gguf_tokenizer(path: Path, fields: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer of a GGUF file: the tokenizer.json beside it if there is one, else from the file's own fields.
+    """The tokenizer of a GGUF file: a tokenizer.json in the same folder if there is one, else from the file's fields.
 
-    Raises ValueError, naming the file: a kind of tokenizer or a way of cutting text that is not known, damaged fields.
+    Raises ValueError, naming the file, for an unknown kind of tokenizer or way of splitting text, or damaged fields.
     """
     own = {key.removeprefix("tokenizer.ggml."): value for key, value in fields.items()}
     beside, chat_template = path.with_name("tokenizer.json"), fields.get("tokenizer.chat_template")
@@ -43,12 +43,12 @@ def gguf_tokenizer(path: Path, fields: Mapping[str, Any]) -> Tokenizer:
         return Tokenizer(backend, ends_of(own, backend), chat_template)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    except (TypeError, AttributeError) as error:  # a number where a list should be, and the like
+    except (TypeError, AttributeError) as error:  # for example a number in place of a list
         raise ValueError(f"{path}: its tokenizer's fields are not what they should be: {error}") from None
 
 
 def tokens_of(own: Mapping[str, Any]) -> tuple[list[str], list[int]]:
-    """The tokens by id, and the kind of each."""
+    """The tokens in the order of their ids, and the type of each."""
     tokens = own.get("tokens")
     if not isinstance(tokens, list) or not tokens:
         raise ValueError("it has no tokenizer.ggml.tokens; a tokenizer.json beside it would be read")
@@ -59,8 +59,8 @@ def tokens_of(own: Mapping[str, Any]) -> tuple[list[str], list[int]]:
 
 
 def byte_level_bpe(own: Mapping[str, Any], architecture: str | None, tokens: list[str]) -> tokenizers.Tokenizer:
-    """A byte-level BPE that cuts text into words as `tokenizer.ggml.pre` names it."""
-    # Files older than the field hold GPT-2's way, or Llama 3 cut in a wrong one.
+    """A byte-level BPE that splits text into words in the way that `tokenizer.ggml.pre` names."""
+    # Files older than this field use GPT-2's way, or are Llama 3 models that split text wrongly.
     pre = own.get("pre", "gpt-2" if architecture != "llama" else None)
     if pre not in GPT2 + SMOLLM + LLAMA_3:
         known = ", ".join(map(repr, GPT2 + SMOLLM + LLAMA_3))
@@ -71,14 +71,14 @@ def byte_level_bpe(own: Mapping[str, Any], architecture: str | None, tokens: lis
         digits = pre_tokenizers.Digits(individual_digits=True)
         backend.pre_tokenizer = pre_tokenizers.Sequence([digits, backend.pre_tokenizer])
     elif pre in LLAMA_3:
-        words = pre_tokenizers.Split(tokenizers.Regex(LLAMA_3_WORDS), "isolated")
+        words = pre_tokenizers.Split(tokenizers.Regex(LLAMA_3_PATTERN), "isolated")
         spelling = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         backend.pre_tokenizer = pre_tokenizers.Sequence([words, spelling])
     return backend
 
 
 def sentencepiece_bpe(own: Mapping[str, Any], tokens: list[str], kinds: list[int]) -> tokenizers.Tokenizer:
-    """Llama 2's kind: spaces are characters, and what no token spells falls back on bytes."""
+    """Llama 2's kind of BPE: a space is a character like others, and unknown characters become byte tokens."""
     unknown = next((token for token, kind in zip(tokens, kinds, strict=True) if kind == TokenType.UNKNOWN), None)
     merges = list(merges_by_score(own, tokens, kinds))
     backend = tokenizers.Tokenizer(bpe(tokens, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True))
@@ -92,8 +92,8 @@ def sentencepiece_bpe(own: Mapping[str, Any], tokens: list[str], kinds: list[int
 
 
 def merges_by_score(own: Mapping[str, Any], tokens: list[str], kinds: list[int]) -> Iterator[tuple[str, str]]:
-    """The pairs that can be joined, in SentencePiece's order: it joins the two pieces that make the token of the
-    highest score, whichever two they are."""
+    """All possible merges in SentencePiece's order: it merges the two pieces that form the token of the highest score,
+    regardless of which two they are."""
     scores = own.get("scores", ())
     if len(scores) != len(tokens):
         raise ValueError(f"it has {len(tokens)} tokens, but tokenizer.ggml.scores has {len(scores)}")
@@ -105,15 +105,15 @@ def merges_by_score(own: Mapping[str, Any], tokens: list[str], kinds: list[int])
 
 
 def bpe(tokens: list[str], merges: list[tuple[str, str]], **settings: Any) -> models.BPE:
-    """The library's BPE."""
+    """A BPE model of `tokenizers`. Raises ValueError if tokens and merges do not fit together."""
     try:
         return models.BPE(vocab={token: id for id, token in enumerate(tokens)}, merges=merges, **settings)
-    except Exception as error:  # tokenizers raises Exception itself, no class of it
+    except Exception as error:  # tokenizers raises plain Exception
         raise ValueError(f"its tokens and merges are not a BPE: {error}") from None
 
 
 def add_tokens(backend: tokenizers.Tokenizer, own: Mapping[str, Any], tokens: list[str], kinds: list[int]) -> None:
-    """Tell the library which tokens are special, which are found in a text as a whole, and which one begins a text."""
+    """Register special tokens, tokens that are matched before splitting, and the token that begins a text."""
     for token, kind in zip(tokens, kinds, strict=True):
         if kind in (TokenType.CONTROL, TokenType.UNKNOWN):
             backend.add_special_tokens([AddedToken(token, normalized=False, special=True)])
@@ -128,7 +128,7 @@ def add_tokens(backend: tokenizers.Tokenizer, own: Mapping[str, Any], tokens: li
 
 
 def ends_of(own: Mapping[str, Any], backend: tokenizers.Tokenizer) -> list[int]:
-    """The ids that end a text, the end of all text before the end of a turn."""
+    """The ids that end generation: the end of text first, then the end of a turn."""
     ids = [own[key] for key in ("eos_token_id", "eot_token_id", "eom_token_id") if key in own]
     special = {id for id, token in backend.get_added_tokens_decoder().items() if token.special}
     return [id for id in dict.fromkeys(ids) if id in special]

@@ -1,9 +1,11 @@
-"""Checkpoints of mesh-transformer-jax, GPT-J's own: `step_N/shard_S/P.npz`, slim ones and those with Adam's state.
+"""Checkpoints of mesh-transformer-jax, in which GPT-J was published: `step_N/shard_S/P.npz`, with or without Adam's
+state ("full" and "slim").
 
-Each shard holds its part of every weight. Its arrays are the leaves of a tree, numbered and not named: the state's keys
-in order (`opt_state`, `params`, `step`), among the parameters the modules by name (layer_0, layer_1, layer_10, ...),
-within a module its parameters by name, and all of it cut into pieces from front to back (mesh_transformer/checkpoint.py
-and layers.py). So an array's place is all that says which weight it is, and its shape is checked against that weight's.
+Each shard holds its part of every weight. Its arrays are the leaves of a tree; they have numbers instead of names. The
+order is that of the state's keys (`opt_state`, `params`, `step`), within the parameters that of the modules' names
+(layer_0, layer_1, layer_10, ...), and within a module that of its parameters' names. The sequence is divided into the
+files P from front to back (mesh_transformer/checkpoint.py and layers.py). So only the position of an array tells which
+weight it is; its shape is checked against that weight's.
 
 Matrices are stored (in, out). D model · V vocabulary, as in `bluejay.gpt.model`.
 """
@@ -24,19 +26,19 @@ from torch import Tensor
 
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.families import from_hugging_face
-from bluejay.gpt.formats.layouts import weight_shapes
 from bluejay.gpt.formats.tensors import StoredModel
+from bluejay.gpt.model import weight_shapes
 from bluejay.tokenizer import Tokenizer
 
 D_HEAD = 256
-"""GPT-J's (configs/6B_roto_256.json). The files do not say how the width is divided into heads."""
+"""GPT-J's width of a head (configs/6B_roto_256.json). The files do not tell how the width is divided into heads."""
 FLOATS = {"V2": torch.bfloat16, "f2": torch.float16, "f4": torch.float32}
-"""NumPy has no bfloat16 and stores it as two bytes of anything."""
-ROWS = 4096
-"""Rows of the embedding that are widened to float32 at a time."""
+"""NumPy's type codes of the weights; it has no bfloat16 and stores it as two untyped bytes."""
+EMBEDDING_ROWS = 4096
+"""Rows of the embedding that are converted to float32 at a time."""
 EMBED_BIAS = "embed.bias"
-"""Is added to every row of the embedding, and so no weight of ours."""
-LAYER = (
+"""Our name of the bias of the embedding. It is added to every row, so our models have no such weight."""
+LAYER_LEAVES = (
     ("linear/w", "attention.q.weight", 0),
     ("linear_1/w", "attention.v.weight", 0),
     ("linear_2/w", "attention.k.weight", 0),
@@ -48,30 +50,32 @@ LAYER = (
     ("replicated_layer_norm/offset", "norm.bias", None),
     ("replicated_layer_norm/scale", "norm.weight", None),
 )
-"""The leaves of a layer in their order: path, our name within a block, the axis of ours that the shards divide."""
+"""The leaves of a layer in order: path, our name within a block, the axis of our weight that the shards divide."""
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """What an array is by its place."""
+    """The meaning of the array at one position."""
 
     path: str
-    ours: str
+    """Name in mesh-transformer-jax."""
+    weight: str
+    """Our name of the weight."""
     axis: int | None
-    """The axis of our weight that the shards divide; None where each has the whole shape."""
+    """The axis of our weight that the shards divide; None if each shard has the whole shape."""
 
     @property
     def transposed(self) -> bool:
-        """Whether our weight is (out, in) and it is (in, out)."""
-        return self.path.endswith("/w") and self.ours != "embed.weight"
+        """Whether the array is (in, out) and our weight (out, in)."""
+        return self.path.endswith("/w") and self.weight != "embed.weight"
 
     @property
     def summed(self) -> bool:
-        """Whether the weight is the sum over the shards: biases that each shard adds. Norms are the same in all."""
+        """Whether the weight is the sum over the shards, like a bias that each shard adds. Norms are equal in all."""
         return self.path.endswith("/b") and self.axis is None
 
     def shape(self, whole: torch.Size, n_shards: int) -> tuple[int, ...]:
-        """The shape of one shard's part."""
+        """The shape of one shard's array."""
         sizes = [size // n_shards if axis == self.axis else size for axis, size in enumerate(whole)]
         return tuple(reversed(sizes) if self.transposed else sizes)
 
@@ -90,18 +94,18 @@ class Array:
 
     @property
     def kind(self) -> torch.dtype | None:
-        """The type of its values; None if they are no floats that weights are stored in."""
+        """The type of its values; None if weights are not stored in that type."""
         return FLOATS.get(self.dtype.str[1:]) if self.dtype.isnative else None
 
     @property
     def n_bytes(self) -> int:
-        """Size of its values."""
+        """Size of its values in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     def read(self) -> Tensor:
-        """Its values. Raises ValueError where the file is damaged."""
+        """Read its values. Raises ValueError if the file is damaged."""
         assert self.kind is not None, self
-        with opened(self.file) as archive, damage(str(self)), archive.open(f"{self.name}.npy") as data:
+        with open_npz(self.file) as archive, named_errors(str(self)), archive.open(f"{self.name}.npy") as data:
             values = npy.read_array(data, allow_pickle=False)
         return torch.from_numpy(values.view(np.uint16) if self.dtype.kind == "V" else values).view(self.kind)
 
@@ -109,9 +113,9 @@ class Array:
 def open_mesh_transformer(path: Path) -> StoredModel:
     """Open a checkpoint (`step_N`), or the newest one of a directory with a `meta.json`.
 
-    The files say how many layers, how wide, how many tokens. The rest is GPT-J's (heads of 256, of which 64 dimensions
-    are rotated; 2,048 tokens of context) unless a `config.json` in Hugging Face's form lies beside the shards. The
-    tokenizer is GPT-2's. Raises FileNotFoundError or ValueError, naming the file and the array.
+    The number of layers, the width and the vocabulary follow from the arrays. Everything else is GPT-J's (heads of 256,
+    of which 64 dimensions are rotated; 2,048 tokens of context) unless a `config.json` in Hugging Face's form lies next
+    to the shards. The tokenizer is GPT-2's. Raises FileNotFoundError or ValueError, naming the file and the array.
     """
     step = newest(path)
     shards = [numbered(shard, "{}.npz") for shard in numbered(step, "shard_{}")]
@@ -122,26 +126,26 @@ def open_mesh_transformer(path: Path) -> StoredModel:
         if len(pieces) < n_pieces:
             raise FileNotFoundError(f"{step / f'shard_{number}' / f'{len(pieces)}.npz'} is missing; others have it")
     file = step / "config.json"
-    config = stated(file) if file.is_file() else None
+    config = read_config(file) if file.is_file() else None
     first = parameters(shards[0], config)
-    config = config or implied(first, len(shards))
+    config = config or inferred_config(first, len(shards))
     arrays = [first, *(parameters(pieces, config) for pieces in shards[1:])]
     shapes = weight_shapes(config)
-    leaves = {leaf.ours: leaf for leaf in leaves_of(config.n_layer)}
+    leaves = {leaf.weight: leaf for leaf in leaves_of(config.n_layer)}
     if leaves.keys() != {*shapes, EMBED_BIAS}:
         raise ValueError(f"{file} describes a model whose weights are not GPT-J's")
     shapes[EMBED_BIAS] = torch.Size([config.d_model])
-    parts = {ours: list(row) for ours, row in zip(leaves, zip(*arrays, strict=True), strict=True)}
-    for ours, leaf in leaves.items():
-        check_shapes(leaf, parts[ours], shapes[ours])
+    parts = {name: list(row) for name, row in zip(leaves, zip(*arrays, strict=True), strict=True)}
+    for name, leaf in leaves.items():
+        check_shapes(leaf, parts[name], shapes[name])
 
-    def read(ours: str) -> Tensor:
-        weight = join(leaves[ours], parts[ours], shapes[ours])
-        if ours == "embed.weight":
+    def read(name: str) -> Tensor:
+        weight = join(leaves[name], parts[name], shapes[name])
+        if name == "embed.weight":
             bias = join(leaves[EMBED_BIAS], parts[EMBED_BIAS], shapes[EMBED_BIAS])
-            for rows in weight.split(ROWS):
+            for rows in weight.split(EMBEDDING_ROWS):
                 rows.copy_(rows.float() + bias)
-        return weight.to(parts[ours][0].kind)
+        return weight.to(parts[name][0].kind)
 
     used = [array for row in parts.values() for array in row]
     dtypes = {array.kind for array in used}
@@ -151,7 +155,7 @@ def open_mesh_transformer(path: Path) -> StoredModel:
 
 
 def newest(path: Path) -> Path:
-    """The checkpoint that `meta.json` lists last; the path itself where it is one."""
+    """The checkpoint that `meta.json` lists last; the path itself if it has no `meta.json`."""
     meta = path / "meta.json"
     if not meta.is_file():
         return path
@@ -165,16 +169,16 @@ def newest(path: Path) -> Path:
 
 
 def numbered(directory: Path, pattern: str) -> list[Path]:
-    """The files that are called 0, 1, 2, ... in `pattern`. Raises FileNotFoundError where one is left out."""
-    there = {path.name for path in directory.glob(pattern.format("*"))}
-    names = [pattern.format(number) for number in range(len(there))]
+    """The paths that match `pattern` with 0, 1, 2, ... Raises FileNotFoundError if a number is missing."""
+    found = {path.name for path in directory.glob(pattern.format("*"))}
+    names = [pattern.format(number) for number in range(len(found))]
     for name in names:
-        if name not in there:
-            raise FileNotFoundError(f"{directory / name} is missing; there are {', '.join(sorted(there))}")
+        if name not in found:
+            raise FileNotFoundError(f"{directory / name} is missing; there are {', '.join(sorted(found))}")
     return [directory / name for name in names]
 
 
-def stated(file: Path) -> GPTConfig:
+def read_config(file: Path) -> GPTConfig:
     """The configuration in a `config.json`. Raises ValueError, naming it."""
     try:
         return from_hugging_face(dict(json.loads(file.read_bytes())))
@@ -182,25 +186,25 @@ def stated(file: Path) -> GPTConfig:
         raise ValueError(f"{file}: {error}") from None
 
 
-def implied(arrays: list[Array], n_shards: int) -> GPTConfig:
-    """GPT-J with the sizes that the shapes of one shard's parameters say.
+def inferred_config(arrays: list[Array], n_shards: int) -> GPTConfig:
+    """GPT-J's configuration with the sizes that follow from the shapes of one shard's parameters.
 
-    Raises ValueError where they contradict each other, or say too little.
+    Raises ValueError if the shapes contradict each other or do not determine the sizes.
     """
     embed, q, v, up, scale = (arrays[i] for i in (1, 2, 3, 7, -1))
     for array, rank in ((scale, 1), (embed, 2), (q, 2), (up, 2)):
         if len(array.shape) != rank:
             kind = ("a vector", "a matrix")[rank - 1]
-            raise ValueError(f"{array} should be {kind}, by its place; it is {list(array.shape)}")
+            raise ValueError(f"{array} should be {kind}, given its position; it is {list(array.shape)}")
     d_model, width = scale.shape[0], q.shape[1]
     if q.shape == v.shape == (d_model, width) and d_model % width == 0 and width * n_shards != d_model:
         raise ValueError(
-            f"{q.file.parent.parent} has {n_shards} shards, and what they hold is 1/{d_model // width} of a model each"
+            f"{q.file.parent.parent} has {n_shards} shards, but each of them holds 1/{d_model // width} of a model"
         )
     if d_model % D_HEAD:
         raise ValueError(
-            f"{q.file.parent.parent}: a width of {d_model} is not made of heads of {D_HEAD}, as GPT-J's is; "
-            "put a config.json in Hugging Face's form, with n_head, beside the shards"
+            f"{q.file.parent.parent}: the width {d_model} is not a multiple of {D_HEAD}, the width of GPT-J's heads; "
+            "put a config.json in Hugging Face's form, with n_head, next to the shards"
         )
     return GPTConfig(
         n_layer=(len(arrays) - 6) // 10,
@@ -216,8 +220,8 @@ def leaves_of(n_layer: int) -> Iterator[Leaf]:
     yield Leaf("embedding_shard/linear/b", EMBED_BIAS, None)
     yield Leaf("embedding_shard/linear/w", "embed.weight", 0)
     for layer in sorted(range(n_layer), key=str):
-        for path, ours, axis in LAYER:
-            yield Leaf(f"layer_{layer}/{path}", f"blocks.{layer}.{ours}", axis)
+        for path, weight, axis in LAYER_LEAVES:
+            yield Leaf(f"layer_{layer}/{path}", f"blocks.{layer}.{weight}", axis)
     yield Leaf("projection_shard/linear/b", "head.bias", 0)
     yield Leaf("projection_shard/linear/w", "head.weight", 0)
     yield Leaf("projection_shard/replicated_layer_norm/offset", "norm.bias", None)
@@ -225,9 +229,11 @@ def leaves_of(n_layer: int) -> Iterator[Leaf]:
 
 
 def check_shapes(leaf: Leaf, parts: list[Array], whole: torch.Size) -> None:
-    """Raises ValueError where a shard's array is not its part of the weight."""
+    """Raise ValueError if the array of a shard does not have the shape of its part of the weight."""
     if leaf.axis is not None and whole[leaf.axis] % len(parts):
-        raise ValueError(f"{parts[0]} is of {leaf.ours}; {list(whole)} cannot be divided over {len(parts)} shards")
+        raise ValueError(
+            f"{parts[0]} is part of {leaf.weight}; {list(whole)} cannot be divided into {len(parts)} shards"
+        )
     shape = leaf.shape(whole, len(parts))
     for array in parts:
         if array.shape != shape:
@@ -240,7 +246,7 @@ def check_shapes(leaf: Leaf, parts: list[Array], whole: torch.Size) -> None:
 
 
 def join(leaf: Leaf, parts: list[Array], whole: torch.Size) -> Tensor:
-    """The weight that the shards hold, of which one is in memory at a time. Sums are given in float32."""
+    """The whole weight, from the arrays of all shards, one of which is in memory at a time. Sums are in float32."""
     if leaf.summed:
         total = parts[0].read().float()
         for array in parts[1:]:
@@ -249,18 +255,18 @@ def join(leaf: Leaf, parts: list[Array], whole: torch.Size) -> Tensor:
     if leaf.axis is None:
         return parts[0].read()
     weight = torch.empty(whole, dtype=parts[0].kind)
-    for place, array in zip(weight.chunk(len(parts), leaf.axis), parts, strict=True):
+    for target, array in zip(weight.chunk(len(parts), leaf.axis), parts, strict=True):
         part = array.read().T if leaf.transposed else array.read()
-        # Turning a matrix in a place of its own first takes half the time of turning it into columns of another.
-        place.copy_(part if place.is_contiguous() else part.contiguous())
+        # Transposing into a buffer first takes half the time of transposing into the columns of another matrix.
+        target.copy_(part if target.is_contiguous() else part.contiguous())
     return weight
 
 
 def parameters(pieces: list[Path], config: GPTConfig | None) -> list[Array]:
-    """The parameters of one shard: what stands before the step and after the optimizer's state, which is not looked at.
+    """The arrays of one shard's parameters, which follow the optimizer's state and precede the step.
 
-    They are 10 in a layer and 6 besides. Where no configuration says how many layers there are, the number of all
-    arrays does: Adam's state is twice the parameters and two counts.
+    A layer has 10 parameters, and 6 are outside the layers. Without a configuration, the number of layers follows from
+    that of the arrays: Adam's state has two arrays for each parameter and two counts.
     """
     names = [(piece, name) for piece in pieces for name in array_names(piece)]
     slim, full = divmod(len(names) - 7, 10), divmod(len(names) - 21, 30)
@@ -274,25 +280,28 @@ def parameters(pieces: list[Path], config: GPTConfig | None) -> list[Array]:
         )
     *arrays, step = (array for piece in pieces for array in headers(piece, [n for p, n in chosen if p == piece]))
     if step.shape not in ((), (1,)):
-        raise ValueError(f"{step} should be the step, one number; it is {list(step.shape)}")
+        raise ValueError(f"{step} should be the step, a single number; it is {list(step.shape)}")
     return arrays
 
 
 def array_names(file: Path) -> list[str]:
-    """The arrays of an npz, in order; unnamed ones are called arr_0, arr_1, ... (`numpy.savez`)."""
-    with opened(file) as archive:
-        there = archive.namelist()
-    names = [f"arr_{i}" for i in range(len(there))]
-    if sorted(there) != sorted(f"{name}.npy" for name in names):
-        raise ValueError(f"{file} should hold arrays without names; it holds {', '.join(sorted(there))}")
+    """The names of the arrays of an npz, in order. `numpy.savez` calls unnamed arrays arr_0, arr_1, ...
+
+    Raises ValueError if an array has another name.
+    """
+    with open_npz(file) as archive:
+        found = archive.namelist()
+    names = [f"arr_{i}" for i in range(len(found))]
+    if sorted(found) != sorted(f"{name}.npy" for name in names):
+        raise ValueError(f"{file} should hold arrays without names; it holds {', '.join(sorted(found))}")
     return names
 
 
 def headers(file: Path, names: list[str]) -> Iterator[Array]:
-    """Shapes and types of arrays, whose values are not read."""
-    with opened(file) as archive:
+    """The shapes and types of arrays, without reading their values. Raises ValueError for a damaged array."""
+    with open_npz(file) as archive:
         for name in names:
-            with damage(f"{file}: {name}"), archive.open(f"{name}.npy") as data:
+            with named_errors(f"{file}: {name}"), archive.open(f"{name}.npy") as data:
                 version = npy.read_magic(data)
                 read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
                 shape, _, dtype = read(data)
@@ -300,13 +309,15 @@ def headers(file: Path, names: list[str]) -> Iterator[Array]:
                 if dtype.hasobject:
                     raise ValueError("it holds Python objects, which are never loaded")
                 if data.tell() + array.n_bytes != archive.getinfo(f"{name}.npy").file_size:
-                    raise ValueError(f"{list(shape)} of {dtype.str} take {array.n_bytes} bytes; it has others")
+                    raise ValueError(
+                        f"{list(shape)} of {dtype.str} takes {array.n_bytes} bytes, but the array has another size"
+                    )
             yield array
 
 
 @contextmanager
-def opened(file: Path) -> Generator[zipfile.ZipFile]:
-    """An npz. Raises ValueError where it is not whole."""
+def open_npz(file: Path) -> Generator[zipfile.ZipFile]:
+    """Open an npz. Raises ValueError if it is damaged."""
     try:
         archive = zipfile.ZipFile(file)
     except (zipfile.BadZipFile, EOFError, ValueError) as error:
@@ -316,8 +327,8 @@ def opened(file: Path) -> Generator[zipfile.ZipFile]:
 
 
 @contextmanager
-def damage(what: str) -> Generator[None]:
-    """Turn what goes wrong while an array is read into one sentence that names it."""
+def named_errors(what: str) -> Generator[None]:
+    """Turn any error of reading an array into a ValueError that names it."""
     try:
         yield
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, MemoryError) as error:

@@ -1,4 +1,7 @@
-"""Files of named tensors, safetensors and torch's own, whole or in shards: read one tensor at a time, never as code."""
+"""Opened models, and files of named tensors: safetensors and torch's own, whole or in shards.
+
+Tensors are read one at a time, and code in a file is never executed.
+"""
 
 import json
 import pickle
@@ -18,35 +21,37 @@ from bluejay.gpt.quantization.packing import Packed
 from bluejay.tokenizer import Tokenizer
 
 SHARD_BYTES = 5_000_000_000
-"""A file of weights that would grow past this is followed by another."""
+"""Greatest size of a file of weights; more weights go into further files."""
 DTYPES = {
     torch.float32: "F32",
     torch.float16: "F16",
     torch.bfloat16: "BF16",
 }
-"""The types that weights are written in, and safetensors' names of them."""
+"""Types in which weights are written -> their names in safetensors."""
 STORED_DTYPES = DTYPES | {torch.uint8: "U8"}
+"""All types that are written, including that of quantised data."""
 ALIGNMENT = 64
-"""Where the tensors of a file begin, in bytes: a line of the processor's caches."""
+"""The tensors of a file begin at a multiple of this many bytes, which is a cache line."""
 
 
 @dataclass(frozen=True)
 class StoredModel:
-    """A model on disk, opened but not read."""
+    """A model that is opened but not yet read."""
 
     config: GPTConfig
+    """The shape of the model."""
     read: Callable[[str], Tensor]
-    """Our name of a weight -> the weight, in our shape. Raises ValueError that names the file and the tensor."""
+    """Reads a weight by our name, in our shape. Raises ValueError, naming the file and the tensor."""
     dtype: torch.dtype | None
-    """The type that `read` gives; None where it differs from weight to weight."""
+    """Type of the weights that `read` returns; None if they have several types."""
     tokenizer: Callable[[], Tokenizer]
-    """Reads the tokenizer that belongs to it."""
+    """Reads the tokenizer of the model."""
     n_bytes: int
-    """Size of the files that hold its weights."""
+    """Size of the files that hold the weights."""
     licence: str | None = None
-    """What its files say, if they do."""
+    """The licence stated in the files, if any."""
     packed: Callable[[str], Packed] | None = None
-    """Our name of a matrix -> the matrix as the native engine reads it, where it is stored so."""
+    """Reads a matrix of a quantised model in the native engine's form; None for other models."""
 
 
 @dataclass(frozen=True)
@@ -56,22 +61,22 @@ class TensorFiles:
     files: dict[str, Path]
     """Name of a tensor -> the file that holds it."""
     readers: dict[Path, Callable[[str], Tensor]]
-    """A file -> what reads a tensor of it; tensors are mapped into memory, not copied."""
+    """File -> a function that maps one of its tensors into memory, without a copy."""
 
     def read(self, name: str) -> Tensor:
-        """One tensor. Raises ValueError, naming file and tensor, where the file is damaged."""
+        """Read one tensor. Raises ValueError, naming file and tensor, if the file is damaged."""
         return self.readers[self.files[name]](name)
 
     @property
     def n_bytes(self) -> int:
-        """Size of the files."""
+        """Size of all files."""
         return sum(path.stat().st_size for path in self.readers)
 
 
 def open_tensors(directory: Path) -> TensorFiles:
-    """The tensors of a directory in the Hugging Face layout; safetensors where there is a choice.
+    """The tensors of a directory in the Hugging Face layout; safetensors are preferred.
 
-    Raises FileNotFoundError: no weights; ValueError: a file or an index that is not what its name says.
+    Raises FileNotFoundError if there are no weights, ValueError if a file or an index is damaged.
     """
     for name, open_file in (("model.safetensors", open_safetensors), ("pytorch_model.bin", open_torch)):
         whole, index = directory / name, directory / f"{name}.index.json"
@@ -79,7 +84,7 @@ def open_tensors(directory: Path) -> TensorFiles:
             names, read = open_file(whole)
             return TensorFiles(dict.fromkeys(names, whole), {whole: read})
         if index.is_file():
-            files = indexed(index)
+            files = read_index(index)
             opened = {path: open_file(path) for path in sorted(set(files.values()))}
             for tensor, path in files.items():
                 if tensor not in opened[path][0]:
@@ -88,8 +93,12 @@ def open_tensors(directory: Path) -> TensorFiles:
     raise FileNotFoundError(f"{directory} is not a model directory: it has no model.safetensors")
 
 
-def indexed(index: Path) -> dict[str, Path]:
-    """Which shard holds which tensor. Raises ValueError for what is no index or leads out of the directory."""
+def read_index(index: Path) -> dict[str, Path]:
+    """Name of a tensor -> the shard that holds it.
+
+    Raises ValueError if the index is damaged or names a file outside its directory, FileNotFoundError if a shard is
+    missing.
+    """
     try:
         shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         files = {str(name): index.parent / str(shard) for name, shard in shards.items()}
@@ -104,7 +113,7 @@ def indexed(index: Path) -> dict[str, Path]:
 
 
 def open_safetensors(path: Path) -> tuple[Collection[str], Callable[[str], Tensor]]:
-    """Names and reader of a safetensors file. Raises ValueError where it is not whole."""
+    """The names in a safetensors file and a function that reads a tensor. Raises ValueError for a damaged file."""
     try:
         handle: Any = safe_open(path, framework="pt")
     except SafetensorError as error:
@@ -113,7 +122,10 @@ def open_safetensors(path: Path) -> tuple[Collection[str], Callable[[str], Tenso
 
 
 def open_torch(path: Path) -> tuple[Collection[str], Callable[[str], Tensor]]:
-    """Names and reader of a `pytorch_model.bin`. Raises ValueError where it holds more than tensors."""
+    """The names in a `pytorch_model.bin` and a function that reads a tensor.
+
+    Raises ValueError if the file is damaged or holds anything but tensors.
+    """
     try:
         values = load_tensors(path)
     except (RuntimeError, ValueError, EOFError, OSError, KeyError, pickle.UnpicklingError):
@@ -122,14 +134,14 @@ def open_torch(path: Path) -> tuple[Collection[str], Callable[[str], Tensor]]:
             "a model.safetensors in its place would be read"
         ) from None
     if not isinstance(values, dict) or not all(isinstance(value, Tensor) for value in values.values()):
-        raise ValueError(f"{path} holds something else than named tensors")
+        raise ValueError(f"{path} does not hold named tensors")
     return values.keys(), values.__getitem__
 
 
 def load_tensors(path: Path) -> Any:
-    """`torch.load`, mapped where the file is of the kind that can be (all since torch 1.6)."""
+    """`torch.load` of tensors only, mapped into memory if the file allows it (all since torch 1.6)."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch remarks on pickles of other versions
+        warnings.simplefilter("ignore")  # about pickles of other versions
         with suppress(RuntimeError):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -137,7 +149,7 @@ def load_tensors(path: Path) -> Any:
 
 @dataclass(frozen=True)
 class Header:
-    """What is known of a tensor before it is read."""
+    """Name, type and shape of a tensor in a file."""
 
     name: str
     dtype: torch.dtype
@@ -145,18 +157,18 @@ class Header:
 
     @property
     def n_bytes(self) -> int:
-        """Size in the file."""
+        """Size of the tensor."""
         return torch.Size(self.shape).numel() * self.dtype.itemsize
 
 
 def write_shards(headers: Iterable[Header], read: Callable[[str], Tensor], directory: Path, shard_bytes: int) -> None:
-    """Write `model.safetensors`, or numbered shards of it and their index, holding one tensor in memory at a time."""
+    """Write `model.safetensors`, or numbered shards and their index, with one tensor in memory at a time."""
     shards: list[list[Header]] = [[]]
     for header in headers:
-        if shards[-1] and sum(held.n_bytes for held in shards[-1]) + header.n_bytes > shard_bytes:
+        if shards[-1] and sum(earlier.n_bytes for earlier in shards[-1]) + header.n_bytes > shard_bytes:
             shards.append([])
         shards[-1].append(header)
-    # Wider types first, so that every tensor lies at a multiple of its width and can be used where it is mapped.
+    # Wider types come first, so that every tensor is aligned to its width and can be used where it is mapped.
     shards = [sorted(shard, key=lambda header: -header.dtype.itemsize) for shard in shards]
     if len(shards) == 1:
         return write_safetensors(shards[0], read, directory / "model.safetensors")
@@ -171,9 +183,9 @@ def write_shards(headers: Iterable[Header], read: Callable[[str], Tensor], direc
 
 
 def write_safetensors(headers: list[Header], read: Callable[[str], Tensor], path: Path) -> None:
-    """Write one file, tensor by tensor in this order (the format's own page: length, JSON header, bytes end to end).
+    """Write one safetensors file, tensor by tensor in the given order (the format: length, JSON header, data).
 
-    safetensors' own writer wants all tensors at once and copies them.
+    The writer of the `safetensors` package needs all tensors in memory at once and copies them.
     """
     table: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
@@ -192,3 +204,14 @@ def write_safetensors(headers: list[Header], read: Callable[[str], Tensor], path
             tensor = read(header.name).to(header.dtype).contiguous()
             assert tensor.shape == header.shape, header
             file.write(tensor.cpu().view(torch.uint8).numpy().data)
+
+
+def tokenizer_of(stored: StoredModel, name: str | Path) -> Tokenizer:
+    """The tokenizer of a stored model. Raises ValueError, naming the model, if it has tokens that the model lacks."""
+    tokenizer = stored.tokenizer()
+    if tokenizer.vocab_size > stored.config.vocab_size:
+        raise ValueError(
+            f"{name}: the tokenizer has {tokenizer.vocab_size} tokens, the model {stored.config.vocab_size} rows; "
+            "they do not belong together"
+        )
+    return tokenizer

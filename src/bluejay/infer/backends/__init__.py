@@ -1,4 +1,4 @@
-"""What runs the model: one step of a ragged batch over a cache of pages. The scheduler knows nothing else of it."""
+"""The interface between the scheduler and what runs the model: a step of a ragged batch over a paged cache."""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -12,18 +12,18 @@ from bluejay.gpt.config import GPTConfig
 
 @dataclass(frozen=True)
 class StepBatch:
-    """New tokens of B sequences, one after the other, each with one or many; all numbers are int32."""
+    """New tokens of B sequences, one or many of each; all numbers are int32."""
 
     tokens: Int[np.ndarray, " T"]
-    """All new tokens of all sequences, end to end."""
+    """The T new tokens of all sequences, concatenated."""
     starts: Int[np.ndarray, " B1"]
-    """Where each sequence's new tokens begin in `tokens`, and, last, where they all end (B + 1 numbers)."""
+    """The offset in `tokens` at which the new tokens of each sequence begin, and T as the last of B + 1 numbers."""
     lengths: Int[np.ndarray, " B"]
-    """Tokens of each sequence that are in the cache already: the position of its first new one."""
+    """The number of cached tokens of each sequence, which is the position of its first new token."""
     pages: Int[np.ndarray, "B P"]
-    """The pages of each sequence in order, padded with -1. Those that the new tokens need are among them."""
+    """The page numbers of each sequence in order, padded with -1, including the pages for its new tokens."""
     wanted: Int[np.ndarray, " R"]
-    """The new tokens whose logits are wanted, as ascending indices into `tokens`."""
+    """Ascending indices into `tokens` of the R new tokens whose logits are wanted."""
 
 
 @runtime_checkable
@@ -31,15 +31,15 @@ class Backend(Protocol):
     """A model with its key-value cache."""
 
     config: GPTConfig
-    page: int
-    """Tokens whose keys and values one page holds."""
+    page_size: int
+    """Number of tokens whose keys and values one page holds."""
     n_pages: int
-    """Pages there are, which bounds the memory."""
+    """Number of pages in the cache."""
 
     def step(self, batch: StepBatch) -> Float[Tensor, "R V"]:
-        """Store the keys and values of the new tokens; the float32 logits of those wanted come back, in order."""
+        """Store the keys and values of the new tokens, and return the float32 logits of the wanted ones, in order."""
         ...
 
     def copy_page(self, source: int, target: int) -> None:
-        """Make page `target` hold what `source` holds."""
+        """Copy the keys and values in page `source` to page `target`."""
         ...

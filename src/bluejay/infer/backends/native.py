@@ -1,4 +1,4 @@
-"""The native engine: a step is one call, on the processor's own vector instructions (`native/`)."""
+"""The backend of the native engine (`native/`): a step is one call and uses the processor's vector instructions."""
 
 import os
 from collections.abc import Callable
@@ -10,30 +10,29 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bluejay.gpt.config import GPTConfig
-from bluejay.gpt.formats.layouts import weight_shapes
 from bluejay.gpt.formats.tensors import StoredModel
-from bluejay.gpt.model import GPT, rotary_frequencies
-from bluejay.gpt.quantization.calibrate import inputs_of
-from bluejay.gpt.quantization.packing import CODE, Packed, pack
+from bluejay.gpt.model import GPT, input_of, rotary_frequencies, weight_shapes
+from bluejay.gpt.quantization.packing import FORMATS, Packed, pack
+from bluejay.gpt.quantization.q8 import ZERO
 from bluejay.infer.backends import StepBatch
 from bluejay.machine import free_memory, n_processors
 from bluejay.native import native
 
 Cache = Literal["f32", "bf16", "int8"]
-"""How keys and values are kept; int8 with a scale for each head of each token."""
+"""Type of the cached keys and values; int8 has one scale for each head of each token."""
 TORCH = "torch"
-"""What BLUEJAY_ISA says to have torch do the work."""
+"""The value of BLUEJAY_ISA that selects the torch backend instead of the native engine."""
 
 
 def available() -> list[str]:
-    """Instruction sets that the engine can use on this machine, best first; none where it was not built."""
+    """Instruction sets that the engine can use on this machine, best first; none if it was not built."""
     return [] if native is None else native.isas()
 
 
 def chosen() -> str | None:
-    """The instruction set in use, BLUEJAY_ISA or the best there is; None where torch does the work.
+    """The instruction set to use: BLUEJAY_ISA or the best available one; None for the torch backend.
 
-    Raises ValueError where BLUEJAY_ISA names one that is not there.
+    Raises ValueError if BLUEJAY_ISA names one that this machine does not have.
     """
     names = available()
     isa = os.environ.get("BLUEJAY_ISA") or (names[0] if names else TORCH)
@@ -43,15 +42,15 @@ def chosen() -> str | None:
 
 
 class NativeModel:
-    """Weights as the engine reads them, shared by all backends that run the model.
+    """The weights in the engine's form, shared by all backends of the model.
 
-    `matrix` gives the packed form of a weight matrix by its name, `read` any other weight.
+    `matrix` returns the packed form of a weight matrix by its name, `read` any other weight.
     """
 
     def __init__(self, config: GPTConfig, matrix: Callable[[str], Packed], read: Callable[[str], Tensor]) -> None:
         self.config = config
         self.store = native.Store()
-        inputs = inputs_of(config)
+        inputs = input_of(config)
         for name, shape in weight_shapes(config).items():
             if len(shape) == 1:
                 self.store.vector(name, read(name).float().contiguous().numpy())
@@ -67,31 +66,32 @@ class NativeModel:
 
     def _add(self, name: str, packed: Packed) -> None:
         scales = None if packed.scales is None else flat(packed.scales)
-        code = np.array([value + 128 for value in CODE], np.uint8) if packed.format == "q4" else None
-        self.store.matrix(name, packed.format, *packed.shape, flat(packed.data), scales, code)
+        values = packed.format.codebook
+        codebook = None if values is None else np.array([value + ZERO for value in values], np.uint8)
+        self.store.matrix(name, packed.format.name, *packed.shape, flat(packed.data), scales, codebook)
 
 
 def native_model(model: GPT | StoredModel) -> NativeModel:
-    """The engine's form of a model: a quantised directory as it is mapped, other weights packed in their own type."""
+    """The engine's form of a model. Quantised weights stay mapped from their file; others are packed in their type."""
     if isinstance(model, StoredModel):
         assert model.packed is not None
         return NativeModel(model.config, model.packed, model.read)
     weights = model.state_dict()
 
     def matrix(name: str) -> Packed:
-        return pack(weights[name], "bf16" if weights[name].dtype == torch.bfloat16 else "f32")
+        return pack(weights[name], FORMATS["bf16" if weights[name].dtype == torch.bfloat16 else "f32"])
 
     return NativeModel(model.config, matrix, weights.__getitem__)
 
 
 class NativeBackend:
-    """A model with a cache of `n_pages` pages. Satisfies `bluejay.infer.backends.Backend`.
+    """A model with a cache of `n_pages` pages. Implements `bluejay.infer.backends.Backend`.
 
-    Raises ValueError when there is no memory for the cache.
+    Raises ValueError if memory is too short for the cache.
     """
 
-    page: int = 16
-    """Tokens whose keys stand side by side, one in each of 16 lanes (`native/kernels.h`)."""
+    page_size: int = 16
+    """Tokens of a page, one for each of the 16 lanes of the kernels (`native/kernels.h`)."""
 
     def __init__(
         self,
@@ -114,25 +114,25 @@ class NativeBackend:
         )
 
     def step(self, batch: StepBatch) -> Float[Tensor, "R V"]:
-        """Store the keys and values of the new tokens; the float32 logits of those wanted come back, in order."""
+        """Store the keys and values of the new tokens and return the float32 logits of the wanted ones, in order."""
         return torch.from_numpy(
             self._decoder.step(batch.tokens, batch.starts, batch.lengths, batch.pages, batch.wanted)
         )
 
     def copy_page(self, source: int, target: int) -> None:
-        """Make page `target` hold what `source` holds."""
+        """Copy the contents of page `source` to page `target`."""
         self._decoder.copy_page(source, target)
 
 
 def page_bytes(config: GPTConfig, cache: Cache) -> int:
-    """Memory of one page: keys and values of its tokens in all layers."""
+    """Size of one page: keys and values of its tokens in all layers."""
     width = {"f32": 4, "bf16": 2, "int8": 1}[cache] * -(-config.d_head // 16) * 16 + 4
-    return 2 * config.n_layer * config.kv_heads * width * NativeBackend.page
+    return 2 * config.n_layer * config.kv_heads * width * NativeBackend.page_size
 
 
 def native_config(config: GPTConfig) -> Any:
-    """What the engine asks of a configuration."""
-    found = native.Config()
+    """The fields of a configuration that the engine uses."""
+    fields = native.Config()
     values = {
         "n_layer": config.n_layer,
         "d_model": config.d_model,
@@ -143,7 +143,7 @@ def native_config(config: GPTConfig) -> Any:
         "vocab_size": config.vocab_size,
         "n_ctx": config.n_ctx,
         "parallel": config.parallel,
-        "halves": config.rotary == "half",
+        "rotate_half": config.rotary == "rotate_half",
         "norm_eps": config.norm_eps,
         "scale": config.scale,
         "window": config.window or 0,
@@ -152,10 +152,10 @@ def native_config(config: GPTConfig) -> Any:
         "frequencies": [] if config.rotary == "none" else rotary_frequencies(config).tolist(),
     }
     for name, value in values.items():
-        setattr(found, name, value)
-    return found
+        setattr(fields, name, value)
+    return fields
 
 
 def flat(tensor: Tensor) -> np.ndarray:
-    """The bytes of a tensor, not copied where they stand end to end."""
+    """The bytes of a tensor, without a copy if it is contiguous."""
     return tensor.contiguous().flatten().view(torch.uint8).numpy()

@@ -1,12 +1,12 @@
-"""The reference: the model as `bluejay.gpt.model` has it, over pages side by side in one tensor, on any device.
+"""The reference backend: `bluejay.gpt.model` with a cache whose pages lie side by side in one tensor, on any device.
 
-On a CPU the logits of a token depend, to the bit, on the text before it alone, whatever else is in the batch and
-however the text was cut into steps. Matrix products give a row the same bits among any number of rows that is a
-multiple of ROWS (in bfloat16 among any number), so rows are padded to that. Attention is done for each sequence on its
-own, its queries cut at multiples of BLOCK, each piece over all keys up to the next multiple with the later ones masked:
-so the number of keys, too, is a function of the position. tests/infer/backends/test_torch.py holds this against the
-torch in use, on one thread. On other devices the bits depend on the company, and equal seeds almost always give equal
-text.
+On a CPU the logits of a token depend, to the bit, only on the text before it, whatever else is in the batch and however
+the text was divided into steps. A matrix product gives a row the same bits among any number of rows that is a multiple
+of ROW_MULTIPLE (in bfloat16 among any number), so rows are padded to that. Attention is computed for each sequence
+separately: its queries are cut at multiples of ATTENTION_BLOCK, and each block of queries attends to all keys up to the
+next multiple, the later ones masked, so that the number of keys is a function of the position as well.
+tests/infer/backends/test_torch.py checks this with the installed torch, on one thread. On other devices the bits depend
+on the rest of the batch, and equal seeds almost always give equal text.
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,140 +22,150 @@ from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.model import GPT
 from bluejay.infer.backends import StepBatch
 
-ROWS = 16
-"""Rows of a matrix product come in multiples of this: 4 would do on AMD's processors, Intel's need 16 (docs/log.md)."""
-BLOCK = 64
-"""Queries of one piece of attention stand in one block of so many positions."""
-SPAN = 256
-"""Compiled steps show their queries a multiple of so many keys."""
+ROW_MULTIPLE = 16
+"""Rows in a matrix product are a multiple of this: 4 suffices on AMD processors, Intel's need 16 (docs/log.md)."""
+ATTENTION_BLOCK = 64
+"""Queries at positions of the same block of this many positions attend together."""
+PAGE_SIZE = 32
+"""Default number of tokens in a page of the cache."""
+KEY_MULTIPLE = 256
+"""Compiled steps give each query a multiple of this many keys."""
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Queries of one sequence that stand in one block."""
+class QueryBlock:
+    """Queries of one sequence whose positions are in the same block."""
 
     rows: list[int]
-    """Which of the new tokens they are, the last one repeated up to a multiple of ROWS."""
+    """Indices of the new tokens, the last one repeated up to a multiple of ROW_MULTIPLE."""
     positions: list[int]
     n_keys: int
-    """Keys that they are shown, most of them or all."""
+    """Number of keys, including masked ones."""
     first: int
-    """The slot of the first key,"""
+    """The slot of the first key, if the pages are adjacent."""
     slots: list[int] | None
-    """and those of all, where their pages are not neighbours."""
+    """The slots of all keys if the pages are not adjacent, else None."""
 
 
 @dataclass(frozen=True)
-class Group:
-    """G pieces of Q rows each that attend at once to S keys each; the keys of several lie at equal distances."""
+class BlockGroup:
+    """G blocks of Q rows that attend at once to S keys each; the first keys of the blocks are at equal distances."""
 
     rows: Int[Tensor, " rows"]
     size: tuple[int, int]
     """G and S."""
     first: int
-    """The slot of the first piece's first key,"""
+    """The slot of the first key of the first block."""
     distance: int
-    """and how far it is from there to the next piece's."""
+    """The number of slots from the first key of a block to that of the next block."""
     slots: Int[Tensor, " S"] | None
-    """All slots, where they are not neighbours."""
+    """The slots of all keys if they are not adjacent, else None."""
     mask: Bool[Tensor, "G 1 Q S"]
-    """True where a query sees a key,"""
+    """True where a query sees a key."""
     local: Bool[Tensor, "G 1 Q S"]
-    """and where it does in local layers."""
+    """True where a query of a layer with local attention sees a key."""
 
 
 class TorchBackend:
-    """A GPT with a cache of `n_pages` pages of `page` tokens. Satisfies `bluejay.infer.backends.Backend`.
+    """A GPT with a cache of `n_pages` pages of `page_size` tokens. Satisfies `bluejay.infer.backends.Backend`.
 
-    With `compiled`, steps that give every sequence one token go through `torch.compile`; their bits then depend on the
-    batch. Raises ValueError when there is no memory for the cache.
+    With `compiled`, steps of one token per sequence go through `torch.compile`; their bits then depend on the batch.
+    Raises ValueError when there is no memory for the cache.
     """
 
-    def __init__(self, gpt: GPT, n_pages: int, page: int = 32, compiled: bool = False) -> None:
+    def __init__(self, gpt: GPT, n_pages: int, page_size: int = PAGE_SIZE, compiled: bool = False) -> None:
         self.gpt = gpt
         self.config = gpt.config
-        self.page = page
+        self.page_size = page_size
         self.n_pages = n_pages
         # A slice of whole blocks may reach past the last page.
-        shape = (gpt.config.n_layer, 2, gpt.config.kv_heads, n_pages * page + BLOCK, gpt.config.d_head)
+        shape = (gpt.config.n_layer, 2, gpt.config.kv_heads, n_pages * page_size + ATTENTION_BLOCK, gpt.config.d_head)
         weight = gpt.embed.weight
         self.device = weight.device
-        self.keys_values = zeros(shape, weight.dtype, weight.device)
-        # Compiled twice, the second time for any number of rows and keys; of static shapes torch gives up the ninth.
+        self.keys_values = allocate(shape, weight.dtype, weight.device)
+        # torch compiles it twice, the second time for any number of rows and keys; static shapes would reach its limit.
         self.compiled = torch.compile(decode) if compiled else None
+
+    @classmethod
+    def for_tokens(cls, gpt: GPT, lengths: Iterable[int], compiled: bool = False) -> "TorchBackend":
+        """A backend whose cache holds sequences of these lengths, in tokens."""
+        return cls(gpt, sum(-(-length // PAGE_SIZE) for length in lengths), PAGE_SIZE, compiled)
 
     @torch.inference_mode()
     def step(self, batch: StepBatch) -> Float[Tensor, "R V"]:
-        """Store the keys and values of the new tokens; the float32 logits of those wanted come back, in order."""
+        """Store the keys and values of the new tokens, and return the float32 logits of the wanted ones, in order."""
         n_new = len(batch.tokens)
         sequence = np.repeat(np.arange(len(batch.lengths)), batch.starts[1:] - batch.starts[:-1])
         positions = (batch.lengths - batch.starts[:-1])[sequence] + np.arange(n_new)
-        slots = batch.pages[sequence, positions // self.page] * self.page + positions % self.page
+        slots = batch.pages[sequence, positions // self.page_size] * self.page_size + positions % self.page_size
         if self.compiled is not None and n_new == len(batch.lengths):
             return self._decode(batch, positions, slots)[:n_new][self._tensor(batch.wanted)]
-        together = list(grouped(self._pieces(batch)))
-        place = {row: at for at, row in enumerate(row for pieces in together for piece in pieces for row in piece.rows)}
-        # The last row is repeated, and so stored repeatedly where it is; what is computed of it is the same.
-        rows = padded(n_new)
+        groups = list(group_blocks(self._blocks(batch)))
+        place = {row: at for at, row in enumerate(row for blocks in groups for block in blocks for row in block.rows)}
+        # The padding repeats the last row, whose keys and values are stored again with equal values.
+        rows = padded_rows(n_new)
         order = self._tensor(np.array([place[row] for row in rows]))
         tokens, at, to = self._tensor(np.stack((batch.tokens, positions, slots))[:, rows])
-        cache = PagedCache(self.keys_values, self.config, to, [self._group(pieces) for pieces in together], order)
+        cache = PagedCache(self.keys_values, self.config, to, [self._group(blocks) for blocks in groups], order)
         hidden = self.gpt.hidden(tokens[None], positions=at[None], cache=cache)[0]
         n_wanted = len(batch.wanted)
         if n_wanted < n_new:
-            hidden = hidden[self._tensor(batch.wanted[padded(n_wanted)])]
+            hidden = hidden[self._tensor(batch.wanted[padded_rows(n_wanted)])]
         return self.gpt.logits(hidden)[:n_wanted].float()
 
     def _decode(self, batch: StepBatch, positions: np.ndarray, slots: np.ndarray) -> Float[Tensor, "B V"]:
-        """A step of one token for each sequence, in a shape that few steps do not share: padded rows and keys."""
+        """A step of one token per sequence, with rows and keys padded so that most steps have the same shape."""
         assert self.compiled is not None
         n_rows = 1 << (len(positions) - 1).bit_length()
-        n_keys = -(-int(positions.max() + 1) // SPAN) * SPAN
+        n_keys = -(-int(positions.max() + 1) // KEY_MULTIPLE) * KEY_MULTIPLE
         rows = np.arange(n_rows).clip(max=len(positions) - 1)
         index = np.arange(n_keys)
-        pages = batch.pages[:, (index // self.page).clip(max=batch.pages.shape[1] - 1)].clip(min=0)
-        keys = self._tensor((pages * self.page + index % self.page)[rows])
+        pages = batch.pages[:, (index // self.page_size).clip(max=batch.pages.shape[1] - 1)].clip(min=0)
+        keys = self._tensor((pages * self.page_size + index % self.page_size)[rows])
         tokens, at, to = self._tensor(np.stack((batch.tokens, positions, slots))[:, rows])
-        return self.compiled(self.gpt, tokens, at, EvenCache(self.keys_values, self.config, to, keys, at))
+        return self.compiled(self.gpt, tokens, at, DecodeCache(self.keys_values, self.config, to, keys, at))
 
     @torch.inference_mode()
     def copy_page(self, source: int, target: int) -> None:
-        """Make page `target` hold what `source` holds."""
-        pages = self.keys_values[:, :, :, : self.n_pages * self.page].unflatten(3, (self.n_pages, self.page))
+        """Copy the keys and values in page `source` to page `target`."""
+        pages = self.keys_values[:, :, :, : self.n_pages * self.page_size].unflatten(3, (self.n_pages, self.page_size))
         pages[:, :, :, target] = pages[:, :, :, source]
 
     def _tensor(self, numbers: np.ndarray) -> Tensor:
         return torch.from_numpy(numbers).to(self.device)
 
-    def _pieces(self, batch: StepBatch) -> Iterator[Piece]:
+    def _blocks(self, batch: StepBatch) -> Iterator[QueryBlock]:
         for i, position in enumerate(batch.lengths.tolist()):
             at, stop = batch.starts[i : i + 2].tolist()
             while at < stop:
-                n_keys = (position // BLOCK + 1) * BLOCK
+                n_keys = (position // ATTENTION_BLOCK + 1) * ATTENTION_BLOCK
                 n_rows = min(stop - at, n_keys - position)
-                rows = padded(n_rows)
+                rows = padded_rows(n_rows)
                 first, slots = self._slots(batch.pages[i], n_keys)
-                yield Piece([at + row for row in rows], [position + row for row in rows], n_keys, first, slots)
+                yield QueryBlock([at + row for row in rows], [position + row for row in rows], n_keys, first, slots)
                 at, position = at + n_rows, position + n_rows
 
     def _slots(self, pages: np.ndarray, n_keys: int) -> tuple[int, list[int] | None]:
-        """Where the first `n_keys` keys of a sequence are; past its last page anything will do, since it is masked."""
-        used = pages[: -(-n_keys // self.page)]
+        """The slot of a sequence's first key if its pages are adjacent, otherwise the slots of its first `n_keys` keys.
+
+        Slots past the last page are arbitrary, since their keys are masked.
+        """
+        used = pages[: -(-n_keys // self.page_size)]
         used = used[used >= 0]
         if len(used) == 1 or (used[1:] - used[:-1] == 1).all():
-            return int(used[0]) * self.page, None
-        return 0, np.resize(used[:, None] * self.page + np.arange(self.page), n_keys).tolist()
+            return int(used[0]) * self.page_size, None
+        return 0, np.resize(used[:, None] * self.page_size + np.arange(self.page_size), n_keys).tolist()
 
-    def _group(self, pieces: list[Piece]) -> Group:
-        one, n_keys = pieces[0], pieces[0].n_keys
-        behind = np.array([piece.positions for piece in pieces])[:, None, :, None] - np.arange(n_keys)
-        mask = behind >= 0
-        local = mask & (behind < self.config.window) if self.config.window else mask
-        return Group(
-            self._tensor(np.array([row for piece in pieces for row in piece.rows])),
-            (len(pieces), n_keys),
+    def _group(self, blocks: list[QueryBlock]) -> BlockGroup:
+        one, n_keys = blocks[0], blocks[0].n_keys
+        distance = np.array([block.positions for block in blocks])[:, None, :, None] - np.arange(n_keys)
+        mask = distance >= 0
+        local = mask & (distance < self.config.window) if self.config.window else mask
+        return BlockGroup(
+            self._tensor(np.array([row for block in blocks for row in block.rows])),
+            (len(blocks), n_keys),
             one.first,
-            pieces[1].first - one.first if len(pieces) > 1 else 0,
+            blocks[1].first - one.first if len(blocks) > 1 else 0,
             None if one.slots is None else self._tensor(np.array(one.slots)),
             self._tensor(mask),
             self._tensor(local),
@@ -164,20 +174,20 @@ class TorchBackend:
 
 @dataclass(frozen=True)
 class PagedCache:
-    """What one step writes to and reads from; satisfies `bluejay.gpt.model.Cache`."""
+    """The view of the cache in one step; satisfies `bluejay.gpt.model.Cache`."""
 
     keys_values: Float[Tensor, "L 2 K slots H"]
     config: GPTConfig
     slots: Int[Tensor, " T"]
-    """Where the new tokens go."""
-    groups: list[Group]
+    """The slots of the new tokens."""
+    groups: list[BlockGroup]
     order: Int[Tensor, " T"]
-    """Where each new token is among the rows of all groups."""
+    """The index of each new token among the rows of all groups."""
 
     def attend(
         self, layer: int, q: Float[Tensor, "1 N T H"], k: Float[Tensor, "1 K T H"], v: Float[Tensor, "1 K T H"]
     ) -> Float[Tensor, "1 N T H"]:
-        """Store a layer's new keys and values, then let every query attend to those of its sequence that it may see."""
+        """Store a layer's new keys and values, then let every query attend to the visible keys of its sequence."""
         self.keys_values[layer].index_copy_(2, self.slots, torch.cat((k, v)))
         local = layer in self.config.local_layers
         attended = []
@@ -194,81 +204,83 @@ class PagedCache:
             attended.append(y.transpose(0, 1).flatten(1, 2))
         return torch.cat(attended, dim=1).index_select(1, self.order)[None]
 
-    def _keys_values(self, layer: int, group: Group) -> Float[Tensor, "2 G K S H"]:
+    def _keys_values(self, layer: int, group: BlockGroup) -> Float[Tensor, "2 G K S H"]:
         if group.slots is not None:
             return self.keys_values[layer].index_select(2, group.slots)[:, None]
         both, head, slot, _ = self.keys_values.stride()[1:]
         _, _, n_heads, _, width = self.keys_values.shape
-        n_pieces, n_keys = group.size
+        n_blocks, n_keys = group.size
         return self.keys_values.as_strided(
-            (2, n_pieces, n_heads, n_keys, width),
+            (2, n_blocks, n_heads, n_keys, width),
             (both, group.distance * slot, head, slot, 1),
             layer * self.keys_values.stride(0) + group.first * slot,
         )
 
 
 @dataclass(frozen=True)
-class EvenCache:
-    """What a step of one token for each sequence writes and reads, all with as many keys: the rest is masked."""
+class DecodeCache:
+    """The view of the cache in a step of one token per sequence, all with the same number of keys, some masked."""
 
     keys_values: Float[Tensor, "L 2 K slots H"]
     config: GPTConfig
     slots: Int[Tensor, " B"]
     keys: Int[Tensor, "B S"]
-    """The slots of each sequence's keys."""
+    """The slots of the keys of each sequence."""
     positions: Int[Tensor, " B"]
 
     def attend(
         self, layer: int, q: Float[Tensor, "1 N B H"], k: Float[Tensor, "1 K B H"], v: Float[Tensor, "1 K B H"]
     ) -> Float[Tensor, "1 N B H"]:
-        """As `PagedCache.attend`."""
+        """Store a layer's new keys and values, then let every query attend to the visible keys of its sequence."""
         keys_values = self.keys_values[layer]
         keys_values.index_copy_(2, self.slots, torch.cat((k, v)))
         keys, values = keys_values[:, :, self.keys].transpose(1, 2)
-        behind = self.positions[:, None] - torch.arange(self.keys.shape[1], device=q.device)
-        mask = behind >= 0
+        distance = self.positions[:, None] - torch.arange(self.keys.shape[1], device=q.device)
+        mask = distance >= 0
         if layer in self.config.local_layers:
-            mask = mask & (behind < (self.config.window or 0))
-        grouped = self.config.kv_heads != self.config.n_head
+            mask = mask & (distance < (self.config.window or 0))
+        gqa = self.config.kv_heads != self.config.n_head
         y = F.scaled_dot_product_attention(
-            q.transpose(0, 2), keys, values, attn_mask=mask[:, None, None], scale=self.config.scale, enable_gqa=grouped
+            q.transpose(0, 2), keys, values, attn_mask=mask[:, None, None], scale=self.config.scale, enable_gqa=gqa
         )
         return y.transpose(0, 2)
 
 
-def decode(gpt: GPT, tokens: Int[Tensor, " B"], positions: Int[Tensor, " B"], cache: EvenCache) -> Float[Tensor, "B V"]:
-    """The logits of one token of each sequence."""
+def decode(
+    gpt: GPT, tokens: Int[Tensor, " B"], positions: Int[Tensor, " B"], cache: DecodeCache
+) -> Float[Tensor, "B V"]:
+    """The logits after one token of each sequence."""
     return gpt(tokens[None], positions=positions[None], cache=cache)[0].float()
 
 
-def grouped(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
-    """Pieces that can be attended to at once: as many rows, as many keys, and keys at equal distances."""
-    alike: dict[tuple[int, int], list[Piece]] = {}
-    for piece in pieces:
-        if piece.slots is not None:
-            yield [piece]
+def group_blocks(blocks: Iterable[QueryBlock]) -> Iterator[list[QueryBlock]]:
+    """Groups of blocks that can attend at once: equal numbers of rows and keys, and first keys at equal distances."""
+    by_size: dict[tuple[int, int], list[QueryBlock]] = {}
+    for block in blocks:
+        if block.slots is not None:
+            yield [block]
         else:
-            alike.setdefault((len(piece.rows), piece.n_keys), []).append(piece)
-    for candidates in alike.values():
-        candidates.sort(key=lambda piece: piece.first)
+            by_size.setdefault((len(block.rows), block.n_keys), []).append(block)
+    for candidates in by_size.values():
+        candidates.sort(key=lambda block: block.first)
         group = candidates[:2]
-        for piece in candidates[2:]:
-            if len(group) > 1 and piece.first - group[-1].first != group[1].first - group[0].first:
+        for block in candidates[2:]:
+            if len(group) > 1 and block.first - group[-1].first != group[1].first - group[0].first:
                 yield group
                 group = []
-            group.append(piece)
+            group.append(block)
         yield group
 
 
-def padded(count: int) -> list[int]:
-    """The first `count` numbers, the last one repeated up to a multiple of ROWS."""
-    return [*range(count), *[count - 1] * (-count % ROWS)]
+def padded_rows(count: int) -> list[int]:
+    """The first `count` numbers, the last one repeated up to a multiple of ROW_MULTIPLE."""
+    return [*range(count), *[count - 1] * (-count % ROW_MULTIPLE)]
 
 
-def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A tensor of zeros that, on a CPU, takes memory only where it is used.
+def allocate(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A tensor of zeros; on a CPU it takes memory only where it is written.
 
-    Raises ValueError when there is not even the address space for it.
+    Raises ValueError if there is not enough memory, or on a CPU not enough address space.
     """
     n_bytes = int(np.prod(shape)) * dtype.itemsize
     try:
@@ -277,5 +289,5 @@ def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> T
         return torch.from_numpy(np.zeros(n_bytes, np.uint8)).view(dtype).view(shape)
     except (MemoryError, torch.OutOfMemoryError):
         raise ValueError(
-            f"the key-value cache needs {n_bytes / 1e9:.1f} GB, which is more than there is; ask for fewer tokens"
+            f"the key-value cache needs {n_bytes / 1e9:.1f} GB, which is more than is available; ask for fewer tokens"
         ) from None

@@ -1,7 +1,7 @@
 """Filters: rules that drop documents, each with a reason.
 
 A recipe names filters in the order in which they look at a text. To add one, write its file and its entry in FILTERS;
-docs/filters.md repeats the entries, and a test compares both.
+a test compares docs/filters.md with FILTERS.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ class FilterKind(NamedTuple):
     parse: Callable[[str, int], Rule]
     """From the name in the recipe and the seed to the rule. Raises ValueError: the name is malformed."""
     help: str
-    """Which texts it drops, as docs/filters.md says."""
+    """What it looks at, in a few words."""
 
 
 def fixed(rule: Rule) -> Callable[[str, int], Rule]:
@@ -41,50 +41,15 @@ def fixed(rule: Rule) -> Callable[[str, int], Rule]:
 
 
 FILTERS = {
-    "length": FilterKind(
-        length.USAGE, length.parse, "The text has fewer or more characters than this; either number may be missing."
-    ),
-    "language": FilterKind(
-        language.USAGE,
-        language.parse,
-        "The text is in none of these languages, or fastText's score is below the number (0.65 where none is given). "
-        "fastText reads 300 characters from the middle of the text, and 5,000 where those leave a doubt.",
-    ),
-    "gopher": FilterKind(
-        "gopher",
-        fixed(dropping(gopher_reasons)),
-        "The text has fewer than 50 or more than 100,000 words; their mean length is not 3 to 10 characters; there are "
-        "more than 0.1 `#` or ellipses per word; over 90 % of the lines begin with a bullet, or over 30 % end in an "
-        "ellipsis; under 80 % of the words contain a letter; or fewer than 2 of *the, be, to, of, and, that, have, "
-        "with* occur.",
-    ),
+    "length": FilterKind(length.USAGE, length.parse, "length in characters; either number may be missing"),
+    "language": FilterKind(language.USAGE, language.parse, "languages, and the least score of fastText"),
+    "gopher": FilterKind("gopher", fixed(dropping(gopher_reasons)), "Gopher's quality rules"),
     "gopher-repetition": FilterKind(
-        "gopher-repetition",
-        fixed(dropping(repetition_reasons)),
-        "Over 30 % of the lines or paragraphs, or 20 % of the characters in them, repeat earlier ones; the most "
-        "frequent 2-, 3- or 4-gram covers over 20, 18 or 16 % of the characters; or repeated 5- to 10-grams cover over "
-        "15, 14, 13, 12, 11 or 10 %.",
+        "gopher-repetition", fixed(dropping(repetition_reasons)), "Gopher's repetition rules"
     ),
-    "c4": FilterKind(
-        "c4",
-        fixed(c4_rules),
-        "The text contains lorem ipsum, a `{`, or fewer than 5 sentences. From the texts that stay, the filter cuts "
-        "lines of fewer than 3 words, with a word of over 1,000 characters, with JavaScript, or with cookie and policy "
-        "notices; and marks such as `[12]` and `[edit]`.",
-    ),
-    "fineweb": FilterKind(
-        "fineweb",
-        fixed(dropping(fineweb_reasons)),
-        "Under 12 % of the lines end a sentence; over 67 % have at most 30 characters; over 1 % of the characters are "
-        "in repeated lines; or there are more than 0.3 line ends per word.",
-    ),
-    "quality": FilterKind(
-        quality.USAGE,
-        quality.parse,
-        "The classifier in FILE gives the text a low score: a text of score s stays when a number drawn from a Pareto "
-        "distribution with this alpha (9 where none is given) exceeds 1 - s. GPT-3 used 9; The Pile used 3, which "
-        "keeps more. The number drawn follows from the seed and the text.",
-    ),
+    "c4": FilterKind("c4", fixed(c4_rules), "C4's rules, which also cut lines"),
+    "fineweb": FilterKind("fineweb", fixed(dropping(fineweb_reasons)), "FineWeb's rules"),
+    "quality": FilterKind(quality.USAGE, quality.parse, "a trained classifier, and alpha of the Pareto rule"),
 }
 
 

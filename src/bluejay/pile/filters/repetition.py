@@ -1,4 +1,4 @@
-"""Gopher's repetition rules (Rae et al. 2021, table A1): how much of a text says again what it said before.
+"""Gopher's repetition rules (Rae et al. 2021, table A1): how much of a text repeats earlier parts of it.
 
 Characters are counted as in FineWeb's filter: an n-gram that begins inside a repeated one is neither a repeat nor a
 first occurrence.
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from bluejay.pile.filters.rule import Reasons, first_reason, share
 from bluejay.pile.text.text_batch import BASE, Spans, TextBatch, segment_sums
 
-PARAGRAPHS, PARAGRAPH_CHARACTERS = 0.3, 0.2
-LINES, LINE_CHARACTERS = 0.3, 0.2
-TOP = {2: 0.20, 3: 0.18, 4: 0.16}
-"""Most characters of all occurrences of the most frequent n-gram, of all characters."""
-AGAIN = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10}
-"""Most characters in n-grams that occurred before."""
+MAX_PARAGRAPHS, MAX_PARAGRAPH_CHARACTERS = 0.3, 0.2
+MAX_LINES, MAX_LINE_CHARACTERS = 0.3, 0.2
+MAX_TOP = {2: 0.20, 3: 0.18, 4: 0.16}
+"""n -> the largest share of the characters that the most frequent n-gram may cover."""
+MAX_REPEATED = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10}
+"""n -> the largest share of the characters that repeated n-grams may cover."""
 
 
 def repetition_reasons(batch: TextBatch) -> Reasons:
@@ -26,17 +26,17 @@ def repetition_reasons(batch: TextBatch) -> Reasons:
     lines, line_repeats, line_characters = line_counts(batch)
     checks = [
         ("gopher: empty", batch.lengths == 0),
-        ("gopher: repeated paragraphs", share(paragraph_repeats, paragraphs) > PARAGRAPHS),
-        ("gopher: long repeated paragraphs", share(paragraph_characters, batch.lengths) > PARAGRAPH_CHARACTERS),
-        ("gopher: repeated lines", share(line_repeats, lines) > LINES),
-        ("gopher: long repeated lines", share(line_characters, batch.lengths) > LINE_CHARACTERS),
+        ("gopher: repeated paragraphs", share(paragraph_repeats, paragraphs) > MAX_PARAGRAPHS),
+        ("gopher: long repeated paragraphs", share(paragraph_characters, batch.lengths) > MAX_PARAGRAPH_CHARACTERS),
+        ("gopher: repeated lines", share(line_repeats, lines) > MAX_LINES),
+        ("gopher: long repeated lines", share(line_characters, batch.lengths) > MAX_LINE_CHARACTERS),
     ]
     failed = np.logical_or.reduce([holds for _, holds in checks])
     return first_reason(*checks, *ngram_checks(batch, failed))
 
 
 def paragraph_counts(batch: TextBatch) -> NDArray[np.int64]:
-    """For each text its paragraphs, how many of them stood before, and the characters of those: (3, n)."""
+    """For each text its paragraphs, the repeated ones, and the characters of those: (3, texts)."""
     counts = np.zeros((3, len(batch)), np.int64)
     for row, text in enumerate(batch.texts):
         paragraphs = [part.lstrip("\n") for part in text.strip().split("\n\n")]
@@ -48,7 +48,10 @@ def paragraph_counts(batch: TextBatch) -> NDArray[np.int64]:
 
 
 def line_counts(batch: TextBatch) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """The same of lines, runs of line ends being one; line ends at both ends of a text leave an empty line there."""
+    """For each text its lines, the repeated ones, and the characters of those, (texts,) each.
+
+    Consecutive line ends count as one; a line end at the beginning or the end of a text leaves an empty line there.
+    """
     every = batch.lines
     full = np.flatnonzero(every.lengths)
     lines = Spans(every.starts[full], every.ends[full], np.searchsorted(full, every.bounds))
@@ -59,7 +62,7 @@ def line_counts(batch: TextBatch) -> tuple[NDArray[np.int64], NDArray[np.int64],
 
 
 def repeated(hashes: NDArray[np.uint64], spans: Spans) -> NDArray[np.bool_]:
-    """For each span whether one before it in the same text has the same hash."""
+    """For each span whether an earlier span of the same text has the same hash."""
     keys = hashes + spans.document.astype(np.uint64) * np.uint64(BASE)
     order = np.argsort(keys, kind="stable")
     again = np.zeros(len(keys), np.bool_)
@@ -69,16 +72,16 @@ def repeated(hashes: NDArray[np.uint64], spans: Spans) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class Grams:
-    """Those n-grams of words that occur more than once in their text."""
+    """The n-grams of words that occur more than once in their text."""
 
     at: NDArray[np.int64]
-    """The first word of each, ascending."""
+    """The first word of each n-gram, ascending, (n,)."""
     group: NDArray[np.int64]
-    """The same number for equal n-grams of one text."""
+    """A number that equal n-grams of one text share, (n,)."""
 
     @classmethod
     def of(cls, keys: NDArray[np.uint64], at: NDArray[np.int64]) -> "Grams":
-        """Those whose key occurs more than once."""
+        """Keep the n-grams whose key occurs more than once."""
         order = np.argsort(keys)
         same = np.diff(keys[order]) == 0
         group, again = np.zeros(len(keys), np.int64), np.zeros(len(keys), np.bool_)
@@ -88,33 +91,33 @@ class Grams:
         return cls(at[again], group[again])
 
     def longer(self, n: int, ends: NDArray[np.int64]) -> "Grams":
-        """From those of n - 1 words those of n: an n-gram is known by the two (n - 1)-grams in it."""
+        """The repeated n-grams, from the repeated (n - 1)-grams: the two in an n-gram identify it."""
         whole = np.flatnonzero((np.diff(self.at) == 1) & (self.at[:-1] + n <= ends[self.at[:-1]]))
         keys = self.group.astype(np.uint64)
         return Grams.of((keys[whole] << np.uint64(32)) | keys[whole + 1], self.at[whole])
 
     @property
     def first(self) -> NDArray[np.bool_]:
-        """Whether each is the first of its group."""
+        """Whether each n-gram is the first of its group."""
         rows = np.arange(len(self.at))
         firsts = np.zeros(self.group.max(initial=-1) + 1, np.int64)
-        firsts[self.group[::-1]] = rows[::-1]  # of several, the one that is written last stays
+        firsts[self.group[::-1]] = rows[::-1]  # the last assignment wins
         return firsts[self.group] == rows
 
 
 def ngram_checks(batch: TextBatch, failed: NDArray[np.bool_]) -> list[tuple[str, NDArray[np.bool_]]]:
-    """The checks on n-grams, for texts that have not failed before."""
+    """The checks on n-grams; texts that `failed` earlier checks may get any result."""
     words = batch.words
     ends, characters = words.bounds[1:][words.document], np.append(0, np.cumsum(words.lengths))
     checks, grams = [], pairs_of(batch)
-    for n in range(2, max(AGAIN) + 1):
+    for n in range(2, max(MAX_REPEATED) + 1):
         grams = grams.longer(n, ends) if n > 2 else grams
-        if n in TOP:
+        if n in MAX_TOP:
             most = top_characters(grams, n, words, characters)
-            checks.append((f"gopher: one {n}-gram too often", share(most, batch.lengths) > TOP[n]))
+            checks.append((f"gopher: one {n}-gram too often", share(most, batch.lengths) > MAX_TOP[n]))
         else:
-            most = repeated_characters(grams, n, words, characters, failed, AGAIN[n] * batch.lengths)
-            checks.append((f"gopher: repeated {n}-grams", share(most, batch.lengths) > AGAIN[n]))
+            most = repeated_characters(grams, n, words, characters, failed, MAX_REPEATED[n] * batch.lengths)
+            checks.append((f"gopher: repeated {n}-grams", share(most, batch.lengths) > MAX_REPEATED[n]))
         failed = failed | checks[-1][1]
     return checks
 
@@ -123,16 +126,16 @@ def pairs_of(batch: TextBatch) -> Grams:
     """The pairs of words that occur more than once in their text."""
     hashes, document = batch.hashes(batch.words), batch.words.document
     at = np.flatnonzero(np.diff(document) == 0)
-    # Odd factors keep the order of the words, and keep the texts apart.
+    # Odd factors make the key depend on the order of the words and on the text.
     return Grams.of(hashes[at] * np.uint64(3) + hashes[at + 1] + document[at].astype(np.uint64) * np.uint64(BASE), at)
 
 
 def top_characters(grams: Grams, n: int, words: Spans, characters: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Occurrences times length, spaces included, of the most frequent n-gram of each text, the earliest of several."""
+    """Occurrences times length, with spaces, of the most frequent n-gram of each text; of several, of the earliest."""
     count, at = np.ones(len(words.counts), np.int64), words.bounds[:-1].copy()
     firsts = np.flatnonzero(grams.first)
     place, times = grams.at[firsts], np.bincount(grams.group)[grams.group[firsts]]
-    # Sorted so that of each text the last has the most occurrences, and of those stands first.
+    # In this order, the last n-gram of each text has the most occurrences, and is the earliest of those.
     order = np.lexsort((-place, times, words.document[place]))
     last = order[np.append(np.diff(words.document[place[order]]) > 0, True)] if len(order) else order
     at[words.document[place[last]]], count[words.document[place[last]]] = place[last], times[last]
@@ -148,19 +151,19 @@ def repeated_characters(
     failed: NDArray[np.bool_],
     limits: NDArray[np.floating],
 ) -> NDArray[np.int64]:
-    """Characters of each text in n-grams that occurred before, or any number below the limit where it is below."""
+    """Characters of each text in repeated n-grams; where those do not exceed the limit, any number below it."""
     repeats = grams.at[~grams.first]
     until = np.minimum(repeats + n, np.append(repeats[1:], len(characters) - 1))
     most = segment_sums(characters[until] - characters[repeats], np.searchsorted(repeats, words.bounds))
     bounds = np.searchsorted(grams.at, words.bounds)
     for text in np.flatnonzero((most > limits) & ~failed):
         rows = slice(bounds[text], bounds[text + 1])
-        most[text] = walk(grams.at[rows].tolist(), grams.group[rows].tolist(), n, characters)
+        most[text] = count_once(grams.at[rows].tolist(), grams.group[rows].tolist(), n, characters)
     return most
 
 
-def walk(at: list[int], groups: list[int], n: int, characters: NDArray[np.int64]) -> int:
-    """Characters in repeats when a text is read once from its start, and a repeat is passed over whole."""
+def count_once(at: list[int], groups: list[int], n: int, characters: NDArray[np.int64]) -> int:
+    """Characters in the repeated n-grams of a text that is read from its start, skipping over each repeat."""
     seen: set[int] = set()
     total = free = 0
     for place, group in zip(at, groups, strict=True):

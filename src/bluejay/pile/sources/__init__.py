@@ -1,6 +1,6 @@
-"""Where documents come from: one file per kind, each with its fields in a recipe and its generator of documents.
+"""The sources of documents: one dataclass per kind, whose fields are its keys in a recipe.
 
-Each has `units()`, what can be read apart in an order that does not change, and `read(unit)`, the documents of one.
+Each has `units()`, its independently readable parts in a fixed order, and `read(unit)`, which yields their documents.
 """
 
 from typing import Annotated
@@ -26,4 +26,4 @@ Source = Annotated[
     Stdlib | PackageDocs | Text | Table | Format | Archive | Tree | Git | Package | Mathematics,
     Field(discriminator="kind"),
 ]
-"""Any of them; a recipe tells which by `kind`."""
+"""A source of any kind; the key `kind` of a recipe selects the class."""

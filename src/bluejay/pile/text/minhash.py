@@ -1,7 +1,7 @@
-"""MinHash signatures of texts (Broder 1997), the bands that propose pairs, and what both find in theory.
+"""MinHash signatures of texts (Broder 1997), the bands that propose pairs, and the pairs that both find in theory.
 
-A text is the set of its n-grams of terms: runs of letters, digits and marks, in small letters. The share of equal
-places in two signatures estimates the Jaccard similarity of the two sets.
+A text is the set of its n-grams of terms: runs of letters, digits and marks, in lower case. The share of equal
+positions in two signatures estimates the Jaccard similarity of the two sets.
 """
 
 import math
@@ -14,24 +14,24 @@ from bluejay.pile.text.text_batch import TextBatch, Texts, map_batches, mix64
 from bluejay.recipe import STRICT
 
 NOTHING = np.uint32(0xFFFFFFFF)
-"""At every place of the signature of a text without terms."""
+"""Every entry of the signature of a text without terms."""
 FACTOR = np.uint64(0xD6E8FEB86659FD93)
-"""Odd: the order of terms counts."""
+"""Odd factor that makes a hash depend on the order of its terms."""
 
 
 @dataclass(frozen=True)
 class MinHashSettings:
-    """Near-copies: MinHash over word n-grams, locality-sensitive hashing, and a check of every pair it proposes."""
+    """Settings of near-copies: MinHash over word n-grams, banded LSH, and a check of every pair that it proposes."""
 
     __pydantic_config__ = STRICT
     bands: int = 14
-    """Groups of hashes; a pair is looked at when all hashes of one band agree (FineWeb's 14 and 8)."""
+    """Groups of hashes; a pair is checked when all hashes of one band are equal. FineWeb has 14 bands of 8."""
     rows: int = 8
-    """Hashes in a band."""
+    """Hashes of a band."""
     ngram: int = 5
-    """Words in a shingle."""
+    """Words of a shingle."""
     threshold: float = 0.7
-    """Share of all hashes, an estimate of the Jaccard similarity, from which a pair counts as near-copies."""
+    """Share of equal hashes, an estimate of the Jaccard similarity, from which a pair is near-copies."""
 
     def __post_init__(self) -> None:
         if min(self.bands, self.rows, self.ngram) < 1 or not 0 < self.threshold <= 1:
@@ -39,19 +39,19 @@ class MinHashSettings:
 
 
 def signatures(texts: Texts, near: MinHashSettings) -> NDArray[np.uint32]:
-    """The signature of each text, (n, bands * rows); a text of fewer terms than `ngram` is one shingle."""
+    """The signature of each text, (n, bands * rows). A text of fewer terms than `ngram` is one shingle."""
     parts = map_batches(texts, lambda batch: batch_signatures(batch, near))
     return np.concatenate([np.zeros((0, near.bands * near.rows), np.uint32), *parts])
 
 
 def batch_signatures(batch: TextBatch, near: MinHashSettings) -> NDArray[np.uint32]:
-    """The same of one batch."""
+    """The signature of each text of a batch, (n, bands * rows)."""
     shingles, bounds = shingles_of(batch, near.ngram)
     filled = np.flatnonzero(np.diff(bounds))
     found = np.full((near.bands * near.rows, len(batch)), NOTHING)
     if not len(filled):
         return found.T
-    # A product with an odd number is a permutation of 32 bits. Zero would be the least in all of them.
+    # Multiplication by an odd number permutes 32-bit numbers. Zero would be the minimum of every permutation.
     points = (shingles >> np.uint64(32)).astype(np.uint32) | np.uint32(1)
     places = np.empty_like(points)
     for row, factor in enumerate(permutations(len(found))):
@@ -61,14 +61,14 @@ def batch_signatures(batch: TextBatch, near: MinHashSettings) -> NDArray[np.uint
 
 
 def permutations(count: int) -> NDArray[np.uint32]:
-    """Odd numbers that do not change."""
+    """Fixed odd factors of the permutations, (count,)."""
     return mix64(np.arange(1, count + 1, dtype=np.uint64)).astype(np.uint32) | np.uint32(1)
 
 
 def shingles_of(batch: TextBatch, n: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """A hash of every n terms that follow each other, text by text; and where those of each text begin, and the end."""
+    """The hash of every n consecutive terms, text by text, and the bounds of each text's hashes, (texts + 1,)."""
     terms = batch.terms
-    # A gap of n - 1 after each text, so that the last terms of a short one make a shingle too.
+    # A gap of n - 1 after each text, so that a text of fewer than n terms makes a shingle, too.
     places = np.arange(len(terms.starts)) + (n - 1) * terms.document
     spread = np.zeros(len(places) + (n - 1) * len(batch) + 1, np.uint64)
     spread[places] = batch.hashes(terms, batch.lower_prefix)
@@ -82,7 +82,7 @@ def shingles_of(batch: TextBatch, n: int) -> tuple[NDArray[np.uint64], NDArray[n
 
 
 def band_keys(signatures: NDArray[np.uint32], near: MinHashSettings) -> NDArray[np.uint64]:
-    """A hash of each band of each signature, (n, bands); 0 of a text without terms, which is like nothing."""
+    """A hash of each band of each signature, (n, bands); 0 for a text without terms, which has no near-copies."""
     rows = signatures.reshape(-1, near.bands, near.rows).astype(np.uint64)
     keys = np.zeros(rows.shape[:2], np.uint64)
     for row in range(near.rows):
@@ -92,8 +92,8 @@ def band_keys(signatures: NDArray[np.uint32], near: MinHashSettings) -> NDArray[
 
 
 def curve(near: MinHashSettings, similarity: float) -> tuple[float, float]:
-    """How likely a pair of a similarity is proposed by some band; and proposed and found to agree at the threshold."""
-    # The chance of m equal places in one band, and the same where a whole band does not count.
+    """The probability that a band proposes a pair of this similarity; and that the pair also passes the threshold."""
+    # The probability of m equal positions in one band; and the same, with a band of only equal ones counted as none.
     band = np.array(
         [math.comb(near.rows, m) * similarity**m * (1 - similarity) ** (near.rows - m) for m in range(near.rows + 1)]
     )
@@ -106,12 +106,12 @@ def curve(near: MinHashSettings, similarity: float) -> tuple[float, float]:
 
 
 def min_agreement(near: MinHashSettings) -> int:
-    """Places of a signature that must be equal."""
+    """Equal positions that two signatures of near-copies have at least."""
     return math.ceil(near.threshold * near.bands * near.rows - 1e-9)
 
 
 def curve_table(near: MinHashSettings) -> str:
-    """The S-curve as lines of text: the chance that a pair of near-copies is found, by its similarity."""
+    """The S-curve as lines of text: the probability that a pair is found, by its similarity."""
     lines = ["similarity  proposed  verified"]
     for percent in (50, 60, 65, 70, 75, 80, 85, 90, 95):
         proposed, verified = curve(near, percent / 100)

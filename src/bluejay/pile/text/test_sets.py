@@ -1,6 +1,6 @@
-"""Documents that hold a passage of a test set (Brown et al. 2020, appendix C): any 13 words in a row in common.
+"""Find documents that share a passage with a test set (Brown et al. 2020, appendix C): 13 consecutive words.
 
-Words are runs of letters, digits and marks, in small letters, so that punctuation and layout hide nothing.
+Words are runs of letters, digits and marks, in lower case, so differences of punctuation and layout hide nothing.
 """
 
 import io
@@ -21,27 +21,27 @@ from bluejay.pile.text.text_batch import TextBatch, Texts, map_batches, split_te
 from bluejay.progress import say
 
 TABLE_BITS = 24
-"""Of a hash, that look it up in a table of 2 MB before it is searched for: most words are in no test set."""
+"""First bits of a hash, which are looked up in a table before the hash is searched: most words are in no test set."""
 
 
 @dataclass(frozen=True)
 class TestSetIndex:
-    """The passages of some test sets."""
+    """The passages of test sets, by their hashes."""
 
     ngram: int
     hashes: NDArray[np.uint64]
-    """Of each passage, ascending."""
+    """The hash of each passage, ascending, (n,)."""
     file: NDArray[np.int64]
-    """The file that each is in, the first of several."""
+    """The first file that holds each passage, an index in `names`, (n,)."""
     names: tuple[str, ...]
     likely: NDArray[np.bool_]
-    """For each beginning of a hash, whether one of the passages has it."""
+    """For each value of the first TABLE_BITS bits, whether the hash of a passage begins with it."""
 
     @classmethod
     def load(cls, paths: Sequence[str], ngram: int = 13) -> "TestSetIndex":
-        """The passages of every string in .jsonl, .json and .parquet files, and of whole files of plain text.
+        """Index the passages of every string in .jsonl, .json and .parquet files, and of whole files of plain text.
 
-        Patterns of files, addresses, .gz and .zst are understood.
+        `paths` may be patterns and URLs, and the files compressed (.gz, .zst).
 
         Raises ValueError: a file is missing, broken, or without a passage of `ngram` words.
         """
@@ -55,14 +55,14 @@ class TestSetIndex:
         return cls(ngram, hashes, file, names, likely)
 
     def reasons(self, texts: Texts) -> pa.StringArray:
-        """For each text "contaminated: FILE" where it holds a passage of one, null where it holds none."""
+        """For each text "contaminated: FILE" with the first file that shares a passage, null where none does."""
         found = map_batches(texts, self.batch_files)
         files = np.concatenate([np.zeros(0, np.int64), *found])
-        said = pa.array([f"contaminated: {Path(name).name}" for name in self.names], pa.string())
-        return said.take(pa.array(files, mask=files == len(self.names)))
+        reasons = pa.array([f"contaminated: {Path(name).name}" for name in self.names], pa.string())
+        return reasons.take(pa.array(files, mask=files == len(self.names)))
 
     def batch_files(self, batch: TextBatch) -> NDArray[np.int64]:
-        """For each text the first file of which it holds a passage, the number of files where there is none."""
+        """For each text the first file that shares a passage, the number of files where none does: (texts,)."""
         hashes, bounds = whole_ngrams(batch, self.ngram)
         files = np.full(len(batch), len(self.names))
         at = np.flatnonzero(self.likely[hashes >> np.uint64(64 - TABLE_BITS)])
@@ -74,17 +74,16 @@ class TestSetIndex:
 
 
 def whole_ngrams(batch: TextBatch, n: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """A hash of every n words in a row, text by text; and where those of each text begin, and the end."""
+    """The hash of every n consecutive words, text by text, and the bounds of each text's hashes, (texts + 1,)."""
     hashes, bounds = shingles_of(batch, n)
-    # A text of fewer words has one shorter shingle, which is no passage.
+    # A text of fewer than n words has one shorter shingle, which is no passage.
     short = np.flatnonzero((batch.terms.counts < n) & (np.diff(bounds) > 0))
-    return np.delete(hashes, bounds[short]), np.append(
-        0, np.cumsum(np.where(batch.terms.counts < n, 0, np.diff(bounds)))
-    )
+    counts = np.where(batch.terms.counts < n, 0, np.diff(bounds))
+    return np.delete(hashes, bounds[short]), np.append(0, np.cumsum(counts))
 
 
 def passages(name: str, n: int) -> NDArray[np.uint64]:
-    """The hashes of the passages of a file. Raises ValueError: it has none, or cannot be read."""
+    """The hashes of the passages of a file. Raises ValueError: the file has none, or cannot be read."""
     try:
         texts = list(strings_of(name))
     except (*BROKEN, ValueError, pa.ArrowException) as error:
@@ -98,7 +97,7 @@ def passages(name: str, n: int) -> NDArray[np.uint64]:
 
 
 def strings_of(name: str) -> Iterator[str]:
-    """The texts of a test set."""
+    """Yield the texts of a test set."""
     kind = Path(name.removesuffix(".gz").removesuffix(".zst")).suffix.lower()
     with open_bytes(name) as file:
         if kind == ".jsonl":
@@ -114,7 +113,7 @@ def strings_of(name: str) -> Iterator[str]:
 
 
 def strings_in(value: Any) -> Iterator[str]:
-    """Every string in what JSON can hold, keys aside."""
+    """Yield every string of a JSON value, except the keys of objects."""
     match value:
         case str():
             yield value

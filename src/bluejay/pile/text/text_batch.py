@@ -1,8 +1,8 @@
-"""Some texts as arrays of characters, words and lines, made once for all that looks at them.
+"""A batch of texts as arrays of characters, words and lines, which filters and hashes share.
 
-A batch is one long string of about 120,000 characters, small enough for a processor's cache: its texts, joined by line
-ends. Everything is numpy over its code points, so that no Python runs per word. Numbers of a text never depend on which
-texts stand beside it.
+A batch is one string of about 120,000 characters, small enough for the cache of a processor: its texts, joined by line
+ends. Everything is computed with numpy over its code points, so no Python runs per word. The results for a text never
+depend on the other texts of its batch.
 """
 
 import itertools
@@ -18,19 +18,18 @@ from numpy.typing import NDArray
 
 T = TypeVar("T")
 Texts = pa.StringArray | pa.LargeStringArray
-"""What the filters take: UTF-8, no nulls."""
+"""An array of UTF-8 texts without nulls."""
 
 MAX_BATCH_CHARACTERS = 120_000
-"""Of a batch; a longer text is a batch of its own, and takes some 40 bytes of memory per character."""
+"""A longer text is a batch of its own; a batch takes about 40 bytes of memory per character."""
 MAX_BATCH_TEXTS = 4096
-"""Texts in a batch, at most."""
 
 SPACE, LETTER, CONTENT, TERMINAL, TERM, ALONE = (np.uint8(1 << bit) for bit in range(6))
-"""Kinds of characters: white space; a letter; neither space nor PUNCTUATION; the end of a sentence; part of a term (a
-letter, digit or mark); a term by itself, because its script puts no spaces between words."""
+"""Bits for the kinds of a character: white space; a letter; neither space nor PUNCTUATION; the end of a sentence; part
+of a term (a letter, digit or mark); a term by itself, because its script puts no spaces between words."""
 
 TABLED_POINTS = 0x40000
-"""Code points that may be letters or marks; those above are no kind but CONTENT."""
+"""Code points whose kinds are tabled; all above them are CONTENT, and neither letters nor marks."""
 SENTENCE_END = (
     "21 2e 3f 589 61d-61f 6d4 700-702 7f9 837 839 83d-83e 964-965 104a-104b 1362 1367-1368 166e 1735-1736 17d4-17d6 "
     "17d9-17da 1803 1809 1944-1945 1aa8-1aab 1b5a-1b5b 1b5e-1b5f 1b7d-1b7e 1c3b-1c3c 1c7e-1c7f 203c-203d 2047-2049 "
@@ -40,47 +39,47 @@ SENTENCE_END = (
     "1173c-1173e 11944 11946 11a42-11a43 11a9b-11a9c 11c41-11c42 11ef7-11ef8 11f43-11f44 16a6e-16a6f 16af5 "
     "16b37-16b38 16b44 16e98 1bc9f 1da88"
 )
-"""Code points that end a sentence, in base 16: Unicode's Sentence_Terminal, with the Khmer signs that FineWeb adds."""
+"""Code points that end a sentence, hexadecimal: Unicode's Sentence_Terminal and the Khmer signs that FineWeb adds."""
 PUNCTUATION = "0-8 b-1f 21-2f 3a-40 5b-60 7b-9f ab b4 bb 2013-2014 2019 201c-201e 2026 2236 2501 25ba 3001-3002 "
 PUNCTUATION += "3008-300d 3010-3011 ff01 ff05 ff08-ff09 ff0c ff0e ff11 ff1a-ff1b ff1f ff5e"
-"""What does not make a word of Gopher's, beside SENTENCE_END; the set of datatrove, text.py."""
+"""Code points that, like SENTENCE_END, do not make a word in Gopher's rules: the set of datatrove, text.py."""
 UNSPACED = "e00-eff 1000-109f 1780-17ff 3040-30ff 3400-4dbf 4e00-9fff f900-faff 20000-3ffff"
-"""Thai, Lao, Burmese, Khmer, Kana and Han."""
+"""Code points of Thai, Lao, Burmese, Khmer, Kana and Han."""
 
 
 @dataclass(frozen=True)
 class Spans:
-    """Stretches of a batch, in order: words or lines."""
+    """Ranges of characters of a batch, such as its words or its lines, in order."""
 
     starts: NDArray[np.int64]
-    """First character of each."""
+    """The first character of each span, (n,)."""
     ends: NDArray[np.int64]
-    """After the last character of each."""
+    """One past the last character of each span, (n,)."""
     bounds: NDArray[np.int64]
-    """One more than there are texts: those of text i are bounds[i] to bounds[i + 1]."""
+    """(texts + 1,): the spans of text i are bounds[i] to bounds[i + 1]."""
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Characters in each."""
+        """Characters of each span, (n,)."""
         return self.ends - self.starts
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:
-        """Number of them in each text."""
+        """Spans of each text, (texts,)."""
         return np.diff(self.bounds)
 
     @cached_property
     def document(self) -> NDArray[np.int64]:
-        """The text that each is in."""
+        """The text of each span, (n,)."""
         return np.repeat(np.arange(len(self.counts)), self.counts)
 
     def total(self, values: NDArray[np.int64] | NDArray[np.bool_]) -> NDArray[np.int64]:
-        """The sum over each text of a value per span."""
+        """Sum a value per span (n,) over each text: (texts,)."""
         return segment_sums(values, self.bounds)
 
 
 class TextBatch:
-    """Texts, and arrays over the characters of all of them, made when they are first asked for."""
+    """Texts, and arrays over the characters of all of them, which are computed at the first use."""
 
     def __init__(self, texts: list[str]) -> None:
         self.texts = texts
@@ -92,43 +91,43 @@ class TextBatch:
 
     @cached_property
     def text(self) -> str:
-        """All texts, a line end between each two."""
+        """All texts, joined by line ends."""
         return "\n".join(self.texts)
 
     @cached_property
     def points(self) -> NDArray[np.uint32]:
-        """Code points of `text`."""
+        """The code points of `text`."""
         return np.frombuffer(self.text.encode("utf-32-le"), np.uint32)
 
     @cached_property
     def lower_points(self) -> NDArray[np.uint32]:
-        """The same in small letters, every character in its place."""
+        """The code points of `lower`."""
         return np.take(lowercase_points(), self.points, mode="clip")
 
     @cached_property
     def lower(self) -> str:
-        """`text` in small letters, every character in its place."""
+        """`text` in lower case, character by character, so that all positions stay."""
         return self.lower_points.tobytes().decode("utf-32-le")
 
     @cached_property
     def kinds(self) -> NDArray[np.uint8]:
-        """SPACE, LETTER and so on, of each character."""
+        """The kinds of each character of `text`: bits SPACE, LETTER, and so on."""
         return np.take(character_kinds(), self.points, mode="clip")
 
     @cached_property
     def words(self) -> Spans:
-        """Stretches without white space, as `str.split` gives them."""
+        """The words between white space, as `str.split` finds them."""
         return self.spans_where((self.kinds & SPACE) == 0)
 
     @cached_property
     def terms(self) -> Spans:
-        """Stretches of letters, digits and marks; in scripts without spaces, single characters."""
+        """Runs of letters, digits and marks; in scripts without spaces, single characters."""
         kinds = self.kinds
         alone = (kinds & ALONE) != 0 if int(self.points.max(initial=0)) > 0xDFF else None
         return self.spans_where((kinds & TERM) != 0, alone)
 
     def spans_where(self, inside: NDArray[np.bool_], alone: NDArray[np.bool_] | None = None) -> Spans:
-        """Runs of characters that are inside; one that is `alone` is a run by itself."""
+        """The runs of characters where `inside` holds; a character that is `alone` is a run by itself."""
         before, after = np.zeros_like(inside), np.zeros_like(inside)
         before[1:], after[:-1] = inside[:-1], inside[1:]
         if alone is not None:
@@ -139,7 +138,7 @@ class TextBatch:
 
     @cached_property
     def lines(self) -> Spans:
-        """What `text.split("\\n")` gives, empty lines too."""
+        """The lines that `text.split("\\n")` gives, including empty ones."""
         if not self.texts:
             return Spans(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(1, np.int64))
         ends = np.append(np.flatnonzero(self.points == ord("\n")), len(self.points))
@@ -148,31 +147,31 @@ class TextBatch:
 
     @cached_property
     def words_of_lines(self) -> NDArray[np.int64]:
-        """One more than there are lines: the words of line i are i to i + 1."""
+        """(lines + 1,): the words of line i are entry i to entry i + 1."""
         return np.append(np.searchsorted(self.words.starts, self.lines.starts), len(self.words.starts))
 
     def bounds_of(self, starts: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Index of the first of the spans that start at `starts` of each text, and their number."""
+        """`Spans.bounds` of spans that begin at `starts`, which ascend."""
         return np.append(np.searchsorted(starts, self.starts), len(starts))
 
     @cached_property
     def prefix(self) -> NDArray[np.uint64]:
-        """Sums of code point times BASE to its place: what `hashes` takes differences of."""
+        """`prefix_sums` of the code points, whose differences `hashes` takes."""
         return prefix_sums(self.points)
 
     @cached_property
     def lower_prefix(self) -> NDArray[np.uint64]:
-        """The same of `lower_points`."""
+        """`prefix_sums` of `lower_points`."""
         return prefix_sums(self.lower_points)
 
     def hashes(self, spans: Spans, prefix: NDArray[np.uint64] | None = None) -> NDArray[np.uint64]:
-        """A hash of the characters of each span (Rabin and Karp), the same wherever it stands."""
+        """A hash of the characters of each span (Karp and Rabin 1987), whatever its position: (n,)."""
         prefix = self.prefix if prefix is None else prefix
         raw = prefix[spans.ends] - prefix[spans.starts]
         return mix64(raw * powers(INVERSE, len(prefix))[spans.starts] + spans.lengths.astype(np.uint64))
 
     def find(self, phrase: str) -> NDArray[np.int64]:
-        """Where a phrase of small letters stands in `lower`, without overlaps."""
+        """The positions of a lower-case phrase in `lower`, without overlaps."""
         places, at = [], self.lower.find(phrase)
         while at >= 0:
             places.append(at)
@@ -180,37 +179,37 @@ class TextBatch:
         return np.array(places, np.int64)
 
     def count(self, phrase: str) -> NDArray[np.int64]:
-        """How often a phrase stands in each text, without overlaps."""
+        """How often a phrase occurs in each text, without overlaps: (texts,)."""
         return np.fromiter((text.count(phrase) for text in self.texts), np.int64, len(self))
 
 
 def word_hashes(words: tuple[str, ...]) -> NDArray[np.uint64]:
-    """What `TextBatch.hashes` gives for some words."""
+    """The hashes of words, as `TextBatch.hashes` gives them."""
     batch = TextBatch([" ".join(words)])
     return batch.hashes(batch.words)
 
 
 BASE = 0x9E3779B97F4A7C15
-"""Odd, so that it has an inverse modulo 2**64."""
+"""Base of the hash; odd, so that it has an inverse modulo 2**64."""
 INVERSE = pow(BASE, -1, 1 << 64)
 TABLED_POWERS = 1 << 18
 
 
 def prefix_sums(points: NDArray[np.uint32]) -> NDArray[np.uint64]:
-    """The sums of points[i] * BASE**i up to each place, modulo 2**64."""
+    """The sums of points[i] * BASE**i before each position, modulo 2**64: (n + 1,)."""
     totals = np.zeros(len(points) + 1, np.uint64)
     np.cumsum(points * powers(BASE, len(points)), out=totals[1:])
     return totals
 
 
 def powers(base: int, count: int) -> NDArray[np.uint64]:
-    """`base` to the power of 0, 1, 2 and so on, modulo 2**64."""
+    """The first `count` powers of `base`, from power 0, modulo 2**64."""
     return table_of_powers(base)[:count] if count <= TABLED_POWERS else new_powers(base, count)
 
 
 @cache
 def table_of_powers(base: int) -> NDArray[np.uint64]:
-    """As many as nearly all batches need."""
+    """The powers that nearly all batches need."""
     return new_powers(base, TABLED_POWERS)
 
 
@@ -221,14 +220,14 @@ def new_powers(base: int, count: int) -> NDArray[np.uint64]:
 
 
 def mix64(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Spread what the low bits say over all bits (the finaliser of splitmix64, Steele et al. 2014)."""
+    """Mix the bits of each value: the finalizer of SplitMix64 (Steele et al. 2014)."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
 
 
 def segment_sums(values: NDArray[np.int64] | NDArray[np.bool_], bounds: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The sum of values[bounds[i]:bounds[i + 1]] for each i."""
+    """The sum of values[bounds[i] : bounds[i + 1]] for each i."""
     totals = np.zeros(len(values) + 1, np.int64)
     np.cumsum(values, out=totals[1:])
     return np.diff(totals[bounds])
@@ -236,7 +235,7 @@ def segment_sums(values: NDArray[np.int64] | NDArray[np.bool_], bounds: NDArray[
 
 @cache
 def character_kinds() -> NDArray[np.uint8]:
-    """The kinds of every code point below TABLED_POINTS, and of all others in one last entry."""
+    """The kinds of every code point below TABLED_POINTS; one last entry serves all others."""
     kinds = np.full(TABLED_POINTS + 1, CONTENT, np.uint8)
     characters = [chr(point) for point in range(TABLED_POINTS)]
     categories = np.array([unicodedata.category(character)[0] for character in characters])
@@ -255,37 +254,37 @@ def character_kinds() -> NDArray[np.uint8]:
 
 @cache
 def lowercase_points() -> NDArray[np.uint32]:
-    """The small letter of every code point below TABLED_POINTS, else itself; İ gives i alone."""
+    """The lower case of every code point below TABLED_POINTS, in one code point: of İ, which has two, the first."""
     return np.array([ord(chr(point).lower()[0]) for point in range(TABLED_POINTS)] + [0xFFFD], np.uint32)
 
 
 def ranges(points: str) -> Iterator[slice]:
-    """The stretches that a line such as "21 2e-2f" names."""
+    """The ranges of code points in a line such as "21 2e-2f"."""
     for part in points.split():
         first, _, last = part.partition("-")
         yield slice(int(first, 16), int(last or first, 16) + 1)
 
 
 def split_texts(texts: Texts) -> Iterator[list[str]]:
-    """All texts in order, as many at a time as a batch holds."""
+    """Split texts into lists of as many as one batch holds, in order."""
     group: list[str] = []
-    held = 0
+    characters = 0
     for text in itertools.chain.from_iterable(part.to_pylist() for part in array_slices(texts)):
-        if group and (held + len(text) > MAX_BATCH_CHARACTERS or len(group) == MAX_BATCH_TEXTS):
+        if group and (characters + len(text) > MAX_BATCH_CHARACTERS or len(group) == MAX_BATCH_TEXTS):
             yield group
-            group, held = [], 0
+            group, characters = [], 0
         group.append(text)
-        held += len(text)
+        characters += len(text)
     if group:
         yield group
 
 
 def array_slices(texts: Texts) -> Iterator[Texts]:
-    """The array in parts, so that not all of it is held as Python's strings at once."""
+    """Slice an array, so that only a part of it exists as Python strings at a time."""
     for start in range(0, len(texts), 256):
         yield texts.slice(start, 256)
 
 
 def map_batches(texts: Texts, function: Callable[[TextBatch], T]) -> list[T]:
-    """What a function says of every batch of the texts, in order."""
+    """Apply a function to every batch of the texts, in order."""
     return [function(TextBatch(group)) for group in split_texts(texts)]

@@ -1,10 +1,10 @@
-"""One form for the same text: Unicode NFC, lines that end in a line feed, no control characters.
+"""Normalise text: Unicode NFC, lines that end in a line feed, no control characters.
 
 - CR LF, CR, vertical tab, form feed, NEL, and the line and paragraph separators of Unicode become a line feed;
-- other control characters but the tab go, and so do byte order marks and the two noncharacters of the first plane;
-- letters and their marks are composed (NFC; Unicode Standard Annex 15). NFKC would make other text of formulas.
+- other control characters except the tab are removed, and so are byte order marks, U+FFFE and U+FFFF;
+- letters and their marks are composed (NFC; Unicode Standard Annex 15). NFKC would change formulas.
 
-Spaces and indentation stay: in source code they mean something.
+Spaces and indentation stay: they have a meaning in source code.
 """
 
 import re
@@ -21,15 +21,15 @@ WIDE_LINE_ENDS = re.compile("[\x85\u2028\u2029]")
 
 
 def normalise(texts: Texts) -> Texts:
-    """The texts in that form, which a second time leaves as it is."""
-    return pa.array((normal(text) for part in array_slices(texts) for text in part.to_pylist()), texts.type)
+    """Normalise texts; idempotent."""
+    return pa.array((normalise_text(text) for part in array_slices(texts) for text in part.to_pylist()), texts.type)
 
 
-def normal(text: str) -> str:
-    """One text in that form."""
+def normalise_text(text: str) -> str:
+    """Normalise one text."""
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-    # Bytes below 128 are characters of their own in UTF-8.
+    # In UTF-8, bytes below 128 are never part of another character.
     text = text.encode().translate(LINE_ENDS, CONTROLS).decode()
     if text.isascii():
         return text

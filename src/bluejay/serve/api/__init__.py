@@ -1,1 +1,1 @@
-"""The endpoints: OpenAI's completions and chat, the API of 2021, the model card."""
+"""The endpoints: OpenAI's completions and chat completions, the APIs of 2021 and 2022, the model card."""

@@ -1,13 +1,13 @@
-"""`GET /card`: what a model is, for the people who use it: its figures, and what its makers say about it."""
+"""`GET /card`: the model card, with figures about the model and the README of its makers."""
 
 from fastapi import APIRouter, Response
 from typing_extensions import TypedDict
 
-from bluejay.serve.api.errors import json_response
-from bluejay.serve.respond import Service
+from bluejay.serve.api.respond import Service
+from bluejay.serve.errors import json_response
 
-LONGEST = 20_000
-"""Characters of the makers' text that are shown."""
+MAX_CARD_CHARACTERS = 20_000
+"""Characters of the README that are served."""
 
 
 class Card(TypedDict):
@@ -18,7 +18,7 @@ class Card(TypedDict):
 
 
 def router(service: Service) -> APIRouter:
-    """The endpoint."""
+    """The route of the endpoint."""
     routes, model = APIRouter(), service.model
     config = model.config
     facts = {
@@ -27,17 +27,17 @@ def router(service: Service) -> APIRouter:
         "Vocabulary": f"{model.tokenizer.vocab_size:,} tokens",
         "Licence": model.licence or "not stated",
     }
-    described: Card = {"facts": facts, "text": without_front_matter(model.card)[:LONGEST]}
+    body: Card = {"facts": facts, "text": without_front_matter(model.card)[:MAX_CARD_CHARACTERS]}
 
     @routes.get("/card", response_model=Card)
     async def card() -> Response:
-        """Figures by name, and the model's README as text, without its front matter."""
-        return json_response(dict(described))
+        """Figures about the model by name, and its README as text without the front matter."""
+        return json_response(dict(body))
 
     return routes
 
 
 def without_front_matter(readme: str) -> str:
-    """A README without the YAML between its first two lines of three dashes, which is for machines."""
+    """A README without the YAML metadata between its first two lines of three dashes."""
     _, _, rest = readme.removeprefix("---\n").partition("\n---\n")
     return rest.strip() if readme.startswith("---\n") and rest else readme.strip()

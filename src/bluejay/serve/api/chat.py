@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions`: conversations, for models that have a chat template.
+"""`POST /v1/chat/completions` answers conversations, for models that have a chat template.
 
 https://platform.openai.com/docs/api-reference/chat
 """
@@ -12,18 +12,18 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
 from bluejay.infer.engine import Chunk
-from bluejay.infer.sampling import SamplingParams
-from bluejay.serve.api.completions import STREAM
-from bluejay.serve.api.errors import ERRORS, APIError, Usage, json_response, usage
+from bluejay.infer.params import SamplingParams
+from bluejay.serve.api.completions import STREAM_CONTENT
 from bluejay.serve.api.logprobs import ChatLogprobs, chat_logprob
 from bluejay.serve.api.parameters import MAX_LOGPROBS, Body, Parameters, unsupported
+from bluejay.serve.api.respond import Service
 from bluejay.serve.api.template import prompt_tokens
-from bluejay.serve.respond import EventStream, Service, events
+from bluejay.serve.errors import ERRORS, APIError, Usage
 from bluejay.tokenizer import Tokenizer
 
 
 def parse_content(value: Any) -> Any:
-    """The text of a message, which may come in parts."""
+    """Convert the content of a message, a text or a list of text parts, to one text."""
     if not isinstance(value, list):
         return value
     if not all(isinstance(part, dict) and part.get("type") == "text" for part in value):
@@ -36,52 +36,56 @@ def parse_content(value: Any) -> Any:
     return "".join(texts)
 
 
-PART = {
+PART_SCHEMA = {
     "type": "object",
     "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
     "required": ["type", "text"],
 }
-CONTENT = {"anyOf": [{"type": "string"}, {"type": "array", "items": PART}]}
+CONTENT_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "array", "items": PART_SCHEMA}]}
 
 
-class Message(Body):
+class InputMessage(Body):
     """One turn of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[str, BeforeValidator(parse_content), WithJsonSchema(CONTENT)]
-    name: str | None = Field(None, description="Accepted and not used.")
-    refusal: str | None = Field(None, description="Accepted and not used.")
+    content: Annotated[str, BeforeValidator(parse_content), WithJsonSchema(CONTENT_SCHEMA)]
+    name: str | None = Field(None, description="Accepted and ignored.")
+    refusal: str | None = Field(None, description="Accepted and ignored.")
     tool_calls: Any = unsupported([])
 
     @property
     def turn(self) -> dict[str, str]:
-        """What a template reads."""
+        """The message as the chat template reads it."""
         return {"role": "system" if self.role == "developer" else self.role, "content": self.content}
 
 
 class ChatRequest(Parameters):
-    """The conversation that shall be answered, and how."""
+    """The conversation to answer, and how to answer it."""
 
-    messages: list[Message] = Field(min_length=1)
-    max_tokens: int | None = Field(None, ge=1, description="Tokens to generate at most; as many as fit.")
+    messages: list[InputMessage] = Field(min_length=1)
+    max_tokens: int | None = Field(None, ge=1, description="Tokens to generate at most; the default is as many as fit.")
     max_completion_tokens: int | None = Field(None, ge=1, description="The newer name of max_tokens.")
     logprobs: bool = Field(False, description="Log-probability of each token.")
-    top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS, description="So many alternatives to each token.")
+    top_logprobs: int | None = Field(
+        None, ge=0, le=MAX_LOGPROBS, description="Number of alternatives to report for each token."
+    )
     tools: Any = unsupported([])
     tool_choice: Any = unsupported("none", "auto")
     functions: Any = unsupported([])
     function_call: Any = unsupported("none", "auto")
     modalities: Any = unsupported(["text"])
     store: Any = unsupported(False)
-    metadata: dict[str, str] | None = Field(None, description="Accepted and not used.")
+    metadata: dict[str, str] | None = Field(None, description="Accepted and ignored.")
     service_tier: Any = unsupported("auto", "default")
-    safety_identifier: str | None = Field(None, description="Accepted and not used.")
-    prompt_cache_key: str | None = Field(None, description="Accepted and not used: equal beginnings are always shared.")
+    safety_identifier: str | None = Field(None, description="Accepted and ignored.")
+    prompt_cache_key: str | None = Field(
+        None, description="Accepted and ignored: prompts that begin alike always share the cache."
+    )
 
     def sampling(self, n_ctx: int) -> SamplingParams:
-        """What the engine needs. Raises APIError for what does not go together."""
+        """The engine's parameters. Raises APIError for parameters that exclude each other."""
         if self.top_logprobs is not None and not self.logprobs:
-            raise APIError(400, "top_logprobs goes with logprobs only", param="top_logprobs")
+            raise APIError(400, "top_logprobs needs logprobs", param="top_logprobs")
         return self.engine_params(
             max_tokens=self.max_completion_tokens or self.max_tokens or n_ctx,
             n=self.n,
@@ -89,8 +93,8 @@ class ChatRequest(Parameters):
         )
 
 
-class Said(TypedDict):
-    """What the model says."""
+class OutputMessage(TypedDict):
+    """The message that the model writes; an event of a stream holds a part of it."""
 
     role: NotRequired[Literal["assistant"]]
     content: NotRequired[str]
@@ -101,7 +105,7 @@ class ChatChoice(TypedDict):
     """One sample."""
 
     index: int
-    message: Said
+    message: OutputMessage
     logprobs: ChatLogprobs | None
     finish_reason: str
 
@@ -118,62 +122,60 @@ class ChatAnswer(TypedDict):
     usage: Usage
 
 
-def chat_logprobs(tokenizer: Tokenizer, chunks: list[Chunk]) -> ChatLogprobs | None:
-    """The log-probabilities that chunks bring."""
-    found = [chat_logprob(tokenizer, chunk.logprob) for chunk in chunks if chunk.logprob is not None]
-    return {"content": found, "refusal": None} if found else None
+class ChatWriter:
+    """Writes the choices of a chat completion; satisfies `bluejay.serve.api.respond.Writer`."""
 
+    id_prefix = "chatcmpl"
+    kinds: tuple[str, str] = ("chat.completion", "chat.completion.chunk")
 
-async def answer(body: ChatRequest, request: Request, service: Service) -> Response:
-    """Answer one request. Raises APIError."""
-    service.check_name(body.model)
-    params = body.sampling(service.model.config.n_ctx)
-    form = await service.form(body)
-    try:
-        prompt = await asyncio.to_thread(prompt_tokens, service.tokenizer, [message.turn for message in body.messages])
-    except ValueError as error:
-        raise APIError(400, str(error), param="messages") from None
-    completion = await service.submit([prompt], params, form, param="messages")
-    if body.stream:
-        heading = service.heading("chatcmpl", "chat.completion.chunk")
-        more = {"usage": None} if body.include_usage else {}
-        begun: set[int] = set()
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.started: set[int] = set()
+        """Choices whose role has been sent."""
 
-        def piece(index: int, chunk: Chunk) -> dict[str, Any]:
-            delta: Said = {"content": chunk.text} if index in begun else {"role": "assistant", "content": chunk.text}
-            begun.add(index)
-            logprobs = chat_logprobs(service.tokenizer, [chunk])
-            choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": chunk.finish_reason}
-            return {**heading, "choices": [choice], **more}
+    def chunk(self, index: int, chunk: Chunk) -> dict[str, object]:
+        """The choice for one chunk; the first one names the role."""
+        delta: OutputMessage = {"content": chunk.text}
+        if index not in self.started:
+            delta = {"role": "assistant", **delta}
+        self.started.add(index)
+        logprobs = self.logprobs([chunk])
+        return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": chunk.finish_reason}
 
-        def last() -> dict[str, Any]:
-            return {**heading, "choices": [], "usage": usage(len(prompt), completion.n_generated)}
+    def whole(self, chunks: list[list[Chunk]]) -> list[ChatChoice]:
+        """The choices of a response in one piece."""
+        return [
+            {
+                "index": index,
+                "message": {"role": "assistant", "content": "".join(chunk.text for chunk in sample), "refusal": None},
+                "logprobs": self.logprobs(sample),
+                "finish_reason": sample[-1].finish_reason or "length",
+            }
+            for index, sample in enumerate(chunks)
+        ]
 
-        stream = events(completion, piece, last if body.include_usage else None, form)
-        return EventStream(service.worker, completion, stream)
-    chunks: list[list[Chunk]] = [[] for _ in range(body.n)]
-    for index, chunk in await service.collect(completion, request, form):
-        chunks[index].append(chunk)
-    choices: list[ChatChoice] = [
-        {
-            "index": index,
-            "message": {"role": "assistant", "content": "".join(chunk.text for chunk in sample), "refusal": None},
-            "logprobs": chat_logprobs(service.tokenizer, sample),
-            "finish_reason": sample[-1].finish_reason or "length",
-        }
-        for index, sample in enumerate(chunks)
-    ]
-    heading = service.heading("chatcmpl", "chat.completion")
-    return json_response({**heading, "choices": choices, "usage": usage(len(prompt), completion.n_generated)})
+    def logprobs(self, chunks: list[Chunk]) -> ChatLogprobs | None:
+        """The log-probabilities of the tokens in chunks; None where none were requested."""
+        found = [chat_logprob(self.tokenizer, chunk.logprob) for chunk in chunks if chunk.logprob is not None]
+        return {"content": found, "refusal": None} if found else None
 
 
 def router(service: Service) -> APIRouter:
-    """The endpoint."""
-    routes = APIRouter()
+    """The route of the endpoint."""
+    routes, tokenizer = APIRouter(), service.tokenizer
 
-    @routes.post("/v1/chat/completions", response_model=ChatAnswer, responses={200: {"content": STREAM}, **ERRORS})
+    @routes.post(
+        "/v1/chat/completions", response_model=ChatAnswer, responses={200: {"content": STREAM_CONTENT}, **ERRORS}
+    )
     async def chat_completions(body: ChatRequest, request: Request) -> Response:
         """Answer a conversation, with a model that has a chat template."""
-        return await answer(body, request, service)
+        service.check_name(body.model)
+        params, constraint = body.sampling(service.model.config.n_ctx), await service.constraint(body)
+        try:
+            prompt = await asyncio.to_thread(prompt_tokens, tokenizer, [message.turn for message in body.messages])
+        except ValueError as error:
+            raise APIError(400, str(error), param="messages") from None
+        job = await service.submit([prompt], params, constraint, param="messages")
+        return await service.respond(body, request, job, ChatWriter(tokenizer))
 
     return routes

@@ -1,8 +1,9 @@
-"""The shapes of 2021, so that clients of that time live again.
+"""The APIs of 2021 and 2022, for clients written at that time.
 
-`POST /complete` is mesh-transformer-jax's `device_serve.py`, which stood behind api.eleuther.ai; `POST /completion` is
-what stood there later. `POST /model/predict` and `/model/get_prediction` are the variant in its `docker/`. All of them
-read the end of a context that is too long, as they did then. Errors are OpenAI's.
+`POST /complete` is the API of mesh-transformer-jax's `device_serve.py`, which served api.eleuther.ai; `POST
+/completion` is the API that replaced it there. `POST /model/predict` and `/model/get_prediction` are the API of the
+variant in its `docker/`. As they did then, all of them read only the end of a context that is too long. Errors have
+OpenAI's form.
 """
 
 import asyncio
@@ -15,65 +16,65 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from bluejay.infer.engine import Chunk
-from bluejay.infer.sampling import SamplingParams
-from bluejay.serve.api.errors import ERRORS, APIError, json_response
+from bluejay.infer.params import SamplingParams
 from bluejay.serve.api.parameters import Body
-from bluejay.serve.engine_thread import Completion
-from bluejay.serve.respond import ENDINGS, Service, failure
+from bluejay.serve.api.respond import ENGINE_ERRORS, Service, to_api_error
+from bluejay.serve.engine_thread import Job
+from bluejay.serve.errors import ERRORS, APIError, json_response
 
 MAX_PREDICTIONS = 256
-"""Predictions that are kept for who asked for them; the oldest that are done give way."""
+"""Predictions that are kept until they are fetched; the oldest finished one makes room for a new one."""
 DEFAULT_LENGTH = 256
 
 
-class Context(Body):
-    """A text to continue."""
+class CompleteRequest(Body):
+    """The body of /complete: a context to continue."""
 
     context: str
     temp: float = Field(1.0, ge=0, le=2)
     top_p: float = Field(0.9, ge=0, le=1)
 
 
-class Completed(TypedDict):
-    """Its continuation."""
+class CompleteAnswer(TypedDict):
+    """The response of /complete."""
 
     completion: str
 
 
-class CompletionOf2022(Context):
-    """The later shape."""
+class LegacyCompletionRequest(CompleteRequest):
+    """The body of /completion."""
 
     response_length: int = Field(128, ge=1)
     remove_input: bool = Field(True, description="Leave the context out of the answer.")
 
 
-class Generated(TypedDict):
-    """Its answer."""
+class LegacyCompletion(TypedDict):
+    """One item of the response of /completion."""
 
     generated_text: str
 
 
-class Prediction(Context):
-    """The shape of the variant, whose answer is fetched."""
+class PredictRequest(CompleteRequest):
+    """The body of /model/predict."""
 
     top_k: int = Field(50, ge=0)
     length: int = Field(DEFAULT_LENGTH, ge=1)
 
 
-class Ticket(TypedDict):
-    """What an answer is fetched with."""
+class PredictionId(TypedDict):
+    """The response of /model/predict."""
 
     qid: int
 
 
-class TicketRequest(Body):
-    """A ticket that was given out."""
+class PredictionRequest(Body):
+    """The body of /model/get_prediction, with an id that /model/predict returned."""
 
     qid: int
 
 
-class Predicted(TypedDict):
-    """The answer."""
+class PredictionAnswer(TypedDict):
+    """The response of /model/get_prediction."""
 
     context: str
     completion: str
@@ -81,86 +82,86 @@ class Predicted(TypedDict):
 
 
 class Legacy:
-    """The old endpoints of one service."""
+    """The endpoints of one service, and its predictions."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self.predictions: OrderedDict[int, asyncio.Task[Predicted]] = OrderedDict()
+        self.predictions: OrderedDict[int, asyncio.Task[PredictionAnswer]] = OrderedDict()
 
-    async def submit(self, body: Context, length: int, top_k: int = 0) -> Completion:
-        """Hand a context to the engine. Raises APIError."""
+    async def submit(self, body: CompleteRequest, length: int, top_k: int = 0) -> Job:
+        """Submit the end of a context that fits beside `length` tokens of answer. Raises APIError."""
         n_ctx = self.service.model.config.n_ctx
         room = max(n_ctx - length, n_ctx // 2)
         prompt = (await asyncio.to_thread(self.service.tokenizer.encode_prompt, body.context))[-room:]
         params = SamplingParams(max_tokens=length, temperature=body.temp, top_p=body.top_p, top_k=top_k)
         return await self.service.submit([prompt], params, param="context")
 
-    async def text(self, body: Context, request: Request, length: int) -> str:
+    async def text(self, body: CompleteRequest, request: Request, length: int) -> str:
         """The continuation of a context. Raises APIError."""
-        completion = await self.submit(body, length)
-        return text_of(await self.service.collect(completion, request))
+        job = await self.submit(body, length)
+        return text_of(await self.service.collect(job, request))
 
-    async def predict(self, body: Prediction) -> int:
-        """Begin a prediction. Raises APIError."""
+    async def predict(self, body: PredictRequest) -> int:
+        """Start a prediction and return its id. Raises APIError."""
         if len(self.predictions) >= MAX_PREDICTIONS:
             done = next((qid for qid, task in self.predictions.items() if task.done()), None)
             if done is None:
-                message = f"{MAX_PREDICTIONS} predictions are being made already; try again later"
+                message = f"{MAX_PREDICTIONS} predictions are running; try again later"
                 raise APIError(429, message, type="rate_limit_error", code="queue_full", headers={"Retry-After": "5"})
             del self.predictions[done]
-        completion = await self.submit(body, body.length, body.top_k)
-        qid = secrets.randbelow(2**53)  # a number that JavaScript can hold and nobody can guess
-        task = asyncio.create_task(self.prediction(body.context, completion))
-        task.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody may ever fetch it
+        job = await self.submit(body, body.length, body.top_k)
+        qid = secrets.randbelow(2**53)  # exact in JavaScript, and impossible to guess
+        task = asyncio.create_task(self.prediction(body.context, job))
+        task.add_done_callback(lambda task: task.cancelled() or task.exception())  # it may never be fetched
         self.predictions[qid] = task
         return qid
 
-    async def prediction(self, context: str, completion: Completion) -> Predicted:
-        """What a prediction comes to."""
+    async def prediction(self, context: str, job: Job) -> PredictionAnswer:
+        """The finished prediction. Raises APIError."""
         began = time.monotonic()
         try:
-            text = text_of([part async for part in completion.chunks()])
+            text = text_of([part async for part in job.chunks()])
             return {"context": context, "completion": text, "time": time.monotonic() - began}
-        except ENDINGS as reason:
-            raise failure(reason) from None
+        except ENGINE_ERRORS as reason:
+            raise to_api_error(reason) from None
         finally:
-            self.service.worker.release(completion)
+            self.service.engine_thread.release(job)
 
-    async def fetch(self, qid: int) -> Predicted:
-        """Wait for a prediction. Raises APIError."""
+    async def fetch(self, qid: int) -> PredictionAnswer:
+        """Wait for a prediction and return it. Raises APIError."""
         if qid not in self.predictions:
             raise APIError(404, f"there is no prediction {str(qid)[:40]} here", param="qid", code="not_found")
         return await asyncio.shield(self.predictions[qid])
 
 
 def text_of(chunks: list[tuple[int, Chunk]]) -> str:
-    """The text of one sample."""
+    """The text of a job with one sample."""
     return "".join(chunk.text for _, chunk in chunks)
 
 
 def router(service: Service) -> APIRouter:
-    """The endpoints."""
+    """The routes of the endpoints."""
     routes, legacy = APIRouter(responses=ERRORS, deprecated=True), Legacy(service)
 
-    @routes.post("/complete", response_model=Completed)
-    async def complete(body: Context, request: Request) -> Response:
+    @routes.post("/complete", response_model=CompleteAnswer)
+    async def complete(body: CompleteRequest, request: Request) -> Response:
         """Continue a context by up to 256 tokens."""
         return json_response({"completion": await legacy.text(body, request, DEFAULT_LENGTH)})
 
-    @routes.post("/completion", response_model=list[Generated])
-    async def completion(body: CompletionOf2022, request: Request) -> Response:
+    @routes.post("/completion", response_model=list[LegacyCompletion])
+    async def completion(body: LegacyCompletionRequest, request: Request) -> Response:
         """Continue a context."""
         text = await legacy.text(body, request, body.response_length)
         return json_response([{"generated_text": text if body.remove_input else body.context + text}])
 
-    @routes.post("/model/predict", response_model=Ticket)
-    async def predict(body: Prediction) -> Response:
-        """Begin to continue a context."""
+    @routes.post("/model/predict", response_model=PredictionId)
+    async def predict(body: PredictRequest) -> Response:
+        """Start to continue a context."""
         return json_response({"qid": await legacy.predict(body)})
 
-    @routes.post("/model/get_prediction", response_model=Predicted)
-    async def get_prediction(body: TicketRequest) -> Response:
-        """Wait for what `/model/predict` began."""
+    @routes.post("/model/get_prediction", response_model=PredictionAnswer)
+    async def get_prediction(body: PredictionRequest) -> Response:
+        """Wait for a continuation that /model/predict started."""
         return json_response(await legacy.fetch(body.qid))
 
     return routes

@@ -1,4 +1,4 @@
-"""What is served, and how its tokenizer reads: `/v1/models`, and `/tokenize` and `/detokenize` as vLLM has them."""
+"""The served model and its tokenizer: `/v1/models`, and vLLM's `/tokenize` and `/detokenize`."""
 
 import asyncio
 import time
@@ -8,14 +8,14 @@ from fastapi import APIRouter, Response
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from bluejay.serve.api.errors import ERRORS, APIError, json_response
 from bluejay.serve.api.logprobs import token_name
 from bluejay.serve.api.parameters import Body
-from bluejay.serve.respond import Service
+from bluejay.serve.api.respond import Service
+from bluejay.serve.errors import ERRORS, APIError, json_response
 
 
 class ModelObject(TypedDict):
-    """A model; what is not OpenAI's is the context (vLLM's name for it) and the size."""
+    """A model in OpenAI's form, with two more fields: the context length, under vLLM's name, and the size."""
 
     id: str
     object: str
@@ -26,23 +26,25 @@ class ModelObject(TypedDict):
 
 
 class ModelList(TypedDict):
-    """All models here: one."""
+    """The list of served models, which has one item."""
 
     object: str
     data: list[ModelObject]
 
 
 class TokenizeRequest(Body):
-    """A text to read."""
+    """A text to tokenize."""
 
     model: str | None = None
     prompt: str
-    add_special_tokens: bool = Field(True, description="As completions do, where the model wants a beginning.")
-    return_token_strs: bool = Field(False, description="The tokens as strings, too.")
+    add_special_tokens: bool = Field(
+        True, description="Begin with the token that the model expects there, if any, as for a completion."
+    )
+    return_token_strs: bool = Field(False, description="Return the tokens as strings, too.")
 
 
 class Tokens(TypedDict):
-    """A text as a model reads it."""
+    """The tokens of a text."""
 
     count: int
     max_model_len: int
@@ -51,7 +53,7 @@ class Tokens(TypedDict):
 
 
 class DetokenizeRequest(Body):
-    """Tokens to write."""
+    """Tokens to convert to text."""
 
     model: str | None = None
     tokens: list[Annotated[int, Field(ge=0)]]
@@ -64,7 +66,7 @@ class Detokenized(TypedDict):
 
 
 def router(service: Service) -> APIRouter:
-    """The endpoints."""
+    """The routes of the endpoints."""
     routes, model, tokenizer = APIRouter(responses=ERRORS), service.model, service.tokenizer
     n_ctx = model.config.n_ctx
     description: ModelObject = {
@@ -78,18 +80,18 @@ def router(service: Service) -> APIRouter:
 
     @routes.get("/v1/models", response_model=ModelList)
     async def models() -> Response:
-        """All models here: one."""
+        """List the served models, of which there is one."""
         return json_response({"object": "list", "data": [description]})
 
     @routes.get("/v1/models/{name:path}", response_model=ModelObject)
     async def model_of_name(name: str) -> Response:
-        """One model."""
+        """Describe one model."""
         service.check_name(name)
         return json_response(description)
 
     @routes.post("/tokenize", response_model=Tokens)
     async def tokenize(body: TokenizeRequest) -> Response:
-        """The token ids of a text. The names of special tokens in it are text, as they are in a prompt."""
+        """Return the token ids of a text. The names of special tokens are plain text, as in a prompt."""
         service.check_name(body.model)
         found = await asyncio.to_thread(tokenizer.encode, body.prompt)
         tokens = tokenizer.begin + found if body.add_special_tokens else found
@@ -100,7 +102,7 @@ def router(service: Service) -> APIRouter:
 
     @routes.post("/detokenize", response_model=Detokenized)
     async def detokenize(body: DetokenizeRequest) -> Response:
-        """The text of token ids; special tokens stand for no text."""
+        """Return the text of token ids; special tokens have no text."""
         service.check_name(body.model)
         if max(body.tokens, default=0) >= tokenizer.vocab_size:
             raise APIError(400, f"tokens holds an id outside 0..{tokenizer.vocab_size - 1}", param="tokens")

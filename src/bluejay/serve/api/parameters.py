@@ -1,23 +1,23 @@
 """The parameters that completions and chat completions share, with OpenAI's names, ranges and defaults."""
 
 import difflib
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
-from bluejay.infer.sampling import SamplingParams
-from bluejay.serve.api.errors import APIError
+from bluejay.fields import settings_of
+from bluejay.infer.params import SamplingParams
+from bluejay.serve.errors import APIError
 
 MAX_N = 128
 MAX_STOP = 4
 MAX_LOGPROBS = 20
-"""OpenAI's limit for chat completions; for completions it is 5 there."""
-INT64 = 2**63
+"""OpenAI's limit for chat completions; its limit for completions is 5."""
 
 
 def nullable(schema: dict[str, Any]) -> None:
-    """Say in a body's JSON schema that null is accepted wherever there is a default."""
+    """Declare in the JSON schema of a body that every parameter with a default also accepts null."""
     for name, value in schema.get("properties", {}).items():
         if name not in schema.get("required", ()):
             notes = {key: value.pop(key) for key in ("title", "description", "default") if key in value}
@@ -25,12 +25,12 @@ def nullable(schema: dict[str, Any]) -> None:
 
 
 def unsupported(*neutral: Any) -> Any:
-    """A parameter that is not there: values that ask for nothing are taken, all others refused clearly."""
+    """A parameter that is not implemented: only `neutral` values, which ask for nothing, are accepted."""
     return Field(neutral[0], description="Not supported.", json_schema_extra={"enum": [*neutral]})
 
 
 class Body(BaseModel):
-    """A JSON object of a request. null means the default; a name that is not known is refused, with the nearest one."""
+    """A JSON object in a request. null means the default; an unknown name is refused with the nearest known one."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, json_schema_extra=nullable)
 
@@ -55,7 +55,7 @@ class Body(BaseModel):
 
 
 def parse_stop(value: Any) -> tuple[str, ...]:
-    """Stop sequences: a string or a list of up to four."""
+    """Convert stop sequences, a string or a list of up to four, to a tuple. Raises APIError."""
     stop = [value] if isinstance(value, str) else value
     if not (isinstance(stop, list) and len(stop) <= MAX_STOP and all(isinstance(item, str) for item in stop)):
         raise APIError(400, f"stop must be a string or a list of at most {MAX_STOP} strings", param="stop")
@@ -63,7 +63,7 @@ def parse_stop(value: Any) -> tuple[str, ...]:
 
 
 def parse_logit_bias(value: Any) -> dict[int, float]:
-    """Biases by token id; JSON's names are strings."""
+    """Convert biases by token id, whose names are strings in JSON. Raises APIError."""
     if not isinstance(value, dict) or not all(
         token.isascii() and token.isdecimal() and len(token) < 10 for token in value
     ):
@@ -74,9 +74,9 @@ def parse_logit_bias(value: Any) -> dict[int, float]:
     return {int(token): float(bias) for token, bias in value.items()}
 
 
-STRING: dict[str, Any] = {"type": "string", "minLength": 1}
-STOP = {"anyOf": [STRING, {"type": "array", "items": STRING, "maxItems": MAX_STOP}]}
-LOGIT_BIAS = {
+STRING_SCHEMA: dict[str, Any] = {"type": "string", "minLength": 1}
+STOP_SCHEMA = {"anyOf": [STRING_SCHEMA, {"type": "array", "items": STRING_SCHEMA, "maxItems": MAX_STOP}]}
+LOGIT_BIAS_SCHEMA = {
     "type": "object",
     "propertyNames": {"pattern": "^[0-9]{1,9}$"},
     "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100},
@@ -84,65 +84,59 @@ LOGIT_BIAS = {
 
 
 class StreamOptions(Body):
-    """How a stream ends."""
+    """Options of a stream."""
 
-    include_usage: bool = Field(False, description="One more event at the end, without choices, holds the usage.")
+    include_usage: bool = Field(
+        False, description="Send one more event at the end, without choices but with the usage."
+    )
 
 
 class NamedSchema(Body):
-    """A JSON schema under a name."""
+    """A JSON schema with a name."""
 
     name: str = "answer"
     description: str = ""
     definition: dict[str, Any] = Field(alias="schema", description="The JSON schema.")
-    strict: bool = Field(True, description="The answer has the schema either way.")
+    strict: bool = Field(True, description="Accepted and ignored: the answer always follows the schema.")
 
 
 class ResponseFormat(Body):
-    """What an answer is: any text, any JSON object, or JSON of one schema."""
+    """The format of an answer: any text, any JSON object, or JSON that follows a schema."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: NamedSchema | None = None
 
 
-class Parameters(Body):
-    """What both kinds of completion can be asked for."""
+SAMPLING = settings_of(SamplingParams)
+OPENAI_DEFAULTS = {"temperature": 1.0, "top_p": 1.0}
+DECLARED_BELOW = ("max_tokens", "n", "stop", "logit_bias", "logprobs", "prompt_logprobs")
+"""Sampling parameters whose form differs in OpenAI's APIs; their fields are in the classes of the request bodies."""
 
-    model: str | None = Field(None, description="The id that /v1/models gives, or nothing.")
-    temperature: float = Field(1.0, ge=0, le=2, description="Divides the logits; 0 is greedy.")
-    top_p: float = Field(1.0, ge=0, le=1, description="Keep the likeliest tokens that make up this probability.")
-    n: int = Field(1, ge=1, le=MAX_N, description="Samples of each prompt; sample i is drawn with seed + i.")
+COMMON: dict[str, Any] = {
+    name: (one.annotation, Field(OPENAI_DEFAULTS.get(name, one.default), ge=one.low, le=one.high, description=one.help))
+    for name, one in SAMPLING.items()
+    if name not in DECLARED_BELOW
+}
+"""The fields for all other sampling parameters."""
+SamplingBody: Any = create_model("SamplingBody", __base__=Body, **COMMON)
+
+
+class Parameters(SamplingBody):
+    """The parameters that both kinds of completion have."""
+
+    model: str | None = Field(None, description="The id from /v1/models; may be left out.")
+    n: int = Field(1, ge=1, le=MAX_N, description=SAMPLING["n"].help)
     stream: bool = Field(False, description="Send each token as a server-sent event; [DONE] ends the stream.")
     stream_options: StreamOptions | None = None
-    stop: Annotated[tuple[str, ...], BeforeValidator(parse_stop), WithJsonSchema(STOP)] = Field(
-        (), description="The answer ends before the first of these."
+    stop: Annotated[tuple[str, ...], BeforeValidator(parse_stop), WithJsonSchema(STOP_SCHEMA)] = Field(
+        (), description=SAMPLING["stop"].help
     )
-    presence_penalty: float = Field(0.0, ge=-2, le=2, description="Taken from the logits of tokens already generated,")
-    frequency_penalty: float = Field(0.0, ge=-2, le=2, description="and this for each time that they were.")
-    logit_bias: Annotated[dict[int, float], BeforeValidator(parse_logit_bias), WithJsonSchema(LOGIT_BIAS)] = Field(
-        {}, description="Added to the logits of tokens, by their ids."
+    logit_bias: Annotated[dict[int, float], BeforeValidator(parse_logit_bias), WithJsonSchema(LOGIT_BIAS_SCHEMA)] = (
+        Field({}, description=SAMPLING["logit_bias"].help)
     )
-    seed: int | None = Field(
-        None, ge=-INT64, lt=INT64, description="The same seed gives the same text, whoever else is served."
-    )
-    user: str | None = Field(None, description="Accepted and not used.")
+    user: str | None = Field(None, description="Accepted and ignored.")
     response_format: ResponseFormat | None = None
-    # What follows is not OpenAI's; the names are those that other servers have.
-    top_k: int = Field(0, ge=0, description="Keep so many of the likeliest tokens; 0 keeps all.")
-    min_p: float = Field(
-        0.0, ge=0, le=1, description="Keep tokens at least this many times as likely as the likeliest."
-    )
-    typical_p: float = Field(1.0, ge=0, le=1, description="Keep the tokens of most typical surprise up to this.")
-    repetition_penalty: float = Field(
-        1.0, ge=0.01, le=100, description="Divides the positive logits of tokens seen before, multiplies the others."
-    )
-    regex: str | None = Field(None, description="The answer matches this regular expression, as a whole.")
-
-    passed_on: ClassVar = (
-        *("temperature", "top_p", "seed", "stop", "presence_penalty", "frequency_penalty", "logit_bias"),
-        *("top_k", "min_p", "typical_p", "repetition_penalty"),
-    )
-    """What the engine knows by the same name."""
+    regex: str | None = Field(None, description="A regular expression that the whole answer matches.")
 
     @property
     def include_usage(self) -> bool:
@@ -150,10 +144,11 @@ class Parameters(Body):
         return self.stream_options is not None and self.stream_options.include_usage
 
     def engine_params(self, **others: Any) -> SamplingParams:
-        """What the engine needs. Raises APIError for what does not go together."""
+        """The engine's parameters: the fields with the same name, and `others`. Raises APIError."""
         if self.stream_options is not None and not self.stream:
-            raise APIError(400, "stream_options goes with stream only", param="stream_options")
+            raise APIError(400, "stream_options needs stream", param="stream_options")
+        same = {name: getattr(self, name) for name in SAMPLING if hasattr(self, name)}
         try:
-            return SamplingParams(**{name: getattr(self, name) for name in self.passed_on}, **others)
+            return SamplingParams(**(same | others))
         except ValueError as error:  # the sentence begins with the parameter's name
             raise APIError(400, str(error), param=str(error).split()[0]) from None

@@ -1,1 +1,1 @@
-"""What every request passes through: the access log, limits, errors, keys."""
+"""The middleware that every request passes through: access log, limits and errors, API keys."""

@@ -1,7 +1,7 @@
-"""One request and its answer, as the log, the metrics and the limits see it.
+"""The access log, and the record of each request that the log, the metrics and the limits share.
 
-The log is one JSON object a line: who asked what of the server, when, how it ended and what it cost. What was asked
-and answered is not in it unless the settings say so.
+The log has one JSON object per line: the client, the time, the endpoint, the status and the numbers of tokens. Prompts
+are logged only if the settings ask for it, answers never.
 """
 
 import json
@@ -23,44 +23,44 @@ logger = logging.getLogger("bluejay.requests")
 
 
 @dataclass(eq=False)
-class Exchange:
-    """What is known of one request."""
+class RequestRecord:
+    """What is known about one HTTP request and its response."""
 
     method: str
     path: str
     client: str
-    """An address, or the name of a key."""
+    """The address of the client, or the name of its key."""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     began: float = field(default_factory=time.monotonic)
     account: Account | None = None
     prompts: list[list[int]] = field(default_factory=list)
-    """Those that the engine took."""
+    """The prompts that the engine accepted, as token ids."""
     generated_tokens: int = 0
     first_token: float | None = None
-    """Seconds from the request's arrival."""
+    """Seconds from the arrival of the request to its first generated token."""
     status: int = 499
-    """nginx's number for a client that went away before it was answered, until there is another."""
+    """HTTP status; until there is a response 499, nginx's status for a client that disconnected before it."""
     complete: bool = False
-    """Whether the whole answer was handed to the connection."""
+    """Whether the whole response was handed to the connection."""
 
     def reserve(self, n_tokens: int) -> None:
-        """Take what the request may come to from the client's budget. Raises APIError where it is not there."""
+        """Charge the client for the most tokens that the request can use. Raises APIError if too few are left."""
         if self.account is not None:
             self.account.reserve(n_tokens)
 
-    def give_back(self, n_tokens: int) -> None:
-        """Put what was not used back into the client's budget."""
+    def refund(self, n_tokens: int) -> None:
+        """Refund unused tokens to the client's budget."""
         if self.account is not None and n_tokens > 0:
-            self.account.give_back(n_tokens)
+            self.account.refund(n_tokens)
 
     def receive_token(self) -> None:
-        """Note a token that came from the engine."""
+        """Count a generated token."""
         self.generated_tokens += 1
         if self.first_token is None:
             self.first_token = time.monotonic() - self.began
 
     def line(self, decode: Callable[[list[int]], str] | None) -> str:
-        """The log's line; with the prompts where there is a way to write them."""
+        """The log line, with the text of the prompts if `decode` is given."""
         figures: dict[str, object] = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "id": self.id,
@@ -80,12 +80,12 @@ class Exchange:
         return json.dumps(figures)
 
 
-CURRENT: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
-"""The request that is being served, for what is called on its behalf."""
+current_request: ContextVar[RequestRecord | None] = ContextVar("record", default=None)
+"""The request that the running task serves."""
 
 
-class Recorder:
-    """An ASGI application around another: every request becomes an Exchange, a line of the log and a count."""
+class AccessLog:
+    """ASGI middleware that gives every request a record, an id, a line in the log and a count in the metrics."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, decode: Callable[[list[int]], str] | None = None) -> None:
         self.app = app
@@ -97,21 +97,21 @@ class Recorder:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         client = scope["client"][0] if scope["client"] else "unknown"
-        exchange = Exchange(scope["method"], scope["path"], client)
+        record = RequestRecord(scope["method"], scope["path"], client)
 
         async def recording_send(message: Message) -> None:
             if message["type"] == "http.response.start":
-                exchange.status = message["status"]
-                MutableHeaders(scope=message)["X-Request-Id"] = exchange.id
+                record.status = message["status"]
+                MutableHeaders(scope=message)["X-Request-Id"] = record.id
             elif not message.get("more_body"):
-                exchange.complete = True
+                record.complete = True
             await send(message)
 
-        CURRENT.set(exchange)
+        current_request.set(record)
         try:
             await self.app(scope, receive, recording_send)
         finally:
             route = scope.get("route")
-            self.metrics.requests.labels(route.path if route else "other", exchange.status).inc()
-            if exchange.prompts or exchange.status >= 400:  # a page's files and a balancer's questions are no news
-                logger.info(exchange.line(self.decode))
+            self.metrics.requests.labels(route.path if route else "other", record.status).inc()
+            if record.prompts or record.status >= 400:  # the page's files and health checks are not logged
+                logger.info(record.line(self.decode))

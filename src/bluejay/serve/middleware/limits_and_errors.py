@@ -1,16 +1,17 @@
-"""What every answer of the server has in common: headers that lock the page down, a limit on what it reads, and
-OpenAI's error object in place of a traceback."""
+"""Security headers for every response, limits on the size and duration of a request's body, and OpenAI's error object
+in place of a traceback."""
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bluejay.serve.api.errors import APIError
-from bluejay.serve.engine_thread import Worker
+from bluejay.serve.errors import APIError
+from bluejay.serve.settings import ServeSettings
 
-HEADERS = {
+SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -20,14 +21,14 @@ HEADERS = {
 logger = logging.getLogger(__name__)
 
 
-class Guard:
-    """An ASGI application around another."""
+class LimitsAndErrors:
+    """ASGI middleware that adds the headers and enforces the limits."""
 
-    def __init__(self, app: ASGIApp, worker: Worker) -> None:
+    def __init__(self, app: ASGIApp, settings: ServeSettings, is_draining: Callable[[], bool]) -> None:
         self.app = app
-        self.worker = worker
-        self.max_body = worker.settings.max_body
-        self.seconds = worker.settings.seconds_to_send
+        self.is_draining = is_draining
+        self.max_body = settings.max_body
+        self.seconds = settings.read_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -42,8 +43,8 @@ class Guard:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                MutableHeaders(scope=message).update(HEADERS)
-                if self.worker.draining:  # the next request is to go elsewhere
+                MutableHeaders(scope=message).update(SECURITY_HEADERS)
+                if self.is_draining():  # the client's next request should go elsewhere
                     MutableHeaders(scope=message)["Connection"] = "close"
             await send(message)
 
@@ -55,22 +56,22 @@ class Guard:
                 async with asyncio.timeout_at(deadline):
                     message = await receive()
             except TimeoutError:
-                raise too_late(self.seconds) from None
+                raise body_too_late(self.seconds) from None
             reading = message.get("more_body", False)
             received += len(message.get("body", b""))
             if received > self.max_body:
-                raise too_large(self.max_body)
+                raise body_too_large(self.max_body)
             return message
 
         try:
-            # Chunked bodies have no length to check at first; those are counted as they come.
+            # A chunked body has no length that could be checked here; it is counted as it arrives.
             length = Headers(scope=scope).get("content-length", "")
             if length.isdecimal() and int(length) > self.max_body:
-                raise too_large(self.max_body)
+                raise body_too_large(self.max_body)
             await self.app(scope, guarded_receive, guarded_send)
         except APIError as error:
             await error.response()(scope, receive, guarded_send)
-        except Exception:  # a bug of ours: the log has the traceback, the client an answer in OpenAI's form
+        except Exception:  # a bug: the log has the traceback, and the client gets an error in OpenAI's form
             logger.exception("%s %s failed", scope["method"], scope["path"])
             if started:
                 raise
@@ -78,13 +79,13 @@ class Guard:
             await error.response()(scope, receive, guarded_send)
 
 
-def too_large(limit: int) -> APIError:
-    """The refusal of a body over the limit; what is left of it is not read."""
+def body_too_large(limit: int) -> APIError:
+    """The error for a body over the limit, the rest of which is not read."""
     message = f"the request is larger than {limit:,} bytes"
     return APIError(413, message, code="request_too_large", headers={"Connection": "close"})
 
 
-def too_late(seconds: float) -> APIError:
-    """The refusal of a body that does not come."""
-    message = f"the body did not come within {seconds:g} s"
+def body_too_late(seconds: float) -> APIError:
+    """The error for a body that was not received in time."""
+    message = f"the body was not received within {seconds:g} s"
     return APIError(408, message, code="request_timeout", headers={"Connection": "close"})

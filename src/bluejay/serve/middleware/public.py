@@ -1,4 +1,4 @@
-"""What stands between the server and strangers: keys, and limits for each client."""
+"""API keys, and limits for each client, for a server on the open web."""
 
 import hashlib
 import hmac
@@ -9,80 +9,78 @@ from pathlib import Path
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bluejay.serve.api.errors import APIError
-from bluejay.serve.middleware.access_log import CURRENT
-from bluejay.serve.middleware.rates import Account, Limits, over
+from bluejay.serve.errors import APIError
+from bluejay.serve.middleware.access_log import current_request
+from bluejay.serve.middleware.rates import Account, Limits, limit_exceeded
 from bluejay.serve.settings import PublicSettings
 
-MIN_KEY = 16
-"""Characters of a key. Shorter ones can be guessed."""
-MAX_AT_ONCE = 8
-"""Requests of one client at a time, so that nobody fills the queue alone."""
+MIN_KEY_CHARACTERS = 16
+"""The least length of a key; shorter ones can be guessed."""
+MAX_CONCURRENT_REQUESTS = 8
+"""Requests that one client may have in progress, so that no client fills the queue alone."""
 
 
-class Public:
-    """An ASGI application around another that asks for a key and counts what each client takes."""
+class PublicAccess:
+    """ASGI middleware that checks the key and enforces the limits of each client."""
 
     def __init__(self, app: ASGIApp, settings: PublicSettings) -> None:
         self.app = app
         self.keys = None if settings.keys is None else KeyFile(settings.keys)
         self.limits = Limits(settings)
-        self.at_once: Counter[str] = Counter()
+        self.in_progress: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, or refuse it."""
-        if scope["type"] != "http" or not asks_something(scope):
+        """Serve one request or reject it."""
+        if scope["type"] != "http" or not is_api_call(scope):
             return await self.app(scope, receive, send)
-        exchange = CURRENT.get()
-        assert exchange is not None
+        record = current_request.get()
+        assert record is not None
         try:
             if scope["path"] == "/metrics":
-                refuse_stranger(exchange.client)
+                require_private_address(record.client)
                 return await self.app(scope, receive, send)
-            client = exchange.client = self._client(exchange.client, Headers(scope=scope))
+            client = record.client = self._client(record.client, Headers(scope=scope))
             if scope["method"] == "POST":
                 self._admit(client)
-                exchange.account = Account(self.limits, client)
-        except APIError as refusal:
-            return await refusal.response()(scope, receive, send)
-        self.at_once[client] += 1
+                record.account = Account(self.limits, client)
+        except APIError as error:
+            return await error.response()(scope, receive, send)
+        self.in_progress[client] += 1
         try:
             await self.app(scope, receive, send)
         finally:
-            self.at_once[client] -= 1
-            if not self.at_once[client]:
-                del self.at_once[client]
+            self.in_progress[client] -= 1
+            if not self.in_progress[client]:
+                del self.in_progress[client]
 
     def _client(self, address: str, headers: Headers) -> str:
-        """Who is asking. Raises APIError where a key is asked for and there is none, or another."""
+        """The name of the client's key, or its network where no key is required. Raises APIError for a wrong key."""
         if self.keys is None:
-            return network(address)
+            return client_network(address)
         scheme, _, key = headers.get("authorization", "").partition(" ")
         name = self.keys.name(key.strip()) if scheme.lower() == "bearer" else None
         if name is None:
-            message = (
-                "this server asks for an API key, as `Authorization: Bearer KEY`; the one given is none of its keys"
-            )
+            message = "this server requires one of its API keys, sent as `Authorization: Bearer KEY`"
             challenge = {"WWW-Authenticate": "Bearer"}
             raise APIError(401, message, type="authentication_error", code="invalid_api_key", headers=challenge)
         return name
 
     def _admit(self, client: str) -> None:
-        if self.at_once[client] >= MAX_AT_ONCE:
-            message = f"{MAX_AT_ONCE} requests of yours are being served; wait for one to end"
+        if self.in_progress[client] >= MAX_CONCURRENT_REQUESTS:
+            message = f"{MAX_CONCURRENT_REQUESTS} requests of yours are being served; wait for one to end"
             raise APIError(429, message, type="rate_limit_error", code="too_many_at_once", headers={"Retry-After": "1"})
         limit = self.limits.requests
         if wait := self.limits.take(client, limit, 1):
-            raise over(limit, wait, f"a client may ask {limit.amount} times a minute, and")
+            raise limit_exceeded(limit, wait, f"a client may ask {limit.amount} times a minute, and")
 
 
-def asks_something(scope: Scope) -> bool:
-    """Whether a request is for more than the page and the state of the server."""
+def is_api_call(scope: Scope) -> bool:
+    """Whether a request is subject to keys and limits, unlike those for the page and the health of the server."""
     return scope["method"] not in ("GET", "HEAD", "OPTIONS") or scope["path"].startswith(("/v1/", "/metrics"))
 
 
-def refuse_stranger(address: str) -> None:
-    """Raises APIError, as if there were nothing, unless an address is of a private network."""
+def require_private_address(address: str) -> None:
+    """Raises APIError, as for an unknown path, unless an address belongs to a private network."""
     try:
         private = ipaddress.ip_address(address).is_private
     except ValueError:
@@ -91,8 +89,8 @@ def refuse_stranger(address: str) -> None:
         raise APIError(404, "there is nothing at GET /metrics", code="not_found")
 
 
-def network(address: str) -> str:
-    """What one person has of addresses: one of version 4, or the 64 bits that a network gives to one of version 6."""
+def client_network(address: str) -> str:
+    """The addresses that count as one client: a single IPv4 address, or the /64 network of an IPv6 address."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
@@ -101,15 +99,15 @@ def network(address: str) -> str:
 
 
 class KeyFile:
-    """Keys with their names, read again when the file changes."""
+    """A file of keys, which is read again when it changes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.stamp = path.stat().st_mtime_ns
+        self.modified = path.stat().st_mtime_ns
         self.keys = read_keys(path)
 
     def name(self, key: str) -> str | None:
-        """The name of a key; None if it is none of ours. It takes as long whichever it is."""
+        """The name of a key, None for an unknown one. The time it takes does not depend on the key."""
         self._refresh()
         digest = hashlib.sha256(key.encode("utf-8", "replace")).digest()
         found = None
@@ -120,17 +118,17 @@ class KeyFile:
 
     def _refresh(self) -> None:
         try:
-            stamp = self.path.stat().st_mtime_ns
-            if stamp != self.stamp:
-                self.keys, self.stamp = read_keys(self.path), stamp
-        except (OSError, ValueError):  # it is being written; what was read stands until it is whole
+            modified = self.path.stat().st_mtime_ns
+            if modified != self.modified:
+                self.keys, self.modified = read_keys(self.path), modified
+        except (OSError, ValueError):  # the file is being written; the old keys are valid until it is complete
             return
 
 
 def read_keys(path: Path) -> dict[str, bytes]:
-    """The SHA-256 of each key by its name: a line of the file is a name and a key, and # begins a remark.
+    """Name -> SHA-256 of the key. Each line of the file has a name and a key; # starts a comment.
 
-    Raises ValueError for a line that is something else, FileNotFoundError.
+    Raises ValueError for a line in another form, and FileNotFoundError.
     """
     keys: dict[str, bytes] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -140,7 +138,7 @@ def read_keys(path: Path) -> dict[str, bytes]:
         if len(words) != 2:
             raise ValueError(f"{path}, line {number}: a line is a name and a key, such as: alice 4f1c...")
         name, key = words
-        if len(key) < MIN_KEY:
+        if len(key) < MIN_KEY_CHARACTERS:
             raise ValueError(
                 f"{path}, line {number}: the key has {len(key)} characters and can be guessed; "
                 f"`openssl rand -hex 24` makes a good one"

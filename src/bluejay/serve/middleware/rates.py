@@ -1,7 +1,7 @@
-"""How much each client may ask for: the generic cell rate algorithm (ITU-T I.371, annex A), one number for each
-client and limit: when its allowance will be whole again.
+"""Rate limits by the generic cell rate algorithm (ITU-T I.371, annex A).
 
-The numbers are in SQLite, because several processes that serve one model share them.
+It stores one number for each client and limit: the time at which the allowance will be full again. The numbers are in
+SQLite, because several processes that serve one model share them.
 """
 
 import math
@@ -9,7 +9,7 @@ import sqlite3
 import time
 from dataclasses import dataclass
 
-from bluejay.serve.api.errors import APIError
+from bluejay.serve.errors import APIError
 from bluejay.serve.settings import PublicSettings
 
 WRITES_BETWEEN_CLEANINGS = 1000
@@ -17,13 +17,13 @@ WRITES_BETWEEN_CLEANINGS = 1000
 
 @dataclass(frozen=True)
 class Limit:
-    """An allowance that refills evenly."""
+    """An allowance that refills at a constant rate."""
 
     name: str
     amount: int
-    """Units in a full allowance,"""
+    """Units in a full allowance."""
     seconds: float
-    """and how long an empty one takes to be full."""
+    """How long an empty allowance takes to refill."""
 
 
 class Limits:
@@ -34,18 +34,17 @@ class Limits:
         self.tokens = Limit("tokens", settings.tokens_per_hour, 3600.0)
         self.database = sqlite3.connect(settings.state or ":memory:", timeout=1.0, isolation_level=None)
         self.database.execute("PRAGMA journal_mode = WAL")
-        self.database.execute("PRAGMA synchronous = OFF")  # lost with the machine: everybody's allowance is whole again
+        self.database.execute("PRAGMA synchronous = OFF")  # if the machine crashes, all allowances are full again
         self.database.execute(
             "CREATE TABLE IF NOT EXISTS allowances (client TEXT, name TEXT, full REAL, PRIMARY KEY (client, name))"
         )
         self.n_writes = 0
 
     def take(self, client: str, limit: Limit, units: int) -> float:
-        """Take units from a client's allowance; 0, or the seconds until there are as many, and then nothing is taken.
-
-        Negative units are given back.
+        """Take units from a client's allowance and return 0; if too few are left, take none and return the seconds
+        until there will be enough. Negative units are a refund.
         """
-        now = time.time()  # not the monotonic clock: processes share it, and the next start of the machine
+        now = time.time()  # the monotonic clock differs between machines and starts again at each boot
         cost = units * limit.seconds / limit.amount
         self.database.execute("BEGIN IMMEDIATE")
         try:
@@ -74,23 +73,21 @@ class Account:
         self.client = client
 
     def reserve(self, n_tokens: int) -> None:
-        """Take what a request may come to. Raises APIError when there are not so many."""
+        """Take the most tokens that a request can use. Raises APIError if too few are left."""
         limit = self.limits.tokens
         if n_tokens > limit.amount:
-            message = (
-                f"the request may come to {n_tokens} tokens, and a client has {limit.amount} an hour; ask for less"
-            )
+            message = f"the request may need {n_tokens} tokens, but a client has {limit.amount} an hour; ask for fewer"
             raise APIError(400, message, param="max_tokens", code="token_budget_exceeded")
         if wait := self.limits.take(self.client, limit, n_tokens):
-            raise over(limit, wait, f"the request may come to {n_tokens} tokens, and of {limit.amount} an hour")
+            raise limit_exceeded(limit, wait, f"the request may need {n_tokens} tokens, and of {limit.amount} an hour")
 
-    def give_back(self, n_tokens: int) -> None:
-        """Put what a request did not use back."""
+    def refund(self, n_tokens: int) -> None:
+        """Return the tokens that a request did not use."""
         self.limits.take(self.client, self.limits.tokens, -n_tokens)
 
 
-def over(limit: Limit, wait: float, reason: str) -> APIError:
-    """The refusal of a client whose allowance is used up for `wait` seconds."""
+def limit_exceeded(limit: Limit, wait: float, reason: str) -> APIError:
+    """The error for a client whose allowance is too small for another `wait` seconds."""
     seconds = math.ceil(wait)
     message = f"{reason} not enough are left; try again in {seconds} s"
     headers = {"Retry-After": str(seconds)}

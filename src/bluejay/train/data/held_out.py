@@ -120,4 +120,4 @@ def sample_components(
 def loss_of(model: GPT, batch: TrainBatch, eot: int | None, scale: float) -> Tensor:
     """Summed loss of a batch in nats, times `scale`; documents are kept apart where their end token `eot` is given."""
     starts = None if eot is None else document_starts(batch.inputs, eot)
-    return head_loss(model.hidden(batch.inputs, starts=starts), *model.unembedding, batch.targets, scale)
+    return head_loss(model.hidden(batch.inputs, document_start=starts), *model.unembedding, batch.targets, scale)

@@ -74,7 +74,7 @@ class Stage(nn.Module):
             assert arrived is not None
             entrance.states = arrived
         starts = None if self.eot is None else document_starts(inputs, self.eot)
-        hidden = self.model.hidden(inputs, starts=starts)
+        hidden = self.model.hidden(inputs, document_start=starts)
         if not self.last:
             return hidden
         weight, bias = self.model.unembedding

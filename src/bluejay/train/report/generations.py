@@ -3,12 +3,9 @@
 from bluejay.gpt.model import GPT
 from bluejay.infer.backends.torch import TorchBackend
 from bluejay.infer.engine import Engine
-from bluejay.infer.sampling import SamplingParams
+from bluejay.infer.params import SamplingParams
 from bluejay.tokenizer import Tokenizer
 from bluejay.train.recipe import Evaluate
-
-PAGE = 32
-"""Tokens in one page of the key-value cache."""
 
 
 def samples(model: GPT, tokenizer: Tokenizer, wanted: Evaluate) -> dict[str, str]:
@@ -18,8 +15,8 @@ def samples(model: GPT, tokenizer: Tokenizer, wanted: Evaluate) -> dict[str, str
         return {}
     encoded = {prompt: tokenizer.encode_prompt(prompt)[-model.config.n_ctx // 2 :] for prompt in prompts}
     params = SamplingParams(max_tokens=length, temperature=0.8, top_p=0.9, seed=0)
-    pages = sum(-(-(len(tokens) + length) // PAGE) for tokens in encoded.values())
-    engine = Engine(TorchBackend(model, pages, PAGE), tokenizer, len(prompts), len(prompts))
+    backend = TorchBackend.for_tokens(model, [len(tokens) + length for tokens in encoded.values()])
+    engine = Engine(backend, tokenizer, len(prompts), len(prompts))
     asked = {id(engine.submit(tokens, params)): prompt for prompt, tokens in encoded.items()}
     said = dict.fromkeys(prompts, "")
     while not engine.idle:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from bluejay.pile.sources.formats.parallel import UNITS_OF_A_DOCUMENT, Parallel
+from bluejay.pile.sources.formats.parallel import UNITS_PER_DOCUMENT, Parallel
 
 RELEASED = """<CHAPTER ID=1>
 Resumption of the session
@@ -43,7 +43,7 @@ def test_as_opus_marks_it(parsed: Callable) -> None:
 
 
 def test_a_translation_memory(parsed: Callable) -> None:
-    many = UNITS_OF_A_DOCUMENT + 1
+    many = UNITS_PER_DOCUMENT + 1
     cut = MEMORY.format(UNIT.format(1) + "<tu><tuv></tu>" + UNIT.format(2)).encode()[:-60]
     documents, aside = parsed(Parallel(path="x"), cut)
     assert [document.text for document in documents] == ["One 1", "Eins & 1"]

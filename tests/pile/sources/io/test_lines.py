@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bluejay.pile.sources.io.lines import CHUNK, decode, lines
+from bluejay.pile.sources.io.lines import READ_BYTES, decode, lines
 
 
 @given(st.binary(max_size=300))
@@ -17,8 +17,8 @@ def test_lines_are_those_of_a_file(data: bytes) -> None:
 
 
 def test_long_and_compressed() -> None:
-    data = b"a" * (CHUNK + 10) + b"\nb\r\nc"
-    assert [len(line) for line in lines(io.BytesIO(bz2.compress(data)))] == [CHUNK + 11, 3, 1]
+    data = b"a" * (READ_BYTES + 10) + b"\nb\r\nc"
+    assert [len(line) for line in lines(io.BytesIO(bz2.compress(data)))] == [READ_BYTES + 11, 3, 1]
     reader = lines(io.BytesIO(gzip.compress(b"line\n" * 10)[:-8]))
     with pytest.raises(EOFError):
         assert [next(reader) for _ in range(11)]

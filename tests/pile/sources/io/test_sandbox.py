@@ -10,7 +10,7 @@ import pytest
 
 from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.sources.formats.html import Html
-from bluejay.pile.sources.io.sandbox import MEMORY, guarded, idle, take_child
+from bluejay.pile.sources.io.sandbox import MAX_DATA_BYTES, idle_children, sandboxed, take_child
 
 HOSTILE = """
 import ctypes, os, time
@@ -56,7 +56,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(folder))
         patch.syspath_prepend(str(folder))
-        idle(os.getpid()).clear()  # those of other tests do not know this folder
+        idle_children(os.getpid()).clear()  # those of other tests do not know this folder
         from hostile_format import Hostile
 
         yield Hostile(path="x")
@@ -65,7 +65,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory):
 
 def run(source, words: str, seconds: float = 0.3) -> list[str]:
     """Texts of documents and reasons of what was set aside, in order."""
-    found = guarded(source, "f", words.encode(), seconds)
+    found = sandboxed(source, "f", words.encode(), seconds)
     return [f.text if isinstance(f, Document) else f"{f.name}: {f.reason}" for f in found]
 
 
@@ -109,7 +109,7 @@ def test_what_a_parser_prints_is_no_reply(hostile, capfd: pytest.CaptureFixture[
 
 
 def test_text_and_metadata_come_through_unchanged(hostile) -> None:
-    (found,) = guarded(hostile, "näme", "a\x01é\U0001f600b".encode())
+    (found,) = sandboxed(hostile, "näme", "a\x01é\U0001f600b".encode())
     assert found == Document("a\x01é\U0001f600b", "s", "MIT", "näme", {"surrogate": "\ud800"})
 
 
@@ -123,13 +123,13 @@ def test_a_missing_parser_is_named(hostile) -> None:
 def test_one_child_serves_many_files_and_one_that_is_left_alone_ends() -> None:
     page = b"<p>Some text that stays."
     list(Html(path="x").read_stream("a.html", page))
-    children = list(idle(os.getpid()))
+    children = list(idle_children(os.getpid()))
     for _ in range(3):
         assert next(Html(path="x").read_stream("a.html", page)).text == "Some text that stays."
     assert len(list(Html(path="x").read_stream("a.html", page))) == 1
-    assert idle(os.getpid())[:1] != [] and len(idle(os.getpid())) <= max(1, len(children))
+    assert idle_children(os.getpid())[:1] != [] and len(idle_children(os.getpid())) <= max(1, len(children))
     child = take_child()
-    first = guarded(Html(path="x"), "a.html", page)
+    first = sandboxed(Html(path="x"), "a.html", page)
     assert isinstance(next(first), Document)
     child.stop()
     assert child.process.poll() == -signal.SIGKILL
@@ -145,9 +145,9 @@ def test_readers_may_take_turns() -> None:
 
 def test_no_child_outlives_a_killed_parent(tmp_path: Path, hostile) -> None:
     program = (
-        "from bluejay.pile.sources.io.sandbox import guarded; from hostile_format import Hostile\n"
-        "guarded(Hostile(path='x'), 'f', b'cut', 0.3)\n"
-        "for found in guarded(Hostile(path='x'), 'f', ('word ' * 20_000 + 'loop').encode(), 0.3):\n"
+        "from bluejay.pile.sources.io.sandbox import sandboxed; from hostile_format import Hostile\n"
+        "sandboxed(Hostile(path='x'), 'f', b'cut', 0.3)\n"
+        "for found in sandboxed(Hostile(path='x'), 'f', ('word ' * 20_000 + 'loop').encode(), 0.3):\n"
         "    print(flush=True)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env={**os.environ})
@@ -167,4 +167,4 @@ def test_files_are_opened_by_the_child(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot be read"):
         list(source.read(f"{tmp_path}/missing.html"))
     assert not any(isinstance(found, Skipped) for found in source.read(unit))
-    assert MEMORY == 1 << 30
+    assert MAX_DATA_BYTES == 1 << 30

@@ -155,7 +155,7 @@ def check(kind: str, q: str, a: str) -> bool:
             distances = [abs(value - int(goal)) for value in numbers(values)]
             return abs(int(a) - int(goal)) == min(distances) and int(a) in numbers(values)
         case "conversion":
-            table = {**questions.UNITS, **questions.WEIGHTS, **questions.TIMES}
+            table = {**questions.LENGTHS, **questions.WEIGHTS, **questions.TIMES}
             wanted, amount, given = captured(r"How many (\w+) are (\d+) (\w+)\?", q)
             return int(a) * table[wanted] == int(amount) * table[given]
         case "time_of_day":

@@ -1,1 +1,1 @@
-"""Source code: folders, git repositories, the standard library."""
+"""Sources of program code: folders, git repositories, the standard library."""

@@ -1,4 +1,4 @@
-"""Source code: one revision of a git repository."""
+"""Source code in one revision of a git repository."""
 
 import hashlib
 import os
@@ -14,23 +14,23 @@ from bluejay.pile.sources.code.tree import SourceFiles
 from bluejay.pile.sources.io.spdx import LicenceFiles
 
 FILE_MODES = ("100644", "100755")
-"""Of plain files; links and other repositories within are passed over (git-ls-tree(1))."""
+"""The modes of plain files; links and submodules are not read (git-ls-tree(1))."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Git(SourceFiles):
-    """The files of one commit, as git keeps them: no filter and no hook runs. `path` is a folder or an address."""
+    """The files of one commit as git stores them: no filter or hook is run. `path` is a folder or an address."""
 
     kind: Literal["git"]
     revision: str = "HEAD"
-    """A commit, tag or branch; only a commit is the same tomorrow."""
+    """A commit, tag or branch; only a commit always has the same files."""
 
     def units(self) -> list[str]:
-        """The commit. Raises ValueError: the repository cannot be had, or has no such revision."""
+        """The commit. Raises ValueError: the repository cannot be read, or has no such revision."""
         return [git(self.repository(), "rev-parse", "--verify", "--end-of-options", self.head).decode().strip()]
 
     def read(self, unit: str) -> Iterator[Document | Skipped]:
-        """One document per file, in git's order of path."""
+        """One document per file, in git's order of paths."""
         repository = self.repository()
         listing = git(repository, "ls-tree", "-r", "-z", "--long", unit).decode(errors="surrogateescape")
         files = {}
@@ -58,7 +58,7 @@ class Git(SourceFiles):
 
     @property
     def head(self) -> str:
-        """The revision, as the local repository names it."""
+        """The name of the revision in the local repository."""
         return "FETCH_HEAD^{commit}" if self.remote else self.revision + "^{commit}"
 
     @property
@@ -67,7 +67,7 @@ class Git(SourceFiles):
         return "://" in self.path or ("@" in self.path.partition(":")[0] and ":" in self.path)
 
     def repository(self) -> Path:
-        """Where the repository is; what is at an address is brought into the cache, that one revision alone."""
+        """The local repository; from one at an address, the one revision is fetched into the cache."""
         if not self.remote:
             return Path(self.path).expanduser()
         key = hashlib.sha256(f"{self.path}@{self.revision}".encode()).hexdigest()
@@ -80,7 +80,7 @@ class Git(SourceFiles):
 
 
 class Blobs:
-    """The contents of a repository's files, through one process (git-cat-file(1), --batch)."""
+    """The contents of a repository's files, read through one process (git-cat-file(1), --batch)."""
 
     def __init__(self, repository: Path) -> None:
         self.process = subprocess.Popen(
@@ -89,14 +89,14 @@ class Blobs:
 
     def read(self, blob: str) -> bytes:
         """The content of a file. Raises ValueError: the repository lacks it."""
-        ask, answer = self.process.stdin, self.process.stdout
-        assert ask is not None and answer is not None
-        ask.write(f"{blob}\n".encode())
-        ask.flush()
-        header = answer.readline().split()
+        request, reply = self.process.stdin, self.process.stdout
+        assert request is not None and reply is not None
+        request.write(f"{blob}\n".encode())
+        request.flush()
+        header = reply.readline().split()
         if len(header) != 3:
             raise ValueError("the repository is broken: it lacks the file's content")
-        return answer.read(int(header[2]) + 1)[:-1]
+        return reply.read(int(header[2]) + 1)[:-1]
 
     def __enter__(self) -> "Blobs":
         return self
@@ -109,7 +109,7 @@ class Blobs:
 
 
 def git(repository: Path, *command: str) -> bytes:
-    """What a git command answers. Raises ValueError: with its own last words."""
+    """The output of a git command. Raises ValueError, with the last line of its error output."""
     try:
         answer = subprocess.run(
             ["git", "-C", str(repository), *command],

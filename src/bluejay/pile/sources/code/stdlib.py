@@ -10,20 +10,20 @@ from typing import Literal
 from bluejay.pile.documents import Document, Skipped, read_text
 from bluejay.recipe import STRICT
 
-LEFT_OUT = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
+EXCLUDED_FOLDERS = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
 BUILD_RECORDS = ("config-", "_sysconfigdata")
-"""Beginnings of names of what the build of this one Python left there, which is no part of the library."""
+"""Prefixes of files that describe how this Python was built; they are not part of the library."""
 
 
 @dataclass(frozen=True)
 class Stdlib:
-    """Every `.py` file of the standard library but its tests: about 10 MB that is on every machine."""
+    """Every `.py` file of the standard library except its tests: about 10 MB, present on every machine."""
 
     __pydantic_config__ = STRICT
     kind: Literal["stdlib"]
 
     def units(self) -> list[str]:
-        """The library as a whole."""
+        """The library as one unit."""
         return [f"cpython-{platform.python_version()}"]
 
     def read(self, unit: str) -> Iterator[Document | Skipped]:
@@ -32,7 +32,7 @@ class Stdlib:
         version = platform.python_version()
         for path in sorted(root.rglob("*.py")):
             name = path.relative_to(root)
-            if LEFT_OUT.intersection(name.parts) or name.parts[0].startswith(BUILD_RECORDS):
+            if EXCLUDED_FOLDERS.intersection(name.parts) or name.parts[0].startswith(BUILD_RECORDS):
                 continue
             try:
                 text = read_text(path)

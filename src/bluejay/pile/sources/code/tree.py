@@ -1,4 +1,4 @@
-"""Source code: a folder of the user's own."""
+"""Source code in a folder of the user."""
 
 import os
 from collections.abc import Iterator
@@ -11,35 +11,35 @@ from bluejay.pile.sources.io.open import matches
 from bluejay.pile.sources.io.spdx import LicenceFiles, declared
 from bluejay.recipe import STRICT
 
-HISTORIES = (".git", ".hg", ".svn", ".bzr")
+VERSION_CONTROL = (".git", ".hg", ".svn", ".bzr")
 TOP = "."
-"""The unit of the files that stand in the folder itself."""
+"""The unit of the files that are directly in the folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceFiles:
-    """The fields that source code has in a recipe, whatever its kind. In patterns, `*` stands for any characters."""
+    """The fields of all sources of code in a recipe. In patterns, `*` matches any characters, including `/`."""
 
     __pydantic_config__ = STRICT
     path: str
     """The folder or repository."""
     include: tuple[str, ...] = ("*",)
-    """Patterns of files: ["*.py", "docs/*.rst"]. Binary files are set aside."""
+    """Patterns of files: ["*.py", "docs/*.rst"]. Binary files are skipped."""
     exclude: tuple[str, ...] = ()
-    """Patterns of files that are passed over, whatever else they fit."""
+    """Patterns of files that are not read, even if `include` matches them."""
     licences: tuple[str, ...] = ()
-    """SPDX names: ["MIT", "Apache-2.0"]; files under any other licence, or an unknown one, are set aside."""
+    """SPDX names: ["MIT", "Apache-2.0"]. If given, files under other or unknown licences are skipped."""
     licence: str = "from-metadata"
-    """The licence of all of it; else what a file's SPDX line says, or the LICENSE file nearest above it."""
+    """The licence of all files; "from-metadata" is that of a file's SPDX line, else of the nearest LICENSE above it."""
     max_bytes: int = 1_000_000
-    """A larger file is set aside; few of them are written by hand."""
+    """A larger file is skipped; few of them are written by hand."""
 
     def wants(self, name: str) -> bool:
         """Whether a file is read at all."""
         return matches(name, self.include) and not matches(name, self.exclude)
 
     def document(self, name: str, raw: bytes, licences: LicenceFiles, source: str, url: str) -> Document:
-        """The document of one file. Raises ValueError: it is to be set aside."""
+        """The document of one file. Raises ValueError: it must be skipped, for this reason."""
         if len(raw) > self.max_bytes:
             raise ValueError(f"larger than {self.max_bytes:,} bytes")
         if is_binary(raw):
@@ -55,15 +55,15 @@ class SourceFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class Tree(SourceFiles):
-    """A folder; what its links point to is not read, nor what version control keeps in it."""
+    """A folder; links are not followed, and the data of version control is not read."""
 
     kind: Literal["tree"]
 
     def units(self) -> list[str]:
-        """Its folders, and its own files as one. Raises ValueError: it is no folder, or has no file that is wanted."""
+        """Its subfolders, and its own files as one unit. Raises ValueError: it is not a folder, or no file matches."""
         root = self.root
         folders = [folder.name for folder in root.iterdir() if folder.is_dir() and not folder.is_symlink()]
-        units = [TOP, *sorted(set(folders).difference(HISTORIES))]
+        units = [TOP, *sorted(set(folders).difference(VERSION_CONTROL))]
         found = [unit for unit in units if any(map(self.wants, files_in(root, unit)))]
         if not found:
             raise ValueError(f"no file in {self.path} matches {', '.join(self.include)}")
@@ -88,7 +88,7 @@ class Tree(SourceFiles):
 
     @property
     def root(self) -> Path:
-        """The folder. Raises ValueError: it is none."""
+        """The folder. Raises ValueError: it is not one."""
         root = Path(self.path).expanduser().resolve()
         if not root.is_dir():
             raise ValueError(f"{self.path} is no folder")
@@ -96,9 +96,9 @@ class Tree(SourceFiles):
 
 
 def files_in(root: Path, unit: str) -> list[str]:
-    """The paths of the files of a unit, in order; links are none."""
+    """The paths of a unit's files, in order, without links."""
     found = []
     for folder, folders, files in os.walk(root if unit == TOP else root / unit):
-        folders[:] = [] if unit == TOP else [name for name in folders if name not in HISTORIES]
+        folders[:] = [] if unit == TOP else [name for name in folders if name not in VERSION_CONTROL]
         found += [path for path in map(Path(folder).joinpath, files) if path.is_file() and not path.is_symlink()]
     return sorted(path.relative_to(root).as_posix() for path in found)

@@ -1,4 +1,4 @@
-"""Every format of files that hold documents; package sources hand their members to these, too."""
+"""The formats of files that hold documents. Members of archives and packages are read by them, too."""
 
 from typing import Annotated
 
@@ -44,4 +44,4 @@ Format = Annotated[
     | Warc,
     Field(discriminator="kind"),
 ]
-"""Any of them; a recipe tells which by `kind`."""
+"""A file of any format; the key `kind` of a recipe selects the class."""

@@ -20,12 +20,12 @@ PAGES = {"application/xhtml+xml", "text/html", "text/x-oeb1-document"}
 
 @dataclass(frozen=True, kw_only=True)
 class Epub(RecordFiles):
-    """Each book is one document, its chapters in reading order; tables of contents that are marked so left out."""
+    """Each book is one document: its chapters in reading order, without tables of contents that are marked as such."""
 
     kind: Literal["epub"] = "epub"
 
     def document(self, name: str, record: Any) -> Document:
-        """The text of the spine, and what the package document states."""
+        """The text of the chapters, with the metadata of the package document."""
         try:
             with zipfile.ZipFile(io.BytesIO(record)) as book:
                 package_name = root_file(book)
@@ -52,12 +52,12 @@ class Epub(RecordFiles):
 
 
 def first(stated: dict[str, list[str]], key: str) -> str:
-    """The first value of a statement, empty where it is not made."""
+    """The first value of a statement; empty if it is absent."""
     return next(iter(stated.get(key, [])), "")
 
 
 def root_file(book: zipfile.ZipFile) -> str:
-    """Where the package document is."""
+    """The path of the package document."""
     for node in document_element(book.read(CONTAINER)).iter():
         if local_name(node) == "rootfile" and (path := node.get("full-path")):
             return path
@@ -65,7 +65,7 @@ def root_file(book: zipfile.ZipFile) -> str:
 
 
 def spine(package: Any, folder: str) -> list[str]:
-    """The files of the chapters, in reading order."""
+    """The paths of the chapters, in reading order."""
     items = {node.get("id"): node for node in package.iter() if local_name(node) == "item"}
     order = [items.get(node.get("idref")) for node in package.iter() if local_name(node) == "itemref"]
     return [
@@ -76,5 +76,5 @@ def spine(package: Any, folder: str) -> list[str]:
 
 
 def chapter(book: zipfile.ZipFile, path: str) -> str:
-    """The text of one chapter; empty where the book lacks the file, as some do."""
+    """The text of one chapter; empty if the file is missing, as in some books."""
     return all_text(decode_html(book.read(path), None)) if path in book.namelist() else ""

@@ -11,8 +11,8 @@ from bluejay.pile.documents import Document
 from bluejay.pile.sources.io.lines import decode, lines
 from bluejay.pile.sources.io.records import RecordFiles
 
-LONGEST_ROW = 1 << 18
-"""Bytes; a longer row has a quotation mark that is never closed."""
+MAX_ROW_BYTES = 1 << 18
+"""A longer row has a quotation mark that is never closed."""
 PREAMBLE = re.compile(
     r"\A\s*(?:DESCRIPTION|Abstract|PROJECT SUMMARY)?\s*\((?:provided|verbatim|adapted)[^)]*\)\s*:?\s*", re.I
 )
@@ -25,7 +25,7 @@ class Grants(RecordFiles):
     kind: Literal["grants"] = "grants"
 
     def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
-        """Each row as a dictionary; an exception in the place of one that is broken."""
+        """Each row as a dictionary; an exception in place of a malformed row."""
         found = rows(lines(stream))
         names = [column.strip().upper() for column in next(found, [])]
         if "ABSTRACT_TEXT" not in names:
@@ -36,7 +36,7 @@ class Grants(RecordFiles):
             yield row if isinstance(row, Exception) else dict(zip(names, row, strict=True))
 
     def document(self, name: str, record: Any) -> Document:
-        """The abstract, without the words that say who wrote it."""
+        """The abstract, without the words that say who provided it."""
         number = record.get("APPLICATION_ID", "").strip()
         meta = {"title": record.get("PROJECT_TITLE", "").strip(), "date": record.get("FY", "").strip()}
         url = f"https://reporter.nih.gov/project-details/{number}" if number else name
@@ -45,7 +45,7 @@ class Grants(RecordFiles):
 
 
 def rows(source: Iterator[bytes]) -> Iterator[Any]:
-    """The rows of a CSV file, an exception for one that is broken: it costs its first line, and the rest is read on."""
+    """The rows of a CSV file. A malformed row gives an exception and loses its first line; reading resumes after it."""
     waiting: list[bytes] = []
     held: list[bytes] = []
     quotes = size = 0
@@ -54,7 +54,7 @@ def rows(source: Iterator[bytes]) -> Iterator[Any]:
         quotes, size = quotes + line.count(b'"'), size + len(line)
         if quotes % 2 == 0:
             yield row(b"".join(held))
-        elif size > LONGEST_ROW:
+        elif size > MAX_ROW_BYTES:
             yield ValueError("a quotation mark is never closed")
             waiting += reversed(held[1:])
         else:
@@ -65,7 +65,7 @@ def rows(source: Iterator[bytes]) -> Iterator[Any]:
 
 
 def row(raw: bytes) -> Any:
-    """The cells of one row."""
+    """The cells of one row, or the exception that it raises."""
     try:
         return next(csv.reader([decode(raw).replace("\0", "")]), [])
     except csv.Error as error:

@@ -1,4 +1,4 @@
-"""Books of Project Gutenberg: plain text between its header and its licence."""
+"""Books of Project Gutenberg: plain text between a header and a licence."""
 
 import re
 from collections.abc import Iterator
@@ -37,21 +37,21 @@ COPYRIGHTED = re.compile(r"\bcopyrighted Project Gutenberg", re.IGNORECASE)
 class Gutenberg(RecordFiles):
     """Each book is one document, without Project Gutenberg's header, licence and credits; a file may hold several.
 
-    Its books are in the public domain in the United States, but for those whose header says otherwise.
+    The books are in the public domain in the United States unless their header says otherwise.
     """
 
     kind: Literal["gutenberg"] = "gutenberg"
     licence: str = "LicenseRef-public-domain-US"
 
     def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
-        """Header and text of each book."""
+        """The header and text of each book."""
         raw = decompressed(stream).read()
         declared = re.search(rb"^Character set encoding:\s*(\S+)", raw[:20_000], re.MULTILINE)
         rest = decode(raw, declared[1].decode("latin-1") if declared else None).replace("\r\n", "\n")
         if not START.search(rest):
             if MENTION.search(rest):
                 raise ValueError("the line that starts a Project Gutenberg book is not there")
-            yield "", rest  # stripped before, as in PG-19
+            yield "", rest  # header and licence were removed before, as in PG-19
         while start := START.search(rest):
             header, rest = rest[: start.start()], rest[start.end() :]
             begins = "small print" not in start[0].lower() or HEADER.search(header)
@@ -59,17 +59,17 @@ class Gutenberg(RecordFiles):
             end = END.search(rest)
             if end and (not following or end.start() < following.start()):
                 text, rest = rest[: end.start()], rest[end.end() :]
-            elif following:  # the next book's header ends this one
+            elif following:  # the header of the next book ends this one
                 headers = (found.start() for found in HEADER.finditer(rest, 0, following.start()))
                 at = max(headers, default=following.start())
                 text, rest = rest[:at], rest[at:]
             else:
                 text, rest = rest, ""
-            if begins and text.strip():  # in some old files the licence is at the end, its last line begins nothing
+            if begins and text.strip():  # in some old files the licence is at the end; no book follows it
                 yield header, text
 
     def document(self, name: str, record: Any) -> Document:
-        """A book."""
+        """The text of a book, with what its header states."""
         header, text = record
         number = NUMBER.search(header)
         fields = {key: re.search(FIELD.format(key), header, re.MULTILINE) for key in ("Title", "Author", "Language")}

@@ -1,4 +1,4 @@
-"""Discussions of Hacker News, as its API gives them (https://github.com/HackerNews/API), or Algolia's."""
+"""Discussions of Hacker News, in the form of its API (https://github.com/HackerNews/API) or of Algolia's."""
 
 import json
 import sqlite3
@@ -18,22 +18,29 @@ from bluejay.pile.sources.io.records import RecordFiles
 ITEM = "CREATE TABLE item (id INTEGER PRIMARY KEY, parent INTEGER, root INTEGER, source TEXT)"
 ITEMS_AT_ONCE = 10_000
 ROOTS = {"story", "poll", "job"}
-UNFIT = (sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError, OverflowError, TypeError, KeyError)
-"""What an item raises that the table cannot hold. A full disk is none of these."""
+INVALID = (
+    sqlite3.IntegrityError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+    OverflowError,
+    TypeError,
+    KeyError,
+)
+"""The exceptions of an item that the table cannot hold; a full disk raises another one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HackerNews(RecordFiles):
-    """Each story with all its comments is one document; dead and deleted ones are left out, so are bare stories.
+    """Each story with its comments is one document, without dead and deleted ones. Bare stories are left out.
 
-    Files hold items in any order, a comment naming its `parent`, or whole threads, an item holding its `children`.
+    Files hold items in any order, whose comments name their `parent`, or threads, whose items hold their `children`.
     """
 
     kind: Literal["hackernews"] = "hackernews"
 
     def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
-        """Each story with its comments, in trees. Items are sorted in a database on disk."""
-        with closing(sqlite3.connect("")) as items:  # a file without a name, gone with this process
+        """Each story with its tree of comments. A temporary database on disk finds the comments of each story."""
+        with closing(sqlite3.connect("")) as items:  # an unnamed temporary file, removed with this process
             items.execute(ITEM)
             broken = None
             try:
@@ -43,11 +50,11 @@ class HackerNews(RecordFiles):
                     else:
                         try:
                             items.execute("INSERT OR REPLACE INTO item VALUES (?, ?, ?, ?)", row(item))
-                        except UNFIT:
+                        except INVALID:
                             yield ValueError("an item needs a number (id) and the number of its parent")
                     if count % ITEMS_AT_ONCE == 0:
                         yield None
-            except (ValueError, RecursionError, *BROKEN) as error:  # what came before is whole
+            except (ValueError, RecursionError, *BROKEN) as error:  # the items before the damage are complete
                 broken = error
             items.execute("CREATE INDEX by_parent ON item (parent)")
             for (story,) in items.execute("SELECT source FROM item WHERE root ORDER BY id"):
@@ -61,12 +68,12 @@ class HackerNews(RecordFiles):
                 raise broken
 
     def document(self, name: str, record: Any) -> Document:
-        """The Pile's form: title and author, address, ======, comments; ~~~ before a reply, ------ between threads."""
+        """The Pile's format: title and author, URL, ======, comments; ~~~ before a reply, ------ between threads."""
         if is_gone(record):
             raise ValueError("the story is dead or deleted")
         title, author = record.get("title") or "", record.get("by") or record.get("author") or ""
         head = [f"{title} - {author}", record.get("url") or "", all_text(record.get("text") or "")]
-        threads = ["\n~~~\n".join(said(comment)) for comment in record["children"]]
+        threads = ["\n~~~\n".join(comments(comment)) for comment in record["children"]]
         text = "\n".join(filter(None, head)) + "\n======\n" + "\n------\n".join(filter(None, threads))
         if not any(threads):
             raise ValueError("nobody's comment on the story is left")
@@ -77,27 +84,27 @@ class HackerNews(RecordFiles):
 
 
 def row(item: dict[str, Any]) -> tuple[int, int | None, bool, str]:
-    """An item as the table has it."""
+    """An item as a row of the table."""
     is_root = item.get("type", "story" if "title" in item else "comment") in ROOTS
     return item["id"], item.get("parent"), is_root, json.dumps(item)
 
 
 def with_children(item: dict[str, Any], items: sqlite3.Connection) -> dict[str, Any]:
-    """An item with the tree of its replies, in the order in which it names them (`kids`), the others after."""
+    """An item with its tree of replies: first those that it names (`kids`), in that order, then the others."""
     order = {kid: place for place, kid in enumerate(item.get("kids") or [])}
     found = items.execute("SELECT id, source FROM item WHERE parent = ? AND NOT root ORDER BY id", (item["id"],))
     replies = sorted(found.fetchall(), key=lambda row: order.get(row[0], len(order)))
     return {**item, "children": [with_children(json.loads(source), items) for _, source in replies]}
 
 
-def said(comment: dict[str, Any]) -> Iterator[str]:
-    """Who said what, a comment and then all replies to it."""
+def comments(comment: dict[str, Any]) -> Iterator[str]:
+    """The author and text of a comment, then of all replies to it."""
     if not is_gone(comment) and (text := all_text(comment.get("text") or "")):
         yield f"{comment.get('by') or comment.get('author') or ''}\n{text}"
     for reply in comment.get("children") or []:
-        yield from said(reply)
+        yield from comments(reply)
 
 
 def is_gone(item: dict[str, Any]) -> bool:
-    """Whether moderators or the author took it away."""
+    """Whether moderators or the author have removed the item."""
     return bool(item.get("dead") or item.get("deleted"))

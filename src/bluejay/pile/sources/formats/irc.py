@@ -1,4 +1,4 @@
-"""Chat logs as irclogs.ubuntu.com has them: a channel's day in a file, `2004/07/05/#ubuntu.txt`."""
+"""Chat logs as on irclogs.ubuntu.com: one file per channel and day, `2004/07/05/#ubuntu.txt`."""
 
 import re
 from dataclasses import dataclass
@@ -9,20 +9,20 @@ from bluejay.pile.documents import Document
 from bluejay.pile.sources.io.lines import decode
 from bluejay.pile.sources.io.records import RecordFiles
 
-SAID = re.compile(r"^(?:\[\d\d:\d\d(?::\d\d)?\]\s*)?(<[^<>\s]+>\s?.*|\* ?[^\s*]\S* .*)$")
-"""A message, or (after an asterisk) what somebody does; `===`, `---`, `***` and `-!-` lines are the server's."""
+MESSAGE = re.compile(r"^(?:\[\d\d:\d\d(?::\d\d)?\]\s*)?(<[^<>\s]+>\s?.*|\* ?[^\s*]\S* .*)$")
+"""A message, or an action after an asterisk. Lines with `===`, `---`, `***` or `-!-` are the server's."""
 DAY = re.compile(r"(\d{4})/(\d\d)/(\d\d)/([^/]+)\.(?:txt|html)$")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Irc(RecordFiles):
-    """Each channel's day is one document: who said what, without times and without the server's messages."""
+    """Each day of a channel is one document: messages with their authors, without times and server messages."""
 
     kind: Literal["irc"] = "irc"
 
     def document(self, name: str, record: Any) -> Document:
         """The lines that people wrote."""
-        lines = (SAID.match(line.rstrip()) for line in decode(record).split("\n"))
+        lines = (MESSAGE.match(line.rstrip()) for line in decode(record).split("\n"))
         text = "\n".join(line[1].strip() for line in lines if line)
         day = DAY.search(name)
         if not day:

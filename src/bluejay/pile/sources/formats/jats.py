@@ -1,4 +1,4 @@
-"""Scientific articles in JATS XML (ANSI/NISO Z39.96), as PubMed Central has them."""
+"""Scientific articles in JATS XML (ANSI/NISO Z39.96), the format of PubMed Central."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from bluejay.pile.sources.io.elements import element, elements, line_of, local_n
 from bluejay.pile.sources.io.licences import licence_at
 from bluejay.pile.sources.io.records import RecordFiles
 
-INLINE_LEFT_OUT = frozenset(
+EXCLUDED_INLINE = frozenset(
     {"fn", "table-wrap", "fig", "fig-group", "disp-formula-group", "graphic", "media", "mml:math", "math", "object-id"}
 )
-"""Within a paragraph: what is set elsewhere on the page. Formulas stay by their TeX, where there is one."""
-LEFT_OUT = frozenset({"table-wrap", "ref-list", "fn-group", "object-id", "label", "graphic", "media", "sec-meta"})
+"""Elements within a paragraph that are printed elsewhere. Formulas are kept as TeX if they have it."""
+EXCLUDED = frozenset({"table-wrap", "ref-list", "fn-group", "object-id", "label", "graphic", "media", "sec-meta"})
 PARAGRAPHS = {"p", "disp-quote", "disp-formula", "verse-group", "code", "preformat", "attrib", "speech", "statement"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Jats(RecordFiles):
-    """Each article: title, abstract, sections with their headings, captions; no tables, notes or references."""
+    """Each article is one document: title, abstract, sections with headings, captions; no tables, notes, references."""
 
     kind: Literal["jats"] = "jats"
 
@@ -34,7 +34,7 @@ class Jats(RecordFiles):
         article = element(record)
         about = article.find("front/article-meta")
         about = element("<article-meta/>") if about is None else about
-        title = line_of(about.find("title-group/article-title"), INLINE_LEFT_OUT)
+        title = line_of(about.find("title-group/article-title"), EXCLUDED_INLINE)
         abstract = about.find("abstract")
         blocks = [f"# {title}"] if title else []
         if abstract is not None:
@@ -56,27 +56,27 @@ class Jats(RecordFiles):
 
 
 def body(node: Any, level: int) -> list[str]:
-    """The blocks of a section, a box, a list, an abstract."""
+    """The text blocks of a section, a box, a list or an abstract."""
     blocks = []
     for child in node:
         name = local_name(child)
         if name == "title":
-            title = line_of(child, INLINE_LEFT_OUT)
+            title = line_of(child, EXCLUDED_INLINE)
             blocks += [f"{'#' * level} {title}"] if title and title.lower() != "abstract" else []
         elif name == "list":
             items = (" ".join(body(item, level)) for item in child.findall("list-item"))
             blocks.append("\n".join(f"- {item}" for item in items if item))
         elif name in PARAGRAPHS:
-            blocks.append(line_of(child, INLINE_LEFT_OUT))
+            blocks.append(line_of(child, EXCLUDED_INLINE))
             for floating in child.iter("fig", "list"):
                 blocks += body(floating, level) if floating.tag == "fig" else []
-        elif name and name not in LEFT_OUT:
+        elif name and name not in EXCLUDED:
             blocks += body(child, level + (name == "sec"))
     return [block for block in blocks if block.strip("- ")]
 
 
 def published(about: Any) -> str:
-    """The earliest year, month and day that the article gives as its publication."""
+    """The earliest of the publication dates that the article states."""
     dates = []
     for date in about.findall("pub-date"):
         parts = [line_of(date.find(part)) for part in ("year", "month", "day")]
@@ -85,7 +85,7 @@ def published(about: Any) -> str:
 
 
 def licence_of(about: Any) -> str:
-    """The licence whose address the permissions hold; else the sentence that states it."""
+    """The licence whose address is among the permissions, else the sentence that states it."""
     stated = about.find("permissions/license")
     if stated is None:
         return ""
@@ -94,7 +94,7 @@ def licence_of(about: Any) -> str:
 
 
 def address(about: Any) -> str:
-    """Where the article is: by its DOI, else by its number in PubMed Central."""
+    """The URL of the article, from its DOI, else from its number in PubMed Central; empty without either."""
     numbers = {node.get("pub-id-type"): line_of(node) for node in about.findall("article-id")}
     if "doi" in numbers:
         return f"https://doi.org/{numbers['doi']}"

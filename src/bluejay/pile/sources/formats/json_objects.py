@@ -1,4 +1,4 @@
-"""JSON files of any shape: one object, an array, a page of an API, an object a line."""
+"""JSON files of any layout: one object, an array, a page of an API's results, an object per line."""
 
 import json
 from collections.abc import Iterator
@@ -9,16 +9,16 @@ from bluejay.pile.sources.io.lines import decode, lines
 
 
 def json_objects(stream: BufferedIOBase) -> Iterator[Any]:
-    """Each object; an exception in the place of a line that is not JSON, of a value that is no object.
+    """Each object; an exception in place of a line that is not JSON, and of a value that is not an object.
 
-    Raises ValueError: the file is not JSON; any of `open.BROKEN`, after all that is whole.
+    Raises ValueError: the file is not JSON; any of `open.BROKEN`, after the objects before the damage.
     """
     written = (line for line in lines(stream) if line.strip())
     first, second = next(written, b""), next(written, b"")
     if not first:
         raise ValueError("the file is empty")
     one, two = parsed(first), parsed(second)
-    # The first line of an array or of an object over many lines opens it; a broken first line is some other text.
+    # An array, or an object over several lines, begins with a line that opens it; no malformed first line does.
     if (isinstance(one, dict) and "results" not in one) or (isinstance(two, dict) and first.strip() not in b"[{"):
         yield one
         yield from [two] if second else []
@@ -31,7 +31,7 @@ def json_objects(stream: BufferedIOBase) -> Iterator[Any]:
 
 
 def parsed(line: bytes) -> Any:
-    """The JSON of a line, or the exception that says why it has none."""
+    """The JSON object of a line, or the exception that states why it has none."""
     try:
         return required(json.loads(decode(line)))
     except (ValueError, RecursionError) as error:
@@ -39,5 +39,5 @@ def parsed(line: bytes) -> Any:
 
 
 def required(value: Any) -> Any:
-    """An object; an exception in the place of anything else."""
+    """The value if it is an object, otherwise an exception."""
     return value if isinstance(value, dict) else ValueError("not a JSON object")

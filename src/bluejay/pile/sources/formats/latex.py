@@ -1,4 +1,4 @@
-"""Articles in LaTeX: a file, or the archive of a paper's sources as arXiv has it."""
+"""Articles in LaTeX: single files, or archives of a paper's sources as on arXiv."""
 
 import io
 import posixpath
@@ -20,15 +20,15 @@ INPUT = re.compile(r"\\(?:input|include|subfile)\s*\{([^{}]+)\}|\\input\s+([^\s{
 CLASS = re.compile(r"\\document(?:class|style)\b")
 BODY = re.compile(r"\\begin\s*\{document\}(.*?)(?:\\end\s*\{document\}|\Z)", re.DOTALL)
 VERBATIM = re.compile(r"\\begin\{(verbatim\*?|lstlisting|minted|Verbatim)\}.*?\\end\{\1\}", re.DOTALL)
-DEPTH = 8
-"""How many files may include one another in a chain."""
+MAX_DEPTH = 8
+"""Length of the longest chain of files that include one another."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Latex(RecordFiles):
-    """Each article is one document, as Markdown: headings, paragraphs, lists, formulas as they were written.
+    """Each article is one document, as Markdown: headings, paragraphs, lists, and formulas in their LaTeX source.
 
-    Of an archive, the article is the file that has a document class, with the files that it includes.
+    In an archive, the article is the file that has a document class, with the files that it includes.
     """
 
     kind: Literal["latex"] = "latex"
@@ -40,7 +40,7 @@ class Latex(RecordFiles):
         yield main_file(members(packed)) if tarfile.is_tarfile(packed) else decode(raw)
 
     def document(self, name: str, record: Any) -> Document:
-        """The article: title, abstract and sections."""
+        """The title, abstract and sections of the article."""
         source = without_comments(record)
         body = BODY.search(source)
         preamble, text = (source[: body.start()], body[1]) if body else ("", source)
@@ -55,7 +55,7 @@ class Latex(RecordFiles):
 
 
 def without_comments(source: str) -> str:
-    """The source without its comments, but for what is verbatim."""
+    """The source without its comments; verbatim parts are unchanged."""
     parts, at = [], 0
     for verbatim in VERBATIM.finditer(source):
         parts += [COMMENT.sub(r"\1", source[at : verbatim.start()]), verbatim[0]]
@@ -64,7 +64,7 @@ def without_comments(source: str) -> str:
 
 
 def members(packed: BufferedIOBase) -> dict[str, str]:
-    """The LaTeX files of an archive by path."""
+    """The LaTeX files of an archive: path -> source."""
     packed.seek(0)
     with tarfile.open(fileobj=packed) as archive:
         files = [
@@ -81,13 +81,13 @@ def main_file(files: dict[str, str]) -> str:
         candidates = list(files)
     if not candidates:
         raise ValueError("no file of the archive is a LaTeX document")
-    # Several: an article comes with its supplement or its answer to referees; it is the one with a body, the longest.
-    best = max(candidates, key=lambda name: (bool(BODY.search(files[name])), len(included(name, files, DEPTH))))
-    return included(best, files, DEPTH)
+    # An article may come with a supplement or a reply to referees; it has a body, and is the longest.
+    best = max(candidates, key=lambda name: (bool(BODY.search(files[name])), len(included(name, files, MAX_DEPTH))))
+    return included(best, files, MAX_DEPTH)
 
 
 def included(name: str, files: dict[str, str], depth: int) -> str:
-    """A file with what it includes in its place; what is not there, or too deep, is left out."""
+    """The source of a file with its inclusions resolved, except missing ones and those nested too deeply."""
 
     def content(found: re.Match[str]) -> str:
         path = posixpath.normpath((found[1] or found[2]).strip())

@@ -1,4 +1,4 @@
-"""LaTeX to text in one pass, without running its macros: fast, and indifferent to what it does not know."""
+"""LaTeX to text in one pass, without executing macros: fast, and tolerant of unknown commands."""
 
 import re
 import unicodedata
@@ -11,11 +11,11 @@ TOKEN = re.compile(
     re.DOTALL,
 )
 MATH = re.compile(r"(?:equation|align|gather|multline|eqnarray|displaymath|math|flalign|alignat|dmath|subequations)\*?")
-LEFT_OUT = re.compile(
+EXCLUDED = re.compile(
     r"(?:tabular|tabularx|longtable|array|tikzpicture|pspicture|picture|thebibliography|filecontents|comment|CCSXML|"
     r"algorithmic|forest|tikzcd|keywords)\*?"
 )
-AS_WRITTEN = re.compile(r"(?:verbatim|Verbatim|lstlisting|minted|alltt)\*?")
+VERBATIM = re.compile(r"(?:verbatim|Verbatim|lstlisting|minted|alltt)\*?")
 HEADINGS = {
     "part": 1,
     "chapter": 1,
@@ -25,7 +25,7 @@ HEADINGS = {
     "paragraph": 5,
     "subparagraph": 6,
 }
-OF_ONE = """
+IGNORED_WITH_ONE = """
 label nocite includegraphics bibliography bibliographystyle vspace hspace vskip hskip input include usepackage
 pagestyle thispagestyle index thanks date title author affiliation address email institute affil graphicspath epsfig
 color pagenumbering bibitem phantom hphantom vphantom todo ccsdesc keywords orcid hypersetup
@@ -33,16 +33,16 @@ color pagenumbering bibitem phantom hphantom vphantom todo ccsdesc keywords orci
 CITED_IN_SENTENCE = {"citet", "citeauthor", "textcite"}
 CITED = CITED_IN_SENTENCE | {"cite", "citep", "citealp", "citeyear", "parencite", "autocite", "footcite"}
 REFERENCES = {"ref", "eqref", "autoref", "cref", "Cref", "pageref", "nameref"}
-"""What stands for a number or a name that only TeX knows keeps its key, so that the sentence stays whole."""
-OF_TWO = """
+"""Citations and references print names or numbers that only TeX knows; their keys keep the sentence complete."""
+IGNORED_WITH_TWO = """
 setcounter setlength addtolength addtocounter newtheorem numberwithin rule markboth fontsize
 """
 IGNORED = {
-    **dict.fromkeys(OF_ONE.split(), 1),
-    **dict.fromkeys(OF_TWO.split(), 2),
+    **dict.fromkeys(IGNORED_WITH_ONE.split(), 1),
+    **dict.fromkeys(IGNORED_WITH_TWO.split(), 2),
     **dict.fromkeys(("newenvironment", "renewenvironment", "addcontentsline"), 3),
 }
-"""Commands that write nothing here, with how many arguments they take at most."""
+"""Commands without output -> the largest number of arguments that they take."""
 ENVIRONMENT_ARGUMENTS = {"minipage": 1, "multicols": 1, "wrapfigure": 2, "adjustbox": 1, "spacing": 1, "list": 2}
 DEFINED = re.compile(r"\s*(?:\{\s*\\[a-zA-Z@]+\s*\}|\\[a-zA-Z@]+)[^{}\\]*")
 DEFINING = {"newcommand", "renewcommand", "providecommand", "DeclareMathOperator", "def"}
@@ -78,26 +78,26 @@ SYMBOLS = {
 }
 QUOTES = (("``", "“"), ("''", "”"), ("---", "—"), ("--", "–"), ("~", " "))
 DEFINITION = re.compile(r"\\(?:re)?newcommand\*?\s*\{?\\([a-zA-Z]+)\}?\s*(?=\{)|\\def\s*\\([a-zA-Z]+)\s*(?=\{)")
-DEPTH = 60
-"""Groups within groups, and macros within macros, before the source is taken for broken."""
+MAX_DEPTH = 60
+"""Nesting of groups and macros above which the source is malformed."""
 BLANK_LINES = re.compile(r"[ \t]*\n(?:[ \t]*\n)+")
 
 
 def convert(source: str, macros: dict[str, str]) -> str:
-    """The text of a piece of LaTeX without comments. Raises ValueError: it nests too deep."""
-    text = BLANK_LINES.sub("\n\n", written(source, macros, DEPTH))
+    """The text of LaTeX source without comments. Raises ValueError: it is nested too deeply."""
+    text = BLANK_LINES.sub("\n\n", printed_text(source, macros, MAX_DEPTH))
     lines = (re.sub(r"[ \t]+", " ", line).strip() if not line.startswith("    ") else line for line in text.split("\n"))
     return re.sub(r" +(?=[.,;:](?:\s|$))", "", "\n".join(lines)).strip()
 
 
 def definitions(source: str) -> dict[str, str]:
-    """The macros without arguments that a source defines, by name: abbreviations, mostly."""
+    """The macros without arguments, mostly abbreviations, that a source defines: name -> body."""
     found = ((match[1] or match[2], group(source, match.end())[0]) for match in DEFINITION.finditer(source))
     return {name: body for name, body in found if f"\\{name}" not in body}
 
 
 def group(source: str, at: int) -> tuple[str, int]:
-    """The content of the group in braces that begins at a place, and where it ends; all the rest if it never does."""
+    """The content of the group in braces at a position, and its end; the rest of the source if it is not closed."""
     depth = 0
     for found in re.compile(r"\\.|[{}]", re.DOTALL).finditer(source, at):
         depth += (found[0] == "{") - (found[0] == "}")
@@ -107,7 +107,7 @@ def group(source: str, at: int) -> tuple[str, int]:
 
 
 def argument(source: str, at: int) -> tuple[str, int]:
-    """The next argument of a command, its optional ones passed over; empty where there is none."""
+    """The next mandatory argument of a command, and its end; empty if there is none."""
     spaces = re.compile(r"\s*(?:\[[^\[\]]*\]\s*)*")
     start = spaces.match(source, at)
     if start and source[start.end() : start.end() + 1] == "{":
@@ -115,8 +115,8 @@ def argument(source: str, at: int) -> tuple[str, int]:
     return "", at
 
 
-def written(source: str, macros: dict[str, str], depth: int) -> str:
-    """What a source writes on the page, a formula as it stands."""
+def printed_text(source: str, macros: dict[str, str], depth: int) -> str:
+    """The printed text of a source; formulas stay in LaTeX."""
     if depth == 0:
         raise ValueError("the LaTeX nests too deep")
     parts: list[str] = []
@@ -139,28 +139,28 @@ def written(source: str, macros: dict[str, str], depth: int) -> str:
             parts.append(text)
         elif kind == "group":
             inside, at = group(source, token.start())
-            parts.append(written(inside, macros, depth - 1))
+            parts.append(printed_text(inside, macros, depth - 1))
         elif kind == "rest":
             parts.append(typeset(token["rest"]))
     return "".join(parts)
 
 
 def typeset(text: str) -> str:
-    """Quotation marks, dashes and spaces as they are printed."""
+    """A text with quotation marks, dashes and spaces as they are printed."""
     for source, printed in QUOTES:
         text = text.replace(source, printed)
     return text.replace("}", "").replace("&", " ")
 
 
 def environment(name: str, source: str, at: int, macros: dict[str, str], depth: int) -> tuple[str, int]:
-    """What an environment writes that begins before a place, and where to go on."""
+    """The printed text of the environment whose \\begin ends at a position, and the position to continue at."""
     whole = re.compile(rf"(.*?)\\end\s*\{{{re.escape(name)}\}}", re.DOTALL)
     if MATH.fullmatch(name):
         end = whole.match(source, at)
         return (f"\n$$\\begin{{{name}}}{end[1]}\\end{{{name}}}$$\n", end.end()) if end else ("", at)
-    if LEFT_OUT.fullmatch(name) and (end := whole.match(source, at)):
+    if EXCLUDED.fullmatch(name) and (end := whole.match(source, at)):
         return "", end.end()
-    if AS_WRITTEN.fullmatch(name) and (end := whole.match(source, at)):
+    if VERBATIM.fullmatch(name) and (end := whole.match(source, at)):
         content = re.sub(r"^\[[^\]]*\]|^\{[^}]*\}", "", end[1])
         return "\n\n" + "\n".join(f"    {line}" for line in content.strip("\n").split("\n")) + "\n\n", end.end()
     if name == "abstract":
@@ -172,28 +172,28 @@ def environment(name: str, source: str, at: int, macros: dict[str, str], depth: 
 
 
 def command(name: str, source: str, at: int, macros: dict[str, str], depth: int) -> tuple[str, int]:
-    """What a command writes whose name ends at a place, and where to go on."""
+    """The printed text of the command whose name ends at a position, and the position to continue at."""
     if name in ACCENTS and source[at : at + 1] not in ("", "\\"):
         return symbol(name, source, at)
     if name in PRINTED:
         return PRINTED[name], at + 2 * source.startswith("{}", at)
     if name in BREAKS:
         label = re.compile(r"\[([^\[\]]*)\]").match(source, at) if name == "item" else None
-        return (f"\n- {written(label[1], macros, depth - 1)} ", label.end()) if label else (BREAKS[name], at)
+        return (f"\n- {printed_text(label[1], macros, depth - 1)} ", label.end()) if label else (BREAKS[name], at)
     if name in HEADINGS or name == "caption":
         title, end = argument(source, at)
         mark = "#" * HEADINGS.get(name, 0)
-        text = " ".join(written(title, macros, depth - 1).split())
+        text = " ".join(printed_text(title, macros, depth - 1).split())
         return f"\n\n{mark} {text}\n\n".replace("\n ", "\n"), end
     if name == "footnote":
         note, end = argument(source, at)
-        return f" ({written(note, macros, depth - 1).strip()})", end
+        return f" ({printed_text(note, macros, depth - 1).strip()})", end
     if name in CITED or name in REFERENCES:
         keys, end = argument(source, at)
         named = [f"{'@' * (name in CITED)}{key.strip()}" for key in keys.split(",") if key.strip()]
         return " and ".join(named) if name in CITED_IN_SENTENCE else f"[{'; '.join(named)}]", end
     if name in macros:
-        return written(macros[name], macros, depth - 1), at
+        return printed_text(macros[name], macros, depth - 1), at
     if name in DEFINING:
         defined = DEFINED.match(source, at)
         return "", argument(source, defined.end())[1] if defined else at
@@ -204,7 +204,7 @@ def command(name: str, source: str, at: int, macros: dict[str, str], depth: int)
 
 
 def symbol(mark: str, source: str, at: int) -> tuple[str, int]:
-    """What a command of one character writes; an accent stands on the letter after it."""
+    """The printed text of a command of one character, and the position to continue at; accents take a letter."""
     if mark == "\\" and (space := re.compile(r"\*?[ \t]*\[[^\]\n]*\]").match(source, at)):
         return "\n", space.end()
     if mark not in ACCENTS:

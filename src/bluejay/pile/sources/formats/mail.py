@@ -18,14 +18,14 @@ from bluejay.pile.sources.io.lines import decode, lines
 from bluejay.pile.sources.io.records import RecordFiles
 
 SEPARATOR = re.compile(rb"From \S.*\d\d:\d\d")
-"""How the line before each message of an mbox begins: sender and time."""
+"""The start of the line before each message of an mbox: sender and time."""
 QUOTED = re.compile(rb"^>(>*From )", re.MULTILINE)
 HEADER = re.compile(rb"^(?:From |[\x21-\x39\x3b-\x7e]+:)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mail(RecordFiles):
-    """Each message is one document: its plain text, or else its HTML as text; no headers, no attachments."""
+    """Each message is one document: its plain text, otherwise the text of its HTML, without headers and attachments."""
 
     kind: Literal["mail"] = "mail"
 
@@ -48,7 +48,7 @@ class Mail(RecordFiles):
             yield QUOTED.sub(rb"\1", content) if is_mbox else content
 
     def document(self, name: str, record: Any) -> Document:
-        """The body of a message; the subject and the date are metadata."""
+        """The body of a message; subject and date are metadata."""
         if not HEADER.match(record.lstrip()):
             raise ValueError("not a message: it does not begin with a header")
         message = BytesParser(policy=policy.compat32).parsebytes(record)
@@ -60,7 +60,7 @@ class Mail(RecordFiles):
 
 
 def body(message: Message) -> str:
-    """The parts that a reader sees: of alternatives, the plain one. A part whose type is broken is plain text."""
+    """The parts that a reader sees; of alternatives, the plain one. A part with a malformed type is plain text."""
     kind = message.get_content_type()
     if message.is_multipart():
         parts = [part for part in message.get_payload() if isinstance(part, Message)]
@@ -80,15 +80,15 @@ def body(message: Message) -> str:
 
 
 def header(message: Message, name: str) -> str:
-    """A header with its encoded words decoded, on one line; as it stands where they are broken."""
-    value = f"{message.get(name, '')}"  # a Header, no text, where it has bytes that are not ASCII
+    """A header on one line, its encoded words decoded unless they are malformed."""
+    value = f"{message.get(name, '')}"  # it is a Header, not a str, if it has bytes that are not ASCII
     with contextlib.suppress(LookupError, ValueError):
         value = str(make_header(decode_header(value)))
     return " ".join(value.encode("utf-8", "replace").decode().split())
 
 
 def date_of(message: Message) -> str:
-    """When it was sent, ISO 8601; empty where the header is broken."""
+    """The time of sending, in ISO 8601; empty if the header is malformed."""
     try:
         return parsedate_to_datetime(header(message, "Date")).isoformat()
     except (ValueError, TypeError, IndexError, OverflowError):

@@ -14,37 +14,38 @@ from bluejay.pile.sources.io.records import RecordFiles
 
 BASE = re.compile(r"<base>\s*([^<\s]*)")
 VERBATIM = "math|chem|pre|source|syntaxhighlight|code|nowiki"
-"""Tags whose content is text as it stands."""
+"""Tags whose content is text and not markup."""
 NOT_TEXT = "ref|gallery|timeline|imagemap|score|mapframe|hiero|templatestyles|references"
 """Extension tags whose content is not part of the prose."""
-HELD = re.compile(rf"<({VERBATIM})\b[^<>/]*>.*?</\1\s*>|\x00", re.DOTALL | re.IGNORECASE)
-UNREAD = re.compile(
+PROTECTED = re.compile(rf"<({VERBATIM})\b[^<>/]*>.*?</\1\s*>|\x00", re.DOTALL | re.IGNORECASE)
+NOT_PROSE = re.compile(
     rf"<!--.*?-->|<(?:{NOT_TEXT})\b[^<>]*/>|<({NOT_TEXT})\b[^<>]*>.*?</\1\s*>", re.DOTALL | re.IGNORECASE
 )
 INNERMOST = re.compile(r"\{\{[^{}]*\}\}|^[ :]*\{\|[^{}]*?\|\}", re.MULTILINE)
-"""A template or a table with none inside."""
+"""A template or table that contains no other."""
 MEDIA = re.compile(r"^\s*[^\W\d_]+\s*:(?=\S)")
-"""How a link to a file, a category or a page of another wiki begins, in any language."""
+"""The start of a link to a file, a category or another wiki, in any language."""
 LANGUAGE_VARIANT = re.compile(r"-\{(?:[^{}|]*\|)?([^{}]*)\}-")
 EMPTY_BRACKETS = re.compile(r" ?\((?:[\s,;:]|&nbsp;)*\)")
-"""What a template about pronunciation leaves behind."""
+"""The remains of a template about pronunciation."""
 EMPTY_LINE = re.compile(r"^(?:[-*#:; \t]+|__[A-Z]+__[ \t]*)(?:\n|\Z)", re.MULTILINE)
 HEADING = "\x01"
-"""Marks a heading until those without text below are gone."""
+"""Marks headings until those of empty sections have been removed."""
 EMPTY_SECTION = re.compile(r"\x01(\d)[^\n]*\s*(?=\x01(\d)|\Z)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class MediaWiki(RecordFiles):
-    """Each article of a dump, title and text: no redirects, no pages about pages, no tables, no boxes, no notes.
+    """Each article of a dump is one document, title and text, without tables, boxes and notes. Redirects and pages
+    outside the main namespace are not read.
 
-    The dumps do not state their licence: for Wikipedia it is CC-BY-SA-4.0.
+    The dumps do not state their licence: Wikipedia's is CC-BY-SA-4.0.
     """
 
     kind: Literal["mediawiki"] = "mediawiki"
 
     def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
-        """The wiki's address and the source of each page that is an article."""
+        """The wiki's address and the source of each article."""
         base = ""
         for tag, source in elements(stream, "page", header="siteinfo"):
             if tag == "siteinfo":
@@ -53,7 +54,7 @@ class MediaWiki(RecordFiles):
             yield (base, source) if is_article else None
 
     def document(self, name: str, record: Any) -> Document:
-        """Title, empty line, text (as The Pile's Wikipedia has it)."""
+        """Title, empty line, text (as in The Pile's Wikipedia)."""
         base, source = record
         page = element(source)
         title, revision = line_of(page.find("title")), page.findall("revision")[-1]
@@ -64,33 +65,33 @@ class MediaWiki(RecordFiles):
 
 
 def plain_text(source: str) -> str:
-    """What a reader of an article reads: paragraphs, headings, lists; markup, templates and tables left out."""
+    """The prose of an article: paragraphs, headings and lists, without markup, templates and tables."""
     import mwparserfromhell
 
-    text = written(mwparserfromhell.parse(without_unread(source), skip_style_tags=True).nodes)
+    text = text_of(mwparserfromhell.parse(without_non_prose(source), skip_style_tags=True).nodes)
     text = EMPTY_BRACKETS.sub("", text.replace("'''", "").replace("''", "").replace("\xa0", " "))
     text = re.sub(r"[ \t]+$", "", re.sub(r"(?<=\S)[ \t]{2,}", " ", EMPTY_LINE.sub("", text)), flags=re.MULTILINE)
     shorter = None
-    while shorter != text:  # a section may be empty because all of its own are
+    while shorter != text:  # a section is empty, too, if all of its subsections were
         text, shorter = EMPTY_SECTION.sub(lambda at: "" if not at[2] or at[2] <= at[1] else at[0], text), text
     return re.sub(r"\s*\n\s*\n\s*", "\n\n", re.sub(rf"{HEADING}\d", "", text)).strip()
 
 
-def without_unread(source: str) -> str:
-    """The markup without what is not read anyway, which by patterns goes much faster than by the parser."""
-    held: list[str] = []
+def without_non_prose(source: str) -> str:
+    """The markup without the parts that are not prose; patterns remove them much faster than the parser would."""
+    protected: list[str] = []
 
-    def hold(found: re.Match[str]) -> str:
-        held.append(found[0])
-        return f"\x00{len(held) - 1}\x00"
+    def protect(found: re.Match[str]) -> str:
+        protected.append(found[0])
+        return f"\x00{len(protected) - 1}\x00"
 
-    source, removed = UNREAD.sub("", HELD.sub(hold, source)), 1
+    source, removed = NOT_PROSE.sub("", PROTECTED.sub(protect, source)), 1
     while removed:
         source, removed = INNERMOST.subn("", source)
-    return re.sub("\x00(\\d+)\x00", lambda place: held[int(place[1])], source) if held else source
+    return re.sub("\x00(\\d+)\x00", lambda place: protected[int(place[1])], source) if protected else source
 
 
-def written(nodes: list[Any]) -> str:
+def text_of(nodes: list[Any]) -> str:
     """The text of nodes of wiki markup."""
     from mwparserfromhell import nodes as kinds
 
@@ -99,11 +100,11 @@ def written(nodes: list[Any]) -> str:
         if isinstance(node, kinds.Text):
             parts.append(LANGUAGE_VARIANT.sub(r"\1", node.value))
         elif isinstance(node, kinds.Heading):
-            parts.append(f"\n\n{HEADING}{node.level}{written(node.title.nodes).strip()}\n\n")
+            parts.append(f"\n\n{HEADING}{node.level}{text_of(node.title.nodes).strip()}\n\n")
         elif isinstance(node, kinds.Wikilink):
-            parts.append("" if MEDIA.match(str(node.title)) else written((node.text or node.title).nodes))
+            parts.append("" if MEDIA.match(str(node.title)) else text_of((node.text or node.title).nodes))
         elif isinstance(node, kinds.ExternalLink):
-            parts.append(written(node.title.nodes) if node.title else "" if node.brackets else str(node.url))
+            parts.append(text_of(node.title.nodes) if node.title else "" if node.brackets else str(node.url))
         elif isinstance(node, kinds.HTMLEntity):
             parts.append(node.normalize())
         elif isinstance(node, kinds.Tag):
@@ -112,7 +113,7 @@ def written(nodes: list[Any]) -> str:
 
 
 def tag_text(node: Any) -> str:
-    """The text of a tag; wiki tables and the marks of lists are tags, too."""
+    """The text of a tag; to the parser, wiki tables and list markers are tags, too."""
     name = str(node.tag).strip().lower()
     if name in (*NOT_TEXT.split("|"), "table"):
         return ""
@@ -122,4 +123,4 @@ def tag_text(node: Any) -> str:
         return "- " if name == "li" else ""
     if name in VERBATIM.split("|"):
         return str(node.contents)
-    return written(node.contents.nodes) if node.contents else ""
+    return text_of(node.contents.nodes) if node.contents else ""

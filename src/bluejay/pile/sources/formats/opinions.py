@@ -1,4 +1,4 @@
-"""Opinions of courts: CourtListener's JSON (https://www.courtlistener.com/help/api/rest/case-law/)."""
+"""Opinions of courts in CourtListener's JSON (https://www.courtlistener.com/help/api/rest/case-law/)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,19 +10,27 @@ from bluejay.pile.sources.formats.html import all_text
 from bluejay.pile.sources.formats.json_objects import json_objects
 from bluejay.pile.sources.io.records import RecordFiles
 
-TEXTS = ("html_with_citations", "html_columbia", "html_lawbox", "xml_harvard", "html_anon_2020", "html", "plain_text")
-"""The fields that may hold the text, in the order that CourtListener's documentation prefers them."""
+TEXTS = (
+    "html_with_citations",
+    "html_columbia",
+    "html_lawbox",
+    "xml_harvard",
+    "html_anon_2020",
+    "html",
+    "plain_text",
+)
+"""The fields that may hold the text, in the order of preference of CourtListener's documentation."""
 SITE = "https://www.courtlistener.com"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Opinions(RecordFiles):
-    """Each opinion is one document. What a court of the United States writes is in the public domain."""
+    """Each opinion is one document. Opinions of courts of the United States are in the public domain."""
 
     kind: Literal["opinions"] = "opinions"
 
     def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
-        """Each opinion; those within a cluster come with what it says of them."""
+        """Each opinion; one within a cluster has the fields of the cluster, too."""
         for found in json_objects(stream):
             nested = found.get("sub_opinions") or found.get("opinions") if isinstance(found, dict) else None
             inner = [opinion for opinion in nested or [] if isinstance(opinion, dict)]
@@ -31,7 +39,7 @@ class Opinions(RecordFiles):
             )
 
     def document(self, name: str, record: Any) -> Document:
-        """The best of the forms in which the opinion is there, as text."""
+        """The text of the opinion, from the best of the forms that it has."""
         kind = next((kind for kind in TEXTS if str(record.get(kind) or "").strip()), None)
         if not kind:
             raise ValueError("the opinion has no text")

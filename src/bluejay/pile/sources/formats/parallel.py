@@ -1,4 +1,4 @@
-"""Texts in several languages: EuroParl as it is released (https://www.statmt.org/europarl/), OPUS XML, and TMX 1.4."""
+"""Texts in several languages: EuroParl's own files (https://www.statmt.org/europarl/), OPUS XML and TMX 1.4."""
 
 import re
 from collections.abc import Iterator
@@ -14,27 +14,29 @@ from bluejay.pile.sources.io.lines import decode
 from bluejay.pile.sources.io.open import BROKEN, decompressed
 from bluejay.pile.sources.io.records import RecordFiles
 
-LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
-UNITS_OF_A_DOCUMENT = 500
-"""A translation memory has no documents; about as many sentences as a sitting of EuroParl."""
-SNIFFED = 4096
+LANGUAGE_ATTRIBUTE = "{http://www.w3.org/XML/1998/namespace}lang"
+UNITS_PER_DOCUMENT = 500
+"""A translation memory is not divided into documents; this is about the sentences of a sitting of EuroParl."""
+DETECTION_BYTES = 4096
+"""The format of a file is detected from its first bytes."""
 TAG = re.compile(r"^<(/?\w+)((?:[^<>\"]|\"[^\"]*\")*)/?>$")
 NAME = re.compile(r'NAME="([^"]*)"', re.IGNORECASE)
-PLACE = re.compile(r"(?:^|/)([a-z]{2})/(?:[^/]+/)*ep-(\d\d)-(\d\d)-(\d\d)[^/]*$")
-"""A sitting in EuroParl's release, `txt/en/ep-00-01-17.txt`."""
-CENTURY_TURNS = 70
+SITTING = re.compile(r"(?:^|/)([a-z]{2})/(?:[^/]+/)*ep-(\d\d)-(\d\d)-(\d\d)[^/]*$")
+"""The path of a sitting in EuroParl's release: `txt/en/ep-00-01-17.txt`."""
+FIRST_YEAR_OF_1900S = 70
+"""Two-digit years from this one on are in the 1900s."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parallel(RecordFiles):
-    """Each language of a text is one document, paragraphs and the names of who speaks them, as in The Pile."""
+    """Each language of a text is one document: paragraphs and the names of their speakers, as in The Pile."""
 
     kind: Literal["parallel"] = "parallel"
 
     def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
-        """Language and text, or the source of a text in XML."""
+        """Language and text, or the XML source of a text."""
         content: Any = decompressed(stream)
-        start = content.peek(SNIFFED)[:SNIFFED]
+        start = content.peek(DETECTION_BYTES)[:DETECTION_BYTES]
         if b"<tmx" in start.replace(b"\0", b""):
             yield from translation_units(content)
         elif start.lstrip(b"\xef\xbb\xbf \r\n").startswith(b"<?xml"):
@@ -46,13 +48,13 @@ class Parallel(RecordFiles):
     def document(self, name: str, record: Any) -> Document:
         """One text in one language."""
         language, content = record
-        place = PLACE.search(name)
-        meta = {"language": place[1] if place else language}
-        if place:
-            year, month, day = place.groups()[1:]
-            meta["date"] = f"{'19' if int(year) >= CENTURY_TURNS else '20'}{year}-{month}-{day}"
+        sitting = SITTING.search(name)
+        meta = {"language": sitting[1] if sitting else language}
+        if sitting:
+            year, month, day = sitting.groups()[1:]
+            meta["date"] = f"{'19' if int(year) >= FIRST_YEAR_OF_1900S else '20'}{year}-{month}-{day}"
         if language == "europarl":
-            meta["language"] = place[1] if place else ""
+            meta["language"] = sitting[1] if sitting else ""
             text = paragraphs(decode(content))
         else:
             text = "\n".join(content) if isinstance(content, list) else marked_text(element(content))
@@ -60,7 +62,7 @@ class Parallel(RecordFiles):
 
 
 def translation_units(stream: BufferedIOBase) -> Iterator[Any]:
-    """The segments of a TMX file by language, some hundred units at a time."""
+    """The segments of a TMX file, language by language for each UNITS_PER_DOCUMENT translation units."""
     held: dict[str, list[str]] = {}
     try:
         for count, (_, source) in enumerate(elements(stream, "tu"), 1):
@@ -70,19 +72,19 @@ def translation_units(stream: BufferedIOBase) -> Iterator[Any]:
                 yield error
                 continue
             for variant in unit.iter("tuv"):
-                language = (variant.get(LANGUAGE) or variant.get("lang") or "").lower()
+                language = (variant.get(LANGUAGE_ATTRIBUTE) or variant.get("lang") or "").lower()
                 held.setdefault(language, []).append(line_of(variant.find("seg")))
-            if count % UNITS_OF_A_DOCUMENT == 0:
+            if count % UNITS_PER_DOCUMENT == 0:
                 yield from held.items()
                 held = {}
-    except BROKEN:  # what came before is whole
+    except BROKEN:  # the units before the damage are complete
         yield from held.items()
         raise
     yield from held.items()
 
 
 def marked_text(root: Any) -> str:
-    """The sentences of OPUS XML: a speaker's name on a line, a paragraph on a line."""
+    """The text of OPUS XML, with one line per paragraph and per speaker's name."""
     lines: list[str] = []
     paragraph: list[str] = []
     for node in root.iter():
@@ -97,7 +99,7 @@ def marked_text(root: Any) -> str:
 
 
 def paragraphs(text: str) -> str:
-    """EuroParl's own files: a tag stands alone on its line, and is not closed."""
+    """The text of one of EuroParl's own files, in which a tag is alone on its line and is not closed."""
     lines = []
     for line in text.splitlines():
         tag = TAG.match(line.strip())

@@ -1,7 +1,7 @@
-"""Patents: the background of the invention, from the full texts of the USPTO.
+"""The background sections of patents, from the full texts of the USPTO.
 
 Grants since 2005 (`us-patent-grant`) and their applications mark sections by headings; those of 2002 to 2004 (`PATDOC`)
-have a brief summary with headings in it. A file of a week holds many XML documents, one after another.
+have headings within a brief summary. The file of a week holds many XML documents, one after another.
 """
 
 import re
@@ -17,14 +17,14 @@ from bluejay.pile.sources.io.records import RecordFiles
 ROOTS = ("us-patent-grant", "us-patent-application", "PATDOC")
 HEADINGS, PARAGRAPHS = {"heading", "H"}, {"p", "PARA"}
 BACKGROUND = re.compile(r"\b(?:background|prior art|related art|description of the (?:prior|related|background) art)\b")
-OTHER = re.compile(r"\b(?:summary|brief description|detailed description|disclosure|drawings?|embodiments?)\b")
+OTHER_SECTION = re.compile(r"\b(?:summary|brief description|detailed description|disclosure|drawings?|embodiments?)\b")
 CROSS_REFERENCE = re.compile(r"\bcross[- ]?references?\b")
 FORMULAS = frozenset({"maths", "tables", "CWU", "chemistry"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Patents(RecordFiles):
-    """The background section of each patent; those that have no such heading are set aside."""
+    """The background section of each patent is one document; patents without that heading are skipped."""
 
     kind: Literal["patents"] = "patents"
 
@@ -34,7 +34,7 @@ class Patents(RecordFiles):
             yield source
 
     def document(self, name: str, record: Any) -> Document:
-        """The paragraphs under the background's heading and its subheadings."""
+        """The paragraphs under the heading of the background and its subheadings."""
         patent = element(record)
         text = "\n\n".join(background(patent))
         if not text:
@@ -54,7 +54,7 @@ def background(patent: Any) -> Iterator[str]:
         if name in HEADINGS:
             heading = line_of(node).lower()
             begins = bool(BACKGROUND.search(heading)) and not CROSS_REFERENCE.search(heading)
-            ends = bool(OTHER.search(heading)) and not begins
+            ends = bool(OTHER_SECTION.search(heading)) and not begins
             inside = (inside or begins) and not ends
             if found and not inside:
                 return
@@ -66,7 +66,7 @@ def background(patent: Any) -> Iterator[str]:
 
 
 def publication(patent: Any) -> tuple[str, str]:
-    """Country, number and kind in one, as patents are cited, and the date."""
+    """Country, number and kind of a patent in one word, as in citations; and its date."""
     about = patent.find(".//publication-reference/document-id")
     if about is not None:
         parts = [line_of(about.find(part)) for part in ("country", "doc-number", "kind")]

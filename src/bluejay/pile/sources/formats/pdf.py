@@ -1,4 +1,4 @@
-"""PDF files that hold text; scans without it are set aside."""
+"""PDF files that hold text; scans without text are skipped."""
 
 import re
 from collections import Counter
@@ -10,7 +10,7 @@ from bluejay.pile.documents import Document
 from bluejay.pile.sources.io.records import RecordFiles
 
 SOFT_HYPHEN = re.compile(r"[\ufffe\xad]\n?")
-"""PDFium's mark of a word broken at a line's end."""
+"""PDFium's mark of a word that is hyphenated at the end of a line."""
 HYPHEN = re.compile(r"(?<=[^\W\d_]-)\n(?=[^\W\d_])")
 TEX_FONT = {
     "\x0b": "ff",
@@ -23,24 +23,24 @@ TEX_FONT = {
     "\x16": "—",
 }
 TEX_FONT |= {"\x1b": "ff", "\x1c": "fi", "\x1d": "fl", "\x1e": "ffi", "\x1f": "ffl"}
-"""Letters at their places in TeX's fonts (OT1 and T1), which come out as such where a file does not map them."""
-OF_WORD = re.compile(r"(?<=[^\W\d_])[\x0b-\x1f]|[\x0b-\x1f](?=\w)|(?<=\d)[\x15\x16]")
+"""Character codes of TeX's fonts (OT1 and T1) -> letters. They appear in texts of files that do not map them."""
+TEX_LETTER = re.compile(r"(?<=[^\W\d_])[\x0b-\x1f]|[\x0b-\x1f](?=\w)|(?<=\d)[\x15\x16]")
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f]")
 WITHIN_SENTENCE = re.compile(r"(?<=[\w,;)\]”’\"'])\n(?=[^\W\d_A-Z])|(?<=[,;])\n(?=\w)")
-"""A line that goes on in the next, as far as letters show."""
+"""A line end within a sentence, as far as the letters around it show."""
 DATE = re.compile(r"D:(\d{4})(\d\d)?(\d\d)?")
-FEW_PAGES = 4
-"""Too few to tell a running title from text."""
+MIN_PAGES = 4
+"""The smallest number of pages that tells a running title from text."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pdf(RecordFiles):
-    """Each file is one document: the text of its pages without running titles and page numbers, lines joined."""
+    """Each file is one document: the text of its pages, lines joined, without running titles and page numbers."""
 
     kind: Literal["pdf"] = "pdf"
 
     def document(self, name: str, record: Any) -> Document:
-        """The text of all pages; title and date as the file states them."""
+        """The text of all pages; title and date are those that the file states."""
         import pypdfium2
 
         try:
@@ -63,7 +63,7 @@ def page_lines(document: Any, number: int) -> list[str]:
 
 
 def without_running_titles(pages: list[list[str]]) -> list[list[str]]:
-    """Pages without first and last lines that are page numbers or, but for digits, the same on half of the pages."""
+    """Pages without first and last lines that are page numbers, or are equal, except digits, on half of the pages."""
 
     def shape(line: str) -> str:
         return re.sub(r"\d+", "0", line.strip())
@@ -81,13 +81,13 @@ def without_running_titles(pages: list[list[str]]) -> list[list[str]]:
 
 
 def is_running(line: str, edges: Counter[str], pages: int) -> bool:
-    """Whether a line at the edge of a page is about the page: its number, a title that others have."""
-    return not line or line == "0" or (pages >= FEW_PAGES and 2 * edges[line] >= pages)
+    """Whether a line at the edge of a page is a page number or a running title."""
+    return not line or line == "0" or (pages >= MIN_PAGES and 2 * edges[line] >= pages)
 
 
 def join_lines(text: str) -> str:
-    """Words and paragraphs on one line each, as far as the text itself shows them."""
+    """The text with words and paragraphs joined that were split between lines, as far as the text shows."""
     text = CONTROL.sub(
-        "", OF_WORD.sub(lambda found: TEX_FONT.get(found[0], ""), HYPHEN.sub("", SOFT_HYPHEN.sub("", text)))
+        "", TEX_LETTER.sub(lambda found: TEX_FONT.get(found[0], ""), HYPHEN.sub("", SOFT_HYPHEN.sub("", text)))
     )
     return WITHIN_SENTENCE.sub(" ", text).strip()

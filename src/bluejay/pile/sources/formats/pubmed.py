@@ -1,4 +1,4 @@
-"""Abstracts: PubMed's MEDLINE XML (https://www.nlm.nih.gov/bsd/licensee/elements_descriptions.html)."""
+"""Abstracts in PubMed's MEDLINE XML (https://www.nlm.nih.gov/bsd/licensee/elements_descriptions.html)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from bluejay.pile.sources.io.records import RecordFiles
 
 @dataclass(frozen=True, kw_only=True)
 class PubMed(RecordFiles):
-    """Each article that has an abstract: title, empty line, abstract."""
+    """Each article with an abstract is one document: title, empty line, abstract."""
 
     kind: Literal["pubmed"] = "pubmed"
 
@@ -22,7 +22,7 @@ class PubMed(RecordFiles):
             yield source
 
     def document(self, name: str, record: Any) -> Document:
-        """Title and abstract; a structured abstract keeps its labels."""
+        """Title and abstract; the parts of a structured abstract keep their labels."""
         article = element(record)
         abstract = article.find(".//Abstract")
         if abstract is None:
@@ -46,7 +46,7 @@ class PubMed(RecordFiles):
 
 
 def published(article: Any) -> str:
-    """When it was published, as precisely as is stated: 2001-Mar-15."""
+    """The date of publication, as precise as the article states it: 2001-Mar-15."""
     date = article.find(".//PubDate")
     if date is None:
         return ""

@@ -1,4 +1,4 @@
-"""Questions and their best answers: Posts.xml of Stack Exchange's data dumps."""
+"""Questions and their best answers, from Posts.xml of Stack Exchange's data dumps."""
 
 import re
 import sqlite3
@@ -19,7 +19,7 @@ from bluejay.pile.sources.io.open import BROKEN
 from bluejay.pile.sources.io.records import RecordFiles
 
 QUESTION, ANSWER = "1", "2"
-"""PostTypeId."""
+"""Values of PostTypeId."""
 SEVEN_ZIP = b"7z\xbc\xaf\x27\x1c"
 SITE = re.compile(r"([a-z0-9-]+(?:\.[a-z0-9-]+)*\.(?:com|net|org))(?=[./-]|$)")
 TABLES = """
@@ -31,26 +31,26 @@ SELECT answer.source FROM answer WHERE question = :id AND (score >= :score OR id
 ORDER BY score DESC, id LIMIT :most
 """
 ROWS_AT_ONCE = 10_000
-SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_BETWEEN_CHECKS = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class StackExchange(RecordFiles):
-    """Each question with its best answers: a Posts.xml, or the .7z archive of a site that holds one.
+    """Each question with its best answers is one document. Files are a Posts.xml, or the .7z archive of a site.
 
-    As The Pile chose them: accepted, or with a score of 3 or more; at most three, the best first. Unlike there, an
-    answer that was deleted does not lose the question. Questions without such an answer are no documents.
+    Answers are chosen as for The Pile: accepted ones, or those with a score of 3 or more; at most three, the best
+    first. Unlike there, a question with a deleted answer is kept. A question without such an answer is left out.
     """
 
     kind: Literal["stackexchange"] = "stackexchange"
     score: int = 3
-    """What an answer that was not accepted needs."""
+    """The lowest score of an answer that was not accepted."""
     answers: int = 3
-    """How many to keep, at most."""
+    """The largest number of answers to keep."""
 
     def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
-        """Question and answers. Posts are sorted in a database on disk, since an answer may come long after."""
-        with closing(sqlite3.connect("")) as posts:  # a file without a name, gone with this process
+        """Each question and its answers. A temporary database joins them, since an answer may come much later."""
+        with closing(sqlite3.connect("")) as posts:  # an unnamed temporary file, removed with this process
             posts.executescript(TABLES)
             file = yield from posts_file(stream)
             with file:
@@ -64,7 +64,7 @@ class StackExchange(RecordFiles):
                 raise broken
 
     def sort(self, file: BufferedIOBase, posts: sqlite3.Connection) -> Generator[None, None, Exception | None]:
-        """Put questions and answers into their tables; returns the error that ended the file early, if one did."""
+        """Put questions and answers into their tables; returns the error that ended the file early, if any."""
         number = re.compile(r'\b(Id|PostTypeId|ParentId|AcceptedAnswerId|Score)="(-?\d+)"')
         try:
             for count, (_, source) in enumerate(elements(file, "row")):
@@ -77,12 +77,12 @@ class StackExchange(RecordFiles):
                     posts.execute("INSERT OR IGNORE INTO answer VALUES (?, ?, ?, ?)", row)
                 if count % ROWS_AT_ONCE == 0:
                     yield None
-        except BROKEN as error:  # what came before is whole
+        except BROKEN as error:  # the posts before the damage are complete
             return error
         return None
 
     def document(self, name: str, record: Any) -> Document:
-        """The Pile's form: Q:, title, body, and A: before each answer."""
+        """The Pile's format: Q:, title and body, then A: before each answer."""
         question, *answers = (element(source).attrib for source in (record[0], *record[1]))
         asked = f"Q:\n\n{question.get('Title', '').strip()}\n\n{all_text(question.get('Body', ''))}"
         text = "\n\n".join((asked, *(f"A:\n\n{all_text(answer.get('Body', ''))}" for answer in answers)))
@@ -102,13 +102,13 @@ class StackExchange(RecordFiles):
 
 
 def author(post: Any, site: re.Match[str] | None) -> str:
-    """Whom to name, as the licence asks: the user's page, or the name of one who has left."""
+    """The attribution that the licence requires: the user's page, or the name of a user who has left."""
     user = post.get("OwnerUserId")
     return f"https://{site[1]}/users/{user}" if user and site else post.get("OwnerDisplayName", "")
 
 
 def posts_file(stream: BufferedIOBase) -> Generator[None, None, BufferedIOBase]:
-    """Returns the Posts.xml of an archive, unpacked into a file without a name; any other stream as it is."""
+    """Returns the Posts.xml of an archive, unpacked into an unnamed temporary file; any other stream unchanged."""
     packed = stream.read(len(SEVEN_ZIP)) == SEVEN_ZIP
     stream.seek(0)
     if not packed:
@@ -125,7 +125,7 @@ def posts_file(stream: BufferedIOBase) -> Generator[None, None, BufferedIOBase]:
             raise ValueError("the archive holds no Posts.xml")
         unpacked, size = Path(folder) / member, 0
         work = thread.submit(archive.extract, folder, [member])
-        while wait([work], SECONDS_BETWEEN_LOOKS).not_done:
+        while wait([work], SECONDS_BETWEEN_CHECKS).not_done:
             if unpacked.exists() and unpacked.stat().st_size > size:
                 size = unpacked.stat().st_size
                 yield None

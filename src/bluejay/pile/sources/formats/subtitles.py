@@ -1,4 +1,4 @@
-"""Subtitles of films: the XML of OPUS's OpenSubtitles, `LANGUAGE/YEAR/FILM/SUBTITLES.xml`."""
+"""Subtitles of films, in the XML of OPUS's OpenSubtitles: `LANGUAGE/YEAR/FILM/SUBTITLES.xml`."""
 
 import re
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ PLACE = re.compile(r"(?:^|/)([a-z]{2,3}(?:_[A-Za-z]+)?)/(\d{1,4})/(\d+)/[^/]+$")
 
 @dataclass(frozen=True, kw_only=True)
 class Subtitles(RecordFiles):
-    """Each film's subtitles in one language are one document, a line per sentence, without times."""
+    """The subtitles of a film in one language are one document, with one line per sentence and without times."""
 
     kind: Literal["subtitles"] = "subtitles"
 
@@ -26,7 +26,7 @@ class Subtitles(RecordFiles):
             yield source
 
     def document(self, name: str, record: Any) -> Document:
-        """Sentences; the year and the number of the film at IMDb are in the path."""
+        """The sentences of a film; its path holds the language, the year and its number at IMDb."""
         film = element(record)
         place = PLACE.search(name)
         language, year, number = place.groups() if place else ("", "", "")

@@ -1,4 +1,4 @@
-"""Records with a field of text: JSON Lines (The Pile's own exchange format), JSON, CSV and Parquet."""
+"""Records with a text field: JSON Lines (the exchange format of The Pile), JSON, CSV and Parquet."""
 
 import codecs
 import csv
@@ -21,27 +21,27 @@ RELEASED_NAMES = {
     "USPTO": "USPTO Backgrounds",
     "UPSTO Backgrounds": "USPTO Backgrounds",
 }
-"""Names that the Pile's code or its copies give to components, and those of its release."""
+"""Component names in The Pile's code or in copies of it -> the names in its release."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """The fields that every kind of table has in a recipe."""
+    """The fields of every kind of table in a recipe."""
 
     __pydantic_config__ = STRICT
     path: str
-    """A file, a pattern of files or an address; in a package, a pattern of its members."""
+    """A file, a pattern of files or an address; within a package, a pattern of its members."""
     text: str = "text"
     """The field that holds a document's text."""
     licence: str = "unknown"
-    """Where a record does not say."""
+    """The licence of records that do not state their own."""
 
     def units(self) -> list[str]:
         """The files, in order. Raises ValueError: there is none."""
         return matching(self.path)
 
     def document(self, name: str, number: int, record: Any) -> Document | Skipped:
-        """The document of one record; its licence and address are taken from it where it has such fields."""
+        """The document of one record; its licence and URL are those of the record, if it has such fields."""
         place = f"{name}#{number}"
         if not isinstance(record, Mapping) or self.text not in record:
             return Skipped(place, f"the record has no field {self.text}")
@@ -59,23 +59,23 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class JSONLines(Table):
-    """One JSON object per line: .jsonl, also compressed."""
+    """Files with one JSON object per line (.jsonl), also compressed."""
 
     kind: Literal["jsonl"]
     pile_set_name: str | None = None
-    """Only the documents of this component of the Pile; others are passed over."""
+    """If given, only documents of this component of The Pile are read."""
 
     def read(self, unit: str) -> Iterator[Document | Skipped]:
-        """The documents of a file, in order. Raises ValueError: it cannot be had."""
+        """The documents of a file, in order. Raises ValueError: it cannot be read."""
         with open_bytes(unit) as stream:
             yield from self.lines(unit, stream)
 
     def read_stream(self, name: str, data: bytes) -> Iterator[Document | Skipped]:
-        """The documents of a file that is in memory."""
+        """The documents of a file in memory."""
         return self.lines(name, decompressed(io.BytesIO(data)))
 
     def lines(self, name: str, stream: io.BufferedIOBase) -> Iterator[Document | Skipped]:
-        """One document per line that is not empty; what stands before a damage is kept."""
+        """One document per line that is not empty; the lines before a damage are kept."""
         for number in count(1):
             try:
                 line = stream.readline(MAX_DOCUMENT_BYTES)
@@ -96,28 +96,28 @@ class JSONLines(Table):
                 yield found
 
     def belongs(self, document: Document) -> bool:
-        """Whether a document is of the component asked for."""
+        """Whether a document is of the component `pile_set_name`."""
         name = document.meta.get("pile_set_name")
         return RELEASED_NAMES.get(str(name), name) == self.pile_set_name
 
 
 @dataclass(frozen=True, kw_only=True)
 class JSON(Table):
-    """One JSON value per file, also compressed."""
+    """Files with one JSON value, also compressed."""
 
     kind: Literal["json"]
     records: str = ""
-    """Where its records are: names with dots between, `*` for every entry: "results.*"; else the file is one record."""
+    """The path to the records, with `*` for every entry: "results.*". By default the file is one record."""
     outline: bool = False
-    """Whether all text of a record is one document, each piece after the names that lead to it; else, one field is."""
+    """Whether all texts of a record, as an outline of names and texts, are the document, in place of one field."""
 
     def read(self, unit: str) -> Iterator[Document | Skipped]:
-        """The documents of a file, in order. Raises ValueError: it is not JSON, or cannot be had."""
+        """The documents of a file, in order. Raises ValueError: it is not JSON, or cannot be read."""
         with open_bytes(unit) as stream:
             yield from self.entries(unit, stream)
 
     def read_stream(self, name: str, data: bytes) -> Iterator[Document | Skipped]:
-        """The documents of a file that is in memory. Raises ValueError: it is not JSON."""
+        """The documents of a file in memory. Raises ValueError: it is not JSON."""
         return self.entries(name, decompressed(io.BytesIO(data)))
 
     def entries(self, name: str, stream: io.BufferedIOBase) -> Iterator[Document | Skipped]:
@@ -140,7 +140,7 @@ class JSON(Table):
 
 
 def found(value: Any, steps: list[str]) -> Iterator[Any]:
-    """What stands in a JSON value at a path of names, of which `*` is any. Raises ValueError: there is no such name."""
+    """The entries of a JSON value at a path of names; `*` matches all. Raises ValueError: there is no such name."""
     if not steps:
         yield value
         return
@@ -152,7 +152,7 @@ def found(value: Any, steps: list[str]) -> Iterator[Any]:
 
 
 def outlined(value: Any, text: str, name: str = "") -> Iterator[str]:
-    """The lines of an outline: names of tables, and texts after their names; a table's field `text` is its own."""
+    """The lines of an outline: names of objects, texts after their names; the field `text` is an object's own text."""
     if isinstance(value, dict):
         own = value.get(text)
         if isinstance(own, str):
@@ -171,18 +171,18 @@ def outlined(value: Any, text: str, name: str = "") -> Iterator[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class CSV(Table):
-    """Comma-separated values with a line of names, in UTF-8, also compressed."""
+    """Comma-separated values in UTF-8, with a header line, also compressed."""
 
     kind: Literal["csv"]
     separator: str = ","
 
     def read(self, unit: str) -> Iterator[Document | Skipped]:
-        """The documents of a file, in order. Raises ValueError: it cannot be had."""
+        """The documents of a file, in order. Raises ValueError: it cannot be read."""
         with open_bytes(unit) as stream:
             yield from self.rows(unit, stream)
 
     def read_stream(self, name: str, data: bytes) -> Iterator[Document | Skipped]:
-        """The documents of a file that is in memory."""
+        """The documents of a file in memory."""
         return self.rows(name, decompressed(io.BytesIO(data)))
 
     def rows(self, name: str, stream: io.BufferedIOBase) -> Iterator[Document | Skipped]:
@@ -216,7 +216,7 @@ class Parquet(Table):
     kind: Literal["parquet"]
 
     def read(self, unit: str) -> Iterator[Document | Skipped]:
-        """One document per row, in order. Raises ValueError: it is no Parquet file or has no such column."""
+        """One document per row, in order. Raises ValueError: it is not a Parquet file, or has no such column."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -239,5 +239,5 @@ class Parquet(Table):
 
 
 def first_text(record: Mapping[str, Any], *names: str) -> str:
-    """The first of these fields that holds text; empty where none does."""
+    """The first of these fields that holds text; empty if none does."""
     return next((record[name] for name in names if isinstance(record.get(name), str)), "")

@@ -1,4 +1,4 @@
-"""Text files of the user's own."""
+"""Plain text files."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,21 +13,21 @@ from bluejay.recipe import STRICT
 
 @dataclass(frozen=True)
 class Text:
-    """UTF-8 files, each one document."""
+    """UTF-8 files, each of which is one document."""
 
     __pydantic_config__ = STRICT
     kind: Literal["text"]
     path: str
-    """A file, a pattern of files (`~/notes/**/*.md`, from the folder in which the command runs) or an address."""
+    """A file, a pattern of files (`~/notes/**/*.md`; relative to the working directory) or an address."""
     licence: str = "unknown"
-    """What holds for all of them."""
+    """The licence of all files."""
 
     def units(self) -> list[str]:
-        """One per file, in order of path. Raises ValueError: no file matches."""
+        """The files, in order of path. Raises ValueError: no file matches."""
         return matching(self.path)
 
     def read(self, unit: str) -> Iterator[Document | Skipped]:
-        """The text of a file. Raises ValueError: it cannot be read, or is not text."""
+        """The text of a file, as one document. Raises ValueError: it cannot be read, or is not text."""
         text = read_text(local(unit))
         name = unit if is_address(unit) else Path(unit).as_posix()
         yield Document(text, name, self.licence, name, {"path": name})

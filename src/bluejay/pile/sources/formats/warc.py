@@ -1,4 +1,4 @@
-"""Crawls of the web: WARC files (ISO 28500), as Common Crawl publishes them."""
+"""Crawls of the web in WARC files (ISO 28500), the format of Common Crawl."""
 
 import contextlib
 from collections.abc import Iterator
@@ -17,30 +17,30 @@ SUCCESS = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Warc(RecordFiles):
-    """Each successful answer that is a web page, and each conversion to plain text (WET files), is one document."""
+    """Each successful response that is a web page, and each conversion to plain text (WET files), is one document."""
 
     kind: Literal["warc"] = "warc"
     extract: Extract = "resiliparse"
-    """As in `html`."""
+    """What extracts the main text of a page; `html.Html` describes the choices."""
     language: str = "English"
-    """As in `html`."""
+    """The language by whose frequent words justext recognises prose, under its English name."""
 
     def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
-        """The archive's records that are pages, in memory."""
+        """The records that are pages, in memory."""
         from fastwarc.warc import ArchiveIterator, WarcRecordType
 
         kinds = (WarcRecordType.response, WarcRecordType.resource, WarcRecordType.conversion)
-        unpacked: Any = UntilBroken(decompressed(stream))
-        # All kinds are asked for, because a record whose headers are cut has none.
+        unpacked: Any = UntilDamaged(decompressed(stream))
+        # All kinds are requested, because a record with truncated headers has none.
         for record in ArchiveIterator(unpacked, record_types=WarcRecordType.any_type, parse_http=False):
             whole = int(record.headers.get("Content-Length") or -1)
             record.freeze()
-            if record.content_length != whole:  # the library takes the end of a cut file for the end of the record
+            if record.content_length != whole:  # the library mistakes the end of a truncated file for it
                 raise EOFError("the archive ends within a record")
             if record.record_type not in kinds:
                 yield None
                 continue
-            with contextlib.suppress(OSError):  # broken HTTP headers, which `document` reports
+            with contextlib.suppress(OSError):  # malformed HTTP headers, which `document` reports
                 record.parse_http(auto_decode="all")
             is_page = not record.is_http_parsed or record.http_headers.status_code in (SUCCESS, None)
             yield record if is_page and media_type(record) in (*PAGES, "text/plain", "application/http") else None
@@ -48,7 +48,7 @@ class Warc(RecordFiles):
             raise unpacked.error
 
     def document(self, name: str, record: Any) -> Document:
-        """The page without its boilerplate."""
+        """The main text of the page."""
         headers = record.headers
         address = headers.get("WARC-Target-URI", name).strip("<>")
         meta = {"record": record.record_id.strip("<>"), "crawled": headers.get("WARC-Date", "")}
@@ -61,8 +61,8 @@ class Warc(RecordFiles):
         return Document(found.text, name, found.licence, found.url, {**found.meta, **meta})
 
 
-class UntilBroken:
-    """A stream that ends where it is broken, and keeps the error: what was unpacked before it is not lost."""
+class UntilDamaged:
+    """A stream that ends where it is damaged, and keeps the error, so that the content before it is not lost."""
 
     def __init__(self, stream: BufferedIOBase) -> None:
         self.stream: Any = stream
@@ -70,11 +70,11 @@ class UntilBroken:
         self.error: Exception | None = None
 
     def tell(self) -> int:
-        """Bytes read so far."""
+        """The number of bytes read so far."""
         return self.at
 
     def read(self, size: int = -1) -> bytes:
-        """At most `size` bytes, empty at the end."""
+        """At most `size` bytes; empty at the end."""
         try:
             content = self.stream.read1(size)
         except BROKEN as error:
@@ -84,6 +84,6 @@ class UntilBroken:
 
 
 def media_type(record: Any) -> str:
-    """What the content is; "application/http" where HTTP headers could not be read."""
+    """The media type of the content; "application/http" if the HTTP headers could not be parsed."""
     kind = record.http_content_type if record.is_http_parsed else record.headers.get("Content-Type")
     return (kind or "").split(";")[0].strip().lower()

@@ -1,7 +1,7 @@
-"""Large XML files, element by element: never a whole dump in memory, and what is broken costs one element.
+"""Large XML files, element by element: a dump is never held in memory, and damage costs one element.
 
-Elements are found by their tags in the bytes and parsed one at a time, without the file's document type. So nothing in
-a file can define an entity, which rules out entity bombs and entities that name other files.
+Elements are found by their tags in the bytes and parsed one at a time, without the file's document type. So no file can
+define an entity, which rules out entity bombs and entities that name other files.
 """
 
 import codecs
@@ -13,19 +13,18 @@ from typing import Any
 
 from bluejay.pile.sources.io.open import decompressed
 
-CHUNK = 1 << 20
-"""Bytes read at once."""
-DECLARED = re.compile(rb"""<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)["']""")
+READ_BYTES = 1 << 20
+ENCODING = re.compile(rb"""<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)["']""")
 CONTROL = bytes(code for code in range(32) if code not in b"\t\n\r")
-"""Characters that XML 1.0 does not allow, and that its writers let through."""
+"""Characters that XML 1.0 forbids but that occur in dumps."""
 DOCTYPE = b'<!DOCTYPE x SYSTEM "">'
-"""Makes the named entities of the lost document type references, which `text_of` knows, not errors."""
+"""With a document type, named entities of the omitted one are references, which `text_of` resolves, not errors."""
 
 
 def elements(stream: BufferedIOBase, *names: str, header: str = "") -> Iterator[tuple[str, str]]:
-    """The name and the source of each element of these names, in order; and of one named `header`, if it comes first.
+    """Name and source of each element with one of these names, in order, and of an element named `header`.
 
-    Raises EOFError: the file ends within an element; any of `open.BROKEN`; both after all whole elements.
+    Raises EOFError: the file ends within an element; any of `open.BROKEN`; both after all complete elements.
     """
     names = (*names, header) if header else names
     begin = re.compile(rb"<(" + "|".join(map(re.escape, names)).encode() + rb")(?=[\s/>])")
@@ -47,23 +46,23 @@ def elements(stream: BufferedIOBase, *names: str, header: str = "") -> Iterator[
 
 
 def chunks(stream: BufferedIOBase) -> Iterator[bytes]:
-    """The content of a file that may be compressed, as bytes in which tags are ASCII."""
+    """The content of a file that may be compressed, as bytes in which tags are ASCII (UTF-16 becomes UTF-8)."""
     content: Any = decompressed(stream)
-    first = content.read1(CHUNK)
+    first = content.read1(READ_BYTES)
     if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         decoder = codecs.getincrementaldecoder("utf-16")("replace")
-        yield re.sub(DECLARED, b"", decoder.decode(first).encode())
-        while chunk := content.read1(CHUNK):
+        yield re.sub(ENCODING, b"", decoder.decode(first).encode())
+        while chunk := content.read1(READ_BYTES):
             yield decoder.decode(chunk).encode()
         return
     while first:
         yield first
-        first = content.read1(CHUNK)
+        first = content.read1(READ_BYTES)
 
 
 def declared_encoding(start: bytes) -> str:
-    """The encoding that the beginning of a file declares, if Python knows it; UTF-8 otherwise."""
-    found = DECLARED.search(start[:CHUNK])
+    """The encoding declared at the start of a file if Python has it, otherwise UTF-8."""
+    found = ENCODING.search(start[:READ_BYTES])
     try:
         return codecs.lookup(found[1].decode()).name if found else "utf-8"
     except LookupError:
@@ -71,7 +70,7 @@ def declared_encoding(start: bytes) -> str:
 
 
 def element_end(held: bytes, found: re.Match[bytes]) -> int:
-    """Where the element that begins at a match ends; below zero where that is not held yet."""
+    """The end of the element that begins at a match; -1 if it has not been read yet."""
     tag_end = held.find(b">", found.end())
     if tag_end > 0 and held[tag_end - 1 : tag_end] == b"/":
         return tag_end + 1
@@ -81,7 +80,7 @@ def element_end(held: bytes, found: re.Match[bytes]) -> int:
 
 
 def element(source: str) -> Any:
-    """The lxml element that a piece of XML is. Raises ValueError: it is not well-formed."""
+    """The lxml element of a piece of XML. Raises ValueError: it is not well-formed."""
     from lxml import etree
 
     parser = etree.XMLParser(
@@ -94,12 +93,12 @@ def element(source: str) -> Any:
 
 
 def local_name(node: Any) -> str:
-    """An element's name without its namespace; empty for an entity, a comment, an instruction."""
+    """An element's name without its namespace; empty for entities, comments and processing instructions."""
     return node.tag.rpartition("}")[2] if isinstance(node.tag, str) else ""
 
 
 def text_of(node: Any, skip: frozenset[str] = frozenset()) -> str:
-    """The text within an element, white space as it is, without the elements named in `skip`."""
+    """The text within an element, white space unchanged, without the elements named in `skip`."""
     parts = [node.text or ""]
     for child in node:
         if local_name(child):
@@ -111,12 +110,12 @@ def text_of(node: Any, skip: frozenset[str] = frozenset()) -> str:
 
 
 def line_of(node: Any, skip: frozenset[str] = frozenset()) -> str:
-    """The text within an element as one line; empty where there is no element."""
+    """The text within an element as one line; empty if the element is None."""
     return "" if node is None else " ".join(text_of(node, skip).split())
 
 
 def document_element(raw: bytes) -> Any:
-    """The root of a small XML document, its entities not resolved. Raises ValueError: it is not well-formed."""
+    """The root of a small XML document, entities unresolved. Raises ValueError: it is not well-formed."""
     from lxml import etree
 
     try:

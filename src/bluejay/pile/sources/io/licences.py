@@ -1,4 +1,4 @@
-"""Licences by what documents say of them: an address or a name, as an SPDX expression."""
+"""SPDX expressions for the addresses and names by which documents state their licence."""
 
 import re
 
@@ -8,7 +8,7 @@ PUBLIC_DOMAIN = {"zero": "CC0", "mark": "CC-PDM", "certification": "CC-PDDC"}
 
 
 def licence_at(address: str) -> str | None:
-    """The licence whose text is at an address; None for any but Creative Commons.
+    """The licence whose text is at an address; None for all but those of Creative Commons.
 
     >>> licence_at("https://creativecommons.org/licenses/by-sa/4.0/")
     'CC-BY-SA-4.0'
@@ -25,5 +25,5 @@ def licence_at(address: str) -> str | None:
 
 
 def licence_named(name: str) -> str:
-    """A Creative Commons licence as SPDX writes it, "CC BY-SA 4.0" as "CC-BY-SA-4.0"; any other name unchanged."""
+    """The SPDX name of a Creative Commons licence: "CC-BY-SA-4.0" for "CC BY-SA 4.0"; other names are unchanged."""
     return name.strip().upper().replace(" ", "-") if NAMED.match(name.strip()) else name

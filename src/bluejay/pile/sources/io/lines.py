@@ -1,4 +1,4 @@
-"""Plain text whose encoding is uncertain, and long files line by line."""
+"""Reading long files line by line, and decoding text whose encoding is uncertain."""
 
 import codecs
 from collections.abc import Iterator
@@ -7,9 +7,8 @@ from typing import Any
 
 from bluejay.pile.sources.io.open import decompressed
 
-CHUNK = 1 << 20
-"""Bytes read at once."""
-MARKS = (
+READ_BYTES = 1 << 20
+BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
@@ -18,13 +17,13 @@ MARKS = (
 
 
 def lines(stream: BufferedIOBase) -> Iterator[bytes]:
-    """The lines of a file that may be compressed, with their ends.
+    """The lines of a file that may be compressed, with their line ends.
 
-    Raises any of `open.BROKEN`, after all that is whole.
+    Raises any of `open.BROKEN`, after the lines before the damage.
     """
     content: Any = decompressed(stream)
     held = b""
-    while chunk := content.read1(CHUNK):
+    while chunk := content.read1(READ_BYTES):
         *whole, held = (held + chunk).split(b"\n")
         for line in whole:
             yield line + b"\n"
@@ -33,11 +32,11 @@ def lines(stream: BufferedIOBase) -> Iterator[bytes]:
 
 
 def decode(raw: bytes, declared: str | None = None) -> str:
-    """Text in the encoding that its byte order mark or its declaration tells, else UTF-8, else what Windows wrote.
+    """The text of bytes, by the first encoding that fits: the byte order mark's, the declared one, UTF-8, Windows-1252.
 
-    What none of them explains is decoded as the declaration says, with U+FFFD for what is broken.
+    If none fits, it is decoded by the first of them that is known, with U+FFFD for invalid bytes.
     """
-    marked = next((name for mark, name in MARKS if raw.startswith(mark)), None)
+    marked = next((name for mark, name in BYTE_ORDER_MARKS if raw.startswith(mark)), None)
     known = [name for name in (marked, declared, "utf-8", "cp1252") if name and is_encoding(name)]
     for name in known:
         try:
@@ -48,7 +47,7 @@ def decode(raw: bytes, declared: str | None = None) -> str:
 
 
 def is_encoding(name: str) -> bool:
-    """Whether Python knows an encoding of text by that name."""
+    """Whether Python has a text encoding of that name."""
     try:
         return codecs.lookup(name)._is_text_encoding
     except (LookupError, ValueError):  # ValueError: a null character in the name

@@ -1,4 +1,4 @@
-"""Files as streams of bytes: compressed or not, here or at an address."""
+"""Files as streams of bytes, local or at an address, decompressed where they are compressed."""
 
 import bz2
 import fnmatch
@@ -15,21 +15,21 @@ from typing import Any, cast
 
 from bluejay.pile.sources.io.fetch import fetch, find, is_address
 
-CHUNK = 1 << 17
-"""Bytes of a compressed file read at once."""
+READ_BYTES = 1 << 17
+"""Bytes of a compressed file that are read at once."""
 BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError)
-"""What reading a damaged stream raises."""
+"""The exceptions that reading a damaged stream raises."""
 
 
 def matching(path: str) -> list[str]:
-    """The files that a path, a pattern (`~/notes/**/*.md`) or an address names, in order.
+    """The files that a path, a pattern (`~/notes/**/*.md`) or an address matches, in order.
 
     Raises ValueError: there is none.
     """
     if is_address(path):
         return find(path)
     pattern = str(Path(path).expanduser())
-    found = glob.glob(pattern, recursive=True)  # noqa: PTH207 - it passes over hidden files, as Path.glob does not
+    found = glob.glob(pattern, recursive=True)  # noqa: PTH207 - unlike Path.glob, it skips hidden files
     paths = sorted(path for path in map(Path, found) if path.is_file())
     if not paths:
         hint = f"; it is a folder, write {path.rstrip('/')}/**/*.txt" if Path(pattern).is_dir() else ""
@@ -38,12 +38,12 @@ def matching(path: str) -> list[str]:
 
 
 def local(path: str) -> Path:
-    """The file itself; what is at an address is fetched first. Raises ValueError: it cannot be had."""
+    """The path of a local file; one at an address is downloaded first. Raises ValueError: the download fails."""
     return fetch(path) if is_address(path) else Path(path).expanduser()
 
 
 def open_raw(path: str) -> io.BufferedReader:
-    """A stream of the bytes of a file as it is stored. Raises ValueError: it cannot be had."""
+    """A stream of a file's bytes as they are stored. Raises ValueError: it cannot be downloaded or opened."""
     try:
         return local(path).open("rb")
     except OSError as error:
@@ -52,15 +52,15 @@ def open_raw(path: str) -> io.BufferedReader:
 
 @contextmanager
 def open_bytes(path: str) -> Generator[BufferedIOBase]:
-    """A stream of the bytes of a file, unpacked where it is compressed. Raises ValueError: it cannot be had."""
+    """A stream of a file's bytes, decompressed. Raises ValueError: it cannot be downloaded or opened."""
     with open_raw(path) as raw, decompressed(raw) as stream:
         yield stream
 
 
 def decompressed(stream: BufferedIOBase) -> BufferedIOBase:
-    """The content of a stream that begins as gzip, bzip2, xz or Zstandard does, all its parts; any other unchanged.
+    """The decompressed content of a gzip, bzip2, xz or Zstandard stream, all its members; any other stream unchanged.
 
-    Reading a damaged one gives all that is whole and then raises one of BROKEN.
+    Reading a damaged stream gives everything before the damage, then raises one of BROKEN.
     """
     buffered = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, stream))
     start = buffered.peek(6)[:6]
@@ -72,17 +72,17 @@ def decompressed(stream: BufferedIOBase) -> BufferedIOBase:
         return lzma.open(buffered)
     skippable = start[1:4] == b"\x2a\x4d\x18" and start[0] >> 4 == 5
     if start.startswith(b"\x28\xb5\x2f\xfd") or skippable:
-        return io.BufferedReader(ZstdFrames(buffered), CHUNK)
+        return io.BufferedReader(ZstdFrames(buffered), READ_BYTES)
     return buffered
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:
-    """Whether a member's whole path fits one of the patterns, in which `*` stands for any characters, `/` too."""
+    """Whether a whole path matches one of the patterns, in which `*` matches any characters, including `/`."""
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 class ZstdFrames(io.RawIOBase):
-    """All frames of a stream, one after another; EOFError where the last is cut (which `zstandard` itself ignores)."""
+    """All frames of a Zstandard stream; raises EOFError if the last one is truncated, which `zstandard` ignores."""
 
     def __init__(self, packed: BufferedIOBase) -> None:
         try:
@@ -90,7 +90,7 @@ class ZstdFrames(io.RawIOBase):
         except ImportError:
             raise ValueError("reading .zst needs zstandard: pip install 'bluejay[corpus]'") from None
         self.packed, self.error = packed, zstandard.ZstdError
-        # 2 GiB: frames made with --long=31 are legal.
+        # 2 GiB: `zstd --long=31` makes such frames.
         self.new_frame = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj
         self.frame, self.started = self.new_frame(), False
         self.ready = memoryview(b"")
@@ -100,10 +100,10 @@ class ZstdFrames(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         while not self.ready:
-            packed = self.frame.unused_data or self.packed.read(CHUNK)
+            packed = self.frame.unused_data or self.packed.read(READ_BYTES)
             if not packed:
                 if self.started and not self.frame.eof:
-                    raise EOFError("the last Zstandard frame is cut")
+                    raise EOFError("the last Zstandard frame is truncated")
                 return 0
             if self.frame.eof:
                 self.frame = self.new_frame()

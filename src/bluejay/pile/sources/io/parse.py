@@ -1,4 +1,4 @@
-"""A file to documents, whatever is broken in it."""
+"""From a file to documents, whatever parts of it are damaged."""
 
 from collections.abc import Iterator
 from io import BufferedIOBase
@@ -6,13 +6,13 @@ from typing import Any, Protocol, runtime_checkable
 
 from bluejay.pile.documents import Document, Skipped
 
-LONGEST_REASON = 200
-"""Characters; some parsers quote what they could not read."""
+MAX_REASON = 200
+"""Characters of a reason; some parsers quote what they could not read."""
 
 
 @runtime_checkable
 class Parser(Protocol):
-    """How a format is parsed (`records.RecordFiles`, in which every format says how)."""
+    """How a format is parsed: the two methods that `records.RecordFiles` documents and each format implements."""
 
     def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]: ...
 
@@ -20,10 +20,10 @@ class Parser(Protocol):
 
 
 def parse(source: Parser, name: str, stream: BufferedIOBase, start: int = 0) -> Iterator[Document | Skipped | int]:
-    """One result for each record from number `start` on; before the first, and wherever a time limit may begin anew,
-    how many records were reached.
+    """One result for each record from number `start` on; also the number of records reached so far, before the first
+    result and wherever the time limit may restart.
 
-    Raises ValueError: the file is broken before its first record; ModuleNotFoundError: its parser is not installed.
+    Raises ValueError: the file is damaged before its first record; ModuleNotFoundError: its parser is not installed.
     """
     records, reached = source.records(name, stream), 0
     while True:
@@ -33,7 +33,7 @@ def parse(source: Parser, name: str, stream: BufferedIOBase, start: int = 0) -> 
             return
         except ModuleNotFoundError:
             raise
-        except Exception as error:  # a dozen libraries share no class for damaged input; it is named in the report
+        except Exception as error:  # a dozen libraries share no class for damaged input; the report names it
             if reached == 0:
                 raise ValueError(reason(error)) from error
             yield Skipped(name, f"nothing more can be read after record {reached - 1}: {reason(error)}")
@@ -46,24 +46,24 @@ def parse(source: Parser, name: str, stream: BufferedIOBase, start: int = 0) -> 
 
 
 def parse_record(source: Parser, name: str, record: Any, number: int) -> Document | Skipped:
-    """The document of one record, or why there is none; a record may itself be the exception that says it."""
+    """The document of one record, or the reason why there is none; a record may be an exception that states it."""
     if isinstance(record, Exception):
         return Skipped(label(name, number), reason(record))
     try:
         document = source.document(name, record)
     except ModuleNotFoundError:
         raise
-    except Exception as error:  # the same: one document is set aside with its reason, the others are read
+    except Exception as error:  # likewise; one record is skipped, the others are read
         return Skipped(label(name, number), reason(error))
     return document if document.text.strip() else Skipped(label(name, number), "there is no text in it")
 
 
 def label(name: str, number: int) -> str:
-    """What a record is called where it is set aside; the first, often the only one, as its file."""
+    """The name of a skipped record. The first, often the only one, is named like its file."""
     return f"{name}#{number}" if number else name
 
 
 def reason(error: Exception) -> str:
-    """An exception as a short reason: its own words where they are meant for people."""
+    """A short reason from an exception; a ValueError's message is meant for people and needs no class name."""
     text = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]} ..."
+    return text if len(text) <= MAX_REASON else f"{text[:MAX_REASON]} ..."

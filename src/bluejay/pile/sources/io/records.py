@@ -1,4 +1,4 @@
-"""Files that hold records, each of which may be a document: what every format has in common."""
+"""The base class of all formats: files that hold records, each of which may be a document."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -8,39 +8,39 @@ from typing import Any
 
 from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.sources.io.open import decompressed, matching
-from bluejay.pile.sources.io.sandbox import guarded
+from bluejay.pile.sources.io.sandbox import sandboxed
 from bluejay.recipe import STRICT
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordFiles(ABC):
-    """Files of one format. All of its parsing runs in a child process (`guard`), so that no file can stop a build."""
+    """Files of one format. All parsing runs in a child process (`sandbox`), so that no file can stop a build."""
 
     __pydantic_config__ = STRICT
     path: str
-    """A file, a pattern of files, an address; in a package, a pattern of its members."""
+    """A file, a pattern of files or an address; within a package, a pattern of its members."""
     licence: str = "unknown"
-    """The licence of what the files themselves say nothing of."""
+    """The licence of documents that do not state their own."""
 
     def units(self) -> list[str]:
         """The files, in order. Raises ValueError: there is none."""
         return matching(self.path)
 
     def read(self, unit: str) -> Iterator[Document | Skipped]:
-        """The documents of a file, in order. Raises ValueError: it gives nothing at all."""
-        return guarded(self, unit, None)
+        """The documents of a file, in order. Raises ValueError: nothing of it can be read."""
+        return sandboxed(self, unit, None)
 
     def read_stream(self, name: str, data: bytes) -> Iterator[Document | Skipped]:
-        """The documents of a file that is in memory, a member of a package. Raises ValueError as `read` does."""
-        return guarded(self, name, data)
+        """The documents of a file in memory, such as a member of a package. Raises ValueError as `read` does."""
+        return sandboxed(self, name, data)
 
     def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
-        """Split a file into records, cheaply; here, the file is the record. None says that the work goes on.
+        """Split a file into records, cheaply; by default the file is one record. None restarts the time limit.
 
-        Raises any exception where the file is broken: what came before is kept.
+        Raises any exception where the file is damaged; the records before the damage are kept.
         """
         yield decompressed(stream).read()
 
     @abstractmethod
     def document(self, name: str, record: Any) -> Document:
-        """The document of a record of the file `name`. Raises any exception: the record is set aside."""
+        """The document of a record of the file `name`. After any exception the record is skipped."""

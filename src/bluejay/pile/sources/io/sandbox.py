@@ -1,10 +1,10 @@
-"""Parsers at arm's length: a child process that can hang, crash or eat memory without harm to a build.
+"""A sandbox for parsers: a child process that may hang, crash or exhaust its memory without harming a build.
 
-One child serves many files. The parent sends what to read, the child answers with one frame per record, a buffer full
-at a time. When it dies, a new child goes on from the last frame that came, and sends each as soon as it is made, until
-that one dies, too: its record is the bad one, is set aside, and a third goes on with the next. The limits are the
-operating system's (timers and RLIMIT_DATA), set by the child on itself, so they hold in native code, cost a few system
-calls per record, and leave no process behind when the parent is killed.
+One child serves many files. The parent sends a request per file; the child answers with a frame per record, and sends
+them a full buffer at a time. If it dies, a second child resumes after the last frame received and sends every frame at
+once. If that one dies too, the record that it was parsing is the culprit: it is skipped, and a third child resumes with
+the next. The limits are the operating system's (timers and RLIMIT_DATA), set by the child on itself, so they hold in
+native code, cost a few system calls per record, and leave no process behind when the parent is killed.
 """
 
 import contextlib
@@ -28,28 +28,28 @@ from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.sources.io.open import open_raw
 from bluejay.pile.sources.io.parse import label, parse, reason
 
-SECONDS = 20.0
-"""CPU time that one record may take: CPU time, so that a busy machine cuts off no other documents than an idle one."""
-WAITING = 30.0
-"""How many times that a record may take by the clock, for what hangs without working."""
-MEMORY = 1 << 30
-"""Bytes that a child may hold."""
-BUFFER = 1 << 16
-"""Bytes of replies that a child gathers, which spares waking the parent for every record."""
-CRASHES = 100
-"""Records of one file that may end a child before the rest of the file is given up."""
-HEADER = struct.Struct("<qq")
-"""Of a frame from the child: bytes of JSON, bytes of text."""
+CPU_SECONDS = 20.0
+"""CPU time that one record may take. It is CPU time so that a busy machine skips the same records as an idle one."""
+CLOCK_FACTOR = 30.0
+"""Multiple of the CPU time that a record may take by the clock, which ends parsers that hang without working."""
+MAX_DATA_BYTES = 1 << 30
+"""Memory that a child may allocate."""
+REPLY_BUFFER_BYTES = 1 << 16
+"""Size of the child's reply buffer, which saves waking the parent for every record."""
+MAX_CRASHES = 100
+"""Records of one file that may kill a child before the rest of the file is skipped."""
+FRAME_HEADER = struct.Struct("<qq")
+"""The lengths in bytes of a frame's JSON and of its text."""
 PROGRAM = "from bluejay.pile.sources.io.sandbox import serve; serve()"
 
 
-def guarded(source: Any, name: str, data: bytes | None, seconds: float = SECONDS) -> Iterator[Document | Skipped]:
+def sandboxed(source: Any, name: str, data: bytes | None, seconds: float = CPU_SECONDS) -> Iterator[Document | Skipped]:
     """Parse a file, or `data` as a file of that name, in a child process. `source` is a dataclass and a `parse.Parser`.
 
-    Raises ValueError: the file gives nothing at all, or its parser is not installed.
+    Raises ValueError: nothing of the file can be read, or its parser is not installed.
     """
     start, one_by_one, crashes = 0, False, 0
-    while crashes < CRASHES:
+    while crashes < MAX_CRASHES:
         child, reached, ended = take_child(), False, False
         try:
             child.request(source, name, data, start=start, one_by_one=one_by_one, seconds=seconds)
@@ -67,8 +67,8 @@ def guarded(source: Any, name: str, data: bytes | None, seconds: float = SECONDS
         except (BrokenPipeError, EOFError):
             if one_by_one:
                 crashes += 1
-                # One that did not reach its first record died of splitting the file, which no next one would survive.
-                last = not reached or crashes == CRASHES
+                # A child that reached no record died of splitting the file, which no other would survive.
+                last = not reached or crashes == MAX_CRASHES
                 yield Skipped(label(name, start), child.end() + ("; the rest was not read" if last else ""))
                 start += 1
                 if last:
@@ -76,21 +76,21 @@ def guarded(source: Any, name: str, data: bytes | None, seconds: float = SECONDS
             one_by_one = not one_by_one
         finally:
             if ended:
-                idle(os.getpid()).append(child)
+                idle_children(os.getpid()).append(child)
             else:
                 child.stop()
 
 
 @functools.cache
-def idle(process: int) -> list["Child"]:
-    """The children of this process that wait for work. (After a fork, those of the parent belong to the parent.)"""
+def idle_children(process: int) -> list["Child"]:
+    """The idle children of a process. (After a fork, the parent's children remain the parent's.)"""
     return []
 
 
 def take_child() -> "Child":
-    """A child that waits for work, or a new one."""
+    """An idle child, or a new one."""
     try:
-        return idle(os.getpid()).pop()
+        return idle_children(os.getpid()).pop()
     except IndexError:
         return Child()
 
@@ -106,7 +106,7 @@ class Child:
         self.stop = weakref.finalize(self, stop, self.process, os.getpid())
 
     def request(self, source: Any, name: str, data: bytes | None, **how: Any) -> None:
-        """Send what to parse: `how` is `start`, `one_by_one`, `seconds`. Raises BrokenPipeError: the child is dead."""
+        """Request the parsing of a file; `how` is start, one_by_one, seconds. Raises BrokenPipeError: it is dead."""
         kind = type(source)
         values = {field.name: getattr(source, field.name) for field in fields(source)}
         size = None if data is None else len(data)
@@ -116,11 +116,11 @@ class Child:
         self.requests.flush()
 
     def reply(self) -> Document | Skipped | dict[str, Any]:
-        """The next frame: a result, {"reached": n}, {"raised": ...} or, at the end, {}. Raises EOFError: it died."""
-        header = self.replies.read(HEADER.size)
-        if len(header) < HEADER.size:
+        """The next frame: a result, {"reached": n}, {"raised": ...}, or {} at the end. Raises EOFError: it died."""
+        header = self.replies.read(FRAME_HEADER.size)
+        if len(header) < FRAME_HEADER.size:
             raise EOFError
-        size, text_size = HEADER.unpack(header)
+        size, text_size = FRAME_HEADER.unpack(header)
         body, text = self.replies.read(size), self.replies.read(text_size)
         if len(body) < size or len(text) < text_size:
             raise EOFError
@@ -130,7 +130,7 @@ class Child:
         return Skipped(**found) if "reason" in found else found
 
     def end(self) -> str:
-        """What a dead child died of."""
+        """The reason for which a child died."""
         code = self.process.wait()
         if code in (-signal.SIGPROF, -signal.SIGALRM):
             return "took too long to parse"
@@ -138,22 +138,22 @@ class Child:
 
 
 def stop(process: subprocess.Popen[bytes], owner: int) -> None:
-    """End a child, whatever it does; only in the process that started it."""
+    """Kill a child, if this is the process that started it."""
     if os.getpid() == owner:
         process.kill()
         process.wait()
         for pipe in filter(None, (process.stdin, process.stdout)):
-            with contextlib.suppress(BrokenPipeError):  # of what it was never sent
+            with contextlib.suppress(BrokenPipeError):  # raised for bytes that were never sent
                 pipe.close()
 
 
 def serve() -> None:
-    """The child: answer requests on standard input until there are no more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt ends
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # the parent is gone
-    for limited, most in ((resource.RLIMIT_DATA, MEMORY), (resource.RLIMIT_CORE, 0)):
+    """Run in the child: answer requests from standard input until it is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt stops
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # die when the parent has died
+    for limited, most in ((resource.RLIMIT_DATA, MAX_DATA_BYTES), (resource.RLIMIT_CORE, 0)):
         resource.setrlimit(limited, (most, resource.getrlimit(limited)[1]))
-    with io.BufferedWriter(io.FileIO(os.dup(1), "w"), BUFFER) as replies:
+    with io.BufferedWriter(io.FileIO(os.dup(1), "w"), REPLY_BUFFER_BYTES) as replies:
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)  # what a parser prints must not mix with the replies
         os.dup2(quiet, 2)
@@ -165,7 +165,7 @@ def serve() -> None:
 
 
 def answer(request: dict[str, Any], data: bytes | None, replies: BufferedIOBase) -> None:
-    """Parse one file and send what it gives."""
+    """Parse one file and send the results."""
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in request["values"].items()}
     source = getattr(import_module(request["module"]), request["class"])(**values)
     waiting = True
@@ -188,19 +188,19 @@ def answer(request: dict[str, Any], data: bytes | None, replies: BufferedIOBase)
             limit(0.0)
     except ModuleNotFoundError as missing:
         send(replies, {"raised": f"reading {source.kind} needs {missing.name}: pip install 'bluejay[corpus]'"})
-    except Exception as error:  # the parent is told and decides; a dozen libraries share no class of errors
+    except Exception as error:  # a dozen libraries share no class; the parent decides
         send(replies, {"raised": reason(error)})
     else:
         send(replies, {})
 
 
 def limit(seconds: float) -> None:
-    """Let the operating system end this process after that much work, or after waiting far longer; 0.0 lets it live."""
+    """Let the operating system kill this process after that much CPU time, or far more clock time; 0.0 is no limit."""
     signal.setitimer(signal.ITIMER_PROF, seconds)
-    signal.setitimer(signal.ITIMER_REAL, seconds * WAITING)
+    signal.setitimer(signal.ITIMER_REAL, seconds * CLOCK_FACTOR)
 
 
 def send(replies: BufferedIOBase, values: dict[str, Any], text: str = "") -> None:
     """Write one frame."""
     body, raw = json.dumps(values).encode(), text.encode("utf-8", "surrogatepass")
-    replies.write(b"".join((HEADER.pack(len(body), len(raw)), body, raw)))
+    replies.write(b"".join((FRAME_HEADER.pack(len(body), len(raw)), body, raw)))

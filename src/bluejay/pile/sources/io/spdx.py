@@ -1,4 +1,4 @@
-"""The licence of source files: what they declare, or the text of a licence that stands above them."""
+"""The licence of source files: the one that they declare, or the text in a licence file in a folder above them."""
 
 import re
 import tempfile
@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 
 DECLARATION = re.compile(r"SPDX-License-Identifier:[ \t]*([\w.+() -]+?)[ \t]*(?:\*/|-->|\"|'|\r?$)", re.MULTILINE)
-NEAR_THE_TOP = 4000
-"""Characters of a file within which it may declare its licence."""
-NAMES = ("LICENSE", "LICENCE", "COPYING", "UNLICENSE")
+DECLARATION_WITHIN = 4000
+"""A declaration is sought in this many characters at the start of a file."""
+LICENCE_FILES = ("LICENSE", "LICENCE", "COPYING", "UNLICENSE")
 
 
 def declared(text: str) -> str | None:
@@ -17,12 +17,12 @@ def declared(text: str) -> str | None:
     >>> declared("# SPDX-License-Identifier: MIT OR Apache-2.0")
     'MIT OR Apache-2.0'
     """
-    found = DECLARATION.search(text[:NEAR_THE_TOP])
+    found = DECLARATION.search(text[:DECLARATION_WITHIN])
     return found[1] if found else None
 
 
 def identified(text: bytes) -> str | None:
-    """The SPDX name of the licence that this is the text of; None where it is none of the common ones."""
+    """The SPDX name of the licence with this text; None if it is none of the common ones."""
     try:
         from identify.identify import license_id
     except ImportError:
@@ -37,12 +37,14 @@ def identified(text: bytes) -> str | None:
 
 
 def is_licence(name: str) -> bool:
-    """Whether a file's name is one under which licences stand: LICENSE, COPYING.txt, LICENSE-MIT."""
-    return bool(re.match(rf"({'|'.join(NAMES)})(\.(txt|md|rst)|-[\w.]+)?$", PurePosixPath(name).name, re.IGNORECASE))
+    """Whether a file's name is usual for the text of a licence: LICENSE, COPYING.txt, LICENSE-MIT."""
+    return bool(
+        re.match(rf"({'|'.join(LICENCE_FILES)})(\.(txt|md|rst)|-[\w.]+)?$", PurePosixPath(name).name, re.IGNORECASE)
+    )
 
 
 class LicenceFiles:
-    """The licence files of a tree, each read once it is asked for."""
+    """The licence files of a tree; each is read at most once, on first use."""
 
     def __init__(self, names: list[str], read: Callable[[str], bytes]) -> None:
         self.read = read
@@ -52,14 +54,14 @@ class LicenceFiles:
         self.known: dict[str, str | None] = {}
 
     def above(self, name: str) -> str:
-        """The licence of the nearest folder above a file that has one: "MIT AND Zlib" where it has two."""
+        """The licence in the nearest folder above a file that has any: "MIT AND Zlib" if there are two."""
         for folder in PurePosixPath(name).parents:
             if files := self.files.get(folder):
                 return " AND ".join(dict.fromkeys(map(self.licence, files)))
         return "unknown"
 
     def licence(self, name: str) -> str:
-        """The licence whose text a file holds."""
+        """The licence whose text is in a file."""
         if name not in self.known:
             self.known[name] = identified(self.read(name))
         return self.known[name] or "unknown"

@@ -17,10 +17,10 @@ AR_MAGIC, AR_HEADER = b"!<arch>\n", 60
 
 
 def members(archive: io.BufferedIOBase, name: str) -> Iterator[tuple[str, Stream] | Skipped]:
-    """Path and content of each file of an archive, in its order; what is broken inside is set aside.
+    """Path and content of each file in an archive, in its order; damaged members are skipped.
 
-    The content must be read before the next member is asked for: `content(stream)`.
-    Raises ValueError: it is no archive of a known kind.
+    The content must be read, by `content(stream)`, before the next member is requested.
+    Raises ValueError: it is not an archive of a known kind.
     """
     buffered = archive if isinstance(archive, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, archive))
     start = buffered.peek(8)[:8]
@@ -33,7 +33,7 @@ def members(archive: io.BufferedIOBase, name: str) -> Iterator[tuple[str, Stream
 
 
 def content(stream: Stream) -> bytes:
-    """All bytes of a member, whatever the archive says of its size. Raises ValueError: it is broken or too large."""
+    """All bytes of a member, whatever size the archive states. Raises ValueError: it is damaged or too large."""
     try:
         return read_bounded(stream)
     except (*BROKEN, tarfile.TarError, zipfile.BadZipFile) as error:
@@ -50,7 +50,7 @@ def zip_members(archive: io.BufferedIOBase, name: str) -> Iterator[tuple[str, St
         for entry in opened.infolist():
             if entry.is_dir():
                 continue
-            try:  # zipfile raises all of these: damage, another compression, a password, a cut
+            try:  # what zipfile raises for damage, an unknown compression, a password, truncation
                 with opened.open(entry) as stream:
                     yield entry.filename, stream
             except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, zlib.error) as error:
@@ -75,31 +75,31 @@ def tar_members(archive: io.BufferedIOBase, name: str) -> Iterator[tuple[str, St
 
 
 class Pieces:
-    """A stream for `tarfile` that hands on what it has, so that what stands before a damage is not lost with it."""
+    """A stream for `tarfile` that returns what is available, so that members before a damaged one are not lost."""
 
     def __init__(self, stream: io.BufferedIOBase) -> None:
         self.stream = stream
 
     def read(self, size: int) -> bytes:
-        """At least one byte, but at the end."""
+        """At least one byte, except at the end of the stream."""
         return cast(io.BufferedReader, self.stream).read1(size)
 
 
 class Header(tarfile.TarInfo):
-    """A header that tells a cut archive from one that has ended, which `tarfile` does not after the first member."""
+    """A header that tells a truncated archive from a complete one; `tarfile` does so only at the first member."""
 
     @classmethod
     def fromtarfile(cls, tarfile: tarfile.TarFile) -> "Header":
         try:
             return super().fromtarfile(tarfile)
         except HeaderError as error:
-            if type(error).__name__ == "EOFHeaderError":  # the end mark; the module does not export its name
+            if type(error).__name__ == "EOFHeaderError":  # the end marker; the module does not export this class
                 raise
             raise ReadError(str(error)) from None
 
 
 def debian_data(package: io.BufferedIOBase) -> io.BufferedIOBase:
-    """The tar archive of the files that a Debian package installs (deb(5)). Raises ValueError: there is none."""
+    """The tar archive of the files that a Debian package installs (deb(5)). Raises ValueError: it has none."""
     package.read(len(AR_MAGIC))
     while len(header := package.read(AR_HEADER)) == AR_HEADER:
         try:
@@ -114,7 +114,7 @@ def debian_data(package: io.BufferedIOBase) -> io.BufferedIOBase:
 
 
 def open_archive(path: Path) -> io.BufferedIOBase:
-    """An archive's file. Raises ValueError: it cannot be read."""
+    """A stream of an archive's bytes. Raises ValueError: the file cannot be read."""
     try:
         return path.open("rb")
     except OSError as error:

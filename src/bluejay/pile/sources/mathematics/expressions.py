@@ -1,7 +1,7 @@
-"""What school questions are made of: integers at random, and polynomials and other numbers as text.
+"""The parts of school questions: random integers, and polynomials and other numbers as text.
 
-`Draw` gives floats evenly from [0, 1). A question takes some microseconds, so that text comes at megabytes a second;
-that is why integers are drawn by `between`, not by `random.randint`.
+A `Draw` returns floats that are uniform in [0, 1). A question takes a few microseconds, which gives megabytes of text a
+second; for that reason integers are drawn by `between` and not by `random.randint`.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,28 +13,28 @@ DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 def between(draw: Draw, low: int, high: int) -> int:
-    """An integer from low to high, both included."""
+    """A random integer from low to high, both included."""
     return low + int(draw() * (high - low + 1))
 
 
 def signed(draw: Draw, size: int) -> int:
-    """An integer that is not zero, at most `size` from it."""
+    """A random integer from -size to size that is not zero."""
     number = between(draw, 1, size)
     return number if draw() < 0.5 else -number
 
 
 def pick(draw: Draw, choices: Sequence[T]) -> T:
-    """One of some things."""
+    """A random one of the choices."""
     return choices[int(draw() * len(choices))]
 
 
 def numbers(draw: Draw, size: int, count: int) -> list[int]:
-    """Integers that are not zero."""
+    """Random integers from -size to size that are not zero."""
     return [signed(draw, size) for _ in range(count)]
 
 
 def polynomial(coefficients: list[int], x: str) -> str:
-    """A polynomial as text; `coefficients[power]`, the highest not zero.
+    """A polynomial as text, from `coefficients[power]`, of which the last is not zero.
 
     >>> polynomial([4, -1, 0, 3], "x")
     '3*x**3 - x + 4'
@@ -87,14 +87,14 @@ def in_base(number: int, base: int) -> str:
 
 
 def decimal(scaled: int, places: int) -> str:
-    """scaled / 10**places, written as a decimal without needless zeros."""
+    """scaled / 10**places as a decimal number without trailing zeros."""
     whole, rest = divmod(abs(scaled), 10**places)
     text = f"{whole}.{rest:0{places}d}".rstrip("0").rstrip(".") if places else str(whole)
     return f"-{text}" if scaled < 0 else text
 
 
 def factors(number: int) -> list[int]:
-    """The prime factors of a positive integer, each as often as it divides, from the smallest."""
+    """The prime factors of a positive integer with their multiplicity, in ascending order."""
     found, divisor = [], 2
     while divisor * divisor <= number:
         while number % divisor == 0:
@@ -105,5 +105,5 @@ def factors(number: int) -> list[int]:
 
 
 def listed(values: list[int] | list[str]) -> str:
-    """Values with commas between."""
+    """Values separated by commas."""
     return ", ".join(map(str, values))

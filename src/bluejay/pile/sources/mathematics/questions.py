@@ -1,4 +1,4 @@
-"""Kinds of questions in school mathematics, each a function of randomness and of the size of its numbers."""
+"""The kinds of questions: functions of a random source and a magnitude that return a question and its answer."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -23,7 +23,7 @@ from bluejay.pile.sources.mathematics.expressions import (
 Question = Callable[[Draw, int], tuple[str, str]]
 LETTERS = "abcdfghjkmnpqrstuvwxyz"
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
-UNITS = {"millimetres": 1, "centimetres": 10, "metres": 1000, "kilometres": 10**6}
+LENGTHS = {"millimetres": 1, "centimetres": 10, "metres": 1000, "kilometres": 10**6}
 WEIGHTS = {"milligrams": 1, "grams": 1000, "kilograms": 10**6, "tonnes": 10**9}
 TIMES = {"seconds": 1, "minutes": 60, "hours": 3600, "days": 86400, "weeks": 604800}
 
@@ -109,7 +109,7 @@ def mixed_expression(draw: Draw, size: int) -> tuple[str, str]:
 
 def nearest_root(draw: Draw, size: int) -> tuple[str, str]:
     number = between(draw, 2, size**3)
-    root = isqrt(4 * number)  # half of it, rounded, is the square root, rounded
+    root = isqrt(4 * number)  # half of this, rounded, is the rounded square root
     return f"To the nearest integer, what is the square root of {number}?", str((root + 1) // 2)
 
 
@@ -188,7 +188,7 @@ def closest(draw: Draw, size: int) -> tuple[str, str]:
 
 
 def conversion(draw: Draw, size: int) -> tuple[str, str]:
-    table = (UNITS, WEIGHTS, TIMES)[int(draw() * 3)]
+    table = (LENGTHS, WEIGHTS, TIMES)[int(draw() * 3)]
     small, large = sorted((int(draw() * len(table)), int(draw() * (len(table) - 1))))
     large += small == large
     names, amount = list(table), between(draw, 1, size)

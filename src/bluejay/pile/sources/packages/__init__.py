@@ -1,1 +1,1 @@
-"""Documents out of archives and packages, fetched by name and hash."""
+"""Sources of documents in archives, and in packages that are downloaded by name and checked by hash."""

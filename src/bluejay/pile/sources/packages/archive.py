@@ -1,4 +1,4 @@
-"""Archives of the user's own: tar (also compressed), zip, Debian packages."""
+"""The user's own archives: tar (also compressed), zip, Debian packages."""
 
 import io
 from collections.abc import Iterator
@@ -13,25 +13,25 @@ from bluejay.pile.sources.packages.member import MemberFormat, Members, Release
 
 @dataclass(frozen=True, kw_only=True)
 class Archive(Members):
-    """Files that each hold many."""
+    """Archives that each hold many documents."""
 
     kind: Literal["archive"]
     path: str
-    """A file, a pattern of files or an address; in a package, a pattern of its members."""
+    """A file, a pattern of files or an address; within a package, a pattern of its members."""
     formats: tuple[MemberFormat, ...] = ()
-    """How other members are read, by the first whose `path` fits."""
+    """Readers of other members; the first whose `path` matches is used."""
     licence: str = "unknown"
-    """What holds for all members that do not say themselves."""
+    """The licence of members that do not state their own."""
 
     def units(self) -> list[str]:
         """The archives, in order. Raises ValueError: there is none."""
         return matching(self.path)
 
     def read(self, unit: str) -> Iterator[Document | Skipped]:
-        """The documents of an archive, in its order. Raises ValueError: it is none, or cannot be had."""
+        """The documents of an archive, in its order. Raises ValueError: it is not one, or cannot be read."""
         with open_archive(local(unit)) as stream:
             yield from self.documents(stream, Release(unit, unit, self.licence), rooted=False)
 
     def read_stream(self, name: str, data: bytes) -> Iterator[Document | Skipped]:
-        """The documents of an archive that is in memory, a member of a package."""
+        """The documents of an archive in memory, such as a member of a package."""
         return self.documents(io.BytesIO(data), Release(name, name, self.licence), rooted=False)

@@ -1,4 +1,4 @@
-"""Which members of an archive are documents, and of which format."""
+"""Archives as sources: which of their members are documents, and how those are read."""
 
 import dataclasses
 import io
@@ -16,12 +16,12 @@ from bluejay.pile.sources.io.unpack import Stream, content, members
 from bluejay.recipe import STRICT
 
 MemberFormat = Annotated[Format | JSON | JSONLines | CSV, Field(discriminator="kind")]
-"""Formats of which a member of an archive may be. Their `path` is then a pattern of members."""
+"""The formats that a member of an archive may have. Their `path` is then a pattern of members."""
 
 
 @runtime_checkable
 class Reader(Protocol):
-    """What any of them offers."""
+    """What a reader of members must have; all of MemberFormat do."""
 
     @property
     def path(self) -> str:
@@ -35,35 +35,36 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Release:
-    """What the documents of one archive share."""
+    """Properties that all documents of one archive share."""
 
     source: str
-    """`django-5.2.19`."""
+    """Name and version: `django-5.2.19`."""
     url: str
-    """The package URL, `pkg:pypi/django@5.2.19`; a document's goes on with `#` and its path."""
+    """The package URL, `pkg:pypi/django@5.2.19`; that of a document adds `#` and its path."""
     licence: str
+    """The licence of members that do not state their own."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Members:
-    """The fields that every kind of archive has in a recipe. In patterns, `*` stands for any characters, `/` too."""
+    """The fields of every kind of archive in a recipe. In patterns, `*` matches any characters, including `/`."""
 
     __pydantic_config__ = STRICT
     include: tuple[str, ...] = ()
     """Patterns of members that are plain text, compressed or not, one document each: ["*.py", "docs/*.txt.gz"]."""
     exclude: tuple[str, ...] = ()
-    """Patterns of members that are passed over, whatever else they fit."""
+    """Patterns of members that are not read, even if they match other patterns."""
     formats: tuple[Reader, ...] = ()
-    """How other members are read, by the first whose `path` fits."""
+    """Readers of other members; the first whose `path` matches is used."""
     max_bytes: int | None = None
-    """A larger member is set aside."""
+    """A larger member is skipped."""
 
     def __post_init__(self) -> None:
         if not self.include and not self.formats:
             raise ValueError('an archive needs include = ["*.py"] or formats = [{ kind = "html", path = "*.html" }]')
 
     def documents(self, archive: io.BufferedIOBase, release: Release, rooted: bool) -> Iterator[Document | Skipped]:
-        """The documents of an archive, in its order. Raises ValueError: it is none."""
+        """The documents of an archive, in its order. Raises ValueError: it is not an archive."""
         wanted = (*self.include, *(reader.path for reader in self.formats))
         for found in members(archive, release.source):
             if isinstance(found, Skipped):
@@ -73,12 +74,12 @@ class Members:
             if not matches(name, wanted) or matches(name, self.exclude):
                 continue
             try:
-                yield from self.member_documents(name, self.sized(found[1]), release)
+                yield from self.member_documents(name, self.checked_content(found[1]), release)
             except ValueError as error:
                 yield Skipped(f"{release.source}/{name}", str(error))
 
-    def sized(self, member: Stream) -> bytes:
-        """The content of a member. Raises ValueError: it is broken or too large."""
+    def checked_content(self, member: Stream) -> bytes:
+        """The content of a member. Raises ValueError: it is damaged or too large."""
         data = content(member)
         if self.max_bytes is not None and len(data) > self.max_bytes:
             raise ValueError(f"larger than {self.max_bytes:,} bytes")
@@ -90,7 +91,7 @@ class Members:
         for reader in self.formats:
             if matches(name, (reader.path,)):
                 for found in reader.read_stream(label, data):
-                    yield adopted(found, label, url, release) if isinstance(found, Document) else found
+                    yield with_release(found, label, url, release) if isinstance(found, Document) else found
                 return
         text = content(decompressed(io.BytesIO(data)))
         if is_binary(text):
@@ -99,13 +100,13 @@ class Members:
 
 
 def without_root(name: str, rooted: bool) -> str:
-    """A member's path, without the one folder in which all stand."""
+    """A member's path, without the folder that holds all members if there is one (`rooted`)."""
     name = name.removeprefix("./")
     return name.partition("/")[2] if rooted else name
 
 
-def adopted(document: Document, label: str, url: str, release: Release) -> Document:
-    """A format's document as its archive's: what the member does not say of itself, the archive says."""
+def with_release(document: Document, label: str, url: str, release: Release) -> Document:
+    """A reader's document, with the archive's source, licence and URL where the member does not state its own."""
     return dataclasses.replace(
         document,
         source=release.source if document.source == label else document.source,

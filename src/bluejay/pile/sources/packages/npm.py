@@ -11,17 +11,17 @@ from bluejay.pile.sources.packages.package import Package, first_member
 
 @dataclass(frozen=True, kw_only=True)
 class NPM(Package):
-    """A release from the registry that the user's npm is set up for, or from a file."""
+    """A release from the registry that the user's npm is configured for, or from a file."""
 
     kind: Literal["npm"]
 
     def fetch(self) -> Path:
-        """The package's file, as `npm pack` gives it; no script of it runs."""
+        """The package's file, by `npm pack`; none of its scripts is run."""
         wanted = f"{self.name}@{self.version or 'latest'}"
         return self.download(["npm", "pack", "--ignore-scripts", "--silent", "--", wanted], "*.tgz")
 
     def release(self, archive: Path) -> Release:
-        """What the package's package.json says of it."""
+        """Name, version and licence, from the package's package.json."""
         try:
             described = json.loads(first_member(archive, True, lambda path: path == "package.json"))
             name, version = described["name"], described["version"]
@@ -33,12 +33,12 @@ class NPM(Package):
         return Release(f"{name}-{version}", url, licence_in(described))
 
     def rooted(self, archive: Path) -> bool:
-        """All members stand in one folder."""
+        """True: all members are in one folder."""
         return True
 
 
 def licence_in(described: dict[str, Any]) -> str:
-    """The licence that a package.json gives: an SPDX expression, or one of the two older forms."""
+    """The licence in a package.json, which is an SPDX expression or one of two older forms."""
     given = described.get("license") or described.get("licenses") or "unknown"
     entries = given if isinstance(given, list) else [given]
     names = [entry.get("type", "unknown") if isinstance(entry, dict) else str(entry) for entry in entries]

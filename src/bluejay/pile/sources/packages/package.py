@@ -1,4 +1,4 @@
-"""What the packages of every registry have in common: one archive, of which some members are documents."""
+"""The base class of packages from registries: one archive, some members of which are documents."""
 
 import subprocess
 import tempfile
@@ -21,21 +21,21 @@ from bluejay.pile.sources.packages.member import MemberFormat, Members, Release,
 
 @dataclass(frozen=True, kw_only=True)
 class Package(Members, ABC):
-    """A package by name from its registry, or from a file; in the cache, it is found by its sha256."""
+    """A package, downloaded by name from its registry or read from a file; the cache keeps it under its sha256."""
 
     formats: tuple[Annotated[MemberFormat | Archive, Field(discriminator="kind")], ...] = ()
-    """How other members are read, by the first whose `path` fits; a member may itself be an archive."""
+    """Readers of other members; the first whose `path` matches is used. A member may itself be an archive."""
     name: str | None = None
     version: str | None = None
-    """The newest where not given; then the corpus changes when the package does."""
+    """The newest if not given; the corpus then changes with every new version."""
     sha256: str | None = None
-    """Of the package's file; any other is refused."""
+    """The sha256 of the package's file; any other file is refused."""
     path: str | None = None
-    """A file or an address of the package, instead of name and version."""
+    """A file or an address of the package, in place of name and version."""
     licence: str = "from-metadata"
-    """The licence of all of it, where the package itself does not tell the truth or not enough."""
+    """The licence of the whole package, where its metadata is wrong or incomplete."""
     optional: bool = False
-    """Whether a corpus may be built without it where it cannot be had."""
+    """Whether a corpus may be built without the package if it cannot be downloaded."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -43,12 +43,12 @@ class Package(Members, ABC):
             raise ValueError('a package needs one of name = "django" and path = "django-5.2.19.tar.gz"')
 
     def units(self) -> list[str]:
-        """The package as a whole: `SHA256/FILE`. Raises ValueError: it cannot be had, or has another sha256."""
+        """The package as one unit, `SHA256/FILE`. Raises ValueError: it cannot be downloaded, or has another sha256."""
         archive = self.archive()
         return [f"{self.sha256 or sha256_of(archive)}/{archive.name}"]
 
     def read(self, unit: str) -> Iterator[Document | Skipped]:
-        """The documents of the package, in the archive's order. Raises ValueError: it is no archive."""
+        """The documents of the package, in the archive's order. Raises ValueError: it is not an archive."""
         sha256, _, name = unit.partition("/")
         archive = cached(sha256, name)
         if not archive.exists():
@@ -60,7 +60,7 @@ class Package(Members, ABC):
             yield from self.documents(stream, release, self.rooted(archive))
 
     def archive(self) -> Path:
-        """The package's file, fetched where need be."""
+        """The package's file, downloaded if necessary."""
         if self.path is None:
             return (self.sha256 and cached_by_hash(self.sha256)) or self.fetch()
         file = local(self.path)
@@ -70,11 +70,11 @@ class Package(Members, ABC):
 
     @property
     def requirement(self) -> str:
-        """Name and version, for messages."""
+        """Name and version for messages."""
         return f"{self.name} {self.version or '(newest)'}"
 
     def download(self, command: list[str], pattern: str) -> Path:
-        """The file that a registry's own client brings, in the cache. Raises ValueError: it brings none, or another."""
+        """Cache the file that a registry's own client downloads. Raises ValueError: it has none, or another sha256."""
         folder = cache_directory() / "downloads"
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
@@ -92,19 +92,19 @@ class Package(Members, ABC):
 
     @abstractmethod
     def fetch(self) -> Path:
-        """The package's file from its registry, in the cache. Raises ValueError: it cannot be had."""
+        """Download the package's file into the cache. Raises ValueError: the registry does not provide it."""
 
     @abstractmethod
     def release(self, archive: Path) -> Release:
-        """What the package says of itself. Raises ValueError: it is no such package."""
+        """Name, version and licence from the package's metadata. Raises ValueError: it is not such a package."""
 
     @abstractmethod
     def rooted(self, archive: Path) -> bool:
-        """Whether all members stand in one folder, which their names leave out."""
+        """Whether all members are in one folder, which the paths of documents omit."""
 
 
 def first_member(archive: Path, rooted: bool, wanted: Callable[[str], bool]) -> bytes:
-    """The content of the first member whose path is wanted; empty where there is none."""
+    """The content of the first member whose path is wanted; empty if there is none."""
     with open_archive(archive) as stream:
         for found in members(stream, archive.name):
             if not isinstance(found, Skipped) and wanted(without_root(found[0], rooted)):

@@ -17,8 +17,8 @@ from bluejay.pile.documents import Document, Skipped, read_text
 from bluejay.recipe import STRICT
 
 SUFFIXES = {".md", ".rst"}
-LONGEST_NAME = 60
-"""Characters; a `License` field that is longer is the text of a licence, not its name."""
+MAX_LICENCE_NAME = 60
+"""Characters; a longer `License` field is the text of a licence, not its name."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class PackageDocs:
     kind: Literal["package-docs"]
 
     def units(self) -> list[str]:
-        """All packages, as one."""
+        """All packages, as one unit."""
         return ["installed packages"]
 
     def read(self, unit: str) -> Iterator[Document | Skipped]:
-        """Packages in order of name and version; of each, its description and then its files in order of path."""
+        """The description and then the files, by path, of each package, in order of name and version."""
         packages = []
         for package in distributions():
             try:
@@ -45,24 +45,24 @@ class PackageDocs:
 
 
 def identity(package: Any) -> tuple[str, str]:
-    """Normalised name and version; empty where the metadata lacks them."""
+    """Normalised name and version; empty if the metadata lacks them."""
     return normalised(entry(package.metadata, "Name")), entry(package.metadata, "Version")
 
 
 def normalised(name: str) -> str:
-    """A project's name as indexes write it (PEP 503)."""
+    """A project's name in the form that indexes use (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def entry(metadata: Message, key: str) -> str:
-    """One entry of the metadata, empty where there is none."""
+    """One entry of the metadata; empty if it is absent."""
     return (metadata.get_all(key) or [""])[0]
 
 
 def package_documents(
     package: Any, name: str, version: str, files: Sequence[PurePosixPath]
 ) -> Iterator[Document | Skipped]:
-    """The documents of one package; `url` is a package URL, which names the file within the release."""
+    """The documents of one package; their `url` is a package URL that names the file within the release."""
     source, url, licence = f"{name}-{version}", f"pkg:pypi/{name}@{version}", licence_of(package.metadata)
     described = entry(package.metadata, "Description")
     if described.strip():
@@ -79,13 +79,13 @@ def package_documents(
 
 
 def is_record(file: PurePosixPath) -> bool:
-    """Whether a file belongs to the installer's record of a package (licences and notices), not to the package."""
+    """Whether a file is the installer's record of a package (licences and notices), not part of the package."""
     return file.parts[0].endswith((".dist-info", ".egg-info"))
 
 
 def licence_of(metadata: Message) -> str:
-    """What the metadata says: the SPDX expression, or the licence's name, or the classifier's."""
+    """The licence in the metadata: the SPDX expression, else the licence's name, else the classifiers'."""
     expression, name = entry(metadata, "License-Expression"), entry(metadata, "License").strip()
     classifiers = [line for line in metadata.get_all("Classifier") or [] if line.startswith("License ::")]
-    short = name if "\n" not in name and len(name) <= LONGEST_NAME else ""
+    short = name if "\n" not in name and len(name) <= MAX_LICENCE_NAME else ""
     return expression or short or ", ".join(line.split(" :: ")[-1] for line in classifiers) or "unknown"

@@ -1,4 +1,4 @@
-"""Releases of Python packages: source distributions and wheels, fetched as files; nothing of them is built or run."""
+"""Releases of Python packages: source distributions and wheels, downloaded as files; nothing is built or run."""
 
 import ast
 import functools
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PyPI(Package):
-    """A release from the index that the user's pip is set up for, or from a file."""
+    """A release from the index that the user's pip is configured for, or from a file."""
 
     kind: Literal["pypi"]
 
     def fetch(self) -> Path:
-        """The release's file."""
+        """The release's file in the cache."""
         chosen = choose(self.name or "", self.version, self.sha256)
         return fetch(chosen.url, chosen.digests.get("sha256"))
 
     def release(self, archive: Path) -> Release:
-        """What the metadata of the release says of it."""
+        """Name, version and licence, from the metadata of the release."""
         rooted = self.rooted(archive)
         described = first_member(archive, rooted, is_metadata if not rooted else lambda path: path == "PKG-INFO")
         metadata = BytesParser().parsebytes(described, headersonly=True)
@@ -41,21 +41,21 @@ class PyPI(Package):
         return Release(f"{name}-{version}", f"pkg:pypi/{name}@{version}", licence_of(metadata))
 
     def rooted(self, archive: Path) -> bool:
-        """Whether all members stand in one folder: in a source distribution they do."""
+        """Whether all members are in one folder, as in a source distribution."""
         return archive.suffix != ".whl"
 
 
 def is_metadata(path: str) -> bool:
-    """Whether a wheel's member is its own metadata; those of packages within it lie deeper."""
+    """Whether a wheel's member is its own metadata; that of packages bundled in it is in deeper folders."""
     return path.endswith(".dist-info/METADATA") and path.count("/") == 1
 
 
 def choose(name: str, version: str | None, sha256: str | None) -> "DistributionPackage":
-    """The file of a release with that sha256; where none is given, the wheel for any platform, else the sources.
+    """The file of a release with this sha256; if none is given, the wheel for any platform, otherwise the sources.
 
     Raises ValueError: the index cannot be reached or has no such file.
     """
-    files = [file for index in indexes() for file in listed(index, name)]
+    files = [file for index in indexes() for file in project_files(index, name)]
     versions = {file.version for file in files if not file.is_yanked}
     version = version or newest(versions)
     release = [file for file in files if file.version == version and file.package_type in ("wheel", "sdist")]
@@ -70,7 +70,7 @@ def choose(name: str, version: str | None, sha256: str | None) -> "DistributionP
 
 
 def newest(versions: set[str | None]) -> str | None:
-    """The newest version that is no pre-release."""
+    """The newest version that is not a pre-release."""
     from packaging.version import InvalidVersion, Version
 
     def known(version: str) -> Version | None:
@@ -84,8 +84,8 @@ def newest(versions: set[str | None]) -> str | None:
     return parsed[max(final)] if final else None
 
 
-def listed(index: str, name: str) -> "list[DistributionPackage]":
-    """The files of a project in an index (PEP 503, PEP 691); none where it does not have the project."""
+def project_files(index: str, name: str) -> "list[DistributionPackage]":
+    """The files of a project in an index (PEP 503, PEP 691); none if the index does not have the project."""
     from pypi_simple import NoSuchProjectError, PyPISimple
 
     try:
@@ -98,7 +98,7 @@ def listed(index: str, name: str) -> "list[DistributionPackage]":
 
 
 def indexes() -> list[str]:
-    """The indexes that the user's pip reads, by http."""
+    """The HTTP addresses of the indexes that the user's pip reads."""
     try:
         from pypi_simple import PYPI_SIMPLE_ENDPOINT
     except ImportError:
@@ -106,7 +106,7 @@ def indexes() -> list[str]:
     settings = pip_settings()
 
     def setting(name: str, default: str) -> list[str]:
-        """The strongest of the places where a setting may stand."""
+        """A setting, from the place that takes precedence: environment, then [download], then [global]."""
         in_environment = os.environ.get(f"PIP_{name.upper().replace('-', '_')}")
         in_files = [settings[f"{place}.{name}"] for place in ("download", "global") if f"{place}.{name}" in settings]
         return (in_environment or (ast.literal_eval(in_files[0]) if in_files else default)).split()
@@ -117,7 +117,7 @@ def indexes() -> list[str]:
 
 @functools.cache
 def pip_settings() -> dict[str, str]:
-    """What pip's configuration files say, by section and name; nothing where there is no pip."""
+    """The settings in pip's configuration files, as SECTION.NAME; none if pip is not installed."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     return dict(line.split("=", 1) for line in answer.stdout.splitlines() if "=" in line)

@@ -1,0 +1,197 @@
+"""From a request to the engine, and from the engine's chunks to a response: one JSON object or a stream of events."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Protocol
+
+from fastapi import Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from bluejay.infer.engine import Chunk, QueueFull
+from bluejay.infer.params import SamplingParams
+from bluejay.serve.api.constraints import Constraint, Constraints
+from bluejay.serve.api.parameters import Parameters
+from bluejay.serve.engine_thread import EngineThread, GenerationFailed, Job, ServerStopping
+from bluejay.serve.errors import DONE, APIError, Usage, event, json_response, usage
+
+ENGINE_ERRORS = (GenerationFailed, QueueFull, ServerStopping)
+"""The exceptions that end a job before its answer is complete."""
+RETRY_AFTER_SECONDS = 5
+"""How long a rejected client should wait, as the Retry-After header says."""
+
+
+class Writer(Protocol):
+    """Writes the choices of a response in the form of one API."""
+
+    id_prefix: str
+    kinds: tuple[str, str]
+    """The `object` of a response in one piece, and of an event in a stream."""
+
+    def chunk(self, index: int, chunk: Chunk) -> Mapping[str, object]:
+        """The choice in the event for one chunk of the choice with this index."""
+        ...
+
+    def whole(self, chunks: list[list[Chunk]]) -> Sequence[Mapping[str, object]]:
+        """All choices of a response in one piece, from the chunks of each."""
+        ...
+
+
+class Service:
+    """What all endpoints share: the engine's thread, and the name and fingerprint of its model."""
+
+    def __init__(self, engine_thread: EngineThread, fingerprint: str) -> None:
+        self.engine_thread = engine_thread
+        self.model = engine_thread.model
+        self.tokenizer = engine_thread.model.tokenizer
+        self.fingerprint = fingerprint
+        self.constraints = Constraints(self.tokenizer)
+
+    def check_name(self, name: str | None) -> None:
+        """Raises APIError unless the request names the served model or none."""
+        if name is not None and name != self.model.name:
+            message = f"there is no model {name[:100]!r} here; this server has {self.model.name!r}"
+            raise APIError(404, message, param="model", code="model_not_found")
+
+    async def constraint(self, body: Parameters) -> Constraint | None:
+        """The constraint that a request puts on the text of its answers. Raises APIError for an invalid one."""
+        wanted, schema = body.response_format, None
+        if wanted is not None and wanted.type == "json_object":
+            schema = {"type": "object"}
+        elif wanted is not None and wanted.type == "json_schema":
+            if wanted.json_schema is None:
+                raise APIError(400, "response_format.json_schema is missing", param="response_format.json_schema")
+            schema = wanted.json_schema.definition
+        if body.regex is not None and schema is not None:
+            raise APIError(400, "regex and response_format exclude each other", param="regex")
+        try:
+            if body.regex is not None:
+                return await asyncio.to_thread(self.constraints.regex, body.regex)
+            return None if schema is None else await asyncio.to_thread(self.constraints.json, schema)
+        except ValueError as error:
+            param = "regex" if schema is None else "response_format"
+            raise APIError(400, f"{param} cannot be used: {error}", param=param) from None
+
+    async def submit(
+        self,
+        prompts: list[list[int]],
+        params: SamplingParams,
+        constraint: Constraint | None = None,
+        param: str = "prompt",
+    ) -> Job:
+        """Submit prompts to the engine; the caller must release the job. Raises APIError when it is rejected.
+
+        `param` is the request's parameter that an error about a prompt names.
+        """
+        try:
+            return await self.engine_thread.submit(prompts, params, constraint)
+        except ValueError as error:
+            param = "logit_bias" if str(error).startswith("logit_bias") else param
+            too_long = any(len(prompt) >= self.engine_thread.engine.n_ctx for prompt in prompts)
+            code = "context_length_exceeded" if too_long else None
+            raise APIError(400, str(error), param=param, code=code) from None
+        except (QueueFull, ServerStopping) as reason:
+            raise to_api_error(reason) from None
+
+    async def respond(self, body: Parameters, request: Request, job: Job, writer: Writer) -> Response:
+        """The response to a request whose prompts have been submitted; the job is released. Raises APIError."""
+        heading = {
+            "id": f"{writer.id_prefix}-{uuid.uuid4().hex}",
+            "object": writer.kinds[body.stream],
+            "created": int(time.time()),
+            "model": self.model.name,
+            "system_fingerprint": self.fingerprint,
+        }
+        if body.stream:
+            return EventStream(self.engine_thread, job, events(job, writer, heading, body.include_usage))
+        chunks: list[list[Chunk]] = [[] for _ in range(len(job.prompts) * job.params.n)]
+        for index, chunk in await self.collect(job, request):
+            chunks[index].append(chunk)
+        return json_response({**heading, "choices": writer.whole(chunks), "usage": usage_of(job)})
+
+    async def collect(self, job: Job, request: Request) -> list[tuple[int, Chunk]]:
+        """All chunks of a job, which is then released. Raises APIError.
+
+        The job is cancelled when the client disconnects before its end.
+        """
+
+        async def collect_all() -> list[tuple[int, Chunk]]:
+            return [part async for part in job.chunks()]
+
+        # The body has been read, so the next message from the connection can only be that it is closed.
+        collecting, disconnected = asyncio.ensure_future(collect_all()), asyncio.ensure_future(request.receive())
+        try:
+            await asyncio.wait((collecting, disconnected), return_when=asyncio.FIRST_COMPLETED)
+            if not collecting.done():
+                raise APIError(499, "the client went away")  # nginx's status for it; nobody is left to read the answer
+            chunks = collecting.result()
+            raise_if_broken(job)
+            return chunks
+        except ENGINE_ERRORS as reason:
+            raise to_api_error(reason) from None
+        finally:
+            collecting.cancel()
+            disconnected.cancel()
+            self.engine_thread.release(job)
+
+
+def usage_of(job: Job) -> Usage:
+    """The `usage` of a job: the tokens of all its prompts and samples so far."""
+    return usage(sum(map(len, job.prompts)), job.n_generated)
+
+
+def raise_if_broken(job: Job) -> None:
+    """Raises APIError if the constraint of a job could not be enforced to the end of its answers."""
+    constraint = job.processor
+    if isinstance(constraint, Constraint) and constraint.error is not None:
+        message = f"the constraint is too complex to be enforced to the end of the answer: {constraint.error}"
+        raise APIError(400, message, code="constraint_too_complex")
+
+
+def to_api_error(reason: Exception) -> APIError:
+    """The error that tells a client why the engine cannot serve it."""
+    retry = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    if isinstance(reason, QueueFull):
+        message = "too many requests are waiting; try again in a few seconds"
+        return APIError(429, message, type="rate_limit_error", code="queue_full", headers=retry)
+    if isinstance(reason, ServerStopping):
+        message = "the server is shutting down"
+        return APIError(503, message, type="server_error", code="shutting_down", headers=retry)
+    message = "the generation failed; the server's log says why"
+    return APIError(500, message, type="server_error", code="generation_failed")
+
+
+async def events(job: Job, writer: Writer, heading: Mapping[str, object], with_usage: bool) -> AsyncIterator[str]:
+    """A response as server-sent events: one for each chunk, one with the usage where it is wanted, then [DONE]."""
+    usage_field = {"usage": None} if with_usage else {}
+    try:
+        async for index, chunk in job.chunks():
+            yield event({**heading, "choices": [writer.chunk(index, chunk)], **usage_field})
+        raise_if_broken(job)
+    except APIError as error:
+        yield event(error.body)
+        return
+    except ENGINE_ERRORS as reason:
+        yield event(to_api_error(reason).body)
+        return
+    if with_usage:
+        yield event({**heading, "choices": [], "usage": usage_of(job)})
+    yield DONE
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events; the job is released when they end, for whatever reason."""
+
+    def __init__(self, engine_thread: EngineThread, job: Job, events: AsyncIterator[str]) -> None:
+        super().__init__(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+        self.engine_thread = engine_thread
+        self.job = job
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events until they end or the client disconnects."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self.engine_thread.release(self.job)
