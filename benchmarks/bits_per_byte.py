@@ -1,6 +1,6 @@
-"""Does the quickstart model predict held-out code better than `zstd -19` with the training text as its dictionary?
+"""Does the quickstart model compress held-out code better than `zstd -19` with the training text as its dictionary?
 
-Another model of the same corpus can be named on the command line.
+An optional argument names another model trained on the same corpus.
 """
 
 import json
@@ -13,19 +13,20 @@ from report import CORPUS, MODEL, report, result
 import bluejay
 from bluejay.progress import progress
 
-CODE = "Python"
-"""The component of the quickstart corpus that is code."""
+CODE_COMPONENT = "Python"
+"""The component of the quickstart corpus that consists of code."""
 
 
 def texts(split: str, code_only: bool) -> list[str]:
     """The documents of a split, in a fixed order."""
     table = pyarrow.parquet.read_table(CORPUS / "documents" / f"{split}.parquet", columns=["text", "meta"])
     rows = table.to_pylist()
-    return [row["text"] for row in rows if not code_only or json.loads(row["meta"])["component"] == CODE]
+    return [row["text"] for row in rows if not code_only or json.loads(row["meta"])["component"] == CODE_COMPONENT]
 
 
 def zstd_bits_per_byte(held_out: bytes, training: bytes) -> float:
-    """Level 19, window over everything, the training text as a raw dictionary; the better of with and without ldm."""
+    """Level 19, a window over all data, the training text as a raw dictionary; the better of with and without
+    long-distance matching."""
     dictionary = zstandard.ZstdCompressionDict(training, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
     sizes = []
     for long_distance in (False, True):

@@ -8,6 +8,7 @@ changes with the load of the machine. `--layers 28` measures the whole model if 
 
 import argparse
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -57,10 +58,11 @@ def random_model(config: GPTConfig, format: Format) -> NativeModel:
 def bytes_a_token(config: GPTConfig, format: Format) -> int:
     """Bytes of weights and scales that one step reads."""
     looked_up = ("embed.weight", "position.weight")
-    sizes = [
-        shape.numel() for name, shape in weight_shapes(config).items() if len(shape) == 2 and name not in looked_up
-    ]
-    return int(sum(sizes) * format.bits_per_weight / 8)
+    shapes = [shape for name, shape in weight_shapes(config).items() if len(shape) == 2 and name not in looked_up]
+    n_bytes = sum(math.prod(format.data_shape(shape)) for shape in shapes)
+    if format.scale_dtype is None:
+        return n_bytes
+    return n_bytes + sum(math.prod(format.scales_shape(shape)) * format.scale_dtype.itemsize for shape in shapes)
 
 
 def seconds_of_steps(backend: NativeBackend, n_sequences: int, context: int = 32) -> float:

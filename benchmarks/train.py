@@ -1,10 +1,10 @@
 """How fast does a training step run, against transformers' GPT-J and against a plain loop?
 
-All train the same model (GPT-J's shape) on batches of the same size in bfloat16 with float32 masters, torch's fused
-AdamW and clipping. The plain loop is what one writes after nanoGPT: one class, scaled_dot_product_attention, autocast,
-cross_entropy. Each has a process of its own; they take turns. A last figure is the share of the fastest bfloat16 matrix
-product of this run that ours turns into the arithmetic of the model: 6 operations a weight and token, and attention
-only where it looks back.
+All train the same model (GPT-J's architecture) on batches of the same size in bfloat16 with float32 master weights,
+torch's fused AdamW and gradient clipping. The plain loop is in the style of nanoGPT: scaled_dot_product_attention,
+autocast, cross_entropy. Each contender has a process of its own; they take turns. The last figure is model FLOPs
+utilisation: the model's FLOPs per second (6 per weight and token, and causal attention) as a share of the fastest
+bfloat16 matrix product measured in this run.
 """
 
 import math
@@ -26,7 +26,7 @@ VOCABULARY, LENGTH, ROWS, LAYERS, LR, ROUNDS = 8192, 512, 8, 6, 1e-4, 5
 
 
 class PlainBlock(nn.Module):
-    """A GPT-J block as plainly as it can be written."""
+    """A GPT-J block written plainly."""
 
     def __init__(self, width: int, heads: int, rotary: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class PlainBlock(nn.Module):
         return x + self.out(y.transpose(1, 2).flatten(-2)) + self.down(F.gelu(self.up(h), approximate="tanh"))
 
     def turn(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """Rotary positions on the leading dimensions of each head."""
+        """Rotary embedding of the leading dimensions of each head."""
         turned, rest = x.split((self.rotary, x.shape[-1] - self.rotary), dim=-1)
         even, odd = turned[..., ::2], turned[..., 1::2]
         pairs = torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-1)
@@ -71,7 +71,7 @@ class Plain(nn.Module):
 
 
 def loop(model: nn.Module, loss_of: Callable[[TrainBatch], Tensor]) -> Callable[[TrainBatch], float]:
-    """One step of the usual loop around a model."""
+    """A function that takes one training step with a model in the usual way."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, fused=True)
 
     def step(batch: TrainBatch) -> float:
@@ -127,10 +127,12 @@ def shape(width: int) -> GPTConfig:
     return GPTConfig(n_layer=LAYERS, d_model=width, n_head=width // 64, vocab_size=VOCABULARY, n_ctx=LENGTH)
 
 
-def contend(contender: Callable[[GPTConfig], Callable[[TrainBatch], float]], width: int, turns: Connection) -> None:
-    """The process of a contender: a step each time it is its turn."""
+def run_contender(
+    make_step: Callable[[GPTConfig], Callable[[TrainBatch], float]], width: int, turns: Connection
+) -> None:
+    """The process of a contender: takes a step and sends its seconds for every message received."""
     torch.manual_seed(0)
-    step = contender(shape(width))
+    step = make_step(shape(width))
     while turns.recv():
         tokens = torch.randint(0, VOCABULARY - 1, (ROWS, LENGTH + 1))
         batch = TrainBatch(tokens[:, :-1], tokens[:, 1:])
@@ -141,12 +143,12 @@ def contend(contender: Callable[[GPTConfig], Callable[[TrainBatch], float]], wid
 
 
 def measure(width: int) -> dict[str, float]:
-    """Tokens a second of each."""
+    """Tokens per second of each contender."""
     context = multiprocessing.get_context("spawn")
     workers = {}
     for contender in (ours, transformers, plain):
         mine, theirs = context.Pipe()
-        process = context.Process(target=contend, args=(contender, width, theirs), daemon=True)
+        process = context.Process(target=run_contender, args=(contender, width, theirs), daemon=True)
         process.start()
         workers[contender.__name__] = process, mine
     seconds: dict[str, list[float]] = {name: [] for name in workers}
@@ -161,7 +163,7 @@ def measure(width: int) -> dict[str, float]:
 
 
 def matmul_rate(width: int) -> float:
-    """Operations a second of the fastest bfloat16 product, among large ones and those of the model."""
+    """FLOP/s of the fastest bfloat16 product, among large ones and those of the model."""
     shapes = [(2048, 2048, 2048), (4096, 4096, 4096)]
     shapes += [(LENGTH * ROWS, *sides) for sides in ((width, width), (width, 4 * width), (4 * width, width))]
     best = 0.0

@@ -1,4 +1,4 @@
-"""Take the page's pictures: `python docs/screenshot.py MODEL` writes docs/page*.png, at a desk and on a phone."""
+"""Take screenshots of the page on a desktop and on a phone: `python docs/screenshot.py MODEL` writes docs/page*.png."""
 
 import queue
 import re
@@ -14,13 +14,13 @@ from bluejay.serve.server import serve
 from bluejay.serve.settings import ServeSettings
 
 DOCS = Path(__file__).parent
-DESK = {"viewport": {"width": 1280, "height": 720}}
+DESKTOP = {"viewport": {"width": 1280, "height": 720}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
 OFFLINE = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
 
 
 def main() -> None:
-    """Serve, run, photograph."""
+    """Serve the model, run it on the page and take a screenshot of each screen."""
     if len(sys.argv) != 2:
         sys.exit("usage: python docs/screenshot.py MODEL")
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
@@ -36,25 +36,25 @@ def main() -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=[*OFFLINE, "--disable-component-update"])
         for name, scheme, screen in (
-            ("page", "light", DESK),
-            ("page-dark", "dark", DESK),
+            ("page", "light", DESKTOP),
+            ("page-dark", "dark", DESKTOP),
             ("page-phone", "light", PHONE),
         ):
-            page = opened(browser, url, scheme, screen)
-            look_into_a_token(page)
-            photograph(page, name)
-        for name, scheme, screen in (("page-samples", "light", DESK), ("page-phone-dark", "dark", PHONE)):
-            page = opened(browser, url, scheme, screen)
-            if screen is DESK:
-                ask_for_samples(page)
+            page = open_page(browser, url, scheme, screen)
+            show_alternatives(page)
+            take_screenshot(page, name)
+        for name, scheme, screen in (("page-samples", "light", DESKTOP), ("page-phone-dark", "dark", PHONE)):
+            page = open_page(browser, url, scheme, screen)
+            if screen is DESKTOP:
+                generate_samples(page)
             else:
-                write_code(page)
-            photograph(page, name)
+                continue_code(page)
+            take_screenshot(page, name)
         browser.close()
 
 
-def opened(browser: Browser, url: str, scheme: str, screen: dict) -> Page:
-    """The page, in a browser that has seen nothing yet, with a seed that gives the same text every time."""
+def open_page(browser: Browser, url: str, scheme: str, screen: dict) -> Page:
+    """The page in a new browser profile, with a seed that gives the same text every time."""
     page = browser.new_page(color_scheme=scheme, **screen)  # type: ignore[arg-type]
     page.goto(url)
     page.get_by_role("tab", name="More").click()
@@ -62,21 +62,22 @@ def opened(browser: Browser, url: str, scheme: str, screen: dict) -> Page:
     return page
 
 
-def write_code(page: Page) -> None:
-    """An example, continued; all of it stays in view."""
+def continue_code(page: Page) -> None:
+    """Continue an example of code; all of it stays in view."""
     page.get_by_role("tab", name="Examples").click()
     page.get_by_role("button", name="Fibonacci").click()
     page.get_by_label("Length").fill("64")
     run(page)
 
 
-def look_into_a_token(page: Page) -> None:
-    """Prose coloured by probability, with the alternatives to an unlikely word."""
+def show_alternatives(page: Page) -> None:
+    """Continue prose, colour it by probability and open the alternatives to an unlikely word."""
     page.get_by_role("tab", name="Examples").click()
     page.get_by_role("button", name="The last paragraph").click()
     page.get_by_label("Length").fill("64")
     run(page)
     page.get_by_role("button", name="Probabilities").click()
+    page.locator("#probabilities[aria-pressed=true]").wait_for()
     page.locator("#text").evaluate(
         """text => {
             const unlikely = [...CSS.highlights.get("p4")].map(range => range.startOffset).sort((a, b) => a - b);
@@ -89,8 +90,8 @@ def look_into_a_token(page: Page) -> None:
     page.keyboard.press("ArrowRight")
 
 
-def ask_for_samples(page: Page) -> None:
-    """Three continuations side by side."""
+def generate_samples(page: Page) -> None:
+    """Generate three samples side by side."""
     page.get_by_role("spinbutton", name="Samples").fill("3")
     page.get_by_role("tab", name="Examples").click()
     page.get_by_role("button", name="The last paragraph").click()
@@ -99,13 +100,15 @@ def ask_for_samples(page: Page) -> None:
 
 
 def run(page: Page) -> None:
+    """Run and wait for the end."""
     page.get_by_role("button", name="Run", exact=True).click()
     page.get_by_text(re.compile("tokens/s")).first.wait_for(timeout=300_000)
 
 
-def photograph(page: Page, name: str) -> None:
+def take_screenshot(page: Page, name: str) -> None:
+    """Write docs/NAME.png and close the page."""
     page.mouse.move(0, 0)
-    page.wait_for_timeout(300)  # until the button that the mouse leaves has its colour back
+    page.wait_for_timeout(300)  # a button that the mouse leaves fades to its normal colour
     path = DOCS / f"{name}.png"
     page.screenshot(path=path)
     page.close()

@@ -85,7 +85,8 @@ inline void page_scores(const Queries& queries, int row, const Page& page, int p
         float* to = queries.scores + (row + m) * queries.capacity + position;
         store(to, score);
         for (int t = 0; t < PAGE; ++t)
-            if (position + t < queries.first_visible[row + m] || position + t >= queries.end_visible[row + m]) to[t] = -__builtin_inff();
+            if (position + t < queries.first_visible[row + m] || position + t >= queries.end_visible[row + m])
+                to[t] = -__builtin_inff();
     }
 }
 

@@ -7,7 +7,7 @@
 
 namespace bluejay {
 
-/// Zeroed memory that costs nothing until it is written to, in huge pages where the system has them.
+/// Zeroed memory that is allocated when it is first written to, in huge pages if the system has them.
 class Buffer {
    public:
     explicit Buffer(size_t bytes) : bytes_(bytes ? bytes : 1) {

@@ -12,6 +12,13 @@
 
 namespace bluejay {
 
+Activation activation_named(const std::string& name) {
+    const char* names[] = {"none", "gelu_tanh", "gelu", "relu", "silu"};
+    const auto found = std::ranges::find(names, name);
+    if (found == std::end(names)) throw std::invalid_argument("unknown activation " + name);
+    return Activation(found - std::begin(names));
+}
+
 Decoder::Decoder(const Config& config, Weights weights, const Kernels& kernels, int threads, int n_pages,
                  Format cache)
     : config_(config),

@@ -23,6 +23,9 @@ struct Config {
     std::vector<float> frequencies;  // of each rotated pair, in radians per token
 };
 
+/// Throws std::invalid_argument for an unknown name.
+Activation activation_named(const std::string& name);
+
 /// A table whose rows are looked up, such as an embedding: (rows, columns) of f32 or bf16.
 struct Lookup {
     Format format = Format::f32;

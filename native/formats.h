@@ -1,4 +1,4 @@
-// The formats of weight matrices and their layout in memory. The arithmetic of each is in products.h, q8.h and q4.h.
+// Number formats, and the layout of weight matrices. The arithmetic of each format is in products.h, q8.h and q4.h.
 
 #pragma once
 #include <cstddef>
@@ -13,6 +13,16 @@ constexpr int GROUP = 64;              // columns that share a scale in q8 and i
 constexpr int HALF_GROUP = GROUP / 2;  // columns that share a scale in q4
 
 constexpr int round_up(int n, int to) { return (n + to - 1) / to * to; }
+
+/// A bfloat16 is the upper half of a float. Functions here are static because each file is compiled for its own instruction
+/// set: the linker must not merge them.
+static inline float float_of_bf16(uint16_t bf16) { return __builtin_bit_cast(float, uint32_t(bf16) << 16); }
+
+/// Rounds to the nearest bfloat16, ties to even.
+static inline uint16_t bf16_of_float(float value) {
+    const uint32_t bits = __builtin_bit_cast(uint32_t, value);
+    return uint16_t((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
 
 struct FormatTraits {
     const char* name;

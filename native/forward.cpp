@@ -102,7 +102,7 @@ void Decoder::multiply(std::span<const Product> products, int tokens) {
 void Decoder::store_keys(int layer, const Batch& batch) {
     Workspace& work = *work_;
     const int tokens = int(batch.tokens.size()), pairs = int(config_.frequencies.size()), H = config_.d_head;
-    // By heads, not tokens alone: the lines of a page that one token writes to come from far away, one after the other.
+    // Tasks are heads of tokens, not tokens: writes of one token to a page each wait for a distant cache line.
     const int heads = config_.n_kv_head, group = config_.n_head / heads;
     pool_.share(tokens * heads, std::max(1, tokens * heads / (16 * pool_.threads())), [&](int first, int last) {
         for (int index = first; index < last; ++index) {

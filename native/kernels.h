@@ -1,7 +1,6 @@
 // The operations of a step, implemented once per instruction set. Shapes: H head width.
 
 #pragma once
-#include "bf16.h"
 #include "formats.h"
 
 namespace bluejay {

@@ -1,8 +1,8 @@
-// Sixteen lanes of float or int32, the unit of every kernel: one register of AVX-512, two of AVX2, four of SSE or NEON.
+// Sixteen lanes of float or int32, the unit of all kernels: one register of AVX-512, two of AVX2, four of SSE or NEON.
 //
-// Included by lanes_<isa>.h inside that instruction set's namespace, after WIDTH, the lanes of one register, is set. Each
-// instruction set is compiled with its own flags, so nothing here may be shared between two of them by the linker:
-// everything is in the namespace, and nothing comes from the standard library.
+// lanes_<isa>.h includes this file in its namespace after defining WIDTH, the number of lanes of a register. Each
+// instruction set is compiled with its own flags, so the linker must not merge functions of two of them: everything is in
+// the namespace, and nothing comes from the standard library.
 
 constexpr int PARTS = 16 / WIDTH;
 typedef float FloatRegister __attribute__((vector_size(4 * WIDTH)));
@@ -60,7 +60,7 @@ inline F min(F a, F b) {
     return a;
 }
 inline F abs(F a) { return max(a, set(0.0f) - a); }
-/// `a` where `x` is negative, else `b`.
+/// In each lane `a` if `x` is negative, otherwise `b`.
 inline F where_negative(F x, F a, F b) {
     BLUEJAY_EACH_PART a.part[p] = x.part[p] < 0 ? a.part[p] : b.part[p];
     return a;
@@ -95,13 +95,13 @@ inline float largest(F a) {
     return lane[0];
 }
 
-/// The nearest integer, ties to even, of |a| < 2^22: adding 1.5 * 2^23 leaves no bits for a fraction.
+/// The nearest integer, ties to even, for |a| < 2^22: the sum with 1.5 * 2^23 has no bits for a fraction.
 inline I round(F a) {
     const F magic = set(12582912.0f);
     return bits(a + magic) - bits(magic);
 }
 
-/// e^a, to two units in the last place (Cephes' polynomial on |x| <= ln 2 / 2).
+/// e^a with an error of two units in the last place (Cephes' polynomial for |x| <= ln 2 / 2).
 inline F exp(F a) {
     a = min(max(a, set(-87.0f)), set(88.0f));
     const I n = round(a * set(1.44269504088896341f));
@@ -114,13 +114,14 @@ inline F exp(F a) {
     return y * from_bits((n + set(127)) << set(23));
 }
 
-// What differs between instruction sets:
-//   F from_bf16(const uint16_t*)             sixteen bfloat16
-//   F from_int8(const int8_t*)               sixteen int8
-//   void to_bf16(uint16_t*, F)               rounded to nearest, ties to even
-//   void to_int8(int8_t*, I)                 the low byte of each lane
-//   Bytes load_bytes(const uint8_t*)         64 bytes
-//   Nibbles, Table                           64 bytes of codes looked up by the low and by the high nibble
-//   I start(int32_t)                         what a sum of dot() begins with, given -128 * (sum of x)
-//   I dot(I, Bytes w, const int8_t* x)       lane i += sum over k < 4 of (w[4 i + k] - 128) * x[k], up to start()
+// Each instruction set defines:
+//   F from_bf16(const uint16_t*)             converts 16 bfloat16
+//   F from_int8(const int8_t*)               converts 16 int8
+//   void to_bf16(uint16_t*, F)               rounds to nearest, ties to even
+//   void to_int8(int8_t*, I)                 stores the low byte of each lane
+//   Bytes load_bytes(const uint8_t*)         loads 64 bytes
+//   Table load_table(const uint8_t*)         loads a codebook of 16 bytes
+//   Nibbles look_up(Table, Bytes)            looks up the low and the high nibbles of 64 bytes
+//   I start(int32_t)                         initial value of a sum of dot(), given -128 * (sum of x)
+//   I dot(I, Bytes w, const int8_t* x)       lane i += sum over k < 4 of (w[4 i + k] - 128) * x[k], except for start()
 //   F dot_bf16(F, const uint16_t* w, const uint16_t* x)   lane i += sum over k < 2 of w[2 i + k] * x[k]

@@ -73,10 +73,10 @@ inline Nibbles look_up(Table table, Bytes codes) {
     }
     return r;
 }
-/// Both factors are signed here, so there is nothing to take back.
+/// dot() multiplies signed numbers here, so a sum needs no correction.
 inline I start(int32_t) { return set(int32_t{0}); }
-/// vpmaddubsw multiplies unsigned by signed and its pairs saturate at 16 bits: |w| times x with w's sign, at most
-/// 2 * 128 * 127, fits.
+/// vpmaddubsw multiplies unsigned by signed numbers, and sums of pairs saturate at 16 bits. The product of |w| and x with
+/// the sign of w is used, whose pairs are at most 2 * 128 * 127.
 inline I dot(I a, Bytes w, const int8_t* x) {
     int32_t four;
     __builtin_memcpy(&four, x, 4);

@@ -10,10 +10,10 @@ namespace bluejay::avx512 {
 
 constexpr const char* NAME = "avx512";
 constexpr int WIDTH = 16;
-/// Tokens that share one reading of the weights: their sums fill the 32 registers.
+/// Tokens that share one read of the weights; their sums fill the 32 registers.
 constexpr int TILE = 12;
-/// Blocks of 16 rows that share one reading of an input. The processor reads two operands a cycle and multiplies two: with
-/// one block every product would have an input to read, and the weights would come on top.
+/// Blocks of 16 rows that share one read of an input. The processor can read two operands and multiply twice in a cycle; with
+/// one block, each product would read an input, in addition to the weights.
 constexpr int BLOCKS = 2;
 
 #include "lanes.h"
@@ -43,7 +43,7 @@ inline void to_int8(int8_t* to, I a) {
 }
 inline Bytes load_bytes(const uint8_t* from) { return {_mm512_loadu_si512(from)}; }
 
-/// The table stands in the register four times, so that vpermb, which reads six bits, sees only the lower four.
+/// The table is in the register four times, so that only the lower four of the six bits that vpermb reads matter.
 inline Table load_table(const uint8_t* codes) {
     return {_mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes)))};
 }

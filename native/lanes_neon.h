@@ -59,7 +59,7 @@ inline Nibbles look_up(Table table, Bytes codes) {
     }
     return r;
 }
-/// Both factors are signed here, so there is nothing to take back.
+/// dot() multiplies signed numbers here, so a sum needs no correction.
 inline I start(int32_t) { return set(int32_t{0}); }
 inline I dot(I a, Bytes w, const int8_t* x) {
     int32_t four;

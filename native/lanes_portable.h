@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <initializer_list>
 
-#include "bf16.h"
+#include "formats.h"
 
 namespace bluejay::portable {
 
@@ -76,7 +76,8 @@ inline I dot(I a, const Bytes& w, const int8_t* x) {
 }
 inline F dot_bf16(F a, const uint16_t* w, const uint16_t* x) {
     float lane[16];
-    for (int i = 0; i < 16; ++i) lane[i] = float_of_bf16(w[2 * i]) * float_of_bf16(x[0]) + float_of_bf16(w[2 * i + 1]) * float_of_bf16(x[1]);
+    for (int i = 0; i < 16; ++i)
+        lane[i] = float_of_bf16(w[2 * i]) * float_of_bf16(x[0]) + float_of_bf16(w[2 * i + 1]) * float_of_bf16(x[1]);
     return a + load(lane);
 }
 

@@ -5,17 +5,19 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <optional>
 #include <stdexcept>
 
 #include "decoder.h"
-#include "module.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
 
 namespace bluejay {
-using namespace nb::literals;
+void bind_training(nb::module_& m);  // training.cpp
+
 namespace {
 
 using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
@@ -138,7 +140,8 @@ void quantize_rows(const Floats& weights, const Writable<uint8_t>& codes, const 
 void quantize_q8(const Floats& weights, Writable<uint8_t> codes, Writable<uint8_t> scales, int rows, int threads) {
     const size_t columns = weights.size() / std::max(rows, 1), groups = columns / GROUP;
     quantize_rows(weights, codes, scales, rows, 2 * groups, threads, [&](const Kernels& kernels, size_t row) {
-        kernels.quantize_q8(weights.data() + row * columns, int(groups), codes.data() + row * columns, scales.data() + row * 2 * groups);
+        kernels.quantize_q8(weights.data() + row * columns, int(groups), codes.data() + row * columns,
+                            scales.data() + row * 2 * groups);
     });
 }
 
@@ -149,8 +152,8 @@ void quantize_q4(const Floats& weights, const Floats& importance, Writable<uint8
         throw std::invalid_argument("a codebook has 16 values, and each column its importance");
     const Codebook codebook{values.data(), candidates.data(), int(candidates.size())};
     quantize_rows(weights, codes, scales, rows, row_scales, threads, [&](const Kernels& kernels, size_t row) {
-        kernels.quantize_q4(weights.data() + row * columns, importance.data(), int(groups), codebook, codes.data() + row * columns,
-                            scales.data() + row * row_scales);
+        kernels.quantize_q4(weights.data() + row * columns, importance.data(), int(groups), codebook,
+                            codes.data() + row * columns, scales.data() + row * row_scales);
     });
 }
 
@@ -171,19 +174,10 @@ double read_seconds(const Bytes& bytes, const std::string& isa, int threads) {
 }
 
 }  // namespace
-
-Activation activation_named(const std::string& name) {
-    const char* names[] = {"none", "gelu_tanh", "gelu", "relu", "silu"};
-    const auto found = std::find(std::begin(names), std::end(names), name);
-    if (found == std::end(names)) throw std::invalid_argument("unknown activation " + name);
-    return Activation(found - std::begin(names));
-}
-
 }  // namespace bluejay
 
 NB_MODULE(_native, m) {
     using namespace bluejay;
-    using namespace nb::literals;
     nb::set_leak_warnings(false);  // a model may live until the interpreter ends
     m.def("isas", [] {
         std::vector<std::string> names;

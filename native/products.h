@@ -9,7 +9,8 @@ constexpr int PREFETCH_BYTES = 4096, PREFETCH_SCALE_BYTES = 512;
 
 struct F32 {
     template <int N, int M>
-    static void multiply(const Matrix& matrix, int block, const uint8_t* input, const float*, const int32_t*, F (&total)[N][M]) {
+    static void multiply(const Matrix& matrix, int block, const uint8_t* input, const float*, const int32_t*,
+                         F (&total)[N][M]) {
         const float* w = reinterpret_cast<const float*>(matrix.block(block));
         const float* x = reinterpret_cast<const float*>(input);
         for (int group = 0; group < matrix.groups(); ++group, w += GROUP * BLOCK, x += M * GROUP)
@@ -30,7 +31,8 @@ struct F32 {
 
 struct BF16 {
     template <int N, int M>
-    static void multiply(const Matrix& matrix, int block, const uint8_t* input, const float*, const int32_t*, F (&total)[N][M]) {
+    static void multiply(const Matrix& matrix, int block, const uint8_t* input, const float*, const int32_t*,
+                         F (&total)[N][M]) {
         const uint16_t* w = reinterpret_cast<const uint16_t*>(matrix.block(block));
         const uint16_t* x = reinterpret_cast<const uint16_t*>(input);
         const size_t next = matrix.block_bytes() / sizeof(uint16_t);

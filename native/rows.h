@@ -1,33 +1,33 @@
-// Work on single rows: norms, activations, and packing rows for the matrix kernels. Included once per instruction set.
+// Kernels for single rows: norms, activations, and packing for the matrix kernels. Included once per instruction set.
 
 void norm(const float* x, const float* weight, const float* bias, float eps, int width, float* out) {
-    const int whole = width / 16 * 16;
+    const int vectors_end = width / 16 * 16;
     float mean = 0;
     if (bias) {
         F total = set(0.0f);
-        for (int i = 0; i < whole; i += 16) total = total + load(x + i);
+        for (int i = 0; i < vectors_end; i += 16) total = total + load(x + i);
         mean = sum(total);
-        for (int i = whole; i < width; ++i) mean += x[i];
+        for (int i = vectors_end; i < width; ++i) mean += x[i];
         mean /= width;
     }
     F squares = set(0.0f);
-    for (int i = 0; i < whole; i += 16) {
+    for (int i = 0; i < vectors_end; i += 16) {
         const F centred = load(x + i) - set(mean);
         squares = squares + centred * centred;
     }
     float variance = sum(squares);
-    for (int i = whole; i < width; ++i) variance += (x[i] - mean) * (x[i] - mean);
+    for (int i = vectors_end; i < width; ++i) variance += (x[i] - mean) * (x[i] - mean);
     const float inverse = 1.0f / __builtin_sqrtf(variance / width + eps);
-    for (int i = 0; i < whole; i += 16) {
+    for (int i = 0; i < vectors_end; i += 16) {
         const F y = (load(x + i) - set(mean)) * set(inverse) * load(weight + i);
         store(out + i, bias ? y + load(bias + i) : y);
     }
-    for (int i = whole; i < width; ++i) out[i] = (x[i] - mean) * inverse * weight[i] + (bias ? bias[i] : 0);
+    for (int i = vectors_end; i < width; ++i) out[i] = (x[i] - mean) * inverse * weight[i] + (bias ? bias[i] : 0);
 }
 
 inline F sigmoid(F x) { return set(1.0f) / (set(1.0f) + exp(set(0.0f) - x)); }
 
-/// Abramowitz and Stegun, 7.1.26, through t = 1 / (1 + p |x|): wrong by at most 1.5e-7.
+/// Abramowitz and Stegun, 7.1.26, with t = 1 / (1 + p |x|). The error is at most 1.5e-7.
 inline F erf(F x) {
     const F size = abs(x), t = set(1.0f) / (set(1.0f) + set(0.3275911f) * size);
     F y = set(1.061405429f);
@@ -48,11 +48,11 @@ inline F activate(F x, Activation activation) {
     return x;
 }
 
-/// Tokens that the tile of `n` tokens is padded to: what the matrix kernels are made for.
+/// The size to which a tile of `n` tokens is padded, one of those for which there is a matrix kernel.
 constexpr int padded_tile(int n) { return n <= 2 ? n : n <= 4 ? 4 : n <= 8 ? 8 : 12; }
 
 struct Tile {
-    int first, tokens, size;  // size: padded
+    int first, tokens, size;  // size is padded
     explicit Tile(const Input& input, int index)
         : first(index * TILE),
           tokens(input.tokens - first < TILE ? input.tokens - first : TILE),
@@ -76,13 +76,13 @@ void pack(const Source& source, int token, int first_group, int last_group, Inpu
             for (int i = 0; i < 4; ++i) to_bf16(reinterpret_cast<uint16_t*>(out.data) + at * GROUP + 16 * i, x[i]);
         } else {
             int8_t* to = reinterpret_cast<int8_t*>(out.data) + at * GROUP;
-            const float most = largest(max(max(abs(x[0]), abs(x[1])), max(abs(x[2]), abs(x[3]))));
-            const F inverse = set(most > 0 ? 127.0f / most : 0.0f);
+            const float max_size = largest(max(max(abs(x[0]), abs(x[1])), max(abs(x[2]), abs(x[3]))));
+            const F inverse = set(max_size > 0 ? 127.0f / max_size : 0.0f);
             for (int i = 0; i < 4; ++i) to_int8(to + 16 * i, round(x[i] * inverse));
-            out.scales[at] = most / 127.0f;
+            out.scales[at] = max_size / 127.0f;
             for (int half = 0; half < 2; ++half) {
                 int32_t total = 0;
-                for (int i = 0; i < GROUP / 2; ++i) total += to[half * GROUP / 2 + i];
+                for (int i = 0; i < HALF_GROUP; ++i) total += to[half * HALF_GROUP + i];
                 out.offsets[2 * at + half * tile.size - token % TILE] = -128 * total;
             }
         }

@@ -1,6 +1,6 @@
-// What `make sanitize` runs under the address and the thread sanitizer: random small models of every format, cache and
-// shape of block, stepped by three threads and by one on every instruction set; both must give the same bits, and all
-// sets the same logits as plain C++.
+// The program that `make sanitize` runs under the address and the thread sanitizer. It steps random small models of every
+// format, cache and shape of block on every instruction set, with one thread and with three. Both must give the same bits,
+// and all instruction sets the same logits as plain C++.
 
 #include <cmath>
 #include <cstdio>
@@ -17,7 +17,7 @@ namespace {
 std::mt19937 generator(0);
 int draw(int low, int high) { return std::uniform_int_distribution<int>(low, high)(generator); }
 
-/// Memory of exactly the size that a weight has, so that a read past it is seen.
+/// Memory of exactly the size of a weight, so that the sanitizer detects a read past its end.
 struct Memory {
     std::vector<std::unique_ptr<uint8_t[]>> pieces;
     uint8_t* take(size_t bytes) {
@@ -59,7 +59,7 @@ Weights weights(Memory& memory, const Config& config, Format format, bool gated,
     for (int i = 0; i < config.n_layer; ++i) {
         const std::string block = "blocks." + std::to_string(i) + ".";
         const auto add = [&](const char* name, int rows, int columns) {
-            const bool mixed = format == Format::q4 && draw(0, 1);  // 4 and 8 bits may share an input
+            const bool mixed = format == Format::q4 && draw(0, 1);  // matrices with 4 and with 8 bits may share an input
             made.matrices[block + name + ".weight"] = matrix(memory, mixed ? Format::q8 : format, rows, columns);
             vector(block + name + ".bias", rows);
         };
@@ -126,7 +126,7 @@ int main() {
             const std::vector<float> alone = run(config, made, *kernels, 1, cache);
             const std::vector<float> together = run(config, made, *kernels, 3, cache);
             if (std::memcmp(alone.data(), together.data(), alone.size() * sizeof(float))) {
-                std::printf("round %d, %s: three threads give other bits than one\n", round, kernels->name);
+                std::printf("round %d, %s: three threads give different bits than one\n", round, kernels->name);
                 return 1;
             }
             if (expected.empty()) expected = alone;
@@ -135,7 +135,7 @@ int main() {
                 difference += std::pow(alone[i] - expected[i], 2.0);
                 size += std::pow(expected[i], 2.0);
             }
-            // Inputs are rounded to bfloat16 or int8: a last bit of difference before is a step of those behind.
+            // Inputs are rounded to bfloat16 or int8, so a difference in the last bit before can become a whole step after.
             if (!(difference < 1e-4 * size)) {
                 std::printf("round %d, %s: logits differ by %g\n", round, kernels->name, std::sqrt(difference / size));
                 return 1;

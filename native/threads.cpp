@@ -15,10 +15,10 @@ void pause() {
 #endif
 }
 
-// About 100 microseconds between two steps: longer than a scheduler's work for small models, short enough to leave the
-// processor to others.
+// About 100 microseconds. This is longer than the scheduler's work between two steps of a small model, and short enough to
+// leave the processor to other programs.
 constexpr int SPINS_BEFORE_SLEEP = 4000;
-// A barrier that takes longer than this waits for a thread that lost its processor: give it ours.
+// A barrier that takes longer waits for a thread that lost its processor, which yielding may give back.
 constexpr int SPINS_BEFORE_YIELD = 1000;
 
 }  // namespace
@@ -46,7 +46,7 @@ void Pool::barrier() {
     const unsigned generation = generation_.load(std::memory_order_acquire);
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == threads()) {
         arrived_.store(0, std::memory_order_relaxed);
-        for (int thread = 0; thread < threads(); ++thread) taken_[thread].runs.store(0, std::memory_order_relaxed);
+        for (int thread = 0; thread < threads(); ++thread) taken_[thread].chunks.store(0, std::memory_order_relaxed);
         generation_.store(generation + 1, std::memory_order_release);
         return;
     }

@@ -1,4 +1,4 @@
-// The engine's threads: one wake-up a step, barriers that spin between the phases of a step, sleep when idle.
+// The engine's threads. They wake up once per step, spin in barriers between its phases, and sleep when idle.
 
 #pragma once
 #include <algorithm>
@@ -20,25 +20,26 @@ class Pool {
 
     int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-    /// Every thread, the caller's included, runs `body(thread)` once; returns when all have.
+    /// Runs `body(thread)` once on every thread, including the caller's. Returns when all have finished.
     void run(const std::function<void(int)>& body);
 
-    /// Inside `run`: waits until every thread is here.
+    /// Called by every thread inside `run`: waits for all of them.
     void barrier();
 
-    /// Inside `run`, by every thread: shares out 0..count-1 in runs of `grain` and waits until all are done. Each thread has
-    /// a stretch of its own, one run after the other, so that what it reads goes on where it ended; when it is through, it
-    /// takes from the others. `body(first, last)` must not throw.
+    /// Called by every thread inside `run`: divides 0 .. count - 1 into chunks of `grain`, calls `body(first, last)` for each,
+    /// and waits until all are done. Each thread has a contiguous range of chunks, so that it reads contiguous memory. After
+    /// its own range, it takes chunks of the other threads. `body` must not throw.
     template <class Body>
     void share(int count, int grain, const Body& body) {
-        const int64_t runs = (count + grain - 1) / grain;
+        const int64_t chunks = (count + grain - 1) / grain;
         for (int turn = 0; turn < threads(); ++turn) {
             const int owner = (thread_ + turn) % threads();
-            const int end = int(runs * (owner + 1) / threads());
+            const int end = int(chunks * (owner + 1) / threads());
             for (;;) {
-                const int run = int(runs * owner / threads()) + taken_[owner].runs.fetch_add(1, std::memory_order_relaxed);
-                if (run >= end) break;
-                body(run * grain, std::min(count, (run + 1) * grain));
+                const int taken = taken_[owner].chunks.fetch_add(1, std::memory_order_relaxed);
+                const int chunk = int(chunks * owner / threads()) + taken;
+                if (chunk >= end) break;
+                body(chunk * grain, std::min(count, (chunk + 1) * grain));
             }
         }
         barrier();
@@ -49,11 +50,11 @@ class Pool {
 
     const std::function<void(int)>* body_ = nullptr;
     std::vector<std::thread> workers_;
-    // Each on a cache line of its own: threads hammer on them.
+    // Each has its own cache line, because all threads write to them often.
     struct alignas(64) Taken {
-        std::atomic<int> runs{0};
+        std::atomic<int> chunks{0};
     };
-    std::unique_ptr<Taken[]> taken_;  // of each thread's stretch
+    std::unique_ptr<Taken[]> taken_;  // from the range of each thread
     inline static thread_local int thread_ = 0;
     alignas(64) std::atomic<unsigned> job_{0};
     alignas(64) std::atomic<int> arrived_{0};

@@ -18,8 +18,11 @@
 #include <malloc.h>
 #endif
 
-#include "module.h"
+#include "decoder.h"
 #include "training.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
 
 namespace bluejay {
 struct Bfloat16 {
@@ -34,7 +37,6 @@ struct nanobind::detail::dtype_traits<bluejay::Bfloat16> {
 };
 
 namespace bluejay {
-using namespace nb::literals;
 namespace {
 
 template <class T, int Dimensions>
@@ -90,8 +92,9 @@ struct Sequences {
     size_t angle_stride;  // from one sequence's angles to the next's; 0 if all have the same
 
     Sequences(const Bf16s<4>& q, const Bf16s<4>& k, const Bf16s<4>& v, const std::optional<Floats<3>>& cosines,
-              const std::optional<Floats<3>>& sines, bool rotate_half, const std::optional<Array<int32_t, 2>>& first_visible_, float scale)
-        : shape{}, count(int(q.shape(0))), first_visible(at(first_visible_)), cos(at(cosines)), sin(at(sines)), angle_stride(0) {
+              const std::optional<Floats<3>>& sines, bool rotate_half, 
+              const std::optional<Array<int32_t, 2>>& firsts, float scale)
+        : shape{}, count(int(q.shape(0))), first_visible(at(firsts)), cos(at(cosines)), sin(at(sines)), angle_stride(0) {
         const int T = int(q.shape(1)), H = int(q.shape(3));
         shape = {T, int(q.shape(2)), int(k.shape(2)), H, 0, rotate_half, scale, nullptr, nullptr, nullptr};
         for (const Bf16s<4>* each : {&k, &v})
@@ -108,7 +111,7 @@ struct Sequences {
             shape.R = int(cosines->shape(2));
             angle_stride = cosines->shape(0) == 1 ? 0 : size_t(T) * shape.R;
         }
-        require(!first_visible_ || (int(first_visible_->shape(0)) == count && int(first_visible_->shape(1)) == T), "first_visible must belong to the same sequences");
+        require(!firsts || (int(firsts->shape(0)) == count && int(firsts->shape(1)) == T), "first_visible must belong to the same sequences");
     }
 
     Attention operator[](int sequence) const {

@@ -1,4 +1,4 @@
-// What a step works in: rows of floats between the phases, and the same rows packed for the matrix kernels.
+// The memory of a step: rows of floats that phases pass on, and the same rows packed for the matrix kernels.
 
 #pragma once
 #include <memory>
@@ -21,7 +21,7 @@ struct Decoder::Workspace {
     std::vector<std::vector<float>> scores;  // of each thread
     std::vector<std::vector<Page>> pages;    // of each thread
 
-    /// Makes room for `tokens`, in one piece of memory.
+    /// Allocates memory for `tokens` in one piece, if there is not enough yet.
     void reserve(const Config& config, int tokens) {
         if (tokens <= capacity) return;
         capacity = round_up(tokens, 16);

@@ -1,4 +1,4 @@
-"""Files and directories are whole or not there, whatever happens while they are written."""
+"""Files and directories are complete or absent, whatever happens while they are written."""
 
 from pathlib import Path
 

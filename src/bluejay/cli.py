@@ -37,23 +37,17 @@ def main(arguments: list[str] | None = None) -> None:
         options.verb(options, overrides)
     except KeyboardInterrupt:
         sys.exit(130)
-    except ModuleNotFoundError as error:
-        if options.verbose:
-            raise
-        fail(f"{error.name} is not installed; pip install 'bluejay[corpus,train]' installs what all verbs need")
-    except OSError as error:
+    except (ModuleNotFoundError, OSError, ValueError) as error:
         if options.verbose:
             raise
         fail(sentence(error))
-    except ValueError as error:
-        if options.verbose:
-            raise
-        fail(error)
 
 
-def sentence(error: OSError) -> str:
-    """One sentence about what the system could not do, where, and what helps."""
-    if not error.strerror:
+def sentence(error: Exception) -> str:
+    """One sentence about an error: what was not possible, where, and what helps."""
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error.name} is not installed; pip install 'bluejay[corpus,train]' installs what all verbs need"
+    if not isinstance(error, OSError) or not error.strerror:
         return str(error)
     where = f": {error.filename}" if error.filename else ""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -80,15 +74,18 @@ def parser() -> Parser:
     quality.add_argument("--good", nargs="+", required=True, help="files of texts as they should be (.jsonl, .parquet)")
     quality.add_argument("--bad", nargs="+", required=True, help="files of ordinary texts")
 
-    run = add_verb(verbs, "train", train, "token shards -> model; goes on after a stop", overrides=True)
+    run = add_verb(verbs, "train", train, "train a model from token shards; resumes an interrupted run", overrides=True)
     run.add_argument("recipe", type=Path, help="a recipe, such as recipes/train/quickstart.toml")
-    run.add_argument("--export", type=int, metavar="STEP", help="write the model of a step that has a checkpoint, only")
-    run.add_argument("--profile", action="store_true", help="write PyTorch's trace of a few steps, in the run's folder")
+    run.add_argument("--export", type=int, metavar="STEP", help="only write the model of this step's checkpoint")
+    run.add_argument(
+        "--profile", action="store_true", help="write PyTorch's trace of a few steps to the run's directory"
+    )
 
-    foretell = add_verb(verbs, "plan", train_plan, "what a run needs: memory, time, money", overrides=True)
-    foretell.add_argument("recipe", type=Path, help="a recipe, such as recipes/train/gpt-j-6b.toml")
-    foretell.add_argument("--hardware", type=Path, help="such as recipes/hardware/h100.toml (this machine, measured)")
-    foretell.add_argument("--best", action="store_true", help="look for the fastest mesh and micro-batch that fit")
+    plan_ = add_verb(verbs, "plan", train_plan, "predict memory, time and cost of a training run", overrides=True)
+    plan_.add_argument("recipe", type=Path, help="a recipe, such as recipes/train/gpt-j-6b.toml")
+    hardware_help = "a description such as recipes/hardware/h100.toml (default: measure this machine)"
+    plan_.add_argument("--hardware", type=Path, help=hardware_help)
+    plan_.add_argument("--best", action="store_true", help="find the fastest mesh and micro-batch that fit")
 
     generate_ = add_verb(verbs, "generate", generate, "continue a prompt, or write with a model in turns")
     generate_.add_argument("model", help="a model directory, a .gguf file or a hub name")
@@ -218,20 +215,20 @@ def train(options: argparse.Namespace, overrides: list[str]) -> None:
         trained = run(recipe, options.profile)
     except Interrupted as stopped:
         print(stopped, file=sys.stderr)
-        sys.exit(128 + stopped.signal)  # as shells and schedulers write a process that ended by a signal
+        sys.exit(128 + stopped.signal)  # the exit code of a process that a signal ended
     report(options, trained.summary(), asdict(trained))
 
 
 def train_plan(options: argparse.Namespace, overrides: list[str]) -> None:
     """`bluejay plan`."""
     from bluejay import recipe as recipes
-    from bluejay.plan.hardware import load, split
+    from bluejay.plan.hardware import load, split_overrides
     from bluejay.plan.plan import best, plan, shape_of
     from bluejay.train.recipe import TrainRecipe
 
-    own, of_hardware = split(overrides)
-    recipe = recipes.load(TrainRecipe, options.recipe, own)
-    hardware = load(options.hardware, of_hardware, *shape_of(recipe))
+    recipe_overrides, hardware_overrides = split_overrides(overrides)
+    recipe = recipes.load(TrainRecipe, options.recipe, recipe_overrides)
+    hardware = load(options.hardware, hardware_overrides, *shape_of(recipe))
     planned = best(recipe, hardware) if options.best else plan(recipe, hardware)
     report(options, planned.table(), planned.as_dict())
 
@@ -242,15 +239,9 @@ def generate(options: argparse.Namespace, _: list[str]) -> None:
 
     params = SamplingParams(**given(options, SamplingParams))
     if options.prompt is None:
-        if not (sys.stdin.isatty() and sys.stdout.isatty()):
-            fail("there is no prompt, and no terminal to write one in; - reads it from standard input")
-        from bluejay.terminal.editor import Editor
-        from bluejay.terminal.history import History, state_directory
-        from bluejay.terminal.settings import Settings
+        from bluejay.terminal.editor import open_editor
 
-        history = History(state_directory() / "history.json")
-        model = load(options.model, options.device, compiled=options.compile)
-        print(Editor(model, Settings(params), history=history).write())
+        print(open_editor(lambda: load(options.model, options.device, compiled=options.compile), params))
         return
     prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
     model = load(options.model, options.device, compiled=options.compile)

@@ -103,7 +103,7 @@ def add_options(parser: Any, kind: type, only: Collection[str] = (), without: Co
         if one.name in without or (only and one.name not in only):
             continue
         help = one.help.removesuffix(".").replace("%", "%%")
-        help = help[0].lower() + help[1:] if help[1].islower() or help[1] == " " else help  # unless it is an acronym
+        help = help if help[1].isupper() else help[0].lower() + help[1:]  # an acronym stays as it is
         help += f" (default: {one.default_text})" if one.default_text else ""
         action: dict[str, Any] = {"action": "append" if one.container else "store", "type": one.type}
         if one.container is dict:

@@ -23,8 +23,6 @@ MAGIC = b"MMIDIDX\x00\x00"
 INDEX_HEADER = struct.Struct("<9sQBQQ")
 TOKEN_TYPES = {1: "u1", 2: "i1", 3: "<i2", 4: "<i4", 5: "<i8", 8: "<u2"}
 """numpy's type for each of the format's type codes, without its two floating-point types."""
-UINT16, INT32 = 8, 4
-"""The type codes that `TokenWriter` uses."""
 UINT16_BELOW = 65500
 """Smaller vocabularies are stored in two bytes a token, larger ones in four (Megatron's bound)."""
 DOCUMENTS_TABLE = "documents.parquet"
@@ -37,12 +35,7 @@ def corpus_of(prefix: str | Path) -> Path:
 
 def dtype_for(vocab_size: int) -> str:
     """numpy's name of the type in which the ids of a vocabulary are stored."""
-    return TOKEN_TYPES[code_for(vocab_size)]
-
-
-def code_for(vocab_size: int) -> int:
-    """The format's code of that type."""
-    return UINT16 if vocab_size < UINT16_BELOW else INT32
+    return TOKEN_TYPES[8 if vocab_size < UINT16_BELOW else 4]
 
 
 class TokenWriter:
@@ -53,7 +46,7 @@ class TokenWriter:
 
     def __init__(self, prefix: Path, vocab_size: int) -> None:
         self.prefix, self.vocab_size = prefix, vocab_size
-        self.code = code_for(vocab_size)
+        self.dtype = dtype_for(vocab_size)
         self.sizes = array("i")
         self.length = 0
 
@@ -83,7 +76,7 @@ class TokenWriter:
             outside = ids[(ids < 0) | (ids >= self.vocab_size)][0]
             raise ValueError(f"token {outside} is outside the vocabulary of {self.vocab_size} tokens")
         assert sizes.sum() == ids.size
-        self.bin.write(ids.astype(TOKEN_TYPES[self.code], copy=False).data)
+        self.bin.write(ids.astype(self.dtype, copy=False).data)
         self.sizes.extend(sizes.tolist())
         self.length += ids.size
 
@@ -93,10 +86,11 @@ class TokenWriter:
             return
         sizes = np.array(self.sizes, dtype="<i4")
         offsets = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+        code = next(code for code, dtype in TOKEN_TYPES.items() if dtype == self.dtype)
         with self.index.open("wb") as file:
-            file.write(INDEX_HEADER.pack(MAGIC, 1, self.code, len(sizes), len(sizes) + 1))
+            file.write(INDEX_HEADER.pack(MAGIC, 1, code, len(sizes), len(sizes) + 1))
             file.write(sizes.tobytes())
-            file.write((offsets[:-1] * np.dtype(TOKEN_TYPES[self.code]).itemsize).astype("<i8").tobytes())
+            file.write((offsets[:-1] * np.dtype(self.dtype).itemsize).astype("<i8").tobytes())
             file.write(np.arange(len(sizes) + 1, dtype="<i8").tobytes())
         # The index of an earlier shard must not describe the new tokens, not even between the two renames to come.
         suffixed(self.prefix, ".idx").unlink(missing_ok=True)

@@ -14,7 +14,7 @@ from transformers.generation.logits_process import (
 )
 
 from bluejay.infer.params import SamplingParams
-from bluejay.infer.sampling import NUCLEUS_SHORTLIST, apply_penalties, candidates, sample
+from bluejay.infer.sampling import NUCLEUS_SHORTLIST, apply_penalties, candidates, draw_token
 
 
 def distribution(logits, params):
@@ -64,7 +64,7 @@ def test_draws_follow_the_distribution():
     params, generator = SamplingParams(temperature=1.0, top_p=1.0), torch.Generator().manual_seed(0)
     counts = torch.zeros(4)
     for _ in range(4000):
-        counts[sample(logits, params, generator)] += 1
+        counts[draw_token(logits, params, generator)] += 1
     torch.testing.assert_close(counts / 4000, logits.softmax(-1), atol=0.03, rtol=0)
 
 
@@ -76,7 +76,7 @@ def test_greedy_is_the_likeliest_token(params):
     logits = torch.randn(100, generator=torch.Generator().manual_seed(1))
     for seed in range(5):
         generator = torch.Generator().manual_seed(seed)
-        assert sample(logits, SamplingParams(**params), generator) == int(logits.argmax())
+        assert draw_token(logits, SamplingParams(**params), generator) == int(logits.argmax())
 
 
 @pytest.mark.parametrize(

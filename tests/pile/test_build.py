@@ -1,4 +1,4 @@
-"""A corpus is reproducible, traceable, whole or absent; nothing is lost in silence."""
+"""A corpus is reproducible and traceable, complete or absent; no document is lost silently."""
 
 import hashlib
 import json
@@ -79,7 +79,7 @@ def test_every_token_is_traced_to_its_document(notes: Path) -> None:
             assert json.loads(document["meta"])["component"] == "Notes"
 
 
-def test_nothing_is_lost_in_silence(notes: Path) -> None:
+def test_no_document_is_lost_silently(notes: Path) -> None:
     directory = build(recipe(notes)).directory
     entry = json.loads((directory / "report.json").read_text())["components"]["Notes"]
     assert sum(part["documents"] for part in entry["splits"].values()) == 61
@@ -115,7 +115,7 @@ def test_the_seed_decides_split_and_order(notes: Path) -> None:
     assert order != list(texts(one))[: len(order)]
 
 
-def test_a_document_stays_in_its_part_when_the_corpus_grows(notes: Path) -> None:
+def test_a_document_stays_in_its_split_when_the_corpus_grows(notes: Path) -> None:
     before = {id: row["split"] for id, row in texts(build(recipe(notes, output=str(notes / "a")))).items()}
     for number in range(100, 140):
         (notes / f"{number}.txt").write_text(f"more {number}")
@@ -137,7 +137,7 @@ def test_a_lone_surrogate_does_not_stop_a_build(tmp_path: Path) -> None:
     assert [row["text"] for row in texts(built).values()] == ["# coding: raw_unicode_escape\n'\ufffd'\n"]
 
 
-def test_epochs_repeat_the_training_part_only(notes: Path) -> None:
+def test_epochs_repeat_only_the_training_split(notes: Path) -> None:
     component = [{"name": "N", "epochs": 2.5, "source": [{"kind": "text", "path": f"{notes}/*.txt"}]}]
     built = build(recipe(notes, component=component))
     copies: dict[str, list[int]] = {}
@@ -158,7 +158,7 @@ def test_the_first_component_keeps_a_text_that_both_have(notes: Path) -> None:
         build(recipe(notes, component=[{"name": "A", "source": source}, {"name": "B", "source": source}]))
 
 
-def test_a_packaged_tokenizer_serves_too(notes: Path) -> None:
+def test_a_packaged_tokenizer_can_be_used(notes: Path) -> None:
     built = build(recipe(notes, tokenizer={"path": "gpt2"}))
     assert built.report.vocab_size == 50257
     assert Tokenizer.load(built.directory).sha256 == Tokenizer.load("gpt2").sha256
@@ -198,7 +198,7 @@ def test_no_disk_left_leaves_nothing(notes: Path, file_size_limit) -> None:
     assert not list(notes.rglob("*.partial"))
 
 
-def test_a_folder_with_other_things_is_not_replaced(notes: Path) -> None:
+def test_a_folder_with_other_files_is_not_replaced(notes: Path) -> None:
     with pytest.raises(ValueError, match=r"holds 00\.txt, which is no part of a corpus"):
         build(recipe(notes, output=str(notes)))
     with pytest.raises(ValueError, match="is a file"):

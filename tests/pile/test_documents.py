@@ -1,4 +1,4 @@
-"""Files as text."""
+"""Files are decoded to text, or refused."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from bluejay.pile.documents import is_binary, read_text
         ("a.txt", b"", ""),
     ],
 )
-def test_files_are_read_as_they_are_meant(tmp_path: Path, name: str, raw: bytes, text: str) -> None:
+def test_files_are_decoded(tmp_path: Path, name: str, raw: bytes, text: str) -> None:
     (tmp_path / name).write_bytes(raw)
     assert read_text(tmp_path / name) == text
 
@@ -31,7 +31,7 @@ def test_files_are_read_as_they_are_meant(tmp_path: Path, name: str, raw: bytes,
         ("a.txt", b"\xed\xa0\x80"),
     ],
 )
-def test_what_is_not_text_is_refused(tmp_path: Path, name: str, raw: bytes) -> None:
+def test_bytes_that_are_not_text_are_refused(tmp_path: Path, name: str, raw: bytes) -> None:
     (tmp_path / name).write_bytes(raw)
     with pytest.raises(ValueError, match="not text"):
         read_text(tmp_path / name)
@@ -39,6 +39,6 @@ def test_what_is_not_text_is_refused(tmp_path: Path, name: str, raw: bytes) -> N
         read_text(tmp_path / "missing")
 
 
-def test_a_zero_byte_tells_a_binary_file() -> None:
+def test_a_zero_byte_marks_a_binary_file() -> None:
     assert is_binary(b"\x7fELF\x00")
     assert not is_binary("text é".encode())

@@ -1,4 +1,4 @@
-"""The recipe that anyone can build."""
+"""The recipe of the mini-pile builds the same corpus for everyone."""
 
 import re
 from pathlib import Path

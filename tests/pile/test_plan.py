@@ -1,4 +1,4 @@
-"""The plan of The Pile is its published table."""
+"""The plan of The Pile reproduces its published table."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ PUBLISHED = {
     "NIH ExPorter": 0.30,
     "Enron Emails": 0.14,
 }
-"""Per cent (Gao et al. 2020, table 1)."""
+"""Component -> weight in per cent (Gao et al. 2020, table 1)."""
 
 
 def test_the_piles_weights_are_the_published_ones() -> None:

@@ -1,4 +1,4 @@
-"""Recipes of corpora: the one that is shipped is right, and a mistake is told in words."""
+"""Recipes of corpora: the shipped one is valid, and a mistake gives a clear message."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from bluejay.recipe import load
 QUICKSTART = Path(__file__).parents[2] / "recipes" / "pile" / "quickstart.toml"
 
 
-def test_the_quickstart_recipe() -> None:
+def test_the_quickstart_recipe_is_valid() -> None:
     recipe = load(PileRecipe, QUICKSTART)
     assert recipe.directory == Path("data/quickstart")
     assert recipe.tokenizer.train is not None
@@ -36,6 +36,6 @@ def test_the_quickstart_recipe() -> None:
         (["--component", "[{name='A', source=[{kind='stdlib'}]}, {name='A', source=[{kind='stdlib'}]}]"], "two comp"),
     ],
 )
-def test_a_mistake_is_told(overrides: list[str], says: str) -> None:
+def test_a_mistake_gives_a_clear_message(overrides: list[str], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         load(PileRecipe, QUICKSTART, overrides)

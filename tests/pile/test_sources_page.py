@@ -1,4 +1,4 @@
-"""What the page about sources shows is what recipes may say."""
+"""The page about sources agrees with the recipes that are valid."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What is reckoned for a step is what PyTorch counts, and what a process takes, in a real one."""
+"""The planner's counts for a step are those of PyTorch, and its memory is that of a real process."""
 
 import dataclasses
 import json
@@ -50,7 +50,7 @@ def workload(
 
 
 class Traffic(TorchDispatchMode):
-    """Bytes that go in and out of every operation that is no matrix product and moves data."""
+    """Counts the bytes read and written by all operations that move data, except matrix products."""
 
     total = 0
 
@@ -64,7 +64,7 @@ class Traffic(TorchDispatchMode):
 
 
 def per_token(count, config: GPTConfig) -> float:
-    """What one block adds for each token, whatever the ends of the model and its weights take."""
+    """What one block adds to a count for each token, without embedding, head and weights."""
 
     def of(layers: int, length: int) -> float:
         model = new_model(dataclasses.replace(config, n_layer=layers), 0)
@@ -90,7 +90,7 @@ def test_the_arithmetic_is_what_torch_counts(shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_what_the_backward_pass_needs_is_what_autograd_keeps(shape):
+def test_the_bytes_stored_for_the_backward_pass_are_those_that_autograd_keeps(shape):
     counted = workload(SHAPES[shape])
 
     def kept(model: torch.nn.Module, tokens: torch.Tensor) -> float:
@@ -131,7 +131,7 @@ def test_a_pipeline_idles_for_all_its_stages_but_one():
     assert seconds.pipeline == pytest.approx(busy * 3 / 32, rel=0.05)
 
 
-def test_sharing_out_leaves_each_device_its_part():
+def test_sharding_leaves_each_device_its_part():
     alone, shared = workload({}), workload({}, ONES | {"shard": 4}, machine(devices=4))
     assert shared.memory().optimizer == pytest.approx(alone.memory().optimizer / 4)
     assert shared.matmul() == alone.matmul() and 4 * shared.micro_batches == alone.micro_batches
@@ -170,6 +170,31 @@ def used_by(width, rows):
 
 print(json.dumps(-used_by(32, 1) + used_by(512, 8)))
 """
+
+
+LOSS = """
+import pathlib, re, torch
+torch.set_num_threads(1)
+from bluejay.train.loss import head_loss
+
+def peak(rows, vocabulary):
+    head, hidden = torch.nn.Linear(16, vocabulary), torch.randn(1, rows, 16, requires_grad=True)
+    head_loss(hidden, head.weight, head.bias, torch.zeros(1, rows, dtype=torch.int64), 1.0).backward()
+    # ru_maxrss would include the memory of the process that forked this one.
+    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1])
+
+print(-peak(64, 128) + peak(4096, 50_400))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_logits_of_a_large_vocabulary_take_the_memory_that_is_counted():
+    # Three float32 copies of the logits are counted; in float32 the loss holds two, of the rows before and of these.
+    size = {"n_layer": 1, "d_model": 16}
+    small, large = (dataclasses.replace(workload(size | {"vocab_size": n}), micro=4096) for n in (128, 50_400))
+    run = subprocess.run([sys.executable, "-c", LOSS], check=True, capture_output=True)
+    measured = json.loads(run.stdout)
+    assert measured < large.activations() - small.activations() < 1.6 * measured
 
 
 @pytest.mark.slow

@@ -1,11 +1,11 @@
-"""Described hardware is read as it stands, and this machine is measured as it is."""
+"""Hardware descriptions load, transfer times follow from them, and this machine is measured."""
 
 from pathlib import Path
 
 import pytest
 import torch
 
-from bluejay.plan.hardware import Hardware, Link, load, matmul_rate, measured, split
+from bluejay.plan.hardware import Hardware, Link, load, matmul_rate, measure, split_overrides
 
 DIRECTORY = Path(__file__).parents[2] / "recipes" / "hardware"
 
@@ -37,9 +37,9 @@ def test_rings_across_nodes_share_the_nodes_network_cards():
     assert cluster().seconds_to_send(1e9, 1, 1) == 0.0
 
 
-def test_overrides_of_hardware_are_told_from_those_of_the_recipe():
+def test_overrides_of_hardware_are_separated_from_those_of_the_recipe():
     mixed = ["--train.lr", "1", "--hardware.devices", "8", "--seed=3", "--hardware.inside.share=0.5"]
-    assert split(mixed) == (["--train.lr", "1", "--seed=3"], ["--devices", "8", "--inside.share=0.5"])
+    assert split_overrides(mixed) == (["--train.lr", "1", "--seed=3"], ["--devices", "8", "--inside.share=0.5"])
 
 
 def test_an_impossible_figure_is_one_sentence():
@@ -48,7 +48,7 @@ def test_an_impossible_figure_is_one_sentence():
 
 
 def test_this_machine_is_measured():
-    here = measured()
+    here = measure()
     assert here.devices >= 1 and here.memory > 1 and 0 < here.matmul_share <= 1
     assert 1e-3 < here.float32 < 1e3 and here.bfloat16 > 1e-3 and here.bandwidth > 0.5
     rate = matmul_rate(torch.device("cpu"), torch.float32)

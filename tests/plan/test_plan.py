@@ -1,7 +1,7 @@
-"""Runs that were published come out as they were, from one description of the machine for all runs on it.
+"""Predictions for published runs match the published figures, with one hardware description for all runs on it.
 
-Found from a run were only the shares of the peak that matrix products reach (docs/training.md): for A100 the first row
-of MEGATRON, for TPU v3 mesh-transformer-jax's benchmark on a v3-32. All else here is foretold.
+Only the share of the peak that matrix products reach was fitted to a run (docs/training.md): for A100 to the first row
+of MEGATRON, for TPU v3 to mesh-transformer-jax's benchmark on a v3-32. All other figures are predictions.
 """
 
 import dataclasses
@@ -46,7 +46,7 @@ def test_gpt_neox_20b_takes_the_time_and_the_rate_that_its_paper_states():
 
 PYTHIA = [("410m", 32, 1, 32, 2540), ("1b", 64, 1, 16, 4830), ("1.4b", 64, 1, 16, 7120), ("6.9b", 128, 2, 8, 33500)]
 """Size, GPUs, tensor parallelism, sequences at a time, GPU hours (Biderman et al. 2023, appendix; gpt-neox,
-configs/pythia). 2.8B is foretold 13 % too fast, 12B, of which the paper says least, 26 %."""
+configs/pythia). The prediction for 2.8B is 13 % too fast, and that for 12B, of which the paper says least, 26 %."""
 
 
 @pytest.mark.parametrize(("size", "gpus", "tensor", "rows", "hours"), PYTHIA)
@@ -77,7 +77,7 @@ MEGATRON = [
     (128, 25600, 160, 8, 64, 3072, 3072, 163),
 ]
 """Layers, width, heads, tensor and pipeline parallelism, GPUs, sequences in a batch, TFLOP/s of a GPU (Narayanan et al.
-2021, table 1). Their pipelines were interleaved, which the deep ones gain from."""
+2021, table 1). Their pipelines were interleaved, which is faster for the deep models."""
 
 
 @pytest.mark.parametrize("row", MEGATRON)
@@ -95,7 +95,7 @@ def test_megatron_reaches_the_rates_that_its_paper_states(row):
 
 
 def megatron_rate(planned: Plan, layers: int, width: int, vocabulary: int) -> float:
-    """TFLOP/s of a device by the formula of the same paper (equation 3), in which recomputation counts."""
+    """TFLOP/s of a device by equation 3 of the same paper, which includes recomputation."""
     per_token = 96 * layers * width**2 * (1 + 2048 / (6 * width) + vocabulary / (16 * layers * width))
     return per_token * planned.tokens_per_second / planned.devices / 1e12
 
@@ -116,7 +116,7 @@ def test_more_devices_take_less_time_and_less_memory_each():
     assert all(later.days > plans[0].days * 4 / later.devices * 0.95 for later in plans[1:])
 
 
-def test_what_does_not_fit_is_said_in_one_sentence(capsys):
+def test_a_run_that_does_not_fit_is_reported_in_one_sentence(capsys):
     with pytest.raises(ValueError, match=r"does not fit on 8 x NVIDIA H100.*needs \d+\.\d GB and each has 85\.9"):
         best(recipe("gpt-3-175b"), hardware("h100", "--devices", "8"))
     with pytest.raises(ValueError, match="needs 1024 processes and there are 8; --best finds a mesh"):

@@ -1,6 +1,8 @@
 """The editor in a terminal, driven by keys."""
 
 import asyncio
+import re
+from importlib import resources
 
 import pytest
 from prompt_toolkit.input import create_pipe_input
@@ -12,8 +14,8 @@ from bluejay.infer.engine import Chunk
 from bluejay.infer.model import Model
 from bluejay.infer.params import SamplingParams
 from bluejay.terminal.annotated_text import AnnotatedText, Sample
-from bluejay.terminal.assets import EXAMPLES
-from bluejay.terminal.editor import Editor
+from bluejay.terminal.assets import EXAMPLES, PROBABILITY_THRESHOLDS
+from bluejay.terminal.editor import STYLE, Editor
 from bluejay.terminal.history import History
 from bluejay.terminal.settings import Settings, link_to, parse_link, parse_settings
 from tests.waiting import PATIENCE
@@ -29,7 +31,7 @@ def alt(key: object) -> str:
 
 
 def driven(model, script, history=None, **params) -> Editor:
-    """An editor after a script of keys: it gets `press(keys)`, and `until(condition)`, which waits."""
+    """An editor after a script, which gets the editor and the functions press(keys), until(condition) and run(keys)."""
 
     async def play() -> Editor:
         with create_pipe_input() as keys:
@@ -77,7 +79,7 @@ def test_write_run_undo_redo_and_run_again(tiny_model):
     driven(tiny_model, script, max_tokens=8, seed=7)
 
 
-def test_stop_keeps_what_has_come(byte_tokenizer):
+def test_stop_keeps_the_text(byte_tokenizer):
     config = GPTConfig(n_layer=6, d_model=64, n_head=2, vocab_size=259, n_ctx=1024)  # slow enough to be stopped
     gpt = new_model(config, seed=0).requires_grad_(False)
     gpt.head.bias[byte_tokenizer.eot] = -1e4
@@ -90,13 +92,13 @@ def test_stop_keeps_what_has_come(byte_tokenizer):
         assert "stopped by you" in editor.message
         assert editor.engine.idle
         text = editor.buffer.text
-        press("x")  # the text is the person's again
+        press("x")  # the text can be edited again
         await until(lambda: editor.buffer.text == text + "x")
 
     driven(Model(gpt, byte_tokenizer), script, max_tokens=900, seed=1)
 
 
-def test_alternatives_and_another_try_from_the_caret(tiny_model):
+def test_alternatives_and_resampling_at_the_caret(tiny_model):
     async def script(editor, press, until, run):
         press("ab")
         await run(RUN)
@@ -144,7 +146,7 @@ def test_settings_are_one_line(tiny_model):
     driven(tiny_model, script)
 
 
-def test_prompt_that_is_too_long_is_said_and_stays(tiny_model):
+def test_text_that_is_too_long_stays_with_a_message(tiny_model):
     async def script(editor, press, until, run):
         press("x" * 100 + RUN)
         await until(lambda: "the prompt has 100 tokens" in editor.message)
@@ -154,7 +156,7 @@ def test_prompt_that_is_too_long_is_said_and_stays(tiny_model):
 
 
 @pytest.mark.parametrize("line", ["top_p", "topp=1", "top_p=much", "n=0", "logit_bias=65"])
-def test_settings_that_cannot_be(line):
+def test_invalid_settings_are_refused(line):
     with pytest.raises(ValueError, match=r"one looks like|must"):
         parse_settings(line)
 
@@ -171,14 +173,14 @@ def test_settings_survive_their_line_and_their_link():
         parse_link("http://127.0.0.1:8000/#n=1")
 
 
-def test_examples_and_a_link_bring_text_and_settings(tiny_model):
+def test_examples_and_links_replace_text_and_settings(tiny_model):
     async def script(editor, press, until, run):
         press("my own words" + EXAMPLES_KEY)
         await until(lambda: editor.menu is not None)
         press(DOWN * 3 + "\r")
         await until(lambda: editor.buffer.text == EXAMPLES[3]["text"])
         assert editor.settings.params.temperature == 0.2 and editor.settings.end_of_function
-        assert editor.settings.params.seed == 3  # what an example says nothing of stays
+        assert editor.settings.params.seed == 3  # an example changes only the settings that it names
         press(LINK)
         await until(lambda: "prompt=" in editor.line.text)
         press(CLEAR + link_to("the cat", Settings(SamplingParams(max_tokens=4))) + "\r")
@@ -192,7 +194,7 @@ def test_examples_and_a_link_bring_text_and_settings(tiny_model):
     driven(tiny_model, script, seed=3)
 
 
-def test_runs_are_there_at_the_next_visit_until_they_are_forgotten(tiny_model, tmp_path):
+def test_history_lasts_until_it_is_deleted(tiny_model, tmp_path):
     history = History(tmp_path / "state" / "history.json")
 
     async def first(editor, press, until, run):
@@ -220,15 +222,23 @@ def test_runs_are_there_at_the_next_visit_until_they_are_forgotten(tiny_model, t
         press(CLEAR)
 
     driven(tiny_model, second, history)
-    assert len(history.entries) <= 1  # all were forgotten; what stands on the screen at the end is kept
+    assert len(history.entries) <= 1  # all were deleted; the text on the screen at the end is added
     history.path.write_text("not ours")
     assert history.entries == []
 
 
 def test_text_ends_with_its_function(tiny_model):
-    """The model's tokens are bytes; the first line end that it draws begins a line outside of the block."""
+    """The tokens are bytes; the sample ends with the first line outside the block."""
     sample = Sample(AnnotatedText("def f():\n"), "def f():\n")
     for letter in "    x\ny = 1":
         token = tiny_model.tokenizer.encode(letter)[0]
         sample.take(Chunk(0, letter, token), tiny_model.tokenizer)
     assert (sample.annotated.text, sample.reason) == ("def f():\n    x", "function")
+
+
+def test_colours_of_probabilities_are_those_of_the_page():
+    sheet = (resources.files("bluejay.serve") / "page" / "text.css").read_text(encoding="utf-8")
+    page = re.findall(r"\.(p\d) { background: light-dark\((#\w+)", sheet)
+    assert len(page) == len(PROBABILITY_THRESHOLDS) + 1
+    terminal = {name: style.split()[0] for name, style in STYLE.style_rules}
+    assert {name: f"bg:{colour}" for name, colour in page} == {name: terminal[name] for name, _ in page}

@@ -1,4 +1,4 @@
-"""The end of a function, found in a text that grows."""
+"""Finding the end of a function in a text that grows. The page is tested with the same cases."""
 
 import pytest
 
@@ -21,7 +21,8 @@ CASES = [
     ("def f(x):\n", "    return x\n", ...),
     ("Once upon a time", " there was {nothing", ...),
 ]
-"""Prompt, what the model added, and what of it belongs to the function: None up to its brace, ... while it is open."""
+"""Prompt, addition, and the part of it that belongs to the function: None for all up to the first line that is a brace,
+... if the function has not ended."""
 
 
 @pytest.mark.parametrize(("prompt", "added", "kept"), CASES)
@@ -31,5 +32,5 @@ def test_function_ends_where_its_block_does(prompt, added, kept):
         assert end is None
     else:
         assert added[:end] == (added[: added.index("\n}\n") + 2] if kept is None else kept)
-        # A stream stops there at the latest a line on, and never before.
+        # Without its last character the function has not ended.
         assert function_end(prompt, added[: end - 1]) is None

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 import bluejay
 from bluejay.cli import main
 from bluejay.train import loop
-from bluejay.train.loop import Interrupted, precision, train
+from bluejay.train.loop import Interrupted, bfloat16_is_fast, train
 from bluejay.train.report.metrics import read_metrics
 from bluejay.train.spikes import spike_reason
 
@@ -43,7 +43,7 @@ def test_stopped_by_a_signal_and_started_again_it_ends_with_the_same_bits(
     file = tmp_path / "run" / "metrics.jsonl"
     stopper = threading.Thread(target=lambda: (wait_for_rows(file, 11), os.kill(os.getpid(), signal.SIGINT)))
     stopper.start()
-    with pytest.raises(Interrupted, match="the same command goes on"):
+    with pytest.raises(Interrupted, match="run the same command to resume"):
         train(load_recipe(recipe_file))
     stopper.join()
     assert not (tmp_path / "run" / "model").exists()
@@ -97,9 +97,10 @@ def test_bfloat16_learns_too(recipe_file, load_recipe):
 
 
 def test_precision_follows_the_processor(recipe_file, monkeypatch, load_recipe):
+    settings = load_recipe(recipe_file).train
     for able, expected in (({"avx512_bf16": True}, "bfloat16"), ({"avx2": True}, "float32")):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able)
-        assert precision(load_recipe(recipe_file), torch.device("cpu")) == expected
+        assert settings.matmul_precision(bfloat16_is_fast(torch.device("cpu"))) == expected
 
 
 @pytest.mark.parametrize(
@@ -188,11 +189,11 @@ def test_a_run_goes_back_past_bad_batches_and_that_too_survives_a_stop(
             range(0),
             r"step \d+ was the 10th in a row to be skipped: its .* is nan; lower train.lr",
         ),
-        (("--guard.spike", "back"), range(3, 99), "there is no checkpoint to go back to"),
+        (("--guard.spike", "back"), range(3, 99), "there is no permanent checkpoint to roll back to yet"),
         (
             ("--guard.spike", "back", "--guard.patience", "3"),
             range(15, 99),
-            "going back to step 14 did not help 3 times",
+            "3 rollbacks to step 14 did not help",
         ),
     ],
 )
@@ -213,7 +214,7 @@ def test_a_damaged_checkpoint_costs_steps_and_not_the_run(
     whole[len(whole) // 2] ^= 1
     file.write_bytes(whole)
     train(load_recipe(recipe_file))
-    assert "WARNING" in (said := capsys.readouterr().err) and "the run goes on from step-21" in said
+    assert "WARNING" in (said := capsys.readouterr().err) and "the run resumes from step-21" in said
     assert weights(tmp_path / "run") == reference
 
 

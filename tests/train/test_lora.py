@@ -12,7 +12,7 @@ from bluejay.gpt.formats.layouts import load_model, open_model
 from bluejay.gpt.formats.peft import write_adapter
 from bluejay.gpt.formats.quantized import write_quantized
 from bluejay.gpt.quantization.packing import QUANTISED
-from bluejay.train.lora import PackedLinear, adapted, adapters
+from bluejay.train.lora import PackedLinear, adapters, load_with_adapters
 from bluejay.train.loss import head_loss
 from bluejay.train.recipe import LoRA
 
@@ -56,7 +56,7 @@ def loss_of(model) -> torch.Tensor:
 def test_twenty_steps_lose_what_pefts_twenty_steps_lose(base, byte_tokenizer, tmp_path):
     settings = LoRA(rank=4, alpha=6.0)
     stored = open_model(base)
-    ours = adapted(stored, settings, seed=1, device=CPU, dtype=torch.float32)
+    ours = load_with_adapters(stored, settings, seed=1, device=CPU, dtype=torch.float32)
     names = adapters(dict(ours.named_parameters()), settings)
     write_adapter(names, ours.config, byte_tokenizer, str(base), tmp_path / "drawn")
     theirs = PeftModel.from_pretrained(
@@ -79,7 +79,7 @@ def test_twenty_steps_lose_what_pefts_twenty_steps_lose(base, byte_tokenizer, tm
 
 
 def test_it_begins_as_the_base_and_draws_as_peft_does(base):
-    model = adapted(open_model(base), LoRA(rank=8), seed=1, device=CPU, dtype=torch.float32)
+    model = load_with_adapters(open_model(base), LoRA(rank=8), seed=1, device=CPU, dtype=torch.float32)
     torch.testing.assert_close(model(TOKENS), load_model(base)(TOKENS))
     theirs = get_peft_model(
         AutoModelForCausalLM.from_pretrained(base),
@@ -101,9 +101,9 @@ def test_over_a_packed_base_it_learns_what_it_learns_over_the_same_numbers_unpac
     write_quantized(open_model(base), tmp_path / "packed", QUANTISED[format])
     packed = open_model(tmp_path / "packed")
     settings = LoRA(rank=4)
-    model = adapted(packed, settings, seed=1, device=CPU, dtype=dtype)
+    model = load_with_adapters(packed, settings, seed=1, device=CPU, dtype=dtype)
     assert sum(isinstance(module, PackedLinear) for module in model.modules()) == len(list(model.parameters())) // 2
-    plain = adapted(dataclasses.replace(packed, packed=None), settings, seed=1, device=CPU, dtype=dtype)
+    plain = load_with_adapters(dataclasses.replace(packed, packed=None), settings, seed=1, device=CPU, dtype=dtype)
     for each in (model, plain):
         loss_of(each).backward()
     for (name, ours), expected in zip(model.named_parameters(), plain.parameters(), strict=True):
@@ -113,7 +113,7 @@ def test_over_a_packed_base_it_learns_what_it_learns_over_the_same_numbers_unpac
 
 def test_nothing_of_the_base_is_a_parameter_or_changes(base):
     stored = open_model(base)
-    model = adapted(stored, LoRA(rank=2, targets=("q", "v")), seed=1, device=CPU, dtype=torch.float32)
+    model = load_with_adapters(stored, LoRA(rank=2, targets=("q", "v")), seed=1, device=CPU, dtype=torch.float32)
     assert {name.rpartition(".")[0].rpartition(".")[2] for name, _ in model.named_parameters()} == {"q", "v"}
     before = {name: value.clone() for name, value in model.named_buffers()}
     optimizer = torch.optim.AdamW(model.parameters(), lr=1.0)
@@ -127,4 +127,4 @@ def test_nothing_of_the_base_is_a_parameter_or_changes(base):
 @pytest.mark.parametrize("base", ["gptj"], indirect=True)
 def test_a_target_that_the_model_lacks_is_named(base):
     with pytest.raises(ValueError, match=r"lora\.targets has gate; the matrices of the model's blocks are q"):
-        adapted(open_model(base), LoRA(targets=("gate",)), 0, CPU, torch.float32)
+        load_with_adapters(open_model(base), LoRA(targets=("gate",)), 0, CPU, torch.float32)

@@ -6,8 +6,7 @@ import torch.nn.functional as F
 
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.init import new_model
-from bluejay.train.data.batches import TrainBatch
-from bluejay.train.data.held_out import loss_of
+from bluejay.train.data.batches import document_starts
 from bluejay.train.loss import head_loss
 
 EOT = 258
@@ -67,6 +66,13 @@ def test_a_frozen_head_gets_no_gradient_and_passes_on_the_same():
     assert head.weight.grad is None
 
 
+def loss_of(model, tokens: torch.Tensor) -> torch.Tensor:
+    """The summed loss of a packed sequence in nats, its documents kept apart."""
+    inputs, targets = tokens[:, :-1], tokens[:, 1:]
+    hidden = model.hidden(inputs, document_start=document_starts(inputs, EOT))
+    return head_loss(hidden, *model.unembedding, targets, 1.0)
+
+
 SHAPES = {
     "GPT-J": {},
     "learned positions and windows": {"rotary": "none", "learned_positions": True, "local_layers": (1,), "window": 5},
@@ -83,7 +89,7 @@ def test_packed_documents_lose_what_they_lose_one_by_one(shape, dtype, rtol):
     ]
     packed = torch.cat([*documents, torch.tensor([EOT])])[None]
     with torch.no_grad(), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-        together = loss_of(model, TrainBatch(packed[:, :-1], packed[:, 1:]), EOT, 1.0)
+        together = loss_of(model, packed)
         alone = sum(
             F.cross_entropy(
                 model(document[None])[0].float(), torch.cat([document[1:], torch.tensor([EOT])]), reduction="sum"

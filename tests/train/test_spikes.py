@@ -9,7 +9,7 @@ import pytest
 
 from bluejay.train.checkpoint.state import State
 from bluejay.train.recipe import Guard
-from bluejay.train.spikes import WINDOW, advance, spike_reason
+from bluejay.train.spikes import SPIKE_WINDOW, advance, spike_reason
 from bluejay.train.step import Gradient
 
 START = State(0, {}, "", "float32", 0.0)
@@ -36,19 +36,19 @@ def test_a_spike_is_what_numpy_finds_far_above_the_window():
     guard = Guard(spike="skip", sigma=4.0)
     state = history(200, guard)
     losses, norms = np.array(state.recent).T
-    assert len(losses) == WINDOW
+    assert len(losses) == SPIKE_WINDOW
     for values, make in ((losses, lambda x: Gradient(x, 1.0)), (norms, lambda x: Gradient(3.0, x))):
         limit = float(values.mean() + 4 * values.std())
         assert spike_reason(make(limit - 1e-6), state, guard) is None
-        assert "was usual" in str(spike_reason(make(limit + 1e-6), state, guard))
+        assert "that of recent steps" in str(spike_reason(make(limit + 1e-6), state, guard))
     assert spike_reason(Gradient(0.1, 0.01), state, guard) is None
 
 
 def test_no_judgement_without_history_and_none_where_it_is_not_wanted():
     spike = Gradient(100.0, 100.0)
-    assert spike_reason(spike, history(WINDOW // 2 - 1, Guard(spike="skip")), Guard(spike="skip")) is None
-    assert spike_reason(spike, history(WINDOW // 2, Guard(spike="skip")), Guard(spike="skip")) is not None
-    assert spike_reason(spike, history(WINDOW, Guard()), Guard()) is None
+    assert spike_reason(spike, history(SPIKE_WINDOW // 2 - 1, Guard(spike="skip")), Guard(spike="skip")) is None
+    assert spike_reason(spike, history(SPIKE_WINDOW // 2, Guard(spike="skip")), Guard(spike="skip")) is not None
+    assert spike_reason(spike, history(SPIKE_WINDOW, Guard()), Guard()) is None
 
 
 def test_skipped_steps_are_counted_and_forgotten_by_what_is_usual():

@@ -11,10 +11,8 @@ Family = Literal["gptj", "gpt_neo", "gpt_neox", "gpt2", "llama"]
 
 @dataclass(frozen=True)
 class RotaryScaling:
-    """Llama 3.1's slower rotation for long contexts (Llama 3, section 3.2; `rope_type` "llama3").
-
-    The number of turns that a rotated pair makes within the original context decides how far it is slowed down.
-    """
+    """Llama 3.1's slower rotation for long contexts (Llama 3, section 3.2; `rope_type` "llama3"). The number of turns
+    that a rotated pair makes within the original context decides how far it is slowed down."""
 
     __pydantic_config__ = STRICT
     factor: float

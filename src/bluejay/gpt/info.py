@@ -21,9 +21,7 @@ class Info:
     """Figures of one model."""
 
     name: str
-    """The path, hub name or preset that was asked for."""
     config: GPTConfig
-    """The shape of the model."""
     stored_as: str | None = None
     """Type of the weights on disk; None for a preset, which has no files."""
     n_bytes: int | None = None

@@ -60,10 +60,8 @@ def attention(
 
 
 def rotate(x: Float[Tensor, "B N T H"], rotation: Rotation, rotate_half: bool) -> Float[Tensor, "B N T H"]:
-    """Rotate the first 2 R dimensions of each head and leave the others unchanged.
-
-    The pairs are (0, 1), (2, 3), ..., or with `rotate_half` (0, R), (1, R + 1), ...
-    """
+    """Rotate the first 2 R dimensions of each head and leave the others unchanged. The pairs are (0, 1), (2, 3), ...,
+    or with `rotate_half` (0, R), (1, R + 1), ..."""
     cos, sin = rotation
     rotated, rest = x.split((2 * cos.shape[-1], x.shape[-1] - 2 * cos.shape[-1]), dim=-1)
     shape, axis = ((2, -1), -2) if rotate_half else ((-1, 2), -1)
@@ -75,10 +73,8 @@ def rotate(x: Float[Tensor, "B N T H"], rotation: Rotation, rotate_half: bool) -
 def norm(
     x: Float[Tensor, "*batch D"], weight: Float[Tensor, " D"], bias: Float[Tensor, " D"] | None, eps: float
 ) -> Float[Tensor, "*batch D"]:
-    """Layer norm, or root-mean-square norm if there is no bias, computed in float32.
-
-    The result has the type of the input; the native kernel returns bfloat16, which autocast would convert to anyway.
-    """
+    """Layer norm, or root-mean-square norm if there is no bias, computed in float32. The result has the type of the
+    input; the native kernel returns bfloat16, which autocast would convert to anyway."""
     if is_native(x, torch.bfloat16 if torch.is_autocast_enabled("cpu") else x.dtype) and x.shape[-1] % 16 == 0:
         return NativeNorm.apply(x, weight, bias, eps)
     if bias is None:
@@ -94,10 +90,8 @@ def activate(x: Float[Tensor, "*batch F"], activation: str) -> Float[Tensor, "*b
 
 
 def is_native(x: Tensor, matmul_dtype: torch.dtype) -> bool:
-    """Whether the native kernels can process `x` in a model whose matrix products have type `matmul_dtype`.
-
-    They read memory directly, so a distributed or traced tensor or one on another device is excluded.
-    """
+    """Whether the native kernels can process `x` in a model whose matrix products have type `matmul_dtype`. They read
+    memory directly, so a distributed or traced tensor or one on another device is excluded."""
     in_memory = x.device.type == "cpu" and type(x) in (Tensor, nn.Parameter) and not torch.compiler.is_compiling()
     return in_memory and matmul_dtype == torch.bfloat16 and native is not None and native.trains()
 
@@ -148,11 +142,8 @@ class NativeNorm(torch.autograd.Function):
         bias: Float[Tensor, " D"] | None,
         eps: float,
     ) -> Float[Tensor, "*batch D"]:
-        x, weight, bias = (
-            x.detach().contiguous(),
-            weight.detach().float(),
-            None if bias is None else bias.detach().float(),
-        )
+        x, weight = x.detach().contiguous(), weight.detach().float()
+        bias = None if bias is None else bias.detach().float()
         ctx.eps = eps
         ctx.save_for_backward(x, weight, bias)
         y = torch.empty_like(x, dtype=torch.bfloat16)

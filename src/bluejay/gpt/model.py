@@ -37,11 +37,9 @@ class Cache(Protocol):
 
 
 class GPT(nn.Module):
-    """The model, from token ids to logits.
-
-    A model with learned positions takes at most `n_ctx` tokens; rotary positions have no such limit. `recompute` is
-    the kind of recomputation in the backward pass (`bluejay.gpt.recompute`).
-    """
+    """The model, from token ids to logits. A model with learned positions takes at most `n_ctx` tokens; rotary
+    positions have no such limit. `recompute` is the kind of recomputation in the backward pass
+    (`bluejay.gpt.recompute`)."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
@@ -61,12 +59,10 @@ class GPT(nn.Module):
         document_start: Int[Tensor, "B T"] | None = None,
         cache: Cache | None = None,
     ) -> Float[Tensor, "B T V"]:
-        """Logits of the token that follows each position.
-
-        A token attends to itself and to earlier tokens. Where several documents are packed into one sequence,
-        `document_start` is the index at which each token's document begins: tokens before it are masked, and positions
-        count from it. `positions` are 0..T-1 unless given. A cache does its own masking and takes no `document_start`.
-        """
+        """Logits of the token that follows each position. A token attends to itself and to earlier tokens. Where
+        several documents are packed into one sequence, `document_start` is the index at which each token's document
+        begins: tokens before it are masked, and positions count from it. `positions` are 0..T-1 unless given. A cache
+        does its own masking and takes no `document_start`."""
         return self.logits(self.hidden(tokens, positions=positions, document_start=document_start, cache=cache))
 
     def hidden(
@@ -210,10 +206,8 @@ class Norm(nn.Module):
 
 
 def rotary_angles(positions: Int[Tensor, "B T"], config: GPTConfig) -> Rotation | None:
-    """Cosine and sine of the angle of each rotated pair at each position (RoFormer, equation 15).
-
-    None for a model without rotary positions.
-    """
+    """Cosine and sine of the angle of each rotated pair at each position (RoFormer, equation 15). None for a model
+    without rotary positions."""
     if config.rotary == "none":
         return None
     angle = positions.float()[:, None, :, None] * rotary_frequencies(config).to(positions.device)
@@ -239,11 +233,9 @@ def weight_shapes(config: GPTConfig) -> dict[str, torch.Size]:
 
 
 def matrices_by_input(config: GPTConfig) -> dict[str, list[str]]:
-    """Activation -> the matrices that multiply it, in model order.
-
-    An activation is named after the norm that produces it, or else after the only matrix that reads it. The tables that
-    are only looked up (positions and an embedding that is not tied) are not included.
-    """
+    """Activation -> the matrices that multiply it, in model order. An activation is named after the norm that produces
+    it, or else after the only matrix that reads it. The tables that are only looked up (positions and an embedding that
+    is not tied) are not included."""
     matrices = {}
     for layer in range(config.n_layer):
         block = f"blocks.{layer}."

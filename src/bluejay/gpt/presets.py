@@ -131,12 +131,9 @@ PRESETS = {
 
 
 def adapted(name: str, fields: dict[str, Any], origin: str) -> GPTConfig:
-    """A preset with other values for some fields.
-
-    Fields that depend on a size keep their proportion: the rotated part of a head, the width of the MLP, and the local
-    layers of GPT-Neo. Raises ValueError for an unknown preset and, beginning with `origin`, for an unknown field or a
-    value that does not fit.
-    """
+    """A preset with other values for some fields. Fields that depend on a size keep their proportion: the rotated part
+    of a head, the width of the MLP, and the local layers of GPT-Neo. Raises ValueError for an unknown preset and,
+    beginning with `origin`, for an unknown field or a value that does not fit."""
     if name not in PRESETS:
         raise ValueError(f"model.preset is {name!r}; it must be one of {', '.join(PRESETS)}")
     base = PRESETS[name]

@@ -19,7 +19,7 @@ class Page:
     parent: "Page | None" = None
     """The page before this one in its text; None for the first."""
     tokens: list[int] = field(default_factory=list)
-    """The tokens whose keys and values it holds; they never change while it is in use."""
+    """The tokens whose keys and values it holds; until the page is evicted, tokens are only appended."""
     holders: int = 0
     """The number of leases that contain the page."""
 

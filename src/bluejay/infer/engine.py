@@ -23,7 +23,7 @@ from torch import Tensor
 from bluejay.infer.backends import Backend, StepBatch
 from bluejay.infer.cache import Lease, PagePool
 from bluejay.infer.params import SamplingParams
-from bluejay.infer.sampling import LogitsProcessor, Logprob, apply_penalties, logprobs_of, sample
+from bluejay.infer.sampling import LogitsProcessor, Logprob, apply_penalties, draw_token, logprobs_of
 from bluejay.infer.speculation import PromptLookup
 from bluejay.infer.text import TextStream
 from bluejay.tokenizer import Tokenizer
@@ -172,8 +172,8 @@ class Engine:
         """Drop a request and free its pages at once; no effect on a request that has ended."""
         if request in self.waiting:
             self.waiting.remove(request)
-        for running in [running for running in self.running if running.request is request]:
-            self._remove(running)
+        for sample in [sample for sample in self.running if sample.request is request]:
+            self._remove(sample)
 
     def end(self, request: Request) -> list[Chunk]:
         """End a request early, as if at its limit of tokens, and return the last chunk of every unfinished sample.
@@ -181,8 +181,8 @@ class Engine:
         Samples that have not started end without a token.
         """
         chunks = [Chunk(index, "", None, "length") for index in request.waiting]
-        cut = [running for running in self.running if running.request is request]
-        chunks += [Chunk(running.index, running.stream.finish(), None, "length") for running in cut]
+        cut = [sample for sample in self.running if sample.request is request]
+        chunks += [Chunk(sample.index, sample.stream.finish(), None, "length") for sample in cut]
         self.cancel(request)
         return chunks
 
@@ -203,8 +203,8 @@ class Engine:
         logits = self.backend.step(batch)[:, : self.tokenizer.vocab_size]
         self.counters.steps += 1
         chunks = []
-        for (running, n_new), rows in zip(work, logits.split(n_rows), strict=True):
-            chunks += [(running.request, chunk) for chunk in self._advance(running, n_new, rows)]
+        for (sample, n_new), rows in zip(work, logits.split(n_rows), strict=True):
+            chunks += [(sample.request, chunk) for chunk in self._advance(sample, n_new, rows)]
         return chunks
 
     def _n_tokens(self, request: Request) -> int:
@@ -247,38 +247,38 @@ class Engine:
         Each prompt gets an equal share of the step's prompt tokens; what short prompts leave goes to longer ones.
         """
         work, reading = [], []
-        for running in self.running:
-            running.draft = []
-            if running.n_pending > 1 or not running.n_generated:
-                reading.append(running)
+        for sample in self.running:
+            sample.draft = []
+            if sample.n_pending > 1 or not sample.n_generated:
+                reading.append(sample)
                 continue
-            left = self._n_tokens(running.request) - len(running.tokens) - 1
+            left = self._n_tokens(sample.request) - len(sample.tokens) - 1
             if self.speculate and left > 0:
-                running.draft = running.lookup.draft(running.tokens, left)
-            work.append((running, 1))
+                sample.draft = sample.lookup.draft(sample.tokens, left)
+            work.append((sample, 1))
         budget = PROMPT_TOKENS_PER_STEP
-        for i, running in enumerate(sorted(reading, key=lambda running: running.n_pending)):
-            n_new = min(running.n_pending, budget // (len(reading) - i))
+        for i, sample in enumerate(sorted(reading, key=lambda sample: sample.n_pending)):
+            n_new = min(sample.n_pending, budget // (len(reading) - i))
             budget -= n_new
-            work.append((running, n_new))
-        return [(running, n_new) for running, n_new in work if n_new]
+            work.append((sample, n_new))
+        return [(sample, n_new) for sample, n_new in work if n_new]
 
     def _build_batch(self, work: list[tuple[Sample, int]]) -> tuple[StepBatch, list[int]]:
         """The batch for the planned work, and the number of rows of logits that each sample needs, its last ones."""
         new_tokens, n_rows = [], []
-        for running, n_new in work:
-            cached = running.lease.n_cached
-            new_tokens.append(running.tokens[cached : cached + n_new] + running.draft)
-            scoring = running.request.params.prompt_logprobs and not running.n_generated and running.index == 0
-            complete = n_new == running.n_pending
-            n_rows.append(len(new_tokens[-1]) if scoring else 1 + len(running.draft) if complete else 0)
+        for sample, n_new in work:
+            cached = sample.lease.n_cached
+            new_tokens.append(sample.tokens[cached : cached + n_new] + sample.draft)
+            scoring = sample.request.params.prompt_logprobs and not sample.n_generated and sample.index == 0
+            complete = n_new == sample.n_pending
+            n_rows.append(len(new_tokens[-1]) if scoring else 1 + len(sample.draft) if complete else 0)
         ends = np.cumsum([len(new) for new in new_tokens])
-        tables = [running.lease.numbers for running, _ in work]
+        tables = [sample.lease.numbers for sample, _ in work]
         width = max(map(len, tables))
         batch = StepBatch(
             tokens=np.array([token for new in new_tokens for token in new], np.int32),
             starts=np.concatenate([[0], ends]).astype(np.int32),
-            lengths=np.array([running.lease.n_cached for running, _ in work], np.int32),
+            lengths=np.array([sample.lease.n_cached for sample, _ in work], np.int32),
             pages=np.array([table + [-1] * (width - len(table)) for table in tables], np.int32),
             wanted=np.concatenate([np.arange(end - n, end) for end, n in zip(ends, n_rows, strict=True)]).astype(
                 np.int32
@@ -286,52 +286,52 @@ class Engine:
         )
         return batch, n_rows
 
-    def _advance(self, running: Sample, n_new: int, logits: Float[Tensor, "R V"]) -> list[Chunk]:
+    def _advance(self, sample: Sample, n_new: int, logits: Float[Tensor, "R V"]) -> list[Chunk]:
         """Process the logits of a step: draw a token, and further ones as long as they are those of the draft."""
-        request, cached = running.request, running.lease.n_cached + n_new
-        if not running.n_generated:
+        request, cached = sample.request, sample.lease.n_cached + n_new
+        if not sample.n_generated:
             self.counters.prompt_tokens += n_new
-        if request.params.prompt_logprobs and not running.n_generated and running.index == 0:
+        if request.params.prompt_logprobs and not sample.n_generated and sample.index == 0:
             targets = request.prompt[cached - n_new + 1 : cached + 1]
             request.prompt_logprobs += logprobs_of(logits[: len(targets)], targets, request.params.logprobs or 0)
             logits = logits[-1:]
         chunks: list[Chunk] = []
-        if cached == len(running.tokens):
+        if cached == len(sample.tokens):
             request.read = True
             if request.params.max_tokens == 0:
-                chunks.append(Chunk(running.index, "", None, "length"))
-            for row, drafted in zip(logits if not chunks else [], [*running.draft, None], strict=False):
-                chunks.append(self._draw(running, row))
+                chunks.append(Chunk(sample.index, "", None, "length"))
+            for row, drafted in zip(logits if not chunks else [], [*sample.draft, None], strict=False):
+                chunks.append(self._draw(sample, row))
                 if chunks[-1].finish_reason or chunks[-1].token != drafted:
                     break
             accepted = max(0, len(chunks) - 1)
             cached += accepted
-            self.counters.drafted_tokens += len(running.draft)
+            self.counters.drafted_tokens += len(sample.draft)
             self.counters.accepted_tokens += accepted
-        self.pool.record(running.lease, running.tokens[:cached])
+        self.pool.record(sample.lease, sample.tokens[:cached])
         if chunks and chunks[-1].finish_reason:
-            self._remove(running)
+            self._remove(sample)
         return chunks
 
-    def _draw(self, running: Sample, logits: Float[Tensor, " V"]) -> Chunk:
+    def _draw(self, sample: Sample, logits: Float[Tensor, " V"]) -> Chunk:
         """Draw the next token of a sample from its logits."""
-        params, prompt = running.request.params, running.request.prompt
-        adjusted = apply_penalties(logits, params, running.tokens, len(prompt))
-        if running.processor is not None:
-            adjusted = running.processor(running.tokens[len(prompt) :], adjusted)
-        token = sample(adjusted, params, running.generator)
-        running.tokens.append(token)
+        params, prompt = sample.request.params, sample.request.prompt
+        adjusted = apply_penalties(logits, params, sample.tokens, len(prompt))
+        if sample.processor is not None:
+            adjusted = sample.processor(sample.tokens[len(prompt) :], adjusted)
+        token = draw_token(adjusted, params, sample.generator)
+        sample.tokens.append(token)
         self.counters.generated_tokens += 1
         logprob = None if params.logprobs is None else logprobs_of(logits[None], [token], params.logprobs)[0]
         ended = token in self.tokenizer.ends
-        text = "" if ended else running.stream.push(token)
-        ended = ended or running.stream.stopped
-        if not ended and len(running.tokens) < self._n_tokens(running.request):
-            return Chunk(running.index, text, token, None, logprob)
-        return Chunk(running.index, text + running.stream.finish(), token, "stop" if ended else "length", logprob)
+        text = "" if ended else sample.stream.push(token)
+        ended = ended or sample.stream.stopped
+        if not ended and len(sample.tokens) < self._n_tokens(sample.request):
+            return Chunk(sample.index, text, token, None, logprob)
+        return Chunk(sample.index, text + sample.stream.finish(), token, "stop" if ended else "length", logprob)
 
-    def _remove(self, running: Sample) -> None:
+    def _remove(self, sample: Sample) -> None:
         """Remove a sample from the batch and return its pages."""
-        self.running.remove(running)
-        running.request.running -= 1
-        self.pool.release(running.lease)
+        self.running.remove(sample)
+        sample.request.running -= 1
+        self.pool.release(sample.lease)

@@ -101,7 +101,7 @@ def typical(probabilities: Float[Tensor, " C"], mass: float) -> Int[Tensor, " K"
     return order[: int((probabilities[order].cumsum(-1) < mass).sum()) + 1]
 
 
-def sample(logits: Float[Tensor, " V"], params: SamplingParams, generator: torch.Generator) -> int:
+def draw_token(logits: Float[Tensor, " V"], params: SamplingParams, generator: torch.Generator) -> int:
     """Draw one token id. `generator` is on the CPU, so that a seed gives the same numbers on every device."""
     if params.temperature == 0:
         return int(logits.argmax())

@@ -1,1 +1,1 @@
-"""What a training run needs before it starts: memory, time, money."""
+"""`bluejay plan`: the memory, time and money that a training run will need."""

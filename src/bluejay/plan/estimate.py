@@ -1,12 +1,12 @@
-"""What a training step needs of each device: bytes of memory and seconds, by kind, from counting.
+"""An analytical model of a training step: bytes of memory and seconds on the device that needs most of them.
 
 Letters as in `bluejay.gpt.model`, and: M tokens of a micro-batch on one device · m micro-batches of a step ·
-r, s, t, p devices along the mesh's axes replicate, shard, tensor, pipeline.
+r, s, t, p devices along the mesh axes replicate, shard, tensor, pipeline · w bytes of a number in a matrix product.
 
-Counted is what the slowest device does. Its matrix products run at the hardware's rate, everything else passes through
-its memory, and collective operations take the time of a ring (Thakur et al. 2005: (n - 1) / n of the data crosses each
-link to gather or to reduce-scatter, twice that to sum). Sharded weights and gradients travel beside the computation
-(FSDP, Zhao et al. 2023, section 3.3); what tensor parallelism and the pipeline send is waited for.
+Matrix products run at the hardware's rate, and all other operations at the bandwidth of its memory. Collective
+operations take the time of a ring (Thakur et al. 2005: (n - 1) / n of the data crosses each link to gather or to
+reduce-scatter, twice that to all-reduce). Sharded weights and gradients are sent during the computation (FSDP, Zhao et
+al. 2023, section 3.3); the computation waits for what tensor parallelism and the pipeline send.
 """
 
 import dataclasses
@@ -15,103 +15,106 @@ from dataclasses import dataclass
 
 from bluejay.gpt.config import GPTConfig
 from bluejay.plan.hardware import Hardware
+from bluejay.train.loss import LOGIT_ROWS
 from bluejay.train.recipe import TrainRecipe
 
-CHUNK = 256
-"""Rows of logits at once (`bluejay.train.loss`)."""
-UNFUSED = {4: 2.0, 2: 3.0}
-"""How often each number passes through memory where norms, rotary angles, casts and sums run one by one, for once where
-`torch.compile` fuses them; by the bytes of a number that is multiplied, for narrow ones are cast besides. Counted with
-PyTorch's dispatch mode."""
+UNFUSED_PASSES = {4: 2.0, 2: 3.0}
+"""w -> memory traffic of norms, rotary embedding, casts and residual sums as separate operations, relative to fused
+ones. Narrow types need additional casts. Counted with PyTorch's dispatch mode."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of the device that needs most."""
+    """Bytes on the device that needs most, by use."""
 
     weights: float
+    """Master weights in float32, and the copies in the data type of matrix products."""
     gradients: float
-    """Of one micro-batch only what exceeds the activations, whose place they take as the backward pass goes on."""
+    """Gradients in float32. With a single micro-batch, they reuse the memory of activations that the backward pass has
+    freed, and only the excess counts."""
     optimizer: float
+    """Moments of the optimizer."""
     activations: float
+    """What the forward pass stores for the backward pass, and the logits."""
     reserved: float
+    """Memory that libraries and the allocator take."""
 
     @property
     def total(self) -> float:
-        """All of them."""
+        """Bytes of all uses."""
         return sum(dataclasses.astuple(self))
 
 
 @dataclass(frozen=True)
 class Seconds:
-    """Of a step, by what is waited for."""
+    """Seconds per training step, by cause."""
 
     matmul: float
-    """Matrix products, attention's among them."""
+    """Matrix products, including those of attention."""
     memory: float
-    """Norms, activations, residuals, casts, softmax: all that is bound by memory."""
+    """Memory-bound operations: norms, activations, residuals, casts, softmax."""
     tensor: float
-    """Sums and gathers between the devices that share a layer."""
+    """Collective operations of tensor parallelism."""
     pipeline: float
-    """Idle at the beginning and the end of a step, and states handed on."""
+    """Idle time at the start and end of a step (the pipeline bubble), and hidden states sent between stages."""
     data: float
-    """Weights gathered and gradients summed, as far as they outlast the computation beside them."""
+    """Gathering weights and reducing gradients, as far as it takes longer than the concurrent computation."""
     optimizer: float
+    """The update of the weights."""
 
     @property
     def total(self) -> float:
-        """All of them, one after the other."""
+        """Seconds of the whole step."""
         return sum(dataclasses.astuple(self))
 
 
 @dataclass(frozen=True)
 class Workload:
-    """A recipe on hardware: the counts that memory and time follow from."""
+    """A recipe on a mesh of devices, from which memory and time are computed."""
 
     recipe: TrainRecipe
     config: GPTConfig
     hardware: Hardware
     mesh: dict[str, int]
     micro: int
-    """M."""
-    base: float = 0.0
-    """Bytes of the model that adapters are for; 0 where the model itself learns."""
+    """M, tokens of a micro-batch on one device."""
+    frozen_bytes: float = 0.0
+    """Bytes of the frozen base model of adapters; 0 if all weights are trained."""
 
     @property
     def micro_batches(self) -> int:
-        """m."""
+        """m, micro-batches of a step on each device."""
         return self.recipe.train.batch_tokens // (self.mesh["replicate"] * self.mesh["shard"] * self.micro)
 
     @property
     def precision(self) -> str:
-        """The type of the matrix products: the recipe's, or what the hardware multiplies fast."""
-        faster = "bfloat16" if self.hardware.bfloat16 > self.hardware.float32 else "float32"
-        return faster if self.recipe.train.precision == "auto" else self.recipe.train.precision
+        """Data type of matrix products, "bfloat16" or "float32"."""
+        return self.recipe.train.matmul_precision(self.hardware.bfloat16 > self.hardware.float32)
 
     @property
     def width(self) -> int:
-        """Bytes of a number that is multiplied."""
+        """w, bytes of a number in a matrix product."""
         return 4 if self.precision == "float32" else 2
 
     @property
     def layers(self) -> int:
-        """Of the longest stage."""
+        """Layers of the longest pipeline stage."""
         return -(-self.config.n_layer // self.mesh["pipeline"])
 
     @property
-    def table(self) -> int:
-        """Weights of the embedding and the head where both are on one device, else of the larger."""
+    def embedding_weights(self) -> int:
+        """Weights of embedding and head; with a pipeline, which separates them, of the larger one."""
         outside = self.config.n_parameters - self.config.n_layer * self.config.n_block
         return outside if self.mesh["pipeline"] == 1 else self.config.vocab_size * self.config.d_model
 
     @property
     def weights(self) -> float:
-        """Of a device before sharding."""
-        return (self.layers * self.config.n_block + self.table) / self.mesh["tensor"]
+        """Weights of a device before sharding."""
+        return (self.layers * self.config.n_block + self.embedding_weights) / self.mesh["tensor"]
 
     @property
-    def learned(self) -> float:
-        """Weights of a device before sharding that have gradients and moments."""
+    def trainable(self) -> float:
+        """Trainable weights of a device before sharding."""
         lora, config = self.recipe.lora, self.config
         if lora is None:
             return self.weights
@@ -122,13 +125,13 @@ class Workload:
         return float(self.layers * lora.rank * sum(shapes[name] for name in lora.targets or shapes))
 
     def memory(self) -> Memory:
-        """What the first stage holds, which has the most micro-batches under way."""
-        share, activations = self.learned / self.mesh["shard"], self.activations()
-        once = self.micro_batches == self.mesh["pipeline"] == 1
-        held = self.base * self.layers / self.config.n_layer if self.base else self.gathered()
+        """Memory of the first stage, which has the most micro-batches in flight."""
+        share, activations = self.trainable / self.mesh["shard"], self.activations()
+        single = self.micro_batches == self.mesh["pipeline"] == 1
+        frozen = self.frozen_bytes * self.layers / self.config.n_layer
         return Memory(
-            weights=4 * share + held,
-            gradients=max(0.0, 4 * share - activations) if once else 4 * share,
+            weights=4 * share + (frozen or self.gathered()),
+            gradients=max(0.0, 4 * share - activations) if single else 4 * share,
             optimizer=self.moments / self.mesh["shard"],
             activations=activations,
             reserved=1e9 * self.hardware.reserved,
@@ -136,74 +139,74 @@ class Workload:
 
     @property
     def moments(self) -> float:
-        """Bytes of a device's moments before sharding: two of each weight; Muon has one of the matrices of blocks."""
-        muon = self.recipe.train.optimizer.kind == "muon" and not self.base
-        return 8 * self.learned - (4 * self.layers * self.config.n_block / self.mesh["tensor"] if muon else 0.0)
+        """Bytes of a device's moments before sharding: two for each weight, one where Muon updates it."""
+        muon = self.recipe.train.optimizer.kind == "muon" and not self.frozen_bytes
+        return 8 * self.trainable - (4 * self.layers * self.config.n_block / self.mesh["tensor"] if muon else 0.0)
 
     def gathered(self) -> float:
-        """What exists beside the masters: of one process all weights in the type that multiplies; of a sharded one two
-        blocks so, the gradient of one before it is scattered, and embedding and head with theirs."""
+        """Bytes of weights in addition to the masters: without sharding, all in the data type of matrix products; with
+        sharding, two blocks in that type, the unreduced gradient of one, and embedding and head with gradients."""
         w, t = self.width, self.mesh["tensor"]
         if self.mesh["shard"] == 1:
             return w * self.weights if w < 4 else 0.0
-        return ((3 * w + 4) * self.config.n_block + 8 * self.table) / t
+        return ((3 * w + 4) * self.config.n_block + 8 * self.embedding_weights) / t
 
     def activations(self) -> float:
-        """What the forward pass keeps for the backward pass, and what the head holds beside it."""
+        """Bytes that the forward pass stores for the backward pass, and bytes of the head."""
         config, t = self.config, self.mesh["tensor"]
-        under_way = min(self.mesh["pipeline"], self.micro_batches)
+        in_flight = min(self.mesh["pipeline"], self.micro_batches)
         kind = self.recipe.train.recompute
-        working = (1 if kind == "none" else 2) * self.kept("none")  # a block's gradients, and what was computed again
-        blocks = under_way * self.layers * self.kept(kind) + working
-        logits = 3 * 4 * min(CHUNK, self.micro) * config.vocab_size / t
-        gradient = 0.0 if self.base else 4 * config.vocab_size * config.d_model / t
+        working = (1 if kind == "none" else 2) * self.kept("none")  # gradients and recomputed activations
+        blocks = in_flight * self.layers * self.kept(kind) + working
+        logits = 3 * 4 * min(LOGIT_ROWS, self.micro) * config.vocab_size / t  # at most three copies in float32
+        gradient = 0.0 if self.frozen_bytes else 4 * config.vocab_size * config.d_model / t
         head = 4 * self.micro * config.d_model + gradient
         return blocks * self.micro + logits + head
 
     def kept(self, kind: str) -> float:
-        """Bytes that a block keeps for each token under a kind of recomputation.
+        """Bytes that a block stores for each token with a kind of recomputation.
 
-        None: what each norm read, in float32; the norm's result, in bfloat16 once for each matrix that reads it;
-        queries, keys, values; the result of attention twice, before and after its heads are put side by side; the
-        hidden units before and after the activation, and where it is gated before and after that. Our own kernels keep
-        nothing twice. Selective: the results of the matrix products. Full: the input.
+        "none": the input of each norm in float32; the norm's output, in bfloat16 once for each matrix that reads it;
+        queries, keys, values; the output of attention twice, before and after its heads are concatenated; the hidden
+        units before and after the activation, and with a gate before and after its product. Bluejay's native kernels
+        store nothing twice. "selective": the outputs of the matrix products. "full": the input.
         """
         config, w, t = self.config, self.width, self.mesh["tensor"]
         heads, keys, up = config.n_head * config.d_head, config.kv_heads * config.d_head, 2 if config.gated else 1
-        once = w == 4 or self.own_kernels
+        single = w == 4 or self.own_kernels
         if kind == "full":
             return 4 * config.d_model / t
         if kind == "selective":
             return (4 + 2 * w) * config.d_model / t + w * (2 * heads + 2 * keys + up * config.d_hidden) / t
-        normed = w * config.d_model * (config.n_norm if once else 3 + up)
+        normed = w * config.d_model * (config.n_norm if single else 3 + up)
         split = w * ((2 if self.own_kernels else 3) * heads + 2 * keys + 2 * up * config.d_hidden) / t
         return 4 * config.d_model * config.n_norm / t + normed + split
 
     @property
     def own_kernels(self) -> bool:
-        """Whether the kernels of `bluejay.gpt.kernels` do the work, which they do in bfloat16."""
+        """Whether the native kernels of `bluejay.gpt.kernels` are used, which support bfloat16 only."""
         return self.hardware.fused_kernels and self.width == 2
 
     def seconds(self) -> Seconds:
-        """The time of a step."""
+        """Seconds of a step."""
         m, p = self.micro_batches, self.mesh["pipeline"]
         matmul, memory, tensor = self.matmul(), self.traffic(), self.tensor()
-        once = matmul + memory + tensor
+        compute_seconds = matmul + memory + tensor
         state = self.width * self.micro * self.config.d_model / self.mesh["tensor"]
-        handed_on = 2 * self.hardware.seconds_to_send(state, 2, self.spacing("pipeline"))  # forward and back
-        waits = (p - 1) * (once + handed_on) + m * handed_on if p > 1 else 0.0
+        sending = 2 * self.hardware.seconds_to_send(state, 2, self.spacing("pipeline"))  # forward and backward
+        waiting = (p - 1) * (compute_seconds + sending) + m * sending if p > 1 else 0.0
         return Seconds(
             matmul=m * matmul,
             memory=m * memory,
             tensor=m * tensor,
-            pipeline=waits,
-            data=self.data(once),
-            optimizer=self.hardware.seconds_to_pass(32 * self.learned / self.mesh["shard"]),
+            pipeline=waiting,
+            data=self.data(compute_seconds),
+            optimizer=self.hardware.seconds_to_pass(32 * self.trainable / self.mesh["shard"]),
         )
 
     def matmul(self) -> float:
-        """Of a micro-batch on the slowest stage, which also has the head: as long as the arithmetic takes, or as the
-        weights take to be read."""
+        """Seconds of a micro-batch's matrix products on the slowest stage, which also has the head: the time of the
+        arithmetic or of reading the weights, whichever is longer."""
         blocks, head = self.flops_of_block(), 2 * self.products * self.config.vocab_size * self.config.d_model
         rate = self.hardware.rate(self.precision) * self.hardware.matmul_share
         arithmetic = (self.layers * blocks + head) * self.micro / self.mesh["tensor"] / rate
@@ -211,13 +214,13 @@ class Workload:
 
     @property
     def products(self) -> int:
-        """With each matrix: forward, and backward by what it read and, where it learns, by the matrix."""
-        return 2 if self.base else 3
+        """Products with each matrix: forward, for the gradient of its input and, if trainable, for its own gradient."""
+        return 2 if self.frozen_bytes else 3
 
     def flops_of_block(self) -> float:
-        """For a token: forward, backward, and forward again where it is recomputed.
+        """FLOPs of a block for each token: forward, backward and recomputation.
 
-        Fused attention leaves out the half of the scores that are masked, and makes them again in the backward pass
+        Fused attention skips the masked half of the scores, and recomputes the scores in the backward pass
         (FlashAttention-2, section 3.1).
         """
         seen = self.recipe.data.sequence_length / (2 if self.hardware.fused_attention else 1)
@@ -226,12 +229,12 @@ class Workload:
         return self.products * weights + (3.5 if self.hardware.fused_attention else 3) * scores + again
 
     def traffic(self) -> float:
-        """Of a micro-batch on the slowest stage: bytes read and written outside of matrix products."""
+        """Seconds of a micro-batch's memory-bound operations on the slowest stage."""
         config, w, t = self.config, self.width, self.mesh["tensor"]
         heads, keys = config.n_head * config.d_head, config.kv_heads * config.d_head
         fusible = (
-            (4 + w) * config.n_norm * config.d_model  # norms: read the float32 stream, write what matrices read
-            + (8 + 2 * w) * config.d_model  # residual: read the stream and two results, write the stream
+            (4 + w) * config.n_norm * config.d_model  # norms: read the float32 stream, write
+            + (8 + 2 * w) * config.d_model  # residual: read the stream and two outputs, write the stream
             + 2 * w * (heads + keys)  # rotary: read, write
         )
         attention = 2 * w * (heads + keys)  # read queries, keys, values, write the result
@@ -239,38 +242,41 @@ class Workload:
             attention += 4 * w * config.n_head * self.recipe.data.sequence_length  # scores: written, softmax, read
         activation = w * (3 if config.gated else 2) * config.d_hidden  # read, write
         forward = (
-            (1.0 if self.recipe.train.compile or self.own_kernels else UNFUSED[w]) * fusible + attention + activation
+            (1.0 if self.recipe.train.compile or self.own_kernels else UNFUSED_PASSES[w]) * fusible
+            + attention
+            + activation
         )
         passes = 4 if self.recipe.train.recompute == "full" else 3  # backward reads and writes twice as much
         block = passes * forward * self.micro / t
-        head = 4 * 6 * config.vocab_size * self.micro / t  # the logits in float32: made, softmax, gradient
-        casts = 0.0 if self.base else 6 * self.weights
+        head = 4 * 6 * config.vocab_size * self.micro / t  # the logits in float32: product, softmax, gradient
+        casts = 0.0 if self.frozen_bytes else 6 * self.weights
         return self.hardware.seconds_to_pass(self.layers * block + head + casts)
 
     def tensor(self) -> float:
-        """Of a micro-batch: each norm gathers its tokens, attention and MLP scatter theirs, and backward the reverse
-        (Korthikanti et al. 2022, section 4.2.2)."""
+        """Seconds of a micro-batch's tensor-parallel communication: each norm gathers its tokens, attention and MLP
+        scatter theirs, and the backward pass the reverse (Korthikanti et al. 2022, section 4.2.2)."""
         passes = 3 if self.recipe.train.recompute == "full" else 2
         size = float(self.width * self.micro * self.config.d_model)
         return self.layers * passes * (self.config.n_norm + 2) * self.send(size, 1, "tensor")
 
-    def data(self, once: float) -> float:
-        """Beside a micro-batch the weights are gathered twice and the gradients scattered; beside the last backward
-        pass the replicas' gradients are summed."""
+    def data(self, compute_seconds: float) -> float:
+        """Seconds of a step's data-parallel communication beyond the concurrent computation. In each micro-batch,
+        weights are gathered twice and gradients scattered; in the last backward pass, replicas all-reduce theirs."""
         m, s = self.micro_batches, self.mesh["shard"]
         pieces = self.layers + 1
-        gathered = 0.0 if self.base else self.send(self.width * self.weights, 1, "shard", pieces)
-        scattered = self.send(4 * self.learned, 1, "shard", pieces)
-        summed = self.send(4 * self.learned / s, 2, "replicate", pieces)
-        return m * max(0.0, 2 * gathered + scattered - once) + max(0.0, summed - once * 2 / 3)
+        gathered = 0.0 if self.frozen_bytes else self.send(self.width * self.weights, 1, "shard", pieces)
+        scattered = self.send(4 * self.trainable, 1, "shard", pieces)
+        reduced = self.send(4 * self.trainable / s, 2, "replicate", pieces)
+        backward = compute_seconds * 2 / 3
+        return m * max(0.0, 2 * gathered + scattered - compute_seconds) + max(0.0, reduced - backward)
 
     def send(self, size: float, times: int, axis: str, pieces: int = 1) -> float:
-        """How long collective operations along an axis take that go `times` round its ring, `size` bytes in pieces."""
+        """Seconds of collective operations on `size` bytes in `pieces`, each `times` round the ring of an axis."""
         n = self.mesh[axis]
         each = self.hardware.seconds_to_send(size / pieces * (n - 1) / n, n, self.spacing(axis))
         return times * pieces * each
 
     def spacing(self, axis: str) -> int:
-        """How many devices apart neighbours along an axis stand."""
+        """Distance between neighbours along an axis, in devices."""
         order = ("tensor", "shard", "replicate", "pipeline")
         return math.prod(self.mesh[inner] for inner in order[: order.index(axis)])

@@ -1,4 +1,4 @@
-"""A machine or a cluster as numbers: what `bluejay plan` reckons with, read from TOML or measured here."""
+"""Hardware described by numbers, read from TOML or measured on this machine, for `bluejay plan`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,53 +13,57 @@ from bluejay.recipe import STRICT
 
 @dataclass(frozen=True)
 class Link:
-    """How devices talk to each other."""
+    """A connection between devices."""
 
     __pydantic_config__ = STRICT
     bandwidth: float
-    """GB/s that one device sends, while it receives as much."""
+    """GB/s that a device can send, while it receives as much."""
     share: float = 1.0
-    """Of that, what collective operations reach."""
+    """Fraction of `bandwidth` that collective operations reach."""
     latency: float = 5e-6
-    """Seconds that each step of a collective operation takes however little it sends."""
+    """Seconds that each step of a collective operation takes in addition to its transfer."""
 
     @property
     def rate(self) -> float:
-        """Bytes a second that collective operations reach."""
+        """Bytes per second that collective operations reach."""
         return 1e9 * self.bandwidth * self.share
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """Devices, all alike, in nodes. Figures of the data sheet, and beside them the share that programs reach."""
+    """Identical devices in nodes: figures of the data sheet, and the fractions of them that programs reach."""
 
     __pydantic_config__ = STRICT
     name: str
+    """Name of a device, for the plan."""
     devices: int
-    """How many there are to use."""
+    """Number of devices."""
     node: int
-    """Devices in a node, within which `inside` connects them; nodes are connected by `network`."""
+    """Devices in a node; `inside` connects devices of a node, `network` connects nodes."""
     memory: float
-    """GB of each device."""
+    """Memory of a device in GB."""
     bandwidth: float
-    """GB/s between a device and its memory."""
+    """Bandwidth between a device and its memory in GB/s."""
     bfloat16: float
-    """TFLOP/s of a device's matrix products; half precision for those that have no bfloat16."""
+    """Peak of a device's matrix products in bfloat16 (or float16) in TFLOP/s."""
     float32: float
+    """Peak of a device's matrix products in float32 in TFLOP/s."""
     inside: Link
+    """Connection between the devices of a node."""
     network: Link
+    """Connection between nodes, for each device."""
     matmul_share: float = 1.0
-    """Of the rate of matrix products, what those of a training step reach."""
+    """Fraction of the peak that the matrix products of a training step reach."""
     bandwidth_share: float = 1.0
-    """Of the memory's bandwidth, what norms, activations and the optimizer reach."""
+    """Fraction of the memory bandwidth that norms, activations and the optimizer reach."""
     reserved: float = 1.0
-    """GB of each device that libraries and the allocator take."""
+    """Memory of a device that libraries and the allocator take, in GB."""
     fused_attention: bool = True
-    """Whether the scores of attention stay on the chip (FlashAttention, section 3.1) or pass through memory."""
+    """Whether attention scores stay on the chip (FlashAttention, section 3.1) instead of passing through memory."""
     fused_kernels: bool = False
-    """Whether norm, rotary angles, attention and activation are kernels of our own (`bluejay.gpt.kernels`)."""
+    """Whether norms, rotary embedding, attention and activation run in native kernels (`bluejay.gpt.kernels`)."""
     price: float = 0.0
-    """Of one device for an hour, in US dollars."""
+    """US dollars for a device and hour."""
 
     def __post_init__(self) -> None:
         for name in ("devices", "node", "memory", "bandwidth", "bfloat16", "float32", "matmul_share"):
@@ -71,14 +75,14 @@ class Hardware:
         return 1e12 * (self.float32 if precision == "float32" else self.bfloat16)
 
     def seconds_to_pass(self, size: float) -> float:
-        """How long `size` bytes take between a device and its memory."""
+        """Seconds to transfer `size` bytes between a device and its memory."""
         return size / (1e9 * self.bandwidth * self.bandwidth_share)
 
     def seconds_to_send(self, size: float, group: int, spacing: int) -> float:
-        """How long each device of a group takes to send `size` bytes round a ring of it.
+        """Seconds in which each device of a group sends `size` bytes around a ring.
 
-        Its members stand `spacing` devices apart. A ring enters and leaves each node once, and all rings of the node
-        share its network, so a ring has as many devices' worth of it as it has members there.
+        The `group` members are `spacing` devices apart. A ring enters and leaves each node once, and all rings of a
+        node share its network, so a ring gets the network bandwidth of as many devices as it has members in the node.
         """
         if group == 1:
             return 0.0
@@ -90,18 +94,20 @@ class Hardware:
 
 
 def load(path: Path | None, overrides: list[str], tokens: int = 1024, width: int = 1536) -> Hardware:
-    """Hardware from TOML, such as recipes/hardware/h100.toml, or this machine, measured for a run that multiplies so
-    many tokens at a time by matrices of this width. Raises as `bluejay.recipe.load`."""
+    """Hardware from a TOML file such as recipes/hardware/h100.toml; without one, this machine (`measure`).
+
+    Raises the errors of `bluejay.recipe.load`.
+    """
     if path is not None:
         return recipes.load(Hardware, path, overrides)
-    values = recipes.plain(measured(tokens, width))
+    values = recipes.plain(measure(tokens, width))
     for key, value in recipes.parse_overrides(overrides):
         recipes.set_key(values, key, value)
     return recipes.check(Hardware, values, "this machine")
 
 
-def split(overrides: list[str]) -> tuple[list[str], list[str]]:
-    """Overrides of a recipe, and those of hardware, which are written `--hardware.field value`."""
+def split_overrides(overrides: list[str]) -> tuple[list[str], list[str]]:
+    """Separate the overrides of a recipe from those of hardware, which are written `--hardware.field value`."""
     own: list[str] = []
     hardware: list[str] = []
     chosen = own
@@ -112,8 +118,11 @@ def split(overrides: list[str]) -> tuple[list[str], list[str]]:
     return own, hardware
 
 
-def measured(tokens: int = 1024, width: int = 1536) -> Hardware:
-    """This machine, in seconds; see `load`. Its processes share the memory, so they count as one device."""
+def measure(tokens: int = 1024, width: int = 1536) -> Hardware:
+    """Measure this machine, for products of `tokens` tokens with matrices of this width; takes some seconds.
+
+    A CPU counts as one device, since its processes share the memory.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cuda":
         name, memory = torch.cuda.get_device_name(), torch.cuda.get_device_properties(0).total_memory
@@ -141,10 +150,10 @@ def measured(tokens: int = 1024, width: int = 1536) -> Hardware:
 
 
 def training_rate(device: torch.device, dtype: torch.dtype, tokens: int, width: int) -> float:
-    """FLOP/s of the products that a run makes with the matrices of its MLP, forward and backward.
+    """FLOP/s of the products of a run with the matrices of its MLP, forward and backward.
 
-    Few tokens, or narrow matrices, are multiplied slower than `matmul_rate` says; more than those below are not faster.
-    Two matrices take turns, so that large ones come from memory, as they do in a model.
+    Few tokens or narrow matrices are multiplied more slowly than `matmul_rate` measures; sizes beyond the limits below
+    are not faster. Two matrices alternate, so that large ones are read from memory, as in a model.
     """
     tokens, width = min(tokens, 1024), min(width, 4096)
     matrices = [torch.randn(4 * width, width, device=device).to(dtype) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""`bluejay plan`: will a run fit, how long will it take, what will it cost."""
+"""Plans of training runs: whether a run fits in memory, how long it takes, what it costs; and the fastest mesh."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -18,67 +18,76 @@ from bluejay.train.initial import initial_model
 from bluejay.train.recipe import TrainRecipe
 
 MEMORY_UTILIZATION = 0.9
-"""Of a device's memory, what a mesh that is looked for may take: the estimate is not exact."""
+"""Fraction of a device's memory that a mesh found by `best` may use: the estimate is not exact."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A run foretold."""
+    """The predicted memory, time and cost of a run."""
 
     recipe: str
+    """Name of the recipe."""
     hardware: str
+    """Name of the hardware."""
     devices: int
+    """Number of devices."""
     mesh: dict[str, int]
+    """Size of each mesh axis."""
     micro_batch_tokens: int
+    """Tokens of a micro-batch on one device."""
     micro_batches: int
-    """Of a step, on each device."""
+    """Micro-batches of a step on each device."""
     memory: Memory
+    """Bytes that the device with the highest need uses."""
     capacity: float
-    """Bytes of a device."""
+    """Bytes of memory of a device."""
     seconds: Seconds
+    """Seconds of a step."""
     steps: int
+    """Optimizer steps of the run."""
     tokens: int
+    """Training tokens of the run."""
     flops: float
-    """Of the whole run, recomputation not counted (PaLM, appendix B)."""
+    """FLOPs of the whole run without recomputation (PaLM, appendix B)."""
     share_of_peak: float
-    """Of the devices' peak that these are: the model FLOPs utilisation of the same appendix."""
+    """Model FLOPs utilisation (PaLM, appendix B), from 0 to 1."""
     price: float
-    """Of a device for an hour, in US dollars."""
+    """US dollars for a device and hour."""
 
     @property
     def fits(self) -> bool:
-        """Whether each device has the memory."""
+        """Whether the run fits in the memory of each device."""
         return self.memory.total <= self.capacity
 
     @property
     def tokens_per_second(self) -> float:
-        """Of all devices together."""
+        """Training tokens per second of all devices together."""
         return self.tokens / (self.steps * self.seconds.total)
 
     @property
     def days(self) -> float:
-        """Without interruptions."""
+        """Duration of the run in days, without interruptions."""
         return self.steps * self.seconds.total / 86_400
 
     @property
     def cost(self) -> float:
-        """US dollars."""
+        """Cost of the run in US dollars."""
         return self.days * 24 * self.devices * self.price
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it, for `--json`."""
+        """All fields and derived values, for `--json`."""
         derived = ("fits", "tokens_per_second", "days", "cost")
         return dataclasses.asdict(self) | {name: getattr(self, name) for name in derived}
 
     def table(self) -> str:
-        """For people."""
+        """A readable summary in several lines."""
         axes = " x ".join(f"{name} {size}" for name, size in self.mesh.items())
         fits = "fits" if self.fits else "DOES NOT FIT"
-        used, there = self.memory.total / 1e9, self.capacity / 1e9
+        used, capacity = self.memory.total / 1e9, self.capacity / 1e9
         rows = {
             "mesh": f"{axes}; a step is {self.micro_batches:,} micro-batches of {self.micro_batch_tokens:,} tokens",
-            "memory": f"{parts(self.memory, 1e-9)} = {used:.1f} of {there:.1f} GB: {fits}",
-            "step": f"{parts(self.seconds, 1.0)} = {self.seconds.total:.3g} s",
+            "memory": f"{render_sum(self.memory, 1e-9)} = {used:.1f} of {capacity:.1f} GB: {fits}",
+            "step": f"{render_sum(self.seconds, 1.0)} = {self.seconds.total:.3g} s",
             "speed": f"{self.tokens_per_second:,.0f} tokens/s, {self.share_of_peak:.1%} of the matrix products' peak",
             "run": f"{self.steps:,} steps, {self.tokens:,} tokens, {self.flops:.3g} FLOPs, "
             + format_duration(86_400 * self.days)
@@ -89,32 +98,28 @@ class Plan:
 
 
 def plan(recipe: TrainRecipe, hardware: Hardware) -> Plan:
-    """What to expect of a recipe as it stands. Raises ValueError where its mesh does not fit the hardware."""
+    """The plan of a recipe with its own mesh. Raises ValueError if the mesh does not match model and hardware."""
     try:
         mesh = recipe.mesh.sizes(hardware.devices)
     except ValueError as error:
         reason = str(error).partition(";")[0]
-        raise ValueError(f"{reason}; --best finds a mesh, --hardware.devices takes another number of them") from None
-    data = mesh["replicate"] * mesh["shard"]
-    micro = min(recipe.train.micro_batch_tokens or recipe.train.batch_tokens, recipe.train.batch_tokens // data)
-    if micro < recipe.data.sequence_length or recipe.train.batch_tokens % (data * micro):
-        raise ValueError(
-            f"{data} devices cannot share out train.batch_tokens {recipe.train.batch_tokens}, {micro} at a time"
-        )
-    config, base = model_of(recipe)
+        raise ValueError(f"{reason}; --best finds a mesh, --hardware.devices changes the number of devices") from None
+    micro = recipe.micro_batch_rows(mesh["replicate"] * mesh["shard"]) * recipe.data.sequence_length
+    config, frozen_bytes = model_of(recipe)
     check_mesh_sizes(mesh, config, recipe.data.sequence_length)
-    return predict(Workload(recipe, config, hardware, mesh, micro, base))
+    return predict(Workload(recipe, config, hardware, mesh, micro, frozen_bytes))
 
 
 def best(recipe: TrainRecipe, hardware: Hardware) -> Plan:
-    """The fastest mesh and micro-batch that fit; ValueError where none does, with what came nearest."""
-    config, base = model_of(recipe)
+    """The plan with the fastest mesh and micro-batch that fit in memory. Raises ValueError if none does."""
+    config, frozen_bytes = model_of(recipe)
     workloads = [
-        Workload(recipe, config, hardware, mesh, micro, base) for mesh, micro in choices(recipe, config, hardware)
+        Workload(recipe, config, hardware, mesh, micro, frozen_bytes)
+        for mesh, micro in mesh_choices(recipe, config, hardware)
     ]
     if not workloads:
         raise ValueError(
-            f"{hardware.devices} devices cannot share out train.batch_tokens {recipe.train.batch_tokens} evenly"
+            f"{hardware.devices} devices cannot divide train.batch_tokens {recipe.train.batch_tokens} evenly"
         )
     fitting = [
         workload for workload in workloads if workload.memory().total <= MEMORY_UTILIZATION * 1e9 * hardware.memory
@@ -128,10 +133,9 @@ def best(recipe: TrainRecipe, hardware: Hardware) -> Plan:
     return predict(min(fitting, key=lambda workload: workload.seconds().total))
 
 
-def choices(recipe: TrainRecipe, config: GPTConfig, hardware: Hardware) -> Iterator[tuple[dict[str, int], int]]:
+def mesh_choices(recipe: TrainRecipe, config: GPTConfig, hardware: Hardware) -> Iterator[tuple[dict[str, int], int]]:
     """Every mesh that uses all devices and divides the model, with every micro-batch of 1, 2, 4, ... sequences."""
-    length = recipe.data.sequence_length
-    rows = recipe.train.batch_tokens // length
+    length, rows = recipe.data.sequence_length, recipe.batch_rows
     for tensor in divisors(min(hardware.node, hardware.devices)) if recipe.lora is None else [1]:
         for pipeline in divisors(hardware.devices // tensor):
             data = hardware.devices // (tensor * pipeline)
@@ -150,16 +154,16 @@ def choices(recipe: TrainRecipe, config: GPTConfig, hardware: Hardware) -> Itera
 
 
 def divisors(n: int) -> list[int]:
-    """All of them, rising."""
+    """The divisors of n in ascending order."""
     return [d for d in range(1, n + 1) if n % d == 0]
 
 
 def predict(workload: Workload) -> Plan:
-    """The plan of a workload."""
+    """The plan of a workload: all predicted values."""
     recipe, hardware, seconds = workload.recipe, workload.hardware, workload.seconds()
     tokens = recipe.steps * recipe.train.batch_tokens
-    seen = dataclasses.replace(workload.config, n_ctx=recipe.data.sequence_length)
-    flops = tokens * seen.flops_per_token * workload.products / 3
+    config = dataclasses.replace(workload.config, n_ctx=recipe.data.sequence_length)
+    flops = tokens * config.flops_per_token * workload.products / 3
     peak = hardware.devices * hardware.rate(workload.precision)
     return Plan(
         recipe=recipe.name,
@@ -180,10 +184,10 @@ def predict(workload: Workload) -> Plan:
 
 
 def model_of(recipe: TrainRecipe) -> tuple[GPTConfig, float]:
-    """The model of a recipe, and the bytes of it that do not learn.
+    """The model of a recipe, and the bytes of its frozen weights.
 
-    Neither corpus nor weights need be there: `model.vocab_size` stands for the one, a preset's name in `init` for the
-    other.
+    Neither corpus nor weights need to exist: `model.vocab_size` replaces the former, a preset's name in `init` the
+    latter.
     """
     if recipe.init is None:
         given = recipe.model.get("vocab_size")
@@ -197,11 +201,11 @@ def model_of(recipe: TrainRecipe) -> tuple[GPTConfig, float]:
 
 
 def shape_of(recipe: TrainRecipe) -> tuple[int, int]:
-    """Tokens that a process takes at a time, and the width of the matrices that it multiplies them by."""
-    return recipe.train.micro_batch_tokens or recipe.train.batch_tokens, model_of(recipe)[0].d_model
+    """Tokens of a micro-batch, and the width of the model, for `bluejay.plan.hardware.measure`."""
+    return recipe.micro_batch_rows(1) * recipe.data.sequence_length, model_of(recipe)[0].d_model
 
 
-def parts(values: Memory | Seconds, unit: float) -> str:
-    """What a sum is made of, without what is nothing."""
-    items = {name: value * unit for name, value in dataclasses.asdict(values).items()}
+def render_sum(values: Memory | Seconds, factor: float) -> str:
+    """The summands times `factor`, without negligible ones."""
+    items = {name: value * factor for name, value in dataclasses.asdict(values).items()}
     return " + ".join(f"{name} {value:.3g}" for name, value in items.items() if value > 1e-3 * sum(items.values()))

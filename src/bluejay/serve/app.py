@@ -35,7 +35,7 @@ def create_app(model: Model, settings: ServeSettings | None = None) -> FastAPI:
         engine_thread.start()
         yield
         engine_thread.stop()
-        await asyncio.to_thread(engine_thread.join)
+        await asyncio.to_thread(engine_thread.thread.join)
 
     app = FastAPI(title="Bluejay", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
     app.state.engine_thread = engine_thread

@@ -118,15 +118,8 @@ class EngineThread:
             self.stopping = True
             self.wake.notify()
 
-    def join(self) -> None:
-        """Wait until the thread has ended."""
-        self.thread.join()
-
     async def submit(
-        self,
-        prompts: list[list[int]],
-        params: SamplingParams,
-        processor: Callable[[], LogitsProcessor] | None = None,
+        self, prompts: list[list[int]], params: SamplingParams, processor: Callable[[], LogitsProcessor] | None
     ) -> Job:
         """Queue prompts as one job, which the caller must `release`.
 

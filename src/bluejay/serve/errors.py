@@ -1,4 +1,4 @@
-"""What OpenAI's APIs have in common on the wire: errors, usage, events.
+"""The elements that OpenAI's APIs share: errors, usage, events.
 
 https://platform.openai.com/docs/api-reference
 """
@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 
 
 class ErrorDetail(TypedDict):
-    """What went wrong."""
+    """The content of an error object."""
 
     message: str
     type: str
@@ -22,20 +22,20 @@ class ErrorDetail(TypedDict):
 
 
 class ErrorBody(TypedDict):
-    """The body of every answer that is not a success."""
+    """The body of every response that is not a success."""
 
     error: ErrorDetail
 
 
 ERRORS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": ErrorBody, "description": "The request cannot be served as it is; the message says why."},
+    "4XX": {"model": ErrorBody, "description": "The request is invalid or cannot be served now; the message says why."},
     "5XX": {"model": ErrorBody, "description": "The server cannot serve any request now."},
 }
-"""For the OpenAPI description of an endpoint."""
+"""The error responses in the OpenAPI description of an endpoint."""
 
 
 class APIError(HTTPException):
-    """A refusal, in OpenAI's words."""
+    """An error that is sent to the client in OpenAI's form."""
 
     def __init__(
         self,
@@ -51,17 +51,17 @@ class APIError(HTTPException):
         self.body: ErrorBody = {"error": {"message": message, "type": type, "param": param, "code": code}}
 
     def response(self) -> Response:
-        """The whole HTTP answer."""
+        """The HTTP response."""
         return json_response(self.body, self.status_code, self.headers)
 
 
 def json_response(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """JSON in ASCII: a request's text may hold half a surrogate pair, which UTF-8 cannot carry back."""
+    """A JSON response in ASCII: a text in it may contain half a surrogate pair, which UTF-8 cannot encode."""
     return Response(json.dumps(body), status, headers, media_type="application/json")
 
 
 def invalid_body(errors: Sequence[Any]) -> APIError:
-    """One sentence about the first thing that pydantic found wrong in a body."""
+    """An error with one sentence about the first problem that pydantic found in a body."""
     error = errors[0]
     path = [str(part)[:100] for part in error["loc"] if part != "body"]
     param, context, given = ".".join(path), error.get("ctx", {}), error.get("input")
@@ -82,7 +82,7 @@ def invalid_body(errors: Sequence[Any]) -> APIError:
 
 
 class Usage(TypedDict):
-    """Tokens read and written."""
+    """Numbers of tokens."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -90,7 +90,7 @@ class Usage(TypedDict):
 
 
 def usage(n_prompt: int, n_generated: int) -> Usage:
-    """Tokens read and written, over all prompts and samples."""
+    """The numbers of tokens over all prompts and samples."""
     return {"prompt_tokens": n_prompt, "completion_tokens": n_generated, "total_tokens": n_prompt + n_generated}
 
 

@@ -41,17 +41,13 @@ class Metrics:
             "cache_pages_kept", "Unused pages whose content is kept in case their text is requested again"
         )
         self.pages = gauge("cache_pages_limit", "All pages of the key-value cache")
+        help = "Seconds from queueing a request to its first token"
         self.first_token = Histogram(
-            "bluejay_first_token_seconds",
-            "Seconds from queueing a request to its first token",
-            buckets=FIRST_TOKEN_BUCKETS,
-            registry=registry,
+            "bluejay_first_token_seconds", help, registry=registry, buckets=FIRST_TOKEN_BUCKETS
         )
+        help = "Seconds from one token of a sample to the next"
         self.inter_token = Histogram(
-            "bluejay_inter_token_seconds",
-            "Seconds from one token of a sample to the next",
-            buckets=INTER_TOKEN_BUCKETS,
-            registry=registry,
+            "bluejay_inter_token_seconds", help, registry=registry, buckets=INTER_TOKEN_BUCKETS
         )
         self.seen = Counters()
 

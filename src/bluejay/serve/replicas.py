@@ -25,6 +25,7 @@ from fastapi import FastAPI
 from bluejay.infer.model import load
 from bluejay.machine import n_processors
 from bluejay.progress import say
+from bluejay.serve.app import create_app
 from bluejay.serve.metrics import MULTIPROCESS_DIRECTORY, forget_process
 from bluejay.serve.server import Connection, Server, address, check_keys, listen, log_requests, serve
 from bluejay.serve.settings import ServeSettings
@@ -231,8 +232,6 @@ def run_replica(name: str, settings: ServeSettings, channel: socket.socket, proc
     os.setpgid(0, 0)  # Ctrl+C reaches only the parent, which forwards it
     if processors:
         os.sched_setaffinity(0, processors)
-    from bluejay.serve.app import create_app
-
     log_requests()
     with contextlib.suppress(KeyboardInterrupt):
         ReplicaServer(create_app(load(name), replace(settings, unready=0.0)), channel).run(sockets=[])
@@ -244,7 +243,6 @@ class ReplicaServer(Server):
     def __init__(self, app: FastAPI, channel: socket.socket) -> None:
         super().__init__(app, "")
         self.channel = channel
-        self.accepting: set[asyncio.Task] = set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then tell the parent."""

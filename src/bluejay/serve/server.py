@@ -188,7 +188,7 @@ class Connection(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """uvicorn with our settings, which says where it is once it accepts connections, and finishes what it began."""
+    """uvicorn's server, which announces its URL once it accepts connections and shuts down without losing requests."""
 
     def __init__(self, app: FastAPI, url: str, on_ready: Callable[[str], None] | None = None) -> None:
         self.settings: ServeSettings = app.state.settings
@@ -210,6 +210,8 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self.url = url
         self.on_ready = on_ready
+        self.accepting: set[asyncio.Task] = set()
+        """Tasks that set up accepted connections; asyncio itself keeps only weak references to them."""
         self.unready = self.settings.unready
         self.drain = self.settings.drain
 
@@ -246,7 +248,6 @@ class Server(uvicorn.Server):
     def _stop_accepting(self, sockets: list[socket.socket]) -> None:
         """Close the listening sockets, after accepting the connections in their queues, which would be cut off."""
         loop = asyncio.get_running_loop()
-        self.accepting = set()  # asyncio keeps only weak references to tasks
         for bound in sockets:
             with contextlib.suppress(OSError):  # the queue is empty
                 while True:

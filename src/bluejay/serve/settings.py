@@ -57,7 +57,7 @@ class ServeSettings:
     unready: float = setting(0.0, 0, default_text="0")
     """Seconds after SIGTERM to keep serving while /readyz says not ready, so that load balancers notice."""
     drain: float = setting(60.0, 0)
-    """Seconds after that to finish the requests that have been accepted."""
+    """Seconds to finish the accepted requests at shutdown, after `unready`."""
     log_prompts: bool = False
     """Write prompts to the request log, too."""
     public: PublicSettings | None = None

@@ -4,7 +4,6 @@ ever: a second visit requests one file, however far away the server is."""
 import hashlib
 import json
 from importlib import resources
-from pathlib import PurePath
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -12,13 +11,7 @@ from fastapi import FastAPI, Request, Response
 from bluejay.fields import settings_of
 from bluejay.infer.params import SamplingParams
 
-MEDIA_TYPES = {
-    ".html": "text/html",
-    ".css": "text/css",
-    ".js": "text/javascript",
-    ".json": "application/json",
-    ".svg": "image/svg+xml",
-}
+MEDIA_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 IMMUTABLE = "public, max-age=31536000, immutable"
 
 
@@ -43,9 +36,10 @@ def page_files() -> dict[str, bytes]:
     files, package = {}, resources.files("bluejay")
     for folder, prefix in (("serve/page", ""), ("serve/page/on_demand", "on_demand/")):
         files |= {prefix + file.name: file.read_bytes() for file in (package / folder).iterdir() if file.is_file()}
-    data = {name: json.loads((package / "assets" / name).read_bytes()) for name in ("editor.json", "examples.json")}
-    data["sampling.json"] = sampling_settings()
-    return files | {name: json.dumps(value, ensure_ascii=False).encode() for name, value in data.items()}
+    data = {name: json.loads((package / "assets" / f"{name}.json").read_bytes()) for name in ("editor", "examples")}
+    data["on_demand/sampling"] = sampling_settings()
+    # As scripts, because older browsers cannot import JSON.
+    return files | {f"{n}.js": f"export default {json.dumps(v, ensure_ascii=False)};".encode() for n, v in data.items()}
 
 
 def sampling_settings() -> list[dict[str, Any]]:
@@ -60,7 +54,7 @@ def sampling_settings() -> list[dict[str, Any]]:
 
 def endpoint(name: str, content: bytes, headers: dict[str, str]) -> Any:
     """The handler that answers with one file. There is no path to look up, so no other file can be read."""
-    media_type = MEDIA_TYPES[PurePath(name).suffix]
+    media_type = MEDIA_TYPES[name.rpartition(".")[2]]
 
     async def answer(_: Request) -> Response:
         return Response(content, media_type=media_type, headers=headers)

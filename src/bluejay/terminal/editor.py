@@ -1,7 +1,9 @@
 """A full-screen editor in which a user and a model write one text in turns: the page for the terminal."""
 
 import asyncio
+import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -21,9 +23,10 @@ from prompt_toolkit.widgets import TextArea
 
 from bluejay.infer.engine import Engine
 from bluejay.infer.model import Model
+from bluejay.infer.params import SamplingParams
 from bluejay.terminal.annotated_text import AnnotatedText, Sample, Span, percent, probability_level
 from bluejay.terminal.assets import STOP_REASONS
-from bluejay.terminal.history import History, HistoryEntry
+from bluejay.terminal.history import History, HistoryEntry, state_directory
 from bluejay.terminal.menu import Menu, examples_menu, history_menu, model_menu
 from bluejay.terminal.settings import Settings, link_to, parse_link, parse_settings
 
@@ -350,6 +353,14 @@ class Editor(Lexer):
             event.app.exit()
 
         return keys
+
+
+def open_editor(load: Callable[[], Model], params: SamplingParams) -> str:
+    """Let the user write with the model that `load` opens. Returns the text; raises ValueError without a terminal."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise ValueError("there is no prompt, and no terminal to write one in; - reads it from standard input")
+    history = History(state_directory() / "history.json")
+    return Editor(load(), Settings(params), history=history).write()
 
 
 def styled_fragments(annotated: AnnotatedText, start: int, end: int, probabilities: bool) -> StyleAndTextTuples:

@@ -1,1 +1,1 @@
-"""From token shards to a model."""
+"""Training and fine-tuning of a GPT from token shards, on one process or many."""

@@ -1,4 +1,4 @@
-"""What a run starts from, drawn weights or a model's, and what it gives in the end."""
+"""The model that a run starts from, new or stored, and the export of the trained model."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -18,31 +18,31 @@ from bluejay.gpt.model import GPT, weight_shapes
 from bluejay.progress import progress
 from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import corpus_of
-from bluejay.train.lora import adapted, adapters
+from bluejay.train.lora import adapters, load_with_adapters
 from bluejay.train.recipe import TrainRecipe, is_pairs
 
 
 @dataclass(frozen=True)
 class InitialModel:
-    """What a recipe trains, before anything is read."""
+    """The model of a recipe before training; weights are read or drawn only on demand."""
 
     recipe: TrainRecipe
     config: GPTConfig
     tokenizer: Tokenizer
     stored: StoredModel | None
-    """The model that `init` names; None where weights are drawn."""
+    """The model that `init` names; None if weights are drawn at random."""
 
     def model(self, device: torch.device, precision: str) -> GPT:
-        """The model to train. With adapters it is whole; else on the meta device, and `weights` has its values."""
+        """The model to train: with its weights if it has adapters, else on the meta device for `weights` to fill."""
         if self.recipe.lora is not None:
             assert self.stored is not None
             dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-            return adapted(self.stored, self.recipe.lora, self.recipe.seed, device, dtype)
+            return load_with_adapters(self.stored, self.recipe.lora, self.recipe.seed, device, dtype)
         with torch.device("meta"):
             return GPT(self.config)
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Name and float32 value of each weight that `model` leaves to be filled in."""
+        """Name and float32 value of each weight of a model on the meta device; empty if the model has adapters."""
         if self.stored is None:
             yield from draw(self.config, self.recipe.seed)
         elif self.recipe.lora is None:
@@ -52,34 +52,39 @@ class InitialModel:
                     bar.advance(shape.numel())
 
     def export(self, trained: Mapping[str, Tensor], path: Path) -> None:
-        """Write a model directory from the parameters that were trained, all of them, by name. Adapters are merged and
-        also written by themselves, beside it under the same name with "adapter" for "model"."""
+        """Write a model directory from all trained parameters, by name.
+
+        Adapters are merged into the model, and also written by themselves to the sibling directory whose name has
+        "adapter" for "model".
+        """
         stored = self.stored
         if self.recipe.lora is not None:
             assert stored is not None
-            found = adapters(trained, self.recipe.lora)
-            beside = path.with_name(path.name.replace("model", "adapter"))
-            write_adapter(found, self.config, self.tokenizer, base_name(self.recipe), beside)
-            stored = merged(stored, found)
+            low_rank = adapters(trained, self.recipe.lora)
+            adapter_path = path.with_name(path.name.replace("model", "adapter"))
+            write_adapter(low_rank, self.config, self.tokenizer, base_name(self.recipe), adapter_path)
+            stored = merged(stored, low_rank)
         else:
             stored = StoredModel(self.config, trained.__getitem__, torch.float32, lambda: self.tokenizer, 0)
         write_model(dataclasses.replace(stored, tokenizer=lambda: self.tokenizer), path)
 
 
 def initial_model(recipe: TrainRecipe) -> InitialModel:
-    """Open what a recipe starts from. Raises FileNotFoundError or ValueError where tokenizer, shards and model do not
-    belong together."""
+    """Open the model that a recipe starts from, or the tokenizer for a new one.
+
+    Raises FileNotFoundError, or ValueError if tokenizer, shards and model do not belong together.
+    """
     if recipe.init is None:
         path = recipe.data.tokenizer_path
         if path is None:
-            raise ValueError('data.tokenizer is missing: pairs bring none of their own; "gpt2" is GPT-J\'s')
+            raise ValueError('data.tokenizer is missing: files of pairs have no tokenizer; "gpt2" is that of GPT-J')
         tokenizer = Tokenizer.load(path)
         return InitialModel(recipe, recipe.gpt_config(tokenizer.vocab_size), tokenizer, None)
     stored = open_model(locate(recipe.init))
     config, tokenizer = stored.config, tokenizer_of(stored, recipe.init)
     if recipe.data.sequence_length > config.n_ctx:
         length = recipe.data.sequence_length
-        raise ValueError(f"data.sequence_length {length} is above the {config.n_ctx} tokens that {recipe.init} reads")
+        raise ValueError(f"data.sequence_length {length} is above the {config.n_ctx} tokens of {recipe.init}'s context")
     for where in tokenizers_of(recipe):
         other = Tokenizer.load(where)
         if not extends(tokenizer, other):
@@ -91,7 +96,7 @@ def initial_model(recipe: TrainRecipe) -> InitialModel:
 
 
 def tokenizers_of(recipe: TrainRecipe) -> list[str]:
-    """Where the tokenizers of the recipe and of its corpora lie, as far as they are there."""
+    """The tokenizer of the recipe, if given, and those in the corpus directories of its shards."""
     prefixes = [*(part.shards for part in recipe.data.train), recipe.data.valid]
     beside = {str(corpus_of(prefix)) for prefix in prefixes if not is_pairs(prefix)}
     there = sorted(folder for folder in beside if (Path(folder) / "tokenizer.json").is_file())
@@ -99,12 +104,12 @@ def tokenizers_of(recipe: TrainRecipe) -> list[str]:
 
 
 def extends(tokenizer: Tokenizer, other: Tokenizer) -> bool:
-    """Whether every id of `other` stands for the same bytes in `tokenizer`, which may have more."""
+    """Whether `tokenizer` decodes every id of `other` to the same bytes; it may have more ids."""
     known = other.token_bytes()
     return tokenizer.eot == other.eot and tokenizer.token_bytes()[: len(known)] == known
 
 
 def base_name(recipe: TrainRecipe) -> str:
-    """How an adapter names its model: a folder by its whole path, so that it is found from everywhere."""
+    """The name of an adapter's base model: the absolute path of a directory, or the name of a model."""
     name = str(recipe.init)
     return str(Path(name).resolve()) if Path(name).exists() else name

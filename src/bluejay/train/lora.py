@@ -1,9 +1,9 @@
-"""Fine-tuning by low-rank adapters (LoRA, Hu et al. 2021), also of a base in 8 or 4 bits (QLoRA, Dettmers et al. 2023).
+"""Low-rank adapters (LoRA, Hu et al. 2021), also for a base model in 8 or 4 bits (QLoRA, Dettmers et al. 2023).
 
-A frozen matrix W gets a product beside it, y = x W^T + scale x A^T B^T, and only A and B learn. B begins at zero, so
-the first step starts from the model as it was. What is frozen is a buffer, not a parameter: it has no gradient and no
-moments, it is in no checkpoint, and every process has all of it, mapped from the model's file where it is stored in the
-type that it is multiplied in. Packed matrices stay packed and are decoded each time they are needed.
+A frozen matrix W gets a product of two matrices added to it, y = x W^T + scale x A^T B^T, and only A and B are trained.
+B is zero at first, so training starts from the unchanged model. Frozen weights are buffers, not parameters: they have
+no gradient and no optimizer state, are in no checkpoint, and every process holds all of them. They are memory-mapped
+from the model's file if stored in the data type of the matrix products. Packed matrices are unpacked at each use.
 """
 
 import math
@@ -24,7 +24,7 @@ from bluejay.train.recipe import LoRA
 
 
 class LoRALinear(nn.Module):
-    """A frozen matrix with an adapter beside it."""
+    """A frozen linear layer with an adapter."""
 
     def __init__(self, base: nn.Module, a: Tensor, b: Tensor, scale: float) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class LoRALinear(nn.Module):
 
 
 class PackedLinear(nn.Module):
-    """A matrix in 8 or 4 bits."""
+    """A frozen linear layer in 8 or 4 bits."""
 
     def __init__(self, packed: Packed, bias: Tensor | None) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class PackedLinear(nn.Module):
 
 
 class PackedMatmul(torch.autograd.Function):
-    """The product with a packed matrix, which is decoded in both directions and kept in neither."""
+    """Product with a packed matrix, which is unpacked in the forward and the backward pass and never stored."""
 
     @staticmethod
     def forward(ctx: Any, x: Float[Tensor, "*batch columns"], packed: Packed) -> Float[Tensor, "*batch rows"]:
@@ -67,9 +67,8 @@ class PackedMatmul(torch.autograd.Function):
         return upstream @ unpack(ctx.packed, upstream.dtype), None
 
 
-def adapted(stored: StoredModel, settings: LoRA, seed: int, device: torch.device, dtype: torch.dtype) -> GPT:
-    """A frozen model, its matrices in `dtype` or packed, with adapters on those that `settings` name. Nothing else of
-    it is a parameter.
+def load_with_adapters(stored: StoredModel, settings: LoRA, seed: int, device: torch.device, dtype: torch.dtype) -> GPT:
+    """A frozen model, its matrices in `dtype` or packed, with trainable adapters on the targets of `settings`.
 
     Raises ValueError for a target that the model does not have.
     """
@@ -88,32 +87,32 @@ def adapted(stored: StoredModel, settings: LoRA, seed: int, device: torch.device
             for kind, parameter in list(module.named_parameters(recurse=False)):
                 delattr(module, kind)
                 if packed is None or kind != "weight":
-                    wanted = torch.float32 if "norm" in name else dtype
-                    module.register_buffer(kind, stored.read(f"{name}.{kind}").to(device, wanted))
+                    stored_as = torch.float32 if "norm" in name else dtype
+                    module.register_buffer(kind, stored.read(f"{name}.{kind}").to(device, stored_as))
                 bar.advance(parameter.numel())
             if packed is not None:
                 bias = dict(module.named_buffers(recurse=False)).get("bias")
                 model.set_submodule(name, PackedLinear(packed(f"{name}.weight"), bias).to(device))
     for name, module in matrices:
         if kind_of(name) in targets:
-            a, b = drawn(settings.rank, module.in_features, module.out_features, generator)
+            a, b = initial_adapter(settings.rank, module.in_features, module.out_features, generator)
             base = model.get_submodule(name)
             model.set_submodule(name, LoRALinear(base, a.to(device), b.to(device), settings.scale))
     return model
 
 
 def kind_of(matrix: str) -> str:
-    """The last part of a matrix's name, by which the recipe calls it."""
+    """The kind of a matrix as recipes name it: the last part of its name."""
     return matrix.rpartition(".")[2]
 
 
-def drawn(rank: int, columns: int, rows: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A and B before training: A uniform with variance 1 / (3 columns), as loralib and peft have it, and B zero."""
+def initial_adapter(rank: int, columns: int, rows: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A and B before training: A uniform with variance 1 / (3 columns), as in loralib and peft, and B zero."""
     bound = 1 / math.sqrt(columns)
     return torch.empty(rank, columns).uniform_(-bound, bound, generator=generator), torch.zeros(rows, rank)
 
 
 def adapters(weights: Mapping[str, Tensor], settings: LoRA) -> dict[str, LowRank]:
-    """The adapters among a model's weights, by the names that their matrices had without them."""
+    """The adapters among a model's weights, by the name of the matrix that each belongs to."""
     matrices = [name.removesuffix(".a") for name in weights if name.endswith(".a")]
     return {f"{name}.weight": LowRank(weights[f"{name}.a"], weights[f"{name}.b"], settings.scale) for name in matrices}

@@ -1,4 +1,4 @@
-"""What a training run is: every setting, its meaning, its unit."""
+"""The recipe of a training run: every setting with its meaning and unit."""
 
 import dataclasses
 import itertools
@@ -16,15 +16,15 @@ from bluejay.tokens import corpus_of
 
 @dataclass(frozen=True)
 class Mixture:
-    """One set of shards and how often it is drawn from."""
+    """One training set and its share of the mixture."""
 
     __pydantic_config__ = STRICT
     shards: str
     """Prefix of a `.bin` and an `.idx` file, or a `.jsonl` file of {"prompt": ..., "completion": ...}."""
     weight: float = 1.0
-    """Share of the training sequences, relative to the other sets."""
+    """Relative frequency of this set's sequences in training; only the ratio to the other sets' weights matters."""
     changes: tuple[tuple[float, float], ...] = ()
-    """Other weights later on, each with the share of the run after which it holds: [[0.8, 5.0], [0.9, 0.0]]."""
+    """Later weights as pairs (fraction of the run after which it applies, weight): [[0.8, 5.0], [0.9, 0.0]]."""
 
     def __post_init__(self) -> None:
         shares, weights = [0.0, *(share for share, _ in self.changes)], [self.weight, *(w for _, w in self.changes)]
@@ -34,32 +34,32 @@ class Mixture:
             raise ValueError(f"data.train: {self.shards} has a weight below 0, or none above 0")
 
     def weight_at(self, share: float) -> float:
-        """The weight when such a share of the run is done."""
+        """The weight after a fraction `share` of the run."""
         return [self.weight, *(weight for at, weight in self.changes if at <= share)][-1]
 
 
 def is_pairs(shards: str) -> bool:
-    """Whether a set of sequences is a file of prompts and completions, not a shard."""
+    """Whether a training set is a `.jsonl` file of prompts and completions; otherwise it is a token shard."""
     return shards.endswith(".jsonl")
 
 
 @dataclass(frozen=True)
 class Data:
-    """Where the tokens come from."""
+    """The training and held-out data."""
 
     __pydantic_config__ = STRICT
     train: tuple[Mixture, ...]
-    """Shards to train on."""
+    """The training sets; sequences are drawn from them in proportion to their weights."""
     valid: str
-    """Prefix of the held-out shards, or a `.jsonl` file of pairs."""
+    """Held-out data: prefix of a shard, or a `.jsonl` file of pairs."""
     sequence_length: int = 512
-    """Tokens that the model sees at once; also the context of the model, unless `model.n_ctx` says otherwise."""
+    """Tokens in a training sequence; also the context length of the model unless `model.n_ctx` is given."""
     mask_documents: bool = True
-    """Whether a token sees only its own document where a sequence holds several."""
+    """Whether attention stays within a document where a sequence holds several."""
     prompt_weight: float = 0.0
-    """How much a token of a prompt counts in the loss of pairs; one of a completion counts 1."""
+    """Loss weight of a prompt token in pairs, from 0 to 1; completion tokens have weight 1."""
     tokenizer: str | None = None
-    """A `tokenizer.json` or "gpt2"; when not given, that of `init`, or the one in the folder of the corpus."""
+    """A `tokenizer.json` or "gpt2". Default: the tokenizer of `init`, otherwise the one in the corpus directory."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.prompt_weight <= 1:
@@ -67,23 +67,23 @@ class Data:
 
     @property
     def tokenizer_path(self) -> str | None:
-        """Where the tokenizer is: as given, or beside the first shards; None where there are only pairs."""
+        """`tokenizer` if given, else the corpus directory of the first shard; None if there are only pairs."""
         shards = (part.shards for part in self.train if not is_pairs(part.shards))
         return self.tokenizer or next((str(corpus_of(prefix)) for prefix in shards), None)
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The learning rate over time: linear warm-up, cosine, floor (GPT-3, appendix B)."""
+    """Learning-rate schedule: linear warm-up, cosine decay, constant floor (GPT-3, appendix B)."""
 
     __pydantic_config__ = STRICT
     kind: Literal["cosine"] = "cosine"
     warmup: float = 0.01
-    """Share of the run in which the rate rises from 0."""
+    """Fraction of the run during which the learning rate rises from 0 to its peak."""
     decay: float = 1.0
-    """Share of the run after which the rate stays at its floor."""
+    """Fraction of the run after which the learning rate stays at its floor."""
     final: float = 0.1
-    """The floor, as a share of the peak."""
+    """Floor of the learning rate, as a fraction of the peak."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.warmup < self.decay <= 1 or not 0 <= self.final <= 1:
@@ -92,62 +92,66 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """How a gradient becomes an update; decay on matrices only, as GPT-J did."""
+    """Optimizer settings. Weight decay applies to matrices only, as in GPT-J."""
 
     __pydantic_config__ = STRICT
     kind: Literal["adamw", "muon"] = "adamw"
-    """AdamW (Loshchilov & Hutter), or Muon for the matrices of the blocks and AdamW for the rest."""
+    """AdamW (Loshchilov & Hutter 2019); or Muon for the matrices of the blocks and AdamW for all other weights."""
     betas: tuple[float, float] = (0.9, 0.95)
-    """Decay of the running means of the gradient and of its square."""
+    """Decay rates of AdamW's running means of the gradient and of the squared gradient."""
     eps: float = 1e-8
-    """Added to the root of the second."""
+    """Added to the square root of AdamW's second moment, to avoid division by zero."""
     weight_decay: float = 0.1
-    """Shrinks matrices by this times the learning rate each step."""
+    """Each step multiplies every matrix by 1 - `weight_decay` times the learning rate."""
 
 
 @dataclass(frozen=True)
 class Train:
-    """How the weights are fitted."""
+    """Length of the run, batch, learning rate, optimizer and precision."""
 
     __pydantic_config__ = STRICT
     tokens: int
-    """Tokens to train on in all; rounded up to whole steps."""
+    """Training tokens of the whole run; rounded up to whole steps."""
     batch_tokens: int
-    """Tokens per step; a multiple of `data.sequence_length`."""
+    """Tokens in one optimizer step; a multiple of `data.sequence_length`."""
     micro_batch_tokens: int | None = None
-    """Tokens per forward pass; gradients add up to the same batch with less memory. All at once when not given."""
+    """Tokens in one forward pass of a process; gradients are accumulated over the batch. Default: the whole batch."""
     lr: float = 1e-3
     """Peak learning rate."""
     schedule: Schedule = field(default_factory=Schedule)
     optimizer: Optimizer = field(default_factory=Optimizer)
     clip: float = 1.0
-    """Largest norm of the gradient over all weights; longer ones are scaled down to it."""
+    """Maximum norm of the gradient over all weights; a larger gradient is scaled down to it."""
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
-    """Type of the matrix products; "auto" is bfloat16 where the processor has instructions for it."""
+    """Data type of matrix products; "auto" chooses bfloat16 where the hardware multiplies it fast, else float32."""
     z_loss: float = 0.0
-    """Weight of the square of the logarithm of the softmax's sum, which keeps logits small (PaLM, section 5)."""
+    """Weight of the squared log-partition function in the loss, which keeps logits small (PaLM, section 5)."""
     recompute: Literal["none", "selective", "full"] = "none"
-    """What the backward pass computes again in place of keeping it (`bluejay.gpt.recompute`)."""
+    """Activations that the backward pass recomputes instead of storing (`bluejay.gpt.recompute`)."""
     compile: bool = False
-    """Whether `torch.compile` fuses what surrounds the matrix products."""
+    """Whether each block is compiled with `torch.compile`, which fuses the operations between matrix products."""
 
     def __post_init__(self) -> None:
         for name in ("tokens", "batch_tokens", "lr", "clip"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"train.{name} is {getattr(self, name)}; it must be above 0")
 
+    def matmul_precision(self, bfloat16_is_fast: bool) -> str:
+        """Data type of matrix products, "bfloat16" or "float32", on hardware where bfloat16 is or is not faster."""
+        return ("bfloat16" if bfloat16_is_fast else "float32") if self.precision == "auto" else self.precision
+
 
 @dataclass(frozen=True)
 class LoRA:
-    """Adapters: what is learnt is a product of two thin matrices beside each target (Hu et al. 2021)."""
+    """Low-rank adapters: each target matrix gets a trainable product of two thin matrices (LoRA, Hu et al. 2021)."""
 
     __pydantic_config__ = STRICT
     rank: int = 16
-    """Width of the thin matrices."""
+    """Rank of the adapters: the inner dimension of the product."""
     alpha: float = 32.0
-    """The product counts alpha / rank times."""
+    """Numerator of the scale alpha / rank that multiplies the product."""
     targets: tuple[Literal["q", "k", "v", "out", "gate", "up", "down"], ...] | None = None
-    """Which matrices of every block; all of them when not given."""
+    """Matrices that get an adapter in every block. Default: all."""
 
     def __post_init__(self) -> None:
         if self.rank < 1 or not self.alpha > 0 or self.targets == ():
@@ -155,23 +159,23 @@ class LoRA:
 
     @property
     def scale(self) -> float:
-        """How often the product counts."""
+        """The factor that multiplies the low-rank product."""
         return self.alpha / self.rank
 
 
 @dataclass(frozen=True)
 class Mesh:
-    """How many processes share out what (`bluejay.train.distributed.parallel`). The weights do not depend on it."""
+    """Degrees of parallelism (`bluejay.train.distributed.parallel`). Results do not depend on them, up to rounding."""
 
     __pydantic_config__ = STRICT
     replicate: int = 1
-    """Groups that each hold the whole state and share out the rows of a batch."""
+    """Data-parallel replicas; each holds all weights and trains on its part of the batch."""
     shard: int = -1
-    """Processes of such a group that share out the state, too; -1 is as many as the other three leave."""
+    """Processes that divide the weights and optimizer state of a replica (FSDP); -1 uses all remaining processes."""
     tensor: int = 1
-    """Processes that share out the matrices of each layer."""
+    """Processes that divide the matrices of each layer (tensor parallelism)."""
     pipeline: int = 1
-    """Processes in a row that share out the layers."""
+    """Pipeline stages, among which the layers are divided."""
 
     def __post_init__(self) -> None:
         for name in ("replicate", "shard", "tensor", "pipeline"):
@@ -180,7 +184,7 @@ class Mesh:
                 raise ValueError(f"mesh.{name} is {size}; it must be at least 1")
 
     def sizes(self, processes: int) -> dict[str, int]:
-        """How many processes lie along each axis. Raises ValueError where there are not that many."""
+        """Size of each mesh axis. Raises ValueError if their product is not `processes`."""
         fixed = self.replicate * self.tensor * self.pipeline
         shard = max(1, processes // fixed) if self.shard == -1 else self.shard
         if fixed * shard != processes:
@@ -193,16 +197,17 @@ class Mesh:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Measuring the loss on held-out text as training goes, and hearing what the model says."""
+    """Evaluation during training: loss on held-out text, and sample continuations."""
 
     __pydantic_config__ = STRICT
     every_steps: int = 1000
+    """Steps between evaluations; the last step is always evaluated."""
     tokens: int = 65_536
-    """Held-out tokens read each time, the same ones; as many of each component of the corpus as there are."""
+    """Held-out tokens in an evaluation, always the same ones, divided equally among the components of the corpus."""
     prompts: tuple[str, ...] = ()
-    """Texts that the model continues each time, where one process holds all of it."""
+    """Prompts that the model continues at each evaluation; ignored in runs of more than one process."""
     sample_tokens: int = 64
-    """Length of an answer."""
+    """Maximum tokens of each continuation."""
 
     def __post_init__(self) -> None:
         for name in ("every_steps", "tokens", "sample_tokens"):
@@ -212,13 +217,13 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """When the state is saved, in the background, and what is kept."""
+    """When checkpoints are written (in the background), and which are kept."""
 
     __pydantic_config__ = STRICT
     every_steps: int = 1000
-    """The state after each so many steps is kept for good."""
+    """Steps between permanent checkpoints."""
     every_minutes: float = 15.0
-    """It is also saved when so much time went by; of all checkpoints, the newest two stay."""
+    """Minutes after which another checkpoint is written. Only the newest two and the permanent ones are kept."""
 
     def __post_init__(self) -> None:
         if self.every_steps < 1 or self.every_minutes < 0:
@@ -227,19 +232,19 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Guard:
-    """What protects a run from itself. A step whose loss or gradient is not finite is always skipped."""
+    """Protection against diverging and hanging runs. A step whose loss or gradient is not finite is always skipped."""
 
     __pydantic_config__ = STRICT
     spike: Literal["keep", "skip", "back"] = "keep"
-    """What happens to a step far outside what was usual: nothing, it is skipped, or it is skipped and, when too many
-    follow each other, the run goes back to its last checkpoint that is kept for good and past the batches since."""
+    """Response to a spike in loss or gradient norm: "keep" takes the step, "skip" skips it, and "back" also rolls the
+    run back to its last permanent checkpoint after `patience` skipped steps in a row, past the batches since then."""
     sigma: float = 6.0
-    """Far outside is this many standard deviations above the mean of the last 128 steps, in loss or gradient norm."""
+    """Spike threshold for loss and gradient norm, in standard deviations above the mean of the last 128 steps."""
     patience: int = 10
-    """Skipped steps in a row after which the run goes back; otherwise it stops."""
+    """Consecutive skipped steps after which the run rolls back (`spike = "back"`) or stops with an error."""
     stuck_minutes: float = 15.0
-    """Time without any progress after which the processes end, saying which of them is stuck. One step, one
-    measurement of the held-out loss and one save must each be faster than this."""
+    """Minutes without progress after which all processes exit, naming the one that is stuck. Every single step,
+    evaluation and save must finish within this time."""
 
     def __post_init__(self) -> None:
         for name in ("sigma", "patience", "stuck_minutes"):
@@ -253,22 +258,23 @@ class TrainRecipe:
 
     __pydantic_config__ = STRICT
     name: str
+    """Name of the run, for its directory and reports."""
     data: Data
     train: Train
     model: dict[str, Any] = field(default_factory=dict)
-    """`preset`, and any field of GPTConfig over it."""
+    """`preset`, a name from `bluejay.gpt.presets`, and fields of GPTConfig that override it."""
     init: str | None = None
-    """A model to start from, in place of [model]: a directory, quantised or not, a .gguf file or a hub name."""
+    """Model to start from instead of [model]: a directory (quantised or not), a .gguf file or the name of a model."""
     lora: LoRA | None = None
-    """Learn adapters of the matrices of `init` and leave the model itself as it is."""
+    """Settings of adapters. When given, only adapters are trained and the weights of `init` are frozen."""
     seed: int = 1234
-    """Draws the weights and the order of the data."""
+    """Random seed of the initial weights and of the order of the data."""
     mesh: Mesh = field(default_factory=Mesh)
     evaluate: Evaluate = field(default_factory=Evaluate)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     guard: Guard = field(default_factory=Guard)
     output: str | None = None
-    """Directory of the run; runs/NAME when not given."""
+    """Directory of the run. Default: runs/NAME."""
 
     def __post_init__(self) -> None:
         length, batch = self.data.sequence_length, self.train.batch_tokens
@@ -285,7 +291,7 @@ class TrainRecipe:
         if self.init is None:
             self.gpt_config(vocab_size=1)
         if self.init is None and self.lora is not None:
-            raise ValueError("lora needs init, the model that the adapters are for")
+            raise ValueError("lora needs init, the model that gets the adapters")
         if self.init is not None and self.model:
             given = next(iter(self.model))
             raise ValueError(f"model.{given} and init are both given; init already says what the model is")
@@ -300,7 +306,7 @@ class TrainRecipe:
 
     @property
     def directory(self) -> Path:
-        """Where the run keeps its checkpoints, metrics and model."""
+        """Directory of the run's checkpoints, metrics and model."""
         return Path(self.output or f"runs/{self.name}")
 
     @property
@@ -308,8 +314,27 @@ class TrainRecipe:
         """Optimizer steps of the whole run."""
         return -(-self.train.tokens // self.train.batch_tokens)
 
+    @property
+    def batch_rows(self) -> int:
+        """Sequences in a batch."""
+        return self.train.batch_tokens // self.data.sequence_length
+
+    def micro_batch_rows(self, processes: int) -> int:
+        """Sequences in one forward pass of each of `processes` data-parallel processes.
+
+        Raises ValueError if the batch cannot be divided into equal micro-batches.
+        """
+        micro = (self.train.micro_batch_tokens or self.train.batch_tokens) // self.data.sequence_length
+        rows = max(1, min(micro, self.batch_rows // processes))
+        if self.batch_rows % (processes * rows):
+            raise ValueError(
+                f"train.batch_tokens is {self.batch_rows} sequences, which {processes} processes cannot divide into "
+                f"micro-batches of {rows}; it must be a multiple of {processes * rows} sequences"
+            )
+        return rows
+
     def gpt_config(self, vocab_size: int) -> GPTConfig:
-        """The model to train: the preset, sized to the tokenizer and the sequences, with the recipe's fields over it.
+        """The model to train: the preset, sized to tokenizer and sequences, overridden by the fields of [model].
 
         Raises ValueError for an unknown field or preset, or a context shorter than the sequences.
         """
@@ -324,7 +349,7 @@ class TrainRecipe:
         return config
 
     def same_run(self) -> dict[str, Any]:
-        """The part of the recipe that decides the final weights; a checkpoint continues only under the same."""
+        """The part of the recipe that determines the final weights; a run resumes only if it is unchanged."""
         values = dataclasses.asdict(self)
         for name in ("output", "mesh", "evaluate", "checkpoint", "guard"):
             del values[name]

@@ -1,4 +1,4 @@
-"""One step of training: the gradient of a batch over all processes, then the update it gives the weights."""
+"""One training step: the gradient of a batch over all processes, then the update of the weights."""
 
 from dataclasses import dataclass
 
@@ -9,28 +9,28 @@ from torch.distributed.fsdp import FSDPModule
 
 from bluejay.native import native
 from bluejay.train.data.batches import TrainBatch
-from bluejay.train.distributed.parallel import World, global_gradient_norm, schedule
+from bluejay.train.distributed.parallel import World, global_gradient_norm, pipeline_schedule
 from bluejay.train.distributed.stage import Stage
 from bluejay.train.recipe import TrainRecipe
 
 
 @dataclass(frozen=True)
 class Gradient:
-    """What is known of a gradient before it changes the weights; the same numbers in every process."""
+    """Loss and norms of a gradient before the update; equal in every process."""
 
     loss: float
-    """Nats per token of the whole batch, taken before the update."""
+    """Loss of the whole batch before the update, in nats per token."""
     norm: float
-    """Length over all weights, before clipping."""
+    """L2 norm over all weights, before clipping."""
     small_norm: float | None = None
-    """The same of the first micro-batch alone, were it the whole batch; not known where there is only one, nor where
-    processes add up their gradients only at the end."""
+    """L2 norm of the mean gradient of the first micro-batch, for the noise scale. None if the batch is one micro-batch,
+    or if the mesh sums gradients only after the last one (tensor, pipeline, replicate)."""
 
 
 class Step:
-    """Steps a model and its optimizer. `gradient` leaves the gradient in `.grad`; then either `update` or `drop`.
+    """Steps a model and its optimizer. `gradient` leaves the gradient in `.grad`; `update` or `discard` must follow.
 
-    Raises ValueError where the rows of a batch cannot be shared out evenly.
+    Raises ValueError if the processes cannot divide a batch evenly.
     """
 
     def __init__(
@@ -40,21 +40,16 @@ class Step:
         self.precision = precision
         if native is not None:
             native.keep_memory()
-        length, shares = recipe.data.sequence_length, world.data[1]
-        rows = recipe.train.batch_tokens // length
-        micro = (recipe.train.micro_batch_tokens or recipe.train.batch_tokens) // length
-        self.rows = max(1, min(micro, rows // shares))
-        if rows % (shares * self.rows):
-            raise ValueError(
-                f"train.batch_tokens is {rows} sequences, which {shares} processes cannot share out {self.rows} at a "
-                f"time; it must be a multiple of {shares * self.rows} sequences"
-            )
-        self.parts = rows // shares // self.rows
-        self.pipeline = None if stage.whole else schedule(world, stage, self.rows, length, self.parts, learning=True)
-        self.trainable_parameters = [parameter for parameter in stage.parameters() if parameter.requires_grad]
+        length, processes = recipe.data.sequence_length, world.data_shard[1]
+        self.rows = recipe.micro_batch_rows(processes)
+        self.n_micro = recipe.batch_rows // processes // self.rows
+        self.pipeline = None
+        if not stage.is_whole:
+            self.pipeline = pipeline_schedule(world, stage, self.rows, length, self.n_micro, learning=True)
+        self.trainable = [parameter for parameter in stage.parameters() if parameter.requires_grad]
 
     def gradient(self, batch: TrainBatch) -> Gradient:
-        """Forward and backward of this process's rows of a batch, micro-batch by micro-batch, and clipping."""
+        """Forward and backward pass over this process's rows of a batch, one micro-batch at a time, then clipping."""
         batch, world = batch.to(self.world.device), self.world
         total = float(self.settings.batch_tokens)
         if batch.weights is not None:
@@ -62,63 +57,62 @@ class Step:
         with autocast(world.device, self.precision):
             losses = self.backward(batch, 1 / total)
         loss = world.sum(torch.stack(losses).double().sum(), "pipeline", "replicate", "shard")
-        norm = global_gradient_norm(world, self.trainable_parameters)
-        torch.nn.utils.clip_grads_with_norm_(self.trainable_parameters, self.settings.clip, norm)
+        norm = global_gradient_norm(world, self.trainable)
+        torch.nn.utils.clip_grads_with_norm_(self.trainable, self.settings.clip, norm)
         return Gradient(float(loss), float(norm), self.small_norm)
 
     def backward(self, batch: TrainBatch, scale: float) -> list[Tensor]:
-        """Add the gradient of some rows to `.grad`; gives back the losses of their micro-batches."""
+        """Add the gradient of this process's rows to `.grad`. Returns the losses of the micro-batches."""
         losses: list[Tensor] = []
         self.small_norm = None
         if self.pipeline is not None:
             self.pipeline.step(target=batch.targets, losses=losses, return_outputs=False, scale=scale, **vars(batch))
             return [loss.detach() for loss in losses] or [torch.zeros((), device=self.world.device)]
-        parts = batch.split(self.rows)
-        for number, part in enumerate(parts, start=1):
+        for number, micro_batch in enumerate(batch.split(self.rows), start=1):
             if isinstance(self.stage, FSDPModule):
-                self.stage.set_requires_all_reduce(number == len(parts))
-            loss = self.stage(scale=scale, **vars(part))
+                self.stage.set_requires_all_reduce(number == self.n_micro)
+            loss = self.stage(scale=scale, **vars(micro_batch))
             loss.backward()
             losses.append(loss.detach())
-            if number == 1 < self.parts and self.world.at("tensor")[1] == self.world.at("replicate")[1] == 1:
-                self.small_norm = self.parts * float(global_gradient_norm(self.world, self.trainable_parameters))
+            if number == 1 < self.n_micro and self.world.axis("tensor")[1] == self.world.axis("replicate")[1] == 1:
+                self.small_norm = self.n_micro * float(global_gradient_norm(self.world, self.trainable))
         return losses
 
     @torch.no_grad()
     def nll(self, batch: TrainBatch) -> Float[Tensor, "B T"]:
-        """Nats that each target of a whole batch loses. All processes pass the same batch and get the same answer."""
-        (index, shares), (B, T) = self.world.data, batch.inputs.shape
-        size = min(self.rows, -(-B // shares))
-        each = -(-B // (shares * size)) * size
+        """Negative log-likelihood of each target in nats. All processes pass the same batch and get the same result."""
+        (index, processes), (B, T) = self.world.data_shard, batch.inputs.shape
+        size = min(self.rows, -(-B // processes))
+        each = -(-B // (processes * size)) * size
         mine = slice(index * each, (index + 1) * each)
-        # So that all processes make the same passes, those at the end repeat the last row.
-        rows = torch.arange(each * shares).clamp(max=B - 1)[mine]
+        # All processes must make the same number of passes, so the last ones repeat the last row.
+        rows = torch.arange(each * processes).clamp(max=B - 1)[mine]
         part = batch[rows].to(self.world.device)
-        nats = torch.zeros(each * shares, T, device=self.world.device)
+        nats = torch.zeros(each * processes, T, device=self.world.device)
         with autocast(self.world.device, self.precision):
             if self.pipeline is None:
                 nats[mine] = torch.cat([self.stage(scale=None, **vars(some)) for some in part.split(size)])
             else:
-                run = schedule(self.world, self.stage, size, T, each // size, learning=False)
+                run = pipeline_schedule(self.world, self.stage, size, T, each // size, learning=False)
                 output = run.step(scale=None, **vars(part))
                 if output is not None:
                     nats[mine] = output
         if isinstance(self.stage, FSDPModule):
-            self.stage.reshard()  # or the next step would go on with these weights, for no backward pass frees them
+            self.stage.reshard()  # no backward pass frees the gathered weights; the next step would use them
         return self.world.sum(nats, "pipeline", "replicate", "shard")[:B]
 
     def update(self, lr: float) -> None:
-        """Change the weights by the gradient."""
+        """Take an optimizer step with learning rate `lr` and discard the gradient."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.step()
-        self.drop()
+        self.discard()
 
-    def drop(self) -> None:
-        """Forget the gradient; the weights and the optimizer's state stay."""
+    def discard(self) -> None:
+        """Discard the gradient, leaving the weights and the optimizer state unchanged."""
         self.optimizer.zero_grad()
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Matrix products in the run's precision."""
+    """Context in which matrix products are in the run's precision."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")

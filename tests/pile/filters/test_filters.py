@@ -1,4 +1,4 @@
-"""Filters give datatrove's verdicts on real documents, whatever stands beside a text, and say why."""
+"""Filters give datatrove's verdicts and reasons on real documents, whatever else is in the batch."""
 
 import gzip
 import json
@@ -11,7 +11,7 @@ import pytest
 from bluejay.pile.filters import FILTERS, chain
 from bluejay.pile.text import text_batch
 
-SAID = {
+REASONS = {
     "gopher": {
         "gopher_short_doc": "gopher: fewer than 50 words",
         "gopher_long_doc": "gopher: more than 100,000 words",
@@ -44,34 +44,34 @@ SAID = {
         "list_ratio": "fineweb: too few words per line",
     },
 }
-"""datatrove's reasons and ours."""
+"""Filter -> datatrove's reason -> ours."""
 
 
 @pytest.fixture(scope="module")
-def said() -> list[dict]:
-    """Real documents with what datatrove says of them; see make_verdicts.py."""
+def documents() -> list[dict]:
+    """Real documents with datatrove's verdicts; see make_verdicts.py."""
     with gzip.open(Path(__file__).with_name("verdicts.jsonl.gz"), "rt", encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
 
 
-@pytest.mark.parametrize("name", SAID)
-def test_verdicts_and_reasons_are_those_of_datatrove(name: str, said: list[dict]) -> None:
-    texts, reasons = chain([name], seed=0)(pa.array([document["text"] for document in said]))
-    wanted = [SAID[name].get(document[name]["reason"]) for document in said]
+@pytest.mark.parametrize("name", REASONS)
+def test_verdicts_and_reasons_are_those_of_datatrove(name: str, documents: list[dict]) -> None:
+    texts, reasons = chain([name], seed=0)(pa.array([document["text"] for document in documents]))
+    wanted = [REASONS[name].get(document[name]["reason"]) for document in documents]
     assert reasons.to_pylist() == wanted
-    assert set(wanted) - {None} >= set(SAID[name].values()) - {"gopher: more than 100,000 words"} - RARE
-    edited = [document[name].get("text", document["text"]) for document in said]
+    assert set(wanted) - {None} >= set(REASONS[name].values()) - {"gopher: more than 100,000 words"} - RARE
+    edited = [document[name].get("text", document["text"]) for document in documents]
     kept = [(text, edit) for text, edit, reason in zip(texts.to_pylist(), edited, wanted, strict=True) if not reason]
     assert all(text == edit for text, edit in kept)
 
 
 RARE = {"gopher: repeated 7-grams", "gopher: repeated 8-grams", "gopher: repeated paragraphs"}
-"""Reasons that come after others so often that no document was found for them."""
+"""Reasons that other reasons precede so often that no document was found for them."""
 
 
-def test_a_verdict_does_not_depend_on_the_neighbours(said: list[dict], monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = [document["text"] for document in said]
-    every = chain(list(SAID), seed=0)
+def test_a_verdict_does_not_depend_on_the_batch(documents: list[dict], monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [document["text"] for document in documents]
+    every = chain(list(REASONS), seed=0)
     together = every(pa.array(texts))
     for size in (1, 3_000):
         monkeypatch.setattr(text_batch, "MAX_BATCH_CHARACTERS", size)
@@ -80,8 +80,8 @@ def test_a_verdict_does_not_depend_on_the_neighbours(said: list[dict], monkeypat
     assert [array.to_pylist()[::-1] for array in backwards] == [array.to_pylist() for array in together]
 
 
-def test_a_chain_is_its_filters_one_after_another(said: list[dict]) -> None:
-    texts = pa.array([document["text"] for document in said])
+def test_a_chain_is_its_filters_one_after_another(documents: list[dict]) -> None:
+    texts = pa.array([document["text"] for document in documents])
     names = ["length:100-", "c4", "gopher", "gopher-repetition", "fineweb"]
     reasons: list[str | None] = [None] * len(texts)
     now = texts
@@ -89,8 +89,8 @@ def test_a_chain_is_its_filters_one_after_another(said: list[dict]) -> None:
         after, found = chain([name], seed=0)(now)
         reasons = [old or new for old, new in zip(reasons, found.to_pylist(), strict=True)]
         now = pa.array([a if not r else n for a, n, r in zip(after.to_pylist(), now.to_pylist(), reasons, strict=True)])
-    kept, said_together = chain(names, seed=0)(texts)
-    assert said_together.to_pylist() == reasons
+    kept, together = chain(names, seed=0)(texts)
+    assert together.to_pylist() == reasons
     assert kept.to_pylist() == now.to_pylist()
     assert set(reasons) >= {None, "length: too short", "c4: curly bracket"}
 
@@ -98,12 +98,12 @@ def test_a_chain_is_its_filters_one_after_another(said: list[dict]) -> None:
 @pytest.mark.parametrize(
     "text", ["", " ", "\n", "\n\n\n", "x", "-", "...", "…", "\u3000", "a\n\n\n", "[1]", "İ" * 9, "\U000f0000"]
 )
-def test_no_text_is_too_small(text: str) -> None:
-    for names in (*([name] for name in SAID), list(SAID)):
+def test_tiny_texts_are_handled(text: str) -> None:
+    for names in (*([name] for name in REASONS), list(REASONS)):
         for texts in ([text], [text, "A word or two.", text]):
             kept, reasons = chain(names, seed=0)(pa.array(texts))
             assert len(kept) == len(reasons) == len(texts)
-    assert [len(array) for array in chain(list(SAID), seed=0)(pa.array([], pa.string()))] == [0, 0]
+    assert [len(array) for array in chain(list(REASONS), seed=0)(pa.array([], pa.string()))] == [0, 0]
 
 
 def test_length_counts_characters() -> None:
@@ -125,7 +125,7 @@ def test_length_counts_characters() -> None:
         ("quality:missing.safetensors", "missing.safetensors cannot be read"),
     ],
 )
-def test_a_name_that_is_no_filter_is_refused(name: str, says: str) -> None:
+def test_an_unknown_or_malformed_filter_is_refused(name: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         chain([name], seed=0)
 

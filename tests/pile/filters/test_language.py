@@ -1,4 +1,4 @@
-"""Languages are told without a network, from a model that a package brings."""
+"""Languages are identified without a network, by a model that a package contains."""
 
 import socket
 
@@ -19,7 +19,7 @@ TEXTS = {
 """Article 1 of the Universal Declaration of Human Rights."""
 
 
-def test_languages_are_told_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_languages_are_identified_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> None:
         raise AssertionError("a language was looked for on the network")
 

@@ -1,4 +1,4 @@
-"""The classifier learns what is good from examples; the Pareto rule keeps what it says it keeps."""
+"""The classifier learns from examples; the Pareto rule keeps the expected share of texts."""
 
 import gzip
 import json
@@ -26,7 +26,7 @@ def documents() -> tuple[list[str], list[str]]:
     return [piece for piece in pieces if " the " in piece and " of " in piece and piece not in code], code
 
 
-def test_it_tells_prose_from_source_code_that_it_has_not_seen(documents) -> None:
+def test_the_classifier_separates_unseen_prose_from_source_code(documents) -> None:
     good, bad = ([pa.array(texts[::2])] for texts in documents)
     classifier = train(good, bad, seed=0)
     prose, code = (classifier.scores(pa.array(texts[1::2])) for texts in documents)
@@ -35,10 +35,10 @@ def test_it_tells_prose_from_source_code_that_it_has_not_seen(documents) -> None
     assert (code < 0.5).mean() > 0.95
     assert (train(good, bad, seed=0).weights == classifier.weights).all()
     alone = [classifier.scores(pa.array([text]))[0] for text in documents[0][1:40:2]]
-    assert prose[:20].tolist() == alone  # to the last bit, whatever stands beside it
+    assert prose[:20].tolist() == alone  # bit for bit, whatever else is in the batch
 
 
-def test_files_teach_it_and_it_filters(documents, tmp_path: Path) -> None:
+def test_a_classifier_trained_on_files_filters(documents, tmp_path: Path) -> None:
     good, bad = documents
     (tmp_path / "good.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in good))
     for row, text in enumerate(bad):
@@ -73,7 +73,7 @@ def test_the_pareto_rule_keeps_as_many_as_numpy_draws(alpha: float) -> None:
         assert abs(kept - (draws > 1 - score).mean()) < 0.025
 
 
-def test_what_is_no_classifier_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_no_classifier_is_refused(tmp_path: Path) -> None:
     from safetensors.numpy import save_file
 
     save_file({"weights": np.zeros(3, np.float32)}, tmp_path / "other.safetensors")

@@ -1,4 +1,4 @@
-"""A build does what is missing and nothing else, however it was cut off, with any number of workers."""
+"""A build runs only the missing steps, however it was interrupted, with any number of workers."""
 
 import hashlib
 import itertools
@@ -27,14 +27,14 @@ WORDS = [f"{start}{end}" for start in ("tre", "ho", "bar", "wi", "cloud") for en
 
 
 def sentence(seed: int, n: int) -> str:
-    """Some words of a document of its own."""
+    """`n` words of a document that depends on the seed."""
     chance = random.Random(seed)
     return " ".join(f"{chance.choice(WORDS)}{chance.randrange(40)}" for _ in range(n))
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Four files of 40 documents, each with a near-copy of the file before it; and prose in another component."""
+    """Four files of 40 documents, each with a near-copy from the file before; and prose in another component."""
     for file in range(4):
         rows = [sentence(100 * file + row, 60) for row in range(40)]
         rows.append(sentence(100 * max(file - 1, 0) + 7, 60) + f" end {file}")
@@ -44,7 +44,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def recipe(folder: Path, **fields: object) -> PileRecipe:
-    """A corpus of near-copies, epochs and an export."""
+    """A recipe with near-copies, epochs and an export."""
     component = [
         {
             "name": "Lines",
@@ -71,12 +71,12 @@ def sums(directory: Path) -> str:
 
 
 def stamps(folder: Path) -> dict[str, int]:
-    """When each directory of a stage was made."""
+    """The inode of each output of a step."""
     return {f"{path.parent.name}/{path.name}": path.stat().st_ino for path in folder.glob("built.stages/*/*")}
 
 
 def remade(folder: Path, before: dict[str, int]) -> dict[str, int]:
-    """How many tasks of each stage were done since."""
+    """How many tasks of each step have run since."""
     counts: dict[str, int] = {}
     for name, inode in stamps(folder).items():
         if before.get(name) != inode:
@@ -84,7 +84,7 @@ def remade(folder: Path, before: dict[str, int]) -> dict[str, int]:
     return counts
 
 
-def test_a_changed_recipe_does_again_only_what_it_touches(folder: Path) -> None:
+def test_a_changed_recipe_repeats_only_the_affected_steps(folder: Path) -> None:
     build(recipe(folder))
     before = stamps(folder)
     build(recipe(folder, jsonl=False))
@@ -111,7 +111,7 @@ def test_buckets_of_any_size_give_the_same_shards(folder: Path, monkeypatch: pyt
 
 
 def breaking(function: Callable[..., object], call: int) -> Callable[..., object]:
-    """The function, whose n-th call is interrupted."""
+    """The function, interrupted at its `call`-th call."""
     calls = itertools.count(1)
 
     def breaks(*arguments: object) -> object:
@@ -122,7 +122,7 @@ def breaking(function: Callable[..., object], call: int) -> Callable[..., object
     return breaks
 
 
-def test_a_build_that_broke_off_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_build_continues(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = build(recipe(folder, output=str(folder / "whole")))
     for module, function in ((encode, "dropped_rows"), (shuffle, "gather_bytes")):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -135,12 +135,12 @@ def test_a_build_that_broke_off_goes_on(folder: Path, monkeypatch: pytest.Monkey
     assert sums(whole.directory) == sums(folder / "built")
 
 
-def test_two_builds_of_one_corpus_do_not_meet(folder: Path) -> None:
+def test_two_builds_of_one_corpus_exclude_each_other(folder: Path) -> None:
     with task.locked(folder / "built.stages"), pytest.raises(ValueError, match="another build works in"):
         build(recipe(folder))
 
 
-def test_near_copies_are_dropped_or_kept_on_one_side(folder: Path) -> None:
+def test_near_copies_are_dropped_or_kept_in_one_split(folder: Path) -> None:
     dropped = build(recipe(folder)).report.components["Lines"]
     assert dropped.dropped == {"near-copy": 4}
     kept = build(recipe(folder, dedup={"near": {}, "remove": False}, split={"valid": 0.3, "test": 0.3}))
@@ -174,7 +174,7 @@ def test_repeated_passages_are_cut_out_of_all_but_the_first(folder: Path) -> Non
     assert built.report.components["Lines"].dropped == {"repeated passages, nothing else": 1}
 
 
-def test_what_a_test_set_holds_is_dropped(folder: Path) -> None:
+def test_documents_that_match_a_test_set_are_dropped(folder: Path) -> None:
     question = " ".join(sentence(3, 60).split()[10:30])
     (folder / "test.jsonl").write_text(json.dumps({"question": question}) + "\n")
     built = build(recipe(folder, decontaminate={"against": [f"{folder}/test.jsonl"]}))
@@ -183,8 +183,8 @@ def test_what_a_test_set_holds_is_dropped(folder: Path) -> None:
     assert [row["text"] for row in dropped if row["reason"] == "contaminated"] == [sentence(3, 60)]
 
 
-def test_no_good_document_is_lost_in_bad_company(tmp_path: Path) -> None:
-    """Frames of Zstandard end to end, records of other shapes, an empty file, broken bytes, a cut archive."""
+def test_damaged_records_cost_no_good_document(tmp_path: Path) -> None:
+    """Concatenated Zstandard frames, records of other shapes, an empty file, broken bytes, a truncated archive."""
     good = [f"document {number}" for number in range(100)]
     frames = [json.dumps({"text": text}).encode() + b"\n" for text in good[:40]]
     (tmp_path / "frames.jsonl.zst").write_bytes(b"".join(zstandard.compress(frame) for frame in frames))
@@ -210,7 +210,7 @@ def test_no_good_document_is_lost_in_bad_company(tmp_path: Path) -> None:
 
 
 def test_the_export_is_read_as_the_piles_readers_do(folder: Path) -> None:
-    """lm_dataformat's way: one frame per file, a JSON object per line, its text and meta."""
+    """As lm_dataformat reads it: one frame per file, a JSON object with text and meta per line."""
     built = build(recipe(folder))
     order = pq.read_table(built.directory / "tokens/documents.parquet").to_pylist()
     documents = {}
@@ -227,7 +227,7 @@ def test_the_export_is_read_as_the_piles_readers_do(folder: Path) -> None:
 
 
 def run(path: Path, output: Path, *options: str) -> subprocess.Popen:
-    """`bluejay pile build` as a process of its own."""
+    """Start `bluejay pile build` in another process."""
     program = (
         "from bluejay.pile.pipeline import task; task.MIN_PARALLEL_BYTES = 0; from bluejay.cli import main; main()"
     )

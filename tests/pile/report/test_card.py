@@ -1,4 +1,4 @@
-"""The card accounts for everything, and nothing that a document says becomes markup."""
+"""The card accounts for every document, and nothing in a document becomes markup."""
 
 import re
 from pathlib import Path
@@ -30,7 +30,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def test_the_card_says_what_became_of_everything(corpus: Path) -> None:
+def test_the_card_accounts_for_every_document(corpus: Path) -> None:
     text = (corpus / "card/card.md").read_text()
     found, kept, dropped, skipped = map(
         int, re.search(r"\| Notes \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|", text).groups()
@@ -46,7 +46,7 @@ def test_the_card_says_what_became_of_everything(corpus: Path) -> None:
     assert {path.name for path in (corpus / "card").iterdir()} == {"card.md", "card.html", "mixture.png", "lengths.png"}
 
 
-def test_documents_stay_text(corpus: Path) -> None:
+def test_text_of_documents_is_escaped(corpus: Path) -> None:
     page = (corpus / "card/card.html").read_text()
     assert "&lt;script&gt;alert(1)" in page
     assert "<script" not in page
@@ -55,6 +55,6 @@ def test_documents_stay_text(corpus: Path) -> None:
     assert 'javascript:alert(1)"' not in page
 
 
-def test_no_corpus_no_card(tmp_path: Path) -> None:
+def test_without_a_corpus_there_is_no_card(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no corpus in .*; bluejay pile build RECIPE makes one"):
         write_card(tmp_path)

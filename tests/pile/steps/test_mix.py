@@ -1,4 +1,4 @@
-"""Shares, copies and order are what was asked for, and functions of the text and the seed."""
+"""Shares, copies and order follow the recipe, and are functions of the text and the seed."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def test_epochs_hold_on_average(epochs: float) -> None:
     assert copies.mean() == pytest.approx(epochs, abs=0.01)
 
 
-def test_order_is_random_and_another_for_each_copy() -> None:
+def test_order_is_random_and_different_for_each_copy() -> None:
     first, second = (np.argsort(shuffle_keys(HASHES, copy, seed=1)) for copy in (0, 1))
     for order in (first, second):
         assert abs(np.corrcoef(order, np.arange(len(order)))[0, 1]) < 0.03

@@ -1,4 +1,4 @@
-"""Ids in bulk are the ids of `tokenizers`, text by text."""
+"""The encoder gives the ids of `tokenizers`, text by text."""
 
 import sysconfig
 from pathlib import Path

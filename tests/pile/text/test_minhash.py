@@ -1,4 +1,4 @@
-"""What MinHash finds is what theory says, against the exact Jaccard similarity of real and of edited texts."""
+"""MinHash finds the pairs that theory predicts from the exact Jaccard similarity of real and edited texts."""
 
 import itertools
 import random
@@ -16,11 +16,11 @@ from bluejay.pile.text.minhash import MinHashSettings
 
 NEAR = MinHashSettings()
 WITHIN = 0.02
-"""Of recall and precision, between theory and what was found."""
+"""Tolerance between the measured recall and precision and those in theory."""
 
 
 def shingles(text: str, n: int = 5) -> set[int]:
-    """The same in plain Python, for text without combining marks and in scripts with spaces."""
+    """The shingles in plain Python, for text without combining marks and in scripts with spaces."""
     terms = re.findall(r"[^\W_]+", text.lower())
     return {hash(tuple(terms[i : i + n])) for i in range(max(1, len(terms) - n + 1))} if terms else set()
 
@@ -30,7 +30,7 @@ def jaccard(a: set, b: set) -> float:
 
 
 def found(signatures: np.ndarray) -> tuple[set[tuple[int, int]], set[tuple[int, int]]]:
-    """The pairs that bands propose, and those of them that agree."""
+    """The pairs that bands propose, and those that also pass the threshold."""
     keys, rows = minhash.band_keys(signatures, NEAR), np.arange(len(signatures))
     pairs = clusters.unique_pairs(
         np.concatenate([clusters.candidate_pairs(keys[:, band], rows) for band in range(NEAR.bands)])
@@ -40,7 +40,7 @@ def found(signatures: np.ndarray) -> tuple[set[tuple[int, int]], set[tuple[int, 
 
 
 def check_against_theory(pairs: dict[tuple[int, int], float], texts: list[str]) -> None:
-    """Recall and precision over pairs of known similarity; near-copies are those from the threshold."""
+    """Compare recall and precision over pairs of known similarity with theory."""
     proposed, verified = found(minhash.signatures(pa.array(texts), NEAR))
     likely = {pair: minhash.curve(NEAR, similarity) for pair, similarity in pairs.items()}
     for column, sets in enumerate((proposed, verified)):
@@ -53,11 +53,11 @@ def check_against_theory(pairs: dict[tuple[int, int], float], texts: list[str]) 
 
 
 def edited(words: list[str], share: float, random: random.Random) -> list[str]:
-    """Some words replaced, each by a new one."""
+    """Replace some words, each by a new one."""
     return [f"new{random.random()}" if random.random() < share else word for word in words]
 
 
-def test_edited_texts_are_found_as_theory_says() -> None:
+def test_edited_texts_are_found_as_theory_predicts() -> None:
     random_, vocabulary = random.Random(7), [f"word{number}" for number in range(5000)]
     texts: list[str] = []
     for _ in range(2500):
@@ -69,7 +69,7 @@ def test_edited_texts_are_found_as_theory_says() -> None:
 
 
 @pytest.mark.slow
-def test_versions_of_the_standard_library_are_found_as_theory_says() -> None:
+def test_versions_of_the_standard_library_are_found_as_theory_predicts() -> None:
     folders = sorted({*Path.home().glob(".pyenv/versions/3*/lib/python3.*"), *Path("/usr/lib").glob("python3.*")})
     versions: dict[str, set[str]] = defaultdict(set)
     for folder in {*folders, Path(sysconfig.get_path("stdlib"))}:
@@ -96,7 +96,7 @@ def test_versions_of_the_standard_library_are_found_as_theory_says() -> None:
     assert len(far) < 0.001 * len(verified)
 
 
-def test_the_share_of_equal_places_estimates_similarity() -> None:
+def test_the_share_of_equal_positions_estimates_similarity() -> None:
     words = [f"w{number}" for number in range(3000)]
     texts = [" ".join(words), " ".join(words[:2000] + ["x"] * 1000)]
     near = MinHashSettings(bands=128, rows=16)
@@ -112,7 +112,7 @@ def test_layout_case_and_punctuation_do_not_count() -> None:
     assert (signatures[0] != signatures[2]).any()
 
 
-def test_order_counts_and_neighbours_do_not() -> None:
+def test_word_order_matters_and_the_batch_does_not() -> None:
     texts = ["one two three", "three two one", "一二三四五六七八九十", "一二三四五六七八九十。", "", "-", "one"]
     together = minhash.signatures(pa.array(texts, pa.large_string()), NEAR)
     alone = [minhash.signatures(pa.array([text]), NEAR)[0] for text in texts]

@@ -1,4 +1,4 @@
-"""Addresses that lead to a person are replaced by ones that lead to nobody; what only looks like one stays."""
+"""Personal addresses are replaced by ones that belong to nobody; text that only resembles them stays."""
 
 import pyarrow as pa
 import pytest
@@ -57,13 +57,13 @@ def test_personal_addresses_are_replaced(kind: str, address: str, around: str) -
 
 
 @pytest.mark.parametrize("text", INNOCENT)
-def test_what_only_looks_like_one_stays(text: str) -> None:
+def test_text_that_resembles_an_address_stays(text: str) -> None:
     texts, counts = replace_personal(pa.array([text, f"so {text} is"]))
     assert texts.to_pylist() == [text, f"so {text} is"]
     assert sum(counts.values()) == 0
 
 
-def test_all_kinds_in_one_text() -> None:
+def test_all_kinds_are_replaced_in_one_text() -> None:
     text = "From: jane@mail.org (8.8.4.4)\nTel. +44 20 7946 0958, (212) 555-1775\n"
     texts, counts = replace_personal(pa.array([text], pa.large_string()))
     assert texts.to_pylist() == ["From: email@example.com (192.0.2.1)\nTel. 555-0100, 555-0100\n"]

@@ -1,4 +1,4 @@
-"""Exactly the passages that stood before are cut out, and nothing else."""
+"""Exactly the passages that occurred before are cut."""
 
 import random
 import re
@@ -12,7 +12,7 @@ from bluejay.pile.text import substring, text_batch
 
 
 def texts_with_repeats() -> list[str]:
-    """Texts of few words, so that passages repeat by chance too, and some that quote each other."""
+    """Texts of few words, so that passages also repeat by chance, and some that quote each other."""
     random_ = random.Random(5)
     words = [f"{'ä' * (number % 4)}w{number}" for number in range(400)]
     texts = [" ".join(random_.choices(words, k=random_.randint(0, 120))) for _ in range(60)]
@@ -22,7 +22,7 @@ def texts_with_repeats() -> list[str]:
 
 
 def by_hand(texts: list[str], length: int) -> list[str]:
-    """The same in plain Python: every passage from a word to the end of a word, at least `length` on."""
+    """The cut texts in plain Python: a passage runs from a word to the first end of a word `length` or more later."""
     seen: set[str] = set()
     result = []
     for text in texts:
@@ -41,7 +41,7 @@ def by_hand(texts: list[str], length: int) -> list[str]:
 
 @pytest.mark.parametrize("at_once", [800_000_000, 3000])
 @pytest.mark.parametrize("size", [120_000, 500])
-def test_what_stood_before_is_cut(at_once: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repeated_passages_are_cut(at_once: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = texts_with_repeats()
     monkeypatch.setattr(substring, "CHARACTERS_AT_ONCE", at_once)
     monkeypatch.setattr(text_batch, "MAX_BATCH_CHARACTERS", size)
@@ -55,7 +55,7 @@ def test_what_stood_before_is_cut(at_once: int, size: int, monkeypatch: pytest.M
     assert len(set(spans[:, 0].tolist())) > 20
 
 
-def test_nothing_repeated_is_nothing_cut() -> None:
+def test_without_repetition_nothing_is_cut() -> None:
     texts = pa.array([" ".join(f"{row}-{word}" for word in range(100)) for row in range(20)], pa.large_string())
     spans = substring.repeats(lambda: [texts], 60, 20_000)
     assert spans.shape == (0, 3)

@@ -1,4 +1,4 @@
-"""A document goes if and only if it has thirteen words in a row in common with a test set."""
+"""A document is contaminated if and only if it shares thirteen consecutive words with a test set."""
 
 import gzip
 import json
@@ -36,7 +36,7 @@ def test_every_kind_of_file_is_read(tmp_path: Path) -> None:
     assert together.reasons(texts).to_pylist()[1] == "contaminated: a.jsonl"
 
 
-def test_it_finds_what_plain_sets_find(tmp_path: Path) -> None:
+def test_matches_are_those_of_python_sets(tmp_path: Path) -> None:
     random_ = random.Random(2)
     words = [f"Wörd{number}" for number in range(3000)]
     tests = [" ".join(random_.choices(words, k=random_.randint(5, 40))) for _ in range(300)]
@@ -65,7 +65,7 @@ def test_a_text_shorter_than_a_passage_is_no_passage(tmp_path: Path) -> None:
     assert index.reasons(pa.array([], pa.string())).to_pylist() == []
 
 
-def test_a_file_that_gives_no_passage_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_a_passage_is_refused(tmp_path: Path) -> None:
     (tmp_path / "short.jsonl").write_text('{"q": "too short"}')
     (tmp_path / "broken.jsonl").write_text('{"q": ')
     (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(json.dumps(ITEM).encode())[:40])

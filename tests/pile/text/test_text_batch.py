@@ -1,4 +1,4 @@
-"""Arrays over a batch say what plain Python says of each text."""
+"""Arrays over a batch agree with plain Python on each text."""
 
 import re
 import unicodedata
@@ -51,7 +51,7 @@ def test_terms_are_runs_of_letters_digits_and_marks(texts: list[str]) -> None:
 
 @settings(deadline=None)
 @given(TEXTS, st.text(CHARACTERS, max_size=9))
-def test_a_hash_is_of_the_characters_wherever_they_stand(texts: list[str], before: str) -> None:
+def test_a_hash_depends_on_the_characters_and_not_on_their_position(texts: list[str], before: str) -> None:
     batch, later = TextBatch(texts), TextBatch([before, *texts])
     known: dict[str, int] = {}
     for one, spans in ((batch, batch.words), (later, later.words), (later, later.lines)):
@@ -61,7 +61,7 @@ def test_a_hash_is_of_the_characters_wherever_they_stand(texts: list[str], befor
     assert len(set(known.values())) == len(known)
 
 
-def test_small_letters_stay_in_their_places() -> None:
+def test_lower_case_keeps_all_positions() -> None:
     text = "ÀÉ İstanbul ΑΣ ẞ \U00010400 \U000f0000"
     batch = TextBatch([text])
     assert len(batch.lower) == len(text)
@@ -70,7 +70,7 @@ def test_small_letters_stay_in_their_places() -> None:
     assert batch.find("istanbul").tolist() == [3]
 
 
-def test_letters_beyond_the_first_planes_are_no_terms() -> None:
+def test_letters_beyond_the_tabled_code_points_are_no_terms() -> None:
     kinds = np.take(character_kinds(), np.array([0x10FFFD, ord("a")]), mode="clip")
     assert (kinds & TERM != 0).tolist() == [False, True]
 
@@ -82,7 +82,7 @@ def test_batches_hold_all_texts_in_order() -> None:
     assert len(groups) > 50
 
 
-def test_mixing_is_that_of_splitmix64() -> None:
+def test_mix64_is_the_finalizer_of_splitmix64() -> None:
     # The first numbers of the generator with seed 0 (Vigna's splitmix64.c).
     seeds = np.arange(1, 4, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     assert [f"{value:x}" for value in mix64(seeds)] == ["e220a8397b1dcdaf", "6e789e6aa1b965f4", "6c45d188009454f"]

@@ -1,4 +1,4 @@
-"""Normalised text has one form, and nothing that can be read is lost."""
+"""Normalised text has one form, and no readable character is lost."""
 
 import re
 import unicodedata
@@ -23,13 +23,13 @@ from bluejay.pile.text.unicode import normalise
         ("", ""),
     ],
 )
-def test_one_form(text: str, wanted: str) -> None:
+def test_equivalent_texts_get_one_form(text: str, wanted: str) -> None:
     assert normalise(pa.array([text])).to_pylist() == [wanted]
 
 
 @settings(deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]))))
-def test_what_is_normal_stays(texts: list[str]) -> None:
+def test_normalising_is_idempotent(texts: list[str]) -> None:
     once = normalise(pa.array(texts, pa.large_string()))
     assert once.type == pa.large_string()
     assert normalise(once) == once

@@ -1,4 +1,4 @@
-"""A real browser on a real server, and answers whose words are known."""
+"""Fixtures: a real browser that opens the page of a real server, and known answers in place of the model's."""
 
 import json
 import math
@@ -24,7 +24,7 @@ expect.set_options(timeout=1000 * PATIENCE)
 SIZES = {"desktop": (1280, 720), "phone": (390, 844)}
 
 
-@pytest.fixture(scope="module")  # while Playwright is open its event loop runs, and others' asyncio.run would fail
+@pytest.fixture(scope="module")  # asyncio.run of other tests fails while the event loop of Playwright runs
 def browser():
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
     if chromium is None:
@@ -40,7 +40,7 @@ def browser():
 
 @pytest.fixture
 def open_page(browser, server):
-    """Opens the page in a browser of its own, which has seen nothing yet."""
+    """Opens the page in a new browser profile."""
     problems, contexts = [], []
 
     def opened(size: str = "desktop", scheme: str = "light", url: str = server.url, **options) -> Page:
@@ -71,12 +71,12 @@ def page(open_page) -> Page:
 
 
 Word = tuple[str, float, dict[str, float]]
-"""A token, its probability, and those of the likeliest tokens in its place."""
+"""A token, its probability, and the likeliest tokens at its place with theirs."""
 
 
 @pytest.fixture
 def answer_with() -> Callable[..., None]:
-    """Lets the server's next answers be these words, each one token."""
+    """Replaces the next answers of the server with these words, each of them one token."""
 
     def answer(page: Page, *words: str | Word, reason: str = "stop") -> None:
         known = [word if isinstance(word, tuple) else (word, 0.5, {word: 0.5}) for word in words]
@@ -86,7 +86,7 @@ def answer_with() -> Callable[..., None]:
             lines = [*map(json.dumps, parts), "[DONE]"]
             route.fulfill(content_type="text/event-stream", body="".join(f"data: {line}\n\n" for line in lines))
 
-        page.route("**/v1/completions", fulfill)  # the newest comes first; taking the one before away lets requests by
+        page.route("**/v1/completions", fulfill)  # the newest route is used
 
     return answer
 
@@ -94,7 +94,7 @@ def answer_with() -> Callable[..., None]:
 def part(
     token: str, share: float, others: dict[str, float], text: str | None = None, reason: str | None = None
 ) -> dict:
-    """One event of a stream as the API has it."""
+    """One event of a stream of the API."""
     logprobs = {
         "tokens": [token],
         "token_logprobs": [math.log(share)],

@@ -1,4 +1,4 @@
-"""Every control, at a desk and on a phone, by day and by night; and what an accessibility check says of it all."""
+"""Every control on a desktop and on a phone, in both themes, with an accessibility check of each view."""
 
 import re
 
@@ -32,11 +32,11 @@ SETTINGS = {
     "Presence penalty": ("0.5", "presence_penalty", 0.5),
     "Frequency penalty": ("-0.5", "frequency_penalty", -0.5),
 }
-"""Labels with what is typed, and what the API then gets."""
+"""Label -> (text typed, parameter of the API, its value)."""
 
 
 def no_barriers(page: Page) -> None:
-    """axe-core finds nothing."""
+    """axe-core finds no violation."""
     found = Axe().run(page).response["violations"]
     assert [(one["id"], one["impact"], one["nodes"][0]["html"]) for one in found] == []
 
@@ -68,7 +68,7 @@ def test_every_control(open_page, answer_with, size, scheme):
         "[role=tab] >> nth=1",
         "#examples li",
     ]:
-        box = page.locator(name).first.bounding_box()  # the first view is complete
+        box = page.locator(name).first.bounding_box()  # nothing of the first view is cut off
         assert box["x"] >= 0 and box["x"] + box["width"] <= width, name
         assert box["y"] >= 0 and box["y"] + box["height"] <= height, name
     no_barriers(page)
@@ -117,7 +117,7 @@ def test_every_control(open_page, answer_with, size, scheme):
     expect(page.get_by_label("Top-p", exact=True)).to_have_value("0.5")
     page.get_by_role("button", name="Delete all").click()
     assert page.locator("[aria-label=History] li button").count() == 0
-    assert page.evaluate(UNUSED) == ["api_key"]  # which only servers with keys show
+    assert page.evaluate(UNUSED) == ["api_key"]  # shown only if the server asks for a key
 
 
 def examples_fill_text_and_settings(page: Page) -> None:
@@ -174,11 +174,11 @@ def samples_can_be_kept_and_discarded(page: Page) -> None:
 
 
 def link_restores(page: Page, open_page, size: str) -> None:
-    """The prompt and the settings; the answer only where it was asked for."""
+    """A link restores the prompt and the settings, and the answer if that was chosen."""
     writing(page).fill('a "cat" & <b>\nשלום')
     page.evaluate("document.querySelector('#n').value = 1")
     page.unroute("**/v1/completions")
-    tab(page, "Examples")  # on a phone the sliders stand where the other panels are pulled up
+    tab(page, "Examples")  # on a phone the other tabs hide the sliders
     page.get_by_label("Length").fill("8")
     sent_by(page, run_button(page).click)
     whole = text_of(page)
@@ -196,5 +196,5 @@ def link_restores(page: Page, open_page, size: str) -> None:
         open_more(other)
         expect(other.locator("#top_k")).to_have_value("40")
         expect(other.locator("#font")).to_have_value("code")
-        assert "#" not in other.url  # a reload keeps what is written from here on
+        assert "#" not in other.url  # so that a reload keeps what is written later
         other.close()

@@ -1,4 +1,4 @@
-"""What the browser loads, and when: the first view is light, and the rest comes when it is first used."""
+"""The first view is light; other parts of the page are loaded when they are first used."""
 
 import re
 
@@ -16,7 +16,7 @@ LOADED = """() => [...performance.getEntriesByType("navigation"), ...performance
 
 
 def loaded(page: Page) -> dict[str, int]:
-    """Address -> bytes before compression of all that the browser has requested but the API's answers."""
+    """Address -> uncompressed bytes of all files that the browser has requested; answers of the API are left out."""
     return {url: size for url, size in page.evaluate(LOADED) if not re.search(r"/(v1/\w+|card)$", url)}
 
 
@@ -34,7 +34,7 @@ def test_first_view_is_light_and_asks_nobody_else(open_page, server):
 
 
 def test_what_is_not_seen_at_first_is_loaded_when_it_is_used(page, answer_with):
-    """By keyboard alone, and each part by its own use; the first of them brings the style sheet of all."""
+    """Each part is used by keyboard. The first part that is used also brings the style sheet of all parts."""
     answer_with(page, " sat")
     writing(page).fill("the cat")
     writing(page).press("Control+Enter")
@@ -46,7 +46,7 @@ def test_what_is_not_seen_at_first_is_loaded_when_it_is_used(page, answer_with):
         page.keyboard.press("ArrowRight")
         expect(page.get_by_role("tab", name=name)).to_be_focused()
         expect(page.get_by_role("tabpanel", name=name)).to_contain_text(shown)
-        assert len(on_demand(page) - before - {"style.css"}) == 1
+        assert len(on_demand(page) - before - {"style.css", "sampling.js"}) == 1
     before = on_demand(page)
     page.get_by_role("button", name="Probabilities").press("Enter")
     expect(page.get_by_role("button", name="Probabilities")).to_have_attribute("aria-pressed", "true")
@@ -58,17 +58,17 @@ def test_what_is_not_seen_at_first_is_loaded_when_it_is_used(page, answer_with):
     page.get_by_label("Stop at function end").press("Space")
     writing(page).press("Control+Enter")
     expect(page.locator("article")).to_have_count(2)
-    assert on_demand(page) == ON_DEMAND
+    assert on_demand(page) == ON_DEMAND | {"sampling.js"}  # which the server makes
 
 
 def test_link_and_last_visit_bring_settings_that_have_no_control_yet(open_page, answer_with, server):
-    page = open_page(url=f"{server.url}/#prompt=the+cat&top_k=7&seed=17&stop_before=END&min_p=2&font=code")
+    page = open_page(url=f"{server.url}/#prompt=the+cat&top_k=7&seed=17&stop_before=END&min_p=2&font=code&no_such=1")
     answer_with(page, " sat")
     with page.expect_request("**/v1/completions") as sent:
         run_button(page).click()
     body = sent.value.post_data_json
     assert (body["top_k"], body["seed"], body["stop"]) == (7, 17, ["END"])
-    assert body["min_p"] == 0  # 2 is out of its range
+    assert body["min_p"] == 0  # 2 is out of range, so the default is sent
     expect(page.locator("#text")).to_have_value("the cat sat")
     page.reload()
     with page.expect_request("**/v1/completions") as sent:
@@ -76,7 +76,7 @@ def test_link_and_last_visit_bring_settings_that_have_no_control_yet(open_page, 
     assert (sent.value.post_data_json["top_k"], sent.value.post_data_json["seed"]) == (7, 17)
     open_more(page)
     expect(page.get_by_label("Top-k")).to_have_value("7")
-    # An entry of the history brings its own settings back: all others have their defaults.
+    # An entry of the history restores the settings of its run.
     page.get_by_label("Top-k").fill("9")
     page.get_by_role("tab", name="History").click()
     page.locator("[aria-label=History] li button").last.click()
@@ -84,7 +84,7 @@ def test_link_and_last_visit_bring_settings_that_have_no_control_yet(open_page, 
 
 
 @pytest.mark.parametrize("use", [open_more, show_probabilities])
-def test_part_that_does_not_load_says_so_and_is_tried_again(page, use):
+def test_part_that_fails_to_load_shows_an_error_and_can_be_tried_again(page, use):
     writing(page).fill("the cat")
     page.route("**/on_demand/*", lambda route: route.fulfill(status=404))
     name = "More" if use is open_more else "Probabilities"
@@ -96,7 +96,7 @@ def test_part_that_does_not_load_says_so_and_is_tried_again(page, use):
 
 
 def test_page_that_is_open_while_the_server_restarts_still_loads_its_parts(open_page, running, tiny_model):
-    """Addresses depend on contents alone, so those of the page that is open remain valid."""
+    """Addresses depend only on the contents of the files, so those of an open page remain valid."""
     with running(tiny_model) as server:
         page = open_page(url=server.url)
         first = {url.removeprefix(server.url) for url in loaded(page)}

@@ -1,4 +1,4 @@
-"""What the page looks like and weighs: every screen, every theme, every direction of writing."""
+"""Layout, contrast and type on every screen, in both themes and both directions of writing."""
 
 import re
 from importlib import resources
@@ -14,7 +14,7 @@ COLOUR = re.compile(r"#[0-9a-f]{6}")
 
 
 def test_every_screen_holds_the_page(page):
-    """Also at 200 % zoom, which is half the screen."""
+    """200 % zoom, which halves the screen, included."""
     page.locator("#examples button").nth(2).click()
     names = [
         "#run",
@@ -36,27 +36,27 @@ def test_every_screen_holds_the_page(page):
 
 
 def test_contrast(page):
-    """WCAG 2's 4.5 for every pair of letters and ground in both themes, 3 for what only borders something."""
+    """WCAG 2 asks for 4.5 between text and background and for 3 at borders; both themes are checked."""
     style = "name => getComputedStyle(document.documentElement).getPropertyValue(name)"
     inks = {name: COLOUR.findall(page.evaluate(style, f"--{name}")) for name in ("ink", "quiet", "blue", "red")}
     names = ("ground", "panel", "tint", "on-blue", "track")
-    papers = {name: COLOUR.findall(page.evaluate(style, f"--{name}")) for name in names}
+    grounds = {name: COLOUR.findall(page.evaluate(style, f"--{name}")) for name in names}
     sheet = next(file for file in FILES if file.name == "text.css").read_text(encoding="utf-8")
     kinds = re.findall(r"::highlight\((string|number|keyword|name)\) \{\s*color: light-dark\((.*?)\)", sheet)
     assert len(kinds) == 4
     levels = re.findall(r"\.(p\d) \{\s*background: light-dark\((.*?)\)", sheet)
-    papers |= {level: COLOUR.findall(colours) for level, colours in levels}
-    pairs = [(inks[ink], papers[paper]) for ink in inks for paper in ("ground", "panel")]
-    pairs += [(inks["ink"], papers[paper]) for paper in ("tint", "p0", "p1", "p2", "p3", "p4")]
-    pairs += [(COLOUR.findall(colours), papers[paper]) for _, colours in kinds for paper in ("ground", "tint")]
-    pairs += [(inks["quiet"], papers["tint"]), (papers["on-blue"], inks["blue"])]
-    for ink, paper in pairs:
-        assert [contrast(*colours) >= 4.5 for colours in zip(ink, paper, strict=True)] == [True, True], (ink, paper)
-    for colours in zip(papers["track"], papers["panel"], strict=True):
+    grounds |= {level: COLOUR.findall(colours) for level, colours in levels}
+    pairs = [(inks[ink], grounds[ground]) for ink in inks for ground in ("ground", "panel")]
+    pairs += [(inks["ink"], grounds[ground]) for ground in ("tint", "p0", "p1", "p2", "p3", "p4")]
+    pairs += [(COLOUR.findall(colours), grounds[ground]) for _, colours in kinds for ground in ("ground", "tint")]
+    pairs += [(inks["quiet"], grounds["tint"]), (grounds["on-blue"], inks["blue"])]
+    for ink, ground in pairs:
+        assert [contrast(*colours) >= 4.5 for colours in zip(ink, ground, strict=True)] == [True, True], (ink, ground)
+    for colours in zip(grounds["track"], grounds["panel"], strict=True):
         assert contrast(*colours) >= 3
-    # One hue whose lightness alone falls, or by night rises, with every step.
+    # With every step the colour is darker in the light theme and lighter in the dark theme.
     for scheme in (0, 1):
-        steps = [luminance(papers[f"p{level}"][scheme]) for level in range(5)]
+        steps = [luminance(grounds[f"p{level}"][scheme]) for level in range(5)]
         assert steps == sorted(steps, reverse=scheme == 0)
 
 
@@ -88,25 +88,25 @@ def test_text_from_right_to_left(page, answer_with):
         assert page.evaluate("id => getComputedStyle(document.getElementById(id)).direction", name) == "rtl"
 
 
-def test_wishes_of_the_system(open_page):
+def test_preferences_of_the_system(open_page):
     page = open_page(reduced_motion="reduce", forced_colors="active")
     durations = "[...document.querySelectorAll('*')].map(one => getComputedStyle(one).transitionDuration)"
     assert set(page.evaluate(durations)) == {"0s"}
-    writing(page).fill("def f():\n")  # where the system picks the colours the text itself must be seen
+    writing(page).fill("def f():\n")  # where the system chooses the colours the text area itself must show the text
     assert writing(page).evaluate("text => getComputedStyle(text).webkitTextFillColor") != "rgba(0, 0, 0, 0)"
 
 
-def test_second_visit_asks_for_one_file(page):
-    """All else of the page is in the browser, until it changes."""
+def test_second_visit_requests_one_file(page):
+    """The other files are in the cache of the browser until the page changes."""
     page.reload()
     expect(page.locator("#model")).to_have_text("tiny")
     entries = "performance.getEntriesByType('resource').map(one => [new URL(one.name).pathname, one.transferSize])"
     assert [path for path, size in page.evaluate(entries) if size] == ["/v1/models"]
 
 
-@pytest.mark.slow  # a time, which other work beside it spoils
+@pytest.mark.slow  # other work on the machine spoils the time
 def test_page_is_interactive_in_a_tenth_of_a_second(page):
-    """From the first byte to an example that can be clicked; the best of five, as others use the machine too."""
+    """The time to the event DOMContentLoaded, the best of five because other programs use the machine, too."""
 
     def milliseconds() -> float:
         page.reload()

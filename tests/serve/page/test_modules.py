@@ -1,4 +1,4 @@
-"""The page's modules that compute: streams cut anywhere, tokens and their text, spans under edits, code."""
+"""Functions of the page's modules: parsing streams, aligning tokens with text, spans under edits, code."""
 
 import random
 
@@ -29,7 +29,7 @@ async ({text, cuts}) => {
 
 @pytest.fixture
 def call(page):
-    """Calls a function of a module: call("on_demand/function_end", "functionEnd", "def f():", " ...")."""
+    """Calls a function of a module of the page: call("on_demand/function_end", "functionEnd", "def f():", " ...")."""
 
     def called(module: str, function: str, *arguments):
         script = """async ([module, name, args]) => {
@@ -48,8 +48,8 @@ def test_events_may_be_cut_anywhere(page):
     assert page.evaluate(PARSE, {"text": text, "cuts": sizes}) == [expected] * len(sizes)
 
 
-def test_text_that_is_held_back_finds_its_tokens(page):
-    """Whole tokens stay apart, also when their text comes late; the parts of a character become one."""
+def test_delayed_text_is_aligned_with_its_tokens(page):
+    """Tokens stay separate pieces even if their text arrives late; parts of one character become one piece."""
     parts = [(" ret", []), ("", ["bytes:\\xe6", -1]), ("", ["bytes:\\x97", -1]), ("日", ["bytes:\\xa5", -1])]
     parts = [
         ("", [" ret", -1]),
@@ -75,11 +75,11 @@ def test_text_that_is_held_back_finds_its_tokens(page):
     ]
 
 
-def test_spans_keep_to_their_words_under_any_edit(call):
-    """Whatever is typed, every letter keeps its author, and what is known of a token goes when it is touched."""
+def test_spans_keep_their_author_under_any_edit(call):
+    """Every letter keeps its author, and an edited token loses its probability."""
     draw = random.Random(0)
     for _ in range(40):
-        # Every letter is different, so that each has one author whatever is moved where.
+        # All letters differ, so that the author of each is known after the edit.
         before = "".join(map(chr, range(0x4E00, 0x4E00 + 30)))
         cuts = sorted(draw.sample(range(31), 6))
         spans = [{"start": cuts[i], "end": cuts[i + 1], "logprob": -1} for i in (0, 2, 4)]
@@ -89,7 +89,7 @@ def test_spans_keep_to_their_words_under_any_edit(call):
         model = {letter for span in spans for letter in before[span["start"] : span["end"]]}
         marked = [after[span["start"] : span["end"]] for span in call("spans", "spansAfterEdit", spans, before, after)]
         assert "".join(marked) == "".join(letter for letter in after if letter in model)
-        # What is still known of a token belongs to a token that is whole.
+        # Only whole tokens have a probability.
         whole = [span for span in call("spans", "spansAfterEdit", spans, before, after) if "logprob" in span]
         tokens = {before[span["start"] : span["end"]] for span in spans}
         assert all(after[span["start"] : span["end"]] in tokens for span in whole)
@@ -102,7 +102,7 @@ def test_function_ends_where_its_block_does(call, prompt, added, kept):
         assert end == -1
     else:
         assert added[:end] == (added[: added.index("\n}\n") + 2] if kept is None else kept)
-        # A stream stops there at the latest a line on, and never before.
+        # Without its last character the function has not ended.
         assert call("on_demand/function_end", "functionEnd", prompt, added[: end - 1]) == -1
 
 
@@ -124,7 +124,7 @@ def test_code_is_told_from_prose(call):
     assert [call("code", "looksLikeCode", text) for text in code + prose] == [True] * 5 + [False] * 5
 
 
-def test_parts_of_a_program(call):
+def test_syntax_of_a_program(call):
     def parts(text: str) -> list[tuple[str, str]]:
         return [(text[start:end], kind) for start, end, kind in call("code", "syntaxSpans", text)]
 

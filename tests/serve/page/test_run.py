@@ -1,4 +1,4 @@
-"""Writing, running, stopping and taking back, as people do it: in a real browser, against a real server."""
+"""Writing, running, stopping and undoing, in a real browser that talks to a real server."""
 
 import re
 
@@ -7,7 +7,7 @@ from playwright.sync_api import Locator, Page, expect
 from tests.waiting import eventually
 
 MARKUP = "<script>document.title = 'owned'</script><img src=x onerror=\"document.title = 'owned'\"> & <b>bold</b>"
-PAINTED = """name => [...(CSS.highlights.get(name) ?? [])].map(
+HIGHLIGHTED = """name => [...(CSS.highlights.get(name) ?? [])].map(
     ({startContainer, startOffset, endOffset}) => startContainer.data.slice(startOffset, endOffset))"""
 
 
@@ -24,25 +24,30 @@ def text_of(page: Page) -> str:
 
 
 def open_more(page: Page) -> None:
-    """The tab "More", whose controls are loaded when it is first opened."""
+    """Select the tab "More" and wait for its controls, which are loaded when they are first seen."""
     page.get_by_role("tab", name="More").click()
     expect(page.get_by_label("Seed")).to_be_visible()
 
 
 def show_probabilities(page: Page) -> None:
-    """What shows the alternatives is loaded at the first click."""
+    """Switch probabilities on and wait for the popover of alternatives, which is loaded at the first click."""
     button = page.get_by_role("button", name="Probabilities")
     button.click()
     expect(button).to_have_attribute("aria-pressed", "true")
 
 
+def next_frame(page: Page) -> None:
+    """Wait until all that is scheduled for the next frame has been drawn."""
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
 def models_words(page: Page) -> list[str]:
-    """What stands on the tint, once it has been painted."""
-    page.evaluate("new Promise(requestAnimationFrame)")
-    return page.evaluate(PAINTED, "model")
+    """The words on the tint, once it has been drawn."""
+    next_frame(page)
+    return page.evaluate(HIGHLIGHTED, "model")
 
 
-def test_run_streams_and_stop_keeps_what_has_come(page, engine_thread):
+def test_run_streams_and_stop_keeps_the_text(page, engine_thread):
     prompt = "the cat"
     writing(page).fill(prompt)
     top_p, temperature = page.get_by_label("Top-p", exact=True), page.get_by_label("Temperature", exact=True)
@@ -73,16 +78,16 @@ def test_run_streams_and_stop_keeps_what_has_come(page, engine_thread):
     expect(page.locator("#report")).to_contain_text("stopped by you")
     text = text_of(page)
     assert text.startswith(prompt) and len(text) > len(prompt)
-    page.wait_for_timeout(200)
-    assert text_of(page) == text
     assert eventually(lambda: engine_thread.engine.idle)
-    # The person's words and the model's stand apart, and together they are the text.
+    next_frame(page)
+    assert text_of(page) == text
+    # The user's and the model's words are distinguished; together they are the text.
     assert models_words(page) == [text[len(prompt) :]]
     expect(page.locator("#report")).to_contain_text(re.compile(rf"\d+ tokens · .*seed {body['seed']} "))
 
 
 def test_nothing_jumps_while_the_model_writes(page):
-    """The reader's caret, selection and place stay, and no part of the page moves or changes its size."""
+    """Caret, selection and scroll position stay, and no part of the page moves or changes its size."""
     page.get_by_label("Length").press("End")
     writing(page).fill("read me\n" + "\n" * 300)
     writing(page).evaluate("text => text.setSelectionRange(0, 4)")
@@ -93,10 +98,11 @@ def test_nothing_jumps_while_the_model_writes(page):
     before = page.evaluate(boxes)
     page.locator("#scroll").hover()
     page.mouse.wheel(0, -9000)
-    page.wait_for_function("document.querySelector('#scroll').scrollTop === 0")
+    scroll_top = "document.querySelector('#scroll').scrollTop"
+    assert eventually(lambda: page.evaluate(scroll_top) == 0)
     text = text_of(page)
     expect(page.locator("#text")).not_to_have_value(text)
-    page.wait_for_timeout(100)
+    next_frame(page)
     assert page.locator("#scroll").evaluate("scroll => scroll.scrollTop") == 0
     assert writing(page).evaluate("text => [text.selectionStart, text.selectionEnd]") == [0, 4]
     assert page.evaluate(boxes) == before
@@ -125,7 +131,7 @@ def test_keyboard_alone(page):
     assert text_of(page) == "the cat"
     writing(page).press("Control+Shift+z")
     assert text_of(page) == after
-    # The two buttons hand the keyboard's place to each other.
+    # The focus moves to the button that is enabled.
     run_button(page).press("Enter")
     expect(page.get_by_role("button", name="Stop")).to_be_focused()
     page.keyboard.press("Enter")
@@ -149,9 +155,10 @@ def test_every_control_is_reached_with_tab_in_the_order_of_reading(page):
     assert reached[1:] == [one.evaluate(NAME) for one in wanted.all()]
 
 
-def test_setting_that_cannot_be_is_pointed_at(page):
+def test_invalid_setting_is_shown(page):
     writing(page).fill("the cat")
-    for label, value in (("Seed", "seven"), ("Stop before", "a\nb\nc\nd\ne")):
+    invalid = ("Seed", "seven"), ("Stop before", "a\nb\nc\nd\ne"), ("Logit bias", "65=101"), ("Logit bias", "x")
+    for label, value in invalid:
         page.get_by_role("tab", name="More").click()
         page.get_by_label(label).fill(value)
         page.get_by_role("tab", name="Examples").click()
@@ -198,7 +205,7 @@ def test_markup_stays_text(page, answer_with):
     assert page.title() == "Bluejay"
 
 
-def test_editing_makes_words_the_persons(page, answer_with):
+def test_edited_words_become_the_users(page, answer_with):
     answer_with(page, " sat on", " the mat")
     writing(page).fill("the cat")
     run_button(page).click()
@@ -209,9 +216,9 @@ def test_editing_makes_words_the_persons(page, answer_with):
     page.keyboard.type("lay")
     assert text_of(page) == "the cat lay on the mat"
     assert models_words(page) in ([" ", " on the mat"], [" on the mat"])
-    # A token that was touched is a token no more; the other still says how likely it was.
+    # The edited token has lost its probability; the other token keeps it.
     show_probabilities(page)
-    assert page.evaluate(PAINTED, "p1") == [" the mat"]
+    assert page.evaluate(HIGHLIGHTED, "p1") == [" the mat"]
 
 
 def test_mirror_lies_exactly_under_the_text(page, answer_with):
@@ -232,7 +239,7 @@ def test_mirror_lies_exactly_under_the_text(page, answer_with):
         assert text == mirror > 200
 
 
-def test_letters_and_colours_follow_what_the_text_is(page):
+def test_font_and_colours_fit_code_and_prose(page):
     def letters() -> str:
         return writing(page).evaluate("text => getComputedStyle(text).fontFamily")
 
@@ -241,15 +248,15 @@ def test_letters_and_colours_follow_what_the_text_is(page):
     assert letters() == prose
     writing(page).fill("def fly(bird):\n    return bird + 1  # up\n")
     assert "mono" in letters()
-    assert page.evaluate(PAINTED, "keyword") == ["def", "return"]
-    assert page.evaluate(PAINTED, "name") == ["fly"]
-    assert page.evaluate(PAINTED, "comment") == ["# up"]
+    assert page.evaluate(HIGHLIGHTED, "keyword") == ["def", "return"]
+    assert page.evaluate(HIGHLIGHTED, "name") == ["fly"]
+    assert page.evaluate(HIGHLIGHTED, "comment") == ["# up"]
     page.get_by_role("tab", name="More").click()
     page.get_by_label("Font").select_option("prose")
-    assert letters() == prose and page.evaluate(PAINTED, "keyword") == []
+    assert letters() == prose and page.evaluate(HIGHLIGHTED, "keyword") == []
 
 
-def test_switch_ends_the_text_where_the_function_ends(page, answer_with, engine_thread):
+def test_generation_can_stop_at_the_end_of_a_function(page, answer_with):
     page.get_by_role("tab", name="More").click()
     page.get_by_label("Stop at function end").check()
     body = ["    if b == 0:\n", "        return a\n", "    return gcd(b, a % b)\n\n"]
@@ -276,10 +283,11 @@ def test_text_settings_and_samples_survive_a_reload(page, answer_with):
     samples = page.locator(".sample").all_text_contents()
     page.reload()
     assert text_of(page) == "the cat sat"
-    assert page.evaluate(PAINTED, "p1")[0] == " sat"  # with its probability
+    expect(page.get_by_role("button", name="Probabilities")).to_have_attribute("aria-pressed", "true")
+    assert page.evaluate(HIGHLIGHTED, "p1")[0] == " sat"
     expect(page.locator(".sample")).to_have_text(samples)
     expect(page.get_by_label("Temperature", exact=True)).to_have_attribute("aria-valuetext", "1.25")
-    # While the model writes, too.
+    # A reload during a run keeps the text, too.
     page.get_by_label("Length").press("End")
     page.get_by_role("tab", name="More").click()
     page.get_by_role("spinbutton", name="Samples").fill("1")
@@ -289,7 +297,7 @@ def test_text_settings_and_samples_survive_a_reload(page, answer_with):
     assert len(text_of(page)) > len("the cat sat")
 
 
-def test_text_that_is_too_long_says_what_to_do_and_stays(page):
+def test_text_that_is_too_long_stays_with_advice(page):
     long = "x" * 2000
     writing(page).fill(long)
     run_button(page).click()
@@ -299,7 +307,7 @@ def test_text_that_is_too_long_says_what_to_do_and_stays(page):
     expect(run_button(page)).to_be_enabled()
 
 
-def test_server_that_is_gone_says_so_and_the_text_stays(open_page, running, tiny_model):
+def test_text_stays_when_the_server_does_not_answer(open_page, running, tiny_model):
     with running(tiny_model) as server:
         page = open_page(url=server.url)
         writing(page).fill("the cat")
@@ -308,7 +316,7 @@ def test_server_that_is_gone_says_so_and_the_text_stays(open_page, running, tiny
     assert text_of(page) == "the cat"
 
 
-def test_connection_that_breaks_keeps_what_has_come(page):
+def test_lost_connection_keeps_the_text_received(page):
     event = 'data: {"choices": [{"index": 0, "text": " sat", "logprobs": null, "finish_reason": null}]}\n\n'
     page.route("**/v1/completions", lambda route: route.fulfill(content_type="text/event-stream", body=event))
     writing(page).fill("the cat")
@@ -318,7 +326,7 @@ def test_connection_that_breaks_keeps_what_has_come(page):
     assert text_of(page) == "the cat sat"
 
 
-def test_server_with_keys_is_given_one(page, answer_with):
+def test_key_is_asked_for_where_the_server_needs_one(page, answer_with):
     refusal = '{"error": {"message": "this server wants an API key", "type": "x", "param": null, "code": "no_key"}}'
     page.route("**/v1/completions", lambda route: route.fulfill(status=401, body=refusal))
     writing(page).fill("the cat")

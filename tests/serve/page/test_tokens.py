@@ -1,9 +1,9 @@
-"""Looking into the model's words: how likely each was, what else could have stood there, and other ways on."""
+"""Probabilities of the model's tokens, their alternatives, resampling, and samples side by side."""
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.serve.page.test_run import PAINTED, run_button, show_probabilities, text_of, writing
+from tests.serve.page.test_run import HIGHLIGHTED, run_button, show_probabilities, text_of, writing
 from tests.waiting import eventually
 
 CAT = [
@@ -16,7 +16,7 @@ CAT = [
 
 @pytest.fixture
 def written(open_page, answer_with):
-    """Opens a page whose text is CAT, its probabilities shown."""
+    """Opens a page on which the model has written CAT and probabilities are shown."""
 
     def opened(size: str = "desktop") -> Page:
         page = open_page(size)
@@ -31,7 +31,7 @@ def written(open_page, answer_with):
 
 
 def middle_of(page: Page, start: int, end: int) -> tuple[float, float]:
-    """Where a stretch of the text stands on the screen."""
+    """The middle of a part of the text on the screen."""
     find = """([start, end]) => {
         const range = document.createRange();
         const node = document.getElementById("mirror").firstChild;
@@ -46,7 +46,7 @@ def middle_of(page: Page, start: int, end: int) -> tuple[float, float]:
 def test_colour_and_line_say_how_likely_a_token_was(written):
     page = written()
     expect(page.locator("#legend")).to_be_visible()
-    levels = [page.evaluate(PAINTED, f"p{i}") for i in range(5)]
+    levels = [page.evaluate(HIGHLIGHTED, f"p{i}") for i in range(5)]
     assert levels == [[" sat"], [" on"], [" mat"], [], [" my"]]
     thickness = """level => {
         const style = getComputedStyle(document.getElementById("mirror"), `::highlight(p${level})`);
@@ -54,7 +54,7 @@ def test_colour_and_line_say_how_likely_a_token_was(written):
     }"""
     assert [page.evaluate(thickness, level) for level in range(5)] == [0, 1, 2, 3, 4]
     page.get_by_role("button", name="Probabilities").click()
-    assert page.evaluate(PAINTED, "p4") == [] and page.evaluate(PAINTED, "model") == [" sat on my mat"]
+    assert page.evaluate(HIGHLIGHTED, "p4") == [] and page.evaluate(HIGHLIGHTED, "model") == [" sat on my mat"]
     expect(page.locator("#legend")).to_be_hidden()
 
 
@@ -79,8 +79,8 @@ def test_hovering_shows_the_alternatives_and_choosing_one_rewrites_from_there(wr
     assert sent.value.post_data_json["prompt"] == "the cat sat on the"
     expect(page.locator("#text")).to_have_value("the cat sat on the roof.")
     expect(card).to_be_hidden()
-    # The token that was chosen has its own probability now, and all of it can be taken back.
-    assert eventually(lambda: page.evaluate(PAINTED, "p1")[:2] == [" on", " the"])
+    # The chosen token has its own probability now, and both changes can be undone.
+    assert eventually(lambda: page.evaluate(HIGHLIGHTED, "p1")[:2] == [" on", " the"])
     page.get_by_role("button", name="Undo").click()
     page.get_by_role("button", name="Undo").click()
     assert text_of(page) == "the cat sat on my mat"
@@ -94,20 +94,20 @@ def test_choosing_the_end_of_the_text_ends_it(written):
     expect(run_button(page)).to_be_enabled()
 
 
-def test_card_leaves_with_the_pointer_and_not_before_it_is_reached(written):
+def test_popover_closes_when_the_pointer_leaves_and_stays_until_it_is_reached(written):
     page = written()
     x, y = middle_of(page, 14, 17)
     page.mouse.move(x, y)
     card = page.locator("#alternatives")
     expect(card).to_be_visible()
     page.mouse.move(x + 20, y + 60, steps=6)
-    page.wait_for_timeout(250)
+    page.evaluate("new Promise(done => setTimeout(done, 250))")  # later than the page's own timers
     expect(card).to_be_visible()
     page.mouse.move(700, 600)
     expect(card).to_be_hidden()
 
 
-def test_caret_asks_about_a_token_and_tab_leads_to_the_alternatives(written, answer_with):
+def test_caret_opens_the_popover_and_tab_leads_to_the_alternatives(written, answer_with):
     page = written()
     writing(page).focus()
     page.keyboard.press("End")
@@ -126,7 +126,7 @@ def test_caret_asks_about_a_token_and_tab_leads_to_the_alternatives(written, ans
     expect(page.locator("#text")).to_have_value("the cat sat on my lap bed")
 
 
-def test_finger_asks_without_opening_a_keyboard(written, answer_with):
+def test_tap_opens_the_popover_without_a_keyboard(written, answer_with):
     page = written("phone")
     page.locator("#model").focus()
     page.touchscreen.tap(*middle_of(page, 18, 21))
@@ -140,11 +140,11 @@ def test_finger_asks_without_opening_a_keyboard(written, answer_with):
         card.get_by_role("button", name="Resample from here").tap()
     assert sent.value.post_data_json["prompt"] == "the cat sat on my"
     expect(page.locator("#text")).to_have_value("the cat sat on my hat")
-    page.touchscreen.tap(*middle_of(page, 1, 3))  # the person's own words are for editing
+    page.touchscreen.tap(*middle_of(page, 1, 3))  # the user's own words open no popover
     expect(writing(page)).to_be_focused()
 
 
-def test_resampling_draws_anew_where_a_seed_is_set(written, answer_with):
+def test_resampling_uses_a_new_seed_even_if_one_is_set(written, answer_with):
     page = written()
     page.get_by_role("tab", name="More").click()
     page.get_by_label("Seed").fill("17")

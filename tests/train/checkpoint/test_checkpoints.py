@@ -1,10 +1,8 @@
 """A checkpoint is whole or is none, and what is loaded is what was there when it was saved."""
 
-import json
 import os
 import random
 import shutil
-from dataclasses import asdict
 
 import pytest
 import torch
@@ -13,7 +11,12 @@ import torch.distributed.checkpoint as dcp
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.init import new_model
 from bluejay.train.checkpoint import checkpoints as checkpoint
-from bluejay.train.checkpoint.checkpoints import Checkpoints, alone, steps, tensors
+from bluejay.train.checkpoint.checkpoints import (
+    Checkpoints,
+    find_checkpoints,
+    named_tensors,
+    without_process_group_warning,
+)
 from bluejay.train.checkpoint.state import DamagedCheckpoint, State
 from bluejay.train.optimizer import adamw
 from bluejay.train.recipe import Checkpoint, Optimizer
@@ -34,7 +37,7 @@ class Trainee:
         self.optimizer.step()
 
     def copy(self) -> dict[str, torch.Tensor]:
-        return {name: tensor.clone() for name, tensor in tensors(self.model, self.optimizer).items()}
+        return {name: tensor.clone() for name, tensor in named_tensors(self.model, self.optimizer).items()}
 
 
 def state(step: int) -> State:
@@ -50,7 +53,7 @@ def trainee() -> Trainee:
 
 @pytest.fixture(autouse=True)
 def one_process():
-    with alone():
+    with without_process_group_warning():
         yield
 
 
@@ -59,7 +62,7 @@ def make(path, trainee, *numbers, every=1000) -> Checkpoints:
     made = Checkpoints(path / "checkpoints", Checkpoint(every_steps=every))
     for number in numbers:
         made.save(state(number), trainee.model, trainee.optimizer)
-    made.settle()
+    made.wait()
     return made
 
 
@@ -70,12 +73,12 @@ def test_what_is_loaded_is_what_was_there_although_training_went_on(trainee, tmp
     while not checkpoints.writing[1].done():
         trainee.step()
     trainee.step()
-    checkpoints.settle()
+    checkpoints.wait()
     other = Trainee(5)
     path, found = checkpoints.newest()
     assert found == state(1)
     checkpoints.load(path, other.model, other.optimizer)
-    loaded = tensors(other.model, other.optimizer)
+    loaded = named_tensors(other.model, other.optimizer)
     assert loaded.keys() == there.keys()
     assert all(torch.equal(loaded[name], there[name]) for name in there)
 
@@ -83,7 +86,7 @@ def test_what_is_loaded_is_what_was_there_although_training_went_on(trainee, tmp
 def test_any_flipped_byte_and_any_missing_file_is_found(trainee, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "MAX_FILE_BYTES", 5000)
     checkpoints = make(tmp_path, trainee, 1)
-    [path] = steps(checkpoints.directory)
+    [path] = find_checkpoints(checkpoints.directory)
     files = sorted(path.iterdir())
     assert len(files) > 3
     draw = random.Random(0)
@@ -111,9 +114,9 @@ def test_a_damaged_checkpoint_is_set_aside_loudly_and_the_one_before_it_taken(tr
     path, found = checkpoints.newest()
     assert (path.name, found.step) == ("step-3", 3)
     said = capsys.readouterr().err
-    assert "WARNING" in said and "step-4.damaged" in said and "goes on from step-3" in said
+    assert "WARNING" in said and "step-4.damaged" in said and "resumes from step-3" in said
     assert (checkpoints.directory / "step-4.damaged").is_dir()
-    assert [path.name for path in steps(checkpoints.directory)] == ["step-3"]
+    assert [path.name for path in find_checkpoints(checkpoints.directory)] == ["step-3"]
     with pytest.raises(ValueError, match="no checkpoint of step 4; it has 3"):
         checkpoints.at(4)
 
@@ -123,7 +126,7 @@ def test_nothing_begins_anew_where_every_checkpoint_is_damaged(trainee, tmp_path
     for name in ("step-3", "step-4"):
         flip(checkpoints.directory / name)
     for _ in range(2):
-        with pytest.raises(ValueError, match=r"there is no older checkpoint; remove .* to begin anew"):
+        with pytest.raises(ValueError, match=r"there is no older checkpoint; remove .* to start again"):
             checkpoints.newest()
 
 
@@ -136,19 +139,24 @@ def flip(path) -> None:
 
 def test_every_so_many_steps_are_kept_for_good_and_the_newest_two(trainee, tmp_path):
     checkpoints = make(tmp_path, trainee, *range(2, 14), every=5)
-    assert [path.name for path in steps(checkpoints.directory)] == ["step-5", "step-10", "step-12", "step-13"]
+    assert [path.name for path in find_checkpoints(checkpoints.directory)] == [
+        "step-5",
+        "step-10",
+        "step-12",
+        "step-13",
+    ]
     assert checkpoints.newest()[1].step == 13
     assert [checkpoints.newest(until)[1].step for until in (13, 10, 9)] == [10, 10, 5]
     assert checkpoints.newest(until=4) is None
-    checkpoints.tidy(10)
-    assert [path.name for path in steps(checkpoints.directory)] == ["step-5", "step-10"]
+    checkpoints.remove_stale(10)
+    assert [path.name for path in find_checkpoints(checkpoints.directory)] == ["step-5", "step-10"]
 
 
 def test_without_a_marker_there_is_no_checkpoint(trainee, tmp_path):
     checkpoints = make(tmp_path, trainee, 1, 2)
     (checkpoints.directory / "step-2" / "state.json").unlink()
     assert checkpoints.newest()[1].step == 1
-    checkpoints.tidy(1)
+    checkpoints.remove_stale(1)
     assert [path.name for path in checkpoints.directory.iterdir()] == ["step-1"]
 
 
@@ -157,7 +165,7 @@ def test_a_full_disk_leaves_the_older_checkpoint_and_nothing_half_written(traine
     with file_size_limit(10_000):
         checkpoints.save(state(2), trainee.model, trainee.optimizer)
         with pytest.raises(OSError):
-            checkpoints.settle()
+            checkpoints.wait()
     assert [path.name for path in checkpoints.directory.iterdir()] == ["step-1"]
     assert checkpoints.newest()[1].step == 1
 
@@ -174,25 +182,10 @@ def test_a_disk_that_is_really_full(trainee, tmp_path):
             for number in range(2, 30):
                 shutil.copytree(checkpoints.directory / "step-1", disk / f"ballast-{number}", dirs_exist_ok=True)
                 checkpoints.save(state(number), trainee.model, trainee.optimizer)
-                checkpoints.settle()
+                checkpoints.wait()
         assert checkpoints.newest()[1].step >= 1
     finally:
         os.system(f"umount {disk}")
-
-
-def test_a_checkpoint_of_version_0_1_is_taken_as_it_is(trainee, tmp_path, capsys):
-    path = tmp_path / "checkpoints" / "step-9"
-    dcp.save(
-        tensors(trainee.model, trainee.optimizer), storage_writer=dcp.HuggingFaceStorageWriter(str(path)), no_dist=True
-    )
-    old = {key: asdict(state(9))[key] for key in ("step", "recipe", "tokenizer", "precision", "seconds")}
-    (path / "state.json").write_text(json.dumps(old, indent=2) + "\n")
-    checkpoints, other = Checkpoints(path.parent, Checkpoint()), Trainee(5)
-    assert checkpoints.newest() == (path, state(9))
-    assert "before there were checksums" in capsys.readouterr().err
-    checkpoints.load(path, other.model, other.optimizer)
-    loaded = tensors(other.model, other.optimizer)
-    assert all(torch.equal(loaded[name], tensor) for name, tensor in trainee.copy().items())
 
 
 def test_only_what_is_trained_is_saved(trainee, tmp_path):

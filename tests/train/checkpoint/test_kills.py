@@ -80,5 +80,5 @@ def test_asked_to_stop_it_saves_and_leaves_as_if_the_signal_had_ended_it(process
     assert finished(started) == [128 + number]
     [saved] = (run / "checkpoints").iterdir()
     assert saved.name == f"step-{rows(run)}"
-    assert "the same command goes on" in (tmp_path / "stderr-0").read_text()
+    assert "run the same command to resume" in (tmp_path / "stderr-0").read_text()
     assert finished(processes(main, command)) == [0]

@@ -14,9 +14,9 @@ from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.layouts import save_model
 from bluejay.gpt.init import new_model
 from bluejay.gpt.model import GPT
-from bluejay.train.checkpoint.checkpoints import Checkpoints, alone
+from bluejay.train.checkpoint.checkpoints import Checkpoints, without_process_group_warning
 from bluejay.train.distributed import parallel
-from bluejay.train.distributed.parallel import TENSOR, World
+from bluejay.train.distributed.parallel import TENSOR_STYLES, World
 from bluejay.train.loop import Run
 from bluejay.train.recipe import Mesh, TrainRecipe
 
@@ -38,18 +38,18 @@ QUICK = ("one process", "shard 2", "tensor 2", "pipeline 2")
 def run_on(recipe: TrainRecipe, mesh: Mesh, directory: Path) -> None:
     """Train for some steps, save after half of them, and write down what each gave."""
     recipe = dataclasses.replace(recipe, mesh=mesh)
-    with parallel.init_world(mesh, timedelta(minutes=5)) as world, alone():
+    with parallel.init_world(mesh, timedelta(minutes=5)) as world, without_process_group_warning():
         run = Run(recipe, world)
         seen = []
         for number in range(STEPS):
-            gradient = run.stepper.gradient(run.batches.batch(number, world.data))
+            gradient = run.stepper.gradient(run.batches.batch(number, world.data_shard))
             run.stepper.update(1e-2)
             seen.append((gradient.loss, gradient.norm))
             if number + 1 == SAVED:
                 saved = dataclasses.replace(run.state, step=SAVED)
                 checkpoints = Checkpoints(directory, recipe.checkpoint)
                 checkpoints.save(saved, run.model, run.optimizer)
-                checkpoints.settle()
+                checkpoints.wait()
                 if weights := parallel.gather_weights(world, run.model):
                     save_file(weights, directory / "weights.safetensors")
         nats = run.held_out.measure(run.stepper.nll).nats_per_token
@@ -59,18 +59,18 @@ def run_on(recipe: TrainRecipe, mesh: Mesh, directory: Path) -> None:
 def go_on(recipe: TrainRecipe, mesh: Mesh, directories: list[Path], results: Path) -> None:
     """Load the checkpoints of several runs; say whether the weights are the saved ones, and the next steps' losses."""
     recipe = dataclasses.replace(recipe, mesh=mesh)
-    with parallel.init_world(mesh, timedelta(minutes=5)) as world, alone():
+    with parallel.init_world(mesh, timedelta(minutes=5)) as world, without_process_group_warning():
         run = Run(recipe, world)
         seen = []
         for directory in directories:
             path, _ = Checkpoints(directory, recipe.checkpoint).at(SAVED)
             run.checkpoints.load(path, run.model, run.optimizer)
             weights = parallel.gather_weights(world, run.model)
-            saved = load_file(directory / "weights.safetensors") if world.main else {}
+            saved = load_file(directory / "weights.safetensors") if world.is_main else {}
             same = weights.keys() == saved.keys() and all(torch.equal(weights[name], saved[name]) for name in saved)
-            gradient = [run.stepper.gradient(run.batches.batch(SAVED, world.data)), run.stepper.update(1e-2)][0]
-            after = run.stepper.gradient(run.batches.batch(SAVED + 1, world.data))
-            run.stepper.drop()
+            gradient = [run.stepper.gradient(run.batches.batch(SAVED, world.data_shard)), run.stepper.update(1e-2)][0]
+            after = run.stepper.gradient(run.batches.batch(SAVED + 1, world.data_shard))
+            run.stepper.discard()
             seen.append((same, gradient.loss, after.loss))
         results.with_name(f"{results.name}-{world.rank}").write_text(json.dumps(seen))
 
@@ -168,7 +168,7 @@ def test_the_table_knows_every_layer_that_has_weights():
     everything = GPTConfig(n_layer=1, d_model=8, n_head=2, vocab_size=9, learned_positions=True, gated=True, n_norm=2)
     with torch.device("meta"):
         names = {name.rpartition(".")[0] for name, _ in GPT(everything).named_parameters()}
-    assert {name.rpartition(".")[2] for name in names} == set(TENSOR)
+    assert {name.rpartition(".")[2] for name in names} == set(TENSOR_STYLES)
 
 
 @pytest.mark.parametrize(
@@ -203,6 +203,6 @@ def test_the_axis_shard_takes_the_processes_that_are_left():
 )
 def test_what_cannot_be_shared_out_evenly_is_one_sentence(monkeypatch, config, axes, sentence):
     shape = {"n_layer": 2, "d_model": 32, "n_head": 2, "vocab_size": 260, "n_ctx": 64} | config
-    monkeypatch.setattr(World, "at", lambda _, axis: (0, axes.get(axis, 1)))
+    monkeypatch.setattr(World, "axis", lambda _, axis: (0, axes.get(axis, 1)))
     with pytest.raises(ValueError, match=sentence):
         parallel.check_mesh(World(torch.device("cpu")), GPTConfig(**shape), 32)

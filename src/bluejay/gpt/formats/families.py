@@ -28,7 +28,6 @@ class Family:
     """The Hugging Face layout of one family."""
 
     architecture: str
-    """The class in `transformers`."""
     common: Values
     """Fields of GPTConfig that all models of the family share and that differ from GPT-J's."""
     keys: dict[str, str]
@@ -40,7 +39,6 @@ class Family:
     modules: dict[str, str]
     """Module in the file -> our module, or several that are fused in it; `{}` is the layer."""
     head: str = "lm_head"
-    """Module of the output head in the file."""
     by_head: bool = False
     """Whether fused modules alternate head by head instead of following each other."""
     transposed: bool = False
@@ -58,7 +56,6 @@ class StoredTensor:
     """One tensor of a file."""
 
     name: str
-    """Name in the file."""
     weights: tuple[str, ...]
     """Our names of the weights that it holds; several are fused."""
     by_head: bool
@@ -332,10 +329,8 @@ def stored_tensors(config: GPTConfig, weights: Collection[str]) -> Iterator[Stor
 
 
 def from_hugging_face(values: Values) -> GPTConfig:
-    """The configuration that `config.json` describes.
-
-    Raises ValueError for an unknown family, a missing key or a setting that the model does not implement.
-    """
+    """The configuration that `config.json` describes. Raises ValueError for an unknown family, a missing key or a
+    setting that the model does not implement."""
     kind = values.get("model_type")
     if kind not in FAMILIES:
         raise ValueError(f"model_type is {kind!r}; bluejay reads {', '.join(map(repr, FAMILIES))}")
@@ -356,10 +351,8 @@ def from_hugging_face(values: Values) -> GPTConfig:
 
 
 def to_hugging_face(config: GPTConfig, bos: int, eos: int, dtype: str) -> Values:
-    """The contents of `config.json`. `bos` and `eos` are the tokens at the beginning and the end of a text.
-
-    Raises ValueError, naming the field, if `config.json` of the family cannot describe the model.
-    """
+    """The contents of `config.json`. `bos` and `eos` are the tokens at the beginning and the end of a text. Raises
+    ValueError, naming the field, if `config.json` of the family cannot describe the model."""
     family, fields = FAMILIES[config.family], vars(config.resolved)
     activation = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == config.activation)
     values = {

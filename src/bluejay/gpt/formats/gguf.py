@@ -70,18 +70,14 @@ class Location:
     """The place of a weight in the file."""
 
     tensor: str
-    """Name of the tensor."""
     rows: slice | np.ndarray
     """Rows of the tensor, in our order."""
 
 
 def open_gguf(path: Path) -> StoredModel:
-    """Open a GGUF file.
-
-    Weights are float32, or float16 or bfloat16 if all matrices have that type. Raises ValueError, naming the file and
-    the field or tensor, for a damaged file, an unknown architecture, a setting that the model does not implement, and
-    tensors that are missing, unknown or of the wrong shape.
-    """
+    """Open a GGUF file. Weights are float32, or float16 or bfloat16 if all matrices have that type. Raises ValueError,
+    naming the file and the field or tensor, for a damaged file, an unknown architecture, a setting that the model does
+    not implement, and tensors that are missing, unknown or of the wrong shape."""
     file = read_gguf(path)
     try:
         config = read_config(file)
@@ -105,10 +101,8 @@ def open_gguf(path: Path) -> StoredModel:
 
 
 def read_config(file: GGUFFile) -> GPTConfig:
-    """The configuration, from a file's fields and the names of its tensors.
-
-    Raises ValueError, naming the field, if no configuration describes the model.
-    """
+    """The configuration, from a file's fields and the names of its tensors. Raises ValueError, naming the field, if no
+    configuration describes the model."""
     fields, tensors = file.fields, file.tensors
     architecture = fields.get("general.architecture")
     if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
@@ -170,9 +164,7 @@ def field(own: dict[str, Any], architecture: str, key: str) -> Any:
 
 def rotary_scaling(file: GGUFFile, config: GPTConfig) -> RotaryScaling:
     """Llama 3.1's slower rotation. The file holds one factor per pair; they must equal those of the published setting.
-
-    Raises ValueError for other factors.
-    """
+    Raises ValueError for other factors."""
     factors = file.tensors[ROTARY_FACTORS].read().float()
     scaling = RotaryScaling(factor=float(factors.max()), low=1.0, high=4.0, n_ctx=8192)
     one = torch.ones(1, 1, dtype=torch.long)

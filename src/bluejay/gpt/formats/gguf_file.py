@@ -38,17 +38,14 @@ class GGUFTensor:
     """A tensor that is mapped into memory but not yet read."""
 
     kind: GGMLQuantizationType
-    """How its numbers are stored."""
     shape: tuple[int, ...]
     """Its dimensions in our order, rows first."""
     rows: np.ndarray
     """Its bytes, (rows, bytes of a row); a row of a vector is one number."""
 
     def read(self, rows: slice | np.ndarray = slice(None)) -> Tensor:
-        """Some of its rows as numbers: quantised ones in float32, others in their own type.
-
-        Raises ValueError for a quantised type that the `gguf` package cannot decode.
-        """
+        """Some of its rows as numbers: quantised ones in float32, others in their own type. Raises ValueError for a
+        quantised type that the `gguf` package cannot decode."""
         chosen = self.rows[rows]
         match self.kind:
             case GGMLQuantizationType.F32:
@@ -72,7 +69,6 @@ class GGUFFile:
     fields: dict[str, Any]
     """Name -> number, string, list of strings or array of numbers."""
     tensors: dict[str, GGUFTensor]
-    """Name -> tensor."""
 
 
 def read_gguf(path: Path) -> GGUFFile:

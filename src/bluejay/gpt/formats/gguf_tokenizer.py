@@ -21,9 +21,7 @@ GPT2, SMOLLM, LLAMA_3 = ("gpt-2", "mpt", "olmo"), ("smollm",), ("llama-bpe", "ll
 
 def gguf_tokenizer(path: Path, fields: Mapping[str, Any]) -> Tokenizer:
     """The tokenizer of a GGUF file: a tokenizer.json in the same folder if there is one, else from the file's fields.
-
-    Raises ValueError, naming the file, for an unknown kind of tokenizer or way of splitting text, or damaged fields.
-    """
+    Raises ValueError, naming the file, for an unknown kind of tokenizer or way of splitting text, or damaged fields."""
     own = {key.removeprefix("tokenizer.ggml."): value for key, value in fields.items()}
     beside, chat_template = path.with_name("tokenizer.json"), fields.get("tokenizer.chat_template")
     try:

@@ -26,10 +26,8 @@ from bluejay.tokenizer import Tokenizer
 
 
 def read_config(path: Path) -> tuple[GPTConfig, Any]:
-    """The configuration in a directory's `config.json` and its entry `quantization`, None if there is none.
-
-    Raises ValueError, naming the file.
-    """
+    """The configuration in a directory's `config.json` and its entry `quantization`, None if there is none. Raises
+    ValueError, naming the file."""
     file = path / "config.json"
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
@@ -65,12 +63,7 @@ def bare_name(name: str, config: GPTConfig) -> str:
 
 
 def read_part(
-    tensors: TensorFiles,
-    stored: StoredTensor,
-    name: str,
-    weight: str,
-    shapes: dict[str, torch.Size],
-    config: GPTConfig,
+    tensors: TensorFiles, stored: StoredTensor, name: str, weight: str, shapes: dict[str, torch.Size], config: GPTConfig
 ) -> Tensor:
     """Read the part of the tensor `name` that holds `weight`. Raises ValueError for a wrong shape or type."""
     tensor = tensors.read(name)
@@ -109,9 +102,7 @@ def write_model(
 ) -> None:
     """Write a model: `config.json`, `generation_config.json`, the tokenizer's files and `model.safetensors`, which is
     divided if it would exceed `shard_bytes`. One weight is in memory at a time; an error leaves `path` as it was.
-
-    Raises ValueError where the family's `config.json` cannot describe the model; OSError when the disk is full.
-    """
+    Raises ValueError where the family's `config.json` cannot describe the model; OSError when the disk is full."""
     config, tokenizer = stored.config, stored.tokenizer()
     shapes = weight_shapes(config)
     tensors = {tensor.name: tensor for tensor in stored_tensors(config, shapes)}
@@ -128,10 +119,7 @@ def write_model(
         raise ValueError(
             f"weights of type {written} cannot be written; it must be one of {', '.join(map(str, DTYPES))}"
         )
-    with (
-        atomic_directory(path) as temporary,
-        progress("write", sum(header.n_bytes for header in headers), "B") as bar,
-    ):
+    with atomic_directory(path) as temporary, progress("write", sum(header.n_bytes for header in headers), "B") as bar:
 
         def read(name: str) -> Tensor:
             tensor = fuse(tensors[name], stored.read, config)

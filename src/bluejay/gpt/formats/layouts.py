@@ -17,11 +17,9 @@ from bluejay.tokenizer import Tokenizer
 
 
 def load_model(path: Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> GPT:
-    """Read a model; weights keep their stored type unless `dtype` is given.
-
-    On a CPU, weights that need no conversion stay mapped from their file. Raises FileNotFoundError or ValueError,
-    naming the file and the first thing that does not fit.
-    """
+    """Read a model; weights keep their stored type unless `dtype` is given. On a CPU, weights that need no conversion
+    stay mapped from their file. Raises FileNotFoundError or ValueError, naming the file and the first thing that does
+    not fit."""
     return read_model(open_model(path), device, dtype)
 
 
@@ -40,10 +38,8 @@ def read_model(stored: StoredModel, device: str | torch.device = "cpu", dtype: t
 
 def open_model(path: Path) -> StoredModel:
     """Open a model directory in Hugging Face's or the quantised layout, a checkpoint of mesh-transformer-jax, a GGUF
-    file, or an adapter in peft's layout, which is merged into the model that it names.
-
-    Raises FileNotFoundError or ValueError, each with one sentence.
-    """
+    file, or an adapter in peft's layout, which is merged into the model that it names. Raises FileNotFoundError or
+    ValueError, each with one sentence."""
     if path.suffix == ".gguf" and path.is_file():
         from bluejay.gpt.formats.gguf import open_gguf  # the library behind it takes a third of a second to import
 
@@ -87,12 +83,10 @@ def convert(
     quantize: str | None = None,
     calibrate: Path | None = None,
 ) -> None:
-    """Convert a model in any layout to a Hugging Face directory. Weights keep their bits if `dtype` is not given.
-
-    With `quantize`, the name of a quantised format, write a directory for the native engine instead; the text file
+    """Convert a model in any layout to a Hugging Face directory. Weights keep their bits if `dtype` is not given. With
+    `quantize`, the name of a quantised format, write a directory for the native engine instead; the text file
     `calibrate` fits q4 to its inputs. Raises the errors of `open_model` and of the writers, and ValueError if `target`
-    exists and is not a model directory.
-    """
+    exists and is not a model directory."""
     stored = open_model(source)
     if target.exists() and not (target / "config.json").is_file():
         raise ValueError(f"{target} exists and is no model directory; name a new folder")

@@ -58,9 +58,7 @@ class Leaf:
     """The meaning of the array at one position."""
 
     path: str
-    """Name in mesh-transformer-jax."""
     weight: str
-    """Our name of the weight."""
     axis: int | None
     """The axis of our weight that the shards divide; None if each shard has the whole shape."""
 
@@ -111,12 +109,10 @@ class Array:
 
 
 def open_mesh_transformer(path: Path) -> StoredModel:
-    """Open a checkpoint (`step_N`), or the newest one of a directory with a `meta.json`.
-
-    The number of layers, the width and the vocabulary follow from the arrays. Everything else is GPT-J's (heads of 256,
-    of which 64 dimensions are rotated; 2,048 tokens of context) unless a `config.json` in Hugging Face's form lies next
-    to the shards. The tokenizer is GPT-2's. Raises FileNotFoundError or ValueError, naming the file and the array.
-    """
+    """Open a checkpoint (`step_N`), or the newest one of a directory with a `meta.json`. The number of layers, the
+    width and the vocabulary follow from the arrays. Everything else is GPT-J's (heads of 256, of which 64 dimensions
+    are rotated; 2,048 tokens of context) unless a `config.json` in Hugging Face's form lies next to the shards. The
+    tokenizer is GPT-2's. Raises FileNotFoundError or ValueError, naming the file and the array."""
     step = newest(path)
     shards = [numbered(shard, "{}.npz") for shard in numbered(step, "shard_{}")]
     n_pieces = max(map(len, shards), default=0)
@@ -187,10 +183,8 @@ def read_config(file: Path) -> GPTConfig:
 
 
 def inferred_config(arrays: list[Array], n_shards: int) -> GPTConfig:
-    """GPT-J's configuration with the sizes that follow from the shapes of one shard's parameters.
-
-    Raises ValueError if the shapes contradict each other or do not determine the sizes.
-    """
+    """GPT-J's configuration with the sizes that follow from the shapes of one shard's parameters. Raises ValueError if
+    the shapes contradict each other or do not determine the sizes."""
     embed, q, v, up, scale = (arrays[i] for i in (1, 2, 3, 7, -1))
     for array, rank in ((scale, 1), (embed, 2), (q, 2), (up, 2)):
         if len(array.shape) != rank:
@@ -263,11 +257,9 @@ def join(leaf: Leaf, parts: list[Array], whole: torch.Size) -> Tensor:
 
 
 def parameters(pieces: list[Path], config: GPTConfig | None) -> list[Array]:
-    """The arrays of one shard's parameters, which follow the optimizer's state and precede the step.
-
-    A layer has 10 parameters, and 6 are outside the layers. Without a configuration, the number of layers follows from
-    that of the arrays: Adam's state has two arrays for each parameter and two counts.
-    """
+    """The arrays of one shard's parameters, which follow the optimizer's state and precede the step. A layer has 10
+    parameters, and 6 are outside the layers. Without a configuration, the number of layers follows from that of the
+    arrays: Adam's state has two arrays for each parameter and two counts."""
     names = [(piece, name) for piece in pieces for name in array_names(piece)]
     slim, full = divmod(len(names) - 7, 10), divmod(len(names) - 21, 30)
     n_layer = config.n_layer if config else next((count for count, rest in (slim, full) if rest == 0), 0)
@@ -285,10 +277,8 @@ def parameters(pieces: list[Path], config: GPTConfig | None) -> list[Array]:
 
 
 def array_names(file: Path) -> list[str]:
-    """The names of the arrays of an npz, in order. `numpy.savez` calls unnamed arrays arr_0, arr_1, ...
-
-    Raises ValueError if an array has another name.
-    """
+    """The names of the arrays of an npz, in order. `numpy.savez` calls unnamed arrays arr_0, arr_1, ... Raises
+    ValueError if an array has another name."""
     with open_npz(file) as archive:
         found = archive.namelist()
     names = [f"arr_{i}" for i in range(len(found))]

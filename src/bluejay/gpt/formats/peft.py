@@ -35,11 +35,9 @@ class LowRank:
     """A low-rank update of a matrix (rows, columns): scale b a."""
 
     a: Float[Tensor, "rank columns"]
-    """The matrix that multiplies the input."""
     b: Float[Tensor, "rows rank"]
-    """The matrix that produces the output."""
     scale: float
-    """alpha / rank."""
+    """The factor alpha / rank on the product of the two matrices."""
 
     def added_to(self, weight: Tensor) -> Tensor:
         """The sum of a matrix and the update, computed in float32, in the type of the matrix."""
@@ -144,10 +142,8 @@ def read_adapter_config(path: Path) -> dict[str, Any]:
 
 
 def read_adapter(path: Path, config: GPTConfig) -> dict[str, LowRank]:
-    """The low-rank updates in a directory, by our names of the matrices.
-
-    Raises FileNotFoundError if there are no weights; ValueError, naming the first tensor that does not fit the model.
-    """
+    """The low-rank updates in a directory, by our names of the matrices. Raises FileNotFoundError if there are no
+    weights; ValueError, naming the first tensor that does not fit the model."""
     values, file = read_adapter_config(path), path / TENSORS
     if not file.is_file():
         raise FileNotFoundError(f"{path} is an adapter without weights: it has no {TENSORS}")

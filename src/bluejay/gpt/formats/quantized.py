@@ -34,11 +34,9 @@ def matrix_names(config: GPTConfig) -> list[str]:
 
 
 def matrix_formats(config: GPTConfig, format: Format) -> dict[str, Format]:
-    """The format in which each matrix is written.
-
-    Two kinds of matrices always have 8 bits. A tied matrix is also the embedding, so its errors count twice. Keys and
-    values shared by several query heads are small, and their errors recur in each of these heads.
-    """
+    """The format in which each matrix is written. Two kinds of matrices always have 8 bits. A tied matrix is also the
+    embedding, so its errors count twice. Keys and values shared by several query heads are small, and their errors
+    recur in each of these heads."""
     shared = ("attention.k.weight", "attention.v.weight") if config.kv_heads < config.n_head else ()
     sensitive = ("embed.weight", *shared)
     return {name: QUANTISED["q8"] if name.endswith(sensitive) else format for name in matrix_names(config)}
@@ -46,11 +44,8 @@ def matrix_formats(config: GPTConfig, format: Format) -> dict[str, Format]:
 
 def write_quantized(stored: StoredModel, path: Path, format: Format, text: str | None = None) -> None:
     """Write a quantised model. An error leaves what was at `path` before; besides the scales, the matrices of one block
-    are in memory at a time. A `text` fits q4 to its inputs (`bluejay.gpt.quantization.calibrate`).
-
-    Raises ValueError if the family's `config.json` cannot describe the model or the text is too short; OSError when the
-    disk is full.
-    """
+    are in memory at a time. A `text` fits q4 to its inputs (`bluejay.gpt.quantization.calibrate`). Raises ValueError if
+    the family's `config.json` cannot describe the model or the text is too short; OSError when the disk is full."""
     config, tokenizer = stored.config, stored.tokenizer()
     shapes, formats, inputs = weight_shapes(config), matrix_formats(config, format), input_of(config)
     small: dict[str, Tensor | None] = {}
@@ -81,16 +76,12 @@ def headers(config: GPTConfig, formats: dict[str, Format]) -> list[Header]:
     shapes = weight_shapes(config)
     others = {name: tuple(shape) for name, shape in shapes.items() if name not in formats}
     smoothing = {smoothing_name(source): shapes[names[0]][1:] for source, names in matrices_by_input(config).items()}
-    scales = [
-        Header(scales_name(name), format.scale_dtype, format.scales_shape(shapes[name]))
-        for name, format in formats.items()
-        if format.scale_dtype is not None
-    ]
+    scales = ((name, format.scale_dtype, format.scales_shape(shapes[name])) for name, format in formats.items())
     return [
         *(Header(name, torch.uint8, format.data_shape(shapes[name])) for name, format in formats.items()),
         *(Header(name, torch.float32, shape) for name, shape in others.items() if len(shape) == 1),
         *(Header(name, torch.float32, tuple(shape)) for name, shape in smoothing.items()),
-        *scales,
+        *(Header(scales_name(name), dtype, shape) for name, dtype, shape in scales if dtype is not None),
         *(Header(name, torch.bfloat16, shape) for name, shape in others.items() if len(shape) == 2),
     ]
 

@@ -22,14 +22,9 @@ from bluejay.tokenizer import Tokenizer
 
 SHARD_BYTES = 5_000_000_000
 """Greatest size of a file of weights; more weights go into further files."""
-DTYPES = {
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-}
+DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 """Types in which weights are written -> their names in safetensors."""
 STORED_DTYPES = DTYPES | {torch.uint8: "U8"}
-"""All types that are written, including that of quantised data."""
 ALIGNMENT = 64
 """The tensors of a file begin at a multiple of this many bytes, which is a cache line."""
 
@@ -39,7 +34,6 @@ class StoredModel:
     """A model that is opened but not yet read."""
 
     config: GPTConfig
-    """The shape of the model."""
     read: Callable[[str], Tensor]
     """Reads a weight by our name, in our shape. Raises ValueError, naming the file and the tensor."""
     dtype: torch.dtype | None
@@ -74,10 +68,8 @@ class TensorFiles:
 
 
 def open_tensors(directory: Path) -> TensorFiles:
-    """The tensors of a directory in the Hugging Face layout; safetensors are preferred.
-
-    Raises FileNotFoundError if there are no weights, ValueError if a file or an index is damaged.
-    """
+    """The tensors of a directory in the Hugging Face layout; safetensors are preferred. Raises FileNotFoundError if
+    there are no weights, ValueError if a file or an index is damaged."""
     for name, open_file in (("model.safetensors", open_safetensors), ("pytorch_model.bin", open_torch)):
         whole, index = directory / name, directory / f"{name}.index.json"
         if whole.is_file():
@@ -94,11 +86,8 @@ def open_tensors(directory: Path) -> TensorFiles:
 
 
 def read_index(index: Path) -> dict[str, Path]:
-    """Name of a tensor -> the shard that holds it.
-
-    Raises ValueError if the index is damaged or names a file outside its directory, FileNotFoundError if a shard is
-    missing.
-    """
+    """Name of a tensor -> the shard that holds it. Raises ValueError if the index is damaged or names a file outside
+    its directory, FileNotFoundError if a shard is missing."""
     try:
         shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         files = {str(name): index.parent / str(shard) for name, shard in shards.items()}
@@ -122,10 +111,8 @@ def open_safetensors(path: Path) -> tuple[Collection[str], Callable[[str], Tenso
 
 
 def open_torch(path: Path) -> tuple[Collection[str], Callable[[str], Tensor]]:
-    """The names in a `pytorch_model.bin` and a function that reads a tensor.
-
-    Raises ValueError if the file is damaged or holds anything but tensors.
-    """
+    """The names in a `pytorch_model.bin` and a function that reads a tensor. Raises ValueError if the file is damaged
+    or holds anything but tensors."""
     try:
         values = load_tensors(path)
     except (RuntimeError, ValueError, EOFError, OSError, KeyError, pickle.UnpicklingError):
@@ -183,10 +170,8 @@ def write_shards(headers: Iterable[Header], read: Callable[[str], Tensor], direc
 
 
 def write_safetensors(headers: list[Header], read: Callable[[str], Tensor], path: Path) -> None:
-    """Write one safetensors file, tensor by tensor in the given order (the format: length, JSON header, data).
-
-    The writer of the `safetensors` package needs all tensors in memory at once and copies them.
-    """
+    """Write one safetensors file, tensor by tensor in the given order (the format: length, JSON header, data). The
+    writer of the `safetensors` package needs all tensors in memory at once and copies them."""
     table: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for header in headers:

@@ -36,11 +36,9 @@ LEAST_SIZE = 0.01
 
 
 class Calibration:
-    """The packed matrices of a model, fitted to its inputs on a text or, without one, on the package's sample.
-
-    Matrices must be requested in model order, a tied embedding last. All matrices of a block are computed when the
-    first is requested and kept until the next block's. Raises ValueError for a text shorter than one sequence.
-    """
+    """The packed matrices of a model, fitted to its inputs on a text or, without one, on the package's sample. Matrices
+    must be requested in model order, a tied embedding last. All matrices of a block are computed when the first is
+    requested and kept until the next block's. Raises ValueError for a text shorter than one sequence."""
 
     def __init__(
         self,

@@ -14,8 +14,10 @@ BLOCK = 16
 """Rows of a block."""
 GROUP = 64
 """Columns of a group."""
-SCALE_BITS = 16
-"""Bits that a quantised format spends on scales for each row of a group."""
+Rows = Float[Tensor, "rows groups 64"]
+Importance = Float[Tensor, "groups 64"]
+Codes = UInt8[Tensor, "rows groups 64"]
+Blocks = UInt8[Tensor, "blocks groups bytes"]
 
 
 class Format:
@@ -32,11 +34,6 @@ class Format:
     gptq: bool = False
     """Whether columns can be rounded for the inputs of a text (`bluejay.gpt.quantization.gptq`)."""
 
-    @property
-    def bits_per_weight(self) -> float:
-        """Bits of a weight, including its share of the scales."""
-        return self.bits + (SCALE_BITS / GROUP if self.scale_dtype else 0)
-
     def data_shape(self, shape: Sequence[int]) -> tuple[int, int, int]:
         """Shape of the data of a matrix (rows, columns): blocks, groups, bytes of a group of a block."""
         return -(-shape[0] // BLOCK), -(-shape[1] // GROUP), BLOCK * GROUP * self.bits // 8
@@ -45,9 +42,7 @@ class Format:
         """Shape of the scales of a matrix (rows, columns)."""
         raise NotImplementedError
 
-    def encode(
-        self, weight: Float[Tensor, "rows groups 64"], importance: Float[Tensor, "groups 64"]
-    ) -> tuple[UInt8[Tensor, "blocks groups bytes"], Tensor | None]:
+    def encode(self, weight: Rows, importance: Importance) -> tuple[Blocks, Tensor | None]:
         """Data and scales of float32 rows, which fill whole blocks. Codes minimise the squared error, in which each
         square is multiplied by the `importance` of its column."""
         raise NotImplementedError
@@ -71,22 +66,20 @@ class Exact(Format):
     def __init__(self, name: str, dtype: torch.dtype) -> None:
         self.name, self.bits, self.dtype = name, 8 * dtype.itemsize, dtype
 
-    def encode(
-        self, weight: Float[Tensor, "rows groups 64"], importance: Float[Tensor, "groups 64"]
-    ) -> tuple[UInt8[Tensor, "blocks groups bytes"], Tensor | None]:
+    def encode(self, weight: Rows, importance: Importance) -> tuple[Blocks, Tensor | None]:
         return interleave(weight.to(self.dtype).unflatten(0, (-1, BLOCK))), None
 
     def decode(self, data: Tensor, scales: Tensor | None, out: Float[Tensor, "blocks 16 groups 64"]) -> None:
         out.copy_(deinterleave(data, self.dtype))
 
 
-def interleave(codes: Tensor) -> UInt8[Tensor, "blocks groups bytes"]:
+def interleave(codes: Tensor) -> Blocks:
     """From (blocks, 16, groups, codes of a group) to bytes: four bytes of each of the 16 rows in turn."""
     per_row = 4 // codes.element_size()
     return codes.unflatten(-1, (-1, per_row)).permute(0, 2, 3, 1, 4).contiguous().flatten(2).view(torch.uint8)
 
 
-def deinterleave(data: UInt8[Tensor, "blocks groups bytes"], dtype: torch.dtype) -> Tensor:
+def deinterleave(data: Blocks, dtype: torch.dtype) -> Tensor:
     """The inverse of `interleave`. Four neighbouring bytes of a row move as one number."""
     return data.view(torch.int32).unflatten(-1, (-1, BLOCK)).permute(0, 3, 1, 2).contiguous().view(dtype)
 

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.nn.functional import pad
 
-from bluejay.gpt.quantization.format import BLOCK, GROUP, inverse
+from bluejay.gpt.quantization.format import BLOCK, GROUP, Blocks, inverse
 from bluejay.gpt.quantization.packing import FORMATS, Packed
 from bluejay.gpt.quantization.q4 import (
     HALF_GROUP,
@@ -42,11 +42,10 @@ class Rounded:
     values: Float[Tensor, "columns rows"]
     """The rounded weights."""
     steps: Float[Tensor, " rows"]
-    """The step of each row's scales."""
     scales: Float[Tensor, "halves rows"]
     """The scale of each 32 columns, a whole number of steps."""
 
-    def packed(self) -> tuple[UInt8[Tensor, "blocks groups bytes"], UInt8[Tensor, "blocks groups1 32"]]:
+    def packed(self) -> tuple[Blocks, UInt8[Tensor, "blocks groups1 32"]]:
         """Data and scales in q4, with rows padded to whole blocks."""
         codes = nearest(self.values * inverse(self.scales).repeat_interleave(HALF_GROUP, 0), codebook())
         grouped = codes.T.to(torch.uint8).unflatten(1, (-1, GROUP))
@@ -91,11 +90,8 @@ def round_columns(
     inverse_factor: Float[Tensor, "columns columns"],
     scales: Float[Tensor, "halves rows"],
 ) -> Float[Tensor, "columns rows"]:
-    """Round columns in the given order by GPTQ, updating the columns outside a group once per group.
-
-    `inverse_factor` is the upper Cholesky factor of the inverse of the inputs' products, whose rows and columns are in
-    that order.
-    """
+    """Round columns in the given order by GPTQ, updating the columns outside a group once per group. `inverse_factor`
+    is the upper Cholesky factor of the inverse of the inputs' products, whose rows and columns are in that order."""
     moved, halves = target[order], order // HALF_GROUP
     values = torch.empty_like(target)
     for first in range(0, len(order), GROUP):

@@ -28,7 +28,6 @@ class Packed:
     """A matrix in the memory layout of the native engine."""
 
     format: Format
-    """How its numbers are stored."""
     shape: tuple[int, int]
     """Rows and columns, without padding."""
     data: Tensor
@@ -40,10 +39,8 @@ class Packed:
 
 
 def packed_memory(shape: Sequence[int]) -> UInt8[Tensor, "blocks groups bytes"]:
-    """Uninitialised memory for the data of a matrix.
-
-    NumPy asks the system for huge pages, torch does not. Reading them is a tenth faster, as fast as a mapped file.
-    """
+    """Uninitialised memory for the data of a matrix. NumPy asks the system for huge pages, torch does not. Reading them
+    is a tenth faster, as fast as a mapped file."""
     return torch.from_numpy(np.empty(shape, np.uint8))
 
 
@@ -53,10 +50,8 @@ def pack(
     smoothing: Float[Tensor, " columns"] | None = None,
     importance: Float[Tensor, " columns"] | None = None,
 ) -> Packed:
-    """Divide the columns of a matrix by their `smoothing` and encode it, a few blocks at a time.
-
-    The squared error that the format minimises is weighted with the `importance` of each column.
-    """
+    """Divide the columns of a matrix by their `smoothing` and encode it, a few blocks at a time. The squared error that
+    the format minimises is weighted with the `importance` of each column."""
     rows, columns = weight.shape
     blocks, groups, _ = format.data_shape(weight.shape)
     data = packed_memory(format.data_shape(weight.shape))

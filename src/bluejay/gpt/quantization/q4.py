@@ -11,7 +11,18 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from bluejay.gpt.quantization.format import BLOCK, GROUP, Format, deinterleave, interleave, inverse
+from bluejay.gpt.quantization.format import (
+    BLOCK,
+    GROUP,
+    Blocks,
+    Codes,
+    Format,
+    Importance,
+    Rows,
+    deinterleave,
+    interleave,
+    inverse,
+)
 from bluejay.native import native
 
 HALF_GROUP = GROUP // 2
@@ -32,15 +43,11 @@ class Q4(Format):
         blocks, groups, _ = self.data_shape(shape)
         return blocks, 1 + groups, 2 * BLOCK
 
-    def encode(
-        self, weight: Float[Tensor, "rows groups 64"], importance: Float[Tensor, "groups 64"]
-    ) -> tuple[UInt8[Tensor, "blocks groups bytes"], Tensor | None]:
+    def encode(self, weight: Rows, importance: Importance) -> tuple[Blocks, Tensor | None]:
         return to_blocks(*(self.quantize if native else self.quantize_with_torch)(weight, importance))
 
     @staticmethod
-    def quantize(
-        weight: Float[Tensor, "rows groups 64"], importance: Float[Tensor, "groups 64"]
-    ) -> tuple[UInt8[Tensor, "rows groups 64"], UInt8[Tensor, "rows row_bytes"]]:
+    def quantize(weight: Rows, importance: Importance) -> tuple[Codes, UInt8[Tensor, "rows row_bytes"]]:
         """Codes (indices of `CODEBOOK`) and `row_scales` of least squared error."""
         codes = torch.empty(weight.shape, dtype=torch.uint8)
         scales = torch.empty(len(weight), 2 + 2 * weight.shape[1], dtype=torch.uint8)
@@ -51,9 +58,7 @@ class Q4(Format):
         return codes, scales
 
     @staticmethod
-    def quantize_with_torch(
-        weight: Float[Tensor, "rows groups 64"], importance: Float[Tensor, "groups 64"]
-    ) -> tuple[UInt8[Tensor, "rows groups 64"], UInt8[Tensor, "rows row_bytes"]]:
+    def quantize_with_torch(weight: Rows, importance: Importance) -> tuple[Codes, UInt8[Tensor, "rows row_bytes"]]:
         """The computation of `quantize` without the native engine, twenty times slower."""
         halves = weight.unflatten(-1, (2, HALF_GROUP)).flatten(1, 2)
         steps, scales = quantize_scales(best_scales(halves, importance.view(-1, HALF_GROUP)))
@@ -120,8 +125,8 @@ def block_scales(row_scales: UInt8[Tensor, "rows row_bytes"]) -> UInt8[Tensor, "
 
 
 def to_blocks(
-    codes: UInt8[Tensor, "rows groups 64"], row_scales: UInt8[Tensor, "rows row_bytes"]
-) -> tuple[UInt8[Tensor, "blocks groups bytes"], UInt8[Tensor, "blocks groups1 32"]]:
+    codes: Codes, row_scales: UInt8[Tensor, "rows row_bytes"]
+) -> tuple[Blocks, UInt8[Tensor, "blocks groups1 32"]]:
     """Data and scales of whole blocks of rows; the second half's codes are the high four bits of the first's bytes."""
     low, high = codes.unflatten(0, (-1, BLOCK)).split(HALF_GROUP, dim=-1)
     return interleave(low | high << 4), block_scales(row_scales)

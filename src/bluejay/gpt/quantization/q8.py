@@ -3,10 +3,20 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
-from bluejay.gpt.quantization.format import BLOCK, Format, deinterleave, interleave, inverse
+from bluejay.gpt.quantization.format import (
+    BLOCK,
+    Blocks,
+    Codes,
+    Format,
+    Importance,
+    Rows,
+    deinterleave,
+    interleave,
+    inverse,
+)
 from bluejay.native import native
 
 ZERO = 128
@@ -22,16 +32,12 @@ class Q8(Format):
         blocks, groups, _ = self.data_shape(shape)
         return blocks, groups, BLOCK
 
-    def encode(
-        self, weight: Float[Tensor, "rows groups 64"], importance: Float[Tensor, "groups 64"]
-    ) -> tuple[UInt8[Tensor, "blocks groups bytes"], Tensor | None]:
+    def encode(self, weight: Rows, importance: Importance) -> tuple[Blocks, Tensor | None]:
         codes, scales = (self.quantize if native else self.quantize_with_torch)(weight, importance)
         return interleave(codes.unflatten(0, (-1, BLOCK))), self.encode_scales(scales)
 
     @staticmethod
-    def quantize(
-        weight: Float[Tensor, "rows groups 64"], importance: Float[Tensor, "groups 64"]
-    ) -> tuple[UInt8[Tensor, "rows groups 64"], Float[Tensor, "rows groups"]]:
+    def quantize(weight: Rows, importance: Importance) -> tuple[Codes, Float[Tensor, "rows groups"]]:
         """Codes and scales. A scale maps the largest weight to 127, so the importance of columns has no influence."""
         codes = torch.empty(weight.shape, dtype=torch.uint8)
         scales = torch.empty(weight.shape[:2], dtype=torch.bfloat16)
@@ -40,9 +46,7 @@ class Q8(Format):
         return codes, scales
 
     @staticmethod
-    def quantize_with_torch(
-        weight: Float[Tensor, "rows groups 64"], importance: Float[Tensor, "groups 64"]
-    ) -> tuple[UInt8[Tensor, "rows groups 64"], Float[Tensor, "rows groups"]]:
+    def quantize_with_torch(weight: Rows, importance: Importance) -> tuple[Codes, Float[Tensor, "rows groups"]]:
         """The computation of `quantize` without the native engine."""
         scale = (weight.abs().amax(-1, keepdim=True) / 127).bfloat16()
         codes = (weight * inverse(scale.float())).clamp(-127, 127).round() + ZERO

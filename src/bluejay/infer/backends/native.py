@@ -30,10 +30,8 @@ def available() -> list[str]:
 
 
 def chosen() -> str | None:
-    """The instruction set to use: BLUEJAY_ISA or the best available one; None for the torch backend.
-
-    Raises ValueError if BLUEJAY_ISA names one that this machine does not have.
-    """
+    """The instruction set to use: BLUEJAY_ISA or the best available one; None for the torch backend. Raises ValueError
+    if BLUEJAY_ISA names one that this machine does not have."""
     names = available()
     isa = os.environ.get("BLUEJAY_ISA") or (names[0] if names else TORCH)
     if isa not in (*names, TORCH):
@@ -42,10 +40,8 @@ def chosen() -> str | None:
 
 
 class NativeModel:
-    """The weights in the engine's form, shared by all backends of the model.
-
-    `matrix` returns the packed form of a weight matrix by its name, `read` any other weight.
-    """
+    """The weights in the engine's form, shared by all backends of the model. `matrix` returns the packed form of a
+    weight matrix by its name, `read` any other weight."""
 
     def __init__(self, config: GPTConfig, matrix: Callable[[str], Packed], read: Callable[[str], Tensor]) -> None:
         self.config = config
@@ -85,10 +81,8 @@ def native_model(model: GPT | StoredModel) -> NativeModel:
 
 
 class NativeBackend:
-    """A model with a cache of `n_pages` pages. Implements `bluejay.infer.backends.Backend`.
-
-    Raises ValueError if memory is too short for the cache.
-    """
+    """A model with a cache of `n_pages` pages. Implements `bluejay.infer.backends.Backend`. Raises ValueError if memory
+    is too short for the cache."""
 
     page_size: int = 16
     """Tokens of a page, one for each of the 16 lanes of the kernels (`native/kernels.h`)."""

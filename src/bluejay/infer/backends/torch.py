@@ -42,7 +42,7 @@ class QueryBlock:
     n_keys: int
     """Number of keys, including masked ones."""
     first: int
-    """The slot of the first key, if the pages are adjacent."""
+    """The slot of the first key if the pages are adjacent, else 0."""
     slots: list[int] | None
     """The slots of all keys if the pages are not adjacent, else None."""
 
@@ -146,10 +146,7 @@ class TorchBackend:
                 at, position = at + n_rows, position + n_rows
 
     def _slots(self, pages: np.ndarray, n_keys: int) -> tuple[int, list[int] | None]:
-        """The slot of a sequence's first key if its pages are adjacent, otherwise the slots of its first `n_keys` keys.
-
-        Slots past the last page are arbitrary, since their keys are masked.
-        """
+        """The slot of the first key if the pages are adjacent, else all slots; past the last page keys are masked."""
         used = pages[: -(-n_keys // self.page_size)]
         used = used[used >= 0]
         if len(used) == 1 or (used[1:] - used[:-1] == 1).all():

@@ -13,14 +13,7 @@ from bluejay.pile.recipe import PileRecipe
 from bluejay.pile.report.counts import ComponentReport, Report, add_counts, largest
 from bluejay.pile.steps.assemble import Corpus
 from bluejay.pile.steps.clean import Clean
-from bluejay.pile.steps.dedup import (
-    DROP_REASONS,
-    ConcatenatedArray,
-    Decide,
-    Decisions,
-    FindExactCopies,
-    FindNearCopies,
-)
+from bluejay.pile.steps.dedup import DROP_REASONS, ConcatenatedArray, Decide, Decisions, FindExactCopies, FindNearCopies
 from bluejay.pile.steps.encode import Encode
 from bluejay.pile.steps.match_tests import MatchTests, test_files
 from bluejay.pile.steps.mix import SPLITS, epochs_of
@@ -72,18 +65,18 @@ class Pipeline:
     parts: list[PartFiles] = field(default_factory=list)
 
     def run(self) -> Corpus:
-        """Run all steps, in the order of the picture in docs/design.md, section 7.
+        """Run all steps, in the order of the picture in docs/design.md.
 
         Raises ValueError: a component has no documents, the training split is empty, or a filter or a test set cannot
         be used.
         """
-        self.prepare()  #                       per part:    Read -> Clean -> Sign -> MatchTests
-        self.deduplicate()  #                   all hashes:  FindExactCopies -> FindNearCopies, per band -> Decide
-        epochs = self.mix()  #                  all sizes
-        tokenizer = self.make_tokenizer()  #    all texts:   MakeTokenizer
-        self.find_passages()  #                 all texts:   FindPassages
+        self.prepare()  # per part: Read -> Clean -> Sign -> MatchTests
+        self.deduplicate()  # all hashes: FindExactCopies -> FindNearCopies, one band at a time -> Decide
+        epochs = self.mix()
+        tokenizer = self.make_tokenizer()  # all texts: MakeTokenizer
+        self.find_passages()  # all texts: FindPassages
         counts = self.encode(tokenizer, epochs)  # per part: Encode
-        buckets = self.shuffle(counts)  #       per bucket:  Shuffle
+        buckets = self.shuffle(counts)  # per bucket: Shuffle
         return self.corpus(tokenizer, buckets)
 
     def task(self, step: Step) -> Task:
@@ -113,16 +106,14 @@ class Pipeline:
         tests = test_files(self.recipe.decontaminate) if self.recipe.decontaminate else ()
         self.parts = [self.part_files(part, tests) for part in parts]
         run_chains(self.executor, "documents", [files.chain for files in self.parts], [part.size for part in parts])
+        kept = dict.fromkeys(self.report.components, 0)
         for files in self.parts:
             entry, counts = self.entry(files), files.raw.counts
             entry.read += counts["documents"]
             entry.found += counts["documents"] + sum(counts["skipped"].values())
             add_counts(entry.skipped, counts["skipped"])
             entry.inputs += counts["inputs"]
-        self.require_conserved({name: entry.read for name, entry in self.report.components.items()})
-        kept = dict.fromkeys(self.report.components, 0)
-        for files in self.parts:
-            entry, counts = self.entry(files), files.clean.counts
+            counts = files.clean.counts
             kept[files.part.component.name] += counts["documents"]
             add_counts(entry.dropped, counts["dropped"])
             add_counts(entry.replaced, counts["replaced"])
@@ -208,21 +199,11 @@ class Pipeline:
 
     def encode(self, tokenizer: Path, epochs: dict[str, float]) -> list[dict[str, Any]]:
         """Tokenize each part; gives its counts."""
-        steps = [
-            Encode(
-                clean=files.clean.directory,
-                decisions=files.decisions,
-                passages=files.passages,
-                component=files.part.component.name,
-                tokenizer=tokenizer,
-                epochs=epochs[files.part.component.name],
-                split=self.recipe.split,
-                seed=self.recipe.seed,
-                jsonl=self.recipe.jsonl,
-                parallel=self.executor.in_process,
-            )
-            for files in self.parts
-        ]
+        recipe, steps = self.recipe, []
+        for files in self.parts:
+            name, mix = files.part.component.name, (recipe.split, recipe.seed, recipe.jsonl)
+            inputs = files.clean.directory, files.decisions, files.passages
+            steps.append(Encode(*inputs, name, tokenizer, epochs[name], *mix, self.executor.in_process))
         tasks = self.finish("tokens", steps, [stored_bytes(files.clean) for files in self.parts])
         counts = [task.counts for task in tasks]
         for files, task, counted in zip(self.parts, tasks, counts, strict=True):

@@ -28,7 +28,6 @@ class Corpus:
     buckets: dict[str, list[Path]]
     """The output directories of `Shuffle` for each split, in order."""
     tokenizer: Path
-    """The output directory of `MakeTokenizer`."""
     jsonl: bool
     """Whether the documents are exported as JSON lines."""
 

@@ -39,7 +39,6 @@ class Clean:
 
     name: ClassVar[str] = "clean"
     raw: Path
-    """The output directory of `Read`."""
     component: Component
     seed: int
 
@@ -49,7 +48,6 @@ class Clean:
         return [self.raw.name, self.component.clean, self.component.filters, models, self.seed]
 
     def run(self, out: Path) -> dict[str, Any]:
-        """Clean the part, a row group at a time."""
         ids, sizes, dropped, replaced = [], [], Counter(), Counter()
         clean = cleaner(self.component, self.seed)
         with (

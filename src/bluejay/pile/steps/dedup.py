@@ -123,7 +123,6 @@ class FindExactCopies:
         return [self.ids.keys]
 
     def run(self, out: Path) -> dict[str, Any]:
-        """Group equal ids, a bucket at a time."""
         copies, firsts = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         n_buckets = bucket_count(len(self.ids))
         for bucket in range(n_buckets):
@@ -159,14 +158,12 @@ class FindNearCopies:
     signatures: ConcatenatedArray
     near: MinHashSettings
     exact: Path
-    """The output directory of `FindExactCopies`."""
 
     def key(self) -> list[Any]:
         """The band, the signatures and the threshold. Exact copies follow from the documents of the signatures."""
         return [self.band, self.signatures.keys, self.near.threshold]
 
     def run(self, out: Path) -> dict[str, Any]:
-        """Compare the documents of equal band keys, a bucket at a time."""
         starts, alive = self.signatures.starts.tolist(), np.load(self.exact / "alive.npy", mmap_mode="r")
         n_buckets, candidates, edges = bucket_count(len(self.signatures)), 0, [np.empty((0, 2), np.int64)]
         for bucket in range(n_buckets):
@@ -196,7 +193,6 @@ class Decide:
     priority: NDArray[np.int64]
     """For each part the position of its component in the recipe: of near-copies, the earliest component's stays."""
     exact: Path
-    """The output directory of `FindExactCopies`."""
     edges: tuple[Path, ...]
     """The pairs of near-copies, one file per band."""
     remove: bool
@@ -210,7 +206,6 @@ class Decide:
         return [[file.parent.name for file in files], self.priority.tolist(), self.remove]
 
     def run(self, out: Path) -> dict[str, Any]:
-        """Decide part by part."""
         ids, starts = self.ids, self.ids.starts.tolist()
         copies, firsts = (np.load(self.exact / f"{name}.npy") for name in ("copies", "firsts"))
         members, representatives = self.near_clusters()

@@ -54,14 +54,12 @@ class Encode:
 
     name: ClassVar[str] = "encode"
     clean: Path
-    """The output directory of `Clean`."""
     decisions: Path
     """The file that `Decide` wrote for this part."""
     passages: Path | None
     """The file that `FindPassages` wrote for this part; None where passages stay."""
     component: str
     tokenizer: Path
-    """The output directory of `MakeTokenizer`."""
     epochs: float
     split: Split
     seed: int
@@ -77,19 +75,22 @@ class Encode:
         return [self.clean.name, files, self.component, self.tokenizer.name, *mix]
 
     def run(self, out: Path) -> dict[str, Any]:
-        """Encode the part, a row group at a time."""
         statistics, tables = Statistics(self.seed), [ENCODED.empty_table()]
         encoder = load_encoder(self.tokenizer, self.parallel)
-        with (
-            DocumentFiles(out) as files,
-            (out / "tokens.bin").open("wb") as tokens_file,
-            (out / "lines.bin").open("wb") as lines_file,
-        ):
-            documents = self.kept_documents(files)
+        with ExitStack() as stack:
+            *split_files, dropped_file = (
+                stack.enter_context(pq.ParquetWriter(out / f"{name}.parquet", schema, compression="zstd"))
+                for name, schema in {**dict.fromkeys(SPLITS, CLEAN), "dropped": DROPPED}.items()
+            )
+            tokens_file, lines_file = (
+                stack.enter_context((out / name).open("wb")) for name in ("tokens.bin", "lines.bin")
+            )
+            documents = self.kept_documents(dropped_file)
             if self.passages:
-                documents = self.without_passages(documents, files, statistics)
+                documents = self.without_passages(documents, dropped_file, statistics)
             for kept in documents:
-                files.write(kept)
+                for number, file in enumerate(split_files):
+                    append(file, kept.table.filter(pa.array(kept.splits == number)))
                 texts = kept.table["text"].to_pylist()
                 ids, lengths = encoder(texts)
                 tokens_file.write(ids.astype(encoder.dtype).data)
@@ -107,18 +108,18 @@ class Encode:
                 file.write_table(copies.combine_chunks())
         return statistics.as_dict()
 
-    def kept_documents(self, files: "DocumentFiles") -> Iterator[KeptDocuments]:
+    def kept_documents(self, dropped_file: pq.ParquetWriter) -> Iterator[KeptDocuments]:
         """Yield the documents that stay, batch by batch, and write the others to the table of dropped documents."""
         decisions, hashes = Decisions.load(self.decisions), text_hashes(np.load(self.clean / "ids.npy"))
         splits, start = decisions.splits(self.split, self.seed), 0
         for batch in read_batches(self.clean / "documents.parquet"):
             rows = slice(start, start + len(batch))
             start, kept = rows.stop, decisions.kept[rows]
-            files.drop(dropped_rows(batch, decisions.decision[rows], decisions.representative_id[rows]))
+            append(dropped_file, dropped_rows(batch, decisions.decision[rows], decisions.representative_id[rows]))
             yield KeptDocuments(batch.filter(pa.array(kept)), splits[rows][kept], hashes[rows][kept])
 
     def without_passages(
-        self, documents: Iterator[KeptDocuments], files: "DocumentFiles", statistics: Statistics
+        self, documents: Iterator[KeptDocuments], dropped_file: pq.ParquetWriter, statistics: Statistics
     ) -> Iterator[KeptDocuments]:
         """Cut the repeated passages out of the documents, and drop the documents of which nothing is left."""
         assert self.passages
@@ -127,7 +128,7 @@ class Encode:
             begin, end = np.searchsorted(spans[:, 0], [first, first + len(kept.table)])
             table, emptied, left = cut_passages(kept.table, spans[begin:end] - [first, 0, 0])
             first += len(kept.table)
-            files.drop(emptied)
+            append(dropped_file, emptied)
             statistics.emptied += len(emptied)
             yield KeptDocuments(table, kept.splits[left], kept.hashes[left])
 
@@ -163,34 +164,10 @@ class Encode:
         return copies
 
 
-class DocumentFiles:
-    """The Parquet files of a part that stay in the corpus: one per split, and one of dropped documents."""
-
-    def __init__(self, directory: Path) -> None:
-        self.stack = ExitStack()
-        schemas = dict.fromkeys(SPLITS, CLEAN) | {"dropped": DROPPED}
-        *self.splits, self.dropped = (
-            self.stack.enter_context(pq.ParquetWriter(directory / f"{name}.parquet", schema, compression="zstd"))
-            for name, schema in schemas.items()
-        )
-
-    def write(self, kept: KeptDocuments) -> None:
-        """Append kept documents to the files of their splits, as one row group each."""
-        for number, file in enumerate(self.splits):
-            rows = kept.table.filter(pa.array(kept.splits == number))
-            if len(rows):
-                file.write_batch(rows)
-
-    def drop(self, rows: pa.RecordBatch) -> None:
-        """Append rows of DROPPED."""
-        if len(rows):
-            self.dropped.write_batch(rows)
-
-    def __enter__(self) -> "DocumentFiles":
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        self.stack.__exit__(*exception)
+def append(file: pq.ParquetWriter, rows: pa.RecordBatch) -> None:
+    """Write rows as one row group, unless there are none."""
+    if len(rows):
+        file.write_batch(rows)
 
 
 @cache

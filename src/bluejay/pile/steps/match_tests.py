@@ -21,7 +21,6 @@ class MatchTests:
 
     name: ClassVar[str] = "match_tests"
     clean: Path
-    """The output directory of `Clean`."""
     tests: tuple[tuple[str, str], ...]
     """Path and sha256 of each file of the test sets."""
     ngram: int
@@ -32,7 +31,6 @@ class MatchTests:
         return [self.clean.name, self.ngram, [checksum for _, checksum in self.tests]]
 
     def run(self, out: Path) -> dict[str, Any]:
-        """Look for passages of the test sets in all documents of the part."""
         index = load_index(tuple(path for path, _ in self.tests), self.ngram)
         with pq.ParquetWriter(out / "reasons.parquet", pa.schema([("reason", pa.string())])) as writer:
             for batch in read_batches(self.clean / "documents.parquet", ["text"]):

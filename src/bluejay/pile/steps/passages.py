@@ -29,9 +29,7 @@ class FindPassages:
 
     name: ClassVar[str] = "passages"
     clean: tuple[Path, ...]
-    """The output directory of `Clean` for each part."""
     decisions: tuple[Path, ...]
-    """The file that `Decide` wrote for each part."""
     length: int
     """Characters of the shortest passage that counts."""
 
@@ -41,7 +39,6 @@ class FindPassages:
         return [self.length, texts]
 
     def run(self, out: Path) -> dict[str, Any]:
-        """Look through all kept documents."""
         kept = [Decisions.load(path).kept for path in self.decisions]
 
         def read() -> Iterator[pa.StringArray]:

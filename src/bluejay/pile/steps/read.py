@@ -56,7 +56,6 @@ class Read:
         return [part.component.name, part.component.licence, plain(part.source), part.units, stamps]
 
     def run(self, out: Path) -> dict[str, Any]:
-        """Read all units of the part."""
         part, skipped = self.part, []
         with TableWriter(out / "documents.parquet", RAW) as writer:
             for found in (found for unit in part.units for found in read_unit(part.source, unit)):

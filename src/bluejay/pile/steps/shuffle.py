@@ -35,7 +35,6 @@ class Shuffle:
     bucket: int
     n_buckets: int
     parts: tuple[Path, ...]
-    """The output directory of `Encode` for each part."""
     dtype: str
     """Type of the token ids."""
     jsonl: bool
@@ -46,7 +45,6 @@ class Shuffle:
         return [self.split, self.bucket, self.n_buckets, [part.name for part in self.parts], self.jsonl]
 
     def run(self, out: Path) -> dict[str, Any]:
-        """Gather the copies of the bucket from all parts."""
         slices = [bucket_rows(part / f"{self.split}.arrow", self.bucket, self.n_buckets) for part in self.parts]
         table = pa.concat_tables(slices)
         part = np.repeat(np.arange(len(slices)), [len(rows) for rows in slices])

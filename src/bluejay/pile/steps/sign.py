@@ -16,7 +16,6 @@ class Sign:
 
     name: ClassVar[str] = "sign"
     clean: Path
-    """The output directory of `Clean`."""
     near: MinHashSettings
 
     def key(self) -> list[Any]:
@@ -24,7 +23,6 @@ class Sign:
         return [self.clean.name, self.near.bands, self.near.rows, self.near.ngram]
 
     def run(self, out: Path) -> dict[str, Any]:
-        """Sign all documents of the part."""
         near = self.near
         signed = [signatures(batch["text"], near) for batch in read_batches(self.clean / "documents.parquet", ["text"])]
         table = np.concatenate([*signed, np.empty((0, near.bands * near.rows), np.uint32)])

@@ -24,9 +24,7 @@ class MakeTokenizer:
     name: ClassVar[str] = "tokenizer"
     recipe: PileRecipe
     clean: tuple[Path, ...]
-    """The output directory of `Clean` for each part."""
     decisions: tuple[Path, ...]
-    """The file that `Decide` wrote for each part."""
 
     def key(self) -> list[Any]:
         """The existing tokenizer; or all training text, the vocabulary's size and the size of the sample."""
@@ -38,7 +36,6 @@ class MakeTokenizer:
         return [asdict(choice.train), asdict(split), self.recipe.seed, texts]
 
     def run(self, out: Path) -> dict[str, Any]:
-        """Copy or train the tokenizer."""
         choice = self.recipe.tokenizer
         if choice.path is not None:
             Tokenizer.load(choice.path).save(out)

@@ -94,7 +94,7 @@ class Legacy:
         room = max(n_ctx - length, n_ctx // 2)
         prompt = (await asyncio.to_thread(self.service.tokenizer.encode_prompt, body.context))[-room:]
         params = SamplingParams(max_tokens=length, temperature=body.temp, top_p=body.top_p, top_k=top_k)
-        return await self.service.submit([prompt], params, param="context")
+        return await self.service.submit([prompt], params, None, param="context")
 
     async def text(self, body: CompleteRequest, request: Request, length: int) -> str:
         """The continuation of a context. Raises APIError."""

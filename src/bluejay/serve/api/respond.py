@@ -75,16 +75,9 @@ class Service:
             raise APIError(400, f"{param} cannot be used: {error}", param=param) from None
 
     async def submit(
-        self,
-        prompts: list[list[int]],
-        params: SamplingParams,
-        constraint: Constraint | None = None,
-        param: str = "prompt",
+        self, prompts: list[list[int]], params: SamplingParams, constraint: Constraint | None, param: str = "prompt"
     ) -> Job:
-        """Submit prompts to the engine; the caller must release the job. Raises APIError when it is rejected.
-
-        `param` is the request's parameter that an error about a prompt names.
-        """
+        """Submit prompts, the request's parameter `param`; the caller must release the job. Raises APIError."""
         try:
             return await self.engine_thread.submit(prompts, params, constraint)
         except ValueError as error:

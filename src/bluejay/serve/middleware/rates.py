@@ -44,7 +44,7 @@ class Limits:
         """Take units from a client's allowance and return 0; if too few are left, take none and return the seconds
         until there will be enough. Negative units are a refund.
         """
-        now = time.time()  # the monotonic clock differs between machines and starts again at each boot
+        now = time.time()  # unlike the monotonic clock, it is the same for all processes and after a reboot
         cost = units * limit.seconds / limit.amount
         self.database.execute("BEGIN IMMEDIATE")
         try:

@@ -4,7 +4,7 @@ import { endsText, getModel } from "./api.js";
 import { looksLikeCode } from "./code.js";
 import { byId, create, listItem } from "./dom.js";
 import { EditorPane } from "./editor_pane.js";
-import examples from "./examples.json" with { type: "json" };
+import examples from "./examples.js";
 import { addToHistory } from "./history.js";
 import { parseLink } from "./link.js";
 import { onDemand } from "./on_demand.js";
@@ -15,19 +15,19 @@ import { load, save } from "./storage.js";
 import { Tabs } from "./tabs.js";
 import { UndoStack } from "./undo.js";
 
-const SAVED = "bluejay"; // key in the local storage of the text and the settings
-const API_KEY = "bluejay-key"; // and of the API key
+const SAVED = "bluejay"; // the item of the local storage that holds the text and the settings
+const API_KEY = "bluejay-key"; // the item that holds the API key
 
 const undoStack = new UndoStack();
 const settings = new Settings(document.querySelectorAll(".sliders input"), () => (applyStyle(), saveSoon()));
 const pane = new EditorPane(byId("text"), byId("mirror"), byId("scroll"), edited);
 const announce = (text) => (byId("announcement").textContent = text);
 const panel = (name) => document.querySelector(`[role=tabpanel][aria-label=${name}]`);
-let samples, popover, updateHistory, functionEnd; // of the parts that are loaded on demand
-let model; // {id, max_model_len, n_parameters}, once the server has told
+let samples, popover, updateHistory, functionEnd; // undefined until they are loaded on demand
+let model; // {id, max_model_len, n_parameters}; undefined until the server has answered
 let apiKey = load(API_KEY) ?? "";
-let running = null;
-let saving = 0;
+let running = null; // the Run in progress
+let saving = 0; // the timer of saveSoon
 
 const loadSamples = onDemand(async () => {
 	const { Samples } = await import("./on_demand/samples.js");
@@ -46,10 +46,7 @@ const loadHistory = onDemand(async () => {
 	const { showHistory } = await import("./on_demand/history_list.js");
 	updateHistory = showHistory(panel("History"), showHistoryEntry);
 });
-const loadModelCard = onDemand(async () => {
-	const { showModelCard } = await import("./on_demand/model_card.js");
-	await showModelCard(panel("Model"), model);
-});
+const loadModelCard = onDemand(async () => (await import("./on_demand/model_card.js")).showModelCard(panel("Model"), model));
 const loadFunctionEnd = onDemand(async () => ({ functionEnd } = await import("./on_demand/function_end.js")));
 const loaders = { More: loadMore, History: loadHistory, Model: () => model && loadModelCard() };
 const tabs = new Tabs(document.querySelector(".tabs"), (name) => loaders[name]?.()?.catch(showError));

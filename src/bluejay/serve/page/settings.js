@@ -3,7 +3,7 @@
 
 import { byId } from "./dom.js";
 
-const MAX_TOKENS = 1024; // of one run; the user can run again
+const MAX_TOKENS = byId("max_tokens").max; // of one run; the user can run again
 const N_SEEDS = 1e6; // few enough that people can tell each other a seed
 const PAGE_ONLY = ["end_of_function", "font"]; // settings that the API does not have
 
@@ -13,7 +13,7 @@ export const newSeed = () => Math.floor(Math.random() * N_SEEDS);
 // returns undefined for none, and throws an Error for a text that is not valid.
 export class Settings {
 	controls = [];
-	others = {}; // values of settings that have no control yet
+	others = {}; // values of settings that have no control yet; null when all controls are there
 
 	constructor(controls, onChange) {
 		this.onChange = onChange;
@@ -23,7 +23,14 @@ export class Settings {
 	add(controls) {
 		for (const control of controls) control.oninput = () => (this.showValues(), this.onChange());
 		this.controls.push(...controls);
-		this.change(this.others);
+		this.showValues();
+	}
+
+	addLast(controls) {
+		const { others } = this;
+		this.others = null;
+		this.add(controls);
+		this.change(others);
 	}
 
 	// Numbers, texts and switches by name, as they are stored between visits.
@@ -33,27 +40,24 @@ export class Settings {
 
 	// Settings that `values` does not name get their defaults.
 	set values(values) {
-		this.others = {};
+		if (this.others) this.others = {};
 		for (const control of this.controls) setDefault(control);
 		this.change(values);
 	}
 
 	// Change the settings that `values` names. Values may be strings, as in links; an invalid one becomes the default.
 	change(values) {
-		this.others = { ...this.others, ...values };
-		for (const control of this.controls.filter(({ id }) => id in values)) {
-			control.checked = String(values[control.id]) === "true";
-			if (control.type !== "checkbox") control.value = values[control.id];
-			validate(control);
-			if (!control.checkValidity()) setDefault(control);
-			delete this.others[control.id];
+		for (const [name, value] of Object.entries(values)) {
+			const control = this.controls.find(({ id }) => id === name);
+			if (control) setValue(control, value);
+			else if (this.others) this.others[name] = value;
 		}
 		this.showValues();
 	}
 
 	// Whether a run needs controls that are not there yet.
 	get incomplete() {
-		return Object.keys(this.others).some((name) => !PAGE_ONLY.includes(name));
+		return Object.keys(this.others ?? {}).some((name) => !PAGE_ONLY.includes(name));
 	}
 
 	set context(tokens) {
@@ -81,9 +85,16 @@ export class Settings {
 	}
 }
 
+function setValue(control, value) {
+	if (control.type === "checkbox") control.checked = String(value) === "true";
+	else control.value = value;
+	validate(control);
+	if (!control.checkValidity()) setDefault(control);
+}
+
 function setDefault(control) {
-	control.checked = control.defaultChecked;
-	if (control.type !== "checkbox") control.value = control.defaultValue ?? control.options[0].value;
+	if (control.type === "checkbox") control.checked = control.defaultChecked;
+	else control.value = control.defaultValue ?? control.options[0].value;
 	validate(control);
 }
 

@@ -1,1 +1,1 @@
-"""Checkpoints on disk, and the state of a run that they hold."""
+"""Checkpoints of a run, and the state that they record."""

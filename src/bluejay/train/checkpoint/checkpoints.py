@@ -1,9 +1,9 @@
-"""Checkpoints: PyTorch Distributed Checkpoint, its tensors in safetensors so that no pickle is read.
+"""Checkpoints in the format of PyTorch Distributed Checkpoint (DCP), with safetensors so that no pickle is read.
 
-A checkpoint is a directory `step-N`. Every process writes its own part of the tensors and the sha256 of its files; when
-all are done the first process writes the marker, `state.json`. A directory without a marker is none. The tensors
-are copied first and written in the background while training goes on. They are stored under the names that one
-process gives them, whole or in parts, so any number of processes on any mesh can read them.
+A checkpoint is a directory `step-N`. Every process writes its part of the tensors and the SHA-256 of its files; when
+all are done, the first process writes the marker, `state.json`. A directory without a marker is not a checkpoint.
+Tensors are copied first and written in the background while training continues. They are stored under the names that
+they have in a single process, whole or in parts, so any number of processes on any mesh can read them.
 """
 
 import dataclasses
@@ -33,29 +33,29 @@ from bluejay.train.recipe import Checkpoint
 T = TypeVar("T")
 
 MAX_FILE_BYTES = 2**30
-"""A file of tensors is in memory once more while it is written, so it should not be much larger."""
+"""Size of a tensor file, which is in memory a second time while it is written; a single tensor may exceed it."""
 
 
 class Checkpoints:
-    """The checkpoints of a run. Every process makes one, after the process group, and makes the same calls."""
+    """The checkpoints of a run. Every process must create one, after the process group, and make the same calls."""
 
     def __init__(self, directory: Path, settings: Checkpoint) -> None:
         self.directory, self.settings = directory, settings
-        # Of its own, because saving talks in the background while training talks.
+        # A group of its own, because saving communicates in the background while training does.
         self.group = cast(dist.ProcessGroup, dist.new_group(backend="gloo")) if dist.is_initialized() else None
         self.rank, self.size = (dist.get_rank(), dist.get_world_size()) if self.group else (0, 1)
         self.writing: tuple[Path, Future[Metadata]] | None = None
         self.saved = time.monotonic()
 
     def newest(self, until: int | None = None) -> tuple[Path, State] | None:
-        """The newest sound checkpoint and its state, or None. `until` asks for one that is kept for good, of that step
-        or one before it.
+        """The newest intact checkpoint and its state, or None. With `until`, the newest permanent one of at most that
+        step.
 
-        A damaged one is set aside, with a warning, and the one before it taken. Raises ValueError where all are so.
+        Damaged checkpoints are renamed, with a warning, and skipped. Raises ValueError if all are damaged.
         """
-        there = steps(self.directory)
+        found = find_checkpoints(self.directory)
         paths = self.gather(
-            [path for path in there if until is None or (self.is_kept(path) and number(path) <= until)]
+            [path for path in found if until is None or (self.is_permanent(path) and step_of(path) <= until)]
         )[0]
         problems = {}
         for path in reversed(paths):
@@ -65,21 +65,21 @@ class Checkpoints:
                 problems[path] = damage
                 continue
             for bad, problem in problems.items():
-                aside = bad.with_name(f"{bad.name}.damaged")
+                renamed = bad.with_name(f"{bad.name}.damaged")
                 if self.rank == 0:
-                    bad.rename(aside)
-                    say(f"WARNING: {problem}; it is now {aside.name}, and the run goes on from {path.name}")
+                    bad.rename(renamed)
+                    say(f"WARNING: {problem}; renamed to {renamed.name}, the run resumes from {path.name}")
             return path, state
         for problem in problems.values():
-            raise ValueError(f"{problem}, and there is no older checkpoint; remove {self.directory} to begin anew")
+            raise ValueError(f"{problem}, and there is no older checkpoint; remove {self.directory} to start again")
         return None
 
     def at(self, step: int) -> tuple[Path, State]:
-        """The checkpoint of a step and its state. Raises ValueError where there is none, or it is damaged."""
+        """The checkpoint of a step and its state. Raises ValueError if there is none or it is damaged."""
         path = self.directory / f"step-{step}"
-        there = [number(path) for path in steps(self.directory)]
-        if step not in there:
-            raise ValueError(f"{self.directory} has no checkpoint of step {step}; it has {', '.join(map(str, there))}")
+        found = [step_of(path) for path in find_checkpoints(self.directory)]
+        if step not in found:
+            raise ValueError(f"{self.directory} has no checkpoint of step {step}; it has {', '.join(map(str, found))}")
         try:
             return path, self.read(path)
         except DamagedCheckpoint as damage:
@@ -90,10 +90,8 @@ class Checkpoints:
 
         def check() -> State:
             state, files = read_marker(path)
-            if files is None and self.rank == 0:
-                say(f"{path} was saved before there were checksums and is taken as it is")
-            for name in sorted(files or {})[self.rank :: self.size]:
-                if not (path / name).is_file() or sha256_of(path / name) != (files or {})[name]:
+            for name in sorted(files)[self.rank :: self.size]:
+                if not (path / name).is_file() or sha256_of(path / name) != files[name]:
                     raise DamagedCheckpoint(f"{path / name} does not have the checksum it was written with")
             return state
 
@@ -110,29 +108,29 @@ class Checkpoints:
         return cast(State, answers[0])
 
     def load(self, path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Fill a model and its optimizer, in place, with the tensors of a checkpoint."""
-        with alone():
+        """Load the tensors of a checkpoint into a model and its optimizer, in place."""
+        with without_process_group_warning():
             reader = HuggingFaceStorageReader(str(path))
             for name, stored in reader.read_metadata().state_dict_metadata.items():
-                prepare(name, cast(TensorStorageMetadata, stored), model, optimizer)
-            dcp.load(tensors(model, optimizer), storage_reader=reader, process_group=self.group)
+                allocate_state(name, cast(TensorStorageMetadata, stored), model, optimizer)
+            dcp.load(named_tensors(model, optimizer), storage_reader=reader, process_group=self.group)
 
     def save(self, state: State, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Copy the tensors and write them in the background; waits first for what is still being written.
+        """Copy the tensors and write them in the background, after waiting for the checkpoint before.
 
-        An error in the background is raised by the next `settle` or `save`.
+        An error in the background is raised by the next `wait` or `save`.
         """
-        self.settle()
+        self.wait()
         path = self.directory / f"step-{state.step}"
         written = dcp.async_save(
-            tensors(model, optimizer), storage_writer=Writer(path, state), process_group=self.group
+            named_tensors(model, optimizer), storage_writer=Writer(path, state), process_group=self.group
         )
         self.writing = path, cast(Future[Metadata], written)
         self.saved = time.monotonic()
 
-    def settle(self) -> None:
-        """Wait until all is written, then remove what is not kept. Raises OSError when the disk is full; the older
-        checkpoints stay."""
+    def wait(self) -> None:
+        """Wait until the checkpoint is written, then remove old ones. Raises OSError if the disk is full; the older
+        checkpoints then remain."""
         if self.writing is None:
             return
         (path, written), self.writing = self.writing, None
@@ -144,33 +142,33 @@ class Checkpoints:
             cause, _ = next(iter(failed.failures.values()))
             raise cause from None
         if self.rank == 0:
-            for older in steps(self.directory)[:-2]:
-                if not self.is_kept(older):
+            for older in find_checkpoints(self.directory)[:-2]:
+                if not self.is_permanent(older):
                     remove(older)
 
     @property
     def failed(self) -> bool:
-        """Whether the background has an error to tell."""
+        """Whether writing in the background has failed."""
         return self.writing is not None and self.writing[1].done() and self.writing[1].exception() is not None
 
     def due(self, step: int) -> bool:
-        """Whether the policy wants the state after a step to be saved."""
+        """Whether the recipe asks for a checkpoint after this step."""
         minutes = (time.monotonic() - self.saved) / 60
         return step % self.settings.every_steps == 0 or minutes >= self.settings.every_minutes
 
-    def tidy(self, step: int) -> None:
-        """Remove what was never finished, and checkpoints after `step`: of a past that the run does not go on from."""
+    def remove_stale(self, step: int) -> None:
+        """Remove unfinished checkpoints and those after `step`, which the run will repeat."""
         if self.rank == 0:
             for path in self.directory.glob("step-*"):
-                if is_checkpoint_name(path) and (number(path) > step or not (path / MARKER).is_file()):
+                if is_checkpoint_name(path) and (step_of(path) > step or not (path / MARKER).is_file()):
                     remove(path)
 
-    def is_kept(self, path: Path) -> bool:
-        """Whether a checkpoint is kept for good."""
-        return number(path) % self.settings.every_steps == 0
+    def is_permanent(self, path: Path) -> bool:
+        """Whether a checkpoint is never removed."""
+        return step_of(path) % self.settings.every_steps == 0
 
     def gather(self, value: T) -> list[T]:
-        """A value of every process, in every process."""
+        """All-gather: the values of all processes, by rank."""
         if self.group is None:
             return [value]
         values: list[T | None] = [None] * self.size
@@ -179,22 +177,22 @@ class Checkpoints:
 
 
 class Writer(HuggingFaceStorageWriter):
-    """Writes the tensors that DCP gives each process, then, once and last, the marker."""
+    """Writes the tensors that DCP assigns to each process and, when all have finished, the marker."""
 
     def __init__(self, path: Path, state: State) -> None:
         super().__init__(str(path), save_distributed=True)
         self.directory, self.state = path, state
 
     def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
-        """Make room: the first process calls this before any process writes."""
+        """Create an empty directory; the first process calls this before any process writes."""
         remove(self.directory)
         self.directory.mkdir(parents=True)
         return super().prepare_global_plan(plans)
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> torch.futures.Future[list[WriteResult]]:
-        """Write this process's part; each result carries its file's name and checksum."""
-        places = {"fqn_to_index_mapping": dict(spread(plan.items))}
-        plan = dataclasses.replace(plan, storage_data=plan.storage_data | places)
+        """Write this process's part; each result contains its file's name and checksum."""
+        file_numbers = {"fqn_to_index_mapping": dict(assign_files(plan.items))}
+        plan = dataclasses.replace(plan, storage_data=plan.storage_data | file_numbers)
         results = super().write_data(plan, planner).wait()
         names = {result.storage_data.relative_path for result in results}
         checksums = {name: sha256_of(self.directory / name) for name in sorted(names)}
@@ -209,21 +207,21 @@ class Writer(HuggingFaceStorageWriter):
         return done
 
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
-        """The first process calls this when every process has written."""
+        """Write the marker; the first process calls this when every process has written."""
         write_marker(self.directory, self.state, dict(result.storage_data for part in results for result in part))
 
 
-def spread(items: list[WriteItem]) -> Iterator[tuple[str, int]]:
-    """The number, from 1, of the file that each tensor goes to."""
+def assign_files(items: list[WriteItem]) -> Iterator[tuple[str, int]]:
+    """The name of each tensor and the number, from 1, of the file that it is written to."""
     total = 0
     for item in items:
-        assert item.tensor_data is not None, "a state holds only tensors"
+        assert item.tensor_data is not None, "a checkpoint contains only tensors"
         total += item.tensor_data.chunk.sizes.numel() * item.tensor_data.properties.dtype.itemsize
         yield item.index.fqn, 1 + total // MAX_FILE_BYTES
 
 
-def tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """Every tensor that training changes by name, sharing memory with the model and the optimizer."""
+def named_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """All tensors that training changes, by name; they share memory with the model and the optimizer."""
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     named = {f"model.{name}": parameter.data for name, parameter in trained.items()}
     for name, parameter in trained.items():
@@ -232,43 +230,45 @@ def tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, tor
     return named
 
 
-def prepare(name: str, stored: TensorStorageMetadata, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Make the tensor of an optimizer's state that a stored one is to be loaded into: placed as its parameter is."""
+def allocate_state(
+    name: str, stored: TensorStorageMetadata, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> None:
+    """Allocate the optimizer-state tensor that a stored one will be loaded into, distributed like its parameter."""
     kind, _, rest = name.partition(".")
     key, _, parameter_name = rest.partition(".")
     parameter = dict(model.named_parameters()).get(parameter_name) if kind == "optimizer" else None
     if parameter is not None:
         dtype = stored.properties.dtype
-        whole = stored.size == parameter.shape
-        made = torch.zeros_like(parameter, dtype=dtype) if whole else torch.zeros(stored.size, dtype=dtype)
-        optimizer.state[parameter][key] = made.to(parameter.device)
+        is_full = stored.size == parameter.shape
+        state = torch.zeros_like(parameter, dtype=dtype) if is_full else torch.zeros(stored.size, dtype=dtype)
+        optimizer.state[parameter][key] = state.to(parameter.device)
 
 
-def steps(directory: Path) -> list[Path]:
+def find_checkpoints(directory: Path) -> list[Path]:
     """The finished checkpoints in a directory, oldest first."""
     found = [path for path in directory.glob("step-*") if is_checkpoint_name(path) and (path / MARKER).is_file()]
-    return sorted(found, key=number)
+    return sorted(found, key=step_of)
 
 
 def is_checkpoint_name(path: Path) -> bool:
-    """Whether a directory is named as a checkpoint is."""
+    """Whether a directory's name is that of a checkpoint."""
     return path.name.removeprefix("step-").isdecimal()
 
 
-def number(path: Path) -> int:
+def step_of(path: Path) -> int:
     """The step of a checkpoint."""
     return int(path.name.removeprefix("step-"))
 
 
 def remove(path: Path) -> None:
-    """Remove a checkpoint, its marker first, so that it is none from the first moment on."""
+    """Remove a checkpoint, its marker first, so that an interrupted removal does not leave a damaged checkpoint."""
     (path / MARKER).unlink(missing_ok=True)
     shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager
-def alone() -> Generator[None]:
-    """DCP warns when there is no process group; one process needs none."""
+def without_process_group_warning() -> Generator[None]:
+    """Suppress DCP's warning that there is no process group; a single process needs none."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         yield

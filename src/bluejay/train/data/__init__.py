@@ -1,1 +1,1 @@
-"""Token shards and pairs of texts as batches, and the held-out part."""
+"""Training batches from token shards and from pairs of prompt and completion, and the held-out data."""

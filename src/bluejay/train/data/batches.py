@@ -1,8 +1,8 @@
-"""Which tokens a step trains on: a pure function of the seed and the step, so there is no position to save.
+"""The tokens of each training step: a pure function of the seed and the step, so there is no position to save.
 
-The sequences of a set of shards are its tokens cut into windows. Sequence g of the run (g = step x batch + row) falls
-in block g // BLOCK; each block holds every set in its exact proportion, in an order shuffled by the seed, so the
-mixture is right at every moment and any process can find any sequence by itself (levanter, Data-Loader-Design). Where
+The sequences of a shard are its tokens cut into windows. Sequence g of the run (g = step x batch + row) is in block
+g // MIXTURE_BLOCK. Each block contains every set in its exact proportion, in an order shuffled by the seed, so the
+mixture is right at every moment and any process can find any sequence by itself (levanter, Data-Loader-Design). When
 the weights change, a new block begins.
 """
 
@@ -22,52 +22,59 @@ from bluejay.tokens import TokenShard
 from bluejay.train.data.pairs import Pairs
 from bluejay.train.recipe import Data, Mixture, is_pairs
 
-BLOCK = 1024
+MIXTURE_BLOCK = 1024
+"""Sequences in a block, within which the mixture has its exact proportions."""
+CHECKED_DOCUMENTS = 1024
+"""Documents of a shard whose last token is checked."""
 
 
 @dataclass(frozen=True)
 class TrainBatch:
-    """Sequences to train on."""
+    """Sequences to train on or to evaluate."""
 
     inputs: Int[Tensor, "B T"]
+    """Token ids."""
     targets: Int[Tensor, "B T"]
-    """The token after each input."""
+    """The token that follows each input."""
     weights: Float[Tensor, "B T"] | None = None
-    """How much the loss of each target counts; all the same when not given."""
+    """Loss weight of each target; None if all are 1."""
 
     def to(self, device: torch.device) -> "TrainBatch":
-        """The same batch on another device."""
+        """Copy the batch to a device."""
         weights = None if self.weights is None else self.weights.to(device)
         return TrainBatch(self.inputs.to(device), self.targets.to(device), weights)
 
     def split(self, rows: int) -> list["TrainBatch"]:
-        """Micro-batches of `rows` sequences."""
+        """Split into micro-batches of `rows` sequences."""
         return [self[first : first + rows] for first in range(0, len(self.inputs), rows)]
 
     def __getitem__(self, rows: slice | Int[Tensor, " rows"]) -> "TrainBatch":
-        """Some of the sequences."""
+        """The batch of the selected sequences."""
         return TrainBatch(self.inputs[rows], self.targets[rows], None if self.weights is None else self.weights[rows])
 
 
 @runtime_checkable
-class Source(Protocol):
+class SequenceSource(Protocol):
     """A numbered set of sequences."""
 
     weighted: bool
-    """Whether some targets count more than others."""
+    """Whether targets have different loss weights."""
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Number of sequences."""
         ...
 
     def window(self, number: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """A sequence: length + 1 tokens, the last only a target; if `weighted`, also the weight of each target."""
+        """A sequence of length + 1 tokens, the last only a target; if `weighted`, also the weight of each target."""
         ...
 
 
-class Windows:
-    """The tokens of a shard cut into sequences. Raises ValueError for a shard with too few tokens for one, and, where
-    documents shall be told apart by their `eot`, for one whose documents do not end with it."""
+class ShardWindows:
+    """The tokens of a shard, cut into sequences of `length` tokens.
+
+    Raises ValueError if the shard has too few tokens for one sequence or, when `eot` separates documents, if its
+    documents do not end with that token.
+    """
 
     weighted = False
 
@@ -75,7 +82,7 @@ class Windows:
         self.shard, self.length, self.vocab_size = TokenShard(prefix), length, vocab_size
         if len(self) < 1:
             raise ValueError(f"{prefix} holds too few tokens for one sequence of {length}")
-        ends = self.shard.offsets[1:][self.shard.sizes > 0][:BLOCK] - 1
+        ends = self.shard.offsets[1:][self.shard.sizes > 0][:CHECKED_DOCUMENTS] - 1
         if eot is not None and (self.shard.tokens[ends] != eot).any():
             raise ValueError(
                 f"the documents of {prefix} do not end with <|endoftext|> ({eot}), so they cannot be told apart; "
@@ -98,49 +105,51 @@ class Windows:
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of the run in which the weights of the mixture stay as they are."""
+    """A part of the run in which the weights of the mixture are constant."""
 
     first: int
-    """Its first sequence."""
+    """Number of its first sequence."""
     block: int
-    """The number of its first block; those of the phase before, the cut one included, have smaller ones."""
+    """Number of its first block; a block that the previous phase did not finish still counts for that phase."""
     bounds: tuple[int, ...]
-    """Where the places of each source begin in a block, and where the last one's end."""
+    """First position of each source within a block, followed by the block size."""
     drawn: tuple[int, ...]
-    """Sequences of each source that the blocks before are made of."""
+    """Sequences drawn from each source before this phase."""
 
 
 def phases(mixture: Sequence[Mixture], sequences: int) -> list[Phase]:
-    """How the mixture of a run of so many sequences goes. Raises ValueError for a weight too small for a block."""
+    """The phases of a run of `sequences` sequences. Raises ValueError if a weight is below one sequence per block."""
     found: list[Phase] = []
     for share in sorted({0.0} | {share for part in mixture for share, _ in part.changes}):
         weights = np.array([part.weight_at(share) for part in mixture])
         if not weights.sum() > 0:
             raise ValueError(f"data.train: at {share} of the run all weights are 0")
-        bounds = np.rint(np.cumsum([0.0, *(weights / weights.sum())]) * BLOCK).astype(int)
+        bounds = np.rint(np.cumsum([0.0, *(weights / weights.sum())]) * MIXTURE_BLOCK).astype(int)
         for part, weight, size in zip(mixture, weights, np.diff(bounds), strict=True):
             if weight > 0 and size == 0:
-                raise ValueError(f"data.train: the weight of {part.shards} is less than one sequence in {BLOCK}")
+                raise ValueError(
+                    f"data.train: the weight of {part.shards} is less than one sequence in {MIXTURE_BLOCK}"
+                )
         first, block, drawn = round(share * sequences), 0, np.zeros(len(mixture), dtype=int)
         if found:
             last = found[-1]
-            blocks = -(-(first - last.first) // BLOCK)
+            blocks = -(-(first - last.first) // MIXTURE_BLOCK)
             block, drawn = last.block + blocks, np.array(last.drawn) + blocks * np.diff(last.bounds)
         found.append(Phase(first, block, tuple(bounds.tolist()), tuple(drawn.tolist())))
     return found
 
 
 class Batches:
-    """The endless stream of batches, by number. `steps`, the length of the run, says when the mixture changes."""
+    """The endless sequence of batches. `steps`, the length of the run, determines when the mixture changes."""
 
     def __init__(
-        self, sources: Sequence[Source], mixture: Sequence[Mixture], batch_size: int, seed: int, steps: int
+        self, sources: Sequence[SequenceSource], mixture: Sequence[Mixture], batch_size: int, seed: int, steps: int
     ) -> None:
         self.sources, self.batch_size, self.seed = sources, batch_size, seed
         self.phases = phases(mixture, steps * batch_size)
 
     def batch(self, step: int, share: tuple[int, int] = (0, 1)) -> TrainBatch:
-        """The batch of a step, counted from 0, or of its rows share i of n."""
+        """The batch of a step, counted from 0; with `share` = (i, n), the i-th of n equal parts of its rows."""
         index, count = share
         rows = self.batch_size // count
         first = step * self.batch_size + index * rows
@@ -153,32 +162,33 @@ class Batches:
         return TrainBatch(tokens[:, :-1], tokens[:, 1:], weights)
 
     def sequence(self, number: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Sequence `number` of the run, and the weights of its targets; see `Source.window`."""
+        """Sequence `number` of the run and the weights of its targets; see `SequenceSource.window`."""
         phase = self.phases[bisect.bisect_right(self.phases, number, key=lambda phase: phase.first) - 1]
-        blocks, place = divmod(number - phase.first, BLOCK)
-        slot = permute(place, BLOCK, self.seed, phase.block + blocks, "block")
+        blocks, place = divmod(number - phase.first, MIXTURE_BLOCK)
+        slot = permute(place, MIXTURE_BLOCK, self.seed, phase.block + blocks, "block")
         part = bisect.bisect_right(phase.bounds, slot) - 1
         start, end = phase.bounds[part : part + 2]
         epoch, index = divmod(phase.drawn[part] + blocks * (end - start) + slot - start, len(self.sources[part]))
         return self.sources[part].window(permute(index, len(self.sources[part]), self.seed, epoch, part))
 
 
-def open_sources(data: Data, tokenizer: Tokenizer) -> list[Source]:
-    """What `data.train` names. Raises FileNotFoundError or ValueError, naming what does not fit."""
+def open_sources(data: Data, tokenizer: Tokenizer) -> list[SequenceSource]:
+    """Open the sets of `data.train`. Raises FileNotFoundError or ValueError, naming the set that is not usable."""
     eot = tokenizer.eot if data.mask_documents else None
 
-    def source(name: str) -> Source:
+    def source(name: str) -> SequenceSource:
         if is_pairs(name):
             return Pairs(name, data.sequence_length, tokenizer, data.prompt_weight)
-        return Windows(name, data.sequence_length, tokenizer.vocab_size, eot)
+        return ShardWindows(name, data.sequence_length, tokenizer.vocab_size, eot)
 
     return [source(part.shards) for part in data.train]
 
 
 def permute(index: int, size: int, *key: object) -> int:
-    """Where `index` goes under the permutation of range(size) that `key` names, without storing it.
+    """The image of `index` under a pseudo-random permutation of range(size) that is determined by `key`.
 
-    A Feistel network over the next even number of bits, walked until it lands inside (Black & Rogaway, section 3).
+    A Feistel network over the next even number of bits, applied until the result is below `size` (cycle walking, Black
+    & Rogaway 2002, section 3).
     """
     half = max(1, ((size - 1).bit_length() + 1) // 2)
     while True:
@@ -192,7 +202,7 @@ def permute(index: int, size: int, *key: object) -> int:
 
 
 def document_starts(inputs: Int[Tensor, "B T"], eot: int) -> Int[Tensor, "B T"]:
-    """Where each token's document begins in its sequence. The end token of a document opens the next one: a model that
-    sees it alone is asked for the beginning of a text."""
+    """Position in the sequence at which each token's document begins. An end token belongs to the document after it, so
+    that a prompt of the end token alone asks for the beginning of a text."""
     order = torch.arange(inputs.shape[1], device=inputs.device)
     return torch.where(inputs == eot, order, 0).cummax(-1).values

@@ -1,4 +1,4 @@
-"""The loss on held-out text, in nats per token and in bits per byte, for the whole and for each component."""
+"""The loss on held-out data in nats per token and bits per byte, as a whole and for each component of the corpus."""
 
 import math
 from collections.abc import Callable
@@ -11,35 +11,34 @@ from jaxtyping import Float, Int, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bluejay.gpt.model import GPT
 from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import TokenShard
-from bluejay.train.data.batches import TrainBatch, document_starts
+from bluejay.train.data.batches import TrainBatch
 from bluejay.train.data.pairs import Pairs
-from bluejay.train.loss import head_loss
 from bluejay.train.recipe import is_pairs
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """What the model loses on text it was not trained on."""
+class HeldOutLoss:
+    """Loss of a model on held-out data."""
 
     nats_per_token: float
+    """Mean negative log-likelihood of a token, in nats."""
     bits_per_byte: float
-    """The same loss over the bytes that the tokens stand for; comparable between tokenizers."""
+    """Loss in bits per byte of the decoded text, which is comparable between tokenizers."""
     components: dict[str, float]
-    """Bits per byte of each component of the corpus, where the corpus says what it is made of."""
+    """Bits per byte of each component of the corpus; empty if the corpus has only one."""
 
 
 class HeldOutText:
-    """Held-out sequences: of documents, an equal part of each component; of pairs, the completions.
+    """Held-out sequences: an equal number of tokens from each component of a shard, or the completions of pairs.
 
-    The first tokens of the shards would hardly measure small components. The whole is the mean of the components, each
-    weighted by its share of the held-out shards. Raises ValueError where there is not one sequence.
+    The first tokens of a shard would hardly measure small components. The total loss is the mean over the components,
+    each weighted by its share of the held-out shard. Raises ValueError if the data are shorter than one sequence.
     """
 
     def __init__(self, shards: str, sequence_length: int, tokens: int, tokenizer: Tokenizer) -> None:
-        read = pairs if is_pairs(shards) else documents
+        read = read_pair_sequences if is_pairs(shards) else read_document_sequences
         self.names, share, self.batch, self.component = read(shards, sequence_length, tokens, tokenizer)
         sizes = torch.tensor([len(piece) for piece in tokenizer.token_bytes()])
         self.tokens = self.sums(torch.ones(self.component.shape))
@@ -49,47 +48,47 @@ class HeldOutText:
 
     @property
     def bytes_per_token(self) -> float:
-        """Of the whole."""
+        """Mean length of a token in bytes, with components weighted by their share."""
         return float((self.share * self.bytes / self.tokens.clamp(min=1)).sum())
 
-    def measure(self, nll: Callable[[TrainBatch], Float[Tensor, "B T"]]) -> HeldOut:
-        """The loss of a model, of which `nll` gives the nats of each target of a batch."""
+    def measure(self, nll: Callable[[TrainBatch], Float[Tensor, "B T"]]) -> HeldOutLoss:
+        """The loss of a model whose `nll` returns the negative log-likelihood of each target of a batch, in nats."""
         nats = self.sums(nll(self.batch).cpu())
         each = nats / self.tokens.clamp(min=1)
-        whole = float((self.share * each).sum())
+        total = float((self.share * each).sum())
         bits = nats / math.log(2) / self.bytes.clamp(min=1)
         named = {name: float(value) for name, value, n in zip(self.names, bits, self.bytes, strict=True) if n > 0}
-        return HeldOut(whole, whole / math.log(2) / self.bytes_per_token, named if len(self.names) > 1 else {})
+        return HeldOutLoss(total, total / math.log(2) / self.bytes_per_token, named if len(self.names) > 1 else {})
 
     def sums(self, values: Shaped[Tensor, "B T"]) -> Float[Tensor, " components"]:
-        """Sums of a number of each target over the components."""
+        """Sum of a value of each target, times the target's loss weight, for each component."""
         total = torch.zeros(len(self.names), dtype=torch.float64)
-        counted = values.double() if self.batch.weights is None else values.double() * self.batch.weights
-        return total.index_add_(0, self.component.flatten(), counted.flatten())
+        weighted = values.double() if self.batch.weights is None else values.double() * self.batch.weights
+        return total.index_add_(0, self.component.flatten(), weighted.flatten())
 
 
-Read = tuple[list[str], NDArray[np.int64], TrainBatch, Int[Tensor, "B T"]]
-"""Names of the components, the tokens that each has in all, sequences to measure, and the component of each target."""
+Sequences = tuple[list[str], NDArray[np.int64], TrainBatch, Int[Tensor, "B T"]]
+"""Names of the components, tokens of each in the shard, the sequences to evaluate, the component of each target."""
 
 
-def documents(shards: str, sequence_length: int, tokens: int, tokenizer: Tokenizer) -> Read:
-    """The sequences of a shard of documents."""
+def read_document_sequences(shards: str, sequence_length: int, tokens: int, tokenizer: Tokenizer) -> Sequences:
+    """The sequences to evaluate from a token shard."""
     shard = TokenShard(shards)
     names, component = shard.components()
     share = np.zeros(len(names), dtype=np.int64)
     np.add.at(share, component, shard.sizes)
-    chosen, of = sample_components(shard, component, share, tokens)
-    rows = (len(chosen) - 1) // sequence_length
+    sampled, labels = sample_components(shard, component, share, tokens)
+    rows = (len(sampled) - 1) // sequence_length
     if rows < 1:
         raise ValueError(f"{shards} holds too few tokens for one sequence of {sequence_length}")
     end = rows * sequence_length
-    text = torch.from_numpy(chosen[: end + 1].astype(np.int64))
+    text = torch.from_numpy(sampled[: end + 1].astype(np.int64))
     batch = TrainBatch(text[:-1].view(rows, -1), text[1:].view(rows, -1))
-    return names, share, batch, torch.from_numpy(of[1 : end + 1]).view(rows, -1)
+    return names, share, batch, torch.from_numpy(labels[1 : end + 1]).view(rows, -1)
 
 
-def pairs(path: str, sequence_length: int, tokens: int, tokenizer: Tokenizer) -> Read:
-    """The sequences of a file of pairs, in which only completions count."""
+def read_pair_sequences(path: str, sequence_length: int, tokens: int, tokenizer: Tokenizer) -> Sequences:
+    """The sequences to evaluate from a file of pairs; only completions count."""
     source = Pairs(path, sequence_length, tokenizer, prompt_weight=0.0)
     drawn = [source.window(number) for number in range(min(len(source), max(1, tokens // sequence_length)))]
     text = torch.from_numpy(np.stack([row for row, _ in drawn]).astype(np.int64))
@@ -100,24 +99,20 @@ def pairs(path: str, sequence_length: int, tokens: int, tokenizer: Tokenizer) ->
 def sample_components(
     shard: TokenShard, component: NDArray[np.int64], share: NDArray[np.int64], tokens: int
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """The first documents of each component, the last one cut, in the order of the shard: their tokens, and the
-    component of each token. What a small component leaves of its part goes to the others."""
-    parts = np.zeros(len(share), dtype=np.int64)
-    for done, kind in enumerate(np.argsort(share)):
-        parts[kind] = min(share[kind], (tokens + 1 - parts.sum()) // (len(share) - done))
-    pieces, kinds = [], []
-    for document, kind in enumerate(component):
-        size = min(parts[kind], shard.sizes[document])
+    """The first tokens of each component, in the order of the shard, and the component of each token.
+
+    All components get equally many of the `tokens`; tokens that a small component lacks are divided among the others.
+    """
+    quota = np.zeros(len(share), dtype=np.int64)
+    for done, label in enumerate(np.argsort(share)):
+        quota[label] = min(share[label], (tokens + 1 - quota.sum()) // (len(share) - done))
+    pieces, labels = [], []
+    for document, label in enumerate(component):
+        size = min(quota[label], shard.sizes[document])
         if size > 0:
             pieces.append(shard[document][:size])
-            kinds.append(np.full(size, kind))
-            parts[kind] -= size
-        elif not parts.any():
+            labels.append(np.full(size, label))
+            quota[label] -= size
+        elif not quota.any():
             break
-    return np.concatenate(pieces or [shard.tokens[:0]]), np.concatenate(kinds or [component[:0]])
-
-
-def loss_of(model: GPT, batch: TrainBatch, eot: int | None, scale: float) -> Tensor:
-    """Summed loss of a batch in nats, times `scale`; documents are kept apart where their end token `eot` is given."""
-    starts = None if eot is None else document_starts(batch.inputs, eot)
-    return head_loss(model.hidden(batch.inputs, document_start=starts), *model.unembedding, batch.targets, scale)
+    return np.concatenate(pieces or [shard.tokens[:0]]), np.concatenate(labels or [component[:0]])

@@ -1,7 +1,7 @@
-"""Prompts and completions to train on, from a file of JSON lines, packed into sequences so that each pair stays whole.
+"""Pairs of prompt and completion from a file of JSON lines, packed into sequences without splitting a pair.
 
-A sequence is the end token, a pair and its end token, another pair, ..., and end tokens to fill it up. The tokens of
-completions, the end among them, count fully in the loss, those of prompts as much as the recipe says, the rest nothing.
+A sequence is an end token, a pair and its end token, another pair, ..., padded with end tokens. The tokens of
+completions, including their end token, have loss weight 1, those of prompts `data.prompt_weight`, all others 0.
 """
 
 import bisect
@@ -15,9 +15,9 @@ from bluejay.tokenizer import Tokenizer
 
 
 class Pairs:
-    """The sequences of a `.jsonl` file, as `bluejay.train.data.batches.Source` wants them.
+    """The sequences of a `.jsonl` file, a `bluejay.train.data.batches.SequenceSource`.
 
-    Raises FileNotFoundError: no such file; ValueError: a line that is no pair, or no pair that fits.
+    Raises FileNotFoundError if there is no such file; ValueError if a line is not a pair or no pair fits in a sequence.
     """
 
     weighted = True
@@ -29,21 +29,21 @@ class Pairs:
         if not fitting:
             raise ValueError(f"{path} has no pair of at most {length} tokens, data.sequence_length")
         if len(fitting) < len(pairs):
-            left = len(pairs) - len(fitting)
-            say(f"{path}: {left:,} of {len(pairs):,} pairs are longer than data.sequence_length {length} and left out")
+            skipped = len(pairs) - len(fitting)
+            say(f"{path}: skipped {skipped:,} of {len(pairs):,} pairs, longer than data.sequence_length {length}")
         self.tokens = [np.array(ids, dtype=np.int32) for ids, _ in fitting]
         self.weights = [
             np.array([prompt_weight] * n_prompt + [1.0] * (len(ids) - n_prompt), dtype=np.float32)
             for ids, n_prompt in fitting
         ]
         self.packed = pack([len(ids) for ids in self.tokens], length)
-        say(f"{path}: {len(fitting):,} pairs in {len(self):,} sequences; read once, {len(self) * length:,} tokens")
+        say(f"{path}: {len(fitting):,} pairs in {len(self):,} sequences; one epoch is {len(self) * length:,} tokens")
 
     def __len__(self) -> int:
         return len(self.packed)
 
     def window(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """A sequence: length + 1 tokens, and the weight of each but the first."""
+        """A sequence of length + 1 tokens, and the loss weight of each but the first."""
         tokens = np.full(self.length + 1, self.eot, dtype=np.int32)
         weights = np.zeros(self.length, dtype=np.float32)
         at = 0
@@ -55,7 +55,7 @@ class Pairs:
 
 
 def read_pairs(path: Path) -> list[tuple[str, str]]:
-    """The prompts and completions in a file. Raises ValueError, naming the first line that is something else."""
+    """The prompts and completions in a file. Raises ValueError, naming the first line that is not a pair."""
     if not path.is_file():
         raise FileNotFoundError(f"no file of pairs at {path}")
     pairs = []
@@ -75,28 +75,30 @@ def read_pairs(path: Path) -> list[tuple[str, str]]:
 
 
 def encode(prompt: str, completion: str, tokenizer: Tokenizer) -> tuple[list[int], int]:
-    """The ids of a pair and its end token, and how many of them are the prompt's.
+    """The ids of a pair and its end token, and the number of ids that belong to the prompt.
 
-    A prompt has the ids that it will have when the model is asked; an empty one is the end token before the pair. The
-    completion has those that follow when both are one text, unless a token then reached over the seam.
+    The prompt is encoded by itself, as at inference; an empty one has no ids, since an end token precedes each pair.
+    The completion has the ids that follow when both are encoded as one text or, if a token of that text spans the
+    boundary, those of the completion encoded by itself.
     """
-    asked, whole = (tokenizer.begin + tokenizer.encode(text) for text in (prompt, prompt + completion))
-    rest = whole[len(asked) :] if whole[: len(asked)] == asked else []
-    return [*asked, *(rest or tokenizer.encode(completion)), tokenizer.eot], len(asked)
+    prompt_ids, joint_ids = (tokenizer.begin + tokenizer.encode(text) for text in (prompt, prompt + completion))
+    n = len(prompt_ids)
+    completion_ids = joint_ids[n:] if joint_ids[:n] == prompt_ids else []
+    return [*prompt_ids, *(completion_ids or tokenizer.encode(completion)), tokenizer.eot], n
 
 
-def pack(lengths: list[int], room: int) -> list[list[int]]:
-    """Which pairs share a sequence: longest first, each into the fullest sequence that still has room for it."""
+def pack(lengths: list[int], capacity: int) -> list[list[int]]:
+    """The pairs in each sequence, by best-fit decreasing: longest first, into the fullest sequence that has room."""
     packed: list[list[int]] = []
-    open_: list[tuple[int, int]] = []
-    """Room left and number of the sequences, in this order."""
+    free: list[tuple[int, int]] = []
+    """Free tokens and number of each sequence, sorted."""
     for pair in sorted(range(len(lengths)), key=lambda pair: -lengths[pair]):
-        at = bisect.bisect_left(open_, (lengths[pair], 0))
-        if at == len(open_):
-            left, number = room, len(packed)
+        at = bisect.bisect_left(free, (lengths[pair], 0))
+        if at == len(free):
+            tokens, number = capacity, len(packed)
             packed.append([])
         else:
-            left, number = open_.pop(at)
+            tokens, number = free.pop(at)
         packed[number].append(pair)
-        bisect.insort(open_, (left - lengths[pair], number))
+        bisect.insort(free, (tokens - lengths[pair], number))
     return packed

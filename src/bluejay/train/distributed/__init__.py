@@ -1,1 +1,1 @@
-"""One model on many processes: the mesh, pipeline stages, the watchdog."""
+"""Training one model on many processes: the mesh, pipeline stages and the watchdog."""

@@ -1,15 +1,15 @@
-"""How a model is spread over processes: data, tensor and pipeline parallelism on PyTorch's own engine.
+"""Data, tensor and pipeline parallelism with PyTorch's own implementations.
 
-The processes form a mesh of four axes, the last one's nearest to each other:
+The processes form a mesh of four axes; neighbours along the last axis are closest to each other:
 
-| axis      | what its processes share out                              | engine                                      |
+| axis      | what is divided among its processes                       | implementation                              |
 | --------- | --------------------------------------------------------- | ------------------------------------------- |
 | pipeline  | the blocks; micro-batches flow through them (1F1B)        | `torch.distributed.pipelining`              |
 | replicate | the rows of the batch; each holds all weights             | FSDP2 on two axes (HSDP)                    |
 | shard     | the rows; each holds a part of every weight and moment    | FSDP2 (ZeRO, Rajbhandari et al. 2020)       |
 | tensor    | heads, hidden units, vocabulary; between blocks, tokens   | DTensor (Megatron; Korthikanti et al. 2022) |
 
-The model's code knows none of this. One process is a mesh of ones: nothing is wrapped and there is no process group.
+The model's code knows nothing of this. With a single process, nothing is wrapped and there is no process group.
 """
 
 import datetime
@@ -48,7 +48,7 @@ AXES = ("pipeline", "replicate", "shard", "tensor")
 
 
 class HeadParallel(ParallelStyle):
-    """Shares out the rows of the head, one for each token of the vocabulary; the loss sums over them."""
+    """Divides the rows of the head, one for each token of the vocabulary; the loss sums over them."""
 
     def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
         def split(_: str, head: nn.Module, mesh: DeviceMesh) -> None:
@@ -60,90 +60,90 @@ class HeadParallel(ParallelStyle):
 
 
 class MaterializeOutput(ParallelStyle):
-    """Waits for what a layer gives: compiled blocks lose the gradient of an input that is still under way."""
+    """Waits for the asynchronous output of a layer: compiled blocks lose the gradient of an input still in flight."""
 
     def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
         module.register_forward_hook(lambda _module, _inputs, output: output.clone())
         return module
 
 
-LOOKUP = (RowwiseParallel(input_layouts=Replicate(), output_layouts=Shard(1)), MaterializeOutput())
-COLUMNS = (ColwiseParallel(),)
-ROWS = (RowwiseParallel(output_layouts=Shard(1)),)
+EMBEDDING = (RowwiseParallel(input_layouts=Replicate(), output_layouts=Shard(1)), MaterializeOutput())
+COLUMN_WISE = (ColwiseParallel(),)
+ROW_WISE = (RowwiseParallel(output_layouts=Shard(1)),)
 NORM = (
     SequenceParallel(),
     PrepareModuleOutput(output_layouts=Shard(1), desired_output_layouts=Replicate(), use_local_output=False),
 )
-TENSOR: dict[str, tuple[ParallelStyle, ...]] = {
-    "embed": LOOKUP,
-    "position": LOOKUP,
+TENSOR_STYLES: dict[str, tuple[ParallelStyle, ...]] = {
+    "embed": EMBEDDING,
+    "position": EMBEDDING,
     "norm": NORM,
     "mlp_norm": NORM,
-    "q": COLUMNS,
-    "k": COLUMNS,
-    "v": COLUMNS,
-    "out": ROWS,
-    "gate": COLUMNS,
-    "up": COLUMNS,
-    "down": ROWS,
+    "q": COLUMN_WISE,
+    "k": COLUMN_WISE,
+    "v": COLUMN_WISE,
+    "out": ROW_WISE,
+    "gate": COLUMN_WISE,
+    "up": COLUMN_WISE,
+    "down": ROW_WISE,
     "head": (HeadParallel(),),
 }
-"""What the axis `tensor` makes of each kind of layer, which the last part of its name tells.
+"""How tensor parallelism divides each kind of layer, by the last part of the layer's name.
 
-Between blocks each process holds a part of the tokens. A norm works on that part and gathers the whole for the matrices
-that follow; these are split by columns, then by rows, whose partial sums are added up and shared out by tokens again.
+Between blocks each process holds a part of the tokens. A norm processes that part and gathers all tokens for the
+matrices that follow. These are split by columns, then by rows; the partial sums are reduced and scattered by tokens.
 """
 
 
 @dataclass(frozen=True)
 class World:
-    """The processes of a run, and which of them this one is."""
+    """The processes of a run, and the position of this one among them."""
 
     device: torch.device
     mesh: DeviceMesh | None = None
-    """Its axes are `AXES`; None for one process."""
+    """Mesh with the axes `AXES`; None for a single process."""
 
-    def along(self, *axes: str) -> DeviceMesh:
-        """The mesh of some axes, of more than one process."""
+    def submesh(self, *axes: str) -> DeviceMesh:
+        """The mesh reduced to `axes`; requires more than one process."""
         assert self.mesh is not None
         return self.mesh[axes]
 
     @property
     def size(self) -> int:
-        """How many processes there are."""
+        """Number of processes."""
         return 1 if self.mesh is None else self.mesh.size()
 
     @property
     def rank(self) -> int:
-        """The number of this one."""
+        """Number of this process, from 0."""
         return 0 if self.mesh is None else self.mesh.get_rank()
 
     @property
-    def main(self) -> bool:
-        """Whether this is the process that speaks and writes for all."""
+    def is_main(self) -> bool:
+        """Whether this is rank 0, which prints and writes files for all processes."""
         return self.rank == 0
 
-    def at(self, axis: str) -> tuple[int, int]:
-        """The index of this process along an axis, and how many there are."""
+    def axis(self, axis: str) -> tuple[int, int]:
+        """This process's index along a mesh axis, and the size of that axis."""
         return (0, 1) if self.mesh is None else (self.mesh.get_local_rank(axis), self.mesh[axis].size())
 
     @property
-    def data(self) -> tuple[int, int]:
-        """Which share of a batch's rows this process trains on, and of how many."""
-        (replica, _), (shard, shards) = self.at("replicate"), self.at("shard")
-        return replica * shards + shard, self.at("replicate")[1] * shards
+    def data_shard(self) -> tuple[int, int]:
+        """Which part of a batch's rows this process trains on, and the number of parts."""
+        (replica, replicas), (shard, shards) = self.axis("replicate"), self.axis("shard")
+        return replica * shards + shard, replicas * shards
 
     def sum(self, value: Tensor, *axes: str) -> Tensor:
-        """The sum of a tensor over all processes, or those along some axes, in place."""
+        """All-reduce a tensor in place over the given axes, or over all processes if none are given."""
         if self.mesh is not None and not axes:
             dist.all_reduce(value)
         for axis in axes:
-            if self.mesh is not None and self.at(axis)[1] > 1:
+            if self.mesh is not None and self.axis(axis)[1] > 1:
                 dist.all_reduce(value, group=self.mesh.get_group(axis))
         return value
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
-        """Which flags are set in any process."""
+        """For each flag, whether it is set in any process."""
         if self.mesh is None:
             return flags
         raised = torch.tensor(flags, dtype=torch.int32)
@@ -153,10 +153,10 @@ class World:
 
 @contextmanager
 def init_world(mesh: Mesh, timeout: datetime.timedelta) -> Generator[World]:
-    """The processes that torchrun started, or this one alone.
+    """Join the processes that torchrun started; without torchrun, this process is the whole world.
 
-    A collective that one of them does not reach within `timeout` fails in the others. Raises ValueError where the mesh
-    needs another number of processes.
+    A collective operation that a process does not reach within `timeout` fails in the others. Raises ValueError if the
+    mesh needs another number of processes.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     sizes = mesh.sizes(size)
@@ -167,12 +167,12 @@ def init_world(mesh: Mesh, timeout: datetime.timedelta) -> Generator[World]:
     if size == 1:
         yield World(device)
         return
-    # Checkpoints are written from memory and flags are exchanged on the CPU, hence gloo beside NCCL.
+    # Checkpoints and flags are exchanged in main memory, which needs gloo in addition to NCCL.
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=timeout)
     try:
         shape = tuple(sizes[axis] for axis in AXES)
         with warnings.catch_warnings():
-            # It warns that a view changed in place would lose its gradient; blocks add out of place.
+            # The warning concerns views that are modified in place; blocks add out of place.
             warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")
             yield World(device, init_device_mesh(device.type, shape, mesh_dim_names=AXES))
     finally:
@@ -180,12 +180,12 @@ def init_world(mesh: Mesh, timeout: datetime.timedelta) -> Generator[World]:
 
 
 def check_mesh(world: World, config: GPTConfig, sequence_length: int) -> None:
-    """Raises ValueError where a model cannot be shared out evenly over the processes there are."""
-    check_mesh_sizes({axis: world.at(axis)[1] for axis in AXES}, config, sequence_length)
+    """Raises ValueError if a model cannot be divided evenly among the processes."""
+    check_mesh_sizes({axis: world.axis(axis)[1] for axis in AXES}, config, sequence_length)
 
 
 def check_mesh_sizes(sizes: dict[str, int], config: GPTConfig, sequence_length: int) -> None:
-    """Raises ValueError where a model cannot be shared out evenly, naming the first number that does not divide."""
+    """Raises ValueError, naming the first dimension that a mesh of these sizes does not divide evenly."""
     stages, tensor = sizes["pipeline"], sizes["tensor"]
     if config.n_layer < stages:
         raise ValueError(f"mesh.pipeline {stages} is more than the {config.n_layer} blocks of the model")
@@ -201,7 +201,7 @@ def check_mesh_sizes(sizes: dict[str, int], config: GPTConfig, sequence_length: 
         if value % tensor:
             larger = -(-value // tensor) * tensor
             raise ValueError(f"{name} {value} is not a multiple of mesh.tensor {tensor}; the next one is {larger}")
-    rows, others = -(-config.vocab_size // tensor), tensor - 1  # the last process has the fewest rows
+    rows, others = -(-config.vocab_size // tensor), tensor - 1  # the last process holds the fewest rows
     if rows * others >= config.vocab_size:
         raise ValueError(
             f"model.vocab_size {config.vocab_size} leaves some of mesh.tensor {tensor} processes without a token; "
@@ -210,26 +210,27 @@ def check_mesh_sizes(sizes: dict[str, int], config: GPTConfig, sequence_length: 
 
 
 def parallelize(world: World, stage: Stage, precision: str) -> None:
-    """Share out a stage, in place; where its weights are on the meta device, `fill` or a checkpoint gives their values.
+    """Apply tensor parallelism and FSDP to a stage, in place. Weights on the meta device are allocated and left
+    uninitialised for `load_weights` or a checkpoint.
 
-    `precision` is the type that the matrix products are made in, "bfloat16" or "float32"; the weights are gathered in
-    that type, and gradients are summed in float32.
+    `precision` is the data type of matrix products, "bfloat16" or "float32". Weights are gathered in that type, and
+    gradients are summed in float32.
     """
-    if world.at("tensor")[1] > 1:
-        mesh = world.along("tensor")  # one object for all layers: torch.compile takes equal ones for different
+    if world.axis("tensor")[1] > 1:
+        mesh = world.submesh("tensor")  # one object for all layers: torch.compile treats equal ones as different
         for name, module in list(stage.model.named_modules()):
             if next(module.parameters(), None) is not None:
-                for style in TENSOR.get(name.rpartition(".")[2], ()):
+                for style in TENSOR_STYLES.get(name.rpartition(".")[2], ()):
                     parallelize_module(module, mesh, style, src_data_rank=None)
-    if world.data[1] > 1:
+    if world.data_shard[1] > 1:
         apply_fsdp(world, stage, precision)
     if next(stage.parameters()).is_meta:
         stage.to_empty(device=world.device)
 
 
 def apply_fsdp(world: World, stage: Stage, precision: str) -> None:
-    """FSDP2: the matrices of a block are gathered before it runs; norms, embedding and head once a pass."""
-    mesh = world.along("replicate", "shard") if world.at("replicate")[1] > 1 else world.along("shard")
+    """FSDP2: gathers the matrices of a block before it runs; norms, embedding and head once in each pass."""
+    mesh = world.submesh("replicate", "shard") if world.axis("replicate")[1] > 1 else world.submesh("shard")
     dtype = torch.bfloat16 if precision == "bfloat16" else None
     matrices = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
     for layer in stage.layers:
@@ -239,14 +240,14 @@ def apply_fsdp(world: World, stage: Stage, precision: str) -> None:
     fully_shard(stage, mesh=mesh, mp_policy=MixedPrecisionPolicy(cast_forward_inputs=False))
     for module in stage.modules():
         if isinstance(module, FSDPModule):
-            # Losses are sums over the batch, and so are gradients. Gloo has no other reduction.
+            # Losses and gradients are sums over the batch. Gloo supports no other reduction.
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)
 
 
 @torch.no_grad()
 def load_weights(model: nn.Module, weights: Iterable[tuple[str, Tensor]]) -> None:
-    """Give a placed model its weights, each whole and under its name in the whole model; others' are passed over."""
+    """Copy full weights, by name, into a parallelized model; names that this stage lacks are ignored."""
     parameters = dict(model.named_parameters())
     for name, value in weights:
         parameter = parameters.get(name)
@@ -259,13 +260,13 @@ def load_weights(model: nn.Module, weights: Iterable[tuple[str, Tensor]]) -> Non
 
 @torch.no_grad()
 def gather_weights(world: World, model: nn.Module) -> dict[str, Tensor]:
-    """All weights of a model that is spread over the processes, by name, in the memory of the main one; none in the
-    others, which must call this, too."""
+    """All weights of a parallelized model by name, in the main process's memory. Every process must call this; all but
+    the main one get an empty dictionary."""
     own = dict(model.named_parameters())
     stages = [[(name, value.shape, value.dtype) for name, value in own.items()]]
-    index, count = world.at("pipeline")
+    index, count = world.axis("pipeline")
     if count > 1:
-        group = world.along("pipeline").get_group()
+        group = world.submesh("pipeline").get_group()
         mine, stages = stages[0], [[] for _ in range(count)]
         dist.all_gather_object(stages, mine, group=group)
     weights = {}
@@ -274,49 +275,49 @@ def gather_weights(world: World, model: nn.Module) -> dict[str, Tensor]:
             value = own[name] if stage == index else torch.empty(shape, dtype=dtype, device=world.device)
             value = value.full_tensor() if isinstance(value, DTensor) else value.detach()
             if count > 1:
-                dist.broadcast(value, group=world.along("pipeline").get_group(), group_src=stage)
-            if world.main:
+                dist.broadcast(value, group=world.submesh("pipeline").get_group(), group_src=stage)
+            if world.is_main:
                 weights[name] = value.cpu()
     return weights
 
 
-def schedule(world: World, stage: Stage, rows: int, length: int, count: int, learning: bool) -> "Schedule1F1B":
-    """How `count` micro-batches of so many rows flow through a pipeline; with gradients, or only forward."""
-    from torch.distributed.pipelining import PipelineStage, Schedule1F1B  # takes seconds, and few need it
+def pipeline_schedule(world: World, stage: Stage, rows: int, length: int, count: int, learning: bool) -> "Schedule1F1B":
+    """The 1F1B schedule of `count` micro-batches of `rows` sequences; without `learning`, only forward passes."""
+    from torch.distributed.pipelining import PipelineStage, Schedule1F1B  # takes seconds to import, rarely needed
 
-    index, stages = world.at("pipeline")
-    shape = (rows, length // world.at("tensor")[1], stage.model.config.d_model)
-    hidden = torch.empty(shape, dtype=stage.stream, device="meta", requires_grad=learning)
+    index, stages = world.axis("pipeline")
+    shape = (rows, length // world.axis("tensor")[1], stage.model.config.d_model)
+    hidden = torch.empty(shape, dtype=stage.hidden_dtype, device="meta", requires_grad=learning)
     result = torch.empty(() if learning else (rows, length), device="meta")
-    place = PipelineStage(
+    pipeline_stage = PipelineStage(
         stage,
         index,
         stages,
         world.device,
-        input_args=() if stage.first else hidden,
-        output_args=result if stage.last else hidden,
-        group=world.along("pipeline").get_group(),
+        input_args=() if stage.is_first else hidden,
+        output_args=result if stage.is_last else hidden,
+        group=world.submesh("pipeline").get_group(),
     )
     loss = (lambda output, _: output) if learning else None
-    return Schedule1F1B(place, count, loss, scale_grads=False)
+    return Schedule1F1B(pipeline_stage, count, loss, scale_grads=False)
 
 
 def global_gradient_norm(world: World, parameters: Iterable[nn.Parameter]) -> Tensor:
-    """The length of the gradient over all weights of the run: the same number in every process.
+    """L2 norm of the gradient over all weights of the run, equal in every process.
 
-    Gradients that a layer left as partial sums are added up first.
+    Gradients that a layer left as partial sums are reduced first.
     """
-    held: dict[int, list[Tensor]] = defaultdict(list)
+    by_copies: dict[int, list[Tensor]] = defaultdict(list)
     for parameter in parameters:
         gradient = parameter.grad
         if isinstance(gradient, DTensor) and isinstance(parameter, DTensor):
             gradient = parameter.grad = gradient.redistribute(placements=parameter.placements)
-            along = zip(gradient.device_mesh.shape, gradient.placements, strict=True)
-            copies = math.prod(size for size, placement in along if placement.is_replicate())
-            held[copies].append(gradient.to_local())
+            axes = zip(gradient.device_mesh.shape, gradient.placements, strict=True)
+            copies = math.prod(size for size, placement in axes if placement.is_replicate())
+            by_copies[copies].append(gradient.to_local())
         elif gradient is not None:
-            held[1].append(gradient)
+            by_copies[1].append(gradient)
     squares = torch.zeros((), device=world.device)
-    for copies, gradients in held.items():
+    for copies, gradients in by_copies.items():
         squares += torch.nn.utils.get_total_norm(gradients).square() / copies
     return world.sum(squares).sqrt()

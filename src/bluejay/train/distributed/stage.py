@@ -1,4 +1,4 @@
-"""The part of the model that one process trains, and the loss at its end."""
+"""A pipeline stage: the part of the model that one process trains, and the loss after the last block."""
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -6,19 +6,19 @@ from torch.distributed.tensor import DTensor, Partial
 
 from bluejay.gpt.model import GPT
 from bluejay.train.data.batches import document_starts
-from bluejay.train.loss import head_loss, token_nll
+from bluejay.train.loss import VocabularyShard, head_loss, token_nll
 from bluejay.train.recipe import Train
 
 
 class OtherStage(nn.Module):
-    """Where another stage has a block or a norm."""
+    """Replaces a block or norm that another stage holds; passes its input on."""
 
     def forward(self, x: Tensor, *_: object) -> Tensor:
         return x
 
 
 class ReceivedHidden(nn.Module):
-    """Where another stage has the embedding: gives the hidden states that came from there."""
+    """Replaces the embedding in all stages but the first: returns the hidden states received from the stage before."""
 
     states: Tensor
 
@@ -27,10 +27,10 @@ class ReceivedHidden(nn.Module):
 
 
 class Stage(nn.Module):
-    """Stage `index` of `count` of a model, made from it in place: the first embeds, each has its share of the blocks,
-    the last measures the loss. Parameters keep their names; those of other stages are gone.
+    """Stage `index` of `count` of a model, which is modified in place. The first stage has the embedding, each has its
+    part of the blocks, the last computes the loss. Parameters keep their names; those of other stages are removed.
 
-    `eot` is the token at which documents are kept apart, if they are.
+    `eot` is the token that separates documents, or None if attention crosses their boundaries.
     """
 
     def __init__(self, model: GPT, eot: int | None, settings: Train, index: int = 0, count: int = 1) -> None:
@@ -40,51 +40,52 @@ class Stage(nn.Module):
         if settings.compile:
             for block in model.blocks:
                 block.compile()
-        self.first, self.last = index == 0, index == count - 1
-        self.stream = model.embed.weight.dtype  # of the hidden states between blocks; adapters' bases can be narrow
+        self.is_first, self.is_last = index == 0, index == count - 1
+        self.hidden_dtype = model.embed.weight.dtype  # bfloat16 for adapters on a bfloat16 base
         n = len(model.blocks)
         self.layers = range(index * n // count, (index + 1) * n // count)
         for layer in set(range(n)) - set(self.layers):
             model.blocks[layer] = OtherStage()
-        if not self.first:
+        if not self.is_first:
             model.add_module("embed", ReceivedHidden())
             model.position = None
-        if not self.last:
+        if not self.is_last:
             model.add_module("norm", OtherStage())
             model.add_module("head", None)
 
     @property
-    def whole(self) -> bool:
-        """Whether this is all of the model."""
-        return self.first and self.last
+    def is_whole(self) -> bool:
+        """Whether this stage is the whole model."""
+        return self.is_first and self.is_last
 
     def forward(
         self,
-        arrived: Tensor | None = None,
+        received: Tensor | None = None,
         *,
         inputs: Int[Tensor, "B T"],
         targets: Int[Tensor, "B T"],
         weights: Float[Tensor, "B T"] | None,
         scale: float | None,
     ) -> Tensor:
-        """The loss of the last stage: weighted sum over all targets in nats, times `scale`; without a scale, each
-        target's nats (B T). Of the others, the hidden states for the next, which it gets as `arrived`."""
-        entrance = self.model.get_submodule("embed")
-        if isinstance(entrance, ReceivedHidden):
-            assert arrived is not None
-            entrance.states = arrived
+        """The last stage returns its loss (`head_loss`) or, without a scale, the negative log-likelihood of each target
+        in nats (B T). Other stages return the hidden states that the next stage gets as `received`."""
+        embedding = self.model.get_submodule("embed")
+        if isinstance(embedding, ReceivedHidden):
+            assert received is not None
+            embedding.states = received
         starts = None if self.eot is None else document_starts(inputs, self.eot)
         hidden = self.model.hidden(inputs, document_start=starts)
-        if not self.last:
+        if not self.is_last:
             return hidden
         weight, bias = self.model.unembedding
-        group, first = None, 0
+        shard = None
         if isinstance(hidden, DTensor):
-            group, mesh = hidden.device_mesh.get_group(), hidden.device_mesh
+            mesh = hidden.device_mesh
             first = mesh.get_local_rank() * -(-self.model.config.vocab_size // mesh.size())
             hidden = hidden.to_local(grad_placements=[Partial()])
             weight, bias = (part.to_local() if isinstance(part, DTensor) else part for part in (weight, bias))
-        assert weight is not None
+            assert weight is not None
+            shard = VocabularyShard(mesh.get_group(), first, len(weight))
         if scale is None:
-            return token_nll(hidden, weight, bias, targets, group, first)
-        return head_loss(hidden, weight, bias, targets, scale, weights, group, first, self.z_loss)
+            return token_nll(hidden, weight, bias, targets, shard)
+        return head_loss(hidden, weight, bias, targets, scale, weights, shard, self.z_loss)

@@ -1,1 +1,1 @@
-"""What a run tells while it trains: metrics, the live view, generated samples, profiles."""
+"""Reports of a run: metrics, plots, the live view, sample texts and the profile."""

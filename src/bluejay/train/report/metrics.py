@@ -1,4 +1,4 @@
-"""What a run reports: one JSON object per step, the same for TensorBoard, and pictures."""
+"""Metrics of a run: one JSON object per step, the same values for TensorBoard, and plots."""
 
 import json
 import math
@@ -14,44 +14,44 @@ from bluejay.files import atomic_file, write_text
 
 
 class Metrics:
-    """`metrics.jsonl`, and `tensorboard/` beside it, continued after an interruption without repeating a step.
+    """Writes `metrics.jsonl` and, in the same directory, `tensorboard/`.
 
-    Rows after `step` are removed from the first and hidden in the second.
+    A resumed run continues both after `step`: later rows are removed from the former and hidden in the latter.
     """
 
     def __init__(self, path: Path, step: int) -> None:
         kept = [row for row in read_metrics(path) if row["step"] <= step]
         write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
         self.file = path.open("a", encoding="utf-8")
-        # Files are named after the second in which they are made, so one of the same second would be written over.
+        # File names contain the time in seconds; the suffix keeps two files of one second apart.
         self.board = SummaryWriter(str(path.parent / "tensorboard"), purge_step=step + 1, filename_suffix=f".{step}")
 
     def add(self, **row: Any) -> None:
-        """Write one row, at once, so that others can follow. It has a `step`; what is not a finite number is null."""
+        """Write one row, which has a `step`, and flush it. Numbers that are not finite are written as null."""
         self.file.write(json.dumps(finite(row)) + "\n")
         self.file.flush()
         values = [Summary.Value(tag=name, simple_value=value) for name, value in scalars(row) if name != "step"]
-        self.board.file_writer.add_summary(Summary(value=values), row["step"])  # one event, ten times cheaper than ten
+        self.board.file_writer.add_summary(Summary(value=values), row["step"])  # one event for all is cheaper
 
     def sync(self) -> None:
-        """Put the rows on the disk: a checkpoint counts on those of the steps before it."""
+        """Flush to disk (fsync): a checkpoint relies on the rows of the steps before it."""
         os.fsync(self.file.fileno())
 
     def close(self) -> None:
-        """Write no more."""
+        """Close the files."""
         self.file.close()
         self.board.close()
 
 
 def finite(value: Any) -> Any:
-    """The same without numbers that JSON does not know."""
+    """Replace numbers that JSON cannot represent, also within dictionaries, by None."""
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def scalars(row: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """The numbers of a row by name; those of a table within it as table/name, which TensorBoard shows together."""
+    """The numbers of a row by name; those of a nested dictionary as outer/inner, which TensorBoard groups."""
     for name, value in row.items():
         if isinstance(value, dict):
             yield from scalars(value, f"{prefix}{name}/")
@@ -60,7 +60,7 @@ def scalars(row: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a `metrics.jsonl`; a last line that a crash cut is left out."""
+    """The rows of a `metrics.jsonl`, without a last line that was cut off by a crash."""
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
@@ -71,7 +71,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def draw_loss(rows: list[dict[str, Any]], title: str, path: Path) -> None:
-    """A picture of the training loss and the held-out loss over tokens."""
+    """Plot the training loss and the held-out loss over tokens."""
     trained = [row for row in rows if row.get("loss") is not None]
     held_out = [row for row in rows if "valid_loss" in row]
     lines = {"training": (trained, "loss", "-"), "held out": (held_out, "valid_loss", "o-")}
@@ -79,12 +79,12 @@ def draw_loss(rows: list[dict[str, Any]], title: str, path: Path) -> None:
 
 
 def draw_learning_rate(rows: list[dict[str, Any]], title: str, path: Path) -> None:
-    """A picture of the learning rate over tokens."""
+    """Plot the learning rate over tokens."""
     draw_lines({"learning rate": ([row for row in rows if "lr" in row], "lr", "-")}, title, "learning rate", path)
 
 
 def draw_lines(lines: dict[str, tuple[list[dict[str, Any]], str, str]], title: str, label: str, path: Path) -> None:
-    """One picture; each line has its rows, the key of its values and its style."""
+    """Draw one plot. `lines` maps each label to rows, the key of the values in them, and the line style."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,25 +1,26 @@
-"""The gradient noise scale: how large a batch is worth its tokens."""
+"""The gradient noise scale: the batch size up to which larger batches save steps."""
 
 DECAY = 0.98
-"""Of the running means; each of the two estimates alone is far too noisy to divide."""
+"""Decay of the running means; the estimates of a single step are too noisy to divide."""
 
 
 class NoiseScale:
-    """Tokens in a batch at which noise and gradient are as large as each other (McCandlish et al. 2018, appendix A.1).
+    """Batch size in tokens at which noise and gradient are equally large (McCandlish et al. 2018, appendix A.1).
 
-    Batches well below it could be doubled for half the steps, batches well above it waste tokens. Tokens of a sequence
-    are not independent, so the figure is of sequences, times their length.
+    Doubling a batch well below it halves the number of steps; batches well above it waste tokens. Tokens of a sequence
+    are not independent, so the estimate is one of sequences, times their length. `small` and `big` are the two batch
+    sizes in tokens.
     """
 
     def __init__(self, small: int, big: int) -> None:
         assert small < big
         self.small, self.big = small, big
-        self.noise = self.signal = self.weight = 0.0
+        self.noise = self.signal = 0.0
 
     def add(self, small_norm: float, big_norm: float) -> float | None:
-        """Take in the norms of the mean gradients of the two batch sizes, the small batch a part of the big one.
+        """Add the norms of the mean gradients of the two batch sizes; the small batch is a part of the big one.
 
-        Gives the estimate so far; None while the noise drowns the gradient altogether.
+        Returns the estimate so far, or None while noise dominates.
         """
         small, big = small_norm**2, big_norm**2
         signal = (self.big * big - self.small * small) / (self.big - self.small)

@@ -1,4 +1,4 @@
-"""Where the time of a step goes, operation by operation: PyTorch's own profiler over a few steps."""
+"""The time of each operation in a step, by PyTorch's profiler."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -10,14 +10,16 @@ from torch.profiler import ProfilerActivity, profile, schedule
 from bluejay.files import atomic_file, write_text
 from bluejay.progress import say
 
-STEPS = {"wait": 2, "warmup": 1, "active": 3}
-"""The first steps are slower than the others, so they are not looked at."""
+PROFILED_STEPS = {"wait": 2, "warmup": 1, "active": 3}
+"""Schedule of the profiler. The first steps are slower than the others and not recorded."""
 
 
 @contextmanager
 def profiler(directory: Path, wanted: bool) -> Generator[profile | None]:
-    """Call `.step()` on it after each step; after six, `trace.json` (for chrome://tracing or Perfetto) and `table.txt`
-    are in the directory. None where it is not wanted."""
+    """A profiler whose `.step()` must be called after each step; None if not `wanted`.
+
+    After six steps it writes `trace.json` (for chrome://tracing or Perfetto) and `table.txt` to the directory.
+    """
     if not wanted:
         yield None
         return
@@ -26,8 +28,8 @@ def profiler(directory: Path, wanted: bool) -> Generator[profile | None]:
         with atomic_file(directory / "trace.json") as temporary:
             traced.export_chrome_trace(str(temporary))
         write_text(directory / "table.txt", traced.key_averages().table(sort_by="self_cpu_time_total", row_limit=40))
-        say(f"profile of {STEPS['active']} steps in {directory}")
+        say(f"profile of {PROFILED_STEPS['active']} steps in {directory}")
 
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * torch.cuda.is_available()
-    with profile(activities=activities, schedule=schedule(**STEPS, repeat=1), on_trace_ready=write) as traced:
+    with profile(activities=activities, schedule=schedule(**PROFILED_STEPS, repeat=1), on_trace_ready=write) as traced:
         yield traced

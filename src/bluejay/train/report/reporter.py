@@ -1,4 +1,4 @@
-"""What a run says of itself: the rows of `metrics.jsonl` and TensorBoard, and the view on the screen."""
+"""The reports of a run: rows of `metrics.jsonl` and TensorBoard, and the live view."""
 
 import dataclasses
 import math
@@ -11,7 +11,7 @@ import torch
 from bluejay.gpt.config import GPTConfig
 from bluejay.machine import matmul_rate
 from bluejay.train.checkpoint.state import State
-from bluejay.train.data.held_out import HeldOut
+from bluejay.train.data.held_out import HeldOutLoss
 from bluejay.train.distributed.parallel import World
 from bluejay.train.recipe import TrainRecipe
 from bluejay.train.report.metrics import Metrics
@@ -20,25 +20,25 @@ from bluejay.train.report.view import View, peak_memory, view
 from bluejay.train.step import Gradient
 
 
-class Report:
-    """Of one run; only the first of its processes has files and a view."""
+class Reporter:
+    """Reports a run's steps and evaluations; only the main process has files and a view."""
 
     def __init__(
         self, recipe: TrainRecipe, config: GPTConfig, world: World, state: State, bytes_per_token: float, shown: View
     ) -> None:
         self.recipe, self.device, self.shown, self.bytes_per_token = recipe, world.device, shown, bytes_per_token
         self.path = recipe.directory / "metrics.jsonl"
-        self.metrics = Metrics(self.path, state.step) if world.main else None
+        self.metrics = Metrics(self.path, state.step) if world.is_main else None
         self.flops_per_token = flops_per_token(recipe, config)
-        # Of what this machine does today, not of what is written in a data sheet.
+        # The peak is measured on this machine, not taken from a data sheet.
         dtype = torch.bfloat16 if state.precision == "bfloat16" else torch.float32
         self.peak = matmul_rate(world.device, dtype) * world.size
-        batch = recipe.train.batch_tokens
-        small = (recipe.train.micro_batch_tokens or batch) * world.data[1]
-        self.noise = NoiseScale(small, batch) if small < batch else None
+        batch, processes = recipe.train.batch_tokens, world.data_shard[1]
+        small = processes * recipe.micro_batch_rows(processes) * recipe.data.sequence_length
+        self.noise_scale = NoiseScale(small, batch) if small < batch else None
 
     def stepped(self, state: State, gradient: Gradient, lr: float, seconds: float, problem: str | None) -> None:
-        """Note a step; `problem` says why the weights did not take it, if they did not."""
+        """Report a step, which took `seconds`. `problem` is the reason if it was skipped."""
         tokens_per_second = self.recipe.train.batch_tokens / seconds
         row: dict[str, Any] = {
             "loss": gradient.loss,
@@ -49,57 +49,57 @@ class Report:
             "share_of_peak": tokens_per_second * self.flops_per_token / self.peak,
             "memory": peak_memory(self.device),
         }
-        if self.noise is not None and gradient.small_norm is not None and problem is None:
-            row["noise_scale"] = self.noise.add(gradient.small_norm, gradient.norm)
+        if self.noise_scale is not None and gradient.small_norm is not None and problem is None:
+            row["noise_scale"] = self.noise_scale.add(gradient.small_norm, gradient.norm)
         if problem is not None:
             row |= {"skipped": problem, "skipped_steps": state.skipped}
         self.add(state.step, row)
 
-    def evaluated(self, state: State, held_out: HeldOut, samples: dict[str, str]) -> None:
-        """Note what held-out text costs, and what the model says."""
+    def evaluated(self, state: State, held_out: HeldOutLoss, texts: dict[str, str]) -> None:
+        """Report an evaluation: the held-out loss, and the continuation of each prompt."""
         row: dict[str, Any] = {"valid_loss": held_out.nats_per_token, "valid_bits_per_byte": held_out.bits_per_byte}
         if held_out.components:
             row["valid_bits_per_byte_of"] = held_out.components
-        if samples:
-            row["samples"] = samples
+        if texts:
+            row["samples"] = texts
         self.add(state.step, row)
 
     def rolled_back(self, state: State, step: int, reason: str) -> None:
-        """Forget the rows since the state that the run went back to, from a later step."""
+        """Report a rollback from `step` to an earlier state, and remove the rows after that state."""
         if self.metrics is not None:
             self.metrics.close()
             self.metrics = Metrics(self.path, state.step)
         self.add(state.step, {"went_back_from": step, "reason": reason})
 
     def add(self, step: int, row: dict[str, Any]) -> None:
-        """One row, on disk and on the screen."""
+        """Write a row and show it."""
         row = {"step": step, "tokens": step * self.recipe.train.batch_tokens, **row}
         if self.metrics is not None:
             self.metrics.add(**row)
         self.shown.show(row)
 
     def sync(self) -> None:
-        """Put the rows on the disk: a checkpoint counts on those of the steps before it."""
+        """Flush the rows to disk: a checkpoint relies on those of the steps before it."""
         if self.metrics is not None:
             self.metrics.sync()
 
 
 def flops_per_token(recipe: TrainRecipe, config: GPTConfig) -> float:
-    """To train on one token of a sequence of the recipe's length (PaLM, appendix B); a frozen matrix makes no gradient
-    of its own."""
+    """FLOPs to train on one token of a sequence of the recipe's length (PaLM, appendix B). A frozen matrix needs no
+    weight gradient, which is a third of the FLOPs."""
     seen = dataclasses.replace(config, n_ctx=recipe.data.sequence_length)
     return seen.flops_per_token * (1.0 if recipe.lora is None else 2 / 3)
 
 
 @contextmanager
-def report(
+def reporter(
     recipe: TrainRecipe, config: GPTConfig, world: World, state: State, bytes_per_token: float
-) -> Generator[Report]:
-    """The report of a run that goes on from a state; a token of its text stands for so many bytes."""
-    with view(recipe.name, state.step, recipe.steps, quiet=not world.main) as shown:
-        reported = Report(recipe, config, world, state, bytes_per_token, shown)
+) -> Generator[Reporter]:
+    """The reporter of a run that starts from `state`; `bytes_per_token` is the mean length of a token."""
+    with view(recipe.name, state.step, recipe.steps, quiet=not world.is_main) as shown:
+        made = Reporter(recipe, config, world, state, bytes_per_token, shown)
         try:
-            yield reported
+            yield made
         finally:
-            if reported.metrics is not None:
-                reported.metrics.close()
+            if made.metrics is not None:
+                made.metrics.close()

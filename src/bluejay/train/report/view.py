@@ -1,4 +1,4 @@
-"""A run while it runs, on standard error: a live panel on a terminal, a line every few seconds elsewhere."""
+"""The live view of a run on standard error: a panel on a terminal, a line every few seconds elsewhere."""
 
 import math
 import resource
@@ -20,24 +20,24 @@ from rich.text import Text
 from bluejay.progress import SECONDS_BETWEEN_LINES, format_duration, say
 
 SECONDS_BETWEEN_FRAMES = 1.0
-"""A frame takes a few milliseconds, during which nothing is trained."""
-WINDOW = 50
-"""Steps that the speed is a mean of."""
-SPARKS = "▁▂▃▄▅▆▇█"
+"""Minimum interval: drawing takes a few milliseconds, during which training waits."""
+SPEED_WINDOW = 50
+"""Number of recent steps whose mean speed determines the remaining time."""
+SPARKLINE_LEVELS = "▁▂▃▄▅▆▇█"
 
 
 class View:
-    """Shows the rows that `Metrics` writes: those of steps and those of evaluations, as they come."""
+    """Shows the rows of steps and evaluations that `Metrics` writes, when they are reported."""
 
     def __init__(self, name: str, step: int, steps: int, live: Live | None, quiet: bool = False) -> None:
         self.name, self.step, self.steps, self.live, self.quiet = name, step, steps, live, quiet
         self.latest: dict[str, Any] = {}
         self.losses: deque[float] = deque(maxlen=2000)
-        self.ends: deque[float] = deque([time.monotonic()], maxlen=WINDOW)
+        self.ends: deque[float] = deque([time.monotonic()], maxlen=SPEED_WINDOW)
         self.shown = time.monotonic()
 
     def show(self, row: dict[str, Any]) -> None:
-        """Take in a row, and draw if the last drawing is old enough."""
+        """Record a row, and redraw if the interval has passed."""
         self.latest |= row
         now = time.monotonic()
         if row.get("loss") is not None:
@@ -45,8 +45,8 @@ class View:
             self.losses.append(row["loss"])
             self.ends.append(now)
         if self.live is None and not self.quiet:
-            for prompt, said in row.get("samples", {}).items():
-                say(f"sample: {printable(prompt)}{printable(said)}")
+            for prompt, text in row.get("samples", {}).items():
+                say(f"sample: {printable(prompt)}{printable(text)}")
         if self.live is not None and now - self.shown > SECONDS_BETWEEN_FRAMES:
             self.shown = now
             self.live.update(self.panel(), refresh=True)
@@ -56,13 +56,13 @@ class View:
 
     @property
     def seconds_left(self) -> float:
-        """At the speed of the last steps, evaluations and checkpoints among them."""
+        """Estimated seconds to the end, from the speed of recent steps including evaluations and checkpoints."""
         each = (self.ends[-1] - self.ends[0]) / max(1, len(self.ends) - 1)
         return each * (self.steps - self.step)
 
     def figures(self) -> dict[str, str]:
-        """What there is to say, in words."""
-        forms = {
+        """The latest value of each metric, formatted with its unit, by key."""
+        formats = {
             "loss": "{:.3f} nats per token",
             "bits_per_byte": "{:.3f} bits per byte",
             "valid_bits_per_byte": "{:.3f} bits per byte held out",
@@ -74,16 +74,16 @@ class View:
             "noise_scale": "noise scale {:,.0f} tokens",
             "skipped_steps": "{:,} steps skipped",
         }
-        known = {key: self.latest[key] for key in forms if self.latest.get(key) is not None}
-        return {key: forms[key].format(value) for key, value in known.items()}
+        known = {key: self.latest[key] for key in formats if self.latest.get(key) is not None}
+        return {key: formats[key].format(value) for key, value in known.items()}
 
     def line(self) -> str:
-        """One line for a log."""
+        """All metrics in one line, for a log."""
         left = f"{format_duration(self.seconds_left)} left"
         return " · ".join([f"step {self.step:,} of {self.steps:,}", *self.figures().values(), left])
 
     def panel(self) -> RenderableType:
-        """The whole picture for a terminal."""
+        """All metrics, progress, loss curve and sample texts as a panel for a terminal."""
         figures = list(self.figures().values())
         table = Table.grid(padding=(0, 3))
         for row in range(0, len(figures), 3):
@@ -95,14 +95,14 @@ class View:
         components = self.latest.get("valid_bits_per_byte_of", {})
         if components:
             parts.append(Text("  ".join(f"{name} {value:.3f}" for name, value in components.items()), style="dim"))
-        for prompt, said in self.latest.get("samples", {}).items():
-            parts.append(Text.assemble((printable(prompt), "bold"), printable(said)))
+        for prompt, text in self.latest.get("samples", {}).items():
+            parts.append(Text.assemble((printable(prompt), "bold"), printable(text)))
         return Panel(Group(*parts), title=self.name, title_align="left", width=100)
 
 
 @contextmanager
 def view(name: str, step: int, steps: int, quiet: bool = False) -> Generator[View]:
-    """A view of a run that has done `step` of `steps` steps; a quiet one shows nothing, as in all processes but one."""
+    """The view of a run that has done `step` of `steps` steps; a quiet one shows nothing."""
     console = Console(stderr=True, quiet=quiet)
     if quiet or not console.is_terminal:
         yield View(name, step, steps, None, quiet)
@@ -116,26 +116,23 @@ def view(name: str, step: int, steps: int, quiet: bool = False) -> Generator[Vie
 
 
 def sparkline(values: deque[float], width: int) -> str:
-    """The course of a number in one line: means of equal stretches, from lowest to highest."""
+    """A curve in one line of block characters: means over equal buckets, scaled from the lowest to the highest mean."""
     if not values:
         return ""
-    sample_components = max(1, math.ceil(len(values) / width))
+    size = max(1, math.ceil(len(values) / width))
     items = list(values)
-    means = [
-        sum(items[i : i + sample_components]) / len(items[i : i + sample_components])
-        for i in range(0, len(items), sample_components)
-    ]
-    low, high = min(means), max(means)
-    return "".join(SPARKS[int((mean - low) / (high - low + 1e-12) * (len(SPARKS) - 1))] for mean in means)
+    means = [sum(items[i : i + size]) / len(items[i : i + size]) for i in range(0, len(items), size)]
+    low, high, top = min(means), max(means), len(SPARKLINE_LEVELS) - 1
+    return "".join(SPARKLINE_LEVELS[int((mean - low) / (high - low + 1e-12) * top)] for mean in means)
 
 
 def printable(text: str) -> str:
-    """A text in one line without what a terminal would obey."""
+    """A text in one line, with control characters, which a terminal would interpret, replaced by spaces."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def peak_memory(device: torch.device) -> float:
-    """GB: the most that tensors have taken on an accelerator, the most that the process has taken on a CPU."""
+    """Peak memory in GB: of tensors on an accelerator, of the process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     unit = 1 if sys.platform == "darwin" else 1024

@@ -41,7 +41,7 @@ def test_a_book(parsed: Callable, book: bytes) -> None:
     assert document.meta["language"] == "en"
 
 
-def test_what_is_no_book_is_set_aside(parsed: Callable, book: bytes) -> None:
+def test_what_is_no_book_is_skipped(parsed: Callable, book: bytes) -> None:
     empty = io.BytesIO()
     zipfile.ZipFile(empty, "w").close()
     for data in (b"", b"PK\x03\x04", book[: len(book) // 2], empty.getvalue()):

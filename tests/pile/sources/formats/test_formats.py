@@ -37,7 +37,7 @@ def test_an_unknown_kind() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_rubbish_is_refused_or_set_aside(parsed: Callable, kind: type) -> None:
+def test_rubbish_is_refused_or_skipped(parsed: Callable, kind: type) -> None:
     """Nothing but ValueError leaves a parser, whatever its file holds."""
     noise = random.Random(7)
     for size in (0, 1, 100, 5000):

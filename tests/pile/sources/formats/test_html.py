@@ -51,7 +51,7 @@ def test_a_wrong_encoding_loses_no_page(parsed: Callable, declared: str) -> None
 
 
 @pytest.mark.parametrize("data", [b"", b"<html></html>", b"<script>x</script>", b"\x00" * 100])
-def test_a_page_without_text_is_set_aside(parsed: Callable, data: bytes) -> None:
+def test_a_page_without_text_is_skipped(parsed: Callable, data: bytes) -> None:
     documents, aside = parsed(Html(path="x"), data)
     assert (documents, [entry.reason for entry in aside]) == ([], ["there is no text in it"])
 

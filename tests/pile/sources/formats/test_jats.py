@@ -37,6 +37,6 @@ def test_an_article(parsed: Callable) -> None:
     assert document.meta["journal"] == "J. X"
 
 
-def test_one_without_text_is_set_aside(parsed: Callable) -> None:
+def test_one_without_text_is_skipped(parsed: Callable) -> None:
     _, (aside,) = parsed(Jats(path="x"), b"<article><front><article-meta/></front></article>")
     assert aside.reason == "the article has neither abstract nor body"

@@ -95,6 +95,6 @@ def test_broken_headers_lose_no_text(parsed: Callable, content_type: str, body: 
     assert document.text.strip() == text
 
 
-def test_what_is_no_message_is_set_aside(parsed: Callable) -> None:
+def test_what_is_no_message_is_skipped(parsed: Callable) -> None:
     assert "not a message" in parsed(Mail(path="x"), b"\x89PNG\r\n\x1a\n" * 20)[1][0].reason
     assert parsed(Mail(path="x"), b"") == ([], [])

@@ -46,7 +46,7 @@ def test_lines() -> None:
     )
 
 
-def test_scans_and_rubbish_are_set_aside(parsed: Callable) -> None:
+def test_scans_and_rubbish_are_skipped(parsed: Callable) -> None:
     out = io.BytesIO()
     canvas = Canvas(out)
     canvas.rect(10, 10, 100, 100)

@@ -26,7 +26,7 @@ def test_the_documentation_of_installed_packages() -> None:
     assert found == read()
 
 
-def test_a_broken_package_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_package_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, metadata in (
         ("good", b"Name: Good_One\nVersion: 1\nLicense: MIT\n\nHello.\n"),
         ("bad", b"Name: \xff\xfe"),

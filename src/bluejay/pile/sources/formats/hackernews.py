@@ -18,14 +18,7 @@ from bluejay.pile.sources.io.records import RecordFiles
 ITEM = "CREATE TABLE item (id INTEGER PRIMARY KEY, parent INTEGER, root INTEGER, source TEXT)"
 ITEMS_AT_ONCE = 10_000
 ROOTS = {"story", "poll", "job"}
-INVALID = (
-    sqlite3.IntegrityError,
-    sqlite3.InterfaceError,
-    sqlite3.ProgrammingError,
-    OverflowError,
-    TypeError,
-    KeyError,
-)
+UNFIT = (sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError, OverflowError, TypeError, KeyError)
 """The exceptions of an item that the table cannot hold; a full disk raises another one."""
 
 
@@ -50,7 +43,7 @@ class HackerNews(RecordFiles):
                     else:
                         try:
                             items.execute("INSERT OR REPLACE INTO item VALUES (?, ?, ?, ?)", row(item))
-                        except INVALID:
+                        except UNFIT:
                             yield ValueError("an item needs a number (id) and the number of its parent")
                     if count % ITEMS_AT_ONCE == 0:
                         yield None

@@ -16,15 +16,8 @@ EXCLUDED = re.compile(
     r"algorithmic|forest|tikzcd|keywords)\*?"
 )
 VERBATIM = re.compile(r"(?:verbatim|Verbatim|lstlisting|minted|alltt)\*?")
-HEADINGS = {
-    "part": 1,
-    "chapter": 1,
-    "section": 2,
-    "subsection": 3,
-    "subsubsection": 4,
-    "paragraph": 5,
-    "subparagraph": 6,
-}
+HEADINGS = {"part": 1, "chapter": 1, "section": 2, "subsection": 3, "subsubsection": 4}
+HEADINGS |= {"paragraph": 5, "subparagraph": 6}
 IGNORED_WITH_ONE = """
 label nocite includegraphics bibliography bibliographystyle vspace hspace vskip hskip input include usepackage
 pagestyle thispagestyle index thanks date title author affiliation address email institute affil graphicspath epsfig
@@ -62,20 +55,7 @@ textregistered=® texttrademark=™ textdegree=° euro=€ textquoteright=’ te
 PRINTED = {name: letter for name, _, letter in (pair.partition("=") for pair in LETTERS.split())}
 BREAKS = {"newline": "\n", "item": "\n- ", "and": ", ", "quad": " ", "qquad": " ", "break": " "}
 BREAKS |= dict.fromkeys(("par", "newpage", "clearpage", "smallskip", "medskip", "bigskip"), "\n\n")
-SYMBOLS = {
-    "\\": "\n",
-    " ": " ",
-    "\n": " ",
-    ",": " ",
-    ";": " ",
-    ":": " ",
-    "/": "",
-    "-": "",
-    "!": "",
-    "@": "",
-    ")": "",
-    "]": "",
-}
+SYMBOLS = {"\\": "\n"} | dict.fromkeys(" \n,;:", " ") | dict.fromkeys("/-!@)]", "")
 QUOTES = (("``", "“"), ("''", "”"), ("---", "—"), ("--", "–"), ("~", " "))
 DEFINITION = re.compile(r"\\(?:re)?newcommand\*?\s*\{?\\([a-zA-Z]+)\}?\s*(?=\{)|\\def\s*\\([a-zA-Z]+)\s*(?=\{)")
 MAX_DEPTH = 60

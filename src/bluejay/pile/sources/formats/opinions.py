@@ -10,15 +10,7 @@ from bluejay.pile.sources.formats.html import all_text
 from bluejay.pile.sources.formats.json_objects import json_objects
 from bluejay.pile.sources.io.records import RecordFiles
 
-TEXTS = (
-    "html_with_citations",
-    "html_columbia",
-    "html_lawbox",
-    "xml_harvard",
-    "html_anon_2020",
-    "html",
-    "plain_text",
-)
+TEXTS = ("html_with_citations", "html_columbia", "html_lawbox", "xml_harvard", "html_anon_2020", "html", "plain_text")
 """The fields that may hold the text, in the order of preference of CourtListener's documentation."""
 SITE = "https://www.courtlistener.com"
 

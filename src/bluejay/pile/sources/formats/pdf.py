@@ -12,16 +12,8 @@ from bluejay.pile.sources.io.records import RecordFiles
 SOFT_HYPHEN = re.compile(r"[\ufffe\xad]\n?")
 """PDFium's mark of a word that is hyphenated at the end of a line."""
 HYPHEN = re.compile(r"(?<=[^\W\d_]-)\n(?=[^\W\d_])")
-TEX_FONT = {
-    "\x0b": "ff",
-    "\x0c": "fi",
-    "\x0e": "ffi",
-    "\x0f": "ffl",
-    "\x10": "“",
-    "\x11": "”",
-    "\x15": "–",
-    "\x16": "—",
-}
+TEX_FONT = {"\x0b": "ff", "\x0c": "fi", "\x0e": "ffi", "\x0f": "ffl"}
+TEX_FONT |= {"\x10": "“", "\x11": "”", "\x15": "–", "\x16": "—"}
 TEX_FONT |= {"\x1b": "ff", "\x1c": "fi", "\x1d": "fl", "\x1e": "ffi", "\x1f": "ffl"}
 """Character codes of TeX's fonts (OT1 and T1) -> letters. They appear in texts of files that do not map them."""
 TEX_LETTER = re.compile(r"(?<=[^\W\d_])[\x0b-\x1f]|[\x0b-\x1f](?=\w)|(?<=\d)[\x15\x16]")

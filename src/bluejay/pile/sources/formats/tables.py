@@ -4,6 +4,7 @@ import codecs
 import csv
 import io
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
@@ -57,24 +58,32 @@ class Table:
         return Document(text, first_text(meta, "source") or name, licence, url or place, meta)
 
 
+class TextTable(Table, ABC):
+    """A table in text files, also compressed."""
+
+    def read(self, unit: str) -> Iterator[Document | Skipped]:
+        """The documents of a file, in order. Raises ValueError: it cannot be read, or is not of this format."""
+        with open_bytes(unit) as stream:
+            yield from self.documents(unit, stream)
+
+    def read_stream(self, name: str, data: bytes) -> Iterator[Document | Skipped]:
+        """The documents of a file in memory. Raises ValueError as `read` does."""
+        return self.documents(name, decompressed(io.BytesIO(data)))
+
+    @abstractmethod
+    def documents(self, name: str, stream: io.BufferedIOBase) -> Iterator[Document | Skipped]:
+        """The documents of a decompressed file, in order."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class JSONLines(Table):
+class JSONLines(TextTable):
     """Files with one JSON object per line (.jsonl), also compressed."""
 
     kind: Literal["jsonl"]
     pile_set_name: str | None = None
     """If given, only documents of this component of The Pile are read."""
 
-    def read(self, unit: str) -> Iterator[Document | Skipped]:
-        """The documents of a file, in order. Raises ValueError: it cannot be read."""
-        with open_bytes(unit) as stream:
-            yield from self.lines(unit, stream)
-
-    def read_stream(self, name: str, data: bytes) -> Iterator[Document | Skipped]:
-        """The documents of a file in memory."""
-        return self.lines(name, decompressed(io.BytesIO(data)))
-
-    def lines(self, name: str, stream: io.BufferedIOBase) -> Iterator[Document | Skipped]:
+    def documents(self, name: str, stream: io.BufferedIOBase) -> Iterator[Document | Skipped]:
         """One document per line that is not empty; the lines before a damage are kept."""
         for number in count(1):
             try:
@@ -102,7 +111,7 @@ class JSONLines(Table):
 
 
 @dataclass(frozen=True, kw_only=True)
-class JSON(Table):
+class JSON(TextTable):
     """Files with one JSON value, also compressed."""
 
     kind: Literal["json"]
@@ -111,16 +120,7 @@ class JSON(Table):
     outline: bool = False
     """Whether all texts of a record, as an outline of names and texts, are the document, in place of one field."""
 
-    def read(self, unit: str) -> Iterator[Document | Skipped]:
-        """The documents of a file, in order. Raises ValueError: it is not JSON, or cannot be read."""
-        with open_bytes(unit) as stream:
-            yield from self.entries(unit, stream)
-
-    def read_stream(self, name: str, data: bytes) -> Iterator[Document | Skipped]:
-        """The documents of a file in memory. Raises ValueError: it is not JSON."""
-        return self.entries(name, decompressed(io.BytesIO(data)))
-
-    def entries(self, name: str, stream: io.BufferedIOBase) -> Iterator[Document | Skipped]:
+    def documents(self, name: str, stream: io.BufferedIOBase) -> Iterator[Document | Skipped]:
         """One document per record."""
         try:
             data = read_bounded(stream)
@@ -170,22 +170,13 @@ def outlined(value: Any, text: str, name: str = "") -> Iterator[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CSV(Table):
+class CSV(TextTable):
     """Comma-separated values in UTF-8, with a header line, also compressed."""
 
     kind: Literal["csv"]
     separator: str = ","
 
-    def read(self, unit: str) -> Iterator[Document | Skipped]:
-        """The documents of a file, in order. Raises ValueError: it cannot be read."""
-        with open_bytes(unit) as stream:
-            yield from self.rows(unit, stream)
-
-    def read_stream(self, name: str, data: bytes) -> Iterator[Document | Skipped]:
-        """The documents of a file in memory."""
-        return self.rows(name, decompressed(io.BytesIO(data)))
-
-    def rows(self, name: str, stream: io.BufferedIOBase) -> Iterator[Document | Skipped]:
+    def documents(self, name: str, stream: io.BufferedIOBase) -> Iterator[Document | Skipped]:
         """One document per row."""
         lines = codecs.iterdecode(stream, "utf-8-sig", errors="surrogateescape")
         rows = csv.DictReader(lines, delimiter=self.separator, strict=True)

@@ -1,24 +1,27 @@
 // The panel "More": the settings without a slider, and a link to the prompt and the settings.
 
 import { byId, create } from "../dom.js";
-import sampling from "../sampling.json" with { type: "json" };
+import sampling from "./sampling.js";
 import { mergeSpans } from "../spans.js";
 
 const MAX_SAMPLES = 8; // that have room side by side
 const MAX_STOPS = 4; // the API's limit
-const HELP = Object.fromEntries(sampling.map(({ name, help }) => [name, help]));
+const SAMPLING = Object.fromEntries(sampling.map((setting) => [setting.name, setting]));
 
 // Fill the panel and add its controls to the settings. `getState` gives the text for a link. Returns the field of the
 // API key, which is hidden until the server asks for one.
 export function showMoreSettings(panel, settings, apiKey, onKey, getState, announce) {
-	const listed = ({ name }) => byId(name) || /^(?:n|seed|stop|logit_bias)$/.test(name);
-	const numbers = sampling.filter((setting) => !listed(setting));
+	const { n, seed, stop, logit_bias, ...others } = SAMPLING;
+	const numbers = Object.values(others).filter(({ name }) => !byId(name)); // that have no slider
+	const seedText = { inputMode: "numeric", pattern: "\\d{1,15}", placeholder: "new for each run", parse: parseSeed };
+	const stopText = { id: "stop_before", name: "stop", placeholder: "one per line; \\n is a line break", parse: parseStops };
+	const biasText = { id: "logit_bias", placeholder: "TOKEN=NUMBER, one per line", parse: parseBiases };
 	const controls = [
-		field("Samples", number({ ...sampling.find(({ name }) => name === "n"), high: MAX_SAMPLES }), HELP.n),
-		field("Seed", input({ id: "seed", inputMode: "numeric", pattern: "\\d{1,15}", placeholder: "new for each run", parse: seedIn }), HELP.seed),
+		field("Samples", number({ ...n, high: MAX_SAMPLES }), n.help),
+		field("Seed", input({ id: "seed", ...seedText }), seed.help),
 		...numbers.map((setting) => field(labelOf(setting.name), number(setting), setting.help)),
-		field("Stop before", lines({ id: "stop_before", name: "stop", placeholder: "one per line; \\n is a line break", parse: stopsIn }), HELP.stop),
-		field("Logit bias", lines({ id: "logit_bias", placeholder: "TOKEN=NUMBER, one per line", parse: biasesIn }), HELP.logit_bias),
+		field("Stop before", lines(stopText), stop.help),
+		field("Logit bias", lines(biasText), logit_bias.help),
 		field("Stop at function end", toggle("end_of_function"), "Generation also stops at the end of the function."),
 		field("Font", select("font", { auto: "automatic", prose: "prose", code: "code" })),
 	];
@@ -29,7 +32,7 @@ export function showMoreSettings(panel, settings, apiKey, onKey, getState, annou
 	const share = create("div");
 	share.append(create("button", "Copy a link", copyLink), link);
 	panel.replaceChildren(key, ...controls, withAnswer, share);
-	settings.add(controls.map(({ lastChild }) => lastChild));
+	settings.addLast(controls.map(({ lastChild }) => lastChild));
 	return key;
 
 	async function copyLink() {
@@ -71,19 +74,20 @@ function select(id, options) {
 	return control;
 }
 
-const seedIn = (text) => (text ? Number(text) : undefined);
+const parseSeed = (text) => (text ? Number(text) : undefined);
 
 // One stop sequence per line, with \n and \t for a line break and a tab.
-function stopsIn(text) {
+function parseStops(text) {
 	const stops = text.split("\n").filter(Boolean);
 	if (stops.length > MAX_STOPS) throw new Error("At most four stop sequences, one per line.");
 	return stops.length ? stops.map((line) => line.replaceAll("\\n", "\n").replaceAll("\\t", "\t")) : undefined;
 }
 
-function biasesIn(text) {
-	const biases = text.split("\n").filter((line) => line.trim()).map((line) => line.match(/^\s*(\d+)\s*=\s*(-?\d+(?:\.\d+)?)\s*$/));
-	if (biases.some((match) => !match || Math.abs(match[2]) > 100)) throw new Error("One per line, like 50256=-100; from -100 to 100.");
-	return biases.length ? Object.fromEntries(biases.map(([, token, bias]) => [token, Number(bias)])) : undefined;
+function parseBiases(text) {
+	const given = text.split("\n").filter((line) => line.trim());
+	const valid = (line) => /^\s*\d+\s*=[^=]+$/.test(line) && Math.abs(line.split("=")[1]) <= 100;
+	if (!given.every(valid)) throw new Error("One bias from -100 to 100 per line, like 50256=-100.");
+	return given.length ? Object.fromEntries(given.map((line) => line.split("=").map(Number))) : undefined;
 }
 
 // A link that `link.js` understands.
