@@ -111,9 +111,10 @@ class Size:
     steps: int = 100
     seeds: int = 8
     tokens: int = 48
+    workers: tuple[int, ...] = (1, 2)
 
 
-SIZES = {"full": Size(), "tiny": Size(400, 3, 1, 4)}
+SIZES = {"full": Size(), "tiny": Size(100, 3, 1, 4, (2,))}
 
 
 @dataclass(frozen=True)
@@ -238,7 +239,7 @@ def compare_corpora(old: Checkout, new: Checkout, size: Size) -> Found:
     """The corpora, with one and with two workers."""
     for side in (old, new):
         write_texts(side.folder, size.documents)
-    for workers in (1, 2):
+    for workers in size.workers:
         output = f"corpus-{workers}"
         for side in (old, new):
             side.run("pile", "build", "corpus.toml", "--workers", str(workers), "--output", output)
@@ -251,7 +252,7 @@ def compare_corpora(old: Checkout, new: Checkout, size: Size) -> Found:
 
 def compare_weights(old: Checkout, new: Checkout, size: Size) -> Found:
     """The weights and losses of a run on the old checkout's corpus."""
-    corpus = old.folder / "corpus-1"
+    corpus = old.folder / f"corpus-{size.workers[0]}"
     recipe = TRAINING.format(corpus=corpus, tokens=512 * size.steps, steps=max(1, size.steps // 2))
     for isa in ("", "torch"):
         output = f"run-{isa or 'native'}"

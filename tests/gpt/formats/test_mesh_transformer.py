@@ -328,8 +328,11 @@ def test_a_missing_last_shard_is_noticed(tmp_path, config):
     model = hugging_face(n_embd=512, n_layer=1, vocab_size=7 * 8)
     step = write(model, tmp_path / "step_1", 8, config=config)
     shutil.rmtree(step / "shard_7")
-    missing = "has 7 shards, but each of them holds 1/8 of a model"
-    sentence = r"arr_1 should be .*\[8, 512\]; it is \[7, 512\]" if config else missing
+    sentence = (
+        r"arr_1 should be .*\[8, 512\]; it is \[7, 512\]"
+        if config
+        else "has 7 shards, but each of them holds 1/8 of a model"
+    )
     with pytest.raises(ValueError, match=sentence):
         open_mesh_transformer(step)
 
