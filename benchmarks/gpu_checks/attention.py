@@ -190,7 +190,8 @@ def cudnn(setting: Setting) -> Measure:
             try:
                 y = attend(*problem.inputs)
                 documents = VisibleRange(problem.starts, bounds)
-                peer = attend_documents(*problem.inputs, documents, width**-0.5) if y.is_cuda else y
+                flash = partial(attend_documents, visible=documents, scale=width**-0.5)
+                peer = flash(*problem.inputs) if y.is_cuda else y
                 apart = float((y - peer).detach().abs().max())
                 yield {"way": "cudnn by documents", **problem.shape, "apart": apart, **problem.time(attend)}
             except Exception as error:
