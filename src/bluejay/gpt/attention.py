@@ -118,7 +118,7 @@ def attend_ranges_backward(
         places = (rows, queries), (rows, keys), (rows, keys)
         parts = [x[place].detach().requires_grad_() for x, place in zip((q, k, v), places, strict=True)]
         with recording():
-            y = attend_block(*parts, block_mask(first_visible, rows, queries, keys), scale)
+            y = attend_block(parts[0], parts[1], parts[2], block_mask(first_visible, rows, queries, keys), scale)
             gradients = torch.autograd.grad(y, parts, d_y[rows, queries])
         for total, place, gradient in zip(sums, places, gradients, strict=True):
             total[place] += gradient

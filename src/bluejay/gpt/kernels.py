@@ -38,9 +38,9 @@ def attention(
     if rotation is not None:
         q, k = rotate(q, rotation, rotate_half), rotate(k, rotation, rotate_half)
     if visible is None:
-        heads = (x.transpose(1, 2) for x in (q, k, v))
-        grouped = q.shape[2] != k.shape[2]
-        return F.scaled_dot_product_attention(*heads, is_causal=True, scale=scale, enable_gqa=grouped).transpose(1, 2)
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        grouped = q.shape[1] != k.shape[1]
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=grouped).transpose(1, 2)
     if takes_varlen(q, visible):
         return attend_documents(q, k, v, visible, scale)
     return attend_ranges(q, k, v, visible.first_visible, scale)

@@ -176,9 +176,8 @@ class CompiledHeadLoss(torch.autograd.Function):
                 nats, minimised = compiled_objective()(*leaves, index[rows], importance, z_loss)
                 minimised = minimised * scale
             loss += nats
-            learned = [
-                (into, x) for into, x in zip(gradients, leaves, strict=True) if into is not None and x is not None
-            ]
+            pairs = zip(gradients, leaves, strict=True)
+            learned = [(into, leaf) for into, leaf in pairs if into is not None and leaf is not None]
             if learned:
                 found = torch.autograd.grad(minimised, [leaf for _, leaf in learned])
                 for (into, _), gradient in zip(learned, found, strict=True):
