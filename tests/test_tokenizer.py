@@ -185,10 +185,12 @@ def test_a_directory_says_which_tokens_end_a_text(trained: Tokenizer, tmp_path: 
     text = "a<|im_end|>b<|endoftext|>"
     assert not {eot, im_end, eot_id} & set(chat.encode(text))
     assert chat.decode(chat.encode(text)) == text
-    # What no special token has for an id is no end of anything.
-    write_json(tmp_path / "generation_config.json", eos_token_id=ord("a"))
+    # An id without a token is no end of anything; that of an ordinary token is one, as in transformers.
+    write_json(tmp_path / "generation_config.json", eos_token_id=[None, "a", -1, 2**40, 50256])
     write_json(tmp_path / "config.json", eos_token_id=50256)
     assert Tokenizer.load(tmp_path).ends == (eot_id,)
+    write_json(tmp_path / "config.json", eos_token_id=[198, eot_id])
+    assert (Tokenizer.load(tmp_path).ends, Tokenizer.load(tmp_path).eot) == ((198, eot_id), eot_id)
     (tmp_path / "config.json").write_text("[")
     with pytest.raises(ValueError, match=r"config\.json is not a JSON object"):
         Tokenizer.load(tmp_path)
