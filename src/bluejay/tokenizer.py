@@ -77,6 +77,10 @@ class Tokenizer:
         added = self.backend.get_added_tokens_decoder()
         return next((id for id in self.ends if id in added), self.ends[0])
 
+    def has(self, id: Any) -> bool:
+        """Whether something, read from a file, is the id of a token."""
+        return type(id) is int and 0 <= id < 2**32 and self.backend.id_to_token(id) is not None
+
     @cached_property
     def begin(self) -> list[int]:
         """The ids that begin every text of the model: Llama's <s>; none for GPT-2 and its relatives."""
