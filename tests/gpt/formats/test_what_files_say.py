@@ -1,4 +1,4 @@
-"""What people's files say is computed as transformers computes it, or refused by name; nothing is dropped in silence."""
+"""What people's files say is computed as transformers computes it, or refused by name; nothing is dropped."""
 
 import json
 import shutil

@@ -45,7 +45,7 @@ _KNOWN = """
 """
 KNOWN = frozenset(_KNOWN.split())
 """Keys of `adapter_config.json` that are understood. What target_modules and the keys after it up to modules_to_save
-ask for can be seen from the tensors; the later ones matter in training, or with `init_lora_weights` that are refused."""
+ask for can be seen from the tensors; the later ones matter in training, or with refused `init_lora_weights`."""
 STARTS = (True, False, None, "gaussian", "orthogonal", "eva")
 """Values of `init_lora_weights` that leave the base as it is; with others, such as pissa and olora, the adapter belongs
 to what remains of the base without its principal parts."""
