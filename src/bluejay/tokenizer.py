@@ -325,7 +325,8 @@ def valid_ends(ids: Iterable[Any], backend: tokenizers.Tokenizer) -> list[int]:
 def settings_beside(file: Path) -> dict[str, Any]:
     """The entries of the tokenizer_config.json and special_tokens_map.json beside a tokenizer that stay with it."""
     values = json_beside(file, "special_tokens_map.json") | json_beside(file, "tokenizer_config.json")
-    return {name: spelled(values[name]) for name in (*NAMED_TOKENS, *KEPT_SETTINGS) if values.get(name) is not None}
+    named = {name: spelled(values[name]) for name in NAMED_TOKENS if isinstance(spelled(values.get(name)), str)}
+    return named | {name: values[name] for name in KEPT_SETTINGS if values.get(name) is not None}
 
 
 def chat_template_beside(file: Path) -> str | None:

@@ -21,7 +21,7 @@ from torch import Tensor
 from bluejay.files import atomic_directory, write_json
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.families import FAMILIES, StoredTensor, stored_tensors
-from bluejay.gpt.formats.huggingface import fuse, unfuse
+from bluejay.gpt.formats.huggingface import fuse, names_of, unfuse
 from bluejay.gpt.formats.tensors import (
     Header,
     StoredModel,
@@ -200,16 +200,19 @@ def read_adapter(path: Path, config: GPTConfig) -> Adapter:
     remaining, shapes = set(names), weight_shapes(config)
     adapter = Adapter({}, {})
     for stored in stored_tensors(config, shapes):
-        module, _, kind = stored.name.rpartition(".")
+        kind = stored.name.rpartition(".")[2]
+        aliases = [stored.name] if config.tied else names_of(stored.name, config)  # a tied head has no update of its own
+        modules = [name.removesuffix(f".{kind}") for name in dict.fromkeys(aliases)]
         rows = [shapes[name][0] for name in stored.weights]
         shape = [sum(rows), *shapes[stored.weights[0]][1:]]
-        for name in (f"{PREFIX}{stored.name}", f"{PREFIX}{module}.base_layer.{kind}"):
+        for name in (f"{PREFIX}{module}{part}.{kind}" for module in modules for part in ("", ".base_layer")):
             if name in remaining:
                 remaining.remove(name)
                 whole = tensor(name).T if stored.transposed else tensor(name)
                 if list(whole.shape) != shape:
                     raise ValueError(f"{file}: {name} is {list(whole.shape)}; the model's is {shape}")
                 adapter.replaced.update({one: unfuse(stored, whole, one, rows, config) for one in stored.weights})
+        module = next((name for name in modules if f"{PREFIX}{name}.lora_A.weight" in remaining), modules[0])
         pair = [f"{PREFIX}{module}.lora_{letter}.weight" for letter in "AB"]
         if kind != "weight" or not remaining.issuperset(pair):
             continue
