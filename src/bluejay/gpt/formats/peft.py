@@ -201,7 +201,8 @@ def read_adapter(path: Path, config: GPTConfig) -> Adapter:
     adapter = Adapter({}, {})
     for stored in stored_tensors(config, shapes):
         kind = stored.name.rpartition(".")[2]
-        aliases = [stored.name] if config.tied else names_of(stored.name, config)  # a tied head has no update of its own
+        # A tied head has no update of its own.
+        aliases = [stored.name] if config.tied else names_of(stored.name, config)
         modules = [name.removesuffix(f".{kind}") for name in dict.fromkeys(aliases)]
         rows = [shapes[name][0] for name in stored.weights]
         shape = [sum(rows), *shapes[stored.weights[0]][1:]]
