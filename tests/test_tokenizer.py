@@ -294,7 +294,7 @@ def test_tokens_in_files_beside_a_vocabulary_are_those_of_transformers(
     model = json.loads(trained.backend.to_str())["model"]
     merges = ["#version: 0.2", *(" ".join(pair) if isinstance(pair, list) else pair for pair in model["merges"])]
     eot = trained.eot
-    write_json(tmp_path / "vocab.json", **model["vocab"] | {"<|endoftext|>": eot})
+    (tmp_path / "vocab.json").write_text(json.dumps(model["vocab"] | {"<|endoftext|>": eot}))
     (tmp_path / "merges.txt").write_text("\n".join(merges) + "\n")
     added = {"<|im_start|>": eot + 1, "<|im_end|>": eot + 2}
     settings = {"tokenizer_class": "GPT2Tokenizer", "eos_token": {"content": "<|im_end|>"}}

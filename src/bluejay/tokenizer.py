@@ -189,7 +189,7 @@ class Tokenizer:
             "clean_up_tokenization_spaces": False,
             **self.settings,
         }
-        if list(self.ends) != [self.backend.token_to_id(config["eos_token"])]:
+        if list(self.ends) != [self.backend.token_to_id(str(config["eos_token"]))]:
             config["eos_token_id"] = list(self.ends)  # for `ends_beside`; transformers takes them from the model
         if self.chat_template is not None:
             config["chat_template"] = self.chat_template

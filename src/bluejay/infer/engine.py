@@ -240,7 +240,7 @@ class Engine:
             self.waiting.remove(request)
         request.running += 1
         self.counters.reused_tokens += lease.n_cached
-        stream = TextStream(self.tokenizer.token_bytes(), request.params.stop)
+        stream = TextStream(self.tokenizer.token_bytes(), tuple(request.params.stop))
         generator = torch.Generator().manual_seed((request.seed + index) % 2**63)
         processor = None if request.processor is None else request.processor()
         self.running.append(Sample(request, index, list(request.prompt), lease, stream, generator, processor))

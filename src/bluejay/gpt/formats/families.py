@@ -74,9 +74,10 @@ def gptj_rotary(values: Values) -> Values:
 def neo_locals(values: Values) -> Values:
     """GPT-Neo's local layers. `attention_types` [[["global", "local"], 6]] means six repetitions of the pair."""
     n_layer, types = whole(values, "num_layers"), values.get("attention_types")
+    given: Any = [[["global", "local"], 12]] if types is None else types
     kinds: list[Any] = []
     try:
-        for pattern, times in [[["global", "local"], 12]] if types is None else types:
+        for pattern, times in given:
             kinds += list(pattern) * min(times, n_layer + 1)
     except (TypeError, ValueError):  # a number or a text in place of a list
         kinds = []

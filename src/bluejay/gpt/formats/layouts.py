@@ -32,7 +32,9 @@ def read_model(stored: StoredModel, device: str | torch.device = "cpu", dtype: t
     with progress("load", stored.config.n_parameters, "weights") as bar:
         for name in model.state_dict():
             weight = stored.read(name)
-            weights[name] = (weight if dtype in (None, weight.dtype) else converted(name, weight, dtype)).to(device)
+            if dtype is not None and dtype != weight.dtype:
+                weight = converted(name, weight, dtype)
+            weights[name] = weight.to(device)
             bar.advance(weights[name].numel())
     model.load_state_dict(weights, assign=True)
     return model.requires_grad_(False)

@@ -61,7 +61,7 @@ def positive(values: Values, key: str, default: float | None = None) -> float:
     value = values.get(key)
     if value is None and default is not None:
         return default
-    if type(value) not in (int, float) or not 0 < value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise ValueError(wrong(values, key, "a positive number"))
     return float(value)
 
