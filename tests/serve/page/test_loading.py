@@ -104,5 +104,5 @@ def test_page_that_is_open_while_the_server_restarts_still_loads_its_parts(open_
     with running(tiny_model, port=port) as server:
         open_more(page)
         show_probabilities(page)
-        assert on_demand(page) == {"style.css", "more_settings.js", "alternatives.js"}
+        assert on_demand(page) == {"style.css", "more_settings.js", "sampling.js", "alternatives.js"}
         assert {url.removeprefix(server.url) for url in loaded(open_page(url=server.url))} == first
