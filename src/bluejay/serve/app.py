@@ -29,11 +29,15 @@ def create_app(model: Model, settings: ServeSettings | None = None) -> FastAPI:
     settings = settings or ServeSettings()
     metrics = Metrics()
     engine_thread = EngineThread(model, settings, metrics)
+    service = Service(engine_thread, fingerprint(engine_thread.backend, model.tokenizer))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         engine_thread.start()
+        if settings.public is not None:
+            service.constraints.start()
         yield
+        service.constraints.close()
         engine_thread.stop()
         await asyncio.to_thread(engine_thread.thread.join)
 
@@ -55,7 +59,6 @@ def create_app(model: Model, settings: ServeSettings | None = None) -> FastAPI:
     app.add_exception_handler(HTTPException, error_response)
     app.add_exception_handler(RequestValidationError, error_response)
     app.add_exception_handler(UnicodeEncodeError, error_response)
-    service = Service(engine_thread, fingerprint(engine_thread.backend, model.tokenizer))
     for endpoints in (completions, chat, models, legacy, card):
         app.include_router(endpoints.router(service))
 

@@ -1,6 +1,7 @@
 """From a request to the engine, and from the engine's chunks to a response: one JSON object or a stream of events."""
 
 import asyncio
+import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from bluejay.serve.api.constraints import Constraint, Constraints
 from bluejay.serve.api.parameters import Parameters
 from bluejay.serve.engine_thread import EngineThread, GenerationFailed, Job, ServerStopping
 from bluejay.serve.errors import DONE, APIError, Usage, event, json_response, usage
+from bluejay.serve.middleware.access_log import current_request
 
 ENGINE_ERRORS = (GenerationFailed, QueueFull, ServerStopping)
 """The exceptions that end a job before its answer is complete."""
@@ -66,13 +68,16 @@ class Service:
             schema = wanted.json_schema.definition
         if body.regex is not None and schema is not None:
             raise APIError(400, "regex and response_format exclude each other", param="regex")
+        if body.regex is None and schema is None:
+            return None
+        kind, source = ("regex", body.regex) if schema is None else ("json", json.dumps(schema))
         try:
-            if body.regex is not None:
-                return await asyncio.to_thread(self.constraints.regex, body.regex)
-            return None if schema is None else await asyncio.to_thread(self.constraints.json, schema)
+            return await self.constraints.compile(kind, source, current_request.get())
         except ValueError as error:
             param = "regex" if schema is None else "response_format"
             raise APIError(400, f"{param} cannot be used: {error}", param=param) from None
+        except QueueFull as reason:
+            raise to_api_error(reason) from None
 
     async def submit(
         self, prompts: list[list[int]], params: SamplingParams, constraint: Constraint | None, param: str = "prompt"
