@@ -19,6 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bluejay.infer.model import Model
 from bluejay.progress import say
+from bluejay.serve.addresses import plain_address
 from bluejay.serve.app import create_app
 from bluejay.serve.engine_thread import EngineThread
 from bluejay.serve.errors import APIError
@@ -128,6 +129,8 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start to wait for a request, or reject the connection if there are too many."""
         super().connection_made(cast(asyncio.Transport, transport))
+        if self.client is not None:  # a proxy is trusted by its plain address
+            self.client = plain_address(self.client[0]), self.client[1]
         if len(self.connections) > self.settings.max_connections:
             message = f"{self.settings.max_connections} connections are open; try again in a few seconds"
             self._reject(APIError(429, message, type="rate_limit_error", code="too_many_connections"))
