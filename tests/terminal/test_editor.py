@@ -242,3 +242,12 @@ def test_colours_of_probabilities_are_those_of_the_page():
     assert len(page) == len(PROBABILITY_THRESHOLDS) + 1
     terminal = {name: style.split()[0] for name, style in STYLE.style_rules}
     assert {name: f"bg:{colour}" for name, colour in page} == {name: terminal[name] for name, _ in page}
+
+
+@pytest.mark.parametrize("name", ["dumb", "unknown"])
+def test_terminal_that_cannot_move_the_cursor_is_refused(monkeypatch, name):
+    monkeypatch.setenv("TERM", name)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    with pytest.raises(ValueError, match=f"moves the cursor, which a terminal with TERM={name} cannot; give a prompt"):
+        open_editor(lambda: pytest.fail("the model was loaded"), SamplingParams())

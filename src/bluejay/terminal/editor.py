@@ -1,6 +1,7 @@
 """A full-screen editor in which a user and a model write one text in turns: the page for the terminal."""
 
 import asyncio
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from prompt_toolkit.layout.controls import BufferControl, FormattedTextControl
 from prompt_toolkit.lexers import Lexer
 from prompt_toolkit.output import Output
 from prompt_toolkit.styles import Style
+from prompt_toolkit.utils import is_dumb_terminal
 from prompt_toolkit.widgets import TextArea
 
 from bluejay.infer.engine import Engine
@@ -359,6 +361,9 @@ def open_editor(load: Callable[[], Model], params: SamplingParams) -> str:
     """Let the user write with the model that `load` opens. Returns the text; raises ValueError without a terminal."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise ValueError("there is no prompt, and no terminal to write one in; - reads it from standard input")
+    if is_dumb_terminal():
+        term = os.environ.get("TERM", "")
+        raise ValueError(f"the editor moves the cursor, which a terminal with TERM={term} cannot; give a prompt")
     history = History(state_directory() / "history.json")
     return Editor(load(), Settings(params), history=history).write()
 
