@@ -9,7 +9,7 @@ from tests.serve.page.test_looks import FILES, FOLDER
 from tests.serve.page.test_run import open_more, run_button, show_probabilities, text_of, writing
 
 ON_DEMAND = {file.name for file in (FOLDER / "on_demand").iterdir()}
-FIRST_VIEW_BYTES = 52_000
+FIRST_VIEW_BYTES = 54_500
 ON_DEMAND_BYTES = 40_000
 LOADED = """() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
     .map(one => [one.name, one.decodedBodySize])"""
@@ -106,3 +106,63 @@ def test_page_that_is_open_while_the_server_restarts_still_loads_its_parts(open_
         show_probabilities(page)
         assert on_demand(page) == {"style.css", "more_settings.js", "sampling.js", "alternatives.js"}
         assert {url.removeprefix(server.url) for url in loaded(open_page(url=server.url))} == first
+
+
+ENTRY = '{"text": "the cat", "spans": [], "settings": {}, "note": "", "when": 1}'
+
+
+@pytest.mark.parametrize(
+    ("item", "stored", "entries"),
+    [
+        ("bluejay-history", '{"a": 1}', 0),
+        ("bluejay-history", "7", 0),
+        ("bluejay-history", f'[null, 5, "x", {{}}, {{"text": 3}}, {ENTRY}]', 1),
+        ("bluejay-history", '[{"text": "x", "spans": 5, "settings": [[]], "note": {"toString": 1}, "when": 1e300}]', 1),
+        ("bluejay", '"x"', 0),
+        ("bluejay", '{"text": 5, "spans": {}, "samples": {"length": 2}, "settings": 5, "probabilities": {}}', 0),
+        (
+            "bluejay",
+            '{"text": "abc", "spans": [null, {"start": 2, "end": 99}, {"start": -1, "end": 2}], "samples": [3]}',
+            0,
+        ),
+        (
+            "bluejay",
+            '{"text": "a\\r\\nb", "spans": [{"start": 3, "end": 4, "top": [5]}], "settings": {"n": {}}}',
+            0,
+        ),
+        ("bluejay-key", '{"a": 1}', 0),
+    ],
+)
+def test_odd_stored_data_does_not_keep_the_page_from_working(open_page, answer_with, item, stored, entries):
+    page = open_page()
+    page.evaluate("([item, stored]) => { onpagehide = null; localStorage.setItem(item, stored); }", [item, stored])
+    page.reload()
+    expect(page.locator("#model")).to_have_text("tiny")
+    page.get_by_role("tab", name="History").click()
+    expect(page.locator("[aria-label=History] li")).to_have_count(entries)
+    writing(page).fill("the cat")
+    answer_with(page, " sat")
+    run_button(page).click()
+    expect(page.locator("#text")).to_have_value("the cat sat")
+    expect(page.locator("[aria-label=History] li")).to_have_count(entries + 1)
+
+
+def test_server_that_hangs_is_said(page):
+    page.route("**/v1/completions", lambda route: None)
+    writing(page).fill("the cat")
+    run_button(page).click()
+    expect(page.locator("#report")).to_contain_text("The server has not answered for 5 seconds. Stop ends the run.")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator("#report")).not_to_contain_text("has not answered")
+
+
+def test_print_has_the_whole_text_without_the_controls(page):
+    text = "\n".join(f"line {i} of a text that is longer than one sheet of paper" for i in range(300))
+    writing(page).fill(text)
+    page.emulate_media(media="print")
+    expect(page.locator("#mirror")).to_be_visible()
+    expect(page.locator("form")).to_be_hidden()
+    assert page.locator("#mirror").inner_text().rstrip() == text
+    assert page.evaluate("document.documentElement.scrollHeight") > 300 * 16
+    pages = re.search(rb"/Type\s*/Pages.*?/Count (\d+)|/Count (\d+)", page.pdf(), re.DOTALL)
+    assert int(pages[1] or pages[2]) > 4

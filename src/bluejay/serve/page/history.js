@@ -1,12 +1,13 @@
 // The runs of all visits, latest first, stored in this browser only.
 
 import { mergeSpans } from "./spans.js";
-import { load, save } from "./storage.js";
+import { load, listOf, save, textOf } from "./storage.js";
 
 const KEY = "bluejay-history";
 const MAX_ENTRIES = 50;
 
-export const historyEntries = () => load(KEY) ?? [];
+// Another version of the page, or a person, may have stored anything.
+export const historyEntries = () => listOf(load(KEY)).map(entryOf).filter(Boolean);
 
 export function addToHistory({ text, spans }, settings, note) {
 	const entry = { text, spans: mergeSpans(spans), settings, note, when: Date.now() };
@@ -15,3 +16,8 @@ export function addToHistory({ text, spans }, settings, note) {
 }
 
 export const clearHistory = () => save(KEY, []);
+
+function entryOf(stored) {
+	const text = textOf(stored);
+	return text && { ...text, settings: Object(stored.settings), when: Math.abs(stored.when) < 8e15 ? stored.when : 0 };
+}

@@ -8,10 +8,10 @@ import examples from "./examples.js";
 import { addToHistory } from "./history.js";
 import { parseLink } from "./link.js";
 import { onDemand } from "./on_demand.js";
-import { counted, Run } from "./run.js";
+import { counted, Run, Silence } from "./run.js";
 import { newSeed, Settings } from "./settings.js";
 import { shiftSpan, spansUpTo } from "./spans.js";
-import { load, save } from "./storage.js";
+import { listOf, load, save, textOf } from "./storage.js";
 import { Tabs } from "./tabs.js";
 import { UndoStack } from "./undo.js";
 
@@ -25,7 +25,8 @@ const announce = (text) => (byId("announcement").textContent = text);
 const panel = (name) => document.querySelector(`[role=tabpanel][aria-label=${name}]`);
 let samples, popover, updateHistory, functionEnd; // undefined until they are loaded on demand
 let model; // {id, max_model_len, n_parameters}; undefined until the server has answered
-let apiKey = load(API_KEY) ?? "";
+const savedKey = load(API_KEY);
+let apiKey = typeof savedKey === "string" ? savedKey : "";
 let running = null; // the Run in progress
 let saving = 0; // the timer of saveSoon
 
@@ -74,7 +75,9 @@ async function run(changes) {
 	say("Running…", "Running");
 	refresh();
 	let error;
-	await running.start(showProgress).catch((reason) => (error = reason));
+	const silence = new Silence((told) => ((byId("report").textContent = `${told} Stop ends the run.`), announce(told)));
+	await running.start((run) => (silence.end(), silence.begin(), showProgress(run))).catch((reason) => (error = reason));
+	silence.end();
 	if (outputs.length > 1) showProgress(running);
 	const report = running.tokens || !error ? running.report(model?.max_model_len) : "";
 	say(report, error ? "" : `${running.stopped ? "Stopped" : "Done"}. ${report}`, error);
@@ -222,15 +225,16 @@ function saveSoon() {
 // Show what was here at the last visit, and then what a link brings.
 async function restore() {
 	const saved = load(SAVED);
-	if (saved) settings.values = saved.settings;
-	show(saved ?? { text: byId("text").value });
-	if (saved?.samples?.length) await loadSamples().then(() => samples.show(saved.samples), showError);
-	if (String(saved?.probabilities) === "true") await toggleProbabilities().catch(showError);
+	settings.values = Object(saved?.settings);
+	show(textOf(saved) ?? { text: byId("text").value });
+	const stored = listOf(saved?.samples).map(textOf).filter(Boolean);
+	if (stored.length) await loadSamples().then(() => samples.show(stored), showError);
+	if ([true, "true"].includes(saved?.probabilities)) await toggleProbabilities().catch(showError);
 	const link = parseLink(location.hash);
 	if (!link) return;
 	history.replaceState(null, "", location.pathname); // or a reload would discard what is written from now on
 	settings.change(link.settings);
-	change(link);
+	change(textOf(link));
 }
 
 async function toggleProbabilities() {
@@ -256,13 +260,17 @@ function press(event) {
 
 // Ask the server for its model, and show it.
 async function introduce() {
+	const silence = new Silence((told) => (byId("error").textContent = told));
 	try {
 		model = await getModel(apiKey);
+		if (silence.told) say();
 		settings.context = model.max_model_len;
 		byId("model").textContent = model.id;
 		if (!panel("Model").hidden) await loadModelCard();
 	} catch (error) {
 		say("", "", error);
+	} finally {
+		silence.end();
 	}
 }
 
@@ -285,4 +293,4 @@ for (const example of examples) {
 	byId("examples").append(listItem(() => showExample(example), ...parts));
 }
 tabs.select("Examples");
-restore().then(introduce);
+restore().catch(showError).then(introduce);

@@ -112,3 +112,28 @@ function joined(text, tokens) {
 	const logprob = tokens.reduce((sum, token) => sum + token.logprob, 0);
 	return { text, logprob, ...(tokens.length === 1 && { top: tokens[0].top }) };
 }
+
+const SILENCE_MS = 5000;
+
+// Tells the user every few seconds that the server has not answered, until its end.
+export class Silence {
+	told = false;
+
+	constructor(tell) {
+		this.tell = tell;
+		this.begin();
+	}
+
+	begin() {
+		let seconds = 0;
+		this.timer = setInterval(() => {
+			seconds += SILENCE_MS / 1000;
+			this.told = true;
+			this.tell(`The server has not answered for ${seconds} seconds.`);
+		}, SILENCE_MS);
+	}
+
+	end() {
+		clearInterval(this.timer);
+	}
+}
