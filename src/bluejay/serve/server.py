@@ -34,6 +34,8 @@ LATE_REQUEST_SECONDS = 0.5
 """How long a connection that was accepted just before the shutdown may still send a request."""
 CLIENT_READ_SECONDS = 30.0
 """How long a client may take to read the rest of an answer, or to acknowledge any data."""
+PROBE_SECONDS = 0.1
+"""Time between two attempts to learn whether a client that sends no more still reads."""
 KEEP_ALIVE_SECONDS = 75
 """How long an idle connection is kept: longer than proxies keep theirs, so that they are the ones to close it."""
 
@@ -120,6 +122,7 @@ class Connection(H11Protocol):
         self.timer: asyncio.TimerHandle | None = None
         self.waiting_for: object = None
         """The request being served, `Connection` while the head of a request is read, None between two requests."""
+        self.half_closed = self.waiting_for_probe = False
 
     @property
     def busy(self) -> bool:
@@ -149,9 +152,26 @@ class Connection(H11Protocol):
         super().data_received(data)
         self._set_timer(self.cycle if self.busy else Connection)
 
+    def eof_received(self) -> bool:
+        """Answer the request of a client that sends no more, which may have closed only its half of the connection."""
+        self.half_closed = self.busy and not self.cycle.more_body and self.conn.their_http_version == b"1.1"
+        if self.half_closed:
+            self._probe()
+        return self.half_closed
+
+    def _probe(self) -> None:
+        """Send an interim response now and then, because only writing tells whether the client closed both halves."""
+        if self.half_closed and not self.transport.is_closing():
+            if not self.cycle.response_started and self.waiting_for_probe:
+                self.transport.write(b"HTTP/1.1 102 Processing\r\n\r\n")
+            self.waiting_for_probe = True
+            self.loop.call_later(PROBE_SECONDS, self._probe)
+
     def on_response_complete(self) -> None:
         """Continue with the next request, which may have arrived already."""
         super().on_response_complete()
+        if self.half_closed and not self.busy:
+            self.transport.close()
         self._set_timer(self.cycle if self.busy else None)
 
     def send_400_response(self, msg: str) -> None:

@@ -5,6 +5,9 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai.types import completion_create_params as completions
+from openai.types.chat import ChatCompletionMessage
+from openai.types.chat import completion_create_params as chat
 from pydantic import ValidationError
 
 from bluejay.infer.params import SamplingParams
@@ -101,3 +104,64 @@ def test_the_schema_lists_the_parameters_with_their_ranges():
     assert documented <= properties.keys()
     assert properties["temperature"]["anyOf"] == [{"type": "number", "minimum": 0, "maximum": 2}, {"type": "null"}]
     assert properties["temperature"]["default"] == 1.0
+
+
+DECLARED = {CompletionRequest: completions.CompletionCreateParamsBase, ChatRequest: chat.CompletionCreateParamsBase}
+OPENAI = [(kind, name) for kind, declared in DECLARED.items() for name in sorted(declared.__annotations__)]
+
+
+@pytest.mark.parametrize(("kind", "name"), OPENAI)
+def test_every_parameter_of_the_openai_package_is_taken_or_refused_as_unsupported(kind, name):
+    base = {"messages": [{"role": "user", "content": "x"}]} if kind is ChatRequest else {}
+    assert name in {field.alias or known for known, field in kind.model_fields.items()}
+    kind.model_validate({name: None} | base)
+    for value in (True, "x", 1, [{"type": "x"}], {"type": "x"}):
+        try:
+            kind.model_validate(base | {name: value})
+        except APIError as error:
+            assert error.body["error"]["code"] in ("unsupported", None) and error.body["error"]["param"] == name
+        except ValidationError as error:
+            refused = invalid_body(error.errors()).body["error"]
+            assert refused["code"] != "unknown_parameter" or refused["param"] != name
+
+
+@pytest.mark.parametrize("name", ["refusal", "annotations", "audio", "function_call", "tool_calls", "anything"])
+def test_a_message_of_an_answer_can_be_sent_back(name):
+    dumped = ChatCompletionMessage(role="assistant", content="x").model_dump()
+    messages = [{"role": "user", "content": "x"}, {**dumped, name: None}, {"role": "user", "content": "y"}]
+    assert len(ChatRequest.model_validate({"messages": messages}).messages) == 3
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"parallel_tool_calls": True},
+        {"parallel_tool_calls": False},
+        {"reasoning_effort": "none"},
+        {"verbosity": "medium"},
+        {"prompt_cache_retention": "24h"},
+        {"stream": True, "stream_options": {"include_usage": True, "include_obfuscation": False}},
+        {"service_tier": "auto", "store": False, "modalities": ["text"]},
+        {"anything": None, "stream_options": None, "response_format": {"type": "text", "anything": None}},
+    ],
+)
+def test_values_that_ask_for_nothing_are_taken(values):
+    ChatRequest.model_validate({"messages": [{"role": "user", "content": "x"}]} | values).sampling(100)
+
+
+@pytest.mark.parametrize(
+    ("values", "param"),
+    [
+        ({"reasoning_effort": "high"}, "reasoning_effort"),
+        ({"verbosity": "low"}, "verbosity"),
+        ({"prediction": {"type": "content", "content": "x"}}, "prediction"),
+        ({"web_search_options": {}}, "web_search_options"),
+        ({"stream": True, "stream_options": {"include_obfuscation": True}}, "include_obfuscation"),
+        ({"store": 0}, "store"),
+    ],
+)
+def test_values_that_ask_for_what_is_not_there_are_refused(values, param):
+    with pytest.raises(APIError, match="not supported") as refused:
+        ChatRequest.model_validate({"messages": [{"role": "user", "content": "x"}]} | values)
+    error = refused.value.body["error"]
+    assert error["code"] == "unsupported" and error["param"] == param and "not supported" in error["message"]

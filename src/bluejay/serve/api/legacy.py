@@ -99,7 +99,10 @@ class Legacy:
         """Submit the end of a context that fits beside `length` tokens of answer. Raises APIError."""
         n_ctx = self.service.model.config.n_ctx
         room = max(n_ctx - length, n_ctx // 2)
-        prompt = (await asyncio.to_thread(self.service.tokenizer.encode_prompt, body.context))[-room:]
+        end = body.context.encode("utf-8", "surrogatepass")[-self.service.max_text_bytes(in_context=True) :]
+        context = end.decode("utf-8", "ignore")
+        with self.service.reading([context], "context"):
+            prompt = (await asyncio.to_thread(self.service.tokenizer.encode_prompt, context))[-room:]
         params = SamplingParams(max_tokens=length, temperature=body.temp, top_p=body.top_p, top_k=top_k)
         return await self.service.submit([prompt], params, None, param="context")
 

@@ -4,7 +4,8 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 from fastapi import Request, Response
@@ -23,6 +24,9 @@ ENGINE_ERRORS = (GenerationFailed, QueueFull, ServerStopping)
 """The exceptions that end a job before its answer is complete."""
 RETRY_AFTER_SECONDS = 5
 """How long a rejected client should wait, as the Retry-After header says."""
+
+MAX_TEXT_BYTES = 200_000
+"""Bytes of text that are tokenized for one request in up to a fifth of a second; more for contexts above 25,000."""
 
 
 class Writer(Protocol):
@@ -50,6 +54,7 @@ class Service:
         self.tokenizer = engine_thread.model.tokenizer
         self.fingerprint = fingerprint
         self.constraints = Constraints(self.tokenizer)
+        self.longest_token = max(map(len, self.tokenizer.token_bytes()))
 
     def check_name(self, name: str | None) -> None:
         """Raises APIError unless the request names the served model or none."""
@@ -78,6 +83,32 @@ class Service:
             raise APIError(400, f"{param} cannot be used: {error}", param=param) from None
         except QueueFull as reason:
             raise to_api_error(reason) from None
+
+    def max_text_bytes(self, in_context: bool) -> int:
+        """The bytes of text that are tokenized for one request: certainly enough for a context, or any text's."""
+        most = max(MAX_TEXT_BYTES, 8 * self.engine_thread.engine.n_ctx)
+        return min(most, max(50_000, self.longest_token * self.engine_thread.engine.n_ctx)) if in_context else most
+
+    @contextmanager
+    def reading(self, texts: Sequence[str], param: str, in_context: bool = True) -> Iterator[None]:
+        """A context in which the texts of a request, its parameter `param`, are tokenized.
+
+        The client is charged for the fewest tokens that they can have; the charge for all tokens follows if they go to
+        the engine. Raises APIError for texts that are too long and for a client without enough tokens.
+        """
+        n_bytes = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+        if n_bytes > (most := self.max_text_bytes(in_context)):
+            code = "context_length_exceeded" if in_context else "text_too_long"
+            message = f"{param} has {n_bytes:,} bytes; at most {most:,} are read"
+            if in_context:
+                message += f" for a context of {self.engine_thread.engine.n_ctx} tokens"
+            raise APIError(400, message, param=param, code=code)
+        record, least = current_request.get(), n_bytes // self.longest_token
+        if record is not None:
+            record.reserve(least)
+        yield
+        if record is not None and in_context:
+            record.refund(least)
 
     async def submit(
         self, prompts: list[list[int]], params: SamplingParams, constraint: Constraint | None, param: str = "prompt"
