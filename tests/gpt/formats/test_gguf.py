@@ -316,7 +316,7 @@ def test_a_scaling_of_positions_that_is_not_llama_3s_is_refused(tmp_path):
     rope = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "rope_theta": 1e4}
     fields = FIELDS["llama"] | NO_TOKENS | {"rope_parameters": rope | {"original_max_position_embeddings": 32}}
     write_gguf(tmp_path / "model.gguf", random_model("llama", fields, 0))
-    with pytest.raises(ValueError, match=r"model\.gguf: rope_freqs\.weight is not what Llama 3\.1 has"):
+    with pytest.raises(ValueError, match=r"model\.gguf: rope_freqs\.weight is not Llama 3\.1's"):
         open_gguf(tmp_path / "model.gguf")
 
 

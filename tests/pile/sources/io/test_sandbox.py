@@ -11,13 +11,13 @@ import pytest
 from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.sources.formats.html import Html
 from bluejay.pile.sources.io.sandbox import MAX_DATA_BYTES, idle_children, sandboxed, take_child
+from tests.waiting import eventually
 
 HOSTILE = """
 import ctypes, os, time
 from dataclasses import dataclass
 from bluejay.pile.documents import Document
 from bluejay.pile.sources.io.records import RecordFiles
-from tests.waiting import eventually
 
 def forever():
     while True:
