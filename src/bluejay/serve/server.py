@@ -19,10 +19,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bluejay.infer.model import Model
 from bluejay.progress import say
-from bluejay.serve.addresses import plain_address
 from bluejay.serve.app import create_app
 from bluejay.serve.engine_thread import EngineThread
 from bluejay.serve.errors import APIError
+from bluejay.serve.middleware.addresses import plain_address
 from bluejay.serve.middleware.public import read_keys
 from bluejay.serve.settings import ServeSettings
 

@@ -1,5 +1,6 @@
 """The settings of the server; the options of `bluejay serve` are made from them."""
 
+import ipaddress
 import re
 from argparse import Namespace
 from dataclasses import dataclass
@@ -7,7 +8,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from bluejay.fields import check_ranges, given, setting
-from bluejay.serve.addresses import network
+
+MAPPED_BITS = 96
+"""The length of ::ffff:0:0/96, in which a socket of both versions shows IPv4 addresses (RFC 4291, 2.5.5.2)."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,18 @@ def origin(text: str) -> str:
     if default is None or not re.fullmatch(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]", name) or text.lower() != written:
         raise ValueError(f"{text!r} is not an origin; one looks like https://example.org")
     return written.removesuffix(f":{default}")
+
+
+def network(text: str) -> str:
+    """An address or a network, which may be written with an address in it: 10.0.0.5/24. Raises ValueError."""
+    try:
+        found = ipaddress.ip_network(text.strip(), strict=False)
+    except ValueError:
+        raise ValueError(f"{text!r} is not an address or a network; one looks like 10.0.0.0/24") from None
+    mapped = getattr(found.network_address, "ipv4_mapped", None)
+    if mapped and found.prefixlen >= MAPPED_BITS:
+        found = ipaddress.ip_network((mapped, found.prefixlen - MAPPED_BITS))
+    return str(found.network_address if found.num_addresses == 1 else found)
 
 
 @dataclass(frozen=True)

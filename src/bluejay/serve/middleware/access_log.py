@@ -17,8 +17,8 @@ from datetime import UTC, datetime
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bluejay.serve.addresses import plain_address
 from bluejay.serve.metrics import Metrics
+from bluejay.serve.middleware.addresses import plain_address
 from bluejay.serve.middleware.rates import Account
 
 logger = logging.getLogger("bluejay.requests")

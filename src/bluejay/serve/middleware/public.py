@@ -8,9 +8,9 @@ from pathlib import Path
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bluejay.serve.addresses import client_network, is_private
 from bluejay.serve.errors import APIError
 from bluejay.serve.middleware.access_log import current_request
+from bluejay.serve.middleware.addresses import client_network, is_private
 from bluejay.serve.middleware.rates import Account, Limits, limit_exceeded
 from bluejay.serve.settings import PublicSettings
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bluejay.serve.addresses import client_network, is_private
+from bluejay.serve.middleware.addresses import client_network, is_private
 
 
 @pytest.mark.parametrize(
