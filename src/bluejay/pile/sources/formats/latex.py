@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from bluejay.pile.documents import Document
 from bluejay.pile.sources.formats.latex_text import convert, definitions, group
-from bluejay.pile.sources.io.lines import decode
+from bluejay.pile.sources.io.decode import decode
 from bluejay.pile.sources.io.open import decompressed
 from bluejay.pile.sources.io.records import RecordFiles
 
