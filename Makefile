@@ -10,7 +10,7 @@ run: .venv/run  ## build the quickstart corpus and model if there are none, serv
 	$(BIN)/bluejay demo
 
 test: .venv/dev  ## all tests that are fast enough to run always; FILE=src/bluejay/gpt/model.py runs that file's alone
-	$(BIN)/python -m pytest -m "not slow" $(or $(call tests_of,$(FILE)),--numprocesses 2 --dist loadfile)
+	$(BIN)/python -m pytest -m "not slow" $(or $(call tests_of,$(FILE)),--numprocesses 2 --dist loadfile --no-loadscope-reorder)
 
 test-slow: .venv/dev  ## the rest
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[cluster,harness]'

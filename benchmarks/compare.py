@@ -8,8 +8,8 @@ command line and the public API in processes that import from `CHECKOUT/src`, so
 are
 
 - a corpus of generated texts (near-copies, repeated passages, several licences, filters, a test set), built with one
-  and with two workers: every file by its bytes, Parquet files as tables. Not compared are `README.md`, which is prose,
-  and the checksums of all files;
+  and with two workers: every file by its bytes, Parquet files as tables, what has another name since 9c4d9b6 under the
+  new one. Not compared are `README.md`, which is prose, and the checksums of all files;
 - the weights after 100 steps on that corpus on one thread, with the native kernels and with torch alone;
 - texts that the trained model writes for several seeds, greedily and sampled, from float32, q8 and q4 weights, by the
   native engine and by torch.
@@ -111,9 +111,10 @@ class Size:
     steps: int = 100
     seeds: int = 8
     tokens: int = 48
+    workers: tuple[int, ...] = (1, 2)
 
 
-SIZES = {"full": Size(), "tiny": Size(400, 3, 1, 4)}
+SIZES = {"full": Size(), "tiny": Size(100, 3, 1, 4, (2,))}
 
 
 @dataclass(frozen=True)
@@ -178,6 +179,7 @@ def write_texts(folder: Path, n_documents: int, seed: int = 0) -> None:
                     text = text.replace("a", "a\u0308").replace("\n", "\r\n")
                 written.append(text)
                 out.write(json.dumps({"text": text}) + "\n")
+            out.write("this is not JSON\n")
         sources.append(f'  {{ kind = "jsonl", path = "texts/{file}.jsonl", licence = "{licence}" }},\n')
     tests = [{"text": " ".join(text.split()[20:50])} for text in written[:: len(written) // 5]]
     (texts / "test.jsonl").write_text("".join(json.dumps(test) + "\n" for test in tests), encoding="utf-8")
@@ -186,8 +188,32 @@ def write_texts(folder: Path, n_documents: int, seed: int = 0) -> None:
     (folder / "corpus.toml").write_text(CORPUS + "".join(sources) + PROSE, encoding="utf-8")
 
 
+NOT_COMPARED = ("README.md", "SHA256SUMS")
+"""Prose, and the checksums of all other files."""
+RENAMED = {"aside.parquet": "skipped.parquet", "set_aside": "skipped"}
+"""Names in a corpus until commit 9c4d9b6 -> since then (CHANGELOG.md)."""
+
+
+def files_of(directory: Path) -> dict[str, Path]:
+    """All files by the name that they have today."""
+    paths = [path for path in sorted(directory.rglob("*")) if path.is_file()]
+    names = [[RENAMED.get(part, part) for part in path.relative_to(directory).parts] for path in paths]
+    return {"/".join(parts): path for parts, path in zip(names, paths, strict=True)}
+
+
+def report_of(path: Path) -> object:
+    """A corpus's report with the keys that it has today."""
+
+    def renamed(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        return {RENAMED.get(key, key): value for key, value in pairs}
+
+    return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=renamed)
+
+
 def same_file(old: Path, new: Path) -> bool:
-    """Whether two files hold the same: Parquet the same table, other files the same bytes."""
+    """Whether two files hold the same: Parquet the same table, reports the same figures, other files the same bytes."""
+    if old.name == "report.json":
+        return report_of(old) == report_of(new)
     if old.suffix == ".parquet":
         from pyarrow import parquet
 
@@ -195,18 +221,14 @@ def same_file(old: Path, new: Path) -> bool:
     return old.read_bytes() == new.read_bytes()
 
 
-NOT_COMPARED = ("README.md", "SHA256SUMS")
-"""Prose, and the checksums of all other files."""
-
-
 def differences(old: Path, new: Path) -> list[str]:
     """How two directories differ, file by file."""
-    files = [{str(path.relative_to(side)) for path in side.rglob("*") if path.is_file()} for side in (old, new)]
-    found = [f"only the old has {file}" for file in sorted(files[0] - files[1])]
-    found += [f"only the new has {file}" for file in sorted(files[1] - files[0])]
-    both = sorted(file for file in files[0] & files[1] if Path(file).name not in NOT_COMPARED)
+    before, after = files_of(old), files_of(new)
+    found = [f"only the old has {file}" for file in sorted(before.keys() - after.keys())]
+    found += [f"only the new has {file}" for file in sorted(after.keys() - before.keys())]
+    both = sorted(file for file in before.keys() & after.keys() if Path(file).name not in NOT_COMPARED)
     assert both, f"{old} and {new} have no file in common"
-    return found + [f"{file} differs" for file in both if not same_file(old / file, new / file)]
+    return found + [f"{file} differs" for file in both if not same_file(before[file], after[file])]
 
 
 Found = Iterator[tuple[str, list[str]]]
@@ -217,7 +239,7 @@ def compare_corpora(old: Checkout, new: Checkout, size: Size) -> Found:
     """The corpora, with one and with two workers."""
     for side in (old, new):
         write_texts(side.folder, size.documents)
-    for workers in (1, 2):
+    for workers in size.workers:
         output = f"corpus-{workers}"
         for side in (old, new):
             side.run("pile", "build", "corpus.toml", "--workers", str(workers), "--output", output)
@@ -230,7 +252,7 @@ def compare_corpora(old: Checkout, new: Checkout, size: Size) -> Found:
 
 def compare_weights(old: Checkout, new: Checkout, size: Size) -> Found:
     """The weights and losses of a run on the old checkout's corpus."""
-    corpus = old.folder / "corpus-1"
+    corpus = old.folder / f"corpus-{size.workers[0]}"
     recipe = TRAINING.format(corpus=corpus, tokens=512 * size.steps, steps=max(1, size.steps // 2))
     for isa in ("", "torch"):
         output = f"run-{isa or 'native'}"

@@ -185,10 +185,12 @@ def test_a_directory_says_which_tokens_end_a_text(trained: Tokenizer, tmp_path: 
     text = "a<|im_end|>b<|endoftext|>"
     assert not {eot, im_end, eot_id} & set(chat.encode(text))
     assert chat.decode(chat.encode(text)) == text
-    # What no special token has for an id is no end of anything.
-    write_json(tmp_path / "generation_config.json", eos_token_id=ord("a"))
+    # An id without a token is no end of anything; that of an ordinary token is one, as in transformers.
+    write_json(tmp_path / "generation_config.json", eos_token_id=[None, "a", -1, 2**40, 50256])
     write_json(tmp_path / "config.json", eos_token_id=50256)
     assert Tokenizer.load(tmp_path).ends == (eot_id,)
+    write_json(tmp_path / "config.json", eos_token_id=[198, eot_id])
+    assert (Tokenizer.load(tmp_path).ends, Tokenizer.load(tmp_path).eot) == ((198, eot_id), eot_id)
     (tmp_path / "config.json").write_text("[")
     with pytest.raises(ValueError, match=r"config\.json is not a JSON object"):
         Tokenizer.load(tmp_path)
@@ -283,3 +285,46 @@ def test_tokens_that_a_file_adds_keep_their_bytes(tmp_path: Path) -> None:
     assert tokenizer.token_bytes()[50257:] == [b"    ", "naïve".encode()]
     assert tokenizer.decode(tokenizer.encode("a    naïve b")) == "a    naïve b"
     assert 50258 in tokenizer.encode("a    naïve b")
+
+
+@pytest.mark.parametrize("decoder", [False, True])
+def test_tokens_in_files_beside_a_vocabulary_are_those_of_transformers(
+    trained: Tokenizer, decoder: bool, tmp_path: Path
+) -> None:
+    model = json.loads(trained.backend.to_str())["model"]
+    merges = ["#version: 0.2", *(" ".join(pair) if isinstance(pair, list) else pair for pair in model["merges"])]
+    eot = trained.eot
+    (tmp_path / "vocab.json").write_text(json.dumps(model["vocab"] | {"<|endoftext|>": eot}))
+    (tmp_path / "merges.txt").write_text("\n".join(merges) + "\n")
+    added = {"<|im_start|>": eot + 1, "<|im_end|>": eot + 2}
+    settings = {"tokenizer_class": "GPT2Tokenizer", "eos_token": {"content": "<|im_end|>"}}
+    if decoder:
+        settings["added_tokens_decoder"] = {
+            str(id): {"content": token, "special": False} for token, id in added.items()
+        }
+    else:
+        write_json(tmp_path / "added_tokens.json", **added)
+    write_json(tmp_path / "tokenizer_config.json", **settings)
+    tokenizer = Tokenizer.load(tmp_path)
+    assert (tokenizer.vocab_size, tokenizer.ends) == (eot + 3, (eot + 2,))
+    assert tokenizer.encode("a<|im_start|>b") == [64, eot + 1, 65]
+    assert eot + 2 not in tokenizer.encode("<|im_end|>")
+    write_json(tmp_path / "added_tokens.json", **{"<|far|>": eot + 9})
+    with pytest.raises(ValueError, match=f"give '<|far|>' the id {eot + 9}".replace("|", r"\|")):
+        Tokenizer.load(tmp_path)
+
+
+def test_an_end_that_its_file_does_not_call_special_is_one(trained: Tokenizer, tmp_path: Path) -> None:
+    backend = tokenizers.Tokenizer.from_str(trained.backend.to_str())
+    backend.add_tokens(["<|im_end|>"])
+    backend.save(str(tmp_path / "tokenizer.json"))
+    write_json(tmp_path / "special_tokens_map.json", eos_token={"content": "<|im_end|>", "lstrip": False})
+    tokenizer = Tokenizer.load(tmp_path)
+    assert tokenizer.ends == (trained.eot + 1,)
+    assert trained.eot + 1 not in tokenizer.encode("a<|im_end|>")
+    write_json(tmp_path / "config.json", eos_token_id=trained.eot)
+    tokenizer = Tokenizer.load(tmp_path)
+    assert tokenizer.ends == (trained.eot,)
+    (tmp_path / "copy").mkdir()
+    tokenizer.save(tmp_path / "copy")
+    assert Tokenizer.load(tmp_path / "copy").ends == (trained.eot,)

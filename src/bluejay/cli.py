@@ -105,6 +105,7 @@ def parser() -> Parser:
         "--dtype", choices=("float32", "float16", "bfloat16"), help="type of the weights (default: as stored)"
     )
     form.add_argument("--quantize", choices=("q8", "q4"), help="write 8-bit or 4-bit weights, for the native engine")
+    convert_.add_argument("--overwrite", action="store_true", help="replace the directory if it is a model already")
     convert_.add_argument("--calibrate", type=Path, metavar="TEXT", help="calibrate q4 on the activations of this text")
     info_ = add_verb(verbs, "info", info, "describe a model and the memory it needs")
     info_.add_argument("model", help="a model directory, a .gguf file, a hub name or a preset such as gpt-j-6b")
@@ -263,7 +264,8 @@ def convert(options: argparse.Namespace, _: list[str]) -> None:
     from bluejay.gpt.formats.locate import locate
 
     dtype = options.dtype and getattr(torch, options.dtype)
-    write(locate(options.source), options.target, dtype, options.quantize, options.calibrate)
+    source = locate(options.source)
+    write(source, options.target, dtype, options.quantize, options.calibrate, options.overwrite)
     report(options, f"in {options.target}", {"directory": options.target})
 
 

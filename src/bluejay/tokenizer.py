@@ -9,7 +9,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
@@ -24,16 +24,24 @@ END_OF_TEXT = "<|endoftext|>"
 N_BYTES = 256
 SPACE = "▁"
 """The character for a space in SentencePiece's vocabularies."""
+NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
+"""Entries of tokenizer_config.json that name a token."""
+KEPT_SETTINGS = ("additional_special_tokens", "extra_special_tokens", "model_max_length", "padding_side")
+"""Further entries of tokenizer_config.json that describe the use of a tokenizer, which is the same in a copy."""
 
 
 class Tokenizer:
     """A BPE that encodes any text without loss, apart from the leading space that Llama 2 adds."""
 
     def __init__(
-        self, backend: tokenizers.Tokenizer, ends: Sequence[int] = (), chat_template: str | None = None
+        self,
+        backend: tokenizers.Tokenizer,
+        ends: Sequence[int] = (),
+        chat_template: str | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
-        """`ends` are the ids that end a text, first the one that ends documents; without them it is <|endoftext|>.
-        `chat_template` is the Jinja template that turns a conversation into a prompt.
+        """`ends` are the ids that end a text; without them it is <|endoftext|>. `chat_template` is the Jinja template
+        that turns a conversation into a prompt. `settings` are entries of tokenizer_config.json that `save` keeps.
 
         Raises ValueError: the tokenizer is of another kind, or has no id that ends a text.
         """
@@ -55,6 +63,7 @@ class Tokenizer:
         self.backend.no_padding()
         self.ends = tuple(ends)
         self.chat_template = chat_template
+        self.settings = dict(settings or {})
         self._spelled_in_bytes = byte_level
 
     @property
@@ -64,8 +73,13 @@ class Tokenizer:
 
     @property
     def eot(self) -> int:
-        """The id that ends every document: <|endoftext|>, or Llama's </s>."""
-        return self.ends[0]
+        """The id that ends every document: <|endoftext|>, or Llama's </s>; the first end that is no ordinary token."""
+        added = self.backend.get_added_tokens_decoder()
+        return next((id for id in self.ends if id in added), self.ends[0])
+
+    def has(self, id: Any) -> bool:
+        """Whether something, read from a file, is the id of a token."""
+        return type(id) is int and 0 <= id < 2**32 and self.backend.id_to_token(id) is not None
 
     @cached_property
     def begin(self) -> list[int]:
@@ -145,9 +159,23 @@ class Tokenizer:
             raise FileNotFoundError(f'no tokenizer at {file}; name a tokenizer.json, a directory with one, or "gpt2"')
         backend = read_backend(file)
         try:
-            return cls(backend, ends_beside(file, backend), chat_template_beside(file))
+            return cls(backend, ends_beside(file, backend), chat_template_beside(file), settings_beside(file))
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from None
+
+    def without_rowless(self, n_rows: int) -> "Tokenizer":
+        """This tokenizer for a model of `n_rows` rows: added tokens beyond them, such as a [PAD] that was only used in
+        training, are never drawn and are refused in prompts. Raises ValueError if other tokens have no row."""
+        if self.vocab_size <= n_rows:
+            return self
+        added, ends = self.backend.get_added_tokens_decoder(), [id for id in self.ends if id < n_rows]
+        if not ends or not all(id in added for id in range(n_rows, self.vocab_size)):
+            raise ValueError(
+                f"the tokenizer has {self.vocab_size} tokens, the model {n_rows} rows; they do not belong together"
+            )
+        smaller = Tokenizer(self.backend, ends, self.chat_template, self.settings)
+        smaller._bytes = self._bytes[:n_rows]
+        return smaller
 
     def save(self, directory: Path) -> None:
         """Write `tokenizer.json`, and the `tokenizer_config.json` with which transformers' AutoTokenizer loads it."""
@@ -159,7 +187,10 @@ class Tokenizer:
             "unk_token": self.backend.model.unk_token or end,
             "add_prefix_space": False,
             "clean_up_tokenization_spaces": False,
+            **self.settings,
         }
+        if list(self.ends) != [self.backend.token_to_id(str(config["eos_token"]))]:
+            config["eos_token_id"] = list(self.ends)  # for `ends_beside`; transformers takes them from the model
         if self.chat_template is not None:
             config["chat_template"] = self.chat_template
         write_text(directory / "tokenizer.json", self.backend.to_str(pretty=True))
@@ -206,41 +237,104 @@ def gpt2() -> Tokenizer:
 
 
 def read_backend(file: Path) -> tokenizers.Tokenizer:
-    """The library's tokenizer from a tokenizer.json, or from a vocab.json with the merges.txt beside it."""
+    """The library's tokenizer from a tokenizer.json, or from a vocab.json with the merges.txt beside it, and with the
+    tokens that the files beside it add. Raises ValueError if these are not one tokenizer."""
     try:
         if file.name == "vocab.json":
-            return byte_level(models.BPE.from_file(str(file), str(file.with_name("merges.txt"))))
-        return tokenizers.Tokenizer.from_file(str(file))
+            backend = byte_level(models.BPE.from_file(str(file), str(file.with_name("merges.txt"))))
+        else:
+            backend = tokenizers.Tokenizer.from_file(str(file))
     except Exception as error:  # tokenizers raises Exception itself and no subclass
         kind = "and merges.txt beside it are not a BPE" if file.name == "vocab.json" else "is not a tokenizer.json"
         raise ValueError(f"{file} {kind}: {error}") from None
+    for token, id in added_beside(file):
+        known = backend.token_to_id(token.content)
+        if known is None or (id == known and id not in backend.get_added_tokens_decoder()):
+            (backend.add_special_tokens if token.special else backend.add_tokens)([token])
+            known = backend.token_to_id(token.content)
+        if known != id:
+            raise ValueError(f"{file}: the files beside it give {token.content!r} the id {id}; it would be {known}")
+    return backend
+
+
+def added_beside(file: Path) -> list[tuple[tokenizers.AddedToken, int]]:
+    """The tokens, with their ids in ascending order, that the files beside a tokenizer add to its vocabulary:
+    `added_tokens_decoder` of tokenizer_config.json and added_tokens.json."""
+    settings, plain = json_beside(file, "tokenizer_config.json"), json_beside(file, "added_tokens.json")
+    decoder = settings.get("added_tokens_decoder") or {}
+    special = {spelled(settings.get(name)) for name in NAMED_TOKENS}
+    try:
+        flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
+        found = {
+            int(id): tokenizers.AddedToken(token["content"], **{flag: token[flag] for flag in flags if flag in token})
+            for id, token in decoder.items()
+        }
+        for token, id in plain.items():
+            found.setdefault(int(id), tokenizers.AddedToken(token, special=token in special, normalized=False))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise ValueError(f"{file}: the files beside it do not say which tokens they add") from None
+    return [(found[id], id) for id in sorted(found)]
+
+
+def json_beside(file: Path, name: str) -> dict[str, Any]:
+    """The contents of a JSON file beside a tokenizer, empty without one. Raises ValueError if it is no object."""
+    beside = file.with_name(name)
+    try:
+        values = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise ValueError(f"{beside} is not a JSON object")
+    return values
+
+
+def spelled(token: Any) -> Any:
+    """The spelling of a token that a file names by itself or as an object, as transformers 4 wrote it."""
+    return token.get("content") if isinstance(token, dict) else token
 
 
 def ends_beside(file: Path, backend: tokenizers.Tokenizer) -> list[int]:
-    """The special tokens that end a text, from the first of the files beside a tokenizer that names any; or none."""
-    special = {id for id, token in backend.get_added_tokens_decoder().items() if token.special}
-    special |= {backend.token_to_id(END_OF_TEXT)}
-    for name in ("generation_config.json", "config.json", "tokenizer_config.json"):
-        beside = file.with_name(name)
-        try:
-            values: Any = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
-            token = values.get("eos_token")
-            ids = values.get("eos_token_id", backend.token_to_id(token) if isinstance(token, str) else None)
-        except (ValueError, AttributeError):
-            raise ValueError(f"{beside} is not a JSON object") from None
-        ids = ids if isinstance(ids, list) else [ids]
-        if ids and all(isinstance(id, int) and id in special for id in ids):
-            return ids
+    """The ids that end a text, from the first of the files beside a tokenizer that names any; or none. The first two
+    are those by which `transformers.generate` stops."""
+    for name in ("generation_config.json", "config.json", "tokenizer_config.json", "special_tokens_map.json"):
+        values = json_beside(file, name)
+        token = spelled(values.get("eos_token"))
+        ids = values.get("eos_token_id")
+        if ids is None and isinstance(token, str):
+            ids = backend.token_to_id(token)
+        if ends := valid_ends(ids if isinstance(ids, list) else [ids], backend):
+            return ends
     return []
+
+
+def valid_ends(ids: Iterable[Any], backend: tokenizers.Tokenizer) -> list[int]:
+    """The ids of tokens among what a file calls the ends of a text, in its order. An id without a token is none of
+    them: it belongs to a row that only pads the embedding, and is never drawn. Added tokens among them become special,
+    so that no text can forge an end."""
+    added = backend.get_added_tokens_decoder()
+    whole = [id for id in ids if type(id) is int and 0 <= id < 2**32]
+    ends = [id for id in dict.fromkeys(whole) if backend.id_to_token(id) is not None]
+    for id in ends:
+        if id in added and not added[id].special:
+            token = added[id]
+            token.special = True
+            backend.add_special_tokens([token])
+    return ends
+
+
+def settings_beside(file: Path) -> dict[str, Any]:
+    """The entries of the tokenizer_config.json and special_tokens_map.json beside a tokenizer that stay with it."""
+    values = json_beside(file, "special_tokens_map.json") | json_beside(file, "tokenizer_config.json")
+    named = {name: spelled(values[name]) for name in NAMED_TOKENS if isinstance(spelled(values.get(name)), str)}
+    return named | {name: values[name] for name in KEPT_SETTINGS if values.get(name) is not None}
 
 
 def chat_template_beside(file: Path) -> str | None:
     """The chat template in a tokenizer's directory, from its own file or from tokenizer_config.json; None without."""
-    alone, config = file.with_name("chat_template.jinja"), file.with_name("tokenizer_config.json")
+    alone = file.with_name("chat_template.jinja")
     if alone.is_file():
         return alone.read_text(encoding="utf-8")
-    values = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else None
-    found = values.get("chat_template") if isinstance(values, dict) else None
+    found = json_beside(file, "tokenizer_config.json").get("chat_template")
     if isinstance(found, list):  # several templates, each with a name
         named = {one.get("name"): one.get("template") for one in found if isinstance(one, dict)}
         found = named.get("default")

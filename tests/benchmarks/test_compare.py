@@ -55,11 +55,11 @@ def test_a_planted_difference_is_found(tmp_path):
     assert "seed: int = 42" in text
     recipe.write_text(text.replace("seed: int = 42", "seed: int = 43"))
     code, lines = run(ROOT, tmp_path, "--until", "corpora")
-    assert code == 1 and len(lines) == 2, lines
-    assert all(line.startswith("DIFFERENT: corpus") and "tokens/train.bin differs" in line for line in lines), lines
+    assert code == 1 and len(lines) == 1, lines
+    assert lines[0].startswith("DIFFERENT: corpus") and " differs" in lines[0]
 
 
 @pytest.mark.slow
 def test_a_checkout_equals_itself():
     code, lines = run(ROOT, ROOT)
-    assert code == 0 and len(lines) == 16 and all(line.startswith("equal: ") for line in lines), lines
+    assert code == 0 and len(lines) == 15 and all(line.startswith("equal: ") for line in lines), lines

@@ -41,7 +41,7 @@ def test_new_weights_depend_on_the_seed_alone(tiny_config):
         (lambda path: (path / "model.safetensors").write_bytes(b"half"), "not a whole safetensors file"),
         (lambda path: (path / "config.json").write_text("{"), "config.json"),
         (lambda path: edit(path, model_type="bert"), "model_type is 'bert'"),
-        (lambda path: edit(path, n_embd=6.5), "d_model"),
+        (lambda path: edit(path, n_embd=6.5), "n_embd is 6.5"),
         (lambda path: edit(path, n_embd=32, n_inner=128), "config.json makes it"),
         (lambda path: edit(path, n_layer=5), "has no transformer.h.2"),
     ],

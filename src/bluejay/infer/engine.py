@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bluejay.infer.backends import Backend, StepBatch
+from bluejay.infer.backends import Backend, StepBatch, checked_logits
 from bluejay.infer.cache import Lease, PagePool
 from bluejay.infer.params import SamplingParams
 from bluejay.infer.sampling import LogitsProcessor, Logprob, apply_penalties, draw_token, logprobs_of
@@ -132,6 +132,8 @@ class Engine:
         self.max_waiting = max_waiting
         self.speculate = speculate
         self.n_ctx = backend.config.n_ctx
+        self.n_tokens = min(tokenizer.vocab_size, backend.config.vocab_size)
+        """The number of tokens that prompts may hold and that are drawn. Further rows only pad the embedding."""
         self.pool = PagePool(backend.n_pages, backend.page_size)
         self.counters = Counters()
         self.waiting: deque[Request] = deque()
@@ -151,10 +153,10 @@ class Engine:
                 f"the prompt has {len(prompt)} tokens; this model reads {self.n_ctx} in all, answer included, "
                 f"so a prompt may have at most {self.n_ctx - 1}"
             )
-        if not all(0 <= token < self.tokenizer.vocab_size for token in prompt):
-            raise ValueError(f"the prompt holds a token id outside 0..{self.tokenizer.vocab_size - 1}")
-        if not all(0 <= token < self.tokenizer.vocab_size for token in params.logit_bias):
-            raise ValueError(f"logit_bias holds a token id outside 0..{self.tokenizer.vocab_size - 1}")
+        if not all(0 <= token < self.n_tokens for token in prompt):
+            raise ValueError(f"the prompt holds a token id outside 0..{self.n_tokens - 1}")
+        if not all(0 <= token < self.n_tokens for token in params.logit_bias):
+            raise ValueError(f"logit_bias holds a token id outside 0..{self.n_tokens - 1}")
         seed = torch.seed() if params.seed is None else params.seed
         request = Request(prompt, params, seed % 2**63, processor, deque(range(params.n)))
         need, capacity = self._n_tokens(request), self.pool.n_pages * self.pool.size
@@ -193,14 +195,17 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> list[tuple[Request, Chunk]]:
-        """Let waiting samples join, then advance the running ones; returns new tokens, those of a sample in order."""
+        """Let waiting samples join, then advance the running ones; returns new tokens, those of a sample in order.
+
+        Raises ValueError if the model computes logits that are not numbers.
+        """
         while self._join():
             pass
         work = self._plan()
         if not work:
             return []
         batch, n_rows = self._build_batch(work)
-        logits = self.backend.step(batch)[:, : self.tokenizer.vocab_size]
+        logits = checked_logits(self.backend, batch)
         self.counters.steps += 1
         chunks = []
         for (sample, n_new), rows in zip(work, logits.split(n_rows), strict=True):
@@ -235,7 +240,7 @@ class Engine:
             self.waiting.remove(request)
         request.running += 1
         self.counters.reused_tokens += lease.n_cached
-        stream = TextStream(self.tokenizer.token_bytes(), request.params.stop)
+        stream = TextStream(self.tokenizer.token_bytes(), tuple(request.params.stop))
         generator = torch.Generator().manual_seed((request.seed + index) % 2**63)
         processor = None if request.processor is None else request.processor()
         self.running.append(Sample(request, index, list(request.prompt), lease, stream, generator, processor))
@@ -293,7 +298,8 @@ class Engine:
             self.counters.prompt_tokens += n_new
         if request.params.prompt_logprobs and not sample.n_generated and sample.index == 0:
             targets = request.prompt[cached - n_new + 1 : cached + 1]
-            request.prompt_logprobs += logprobs_of(logits[: len(targets)], targets, request.params.logprobs or 0)
+            rows, n_top = logits[: len(targets)], request.params.logprobs or 0
+            request.prompt_logprobs += logprobs_of(rows, targets, n_top, self.n_tokens)
             logits = logits[-1:]
         chunks: list[Chunk] = []
         if cached == len(sample.tokens):
@@ -314,15 +320,17 @@ class Engine:
         return chunks
 
     def _draw(self, sample: Sample, logits: Float[Tensor, " V"]) -> Chunk:
-        """Draw the next token of a sample from its logits."""
+        """Draw the next token of a sample from its logits. Those of rows without a token only count in logprobs."""
         params, prompt = sample.request.params, sample.request.prompt
-        adjusted = apply_penalties(logits, params, sample.tokens, len(prompt))
+        adjusted = apply_penalties(logits[: self.n_tokens], params, sample.tokens, len(prompt))
         if sample.processor is not None:
             adjusted = sample.processor(sample.tokens[len(prompt) :], adjusted)
         token = draw_token(adjusted, params, sample.generator)
         sample.tokens.append(token)
         self.counters.generated_tokens += 1
-        logprob = None if params.logprobs is None else logprobs_of(logits[None], [token], params.logprobs)[0]
+        logprob = None
+        if params.logprobs is not None:
+            [logprob] = logprobs_of(logits[None], [token], params.logprobs, self.n_tokens)
         ended = token in self.tokenizer.ends
         text = "" if ended else sample.stream.push(token)
         ended = ended or sample.stream.stopped

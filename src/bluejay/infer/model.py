@@ -11,14 +11,14 @@ import torch
 
 from bluejay.gpt.formats.layouts import open_model, read_model
 from bluejay.gpt.formats.locate import locate
-from bluejay.gpt.formats.tensors import tokenizer_of
+from bluejay.gpt.formats.tensors import StoredModel, tokenizer_of
 from bluejay.gpt.model import GPT
-from bluejay.infer.backends import Backend, StepBatch
+from bluejay.infer.backends import Backend, StepBatch, checked_logits
 from bluejay.infer.backends.native import NativeBackend, NativeModel, chosen, native_model
 from bluejay.infer.backends.torch import TorchBackend
 from bluejay.infer.engine import Chunk, Engine
 from bluejay.infer.params import SamplingParams
-from bluejay.tokenizer import Tokenizer
+from bluejay.tokenizer import Tokenizer, well_formed
 
 TOKENS_PER_STEP = 256
 """Tokens that one step of `Model.score` computes, which bounds the memory for their logits."""
@@ -118,15 +118,18 @@ class Model:
         """The log-probability of every token of a text that begins a document.
 
         A text longer than the context is read in windows that overlap by half; each token is scored once, in the first
-        window that contains it. Raises ValueError for an empty text.
+        window that contains it. Raises ValueError for an empty text, one with a token that the model has no row for,
+        or logits that are not numbers.
         """
         tokens = self.tokenizer.encode(text)
         if not tokens:
             raise ValueError("an empty text has no score")
+        if max(tokens) >= self.config.vocab_size:
+            raise ValueError(f"the text holds the token {max(tokens)}; the model has {self.config.vocab_size} rows")
         prefix = self.tokenizer.begin or [self.tokenizer.eot]
         context = prefix + tokens
         n_ctx = self.config.n_ctx
-        backend = self.backend(1, n_ctx)
+        backend = self.backend(1, min(n_ctx, len(context)))
         pages = np.arange(backend.n_pages, dtype=np.int32)[None]
         logprobs: list[float] = []
         while len(logprobs) < len(tokens):
@@ -139,10 +142,10 @@ class Model:
                 wanted = np.arange(max(0, before - start - at), len(targets), dtype=np.int32)
                 before += len(wanted)
                 starts, lengths = np.array([0, len(targets)], np.int32), np.array([at], np.int32)
-                logits = backend.step(StepBatch(piece[: len(targets)], starts, lengths, pages, wanted))
+                logits = checked_logits(backend, StepBatch(piece[: len(targets)], starts, lengths, pages, wanted))
                 following = torch.from_numpy(targets[wanted].astype(np.int64))[:, None].to(logits.device)
                 logprobs += logits.log_softmax(-1).gather(1, following)[:, 0].tolist()
-        return Score(tokens, logprobs, len(text.encode()))
+        return Score(tokens, logprobs, len(well_formed(text).encode()))
 
 
 def device_named(name: str | torch.device) -> torch.device:
@@ -160,6 +163,12 @@ def device_named(name: str | torch.device) -> torch.device:
     return device
 
 
+def native_takes(stored: StoredModel, device: torch.device) -> bool:
+    """Whether the native engine runs a model whose weights have several types."""
+    exact = stored.read("embed.weight").dtype in (torch.float32, torch.bfloat16)
+    return device.type == "cpu" and exact and chosen() is not None
+
+
 def load(
     name: str | Path,
     device: str | torch.device = "cpu",
@@ -171,7 +180,8 @@ def load(
 
     `device` is one of torch's, or "auto" for a GPU if there is one. On a CPU the native engine runs the model if it
     can, otherwise torch does; with `compiled`, torch compiles its steps, which takes a minute at first. Weights keep
-    the type in which they are stored unless `dtype` is given; quantised weights become bfloat16 in torch. Raises
+    the type in which they are stored unless `dtype` is given; in torch quantised weights become bfloat16, and those of
+    several types float32. Raises
     FileNotFoundError or ValueError, each with one sentence, if there is no such model or device.
     """
     device = device_named(device)
@@ -185,10 +195,12 @@ def load(
     if stored.packed is not None and dtype is None and device.type == "cpu" and chosen():
         weights = native_model(stored)
     else:
+        if stored.packed is not None and dtype is None:
+            dtype = torch.bfloat16
+        elif stored.dtype is None and dtype is None and not native_takes(stored, device):
+            dtype = torch.float32  # torch multiplies no matrices of different types
         try:
-            weights = read_model(
-                stored, device, torch.bfloat16 if stored.packed is not None and dtype is None else dtype
-            )
+            weights = read_model(stored, device, dtype)
         except torch.OutOfMemoryError:
             raise ValueError(f"{name} does not fit into the memory of {device}; the device cpu may have more") from None
     readme = path / "README.md"

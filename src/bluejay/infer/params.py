@@ -1,6 +1,6 @@
 """The sampling parameters. This module does not import torch, so that `bluejay --help` is fast."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -37,13 +37,17 @@ class SamplingParams:
     """Report log-probabilities for the tokens of the prompt, too; max_tokens may then be 0."""
     seed: int | None = setting(None, -(2**63), 2**63 - 1, "a new one each time")
     """Seed of the random numbers: the same seed gives the same text."""
-    stop: tuple[str, ...] = ()
-    """Generation ends before the first of these strings, which are not part of the answer."""
+    stop: tuple[str, ...] | str = ()
+    """Generation ends before the first of these strings, which are not part of the answer; one string is a list of
+    one."""
     n: int = setting(1, 1)
     """Samples of the same prompt; sample i is drawn with seed + i."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if not isinstance(self.stop, Iterable) or not all(isinstance(text, str) for text in self.stop):
+            raise ValueError(f"stop is {self.stop!r}; it must be a string or a list of strings")
+        object.__setattr__(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
         if self.max_tokens == 0 and not self.prompt_logprobs:
             raise ValueError("max_tokens is 0; it must be at least 1")
         if not all(-100 <= bias <= 100 for bias in self.logit_bias.values()):

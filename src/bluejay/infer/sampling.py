@@ -30,11 +30,15 @@ class Logprob:
     """(token, log-probability) of the likeliest tokens, the likeliest first, as many as were requested."""
 
 
-def logprobs_of(logits: Float[Tensor, "R V"], tokens: Sequence[int], n_top: int) -> list[Logprob]:
-    """The log-probability of one token for each row of logits, with the `n_top` likeliest tokens."""
+def logprobs_of(
+    logits: Float[Tensor, "R V"], tokens: Sequence[int], n_top: int, n_tokens: int | None = None
+) -> list[Logprob]:
+    """The log-probability of one token for each row of logits, with the `n_top` likeliest of the first `n_tokens`.
+    Probabilities sum to one over all V, which include the rows that pad the embedding, as in transformers."""
     logprobs = logits.float().log_softmax(-1)
     chosen = logprobs.gather(1, torch.tensor(tokens, dtype=torch.long, device=logits.device)[:, None])[:, 0].tolist()
-    values, ids = logprobs.topk(min(n_top, logits.shape[1]))
+    drawable = logprobs[:, :n_tokens]
+    values, ids = drawable.topk(min(n_top, drawable.shape[1]))
     tops = [tuple(zip(*pair, strict=True)) for pair in zip(ids.tolist(), values.tolist(), strict=True)]
     return [Logprob(*one) for one in zip(tokens, chosen, tops, strict=True)]
 

@@ -12,7 +12,6 @@ from bluejay.fields import settings_of
 from bluejay.infer.params import SamplingParams
 
 MEDIA_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-MEDIA_TYPES["json"] = "application/json"
 IMMUTABLE = "public, max-age=31536000, immutable"
 
 
@@ -37,9 +36,10 @@ def page_files() -> dict[str, bytes]:
     files, package = {}, resources.files("bluejay")
     for folder, prefix in (("serve/page", ""), ("serve/page/on_demand", "on_demand/")):
         files |= {prefix + file.name: file.read_bytes() for file in (package / folder).iterdir() if file.is_file()}
-    data = {name: json.loads((package / "assets" / name).read_bytes()) for name in ("editor.json", "examples.json")}
-    data["sampling.json"] = sampling_settings()
-    return files | {name: json.dumps(value, ensure_ascii=False).encode() for name, value in data.items()}
+    data = {name: json.loads((package / "assets" / f"{name}.json").read_bytes()) for name in ("editor", "examples")}
+    data["on_demand/sampling"] = sampling_settings()
+    # As scripts, because older browsers cannot import JSON.
+    return files | {f"{n}.js": f"export default {json.dumps(v, ensure_ascii=False)};".encode() for n, v in data.items()}
 
 
 def sampling_settings() -> list[dict[str, Any]]:

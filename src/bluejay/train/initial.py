@@ -65,7 +65,10 @@ class InitialModel:
             write_adapter(low_rank, self.config, self.tokenizer, base_name(self.recipe), adapter_path)
             stored = merged(stored, low_rank)
         else:
-            stored = StoredModel(self.config, trained.__getitem__, torch.float32, lambda: self.tokenizer, 0)
+            base = stored or StoredModel(self.config, trained.__getitem__, torch.float32, lambda: self.tokenizer, 0)
+            stored = dataclasses.replace(
+                base, config=self.config, read=trained.__getitem__, dtype=torch.float32, packed=None
+            )
         write_model(dataclasses.replace(stored, tokenizer=lambda: self.tokenizer), path)
 
 

@@ -94,7 +94,7 @@ def test_gpt_j_6b_has_its_published_number_of_parameters():
         ("gpt_neo", {"attention_types": [[["global"], 3]]}, "attention_types must name global or local for each of 12"),
         ("llama", {"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "rope_type is 'yarn'"),
         ("llama", {"num_key_value_heads": 5}, "n_head 9 is not a multiple of model.n_kv_head 5"),
-        ("gptj", {"n_embd": None}, "d_model is None"),
+        ("gptj", {"n_embd": None}, "n_embd is null"),
     ],
 )
 def test_what_no_arithmetic_here_computes_is_refused_in_one_sentence(family, change, sentence):

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from bluejay.gpt.formats.gguf import open_gguf
 from bluejay.gpt.formats.gguf_file import read_gguf
-from bluejay.gpt.formats.layouts import read_model
+from bluejay.gpt.formats.layouts import open_model, read_model
 from bluejay.infer.model import Model, load
 from bluejay.infer.params import SamplingParams
 from tests.gpt.random_models import family_fields, random_model
@@ -303,6 +303,8 @@ def test_what_is_wrong_is_named(small, old, new, message, tmp_path):
     [
         ({"llama.rope.scaling.type": "yarn"}, "llama.rope.scaling.type is 'yarn'"),
         ({"llama.expert_count": 8}, "llama.expert_count is 8"),
+        ({"llama.rope.scaling.attn_factor": 2}, "llama.rope.scaling.attn_factor is 2"),
+        ({"llama.final_logit_softcapping": 30}, "llama.final_logit_softcapping is 30; bluejay does not know"),
         ({"split.count": 3}, "one of several parts"),
     ],
 )
@@ -312,11 +314,49 @@ def test_a_setting_that_the_model_has_no_arithmetic_for_is_refused(extra, messag
         open_gguf(tmp_path / "model.gguf")
 
 
+@pytest.mark.parametrize(
+    ("extra", "factor"),
+    [
+        ({"llama.rope.scale_linear": 4}, 4.0),  # the older name
+        ({"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 2}, 2.0),
+        ({"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 1}, 1.0),
+        ({"llama.rope.scaling.type": "none", "llama.rope.scaling.factor": 4}, 1.0),
+    ],
+)
+def test_linear_scaling_of_positions_is_computed(extra, factor, tmp_path):
+    rope = {"rope_type": "linear", "factor": factor, "rope_theta": 10000.0}
+    model = random_model("llama", FIELDS["llama"] | NO_TOKENS | {"rope_parameters": rope}, 0)
+    write_gguf(tmp_path / "model.gguf", model, **extra)
+    tokens = torch.arange(20)[None]
+    with torch.no_grad():
+        found = read_model(open_gguf(tmp_path / "model.gguf"))(tokens)
+        assert (found - model(tokens).logits).abs().max() < 1e-4
+
+
+def test_a_gguf_file_is_told_by_its_first_bytes(tmp_path):
+    write_gguf(tmp_path / "model.gguf", random_model("llama", FIELDS["llama"] | NO_TOKENS, 0))
+    data = (tmp_path / "model.gguf").read_bytes()
+    for place in ("UPPER.GGUF", "blob", "folder/other.gguf"):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).write_bytes(data)
+        assert open_model(tmp_path / place).config.family == "llama"
+    assert open_model(tmp_path / "folder").config.family == "llama"
+    (tmp_path / "folder" / "second.gguf").write_bytes(data)
+    with pytest.raises(ValueError, match=r"name one of other\.gguf, second\.gguf"):
+        open_model(tmp_path / "folder")
+    (tmp_path / "blob").write_bytes(b"GGUF\0\0\0\3" + data[8:])
+    with pytest.raises(ValueError, match="blob is big-endian"):
+        open_model(tmp_path / "blob")
+    (tmp_path / "blob").write_bytes(b"something else")
+    with pytest.raises(ValueError, match="is a file, and not a GGUF file"):
+        open_model(tmp_path / "blob")
+
+
 def test_a_scaling_of_positions_that_is_not_llama_3s_is_refused(tmp_path):
     rope = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "rope_theta": 1e4}
     fields = FIELDS["llama"] | NO_TOKENS | {"rope_parameters": rope | {"original_max_position_embeddings": 32}}
     write_gguf(tmp_path / "model.gguf", random_model("llama", fields, 0))
-    with pytest.raises(ValueError, match=r"model\.gguf: rope_freqs\.weight is not what Llama 3\.1 has"):
+    with pytest.raises(ValueError, match=r"model\.gguf: rope_freqs\.weight is not Llama 3\.1's"):
         open_gguf(tmp_path / "model.gguf")
 
 

@@ -287,7 +287,7 @@ def other_shapes(step: Path) -> None:
         (3, replace(1, lambda a: a.astype(np.float64)), "arr_1 should be embedding_shard/linear/w, in bfloat16,"),
         (3, replace(1, lambda a: a.astype(np.float16)), "the same in all shards; it is of type <f2"),
         (0, lambda held: held.pop(4), "shard_0 holds 26 arrays; with 2 layers they are 10 x 2 + 7"),
-        (0, swap(26, 0), "arr_26 should be the step, one number; it is [32]"),
+        (0, swap(26, 0), "arr_26 should be the step, a single number; it is [32]"),
     ],
 )
 def test_an_array_in_the_wrong_place_is_named(tmp_path, shard, change, sentence):
@@ -312,7 +312,7 @@ def test_an_array_in_the_wrong_place_is_named(tmp_path, shard, change, sentence)
         (lambda step: (step / "config.json").write_text("[1"), r"config\.json: "),
         (config_of_gpt2, r"config\.json describes a model whose weights are not GPT-J's"),
         (other_shapes, r"arr_1 should be embedding_shard/linear/w, \[25, 32\]; it is \[24, 32\]"),
-        (without_config, "a width of 32 is not made of heads of 256"),
+        (without_config, "the width 32 is not a multiple of 256, the width of GPT-J's heads"),
     ],
 )
 def test_what_is_missing_or_damaged_is_named(tmp_path, break_it, sentence):
@@ -328,7 +328,11 @@ def test_a_missing_last_shard_is_noticed(tmp_path, config):
     model = hugging_face(n_embd=512, n_layer=1, vocab_size=7 * 8)
     step = write(model, tmp_path / "step_1", 8, config=config)
     shutil.rmtree(step / "shard_7")
-    sentence = r"arr_1 should be .*\[8, 512\]; it is \[7, 512\]" if config else "has 7 shards, .* 1/8 of a model each"
+    sentence = (
+        r"arr_1 should be .*\[8, 512\]; it is \[7, 512\]"
+        if config
+        else "has 7 shards, but each of them holds 1/8 of a model"
+    )
     with pytest.raises(ValueError, match=sentence):
         open_mesh_transformer(step)
 

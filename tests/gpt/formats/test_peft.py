@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from bluejay.cli import main
@@ -90,6 +91,35 @@ def test_an_adapter_that_peft_made_is_read(base, rslora, tmp_path):
     torch.testing.assert_close(ours(tmp_path / "adapter"), theirs(model), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("base", ["gptj", "llama", "gpt_neox"], indirect=True)
+@pytest.mark.parametrize("kind", ["head", "bias", "module"])
+def test_weights_that_an_adapter_holds_whole_replace_those_of_the_base(base, kind, tmp_path):
+    model = AutoModelForCausalLM.from_pretrained(base)
+    targets = ["query_key_value"] if model.config.model_type == "gpt_neox" else ["q_proj", "v_proj"]
+    head = next(name for name, _ in model.named_modules() if name in ("lm_head", "embed_out"))
+    settings = LoraConfig(r=4, lora_alpha=6, init_lora_weights=False, bias="all" if kind == "bias" else "none")
+    settings.target_modules = [*targets, head] if kind == "head" else targets
+    settings.modules_to_save = [head] if kind == "module" else None
+    model = get_peft_model(model, settings)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad and "lora_" not in name:
+                parameter += 0.1 * torch.randn(parameter.shape)
+    model.save_pretrained(tmp_path / "adapter", save_embedding_layers=kind == "head")
+    torch.testing.assert_close(ours(tmp_path / "adapter"), theirs(model), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("base", ["gptj"], indirect=True)
+def test_an_adapter_in_a_torch_file_is_read(base, adapter):
+    expected = ours(adapter)
+    torch.save(load_file(adapter / "adapter_model.safetensors"), adapter / "adapter_model.bin")
+    (adapter / "adapter_model.safetensors").unlink()
+    assert torch.equal(ours(adapter), expected)
+    (adapter / "adapter_model.bin").write_bytes(b"no tensors")
+    with pytest.raises(ValueError, match=r"adapter_model\.bin is not a whole file of tensors"):
+        open_model(adapter)
+
+
 @pytest.fixture
 def adapter(base, byte_tokenizer, tmp_path) -> Path:
     path, config = tmp_path / "adapter", open_model(base).config
@@ -118,6 +148,12 @@ def test_an_adapter_directory_speaks_and_converts_like_a_model(adapter, tmp_path
         ("base_model_name_or_path", None, "does not name the model that it adapts"),
         ("r", "many", "bluejay reads LORA"),
         ("alora_invocation_tokens", [1], "only some tokens switch on"),
+        ("init_lora_weights", "pissa", "init_lora_weights is 'pissa'"),
+        ("init_lora_weights", "olora", "init_lora_weights is 'olora'"),
+        ("init_lora_weights", "pissa_niter_4", "init_lora_weights is 'pissa_niter_4'"),
+        ("use_dora", True, "use_dora is True; bluejay does not know"),
+        ("layer_replication", [[0, 2], [1, 2]], "layer_replication is"),
+        ("a_key_of_tomorrow", 2, "a_key_of_tomorrow is 2"),
     ],
 )
 def test_what_is_no_such_adapter_is_refused_in_one_line(adapter, key, value, says):

@@ -182,7 +182,7 @@ def test_a_text_to_calibrate_with_brings_the_model_nearer(plain, byte_tokenizer,
     text.write_text("def mean(values):\n    return sum(values) / len(values)\n" * 60)
     weights, tokens = read_model(open_model(plain)), torch.tensor([byte_tokenizer.encode(text.read_text())[:64]])
     errors = []
-    for options in ([], ["--calibrate", str(text)]):
+    for options in ([], ["--overwrite", "--calibrate", str(text)]):
         main(["convert", str(plain), str(tmp_path / "q4"), "--quantize", "q4", *options])
         with torch.inference_mode():
             found = read_model(open_model(tmp_path / "q4"), dtype=torch.float32).hidden(tokens)

@@ -46,7 +46,7 @@ def test_what_is_not_seen_at_first_is_loaded_when_it_is_used(page, answer_with):
         page.keyboard.press("ArrowRight")
         expect(page.get_by_role("tab", name=name)).to_be_focused()
         expect(page.get_by_role("tabpanel", name=name)).to_contain_text(shown)
-        assert len(on_demand(page) - before - {"style.css"}) == 1
+        assert len(on_demand(page) - before - {"style.css", "sampling.js"}) == 1
     before = on_demand(page)
     page.get_by_role("button", name="Probabilities").press("Enter")
     expect(page.get_by_role("button", name="Probabilities")).to_have_attribute("aria-pressed", "true")
@@ -58,7 +58,7 @@ def test_what_is_not_seen_at_first_is_loaded_when_it_is_used(page, answer_with):
     page.get_by_label("Stop at function end").press("Space")
     writing(page).press("Control+Enter")
     expect(page.locator("article")).to_have_count(2)
-    assert on_demand(page) == ON_DEMAND
+    assert on_demand(page) == ON_DEMAND | {"sampling.js"}  # which the server makes
 
 
 def test_link_and_last_visit_bring_settings_that_have_no_control_yet(open_page, answer_with, server):
@@ -104,5 +104,5 @@ def test_page_that_is_open_while_the_server_restarts_still_loads_its_parts(open_
     with running(tiny_model, port=port) as server:
         open_more(page)
         show_probabilities(page)
-        assert on_demand(page) == {"style.css", "more_settings.js", "alternatives.js"}
+        assert on_demand(page) == {"style.css", "more_settings.js", "sampling.js", "alternatives.js"}
         assert {url.removeprefix(server.url) for url in loaded(open_page(url=server.url))} == first

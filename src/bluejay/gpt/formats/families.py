@@ -4,13 +4,14 @@ Only this file and the readers of other file formats depend on the family of a m
 """
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from bluejay.gpt.config import GPTConfig
+from bluejay.gpt.formats.rotary import ROPE_KEYS, llama_keys, llama_rope, neox_keys, neox_rope
+from bluejay.gpt.formats.values import REFUSED, Values, flag, positive, refuse, whole, wrong
 from bluejay.recipe import check
 
-Values = dict[str, Any]
 ACTIVATIONS = {
     "gelu_new": "gelu_tanh",
     "gelu_fast": "gelu_tanh",
@@ -47,8 +48,8 @@ class Family:
     """Fields of GPTConfig that do not correspond to a single key, from `config.json`."""
     write: Callable[[GPTConfig], Values] = lambda config: {}
     """Keys of `config.json` that do not correspond to a single field."""
-    refused: Values = field(default_factory=dict)
-    """Key -> the only value that is accepted if the key is present."""
+    own_keys: tuple[str, ...] = ()
+    """Further keys of `config.json` that `read` understands."""
 
 
 @dataclass(frozen=True)
@@ -66,15 +67,22 @@ class StoredTensor:
 
 def gptj_rotary(values: Values) -> Values:
     """GPT-J's rotary dimensions: 64 if the key is missing, the whole head if it is null."""
-    dim = values.get("rotary_dim", 64)
-    return {"rotary_dim": values["n_embd"] // values["n_head"] if dim is None else dim}
+    whole_head = whole(values, "n_embd") // whole(values, "n_head")
+    return {"rotary_dim": whole({"rotary_dim": 64} | values, "rotary_dim", whole_head)}
 
 
 def neo_locals(values: Values) -> Values:
     """GPT-Neo's local layers. `attention_types` [[["global", "local"], 6]] means six repetitions of the pair."""
-    kinds = [kind for pattern, times in values["attention_types"] for _ in range(times) for kind in pattern]
-    if len(kinds) != values["num_layers"] or not set(kinds) <= {"global", "local"}:
-        raise ValueError(f"attention_types must name global or local for each of {values['num_layers']} layers")
+    n_layer, types = whole(values, "num_layers"), values.get("attention_types")
+    given: Any = [[["global", "local"], 12]] if types is None else types
+    kinds: list[Any] = []
+    try:
+        for pattern, times in given:
+            kinds += list(pattern) * min(times, n_layer + 1)
+    except (TypeError, ValueError):  # a number or a text in place of a list
+        kinds = []
+    if len(kinds) != n_layer or not all(kind in ("global", "local") for kind in kinds):
+        raise ValueError(f"attention_types must name global or local for each of {n_layer} layers")
     return {"local_layers": tuple(layer for layer, kind in enumerate(kinds) if kind == "local")}
 
 
@@ -84,58 +92,6 @@ def neo_types(config: GPTConfig) -> Values:
     pairs = config.n_layer // 2
     types = [[kinds[:2], pairs]] if kinds == kinds[:2] * pairs else [[[kind], 1] for kind in kinds]
     return {"attention_types": types, "attention_layers": kinds}
-
-
-def rope(values: Values) -> Values:
-    """The rotary settings, whose place in `config.json` has changed several times over the years."""
-    given = values.get("rope_parameters") or values.get("rope_scaling") or {}
-    kind = given.get("rope_type", given.get("type", "default"))
-    if kind not in ("default", "llama3"):
-        raise ValueError(f"rope_type is {kind!r}; bluejay reads 'default' and 'llama3'")
-    theta = given.get("rope_theta", values.get("rope_theta", values.get("rotary_emb_base", 10000.0)))
-    fields: Values = {"rotary_base": float(theta)}
-    if kind == "llama3":
-        fields["rotary_scaling"] = {
-            "factor": float(given["factor"]),
-            "low": float(given["low_freq_factor"]),
-            "high": float(given["high_freq_factor"]),
-            "n_ctx": given["original_max_position_embeddings"],
-        }
-    return fields
-
-
-def llama_rope(values: Values) -> Values:
-    """Llama's rotary settings: whole heads are rotated."""
-    head_dim = values.get("head_dim") or values["hidden_size"] // values["num_attention_heads"]
-    return rope(values) | {"rotary_dim": head_dim}
-
-
-def neox_rope(values: Values) -> Values:
-    """GPT-NeoX's rotary settings: a part of each head is rotated."""
-    share = (values.get("rope_parameters") or {}).get("partial_rotary_factor", values.get("rotary_pct", 0.25))
-    return rope(values) | {"rotary_dim": int(values["hidden_size"] // values["num_attention_heads"] * share)}
-
-
-def neox_keys(config: GPTConfig) -> Values:
-    """The inverse of `neox_rope`, with the keys of current and of earlier versions of `transformers`."""
-    share = config.n_rotary / config.d_head
-    new = {"rope_type": "default", "rope_theta": config.rotary_base, "partial_rotary_factor": share}
-    return {"rope_parameters": new, "rotary_pct": share, "rotary_emb_base": config.rotary_base}
-
-
-def llama_keys(config: GPTConfig) -> Values:
-    """The inverse of `llama_rope`, with the keys of current and of earlier versions of `transformers`."""
-    scaling, kind = config.rotary_scaling, {"rope_type": "default"}
-    if scaling is not None:
-        kind = {
-            "rope_type": "llama3",
-            "factor": scaling.factor,
-            "low_freq_factor": scaling.low,
-            "high_freq_factor": scaling.high,
-            "original_max_position_embeddings": scaling.n_ctx,
-        }
-    old = {"rope_theta": config.rotary_base, "rope_scaling": kind if scaling else None}
-    return {"rope_parameters": kind | {"rope_theta": config.rotary_base}, **old}
 
 
 GPT2_KEYS = {
@@ -184,6 +140,10 @@ LLAMA_KEYS = GPT2_KEYS | {
     "mlp_bias": "mlp_bias",
 }
 GPT2_DEFAULTS = {"n_inner": None, "layer_norm_epsilon": 1e-5, "activation_function": "gelu_new"}
+FLAGS = ("tied", "qkv_bias", "out_bias", "mlp_bias", "parallel")
+"""Fields of GPTConfig that are true or false."""
+OPTIONAL = ("d_ff", "n_kv_head", "head_dim")
+"""Fields of GPTConfig that follow from others if they are null."""
 QKV = "blocks.{}.attention.q blocks.{}.attention.k blocks.{}.attention.v"
 LEARNED_POSITIONS = {
     "parallel": False,
@@ -201,6 +161,7 @@ FAMILIES = {
         keys=GPT2_KEYS,
         defaults=GPT2_DEFAULTS | {"tie_word_embeddings": False},
         read=gptj_rotary,
+        own_keys=("rotary_dim",),
         write=lambda config: {"rotary_dim": config.n_rotary, "attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0},
         prefix="transformer.",
         modules={
@@ -222,6 +183,7 @@ FAMILIES = {
         defaults={"intermediate_size": None, "window_size": 256, "layer_norm_epsilon": 1e-5}
         | {"activation_function": "gelu_new", "tie_word_embeddings": True},
         read=neo_locals,
+        own_keys=("attention_types",),
         write=lambda config: neo_types(config) | dict.fromkeys(("attention_dropout", "embed_dropout"), 0.0),
         prefix="transformer.",
         modules={
@@ -245,6 +207,7 @@ FAMILIES = {
         defaults={"layer_norm_eps": 1e-5, "hidden_act": "gelu", "attention_bias": True}
         | {"use_parallel_residual": True, "tie_word_embeddings": False},
         read=neox_rope,
+        own_keys=ROPE_KEYS,
         write=neox_keys,
         prefix="gpt_neox.",
         modules={
@@ -266,7 +229,6 @@ FAMILIES = {
         keys=GPT2_KEYS,
         defaults=GPT2_DEFAULTS | {"tie_word_embeddings": True},
         write=lambda config: {"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0},
-        refused={"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False},
         prefix="transformer.",
         modules={
             "wte": "embed",
@@ -295,6 +257,7 @@ FAMILIES = {
         defaults={"num_key_value_heads": None, "head_dim": None, "rms_norm_eps": 1e-6, "hidden_act": "silu"}
         | {"attention_bias": False, "mlp_bias": False, "tie_word_embeddings": False},
         read=llama_rope,
+        own_keys=ROPE_KEYS,
         write=llama_keys,
         prefix="model.",
         modules={
@@ -328,30 +291,49 @@ def stored_tensors(config: GPTConfig, weights: Collection[str]) -> Iterator[Stor
                     yield StoredTensor(name, parts, family.by_head and len(parts) > 1, transposed)
 
 
-def from_hugging_face(values: Values) -> GPTConfig:
-    """The configuration that `config.json` describes. Raises ValueError for an unknown family, a missing key or a
-    setting that the model does not implement."""
-    kind = values.get("model_type")
-    if kind not in FAMILIES:
+def family_of(values: Values) -> str:
+    """The family that `config.json` names by `model_type`, or in the oldest files only by `architectures`. Raises
+    ValueError for another one."""
+    kind, classes = values.get("model_type"), values.get("architectures")
+    if kind is None and isinstance(classes, list):
+        kind = next((name for name, family in FAMILIES.items() if family.architecture in classes), None)
+    if not isinstance(kind, str) or kind not in FAMILIES:
         raise ValueError(f"model_type is {kind!r}; bluejay reads {', '.join(map(repr, FAMILIES))}")
+    return kind
+
+
+def known_keys(values: Values) -> set[str]:
+    """The keys of `config.json` that are understood in the family that it names."""
+    family = FAMILIES[family_of(values)]
+    return {*family.keys.values(), *family.own_keys, *REFUSED}
+
+
+def from_hugging_face(values: Values) -> GPTConfig:
+    """The configuration that `config.json` describes. Raises ValueError, naming the key, for an unknown family, a
+    missing or wrong value, or a setting that the model does not implement."""
+    kind = family_of(values)
     family = FAMILIES[kind]
-    for key, only in family.refused.items():
-        if values.get(key, only) != only:
-            raise ValueError(f"{key} is {values[key]!r}; bluejay reads {kind} models where it is {only!r}")
-    activation = values.get(family.keys["activation"], family.defaults[family.keys["activation"]])
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"{family.keys['activation']} is {activation!r}; it must be one of {', '.join(ACTIVATIONS)}")
-    given = family.defaults | values
-    try:
-        fields = {ours: given[key] for ours, key in family.keys.items()} | family.read(values)
-    except KeyError as missing:
-        raise ValueError(f"{missing.args[0]} is missing") from None
-    fields |= {"family": kind, "activation": ACTIVATIONS[activation]}
-    return check(GPTConfig, family.common | fields, "config")
+    refuse(values, REFUSED, kind)
+    given = values | {key: value for key, value in family.defaults.items() if values.get(key) is None}
+    fields = {ours: field_value(given, ours, key) for ours, key in family.keys.items()}
+    return check(GPTConfig, family.common | {"family": kind} | fields | family.read(values), "config")
 
 
-def to_hugging_face(config: GPTConfig, bos: int, eos: int, dtype: str) -> Values:
-    """The contents of `config.json`. `bos` and `eos` are the tokens at the beginning and the end of a text. Raises
+def field_value(values: Values, ours: str, key: str) -> Any:
+    """The value of a field of GPTConfig, from its key. Raises ValueError, naming the key, if it is of a wrong kind."""
+    if ours == "activation":
+        if not isinstance(values.get(key), str) or values[key] not in ACTIVATIONS:
+            raise ValueError(wrong(values, key, f"one of {', '.join(ACTIVATIONS)}"))
+        return ACTIVATIONS[values[key]]
+    if ours == "norm_eps":
+        return positive(values, key)
+    if ours in FLAGS:
+        return flag(values, key)
+    return None if ours in OPTIONAL and values.get(key) is None else whole(values, key)
+
+
+def to_hugging_face(config: GPTConfig, bos: int, eos: int | list[int], dtype: str) -> Values:
+    """The contents of `config.json`. `bos` and `eos` are the tokens at the beginning and the ends of a text. Raises
     ValueError, naming the field, if `config.json` of the family cannot describe the model."""
     family, fields = FAMILIES[config.family], vars(config.resolved)
     activation = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == config.activation)

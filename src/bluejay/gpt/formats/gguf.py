@@ -18,7 +18,8 @@ from bluejay.gpt.config import GPTConfig, RotaryScaling
 from bluejay.gpt.formats.families import FAMILIES
 from bluejay.gpt.formats.gguf_file import GGUFFile, read_gguf
 from bluejay.gpt.formats.gguf_tokenizer import gguf_tokenizer
-from bluejay.gpt.formats.tensors import StoredModel
+from bluejay.gpt.formats.rotary import linear_scaling
+from bluejay.gpt.formats.tensors import StoredModel, converted
 from bluejay.gpt.model import rotary_angles, weight_shapes
 from bluejay.recipe import check
 
@@ -33,7 +34,8 @@ CONFIG_KEYS = {
 }
 """Field of GPTConfig -> field of the file, after the architecture's prefix."""
 REFUSED = {
-    "rope.scaling.type": "none",
+    "attention.causal": True,
+    "rope.scaling.attn_factor": 1.0,
     "expert_count": 0,
     "attention.sliding_window": 0,
     "attention.scale": 0.0,
@@ -44,6 +46,16 @@ REFUSED = {
     "embedding_scale": 1.0,
 }
 """Field -> the only value that is accepted if the field is present."""
+ROPE_FIELDS = {
+    *("rope.dimension_count", "rope.freq_base", "rope.scale_linear", "rope.scaling.type", "rope.scaling.factor"),
+    *("rope.scaling.original_context_length", "rope.scaling.finetuned"),
+}
+KNOWN_FIELDS = {
+    *("attention.layer_norm_epsilon", "attention.layer_norm_rms_epsilon", "attention.head_count_kv"),
+    *("attention.key_length", "attention.value_length", "use_parallel_residual", "expert_used_count"),
+    *("vocab_size", "tensor_data_layout", *CONFIG_KEYS.values(), *REFUSED),
+}
+"""Fields that are understood, or that do not change the arithmetic; the former set only with rotary positions."""
 DECODER_TENSORS = {"embed": "token_embd", "position": "position_embd", "norm": "output_norm", "head": "output"}
 """Our module outside the blocks -> the tensor's name."""
 BLOCK_TENSORS = {
@@ -90,7 +102,8 @@ def open_gguf(path: Path) -> StoredModel:
     def read(name: str) -> Tensor:
         location = locations[name]
         try:
-            return file.tensors[location.tensor].read(location.rows).to(dtype)
+            tensor = file.tensors[location.tensor].read(location.rows)
+            return tensor if tensor.dtype == dtype else converted("it", tensor, dtype)
         except ValueError as error:
             raise ValueError(f"{path}: {location.tensor}: {error}") from None
 
@@ -112,10 +125,15 @@ def read_config(file: GGUFFile) -> GPTConfig:
     if "token_embd.weight" not in tensors:
         raise ValueError("it has no token_embd.weight")
     family = ARCHITECTURES[architecture]
-    own = {key.removeprefix(f"{architecture}."): value for key, value in fields.items()}
-    for key, only in REFUSED.items():
-        if own.get(key, only) != only:
-            raise ValueError(f"{architecture}.{key} is {own[key]!r}; bluejay reads models where it is {only!r}")
+    prefix = f"{architecture}."
+    own = {key.removeprefix(prefix): value for key, value in fields.items() if key.startswith(prefix)}
+    known = KNOWN_FIELDS if family == "gpt2" else KNOWN_FIELDS | ROPE_FIELDS
+    for key, value in own.items():
+        several = isinstance(value, np.ndarray)
+        if key in REFUSED and (several or value != REFUSED[key]):
+            raise ValueError(f"{prefix}{key} is {value!r}; bluejay reads models where it is {REFUSED[key]!r}")
+        if key not in known and (several or value not in (0, "", "none")):
+            raise ValueError(f"{prefix}{key} is {value!r}; bluejay does not know what it means")
     given = {ours: field(own, architecture, key) for ours, key in CONFIG_KEYS.items()}
     if not 1 <= given["n_layer"] <= len(tensors):
         raise ValueError(f"{architecture}.block_count is {given['n_layer']}, but it has {len(tensors)} tensors")
@@ -132,23 +150,37 @@ def read_config(file: GGUFFile) -> GPTConfig:
         given |= rotary(own, architecture, given)
     config = check(GPTConfig, FAMILIES[family].common | given, architecture)
     if ROTARY_FACTORS in tensors:
+        if config.rotary_scaling is not None:
+            raise ValueError(f"it has both {ROTARY_FACTORS} and a factor on all positions; bluejay reads either")
         config = dataclasses.replace(config, rotary_scaling=rotary_scaling(file, config))
     return config
 
 
 def rotary(own: dict[str, Any], architecture: str, given: dict[str, Any]) -> dict[str, Any]:
     """The fields of a model with rotary positions, GPT-NeoX or Llama."""
-    whole = own.get("attention.key_length", given["d_model"] // given["n_head"])
-    rotated = own.get("rope.dimension_count", whole)
-    fields = {"rotary_dim": rotated, "rotary_base": own.get("rope.freq_base", 10000.0)}
+
+    def optional(key: str, default: Any) -> Any:
+        return field(own, architecture, key) if key in own else default
+
+    whole = optional("attention.key_length", given["d_model"] // given["n_head"])
+    rotated = optional("rope.dimension_count", whole)
+    # The older field holds the factor by itself, and must be read indefinitely (ggml's docs/gguf.md).
+    factor = optional("rope.scaling.factor", optional("rope.scale_linear", 1.0))
+    kind = own.get("rope.scaling.type", "linear")
+    if kind not in ("none", "linear"):
+        raise ValueError(f"{architecture}.rope.scaling.type is {kind!r}; bluejay reads 'none' and 'linear'")
+    scaling = linear_scaling(float(factor)) if kind == "linear" else None
+    fields = {
+        "rotary_dim": rotated,
+        "rotary_base": optional("rope.freq_base", 10000.0),
+        "rotary_scaling": scaling and dataclasses.asdict(scaling),
+    }
     if architecture == "gptneox":
         # The file does not tell which GELU the model has; llama.cpp computes the tanh approximation.
         return fields | {"parallel": own.get("use_parallel_residual", True)}
     if rotated != whole or own.get("attention.value_length", whole) != whole:
         raise ValueError(f"it rotates {rotated} of {whole} dimensions of a head; bluejay reads Llamas that rotate all")
-    n_kv_head = given["n_head"]
-    if "attention.head_count_kv" in own:
-        n_kv_head = field(own, architecture, "attention.head_count_kv")
+    n_kv_head = optional("attention.head_count_kv", given["n_head"])
     return fields | {"n_kv_head": n_kv_head, "head_dim": whole, "activation": "silu"}
 
 

@@ -72,7 +72,11 @@ class GGUFFile:
 
 
 def read_gguf(path: Path) -> GGUFFile:
-    """Read the header and map the tensors. Raises ValueError, naming the file, if it is not a complete GGUF file."""
+    """Read the header and map the tensors. Raises ValueError, naming the file, if it is not a complete GGUF file,
+    or a big-endian one."""
+    with path.open("rb") as file:
+        if file.read(8) in (b"GGUF\0\0\0\2", b"GGUF\0\0\0\3"):
+            raise ValueError(f"{path} is big-endian; llama.cpp's gguf_convert_endian.py makes it little-endian")
     try:
         return parse(np.memmap(path, mode="c"))  # mapped copy-on-write: torch takes no read-only arrays
     except (ValueError, struct.error) as error:  # UnicodeDecodeError is a ValueError

@@ -8,7 +8,16 @@ import tokenizers
 from gguf.constants import TokenType
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
 
-from bluejay.tokenizer import SPACE, Tokenizer, byte_level, chat_template_beside, ends_beside, read_backend
+from bluejay.tokenizer import (
+    SPACE,
+    Tokenizer,
+    byte_level,
+    chat_template_beside,
+    ends_beside,
+    read_backend,
+    settings_beside,
+    valid_ends,
+)
 
 LLAMA_3_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -28,7 +37,8 @@ def gguf_tokenizer(path: Path, fields: Mapping[str, Any]) -> Tokenizer:
         if beside.is_file():
             backend = read_backend(beside)
             template = chat_template_beside(beside) or chat_template
-            return Tokenizer(backend, ends_beside(beside, backend) or ends_of(own, backend), template)
+            ends = ends_beside(beside, backend) or ends_of(own, backend)
+            return Tokenizer(backend, ends, template, settings_beside(beside))
         tokens, kinds = tokens_of(own)
         match own.get("model"):
             case "gpt2":
@@ -127,6 +137,4 @@ def add_tokens(backend: tokenizers.Tokenizer, own: Mapping[str, Any], tokens: li
 
 def ends_of(own: Mapping[str, Any], backend: tokenizers.Tokenizer) -> list[int]:
     """The ids that end generation: the end of text first, then the end of a turn."""
-    ids = [own[key] for key in ("eos_token_id", "eot_token_id", "eom_token_id") if key in own]
-    special = {id for id, token in backend.get_added_tokens_decoder().items() if token.special}
-    return [id for id in dict.fromkeys(ids) if id in special]
+    return valid_ends((own.get(key) for key in ("eos_token_id", "eot_token_id", "eom_token_id")), backend)

@@ -1,6 +1,8 @@
 """Model directories in the Hugging Face layout: opened, read and written one weight at a time."""
 
+import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,15 @@ from torch import Tensor
 
 from bluejay.files import atomic_directory, write_json
 from bluejay.gpt.config import GPTConfig
-from bluejay.gpt.formats.families import FAMILIES, StoredTensor, from_hugging_face, stored_tensors, to_hugging_face
+from bluejay.gpt.formats.companions import CARD, companions_of, licence_of
+from bluejay.gpt.formats.families import (
+    FAMILIES,
+    StoredTensor,
+    from_hugging_face,
+    known_keys,
+    stored_tensors,
+    to_hugging_face,
+)
 from bluejay.gpt.formats.tensors import (
     DTYPES,
     SHARD_BYTES,
@@ -20,9 +30,18 @@ from bluejay.gpt.formats.tensors import (
     open_tensors,
     write_shards,
 )
+from bluejay.gpt.formats.values import Values, unknown_keys
 from bluejay.gpt.model import weight_shapes
-from bluejay.progress import progress
+from bluejay.progress import progress, say
 from bluejay.tokenizer import Tokenizer
+
+HEADS = ("lm_head", "embed_out")
+"""Names of the head; torch.save writes the first in every family, older files of GPT-NeoX have the second."""
+TABLES = re.compile(
+    r"(.*\.)?(attn|attention)\.(attention\.)?(masked_)?bias|(.*\.)?rotary_emb\.(inv_freq|cos_cached|sin_cached)"
+    r"|(.*\.)?attn\.embed_positions"
+)
+"""Names of masks and rotary tables, which old files hold although they follow from the configuration."""
 
 
 def read_config(path: Path) -> tuple[GPTConfig, Any]:
@@ -34,27 +53,74 @@ def read_config(path: Path) -> tuple[GPTConfig, Any]:
         if not isinstance(values, dict):
             raise ValueError("it is not a JSON object")
         quantization = values.pop("quantization", None)
-        return from_hugging_face(values), quantization
+        config = from_hugging_face(values)
+        if unknown := unknown_keys(values, known_keys(values)):
+            say(f"{file}: bluejay does not know {', '.join(unknown)}, and computes as if it were not there")
+        return config, quantization
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
         raise ValueError(f"{file}: {error}") from None
 
 
 def open_hugging_face(path: Path, config: GPTConfig) -> StoredModel:
-    """Open a directory whose weights are not quantised. Raises FileNotFoundError or ValueError, naming the file."""
-    tensors, shapes = open_tensors(path), weight_shapes(config)
+    """Open a directory whose weights are not quantised. Every tensor in it is used, or a table of a known name. Raises
+    FileNotFoundError or ValueError, naming the file and the tensor."""
+    tensors = open_tensors(path)
+    file = next(iter(tensors.files.values()), path)
+    if config.n_layer > len(tensors.files):
+        raise ValueError(f"{path / 'config.json'} names {config.n_layer} layers; {file} has fewer tensors than that")
+    config = with_own_head(config, tensors, file)
+    try:
+        shapes = weight_shapes(config)
+    except RuntimeError:  # more numbers than torch can count
+        raise ValueError(f"{path / 'config.json'}: the sizes that it gives are absurd") from None
     stored_in: dict[str, tuple[StoredTensor, str]] = {}
+    unused = {name for name in tensors.files if not TABLES.fullmatch(name)}
     for stored in stored_tensors(config, shapes):
-        name = next((name for name in (stored.name, bare_name(stored.name, config)) if name in tensors.files), None)
+        names = names_of(stored.name, config)
+        name = next((name for name in names if name in tensors.files), None)
         if name is None:
-            raise ValueError(f"{next(iter(tensors.files.values()), path)} has no {stored.name}")
+            raise ValueError(f"{file} has no {stored.name}")
         stored_in |= dict.fromkeys(stored.weights, (stored, name))
+        unused.difference_update(names)
+    if unused:
+        name = min(unused)
+        raise ValueError(
+            f"{tensors.files[name]} has {name}, which has no place in the {config.family} model of config.json"
+        )
 
     def read(weight: str) -> Tensor:
         return read_part(tensors, *stored_in[weight], weight, shapes, config)
 
     dtypes = {read(name).dtype for name in shapes}
     dtype = dtypes.pop() if len(dtypes) == 1 else None
-    return StoredModel(config, read, dtype, lambda: Tokenizer.load(path), tensors.n_bytes, licence_of(path))
+    return StoredModel(
+        config, read, dtype, lambda: Tokenizer.load(path), tensors.n_bytes, licence_of(path), None, companions_of(path)
+    )
+
+
+def with_own_head(config: GPTConfig, tensors: TensorFiles, file: Path) -> GPTConfig:
+    """The configuration, not tied if the file has a head that differs from the embedding, as in transformers."""
+    family = FAMILIES[config.family]
+    embed = next(family.prefix + theirs for theirs, ours in family.modules.items() if ours == "embed") + ".weight"
+    names = (embed, bare_name(embed, config)), [f"{head}.weight" for head in HEADS]
+    found = [next((name for name in group if name in tensors.files), None) for group in names]
+    if not config.tied or found[0] is None or found[1] is None:
+        return config
+    one, other = tensors.read(found[0]), tensors.read(found[1])
+    if one.dtype == other.dtype and torch.equal(one, other):
+        return config
+    say(f"{file}: {found[1]} differs from {found[0]} although tie_word_embeddings is true; it is used as the head")
+    return dataclasses.replace(config, tied=False)
+
+
+def names_of(name: str, config: GPTConfig) -> list[str]:
+    """The names that a tensor may have in a file: its own; that in a file of the bare decoder; any name of the head
+    for the head, and for an embedding that is tied to it and stored once."""
+    family = FAMILIES[config.family]
+    module, _, kind = name.rpartition(".")
+    embedding = config.tied and family.modules.get(module.removeprefix(family.prefix)) == "embed"
+    heads = [f"{head}.{kind}" for head in HEADS] if module == family.head or embedding else []
+    return [name, bare_name(name, config), *heads]
 
 
 def bare_name(name: str, config: GPTConfig) -> str:
@@ -72,8 +138,9 @@ def read_part(
     expected = expected[::-1] if stored.transposed else expected
     if list(tensor.shape) != expected:
         raise ValueError(f"{tensors.files[name]}: {name} is {list(tensor.shape)}; config.json makes it {expected}")
-    if not tensor.is_floating_point():
-        raise ValueError(f"{tensors.files[name]}: {name} holds {tensor.dtype}; weights are floating-point numbers")
+    if tensor.dtype not in (*DTYPES, torch.float64):
+        kinds = ", ".join(str(kind).removeprefix("torch.") for kind in DTYPES)
+        raise ValueError(f"{tensors.files[name]}: {name} holds {tensor.dtype}; weights are {kinds} or float64")
     return unfuse(stored, tensor.T if stored.transposed else tensor, weight, rows, config)
 
 
@@ -100,10 +167,11 @@ def fuse(stored: StoredTensor, read: Callable[[str], Tensor], config: GPTConfig)
 def write_model(
     stored: StoredModel, path: Path, dtype: torch.dtype | None = None, shard_bytes: int = SHARD_BYTES
 ) -> None:
-    """Write a model: `config.json`, `generation_config.json`, the tokenizer's files and `model.safetensors`, which is
-    divided if it would exceed `shard_bytes`. One weight is in memory at a time; an error leaves `path` as it was.
-    Raises ValueError where the family's `config.json` cannot describe the model; OSError when the disk is full."""
-    config, tokenizer = stored.config, stored.tokenizer()
+    """Write a model: the files of `write_companions` and `model.safetensors`, which is divided if it would exceed
+    `shard_bytes`. One weight is in memory at a time; an error leaves `path` as it was.
+    Raises ValueError where the family's `config.json` cannot describe the model, or a weight is not a number or too
+    large for `dtype`; OSError when the disk is full."""
+    config = stored.config
     shapes = weight_shapes(config)
     tensors = {tensor.name: tensor for tensor in stored_tensors(config, shapes)}
 
@@ -126,20 +194,27 @@ def write_model(
             bar.advance(tensor.numel() * written.itemsize)
             return tensor
 
-        name = str(written).removeprefix("torch.")
-        bos, eos = next(iter(tokenizer.begin), tokenizer.eot), tokenizer.eot
-        write_json(temporary / "config.json", to_hugging_face(config, bos, eos, name))
-        ends = list(tokenizer.ends) if len(tokenizer.ends) > 1 else eos
-        write_json(temporary / "generation_config.json", {"bos_token_id": bos, "eos_token_id": ends})
+        write_companions(stored, temporary, str(written).removeprefix("torch."))
         write_shards(headers, read, temporary, shard_bytes)
-        tokenizer.save(temporary)
 
 
-def licence_of(path: Path) -> str | None:
-    """The licence in the front matter of the model card (`license: apache-2.0`); None if there is none."""
-    card = path / "README.md"
-    if not card.is_file():
-        return None
-    lines = card.read_text(encoding="utf-8", errors="replace").splitlines()
-    front = lines[1 : lines.index("---", 1)] if lines[:1] == ["---"] and "---" in lines[1:] else []
-    return next((line.partition(":")[2].strip() for line in front if line.startswith("license:")), None)
+def write_companions(stored: StoredModel, directory: Path, dtype: str, quantization: Values | None = None) -> None:
+    """Write everything in a model's directory but its weights: `config.json` and `generation_config.json` with the
+    tokens that begin, end and pad a text, the tokenizer, the card and the licence. Raises ValueError, naming the
+    field, where the family's `config.json` cannot describe the model."""
+    tokenizer, generation = stored.tokenizer(), dict(stored.companions.generation)
+    known = {key: id for key in ("bos_token_id", "pad_token_id") if tokenizer.has(id := generation.pop(key, None))}
+    eos = list(tokenizer.ends) if len(tokenizer.ends) > 1 else tokenizer.eot
+    ids = {"bos_token_id": next(iter(tokenizer.begin), tokenizer.eot)} | known
+    values = to_hugging_face(stored.config, ids["bos_token_id"], eos, dtype)
+    if known.get("pad_token_id", stored.config.vocab_size) < stored.config.vocab_size:
+        values["pad_token_id"] = known["pad_token_id"]
+    if quantization is not None:
+        values["quantization"] = quantization
+    write_json(directory / "config.json", values)
+    write_json(directory / "generation_config.json", generation | ids | {"eos_token_id": eos})
+    for name, content in stored.companions.files.items():
+        (directory / name).write_bytes(content)
+    if stored.licence and CARD not in stored.companions.files:
+        (directory / CARD).write_text(f"---\nlicense: {stored.licence}\n---\n", encoding="utf-8")
+    tokenizer.save(directory)

@@ -7,9 +7,9 @@ import torch
 from bluejay.gpt.formats.huggingface import open_hugging_face, read_config, write_model
 from bluejay.gpt.formats.locate import locate
 from bluejay.gpt.formats.mesh_transformer import open_mesh_transformer
-from bluejay.gpt.formats.peft import CONFIG, merged, read_adapter, read_adapter_config
+from bluejay.gpt.formats.peft import CONFIG, base_of, merged, read_adapter, read_adapter_config
 from bluejay.gpt.formats.quantized import open_quantized, write_quantized
-from bluejay.gpt.formats.tensors import StoredModel
+from bluejay.gpt.formats.tensors import StoredModel, converted
 from bluejay.gpt.model import GPT
 from bluejay.gpt.quantization.packing import QUANTISED
 from bluejay.progress import progress
@@ -24,13 +24,17 @@ def load_model(path: Path, device: str | torch.device = "cpu", dtype: torch.dtyp
 
 
 def read_model(stored: StoredModel, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> GPT:
-    """Read the weights of an opened model into the memory of a device, tensor by tensor."""
+    """Read the weights of an opened model into the memory of a device, tensor by tensor. Raises ValueError for a weight
+    that is too large for `dtype`, or that is read in another type and is not a number."""
     with torch.device("meta"):
         model = GPT(stored.config)
     weights = {}
     with progress("load", stored.config.n_parameters, "weights") as bar:
         for name in model.state_dict():
-            weights[name] = stored.read(name).to(device, dtype)
+            weight = stored.read(name)
+            if dtype is not None and dtype != weight.dtype:
+                weight = converted(name, weight, dtype)
+            weights[name] = weight.to(device)
             bar.advance(weights[name].numel())
     model.load_state_dict(weights, assign=True)
     return model.requires_grad_(False)
@@ -40,10 +44,8 @@ def open_model(path: Path) -> StoredModel:
     """Open a model directory in Hugging Face's or the quantised layout, a checkpoint of mesh-transformer-jax, a GGUF
     file, or an adapter in peft's layout, which is merged into the model that it names. Raises FileNotFoundError or
     ValueError, each with one sentence."""
-    if path.suffix == ".gguf" and path.is_file():
-        from bluejay.gpt.formats.gguf import open_gguf  # the library behind it takes a third of a second to import
-
-        return open_gguf(path)
+    if path.is_file():
+        return open_file(path)
     if not path.is_dir():
         raise FileNotFoundError(f"no model directory at {path}; `bluejay train RECIPE` makes one")
     if (path / CONFIG).is_file():
@@ -55,17 +57,41 @@ def open_model(path: Path) -> StoredModel:
         return open_quantized(path, config, quantization)
     if (path / "shard_0").is_dir() or (path / "meta.json").is_file():
         return open_mesh_transformer(path)
+    ggufs = sorted(file for file in path.iterdir() if is_gguf(file))
+    if len(ggufs) == 1:
+        return open_file(ggufs[0])
+    if ggufs:
+        names = ", ".join(file.name for file in ggufs)
+        raise ValueError(f"{path} holds several GGUF files; name one of {names}")
     raise FileNotFoundError(f"{path} is not a model directory: it has no config.json")
+
+
+def open_file(path: Path) -> StoredModel:
+    """Open a GGUF file, whatever its name. Raises ValueError for any other file."""
+    if not is_gguf(path):
+        raise ValueError(f"{path} is a file, and not a GGUF file; a model is named by its directory")
+    from bluejay.gpt.formats.gguf import open_gguf  # the library behind it takes a third of a second to import
+
+    return open_gguf(path)
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether a path is a file that begins as GGUF files do, or that calls itself one."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(4) == b"GGUF" or path.suffix.lower() == ".gguf"
 
 
 def open_adapted(path: Path) -> StoredModel:
     """Open the base model of an adapter, with the adapter merged into it."""
-    base = str(read_adapter_config(path)["base_model_name_or_path"])
+    base = base_of(read_adapter_config(path))
     try:
         stored = open_model(locate(base))
     except FileNotFoundError as missing:
         raise FileNotFoundError(f"{path / CONFIG} is an adapter of {base}, which is not here: {missing}") from None
-    return merged(stored, read_adapter(path, stored.config))
+    adapter = read_adapter(path, stored.config)
+    return merged(stored, adapter.updates, adapter.replaced)
 
 
 def save_model(model: GPT, tokenizer: Tokenizer, path: Path) -> None:
@@ -82,14 +108,21 @@ def convert(
     dtype: torch.dtype | None = None,
     quantize: str | None = None,
     calibrate: Path | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Convert a model in any layout to a Hugging Face directory. Weights keep their bits if `dtype` is not given. With
     `quantize`, the name of a quantised format, write a directory for the native engine instead; the text file
     `calibrate` fits q4 to its inputs. Raises the errors of `open_model` and of the writers, and ValueError if `target`
-    exists and is not a model directory."""
-    stored = open_model(source)
+    exists, unless it is a model directory and `overwrite` is set. The source is never overwritten."""
+    if target.suffix.lower() == ".gguf":
+        raise ValueError(f"{target} would be a GGUF file; bluejay writes directories, so name a folder")
+    if source.resolve().is_relative_to(target.resolve()):
+        raise ValueError(f"{target} is the model to convert, or holds it; name a new folder")
     if target.exists() and not (target / "config.json").is_file():
         raise ValueError(f"{target} exists and is no model directory; name a new folder")
+    if target.exists() and not overwrite:
+        raise ValueError(f"{target} is a model already; name a new folder, or replace all that is there by --overwrite")
+    stored = open_model(source)
     if calibrate is not None and not (quantize and QUANTISED[quantize].gptq):
         raise ValueError("a calibration text is only used with --quantize q4; leave it out")
     if quantize is None:

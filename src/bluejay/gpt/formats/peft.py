@@ -1,4 +1,5 @@
-"""Low-rank adapters on disk, in the layout of `peft`: `adapter_config.json` and `adapter_model.safetensors`.
+"""Low-rank adapters on disk, in the layout of `peft`: `adapter_config.json` and `adapter_model.safetensors`, or
+`adapter_model.bin`.
 
 An adapter adds scale B A to a matrix, with A (rank, columns) and B (rows, rank) (LoRA, section 4.1). If a module of the
 file fuses several of our matrices (GPT-NeoX's `query_key_value`), their adapters become one whose rank is the sum of
@@ -20,14 +21,43 @@ from torch import Tensor
 from bluejay.files import atomic_directory, write_json
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.families import FAMILIES, StoredTensor, stored_tensors
-from bluejay.gpt.formats.huggingface import fuse, unfuse
-from bluejay.gpt.formats.tensors import Header, StoredModel, open_safetensors, write_safetensors
+from bluejay.gpt.formats.huggingface import fuse, names_of, unfuse
+from bluejay.gpt.formats.tensors import (
+    Header,
+    StoredModel,
+    converted,
+    open_safetensors,
+    open_torch,
+    write_safetensors,
+)
 from bluejay.gpt.model import weight_shapes
 from bluejay.tokenizer import Tokenizer
 
-CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG, TENSORS, TORCH_TENSORS = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 PREFIX = "base_model.model."
 """Prefix that peft gives to the names of modules."""
+_KNOWN = """
+    peft_type r lora_alpha alpha_pattern rank_pattern use_rslora base_model_name_or_path revision init_lora_weights
+    alora_invocation_tokens
+    target_modules exclude_modules layers_to_transform layers_pattern fan_in_fan_out bias modules_to_save
+    task_type inference_mode lora_dropout auto_mapping peft_version megatron_config megatron_core qalora_group_size
+    loftq_config eva_config corda_config lora_ga_config runtime_config
+"""
+KNOWN = frozenset(_KNOWN.split())
+"""Keys of `adapter_config.json` that are understood. What target_modules and the keys after it up to modules_to_save
+ask for can be seen from the tensors; the later ones matter in training, or with refused `init_lora_weights`."""
+STARTS = (True, False, None, "gaussian", "orthogonal", "eva")
+"""Values of `init_lora_weights` that leave the base as it is; with others, such as pissa and olora, the adapter belongs
+to what remains of the base without its principal parts."""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """The contents of an adapter's file, by our names of the weights."""
+
+    updates: dict[str, "LowRank"]
+    replaced: dict[str, Tensor]
+    """Weights that the adapter holds whole, such as biases and a head that were trained."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +69,11 @@ class LowRank:
     scale: float
     """The factor alpha / rank on the product of the two matrices."""
 
-    def added_to(self, weight: Tensor) -> Tensor:
-        """The sum of a matrix and the update, computed in float32, in the type of the matrix."""
-        return torch.addmm(weight.float(), self.b.float(), self.a.float(), alpha=self.scale).to(weight.dtype)
+    def added_to(self, weight: Tensor, name: str = "the sum") -> Tensor:
+        """The sum of a matrix and the update, computed in float32, in the type of the matrix. Raises ValueError, with
+        the matrix's name, if it is too large for the type or not a number."""
+        total = torch.addmm(weight.float(), self.b.float(), self.a.float(), alpha=self.scale)
+        return converted(name, total, weight.dtype)
 
 
 def write_adapter(adapter: dict[str, LowRank], config: GPTConfig, tokenizer: Tokenizer, base: str, path: Path) -> None:
@@ -110,13 +142,16 @@ def exceptions(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value != min(values.values())}
 
 
-def merged(stored: StoredModel, adapter: dict[str, LowRank]) -> StoredModel:
-    """A model with an adapter merged into its weights as they are read. A quantised model becomes bfloat16."""
+def merged(stored: StoredModel, adapter: dict[str, LowRank], replaced: dict[str, Tensor] | None = None) -> StoredModel:
+    """A model with an adapter merged into its weights as they are read, some of which it replaces. A quantised model
+    becomes bfloat16. Reading raises ValueError for a sum that is too large for its type."""
 
     def read(name: str) -> Tensor:
         weight = stored.read(name)
         weight = weight if stored.packed is None else weight.bfloat16()
-        return adapter[name].added_to(weight) if name in adapter else weight
+        if replaced and name in replaced:
+            weight = converted(name, replaced[name], weight.dtype)
+        return adapter[name].added_to(weight, name) if name in adapter else weight
 
     dtype = stored.dtype if stored.packed is None else torch.bfloat16
     return dataclasses.replace(stored, read=read, dtype=dtype, packed=None)
@@ -136,34 +171,61 @@ def read_adapter_config(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{file} describes an adapter that only some tokens switch on; bluejay reads those that are always on"
         )
-    if not values.get("base_model_name_or_path"):
+    if (start := values.get("init_lora_weights")) not in STARTS:
+        raise ValueError(
+            f"{file}: init_lora_weights is {start!r}, so the adapter belongs to a base that its training changed; "
+            "peft's save_pretrained with path_initial_model_for_weight_conversion makes it one of the model itself"
+        )
+    for key, value in values.items():
+        if value and key not in KNOWN:
+            raise ValueError(f"{file}: {key} is {value!r}; bluejay does not know what it means")
+    if not isinstance(values.get("base_model_name_or_path"), str) or not values["base_model_name_or_path"]:
         raise ValueError(f"{file} does not name the model that it adapts in base_model_name_or_path")
     return values
 
 
-def read_adapter(path: Path, config: GPTConfig) -> dict[str, LowRank]:
-    """The low-rank updates in a directory, by our names of the matrices. Raises FileNotFoundError if there are no
-    weights; ValueError, naming the first tensor that does not fit the model."""
+def base_of(values: dict[str, Any]) -> str:
+    """The path or the hub's name of the model that an adapter adapts, with the revision that its file names."""
+    base, revision = str(values["base_model_name_or_path"]), values.get("revision")
+    return f"{base}@{revision}" if revision and not Path(base).exists() else base
+
+
+def read_adapter(path: Path, config: GPTConfig) -> Adapter:
+    """The contents of an adapter's directory. Raises FileNotFoundError if there are no weights; ValueError, naming the
+    first tensor that does not fit the model."""
     values, file = read_adapter_config(path), path / TENSORS
-    if not file.is_file():
+    if not file.is_file() and not (path / TORCH_TENSORS).is_file():
         raise FileNotFoundError(f"{path} is an adapter without weights: it has no {TENSORS}")
-    names, tensor = open_safetensors(file)
+    names, tensor = open_safetensors(file) if file.is_file() else open_torch(file := path / TORCH_TENSORS)
     remaining, shapes = set(names), weight_shapes(config)
-    adapter: dict[str, LowRank] = {}
+    adapter = Adapter({}, {})
     for stored in stored_tensors(config, shapes):
-        module = stored.name.removesuffix(".weight")
+        kind = stored.name.rpartition(".")[2]
+        # A tied head has no update of its own.
+        aliases = [stored.name] if config.tied else names_of(stored.name, config)
+        modules = [name.removesuffix(f".{kind}") for name in dict.fromkeys(aliases)]
+        rows = [shapes[name][0] for name in stored.weights]
+        shape = [sum(rows), *shapes[stored.weights[0]][1:]]
+        for name in (f"{PREFIX}{module}{part}.{kind}" for module in modules for part in ("", ".base_layer")):
+            if name in remaining:
+                remaining.remove(name)
+                whole = tensor(name).T if stored.transposed else tensor(name)
+                if list(whole.shape) != shape:
+                    raise ValueError(f"{file}: {name} is {list(whole.shape)}; the model's is {shape}")
+                adapter.replaced.update({one: unfuse(stored, whole, one, rows, config) for one in stored.weights})
+        module = next((name for name in modules if f"{PREFIX}{name}.lora_A.weight" in remaining), modules[0])
         pair = [f"{PREFIX}{module}.lora_{letter}.weight" for letter in "AB"]
-        if not remaining.issuperset(pair):
+        if kind != "weight" or not remaining.issuperset(pair):
             continue
         remaining.difference_update(pair)
         a, b = (tensor(name) for name in pair)
-        rows = [shapes[name][0] for name in stored.weights]
-        columns = shapes[stored.weights[0]][1]
-        if a.ndim != 2 or a.shape[1] != columns or b.shape != (sum(rows), len(a)):
+        if len(shape) != 2 or a.ndim != 2 or a.shape[1] != shape[1] or b.shape != (shape[0], len(a)):
             raise ValueError(f"{file}: {pair[0]} is {list(a.shape)} and its B {list(b.shape)}; {module} does not fit")
         scale = scale_of(module, len(a), values)
-        adapter |= {name: LowRank(a, unfuse(stored, b, name, rows, config), scale) for name in stored.weights}
-    if remaining or not adapter:
+        adapter.updates.update(
+            {name: LowRank(a, unfuse(stored, b, name, rows, config), scale) for name in stored.weights}
+        )
+    if remaining or not (adapter.updates or adapter.replaced):
         unknown = min(remaining, default="no tensor")
         raise ValueError(f"{file} has {unknown}, which is no update of a matrix of the model")
     return adapter

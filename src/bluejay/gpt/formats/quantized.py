@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bluejay.files import atomic_directory, write_json
+from bluejay.files import atomic_directory
 from bluejay.gpt.config import GPTConfig
-from bluejay.gpt.formats.families import to_hugging_face
-from bluejay.gpt.formats.tensors import Header, StoredModel, open_tensors, write_safetensors
+from bluejay.gpt.formats.companions import companions_of, licence_of
+from bluejay.gpt.formats.huggingface import write_companions
+from bluejay.gpt.formats.tensors import Header, StoredModel, finite, open_tensors, write_safetensors
 from bluejay.gpt.model import input_of, matrices_by_input, weight_shapes
 from bluejay.gpt.quantization.calibrate import Calibration
 from bluejay.gpt.quantization.format import BLOCK, GROUP, Format
@@ -45,11 +46,12 @@ def matrix_formats(config: GPTConfig, format: Format) -> dict[str, Format]:
 def write_quantized(stored: StoredModel, path: Path, format: Format, text: str | None = None) -> None:
     """Write a quantised model. An error leaves what was at `path` before; besides the scales, the matrices of one block
     are in memory at a time. A `text` fits q4 to its inputs (`bluejay.gpt.quantization.calibrate`). Raises ValueError if
-    the family's `config.json` cannot describe the model or the text is too short; OSError when the disk is full."""
-    config, tokenizer = stored.config, stored.tokenizer()
+    the family's `config.json` cannot describe the model, a weight is not a number or the text is too short; OSError
+    when the disk is full."""
+    config = stored.config
     shapes, formats, inputs = weight_shapes(config), matrix_formats(config, format), input_of(config)
     small: dict[str, Tensor | None] = {}
-    calibration = Calibration(config, stored.read, tokenizer, formats, text)
+    calibration = Calibration(config, finite(stored.read), stored.tokenizer(), formats, text)
     with atomic_directory(path) as temporary, progress("quantise", config.n_parameters, "weights") as bar:
 
         def read(name: str) -> Tensor:
@@ -62,13 +64,9 @@ def write_quantized(stored: StoredModel, path: Path, format: Format, text: str |
             small[scales_name(name)], small[smoothing_name(inputs[name])] = packed.scales, packed.smoothing
             return packed.data
 
-        values = to_hugging_face(config, tokenizer.eot, tokenizer.eot, "bfloat16")
         mix = {name: other.name for name, other in formats.items() if other is not format}
-        quantization = {"format": format.name, "mix": mix, **LAYOUT}
-        write_json(temporary / "config.json", values | {"quantization": quantization})
-        write_json(temporary / "generation_config.json", {"bos_token_id": tokenizer.eot, "eos_token_id": tokenizer.eot})
+        write_companions(stored, temporary, "bfloat16", {"format": format.name, "mix": mix, **LAYOUT})
         write_safetensors(headers(config, formats), read, temporary / "model.safetensors")
-        tokenizer.save(temporary)
 
 
 def headers(config: GPTConfig, formats: dict[str, Format]) -> list[Header]:
@@ -109,6 +107,8 @@ def open_quantized(path: Path, config: GPTConfig, quantization: Any) -> StoredMo
     for name in by_name:
         if name not in tensors.files:
             raise ValueError(f"{path / 'model.safetensors'} has no {name}")
+    if unknown := tensors.files.keys() - by_name.keys():
+        raise ValueError(f"{path / 'model.safetensors'} has {min(unknown)}, which has no place in it")
 
     def stored_tensor(name: str) -> Tensor:
         tensor, header = tensors.read(name), by_name[name]
@@ -127,7 +127,9 @@ def open_quantized(path: Path, config: GPTConfig, quantization: Any) -> StoredMo
     def read(name: str) -> Tensor:
         return unpack(packed(name)) if name in formats else stored_tensor(name)
 
-    return StoredModel(config, read, None, lambda: Tokenizer.load(path), tensors.n_bytes, licence=None, packed=packed)
+    return StoredModel(
+        config, read, None, lambda: Tokenizer.load(path), tensors.n_bytes, licence_of(path), packed, companions_of(path)
+    )
 
 
 def stored_formats(config: GPTConfig, quantization: Any, where: str) -> dict[str, Format]:

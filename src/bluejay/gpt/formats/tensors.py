@@ -8,7 +8,7 @@ import pickle
 import warnings
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from bluejay.gpt.config import GPTConfig
+from bluejay.gpt.formats.companions import Companions
 from bluejay.gpt.quantization.packing import Packed
 from bluejay.tokenizer import Tokenizer
 
@@ -46,6 +47,8 @@ class StoredModel:
     """The licence stated in the files, if any."""
     packed: Callable[[str], Packed] | None = None
     """Reads a matrix of a quantised model in the native engine's form; None for other models."""
+    companions: Companions = field(default_factory=Companions)
+    """The card, the licence and the defaults for generating."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,8 @@ def open_tensors(directory: Path) -> TensorFiles:
             for tensor, path in files.items():
                 if tensor not in opened[path][0]:
                     raise ValueError(f"{path} has no {tensor}; {index.name} says that it has")
-            return TensorFiles(files, {path: read for path, (_, read) in opened.items()})
+            present = {tensor: path for path, (names, _) in opened.items() for tensor in names}
+            return TensorFiles(present | files, {path: read for path, (_, read) in opened.items()})
     raise FileNotFoundError(f"{directory} is not a model directory: it has no model.safetensors")
 
 
@@ -186,17 +190,43 @@ def write_safetensors(headers: list[Header], read: Callable[[str], Tensor], path
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for header in headers:
-            tensor = read(header.name).to(header.dtype).contiguous()
+            tensor = converted(header.name, read(header.name), header.dtype).contiguous()
             assert tensor.shape == header.shape, header
             file.write(tensor.cpu().view(torch.uint8).numpy().data)
 
 
+def converted(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """A tensor in another type. Raises ValueError if it holds a value that is not a number, or one that is too large
+    for the type."""
+    result = tensor.to(dtype)
+    if not dtype.is_floating_point or result.isfinite().all():
+        return result
+    check_finite(name, tensor)
+    kind, wider = str(dtype).removeprefix("torch."), "bfloat16" if dtype == torch.float16 else "float32"
+    raise ValueError(f"{name} holds {tensor.abs().max():.3g}, which is too large for {kind}; {wider} can hold it")
+
+
+def check_finite(name: str, tensor: Tensor) -> None:
+    """Raise ValueError if a tensor holds NaN or infinity."""
+    if not tensor.isfinite().all():
+        raise ValueError(f"{name} holds {'NaN' if tensor.isnan().any() else 'infinity'}, which is no weight of a model")
+
+
+def finite(read: Callable[[str], Tensor]) -> Callable[[str], Tensor]:
+    """A function that reads a weight and raises ValueError if it holds NaN or infinity."""
+
+    def checked(name: str) -> Tensor:
+        tensor = read(name)
+        check_finite(name, tensor)
+        return tensor
+
+    return checked
+
+
 def tokenizer_of(stored: StoredModel, name: str | Path) -> Tokenizer:
-    """The tokenizer of a stored model. Raises ValueError, naming the model, if it has tokens that the model lacks."""
-    tokenizer = stored.tokenizer()
-    if tokenizer.vocab_size > stored.config.vocab_size:
-        raise ValueError(
-            f"{name}: the tokenizer has {tokenizer.vocab_size} tokens, the model {stored.config.vocab_size} rows; "
-            "they do not belong together"
-        )
-    return tokenizer
+    """The tokenizer of a stored model. Raises ValueError, naming the model, if it has tokens that the model lacks;
+    tokens that were added for training, such as a [PAD], may lack a row."""
+    try:
+        return stored.tokenizer().without_rowless(stored.config.vocab_size)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None

@@ -1,5 +1,6 @@
 """The interface between the scheduler and what runs the model: a step of a ragged batch over a paged cache."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -43,3 +44,17 @@ class Backend(Protocol):
     def copy_page(self, source: int, target: int) -> None:
         """Copy the keys and values in page `source` to page `target`."""
         ...
+
+
+def checked_logits(backend: Backend, batch: StepBatch) -> Float[Tensor, "R V"]:
+    """The logits of a step. Raises ValueError if they are not all finite, naming a weight that is the cause if the
+    backend has `weights` and one of them is not finite either."""
+    logits = backend.step(batch)
+    if logits.isfinite().all():
+        return logits
+    weights: Mapping[str, Tensor] = getattr(backend, "weights", {})
+    for name, weight in weights.items():
+        if not weight.isfinite().all():
+            kind = "NaN" if weight.isnan().any() else "infinity"
+            raise ValueError(f"the logits of the model are not numbers, because its {name} holds {kind}")
+    raise ValueError("the logits of the model are not numbers; its activations are too large for the type it runs in")

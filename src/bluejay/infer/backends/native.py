@@ -45,6 +45,7 @@ class NativeModel:
 
     def __init__(self, config: GPTConfig, matrix: Callable[[str], Packed], read: Callable[[str], Tensor]) -> None:
         self.config = config
+        self.read = read
         self.store = native.Store()
         inputs = input_of(config)
         for name, shape in weight_shapes(config).items():
@@ -96,6 +97,7 @@ class NativeBackend:
         isa: str | None = None,
         threads: int | None = None,
     ) -> None:
+        self.model = model
         self.config = model.config
         self.n_pages = n_pages
         n_bytes, free = n_pages * page_bytes(model.config, cache), free_memory()
@@ -106,6 +108,11 @@ class NativeBackend:
         self._decoder = native.Decoder(
             native_config(model.config), model.store, isa or chosen(), threads or n_processors(), n_pages, cache
         )
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The weights by our names; quantised ones are decoded."""
+        return {name: self.model.read(name) for name in weight_shapes(self.config)}
 
     def step(self, batch: StepBatch) -> Float[Tensor, "R V"]:
         """Store the keys and values of the new tokens and return the float32 logits of the wanted ones, in order."""

@@ -91,6 +91,11 @@ class TorchBackend:
         """A backend whose cache holds sequences of these lengths, in tokens."""
         return cls(gpt, sum(-(-length // PAGE_SIZE) for length in lengths), PAGE_SIZE, compiled)
 
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The weights by our names."""
+        return self.gpt.state_dict()
+
     @torch.inference_mode()
     def step(self, batch: StepBatch) -> Float[Tensor, "R V"]:
         """Store the keys and values of the new tokens, and return the float32 logits of the wanted ones, in order."""

@@ -70,13 +70,13 @@ class Pipeline:
         Raises ValueError: a component has no documents, the training split is empty, or a filter or a test set cannot
         be used.
         """
-        self.prepare()  #                       per part:    Read -> Clean -> Sign -> MatchTests
-        self.deduplicate()  #                   all hashes:  FindExactCopies -> FindNearCopies, per band -> Decide
-        epochs = self.mix()  #                  all sizes
-        tokenizer = self.make_tokenizer()  #    all texts:   MakeTokenizer
-        self.find_passages()  #                 all texts:   FindPassages
+        self.prepare()  # per part: Read -> Clean -> Sign -> MatchTests
+        self.deduplicate()  # all hashes: FindExactCopies -> FindNearCopies, one band at a time -> Decide
+        epochs = self.mix()
+        tokenizer = self.make_tokenizer()  # all texts: MakeTokenizer
+        self.find_passages()  # all texts: FindPassages
         counts = self.encode(tokenizer, epochs)  # per part: Encode
-        buckets = self.shuffle(counts)  #       per bucket:  Shuffle
+        buckets = self.shuffle(counts)  # per bucket: Shuffle
         return self.corpus(tokenizer, buckets)
 
     def task(self, step: Step) -> Task:

@@ -3,7 +3,7 @@
 // https://drafts.csswg.org/css-highlight-api-1/
 
 import { syntaxSpans } from "./code.js";
-import editor from "./editor.json" with { type: "json" };
+import editor from "./editor.js";
 import { mergeSpans, spansUpTo } from "./spans.js";
 
 const NEAR_END = 48; // pixels from the end that still count as reading the end

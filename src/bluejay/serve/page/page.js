@@ -4,7 +4,7 @@ import { endsText, getModel } from "./api.js";
 import { looksLikeCode } from "./code.js";
 import { byId, create, listItem } from "./dom.js";
 import { EditorPane } from "./editor_pane.js";
-import examples from "./examples.json" with { type: "json" };
+import examples from "./examples.js";
 import { addToHistory } from "./history.js";
 import { parseLink } from "./link.js";
 import { onDemand } from "./on_demand.js";

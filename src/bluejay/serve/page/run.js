@@ -1,7 +1,7 @@
 // One run: sends the request, gives the streamed text to the outputs and reports on it afterwards.
 
 import { complete, endsText } from "./api.js";
-import editor from "./editor.json" with { type: "json" };
+import editor from "./editor.js";
 
 const REASONS = editor.stop_reasons;
 

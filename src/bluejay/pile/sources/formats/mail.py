@@ -105,7 +105,8 @@ def payload(message: Message) -> tuple[bytes, str]:
     """The content of a part, and the text behind its base64, which mailing lists append to messages."""
     whole = message.get_payload(decode=True)
     coded = message.get_payload()
-    if str(message.get("Content-Transfer-Encoding", "")).strip().lower() != "base64" or not isinstance(coded, str):
+    coding = f"{message.get('Content-Transfer-Encoding', '')}".strip().lower()
+    if coding != "base64" or not isinstance(coded, str):
         return whole if isinstance(whole, bytes) else b"", ""
     written = coded.strip().splitlines()
     width = len(written[0].strip()) if written else 0
@@ -127,7 +128,7 @@ def payload(message: Message) -> tuple[bytes, str]:
 
 def header(message: Message, name: str) -> str:
     """A header on one line, its encoded words decoded unless they are malformed."""
-    raw = next((str(value) for key, value in message.raw_items() if key.lower() == name.lower()), "")
+    raw = next((value for key, value in message.raw_items() if key.lower() == name.lower()), "")
     value = raw.encode("ascii", "surrogateescape") if has_raw_bytes(raw) else raw
     value = decode(value) if isinstance(value, bytes) else value
     with contextlib.suppress(ValueError):

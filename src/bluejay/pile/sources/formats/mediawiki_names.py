@@ -1,6 +1,7 @@
 """Names with a meaning in wiki markup: the languages of Wikipedia, and templates that only format their arguments."""
 
 import re
+from collections.abc import Mapping
 
 LANGUAGE_CODES = """
 aa ab ace ady af ak als alt am ami an ang ann anp ar arc ary arz as ast atj av avk awa ay az azb ba ban bar bat-smg
@@ -20,11 +21,11 @@ LANGUAGES = frozenset(LANGUAGE_CODES.split())
 """The prefixes of links to the same page in another language."""
 FIRST = """
 nowrap nobr nobreak nbr small big smaller larger em strong abbr sic math mvar smallcaps sc sub sup iast unicode script
-gloss quote blockquote cquote noitalic langx-text ill interlanguage-link transl-text midsize resize-text keypress kbd
-code tt angle bracket not a typo typo proper name bold italic underline abbrlink formatnum lc uc lcfirst ucfirst
+gloss quote blockquote cquote noitalic ill interlanguage-link kbd code tt angle bracket typo bold italic underline
+formatnum lc uc lcfirst ucfirst
 """
-SECOND = "lang transl transliteration translit lang-en-text font color colour fontcolor script/hebrew resize"
-SHOWN = dict.fromkeys(FIRST.split(), 0) | dict.fromkeys(SECOND.split(), 1)
+SECOND = "lang transl transliteration translit font color colour fontcolor resize"
+SHOWN: Mapping[str, int] = {**dict.fromkeys(FIRST.split(), 0), **dict.fromkeys(SECOND.split(), 1)}
 """A template that only formats -> the number of the argument that it shows."""
 FIXED = {"snd": " – ", "spnd": " – ", "spaced ndash": " – ", "ndash": "–", "mdash": "—", "snds": " – ", "nbsp": " "}
 FIXED |= {"spaces": " ", "'": "'", '"': '"', "'s": "'s", "dash": " – ", "en dash": "–", "em dash": "—", "=": "="}

@@ -30,7 +30,7 @@ unicode-1-1-utf-8=utf-8 unicode20utf8=utf-8 unicode11utf8=utf-8 utf-16=utf-16-le
 iso-10646-ucs-2=utf-16-le csunicode=utf-16-le unicodefffe=utf-16-be unicodefeff=utf-16-le sun-eu-greek=iso8859-7
 hz-gb-2312=hz dos-866=cp866 csgb231280=gb18030 csshiftjis=cp932 ks-c-5601-1989=cp949
 """
-MEANT = dict(pair.split("=") for pair in NAMES.split())
+MEANT = {name: meant for name, _, meant in (pair.partition("=") for pair in NAMES.split())}
 """The name of an encoding, as it is declared or as Python has it -> Python's name for what is meant by it."""
 SEVEN_BIT = ("iso2022", "hz", "utf-7")
 """Encodings whose texts are ASCII, and so UTF-8, to whoever does not know of them."""

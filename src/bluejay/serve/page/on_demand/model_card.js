@@ -1,7 +1,7 @@
 // The model card: the model's figures, its limits, and what its authors say about it.
 
 import { create } from "../dom.js";
-import editor from "../editor.json" with { type: "json" };
+import editor from "../editor.js";
 
 export async function showModelCard(panel, model) {
 	const card = await fetch("card").then((response) => response.json()).catch(() => ({}));

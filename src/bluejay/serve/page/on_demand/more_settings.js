@@ -1,7 +1,7 @@
 // The panel "More": the settings without a slider, and a link to the prompt and the settings.
 
 import { byId, create } from "../dom.js";
-import sampling from "../sampling.json" with { type: "json" };
+import sampling from "./sampling.js";
 import { mergeSpans } from "../spans.js";
 
 const MAX_SAMPLES = 8; // that have room side by side

@@ -1,0 +1,135 @@
+"""Whether the device computes what the CPU does: logits, gradients and the course of training."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+
+from bluejay.gpt.config import GPTConfig
+from bluejay.gpt.init import new_model
+from bluejay.gpt.model import GPT
+from bluejay.gpt.presets import PRESETS, sized
+from bluejay.train.data.batches import TrainBatch, document_starts
+from bluejay.train.distributed.parallel import World
+from bluejay.train.distributed.stage import Stage
+from bluejay.train.optimizer import make_optimizer
+from bluejay.train.recipe import Data, Mixture, Optimizer, Train, TrainRecipe
+from bluejay.train.step import Step
+from gpu_checks import candidates
+from gpu_checks.common import Measure, Row, Setting, random_batch
+
+LENGTH, ROWS, VOCABULARY = 256, 4, 1024
+
+
+def families(setting: Setting) -> dict[str, GPTConfig]:
+    """Four layers of every family."""
+    fields = {"vocab_size": VOCABULARY, "n_ctx": LENGTH}
+    width, heads = setting.pick((256, 4), (64, 4))
+    found = {
+        "gptj": sized(PRESETS["gpt-j"], 4, width, heads, **fields),
+        "gpt_neox": sized(PRESETS["pythia-160m"], 4, width, heads, **fields),
+        "gpt_neo": sized(PRESETS["gpt-neo-125m"], 4, width, heads, local_layers=(1, 3), window=64, **fields),
+        "gpt2": sized(PRESETS["gpt2"], 4, width, heads, **fields),
+    }
+    llama = {"n_kv_head": 2, "d_ff": 3 * width, "rotary_dim": width // heads}
+    return found | {"llama": sized(PRESETS["smollm2-135m"], 4, width, heads, **llama, **fields)}
+
+
+def passes(model: GPT, batch: TrainBatch, masks: bool, narrow: bool) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Logits and gradients of a model, on the device that it is on, given back on the CPU."""
+    device = model.embed.weight.device
+    here = batch.to(device)
+    stage = Stage(model, VOCABULARY - 1 if masks else None, Train(tokens=LENGTH, batch_tokens=LENGTH))
+    cast = torch.autocast(device.type, torch.bfloat16) if narrow else contextlib.nullcontext()
+    with cast:
+        starts = document_starts(here.inputs, VOCABULARY - 1) if masks else None
+        with torch.no_grad():
+            logits = model(here.inputs, document_start=starts).float().cpu()
+        loss = stage(inputs=here.inputs, targets=here.targets, weights=None, scale=1 / here.inputs.numel())
+    loss.backward()
+    gradients = {name: w.grad.float().cpu() for name, w in model.named_parameters() if w.grad is not None}
+    model.zero_grad()
+    return logits, gradients
+
+
+def compare(ours: tuple, reference: tuple) -> Row:
+    """Largest differences of logits, and of gradients by their norm."""
+    names = reference[1]
+    least = 1e-3 * torch.stack([g.norm() for g in names.values()]).norm()  # keys' biases have none but for rounding
+    apart = {name: float((ours[1][name] - g).norm() / g.norm().clamp(min=least)) for name, g in names.items()}
+    worst = max(apart, key=lambda name: apart[name])
+    return {
+        "logits": float((ours[0] - reference[0]).abs().max()),
+        "logits_size": float(reference[0].abs().max()),
+        "gradients": apart[worst],
+        "worst": worst,
+    }
+
+
+def losses(config: GPTConfig, device: torch.device, kind: Literal["adamw", "muon"], steps: int) -> list[float]:
+    """The losses of the first steps of a run in float32."""
+    settings = Train(
+        tokens=ROWS * LENGTH, batch_tokens=ROWS * LENGTH, precision="float32", optimizer=Optimizer(kind=kind)
+    )
+    recipe = TrainRecipe("benchmark", Data(train=(Mixture("none"),), valid="none", sequence_length=LENGTH), settings)
+    model = new_model(config, seed=1, device=device)
+    stage = Stage(model, VOCABULARY - 1, settings)
+    step = Step(recipe, World(device), stage, make_optimizer(model, settings.optimizer), "float32")
+    found = []
+    for number in range(steps):
+        batch = random_batch(ROWS, LENGTH, VOCABULARY - 1, 64, seed=number % 4)
+        found.append(step.gradient(batch).loss)
+        step.update(1e-3)
+    return found
+
+
+def equality(setting: Setting) -> Measure:
+    """Every family against the CPU, masked and not, in float32 and in bfloat16; then twenty steps."""
+    torch.set_num_threads(setting.pick(4, 1))
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.set_float32_matmul_precision("highest")
+    batch = random_batch(ROWS, LENGTH, VOCABULARY - 1, 64)
+    rows: list[Row] = []
+    for family, config in families(setting).items():
+        there, here = (new_model(config, seed=0, device=device) for device in ("cpu", setting.device))
+        for masks in (True, False):
+            reference = passes(there, batch, masks, False)
+            for narrow in (False, True):
+                found = compare(passes(here, batch, masks, narrow), reference)
+                rows.append({"family": family, "masks": masks, "bfloat16": narrow, **found})
+    config = families(setting)["gptj"]
+    for kind in ("adamw", "muon"):
+        pair = [losses(config, device, kind, setting.pick(20, 2)) for device in (torch.device("cpu"), setting.device)]
+        apart = max(abs(a - b) / b for a, b in zip(*pair, strict=True))
+        rows.append({"optimizer": kind, "losses_apart": apart, "first": pair[1][0], "last": pair[1][-1]})
+
+    def measure() -> Iterator[Row]:
+        yield from rows
+
+    return measure
+
+
+def equality_of_candidates(setting: Setting) -> Measure:
+    """The candidates, compared in bfloat16 with the CPU in float32; on a CPU, in float32."""
+    torch.set_num_threads(setting.pick(4, 1))
+    batch = random_batch(ROWS, LENGTH, VOCABULARY - 1, 64)
+    configs = families(setting)
+    models = {name: new_model(config, seed=0) for name, config in configs.items()}
+    references = {name: passes(model, batch, True, False) for name, model in models.items()}
+    narrow = setting.device.type == "cuda"
+    rows: list[Row] = []
+    for changes in (("varlen", "bf16 norm", "fused head", "stacked qkv"), ("table", "bf16 norm", "fused head")):
+        candidates.apply(changes)
+        for name, model in models.items():
+            model.to(setting.device)
+            row: Row = {"changes": changes, "family": name}
+            try:
+                rows.append(row | compare(passes(model, batch, True, narrow), references[name]))
+            except Exception as error:
+                rows.append(row | {"refused": f"{type(error).__name__}: {str(error)[:200]}"})
+
+    def measure() -> Iterator[Row]:
+        yield from rows
+
+    return measure

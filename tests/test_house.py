@@ -1,0 +1,140 @@
+"""The order of the house: what imports what, how much stands in one room, and one name for one thing."""
+
+import ast
+import re
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "bluejay"
+MOST_ROOMS = {"pile": 10, "train": 12, "serve": 12, "gpt": 10}
+"""Modules and folders at the top of a wing."""
+MOST_LINES = 400
+RETIRED = ("foretell", "foretold", "sift", "stretch")
+SHARED_NAMES = {
+    "__init__",
+    "card",  # what is known of a model, and of a corpus
+    "metrics",  # of a server, and of a run
+    "model",  # the network, and what people call
+    "native",  # the compiled module, and the backend that it computes for
+    "parallel",  # parallel corpora, and parallel processes
+    "plan",  # of a build, and of a run
+    "recipe",  # of a corpus, of a run, and how either is read
+    "settings",  # of a server, and of the terminal's editor
+    "text",  # files of text, and text as it is generated
+    "tokenizer",  # a tokenizer, and the step that trains one
+}
+"""Names of files that stand in several folders, each of which says which is meant."""
+
+
+def modules() -> dict[str, Path]:
+    """Every module's path by its dotted name."""
+    return {
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in PACKAGE.rglob("*.py")
+    }
+
+
+@cache
+def imports() -> dict[str, set[str]]:
+    """The modules that each module imports, inside functions too. The package's root is not counted: every module
+    imports it."""
+    paths, found = modules(), {}
+    for name, path in paths.items():
+        named: set[str] = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                assert not node.level, f"{name} imports relatively"
+                named |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+            elif isinstance(node, ast.Import):
+                named |= {alias.name for alias in node.names}
+        found[name] = (named & paths.keys()) - {name, PACKAGE.name}
+    return found
+
+
+def reachable(graph: dict[str, set[str]], start: str) -> set[str]:
+    """All that can be reached from a node by at least one step."""
+    seen: set[str] = set()
+    todo = [*graph[start]]
+    while todo:
+        if (node := todo.pop()) not in seen:
+            seen.add(node)
+            todo.extend(graph[node])
+    return seen
+
+
+def in_circles(graph: dict[str, set[str]]) -> list[str]:
+    """The nodes that can be reached from themselves."""
+    return sorted(node for node in graph if node in reachable(graph, node))
+
+
+def test_a_circle_would_be_found():
+    assert in_circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == ["b", "c"]
+    assert len(imports()) > 100 and imports()["bluejay.infer.model"] >= {"bluejay.gpt.model"}
+
+
+def test_no_imports_run_in_a_circle():
+    assert in_circles(imports()) == []
+
+
+@pytest.mark.parametrize("wing", MOST_ROOMS)
+def test_a_wing_can_be_taken_in_at_a_glance(wing):
+    rooms = [path for path in (PACKAGE / wing).iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()]
+    assert 1 < len(rooms) - 1 <= MOST_ROOMS[wing], sorted(path.name for path in rooms)
+
+
+def test_no_file_is_too_long_to_read():
+    files = [*PACKAGE.rglob("*.*"), *(ROOT / "native").rglob("*.*")]
+    sources = [path for path in files if path.suffix in {".py", ".js", ".css", ".html", ".cpp", ".h"}]
+    lines = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in sources}
+    assert len(sources) > 200 and {name: n for name, n in lines.items() if n > MOST_LINES} == {}
+
+
+def test_files_of_one_name_are_known():
+    counts = Counter(path.stem for path in PACKAGE.rglob("*.py"))
+    assert {name for name, count in counts.items() if count > 1} == SHARED_NAMES
+
+
+def test_retired_words_do_not_come_back():
+    text = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in modules().values()}
+    words = re.compile(rf"\b(?:{'|'.join(RETIRED)})\w*", re.IGNORECASE)
+    assert {path: found for path, content in text.items() if (found := words.findall(content))} == {}
+
+
+def design() -> str:
+    """The page that describes the house."""
+    return (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+
+
+def test_each_word_of_the_glossary_has_one_meaning():
+    section = re.search(r"^#+ Glossary\n(.*?)(?=^#)", design(), re.MULTILINE | re.DOTALL)
+    assert section
+    rows = re.findall(r"^\| *(.+?) *\| *(.+?) *\|$", section[1], re.MULTILINE)[2:]
+    words = [word.casefold() for words, _ in rows for word in words.split(", ")]
+    meanings = [meaning.casefold() for _, meaning in rows]
+    assert 20 < len(rows) <= 40
+    assert [word for word, count in Counter(words).items() if count > 1] == []
+    assert [meaning for meaning, count in Counter(meanings).items() if count > 1] == []
+
+
+def drawn(tree: str) -> set[str]:
+    """The folders of the package that a tree of folders, drawn with lines, names."""
+    folders: set[str] = set()
+    above: list[str] = []
+    for line in tree.splitlines():
+        if match := re.match(r"([│├└─\s]*)([\w./-]+?)(/?)(?:\s|$)", line):
+            del above[len(match[1]) // 4 :]
+            above.append(match[2])
+            if match[3]:
+                folders.add("/".join(above[1:]))
+    return {folder for folder in folders if folder.startswith("src/bluejay/")}
+
+
+def test_the_tree_in_the_documentation_is_the_tree():
+    tree = re.search(r"^```\nbluejay/\n.*?^```", design(), re.MULTILINE | re.DOTALL)
+    assert tree
+    files = [path for path in PACKAGE.rglob("*.*") if path.is_file() and path.suffix != ".pyc"]
+    assert drawn(tree[0].strip("`\n")) == {str(path.parent.relative_to(ROOT)) for path in files} - {"src/bluejay"}
