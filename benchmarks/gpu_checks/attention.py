@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.attention.flex_attention import flex_attention
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
+from bluejay.gpt.attention import VisibleRange, attend_documents, document_bounds
 from bluejay.train.data.batches import document_starts
-from gpu_checks.candidates import blocks_of, bounds_of, varlen
 from gpu_checks.common import Measure, Row, Setting, milliseconds, random_batch
 
 TOKENS, WIDTH = 16384, 2048
@@ -121,8 +121,19 @@ def ways(problem: Problem) -> dict[str, Callable[..., Tensor]]:
             ("efficient", SDPBackend.EFFICIENT_ATTENTION),
         ):
             found[f"{name}, {short}"] = partial(sdpa, mask=table, backend=backend, grouped=problem.grouped)
-    found["varlen"] = partial(varlen, bounds=bounds_of(problem.starts), scale=problem.width**-0.5)
+    documents = VisibleRange(problem.starts, document_bounds(problem.starts))
+    found["varlen"] = partial(attend_documents, visible=documents, scale=problem.width**-0.5)
     return found
+
+
+def blocks_of(starts: Tensor) -> BlockMask:
+    """Which blocks of keys each block of queries sees, for flex attention."""
+    B, T = starts.shape
+
+    def sees(b: Tensor, _h: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        return (k <= q) & (k >= starts[b, q])
+
+    return create_block_mask(sees, B, None, T, T, device=str(starts.device), _compile=starts.is_cuda)
 
 
 def flex(setting: Setting) -> Measure:
@@ -139,7 +150,7 @@ def flex(setting: Setting) -> Measure:
 
     ways = []
     for problem in problems:
-        way = partial(attend, blocks=blocks_of(problem.starts, None), grouped=problem.grouped)
+        way = partial(attend, blocks=blocks_of(problem.starts), grouped=problem.grouped)
         ways.append(way)
         try:
             problem.time(way)
@@ -174,11 +185,13 @@ def cudnn(setting: Setting) -> Measure:
     def measure() -> Iterator[Row]:
         for length, width in setting.pick(((1024, 64), (2048, 128), (2048, 256)), ((32, 16),)):
             problem = Problem(setting, length, width, False)
-            bounds = bounds_of(problem.starts)
+            bounds = document_bounds(problem.starts)
             attend = partial(nested, bounds=bounds, longest=int(bounds.diff().max()))
             try:
                 y = attend(*problem.inputs)
-                peer = varlen(*problem.inputs, bounds=bounds, scale=width**-0.5) if y.is_cuda else y
+                documents = VisibleRange(problem.starts, bounds)
+                flash = partial(attend_documents, visible=documents, scale=width**-0.5)
+                peer = flash(*problem.inputs) if y.is_cuda else y
                 apart = float((y - peer).detach().abs().max())
                 yield {"way": "cudnn by documents", **problem.shape, "apart": apart, **problem.time(attend)}
             except Exception as error:

@@ -16,7 +16,6 @@ from bluejay.train.distributed.stage import Stage
 from bluejay.train.optimizer import make_optimizer
 from bluejay.train.recipe import Data, Mixture, Optimizer, Train, TrainRecipe
 from bluejay.train.step import Step
-from gpu_checks import candidates
 from gpu_checks.common import Measure, Row, Setting, random_batch
 
 LENGTH, ROWS, VOCABULARY = 256, 4, 1024
@@ -103,31 +102,6 @@ def equality(setting: Setting) -> Measure:
         pair = [losses(config, device, kind, setting.pick(20, 2)) for device in (torch.device("cpu"), setting.device)]
         apart = max(abs(a - b) / b for a, b in zip(*pair, strict=True))
         rows.append({"optimizer": kind, "losses_apart": apart, "first": pair[1][0], "last": pair[1][-1]})
-
-    def measure() -> Iterator[Row]:
-        yield from rows
-
-    return measure
-
-
-def equality_of_candidates(setting: Setting) -> Measure:
-    """The candidates, compared in bfloat16 with the CPU in float32; on a CPU, in float32."""
-    torch.set_num_threads(setting.pick(4, 1))
-    batch = random_batch(ROWS, LENGTH, VOCABULARY - 1, 64)
-    configs = families(setting)
-    models = {name: new_model(config, seed=0) for name, config in configs.items()}
-    references = {name: passes(model, batch, True, False) for name, model in models.items()}
-    narrow = setting.device.type == "cuda"
-    rows: list[Row] = []
-    for changes in (("varlen", "bf16 norm", "fused head", "stacked qkv"), ("table", "bf16 norm", "fused head")):
-        candidates.apply(changes)
-        for name, model in models.items():
-            model.to(setting.device)
-            row: Row = {"changes": changes, "family": name}
-            try:
-                rows.append(row | compare(passes(model, batch, True, narrow), references[name]))
-            except Exception as error:
-                rows.append(row | {"refused": f"{type(error).__name__}: {str(error)[:200]}"})
 
     def measure() -> Iterator[Row]:
         yield from rows

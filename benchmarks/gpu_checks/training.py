@@ -11,10 +11,10 @@ from torch import nn
 
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.presets import PRESETS, sized
-from bluejay.train import loss as package_loss
 from bluejay.train.data.batches import TrainBatch
 from bluejay.train.distributed.parallel import World
 from bluejay.train.distributed.stage import Stage
+from bluejay.train.loss import head_loss
 from bluejay.train.optimizer import make_optimizer
 from bluejay.train.recipe import Data, Mixture, Train, TrainRecipe
 from bluejay.train.step import Step
@@ -34,7 +34,7 @@ from gpu_checks.common import (
     random_model,
     synchronize,
 )
-from gpu_checks.equality import equality, equality_of_candidates
+from gpu_checks.equality import equality
 
 
 def card(setting: Setting) -> Measure:
@@ -84,13 +84,13 @@ def train(
     """Whole training steps of `parts` micro-batches of `rows` sequences; `compile` compiles each block."""
     length = config.n_ctx
     if changes:
-        candidates.apply(changes, recompute)
+        candidates.apply(changes)
     train = Train(
         tokens=rows * parts * length,
         batch_tokens=rows * parts * length,
         micro_batch_tokens=rows * length,
         compile=compile,
-        recompute="none" if "checkpoint inside" in changes else recompute,
+        recompute=recompute,
     )
     data = Data(train=(Mixture("none"),), valid="none", sequence_length=length)
     recipe = TrainRecipe("benchmark", data, train)
@@ -167,22 +167,11 @@ def head(setting: Setting) -> Measure:
         return nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum") * scale
 
     def package(compiled: bool) -> torch.Tensor:
-        package_loss.torch_gradient = compiled_gradient if compiled else eager_gradient
-        return package_loss.head_loss(states, weight, bias, targets, scale)
+        return head_loss(states, weight, bias, targets, scale, compiled=compiled)
 
-    def fused(piece: int, summed: bool) -> torch.Tensor:
-        candidates.PIECE = piece
-        return candidates.head_loss(states, weight, bias, targets, scale, summed=summed)
-
-    eager_gradient = package_loss.torch_gradient
-    compiled_gradient = torch.compile(eager_gradient)
     ways = {
         "the package": partial(package, False),
-        "the package, gradient compiled": partial(package, True),
-        "fused, pieces of 1,024": partial(fused, 1024, False),
-        "fused, pieces of 4,096": partial(fused, 4096, False),
-        "fused, pieces of 8,192": partial(fused, 8192, False),
-        "fused, pieces of 4,096, summed by the product": partial(fused, 4096, True),
+        "the package, compiled": partial(package, True),
         "cross_entropy of all logits": plain,
         "cross_entropy of all logits, compiled": torch.compile(plain),
     }
@@ -225,8 +214,7 @@ def head(setting: Setting) -> Measure:
     return measure
 
 
-ALL = ("varlen", "bf16 norm", "fused head", "bf16 residual")
-CROSS = ("varlen", "bf16 norm", "cross-entropy", "bf16 residual")
+NARROW = ("bf16 residual",)
 ROUNDS = [
     [Check("A0", "card", card)],
     [
@@ -237,39 +225,19 @@ ROUNDS = [
     ],
     [
         Check("A1", "attention", probe),
-        Check("A4", "124 M, compiled, varlen", partial(step_of, compile=True, changes=ALL[:1])),
-        Check("A4", "124 M, compiled, varlen, bf16 norm", partial(step_of, compile=True, changes=ALL[:2])),
-        Check("A4", "124 M, compiled, varlen, bf16 norm, head", partial(step_of, compile=True, changes=ALL[:3])),
-        Check("A4", "124 M, compiled, all and stacked", partial(step_of, compile=True, changes=(*ALL, "stacked qkv"))),
-    ],
-    [
-        Check("A4", "124 M, compiled, all", partial(step_of, compile=True, changes=ALL, profile=True)),
-        Check("A4", "124 M, compiled, all, cross-entropy", partial(step_of, compile=True, changes=CROSS, profile=True)),
-        Check("A4", "124 M, compiled, all, 32 rows", partial(step_of, rows=32, compile=True, changes=ALL)),
-        Check("A4", "124 M, compiled as a whole, all", partial(step_of, changes=(*ALL, "one graph"))),
-        Check("A4", "124 M, compiled, flex", partial(step_of, compile=True, changes=("flex", *ALL[1:]))),
+        Check("A4", "124 M, compiled, masks, 32 rows", partial(step_of, rows=32, compile=True)),
+        Check("A4", "124 M, compiled, bf16 residual", partial(step_of, compile=True, changes=NARROW)),
+        Check("A4", "124 M, compiled, stacked qkv", partial(step_of, compile=True, changes=("stacked qkv",))),
         Check("A5", "loss head", head),
     ],
     [
-        Check("A6", "selective, compiled", partial(step_of, masks=False, compile=True, recompute="selective")),
-        Check("A6", "full, compiled", partial(step_of, masks=False, compile=True, recompute="full")),
-        Check(
-            "A6",
-            "selective inside, compiled, all",
-            partial(step_of, compile=True, recompute="selective", changes=(*ALL, "checkpoint inside")),
-        ),
-        Check(
-            "A6",
-            "full inside, compiled, all",
-            partial(step_of, compile=True, recompute="full", changes=(*ALL, "checkpoint inside")),
-        ),
+        Check("A6", "selective, compiled", partial(step_of, compile=True, recompute="selective")),
+        Check("A6", "full, compiled", partial(step_of, compile=True, recompute="full")),
         Check("A6", "selective, eager", partial(step_of, masks=False, recompute="selective")),
+        Check("A6", "full, eager", partial(step_of, masks=False, recompute="full")),
     ],
     [
         Check("A4", "124 M, eager, no masks", partial(step_of, masks=False)),
-        Check("A6", "full, eager", partial(step_of, masks=False, recompute="full")),
-        Check("A4", "124 M, eager, all", partial(step_of, changes=ALL)),
-        Check("A2", "equality of the candidates", equality_of_candidates),
         Check("A1", "flex attention", flex),
         Check("A1", "cuDNN by documents", cudnn),
     ],

@@ -279,7 +279,7 @@ def info(options: argparse.Namespace, _: list[str]) -> None:
 
 def pull(options: argparse.Namespace, _: list[str]) -> None:
     """`bluejay pull`."""
-    from bluejay.gpt.hub import pull as download
+    from bluejay.gpt.formats.hub import pull as download
 
     directory = download(options.name, options.directory)
     report(options, f"in {directory}", {"directory": directory})

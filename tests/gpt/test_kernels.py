@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from bluejay.gpt import kernels
-from bluejay.gpt.kernels import ACTIVATIONS, VisibleRange, activate, attention, norm, rotate
+from bluejay.gpt.attention import VisibleRange
+from bluejay.gpt.kernels import ACTIVATIONS, activate, attention, norm, rotate
 from bluejay.native import native
 
 CLOSE = 0.005  # of the length; a number in bfloat16 is within 0.002 of what it stands for, on average
@@ -45,17 +46,21 @@ def gradients(function, *inputs):
 )
 def test_attention(tokens, heads, kv_heads, width, rotated, halves, packed):
     torch.manual_seed(0)
-    q, k, v = (torch.randn(2, n, tokens, width).bfloat16() for n in (heads, kv_heads, kv_heads))
-    angle = torch.rand(2, 1, tokens, rotated // 2) * 6
+    q, k, v = (torch.randn(2, tokens, n, width).bfloat16() for n in (heads, kv_heads, kv_heads))
+    angle = torch.rand(2, tokens, 1, rotated // 2) * 6
     rotation = (angle.cos(), angle.sin()) if rotated else None
     starts = torch.where(torch.rand(2, tokens) < 0.05, torch.arange(tokens), 0).cummax(-1).values
     seen = VisibleRange(starts) if packed else None
+    order = torch.arange(tokens)
+    mask = (order <= order[:, None]) & (order >= (starts if packed else torch.zeros_like(starts))[..., None])
 
     def reference(q, k, v):
         if rotation is not None:
             q, k = rotate(q, rotation, halves), rotate(k, rotation, halves)
-        mask = torch.ones(tokens, tokens, dtype=torch.bool).tril() if seen is None else seen.mask()
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=0.2, enable_gqa=heads != kv_heads)
+        heads_first = (x.transpose(1, 2) for x in (q, k, v))
+        return F.scaled_dot_product_attention(
+            *heads_first, attn_mask=mask[:, None], scale=0.2, enable_gqa=heads != kv_heads
+        ).transpose(1, 2)
 
     ours = gradients(lambda q, k, v: attention(q, k, v, rotation, halves, seen, 0.2), q, k, v)
     theirs = gradients(reference, q.float(), k.float(), v.float())
@@ -96,7 +101,7 @@ def test_activation(activation):
 
 def test_one_thread_and_three_give_the_same_attention(monkeypatch):
     torch.manual_seed(0)
-    q, k, v = (torch.randn(3, 2, 70, 32).bfloat16() for _ in range(3))
+    q, k, v = (torch.randn(3, 70, 2, 32).bfloat16() for _ in range(3))
     results = []
     for threads in (1, 3):
         monkeypatch.setattr(kernels.torch, "get_num_threads", lambda threads=threads: threads)

@@ -206,3 +206,13 @@ def test_the_memory_is_what_a_real_step_takes(precision):
     counted = dataclasses.replace(counted, config=counted.recipe.gpt_config(4096), micro=2048)
     run = subprocess.run([sys.executable, "-c", STEP, precision], check=True, capture_output=True, cwd=Path.cwd())
     assert counted.memory().total == pytest.approx(json.loads(run.stdout), rel=0.15)
+
+
+def test_a_compiled_head_holds_its_logits_and_their_gradient_in_the_type_of_products():
+    gpu = dataclasses.replace(machine(), fused_kernels=False, bfloat16=2e12, float32=1e12)
+    plain, compiled = (
+        workload({"vocab_size": 50_000}, hardware=gpu, precision="bfloat16", compile=on) for on in (False, True)
+    )
+    logits = 1024 * 50_000
+    assert compiled.activations() - plain.activations() == pytest.approx((2 * 2 - 3 * 4) * logits)
+    assert compiled.traffic() < plain.traffic()

@@ -1,11 +1,15 @@
 """The loss is the textbook's, gradient included, and packing changes nothing."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.init import new_model
+from bluejay.train import loss
 from bluejay.train.data.batches import document_starts
 from bluejay.train.loss import head_loss
 
@@ -52,6 +56,54 @@ def test_weights_and_z_loss(dtype, atol, vocabulary):
     torch.testing.assert_close(ours, likelihood, atol=atol, rtol=0)
     for mine, other in zip(got, [tensor.grad for tensor in learned], strict=True):
         assert torch.linalg.vector_norm(mine - other) <= max(atol, 1e-4) * torch.linalg.vector_norm(other)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_head_that_is_compiled_loses_and_learns_the_same(weighted, bias, frozen, dtype, monkeypatch):
+    # What it computes is compared here; the next test compiles it.
+    monkeypatch.setattr(loss, "compiled_objective", lambda: loss.objective)
+    monkeypatch.setattr(loss, "COMPILED_LOGITS", 50 * 15)
+    compare_heads(weighted, bias, frozen, dtype)
+
+
+def compare_heads(weighted: bool, bias: bool, frozen: bool, dtype: torch.dtype) -> None:
+    """The two ways to compute the head, in pieces of several sizes."""
+    torch.manual_seed(0)
+    head = torch.nn.Linear(16, 50, bias=bias).requires_grad_(not frozen)
+    hidden = torch.randn(2, 20, 16, requires_grad=True)
+    targets, weights = torch.randint(0, 50, (2, 20)), torch.rand(2, 20) if weighted else None
+    found = []
+    for compiled in (False, True):
+        hidden.grad = head.weight.grad = None
+        head.zero_grad()
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            nats = head_loss(hidden, head.weight, head.bias, targets, 0.1, weights, None, 0.3, compiled)
+            with torch.no_grad():
+                again = head_loss(hidden, head.weight, head.bias, targets, 0.1, weights, None, 0.3, compiled)
+        torch.testing.assert_close(again, nats.detach())
+        nats.backward()
+        learnt = [x.grad for x in (hidden, *head.parameters()) if x.grad is not None]
+        found.append([nats.detach(), *learnt])
+    assert len(found[0]) == (2 if frozen else 3 + bias)
+    close = 1e-5 if dtype == torch.float32 else 0.01
+    for one, other in zip(*found, strict=True):
+        assert one.dtype == other.dtype
+        assert torch.linalg.vector_norm(one - other) <= close * torch.linalg.vector_norm(other)
+
+
+def test_the_compiled_head_is_one_graph():
+    # A process of its own: torch.compile cannot see through the checks of annotations that the tests add.
+    program = """
+import torch
+from tests.train import test_loss as t
+t.loss.compiled_objective = lambda: torch.compile(t.loss.objective, dynamic=False, fullgraph=True, backend="aot_eager")
+for weighted in (False, True):
+    t.compare_heads(weighted, True, False, torch.float32)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_a_frozen_head_gets_no_gradient_and_passes_on_the_same():

@@ -1,8 +1,8 @@
 """The operations of a block other than matrix products: norm, rotary positions, attention, activation.
 
 Each is implemented with torch. On CPUs with bfloat16 products, bfloat16 training uses the native kernels instead
-(`native/training.h`), which read and write each tensor once: attention rotates its inputs itself and needs no mask, and
-norms turn the residual stream directly into bfloat16. Shapes are those of `bluejay.gpt.model`.
+(`native/training.h`), which read and write each tensor once: attention rotates its inputs itself, and norms turn the
+residual stream directly into bfloat16. Shapes are those of `bluejay.gpt.model`.
 """
 
 from functools import partial
@@ -10,56 +10,43 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from bluejay.gpt.attention import VisibleRange, attend_documents, attend_ranges, takes_varlen
 from bluejay.native import native
 
 ACTIVATIONS = {"gelu_tanh": partial(F.gelu, approximate="tanh"), "gelu": F.gelu, "relu": F.relu, "silu": F.silu}
-Rotation = tuple[Float[Tensor, "B 1 T R"], Float[Tensor, "B 1 T R"]]
+Rotation = tuple[Float[Tensor, "B T 1 R"], Float[Tensor, "B T 1 R"]]
 """Cosine and sine of the angle of each rotated pair."""
 
 
-class VisibleRange:
-    """The tokens that each token attends to: from `first_visible` up to itself."""
-
-    def __init__(self, first_visible: Int[Tensor, "B T"]) -> None:
-        self.first_visible = first_visible.int()
-        self._mask: Bool[Tensor, "B 1 T T"] | None = None
-
-    def mask(self) -> Bool[Tensor, "B 1 T T"]:
-        """The range as a boolean mask (query, key), computed once."""
-        if self._mask is None:
-            order = torch.arange(self.first_visible.shape[1], device=self.first_visible.device)
-            self._mask = ((order <= order[:, None]) & (order >= self.first_visible[..., None]))[:, None]
-        return self._mask
-
-
 def attention(
-    q: Float[Tensor, "B N T H"],
-    k: Float[Tensor, "B K T H"],
-    v: Float[Tensor, "B K T H"],
+    q: Float[Tensor, "B T N H"],
+    k: Float[Tensor, "B T K H"],
+    v: Float[Tensor, "B T K H"],
     rotation: Rotation | None,
     rotate_half: bool,
     visible: VisibleRange | None,
     scale: float,
-) -> Float[Tensor, "B N T H"]:
+) -> Float[Tensor, "B T N H"]:
     """Causal attention with N query heads and K key and value heads; rotates queries and keys first."""
     if is_native(q, q.dtype) and q.shape[-1] % 16 == 0:
-        cos, sin = (None, None) if rotation is None else (angles[:, 0].contiguous() for angles in rotation)
-        rows = (x.transpose(1, 2) for x in (q, k, v))
+        cos, sin = (None, None) if rotation is None else (angles[:, :, 0].contiguous() for angles in rotation)
         first_visible = None if visible is None else visible.first_visible
-        return NativeAttention.apply(*rows, cos, sin, rotate_half, first_visible, scale).transpose(1, 2)
+        return NativeAttention.apply(q, k, v, cos, sin, rotate_half, first_visible, scale)
     if rotation is not None:
         q, k = rotate(q, rotation, rotate_half), rotate(k, rotation, rotate_half)
-    mask = None if visible is None else visible.mask()
-    grouped = q.shape[1] != k.shape[1]
-    return F.scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=grouped
-    )
+    if visible is None:
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        grouped = q.shape[1] != k.shape[1]
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=grouped).transpose(1, 2)
+    if takes_varlen(q, visible):
+        return attend_documents(q, k, v, visible, scale)
+    return attend_ranges(q, k, v, visible.first_visible, scale)
 
 
-def rotate(x: Float[Tensor, "B N T H"], rotation: Rotation, rotate_half: bool) -> Float[Tensor, "B N T H"]:
+def rotate(x: Float[Tensor, "B T N H"], rotation: Rotation, rotate_half: bool) -> Float[Tensor, "B T N H"]:
     """Rotate the first 2 R dimensions of each head and leave the others unchanged. The pairs are (0, 1), (2, 3), ...,
     or with `rotate_half` (0, R), (1, R + 1), ..."""
     cos, sin = rotation
@@ -74,12 +61,20 @@ def norm(
     x: Float[Tensor, "*batch D"], weight: Float[Tensor, " D"], bias: Float[Tensor, " D"] | None, eps: float
 ) -> Float[Tensor, "*batch D"]:
     """Layer norm, or root-mean-square norm if there is no bias, computed in float32. The result has the type of the
-    input; the native kernel returns bfloat16, which autocast would convert to anyway."""
+    input; the native kernel and GPUs return the type of the matrix products, which autocast would convert to anyway."""
     if is_native(x, torch.bfloat16 if torch.is_autocast_enabled("cpu") else x.dtype) and x.shape[-1] % 16 == 0:
         return NativeNorm.apply(x, weight, bias, eps)
+    dtype = normed_dtype(x.device.type, x.dtype)
     if bias is None:
-        return F.rms_norm(x.float(), weight.shape, weight.float(), eps).to(x.dtype)
-    return F.layer_norm(x.float(), weight.shape, weight.float(), bias.float(), eps).to(x.dtype)
+        return F.rms_norm(x.float(), weight.shape, weight.float(), eps).to(dtype)
+    return F.layer_norm(x.float(), weight.shape, weight.float(), bias.float(), eps).to(dtype)
+
+
+def normed_dtype(device: str, dtype: torch.dtype) -> torch.dtype:
+    """The type of what torch's norms return for an input of type `dtype` on a kind of device. On a CPU, it is that of
+    the input: the gradients from the matrices that read the norm are added in float32."""
+    narrow = device != "cpu" and torch.is_autocast_enabled(device)
+    return torch.get_autocast_dtype(device) if narrow else dtype
 
 
 def activate(x: Float[Tensor, "*batch F"], activation: str) -> Float[Tensor, "*batch F"]:

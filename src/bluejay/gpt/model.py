@@ -22,8 +22,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from bluejay.gpt.attention import VisibleRange, document_bounds, has_varlen, whole_sequences
 from bluejay.gpt.config import GPTConfig
-from bluejay.gpt.kernels import Rotation, VisibleRange, activate, attention, norm, rotate
+from bluejay.gpt.kernels import Rotation, activate, attention, norm, rotate
 from bluejay.gpt.recompute import recomputed
 
 
@@ -45,6 +46,7 @@ class GPT(nn.Module):
         super().__init__()
         self.config = config
         self.recompute: Literal["none", "selective", "full"] = "none"
+        self._frequencies: dict[torch.device, Tensor] = {}
         self.embed = Embedding(config.vocab_size, config.d_model)
         self.position = Embedding(config.n_ctx, config.d_model) if config.learned_positions else None
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
@@ -71,21 +73,29 @@ class GPT(nn.Module):
         *,
         positions: Int[Tensor, "B T"] | None = None,
         document_start: Int[Tensor, "B T"] | None = None,
+        bounds: Int[Tensor, " bounds"] | None = None,
         cache: Cache | None = None,
     ) -> Float[Tensor, "B T D"]:
-        """The hidden states after the final norm, which are the head's input."""
+        """The hidden states after the final norm, which are the head's input. `bounds` are the `document_bounds` of
+        `document_start`, if they are known."""
         order = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
         if positions is None:
             positions = order if document_start is None else order - document_start
         x = self.embed(tokens)
         if self.position is not None:
             x = x + self.position(positions)
-        rotation = rotary_angles(positions, self.config)
-        visible = None if document_start is None else VisibleRange(document_start)
-        local = VisibleRange(self._window(order, document_start)) if self.config.local_layers else None
+        if positions.device not in self._frequencies:  # made on the CPU; a copy in each pass would wait for the device
+            self._frequencies[positions.device] = rotary_frequencies(self.config).to(positions.device)
+        rotation = rotary_angles(positions, self.config, self._frequencies[positions.device])
+        if bounds is None and cache is None and has_varlen(tokens.device):
+            bounds = whole_sequences(tokens) if document_start is None else document_bounds(document_start)
+        visible = None if document_start is None else VisibleRange(document_start, bounds)
+        local = None
+        if self.config.local_layers:
+            local = VisibleRange(self._window(order, document_start), bounds, self.config.window)
         for layer, block in enumerate(self.blocks):
             layer_visible = local if layer in self.config.local_layers else visible
-            x = recomputed(block, self.recompute)(x, rotation, layer_visible, cache)
+            x = block(x, rotation, layer_visible, cache, self.recompute)
         return self.norm(x)
 
     def logits(self, hidden: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch V"]:
@@ -105,7 +115,8 @@ class GPT(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and MLP, in parallel (GPT-J, GPT-NeoX) or in sequence."""
+    """Attention and MLP, in parallel (GPT-J, GPT-NeoX) or in sequence. Recomputation is inside the block, so that a
+    compiled block contains it and stores what it is meant to store."""
 
     def __init__(self, config: GPTConfig, layer: int) -> None:
         super().__init__()
@@ -116,6 +127,16 @@ class Block(nn.Module):
         self.mlp = MLP(config)
 
     def forward(
+        self,
+        x: Float[Tensor, "B T D"],
+        rotation: Rotation | None,
+        visible: VisibleRange | None,
+        cache: Cache | None,
+        recompute: Literal["none", "selective", "full"] = "none",
+    ) -> Float[Tensor, "B T D"]:
+        return recomputed(self._forward, recompute)(x, rotation, visible, cache)
+
+    def _forward(
         self, x: Float[Tensor, "B T D"], rotation: Rotation | None, visible: VisibleRange | None, cache: Cache | None
     ) -> Float[Tensor, "B T D"]:
         h = self.norm(x)
@@ -143,14 +164,14 @@ class Attention(nn.Module):
     def forward(
         self, x: Float[Tensor, "B T D"], rotation: Rotation | None, visible: VisibleRange | None, cache: Cache | None
     ) -> Float[Tensor, "B T D"]:
-        q, k, v = (matrix(x).unflatten(-1, (-1, self.d_head)).transpose(1, 2) for matrix in (self.q, self.k, self.v))
+        q, k, v = (matrix(x).unflatten(-1, (-1, self.d_head)) for matrix in (self.q, self.k, self.v))
         if cache is None:
             y = attention(q, k, v, rotation, self.rotate_half, visible, self.scale)
         else:
             if rotation is not None:
                 q, k = rotate(q, rotation, self.rotate_half), rotate(k, rotation, self.rotate_half)
-            y = cache.attend(self.layer, q, k, v)
-        return self.out(y.transpose(1, 2).flatten(-2))
+            y = cache.attend(self.layer, *(x.transpose(1, 2) for x in (q, k, v))).transpose(1, 2)
+        return self.out(y.flatten(-2))
 
 
 class MLP(nn.Module):
@@ -192,7 +213,8 @@ class Head(nn.Module):
 
 
 class Norm(nn.Module):
-    """Layer norm or root-mean-square norm. It computes in float32 and returns the type of its input."""
+    """Layer norm or root-mean-square norm. It computes in float32 and returns the type of its input, or under autocast
+    that of matrix products (`kernels.norm`)."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
@@ -205,12 +227,16 @@ class Norm(nn.Module):
         return norm(x, self.weight, self.bias, self.eps)
 
 
-def rotary_angles(positions: Int[Tensor, "B T"], config: GPTConfig) -> Rotation | None:
+def rotary_angles(
+    positions: Int[Tensor, "B T"], config: GPTConfig, frequencies: Float[Tensor, " R"] | None = None
+) -> Rotation | None:
     """Cosine and sine of the angle of each rotated pair at each position (RoFormer, equation 15). None for a model
-    without rotary positions."""
+    without rotary positions. `frequencies` are `rotary_frequencies(config)`, if they are on the device already."""
     if config.rotary == "none":
         return None
-    angle = positions.float()[:, None, :, None] * rotary_frequencies(config).to(positions.device)
+    if frequencies is None:
+        frequencies = rotary_frequencies(config).to(positions.device)
+    angle = positions.float()[:, :, None, None] * frequencies
     return angle.cos(), angle.sin()
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from bluejay.gpt.config import GPTConfig
 from bluejay.plan.hardware import Hardware
-from bluejay.train.loss import LOGIT_ROWS
+from bluejay.train.loss import COMPILED_LOGITS, LOGIT_ROWS
 from bluejay.train.recipe import TrainRecipe
 
 UNFUSED_PASSES = {4: 2.0, 2: 3.0}
@@ -159,6 +159,8 @@ class Workload:
         working = (1 if kind == "none" else 2) * self.kept("none")  # gradients and recomputed activations
         blocks = in_flight * self.layers * self.kept(kind) + working
         logits = 3 * 4 * min(LOGIT_ROWS, self.micro) * config.vocab_size / t  # at most three copies in float32
+        if self.compiled_head:
+            logits = 2 * self.width * min(COMPILED_LOGITS, self.micro * config.vocab_size)  # they and their gradient
         gradient = 0.0 if self.frozen_bytes else 4 * config.vocab_size * config.d_model / t
         head = 4 * self.micro * config.d_model + gradient
         return blocks * self.micro + logits + head
@@ -186,6 +188,11 @@ class Workload:
     def own_kernels(self) -> bool:
         """Whether the native kernels of `bluejay.gpt.kernels` are used, which support bfloat16 only."""
         return self.hardware.fused_kernels and self.width == 2
+
+    @property
+    def compiled_head(self) -> bool:
+        """Whether torch compiles the loss head, which it does on GPUs for a vocabulary that is not divided."""
+        return self.recipe.train.compile and not self.hardware.fused_kernels and self.mesh["tensor"] == 1
 
     def seconds(self) -> Seconds:
         """Seconds of a step."""
@@ -248,7 +255,8 @@ class Workload:
         )
         passes = 4 if self.recipe.train.recompute == "full" else 3  # backward reads and writes twice as much
         block = passes * forward * self.micro / t
-        head = 4 * 6 * config.vocab_size * self.micro / t  # the logits in float32: product, softmax, gradient
+        # The logits pass six times: product, softmax, gradient. Compiled, they keep the type of the products.
+        head = (w if self.compiled_head else 4) * 6 * config.vocab_size * self.micro / t
         casts = 0.0 if self.frozen_bytes else 6 * self.weights
         return self.hardware.seconds_to_pass(self.layers * block + head + casts)
 

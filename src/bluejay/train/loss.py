@@ -3,20 +3,22 @@
 The head's logits are the largest tensor of a small model's step. They are computed for `LOGIT_ROWS` tokens at a time
 and overwritten by their gradient, so the forward pass keeps only that gradient's products with the hidden states and
 the weights (the idea of Cut Your Losses, Wijmans et al. 2024, section 4, with rows as the only blocks). In bfloat16 on
-a CPU, one native kernel does everything between the matrix products.
+a CPU, one native kernel does everything between the matrix products. On a GPU, torch can compile the head, which then
+takes `COMPILED_LOGITS` numbers at a time.
 
 The vocabulary may be divided among the processes of a group (`VocabularyShard`). Each then passes the same hidden
 states and targets, and its own rows of the weight and the bias. All get the same loss; the gradient of the hidden
 states is left as partial sums (Megatron-LM, Shoeybi et al. 2019, section 3).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -25,6 +27,9 @@ from bluejay.native import native
 
 LOGIT_ROWS = 1024
 """Tokens whose logits are in memory at once."""
+COMPILED_LOGITS = 2**29
+"""Logits that are in memory at once in a compiled head. Each piece reads and writes the gradient of all weights, so
+that fewer pieces are faster."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +58,11 @@ def head_loss(
     weights: Float[Tensor, "B T"] | None = None,
     shard: VocabularyShard | None = None,
     z_loss: float = 0.0,
+    compiled: bool = False,
 ) -> Float[Tensor, ""]:
     """`scale` times the sum over all tokens of weight times negative log-likelihood in nats. Without `weights`, every
-    token has weight 1; a scale of `1 / tokens` then gives the mean.
+    token has weight 1; a scale of `1 / tokens` then gives the mean. With `compiled`, torch compiles the head of an
+    undivided vocabulary.
 
     The gradient also includes that of `z_loss` times the squared log-partition function (PaLM, section 5), which keeps
     logits from drifting. The returned value excludes it, so that the losses of runs are comparable.
@@ -63,6 +70,8 @@ def head_loss(
     learning = torch.is_grad_enabled()  # always off inside an autograd function, so it is read here
     importance = None if weights is None else weights.flatten()
     index = targets.flatten() if shard is None else shard.index_of(targets.flatten())
+    if compiled and shard is None:
+        return CompiledHeadLoss.apply(hidden.flatten(0, 1), weight, bias, index, scale, importance, z_loss, learning)
     return HeadLoss.apply(hidden.flatten(0, 1), weight, bias, index, scale, importance, shard, z_loss, learning)
 
 
@@ -131,6 +140,88 @@ class HeadLoss(torch.autograd.Function):
         (upstream,) = upstreams
         gradients = (None if part is None else part * upstream for part in ctx.saved_tensors)
         return *gradients, None, None, None, None, None, None
+
+
+class CompiledHeadLoss(torch.autograd.Function):
+    """`HeadLoss` of an undivided vocabulary, by compiled code for the products and all that is between them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Float[Tensor, "M D"],
+        weight: Float[Tensor, "V D"],
+        bias: Float[Tensor, " V"] | None,
+        index: Int[Tensor, " M"],
+        scale: float,
+        weights: Float[Tensor, " M"] | None,
+        z_loss: float,
+        learning: bool,
+    ) -> Float[Tensor, ""]:
+        matrix = to_matmul_dtype(weight)
+        wanted = [learning and need for need in ctx.needs_input_grad[:3]]
+        loss = torch.zeros((), device=hidden.device)
+        gradients = [
+            torch.zeros_like(x, dtype=kept) if want and x is not None else None
+            for x, kept, want in zip(
+                (hidden, weight, bias), (hidden.dtype, torch.float32, torch.float32), wanted, strict=True
+            )
+        ]
+        for rows in compiled_rows(len(index), len(weight)):
+            inputs = (hidden[rows].to(matrix.dtype), matrix, bias)
+            leaves = [
+                None if x is None else x.detach().requires_grad_(want) for x, want in zip(inputs, wanted, strict=True)
+            ]
+            with torch.enable_grad():
+                importance = None if weights is None else weights[rows]
+                nats, minimised = compiled_objective()(*leaves, index[rows], importance, z_loss)
+                minimised = minimised * scale
+            loss += nats
+            pairs = zip(gradients, leaves, strict=True)
+            learned = [(into, leaf) for into, leaf in pairs if into is not None and leaf is not None]
+            if learned:
+                found = torch.autograd.grad(minimised, [leaf for _, leaf in learned])
+                for (into, _), gradient in zip(learned, found, strict=True):
+                    part = into[rows] if into is gradients[0] else into
+                    part += gradient
+        ctx.save_for_backward(*gradients)
+        return loss * scale
+
+    @staticmethod
+    def backward(ctx: Any, *upstreams: Tensor) -> tuple[Tensor | None, ...]:
+        (upstream,) = upstreams
+        gradients = (None if part is None else part * upstream for part in ctx.saved_tensors)
+        return *gradients, None, None, None, None, None
+
+
+@cache
+def compiled_objective() -> Callable[..., tuple[Tensor, Tensor]]:
+    """`objective`, compiled for each number of rows."""
+    return torch.compile(objective, dynamic=False)
+
+
+def objective(
+    states: Float[Tensor, "rows D"],
+    matrix: Float[Tensor, "V D"],
+    bias: Float[Tensor, " V"] | None,
+    index: Int[Tensor, " rows"],
+    weights: Float[Tensor, " rows"] | None,
+    z_loss: float,
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """The loss of some rows, and what is minimised: the loss with the penalty of `z_loss`."""
+    logits = F.linear(states, matrix, None if bias is None else bias.to(matrix.dtype)).float()
+    nats = F.cross_entropy(logits, index, reduction="none")
+    loss = nats.sum() if weights is None else nats @ weights
+    if not z_loss:
+        return loss.detach(), loss
+    penalty = logits.logsumexp(-1).square()
+    return loss.detach(), loss + z_loss * (penalty.sum() if weights is None else penalty @ weights)
+
+
+def compiled_rows(n: int, vocabulary: int) -> Iterator[slice]:
+    """Consecutive slices of `n` rows, as few as `COMPILED_LOGITS` allows and equal, for each size is compiled anew."""
+    pieces = -(-n // max(1, COMPILED_LOGITS // vocabulary))
+    size = -(-n // pieces)
+    return (slice(start, start + size) for start in range(0, n, size))
 
 
 def torch_gradient(

@@ -49,33 +49,38 @@ class Step:
         self.trainable = [parameter for parameter in stage.parameters() if parameter.requires_grad]
 
     def gradient(self, batch: TrainBatch) -> Gradient:
-        """Forward and backward pass over this process's rows of a batch, one micro-batch at a time, then clipping."""
-        batch, world = batch.to(self.world.device), self.world
+        """Forward and backward pass over this process's rows of a batch, one micro-batch at a time, then clipping. The
+        device is waited for once, at the end."""
+        world = self.world
         total = float(self.settings.batch_tokens)
         if batch.weights is not None:
-            total = float(world.sum(batch.weights.sum(), "replicate", "shard"))
+            total = float(world.sum(batch.weights.to(world.device).sum(), "replicate", "shard"))
         with autocast(world.device, self.precision):
             losses = self.backward(batch, 1 / total)
         loss = world.sum(torch.stack(losses).double().sum(), "pipeline", "replicate", "shard")
         norm = global_gradient_norm(world, self.trainable)
         torch.nn.utils.clip_grads_with_norm_(self.trainable, self.settings.clip, norm)
-        return Gradient(float(loss), float(norm), self.small_norm)
+        figures = [loss, norm.double()] + ([] if self.small_norm is None else [self.small_norm])
+        return Gradient(*torch.stack(figures).tolist())
 
     def backward(self, batch: TrainBatch, scale: float) -> list[Tensor]:
         """Add the gradient of this process's rows to `.grad`. Returns the losses of the micro-batches."""
         losses: list[Tensor] = []
-        self.small_norm = None
+        self.small_norm: Tensor | None = None
+        device = self.world.device
+        here = batch.to(device)
         if self.pipeline is not None:
-            self.pipeline.step(target=batch.targets, losses=losses, return_outputs=False, scale=scale, **vars(batch))
+            self.pipeline.step(target=here.targets, losses=losses, return_outputs=False, scale=scale, **vars(here))
             return [loss.detach() for loss in losses] or [torch.zeros((), device=self.world.device)]
-        for number, micro_batch in enumerate(batch.split(self.rows), start=1):
+        bounds = [self.stage.document_bounds(part.inputs, device) for part in batch.split(self.rows)]
+        for number, micro_batch in enumerate(here.split(self.rows), start=1):
             if isinstance(self.stage, FSDPModule):
                 self.stage.set_requires_all_reduce(number == self.n_micro)
-            loss = self.stage(scale=scale, **vars(micro_batch))
+            loss = self.stage(scale=scale, bounds=bounds[number - 1], **vars(micro_batch))
             loss.backward()
             losses.append(loss.detach())
             if number == 1 < self.n_micro and self.world.axis("tensor")[1] == self.world.axis("replicate")[1] == 1:
-                self.small_norm = self.n_micro * float(global_gradient_norm(self.world, self.trainable))
+                self.small_norm = self.n_micro * global_gradient_norm(self.world, self.trainable).double()
         return losses
 
     @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bluejay.gpt.hub import cached, parse
+from bluejay.gpt.formats.hub import cached, parse
 
 
 def locate(name: str | Path) -> Path:

@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from bluejay.gpt.attention import VisibleRange
 from bluejay.gpt.config import GPTConfig
-from bluejay.gpt.kernels import VisibleRange
 from bluejay.gpt.model import Block, Norm, matrices_by_input, rotary_angles
 from bluejay.gpt.quantization.format import Format
 from bluejay.gpt.quantization.gptq import round_matrix

@@ -41,8 +41,8 @@ class TrainBatch:
 
     def to(self, device: torch.device) -> "TrainBatch":
         """Copy the batch to a device."""
-        weights = None if self.weights is None else self.weights.to(device)
-        return TrainBatch(self.inputs.to(device), self.targets.to(device), weights)
+        weights = None if self.weights is None else to_device(self.weights, device)
+        return TrainBatch(to_device(self.inputs, device), to_device(self.targets, device), weights)
 
     def split(self, rows: int) -> list["TrainBatch"]:
         """Split into micro-batches of `rows` sequences."""
@@ -51,6 +51,13 @@ class TrainBatch:
     def __getitem__(self, rows: slice | Int[Tensor, " rows"]) -> "TrainBatch":
         """The batch of the selected sequences."""
         return TrainBatch(self.inputs[rows], self.targets[rows], None if self.weights is None else self.weights[rows])
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor to a device; to a GPU without waiting for what it is still doing."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 @runtime_checkable

@@ -1,11 +1,13 @@
 """A pipeline stage: the part of the model that one process trains, and the loss after the last block."""
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Partial
 
+from bluejay.gpt.attention import document_bounds, has_varlen
 from bluejay.gpt.model import GPT
-from bluejay.train.data.batches import document_starts
+from bluejay.train.data.batches import document_starts, to_device
 from bluejay.train.loss import VocabularyShard, head_loss, token_nll
 from bluejay.train.recipe import Train
 
@@ -35,7 +37,7 @@ class Stage(nn.Module):
 
     def __init__(self, model: GPT, eot: int | None, settings: Train, index: int = 0, count: int = 1) -> None:
         super().__init__()
-        self.model, self.eot, self.z_loss = model, eot, settings.z_loss
+        self.model, self.eot, self.z_loss, self.compiled = model, eot, settings.z_loss, settings.compile
         model.recompute = settings.recompute
         if settings.compile:
             for block in model.blocks:
@@ -66,15 +68,17 @@ class Stage(nn.Module):
         targets: Int[Tensor, "B T"],
         weights: Float[Tensor, "B T"] | None,
         scale: float | None,
+        bounds: Int[Tensor, " bounds"] | None = None,
     ) -> Tensor:
         """The last stage returns its loss (`head_loss`) or, without a scale, the negative log-likelihood of each target
-        in nats (B T). Other stages return the hidden states that the next stage gets as `received`."""
+        in nats (B T). Other stages return the hidden states that the next stage gets as `received`. `bounds` are those
+        of `document_bounds`, if they are known."""
         embedding = self.model.get_submodule("embed")
         if isinstance(embedding, ReceivedHidden):
             assert received is not None
             embedding.states = received
         starts = None if self.eot is None else document_starts(inputs, self.eot)
-        hidden = self.model.hidden(inputs, document_start=starts)
+        hidden = self.model.hidden(inputs, document_start=starts, bounds=bounds)
         if not self.is_last:
             return hidden
         weight, bias = self.model.unembedding
@@ -88,4 +92,12 @@ class Stage(nn.Module):
             shard = VocabularyShard(mesh.get_group(), first, len(weight))
         if scale is None:
             return token_nll(hidden, weight, bias, targets, shard)
-        return head_loss(hidden, weight, bias, targets, scale, weights, shard, self.z_loss)
+        compiled = self.compiled and hidden.device.type == "cuda"
+        return head_loss(hidden, weight, bias, targets, scale, weights, shard, self.z_loss, compiled)
+
+    def document_bounds(self, inputs: Int[Tensor, "B T"], device: torch.device) -> Int[Tensor, " bounds"] | None:
+        """The bounds of the documents of a micro-batch that is still in main memory, on the device that trains on it;
+        None if attention there does not ask for them."""
+        if self.eot is None or not has_varlen(device):
+            return None
+        return to_device(document_bounds(document_starts(inputs, self.eot)), device)

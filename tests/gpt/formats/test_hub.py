@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import bluejay
+from bluejay.gpt.formats.hub import pull
 from bluejay.gpt.formats.layouts import save_model
 from bluejay.gpt.formats.locate import locate
-from bluejay.gpt.hub import pull
 from bluejay.infer.model import Model
 from tests.gpt.hub_server import COMMIT, OLD_COMMIT, Hub, serving
 from tests.waiting import eventually
@@ -115,7 +115,7 @@ def test_a_killed_pull_goes_on_where_it_stopped(hub, cache):
     hub.add("owner/model", {"config.json": b"{}", "model.safetensors": weights(size)})
     hub.stall = threading.Event()
     environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(cache)}
-    command = [sys.executable, "-c", "from bluejay.gpt.hub import pull; pull('owner/model')"]
+    command = [sys.executable, "-c", "from bluejay.gpt.formats.hub import pull; pull('owner/model')"]
     child = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
     assert eventually(lambda: sum(path.stat().st_size for path in leftovers(cache)) >= size // 2)
     child.kill()
