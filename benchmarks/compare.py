@@ -115,6 +115,11 @@ class Size:
     workers: tuple[int, ...] = (1, 2)
 
 
+FORGET_EDITABLE_INSTALLATION = """
+import sys
+sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__name__ != "ScikitBuildInplaceFinder"]
+"""
+"""Run at the start of every process: an editable installation would be imported before what PYTHONPATH names."""
 SIZES = {"full": Size(), "tiny": Size(100, 3, 1, 4, (2,))}
 
 
@@ -126,9 +131,17 @@ class Checkout:
     root: Path
     folder: Path
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables with which this checkout is imported, whichever one is installed for editing."""
+        site = self.folder / "site"
+        site.mkdir(exist_ok=True)
+        (site / "sitecustomize.py").write_text(FORGET_EDITABLE_INSTALLATION, encoding="utf-8")
+        return os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (self.root / "src", site)))}
+
     def start(self, *arguments: str | Path, program: str = MAIN, isa: str = "", threads: int = 1) -> subprocess.Popen:
         """Start a Python program that imports this checkout's Bluejay."""
-        environment = os.environ | {"PYTHONPATH": str(self.root / "src"), "OMP_NUM_THREADS": str(threads)}
+        environment = self.environment | {"OMP_NUM_THREADS": str(threads)}
         environment |= {"BLUEJAY_ISA": isa} if isa else {}
         command = [sys.executable, "-c", program, *map(str, arguments)]
         pipe = subprocess.PIPE
@@ -324,8 +337,7 @@ def seconds(side: Checkout, *arguments: str | Path, threads: int = 2) -> float:
 def decode_speed(side: Checkout, layers: int) -> float:
     """Seconds of a token decoded from q4 weights, as the checkout's own benchmark measures it."""
     command = [sys.executable, "benchmarks/decode.py", "--only", "q4", "--layers", str(layers)]
-    environment = os.environ | {"PYTHONPATH": str(side.root / "src")}
-    done = subprocess.run(command, cwd=side.root, env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=side.root, env=side.environment, capture_output=True, text=True, check=True)
     return 1 / json.loads(done.stdout.splitlines()[-1])["batch 1"]
 
 

@@ -13,6 +13,11 @@ import pyarrow.parquet as pq
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```(python|diff) file=(\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
+FORGET_EDITABLE_INSTALLATION = """
+import sys
+sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__name__ != "ScikitBuildInplaceFinder"]
+"""
+"""Else an editable installation would be imported before the copy."""
 RECIPE = """
 name = "toy"
 seed = 1
@@ -55,6 +60,7 @@ def test_a_source_and_a_filter_are_added_as_the_pages_say(tmp_path):
     sayings = ["Know thyself.", "Quis custodiet ipsos custodes?\n  -- Juvenal", "Nothing in excess."]
     (tmp_path / "sayings" / "old").write_text("\n%\n".join(sayings), encoding="utf-8")
     (tmp_path / "toy.toml").write_text(RECIPE, encoding="utf-8")
+    (project / "src" / "sitecustomize.py").write_text(FORGET_EDITABLE_INSTALLATION, encoding="utf-8")
     build = "from bluejay.cli import main; main(['pile', 'build', 'toy.toml', '--json'])"
     done = subprocess.run(
         [sys.executable, "-c", build],
