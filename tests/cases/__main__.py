@@ -58,9 +58,7 @@ def main(parts: list[str]) -> int:
             cells = [part, case["name"], case["before"], case["after"], results[case["test"]]]
             print("|", " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells), "|")
     wrong = [case["name"] for cases in found.values() for case in cases if results[case["test"]] != "passed"]
-    print(
-        f"\n{sum(map(len, found.values()))} cases; {len(wrong)} are not as they should be{': ' * bool(wrong)}{', '.join(wrong)}"
-    )
+    print(f"\n{sum(map(len, found.values()))} cases; not as they should be: {', '.join(wrong) or 'none'}")
     return int(bool(wrong))
 
 
