@@ -107,6 +107,7 @@ def parser() -> Parser:
     form.add_argument("--quantize", choices=("q8", "q4"), help="write 8-bit or 4-bit weights, for the native engine")
     convert_.add_argument("--overwrite", action="store_true", help="replace the directory if it is a model already")
     convert_.add_argument("--calibrate", type=Path, metavar="TEXT", help="calibrate q4 on the activations of this text")
+    eval_options(add_verb(verbs, "eval", evaluate, "measure models on tasks, with intervals and comparisons in pairs"))
     info_ = add_verb(verbs, "info", info, "describe a model and the memory it needs")
     info_.add_argument("model", help="a model directory, a .gguf file, a hub name or a preset such as gpt-j-6b")
     pull_ = add_verb(verbs, "pull", pull, "download a model from the hub and verify every file")
@@ -125,6 +126,23 @@ def parser() -> Parser:
     demo_ = add_verb(verbs, "demo", demo, help, json=False)
     add_options(demo_, ServeSettings, only=("host", "port"))
     return top
+
+
+def eval_options(verb: argparse.ArgumentParser) -> None:
+    """Add the options that say what is asked of models and where results go."""
+    verb.add_argument("models", nargs="+", metavar="MODEL", help="a model, a run's directory, or an HTTP address")
+    chosen = verb.add_mutually_exclusive_group()
+    suites = "gpt-j-2021, small, olmes, pile, bias or code"
+    chosen.add_argument("--suite", action="append", metavar="NAME", help=f"{suites} (default: small); may be repeated")
+    chosen.add_argument("--tasks", nargs="+", metavar="TASK", help="names of tasks, or TOML files of your own")
+    verb.add_argument("--limit", type=int, metavar="N", help="questions of each task, drawn at random (default: all)")
+    verb.add_argument("--shots", type=int, metavar="N", help="examples before each question (default: the task's own)")
+    verb.add_argument("--seed", type=int, default=1234, help="seed of the questions that --limit draws (default: 1234)")
+    verb.add_argument("--corpus", type=Path, metavar="DIR", help="a corpus, for the suite pile")
+    verb.add_argument("--chat", action="store_true", help="ask in the model's chat template")
+    verb.add_argument("--checkpoints", action="store_true", help="evaluate every checkpoint of a run")
+    verb.add_argument("--report", type=Path, metavar="DIR", help="write a report as HTML, Markdown and JSON")
+    verb.add_argument("--device", default="auto", help="where models compute: cpu, cuda, ... (default: a GPU if any)")
 
 
 def device_options(verb: argparse.ArgumentParser) -> None:
@@ -283,6 +301,13 @@ def pull(options: argparse.Namespace, _: list[str]) -> None:
 
     directory = download(options.name, options.directory)
     report(options, f"in {directory}", {"directory": directory})
+
+
+def evaluate(options: argparse.Namespace, _: list[str]) -> None:
+    """`bluejay eval`."""
+    from bluejay.evals.command import run
+
+    report(options, *run(options))
 
 
 def serve(options: argparse.Namespace, _: list[str]) -> None:

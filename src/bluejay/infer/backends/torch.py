@@ -114,7 +114,7 @@ class TorchBackend:
         cache = PagedCache(self.keys_values, self.config, to, [self._group(blocks) for blocks in groups], order)
         hidden = self.gpt.hidden(tokens[None], positions=at[None], cache=cache)[0]
         n_wanted = len(batch.wanted)
-        if n_wanted < n_new:
+        if not np.array_equal(batch.wanted, np.arange(n_new)):
             hidden = hidden[self._tensor(batch.wanted[padded_rows(n_wanted)])]
         return self.gpt.logits(hidden)[:n_wanted].float()
 

@@ -1,0 +1,168 @@
+"""Figures with intervals: means, proportions, ratios, differences of two models, and pass@k (docs/evaluation.md).
+
+Every interval covers the true value with 95 % probability over the questions that might have been asked.
+"""
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+LEVEL = 0.95
+Z = 1.959963984540054
+"""Standard deviations on either side of the mean of a normal distribution that hold 95 % of it."""
+FEW = 100
+"""Below this many questions, and near 0 and 1, a proportion gets Wilson's interval."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with the number of questions it comes from and its interval."""
+
+    value: float
+    low: float
+    high: float
+    error: float
+    """Standard error."""
+    n: int
+    """Number of questions, documents or problems."""
+    clusters: int
+    """Number of groups within which they may be alike, such as the questions of one passage."""
+
+    def __str__(self) -> str:
+        return f"{self.value:.4g} ({self.low:.4g} to {self.high:.4g}, n = {self.n})"
+
+
+@dataclass(frozen=True)
+class Difference(Estimate):
+    """By how much one model's figure exceeds another's on the same questions."""
+
+    correlation: float
+    """Correlation of the two models' scores, which is what the comparison in pairs gains by."""
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval excludes 0."""
+        return self.low > 0 or self.high < 0
+
+
+def t_quantile(degrees: int) -> float:
+    """The value that Student's t exceeds in absolute value with 5 % probability.
+
+    Exact for 1 and 2 degrees of freedom, by Fisher's expansion within 0.2 % from 3 (Abramowitz and Stegun, 26.7.5).
+    """
+    if degrees == 1:
+        return math.tan(math.pi * LEVEL / 2)
+    if degrees == 2:
+        return LEVEL * math.sqrt(2 / (1 - LEVEL**2))
+    z, n = Z, degrees
+    return (
+        z
+        + (z**3 + z) / (4 * n)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3)
+        + (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / (92160 * n**4)
+    )
+
+
+def cluster_sums(values: NDArray[np.float64], clusters: Sequence[Hashable] | None) -> NDArray[np.float64]:
+    """The sum of the values in each cluster; without clusters each value is its own."""
+    if clusters is None:
+        return values
+    numbers: dict[Hashable, int] = {}
+    index = [numbers.setdefault(cluster, len(numbers)) for cluster in clusters]
+    return np.bincount(index, values, len(numbers)).astype(np.float64)
+
+
+def mean(values: ArrayLike, clusters: Sequence[Hashable] | None = None) -> Estimate:
+    """The mean, with a standard error that counts the values of a cluster as dependent (arXiv 2411.00640, appendix A)
+    and an interval by Student's t.
+
+    A proportion (all values 0 or 1) of few questions or near 0 or 1 gets Wilson's interval instead. Raises ValueError:
+    there are no values.
+    """
+    scores = np.asarray(values, np.float64)
+    n = len(scores)
+    if not n:
+        raise ValueError("there is no figure without questions")
+    value = float(scores.mean())
+    sums = cluster_sums(scores - value, clusters)
+    c = len(sums)
+    error = math.sqrt(c / (c - 1) * float((sums**2).sum())) / n if c > 1 else math.nan
+    if np.isin(scores, (0.0, 1.0)).all() and (n < FEW or min(scores.sum(), n - scores.sum()) < 10):
+        variance = value * (1 - value)
+        effective = n if not error > 0 or not variance else min(n, variance / error**2)
+        low, high = wilson(value, effective)
+    else:
+        half = t_quantile(c - 1) * error if c > 1 else math.nan
+        low, high = value - half, value + half
+    return Estimate(value, low, high, error, n, c)
+
+
+def wilson(value: float, n: float) -> tuple[float, float]:
+    """Wilson's interval of a proportion `value` of `n` trials (Wilson 1927)."""
+    centre = (value + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half = Z / (1 + Z**2 / n) * math.sqrt(value * (1 - value) / n + Z**2 / (4 * n**2))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def ratio(above: ArrayLike, below: ArrayLike, clusters: Sequence[Hashable] | None = None) -> Estimate:
+    """The ratio of two sums over documents, such as bits and bytes, with the error of a ratio estimate."""
+    numerator, denominator = np.asarray(above, np.float64), np.asarray(below, np.float64)
+    total = float(denominator.sum())
+    if not total:
+        raise ValueError("there is no figure without text")
+    value = float(numerator.sum()) / total
+    return with_error(value, cluster_sums(numerator - value * denominator, clusters), total, len(numerator))
+
+
+def with_error(value: float, residuals: NDArray[np.float64], total: float, n: int) -> Estimate:
+    """An estimate whose error is that of the sum of the clusters' residuals over a total."""
+    c = len(residuals)
+    error = math.sqrt(c / (c - 1) * float((residuals**2).sum())) / total if c > 1 else math.nan
+    half = t_quantile(c - 1) * error if c > 1 else math.nan
+    return Estimate(value, value - half, value + half, error, n, c)
+
+
+def difference(one: ArrayLike, other: ArrayLike, clusters: Sequence[Hashable] | None = None) -> Difference:
+    """The mean of the differences of two models' scores on the same questions."""
+    a, b = np.asarray(one, np.float64), np.asarray(other, np.float64)
+    d = a - b
+    value = float(d.mean())
+    found = with_error(value, cluster_sums(d - value, clusters), len(d), len(d))
+    return Difference(**vars(found), correlation=correlation(a, b))
+
+
+def ratio_difference(
+    one: ArrayLike, other: ArrayLike, below: ArrayLike, clusters: Sequence[Hashable] | None = None
+) -> Difference:
+    """The difference of two models' ratios over the same documents, such as bits per byte."""
+    a, b, denominator = (np.asarray(values, np.float64) for values in (one, other, below))
+    found = ratio(a - b, denominator, clusters)
+    return Difference(**vars(found), correlation=correlation(a, b))
+
+
+def correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Pearson's correlation; not a number where one of the two is constant."""
+    if len(one) < 2 or not one.std() or not other.std():
+        return math.nan
+    return float(np.corrcoef(one, other)[0, 1])
+
+
+def pass_at(k: int, samples: int, correct: int) -> float:
+    """The probability that one of k samples passes, without bias, from `correct` of `samples` (arXiv 2107.03374, 2.1).
+
+    Raises ValueError: there are fewer samples than k.
+    """
+    if not 0 <= correct <= samples or samples < k or k < 1:
+        raise ValueError(f"pass@{k} needs at least {k} samples of a problem; there are {samples}")
+    return 1.0 - math.comb(samples - correct, k) / math.comb(samples, k)
+
+
+def questions_for(delta: float, deviation: float, power: float = 0.8) -> int:
+    """The questions that find a difference of `delta` between two models with this probability, where the standard
+    deviation of their differences on a question is `deviation` (arXiv 2411.00640, section 5)."""
+    z_power = {0.8: 0.8416212335729143, 0.9: 1.2815515655446004}[power]
+    return math.ceil((Z + z_power) ** 2 * deviation**2 / delta**2)

@@ -1,0 +1,238 @@
+"""Evaluating models: every task asked of every model, figures with intervals, and comparisons in pairs."""
+
+import math
+import random
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from bluejay.evals import estimates
+from bluejay.evals.answers import AnswerFile
+from bluejay.evals.estimates import Difference, Estimate
+from bluejay.evals.scorers import Scorer
+from bluejay.evals.tasks import METRICS, Question, Task
+from bluejay.files import cache_directory
+from bluejay.testsets.catalogue import named
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is asked of every model."""
+
+    limit: int | None = None
+    """Questions of each task, drawn at random; None for all."""
+    shots: int | None = None
+    """Examples before each question; None for as many as each task has, or as the shortest context holds."""
+    seed: int = 1234
+    """Seed of the questions that `limit` draws."""
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 2:
+            raise ValueError(f"--limit is {self.limit}; an interval needs at least 2 questions")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one model got in one task."""
+
+    task: str
+    model: str
+    metric: str
+    """The main figure."""
+    figures: dict[str, Estimate]
+    n: int
+    of: int
+    """Questions that the task has in all."""
+    shots: int
+    chance: float | None
+    seconds: float
+    """Time of the answers that were not known already."""
+    licences: dict[str, str]
+    notes: tuple[str, ...]
+    scores: dict[str, list[Any]] = field(repr=False)
+    """Metric -> the score of each question."""
+    clusters: list[str] = field(repr=False)
+
+    @property
+    def main(self) -> Estimate:
+        """The main figure."""
+        return self.figures[self.metric]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, without the scores of single questions."""
+        values = asdict(self)
+        del values["scores"], values["clusters"]
+        return values
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models in the main figure of a task, on the same questions."""
+
+    task: str
+    metric: str
+    one: str
+    other: str
+    difference: Difference
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything that one call found."""
+
+    results: list[Result]
+    comparisons: list[Comparison]
+    settings: Settings
+    not_run: dict[str, str] = field(default_factory=dict)
+    """Task -> why it was not run."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Results of other forms, such as those of programs and of generated texts."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "settings": asdict(self.settings),
+            "results": [result.as_dict() for result in self.results],
+            "comparisons": [asdict(one) for one in self.comparisons],
+            "not_run": self.not_run,
+            **self.extra,
+        }
+
+
+def evaluate(
+    scorers: Sequence[Scorer], tasks: Iterable[Task], settings: Settings, directory: Path | None = None
+) -> Evaluation:
+    """Ask every task of every model. Answers are kept in `directory` (the user's cache), so that the same call goes on
+    where it was interrupted.
+
+    Raises ValueError: data cannot be had, a context is too short for the examples that were asked for, or a model
+    cannot answer.
+    """
+    folder = directory or cache_directory() / "evals"
+    files = [AnswerFile(folder / f"{safe(scorer.name)}-{safe(scorer.identity)}.jsonl") for scorer in scorers]
+    results, not_run = [], {}
+    for task in tasks:
+        questions, shots, of, notes = asked(task, scorers, settings)
+        if not questions:
+            not_run[task.name] = "; ".join(notes)
+            continue
+        for scorer, file in zip(scorers, files, strict=True):
+            results.append(answer(task, questions, scorer, file, Result(
+                task.name, scorer.name, task.metric, {}, len(questions), of, shots, task.chance, 0.0,
+                {name: named(name).licence for name in task.data}, notes, {}, [],
+            )))  # fmt: skip
+    return Evaluation(results, list(comparisons(results)), settings, not_run)
+
+
+def safe(name: str) -> str:
+    """A name as part of a file's name."""
+    return "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in name)[-80:]
+
+
+def asked(
+    task: Task, scorers: Sequence[Scorer], settings: Settings
+) -> tuple[list[Question], int, int, tuple[str, ...]]:
+    """The questions to ask, the number of examples before each, the questions that there are, and notes."""
+    shots = task.shots if settings.shots is None else settings.shots
+    if shots > task.max_shots:
+        raise ValueError(f"{task.name} has {task.max_shots} examples; --shots {shots} asks for more")
+    notes = [*task.notes, *(f"{name}: {note}" for name in task.data if (note := named(name).note))]
+    wanted = shots
+    while True:
+        questions = list(task.questions(shots))
+        of = len(questions)
+        if settings.limit is not None and settings.limit < of:
+            chosen = random.Random(f"{settings.seed} {task.name}").sample(range(of), settings.limit)
+            questions = [questions[number] for number in sorted(chosen)]
+        tight = tightest(questions, scorers)
+        if tight is None or not shots:
+            break
+        scorer, longest = tight
+        if settings.shots is not None:
+            raise ValueError(
+                f"{task.name} with {shots} examples takes up to {longest} tokens; {scorer.name} reads {scorer.n_ctx}; "
+                f"ask for fewer with --shots"
+            )
+        shots -= 1
+    if shots < wanted:
+        notes.append(f"{shots} of {wanted} examples: more do not fit into every model's context")
+    elif tight is not None:
+        notes.append("contexts that are too long lose their start")
+    return questions, shots, of, tuple(notes)
+
+
+def tightest(questions: Sequence[Question], scorers: Sequence[Scorer]) -> tuple[Scorer, int] | None:
+    """A model whose context is too short for a question, and the tokens of the longest one."""
+    requests = [request for question in questions for request in question.requests]
+    for scorer in scorers:
+        longest = scorer.longest(requests)
+        if scorer.n_ctx is not None and longest > scorer.n_ctx:
+            return scorer, longest
+    return None
+
+
+def answer(task: Task, questions: Sequence[Question], scorer: Scorer, file: AnswerFile, result: Result) -> Result:
+    """The result of a model in a task."""
+    began = time.monotonic()
+    requests = [request for question in questions for request in question.requests]
+    answers = iter(file.ask(scorer, requests, f"{scorer.name} {task.name}"))
+    scores = [task.measure(question, [next(answers) for _ in question.requests]) for question in questions]
+    by_metric = {metric: [score[metric] for score in scores] for metric in scores[0]}
+    clusters = [question.cluster or f"{number}" for number, question in enumerate(questions)]
+    figures = {metric: figure(metric, values, clusters) for metric, values in by_metric.items()}
+    seconds = time.monotonic() - began
+    return replace(result, figures=figures, seconds=seconds, scores=by_metric, clusters=clusters)
+
+
+def figure(metric: str, values: Sequence[Any], clusters: Sequence[str]) -> Estimate:
+    """The estimate of a metric from the scores of questions."""
+    match METRICS[metric].kind:
+        case "ratio":
+            return estimates.ratio([a for a, _ in values], [b for _, b in values], clusters)
+        case "exp":
+            found = estimates.mean(values, clusters)
+            value, low, high = (math.exp(min(x, 700.0)) for x in (found.value, found.low, found.high))
+            return Estimate(value, low, high, value * found.error, found.n, found.clusters)
+        case _:
+            return estimates.mean(values, clusters)
+
+
+def comparisons(results: Sequence[Result]) -> Iterable[Comparison]:
+    """All pairs of models in the main figure of each task."""
+    for one, other in combinations(results, 2):
+        if one.task != other.task:
+            continue
+        a, b = one.scores[one.metric], other.scores[other.metric]
+        if METRICS[one.metric].kind == "ratio":
+            sizes = [size for _, size in a]
+            found = estimates.ratio_difference([x for x, _ in a], [x for x, _ in b], sizes, one.clusters)
+        else:
+            found = estimates.difference(a, b, one.clusters)
+        yield Comparison(one.task, one.metric, one.model, other.model, found)
+
+
+def summary(evaluation: Evaluation) -> str:
+    """A table for the terminal."""
+    rows = []
+    for result in evaluation.results:
+        chance = "" if result.chance is None else f"   guessing {result.chance:.2f}"
+        of = "" if result.n == result.of else f" of {result.of}"
+        rows.append(f"{result.task:<32} {result.model:<20} {result.metric:<15} {result.main}{of}{chance}")
+        rows += [f"    {note}" for note in result.notes]
+    for one in evaluation.comparisons:
+        d = one.difference
+        clear = "" if d.clear else ", which may be chance"
+        rows.append(
+            f"{one.task}: {one.one} - {one.other} = {d.value:+.4g} ({d.low:+.4g} to {d.high:+.4g}; "
+            f"correlation {d.correlation:.2f}){clear}"
+        )
+    rows += [f"{task}: not run: {why}" for task, why in evaluation.not_run.items()]
+    licences = {name: text for result in evaluation.results for name, text in result.licences.items()}
+    rows += [
+        f"data {name}: {text}{', not for commercial use' if named(name).non_commercial else ''}"
+        for name, text in licences.items()
+    ]
+    return "\n".join(rows)

@@ -1,0 +1,180 @@
+"""Readers: from the rows of a test set to questions, with the prompts of lm-evaluation-harness or of OLMES."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import groupby
+from typing import Any
+
+from bluejay.evals.tasks import Continuation, Generation, Question
+from bluejay.testsets.rows import UNCONDITIONAL, documents, rows
+
+BLOCK = "\n\n"
+"""Between two examples."""
+
+
+def choices(id: str, context: str, texts: Sequence[str], gold: int, cluster: str = "") -> Question:
+    """A question whose choices each continue its context after a space."""
+    requests = tuple(Continuation(context, f" {text}") for text in texts)
+    return Question(id, requests, gold, choices=tuple(texts), cluster=cluster)
+
+
+def lambada(_: int) -> Iterator[Question]:
+    """The last word of each passage (lm-evaluation-harness, lambada_openai)."""
+    for number, (_path, row) in enumerate(rows("lambada")):
+        word = row["request"]["continuation"]
+        yield Question(str(number), (Continuation(row["request"]["context"], word),), choices=(word.strip(),))
+
+
+def hellaswag(_: int) -> Iterator[Question]:
+    """Endings of a description, without WikiHow's markup (lm-evaluation-harness, hellaswag)."""
+    for number, row in enumerate(documents("hellaswag")):
+        context = f"{row['activity_label']}: {row['ctx_a']} {row['ctx_b'].capitalize()}"
+        endings = [without_markup(ending) for ending in row["endings"]]
+        yield choices(str(number), without_markup(context), endings, int(row["label"]), row["source_id"])
+
+
+def without_markup(text: str) -> str:
+    """A text of HellaSwag as the harness shows it."""
+    text = text.strip().replace(" [title]", ". ")
+    return re.sub(r"\[.*?\]", "", text).replace("  ", " ")
+
+
+def piqa(_: int) -> Iterator[Question]:
+    """Two ways to a goal (lm-evaluation-harness, piqa)."""
+    for number, row in enumerate(documents("piqa")):
+        context = f"Question: {row['goal']}\nAnswer:"
+        yield choices(str(number), context, [row["sol1"], row["sol2"]], row["label"], row["goal"])
+
+
+def winogrande(_: int) -> Iterator[Question]:
+    """The rest of a sentence after each of two fillers (partial scoring: Trinh and Le 2018; harness, winogrande)."""
+    for number, row in enumerate(documents("winogrande")):
+        before, after = row["sentence"].split("_", 1)
+        fillers = (row["option1"], row["option2"])
+        requests = tuple(Continuation(before + filler, f" {after.strip()}") for filler in fillers)
+        yield Question(str(number), requests, int(row["answer"]) - 1, choices=fillers)
+
+
+def rendered(name: str, unconditional: bool, shots: int) -> Iterator[Question]:
+    """Questions with the prompts that the test set brings, and the last `shots` of its examples.
+
+    The requests of a question are those of its choices, then, if `unconditional`, those that score the choices without
+    the question, which bear a number of their own in these files.
+    """
+    examples = examples_of(name)
+    keep = len("".join(examples[: len(examples) - shots]))
+    asked: dict[int, list[dict[str, Any]]] = {}
+    for _, row in rows(name):
+        asked.setdefault(row["doc_id"], []).append(row)
+    for number, requests in asked.items():
+        if number >= UNCONDITIONAL:
+            continue
+        alone = asked.get(number + UNCONDITIONAL, []) if unconditional else []
+        doc, label = requests[0]["doc"], requests[0]["label"]
+        parts = tuple(Continuation(r["request"]["context"][keep:], r["request"]["continuation"]) for r in requests)
+        without = tuple(Continuation(r["request"]["context"], r["request"]["continuation"]) for r in alone)
+        texts = tuple(doc["choices"]) if len(doc.get("choices", ())) == len(parts) else ()
+        texts = texts or tuple(part.text.strip() for part in parts)
+        yield Question(str(number), parts + without, label, choices=texts, cluster=passage_of(doc))
+
+
+def passage_of(doc: dict[str, Any]) -> str:
+    """What other questions may share with this one: the text before `Question:` (BoolQ), or nothing."""
+    before, found, _ = str(doc.get("query", "")).partition("\nQuestion: ")
+    return before if found else ""
+
+
+@lru_cache
+def examples_of(name: str) -> tuple[str, ...]:
+    """The examples that begin every prompt of a test set, each with the blank line after it."""
+    contexts = [row["request"]["context"] for _, row in rows(name) if row["doc_id"] < UNCONDITIONAL]
+    first, last = min(contexts), max(contexts)
+    shared = first[: next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))]
+    blocks = shared[: shared.rfind(BLOCK) + len(BLOCK)] if BLOCK in shared else ""
+    return tuple(f"{block}{BLOCK}" for block in blocks.split(BLOCK)[:-1])
+
+
+def mmlu(shots: int) -> Iterator[Question]:
+    """Questions of 57 subjects with examples of the same subject (OLMES's cloze form)."""
+
+    def prompt(row: dict[str, Any]) -> str:
+        return f"Question: {row['question'].strip()}\nAnswer:"
+
+    examples = {
+        subject: [f"{prompt(row)} {row['choices'][row['answer']]}{BLOCK}" for _, row in found]
+        for subject, found in groupby(rows("mmlu_examples"), lambda pair: pair[1]["subject"])
+    }
+    for number, row in enumerate(documents("mmlu")):
+        subject = row["subject"]
+        about = f"The following are questions (with answers) about {subject.replace('_', ' ')}.{BLOCK}" if shots else ""
+        context = about + "".join(examples[subject][:shots]) + prompt(row)
+        yield choices(f"{subject}/{number}", context, row["choices"], row["answer"], subject)
+
+
+def triviaqa(shots: int) -> Iterator[Question]:
+    """Questions that are answered in a few words. The first rows are the examples, and are not asked."""
+    found = list(documents("triviaqa"))
+    examples = "".join(f"Question: {row['question']}\nAnswer: {row['answer']['value']}{BLOCK}" for row in found[:shots])
+    for number, row in enumerate(found[MOST_EXAMPLES:]):
+        prompt = f"{examples}Question: {row['question']}\nAnswer:"
+        answers = tuple(row["answer"]["normalized_aliases"])
+        yield Question(str(number), (Generation(prompt, ("\n",), 24),), answers=answers)
+
+
+MOST_EXAMPLES = 5
+"""Rows at the head of a test set without examples of its own that serve as examples and are never asked."""
+
+
+def gsm8k(shots: int) -> Iterator[Question]:
+    """School problems that are answered in steps; the last number counts."""
+    examples = examples_of("gsm8k")
+    keep = len("".join(examples[: len(examples) - shots]))
+    for number, (_, row) in enumerate(rows("gsm8k")):
+        prompt = row["request"]["context"][keep:]
+        yield Question(
+            str(number), (Generation(prompt, ("Question:", "\n\n"), 256),), answers=(row["doc"]["short_answer"],)
+        )
+
+
+def crows_pairs(_: int) -> Iterator[Question]:
+    """Sentences with a word about one group, and with one about another in its place; no choice is right."""
+    for row in documents("crows_pairs"):
+        if "[MASK]" not in row["sentence"]:
+            continue
+        before, after = row["sentence"].split("[MASK]", 1)
+        fillers = (row["mask1"], row["mask2"])
+        requests = tuple(Continuation("", before + filler + after) for filler in fillers)
+        yield Question(str(row[""]), requests, choices=fillers, cluster=row["bias_type"])
+
+
+def bbq(_: int) -> Iterator[Question]:
+    """Questions about two people, one of whom a prejudice suggests, and a choice that nothing is known."""
+    for number, row in enumerate(documents("bbq")):
+        texts = [line.partition(". ")[2] for line in row["options"].split("\n")]
+        if row["answer"][0] not in texts:
+            continue
+        question = row["question"].partition("\n")[0].strip()
+        context = f"{row['passage']}\nQuestion: {question}\nAnswer:"
+        yield choices(str(number), context, texts, texts.index(row["answer"][0]), row["passage"])
+
+
+def own_questions(path: str, prompt: str, choices_from: str, gold: str) -> Iterator[Question]:
+    """The questions of a user's own JSON Lines; `prompt` is a format string over each line's fields.
+
+    Raises ValueError, naming the line: it lacks a field, or its right choice is none of its choices.
+    """
+    with open(path, encoding="utf-8") as file:  # noqa: PTH123 - a path as the user wrote it
+        for number, line in enumerate(filter(str.strip, file), 1):
+            try:
+                row = json.loads(line)
+                texts, right = [str(choice) for choice in row[choices_from]], row[gold]
+                index = right if isinstance(right, int) else texts.index(right)
+                if not 0 <= index < len(texts):
+                    raise ValueError(f"choice {index} of {len(texts)} is the right one")
+                yield choices(str(number), prompt.format(**row), texts, index)
+            except KeyError as error:
+                raise ValueError(f"{path}, line {number} has no field {error.args[0]!r}") from None
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"{path}, line {number}: {error}") from None

@@ -1,0 +1,191 @@
+"""Questions, what they ask of a model, and tasks: where questions come from and how answers are measured.
+
+A question asks a model to score continuations, to continue a prompt, or to score a whole text. Choices are asked in the
+cloze form: each choice is scored as the continuation of the question (OLMES, arXiv 2406.08446, section 3).
+"""
+
+import math
+import re
+import string
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """Asks how likely a text is after a context."""
+
+    context: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Generation:
+    """Asks for the greedy continuation of a prompt."""
+
+    prompt: str
+    stop: tuple[str, ...]
+    max_tokens: int
+
+
+@dataclass(frozen=True)
+class WholeText:
+    """Asks how likely a whole document is."""
+
+    text: str
+
+
+Request = Continuation | Generation | WholeText
+
+
+class Likelihood(NamedTuple):
+    """The answer to a Continuation or a WholeText."""
+
+    logprob: float
+    """Natural logarithm of its probability."""
+    n_tokens: int
+    greedy: bool
+    """Whether greedy decoding would write it."""
+
+
+Answer = Likelihood | str
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question with the requests that it takes."""
+
+    id: str
+    requests: tuple[Request, ...]
+    gold: int = 0
+    """The number of the right choice."""
+    answers: tuple[str, ...] = ()
+    """Right answers, where the model writes one."""
+    choices: tuple[str, ...] = ()
+    """The choices as texts; after their requests come as many that score them without the question, or none."""
+    cluster: str = ""
+    """Questions of one cluster, such as those about one passage, are not independent; empty where each is alone."""
+
+
+Scores = Mapping[str, float | tuple[float, float]]
+"""Metric -> the score of one question; a pair is a numerator and a denominator, to be summed each."""
+Normalisation = Literal["acc", "acc_norm", "acc_per_token", "acc_uncond"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How the scores of questions become one figure."""
+
+    title: str
+    kind: Literal["mean", "ratio", "exp"] = "mean"
+    """exp: the exponential of the mean, as perplexity is."""
+    higher_is_better: bool = True
+
+
+METRICS = {
+    "acc": Metric("accuracy"),
+    "acc_norm": Metric("accuracy, scores by characters"),
+    "acc_per_token": Metric("accuracy, scores by tokens"),
+    "acc_uncond": Metric("accuracy, scores less those without the question"),
+    "exact_match": Metric("exact match"),
+    "bits_per_byte": Metric("bits per byte of the right answer", "ratio", False),
+    "text_bits_per_byte": Metric("bits per byte", "ratio", False),
+    "perplexity": Metric("perplexity of the right answer", "exp", False),
+    "stereotype": Metric("share in which the first filler is likelier", higher_is_better=False),
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A named source of questions and the measure of their answers."""
+
+    name: str
+    questions: Callable[[int], Iterator[Question]]
+    """The questions with this many examples before each. Raises ValueError: the data cannot be had."""
+    measure: Callable[[Question, list[Answer]], Scores]
+    metric: str
+    """The main figure."""
+    shots: int = 0
+    """Examples before each question, unless others are asked for."""
+    max_shots: int = 0
+    data: tuple[str, ...] = ()
+    """Names of the test sets that it reads."""
+    chance: float | None = None
+    """What guessing gets in the main figure."""
+    notes: tuple[str, ...] = field(default=())
+    """What must be known to read the figure."""
+
+
+def by_choice(question: Question, answers: list[Answer]) -> Scores:
+    """Accuracies by several normalisations, and the bits per byte of the right choice. Ties count as wrong."""
+    found = [answer for answer in answers if isinstance(answer, Likelihood)]
+    n = len(question.choices)
+    likely, alone = found[:n], found[n:]
+    logprobs = [answer.logprob for answer in likely]
+    scores: dict[str, float | tuple[float, float]] = {
+        "acc": won(logprobs, question.gold),
+        "acc_norm": won([p / max(len(c), 1) for p, c in zip(logprobs, question.choices, strict=True)], question.gold),
+        "acc_per_token": won([answer.logprob / answer.n_tokens for answer in likely], question.gold),
+        "bits_per_byte": bits_and_bytes(question, likely[question.gold]),
+    }
+    if alone:
+        gains = [answer.logprob - other.logprob for answer, other in zip(likely, alone, strict=True)]
+        scores["acc_uncond"] = won(gains, question.gold)
+    return scores
+
+
+def won(scores: list[float], gold: int) -> float:
+    """1 if the right choice has the highest score, and no other has the same."""
+    return float(all(score < scores[gold] for number, score in enumerate(scores) if number != gold))
+
+
+def bits_and_bytes(question: Question, answer: Likelihood) -> tuple[float, float]:
+    """Bits of the right continuation, and its bytes with the space before it."""
+    request = question.requests[question.gold]
+    assert isinstance(request, Continuation)
+    return -answer.logprob / math.log(2), float(len(request.text.encode()))
+
+
+def by_word(question: Question, answers: list[Answer]) -> Scores:
+    """Whether greedy decoding gives the last word (LAMBADA), and its perplexity."""
+    (answer,) = answers
+    assert isinstance(answer, Likelihood)
+    bits = bits_and_bytes(question, answer)
+    return {"acc": float(answer.greedy), "perplexity": -answer.logprob, "bits_per_byte": bits}
+
+
+def by_answer(question: Question, answers: list[Answer]) -> Scores:
+    """Whether the generated answer is one of the right ones, in lower case without punctuation and articles."""
+    (answer,) = answers
+    assert isinstance(answer, str)
+    return {"exact_match": float(plain(answer) in {plain(right) for right in question.answers})}
+
+
+def by_number(question: Question, answers: list[Answer]) -> Scores:
+    """Whether the last number of the generated answer is the right one (GSM8K)."""
+    (answer,) = answers
+    assert isinstance(answer, str)
+    numbers = re.findall(r"-?\d[\d,]*\.?\d*", answer)
+    last = numbers[-1].replace(",", "").rstrip(".") if numbers else ""
+    return {"exact_match": float(last in question.answers)}
+
+
+def by_text(question: Question, answers: list[Answer]) -> Scores:
+    """Bits and bytes of a document."""
+    (answer,) = answers
+    (request,) = question.requests
+    assert isinstance(answer, Likelihood) and isinstance(request, WholeText)
+    return {"text_bits_per_byte": (-answer.logprob / math.log(2), float(len(request.text.encode())))}
+
+
+def by_filler(question: Question, answers: list[Answer]) -> Scores:
+    """Whether the sentence with the first filler is likelier than that with the second; equal ones count half."""
+    one, other = (answer.logprob for answer in answers if isinstance(answer, Likelihood))
+    return {"stereotype": 0.5 if one == other else float(one > other)}
+
+
+def plain(text: str) -> str:
+    """A text as the evaluation of TriviaQA compares it."""
+    words = text.lower().translate(str.maketrans("", "", string.punctuation)).split()
+    return " ".join(word for word in words if word not in ("a", "an", "the"))

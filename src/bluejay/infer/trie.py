@@ -1,0 +1,227 @@
+"""Many texts through a model with every prefix that several of them share computed once.
+
+The texts are arranged as a radix tree. A node is computed after the one above it, and its sequence in the step's batch
+has the pages of all nodes above it; where a node begins within a page, it gets a copy of that page. Nodes are taken in
+depth-first order, as many as a step may hold, so that few pages are in use at a time.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bluejay.infer.backends import Backend, StepBatch, checked_logits
+
+TOKENS_PER_STEP = 512
+"""Tokens that one step computes, about, which bounds the memory for their logits."""
+PAGES_AT_ONCE = TOKENS_PER_STEP
+"""Pages for the nodes of a step, besides those that the longest text needs."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text of which some tokens are to be predicted."""
+
+    tokens: Sequence[int]
+    """The tokens that are read, and one more: the token that follows, which is only predicted."""
+    first: int
+    """The index of the first token whose successor is to be predicted."""
+
+
+@dataclass(eq=False)
+class Node:
+    """Tokens that follow the same prefix in one text or in several."""
+
+    text: int
+    """A text that runs through this node."""
+    start: int
+    """The position of its first token."""
+    stop: int
+    above: "Node | None"
+    below: list["Node"] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
+    """The texts whose last token is the last of this node."""
+    wanted: list[tuple[int, int, int]] = field(default_factory=list)
+    """(text, position, end): the positions in this node whose successors in a text are to be predicted."""
+    pages: list[int] = field(default_factory=list)
+    """The pages of the text up to `stop`, while they are needed."""
+    unfinished: int = 0
+    """Nodes below it that are not finished, or whose nodes below are not."""
+
+    def n_pages(self, size: int) -> int:
+        """Number of pages that it needs besides those of the node above."""
+        return -(-self.stop // size) - self.start // size
+
+
+class Trie:
+    """Texts as a radix tree."""
+
+    def __init__(self, texts: Sequence[Text]) -> None:
+        self.texts = texts
+        self.top: list[Node] = []
+        path: list[Node] = []
+        previous: Sequence[int] = ()
+        for number in sorted(range(len(texts)), key=lambda number: list(texts[number].tokens[:-1])):
+            tokens = texts[number].tokens[:-1]
+            shared = common_prefix(previous, tokens)
+            while path and path[-1].start >= shared:
+                path.pop()
+            if path and path[-1].stop > shared:
+                path[-1] = self._split(path[-1], shared)
+            at = shared
+            while at < len(tokens):  # a step holds no more of one text than of several
+                stop = min(len(tokens), at + TOKENS_PER_STEP)
+                path.append(self._add(Node(number, at, stop, path[-1] if path else None)))
+                at = stop
+            path[-1].ends.append(number)
+            previous = tokens
+        for node in self.nodes():
+            for number in node.ends:
+                self._want(node, number)
+
+    def _add(self, node: Node) -> Node:
+        (self.top if node.above is None else node.above.below).append(node)
+        return node
+
+    def _split(self, node: Node, at: int) -> Node:
+        """Divide a node at a position; returns its first part."""
+        first = Node(node.text, node.start, at, node.above, [node])
+        siblings = self.top if node.above is None else node.above.below
+        siblings[siblings.index(node, -1)] = first
+        node.start, node.above = at, first
+        return first
+
+    def _want(self, end: Node, number: int) -> None:
+        """Note in the nodes of a text what is to be predicted of it."""
+        node: Node | None = end
+        while node is not None and node.stop > self.texts[number].first:
+            node.wanted.append((number, max(node.start, self.texts[number].first), node.stop))
+            node = node.above
+
+    def nodes(self) -> Iterator[Node]:
+        """All nodes, each before those below it."""
+        stack = self.top[::-1]
+        while stack:
+            node = stack.pop()
+            yield node
+            stack += node.below[::-1]
+
+    @property
+    def n_tokens(self) -> int:
+        """Number of tokens that are computed."""
+        return sum(node.stop - node.start for node in self.nodes())
+
+    def reserve(self, size: int) -> int:
+        """The most pages of `size` tokens that the nodes of one text hold together."""
+        most, held = 0, dict[Node, int]()
+        for node in self.nodes():
+            held[node] = node.n_pages(size) + (0 if node.above is None else held[node.above])
+            most = max(most, held[node])
+        return most
+
+    def lengths(self) -> list[int]:
+        """Lengths of sequences for which a cache has room for `scores`, in tokens."""
+        return [1] * (2 * self.reserve(1 << 4) + PAGES_AT_ONCE)
+
+    def scores(self, backend: Backend) -> Iterator[tuple[int, Float[Tensor, "W 2"]]]:
+        """Yields (number, rows) for each text as soon as it is computed: of every token to predict the log-probability,
+        and by how much its logit falls short of the largest. Raises ValueError if logits are not numbers."""
+        size, reserve = backend.page_size, self.reserve(backend.page_size)
+        assert backend.n_pages >= reserve
+        free = list(range(backend.n_pages))[::-1]
+        found: dict[int, list[Tensor]] = {}
+        ready = self.top[::-1]
+        while ready:
+            step: list[Node] = []
+            n_tokens = 0
+            # Whatever is left for the nodes after the first, it always finds the pages of a whole text.
+            while ready and n_tokens < TOKENS_PER_STEP:
+                if len(free) < ready[-1].n_pages(size) + (reserve if step else 0):
+                    break
+                node = ready.pop()
+                step.append(node)
+                n_tokens += node.stop - node.start
+                self._take_pages(node, free, backend)
+            for node, rows in zip(step, self._compute(step, backend), strict=True):
+                for number, part in rows:
+                    found.setdefault(number, []).append(part)
+                for number in node.ends:
+                    yield number, torch.cat(found.pop(number))
+            for node in reversed(step):
+                ready += node.below[::-1]
+                node.unfinished = len(node.below)
+                self._release(node, free, size)
+
+    def _take_pages(self, node: Node, free: list[int], backend: Backend) -> None:
+        """Give a node its pages: those of the node above, and new ones from where it begins."""
+        size = backend.page_size
+        above = [] if node.above is None else node.above.pages
+        n_shared = node.start // size
+        node.pages = above[:n_shared] + [free.pop() for _ in range(node.n_pages(size))]
+        if node.start % size:
+            backend.copy_page(above[n_shared], node.pages[n_shared])
+
+    def _release(self, node: Node, free: list[int], size: int) -> None:
+        """Return the pages of a node that nothing below needs any more, and those of the nodes above likewise."""
+        at: Node | None = node
+        while at is not None and at.unfinished == 0:
+            free += at.pages[at.start // size :]
+            at.pages = []
+            at = at.above
+            if at is not None:
+                at.unfinished -= 1
+
+    def _compute(self, step: list[Node], backend: Backend) -> Iterator[list[tuple[int, Tensor]]]:
+        """For each node of a step the predictions in it, (text, rows)."""
+        starts = np.cumsum([0, *(node.stop - node.start for node in step)])
+        width = max(len(node.pages) for node in step)
+        tokens: list[int] = []
+        # (position, token that follows) -> row of the result: texts that share both share the row.
+        rows: list[dict[tuple[int, int], int]] = []
+        wanted, targets = [], []
+        for node, at in zip(step, starts.tolist(), strict=False):
+            tokens += self.texts[node.text].tokens[node.start : node.stop]
+            pairs = {
+                (position, self.texts[number].tokens[position + 1])
+                for number, start, stop in node.wanted
+                for position in range(start, stop)
+            }
+            ordered = sorted(pairs)
+            rows.append({pair: len(wanted) + i for i, pair in enumerate(ordered)})
+            wanted += [at + position - node.start for position, _ in ordered]
+            targets += [token for _, token in ordered]
+        batch = StepBatch(
+            tokens=np.array(tokens, np.int32),
+            starts=starts.astype(np.int32),
+            lengths=np.array([node.start for node in step], np.int32),
+            pages=np.array([node.pages + [-1] * (width - len(node.pages)) for node in step], np.int32),
+            wanted=np.array(wanted, np.int32),
+        )
+        result = predicted(backend, batch, np.array(targets, np.int64))
+        for node, row in zip(step, rows, strict=True):
+            yield [
+                (number, result[[row[at, self.texts[number].tokens[at + 1]] for at in range(start, stop)]])
+                for number, start, stop in node.wanted
+            ]
+
+
+def predicted(backend: Backend, batch: StepBatch, targets: np.ndarray) -> Float[Tensor, "R 2"]:
+    """Of the token after each wanted one its log-probability, and by how much its logit falls short of the largest."""
+    logits = checked_logits(backend, batch)
+    of_target = logits.gather(1, torch.from_numpy(targets).to(logits.device)[:, None])[:, 0]
+    return torch.stack((of_target - logits.logsumexp(-1), logits.amax(-1) - of_target), 1).cpu()
+
+
+def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
+    """The length of the common prefix of two texts, in tokens."""
+    n = min(len(one), len(other))
+    if one[:n] == other[:n]:
+        return n
+    low, high = 0, n  # they agree before `low`, and differ before `high`
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if one[low:middle] == other[low:middle] else (low, middle)
+    return low

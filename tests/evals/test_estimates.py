@@ -1,0 +1,108 @@
+"""Figures and intervals equal scipy's (1.18), the formulas written out, and what simulation gives."""
+
+import math
+import random
+
+import numpy as np
+import pytest
+
+from bluejay.evals import estimates
+
+ONE, OTHER = [0.1, 0.4, 0.35, 0.8, 0.9, 0.2], [0.2, 0.3, 0.3, 0.6, 0.7, 0.3]
+
+
+@pytest.mark.parametrize(
+    ("degrees", "quantile"),
+    [
+        (1, 12.7062047),
+        (2, 4.3026527),
+        (3, 3.1824463),
+        (4, 2.7764451),
+        (7, 2.3646243),
+        (20, 2.0859634),
+        (1000, 1.9623391),
+    ],
+)
+def test_quantiles_are_those_of_students_distribution(degrees, quantile):
+    assert estimates.t_quantile(degrees) == pytest.approx(quantile, rel=0.002)
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    [(0, 20, 0.0, 0.1611252), (19, 20, 0.7638688, 0.9911186), (3, 50, 0.020615, 0.1621709), (50, 50, 0.9286524, 1.0)],
+)
+def test_proportions_near_0_and_1_get_wilsons_interval(successes, n, low, high):
+    found = estimates.mean([1.0] * successes + [0.0] * (n - successes))
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-6)
+    assert (found.value, found.n) == (successes / n, n)
+
+
+def test_a_mean_has_scipys_interval():
+    found = estimates.mean(ONE)
+    assert found.error == pytest.approx(0.1319195883, abs=1e-9)
+    assert (found.low, found.high) == pytest.approx((0.1192232, 0.7974434), abs=2e-4)
+
+
+def test_a_mean_in_clusters_has_the_error_written_out():
+    # Means 0.5: the sums of deviations are 1 in the first cluster of two and -1 in the second.
+    found = estimates.mean([1.0, 1.0, 0.0, 0.0], ["a", "a", "b", "b"])
+    assert found.error == pytest.approx(math.sqrt(2 / 1 * (1 + 1)) / 4)
+    assert found.clusters == 2 and found.n == 4
+    apart = estimates.mean(ONE * 20)
+    assert estimates.mean(ONE * 20, list(range(120))) == apart
+    assert estimates.mean(ONE * 20, [number % 6 for number in range(120)]).error > 3 * apart.error
+
+
+def test_a_difference_has_the_interval_of_the_paired_t_test():
+    found = estimates.difference(ONE, OTHER)
+    assert (found.low, found.high) == pytest.approx((-0.0840835, 0.2007502), abs=2e-4)
+    assert found.correlation == pytest.approx(0.9748227170, abs=1e-9)
+    assert not found.clear and estimates.difference([2.0, 2.1, 2.2], [1.0, 1.1, 1.2]).value == pytest.approx(1.0)
+
+
+def test_bits_per_byte_is_a_ratio_of_sums():
+    bits, sizes = [10.0, 30.0, 20.0], [10.0, 20.0, 30.0]
+    found = estimates.ratio(bits, sizes)
+    # r = 1; the residuals are 0, 10 and -10: sqrt(3 / 2 * 200) / 60.
+    assert found.value == 1.0 and found.error == pytest.approx(math.sqrt(300) / 60)
+    paired = estimates.ratio_difference(bits, [bit - size / 10 for bit, size in zip(bits, sizes, strict=True)], sizes)
+    assert paired.value == pytest.approx(0.1) and paired.error == pytest.approx(0, abs=1e-12) and paired.clear
+
+
+def test_intervals_cover_the_truth_as_often_as_they_say():
+    draw = np.random.default_rng(5)
+    covered = {"mean": 0, "ratio": 0}
+    for _ in range(400):
+        cluster = np.repeat(np.arange(30), 4)
+        values = draw.normal(0.3, 1, 30)[cluster] + draw.normal(0, 1, 120)
+        found = estimates.mean(values, cluster.tolist())
+        covered["mean"] += found.low <= 0.3 <= found.high
+        sizes = draw.integers(100, 1000, 60)
+        found = estimates.ratio(sizes * draw.normal(1.2, 0.3, 60), sizes)
+        covered["ratio"] += found.low <= 1.2 <= found.high
+    assert all(0.91 < count / 400 < 0.985 for count in covered.values()), covered
+
+
+@pytest.mark.parametrize(("n", "c", "k"), [(5, 2, 1), (10, 3, 4), (20, 0, 10), (20, 20, 10), (7, 5, 3)])
+def test_pass_at_k_is_the_share_of_all_draws_that_hold_a_correct_sample(n, c, k):
+    from itertools import combinations
+
+    draws = list(combinations([True] * c + [False] * (n - c), k))
+    assert estimates.pass_at(k, n, c) == pytest.approx(sum(map(any, draws)) / len(draws))
+
+
+def test_what_has_no_figure_is_refused():
+    with pytest.raises(ValueError, match=r"pass@10 needs at least 10 samples of a problem; there are 5"):
+        estimates.pass_at(10, 5, 1)
+    with pytest.raises(ValueError, match="no figure without questions"):
+        estimates.mean([])
+    with pytest.raises(ValueError, match="no figure without text"):
+        estimates.ratio([], [])
+
+
+def test_a_thousand_questions_find_three_points():
+    # Of two models that disagree on a tenth of the questions (reference: arXiv 2411.00640, section 5).
+    assert 800 < estimates.questions_for(0.03, math.sqrt(0.1)) < 1000
+    draw = random.Random(3)
+    values = [float(draw.random() < 0.5) for _ in range(1000)]
+    assert estimates.mean(values).high - estimates.mean(values).low == pytest.approx(0.062, abs=0.001)
