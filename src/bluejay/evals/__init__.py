@@ -1,0 +1,1 @@
+"""Evaluation: from a model to numbers that can be believed."""
