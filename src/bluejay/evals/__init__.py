@@ -1,1 +1,1 @@
-"""Evaluation: from a model to numbers that can be believed."""
+"""Models -> figures: tasks, statistics, comparisons and reports, without a network."""
