@@ -65,8 +65,9 @@ def landlock(libc, readable):
     """Allow reading these paths and nothing else of the file system, no network, and no signal to anyone outside."""
     number = ctypes.c_ulong
     version = check(libc.syscall(number(LANDLOCK_CREATE), None, number(0), number(1)), "Landlock")
-    files = 13 + (version >= 2) + (version >= 3) + (version >= 5)
-    handled = (ctypes.c_uint64 * 3)((1 << files) - 1, 3 if version >= 4 else 0, 3 if version >= 6 else 0)
+    if version < 3:
+        raise OSError("Landlock guards the truncation of files only from Linux 6.2 on")
+    handled = (ctypes.c_uint64 * 3)((1 << (16 if version >= 5 else 15)) - 1, 3 * (version >= 4), 3 * (version >= 6))
     size = 24 if version >= 6 else 16 if version >= 4 else 8
     rules = check(libc.syscall(number(LANDLOCK_CREATE), ctypes.byref(handled), number(size), number(0)), "Landlock")
 
@@ -132,8 +133,9 @@ def main():
     request = json.load(sys.stdin)
     replies = os.dup(1)
     os.dup2(2, 1)
-    nothing = os.open(os.devnull, os.O_RDONLY)
+    nothing, end = os.pipe()
     os.dup2(nothing, 0)
+    os.closerange(replies + 1, end + 1)
     for limited, most in request["limits"]:
         resource.setrlimit(limited, tuple(most))
     if request["filter"] is not None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from shutil import which
 from typing import IO, Any
 
+from bluejay.evals.cage.asleep import Sleep
 from bluejay.evals.cage.plain import decode, load
 from bluejay.evals.cage.readable import for_every_user, hidden, interpreter, roots, without_hidden
 from bluejay.evals.cage.seccomp import seccomp_filter
@@ -29,6 +30,8 @@ ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "PATH": "/nonexistent"}
 USERS = (1 << 30, 1 << 22)
 """The first of the users that samples get where the caller is root, and how many; there are as many as processes."""
 TMPFS_BYTES = 16 << 20
+POLL_SECONDS = 0.5
+"""How often it is looked whether a sample sleeps."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,10 @@ class Limits:
 
     cpu_seconds: int = 5
     """Processor time, of which the interpreter's start takes some 0.05 s. It does not depend on what else runs."""
-    wall_seconds: float = 120.0
-    """Time by the clock, which ends samples that sleep; generous, because on a busy machine an honest one waits."""
+    sleep_seconds: float = 10.0
+    """Time in which it neither runs nor waits for a processor. It does not depend on what else runs, either."""
+    wall_seconds: float = 600.0
+    """Time by the clock, behind the other two; generous, because on a busy machine an honest sample waits."""
     memory_bytes: int = 1 << 30
     """Address space."""
     file_bytes: int = 16 << 20
@@ -63,6 +68,9 @@ class Limits:
         # At the first the system sends SIGXCPU, at the second, if that was ignored, SIGKILL.
         found["RLIMIT_CPU"] = (self.cpu_seconds, self.cpu_seconds + 1)
         return [(getattr(resource, name), value) for name, value in found.items() if hasattr(resource, name)]
+
+
+USUAL = Limits()
 
 
 @dataclass(frozen=True)
@@ -91,7 +99,7 @@ class CageError(OSError):
     """The cage itself could not be built, which says nothing about the sample."""
 
 
-def run(program: str, calls: list[str] | tuple[str, ...] = (), limits: Limits = Limits(), cage: str = "") -> Outcome:
+def run(program: str, calls: list[str] | tuple[str, ...] = (), limits: Limits = USUAL, cage: str = "") -> Outcome:
     """Run a program in a fresh interpreter in a cage, then each call in the program's names.
 
     A call is Python source whose last expression is its value; plain values come back, others as `NotPlain`. `cage` is
@@ -100,7 +108,12 @@ def run(program: str, calls: list[str] | tuple[str, ...] = (), limits: Limits = 
     Raises CageError: it could not be built; ValueError: there is none, or no such level.
     """
     cage = choose(cage)
-    request: dict[str, Any] = {"program": program, "calls": list(calls), "limits": limits.of_the_system(), "most": limits.output_bytes}
+    request: dict[str, Any] = {
+        "program": program,
+        "calls": list(calls),
+        "limits": limits.of_the_system(),
+        "most": limits.output_bytes,
+    }
     filtered = seccomp_filter() if cage != "none" else None
     apart = os.geteuid() == 0 and (cage == "bubblewrap" or (cage == "landlock" and for_every_user()))
     request["filter"] = filtered and filtered.hex()
@@ -120,7 +133,7 @@ def run(program: str, calls: list[str] | tuple[str, ...] = (), limits: Limits = 
             start_new_session=True,
         )
     try:
-        replies, output, stopped = collect(process, limits)
+        replies, output, stopped = collect(process, limits, Sleep(process.pid, 2 if cage == "bubblewrap" else 0))
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -147,22 +160,22 @@ def bubblewrap() -> list[str]:
         command += ["--ro-bind", path, path]
     for path in map(str, hidden()):
         command += ["--perms", "0555", "--size", "4096", "--tmpfs", path, "--remount-ro", path]
-    command += ["--dev-bind", "/dev/null", "/dev/null"]
     command += ["--perms", "1777", "--size", str(TMPFS_BYTES), "--tmpfs", "/tmp", "--remount-ro", "/"]
     return [*command, "--chdir", "/tmp", "--"]
 
 
-def collect(process: "subprocess.Popen[bytes]", limits: Limits) -> tuple[bytes, bytes, str | None]:
+def collect(process: "subprocess.Popen[bytes]", limits: Limits, sleep: Sleep) -> tuple[bytes, bytes, str | None]:
     """What a process writes to standard output and error until it ends, and why it has to be stopped, if so."""
     assert process.stdout and process.stderr
     until = time.monotonic() + limits.wall_seconds
     written: dict[IO[bytes], bytearray] = {process.stdout: bytearray(), process.stderr: bytearray()}
-    stopped = None
+    stopped, asleep = None, f"slept for more than {limits.sleep_seconds:g} s"
+    too_long = f"took more than {limits.wall_seconds:g} s by the clock"
     with process.stdout, process.stderr, selectors.DefaultSelector() as ready:
         for stream in written:
             ready.register(stream, selectors.EVENT_READ)
         while ready.get_map() and not stopped:
-            for key, _ in ready.select(max(0.0, until - time.monotonic())):
+            for key, _ in ready.select(POLL_SECONDS):
                 stream: Any = key.fileobj
                 if part := os.read(key.fd, 1 << 16):
                     written[stream] += part
@@ -170,13 +183,15 @@ def collect(process: "subprocess.Popen[bytes]", limits: Limits) -> tuple[bytes, 
                     ready.unregister(stream)
                 if len(written[stream]) > limits.output_bytes * 2:
                     stopped = f"wrote more than {limits.output_bytes:,} bytes"
-            if time.monotonic() > until:
-                stopped = f"took more than {limits.wall_seconds:g} s by the clock"
-    if not stopped:  # it may have closed its output and go on
+            if time.monotonic() > until or sleep.seconds() > limits.sleep_seconds:
+                stopped = too_long if time.monotonic() > until else asleep
+    while not stopped:  # it has ended, or closed its output and goes on
         try:
-            process.wait(max(0.0, until - time.monotonic()))
+            process.wait(POLL_SECONDS)
+            break
         except subprocess.TimeoutExpired:
-            stopped = f"took more than {limits.wall_seconds:g} s by the clock"
+            if time.monotonic() > until or sleep.seconds() > limits.sleep_seconds:
+                stopped = too_long if time.monotonic() > until else asleep
     return bytes(written[process.stdout]), bytes(written[process.stderr]), stopped
 
 

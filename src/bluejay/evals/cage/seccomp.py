@@ -2,7 +2,8 @@
 
 A list of what is allowed, so that calls unknown to it are refused: reading and writing files, memory, clocks, signals
 to handlers of its own. No process, thread, program, socket, namespace, mount, tracing, or signal to anyone can be made,
-and therefore limits of one process are limits of everything that a sample does.
+and therefore limits of one process are limits of everything that a sample does. Nor is there a call by which the owner
+of a file could change it without opening it, such as chmod, which Landlock does not guard.
 Source: linux/seccomp.h and linux/bpf_common.h; the numbers are those of asm/unistd_64.h and asm-generic/unistd.h.
 """
 
@@ -20,10 +21,9 @@ CALLS: dict[str, tuple[int | None, int | None]] = {
     "access": (21, None), "faccessat": (269, 48), "faccessat2": (439, 439), "readlink": (89, None),
     "readlinkat": (267, 78), "getcwd": (79, 17), "chdir": (80, 49), "fchdir": (81, 50), "getdents64": (217, 61),
     "mkdir": (83, None), "mkdirat": (258, 34), "rmdir": (84, None), "unlink": (87, None), "unlinkat": (263, 35),
-    "rename": (82, None), "renameat": (264, 38), "renameat2": (316, 276), "truncate": (76, 45), "ftruncate": (77, 46),
-    "fsync": (74, 82), "fdatasync": (75, 83), "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53),
-    "utimensat": (280, 88), "umask": (95, 166), "dup": (32, 23), "dup2": (33, None), "dup3": (292, 24),
-    "fcntl": (72, 25), "flock": (73, 32), "pipe": (22, None), "pipe2": (293, 59), "poll": (7, None), "ppoll": (271, 73),
+    "rename": (82, None), "renameat": (264, 38), "renameat2": (316, 276), "ftruncate": (77, 46),
+    "fsync": (74, 82), "fdatasync": (75, 83), "umask": (95, 166), "dup": (32, 23), "dup2": (33, None),
+    "dup3": (292, 24), "fcntl": (72, 25), "pipe": (22, None), "pipe2": (293, 59), "poll": (7, None), "ppoll": (271, 73),
     "select": (23, None), "pselect6": (270, 72), "ioctl": (16, 29), "fadvise64": (221, 223), "sendfile": (40, 71),
     "copy_file_range": (326, 285),
     # memory
@@ -45,11 +45,13 @@ CALLS: dict[str, tuple[int | None, int | None]] = {
 """The numbers on x86_64 and aarch64 of the calls that are allowed."""
 REFUSED: dict[str, tuple[int | None, int | None]] = {"clone": (56, 220), "fork": (57, None), "vfork": (58, None)}
 """Calls that a program would rather see fail with "not permitted" than with "not implemented"."""
-ONLY = {"prlimit64": (0, (0,))}
-"""Calls that are allowed only where an argument, by its place, has one of these values: limits of its own process."""
-EXCEPT = {"fcntl": (1, (8, 10, 15))}
-"""Calls that are refused where an argument has one of these values: F_SETOWN, F_SETSIG and F_SETOWN_EX, which would
-have the kernel send a signal to another process."""
+ONLY = {
+    "prlimit64": (0, (0,)),  # its own limits
+    "fcntl": (1, (0, 1, 2, 3, 4, 1030, 1032)),  # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, ..., F_GETPIPE_SZ
+    "ioctl": (1, (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)),  # TCGETS, TIOCGWINSZ, FIONREAD, FIO(NBIO, [N]CLEX)
+}
+"""Calls that are allowed only where an argument, by its place, has one of these values. Other requests of fcntl have
+signals sent, or keep others from opening a file; other requests of ioctl change files and terminals."""
 
 LOAD, EQUAL, AT_LEAST, RETURN = 0x20, 0x15, 0x35, 0x06
 """BPF: load a word of the call's description; jump if equal; jump if greater or equal; return."""
@@ -75,9 +77,7 @@ def seccomp_filter(machine: str = platform.machine()) -> bytes | None:
             continue
         answer = refuse if name in REFUSED else [(RETURN, 0, 0, ALLOW)]
         if name in ONLY:
-            answer = one_of(*ONLY[name], [(RETURN, 0, 0, ALLOW)], refuse)
-        elif name in EXCEPT:
-            answer = one_of(*EXCEPT[name], refuse, [(RETURN, 0, 0, ALLOW)])
+            answer = one_of(*ONLY[name], answer, refuse)
         program += [(EQUAL, 0, len(answer), number), *answer]
     program.append((RETURN, 0, 0, ERROR | errno.ENOSYS))
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)

