@@ -1,7 +1,7 @@
 """llama.cpp run on a GGUF file in a process of its own, which an assertion in it would end.
 
-Usage: python llama_cpp.py FILE FOLDER. Reads `ids.json` and `text.txt` in the folder; writes `log_probabilities.npy`, those
-of every token after each position, and `text.json`, the ids that llama.cpp gives to the text.
+Usage: python llama_cpp.py FILE FOLDER. Reads `ids.json` and `text.txt` in the folder; writes `log_probabilities.npy`,
+those of every token after each position, and `text.json`, the ids that llama.cpp gives to the text.
 """
 
 import json

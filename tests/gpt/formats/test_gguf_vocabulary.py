@@ -1,4 +1,4 @@
-"""The tokenizer in a GGUF file that is written gives the same ids, ends and template; what cannot be named is refused."""
+"""The tokenizer in a GGUF file that is written gives the same ids, ends and template; no other is written."""
 
 from pathlib import Path
 

@@ -90,7 +90,8 @@ def sentencepiece_fields(backend: tokenizers.Tokenizer, tokens: list[str], kinds
     for place, (left, right) in enumerate(merges):
         rank.setdefault(left + right, place)
     scores = [-float(rank.get(token, len(merges))) for token in tokens]
-    own = {"model": "llama", "scores": scores, "add_space_prefix": backend.encode("a", False).tokens[:1] != ["a"]}
+    spaced = backend.encode("a", add_special_tokens=False).tokens[:1] != ["a"]
+    own = {"model": "llama", "scores": scores, "add_space_prefix": spaced}
     if set(merges_by_score(own, tokens, kinds)) != set(merges):
         raise ValueError("the tokenizer does not merge every pair that forms a token, as SentencePiece in GGUF does")
     return own
@@ -101,9 +102,7 @@ def named_tokens(tokenizer: Tokenizer, n_rows: int, generation: Mapping[str, Any
     if len(tokenizer.begin) > 1:
         raise ValueError(f"every text begins with {len(tokenizer.begin)} tokens; a GGUF file can name one")
     if len(tokenizer.ends) > len(ENDS):
-        say(
-            f"a GGUF file names {len(ENDS)} tokens that end a text; the last of the model's {len(tokenizer.ends)} are lost"
-        )
+        say(f"a GGUF file names {len(ENDS)} tokens that end a text; it lacks the others of this model")
     fields: dict[str, Any] = dict(zip(ENDS, tokenizer.ends, strict=False))
     for name, default in (("bos", tokenizer.eot), ("unk", None), ("pad", None)):
         spelled = tokenizer.settings.get(f"{name}_token")
