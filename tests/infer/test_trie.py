@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from bluejay.infer import trie
 from bluejay.infer.backends.native import NativeBackend, available, native_model
 from bluejay.infer.backends.torch import TorchBackend
-from bluejay.infer.trie import Text, Trie
+from bluejay.infer.scoring import Window
+from bluejay.infer.trie import Trie
 
 
 @pytest.fixture(scope="module", params=["torch", "native"])
@@ -28,7 +29,7 @@ def new_backend(request, tiny_model):
     return make
 
 
-def alone(model, text: Text) -> torch.Tensor:
+def alone(model, text: Window) -> torch.Tensor:
     """The log-probabilities by the model itself, and how far each logit is from the largest."""
     logits = model.gpt(torch.tensor([text.tokens[:-1]]))[0, text.first :]
     target = torch.tensor(text.tokens[text.first + 1 :])[:, None]
@@ -42,18 +43,18 @@ class CountingBackend:
     def __init__(self, backend) -> None:
         self.backend, self.n_tokens = backend, 0
         self.n_pages, self.page_size, self.config = backend.n_pages, backend.page_size, backend.config
-        self.copy_page = backend.copy_page
+        self.copy_page, self.step, self.hidden = backend.copy_page, backend.step, backend.hidden
 
-    def step(self, batch):
+    def score(self, batch, targets):
         self.n_tokens += len(batch.tokens)
-        return self.backend.step(batch)
+        return self.backend.score(batch, targets)
 
 
-def prefixes(texts: list[Text]) -> set[tuple[int, ...]]:
+def prefixes(texts: list[Window]) -> set[tuple[int, ...]]:
     return {tuple(text.tokens[: end + 1]) for text in texts for end in range(len(text.tokens) - 1)}
 
 
-def check(model, texts: list[Text], new_backend, extra: int) -> None:
+def check(model, texts: list[Window], new_backend, extra: int) -> None:
     tree = Trie(texts)
     backend = CountingBackend(new_backend(1))
     backend = CountingBackend(new_backend(tree.reserve(backend.page_size) + extra))
@@ -71,7 +72,7 @@ tokens = st.lists(st.integers(0, 2), min_size=2, max_size=40)
 @settings(max_examples=8)
 @given(st.lists(tokens, min_size=1, max_size=12), st.randoms(use_true_random=False), st.sampled_from([0, 3, 100]))
 def test_each_text_gets_what_it_gets_alone(tiny_model, new_backend, lists, draw, extra):
-    texts = [Text(one, draw.randrange(len(one) - 1)) for one in lists]
+    texts = [Window(0, one, draw.randrange(len(one) - 1)) for one in lists]
     check(tiny_model, texts, new_backend, extra)
 
 
@@ -81,7 +82,7 @@ def test_examples_before_many_questions_are_read_once(tiny_model, new_backend, m
     examples = [draw.randrange(256) for _ in range(29)]
     questions = [[draw.randrange(256) for _ in range(7)] for _ in range(5)]
     choices = [[draw.randrange(256) for _ in range(n)] for n in (1, 1, 4, 9)]
-    texts = [Text(examples + q + c, 35) for q in questions for c in choices]
+    texts = [Window(0, examples + q + c, 35) for q in questions for c in choices]
     for extra in (0, 2, 40):
         check(tiny_model, texts, new_backend, extra)
     assert Trie(texts).n_tokens < 29 + 5 * (7 + 13)
@@ -89,13 +90,16 @@ def test_examples_before_many_questions_are_read_once(tiny_model, new_backend, m
 
 def test_the_same_text_twice_and_a_text_within_another(tiny_model, new_backend):
     check(
-        tiny_model, [Text([1, 2, 3, 4], 0), Text([1, 2, 3, 4], 2), Text([1, 2], 0), Text([1, 2, 9], 1)], new_backend, 9
+        tiny_model,
+        [Window(0, [1, 2, 3, 4], 0), Window(0, [1, 2, 3, 4], 2), Window(0, [1, 2], 0), Window(0, [1, 2, 9], 1)],
+        new_backend,
+        9,
     )
 
 
 def test_logits_that_are_no_numbers_are_refused(tiny_model):
     backend = TorchBackend(tiny_model.gpt, 20, 8)
     broken = CountingBackend(backend)
-    broken.step = lambda batch: torch.full((len(batch.wanted), 259), np.nan)
+    broken.score = lambda batch, targets: torch.full((len(targets), 2), np.nan)
     with pytest.raises(ValueError, match="not numbers"):
-        list(Trie([Text([1, 2], 0)]).scores(broken))
+        list(Trie([Window(0, [1, 2], 0)]).scores(broken))

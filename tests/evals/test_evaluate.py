@@ -1,0 +1,196 @@
+"""Questions become figures: what is right, what goes on after an interrupt, and what is refused in one line."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from bluejay.cli import main
+from bluejay.evals import suites, tasks
+from bluejay.evals.answers import AnswerFile
+from bluejay.evals.evaluate import Settings, evaluate, summary
+from bluejay.evals.held_out_parts import component_tasks
+from bluejay.evals.scorers import LocalScorer, open_scorer
+from bluejay.evals.tasks import Continuation, Generation, Likelihood, Question
+from bluejay.gpt.formats.layouts import save_model
+from bluejay.tokens import TokenWriter
+
+TASK = """
+name = "own"
+data = "rows.jsonl"
+prompt = "Q: {question}\\nA:"
+metric = "acc"
+"""
+ROWS = [{"question": f"{i} cats", "choices": ["sat", "ran", f"ate {i}"], "gold": i % 3} for i in range(12)]
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch) -> Path:
+    """A task file with its data, in an empty cache."""
+    monkeypatch.setenv("BLUEJAY_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    (tmp_path / "own.toml").write_text(TASK)
+    return tmp_path / "own.toml"
+
+
+def question(gold: int, *choices: str) -> Question:
+    return Question("1", tuple(Continuation("Q", f" {c}") for c in choices), gold, choices=choices)
+
+
+def likely(*logprobs: float, tokens: int = 1) -> list[Likelihood]:
+    return [Likelihood(logprob, tokens, False) for logprob in logprobs]
+
+
+def test_the_likeliest_choice_wins_by_each_normalisation():
+    one = question(1, "short", "a much longer choice")
+    found = tasks.by_choice(one, likely(-4.0, -6.0))
+    assert (found["acc"], found["acc_norm"]) == (0.0, 1.0)
+    found = tasks.by_choice(one, [Likelihood(-4.0, 1, False), Likelihood(-6.0, 4, False)])
+    assert found["acc_per_token"] == 1.0
+    found = tasks.by_choice(one, likely(-4.0, -6.0, -1.0, -9.0))
+    assert found["acc_uncond"] == 1.0
+    assert found["bits_per_byte"] == (6.0 / math.log(2), 21.0)
+
+
+def test_ties_count_as_wrong():
+    assert tasks.by_choice(question(0, "aa", "bb"), likely(-2.0, -2.0))["acc"] == 0.0
+    assert tasks.by_filler(question(0, "he", "she"), likely(-2.0, -2.0)) == {"stereotype": 0.5}
+
+
+def test_answers_are_compared_as_trivia_and_school_problems_are():
+    one = Question("1", (), answers=("sunset boulevard",))
+    assert tasks.by_answer(one, [" The Sunset Boulevard."])["exact_match"] == 1.0
+    assert tasks.by_answer(one, ["Sunset"])["exact_match"] == 0.0
+    steps = Question("1", (), answers=("1200",))
+    assert tasks.by_number(steps, ["3 * 400 = 1,200. So the answer is 1,200."])["exact_match"] == 1.0
+    assert tasks.by_number(steps, ["no number"])["exact_match"] == 0.0
+
+
+def test_likelihoods_are_those_of_the_model(tiny_model):
+    scorer = LocalScorer(tiny_model, "tiny", "1")
+    requests = [Continuation("the cat", " sat"), Continuation("the cat", " the"), Generation("the", (), 4)]
+    found = dict(scorer.answers(requests))
+    (pair,) = tiny_model.loglikelihood([("the cat", " sat")])
+    assert found[0].logprob == pytest.approx(pair.logprob, abs=1e-5)
+    assert found[2] == tiny_model.generate("the", max_tokens=4, temperature=0.0)[0]
+
+
+def test_an_interrupted_evaluation_goes_on(tiny_model, tmp_path):
+    scorer = LocalScorer(tiny_model, "tiny", "1")
+    requests = [Continuation("the cat", f" {word}") for word in ("sat", "ran", "sat", "ate")]
+    file = AnswerFile(tmp_path / "a.jsonl")
+    whole = file.ask(scorer, requests, "test")
+    lines = file.path.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 3  # the same request is asked once
+    file.path.write_bytes(lines[0] + lines[1][:9])  # cut off in the middle of a line
+    asked: list[int] = []
+
+    class Counting(LocalScorer):
+        def answers(self, requests):
+            asked.append(len(requests))
+            return super().answers(requests)
+
+    again = AnswerFile(file.path).ask(Counting(tiny_model, "tiny", "1"), requests, "test")
+    assert asked == [2]
+    assert [answer.logprob for answer in again] == pytest.approx([answer.logprob for answer in whole], abs=1e-5)
+    assert len(file.path.read_bytes().splitlines()) == 3
+
+
+def test_two_models_are_compared_on_the_same_questions(tiny_model, own, tmp_path):
+    scorers = [LocalScorer(tiny_model, name, name) for name in ("one", "other")]
+    found = evaluate(scorers, [suites.own_task(own)], Settings(limit=9), tmp_path / "answers")
+    assert [result.n for result in found.results] == [9, 9] and found.results[0].of == 12
+    (comparison,) = found.comparisons
+    assert comparison.difference.value == 0 and not comparison.difference.clear
+    assert found.results[0].figures.keys() == {"acc", "acc_norm", "acc_per_token", "bits_per_byte"}
+    assert "n = 9" in summary(found) and json.dumps(found.as_dict())
+
+
+def test_components_of_a_corpus_have_bits_per_byte_and_short_ones_none(tiny_model, tmp_path):
+    (tmp_path / "tokens").mkdir()
+    tiny_model.tokenizer.save(tmp_path)
+    texts = ["the cat sat on the mat. " * 250] * 4
+    with TokenWriter(tmp_path / "tokens" / "valid", 259) as shard:
+        for text in texts:
+            shard.add([*tiny_model.tokenizer.encode(text), tiny_model.tokenizer.eot])
+    (task,) = component_tasks(tmp_path)
+    (only,) = list(task.questions(0))[:1]
+    (request,) = only.requests
+    assert request.text == texts[0] and "overlap" in task.notes[0]
+    with TokenWriter(tmp_path / "tokens" / "test", 259) as shard:
+        shard.add(tiny_model.tokenizer.encode("short"))
+    (task,) = component_tasks(tmp_path, "test")
+    found = evaluate([LocalScorer(tiny_model, "tiny", "1")], [task], Settings(), tmp_path / "answers")
+    assert found.not_run == {"pile/all": "0.0 kB of text, less than the 20 kB that a figure needs"}
+
+
+@pytest.fixture
+def directory(tiny_model, tmp_path) -> str:
+    save_model(tiny_model.gpt, tiny_model.tokenizer, tmp_path / "tiny")
+    return str(tmp_path / "tiny")
+
+
+def test_the_command_prints_figures_with_intervals(directory, own, capsys):
+    main(["eval", directory, "--tasks", str(own), "--limit", "6", "--json"])
+    (result,) = json.loads(capsys.readouterr().out.splitlines()[-1])["results"]
+    acc = result["figures"]["acc"]
+    assert acc["n"] == 6 and acc["low"] <= acc["value"] <= acc["high"]
+
+
+BAD = {
+    "--tasks helaswag": "there is no task helaswag; the nearest is hellaswag",
+    "--suite smal": "there is no suite smal; the nearest is small",
+    "--suite pile": "the suite pile needs --corpus DIR",
+    "--tasks piqa --limit 1": "an interval needs at least 2 questions",
+    "--tasks own.toml --shots 3": "own has 0 examples; --shots 3 asks for more",
+    "--tasks missing.toml": "missing.toml",
+    "--tasks unknown-key.toml": "metrik",
+    "--tasks no-field.toml": "rows.jsonl, line 1 has no field 'answers'",
+    "--tasks no-gold.toml": "gold.jsonl, line 1: choice 7 of 2 is the right one",
+    "--tasks no-data.toml": "there is no file",
+    "--chat": "has no chat template; leave out --chat",
+}
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), BAD.items())
+def test_a_mistake_is_one_line(arguments, sentence, directory, own, capsys, monkeypatch):
+    folder = own.parent
+    monkeypatch.chdir(folder)
+    (folder / "unknown-key.toml").write_text(TASK + 'metrik = "acc"\n')
+    (folder / "no-field.toml").write_text(TASK + 'choices = "answers"\n')
+    (folder / "no-data.toml").write_text(TASK.replace("rows.jsonl", "none.jsonl"))
+    (folder / "no-gold.toml").write_text(TASK.replace("rows.jsonl", "gold.jsonl"))
+    (folder / "gold.jsonl").write_text(json.dumps({"question": "x", "choices": ["a", "b"], "gold": 7}) + "\n")
+    with pytest.raises(SystemExit) as stopped:
+        main(["eval", directory, *arguments.split(), *(["--tasks", "own.toml"] if arguments == "--chat" else [])])
+    said = capsys.readouterr().err.strip().splitlines()
+    assert stopped.value.code == 2 and said[-1].startswith("error: ") and sentence in said[-1]
+
+
+def test_a_context_too_short_for_the_examples_says_how_many_tokens_they_take(tiny_model, tmp_path):
+    long = "the cat " * 40
+
+    def read(shots: int):
+        yield from [question(0, f"sat {long * shots}", "ran") for _ in range(3)]
+
+    task = tasks.Task("long", read, tasks.by_choice, "acc", shots=2, max_shots=2)
+    scorer = LocalScorer(tiny_model, "tiny", "1")
+    with pytest.raises(ValueError, match=r"long with 2 examples takes up to \d+ tokens; tiny reads 64; ask for fewer"):
+        evaluate([scorer], [task], Settings(shots=2), tmp_path)
+    (result,) = evaluate([scorer], [task], Settings(), tmp_path).results
+    assert result.shots == 0 and "0 of 2 examples" in result.notes[0]
+
+
+def test_a_model_behind_an_address_gives_the_same_likelihoods(tiny_model, running):
+    requests = [Continuation("the cat", " sat on"), Continuation("who ", "knew"), Generation("the", (), 4)]
+    with running(tiny_model) as server:
+        remote = open_scorer(server.url)
+        found = dict(remote.answers(requests))
+    wanted = dict(LocalScorer(tiny_model, "tiny", "1").answers(requests))
+    for number in (0, 1):
+        assert found[number].logprob == pytest.approx(wanted[number].logprob, abs=1e-4)
+        assert found[number][1:] == wanted[number][1:]
+    assert found[2] == wanted[2]
+    torch.set_num_threads(1)
