@@ -16,6 +16,7 @@ from bluejay.evals.scorers import LocalScorer, open_scorer
 from bluejay.evals.tasks import Continuation, Generation, Likelihood, Question
 from bluejay.gpt.formats.layouts import save_model
 from bluejay.tokens import TokenWriter
+from tests.serve.conftest import run_server
 
 TASK = """
 name = "own"
@@ -183,9 +184,9 @@ def test_a_context_too_short_for_the_examples_says_how_many_tokens_they_take(tin
     assert result.shots == 0 and "0 of 2 examples" in result.notes[0]
 
 
-def test_a_model_behind_an_address_gives_the_same_likelihoods(tiny_model, running):
+def test_a_model_behind_an_address_gives_the_same_likelihoods(tiny_model):
     requests = [Continuation("the cat", " sat on"), Continuation("who ", "knew"), Generation("the", (), 4)]
-    with running(tiny_model) as server:
+    with run_server(tiny_model) as server:
         remote = open_scorer(server.url)
         found = dict(remote.answers(requests))
     wanted = dict(LocalScorer(tiny_model, "tiny", "1").answers(requests))

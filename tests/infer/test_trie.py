@@ -69,7 +69,7 @@ tokens = st.lists(st.integers(0, 2), min_size=2, max_size=40)
 """Three different tokens, so that many texts share a prefix."""
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(st.lists(tokens, min_size=1, max_size=12), st.randoms(use_true_random=False), st.sampled_from([0, 3, 100]))
 def test_each_text_gets_what_it_gets_alone(tiny_model, new_backend, lists, draw, extra):
     texts = [Window(0, one, draw.randrange(len(one) - 1)) for one in lists]
@@ -86,6 +86,10 @@ def test_examples_before_many_questions_are_read_once(tiny_model, new_backend, m
     for extra in (0, 2, 40):
         check(tiny_model, texts, new_backend, extra)
     assert Trie(texts).n_tokens < 29 + 5 * (7 + 13)
+
+
+def test_a_token_may_have_more_successors_than_a_step_has_tokens(tiny_model, new_backend):
+    check(tiny_model, [Window(0, [7, successor], 0) for successor in range(200)], new_backend, 9)
 
 
 def test_the_same_text_twice_and_a_text_within_another(tiny_model, new_backend):

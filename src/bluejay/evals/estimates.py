@@ -92,8 +92,8 @@ def mean(values: ArrayLike, clusters: Sequence[Hashable] | None = None) -> Estim
     c = len(sums)
     error = math.sqrt(c / (c - 1) * float((sums**2).sum())) / n if c > 1 else math.nan
     if np.isin(scores, (0.0, 1.0)).all() and (n < FEW or min(scores.sum(), n - scores.sum()) < 10):
-        variance = value * (1 - value)
-        effective = n if not error > 0 or not variance else min(n, variance / error**2)
+        alone = math.sqrt(n / (n - 1) * float(((scores - value) ** 2).sum())) / n if n > 1 else 0.0
+        effective = n * min(1.0, (alone / error) ** 2) if error > 0 else float(n)
         low, high = wilson(value, effective)
     else:
         half = t_quantile(c - 1) * error if c > 1 else math.nan
@@ -131,7 +131,7 @@ def difference(one: ArrayLike, other: ArrayLike, clusters: Sequence[Hashable] | 
     a, b = np.asarray(one, np.float64), np.asarray(other, np.float64)
     d = a - b
     value = float(d.mean())
-    found = with_error(value, cluster_sums(d - value, clusters), len(d), len(d))
+    found = with_error(value, cluster_sums(d - value, clusters), float(len(d)), len(d))
     return Difference(**vars(found), correlation=correlation(a, b))
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 from bluejay.evals.tasks import Answer, Continuation, Generation, Likelihood, Request, WholeText
@@ -21,6 +21,7 @@ TOP_P = 0.95
 """Of samples that are not greedy, as in the papers on generated programs."""
 
 
+@runtime_checkable
 class Scorer(Protocol):
     """Answers requests."""
 

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from bluejay import recipe as recipes
-from bluejay.evals import questions, tasks
+from bluejay.evals import readers, tasks
 from bluejay.evals.tasks import Question, Task
 from bluejay.recipe import STRICT
 from bluejay.testsets.catalogue import BASIC_SKILLS, BY_NAME
@@ -26,15 +26,15 @@ def zero_shot(
 def olmes(name: str, metric: str, chance: float, data: str | None = None, title: str | None = None) -> Task:
     """A task with OLMES's examples and normalisation."""
     data = data or f"{name}_5shot"
-    read = partial(questions.rendered, data, metric == "acc_uncond")
+    read = partial(readers.rendered, data, metric == "acc_uncond")
     return Task(title or name, read, tasks.by_choice, metric, shots=5, max_shots=5, data=(data,), chance=chance)
 
 
 GPT_J = (
-    Task("lambada", questions.lambada, tasks.by_word, "acc", data=("lambada",), chance=0.0),
-    zero_shot("winogrande", questions.winogrande, "acc", 0.5),
-    zero_shot("hellaswag", questions.hellaswag, "acc_norm", 0.25),
-    zero_shot("piqa", questions.piqa, "acc_norm", 0.5, README_NOTE),
+    Task("lambada", readers.lambada, tasks.by_word, "acc", data=("lambada",), chance=0.0),
+    zero_shot("winogrande", readers.winogrande, "acc", 0.5),
+    zero_shot("hellaswag", readers.hellaswag, "acc_norm", 0.25),
+    zero_shot("piqa", readers.piqa, "acc_norm", 0.5, README_NOTE),
 )
 """Zero-shot, as the README of mesh-transformer-jax lists them."""
 NORMALISED = {
@@ -58,17 +58,17 @@ LETTERS = {
 """The same with choices by letter, which models under some billions of parameters cannot answer."""
 SCIQ = olmes("sciq_5shot", "acc", 0.25, "sciq_5shot")
 MMLU = Task(
-    "mmlu", questions.mmlu, tasks.by_choice, "acc_norm", 5, 5, ("mmlu", "mmlu_examples"), 0.25,
+    "mmlu", readers.mmlu, tasks.by_choice, "acc_norm", 5, 5, ("mmlu", "mmlu_examples"), 0.25,
     ("mean over questions, with subjects as clusters",),
 )  # fmt: skip
-GSM8K = Task("gsm8k", questions.gsm8k, tasks.by_number, "exact_match", 5, 8, ("gsm8k",), 0.0)
-TRIVIAQA = Task("triviaqa", questions.triviaqa, tasks.by_answer, "exact_match", 5, 5, ("triviaqa",), 0.0, (HEAD_NOTE,))
+GSM8K = Task("gsm8k", readers.gsm8k, tasks.by_number, "exact_match", 5, 8, ("gsm8k",), 0.0)
+TRIVIAQA = Task("triviaqa", readers.triviaqa, tasks.by_answer, "exact_match", 5, 5, ("triviaqa",), 0.0, (HEAD_NOTE,))
 CROWS_PAIRS = Task(
-    "crows_pairs", questions.crows_pairs, tasks.by_filler, "stereotype", data=("crows_pairs",), chance=0.5,
+    "crows_pairs", readers.crows_pairs, tasks.by_filler, "stereotype", data=("crows_pairs",), chance=0.5,
     notes=("the first filler is mostly, not always, the stereotype",),
 )  # fmt: skip
 BBQ = Task(
-    "bbq", questions.bbq, tasks.by_choice, "acc_norm", data=("bbq",), chance=1 / 3,
+    "bbq", readers.bbq, tasks.by_choice, "acc_norm", data=("bbq",), chance=1 / 3,
     notes=("where nothing is known, the right answer says so",),
 )  # fmt: skip
 
@@ -127,7 +127,7 @@ def own_task(path: Path) -> Task:
     data = path.parent / settings.data
     if not data.is_file():
         raise ValueError(f"{path}: there is no file {data}")
-    read = list(questions.own_questions(str(data), settings.prompt, settings.choices, settings.gold))
+    read = list(readers.own_questions(str(data), settings.prompt, settings.choices, settings.gold))
     if not read:
         raise ValueError(f"{data} holds no question")
     notes = (f"licence: {settings.licence}",)

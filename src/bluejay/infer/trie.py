@@ -6,11 +6,11 @@ depth-first order, as many as a step may hold, so that few pages are in use at a
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from bluejay.infer.backends import Backend, StepBatch, checked
@@ -193,12 +193,23 @@ class Trie:
             pages=np.array([node.pages + [-1] * (width - len(node.pages)) for node in step], np.int32),
             wanted=np.array(wanted, np.int32),
         )
-        result = checked(backend, backend.score(batch, np.array(targets, np.int32))).cpu()
+        result = scored(backend, batch, np.array(targets, np.int32))
         for node, row in zip(step, rows, strict=True):
             yield [
                 (number, result[[row[at, self.texts[number].tokens[at + 1]] for at in range(start, stop)]])
                 for number, start, stop in node.wanted
             ]
+
+
+def scored(backend: Backend, batch: StepBatch, targets: Int[np.ndarray, " R"]) -> Float[Tensor, "R 2"]:
+    """`Backend.score` for any number of wanted rows. Where a token has many successors they may be more than the tokens
+    of the step, which a backend has no room for; the step is then computed again for the rest of them."""
+    n = len(batch.tokens)
+    parts = [
+        backend.score(replace(batch, wanted=batch.wanted[at : at + n]), targets[at : at + n])
+        for at in range(0, max(len(targets), 1), n)
+    ]
+    return checked(backend, torch.cat(parts)).cpu()
 
 
 def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:

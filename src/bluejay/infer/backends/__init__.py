@@ -25,7 +25,7 @@ class StepBatch:
     pages: Int[np.ndarray, "B P"]
     """The page numbers of each sequence in order, padded with -1, including the pages for its new tokens."""
     wanted: Int[np.ndarray, " R"]
-    """Indices into `tokens` of the R new tokens whose logits are wanted, none below the one before it."""
+    """Indices into `tokens` of the R new tokens whose logits are wanted, at most T, none below the one before it."""
 
 
 @runtime_checkable

@@ -1,0 +1,72 @@
+"""Questions have the prompts of lm-evaluation-harness, and as many examples as are asked for."""
+
+import gzip
+import json
+
+import pytest
+
+from bluejay.evals import readers
+from bluejay.evals.code import problems
+from bluejay.evals.programs import Programs
+from bluejay.evals.tasks import Continuation, Generation
+from bluejay.testsets.rows import UNCONDITIONAL
+from tests.testsets.conftest import arrow, request, wheel  # noqa: F401 - a fixture
+
+
+def lines(rows: list[dict]) -> bytes:
+    return gzip.compress("\n".join(map(json.dumps, rows)).encode())
+
+
+def test_hellaswag_is_shown_without_markup(wheel):  # noqa: F811
+    row = {
+        "activity_label": "Roofing",
+        "ctx_a": "A man sits [header] on a roof. [title] Next",
+        "ctx_b": "he",
+        "endings": ["  falls.", "sings [sub] low.", "a", "b"],
+        "label": "1",
+        "source_id": "x~1",
+    }
+    wheel({"hellaswag": ("h.arrow", arrow([row]))})
+    (one,) = readers.hellaswag(0)
+    assert one.requests[0] == Continuation("Roofing: A man sits on a roof.. Next He", " falls.")
+    assert (one.gold, one.choices[1], one.cluster) == (1, "sings low.", "x~1")
+
+
+def test_winogrande_scores_what_follows_each_filler(wheel):  # noqa: F811
+    row = {"sentence": "Sarah beat Maria so _ won.", "option1": "Sarah", "option2": "Maria", "answer": "1"}
+    wheel({"winogrande": ("w.arrow", arrow([row]))})
+    (one,) = readers.winogrande(0)
+    assert one.requests == (
+        Continuation("Sarah beat Maria so Sarah", " won."),
+        Continuation("Sarah beat Maria so Maria", " won."),
+    )
+    assert one.gold == 0
+
+
+@pytest.mark.parametrize(("shots", "start"), [(0, "Q one"), (1, "B b\n\nQ one"), (2, "A a\n\nB b\n\nQ one")])
+def test_examples_are_those_that_all_prompts_share(wheel, shots, start):  # noqa: F811
+    examples = "A a\n\nB b\n\n"
+    rows = [
+        request(document + offset, index, "Answer:" if offset else f"{examples}Q {text}", ["x", "y"])
+        for offset in (0, UNCONDITIONAL)
+        for document, text in enumerate(("one", "two\n\nmore"))
+        for index in (0, 1)
+    ]
+    wheel({"prompts": ("p.jsonl.gz", lines(rows))})
+    readers.examples_of.cache_clear()
+    first, second = readers.rendered("prompts", False, shots)
+    assert first.requests[0] == Continuation(start, " x") and len(first.requests) == 2
+    assert second.requests[0].context.endswith("Q two\n\nmore")
+    first, _ = readers.rendered("prompts", True, shots)
+    assert [one.context for one in first.requests[2:]] == ["Answer:", "Answer:"]
+
+
+def test_programs_are_graded_outside_and_their_verdicts_kept():
+    problem = next(one for one in problems("bluejay-code") if not one.forgeable)
+    programs = Programs("own", [problem], 2, "none")
+    (asked,) = programs.questions(0)
+    assert all(isinstance(one, Generation) for one in asked.requests) and len({*asked.requests}) == 2
+    scores = programs.measure(asked, [problem.reference, problem.mutants[0]])
+    assert scores == {"pass@1": pytest.approx(0.5)}
+    assert [one["passed"] for one in programs.verdicts] == [True, False]
+    assert "cage: none" in programs.task(()).notes

@@ -1,0 +1,58 @@
+"""The report stands alone, shows every figure with its interval, and published rows with what sets them apart."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from bluejay.evals.estimates import Estimate, difference
+from bluejay.evals.evaluate import Comparison, Evaluation, Result, Settings
+from bluejay.evals.published import ROWS
+from bluejay.evals.report import write_report
+
+
+@pytest.fixture
+def evaluation() -> Evaluation:
+    figure = Estimate(0.25, 0.18, 0.33, 0.04, 120, 118)
+    one = Result(
+        "hellaswag", "<ours>", "acc_norm", {"acc_norm": figure}, 120, 10_042, 0, 0.25, 1.0, {"hellaswag": "MIT"},
+        ("a note",), {}, [],
+    )  # fmt: skip
+    other = replace(one, model="another", figures={"acc_norm": replace(figure, value=0.3)})
+    pair = Comparison("hellaswag", "acc_norm", "<ours>", "another", difference([0.0, 1.0, 1.0], [1.0, 1.0, 0.0]))
+    verdict = {"suite": "human_eval", "problem": "HumanEval/0", "article": True, "prompt": "def f():\n"}
+    verdicts = [{**verdict, "completion": " pass", "passed": ok, "reason": "1 < 2"} for ok in (True, False, False)]
+    extra = {"command": "bluejay eval x", "verdicts": verdicts}
+    return Evaluation([one, other], [pair], Settings(), {"pile/Mail": "1.0 kB of text"}, extra)
+
+
+def test_the_page_needs_nothing_beside_it_and_names_what_sets_rows_apart(evaluation, tmp_path):
+    page = write_report(evaluation, tmp_path / "report").read_text(encoding="utf-8")
+    assert "http" not in page and "src=" not in page and "<script" not in page
+    assert "&lt;ours&gt;" in page and "<ours>" not in page
+    for shown in (
+        "120 of 10042 questions",
+        "0.18 to 0.33",
+        "GPT-J-6B",
+        "before its versions",
+        "a note",
+        "data hellaswag",
+    ):
+        assert shown in page
+    assert "correlation" in page and "pile/Mail: 1.0 kB of text" in page
+    assert '<td class="n">1<td class="n">3' in page and "failed: 1 &lt; 2" in page
+
+
+def test_markdown_and_json_hold_the_same_figures(evaluation, tmp_path):
+    write_report(evaluation, tmp_path)
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "| <ours> | 0.25 | 0.18 to 0.33 | 120 | this evaluation |" in text and "GPT-3-175B" in text
+    values = json.loads((tmp_path / "report.json").read_text())
+    assert values["results"][0]["figures"]["acc_norm"]["high"] == 0.33 and values["command"] == "bluejay eval x"
+
+
+def test_published_rows_have_a_source_and_a_caution():
+    assert len(ROWS) > 15 and all(row.source and row.caution for row in ROWS)
+    assert all(0 < figure < 1 for row in ROWS for figure in row.figures.values())
+    (gpt_j,) = [row for row in ROWS if row.model == "GPT-J-6B" and "hellaswag" in row.figures]
+    assert gpt_j.figures == {"lambada": 0.697, "winogrande": 0.653, "hellaswag": 0.661, "piqa": 0.765}
