@@ -1,9 +1,11 @@
 """Progress of long jobs on standard error, as a live bar on a terminal and as a line every few seconds elsewhere."""
 
+import os
 import sys
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -47,13 +49,13 @@ def progress(label: str, total: int, unit: str, done: int = 0) -> Generator[Bar]
         yield Bar(label, total, unit, done, None)
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}%  {task.fields[rate]}"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     live = Progress(*columns, console=console)
     try:
@@ -65,6 +67,44 @@ def progress(label: str, total: int, unit: str, done: int = 0) -> Generator[Bar]
 def say(message: str) -> None:
     """Print a line to standard error."""
     print(message, file=sys.stderr, flush=True)
+
+
+class Messages:
+    """A stream of messages to people, which drops those that cannot be written; in all else it is the stream itself."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        """Write a text, or drop it: nobody reads it any more, the disk is full, a signal came while another one was
+        written (RuntimeError), the stream is closed (ValueError)."""
+        with suppress(OSError, ValueError, RuntimeError):
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush what can be written."""
+        with suppress(OSError, ValueError, RuntimeError):
+            self.stream.flush()
+
+
+@contextmanager
+def unfailing_messages() -> Generator[None]:
+    """Let no message on standard error that cannot be written end the work in the block."""
+    stream = sys.stderr
+    sys.stderr = Messages(stream)
+    try:
+        yield
+    finally:
+        sys.stderr = stream
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError):  # what is left in its buffer would fail once more at the exit
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def format_duration(seconds: float) -> str:

@@ -134,3 +134,12 @@ def test_shards_that_do_not_fit_are_named(shards):
         ShardWindows(shards[0], 16, 50_000, 7)
     with pytest.raises(ValueError, match=r"holds the token \d+ and the vocabulary has 100;"):
         ShardWindows(shards[0], 16, 100, None).window(20)
+
+
+@pytest.mark.parametrize("documents", [[], [[]], [[5] * 8]])
+def test_too_few_tokens_for_one_sequence_are_one_sentence(documents, tmp_path):
+    with TokenWriter(tmp_path / "few", vocab_size=50_000) as writer:
+        for ids in documents:
+            writer.add(ids)
+    with pytest.raises(ValueError, match=r"few holds too few tokens for one sequence of 16, data\.sequence_length"):
+        ShardWindows(str(tmp_path / "few"), 16, 50_000, None)

@@ -10,6 +10,7 @@ import bisect
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import TokenShard
+from bluejay.train.data.content import hash_of_shard
 from bluejay.train.data.pairs import Pairs
 from bluejay.train.recipe import Data, Mixture, is_pairs
 
@@ -75,6 +77,10 @@ class SequenceSource(Protocol):
         """A sequence of length + 1 tokens, the last only a target; if `weighted`, also the weight of each target."""
         ...
 
+    def content(self) -> str:
+        """A hash of what the sequences are made from."""
+        ...
+
 
 class ShardWindows:
     """The tokens of a shard, cut into sequences of `length` tokens.
@@ -88,7 +94,7 @@ class ShardWindows:
     def __init__(self, prefix: str, length: int, vocab_size: int, eot: int | None) -> None:
         self.shard, self.length, self.vocab_size = TokenShard(prefix), length, vocab_size
         if len(self) < 1:
-            raise ValueError(f"{prefix} holds too few tokens for one sequence of {length}")
+            raise ValueError(f"{prefix} holds too few tokens for one sequence of {length}, data.sequence_length")
         ends = self.shard.offsets[1:][self.shard.sizes > 0][:CHECKED_DOCUMENTS] - 1
         if eot is not None and (self.shard.tokens[ends] != eot).any():
             raise ValueError(
@@ -97,17 +103,26 @@ class ShardWindows:
             )
 
     def __len__(self) -> int:
-        return (len(self.shard.tokens) - 1) // self.length
+        return max(0, len(self.shard.tokens) - 1) // self.length
 
     def window(self, number: int) -> tuple[np.ndarray, None]:
         start = number * self.length
         tokens = self.shard.tokens[start : start + self.length + 1]
-        if tokens.max() >= self.vocab_size:
-            raise ValueError(
-                f"{self.shard.prefix} holds the token {tokens.max()} and the vocabulary has {self.vocab_size}; "
-                "set data.tokenizer to the one that the shard was made with"
-            )
+        check_tokens(tokens, self.vocab_size, self.shard.prefix)
         return tokens, None
+
+    def content(self) -> str:
+        return hash_of_shard(self.shard.prefix)
+
+
+def check_tokens(tokens: np.ndarray, vocab_size: int, prefix: Path) -> None:
+    """Raise ValueError if a shard holds a token that the vocabulary does not have."""
+    if not (tokens.min() >= 0 and tokens.max() < vocab_size):
+        wrong = tokens.min() if tokens.min() < 0 else tokens.max()
+        raise ValueError(
+            f"{prefix} holds the token {wrong} and the vocabulary has {vocab_size}; "
+            "set data.tokenizer to the one that the shard was made with"
+        )
 
 
 @dataclass(frozen=True)
@@ -177,6 +192,16 @@ class Batches:
         start, end = phase.bounds[part : part + 2]
         epoch, index = divmod(phase.drawn[part] + blocks * (end - start) + slot - start, len(self.sources[part]))
         return self.sources[part].window(permute(index, len(self.sources[part]), self.seed, epoch, part))
+
+
+def check_files(data: Data) -> None:
+    """Raise FileNotFoundError or ValueError, naming it, if a file that the recipe names is not there: before others
+    are read, which can take long."""
+    for name in (*(part.shards for part in data.train), data.valid):
+        if not is_pairs(name):
+            TokenShard(name)
+        elif not Path(name).is_file():
+            raise FileNotFoundError(f"no file of pairs at {name}")
 
 
 def open_sources(data: Data, tokenizer: Tokenizer) -> list[SequenceSource]:

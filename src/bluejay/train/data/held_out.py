@@ -13,7 +13,8 @@ from torch import Tensor
 
 from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import TokenShard
-from bluejay.train.data.batches import TrainBatch
+from bluejay.train.data.batches import TrainBatch, check_tokens
+from bluejay.train.data.content import hash_of_arrays
 from bluejay.train.data.pairs import Pairs
 from bluejay.train.recipe import is_pairs
 
@@ -43,8 +44,16 @@ class HeldOutText:
         sizes = torch.tensor([len(piece) for piece in tokenizer.token_bytes()])
         self.tokens = self.sums(torch.ones(self.component.shape))
         self.bytes = self.sums(sizes[self.batch.targets])
+        if self.bytes.sum() == 0:
+            raise ValueError(f"{shards} holds no text: its tokens have no bytes, so no loss of a byte can be measured")
         self.share = torch.from_numpy(share).double() * (self.tokens > 0)
         self.share /= self.share.sum()
+
+    def content(self) -> str:
+        """A hash of what is evaluated."""
+        weights = () if self.batch.weights is None else (self.batch.weights.numpy(),)
+        arrays = (self.batch.inputs.numpy(), self.batch.targets.numpy(), self.component.numpy(), *weights)
+        return hash_of_arrays(*arrays, self.share.numpy())
 
     @property
     def bytes_per_token(self) -> float:
@@ -80,7 +89,11 @@ def read_document_sequences(shards: str, sequence_length: int, tokens: int, toke
     sampled, labels = sample_components(shard, component, share, tokens)
     rows = (len(sampled) - 1) // sequence_length
     if rows < 1:
-        raise ValueError(f"{shards} holds too few tokens for one sequence of {sequence_length}")
+        raise ValueError(
+            f"{shards} holds too few tokens for one sequence of {sequence_length}, data.sequence_length; "
+            "name other held-out data in data.valid, or shorten the sequences"
+        )
+    check_tokens(sampled, tokenizer.vocab_size, shard.prefix)
     end = rows * sequence_length
     text = torch.from_numpy(sampled[: end + 1].astype(np.int64))
     batch = TrainBatch(text[:-1].view(rows, -1), text[1:].view(rows, -1))

@@ -12,6 +12,7 @@ import numpy as np
 
 from bluejay.progress import say
 from bluejay.tokenizer import Tokenizer
+from bluejay.train.data.content import hash_of_arrays
 
 
 class Pairs:
@@ -41,6 +42,10 @@ class Pairs:
 
     def __len__(self) -> int:
         return len(self.packed)
+
+    def content(self) -> str:
+        """A hash of the tokens and the weights of all pairs."""
+        return hash_of_arrays(*self.tokens, *self.weights)
 
     def window(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """A sequence of length + 1 tokens, and the loss weight of each but the first."""
