@@ -132,8 +132,12 @@ class Run:
         if recipe.train.compile and world.device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
             raise ValueError("train.compile needs a C++ compiler, g++ or $CXX; install one, or set it to false")
         sources = open_sources(recipe.data, self.tokenizer)
-        self.batches = Batches(sources, recipe.data.train, recipe.batch_rows, recipe.seed, recipe.steps)
-        self.held_out = HeldOutText(recipe.data.valid, length, recipe.evaluate.tokens, self.tokenizer)
+        self.batches = Batches(
+            sources, recipe.data.train, recipe.batch_rows, recipe.seed, recipe.steps, self.tokenizer.eot
+        )
+        self.held_out = HeldOutText(
+            recipe.data.valid, length, recipe.evaluate.tokens, self.tokenizer, recipe.data.columns
+        )
         self.checkpoints = Checkpoints(self.directory / "checkpoints", recipe.checkpoint)
         self.rollbacks: list[int] = []
         precision = recipe.train.matmul_precision(bfloat16_is_fast(world.device))

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -38,7 +39,7 @@ class Mixture:
 
     __pydantic_config__ = STRICT
     shards: PathText
-    """Prefix of a `.bin` and an `.idx` file, or a `.jsonl` file of {"prompt": ..., "completion": ...}."""
+    """Prefix of a `.bin` and an `.idx` file, or a file of examples: JSON lines, a JSON array, CSV or Parquet."""
     weight: NotNegative = 1.0
     """Relative frequency of this set's sequences in training; only the ratio to the other sets' weights matters."""
     changes: tuple[tuple[float, NotNegative], ...] = ()
@@ -56,9 +57,16 @@ class Mixture:
         return [self.weight, *(weight for at, weight in self.changes if at <= share)][-1]
 
 
+EXAMPLES = ".jsonl, .ndjson, .json, .csv, .tsv or .parquet (also with .gz, .bz2, .xz or .zst behind)"
+"""The ends of the names of files of examples."""
+COLUMNS = (("messages",), ("prompt", "completion"), ("user", "assistant"), ("text",))
+"""The parts of an example that `data.columns` can name together."""
+EXAMPLES_NAME = re.compile(r".*\.(jsonl|ndjson|json|csv|tsv|parquet)(\.(gz|bz2|xz|zst))?", re.IGNORECASE | re.DOTALL)
+
+
 def is_pairs(shards: str) -> bool:
-    """Whether a training set is a `.jsonl` file of prompts and completions; otherwise it is a token shard."""
-    return shards.endswith(".jsonl")
+    """Whether a set is a file of examples, prompts with their completions or conversations; else it is a shard."""
+    return EXAMPLES_NAME.fullmatch(shards) is not None
 
 
 @dataclass(frozen=True)
@@ -69,19 +77,28 @@ class Data:
     train: tuple[Mixture, ...]
     """The training sets; sequences are drawn from them in proportion to their weights."""
     valid: PathText
-    """Held-out data: prefix of a shard, or a `.jsonl` file of pairs."""
+    """Held-out data: prefix of a shard, or a file of examples."""
     sequence_length: Count = 512
     """Tokens in a training sequence; also the context length of the model unless `model.n_ctx` is given."""
     mask_documents: bool = True
     """Whether attention stays within a document where a sequence holds several."""
     prompt_weight: float = 0.0
-    """Loss weight of a prompt token in pairs, from 0 to 1; completion tokens have weight 1."""
+    """Loss weight of a prompt token in examples, from 0 to 1; tokens of answers have weight 1."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """Columns of files of examples whose names are not known: { prompt = "...", completion = "..." } for plain text,
+    { user = "...", assistant = "..." } for turns of a conversation, { messages = "..." } or { text = "..." }."""
+    chat_template: PathText | None = None
+    """A Jinja file with the chat template that conversations are written with. Default: the model's own."""
     tokenizer: PathText | None = None
     """A `tokenizer.json` or "gpt2". Default: the tokenizer of `init`, otherwise the one in the corpus directory."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.prompt_weight <= 1:
             raise ValueError(f"data.prompt_weight is {self.prompt_weight}; it must be from 0 to 1")
+        parts = set(self.columns) - ({"system"} if "user" in self.columns else set())
+        if self.columns and parts not in map(set, COLUMNS):
+            forms = " or ".join(" and ".join(form) for form in COLUMNS)
+            raise ValueError(f"data.columns has {', '.join(self.columns)}; it needs {forms} (with user also system)")
 
     @property
     def tokenizer_path(self) -> str | None:

@@ -22,7 +22,7 @@ from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import TokenShard
 from bluejay.train.data.content import hash_of_shard
 from bluejay.train.data.pairs import Pairs
-from bluejay.train.recipe import Data, Mixture, is_pairs
+from bluejay.train.recipe import EXAMPLES, Data, Mixture, is_pairs
 
 MIXTURE_BLOCK = 1024
 """Sequences in a block, within which the mixture has its exact proportions."""
@@ -40,11 +40,13 @@ class TrainBatch:
     """The token that follows each input."""
     weights: Float[Tensor, "B T"] | None = None
     """Loss weight of each target; None if all are 1."""
+    starts: Int[Tensor, "B T"] | None = None
+    """Position at which each input's document begins; None if end tokens say it (`document_starts`)."""
 
     def to(self, device: torch.device) -> "TrainBatch":
         """Copy the batch to a device."""
-        weights = None if self.weights is None else to_device(self.weights, device)
-        return TrainBatch(to_device(self.inputs, device), to_device(self.targets, device), weights)
+        weights, starts = (None if part is None else to_device(part, device) for part in (self.weights, self.starts))
+        return TrainBatch(to_device(self.inputs, device), to_device(self.targets, device), weights, starts)
 
     def split(self, rows: int) -> list["TrainBatch"]:
         """Split into micro-batches of `rows` sequences."""
@@ -52,7 +54,8 @@ class TrainBatch:
 
     def __getitem__(self, rows: slice | Int[Tensor, " rows"]) -> "TrainBatch":
         """The batch of the selected sequences."""
-        return TrainBatch(self.inputs[rows], self.targets[rows], None if self.weights is None else self.weights[rows])
+        weights, starts = (None if part is None else part[rows] for part in (self.weights, self.starts))
+        return TrainBatch(self.inputs[rows], self.targets[rows], weights, starts)
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
@@ -75,6 +78,10 @@ class SequenceSource(Protocol):
 
     def window(self, number: int) -> tuple[np.ndarray, np.ndarray | None]:
         """A sequence of length + 1 tokens, the last only a target; if `weighted`, also the weight of each target."""
+        ...
+
+    def starts(self, number: int) -> np.ndarray | None:
+        """Position at which each token's document begins; None if end tokens say it."""
         ...
 
     def content(self) -> str:
@@ -110,6 +117,9 @@ class ShardWindows:
         tokens = self.shard.tokens[start : start + self.length + 1]
         check_tokens(tokens, self.vocab_size, self.shard.prefix)
         return tokens, None
+
+    def starts(self, number: int) -> None:
+        return None
 
     def content(self) -> str:
         return hash_of_shard(self.shard.prefix)
@@ -162,12 +172,19 @@ def phases(mixture: Sequence[Mixture], sequences: int) -> list[Phase]:
 
 
 class Batches:
-    """The endless sequence of batches. `steps`, the length of the run, determines when the mixture changes."""
+    """The endless sequence of batches. `steps`, the length of the run, determines when the mixture changes; `eot` is
+    the token that separates the documents of shards."""
 
     def __init__(
-        self, sources: Sequence[SequenceSource], mixture: Sequence[Mixture], batch_size: int, seed: int, steps: int
+        self,
+        sources: Sequence[SequenceSource],
+        mixture: Sequence[Mixture],
+        batch_size: int,
+        seed: int,
+        steps: int,
+        eot: int = -1,
     ) -> None:
-        self.sources, self.batch_size, self.seed = sources, batch_size, seed
+        self.sources, self.batch_size, self.seed, self.eot = sources, batch_size, seed, eot
         self.phases = phases(mixture, steps * batch_size)
 
     def batch(self, step: int, share: tuple[int, int] = (0, 1)) -> TrainBatch:
@@ -175,23 +192,35 @@ class Batches:
         index, count = share
         rows = self.batch_size // count
         first = step * self.batch_size + index * rows
-        drawn = [self.sequence(number) for number in range(first, first + rows)]
+        places = [self.place(number) for number in range(first, first + rows)]
+        drawn = [source.window(window) for source, window in places]
         tokens = torch.from_numpy(np.stack([row for row, _ in drawn]).astype(np.int64))
         weights = None
         if any(source.weighted for source in self.sources):
             given = [np.ones(len(row) - 1) if weight is None else weight for row, weight in drawn]
             weights = torch.from_numpy(np.stack(given).astype(np.float32))
-        return TrainBatch(tokens[:, :-1], tokens[:, 1:], weights)
+        inputs, starts = tokens[:, :-1], None
+        if weights is not None:
+            starts = document_starts(inputs, self.eot)
+            for row, (source, window) in enumerate(places):
+                if (own := source.starts(window)) is not None:
+                    starts[row] = torch.from_numpy(own)
+        return TrainBatch(inputs, tokens[:, 1:], weights, starts)
 
     def sequence(self, number: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Sequence `number` of the run and the weights of its targets; see `SequenceSource.window`."""
+        source, window = self.place(number)
+        return source.window(window)
+
+    def place(self, number: int) -> tuple[SequenceSource, int]:
+        """The source of sequence `number` of the run, and the number of the sequence in it."""
         phase = self.phases[bisect.bisect_right(self.phases, number, key=lambda phase: phase.first) - 1]
         blocks, place = divmod(number - phase.first, MIXTURE_BLOCK)
         slot = permute(place, MIXTURE_BLOCK, self.seed, phase.block + blocks, "block")
         part = bisect.bisect_right(phase.bounds, slot) - 1
         start, end = phase.bounds[part : part + 2]
         epoch, index = divmod(phase.drawn[part] + blocks * (end - start) + slot - start, len(self.sources[part]))
-        return self.sources[part].window(permute(index, len(self.sources[part]), self.seed, epoch, part))
+        return self.sources[part], permute(index, len(self.sources[part]), self.seed, epoch, part)
 
 
 def check_files(data: Data) -> None:
@@ -199,9 +228,11 @@ def check_files(data: Data) -> None:
     are read, which can take long."""
     for name in (*(part.shards for part in data.train), data.valid):
         if not is_pairs(name):
+            if Path(name).is_file():
+                raise ValueError(f"{name} is no file of examples, whose names end with {EXAMPLES}, and no token shard")
             TokenShard(name)
         elif not Path(name).is_file():
-            raise FileNotFoundError(f"no file of pairs at {name}")
+            raise FileNotFoundError(f"no file of examples at {name}")
 
 
 def open_sources(data: Data, tokenizer: Tokenizer) -> list[SequenceSource]:
@@ -210,7 +241,7 @@ def open_sources(data: Data, tokenizer: Tokenizer) -> list[SequenceSource]:
 
     def source(name: str) -> SequenceSource:
         if is_pairs(name):
-            return Pairs(name, data.sequence_length, tokenizer, data.prompt_weight)
+            return Pairs(name, data.sequence_length, tokenizer, data.prompt_weight, data.columns)
         return ShardWindows(name, data.sequence_length, tokenizer.vocab_size, eot)
 
     return [source(part.shards) for part in data.train]

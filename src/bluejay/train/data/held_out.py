@@ -1,7 +1,7 @@
 """The loss on held-out data in nats per token and bits per byte, as a whole and for each component of the corpus."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,9 +38,19 @@ class HeldOutText:
     each weighted by its share of the held-out shard. Raises ValueError if the data are shorter than one sequence.
     """
 
-    def __init__(self, shards: str, sequence_length: int, tokens: int, tokenizer: Tokenizer) -> None:
-        read = read_pair_sequences if is_pairs(shards) else read_document_sequences
-        self.names, share, self.batch, self.component = read(shards, sequence_length, tokens, tokenizer)
+    def __init__(
+        self,
+        shards: str,
+        sequence_length: int,
+        tokens: int,
+        tokenizer: Tokenizer,
+        columns: Mapping[str, str] | None = None,
+    ) -> None:
+        self.names, share, self.batch, self.component = (
+            read_pair_sequences(shards, sequence_length, tokens, tokenizer, columns or {})
+            if is_pairs(shards)
+            else read_document_sequences(shards, sequence_length, tokens, tokenizer)
+        )
         sizes = torch.tensor([len(piece) for piece in tokenizer.token_bytes()])
         self.tokens = self.sums(torch.ones(self.component.shape))
         self.bytes = self.sums(sizes[self.batch.targets])
@@ -100,12 +110,16 @@ def read_document_sequences(shards: str, sequence_length: int, tokens: int, toke
     return names, share, batch, torch.from_numpy(labels[1 : end + 1]).view(rows, -1)
 
 
-def read_pair_sequences(path: str, sequence_length: int, tokens: int, tokenizer: Tokenizer) -> Sequences:
-    """The sequences to evaluate from a file of pairs; only completions count."""
-    source = Pairs(path, sequence_length, tokenizer, prompt_weight=0.0)
-    drawn = [source.window(number) for number in range(min(len(source), max(1, tokens // sequence_length)))]
+def read_pair_sequences(
+    path: str, sequence_length: int, tokens: int, tokenizer: Tokenizer, columns: Mapping[str, str]
+) -> Sequences:
+    """The sequences to evaluate from a file of examples, of which an even draw has the tokens; only answers count."""
+    source = Pairs(path, sequence_length, tokenizer, 0.0, columns, at_most=tokens)
+    drawn = [source.window(number) for number in range(len(source))]
+    starts = torch.from_numpy(np.stack([source.starts(number) for number in range(len(source))]))
     text = torch.from_numpy(np.stack([row for row, _ in drawn]).astype(np.int64))
-    batch = TrainBatch(text[:, :-1], text[:, 1:], torch.from_numpy(np.stack([weights for _, weights in drawn])))
+    weights = torch.from_numpy(np.stack([weights for _, weights in drawn]))
+    batch = TrainBatch(text[:, :-1], text[:, 1:], weights, starts)
     return ["all"], np.ones(1, dtype=np.int64), batch, torch.zeros_like(batch.targets)
 
 
