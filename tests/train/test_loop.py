@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import bluejay
 from bluejay.cli import main
@@ -177,6 +177,13 @@ def test_a_run_whose_log_nobody_reads_saves_its_state_all_the_same(number, recip
     assert not (tmp_path / "run" / "owner.json").exists() and (states[-1] / "state.json").exists()
 
 
+def test_paths_begin_at_home(recipe_file, load_recipe, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    recipe = load_recipe(recipe_file, *SHORT, "--output", "~/there", "--data.valid", "~/tokens/train")
+    assert recipe.directory == tmp_path / "there" and recipe.data.valid == f"{tmp_path}/tokens/train"
+    assert train(recipe).model == tmp_path / "there" / "model"
+
+
 @pytest.mark.parametrize("name", ["price_$5_and_$6_x", "[/red] \\frac{", "a\tb $"])
 def test_a_name_is_plain_text(name, recipe_file, load_recipe, tmp_path):
     recipe = load_recipe(recipe_file, *SHORT)
@@ -198,6 +205,20 @@ def test_numbers_that_are_none_end_in_one_sentence_that_names_where(recipe_file,
     with pytest.raises(ValueError, match=r"the loss of the model after step 10 on the held-out text of Github is nan"):
         train(load_recipe(recipe_file, *SHORT, "--output", f"{tmp_path}/other"))
     assert not (tmp_path / "other" / "model").exists()
+
+
+def test_a_model_whose_weights_are_no_numbers_is_not_trained(recipe_file, load_recipe, tmp_path):
+    base = train(load_recipe(recipe_file, *SHORT)).model
+    tensors = load_file(base / "model.safetensors")
+    name = next(name for name in tensors if "q_proj" in name)
+    tensors[name][0, 0] = float("inf")
+    save_file(tensors, base / "model.safetensors", {"format": "pt"})
+    text = recipe_file.read_text()
+    recipe_file.write_text(text[: text.index("[model]")] + text[text.index("[train]") :])
+    tuned = (*SHORT, "--init", str(base), "--train.schedule.warmup", "0.2", "--output", f"{tmp_path}/tuned")
+    for adapters in ((), ("--lora.rank", "2")):
+        with pytest.raises(ValueError, match=r"the run starts from has values in .* that are not finite numbers"):
+            train(load_recipe(recipe_file, *tuned, *adapters))
 
 
 def test_another_recipe_does_not_go_on_from_this_ones_checkpoint(recipe_file, load_recipe):

@@ -132,9 +132,7 @@ class Run:
         if recipe.train.compile and world.device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
             raise ValueError("train.compile needs a C++ compiler, g++ or $CXX; install one, or set it to false")
         sources = open_sources(recipe.data, self.tokenizer)
-        self.batches = Batches(
-            sources, recipe.data.train, recipe.batch_rows, recipe.seed, recipe.steps, self.tokenizer.eot
-        )
+        self.batches = Batches(sources, recipe.data.train, recipe.batch_rows, recipe.seed, recipe.steps)
         self.held_out = HeldOutText(
             recipe.data.valid, length, recipe.evaluate.tokens, self.tokenizer, recipe.data.columns
         )
@@ -158,7 +156,7 @@ class Run:
             self.checkpoints.load(found[0], self.model, self.optimizer)
         else:
             parallel.load_weights(self.model, self.initial.weights())
-        self.check_weights("the model that the run starts from" if not found else f"the checkpoint of {found[0]}")
+        self.check_weights("the model that the run starts from" if not found else str(found[0]), True)
 
     def train(self, profile: bool) -> Trained:
         """Train to the end and return the result. Raises Interrupted if the user stops the run."""
@@ -191,15 +189,19 @@ class Run:
                     self.roll_back(str(problem), report)
                     continue
                 step, last = self.state.step, self.state.step == recipe.steps
-                if last or step % recipe.evaluate.every_steps == 0:
+                evaluates = last or step % recipe.evaluate.every_steps == 0
+                if evaluates and self.rolled_back(report):
+                    continue
+                if evaluates:
                     watchdog.doing("the held-out text")
                     self.evaluate(report)
                 stop, failed, due = self.world.any(bool(signals), self.checkpoints.failed, self.checkpoints.due(step))
                 if failed:
                     self.checkpoints.wait()
+                if (stop or due) and not evaluates and self.rolled_back(report):
+                    continue
                 if last or stop or due:
                     watchdog.doing("saving")
-                    self.check_weights(f"the model after step {step:,}")
                     report.sync()
                     self.checkpoints.save(self.state, self.model, self.optimizer)
                 if last or stop:
@@ -235,7 +237,8 @@ class Run:
         Raises ValueError if the recipe does not allow it, there is no such checkpoint, or it has not helped before.
         """
         here = self.state
-        where = f"step {here.step:,} was the {here.consecutive_skips}th in a row to be skipped: {problem}"
+        in_a_row = f"step {here.step:,} was the {here.consecutive_skips}th in a row to be skipped: "
+        where = (in_a_row if here.consecutive_skips else "") + problem
         if self.recipe.guard.spike != "back":
             raise ValueError(f'{where}; lower train.lr, or set guard.spike = "back" to skip these batches')
         self.checkpoints.wait()
@@ -279,11 +282,22 @@ class Run:
             raise ValueError(f"the loss of {step} on the held-out text{of} is {held_out.nats_per_token}; {TOO_FAST}")
         return held_out
 
-    def check_weights(self, of: str) -> None:
-        """Raise ValueError in every process if a weight in any of them is not a finite number."""
-        wrong = self.checkpoints.gather(parallel.not_finite(self.stepper.stage))
+    def check_weights(self, of: str, frozen: bool = False) -> None:
+        """Raise ValueError in every process if a trained weight in any of them, or a frozen one, is not finite."""
+        wrong = self.checkpoints.gather(parallel.not_finite(self.stepper.stage, frozen))
         if name := next(filter(None, wrong), None):
             raise ValueError(f"{of} has values in {name} that are not finite numbers; {TOO_FAST}")
+
+    def rolled_back(self, report: Reporter) -> bool:
+        """Whether the run was rolled back because weights are no numbers; raises ValueError if that is not allowed."""
+        try:
+            self.check_weights(f"the model after step {self.state.step:,}")
+        except ValueError as problem:
+            if self.recipe.guard.spike != "back":
+                raise
+            self.roll_back(str(problem), report)
+            return True
+        return False
 
     def finish(self) -> Trained:
         """Write the model directory and the plots of a run whose last step is done, and measure its held-out loss,
@@ -297,7 +311,7 @@ class Run:
             self.world.is_main and not (same and done is not None and done.held_out_data == held_out_data),
             self.world.is_main and not (same and written),
         )
-        known = self.checkpoints.gather(done and done.held_out)[0]
+        known = self.checkpoints.gather({} if done is None else done.held_out)[0]
         held_out = self.measure() if measure else HeldOutLoss(**known)
         if write:
             weights = parallel.gather_weights(self.world, self.model)

@@ -113,7 +113,8 @@ def test_attention_stays_within_a_conversation_and_crosses_the_ends_of_its_turns
     tokens, starts = pairs.window(0)[0], pairs.starts(0)
     model = new_model(GPTConfig(n_layer=2, d_model=32, n_head=2, vocab_size=tokenizer.vocab_size, n_ctx=128), seed=0)
     with torch.no_grad():
-        packed = model.hidden(torch.from_numpy(tokens[None, :-1].astype(np.int64)), torch.from_numpy(starts[None]))[0]
+        inputs = torch.from_numpy(tokens[None, :-1].astype(np.int64))
+        packed = model.hidden(inputs, document_start=torch.from_numpy(starts[None]))[0]
         for example, at, end in pairs.places(0):
             alone = model.hidden(torch.tensor([[tokenizer.eot, *pairs.tokens[example][:-1]]]))[0]
             torch.testing.assert_close(packed[at:end], alone, atol=1e-5, rtol=1e-4)

@@ -80,8 +80,8 @@ class SequenceSource(Protocol):
         """A sequence of length + 1 tokens, the last only a target; if `weighted`, also the weight of each target."""
         ...
 
-    def starts(self, number: int) -> np.ndarray | None:
-        """Position at which each token's document begins; None if end tokens say it."""
+    def starts(self, number: int) -> np.ndarray:
+        """Position in a sequence at which the document of each of its first `length` tokens begins."""
         ...
 
     def content(self) -> str:
@@ -99,7 +99,7 @@ class ShardWindows:
     weighted = False
 
     def __init__(self, prefix: str, length: int, vocab_size: int, eot: int | None) -> None:
-        self.shard, self.length, self.vocab_size = TokenShard(prefix), length, vocab_size
+        self.shard, self.length, self.vocab_size, self.eot = TokenShard(prefix), length, vocab_size, eot
         if len(self) < 1:
             raise ValueError(f"{prefix} holds too few tokens for one sequence of {length}, data.sequence_length")
         ends = self.shard.offsets[1:][self.shard.sizes > 0][:CHECKED_DOCUMENTS] - 1
@@ -118,8 +118,11 @@ class ShardWindows:
         check_tokens(tokens, self.vocab_size, self.shard.prefix)
         return tokens, None
 
-    def starts(self, number: int) -> None:
-        return None
+    def starts(self, number: int) -> np.ndarray:
+        if self.eot is None:
+            return np.zeros(self.length, dtype=np.int64)
+        tokens, _ = self.window(number)
+        return document_starts(torch.from_numpy(tokens[None, :-1].astype(np.int64)), self.eot)[0].numpy()
 
     def content(self) -> str:
         return hash_of_shard(self.shard.prefix)
@@ -172,19 +175,12 @@ def phases(mixture: Sequence[Mixture], sequences: int) -> list[Phase]:
 
 
 class Batches:
-    """The endless sequence of batches. `steps`, the length of the run, determines when the mixture changes; `eot` is
-    the token that separates the documents of shards."""
+    """The endless sequence of batches. `steps`, the length of the run, determines when the mixture changes."""
 
     def __init__(
-        self,
-        sources: Sequence[SequenceSource],
-        mixture: Sequence[Mixture],
-        batch_size: int,
-        seed: int,
-        steps: int,
-        eot: int = -1,
+        self, sources: Sequence[SequenceSource], mixture: Sequence[Mixture], batch_size: int, seed: int, steps: int
     ) -> None:
-        self.sources, self.batch_size, self.seed, self.eot = sources, batch_size, seed, eot
+        self.sources, self.batch_size, self.seed = sources, batch_size, seed
         self.phases = phases(mixture, steps * batch_size)
 
     def batch(self, step: int, share: tuple[int, int] = (0, 1)) -> TrainBatch:
@@ -199,13 +195,10 @@ class Batches:
         if any(source.weighted for source in self.sources):
             given = [np.ones(len(row) - 1) if weight is None else weight for row, weight in drawn]
             weights = torch.from_numpy(np.stack(given).astype(np.float32))
-        inputs, starts = tokens[:, :-1], None
+        starts = None
         if weights is not None:
-            starts = document_starts(inputs, self.eot)
-            for row, (source, window) in enumerate(places):
-                if (own := source.starts(window)) is not None:
-                    starts[row] = torch.from_numpy(own)
-        return TrainBatch(inputs, tokens[:, 1:], weights, starts)
+            starts = torch.from_numpy(np.stack([source.starts(window) for source, window in places]))
+        return TrainBatch(tokens[:, :-1], tokens[:, 1:], weights, starts)
 
     def sequence(self, number: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Sequence `number` of the run and the weights of its targets; see `SequenceSource.window`."""

@@ -72,7 +72,7 @@ def table_rows(data: bytes, path: Path) -> Iterator[tuple[str, Row | NoRow]]:
             extra = None in row
             yield f"line {reader.line_num}", NoRow("has more values than there are columns") if extra else row
     except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num} is no row of a table: {error}") from None
+        raise ValueError(f"{path}, line {reader.reader.line_num} is no row of a table: {error}") from None
 
 
 def parquet_rows(data: bytes, path: Path) -> Iterator[tuple[str, Row | NoRow]]:

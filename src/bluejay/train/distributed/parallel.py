@@ -259,9 +259,10 @@ def load_weights(model: nn.Module, weights: Iterable[tuple[str, Tensor]]) -> Non
 
 
 @torch.no_grad()
-def not_finite(stage: nn.Module) -> str | None:
-    """The name of the first weight, trained or frozen, of which this process holds a value that is not finite."""
-    for name, value in (*stage.named_parameters(), *stage.named_buffers()):
+def not_finite(stage: nn.Module, frozen: bool) -> str | None:
+    """The name of the first trained weight, or with `frozen` of any weight, of which this process holds a value that is
+    not finite."""
+    for name, value in (*stage.named_parameters(), *(stage.named_buffers() if frozen else ())):
         local = value.to_local() if isinstance(value, DTensor) else value
         if local.is_floating_point() and not local.isfinite().all():
             return name.removeprefix("model.")
