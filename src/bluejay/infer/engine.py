@@ -20,8 +20,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bluejay.infer.backends import Backend, StepBatch, checked_logits
+from bluejay.infer.backends import Backend, StepBatch, checked
 from bluejay.infer.cache import Lease, PagePool
+from bluejay.infer.exceptions import CacheError, ContextLengthError, TokenError
 from bluejay.infer.params import SamplingParams
 from bluejay.infer.sampling import LogitsProcessor, Logprob, apply_penalties, draw_token, logprobs_of
 from bluejay.infer.speculation import PromptLookup
@@ -98,6 +99,31 @@ class Sample:
         return len(self.tokens) - len(self.request.prompt)
 
 
+def most_tokens(prompt: list[int], params: SamplingParams, n_ctx: int) -> int:
+    """The most tokens that a sample of a prompt can have, prompt included."""
+    return min(len(prompt) + params.max_tokens, n_ctx)
+
+
+def check_prompt(
+    prompt: list[int], params: SamplingParams, n_ctx: int, n_tokens: int, name: str = "the prompt"
+) -> None:
+    """Raise ContextLengthError if a prompt leaves no room in a context of `n_ctx` tokens, and TokenError if it holds an
+    id outside a vocabulary of `n_tokens`; `name` says in the message which prompt it is."""
+    if len(prompt) + min(1, params.max_tokens) > n_ctx:
+        raise ContextLengthError(
+            f"{name} has {len(prompt)} tokens; this model reads {n_ctx} in all, answer included, "
+            f"so a prompt may have at most {n_ctx - 1}"
+        )
+    if not all(0 <= token < n_tokens for token in prompt):
+        raise TokenError(f"{name} holds a token id outside 0..{n_tokens - 1}")
+
+
+def check_bias(params: SamplingParams, n_tokens: int) -> None:
+    """Raise TokenError if the logit_bias holds an id outside a vocabulary of `n_tokens` tokens."""
+    if not all(0 <= token < n_tokens for token in params.logit_bias):
+        raise TokenError(f"logit_bias holds a token id outside 0..{n_tokens - 1}")
+
+
 @dataclass
 class Counters:
     """Totals of an engine since it was created."""
@@ -144,24 +170,17 @@ class Engine:
     ) -> Request:
         """Queue a prompt of token ids; an empty one becomes the end-of-text token, which begins a new document.
 
-        `processor` creates the logits processor of each sample. Raises QueueFull, and ValueError if the prompt leaves
-        no room in the context or the cache, or if it or the logit_bias contains an id outside the vocabulary.
+        `processor` creates the logits processor of each sample. Raises QueueFull, and as `check_prompt` and
+        `check_bias`; CacheError if prompt and answer may not fit into the cache.
         """
         prompt = prompt or [self.tokenizer.eot]
-        if len(prompt) + min(1, params.max_tokens) > self.n_ctx:
-            raise ValueError(
-                f"the prompt has {len(prompt)} tokens; this model reads {self.n_ctx} in all, answer included, "
-                f"so a prompt may have at most {self.n_ctx - 1}"
-            )
-        if not all(0 <= token < self.n_tokens for token in prompt):
-            raise ValueError(f"the prompt holds a token id outside 0..{self.n_tokens - 1}")
-        if not all(0 <= token < self.n_tokens for token in params.logit_bias):
-            raise ValueError(f"logit_bias holds a token id outside 0..{self.n_tokens - 1}")
+        check_prompt(prompt, params, self.n_ctx, self.n_tokens)
+        check_bias(params, self.n_tokens)
         seed = torch.seed() if params.seed is None else params.seed
         request = Request(prompt, params, seed % 2**63, processor, deque(range(params.n)))
         need, capacity = self._n_tokens(request), self.pool.n_pages * self.pool.size
         if need > capacity:
-            raise ValueError(
+            raise CacheError(
                 f"prompt and answer may take {need} tokens, but the cache holds {capacity}; ask for a shorter answer"
             )
         if len(self.waiting) >= self.max_waiting:
@@ -205,7 +224,7 @@ class Engine:
         if not work:
             return []
         batch, n_rows = self._build_batch(work)
-        logits = checked_logits(self.backend, batch)
+        logits = checked(self.backend, self.backend.step(batch))
         self.counters.steps += 1
         chunks = []
         for (sample, n_new), rows in zip(work, logits.split(n_rows), strict=True):
@@ -214,7 +233,7 @@ class Engine:
 
     def _n_tokens(self, request: Request) -> int:
         """The most tokens that a sample of a request can have, prompt included."""
-        return min(len(request.prompt) + request.params.max_tokens, self.n_ctx)
+        return most_tokens(request.prompt, request.params, self.n_ctx)
 
     def _join(self) -> bool:
         """Start one waiting sample, if there is a slot and there are pages; whether one was started.
