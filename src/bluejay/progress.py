@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -74,6 +74,8 @@ class Messages:
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream
+        self.broken = False
+        """Whether the stream could not be written at some time."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
@@ -81,29 +83,35 @@ class Messages:
     def write(self, text: str) -> int:
         """Write a text, or drop it: nobody reads it any more, the disk is full, a signal came while another one was
         written (RuntimeError), the stream is closed (ValueError)."""
-        with suppress(OSError, ValueError, RuntimeError):
-            self.stream.write(text)
+        self.attempt(lambda: self.stream.write(text))
         return len(text)
 
     def flush(self) -> None:
         """Flush what can be written."""
-        with suppress(OSError, ValueError, RuntimeError):
-            self.stream.flush()
+        self.attempt(self.stream.flush)
+
+    def attempt(self, action: Callable[[], object]) -> None:
+        """Do something with the stream if that is possible."""
+        try:
+            action()
+        except RuntimeError:
+            pass
+        except (OSError, ValueError):
+            self.broken = True
 
 
 @contextmanager
 def unfailing_messages() -> Generator[None]:
     """Let no message on standard error that cannot be written end the work in the block."""
     stream = sys.stderr
-    sys.stderr = Messages(stream)
+    messages = sys.stderr = Messages(stream)
     try:
         yield
     finally:
+        messages.flush()
         sys.stderr = stream
-        try:
-            stream.flush()
-        except (OSError, ValueError):
-            with suppress(OSError, ValueError):  # what is left in its buffer would fail once more at the exit
+        if messages.broken:
+            with suppress(OSError, ValueError):  # messages after the block, and Python's at its exit, would fail too
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
