@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate, chain
 from pathlib import Path
@@ -200,7 +199,10 @@ class Model:
         params = changed(sampling_params, settings)
         texts, single = read_prompts(prompts)
         chunks = self._chunks(encode_prompts(self.tokenizer, texts), single, params)
-        return (replace(chunk, index=number * params.n + chunk.index) if number else chunk for number, chunk in chunks)
+        return (
+            Chunk(number * params.n + chunk.index, chunk.text, chunk.token, chunk.finish_reason, chunk.logprob)
+            for number, chunk in chunks
+        )
 
     @overload
     def score(self, texts: Prompt, *, progress: bool = True) -> Score: ...
