@@ -20,7 +20,7 @@ def test_a_completion_ends_where_the_next_thing_begins():
         "    return a + b\n",
         "Here it is:\n```python\ndef add(a, b):\n    return a + b\n```\nIt adds.",
         "```\ndef helper(a, b):\n    return a + b\n\ndef add(a, b):\n    return helper(a, b)\n```",
-        "First:\n```python\nx = 1\n```\nNow:\n```py\nimport math\n\ndef add(a, b):\n    return math.floor(a + b)\n```\n",
+        "First:\n```python\nx = 1\n```\nNow:\n```py\nimport math\n\ndef add(a, b):\n    return math.ceil(a + b)\n```\n",
         "```python\n    return a + b\n```",
         "```python\ndef add(a, b):\n    return a + b",
     ],
