@@ -37,7 +37,7 @@ def notes(tmp_path: Path) -> Path:
         (tmp_path / f"{number:02}.txt").write_text(f"note {number}\r\n" * (number + 1), newline="")
     (tmp_path / "copy.txt").write_bytes((tmp_path / "07.txt").read_bytes())
     (tmp_path / "empty.txt").write_text(" \n")
-    (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
+    (tmp_path / "binary.txt").write_bytes(bytes(range(1, 32)))
     (tmp_path / "marked.txt").write_text("one<|endoftext|>two")
     return tmp_path
 
@@ -89,7 +89,7 @@ def test_no_document_is_lost_silently(notes: Path) -> None:
     skipped = pq.read_table(directory / "documents" / "skipped.parquet").to_pylist()
     reasons = {Path(row["name"]).name: row["reason"] for row in skipped}
     assert reasons["empty.txt"] == "empty"
-    assert reasons["latin.txt"].startswith("not text")
+    assert reasons["binary.txt"].startswith("not text")
     assert entry["skipped"] == {"empty": 1, "not text": 1}
     assert entry["found"] == len(list(notes.glob("*.txt"))) == 61 + 1 + len(reasons)
     for split, part in entry["splits"].items():
@@ -214,7 +214,7 @@ def test_a_folder_with_other_files_is_not_replaced(notes: Path) -> None:
     [
         ("*.md", r"component Notes: no file matches .*\*\.md"),
         ("", r"component Notes: no file matches .* it is a folder, write .*/\*\*/\*\.txt"),
-        ("latin.txt", "component Notes has no documents; 1 pieces skipped as not text"),
+        ("binary.txt", "component Notes has no documents; 1 pieces skipped as not text"),
     ],
 )
 def test_an_empty_corpus_names_the_component(notes: Path, path: str, says: str) -> None:
