@@ -131,10 +131,10 @@ def test_held_out_text_does_not_reach_the_tokenizer(notes: Path) -> None:
 
 
 def test_a_lone_surrogate_does_not_stop_a_build(tmp_path: Path) -> None:
-    (tmp_path / "a.py").write_bytes(b"# coding: raw_unicode_escape\n'\\ud800'\n")
-    component = [{"name": "X", "source": [{"kind": "text", "path": f"{tmp_path}/a.py"}]}]
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "Half \\ud800 of a pair."}\n')
+    component = [{"name": "X", "source": [{"kind": "jsonl", "path": f"{tmp_path}/a.jsonl"}]}]
     built = build(recipe(tmp_path, component=component, split={"valid": 0, "test": 0}))
-    assert [row["text"] for row in texts(built).values()] == ["# coding: raw_unicode_escape\n'\ufffd'\n"]
+    assert [row["text"] for row in texts(built).values()] == ["Half \ufffd of a pair."]
 
 
 def test_epochs_repeat_only_the_training_split(notes: Path) -> None:
