@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from bluejay.fetch import is_address
 from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.sources.io.decode import read_text
-from bluejay.pile.sources.io.fetch import is_address
 from bluejay.pile.sources.io.open import matching
 from bluejay.recipe import STRICT
 
