@@ -19,7 +19,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(30):
         (folder / f"{number}.txt").write_text(f"{EVIL} {number} " * (number + 1))
     (folder / "copy.txt").write_text((folder / "3.txt").read_text())
-    (folder / "bad|`name`.txt").write_bytes(b"\xff")
+    (folder / "bad|`name`.txt").write_bytes(bytes(range(1, 32)))
     component = [
         {"name": "Notes", "licence": "CC0-1.0", "source": [{"kind": "text", "path": f"{folder}/*.txt"}]},
         {"name": "Books", "unavailable": "they were <b>withdrawn</b>"},

@@ -8,13 +8,12 @@ from typing import Any, Literal
 from urllib.parse import unquote
 
 from bluejay.pile.documents import Document
-from bluejay.pile.sources.formats.html import all_text
-from bluejay.pile.sources.formats.html import decode as decode_html
+from bluejay.pile.sources.formats.html import all_text, page_text
 from bluejay.pile.sources.io.elements import document_element, line_of, local_name
 from bluejay.pile.sources.io.licences import licence_at
 from bluejay.pile.sources.io.records import RecordFiles
 
-CONTAINER = "META-INF/container.xml"
+CONTAINER, ENCRYPTION = "META-INF/container.xml", "META-INF/encryption.xml"
 PAGES = {"application/xhtml+xml", "text/html", "text/x-oeb1-document"}
 
 
@@ -30,7 +29,10 @@ class Epub(RecordFiles):
             with zipfile.ZipFile(io.BytesIO(record)) as book:
                 package_name = root_file(book)
                 package = document_element(book.read(package_name))
-                chapters = [chapter(book, path) for path in spine(package, posixpath.dirname(package_name))]
+                paths = spine(package, posixpath.dirname(package_name))
+                if hidden := encrypted(book).intersection(paths):
+                    raise ValueError(f"encrypted: {min(hidden)}")
+                chapters = [chapter(book, path) for path in paths]
         except (zipfile.BadZipFile, KeyError) as error:
             raise ValueError(f"not an EPUB: {error}") from None
         stated: dict[str, list[str]] = {}
@@ -75,6 +77,15 @@ def spine(package: Any, folder: str) -> list[str]:
     ]
 
 
+def encrypted(book: zipfile.ZipFile) -> set[str]:
+    """The paths of the files that are encrypted: often only fonts, which are no loss."""
+    if ENCRYPTION not in book.namelist():
+        return set()
+    nodes = document_element(book.read(ENCRYPTION)).iter()
+    named = [node.get("URI") for node in nodes if local_name(node) == "CipherReference"]
+    return {posixpath.normpath(unquote(path)) for path in named if path}
+
+
 def chapter(book: zipfile.ZipFile, path: str) -> str:
     """The text of one chapter; empty if the file is missing, as in some books."""
-    return all_text(decode_html(book.read(path), None)) if path in book.namelist() else ""
+    return all_text(page_text(book.read(path), None, xml=True)) if path in book.namelist() else ""

@@ -8,7 +8,8 @@ from io import BufferedIOBase
 from typing import Any, Literal
 
 from bluejay.pile.documents import Document
-from bluejay.pile.sources.io.lines import decode, lines
+from bluejay.pile.sources.io.decode import decode
+from bluejay.pile.sources.io.lines import lines
 from bluejay.pile.sources.io.records import RecordFiles
 
 MAX_ROW_BYTES = 1 << 18

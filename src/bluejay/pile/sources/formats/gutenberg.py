@@ -7,7 +7,7 @@ from io import BufferedIOBase
 from typing import Any, Literal
 
 from bluejay.pile.documents import Document
-from bluejay.pile.sources.io.lines import decode
+from bluejay.pile.sources.io.decode import decode
 from bluejay.pile.sources.io.open import decompressed
 from bluejay.pile.sources.io.records import RecordFiles
 

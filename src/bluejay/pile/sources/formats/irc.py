@@ -6,7 +6,7 @@ from typing import Any, Literal
 from urllib.parse import quote, unquote
 
 from bluejay.pile.documents import Document
-from bluejay.pile.sources.io.lines import decode
+from bluejay.pile.sources.io.decode import decode
 from bluejay.pile.sources.io.records import RecordFiles
 
 MESSAGE = re.compile(r"^(?:\[\d\d:\d\d(?::\d\d)?\]\s*)?(<[^<>\s]+>\s?.*|\* ?[^\s*]\S* .*)$")

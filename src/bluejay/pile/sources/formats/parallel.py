@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from bluejay.pile.documents import Document
 from bluejay.pile.sources.formats.opus import sentence
+from bluejay.pile.sources.io.decode import decode
 from bluejay.pile.sources.io.elements import element, elements, line_of, local_name
-from bluejay.pile.sources.io.lines import decode
 from bluejay.pile.sources.io.open import BROKEN, decompressed
 from bluejay.pile.sources.io.records import RecordFiles
 

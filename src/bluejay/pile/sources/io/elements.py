@@ -11,12 +11,19 @@ from collections.abc import Iterator
 from io import BufferedIOBase
 from typing import Any
 
+from bluejay.pile.sources.io.decode import decode
 from bluejay.pile.sources.io.open import decompressed
 
 READ_BYTES = 1 << 20
 ENCODING = re.compile(rb"""<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)["']""")
 CONTROL = bytes(code for code in range(32) if code not in b"\t\n\r")
 """Characters that XML 1.0 forbids but that occur in dumps."""
+PROLOGUE = re.compile(
+    r"\s*(?:<\?xml\b[^>]*\?>)?(?:\s|<!--.*?-->|<\?.*?\?>)*"
+    r"(?:<!DOCTYPE\b(?:[^\[\]>\"']|\"[^\"]*\"|'[^']*')*(?:\[(?:[^\]\"'<]|\"[^\"]*\"|'[^']*'|<!--.*?-->|<)*\]\s*)?>)?",
+    re.DOTALL | re.IGNORECASE,
+)
+"""What stands before the root of a document: declaration, comments, document type."""
 DOCTYPE = b'<!DOCTYPE x SYSTEM "">'
 """With a document type, named entities of the omitted one are references, which `text_of` resolves, not errors."""
 
@@ -27,18 +34,20 @@ def elements(stream: BufferedIOBase, *names: str, header: str = "") -> Iterator[
     Raises EOFError: the file ends within an element; any of `open.BROKEN`; both after all complete elements.
     """
     names = (*names, header) if header else names
-    begin = re.compile(rb"<(" + "|".join(map(re.escape, names)).encode() + rb")(?=[\s/>])")
-    longest = max(map(len, names)) + 1
-    held, encoding = b"", ""
+    begin = re.compile(rb"<((?:[\w.-]{1,40}:)?(" + "|".join(map(re.escape, names)).encode() + rb"))(?=[\s/>])")
+    longest = max(map(len, names)) + 42
+    held, encoding = b"", None
     for chunk in chunks(stream):
         held += chunk
-        encoding = encoding or declared_encoding(held)
+        if encoding is None:
+            declared = ENCODING.search(held[:READ_BYTES])
+            encoding = declared[1].decode() if declared else "utf-8"
         at = 0
         while found := begin.search(held, at):
             end = element_end(held, found)
             if end < 0:
                 break
-            yield found[1].decode(), held[found.start() : end].translate(None, CONTROL).decode(encoding, "replace")
+            yield found[2].decode(), decode(held[found.start() : end].translate(None, CONTROL), encoding)
             at = end
         held = held[found.start() if found else max(at, len(held) - longest) :]
     if found := begin.search(held):
@@ -58,15 +67,6 @@ def chunks(stream: BufferedIOBase) -> Iterator[bytes]:
     while first:
         yield first
         first = content.read1(READ_BYTES)
-
-
-def declared_encoding(start: bytes) -> str:
-    """The encoding declared at the start of a file if Python has it, otherwise UTF-8."""
-    found = ENCODING.search(start[:READ_BYTES])
-    try:
-        return codecs.lookup(found[1].decode()).name if found else "utf-8"
-    except LookupError:
-        return "utf-8"
 
 
 def element_end(held: bytes, found: re.Match[bytes]) -> int:
@@ -114,11 +114,9 @@ def line_of(node: Any, skip: frozenset[str] = frozenset()) -> str:
     return "" if node is None else " ".join(text_of(node, skip).split())
 
 
-def document_element(raw: bytes) -> Any:
+def document_element(document: str | bytes) -> Any:
     """The root of a small XML document, entities unresolved. Raises ValueError: it is not well-formed."""
-    from lxml import etree
-
-    try:
-        return etree.fromstring(raw, etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False))
-    except etree.XMLSyntaxError as error:
-        raise ValueError(f"not well-formed XML: {error}") from None
+    if isinstance(document, bytes):
+        found = ENCODING.search(document[:READ_BYTES])
+        document = decode(document, found[1].decode() if found else None)
+    return element(PROLOGUE.sub("", document.lstrip("\ufeff"), count=1))

@@ -19,6 +19,10 @@ READ_BYTES = 1 << 17
 """Bytes of a compressed file that are read at once."""
 BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError)
 """The exceptions that reading a damaged stream raises."""
+COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
+"""Ends of the names of compressed files."""
+POINTER = b"version https://git-lfs.github.com/spec/"
+"""The start of what a repository holds in place of a file that Git LFS keeps elsewhere."""
 
 
 def matching(path: str) -> list[str]:
@@ -61,9 +65,12 @@ def decompressed(stream: BufferedIOBase) -> BufferedIOBase:
     """The decompressed content of a gzip, bzip2, xz or Zstandard stream, all its members; any other stream unchanged.
 
     Reading a damaged stream gives everything before the damage, then raises one of BROKEN.
+    Raises ValueError: it is a pointer of Git LFS.
     """
     buffered = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, stream))
-    start = buffered.peek(6)[:6]
+    start = buffered.peek(len(POINTER))[: len(POINTER)]
+    refuse_pointer(start)
+    start = start[:6]
     if start.startswith(b"\x1f\x8b"):
         return gzip.open(buffered)
     if start.startswith(b"BZh"):
@@ -74,6 +81,12 @@ def decompressed(stream: BufferedIOBase) -> BufferedIOBase:
     if start.startswith(b"\x28\xb5\x2f\xfd") or skippable:
         return io.BufferedReader(ZstdFrames(buffered), READ_BYTES)
     return buffered
+
+
+def refuse_pointer(start: bytes) -> None:
+    """Raise ValueError where a file begins like a pointer of Git LFS."""
+    if start.startswith(POINTER):
+        raise ValueError("a pointer of Git LFS, not the file itself")
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:
