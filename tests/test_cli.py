@@ -1,5 +1,6 @@
 """The command line: results on standard output, and a mistake is one line and exit code 2, with nothing left behind."""
 
+import argparse
 import json
 import resource
 import socket
@@ -171,6 +172,44 @@ def test_help_answers_at_once():
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     assert min(seconds() for _ in range(5)) < 0.3
+
+
+VERBS = {
+    "pile build": ["none.toml"],
+    "pile plan": ["none.toml"],
+    "pile card": ["none"],
+    "pile quality": ["none.safetensors", "--good", "none.jsonl", "--bad", "none.jsonl"],
+    "train": ["none.toml"],
+    "plan": ["none.toml"],
+    "generate": ["./none", "a prompt"],
+    "convert": ["./none", "target"],
+    "info": ["./none"],
+    "pull": ["no/such/name"],
+    "serve": ["./none"],
+    "demo": ["--port", "0"],
+}
+"""Every verb, with arguments that name nothing: it has to load all of its modules to say so."""
+
+
+def verbs_of(parser: argparse.ArgumentParser, before: str = "") -> list[str]:
+    """The verbs of a parser."""
+    below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    inner = [found for action in below for name in action.choices for found in [f"{before} {name}".strip()]]
+    parsers = [choice for action in below for choice in action.choices.values()]
+    return [verb for name, one in zip(inner, parsers, strict=True) for verb in verbs_of(one, name) or [name]]
+
+
+def test_every_verb_is_tried():
+    assert sorted(verbs_of(cli.parser())) == sorted(VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_starts_in_a_fresh_process(verb, tmp_path):
+    command = [sys.executable, "-c", "from bluejay.cli import main; main()", *verb.split(), *VERBS[verb]]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("error: ") and "import" not in ended.stderr, ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
 
 
 def test_the_quickstart_recipes_load():

