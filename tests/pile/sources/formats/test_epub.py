@@ -89,3 +89,14 @@ def test_an_encrypted_book_is_skipped(parsed: Callable, book: bytes, path: str, 
     assert (len(documents), [entry.reason for entry in aside]) == (
         (0, ["encrypted: EPUB/text/c 1.xhtml"]) if is_lost else (1, [])
     )
+
+
+def test_a_missing_chapter_is_counted(parsed: Callable, book: bytes) -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(book)) as old, zipfile.ZipFile(out, "w") as new:
+        for name in old.namelist():
+            if not name.endswith("c 1.xhtml"):
+                new.writestr(name, old.read(name))
+    ((document,), aside) = parsed(Epub(path="x"), out.getvalue())
+    assert "Chapter 2" in document.text
+    assert [entry.reason for entry in aside] == ["a chapter is missing: EPUB/text/c 1.xhtml"]

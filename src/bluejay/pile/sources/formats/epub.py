@@ -1,9 +1,12 @@
 """Books in EPUB 2 and 3 (https://www.w3.org/TR/epub-33/)."""
 
+import contextlib
 import io
 import posixpath
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BufferedIOBase
 from typing import Any, Literal
 from urllib.parse import unquote
 
@@ -11,6 +14,7 @@ from bluejay.pile.documents import Document
 from bluejay.pile.sources.formats.html import all_text, page_text
 from bluejay.pile.sources.io.elements import document_element, line_of, local_name
 from bluejay.pile.sources.io.licences import licence_at
+from bluejay.pile.sources.io.open import decompressed
 from bluejay.pile.sources.io.records import RecordFiles
 
 CONTAINER, ENCRYPTION = "META-INF/container.xml", "META-INF/encryption.xml"
@@ -23,13 +27,19 @@ class Epub(RecordFiles):
 
     kind: Literal["epub"] = "epub"
 
+    def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
+        """The bytes of the book; then an exception for each chapter that it names and lacks."""
+        raw = decompressed(stream).read()
+        yield raw
+        with contextlib.suppress(ValueError, KeyError, zipfile.BadZipFile), zipfile.ZipFile(io.BytesIO(raw)) as book:
+            _, paths = chapters_of(book)
+            yield from (ValueError(f"a chapter is missing: {path}") for path in paths if path not in book.namelist())
+
     def document(self, name: str, record: Any) -> Document:
         """The text of the chapters, with the metadata of the package document."""
         try:
             with zipfile.ZipFile(io.BytesIO(record)) as book:
-                package_name = root_file(book)
-                package = document_element(book.read(package_name))
-                paths = spine(package, posixpath.dirname(package_name))
+                package, paths = chapters_of(book)
                 if hidden := encrypted(book).intersection(paths):
                     raise ValueError(f"encrypted: {min(hidden)}")
                 chapters = [chapter(book, path) for path in paths]
@@ -51,6 +61,13 @@ class Epub(RecordFiles):
         licence = licence_at(rights) or rights or self.licence
         known = {key: value for key, value in meta.items() if value}
         return Document(text, name, licence, next(iter(addresses), name), known)
+
+
+def chapters_of(book: zipfile.ZipFile) -> tuple[Any, list[str]]:
+    """The package document of a book, and the paths of its chapters in reading order."""
+    name = root_file(book)
+    package = document_element(book.read(name))
+    return package, spine(package, posixpath.dirname(name))
 
 
 def first(stated: dict[str, list[str]], key: str) -> str:
@@ -87,5 +104,5 @@ def encrypted(book: zipfile.ZipFile) -> set[str]:
 
 
 def chapter(book: zipfile.ZipFile, path: str) -> str:
-    """The text of one chapter; empty if the file is missing, as in some books."""
+    """The text of one chapter; empty if the file is missing, which `records` reports."""
     return all_text(page_text(book.read(path), None, xml=True)) if path in book.namelist() else ""

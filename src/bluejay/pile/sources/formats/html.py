@@ -8,7 +8,7 @@ from typing import Any, Literal
 from urllib.parse import urljoin
 
 from bluejay.pile.documents import Document
-from bluejay.pile.sources.io.decode import decode, encoding_named, uncompressed
+from bluejay.pile.sources.io.decode import decode_text, encoding_named, uncompressed
 from bluejay.pile.sources.io.elements import document_element, local_name
 from bluejay.pile.sources.io.licences import licence_at
 from bluejay.pile.sources.io.records import RecordFiles
@@ -48,11 +48,13 @@ def page_text(raw: bytes, charset: str | None, xml: bool = False) -> str:
 
     A page that is XML, as it is said to be or as its first line says, is read as XML if it is well-formed: there,
     `<title/>` is a whole element, after which HTML would read the rest of the page as the title.
+
+    Raises ValueError: it is not text.
     """
     from resiliparse.parse.encoding import detect_encoding
 
     known = charset if charset and encoding_named(charset) else None
-    text = decode(raw, known or detect_encoding(raw, from_html_meta=True))
+    text = decode_text(raw, known or detect_encoding(raw, from_html_meta=True))
     if xml or IS_XML.match(text):
         with contextlib.suppress(ValueError):
             return html_of(text)

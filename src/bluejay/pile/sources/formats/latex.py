@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from bluejay.pile.documents import Document
 from bluejay.pile.sources.formats.latex_text import convert, definitions, group
-from bluejay.pile.sources.io.decode import decode, is_binary
+from bluejay.pile.sources.io.decode import decode, decode_text, is_binary
 from bluejay.pile.sources.io.open import decompressed
 from bluejay.pile.sources.io.records import RecordFiles
 
@@ -54,7 +54,7 @@ class Latex(RecordFiles):
         if tarfile.is_tarfile(packed):
             source, missing = main_file(members(packed))
         else:
-            inclusions = Inclusions({name: decode(raw)}, posixpath.dirname(name))
+            inclusions = Inclusions({name: decode_text(raw)}, posixpath.dirname(name))
             source, missing = inclusions.source(name, MAX_DEPTH), inclusions.missing
         yield source
         for path in missing:

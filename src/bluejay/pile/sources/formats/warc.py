@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from bluejay.pile.documents import MAX_DOCUMENT_BYTES, Document
 from bluejay.pile.sources.formats.html import Extract, page
-from bluejay.pile.sources.io.decode import decode
+from bluejay.pile.sources.io.decode import decode_text
 from bluejay.pile.sources.io.open import BROKEN, decompressed
 from bluejay.pile.sources.io.records import RecordFiles
 
@@ -64,7 +64,7 @@ class Warc(RecordFiles):
             raise ValueError(f"{address} has broken HTTP headers")
         raw = unpacked(record)
         if media_type(record) == "text/plain":
-            return Document(decode(raw, record.http_charset), name, self.licence, address, meta)
+            return Document(decode_text(raw, record.http_charset), name, self.licence, address, meta)
         found = page(self, raw, record.http_charset, name, address, xml=media_type(record) == XHTML)
         return Document(found.text, name, found.licence, found.url, {**found.meta, **meta})
 

@@ -10,10 +10,12 @@ import codecs
 import io
 import re
 import tokenize
+from io import BufferedIOBase
 from pathlib import Path
+from typing import Any
 
 from bluejay.pile.documents import read_bounded
-from bluejay.pile.sources.io.open import BROKEN, COMPRESSIONS, open_bytes, refuse_pointer
+from bluejay.pile.sources.io.open import BROKEN, COMPRESSIONS, READ_BYTES, open_bytes, refuse_pointer
 
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -21,6 +23,7 @@ BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+MARKS = tuple(mark for mark, _ in BYTE_ORDER_MARKS)
 NAMES = """
 ascii=cp1252 iso8859-1=cp1252 iso8859-9=cp1254 iso8859-11=cp874 tis-620=cp874 windows-874=cp874 dos-874=cp874
 gb2312=gb18030 gbk=gb18030 gb-2312-80=gb18030 euc-kr=cp949 windows-949=cp949 big5=big5hkscs cn-big5=big5hkscs
@@ -41,13 +44,13 @@ ISOLATED = 4
 MAX_CONTROLS, MAX_CONTROL_SHARE = 2, 0.02
 """The control characters that a file of text may have: a few, and a share of its length."""
 SURROGATE = re.compile("[\ud800-\udfff]")
-CONTROL = re.compile(r"[\x00-\x06\x0e-\x1a\x1c-\x1f\x7f]")
+CONTROLS = bytes(code for code in (*range(32), 127) if code not in b"\a\b\t\n\v\f\r\x1b")
+"""Control characters that text does not have."""
 
 
 def decode(raw: bytes, declared: str | None = None) -> str:
     """The text of bytes that are declared to be in an encoding, if they are; a name that means nothing is ignored."""
-    marked = next((name for mark, name in BYTE_ORDER_MARKS if raw.startswith(mark)), None)
-    if marked:
+    if marked := marked_encoding(raw):
         return raw.decode(marked, "replace")
     name = encoding_named(declared) if declared else None
     utf8 = fitting(raw, "utf-8", ISOLATED)
@@ -58,6 +61,13 @@ def decode(raw: bytes, declared: str | None = None) -> str:
         text = fitting(raw, "utf-8", 1)
     text = raw.decode("cp1252", "replace") if text is None else text
     return SURROGATE.sub("\ufffd", text) if name == "utf-7" else text  # Python's UTF-7 lets them pass
+
+
+def marked_encoding(start: bytes) -> str | None:
+    """The encoding that a byte order mark says; None without one."""
+    if not start.startswith(MARKS):  # tried for every record
+        return None
+    return next(name for mark, name in BYTE_ORDER_MARKS if start.startswith(mark))
 
 
 def may_hide(raw: bytes, name: str) -> bool:
@@ -78,6 +88,37 @@ def fitting(raw: bytes, name: str, isolated: int) -> str | None:
     broken = text.count("\ufffd") - whole
     others = len(text) - broken - len(text.encode("ascii", "ignore"))
     return text if broken * isolated <= others else None
+
+
+def in_utf8(stream: BufferedIOBase) -> BufferedIOBase:
+    """A decompressed stream without its byte order mark; one whose mark says UTF-16 or UTF-32, as UTF-8."""
+    buffered: Any = stream
+    name = marked_encoding(buffered.peek(4)[:4])
+    if name == "utf-8-sig":
+        buffered.read(len(codecs.BOM_UTF8))
+    return buffered if name in (None, "utf-8-sig") else io.BufferedReader(Recoded(buffered, name))
+
+
+class Recoded(io.RawIOBase):
+    """A stream of text in another encoding, as UTF-8."""
+
+    def __init__(self, stream: Any, encoding: str) -> None:
+        self.stream, self.decoder = stream, codecs.getincrementaldecoder(encoding)("replace")
+        self.ready = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        while not self.ready:
+            chunk = self.stream.read1(READ_BYTES)
+            self.ready = self.decoder.decode(chunk, final=not chunk).encode()
+            if not chunk and not self.ready:
+                return 0
+        count = min(len(view), len(self.ready))
+        view[:count], self.ready = self.ready[:count], self.ready[count:]
+        return count
 
 
 def encoding_named(label: str) -> str | None:
@@ -115,8 +156,14 @@ def file_text(raw: bytes, name: str) -> str:
     Raises ValueError: the file is not text, or stands for another.
     """
     refuse_pointer(raw)
-    text = decode(raw, declared_in_python(raw) if uncompressed(name).endswith(".py") else None)
-    if len(CONTROL.findall(text)) > MAX_CONTROLS + MAX_CONTROL_SHARE * len(text):
+    return decode_text(raw, declared_in_python(raw) if uncompressed(name).endswith(".py") else None)
+
+
+def decode_text(raw: bytes, declared: str | None = None) -> str:
+    """The text of bytes, as `decode` gives it. Raises ValueError: they are not text, but an image or a program."""
+    text = decode(raw, declared)
+    encoded = text.encode("utf-8", "replace")
+    if len(encoded) - len(encoded.translate(None, CONTROLS)) > MAX_CONTROLS + MAX_CONTROL_SHARE * len(text):
         raise ValueError("not text: it has too many control characters")
     return text
 
@@ -124,10 +171,10 @@ def file_text(raw: bytes, name: str) -> str:
 def uncompressed(name: str) -> str:
     """The name of a file without the suffix of its compression.
 
-    >>> uncompressed("test.jsonl.xz")
+    >>> uncompressed("test.jsonl.XZ")
     'test.jsonl'
     """
-    return next((name.removesuffix(end) for end in COMPRESSIONS if name.lower().endswith(end)), name)
+    return next((name[: -len(end)] for end in COMPRESSIONS if name.lower().endswith(end)), name)
 
 
 def declared_in_python(raw: bytes) -> str | None:

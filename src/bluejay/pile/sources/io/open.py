@@ -6,8 +6,9 @@ import glob
 import gzip
 import io
 import lzma
+import os
 import zlib
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from io import BufferedIOBase
 from pathlib import Path
@@ -28,17 +29,47 @@ POINTER = b"version https://git-lfs.github.com/spec/"
 def matching(path: str) -> list[str]:
     """The files that a path, a pattern (`~/notes/**/*.md`) or an address matches, in order.
 
-    Raises ValueError: there is none.
+    In a pattern, `**` does not follow links to folders, which may lead back; links to files that are missing count as
+    files, so that reading reports them. Raises ValueError: no file matches.
     """
     if is_address(path):
         return find(path)
-    pattern = str(Path(path).expanduser())
-    found = glob.glob(pattern, recursive=True)  # noqa: PTH207 - unlike Path.glob, it skips hidden files
-    paths = sorted(path for path in map(Path, found) if path.is_file())
+    pattern = Path(path).expanduser()
+    top = Path(pattern.anchor)
+    found = [pattern] if os.path.lexists(pattern) else expanded(top, pattern.relative_to(top).parts)
+    paths = sorted({path for path in found if path.is_file() or (path.is_symlink() and not path.exists())})
     if not paths:
-        hint = f"; it is a folder, write {path.rstrip('/')}/**/*.txt" if Path(pattern).is_dir() else ""
+        hint = f"; it is a folder, write {path.rstrip('/')}/**/*.txt" if pattern.is_dir() else ""
         raise ValueError(f"no file matches {path}{hint}")
     return [path.as_posix() for path in paths]
+
+
+def expanded(folder: Path, parts: tuple[str, ...]) -> Iterator[Path]:
+    """The paths within a folder that match the parts of a pattern; wildcards do not match hidden names."""
+    if not parts:
+        yield folder
+        return
+    part, rest = parts[0], parts[1:]
+    if part == "**":
+        yield from expanded(folder, rest or ("*",))
+        for entry in entries(folder):
+            if entry.is_dir(follow_symlinks=False):
+                yield from expanded(folder / entry.name, parts)
+    elif glob.has_magic(part):
+        for entry in entries(folder, hidden=part.startswith(".")):
+            if fnmatch.fnmatchcase(entry.name, part):
+                yield from expanded(folder / entry.name, rest)
+    elif os.path.lexists(folder / part):
+        yield from expanded(folder / part, rest)
+
+
+def entries(folder: Path, hidden: bool = False) -> list[os.DirEntry[str]]:
+    """What is in a folder; nothing where it is none or may not be read."""
+    try:
+        with os.scandir(folder) as found:
+            return [entry for entry in found if hidden or not entry.name.startswith(".")]
+    except OSError:
+        return []
 
 
 def local(path: str) -> Path:
