@@ -31,6 +31,7 @@ class Grants(RecordFiles):
         names = [column.strip().upper() for column in head] if isinstance(head, list) else []
         if "ABSTRACT_TEXT" not in names:
             raise ValueError("the table has no column ABSTRACT_TEXT")
+        yield None  # a table without rows is one
         for row in found:
             if isinstance(row, list) and len(row) != len(names):
                 row = ValueError(f"a row of {len(row)} columns in a table of {len(names)}")

@@ -162,7 +162,7 @@ def file_text(raw: bytes, name: str) -> str:
 def decode_text(raw: bytes, declared: str | None = None) -> str:
     """The text of bytes, as `decode` gives it. Raises ValueError: they are not text, but an image or a program."""
     text = decode(raw, declared)
-    encoded = text.encode("utf-8", "replace")
+    encoded = text.encode("utf-8", "replace") if b"\0" in raw else raw  # zeros are half of UTF-16
     if len(encoded) - len(encoded.translate(None, CONTROLS)) > MAX_CONTROLS + MAX_CONTROL_SHARE * len(text):
         raise ValueError("not text: it has too many control characters")
     return text
