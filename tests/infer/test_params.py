@@ -6,14 +6,12 @@ from bluejay.infer.params import SamplingParams
 
 
 def test_stop_is_a_string_or_several():
-    assert SamplingParams(stop="END") == SamplingParams(stop=("END",)) == SamplingParams(stop=["END"])
-    assert SamplingParams(stop=["a", "b"]).stop == ("a", "b")
+    assert SamplingParams(stop="END") == SamplingParams(stop=("END",))
+    assert SamplingParams(stop="a b\n").stop == ("a b\n",)
+    assert SamplingParams(stop=("a", "b")).stop == ("a", "b") and SamplingParams().stop == ()
 
 
-@pytest.mark.parametrize(
-    ("stop", "reason"),
-    [("", "an empty string"), (["a", ""], "an empty string"), (5, "a string or a list"), ([5], "a string or a list")],
-)
-def test_any_other_stop_is_refused(stop, reason):
-    with pytest.raises(ValueError, match=rf"^stop .*{reason}"):
+@pytest.mark.parametrize("stop", ["", ("a", "")])
+def test_empty_stop_is_refused(stop):
+    with pytest.raises(ValueError, match=r"^stop holds an empty string"):
         SamplingParams(stop=stop)
