@@ -57,7 +57,7 @@ def recipe(folder: Path, **fields: object) -> PileRecipe:
         "name": "notes",
         "output": str(folder / "built"),
         "tokenizer": {"train": {"vocab_size": 300}},
-        "split": {"valid": 0.1, "test": 0.1},
+        "split": {"valid": 0.1, "test": 0.1, "least": "0 kB"},
         "dedup": {"near": {}},
         "jsonl": True,
         "component": component,
@@ -143,7 +143,9 @@ def test_two_builds_of_one_corpus_exclude_each_other(folder: Path) -> None:
 def test_near_copies_are_dropped_or_kept_in_one_split(folder: Path) -> None:
     dropped = build(recipe(folder)).report.components["Lines"]
     assert dropped.dropped == {"near-copy": 4}
-    kept = build(recipe(folder, dedup={"near": {}, "remove": False}, split={"valid": 0.3, "test": 0.3}))
+    kept = build(
+        recipe(folder, dedup={"near": {}, "remove": False}, split={"valid": 0.3, "test": 0.3, "least": "0 kB"})
+    )
     assert kept.report.components["Lines"].dropped == {}
     split_of = {}
     for split in ("train", "valid", "test"):
