@@ -162,11 +162,18 @@ void Decoder::prepare(const Batch& batch) {
     for (auto& pages : work.pages) pages.resize(capacity / PAGE);
 }
 
-void Decoder::step(const Batch& batch, float* logits, ptrdiff_t stride) {
+void Decoder::step(const Batch& batch, Results results) {
     check(batch);
+    for (size_t row = 0; results.scores && row < batch.wanted.size(); ++row)
+        if (results.targets[row] < 0 || results.targets[row] >= config_.vocab_size)
+            throw std::invalid_argument("a target is outside the vocabulary");
     if (batch.tokens.empty()) return;
     prepare(batch);
-    pool_.run([&](int thread) { forward(thread, batch, logits, stride); });
+    if (results.scores && !results.logits) {
+        results.stride = round_up(config_.vocab_size, BLOCK);
+        results.logits = work_->logits_of(batch.wanted.size() * results.stride);
+    }
+    pool_.run([&](int thread) { forward(thread, batch, results); });
 }
 
 }  // namespace bluejay

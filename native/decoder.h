@@ -45,6 +45,16 @@ struct Batch {
     int pages_per_sequence = 0;
 };
 
+/// What a step writes for each wanted token: logits; or, if there are `scores`, for the token in `targets` its
+/// log-probability and by how much its logit falls short of the largest; or, if there are `hidden`, the head's input.
+struct Results {
+    float* logits = nullptr;  // (wanted, stride)
+    ptrdiff_t stride = 0;
+    const int32_t* targets = nullptr;
+    float* scores = nullptr;  // (wanted, 2)
+    float* hidden = nullptr;  // (wanted, d_model)
+};
+
 class Buffer;
 
 class Decoder {
@@ -53,8 +63,8 @@ class Decoder {
     Decoder(const Config& config, Weights weights, const Kernels& kernels, int threads, int n_pages, Format cache);
     ~Decoder();
 
-    /// Writes the logits (wanted, stride) of the wanted tokens. Throws std::invalid_argument for an impossible batch.
-    void step(const Batch& batch, float* logits, ptrdiff_t stride);
+    /// Throws std::invalid_argument for an impossible batch. Logits that only scores are computed from may be left out.
+    void step(const Batch& batch, Results results);
 
     void copy_page(int source, int target);
 
@@ -103,7 +113,7 @@ class Decoder {
     void prepare(const Batch& batch);
     Page page(int layer, int number, int head) const;
 
-    void forward(int thread, const Batch& batch, float* logits, ptrdiff_t stride);
+    void forward(int thread, const Batch& batch, const Results& results);
     void embed(int token, int id);
     void normalise(const Norm& norm, int tokens, const Rows& out, Input& packed);
     void pack(const Source& rows, int stride, int columns, int tokens, Input& packed);

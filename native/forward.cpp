@@ -154,7 +154,7 @@ void Decoder::attention(const Layer& layer, int number, int thread, const Batch&
     });
 }
 
-void Decoder::forward(int thread, const Batch& batch, float* logits, ptrdiff_t stride) {
+void Decoder::forward(int thread, const Batch& batch, const Results& results) {
     Workspace& work = *work_;
     const int tokens = int(batch.tokens.size()), wanted = int(batch.wanted.size());
     const int attended_width = config_.n_head * config_.d_head;
@@ -209,12 +209,21 @@ void Decoder::forward(int thread, const Batch& batch, float* logits, ptrdiff_t s
     pool_.share(wanted, 1, [&](int first, int last) {
         for (int row = first; row < last; ++row) {
             const float* x = work.x[batch.wanted[row]];
-            kernels_.norm(x, norm_.weight, norm_.bias, config_.norm_eps, config_.d_model, work.h[row]);
+            float* normed = results.hidden ? results.hidden + ptrdiff_t(row) * config_.d_model : work.h[row];
+            kernels_.norm(x, norm_.weight, norm_.bias, config_.norm_eps, config_.d_model, normed);
+            if (results.hidden) continue;
             kernels_.pack({work.h[row], nullptr, Activation::none, norm_.smoothing}, row, 0, packed.groups, packed);
         }
     });
-    const Product head{{{head_, &packed}}, {logits, int(stride)}};
+    if (results.hidden) return;
+    const Product head{{{head_, &packed}}, {results.logits, int(results.stride)}};
     multiply({&head, 1}, wanted);
+    if (!results.scores) return;
+    pool_.share(wanted, 4, [&](int first, int last) {
+        for (int row = first; row < last; ++row)
+            kernels_.score(results.logits + row * results.stride, config_.vocab_size, results.targets[row],
+                           results.scores + 2 * row);
+    });
 }
 
 }  // namespace bluejay

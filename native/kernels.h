@@ -68,6 +68,9 @@ struct Kernels {
     void (*append)(const float* key, const float* value, int d_head, Format cache, int slot, const Page& page);
     /// `pages[i]` holds positions 16 i .. 16 i + 15.
     void (*attend)(const Queries& queries, const Page* pages);
+    /// out[0] is the log-probability of a token among `size` logits, NaN if not all are finite; out[1] is by how much its
+    /// logit falls short of the largest.
+    void (*score)(const float* logits, int size, int target, float* out);
     void (*unpack_row)(const Matrix& matrix, int row, float* out);
     void (*quantize_q8)(const float* row, int groups, uint8_t* codes, uint8_t* scales);
     void (*quantize_q4)(const float* row, const float* importance, int groups, const Codebook& codebook, uint8_t* codes,

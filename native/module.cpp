@@ -100,24 +100,51 @@ struct Store {
 struct BoundDecoder {
     Store store;  // must outlive the decoder
     Decoder decoder;
-    int vocab_size;
+    Config config;
 
     BoundDecoder(const Config& config, const Store& from, const std::string& isa, int threads, int n_pages, const std::string& cache)
         : store(from),
           decoder(config, store.weights, kernels_named(isa), threads, n_pages, cache_format_named(cache)),
-          vocab_size(config.vocab_size) {}
+          config(config) {}
 
-    auto step(const Ints& tokens, const Ints& starts, const Ints& lengths, const Table& pages, const Ints& wanted) {
-        const size_t stride = round_up(vocab_size, BLOCK), rows = wanted.size();
-        auto* logits = new float[rows * stride];
-        nb::capsule owner(logits, [](void* at) noexcept { delete[] static_cast<float*>(at); });
-        const auto span = [](const auto& array) { return std::span<const int32_t>(array.data(), array.size()); };
-        const Batch batch{span(tokens), span(starts), span(lengths), span(pages), span(wanted), int(pages.shape(1))};
+    using Rows = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
+
+    /// The results of a step: a row of `width` floats for each wanted token, at a distance of `stride`.
+    template <class Run>
+    Rows rows(size_t count, size_t width, size_t stride, const Run& run) {
+        auto* out = new float[count * stride];
+        nb::capsule owner(out, [](void* at) noexcept { delete[] static_cast<float*>(at); });
         {
             nb::gil_scoped_release release;
-            decoder.step(batch, logits, ptrdiff_t(stride));
+            run(out);
         }
-        return nb::ndarray<nb::numpy, float, nb::ndim<2>>(logits, {rows, size_t(vocab_size)}, owner, {int64_t(stride), 1});
+        return Rows(out, {count, width}, owner, {int64_t(stride), 1});
+    }
+
+    static std::span<const int32_t> span(const auto& array) { return {array.data(), array.size()}; }
+    static Batch batch(const Ints& tokens, const Ints& starts, const Ints& lengths, const Table& pages, const Ints& wanted) {
+        return {span(tokens), span(starts), span(lengths), span(pages), span(wanted), int(pages.shape(1))};
+    }
+
+    Rows step(const Ints& tokens, const Ints& starts, const Ints& lengths, const Table& pages, const Ints& wanted) {
+        const size_t stride = round_up(config.vocab_size, BLOCK);
+        return rows(wanted.size(), config.vocab_size, stride, [&](float* out) {
+            decoder.step(batch(tokens, starts, lengths, pages, wanted), {.logits = out, .stride = ptrdiff_t(stride)});
+        });
+    }
+
+    Rows hidden(const Ints& tokens, const Ints& starts, const Ints& lengths, const Table& pages, const Ints& wanted) {
+        return rows(wanted.size(), config.d_model, config.d_model, [&](float* out) {
+            decoder.step(batch(tokens, starts, lengths, pages, wanted), {.hidden = out});
+        });
+    }
+
+    Rows score(const Ints& tokens, const Ints& starts, const Ints& lengths, const Table& pages, const Ints& wanted,
+               const Ints& targets) {
+        if (targets.size() != wanted.size()) throw std::invalid_argument("each wanted token has one target");
+        return rows(wanted.size(), 2, 2, [&](float* out) {
+            decoder.step(batch(tokens, starts, lengths, pages, wanted), {.targets = targets.data(), .scores = out});
+        });
     }
 };
 
@@ -220,6 +247,8 @@ NB_MODULE(_native, m) {
         .def(nb::init<const Config&, const Store&, const std::string&, int, int, const std::string&>(), "config"_a, "weights"_a,
              "isa"_a, "threads"_a, "n_pages"_a, "cache"_a)
         .def("step", &BoundDecoder::step, "tokens"_a, "starts"_a, "lengths"_a, "pages"_a, "wanted"_a)
+        .def("hidden", &BoundDecoder::hidden, "tokens"_a, "starts"_a, "lengths"_a, "pages"_a, "wanted"_a)
+        .def("score", &BoundDecoder::score, "tokens"_a, "starts"_a, "lengths"_a, "pages"_a, "wanted"_a, "targets"_a)
         .def("copy_page", [](BoundDecoder& bound, int source, int target) { bound.decoder.copy_page(source, target); },
              "source"_a, "target"_a);
 }

@@ -97,7 +97,7 @@ std::vector<float> run(const Config& config, const Weights& weights, const Kerne
         for (size_t i = 0; i < tokens.size(); i += 2) wanted.push_back(int(i));
         const int stride = round_up(config.vocab_size, BLOCK);
         std::vector<float> logits(wanted.size() * stride);
-        decoder.step({tokens, starts, lengths, pages, wanted, WIDTH}, logits.data(), stride);
+        decoder.step({tokens, starts, lengths, pages, wanted, WIDTH}, {.logits = logits.data(), .stride = stride});
         for (size_t s = 0; s < lengths.size(); ++s) lengths[s] += added[s];
         all.insert(all.end(), logits.begin(), logits.end());
         decoder.copy_page(pages[0], pages[3]);

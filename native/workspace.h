@@ -11,7 +11,8 @@ namespace bluejay {
 
 struct Decoder::Workspace {
     int capacity = 0;  // tokens
-    std::unique_ptr<Buffer> memory;
+    std::unique_ptr<Buffer> memory, logits;
+    size_t logits_capacity = 0;
     Rows x, h, mlp_h, q, k, v, attended, up, gate;
     Input packed, mlp_packed, attended_packed, hidden_packed;
 
@@ -20,6 +21,15 @@ struct Decoder::Workspace {
     std::vector<Task> tasks;
     std::vector<std::vector<float>> scores;  // of each thread
     std::vector<std::vector<Page>> pages;    // of each thread
+
+    /// Memory for logits that are not returned.
+    float* logits_of(size_t count) {
+        if (count > logits_capacity) {
+            logits = std::make_unique<Buffer>(count * sizeof(float));
+            logits_capacity = count;
+        }
+        return reinterpret_cast<float*>(logits->data());
+    }
 
     /// Allocates memory for `tokens` in one piece, if there is not enough yet.
     void reserve(const Config& config, int tokens) {

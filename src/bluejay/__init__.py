@@ -4,20 +4,60 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bluejay.infer.engine import Chunk
+    from bluejay.infer.exceptions import (
+        CacheError,
+        ChatTemplateError,
+        ContextLengthError,
+        InferenceError,
+        LogitsError,
+        ModelClosedError,
+        PromptError,
+        TokenError,
+    )
     from bluejay.infer.model import Model, load
     from bluejay.infer.params import SamplingParams
+    from bluejay.infer.scoring import LogLikelihood, Score
     from bluejay.pile.build import build
     from bluejay.train.loop import train
 
 PUBLIC = {
-    "load": "bluejay.infer.model",
+    "CacheError": "bluejay.infer.exceptions",
+    "ChatTemplateError": "bluejay.infer.exceptions",
+    "Chunk": "bluejay.infer.engine",
+    "ContextLengthError": "bluejay.infer.exceptions",
+    "InferenceError": "bluejay.infer.exceptions",
+    "LogLikelihood": "bluejay.infer.scoring",
+    "LogitsError": "bluejay.infer.exceptions",
     "Model": "bluejay.infer.model",
+    "ModelClosedError": "bluejay.infer.exceptions",
+    "PromptError": "bluejay.infer.exceptions",
     "SamplingParams": "bluejay.infer.params",
+    "Score": "bluejay.infer.scoring",
+    "TokenError": "bluejay.infer.exceptions",
     "build": "bluejay.pile.build",
+    "load": "bluejay.infer.model",
     "train": "bluejay.train.loop",
 }
 
-__all__ = ["Model", "SamplingParams", "build", "load", "train"]
+__all__ = [
+    "CacheError",
+    "ChatTemplateError",
+    "Chunk",
+    "ContextLengthError",
+    "InferenceError",
+    "LogLikelihood",
+    "LogitsError",
+    "Model",
+    "ModelClosedError",
+    "PromptError",
+    "SamplingParams",
+    "Score",
+    "TokenError",
+    "build",
+    "load",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -25,3 +65,8 @@ def __getattr__(name: str) -> Any:
     if name not in PUBLIC:
         raise AttributeError(f"module 'bluejay' has no attribute {name!r}")
     return getattr(import_module(PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The public names, those included that are imported on first use."""
+    return sorted({*globals(), *__all__})

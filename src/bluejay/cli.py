@@ -95,17 +95,22 @@ def parser() -> Parser:
     add_options(generate_, SamplingParams, without=("logprobs", "prompt_logprobs"))  # only reports, not printed
     device_options(generate_)
 
-    convert_ = add_verb(verbs, "convert", convert, "convert a model from any layout to a Hugging Face directory")
+    convert_ = add_verb(
+        verbs, "convert", convert, "convert a model from any layout to a Hugging Face directory, or to a .gguf file"
+    )
     convert_.add_argument(
         "source", help="a model directory, a .gguf file, a mesh-transformer-jax checkpoint or a hub name"
     )
-    convert_.add_argument("target", type=Path, help="the directory to write")
+    convert_.add_argument(
+        "target", type=Path, help="the directory to write, or a file that ends in .gguf, for llama.cpp"
+    )
     form = convert_.add_mutually_exclusive_group()
     form.add_argument(
         "--dtype", choices=("float32", "float16", "bfloat16"), help="type of the weights (default: as stored)"
     )
-    form.add_argument("--quantize", choices=("q8", "q4"), help="write 8-bit or 4-bit weights, for the native engine")
-    convert_.add_argument("--overwrite", action="store_true", help="replace the directory if it is a model already")
+    help = "write 8-bit or 4-bit weights: q8 or q4 to a directory, q8_0 or q4_0 to a .gguf file"
+    form.add_argument("--quantize", choices=("q8", "q4", "q8_0", "q4_0"), help=help)
+    convert_.add_argument("--overwrite", action="store_true", help="replace the target if it is a model already")
     convert_.add_argument("--calibrate", type=Path, metavar="TEXT", help="calibrate q4 on the activations of this text")
     info_ = add_verb(verbs, "info", info, "describe a model and the memory it needs")
     info_.add_argument("model", help="a model directory, a .gguf file, a hub name or a preset such as gpt-j-6b")
@@ -267,7 +272,7 @@ def convert(options: argparse.Namespace, _: list[str]) -> None:
     dtype = options.dtype and getattr(torch, options.dtype)
     source = locate(options.source)
     write(source, options.target, dtype, options.quantize, options.calibrate, options.overwrite)
-    report(options, f"in {options.target}", {"directory": options.target})
+    report(options, f"in {options.target}", {"file" if options.target.is_file() else "directory": options.target})
 
 
 def info(options: argparse.Namespace, _: list[str]) -> None:

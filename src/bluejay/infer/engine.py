@@ -11,6 +11,7 @@ sample's own generator, from logits that depend only on its own text. Equal logi
 states how the rest of the batch may affect the rounding of logits. The engine is not thread-safe: one thread calls it.
 """
 
+import secrets
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,8 +21,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bluejay.infer.backends import Backend, StepBatch, checked_logits
+from bluejay.infer.backends import Backend, StepBatch, checked
 from bluejay.infer.cache import Lease, PagePool
+from bluejay.infer.exceptions import CacheError, ContextLengthError, TokenError
 from bluejay.infer.params import SamplingParams
 from bluejay.infer.sampling import LogitsProcessor, Logprob, apply_penalties, draw_token, logprobs_of
 from bluejay.infer.speculation import PromptLookup
@@ -98,6 +100,38 @@ class Sample:
         return len(self.tokens) - len(self.request.prompt)
 
 
+def takes_likeliest(sample: Sample) -> bool:
+    """Whether a sample always takes the token with the largest logit, with nothing added to any."""
+    params = sample.request.params
+    changes = params.presence_penalty or params.frequency_penalty or params.logit_bias
+    return params.temperature == 0 and params.repetition_penalty == 1 and not changes and sample.processor is None
+
+
+def most_tokens(prompt: list[int], params: SamplingParams, n_ctx: int) -> int:
+    """The most tokens that a sample of a prompt can have, prompt included."""
+    return min(len(prompt) + params.max_tokens, n_ctx)
+
+
+def check_prompt(
+    prompt: list[int], params: SamplingParams, n_ctx: int, n_tokens: int, name: str = "the prompt"
+) -> None:
+    """Raise ContextLengthError if a prompt leaves no room in a context of `n_ctx` tokens, and TokenError if it holds an
+    id outside a vocabulary of `n_tokens`; `name` says in the message which prompt it is."""
+    if len(prompt) + min(1, params.max_tokens) > n_ctx:
+        raise ContextLengthError(
+            f"{name} has {len(prompt)} tokens; this model reads {n_ctx} in all, answer included, "
+            f"so a prompt may have at most {n_ctx - 1}"
+        )
+    if not all(0 <= token < n_tokens for token in prompt):
+        raise TokenError(f"{name} holds a token id outside 0..{n_tokens - 1}")
+
+
+def check_bias(params: SamplingParams, n_tokens: int) -> None:
+    """Raise TokenError if the logit_bias holds an id outside a vocabulary of `n_tokens` tokens."""
+    if not all(0 <= token < n_tokens for token in params.logit_bias):
+        raise TokenError(f"logit_bias holds a token id outside 0..{n_tokens - 1}")
+
+
 @dataclass
 class Counters:
     """Totals of an engine since it was created."""
@@ -144,24 +178,17 @@ class Engine:
     ) -> Request:
         """Queue a prompt of token ids; an empty one becomes the end-of-text token, which begins a new document.
 
-        `processor` creates the logits processor of each sample. Raises QueueFull, and ValueError if the prompt leaves
-        no room in the context or the cache, or if it or the logit_bias contains an id outside the vocabulary.
+        `processor` creates the logits processor of each sample. Raises QueueFull, and as `check_prompt` and
+        `check_bias`; CacheError if prompt and answer may not fit into the cache.
         """
         prompt = prompt or [self.tokenizer.eot]
-        if len(prompt) + min(1, params.max_tokens) > self.n_ctx:
-            raise ValueError(
-                f"the prompt has {len(prompt)} tokens; this model reads {self.n_ctx} in all, answer included, "
-                f"so a prompt may have at most {self.n_ctx - 1}"
-            )
-        if not all(0 <= token < self.n_tokens for token in prompt):
-            raise ValueError(f"the prompt holds a token id outside 0..{self.n_tokens - 1}")
-        if not all(0 <= token < self.n_tokens for token in params.logit_bias):
-            raise ValueError(f"logit_bias holds a token id outside 0..{self.n_tokens - 1}")
-        seed = torch.seed() if params.seed is None else params.seed
+        check_prompt(prompt, params, self.n_ctx, self.n_tokens)
+        check_bias(params, self.n_tokens)
+        seed = secrets.randbits(63) if params.seed is None else params.seed
         request = Request(prompt, params, seed % 2**63, processor, deque(range(params.n)))
         need, capacity = self._n_tokens(request), self.pool.n_pages * self.pool.size
         if need > capacity:
-            raise ValueError(
+            raise CacheError(
                 f"prompt and answer may take {need} tokens, but the cache holds {capacity}; ask for a shorter answer"
             )
         if len(self.waiting) >= self.max_waiting:
@@ -205,16 +232,23 @@ class Engine:
         if not work:
             return []
         batch, n_rows = self._build_batch(work)
-        logits = checked_logits(self.backend, batch)
+        logits = checked(self.backend, self.backend.step(batch))
         self.counters.steps += 1
-        chunks = []
-        for (sample, n_new), rows in zip(work, logits.split(n_rows), strict=True):
-            chunks += [(sample.request, chunk) for chunk in self._advance(sample, n_new, rows)]
+        likeliest: list[int] = []
+        if any(takes_likeliest(sample) for sample, _ in work):
+            # numpy's argmax of a row on the CPU takes a tenth of the time of torch's.
+            drawable = logits[:, : self.n_tokens]
+            likeliest = (drawable.numpy() if drawable.device.type == "cpu" else drawable).argmax(-1).tolist()
+        chunks, at = [], 0
+        for (sample, n_new), n in zip(work, n_rows, strict=True):
+            advanced = self._advance(sample, n_new, logits[at : at + n], likeliest[at : at + n])
+            chunks += [(sample.request, chunk) for chunk in advanced]
+            at += n
         return chunks
 
     def _n_tokens(self, request: Request) -> int:
         """The most tokens that a sample of a request can have, prompt included."""
-        return min(len(request.prompt) + request.params.max_tokens, self.n_ctx)
+        return most_tokens(request.prompt, request.params, self.n_ctx)
 
     def _join(self) -> bool:
         """Start one waiting sample, if there is a slot and there are pages; whether one was started.
@@ -259,7 +293,7 @@ class Engine:
                 continue
             left = self._n_tokens(sample.request) - len(sample.tokens) - 1
             if self.speculate and left > 0:
-                sample.draft = sample.lookup.draft(sample.tokens, left)
+                sample.draft = sample.lookup.draft(sample.tokens, left, len(self.running))
             work.append((sample, 1))
         budget = PROMPT_TOKENS_PER_STEP
         for i, sample in enumerate(sorted(reading, key=lambda sample: sample.n_pending)):
@@ -291,8 +325,9 @@ class Engine:
         )
         return batch, n_rows
 
-    def _advance(self, sample: Sample, n_new: int, logits: Float[Tensor, "R V"]) -> list[Chunk]:
-        """Process the logits of a step: draw a token, and further ones as long as they are those of the draft."""
+    def _advance(self, sample: Sample, n_new: int, logits: Float[Tensor, "R V"], likeliest: list[int]) -> list[Chunk]:
+        """Process the logits of a step: draw a token, and further ones as long as they are those of the draft.
+        `likeliest` are the likeliest tokens of the rows if the sample takes them."""
         request, cached = sample.request, sample.lease.n_cached + n_new
         if not sample.n_generated:
             self.counters.prompt_tokens += n_new
@@ -300,14 +335,15 @@ class Engine:
             targets = request.prompt[cached - n_new + 1 : cached + 1]
             rows, n_top = logits[: len(targets)], request.params.logprobs or 0
             request.prompt_logprobs += logprobs_of(rows, targets, n_top, self.n_tokens)
-            logits = logits[-1:]
+            logits, likeliest = logits[-1:], likeliest[-1:]
         chunks: list[Chunk] = []
         if cached == len(sample.tokens):
             request.read = True
             if request.params.max_tokens == 0:
                 chunks.append(Chunk(sample.index, "", None, "length"))
-            for row, drafted in zip(logits if not chunks else [], [*sample.draft, None], strict=False):
-                chunks.append(self._draw(sample, row))
+            for row, drafted in enumerate([*sample.draft, None] if not chunks else []):
+                token = likeliest[row] if takes_likeliest(sample) else self._draw(sample, logits[row])
+                chunks.append(self._append(sample, token, logits[row]))
                 if chunks[-1].finish_reason or chunks[-1].token != drafted:
                     break
             accepted = max(0, len(chunks) - 1)
@@ -319,13 +355,17 @@ class Engine:
             self._remove(sample)
         return chunks
 
-    def _draw(self, sample: Sample, logits: Float[Tensor, " V"]) -> Chunk:
-        """Draw the next token of a sample from its logits. Those of rows without a token only count in logprobs."""
+    def _draw(self, sample: Sample, logits: Float[Tensor, " V"]) -> int:
+        """Draw the next token of a sample from its logits, without those of rows that have no token."""
         params, prompt = sample.request.params, sample.request.prompt
         adjusted = apply_penalties(logits[: self.n_tokens], params, sample.tokens, len(prompt))
         if sample.processor is not None:
             adjusted = sample.processor(sample.tokens[len(prompt) :], adjusted)
-        token = draw_token(adjusted, params, sample.generator)
+        return draw_token(adjusted, params, sample.generator)
+
+    def _append(self, sample: Sample, token: int, logits: Float[Tensor, " V"]) -> Chunk:
+        """Add a token, drawn from logits, to a sample. Rows that have no token count in its log-probability, too."""
+        params = sample.request.params
         sample.tokens.append(token)
         self.counters.generated_tokens += 1
         logprob = None

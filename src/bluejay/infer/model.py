@@ -1,47 +1,62 @@
-"""A model with its tokenizer, ready to generate and to score text."""
+"""A model with its tokenizer, ready to generate, to score and to embed text."""
 
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
+from itertools import accumulate, chain
 from pathlib import Path
+from typing import Any, overload
 
-import numpy as np
 import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
 
-from bluejay.gpt.formats.layouts import open_model, read_model
+from bluejay.chat_template import prompt_tokens
+from bluejay.gpt.formats.layouts import open_model
 from bluejay.gpt.formats.locate import locate
-from bluejay.gpt.formats.tensors import StoredModel, tokenizer_of
+from bluejay.gpt.formats.tensors import tokenizer_of
 from bluejay.gpt.model import GPT
-from bluejay.infer.backends import Backend, StepBatch, checked_logits
+from bluejay.infer.asynchronous import each_in_thread, in_thread
+from bluejay.infer.backends import Backend
 from bluejay.infer.backends.native import NativeBackend, NativeModel, chosen, native_model
 from bluejay.infer.backends.torch import TorchBackend
-from bluejay.infer.engine import Chunk, Engine
-from bluejay.infer.params import SamplingParams
+from bluejay.infer.engine import Chunk, check_bias, check_prompt, most_tokens
+from bluejay.infer.exceptions import ChatTemplateError, ModelClosedError, PromptError, TokenError
+from bluejay.infer.params import SamplingParams, changed
+from bluejay.infer.prompts import (
+    Messages,
+    Pairs,
+    Prompt,
+    Prompts,
+    begun,
+    check_readable,
+    encode_pairs,
+    encode_prompts,
+    read_conversations,
+    read_pairs,
+    read_prompts,
+)
+from bluejay.infer.scoring import (
+    LogLikelihood,
+    Score,
+    Window,
+    read,
+    target_scores,
+    wanted_hidden,
+    wanted_logits,
+    windows,
+)
+from bluejay.infer.shared_engine import MAX_SEQUENCES, Resident
+from bluejay.infer.weights import device_named, read_weights
+from bluejay.machine import free_memory
+from bluejay.progress import progress as progress_bar
 from bluejay.tokenizer import Tokenizer, well_formed
-
-TOKENS_PER_STEP = 256
-"""Tokens that one step of `Model.score` computes, which bounds the memory for their logits."""
-
-
-@dataclass(frozen=True)
-class Score:
-    """The log-probabilities that a model assigns to the tokens of a text."""
-
-    tokens: list[int]
-    logprobs: list[float]
-    """Natural logarithm of each token's probability, given at least half a context of text or all before it."""
-    n_bytes: int
-    """Length of the text in UTF-8."""
-
-    @property
-    def bits_per_byte(self) -> float:
-        """Bits per byte of UTF-8; lower is better. Models with different tokenizers can be compared."""
-        return -sum(self.logprobs) / math.log(2) / self.n_bytes
 
 
 class Model:
-    """A model with its tokenizer, made by `bluejay.load`.
+    """A model with its tokenizer, made by `bluejay.load`. Its engine and their caches live as long as it does, or until
+    `close`, which a `with` statement calls; any number of threads may use it at the same time.
 
     `licence` is the licence that its files state, `card` the README.md in its directory. With `compiled`, torch
     compiles its steps; raises ValueError if the native engine runs the model.
@@ -64,8 +79,28 @@ class Model:
         self.licence = licence
         self.card = card
         self.compiled = compiled
+        self.closed = False
+        self._resident = Resident(self._new_backend, tokenizer)
         if compiled and self.native is not None:
             raise ValueError("the native engine has nothing to compile; BLUEJAY_ISA=torch has torch run the model")
+
+    def __repr__(self) -> str:
+        size = f"{self.config.n_parameters:,} parameters"
+        engine = "closed" if self.closed else "torch" if self.native is None else f"native {chosen()}"
+        return f"<bluejay.Model {self.name}: {self.config.family}, {size}, context {self.config.n_ctx:,}, {engine}>"
+
+    def __enter__(self) -> "Model":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the weights and the caches; the model cannot be used afterwards."""
+        self.closed = True
+        self.__dict__.pop("weights", None)
+        self.__dict__.pop("native", None)
+        self._resident = Resident(self._new_backend, self.tokenizer)
 
     @property
     def gpt(self) -> GPT:
@@ -75,7 +110,9 @@ class Model:
 
     @cached_property
     def native(self) -> NativeModel | None:
-        """The weights in the native engine's form; None if torch runs the model."""
+        """The weights in the native engine's form; None if torch runs the model. Raises ModelClosedError."""
+        if self.closed:
+            raise ModelClosedError(f"the model {self.name} is closed; load it again")
         if isinstance(self.weights, NativeModel):
             return self.weights
         weight = self.weights.embed.weight
@@ -85,88 +122,222 @@ class Model:
     def backend(self, n_sequences: int, n_tokens: int) -> Backend:
         """A backend that runs the model, with a cache for `n_sequences` sequences of `n_tokens` tokens.
 
-        Raises ValueError if there is no memory for the cache.
+        Raises CacheError if there is no memory for the cache, and ModelClosedError.
         """
+        return self._new_backend([n_tokens] * n_sequences)
+
+    def _new_backend(self, lengths: Sequence[int]) -> Backend:
+        """A backend with a cache for sequences of these lengths."""
         if self.native is None:
-            return TorchBackend.for_tokens(self.gpt, [n_tokens] * n_sequences, self.compiled)
+            return TorchBackend.for_tokens(self.gpt, lengths, self.compiled)
         full = isinstance(self.weights, GPT) and self.gpt.embed.weight.dtype == torch.float32
-        pages = n_sequences * -(-n_tokens // NativeBackend.page_size)
+        pages = sum(-(-length // NativeBackend.page_size) for length in lengths)
         return NativeBackend(self.native, pages, cache="f32" if full else "bf16")
 
-    def generate(self, prompt: str, params: SamplingParams | None = None) -> list[str]:
-        """Continue a prompt and return the n completions, without the prompt. Raises ValueError if it is too long."""
-        params = params or SamplingParams()
-        texts = [""] * params.n
-        for chunk in self.stream(prompt, params):
-            texts[chunk.index] += chunk.text
-        return texts
+    @overload
+    def generate(
+        self, prompts: Prompt, sampling_params: SamplingParams | None = None, *, progress: bool = True, **settings: Any
+    ) -> list[str]: ...
+    @overload
+    def generate(
+        self, prompts: Prompts, sampling_params: SamplingParams | None = None, *, progress: bool = True, **settings: Any
+    ) -> list[list[str]]: ...
+    def generate(
+        self, prompts: Any, sampling_params: SamplingParams | None = None, *, progress: bool = True, **settings: Any
+    ) -> Any:
+        """The n completions of a prompt, which is a text or token ids, without the prompt; for a list of prompts, a
+        list with the completions of each.
 
-    def stream(self, prompt: str, params: SamplingParams | None = None) -> Iterator[Chunk]:
-        """Continue a prompt and yield each token as it is generated; the n samples advance together."""
-        params = params or SamplingParams()
-        tokens = self.tokenizer.encode_prompt(prompt)
-        n_sequences = min(params.n, 8)
-        n_tokens = min(len(tokens) + params.max_tokens, self.config.n_ctx)
-        engine = Engine(self.backend(n_sequences, n_tokens), self.tokenizer, n_sequences)
-        engine.submit(tokens, params)
-        while not engine.idle:
-            for _, chunk in engine.step():
-                yield chunk
+        Keywords are fields of SamplingParams and change those given: `generate(texts, max_tokens=8, temperature=0)`.
+        The prompts of a list advance together, and each gets the text that it would get alone; a bar shows the progress
+        of a long job unless `progress` is off. Raises PromptError and its kinds, ValueError for a parameter outside its
+        range, TypeError for one that does not exist, and CacheError where memory is too short.
+        """
+        texts, single = read_prompts(prompts)
+        return self._complete(encode_prompts(self.tokenizer, texts), single, sampling_params, settings, progress)
 
-    @torch.inference_mode()
-    def score(self, text: str) -> Score:
-        """The log-probability of every token of a text that begins a document.
+    @overload
+    def chat(
+        self,
+        messages: Messages,
+        sampling_params: SamplingParams | None = None,
+        *,
+        progress: bool = True,
+        **settings: Any,
+    ) -> list[str]: ...
+    @overload
+    def chat(
+        self,
+        messages: Sequence[Messages],
+        sampling_params: SamplingParams | None = None,
+        *,
+        progress: bool = True,
+        **settings: Any,
+    ) -> list[list[str]]: ...
+    def chat(
+        self, messages: Any, sampling_params: SamplingParams | None = None, *, progress: bool = True, **settings: Any
+    ) -> Any:
+        """The n answers to a conversation, a list of messages with a `role` and a `content`; for a list of
+        conversations, a list with the answers to each. Everything else is as in `generate`. Raises ChatTemplateError if
+        the model has no chat template, or if it rejects the messages."""
+        conversations, single = read_conversations(messages)
+        prompts = [self.chat_prompt(conversation) for conversation in conversations]
+        return self._complete(prompts, single, sampling_params, settings, progress)
+
+    def chat_prompt(self, messages: Messages) -> list[int]:
+        """The token ids that the chat template makes of a conversation, up to where the answer begins; `stream` takes
+        them. Raises ChatTemplateError."""
+        try:
+            return prompt_tokens(self.tokenizer, messages)
+        except ValueError as error:
+            raise ChatTemplateError(str(error)) from None
+
+    def stream(
+        self, prompts: Prompt | Prompts, sampling_params: SamplingParams | None = None, **settings: Any
+    ) -> Iterator[Chunk]:
+        """Continue prompts as `generate` does, and yield each token as it is generated. The index of a chunk is the
+        number of its sample, in a list of prompts the number of the prompt times n plus that of the sample."""
+        params = changed(sampling_params, settings)
+        texts, single = read_prompts(prompts)
+        chunks = self._chunks(encode_prompts(self.tokenizer, texts), single, params)
+        return (
+            Chunk(number * params.n + chunk.index, chunk.text, chunk.token, chunk.finish_reason, chunk.logprob)
+            for number, chunk in chunks
+        )
+
+    @overload
+    def score(self, texts: Prompt, *, progress: bool = True) -> Score: ...
+    @overload
+    def score(self, texts: Prompts, *, progress: bool = True) -> list[Score]: ...
+    def score(self, texts: Any, *, progress: bool = True) -> Any:
+        """The log-probability of every token of a text that begins a document, given as text or as token ids; for a
+        list of texts, a list with the score of each.
 
         A text longer than the context is read in windows that overlap by half; each token is scored once, in the first
-        window that contains it. Raises ValueError for an empty text, one with a token that the model has no row for,
-        or logits that are not numbers.
+        window that contains it. Raises PromptError for an empty text, TokenError for a token that the model has no row
+        for, LogitsError if logits are not numbers.
         """
-        tokens = self.tokenizer.encode(text)
-        if not tokens:
-            raise ValueError("an empty text has no score")
-        if max(tokens) >= self.config.vocab_size:
-            raise ValueError(f"the text holds the token {max(tokens)}; the model has {self.config.vocab_size} rows")
-        prefix = self.tokenizer.begin or [self.tokenizer.eot]
-        context = prefix + tokens
-        n_ctx = self.config.n_ctx
-        backend = self.backend(1, min(n_ctx, len(context)))
-        pages = np.arange(backend.n_pages, dtype=np.int32)[None]
-        logprobs: list[float] = []
-        while len(logprobs) < len(tokens):
-            # The window starts so that the next token to score has half a context before it, or the whole text so far.
-            before = len(prefix) + len(logprobs) - 1
-            start = max(0, before - n_ctx // 2) if logprobs else 0
-            window = np.array(context[start : start + n_ctx + 1], np.int32)
-            for at in range(0, len(window) - 1, TOKENS_PER_STEP):
-                piece, targets = window[at : at + TOKENS_PER_STEP], window[at + 1 : at + 1 + TOKENS_PER_STEP]
-                wanted = np.arange(max(0, before - start - at), len(targets), dtype=np.int32)
-                before += len(wanted)
-                starts, lengths = np.array([0, len(targets)], np.int32), np.array([at], np.int32)
-                logits = checked_logits(backend, StepBatch(piece[: len(targets)], starts, lengths, pages, wanted))
-                following = torch.from_numpy(targets[wanted].astype(np.int64))[:, None].to(logits.device)
-                logprobs += logits.log_softmax(-1).gather(1, following)[:, 0].tolist()
-        return Score(tokens, logprobs, len(well_formed(text).encode()))
+        given, single = read_prompts(texts)
+        encoded = encode_prompts(self.tokenizer, given, begin=False)
+        if not all(encoded):
+            raise PromptError("an empty text has no score")
+        pairs = [begun(self.tokenizer, [], ids) for ids in encoded]
+        scores, table = [], self.tokenizer.token_bytes()
+        for text, (_, ids), found in zip(given, pairs, self._target_scores(pairs, single, progress), strict=True):
+            n_bytes = len(well_formed(text).encode()) if isinstance(text, str) else sum(len(table[id]) for id in ids)
+            scores.append(Score(ids, found[:, 0].tolist(), n_bytes))
+        return scores[0] if single else scores
+
+    def loglikelihood(self, pairs: Pairs, *, progress: bool = True) -> list[LogLikelihood]:
+        """The log-probability of each continuation after its context, and whether greedy decoding would write it.
+
+        A pair is two texts, or the token ids of two. Texts are divided into tokens as in lm-evaluation-harness
+        (`bluejay.infer.prompts.encode_pairs`). Where a pair is longer than the model's context, the start of its
+        context is left out. The results are in the order of the pairs. Raises as `score`.
+        """
+        found = self._target_scores(encode_pairs(self.tokenizer, read_pairs(pairs)), False, progress)
+        return [LogLikelihood(float(one[:, 0].double().sum()), bool((one[:, 1] == 0).all())) for one in found]
+
+    @overload
+    def logits(self, prompts: Prompt) -> Float[Tensor, "T V"]: ...
+    @overload
+    def logits(self, prompts: Prompts) -> list[Float[Tensor, "T V"]]: ...
+    def logits(self, prompts: Any) -> Any:
+        """The float32 logits after each token of a prompt, which is token ids or a text; for a list, a list of them.
+
+        Raises ContextLengthError for a prompt longer than the context, TokenError and LogitsError.
+        """
+        windows, single = self._whole(prompts)
+        found = read(windows, len(windows), self._resident.reader, wanted_logits, lambda _: None)
+        return found[0] if single else found
+
+    @overload
+    def embed(self, texts: Prompt, *, progress: bool = True) -> Float[Tensor, " D"]: ...
+    @overload
+    def embed(self, texts: Prompts, *, progress: bool = True) -> Float[Tensor, "B D"]: ...
+    def embed(self, texts: Any, *, progress: bool = True) -> Any:
+        """The embedding of a text, or of each text of a list: the mean of the hidden states after the final norm over
+        all its tokens, divided by its length, so that the product of two is their cosine. Raises as `logits`."""
+        windows, single = self._whole(texts)
+        with bar("embedding", sum(window.n_tokens for window in windows), progress and not single) as advance:
+            sums = read(windows, len(windows), self._resident.reader, wanted_hidden, advance, summed=True)
+        found = F.normalize(torch.stack(sums), dim=-1) if sums else torch.empty(0, self.config.d_model)
+        return found[0] if single else found
+
+    agenerate, achat, ascore = in_thread(generate), in_thread(chat), in_thread(score)
+    aloglikelihood, alogits, aembed = in_thread(loglikelihood), in_thread(logits), in_thread(embed)
+    astream = each_in_thread(stream)
+
+    def _complete(
+        self,
+        prompts: list[list[int]],
+        single: bool,
+        params: SamplingParams | None,
+        settings: Mapping[str, Any],
+        progress: bool,
+    ) -> list[str] | list[list[str]]:
+        """The completions of one prompt, or of each."""
+        changed_params = changed(params, settings)
+        found = [[""] * changed_params.n for _ in prompts]
+        shown = progress and not single
+        with progress_bar("generating", changed_params.n * len(prompts), "texts") if shown else nullcontext() as bar:
+            for number, chunk in self._chunks(prompts, single, changed_params):
+                found[number][chunk.index] += chunk.text
+                if bar and chunk.finish_reason:
+                    bar.advance(1)
+        return found[0] if single else found
+
+    def _chunks(self, prompts: list[list[int]], single: bool, params: SamplingParams) -> Iterator[tuple[int, Chunk]]:
+        """Each chunk with the number of its prompt. All prompts are checked before the first is read."""
+        n_tokens, n_ctx = min(self.tokenizer.vocab_size, self.config.vocab_size), self.config.n_ctx
+        check_bias(params, n_tokens)
+        for number, prompt in enumerate(prompts):
+            check_prompt(prompt, params, n_ctx, n_tokens, "the prompt" if single else f"prompt {number}")
+        lengths = [most_tokens(prompt, params, n_ctx) for prompt in prompts for _ in range(params.n)]
+        if lengths:
+            longest_first = sorted(lengths, reverse=True)[:MAX_SEQUENCES]
+            yield from self._resident.engine(self._fitting(longest_first)).run(prompts, params)
+
+    def _fitting(self, lengths: list[int]) -> list[int]:
+        """The first of the lengths of sequences, so many that their cache takes a quarter of the free memory at most;
+        one at least. The others wait for their places."""
+        config = self.config
+        n_bytes = 2 * config.n_layer * config.kv_heads * config.d_head * 4  # of a token, in float32
+        limit = free_memory() // 4 // n_bytes
+        return [
+            length for length, so_far in zip(lengths, accumulate(lengths), strict=True) if so_far <= limit
+        ] or lengths[:1]
+
+    def _target_scores(
+        self, pairs: list[tuple[list[int], list[int]]], single: bool, progress: bool
+    ) -> list[Float[Tensor, "W 2"]]:
+        """What `target_scores` gives for the second part of each pair."""
+        rows = self.config.vocab_size
+        for number, (context, continuation) in enumerate(pairs):
+            if not all(0 <= id < rows for id in context + continuation):
+                name, wrong = "the text" if single else f"text {number}", max(context + continuation)
+                raise TokenError(f"{name} holds the token {wrong}; the model has {rows} rows")
+        found = (windows(i, a + b, len(a), self.config.n_ctx) for i, (a, b) in enumerate(pairs))
+        sizes = [len(a) + len(b) for a, b in pairs]
+        with bar("scoring", sum(sizes), progress and not single) as advance:
+            return read(chain.from_iterable(found), len(pairs), self._resident.reader, target_scores, advance)
+
+    def _whole(self, prompts: Any) -> tuple[list[Window], bool]:
+        """A window for each prompt, and whether there is a single one."""
+        given, single = read_prompts(prompts)
+        encoded = encode_prompts(self.tokenizer, given)
+        check_readable(encoded, self.config.n_ctx, self.config.vocab_size, single)
+        return [Window(number, [*ids, 0], 0) for number, ids in enumerate(encoded)], single
 
 
-def device_named(name: str | torch.device) -> torch.device:
-    """The torch device of a name; "auto" is a GPU of CUDA or ROCm if there is one, else the CPU.
-
-    Raises ValueError if it does not exist.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, ImportError):  # the last two if torch was built without it
-        raise ValueError(f"device is {name}, and torch has none of that name here; cpu is always there") from None
-    return device
-
-
-def native_takes(stored: StoredModel, device: torch.device) -> bool:
-    """Whether the native engine runs a model whose weights have several types."""
-    exact = stored.read("embed.weight").dtype in (torch.float32, torch.bfloat16)
-    return device.type == "cpu" and exact and chosen() is not None
+@contextmanager
+def bar(label: str, n_tokens: int, shown: bool) -> Generator[Callable[[int], object]]:
+    """A function that counts tokens as done, on a bar if that is wanted."""
+    if not shown:
+        yield lambda _: None
+        return
+    with progress_bar(label, n_tokens, "tokens") as shown_bar:
+        yield shown_bar.advance
 
 
 def load(
@@ -184,25 +355,17 @@ def load(
     several types float32. Raises
     FileNotFoundError or ValueError, each with one sentence, if there is no such model or device.
     """
-    device = device_named(device)
+    chosen_device = device_named(device)
     path = locate(name).resolve()
     stored = open_model(path)
     # A training run stores its model as runs/NAME/model; the hub's cache names directories after commits.
     local = path.parent.name if path.name == "model" else path.name
     title = local if Path(name).exists() else str(name)
     tokenizer = tokenizer_of(stored, name)
-    weights: GPT | NativeModel
-    if stored.packed is not None and dtype is None and device.type == "cpu" and chosen():
-        weights = native_model(stored)
-    else:
-        if stored.packed is not None and dtype is None:
-            dtype = torch.bfloat16
-        elif stored.dtype is None and dtype is None and not native_takes(stored, device):
-            dtype = torch.float32  # torch multiplies no matrices of different types
-        try:
-            weights = read_model(stored, device, dtype)
-        except torch.OutOfMemoryError:
-            raise ValueError(f"{name} does not fit into the memory of {device}; the device cpu may have more") from None
+    try:
+        weights = read_weights(stored, chosen_device, dtype)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
     readme = path / "README.md"
     card = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
     return Model(weights, tokenizer, title, licence=stored.licence, card=card, compiled=compiled)

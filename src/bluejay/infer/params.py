@@ -1,8 +1,11 @@
 """The sampling parameters. This module does not import torch, so that `bluejay --help` is fast."""
 
+import difflib
+import numbers
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
+from typing import Any
 
 from bluejay.fields import check_ranges, setting
 
@@ -44,6 +47,8 @@ class SamplingParams:
     """Samples of the same prompt; sample i is drawn with seed + i."""
 
     def __post_init__(self) -> None:
+        for name, kind in NUMBERS.items():
+            object.__setattr__(self, name, as_number(name, kind, getattr(self, name)))
         check_ranges(self)
         if not isinstance(self.stop, Iterable) or not all(isinstance(text, str) for text in self.stop):
             raise ValueError(f"stop is {self.stop!r}; it must be a string or a list of strings")
@@ -54,3 +59,42 @@ class SamplingParams:
             raise ValueError("logit_bias holds a value that is not between -100 and 100")
         if "" in self.stop:
             raise ValueError("stop holds an empty string, which would end every answer at once")
+
+
+NUMBERS: Mapping[str, type[int] | type[float]] = {
+    one.name: float if one.type is float else int for one in fields(SamplingParams) if "low" in one.metadata
+}
+"""Parameter -> whether it is a whole number."""
+TRANSFORMERS = {"max_new_tokens": "max_tokens", "num_return_sequences": "n", "stop_strings": "stop"}
+"""What transformers calls a parameter -> its name here, which is vLLM's."""
+OPTIONAL = ("logprobs", "seed")
+"""Numbers that may be None."""
+
+
+def as_number(name: str, kind: type[int] | type[float], value: Any) -> Any:
+    """The value of a parameter as Python's int or float; numpy's numbers are welcome. Raises ValueError for others."""
+    if value is None and name in OPTIONAL:
+        return None
+    if kind is int and isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return int(value)
+    if kind is float and isinstance(value, numbers.Real) and not isinstance(value, bool):
+        return float(value)
+    raise ValueError(f"{name} is {value!r}; it must be a {'whole ' if kind is int else ''}number")
+
+
+def changed(params: SamplingParams | None, settings: Mapping[str, Any]) -> SamplingParams:
+    """Parameters with some fields changed. Raises TypeError for a field that does not exist, ValueError for a value
+    outside its range."""
+    names = [field.name for field in fields(SamplingParams)]
+    for name in settings:
+        if name == "do_sample":
+            raise TypeError("there is no parameter do_sample; temperature=0 is greedy, any other temperature samples")
+        if name not in names:
+            near = TRANSFORMERS.get(name) or next(iter(difflib.get_close_matches(name, names, 1)), None)
+            raise TypeError(f"there is no parameter {name}" + (f"; did you mean {near}?" if near else ""))
+    if params is not None and not isinstance(params, SamplingParams):
+        raise TypeError(f"the parameters are {params!r}; they must be SamplingParams, or keywords such as max_tokens=8")
+    values = {
+        name: as_number(name, NUMBERS[name], value) if name in NUMBERS else value for name, value in settings.items()
+    }
+    return replace(params or SamplingParams(), **values)

@@ -8,6 +8,7 @@ from typing import Literal
 from bluejay.pile.sources import Source
 from bluejay.pile.text.minhash import MinHashSettings
 from bluejay.recipe import STRICT
+from bluejay.testsets.catalogue import PREFIX, named
 
 UNITS = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 MIN_VOCAB_SIZE = 257
@@ -97,13 +98,16 @@ class Decontaminate:
 
     __pydantic_config__ = STRICT
     against: tuple[str, ...]
-    """Files of test sets, or patterns of files: .jsonl (.gz, .zst), .parquet, .txt."""
+    """Files of test sets, or patterns of files: .jsonl (.gz, .zst), .parquet, .txt; or names such as eval:hellaswag."""
     ngram: int = 13
     """Words of the shortest passage that counts; the default is GPT-3's."""
 
     def __post_init__(self) -> None:
         if self.ngram < 1 or not self.against:
             raise ValueError("decontaminate needs against = [FILES], and ngram from 1")
+        for name in self.against:
+            if name.startswith(PREFIX):
+                named(name.removeprefix(PREFIX))
 
 
 @dataclass(frozen=True)

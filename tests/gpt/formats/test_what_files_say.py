@@ -268,7 +268,6 @@ def test_nothing_is_overwritten_unasked(byte_tokenizer, tmp_path, capsys):
         (path, "is the model to convert"),
         (tmp_path / "link", "is the model to convert"),
         (tmp_path, "is the model to convert, or holds it"),
-        (tmp_path / "m.GGUF", "would be a GGUF file"),
     ):
         with pytest.raises(ValueError, match=says):
             convert(path, target, overwrite=target != other)

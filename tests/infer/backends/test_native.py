@@ -15,7 +15,7 @@ from bluejay.gpt.formats.families import from_hugging_face
 from bluejay.gpt.model import GPT, matrices_by_input
 from bluejay.gpt.quantization.packing import FORMATS, QUANTISED, pack, unpack
 from bluejay.infer.backends import StepBatch
-from bluejay.infer.backends.native import NativeBackend, NativeModel, available, chosen
+from bluejay.infer.backends.native import NativeBackend, NativeModel, available, chosen, native_model
 from tests.gpt.random_models import CONFIGS, family_fields
 
 pytestmark = pytest.mark.skipif(not available(), reason="built without the native engine")
@@ -154,6 +154,52 @@ def test_a_row_has_the_same_bits_in_every_batch(isa, format):
     together = logits_of(backend, prompts, [[13, 1, 9], [1, 1, 20], [30, 2]], 1)
     for prompt, logits in zip(prompts, together, strict=True):
         assert torch.equal(logits, logits_of(backend, [prompt], [[len(prompt)]], 2)[0])
+
+
+@pytest.mark.parametrize("isa", available())
+@pytest.mark.parametrize(("vocab_size", "format"), [(16, "f32"), (5003, "bf16"), (270, "q8"), (5003, "q4")])
+def test_scores_are_those_of_its_logits_and_hidden_states_are_the_heads_input(isa, vocab_size, format):
+    config = GPTConfig(n_layer=2, d_model=96, n_head=3, vocab_size=vocab_size, n_ctx=64)
+    gpt, model = both(config, format, 1)  # an odd seed: without smoothing, which the head would expect in its input
+    backend = NativeBackend(model, 8, isa=isa, threads=2)
+    rng = np.random.default_rng(0)
+    prompts = [rng.integers(0, vocab_size, size) for size in (40, 9)]
+    for _, batch in steps_of(prompts, [[30], [9]], 8, backend.page_size, 0):
+        batch = dataclasses.replace(batch, wanted=batch.wanted[::2].copy())
+        logits = backend.step(batch)
+        targets = rng.integers(0, vocab_size, len(logits)).astype(np.int32)
+        targets[0] = int(logits[0].argmax())
+        scores = backend.score(batch, targets)
+        of_target = logits.gather(1, torch.from_numpy(targets).long()[:, None])[:, 0]
+        assert torch.allclose(scores[:, 0], of_target - logits.double().logsumexp(-1).float(), atol=1e-5, rtol=1e-6)
+        assert torch.equal(scores[:, 1], logits.amax(-1) - of_target) and scores[0, 1] == 0
+        weight, bias = gpt.unembedding
+        hidden = rounded(backend.hidden(batch), format)
+        assert hidden.shape == (len(logits), 96)
+        expected = F.linear(hidden, weight, bias)
+        assert (logits - expected).norm() < TOLERANCE[format] * expected.norm()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_logit_that_is_no_number_shows_in_the_score(value):
+    config = GPTConfig(n_layer=1, d_model=64, n_head=2, vocab_size=270, n_ctx=64)
+    for row in (0, 100, 269):
+        gpt = random_gpt(config, 0)
+        gpt.head.bias[row] = value
+        prompt = np.arange(3, dtype=np.int32)
+        batch = StepBatch(prompt, np.array([0, 3], np.int32), np.zeros(1, np.int32), np.zeros((1, 1), np.int32), prompt)
+        assert not NativeBackend(native_model(gpt), 1).score(batch, prompt + 5).isfinite().all()
+
+
+def test_a_target_outside_the_vocabulary_is_refused():
+    _, model = both(GPTConfig(n_layer=1, d_model=64, n_head=2, vocab_size=270, n_ctx=64), "f32", 0)
+    one = np.zeros(1, np.int32)
+    batch = StepBatch(one, np.array([0, 1], np.int32), one, one[None], one)
+    for target in (-1, 270):
+        with pytest.raises(ValueError, match="a target is outside the vocabulary"):
+            NativeBackend(model, 1).score(batch, np.array([target], np.int32))
+    with pytest.raises(ValueError, match="each wanted token has one target"):
+        NativeBackend(model, 1).score(batch, np.array([1, 2], np.int32))
 
 
 def test_a_copied_page_holds_what_its_source_held():

@@ -4,10 +4,10 @@ import httpx
 import openai
 import pytest
 
+from bluejay.chat_template import prompt_tokens
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.init import new_model
 from bluejay.infer.model import Model
-from bluejay.serve.api.template import prompt_tokens
 from bluejay.tokenizer import Tokenizer
 
 TEMPLATE = """{% for message in messages %}{{ message.role }}: {{ message.content }}<|end|>{% endfor %}assistant:"""

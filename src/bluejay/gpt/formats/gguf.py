@@ -70,6 +70,7 @@ BLOCK_TENSORS = {
     "mlp.down": "ffn_down",
 }
 """Our module of a block -> the tensor's name."""
+ROTATED = ("attention.q", "attention.k")
 QKV = "attn_qkv"
 """Tensor of a block in which q, k and v are fused."""
 ROTARY_FACTORS = "rope_freqs.weight"
@@ -225,21 +226,35 @@ def locate_weights(file: GGUFFile, config: GPTConfig) -> dict[str, Location]:
 
 def locate(weight: str, shape: tuple[int, ...], file: GGUFFile, config: GPTConfig) -> Location:
     """The location of a weight of the given shape. Raises ValueError if its tensor is missing or of the wrong shape."""
-    parts = re.fullmatch(r"(?:blocks\.(\d+)\.)?(.+)\.(weight|bias)", weight)
-    assert parts is not None, weight
-    layer, module, kind = parts.groups()
-    if layer is None:
-        return Location(tensor_named(file, f"{DECODER_TENSORS[module]}.{kind}", shape), slice(None))
-    name, fused = f"blk.{layer}.{BLOCK_TENSORS[module]}.{kind}", f"blk.{layer}.{QKV}.{kind}"
+    layer, module, kind = parts_of(weight)
+    name, fused = named(layer, module, kind), f"blk.{layer}.{QKV}.{kind}"
     if module in ("attention.q", "attention.k", "attention.v") and fused in file.tensors:
         q, kv = config.n_head * config.d_head, config.kv_heads * config.d_head
         begin = {"q": 0, "k": q, "v": q + kv}[module[-1]]
         return Location(tensor_named(file, fused, (q + 2 * kv, *shape[1:])), slice(begin, begin + shape[0]))
     name = tensor_named(file, name, shape)
-    if config.family != "llama" or module not in ("attention.q", "attention.k"):
+    if config.family != "llama" or module not in ROTATED:
         return Location(name, slice(None))
-    # llama.cpp rotates neighbouring rows, so it stores the rows of a head in the order 0, H/2, 1, H/2 + 1, ...
-    return Location(name, np.arange(shape[0]).reshape(-1, config.d_head // 2, 2).swapaxes(1, 2).ravel())
+    return Location(name, rotated_rows(shape[0], config))
+
+
+def parts_of(weight: str) -> tuple[str, str, str]:
+    """Layer ("" outside the blocks), module and kind of a weight of ours: "blocks.3.mlp.up.bias" is 3, mlp.up, bias."""
+    parts = re.fullmatch(r"(?:blocks\.(\d+)\.)?(.+)\.(weight|bias)", weight)
+    assert parts is not None, weight
+    layer, module, kind = parts.groups(default="")
+    return layer, module, kind
+
+
+def named(layer: str, module: str, kind: str) -> str:
+    """The tensor of a weight that is not fused."""
+    return f"blk.{layer}.{BLOCK_TENSORS[module]}.{kind}" if layer else f"{DECODER_TENSORS[module]}.{kind}"
+
+
+def rotated_rows(n_rows: int, config: GPTConfig) -> np.ndarray:
+    """Where a Llama's rows of q and k are in the file. llama.cpp rotates neighbouring rows, so it stores the rows of a
+    head in the order 0, H/2, 1, H/2 + 1, ..."""
+    return np.arange(n_rows).reshape(-1, config.d_head // 2, 2).swapaxes(1, 2).ravel()
 
 
 def tensor_named(file: GGUFFile, name: str, shape: tuple[int, ...]) -> str:

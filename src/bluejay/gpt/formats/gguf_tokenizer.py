@@ -39,20 +39,26 @@ def gguf_tokenizer(path: Path, fields: Mapping[str, Any]) -> Tokenizer:
             template = chat_template_beside(beside) or chat_template
             ends = ends_beside(beside, backend) or ends_of(own, backend)
             return Tokenizer(backend, ends, template, settings_beside(beside))
-        tokens, kinds = tokens_of(own)
-        match own.get("model"):
-            case "gpt2":
-                backend = byte_level_bpe(own, fields.get("general.architecture"), tokens)
-            case "llama":
-                backend = sentencepiece_bpe(own, tokens, kinds)
-            case kind:
-                raise ValueError(f"tokenizer.ggml.model is {kind!r}; bluejay reads 'gpt2' and 'llama'")
-        add_tokens(backend, own, tokens, kinds)
-        return Tokenizer(backend, ends_of(own, backend), chat_template)
+        backend = backend_of(own, fields.get("general.architecture"))
+        return Tokenizer(backend, ends_of(own, backend), chat_template, named_tokens(own, backend))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     except (TypeError, AttributeError) as error:  # for example a number in place of a list
         raise ValueError(f"{path}: its tokenizer's fields are not what they should be: {error}") from None
+
+
+def backend_of(own: Mapping[str, Any], architecture: Any) -> tokenizers.Tokenizer:
+    """The library's tokenizer, from a file's fields without their prefix "tokenizer.ggml."."""
+    tokens, kinds = tokens_of(own)
+    match own.get("model"):
+        case "gpt2":
+            backend = byte_level_bpe(own, architecture, tokens, kinds)
+        case "llama":
+            backend = sentencepiece_bpe(own, tokens, kinds)
+        case kind:
+            raise ValueError(f"tokenizer.ggml.model is {kind!r}; bluejay reads 'gpt2' and 'llama'")
+    add_tokens(backend, own, tokens, kinds)
+    return backend
 
 
 def tokens_of(own: Mapping[str, Any]) -> tuple[list[str], list[int]]:
@@ -66,7 +72,9 @@ def tokens_of(own: Mapping[str, Any]) -> tuple[list[str], list[int]]:
     return tokens, kinds
 
 
-def byte_level_bpe(own: Mapping[str, Any], architecture: str | None, tokens: list[str]) -> tokenizers.Tokenizer:
+def byte_level_bpe(
+    own: Mapping[str, Any], architecture: Any, tokens: list[str], kinds: list[int]
+) -> tokenizers.Tokenizer:
     """A byte-level BPE that splits text into words in the way that `tokenizer.ggml.pre` names."""
     # Files older than this field use GPT-2's way, or are Llama 3 models that split text wrongly.
     pre = own.get("pre", "gpt-2" if architecture != "llama" else None)
@@ -74,22 +82,27 @@ def byte_level_bpe(own: Mapping[str, Any], architecture: str | None, tokens: lis
         known = ", ".join(map(repr, GPT2 + SMOLLM + LLAMA_3))
         raise ValueError(f"tokenizer.ggml.pre is {pre!r}; bluejay reads {known}, or a tokenizer.json beside it")
     merges = [(left, right) for left, _, right in (merge.partition(" ") for merge in own.get("merges", ()))]
-    backend = byte_level(bpe(tokens, merges, ignore_merges=pre in LLAMA_3))
-    if pre in SMOLLM:
-        digits = pre_tokenizers.Digits(individual_digits=True)
-        backend.pre_tokenizer = pre_tokenizers.Sequence([digits, backend.pre_tokenizer])
-    elif pre in LLAMA_3:
+    backend = byte_level(bpe(tokens, kinds, merges, ignore_merges=pre in LLAMA_3))
+    backend.pre_tokenizer = words_of(pre)
+    return backend
+
+
+def words_of(pre: str) -> pre_tokenizers.PreTokenizer:
+    """What splits a text into words in the way of a name in `GPT2`, `SMOLLM` or `LLAMA_3`."""
+    if pre in LLAMA_3:
         words = pre_tokenizers.Split(tokenizers.Regex(LLAMA_3_PATTERN), "isolated")
         spelling = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-        backend.pre_tokenizer = pre_tokenizers.Sequence([words, spelling])
-    return backend
+        return pre_tokenizers.Sequence([words, spelling])
+    words = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    return pre_tokenizers.Sequence([digits, words]) if pre in SMOLLM else words
 
 
 def sentencepiece_bpe(own: Mapping[str, Any], tokens: list[str], kinds: list[int]) -> tokenizers.Tokenizer:
     """Llama 2's kind of BPE: a space is a character like others, and unknown characters become byte tokens."""
     unknown = next((token for token, kind in zip(tokens, kinds, strict=True) if kind == TokenType.UNKNOWN), None)
     merges = list(merges_by_score(own, tokens, kinds))
-    backend = tokenizers.Tokenizer(bpe(tokens, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True))
+    backend = tokenizers.Tokenizer(bpe(tokens, kinds, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True))
     front = [normalizers.Prepend(SPACE)] if own.get("add_space_prefix", True) else []
     backend.normalizer = normalizers.Sequence([*front, normalizers.Replace(" ", SPACE)])
     strip = [decoders.Strip(" ", 1, 0)] if front else []
@@ -112,10 +125,12 @@ def merges_by_score(own: Mapping[str, Any], tokens: list[str], kinds: list[int])
                 yield token[:cut], token[cut:]
 
 
-def bpe(tokens: list[str], merges: list[tuple[str, str]], **settings: Any) -> models.BPE:
-    """A BPE model of `tokenizers`. Raises ValueError if tokens and merges do not fit together."""
+def bpe(tokens: list[str], kinds: list[int], merges: list[tuple[str, str]], **settings: Any) -> models.BPE:
+    """A BPE model of `tokenizers`, without the tokens that only stand for rows that pad the embedding. Raises
+    ValueError if tokens and merges do not fit together."""
+    used = (id for id, kind in enumerate(kinds) if kind != TokenType.UNUSED)
     try:
-        return models.BPE(vocab={token: id for id, token in enumerate(tokens)}, merges=merges, **settings)
+        return models.BPE(vocab={tokens[id]: id for id in used}, merges=merges, **settings)
     except Exception as error:  # tokenizers raises plain Exception
         raise ValueError(f"its tokens and merges are not a BPE: {error}") from None
 
@@ -133,6 +148,13 @@ def add_tokens(backend: tokenizers.Tokenizer, own: Mapping[str, Any], tokens: li
             raise ValueError(f"tokenizer.ggml.bos_token_id is {begin!r}; it must be the id of a token")
         token = tokens[begin]
         backend.post_processor = processors.TemplateProcessing(single=[token, "$A"], special_tokens=[(token, begin)])
+
+
+def named_tokens(own: Mapping[str, Any], backend: tokenizers.Tokenizer) -> dict[str, str]:
+    """The tokens that begin and pad a text and that of what is unknown, by their names in tokenizer_config.json."""
+    keys = {"bos_token": "bos_token_id", "unk_token": "unknown_token_id", "pad_token": "padding_token_id"}
+    ids = {name: id for name, key in keys.items() if type(id := own.get(key)) is int and 0 <= id < 2**32}
+    return {name: token for name, id in ids.items() if (token := backend.id_to_token(id)) is not None}
 
 
 def ends_of(own: Mapping[str, Any], backend: tokenizers.Tokenizer) -> list[int]:

@@ -110,12 +110,16 @@ def convert(
     calibrate: Path | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Convert a model in any layout to a Hugging Face directory. Weights keep their bits if `dtype` is not given. With
-    `quantize`, the name of a quantised format, write a directory for the native engine instead; the text file
-    `calibrate` fits q4 to its inputs. Raises the errors of `open_model` and of the writers, and ValueError if `target`
-    exists, unless it is a model directory and `overwrite` is set. The source is never overwritten."""
+    """Convert a model in any layout to a Hugging Face directory, or to a GGUF file if `target` ends in .gguf. Weights
+    keep their bits if `dtype` is not given. With `quantize`, the name of a quantised format, write a directory for the
+    native engine instead, or a GGUF file in q8_0 or q4_0; the text file `calibrate` fits q4 to its inputs. Raises the
+    errors of `open_model` and of the writers, and ValueError if `target` exists, unless it is a model of that layout
+    and `overwrite` is set. The source is never overwritten."""
     if target.suffix.lower() == ".gguf":
-        raise ValueError(f"{target} would be a GGUF file; bluejay writes directories, so name a folder")
+        return convert_to_gguf(source, target, dtype, quantize, calibrate, overwrite)
+    if quantize is not None and quantize not in QUANTISED:
+        known = " or ".join(QUANTISED)
+        raise ValueError(f"{quantize} is a format of GGUF files: name a target that ends in .gguf, or {known}")
     if source.resolve().is_relative_to(target.resolve()):
         raise ValueError(f"{target} is the model to convert, or holds it; name a new folder")
     if target.exists() and not (target / "config.json").is_file():
@@ -129,3 +133,19 @@ def convert(
         return write_model(stored, target, dtype)
     text = None if calibrate is None else calibrate.read_text(encoding="utf-8", errors="replace")
     write_quantized(stored, target, QUANTISED[quantize], text)
+
+
+def convert_to_gguf(
+    source: Path, target: Path, dtype: torch.dtype | None, quantize: str | None, calibrate: Path | None, overwrite: bool
+) -> None:
+    """Convert a model to a GGUF file; arguments and errors are those of `convert`."""
+    from bluejay.gpt.formats import gguf_writer
+
+    if quantize is not None and quantize not in gguf_writer.QUANTISED:
+        raise ValueError(f"{quantize} is a format of directories: a GGUF file has q8_0 or q4_0")
+    if calibrate is not None:
+        raise ValueError("a calibration text is only used with --quantize q4; leave it out")
+    if target.exists() and (target.resolve() == source.resolve() or not is_gguf(target) or not overwrite):
+        can = "name a new file, or replace it by --overwrite" if is_gguf(target) else "name a new file"
+        raise ValueError(f"{target} exists; {can}")
+    gguf_writer.write_gguf(open_model(source), target, quantize or dtype)

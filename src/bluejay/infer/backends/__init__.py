@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bluejay.gpt.config import GPTConfig
+from bluejay.infer.exceptions import LogitsError
 
 
 @dataclass(frozen=True)
@@ -41,20 +42,28 @@ class Backend(Protocol):
         """Store the keys and values of the new tokens, and return the float32 logits of the wanted ones, in order."""
         ...
 
+    def hidden(self, batch: StepBatch) -> Float[Tensor, "R D"]:
+        """As `step`, but return the float32 hidden states of the wanted tokens, which are the input of the head."""
+        ...
+
+    def score(self, batch: StepBatch, targets: Int[np.ndarray, " R"]) -> Float[Tensor, "R 2"]:
+        """As `step`, but return for each wanted token the log-probability that the token in `targets` follows, and by
+        how much its logit falls short of the largest one."""
+        ...
+
     def copy_page(self, source: int, target: int) -> None:
         """Copy the keys and values in page `source` to page `target`."""
         ...
 
 
-def checked_logits(backend: Backend, batch: StepBatch) -> Float[Tensor, "R V"]:
-    """The logits of a step. Raises ValueError if they are not all finite, naming a weight that is the cause if the
+def checked(backend: Backend, computed: Float[Tensor, "R X"]) -> Float[Tensor, "R X"]:
+    """What a step computed. Raises LogitsError if it is not all finite, naming a weight that is the cause if the
     backend has `weights` and one of them is not finite either."""
-    logits = backend.step(batch)
-    if logits.isfinite().all():
-        return logits
+    if computed.sum().isfinite() or computed.isfinite().all():  # the sum is read faster, and all but always finite
+        return computed
     weights: Mapping[str, Tensor] = getattr(backend, "weights", {})
     for name, weight in weights.items():
         if not weight.isfinite().all():
             kind = "NaN" if weight.isnan().any() else "infinity"
-            raise ValueError(f"the logits of the model are not numbers, because its {name} holds {kind}")
-    raise ValueError("the logits of the model are not numbers; its activations are too large for the type it runs in")
+            raise LogitsError(f"the logits of the model are not numbers, because its {name} holds {kind}")
+    raise LogitsError("the logits of the model are not numbers; its activations are too large for the type it runs in")

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from bluejay.gpt.config import GPTConfig
@@ -15,6 +15,8 @@ from bluejay.gpt.model import GPT, input_of, rotary_frequencies, weight_shapes
 from bluejay.gpt.quantization.packing import FORMATS, Packed, pack
 from bluejay.gpt.quantization.q8 import ZERO
 from bluejay.infer.backends import StepBatch
+from bluejay.infer.backends.torch import target_logprobs
+from bluejay.infer.exceptions import CacheError
 from bluejay.machine import free_memory, n_processors
 from bluejay.native import native
 
@@ -82,7 +84,7 @@ def native_model(model: GPT | StoredModel) -> NativeModel:
 
 
 class NativeBackend:
-    """A model with a cache of `n_pages` pages. Implements `bluejay.infer.backends.Backend`. Raises ValueError if memory
+    """A model with a cache of `n_pages` pages. Implements `bluejay.infer.backends.Backend`. Raises CacheError if memory
     is too short for the cache."""
 
     page_size: int = 16
@@ -102,7 +104,7 @@ class NativeBackend:
         self.n_pages = n_pages
         n_bytes, free = n_pages * page_bytes(model.config, cache), free_memory()
         if n_bytes > free:
-            raise ValueError(
+            raise CacheError(
                 f"the key-value cache needs {n_bytes / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; ask for less"
             )
         self._decoder = native.Decoder(
@@ -118,6 +120,21 @@ class NativeBackend:
         """Store the keys and values of the new tokens and return the float32 logits of the wanted ones, in order."""
         return torch.from_numpy(
             self._decoder.step(batch.tokens, batch.starts, batch.lengths, batch.pages, batch.wanted)
+        )
+
+    def hidden(self, batch: StepBatch) -> Float[Tensor, "R D"]:
+        """As `step`, but return the float32 hidden states of the wanted tokens, which are the input of the head."""
+        return torch.from_numpy(
+            self._decoder.hidden(batch.tokens, batch.starts, batch.lengths, batch.pages, batch.wanted)
+        )
+
+    def score(self, batch: StepBatch, targets: Int[np.ndarray, " R"]) -> Float[Tensor, "R 2"]:
+        """As `step`, but return for each wanted token the log-probability that the token in `targets` follows, and by
+        how much its logit falls short of the largest one."""
+        if not hasattr(self._decoder, "score"):  # it was compiled before the engine computed scores
+            return target_logprobs(self.step(batch), targets)
+        return torch.from_numpy(
+            self._decoder.score(batch.tokens, batch.starts, batch.lengths, batch.pages, batch.wanted, targets)
         )
 
     def copy_page(self, source: int, target: int) -> None:

@@ -21,6 +21,7 @@ from torch import Tensor
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.model import GPT
 from bluejay.infer.backends import StepBatch
+from bluejay.infer.exceptions import CacheError
 
 ROW_MULTIPLE = 16
 """Rows in a matrix product are a multiple of this: 4 suffices on AMD processors, Intel's need 16 (docs/log.md)."""
@@ -70,7 +71,7 @@ class TorchBackend:
     """A GPT with a cache of `n_pages` pages of `page_size` tokens. Satisfies `bluejay.infer.backends.Backend`.
 
     With `compiled`, steps of one token per sequence go through `torch.compile`; their bits then depend on the batch.
-    Raises ValueError when there is no memory for the cache.
+    Raises CacheError when there is no memory for the cache.
     """
 
     def __init__(self, gpt: GPT, n_pages: int, page_size: int = PAGE_SIZE, compiled: bool = False) -> None:
@@ -99,12 +100,26 @@ class TorchBackend:
     @torch.inference_mode()
     def step(self, batch: StepBatch) -> Float[Tensor, "R V"]:
         """Store the keys and values of the new tokens, and return the float32 logits of the wanted ones, in order."""
+        if self.compiled is not None and len(batch.tokens) == len(batch.lengths):
+            return self._decode(batch, *self._places(batch))[: len(batch.tokens)][self._tensor(batch.wanted)]
+        hidden = self._hidden(batch)
+        return self.gpt.logits(hidden)[: len(batch.wanted)].float()
+
+    @torch.inference_mode()
+    def hidden(self, batch: StepBatch) -> Float[Tensor, "R D"]:
+        """As `step`, but return the float32 hidden states of the wanted tokens, which are the input of the head."""
+        return self._hidden(batch)[: len(batch.wanted)].float()
+
+    @torch.inference_mode()
+    def score(self, batch: StepBatch, targets: Int[np.ndarray, " R"]) -> Float[Tensor, "R 2"]:
+        """As `step`, but return for each wanted token the log-probability that the token in `targets` follows, and by
+        how much its logit falls short of the largest one."""
+        return target_logprobs(self.step(batch), targets)
+
+    def _hidden(self, batch: StepBatch) -> Float[Tensor, "rows D"]:
+        """The hidden states of the wanted tokens, the last one repeated up to a multiple of ROW_MULTIPLE."""
         n_new = len(batch.tokens)
-        sequence = np.repeat(np.arange(len(batch.lengths)), batch.starts[1:] - batch.starts[:-1])
-        positions = (batch.lengths - batch.starts[:-1])[sequence] + np.arange(n_new)
-        slots = batch.pages[sequence, positions // self.page_size] * self.page_size + positions % self.page_size
-        if self.compiled is not None and n_new == len(batch.lengths):
-            return self._decode(batch, positions, slots)[:n_new][self._tensor(batch.wanted)]
+        positions, slots = self._places(batch)
         groups = list(group_blocks(self._blocks(batch)))
         place = {row: at for at, row in enumerate(row for blocks in groups for block in blocks for row in block.rows)}
         # The padding repeats the last row, whose keys and values are stored again with equal values.
@@ -114,9 +129,15 @@ class TorchBackend:
         cache = PagedCache(self.keys_values, self.config, to, [self._group(blocks) for blocks in groups], order)
         hidden = self.gpt.hidden(tokens[None], positions=at[None], cache=cache)[0]
         n_wanted = len(batch.wanted)
-        if n_wanted < n_new:
-            hidden = hidden[self._tensor(batch.wanted[padded_rows(n_wanted)])]
-        return self.gpt.logits(hidden)[:n_wanted].float()
+        return hidden[self._tensor(batch.wanted[padded_rows(n_wanted)])] if n_wanted < n_new else hidden
+
+    def _places(self, batch: StepBatch) -> tuple[np.ndarray, np.ndarray]:
+        """The position of each new token in its sequence, and its slot in the cache."""
+        sequence = np.repeat(np.arange(len(batch.lengths)), batch.starts[1:] - batch.starts[:-1])
+        positions = (batch.lengths - batch.starts[:-1])[sequence] + np.arange(len(batch.tokens))
+        return positions, batch.pages[
+            sequence, positions // self.page_size
+        ] * self.page_size + positions % self.page_size
 
     def _decode(self, batch: StepBatch, positions: np.ndarray, slots: np.ndarray) -> Float[Tensor, "B V"]:
         """A step of one token per sequence, with rows and keys padded so that most steps have the same shape."""
@@ -255,6 +276,12 @@ def decode(
     return gpt(tokens[None], positions=positions[None], cache=cache)[0].float()
 
 
+def target_logprobs(logits: Float[Tensor, "R V"], targets: Int[np.ndarray, " R"]) -> Float[Tensor, "R 2"]:
+    """What `Backend.score` returns, from logits."""
+    of_target = logits.gather(1, torch.from_numpy(targets.astype(np.int64)).to(logits.device)[:, None])[:, 0]
+    return torch.stack((of_target - logits.logsumexp(-1), logits.amax(-1) - of_target), 1)
+
+
 def group_blocks(blocks: Iterable[QueryBlock]) -> Iterator[list[QueryBlock]]:
     """Groups of blocks that can attend at once: equal numbers of rows and keys, and first keys at equal distances."""
     by_size: dict[tuple[int, int], list[QueryBlock]] = {}
@@ -282,7 +309,7 @@ def padded_rows(count: int) -> list[int]:
 def allocate(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """A tensor of zeros; on a CPU it takes memory only where it is written.
 
-    Raises ValueError if there is not enough memory, or on a CPU not enough address space.
+    Raises CacheError if there is not enough memory, or on a CPU not enough address space.
     """
     n_bytes = int(np.prod(shape)) * dtype.itemsize
     try:
@@ -290,6 +317,6 @@ def allocate(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -
             return torch.zeros(shape, dtype=dtype, device=device)
         return torch.from_numpy(np.zeros(n_bytes, np.uint8)).view(dtype).view(shape)
     except (MemoryError, torch.OutOfMemoryError):
-        raise ValueError(
+        raise CacheError(
             f"the key-value cache needs {n_bytes / 1e9:.1f} GB, which is more than is available; ask for fewer tokens"
         ) from None

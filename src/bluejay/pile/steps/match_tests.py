@@ -10,9 +10,11 @@ import pyarrow.parquet as pq
 
 from bluejay.files import sha256_of
 from bluejay.pile.recipe import Decontaminate
-from bluejay.pile.sources.io.open import local, matching
+from bluejay.pile.sources.io.open import local
 from bluejay.pile.text.document_table import read_batches
-from bluejay.pile.text.test_sets import TestSetIndex
+from bluejay.pile.text.test_sets import TestSetIndex, files_of
+from bluejay.testsets.catalogue import PREFIX
+from bluejay.testsets.rows import identity
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class MatchTests:
     name: ClassVar[str] = "match_tests"
     clean: Path
     tests: tuple[tuple[str, str], ...]
-    """Path and sha256 of each file of the test sets."""
+    """Path and checksum of each file of the test sets."""
     ngram: int
     """Words of the shortest passage that counts."""
 
@@ -39,9 +41,14 @@ class MatchTests:
 
 
 def test_files(settings: Decontaminate) -> tuple[tuple[str, str], ...]:
-    """Path and sha256 of each file of the test sets. Raises ValueError: no file matches a pattern."""
-    paths = [path for pattern in settings.against for path in matching(pattern)]
-    return tuple((path, sha256_of(local(path))) for path in paths)
+    """Path and checksum of each file of the test sets. Raises ValueError: nothing matches a pattern or a name."""
+    paths = [path for pattern in settings.against for path in files_of(pattern)]
+    return tuple((path, checksum(path)) for path in paths)
+
+
+def checksum(path: str) -> str:
+    """What identifies the content of a test set: the sha256 of a file, or that of the wheel that holds it."""
+    return identity(path.removeprefix(PREFIX)) if path.startswith(PREFIX) else sha256_of(local(path))
 
 
 @cache

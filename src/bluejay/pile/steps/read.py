@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bluejay.fetch import is_address
 from bluejay.files import sha256_of
 from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.recipe import Component
 from bluejay.pile.sources import Source
-from bluejay.pile.sources.io.fetch import is_address
 from bluejay.pile.sources.io.open import local
 from bluejay.pile.text.document_table import RAW, SKIPPED, TableWriter
 from bluejay.progress import say

@@ -19,6 +19,8 @@ from bluejay.pile.sources.io.open import BROKEN, matching, open_bytes
 from bluejay.pile.text.minhash import shingles_of
 from bluejay.pile.text.text_batch import TextBatch, Texts, map_batches, split_texts
 from bluejay.progress import say
+from bluejay.testsets.catalogue import PREFIX, named
+from bluejay.testsets.rows import documents
 
 TABLE_BITS = 24
 """First bits of a hash, which are looked up in a table before the hash is searched: most words are in no test set."""
@@ -41,11 +43,11 @@ class TestSetIndex:
     def load(cls, paths: Sequence[str], ngram: int = 13) -> "TestSetIndex":
         """Index the passages of every string in .jsonl, .json and .parquet files, and of whole files of plain text.
 
-        `paths` may be patterns and URLs, and the files compressed (.gz, .zst).
+        `paths` may be patterns, URLs and names such as eval:hellaswag, and the files compressed (.gz, .zst).
 
         Raises ValueError: a file is missing, broken, or without a passage of `ngram` words.
         """
-        names = tuple(dict.fromkeys(name for path in paths for name in matching(path)))
+        names = tuple(dict.fromkeys(name for path in paths for name in files_of(path)))
         found = [passages(name, ngram) for name in names]
         hashes = np.concatenate([np.zeros(0, np.uint64), *found])
         hashes, first = np.unique(hashes, return_index=True)
@@ -96,8 +98,23 @@ def passages(name: str, n: int) -> NDArray[np.uint64]:
     return hashes
 
 
+def files_of(path: str) -> list[str]:
+    """The files that a path, a pattern or an address matches; the name of a known test set stands for itself.
+
+    Raises ValueError: there is none.
+    """
+    if not path.startswith(PREFIX):
+        return matching(path)
+    named(path.removeprefix(PREFIX))
+    return [path]
+
+
 def strings_of(name: str) -> Iterator[str]:
     """Yield the texts of a test set."""
+    if name.startswith(PREFIX):
+        for document in documents(name.removeprefix(PREFIX)):
+            yield from strings_in(document)
+        return
     kind = Path(name.removesuffix(".gz").removesuffix(".zst")).suffix.lower()
     with open_bytes(name) as file:
         if kind == ".jsonl":

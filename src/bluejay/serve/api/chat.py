@@ -11,13 +11,13 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
+from bluejay.chat_template import prompt_tokens
 from bluejay.infer.engine import Chunk
 from bluejay.infer.params import SamplingParams
 from bluejay.serve.api.completions import STREAM_CONTENT
 from bluejay.serve.api.logprobs import ChatLogprobs, chat_logprob
 from bluejay.serve.api.parameters import MAX_LOGPROBS, Body, Parameters, unsupported
 from bluejay.serve.api.respond import Service
-from bluejay.serve.api.template import prompt_tokens
 from bluejay.serve.errors import ERRORS, APIError, Usage
 from bluejay.tokenizer import Tokenizer
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from bluejay.fetch import is_address
 from bluejay.pile.documents import Document, Skipped, read_text
-from bluejay.pile.sources.io.fetch import is_address
 from bluejay.pile.sources.io.open import local, matching
 from bluejay.recipe import STRICT
 

@@ -13,7 +13,7 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, cast
 
-from bluejay.pile.sources.io.fetch import fetch, find, is_address
+from bluejay.fetch import fetch, find, is_address
 
 READ_BYTES = 1 << 17
 """Bytes of a compressed file that are read at once."""

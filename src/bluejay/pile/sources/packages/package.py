@@ -10,9 +10,9 @@ from typing import Annotated
 
 from pydantic import Field
 
+from bluejay.fetch import adopt, cached, cached_by_hash
 from bluejay.files import cache_directory, sha256_of
 from bluejay.pile.documents import Document, Skipped
-from bluejay.pile.sources.io.fetch import adopt, cached, cached_by_hash
 from bluejay.pile.sources.io.open import local
 from bluejay.pile.sources.io.unpack import content, members, open_archive
 from bluejay.pile.sources.packages.archive import Archive

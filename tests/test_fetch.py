@@ -12,8 +12,8 @@ from xml.sax.saxutils import escape
 
 import pytest
 
+from bluejay.fetch import fetch, is_address
 from bluejay.pile.sources.formats.text import Text
-from bluejay.pile.sources.io.fetch import fetch, is_address
 from bluejay.pile.sources.io.open import matching, open_bytes
 
 DATA = bytes(range(256)) * 20_000

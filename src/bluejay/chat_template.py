@@ -31,7 +31,7 @@ def prompt_tokens(tokenizer: Tokenizer, messages: Sequence[Mapping[str, str]]) -
     Raises ValueError, with one sentence, if the model has no template or the template rejects the messages.
     """
     if tokenizer.chat_template is None:
-        raise ValueError("this model has no chat template; /v1/completions continues any text")
+        raise ValueError("this model has no chat template; it continues any text, but answers no messages")
     decoder = tokenizer.backend.get_added_tokens_decoder()
     special = {token.content: id for id, token in decoder.items() if token.special or id in tokenizer.ends}
     tokens = sorted((decoder[id] for id in special.values()), key=lambda token: -len(token.content))

@@ -3,7 +3,7 @@
 import pytest
 from transformers import AutoTokenizer
 
-from bluejay.serve.api.template import prompt_tokens
+from bluejay.chat_template import prompt_tokens
 from bluejay.tokenizer import Tokenizer
 
 TURNS = """{% for message in messages %}

@@ -1,0 +1,201 @@
+"""Many texts through a model at once, for what it computes of texts that are given: log-probabilities, logits and
+hidden states. The texts stand one after another in steps of equal size, each with pages of the cache of its own."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bluejay.infer.backends import Backend, StepBatch, checked
+
+TOKENS_PER_STEP = 512
+"""Tokens that one step computes, which bounds the memory for their logits."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """The log-probabilities that a model assigns to the tokens of a text."""
+
+    tokens: list[int]
+    logprobs: list[float]
+    """Natural logarithm of each token's probability, given at least half a context of text or all before it."""
+    n_bytes: int
+    """Length of the text in UTF-8."""
+
+    @property
+    def logprob(self) -> float:
+        """Natural logarithm of the text's probability."""
+        return math.fsum(self.logprobs)
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Bits per byte of UTF-8; lower is better. Models with different tokenizers can be compared."""
+        return -self.logprob / math.log(2) / self.n_bytes
+
+    @property
+    def perplexity(self) -> float:
+        """The exponential of the mean loss of a token; only models with the same tokenizer can be compared."""
+        return math.exp(-self.logprob / len(self.logprobs))
+
+
+class LogLikelihood(NamedTuple):
+    """How likely a continuation is; the pair that lm-evaluation-harness expects of a model."""
+
+    logprob: float
+    """Natural logarithm of the continuation's probability after its context."""
+    is_greedy: bool
+    """Whether each token of the continuation is the likeliest one, so that greedy decoding would write it."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A piece of a text that is read at once, at most a context long."""
+
+    text: int
+    """The number of the text."""
+    tokens: Sequence[int]
+    """The tokens that are read, and one more: the token that follows, which is only predicted."""
+    first: int
+    """The index of the first token whose results are wanted."""
+
+    @property
+    def n_tokens(self) -> int:
+        """Number of tokens that are read."""
+        return len(self.tokens) - 1
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The tokens of a window, from `start` to `stop`, that one step reads."""
+
+    window: Window
+    start: int
+    stop: int
+
+    @property
+    def wanted(self) -> range:
+        """Those whose results are wanted."""
+        return range(min(max(self.start, self.window.first), self.stop), self.stop)
+
+
+def windows(text: int, tokens: Sequence[int], n_known: int, n_ctx: int) -> Iterator[Window]:
+    """The windows in which a text is read so that each token from the index `n_known` on is predicted once.
+
+    If the tokens to predict fit into one context, the window is the end of the text, as in lm-evaluation-harness.
+    Otherwise windows overlap by half, so that each token has half a context before it, or all of the text so far.
+    """
+    at, last = n_known, len(tokens) - 1
+    start = last - n_ctx if last - at < n_ctx else at - 1 - n_ctx // 2
+    while at <= last:
+        start = max(0, start)
+        stop = min(start + n_ctx, last)
+        yield Window(text, tokens[start : stop + 1], at - 1 - start)
+        at = stop + 1
+        start = stop - n_ctx // 2
+
+
+def steps(windows: Iterable[Window], n_tokens: int = TOKENS_PER_STEP) -> list[list[Piece]]:
+    """The windows in steps of `n_tokens` tokens, the longest first, since windows of one length attend together. Only
+    the last window of a step may be incomplete."""
+    found: list[list[Piece]] = []
+    room = 0
+    for window in sorted(windows, key=lambda window: -window.n_tokens):
+        at = 0
+        while at < window.n_tokens:
+            if not room:
+                found.append([])
+                room = n_tokens
+            stop = min(window.n_tokens, at + room)
+            found[-1].append(Piece(window, at, stop))
+            room -= stop - at
+            at = stop
+    return found
+
+
+def reserved(steps: Iterable[list[Piece]]) -> list[int]:
+    """The lengths of the windows that the cache must hold at once, in tokens."""
+    lengths = ([piece.window.n_tokens for piece in step] for step in steps)
+    return max(lengths, key=lambda found: sum(map(pages_of, found)), default=[])
+
+
+def pages_of(n_tokens: int, size: int = 16) -> int:
+    """Number of pages that hold so many tokens."""
+    return -(-n_tokens // size)
+
+
+def batches(steps: Iterable[list[Piece]], backend: Backend) -> Iterator[tuple[list[Piece], StepBatch]]:
+    """The batch of each step. A window holds its pages from the step that begins it to the one that completes it."""
+    free, held = list(range(backend.n_pages))[::-1], dict[int, list[int]]()
+    for pieces in steps:
+        for piece in pieces:
+            if not piece.start:
+                held[id(piece.window)] = [free.pop() for _ in range(pages_of(piece.window.n_tokens, backend.page_size))]
+        tables = [held[id(piece.window)] for piece in pieces]
+        width = max(map(len, tables))
+        starts = np.cumsum([0, *(piece.stop - piece.start for piece in pieces)])
+        wanted = [np.asarray(piece.wanted) + at - piece.start for piece, at in zip(pieces, starts, strict=False)]
+        tokens = [token for piece in pieces for token in piece.window.tokens[piece.start : piece.stop]]
+        yield (
+            pieces,
+            StepBatch(
+                tokens=np.array(tokens, np.int32),
+                starts=starts.astype(np.int32),
+                lengths=np.array([piece.start for piece in pieces], np.int32),
+                pages=np.array([table + [-1] * (width - len(table)) for table in tables], np.int32),
+                wanted=np.concatenate(wanted).astype(np.int32),
+            ),
+        )
+        for piece in pieces:
+            if piece.stop == piece.window.n_tokens:
+                free += reversed(held.pop(id(piece.window)))
+
+
+def read(
+    windows: Iterable[Window],
+    n_texts: int,
+    backend_for: Callable[[list[int]], AbstractContextManager[Backend]],
+    compute: Callable[[Backend, StepBatch, list[Piece]], Float[Tensor, "R X"]],
+    advance: Callable[[int], object],
+    summed: bool = False,
+) -> list[Tensor]:
+    """For each text what `compute` gives for the W wanted tokens of its windows in order, (W X), or their sum (X).
+
+    `backend_for` opens a backend for sequences of given lengths; `advance` is called with the tokens of each step.
+    """
+    planned = steps(windows)
+    found: list[list[Tensor]] = [[] for _ in range(n_texts)]
+    if not planned:
+        return []
+    with backend_for(reserved(planned)) as backend:
+        for pieces, batch in batches(planned, backend):
+            rows = compute(backend, batch, pieces).split([len(piece.wanted) for piece in pieces])
+            for piece, part in zip(pieces, rows, strict=True):
+                found[piece.window.text].append(part.sum(0) if summed else part)
+            advance(len(batch.tokens))
+    if summed:
+        return [torch.stack(parts).sum(0) for parts in found]
+    return [parts[0] if len(parts) == 1 else torch.cat(parts) for parts in found]
+
+
+def target_scores(backend: Backend, batch: StepBatch, pieces: list[Piece]) -> Float[Tensor, "R 2"]:
+    """The log-probability of the token that follows each wanted token, and by how much its logit falls short of the
+    largest. Raises LogitsError if logits are not numbers."""
+    following = (piece.window.tokens[piece.wanted.start + 1 : piece.wanted.stop + 1] for piece in pieces)
+    targets = np.array([token for tokens in following for token in tokens], np.int32)
+    return checked(backend, backend.score(batch, targets)).cpu()
+
+
+def wanted_logits(backend: Backend, batch: StepBatch, _: list[Piece]) -> Float[Tensor, "R V"]:
+    """The logits of the wanted tokens. Raises LogitsError if they are not numbers."""
+    return checked(backend, backend.step(batch)).cpu()
+
+
+def wanted_hidden(backend: Backend, batch: StepBatch, _: list[Piece]) -> Float[Tensor, "R D"]:
+    """The hidden states of the wanted tokens. Raises LogitsError if they are not numbers."""
+    return checked(backend, backend.hidden(batch)).cpu()
