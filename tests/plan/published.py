@@ -12,7 +12,6 @@ from typing import Any
 from bluejay import recipe as recipes
 from bluejay.plan.hardware import Hardware, load
 from bluejay.plan.plan import Plan, plan
-from bluejay.plan.search import best
 from bluejay.train.recipe import TrainRecipe
 
 ROOT = Path(__file__).parents[2]
@@ -36,11 +35,12 @@ class Run:
     micro: int
     recompute: str
     compile: bool
-    mesh: Any
+    mesh: dict[str, int]
     model: dict[str, Any] = field(default_factory=dict)
     init: str | None = None
     lora: dict[str, Any] | None = None
     hardware_fields: dict[str, Any] = field(default_factory=dict)
+    best: bool = False
     reason: str = ""
 
     @property
@@ -62,7 +62,7 @@ class Run:
                 "recompute": self.recompute,
                 "compile": self.compile,
             },
-            "mesh": {} if self.mesh == "best" else {"shard": 1} | self.mesh,
+            "mesh": {"shard": 1} | self.mesh,
         }
         values["data"]["mask_documents"] = False
         if self.init is None:
@@ -101,9 +101,9 @@ def runs() -> tuple[Run, ...]:
 
 @cache
 def planned(name: str) -> Plan:
-    """The plan of a published run; with the fastest mesh where the run's own is not known."""
+    """The plan of a published run."""
     run = next(run for run in runs() if run.name == name)
-    return best(run.recipe, run.machine, [run.recompute]) if run.mesh == "best" else plan(run.recipe, run.machine)
+    return plan(run.recipe, run.machine)
 
 
 def origins() -> dict[str, str]:
@@ -138,8 +138,8 @@ def documented() -> str:
     text = PAGE.read_text()
     for role in ("fit", "held out", "measured", "not counted"):
         start, end = f"<!-- {role} -->\n", f"\n<!-- end of {role} -->"
-        before, _, rest = text.partition(start)
-        text = before + start + table(role) + end + rest.partition(end)[2]
+        before, rest = text.split(start)
+        text = before + start + table(role) + end + rest.split(end)[1]
     return text
 
 

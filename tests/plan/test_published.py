@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 
 from bluejay.plan.plan import SPREAD
+from bluejay.plan.search import best
 from tests.plan.published import PAGE, Run, documented, origins, runs
 
 HELD_OUT = [run for run in runs() if run.role == "held out"]
@@ -35,3 +36,10 @@ def test_no_source_has_more_than_a_third_of_the_runs():
 
 def test_what_a_plan_says_of_published_runs_holds_for_all_of_them():
     assert all(SPREAD[0] < 1 / run.ratio < SPREAD[1] for run in HELD_OUT)
+
+
+@pytest.mark.slow
+def test_meshes_that_no_source_states_are_the_best():
+    for run in runs():
+        if run.best:
+            assert best(run.recipe, run.machine, [run.recompute]) == run.planned

@@ -1,6 +1,7 @@
 """What to change in a recipe that does not fit in memory."""
 
 import dataclasses
+from typing import Any
 
 from bluejay.plan.memory import memory
 from bluejay.plan.workload import RECOMPUTE, Workload
@@ -16,10 +17,14 @@ def remedies(workload: Workload) -> tuple[str, ...]:
     recipe, mesh, length = workload.recipe, workload.mesh, workload.recipe.data.sequence_length
     whole = mesh | {"replicate": 1, "shard": mesh["replicate"] * mesh["shard"]}
     sizes = [rows * length for rows in divisors(workload.micro // length)][-2::-1]
-    smaller = {f"train.micro_batch_tokens = {micro}": {"micro": micro} for micro in sizes}
+    smaller: dict[str, dict[str, Any]] = {f"train.micro_batch_tokens = {micro}": {"micro": micro} for micro in sizes}
     kinds = RECOMPUTE[RECOMPUTE.index(recipe.train.recompute) + 1 :]
-    recomputed = {f'train.recompute = "{kind}"': {"recipe": with_recompute(recipe, kind)} for kind in kinds}
-    sharded = {f"mesh.replicate = 1, mesh.shard = {whole['shard']}": {"mesh": whole}} if whole != mesh else {}
+    recomputed: dict[str, dict[str, Any]] = {
+        f'train.recompute = "{kind}"': {"recipe": with_recompute(recipe, kind)} for kind in kinds
+    }
+    sharded: dict[str, dict[str, Any]] = (
+        {f"mesh.replicate = 1, mesh.shard = {whole['shard']}": {"mesh": whole}} if whole != mesh else {}
+    )
     found = []
     for changes in (smaller, recomputed, sharded):
         enough = (name for name, change in changes.items() if fits(dataclasses.replace(workload, **change)))
@@ -27,7 +32,7 @@ def remedies(workload: Workload) -> tuple[str, ...]:
     if found:
         return tuple(found)
     together = {key: value for changes in (smaller, recomputed, sharded) for key, value in list(changes.items())[-1:]}
-    merged = {field: value for change in together.values() for field, value in change.items()}
+    merged: dict[str, Any] = {field: value for change in together.values() for field, value in change.items()}
     if together and fits(dataclasses.replace(workload, **merged)):
         return (", ".join(together),)
     return ("another mesh, which --best finds if there is one",)
