@@ -142,5 +142,4 @@ def test_smollm2_gets_the_numbers_of_the_hf_adapter(tmp_path_factory):
         ("The capital of France is", " a city in Spain"),
         ("2 + 2 =", " 4"),
     ]
-    torch.manual_seed(0)
     check(*both(path, 256), pairs, ["The quick brown fox. " * 60], ["The capital of France is", "def add(a, b):\n"])

@@ -204,10 +204,13 @@ class Trie:
 def scored(backend: Backend, batch: StepBatch, targets: Int[np.ndarray, " R"]) -> Float[Tensor, "R 2"]:
     """`Backend.score` for any number of wanted rows. Where a token has many successors they may be more than the tokens
     of the step, which a backend has no room for; the step is then computed again for the rest of them."""
+    if not len(targets):  # only keys and values
+        backend.step(batch)
+        return torch.empty(0, 2)
     n = len(batch.tokens)
     parts = [
         backend.score(replace(batch, wanted=batch.wanted[at : at + n]), targets[at : at + n])
-        for at in range(0, max(len(targets), 1), n)
+        for at in range(0, len(targets), n)
     ]
     return checked(backend, torch.cat(parts)).cpu()
 
