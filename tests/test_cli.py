@@ -186,6 +186,7 @@ VERBS = {
     "plan": ["none.toml"],
     "generate": ["./none", "a prompt"],
     "convert": ["./none", "target"],
+    "eval": ["./none"],
     "info": ["./none"],
     "pull": ["no/such/name"],
     "serve": ["./none"],

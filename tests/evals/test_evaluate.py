@@ -189,6 +189,7 @@ def test_a_model_behind_an_address_gives_the_same_likelihoods(tiny_model):
     with run_server(tiny_model) as server:
         remote = open_scorer(server.url)
         found = dict(remote.answers(requests))
+        remote.client.close()
     wanted = dict(LocalScorer(tiny_model, "tiny", "1").answers(requests))
     for number in (0, 1):
         assert found[number].logprob == pytest.approx(wanted[number].logprob, abs=1e-4)

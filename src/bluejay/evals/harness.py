@@ -39,8 +39,11 @@ class BluejayLM(TemplateLM):
 
     @property
     def prefix_token_id(self) -> int:
-        """The token before a text without context."""
-        return (self.model.tokenizer.begin or [self.eot_token_id])[0]
+        """The token before a text without context: as for the hf adapter the beginning that the tokenizer names, which
+        need not be one that it puts before texts."""
+        tokenizer = self.model.tokenizer
+        named = tokenizer.backend.token_to_id(str(tokenizer.settings.get("bos_token")))
+        return (tokenizer.begin or [self.eot_token_id if named is None else named])[0]
 
     @property
     def tokenizer_name(self) -> str:

@@ -22,7 +22,9 @@ def component_tasks(corpus: Path, split: str = "valid") -> list[Task]:
     shard = TokenShard(corpus / "tokens" / split)
     tokenizer = Tokenizer.load(corpus)
     names, component = shard.components()
-    return [component_task(shard, tokenizer, name, [*(component == i).nonzero()[0]]) for i, name in enumerate(names)]
+    return [
+        component_task(shard, tokenizer, name, (component == i).nonzero()[0].tolist()) for i, name in enumerate(names)
+    ]
 
 
 def component_task(shard: TokenShard, tokenizer: Tokenizer, name: str, numbers: list[int]) -> Task:
