@@ -75,3 +75,25 @@ def test_what_is_frozen_is_not_in_the_optimizer():
         optimizer = make_optimizer(model, Optimizer(kind=kind))
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}
         assert held == {id(p) for p in model.parameters() if p.requires_grad}
+
+
+def test_a_constant_rate_stays_at_the_peak_after_the_warm_up():
+    rates = [learning_rate(step, 100, 2.0, Schedule("constant", warmup=0.1)) for step in range(100)]
+    assert rates[:10] == sorted(rates[:10]) and rates[0] > 0 and set(rates[10:]) == {2.0}
+
+
+@pytest.mark.parametrize("steps", [5, 97, 100, 1000])
+def test_wsd_stays_at_the_peak_and_falls_along_one_minus_the_root(steps):
+    # Haegele et al. 2024, equation 1 with f(n) = 1 - sqrt((n - n_stable) / n_decay); it ends at its floor.
+    schedule = Schedule("wsd", warmup=0.1, cooldown=0.2, final=0.05)
+    stable = schedule.cooldown_step(steps)
+    rates = [learning_rate(step, steps, 1.0, schedule) for step in range(steps)]
+    assert set(rates[math.ceil(0.1 * steps) : stable]) == {1.0}
+    falls = [0.05 + 0.95 * (1 - math.sqrt(done / (steps - stable))) for done in range(1, steps - stable + 1)]
+    assert rates[stable:] == pytest.approx(falls) and rates[-1] == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("wrong", [{"cooldown": 0.0}, {"cooldown": 1.1}, {"warmup": 0.5, "cooldown": 0.6}])
+def test_a_cooldown_that_does_not_fit_is_refused(wrong):
+    with pytest.raises(ValueError, match="cooldown above 0 and at most 1 - warmup"):
+        Schedule("wsd", **wrong)

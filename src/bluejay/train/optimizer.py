@@ -95,9 +95,14 @@ def muon_update(direction: Float[Tensor, "rows columns"], lr: float) -> Float[Te
 
 
 def learning_rate(step: int, steps: int, peak: float, schedule: Schedule) -> float:
-    """Learning rate of a step, counted from 0: linear to the peak, half a cosine to the floor, then constant."""
+    """Learning rate of a step, counted from 0, in a run of `steps` steps (`bluejay.train.recipe.Schedule`)."""
     warmup, decay = schedule.warmup * steps, schedule.decay * steps
     if step < warmup:
         return peak * (step + 1) / (math.floor(warmup) + 1)
-    done = min(1.0, (step - warmup) / max(1.0, decay - warmup))
-    return peak * (schedule.final + (1 - schedule.final) * (1 + math.cos(math.pi * done)) / 2)
+    stable = schedule.cooldown_step(steps)
+    above = 1.0  # the way from the floor to the peak
+    if schedule.kind == "cosine":
+        above = (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1.0, decay - warmup)))) / 2
+    elif step >= stable:
+        above = 1 - math.sqrt((step + 1 - stable) / (steps - stable))
+    return peak * (schedule.final + (1 - schedule.final) * above)

@@ -109,20 +109,30 @@ class Data:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Learning-rate schedule: linear warm-up, cosine decay, constant floor (GPT-3, appendix B)."""
+    """Learning-rate schedule: a linear warm-up, then one of three kinds."""
 
     __pydantic_config__ = STRICT
-    kind: Literal["cosine"] = "cosine"
+    kind: Literal["cosine", "constant", "wsd"] = "cosine"
+    """After the warm-up, "cosine" decays to the floor and stays there (GPT-3, appendix B); "constant" stays at the
+    peak; "wsd" (warm-up, stable, decay) does until a cooldown along 1 - sqrt (Haegele et al. 2024, section 3)."""
     warmup: float = 0.01
     """Fraction of the run during which the learning rate rises from 0 to its peak."""
     decay: float = 1.0
-    """Fraction of the run after which the learning rate stays at its floor."""
+    """Fraction of the run after which the learning rate of "cosine" stays at its floor."""
+    cooldown: float = 0.2
+    """Last fraction of the run, in which the learning rate of "wsd" falls to its floor."""
     final: float = 0.1
     """Floor of the learning rate, as a fraction of the peak."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.warmup < self.decay <= 1 or not 0 <= self.final <= 1:
             raise ValueError("train.schedule needs 0 <= warmup < decay <= 1 and 0 <= final <= 1")
+        if self.kind == "wsd" and not 0 < self.cooldown <= 1 - self.warmup:
+            raise ValueError("train.schedule needs cooldown above 0 and at most 1 - warmup")
+
+    def cooldown_step(self, steps: int) -> int:
+        """Number of steps before the cooldown in a run of `steps` steps; all of them if the kind has no cooldown."""
+        return steps - math.ceil(self.cooldown * steps) if self.kind == "wsd" else steps
 
 
 @dataclass(frozen=True)
@@ -249,6 +259,16 @@ class Checkpoint:
     """Steps between permanent checkpoints."""
     every_minutes: Annotated[float, Field(ge=0)] = 15.0
     """Minutes after which another checkpoint is written. Only the newest two and the permanent ones are kept."""
+    at: tuple[float, ...] = ()
+    """Fractions of the run after which the model alone is kept, in `model-step-N`: [0.01, 0.03, 0.1, 0.3]."""
+
+    def __post_init__(self) -> None:
+        if wrong := [share for share in self.at if not 0 < share < 1]:
+            raise ValueError(f"checkpoint.at has {wrong[0]}; each fraction of the run is between 0 and 1")
+
+    def kept_steps(self, steps: int) -> set[int]:
+        """Numbers of steps, in a run of `steps`, after which the model is kept."""
+        return {max(1, round(share * steps)) for share in self.at}
 
 
 @dataclass(frozen=True)
@@ -331,6 +351,11 @@ class TrainRecipe:
     def steps(self) -> int:
         """Optimizer steps of the whole run."""
         return -(-self.train.tokens // self.train.batch_tokens)
+
+    @property
+    def cooldown_step(self) -> int | None:
+        """Number of steps before the cooldown; None if the schedule has none."""
+        return self.train.schedule.cooldown_step(self.steps) if self.train.schedule.kind == "wsd" else None
 
     @property
     def batch_rows(self) -> int:
