@@ -8,6 +8,8 @@ import zlib
 from io import BufferedIOBase
 from typing import Any, cast
 
+from bluejay.extras import install
+
 READ_BYTES = 1 << 17
 """Bytes of a compressed file that are read at once."""
 BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError)
@@ -53,7 +55,7 @@ class ZstdFrames(io.RawIOBase):
         try:
             import zstandard
         except ImportError:
-            raise ValueError("reading .zst needs zstandard: pip install 'bluejay[corpus]'") from None
+            raise ValueError(f"reading .zst needs zstandard: {install('corpus')}") from None
         self.packed, self.error = packed, zstandard.ZstdError
         # 2 GiB: `zstd --long=31` makes such frames.
         self.new_frame = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj

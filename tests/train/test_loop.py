@@ -184,7 +184,7 @@ def test_paths_begin_at_home(recipe_file, load_recipe, tmp_path, monkeypatch):
     assert train(recipe).model == tmp_path / "there" / "model"
 
 
-@pytest.mark.parametrize("name", ["price_$5_and_$6_x", "[/red] \\frac{", "a\tb $"])
+@pytest.mark.parametrize("name", ["price_$5_and_$6_x", "[/red] \\frac{", "a\tb $", "日本"])
 def test_a_name_is_plain_text(name, recipe_file, load_recipe, tmp_path):
     recipe = load_recipe(recipe_file, *SHORT)
     train(dataclasses.replace(recipe, name=name))

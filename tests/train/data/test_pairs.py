@@ -103,8 +103,8 @@ def test_packed_pairs_lose_what_transformers_finds_for_each_alone(byte_tokenizer
 def test_pairs_that_do_not_fit_are_left_out_and_counted(byte_tokenizer, tmp_path, capsys):
     path = written(tmp_path / "p.jsonl", [("a", "b"), ("c" * 50, "d")])
     assert len(Pairs(path, 16, byte_tokenizer, 0.0)) == 1
-    assert "left out 1 of 2 pairs: 1 longer than data.sequence_length 16 (line 2)" in capsys.readouterr().err
-    with pytest.raises(ValueError, match="no pair of at most 2 tokens"):
+    assert "left out 1 of 2 examples: 1 longer than data.sequence_length 16 (line 2)" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="no example of at most 2 tokens"):
         Pairs(path, 2, byte_tokenizer, 0.0)
 
 
@@ -134,7 +134,7 @@ def test_what_is_left_out_is_counted_by_reason_with_the_first_place(byte_tokeniz
     (tmp_path / "p.jsonl").write_text("\n".join(lines))
     assert len(Pairs(str(tmp_path / "p.jsonl"), 16, byte_tokenizer, 0.0).tokens) == 1
     said = capsys.readouterr().err
-    assert "left out 6 of 7 pairs: 2 with an empty completion (line 2)" in said
+    assert "left out 6 of 7 examples: 2 with an empty completion (line 2)" in said
     for reason in (
         "1 whose completion is a number, not a text (line 4)",
         "1 whose completion is a list, not a text (line 5)",
@@ -155,9 +155,9 @@ def test_an_even_draw_of_examples_measures_what_the_whole_file_holds(byte_tokeni
 
 
 def test_names_of_special_tokens_in_pairs_are_said(byte_tokenizer, tmp_path, capsys):
-    path = written(tmp_path / "p.jsonl", [("a<|endoftext|>", "b"), ("a", "b")])
+    path = written(tmp_path / "p.jsonl", [("a<|endoftext|>", "b"), ("a", "b<|im_end|>"), ("a<|", "|>")])
     assert byte_tokenizer.eot not in Pairs(path, 40, byte_tokenizer, 0.0).tokens[0][:-1]
-    assert "WARNING" in (said := capsys.readouterr().err) and "1 pairs hold the name of a special token" in said
+    assert "WARNING" in (said := capsys.readouterr().err) and "2 examples hold the name of a special token" in said
 
 
 def test_the_recipe_that_teaches_camel_case_holds_out_what_it_teaches_not():

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from bluejay.pile.pipeline.executor import Executor
 from bluejay.pile.pipeline.task import Step, Task, run_chains
@@ -15,16 +16,20 @@ from bluejay.pile.steps.assemble import Corpus
 from bluejay.pile.steps.clean import Clean
 from bluejay.pile.steps.dedup import DROP_REASONS, ConcatenatedArray, Decide, Decisions, FindExactCopies, FindNearCopies
 from bluejay.pile.steps.encode import Encode
+from bluejay.pile.steps.hold_out import HoldOut, held_out_bytes
 from bluejay.pile.steps.match_tests import MatchTests, test_files
 from bluejay.pile.steps.mix import SPLITS, epochs_of
 from bluejay.pile.steps.passages import FindPassages
-from bluejay.pile.steps.read import Part, Read, parts_of
+from bluejay.pile.steps.read import Part, Read, parts_of, reason_class
 from bluejay.pile.steps.shuffle import Shuffle, bucket_count
 from bluejay.pile.steps.sign import Sign
 from bluejay.pile.steps.tokenizer import MakeTokenizer
 from bluejay.progress import say
 from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import dtype_for
+
+MAX_REASON = 300
+"""Characters of a reason that an error shows."""
 
 
 @dataclass
@@ -39,7 +44,9 @@ class PartFiles:
     test_hits: Task | None
     """None where there are no test sets."""
     decisions: Path = Path()
-    """The file that `Decide` wrote for the part."""
+    """The `Decisions` about the part's documents."""
+    documents: Path = Path()
+    """The directory of its clean documents, of which some may have been divided to hold out text."""
     passages: Path | None = None
     """The file that `FindPassages` wrote for the part; None where passages stay."""
     encoded: Path = Path()
@@ -72,6 +79,7 @@ class Pipeline:
         """
         self.prepare()  # per part: Read -> Clean -> Sign -> MatchTests
         self.deduplicate()  # all hashes: FindExactCopies -> FindNearCopies, one band at a time -> Decide
+        self.hold_out()  # per component: HoldOut
         epochs = self.mix()
         tokenizer = self.make_tokenizer()  # all texts: MakeTokenizer
         self.find_passages()  # all texts: FindPassages
@@ -154,7 +162,32 @@ class Pipeline:
         if near:
             self.report.near |= decided.counts
         for number, files in enumerate(self.parts):
-            files.decisions = decided.directory / f"{number}.npz"
+            files.decisions, files.documents = decided.directory / f"{number}.npz", files.clean.directory
+
+    def hold_out(self) -> None:
+        """Cut held-out text out of documents, for components that have too little."""
+        names = [component.name for component in self.recipe.built]
+        parts = [[files for files in self.parts if files.part.component.name == name] for name in names]
+        steps = [
+            HoldOut(
+                tuple(files.documents for files in group),
+                tuple(files.decisions for files in group),
+                self.recipe.split,
+                self.recipe.seed,
+            )
+            for group in parts
+        ]
+        tasks = self.finish("held-out text", steps, [sum(stored_bytes(f.clean) for f in group) for group in parts])
+        for name, group, task in zip(names, parts, tasks, strict=True):
+            entry, counts = self.report.components[name], task.counts
+            entry.added, entry.held_out = counts["added"], counts["bytes"]
+            if counts["cut"]:
+                cut = " and ".join(held_out_bytes(counts))
+                say(f"{name}: {cut} was cut out of {counts['cut']:,} training documents; whole ones gave too little")
+            for files in group:
+                divided = task.directory / files.documents.name
+                if divided.exists():
+                    files.documents, files.decisions = divided, divided / "decisions.npz"
 
     def mix(self) -> dict[str, float]:
         """How often each component is read.
@@ -167,7 +200,7 @@ class Pipeline:
             name, decisions = files.part.component.name, Decisions.load(files.decisions)
             splits = decisions.splits(self.recipe.split, self.recipe.seed)
             kept[name] += np.bincount(splits[decisions.kept], minlength=len(SPLITS))
-            sizes[name] += int(np.load(files.clean.directory / "sizes.npy")[decisions.kept & (splits == 0)].sum())
+            sizes[name] += int(np.load(files.documents / "sizes.npy")[decisions.kept & (splits == 0)].sum())
             dropped = {reason: int((decisions.decision == kind).sum()) for kind, reason in DROP_REASONS.items()}
             add_counts(self.entry(files).dropped, {reason: n for reason, n in dropped.items() if n})
         self.require_conserved({name: int(counts.sum()) for name, counts in kept.items()})
@@ -184,7 +217,7 @@ class Pipeline:
 
     def kept_texts(self) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
         """The clean documents of each part, and the decisions about them."""
-        return tuple(files.clean.directory for files in self.parts), tuple(files.decisions for files in self.parts)
+        return tuple(files.documents for files in self.parts), tuple(files.decisions for files in self.parts)
 
     def find_passages(self) -> None:
         """Find repeated passages, where the recipe asks for that."""
@@ -202,7 +235,7 @@ class Pipeline:
         recipe, steps = self.recipe, []
         for files in self.parts:
             name, mix = files.part.component.name, (recipe.split, recipe.seed, recipe.jsonl)
-            inputs = files.clean.directory, files.decisions, files.passages
+            inputs = files.documents, files.decisions, files.passages
             steps.append(Encode(*inputs, name, tokenizer, epochs[name], *mix, self.executor.in_process))
         tasks = self.finish("tokens", steps, [stored_bytes(files.clean) for files in self.parts])
         counts = [task.counts for task in tasks]
@@ -210,6 +243,7 @@ class Pipeline:
             files.encoded = task.directory
             self.entry(files).epochs = epochs[files.part.component.name]
             self.entry(files).add(counted)
+        warn_of_no_copies(self.report)
         self.require_conserved({name: entry.kept for name, entry in self.report.components.items()})
         return counts
 
@@ -250,10 +284,20 @@ class Pipeline:
                 continue
             entry = self.report.components[component.name]
             why = [f"{n:,} dropped as {reason}" for reason, n in largest(entry.dropped, 3)]
-            why += [f"{n:,} pieces skipped as {reason}" for reason, n in largest(entry.skipped, 3)]
+            examples = self.reasons(component.name)
+            why += [f"{n:,} pieces skipped as {examples.get(kind, kind)}" for kind, n in largest(entry.skipped, 3)]
             raise ValueError(
                 f"component {component.name} has no documents; {', '.join(why) or 'its sources are empty'}"
             )
+
+    def reasons(self, component: str) -> dict[str, str]:
+        """For each kind of reason for which pieces of a component were skipped, the whole first such reason."""
+        found: dict[str, str] = {}
+        for files in self.parts:
+            if files.part.component.name == component:
+                for reason in pq.read_table(files.raw.directory / "skipped.parquet")["reason"].to_pylist():
+                    found.setdefault(reason_class(reason), reason[:MAX_REASON])
+        return found
 
 
 def require_training_text(recipe: PileRecipe, documents: list[int]) -> None:
@@ -263,6 +307,17 @@ def require_training_text(recipe: PileRecipe, documents: list[int]) -> None:
     for split, share, n in zip(SPLITS[1:], (recipe.split.valid, recipe.split.test), documents[1:], strict=True):
         if share and not n:
             say(f"no document fell in the {split} part; give more text or raise split.{split}")
+
+
+def warn_of_no_copies(report: Report) -> None:
+    """Warn where no document of a component is in the training split, once its epochs are counted."""
+    if not report.total("train").tokens:
+        say("the training part is empty: the epochs of every component leave none of its documents; give larger ones")
+        return
+    for name, entry in report.components.items():
+        train = entry.splits["train"]
+        if train.documents and not train.tokens:
+            say(f"component {name} is not in the training part: epochs of {entry.epochs:g} leave none of its documents")
 
 
 def stored_bytes(task: Task) -> int:

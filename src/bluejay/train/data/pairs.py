@@ -53,7 +53,7 @@ class Pairs:
         self.tokens = [np.array(one.ids, dtype=np.int32) for one in encoded]
         self.weights = [np.where(one.learnt, 1.0, prompt_weight).astype(np.float32) for one in encoded]
         self.packed = pack([len(ids) for ids in self.tokens], length)
-        say(f"{path}: {len(encoded):,} pairs in {len(self):,} sequences; one epoch is {len(self) * length:,} tokens")
+        say(f"{path}: {len(encoded):,} examples in {len(self):,} sequences; one epoch is {len(self) * length:,} tokens")
 
     def __len__(self) -> int:
         return len(self.packed)
@@ -100,7 +100,7 @@ def encode_file(path: Path, length: int, tokenizer: Tokenizer, columns: Mapping[
             if isinstance(example, Unusable):
                 raise example
             if isinstance(example, Pair):
-                n_special += bool(special and special.search(example.prompt + example.completion))
+                n_special += special.search(example.prompt + example.completion) is not None
                 found = [encode_pair(example.prompt, example.completion, tokenizer)]
             elif chat is None:
                 raise ValueError(f"{path}, {place} {NO_TEMPLATE}")
@@ -115,13 +115,13 @@ def encode_file(path: Path, length: int, tokenizer: Tokenizer, columns: Mapping[
             first.setdefault(str(reason), place)
     if left_out:
         each = "; ".join(f"{count:,} {reason} ({first[reason]})" for reason, count in left_out.most_common())
-        say(f"{path}: left out {left_out.total():,} of {n_rows:,} pairs: {each}")
+        say(f"{path}: left out {left_out.total():,} of {n_rows:,} examples: {each}")
     if not encoded:
-        raise ValueError(f"{path} has no pair of at most {length} tokens, data.sequence_length, to learn from")
+        raise ValueError(f"{path} has no example of at most {length} tokens, data.sequence_length, to learn from")
     if n_special:
         say(
-            f"WARNING: {path}: {n_special:,} pairs hold the name of a special token, which is ordinary text in pairs, "
-            "as it is in prompts; write conversations as messages, and the model's chat template sets the tokens"
+            f"WARNING: {path}: {n_special:,} examples hold the name of a special token, which is ordinary text in "
+            "pairs, as it is in prompts; write conversations as messages, and the model's chat template sets the tokens"
         )
     return encoded
 
@@ -166,11 +166,10 @@ def read_pairs(path: Path) -> list[tuple[str, str]]:
     return [(example.prompt, example.completion) for example in found if isinstance(example, Pair)]
 
 
-def special_names(tokenizer: Tokenizer) -> re.Pattern[str] | None:
-    """A pattern for the names of special tokens; None if there are none."""
+def special_names(tokenizer: Tokenizer) -> re.Pattern[str]:
+    """A pattern for the names of special tokens: those of the tokenizer, and what is spelled like the usual ones."""
     added = tokenizer.backend.get_added_tokens_decoder().values()
-    names = [re.escape(token.content) for token in added if token.special]
-    return re.compile("|".join(names)) if names else None
+    return re.compile("|".join([r"<\|\w+\|>", *(re.escape(token.content) for token in added if token.special)]))
 
 
 def evenly(encoded: list[Encoded], tokens: int) -> list[Encoded]:

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,7 @@ def draw_lines(lines: dict[str, tuple[list[dict[str, Any]], str, str]], title: s
     axes.set(xlabel="tokens", ylabel=label)
     axes.grid(alpha=0.3)
     axes.legend()
-    with atomic_file(path) as temporary:
+    with atomic_file(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # of a name in another script
         figure.savefig(temporary, format="png", dpi=120)
     pyplot.close(figure)
