@@ -95,6 +95,12 @@ def parser() -> Parser:
         "--profile", action="store_true", help="write PyTorch's trace of a few steps to the run's directory"
     )
 
+    runs_ = add_verb(verbs, "runs", list_runs, "list runs and compare their losses, times and recipes")
+    runs_.add_argument(
+        "folders", nargs="*", type=Path, default=[Path("runs")], help="runs, or folders of runs (default: runs)"
+    )
+    runs_.add_argument("--picture", type=Path, metavar="FILE.png", help="draw their held-out losses over tokens")
+
     plan_ = add_verb(verbs, "plan", train_plan, "predict memory, time and cost of a training run", overrides=True)
     plan_.add_argument("recipe", type=Path, help="a recipe, such as recipes/train/gpt-j-6b.toml")
     hardware_help = "a description such as recipes/hardware/h100.toml (default: measure this machine)"
@@ -240,6 +246,16 @@ def train(options: argparse.Namespace, overrides: list[str]) -> None:
         print(stopped, file=sys.stderr)
         sys.exit(128 + stopped.signal)  # the exit code of a process that a signal ended
     report(options, trained.summary(), asdict(trained))
+
+
+def list_runs(options: argparse.Namespace, _: list[str]) -> None:
+    """`bluejay runs`."""
+    from bluejay.train.report.runs import as_dict, draw_runs, find_runs, table
+
+    found = find_runs(options.folders)
+    if options.picture is not None:
+        draw_runs(found, options.picture)
+    report(options, table(found), as_dict(found))
 
 
 def train_plan(options: argparse.Namespace, overrides: list[str]) -> None:
