@@ -100,7 +100,7 @@ def with_numbers(values: dict[str, Any], invalid: ValidationError) -> dict[str, 
         *outer, last = error["loc"]
         for key in outer:
             # The path also names the members of unions, which are no keys.
-            table = table[key] if isinstance(table, list) or key in table else table
+            table = table[key] if isinstance(key, int) or key in table else table
         table[last] = number
     return values
 

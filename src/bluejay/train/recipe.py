@@ -76,8 +76,9 @@ class Data:
     __pydantic_config__ = STRICT
     train: tuple[Mixture, ...]
     """The training sets; sequences are drawn from them in proportion to their weights."""
-    valid: PathText
-    """Held-out data: prefix of a shard, or a file of examples."""
+    valid: PathText | None = None
+    """Held-out data: prefix of a shard, or a file of examples. Default: those of the first of `train`, which are the
+    shard `valid` of its corpus, or one example in twenty, on which the run does not train."""
     sequence_length: Count = 512
     """Tokens in a training sequence; also the context length of the model unless `model.n_ctx` is given."""
     mask_documents: bool = True
@@ -99,6 +100,12 @@ class Data:
         if self.columns and parts not in map(set, COLUMNS):
             forms = " or ".join(" and ".join(form) for form in COLUMNS)
             raise ValueError(f"data.columns has {', '.join(self.columns)}; it needs {forms} (with user also system)")
+
+    @property
+    def held_out(self) -> str:
+        """`valid` if given, else its default."""
+        first = self.train[0].shards
+        return self.valid or (first if is_pairs(first) else str(corpus_of(first) / "tokens" / "valid"))
 
     @property
     def tokenizer_path(self) -> str | None:

@@ -91,7 +91,9 @@ def differences(run: RunSummary, first: RunSummary) -> dict[str, Any]:
 def table(runs: list[RunSummary]) -> str:
     """The runs as lines of text, best held-out bits per byte first; differences are from the first line's recipe."""
     runs = in_order(runs)
-    rows = [("run", "state", "tokens", "time", "loss", "held out", "bits/byte", "seed", "differs from the first by")]
+    rows: list[tuple[str, ...]] = [
+        ("run", "state", "tokens", "time", "loss", "held out", "bits/byte", "seed", "differs from the first by")
+    ]
     for run in runs:
         values = (run.loss, run.held_out_loss, run.held_out_bits_per_byte)
         numbers = ("–" if value is None else f"{value:.3f}" for value in values)
