@@ -183,6 +183,7 @@ VERBS = {
     "pile card": ["none"],
     "pile quality": ["none.safetensors", "--good", "none.jsonl", "--bad", "none.jsonl"],
     "train": ["none.toml"],
+    "runs": ["none"],
     "plan": ["none.toml"],
     "generate": ["./none", "a prompt"],
     "convert": ["./none", "target"],

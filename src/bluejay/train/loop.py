@@ -30,14 +30,14 @@ from bluejay.train.distributed.parallel import World
 from bluejay.train.distributed.stage import Stage
 from bluejay.train.distributed.watchdog import Watchdog, start_watchdog
 from bluejay.train.initial import initial_model
-from bluejay.train.optimizer import learning_rate, make_optimizer
+from bluejay.train.optimizer import make_optimizer
 from bluejay.train.recipe import Mesh, TrainRecipe
 from bluejay.train.report.generations import continue_prompts
 from bluejay.train.report.metrics import draw_learning_rate, draw_loss, read_metrics
 from bluejay.train.report.profile import profiler
 from bluejay.train.report.reporter import Reporter, reporter
-from bluejay.train.spikes import MAX_ROLLBACKS, advance, spike_reason
-from bluejay.train.step import Step
+from bluejay.train.schedule import learning_rate
+from bluejay.train.step import MAX_ROLLBACKS, Step, advance, spike_reason
 
 TOO_FAST = "lower train.lr, or look at the data"
 """What helps a run whose numbers overflow."""

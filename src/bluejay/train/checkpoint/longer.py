@@ -5,8 +5,8 @@ from pathlib import Path
 from bluejay import recipe as recipes
 from bluejay.train.checkpoint.checkpoints import Checkpoints
 from bluejay.train.checkpoint.state import State
-from bluejay.train.optimizer import learning_rate
 from bluejay.train.recipe import TrainRecipe
+from bluejay.train.schedule import learning_rate
 
 
 def before_cooldown(

@@ -37,7 +37,7 @@ class State:
     consecutive_skips: int = 0
     """Skipped steps since the last step whose gradient was applied."""
     recent: tuple[tuple[float, float], ...] = ()
-    """Loss and gradient norm of the last steps that were not skipped (`bluejay.train.spikes`)."""
+    """Loss and gradient norm of the last steps that were not skipped (`bluejay.train.step`)."""
     inputs: dict[str, str] = field(default_factory=dict)
     """Hash of the content of each input: the sets of `data.train`, and `init`. Empty in runs that older versions
     began."""
