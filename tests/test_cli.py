@@ -1,6 +1,8 @@
 """The command line: results on standard output, and a mistake is one line and exit code 2, with nothing left behind."""
 
+import importlib.util
 import json
+import os
 import resource
 import socket
 import subprocess
@@ -171,6 +173,32 @@ def test_help_answers_at_once():
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     assert min(seconds() for _ in range(5)) < 0.3
+
+
+def test_a_module_that_is_run_is_the_command():
+    for option, begins in (("--version", "bluejay "), ("--help", "usage: bluejay ")):
+        run = subprocess.run([sys.executable, "-m", "bluejay", option], capture_output=True, text=True)
+        assert (run.returncode, run.stderr) == (0, "") and run.stdout.startswith(begins)
+
+
+@pytest.mark.parametrize("arguments", [["info", "gpt2"], ["recipes"], ["pile", "plan", "recipes/pile/the-pile.toml"]])
+def test_a_reader_that_has_had_enough_is_no_mistake(arguments):
+    """The pipe is closed before anything is written, as by `head -0`."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "bluejay", *arguments]
+    run = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, cwd=ROOT)
+    os.close(write)
+    assert (run.returncode, run.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(("shell", "expected"), [("bash", "complete -o filenames -F"), ("zsh", "#compdef bluejay")])
+def test_a_shell_completes_verbs_and_options(shell, expected, capsys):
+    if importlib.util.find_spec("shtab") is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("shtab is not installed")
+    main(["completion", shell])
+    printed = capsys.readouterr().out
+    assert expected in printed and "convert" in printed and "--quantize" in printed
 
 
 def test_the_quickstart_recipes_load():

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import tomli_w
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from bluejay import shipped
 from bluejay.files import write_text
 
 T = TypeVar("T")
@@ -29,12 +30,14 @@ UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
 def load(kind: type[T], path: Path, overrides: list[str] | None = None) -> T:
     """Read a recipe of the dataclass `kind`; `overrides`, `["--section.field", "value", ...]`, take precedence.
 
-    Raises ValueError: an unknown key, a wrong type or an invalid value; FileNotFoundError: there is no such recipe.
+    A path where no file is may name a recipe that comes with Bluejay, such as `recipes/train/quickstart.toml`. Raises
+    ValueError: an unknown key, a wrong type or an invalid value; FileNotFoundError: there is no such recipe.
     """
+    path = shipped.find(path)
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise FileNotFoundError(f"no recipe at {path}; the recipes are in the folder recipes/") from None
+        raise FileNotFoundError(f"no recipe at {path}; `bluejay recipes` lists those that come with bluejay") from None
     except IsADirectoryError:
         raise ValueError(f"{path} is a folder; a recipe is one TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
