@@ -1,8 +1,6 @@
 """The command line: results on standard output, and a mistake is one line and exit code 2, with nothing left behind."""
 
-import importlib.util
 import json
-import os
 import resource
 import socket
 import subprocess
@@ -105,6 +103,9 @@ def test_from_text_to_generated_text(corpus_recipe, training_recipe, tmp_path, c
         (["pile", "build", "{path}"], "is a folder; a recipe is one TOML file"),
         (["pile", "build", "{corpus}", "--component", "[]"], "the recipe has no [[component]]"),
         (["train", "{training}"], "corpus"),
+        (["train", "{training}", "--n_layer", "3"], "did you mean model.n_layer?"),
+        (["train", "{training}", "--rotary_dim", "3"], "did you mean model.rotary_dim?"),
+        (["train", "{path}/my.toml"], "no recipe at {path}/my.toml; write it first"),
         (["train", "{training}", "--train.lr"], "--train.lr needs a value"),
         (["train", "{training}", "--data", "3"], "data"),
         (["generate", "{path}/nothing", "x"], "no model at"),
@@ -125,7 +126,7 @@ def test_a_users_mistake_is_one_line_and_leaves_nothing(
 ):
     names = {"path": tmp_path, "corpus": corpus_recipe, "training": training_recipe, "model": model_directory}
     before = sorted(tmp_path.rglob("*"))
-    assert sentence in mistake(capsys, *[argument.format(**names) for argument in arguments])
+    assert sentence.format(**names) in mistake(capsys, *[argument.format(**names) for argument in arguments])
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -175,32 +176,6 @@ def test_help_answers_at_once():
     assert min(seconds() for _ in range(5)) < 0.3
 
 
-def test_a_module_that_is_run_is_the_command():
-    for option, begins in (("--version", "bluejay "), ("--help", "usage: bluejay ")):
-        run = subprocess.run([sys.executable, "-m", "bluejay", option], capture_output=True, text=True)
-        assert (run.returncode, run.stderr) == (0, "") and run.stdout.startswith(begins)
-
-
-@pytest.mark.parametrize("arguments", [["info", "gpt2"], ["recipes"], ["pile", "plan", "recipes/pile/the-pile.toml"]])
-def test_a_reader_that_has_had_enough_is_no_mistake(arguments):
-    """The pipe is closed before anything is written, as by `head -0`."""
-    read, write = os.pipe()
-    os.close(read)
-    command = [sys.executable, "-m", "bluejay", *arguments]
-    run = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, cwd=ROOT)
-    os.close(write)
-    assert (run.returncode, run.stderr) == (0, b"")
-
-
-@pytest.mark.parametrize(("shell", "expected"), [("bash", "complete -o filenames -F"), ("zsh", "#compdef bluejay")])
-def test_a_shell_completes_verbs_and_options(shell, expected, capsys):
-    if importlib.util.find_spec("shtab") is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("shtab is not installed")
-    main(["completion", shell])
-    printed = capsys.readouterr().out
-    assert expected in printed and "convert" in printed and "--quantize" in printed
-
-
 def test_the_quickstart_recipes_load():
     from bluejay.pile.recipe import PileRecipe
     from bluejay.recipe import load
@@ -209,3 +184,26 @@ def test_the_quickstart_recipes_load():
     corpus = load(PileRecipe, ROOT / "recipes/pile/quickstart.toml")
     training = load(TrainRecipe, ROOT / "recipes/train/quickstart.toml")
     assert training.data.valid == f"{corpus.directory}/tokens/valid"
+
+
+def test_mistake_in_a_recipe_is_told_before_torch_is_imported(tmp_path):
+    (tmp_path / "a.toml").write_text("name = ")
+    code = f"""
+import sys
+from bluejay.cli import main
+for verb in (["train"], ["pile", "build"], ["pile", "plan"]):
+    try:
+        main([*verb, {str(tmp_path / "a.toml")!r}])
+    except SystemExit as ended:
+        assert ended.code == 2
+assert "torch" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and len(done.stderr.splitlines()) == 3, done.stderr
+
+
+def test_pipe_that_nobody_reads_ends_a_verb_without_a_word(model_directory):
+    code = f"from bluejay.cli import main; main({['generate', str(model_directory), 'x', '--max-tokens', '60']})"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait() == 141

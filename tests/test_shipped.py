@@ -33,7 +33,7 @@ def test_a_file_of_the_same_name_comes_first(tmp_path, monkeypatch):
 def test_another_name_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("recipes/pile/none.toml", "my.toml", "../recipes/pile/quickstart", str(tmp_path / "pile/quickstart")):
-        with pytest.raises(FileNotFoundError, match=r"no recipe at .*; `bluejay recipes` lists"):
+        with pytest.raises(FileNotFoundError, match=r"no recipe at .*one that `bluejay recipes` lists"):
             recipe.load(PileRecipe, Path(name))
 
 

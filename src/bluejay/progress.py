@@ -1,4 +1,5 @@
-"""Progress of long jobs on standard error, as a live bar on a terminal and as a line every few seconds elsewhere."""
+"""Progress of long jobs on standard error: a live bar on a terminal, one line that is written again and again in a
+notebook, and a line every few seconds elsewhere."""
 
 import sys
 import time
@@ -9,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 SECONDS_BETWEEN_LINES = 10.0
+SECONDS_BETWEEN_UPDATES = 0.5
+"""How often the line in a notebook is written again."""
 SECONDS_BEFORE_BAR = 1.0
 """Shorter jobs show no bar."""
 
@@ -16,7 +19,10 @@ SECONDS_BEFORE_BAR = 1.0
 class Bar:
     """The progress of one job. `total` may be set once it is known."""
 
-    def __init__(self, label: str, total: int, unit: str, done: int, live: Progress | None) -> None:
+    def __init__(
+        self, label: str, total: int, unit: str, done: int, live: Progress | None, notebook: bool = False
+    ) -> None:
+        self.notebook, self.width = notebook, 0
         self.label, self.total, self.unit, self.live = label, total, unit, live
         self.done = self.start = done
         self.began = self.printed = time.monotonic()
@@ -32,11 +38,29 @@ class Bar:
             if not self.live.live.is_started and now - self.began > SECONDS_BEFORE_BAR:
                 self.live.start()
             self.live.update(self.task, total=self.total or None, completed=self.done, rate=speed, note=note)
+        elif self.notebook:
+            due = now - self.printed >= SECONDS_BETWEEN_UPDATES or self.done == self.total
+            if due and now - self.began > SECONDS_BEFORE_BAR:
+                self._rewrite(speed, note, now)
         elif now - self.printed >= SECONDS_BETWEEN_LINES:
             self.printed = now
-            share = self.done / max(self.total, 1)
-            left = (self.total - self.done) / max(rate, 1e-9)
-            say(f"{self.label} {share:4.0%} · {speed} · {left:,.0f} s left · {note}".rstrip(" ·"))
+            say(self._line(speed, note))
+
+    def end(self) -> None:
+        """Leave the line of a notebook as it is."""
+        if self.width:
+            say("")
+
+    def _line(self, speed: str, note: str) -> str:
+        share = self.done / max(self.total, 1)
+        left = (self.total - self.done) / max((self.done - self.start) / max(time.monotonic() - self.began, 1e-9), 1e-9)
+        return f"{self.label} {share:4.0%} · {speed} · {left:,.0f} s left · {note}".rstrip(" ·")
+
+    def _rewrite(self, speed: str, note: str, now: float) -> None:
+        filled = round(20 * min(1, self.done / max(self.total, 1)))
+        line = f"{'█' * filled}{'░' * (20 - filled)} {self._line(speed, note)}"
+        print(f"\r{line:<{self.width}}", end="", file=sys.stderr, flush=True)
+        self.printed, self.width = now, len(line)
 
 
 @contextmanager
@@ -44,8 +68,9 @@ def progress(label: str, total: int, unit: str, done: int = 0) -> Generator[Bar]
     """A bar for a job of `total` units (0 if unknown), of which `done` were done before this run."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield Bar(label, total, unit, done, None)
-        return
+        bar = Bar(label, total, unit, done, None, console.is_jupyter)
+        yield bar
+        return bar.end()
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

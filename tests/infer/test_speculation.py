@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bluejay.infer.speculation import MIN_ACCEPTANCE, NGRAM, PromptLookup
+from bluejay.infer.speculation import NGRAM, PromptLookup
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=80), st.integers(0, 20))
@@ -34,4 +34,11 @@ def test_drafts_grow_while_they_are_accepted_and_stop_when_they_are_not():
     # The same three tokens every time, and something new after them.
     tokens = [token for i in range(30) for token in (1, 2, 3, 10 + i)] + [1, 2, 3]
     lookup = PromptLookup()
-    assert lookup.draft(tokens, 99) == [] and lookup.acceptance_rate < MIN_ACCEPTANCE
+    assert lookup.draft(tokens, 99) == [] and lookup.acceptance_rate < 0.25
+
+
+def test_drafts_are_only_worth_their_rows_among_many_sequences_when_they_are_nearly_sure():
+    tokens = [*[1, 2, 3, 4] * 5, *range(100, 106), *[1, 2, 3, 4] * 2]
+    lengths = [len(PromptLookup().draft(tokens, 99, n)) for n in (1, 4, 64)]
+    assert lengths[0] > lengths[1] > lengths[2] == 0
+    assert len(PromptLookup().draft([1, 2, 3, 4] * 30, 99, 64)) == 16

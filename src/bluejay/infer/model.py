@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate, chain
 from pathlib import Path
@@ -23,7 +22,7 @@ from bluejay.infer.backends import Backend
 from bluejay.infer.backends.native import NativeBackend, NativeModel, chosen, native_model
 from bluejay.infer.backends.torch import TorchBackend
 from bluejay.infer.engine import Chunk, check_bias, check_prompt, most_tokens
-from bluejay.infer.exceptions import ChatTemplateError, ContextLengthError, ModelClosedError, PromptError, TokenError
+from bluejay.infer.exceptions import ChatTemplateError, ModelClosedError, PromptError, TokenError
 from bluejay.infer.params import SamplingParams, changed
 from bluejay.infer.prompts import (
     Messages,
@@ -31,6 +30,7 @@ from bluejay.infer.prompts import (
     Prompt,
     Prompts,
     begun,
+    check_readable,
     encode_pairs,
     encode_prompts,
     read_conversations,
@@ -200,7 +200,10 @@ class Model:
         params = changed(sampling_params, settings)
         texts, single = read_prompts(prompts)
         chunks = self._chunks(encode_prompts(self.tokenizer, texts), single, params)
-        return (replace(chunk, index=number * params.n + chunk.index) if number else chunk for number, chunk in chunks)
+        return (
+            Chunk(number * params.n + chunk.index, chunk.text, chunk.token, chunk.finish_reason, chunk.logprob)
+            for number, chunk in chunks
+        )
 
     @overload
     def score(self, texts: Prompt, *, progress: bool = True) -> Score: ...
@@ -322,15 +325,9 @@ class Model:
     def _whole(self, prompts: Any) -> tuple[list[Window], bool]:
         """A window for each prompt, and whether there is a single one."""
         given, single = read_prompts(prompts)
-        rows, n_ctx, found = self.config.vocab_size, self.config.n_ctx, []
-        for number, ids in enumerate(encode_prompts(self.tokenizer, given)):
-            name = "the prompt" if single else f"prompt {number}"
-            if len(ids) > n_ctx:
-                raise ContextLengthError(f"{name} has {len(ids)} tokens; this model reads {n_ctx}")
-            if not all(0 <= id < rows for id in ids):
-                raise TokenError(f"{name} holds a token id outside 0..{rows - 1}")
-            found.append(Window(number, [*ids, 0], 0))
-        return found, single
+        encoded = encode_prompts(self.tokenizer, given)
+        check_readable(encoded, self.config.n_ctx, self.config.vocab_size, single)
+        return [Window(number, [*ids, 0], 0) for number, ids in enumerate(encoded)], single
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bluejay.infer.exceptions import PromptError
+from bluejay.infer.exceptions import ContextLengthError, PromptError, TokenError
 from bluejay.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -75,6 +75,17 @@ def encode_prompts(tokenizer: Tokenizer, prompts: Sequence[str | list[int]], beg
     first = tokenizer.begin if begin else []
     ids = [(first + next(encoded)) if isinstance(prompt, str) else prompt for prompt in prompts]
     return [one or [tokenizer.eot] for one in ids] if begin else ids
+
+
+def check_readable(prompts: Sequence[list[int]], n_ctx: int, n_rows: int, single: bool = False) -> None:
+    """Raise ContextLengthError if a prompt is longer than a context of `n_ctx` tokens, and TokenError if it holds an id
+    that none of the model's `n_rows` rows has; unless there is a `single` one, the message gives its number."""
+    for number, ids in enumerate(prompts):
+        name = "the prompt" if single else f"prompt {number}"
+        if len(ids) > n_ctx:
+            raise ContextLengthError(f"{name} has {len(ids)} tokens; this model reads {n_ctx}")
+        if not all(0 <= id < n_rows for id in ids):
+            raise TokenError(f"{name} holds a token id outside 0..{n_rows - 1}")
 
 
 def read_conversations(messages: Any) -> tuple[list[list[dict[str, str]]], bool]:

@@ -12,8 +12,8 @@ NGRAM = 3
 """Number of tokens that must match before the text after them becomes a draft."""
 MAX_DRAFT = 16
 """The most tokens in a draft."""
-MIN_ACCEPTANCE = 0.25
-"""The least probability of acceptance of a drafted token: about the cost of one more row relative to a step."""
+ROWS_OF_A_STEP = 3
+"""The cost of a step without any rows, most of which is reading the weights, as a number of rows."""
 RATE_MEMORY = 0.8
 """Weight of the past in the moving average of the acceptance rate."""
 
@@ -29,14 +29,17 @@ class PromptLookup:
         """The position of the token that is predicted to come next; None if there is none."""
         self.acceptance_rate = 0.5
 
-    def draft(self, tokens: Sequence[int], limit: int) -> list[int]:
-        """At most `limit` tokens that may follow `tokens`, which only grows; none if it is not worth its cost."""
+    def draft(self, tokens: Sequence[int], limit: int, n_sequences: int = 1) -> list[int]:
+        """At most `limit` tokens that may follow `tokens`, which only grows; none if it is not worth its cost.
+
+        `n_sequences` is the number of sequences that the step advances. A drafted token is worth its row if it is
+        accepted with at least the probability that a row's share of the step is: 1/4 alone, 95 % among 64.
+        """
         self._read(tokens)
-        if self.match is None or self.acceptance_rate < MIN_ACCEPTANCE:
+        least = n_sequences / (n_sequences + ROWS_OF_A_STEP)
+        if self.match is None or self.acceptance_rate < least:
             return []
-        length = (
-            MAX_DRAFT if self.acceptance_rate > 0.99 else int(math.log(MIN_ACCEPTANCE) / math.log(self.acceptance_rate))
-        )
+        length = MAX_DRAFT if self.acceptance_rate > 0.99 else int(math.log(least) / math.log(self.acceptance_rate))
         period = len(tokens) - self.match  # a draft that reaches the end of the text repeats
         return [tokens[self.match + i % period] for i in range(min(length, MAX_DRAFT, limit))]
 

@@ -1,0 +1,94 @@
+"""Splits an `assert` into calls, which run in the cage, and a check of what they gave, which runs outside.
+
+`assert abs(f(1.5) - 0.5) < 1e-6` becomes the call `f(1.5)` and the check `abs(_0 - 0.5) < 1e-06`. The cage never sees
+the expected value, and what the sample does to `==`, `abs` or `assert` in its own process changes nothing.
+"""
+
+import ast
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from types import CodeType
+from typing import Any
+
+PURE = {one.__name__: one for one in (abs, all, any, dict, len, list, max, min, round, set, sorted, str, sum, tuple)}
+"""Functions that a check may apply to plain values."""
+ALLOWED = (
+    *(ast.Expression, ast.Constant, ast.Name, ast.Load, ast.List, ast.Tuple, ast.Set, ast.Dict, ast.Call, ast.keyword),
+    *(ast.UnaryOp, ast.UAdd, ast.USub, ast.Not, ast.BoolOp, ast.And, ast.Or, ast.Compare, ast.cmpop),
+    *(ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Attribute),
+)
+"""What a check may consist of. A stranger's text is never multiplied or used as a format, which could fill memory."""
+
+
+@dataclass(frozen=True)
+class Test:
+    """One test: Python source of calls in the sample's names, and what must hold of the values they give."""
+
+    __test__ = False  # not one of pytest's
+
+    calls: tuple[str, ...]
+    """Each is an expression, or statements whose last line is one."""
+    check: str
+    """An expression over the calls' values, which are called _0, _1, ..."""
+
+
+def split_assert(assertion: str | ast.Assert, functions: Sequence[str]) -> Test | None:
+    """An assert statement as a test of the named functions, or None if it cannot be checked from outside.
+
+    Raises SyntaxError: it is not an assert.
+    """
+    statement = ast.parse(assertion).body[0] if isinstance(assertion, str) else assertion
+    if not isinstance(statement, ast.Assert):
+        raise SyntaxError(f"{ast.unparse(statement)!r} is not an assert")
+    split = Split(functions)
+    check = split.visit(ast.Expression(statement.test))
+    return Test(tuple(split.calls), ast.unparse(check)) if split.calls and is_pure(check) else None
+
+
+class Split(ast.NodeTransformer):
+    """Replaces the calls of some functions by names."""
+
+    def __init__(self, functions: Sequence[str]) -> None:
+        self.functions, self.calls = functions, []
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        if not (isinstance(node.func, ast.Name) and node.func.id in self.functions):
+            return self.generic_visit(node)
+        self.calls.append(ast.unparse(node))
+        return ast.Name(f"_{len(self.calls) - 1}", ast.Load())
+
+
+def is_pure(check: ast.AST) -> bool:
+    """Whether an expression consists of plain values, received ones, comparisons, sums and pure functions alone."""
+    for node in ast.walk(check):
+        if not isinstance(node, ALLOWED):
+            return False
+        if isinstance(node, ast.Name) and not (node.id in PURE or node.id == "math" or is_received(node)):
+            return False
+        if isinstance(node, ast.Attribute) and not (isinstance(node.value, ast.Name) and node.value.id == "math"):
+            return False
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult) and any(map(is_received, ast.walk(node))):
+            return False
+    return True
+
+
+def is_received(node: ast.AST) -> bool:
+    return isinstance(node, ast.Name) and node.id[:1] == "_" and node.id[1:].isdecimal()
+
+
+@cache
+def compiled(check: str) -> CodeType:
+    tree = ast.parse(check, mode="eval")
+    assert is_pure(tree), check
+    return compile(tree, "<check>", "eval")
+
+
+def holds(test: Test, values: Sequence[Any]) -> bool:
+    """Whether the check holds of the values; a check that fails on them, as len(None), does not hold."""
+    names = {f"_{at}": value for at, value in enumerate(values)}
+    try:
+        return bool(eval(compiled(test.check), {"__builtins__": {}, "math": math, **PURE}, names))
+    except (ArithmeticError, TypeError, ValueError, RecursionError, MemoryError):
+        return False

@@ -1,0 +1,68 @@
+"""Embeddings over HTTP are those of the library, in both encodings, to clients that exist."""
+
+import httpx
+import numpy as np
+import openai
+import pytest
+from langchain_openai import OpenAIEmbeddings
+
+TEXTS = ["the cat", "naïve 日本", "the cat sat on the mat " * 9, ""]
+
+
+@pytest.mark.parametrize("form", ["float", "base64"])
+def test_vectors_are_the_librarys(client, model, form):
+    answer = client.embeddings.create(model="tiny", input=TEXTS, encoding_format=form)
+    vectors = [one.embedding for one in answer.data]
+    if form == "base64":
+        assert all(isinstance(vector, str) for vector in vectors)
+        answer = client.embeddings.create(model="tiny", input=TEXTS)  # asks for base64 and decodes it
+        vectors = [one.embedding for one in answer.data]
+    assert np.allclose(vectors, model.embed(TEXTS).numpy(), atol=1e-6)
+    assert [one.index for one in answer.data] == [0, 1, 2, 3] and answer.model == "tiny"
+    n_tokens = sum(len(model.tokenizer.encode_prompt(text)) for text in TEXTS)
+    assert answer.usage.prompt_tokens == answer.usage.total_tokens == n_tokens
+
+
+def test_a_text_may_be_alone_or_token_ids_or_one_of_many(client, model):
+    ids = model.tokenizer.encode("the cat")
+    expected = model.embed("the cat").numpy()
+    for given in ("the cat", ids, [ids], ["the cat"] * 40):
+        data = client.embeddings.create(model="tiny", input=given, dimensions=64).data
+        assert all(np.allclose(one.embedding, expected, atol=1e-6) for one in data)
+        assert len(data) == (40 if len(given) == 40 else 1)
+
+
+def test_langchain_embeds(server, model):
+    with httpx.Client() as http:
+        place = {"base_url": f"{server.url}/v1", "api_key": "none", "max_retries": 0, "http_client": http}
+        embeddings = OpenAIEmbeddings(model="tiny", check_embedding_ctx_length=False, **place)
+        assert np.allclose(embeddings.embed_documents(TEXTS[:2]), model.embed(TEXTS[:2]).numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "message"),
+    [
+        ({}, "input", "missing"),
+        ({"input": []}, "input", "not empty"),
+        ({"input": 5}, "input", "must be a string"),
+        ({"input": [["a"]]}, "input", "prompt 0 holds 'a' among its token ids"),
+        ({"input": ["a", 5]}, "input", "prompt 1 is 5"),
+        ({"input": [1, True]}, "input", "prompt 0 is 1"),
+        ({"input": [[1], [2**70]]}, "input", "prompt 1 holds a token id outside 0..258"),
+        ({"input": ["a"] * 2049}, "input", "holds 2049 texts; at most 2048"),
+        ({"input": ["a"] * 20 + ["a " * 2000]}, "input", "prompt 20 has 4000 tokens; this model reads 1024"),
+        ({"input": "a", "dimensions": 8}, "dimensions", "this model's embeddings have 64"),
+        ({"input": "a", "encoding_format": "int8"}, "encoding_format", "float"),
+        ({"input": "a", "modl": "x"}, "modl", "did you mean model?"),
+    ],
+)
+def test_mistakes_get_a_sentence_and_the_name_of_the_parameter(server, body, param, message):
+    answer = httpx.post(f"{server.url}/v1/embeddings", json=body)
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert error["param"] == param and message in error["message"]
+
+
+def test_another_models_name_is_refused(client):
+    with pytest.raises(openai.NotFoundError):
+        client.embeddings.create(model="text-embedding-3-small", input="a")
