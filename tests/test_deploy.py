@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from bluejay.cli import parser
+from bluejay.serve.settings import ServeSettings
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = (ROOT / "Dockerfile").read_text().splitlines()
@@ -24,7 +25,7 @@ def test_the_container_runs_as_nobody_special_and_its_command_is_one():
     assert not [line for line in DOCKERFILE[last:] if line.startswith("RUN")]
     (command,) = instruction("CMD")
     options = parser().parse_args(yaml.safe_load(command))
-    assert options.host == "0.0.0.0" and str(options.port) in instruction("EXPOSE")
+    assert options.host == "0.0.0.0" and str(ServeSettings().port) in instruction("EXPOSE")
 
 
 def test_the_builder_gets_all_that_the_installation_reads():

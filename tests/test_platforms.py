@@ -18,7 +18,8 @@ for module, name in linux_only:
         delattr(module, name)
 own_open = open
 def guarded(file, *arguments, **keywords):
-    assert not str(file).startswith(("/proc", "/sys")) or "torch" in str(sys._getframe(1).f_code.co_filename), file
+    if str(file).startswith(("/proc", "/sys")):
+        raise FileNotFoundError(2, "No such file or directory", file)
     return own_open(file, *arguments, **keywords)
 import torch, numpy, matplotlib.figure  # the libraries look around by themselves
 sys.platform = "darwin"
