@@ -1,6 +1,9 @@
 """The command line: results on standard output, and a mistake is one line and exit code 2, with nothing left behind."""
 
+import argparse
+import importlib.util
 import json
+import os
 import resource
 import socket
 import subprocess
@@ -174,6 +177,62 @@ def test_help_answers_at_once():
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     assert min(seconds() for _ in range(5)) < 0.3
+
+
+VERBS = {
+    "pile build": ["none.toml"],
+    "pile plan": ["none.toml"],
+    "pile card": ["none"],
+    "pile quality": ["none.safetensors", "--good", "none.jsonl", "--bad", "none.jsonl"],
+    "train": ["none.toml"],
+    "plan": ["none.toml"],
+    "generate": ["./none", "a prompt"],
+    "convert": ["./none", "target"],
+    "info": ["./none"],
+    "pull": ["no/such/name"],
+    "serve": ["./none"],
+    "demo": ["--host", "256.0.0.1"],
+    "push": ["./none", "me/none"],
+    "recipes": ["none"],
+    "completion": ["none"],
+}
+"""Every verb, with arguments that name nothing: it has to load all of its modules to say so."""
+
+
+def verbs_of(parser: argparse.ArgumentParser, before: str = "") -> list[str]:
+    """The verbs of a parser."""
+    below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    inner = [found for action in below for name in action.choices for found in [f"{before} {name}".strip()]]
+    parsers = [choice for action in below for choice in action.choices.values()]
+    return [verb for name, one in zip(inner, parsers, strict=True) for verb in verbs_of(one, name) or [name]]
+
+
+def test_every_verb_is_tried():
+    assert sorted(verbs_of(cli.parser())) == sorted(VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_starts_in_a_fresh_process(verb, tmp_path):
+    command = [sys.executable, "-c", "from bluejay.cli import main; main()", *verb.split(), *VERBS[verb]]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("error: ") and "import" not in ended.stderr, ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_module_that_is_run_is_the_command():
+    for option, begins in (("--version", "bluejay "), ("--help", "usage: bluejay ")):
+        run = subprocess.run([sys.executable, "-m", "bluejay", option], capture_output=True, text=True)
+        assert (run.returncode, run.stderr) == (0, "") and run.stdout.startswith(begins)
+
+
+@pytest.mark.parametrize(("shell", "expected"), [("bash", "complete -o filenames -F"), ("zsh", "#compdef bluejay")])
+def test_a_shell_completes_verbs_and_options(shell, expected, capsys):
+    if importlib.util.find_spec("shtab") is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("shtab is not installed")
+    main(["completion", shell])
+    printed = capsys.readouterr().out
+    assert expected in printed and "convert" in printed and "--quantize" in printed
 
 
 def test_the_quickstart_recipes_load():
