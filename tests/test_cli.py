@@ -226,11 +226,11 @@ def test_a_module_that_is_run_is_the_command():
         assert (run.returncode, run.stderr) == (0, "") and run.stdout.startswith(begins)
 
 
-@pytest.mark.parametrize(("shell", "expected"), [("bash", "complete -o filenames -F"), ("zsh", "#compdef bluejay")])
+@pytest.mark.parametrize(("shell", "expected"), [("bash", "-F _shtab_bluejay bluejay"), ("zsh", "#compdef bluejay")])
 def test_a_shell_completes_verbs_and_options(shell, expected, capsys):
     if importlib.util.find_spec("shtab") is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)("shtab is not installed")
-    main(["completion", shell])
+    cli.main(["completion", shell])
     printed = capsys.readouterr().out
     assert expected in printed and "convert" in printed and "--quantize" in printed
 

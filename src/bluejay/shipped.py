@@ -1,5 +1,6 @@
 """The recipes that come with Bluejay: in the installed package, or in the folder `recipes` of a checkout."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -24,8 +25,7 @@ def summary(path: Path) -> str:
     lines = path.read_text(encoding="utf-8").splitlines()
     end = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
     comment = " ".join(line.lstrip("# ").rstrip() for line in lines[:end])
-    sentence, stop, _ = comment.partition(". ")
-    return (sentence + stop).strip().removesuffix(".")
+    return re.split(r"(?<! al)\.(?:\s|$)", comment)[0].strip()
 
 
 def find(path: Path) -> Path:
