@@ -30,7 +30,7 @@ import bluejay
 from bluejay.gpt.formats.layouts import convert
 from bluejay.infer.backends import StepBatch, checked
 
-N_TEXTS, N_PROMPTS, N_TOKENS, ROUNDS = 1000, 64, 64, 5
+N_TEXTS, N_PROMPTS, N_TOKENS, ROUNDS = 1000, 64, 64, 3
 BATCH_SIZES = (16, 32, 64)
 """Batch sizes of the pipeline that are tried."""
 TOLERANCE = 1e-5
