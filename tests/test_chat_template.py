@@ -1,9 +1,12 @@
 """A conversation becomes the same tokens as in transformers, except where a message forges a special token."""
 
+import re
+
 import pytest
+from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
-from bluejay.chat_template import prompt_tokens
+from bluejay.chat_template import occurrence_pattern, prompt_tokens
 from bluejay.tokenizer import Tokenizer
 
 TURNS = """{% for message in messages %}
@@ -91,3 +94,9 @@ def test_template_lies_beside_the_tokenizer(tmp_path):
     new_tokenizer(TURNS).save(tmp_path)
     (tmp_path / "chat_template.jinja").write_text(BRACKETS)
     assert Tokenizer.load(tmp_path).chat_template == BRACKETS
+
+
+def test_special_tokens_absorb_the_space_around_them_once():
+    tokens = AddedToken("<a>", rstrip=True), AddedToken("<b>", lstrip=True)
+    both = "|".join(map(occurrence_pattern, tokens))
+    assert re.findall(both, "x <a>  <b> y  <b>z<b>") == ["<a>  ", "<b>", "  <b>", "<b>"]

@@ -1,5 +1,6 @@
 """The command line: results on standard output, and a mistake is one line and exit code 2, with nothing left behind."""
 
+import argparse
 import json
 import resource
 import socket
@@ -103,6 +104,9 @@ def test_from_text_to_generated_text(corpus_recipe, training_recipe, tmp_path, c
         (["pile", "build", "{path}"], "is a folder; a recipe is one TOML file"),
         (["pile", "build", "{corpus}", "--component", "[]"], "the recipe has no [[component]]"),
         (["train", "{training}"], "corpus"),
+        (["train", "{training}", "--n_layer", "3"], "did you mean model.n_layer?"),
+        (["train", "{training}", "--rotary_dim", "3"], "did you mean model.rotary_dim?"),
+        (["train", "{path}/my.toml"], "no recipe at {path}/my.toml; write it first"),
         (["train", "{training}", "--train.lr"], "--train.lr needs a value"),
         (["train", "{training}", "--data", "3"], "data"),
         (["generate", "{path}/nothing", "x"], "no model at"),
@@ -123,7 +127,7 @@ def test_a_users_mistake_is_one_line_and_leaves_nothing(
 ):
     names = {"path": tmp_path, "corpus": corpus_recipe, "training": training_recipe, "model": model_directory}
     before = sorted(tmp_path.rglob("*"))
-    assert sentence in mistake(capsys, *[argument.format(**names) for argument in arguments])
+    assert sentence.format(**names) in mistake(capsys, *[argument.format(**names) for argument in arguments])
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -173,6 +177,44 @@ def test_help_answers_at_once():
     assert min(seconds() for _ in range(5)) < 0.3
 
 
+VERBS = {
+    "pile build": ["none.toml"],
+    "pile plan": ["none.toml"],
+    "pile card": ["none"],
+    "pile quality": ["none.safetensors", "--good", "none.jsonl", "--bad", "none.jsonl"],
+    "train": ["none.toml"],
+    "plan": ["none.toml"],
+    "generate": ["./none", "a prompt"],
+    "convert": ["./none", "target"],
+    "info": ["./none"],
+    "pull": ["no/such/name"],
+    "serve": ["./none"],
+    "demo": ["--port", "0"],
+}
+"""Every verb, with arguments that name nothing: it has to load all of its modules to say so."""
+
+
+def verbs_of(parser: argparse.ArgumentParser, before: str = "") -> list[str]:
+    """The verbs of a parser."""
+    below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    inner = [found for action in below for name in action.choices for found in [f"{before} {name}".strip()]]
+    parsers = [choice for action in below for choice in action.choices.values()]
+    return [verb for name, one in zip(inner, parsers, strict=True) for verb in verbs_of(one, name) or [name]]
+
+
+def test_every_verb_is_tried():
+    assert sorted(verbs_of(cli.parser())) == sorted(VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_starts_in_a_fresh_process(verb, tmp_path):
+    command = [sys.executable, "-c", "from bluejay.cli import main; main()", *verb.split(), *VERBS[verb]]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("error: ") and "import" not in ended.stderr, ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
 def test_the_quickstart_recipes_load():
     from bluejay.pile.recipe import PileRecipe
     from bluejay.recipe import load
@@ -181,3 +223,26 @@ def test_the_quickstart_recipes_load():
     corpus = load(PileRecipe, ROOT / "recipes/pile/quickstart.toml")
     training = load(TrainRecipe, ROOT / "recipes/train/quickstart.toml")
     assert training.data.valid == f"{corpus.directory}/tokens/valid"
+
+
+def test_mistake_in_a_recipe_is_told_before_torch_is_imported(tmp_path):
+    (tmp_path / "a.toml").write_text("name = ")
+    code = f"""
+import sys
+from bluejay.cli import main
+for verb in (["train"], ["pile", "build"], ["pile", "plan"]):
+    try:
+        main([*verb, {str(tmp_path / "a.toml")!r}])
+    except SystemExit as ended:
+        assert ended.code == 2
+assert "torch" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and len(done.stderr.splitlines()) == 3, done.stderr
+
+
+def test_pipe_that_nobody_reads_ends_a_verb_without_a_word(model_directory):
+    code = f"from bluejay.cli import main; main({['generate', str(model_directory), 'x', '--max-tokens', '60']})"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait() == 141

@@ -94,6 +94,8 @@ def test_what_is_saved_loads_as_the_same(tmp_path_factory: pytest.TempPathFactor
         (["--engine.powr", "3"], "unknown key engine.powr; did you mean power? (valid here: power, quiet, ratios)"),
         (["--nmae", "x"], "unknown key nmae; did you mean name? (valid here: name, engine, wheel, note)"),
         (["--wheel", "[{kidn = 'wood'}]"], "unknown key wheel.0.kidn; did you mean kind? (valid here: kind, size)"),
+        (["--power", "3"], "unknown key power; did you mean engine.power? (valid here: name, engine, wheel, note)"),
+        (["--quiett", "3"], "unknown key quiett; did you mean engine.quiet? (valid here: name, engine, wheel, note)"),
         (["--wheel", "[{}]"], "wheel.0.kind is missing"),
         (["--wheel", "[{kind = 'rubber'}]"], "wheel.0.kind is 'rubber': input should be 'steel' or 'wood'"),
         (["--engine.power", "'3'"], "engine.power is '3': input should be a valid integer"),

@@ -61,7 +61,7 @@ def name_pattern(token: AddedToken) -> str:
 
 def occurrence_pattern(token: AddedToken) -> str:
     """A regular expression for a special token in a text, with the whitespace around it that some tokens absorb."""
-    return (r"\s*" if token.lstrip else "") + name_pattern(token) + (r"\s*" if token.rstrip else "")
+    return (r"(?:(?<!\s)\s+)?" if token.lstrip else "") + name_pattern(token) + (r"\s*" if token.rstrip else "")
 
 
 def render(tokenizer: Tokenizer, messages: list[dict[str, str]]) -> str:

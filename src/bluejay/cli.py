@@ -3,12 +3,15 @@
 import argparse
 import errno
 import json
+import os
+import select
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
+from bluejay.extras import install
 from bluejay.fields import add_options, given
 from bluejay.infer.params import SamplingParams
 from bluejay.serve.settings import PublicSettings, ServeSettings, settings_from
@@ -35,18 +38,29 @@ def main(arguments: list[str] | None = None) -> None:
         fail(f"unrecognized arguments: {' '.join(overrides)} (see bluejay --help)")
     try:
         options.verb(options, overrides)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(130)
     except (ModuleNotFoundError, OSError, ValueError) as error:
+        if isinstance(error, BrokenPipeError) and reader_gone():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain at its exit
+            sys.exit(141)  # the exit code of a filter that SIGPIPE ended
         if options.verbose:
             raise
         fail(sentence(error))
 
 
+def reader_gone() -> bool:
+    """Whether standard output is a pipe that nobody reads any more, as after `| head`."""
+    poll = select.poll()
+    poll.register(sys.stdout, select.POLLOUT)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
 def sentence(error: Exception) -> str:
     """One sentence about an error: what was not possible, where, and what helps."""
     if isinstance(error, ModuleNotFoundError):
-        return f"{error.name} is not installed; pip install 'bluejay[corpus,train]' installs what all verbs need"
+        return f"{error.name} is not installed; {install('corpus', 'train')} installs what all verbs need"
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
     where = f": {error.filename}" if error.filename else ""
@@ -166,23 +180,25 @@ def report(options: argparse.Namespace, text: str, values: dict[str, Any]) -> No
 def pile_build(options: argparse.Namespace, overrides: list[str]) -> None:
     """`bluejay pile build`."""
     from bluejay import recipe as recipes
-    from bluejay.pile.build import build
-    from bluejay.pile.pipeline.executor import choose_executor
     from bluejay.pile.recipe import PileRecipe
 
-    executor = choose_executor(options.executor, options.workers)
-    built = build(recipes.load(PileRecipe, options.recipe, overrides), executor)
+    recipe = recipes.load(PileRecipe, options.recipe, overrides)  # before imports that take seconds
+    from bluejay.pile.build import build
+    from bluejay.pile.pipeline.executor import choose_executor
+
+    built = build(recipe, choose_executor(options.executor, options.workers))
     report(options, built.summary(), built.as_dict())
 
 
 def pile_plan(options: argparse.Namespace, overrides: list[str]) -> None:
     """`bluejay pile plan`."""
     from bluejay import recipe as recipes
-    from bluejay.pile.plan import as_dict, plan, table
     from bluejay.pile.recipe import PileRecipe
-    from bluejay.pile.text.minhash import curve_table
 
     recipe = recipes.load(PileRecipe, options.recipe, overrides)
+    from bluejay.pile.plan import as_dict, plan, table
+    from bluejay.pile.text.minhash import curve_table
+
     rows, near = plan(recipe), recipe.dedup.near
     curve = f"\n\nnear-copies, by similarity: how likely a pair is found\n{curve_table(near)}" if near else ""
     report(options, table(rows) + curve, as_dict(rows))
@@ -209,11 +225,12 @@ def pile_quality(options: argparse.Namespace, _: list[str]) -> None:
 def train(options: argparse.Namespace, overrides: list[str]) -> None:
     """`bluejay train`."""
     from bluejay import recipe as recipes
-    from bluejay.train.loop import Interrupted, export
-    from bluejay.train.loop import train as run
     from bluejay.train.recipe import TrainRecipe
 
-    recipe = recipes.load(TrainRecipe, options.recipe, overrides)
+    recipe = recipes.load(TrainRecipe, options.recipe, overrides)  # before imports that take seconds
+    from bluejay.train.loop import Interrupted, export
+    from bluejay.train.loop import train as run
+
     if options.export is not None:
         path = export(recipe, options.export)
         return report(options, f"in {path}", {"model": str(path)})

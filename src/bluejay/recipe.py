@@ -32,9 +32,10 @@ def load(kind: type[T], path: Path, overrides: list[str] | None = None) -> T:
     Raises ValueError: an unknown key, a wrong type or an invalid value; FileNotFoundError: there is no such recipe.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise FileNotFoundError(f"no recipe at {path}; the recipes are in the folder recipes/") from None
+        advice = "write it first, best from a copy of one in the folder recipes/ of Bluejay's repository"
+        raise FileNotFoundError(f"no recipe at {path}; {advice}") from None
     except IsADirectoryError:
         raise ValueError(f"{path} is a folder; a recipe is one TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -54,19 +55,49 @@ def check(kind: type[T], values: dict[str, Any], origin: str) -> T:
         # A misspelt key is also reported as a missing one; the misspelling is the helpful error.
         error = next((error for error in errors if error["type"] in UNKNOWN_KEY), errors[0])
         where = [str(part) for part in error["loc"]]
-        key = ".".join(where)
+        key = place(values, where)
         match error["type"]:
             case unknown if unknown in UNKNOWN_KEY:
                 valid = field_names_at(kind, where[:-1])
-                near = difflib.get_close_matches(where[-1], valid, n=1, cutoff=0.0)
-                hint = f"; did you mean {near[0]}?" if near else ""
+                hint = f"; did you mean {near}?" if (near := nearest(kind, where, valid)) else ""
                 raise ValueError(f"{origin}: unknown key {key}{hint} (valid here: {', '.join(valid)})") from None
             case "missing":
                 raise ValueError(f"{origin}: {key} is missing") from None
             case "value_error":
                 raise ValueError(f"{origin}: {error['ctx']['error']}") from None
+            case "union_tag_invalid":
+                tags = [tag.strip(" '") for tag in error["ctx"]["expected_tags"].split(",")]
+                tag = error["ctx"]["tag"]
+                near = difflib.get_close_matches(tag, tags, n=1, cutoff=0.0)
+                hint = f"did you mean {near[0]}? (there are {', '.join(tags)})"
+                raise ValueError(f"{origin}: {key} has the kind {tag!r}, which does not exist; {hint}") from None
+            case "union_tag_not_found":
+                raise ValueError(f"{origin}: {key}.{error['ctx']['discriminator'].strip(chr(39))} is missing") from None
+            case "tuple_type" | "list_type":
+                raise ValueError(f"{origin}: {key} must be a list; {as_list(where, error['input'])}") from None
             case _:
                 raise ValueError(f"{origin}: {key} is {error['input']!r}: {error['msg'].lower()}") from None
+
+
+def place(values: Any, where: list[str]) -> str:
+    """A key in a recipe, for a message: an item of a list stands under its own name, if it has one."""
+    parts = []
+    for part in where:
+        if isinstance(values, list) and part.isdecimal():
+            values = values[int(part)]
+            parts.append(str(values.get("name", part)) if isinstance(values, dict) else part)
+        elif not (isinstance(values, dict) and part not in values and part == values.get("kind")):
+            values = values.get(part) if isinstance(values, dict) else None
+            parts.append(part)
+    return ".".join(parts)
+
+
+def as_list(where: list[str], value: Any) -> str:
+    """How a value is written that must be a list."""
+    if isinstance(value, dict) and len(where) == 1:
+        return f"write [[{where[0]}]], in two pairs of brackets, above its keys"
+    shown = "{ ... }" if isinstance(value, dict) else json.dumps(value, default=str)
+    return f"write {where[-1]} = [{shown}]"
 
 
 def save(recipe: Any, path: Path) -> None:
@@ -130,6 +161,33 @@ def field_names_at(kind: Any, path: list[str]) -> list[str]:
                 break
     classes: list[Any] = list(filter(dataclasses.is_dataclass, classes_in(kind)))
     return [field.name for found in classes for field in dataclasses.fields(found)]
+
+
+def nearest(kind: Any, where: list[str], valid: list[str]) -> str | None:
+    """The key that an unknown one probably means: the same name in another table, else a similar one, best here."""
+    elsewhere = {path.rpartition(".")[2]: path for path in reversed(key_paths(kind))}
+    if where[-1] in elsewhere:
+        return elsewhere[where[-1]]
+    for names, cutoff in ((valid, 0.8), (elsewhere, 0.8), (valid, 0.0)):
+        if near := difflib.get_close_matches(where[-1], names, n=1, cutoff=cutoff):
+            return elsewhere[near[0]] if names is elsewhere else near[0]
+    return None
+
+
+def key_paths(kind: Any, prefix: str = "", above: tuple[Any, ...] = ()) -> list[str]:
+    """The dotted keys of all fields in a recipe, but not of the items of its lists, which no option can name.
+
+    The metadata `table` of a field that is a dictionary is a dataclass with the names that are usual in it.
+    """
+    if typing.get_origin(kind) in (tuple, list):
+        return []
+    paths = []
+    for found in filter(dataclasses.is_dataclass, classes_in(kind)):
+        hints = {} if found in above else typing.get_type_hints(found)
+        for one in dataclasses.fields(found) if hints else ():
+            within = one.metadata.get("table", hints[one.name])
+            paths += [prefix + one.name, *key_paths(within, f"{prefix}{one.name}.", (*above, found))]
+    return paths
 
 
 def classes_in(kind: Any) -> list[Any]:

@@ -37,7 +37,7 @@ def notes(tmp_path: Path) -> Path:
         (tmp_path / f"{number:02}.txt").write_text(f"note {number}\r\n" * (number + 1), newline="")
     (tmp_path / "copy.txt").write_bytes((tmp_path / "07.txt").read_bytes())
     (tmp_path / "empty.txt").write_text(" \n")
-    (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
+    (tmp_path / "binary.txt").write_bytes(bytes(range(1, 32)))
     (tmp_path / "marked.txt").write_text("one<|endoftext|>two")
     return tmp_path
 
@@ -89,7 +89,7 @@ def test_no_document_is_lost_silently(notes: Path) -> None:
     skipped = pq.read_table(directory / "documents" / "skipped.parquet").to_pylist()
     reasons = {Path(row["name"]).name: row["reason"] for row in skipped}
     assert reasons["empty.txt"] == "empty"
-    assert reasons["latin.txt"].startswith("not text")
+    assert reasons["binary.txt"].startswith("not text")
     assert entry["skipped"] == {"empty": 1, "not text": 1}
     assert entry["found"] == len(list(notes.glob("*.txt"))) == 61 + 1 + len(reasons)
     for split, part in entry["splits"].items():
@@ -131,10 +131,10 @@ def test_held_out_text_does_not_reach_the_tokenizer(notes: Path) -> None:
 
 
 def test_a_lone_surrogate_does_not_stop_a_build(tmp_path: Path) -> None:
-    (tmp_path / "a.py").write_bytes(b"# coding: raw_unicode_escape\n'\\ud800'\n")
-    component = [{"name": "X", "source": [{"kind": "text", "path": f"{tmp_path}/a.py"}]}]
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "Half \\ud800 of a pair."}\n')
+    component = [{"name": "X", "source": [{"kind": "jsonl", "path": f"{tmp_path}/a.jsonl"}]}]
     built = build(recipe(tmp_path, component=component, split={"valid": 0, "test": 0}))
-    assert [row["text"] for row in texts(built).values()] == ["# coding: raw_unicode_escape\n'\ufffd'\n"]
+    assert [row["text"] for row in texts(built).values()] == ["Half \ufffd of a pair."]
 
 
 def test_epochs_repeat_only_the_training_split(notes: Path) -> None:
@@ -214,7 +214,7 @@ def test_a_folder_with_other_files_is_not_replaced(notes: Path) -> None:
     [
         ("*.md", r"component Notes: no file matches .*\*\.md"),
         ("", r"component Notes: no file matches .* it is a folder, write .*/\*\*/\*\.txt"),
-        ("latin.txt", "component Notes has no documents; 1 pieces skipped as not text"),
+        ("binary.txt", "component Notes has no documents; 1 pieces skipped as not text"),
     ],
 )
 def test_an_empty_corpus_names_the_component(notes: Path, path: str, says: str) -> None:

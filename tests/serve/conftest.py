@@ -21,7 +21,7 @@ N_CTX = 1024
 def run_server(model: Model, settings: ServeSettings | None = None, port: int = 0):
     """Serve a model from a thread; on a free port unless one is given."""
     app = create_app(model, settings)
-    with listen("127.0.0.1", port) as bound:
+    with listen(settings.host if settings else "127.0.0.1", port) as bound:
         ready = threading.Event()
         server = Server(app, f"http://127.0.0.1:{bound.getsockname()[1]}", lambda _: ready.set())
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})

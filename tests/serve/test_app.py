@@ -1,9 +1,13 @@
 """The other endpoints of the application, and the headers of all responses."""
 
+import json
 import re
+import socket
 
 import httpx
 import pytest
+
+from tests.waiting import PATIENCE
 
 
 def test_healthz(server):
@@ -48,3 +52,58 @@ def test_files_of_the_page_are_cached_forever_under_urls_that_change_with_them(s
     for name in set(names):
         file = httpx.get(f"{server.url}/{name}")
         assert file.status_code == 200 and "immutable" in file.headers["cache-control"], name
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/v1/models", "/card", "/openapi.json", "/"])
+def test_head_and_a_trailing_slash_ask_for_the_same(server, path):
+    """Balancers ask with HEAD. A redirect would be made of the header Host."""
+    whole = httpx.get(f"{server.url}{path}")
+    head = httpx.head(f"{server.url}{path}")
+    slash = httpx.get(f"{server.url}{path}/", headers={"Host": "evil.example"})
+    assert (whole.status_code, head.status_code, slash.status_code, head.content) == (200, 200, 200, b"")
+    assert set(head.headers) == set(whole.headers)
+    assert httpx.head(f"{server.url}/v1/completions").status_code == 405
+
+
+@pytest.mark.parametrize("path", ["/v1/completions/", "/complete/", "/nowhere/", "//evil.example/", "//"])
+def test_no_answer_is_a_redirect(server, path):
+    for method in ("GET", "POST"):
+        answer = httpx.request(method, server.url + path, json={"prompt": "a"}, headers={"Host": "evil.example"})
+        assert answer.status_code in (200, 400, 404, 405) and "location" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "reason"),
+    [
+        (b'{"prompt": "caf\351"}', {}, 400, "not UTF-8: byte 15 is 0xe9"),
+        (b'{"a": "\xc0\x80"}', {}, 400, "not UTF-8"),
+        (b"[" * 20_000, {}, 400, "nested too deeply"),
+        (b'{"a":' * 20_000 + b"1" + b"}" * 20_000, {}, 400, "nested too deeply"),
+        (b'{"seed": ' + b"9" * 5000 + b"}", {}, 400, "a number of too many digits"),
+        (b'{"n": -' + b"1" * 4301 + b"}", {}, 400, "a number of too many digits"),
+        (b'{"prompt": "a"', {}, 400, "not valid JSON: Expecting"),
+        (b"\x1f\x8b", {"Content-Encoding": "gzip"}, 415, "encoded as gzip"),
+        (b"{}", {"Content-Encoding": "br"}, 415, "encoded as br"),
+    ],
+)
+def test_message_says_what_is_wrong_with_a_body(server, body, headers, status, reason):
+    headers = {"Content-Type": "application/json", **headers}
+    refused = httpx.post(f"{server.url}/v1/completions", content=body, headers=headers)
+    assert refused.status_code == status and reason in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("request_line", ["GET /healthz", "GET /v1/models", "HEAD /"])
+def test_client_that_closes_its_half_of_the_connection_is_answered(server, request_line):
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=PATIENCE) as client:
+        client.sendall(f"{request_line} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        client.shutdown(socket.SHUT_WR)
+        assert client.makefile("rb").read().startswith(b"HTTP/1.1 200")
+
+
+def test_half_closed_client_gets_its_whole_completion(server):
+    body = json.dumps({"prompt": "the", "max_tokens": 50}).encode()
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=PATIENCE) as client:
+        client.sendall(head.encode() + b"\r\n\r\n" + body)
+        client.shutdown(socket.SHUT_WR)
+        assert b'"completion_tokens": 50' in client.makefile("rb").read()

@@ -4,6 +4,7 @@ import asyncio
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from bluejay.infer.model import Model, load
 from bluejay.tokenizer import Tokenizer
 
 PROMPT = "the cat"
+DOCUMENT = Path(__file__).parents[2] / "docs/api.md"
 
 
 def test_openai_async(server, client):
@@ -48,6 +50,19 @@ def test_openai_errors(client):
     with pytest.raises(openai.BadRequestError) as refused:
         client.completions.create(model="tiny", prompt=PROMPT, temperature=9)
     assert (refused.value.param, refused.value.type) == ("temperature", "invalid_request_error")
+
+
+def test_every_endpoint_of_the_openai_package_is_served_or_documented_as_refused(server):
+    folder = Path(openai.__file__).parent / "resources"
+    source = "".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.py"))
+    groups = set(re.findall(r'self\._(?:post|get|get_api_list)\(\s*(?:path_template\()?f?"/(\w+)', source))
+    assert len(groups) > 20
+    table = DOCUMENT.read_text(encoding="utf-8").partition("answer 404:")[2].partition("answer 405")[0]
+    documented = set(re.findall(r"`/v1/(\w+)`", table))
+    assert groups - documented == {"completions", "chat", "embeddings", "models"}
+    for group in documented:
+        refused = httpx.post(f"{server.url}/v1/{group}", json={})
+        assert refused.status_code == 404 and refused.json()["error"]["code"] == "not_found"
 
 
 def test_langchain(server, client):

@@ -13,6 +13,7 @@ import pytest
 from bluejay.serve.server import listen, serve
 from bluejay.serve.settings import ServeSettings
 from tests.serve.programs import program
+from tests.waiting import PATIENCE
 
 
 def test_a_port_in_use_is_one_sentence(model):
@@ -82,7 +83,7 @@ class Crowd:
         answer = b""
         try:
             writer.write(head.encode() + body)
-            async with asyncio.timeout(rng.random() * 0.5 if leaves else 60):
+            async with asyncio.timeout(rng.random() * 0.5 if leaves else PATIENCE):
                 while part := await reader.read(65536):
                     answer += part
         except TimeoutError:

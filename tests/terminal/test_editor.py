@@ -15,7 +15,7 @@ from bluejay.infer.model import Model
 from bluejay.infer.params import SamplingParams
 from bluejay.terminal.annotated_text import AnnotatedText, Sample
 from bluejay.terminal.assets import EXAMPLES, PROBABILITY_THRESHOLDS
-from bluejay.terminal.editor import STYLE, Editor
+from bluejay.terminal.editor import KEYS, STYLE, Editor, open_editor
 from bluejay.terminal.history import History
 from bluejay.terminal.settings import Settings, link_to, parse_link, parse_settings
 from tests.waiting import PATIENCE
@@ -77,6 +77,35 @@ def test_write_run_undo_redo_and_run_again(tiny_model):
         assert editor.annotated.text.startswith(first + "!")
 
     driven(tiny_model, script, max_tokens=8, seed=7)
+
+
+def on_screen(editor) -> str:
+    """What the terminal shows, 80 columns wide."""
+    screen = editor.app.renderer.last_rendered_screen
+    rows = [screen.data_buffer[number] for number in range(screen.height)]
+    return "".join("".join(row[column].char for column in range(80)) for row in rows)
+
+
+def test_nothing_is_cut_off_at_80_columns(tiny_model):
+    async def script(editor, press, until, run):
+        press("the cat")
+        await run(RUN)
+        await until(lambda: editor.message.rpartition(" ")[0] in on_screen(editor))
+        assert max(map(len, KEYS.splitlines())) <= 80
+        for line in KEYS.splitlines():
+            assert f"{line.ljust(80)}" in on_screen(editor)
+        press(PROBABILITIES)
+        await until(lambda: editor.probabilities)
+        editor._show(AnnotatedText("the cat").append(" sat", -0.1, tuple((f" word {i}", -2.0) for i in range(5))))
+        editor.buffer.cursor_position = 8
+        assert len(editor._alternatives()) > 80
+        editor.app.invalidate()
+        await until(lambda: editor._alternatives() in on_screen(editor))
+        press(SETTINGS + CLEAR + "temperature=0 top_k=1 typical_p=0.5 repetition_penalty=1000000\r")
+        await until(lambda: "repetition_penalty" in editor.message)
+        await until(lambda: editor.message in on_screen(editor))
+
+    driven(tiny_model, script, max_tokens=12, seed=3)
 
 
 def test_stop_keeps_the_text(byte_tokenizer):
@@ -242,3 +271,12 @@ def test_colours_of_probabilities_are_those_of_the_page():
     assert len(page) == len(PROBABILITY_THRESHOLDS) + 1
     terminal = {name: style.split()[0] for name, style in STYLE.style_rules}
     assert {name: f"bg:{colour}" for name, colour in page} == {name: terminal[name] for name, _ in page}
+
+
+@pytest.mark.parametrize("name", ["dumb", "unknown"])
+def test_terminal_that_cannot_move_the_cursor_is_refused(monkeypatch, name):
+    monkeypatch.setenv("TERM", name)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    with pytest.raises(ValueError, match=f"moves the cursor, which a terminal with TERM={name} cannot; give a prompt"):
+        open_editor(lambda: pytest.fail("the model was loaded"), SamplingParams())

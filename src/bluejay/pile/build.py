@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bluejay.files import atomic_directory, recover_directory
+from bluejay.pile.pipeline.check import require_usable
 from bluejay.pile.pipeline.executor import Executor
 from bluejay.pile.pipeline.graph import Pipeline
 from bluejay.pile.pipeline.task import locked, remove_unused
@@ -68,8 +69,8 @@ def build(recipe: PileRecipe, executor: Executor | None = None) -> BuildResult:
 
     Without an executor, all work is done in this process.
 
-    Raises ValueError: a component has no documents, or the directory holds other files; OSError: the disk is full or
-    cannot be written.
+    Raises ValueError: the recipe names what is not there, a component has no documents, or the directory holds other
+    files; OSError: the disk is full or cannot be written.
     """
     directory = recipe.directory
     recover_directory(directory)
@@ -79,6 +80,7 @@ def build(recipe: PileRecipe, executor: Executor | None = None) -> BuildResult:
         say(f"{directory} is built from this recipe already; remove it to read the sources anew")
         return BuildResult(directory, built, fresh=False)
     require_replaceable(directory)
+    require_usable(recipe)
     stages = directory.with_name(f"{directory.name}.stages")
     with locked(stages):
         report = Report(recipe.name, digest)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from bluejay.pile.pipeline.check import missing_files, missing_tests, require_usable
 from bluejay.pile.recipe import PileRecipe
 from bluejay.pile.report.counts import Report
 from bluejay.pile.steps.mix import epochs_of
@@ -26,10 +27,15 @@ class Row:
     share: float | None
     """Share in the text that can be built, in per cent."""
     note: str
+    """Why it is not built, or what it lacks."""
 
 
 def plan(recipe: PileRecipe) -> list[Row]:
-    """A row per component, and one for the total; an unknown size is None."""
+    """A row per component, and one for the total; an unknown size is None. The notes name files that are missing.
+
+    Raises ValueError: a filter or the tokenizer cannot be used.
+    """
+    require_usable(recipe, files=False)
     report = Report.load(recipe.directory)
     sizes = {component.name: component.size_bytes for component in recipe.component}
     if report:
@@ -47,11 +53,12 @@ def plan(recipe: PileRecipe) -> list[Row]:
             epochs[component.name],
             effective[component.name] if sizes[component.name] else None,
             None if component.unavailable or not sizes[component.name] else 100 * effective[component.name] / available,
-            f"unavailable: {component.unavailable}" if component.unavailable else "",
+            f"unavailable: {component.unavailable}" if component.unavailable else "; ".join(missing_files(component)),
         )
         for component in recipe.component
     ]
-    return [*rows, Row("total", sum(known.values()), 100.0, None, named, 100.0, f"{len(recipe.built)} can be built")]
+    note = "; ".join((f"{len(recipe.built)} can be built", *missing_tests(recipe.decontaminate)))
+    return [*rows, Row("total", sum(known.values()), 100.0, None, named, 100.0, note)]
 
 
 def table(rows: list[Row]) -> str:

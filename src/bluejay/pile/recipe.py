@@ -62,7 +62,7 @@ class Split:
     """Share of the documents held out for tests."""
 
     def __post_init__(self) -> None:
-        if self.valid < 0 or self.test < 0 or self.valid + self.test >= 1:
+        if not (self.valid >= 0 and self.test >= 0 and self.valid + self.test < 1):
             raise ValueError("split.valid and split.test are shares from 0, and together below 1")
 
 
@@ -98,7 +98,7 @@ class Decontaminate:
 
     __pydantic_config__ = STRICT
     against: tuple[str, ...]
-    """Files of test sets, or patterns of files: .jsonl (.gz, .zst), .parquet, .txt; or names such as eval:hellaswag."""
+    """Files of test sets, or patterns of files, also compressed: .jsonl, .parquet, .txt; or names: eval:hellaswag."""
     ngram: int = 13
     """Words of the shortest passage that counts; the default is GPT-3's."""
 
@@ -121,7 +121,7 @@ class Mix:
     """Limit on the epochs that follow from temperature or weights; four are harmless (Muennighoff et al. 2023)."""
 
     def __post_init__(self) -> None:
-        if self.temperature < 1 or self.most_epochs < 1:
+        if not (self.temperature >= 1 and self.most_epochs >= 1):
             raise ValueError("mix.temperature and mix.most_epochs are from 1")
 
 

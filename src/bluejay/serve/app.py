@@ -20,6 +20,7 @@ from bluejay.serve.metrics import Metrics
 from bluejay.serve.middleware.access_log import AccessLog
 from bluejay.serve.middleware.limits_and_errors import LimitsAndErrors
 from bluejay.serve.middleware.public import PublicAccess
+from bluejay.serve.middleware.tolerance import Tolerance
 from bluejay.serve.settings import ServeSettings
 from bluejay.serve.static import add_page
 
@@ -29,16 +30,20 @@ def create_app(model: Model, settings: ServeSettings | None = None) -> FastAPI:
     settings = settings or ServeSettings()
     metrics = Metrics()
     engine_thread = EngineThread(model, settings, metrics)
+    service = Service(engine_thread, fingerprint(engine_thread.backend, model.tokenizer))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         engine_thread.start()
+        if settings.public is not None:
+            service.constraints.start()
         yield
+        service.constraints.close()
         engine_thread.stop()
         await asyncio.to_thread(engine_thread.thread.join)
 
-    app = FastAPI(title="Bluejay", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
-    app.state.engine_thread = engine_thread
+    app = FastAPI(title="Bluejay", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.state.engine_thread, app.state.constraints = engine_thread, service.constraints
     app.state.settings = settings
     if settings.public is not None:
         app.add_middleware(PublicAccess, settings=settings.public)
@@ -52,10 +57,10 @@ def create_app(model: Model, settings: ServeSettings | None = None) -> FastAPI:
             expose_headers=("Retry-After", "X-Request-Id"),
         )
     app.add_middleware(AccessLog, metrics=metrics, decode=model.tokenizer.decode if settings.log_prompts else None)
+    app.add_middleware(Tolerance)
     app.add_exception_handler(HTTPException, error_response)
     app.add_exception_handler(RequestValidationError, error_response)
     app.add_exception_handler(UnicodeEncodeError, error_response)
-    service = Service(engine_thread, fingerprint(engine_thread.backend, model.tokenizer))
     for endpoints in (completions, chat, embeddings, models, legacy, card):
         app.include_router(endpoints.router(service))
 
@@ -93,7 +98,7 @@ async def error_response(request: Request, error: Exception) -> Response:
         where = f"{request.method} {request.url.path[:100]}"
         # FastAPI itself answers 400 only where it cannot parse the body.
         messages = {
-            400: "the body is not valid JSON",
+            400: unreadable(error.__cause__),
             404: f"there is nothing at {where}",
             405: f"{where} is not allowed",
         }
@@ -101,3 +106,15 @@ async def error_response(request: Request, error: Exception) -> Response:
         message = messages.get(error.status_code, error.detail)
         error = APIError(error.status_code, message, code=codes.get(error.status_code), headers=error.headers)
     return error.response()
+
+
+def unreadable(reason: BaseException | None) -> str:
+    """Why a body could not be parsed, from the exception that Python's JSON parser raised."""
+    match reason:
+        case RecursionError():
+            return "the body is nested too deeply"
+        case UnicodeDecodeError():
+            return f"the body is not UTF-8: byte {reason.start} is {reason.object[reason.start]:#04x}"
+        case ValueError() if "integer string conversion" in str(reason):
+            return "the body holds a number of too many digits"
+    return "the body is not valid JSON"

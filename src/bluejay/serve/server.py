@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import gc
 import json
 import logging
 import resource
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, cast
 
+import h11
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -22,6 +24,7 @@ from bluejay.progress import say
 from bluejay.serve.app import create_app
 from bluejay.serve.engine_thread import EngineThread
 from bluejay.serve.errors import APIError
+from bluejay.serve.middleware.addresses import plain_address
 from bluejay.serve.middleware.public import read_keys
 from bluejay.serve.settings import ServeSettings
 
@@ -33,6 +36,10 @@ LATE_REQUEST_SECONDS = 0.5
 """How long a connection that was accepted just before the shutdown may still send a request."""
 CLIENT_READ_SECONDS = 30.0
 """How long a client may take to read the rest of an answer, or to acknowledge any data."""
+MAX_PIECES = 10_000
+"""Chunks in which the body of a request may come: each takes 10 µs of a processor, however small it is."""
+PROBE_SECONDS = 0.1
+"""Time between two attempts to learn whether a client that sends no more still reads."""
 KEEP_ALIVE_SECONDS = 75
 """How long an idle connection is kept: longer than proxies keep theirs, so that they are the ones to close it."""
 
@@ -47,6 +54,8 @@ def serve(model: Model, settings: ServeSettings | None = None, on_ready: Callabl
     check_keys(settings)
     with listen(settings.host, settings.port) as bound:
         log_requests()
+        gc.collect()
+        gc.freeze()  # or every body of many values has the collector go through all that has been imported
         server = Server(create_app(model, settings), address(settings.host, bound), on_ready)
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again after a clean shutdown
             server.run(sockets=[bound])
@@ -109,16 +118,37 @@ def notice_lost_clients(bound: socket.socket) -> None:
             bound.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
+class Parser(h11.Connection):
+    """h11's parser of requests, which rejects a body in too many pieces."""
+
+    n_pieces = 0
+    """Pieces of the present request's body."""
+
+    def next_event(self) -> Any:
+        """The next event. Raises RemoteProtocolError for what is not HTTP, and for too many pieces."""
+        event = super().next_event()
+        if isinstance(event, h11.Data):
+            self.n_pieces += 1
+            if self.n_pieces > MAX_PIECES:
+                raise h11.RemoteProtocolError("too many pieces")
+        elif isinstance(event, h11.Request):
+            self.n_pieces = 0
+        return event
+
+
 class Connection(H11Protocol):
     """uvicorn's connection with a time limit on receiving a request and on sending the response."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.parser = Parser(h11.SERVER)
+        self.conn = cast(h11.Connection, self.parser)
         self.settings: ServeSettings = cast(FastAPI, self.config.app).state.settings
         self.on_closed: Callable[[], None] | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.waiting_for: object = None
         """The request being served, `Connection` while the head of a request is read, None between two requests."""
+        self.half_closed = False
 
     @property
     def busy(self) -> bool:
@@ -128,6 +158,8 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start to wait for a request, or reject the connection if there are too many."""
         super().connection_made(cast(asyncio.Transport, transport))
+        if self.client is not None:  # a proxy is trusted by its plain address
+            self.client = plain_address(self.client[0]), self.client[1]
         if len(self.connections) > self.settings.max_connections:
             message = f"{self.settings.max_connections} connections are open; try again in a few seconds"
             self._reject(APIError(429, message, type="rate_limit_error", code="too_many_connections"))
@@ -146,9 +178,25 @@ class Connection(H11Protocol):
         super().data_received(data)
         self._set_timer(self.cycle if self.busy else Connection)
 
+    def eof_received(self) -> bool:  # pyrefly: ignore[bad-override]  # asyncio.Protocol's may return one
+        """Answer the request of a client that sends no more, which may have closed only its half of the connection."""
+        self.half_closed = self.busy and not self.cycle.more_body and self.conn.their_http_version == b"1.1"
+        if self.half_closed:
+            self.loop.call_later(PROBE_SECONDS, self._probe)
+        return self.half_closed
+
+    def _probe(self) -> None:
+        """Send an interim response now and then, because only writing tells whether the client closed both halves."""
+        if self.half_closed and not self.transport.is_closing():
+            if not self.cycle.response_started:
+                self.transport.write(b"HTTP/1.1 102 Processing\r\n\r\n")
+            self.loop.call_later(PROBE_SECONDS, self._probe)
+
     def on_response_complete(self) -> None:
         """Continue with the next request, which may have arrived already."""
         super().on_response_complete()
+        if self.half_closed and not self.busy:
+            self.transport.close()
         self._set_timer(self.cycle if self.busy else None)
 
     def send_400_response(self, msg: str) -> None:
@@ -156,7 +204,9 @@ class Connection(H11Protocol):
         if self.busy and self.cycle.response_started:
             self.transport.abort()
         else:
-            self._reject(APIError(400, "the request is not valid HTTP", code="invalid_http"))
+            many = self.parser.n_pieces > MAX_PIECES
+            reason = f"the body comes in more than {MAX_PIECES:,} pieces" if many else "the request is not valid HTTP"
+            self._reject(APIError(400, reason, code="invalid_http"))
 
     def _set_timer(self, what: object) -> None:
         """Start the timer for what the connection waits for now, unless it runs already."""

@@ -1,10 +1,16 @@
 """The settings of the server; the options of `bluejay serve` are made from them."""
 
+import ipaddress
+import re
 from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from bluejay.fields import check_ranges, given, setting
+
+MAPPED_BITS = 96
+"""The length of ::ffff:0:0/96, in which a socket of both versions shows IPv4 addresses (RFC 4291, 2.5.5.2)."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +32,35 @@ class PublicSettings:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        for origin in self.origin:
-            scheme, _, host = origin.partition("://")
-            if scheme not in ("http", "https") or not host or "/" in host:
-                raise ValueError(f"{origin!r} is not an origin; one looks like https://example.org")
+        object.__setattr__(self, "origin", tuple(map(origin, self.origin)))
+        object.__setattr__(self, "proxy", tuple(map(network, self.proxy)))
+
+
+def origin(text: str) -> str:
+    """A site as browsers write it in the header Origin. Raises ValueError."""
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        host, port, parts = "", None, urlsplit("")
+    name = f"[{host}]" if ":" in host else host
+    default = {"http": 80, "https": 443}.get(parts.scheme)
+    written = f"{parts.scheme}://{name}" + ("" if port is None else f":{port}")
+    if default is None or not re.fullmatch(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]", name) or text.lower() != written:
+        raise ValueError(f"{text!r} is not an origin; one looks like https://example.org")
+    return written.removesuffix(f":{default}")
+
+
+def network(text: str) -> str:
+    """An address or a network, which may be written with an address in it: 10.0.0.5/24. Raises ValueError."""
+    try:
+        found = ipaddress.ip_network(text.strip(), strict=False)
+    except ValueError:
+        raise ValueError(f"{text!r} is not an address or a network; one looks like 10.0.0.0/24") from None
+    mapped = getattr(found.network_address, "ipv4_mapped", None)
+    if mapped and found.prefixlen >= MAPPED_BITS:
+        found = ipaddress.ip_network((mapped, found.prefixlen - MAPPED_BITS))
+    return str(found.network_address if found.num_addresses == 1 else found)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """A full-screen editor in which a user and a model write one text in turns: the page for the terminal."""
 
 import asyncio
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -14,11 +15,12 @@ from prompt_toolkit.filters import Condition
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.input import Input
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
-from prompt_toolkit.layout import ConditionalContainer, DynamicContainer, HSplit, Layout, VSplit, Window
+from prompt_toolkit.layout import ConditionalContainer, Dimension, DynamicContainer, HSplit, Layout, VSplit, Window
 from prompt_toolkit.layout.controls import BufferControl, FormattedTextControl
 from prompt_toolkit.lexers import Lexer
 from prompt_toolkit.output import Output
 from prompt_toolkit.styles import Style
+from prompt_toolkit.utils import is_dumb_terminal
 from prompt_toolkit.widgets import TextArea
 
 from bluejay.infer.engine import Engine
@@ -45,9 +47,10 @@ STYLE = Style.from_dict(
     }
 )
 KEYS = (
-    "^R run  ^C stop  ^Z undo  ^Y redo  ^S settings  ^P probabilities  ^T resample from here\n"
-    "^E examples  ^O history  ^L link  ^G the model  ^Q quit"
+    "^R run  ^C stop  ^Z undo  ^Y redo  ^S settings  ^P probabilities\n"
+    "^T resample from here  ^E examples  ^O history  ^L link  ^G the model  ^Q quit"
 )
+"""Lines of at most 80 characters, the width of most terminals."""
 
 
 class Editor(Lexer):
@@ -86,9 +89,9 @@ class Editor(Lexer):
             self.window,
             ConditionalContainer(columns, Condition(lambda: bool(self.samples))),
             ConditionalContainer(menu, Condition(lambda: self.menu is not None)),
-            Window(FormattedTextControl(self._alternatives), height=1),
-            Window(FormattedTextControl(lambda: self.message), height=1, style="class:bar"),
-            Window(FormattedTextControl(KEYS), wrap_lines=True, dont_extend_height=True),
+            wrapped(self._alternatives),
+            wrapped(lambda: self.message, "class:bar"),
+            wrapped(lambda: KEYS),
             self.line,
         ]
         self.app: Application[None] = Application(
@@ -359,8 +362,17 @@ def open_editor(load: Callable[[], Model], params: SamplingParams) -> str:
     """Let the user write with the model that `load` opens. Returns the text; raises ValueError without a terminal."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise ValueError("there is no prompt, and no terminal to write one in; - reads it from standard input")
+    if is_dumb_terminal():
+        term = os.environ.get("TERM", "")
+        raise ValueError(f"the editor moves the cursor, which a terminal with TERM={term} cannot; give a prompt")
     history = History(state_directory() / "history.json")
     return Editor(load(), Settings(params), history=history).write()
+
+
+def wrapped(text: Callable[[], str], style: str = "") -> Window:
+    """A text that takes as many lines as it needs, at least one."""
+    height = Dimension(min=1)
+    return Window(FormattedTextControl(text), height=height, wrap_lines=True, dont_extend_height=True, style=style)
 
 
 def styled_fragments(annotated: AnnotatedText, start: int, end: int, probabilities: bool) -> StyleAndTextTuples:

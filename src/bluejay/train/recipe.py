@@ -261,7 +261,7 @@ class TrainRecipe:
     """Name of the run, for its directory and reports."""
     data: Data
     train: Train
-    model: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict, metadata={"table": GPTConfig})
     """`preset`, a name from `bluejay.gpt.presets`, and fields of GPTConfig that override it."""
     init: str | None = None
     """Model to start from instead of [model]: a directory (quantised or not), a .gguf file or the name of a model."""

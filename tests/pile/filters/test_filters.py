@@ -115,9 +115,9 @@ def test_length_counts_characters() -> None:
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("gofer", "there is no filter 'gofer'; there are length:100-100000, "),
-        ("gopher:1", "there is no filter 'gopher:1'"),
-        ("length:", "there is no filter"),
+        ("gofer", r"there is no filter 'gofer'; did you mean gopher\? \(there are length:100-100000, "),
+        ("gopher:1", "the filter 'gopher:1' was not understood; write gopher"),
+        ("length:", "the filter 'length:' was not understood; write length:100-100000"),
         ("length:12", "write length:100-100000"),
         ("length:a-b", "write length:100-100000"),
         ("language:en>much", "was not understood"),

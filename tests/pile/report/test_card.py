@@ -19,7 +19,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(30):
         (folder / f"{number}.txt").write_text(f"{EVIL} {number} " * (number + 1))
     (folder / "copy.txt").write_text((folder / "3.txt").read_text())
-    (folder / "bad|`name`.txt").write_bytes(b"\xff")
+    (folder / "bad|`name`.txt").write_bytes(bytes(range(1, 32)))
     component = [
         {"name": "Notes", "licence": "CC0-1.0", "source": [{"kind": "text", "path": f"{folder}/*.txt"}]},
         {"name": "Books", "unavailable": "they were <b>withdrawn</b>"},
@@ -58,3 +58,14 @@ def test_text_of_documents_is_escaped(corpus: Path) -> None:
 def test_without_a_corpus_there_is_no_card(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no corpus in .*; bluejay pile build RECIPE makes one"):
         write_card(tmp_path)
+
+
+def test_a_corpus_whose_epochs_leave_nothing_has_a_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.txt").write_text("One document.")
+    source = [{"kind": "text", "path": f"{tmp_path}/a.txt"}]
+    component = [{"name": "A", "epochs": 1e-9, "source": source}]
+    values = {"name": "n", "output": f"{tmp_path}/built", "tokenizer": {"path": "gpt2"}, "component": component}
+    split = {"valid": 0.0, "test": 0.0}
+    directory = build(check(PileRecipe, values | {"split": split}, "the test")).directory
+    assert "the training part is empty" in capsys.readouterr().err
+    assert "| A | 1 | 0.00 MiB | 0.00 | 0 | 0.00 % | 0 | 0 |" in write_card(directory).read_text()

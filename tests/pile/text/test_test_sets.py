@@ -1,9 +1,12 @@
 """A document is contaminated if and only if it shares thirteen consecutive words with a test set."""
 
+import bz2
 import gzip
 import json
+import lzma
 import random
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -77,3 +80,17 @@ def test_a_file_without_a_passage_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=says):
             test_sets.TestSetIndex.load([f"{tmp_path}/{name}"])
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_the_name_within_a_compression_decides(tmp_path: Path, pack: Callable[[bytes], bytes], encoding: str) -> None:
+    question = "alpha beta gamma delta\nepsilon zeta eta theta iota kappa lambda mu nu"
+    end = {bytes: "", gzip.compress: ".gz", bz2.compress: ".BZ2", lzma.compress: ".xz"}[pack]
+    for name, content in (("a.jsonl", json.dumps({"q": question}) + "\n"), ("b.json", json.dumps([question]))):
+        (tmp_path / f"{name}{end}").write_bytes(pack(content.encode(encoding)))
+        index = test_sets.TestSetIndex.load([str(tmp_path / f"{name}{end}")])
+        assert index.reasons(pa.array([f"So {question} it is.", "nothing"])).to_pylist() == [
+            f"contaminated: {name}{end}",
+            None,
+        ]

@@ -6,6 +6,8 @@ import httpx
 import pytest
 
 from bluejay.infer.params import SamplingParams
+from bluejay.serve.api import legacy
+from tests.waiting import eventually
 
 
 def post(server, path, **body) -> httpx.Response:
@@ -53,3 +55,17 @@ def test_predictions_can_be_fetched(server, model):
 def test_invalid_requests_are_rejected_with_a_sentence(server, body):
     refused = post(server, "/complete", **body)
     assert refused.status_code == 400 and refused.json()["error"]["message"]
+
+
+def test_predictions_expire(running, model, monkeypatch):
+    monkeypatch.setattr(legacy, "PREDICTION_SECONDS", 0.1)
+    monkeypatch.setattr(legacy, "MAX_PREDICTED_CHARACTERS", 100)
+    with running(model) as server:
+        ticket = post(server, "/model/predict", context="the cat", length=20, **GREEDY).json()
+        assert post(server, "/model/get_prediction", **ticket).status_code == 200
+        assert eventually(lambda: post(server, "/model/get_prediction", **ticket).status_code == 404)
+        monkeypatch.setattr(legacy, "PREDICTION_SECONDS", 600)
+        ticket = post(server, "/model/predict", context="x" * 90, length=2, **GREEDY).json()
+        assert post(server, "/model/get_prediction", **ticket).status_code == 200
+        assert "qid" in post(server, "/model/predict", context="y" * 90, length=2, **GREEDY).json()
+        assert post(server, "/model/get_prediction", **ticket).status_code == 404  # it had to make room

@@ -1,16 +1,27 @@
 """Any body becomes a request or an error in OpenAI's form."""
 
 import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Literal, Required, Union, get_args, get_origin
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai.types import completion_create_params as completions
+from openai.types.chat import ChatCompletionMessage
+from openai.types.chat import completion_create_params as chat
 from pydantic import ValidationError
+from typing_extensions import get_type_hints, is_typeddict
 
 from bluejay.infer.params import SamplingParams
 from bluejay.serve.api.chat import ChatRequest
 from bluejay.serve.api.completions import CompletionRequest
 from bluejay.serve.errors import APIError, invalid_body
+
+DOCUMENT = Path(__file__).parents[3] / "docs/api.md"
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -101,3 +112,95 @@ def test_the_schema_lists_the_parameters_with_their_ranges():
     assert documented <= properties.keys()
     assert properties["temperature"]["anyOf"] == [{"type": "number", "minimum": 0, "maximum": 2}, {"type": "null"}]
     assert properties["temperature"]["default"] == 1.0
+
+
+SIMPLE = {str: "x", int: 1, float: 1.0, bool: True, object: {}, type(None): None}
+DECLARED = {
+    CompletionRequest: completions.CompletionCreateParamsStreaming,
+    ChatRequest: chat.CompletionCreateParamsStreaming,
+}
+OPENAI = [(kind, name) for kind, declared in DECLARED.items() for name in sorted(get_type_hints(declared))]
+
+
+def values_of(kind) -> list:
+    """Values of a type, in which every alternative and every optional key of it occurs."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if kind in SIMPLE:
+        return [SIMPLE[kind]]
+    if is_typeddict(kind):
+        hints = get_type_hints(kind, include_extras=True)
+        least = {name: values_of(hint)[0] for name, hint in hints.items() if get_origin(hint) is Required}
+        return [least, *(least | {name: value} for name, hint in hints.items() for value in values_of(hint))]
+    if origin is Literal:
+        return list(arguments)
+    if origin in (Union, UnionType):
+        return [value for one in arguments for value in values_of(one)]
+    if origin in (Required, Annotated):
+        return values_of(arguments[0])
+    if origin in (list, Iterable, Sequence):
+        return [[value] for value in values_of(arguments[0])]
+    assert origin is dict, kind
+    return [{"1": value} for value in values_of(arguments[1])]
+
+
+@pytest.mark.parametrize(("kind", "name"), OPENAI)
+def test_every_value_of_the_openai_packages_types_is_taken_or_refused_as_unsupported(kind, name):
+    base = {"messages": [{"role": "user", "content": "x"}]} if kind is ChatRequest else {}
+    kind.model_validate({name: None} | base)
+    taken, documented = 0, DOCUMENT.read_text(encoding="utf-8").partition("## What is refused")[2]
+    for value in values_of(get_type_hints(DECLARED[kind])[name]):
+        try:
+            kind.model_validate(base | {name: value})
+            taken += 1
+        except APIError as error:
+            refused = error.body["error"]
+            assert refused["code"] == "unsupported", (value, refused)
+            assert re.search(rf"\b{refused['param']}`", documented), refused["param"]
+        except ValidationError as error:
+            refused = invalid_body(error.errors()).body["error"]
+            # What remains is the role of a tool, parts of a message that are no text, and what is missing.
+            assert refused["code"] in (None, "missing_parameter"), (value, refused)
+            assert re.search(r"\.(role|content|schema)$", refused["param"]), (value, refused)
+    assert taken or re.search(rf"\b{name}`", documented)
+
+
+@pytest.mark.parametrize("name", ["refusal", "annotations", "audio", "function_call", "tool_calls", "anything"])
+def test_a_message_of_an_answer_can_be_sent_back(name):
+    dumped = ChatCompletionMessage(role="assistant", content="x").model_dump()
+    messages = [{"role": "user", "content": "x"}, {**dumped, name: None}, {"role": "user", "content": "y"}]
+    assert len(ChatRequest.model_validate({"messages": messages}).messages) == 3
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"parallel_tool_calls": True},
+        {"parallel_tool_calls": False},
+        {"reasoning_effort": "none"},
+        {"verbosity": "medium"},
+        {"prompt_cache_retention": "24h"},
+        {"stream": True, "stream_options": {"include_usage": True, "include_obfuscation": False}},
+        {"service_tier": "auto", "store": False, "modalities": ["text"]},
+        {"anything": None, "stream_options": None, "response_format": {"type": "text", "anything": None}},
+    ],
+)
+def test_values_that_ask_for_nothing_are_taken(values):
+    ChatRequest.model_validate({"messages": [{"role": "user", "content": "x"}]} | values).sampling(100)
+
+
+@pytest.mark.parametrize(
+    ("values", "param"),
+    [
+        ({"reasoning_effort": "high"}, "reasoning_effort"),
+        ({"verbosity": "low"}, "verbosity"),
+        ({"prediction": {"type": "content", "content": "x"}}, "prediction"),
+        ({"web_search_options": {}}, "web_search_options"),
+        ({"stream": True, "stream_options": {"include_obfuscation": True}}, "include_obfuscation"),
+        ({"store": 0}, "store"),
+    ],
+)
+def test_values_that_ask_for_what_is_not_there_are_refused(values, param):
+    with pytest.raises(APIError, match="not supported") as refused:
+        ChatRequest.model_validate({"messages": [{"role": "user", "content": "x"}]} | values)
+    error = refused.value.body["error"]
+    assert error["code"] == "unsupported" and error["param"] == param and "not supported" in error["message"]

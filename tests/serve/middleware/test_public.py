@@ -7,8 +7,9 @@ import httpx
 import openai
 import pytest
 
-from bluejay.serve.middleware.public import client_network, read_keys
+from bluejay.serve.middleware.public import read_keys
 from bluejay.serve.settings import PublicSettings, ServeSettings
+from tests.waiting import PATIENCE
 
 ALICE, BOB = "alice-" + "a" * 20, "bob-" + "b" * 20
 PROMPT = {"prompt": "the", "max_tokens": 5}
@@ -128,10 +129,33 @@ def test_without_keys_a_client_is_the_address_that_a_trusted_proxy_forwards(runn
         assert stranger.status_code == 404 and code(stranger) == "not_found"
 
 
-def test_a_client_is_an_ipv4_address_or_an_ipv6_network():
-    assert client_network("192.0.2.1") == "192.0.2.1"
-    assert client_network("2001:db8:1:2:3:4:5:6") == "2001:db8:1:2::/64"
-    assert client_network("unix:") == "unix:"
+def test_ipv4_clients_of_a_socket_of_both_versions_are_told_apart(running, model):
+    """They come as ::ffff:a.b.c.d, and so does the proxy on this machine."""
+    limits = PublicSettings(requests_per_minute=2)
+    with running(model, ServeSettings(host="::ffff:127.0.0.1", port=0, public=limits)) as server:
+        forms = ("203.0.113.{}", "::ffff:203.0.113.{}", "::ffff:cb00:71{:02x}")
+        for number in range(1, 5):
+            statuses = [ask(server, **{"X-Forwarded-For": form.format(number)}).status_code for form in forms]
+            assert statuses == [200, 200, 429]
+        for stranger in ("8.8.8.8", "::ffff:8.8.8.8"):
+            assert httpx.get(f"{server.url}/metrics", headers={"X-Forwarded-For": stranger}).status_code == 404
+        assert httpx.get(f"{server.url}/metrics").status_code == 200
+
+
+def test_predictions_count_among_the_requests_at_a_time(running, model):
+    settings = ServeSettings(port=0, max_sequences=1, public=PublicSettings(requests_per_minute=100))
+    with running(model, settings) as server, httpx.Client(base_url=server.url, timeout=PATIENCE) as client:
+
+        def predict(length: int) -> httpx.Response:
+            return client.post("/model/predict", json={"context": "def f(", "length": length, "top_k": 0})
+
+        answers = [predict(length) for length in (500, *[1] * 7)]  # they run one after the other
+        assert [answer.status_code for answer in answers] == [200] * 8
+        refused = predict(1)
+        assert refused.status_code == 429 and code(refused) == "too_many_at_once"
+        for answer in answers:
+            assert client.post("/model/get_prediction", json=answer.json()).status_code == 200
+        assert predict(1).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -158,9 +182,32 @@ def test_an_invalid_key_file_is_rejected_with_the_line(tmp_path, text, message):
 def test_invalid_settings_are_rejected():
     with pytest.raises(ValueError, match=r"^requests_per_minute is 0; it must be at least 1$"):
         PublicSettings(requests_per_minute=0)
-    with pytest.raises(ValueError, match=r"^'example.org' is not an origin; one looks like https://example.org$"):
-        PublicSettings(origin=("example.org",))
+    for origin in ("example.org", "https://a b", "https://a.org/x", "https://u@a.org", "http://a:99999", "null", "*"):
+        with pytest.raises(ValueError, match=r"is not an origin; one looks like https://example.org$"):
+            PublicSettings(origin=(origin,))
+    for proxy in ("10.0.0.0/33", "localhost", "*", "", "10.0.0", "::1/129"):
+        with pytest.raises(ValueError, match=r"is not an address or a network; one looks like 10.0.0.0/24$"):
+            PublicSettings(proxy=(proxy,))
     with pytest.raises(ValueError, match="workers is 0"):
         ServeSettings(workers=0)
     with pytest.raises(ValueError, match="drain is nan"):
         ServeSettings(drain=float("nan"))
+
+
+def test_settings_are_kept_in_the_form_in_which_they_are_compared():
+    """Browsers write origins in lower case and without the usual port; a network may be given with an address in it."""
+    origins = ("https://Example.org", "http://a.org:80", "https://a.org:8443", "http://[::1]:8000")
+    assert PublicSettings(origin=origins).origin == (
+        "https://example.org",
+        "http://a.org",
+        "https://a.org:8443",
+        "http://[::1]:8000",
+    )
+    proxies = ("127.0.0.5/24", "10.0.0.1", "::ffff:10.0.0.1", "2001:db8::1/32", "::ffff:10.1.2.3/112")
+    assert PublicSettings(proxy=proxies).proxy == (
+        "127.0.0.0/24",
+        "10.0.0.1",
+        "10.0.0.1",
+        "2001:db8::/32",
+        "10.1.0.0/16",
+    )

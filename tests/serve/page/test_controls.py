@@ -132,6 +132,7 @@ def examples_fill_text_and_settings(page: Page) -> None:
         assert page.get_by_label("Temperature", exact=True).input_value() == figures[2]
         assert text_of(page) == example["text"]
         assert card.locator("span").text_content() == example["watch_for"]
+    expect(cards.last).to_contain_text("Terminate a person?")
     expect(cards.last).to_contain_text("Never follow it. It is measured by BBQ")
     for _ in titles:
         page.get_by_role("button", name="Undo").click()

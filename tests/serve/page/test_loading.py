@@ -58,11 +58,12 @@ def test_what_is_not_seen_at_first_is_loaded_when_it_is_used(page, answer_with):
     page.get_by_label("Stop at function end").press("Space")
     writing(page).press("Control+Enter")
     expect(page.locator("article")).to_have_count(2)
-    assert on_demand(page) == ON_DEMAND | {"sampling.js"}  # which the server makes
+    assert on_demand(page) == ON_DEMAND - {"link.js"} | {"sampling.js"}  # which the server makes
 
 
 def test_link_and_last_visit_bring_settings_that_have_no_control_yet(open_page, answer_with, server):
     page = open_page(url=f"{server.url}/#prompt=the+cat&top_k=7&seed=17&stop_before=END&min_p=2&font=code&no_such=1")
+    assert "link.js" in on_demand(page)
     answer_with(page, " sat")
     with page.expect_request("**/v1/completions") as sent:
         run_button(page).click()
@@ -106,3 +107,68 @@ def test_page_that_is_open_while_the_server_restarts_still_loads_its_parts(open_
         show_probabilities(page)
         assert on_demand(page) == {"style.css", "more_settings.js", "sampling.js", "alternatives.js"}
         assert {url.removeprefix(server.url) for url in loaded(open_page(url=server.url))} == first
+
+
+ENTRY = '{"text": "the cat", "spans": [], "settings": {}, "note": "", "when": 1}'
+SPANS = (
+    '[null, {"start": 2, "end": 99}, {"start": -1, "end": 2}, {"start": 0, "end": 1, "logprob": "x", "top": [5, null]}]'
+)
+
+
+@pytest.mark.parametrize(
+    ("state", "history", "n_entries"),
+    [
+        ('"x"', '{"a": 1}', 0),
+        ('{"text": 5, "spans": {}, "samples": {"length": 2}, "settings": 5, "probabilities": {}}', "7", 0),
+        (f'{{"text": "abc", "spans": {SPANS}, "samples": [3], "probabilities": true}}', f"[null, 5, {{}}, {ENTRY}]", 1),
+        (
+            '{"text": "a\\r\\nb", "spans": [{"start": 3, "end": 4}], "settings": {"n": {}, "top_k": [1]}}',
+            '[{"text": "x", "spans": 5, "settings": [[]], "note": {"toString": 1}, "when": 1e300}, {"text": 3}]',
+            1,
+        ),
+    ],
+)
+def test_odd_stored_data_does_not_keep_the_page_from_working(open_page, answer_with, state, history, n_entries):
+    page = open_page()
+    stored = {"bluejay": state, "bluejay-history": history, "bluejay-key": '{"a": 1}'}
+    page.evaluate("stored => { onpagehide = null; Object.assign(localStorage, stored); }", stored)
+    page.reload()
+    expect(page.locator("#model")).to_have_text("tiny")
+    writing(page).press("Home")  # which shows alternatives, if probabilities are on
+    page.get_by_role("tab", name="History").click()
+    expect(page.locator("[aria-label=History] li")).to_have_count(n_entries)
+    writing(page).fill("the cat")
+    answer_with(page, " sat")
+    run_button(page).click()
+    expect(page.locator("#text")).to_have_value("the cat sat")
+    expect(page.locator("[aria-label=History] li")).to_have_count(n_entries + 1)
+
+
+def test_server_that_hangs_is_said_within_seconds(page):
+    held = []
+    page.route("**/v1/*", lambda route: held.append(route))
+    page.clock.install()
+    page.reload()
+    page.clock.run_for(5000)
+    expect(page.locator("#error")).to_have_text("The server has not answered for 5 seconds.")
+    held.pop().continue_()
+    expect(page.locator("#model")).to_have_text("tiny")
+    expect(page.locator("#error")).to_have_text("")
+    writing(page).fill("the cat")
+    run_button(page).click()
+    page.clock.run_for(10_000)
+    expect(page.locator("#report")).to_have_text("The server has not answered for 10 seconds. Stop ends the run.")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator("#report")).not_to_contain_text("has not answered")
+
+
+def test_print_has_the_whole_text_without_the_controls(page):
+    text = "\n".join(f"line {i} of a text that is longer than one sheet of paper" for i in range(300))
+    writing(page).fill(text)
+    page.emulate_media(media="print")
+    expect(page.locator("#mirror")).to_be_visible()
+    expect(page.locator("form")).to_be_hidden()
+    assert page.locator("#mirror").inner_text().rstrip("\u200b\n") == text
+    assert page.evaluate("document.documentElement.scrollHeight") > 300 * 16
+    pages = re.search(rb"/Type\s*/Pages.*?/Count (\d+)|/Count (\d+)", page.pdf(), re.DOTALL)
+    assert int(pages[1] or pages[2]) > 4

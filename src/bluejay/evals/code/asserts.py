@@ -34,10 +34,14 @@ class Test:
     """An expression over the calls' values, which are called _0, _1, ..."""
 
 
-def test_of(assertion: str | ast.Assert, functions: Sequence[str]) -> Test | None:
-    """An assert statement as a test of the named functions, or None if it cannot be checked from outside."""
+def split_assert(assertion: str | ast.Assert, functions: Sequence[str]) -> Test | None:
+    """An assert statement as a test of the named functions, or None if it cannot be checked from outside.
+
+    Raises SyntaxError: it is not an assert.
+    """
     statement = ast.parse(assertion).body[0] if isinstance(assertion, str) else assertion
-    assert isinstance(statement, ast.Assert)
+    if not isinstance(statement, ast.Assert):
+        raise SyntaxError(f"{ast.unparse(statement)!r} is not an assert")
     split = Split(functions)
     check = split.visit(ast.Expression(statement.test))
     return Test(tuple(split.calls), ast.unparse(check)) if split.calls and is_pure(check) else None

@@ -1,5 +1,6 @@
 """From what a model wrote to a program: where a completion stops, and which part of an answer is code."""
 
+import ast
 import re
 from collections.abc import Sequence
 
@@ -32,5 +33,15 @@ def from_answer(problem: Problem, answer: str) -> str:
     block = next((one for one in blocks if defines.search(one)), blocks[0])
     if not defines.search(block):
         return block
-    # The prompt may end inside a function without a body.
-    return f"    pass\n\n{block}" if problem.prompt.rstrip().endswith(('"""', "'''", ":")) else f"\n{block}"
+    return f"{body_for(problem.prompt)}\n{block}"
+
+
+def body_for(prompt: str) -> str:
+    """What makes a whole program of a prompt that ends inside a function."""
+    for body in ("", "    pass\n", "        pass\n"):
+        try:
+            ast.parse(prompt + body)
+        except SyntaxError:
+            continue
+        return body
+    return ""

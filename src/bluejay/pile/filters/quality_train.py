@@ -13,6 +13,7 @@ from bluejay.pile.documents import Document
 from bluejay.pile.filters.quality import BUCKETS, Classifier, features, sigmoid
 from bluejay.pile.sources.formats.tables import JSONLines, Parquet
 from bluejay.pile.sources.formats.text import Text
+from bluejay.pile.sources.io.decode import uncompressed
 from bluejay.pile.sources.io.open import matching
 from bluejay.pile.text.text_batch import TextBatch, Texts, split_texts
 from bluejay.progress import say
@@ -76,7 +77,7 @@ def split_held_out(texts: list[str]) -> tuple[Texts, Texts]:
 def texts_of(paths: Sequence[str]) -> Iterator[str]:
     """Yield the texts of files, in order."""
     for path in (path for pattern in paths for path in matching(pattern)):
-        kind = Path(path.removesuffix(".gz").removesuffix(".zst")).suffix.lower()
+        kind = Path(uncompressed(path)).suffix.lower()
         source: Any = {
             ".jsonl": JSONLines(kind="jsonl", path=path),
             ".parquet": Parquet(kind="parquet", path=path),

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from bluejay.extras import install
 from bluejay.machine import n_processors
 from bluejay.progress import say
 
@@ -37,9 +38,9 @@ class Executor:
         if self.workers < 1:
             raise ValueError(f"there must be at least 1 worker, not {self.workers}")
         if not self.in_process and importlib.util.find_spec("daft") is None:
-            raise ValueError("more than one worker needs daft: pip install 'bluejay[corpus]'")
+            raise ValueError(f"more than one worker needs daft: {install('corpus')}")
         if self.kind == "ray" and importlib.util.find_spec("ray") is None:
-            raise ValueError("the executor ray needs ray: pip install 'bluejay[corpus,cluster]'")
+            raise ValueError(f"the executor ray needs ray: {install('corpus', 'cluster')}")
 
     @property
     def in_process(self) -> bool:
@@ -114,6 +115,6 @@ def choose_executor(kind: Literal["local", "ray"], workers: int | None) -> Execu
     if workers is None:
         workers = n_processors()
         if kind == "local" and workers > 1 and importlib.util.find_spec("daft") is None:
-            say("one process does all the work; pip install 'bluejay[corpus]' lets it use every core")
+            say(f"one process does all the work; {install('corpus')} lets it use every core")
             workers = 1
     return Executor(kind, workers)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from bluejay.pile.pipeline.executor import Executor
 from bluejay.pile.pipeline.task import Step, Task, run_chains
@@ -18,13 +19,16 @@ from bluejay.pile.steps.encode import Encode
 from bluejay.pile.steps.match_tests import MatchTests, test_files
 from bluejay.pile.steps.mix import SPLITS, epochs_of
 from bluejay.pile.steps.passages import FindPassages
-from bluejay.pile.steps.read import Part, Read, parts_of
+from bluejay.pile.steps.read import Part, Read, parts_of, reason_class
 from bluejay.pile.steps.shuffle import Shuffle, bucket_count
 from bluejay.pile.steps.sign import Sign
 from bluejay.pile.steps.tokenizer import MakeTokenizer
 from bluejay.progress import say
 from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import dtype_for
+
+MAX_REASON = 300
+"""Characters of a reason that an error shows."""
 
 
 @dataclass
@@ -210,6 +214,7 @@ class Pipeline:
             files.encoded = task.directory
             self.entry(files).epochs = epochs[files.part.component.name]
             self.entry(files).add(counted)
+        warn_of_no_copies(self.report)
         self.require_conserved({name: entry.kept for name, entry in self.report.components.items()})
         return counts
 
@@ -250,10 +255,20 @@ class Pipeline:
                 continue
             entry = self.report.components[component.name]
             why = [f"{n:,} dropped as {reason}" for reason, n in largest(entry.dropped, 3)]
-            why += [f"{n:,} pieces skipped as {reason}" for reason, n in largest(entry.skipped, 3)]
+            examples = self.reasons(component.name)
+            why += [f"{n:,} pieces skipped as {examples.get(kind, kind)}" for kind, n in largest(entry.skipped, 3)]
             raise ValueError(
                 f"component {component.name} has no documents; {', '.join(why) or 'its sources are empty'}"
             )
+
+    def reasons(self, component: str) -> dict[str, str]:
+        """For each kind of reason for which pieces of a component were skipped, the whole first such reason."""
+        found: dict[str, str] = {}
+        for files in self.parts:
+            if files.part.component.name == component:
+                for reason in pq.read_table(files.raw.directory / "skipped.parquet")["reason"].to_pylist():
+                    found.setdefault(reason_class(reason), reason[:MAX_REASON])
+        return found
 
 
 def require_training_text(recipe: PileRecipe, documents: list[int]) -> None:
@@ -263,6 +278,17 @@ def require_training_text(recipe: PileRecipe, documents: list[int]) -> None:
     for split, share, n in zip(SPLITS[1:], (recipe.split.valid, recipe.split.test), documents[1:], strict=True):
         if share and not n:
             say(f"no document fell in the {split} part; give more text or raise split.{split}")
+
+
+def warn_of_no_copies(report: Report) -> None:
+    """Warn where no document of a component is in the training split, once its epochs are counted."""
+    if not report.total("train").tokens:
+        say("the training part is empty: the epochs of every component leave none of its documents; give larger ones")
+        return
+    for name, entry in report.components.items():
+        train = entry.splits["train"]
+        if train.documents and not train.tokens:
+            say(f"component {name} is not in the training part: epochs of {entry.epochs:g} leave none of its documents")
 
 
 def stored_bytes(task: Task) -> int:

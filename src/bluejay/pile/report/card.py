@@ -81,7 +81,7 @@ def components(built: dict[str, ComponentReport]) -> Iterator[Sequence[str]]:
     for name, entry in built.items():
         tokens = [entry.splits[split].tokens for split in SPLITS]
         size = format_bytes(sum(part.bytes for part in entry.splits.values()))
-        share = f"{100 * tokens[0] / whole:.2f} %"
+        share = f"{100 * tokens[0] / max(whole, 1):.2f} %"
         yield (
             name,
             f"{entry.kept:,}",

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from bluejay.extras import install
 from bluejay.pile.report.counts import Report
 
 BLUE, GREY = "#3465a4", "#cccccc"
@@ -13,7 +14,7 @@ def figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tupl
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ValueError("the card's plots need matplotlib: pip install 'bluejay[corpus]'") from None
+        raise ValueError(f"the card's plots need matplotlib: {install('corpus')}") from None
     drawn = Figure(figsize=(width, height), layout="constrained")
     return drawn, drawn.subplots(rows, columns, squeeze=False)
 

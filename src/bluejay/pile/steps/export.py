@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from bluejay.extras import install
+
 LEVEL, THREADS = 3, 2
 """Settings of zstd in lm_dataformat's writer; the bytes are the same for every number of threads above none."""
 
@@ -18,5 +20,5 @@ def compress(data: memoryview, path: Path) -> None:
     try:
         import zstandard
     except ImportError:
-        raise ValueError("jsonl = true needs zstandard: pip install 'bluejay[corpus]'") from None
+        raise ValueError(f"jsonl = true needs zstandard: {install('corpus')}") from None
     path.write_bytes(zstandard.ZstdCompressor(level=LEVEL, threads=THREADS).compress(data))

@@ -1,6 +1,7 @@
 """The first step: read the documents of a source, a few of its files at a time."""
 
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -59,10 +60,11 @@ class Read:
         part, skipped = self.part, []
         with TableWriter(out / "documents.parquet", RAW) as writer:
             for found in (found for unit in part.units for found in read_unit(part.source, unit)):
-                if isinstance(found, Skipped):
-                    skipped.append(found)
+                row = found if isinstance(found, Skipped) else row_of(found, part.component)
+                if isinstance(row, Skipped):
+                    skipped.append(row)
                 else:
-                    writer.add(row_of(found, part.component), len(found.text))
+                    writer.add(row, len(row["text"]))
         rows = [{key: well_formed(text) for key, text in vars(entry).items()} for entry in skipped]
         rows = [{"component": part.component.name, **row} for row in rows]
         pq.write_table(pa.Table.from_pylist(rows, schema=SKIPPED), out / "skipped.parquet")
@@ -131,12 +133,32 @@ def read_unit(source: Source, unit: str) -> Iterator[Document | Skipped]:
         yield Skipped(unit, reason)
 
 
-def row_of(document: Document, component: Component) -> dict[str, str]:
+def row_of(document: Document, component: Component) -> dict[str, str] | Skipped:
     """A row of RAW: text that UTF-8 can encode, and the component's name and licence."""
     licence = document.licence if component.licence == "from-metadata" else component.licence
-    meta = json.dumps({"component": component.name, **document.meta}, sort_keys=True, default=str)
+    try:
+        meta = json_text({"component": component.name, **document.meta})
+    except (RecursionError, TypeError) as error:  # TypeError: names that are not all text
+        return Skipped(document.url, f"its metadata cannot be written as JSON: {error}")
     values = {"text": document.text, "source": document.source, "licence": licence, "url": document.url}
     return {**{key: well_formed(value) for key, value in values.items()}, "meta": meta}
+
+
+def json_text(value: dict[str, Any]) -> str:
+    """A dictionary as JSON, which has neither NaN nor infinity (RFC 8259, section 6): they become null."""
+    try:
+        return json.dumps(value, sort_keys=True, default=str, allow_nan=False)
+    except ValueError:
+        return json.dumps(finite(value), sort_keys=True, default=str)
+
+
+def finite(value: Any) -> Any:
+    """A value with None in place of NaN and infinity."""
+    if isinstance(value, dict):
+        return {key: finite(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def reason_class(reason: str) -> str:

@@ -16,9 +16,32 @@ NOBODY = {"e-mail": "email@example.com", "phone": "555-0100", "IP": "192.0.2.1",
 """Replacements, reserved for examples: by RFC 2606, the North American Numbering Plan, RFC 5737 and RFC 3849."""
 
 LOCAL = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
-DOMAIN = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]{2,}(?![\w-])"
+DOMAIN = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]{2,}(?![\w-]|\.\w|[(\[])"
 EMAIL = re.compile(rf"(?<![A-Za-z0-9])[A-Za-z0-9_]{LOCAL}*(?:\.{LOCAL}+)*@{DOMAIN}")
-"""An address of RFC 5322 without quotes and comments, at a domain whose last label consists of letters."""
+"""An address of RFC 5322 without quotes and comments, at what may be a domain: not where more of a name or a bracket
+follows, as in source code that multiplies matrices (`q@k.transpose(0, 1)`)."""
+COUNTRIES = """
+ac ad ae af ag ai al am ao aq ar as at au aw ax az ba bb bd be bf bg bh bi bj bm bn bo br bs bt bv bw by bz ca cc cd cf
+cg ch ci ck cl cm cn co cr cu cv cw cx cy cz de dj dk dm do dz ec ee eg er es et eu fi fj fk fm fo fr ga gb gd ge gf gg
+gh gi gl gm gn gp gq gr gs gt gu gw gy hk hm hn hr ht hu id ie il im in io iq ir is it je jm jo jp ke kg kh ki km kn kp
+kr kw ky kz la lb lc li lk lr ls lt lu lv ly ma mc md me mg mh mk ml mm mn mo mp mq mr ms mt mu mv mw mx my mz na nc ne
+nf ng ni nl no np nr nu nz om pa pe pf pg ph pk pl pm pn pr ps pt pw py qa re ro rs ru rw sa sb sc sd se sg sh si sj sk
+sl sm sn so sr ss st su sv sx sy sz tc td tf tg th tj tk tl tm tn to tp tr tt tv tw tz ua ug uk us uy uz va vc ve vg vi
+vn vu wf ws ye yt yu za zm zw
+"""
+GENERIC = """
+aero app arpa art asia bank bio biz blog cat center church city cloud club codes coffee com community company
+consulting coop design dev digital directory edu education email energy engineering events expert family farm finance
+fund fyi gal games global gmbh gov group guru health help hotel house info ink institute int international jobs kim
+land lat law legal life live london ltd marketing media mil mobi museum music name net network news nyc one online
+org organic paris partners party photography photos plus post press pro pub report rocks sale school science scot
+services shop site social software solutions space store studio style support swiss systems team tech technology tel
+tips today tokyo tools top town training travel university ventures vip wales wang watch web wedding wiki win work
+world wtf xxx xyz zone berlin wien hamburg koeln cologne brussels amsterdam moscow istanbul quebec bzh eus cymru
+bitnet csnet example invalid local localdomain test uucp
+"""
+TOP_LEVEL_DOMAINS = frozenset((COUNTRIES + GENERIC).split())
+"""Those of IANA's root zone that people have addresses in, and former and private ones."""
 PHONE = re.compile(
     r"(?<![\w+.-])(?:"
     r"\+[1-9]\d{0,2}[ -]?(?:\(\d{1,4}\)[ -]?)?\d{1,4}(?:[ -]?\d{2,4}){2,4}"
@@ -47,7 +70,7 @@ def replace_personal(texts: Texts) -> tuple[Texts, dict[str, int]]:
     """
     counts = dict.fromkeys(("e-mail", "phone", "IP"), 0)
     for kind, pattern, is_personal in (
-        ("e-mail", EMAIL, bool),
+        ("e-mail", EMAIL, is_address),
         ("IP", IP, is_public),
         ("IPv6", IPV6, is_public),
         ("phone", PHONE, is_phone),
@@ -76,6 +99,12 @@ def replace_matches(
         return nobody
 
     return pattern.sub(replacement, text), count
+
+
+def is_address(text: str) -> bool:
+    """Whether the last label of what may be an e-mail address is a top-level domain, not the name of an attribute."""
+    label = text.rpartition(".")[2]
+    return label.lower() in TOP_LEVEL_DOMAINS and (label.islower() or label.isupper() or label.istitle())
 
 
 def is_public(address: str) -> bool:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from bluejay.pile.sources.io.decode import decode, file_text, in_utf8, uncompressed
 from bluejay.pile.sources.io.open import BROKEN, matching, open_bytes
 from bluejay.pile.text.minhash import shingles_of
 from bluejay.pile.text.text_batch import TextBatch, Texts, map_batches, split_texts
@@ -43,7 +44,7 @@ class TestSetIndex:
     def load(cls, paths: Sequence[str], ngram: int = 13) -> "TestSetIndex":
         """Index the passages of every string in .jsonl, .json and .parquet files, and of whole files of plain text.
 
-        `paths` may be patterns, URLs and names such as eval:hellaswag, and the files compressed (.gz, .zst).
+        `paths` may be patterns, URLs and names such as eval:hellaswag, and the files compressed.
 
         Raises ValueError: a file is missing, broken, or without a passage of `ngram` words.
         """
@@ -115,18 +116,18 @@ def strings_of(name: str) -> Iterator[str]:
         for document in documents(name.removeprefix(PREFIX)):
             yield from strings_in(document)
         return
-    kind = Path(name.removesuffix(".gz").removesuffix(".zst")).suffix.lower()
+    kind = Path(uncompressed(name)).suffix.lower()
     with open_bytes(name) as file:
-        if kind == ".jsonl":
-            for line in file:
-                yield from strings_in(json.loads(line)) if line.strip() else ()
+        if kind in (".jsonl", ".ndjson"):
+            for line in in_utf8(file):
+                yield from strings_in(json.loads(decode(line))) if line.strip() else ()
         elif kind == ".json":
-            yield from strings_in(json.load(file))
+            yield from strings_in(json.loads(decode(file.read())))
         elif kind == ".parquet":
             for row in pq.read_table(io.BytesIO(file.read())).to_pylist():
                 yield from strings_in(row)
         else:
-            yield file.read().decode("utf-8-sig")
+            yield file_text(file.read(), name)
 
 
 def strings_in(value: Any) -> Iterator[str]:

@@ -7,7 +7,7 @@ import asyncio
 from typing import Annotated, Any, Literal, NotRequired
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, FailFast, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
@@ -20,6 +20,9 @@ from bluejay.serve.api.parameters import MAX_LOGPROBS, Body, Parameters, unsuppo
 from bluejay.serve.api.respond import Service
 from bluejay.serve.errors import ERRORS, APIError, Usage
 from bluejay.tokenizer import Tokenizer
+
+MAX_MESSAGES = 2048
+"""Messages of a conversation."""
 
 
 def parse_content(value: Any) -> Any:
@@ -52,6 +55,10 @@ class InputMessage(Body):
     name: str | None = Field(None, description="Accepted and ignored.")
     refusal: str | None = Field(None, description="Accepted and ignored.")
     tool_calls: Any = unsupported([])
+    tool_call_id: Any = unsupported(None)
+    function_call: Any = unsupported(None)
+    audio: Any = unsupported(None)
+    annotations: Any = unsupported([])
 
     @property
     def turn(self) -> dict[str, str]:
@@ -62,7 +69,7 @@ class InputMessage(Body):
 class ChatRequest(Parameters):
     """The conversation to answer, and how to answer it."""
 
-    messages: list[InputMessage] = Field(min_length=1)
+    messages: Annotated[list[InputMessage], FailFast()] = Field(min_length=1, max_length=MAX_MESSAGES)
     max_tokens: int | None = Field(None, ge=1, description="Tokens to generate at most; the default is as many as fit.")
     max_completion_tokens: int | None = Field(None, ge=1, description="The newer name of max_tokens.")
     logprobs: bool = Field(False, description="Log-probability of each token.")
@@ -73,14 +80,23 @@ class ChatRequest(Parameters):
     tool_choice: Any = unsupported("none", "auto")
     functions: Any = unsupported([])
     function_call: Any = unsupported("none", "auto")
+    parallel_tool_calls: Any = unsupported(True, False)
     modalities: Any = unsupported(["text"])
+    audio: Any = unsupported(None)
+    prediction: Any = unsupported(None)
+    web_search_options: Any = unsupported(None)
+    moderation: Any = unsupported(None)
+    reasoning_effort: Any = unsupported("none")
+    verbosity: Any = unsupported("medium")
     store: Any = unsupported(False)
-    metadata: dict[str, str] | None = Field(None, description="Accepted and ignored.")
+    metadata: dict[str, Any] | None = Field(None, description="Accepted and ignored.")
     service_tier: Any = unsupported("auto", "default")
     safety_identifier: str | None = Field(None, description="Accepted and ignored.")
     prompt_cache_key: str | None = Field(
         None, description="Accepted and ignored: prompts that begin alike always share the cache."
     )
+    prompt_cache_retention: str | None = Field(None, description="Accepted and ignored, as prompt_cache_key.")
+    prompt_cache_options: dict[str, Any] | None = Field(None, description="Accepted and ignored, as prompt_cache_key.")
 
     def sampling(self, n_ctx: int) -> SamplingParams:
         """The engine's parameters. Raises APIError for parameters that exclude each other."""
@@ -170,9 +186,14 @@ def router(service: Service) -> APIRouter:
     async def chat_completions(body: ChatRequest, request: Request) -> Response:
         """Answer a conversation, with a model that has a chat template."""
         service.check_name(body.model)
-        params, constraint = body.sampling(service.model.config.n_ctx), await service.constraint(body)
+        params, turns = body.sampling(service.model.config.n_ctx), [message.turn for message in body.messages]
+        if len(turns) > (n_ctx := service.model.config.n_ctx):
+            message = f"messages holds {len(turns)} messages, more than the context has tokens, {n_ctx}"
+            raise APIError(400, message, param="messages", code="context_length_exceeded")
+        constraint = await service.constraint(body)
         try:
-            prompt = await asyncio.to_thread(prompt_tokens, tokenizer, [message.turn for message in body.messages])
+            with service.reading([turn["content"] for turn in turns], "messages"):
+                prompt = await asyncio.to_thread(prompt_tokens, tokenizer, turns)
         except ValueError as error:
             raise APIError(400, str(error), param="messages") from None
         job = await service.submit([prompt], params, constraint, param="messages")

@@ -186,7 +186,8 @@ def router(service: Service) -> APIRouter:
         """Continue prompts."""
         service.check_name(body.model)
         params, constraint = body.sampling(), await service.constraint(body)
-        prompts = await asyncio.to_thread(lambda: [encode(p) if isinstance(p, str) else p for p in body.prompt])
+        with service.reading([prompt for prompt in body.prompt if isinstance(prompt, str)], "prompt"):
+            prompts = await asyncio.to_thread(lambda: [encode(p) if isinstance(p, str) else p for p in body.prompt])
         job = await service.submit(prompts, params, constraint)
         return await service.respond(body, request, job, CompletionWriter(body, job, service.tokenizer))
 

@@ -1,74 +1,153 @@
-"""Constrained decoding: a regular expression or a JSON schema determines, token by token, what may be drawn.
+"""Constrained decoding: a regular expression or a JSON schema determines, token by token, what may be drawn."""
 
-`llguidance` tracks the state of the grammar and computes the allowed tokens: https://github.com/guidance-ai/llguidance
-"""
-
+import asyncio
+import hashlib
+import json
+import subprocess
+import sys
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
+from llguidance import LLMatcher, LLTokenizer
 from torch import Tensor
 
+from bluejay.infer.engine import QueueFull
 from bluejay.infer.sampling import LogitsProcessor
+from bluejay.serve.api.grammars import MAX_CHARACTERS, MAX_SECONDS, Vocabulary, compile_grammar, error_of
+from bluejay.serve.middleware.access_log import RequestRecord
 from bluejay.tokenizer import Tokenizer
 
-PARSER_LIMITS = LLParserLimits(
-    initial_lexer_fuel=200_000, step_lexer_fuel=50_000, step_max_items=20_000, max_lexer_states=20_000
-)
-"""Limits on the work of a grammar per step, some milliseconds: all samples of the batch wait for it."""
-
-WHITESPACE = r"\n? {0,24}"
-"""Whitespace allowed between JSON tokens: enough to indent. Without a limit, small models produce spaces forever."""
-
-
-class GrammarTokenizer:
-    """A tokenizer with the interface that llguidance requires."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self.tokenizer = tokenizer
-        self.eos_token_id = tokenizer.eot
-        self.bos_token_id = None
-        self.tokens = tokenizer.token_bytes()
-        self.special_token_ids = [id for id, spelled in enumerate(self.tokens) if not spelled]
-
-    def __call__(self, text: str) -> list[int]:
-        """The token ids of a text."""
-        return self.tokenizer.encode(text)
+MAX_QUEUED = 32
+"""Grammars that may wait to be compiled, one at a time."""
+MAX_CACHED = 128
+MAX_CACHED_BYTES = 1_000_000
+"""Memory above which a compiled grammar is not kept."""
+TOKENS_PER_SECOND = 1000
+"""The charge for compiling a grammar: a millisecond of a processor costs as much as a token."""
 
 
 class Constraints:
-    """Creates constraints for one tokenizer."""
+    """Creates constraints for one tokenizer, in a thread of their own, after a trial in a process of their own."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
+        self.executor = ThreadPoolExecutor(1, "grammars")
+        self.n_queued = 0
+        self.lock = threading.Lock()
+        self.process: subprocess.Popen[str] | None = None
+        self.cache: OrderedDict[bytes, LLMatcher | str] = OrderedDict()
+        """Hash of a grammar -> its matcher, or why it is refused; the most recently used one is last."""
 
     @cached_property
     def vocabulary(self) -> LLTokenizer:
-        """llguidance's view of the vocabulary. Creating it takes a fifth of a second for 50,000 tokens."""
-        wrapped = TokenizerWrapper(GrammarTokenizer(self.tokenizer))
-        return LLTokenizer(wrapped, n_vocab=self.tokenizer.vocab_size, eos_token=list(self.tokenizer.ends))
+        """llguidance's view of the vocabulary."""
+        spelled = self.tokenizer.token_bytes()
+        return Vocabulary(spelled, self.tokenizer.eot, self.tokenizer.encode).for_grammars(self.tokenizer.ends)
+
+    def start(self) -> None:
+        """Begin to load what the first constraint needs, so that its request does not pay for it."""
+        self.executor.submit(self._prepare)
+
+    def close(self) -> None:
+        """End the process and the thread."""
+        self.executor.shutdown(wait=False, cancel_futures=True)
+        with self.lock:
+            self._end_process()
+
+    async def compile(self, kind: str, source: str, record: RequestRecord | None = None) -> "Constraint":
+        """The constraint of a `regex` or a `json` schema, charged to the client of a request.
+
+        Raises ValueError with one sentence, QueueFull, and APIError if the client has used up its tokens.
+        """
+        if len(source) > MAX_CHARACTERS:
+            raise ValueError(f"it is longer than {MAX_CHARACTERS:,} characters")
+        key = hashlib.sha256(f"{kind} {source}".encode("utf-8", "surrogatepass")).digest()
+        if key not in self.cache:
+            if self.n_queued >= MAX_QUEUED:
+                raise QueueFull("too many constraints wait to be compiled")
+            reserved = int(MAX_SECONDS * TOKENS_PER_SECOND)
+            if record is not None:
+                record.reserve(reserved)
+            self.n_queued += 1
+            try:
+                loop = asyncio.get_running_loop()
+                found, seconds, kept = await loop.run_in_executor(self.executor, self.compile_now, kind, source)
+            finally:
+                self.n_queued -= 1
+            if record is not None:
+                record.refund(reserved - int(seconds * TOKENS_PER_SECOND) - 1)
+            if not kept:
+                return self._constraint(found)
+            self.cache[key] = found
+            while len(self.cache) > MAX_CACHED:
+                self.cache.popitem(last=False)
+        self.cache.move_to_end(key)
+        return self._constraint(self.cache[key])
 
     def regex(self, pattern: str) -> "Constraint":
         """The constraint that a whole answer matches a regular expression in Rust's syntax. Raises ValueError."""
-        return self.from_grammar(LLMatcher.grammar_from_regex(pattern))
+        return self._constraint(self.compile_now("regex", pattern)[0])
 
     def json(self, schema: dict[str, Any]) -> "Constraint":
         """The constraint that answers follow a JSON schema. Raises ValueError if it is invalid or not supported."""
-        return self.from_grammar(
-            LLMatcher.grammar_from_json_schema(schema, overrides={"whitespace_pattern": WHITESPACE})
-        )
+        return self._constraint(self.compile_now("json", json.dumps(schema))[0])
 
-    def from_grammar(self, grammar: str) -> "Constraint":
-        """The constraint that a grammar of llguidance derives the answers. Raises ValueError."""
-        matcher = LLMatcher(self.vocabulary, grammar, log_level=0, limits=PARSER_LIMITS)
-        matcher.compute_bitmask()  # the first step is the most expensive one
-        if matcher.is_error():
-            raise ValueError(error_of(matcher))
-        return Constraint(matcher, self.tokenizer.ends)
+    def compile_now(self, kind: str, source: str) -> tuple[LLMatcher | str, float, bool]:
+        """A matcher or why there is none, the seconds that the trial took, and whether to keep the result."""
+        with self.lock:
+            result = self._try(kind, source)
+        if result["error"] is not None:
+            return result["error"], result["seconds"], True
+        small = result["bytes"] <= MAX_CACHED_BYTES
+        return compile_grammar(self.vocabulary, kind, source), result["seconds"], small
+
+    def _constraint(self, found: LLMatcher | str) -> "Constraint":
+        if isinstance(found, str):
+            raise ValueError(found)
+        return Constraint(found, self.tokenizer.ends)
+
+    def _prepare(self) -> None:
+        assert self.vocabulary
+        with self.lock:
+            self._process()
+
+    def _try(self, kind: str, source: str) -> dict[str, Any]:
+        """The result of `bluejay.serve.api.grammars.trial`, in that module's process."""
+        for _ in range(2):
+            process = self._process()
+            assert process.stdin is not None and process.stdout is not None
+            try:
+                process.stdin.write(json.dumps([kind, source]) + "\n")
+                process.stdin.flush()
+                if answer := process.stdout.readline():
+                    return json.loads(answer)
+            except BrokenPipeError:
+                pass
+            self._end_process()  # the system killed it, say for want of memory; another takes its place
+        return {"error": "it could not be compiled now; try again", "seconds": MAX_SECONDS, "bytes": 0}
+
+    def _process(self) -> subprocess.Popen[str]:
+        if self.process is None:
+            command = [sys.executable, "-P", "-m", "bluejay.serve.api.grammars"]
+            pipe = subprocess.PIPE
+            self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
+            assert self.process.stdin is not None
+            tokens = [spelled.decode("latin-1") for spelled in self.tokenizer.token_bytes()]
+            self.process.stdin.write(json.dumps([tokens, self.tokenizer.eot, list(self.tokenizer.ends)]) + "\n")
+        return self.process
+
+    def _end_process(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+            self.process = None
 
 
 class Constraint:
@@ -95,9 +174,3 @@ class Constraint:
             return logits.masked_fill(~allowed.to(logits.device), -torch.inf)
 
         return constrain
-
-
-def error_of(matcher: LLMatcher) -> str:
-    """The error of a matcher, without the long dump of its state."""
-    lines = matcher.get_error().strip().splitlines()
-    return next((line.removeprefix("error: ") for line in lines if line.startswith("error: ")), lines[0])[:200]

@@ -106,7 +106,9 @@ def router(service: Service) -> APIRouter:
             raise APIError(400, message, param="dimensions")
         record = current_request.get()
         try:
-            ids = await asyncio.to_thread(read, body.input)
+            values = body.input if isinstance(body.input, list) else [body.input]
+            with service.reading([value for value in values if isinstance(value, str)], "input"):
+                ids = await asyncio.to_thread(read, body.input)
             n_tokens = sum(map(len, ids))
             if record is not None:
                 record.reserve(n_tokens)

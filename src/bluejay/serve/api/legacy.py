@@ -21,9 +21,14 @@ from bluejay.serve.api.parameters import Body
 from bluejay.serve.api.respond import ENGINE_ERRORS, Service, to_api_error
 from bluejay.serve.engine_thread import Job
 from bluejay.serve.errors import ERRORS, APIError, json_response
+from bluejay.serve.middleware.access_log import current_request
 
 MAX_PREDICTIONS = 256
 """Predictions that are kept until they are fetched; the oldest finished one makes room for a new one."""
+MAX_PREDICTED_CHARACTERS = 16_000_000
+"""Characters that the contexts of all of them may have."""
+PREDICTION_SECONDS = 600.0
+"""How long a finished prediction is kept."""
 DEFAULT_LENGTH = 256
 
 
@@ -87,12 +92,17 @@ class Legacy:
     def __init__(self, service: Service) -> None:
         self.service = service
         self.predictions: OrderedDict[int, asyncio.Task[PredictionAnswer]] = OrderedDict()
+        self.n_characters: dict[int, int] = {}
+        """Lengths of their contexts."""
 
     async def submit(self, body: CompleteRequest, length: int, top_k: int = 0) -> Job:
         """Submit the end of a context that fits beside `length` tokens of answer. Raises APIError."""
         n_ctx = self.service.model.config.n_ctx
         room = max(n_ctx - length, n_ctx // 2)
-        prompt = (await asyncio.to_thread(self.service.tokenizer.encode_prompt, body.context))[-room:]
+        end = body.context.encode("utf-8", "surrogatepass")[-self.service.max_text_bytes(in_context=True) :]
+        context = end.decode("utf-8", "ignore")
+        with self.service.reading([context], "context"):
+            prompt = (await asyncio.to_thread(self.service.tokenizer.encode_prompt, context))[-room:]
         params = SamplingParams(max_tokens=length, temperature=body.temp, top_p=body.top_p, top_k=top_k)
         return await self.service.submit([prompt], params, None, param="context")
 
@@ -103,18 +113,37 @@ class Legacy:
 
     async def predict(self, body: PredictRequest) -> int:
         """Start a prediction and return its id. Raises APIError."""
-        if len(self.predictions) >= MAX_PREDICTIONS:
-            done = next((qid for qid, task in self.predictions.items() if task.done()), None)
-            if done is None:
-                message = f"{MAX_PREDICTIONS} predictions are running; try again later"
-                raise APIError(429, message, type="rate_limit_error", code="queue_full", headers={"Retry-After": "5"})
-            del self.predictions[done]
+        self._make_room(len(body.context))
         job = await self.submit(body, body.length, body.top_k)
         qid = secrets.randbelow(2**53)  # exact in JavaScript, and impossible to guess
         task = asyncio.create_task(self.prediction(body.context, job))
-        task.add_done_callback(lambda task: task.cancelled() or task.exception())  # it may never be fetched
+        task.add_done_callback(lambda task: self._finish(qid, task))
         self.predictions[qid] = task
+        self.n_characters[qid] = len(body.context)
+        if (record := current_request.get()) is not None:
+            record.unfinished = task
         return qid
+
+    def _make_room(self, n_characters: int) -> None:
+        """Drop the oldest finished predictions until there is room for another. Raises APIError."""
+        while (
+            len(self.predictions) >= MAX_PREDICTIONS
+            or sum(self.n_characters.values()) + n_characters > MAX_PREDICTED_CHARACTERS
+        ):
+            done = next((qid for qid, task in self.predictions.items() if task.done()), None)
+            if done is None:
+                message = f"{len(self.predictions)} predictions are running; try again later"
+                raise APIError(429, message, type="rate_limit_error", code="queue_full", headers={"Retry-After": "5"})
+            self._drop(done)
+
+    def _finish(self, qid: int, task: asyncio.Task) -> None:
+        """Have a finished prediction expire."""
+        _ = task.cancelled() or task.exception()  # it may never be fetched
+        asyncio.get_running_loop().call_later(PREDICTION_SECONDS, self._drop, qid)
+
+    def _drop(self, qid: int) -> None:
+        self.predictions.pop(qid, None)
+        self.n_characters.pop(qid, None)
 
     async def prediction(self, context: str, job: Job) -> PredictionAnswer:
         """The finished prediction. Raises APIError."""

@@ -5,7 +5,7 @@ import time
 from typing import Annotated, NotRequired
 
 from fastapi import APIRouter, Response
-from pydantic import Field
+from pydantic import FailFast, Field
 from typing_extensions import TypedDict
 
 from bluejay.serve.api.logprobs import token_name
@@ -56,7 +56,7 @@ class DetokenizeRequest(Body):
     """Tokens to convert to text."""
 
     model: str | None = None
-    tokens: list[Annotated[int, Field(ge=0)]]
+    tokens: Annotated[list[Annotated[int, Field(ge=0)]], FailFast()]
 
 
 class Detokenized(TypedDict):
@@ -93,7 +93,8 @@ def router(service: Service) -> APIRouter:
     async def tokenize(body: TokenizeRequest) -> Response:
         """Return the token ids of a text. The names of special tokens are plain text, as in a prompt."""
         service.check_name(body.model)
-        found = await asyncio.to_thread(tokenizer.encode, body.prompt)
+        with service.reading([body.prompt], "prompt", in_context=False):
+            found = await asyncio.to_thread(tokenizer.encode, body.prompt)
         tokens = tokenizer.begin + found if body.add_special_tokens else found
         answer: Tokens = {"count": len(tokens), "max_model_len": n_ctx, "tokens": tokens}
         if body.return_token_strs:

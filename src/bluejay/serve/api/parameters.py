@@ -1,6 +1,7 @@
 """The parameters that completions and chat completions share, with OpenAI's names, ranges and defaults."""
 
 import difflib
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, create_model, model_validator
@@ -30,7 +31,8 @@ def unsupported(*neutral: Any) -> Any:
 
 
 class Body(BaseModel):
-    """A JSON object in a request. null means the default; an unknown name is refused with the nearest known one."""
+    """A JSON object in a request. null means the default, even for an unknown name, because the `openai` package sends
+    such; any other value of an unknown name is refused with the nearest known one."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, json_schema_extra=nullable)
 
@@ -42,14 +44,17 @@ class Body(BaseModel):
             return body
         fields = {field.alias or name: field for name, field in cls.model_fields.items()}
         for name, value in body.items():
+            if value is None:
+                continue
             if name not in fields:
                 near = difflib.get_close_matches(name[:100], fields, n=1)
                 hint = f"did you mean {near[0]}?" if near else "leave it out"
                 raise PydanticCustomError("unknown_parameter", "{hint}", {"name": name[:100], "hint": hint})
             extra = fields[name].json_schema_extra
             neutral = extra["enum"] if isinstance(extra, dict) else None
-            if isinstance(neutral, list) and value is not None and value not in neutral:
-                message = f"{name} is not supported by this server; leave it out"
+            if isinstance(neutral, list) and not any(value == one and type(value) is type(one) for one in neutral):
+                allowed = " or ".join(json.dumps(one) for one in neutral if one is not None)
+                message = f"{name} is not supported by this server; leave it out" + (allowed and f" or send {allowed}")
                 raise APIError(400, message, param=name, code="unsupported")
         return {name: value for name, value in body.items() if value is not None}
 
@@ -89,6 +94,7 @@ class StreamOptions(Body):
     include_usage: bool = Field(
         False, description="Send one more event at the end, without choices but with the usage."
     )
+    include_obfuscation: Any = unsupported(False)
 
 
 class NamedSchema(Body):

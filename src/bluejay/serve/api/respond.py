@@ -1,9 +1,11 @@
 """From a request to the engine, and from the engine's chunks to a response: one JSON object or a stream of events."""
 
 import asyncio
+import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 from fastapi import Request, Response
@@ -16,11 +18,15 @@ from bluejay.serve.api.constraints import Constraint, Constraints
 from bluejay.serve.api.parameters import Parameters
 from bluejay.serve.engine_thread import EngineThread, GenerationFailed, Job, ServerStopping
 from bluejay.serve.errors import DONE, APIError, Usage, event, json_response, usage
+from bluejay.serve.middleware.access_log import current_request
 
 ENGINE_ERRORS = (GenerationFailed, QueueFull, ServerStopping)
 """The exceptions that end a job before its answer is complete."""
 RETRY_AFTER_SECONDS = 5
 """How long a rejected client should wait, as the Retry-After header says."""
+
+MAX_TEXT_BYTES = 100_000
+"""Bytes of text that are tokenized for one request in up to a quarter of a second; more for contexts above 12,500."""
 
 
 class Writer(Protocol):
@@ -48,6 +54,7 @@ class Service:
         self.tokenizer = engine_thread.model.tokenizer
         self.fingerprint = fingerprint
         self.constraints = Constraints(self.tokenizer)
+        self.longest_token = max(map(len, self.tokenizer.token_bytes()))
 
     def check_name(self, name: str | None) -> None:
         """Raises APIError unless the request names the served model or none."""
@@ -66,13 +73,44 @@ class Service:
             schema = wanted.json_schema.definition
         if body.regex is not None and schema is not None:
             raise APIError(400, "regex and response_format exclude each other", param="regex")
+        if schema is not None:
+            param, kind, source = "response_format", "json", json.dumps(schema)
+        elif body.regex is not None:
+            param, kind, source = "regex", "regex", body.regex
+        else:
+            return None
         try:
-            if body.regex is not None:
-                return await asyncio.to_thread(self.constraints.regex, body.regex)
-            return None if schema is None else await asyncio.to_thread(self.constraints.json, schema)
+            return await self.constraints.compile(kind, source, current_request.get())
         except ValueError as error:
-            param = "regex" if schema is None else "response_format"
             raise APIError(400, f"{param} cannot be used: {error}", param=param) from None
+        except QueueFull as reason:
+            raise to_api_error(reason) from None
+
+    def max_text_bytes(self, in_context: bool) -> int:
+        """The bytes of text that are tokenized for one request: certainly enough for a context, or any text's."""
+        most = max(MAX_TEXT_BYTES, 8 * self.engine_thread.engine.n_ctx)
+        return min(most, max(50_000, self.longest_token * self.engine_thread.engine.n_ctx)) if in_context else most
+
+    @contextmanager
+    def reading(self, texts: Sequence[str], param: str, in_context: bool = True) -> Generator[None]:
+        """A context in which the texts of a request, its parameter `param`, are tokenized.
+
+        The client is charged for the fewest tokens that they can have; the charge for all tokens follows if they go to
+        the engine. Raises APIError for texts that are too long and for a client without enough tokens.
+        """
+        n_bytes = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+        if n_bytes > (most := self.max_text_bytes(in_context)):
+            code = "context_length_exceeded" if in_context else "text_too_long"
+            message = f"{param} has {n_bytes:,} bytes; at most {most:,} are read"
+            if in_context:
+                message += f" for a context of {self.engine_thread.engine.n_ctx} tokens"
+            raise APIError(400, message, param=param, code=code)
+        record, least = current_request.get(), n_bytes // self.longest_token
+        if record is not None:
+            record.reserve(least)
+        yield
+        if record is not None and in_context:
+            record.refund(least)
 
     async def submit(
         self, prompts: list[list[int]], params: SamplingParams, constraint: Constraint | None, param: str = "prompt"

@@ -4,6 +4,7 @@ The log has one JSON object per line: the client, the time, the endpoint, the st
 are logged only if the settings ask for it, answers never.
 """
 
+import asyncio
 import json
 import logging
 import time
@@ -17,6 +18,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bluejay.serve.metrics import Metrics
+from bluejay.serve.middleware.addresses import plain_address
 from bluejay.serve.middleware.rates import Account
 
 logger = logging.getLogger("bluejay.requests")
@@ -33,6 +35,8 @@ class RequestRecord:
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     began: float = field(default_factory=time.monotonic)
     account: Account | None = None
+    unfinished: asyncio.Future | None = None
+    """Work that continues after the response; until it is done, the request counts as one in progress."""
     prompts: list[list[int]] = field(default_factory=list)
     """The prompts that the engine accepted, as token ids."""
     generated_tokens: int = 0
@@ -96,7 +100,7 @@ class AccessLog:
         """Serve one request."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        client = scope["client"][0] if scope["client"] else "unknown"
+        client = plain_address(scope["client"][0]) if scope["client"] else "unknown"
         record = RequestRecord(scope["method"], scope["path"], client)
 
         async def recording_send(message: Message) -> None:

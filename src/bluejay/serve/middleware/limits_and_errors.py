@@ -65,9 +65,12 @@ class LimitsAndErrors:
 
         try:
             # A chunked body has no length that could be checked here; it is counted as it arrives.
-            length = Headers(scope=scope).get("content-length", "")
+            headers = Headers(scope=scope)
+            length = headers.get("content-length", "")
             if length.isdecimal() and int(length) > self.max_body:
                 raise body_too_large(self.max_body)
+            if (encoding := headers.get("content-encoding", "identity").strip().lower()) not in ("identity", ""):
+                raise body_encoded(encoding)
             await self.app(scope, guarded_receive, guarded_send)
         except APIError as error:
             await error.response()(scope, receive, guarded_send)
@@ -83,6 +86,12 @@ def body_too_large(limit: int) -> APIError:
     """The error for a body over the limit, the rest of which is not read."""
     message = f"the request is larger than {limit:,} bytes"
     return APIError(413, message, code="request_too_large", headers={"Connection": "close"})
+
+
+def body_encoded(encoding: str) -> APIError:
+    """The error for a compressed body, which could unpack to any size (RFC 9110, 8.4)."""
+    message = f"the body is encoded as {encoding[:40]}, which is not read here; send it without Content-Encoding"
+    return APIError(415, message, code="unsupported_encoding", headers={"Accept-Encoding": "identity"})
 
 
 def body_too_late(seconds: float) -> APIError:

@@ -2,7 +2,6 @@
 
 import hashlib
 import hmac
-import ipaddress
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bluejay.serve.errors import APIError
 from bluejay.serve.middleware.access_log import current_request
+from bluejay.serve.middleware.addresses import client_network, is_private
 from bluejay.serve.middleware.rates import Account, Limits, limit_exceeded
 from bluejay.serve.settings import PublicSettings
 
@@ -18,6 +18,9 @@ MIN_KEY_CHARACTERS = 16
 """The least length of a key; shorter ones can be guessed."""
 MAX_CONCURRENT_REQUESTS = 8
 """Requests that one client may have in progress, so that no client fills the queue alone."""
+
+WAITS = "/model/get_prediction"
+"""The endpoint that only waits for a request of /model/predict, which counts as one in progress itself."""
 
 
 class PublicAccess:
@@ -41,17 +44,20 @@ class PublicAccess:
                 return await self.app(scope, receive, send)
             client = record.client = self._client(record.client, Headers(scope=scope))
             if scope["method"] == "POST":
-                self._admit(client)
+                self._admit(client, scope["path"])
                 record.account = Account(self.limits, client)
         except APIError as error:
             return await error.response()(scope, receive, send)
+        if scope["path"] == WAITS:
+            return await self.app(scope, receive, send)
         self.in_progress[client] += 1
         try:
             await self.app(scope, receive, send)
         finally:
-            self.in_progress[client] -= 1
-            if not self.in_progress[client]:
-                del self.in_progress[client]
+            if record.unfinished is None:
+                self._leave(client)
+            else:
+                record.unfinished.add_done_callback(lambda _: self._leave(client))
 
     def _client(self, address: str, headers: Headers) -> str:
         """The name of the client's key, or its network where no key is required. Raises APIError for a wrong key."""
@@ -65,8 +71,13 @@ class PublicAccess:
             raise APIError(401, message, type="authentication_error", code="invalid_api_key", headers=challenge)
         return name
 
-    def _admit(self, client: str) -> None:
-        if self.in_progress[client] >= MAX_CONCURRENT_REQUESTS:
+    def _leave(self, client: str) -> None:
+        self.in_progress[client] -= 1
+        if not self.in_progress[client]:
+            del self.in_progress[client]
+
+    def _admit(self, client: str, path: str) -> None:
+        if path != WAITS and self.in_progress[client] >= MAX_CONCURRENT_REQUESTS:
             message = f"{MAX_CONCURRENT_REQUESTS} requests of yours are being served; wait for one to end"
             raise APIError(429, message, type="rate_limit_error", code="too_many_at_once", headers={"Retry-After": "1"})
         limit = self.limits.requests
@@ -81,21 +92,8 @@ def is_api_call(scope: Scope) -> bool:
 
 def require_private_address(address: str) -> None:
     """Raises APIError, as for an unknown path, unless an address belongs to a private network."""
-    try:
-        private = ipaddress.ip_address(address).is_private
-    except ValueError:
-        private = False
-    if not private:
+    if not is_private(address):
         raise APIError(404, "there is nothing at GET /metrics", code="not_found")
-
-
-def client_network(address: str) -> str:
-    """The addresses that count as one client: a single IPv4 address, or the /64 network of an IPv6 address."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    return str(ipaddress.ip_network((parsed, 64), strict=False)) if parsed.version == 6 else address
 
 
 class KeyFile:

@@ -99,14 +99,6 @@ export class HighlightedText {
 		for (const [name, range] of this.ranges) CSS.highlights.get(name).delete(range);
 		this.ranges = [];
 	}
-
-	// The boxes of a span on the screen, one for each line.
-	boxes({ start, end }) {
-		const range = document.createRange();
-		range.setStart(this.node, start);
-		range.setEnd(this.node, end);
-		return [...range.getClientRects()];
-	}
 }
 
 // An empty last line has no height unless a character stands on it.

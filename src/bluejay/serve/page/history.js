@@ -1,12 +1,13 @@
 // The runs of all visits, latest first, stored in this browser only.
 
 import { mergeSpans } from "./spans.js";
-import { load, save } from "./storage.js";
+import { load, listOf, save } from "./storage.js";
 
 const KEY = "bluejay-history";
 const MAX_ENTRIES = 50;
 
-export const historyEntries = () => load(KEY) ?? [];
+// As they were stored, which may be anything.
+export const historyEntries = () => listOf(load(KEY));
 
 export function addToHistory({ text, spans }, settings, note) {
 	const entry = { text, spans: mergeSpans(spans), settings, note, when: Date.now() };

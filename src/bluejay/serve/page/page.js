@@ -1,17 +1,15 @@
 // The page: connects its parts.
 
-import { endsText, getModel } from "./api.js";
+import { getModel } from "./api.js";
 import { looksLikeCode } from "./code.js";
 import { byId, create, listItem } from "./dom.js";
 import { EditorPane } from "./editor_pane.js";
 import examples from "./examples.js";
 import { addToHistory } from "./history.js";
-import { parseLink } from "./link.js";
 import { onDemand } from "./on_demand.js";
-import { counted, Run } from "./run.js";
-import { newSeed, Settings } from "./settings.js";
-import { shiftSpan, spansUpTo } from "./spans.js";
-import { load, save } from "./storage.js";
+import { counted, Run, Silence } from "./run.js";
+import { Settings } from "./settings.js";
+import { listOf, load, save, textOf } from "./storage.js";
 import { Tabs } from "./tabs.js";
 import { UndoStack } from "./undo.js";
 
@@ -25,18 +23,18 @@ const announce = (text) => (byId("announcement").textContent = text);
 const panel = (name) => document.querySelector(`[role=tabpanel][aria-label=${name}]`);
 let samples, popover, updateHistory, functionEnd; // undefined until they are loaded on demand
 let model; // {id, max_model_len, n_parameters}; undefined until the server has answered
-let apiKey = load(API_KEY) ?? "";
+let apiKey = String(load(API_KEY) ?? "");
 let running = null; // the Run in progress
 let saving = 0; // the timer of saveSoon
 
 const loadSamples = onDemand(async () => {
 	const { Samples } = await import("./on_demand/samples.js");
-	samples = new Samples(byId("samples"), keepSample, () => change({ ...state(), samples: undefined }));
+	samples = new Samples(byId("samples"), pane, change);
 	applyStyle();
 });
 const loadPopover = onDemand(async () => {
 	const { AlternativesPopover } = await import("./on_demand/alternatives.js");
-	popover = new AlternativesPopover(byId("alternatives"), pane, choose, resample, announce);
+	popover = new AlternativesPopover(byId("alternatives"), pane, (next, changes) => (change(next), changes && run(changes)), announce);
 });
 const loadMore = onDemand(async () => {
 	const { showMoreSettings } = await import("./on_demand/more_settings.js");
@@ -47,6 +45,7 @@ const loadHistory = onDemand(async () => {
 	updateHistory = showHistory(panel("History"), showHistoryEntry);
 });
 const loadModelCard = onDemand(async () => (await import("./on_demand/model_card.js")).showModelCard(panel("Model"), model));
+const loadLinks = onDemand(async () => (await import("./on_demand/link.js")).parseLink);
 const loadFunctionEnd = onDemand(async () => ({ functionEnd } = await import("./on_demand/function_end.js")));
 const loaders = { More: loadMore, History: loadHistory, Model: () => model && loadModelCard() };
 const tabs = new Tabs(document.querySelector(".tabs"), (name) => loaders[name]?.()?.catch(showError));
@@ -74,7 +73,9 @@ async function run(changes) {
 	say("Running…", "Running");
 	refresh();
 	let error;
-	await running.start(showProgress).catch((reason) => (error = reason));
+	const silence = new Silence((told) => say(`${told} Stop ends the run.`, told));
+	await running.start((run) => ((silence.seconds = 0), showProgress(run))).catch((reason) => (error = reason));
+	silence.end();
 	if (outputs.length > 1) showProgress(running);
 	const report = running.tokens || !error ? running.report(model?.max_model_len) : "";
 	say(report, error ? "" : `${running.stopped ? "Stopped" : "Done"}. ${report}`, error);
@@ -145,28 +146,6 @@ function show({ text, spans, samples: list }) {
 	refresh();
 }
 
-function choose(span, text) {
-	const { text: before, spans } = textBefore(span);
-	const chosen = { ...span, end: span.start + text.length, logprob: span.top.find(([one]) => one === text)[1] };
-	if (endsText(text)) return change({ text: before, spans });
-	change({ text: before + text, spans: [...spans, chosen] });
-	run({ n: 1 });
-}
-
-// With a new seed even if the settings have one, which would give the same text again.
-function resample(span) {
-	change(textBefore(span));
-	run({ n: 1, seed: newSeed() });
-}
-
-const textBefore = ({ start }) => ({ text: pane.text.slice(0, start), spans: spansUpTo(pane.spans, start) });
-
-function keepSample({ text, spans }) {
-	const kept = spans.map((span) => shiftSpan(span, pane.text.length));
-	change({ text: pane.text + text, spans: [...pane.spans, ...kept] });
-	pane.focus();
-}
-
 function showExample({ title, text, settings: values }) {
 	if (running) return;
 	settings.change({ ...values, font: "auto" });
@@ -222,15 +201,16 @@ function saveSoon() {
 // Show what was here at the last visit, and then what a link brings.
 async function restore() {
 	const saved = load(SAVED);
-	if (saved) settings.values = saved.settings;
-	show(saved ?? { text: byId("text").value });
-	if (saved?.samples?.length) await loadSamples().then(() => samples.show(saved.samples), showError);
-	if (String(saved?.probabilities) === "true") await toggleProbabilities().catch(showError);
-	const link = parseLink(location.hash);
+	settings.values = Object(saved?.settings);
+	show(textOf(saved) ?? { text: byId("text").value });
+	const stored = listOf(saved?.samples).map(textOf).filter(Boolean);
+	if (stored.length) await loadSamples().then(() => samples.show(stored), showError);
+	if ([true, "true"].includes(saved?.probabilities)) await toggleProbabilities().catch(showError);
+	const link = location.hash && (await loadLinks())(location.hash);
 	if (!link) return;
 	history.replaceState(null, "", location.pathname); // or a reload would discard what is written from now on
 	settings.change(link.settings);
-	change(link);
+	change(textOf(link));
 }
 
 async function toggleProbabilities() {
@@ -256,13 +236,17 @@ function press(event) {
 
 // Ask the server for its model, and show it.
 async function introduce() {
+	const silence = new Silence((told) => (byId("error").textContent = told));
 	try {
 		model = await getModel(apiKey);
+		if (silence.seconds > 4) say();
 		settings.context = model.max_model_len;
 		byId("model").textContent = model.id;
 		if (!panel("Model").hidden) await loadModelCard();
 	} catch (error) {
 		say("", "", error);
+	} finally {
+		silence.end();
 	}
 }
 
@@ -285,4 +269,4 @@ for (const example of examples) {
 	byId("examples").append(listItem(() => showExample(example), ...parts));
 }
 tabs.select("Examples");
-restore().then(introduce);
+restore().catch(showError).then(introduce);

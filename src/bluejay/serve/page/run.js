@@ -112,3 +112,17 @@ function joined(text, tokens) {
 	const logprob = tokens.reduce((sum, token) => sum + token.logprob, 0);
 	return { text, logprob, ...(tokens.length === 1 && { top: tokens[0].top }) };
 }
+
+// Counts the seconds in which the server is silent, and tells the user of every fifth.
+export class Silence {
+	seconds = 0;
+
+	constructor(tell) {
+		const count = () => ++this.seconds % 5 || tell(`The server has not answered for ${this.seconds} seconds.`);
+		this.timer = setInterval(count, 1000);
+	}
+
+	end() {
+		clearInterval(this.timer);
+	}
+}

@@ -48,6 +48,7 @@ export class Settings {
 	// Change the settings that `values` names. Values may be strings, as in links; an invalid one becomes the default.
 	change(values) {
 		for (const [name, value] of Object.entries(values)) {
+			if (Object(value) === value) continue; // no text, number or switch
 			const control = this.controls.find(({ id }) => id === name);
 			if (control) setValue(control, value);
 			else if (this.others) this.others[name] = value;

@@ -26,7 +26,7 @@ def project(tmp_path: Path) -> Path:
         "vendor/deep/c.py": b"c = 1\n",
         "large.py": b"x = 0\n" * 1000,
         "logo.png": b"\x89PNG\r\n\x1a\n\x00\x00",
-        "latin.py": b"# caf\xe9\n",
+        "latin.py": b"# \x01\x02\x03\n",
     }
     for name, data in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)

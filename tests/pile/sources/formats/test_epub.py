@@ -48,3 +48,55 @@ def test_what_is_no_book_is_skipped(parsed: Callable, book: bytes) -> None:
         documents, (aside,) = parsed(Epub(path="x"), data)
         assert not documents
         assert "not an EPUB" in aside.reason
+
+
+def changed(book: bytes, **files: str) -> bytes:
+    """A book in which some files have another content."""
+    out = io.BytesIO()
+    names = {name.replace("_", "/").replace("~", " "): content for name, content in files.items()}
+    with zipfile.ZipFile(io.BytesIO(book)) as old, zipfile.ZipFile(out, "w") as new:
+        for name in {**dict.fromkeys(old.namelist()), **names}:
+            new.writestr(name, names[name] if name in names else old.read(name))
+    return out.getvalue()
+
+
+CHAPTER = '<html xmlns="http://www.w3.org/1999/xhtml"><head>{}</head><body><p>The{} caf&eacute;.</p></body></html>'
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        CHAPTER.format("<title/>", ""),
+        CHAPTER.format('<script src="a.js"/><style/>', "<a id='x'/>"),
+        '<?xml version="1.0"?><!DOCTYPE html PUBLIC "a" "b">' + CHAPTER.format("<title/>", "<i/>"),
+        CHAPTER.format("<title></title>", "<br>"),
+        CHAPTER.format("<title/>", "").replace("<", "<h:").replace("<h:/", "</h:").replace("xmlns=", "xmlns:h="),
+    ],
+)
+def test_chapters_are_xml(parsed: Callable, book: bytes, page: str) -> None:
+    ((document,), _) = parsed(Epub(path="x"), changed(book, **{"EPUB_text_c~1.xhtml": page}))
+    assert " ".join(document.text.split()) == "The café. Chapter 2 Text of café 2."
+
+
+@pytest.mark.parametrize(("path", "is_lost"), [("EPUB/text/c%201.xhtml", True), ("EPUB/fonts/a.otf", False)])
+def test_an_encrypted_book_is_skipped(parsed: Callable, book: bytes, path: str, is_lost: bool) -> None:
+    encryption = (
+        '<encryption xmlns="urn:oasis:names:tc:opendocument:xmlns:container"><e:EncryptedData xmlns:e='
+        f'"http://www.w3.org/2001/04/xmlenc#"><e:CipherData><e:CipherReference URI="{path}"/></e:CipherData>'
+        "</e:EncryptedData></encryption>"
+    )
+    documents, aside = parsed(Epub(path="x"), changed(book, **{"META-INF_encryption.xml": encryption}))
+    assert (len(documents), [entry.reason for entry in aside]) == (
+        (0, ["encrypted: EPUB/text/c 1.xhtml"]) if is_lost else (1, [])
+    )
+
+
+def test_a_missing_chapter_is_counted(parsed: Callable, book: bytes) -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(book)) as old, zipfile.ZipFile(out, "w") as new:
+        for name in old.namelist():
+            if not name.endswith("c 1.xhtml"):
+                new.writestr(name, old.read(name))
+    ((document,), aside) = parsed(Epub(path="x"), out.getvalue())
+    assert "Chapter 2" in document.text
+    assert [entry.reason for entry in aside] == ["a chapter is missing: EPUB/text/c 1.xhtml"]

@@ -57,3 +57,19 @@ def test_rubbish_is_refused_or_skipped(parsed: Callable, kind: type) -> None:
                 continue
             assert all(isinstance(entry, Document) for entry in documents)
             assert all(isinstance(entry, Skipped) and entry.reason for entry in aside)
+
+
+IMAGE = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\1\0" + random.Random(3).randbytes(4000)
+PROGRAM = b"\x7fELF\2\1\1" + bytes(500) + random.Random(4).randbytes(2000)
+ERROR_PAGE = b"<html><title>404 Not Found</title></html>"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("data", [b"", IMAGE, PROGRAM, ERROR_PAGE], ids=["nothing", "image", "program", "error page"])
+def test_what_is_no_input_of_a_kind_is_counted(parsed: Callable, kind: type, data: bytes) -> None:
+    try:
+        documents, aside = parsed(kind(path="x"), data)
+    except ValueError:  # which skips the whole file
+        return
+    assert aside or (documents and data is ERROR_PAGE)
+    assert not documents or data is ERROR_PAGE

@@ -35,10 +35,28 @@ def test_any_text_comes_out(parsed: Callable, texts: list[str]) -> None:
 
 def test_a_broken_row_costs_itself(parsed: Callable) -> None:
     rows = [[f"{number}", f"Text {number}. " + "x" * 1000] for number in range(700)]
-    data = table(rows).replace('"3","Text 3.', '"3",""Text 3.', 1) + "1,2,3,4\n"
+    data = table(rows).replace('"\r\n"4"', '\r\n"4"', 1) + "1,2,3,4\n"
     documents, aside = parsed(Grants(path="x"), data.encode())
     assert len(documents) >= 698
-    assert any("quotation mark" in entry.reason for entry in aside)
-    assert any("a row of 4 columns in a table of 2" in entry.reason for entry in aside)
+    assert [entry.reason for entry in aside] == [f"a row of {n} columns in a table of 2" for n in (3, 4)]
     with pytest.raises(ValueError, match="no column ABSTRACT_TEXT"):
         parsed(Grants(path="x"), b"a,b\n1,2\n")
+
+
+@pytest.mark.parametrize(
+    ("table", "texts"),
+    [
+        (
+            '1,The first.\n2,A pipe of 5" and its flow.\n3,Third.\n',
+            ["The first.", 'A pipe of 5" and its flow.', "Third."],
+        ),
+        ('1,"One, ""two"",\nthree."\n2,5" by 6"\n', ['One, "two",\nthree.', '5" by 6"']),
+        ('1,"Never closed.\n2,Second.\n3,Third.\n', ["Second.", "Third."]),
+        ('1,First.\n2,"Never closed', ["First."]),
+        ('1,"First" of all.\r\n\r\n2,Second.\r\n', ["First of all.", "Second."]),
+    ],
+)
+def test_quotation_marks(parsed: Callable, table: str, texts: list[str]) -> None:
+    documents, aside = parsed(Grants(path="x"), f"APPLICATION_ID,ABSTRACT_TEXT\n{table}".encode())
+    assert [document.text for document in documents] == texts
+    assert [entry.reason for entry in aside] == ["a quotation mark is never closed"] * ("Never" in table)

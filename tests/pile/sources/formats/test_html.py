@@ -50,10 +50,15 @@ def test_a_wrong_encoding_loses_no_page(parsed: Callable, declared: str) -> None
     assert "caf" in document.text and "and more." in document.text
 
 
-@pytest.mark.parametrize("data", [b"", b"<html></html>", b"<script>x</script>", b"\x00" * 100])
+@pytest.mark.parametrize("data", [b"", b"<html></html>", b"<script>x</script>"])
 def test_a_page_without_text_is_skipped(parsed: Callable, data: bytes) -> None:
     documents, aside = parsed(Html(path="x"), data)
     assert (documents, [entry.reason for entry in aside]) == ([], ["there is no text in it"])
+
+
+def test_what_is_no_page_is_skipped(parsed: Callable) -> None:
+    documents, (aside,) = parsed(Html(path="x"), b"\x00" * 100)
+    assert (documents, aside.reason) == ([], "not text: it has too many control characters")
 
 
 def test_pieces_keep_their_code() -> None:

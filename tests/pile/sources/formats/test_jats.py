@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import pytest
+
 from bluejay.pile.sources.formats.jats import Jats
 
 ARTICLE = """<?xml version="1.0"?><!DOCTYPE article PUBLIC "-//NLM//DTD JATS (Z39.96)//EN" "JATS-archivearticle1.dtd">
@@ -40,3 +42,50 @@ def test_an_article(parsed: Callable) -> None:
 def test_one_without_text_is_skipped(parsed: Callable) -> None:
     _, (aside,) = parsed(Jats(path="x"), b"<article><front><article-meta/></front></article>")
     assert aside.reason == "the article has neither abstract nor body"
+
+
+SHORT = "<{0}article {1}><{0}front><{0}article-meta/></{0}front><{0}body><{0}p>Its text.</{0}p></{0}body></{0}article>"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        SHORT.format("", 'xmlns="https://jats.nlm.nih.gov/ns/archiving/1.3/"'),
+        SHORT.format("j:", 'xmlns:j="https://jats.nlm.nih.gov/ns/archiving/1.3/"'),
+        "<OAI xmlns:j='u' xmlns:xlink='v'><metadata>" + SHORT.format("j:", "xlink:href='a'") + "</metadata></OAI>",
+        "<OAI xmlns='u'><metadata>" + SHORT.format("", "xml:lang='en'") + "</metadata></OAI>",
+    ],
+)
+def test_articles_in_namespaces(parsed: Callable, source: str) -> None:
+    ((document,), aside) = parsed(Jats(path="x"), source.encode())
+    assert (document.text, aside) == ("Its text.", [])
+
+
+LIST = "<list list-type='order'><list-item><p>wash</p></list-item><list-item><p>dry</p></list-item></list>"
+QUOTE = "<disp-quote><p>To be.</p><attrib>Hamlet</attrib></disp-quote>"
+FORMULA = (
+    "<disp-formula><label>(1)</label><alternatives><tex-math>$$a = b$$</tex-math>"
+    "<mml:math><mml:mi>a</mml:mi></mml:math></alternatives></disp-formula>"
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (f"<p>The steps are:{LIST}and no more.</p>", "The steps are:\n\n- wash\n- dry\n\nand no more."),
+        (f"<p>He says {QUOTE} there.</p>", "He says\n\nTo be.\n\nHamlet\n\nthere."),
+        (f"<p>As {FORMULA} says, <italic>b</italic>.</p>", "As\n\n$$a = b$$\n\nsays, b."),
+        ("<p>Run<code>a = 1\n  b</code>now.</p>", "Run\n\na = 1\n  b\n\nnow."),
+        (
+            "<p>One<fig><caption><p>A picture.</p></caption></fig> line &amp;<fn><p>no</p></fn> all.</p>",
+            "One line & all.\n\nA picture.",
+        ),
+        ("<def-list><def-item><term>Rye</term><def><p>a grain</p></def></def-item></def-list>", "Rye: a grain"),
+        ("<verse-group><verse-line>Two</verse-line><verse-line>lines</verse-line></verse-group>", "Two\nlines"),
+        ("<p><bold>All</bold> <italic>of it</italic>.</p>", "All of it."),
+        ("<sec><title>A <italic>title</italic></title><p/><p>End.</p></sec>", "## A title\n\nEnd."),
+    ],
+)
+def test_blocks_within_paragraphs(parsed: Callable, body: str, text: str) -> None:
+    ((document,), _) = parsed(Jats(path="x"), f"<article xmlns:mml='m'><body>{body}</body></article>".encode())
+    assert document.text == text

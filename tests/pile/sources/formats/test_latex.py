@@ -82,3 +82,58 @@ def test_what_cannot_be_read_is_told(parsed: Callable) -> None:
     assert aside.reason == "the LaTeX nests too deep"
     _, (aside,) = parsed(Latex(path="x"), b"\\def\\a{\\b}\\def\\b{\\a} \\a")
     assert aside.reason == "the LaTeX nests too deep"
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        (r"See \href{http://a.b/c%20d}{the page} for more." + "\nThe rest.", "See the page for more.\nThe rest."),
+        (r"At \url{http://a.b/~c%20d_e} and \url|f%g|." + "\nOn.", "At http://a.b/~c%20d_e and f%g.\nOn."),
+        (r"\href[pdfnewwindow]{http://a.b/%7Ec}{It} is" + "\nhere.", "It is\nhere."),
+        (r"Print \verb|%d|, \verb*+50%+ and go on." + "\nOn.", "Print %d, 50% and go on.\nOn."),
+        (r"The \lstinline[language=C]!a % b! and \lstinline{x%y} are." + "\nOn.", "The a % b and x%y are.\nOn."),
+        (r"In \path{/a/b%c} it is." + "\nOn.", "In /a/b%c it is.\nOn."),
+        (r"A line\\% see \url{a" + "\nand 5\\% of it.", "A line\nand 5% of it."),
+        ("\\begin{verbatim}\n\\verb % a\n\\end{verbatim}\nb % c\nd", "\\verb % a\n\nb d"),
+    ],
+)
+def test_percent_signs_that_begin_no_comment(parsed: Callable, source: str, text: str) -> None:
+    (document,), _ = parsed(Latex(path="x"), source.encode())
+    assert document.text == text
+
+
+WHOLE = "\\documentclass{{a}}\\begin{{document}}Start. {}\\end{{document}}"
+
+
+@pytest.mark.parametrize(
+    ("files", "text"),
+    [
+        ({"p/main.tex": WHOLE.format(r"\input{intro}"), "p/intro.tex": "Intro."}, "Start. Intro."),
+        (
+            {"p/main.tex": WHOLE.format(r"\input{s/a.tex}"), "p/s/a.tex": r"A. \input{s/b}", "p/s/b.tex": "B."},
+            "Start. A. B.",
+        ),
+        (
+            {"p/main.tex": WHOLE.format(r"\include{s/a}"), "p/s/a.tex": r"A. \input{b}", "p/s/b.tex": "B."},
+            "Start. A. B.",
+        ),
+        ({"main.tex": WHOLE.format(r"\subimport{s/}{a}"), "s/a.tex": "A."}, "Start. A."),
+        (
+            {"main.tex": WHOLE.format(r"\input{body.txt} \input ./end"), "body.txt": "Body.", "end.tex": "End."},
+            "Start. Body. End.",
+        ),
+        ({"p/main.tex": WHOLE.format(r"\input{../shared/a}"), "shared/a.tex": "A."}, "Start. A."),
+    ],
+)
+def test_files_are_included_as_tex_finds_them(parsed: Callable, files: dict[str, str], text: str) -> None:
+    (document,), aside = parsed(Latex(path="x"), archive(files))
+    assert document.text == text
+    assert not aside
+
+
+def test_what_is_not_found_is_counted(parsed: Callable) -> None:
+    source = WHOLE.format(r"\input{a} \include{b/c} % \input{d}" + "\n\\input{\\jobname.bbl}")
+    for data in (source.encode(), archive({"p/main.tex": source})):
+        (document,), aside = parsed(Latex(path="x"), data)
+        assert document.text == "Start."
+        assert [entry.reason for entry in aside] == [f"an included file is missing: {path}" for path in ("a", "b/c")]

@@ -1,6 +1,8 @@
 """Messages written by the standard library's mailbox and e-mail packages come out as their text."""
 
+import base64
 import mailbox
+import quopri
 from collections.abc import Callable
 from email.message import EmailMessage
 from pathlib import Path
@@ -98,3 +100,81 @@ def test_broken_headers_lose_no_text(parsed: Callable, content_type: str, body: 
 def test_what_is_no_message_is_skipped(parsed: Callable) -> None:
     assert "not a message" in parsed(Mail(path="x"), b"\x89PNG\r\n\x1a\n" * 20)[1][0].reason
     assert parsed(Mail(path="x"), b"") == ([], [])
+
+
+def test_a_sentence_is_no_separator(parsed: Callable) -> None:
+    first = "From a@example.com Thu Jan  1 10:00:00 2004\nSubject: {}\n\n"
+    bodies = [
+        "Hello,\n\nFrom Monday on we open at 09:15 every day.\n\nThe rest.",
+        "Look:\n\nFrom b@example.com Thu Jan  1 10:00:00 2004\nwas all it said.",
+        "From Fri Jan 2 10:00 on it is closed.\n\nSee you",
+    ]
+    box = "".join(first.format(number) + body + "\n\n" for number, body in enumerate(bodies))
+    documents, aside = parsed(Mail(path="x"), box.encode())
+    assert [document.text.strip() for document in documents] == bodies
+    assert not aside
+
+
+@pytest.mark.parametrize(
+    "separator",
+    [
+        "From a@example.com Thu Jan  1 10:00:00 2004",
+        "From a at example.com  Thu Jan  1 10:00 2004",
+        "From 123@xxx Thu Jan 01 10:00:00 +0000 2004",
+        "From - Thu Jan  1 10:00:00 2004",
+        "From a@example.com  Thu, 1 Jan 2004 10:00:00 +0100",
+        "From a@example.com 2004-01-01 10:00",
+    ],
+)
+def test_separators_as_programs_write_them(parsed: Callable, separator: str) -> None:
+    box = "".join(f"{separator}\nSubject: {number}\n\nText {number}.\n\n" for number in range(3))
+    documents, aside = parsed(Mail(path="x"), box.encode())
+    assert [document.text.strip() for document in documents] == ["Text 0.", "Text 1.", "Text 2."]
+    assert not aside
+
+
+@pytest.mark.parametrize(
+    ("charset", "raw", "text"),
+    [
+        ("iso-8859-1", b"It\x92s 5 \x80", "It’s 5 €"),
+        ("us-ascii", "“Köln”".encode("cp1252"), "“Köln”"),
+        ("gb2312", "镕".encode("gb18030"), "镕"),
+        ("iso-8859-1", "Grüße – „hallo“".encode(), "Grüße – „hallo“"),
+        ("utf-8", "Grüße – „hallo“ \xff".encode()[:-2] + b"\xc3", "Grüße – „hallo“ \ufffd"),
+        ("unknown-8bit", "Köln".encode("cp1252"), "Köln"),
+    ],
+)
+@pytest.mark.parametrize("coding", ["8bit", "base64", "quoted-printable"])
+def test_charsets(parsed: Callable, charset: str, raw: bytes, text: str, coding: str) -> None:
+    coded = {"8bit": bytes, "base64": base64.encodebytes, "quoted-printable": quopri.encodestring}[coding](raw)
+    head = f"Content-Type: text/plain; charset={charset}\nContent-Transfer-Encoding: {coding}\n\n"
+    ((document,), _) = parsed(Mail(path="x"), b"Subject: K\xf6ln\n" + head.encode() + coded)
+    assert document.text.strip() == text
+    assert document.meta["title"] == "Köln"
+
+
+@pytest.mark.parametrize(
+    ("subject", "title"),
+    [
+        ("=?gb2312?B?yfHD2A==?= and =?ISO-8859-1?Q?It=92s?=", "神秘 and It’s"),
+        ("=?utf-8?Q?Gr=C3=BC?= =?utf-8?Q?=C3=9Fe?=", "Grüße"),
+        ("Grüße", "Grüße"),
+        ("=?klingon?Q?abc?=", "abc"),
+    ],
+)
+def test_headers(parsed: Callable, subject: str, title: str) -> None:
+    ((document,), _) = parsed(Mail(path="x"), f"Subject: {subject}\n\nText.".encode())
+    assert document.meta["title"] == title
+
+
+FOOTER = "_______________\nusers mailing list\nusers@lists.example.org"
+
+
+@pytest.mark.parametrize("length", [54, 55, 56, 57, 114, 400])
+@pytest.mark.parametrize("footer", ["", FOOTER, f"\n{FOOTER}", "Regards", "-- \nAnn"])
+def test_a_footer_behind_base64(parsed: Callable, length: int, footer: str) -> None:
+    text = ("Grüße aus Köln – „hallo“. " * 20)[:length].strip()
+    coded = base64.encodebytes(text.encode()).decode()
+    head = "Subject: f\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: BASE64\n\n"
+    ((document,), _) = parsed(Mail(path="x"), f"{head}{coded}{footer}".encode())
+    assert document.text.strip() == f"{text}\n\n{footer.strip()}".strip()

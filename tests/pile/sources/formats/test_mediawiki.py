@@ -65,3 +65,55 @@ def test_a_cut_dump_keeps_its_articles(parsed: Callable) -> None:
 )
 def test_markup(markup: str, text: str) -> None:
     assert plain_text(markup) == text
+
+
+@pytest.mark.parametrize(
+    ("markup", "text"),
+    [
+        (
+            "In [[wikt:wide|wide]] [[s:The Raven|The Raven]], [[Batman:Year One|it]] and [[Mission:Impossible]].",
+            "In wide The Raven, it and Mission:Impossible.",
+        ),
+        (
+            "See [[:Category:Towns]] and [[:File:A.jpg|this]] and [[:de:Brot]].",
+            "See Category:Towns and this and de:Brot.",
+        ),
+        ("A[[Category:B]][[file : c.jpg|thumb|d]][[Datei:E.JPG|mini|f]][[de:G]][[zh-min-nan:H]][[Image:i.svg]]", "A"),
+        (
+            "It is {{convert|93|m|ft}} high, {{Convert|5|to|10|km|mi|abbr=on}} long, {{convert|3|km2}}.",
+            "It is 93 m high, 5 to 10 km long, 3 km².",
+        ),
+        (
+            "{{formatnum:1234}} {{lang|la|turris}}, {{lang-de|Brot}}, {{nowrap|10 km}}, {{nowrap|1={{val|5|u=s}}}}.",
+            "1234 turris, Brot, 10 km, 5 s.",
+        ),
+        ("{{cvt|6|ft|2|in|cm}}{{snd}}two {{transl|ja|kana}} {{unknown|x}}end.", "6 ft 2 in – two kana end."),
+    ],
+)
+def test_links_and_templates_that_are_part_of_a_sentence(markup: str, text: str) -> None:
+    assert plain_text(markup) == text
+
+
+def test_a_dump_names_its_namespaces(parsed: Callable) -> None:
+    named = '<namespace key="6" case="x">Plik</namespace><namespace key="14">Kategoria</namespace>'
+    article = page("A", "B[[Plik:C|D]][[kategoria:E]] [[Film:F]].")
+    dump = f"<mediawiki><siteinfo><namespaces>{named}</namespaces></siteinfo>{article}</mediawiki>"
+    ((document,), _) = parsed(MediaWiki(path="x"), dump.encode())
+    assert document.text == "A\n\nB Film:F."
+
+
+def test_old_exports_have_the_namespace_in_the_title(parsed: Callable) -> None:
+    pages = [
+        page(title, text).replace("<ns>0</ns>", "")
+        for title, text in (
+            ("Bread", "One."),
+            ("Talk:Bread", "No."),
+            ("User talk:A", "No."),
+            ("Mission: B", "Two."),
+            ("C", "#REDIRECT [[Bread]]"),
+            ("D", "#weiterleitung [[Bread]]"),
+        )
+    ]
+    documents, aside = parsed(MediaWiki(path="x"), DUMP.format("".join(pages)).encode())
+    assert [document.text for document in documents] == ["Bread\n\nOne.", "Mission: B\n\nTwo."]
+    assert not aside

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def test_mixed_schemas_and_broken_lines_lose_no_good_record(tmp_path: Path) -> N
         line("b", meta={"n": "one"}, license="MIT", url="https://x"),
         b"\n",
         line(["c1", "c2"], meta=None),
-        b'{"text": "\xff"}\n',
+        b'{"text": "caf\xe9"}\n',
         b'{"text": "cut\n',
         b'"only a string"\n',
         line(None),
@@ -75,11 +76,11 @@ def test_mixed_schemas_and_broken_lines_lose_no_good_record(tmp_path: Path) -> N
     ]
     file.write_bytes(gzip.compress(b"".join(lines[:5])) + gzip.compress(b"".join(lines[5:])))
     documents, aside = read(JSONLines(kind="jsonl", path=str(file), licence="CC0-1.0"))
-    assert [d.text for d in documents] == ["a", "b", "c1\n\nc2", "d", "\ud800 e"]
-    assert [d.licence for d in documents] == ["CC0-1.0", "MIT", "CC0-1.0", "CC-BY-4.0", "CC0-1.0"]
+    assert [d.text for d in documents] == ["a", "b", "c1\n\nc2", "café", "d", "\ud800 e"]
+    assert [d.licence for d in documents] == ["CC0-1.0", "MIT", "CC0-1.0", "CC0-1.0", "CC-BY-4.0", "CC0-1.0"]
     assert documents[1].url == "https://x"
-    assert documents[3].source == "peS2o"
-    assert [entry.name.rpartition("#")[2] for entry in aside] == ["5", "6", "7", "8", "9"]
+    assert documents[4].source == "peS2o"
+    assert [entry.name.rpartition("#")[2] for entry in aside] == ["6", "7", "8", "9"]
 
 
 def test_an_empty_file_has_no_document(tmp_path: Path) -> None:
@@ -93,11 +94,55 @@ def test_csv_as_a_spreadsheet_writes_it(tmp_path: Path) -> None:
     rows, packed = [("1", 'a "quoted"\ntext, of two lines'), ("2", "ö"), ("3", "x" * 300_000)], io.StringIO(newline="")
     csv.writer(packed, delimiter=";").writerows([("id", "speech"), *rows])
     file = tmp_path / "speeches.csv"
-    file.write_bytes(packed.getvalue().encode("utf-8-sig") + b"4;\xff\n5;last\n")
+    file.write_bytes(packed.getvalue().encode("utf-8-sig") + b"4;caf\xe9\n5;a;b\n6\n7;last;\n")
     documents, aside = read(CSV(kind="csv", path=str(file), text="speech", separator=";"))
-    assert [d.text for d in documents] == [text for _, text in rows] + ["last"]
+    assert [d.text for d in documents] == [text for _, text in rows] + ["café", "last"]
     assert documents[0].meta == {"id": "1"}
-    assert [entry.reason for entry in aside] == ["not text: it is not UTF-8"]
+    assert [entry.reason for entry in aside] == [
+        "a row of 3 values under a header of 2",
+        "the field speech holds no text",
+    ]
+    with pytest.raises(ValueError, match=r"no column text \(it has id, speech\)"):
+        read(CSV(kind="csv", path=str(file), separator=";"))
+    with pytest.raises(ValueError, match="separator is ', '; it must be one character"):
+        CSV(kind="csv", path="x", separator=", ")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "cp1252"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_tables_in_any_encoding(tmp_path: Path, encoding: str, pack: Callable[[bytes], bytes]) -> None:
+    texts = ["Grüße aus Köln", "élève à Noël"]
+    for kind, content, source in (
+        ("jsonl", "".join(json.dumps({"text": t}, ensure_ascii=False) + "\n" for t in texts), JSONLines),
+        ("json", json.dumps([{"text": t} for t in texts], ensure_ascii=False), JSON),
+        ("csv", "id,text\n" + "".join(f"1,{text}\n" for text in texts), CSV),
+    ):
+        (tmp_path / kind).write_bytes(pack(content.encode(encoding)))
+        how = {"records": "*"} if kind == "json" else {}
+        documents, aside = read(source(kind=kind, path=str(tmp_path / kind), **how))
+        assert ([d.text for d in documents], aside) == (texts, [])
+
+
+@pytest.mark.parametrize(
+    ("content", "reasons"),
+    [
+        (b'{"content": "a", "id": 1}\n', ["the record has no field text: it has content, id"]),
+        (b"{}\n", ["the record has no field text: it has none"]),
+        (b'[{"text": "a"}]\n', ['not a record but an array: kind = "json" with records = "*" reads arrays']),
+        (
+            b'"a"\n3\nnull\ntrue\n',
+            [f"not a record but {kind}" for kind in ("a string", "a number", "null", "a truth value")],
+        ),
+        (
+            b'[\n {"text": "a"},\n {"text": "b"}\n]\n',
+            ['not a JSON value per line but one over several lines: kind = "json" with records = "*" reads arrays'],
+        ),
+    ],
+)
+def test_records_that_are_none_say_how_to_read_them(tmp_path: Path, content: bytes, reasons: list[str]) -> None:
+    (tmp_path / "a.jsonl").write_bytes(content)
+    documents, aside = read(JSONLines(kind="jsonl", path=str(tmp_path / "a.jsonl")))
+    assert ([entry.reason for entry in aside], documents) == (reasons, [])
 
 
 def test_parquet_of_any_columns(tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 """Text files, one document each."""
 
+import bz2
+import gzip
+import lzma
 from pathlib import Path
 
 import pytest
@@ -20,7 +23,26 @@ def test_files_by_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert Text("text", "~/e.txt").units() == [f"{tmp_path}/e.txt"]
 
 
+def test_compressed_files_and_those_in_other_encodings(tmp_path: Path) -> None:
+    for name, raw in (
+        ("a.txt.gz", gzip.compress(b"one")),
+        ("b.zip.txt", lzma.compress(b"two")),
+        ("c.txt", b"caf\xe9"),
+        ("d.txt.bz2", bz2.compress(b"cut")[:-6]),
+    ):
+        (tmp_path / name).write_bytes(raw)
+    source = Text("text", f"{tmp_path}/*")
+    read = {Path(unit).name: source.read(unit) for unit in source.units()}
+    with pytest.raises(ValueError, match="broken: "):
+        list(read.pop("d.txt.bz2"))
+    assert [entry.text for found in read.values() for entry in found if isinstance(entry, Document)] == [
+        "one",
+        "two",
+        "café",
+    ]
+
+
 def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_bytes(b"caf\xe9")
+    (tmp_path / "a.txt").write_bytes(bytes(range(1, 256)))
     with pytest.raises(ValueError, match="not text"):
         list(Text("text", "x").read(f"{tmp_path}/a.txt"))

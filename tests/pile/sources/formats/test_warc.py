@@ -2,9 +2,12 @@
 
 import gzip
 import io
+import zlib
 from collections.abc import Callable
 
+import brotli
 import pytest
+import zstandard
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
@@ -82,3 +85,71 @@ def test_broken_http_headers_cost_one_page(parsed: Callable) -> None:
 def test_what_is_no_archive_is_refused(parsed: Callable) -> None:
     with pytest.raises(ValueError, match="WARC"):
         parsed(Warc(path="x"), b"no archive at all " * 100)
+
+
+def responses(*answers: tuple[str, bytes]) -> bytes:
+    """A crawl of answers with these headers and bodies, as a crawler received or rewrote them."""
+    records = []
+    for number, (headers, body) in enumerate(answers):
+        http = f"HTTP/1.1 200 OK\r\n{headers}\r\n\r\n".encode() + body
+        about = {
+            "WARC-Type": "response",
+            "WARC-Target-URI": f"http://example.com/{number}",
+            "WARC-Record-ID": f"<urn:uuid:{number}>",
+            "Content-Type": "application/http; msgtype=response",
+            "Content-Length": f"{len(http)}",
+        }
+        lines = "".join(f"{name}: {value}\r\n" for name, value in about.items())
+        records.append(f"WARC/1.0\r\n{lines}\r\n".encode() + http + b"\r\n\r\n")
+    return b"".join(records)
+
+
+PAGE = f"<html><title>T</title><p>{SENTENCE.format('packed')}</html>".encode()
+RAW = zlib.compressobj(wbits=-15)
+DEFLATED = RAW.compress(PAGE) + RAW.flush()
+CHUNKED = b"".join(b"%x;a=b\r\n%b\r\n" % (len(part), part) for part in (PAGE[:50], PAGE[50:])) + b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ("Transfer-Encoding: chunked", CHUNKED),
+        ("Transfer-Encoding: chunked", CHUNKED[:-5]),
+        ("Transfer-Encoding: chunked", PAGE),
+        ("Content-Encoding: gzip", gzip.compress(PAGE[:60], mtime=0) + gzip.compress(PAGE[60:], mtime=0)),
+        ("Content-Encoding: gzip", gzip.compress(PAGE, mtime=0)[:-8]),
+        ("Content-Encoding: x-gzip", PAGE),
+        ("Content-Encoding: deflate", zlib.compress(PAGE)),
+        ("Content-Encoding: deflate", DEFLATED),
+        ("Content-Encoding: deflate", PAGE),
+        ("Content-Encoding: br", brotli.compress(PAGE)),
+        ("Content-Encoding: br", PAGE),
+        ("Content-Encoding: zstd", zstandard.compress(PAGE)),
+        ("Content-Encoding: gzip\r\nTransfer-Encoding: chunked", gzip.compress(PAGE, mtime=0)),
+        ("Content-Encoding: deflate, gzip", gzip.compress(zlib.compress(PAGE), mtime=0)),
+        ("Content-Encoding: identity", PAGE),
+        ("Content-Encoding:", PAGE),
+    ],
+)
+def test_bodies_in_any_coding_or_in_none(parsed: Callable, headers: str, body: bytes) -> None:
+    plain = ("Content-Type: text/html", PAGE)
+    documents, aside = parsed(Warc(path="x"), responses(plain, (f"Content-Type: text/html\r\n{headers}", body), plain))
+    assert [document.text for document in documents] == [SENTENCE.format("packed")] * 3
+    assert not aside
+
+
+@pytest.mark.parametrize("kind", ["text/plain; charset={}", "text/html; charset={}"])
+@pytest.mark.parametrize(
+    ("charset", "codec"), [("ISO-8859-1", "cp1252"), ("gb2312", "gb18030"), ("utf-8", "utf-8"), ("klingon", "cp1252")]
+)
+def test_charsets_of_answers(parsed: Callable, kind: str, charset: str, codec: str) -> None:
+    text = SENTENCE.format("中文，镕" if codec == "gb18030" else "“3 €”")
+    answer = (f"Content-Type: {kind.format(charset)}", text.encode(codec))
+    ((document,), _) = parsed(Warc(path="x"), responses(answer))
+    assert document.text == text
+
+
+def test_a_page_of_xhtml_is_read_as_xml(parsed: Callable) -> None:
+    page = f"<html xmlns='http://www.w3.org/1999/xhtml'><head><title/></head><body><p>{SENTENCE}</p></body></html>"
+    ((document,), _) = parsed(Warc(path="x"), responses(("Content-Type: application/xhtml+xml", page.encode())))
+    assert document.text == SENTENCE

@@ -1,4 +1,4 @@
-"""Lines and characters of plain text."""
+"""Lines of plain text."""
 
 import bz2
 import gzip
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bluejay.pile.sources.io.lines import READ_BYTES, decode, lines
+from bluejay.pile.sources.io.lines import READ_BYTES, lines
 
 
 @given(st.binary(max_size=300))
@@ -22,22 +22,3 @@ def test_long_and_compressed() -> None:
     reader = lines(io.BytesIO(gzip.compress(b"line\n" * 10)[:-8]))
     with pytest.raises(EOFError):
         assert [next(reader) for _ in range(11)]
-
-
-@pytest.mark.parametrize(
-    ("raw", "declared", "text"),
-    [
-        ("é".encode(), None, "é"),
-        ("é".encode("utf-8-sig"), "latin-1", "é"),
-        ("é…".encode("cp1252"), None, "é…"),
-        ("я".encode("koi8-r"), "koi8-r", "я"),
-        ("é".encode("utf-16"), None, "é"),
-        ("é".encode("utf-32"), None, "é"),
-        (b"a\x81\xff", "utf-8", "a\ufffd\ufffd"),
-        (b"a", "klingon", "a"),
-        (b"a", "base64", "a"),
-        (b"a", "utf-8\0", "a"),
-    ],
-)
-def test_encodings(raw: bytes, declared: str | None, text: str) -> None:
-    assert decode(raw, declared) == text

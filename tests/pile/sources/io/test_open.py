@@ -79,3 +79,37 @@ def test_patterns_of_members() -> None:
     assert matches("docs/guide/a.txt", ["*.py", "docs/*.txt"])
     assert not matches("docs/a.TXT", ["docs/*.txt"])
     assert not matches("a.txt", [])
+
+
+def names(pattern: Path) -> list[str]:
+    """The names of the files that a pattern matches."""
+    return [Path(path).name for path in matching(str(pattern))]
+
+
+def test_links_to_folders_are_not_followed_without_end(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "one.txt").touch()
+    (tmp_path / "a" / "up").symlink_to("..")
+    (tmp_path / "a" / "b" / "again").symlink_to("../b")
+    (tmp_path / "a" / "self").symlink_to("self")
+    (tmp_path / "linked").symlink_to("a/b")
+    (tmp_path / "a" / "gone.txt").symlink_to("nowhere")
+    assert names(tmp_path / "**" / "one.txt") == ["one.txt"]
+    assert names(tmp_path / "**" / "*.txt") == ["one.txt", "gone.txt"]
+    assert names(tmp_path / "linked" / "*.txt") == ["one.txt"]
+    with pytest.raises(ValueError, match="cannot be read: No such file"), open_bytes(str(tmp_path / "a" / "gone.txt")):
+        pass
+
+
+def test_patterns(tmp_path: Path) -> None:
+    for name in ("a.txt", "b/c.txt", "b/d/e.txt", "b/d/f.md", ".g/h.txt", "b/.i.txt", "x[1].txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert names(tmp_path / "**" / "*.txt") == ["a.txt", "c.txt", "e.txt", "x[1].txt"]
+    assert names(tmp_path / "b" / "**") == ["c.txt", "e.txt", "f.md"]
+    assert names(tmp_path / "*" / "[cd].txt") == ["c.txt"]
+    assert names(tmp_path / "b" / ".*.txt") == [".i.txt"]
+    assert names(tmp_path / ".g" / "*") == ["h.txt"]
+    assert names(tmp_path / "x[1].txt") == ["x[1].txt"]
+    with pytest.raises(ValueError, match="no file matches"):
+        matching(str(tmp_path / "b" / "*.pdf"))

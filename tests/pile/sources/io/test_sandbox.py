@@ -11,7 +11,7 @@ import pytest
 from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.sources.formats.html import Html
 from bluejay.pile.sources.io.sandbox import MAX_DATA_BYTES, idle_children, sandboxed, take_child
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 HOSTILE = """
 import ctypes, os, time
@@ -54,7 +54,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("hostile")
     (folder / "hostile_format.py").write_text(HOSTILE)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(folder))
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH")))))
         patch.syspath_prepend(str(folder))
         idle_children(os.getpid()).clear()  # those of other tests do not know this folder
         from hostile_format import Hostile
@@ -143,18 +143,19 @@ def test_readers_may_take_turns() -> None:
     assert [list(reader) for reader in readers] == [[]] * 2
 
 
-def test_no_child_outlives_a_killed_parent(tmp_path: Path, hostile) -> None:
+def test_no_child_outlives_a_killed_parent(hostile) -> None:
+    # The parent reads one result and then waits, so that its child has to wait, too: replies fill the pipe.
     program = (
-        "from bluejay.pile.sources.io.sandbox import sandboxed; from hostile_format import Hostile\n"
-        "sandboxed(Hostile(path='x'), 'f', b'cut', 0.3)\n"
-        "for found in sandboxed(Hostile(path='x'), 'f', ('word ' * 20_000 + 'loop').encode(), 0.3):\n"
-        "    print(flush=True)\n"
+        "import sys; from bluejay.pile.sources.io.sandbox import sandboxed; from hostile_format import Hostile\n"
+        f"found = sandboxed(Hostile(path='x'), 'f', ('word ' * 20_000).encode(), {PATIENCE})\n"
+        "next(found); print(flush=True); sys.stdin.read()\n"
     )
-    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env={**os.environ})
-    assert parent.stdout and parent.stdout.readline()
-    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
-    parent.kill()
-    parent.communicate()
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        try:
+            assert parent.stdout and parent.stdout.readline()
+            children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+        finally:
+            parent.kill()
     assert children
     assert eventually(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
 

@@ -38,7 +38,7 @@ def test_a_broken_package_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyP
     )
     (tmp_path / "good").mkdir()
     (tmp_path / "good" / "guide.md").write_text("A guide.")
-    (tmp_path / "good" / "latin.rst").write_bytes(b"caf\xe9")
+    (tmp_path / "good" / "latin.rst").write_bytes(bytes(range(1, 256)))
     (tmp_path / "good-1.dist-info" / "LICENSE.md").write_text("A licence.")
     monkeypatch.setattr("sys.path", [str(tmp_path)])
     found = read()

@@ -47,7 +47,7 @@ def sdist(version: str = "1.0", licence: str = "MIT") -> bytes:
         "docs/page.html": b"<html><body><p>A page about the quiet words of the package.</p></body></html>",
         "data/b.jsonl": b'{"text": "one"}\nbroken\n{"text": "two", "license": "CC0-1.0"}\n',
         "words/icon.py": b"\x00\x01",
-        "words/latin.py": b"# \xff\n",
+        "words/latin.py": b"# \x01\x02\x03\n",
         "docs/big.txt": b"x" * 5000,
     }
     return tar({f"quiet_words-{version}/{name}": data for name, data in files.items()})
@@ -150,7 +150,7 @@ def test_a_source_distribution_is_read_and_not_built(index: Registry, tmp_path: 
     assert aside == {
         "quiet-words-1.0/data/b.jsonl#2": "not JSON in UTF-8: Expecting value: line 1 column 1 (char 0)",
         "quiet-words-1.0/words/icon.py": "binary",
-        "quiet-words-1.0/words/latin.py": "not text: invalid or missing encoding declaration",
+        "quiet-words-1.0/words/latin.py": "not text: it has too many control characters",
         "quiet-words-1.0/docs/big.txt": "larger than 1,000 bytes",
     }
     assert not list(tmp_path.rglob("BUILT"))

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bluejay.pile.documents import Document, Skipped, read_text
+from bluejay.pile.documents import Document, Skipped
+from bluejay.pile.sources.io.decode import read_text
 from bluejay.recipe import STRICT
 
 EXCLUDED_FOLDERS = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bluejay.pile.documents import Document, Skipped, decode, is_binary
+from bluejay.pile.documents import Document, Skipped
+from bluejay.pile.sources.io.decode import file_text, is_binary
 from bluejay.pile.sources.io.open import matches
 from bluejay.pile.sources.io.spdx import LicenceFiles, declared
 from bluejay.recipe import STRICT
@@ -44,7 +45,7 @@ class SourceFiles:
             raise ValueError(f"larger than {self.max_bytes:,} bytes")
         if is_binary(raw):
             raise ValueError("binary")
-        text = decode(raw, name)
+        text = file_text(raw, name)
         licence = self.licence
         if licence == "from-metadata":
             licence = declared(text) or licences.above(name)

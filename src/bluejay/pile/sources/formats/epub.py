@@ -1,20 +1,23 @@
 """Books in EPUB 2 and 3 (https://www.w3.org/TR/epub-33/)."""
 
+import contextlib
 import io
 import posixpath
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BufferedIOBase
 from typing import Any, Literal
 from urllib.parse import unquote
 
 from bluejay.pile.documents import Document
-from bluejay.pile.sources.formats.html import all_text
-from bluejay.pile.sources.formats.html import decode as decode_html
+from bluejay.pile.sources.formats.html import all_text, page_text
 from bluejay.pile.sources.io.elements import document_element, line_of, local_name
 from bluejay.pile.sources.io.licences import licence_at
+from bluejay.pile.sources.io.open import decompressed
 from bluejay.pile.sources.io.records import RecordFiles
 
-CONTAINER = "META-INF/container.xml"
+CONTAINER, ENCRYPTION = "META-INF/container.xml", "META-INF/encryption.xml"
 PAGES = {"application/xhtml+xml", "text/html", "text/x-oeb1-document"}
 
 
@@ -24,13 +27,22 @@ class Epub(RecordFiles):
 
     kind: Literal["epub"] = "epub"
 
+    def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
+        """The bytes of the book; then an exception for each chapter that it names and lacks."""
+        raw = decompressed(stream).read()
+        yield raw
+        with contextlib.suppress(ValueError, KeyError, zipfile.BadZipFile), zipfile.ZipFile(io.BytesIO(raw)) as book:
+            _, paths = chapters_of(book)
+            yield from (ValueError(f"a chapter is missing: {path}") for path in paths if path not in book.namelist())
+
     def document(self, name: str, record: Any) -> Document:
         """The text of the chapters, with the metadata of the package document."""
         try:
             with zipfile.ZipFile(io.BytesIO(record)) as book:
-                package_name = root_file(book)
-                package = document_element(book.read(package_name))
-                chapters = [chapter(book, path) for path in spine(package, posixpath.dirname(package_name))]
+                package, paths = chapters_of(book)
+                if hidden := encrypted(book).intersection(paths):
+                    raise ValueError(f"encrypted: {min(hidden)}")
+                chapters = [chapter(book, path) for path in paths]
         except (zipfile.BadZipFile, KeyError) as error:
             raise ValueError(f"not an EPUB: {error}") from None
         stated: dict[str, list[str]] = {}
@@ -49,6 +61,13 @@ class Epub(RecordFiles):
         licence = licence_at(rights) or rights or self.licence
         known = {key: value for key, value in meta.items() if value}
         return Document(text, name, licence, next(iter(addresses), name), known)
+
+
+def chapters_of(book: zipfile.ZipFile) -> tuple[Any, list[str]]:
+    """The package document of a book, and the paths of its chapters in reading order."""
+    name = root_file(book)
+    package = document_element(book.read(name))
+    return package, spine(package, posixpath.dirname(name))
 
 
 def first(stated: dict[str, list[str]], key: str) -> str:
@@ -75,6 +94,15 @@ def spine(package: Any, folder: str) -> list[str]:
     ]
 
 
+def encrypted(book: zipfile.ZipFile) -> set[str]:
+    """The paths of the files that are encrypted: often only fonts, which are no loss."""
+    if ENCRYPTION not in book.namelist():
+        return set()
+    nodes = document_element(book.read(ENCRYPTION)).iter()
+    named = [node.get("URI") for node in nodes if local_name(node) == "CipherReference"]
+    return {posixpath.normpath(unquote(path)) for path in named if path}
+
+
 def chapter(book: zipfile.ZipFile, path: str) -> str:
-    """The text of one chapter; empty if the file is missing, as in some books."""
-    return all_text(decode_html(book.read(path), None)) if path in book.namelist() else ""
+    """The text of one chapter; empty if the file is missing, which `records` reports."""
+    return all_text(page_text(book.read(path), None, xml=True)) if path in book.namelist() else ""

@@ -1,6 +1,5 @@
 """Abstracts of awarded grants: the CSV files of NIH ExPORTER (https://reporter.nih.gov/exporter)."""
 
-import csv
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +7,8 @@ from io import BufferedIOBase
 from typing import Any, Literal
 
 from bluejay.pile.documents import Document
-from bluejay.pile.sources.io.lines import decode, lines
+from bluejay.pile.sources.io.csv_rows import rows
+from bluejay.pile.sources.io.lines import lines
 from bluejay.pile.sources.io.records import RecordFiles
 
 MAX_ROW_BYTES = 1 << 18
@@ -26,10 +26,12 @@ class Grants(RecordFiles):
 
     def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
         """Each row as a dictionary; an exception in place of a malformed row."""
-        found = rows(lines(stream))
-        names = [column.strip().upper() for column in next(found, [])]
+        found = rows(lines(stream), ",", MAX_ROW_BYTES)
+        head = next(found, [])
+        names = [column.strip().upper() for column in head] if isinstance(head, list) else []
         if "ABSTRACT_TEXT" not in names:
             raise ValueError("the table has no column ABSTRACT_TEXT")
+        yield None  # a table without rows is one
         for row in found:
             if isinstance(row, list) and len(row) != len(names):
                 row = ValueError(f"a row of {len(row)} columns in a table of {len(names)}")
@@ -42,31 +44,3 @@ class Grants(RecordFiles):
         url = f"https://reporter.nih.gov/project-details/{number}" if number else name
         text = PREAMBLE.sub("", record["ABSTRACT_TEXT"]).strip()
         return Document(text, name, self.licence, url, {key: value for key, value in meta.items() if value})
-
-
-def rows(source: Iterator[bytes]) -> Iterator[Any]:
-    """The rows of a CSV file. A malformed row gives an exception and loses its first line; reading resumes after it."""
-    waiting: list[bytes] = []
-    held: list[bytes] = []
-    quotes = size = 0
-    while line := waiting.pop() if waiting else next(source, b""):
-        held.append(line)
-        quotes, size = quotes + line.count(b'"'), size + len(line)
-        if quotes % 2 == 0:
-            yield row(b"".join(held))
-        elif size > MAX_ROW_BYTES:
-            yield ValueError("a quotation mark is never closed")
-            waiting += reversed(held[1:])
-        else:
-            continue
-        held, quotes, size = [], 0, 0
-    if held:
-        yield ValueError("a quotation mark is never closed")
-
-
-def row(raw: bytes) -> Any:
-    """The cells of one row, or the exception that it raises."""
-    try:
-        return next(csv.reader([decode(raw).replace("\0", "")]), [])
-    except csv.Error as error:
-        return ValueError(f"not CSV: {error}")

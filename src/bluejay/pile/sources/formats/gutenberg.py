@@ -7,7 +7,7 @@ from io import BufferedIOBase
 from typing import Any, Literal
 
 from bluejay.pile.documents import Document
-from bluejay.pile.sources.io.lines import decode
+from bluejay.pile.sources.io.decode import decode_text
 from bluejay.pile.sources.io.open import decompressed
 from bluejay.pile.sources.io.records import RecordFiles
 
@@ -47,7 +47,7 @@ class Gutenberg(RecordFiles):
         """The header and text of each book."""
         raw = decompressed(stream).read()
         declared = re.search(rb"^Character set encoding:\s*(\S+)", raw[:20_000], re.MULTILINE)
-        rest = decode(raw, declared[1].decode("latin-1") if declared else None).replace("\r\n", "\n")
+        rest = decode_text(raw, declared[1].decode("latin-1") if declared else None).replace("\r\n", "\n")
         if not START.search(rest):
             if MENTION.search(rest):
                 raise ValueError("the line that starts a Project Gutenberg book is not there")

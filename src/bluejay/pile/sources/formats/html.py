@@ -1,6 +1,5 @@
 """Web pages."""
 
-import codecs
 import contextlib
 import re
 from collections.abc import Iterator
@@ -9,12 +8,13 @@ from typing import Any, Literal
 from urllib.parse import urljoin
 
 from bluejay.pile.documents import Document
+from bluejay.pile.sources.io.decode import decode_text, encoding_named, uncompressed
+from bluejay.pile.sources.io.elements import document_element, local_name
 from bluejay.pile.sources.io.licences import licence_at
 from bluejay.pile.sources.io.records import RecordFiles
 
 Extract = Literal["resiliparse", "justext"]
-NOT_UTF8 = re.compile(rb"[\x00\x1b]")
-"""Bytes that show encodings whose texts are also valid UTF-8: UTF-16 and ISO-2022."""
+IS_XML = re.compile(r"\ufeff?\s*<\?xml\s")
 ABSOLUTE = re.compile(r"https?://\S+")
 
 
@@ -29,35 +29,49 @@ class Html(RecordFiles):
     """The language by whose frequent words justext recognises prose, under its English name."""
 
     def document(self, name: str, record: Any) -> Document:
-        return page(self, record, None, name, name)
+        return page(self, record, None, name, name, xml=uncompressed(name).lower().endswith((".xhtml", ".xht")))
 
 
-def page(source: Any, raw: bytes, charset: str | None, name: str, url: str) -> Document:
+def page(source: Any, raw: bytes, charset: str | None, name: str, url: str, xml: bool = False) -> Document:
     """A page as a document; `source` has the settings `extract` and `language`, and the licence of other pages."""
     from resiliparse.parse.html import HTMLTree
 
-    html = decode(raw, charset)
+    html = page_text(raw, charset, xml)
     tree = HTMLTree.parse(html)
     address, licence, meta = statements(tree, url)
     text = prose(html, source.language) if source.extract == "justext" else main_text(tree)
     return Document(text, name, licence or source.licence, address, meta)
 
 
-def decode(raw: bytes, charset: str | None) -> str:
-    """The text of a page: as UTF-8 if it is valid, otherwise in the encoding that HTTP gave, or that the page declares,
-    or that it seems to have. (Text in other encodings is hardly ever valid UTF-8; many UTF-8 pages declare another.)"""
-    from resiliparse.parse.encoding import bytes_to_str, detect_encoding
+def page_text(raw: bytes, charset: str | None, xml: bool = False) -> str:
+    """The HTML of a page, by the encoding that HTTP gave, or that it declares or seems to have.
 
-    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        charset = "utf-16"
-    elif not NOT_UTF8.search(raw):
-        with contextlib.suppress(UnicodeDecodeError):
-            return raw.decode("utf-8-sig")
-    detected = charset or detect_encoding(raw, from_html_meta=True) or "utf-8"
-    try:
-        return bytes_to_str(raw, detected, errors="replace")
-    except LookupError:  # HTTP named an encoding that does not exist
-        return bytes_to_str(raw, detect_encoding(raw) or "utf-8", errors="replace")
+    A page that is XML, as it is said to be or as its first line says, is read as XML if it is well-formed: there,
+    `<title/>` is a whole element, after which HTML would read the rest of the page as the title.
+
+    Raises ValueError: it is not text.
+    """
+    from resiliparse.parse.encoding import detect_encoding
+
+    known = charset if charset and encoding_named(charset) else None
+    text = decode_text(raw, known or detect_encoding(raw, from_html_meta=True))
+    if xml or IS_XML.match(text):
+        with contextlib.suppress(ValueError):
+            return html_of(text)
+    return text
+
+
+def html_of(source: str) -> str:
+    """An XHTML document as HTML. Raises ValueError: it is not well-formed."""
+    from lxml import etree
+
+    root = document_element(source)
+    if local_name(root).lower() != "html":
+        raise ValueError("no page")
+    for node in root.iter(etree.Element):
+        node.tag = local_name(node)
+    etree.cleanup_namespaces(root)
+    return "<!DOCTYPE html>\n" + etree.tostring(root, encoding="unicode", method="html")
 
 
 def main_text(tree: Any) -> str:

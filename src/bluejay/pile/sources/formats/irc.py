@@ -6,7 +6,7 @@ from typing import Any, Literal
 from urllib.parse import quote, unquote
 
 from bluejay.pile.documents import Document
-from bluejay.pile.sources.io.lines import decode
+from bluejay.pile.sources.io.decode import decode_text
 from bluejay.pile.sources.io.records import RecordFiles
 
 MESSAGE = re.compile(r"^(?:\[\d\d:\d\d(?::\d\d)?\]\s*)?(<[^<>\s]+>\s?.*|\* ?[^\s*]\S* .*)$")
@@ -22,7 +22,7 @@ class Irc(RecordFiles):
 
     def document(self, name: str, record: Any) -> Document:
         """The lines that people wrote."""
-        lines = (MESSAGE.match(line.rstrip()) for line in decode(record).split("\n"))
+        lines = (MESSAGE.match(line.rstrip()) for line in decode_text(record).split("\n"))
         text = "\n".join(line[1].strip() for line in lines if line)
         day = DAY.search(name)
         if not day:

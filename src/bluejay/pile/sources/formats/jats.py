@@ -6,16 +6,23 @@ from io import BufferedIOBase
 from typing import Any, Literal
 
 from bluejay.pile.documents import Document
-from bluejay.pile.sources.io.elements import element, elements, line_of, local_name
+from bluejay.pile.sources.io.elements import element, elements, line_of, local_name, pieces, text_of
 from bluejay.pile.sources.io.licences import licence_at
 from bluejay.pile.sources.io.records import RecordFiles
 
-EXCLUDED_INLINE = frozenset(
-    {"fn", "table-wrap", "fig", "fig-group", "disp-formula-group", "graphic", "media", "mml:math", "math", "object-id"}
-)
-"""Elements within a paragraph that are printed elsewhere. Formulas are kept as TeX if they have it."""
-EXCLUDED = frozenset({"table-wrap", "ref-list", "fn-group", "object-id", "label", "graphic", "media", "sec-meta"})
-PARAGRAPHS = {"p", "disp-quote", "disp-formula", "verse-group", "code", "preformat", "attrib", "speech", "statement"}
+EXCLUDED_INLINE = frozenset({"fn", "table-wrap", "fig", "fig-group", "graphic", "media", "math", "label", "object-id"})
+"""Elements within a line that are printed elsewhere. Formulas are kept as TeX if they have it."""
+EXCLUDED = EXCLUDED_INLINE.difference({"fig", "fig-group"}) | {"ref-list", "fn-group", "sec-meta"}
+PARAGRAPHS = ("p", "disp-formula", "attrib", "term", "verse-line")
+"""Elements that hold text or nothing, so that what is not a block in them is part of a line."""
+FLOATS = ("fig", "fig-group")
+"""Elements that are printed beside the paragraph in which they stand."""
+LINES = ("code", "preformat")
+"""Elements whose white space is kept."""
+BLOCKS = {"p", "list", "def-list", "disp-quote", "disp-formula", "disp-formula-group", "verse-group", "verse-line"}
+BLOCKS |= {"attrib", "speech", "statement", "boxed-text", "explanation", "question", "question-wrap", "answer"}
+BLOCKS |= {"chem-struct-wrap", "supplementary-material", *FLOATS, *LINES}
+"""Elements that stand on lines of their own, within a paragraph as well as outside of one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,23 +63,45 @@ class Jats(RecordFiles):
 
 
 def body(node: Any, level: int) -> list[str]:
-    """The text blocks of a section, a box, a list or an abstract."""
-    blocks = []
-    for child in node:
-        name = local_name(child)
-        if name == "title":
-            title = line_of(child, EXCLUDED_INLINE)
-            blocks += [f"{'#' * level} {title}"] if title and title.lower() != "abstract" else []
-        elif name == "list":
-            items = (" ".join(body(item, level)) for item in child.findall("list-item"))
-            blocks.append("\n".join(f"- {item}" for item in items if item))
-        elif name in PARAGRAPHS:
-            blocks.append(line_of(child, EXCLUDED_INLINE))
-            for floating in child.iter("fig", "list"):
-                blocks += body(floating, level) if floating.tag == "fig" else []
-        elif name and name not in EXCLUDED:
-            blocks += body(child, level + (name == "sec"))
-    return [block for block in blocks if block.strip("- ")]
+    """The text blocks of an element. Text around the blocks within a paragraph makes blocks, too."""
+    blocks: list[str] = []
+    floating: list[str] = []
+    line: list[str] = []
+    is_mixed = local_name(node) in PARAGRAPHS or any(isinstance(piece, str) and piece.strip() for piece in pieces(node))
+    for piece in pieces(node):
+        name = "" if isinstance(piece, str) else local_name(piece)
+        if not name:
+            line.append(piece)
+        elif is_mixed and name in FLOATS:
+            floating += body(piece, level)
+        elif is_mixed and name not in BLOCKS:
+            line.append("" if name in EXCLUDED_INLINE else text_of(piece, EXCLUDED_INLINE))
+        elif name not in EXCLUDED:
+            blocks += [one_line(line), *block(piece, name, level)]
+            line = []
+    return [block for block in (*blocks, one_line(line), *floating) if block.strip("- ")]
+
+
+def block(node: Any, name: str, level: int) -> list[str]:
+    """The text blocks of an element that stands on lines of its own."""
+    if name == "title":
+        title = line_of(node, EXCLUDED_INLINE)
+        return [f"{'#' * level} {title}"] if title and title.lower() != "abstract" else []
+    if name == "list":
+        items = (" ".join(body(item, level)) for item in node.findall("list-item"))
+        return ["\n".join(f"- {item}" for item in items if item)]
+    if name == "def-item":
+        return [": ".join(filter(None, (" ".join(body(part, level)) for part in node if local_name(part))))]
+    if name == "verse-group":
+        return ["\n".join(body(node, level))]
+    if name in LINES:
+        return [text_of(node, EXCLUDED_INLINE).strip("\n")]
+    return body(node, level + (name == "sec"))
+
+
+def one_line(texts: list[str]) -> str:
+    """Texts as one line."""
+    return " ".join("".join(texts).split())
 
 
 def published(about: Any) -> str:

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from io import BufferedIOBase
 from typing import Any
 
-from bluejay.pile.sources.io.lines import decode, lines
+from bluejay.pile.sources.io.decode import decode
+from bluejay.pile.sources.io.lines import lines
 
 
 def json_objects(stream: BufferedIOBase) -> Iterator[Any]:

@@ -11,15 +11,29 @@ from typing import Any, Literal
 
 from bluejay.pile.documents import Document
 from bluejay.pile.sources.formats.latex_text import convert, definitions, group
-from bluejay.pile.sources.io.lines import decode
+from bluejay.pile.sources.io.decode import decode, decode_text, is_binary
 from bluejay.pile.sources.io.open import decompressed
 from bluejay.pile.sources.io.records import RecordFiles
 
-COMMENT = re.compile(r"(?<!\\)((?:\\\\)*)%[^\n]*\n?[ \t]*")
-INPUT = re.compile(r"\\(?:input|include|subfile)\s*\{([^{}]+)\}|\\input\s+([^\s{}\\]+)")
+SOURCE = re.compile(
+    r"(?P<kept>\\begin\{(?P<name>verbatim\*?|lstlisting|minted|Verbatim)\}.*?\\end\{(?P=name)\}"
+    r"|\\(?:verb\*?|Verb\*?|lstinline(?:\[[^\]\n]*\])?|mintinline(?:\[[^\]\n]*\])?\{\w*\})"
+    r"(?:(?P<bar>[^a-zA-Z\s*{\[])[^\n]*?(?P=bar)|\{[^{}\n]*\})"
+    r"|\\(?:href|url|nolinkurl|path|burl|hyperimage|hyperref)\*?\s*(?:\[[^\]\n]*\]\s*)?\{(?:[^{}\n]|\{[^{}\n]*\})*\}"
+    r"|\\url(?P<mark>[^a-zA-Z\s{*])[^\n]*?(?P=mark)"
+    r"|\\.)|%[^\n]*\n?[ \t]*",
+    re.DOTALL,
+)
+"""Comments, and what may hold a percent sign that begins none: verbatim text, addresses, escaped characters."""
+INPUT = re.compile(
+    r"\\(?:sub)?(?:import|includefrom|inputfrom)\*?\s*\{([^{}]*)\}\s*\{([^{}]+)\}"
+    r"|\\(?:input|include|subfile|InputIfFileExists)\s*\{([^{}]+)\}|\\input\s+([^\s{}\\]+)"
+)
+"""A file that is included; its folder may be given by itself, as the package import has it."""
+MADE_BY_TEX = re.compile(r"[#\\]|\.(?:bbl|toc|aux|ind|gls)$")
+"""Names that only TeX can complete, and files that it makes."""
 CLASS = re.compile(r"\\document(?:class|style)\b")
 BODY = re.compile(r"\\begin\s*\{document\}(.*?)(?:\\end\s*\{document\}|\Z)", re.DOTALL)
-VERBATIM = re.compile(r"\\begin\{(verbatim\*?|lstlisting|minted|Verbatim)\}.*?\\end\{\1\}", re.DOTALL)
 MAX_DEPTH = 8
 """Length of the longest chain of files that include one another."""
 
@@ -34,10 +48,17 @@ class Latex(RecordFiles):
     kind: Literal["latex"] = "latex"
 
     def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
-        """The whole source of the article."""
+        """The whole source of the article; then an exception for each file that it includes and that is missing."""
         raw = decompressed(stream).read()
         packed = io.BytesIO(raw)
-        yield main_file(members(packed)) if tarfile.is_tarfile(packed) else decode(raw)
+        if tarfile.is_tarfile(packed):
+            source, missing = main_file(members(packed))
+        else:
+            inclusions = Inclusions({name: decode_text(raw)}, posixpath.dirname(name))
+            source, missing = inclusions.source(name, MAX_DEPTH), inclusions.missing
+        yield source
+        for path in missing:
+            yield ValueError(f"an included file is missing: {path}")
 
     def document(self, name: str, record: Any) -> Document:
         """The title, abstract and sections of the article."""
@@ -55,43 +76,59 @@ class Latex(RecordFiles):
 
 
 def without_comments(source: str) -> str:
-    """The source without its comments; verbatim parts are unchanged."""
-    parts, at = [], 0
-    for verbatim in VERBATIM.finditer(source):
-        parts += [COMMENT.sub(r"\1", source[at : verbatim.start()]), verbatim[0]]
-        at = verbatim.end()
-    return "".join([*parts, COMMENT.sub(r"\1", source[at:])])
+    """The source without its comments."""
+    return SOURCE.sub(lambda found: found["kept"] or "", source)
 
 
 def members(packed: BufferedIOBase) -> dict[str, str]:
-    """The LaTeX files of an archive: path -> source."""
+    """The text files of an archive: path -> source."""
     packed.seek(0)
     with tarfile.open(fileobj=packed) as archive:
-        files = [
-            member for member in archive if member.isfile() and member.name.lower().endswith((".tex", ".ltx", ".bbl"))
-        ]
-        contents = [(member.name, archive.extractfile(member)) for member in files]
-        return {posixpath.normpath(name): decode(content.read()) for name, content in contents if content}
+        contents = [(member.name, archive.extractfile(member)) for member in archive if member.isfile()]
+        files = {posixpath.normpath(name): content.read() for name, content in contents if content}
+        return {name: decode(raw) for name, raw in files.items() if not is_binary(raw)}
 
 
-def main_file(files: dict[str, str]) -> str:
-    """The source of the article among the files of a paper. Raises ValueError: there is none."""
-    candidates = [name for name, text in files.items() if CLASS.search(without_comments(text))]
-    if not candidates and len(files) == 1:
-        candidates = list(files)
+def main_file(files: dict[str, str]) -> tuple[str, list[str]]:
+    """The source of the article among the files of a paper, and the files that it includes and that are missing.
+
+    Raises ValueError: there is none.
+    """
+    sources = {name: text for name, text in files.items() if name.lower().endswith((".tex", ".ltx"))} or files
+    candidates = [name for name, text in sources.items() if CLASS.search(without_comments(text))]
+    if not candidates and len(sources) == 1:
+        candidates = list(sources)
     if not candidates:
         raise ValueError("no file of the archive is a LaTeX document")
     # An article may come with a supplement or a reply to referees; it has a body, and is the longest.
-    best = max(candidates, key=lambda name: (bool(BODY.search(files[name])), len(included(name, files, MAX_DEPTH))))
-    return included(best, files, MAX_DEPTH)
+    wholes = {name: Inclusions(files, posixpath.dirname(name)) for name in candidates}
+    texts = {name: inclusions.source(name, MAX_DEPTH) for name, inclusions in wholes.items()}
+    best = max(candidates, key=lambda name: (bool(BODY.search(files[name])), len(texts[name])))
+    return texts[best], list(dict.fromkeys(wholes[best].missing))
 
 
-def included(name: str, files: dict[str, str], depth: int) -> str:
-    """The source of a file with its inclusions resolved, except missing ones and those nested too deeply."""
+class Inclusions:
+    """The files that an article includes, found as TeX finds them: TeX runs in the folder of the main file."""
 
-    def content(found: re.Match[str]) -> str:
-        path = posixpath.normpath((found[1] or found[2]).strip())
-        wanted = next((option for option in (path, f"{path}.tex") if option in files), None)
-        return included(wanted, files, depth - 1) if wanted and depth else ""
+    def __init__(self, files: dict[str, str], folder: str) -> None:
+        self.files, self.folder = files, folder
+        self.missing: list[str] = []
 
-    return INPUT.sub(content, without_comments(files[name]))
+    def source(self, name: str, depth: int) -> str:
+        """The source of a file with its inclusions resolved, except missing ones and those nested too deeply."""
+        here = posixpath.dirname(name)
+
+        def content(found: re.Match[str]) -> str:
+            stated = next(filter(None, found.groups()[1:])).strip().strip('"')
+            within = posixpath.join(found[1].strip(), stated) if found[1] else stated
+            wanted = self.find(within, here)
+            if wanted is None and not MADE_BY_TEX.search(stated):
+                self.missing.append(within)
+            return self.source(wanted, depth - 1) if wanted and depth else ""
+
+        return INPUT.sub(content, without_comments(self.files[name]))
+
+    def find(self, stated: str, here: str) -> str | None:
+        """The path of a file by its name in the source; also beside the including file, and from the archive's top."""
+        paths = [posixpath.normpath(posixpath.join(folder, stated)) for folder in (self.folder, here, "")]
+        return next((option for path in paths for option in (path, f"{path}.tex") if option in self.files), None)

@@ -6,7 +6,8 @@ import unicodedata
 TOKEN = re.compile(
     r"\\begin\s*\{(?P<begin>[^{}]*)\}|\\end\s*\{(?P<end>[^{}]*)\}"
     r"|(?P<math>\$\$.+?\$\$|\$(?:\\.|[^$\\\n]|\n(?![ \t]*\n))+\$|\\\[.+?\\\]|\\\(.+?\\\))"
-    r"|\\verb\*?(?P<bar>[^a-zA-Z\s*])(?P<verb>[^\n]*?)(?P=bar)"
+    r"|\\(?:[vV]erb\*?|lstinline(?:\[[^\]\n]*\])?|mintinline(?:\[[^\]\n]*\])?\{\w*\}|url|(?:path|nolinkurl)(?=\{))"
+    r"(?:(?P<bar>[^a-zA-Z\s*{\[])(?P<verb>[^\n]*?)(?P=bar)|\{(?P<braced>(?:[^{}\n]|\{[^{}\n]*\})*)\})"
     r"|\\(?P<command>[a-zA-Z@]+)\*?[ \t]*|\\(?P<symbol>.)|(?P<group>\{)|(?P<rest>[^\\${]+|[${\\])",
     re.DOTALL,
 )
@@ -109,8 +110,8 @@ def printed_text(source: str, macros: dict[str, str], depth: int) -> str:
             parts.append(text)
         elif kind == "math":
             parts.append(token["math"])
-        elif kind == "verb":
-            parts.append(token["verb"])
+        elif kind in ("verb", "braced"):
+            parts.append(re.sub(r"\\([%#&_~{}])", r"\1", token[kind]) if kind == "braced" else token[kind])
         elif kind == "command":
             text, at = command(token["command"], source, at, macros, depth)
             parts.append(text)

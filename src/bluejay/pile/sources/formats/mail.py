@@ -2,25 +2,37 @@
 
 import contextlib
 import re
+from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from email import policy
-from email.header import decode_header, make_header
+from email.header import decode_header
 from email.message import Message
 from email.parser import BytesParser
 from email.utils import parsedate_to_datetime
 from io import BufferedIOBase
+from itertools import chain
 from typing import Any, Literal
 
 from bluejay.pile.documents import Document
 from bluejay.pile.sources.formats.html import all_text
-from bluejay.pile.sources.io.lines import decode, lines
+from bluejay.pile.sources.io.decode import decode
+from bluejay.pile.sources.io.lines import lines
 from bluejay.pile.sources.io.records import RecordFiles
 
-SEPARATOR = re.compile(rb"From \S.*\d\d:\d\d")
-"""The start of the line before each message of an mbox: sender and time."""
+SEPARATOR = re.compile(
+    rb"From .*\b(?:mon|tue|wed|thu|fri|sat|sun),?\s+"
+    rb"(?:[a-z]{3,9}\s+\d{1,2}|\d{1,2}[\s-]+[a-z]{3,9}[\s-]+\d{2,4})\s+\d\d?:\d\d",
+    re.IGNORECASE,
+)
+"""The start of the line before each message of an mbox: sender and date, as asctime or RFC 5322 write it."""
+OTHER_SEPARATOR = re.compile(rb"From \S.*\d\d:\d\d")
+"""The same with a date in another form, in files whose first line has one."""
 QUOTED = re.compile(rb"^>(>*From )", re.MULTILINE)
+FIELD = re.compile(rb"[\x21-\x39\x3b-\x7e]+[ \t]*:")
+"""The start of a header line."""
 HEADER = re.compile(rb"^(?:From |[\x21-\x39\x3b-\x7e]+:)")
+BASE64_LINE = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,20 +44,24 @@ class Mail(RecordFiles):
     def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
         """The bytes of each message."""
         message: list[bytes] = []
-        blank, is_mbox = True, None
-        for line in lines(stream):
-            if is_mbox is None:
-                is_mbox = bool(SEPARATOR.match(line))
-            if blank and is_mbox and SEPARATOR.match(line):
+        blank, line = True, b""
+        separator: re.Pattern[bytes] | None = None
+        for number, following in enumerate(chain(lines(stream), [b""])):
+            if number == 0:
+                line = following
+                continue
+            if number == 1:
+                separator = next((kind for kind in (SEPARATOR, OTHER_SEPARATOR) if kind.match(line)), None)
+            if blank and separator and separator.match(line) and begins_message(following):
                 if message:
                     yield QUOTED.sub(rb"\1", b"".join(message))
                 message = []
             else:
                 message.append(line)
-            blank = not line.strip()
-        if message:
-            content = b"".join(message)
-            yield QUOTED.sub(rb"\1", content) if is_mbox else content
+            blank, line = not line.strip(), following
+        content = b"".join(message)
+        if content:
+            yield QUOTED.sub(rb"\1", content) if separator else content
 
     def document(self, name: str, record: Any) -> Document:
         """The body of a message; subject and date are metadata."""
@@ -57,6 +73,11 @@ class Mail(RecordFiles):
         url = f"mid:{identifier}" if identifier else name
         stated = {key: value for key, value in meta.items() if value}
         return Document(body(message), name, self.licence, url, stated)
+
+
+def begins_message(line: bytes) -> bool:
+    """Whether a message may begin with a line: a header line, also that of a mailbox which was itself quoted."""
+    return bool(FIELD.match(line)) or line.startswith(b">From ")
 
 
 def body(message: Message) -> str:
@@ -74,17 +95,56 @@ def body(message: Message) -> str:
     is_text = kind.startswith("text/") or message.get_content_maintype() == "multipart"
     if message.get_content_disposition() == "attachment" or not is_text:
         return ""
-    payload = message.get_payload(decode=True)
-    text = decode(payload if isinstance(payload, bytes) else b"", message.get_content_charset())
+    raw, footer = payload(message)
+    text = decode(raw, message.get_content_charset())
+    text = f"{text.rstrip()}\n\n{footer}" if footer else text
     return all_text(text) if kind == "text/html" else text
+
+
+def payload(message: Message) -> tuple[bytes, str]:
+    """The content of a part, and the text behind its base64, which mailing lists append to messages."""
+    whole = message.get_payload(decode=True)
+    coded = message.get_payload()
+    coding = f"{message.get('Content-Transfer-Encoding', '')}".strip().lower()
+    if coding != "base64" or not isinstance(coded, str):
+        return whole if isinstance(whole, bytes) else b"", ""
+    written = coded.strip().splitlines()
+    width = len(written[0].strip()) if written else 0
+    end = 0
+    while end < len(written):
+        line = written[end].strip()
+        if not BASE64_LINE.fullmatch(line) or (len(line) % 4 and len(line) != width):
+            break
+        end += 1
+        if line.endswith("="):
+            break
+    digits = "".join(map(str.strip, written[:end])).rstrip("=")
+    digits = digits[:-1] if len(digits) % 4 == 1 else digits
+    rest = written[end:] if digits else []
+    if any(len(line) > width // 2 and BASE64_LINE.fullmatch(line.strip()) for line in rest):  # damage, not a footer
+        return whole if isinstance(whole, bytes) else b"", ""
+    return b64decode(digits + "=" * (-len(digits) % 4)), "\n".join(rest).strip()
 
 
 def header(message: Message, name: str) -> str:
     """A header on one line, its encoded words decoded unless they are malformed."""
-    value = f"{message.get(name, '')}"  # it is a Header, not a str, if it has bytes that are not ASCII
-    with contextlib.suppress(LookupError, ValueError):
-        value = str(make_header(decode_header(value)))
+    raw = next((value for key, value in message.raw_items() if key.lower() == name.lower()), "")
+    value = raw.encode("ascii", "surrogateescape") if has_raw_bytes(raw) else raw
+    value = decode(value) if isinstance(value, bytes) else value
+    with contextlib.suppress(ValueError):
+        parts = decode_header(value)
+        value = "".join(part if isinstance(part, str) else words(part, charset) for part, charset in parts)
     return " ".join(value.encode("utf-8", "replace").decode().split())
+
+
+def has_raw_bytes(value: str) -> bool:
+    """Whether a header holds bytes that are not ASCII, as surrogates, and nothing else beyond ASCII."""
+    return not value.isascii() and all(mark.isascii() or "\udc80" <= mark <= "\udcff" for mark in value)
+
+
+def words(part: bytes, charset: str | None) -> str:
+    """A part of a header; without a charset it stood beside encoded words."""
+    return part.decode("raw-unicode-escape", "replace") if charset is None else decode(part, charset)
 
 
 def date_of(message: Message) -> str:

@@ -9,10 +9,14 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from bluejay.pile.documents import Document
+from bluejay.pile.sources.formats.mediawiki_names import LANGUAGES, formatted
 from bluejay.pile.sources.io.elements import element, elements, line_of
 from bluejay.pile.sources.io.records import RecordFiles
 
 BASE = re.compile(r"<base>\s*([^<\s]*)")
+NAMESPACE = re.compile(r'<namespace\s[^>]*?key="(-?\d+)"[^>]*>([^<]+)</namespace>')
+REDIRECT = re.compile(r"<redirect\b|<text\b[^>]*>\s*#\w+\s*:?\s*\[\[")
+TITLE, NUMBER = re.compile(r"<title>([^<:]*):"), re.compile(r"<ns>\s*(-?\d+)")
 VERBATIM = "math|chem|pre|source|syntaxhighlight|code|nowiki"
 """Tags whose content is text and not markup."""
 NOT_TEXT = "ref|gallery|timeline|imagemap|score|mapframe|hiero|templatestyles|references"
@@ -23,8 +27,6 @@ NOT_PROSE = re.compile(
 )
 INNERMOST = re.compile(r"\{\{[^{}]*\}\}|^[ :]*\{\|[^{}]*?\|\}", re.MULTILINE)
 """A template or table that contains no other."""
-MEDIA = re.compile(r"^\s*[^\W\d_]+\s*:(?=\S)")
-"""The start of a link to a file, a category or another wiki, in any language."""
 LANGUAGE_VARIANT = re.compile(r"-\{(?:[^{}|]*\|)?([^{}]*)\}-")
 EMPTY_BRACKETS = re.compile(r" ?\((?:[\s,;:]|&nbsp;)*\)")
 """The remains of a template about pronunciation."""
@@ -32,6 +34,53 @@ EMPTY_LINE = re.compile(r"^(?:[-*#:; \t]+|__[A-Z]+__[ \t]*)(?:\n|\Z)", re.MULTIL
 HEADING = "\x01"
 """Marks headings until those of empty sections have been removed."""
 EMPTY_SECTION = re.compile(r"\x01(\d)[^\n]*\s*(?=\x01(\d)|\Z)")
+
+
+SUBJECTS = "user project wikipedia file image mediawiki template help category portal module draft"
+NAMESPACES = frozenset(f"{name}{talk}" for name in SUBJECTS.split() for talk in ("", " talk")) | {"talk", "special"}
+NOT_SHOWN_KEYS = (-2, 6, 14)
+"""The numbers of the namespaces Media, File and Category."""
+NOT_SHOWN = frozenset({"media", "file", "image", "category"})
+"""The names of these namespaces that every wiki understands."""
+FILE_NAME = re.compile(
+    r":.*\.(?:jpe?g|png|gif|svg|tiff?|webp|og[gvam]|web[mp]|mp[34]|wav|flac|pdf|djvu|xcf|midi?)$", re.I
+)
+
+
+@dataclass(frozen=True)
+class Wiki:
+    """What a dump says of its wiki."""
+
+    base: str = ""
+    """The address before the titles; empty if the dump does not give one."""
+    namespaces: frozenset[str] = NAMESPACES
+    """The names of namespaces other than that of the articles."""
+    not_shown: frozenset[str] = NOT_SHOWN
+    """The names of the namespaces whose links show no text."""
+
+    def is_article(self, page: str) -> bool:
+        """Whether a page is an article; the first versions of the format give the namespace in the title alone."""
+        number, title = NUMBER.search(page), TITLE.search(page)
+        if number or not title:
+            in_main = not number or number[1] == "0"
+        else:
+            in_main = folded(unescape(title[1])) not in self.namespaces
+        return in_main and not REDIRECT.search(page)
+
+    def shows(self, target: str) -> bool:
+        """Whether a link shows text: not if it puts the page into a category, shows a file, or names the same page in
+        another language. A colon before the target makes it a plain link."""
+        prefix, colon, name = target.partition(":")
+        prefix = folded(prefix)
+        if not colon or not prefix:
+            return True
+        is_language = prefix in LANGUAGES and not name.startswith((" ", "_"))
+        return prefix not in self.not_shown and not is_language and not FILE_NAME.search(target.strip())
+
+
+def folded(name: str) -> str:
+    """The name of a namespace as MediaWiki compares names."""
+    return " ".join(name.replace("_", " ").split()).casefold()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,30 +94,40 @@ class MediaWiki(RecordFiles):
     kind: Literal["mediawiki"] = "mediawiki"
 
     def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
-        """The wiki's address and the source of each article."""
-        base = ""
+        """The wiki and the source of each article."""
+        wiki = Wiki()
         for tag, source in elements(stream, "page", header="siteinfo"):
             if tag == "siteinfo":
-                base = unescape("".join(BASE.findall(source))).rpartition("/")[0]
-            is_article = tag == "page" and "<ns>0</ns>" in source and "<redirect" not in source[:2000]
-            yield (base, source) if is_article else None
+                wiki = wiki_of(source)
+            yield (wiki, source) if tag == "page" and wiki.is_article(source) else None
 
     def document(self, name: str, record: Any) -> Document:
         """Title, empty line, text (as in The Pile's Wikipedia)."""
-        base, source = record
+        wiki, source = record
         page = element(source)
         title, revision = line_of(page.find("title")), page.findall("revision")[-1]
-        text = plain_text(revision.findtext("text") or "")
-        url = f"{base}/{quote(title.replace(' ', '_'), safe='/:(),')}" if base else f"{name}#{title}"
+        text = plain_text(revision.findtext("text") or "", wiki)
+        url = f"{wiki.base}/{quote(title.replace(' ', '_'), safe='/:(),')}" if wiki.base else f"{name}#{title}"
         meta = {"title": title, "date": line_of(revision.find("timestamp")), "revision": line_of(revision.find("id"))}
         return Document(f"{title}\n\n{text}" if text else "", name, self.licence, url, meta)
 
 
-def plain_text(source: str) -> str:
+def wiki_of(siteinfo: str) -> Wiki:
+    """What a dump says of its wiki; the names of other namespaces than its own are those of MediaWiki."""
+    base = unescape("".join(BASE.findall(siteinfo))).rpartition("/")[0]
+    named = [(int(key), folded(unescape(name))) for key, name in NAMESPACE.findall(siteinfo)]
+    return Wiki(
+        base,
+        namespaces=NAMESPACES | {name for key, name in named if key},
+        not_shown=NOT_SHOWN | {name for key, name in named if key in NOT_SHOWN_KEYS},
+    )
+
+
+def plain_text(source: str, wiki: Wiki | None = None) -> str:
     """The prose of an article: paragraphs, headings and lists, without markup, templates and tables."""
     import mwparserfromhell
 
-    text = text_of(mwparserfromhell.parse(without_non_prose(source), skip_style_tags=True).nodes)
+    text = text_of(mwparserfromhell.parse(without_non_prose(source), skip_style_tags=True).nodes, wiki or Wiki())
     text = EMPTY_BRACKETS.sub("", text.replace("'''", "").replace("''", "").replace("\xa0", " "))
     text = re.sub(r"[ \t]+$", "", re.sub(r"(?<=\S)[ \t]{2,}", " ", EMPTY_LINE.sub("", text)), flags=re.MULTILINE)
     shorter = None
@@ -87,11 +146,11 @@ def without_non_prose(source: str) -> str:
 
     source, removed = NOT_PROSE.sub("", PROTECTED.sub(protect, source)), 1
     while removed:
-        source, removed = INNERMOST.subn("", source)
+        source, removed = INNERMOST.subn(lambda found: formatted(found[0]), source)
     return re.sub("\x00(\\d+)\x00", lambda place: protected[int(place[1])], source) if protected else source
 
 
-def text_of(nodes: list[Any]) -> str:
+def text_of(nodes: list[Any], wiki: Wiki) -> str:
     """The text of nodes of wiki markup."""
     from mwparserfromhell import nodes as kinds
 
@@ -100,19 +159,21 @@ def text_of(nodes: list[Any]) -> str:
         if isinstance(node, kinds.Text):
             parts.append(LANGUAGE_VARIANT.sub(r"\1", node.value))
         elif isinstance(node, kinds.Heading):
-            parts.append(f"\n\n{HEADING}{node.level}{text_of(node.title.nodes).strip()}\n\n")
+            parts.append(f"\n\n{HEADING}{node.level}{text_of(node.title.nodes, wiki).strip()}\n\n")
         elif isinstance(node, kinds.Wikilink):
-            parts.append("" if MEDIA.match(str(node.title)) else text_of((node.text or node.title).nodes))
+            parts.append(
+                text_of((node.text or node.title).nodes, wiki).lstrip(":") if wiki.shows(str(node.title)) else ""
+            )
         elif isinstance(node, kinds.ExternalLink):
-            parts.append(text_of(node.title.nodes) if node.title else "" if node.brackets else str(node.url))
+            parts.append(text_of(node.title.nodes, wiki) if node.title else "" if node.brackets else str(node.url))
         elif isinstance(node, kinds.HTMLEntity):
             parts.append(node.normalize())
         elif isinstance(node, kinds.Tag):
-            parts.append(tag_text(node))
+            parts.append(tag_text(node, wiki))
     return "".join(parts)
 
 
-def tag_text(node: Any) -> str:
+def tag_text(node: Any, wiki: Wiki) -> str:
     """The text of a tag; to the parser, wiki tables and list markers are tags, too."""
     name = str(node.tag).strip().lower()
     if name in (*NOT_TEXT.split("|"), "table"):
@@ -123,4 +184,4 @@ def tag_text(node: Any) -> str:
         return "- " if name == "li" else ""
     if name in VERBATIM.split("|"):
         return str(node.contents)
-    return text_of(node.contents.nodes) if node.contents else ""
+    return text_of(node.contents.nodes, wiki) if node.contents else ""

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from bluejay.pile.documents import Document
 from bluejay.pile.sources.formats.opus import sentence
+from bluejay.pile.sources.io.decode import decode_text
 from bluejay.pile.sources.io.elements import element, elements, line_of, local_name
-from bluejay.pile.sources.io.lines import decode
 from bluejay.pile.sources.io.open import BROKEN, decompressed
 from bluejay.pile.sources.io.records import RecordFiles
 
@@ -55,7 +55,7 @@ class Parallel(RecordFiles):
             meta["date"] = f"{'19' if int(year) >= FIRST_YEAR_OF_1900S else '20'}{year}-{month}-{day}"
         if language == "europarl":
             meta["language"] = sitting[1] if sitting else ""
-            text = paragraphs(decode(content))
+            text = paragraphs(decode_text(content))
         else:
             text = "\n".join(content) if isinstance(content, list) else marked_text(element(content))
         return Document(text, name, self.licence, name, {key: value for key, value in meta.items() if value})

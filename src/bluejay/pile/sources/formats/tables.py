@@ -1,20 +1,27 @@
 """Records with a text field: JSON Lines (the exchange format of The Pile), JSON, CSV and Parquet."""
 
-import codecs
-import csv
 import io
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 from typing import Any, Literal
 
 from bluejay.pile.documents import MAX_DOCUMENT_BYTES, Document, Skipped, read_bounded
+from bluejay.pile.sources.io.csv_rows import rows
+from bluejay.pile.sources.io.decode import decode, in_utf8
+from bluejay.pile.sources.io.lines import lines
 from bluejay.pile.sources.io.open import BROKEN, decompressed, local, matching, open_bytes
 from bluejay.recipe import STRICT
 
 ROWS_AT_ONCE = 1024
+MAX_ROW_BYTES = 1 << 24
+"""A longer row of a CSV file has a quotation mark that is never closed."""
+NAMES_SHOWN = 8
+"""Fields that a message names."""
+READ_ARRAY = 'kind = "json" with records = "*" reads arrays'
+OVER_LINES = f"not a JSON value per line but one over several lines: {READ_ARRAY}"
 RELEASED_NAMES = {
     "CommonCrawl": "Pile-CC",
     "Bibliotik": "Books3",
@@ -44,8 +51,10 @@ class Table:
     def document(self, name: str, number: int, record: Any) -> Document | Skipped:
         """The document of one record; its licence and URL are those of the record, if it has such fields."""
         place = f"{name}#{number}"
-        if not isinstance(record, Mapping) or self.text not in record:
-            return Skipped(place, f"the record has no field {self.text}")
+        if not isinstance(record, Mapping):
+            return Skipped(place, "not a record but " + kind_of(record))
+        if self.text not in record:
+            return Skipped(place, f"the record has no field {self.text}: it has {listed(record)}")
         text = record[self.text]
         if isinstance(text, list) and all(isinstance(part, str) for part in text):
             text = "\n\n".join(text)  # as lm_dataformat's reader does
@@ -85,9 +94,11 @@ class JSONLines(TextTable):
 
     def documents(self, name: str, stream: io.BufferedIOBase) -> Iterator[Document | Skipped]:
         """One document per line that is not empty; the lines before a damage are kept."""
+        content: Any = None
         for number in count(1):
             try:
-                line = stream.readline(MAX_DOCUMENT_BYTES)
+                content = content or in_utf8(stream)
+                line = content.readline(MAX_DOCUMENT_BYTES)
             except BROKEN as error:
                 yield Skipped(name, f"broken off after line {number - 1}: {error}")
                 return
@@ -96,9 +107,12 @@ class JSONLines(TextTable):
             if not line.strip():
                 continue
             try:
-                record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+                record = json.loads(decode(line))
             except (ValueError, RecursionError) as error:
-                yield Skipped(f"{name}#{number}", f"not JSON in UTF-8: {error}")
+                opens = line.strip() in (b"[", b"{") and number == 1
+                yield Skipped(f"{name}#{number}", OVER_LINES if opens else f"not JSON: {error}")
+                if opens:
+                    return
                 continue
             found = self.document(name, number, record)
             if isinstance(found, Skipped) or self.pile_set_name is None or self.belongs(found):
@@ -127,9 +141,9 @@ class JSON(TextTable):
         except BROKEN as error:
             raise ValueError(f"broken: {error}") from None
         try:
-            value = json.loads(data.decode("utf-8-sig"))
+            value = json.loads(decode(data))
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"not JSON in UTF-8: {error}") from None
+            raise ValueError(f"not JSON: {error}") from None
         steps = self.records.split(".") if self.records else []
         for number, record in enumerate(found(value, steps), start=1):
             if self.outline:
@@ -171,33 +185,38 @@ def outlined(value: Any, text: str, name: str = "") -> Iterator[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class CSV(TextTable):
-    """Comma-separated values in UTF-8, with a header line, also compressed."""
+    """Comma-separated values with a header line, also compressed."""
 
     kind: Literal["csv"]
     separator: str = ","
+    """The character between two values."""
+
+    def __post_init__(self) -> None:
+        if len(self.separator) != 1 or self.separator in '"\r\n':
+            raise ValueError(f'separator is {self.separator!r}; it must be one character, such as ";"')
 
     def documents(self, name: str, stream: io.BufferedIOBase) -> Iterator[Document | Skipped]:
-        """One document per row."""
-        lines = codecs.iterdecode(stream, "utf-8-sig", errors="surrogateescape")
-        rows = csv.DictReader(lines, delimiter=self.separator, strict=True)
-        csv.field_size_limit(MAX_DOCUMENT_BYTES)
-        for number in count(1):
+        """One document per row. Raises ValueError: the header lacks the field of the text."""
+        found = rows(lines(stream), self.separator, MAX_ROW_BYTES)
+        names: list[str] | None = None
+        for number in count():
             try:
-                row = next(rows, None)
-            except csv.Error as error:
-                yield Skipped(f"{name}#{number}", f"not CSV: {error}")
-                continue
+                row = next(found, None)
             except BROKEN as error:
-                yield Skipped(name, f"broken off after row {number - 1}: {error}")
+                yield Skipped(name, f"broken off after row {max(0, number - 1)}: {error}")
                 return
             if row is None:
                 return
-            try:
-                (row.get(self.text) or "").encode()
-            except UnicodeError:
-                yield Skipped(f"{name}#{number}", "not text: it is not UTF-8")
-                continue
-            yield self.document(name, number, {key: value for key, value in row.items() if isinstance(key, str)})
+            if isinstance(row, ValueError):
+                yield Skipped(f"{name}#{number}", str(row))
+            elif names is None:
+                names = row
+                if self.text not in names:
+                    raise ValueError(f"it has no column {self.text} (it has {listed(names)})")
+            elif any(row[len(names) :]):
+                yield Skipped(f"{name}#{number}", f"a row of {len(row)} values under a header of {len(names)}")
+            else:
+                yield self.document(name, number, dict(zip(names, row + [None] * len(names), strict=False)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,7 +236,7 @@ class Parquet(Table):
             raise ValueError(f"not a whole Parquet file: {error}") from None
         with opened as file:
             if self.text not in file.schema_arrow.names:
-                raise ValueError(f"it has no column {self.text} (it has {', '.join(file.schema_arrow.names)})")
+                raise ValueError(f"it has no column {self.text} (it has {listed(file.schema_arrow.names)})")
             number, groups = 0, range(file.num_row_groups)
             for group in groups:
                 try:
@@ -227,6 +246,19 @@ class Parquet(Table):
                             yield self.document(unit, number, row)
                 except (pa.ArrowException, OSError) as error:
                     yield Skipped(f"{unit}, row group {group}", f"broken: {error}")
+
+
+def listed(names: Iterable[Any]) -> str:
+    """The first of some names, for a message."""
+    shown = [str(name) for name in islice(names, NAMES_SHOWN + 1)]
+    return ", ".join(shown[:NAMES_SHOWN]) + ", ..." * (len(shown) > NAMES_SHOWN) or "none"
+
+
+def kind_of(value: Any) -> str:
+    """What a JSON value is that is no record, and how to read it if there is a way."""
+    if isinstance(value, list):
+        return f"an array: {READ_ARRAY}"
+    return {str: "a string", bool: "a truth value", type(None): "null"}.get(type(value), "a number")
 
 
 def first_text(record: Mapping[str, Any], *names: str) -> str:

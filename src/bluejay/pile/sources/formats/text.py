@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Literal
 
 from bluejay.fetch import is_address
-from bluejay.pile.documents import Document, Skipped, read_text
-from bluejay.pile.sources.io.open import local, matching
+from bluejay.pile.documents import Document, Skipped
+from bluejay.pile.sources.io.decode import read_text
+from bluejay.pile.sources.io.open import matching
 from bluejay.recipe import STRICT
 
 
 @dataclass(frozen=True)
 class Text:
-    """UTF-8 files, each of which is one document."""
+    """Text files, compressed or not, each of which is one document."""
 
     __pydantic_config__ = STRICT
     kind: Literal["text"]
@@ -28,6 +29,6 @@ class Text:
 
     def read(self, unit: str) -> Iterator[Document | Skipped]:
         """The text of a file, as one document. Raises ValueError: it cannot be read, or is not text."""
-        text = read_text(local(unit))
+        text = read_text(unit)
         name = unit if is_address(unit) else Path(unit).as_posix()
         yield Document(text, name, self.licence, name, {"path": name})

@@ -1,18 +1,26 @@
 """Crawls of the web in WARC files (ISO 28500), the format of Common Crawl."""
 
 import contextlib
+import io
+import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import Any, Literal
 
-from bluejay.pile.documents import Document
+from bluejay.pile.documents import MAX_DOCUMENT_BYTES, Document
 from bluejay.pile.sources.formats.html import Extract, page
+from bluejay.pile.sources.io.decode import decode_text
 from bluejay.pile.sources.io.open import BROKEN, decompressed
 from bluejay.pile.sources.io.records import RecordFiles
 
-PAGES = ("text/html", "application/xhtml+xml")
+XHTML = "application/xhtml+xml"
+PAGES = ("text/html", XHTML)
 SUCCESS = 200
+GZIP = 16 + zlib.MAX_WBITS
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r?\n")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +49,8 @@ class Warc(RecordFiles):
                 yield None
                 continue
             with contextlib.suppress(OSError):  # malformed HTTP headers, which `document` reports
-                record.parse_http(auto_decode="all")
-            is_page = not record.is_http_parsed or record.http_headers.status_code in (SUCCESS, None)
+                record.parse_http(auto_decode="none")
+            is_page = not record.is_http_parsed or status(record) in (SUCCESS, None)
             yield record if is_page and media_type(record) in (*PAGES, "text/plain", "application/http") else None
         if unpacked.error:
             raise unpacked.error
@@ -54,10 +62,10 @@ class Warc(RecordFiles):
         meta = {"record": record.record_id.strip("<>"), "crawled": headers.get("WARC-Date", "")}
         if media_type(record) == "application/http":
             raise ValueError(f"{address} has broken HTTP headers")
-        raw = record.reader.read()
+        raw = unpacked(record)
         if media_type(record) == "text/plain":
-            return Document(raw.decode("utf-8", "replace"), name, self.licence, address, meta)
-        found = page(self, raw, record.http_charset, name, address)
+            return Document(decode_text(raw, record.http_charset), name, self.licence, address, meta)
+        found = page(self, raw, record.http_charset, name, address, xml=media_type(record) == XHTML)
         return Document(found.text, name, found.licence, found.url, {**found.meta, **meta})
 
 
@@ -81,6 +89,74 @@ class UntilDamaged:
             content, self.error = b"", error
         self.at += len(content)
         return content
+
+
+def status(record: Any) -> int | None:
+    """The status of a response; None where its headers have none."""
+    return record.http_headers.status_code if record.http_headers else None
+
+
+def unpacked(record: Any) -> bytes:
+    """The body of a response. Many crawlers decode bodies and keep the headers that say that they are encoded, so a
+    body that is not in an encoding which its headers name is taken as it is."""
+    raw = record.reader.read(MAX_DOCUMENT_BYTES + 1)
+    headers = record.http_headers if record.is_http_parsed and record.http_headers else {}
+    if "chunked" in codings(headers.get("Transfer-Encoding", "")):
+        raw = joined(raw)
+    for coding in reversed(codings(headers.get("Content-Encoding", ""))):
+        raw = decoded(raw, coding)
+    if len(raw) > MAX_DOCUMENT_BYTES:
+        raise ValueError(f"larger than {MAX_DOCUMENT_BYTES // 10**6} MB")
+    return raw
+
+
+def codings(header: str | None) -> list[str]:
+    """The names in a list of codings."""
+    return [name.strip().lower().removeprefix("x-") for name in (header or "").split(",")]
+
+
+def joined(raw: bytes) -> bytes:
+    """The chunks of a body (RFC 9112, section 7.1), those before a damage; the body itself if it is not chunked."""
+    parts, at = [], 0
+    while found := CHUNK.match(raw, at):
+        size = int(found[1], 16)
+        parts.append(raw[found.end() : found.end() + size])
+        at = found.end() + size
+        if size == 0 or at >= len(raw):
+            return b"".join(parts)
+        at += 2 * raw.startswith(b"\r\n", at) or raw.startswith(b"\n", at)
+    return b"".join(parts) or raw
+
+
+def decoded(raw: bytes, coding: str) -> bytes:
+    """A body without one coding, what stands before a damage; the body itself if it is not so coded."""
+    if coding == "br":
+        return without_brotli(raw)
+    windows = {"gzip": (GZIP,), "deflate": (zlib.MAX_WBITS, -zlib.MAX_WBITS)}.get(coding, ())
+    if coding == "zstd" and raw.startswith(ZSTD_MAGIC):
+        return decompressed(io.BytesIO(raw)).read(MAX_DOCUMENT_BYTES + 1)
+    for window in windows:
+        parts, held = [], raw
+        try:
+            while held and sum(map(len, parts)) <= MAX_DOCUMENT_BYTES:
+                unpacker = zlib.decompressobj(window)
+                parts.append(unpacker.decompress(held, MAX_DOCUMENT_BYTES + 1))
+                held = unpacker.unused_data if window == GZIP else b""
+        except zlib.error:
+            pass
+        if any(parts):
+            return b"".join(parts)
+    return raw
+
+
+def without_brotli(raw: bytes) -> bytes:
+    """A body without Brotli's coding; the body itself if it is text already."""
+    from fastwarc.stream_io import BrotliReader
+
+    try:
+        return BrotliReader(io.BytesIO(raw)).read(MAX_DOCUMENT_BYTES + 1) or raw
+    except OSError:
+        return raw
 
 
 def media_type(record: Any) -> str:

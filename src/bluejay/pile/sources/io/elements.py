@@ -4,19 +4,28 @@ Elements are found by their tags in the bytes and parsed one at a time, without 
 define an entity, which rules out entity bombs and entities that name other files.
 """
 
-import codecs
 import html
 import re
 from collections.abc import Iterator
 from io import BufferedIOBase
 from typing import Any
 
+from bluejay.pile.sources.io.decode import decode, in_utf8
 from bluejay.pile.sources.io.open import decompressed
 
 READ_BYTES = 1 << 20
 ENCODING = re.compile(rb"""<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)["']""")
 CONTROL = bytes(code for code in range(32) if code not in b"\t\n\r")
 """Characters that XML 1.0 forbids but that occur in dumps."""
+PROLOGUE = re.compile(
+    r"\s*(?:<\?xml\b[^>]*\?>)?(?:\s|<!--.*?-->|<\?.*?\?>)*"
+    r"(?:<!DOCTYPE\b(?:[^\[\]>\"']|\"[^\"]*\"|'[^']*')*(?:\[(?:[^\]\"'<]|\"[^\"]*\"|'[^']*'|<!--.*?-->|<)*\]\s*)?>)?",
+    re.DOTALL | re.IGNORECASE,
+)
+"""What stands before the root of a document: declaration, comments, document type."""
+PREFIX = re.compile(r"<([\w.-]+):[\w.-]+|\s([\w.-]+):[\w.-]+\s*=")
+"""The prefix of an element's or an attribute's name."""
+DECLARED = re.compile(r"\sxmlns:([\w.-]+)\s*=")
 DOCTYPE = b'<!DOCTYPE x SYSTEM "">'
 """With a document type, named entities of the omitted one are references, which `text_of` resolves, not errors."""
 
@@ -27,18 +36,20 @@ def elements(stream: BufferedIOBase, *names: str, header: str = "") -> Iterator[
     Raises EOFError: the file ends within an element; any of `open.BROKEN`; both after all complete elements.
     """
     names = (*names, header) if header else names
-    begin = re.compile(rb"<(" + "|".join(map(re.escape, names)).encode() + rb")(?=[\s/>])")
-    longest = max(map(len, names)) + 1
-    held, encoding = b"", ""
+    begin = re.compile(rb"<((?:[\w.-]{1,40}:)?(" + "|".join(map(re.escape, names)).encode() + rb"))(?=[\s/>])")
+    longest = max(map(len, names)) + 42
+    held, encoding = b"", None
     for chunk in chunks(stream):
         held += chunk
-        encoding = encoding or declared_encoding(held)
+        if encoding is None:
+            declared = ENCODING.search(held[:READ_BYTES])
+            encoding = declared[1].decode() if declared else "utf-8"
         at = 0
         while found := begin.search(held, at):
             end = element_end(held, found)
             if end < 0:
                 break
-            yield found[1].decode(), held[found.start() : end].translate(None, CONTROL).decode(encoding, "replace")
+            yield found[2].decode(), decode(held[found.start() : end].translate(None, CONTROL), encoding)
             at = end
         held = held[found.start() if found else max(at, len(held) - longest) :]
     if found := begin.search(held):
@@ -47,26 +58,12 @@ def elements(stream: BufferedIOBase, *names: str, header: str = "") -> Iterator[
 
 def chunks(stream: BufferedIOBase) -> Iterator[bytes]:
     """The content of a file that may be compressed, as bytes in which tags are ASCII (UTF-16 becomes UTF-8)."""
-    content: Any = decompressed(stream)
+    unpacked = decompressed(stream)
+    content: Any = in_utf8(unpacked)
     first = content.read1(READ_BYTES)
-    if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        decoder = codecs.getincrementaldecoder("utf-16")("replace")
-        yield re.sub(ENCODING, b"", decoder.decode(first).encode())
-        while chunk := content.read1(READ_BYTES):
-            yield decoder.decode(chunk).encode()
-        return
-    while first:
-        yield first
-        first = content.read1(READ_BYTES)
-
-
-def declared_encoding(start: bytes) -> str:
-    """The encoding declared at the start of a file if Python has it, otherwise UTF-8."""
-    found = ENCODING.search(start[:READ_BYTES])
-    try:
-        return codecs.lookup(found[1].decode()).name if found else "utf-8"
-    except LookupError:
-        return "utf-8"
+    yield first if content is unpacked else re.sub(ENCODING, b"", first)
+    while chunk := content.read1(READ_BYTES):
+        yield chunk
 
 
 def element_end(held: bytes, found: re.Match[bytes]) -> int:
@@ -80,7 +77,21 @@ def element_end(held: bytes, found: re.Match[bytes]) -> int:
 
 
 def element(source: str) -> Any:
-    """The lxml element of a piece of XML. Raises ValueError: it is not well-formed."""
+    """The lxml element of a piece of XML, without namespaces. Raises ValueError: it is not well-formed."""
+    from lxml import etree
+
+    root = well_formed(source)
+    if "xmlns" in source or root.prefix:
+        for node in root.iter(etree.Element):
+            node.tag = local_name(node)
+    return root
+
+
+def well_formed(source: str) -> Any:
+    """The lxml element of a piece of XML. Raises ValueError: it is not well-formed.
+
+    Prefixes that are declared outside of the piece are declared anew, as names of themselves.
+    """
     from lxml import etree
 
     parser = etree.XMLParser(
@@ -89,7 +100,18 @@ def element(source: str) -> Any:
     try:
         return etree.fromstring(DOCTYPE + source.encode(), parser)
     except etree.XMLSyntaxError as error:
+        if error.code == etree.ErrorTypes.NS_ERR_UNDEFINED_NAMESPACE and (whole := with_prefixes(source)) != source:
+            return well_formed(whole)
         raise ValueError(f"not well-formed XML: {error}") from None
+
+
+def with_prefixes(source: str) -> str:
+    """A piece of XML in which the first tag declares every prefix that it does not declare itself."""
+    opening = source[: source.find(">") + 1]
+    known = {"xml", "xmlns", *DECLARED.findall(opening)}
+    missing = sorted({name for pair in PREFIX.findall(source) for name in pair if name} - known)
+    declared = "".join(f' xmlns:{name}="{name}"' for name in missing)
+    return re.sub(r"^\s*<[^\s/>]+", lambda found: found[0] + declared, source, count=1)
 
 
 def local_name(node: Any) -> str:
@@ -99,14 +121,21 @@ def local_name(node: Any) -> str:
 
 def text_of(node: Any, skip: frozenset[str] = frozenset()) -> str:
     """The text within an element, white space unchanged, without the elements named in `skip`."""
-    parts = [node.text or ""]
+    return "".join(
+        piece if isinstance(piece, str) else "" if local_name(piece) in skip else text_of(piece, skip)
+        for piece in pieces(node)
+    )
+
+
+def pieces(node: Any) -> Iterator[Any]:
+    """The texts and the elements within an element, in order."""
+    yield node.text or ""
     for child in node:
         if local_name(child):
-            parts.append("" if local_name(child) in skip else text_of(child, skip))
+            yield child
         elif child.text and child.text.startswith("&"):
-            parts.append(html.unescape(child.text))
-        parts.append(child.tail or "")
-    return "".join(parts)
+            yield html.unescape(child.text)
+        yield child.tail or ""
 
 
 def line_of(node: Any, skip: frozenset[str] = frozenset()) -> str:
@@ -114,11 +143,9 @@ def line_of(node: Any, skip: frozenset[str] = frozenset()) -> str:
     return "" if node is None else " ".join(text_of(node, skip).split())
 
 
-def document_element(raw: bytes) -> Any:
+def document_element(document: str | bytes) -> Any:
     """The root of a small XML document, entities unresolved. Raises ValueError: it is not well-formed."""
-    from lxml import etree
-
-    try:
-        return etree.fromstring(raw, etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False))
-    except etree.XMLSyntaxError as error:
-        raise ValueError(f"not well-formed XML: {error}") from None
+    if isinstance(document, bytes):
+        found = ENCODING.search(document[:READ_BYTES])
+        document = decode(document, found[1].decode() if found else None)
+    return well_formed(PROLOGUE.sub("", document.lstrip("\ufeff"), count=1))

@@ -6,35 +6,71 @@ import glob
 import gzip
 import io
 import lzma
+import os
 import zlib
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, cast
 
+from bluejay.extras import install
 from bluejay.fetch import fetch, find, is_address
 
 READ_BYTES = 1 << 17
 """Bytes of a compressed file that are read at once."""
 BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError)
 """The exceptions that reading a damaged stream raises."""
+COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
+"""Ends of the names of compressed files."""
+POINTER = b"version https://git-lfs.github.com/spec/"
+"""The start of what a repository holds in place of a file that Git LFS keeps elsewhere."""
 
 
 def matching(path: str) -> list[str]:
     """The files that a path, a pattern (`~/notes/**/*.md`) or an address matches, in order.
 
-    Raises ValueError: there is none.
+    In a pattern, `**` does not follow links to folders, which may lead back; links to files that are missing count as
+    files, so that reading reports them. Raises ValueError: no file matches.
     """
     if is_address(path):
         return find(path)
-    pattern = str(Path(path).expanduser())
-    found = glob.glob(pattern, recursive=True)  # noqa: PTH207 - unlike Path.glob, it skips hidden files
-    paths = sorted(path for path in map(Path, found) if path.is_file())
+    pattern = Path(path).expanduser()
+    top = Path(pattern.anchor)
+    found = [pattern] if os.path.lexists(pattern) else expanded(top, pattern.relative_to(top).parts)
+    paths = sorted({path for path in found if path.is_file() or (path.is_symlink() and not path.exists())})
     if not paths:
-        hint = f"; it is a folder, write {path.rstrip('/')}/**/*.txt" if Path(pattern).is_dir() else ""
+        hint = f"; it is a folder, write {path.rstrip('/')}/**/*.txt" if pattern.is_dir() else ""
         raise ValueError(f"no file matches {path}{hint}")
     return [path.as_posix() for path in paths]
+
+
+def expanded(folder: Path, parts: tuple[str, ...]) -> Iterator[Path]:
+    """The paths within a folder that match the parts of a pattern; wildcards do not match hidden names."""
+    if not parts:
+        yield folder
+        return
+    part, rest = parts[0], parts[1:]
+    if part == "**":
+        yield from expanded(folder, rest or ("*",))
+        for entry in entries(folder):
+            if entry.is_dir(follow_symlinks=False):
+                yield from expanded(folder / entry.name, parts)
+    elif glob.has_magic(part):
+        for entry in entries(folder, hidden=part.startswith(".")):
+            if fnmatch.fnmatchcase(entry.name, part):
+                yield from expanded(folder / entry.name, rest)
+    elif os.path.lexists(folder / part):
+        yield from expanded(folder / part, rest)
+
+
+def entries(folder: Path, hidden: bool = False) -> list[os.DirEntry[str]]:
+    """What is in a folder; nothing where it is none or may not be read."""
+    try:
+        with os.scandir(folder) as found:
+            return [entry for entry in found if hidden or not entry.name.startswith(".")]
+    except OSError:
+        return []
 
 
 def local(path: str) -> Path:
@@ -61,9 +97,12 @@ def decompressed(stream: BufferedIOBase) -> BufferedIOBase:
     """The decompressed content of a gzip, bzip2, xz or Zstandard stream, all its members; any other stream unchanged.
 
     Reading a damaged stream gives everything before the damage, then raises one of BROKEN.
+    Raises ValueError: it is a pointer of Git LFS.
     """
     buffered = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, stream))
-    start = buffered.peek(6)[:6]
+    start = buffered.peek(len(POINTER))[: len(POINTER)]
+    refuse_pointer(start)
+    start = start[:6]
     if start.startswith(b"\x1f\x8b"):
         return gzip.open(buffered)
     if start.startswith(b"BZh"):
@@ -74,6 +113,12 @@ def decompressed(stream: BufferedIOBase) -> BufferedIOBase:
     if start.startswith(b"\x28\xb5\x2f\xfd") or skippable:
         return io.BufferedReader(ZstdFrames(buffered), READ_BYTES)
     return buffered
+
+
+def refuse_pointer(start: bytes) -> None:
+    """Raise ValueError where a file begins like a pointer of Git LFS."""
+    if start.startswith(POINTER):
+        raise ValueError("a pointer of Git LFS, not the file itself")
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:
@@ -88,7 +133,7 @@ class ZstdFrames(io.RawIOBase):
         try:
             import zstandard
         except ImportError:
-            raise ValueError("reading .zst needs zstandard: pip install 'bluejay[corpus]'") from None
+            raise ValueError(f"reading .zst needs zstandard: {install('corpus')}") from None
         self.packed, self.error = packed, zstandard.ZstdError
         # 2 GiB: `zstd --long=31` makes such frames.
         self.new_frame = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj

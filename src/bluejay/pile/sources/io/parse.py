@@ -23,13 +23,16 @@ def parse(source: Parser, name: str, stream: BufferedIOBase, start: int = 0) -> 
     """One result for each record from number `start` on; also the number of records reached so far, before the first
     result and wherever the time limit may restart.
 
-    Raises ValueError: the file is damaged before its first record; ModuleNotFoundError: its parser is not installed.
+    Raises ValueError: the file holds no record, or is damaged before the first; ModuleNotFoundError: its parser is not
+    installed.
     """
-    records, reached = source.records(name, stream), 0
+    records, reached, is_empty = source.records(name, stream), 0, True
     while True:
         try:
             record = next(records)
         except StopIteration:
+            if is_empty:
+                raise ValueError("it holds nothing of this kind") from None
             return
         except ModuleNotFoundError:
             raise
@@ -38,6 +41,7 @@ def parse(source: Parser, name: str, stream: BufferedIOBase, start: int = 0) -> 
                 raise ValueError(reason(error)) from error
             yield Skipped(name, f"nothing more can be read after record {reached - 1}: {reason(error)}")
             return
+        is_empty = False
         reached += record is not None
         if record is None or reached <= start + 1:
             yield reached

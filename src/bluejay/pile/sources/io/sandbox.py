@@ -24,6 +24,7 @@ from importlib import import_module
 from io import BufferedIOBase
 from typing import Any
 
+from bluejay.extras import install
 from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.sources.io.open import open_raw
 from bluejay.pile.sources.io.parse import label, parse, reason
@@ -187,7 +188,7 @@ def answer(request: dict[str, Any], data: bytes | None, replies: BufferedIOBase)
                 limit(request["seconds"])
             limit(0.0)
     except ModuleNotFoundError as missing:
-        send(replies, {"raised": f"reading {source.kind} needs {missing.name}: pip install 'bluejay[corpus]'"})
+        send(replies, {"raised": f"reading {source.kind} needs {missing.name}: {install('corpus')}"})
     except Exception as error:  # a dozen libraries share no class; the parent decides
         send(replies, {"raised": reason(error)})
     else:

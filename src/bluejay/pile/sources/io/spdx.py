@@ -5,6 +5,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import PurePosixPath
 
+from bluejay.extras import install
+
 DECLARATION = re.compile(r"SPDX-License-Identifier:[ \t]*([\w.+() -]+?)[ \t]*(?:\*/|-->|\"|'|\r?$)", re.MULTILINE)
 DECLARATION_WITHIN = 4000
 """A declaration is sought in this many characters at the start of a file."""
@@ -26,7 +28,7 @@ def identified(text: bytes) -> str | None:
     try:
         from identify.identify import license_id
     except ImportError:
-        raise ValueError("telling licences apart needs identify: pip install 'bluejay[corpus]'") from None
+        raise ValueError(f"telling licences apart needs identify: {install('corpus')}") from None
     with tempfile.NamedTemporaryFile() as file:
         file.write(text)
         file.flush()

@@ -8,9 +8,10 @@ from typing import Annotated, Protocol, runtime_checkable
 
 from pydantic import Field
 
-from bluejay.pile.documents import Document, Skipped, decode, is_binary
+from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.sources.formats import Format
 from bluejay.pile.sources.formats.tables import CSV, JSON, JSONLines
+from bluejay.pile.sources.io.decode import file_text, is_binary
 from bluejay.pile.sources.io.open import decompressed, matches
 from bluejay.pile.sources.io.unpack import Stream, content, members
 from bluejay.recipe import STRICT
@@ -96,7 +97,7 @@ class Members:
         text = content(decompressed(io.BytesIO(data)))
         if is_binary(text):
             raise ValueError("binary")
-        yield Document(decode(text, name), release.source, release.licence, url, {"path": name})
+        yield Document(file_text(text, name), release.source, release.licence, url, {"path": name})
 
 
 def without_root(name: str, rooted: bool) -> str:

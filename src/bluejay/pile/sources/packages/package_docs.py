@@ -13,7 +13,8 @@ from importlib.metadata import distributions
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from bluejay.pile.documents import Document, Skipped, read_text
+from bluejay.pile.documents import Document, Skipped
+from bluejay.pile.sources.io.decode import read_text
 from bluejay.recipe import STRICT
 
 SUFFIXES = {".md", ".rst"}

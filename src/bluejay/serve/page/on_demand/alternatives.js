@@ -3,12 +3,18 @@
 import { endsText } from "../api.js";
 import { create, listItem } from "../dom.js";
 import { probability } from "../highlighted_text.js";
+import { newSeed } from "../settings.js";
+import { spansUpTo } from "../spans.js";
+import { listOf } from "../storage.js";
 
 const HOVER_MS = 120; // how long a pointer rests before the popover opens, or may take to reach it before it closes
 const GAP = 4; // pixels between the token and the popover
 
 // Tokens that are only part of a character cannot be put into a text alone.
 const isText = (text) => !/^bytes:|\ufffd/.test(text);
+
+// The likeliest tokens at the place of a span as [text, logprob]; what was stored may be anything.
+const likeliest = ({ top }) => listOf(top).filter((one) => typeof one?.[0] === "string");
 
 // A token with its white space made visible.
 const visible = (text) => text.replace(/^ +| +$/g, (spaces) => "␣".repeat(spaces.length)).replaceAll("\n", "↵").replaceAll("\t", "⇥");
@@ -18,8 +24,9 @@ const { format: percent } = new Intl.NumberFormat("en", { style: "percent", maxi
 export class AlternativesPopover {
 	span = null; // the token that it is open for
 
-	constructor(popover, pane, onChoose, onResample, announce) {
-		Object.assign(this, { popover, pane, onChoose, onResample, announce });
+	// `onRewrite` gets the text with its spans and, if the model is to continue it, changes to the settings.
+	constructor(popover, pane, onRewrite, announce) {
+		Object.assign(this, { popover, pane, onRewrite, announce });
 		const { textarea, scroller } = pane;
 		Object.assign(textarea, {
 			onpointermove: (event) => this.hover(event),
@@ -73,7 +80,7 @@ export class AlternativesPopover {
 
 	at({ clientX: x, clientY: y }) {
 		const hit = ({ left, right, top, bottom }) => left <= x && x < right && top <= y && y < bottom;
-		return this.tokens.find((span) => this.pane.boxes(span).some(hit)) ?? null;
+		return this.tokens.find((span) => this.boxes(span).some(hit)) ?? null;
 	}
 
 	// The tokens for which it can open now.
@@ -89,16 +96,17 @@ export class AlternativesPopover {
 		const title = create("p");
 		title.append(create("b", visible(token)), ` ${percent(probability(span))}`);
 		const list = create("ol");
-		for (const [text, logprob] of span.top ?? []) list.append(this.alternative(text, Math.exp(logprob), text === token));
-		const resample = create("button", "Resample from here", () => this.leave(this.onResample));
+		for (const [text, logprob] of likeliest(span)) list.append(this.alternative(span, text, logprob, text === token));
+		const resample = create("button", "Resample from here", () => this.leave(() => this.resample(span)));
 		this.popover.replaceChildren(title, list, resample);
 		this.popover.showPopover();
-		this.moveTo(this.pane.boxes(span).at(-1)); // a space at the end of a line has a box of its own
+		this.moveTo(this.boxes(span).at(-1)); // a space at the end of a line has a box of its own
 	}
 
-	alternative(text, share, chosen) {
+	alternative(span, text, logprob, chosen) {
+		const share = Math.exp(logprob);
 		const name = create("span", endsText(text) ? "end of text" : visible(text));
-		const node = listItem(() => this.leave(this.onChoose, text), name, create("small", percent(share)));
+		const node = listItem(() => this.leave(() => this.choose(span, text, logprob)), name, create("small", percent(share)));
 		node.firstChild.style.setProperty("--share", share);
 		node.firstChild.disabled = chosen || !isText(text);
 		return node;
@@ -112,11 +120,34 @@ export class AlternativesPopover {
 	}
 
 	// Close, give the focus back to the text, then act.
-	leave(act, text) {
-		const { span } = this;
+	leave(act) {
 		this.hide();
 		this.pane.focus();
-		act(span, text);
+		act();
+	}
+
+	choose(span, text, logprob) {
+		const before = this.textBefore(span);
+		if (endsText(text)) return this.onRewrite(before);
+		const chosen = { ...span, end: span.start + text.length, logprob };
+		this.onRewrite({ text: before.text + text, spans: [...before.spans, chosen] }, { n: 1 });
+	}
+
+	// With a new seed even if the settings have one, which would give the same text again.
+	resample(span) {
+		this.onRewrite(this.textBefore(span), { n: 1, seed: newSeed() });
+	}
+
+	textBefore({ start }) {
+		return { text: this.pane.text.slice(0, start), spans: spansUpTo(this.pane.spans, start) };
+	}
+
+	// The boxes of a span on the screen, one for each line.
+	boxes({ start, end }) {
+		const range = document.createRange();
+		range.setStart(this.pane.node, start);
+		range.setEnd(this.pane.node, end);
+		return [...range.getClientRects()];
 	}
 
 	hide() {

@@ -2,6 +2,7 @@
 
 import { create, listItem } from "../dom.js";
 import { clearHistory, historyEntries } from "../history.js";
+import { textOf } from "../storage.js";
 
 // Returns a function that brings the list up to date; choosing an entry calls `onChoose` with it.
 export function showHistory(panel, onChoose) {
@@ -9,7 +10,8 @@ export function showHistory(panel, onChoose) {
 	const list = create("ul");
 	note.append(create("button", "Delete all", () => (clearHistory(), update())));
 	panel.replaceChildren(note, list);
-	const update = () => list.replaceChildren(...historyEntries().map((entry) => entryItem(entry, onChoose)));
+	const entries = () => historyEntries().map(entryOf).filter(Boolean);
+	const update = () => list.replaceChildren(...entries().map((entry) => entryItem(entry, onChoose)));
 	update();
 	return update;
 }
@@ -19,4 +21,10 @@ function entryItem(entry, onChoose) {
 	const title = create("strong", entry.text.trim().slice(0, 60) || "(empty)");
 	title.dir = "auto";
 	return listItem(() => onChoose(entry), title, create("span", `${when.format(entry.when)} · ${entry.note}`));
+}
+
+// undefined for what is no entry.
+function entryOf(stored) {
+	const text = textOf(stored);
+	return text && { ...text, settings: Object(stored.settings), when: Math.abs(stored.when) < 8e15 ? stored.when : 0 };
 }

@@ -2,14 +2,16 @@
 
 import { create } from "../dom.js";
 import { HighlightedText } from "../highlighted_text.js";
+import { shiftSpan } from "../spans.js";
 
 export class Samples {
 	panes = [];
 	style = {};
 	list = undefined; // the samples {text, spans, note} on show; a new list for every change
 
-	constructor(section, onKeep, onDiscard) {
-		Object.assign(this, { section, onKeep, onDiscard });
+	// `onChange` gets the text of `editor` with its spans, to show it without the samples.
+	constructor(section, editor, onChange) {
+		Object.assign(this, { section, editor, onChange });
 	}
 
 	// Empty panes for n samples that are about to be generated.
@@ -26,10 +28,18 @@ export class Samples {
 	show(list) {
 		for (const pane of this.panes) pane.clearHighlights();
 		this.list = list;
-		this.panes = (list ?? []).map((sample, i) => new SamplePane(sample, i + 1, this.onKeep));
+		this.panes = (list ?? []).map((sample, i) => new SamplePane(sample, i + 1, (kept) => this.keep(kept)));
 		this.section.hidden = !list;
-		this.section.replaceChildren(create("button", "Discard all", this.onDiscard), ...this.panes.map(({ box }) => box));
+		const discard = () => this.onChange({ text: this.editor.text, spans: this.editor.spans });
+		this.section.replaceChildren(create("button", "Discard all", discard), ...this.panes.map(({ box }) => box));
 		this.applyStyle(this.style);
+	}
+
+	keep({ text, spans }) {
+		const { editor } = this;
+		const kept = spans.map((span) => shiftSpan(span, editor.text.length));
+		this.onChange({ text: editor.text + text, spans: [...editor.spans, ...kept] });
+		editor.focus();
 	}
 
 	applyStyle(style) {

@@ -1,0 +1,74 @@
+"""What a recipe names, looked up before anything is read: filters, tokenizers, test sets, files.
+
+A build may read for hours before it needs the last of them.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from bluejay.fetch import is_address
+from bluejay.pile import filters
+from bluejay.pile.recipe import Component, Decontaminate, PileRecipe
+from bluejay.pile.sources import Source
+from bluejay.pile.sources.code.git import Git
+from bluejay.pile.sources.code.tree import Tree
+from bluejay.pile.sources.io.open import matching
+from bluejay.pile.text.test_sets import files_of
+from bluejay.tokenizer import Tokenizer
+
+
+def require_usable(recipe: PileRecipe, files: bool = True) -> None:
+    """Raise ValueError, with all that is wrong, where a filter, the tokenizer, or with `files` a local file of a recipe
+    cannot be used. Nothing is downloaded."""
+    wrong = [*unusable(recipe), *(missing(recipe) if files else ())]
+    if wrong:
+        raise ValueError("; ".join(wrong))
+
+
+def unusable(recipe: PileRecipe) -> Iterator[str]:
+    """What is wrong with the tokenizer and the filters, which every machine needs."""
+    path = recipe.tokenizer.path
+    if path is not None and (found := mistake(lambda: Tokenizer.load(path))):
+        yield f"tokenizer: {found}"
+    for component in recipe.built:
+        for name in component.filters:
+            if found := mistake(lambda name=name: filters.parse(name, recipe.seed)):
+                yield f"component {component.name}: {found}"
+
+
+def missing(recipe: PileRecipe) -> Iterator[str]:
+    """What is wrong with the files of this machine that the recipe names."""
+    yield from (f"component {part.name}: {found}" for part in recipe.built for found in missing_files(part))
+    yield from (f"decontaminate: {found}" for found in missing_tests(recipe.decontaminate))
+
+
+def missing_files(component: Component) -> Iterator[str]:
+    """What is wrong with the files of the sources that a component needs."""
+    for source in component.source:
+        if not getattr(source, "optional", False) and (found := mistake(lambda source=source: require_files(source))):
+            yield found
+
+
+def missing_tests(settings: Decontaminate | None) -> Iterator[str]:
+    """What is wrong with the files of the test sets."""
+    for path in settings.against if settings else ():
+        if not is_address(path) and (found := mistake(lambda path=path: files_of(path))):
+            yield found
+
+
+def require_files(source: Source) -> None:
+    """Raise ValueError where a source has a path on this machine, and nothing is there."""
+    path = getattr(source, "path", None)
+    if isinstance(source, Tree):
+        source.units()
+    elif path is not None and not isinstance(source, Git) and not is_address(path):
+        matching(path)
+
+
+def mistake(attempt: Callable[[], Any]) -> str | None:
+    """Why something cannot be done; None if it can."""
+    try:
+        attempt()
+    except (OSError, ValueError) as error:
+        return str(error)
+    return None

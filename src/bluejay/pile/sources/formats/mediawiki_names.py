@@ -1,0 +1,98 @@
+"""Names with a meaning in wiki markup: the languages of Wikipedia, and templates that only format their arguments."""
+
+import re
+from collections.abc import Mapping
+
+LANGUAGE_CODES = """
+aa ab ace ady af ak als alt am ami an ang ann anp ar arc ary arz as ast atj av avk awa ay az azb ba ban bar bat-smg
+bbc bcl bdr be be-tarask be-x-old bew bg bh bi bjn blk bm bn bo bpy br bs btm bug bxr ca cbk-zam cdo ce ceb ch cho chr
+chy ckb co cr crh cs csb cu cv cy da dag de dga din diq dsb dtp dty dv dz ee el eml en eo es et eu ext fa fat ff fi
+fiu-vro fj fo fon fr frp frr fur fy ga gag gan gcr gd gl glk gn gom gor got gpe gsw gu guc gur guw gv ha hak haw he hi
+hif ho hr hsb ht hu hy hyw hz ia iba id ie ig igl ii ik ilo inh io is it iu ja jam jbo jv ka kaa kab kbd kbp kcg kg
+kge ki kj kk kl km kn ko koi kr krc ks ksh ku kus kv kw ky la lad lb lbe lez lfn lg li lij lld lmo ln lo lrc lt ltg lv
+lzh mad mai map-bms mdf mg mh mhr mi min mk ml mn mni mnw mos mr mrj ms mt mus mwl my myv mzn na nah nan nap nds
+nds-nl ne new ng nia nl nn no nov nqo nr nrm nso nv ny oc olo om or os pa pag pam pap pcd pcm pdc pfl pi pih pl pms
+pnb pnt ps pt pwn qu rm rmy rn ro roa-rup roa-tara rsk ru rue rup rw sa sah sat sc scn sco sd se sg sgs sh shi shn si
+simple sk skr sl sm smn sn so sq sr srn ss st stq su sv sw syl szl szy ta tay tcy tdd te tet tg th ti tig tk tl tly tn
+to tpi tr trv ts tt tum tw ty tyv udm ug uk ur uz ve vec vep vi vls vo vro wa war wo wuu xal xh xmf yi yo yue za zea
+zgh zh zh-classical zh-min-nan zh-yue zu
+"""
+LANGUAGES = frozenset(LANGUAGE_CODES.split())
+"""The prefixes of links to the same page in another language."""
+FIRST = """
+nowrap nobr nobreak nbr small big smaller larger em strong abbr sic math mvar smallcaps sc sub sup iast unicode script
+gloss quote blockquote cquote noitalic ill interlanguage-link kbd code tt angle bracket typo bold italic underline
+formatnum lc uc lcfirst ucfirst
+"""
+SECOND = "lang transl transliteration translit font color colour fontcolor resize"
+SHOWN: Mapping[str, int] = {**dict.fromkeys(FIRST.split(), 0), **dict.fromkeys(SECOND.split(), 1)}
+"""A template that only formats -> the number of the argument that it shows."""
+FIXED = {"snd": " – ", "spnd": " – ", "spaced ndash": " – ", "ndash": "–", "mdash": "—", "snds": " – ", "nbsp": " "}
+FIXED |= {"spaces": " ", "'": "'", '"': '"', "'s": "'s", "dash": " – ", "en dash": "–", "em dash": "—", "=": "="}
+"""A template without arguments -> the text that it shows."""
+LANGUAGE_TEMPLATE = re.compile(r"lang-[a-z-]+|script/[a-z]+", re.IGNORECASE)
+NAMED = re.compile(r"\s*([\w -]+?)\s*=(.*)", re.DOTALL)
+NUMBER = re.compile(r"[-−+]?[\d.,]*\d[\d.,/+]*(?:e[-+]?\d+)?")
+BETWEEN = {"-": "–", "–": "–", "to": " to ", "and": " and ", "or": " or ", "x": " × ", "by": " by ", "&": " & "}
+BETWEEN |= {"to(-)": " to ", "and(-)": " and ", "*": " × ", "×": " × ", "+/-": " ± ", "±": " ± ", "+": " + "}
+"""What `convert` writes between two numbers."""
+UNITS = {"sqmi": "sq mi", "sqft": "sq ft", "sqin": "sq in", "C": "°C", "F": "°F", "cuft": "cu ft", "cuin": "cu in"}
+UNITS |= {"impgal": "imp gal", "USgal": "US gal", "km2": "km²", "m2": "m²", "cm2": "cm²", "m3": "m³", "km3": "km³"}
+UNITS |= {"cm3": "cm³", "kph": "km/h", "deg": "°"}
+
+
+def formatted(markup: str) -> str:
+    """The text of an innermost template or table, if it is a template that only formats; otherwise nothing."""
+    if not markup.startswith("{{"):
+        return ""
+    name, *arguments = re.split(r"\|(?![^\[]*\]\])", markup[2:-2])
+    function, colon, value = name.strip().partition(":")
+    if colon and function.lower() in ("formatnum", "lc", "uc", "lcfirst", "ucfirst"):
+        name, arguments = function, [value]
+    name = " ".join(name.replace("_", " ").split())
+    name = name.lower() if name[:1].isalpha() else name
+    if name in FIXED and not arguments:
+        return FIXED[name]
+    values, named = [], {}
+    for argument in arguments:
+        if found := NAMED.fullmatch(argument):
+            named[found[1]] = found[2].strip()
+        else:
+            values.append(argument.strip())
+    values = [named.get(f"{number}", value) for number, value in enumerate(values, 1)] or [
+        named[key] for key in ("1", "2", "3") if key in named
+    ]
+    if name in ("convert", "cvt"):
+        return converted(values)
+    if name == "val" and values:
+        unit = named.get("u") or named.get("ul") or ""
+        return f"{values[0]} {unit}".strip()
+    if name == "frac" and values:
+        return "/".join(values[-2:]) if len(values) < 3 else f"{values[0]} {values[1]}/{values[2]}"
+    if name in ("circa", "c."):
+        return f"c. {'–'.join(values)}" if values else "c."
+    at = 0 if LANGUAGE_TEMPLATE.fullmatch(name) else SHOWN.get(name)
+    text = values[at] if at is not None and at < len(values) else values[-1] if at is not None and values else ""
+    cases = {"lc": str.lower, "uc": str.upper}
+    return cases[name](text) if name in cases else text
+
+
+def converted(values: list[str]) -> str:
+    """The quantity that `convert` begins with: "93 m", "5 to 10 km", "6 ft 2 in"; the unit it converts to is left out.
+
+    >>> converted(["5", "to", "10", "km", "mi"])
+    '5 to 10 km'
+    """
+    if len(values) < 2:
+        return " ".join(values)
+    text, at = values[0], 1
+    while at + 1 < len(values) and values[at] in BETWEEN:
+        text += BETWEEN[values[at]] + values[at + 1]
+        at += 2
+    if at < len(values):
+        text += f" {UNITS.get(values[at], values[at])}"
+    if values[at : at + 1] in (["ft"], ["lb"], ["st"], ["mi"], ["yd"]) and at + 2 < len(values):
+        number, unit = values[at + 1 : at + 3]
+        if NUMBER.fullmatch(number) and unit in ("in", "oz", "lb", "yd", "ft"):
+            text += f" {number} {unit}"
+    return text

@@ -1,0 +1,153 @@
+"""Our own problems can be solved, and tell right from nearly right; rows of others become problems of the same kind."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from bluejay.evals.cage import Limits
+from bluejay.evals.code import Problem, grade, grade_all, problem_of, problems, problems_from
+from bluejay.evals.code.problems import STOP
+
+OURS = problems("bluejay-code")
+HUMAN_EVAL = {
+    "task_id": "T/1",
+    "prompt": 'def half(x):\n    """Halve."""\n',
+    "canonical_solution": "    return x / 2\n",
+    "test": "METADATA = {}\n\ndef check(candidate):\n    assert candidate(4) == 2\n    assert True, 'nothing'\n"
+    "    assert abs(candidate(1) - 0.5) < 1e-6, 'not near'\n",
+    "entry_point": "half",
+}
+MBPP = {
+    "task_id": 7,
+    "text": "Count the nodes.",
+    "code": "class Node:\n    next = None\ndef count(node): return 1 + count(node.next) if node else 0",
+    "test_list": ["assert count(one) == 1", "assert count(two) == 2", "assert sorted([count(two)]) == [2]"],
+    "test_setup_code": "one = Node()\ntwo = Node()\ntwo.next = one",
+}
+
+
+def test_there_are_sixty_problems_in_eight_kinds():
+    assert len(OURS) >= 60 and len({one.kind for one in OURS}) == 8
+    assert max(Counter(one.task_id for one in OURS).values()) == 1
+    assert min(len(one.tests) for one in OURS) >= 5 and min(len(one.mutants) for one in OURS) >= 3
+    assert sum(one.article for one in OURS) >= 10 and not any(one.forgeable for one in OURS)
+
+
+@pytest.mark.parametrize("kind", sorted({one.kind for one in OURS}))
+def test_the_reference_passes_and_each_mutant_fails_a_test(kind):
+    samples = [(one, text) for one in OURS if one.kind == kind for text in (one.reference, *one.mutants)]
+    verdicts = zip(samples, grade_all(samples, workers=2, limits=Limits(cpu_seconds=2)), strict=True)
+    wrong = [
+        (one.task_id, text, verdict) for (one, text), verdict in verdicts if verdict.passed != (text == one.reference)
+    ]
+    assert wrong == []
+
+
+def test_mutants_fail_by_their_values_and_not_by_their_form():
+    for problem in OURS:
+        for text in problem.mutants:
+            compile(problem.prompt + text, problem.task_id, "exec")
+
+
+def test_no_reference_would_be_stopped_early():
+    assert [one.task_id for one in OURS if any(stop in one.reference for stop in one.stop)] == []
+
+
+def test_a_row_of_human_eval_is_tested_outside():
+    problem = problem_of(HUMAN_EVAL)
+    assert [test.calls for test in problem.tests] == [("candidate(4)",), ("candidate(1)",)]
+    assert problem.stop == STOP and not problem.forgeable
+    assert grade(problem, problem.reference).passed
+    assert grade(problem, "    return x // 2\n").reason == "candidate(1) gave 0"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "for x in range(3):\n        assert candidate(x) == x / 2",
+        "x = 4\n    assert candidate(x) == 2",
+        "assert candidate(4).is_integer()",
+        "assert candidate(4) == 2 if candidate else False\n    assert (lambda: candidate(4))() == 2",
+    ],
+)
+def test_tests_that_cannot_be_split_run_in_the_samples_process_and_say_so(body):
+    problem = problem_of({**HUMAN_EVAL, "test": f"def check(candidate):\n    {body}\n"})
+    assert problem.forgeable and problem.tests == ()
+    right, wrong = grade(problem, problem.reference), grade(problem, "    return x + 1\n")
+    assert (
+        right.passed
+        and right.forgeable
+        and not wrong.passed
+        and wrong.forgeable
+        and wrong.reason.startswith("its tests raised")
+    )
+    assert not grade(problem, "    import os\n    os._exit(0)\n").passed
+
+
+def test_a_row_of_mbpp_may_set_up_what_its_calls_need():
+    problem = problem_of(MBPP)
+    assert problem.entry_point == "count" and problem.task_id == "7" and not problem.forgeable
+    assert all(one in problem.prompt for one in (MBPP["text"], *MBPP["test_list"]))
+    assert grade(problem, problem.reference).passed
+    assert grade(problem, problem.reference.replace("1 +", "2 +")).reason == "count(one) gave 2"
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "jsonl.gz"])
+def test_problems_are_read_from_files(tmp_path: Path, suffix):
+    import gzip
+
+    text = "\n".join(map(json.dumps, (HUMAN_EVAL, MBPP))) + "\n\n"
+    path = tmp_path / f"problems.{suffix}"
+    path.write_bytes(gzip.compress(text.encode()) if suffix.endswith("gz") else text.encode())
+    assert [one.task_id for one in problems_from(path)] == ["T/1", "7"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "has no problems"),
+        ("{", "is not a file of JSON lines"),
+        ("[1]\n", "is not an object"),
+        ('{"task_id": 1, "question": "?"}', "line 1 has the fields task_id, question; HumanEval's are"),
+        (json.dumps({**HUMAN_EVAL, "test": "def check(:"}), "line 1: its tests are not Python"),
+        (json.dumps({**MBPP, "test_list": ["assert 1 == 1"]}), "calls no function"),
+        (json.dumps({**MBPP, "test_list": []}), "line 1: it has no tests"),
+        (json.dumps({**MBPP, "test_list": ["count(one) == 1"]}), "is not an assert"),
+        (json.dumps({**HUMAN_EVAL, "test": "x = 1"}), "line 1: it has no tests"),
+    ],
+)
+def test_what_is_no_problem_is_refused(tmp_path: Path, text, says):
+    path = tmp_path / "problems.jsonl"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=says):
+        problems_from(path)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path):
+    with pytest.raises(ValueError, match="No such file"):
+        problems_from(tmp_path / "none.jsonl")
+    (tmp_path / "bad.jsonl.gz").write_bytes(b"not gzip")
+    with pytest.raises(ValueError, match="not a file of JSON lines"):
+        problems_from(tmp_path / "bad.jsonl.gz")
+
+
+def test_a_suite_that_is_not_known_is_refused():
+    with pytest.raises(ValueError, match="there are bluejay-code, human_eval, mbpp"):
+        problems("humaneval")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "count", "forgeable"), [("human_eval", 164, 6), ("mbpp", 500, 0)])
+def test_every_reference_of_the_published_suites_passes(name, count, forgeable):
+    try:
+        found: list[Problem] = problems(name)
+    except ValueError as error:
+        pytest.skip(str(error))
+    failed = [
+        (one.task_id, verdict)
+        for one, verdict in zip(found, grade_all([(one, one.reference) for one in found]), strict=True)
+        if not verdict.passed
+    ]
+    assert len(found) == count and failed == [] and sum(one.forgeable for one in found) == forgeable

@@ -1,0 +1,17 @@
+"""Sampling parameters are taken in the forms in which people give them, and refused in one sentence."""
+
+import pytest
+
+from bluejay.infer.params import SamplingParams
+
+
+def test_stop_is_a_string_or_several():
+    assert SamplingParams(stop="END") == SamplingParams(stop=("END",))
+    assert SamplingParams(stop="a b\n").stop == ("a b\n",)
+    assert SamplingParams(stop=("a", "b")).stop == ("a", "b") and SamplingParams().stop == ()
+
+
+@pytest.mark.parametrize("stop", ["", ("a", "")])
+def test_empty_stop_is_refused(stop):
+    with pytest.raises(ValueError, match=r"^stop holds an empty string"):
+        SamplingParams(stop=stop)

@@ -1,0 +1,78 @@
+"""What a recipe names and what is not there is said before anything is read, by the plan and by the build."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bluejay.pile.build import build
+from bluejay.pile.plan import plan, table
+from bluejay.pile.recipe import PileRecipe
+from bluejay.recipe import check
+
+NEVER_READ = {"name": "First", "source": [{"kind": "mathematics", "documents": 10}]}
+
+
+def recipe(folder: Path, second: dict[str, Any], **values: Any) -> PileRecipe:
+    """A recipe whose first component is sound."""
+    (folder / "one.txt").write_text("One document.")
+    source = [{"kind": "text", "path": f"{folder}/one.txt"}]
+    component = [NEVER_READ, {"name": "Second", "source": source, **second}]
+    values = {"name": "n", "tokenizer": {"path": "gpt2"}, "output": f"{folder}/out", "component": component, **values}
+    return check(PileRecipe, values, "the test")
+
+
+@pytest.mark.parametrize(
+    ("second", "values", "says"),
+    [
+        (
+            {"filters": ["gophr"]},
+            {},
+            r"component Second: there is no filter .gophr.; did you mean gopher\?",
+        ),
+        ({"filters": ["c4", "Language:en"]}, {}, r"component Second: .* did you mean language\?"),
+        ({"filters": ["gopher:3"]}, {}, "component Second: the filter 'gopher:3' was not understood; write gopher"),
+        ({"filters": ["language:english"]}, {}, "names no language by 'english'; write codes of ISO 639"),
+        ({"filters": ["length:many"]}, {}, "was not understood; write length:"),
+        ({"filters": ["quality:none.safetensors"]}, {}, r"none\.safetensors cannot be read"),
+        ({}, {"tokenizer": {"path": "no/such/tokenizer.json"}}, r"tokenizer: no tokenizer at no/such/tokenizer\.json"),
+        (
+            {"filters": ["c5"]},
+            {"tokenizer": {"path": "no.json"}},
+            "no tokenizer .*; component Second: there is",
+        ),
+    ],
+)
+def test_filters_and_tokenizers_are_looked_up_first(
+    tmp_path: Path, second: dict[str, Any], values: dict[str, Any], says: str
+) -> None:
+    for verb in (plan, build):
+        with pytest.raises(ValueError, match=says):
+            verb(recipe(tmp_path, second, **values))
+    assert not (tmp_path / "out.stages").exists()
+
+
+@pytest.mark.parametrize(
+    ("second", "values", "says"),
+    [
+        ({"source": [{"kind": "text", "path": "no/*.txt"}]}, {}, r"component Second: no file matches no/\*\.txt"),
+        ({"source": [{"kind": "tree", "path": "no/folder"}]}, {}, "component Second: no/folder is no folder"),
+        ({"source": [{"kind": "jsonl", "path": "no.jsonl"}]}, {}, r"component Second: no file matches no\.jsonl"),
+        ({}, {"decontaminate": {"against": ["no.jsonl"]}}, r"decontaminate: no file matches no\.jsonl"),
+    ],
+)
+def test_files_are_looked_up_first(tmp_path: Path, second: dict[str, Any], values: dict[str, Any], says: str) -> None:
+    checked = recipe(tmp_path, second, **values)
+    with pytest.raises(ValueError, match=says):
+        build(checked)
+    assert not (tmp_path / "out.stages").exists()
+    assert says.rpartition(": ")[2].replace("\\", "") in table(plan(checked))
+
+
+def test_what_need_not_be_there_is_no_mistake(tmp_path: Path) -> None:
+    fine = [
+        {"kind": "text", "path": "https://example.org/a.txt"},
+        {"kind": "deb", "name": "no-such-package", "optional": True, "include": ["*"]},
+    ]
+    rows = plan(recipe(tmp_path, {"source": fine}))
+    assert [row.note for row in rows] == ["", "", "2 can be built"]

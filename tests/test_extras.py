@@ -1,0 +1,45 @@
+"""The advice to install what is missing works where Bluejay came from."""
+
+import json
+from importlib.metadata import PackageNotFoundError
+
+import pytest
+
+from bluejay import extras
+
+
+@pytest.mark.parametrize(
+    ("origin", "command"),
+    [
+        (
+            {"url": "file:///a%20b/bluejay", "dir_info": {"editable": True}},
+            "pip install -e '/a b/bluejay[corpus,train]'",
+        ),
+        ({"url": "file:///a/bluejay", "dir_info": {}}, "pip install '/a/bluejay[corpus,train]'"),
+        (
+            {"url": "file:///a/bluejay-0.1.0.whl", "archive_info": {}},
+            "pip install 'bluejay[corpus,train] @ file:///a/bluejay-0.1.0.whl'",
+        ),
+        (
+            {"url": "https://example.org/bluejay", "vcs_info": {"vcs": "git", "commit_id": "c0ffee"}},
+            "pip install 'bluejay[corpus,train] @ git+https://example.org/bluejay@c0ffee'",
+        ),
+        (None, "pip install 'bluejay[corpus,train]'"),
+    ],
+)
+def test_extras_come_from_where_the_package_came_from(monkeypatch, origin, command):
+    class Installed:
+        def read_text(self, name):
+            assert name == "direct_url.json"
+            return None if origin is None else json.dumps(origin)
+
+    monkeypatch.setattr(extras, "distribution", lambda name: Installed())
+    assert extras.install("corpus", "train") == command
+
+
+def test_files_that_were_never_installed_have_advice_too(monkeypatch):
+    def nowhere(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(extras, "distribution", nowhere)
+    assert extras.install("corpus") == "pip install 'bluejay[corpus]'"
