@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bluejay.files import atomic_directory, atomic_file, recover_directory, write_text
+from bluejay.files import atomic_directory, atomic_file, recover_directory, set_aside, write_text
 
 ERRORS = [OSError, KeyboardInterrupt, RuntimeError]
 
@@ -91,3 +91,13 @@ def test_a_replacement_cut_between_its_renames_is_undone_at_once(
     with pytest.raises(KeyboardInterrupt):
         write_directory(tmp_path / "model", weights="new")
     assert contents(tmp_path) == {"model/weights": "old"}
+
+
+def test_what_is_set_aside_gets_a_free_name(tmp_path: Path) -> None:
+    for name in ("model.other", "model.other-2", "model.other-3"):
+        write_directory(tmp_path / "model", a=name)
+        assert set_aside(tmp_path / "model", "other") == tmp_path / name
+        assert (tmp_path / name / "a").read_text() == name
+    (tmp_path / "model.other-4").symlink_to("nowhere")
+    (tmp_path / "model").touch()
+    assert set_aside(tmp_path / "model", "other").name == "model.other-5"

@@ -30,28 +30,52 @@ def prompt_tokens(tokenizer: Tokenizer, messages: Sequence[Mapping[str, str]]) -
 
     Raises ValueError, with one sentence, if the model has no template or the template rejects the messages.
     """
-    if tokenizer.chat_template is None:
-        raise ValueError("this model has no chat template; it continues any text, but answers no messages")
-    decoder = tokenizer.backend.get_added_tokens_decoder()
-    special = {token.content: id for id, token in decoder.items() if token.special or id in tokenizer.ends}
-    tokens = sorted((decoder[id] for id in special.values()), key=lambda token: -len(token.content))
-    names, occurrences = (
-        re.compile("|".join(map(name_pattern, tokens))),
-        re.compile("|".join(map(occurrence_pattern, tokens))),
-    )
+    chat = Chat(tokenizer)
+    return chat.tokens(chat.text(messages))
 
-    def mask(text: str) -> str:
-        return names.sub(lambda found: PLACEHOLDER.format(special[found[0]]), well_formed(text))
 
-    def unmask(text: str) -> str:
-        return re.sub(PLACEHOLDER.format("([0-9]+)"), lambda found: decoder[int(found[1])].content, text)
+class Chat:
+    """The chat template of a tokenizer: from messages to a text in which only the template writes special tokens, and
+    from such a text to token ids. Raises ValueError if there is no template."""
 
-    text = render(tokenizer, [{key: mask(value) for key, value in message.items()} for message in messages])
-    prompt, at = [], 0
-    for found in occurrences.finditer(text):
-        prompt += [*tokenizer.encode(unmask(text[at : found.start()])), special[found[0].strip()]]
-        at = found.end()
-    return prompt + tokenizer.encode(unmask(text[at:]))
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        if tokenizer.chat_template is None:
+            raise ValueError("this model has no chat template; it continues any text, but answers no messages")
+        self.tokenizer = tokenizer
+        self.decoder = tokenizer.backend.get_added_tokens_decoder()
+        self.special = {
+            token.content: id for id, token in self.decoder.items() if token.special or id in tokenizer.ends
+        }
+        tokens = sorted((self.decoder[id] for id in self.special.values()), key=lambda token: -len(token.content))
+        self.names = re.compile("|".join(map(name_pattern, tokens)))
+        self.occurrences = re.compile("|".join(map(occurrence_pattern, tokens)))
+
+    def text(
+        self, messages: Sequence[Mapping[str, str]], answer_follows: bool = True, now: datetime | None = None
+    ) -> str:
+        """The text of a conversation with placeholders for names of special tokens in the messages, up to where the
+        assistant's answer begins if one follows. `now` is the time that the template sees (default: the time now).
+
+        Raises ValueError, with one sentence, if the template rejects the messages.
+        """
+        masked = [{key: self.mask(value) for key, value in message.items()} for message in messages]
+        return render(self.tokenizer, masked, answer_follows, now)
+
+    def tokens(self, text: str) -> list[int]:
+        """The ids of what `text` gave, or of a part of it."""
+        ids, at = [], 0
+        for found in self.occurrences.finditer(text):
+            ids += [*self.tokenizer.encode(self.unmask(text[at : found.start()])), self.special[found[0].strip()]]
+            at = found.end()
+        return ids + self.tokenizer.encode(self.unmask(text[at:]))
+
+    def mask(self, text: str) -> str:
+        """A text with placeholders for the names of special tokens in it."""
+        return self.names.sub(lambda found: PLACEHOLDER.format(self.special[found[0]]), well_formed(text))
+
+    def unmask(self, text: str) -> str:
+        """The text that `mask` was given."""
+        return re.sub(PLACEHOLDER.format("([0-9]+)"), lambda found: self.decoder[int(found[1])].content, text)
 
 
 def name_pattern(token: AddedToken) -> str:
@@ -64,15 +88,18 @@ def occurrence_pattern(token: AddedToken) -> str:
     return (r"(?:(?<!\s)\s+)?" if token.lstrip else "") + name_pattern(token) + (r"\s*" if token.rstrip else "")
 
 
-def render(tokenizer: Tokenizer, messages: list[dict[str, str]]) -> str:
+def render(
+    tokenizer: Tokenizer, messages: list[dict[str, str]], answer_follows: bool = True, now: datetime | None = None
+) -> str:
     """The text that the template produces. Raises ValueError if it fails."""
     assert tokenizer.chat_template is not None
     begin = next(iter(tokenizer.begin), tokenizer.eot)
     try:
         return compiled(tokenizer.chat_template).render(
             messages=messages,
-            add_generation_prompt=True,
+            add_generation_prompt=answer_follows,
             tools=None,
+            strftime_now=(now or datetime.now()).strftime,
             bos_token=tokenizer.backend.id_to_token(begin),
             eos_token=tokenizer.backend.id_to_token(tokenizer.eot),
         )
@@ -87,8 +114,7 @@ def compiled(source: str) -> Template:
     """A compiled template, with the functions that Hugging Face's templates may call."""
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
     environment.filters["tojson"] = tojson
-    known = {"raise_exception": refuse, "strftime_now": lambda form: datetime.now().strftime(form)}
-    return environment.from_string(source, globals=known)
+    return environment.from_string(source, globals={"raise_exception": refuse})
 
 
 def tojson(value: Any, indent: int | None = None) -> str:

@@ -99,7 +99,7 @@ def parser() -> Parser:
     plan_.add_argument("recipe", type=Path, help="a recipe, such as recipes/train/gpt-j-6b.toml")
     hardware_help = "a description such as recipes/hardware/h100.toml (default: measure this machine)"
     plan_.add_argument("--hardware", type=Path, help=hardware_help)
-    plan_.add_argument("--best", action="store_true", help="find the fastest mesh and micro-batch that fit")
+    plan_.add_argument("--best", action="store_true", help="find the fastest mesh, micro-batch, recomputation")
 
     generate_ = add_verb(verbs, "generate", generate, "continue a prompt, or write with a model in turns")
     generate_.add_argument("model", help="a model directory, a .gguf file or a hub name")
@@ -246,7 +246,8 @@ def train_plan(options: argparse.Namespace, overrides: list[str]) -> None:
     """`bluejay plan`."""
     from bluejay import recipe as recipes
     from bluejay.plan.hardware import load, split_overrides
-    from bluejay.plan.plan import best, plan, shape_of
+    from bluejay.plan.plan import plan, shape_of
+    from bluejay.plan.search import best
     from bluejay.train.recipe import TrainRecipe
 
     recipe_overrides, hardware_overrides = split_overrides(overrides)

@@ -5,6 +5,7 @@ disk space or by an interrupt, the temporary is removed and the previous version
 """
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -65,6 +66,13 @@ def recover_directory(path: Path) -> None:
     old = path.with_name(f"{path.name}.old")
     if old.exists() and not path.exists():
         old.rename(path)
+
+
+def set_aside(path: Path, word: str) -> Path:
+    """Rename a file or directory to NAME.WORD, or NAME.WORD-2 and so on where that is taken; returns the new path."""
+    names = (f"{path.name}.{word}" + (f"-{number}" if number > 1 else "") for number in itertools.count(1))
+    free = next(other for name in names if not os.path.lexists(other := path.with_name(name)))
+    return path.rename(free)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,10 +1,12 @@
 """Progress of long jobs on standard error: a live bar on a terminal, one line that is written again and again in a
 notebook, and a line every few seconds elsewhere."""
 
+import os
 import sys
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -72,13 +74,13 @@ def progress(label: str, total: int, unit: str, done: int = 0) -> Generator[Bar]
         yield bar
         return bar.end()
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}%  {task.fields[rate]}"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     live = Progress(*columns, console=console)
     try:
@@ -90,6 +92,52 @@ def progress(label: str, total: int, unit: str, done: int = 0) -> Generator[Bar]
 def say(message: str) -> None:
     """Print a line to standard error."""
     print(message, file=sys.stderr, flush=True)
+
+
+class Messages:
+    """A stream of messages to people, which drops those that cannot be written; in all else it is the stream itself."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+        self.broken = False
+        """Whether the stream could not be written at some time."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        """Write a text, or drop it: nobody reads it any more, the disk is full, a signal came while another one was
+        written (RuntimeError), the stream is closed (ValueError)."""
+        self.attempt(lambda: self.stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush what can be written."""
+        self.attempt(self.stream.flush)
+
+    def attempt(self, action: Callable[[], object]) -> None:
+        """Do something with the stream if that is possible."""
+        try:
+            action()
+        except RuntimeError:
+            pass
+        except (OSError, ValueError):
+            self.broken = True
+
+
+@contextmanager
+def unfailing_messages() -> Generator[None]:
+    """Let no message on standard error that cannot be written end the work in the block."""
+    stream = sys.stderr
+    messages = sys.stderr = Messages(stream)
+    try:
+        yield
+    finally:
+        messages.flush()
+        sys.stderr = stream
+        if messages.broken:
+            with suppress(OSError, ValueError):  # messages after the block, and Python's at its exit, would fail too
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def format_duration(seconds: float) -> str:

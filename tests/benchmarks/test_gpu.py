@@ -13,6 +13,7 @@ ONLY_ON_A_GPU = {"124 M, compiled, flex"}
 """Its attention has no backward pass on a CPU."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["a", "b"])
 def test_each_part_of_the_gpu_benchmark_runs_at_tiny_sizes(part: str, tmp_path: Path) -> None:
     output = tmp_path / "rows.jsonl"

@@ -24,7 +24,7 @@ def recipe(folder: Path, **fields: object) -> PileRecipe:
         "name": "notes",
         "output": str(folder / "built"),
         "tokenizer": {"train": {"vocab_size": 300}},
-        "split": {"valid": 0.1, "test": 0.1},
+        "split": {"valid": 0.1, "test": 0.1, "least": "0 kB"},
         "component": [{"name": "Notes", "licence": "CC0-1.0", "source": [{"kind": "text", "path": f"{folder}/*.txt"}]}],
     }
     return check(PileRecipe, values | fields, "the test")
@@ -226,10 +226,10 @@ def test_an_empty_corpus_names_the_component(notes: Path, path: str, says: str) 
 
 def test_a_corpus_of_one_document(notes: Path, capsys: pytest.CaptureFixture[str]) -> None:
     component = [{"name": "Notes", "source": [{"kind": "text", "path": f"{notes}/03.txt"}]}]
-    built = build(recipe(notes, component=component, split={"valid": 0.0001, "test": 0}))
+    built = build(recipe(notes, component=component, split={"valid": 0.0001, "test": 0, "least": "0 kB"}))
     said = capsys.readouterr().err
     assert "no document fell in the valid part" in said
     assert "the text gives only" in said
     assert len(TokenShard(built.directory / "tokens" / "valid")) == 0
     with pytest.raises(ValueError, match="no document fell in the training part"):
-        build(recipe(notes, component=component, split={"valid": 0.9999, "test": 0}))
+        build(recipe(notes, component=component, split={"valid": 0.9999, "test": 0, "least": "0 kB"}))

@@ -42,9 +42,22 @@ def test_overrides_of_hardware_are_separated_from_those_of_the_recipe():
     assert split_overrides(mixed) == (["--train.lr", "1", "--seed=3"], ["--devices", "8", "--inside.share=0.5"])
 
 
-def test_an_impossible_figure_is_one_sentence():
-    with pytest.raises(ValueError, match=r"h100\.toml: bandwidth is 0\.0; it must be above 0"):
-        load(DIRECTORY / "h100.toml", ["--bandwidth", "0"])
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("bandwidth", "0", r"bandwidth is 0\.0; it must be above 0"),
+        ("network.bandwidth", "0", r"network\.bandwidth is 0\.0; it must be above 0"),
+        ("inside.share", "-0.5", r"inside\.share is -0\.5; it must be above 0 and at most 1"),
+        ("bandwidth_share", "0", r"bandwidth_share is 0\.0; it must be above 0 and at most 1"),
+        ("matmul_share", "5", r"matmul_share is 5\.0; it must be above 0 and at most 1"),
+        ("price", "-1", r"price is -1\.0; it must be at least 0"),
+        ("bfloat16", "nan", r"bfloat16 is nan; it must be above 0"),
+        ("memory", "inf", r"memory is inf; it must be above 0"),
+    ],
+)
+def test_an_impossible_figure_is_one_sentence(field, value, reason):
+    with pytest.raises(ValueError, match=r"h100\.toml: " + reason):
+        load(DIRECTORY / "h100.toml", [f"--{field}", value])
 
 
 def test_this_machine_is_measured():

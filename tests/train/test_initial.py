@@ -137,7 +137,7 @@ def test_from_a_checkpoint_of_adapters_alone_a_run_ends_with_the_same_bits(tune,
     [
         (("--model.n_layer", "3"), r"model\.n_layer and init are both given"),
         (("--train.schedule.warmup", "0.001"), r"warmup is less than one of the 40 steps, and 0\.05 would be right"),
-        (("--lora.rank", "0"), "lora needs rank >= 1"),
+        (("--lora.rank", "0"), r"lora\.rank is 0"),
         (("--lora.targets", '["w"]'), r"lora\.targets"),
         (("--lora.rank", "4", "--mesh.tensor", "2"), r"lora needs mesh\.tensor = 1"),
         (("--data.prompt_weight", "2.0"), r"prompt_weight is 2\.0; it must be from 0 to 1"),

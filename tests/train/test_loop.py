@@ -1,22 +1,29 @@
 """A run that is stopped anywhere ends with the same bits as one that is not."""
 
+import dataclasses
 import json
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import bluejay
 from bluejay.cli import main
+from bluejay.tokens import TokenWriter
 from bluejay.train import loop
+from bluejay.train.data.held_out import HeldOutLoss, HeldOutText
 from bluejay.train.loop import Interrupted, bfloat16_is_fast, train
 from bluejay.train.report.metrics import read_metrics
 from bluejay.train.spikes import spike_reason
+from tests.waiting import PATIENCE, eventually
 
 
 @pytest.fixture
@@ -75,6 +82,145 @@ def test_a_finished_run_is_not_run_again(recipe_file, tmp_path, load_recipe):
     assert (first.model / "model.safetensors").stat().st_mtime_ns == before
 
 
+SHORT = ("--train.tokens", "1280", "--checkpoint.every_steps", "5")
+"""A run of ten steps."""
+
+
+def test_the_model_is_of_the_run_that_is_reported(recipe_file, tmp_path, load_recipe, weights):
+    train(load_recipe(recipe_file, *SHORT))
+    first = weights(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    train(load_recipe(recipe_file, *SHORT, "--train.lr", "0.02"))
+    assert weights(tmp_path / "run") != first
+    train(load_recipe(recipe_file, *SHORT, "--train.lr", "0.02", "--output", f"{tmp_path}/alone"))
+    assert weights(tmp_path / "run") == weights(tmp_path / "alone")
+    assert not (tmp_path / "run" / "model.other").exists()  # the run's own former result
+
+
+@pytest.mark.parametrize("harm", ["another's weights", "no weights", "no model", "no result"])
+def test_a_model_that_is_not_as_the_run_wrote_it_is_set_aside_and_written_again(
+    harm, recipe_file, tmp_path, load_recipe, weights, capsys
+):
+    run = tmp_path / "run"
+    first = train(load_recipe(recipe_file, *SHORT))
+    right, file = weights(run), run / "model" / "model.safetensors"
+    match harm:
+        case "another's weights":
+            file.write_bytes(right[:-1] + bytes([right[-1] ^ 1]))
+        case "no weights":
+            file.unlink()
+        case "no model":
+            shutil.rmtree(run / "model")
+        case "no result":
+            (run / "result.json").unlink()
+    assert train(load_recipe(recipe_file, *SHORT)) == first
+    assert weights(run) == right
+    assert (run / "model.other").exists() == (harm != "no model")
+    assert ("renamed to model.other" in capsys.readouterr().err) == (harm != "no model")
+
+
+def test_what_cannot_change_the_result_may_change_and_inputs_are_known_by_content(
+    recipe_file, tmp_path, load_recipe, weights, byte_tokenizer
+):
+    first = train(load_recipe(recipe_file, *SHORT))
+    shutil.copytree(tmp_path / "tokens", tmp_path / "moved" / "tokens")
+    shutil.copy(tmp_path / "tokenizer.json", tmp_path / "moved")
+    elsewhere = ("--data.train", f'[{{shards = "{tmp_path}/moved/tokens/train"}}]')
+    others = ("--name", "x", "--train.micro_batch_tokens", "64", "--train.recompute", "full")
+    assert train(load_recipe(recipe_file, *SHORT, *elsewhere, *others)) == first
+    with TokenWriter(tmp_path / "tokens" / "train", byte_tokenizer.vocab_size) as writer:
+        for _ in range(60):
+            writer.add([*byte_tokenizer.encode("the cat " * 9), byte_tokenizer.eot])
+    with pytest.raises(ValueError, match=r"holds a run whose data\.train\.0 had another content"):
+        train(load_recipe(recipe_file, *SHORT))
+    # The held-out text, which changes no weight, is measured anew instead.
+    again = train(load_recipe(recipe_file, *SHORT, *elsewhere))
+    assert again.held_out != first.held_out and weights(tmp_path / "run")
+    assert train(load_recipe(recipe_file, *SHORT, *elsewhere)) == again
+
+
+def test_a_run_is_whole_without_its_metrics(recipe_file, tmp_path, load_recipe, capsys):
+    first = train(load_recipe(recipe_file, *SHORT))
+    for result, metrics in ((True, True), (True, False), (False, True), (False, False)):
+        if not result:
+            (tmp_path / "run" / "result.json").unlink()
+        (tmp_path / "run" / "metrics.jsonl").unlink(missing_ok=True)
+        if metrics:
+            (tmp_path / "run" / "metrics.jsonl").touch()
+        again = train(load_recipe(recipe_file, *SHORT))
+        assert again.held_out.nats_per_token == pytest.approx(first.held_out.nats_per_token)
+    assert "nothing is drawn" in capsys.readouterr().err
+
+
+def test_a_folder_has_one_run_at_a_time(recipe_file, tmp_path, load_recipe, processes):
+    long = load_recipe(recipe_file, "--train.tokens", "51200000")
+    [first] = processes(train, long)
+    assert eventually(lambda: (tmp_path / "run" / "checkpoints" / "step-7").exists())
+    with pytest.raises(ValueError, match=rf"run is in use by process {first.pid} on "):
+        train(long)
+    assert first.is_alive()
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_run_whose_log_nobody_reads_saves_its_state_all_the_same(number, recipe_file, load_recipe, tmp_path):
+    read, write = os.pipe()
+    long = (*SHORT[2:], "--train.tokens", "51200000", "--evaluate.prompts", '["abc"]', "--evaluate.every_steps", "2")
+    command = "import sys; from bluejay.cli import main; main(sys.argv[1:])"
+    run = subprocess.Popen([sys.executable, "-c", command, "train", str(recipe_file), *long], stderr=write)
+    os.close(write)
+    assert eventually(lambda: (tmp_path / "run" / "checkpoints" / "step-5").exists())
+    os.close(read)
+    assert eventually(lambda: (tmp_path / "run" / "checkpoints" / "step-15").exists())  # it goes on, and writes samples
+    run.send_signal(number)
+    assert run.wait(PATIENCE) == 128 + number
+    states = sorted((tmp_path / "run" / "checkpoints").glob("step-*"), key=lambda path: path.stat().st_mtime)
+    assert not (tmp_path / "run" / "owner.json").exists() and (states[-1] / "state.json").exists()
+
+
+def test_paths_begin_at_home(recipe_file, load_recipe, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    recipe = load_recipe(recipe_file, *SHORT, "--output", "~/there", "--data.valid", "~/tokens/train")
+    assert recipe.directory == tmp_path / "there" and recipe.data.valid == f"{tmp_path}/tokens/train"
+    assert train(recipe).model == tmp_path / "there" / "model"
+
+
+@pytest.mark.parametrize("name", ["price_$5_and_$6_x", "[/red] \\frac{", "a\tb $", "日本"])
+def test_a_name_is_plain_text(name, recipe_file, load_recipe, tmp_path):
+    recipe = load_recipe(recipe_file, *SHORT)
+    train(dataclasses.replace(recipe, name=name))
+    assert (tmp_path / "run" / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_numbers_that_are_none_end_in_one_sentence_that_names_where(recipe_file, load_recipe, tmp_path, monkeypatch):
+    with pytest.raises(
+        ValueError, match=r"the model after step \d+ has values in .* that are not finite|held-out text"
+    ):
+        train(load_recipe(recipe_file, *SHORT, "--train.lr", "1e38", "--train.schedule.warmup", "0.0"))
+    assert not (tmp_path / "run" / "model").exists()
+
+    def broken(self: HeldOutText, nll: object) -> HeldOutLoss:
+        return HeldOutLoss(float("nan"), float("nan"), {"Books": 1.0, "Github": float("nan")})
+
+    monkeypatch.setattr(HeldOutText, "measure", broken)
+    with pytest.raises(ValueError, match=r"the loss of the model after step 10 on the held-out text of Github is nan"):
+        train(load_recipe(recipe_file, *SHORT, "--output", f"{tmp_path}/other"))
+    assert not (tmp_path / "other" / "model").exists()
+
+
+def test_a_model_whose_weights_are_no_numbers_is_not_trained(recipe_file, load_recipe, tmp_path):
+    base = train(load_recipe(recipe_file, *SHORT)).model
+    tensors = load_file(base / "model.safetensors")
+    name = next(name for name in tensors if "q_proj" in name)
+    tensors[name][0, 0] = float("inf")
+    save_file(tensors, base / "model.safetensors", {"format": "pt"})
+    text = recipe_file.read_text()
+    recipe_file.write_text(text[: text.index("[model]")] + text[text.index("[train]") :])
+    tuned = (*SHORT, "--init", str(base), "--train.schedule.warmup", "0.2", "--output", f"{tmp_path}/tuned")
+    for adapters in ((), ("--lora.rank", "2")):
+        with pytest.raises(ValueError, match=r"the run starts from has values in .* that are not finite numbers"):
+            train(load_recipe(recipe_file, *tuned, *adapters))
+
+
 def test_another_recipe_does_not_go_on_from_this_ones_checkpoint(recipe_file, load_recipe):
     train(load_recipe(recipe_file, "--train.tokens", "1280"))
     with pytest.raises(ValueError, match=r"holds a run with train\.lr 0\.01, not 0\.02"):
@@ -113,6 +259,18 @@ def test_precision_follows_the_processor(recipe_file, monkeypatch, load_recipe):
         (("--model.n_head", "5"), "d_model 32 is not a multiple of model.n_head 5"),
         (("--model.preset", "gpt-k"), "model.preset is 'gpt-k'; it must be one of gpt-j"),
         (("--train.schedule.warmup", "1.5"), "warmup"),
+        (("--seed", "18446744073709551616"), "seed is 18446744073709551616"),
+        (("--seed", "-1"), "seed is -1"),
+        (("--train.optimizer.betas", "[1.5, 0.9]"), r"train\.optimizer\.betas\.0 is 1\.5"),
+        (("--train.optimizer.weight_decay", "-0.1"), r"train\.optimizer\.weight_decay is -0\.1"),
+        (("--train.optimizer.eps", "nan"), r"train\.optimizer\.eps is nan"),
+        (("--train.z_loss", "-1.0"), r"train\.z_loss is -1\.0"),
+        (("--train.lr", "inf"), r"train\.lr is inf"),
+        (("--train.micro_batch_tokens", "0"), r"train\.micro_batch_tokens is 0"),
+        (("--guard.stuck_minutes", "inf"), r"guard\.stuck_minutes is inf"),
+        (("--evaluate.tokens", "16"), r"evaluate\.tokens 16 is below data\.sequence_length 32"),
+        (("--name", ""), r"name is ''"),
+        (("--output", "~nobody-of-that-name/x"), "there is no such home folder"),
     ],
 )
 def test_a_mistake_in_a_recipe_is_one_sentence(recipe_file, override, sentence, load_recipe):

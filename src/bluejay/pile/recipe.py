@@ -53,17 +53,26 @@ class TokenizerChoice:
 
 @dataclass(frozen=True)
 class Split:
-    """The held-out splits. The split of a document follows from its text and the seed alone."""
+    """The held-out splits. The split of a document follows from its text and the seed alone, unless it is cut."""
 
     __pydantic_config__ = STRICT
     valid: float = 0.005
     """Share of the documents held out for validation."""
     test: float = 0.005
     """Share of the documents held out for tests."""
+    least: str = "64 kB"
+    """Least text of each component in a split that has a share, and at least 0.5 % of it. What is missing is cut out of
+    training documents at the ends of paragraphs or lines; "0 kB" cuts nothing."""
 
     def __post_init__(self) -> None:
         if not (self.valid >= 0 and self.test >= 0 and self.valid + self.test < 1):
             raise ValueError("split.valid and split.test are shares from 0, and together below 1")
+        parse_size(self.least, "split.least")
+
+    @property
+    def least_bytes(self) -> int:
+        """`least` in bytes."""
+        return parse_size(self.least, "split.least")
 
 
 @dataclass(frozen=True)

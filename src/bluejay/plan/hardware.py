@@ -10,6 +10,9 @@ from bluejay.machine import fastest, matmul_rate, memory_bandwidth, physical_mem
 from bluejay.native import native
 from bluejay.recipe import STRICT
 
+MAY_BE_ZERO = ("latency", "reserved", "launch", "pause", "price", "multiprocessors")
+"""Figures of a device or link that may be 0."""
+
 
 @dataclass(frozen=True)
 class Link:
@@ -54,6 +57,10 @@ class Hardware:
     """Connection between nodes, for each device."""
     matmul_share: float = 1.0
     """Fraction of the peak that the matrix products of a training step reach."""
+    attention_share: float | None = None
+    """Fraction of the peak that attention reaches, forward and backward; `matmul_share` when not given."""
+    multiprocessors: int = 0
+    """Units of a device that each compute a tile of a product at a time; 0 if a product always occupies all."""
     bandwidth_share: float = 1.0
     """Fraction of the memory bandwidth that norms, activations and the optimizer reach."""
     reserved: float = 1.0
@@ -62,13 +69,24 @@ class Hardware:
     """Whether attention scores stay on the chip (FlashAttention, section 3.1) instead of passing through memory."""
     fused_kernels: bool = False
     """Whether norms, rotary embedding, attention and activation run in native kernels (`bluejay.gpt.kernels`)."""
+    launch: float = 0.0
+    """Seconds that the program takes to start an operation on a device, which runs the one before meanwhile."""
+    pause: float = 0.0
+    """Seconds of each step in which a device idles, because the program reads loss and norm before it goes on."""
     price: float = 0.0
     """US dollars for a device and hour."""
 
     def __post_init__(self) -> None:
-        for name in ("devices", "node", "memory", "bandwidth", "bfloat16", "float32", "matmul_share"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+        figures = {name: value for name, value in vars(self).items() if type(value) in (int, float)}
+        for link in ("inside", "network"):
+            figures |= {f"{link}.{name}": value for name, value in vars(getattr(self, link)).items()}
+        for name, value in figures.items():
+            kind = name.rpartition(".")[2]
+            positive, share = kind not in MAY_BE_ZERO, kind.endswith("share")
+            above = value > 0 if positive else value >= 0
+            if not above or value > (1 if share else 1e18):
+                allowed = "above 0" + (" and at most 1" if share else "") if positive else "at least 0"
+                raise ValueError(f"{name} is {value}; it must be {allowed}")
 
     def rate(self, precision: str) -> float:
         """Peak FLOP/s of one device's matrix products."""

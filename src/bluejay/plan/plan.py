@@ -1,7 +1,6 @@
-"""Plans of training runs: whether a run fits in memory, how long it takes, what it costs; and the fastest mesh."""
+"""Plans of training runs: whether a run fits in memory, how long it takes, what it costs."""
 
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,18 @@ from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.layouts import open_model
 from bluejay.gpt.formats.locate import locate
 from bluejay.gpt.presets import PRESETS
-from bluejay.plan.estimate import Memory, Seconds, Workload
 from bluejay.plan.hardware import Hardware
+from bluejay.plan.memory import Memory, memory
+from bluejay.plan.remedies import remedies
+from bluejay.plan.timing import Seconds, seconds
+from bluejay.plan.workload import Workload
 from bluejay.progress import format_duration
 from bluejay.train.distributed.parallel import check_mesh_sizes
 from bluejay.train.initial import initial_model
 from bluejay.train.recipe import TrainRecipe
 
-MEMORY_UTILIZATION = 0.9
-"""Fraction of a device's memory that a mesh found by `best` may use: the estimate is not exact."""
+SPREAD = (0.6, 1.5)
+"""Time of published runs in relation to their plans, from the least to the most (docs/planning.md)."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Plan:
     """Tokens of a micro-batch on one device."""
     micro_batches: int
     """Micro-batches of a step on each device."""
+    recompute: str
+    """Kind of recomputation."""
     memory: Memory
     """Bytes that the device with the highest need uses."""
     capacity: float
@@ -53,6 +57,8 @@ class Plan:
     """Model FLOPs utilisation (PaLM, appendix B), from 0 to 1."""
     price: float
     """US dollars for a device and hour."""
+    remedies: tuple[str, ...] = ()
+    """If the run does not fit, changes of the recipe each of which would make it fit."""
 
     @property
     def fits(self) -> bool:
@@ -85,16 +91,19 @@ class Plan:
         fits = "fits" if self.fits else "DOES NOT FIT"
         used, capacity = self.memory.total / 1e9, self.capacity / 1e9
         rows = {
-            "mesh": f"{axes}; a step is {self.micro_batches:,} micro-batches of {self.micro_batch_tokens:,} tokens",
+            "mesh": f"{axes}; a step is {self.micro_batches:,} micro-batches of {self.micro_batch_tokens:,} tokens; "
+            f"recompute {self.recompute}",
             "memory": f"{render_sum(self.memory, 1e-9)} = {used:.1f} of {capacity:.1f} GB: {fits}",
             "step": f"{render_sum(self.seconds, 1.0)} = {self.seconds.total:.3g} s",
             "speed": f"{self.tokens_per_second:,.0f} tokens/s, {self.share_of_peak:.1%} of the matrix products' peak",
+            "fits if": "; or ".join(self.remedies),
             "run": f"{self.steps:,} steps, {self.tokens:,} tokens, {self.flops:.3g} FLOPs, "
             + format_duration(86_400 * self.days)
-            + (f", ${self.cost:,.0f}" if self.price else ""),
+            + (f", ${self.cost:,.0f}" if self.price else "")
+            + f"; published runs took {SPREAD[0]} to {SPREAD[1]} times their plans",
         }
         head = f"{self.recipe} on {self.devices:,} x {self.hardware}"
-        return "\n".join([head, *(f"  {name:<8}{text}" for name, text in rows.items())])
+        return "\n".join([head, *(f"  {name:<8}{text}" for name, text in rows.items() if text)])
 
 
 def plan(recipe: TrainRecipe, hardware: Hardware) -> Plan:
@@ -110,57 +119,9 @@ def plan(recipe: TrainRecipe, hardware: Hardware) -> Plan:
     return predict(Workload(recipe, config, hardware, mesh, micro, frozen_bytes))
 
 
-def best(recipe: TrainRecipe, hardware: Hardware) -> Plan:
-    """The plan with the fastest mesh and micro-batch that fit in memory. Raises ValueError if none does."""
-    config, frozen_bytes = model_of(recipe)
-    workloads = [
-        Workload(recipe, config, hardware, mesh, micro, frozen_bytes)
-        for mesh, micro in mesh_choices(recipe, config, hardware)
-    ]
-    if not workloads:
-        raise ValueError(
-            f"{hardware.devices} devices cannot divide train.batch_tokens {recipe.train.batch_tokens} evenly"
-        )
-    fitting = [
-        workload for workload in workloads if workload.memory().total <= MEMORY_UTILIZATION * 1e9 * hardware.memory
-    ]
-    if not fitting:
-        least = min(workload.memory().total for workload in workloads)
-        raise ValueError(
-            f"{recipe.name} does not fit on {hardware.devices} x {hardware.name}: the leanest mesh needs "
-            f"{least / 1e9:.1f} GB and each has {hardware.memory}; more devices help, or train.recompute = 'full'"
-        )
-    return predict(min(fitting, key=lambda workload: workload.seconds().total))
-
-
-def mesh_choices(recipe: TrainRecipe, config: GPTConfig, hardware: Hardware) -> Iterator[tuple[dict[str, int], int]]:
-    """Every mesh that uses all devices and divides the model, with every micro-batch of 1, 2, 4, ... sequences."""
-    length, rows = recipe.data.sequence_length, recipe.batch_rows
-    for tensor in divisors(min(hardware.node, hardware.devices)) if recipe.lora is None else [1]:
-        for pipeline in divisors(hardware.devices // tensor):
-            data = hardware.devices // (tensor * pipeline)
-            if hardware.devices % tensor or rows % data:
-                continue
-            try:
-                check_mesh_sizes({"tensor": tensor, "pipeline": pipeline}, config, length)
-            except ValueError:
-                continue
-            for shard in divisors(data):
-                mesh = {"replicate": data // shard, "shard": shard, "tensor": tensor, "pipeline": pipeline}
-                micro = 1
-                while rows // data % micro == 0:
-                    yield mesh, micro * length
-                    micro *= 2
-
-
-def divisors(n: int) -> list[int]:
-    """The divisors of n in ascending order."""
-    return [d for d in range(1, n + 1) if n % d == 0]
-
-
 def predict(workload: Workload) -> Plan:
     """The plan of a workload: all predicted values."""
-    recipe, hardware, seconds = workload.recipe, workload.hardware, workload.seconds()
+    recipe, hardware, step = workload.recipe, workload.hardware, seconds(workload)
     tokens = recipe.steps * recipe.train.batch_tokens
     config = dataclasses.replace(workload.config, n_ctx=recipe.data.sequence_length)
     flops = tokens * config.flops_per_token * workload.products / 3
@@ -172,14 +133,16 @@ def predict(workload: Workload) -> Plan:
         mesh=workload.mesh,
         micro_batch_tokens=workload.micro,
         micro_batches=workload.micro_batches,
-        memory=workload.memory(),
+        recompute=recipe.train.recompute,
+        memory=memory(workload),
         capacity=1e9 * hardware.memory,
-        seconds=seconds,
+        seconds=step,
         steps=recipe.steps,
         tokens=tokens,
         flops=flops,
-        share_of_peak=flops / recipe.steps / seconds.total / peak,
+        share_of_peak=flops / recipe.steps / step.total / peak,
         price=hardware.price,
+        remedies=remedies(workload),
     )
 
 

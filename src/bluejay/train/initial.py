@@ -1,5 +1,6 @@
 """The model that a run starts from, new or stored, and the export of the trained model."""
 
+import copy
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ def initial_model(recipe: TrainRecipe) -> InitialModel:
         path = recipe.data.tokenizer_path
         if path is None:
             raise ValueError('data.tokenizer is missing: files of pairs have no tokenizer; "gpt2" is that of GPT-J')
-        tokenizer = Tokenizer.load(path)
+        tokenizer = with_template(Tokenizer.load(path), recipe.data.chat_template)
         return InitialModel(recipe, recipe.gpt_config(tokenizer.vocab_size), tokenizer, None)
     stored = open_model(locate(recipe.init))
     config, tokenizer = stored.config, tokenizer_of(stored, recipe.init)
@@ -95,7 +96,23 @@ def initial_model(recipe: TrainRecipe) -> InitialModel:
                 f"{recipe.init} and {where} have different tokenizers, of {tokenizer.vocab_size} and "
                 f'{other.vocab_size} tokens; build the corpus with tokenizer = {{ path = "{recipe.init}" }}'
             )
-    return InitialModel(recipe, config, tokenizer, stored)
+    return InitialModel(recipe, config, with_template(tokenizer, recipe.data.chat_template), stored)
+
+
+def with_template(tokenizer: Tokenizer, path: str | None) -> Tokenizer:
+    """The tokenizer with the chat template in a file; itself without one. Raises FileNotFoundError, or ValueError if
+    the file is not text."""
+    if path is None:
+        return tokenizer
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no chat template at {path}, data.chat_template")
+    try:
+        template = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}, data.chat_template, is not UTF-8: {error}") from None
+    other = copy.copy(tokenizer)
+    other.chat_template = template
+    return other
 
 
 def tokenizers_of(recipe: TrainRecipe) -> list[str]:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import datetime
+import math
 import os
 import shutil
 import signal
@@ -14,10 +15,14 @@ from pathlib import Path
 import torch
 
 from bluejay import recipe as recipes
-from bluejay.progress import say
+from bluejay.files import set_aside
+from bluejay.progress import say, unfailing_messages
 from bluejay.train.checkpoint.checkpoints import Checkpoints, without_process_group_warning
+from bluejay.train.checkpoint.owner import owned
+from bluejay.train.checkpoint.result import Result, hashes_of, read_result, write_result
 from bluejay.train.checkpoint.state import State, check_same_run
-from bluejay.train.data.batches import Batches, open_sources
+from bluejay.train.data.batches import Batches, check_files, open_sources
+from bluejay.train.data.content import hash_of_model
 from bluejay.train.data.held_out import HeldOutLoss, HeldOutText
 from bluejay.train.distributed import parallel
 from bluejay.train.distributed.parallel import World
@@ -32,6 +37,9 @@ from bluejay.train.report.profile import profiler
 from bluejay.train.report.reporter import Reporter, reporter
 from bluejay.train.spikes import MAX_ROLLBACKS, advance, spike_reason
 from bluejay.train.step import Step
+
+TOO_FAST = "lower train.lr, or look at the data"
+"""What helps a run whose numbers overflow."""
 
 
 class Interrupted(Exception):
@@ -67,12 +75,31 @@ def train(recipe: TrainRecipe, profile: bool = False) -> Trained:
     """Run a recipe to its end, from its newest checkpoint if there is one. A finished run is not repeated.
 
     A run that is interrupted at any point and started again ends with bit-identical weights. `profile` also writes
-    PyTorch's trace of a few steps. Raises Interrupted after SIGINT or SIGTERM, once the state is saved; ValueError or
-    OSError for errors that the user can correct.
+    PyTorch's trace of a few steps. Raises Interrupted after SIGINT, SIGTERM or SIGHUP, once the state is saved;
+    ValueError or OSError for errors that the user can correct, among them that another run owns the directory.
     """
-    with parallel.init_world(recipe.mesh, timeout(recipe)) as world:
+    with (
+        unfailing_messages(),
+        parallel.init_world(recipe.mesh, timeout(recipe)) as world,
+        run_directory(recipe.directory, world),
+    ):
         run = Run(recipe, world)
         return run.finish() if run.state.step == recipe.steps else run.train(profile)
+
+
+@contextlib.contextmanager
+def run_directory(directory: Path, world: World) -> Generator[None]:
+    """Own the directory of a run in the main process. Every process raises ValueError if another run owns it."""
+    with contextlib.ExitStack() as stack:
+        problem = None
+        try:
+            if world.is_main:
+                stack.enter_context(owned(directory))
+        except (ValueError, OSError) as error:
+            problem = error
+        if any(world.any(problem is not None)):
+            raise problem or ValueError(f"{directory} cannot be used; process 0 says why")
+        yield
 
 
 def export(recipe: TrainRecipe, step: int) -> Path:
@@ -96,6 +123,7 @@ class Run:
 
     def __init__(self, recipe: TrainRecipe, world: World, step: int | None = None) -> None:
         self.recipe, self.world = recipe, world
+        check_files(recipe.data)
         self.directory = recipe.directory
         self.initial = initial_model(recipe)
         self.tokenizer = self.initial.tokenizer
@@ -105,25 +133,30 @@ class Run:
             raise ValueError("train.compile needs a C++ compiler, g++ or $CXX; install one, or set it to false")
         sources = open_sources(recipe.data, self.tokenizer)
         self.batches = Batches(sources, recipe.data.train, recipe.batch_rows, recipe.seed, recipe.steps)
-        self.held_out = HeldOutText(recipe.data.valid, length, recipe.evaluate.tokens, self.tokenizer)
+        self.held_out = HeldOutText(
+            recipe.data.valid, length, recipe.evaluate.tokens, self.tokenizer, recipe.data.columns
+        )
         self.checkpoints = Checkpoints(self.directory / "checkpoints", recipe.checkpoint)
         self.rollbacks: list[int] = []
         precision = recipe.train.matmul_precision(bfloat16_is_fast(world.device))
-        self.state = State(0, recipe.same_run(), self.tokenizer.sha256, precision, 0.0)
+        inputs = {f"data.train.{number}": source.content() for number, source in enumerate(sources)}
+        inputs |= {} if recipe.init is None else {"init": hash_of_model(recipe.init)}
+        self.state = State(0, dataclasses.asdict(recipe), self.tokenizer.sha256, precision, 0.0, inputs=inputs)
         found = self.checkpoints.newest() if step is None else self.checkpoints.at(step)
         if found:
             check_same_run(found[1], self.state, self.directory)
-            self.state = dataclasses.replace(found[1], recipe=self.state.recipe)
+            self.state = dataclasses.replace(found[1], recipe=self.state.recipe, inputs=inputs)
         self.model = self.initial.model(world.device, self.state.precision)
         eot = self.tokenizer.eot if recipe.data.mask_documents else None
         stage = Stage(self.model, eot, recipe.train, *world.axis("pipeline"))
         parallel.parallelize(world, stage, self.state.precision)
         self.optimizer = make_optimizer(self.model, recipe.train.optimizer)
+        self.stepper = Step(recipe, world, stage, self.optimizer, self.state.precision)
         if found:
             self.checkpoints.load(found[0], self.model, self.optimizer)
         else:
             parallel.load_weights(self.model, self.initial.weights())
-        self.stepper = Step(recipe, world, stage, self.optimizer, self.state.precision)
+        self.check_weights("the model that the run starts from" if not found else str(found[0]), True)
 
     def train(self, profile: bool) -> Trained:
         """Train to the end and return the result. Raises Interrupted if the user stops the run."""
@@ -156,12 +189,17 @@ class Run:
                     self.roll_back(str(problem), report)
                     continue
                 step, last = self.state.step, self.state.step == recipe.steps
-                if last or step % recipe.evaluate.every_steps == 0:
+                evaluates = last or step % recipe.evaluate.every_steps == 0
+                if evaluates and self.rolled_back(report):
+                    continue
+                if evaluates:
                     watchdog.doing("the held-out text")
                     self.evaluate(report)
                 stop, failed, due = self.world.any(bool(signals), self.checkpoints.failed, self.checkpoints.due(step))
                 if failed:
                     self.checkpoints.wait()
+                if (stop or due) and not evaluates and self.rolled_back(report):
+                    continue
                 if last or stop or due:
                     watchdog.doing("saving")
                     report.sync()
@@ -199,7 +237,8 @@ class Run:
         Raises ValueError if the recipe does not allow it, there is no such checkpoint, or it has not helped before.
         """
         here = self.state
-        where = f"step {here.step:,} was the {here.consecutive_skips}th in a row to be skipped: {problem}"
+        in_a_row = f"step {here.step:,} was the {here.consecutive_skips}th in a row to be skipped: "
+        where = (in_a_row if here.consecutive_skips else "") + problem
         if self.recipe.guard.spike != "back":
             raise ValueError(f'{where}; lower train.lr, or set guard.spike = "back" to skip these batches')
         self.checkpoints.wait()
@@ -228,24 +267,78 @@ class Run:
 
     def evaluate(self, report: Reporter) -> None:
         """Measure the held-out loss, generate the sample continuations, and report both."""
-        held_out = self.held_out.measure(self.stepper.nll)
+        held_out = self.measure()
         texts = continue_prompts(self.model, self.tokenizer, self.recipe.evaluate) if self.world.size == 1 else {}
         report.evaluated(self.state, held_out, texts)
 
+    def measure(self) -> HeldOutLoss:
+        """The held-out loss of the weights as they are. Raises ValueError, naming where, if it is not a number."""
+        held_out = self.held_out.measure(self.stepper.nll)
+        if not math.isfinite(held_out.nats_per_token):
+            step = f"the model after step {self.state.step:,}"
+            self.check_weights(step)
+            where = next((name for name, value in held_out.components.items() if not math.isfinite(value)), None)
+            of = f" of {where}" if where else ""
+            raise ValueError(f"the loss of {step} on the held-out text{of} is {held_out.nats_per_token}; {TOO_FAST}")
+        return held_out
+
+    def check_weights(self, of: str, frozen: bool = False) -> None:
+        """Raise ValueError in every process if a trained weight in any of them, or a frozen one, is not finite."""
+        wrong = self.checkpoints.gather(parallel.not_finite(self.stepper.stage, frozen))
+        if name := next(filter(None, wrong), None):
+            raise ValueError(f"{of} has values in {name} that are not finite numbers; {TOO_FAST}")
+
+    def rolled_back(self, report: Reporter) -> bool:
+        """Whether the run was rolled back because weights are no numbers; raises ValueError if that is not allowed."""
+        try:
+            self.check_weights(f"the model after step {self.state.step:,}")
+        except ValueError as problem:
+            if self.recipe.guard.spike != "back":
+                raise
+            self.roll_back(str(problem), report)
+            return True
+        return False
+
     def finish(self) -> Trained:
-        """Write the model directory and the plots of a run whose last step is done, unless they exist."""
-        rows = read_metrics(self.directory / "metrics.jsonl")
+        """Write the model directory and the plots of a run whose last step is done, and measure its held-out loss,
+        where that has not been done for this checkpoint and this held-out text."""
+        saved, held_out_data = self.checkpoints.marker(self.state.step), self.held_out.content()
         model = self.directory / "model"
-        if any(self.world.any(not (model / "config.json").exists())):
+        done = read_result(self.directory) if self.world.is_main else None
+        written = done is not None and done.files == hashes_of(self.directory, *self.written())
+        same = done is not None and done.checkpoint == saved
+        measure, write = self.world.any(
+            self.world.is_main and not (same and done is not None and done.held_out_data == held_out_data),
+            self.world.is_main and not (same and written),
+        )
+        known = self.checkpoints.gather({} if done is None else done.held_out)[0]
+        held_out = self.measure() if measure else HeldOutLoss(**known)
+        if write:
             weights = parallel.gather_weights(self.world, self.model)
             if self.world.is_main:
+                for name in () if written else self.written():
+                    path = set_aside(self.directory / name, "other")
+                    self.say(f"WARNING: {self.directory / name} is not as this run wrote it; renamed to {path.name}")
                 self.initial.export(weights, model)
-        for draw, name in ((draw_loss, "loss.png"), (draw_learning_rate, "learning_rate.png")):
-            if self.world.is_main and not (self.directory / name).exists():
-                draw(rows, self.recipe.name, self.directory / name)
-        last = next(row for row in reversed(rows) if "valid_loss" in row)
-        held_out = HeldOutLoss(last["valid_loss"], last["valid_bits_per_byte"], last.get("valid_bits_per_byte_of", {}))
+        if self.world.is_main and (write or measure):
+            self.draw()
+            result = Result(saved, dataclasses.asdict(held_out), held_out_data)
+            files = hashes_of(self.directory, *self.written())
+            write_result(self.directory, dataclasses.replace(result, files=files))
         return Trained(model, self.state.step, self.state.seconds, held_out)
+
+    def written(self) -> list[str]:
+        """The folders of a finished run's models that exist in its directory."""
+        names = ["model"] + ["adapter"] * (self.recipe.lora is not None)
+        return [name for name in names if (self.directory / name).exists()]
+
+    def draw(self) -> None:
+        """Draw the plots of a finished run, if it has rows."""
+        rows = read_metrics(self.directory / "metrics.jsonl")
+        if not rows:
+            return self.say(f"{self.directory / 'metrics.jsonl'} is empty or gone, so nothing is drawn from it")
+        draw_loss(rows, self.recipe.name, self.directory / "loss.png")
+        draw_learning_rate(rows, self.recipe.name, self.directory / "learning_rate.png")
 
 
 def timeout(recipe: TrainRecipe) -> datetime.timedelta:
@@ -264,8 +357,8 @@ def bfloat16_is_fast(device: torch.device) -> bool:
 
 @contextlib.contextmanager
 def stop_signals() -> Generator[list[int]]:
-    """A list of the SIGINT and SIGTERM received so far. A second SIGINT raises KeyboardInterrupt at once; schedulers
-    that send SIGTERM follow up with SIGKILL themselves."""
+    """A list of the SIGINT, SIGTERM and SIGHUP received so far. A second SIGINT raises KeyboardInterrupt at once;
+    schedulers that send SIGTERM follow up with SIGKILL themselves. Under nohup, SIGHUP remains ignored."""
     caught: list[int] = []
 
     def catch(number: int, _: object) -> None:
@@ -275,7 +368,10 @@ def stop_signals() -> Generator[list[int]]:
             say("stopping after this step, to save its state")
         caught.append(number)
 
-    previous = {number: signal.signal(number, catch) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    previous = {number: signal.signal(number, catch) for number in numbers}
     try:
         yield caught
     finally:

@@ -3,9 +3,12 @@
 import dataclasses
 import itertools
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
 
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.families import to_hugging_face
@@ -14,16 +17,32 @@ from bluejay.recipe import STRICT
 from bluejay.tokens import corpus_of
 
 
+def at_home(path: str) -> str:
+    """A path with the home folder in place of a leading `~`. Raises ValueError if there is no such home."""
+    try:
+        return str(Path(path).expanduser()) if path.startswith("~") else path
+    except RuntimeError:
+        raise ValueError(f"{path} begins with ~, and there is no such home folder") from None
+
+
+PathText = Annotated[str, Field(min_length=1), AfterValidator(at_home)]
+"""A path, or the name of something that is no file."""
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1, lt=2**63)]
+
+
 @dataclass(frozen=True)
 class Mixture:
     """One training set and its share of the mixture."""
 
     __pydantic_config__ = STRICT
-    shards: str
-    """Prefix of a `.bin` and an `.idx` file, or a `.jsonl` file of {"prompt": ..., "completion": ...}."""
-    weight: float = 1.0
+    shards: PathText
+    """Prefix of a `.bin` and an `.idx` file, or a file of examples: JSON lines, a JSON array, CSV or Parquet."""
+    weight: NotNegative = 1.0
     """Relative frequency of this set's sequences in training; only the ratio to the other sets' weights matters."""
-    changes: tuple[tuple[float, float], ...] = ()
+    changes: tuple[tuple[float, NotNegative], ...] = ()
     """Later weights as pairs (fraction of the run after which it applies, weight): [[0.8, 5.0], [0.9, 0.0]]."""
 
     def __post_init__(self) -> None:
@@ -38,9 +57,16 @@ class Mixture:
         return [self.weight, *(weight for at, weight in self.changes if at <= share)][-1]
 
 
+EXAMPLES = ".jsonl, .ndjson, .json, .csv, .tsv or .parquet (also with .gz, .bz2, .xz or .zst behind)"
+"""The ends of the names of files of examples."""
+COLUMNS = (("messages",), ("prompt", "completion"), ("user", "assistant"), ("text",))
+"""The parts of an example that `data.columns` can name together."""
+EXAMPLES_NAME = re.compile(r".*\.(jsonl|ndjson|json|csv|tsv|parquet)(\.(gz|bz2|xz|zst))?", re.IGNORECASE | re.DOTALL)
+
+
 def is_pairs(shards: str) -> bool:
-    """Whether a training set is a `.jsonl` file of prompts and completions; otherwise it is a token shard."""
-    return shards.endswith(".jsonl")
+    """Whether a set is a file of examples, prompts with their completions or conversations; else it is a shard."""
+    return EXAMPLES_NAME.fullmatch(shards) is not None
 
 
 @dataclass(frozen=True)
@@ -50,20 +76,29 @@ class Data:
     __pydantic_config__ = STRICT
     train: tuple[Mixture, ...]
     """The training sets; sequences are drawn from them in proportion to their weights."""
-    valid: str
-    """Held-out data: prefix of a shard, or a `.jsonl` file of pairs."""
-    sequence_length: int = 512
+    valid: PathText
+    """Held-out data: prefix of a shard, or a file of examples."""
+    sequence_length: Count = 512
     """Tokens in a training sequence; also the context length of the model unless `model.n_ctx` is given."""
     mask_documents: bool = True
     """Whether attention stays within a document where a sequence holds several."""
     prompt_weight: float = 0.0
-    """Loss weight of a prompt token in pairs, from 0 to 1; completion tokens have weight 1."""
-    tokenizer: str | None = None
+    """Loss weight of a prompt token in examples, from 0 to 1; tokens of answers have weight 1."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """Columns of files of examples whose names are not known: { prompt = "...", completion = "..." } for plain text,
+    { user = "...", assistant = "..." } for turns of a conversation, { messages = "..." } or { text = "..." }."""
+    chat_template: PathText | None = None
+    """A Jinja file with the chat template that conversations are written with. Default: the model's own."""
+    tokenizer: PathText | None = None
     """A `tokenizer.json` or "gpt2". Default: the tokenizer of `init`, otherwise the one in the corpus directory."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.prompt_weight <= 1:
             raise ValueError(f"data.prompt_weight is {self.prompt_weight}; it must be from 0 to 1")
+        parts = set(self.columns) - ({"system"} if "user" in self.columns else set())
+        if self.columns and parts not in map(set, COLUMNS):
+            forms = " or ".join(" and ".join(form) for form in COLUMNS)
+            raise ValueError(f"data.columns has {', '.join(self.columns)}; it needs {forms} (with user also system)")
 
     @property
     def tokenizer_path(self) -> str | None:
@@ -97,11 +132,11 @@ class Optimizer:
     __pydantic_config__ = STRICT
     kind: Literal["adamw", "muon"] = "adamw"
     """AdamW (Loshchilov & Hutter 2019); or Muon for the matrices of the blocks and AdamW for all other weights."""
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[Share, Share] = (0.9, 0.95)
     """Decay rates of AdamW's running means of the gradient and of the squared gradient."""
-    eps: float = 1e-8
+    eps: Positive = 1e-8
     """Added to the square root of AdamW's second moment, to avoid division by zero."""
-    weight_decay: float = 0.1
+    weight_decay: NotNegative = 0.1
     """Each step multiplies every matrix by 1 - `weight_decay` times the learning rate."""
 
 
@@ -110,31 +145,26 @@ class Train:
     """Length of the run, batch, learning rate, optimizer and precision."""
 
     __pydantic_config__ = STRICT
-    tokens: int
+    tokens: Count
     """Training tokens of the whole run; rounded up to whole steps."""
-    batch_tokens: int
+    batch_tokens: Count
     """Tokens in one optimizer step; a multiple of `data.sequence_length`."""
-    micro_batch_tokens: int | None = None
+    micro_batch_tokens: Count | None = None
     """Tokens in one forward pass of a process; gradients are accumulated over the batch. Default: the whole batch."""
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     """Peak learning rate."""
     schedule: Schedule = field(default_factory=Schedule)
     optimizer: Optimizer = field(default_factory=Optimizer)
-    clip: float = 1.0
+    clip: Annotated[float, Field(gt=0)] = 1.0
     """Maximum norm of the gradient over all weights; a larger gradient is scaled down to it."""
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     """Data type of matrix products; "auto" chooses bfloat16 where the hardware multiplies it fast, else float32."""
-    z_loss: float = 0.0
+    z_loss: NotNegative = 0.0
     """Weight of the squared log-partition function in the loss, which keeps logits small (PaLM, section 5)."""
     recompute: Literal["none", "selective", "full"] = "none"
     """Activations that the backward pass recomputes instead of storing (`bluejay.gpt.recompute`)."""
     compile: bool = False
     """Whether each block is compiled with `torch.compile`, which fuses the operations between matrix products."""
-
-    def __post_init__(self) -> None:
-        for name in ("tokens", "batch_tokens", "lr", "clip"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"train.{name} is {getattr(self, name)}; it must be above 0")
 
     def matmul_precision(self, bfloat16_is_fast: bool) -> str:
         """Data type of matrix products, "bfloat16" or "float32", on hardware where bfloat16 is or is not faster."""
@@ -146,16 +176,16 @@ class LoRA:
     """Low-rank adapters: each target matrix gets a trainable product of two thin matrices (LoRA, Hu et al. 2021)."""
 
     __pydantic_config__ = STRICT
-    rank: int = 16
+    rank: Count = 16
     """Rank of the adapters: the inner dimension of the product."""
-    alpha: float = 32.0
+    alpha: Positive = 32.0
     """Numerator of the scale alpha / rank that multiplies the product."""
     targets: tuple[Literal["q", "k", "v", "out", "gate", "up", "down"], ...] | None = None
     """Matrices that get an adapter in every block. Default: all."""
 
     def __post_init__(self) -> None:
-        if self.rank < 1 or not self.alpha > 0 or self.targets == ():
-            raise ValueError("lora needs rank >= 1, alpha > 0 and at least one of targets")
+        if self.targets == ():
+            raise ValueError("lora.targets is empty; without it all matrices get an adapter")
 
     @property
     def scale(self) -> float:
@@ -200,19 +230,14 @@ class Evaluate:
     """Evaluation during training: loss on held-out text, and sample continuations."""
 
     __pydantic_config__ = STRICT
-    every_steps: int = 1000
+    every_steps: Count = 1000
     """Steps between evaluations; the last step is always evaluated."""
-    tokens: int = 65_536
+    tokens: Count = 65_536
     """Held-out tokens in an evaluation, always the same ones, divided equally among the components of the corpus."""
     prompts: tuple[str, ...] = ()
     """Prompts that the model continues at each evaluation; ignored in runs of more than one process."""
-    sample_tokens: int = 64
+    sample_tokens: Count = 64
     """Maximum tokens of each continuation."""
-
-    def __post_init__(self) -> None:
-        for name in ("every_steps", "tokens", "sample_tokens"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"evaluate.{name} is {getattr(self, name)}; it must be above 0")
 
 
 @dataclass(frozen=True)
@@ -220,14 +245,10 @@ class Checkpoint:
     """When checkpoints are written (in the background), and which are kept."""
 
     __pydantic_config__ = STRICT
-    every_steps: int = 1000
+    every_steps: Count = 1000
     """Steps between permanent checkpoints."""
-    every_minutes: float = 15.0
+    every_minutes: Annotated[float, Field(ge=0)] = 15.0
     """Minutes after which another checkpoint is written. Only the newest two and the permanent ones are kept."""
-
-    def __post_init__(self) -> None:
-        if self.every_steps < 1 or self.every_minutes < 0:
-            raise ValueError("checkpoint needs every_steps >= 1 and every_minutes >= 0")
 
 
 @dataclass(frozen=True)
@@ -238,18 +259,13 @@ class Guard:
     spike: Literal["keep", "skip", "back"] = "keep"
     """Response to a spike in loss or gradient norm: "keep" takes the step, "skip" skips it, and "back" also rolls the
     run back to its last permanent checkpoint after `patience` skipped steps in a row, past the batches since then."""
-    sigma: float = 6.0
+    sigma: Annotated[float, Field(gt=0)] = 6.0
     """Spike threshold for loss and gradient norm, in standard deviations above the mean of the last 128 steps."""
-    patience: int = 10
+    patience: Count = 10
     """Consecutive skipped steps after which the run rolls back (`spike = "back"`) or stops with an error."""
-    stuck_minutes: float = 15.0
+    stuck_minutes: Annotated[float, Field(gt=0, le=525_600)] = 15.0
     """Minutes without progress after which all processes exit, naming the one that is stuck. Every single step,
     evaluation and save must finish within this time."""
-
-    def __post_init__(self) -> None:
-        for name in ("sigma", "patience", "stuck_minutes"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"guard.{name} is {getattr(self, name)}; it must be above 0")
 
 
 @dataclass(frozen=True)
@@ -257,23 +273,23 @@ class TrainRecipe:
     """A whole training run."""
 
     __pydantic_config__ = STRICT
-    name: str
+    name: Annotated[str, Field(min_length=1)]
     """Name of the run, for its directory and reports."""
     data: Data
     train: Train
     model: dict[str, Any] = field(default_factory=dict, metadata={"table": GPTConfig})
     """`preset`, a name from `bluejay.gpt.presets`, and fields of GPTConfig that override it."""
-    init: str | None = None
+    init: PathText | None = None
     """Model to start from instead of [model]: a directory (quantised or not), a .gguf file or the name of a model."""
     lora: LoRA | None = None
     """Settings of adapters. When given, only adapters are trained and the weights of `init` are frozen."""
-    seed: int = 1234
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1234
     """Random seed of the initial weights and of the order of the data."""
     mesh: Mesh = field(default_factory=Mesh)
     evaluate: Evaluate = field(default_factory=Evaluate)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     guard: Guard = field(default_factory=Guard)
-    output: str | None = None
+    output: PathText | None = None
     """Directory of the run. Default: runs/NAME."""
 
     def __post_init__(self) -> None:
@@ -282,6 +298,8 @@ class TrainRecipe:
             raise ValueError("data.train is empty; it needs at least one { shards = ... }")
         if length < 1 or batch % length:
             raise ValueError(f"train.batch_tokens {batch} is not a multiple of data.sequence_length {length}")
+        if self.evaluate.tokens < length:
+            raise ValueError(f"evaluate.tokens {self.evaluate.tokens} is below data.sequence_length {length}")
         micro = self.train.micro_batch_tokens or batch
         if micro < length or micro % length or batch % micro:
             raise ValueError(
@@ -349,8 +367,17 @@ class TrainRecipe:
         return config
 
     def same_run(self) -> dict[str, Any]:
-        """The part of the recipe that determines the final weights; a run resumes only if it is unchanged."""
+        """The part of the recipe that determines the final weights; a run resumes only if it is unchanged.
+
+        Files are known by their content (`bluejay.train.checkpoint.state.State.inputs`), not by their paths.
+        """
         values = dataclasses.asdict(self)
-        for name in ("output", "mesh", "evaluate", "checkpoint", "guard"):
-            del values[name]
+        for table, names in (
+            (values, ("name", "init", "output", "mesh", "evaluate", "checkpoint", "guard")),
+            (values["data"], ("valid", "tokenizer")),
+            (values["train"], ("micro_batch_tokens", "recompute", "compile")),
+            *((part, ("shards",)) for part in values["data"]["train"]),
+        ):
+            for name in names:
+                del table[name]
         return values

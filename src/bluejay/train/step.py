@@ -72,7 +72,7 @@ class Step:
         if self.pipeline is not None:
             self.pipeline.step(target=here.targets, losses=losses, return_outputs=False, scale=scale, **vars(here))
             return [loss.detach() for loss in losses] or [torch.zeros((), device=self.world.device)]
-        bounds = [self.stage.document_bounds(part.inputs, device) for part in batch.split(self.rows)]
+        bounds = [self.stage.document_bounds(part, device) for part in batch.split(self.rows)]
         for number, micro_batch in enumerate(here.split(self.rows), start=1):
             if isinstance(self.stage, FSDPModule):
                 self.stage.set_requires_all_reduce(number == self.n_micro)

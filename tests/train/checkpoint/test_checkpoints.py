@@ -194,3 +194,13 @@ def test_only_what_is_trained_is_saved(trainee, tmp_path):
     found = dcp.HuggingFaceStorageReader(str(checkpoints.directory / "step-1")).read_metadata().state_dict_metadata
     assert not [name for name in found if "embed" in name]
     assert "model.head.weight" in found
+
+
+def test_a_checkpoint_can_be_damaged_again_and_again(trainee, tmp_path):
+    for name in ("step-2.damaged", "step-2.damaged-2", "step-2.damaged-3"):
+        checkpoints = make(tmp_path, trainee, 1, 2)
+        [file] = (tmp_path / "checkpoints" / "step-2").glob("*.safetensors")
+        file.write_bytes(file.read_bytes()[:-1])
+        found = checkpoints.newest()
+        assert found is not None and found[0].name == "step-1"
+        assert (tmp_path / "checkpoints" / name).is_dir()

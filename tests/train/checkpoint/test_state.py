@@ -13,7 +13,9 @@ from bluejay.train.recipe import TrainRecipe
 @pytest.fixture
 def state(recipe_file, load_recipe) -> State:
     recipe = load_recipe(recipe_file)
-    return State(7, recipe.same_run(), "a" * 64, "float32", 0.1 + 0.2, skipped=1, recent=((1 / 3, 1e-30), (2.5, 1.0)))
+    return State(
+        7, dataclasses.asdict(recipe), "a" * 64, "float32", 0.1 + 0.2, skipped=1, recent=((1 / 3, 1e-30), (2.5, 1.0))
+    )
 
 
 def test_a_state_comes_back_to_the_bit(state, tmp_path):
@@ -54,7 +56,26 @@ def test_another_tokenizer_is_another_run(state, tmp_path):
         check_same_run(dataclasses.replace(state, tokenizer="b" * 64), state, tmp_path)
 
 
-@pytest.mark.parametrize("change", ["--checkpoint.every_steps=3", "--guard.spike=skip", "--evaluate.tokens=32"])
+def test_other_content_is_another_run_where_it_was_known(state, tmp_path):
+    known = dataclasses.replace(state, inputs={"data.train.0": "a", "init": "b"})
+    check_same_run(known, known, tmp_path)
+    check_same_run(state, known, tmp_path)  # an older version did not look
+    for inputs, name in (({"data.train.0": "x", "init": "b"}, r"data\.train\.0"), ({"data.train.0": "a"}, "init")):
+        with pytest.raises(ValueError, match=f"whose {name} had another content; it was changed since"):
+            check_same_run(known, dataclasses.replace(known, inputs=inputs), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "--checkpoint.every_steps=3",
+        "--guard.spike=skip",
+        "--evaluate.tokens=32",
+        "--name=x",
+        "--train.recompute=full",
+        "--data.valid=y",
+    ],
+)
 def test_what_may_change_in_a_run(state, recipe_file, load_recipe, change, tmp_path):
     recipe: TrainRecipe = load_recipe(recipe_file, change)
-    check_same_run(state, dataclasses.replace(state, recipe=recipe.same_run()), tmp_path)
+    check_same_run(state, dataclasses.replace(state, recipe=dataclasses.asdict(recipe)), tmp_path)

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bluejay.tokens import TokenWriter
-from bluejay.train.data.batches import MIXTURE_BLOCK, Batches, ShardWindows, document_starts, permute
-from bluejay.train.recipe import Mixture
+from bluejay.train.data.batches import MIXTURE_BLOCK, Batches, ShardWindows, document_starts, open_sources, permute
+from bluejay.train.recipe import Data, Mixture
 
 
 @pytest.fixture
@@ -134,3 +134,24 @@ def test_shards_that_do_not_fit_are_named(shards):
         ShardWindows(shards[0], 16, 50_000, 7)
     with pytest.raises(ValueError, match=r"holds the token \d+ and the vocabulary has 100;"):
         ShardWindows(shards[0], 16, 100, None).window(20)
+
+
+@pytest.mark.parametrize("documents", [[], [[]], [[5] * 8]])
+def test_too_few_tokens_for_one_sequence_are_one_sentence(documents, tmp_path):
+    with TokenWriter(tmp_path / "few", vocab_size=50_000) as writer:
+        for ids in documents:
+            writer.add(ids)
+    with pytest.raises(ValueError, match=r"few holds too few tokens for one sequence of 16, data\.sequence_length"):
+        ShardWindows(str(tmp_path / "few"), 16, 50_000, None)
+
+
+def test_a_batch_of_examples_and_of_shards_says_where_each_document_begins(byte_tokenizer, tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"prompt": "the", "completion": "cat"}\n' * 9)
+    with TokenWriter(tmp_path / "b", vocab_size=259) as writer:
+        for size in (3, 9, 30):
+            writer.add([5] * size + [byte_tokenizer.eot])
+    data = Data((Mixture(str(tmp_path / "a.jsonl")), Mixture(str(tmp_path / "b"))), valid="", sequence_length=16)
+    batch = Batches(open_sources(data, byte_tokenizer), data.train, 32, 1, 10).batch(0)
+    assert batch.starts is not None and batch.weights is not None
+    assert torch.equal(batch.starts, document_starts(batch.inputs, byte_tokenizer.eot))
+    assert 0 < int((batch.weights.min(-1).values == 1).sum()) < 32  # both kinds

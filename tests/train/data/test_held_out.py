@@ -78,3 +78,19 @@ def test_a_table_of_another_build_is_refused(corpus, byte_tokenizer):
 def test_too_little_text_is_one_sentence(corpus, byte_tokenizer):
     with pytest.raises(ValueError, match="too few tokens for one sequence of 100000"):
         HeldOutText(str(corpus / "valid"), 100_000, 400, byte_tokenizer)
+
+
+def test_held_out_data_that_cannot_be_measured_are_one_sentence(tmp_path, byte_tokenizer):
+    def shard(name: str, documents: list[list[int]], vocab_size: int) -> str:
+        with TokenWriter(tmp_path / name, vocab_size) as writer:
+            for ids in documents:
+                writer.add(ids)
+        return str(tmp_path / name)
+
+    for name, documents, sentence in (
+        ("big", [[1, 2, 3] * 9, [300]], "holds the token 300 and the vocabulary has 259; set data.tokenizer"),
+        ("empty", [], "too few tokens for one sequence of 8, data.sequence_length"),
+        ("ends", [[byte_tokenizer.eot]] * 40, "holds no text"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            HeldOutText(shard(name, documents, 400), 8, 400, byte_tokenizer)

@@ -13,7 +13,8 @@ from transformers import GPTJConfig, GPTJForCausalLM
 from bluejay.gpt.formats.layouts import load_model
 from bluejay.tokenizer import Tokenizer
 from bluejay.train.data.batches import TrainBatch, document_starts
-from bluejay.train.data.pairs import Pairs, encode, pack, read_pairs
+from bluejay.train.data.encoding import encode_pair
+from bluejay.train.data.pairs import Pairs, pack, read_pairs
 from bluejay.train.loss import head_loss
 
 
@@ -64,7 +65,8 @@ def test_a_prompt_has_the_ids_it_will_be_asked_with_also_where_a_token_could_rea
         ("re", "straint"),
         ("", "x"),
     ):
-        ids, n_prompt = encode(prompt, completion, gpt2)
+        encoded = encode_pair(prompt, completion, gpt2)
+        ids, n_prompt = encoded.ids, encoded.learnt.count(False)
         assert ids[:n_prompt] == gpt2.encode(prompt)
         assert gpt2.decode(ids) == prompt + completion and ids[-1] == gpt2.eot
 
@@ -80,7 +82,8 @@ def test_packed_pairs_lose_what_transformers_finds_for_each_alone(byte_tokenizer
     byte_tokenizer.save(tmp_path / "model")
     nats = tokens = 0.0
     for prompt, completion in texts:
-        ids, n_prompt = encode(prompt, completion, byte_tokenizer)
+        encoded = encode_pair(prompt, completion, byte_tokenizer)
+        ids, n_prompt = encoded.ids, encoded.learnt.count(False)
         labels = torch.tensor([[-100] * (1 + n_prompt) + ids[n_prompt:]])
         with torch.no_grad():
             loss = theirs(torch.tensor([[byte_tokenizer.eot, *ids]]), labels=labels).loss
@@ -100,21 +103,61 @@ def test_packed_pairs_lose_what_transformers_finds_for_each_alone(byte_tokenizer
 def test_pairs_that_do_not_fit_are_left_out_and_counted(byte_tokenizer, tmp_path, capsys):
     path = written(tmp_path / "p.jsonl", [("a", "b"), ("c" * 50, "d")])
     assert len(Pairs(path, 16, byte_tokenizer, 0.0)) == 1
-    assert "skipped 1 of 2 pairs, longer than data.sequence_length 16" in capsys.readouterr().err
-    with pytest.raises(ValueError, match="no pair of at most 2 tokens"):
+    assert "left out 1 of 2 examples: 1 longer than data.sequence_length 16 (line 2)" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="no example of at most 2 tokens"):
         Pairs(path, 2, byte_tokenizer, 0.0)
 
 
 @pytest.mark.parametrize(
-    "line",
-    ['{"prompt": "a"}', '{"prompt": "a", "completion": ""}', "[1]", "{", '{"prompt": 1, "completion": "b"}', "\xff"],
+    ("line", "sentence"),
+    [
+        ('{"prompt": "a"}', "has no completion; it has prompt"),
+        ("[1]", "is a list, not an object of columns"),
+        ("{", "is not JSON"),
+        ("\xff", "is not UTF-8"),
+        ("7", "is a number, not an object"),
+        ("[" * 100_000, "is not JSON"),
+    ],
 )
-def test_a_line_that_is_no_pair_is_named(line, byte_tokenizer, tmp_path):
-    (tmp_path / "p.jsonl").write_bytes(b'{"prompt": "a", "completion": "b"}\n\n' + line.encode("latin-1"))
-    with pytest.raises(ValueError, match=r"p\.jsonl, line 3 is not"):
+def test_a_line_that_is_no_example_is_named_and_all_of_them_are_counted(line, sentence, byte_tokenizer, tmp_path):
+    lines = [b'{"prompt": "a", "completion": "b"}', b"", line.encode("latin-1"), line.encode("latin-1")]
+    (tmp_path / "p.jsonl").write_bytes(b"\n".join(lines))
+    with pytest.raises(ValueError, match=rf"p\.jsonl, line 3 {sentence}.*\(2 rows are no examples\)"):
         Pairs(str(tmp_path / "p.jsonl"), 16, byte_tokenizer, 0.0)
-    with pytest.raises(FileNotFoundError, match="no file of pairs"):
+    with pytest.raises(FileNotFoundError, match="no file of examples"):
         Pairs(str(tmp_path / "q.jsonl"), 16, byte_tokenizer, 0.0)
+
+
+def test_what_is_left_out_is_counted_by_reason_with_the_first_place(byte_tokenizer, tmp_path, capsys):
+    values = ["b", "", None, 1, ["x"], True, "c" * 50]
+    lines = [json.dumps({"prompt": "a", "completion": value}) for value in values]
+    (tmp_path / "p.jsonl").write_text("\n".join(lines))
+    assert len(Pairs(str(tmp_path / "p.jsonl"), 16, byte_tokenizer, 0.0).tokens) == 1
+    said = capsys.readouterr().err
+    assert "left out 6 of 7 examples: 2 with an empty completion (line 2)" in said
+    for reason in (
+        "1 whose completion is a number, not a text (line 4)",
+        "1 whose completion is a list, not a text (line 5)",
+        "1 whose completion is a truth value, not a text (line 6)",
+        "1 longer than data.sequence_length 16 (line 7)",
+    ):
+        assert reason in said
+
+
+def test_an_even_draw_of_examples_measures_what_the_whole_file_holds(byte_tokenizer, tmp_path):
+    texts = [("q", "x" * (5 + 20 * (i < 100))) for i in range(1000)]  # the longest first, as in a sorted file
+    path = written(tmp_path / "p.jsonl", texts)
+    whole = Pairs(path, 40, byte_tokenizer, 0.0)
+    part = Pairs(path, 40, byte_tokenizer, 0.0, at_most=2000)
+    means = [sum(map(len, pairs.tokens)) / len(pairs.tokens) for pairs in (whole, part)]
+    assert means[1] == pytest.approx(means[0], rel=0.2) and sum(map(len, part.tokens)) <= 2000
+    assert part.content() == Pairs(path, 40, byte_tokenizer, 0.0, at_most=2000).content()
+
+
+def test_names_of_special_tokens_in_pairs_are_said(byte_tokenizer, tmp_path, capsys):
+    path = written(tmp_path / "p.jsonl", [("a<|endoftext|>", "b"), ("a", "b<|im_end|>"), ("a<|", "|>")])
+    assert byte_tokenizer.eot not in Pairs(path, 40, byte_tokenizer, 0.0).tokens[0][:-1]
+    assert "WARNING" in (said := capsys.readouterr().err) and "2 examples hold the name of a special token" in said
 
 
 def test_the_recipe_that_teaches_camel_case_holds_out_what_it_teaches_not():

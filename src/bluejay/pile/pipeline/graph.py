@@ -16,6 +16,7 @@ from bluejay.pile.steps.assemble import Corpus
 from bluejay.pile.steps.clean import Clean
 from bluejay.pile.steps.dedup import DROP_REASONS, ConcatenatedArray, Decide, Decisions, FindExactCopies, FindNearCopies
 from bluejay.pile.steps.encode import Encode
+from bluejay.pile.steps.hold_out import HoldOut, held_out_bytes
 from bluejay.pile.steps.match_tests import MatchTests, test_files
 from bluejay.pile.steps.mix import SPLITS, epochs_of
 from bluejay.pile.steps.passages import FindPassages
@@ -43,7 +44,9 @@ class PartFiles:
     test_hits: Task | None
     """None where there are no test sets."""
     decisions: Path = Path()
-    """The file that `Decide` wrote for the part."""
+    """The `Decisions` about the part's documents."""
+    documents: Path = Path()
+    """The directory of its clean documents, of which some may have been divided to hold out text."""
     passages: Path | None = None
     """The file that `FindPassages` wrote for the part; None where passages stay."""
     encoded: Path = Path()
@@ -76,6 +79,7 @@ class Pipeline:
         """
         self.prepare()  # per part: Read -> Clean -> Sign -> MatchTests
         self.deduplicate()  # all hashes: FindExactCopies -> FindNearCopies, one band at a time -> Decide
+        self.hold_out()  # per component: HoldOut
         epochs = self.mix()
         tokenizer = self.make_tokenizer()  # all texts: MakeTokenizer
         self.find_passages()  # all texts: FindPassages
@@ -158,7 +162,32 @@ class Pipeline:
         if near:
             self.report.near |= decided.counts
         for number, files in enumerate(self.parts):
-            files.decisions = decided.directory / f"{number}.npz"
+            files.decisions, files.documents = decided.directory / f"{number}.npz", files.clean.directory
+
+    def hold_out(self) -> None:
+        """Cut held-out text out of documents, for components that have too little."""
+        names = [component.name for component in self.recipe.built]
+        parts = [[files for files in self.parts if files.part.component.name == name] for name in names]
+        steps = [
+            HoldOut(
+                tuple(files.documents for files in group),
+                tuple(files.decisions for files in group),
+                self.recipe.split,
+                self.recipe.seed,
+            )
+            for group in parts
+        ]
+        tasks = self.finish("held-out text", steps, [sum(stored_bytes(f.clean) for f in group) for group in parts])
+        for name, group, task in zip(names, parts, tasks, strict=True):
+            entry, counts = self.report.components[name], task.counts
+            entry.added, entry.held_out = counts["added"], counts["bytes"]
+            if counts["cut"]:
+                cut = " and ".join(held_out_bytes(counts))
+                say(f"{name}: {cut} was cut out of {counts['cut']:,} training documents; whole ones gave too little")
+            for files in group:
+                divided = task.directory / files.documents.name
+                if divided.exists():
+                    files.documents, files.decisions = divided, divided / "decisions.npz"
 
     def mix(self) -> dict[str, float]:
         """How often each component is read.
@@ -171,7 +200,7 @@ class Pipeline:
             name, decisions = files.part.component.name, Decisions.load(files.decisions)
             splits = decisions.splits(self.recipe.split, self.recipe.seed)
             kept[name] += np.bincount(splits[decisions.kept], minlength=len(SPLITS))
-            sizes[name] += int(np.load(files.clean.directory / "sizes.npy")[decisions.kept & (splits == 0)].sum())
+            sizes[name] += int(np.load(files.documents / "sizes.npy")[decisions.kept & (splits == 0)].sum())
             dropped = {reason: int((decisions.decision == kind).sum()) for kind, reason in DROP_REASONS.items()}
             add_counts(self.entry(files).dropped, {reason: n for reason, n in dropped.items() if n})
         self.require_conserved({name: int(counts.sum()) for name, counts in kept.items()})
@@ -188,7 +217,7 @@ class Pipeline:
 
     def kept_texts(self) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
         """The clean documents of each part, and the decisions about them."""
-        return tuple(files.clean.directory for files in self.parts), tuple(files.decisions for files in self.parts)
+        return tuple(files.documents for files in self.parts), tuple(files.decisions for files in self.parts)
 
     def find_passages(self) -> None:
         """Find repeated passages, where the recipe asks for that."""
@@ -206,7 +235,7 @@ class Pipeline:
         recipe, steps = self.recipe, []
         for files in self.parts:
             name, mix = files.part.component.name, (recipe.split, recipe.seed, recipe.jsonl)
-            inputs = files.clean.directory, files.decisions, files.passages
+            inputs = files.documents, files.decisions, files.passages
             steps.append(Encode(*inputs, name, tokenizer, epochs[name], *mix, self.executor.in_process))
         tasks = self.finish("tokens", steps, [stored_bytes(files.clean) for files in self.parts])
         counts = [task.counts for task in tasks]

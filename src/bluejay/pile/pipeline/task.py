@@ -23,7 +23,7 @@ from bluejay.files import TEMPORARY, sync
 from bluejay.pile.pipeline.executor import Executor
 from bluejay.progress import progress
 
-VERSION = 2
+VERSION = 3
 """Raised when a step writes something else from the same input, so that no older output is used in its place."""
 COUNTS = "counts.json"
 MIN_PARALLEL_BYTES = 32_000_000

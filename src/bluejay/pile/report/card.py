@@ -60,10 +60,14 @@ def card(report: Report, recipe: PileRecipe, checksums: str) -> Iterator[str]:
     yield from section("Components", components(built))
     yield "Tokens are those of the shards, with each training document as often as its component's epochs say.\n"
     yield from section("What became of everything", outcomes(built))
-    yield "Found = kept + dropped + skipped. Tables in `documents/` list what was dropped or skipped, with reasons.\n"
+    yield (
+        "Found + added = kept + dropped + skipped; documents are added where some are divided to hold out text. "
+        "Tables in `documents/` list what was dropped or skipped, with reasons.\n"
+    )
     yield from not_built(report)
     yield from section("Why documents were dropped", tally(built, "dropped", "reason", "documents"))
     yield from section("Why pieces of sources were skipped", tally(built, "skipped", "reason", "pieces"))
+    yield from section("Held-out text cut out of training documents", tally(built, "held_out", "split", "bytes"))
     yield from section("Personal data replaced", tally(built, "replaced", "kind", "places"))
     yield from near_copies(report, recipe)
     yield from section("Licences", tally(built, "licences", "licence", "documents"))
@@ -94,10 +98,10 @@ def components(built: dict[str, ComponentReport]) -> Iterator[Sequence[str]]:
 
 
 def outcomes(built: dict[str, ComponentReport]) -> Iterator[Sequence[str]]:
-    """The table of counts by outcome: found = kept + dropped + skipped."""
-    yield ("component", "found", "kept", "dropped", "skipped")
+    """The table of counts by outcome: found + added = kept + dropped + skipped."""
+    yield ("component", "found", "added", "kept", "dropped", "skipped")
     for name, entry in built.items():
-        numbers = (entry.found, entry.kept, sum(entry.dropped.values()), sum(entry.skipped.values()))
+        numbers = (entry.found, entry.added, entry.kept, sum(entry.dropped.values()), sum(entry.skipped.values()))
         yield (name, *(f"{n:,}" for n in numbers))
 
 

@@ -33,11 +33,15 @@ class ComponentReport:
     missing: list[str] = field(default_factory=list)
     """Why optional sources are missing."""
     found: int = 0
-    """Documents and skipped pieces: kept + dropped + skipped."""
+    """Documents and skipped pieces: kept + dropped + skipped - added."""
     read: int = 0
     """Documents that the sources gave."""
     skipped: dict[str, int] = field(default_factory=dict)
     """Pieces of sources that gave no document, by reason."""
+    added: int = 0
+    """Documents more than before that came of dividing some between training and held-out text."""
+    held_out: dict[str, int] = field(default_factory=dict)
+    """Bytes that were cut out of training documents, by split."""
     dropped: dict[str, int] = field(default_factory=dict)
     """Documents that are in no split, by reason."""
     replaced: dict[str, int] = field(default_factory=dict)
@@ -64,7 +68,7 @@ class ComponentReport:
     def require_conserved(self, name: str, kept: int) -> None:
         """Assert that every document found is kept, dropped or skipped; `name` is the component's."""
         accounted = kept + sum(self.dropped.values()) + sum(self.skipped.values())
-        assert self.found == accounted, f"{name}: {self.found} found, {accounted} accounted for"
+        assert self.found + self.added == accounted, f"{name}: {self.found} found, {accounted} accounted for"
 
     def add(self, encoded: dict[str, Any]) -> None:
         """Add the counts of one encoded part."""

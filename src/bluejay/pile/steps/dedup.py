@@ -25,6 +25,8 @@ BUCKET_DOCUMENTS = 1 << 22
 """Documents of one bucket, on average."""
 PAIRS_AT_ONCE = 1 << 15
 """Pairs whose signatures are compared at once."""
+BY_HASH = 255
+"""Stands for the split that follows from a document's hash."""
 KEPT, EXACT, NEAR, CONTAMINATED = range(4)
 """Decisions about a document."""
 DROP_REASONS = {EXACT: "exact copy", NEAR: "near-copy", CONTAMINATED: "contaminated"}
@@ -80,12 +82,29 @@ class Decisions:
     """KEPT, EXACT, NEAR or CONTAMINATED of each document, (n,)."""
     representative_id: NDArray[Any]
     """The id of the document kept for the cluster of each document, its own where it has no copy: (n,) S32."""
+    fixed: NDArray[np.uint8]
+    """The index in SPLITS of each piece of a document that was divided between splits, else BY_HASH: (n,)."""
 
     @classmethod
     def load(cls, path: Path) -> "Decisions":
-        """Read a file that `Decide` wrote."""
+        """Read a file that `save` wrote."""
         arrays = np.load(path)
-        return cls(arrays["decision"], arrays["representative_id"])
+        return cls(arrays["decision"], arrays["representative_id"], arrays["fixed"])
+
+    def save(self, path: Path) -> None:
+        """Write a `.npz` file."""
+        np.savez(path, decision=self.decision, representative_id=self.representative_id, fixed=self.fixed)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["Decisions"]) -> "Decisions":
+        """The decisions about the documents of several batches, in order."""
+        decision = np.concatenate([np.empty(0, np.uint8), *(part.decision for part in parts)])
+        representative = np.concatenate([np.empty(0, "S32"), *(part.representative_id for part in parts)])
+        return cls(decision, representative, np.concatenate([np.empty(0, np.uint8), *(part.fixed for part in parts)]))
+
+    def __getitem__(self, rows: slice | NDArray[np.int64]) -> "Decisions":
+        """The decisions about some documents."""
+        return Decisions(self.decision[rows], self.representative_id[rows], self.fixed[rows])
 
     @property
     def kept(self) -> NDArray[np.bool_]:
@@ -93,8 +112,10 @@ class Decisions:
         return self.decision == KEPT
 
     def splits(self, split: Split, seed: int) -> NDArray[np.uint8]:
-        """The index in SPLITS of each document, (n,): it follows from the representative, so no cluster is divided."""
-        return split_of(text_hashes(self.representative_id), split, seed)
+        """The index in SPLITS of each document, (n,). Where it is not fixed, it follows from the representative, so no
+        cluster is divided."""
+        by_hash = split_of(text_hashes(self.representative_id), split, seed)
+        return np.where(self.fixed == BY_HASH, by_hash, self.fixed)
 
 
 def bucket_count(documents: int) -> int:
@@ -219,7 +240,8 @@ class Decide:
             if self.reasons:
                 contaminated = pc.is_valid(pq.read_table(self.reasons[number])["reason"]).to_numpy()
                 decision[contaminated & (decision == KEPT)] = CONTAMINATED
-            np.savez(out / f"{number}.npz", decision=decision.astype(np.uint8), representative_id=ids[representative])
+            fixed = np.full(len(rows), BY_HASH, np.uint8)
+            Decisions(decision.astype(np.uint8), ids[representative], fixed).save(out / f"{number}.npz")
         return {"members": len(members), "clusters": len(np.unique(representatives))}
 
     def near_clusters(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

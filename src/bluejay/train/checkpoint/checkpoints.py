@@ -25,7 +25,7 @@ from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadat
 from torch.distributed.checkpoint.planner import SavePlan, SavePlanner, WriteItem
 from torch.distributed.checkpoint.storage import WriteResult
 
-from bluejay.files import sha256_of
+from bluejay.files import set_aside, sha256_of
 from bluejay.progress import say
 from bluejay.train.checkpoint.state import MARKER, DamagedCheckpoint, State, read_marker, write_marker
 from bluejay.train.recipe import Checkpoint
@@ -65,9 +65,8 @@ class Checkpoints:
                 problems[path] = damage
                 continue
             for bad, problem in problems.items():
-                renamed = bad.with_name(f"{bad.name}.damaged")
                 if self.rank == 0:
-                    bad.rename(renamed)
+                    renamed = set_aside(bad, "damaged")
                     say(f"WARNING: {problem}; renamed to {renamed.name}, the run resumes from {path.name}")
             return path, state
         for problem in problems.values():
@@ -84,6 +83,10 @@ class Checkpoints:
             return path, self.read(path)
         except DamagedCheckpoint as damage:
             raise ValueError(str(damage)) from None
+
+    def marker(self, step: int) -> str:
+        """SHA-256 of the marker of a checkpoint, which holds those of all its files."""
+        return sha256_of(self.directory / f"step-{step}" / MARKER)
 
     def read(self, path: Path) -> State:
         """The state of a checkpoint whose files have their checksums; else every process raises DamagedCheckpoint."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ class State:
     step: int
     """Steps done, including skipped ones."""
     recipe: dict[str, Any]
-    """The part of the recipe that determines the weights (`TrainRecipe.same_run`)."""
+    """The recipe; the part of it that determines the weights (`TrainRecipe.same_run`) is that of all checkpoints."""
     tokenizer: str
     """SHA-256 of the tokenizer that the shards were made with."""
     precision: str
@@ -38,6 +38,9 @@ class State:
     """Skipped steps since the last step whose gradient was applied."""
     recent: tuple[tuple[float, float], ...] = ()
     """Loss and gradient norm of the last steps that were not skipped (`bluejay.train.spikes`)."""
+    inputs: dict[str, str] = field(default_factory=dict)
+    """Hash of the content of each input: the sets of `data.train`, and `init`. Empty in runs that older versions
+    began."""
 
 
 class DamagedCheckpoint(Exception):
@@ -75,16 +78,19 @@ def check_same_run(saved: State, wanted: State, directory: Path) -> None:
 
     Recipe fields that were added since count as their defaults.
     """
-    old = flatten(recipes.check(TrainRecipe, saved.recipe, f"{directory} holds a run of another version").same_run())
-    new = flatten(wanted.recipe)
+    old, new = (
+        flatten(recipes.check(TrainRecipe, state.recipe, f"{directory} holds a run of another version").same_run())
+        for state in (saved, wanted)
+    )
     key = next((key for key in old | new if old.get(key) != new.get(key)), None)
+    advice = "give the new run another directory with --output, or remove that one"
     if key is not None:
-        raise ValueError(
-            f"{directory} holds a run with {key} {old.get(key)}, not {new.get(key)}; "
-            "give the new run another directory with --output, or remove that one"
-        )
+        raise ValueError(f"{directory} holds a run with {key} {old.get(key)}, not {new.get(key)}; {advice}")
     if saved.tokenizer != wanted.tokenizer:
         raise ValueError(f"{directory} holds a run with another tokenizer; its corpus was built anew since")
+    changed = next((name for name in saved.inputs if saved.inputs[name] != wanted.inputs.get(name)), None)
+    if changed is not None:
+        raise ValueError(f"{directory} holds a run whose {changed} had another content; it was changed since; {advice}")
 
 
 def flatten(values: object, prefix: str = "") -> dict[str, object]:

@@ -10,6 +10,7 @@ import bisect
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -19,8 +20,9 @@ from torch import Tensor
 
 from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import TokenShard
+from bluejay.train.data.content import hash_of_shard
 from bluejay.train.data.pairs import Pairs
-from bluejay.train.recipe import Data, Mixture, is_pairs
+from bluejay.train.recipe import EXAMPLES, Data, Mixture, is_pairs
 
 MIXTURE_BLOCK = 1024
 """Sequences in a block, within which the mixture has its exact proportions."""
@@ -38,11 +40,13 @@ class TrainBatch:
     """The token that follows each input."""
     weights: Float[Tensor, "B T"] | None = None
     """Loss weight of each target; None if all are 1."""
+    starts: Int[Tensor, "B T"] | None = None
+    """Position at which each input's document begins; None if end tokens say it (`document_starts`)."""
 
     def to(self, device: torch.device) -> "TrainBatch":
         """Copy the batch to a device."""
-        weights = None if self.weights is None else to_device(self.weights, device)
-        return TrainBatch(to_device(self.inputs, device), to_device(self.targets, device), weights)
+        weights, starts = (None if part is None else to_device(part, device) for part in (self.weights, self.starts))
+        return TrainBatch(to_device(self.inputs, device), to_device(self.targets, device), weights, starts)
 
     def split(self, rows: int) -> list["TrainBatch"]:
         """Split into micro-batches of `rows` sequences."""
@@ -50,7 +54,8 @@ class TrainBatch:
 
     def __getitem__(self, rows: slice | Int[Tensor, " rows"]) -> "TrainBatch":
         """The batch of the selected sequences."""
-        return TrainBatch(self.inputs[rows], self.targets[rows], None if self.weights is None else self.weights[rows])
+        weights, starts = (None if part is None else part[rows] for part in (self.weights, self.starts))
+        return TrainBatch(self.inputs[rows], self.targets[rows], weights, starts)
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
@@ -75,6 +80,14 @@ class SequenceSource(Protocol):
         """A sequence of length + 1 tokens, the last only a target; if `weighted`, also the weight of each target."""
         ...
 
+    def starts(self, number: int) -> np.ndarray:
+        """Position in a sequence at which the document of each of its first `length` tokens begins."""
+        ...
+
+    def content(self) -> str:
+        """A hash of what the sequences are made from."""
+        ...
+
 
 class ShardWindows:
     """The tokens of a shard, cut into sequences of `length` tokens.
@@ -86,9 +99,9 @@ class ShardWindows:
     weighted = False
 
     def __init__(self, prefix: str, length: int, vocab_size: int, eot: int | None) -> None:
-        self.shard, self.length, self.vocab_size = TokenShard(prefix), length, vocab_size
+        self.shard, self.length, self.vocab_size, self.eot = TokenShard(prefix), length, vocab_size, eot
         if len(self) < 1:
-            raise ValueError(f"{prefix} holds too few tokens for one sequence of {length}")
+            raise ValueError(f"{prefix} holds too few tokens for one sequence of {length}, data.sequence_length")
         ends = self.shard.offsets[1:][self.shard.sizes > 0][:CHECKED_DOCUMENTS] - 1
         if eot is not None and (self.shard.tokens[ends] != eot).any():
             raise ValueError(
@@ -97,17 +110,32 @@ class ShardWindows:
             )
 
     def __len__(self) -> int:
-        return (len(self.shard.tokens) - 1) // self.length
+        return max(0, len(self.shard.tokens) - 1) // self.length
 
     def window(self, number: int) -> tuple[np.ndarray, None]:
         start = number * self.length
         tokens = self.shard.tokens[start : start + self.length + 1]
-        if tokens.max() >= self.vocab_size:
-            raise ValueError(
-                f"{self.shard.prefix} holds the token {tokens.max()} and the vocabulary has {self.vocab_size}; "
-                "set data.tokenizer to the one that the shard was made with"
-            )
+        check_tokens(tokens, self.vocab_size, self.shard.prefix)
         return tokens, None
+
+    def starts(self, number: int) -> np.ndarray:
+        if self.eot is None:
+            return np.zeros(self.length, dtype=np.int64)
+        tokens, _ = self.window(number)
+        return document_starts(torch.from_numpy(tokens[None, :-1].astype(np.int64)), self.eot)[0].numpy()
+
+    def content(self) -> str:
+        return hash_of_shard(self.shard.prefix)
+
+
+def check_tokens(tokens: np.ndarray, vocab_size: int, prefix: Path) -> None:
+    """Raise ValueError if a shard holds a token that the vocabulary does not have."""
+    if not (tokens.min() >= 0 and tokens.max() < vocab_size):
+        wrong = tokens.min() if tokens.min() < 0 else tokens.max()
+        raise ValueError(
+            f"{prefix} holds the token {wrong} and the vocabulary has {vocab_size}; "
+            "set data.tokenizer to the one that the shard was made with"
+        )
 
 
 @dataclass(frozen=True)
@@ -160,23 +188,44 @@ class Batches:
         index, count = share
         rows = self.batch_size // count
         first = step * self.batch_size + index * rows
-        drawn = [self.sequence(number) for number in range(first, first + rows)]
+        places = [self.place(number) for number in range(first, first + rows)]
+        drawn = [source.window(window) for source, window in places]
         tokens = torch.from_numpy(np.stack([row for row, _ in drawn]).astype(np.int64))
         weights = None
         if any(source.weighted for source in self.sources):
             given = [np.ones(len(row) - 1) if weight is None else weight for row, weight in drawn]
             weights = torch.from_numpy(np.stack(given).astype(np.float32))
-        return TrainBatch(tokens[:, :-1], tokens[:, 1:], weights)
+        starts = None
+        if weights is not None:
+            starts = torch.from_numpy(np.stack([source.starts(window) for source, window in places]))
+        return TrainBatch(tokens[:, :-1], tokens[:, 1:], weights, starts)
 
     def sequence(self, number: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Sequence `number` of the run and the weights of its targets; see `SequenceSource.window`."""
+        source, window = self.place(number)
+        return source.window(window)
+
+    def place(self, number: int) -> tuple[SequenceSource, int]:
+        """The source of sequence `number` of the run, and the number of the sequence in it."""
         phase = self.phases[bisect.bisect_right(self.phases, number, key=lambda phase: phase.first) - 1]
         blocks, place = divmod(number - phase.first, MIXTURE_BLOCK)
         slot = permute(place, MIXTURE_BLOCK, self.seed, phase.block + blocks, "block")
         part = bisect.bisect_right(phase.bounds, slot) - 1
         start, end = phase.bounds[part : part + 2]
         epoch, index = divmod(phase.drawn[part] + blocks * (end - start) + slot - start, len(self.sources[part]))
-        return self.sources[part].window(permute(index, len(self.sources[part]), self.seed, epoch, part))
+        return self.sources[part], permute(index, len(self.sources[part]), self.seed, epoch, part)
+
+
+def check_files(data: Data) -> None:
+    """Raise FileNotFoundError or ValueError, naming it, if a file that the recipe names is not there: before others
+    are read, which can take long."""
+    for name in (*(part.shards for part in data.train), data.valid):
+        if not is_pairs(name):
+            if Path(name).is_file():
+                raise ValueError(f"{name} is no file of examples, whose names end with {EXAMPLES}, and no token shard")
+            TokenShard(name)
+        elif not Path(name).is_file():
+            raise FileNotFoundError(f"no file of examples at {name}")
 
 
 def open_sources(data: Data, tokenizer: Tokenizer) -> list[SequenceSource]:
@@ -185,7 +234,7 @@ def open_sources(data: Data, tokenizer: Tokenizer) -> list[SequenceSource]:
 
     def source(name: str) -> SequenceSource:
         if is_pairs(name):
-            return Pairs(name, data.sequence_length, tokenizer, data.prompt_weight)
+            return Pairs(name, data.sequence_length, tokenizer, data.prompt_weight, data.columns)
         return ShardWindows(name, data.sequence_length, tokenizer.vocab_size, eot)
 
     return [source(part.shards) for part in data.train]

@@ -1,7 +1,7 @@
 """The loss on held-out data in nats per token and bits per byte, as a whole and for each component of the corpus."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,8 @@ from torch import Tensor
 
 from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import TokenShard
-from bluejay.train.data.batches import TrainBatch
+from bluejay.train.data.batches import TrainBatch, check_tokens
+from bluejay.train.data.content import hash_of_arrays
 from bluejay.train.data.pairs import Pairs
 from bluejay.train.recipe import is_pairs
 
@@ -37,14 +38,32 @@ class HeldOutText:
     each weighted by its share of the held-out shard. Raises ValueError if the data are shorter than one sequence.
     """
 
-    def __init__(self, shards: str, sequence_length: int, tokens: int, tokenizer: Tokenizer) -> None:
-        read = read_pair_sequences if is_pairs(shards) else read_document_sequences
-        self.names, share, self.batch, self.component = read(shards, sequence_length, tokens, tokenizer)
+    def __init__(
+        self,
+        shards: str,
+        sequence_length: int,
+        tokens: int,
+        tokenizer: Tokenizer,
+        columns: Mapping[str, str] | None = None,
+    ) -> None:
+        self.names, share, self.batch, self.component = (
+            read_pair_sequences(shards, sequence_length, tokens, tokenizer, columns or {})
+            if is_pairs(shards)
+            else read_document_sequences(shards, sequence_length, tokens, tokenizer)
+        )
         sizes = torch.tensor([len(piece) for piece in tokenizer.token_bytes()])
         self.tokens = self.sums(torch.ones(self.component.shape))
         self.bytes = self.sums(sizes[self.batch.targets])
+        if self.bytes.sum() == 0:
+            raise ValueError(f"{shards} holds no text: its tokens have no bytes, so no loss of a byte can be measured")
         self.share = torch.from_numpy(share).double() * (self.tokens > 0)
         self.share /= self.share.sum()
+
+    def content(self) -> str:
+        """A hash of what is evaluated."""
+        weights = () if self.batch.weights is None else (self.batch.weights.numpy(),)
+        arrays = (self.batch.inputs.numpy(), self.batch.targets.numpy(), self.component.numpy(), *weights)
+        return hash_of_arrays(*arrays, self.share.numpy())
 
     @property
     def bytes_per_token(self) -> float:
@@ -80,19 +99,27 @@ def read_document_sequences(shards: str, sequence_length: int, tokens: int, toke
     sampled, labels = sample_components(shard, component, share, tokens)
     rows = (len(sampled) - 1) // sequence_length
     if rows < 1:
-        raise ValueError(f"{shards} holds too few tokens for one sequence of {sequence_length}")
+        raise ValueError(
+            f"{shards} holds too few tokens for one sequence of {sequence_length}, data.sequence_length; "
+            "name other held-out data in data.valid, or shorten the sequences"
+        )
+    check_tokens(sampled, tokenizer.vocab_size, shard.prefix)
     end = rows * sequence_length
     text = torch.from_numpy(sampled[: end + 1].astype(np.int64))
     batch = TrainBatch(text[:-1].view(rows, -1), text[1:].view(rows, -1))
     return names, share, batch, torch.from_numpy(labels[1 : end + 1]).view(rows, -1)
 
 
-def read_pair_sequences(path: str, sequence_length: int, tokens: int, tokenizer: Tokenizer) -> Sequences:
-    """The sequences to evaluate from a file of pairs; only completions count."""
-    source = Pairs(path, sequence_length, tokenizer, prompt_weight=0.0)
-    drawn = [source.window(number) for number in range(min(len(source), max(1, tokens // sequence_length)))]
+def read_pair_sequences(
+    path: str, sequence_length: int, tokens: int, tokenizer: Tokenizer, columns: Mapping[str, str]
+) -> Sequences:
+    """The sequences to evaluate from a file of examples, of which an even draw has the tokens; only answers count."""
+    source = Pairs(path, sequence_length, tokenizer, 0.0, columns, at_most=tokens)
+    drawn = [source.window(number) for number in range(len(source))]
+    starts = torch.from_numpy(np.stack([source.starts(number) for number in range(len(source))]))
     text = torch.from_numpy(np.stack([row for row, _ in drawn]).astype(np.int64))
-    batch = TrainBatch(text[:, :-1], text[:, 1:], torch.from_numpy(np.stack([weights for _, weights in drawn])))
+    weights = torch.from_numpy(np.stack([weights for _, weights in drawn]))
+    batch = TrainBatch(text[:, :-1], text[:, 1:], weights, starts)
     return ["all"], np.ones(1, dtype=np.int64), batch, torch.zeros_like(batch.targets)
 
 

@@ -1,94 +1,191 @@
-"""Pairs of prompt and completion from a file of JSON lines, packed into sequences without splitting a pair.
+"""Examples for fine-tuning from a file, packed into sequences without splitting an example.
 
-A sequence is an end token, a pair and its end token, another pair, ..., padded with end tokens. The tokens of
-completions, including their end token, have loss weight 1, those of prompts `data.prompt_weight`, all others 0.
+A sequence is an end token, an example and its end token, another example, ..., padded with end tokens. The tokens of
+answers, including their end token, have loss weight 1, those of prompts `data.prompt_weight`, all others 0.
 """
 
 import bisect
-import json
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from bluejay.chat_template import Chat
 from bluejay.progress import say
 from bluejay.tokenizer import Tokenizer
+from bluejay.train.data.content import hash_of_arrays
+from bluejay.train.data.encoding import Encoded, encode_conversation, encode_pair
+from bluejay.train.data.example_files import NoRow, read_rows
+from bluejay.train.data.examples import Conversation, Form, Pair, Unusable, advice, form_of
+
+NO_TEMPLATE = (
+    "holds a conversation, and the model has no chat template; name a file with one in data.chat_template, "
+    "or make pairs of prompt and completion"
+)
 
 
 class Pairs:
-    """The sequences of a `.jsonl` file, a `bluejay.train.data.batches.SequenceSource`.
+    """The sequences of a file of examples, a `bluejay.train.data.batches.SequenceSource`.
 
-    Raises FileNotFoundError if there is no such file; ValueError if a line is not a pair or no pair fits in a sequence.
+    `columns` is `data.columns` of the recipe. With `at_most`, only some of the examples are taken, evenly over the
+    file, that have about so many tokens. What is left out is counted and said. Raises FileNotFoundError if there is no
+    such file; ValueError if it is of another kind, or no example fits in a sequence.
     """
 
     weighted = True
 
-    def __init__(self, path: str, length: int, tokenizer: Tokenizer, prompt_weight: float) -> None:
+    def __init__(
+        self,
+        path: str,
+        length: int,
+        tokenizer: Tokenizer,
+        prompt_weight: float,
+        columns: Mapping[str, str] | None = None,
+        at_most: int | None = None,
+    ) -> None:
         self.length, self.eot = length, tokenizer.eot
-        pairs = [encode(prompt, completion, tokenizer) for prompt, completion in read_pairs(Path(path))]
-        fitting = [(ids, n_prompt) for ids, n_prompt in pairs if len(ids) <= length]
-        if not fitting:
-            raise ValueError(f"{path} has no pair of at most {length} tokens, data.sequence_length")
-        if len(fitting) < len(pairs):
-            skipped = len(pairs) - len(fitting)
-            say(f"{path}: skipped {skipped:,} of {len(pairs):,} pairs, longer than data.sequence_length {length}")
-        self.tokens = [np.array(ids, dtype=np.int32) for ids, _ in fitting]
-        self.weights = [
-            np.array([prompt_weight] * n_prompt + [1.0] * (len(ids) - n_prompt), dtype=np.float32)
-            for ids, n_prompt in fitting
-        ]
+        encoded = encode_file(Path(path), length, tokenizer, columns or {})
+        if at_most is not None:
+            encoded = evenly(encoded, at_most)
+        self.tokens = [np.array(one.ids, dtype=np.int32) for one in encoded]
+        self.weights = [np.where(one.learnt, 1.0, prompt_weight).astype(np.float32) for one in encoded]
         self.packed = pack([len(ids) for ids in self.tokens], length)
-        say(f"{path}: {len(fitting):,} pairs in {len(self):,} sequences; one epoch is {len(self) * length:,} tokens")
+        say(f"{path}: {len(encoded):,} examples in {len(self):,} sequences; one epoch is {len(self) * length:,} tokens")
 
     def __len__(self) -> int:
         return len(self.packed)
+
+    def content(self) -> str:
+        """A hash of the tokens and the weights of all examples."""
+        return hash_of_arrays(*self.tokens, *self.weights)
 
     def window(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """A sequence of length + 1 tokens, and the loss weight of each but the first."""
         tokens = np.full(self.length + 1, self.eot, dtype=np.int32)
         weights = np.zeros(self.length, dtype=np.float32)
-        at = 0
-        for pair in self.packed[number]:
-            end = at + len(self.tokens[pair])
-            tokens[at + 1 : end + 1], weights[at:end] = self.tokens[pair], self.weights[pair]
-            at = end
+        for example, at, end in self.places(number):
+            tokens[at + 1 : end + 1], weights[at:end] = self.tokens[example], self.weights[example]
         return tokens, weights
+
+    def starts(self, number: int) -> np.ndarray:
+        """Position in a sequence at which each token's example begins: a conversation may hold end tokens within."""
+        starts = np.arange(self.length, dtype=np.int64)
+        for _, at, end in self.places(number):
+            starts[at:end] = at
+        return starts
+
+    def places(self, number: int) -> Iterator[tuple[int, int, int]]:
+        """The examples of a sequence, each with the positions of the end token before it and of its last token."""
+        at = 0
+        for example in self.packed[number]:
+            end = at + len(self.tokens[example])
+            yield example, at, end
+            at = end
+
+
+def encode_file(path: Path, length: int, tokenizer: Tokenizer, columns: Mapping[str, str]) -> list[Encoded]:
+    """The examples of a file that have at most `length` tokens, in order."""
+    chat = None if tokenizer.chat_template is None else Chat(tokenizer)
+    encoded: list[Encoded] = []
+    left_out: Counter[str] = Counter()
+    first: dict[str, str] = {}
+    n_rows = n_special = 0
+    special = special_names(tokenizer)
+    for place, example in read_examples(path, columns, chat is not None):
+        n_rows += 1
+        try:
+            if isinstance(example, Unusable):
+                raise example
+            if isinstance(example, Pair):
+                n_special += special.search(example.prompt + example.completion) is not None
+                found = [encode_pair(example.prompt, example.completion, tokenizer)]
+            elif chat is None:
+                raise ValueError(f"{path}, {place} {NO_TEMPLATE}")
+            else:
+                found = encode_conversation(example, tokenizer, chat)
+            fitting = [one for one in found if len(one.ids) <= length]
+            encoded += fitting
+            if len(fitting) < len(found):
+                raise Unusable(f"longer than data.sequence_length {length}")
+        except Unusable as reason:
+            left_out[str(reason)] += 1
+            first.setdefault(str(reason), place)
+    if left_out:
+        each = "; ".join(f"{count:,} {reason} ({first[reason]})" for reason, count in left_out.most_common())
+        say(f"{path}: left out {left_out.total():,} of {n_rows:,} examples: {each}")
+    if not encoded:
+        raise ValueError(f"{path} has no example of at most {length} tokens, data.sequence_length, to learn from")
+    if n_special:
+        say(
+            f"WARNING: {path}: {n_special:,} examples hold the name of a special token, which is ordinary text in "
+            "pairs, as it is in prompts; write conversations as messages, and the model's chat template sets the tokens"
+        )
+    return encoded
+
+
+def read_examples(
+    path: Path, columns: Mapping[str, str], as_chat: bool
+) -> Iterator[tuple[str, Pair | Conversation | Unusable]]:
+    """The example of each row of a file, or why it has none, with its place.
+
+    Raises ValueError after the last row, naming the first of the rows that are no examples, and how many there are.
+    """
+    form: Form | None = None
+    wrong: list[str] = []
+    for place, row in read_rows(path):
+        try:
+            if isinstance(row, NoRow):
+                raise ValueError(row.reason)
+            if form is None:
+                form = form_of(list(row), columns)
+                if form is None:
+                    raise ValueError(advice(list(row)))
+                unused = [name for name in row if name not in form.of.values()]
+                used = ", ".join(form.of.values()) + (f"; not used: {', '.join(unused)}" if unused else "")
+                say(f"{path}: reads the columns {used}")
+            example = form.example(row, as_chat)
+        except Unusable as reason:
+            yield place, reason
+        except ValueError as error:
+            wrong.append(f"{place} {error}")
+            if form is None and not isinstance(row, NoRow):
+                break
+        else:
+            yield place, example
+    if wrong:
+        others = f" ({len(wrong):,} rows are no examples)" if len(wrong) > 1 else ""
+        raise ValueError(f"{path}, {wrong[0]}{others}")
 
 
 def read_pairs(path: Path) -> list[tuple[str, str]]:
-    """The prompts and completions in a file. Raises ValueError, naming the first line that is not a pair."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no file of pairs at {path}")
-    pairs = []
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                prompt, completion = (json.loads(line)[key] for key in ("prompt", "completion"))
-                if not isinstance(prompt, str) or not isinstance(completion, str) or not completion:
-                    raise TypeError
-            except (ValueError, KeyError, TypeError):
-                wanted = '{"prompt": "...", "completion": "..."}, the completion not empty'
-                raise ValueError(f"{path}, line {number} is not {wanted}") from None
-            pairs.append((prompt, completion))
-    return pairs
+    """The prompts and completions of a file of plain pairs."""
+    found = [example for _, example in read_examples(path, {}, as_chat=False)]
+    return [(example.prompt, example.completion) for example in found if isinstance(example, Pair)]
 
 
-def encode(prompt: str, completion: str, tokenizer: Tokenizer) -> tuple[list[int], int]:
-    """The ids of a pair and its end token, and the number of ids that belong to the prompt.
+def special_names(tokenizer: Tokenizer) -> re.Pattern[str]:
+    """A pattern for the names of special tokens: those of the tokenizer, and what is spelled like the usual ones."""
+    added = tokenizer.backend.get_added_tokens_decoder().values()
+    return re.compile("|".join([r"<\|\w+\|>", *(re.escape(token.content) for token in added if token.special)]))
 
-    The prompt is encoded by itself, as at inference; an empty one has no ids, since an end token precedes each pair.
-    The completion has the ids that follow when both are encoded as one text or, if a token of that text spans the
-    boundary, those of the completion encoded by itself.
-    """
-    prompt_ids, joint_ids = (tokenizer.begin + tokenizer.encode(text) for text in (prompt, prompt + completion))
-    n = len(prompt_ids)
-    completion_ids = joint_ids[n:] if joint_ids[:n] == prompt_ids else []
-    return [*prompt_ids, *(completion_ids or tokenizer.encode(completion)), tokenizer.eot], n
+
+def evenly(encoded: list[Encoded], tokens: int) -> list[Encoded]:
+    """As many of the examples as have about so many tokens, drawn evenly over the file, and always the same ones."""
+    order = sorted(range(len(encoded)), key=lambda i: hashlib.blake2b(str(i).encode(), digest_size=8).digest())
+    taken, total = [], 0
+    for number in order:
+        if taken and total + len(encoded[number].ids) > tokens:
+            break
+        taken.append(number)
+        total += len(encoded[number].ids)
+    return [encoded[number] for number in sorted(taken)]
 
 
 def pack(lengths: list[int], capacity: int) -> list[list[int]]:
-    """The pairs in each sequence, by best-fit decreasing: longest first, into the fullest sequence that has room."""
+    """The examples in each sequence, by best-fit decreasing: longest first, into the fullest sequence that has room."""
     packed: list[list[int]] = []
     free: list[tuple[int, int]] = []
     """Free tokens and number of each sequence, sorted."""

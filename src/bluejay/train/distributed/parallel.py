@@ -259,6 +259,17 @@ def load_weights(model: nn.Module, weights: Iterable[tuple[str, Tensor]]) -> Non
 
 
 @torch.no_grad()
+def not_finite(stage: nn.Module, frozen: bool) -> str | None:
+    """The name of the first trained weight, or with `frozen` of any weight, of which this process holds a value that is
+    not finite."""
+    for name, value in (*stage.named_parameters(), *(stage.named_buffers() if frozen else ())):
+        local = value.to_local() if isinstance(value, DTensor) else value
+        if local.is_floating_point() and not local.isfinite().all():
+            return name.removeprefix("model.")
+    return None
+
+
+@torch.no_grad()
 def gather_weights(world: World, model: nn.Module) -> dict[str, Tensor]:
     """All weights of a parallelized model by name, in the main process's memory. Every process must call this; all but
     the main one get an empty dictionary."""

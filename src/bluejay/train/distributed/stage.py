@@ -7,7 +7,7 @@ from torch.distributed.tensor import DTensor, Partial
 
 from bluejay.gpt.attention import document_bounds, has_varlen
 from bluejay.gpt.model import GPT
-from bluejay.train.data.batches import document_starts, to_device
+from bluejay.train.data.batches import TrainBatch, document_starts, to_device
 from bluejay.train.loss import VocabularyShard, head_loss, token_nll
 from bluejay.train.recipe import Train
 
@@ -67,6 +67,7 @@ class Stage(nn.Module):
         inputs: Int[Tensor, "B T"],
         targets: Int[Tensor, "B T"],
         weights: Float[Tensor, "B T"] | None,
+        starts: Int[Tensor, "B T"] | None = None,
         scale: float | None,
         bounds: Int[Tensor, " bounds"] | None = None,
     ) -> Tensor:
@@ -77,7 +78,10 @@ class Stage(nn.Module):
         if isinstance(embedding, ReceivedHidden):
             assert received is not None
             embedding.states = received
-        starts = None if self.eot is None else document_starts(inputs, self.eot)
+        if self.eot is None:
+            starts = None
+        elif starts is None:
+            starts = document_starts(inputs, self.eot)
         hidden = self.model.hidden(inputs, document_start=starts, bounds=bounds)
         if not self.is_last:
             return hidden
@@ -95,9 +99,10 @@ class Stage(nn.Module):
         compiled = self.compiled and hidden.device.type == "cuda"
         return head_loss(hidden, weight, bias, targets, scale, weights, shard, self.z_loss, compiled)
 
-    def document_bounds(self, inputs: Int[Tensor, "B T"], device: torch.device) -> Int[Tensor, " bounds"] | None:
+    def document_bounds(self, batch: TrainBatch, device: torch.device) -> Int[Tensor, " bounds"] | None:
         """The bounds of the documents of a micro-batch that is still in main memory, on the device that trains on it;
         None if attention there does not ask for them."""
         if self.eot is None or not has_varlen(device):
             return None
-        return to_device(document_bounds(document_starts(inputs, self.eot)), device)
+        starts = document_starts(batch.inputs, self.eot) if batch.starts is None else batch.starts
+        return to_device(document_bounds(starts), device)

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -93,9 +94,11 @@ def draw_lines(lines: dict[str, tuple[list[dict[str, Any]], str, str]], title: s
     figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
     for name, (rows, key, style) in lines.items():
         axes.plot([row["tokens"] for row in rows], [row[key] for row in rows], style, lw=0.8, ms=4, label=name)
-    axes.set(title=title, xlabel="tokens", ylabel=label)
+    axes.set_title(title, parse_math=False)
+    axes.set(xlabel="tokens", ylabel=label)
     axes.grid(alpha=0.3)
     axes.legend()
-    with atomic_file(path) as temporary:
+    with atomic_file(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # of a name in another script
         figure.savefig(temporary, format="png", dpi=120)
     pyplot.close(figure)

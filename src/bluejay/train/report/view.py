@@ -97,7 +97,7 @@ class View:
             parts.append(Text("  ".join(f"{name} {value:.3f}" for name, value in components.items()), style="dim"))
         for prompt, text in self.latest.get("samples", {}).items():
             parts.append(Text.assemble((printable(prompt), "bold"), printable(text)))
-        return Panel(Group(*parts), title=self.name, title_align="left", width=100)
+        return Panel(Group(*parts), title=Text(printable(self.name)), title_align="left", width=100)
 
 
 @contextmanager

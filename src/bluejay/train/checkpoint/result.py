@@ -1,0 +1,48 @@
+"""The result of a finished run, and which checkpoint its model directory is of."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bluejay import recipe as recipes
+from bluejay.files import sha256_of, write_text
+from bluejay.recipe import STRICT
+
+RESULT = "result.json"
+"""Name of the file in the run's directory."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run that reached its last step has written."""
+
+    __pydantic_config__ = STRICT
+    checkpoint: str
+    """SHA-256 of the marker of the checkpoint that the model is of."""
+    held_out: dict[str, Any]
+    """The loss on the held-out data, by the fields of `HeldOutLoss`."""
+    held_out_data: str
+    """Hash of the held-out data."""
+    files: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of each file of the model's directories, by its path in the run's directory."""
+
+
+def read_result(directory: Path) -> Result | None:
+    """The result in a run's directory; None if there is none that can be read."""
+    path = directory / RESULT
+    try:
+        return recipes.check(Result, json.loads(path.read_text(encoding="utf-8")), str(path))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def write_result(directory: Path, result: Result) -> None:
+    """Write the result, after the files that it names."""
+    write_text(directory / RESULT, json.dumps(asdict(result), indent=2) + "\n")
+
+
+def hashes_of(directory: Path, *names: str) -> dict[str, str]:
+    """SHA-256 of each file in folders of a directory, by its path in the directory."""
+    files = sorted(file for name in names for file in (directory / name).rglob("*") if file.is_file())
+    return {file.relative_to(directory).as_posix(): sha256_of(file) for file in files}

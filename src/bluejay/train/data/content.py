@@ -1,0 +1,69 @@
+"""What the inputs of a run contain, as hashes: a file may move, and a run must notice when its content changes."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+from bluejay.gpt.formats.locate import locate
+from bluejay.tokens import suffixed
+
+WHOLE_BYTES = 2**30
+"""Larger files are known by their size and by blocks spread evenly over them; reading all of a corpus takes hours."""
+BLOCKS, BLOCK_BYTES = 4096, 2**16
+WEIGHTS = (".safetensors", ".bin", ".gguf", ".npz", ".npy", ".pt", ".pth")
+"""Ends of the names of files that hold weights."""
+DESCRIPTIONS = ("config.json", "adapter_config.json")
+"""Files that say what is computed with the weights; others beside them, such as a card, cannot change a run."""
+
+
+def hash_of_file(path: Path) -> str:
+    """A hash of a file's content, from all of it up to `WHOLE_BYTES`."""
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        if size <= WHOLE_BYTES:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        else:
+            for number in range(BLOCKS):
+                file.seek(number * (size - BLOCK_BYTES) // (BLOCKS - 1))
+                digest.update(file.read(BLOCK_BYTES))
+    return digest.hexdigest()
+
+
+def hash_of_shard(prefix: str | Path) -> str:
+    """A hash of a token shard."""
+    return "".join(hash_of_file(suffixed(Path(prefix), suffix)) for suffix in (".idx", ".bin"))
+
+
+def hash_of_arrays(*arrays: np.ndarray) -> str:
+    """A hash of arrays of numbers, their types and shapes included."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def hash_of_model(name: str) -> str:
+    """A hash of what decides the weights of a model in any layout, and of the model that an adapter adapts.
+
+    Raises FileNotFoundError if there is no such model.
+    """
+    path = locate(name)
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if decides(file))
+    digest = hashlib.sha256()
+    for file in files:
+        named = "" if path.is_file() else file.relative_to(path).as_posix()
+        digest.update(f"{named} {hash_of_file(file)} ".encode())
+        if file.name == "adapter_config.json":
+            base = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]
+            digest.update(hash_of_model(str(base)).encode())
+    return digest.hexdigest()
+
+
+def decides(file: Path) -> bool:
+    """Whether a file of a model's directory decides its weights or what is computed with them."""
+    return file.is_file() and (file.suffix in WEIGHTS or file.name in DESCRIPTIONS)

@@ -1,0 +1,76 @@
+"""Token ids of examples, as the model will be asked for them, with what counts in the loss."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from bluejay.chat_template import Chat
+from bluejay.tokenizer import Tokenizer
+from bluejay.train.data.examples import Message, Unusable
+
+TODAY = datetime(2025, 1, 1)
+"""The date that chat templates see in training, so that a run that is resumed on another day has the same tokens."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids that end with the end token."""
+
+    ids: list[int]
+    learnt: list[bool]
+    """Which of the ids are an answer; the others are a prompt."""
+
+
+def encode_pair(prompt: str, completion: str, tokenizer: Tokenizer) -> Encoded:
+    """The ids of a pair and its end token.
+
+    The prompt is encoded by itself, as at inference; an empty one has no ids, since an end token precedes each pair.
+    The completion has the ids that follow when both are encoded as one text or, if a token of that text spans the
+    boundary, those of the completion encoded by itself.
+    """
+    prompt_ids, joint_ids = (tokenizer.begin + tokenizer.encode(text) for text in (prompt, prompt + completion))
+    n = len(prompt_ids)
+    completion_ids = joint_ids[n:] if joint_ids[:n] == prompt_ids else []
+    answer = [*(completion_ids or tokenizer.encode(completion)), tokenizer.eot]
+    return Encoded(prompt_ids + answer, [False] * n + [True] * len(answer))
+
+
+def encode_conversation(messages: Sequence[Message], tokenizer: Tokenizer, chat: Chat) -> list[Encoded]:
+    """The ids of a conversation as the model's chat template writes it. Every answer follows the prompt with which a
+    server would ask for it, and ends with the first token that ends a text.
+
+    That is one text where the template writes each answer as it did when the answer was last. Otherwise, as with
+    templates that leave out earlier thoughts, it is one text for each answer. Raises Unusable, with the template's
+    reason, if it rejects the messages.
+    """
+    plain = [{"role": message.role, "content": message.content} for message in messages]
+    found, ids, learnt = list[Encoded](), list[int](), list[bool]()
+    for turn, message in enumerate(messages):
+        if message.role != "assistant":
+            continue
+        try:
+            asked = chat.text(plain[:turn], now=TODAY)
+            whole = chat.text(plain[: turn + 1], answer_follows=False, now=TODAY)
+        except ValueError as error:
+            raise Unusable(f"that {error}") from None
+        prompt, with_answer = chat.tokens(asked), chat.tokens(whole)
+        answer = with_answer[len(prompt) :]
+        if with_answer[: len(prompt)] != prompt:
+            same = next((n for n, (a, b) in enumerate(zip(asked, whole, strict=False)) if a != b), len(asked))
+            answer = chat.tokens(whole[same:])
+        if not answer:
+            raise Unusable("whose answers the chat template leaves out")
+        end = next((place for place, id in enumerate(answer, start=1) if id in tokenizer.ends), None)
+        answer = [*answer, tokenizer.eot] if end is None else answer[:end]
+        if prompt[: len(ids)] != ids:
+            found.append(Encoded(ids, learnt))
+            ids, learnt = [], []
+        learnt += [False] * (len(prompt) - len(ids)) + [message.learnt] * len(answer)
+        ids = prompt + answer
+    found.append(Encoded(ids, learnt))
+    return [ended(one, tokenizer.eot) for one in found if any(one.learnt)]
+
+
+def ended(encoded: Encoded, eot: int) -> Encoded:
+    """The same with the end token after it if it ends with another one, such as that of a turn."""
+    return encoded if encoded.ids[-1] == eot else Encoded([*encoded.ids, eot], [*encoded.learnt, False])

@@ -1,0 +1,188 @@
+"""Examples for fine-tuning: a prompt with its completion, or a conversation, from the columns that files have for them.
+
+| columns | example |
+| --- | --- |
+| `messages`, or ShareGPT's `conversations` | the conversation |
+| `prompt` and `completion` (or another name for an answer) | the text, and what continues it |
+| `instruction`, `question`, `query`, `input` and an answer | a question and its answer |
+| `text` | a text, all of which is learnt |
+
+A question and its answer are a conversation where the model has a chat template, because it is asked by that. For other
+models the prompt is the question and a line break.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bluejay.train.data.example_files import Row, kind_of
+
+CONVERSATIONS = ("messages", "conversations", "conversation")
+QUESTIONS = ("instruction", "question", "query", "input")
+CONTEXTS = ("input", "context")
+ANSWERS = ("completion", "response", "output", "answer", "target")
+SYSTEM = ("system", "system_prompt")
+"""Known names of columns, the likeliest first."""
+NOT_LEARNT = ("tools", "functions", "images", "audios", "videos", "chosen", "rejected")
+"""Columns that change what an answer means, and that training does not use."""
+ROLES = {
+    "human": "user",
+    "prompter": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+}
+"""Roles as ShareGPT and others call them; other names are left to the chat template."""
+MESSAGE_KEYS = ("role", "from", "content", "value", "weight")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A text and what continues it."""
+
+    prompt: str
+    completion: str
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message of a conversation."""
+
+    role: str
+    content: str
+    learnt: bool
+    """Whether an answer is to be learnt; messages of others never are."""
+
+
+Conversation = tuple[Message, ...]
+
+
+class Unusable(Exception):
+    """A row without an example, with the reason as the end of "rows ..."."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """How the rows of a file are read: the column of each part of an example."""
+
+    kind: str
+    """"conversation", "pair", "question" or "text"."""
+    columns: tuple[tuple[str, str], ...]
+    """Part of an example and the column that holds it."""
+
+    @property
+    def of(self) -> dict[str, str]:
+        """The column of each part."""
+        return dict(self.columns)
+
+    def example(self, row: Row, as_chat: bool) -> Pair | Conversation:
+        """The example of a row; a question and its answer as a conversation if `as_chat`.
+
+        Raises Unusable if the row holds none; ValueError, as the end of "line 3 ...", if it is of another form.
+        """
+        of = self.of
+        for name in (*of.values(), *NOT_LEARNT):
+            if name in NOT_LEARNT and row.get(name):
+                raise ValueError(f"has {name}, which training does not use; make a file without that column")
+            if name in of.values() and name not in row and of.get("context") != name and of.get("system") != name:
+                raise ValueError(f"has no {name}; it has {', '.join(map(str, row))}")
+        if self.kind == "conversation":
+            return conversation(row[of["messages"]], of["messages"])
+        if self.kind == "text":
+            return Pair("", text_in(row, of["text"]))
+        prompt, completion = row[of["prompt"]], row[of["completion"]]
+        if isinstance(prompt, list) and isinstance(completion, list):
+            return conversation([*prompt, *completion], of["prompt"])
+        if self.kind == "pair":
+            return Pair(text_in(row, of["prompt"], may_be_empty=True), text_in(row, of["completion"]))
+        question = text_in(row, of["prompt"])
+        context = text_in(row, of["context"], may_be_empty=True) if row.get(of.get("context", "")) else ""
+        answer = text_in(row, of["completion"])
+        system = text_in(row, of["system"], may_be_empty=True) if row.get(of.get("system", "")) else ""
+        asked = "\n".join(part for part in (question, context) if part)
+        if as_chat:
+            first = (Message("system", system, False),) if system else ()
+            return (*first, Message("user", asked, False), Message("assistant", answer, True))
+        return Pair("\n".join(part for part in (system, asked) if part) + "\n", answer)
+
+
+def form_of(columns: Sequence[str], mapping: Mapping[str, str]) -> Form | None:
+    """The form of rows with these columns: by the mapping of the recipe if they have all that it names, else by known
+    names; None if neither fits."""
+    if mapping and set(mapping.values()) <= set(columns):
+        named = {"user": "prompt", "assistant": "completion"}
+        kinds = {"messages": "conversation", "text": "text", "user": "question"}
+        kind = next((kinds[name] for name in kinds if name in mapping), "pair")
+        return Form(kind, tuple((named.get(part, part), column) for part, column in mapping.items()))
+
+    def first(names: Sequence[str], *used: str | None) -> str | None:
+        return next((name for name in names if name in columns and name not in used), None)
+
+    if messages := first(CONVERSATIONS):
+        return Form("conversation", (("messages", messages),))
+    if "prompt" in columns and (answer := first(ANSWERS)):
+        return Form("pair", (("prompt", "prompt"), ("completion", answer)))
+    question, answer = first(QUESTIONS), first(ANSWERS)
+    if question and answer:
+        others = {"context": first(CONTEXTS, question), "system": first(SYSTEM)}
+        found = tuple((part, name) for part, name in others.items() if name)
+        return Form("question", (("prompt", question), ("completion", answer), *found))
+    return Form("text", (("text", "text"),)) if "text" in columns else None
+
+
+def advice(columns: Sequence[str]) -> str:
+    """How a recipe makes examples of rows whose columns are not known."""
+    return (
+        f"has the columns {', '.join(map(str, columns))}, which are no known form of example; name those to learn from "
+        'with data.columns, such as { prompt = "...", completion = "..." }, { user = "...", assistant = "..." }, '
+        '{ messages = "..." } or { text = "..." }'
+    )
+
+
+def text_in(row: Row, name: str, may_be_empty: bool = False) -> str:
+    """The text in a column. Raises Unusable if it is empty or no text."""
+    value = row[name]
+    if value is None or value == "":
+        if not may_be_empty:
+            raise Unusable(f"with an empty {name}")
+        return ""
+    if not isinstance(value, str):
+        raise Unusable(f"whose {name} is {kind_of(value)}, not a text")
+    return value
+
+
+def conversation(value: Any, name: str) -> Conversation:
+    """The messages in a column. Raises Unusable if nothing of them is to be learnt; ValueError if they are of another
+    form."""
+    if not isinstance(value, list) or not value:
+        raise Unusable(f"whose {name} are {'empty' if value in (None, [], '') else kind_of(value)}, not messages")
+    messages = tuple(message(one) for one in value)
+    if not any(one.learnt for one in messages):
+        raise Unusable("without an answer of the assistant to learn")
+    return messages
+
+
+def message(value: Any) -> Message:
+    """A message of a conversation, with role and content or, as in ShareGPT, with from and value."""
+    if not isinstance(value, dict):
+        raise ValueError(f"has a message that is {kind_of(value)}, not an object of role and content")
+    role, content = value.get("role", value.get("from")), value.get("content", value.get("value"))
+    unknown = next((key for key, held in value.items() if key not in MESSAGE_KEYS and held not in (None, [], "")), None)
+    if unknown is not None:
+        raise ValueError(f"has a message with {unknown}, which training does not use")
+    if not isinstance(role, str):
+        raise ValueError(f"has a message whose role is {kind_of(role)}; its keys are {', '.join(map(str, value))}")
+    if isinstance(content, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in content):
+        content = "".join(str(part.get("text", "")) for part in content)
+    if isinstance(content, list):
+        raise ValueError("has a message with parts that are not text, which training does not use")
+    role = ROLES.get(role, role)
+    weight = value.get("weight", 1)
+    if weight not in (0, 1, None):
+        raise ValueError(f"has a message of weight {weight!r}; it can be 0 or 1")
+    if content is not None and not isinstance(content, str):
+        raise Unusable(f"with a message that is {kind_of(content)}, not a text")
+    if role == "assistant" and not content:
+        raise Unusable("with an empty answer")
+    return Message(role, content or "", role == "assistant" and weight != 0)

@@ -1,0 +1,91 @@
+"""The rows of a file are the same however the file stores them."""
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import lzma
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+
+from bluejay.train.data.example_files import NoRow, read_rows
+
+ROWS = [{"prompt": "Größe?", "completion": '1,5 "m"\nund mehr'}, {"prompt": "b", "completion": "日本"}]
+
+
+def table(delimiter: str) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, ["prompt", "completion"], delimiter=delimiter)
+    writer.writeheader()
+    writer.writerows(ROWS)
+    return text.getvalue().encode()
+
+
+def parquet() -> bytes:
+    data = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(ROWS), data)
+    return data.getvalue()
+
+
+LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).encode()
+FILES = {
+    "a.jsonl": LINES,
+    "A.JSONL": LINES,
+    "a.ndjson": LINES.replace(b"\n", b"\r\n\n"),
+    "lines.json": LINES,
+    "a.json": json.dumps(ROWS).encode(),
+    "indented.json": json.dumps(ROWS, indent=2).encode(),
+    "array.jsonl": json.dumps(ROWS).encode(),
+    "wrapped.json": json.dumps({"version": "1", "data": ROWS}, indent=1).encode(),
+    "mark.jsonl": b"\xef\xbb\xbf" + LINES,
+    "wide.jsonl": LINES.decode().encode("utf-16"),
+    "a.csv": table(","),
+    "excel.csv": b"\xef\xbb\xbf" + table(";"),
+    "a.tsv": table("\t"),
+    "a.parquet": parquet(),
+    "a.jsonl.gz": gzip.compress(LINES),
+    "a.json.bz2": bz2.compress(json.dumps(ROWS).encode()),
+    "a.csv.xz": lzma.compress(table(",")),
+    "a.jsonl.zst": zstandard.compress(LINES),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_all_kinds_of_file_give_the_same_rows(name, tmp_path):
+    (tmp_path / name).write_bytes(FILES[name])
+    assert [row for _, row in read_rows(tmp_path / name)] == ROWS
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "sentence"),
+    [
+        ("a.jsonl", b"", "is empty"),
+        ("a.jsonl.gz", gzip.compress(b" \n\n"), "is empty"),
+        ("a.jsonl.gz", gzip.compress(LINES)[:-9], "is damaged"),
+        ("a.parquet", b"PAR1 and no more", "is not Parquet"),
+        ("a.csv", b'prompt,completion\n"a"b,c\n', "line 2 is no row of a table"),
+        ("a.csv", b"prompt,completion\n\xff,b\n", "is not UTF-8"),
+        ("a.jsonl", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n", "is a pointer of Git LFS"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_sentence(name, data, sentence, tmp_path):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ValueError, match=sentence):
+        list(read_rows(tmp_path / name))
+
+
+def test_a_row_has_its_place_and_what_is_none_its_reason(tmp_path):
+    def places(name: str, text: str) -> list[tuple[str, bool]]:
+        path: Path = tmp_path / name
+        path.write_text(text)
+        return [(place, isinstance(row, NoRow)) for place, row in read_rows(path)]
+
+    assert places("a.jsonl", '{"a": 1}\n\n{"a": \n') == [("line 1", False), ("line 3", True)]
+    assert places("a.json", '[{"a": 1}, 5]') == [("entry 1", False), ("entry 2", True)]
+    assert places("a.csv", 'a,b\n1,"2\n3"\n4,5,6\n') == [("line 3", False), ("line 4", True)]
+    assert places("broken.json", '[{"a": 1}, {"a"') == [("line 1", True)]
