@@ -8,6 +8,7 @@ import select
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -60,7 +61,7 @@ def reader_gone() -> bool:
 def sentence(error: Exception) -> str:
     """One sentence about an error: what was not possible, where, and what helps."""
     if isinstance(error, ModuleNotFoundError):
-        return f"{error.name} is not installed; {install('corpus', 'train')} installs what all verbs need"
+        return f"{error.name} is not installed; {install('corpus')} installs what all verbs need"
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
     where = f": {error.filename}" if error.filename else ""
@@ -72,6 +73,7 @@ def sentence(error: Exception) -> str:
 def parser() -> Parser:
     """All verbs and their options."""
     top = Parser(prog="bluejay", description="A GPT-J from raw text to a served model.")
+    top.add_argument("--version", action="version", version=f"bluejay {version('bluejay')}")
     verbs = top.add_subparsers(metavar="VERB", required=True, parser_class=Parser)
 
     pile = verbs.add_parser("pile", help="text -> token shards").add_subparsers(metavar="STEP", required=True)
@@ -137,6 +139,10 @@ def parser() -> Parser:
     pull_ = add_verb(verbs, "pull", pull, "download a model from the hub and verify every file")
     pull_.add_argument("name", help="owner/model, or a short name such as gpt2 or gpt-j-6b; @revision may follow")
     pull_.add_argument("--directory", type=Path, help="directory to write (default: the hub's cache)")
+    push_ = add_verb(verbs, "push", push, "send a model or a corpus, with its card, to the hub, and verify every file")
+    push_.add_argument("path", type=Path, help="a model directory, an adapter, a .gguf file or a corpus")
+    push_.add_argument("name", help="the repository to send it to, OWNER/NAME")
+    push_.add_argument("--private", action="store_true", help="make a new repository that only its owner can read")
     serve_ = add_verb(
         verbs, "serve", serve, "serve a model through OpenAI's completions API and a web page", json=False
     )
@@ -149,6 +155,12 @@ def parser() -> Parser:
     help = "serve the quickstart model, after building its corpus and training it where that has not been done"
     demo_ = add_verb(verbs, "demo", demo, help, json=False)
     add_options(demo_, ServeSettings, only=("host", "port"))
+
+    recipes_ = add_verb(verbs, "recipes", recipes, "list the recipes that come with bluejay, or copy some to edit")
+    recipes_.add_argument("names", nargs="*", metavar="NAME", help="a recipe to copy, such as train/quickstart")
+    recipes_.add_argument("--to", type=Path, default=Path("recipes"), help="the folder to copy to (default: recipes)")
+    completion_ = add_verb(verbs, "completion", completion, "print the completion of a shell", json=False)
+    completion_.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="the shell that will read it")
     return top
 
 
@@ -324,6 +336,14 @@ def pull(options: argparse.Namespace, _: list[str]) -> None:
     report(options, f"in {directory}", {"directory": directory})
 
 
+def push(options: argparse.Namespace, _: list[str]) -> None:
+    """`bluejay push`."""
+    from bluejay.push import push as send
+
+    url = send(options.path, options.name, options.private)
+    report(options, f"at {url}", {"url": url})
+
+
 def serve(options: argparse.Namespace, _: list[str]) -> None:
     """`bluejay serve`."""
     settings = settings_from(options)
@@ -337,3 +357,22 @@ def demo(options: argparse.Namespace, _: list[str]) -> None:
     from bluejay.demo import demo as run
 
     run(ServeSettings(**given(options, ServeSettings)))
+
+
+def recipes(options: argparse.Namespace, _: list[str]) -> None:
+    """`bluejay recipes`."""
+    from bluejay import shipped
+
+    if options.names:
+        files = [str(path) for name in options.names for path in shipped.copy(name, options.to)]
+        return report(options, "\n".join(files), {"files": files})
+    found = shipped.recipes()
+    width = max(map(len, found))
+    report(options, "\n".join(f"{name:{width}}  {summary}" for name, summary in found.items()), {"recipes": found})
+
+
+def completion(options: argparse.Namespace, _: list[str]) -> None:
+    """`bluejay completion`."""
+    import shtab
+
+    print(shtab.complete(parser(), options.shell))

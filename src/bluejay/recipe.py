@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import tomli_w
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from bluejay import shipped
 from bluejay.files import write_text
 
 T = TypeVar("T")
@@ -34,12 +35,14 @@ SUFFIXES = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12}
 def load(kind: type[T], path: Path, overrides: list[str] | None = None) -> T:
     """Read a recipe of the dataclass `kind`; `overrides`, `["--section.field", "value", ...]`, take precedence.
 
-    Raises ValueError: an unknown key, a wrong type or an invalid value; FileNotFoundError: there is no such recipe.
+    A path where no file is may name a recipe that comes with Bluejay, such as `recipes/train/quickstart.toml`. Raises
+    ValueError: an unknown key, a wrong type or an invalid value; FileNotFoundError: there is no such recipe.
     """
+    path = shipped.find(path)
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        advice = "write it first, best from a copy of one in the folder recipes/ of Bluejay's repository"
+        advice = "write it first, best from a copy of one that `bluejay recipes` lists"
         raise FileNotFoundError(f"no recipe at {path}; {advice}") from None
     except IsADirectoryError:
         raise ValueError(f"{path} is a folder; a recipe is one TOML file") from None
