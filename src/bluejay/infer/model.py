@@ -49,8 +49,7 @@ from bluejay.infer.scoring import (
 )
 from bluejay.infer.shared_engine import MAX_SEQUENCES, Resident
 from bluejay.infer.trie import Trie
-from bluejay.infer.weights import device_named, read_weights
-from bluejay.machine import free_memory
+from bluejay.infer.weights import device_named, free_bytes, read_weights
 from bluejay.progress import progress as progress_bar
 from bluejay.tokenizer import Tokenizer, well_formed
 
@@ -304,7 +303,7 @@ class Model:
         one at least. The others wait for their places."""
         config = self.config
         n_bytes = 2 * config.n_layer * config.kv_heads * config.d_head * 4  # of a token, in float32
-        limit = free_memory() // 4 // n_bytes
+        limit = free_bytes(self.weights) // 4 // n_bytes
         return [
             length for length, so_far in zip(lengths, accumulate(lengths), strict=True) if so_far <= limit
         ] or lengths[:1]
@@ -382,10 +381,7 @@ def load(
     local = path.parent.name if path.name == "model" else path.name
     title = local if Path(name).exists() else str(name)
     tokenizer = tokenizer_of(stored, name)
-    try:
-        weights = read_weights(stored, chosen_device, dtype)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
+    weights = read_weights(stored, chosen_device, dtype)
     readme = path / "README.md"
     card = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
     return Model(weights, tokenizer, title, licence=stored.licence, card=card, compiled=compiled)

@@ -22,6 +22,8 @@ class TextStream:
         return "" if self.stopped else self._release(self.decoder.decode(b"", final=True), last=True)
 
     def _release(self, new: str, last: bool) -> str:
+        if not self.stop:
+            return new
         text = self.held + new
         found = [at for at in map(text.find, self.stop) if at >= 0]
         if found:

@@ -6,6 +6,7 @@ from bluejay.gpt.formats.layouts import read_model
 from bluejay.gpt.formats.tensors import StoredModel
 from bluejay.gpt.model import GPT
 from bluejay.infer.backends.native import NativeModel, chosen, native_model
+from bluejay.machine import free_memory
 
 
 def device_named(name: str | torch.device) -> torch.device:
@@ -41,4 +42,10 @@ def read_weights(stored: StoredModel, device: torch.device, dtype: torch.dtype |
     try:
         return read_model(stored, device, dtype)
     except torch.OutOfMemoryError:
-        raise ValueError(f"it does not fit into the memory of {device}; the device cpu may have more") from None
+        raise ValueError(f"the model does not fit into the memory of {device}; the device cpu may have more") from None
+
+
+def free_bytes(weights: GPT | NativeModel) -> int:
+    """Bytes of free memory on the device that computes with the weights."""
+    device = weights.embed.weight.device if isinstance(weights, GPT) else torch.device("cpu")
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()

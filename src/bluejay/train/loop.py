@@ -18,6 +18,7 @@ from bluejay import recipe as recipes
 from bluejay.files import set_aside
 from bluejay.progress import say, unfailing_messages
 from bluejay.train.checkpoint.checkpoints import Checkpoints, without_process_group_warning
+from bluejay.train.checkpoint.longer import before_cooldown, how_it_continues, keep_models
 from bluejay.train.checkpoint.owner import owned
 from bluejay.train.checkpoint.result import Result, hashes_of, read_result, write_result
 from bluejay.train.checkpoint.state import State, check_same_run
@@ -29,14 +30,14 @@ from bluejay.train.distributed.parallel import World
 from bluejay.train.distributed.stage import Stage
 from bluejay.train.distributed.watchdog import Watchdog, start_watchdog
 from bluejay.train.initial import initial_model
-from bluejay.train.optimizer import learning_rate, make_optimizer
+from bluejay.train.optimizer import make_optimizer
 from bluejay.train.recipe import Mesh, TrainRecipe
 from bluejay.train.report.generations import continue_prompts
 from bluejay.train.report.metrics import draw_learning_rate, draw_loss, read_metrics
 from bluejay.train.report.profile import profiler
 from bluejay.train.report.reporter import Reporter, reporter
-from bluejay.train.spikes import MAX_ROLLBACKS, advance, spike_reason
-from bluejay.train.step import Step
+from bluejay.train.schedule import learning_rate
+from bluejay.train.step import MAX_ROLLBACKS, Step, advance, spike_reason
 
 TOO_FAST = "lower train.lr, or look at the data"
 """What helps a run whose numbers overflow."""
@@ -133,18 +134,20 @@ class Run:
             raise ValueError("train.compile needs a C++ compiler, g++ or $CXX; install one, or set it to false")
         sources = open_sources(recipe.data, self.tokenizer)
         self.batches = Batches(sources, recipe.data.train, recipe.batch_rows, recipe.seed, recipe.steps)
-        self.held_out = HeldOutText(
-            recipe.data.valid, length, recipe.evaluate.tokens, self.tokenizer, recipe.data.columns
-        )
-        self.checkpoints = Checkpoints(self.directory / "checkpoints", recipe.checkpoint)
+        self.held_out = HeldOutText.of(recipe, self.tokenizer)
+        self.checkpoints = Checkpoints(self.directory / "checkpoints", recipe.checkpoint, recipe.cooldown_step)
         self.rollbacks: list[int] = []
         precision = recipe.train.matmul_precision(bfloat16_is_fast(world.device))
         inputs = {f"data.train.{number}": source.content() for number, source in enumerate(sources)}
         inputs |= {} if recipe.init is None else {"init": hash_of_model(recipe.init)}
         self.state = State(0, dataclasses.asdict(recipe), self.tokenizer.sha256, precision, 0.0, inputs=inputs)
         found = self.checkpoints.newest() if step is None else self.checkpoints.at(step)
+        self.shorter: TrainRecipe | None = None
         if found:
             check_same_run(found[1], self.state, self.directory)
+        if found and step is None:
+            found, self.shorter = before_cooldown(self.checkpoints, found, recipe)
+        if found:
             self.state = dataclasses.replace(found[1], recipe=self.state.recipe, inputs=inputs)
         self.model = self.initial.model(world.device, self.state.precision)
         eot = self.tokenizer.eot if recipe.data.mask_documents else None
@@ -161,7 +164,11 @@ class Run:
     def train(self, profile: bool) -> Trained:
         """Train to the end and return the result. Raises Interrupted if the user stops the run."""
         recipe = self.recipe
+        if self.shorter is not None:
+            self.say(how_it_continues(self.shorter, recipe, self.state.step))
         if self.world.is_main:
+            if self.shorter is not None:
+                keep_models(self.directory, self.written(), self.shorter.steps)
             recipes.save(recipe, self.directory / "recipe.toml")
         self.checkpoints.remove_stale(self.state.step)
         size = f"{self.model.config.n_parameters / 1e6:,.1f} M parameters"
@@ -171,9 +178,15 @@ class Run:
         self.steps(profile)
         return self.finish()
 
+    def keep_model(self) -> None:
+        """Write the model after this step to `model-step-N`."""
+        weights = parallel.gather_weights(self.world, self.model)
+        if self.world.is_main:
+            self.initial.export(weights, self.directory / f"model-step-{self.state.step}")
+
     def steps(self, profile: bool) -> None:
         """The loop over the steps: evaluates, saves and rolls back when due, and stops when asked to."""
-        recipe = self.recipe
+        recipe, kept = self.recipe, self.recipe.checkpoint.kept_steps(self.recipe.steps)
         with (
             stop_signals() as signals,
             start_watchdog(recipe.guard.stuck_minutes, self.world.rank, self.world.size) as watchdog,
@@ -200,6 +213,9 @@ class Run:
                     self.checkpoints.wait()
                 if (stop or due) and not evaluates and self.rolled_back(report):
                     continue
+                if step in kept:
+                    watchdog.doing("writing the model")
+                    self.keep_model()
                 if last or stop or due:
                     watchdog.doing("saving")
                     report.sync()
@@ -242,7 +258,7 @@ class Run:
         if self.recipe.guard.spike != "back":
             raise ValueError(f'{where}; lower train.lr, or set guard.spike = "back" to skip these batches')
         self.checkpoints.wait()
-        found = self.checkpoints.newest(until=here.step - here.consecutive_skips)
+        found = self.checkpoints.newest(here.step - here.consecutive_skips, permanent=True)
         if found is None:
             raise ValueError(f"{where}; there is no permanent checkpoint to roll back to yet")
         path, state = found

@@ -1,6 +1,5 @@
-"""The optimizers, AdamW and Muon, and the learning-rate schedule."""
+"""The optimizers, AdamW and Muon."""
 
-import math
 from typing import Any, cast
 
 import torch
@@ -9,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from bluejay.train.recipe import Optimizer, Schedule
+from bluejay.train.recipe import Optimizer
 
 ADJUST_LR_FN = "match_rms_adamw"
 """Scales Muon's updates to the root mean square of AdamW's, so that both use the same learning rate and weight decay
@@ -92,12 +91,3 @@ def muon_update(direction: Float[Tensor, "rows columns"], lr: float) -> Float[Te
     update.grad = direction
     torch.optim.Muon([update], lr=lr, weight_decay=0.0, momentum=0.0, nesterov=False, adjust_lr_fn=ADJUST_LR_FN).step()
     return update.detach()
-
-
-def learning_rate(step: int, steps: int, peak: float, schedule: Schedule) -> float:
-    """Learning rate of a step, counted from 0: linear to the peak, half a cosine to the floor, then constant."""
-    warmup, decay = schedule.warmup * steps, schedule.decay * steps
-    if step < warmup:
-        return peak * (step + 1) / (math.floor(warmup) + 1)
-    done = min(1.0, (step - warmup) / max(1.0, decay - warmup))
-    return peak * (schedule.final + (1 - schedule.final) * (1 + math.cos(math.pi * done)) / 2)

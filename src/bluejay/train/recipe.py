@@ -15,6 +15,7 @@ from bluejay.gpt.formats.families import to_hugging_face
 from bluejay.gpt.presets import adapted
 from bluejay.recipe import STRICT
 from bluejay.tokens import corpus_of
+from bluejay.train.schedule import Schedule
 
 
 def at_home(path: str) -> str:
@@ -76,8 +77,9 @@ class Data:
     __pydantic_config__ = STRICT
     train: tuple[Mixture, ...]
     """The training sets; sequences are drawn from them in proportion to their weights."""
-    valid: PathText
-    """Held-out data: prefix of a shard, or a file of examples."""
+    valid: PathText | None = None
+    """Held-out data: prefix of a shard, or a file of examples. Default: those of the first of `train`, which are the
+    shard `valid` of its corpus, or one example in twenty, on which the run does not train."""
     sequence_length: Count = 512
     """Tokens in a training sequence; also the context length of the model unless `model.n_ctx` is given."""
     mask_documents: bool = True
@@ -101,28 +103,16 @@ class Data:
             raise ValueError(f"data.columns has {', '.join(self.columns)}; it needs {forms} (with user also system)")
 
     @property
+    def held_out(self) -> str:
+        """`valid` if given, else its default."""
+        first = self.train[0].shards
+        return self.valid or (first if is_pairs(first) else str(corpus_of(first) / "tokens" / "valid"))
+
+    @property
     def tokenizer_path(self) -> str | None:
         """`tokenizer` if given, else the corpus directory of the first shard; None if there are only pairs."""
         shards = (part.shards for part in self.train if not is_pairs(part.shards))
         return self.tokenizer or next((str(corpus_of(prefix)) for prefix in shards), None)
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """Learning-rate schedule: linear warm-up, cosine decay, constant floor (GPT-3, appendix B)."""
-
-    __pydantic_config__ = STRICT
-    kind: Literal["cosine"] = "cosine"
-    warmup: float = 0.01
-    """Fraction of the run during which the learning rate rises from 0 to its peak."""
-    decay: float = 1.0
-    """Fraction of the run after which the learning rate stays at its floor."""
-    final: float = 0.1
-    """Floor of the learning rate, as a fraction of the peak."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.warmup < self.decay <= 1 or not 0 <= self.final <= 1:
-            raise ValueError("train.schedule needs 0 <= warmup < decay <= 1 and 0 <= final <= 1")
 
 
 @dataclass(frozen=True)
@@ -249,6 +239,16 @@ class Checkpoint:
     """Steps between permanent checkpoints."""
     every_minutes: Annotated[float, Field(ge=0)] = 15.0
     """Minutes after which another checkpoint is written. Only the newest two and the permanent ones are kept."""
+    at: tuple[float, ...] = ()
+    """Fractions of the run after which the model alone is kept, in `model-step-N`: [0.01, 0.03, 0.1, 0.3]."""
+
+    def __post_init__(self) -> None:
+        if wrong := [share for share in self.at if not 0 < share < 1]:
+            raise ValueError(f"checkpoint.at has {wrong[0]}; each fraction of the run is between 0 and 1")
+
+    def kept_steps(self, steps: int) -> set[int]:
+        """Numbers of steps, in a run of `steps`, after which the model is kept."""
+        return {max(1, round(share * steps)) for share in self.at}
 
 
 @dataclass(frozen=True)
@@ -331,6 +331,11 @@ class TrainRecipe:
     def steps(self) -> int:
         """Optimizer steps of the whole run."""
         return -(-self.train.tokens // self.train.batch_tokens)
+
+    @property
+    def cooldown_step(self) -> int | None:
+        """Number of steps before the cooldown; None if the schedule has none."""
+        return self.train.schedule.cooldown_step(self.steps) if self.train.schedule.kind == "wsd" else None
 
     @property
     def batch_rows(self) -> int:

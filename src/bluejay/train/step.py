@@ -1,5 +1,11 @@
-"""One training step: the gradient of a batch over all processes, then the update of the weights."""
+"""One training step: the gradient of a batch over all processes, then the update of the weights, unless it is skipped.
 
+A step is skipped if its loss or gradient is not finite, or far above that of recent steps: a spike.
+"""
+
+import dataclasses
+import math
+import statistics
 from dataclasses import dataclass
 
 import torch
@@ -8,10 +14,16 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
 from bluejay.native import native
+from bluejay.train.checkpoint.state import State
 from bluejay.train.data.batches import TrainBatch
 from bluejay.train.distributed.parallel import World, global_gradient_norm, pipeline_schedule
 from bluejay.train.distributed.stage import Stage
-from bluejay.train.recipe import TrainRecipe
+from bluejay.train.recipe import Guard, TrainRecipe
+
+SPIKE_WINDOW = 128
+"""Recent steps that a step is compared with, at least half of them (as in OLMo-core, `skip_step_optimizer.py`)."""
+MAX_ROLLBACKS = 3
+"""How often a run may roll back to the same checkpoint before it stops with an error."""
 
 
 @dataclass(frozen=True)
@@ -121,3 +133,29 @@ class Step:
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Context in which matrix products are in the run's precision."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def spike_reason(gradient: Gradient, state: State, settings: Guard) -> str | None:
+    """Why a gradient should not be applied, in a few words; None if it should."""
+    recent = state.recent if settings.spike != "keep" and len(state.recent) >= SPIKE_WINDOW // 2 else ()
+    for name, value, window in (
+        ("loss", gradient.loss, [loss for loss, _ in recent]),
+        ("gradient norm", gradient.norm, [norm for _, norm in recent]),
+    ):
+        if not math.isfinite(value):
+            return f"its {name} is {value}"
+        if window:
+            mean, sigma = statistics.fmean(window), statistics.pstdev(window)
+            if value > mean + settings.sigma * sigma:
+                return f"its {name} is {value:.3g}, and that of recent steps {mean:.3g} ± {sigma:.2g}"
+    return None
+
+
+def advance(state: State, gradient: Gradient, problem: str | None, settings: Guard) -> State:
+    """The state after a step, which was skipped if a `problem` is given."""
+    if problem is not None:
+        return dataclasses.replace(
+            state, step=state.step + 1, skipped=state.skipped + 1, consecutive_skips=state.consecutive_skips + 1
+        )
+    recent = (*state.recent, (gradient.loss, gradient.norm))[-SPIKE_WINDOW:] if settings.spike != "keep" else ()
+    return dataclasses.replace(state, step=state.step + 1, consecutive_skips=0, recent=recent)

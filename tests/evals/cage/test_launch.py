@@ -110,6 +110,20 @@ def test_a_stopped_sample_waits_for_a_processor_but_does_not_sleep():
     assert busy < 0.25 < 0.45 < sleep.seconds() - start
 
 
+@pytest.mark.parametrize(
+    ("uid_map", "users"),
+    [
+        ("         0          0 4294967295\n", range(1 << 30, (1 << 30) + (1 << 22))),
+        ("         0     100000      65536\n", range(32768, 65536)),
+        ("         0       1000          1\n         1     100000      65536\n", range(32769, 65537)),
+    ],
+)
+def test_each_sample_has_a_user_of_its_own_that_there_is(uid_map, users):
+    given = [launch.own_user(uid_map, thread) for thread in range(1000)]
+    assert len(set(given)) == 1000 and set(given) <= set(users)
+    assert launch.own_user("0 1000 1", 7) is None
+
+
 def test_a_cage_that_cannot_be_built_is_no_verdict(monkeypatch):
     monkeypatch.setattr(launch, "INSIDE", "raise OSError('no room')")
     with pytest.raises(cage.CageError, match=r"could not be built(.|\n)*no room"):

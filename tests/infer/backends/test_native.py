@@ -15,6 +15,7 @@ from bluejay.gpt.formats.families import from_hugging_face
 from bluejay.gpt.model import GPT, matrices_by_input
 from bluejay.gpt.quantization.packing import FORMATS, QUANTISED, pack, unpack
 from bluejay.infer.backends import StepBatch
+from bluejay.infer.backends import native as backend
 from bluejay.infer.backends.native import NativeBackend, NativeModel, available, chosen, native_model
 from tests.gpt.random_models import CONFIGS, family_fields
 
@@ -259,3 +260,15 @@ def test_weights_that_do_not_fit_the_configuration_are_refused():
     model.config = dataclasses.replace(config, d_ff=128)
     with pytest.raises(ValueError, match=r"mlp\.up\.weight does not have the shape"):
         NativeBackend(model, 4)
+
+
+def test_a_package_without_the_engine_says_so_once(monkeypatch, capfd):
+    monkeypatch.setattr(backend, "native", None)
+    monkeypatch.delenv("BLUEJAY_ISA", raising=False)
+    backend.say_absent.cache_clear()
+    assert [chosen(), chosen()] == [None, None]
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("torch does the work here") and "`apt install g++`" in line
+    backend.say_absent.cache_clear()
+    monkeypatch.setenv("BLUEJAY_ISA", "torch")  # then torch is meant
+    assert chosen() is None and capfd.readouterr().err == ""

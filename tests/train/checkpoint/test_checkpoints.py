@@ -146,7 +146,7 @@ def test_every_so_many_steps_are_kept_for_good_and_the_newest_two(trainee, tmp_p
         "step-13",
     ]
     assert checkpoints.newest()[1].step == 13
-    assert [checkpoints.newest(until)[1].step for until in (13, 10, 9)] == [10, 10, 5]
+    assert [checkpoints.newest(until, permanent=True)[1].step for until in (13, 10, 9)] == [10, 10, 5]
     assert checkpoints.newest(until=4) is None
     checkpoints.remove_stale(10)
     assert [path.name for path in find_checkpoints(checkpoints.directory)] == ["step-5", "step-10"]

@@ -14,7 +14,7 @@ from bluejay.gpt.formats.layouts import load_model
 from bluejay.tokenizer import Tokenizer
 from bluejay.train.data.batches import TrainBatch, document_starts
 from bluejay.train.data.encoding import encode_pair
-from bluejay.train.data.pairs import Pairs, pack, read_pairs
+from bluejay.train.data.pairs import Pairs, Part, pack, read_pairs
 from bluejay.train.loss import head_loss
 
 
@@ -168,3 +168,17 @@ def test_the_recipe_that_teaches_camel_case_holds_out_what_it_teaches_not():
     for prompt, completion in learnt + held_out:
         first, *others = prompt.removesuffix(" ->").split("_")
         assert completion == " " + first + "".join(word.capitalize() for word in others)
+
+
+def test_without_other_data_one_example_in_twenty_is_held_out(byte_tokenizer, tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": f"{number} ->", "completion": f" {number % 40}"} for number in range(100)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows + rows[:50]))
+    parts = {part: Pairs(str(path), 64, byte_tokenizer, 0.0, part=part) for part in Part}
+    learnt, held_out = ({bytes(ids) for ids in parts[part].tokens} for part in (Part.TRAINING, Part.HELD_OUT))
+    assert len(held_out) == 5 and len(learnt) == 95 and not learnt & held_out
+    assert sum(len(parts[part].tokens) for part in (Part.TRAINING, Part.HELD_OUT)) == 150
+    path.write_text(json.dumps(rows[0]) + "\n")
+    with pytest.raises(ValueError, match="has one example, of which none can be held out"):
+        Pairs(str(path), 64, byte_tokenizer, 0.0, part=Part.HELD_OUT)
+    assert len(Pairs(str(path), 64, byte_tokenizer, 0.0, part=Part.TRAINING).tokens) == 1

@@ -29,6 +29,7 @@ ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "PATH": "/nonexistent"}
 """All that a sample sees of the environment. The seed gives sets the same order each time."""
 USERS = (1 << 30, 1 << 22)
 """The first of the users that samples get where the caller is root, and how many; there are as many as processes."""
+UID_MAP = Path("/proc/self/uid_map")
 TMPFS_BYTES = 16 << 20
 POLL_SECONDS = 0.5
 """How often it is looked whether a sample sleeps."""
@@ -117,7 +118,7 @@ def run(program: str, calls: list[str] | tuple[str, ...] = (), limits: Limits = 
     filtered = seccomp_filter() if cage != "none" else None
     apart = os.geteuid() == 0 and (cage == "bubblewrap" or (cage == "landlock" and for_every_user()))
     request["filter"] = filtered and filtered.hex()
-    request["user"] = own_user() if apart else None
+    request["user"] = own_user(UID_MAP.read_text(), threading.get_native_id()) if apart else None
     request["readable"] = [str(path) for path in without_hidden()] if cage == "landlock" else None
     with tempfile.TemporaryFile() as stdin:
         stdin.write(json.dumps(request).encode())
@@ -141,9 +142,15 @@ def run(program: str, calls: list[str] | tuple[str, ...] = (), limits: Limits = 
     return judge(replies, output, stopped or ending(code, cage, limits), len(calls), cage)
 
 
-def own_user() -> int:
-    """A user that no other sample has that runs at the same time, since each is waited for by a thread of its own."""
-    return USERS[0] + threading.get_native_id() % USERS[1]
+def own_user(uid_map: str, thread: int) -> int | None:
+    """A user that no other sample has that runs at the same time, since each is waited for by a thread of its own.
+
+    `uid_map` is that of this process (user_namespaces(7)): in a container there may be few users, or, which gives None,
+    no other.
+    """
+    first, _, length = map(int, uid_map.split()[-3:])
+    start = min(USERS[0], first + length // 2)
+    return start + thread % min(USERS[1], first + length - start) or None
 
 
 def bubblewrap() -> list[str]:

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from bluejay.progress import Bar, progress, say
 if TYPE_CHECKING:
     from httpx2 import Response
     from huggingface_hub import ModelInfo
+    from huggingface_hub.hf_api import RepoSibling
 
 PUBLISHED = {
     "EleutherAI": "gpt-j-6b gpt-neo-125m gpt-neo-1.3B gpt-neo-2.7B gpt-neox-20b pythia-14m pythia-31m pythia-70m "
@@ -58,12 +60,14 @@ class RemoteFile:
     digest: str
     """The SHA-256 of files in large-file storage; git's SHA-1, over a header and the content, of all others."""
 
-    def matches(self, path: Path) -> bool:
-        """Whether a local file has this content."""
+    def matches(self, source: Path | bytes) -> bool:
+        """Whether a local file, or a content, is this one."""
         if len(self.digest) == 64:
-            return sha256_of(path) == self.digest
-        with path.open("rb") as file:
-            header = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+            found = sha256_of(source) if isinstance(source, Path) else hashlib.sha256(source).hexdigest()
+            return found == self.digest
+        size = source.stat().st_size if isinstance(source, Path) else len(source)
+        header = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
+        with source.open("rb") if isinstance(source, Path) else BytesIO(source) as file:
             return hashlib.file_digest(file, lambda: header).hexdigest() == self.digest
 
     def request(self, start: int, version: str | None) -> AbstractContextManager[Answer]:
@@ -153,11 +157,16 @@ def remote_files(repo: str, info: "ModelInfo") -> tuple[str, list[RemoteFile]]:
     commit, files = info.sha or "", []
     for name in names:
         sibling = siblings[name]
-        digest = (sibling.lfs.sha256 if sibling.lfs else sibling.blob_id) or ""
+        digest = remote_digest(sibling)
         if sibling.size is None or not DIGEST.fullmatch(digest) or not DIGEST.fullmatch(commit):
             raise ValueError(f"the hub gives no size and hash for {name} of {repo}, so it cannot be checked")
         files.append(RemoteFile(name, hf_hub_url(repo, name, revision=commit), sibling.size, digest))
     return commit, files
+
+
+def remote_digest(sibling: "RepoSibling") -> str:
+    """The hash by which the hub knows a file; empty if it tells none."""
+    return (sibling.lfs.sha256 if sibling.lfs else sibling.blob_id) or ""
 
 
 def download_all(repo: str, files: dict[Path, RemoteFile], root: Path) -> None:

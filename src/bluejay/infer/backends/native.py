@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ from bluejay.infer.backends.torch import target_logprobs
 from bluejay.infer.exceptions import CacheError
 from bluejay.machine import free_memory, n_processors
 from bluejay.native import native
+from bluejay.progress import say
 
 Cache = Literal["f32", "bf16", "int8"]
 """Type of the cached keys and values; int8 has one scale for each head of each token."""
@@ -31,9 +33,20 @@ def available() -> list[str]:
     return [] if native is None else native.isas()
 
 
+@cache
+def say_absent() -> None:
+    """Say once that the engine was not built."""
+    say(
+        "torch does the work here, more slowly than the native engine: there was no C++ compiler when bluejay was "
+        "installed; with one (`apt install g++`), installing it again from its source brings the engine"
+    )
+
+
 def chosen() -> str | None:
     """The instruction set to use: BLUEJAY_ISA or the best available one; None for the torch backend. Raises ValueError
     if BLUEJAY_ISA names one that this machine does not have."""
+    if native is None and not os.environ.get("BLUEJAY_ISA"):
+        say_absent()
     names = available()
     isa = os.environ.get("BLUEJAY_ISA") or (names[0] if names else TORCH)
     if isa not in (*names, TORCH):

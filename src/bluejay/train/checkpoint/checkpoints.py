@@ -39,24 +39,24 @@ MAX_FILE_BYTES = 2**30
 class Checkpoints:
     """The checkpoints of a run. Every process must create one, after the process group, and make the same calls."""
 
-    def __init__(self, directory: Path, settings: Checkpoint) -> None:
-        self.directory, self.settings = directory, settings
+    def __init__(self, directory: Path, settings: Checkpoint, cooldown: int | None = None) -> None:
+        """`cooldown` is the step after which the learning rate falls; a run continues best from its checkpoint."""
+        self.directory, self.settings, self.cooldown = directory, settings, cooldown
         # A group of its own, because saving communicates in the background while training does.
         self.group = cast(dist.ProcessGroup, dist.new_group(backend="gloo")) if dist.is_initialized() else None
         self.rank, self.size = (dist.get_rank(), dist.get_world_size()) if self.group else (0, 1)
         self.writing: tuple[Path, Future[Metadata]] | None = None
         self.saved = time.monotonic()
 
-    def newest(self, until: int | None = None) -> tuple[Path, State] | None:
-        """The newest intact checkpoint and its state, or None. With `until`, the newest permanent one of at most that
-        step.
+    def newest(self, until: int | None = None, permanent: bool = False) -> tuple[Path, State] | None:
+        """The newest intact checkpoint of at most step `until`, or the newest permanent one, and its state; or None.
 
         Damaged checkpoints are renamed, with a warning, and skipped. Raises ValueError if all are damaged.
         """
         found = find_checkpoints(self.directory)
-        paths = self.gather(
-            [path for path in found if until is None or (self.is_permanent(path) and step_of(path) <= until)]
-        )[0]
+        early = [path for path in found if until is None or step_of(path) <= until]
+        early = [path for path in early if self.is_permanent(path) or not permanent]
+        paths = self.gather(early)[0]
         problems = {}
         for path in reversed(paths):
             try:
@@ -157,7 +157,7 @@ class Checkpoints:
     def due(self, step: int) -> bool:
         """Whether the recipe asks for a checkpoint after this step."""
         minutes = (time.monotonic() - self.saved) / 60
-        return step % self.settings.every_steps == 0 or minutes >= self.settings.every_minutes
+        return self.keeps(step) or minutes >= self.settings.every_minutes
 
     def remove_stale(self, step: int) -> None:
         """Remove unfinished checkpoints and those after `step`, which the run will repeat."""
@@ -168,7 +168,11 @@ class Checkpoints:
 
     def is_permanent(self, path: Path) -> bool:
         """Whether a checkpoint is never removed."""
-        return step_of(path) % self.settings.every_steps == 0
+        return self.keeps(step_of(path))
+
+    def keeps(self, step: int) -> bool:
+        """Whether the checkpoint of a step is permanent."""
+        return step % self.settings.every_steps == 0 or step == self.cooldown
 
     def gather(self, value: T) -> list[T]:
         """All-gather: the values of all processes, by rank."""

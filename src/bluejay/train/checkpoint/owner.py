@@ -19,6 +19,8 @@ from filelock import FileLock, Timeout
 from bluejay.files import write_text
 from bluejay.progress import say
 
+LOCK = "lock"
+"""Name of the locked file in the run's folder."""
 BEAT_SECONDS = 5.0
 """Interval at which an owner touches its file."""
 SILENT_BEATS = 4
@@ -42,17 +44,19 @@ class Owner:
 
 @contextmanager
 def owned(directory: Path) -> Generator[None]:
-    """Own the folder of a run, which is made if there is none, while the block runs.
+    """Own the folder of a run while the block runs. It is made if there is none, and removed if nothing is left in it.
 
     The folder of an owner that has ended is taken over; of one on another host, that is known after some seconds.
     Raises ValueError, naming host and process, if another process owns the folder.
     """
+    made = [path for path in (directory, *directory.parents) if not path.exists()]
     directory.mkdir(parents=True, exist_ok=True)
     file, here = directory / "owner.json", Owner(socket.gethostname(), os.getpid())
     with ExitStack() as stack:
         locked = True
         try:
-            stack.enter_context(FileLock(directory / "lock", timeout=0))
+            stack.enter_context(FileLock(directory / LOCK, timeout=0))
+            stack.callback(remove_empty, made)
         except Timeout:
             raise refusal(directory, named_owner(file)) from None
         except NotImplementedError:  # a disk without locks
@@ -70,6 +74,15 @@ def owned(directory: Path) -> Generator[None]:
         stack.callback(beating.join)
         stack.callback(ended.set)
         yield
+
+
+def remove_empty(made: list[Path]) -> None:
+    """Remove the folders that were made for a run, innermost first, as far as they hold nothing but its lock."""
+    with suppress(OSError, IndexError):
+        if [path.name for path in made[0].iterdir()] == [LOCK]:
+            (made[0] / LOCK).unlink()
+        for path in made:
+            path.rmdir()
 
 
 def beat(file: Path, ended: threading.Event) -> None:

@@ -37,7 +37,7 @@ class State:
     consecutive_skips: int = 0
     """Skipped steps since the last step whose gradient was applied."""
     recent: tuple[tuple[float, float], ...] = ()
-    """Loss and gradient norm of the last steps that were not skipped (`bluejay.train.spikes`)."""
+    """Loss and gradient norm of the last steps that were not skipped (`bluejay.train.step`)."""
     inputs: dict[str, str] = field(default_factory=dict)
     """Hash of the content of each input: the sets of `data.train`, and `init`. Empty in runs that older versions
     began."""
@@ -76,13 +76,22 @@ def render_marker(values: dict[str, Any]) -> str:
 def check_same_run(saved: State, wanted: State, directory: Path) -> None:
     """Raise ValueError, naming the first difference, if the saved state belongs to another run than the wanted one.
 
-    Recipe fields that were added since count as their defaults.
+    Recipe fields that were added since count as their defaults. A run may continue with more tokens, and then under
+    another schedule.
     """
     old, new = (
         flatten(recipes.check(TrainRecipe, state.recipe, f"{directory} holds a run of another version").same_run())
         for state in (saved, wanted)
     )
-    key = next((key for key in old | new if old.get(key) != new.get(key)), None)
+    differ = [key for key in old | new if old.get(key) != new.get(key)]
+    if "train.tokens" in differ and wanted.recipe["train"]["tokens"] > saved.recipe["train"]["tokens"]:
+        if any(".changes." in key for key in old):
+            raise ValueError(
+                f"{directory} holds a run whose data.train changes at fractions of its {old['train.tokens']:,} tokens, "
+                "so it cannot continue with more; give the new run another directory with --output, and init"
+            )
+        differ = [key for key in differ if not key.startswith(("train.tokens", "train.schedule."))]
+    key = next(iter(differ), None)
     advice = "give the new run another directory with --output, or remove that one"
     if key is not None:
         raise ValueError(f"{directory} holds a run with {key} {old.get(key)}, not {new.get(key)}; {advice}")

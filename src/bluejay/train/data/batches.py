@@ -21,7 +21,7 @@ from torch import Tensor
 from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import TokenShard
 from bluejay.train.data.content import hash_of_shard
-from bluejay.train.data.pairs import Pairs
+from bluejay.train.data.pairs import Pairs, Part
 from bluejay.train.recipe import EXAMPLES, Data, Mixture, is_pairs
 
 MIXTURE_BLOCK = 1024
@@ -219,7 +219,7 @@ class Batches:
 def check_files(data: Data) -> None:
     """Raise FileNotFoundError or ValueError, naming it, if a file that the recipe names is not there: before others
     are read, which can take long."""
-    for name in (*(part.shards for part in data.train), data.valid):
+    for name in (*(part.shards for part in data.train), data.held_out):
         if not is_pairs(name):
             if Path(name).is_file():
                 raise ValueError(f"{name} is no file of examples, whose names end with {EXAMPLES}, and no token shard")
@@ -234,7 +234,8 @@ def open_sources(data: Data, tokenizer: Tokenizer) -> list[SequenceSource]:
 
     def source(name: str) -> SequenceSource:
         if is_pairs(name):
-            return Pairs(name, data.sequence_length, tokenizer, data.prompt_weight, data.columns)
+            part = Part.TRAINING if data.valid is None and name == data.held_out else Part.ALL
+            return Pairs(name, data.sequence_length, tokenizer, data.prompt_weight, data.columns, part)
         return ShardWindows(name, data.sequence_length, tokenizer.vocab_size, eot)
 
     return [source(part.shards) for part in data.train]

@@ -15,8 +15,8 @@ from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import TokenShard
 from bluejay.train.data.batches import TrainBatch, check_tokens
 from bluejay.train.data.content import hash_of_arrays
-from bluejay.train.data.pairs import Pairs
-from bluejay.train.recipe import is_pairs
+from bluejay.train.data.pairs import Pairs, Part
+from bluejay.train.recipe import TrainRecipe, is_pairs
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,12 @@ class HeldOutText:
         tokens: int,
         tokenizer: Tokenizer,
         columns: Mapping[str, str] | None = None,
+        of_training_file: bool = False,
     ) -> None:
+        """`of_training_file`: whether a file of examples is also trained on, so that only a part of it is held out."""
+        part = Part.HELD_OUT if of_training_file else Part.ALL
         self.names, share, self.batch, self.component = (
-            read_pair_sequences(shards, sequence_length, tokens, tokenizer, columns or {})
+            read_pair_sequences(shards, sequence_length, tokens, tokenizer, columns or {}, part)
             if is_pairs(shards)
             else read_document_sequences(shards, sequence_length, tokens, tokenizer)
         )
@@ -58,6 +61,12 @@ class HeldOutText:
             raise ValueError(f"{shards} holds no text: its tokens have no bytes, so no loss of a byte can be measured")
         self.share = torch.from_numpy(share).double() * (self.tokens > 0)
         self.share /= self.share.sum()
+
+    @classmethod
+    def of(cls, recipe: TrainRecipe, tokenizer: Tokenizer) -> "HeldOutText":
+        """What a recipe evaluates on."""
+        data, tokens = recipe.data, recipe.evaluate.tokens
+        return cls(data.held_out, data.sequence_length, tokens, tokenizer, data.columns, data.valid is None)
 
     def content(self) -> str:
         """A hash of what is evaluated."""
@@ -111,10 +120,10 @@ def read_document_sequences(shards: str, sequence_length: int, tokens: int, toke
 
 
 def read_pair_sequences(
-    path: str, sequence_length: int, tokens: int, tokenizer: Tokenizer, columns: Mapping[str, str]
+    path: str, sequence_length: int, tokens: int, tokenizer: Tokenizer, columns: Mapping[str, str], part: Part
 ) -> Sequences:
     """The sequences to evaluate from a file of examples, of which an even draw has the tokens; only answers count."""
-    source = Pairs(path, sequence_length, tokenizer, 0.0, columns, at_most=tokens)
+    source = Pairs(path, sequence_length, tokenizer, 0.0, columns, part, at_most=tokens)
     drawn = [source.window(number) for number in range(len(source))]
     starts = torch.from_numpy(np.stack([source.starts(number) for number in range(len(source))]))
     text = torch.from_numpy(np.stack([row for row, _ in drawn]).astype(np.int64))

@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from enum import Enum
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,23 @@ NO_TEMPLATE = (
     "holds a conversation, and the model has no chat template; name a file with one in data.chat_template, "
     "or make pairs of prompt and completion"
 )
+
+
+class Part(Enum):
+    """The part of a file's examples that is read. One example in twenty is held out; equal ones are never divided."""
+
+    ALL = ""
+    TRAINING = "training "
+    HELD_OUT = "held-out "
+
+    def of(self, encoded: list[Encoded]) -> list[Encoded]:
+        """The examples of this part, in order. Which ones are held out follows from their tokens alone."""
+        if self is Part.ALL:
+            return encoded
+        hashes = [hash_of_arrays(np.array(one.ids, dtype=np.int32)) for one in encoded]
+        different = sorted(set(hashes))
+        held_out = set(different[: min(max(1, len(different) // 20), len(different) - 1)])
+        return [one for one, hash in zip(encoded, hashes, strict=True) if (hash in held_out) == (self is Part.HELD_OUT)]
 
 
 class Pairs:
@@ -44,16 +62,20 @@ class Pairs:
         tokenizer: Tokenizer,
         prompt_weight: float,
         columns: Mapping[str, str] | None = None,
+        part: Part = Part.ALL,
         at_most: int | None = None,
     ) -> None:
         self.length, self.eot = length, tokenizer.eot
-        encoded = encode_file(Path(path), length, tokenizer, columns or {})
+        encoded = part.of(encode_file(Path(path), length, tokenizer, columns or {}))
+        if not encoded:
+            raise ValueError(f"{path} has one example, of which none can be held out; name others in data.valid")
         if at_most is not None:
             encoded = evenly(encoded, at_most)
         self.tokens = [np.array(one.ids, dtype=np.int32) for one in encoded]
         self.weights = [np.where(one.learnt, 1.0, prompt_weight).astype(np.float32) for one in encoded]
         self.packed = pack([len(ids) for ids in self.tokens], length)
-        say(f"{path}: {len(encoded):,} examples in {len(self):,} sequences; one epoch is {len(self) * length:,} tokens")
+        epoch = f"one epoch is {len(self) * length:,} tokens"
+        say(f"{path}: {len(encoded):,} {part.value}examples in {len(self):,} sequences; {epoch}")
 
     def __len__(self) -> int:
         return len(self.packed)

@@ -114,9 +114,7 @@ def test_text_and_metadata_come_through_unchanged(hostile) -> None:
 
 
 def test_a_missing_parser_is_named(hostile) -> None:
-    with pytest.raises(
-        ValueError, match=r"reading hostile needs a_parser_that_nobody_has: pip install 'bluejay\[corpus\]'"
-    ):
+    with pytest.raises(ValueError, match=r"reading hostile needs a_parser_that_nobody_has: pip install .*corpus"):
         run(hostile, "one import")
 
 

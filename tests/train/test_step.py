@@ -9,8 +9,7 @@ import pytest
 
 from bluejay.train.checkpoint.state import State
 from bluejay.train.recipe import Guard
-from bluejay.train.spikes import SPIKE_WINDOW, advance, spike_reason
-from bluejay.train.step import Gradient
+from bluejay.train.step import SPIKE_WINDOW, Gradient, advance, spike_reason
 
 START = State(0, {}, "", "float32", 0.0)
 

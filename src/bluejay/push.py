@@ -1,0 +1,168 @@
+"""Giving a model or a corpus to the Hugging Face hub: `push` sends what the hub lacks and checks what it then has.
+
+Files go to the hub's large-file storage one after another and appear in one commit at the end, so nobody sees half of a
+model; a file that arrived before an interruption is not sent again, because the storage knows it by its hash.
+"""
+
+import re
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bluejay.files import TEMPORARY
+from bluejay.gpt.formats.companions import CARD, KEPT_FILES
+from bluejay.gpt.formats.hub import SMALL_FILES, WEIGHTS, RemoteFile, remote_digest
+from bluejay.gpt.formats.layouts import open_model
+from bluejay.gpt.formats.tensors import StoredModel
+from bluejay.pile.report.card import write_card
+from bluejay.progress import progress, say
+
+NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+ADAPTER = re.compile(r"adapter_config\.json|adapter_model\.(safetensors|bin)")
+REPORT, CARD_FOLDER = "report.json", "card"
+SPLITS = {"train": "train", "valid": "validation", "test": "test"}
+"""Our names of the parts of a corpus -> those that `datasets` uses."""
+CORPUS_FILES = re.compile(
+    r"documents/(train|valid|test)\.parquet/.+|tokens/.+|jsonl/.+|card/.+\.png|tokenizer(_config)?\.json"
+    r"|recipe\.toml|report\.json|SHA256SUMS"
+)
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """What is sent."""
+
+    kind: str
+    """The hub's kind of repository: model or dataset."""
+    files: Mapping[str, Path | bytes]
+    """Name in the repository -> a local file, or its content."""
+
+
+def push(path: Path, name: str, private: bool = False) -> str:
+    """Send a model directory, an adapter, a GGUF file or a corpus to the repository `name`, `OWNER/NAME`, and return
+    its address. The repository is made where there is none, `private` if asked for; its other files stay. A model
+    without a card gets one, a corpus one that `datasets` reads. An interrupted call is resumed. Raises
+    FileNotFoundError: there is no model or corpus; ValueError: the name is wrong, no permission, or the hub holds
+    another file than was sent; OSError: no network."""
+    if not NAME.fullmatch(name) or ".." in name:
+        raise ValueError(f"{name} is no name of a repository; it must be OWNER/NAME")
+    parcel = corpus(path) if (path / REPORT).is_file() else model(path)
+    from huggingface_hub import CommitOperationAdd, HfApi, constants
+    from huggingface_hub.utils import disable_progress_bars
+
+    disable_progress_bars()
+    api, where = HfApi(), {"repo_id": name, "repo_type": parcel.kind}
+    with in_one_sentence(name, constants.ENDPOINT):
+        url = api.create_repo(**where, private=private or None, exist_ok=True)
+        there = held(api.repo_info(**where, files_metadata=True))
+        missing = {file: source for file, source in parcel.files.items() if not same(there.get(file), source)}
+        sizes = {file: size_of(source) for file, source in parcel.files.items()}
+        done = sum(sizes[file] for file in parcel.files.keys() - missing.keys())
+        with progress(f"push {name}", sum(sizes.values()), "B", done) as bar:
+            sent = []
+            for file, source in missing.items():
+                bar.advance(0, file)
+                operation = CommitOperationAdd(file, source)
+                api.preupload_lfs_files(additions=[operation], **where)
+                sent.append(operation)
+                bar.advance(sizes[file])
+        if sent:
+            commit = api.create_commit(operations=sent, commit_message=f"Add {path.name} by bluejay push", **where)
+            there = held(api.repo_info(revision=commit.oid, files_metadata=True, **where))
+        for file, source in parcel.files.items():
+            if not same(there.get(file), source):
+                raise ValueError(f"{url} holds another {file} than was sent; the same command sends it again")
+    return str(url)
+
+
+def held(info: Any) -> dict[str, RemoteFile]:
+    """The files of a repository that the hub can name by a hash."""
+    found = {sibling.rfilename: remote_digest(sibling) for sibling in info.siblings or []}
+    return {name: RemoteFile(name, "", 0, digest) for name, digest in found.items() if digest}
+
+
+def same(remote: RemoteFile | None, source: Path | bytes) -> bool:
+    """Whether the hub's file has the content of a local one."""
+    return remote is not None and remote.matches(source)
+
+
+def size_of(source: Path | bytes) -> int:
+    """Bytes of a file."""
+    return source.stat().st_size if isinstance(source, Path) else len(source)
+
+
+def model(path: Path) -> Parcel:
+    """The files of a model, with a card. Raises FileNotFoundError or ValueError if there is none that can be read."""
+    stored = open_model(path)
+    if path.is_file():
+        return Parcel("model", {path.name: path, CARD: model_card(stored, path.stem, "gguf").encode()})
+    patterns = (SMALL_FILES, KEPT_FILES, ADAPTER, *WEIGHTS.values(), re.compile(r".+\.gguf", re.IGNORECASE))
+    local = {file.name: file for file in sorted(path.iterdir()) if file.is_file() and not file.name.startswith(".")}
+    files = {name: file for name, file in local.items() if any(pattern.fullmatch(name) for pattern in patterns)}
+    if others := sorted(local.keys() - files.keys()):
+        say(f"not sent, because no model is loaded from it: {', '.join(others)}")
+    if CARD in files:
+        return Parcel("model", files)
+    return Parcel("model", files | {CARD: model_card(stored, path.resolve().name, "transformers").encode()})
+
+
+def model_card(stored: StoredModel, name: str, library: str) -> str:
+    """A card of a model that has none: its licence, shape and how to run it."""
+    config = stored.config
+    shape = {
+        "family": config.family,
+        "parameters": f"{config.n_parameters:,}",
+        "layers": config.n_layer,
+        "width": config.d_model,
+        "heads": config.n_head,
+        "vocabulary": f"{config.vocab_size:,}",
+        "context": f"{config.n_ctx:,} tokens",
+    }
+    licence = [f"license: {stored.licence}"] if stored.licence else []
+    front = ["---", *licence, f"library_name: {library}", "pipeline_tag: text-generation", "tags:", "- bluejay", "---"]
+    table = ["| | |", "| --- | --- |", *(f"| {key} | {value} |" for key, value in shape.items())]
+    use = ["```", "bluejay pull OWNER/NAME", 'bluejay generate OWNER/NAME "A prompt"', "```"]
+    return "\n".join([*front, "", f"# {name}", "", *table, "", *use, ""])
+
+
+def corpus(path: Path) -> Parcel:
+    """The documents, token shards, tokenizer and card of a corpus. Raises ValueError if it is not complete."""
+    card = write_card(path).read_text(encoding="utf-8").replace("](", f"]({CARD_FOLDER}/")
+    local = (file for file in sorted(path.rglob("*")) if file.is_file() and not file.name.endswith(TEMPORARY))
+    names = {str(file.relative_to(path)): file for file in local}
+    files = {name: file for name, file in names.items() if CORPUS_FILES.fullmatch(name)}
+    return Parcel("dataset", files | {CARD: ("\n".join(front_matter(files)) + "\n" + card).encode()})
+
+
+def front_matter(files: Mapping[str, Path]) -> Iterator[str]:
+    """The lines by which `datasets` finds the documents of each split."""
+    yield from ("---", "task_categories:", "- text-generation", "configs:", "- config_name: default", "  data_files:")
+    for ours, theirs in SPLITS.items():
+        folder = f"documents/{ours}.parquet"
+        if any(name.startswith(f"{folder}/") for name in files):
+            yield from (f"  - split: {theirs}", f"    path: {folder}/*.parquet")
+    yield "---"
+
+
+@contextmanager
+def in_one_sentence(repo: str, hub: str) -> Generator[None]:
+    """Turn whatever keeps files from being sent into an error of one sentence that says what to do."""
+    from httpx2 import HTTPError
+    from huggingface_hub import errors
+
+    kept = "what has arrived is kept, and the same command resumes"
+    try:
+        yield
+    except errors.OfflineModeIsEnabled:
+        raise ConnectionError(f"{repo} cannot be pushed while HF_HUB_OFFLINE is set") from None
+    except (errors.HfHubHTTPError, HTTPError, ConnectionError, RuntimeError) as error:
+        cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
+        status = getattr(getattr(cause, "response", None), "status_code", None)
+        if status in (401, 403):
+            raise ValueError(
+                f"{hub} does not let you write to {repo}: log in with `hf auth login`, or set HF_TOKEN"
+            ) from None
+        reason = str(cause).strip().partition("\n")[0] or type(cause).__name__
+        raise ConnectionError(f"{repo} cannot be pushed to {hub}: {reason}; {kept}") from None

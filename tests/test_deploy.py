@@ -1,0 +1,58 @@
+"""What is deployed starts the command with options that it has, from files that are there."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bluejay.cli import parser
+from bluejay.serve.settings import ServeSettings
+
+ROOT = Path(__file__).parents[1]
+DOCKERFILE = (ROOT / "Dockerfile").read_text().splitlines()
+
+
+def instruction(name: str) -> list[str]:
+    """The arguments of each instruction of a name."""
+    return [line.partition(" ")[2] for line in DOCKERFILE if line.startswith(f"{name} ")]
+
+
+def test_the_container_runs_as_nobody_special_and_its_command_is_one():
+    assert len(instruction("FROM")) == 2 and instruction("USER") == ["bluejay"]
+    last = DOCKERFILE.index("USER bluejay")
+    assert not [line for line in DOCKERFILE[last:] if line.startswith("RUN")]
+    (command,) = instruction("CMD")
+    options = parser().parse_args(yaml.safe_load(command))
+    assert options.host == "0.0.0.0" and str(ServeSettings().port) in instruction("EXPOSE")
+
+
+def test_the_builder_gets_all_that_the_installation_reads():
+    sent = [
+        line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")
+    ]
+    assert {"src", "native", "recipes", "pyproject.toml", "constraints.txt", "README.md", "LICENSE"} <= set(sent)
+    assert all((ROOT / name).exists() for name in sent)
+
+
+def test_the_compose_file_builds_the_container_and_mounts_what_it_serves():
+    (service,) = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())["services"].values()
+    assert (ROOT / "deploy" / service["build"] / "Dockerfile").is_file()
+    assert service["volumes"][0].split(":")[-2] in instruction("CMD")[0]
+    assert service["ports"] == ["127.0.0.1:${PORT:-8000}:8000"]
+
+
+def test_systemd_takes_the_unit(tmp_path):
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("there is no systemd here")
+    text = (ROOT / "deploy" / "bluejay.service").read_text()
+    (start,) = [line for line in text.splitlines() if line.startswith("ExecStart=")]
+    program, *arguments = start.removeprefix("ExecStart=").split()
+    options = parser().parse_args(arguments)
+    assert program.endswith("/bin/bluejay") and options.host == "127.0.0.1"
+    # On this machine nothing is installed in /opt.
+    (tmp_path / "bluejay.service").write_text(text.replace(program, "/bin/true"))
+    run = subprocess.run(["systemd-analyze", "verify", tmp_path / "bluejay.service"], capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert "SuccessExitStatus=143" in text
