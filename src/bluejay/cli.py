@@ -6,6 +6,7 @@ import json
 import os
 import select
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
@@ -84,6 +85,7 @@ def parser() -> Parser:
         verb.add_argument("recipe", type=Path, help="a recipe, such as recipes/pile/quickstart.toml")
     build.add_argument("--executor", choices=["local", "ray"], default="local", help="where it runs (default: local)")
     build.add_argument("--workers", type=int, help="number of processes (default: one per core)")
+    build.add_argument("--force", action="store_true", help="replace a corpus of other components")
     card = add_verb(pile, "card", pile_card, "write the data card of a corpus, Markdown and HTML")
     card.add_argument("directory", type=Path, help="a corpus, such as data/quickstart")
     quality = add_verb(pile, "quality", pile_quality, 'train the classifier of the filter "quality:MODEL>9"')
@@ -91,17 +93,22 @@ def parser() -> Parser:
     quality.add_argument("--good", nargs="+", required=True, help="files of texts as they should be (.jsonl, .parquet)")
     quality.add_argument("--bad", nargs="+", required=True, help="files of ordinary texts")
 
-    run = add_verb(verbs, "train", train, "train a model from token shards; resumes an interrupted run", overrides=True)
-    run.add_argument("recipe", type=Path, help="a recipe, such as recipes/train/quickstart.toml")
+    help = "train a model by a recipe, or on your own text; an interrupted run is resumed"
+    run = add_verb(verbs, "train", train, help, overrides=True)
+    help = "a recipe, such as recipes/train/quickstart.toml; or a text file, a folder of files or a corpus"
+    run.add_argument("target", type=Path, metavar="RECIPE|TEXT", help=help)
+    run.add_argument("--minutes", type=float, default=5.0, help="time for a text, which decides sizes (default: 5)")
+    run.add_argument("--force", action="store_true", help="replace what was made of another text under the same name")
     run.add_argument("--export", type=int, metavar="STEP", help="only write the model of this step's checkpoint")
-    run.add_argument(
-        "--profile", action="store_true", help="write PyTorch's trace of a few steps to the run's directory"
-    )
+    run.add_argument("--profile", action="store_true", help="write PyTorch's trace of a few steps beside the run")
+
+    new_ = add_verb(verbs, "new", new, "write a recipe for a corpus of your text and one for a model of it, to edit")
+    new_.add_argument("directory", type=Path, help="the folder to write them to")
+    new_.add_argument("text", type=Path, help="a text file or a folder of files")
 
     runs_ = add_verb(verbs, "runs", list_runs, "list runs and compare their losses, times and recipes")
-    runs_.add_argument(
-        "folders", nargs="*", type=Path, default=[Path("runs")], help="runs, or folders of runs (default: runs)"
-    )
+    help = "runs, or folders of runs (default: runs)"
+    runs_.add_argument("folders", nargs="*", type=Path, default=[Path("runs")], help=help)
     runs_.add_argument("--picture", type=Path, metavar="FILE.png", help="draw their held-out losses over tokens")
 
     plan_ = add_verb(verbs, "plan", train_plan, "predict memory, time and cost of a training run", overrides=True)
@@ -112,25 +119,20 @@ def parser() -> Parser:
 
     generate_ = add_verb(verbs, "generate", generate, "continue a prompt, or write with a model in turns")
     generate_.add_argument("model", help="a model directory, a .gguf file or a hub name")
-    generate_.add_argument(
-        "prompt", nargs="?", help="the text to continue; - reads it from standard input; without one an editor opens"
-    )
+    help = "the text to continue; - reads it from standard input; without one an editor opens"
+    generate_.add_argument("prompt", nargs="?", help=help)
     add_options(generate_, SamplingParams, without=("logprobs", "prompt_logprobs"))  # only reports, not printed
     device_options(generate_)
 
-    convert_ = add_verb(
-        verbs, "convert", convert, "convert a model from any layout to a Hugging Face directory, or to a .gguf file"
-    )
-    convert_.add_argument(
-        "source", help="a model directory, a .gguf file, a mesh-transformer-jax checkpoint or a hub name"
-    )
-    convert_.add_argument(
-        "target", type=Path, help="the directory to write, or a file that ends in .gguf, for llama.cpp"
-    )
+    help = "convert a model from any layout to a Hugging Face directory, or to a .gguf file"
+    convert_ = add_verb(verbs, "convert", convert, help)
+    help = "a model directory, a .gguf file, a mesh-transformer-jax checkpoint or a hub name"
+    convert_.add_argument("source", help=help)
+    help = "the directory to write, or a file that ends in .gguf, for llama.cpp"
+    convert_.add_argument("target", type=Path, help=help)
     form = convert_.add_mutually_exclusive_group()
-    form.add_argument(
-        "--dtype", choices=("float32", "float16", "bfloat16"), help="type of the weights (default: as stored)"
-    )
+    help = "type of the weights (default: as stored)"
+    form.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help=help)
     help = "write 8-bit or 4-bit weights: q8 or q4 to a directory, q8_0 or q4_0 to a .gguf file"
     form.add_argument("--quantize", choices=("q8", "q4", "q8_0", "q4_0"), help=help)
     convert_.add_argument("--overwrite", action="store_true", help="replace the target if it is a model already")
@@ -145,9 +147,8 @@ def parser() -> Parser:
     push_.add_argument("path", type=Path, help="a model directory, an adapter, a .gguf file or a corpus")
     push_.add_argument("name", help="the repository to send it to, OWNER/NAME")
     push_.add_argument("--private", action="store_true", help="make a new repository that only its owner can read")
-    serve_ = add_verb(
-        verbs, "serve", serve, "serve a model through OpenAI's completions API and a web page", json=False
-    )
+    help = "serve a model through OpenAI's completions API and a web page"
+    serve_ = add_verb(verbs, "serve", serve, help, json=False)
     serve_.add_argument("model", help="a model directory, a .gguf file or a hub name")
     device_options(serve_)
     add_options(serve_, ServeSettings, without=("public",))
@@ -206,7 +207,7 @@ def pile_build(options: argparse.Namespace, overrides: list[str]) -> None:
     from bluejay.pile.build import build
     from bluejay.pile.pipeline.executor import choose_executor
 
-    built = build(recipe, choose_executor(options.executor, options.workers))
+    built = build(recipe, choose_executor(options.executor, options.workers), options.force)
     report(options, built.summary(), built.as_dict())
 
 
@@ -244,22 +245,38 @@ def pile_quality(options: argparse.Namespace, _: list[str]) -> None:
 
 def train(options: argparse.Namespace, overrides: list[str]) -> None:
     """`bluejay train`."""
+    began = time.monotonic()
     from bluejay import recipe as recipes
     from bluejay.train.recipe import TrainRecipe
 
-    recipe = recipes.load(TrainRecipe, options.recipe, overrides)  # before imports that take seconds
+    by_text = options.target.exists() and options.target.suffix != ".toml"
+    recipe = None if by_text else recipes.load(TrainRecipe, options.target, overrides)  # before imports take seconds
     from bluejay.train.loop import Interrupted, export
     from bluejay.train.loop import train as run
 
-    if options.export is not None:
-        path = export(recipe, options.export)
-        return report(options, f"in {path}", {"model": str(path)})
     try:
-        trained = run(recipe, options.profile)
+        if recipe is None:
+            from bluejay.own_text import train_text
+
+            made = train_text(options.target, options.minutes, options.force, overrides, began)
+        elif options.export is not None:
+            path = export(recipe, options.export)
+            return report(options, f"in {path}", {"model": str(path)})
+        else:
+            made = run(recipe, options.profile)
     except Interrupted as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(128 + stopped.signal)  # the exit code of a process that a signal ended
-    report(options, trained.summary(), asdict(trained))
+    report(options, made.summary(), asdict(made))
+
+
+def new(options: argparse.Namespace, _: list[str]) -> None:
+    """`bluejay new`."""
+    from bluejay.own_text import new as write
+
+    corpus, training = write(options.directory, options.text)
+    text = f"edit {corpus} and {training}, then: bluejay pile build {corpus} && bluejay train {training}"
+    report(options, text, {"corpus": str(corpus), "training": str(training)})
 
 
 def list_runs(options: argparse.Namespace, _: list[str]) -> None:

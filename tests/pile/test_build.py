@@ -233,3 +233,13 @@ def test_a_corpus_of_one_document(notes: Path, capsys: pytest.CaptureFixture[str
     assert len(TokenShard(built.directory / "tokens" / "valid")) == 0
     with pytest.raises(ValueError, match="no document fell in the training part"):
         build(recipe(notes, component=component, split={"valid": 0.9999, "test": 0, "least": "0 kB"}))
+
+
+def test_a_corpus_of_other_components_is_replaced_only_by_force(notes: Path) -> None:
+    first = build(recipe(notes))
+    before = (first.directory / "SHA256SUMS").read_bytes()
+    other = [{"name": "Others", "licence": "CC0-1.0", "source": [{"kind": "text", "path": f"{notes}/1*.txt"}]}]
+    with pytest.raises(ValueError, match=r"holds a corpus of other components \(Notes\); set name or output"):
+        build(recipe(notes, component=other))
+    assert (first.directory / "SHA256SUMS").read_bytes() == before
+    assert build(recipe(notes, component=other), force=True).report.components.keys() == {"Others"}

@@ -10,6 +10,7 @@ DIRECTORY.stages/                                                 the outputs of
 
 import hashlib
 import json
+import tomllib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -64,13 +65,13 @@ def align(cell: str, width: int, column: int) -> str:
     return cell.ljust(width) if column < 2 else cell.rjust(width)
 
 
-def build(recipe: PileRecipe, executor: Executor | None = None) -> BuildResult:
+def build(recipe: PileRecipe, executor: Executor | None = None, force: bool = False) -> BuildResult:
     """Build the corpus of a recipe in `recipe.directory`, unless a complete corpus of the same recipe is there.
 
-    Without an executor, all work is done in this process.
+    Without an executor, all work is done in this process. A corpus of other sources is replaced only with `force`.
 
-    Raises ValueError: the recipe names what is not there, a component has no documents, or the directory holds other
-    files; OSError: the disk is full or cannot be written.
+    Raises ValueError: the recipe names what is not there, a component has no documents, or the directory holds a
+    corpus of other sources or other files; OSError: the disk is full or cannot be written.
     """
     directory = recipe.directory
     recover_directory(directory)
@@ -80,6 +81,8 @@ def build(recipe: PileRecipe, executor: Executor | None = None) -> BuildResult:
         say(f"{directory} is built from this recipe already; remove it to read the sources anew")
         return BuildResult(directory, built, fresh=False)
     require_replaceable(directory)
+    if not force:
+        require_same_sources(directory, recipe)
     require_usable(recipe)
     stages = directory.with_name(f"{directory.name}.stages")
     with locked(stages):
@@ -92,6 +95,21 @@ def build(recipe: PileRecipe, executor: Executor | None = None) -> BuildResult:
             report.save(temporary)
         remove_unused(stages, pipeline.used)
     return BuildResult(directory, report, fresh=True)
+
+
+def require_same_sources(directory: Path, recipe: PileRecipe) -> None:
+    """Raise ValueError where the directory holds a corpus that has no component of this recipe: it is another one's."""
+    try:
+        before = tomllib.loads((directory / "recipe.toml").read_text(encoding="utf-8"))["component"]
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError):
+        return
+    now = plain(recipe)["component"]
+    if not any(one["name"] == other["name"] for one in before for other in now):
+        names = ", ".join(component["name"] for component in before[:3])
+        raise ValueError(
+            f"{directory} holds a corpus of other components ({names}); "
+            "set name or output to another folder, or replace it by --force"
+        )
 
 
 def require_replaceable(directory: Path) -> None:

@@ -1,0 +1,343 @@
+"""One command from a user's own text to a model, `bluejay train FILE`; `bluejay new` only writes the recipes.
+
+Two recipes are written beside the run, one for the corpus and one for the model. The model's size and its number of
+tokens follow from the speed of this machine and the minutes that the run may take.
+"""
+
+import dataclasses
+import lzma
+import re
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from bluejay import recipe as recipes
+from bluejay.gpt.formats.layouts import open_model
+from bluejay.gpt.formats.locate import locate
+from bluejay.pile.build import build
+from bluejay.pile.recipe import PileRecipe
+from bluejay.progress import format_duration, say
+from bluejay.tokens import TokenShard
+from bluejay.train.distributed import parallel
+from bluejay.train.loop import Run, Trained, timeout, train
+from bluejay.train.recipe import TrainRecipe
+
+KINDS = {
+    "jsonl": "jsonl",
+    "json": "json",
+    "csv": "csv",
+    "parquet": "parquet",
+    "html": "html",
+    "htm": "html",
+    "epub": "epub",
+    "pdf": "pdf",
+    "warc": "warc",
+    "mbox": "mail",
+    "tex": "latex",
+}
+"""The kind of source of a file, by the ending of its name before that of a compression; any other is plain text."""
+COMPRESSED = ("gz", "bz2", "xz", "zst")
+SIZES = ((2, 64), (4, 128), (4, 192), (6, 256), (6, 384), (8, 512), (12, 768), (16, 1024))
+"""Layers and width of the models to choose from."""
+LEAST_TOKENS_PER_PARAMETER = 1.0
+"""Training tokens for each parameter, below which a smaller model learns more in the same time (docs/log.md)."""
+MOST_EPOCHS = 16
+"""Repetitions of a text after which more teach nothing (Muennighoff et al. 2023, section 6)."""
+FIRST_SCHEDULE, FIRST_SHARE = "constant", 0.6
+"""Schedule and share of the first part of a run. The second part, which ends with a cooldown, is as long as the time
+allows at the speed that the first had: a machine is not always as fast as in a trial."""
+EVALUATIONS = 4
+TRIAL_SHARE = 0.03
+"""Share of the time in which the speed is measured."""
+FINISH_SECONDS = 4.0
+"""Time to write the model, and to start and stop."""
+BYTES_PER_TOKEN_OF_VOCABULARY = 500
+"""Text for each token of a new vocabulary: rarer ones would hardly be learnt."""
+SMALL_MODEL = 50_000_000
+"""Parameters up to which all weights of `init` are trained; of a larger model only adapters are."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was made of a text."""
+
+    trained: Trained
+    corpus: Path
+    seconds: float
+    """Seconds of the whole command."""
+    xz_bits_per_byte: float | None
+    """Bits per byte of `xz -9` on the held-out text; None if its documents are not there."""
+
+    def summary(self) -> str:
+        """The result, beside a compressor, and how to use it."""
+        model, bits = self.trained.model, self.trained.held_out.bits_per_byte
+        lines = [self.trained.summary(), f"{format_duration(self.seconds)} in all"]
+        if self.xz_bits_per_byte is not None:
+            verdict = "fewer than" if bits < self.xz_bits_per_byte else "more than"
+            lines.append(
+                f"the model needs {bits:.2f} bits for each byte of the held-out text, on which it was not trained, "
+                f"{verdict} xz -9 with {self.xz_bits_per_byte:.2f}"
+            )
+        lines.append(f'bluejay generate {model} "..." continues a text; bluejay serve {model} serves it with a page')
+        return "\n".join(lines)
+
+
+def train_text(target: Path, minutes: float, force: bool, overrides: list[str], began: float) -> Result:
+    """Make a model of a file, a folder of files or a corpus; a run that is there already goes on.
+
+    `began` is the value of `time.monotonic` when the command started, and `overrides` change fields of the training
+    recipe. Raises FileNotFoundError if there is no such text; ValueError if its name belongs to a run of another text,
+    or the text is too little.
+    """
+    if not minutes > 0:
+        raise ValueError(f"minutes is {minutes}; it must be above 0")
+    fields = dict(recipes.parse_overrides(overrides))
+    name, output, init = (fields.get(key) for key in ("name", "output", "init"))
+    directory = Path(output or f"runs/{name or name_of(target)}").expanduser()
+    corpus_recipe = None
+    if not is_corpus(target):
+        corpus_recipe = write_corpus_recipe(target, directory, init, force)
+        corpus = build(recipes.load(PileRecipe, corpus_recipe), force=force).directory
+    else:
+        corpus = target
+    path, end = directory / "train.toml", began + 60 * minutes
+    if path.exists() and not force:
+        say(f"goes on by {path}; remove it to choose sizes anew")
+    else:
+        recipes.save(sized(corpus, directory, name or name_of(target), init, end - time.monotonic()), path)
+    trained = train(recipes.load(TrainRecipe, path, overrides))
+    recipe = recipes.load(TrainRecipe, path)
+    if recipe.train.schedule.kind == FIRST_SCHEDULE:
+        recipes.save(with_cooldown(recipe, trained, corpus, end - time.monotonic()), path)
+        trained = train(recipes.load(TrainRecipe, path, overrides))
+    return Result(trained, corpus, time.monotonic() - began, xz_of_held_out_text(corpus))
+
+
+def new(directory: Path, text: Path) -> list[Path]:
+    """Write a recipe for a corpus of `text` and one for a small model of it, to be edited; returns their paths.
+
+    Raises FileNotFoundError if there is no such text; ValueError if one of the recipes is there already.
+    """
+    paths = [directory / "pile.toml", directory / "train.toml"]
+    if there := [path for path in paths if path.exists()]:
+        raise ValueError(f"{there[0]} is there already; name another folder")
+    name = name_of(directory)
+    corpus = corpus_recipe_of(text, name, None)
+    recipe = training_recipe(corpus.directory, name, None, 4, 128, 1_000_000)
+    recipes.save(corpus, paths[0])
+    recipes.save(recipe, paths[1])
+    return paths
+
+
+def name_of(target: Path) -> str:
+    """A name for a run, after the file or the folder."""
+    name = target.resolve().name
+    return re.sub(r"[^\w.-]+", "-", name.split(".")[0] or name).strip("-.") or "text"
+
+
+def is_corpus(target: Path) -> bool:
+    """Whether a folder is a corpus that `bluejay pile build` made."""
+    return (target / "tokens" / "train.idx").is_file() and (target / "tokenizer.json").is_file()
+
+
+def write_corpus_recipe(target: Path, directory: Path, init: str | None, force: bool) -> Path:
+    """Write the recipe of the corpus, or find it as it was written for the same text before."""
+    recipe, path = corpus_recipe_of(target, name_of(directory), init), directory / "pile.toml"
+    if path.exists() and not force:
+        before = recipes.load(PileRecipe, path)
+        if before.component[0].source != recipe.component[0].source:
+            raise ValueError(
+                f"{directory} holds a run of another text; give this one a --name, or replace that one by --force"
+            )
+        return path
+    recipes.save(recipe, path)
+    return path
+
+
+def corpus_recipe_of(target: Path, name: str, init: str | None) -> PileRecipe:
+    """The recipe of a corpus of one file, or of all files in a folder. Raises FileNotFoundError if it is not there."""
+    if not target.exists():
+        raise FileNotFoundError(f"{target} is neither a recipe (NAME.toml) nor a text: there is no such file or folder")
+    sources, size = sources_of(target)
+    if not sources:
+        raise ValueError(f"{target} holds no files")
+    vocabulary = min(max(512, 1 << round(size / BYTES_PER_TOKEN_OF_VOCABULARY).bit_length()), 8192)
+    tokenizer = {"path": init} if init else {"train": {"vocab_size": vocabulary}}
+    values: dict[str, Any] = {
+        "name": name,
+        "tokenizer": tokenizer,
+        "split": {"valid": 0.02, "test": 0.0},
+        "component": [{"name": name, "licence": "unknown", "source": sources}],
+    }
+    return recipes.check(PileRecipe, values, str(target))
+
+
+def sources_of(target: Path) -> tuple[list[dict[str, Any]], int]:
+    """The sources of a file or folder, one for each kind of file, and the bytes of all files."""
+    if target.is_file():
+        return [{"kind": kind_of(target), "path": str(target.resolve())}], target.stat().st_size
+    files = [path for path in sorted(target.rglob("*")) if path.is_file() and not is_hidden(path, target)]
+    endings = {ending_of(path): kind_of(path) for path in files if kind_of(path) != "text"}
+    exclude = [f"*.{ending}" for ending in sorted(endings)]
+    sources: list[dict[str, Any]] = [
+        {"kind": kind, "path": f"{target.resolve()}/**/*.{ending}"} for ending, kind in sorted(endings.items())
+    ]
+    if any(kind_of(path) == "text" for path in files):
+        sources.append(
+            {
+                "kind": "tree",
+                "path": str(target.resolve()),
+                "exclude": exclude,
+                "licence": "unknown",
+                "max_bytes": 10**9,
+            }
+        )
+    return sources, sum(path.stat().st_size for path in files)
+
+
+def is_hidden(path: Path, folder: Path) -> bool:
+    """Whether a name on the way from a folder to a file begins with a dot."""
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def kind_of(path: Path) -> str:
+    """The kind of source that reads a file."""
+    return next((KINDS[part] for part in ending_of(path).split(".") if part in KINDS), "text")
+
+
+def ending_of(path: Path) -> str:
+    """The ending of a file's name, with that of its compression: jsonl.gz."""
+    parts = path.name.lower().split(".")[1:]
+    return ".".join(parts[-2:] if parts and parts[-1] in COMPRESSED else parts[-1:])
+
+
+def sized(corpus: Path, directory: Path, name: str, init: str | None, seconds: float) -> TrainRecipe:
+    """The recipe of the run that takes about `seconds` on this machine, by a trial of its speed."""
+    n_tokens = len(TokenShard(corpus / "tokens" / "train").tokens)
+    trial = max(1.0, TRIAL_SHARE * seconds)
+    began = time.monotonic()
+    if init is not None:
+        chosen = training_recipe(corpus, name, init, 0, 0, 1_000_000)
+        speed = speed_of(chosen, trial)
+    else:
+        chosen, speed = choose_size(corpus, name, seconds, n_tokens, trial)
+    left = seconds - (time.monotonic() - began) - FINISH_SECONDS
+    # An evaluation is a forward pass, a third of the work of a step.
+    left -= EVALUATIONS * chosen.evaluate.tokens / (3 * speed)
+    tokens, most = int(max(0.1 * seconds, left) * speed), MOST_EPOCHS * n_tokens
+    if tokens > most:
+        say(
+            f"the text gives {n_tokens:,} tokens, which more than {MOST_EPOCHS} epochs teach nothing new; "
+            f"the run takes {format_duration(most / speed)} in place of {format_duration(seconds)}"
+        )
+    shape = chosen.model.get("n_layer", 0), chosen.model.get("d_model", 0)
+    recipe = training_recipe(corpus, name, init, *shape, min(tokens, most))
+    epochs = recipe.train.tokens / n_tokens
+    say(f"{speed:,.0f} tokens/s: about {recipe.train.tokens:,} tokens, {epochs:.1f} epochs")
+    schedule = dataclasses.replace(recipe.train.schedule, kind=FIRST_SCHEDULE)
+    tokens = max(recipe.train.batch_tokens, int(FIRST_SHARE * recipe.train.tokens))
+    return dataclasses.replace(
+        recipe, output=str(directory), train=dataclasses.replace(recipe.train, tokens=tokens, schedule=schedule)
+    )
+
+
+def with_cooldown(recipe: TrainRecipe, trained: Trained, corpus: Path, seconds: float) -> TrainRecipe:
+    """The recipe that continues the first part of a run to its end in about `seconds`, by the speed that it had."""
+    done, batch = recipe.train.tokens, recipe.train.batch_tokens
+    speed = trained.steps * batch / max(trained.seconds, 1e-9)
+    usual = (1 - FIRST_SHARE) / FIRST_SHARE * done
+    more = min(max(0.2 * usual, speed * (seconds - FINISH_SECONDS)), 3 * usual)
+    most = MOST_EPOCHS * len(TokenShard(corpus / "tokens" / "train").tokens)
+    tokens = max(done + batch, min(int(done + more), most))
+    cooldown = min(0.3, (tokens - done) / tokens)
+    schedule = dataclasses.replace(recipe.train.schedule, kind="wsd", cooldown=cooldown)
+    return dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, tokens=tokens, schedule=schedule))
+
+
+def choose_size(corpus: Path, name: str, seconds: float, n_tokens: int, trial: float) -> tuple[TrainRecipe, float]:
+    """The largest model that sees enough tokens in the time, and its speed in tokens per second."""
+    chosen: tuple[TrainRecipe, float] | None = None
+    for n_layer, d_model in SIZES:
+        recipe = training_recipe(corpus, name, None, n_layer, d_model, 1_000_000)
+        speed = speed_of(recipe, trial)
+        config = recipe.gpt_config(vocabulary_of(corpus))
+        tokens = min(speed * seconds, MOST_EPOCHS * n_tokens)
+        if chosen is not None and tokens < LEAST_TOKENS_PER_PARAMETER * config.n_parameters:
+            break
+        chosen = recipe, speed
+        # The next size is about twice as slow; one that is sure to see too little is not tried.
+        if tokens / 2 < 0.7 * LEAST_TOKENS_PER_PARAMETER * config.n_parameters:
+            break
+    assert chosen is not None
+    return chosen
+
+
+def vocabulary_of(corpus: Path) -> int:
+    """Tokens in the vocabulary of a corpus."""
+    from bluejay.tokenizer import Tokenizer
+
+    return Tokenizer.load(corpus).vocab_size
+
+
+def training_recipe(corpus: Path, name: str, init: str | None, n_layer: int, d_model: int, tokens: int) -> TrainRecipe:
+    """A recipe for a corpus: a GPT-J of a size, or the further training of the model `init`."""
+    length = 512 if init or d_model > 192 else 256
+    if init is not None:
+        length = min(length, open_model(locate(init)).config.n_ctx)
+    held_out = len(TokenShard(corpus / "tokens" / "valid").tokens) if (corpus / "tokens").is_dir() else 10**6
+    batch = min(max(2 * length, 1 << round(tokens / 1000).bit_length() - 1), 16_384)
+    steps = max(1, tokens // batch)
+    head = 32 if d_model < 384 else 64
+    values: dict[str, Any] = {
+        "name": name,
+        "data": {"train": [{"shards": str(corpus / "tokens" / "train")}], "sequence_length": length},
+        "train": {
+            "tokens": max(tokens, batch),
+            "batch_tokens": batch,
+            "schedule": {"kind": "wsd", "warmup": max(0.03, 1.01 / steps), "cooldown": 0.3, "final": 0.0},
+            "optimizer": {"kind": "adamw", "betas": [0.9, 0.98], "weight_decay": 0.1},
+        },
+        "evaluate": {"every_steps": max(1, steps // EVALUATIONS), "tokens": min(32_768, max(length, held_out))},
+        "checkpoint": {"every_steps": max(1, steps // EVALUATIONS), "every_minutes": 5.0},
+    }
+    if init is None:
+        values["model"] = {
+            "preset": "gpt-j",
+            "n_layer": n_layer,
+            "d_model": d_model,
+            "n_head": d_model // head,
+            "rotary_dim": head // 2,
+        }
+        values["train"]["lr"] = round(3e-3 * min(1.0, (192 / d_model) ** 0.75), 5)
+    else:
+        large = open_model(locate(init)).config.n_parameters > SMALL_MODEL
+        values |= {"init": init} | ({"lora": {"rank": 16, "alpha": 32.0}} if large else {})
+        values["train"]["lr"] = 1e-3 if large else 5e-4
+    return recipes.check(TrainRecipe, values, "the recipe")
+
+
+def speed_of(recipe: TrainRecipe, seconds: float) -> float:
+    """Training tokens per second of a recipe on this machine, by some of its steps, which are thrown away."""
+    with tempfile.TemporaryDirectory() as folder, parallel.init_world(recipe.mesh, timeout(recipe)) as world:
+        run = Run(dataclasses.replace(recipe, output=folder), world)
+        durations: list[float] = []
+        while len(durations) < 4 or sum(durations[2:]) < seconds:
+            began = time.perf_counter()
+            run.stepper.gradient(run.batches.batch(len(durations), world.data_shard))
+            run.stepper.update(0.0)
+            durations.append(time.perf_counter() - began)
+    measured = durations[2:]  # the first ones are slower: memory is allocated, kernels are chosen
+    return recipe.train.batch_tokens * len(measured) / sum(measured)
+
+
+def xz_of_held_out_text(corpus: Path) -> float | None:
+    """Bits per byte of `xz -9` on the held-out documents of a corpus; None if they are not there."""
+    folder = corpus / "documents" / "valid.parquet"
+    if not folder.is_dir():
+        return None
+    text = "".join(pq.read_table(folder, columns=["text"])["text"].to_pylist()).encode()
+    return 8 * len(lzma.compress(text, preset=9 | lzma.PRESET_EXTREME)) / len(text) if text else None

@@ -1,0 +1,120 @@
+"""One command makes a model of a text, and the text that it is measured on was not trained on."""
+
+import json
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+import bluejay
+from bluejay import own_text
+from bluejay import recipe as recipes
+from bluejay.cli import main
+from bluejay.pile.recipe import PileRecipe
+from bluejay.tokenizer import Tokenizer
+from bluejay.tokens import TokenShard
+from bluejay.train.recipe import TrainRecipe
+from tests.pile.steps.test_hold_out import prose
+
+MINUTES = "0.1"
+
+
+@pytest.fixture(scope="module")
+def book() -> str:
+    return prose(200_000, 1)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(own_text, "SIZES", own_text.SIZES[:1])
+    return tmp_path
+
+
+def test_one_file_becomes_a_model_that_speaks(book, here, capsys):
+    Path("my book.txt").write_text(book)
+    main(["train", "my book.txt", "--minutes", MINUTES])
+    said = capsys.readouterr()
+    assert "kB of valid text was cut out of 1 training documents" in said.err
+    assert "bits for each byte of the held-out text" in said.out and "xz -9" in said.out
+    assert 'bluejay generate runs/my-book/model "..."' in said.out
+    model = bluejay.load("runs/my-book/model")
+    assert model.generate("1.", max_tokens=5)[0]
+    recipe = recipes.load(TrainRecipe, Path("runs/my-book/train.toml"))
+    assert recipe.train.schedule.kind == "wsd" and recipe.train.schedule.cooldown_step(recipe.steps) < recipe.steps
+    # By content: no line of the held-out documents, and none of their shard, is in the training shard.
+    tokenizer = Tokenizer.load("data/my-book")
+    shards = [TokenShard(f"data/my-book/tokens/{split}").tokens.tolist() for split in ("train", "valid")]
+    train, valid = ({line for line in tokenizer.decode(ids).splitlines() if len(line) > 20} for ids in shards)
+    assert train and valid and not train & valid and train | valid <= {*book.splitlines(), *train, *valid}
+    assert sum(map(len, valid)) > 50_000
+
+
+def test_the_same_command_again_goes_on_and_other_text_is_refused(book, here, capsys):
+    Path("a.txt").write_text(book)
+    main(["train", "a.txt", "--minutes", MINUTES, "--json"])
+    first = json.loads(capsys.readouterr().out)
+    before = Path("runs/a/model/model.safetensors").read_bytes()
+    main(["train", "a.txt", "--minutes", MINUTES, "--json"])
+    again = json.loads(capsys.readouterr().out)
+    assert again["trained"] == first["trained"] and Path("runs/a/model/model.safetensors").read_bytes() == before
+    Path("b.txt").write_text(prose(200_000, 2))
+    with pytest.raises(SystemExit):
+        main(["train", "b.txt", "--minutes", MINUTES, "--name", "a"])
+    assert "runs/a holds a run of another text" in capsys.readouterr().err
+    assert Path("runs/a/model/model.safetensors").read_bytes() == before
+
+
+def test_a_folder_of_several_kinds_of_file_is_one_corpus(here):
+    folder = here / "notes"
+    (folder / "deep").mkdir(parents=True)
+    (folder / ".git").mkdir()
+    (folder / ".git/config").write_text("secret")
+    (folder / "one.md").write_text("the first text\n")
+    (folder / "deep/two.txt").write_text("the second text\n")
+    (folder / "three.jsonl").write_text('{"text": "the third text"}\n')
+    (folder / "four.csv").write_text("id,text\n1,the fourth text\n")
+    recipe = own_text.corpus_recipe_of(folder, "notes", None)
+    values = recipes.plain(recipe) | {"split": {"valid": 0.0, "test": 0.0}, "tokenizer": {"path": "gpt2"}}
+    built = own_text.build(recipes.check(PileRecipe, values, "test"))
+    texts = pq.read_table(built.directory / "documents/train.parquet")["text"].to_pylist()
+    assert sorted(text.split()[1] for text in texts) == ["first", "fourth", "second", "third"]
+
+
+def test_new_writes_two_recipes_that_load(book, here, capsys):
+    Path("text.txt").write_text(book)
+    main(["new", "mine", "text.txt"])
+    assert "bluejay pile build mine/pile.toml && bluejay train mine/train.toml" in capsys.readouterr().out
+    recipes.load(PileRecipe, Path("mine/pile.toml"))
+    assert recipes.load(TrainRecipe, Path("mine/train.toml")).data.held_out == "data/mine/tokens/valid"
+    with pytest.raises(ValueError, match=r"mine/pile\.toml is there already"):
+        own_text.new(Path("mine"), Path("text.txt"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["train", "none.txt"], "no recipe at none.txt"),
+        (["new", "mine", "none.txt"], "there is no such file or folder"),
+        (["train", "empty"], "empty holds no files"),
+        (["train", "small.txt", "--minutes", "-1"], "minutes is -1.0; it must be above 0"),
+    ],
+)
+def test_a_mistake_is_one_sentence(arguments, says, here, capsys):
+    (here / "empty").mkdir()
+    (here / "small.txt").write_text("x")
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2 and says in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("minutes", [0.5, 1.5])
+def test_a_run_takes_about_the_minutes_that_it_was_given(minutes, here, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    Path("text.txt").write_text(prose(1_000_000, 3))
+    began = time.monotonic()
+    own_text.train_text(Path("text.txt"), minutes, False, [], began)
+    assert 0.8 * 60 * minutes < time.monotonic() - began < 1.2 * 60 * minutes
