@@ -92,6 +92,7 @@ def check_compiled_blocks() -> None:
     assert 0.8 * results < kept < 1.1 * results < most
 
 
+@pytest.mark.slow
 def test_selective_keeps_the_products_of_compiled_blocks():
     # A process of its own: torch.compile cannot see through the checks of annotations that the tests add.
     program = "from tests.gpt import test_recompute as t; t.check_compiled_blocks()"

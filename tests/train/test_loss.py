@@ -94,6 +94,7 @@ def compare_heads(weighted: bool, bias: bool, frozen: bool, dtype: torch.dtype) 
         assert torch.linalg.vector_norm(one - other) <= close * torch.linalg.vector_norm(other)
 
 
+@pytest.mark.slow
 def test_the_compiled_head_is_one_graph():
     # A process of its own: torch.compile cannot see through the checks of annotations that the tests add.
     program = """

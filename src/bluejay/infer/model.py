@@ -111,8 +111,7 @@ class Model:
     @cached_property
     def native(self) -> NativeModel | None:
         """The weights in the native engine's form; None if torch runs the model. Raises ModelClosedError."""
-        if self.closed:
-            raise ModelClosedError(f"the model {self.name} is closed; load it again")
+        self._require_open()
         if isinstance(self.weights, NativeModel):
             return self.weights
         weight = self.weights.embed.weight
@@ -298,9 +297,15 @@ class Model:
             longest_first = sorted(lengths, reverse=True)[:MAX_SEQUENCES]
             yield from self._resident.engine(self._fitting(longest_first)).run(prompts, params)
 
+    def _require_open(self) -> None:
+        """Raise ModelClosedError if the model was closed."""
+        if self.closed:
+            raise ModelClosedError(f"the model {self.name} is closed; load it again")
+
     def _fitting(self, lengths: list[int]) -> list[int]:
         """The first of the lengths of sequences, so many that their cache takes a quarter of the free memory at most;
         one at least. The others wait for their places."""
+        self._require_open()
         config = self.config
         n_bytes = 2 * config.n_layer * config.kv_heads * config.d_head * 4  # of a token, in float32
         limit = free_bytes(self.weights) // 4 // n_bytes

@@ -60,7 +60,8 @@ def checked(backend: Backend, computed: Float[Tensor, "R X"]) -> Float[Tensor, "
     """What a step computed. Raises LogitsError if it is not all finite, naming a weight that is the cause if the
     backend has `weights` and one of them is not finite either."""
     # The sum is found faster, and all but always finite. Threads of torch would be in the way of the native engine's.
-    total = computed.numpy().sum() if computed.device.type == "cpu" else computed.sum().item()
+    with np.errstate(all="ignore"):
+        total = computed.numpy().sum() if computed.device.type == "cpu" else computed.sum().item()
     if np.isfinite(total) or computed.isfinite().all():
         return computed
     weights: Mapping[str, Tensor] = getattr(backend, "weights", {})

@@ -99,7 +99,8 @@ def test_broken_headers_lose_no_text(parsed: Callable, content_type: str, body: 
 
 def test_what_is_no_message_is_skipped(parsed: Callable) -> None:
     assert "not a message" in parsed(Mail(path="x"), b"\x89PNG\r\n\x1a\n" * 20)[1][0].reason
-    assert parsed(Mail(path="x"), b"") == ([], [])
+    with pytest.raises(ValueError, match="it holds nothing of this kind"):
+        parsed(Mail(path="x"), b"")
 
 
 def test_a_sentence_is_no_separator(parsed: Callable) -> None:

@@ -148,7 +148,7 @@ def test_a_source_distribution_is_read_and_not_built(index: Registry, tmp_path: 
         ("pkg:pypi/quiet-words@1.0#data/b.jsonl#3", "CC0-1.0", "quiet-words-1.0"),
     ]
     assert aside == {
-        "quiet-words-1.0/data/b.jsonl#2": "not JSON in UTF-8: Expecting value: line 1 column 1 (char 0)",
+        "quiet-words-1.0/data/b.jsonl#2": "not JSON: Expecting value: line 1 column 1 (char 0)",
         "quiet-words-1.0/words/icon.py": "binary",
         "quiet-words-1.0/words/latin.py": "not text: it has too many control characters",
         "quiet-words-1.0/docs/big.txt": "larger than 1,000 bytes",
