@@ -101,22 +101,18 @@ def parser() -> Parser:
     run.add_argument("--force", action="store_true", help="replace what was made of another text under the same name")
     run.add_argument("--export", type=int, metavar="STEP", help="only write the model of this step's checkpoint")
     run.add_argument("--profile", action="store_true", help="write PyTorch's trace of a few steps beside the run")
-
     new_ = add_verb(verbs, "new", new, "write a recipe for a corpus of your text and one for a model of it, to edit")
     new_.add_argument("directory", type=Path, help="the folder to write them to")
     new_.add_argument("text", type=Path, help="a text file or a folder of files")
-
     runs_ = add_verb(verbs, "runs", list_runs, "list runs and compare their losses, times and recipes")
     help = "runs, or folders of runs (default: runs)"
     runs_.add_argument("folders", nargs="*", type=Path, default=[Path("runs")], help=help)
     runs_.add_argument("--picture", type=Path, metavar="FILE.png", help="draw their held-out losses over tokens")
-
     plan_ = add_verb(verbs, "plan", train_plan, "predict memory, time and cost of a training run", overrides=True)
     plan_.add_argument("recipe", type=Path, help="a recipe, such as recipes/train/gpt-j-6b.toml")
     hardware_help = "a description such as recipes/hardware/h100.toml (default: measure this machine)"
     plan_.add_argument("--hardware", type=Path, help=hardware_help)
     plan_.add_argument("--best", action="store_true", help="find the fastest mesh, micro-batch, recomputation")
-
     generate_ = add_verb(verbs, "generate", generate, "continue a prompt, or write with a model in turns")
     generate_.add_argument("model", help="a model directory, a .gguf file or a hub name")
     help = "the text to continue; - reads it from standard input; without one an editor opens"
@@ -238,9 +234,8 @@ def pile_quality(options: argparse.Namespace, _: list[str]) -> None:
     from bluejay.pile.filters.quality_train import train_from_files
 
     share = train_from_files(options.good, options.bad, options.model)
-    report(
-        options, f"{options.model} tells {share:.1%} of held-out texts", {"model": str(options.model), "right": share}
-    )
+    text = f"{options.model} tells {share:.1%} of held-out texts"
+    report(options, text, {"model": str(options.model), "right": share})
 
 
 def train(options: argparse.Namespace, overrides: list[str]) -> None:

@@ -114,7 +114,8 @@ def compare(
 EXACT = ("--train.precision", "float32", "--train.micro_batch_tokens", "32")
 
 
-@pytest.mark.parametrize("names", [QUICK, pytest.param(tuple(MESHES), marks=pytest.mark.slow)], ids=["quick", "all"])
+@pytest.mark.slow
+@pytest.mark.parametrize("names", [QUICK, tuple(MESHES)], ids=["quick", "all"])
 def test_every_mesh_gives_the_losses_of_one_process_and_goes_on_from_every_checkpoint(
     processes, recipe_file, load_recipe, tmp_path, names
 ):
