@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -107,14 +108,14 @@ def test_no_hostile_program_passes_gets_out_or_harms(attack, level, who, endless
     [
         ("fork bomb", "PermissionError"),
         ("output flood", "wrote more than"),
-        ("memory hog", "MemoryError"),
+        ("memory hog", "MemoryError|processor time"),  # to fill its memory may take all of its second
         ("exit 0", "ended before its tests did"),
         ("reading what is not there", "crashed with SIGSEGV"),
     ],
 )
 def test_the_reason_says_what_stopped_it(attack, name, how):
     level = next(one for one in LEVELS if one not in failures())
-    assert how in attack(level, "an ordinary user", False)["report"][name][1]
+    assert re.search(how, attack(level, "an ordinary user", False)["report"][name][1])
 
 
 @pytest.mark.slow
