@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from compare import Checkout
+from checkout import Checkout
 from report import MODEL, interleaved, report, result
 
 import bluejay

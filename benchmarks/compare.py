@@ -17,7 +17,6 @@ are
 
 import argparse
 import json
-import os
 import random
 import shutil
 import statistics
@@ -28,6 +27,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from checkout import Checkout
 
 LICENCES = ("CC0-1.0", "MIT", "CC-BY-4.0", "CC-BY-SA-4.0")
 FUNCTION_WORDS = "the of and to a in that is was it for on with be as by at this from or which an"
@@ -101,7 +102,6 @@ for temperature in (0.0, 1.0):
         texts += model.generate("the of and", params)
 print(json.dumps(texts))
 """
-MAIN = "from bluejay.cli import main; main()"
 
 
 @dataclass(frozen=True)
@@ -115,45 +115,7 @@ class Size:
     workers: tuple[int, ...] = (1, 2)
 
 
-FORGET_EDITABLE_INSTALLATION = """
-import sys
-sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__name__ != "ScikitBuildInplaceFinder"]
-"""
-"""Run at the start of every process: an editable installation would be imported before what PYTHONPATH names."""
 SIZES = {"full": Size(), "tiny": Size(100, 3, 1, 4, (2,))}
-
-
-@dataclass(frozen=True)
-class Checkout:
-    """One side of the comparison, and the folder that it works in."""
-
-    name: str
-    root: Path
-    folder: Path
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """Variables with which this checkout is imported, whichever one is installed for editing."""
-        site = self.folder / "site"
-        site.mkdir(exist_ok=True)
-        (site / "sitecustomize.py").write_text(FORGET_EDITABLE_INSTALLATION, encoding="utf-8")
-        return os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (self.root / "src", site)))}
-
-    def start(self, *arguments: str | Path, program: str = MAIN, isa: str = "", threads: int = 1) -> subprocess.Popen:
-        """Start a Python program that imports this checkout's Bluejay."""
-        environment = self.environment | {"OMP_NUM_THREADS": str(threads)}
-        environment |= {"BLUEJAY_ISA": isa} if isa else {}
-        command = [sys.executable, "-c", program, *map(str, arguments)]
-        pipe = subprocess.PIPE
-        return subprocess.Popen(command, cwd=self.folder, env=environment, stdout=pipe, stderr=pipe, text=True)
-
-    def run(self, *arguments: str | Path, program: str = MAIN, isa: str = "", threads: int = 1) -> str:
-        """What such a program prints. Raises RuntimeError where it fails."""
-        process = self.start(*arguments, program=program, isa=isa, threads=threads)
-        out, error = process.communicate()
-        if process.returncode:
-            raise RuntimeError(f"{self.name}: {' '.join(map(str, arguments))} failed: {error[-2000:]}")
-        return out
 
 
 def words(chance: random.Random, count: int) -> str:

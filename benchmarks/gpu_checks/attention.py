@@ -93,7 +93,7 @@ def probe(setting: Setting) -> Measure:
         for way, attend in ways(problem).items():
             try:
                 torch.autograd.grad(attend(*problem.inputs), problem.inputs, problem.d_y)
-            except Exception as error:
+            except Exception as error:  # what a kernel refuses, it refuses in its own way; the row says how
                 refused[number, way] = str(error).splitlines()[0][:120]
 
     def measure() -> Iterator[Row]:
@@ -154,7 +154,7 @@ def flex(setting: Setting) -> Measure:
         ways.append(way)
         try:
             problem.time(way)
-        except Exception as error:
+        except Exception as error:  # compilers share no class of errors; the row says what happened
             failed[len(ways) - 1] = f"{type(error).__name__}: {str(error)[:150]}"
 
     def measure() -> Iterator[Row]:
@@ -194,7 +194,7 @@ def cudnn(setting: Setting) -> Measure:
                 peer = flash(*problem.inputs) if y.is_cuda else y
                 apart = float((y - peer).detach().abs().max())
                 yield {"way": "cudnn by documents", **problem.shape, "apart": apart, **problem.time(attend)}
-            except Exception as error:
+            except Exception as error:  # likewise for cuDNN, whose tensors refuse in many classes
                 yield {"way": "cudnn by documents", **problem.shape, "refused": str(error).splitlines()[0][:200]}
 
     return measure

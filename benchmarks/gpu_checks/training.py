@@ -150,7 +150,7 @@ def small(setting: Setting) -> GPTConfig:
 
 def step_of(setting: Setting, rows: int = 16, **options: object) -> Measure:
     """Steps of the small model."""
-    return train(setting, small(setting), setting.pick(rows, 2), setting.pick(8, 2), **options)  # type: ignore[arg-type]
+    return train(setting, small(setting), setting.pick(rows, 2), setting.pick(8, 2), **options)  # type: ignore[arg-type] - options of train
 
 
 def head(setting: Setting) -> Measure:
@@ -187,7 +187,7 @@ def head(setting: Setting) -> Measure:
     for name, way in ways.items():
         try:
             both(way)
-        except Exception as error:
+        except Exception as error:  # compilers share no class of errors; the row says what happened
             failed[name] = f"{type(error).__name__}: {str(error)[:200]}"
 
     def measure() -> Iterator[Row]:

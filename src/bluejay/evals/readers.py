@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from bluejay.evals.tasks import Continuation, Generation, Question
@@ -165,7 +166,7 @@ def own_questions(path: str, prompt: str, choices_from: str, gold: str) -> Itera
 
     Raises ValueError, naming the line: it lacks a field, or its right choice is none of its choices.
     """
-    with open(path, encoding="utf-8") as file:  # noqa: PTH123 - a path as the user wrote it
+    with Path(path).open(encoding="utf-8") as file:
         for number, line in enumerate(filter(str.strip, file), 1):
             try:
                 row = json.loads(line)

@@ -65,7 +65,7 @@ class SharedEngine:
                 for request, chunk in self.engine.step():
                     self._chunks[request].append(chunk)
                 return
-            except Exception as failure:
+            except Exception as failure:  # kept for the other threads, whose requests fail with it too
                 self.failure = failure
         raise self.failure
 

@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+from cheating import CHEATING
 from hostile import HOSTILE
 
 from bluejay.evals.cage import Limits, run
@@ -24,6 +25,7 @@ SECRET = "the text that must not leak"
 TESTS = tuple(Test((f"double({number})",), f"_0 == {2 * number}") for number in (21, -3, 0, 1_000_001))
 PROBLEM = Problem("double", "", "double", TESTS)
 CALLS = [call for test in TESTS for call in test.calls]
+PROGRAMS = HOSTILE | CHEATING
 LIMITS = Limits(cpu_seconds=1, sleep_seconds=1)
 
 
@@ -58,7 +60,7 @@ def main() -> None:
         others = processes()
         honest, report = first_failure(PROBLEM, answered), {}
         for name in sys.argv[3:]:
-            outcome = run(header + HOSTILE[name], CALLS, LIMITS, level)
+            outcome = run(header + PROGRAMS[name], CALLS, LIMITS, level)
             said = outcome.output + "".join(map(shown, outcome.results))
             harm = {
                 "passed": first_failure(PROBLEM, outcome) is None,

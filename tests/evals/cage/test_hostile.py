@@ -17,6 +17,7 @@ import pytest
 import bluejay.evals.cage
 from bluejay.evals.cage.launch import LEVELS, failures
 from bluejay.evals.cage.readable import for_every_user, interpreter
+from tests.evals.cage.cheating import CHEATING
 from tests.evals.cage.hostile import ENDLESS, HOSTILE
 
 HERE = Path(__file__).parent
@@ -50,7 +51,7 @@ def attacked(folder: Path, level: str, user: int, endless: bool) -> dict:
         shutil.copytree(PACKAGE / "evals" / room, source / "bluejay" / "evals" / room)
     for path in (source / "bluejay", source / "bluejay" / "evals"):
         (path / "__init__.py").touch()
-    for name in ("attack.py", "hostile.py"):
+    for name in ("attack.py", "cheating.py", "hostile.py"):
         shutil.copy(HERE / name, source)
     work = place / "work"
     work.mkdir()
@@ -67,7 +68,7 @@ def attacked(folder: Path, level: str, user: int, endless: bool) -> dict:
 
 
 def programs(endless: bool) -> list[str]:
-    return [name for name in HOSTILE if (name in ENDLESS) == endless]
+    return [name for name in HOSTILE | CHEATING if (name in ENDLESS) == endless]
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +89,8 @@ def attack() -> Iterator[Callable[[str, str, bool], dict]]:
 
 
 def test_there_are_programs_of_every_kind():
-    assert len(HOSTILE) >= 50 and HOSTILE.keys() > ENDLESS
+    every = HOSTILE | CHEATING
+    assert len(every) == len(HOSTILE) + len(CHEATING) >= 50 and every.keys() > ENDLESS
 
 
 @pytest.mark.parametrize("endless", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["brief", "endless"])

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from bluejay.evals.cage import Limits, run
+from tests.evals.cage.cheating import CHEATING
 from tests.evals.cage.hostile import HOSTILE
 
 WORK = """
@@ -53,10 +54,10 @@ def alone() -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("name", HOSTILE | CHEATING)
 def test_a_neighbour_needs_no_more_processor_time(name, alone):
     until, measured = time.monotonic() + PATIENCE, []
-    with beside(HOSTILE[name]):
+    with beside((HOSTILE | CHEATING)[name]):
         while min(measured, default=2 * alone) > 1.1 * alone and time.monotonic() < until:
             measured.append(processor_seconds())
     assert min(measured) <= 1.1 * alone, measured

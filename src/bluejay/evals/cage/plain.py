@@ -13,7 +13,7 @@ MOST_KEYS = 10_000
 class NotPlain:
     """Stands for a value that cannot leave the cage, such as an object; it equals nothing."""
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment] - how Python says that a class is not hashable
 
     def __init__(self, kind: str) -> None:
         self.kind = kind[:80]

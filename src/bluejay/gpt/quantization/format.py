@@ -4,6 +4,7 @@ A matrix (rows, columns) is padded to blocks of 16 rows and groups of 64 columns
 so that one vector register holds four bytes of each row (`native/formats.h`).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -20,7 +21,7 @@ Codes = UInt8[Tensor, "rows groups 64"]
 Blocks = UInt8[Tensor, "blocks groups bytes"]
 
 
-class Format:
+class Format(ABC):
     """A way to store a weight matrix. A quantised format is a subclass of its own (`bluejay.gpt.quantization.q4`)."""
 
     name: str
@@ -40,24 +41,24 @@ class Format:
 
     def scales_shape(self, shape: Sequence[int]) -> tuple[int, int, int]:
         """Shape of the scales of a matrix (rows, columns)."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{self.name} has no scales")
 
+    @abstractmethod
     def encode(self, weight: Rows, importance: Importance) -> tuple[Blocks, Tensor | None]:
         """Data and scales of float32 rows, which fill whole blocks. Codes minimise the squared error, in which each
         square is multiplied by the `importance` of its column."""
-        raise NotImplementedError
 
     def encode_scales(self, scales: Float[Tensor, "rows parts"]) -> Tensor:
         """The stored form of scales, of which every group has one or more."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{self.name} has no scales")
 
     def decode_scales(self, scales: Tensor) -> Float[Tensor, "blocks 16 groups parts"]:
         """The inverse of `encode_scales`, by group."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{self.name} has no scales")
 
+    @abstractmethod
     def decode(self, data: Tensor, scales: Tensor | None, out: Float[Tensor, "blocks 16 groups 64"]) -> None:
         """Write the numbers that `data` holds to `out`. `scales` are (blocks, 16, groups, parts, columns of a part)."""
-        raise NotImplementedError
 
 
 class Exact(Format):

@@ -113,7 +113,7 @@ def trial(vocabulary: LLTokenizer, kind: str, source: str) -> dict[str, Any]:
             before = address_space()
             try:
                 compile_grammar(vocabulary, kind, source)
-            except Exception as refused:
+            except Exception as refused:  # the compiler raises plain Exception; the parent reports it
                 error = str(refused)
             used = resource.getrusage(resource.RUSAGE_SELF)
             grown = address_space() - before
