@@ -17,6 +17,7 @@ using namespace nb::literals;
 
 namespace bluejay {
 void bind_training(nb::module_& m);  // training.cpp
+void bind_trace(nb::module_& m);     // trace.cpp
 
 namespace {
 
@@ -216,6 +217,7 @@ NB_MODULE(_native, m) {
     m.def("quantize_q4", &quantize_q4, "weights"_a, "importance"_a, "codes"_a, "scales"_a, "codebook"_a, "candidates"_a, "rows"_a,
           "threads"_a);
     bind_training(m);
+    bind_trace(m);
     nb::class_<Config>(m, "Config")
         .def(nb::init<>())
         .def_rw("n_layer", &Config::n_layer)

@@ -1,0 +1,198 @@
+"""Searches in the index of a corpus: longest matches, counts, places, and what follows.
+
+`bluejay index CORPUS` makes the index. Matches are within documents. All numbers of tokens and documents are exact.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bluejay.native import native
+from bluejay.tokens import suffixed
+from bluejay.trace.document_rows import ROWS, Row, Rows
+from bluejay.trace.indexing import FOLDER, KIND, SUFFIXES, Range, blocks, require_native
+from bluejay.trace.sections import Damaged, Sections, read_at_random
+
+Ids = Sequence[int] | NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Places of a match, in the order of the corpus."""
+
+    shard: str
+    """The token shard: train, valid, test."""
+    positions: NDArray[np.int64]
+    """Where the match begins in the token shard, in tokens."""
+    documents: NDArray[np.int64]
+    """The number of its document in the token shard."""
+    offsets: NDArray[np.int64]
+    """Where the match begins in its document, in tokens."""
+    rows: NDArray[np.int64]
+    """The row of its document, which the copies of a document share."""
+
+
+class IndexShard:
+    """The index of a range of a token shard's documents. Raises Damaged, or ValueError: the tokens are others."""
+
+    def __init__(self, path: Path, corpus: Path) -> None:
+        self.path, sections = path, Sections(path, KIND)
+        self.values = values = sections.values
+        self.shard, self.first_document = values["shard"], values["first_document"]
+        self.first_token, n_tokens, dtype = values["first_token"], values["tokens"], np.dtype(values["dtype"])
+        self.starts = sections["starts"]
+        self.sections = sections
+        file = suffixed(corpus / "tokens" / self.shard, ".bin")
+        self.last_token = self.first_token + n_tokens
+        of = Range(self.first_token, self.starts)
+        if not file.exists() or file.stat().st_size < self.last_token * dtype.itemsize:
+            raise ValueError(f"{path} is the index of other tokens than {file}; run bluejay index {corpus}")
+        with file.open("rb") as tokens:
+            if blocks(tokens, of, dtype.itemsize) != values["blocks"]:
+                raise ValueError(f"{path} is the index of other tokens than {file}; run bluejay index {corpus}")
+        empty = np.zeros(0, dtype)
+        where = self.first_token * dtype.itemsize
+        mapped = read_at_random(np.memmap(file, dtype, "r", where, (n_tokens,))) if n_tokens else empty
+        self.tokens = np.asarray(mapped)
+        kind = native.SuffixIndex16 if dtype.itemsize == 2 else native.SuffixIndex32
+        settings = {name: values[name] for name in ("bits", "every", "key_tokens", "key_bits")}
+        arrays = {"packed": np.asarray(sections.mapped("packed")), "samples": sections["samples"]}
+        arrays |= {"starts": self.starts, "sums": sections["packed_sums"]}
+        try:
+            self.native = kind(tokens=self.tokens, **arrays, **settings)
+        except ValueError as error:
+            raise Damaged(f"{path}: {error}") from None
+
+    def call(self, name: str, *arguments: Any) -> Any:
+        """A search, whose errors name the file."""
+        try:
+            return getattr(self.native, name)(*arguments)
+        except ValueError as error:
+            raise Damaged(f"{self.path}: {error}; run bluejay index on a corpus without this file") from None
+
+
+class Index:
+    """The index of a corpus, opened.
+
+    Raises FileNotFoundError: the corpus has no index; ValueError: the index is damaged, half built or of other tokens.
+    """
+
+    def __init__(self, corpus: str | Path) -> None:
+        require_native()
+        self.corpus = Path(corpus)
+        directory = self.corpus / FOLDER
+        files = sorted(directory.glob(f"*{SUFFIXES}"))
+        command = f"run bluejay index {self.corpus}"
+        if not files:
+            raise FileNotFoundError(f"{self.corpus} has no index; {command}")
+        if not (directory / ROWS).exists():
+            raise FileNotFoundError(f"the index of {self.corpus} is half built; {command}")
+        self.shards = [IndexShard(file, self.corpus) for file in files]
+        self.documents = Rows(directory / ROWS)
+        self.n_tokens = sum(len(shard.tokens) for shard in self.shards)
+        for path in (self.corpus / "tokens").glob("*.bin"):
+            ranges = [(s.first_token, s.last_token) for s in self.shards if s.shard == path.stem]
+            size = path.stat().st_size // self.itemsize
+            firsts, lasts = [first for first, _ in ranges], [last for _, last in ranges]
+            if [*lasts[-1:], *firsts[:1], *firsts[1:]] != [size, 0, *lasts[:-1]]:
+                raise ValueError(f"the index of {self.corpus} is half built: it does not hold all of {path}; {command}")
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a token in the shards."""
+        return self.shards[0].tokens.itemsize
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The tokenizer of the corpus. Raises FileNotFoundError if it has none."""
+        from bluejay.tokenizer import Tokenizer
+
+        return Tokenizer.load(self.corpus)
+
+    def ids(self, text: str | Ids) -> NDArray[np.int32]:
+        """The token ids of a text, or the given ones. Raises ValueError: an id is negative or has more than 31 bits."""
+        ids = np.asarray(self.tokenizer.encode(text) if isinstance(text, str) else text, np.int64)
+        if ids.size and not 0 <= ids.min() <= ids.max() < 2**31:
+            raise ValueError("token ids are from 0 to 2^31 - 1")
+        return ids.astype(np.int32)
+
+    def longest(self, text: str | Ids) -> NDArray[np.int32]:
+        """For each token of a text, the length of the longest match that begins with it, (T,)."""
+        ids = self.ids(text)
+        found = np.zeros(len(ids), np.int32)
+        for shard in self.shards:
+            np.maximum(found, shard.call("longest", ids), out=found)
+        return found
+
+    def find(
+        self, text: str | Ids, firsts: Sequence[int], lasts: Sequence[int]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where the tokens firsts[i] .. lasts[i] - 1 of a text are in each index shard: ranks (shards, n) from low to
+        before high."""
+        ids = self.ids(text)
+        bounds = np.asarray(firsts, np.int64), np.asarray(lasts, np.int64)
+        found = [shard.call("find", ids, *bounds) for shard in self.shards]
+        return np.stack([low for low, _ in found]), np.stack([high for _, high in found])
+
+    def counts(self, text: str | Ids, firsts: Sequence[int], lasts: Sequence[int]) -> NDArray[np.int64]:
+        """How often the tokens firsts[i] .. lasts[i] - 1 of a text occur, (n,)."""
+        low, high = self.find(text, firsts, lasts)
+        return (high - low).sum(axis=0)
+
+    def count(self, text: str | Ids) -> int:
+        """How often a text occurs."""
+        ids = self.ids(text)
+        return int(self.counts(ids, [0], [len(ids)])[0])
+
+    def places(self, low: Sequence[int], high: Sequence[int], at_most: int) -> Iterator[Places]:
+        """The places of a match from its ranks in each index shard (`find`); the first `at_most` of each shard's ranks."""
+        for shard, first, last in zip(self.shards, low, high, strict=True):
+            if first >= last:
+                continue
+            positions, documents = shard.call("places", int(first), int(min(last, first + at_most)))
+            order = np.argsort(positions)
+            positions, documents = positions[order], documents[order]
+            offsets = positions - shard.starts[documents]
+            documents = documents + shard.first_document
+            rows = self.documents.rows(shard.shard, documents)
+            yield Places(shard.shard, positions + shard.first_token, documents, offsets, rows)
+
+    def next_tokens(self, text: str | Ids) -> tuple[int, dict[int, int]]:
+        """What follows a text in the corpus: the length of the longest end of it that occurs, and how often each token
+        follows that end; -1 stands for the end of a document (infini-gram, arXiv 2401.17377, section 2)."""
+        ids = self.ids(text)
+        reach = np.arange(len(ids)) + self.longest(ids)
+        first = int(np.searchsorted(reach, len(ids)))
+        low, high = self.find(ids, [first], [len(ids)])
+        found: dict[int, int] = {}
+        for shard, begin, end in zip(self.shards, low[:, 0], high[:, 0], strict=True):
+            tokens, counts = shard.call("next", int(begin), int(end), len(ids) - first)
+            for token, count in zip(tokens.tolist(), counts.tolist(), strict=True):
+                found[token] = found.get(token, 0) + count
+        return len(ids) - first, dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
+    def row(self, shard: str, row: int) -> Row:
+        """What is known of a document. Raises ValueError: the index is damaged."""
+        return self.documents.read(shard, row)
+
+    def around(self, shard: str, position: int, length: int, before: int, after: int) -> tuple[int, NDArray[np.int64]]:
+        """Tokens around a match, within its document: where the match begins among them, and the tokens."""
+        for part in self.shards:
+            if part.shard == shard and part.first_token <= position < part.last_token:
+                at = position - part.first_token
+                document = int(np.searchsorted(part.starts, at, "right")) - 1
+                first = max(int(part.starts[document]), at - before)
+                last = min(int(part.starts[document + 1]), at + length + after)
+                return at - first, part.tokens[first:last].astype(np.int64)
+        raise ValueError(f"{shard} has no token {position}")
+
+    def check(self) -> None:
+        """Read the whole index and compare its checksums. Raises ValueError where it is damaged."""
+        for shard in self.shards:
+            shard.sections.check()
+        Sections(self.corpus / FOLDER / ROWS, "documents").check()
