@@ -33,11 +33,12 @@ class Row:
     url: str
 
 
-def write_rows(path: Path, shards: Sequence[Any], table: Path) -> None:
+def write_rows(path: Path, shards: Sequence[Any], table: Path, content: dict[str, str]) -> None:
     """Write the rows of the documents of token shards (`bluejay.trace.indexing.TokenFile`), where `table` says what they
-    are. Raises ValueError if the table is of another build."""
+    are. `content` has a hash of each token shard. Raises ValueError if the table is of another build."""
+    common = {"shards": [shard.name for shard in shards], "content": content}
     if not table.exists():
-        write_sections(path, KIND, {"rows": 0, "shards": [shard.name for shard in shards]}, {})
+        write_sections(path, KIND, {"rows": 0, **common}, {})
         return
     import pyarrow.parquet as pq
 
@@ -67,7 +68,7 @@ def write_rows(path: Path, shards: Sequence[Any], table: Path) -> None:
     arrays = {f"{shard.name}_rows": row_of[bounds[i] : bounds[i + 1]] for i, shard in enumerate(shards)}
     arrays |= with_sums({"records": paged(records.tobytes()), "urls": paged(b"".join(texts))})
     values = {"rows": len(records), "url_bytes": sum(map(len, texts)), **{name: coded[name][1] for name in LISTS}}
-    write_sections(path, KIND, values | {"shards": [shard.name for shard in shards]}, arrays)
+    write_sections(path, KIND, values | common, arrays)
 
 
 def check_order(rows: Any, shard: Any, table: Path) -> Any:

@@ -6,17 +6,22 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bluejay.native import native
+from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import suffixed
 from bluejay.trace.document_rows import ROWS, Row, Rows
-from bluejay.trace.indexing import FOLDER, KIND, SUFFIXES, Range, blocks, require_native
 from bluejay.trace.sections import Damaged, Sections, read_at_random
+from bluejay.trace.suffix_arrays import FOLDER, KIND, SUFFIXES, Range, blocks, require_native
+
+if TYPE_CHECKING:
+    from bluejay.trace.reading import Read, ReadRun
 
 Ids = Sequence[int] | NDArray[np.integer]
 
@@ -38,85 +43,72 @@ class Places:
 
 
 class IndexShard:
-    """The index of a range of a token shard's documents. Raises Damaged, or ValueError: the tokens are others."""
+    """The suffix array of a range of a token shard's documents, to search in."""
 
-    def __init__(self, path: Path, corpus: Path) -> None:
-        self.path, sections = path, Sections(path, KIND)
-        self.values = values = sections.values
+    def __init__(self, name: str, tokens: np.ndarray, values: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        """`name` is for messages, `values` and `arrays` are what `suffix_array` returns. Raises Damaged."""
+        self.name, self.tokens, self.starts = name, tokens, arrays["starts"]
         self.shard, self.first_document = values["shard"], values["first_document"]
-        self.first_token, n_tokens, dtype = values["first_token"], values["tokens"], np.dtype(values["dtype"])
-        self.starts = sections["starts"]
-        self.sections = sections
-        file = suffixed(corpus / "tokens" / self.shard, ".bin")
-        self.last_token = self.first_token + n_tokens
-        of = Range(self.first_token, self.starts)
-        if not file.exists() or file.stat().st_size < self.last_token * dtype.itemsize:
-            raise ValueError(f"{path} is the index of other tokens than {file}; run bluejay index {corpus}")
-        with file.open("rb") as tokens:
-            if blocks(tokens, of, dtype.itemsize) != values["blocks"]:
-                raise ValueError(f"{path} is the index of other tokens than {file}; run bluejay index {corpus}")
-        empty = np.zeros(0, dtype)
-        where = self.first_token * dtype.itemsize
-        mapped = read_at_random(np.memmap(file, dtype, "r", where, (n_tokens,))) if n_tokens else empty
-        self.tokens = np.asarray(mapped)
-        kind = native.SuffixIndex16 if dtype.itemsize == 2 else native.SuffixIndex32
-        settings = {name: values[name] for name in ("bits", "every", "key_tokens", "key_bits")}
-        arrays = {"packed": np.asarray(sections.mapped("packed")), "samples": sections["samples"]}
-        arrays |= {"starts": self.starts, "sums": sections["packed_sums"]}
+        self.first_token = values["first_token"]
+        self.last_token = self.first_token + len(tokens)
+        kind = native.SuffixIndex16 if tokens.itemsize == 2 else native.SuffixIndex32
+        settings = {key: values[key] for key in ("bits", "every", "key_tokens", "key_bits")}
+        given = {"packed": arrays["packed"], "samples": arrays["samples"], "sums": arrays["packed_sums"]}
         try:
-            self.native = kind(tokens=self.tokens, **arrays, **settings)
+            self.native = kind(tokens=tokens, starts=self.starts, **given, **settings)
         except ValueError as error:
-            raise Damaged(f"{path}: {error}") from None
+            raise Damaged(f"{name}: {error}") from None
+
+    @classmethod
+    def open(cls, path: Path, corpus: Path) -> "IndexShard":
+        """Open the file of an index. Raises Damaged; ValueError: it is of other tokens."""
+        sections = Sections(path, KIND)
+        values, dtype = sections.values, np.dtype(sections.values["dtype"])
+        file, starts = suffixed(corpus / "tokens" / values["shard"], ".bin"), sections["starts"]
+        first, n = values["first_token"], values["tokens"]
+        others = f"{path} is the index of other tokens than {file}; run bluejay index {corpus}"
+        if not file.exists() or file.stat().st_size < (first + n) * dtype.itemsize:
+            raise ValueError(others)
+        with file.open("rb") as opened:
+            if blocks(opened, Range(first, starts), dtype.itemsize) != values["blocks"]:
+                raise ValueError(others)
+        mapped = np.memmap(file, dtype, "r", first * dtype.itemsize, (n,)) if n else np.zeros(0, dtype)
+        arrays = {"starts": starts, "samples": sections["samples"], "packed_sums": sections["packed_sums"]}
+        arrays["packed"] = np.asarray(sections.mapped("packed"))
+        return cls(str(path), np.asarray(read_at_random(mapped)), values, arrays)
 
     def call(self, name: str, *arguments: Any) -> Any:
         """A search, whose errors name the file."""
         try:
             return getattr(self.native, name)(*arguments)
         except ValueError as error:
-            raise Damaged(f"{self.path}: {error}; run bluejay index on a corpus without this file") from None
+            raise Damaged(f"{self.name}: {error}; remove it and run bluejay index again") from None
 
 
-class Index:
-    """The index of a corpus, opened.
+class Documents(Protocol):
+    """What is known of the documents of a set."""
 
-    Raises FileNotFoundError: the corpus has no index; ValueError: the index is damaged, half built or of other tokens.
-    """
+    def rows(self, shard: str, documents: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The number of the row of each document of a token shard; copies of a document share a row."""
+        ...
 
-    def __init__(self, corpus: str | Path) -> None:
-        require_native()
-        self.corpus = Path(corpus)
-        directory = self.corpus / FOLDER
-        files = sorted(directory.glob(f"*{SUFFIXES}"))
-        command = f"run bluejay index {self.corpus}"
-        if not files:
-            raise FileNotFoundError(f"{self.corpus} has no index; {command}")
-        if not (directory / ROWS).exists():
-            raise FileNotFoundError(f"the index of {self.corpus} is half built; {command}")
-        self.shards = [IndexShard(file, self.corpus) for file in files]
-        self.documents = Rows(directory / ROWS)
-        self.n_tokens = sum(len(shard.tokens) for shard in self.shards)
-        for path in (self.corpus / "tokens").glob("*.bin"):
-            ranges = [(s.first_token, s.last_token) for s in self.shards if s.shard == path.stem]
-            size = path.stat().st_size // self.itemsize
-            firsts, lasts = [first for first, _ in ranges], [last for _, last in ranges]
-            if [*lasts[-1:], *firsts[:1], *firsts[1:]] != [size, 0, *lasts[:-1]]:
-                raise ValueError(f"the index of {self.corpus} is half built: it does not hold all of {path}; {command}")
+    def read(self, shard: str, row: int) -> Row:
+        """A row. Raises ValueError where the index is damaged."""
+        ...
 
-    @property
-    def itemsize(self) -> int:
-        """Bytes of a token in the shards."""
-        return self.shards[0].tokens.itemsize
 
-    @cached_property
-    def tokenizer(self) -> Any:
-        """The tokenizer of the corpus. Raises FileNotFoundError if it has none."""
-        from bluejay.tokenizer import Tokenizer
+class Searcher:
+    """Searches in index shards. All numbers of tokens and documents are exact."""
 
-        return Tokenizer.load(self.corpus)
+    def __init__(self, name: str, shards: Sequence[IndexShard], documents: Documents) -> None:
+        self.name, self.shards, self.documents = name, list(shards), documents
+        self.n_tokens = sum(len(shard.tokens) for shard in shards)
 
     def ids(self, text: str | Ids) -> NDArray[np.int32]:
-        """The token ids of a text, or the given ones. Raises ValueError: an id is negative or has more than 31 bits."""
-        ids = np.asarray(self.tokenizer.encode(text) if isinstance(text, str) else text, np.int64)
+        """The given ids, checked. Raises ValueError: they are a text, or one is negative or has more than 31 bits."""
+        if isinstance(text, str):
+            raise ValueError(f"{self.name} has no tokenizer; give token ids")
+        ids = np.asarray(text, np.int64)
         if ids.size and not 0 <= ids.min() <= ids.max() < 2**31:
             raise ValueError("token ids are from 0 to 2^31 - 1")
         return ids.astype(np.int32)
@@ -180,6 +172,10 @@ class Index:
         """What is known of a document. Raises ValueError: the index is damaged."""
         return self.documents.read(shard, row)
 
+    def read(self, run: "ReadRun", part: int, positions: Sequence[int], length: int) -> "Read":
+        """When a run read matches of `length` tokens at places of the token shard that is set `part` of its recipe."""
+        return run.read_of(part, positions, length)
+
     def around(self, shard: str, position: int, length: int, before: int, after: int) -> tuple[int, NDArray[np.int64]]:
         """Tokens around a match, within its document: where the match begins among them, and the tokens."""
         for part in self.shards:
@@ -191,8 +187,43 @@ class Index:
                 return at - first, part.tokens[first:last].astype(np.int64)
         raise ValueError(f"{shard} has no token {position}")
 
+
+class Index(Searcher):
+    """The index of a corpus, opened.
+
+    Raises FileNotFoundError: the corpus has no index; ValueError: the index is damaged, half built or of other tokens.
+    """
+
+    def __init__(self, corpus: str | Path) -> None:
+        require_native()
+        self.corpus = Path(corpus)
+        directory, command = self.corpus / FOLDER, f"run bluejay index {corpus}"
+        files = sorted(directory.glob(f"*{SUFFIXES}"))
+        if not files:
+            raise FileNotFoundError(f"{self.corpus} has no index; {command}")
+        if not (directory / ROWS).exists():
+            raise FileNotFoundError(f"the index of {self.corpus} is half built; {command}")
+        rows = Rows(directory / ROWS)
+        super().__init__(str(corpus), [IndexShard.open(file, self.corpus) for file in files], rows)
+        self.content: dict[str, str] = rows.values["content"]
+        for path in (self.corpus / "tokens").glob("*.bin"):
+            parts = [shard for shard in self.shards if shard.shard == path.stem]
+            covered = all(one.last_token == other.first_token for one, other in pairwise(parts))
+            size = path.stat().st_size // self.shards[0].tokens.itemsize
+            if size and not (parts and covered and (parts[0].first_token, parts[-1].last_token) == (0, size)):
+                raise ValueError(f"the index of {self.corpus} is half built: it does not hold all of {path}; {command}")
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of the corpus. Raises FileNotFoundError if it has none."""
+        return Tokenizer.load(self.corpus)
+
+    def ids(self, text: str | Ids) -> NDArray[np.int32]:
+        """The token ids of a text, or the given ones, checked. Raises ValueError as `Searcher.ids`."""
+        return super().ids(self.tokenizer.encode(text) if isinstance(text, str) else text)
+
     def check(self) -> None:
         """Read the whole index and compare its checksums. Raises ValueError where it is damaged."""
-        for shard in self.shards:
-            shard.sections.check()
+        for path in (self.corpus / FOLDER).glob(f"*{SUFFIXES}"):
+            Sections(path, KIND).check()
         Sections(self.corpus / FOLDER / ROWS, "documents").check()

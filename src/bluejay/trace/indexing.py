@@ -7,34 +7,40 @@ A file is there whole or not at all. The same command continues after an interru
 keeps the files whose documents are the same.
 """
 
+import contextlib
 import glob
 import hashlib
 import shutil
-import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from bluejay.files import TEMPORARY
+from bluejay.files import TEMPORARY, cache_directory, write_text
 from bluejay.machine import free_memory, n_processors
-from bluejay.native import native
 from bluejay.progress import format_bytes, progress, say
 from bluejay.tokens import DOCUMENTS_TABLE, read_index, suffixed
 from bluejay.trace.document_rows import ROWS, write_rows
 from bluejay.trace.sections import Damaged, Sections, write_sections
-from bluejay.trace.suffix_arrays import CHUNK_TOKENS, Range, memory_bytes, suffix_array
+from bluejay.trace.suffix_arrays import (
+    CHUNK_TOKENS,
+    FOLDER,
+    KIND,
+    SUFFIXES,
+    Range,
+    blocks,
+    memory_bytes,
+    require_native,
+    suffix_array,
+)
+from bluejay.train.data.content import hash_of_shard
 
-FOLDER = "index"
-SUFFIXES = ".suffixes"
-KIND = "suffix array"
 SHARD_TOKENS = 2**28
 """The most tokens of an index shard, of which each entry takes 28 bits."""
-BLOCKS, BLOCK_BYTES = 8, 4096
-"""Places of a token shard that are compared each time an index is opened."""
+CORPORA = "corpora"
+"""The folder of the cache that notes where corpora are."""
 NANOSECONDS = 300
 """Time to sort and write one token on one core, for the estimate that is printed."""
 
@@ -122,18 +128,15 @@ def index(corpus: Path, shard_tokens: int = SHARD_TOKENS, workers: int | None = 
             path.unlink()
     if missing:
         announce(directory, missing, workers := workers_for(missing, workers))
+        (directory / ROWS).unlink(missing_ok=True)  # without it the index counts as half built
         directory.mkdir(exist_ok=True)
         build(directory, missing, workers)
-    write_rows(directory / ROWS, shards, corpus / "tokens" / DOCUMENTS_TABLE)
+    content = {shard.name: hash_of_shard(shard.path.with_suffix("")) for shard in shards}
+    write_rows(directory / ROWS, shards, corpus / "tokens" / DOCUMENTS_TABLE, content)
+    remember(corpus, content)
     size = sum(path.stat().st_size for path in directory.glob("*"))
     documents = sum(part.last - part.first for part in all_parts)
     return Indexed(directory, tokens, documents, len(all_parts), len(missing), size)
-
-
-def require_native() -> None:
-    """Raise ValueError if the compiled part of the package is missing."""
-    if not hasattr(native, "SuffixIndex16"):
-        raise ValueError("an index needs the compiled part of bluejay; install it where there is a C++ compiler")
 
 
 def token_files(corpus: Path) -> list[TokenFile]:
@@ -254,10 +257,17 @@ def build_part(directory: Path, part: Part) -> None:
     write_sections(directory / f"{part.tokens.name}-{part.first:010}{SUFFIXES}", KIND, values, arrays)
 
 
-def blocks(file: Any, of: Range, itemsize: int) -> list[int]:
-    """Checksums of a few places of the tokens of a range, by which other tokens are noticed at once."""
-    size, first, found = of.n_tokens * itemsize, of.first_token * itemsize, []
-    for number in range(BLOCKS):
-        file.seek(first + number * max(0, size - BLOCK_BYTES) // (BLOCKS - 1))
-        found.append(zlib.crc32(file.read(min(size, BLOCK_BYTES))))
-    return found
+def remember(corpus: Path, content: dict[str, str]) -> None:
+    """Note in the cache where token shards of this content are, for models that were trained on them."""
+    for digest in content.values():
+        with contextlib.suppress(OSError):  # a cache that cannot be written only makes --corpus necessary
+            write_text(cache_directory() / CORPORA / hashlib.sha256(digest.encode()).hexdigest(), str(corpus.resolve()))
+
+
+def remembered(digest: str) -> Path | None:
+    """Where a corpus was when a token shard of this content was indexed; None if that is not known."""
+    note = cache_directory() / CORPORA / hashlib.sha256(digest.encode()).hexdigest()
+    try:
+        return Path(note.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return None

@@ -4,6 +4,7 @@ Documents are sorted with an end behind each, which is smaller than any token, s
 document. The ends are then left out again. Memory: two bytes for each token of two bytes, four for its entry.
 """
 
+import zlib
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -12,6 +13,12 @@ import numpy as np
 from bluejay.native import native
 from bluejay.trace.sections import in_pages, with_sums
 
+FOLDER = "index"
+"""The folder of a corpus that holds its index."""
+SUFFIXES = ".suffixes"
+KIND = "suffix array"
+BLOCKS, BLOCK_BYTES = 8, 4096
+"""Places of a token shard that are compared each time an index is opened."""
 EVERY = 256
 """Suffixes from one sample to the next: a sample is the beginning of a suffix, and all samples are held in memory."""
 KEY_BITS = 64
@@ -37,6 +44,21 @@ class Range:
         """The places of the ends of the documents, in the text that is sorted."""
         filled = self.starts[1:][np.diff(self.starts) > 0]
         return filled + np.arange(len(filled))
+
+
+def require_native() -> None:
+    """Raise ValueError if the compiled part of the package is missing."""
+    if not hasattr(native, "SuffixIndex16"):
+        raise ValueError("an index needs the compiled part of bluejay; install it where there is a C++ compiler")
+
+
+def blocks(tokens: BinaryIO, of: Range, itemsize: int) -> list[int]:
+    """Checksums of a few places of the tokens of a range, by which other tokens are noticed at once."""
+    size, first, found = of.n_tokens * itemsize, of.first_token * itemsize, []
+    for number in range(BLOCKS):
+        tokens.seek(first + number * max(0, size - BLOCK_BYTES) // (BLOCKS - 1))
+        found.append(zlib.crc32(tokens.read(min(size, BLOCK_BYTES))))
+    return found
 
 
 def memory_bytes(n_tokens: int, n_documents: int, small: bool) -> int:

@@ -1,0 +1,136 @@
+"""The steps at which a run read a piece of its data, from the record that its checkpoints keep.
+
+Steps are counted from 1, as in `metrics.jsonl`. Step t read batch t - 1 + the batches that rollbacks had jumped over by
+then. A rollback goes back to a permanent checkpoint, which stays; so the checkpoints that are left say for each step how
+many batches had been jumped over: as many as the first of them that is not before the step.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from bluejay import recipe as recipes
+from bluejay.train.checkpoint.state import MARKER, DamagedCheckpoint, State, read_marker
+from bluejay.train.data.order import Order, phases
+from bluejay.train.recipe import TrainRecipe
+
+
+@dataclass(frozen=True)
+class Read:
+    """When a match was read."""
+
+    steps: tuple[int, ...]
+    """Steps whose batches held all of it in one sequence, from 1."""
+    in_part: tuple[int, ...]
+    """Steps whose batches held a part of it, because it is cut by the border of two sequences."""
+
+
+class ReadRun:
+    """The record of a run. Raises FileNotFoundError: the run has none; ValueError: it is of another version."""
+
+    def __init__(self, directory: Path, until: int | None = None) -> None:
+        """`until` is the step of the model that is asked about, if it is not the last one."""
+        self.directory = directory
+        states = sorted(read_states(directory / "checkpoints"), key=lambda state: state.step)
+        if not states:
+            raise FileNotFoundError(f"{directory} has no checkpoint, which would say what the run read")
+        self.states = states
+        self.inputs = states[-1].inputs
+        self.recipe: TrainRecipe = recipes.check(TrainRecipe, states[-1].recipe, f"{directory}, of another version")
+        self.steps = states[-1].step if until is None else min(until, states[-1].step)
+        self.tokenizer = states[-1].tokenizer
+        self.sizes: dict[int, int] = {}
+
+    def set_size(self, part: int, sequences: int) -> None:
+        """Tell how many sequences a set of `data.train` has."""
+        self.sizes[part] = sequences
+
+    @cached_property
+    def order(self) -> Order:
+        """The order in which the run read its sets, of which the ones of unknown size are never asked about."""
+        recipe = self.recipe
+        sizes = tuple(self.sizes.get(part, 1) for part in range(len(recipe.data.train)))
+        return Order(sizes, tuple(phases(recipe.data.train, recipe.steps * recipe.batch_rows)), recipe.seed)
+
+    @cached_property
+    def jumps(self) -> list[tuple[int, int]]:
+        """For each checkpoint its step, and the batches that had been jumped over until then."""
+        return [(state.step, state.batches_skipped) for state in self.states]
+
+    def step_of(self, batch: int) -> int | None:
+        """The step that read a batch; None if it was jumped over, or not reached."""
+        before = 0
+        for step, jumped in self.jumps:
+            here = batch + 1 - jumped
+            if before < here <= step:
+                return here if here <= self.steps else None
+            before = step
+        return None
+
+    def when(self, part: int, windows: Sequence[int]) -> set[int]:
+        """The steps that read sequences of set `part` of `data.train`."""
+        end = (self.steps + self.jumps[-1][1]) * self.recipe.batch_rows
+        numbers = (number for window in windows for number in self.order.numbers(part, window, end))
+        found = {self.step_of(number // self.recipe.batch_rows) for number in numbers}
+        return {step for step in found if step is not None}
+
+    def read_of(self, part: int, places: Sequence[int], length: int) -> Read:
+        """When matches of `length` tokens, at `places` of the tokens of the shard that is set `part`, were read."""
+        window, size = self.recipe.data.sequence_length, self.sizes[part]
+        whole, touched = set[int](), set[int]()
+        for place in places:
+            # A window has one token more than its length: the last one is only predicted.
+            first, last = max(0, -(-(place - window) // window)), (place + length - 1) // window
+            for number in range(first, min(last + 1, size)):
+                inside = number * window <= place and place + length <= number * window + window + 1
+                (whole if inside else touched).add(number)
+        steps = self.when(part, sorted(whole))
+        return Read(tuple(sorted(steps)), tuple(sorted(self.when(part, sorted(touched - whole)) - steps)))
+
+
+def read_states(directory: Path) -> list[State]:
+    """The states of all checkpoints in a folder, without those that are damaged."""
+    found = []
+    for path in directory.glob("step-*"):
+        try:
+            if path.name.removeprefix("step-").isdecimal() and (path / MARKER).is_file():
+                found.append(read_marker(path)[0])
+        except DamagedCheckpoint:
+            continue
+    return found
+
+
+def run_of(model: Path) -> tuple[Path, int | None] | None:
+    """The run that wrote a model directory, and the step of the model if it is not the last; None if none is beside it.
+
+    The folder of the run itself stands for its model.
+    """
+    if (model / "checkpoints").is_dir():
+        return model, None
+    directory = model.resolve().parent
+    if not (directory / "checkpoints").is_dir():
+        return None
+    _, found, step = model.resolve().name.partition("-step-")
+    return directory, int(step) if found and step.isdecimal() else None
+
+
+def sequences(n_tokens: int, length: int) -> int:
+    """The sequences that the tokens of a shard are cut into (`bluejay.train.data.batches.ShardWindows`)."""
+    return max(0, n_tokens - 1) // length
+
+
+def describe(read: Read | None) -> Any:
+    """The steps as text."""
+    if read is None:
+        return "no run is known"
+    if read.steps:
+        return steps_text(read.steps)
+    return f"cut at the border of sequences, parts at {steps_text(read.in_part)}" if read.in_part else "not read"
+
+
+def steps_text(steps: Sequence[int]) -> str:
+    """Steps as text, no more than the first few."""
+    shown = ", ".join(f"{step:,}" for step in steps[:5])
+    return f"step{'s' * (len(steps) > 1)} {shown}" + (f" and {len(steps) - 5:,} more" if len(steps) > 5 else "")
