@@ -64,6 +64,13 @@ struct Partial {
 };
 constexpr int SCORE_COLUMNS = 16 * BLOCK;
 
+/// The first of the largest logits, and whether all of them are finite.
+struct Likeliest {
+    int index;
+    float logit;
+    bool finite;
+};
+
 struct Kernels {
     const char* name;
     int tile;  // tokens that share one read of the weights
@@ -76,6 +83,9 @@ struct Kernels {
     /// `pages[i]` holds positions 16 i .. 16 i + 15.
     void (*attend)(const Queries& queries, const Page* pages);
     Partial (*partial)(const float* logits, int size);
+    Likeliest (*likeliest)(const float* logits, int size);
+    /// out[i] = e^((logits[i] - maximum) factor), 0 below e^-87, for a multiple of 16 floats of which `size` count.
+    void (*weights)(const float* logits, int size, float maximum, float factor, float* out);
     void (*unpack_row)(const Matrix& matrix, int row, float* out);
     void (*quantize_q8)(const float* row, int groups, uint8_t* codes, uint8_t* scales);
     void (*quantize_q4)(const float* row, const float* importance, int groups, const Codebook& codebook, uint8_t* codes,

@@ -112,3 +112,44 @@ Partial partial(const float* logits, int size) {
     for (int i = size - end; i < 16; ++i) rest[i] = 0;
     return {largest_one, sum(sums + load(rest) + poison)};
 }
+
+Likeliest likeliest(const float* logits, int size) {
+    constexpr int RUN = 256;
+    float best = -__builtin_inff();
+    int run = 0;
+    F poison = set(0.0f);
+    float rest = 0;
+    for (int from = 0; from < size; from += RUN) {
+        const int to = from + RUN < size ? from + RUN : size, end = from + (to - from) / 16 * 16;
+        float of_run = logits[from];
+        if (end > from) {
+            F maxima = load(logits + from);
+            for (int i = from; i < end; i += 16) {
+                maxima = max(maxima, load(logits + i));
+                poison = poison + load(logits + i) * set(0.0f);
+            }
+            of_run = largest(maxima);
+        }
+        for (int i = end; i < to; ++i) {
+            of_run = of_run > logits[i] ? of_run : logits[i];
+            rest += logits[i] * 0.0f;
+        }
+        if (of_run > best) best = of_run, run = from;
+    }
+    int index = run;
+    while (index < size - 1 && logits[index] != best) ++index;
+    return {index, best, sum(poison) + rest == 0.0f};
+}
+
+void weights(const float* logits, int size, float maximum, float factor, float* out) {
+    const auto weight = [&](F x) {
+        x = (x - set(maximum)) * set(factor);
+        return where_negative(x + set(87.0f), set(0.0f), exp(x));
+    };
+    const int end = size / 16 * 16;
+    for (int i = 0; i < end; i += 16) store(out + i, weight(load(logits + i)));
+    if (end == size) return;
+    alignas(64) float rest[16] = {};
+    for (int i = end; i < size; ++i) rest[i - end] = logits[i];
+    store(out + end, weight(load(rest)));
+}
