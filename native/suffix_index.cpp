@@ -13,7 +13,7 @@ namespace bluejay {
 namespace {
 
 constexpr int BLOCK_SHIFT = 8;  // tokens between two entries of the table of documents, as a power of two
-constexpr int PROBES = 16;      // pages whose presence in memory decides whether to ask for pages ahead
+constexpr int PROBES = 4;      // pages whose presence in memory decides whether to ask for pages ahead
 
 std::array<std::array<uint32_t, 256>, 8> crc_tables() {
     std::array<std::array<uint32_t, 256>, 8> tables{};
@@ -231,6 +231,26 @@ void SuffixIndex<Token>::next(int64_t low, int64_t high, int32_t length, std::ve
         counts.push_back(other - low);
         low = other;
     }
+}
+
+template <class Token>
+void SuffixIndex<Token>::sketch(int64_t position, int64_t length, int64_t context, uint64_t* bins) const {
+    const int64_t own = document(position), begin = parts_.starts[own], end = parts_.starts[own + 1];
+    std::fill(bins, bins + SKETCH, ~uint64_t(0));
+    const auto add = [&](int64_t first, int64_t last) {
+        const int64_t shingle = std::min<int64_t>(SHINGLE, last - first);
+        for (int64_t at = first; shingle > 0 && at + shingle <= last; ++at) {
+            uint64_t hash = 0;
+            for (int64_t i = 0; i < shingle; ++i) hash = (hash ^ uint64_t(tokens_[at + i])) * 0x9E3779B97F4A7C15u + (hash >> 29);
+            hash ^= hash >> 32;
+            hash *= 0xD6E8FEB86659FD93u;
+            hash ^= hash >> 32;
+            uint64_t& bin = bins[hash >> 58];
+            bin = std::min(bin, hash);
+        }
+    };
+    add(std::max(begin, position - context), position);
+    add(position + length, std::min(end, position + length + context));
 }
 
 template class SuffixIndex<uint16_t>;

@@ -56,6 +56,12 @@ class SuffixIndex {
     /// The tokens that follow the first `length` tokens of the suffixes low .. high - 1, with their counts; -1 for the end.
     void next(int64_t low, int64_t high, int32_t length, std::vector<int32_t>& tokens, std::vector<int64_t>& counts) const;
 
+    /// A sketch of the `context` tokens on each side of a match, within its document: of the hashes of every SHINGLE tokens the
+    /// least in each of SKETCH bins, by their uppermost bits, and ~0 in an empty bin (one permutation hashing, Li, Owen & Zhang
+    /// 2012).
+    static constexpr int SKETCH = 64, SHINGLE = 5;
+    void sketch(int64_t position, int64_t length, int64_t context, uint64_t* bins) const;
+
     const SuffixArrayParts& parts() const { return parts_; }
 
    private:

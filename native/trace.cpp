@@ -138,6 +138,19 @@ class BoundIndex {
         return std::pair(to_numpy(std::move(tokens)), to_numpy(std::move(counts)));
     }
 
+    /// The sketches of what is around matches of `length` tokens, (positions x SKETCH) end to end.
+    auto sketches(const Array<int64_t>& positions, int64_t length, int64_t context) const {
+        constexpr int SKETCH = SuffixIndex<Token>::SKETCH;
+        std::vector<uint64_t> bins(positions.size() * SKETCH);
+        for (size_t i = 0; i < positions.size(); ++i) {
+            const int64_t at = positions.data()[i];
+            if (at < 0 || length < 0 || context < 0 || at + length > index_.parts().n_tokens)
+                throw std::invalid_argument("a match is outside the tokens");
+            index_.sketch(at, length, context, bins.data() + i * SKETCH);
+        }
+        return to_numpy(std::move(bins));
+    }
+
    private:
     SuffixArrayParts parts(int bits, int64_t every, int key_tokens, int key_bits) const {
         const int64_t n = int64_t(tokens_.size()), n_documents = int64_t(starts_.size()) - 1;
@@ -172,6 +185,7 @@ void bind_index(nb::module_& m, const char* name) {
         .def("longest", &BoundIndex<Token>::longest, "query"_a)
         .def("find", &BoundIndex<Token>::find, "query"_a, "first"_a, "last"_a)
         .def("places", &BoundIndex<Token>::places, "low"_a, "high"_a)
+        .def("sketches", &BoundIndex<Token>::sketches, "positions"_a, "length"_a, "context"_a)
         .def("next", &BoundIndex<Token>::next, "low"_a, "high"_a, "length"_a);
 }
 

@@ -1,10 +1,8 @@
 """The command line: parse, call one function, print."""
 
 import argparse
-import errno
 import json
 import os
-import select
 import sys
 import time
 from collections.abc import Callable
@@ -14,10 +12,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bluejay.evals.options import eval_options
-from bluejay.extras import install
+from bluejay.failures import reader_gone, sentence
 from bluejay.fields import add_options, given
 from bluejay.infer.params import SamplingParams
 from bluejay.serve.settings import PublicSettings, ServeSettings, settings_from
+from bluejay.trace.verbs import index_options, trace_options
 
 
 class Parser(argparse.ArgumentParser):
@@ -51,25 +50,6 @@ def main(arguments: list[str] | None = None) -> None:
         if options.verbose:
             raise
         fail(sentence(error))
-
-
-def reader_gone() -> bool:
-    """Whether standard output is a pipe that nobody reads any more, as after `| head`."""
-    poll = select.poll()
-    poll.register(sys.stdout, select.POLLOUT)
-    return any(event & select.POLLERR for _, event in poll.poll(0))
-
-
-def sentence(error: Exception) -> str:
-    """One sentence about an error: what was not possible, where, and what helps."""
-    if isinstance(error, ModuleNotFoundError):
-        return f"{error.name} is not installed; {install('corpus')} installs what all verbs need"
-    if not isinstance(error, OSError) or not error.strerror:
-        return str(error)
-    where = f": {error.filename}" if error.filename else ""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    helps = "; nothing half-written is left, so make room and run the same command again" if full else ""
-    return f"{error.strerror}{where}{helps}"
 
 
 def parser() -> Parser:
@@ -134,6 +114,8 @@ def parser() -> Parser:
     convert_.add_argument("--overwrite", action="store_true", help="replace the target if it is a model already")
     convert_.add_argument("--calibrate", type=Path, metavar="TEXT", help="calibrate q4 on the activations of this text")
     eval_options(add_verb(verbs, "eval", evaluate, "measure models on tasks, with intervals and comparisons in pairs"))
+    index_options(add_verb(verbs, "index", index, "index a corpus, so that texts can be traced in it"))
+    trace_options(add_verb(verbs, "trace", trace, "find the documents that a text stands in, and when they were read"))
     info_ = add_verb(verbs, "info", info, "describe a model and the memory it needs")
     info_.add_argument("model", help="a model directory, a .gguf file, a hub name or a preset such as gpt-j-6b")
     pull_ = add_verb(verbs, "pull", pull, "download a model from the hub and verify every file")
@@ -355,6 +337,20 @@ def evaluate(options: argparse.Namespace, _: list[str]) -> None:
     from bluejay.evals.command import run
 
     report(options, *run(options))
+
+
+def index(options: argparse.Namespace, _: list[str]) -> None:
+    """`bluejay index`."""
+    from bluejay.trace.verbs import run_index
+
+    report(options, *run_index(options))
+
+
+def trace(options: argparse.Namespace, _: list[str]) -> None:
+    """`bluejay trace`."""
+    from bluejay.trace.verbs import run_trace
+
+    report(options, *run_trace(options))
 
 
 def push(options: argparse.Namespace, _: list[str]) -> None:

@@ -42,8 +42,8 @@ def is_corpus(path: Path) -> bool:
 def open_tracer(target: str, corpora: Sequence[Path] = ()) -> Tracer:
     """A tracer for a corpus, or for a model in all that it was trained on.
 
-    Raises FileNotFoundError: there is no such corpus, model, or index; ValueError: nothing that the model was trained on
-    can be traced, or an index is damaged or of another tokenizer.
+    Raises FileNotFoundError: there is no such corpus, model, or index; ValueError: nothing that the model was trained
+    on can be traced, or an index is damaged or of another tokenizer.
     """
     if is_corpus(Path(target)):
         index = Index(target)
@@ -115,7 +115,7 @@ def sets_of(
             if path is None:
                 notes.append(f"{part.shards}, which the run in {run.directory} read, is not there any more")
                 continue
-            examples = ExampleSearcher(path, run.recipe.data, tokenizer)
+            examples = ExampleSearcher(path, part.shards, run.recipe.data, tokenizer)
             if run.inputs.get(f"data.train.{number}", examples.content) != examples.content:
                 notes.append(f"{path} was changed since the run in {run.directory} read it")
                 continue
@@ -173,4 +173,4 @@ def require_tokenizer(index: Index, tokenizer: Tokenizer) -> None:
     """Raise ValueError if a corpus has other tokens than the model."""
     theirs = index.tokenizer.token_bytes()
     if tokenizer.token_bytes()[: len(theirs)] != theirs:
-        raise ValueError(f"{index.corpus} was made with another tokenizer than the model's, so its index cannot be used")
+        raise ValueError(f"{index.corpus} was made with another tokenizer than the model's")

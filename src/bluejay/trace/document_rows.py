@@ -34,8 +34,8 @@ class Row:
 
 
 def write_rows(path: Path, shards: Sequence[Any], table: Path, content: dict[str, str]) -> None:
-    """Write the rows of the documents of token shards (`bluejay.trace.indexing.TokenFile`), where `table` says what they
-    are. `content` has a hash of each token shard. Raises ValueError if the table is of another build."""
+    """Write the rows of the documents of token shards (`bluejay.trace.indexing.TokenFile`), by `table` if that exists.
+    `content` has a hash of each token shard. Raises ValueError if the table is of another build."""
     common = {"shards": [shard.name for shard in shards], "content": content}
     if not table.exists():
         write_sections(path, KIND, {"rows": 0, **common}, {})
@@ -76,9 +76,7 @@ def check_order(rows: Any, shard: Any, table: Path) -> Any:
     order = np.lexsort((rows["length"].to_numpy(), rows["offset"].to_numpy()))
     rows = rows.take(order)
     ends = rows["offset"].to_numpy() + rows["length"].to_numpy()
-    if not (
-        np.array_equal(rows["offset"].to_numpy(), shard.offsets[:-1]) and np.array_equal(ends, shard.offsets[1:])
-    ):
+    if not (np.array_equal(rows["offset"].to_numpy(), shard.offsets[:-1]) and np.array_equal(ends, shard.offsets[1:])):
         raise ValueError(f"{table} does not list the documents of {shard.path}; they are of different builds")
     return rows
 

@@ -36,15 +36,15 @@ class Examples:
 
 
 class ExampleSearcher(Searcher):
-    """Searches in the examples of a file, as a run with the settings `data` reads them.
+    """Searches in the examples of a file, which the settings `data` of a run call `name`, as the run reads them.
 
     Raises FileNotFoundError or ValueError as `bluejay.train.data.pairs.Pairs`.
     """
 
-    def __init__(self, path: Path, data: Data, tokenizer: Tokenizer) -> None:
+    def __init__(self, path: Path, name: str, data: Data, tokenizer: Tokenizer) -> None:
         require_native()
-        training = data.valid is None and data.train[0].shards == data.held_out and path.name == Path(data.held_out).name
-        part = Part.TRAINING if training else Part.ALL
+        # As `bluejay.train.data.batches.open_sources` reads it.
+        part = Part.TRAINING if data.valid is None and name == data.held_out else Part.ALL
         pairs = Pairs(str(path), data.sequence_length, tokenizer, data.prompt_weight, data.columns, part)
         self.pairs, self.shard, self.content = pairs, path.name, pairs.content()
         tokens = np.concatenate([np.asarray(one, "<i4") for one in pairs.tokens])

@@ -3,7 +3,7 @@
 `bluejay index CORPUS` makes the index. Matches are within documents. All numbers of tokens and documents are exact.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -24,22 +24,6 @@ if TYPE_CHECKING:
     from bluejay.trace.reading import Read, ReadRun
 
 Ids = Sequence[int] | NDArray[np.integer]
-
-
-@dataclass(frozen=True)
-class Places:
-    """Places of a match, in the order of the corpus."""
-
-    shard: str
-    """The token shard: train, valid, test."""
-    positions: NDArray[np.int64]
-    """Where the match begins in the token shard, in tokens."""
-    documents: NDArray[np.int64]
-    """The number of its document in the token shard."""
-    offsets: NDArray[np.int64]
-    """Where the match begins in its document, in tokens."""
-    rows: NDArray[np.int64]
-    """The row of its document, which the copies of a document share."""
 
 
 class IndexShard:
@@ -74,7 +58,7 @@ class IndexShard:
                 raise ValueError(others)
         mapped = np.memmap(file, dtype, "r", first * dtype.itemsize, (n,)) if n else np.zeros(0, dtype)
         arrays = {"starts": starts, "samples": sections["samples"], "packed_sums": sections["packed_sums"]}
-        arrays["packed"] = np.asarray(sections.mapped("packed"))
+        arrays["packed"] = sections.mapped("packed")
         return cls(str(path), np.asarray(read_at_random(mapped)), values, arrays)
 
     def call(self, name: str, *arguments: Any) -> Any:
@@ -83,6 +67,24 @@ class IndexShard:
             return getattr(self.native, name)(*arguments)
         except ValueError as error:
             raise Damaged(f"{self.name}: {error}; remove it and run bluejay index again") from None
+
+
+@dataclass(frozen=True)
+class Places:
+    """Places of a match, in the order of the corpus."""
+
+    shard: str
+    """The token shard: train, valid, test."""
+    positions: NDArray[np.int64]
+    """Where the match begins in the token shard, in tokens."""
+    documents: NDArray[np.int64]
+    """The number of its document in the token shard."""
+    offsets: NDArray[np.int64]
+    """Where the match begins in its document, in tokens."""
+    rows: NDArray[np.int64]
+    """The row of its document, which the copies of a document share."""
+    part: IndexShard
+    """The index shard that holds them."""
 
 
 class Documents(Protocol):
@@ -141,18 +143,18 @@ class Searcher:
         ids = self.ids(text)
         return int(self.counts(ids, [0], [len(ids)])[0])
 
-    def places(self, low: Sequence[int], high: Sequence[int], at_most: int) -> Iterator[Places]:
-        """The places of a match from its ranks in each index shard (`find`); the first `at_most` of each shard's ranks."""
+    def places(self, low: Iterable[int], high: Iterable[int], at_most: int) -> Iterator[Places]:
+        """The places of a match from its ranks in each index shard (`find`), `at_most` of each shard."""
         for shard, first, last in zip(self.shards, low, high, strict=True):
             if first >= last:
                 continue
-            positions, documents = shard.call("places", int(first), int(min(last, first + at_most)))
+            positions, documents = shard.call("places", int(first), min(int(last), int(first) + at_most))
             order = np.argsort(positions)
             positions, documents = positions[order], documents[order]
             offsets = positions - shard.starts[documents]
             documents = documents + shard.first_document
             rows = self.documents.rows(shard.shard, documents)
-            yield Places(shard.shard, positions + shard.first_token, documents, offsets, rows)
+            yield Places(shard.shard, positions + shard.first_token, documents, offsets, rows, shard)
 
     def next_tokens(self, text: str | Ids) -> tuple[int, dict[int, int]]:
         """What follows a text in the corpus: the length of the longest end of it that occurs, and how often each token
@@ -160,17 +162,18 @@ class Searcher:
         ids = self.ids(text)
         reach = np.arange(len(ids)) + self.longest(ids)
         first = int(np.searchsorted(reach, len(ids)))
-        low, high = self.find(ids, [first], [len(ids)])
+        return len(ids) - first, self.followers(ids[first:])
+
+    def followers(self, text: str | Ids) -> dict[int, int]:
+        """How often each token follows a text, the most frequent first; -1 stands for the end of a document."""
+        ids = self.ids(text)
+        low, high = self.find(ids, [0], [len(ids)])
         found: dict[int, int] = {}
         for shard, begin, end in zip(self.shards, low[:, 0], high[:, 0], strict=True):
-            tokens, counts = shard.call("next", int(begin), int(end), len(ids) - first)
+            tokens, counts = shard.call("next", int(begin), int(end), len(ids))
             for token, count in zip(tokens.tolist(), counts.tolist(), strict=True):
                 found[token] = found.get(token, 0) + count
-        return len(ids) - first, dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
-
-    def row(self, shard: str, row: int) -> Row:
-        """What is known of a document. Raises ValueError: the index is damaged."""
-        return self.documents.read(shard, row)
+        return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
     def read(self, run: "ReadRun", part: int, positions: Sequence[int], length: int) -> "Read":
         """When a run read matches of `length` tokens at places of the token shard that is set `part` of its recipe."""

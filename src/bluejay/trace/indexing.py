@@ -248,13 +248,12 @@ def build_part(directory: Path, part: Part) -> None:
     of = part.range
     with part.tokens.path.open("rb") as file:
         values, arrays = suffix_array(file, part.tokens.dtype, of, largest)
+        places = blocks(file, of, part.tokens.dtype.itemsize)
     arrays["starts"] = of.starts.astype(np.uint32)
-    values |= {"shard": part.tokens.name, "first_document": part.first, "first_token": of.first_token}
-    values |= {"tokens": of.n_tokens, "dtype": part.tokens.dtype.str, "sha256": digest}
-    with part.tokens.path.open("rb") as file:
-        values["blocks"] = blocks(file, of, part.tokens.dtype.itemsize)
+    identity = {"shard": part.tokens.name, "first_document": part.first, "first_token": of.first_token}
+    identity |= {"tokens": of.n_tokens, "dtype": part.tokens.dtype.str, "sha256": digest, "blocks": places}
     # Its name holds its first document, so that parts of a corpus that has grown are behind the ones before.
-    write_sections(directory / f"{part.tokens.name}-{part.first:010}{SUFFIXES}", KIND, values, arrays)
+    write_sections(directory / f"{part.tokens.name}-{part.first:010}{SUFFIXES}", KIND, values | identity, arrays)
 
 
 def remember(corpus: Path, content: dict[str, str]) -> None:

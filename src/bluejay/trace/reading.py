@@ -1,15 +1,14 @@
 """The steps at which a run read a piece of its data, from the record that its checkpoints keep.
 
 Steps are counted from 1, as in `metrics.jsonl`. Step t read batch t - 1 + the batches that rollbacks had jumped over by
-then. A rollback goes back to a permanent checkpoint, which stays; so the checkpoints that are left say for each step how
-many batches had been jumped over: as many as the first of them that is not before the step.
+then. A rollback goes back to a permanent checkpoint, which stays; so the checkpoints that are left say for each step
+how many batches had been jumped over: as many as the first of them that is not before the step.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from bluejay import recipe as recipes
 from bluejay.train.checkpoint.state import MARKER, DamagedCheckpoint, State, read_marker
@@ -119,18 +118,3 @@ def run_of(model: Path) -> tuple[Path, int | None] | None:
 def sequences(n_tokens: int, length: int) -> int:
     """The sequences that the tokens of a shard are cut into (`bluejay.train.data.batches.ShardWindows`)."""
     return max(0, n_tokens - 1) // length
-
-
-def describe(read: Read | None) -> Any:
-    """The steps as text."""
-    if read is None:
-        return "no run is known"
-    if read.steps:
-        return steps_text(read.steps)
-    return f"cut at the border of sequences, parts at {steps_text(read.in_part)}" if read.in_part else "not read"
-
-
-def steps_text(steps: Sequence[int]) -> str:
-    """Steps as text, no more than the first few."""
-    shown = ", ".join(f"{step:,}" for step in steps[:5])
-    return f"step{'s' * (len(steps) > 1)} {shown}" + (f" and {len(steps) - 5:,} more" if len(steps) > 5 else "")

@@ -2,16 +2,16 @@
 
 The file is, little-endian: the magic `BLUEJAY\\0`, uint32 length of the header, uint32 CRC-32 of the header, the header
 (JSON), and the arrays, each from a multiple of 4,096 bytes on. The header holds `kind`, `version`, the values of the
-writer, and for each array `[dtype, first byte counted from the first array, bytes, CRC-32]`. An array in pages ends with zeros that fill its last
-page, has no CRC-32 of its own, and the array NAME_sums holds the CRC-32 of each of its pages, so that a page is checked
-when it is first read.
+writer, and for each array `[dtype, first byte counted from the first array, bytes, CRC-32]`. An array in pages ends
+with zeros that fill its last page, has no CRC-32 of its own, and the array NAME_sums holds the CRC-32 of each of its
+pages, so that a page is checked when it is first read.
 """
 
 import json
 import os
 import struct
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def write_sections(path: Path, kind: str, values: Mapping[str, Any], arrays: Map
         file.write(PREFACE.pack(MAGIC, len(header), zlib.crc32(header)) + header)
         for array in arrays.values():
             file.write(bytes(in_pages(file.tell()) - file.tell()))
-            data = memoryview(np.ascontiguousarray(array)).cast("B")
+            data = bytes_of(array)
             for begin in range(0, len(data), CHUNK_BYTES):
                 file.write(data[begin : begin + CHUNK_BYTES])
         file.write(bytes(in_pages(file.tell()) - file.tell()))
@@ -93,13 +93,15 @@ class Sections:
     def mapped(self, name: str) -> np.ndarray:
         """The bytes of an array in pages, mapped and not checked."""
         _, first, size, _ = self.table[name]
-        mapped = np.memmap(self.path, np.uint8, "r", self.base + first, (in_pages(size),)) if size else np.zeros(0, np.uint8)
-        return read_at_random(mapped)
+        mapped = (
+            np.memmap(self.path, np.uint8, "r", self.base + first, (in_pages(size),)) if size else np.zeros(0, np.uint8)
+        )
+        return np.asarray(read_at_random(mapped))
 
     def check(self) -> None:
         """Check all pages. Raises Damaged."""
         for name in self.table.keys() - self.arrays.keys():
-            if not np.array_equal(native.page_sums(np.asarray(self.mapped(name))), self.arrays[f"{name}_sums"]):
+            if not np.array_equal(native.page_sums(self.mapped(name)), self.arrays[f"{name}_sums"]):
                 raise Damaged(f"{self.path} is damaged: {name} does not have its checksums")
 
 
@@ -114,7 +116,7 @@ class Pages:
         """The bytes from `first` to before `last`. Raises Damaged."""
         for page in range(first // PAGE, -(-last // PAGE)):
             if not self.checked[page]:
-                if zlib.crc32(self.bytes[page * PAGE : (page + 1) * PAGE]) != self.sums[page]:
+                if zlib.crc32(bytes_of(self.bytes[page * PAGE : (page + 1) * PAGE])) != self.sums[page]:
                     raise Damaged(f"{self.path} is damaged: a page does not have its checksum")
                 self.checked[page] = True
         return self.bytes[first:last].tobytes()
@@ -146,11 +148,11 @@ def in_pages(size: int) -> int:
     return -(-size // PAGE) * PAGE
 
 
+def bytes_of(array: np.ndarray) -> memoryview:
+    """The bytes of an array, without a copy."""
+    return memoryview(np.ascontiguousarray(array).data).cast("B") if array.size else memoryview(b"")
+
+
 def crc32_of(array: np.ndarray) -> int:
     """The CRC-32 of an array's bytes."""
-    return zlib.crc32(memoryview(np.ascontiguousarray(array)).cast("B"))
-
-
-def joined(parts: Iterable[np.ndarray], dtype: Any) -> np.ndarray:
-    """Arrays end to end; empty if there are none."""
-    return np.concatenate([np.zeros(0, dtype), *parts]).astype(dtype, copy=False)
+    return zlib.crc32(bytes_of(array))

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 CONTEXT_TOKENS = 128
 """Tokens on each side of a match that decide whether two documents are near-copies there."""
-SHINGLE = 5
-"""Tokens of a shingle, of which near-copies share most."""
 ALIKE = 0.7
-"""Share of common shingles from which two documents are one row (`bluejay.pile.text.minhash`)."""
+"""Share of common shingles, of five tokens, from which two documents are one row."""
+EMPTY = np.uint64(2**64 - 1)
+"""A bin of a sketch without a shingle."""
 
 
 @dataclass(frozen=True)
@@ -99,28 +99,19 @@ def score(count: int, n_tokens: int, bits: float) -> float:
     return math.log2(max(1, n_tokens) / max(1, count)) + math.log2(1 + max(0.0, bits))
 
 
-def shingles(tokens: NDArray[np.int64]) -> frozenset[int]:
-    """Hashes of every `SHINGLE` consecutive tokens; of fewer tokens, one hash of all."""
-    if len(tokens) < SHINGLE:
-        return frozenset([hash(tuple(tokens.tolist()))]) if len(tokens) else frozenset()
-    factors = np.array([0x9E3779B97F4A7C15 * (2 * i + 1) % 2**63 for i in range(SHINGLE)], np.int64)
-    with np.errstate(over="ignore"):
-        return frozenset((np.lib.stride_tricks.sliding_window_view(tokens, SHINGLE) * factors).sum(axis=1).tolist())
-
-
-def fold(contexts: Sequence[frozenset[int]], most: int) -> list[list[int]]:
-    """Numbers of documents in groups of near-copies, by their shingles around the match: at most `most` groups."""
+def fold(sketches: NDArray[np.uint64], most: int) -> list[list[int]]:
+    """Numbers of documents in groups of near-copies, by the sketches of what is around the match, (n, bins): at most
+    `most` groups. Equal bins estimate the share of common shingles."""
     groups: list[list[int]] = []
-    for number, context in enumerate(contexts):
-        for group in groups:
-            first = contexts[group[0]]
-            common = len(first & context)
-            if common >= ALIKE * (len(first) + len(context) - common):
-                group.append(number)
-                break
-        else:
-            if len(groups) < most:
-                groups.append([number])
+    left = np.ones(len(sketches), bool)
+    filled = sketches != EMPTY
+    while left.any() and len(groups) < most:
+        first = int(np.argmax(left))
+        either = (filled | filled[first]).sum(axis=1)
+        equal = ((sketches == sketches[first]) & filled).sum(axis=1)
+        alike = left & (equal >= ALIKE * either)
+        groups.append(np.flatnonzero(alike).tolist())
+        left &= ~alike
     return groups
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bluejay.recipe import STRICT
 from bluejay.tokenizer import Tokenizer
-from bluejay.trace.index import Searcher
+from bluejay.trace.index import Places, Searcher
 from bluejay.trace.reading import Read, ReadRun
 from bluejay.trace.spans import (
     CONTEXT_TOKENS,
@@ -22,7 +22,6 @@ from bluejay.trace.spans import (
     reach,
     score,
     shares,
-    shingles,
 )
 
 LOOKED_AT = 4096
@@ -84,11 +83,57 @@ class Traced:
     """What could not be traced, each in one sentence."""
 
 
+@dataclass(frozen=True)
+class Match:
+    """The places of a span in a document and its copies."""
+
+    source: Source
+    places: list[Places]
+    """Places of the span in the document's token shard, also those in other documents."""
+    row: int
+
+    def all(self, name: str) -> NDArray[np.int64]:
+        """An attribute of the places in the document."""
+        return np.concatenate([getattr(place, name)[place.rows == self.row] for place in self.places])
+
+    def sketch(self, length: int) -> NDArray[np.uint64]:
+        """A sketch of what is around the first place."""
+        place = next(place for place in self.places if (place.rows == self.row).any())
+        position = place.positions[place.rows == self.row][:1] - place.part.first_token
+        return place.part.call("sketches", position, length, CONTEXT_TOKENS)
+
+
+def quoted(group: Sequence[Match], length: int) -> Quoted:
+    """The first document of a group of near-copies, with the ids of the others."""
+    match, shard = group[0], group[0].places[0].shard
+    known, *others = (one.source.searcher.documents.read(one.places[0].shard, one.row) for one in group)
+    positions = match.all("positions").tolist()
+    read = match.source.read(shard, positions, length)
+    return Quoted(
+        known.id,
+        known.source,
+        known.licence,
+        known.component,
+        known.url,
+        corpus=match.source.searcher.name,
+        split=shard,
+        offset=int(match.all("offsets")[0]),
+        occurrences=len(positions),
+        copies=len(set(match.all("documents").tolist())),
+        position=positions[0],
+        steps=None if read is None else list(read.steps),
+        steps_in_part=[] if read is None else list(read.in_part),
+        near_copies=[other.id for other in others],
+    )
+
+
 class Tracer:
     """Traces texts in sources that share a tokenizer."""
 
     def __init__(self, sources: Sequence[Source], tokenizer: Tokenizer, notes: Sequence[str] = ()) -> None:
         self.sources, self.tokenizer, self.notes = list(sources), tokenizer, list(notes)
+        self.occurrences: dict[int, int] = {}
+        """How often each token occurs that was asked for so far."""
         self.n_tokens = sum(source.searcher.n_tokens for source in sources)
 
     def trace(
@@ -99,9 +144,7 @@ class Tracer:
 
         Raises ValueError: the text is too long, or a file of an index is damaged.
         """
-        ids = np.array(self.tokenizer.encode(text) if isinstance(text, str) else text, np.int32)
-        if len(ids) > LARGEST:
-            raise ValueError(f"the text has {len(ids):,} tokens; at most {LARGEST:,} are traced at once")
+        ids = self.ids(text)
         longest = self.longest(ids)
         bounds = maximal(longest, settings.min_tokens)
         pieces = [self.tokenizer.token_bytes()[id] for id in ids.tolist()]
@@ -125,6 +168,15 @@ class Tracer:
             spans.append(Span(start, end, *place, int(counts[i]), n_documents, complete, scores[i], documents))
         return Traced(decoded, ids.tolist(), spans, shares(longest, bounds), self.notes)
 
+    def ids(self, text: str | Sequence[int]) -> NDArray[np.int32]:
+        """The token ids of a text, or the given ones. Raises ValueError: they are too many, or unknown."""
+        ids = np.array(self.tokenizer.encode(text) if isinstance(text, str) else text, np.int64)
+        if len(ids) > LARGEST:
+            raise ValueError(f"the text has {len(ids):,} tokens; at most {LARGEST:,} are traced at once")
+        if len(ids) and not 0 <= ids.min() <= ids.max() < self.tokenizer.vocab_size:
+            raise ValueError(f"token ids are from 0 to {self.tokenizer.vocab_size - 1}")
+        return ids.astype(np.int32)
+
     def longest(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
         """The longest match in any source, for each token."""
         found = [source.searcher.longest(ids) for source in self.sources]
@@ -142,61 +194,49 @@ class Tracer:
         different, which = np.unique(ids, return_inverse=True)
         if not len(different) or not self.sources:
             return np.zeros(len(ids))
-        counts = self.counts(different.astype(np.int32), np.arange(len(different)), np.arange(1, len(different) + 1))
-        return np.log2(self.n_tokens / np.maximum(1, counts))[which]
+        new = np.array([id for id in different.tolist() if id not in self.occurrences], np.int32)
+        counts = self.counts(new, np.arange(len(new)), np.arange(1, len(new) + 1))
+        self.occurrences.update(zip(new.tolist(), counts.tolist(), strict=True))
+        occurrences = np.array([self.occurrences[id] for id in different.tolist()])
+        return np.log2(self.n_tokens / np.maximum(1, occurrences))[which]
 
     def documents(
         self, where: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]], length: int, most: int
     ) -> tuple[list[Quoted], int, bool]:
         """The documents of a span from its ranks in each source; how many there are; whether all places were seen."""
-        found: list[tuple[Source, str, int, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]] = []
+        found: list[Match] = []
         n_documents, complete = 0, True
         for source, (low, high) in zip(self.sources, where, strict=True):
             complete = complete and bool((high - low <= LOOKED_AT).all())
             places = list(source.searcher.places(low, high, LOOKED_AT))
-            for shard in dict.fromkeys(place.shard for place in places):
-                here = [place for place in places if place.shard == shard]
-                rows, positions, offsets, documents = (
-                    np.concatenate([getattr(place, name) for place in here])
-                    for name in ("rows", "positions", "offsets", "documents")
-                )
-                different, first = np.unique(rows, return_index=True)
+            for name in dict.fromkeys(place.shard for place in places):
+                here = [place for place in places if place.shard == name]
+                rows = np.concatenate([place.rows for place in here])
+                different = list(dict.fromkeys(rows.tolist()))
                 n_documents += len(different)
-                for row, _ in sorted(zip(different.tolist(), first.tolist(), strict=True), key=lambda one: one[1])[
-                    : COMPARED - len(found)
-                ]:
-                    chosen = rows == row
-                    found.append((source, shard, row, positions[chosen], offsets[chosen], documents[chosen]))
-        if len(found) > 1:
-            contexts = [self.context(one[0].searcher, one[1], int(one[3][0]), length) for one in found]
-            groups = fold(contexts, most)
-        else:
-            groups = [[number] for number in range(len(found))]
-        return [self.quoted([found[number] for number in group], length) for group in groups], n_documents, complete
+                found += [Match(source, here, row) for row in different[: COMPARED - len(found)]]
+        groups = fold(np.stack([match.sketch(length) for match in found]), most) if len(found) > 1 else [[0]]
+        return [quoted([found[number] for number in group], length) for group in groups], n_documents, complete
 
-    def context(self, searcher: Searcher, shard: str, position: int, length: int) -> frozenset[int]:
-        """The shingles of what stands around a match in its document."""
-        at, tokens = searcher.around(shard, position, length, CONTEXT_TOKENS, CONTEXT_TOKENS)
-        return shingles(tokens[:at]) | shingles(tokens[at + length :])
+    def next_tokens(self, ids: NDArray[np.int32]) -> tuple[int, dict[int, int]]:
+        """What follows the longest end of a text that occurs in any source, and its length (`Searcher.next_tokens`)."""
+        first = int(reach(self.longest(ids))[-1])
+        total: dict[int, int] = {}
+        for source in self.sources:
+            for token, count in source.searcher.followers(ids[first:]).items():
+                total[token] = total.get(token, 0) + count
+        return len(ids) - first, dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
 
-    def quoted(self, group: Sequence[tuple[Any, ...]], length: int) -> Quoted:
-        """The first document of a group of near-copies, with the ids of the others."""
-        source, shard, row, positions, offsets, documents = group[0]
-        known = source.searcher.documents.read(shard, row)
-        others = [one[0].searcher.documents.read(one[1], one[2]).id for one in group[1:]]
-        read = source.read(shard, positions.tolist(), length)
-        return Quoted(
-            **{name: getattr(known, name) for name in ("id", "source", "licence", "component", "url")},
-            corpus=source.searcher.name,
-            split=shard,
-            offset=int(offsets[0]),
-            occurrences=len(positions),
-            copies=len(np.unique(documents)),
-            position=int(positions[0]),
-            steps=None if read is None else list(read.steps),
-            steps_in_part=[] if read is None else list(read.in_part),
-            near_copies=others,
-        )
+    def snippet(self, document: Quoted, length: int, around: int) -> dict[str, str]:
+        """The text before, in and after a match of `length` tokens, with `around` tokens on each side."""
+        searcher = next(one.searcher for one in self.sources if one.searcher.name == document.corpus)
+        at, tokens = searcher.around(document.split, document.position, length, around, around)
+        ends = {"before": tokens[:at], "match": tokens[at : at + length], "after": tokens[at + length :]}
+        pieces = self.tokenizer.token_bytes()
+        return {
+            name: b"".join(pieces[id] for id in part.tolist()).decode("utf-8", errors="replace")
+            for name, part in ends.items()
+        }
 
     def infinigram(self, ids: NDArray[np.int32]) -> list[dict[str, Any]]:
         """For each token: the length of the longest text before it that occurs, how often that does, and how often the

@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from bluejay.tokens import TokenWriter
 from bluejay.train.data.batches import Batches, ShardWindows, document_starts, open_sources
