@@ -15,7 +15,7 @@ from bluejay.tokens import corpus_of
 from bluejay.trace.example_index import ExampleSearcher
 from bluejay.trace.index import Index
 from bluejay.trace.indexing import remembered
-from bluejay.trace.reading import ReadRun, run_of, sequences
+from bluejay.trace.reading import ReadRun, ShardSequences, run_of
 from bluejay.trace.suffix_arrays import FOLDER
 from bluejay.trace.tracing import Source, Tracer
 from bluejay.train.recipe import is_pairs
@@ -119,7 +119,7 @@ def sets_of(
             if run.inputs.get(f"data.train.{number}", examples.content) != examples.content:
                 notes.append(f"{path} was changed since the run in {run.directory} read it")
                 continue
-            examples.attach(run, number)
+            run.sets[number] = examples.sequences
             yield examples, {examples.shard: (number,)}
             continue
         index = find_index(run, number, part.shards, corpora, opened, notes)
@@ -128,7 +128,7 @@ def sets_of(
         require_tokenizer(index, tokenizer)
         name = Path(part.shards).name
         tokens = sum(len(shard.tokens) for shard in index.shards if shard.shard == name)
-        run.set_size(number, sequences(tokens, run.recipe.data.sequence_length))
+        run.sets[number] = ShardSequences(tokens, run.recipe.data.sequence_length)
         shards = parts.setdefault(index.corpus, {})
         shards[name] = (*shards.get(name, ()), number)
         opened[index.corpus] = index

@@ -49,7 +49,8 @@ def row(document: Quoted) -> str:
     near = f"and {len(document.near_copies)} near-copies" if document.near_copies else ""
     copies = f"{document.copies} copies" if document.copies > 1 else ""
     parts = [document.source, document.component, f"licence {document.licence}", document.split, document.url]
-    return " · ".join(filter(None, [*parts, copies, near, f"token {document.offset:,}", steps(document)]))
+    all_parts = [*parts, copies, near, f"token {document.offset:,}", steps(document)]
+    return " · ".join(part for part in all_parts if part)
 
 
 def steps(document: Quoted) -> str:
@@ -58,10 +59,9 @@ def steps(document: Quoted) -> str:
         return ""
     if document.steps:
         return f"read at {some(document.steps)}"
-    return (
-        f"cut between sequences, read in parts at {some(document.steps_in_part)}" * bool(document.steps_in_part)
-        or "not read"
-    )
+    if document.steps_in_part:
+        return f"cut between sequences, read in parts at {some(document.steps_in_part)}"
+    return "not read"
 
 
 def some(numbers: list[int]) -> str:

@@ -4,6 +4,7 @@ A row is a document; its copies, which its epochs or its upsampling made, share 
 SHARD_rows for each token shard with the number of each document's row, the rows (`RECORD`), and the addresses.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ KIND = "documents"
 UNKNOWN = "unknown"
 RECORD = np.dtype([("id", "V32"), ("component", "<u4"), ("source", "<u4"), ("licence", "<u4"), ("url", "<u8")])
 """A row: the id, places in the lists of the header, and where its address begins."""
+SHA256 = re.compile("[0-9a-f]{64}")
 LISTS = ("component", "source", "licence")
 
 
@@ -43,6 +45,8 @@ def write_rows(path: Path, shards: Sequence[Any], table: Path, content: dict[str
     import pyarrow.parquet as pq
 
     columns = ["id", "component", "source", "licence", "url", "shard", "offset", "length"]
+    if missing := [name for name in columns if name not in pq.read_schema(table).names]:
+        raise ValueError(f"{table} has no column {missing[0]}")
     read = pq.read_table(table, columns=columns)
     tables = {shard.name: read.filter(read["shard"].to_numpy(zero_copy_only=False) == shard.name) for shard in shards}
     for shard in shards:
@@ -59,6 +63,8 @@ def write_rows(path: Path, shards: Sequence[Any], table: Path, content: dict[str
     row_of, first = rank[row_of].astype(np.uint32), np.sort(first)
     records = np.zeros(len(first), RECORD)
     ids, urls = (np.array(coded[name][1], object)[coded[name][0][first]] for name in ("id", "url"))
+    if wrong := [id for id in ids if not SHA256.fullmatch(id)]:
+        raise ValueError(f"{table} has the id {wrong[0]!r}, which is no SHA-256 in hexadecimal")
     records["id"] = np.frombuffer(b"".join(bytes.fromhex(id) for id in ids), "V32")
     for name in LISTS:
         records[name] = coded[name][0][first]
@@ -85,7 +91,7 @@ def encoded(column: Any) -> tuple[np.ndarray, list[str]]:
     """The numbers of a column's values in the list of different ones, and that list; nothing is an empty text."""
     import pyarrow.compute as pc
 
-    coded: Any = pc.fill_null(column, "").combine_chunks().dictionary_encode()
+    coded: Any = pc.fill_null(column.cast("string"), "").combine_chunks().dictionary_encode()
     return coded.indices.to_numpy().astype(np.int64), coded.dictionary.to_pylist()
 
 

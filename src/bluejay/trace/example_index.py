@@ -2,7 +2,6 @@
 
 import hashlib
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from bluejay.tokenizer import Tokenizer
 from bluejay.trace.document_rows import UNKNOWN, Row
 from bluejay.trace.index import IndexShard, Searcher
-from bluejay.trace.reading import Read, ReadRun
+from bluejay.trace.reading import ExampleSequences
 from bluejay.trace.suffix_arrays import Range, require_native, suffix_array
 from bluejay.train.data.pairs import Pairs, Part
 from bluejay.train.recipe import Data
@@ -46,7 +45,7 @@ class ExampleSearcher(Searcher):
         # As `bluejay.train.data.batches.open_sources` reads it.
         part = Part.TRAINING if data.valid is None and name == data.held_out else Part.ALL
         pairs = Pairs(str(path), data.sequence_length, tokenizer, data.prompt_weight, data.columns, part)
-        self.pairs, self.shard, self.content = pairs, path.name, pairs.content()
+        self.shard, self.content = path.name, pairs.content()
         tokens = np.concatenate([np.asarray(one, "<i4") for one in pairs.tokens])
         starts = np.concatenate([[0], np.cumsum([len(one) for one in pairs.tokens])]).astype(np.int64)
         with tempfile.TemporaryFile() as file:
@@ -56,14 +55,4 @@ class ExampleSearcher(Searcher):
         values |= {"shard": self.shard, "first_document": 0, "first_token": 0}
         shard = IndexShard(str(path), tokens, values, {**arrays, "starts": starts.astype(np.uint32)})
         super().__init__(str(path), [shard], Examples(path, pairs.tokens))
-        self.window_of = {example: number for number, packed in enumerate(pairs.packed) for example in packed}
-
-    def attach(self, run: ReadRun, number: int) -> None:
-        """Tell the run how many sequences its set `number` has."""
-        run.set_size(number, len(self.pairs))
-
-    def read(self, run: ReadRun, part: int, positions: Sequence[int], length: int) -> Read:
-        """When the run read the examples at places of the tokens: an example is never cut."""
-        examples = np.searchsorted(self.shards[0].starts, positions, "right") - 1
-        windows = sorted({self.window_of[int(example)] for example in examples})
-        return Read(tuple(sorted(run.when(part, windows))), ())
+        self.sequences = ExampleSequences(starts.tolist(), pairs.packed)

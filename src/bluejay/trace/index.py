@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,6 @@ from bluejay.tokens import suffixed
 from bluejay.trace.document_rows import ROWS, Row, Rows
 from bluejay.trace.sections import Damaged, Sections, read_at_random
 from bluejay.trace.suffix_arrays import FOLDER, KIND, SUFFIXES, Range, blocks, require_native
-
-if TYPE_CHECKING:
-    from bluejay.trace.reading import Read, ReadRun
 
 Ids = Sequence[int] | NDArray[np.integer]
 
@@ -87,6 +84,7 @@ class Places:
     """The index shard that holds them."""
 
 
+@runtime_checkable
 class Documents(Protocol):
     """What is known of the documents of a set."""
 
@@ -123,9 +121,7 @@ class Searcher:
             np.maximum(found, shard.call("longest", ids), out=found)
         return found
 
-    def find(
-        self, text: str | Ids, firsts: Sequence[int], lasts: Sequence[int]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def find(self, text: str | Ids, firsts: Ids, lasts: Ids) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Where the tokens firsts[i] .. lasts[i] - 1 of a text are in each index shard: ranks (shards, n) from low to
         before high."""
         ids = self.ids(text)
@@ -133,7 +129,7 @@ class Searcher:
         found = [shard.call("find", ids, *bounds) for shard in self.shards]
         return np.stack([low for low, _ in found]), np.stack([high for _, high in found])
 
-    def counts(self, text: str | Ids, firsts: Sequence[int], lasts: Sequence[int]) -> NDArray[np.int64]:
+    def counts(self, text: str | Ids, firsts: Ids, lasts: Ids) -> NDArray[np.int64]:
         """How often the tokens firsts[i] .. lasts[i] - 1 of a text occur, (n,)."""
         low, high = self.find(text, firsts, lasts)
         return (high - low).sum(axis=0)
@@ -148,7 +144,7 @@ class Searcher:
         for shard, first, last in zip(self.shards, low, high, strict=True):
             if first >= last:
                 continue
-            positions, documents = shard.call("places", int(first), min(int(last), int(first) + at_most))
+            positions, documents = shard.call("places", first, min(last, first + at_most))
             order = np.argsort(positions)
             positions, documents = positions[order], documents[order]
             offsets = positions - shard.starts[documents]
@@ -174,10 +170,6 @@ class Searcher:
             for token, count in zip(tokens.tolist(), counts.tolist(), strict=True):
                 found[token] = found.get(token, 0) + count
         return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
-
-    def read(self, run: "ReadRun", part: int, positions: Sequence[int], length: int) -> "Read":
-        """When a run read matches of `length` tokens at places of the token shard that is set `part` of its recipe."""
-        return run.read_of(part, positions, length)
 
     def around(self, shard: str, position: int, length: int, before: int, after: int) -> tuple[int, NDArray[np.int64]]:
         """Tokens around a match, within its document: where the match begins among them, and the tokens."""

@@ -5,6 +5,7 @@ then. A rollback goes back to a permanent checkpoint, which stays; so the checkp
 how many batches had been jumped over: as many as the first of them that is not before the step.
 """
 
+import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +27,55 @@ class Read:
     """Steps whose batches held a part of it, because it is cut by the border of two sequences."""
 
 
+@dataclass(frozen=True)
+class ShardSequences:
+    """The sequences of a shard: windows of its tokens (`bluejay.train.data.batches.ShardWindows`)."""
+
+    n_tokens: int
+    length: int
+    """Tokens of a sequence; it has one more, which is only predicted, and is the first of the next sequence."""
+
+    @property
+    def size(self) -> int:
+        """The number of sequences."""
+        return max(0, self.n_tokens - 1) // self.length
+
+    def windows(self, places: Sequence[int], length: int) -> tuple[set[int], set[int]]:
+        """The sequences that hold a match at one of the places wholly, and those that hold a part of one."""
+        whole, touched = set[int](), set[int]()
+        for place in places:
+            first, last = max(0, -(-(place - self.length) // self.length)), (place + length - 1) // self.length
+            for number in range(first, min(last + 1, self.size)):
+                start = number * self.length
+                inside = start <= place and place + length <= start + self.length + 1
+                (whole if inside else touched).add(number)
+        return whole, touched
+
+
+@dataclass(frozen=True)
+class ExampleSequences:
+    """The sequences of a file of examples, which are never cut (`bluejay.train.data.pairs.Pairs`)."""
+
+    starts: Sequence[int]
+    """Where each example begins in the tokens of all, and where the last one ends."""
+    packed: Sequence[Sequence[int]]
+    """The examples of each sequence."""
+
+    @property
+    def size(self) -> int:
+        """The number of sequences."""
+        return len(self.packed)
+
+    @cached_property
+    def sequence_of(self) -> dict[int, int]:
+        """The sequence of each example."""
+        return {example: number for number, examples in enumerate(self.packed) for example in examples}
+
+    def windows(self, places: Sequence[int], length: int) -> tuple[set[int], set[int]]:
+        """The sequences that hold a match at one of the places; none holds a part of one."""
+        return {self.sequence_of[bisect.bisect_right(self.starts, place) - 1] for place in places}, set()
+
+
 class ReadRun:
     """The record of a run. Raises FileNotFoundError: the run has none; ValueError: it is of another version."""
 
@@ -40,17 +90,14 @@ class ReadRun:
         self.recipe: TrainRecipe = recipes.check(TrainRecipe, states[-1].recipe, f"{directory}, of another version")
         self.steps = states[-1].step if until is None else min(until, states[-1].step)
         self.tokenizer = states[-1].tokenizer
-        self.sizes: dict[int, int] = {}
-
-    def set_size(self, part: int, sequences: int) -> None:
-        """Tell how many sequences a set of `data.train` has."""
-        self.sizes[part] = sequences
+        self.sets: dict[int, ShardSequences | ExampleSequences] = {}
+        """The sets of `data.train` that are asked about."""
 
     @cached_property
     def order(self) -> Order:
-        """The order in which the run read its sets, of which the ones of unknown size are never asked about."""
+        """The order in which the run read its sets, of which those that are not known are never asked about."""
         recipe = self.recipe
-        sizes = tuple(self.sizes.get(part, 1) for part in range(len(recipe.data.train)))
+        sizes = tuple(self.sets[part].size if part in self.sets else 1 for part in range(len(recipe.data.train)))
         return Order(sizes, tuple(phases(recipe.data.train, recipe.steps * recipe.batch_rows)), recipe.seed)
 
     @cached_property
@@ -76,15 +123,8 @@ class ReadRun:
         return {step for step in found if step is not None}
 
     def read_of(self, part: int, places: Sequence[int], length: int) -> Read:
-        """When matches of `length` tokens, at `places` of the tokens of the shard that is set `part`, were read."""
-        window, size = self.recipe.data.sequence_length, self.sizes[part]
-        whole, touched = set[int](), set[int]()
-        for place in places:
-            # A window has one token more than its length: the last one is only predicted.
-            first, last = max(0, -(-(place - window) // window)), (place + length - 1) // window
-            for number in range(first, min(last + 1, size)):
-                inside = number * window <= place and place + length <= number * window + window + 1
-                (whole if inside else touched).add(number)
+        """When matches of `length` tokens, at `places` of the tokens of set `part`, were read."""
+        whole, touched = self.sets[part].windows(places, length)
         steps = self.when(part, sorted(whole))
         return Read(tuple(sorted(steps)), tuple(sorted(self.when(part, sorted(touched - whole)) - steps)))
 
@@ -113,8 +153,3 @@ def run_of(model: Path) -> tuple[Path, int | None] | None:
         return None
     _, found, step = model.resolve().name.partition("-step-")
     return directory, int(step) if found and step.isdecimal() else None
-
-
-def sequences(n_tokens: int, length: int) -> int:
-    """The sequences that the tokens of a shard are cut into (`bluejay.train.data.batches.ShardWindows`)."""
-    return max(0, n_tokens - 1) // length

@@ -63,7 +63,7 @@ class Source:
         """When the run read matches at places of a token shard; None if no run is known."""
         if self.run is None:
             return None
-        found = [self.searcher.read(self.run, part, positions, length) for part in self.parts.get(shard, ())]
+        found = [self.run.read_of(part, positions, length) for part in self.parts.get(shard, ())]
         steps = {step for read in found for step in read.steps}
         in_part = {step for read in found for step in read.in_part}
         return Read(tuple(sorted(steps)), tuple(sorted(in_part - steps)))
@@ -208,7 +208,7 @@ class Tracer:
         n_documents, complete = 0, True
         for source, (low, high) in zip(self.sources, where, strict=True):
             complete = complete and bool((high - low <= LOOKED_AT).all())
-            places = list(source.searcher.places(low, high, LOOKED_AT))
+            places = list(source.searcher.places(low.tolist(), high.tolist(), LOOKED_AT))
             for name in dict.fromkeys(place.shard for place in places):
                 here = [place for place in places if place.shard == name]
                 rows = np.concatenate([place.rows for place in here])
