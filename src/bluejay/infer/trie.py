@@ -215,8 +215,8 @@ def scored(backend: Backend, batch: StepBatch, targets: Int[np.ndarray, " R"]) -
     return checked(backend, torch.cat(parts)).cpu()
 
 
-def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
-    """The length of the common prefix of two texts, in tokens."""
+def common_prefix(one: Sequence[int] | str, other: Sequence[int] | str) -> int:
+    """The length of the common prefix of two texts, in tokens or, of strings, in characters."""
     n = min(len(one), len(other))
     if one[:n] == other[:n]:
         return n
