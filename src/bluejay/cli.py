@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bluejay.evals.options import eval_options
-from bluejay.failures import reader_gone, sentence
+from bluejay.failures import sentence
 from bluejay.fields import add_options, given
 from bluejay.infer.params import SamplingParams
+from bluejay.progress import reader_gone
 from bluejay.serve.settings import PublicSettings, ServeSettings, settings_from
 from bluejay.trace.verbs import index_options, trace_options
+from bluejay.train.distributed.processes import launch, launch_options, wants_launch
 
 
 class Parser(argparse.ArgumentParser):
@@ -81,6 +83,7 @@ def parser() -> Parser:
     run.add_argument("--force", action="store_true", help="replace what was made of another text under the same name")
     run.add_argument("--export", type=int, metavar="STEP", help="only write the model of this step's checkpoint")
     run.add_argument("--profile", action="store_true", help="write PyTorch's trace of a few steps beside the run")
+    launch_options(run)
     new_ = add_verb(verbs, "new", new, "write a recipe for a corpus of your text and one for a model of it, to edit")
     new_.add_argument("directory", type=Path, help="the folder to write them to")
     new_.add_argument("text", type=Path, help="a text file or a folder of files")
@@ -227,6 +230,8 @@ def train(options: argparse.Namespace, overrides: list[str]) -> None:
     from bluejay.train.recipe import TrainRecipe
 
     by_text = options.target.exists() and options.target.suffix != ".toml"
+    if wants_launch(options, by_text):
+        launch(options, ["train", str(options.target), *overrides, *(["--profile"] if options.profile else [])])
     recipe = None if by_text else recipes.load(TrainRecipe, options.target, overrides)  # before imports take seconds
     from bluejay.train.loop import Interrupted, export
     from bluejay.train.loop import train as run

@@ -1,17 +1,8 @@
 """What the command line says of an error."""
 
 import errno
-import select
-import sys
 
 from bluejay.extras import install
-
-
-def reader_gone() -> bool:
-    """Whether standard output is a pipe that nobody reads any more, as after `| head`."""
-    poll = select.poll()
-    poll.register(sys.stdout, select.POLLOUT)
-    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def sentence(error: Exception) -> str:
