@@ -17,7 +17,7 @@ from bluejay.fields import add_options, given
 from bluejay.infer.params import SamplingParams
 from bluejay.progress import reader_gone
 from bluejay.serve.settings import PublicSettings, ServeSettings, settings_from
-from bluejay.trace.verbs import index_options, trace_options
+from bluejay.trace.verbs import index_options, run_index, run_trace, trace_options
 from bluejay.train.distributed.processes import launch, launch_options, wants_launch
 
 
@@ -189,6 +189,10 @@ def pile_build(options: argparse.Namespace, overrides: list[str]) -> None:
     from bluejay.pile.pipeline.executor import choose_executor
 
     built = build(recipe, choose_executor(options.executor, options.workers), options.force)
+    if recipe.index:
+        from bluejay.trace.indexing import index
+
+        index(built.directory)
     report(options, built.summary(), built.as_dict())
 
 
@@ -346,15 +350,11 @@ def evaluate(options: argparse.Namespace, _: list[str]) -> None:
 
 def index(options: argparse.Namespace, _: list[str]) -> None:
     """`bluejay index`."""
-    from bluejay.trace.verbs import run_index
-
     report(options, *run_index(options))
 
 
 def trace(options: argparse.Namespace, _: list[str]) -> None:
     """`bluejay trace`."""
-    from bluejay.trace.verbs import run_trace
-
     report(options, *run_trace(options))
 
 
