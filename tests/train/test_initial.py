@@ -14,7 +14,6 @@ from bluejay.gpt.formats.layouts import load_model, open_model, save_model
 from bluejay.gpt.formats.quantized import write_quantized
 from bluejay.gpt.init import new_model
 from bluejay.gpt.quantization.packing import QUANTISED
-from bluejay.infer.engine import Engine
 from bluejay.infer.model import Model
 from bluejay.tokenizer import Tokenizer
 from bluejay.train.initial import extends, initial_model
@@ -57,14 +56,8 @@ def losses(recipe) -> list[float]:
 
 
 def answer(model: Model, prompt: str) -> str:
-    """The likeliest continuation of a prompt behind an end token, where prompts are in training."""
-    engine = Engine(model.backend(1, model.config.n_ctx), model.tokenizer, 1)
-    tokens = [model.tokenizer.eot, *model.tokenizer.encode(prompt)]
-    engine.submit(tokens, bluejay.SamplingParams(max_tokens=12, temperature=0.0))
-    text = ""
-    while not engine.idle:
-        text += "".join(chunk.text for _, chunk in engine.step())
-    return text
+    """The likeliest continuation of a prompt."""
+    return model.generate(prompt, max_tokens=12, temperature=0)[0]
 
 
 def test_adapters_learn_pairs_from_the_command_line_and_are_served_merged_or_not(
