@@ -94,7 +94,13 @@ def open_hugging_face(path: Path, config: GPTConfig) -> StoredModel:
     dtypes = {read(name).dtype for name in shapes}
     dtype = dtypes.pop() if len(dtypes) == 1 else None
     return StoredModel(
-        config, read, dtype, lambda: Tokenizer.load(path), tensors.n_bytes, licence_of(path), None, companions_of(path)
+        config,
+        read,
+        dtype,
+        lambda: Tokenizer.load(path),
+        tensors.n_bytes,
+        licence_of(path),
+        companions=companions_of(path),
     )
 
 
