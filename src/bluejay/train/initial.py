@@ -1,6 +1,5 @@
 """The model that a run starts from, new or stored, and the export of the trained model."""
 
-import copy
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from bluejay.gpt.model import GPT, weight_shapes
 from bluejay.progress import progress, say
 from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import corpus_of
+from bluejay.train.data.encoding import with_template
 from bluejay.train.lora import adapters, load_with_adapters
 from bluejay.train.recipe import TrainRecipe, is_pairs
 
@@ -110,22 +110,6 @@ def initial_model(recipe: TrainRecipe) -> InitialModel:
                 f'{other.vocab_size} tokens; build the corpus with tokenizer = {{ path = "{recipe.init}" }}'
             )
     return InitialModel(recipe, config, with_template(tokenizer, recipe.data.chat_template), stored)
-
-
-def with_template(tokenizer: Tokenizer, path: str | None) -> Tokenizer:
-    """The tokenizer with the chat template in a file; itself without one. Raises FileNotFoundError, or ValueError if
-    the file is not text."""
-    if path is None:
-        return tokenizer
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no chat template at {path}, data.chat_template")
-    try:
-        template = Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}, data.chat_template, is not UTF-8: {error}") from None
-    other = copy.copy(tokenizer)
-    other.chat_template = template
-    return other
 
 
 def tokenizers_of(recipe: TrainRecipe) -> list[str]:

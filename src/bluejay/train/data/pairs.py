@@ -74,10 +74,10 @@ class Pairs:
             raise ValueError(f"{path} has one example, of which none can be held out; name others in data.valid")
         if at_most is not None:
             encoded = evenly(encoded, at_most)
+        self.encoded = encoded
         self.tokens = [np.array(one.ids, dtype=np.int32) for one in encoded]
         self.weights = [np.where(one.learnt, 1.0, prompt_weight).astype(np.float32) for one in encoded]
-        self.asked = [not one.learnt[0] for one in encoded]
-        """Whether each example has a prompt."""
+        self.asked = [one.has_prompt for one in encoded]
         self.packed = pack([len(ids) for ids in self.tokens], length)
         epoch = f"one epoch is {len(self) * length:,} tokens"
         say(f"{path}: {len(encoded):,} {part.value}examples in {len(self):,} sequences; {epoch}")
