@@ -16,7 +16,6 @@ from bluejay.gpt.model import GPT, input_of, rotary_frequencies, weight_shapes
 from bluejay.gpt.quantization.packing import FORMATS, Packed, pack
 from bluejay.gpt.quantization.q8 import ZERO
 from bluejay.infer.backends import StepBatch
-from bluejay.infer.backends.torch import target_logprobs
 from bluejay.infer.exceptions import CacheError
 from bluejay.machine import free_memory, n_processors
 from bluejay.native import native
@@ -143,9 +142,8 @@ class NativeBackend:
 
     def score(self, batch: StepBatch, targets: Int[np.ndarray, " R"]) -> Float[Tensor, "R 2"]:
         """As `step`, but return for each wanted token the log-probability that the token in `targets` follows, and by
-        how much its logit falls short of the largest one."""
-        if not hasattr(self._decoder, "score"):  # it was compiled before the engine computed scores
-            return target_logprobs(self.step(batch), targets)
+        how much its logit falls short of the largest one. Here a token may be wanted several times in succession, with
+        a target each."""
         return torch.from_numpy(
             self._decoder.score(batch.tokens, batch.starts, batch.lengths, batch.pages, batch.wanted, targets)
         )
