@@ -211,7 +211,7 @@ def write_companions(stored: StoredModel, directory: Path, dtype: str, quantizat
     tokenizer, generation = stored.tokenizer(), dict(stored.companions.generation)
     known = {key: id for key in ("bos_token_id", "pad_token_id") if tokenizer.has(id := generation.pop(key, None))}
     eos = list(tokenizer.ends) if len(tokenizer.ends) > 1 else tokenizer.eot
-    ids = {"bos_token_id": next(iter(tokenizer.begin), tokenizer.eot)} | known
+    ids = {"bos_token_id": tokenizer.named_begin} | known
     values = to_hugging_face(stored.config, ids["bos_token_id"], eos, dtype)
     if known.get("pad_token_id", stored.config.vocab_size) < stored.config.vocab_size:
         values["pad_token_id"] = known["pad_token_id"]
