@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import select
 import sys
 import time
 from collections.abc import Callable
@@ -16,7 +15,9 @@ from bluejay.evals.options import eval_options
 from bluejay.fields import add_options, given
 from bluejay.infer.params import SamplingParams
 from bluejay.mistakes import sentence
+from bluejay.progress import reader_gone
 from bluejay.serve.settings import PublicSettings, ServeSettings, settings_from
+from bluejay.train.distributed.processes import launch, launch_options, wants_launch
 
 
 class Parser(argparse.ArgumentParser):
@@ -52,13 +53,6 @@ def main(arguments: list[str] | None = None) -> None:
         fail(sentence(error))
 
 
-def reader_gone() -> bool:
-    """Whether standard output is a pipe that nobody reads any more, as after `| head`."""
-    poll = select.poll()
-    poll.register(sys.stdout, select.POLLOUT)
-    return any(event & select.POLLERR for _, event in poll.poll(0))
-
-
 def parser() -> Parser:
     """All verbs and their options."""
     top = Parser(prog="bluejay", description="A GPT-J from raw text to a served model.")
@@ -88,6 +82,7 @@ def parser() -> Parser:
     run.add_argument("--force", action="store_true", help="replace what was made of another text under the same name")
     run.add_argument("--export", type=int, metavar="STEP", help="only write the model of this step's checkpoint")
     run.add_argument("--profile", action="store_true", help="write PyTorch's trace of a few steps beside the run")
+    launch_options(run)
     new_ = add_verb(verbs, "new", new, "write a recipe for a corpus of your text and one for a model of it, to edit")
     new_.add_argument("directory", type=Path, help="the folder to write them to")
     new_.add_argument("text", type=Path, help="a text file or a folder of files")
@@ -237,6 +232,8 @@ def train(options: argparse.Namespace, overrides: list[str]) -> None:
     from bluejay.train.recipe import TrainRecipe
 
     by_text = options.target.exists() and options.target.suffix != ".toml"
+    if wants_launch(options, by_text):
+        launch(options, ["train", str(options.target), *overrides, *(["--profile"] if options.profile else [])])
     recipe = None if by_text else recipes.load(TrainRecipe, options.target, overrides)  # before imports take seconds
     from bluejay.train.loop import Interrupted, export
     from bluejay.train.loop import train as run

@@ -10,6 +10,7 @@ import bisect
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -48,6 +49,11 @@ class TrainBatch:
         weights, starts = (None if part is None else to_device(part, device) for part in (self.weights, self.starts))
         return TrainBatch(to_device(self.inputs, device), to_device(self.targets, device), weights, starts)
 
+    def pin(self) -> "TrainBatch":
+        """Copy the batch to pinned memory."""
+        weights, starts = (None if part is None else part.pin_memory() for part in (self.weights, self.starts))
+        return TrainBatch(self.inputs.pin_memory(), self.targets.pin_memory(), weights, starts)
+
     def split(self, rows: int) -> list["TrainBatch"]:
         """Split into micro-batches of `rows` sequences."""
         return [self[first : first + rows] for first in range(0, len(self.inputs), rows)]
@@ -61,7 +67,7 @@ class TrainBatch:
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Copy a tensor to a device; to a GPU without waiting for what it is still doing."""
     if device.type == "cuda" and tensor.device.type == "cpu":
-        return tensor.pin_memory().to(device, non_blocking=True)
+        return (tensor if tensor.is_pinned() else tensor.pin_memory()).to(device, non_blocking=True)
     return tensor.to(device)
 
 
@@ -102,8 +108,8 @@ class ShardWindows:
         self.shard, self.length, self.vocab_size, self.eot = TokenShard(prefix), length, vocab_size, eot
         if len(self) < 1:
             raise ValueError(f"{prefix} holds too few tokens for one sequence of {length}, data.sequence_length")
-        ends = self.shard.offsets[1:][self.shard.sizes > 0][:CHECKED_DOCUMENTS] - 1
-        if eot is not None and (self.shard.tokens[ends] != eot).any():
+        documents = (number for number in range(len(self.shard)) if self.shard.sizes[number])
+        if eot is not None and any(self.shard[number][-1] != eot for number in islice(documents, CHECKED_DOCUMENTS)):
             raise ValueError(
                 f"the documents of {prefix} do not end with <|endoftext|> ({eot}), so they cannot be told apart; "
                 "set data.mask_documents = false, or data.tokenizer to the one that the shard was made with"
