@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import tokenizers
 from gguf.constants import TokenType
@@ -163,7 +163,7 @@ def named_ids(fields: Mapping[str, Any]) -> dict[str, int]:
     return {name: id for name, key in keys.items() if is_id(id := fields.get(f"tokenizer.ggml.{key}"))}
 
 
-def is_id(value: Any) -> bool:
+def is_id(value: Any) -> TypeGuard[int]:
     """Whether the value of a field can be the id of a token; -1 in 32 bits means that there is none."""
     return type(value) is int and 0 <= value < 2**32 - 1
 
