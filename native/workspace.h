@@ -24,7 +24,7 @@ struct Decoder::Workspace {
 
     /// Memory for logits that are not returned.
     float* logits_of(size_t count) {
-        if (count > logits_capacity) {
+        if (!logits || count > logits_capacity) {
             logits = std::make_unique<Buffer>(count * sizeof(float));
             logits_capacity = count;
         }
