@@ -1,12 +1,12 @@
 """What a newcomer does with an installed package, in a process without a network and with an empty home.
 
-Usage: PYTHON newcomer.py ENGINE MINUTES, in an empty folder with an `input.txt`, where PYTHON has bluejay installed and
-ENGINE is native or torch. Prints what each command printed; an assertion fails where one does not do what it should.
+Usage: PYTHON newcomer.py ENGINE MINUTES [TOKENS], in a folder with nothing but an `input.txt`, where PYTHON has bluejay
+installed and ENGINE, native or torch, is what it should run on. With TOKENS the demo's recipe is copied and shortened
+to so many. Prints what each command printed; an assertion fails where one does not do what it should.
 """
 
 import fcntl
 import json
-import os
 import socket
 import struct
 import subprocess
@@ -58,9 +58,9 @@ def demo(port: int) -> str:
 
 
 def main() -> None:
-    engine, minutes = sys.argv[1:]
+    engine, minutes, *tokens = sys.argv[1:]
     loopback_up()
-    assert not os.listdir(Path.home())
+    assert not list(Path.home().iterdir())
     bluejay = str(BIN / "bluejay")
     version, _ = run(bluejay, "--version")
     assert version == run(sys.executable, "-m", "bluejay", "--version")[0]
@@ -73,7 +73,12 @@ def main() -> None:
     model = generate.split()[2]
     _, err = run(bluejay, "generate", model, "The", "--max-tokens", "8")
     assert (err.count(WITHOUT) == 1) == (engine == "torch")
+    if tokens:
+        run(bluejay, "recipes", "train/quickstart")
+        recipe = Path("recipes/train/quickstart.toml")
+        recipe.write_text(recipe.read_text().replace("tokens = 1_100_000", f"tokens = {tokens[0]}"))
     print(demo(8123))
+    assert {path.name for path in Path().iterdir()} <= {"data", "input.txt", "recipes", "runs"}
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from http.server import BaseHTTPRequestHandler
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote
 
 from tests.gpt.hub_server import COMMIT, LARGE, Hub
 from tests.gpt.hub_server import handler as giving
@@ -30,7 +30,7 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             if path.startswith("/datasets/"):
                 self.path = self.path.removeprefix("/datasets")
             if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/([^/]+)/?(.*)", path):
-                return self.tree(*found.groups())
+                return self.tree(found[1], unquote(found[3]))
             return super().do_GET()
 
         def entry(self, repo: str, name: str) -> dict[str, object]:
@@ -41,7 +41,7 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             blob = {"oid": hashlib.sha1(files[name]).hexdigest(), "size": len(files[name])}
             return {"type": "file", "path": name} | blob
 
-        def tree(self, repo: str, revision: str, folder: str) -> None:
+        def tree(self, repo: str, folder: str) -> None:
             """The files and folders in a folder; below it, too, if that was asked for."""
             begin, deep = f"{folder}/" if folder else "", "recursive=true" in self.path.lower()
             found = set()
@@ -99,10 +99,7 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 
         def paths_info(self, repo: str, asked: str) -> None:
             """What the hub says of some paths; nothing of those that it lacks."""
-            if asked.startswith("{"):
-                names = json.loads(asked)["paths"]
-            else:
-                names = parse_qs(asked).get("paths", [])
+            names = json.loads(asked)["paths"] if asked.startswith("{") else parse_qs(asked)["paths"]
             there = hub.repos[repo][COMMIT]
             here = [name for name in names if any(f"{one}/".startswith(f"{name}/") for one in there)]
             self.answer([self.entry(repo, name) for name in here])

@@ -193,7 +193,7 @@ def test_datasets_loads_a_pushed_corpus_from_the_hub(hub, corpus, tmp_path):
     push(corpus, "me/small")
     environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
     command = [sys.executable, "-W", "ignore", "-c", LOAD, "me/small"]
-    loaded = json.loads(subprocess.run(command, check=True, capture_output=True, env=environment).stdout)
+    loaded = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment).stdout)
     assert loaded.keys() == {"train", "validation", "test"}
     for ours, theirs in SPLITS.items():
         table = pyarrow.parquet.read_table(corpus / "documents" / f"{ours}.parquet")

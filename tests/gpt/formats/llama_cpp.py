@@ -35,8 +35,8 @@ def post(server: xllamacpp.Server, path: str, request: dict[str, Any]) -> Any:
 def log_probabilities(server: xllamacpp.Server, ids: list[int], n_vocab: int) -> np.ndarray:
     """(positions, vocabulary): one request for the token after each beginning of the text.
 
-    The token drawn is always the same letter: llama.cpp answers with the probabilities, which are those before the bias,
-    only where the drawn token's text is whole characters.
+    The token drawn is always the same letter: llama.cpp answers with the probabilities, which are those before the
+    bias, only where the drawn token's text is whole characters.
     """
     found = np.full((len(ids), n_vocab), -np.inf, np.float32)
     *_, letter = post(server, "/tokenize", {"content": "a", "add_special": False})["tokens"]
