@@ -162,18 +162,35 @@ void Decoder::prepare(const Batch& batch) {
     for (auto& pages : work.pages) pages.resize(capacity / PAGE);
 }
 
-void Decoder::step(const Batch& batch, Results results) {
+void Decoder::step(Batch batch, Results results) {
     check(batch);
-    for (size_t row = 0; results.scores && row < batch.wanted.size(); ++row)
-        if (results.targets[row] < 0 || results.targets[row] >= config_.vocab_size)
-            throw std::invalid_argument("a target is outside the vocabulary");
     if (batch.tokens.empty()) return;
     prepare(batch);
-    if (results.scores && !results.logits) {
-        results.stride = round_up(config_.vocab_size, BLOCK);
-        results.logits = work_->logits_of(batch.wanted.size() * results.stride);
-    }
+    if (results.scores) batch.wanted = prepare_scores(batch.wanted, results);
+    if (batch.wanted.size() > batch.tokens.size()) throw std::invalid_argument("more rows are wanted than tokens are given");
     pool_.run([&](int thread) { forward(thread, batch, results); });
+}
+
+std::span<const int32_t> Decoder::prepare_scores(std::span<const int32_t> wanted, const Results& results) {
+    Workspace& work = *work_;
+    work.score_rows.clear();
+    work.score_ends.clear();
+    for (size_t i = 0; i < wanted.size(); ++i) {
+        if (results.targets[i] < 0 || results.targets[i] >= config_.vocab_size)
+            throw std::invalid_argument("a target is outside the vocabulary");
+        if (i && wanted[i] == wanted[i - 1]) {
+            ++work.score_ends.back();
+        } else {
+            work.score_rows.push_back(wanted[i]);
+            work.score_ends.push_back(int(i) + 1);
+        }
+    }
+    const size_t rows = work.score_rows.size(), chunks = (config_.vocab_size + SCORE_COLUMNS - 1) / SCORE_COLUMNS;
+    work.partials.resize(rows * chunks);
+    work.some_logits.resize(pool_.threads());
+    for (auto& logits : work.some_logits)
+        if (logits.size() < rows * SCORE_COLUMNS) logits.resize(rows * SCORE_COLUMNS);
+    return work.score_rows;
 }
 
 }  // namespace bluejay

@@ -47,6 +47,7 @@ struct Batch {
 
 /// What a step writes for each wanted token: logits; or, if there are `scores`, for the token in `targets` its
 /// log-probability and by how much its logit falls short of the largest; or, if there are `hidden`, the head's input.
+/// For scores a token may be wanted several times in succession, with a target each.
 struct Results {
     float* logits = nullptr;  // (wanted, stride)
     ptrdiff_t stride = 0;
@@ -63,8 +64,8 @@ class Decoder {
     Decoder(const Config& config, Weights weights, const Kernels& kernels, int threads, int n_pages, Format cache);
     ~Decoder();
 
-    /// Throws std::invalid_argument for an impossible batch. Logits that only scores are computed from may be left out.
-    void step(const Batch& batch, Results results);
+    /// Throws std::invalid_argument for an impossible batch.
+    void step(Batch batch, Results results);
 
     void copy_page(int source, int target);
 
@@ -111,6 +112,8 @@ class Decoder {
     const Lookup* lookup(const std::string& name, int rows) const;
     void check(const Batch& batch) const;
     void prepare(const Batch& batch);
+    /// The wanted tokens, each once.
+    std::span<const int32_t> prepare_scores(std::span<const int32_t> wanted, const Results& results);
     Page page(int layer, int number, int head) const;
 
     void forward(int thread, const Batch& batch, const Results& results);
@@ -118,6 +121,7 @@ class Decoder {
     void normalise(const Norm& norm, int tokens, const Rows& out, Input& packed);
     void pack(const Source& rows, int stride, int columns, int tokens, Input& packed);
     void multiply(std::span<const Product> products, int tokens);
+    void score(int thread, const Input& packed, const Results& results);
     void store_keys(int layer, const Batch& batch);
     void attention(const Layer& layer, int number, int thread, const Batch& batch);
     void attend_task(const Layer& layer, int number, const Task& task, int head, int thread, const Batch& batch);

@@ -1,6 +1,7 @@
 // A step, run by all threads of the pool: phases of shared work, each followed by a barrier.
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "decoder.h"
@@ -216,13 +217,50 @@ void Decoder::forward(int thread, const Batch& batch, const Results& results) {
         }
     });
     if (results.hidden) return;
+    if (results.scores) return score(thread, packed, results);
     const Product head{{{head_, &packed}}, {results.logits, int(results.stride)}};
     multiply({&head, 1}, wanted);
-    if (!results.scores) return;
-    pool_.share(wanted, 4, [&](int first, int last) {
-        for (int row = first; row < last; ++row)
-            kernels_.score(results.logits + row * results.stride, config_.vocab_size, results.targets[row],
-                           results.scores + 2 * row);
+}
+
+/// The logits of a few columns are made and used while they are in the cache; all of them are never stored.
+void Decoder::score(int thread, const Input& packed, const Results& results) {
+    Workspace& work = *work_;
+    constexpr int BLOCKS = SCORE_COLUMNS / BLOCK;
+    const int rows = packed.tokens, blocks = head_.matrix->blocks(), chunks = (blocks + BLOCKS - 1) / BLOCKS;
+    float* const logits = work.some_logits[thread].data();
+    const auto targets = [&](int row) { return std::pair(row ? work.score_ends[row - 1] : 0, work.score_ends[row]); };
+    pool_.share(chunks, 1, [&](int first, int last) {
+        for (int chunk = first; chunk < last; ++chunk) {
+            const int column = chunk * SCORE_COLUMNS, columns = std::min(SCORE_COLUMNS, config_.vocab_size - column);
+            const int begin = chunk * BLOCKS, end = std::min(begin + BLOCKS, blocks);
+            kernels_.matmul(*head_.matrix, packed, begin, end, head_.bias, false, logits - column, SCORE_COLUMNS);
+            for (int row = 0; row < rows; ++row) {
+                const float* of_row = logits + ptrdiff_t(row) * SCORE_COLUMNS;
+                work.partials[size_t(chunk) * rows + row] = kernels_.partial(of_row, columns);
+                const auto [from, to] = targets(row);
+                for (int i = from; i < to; ++i)
+                    if (const int at = results.targets[i] - column; at >= 0 && at < columns) results.scores[2 * i] = of_row[at];
+            }
+        }
+    });
+    pool_.share(rows, 16, [&](int first, int last) {
+        for (int row = first; row < last; ++row) {
+            float maximum = work.partials[row].maximum;
+            for (int chunk = 1; chunk < chunks; ++chunk)
+                maximum = std::max(maximum, work.partials[size_t(chunk) * rows + row].maximum);
+            double total = 0;
+            for (int chunk = 0; chunk < chunks; ++chunk) {
+                const Partial& part = work.partials[size_t(chunk) * rows + row];
+                total += double(part.sum) * std::exp(part.maximum - maximum);
+            }
+            const double log_total = std::log(total);
+            const auto [from, to] = targets(row);
+            for (int i = from; i < to; ++i) {
+                const float logit = results.scores[2 * i];
+                results.scores[2 * i] = float(double(logit) - maximum - log_total);
+                results.scores[2 * i + 1] = maximum - logit;
+            }
+        }
     });
 }
 

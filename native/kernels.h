@@ -57,6 +57,20 @@ struct Codebook {
     int n_candidates;
 };
 
+/// Of up to SCORE_COLUMNS logits the largest one, and the sum of the exponentials of their distances from it, which is NaN
+/// if not all logits are finite.
+struct Partial {
+    float maximum, sum;
+};
+constexpr int SCORE_COLUMNS = 16 * BLOCK;
+
+/// The first of the largest logits, and whether all of them are finite.
+struct Likeliest {
+    int index;
+    float logit;
+    bool finite;
+};
+
 struct Kernels {
     const char* name;
     int tile;  // tokens that share one read of the weights
@@ -68,9 +82,10 @@ struct Kernels {
     void (*append)(const float* key, const float* value, int d_head, Format cache, int slot, const Page& page);
     /// `pages[i]` holds positions 16 i .. 16 i + 15.
     void (*attend)(const Queries& queries, const Page* pages);
-    /// out[0] is the log-probability of a token among `size` logits, NaN if not all are finite; out[1] is by how much its
-    /// logit falls short of the largest.
-    void (*score)(const float* logits, int size, int target, float* out);
+    Partial (*partial)(const float* logits, int size);
+    Likeliest (*likeliest)(const float* logits, int size);
+    /// out[i] = e^((logits[i] - maximum) factor), 0 below e^-87, for a multiple of 16 floats of which `size` count.
+    void (*weights)(const float* logits, int size, float maximum, float factor, float* out);
     void (*unpack_row)(const Matrix& matrix, int row, float* out);
     void (*quantize_q8)(const float* row, int groups, uint8_t* codes, uint8_t* scales);
     void (*quantize_q4)(const float* row, const float* importance, int groups, const Codebook& codebook, uint8_t* codes,

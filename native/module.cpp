@@ -11,6 +11,7 @@
 #include <stdexcept>
 
 #include "decoder.h"
+#include "sampling.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -25,6 +26,8 @@ using Floats = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::c
 using Ints = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 template <class T>
 using Writable = nb::ndarray<T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Doubles = nb::ndarray<const double, nb::c_contig, nb::device::cpu>;
+using LogitRows = nb::ndarray<const float, nb::ndim<2>, nb::device::cpu>;
 using Table = nb::ndarray<const int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
 /// The kernels that this processor can run, best first.
@@ -184,6 +187,22 @@ void quantize_q4(const Floats& weights, const Floats& importance, Writable<uint8
     });
 }
 
+/// A token for each row of logits (bluejay.infer.sampling).
+std::vector<int> draw(const LogitRows& logits, const Doubles& filters, const Doubles& uniforms, bool masked) {
+    const size_t rows = logits.shape(0), size = logits.shape(1);
+    if (logits.stride(1) != 1 || !size || filters.size() != 5 * rows || uniforms.size() != rows)
+        throw std::invalid_argument("each row of adjacent logits has five filters and a number to draw with");
+    nb::gil_scoped_release release;
+    std::vector<int> tokens(rows);
+    Sampler sampler(*available().front());
+    for (size_t row = 0; row < rows; ++row) {
+        const double* of_row = filters.data() + 5 * row;
+        const Filters given{of_row[0], of_row[1], of_row[2], of_row[3], of_row[4]};
+        tokens[row] = sampler.draw(logits.data() + row * logits.stride(0), int(size), given, uniforms.data()[row], masked);
+    }
+    return tokens;
+}
+
 /// Seconds to read `bytes`. The bandwidth is the upper bound that decoding is compared with.
 double read_seconds(const Bytes& bytes, const std::string& isa, int threads) {
     nb::gil_scoped_release release;
@@ -215,6 +234,7 @@ NB_MODULE(_native, m) {
     m.def("quantize_q8", &quantize_q8, "weights"_a, "codes"_a, "scales"_a, "rows"_a, "threads"_a);
     m.def("quantize_q4", &quantize_q4, "weights"_a, "importance"_a, "codes"_a, "scales"_a, "codebook"_a, "candidates"_a, "rows"_a,
           "threads"_a);
+    m.def("draw", &draw, "logits"_a, "filters"_a, "uniforms"_a, "masked"_a);
     bind_training(m);
     nb::class_<Config>(m, "Config")
         .def(nb::init<>())

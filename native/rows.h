@@ -89,31 +89,67 @@ void pack(const Source& source, int token, int first_group, int last_group, Inpu
     }
 }
 
-void score(const float* logits, int size, int target, float* out) {
-    constexpr int RUN = 1024;  // so few terms that their sum keeps the precision of a float
+/// A float keeps the precision of a sum of so few terms as SCORE_COLUMNS.
+Partial partial(const float* logits, int size) {
     const int end = size / 16 * 16;
     alignas(64) float rest[16];
-    for (int i = 0; i < 16; ++i) rest[i] = logits[end + i < size ? end + i : target];
+    for (int i = 0; i < 16; ++i) rest[i] = end + i < size ? logits[end + i] : logits[0];
     F maxima = load(rest);
     for (int i = 0; i < end; i += 16) maxima = max(maxima, load(logits + i));
-    const float maximum = largest(maxima);
-    double total = 0;
+    const float largest_one = largest(maxima);
+    const F maximum = set(largest_one);
+    F sums = set(0.0f);
     F poison = set(0.0f);  // becomes NaN with any logit that is no finite number, which max and exp may lose
-    for (int from = 0; from < end; from += RUN) {
-        F sums = set(0.0f);
-        for (int i = from; i < end && i < from + RUN; i += 16) {
-            const F shifted = load(logits + i) - set(maximum);
-            sums = sums + exp(shifted);
-            poison = poison + shifted * set(0.0f);
-        }
-        total += sum(sums);
+    for (int i = 0; i < end; i += 16) {
+        const F shifted = load(logits + i) - maximum;
+        sums = sums + exp(shifted);
+        poison = poison + shifted * set(0.0f);
     }
-    for (int i = end; i < size; ++i) rest[i - end] = logits[i] - maximum;
+    F shifted = load(rest) - maximum;
+    poison = poison + shifted * set(0.0f);
+    shifted = exp(shifted);
+    store(rest, shifted);
     for (int i = size - end; i < 16; ++i) rest[i] = 0;
-    poison = poison + load(rest) * set(0.0f);
-    const F last = exp(load(rest));
-    store(rest, last);
-    for (int i = 0; i < size - end; ++i) total += rest[i];
-    out[0] = float(double(logits[target]) - maximum - __builtin_log(total)) + sum(poison);
-    out[1] = maximum - logits[target];
+    return {largest_one, sum(sums + load(rest) + poison)};
+}
+
+Likeliest likeliest(const float* logits, int size) {
+    constexpr int RUN = 256;
+    float best = -__builtin_inff();
+    int run = 0;
+    F poison = set(0.0f);
+    float rest = 0;
+    for (int from = 0; from < size; from += RUN) {
+        const int to = from + RUN < size ? from + RUN : size, end = from + (to - from) / 16 * 16;
+        float of_run = logits[from];
+        if (end > from) {
+            F maxima = load(logits + from);
+            for (int i = from; i < end; i += 16) {
+                maxima = max(maxima, load(logits + i));
+                poison = poison + load(logits + i) * set(0.0f);
+            }
+            of_run = largest(maxima);
+        }
+        for (int i = end; i < to; ++i) {
+            of_run = of_run > logits[i] ? of_run : logits[i];
+            rest += logits[i] * 0.0f;
+        }
+        if (of_run > best) best = of_run, run = from;
+    }
+    int index = run;
+    while (index < size - 1 && logits[index] != best) ++index;
+    return {index, best, sum(poison) + rest == 0.0f};
+}
+
+void weights(const float* logits, int size, float maximum, float factor, float* out) {
+    const auto weight = [&](F x) {
+        x = (x - set(maximum)) * set(factor);
+        return where_negative(x + set(87.0f), set(0.0f), exp(x));
+    };
+    const int end = size / 16 * 16;
+    for (int i = 0; i < end; i += 16) store(out + i, weight(load(logits + i)));
+    if (end == size) return;
+    alignas(64) float rest[16] = {};
+    for (int i = end; i < size; ++i) rest[i - end] = logits[i];
+    store(out + end, weight(load(rest)));
 }

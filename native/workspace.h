@@ -11,8 +11,7 @@ namespace bluejay {
 
 struct Decoder::Workspace {
     int capacity = 0;  // tokens
-    std::unique_ptr<Buffer> memory, logits;
-    size_t logits_capacity = 0;
+    std::unique_ptr<Buffer> memory;
     Rows x, h, mlp_h, q, k, v, attended, up, gate;
     Input packed, mlp_packed, attended_packed, hidden_packed;
 
@@ -22,14 +21,9 @@ struct Decoder::Workspace {
     std::vector<std::vector<float>> scores;  // of each thread
     std::vector<std::vector<Page>> pages;    // of each thread
 
-    /// Memory for logits that are not returned.
-    float* logits_of(size_t count) {
-        if (!logits || count > logits_capacity) {
-            logits = std::make_unique<Buffer>(count * sizeof(float));
-            logits_capacity = count;
-        }
-        return reinterpret_cast<float*>(logits->data());
-    }
+    std::vector<int32_t> score_rows, score_ends;  // the tokens whose successors are scored, and the end of each one's targets
+    std::vector<Partial> partials;                // (columns / SCORE_COLUMNS, rows)
+    std::vector<std::vector<float>> some_logits;  // of each thread: (rows, SCORE_COLUMNS)
 
     /// Allocates memory for `tokens` in one piece, if there is not enough yet.
     void reserve(const Config& config, int tokens) {

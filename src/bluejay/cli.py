@@ -4,7 +4,6 @@ import argparse
 import errno
 import json
 import os
-import select
 import sys
 import time
 from collections.abc import Callable
@@ -17,7 +16,9 @@ from bluejay.evals.options import eval_options
 from bluejay.extras import install
 from bluejay.fields import add_options, given
 from bluejay.infer.params import SamplingParams
+from bluejay.progress import reader_gone
 from bluejay.serve.settings import PublicSettings, ServeSettings, settings_from
+from bluejay.train.distributed.processes import launch, launch_options, wants_launch
 
 
 class Parser(argparse.ArgumentParser):
@@ -51,13 +52,6 @@ def main(arguments: list[str] | None = None) -> None:
         if options.verbose:
             raise
         fail(sentence(error))
-
-
-def reader_gone() -> bool:
-    """Whether standard output is a pipe that nobody reads any more, as after `| head`."""
-    poll = select.poll()
-    poll.register(sys.stdout, select.POLLOUT)
-    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def sentence(error: Exception) -> str:
@@ -101,6 +95,7 @@ def parser() -> Parser:
     run.add_argument("--force", action="store_true", help="replace what was made of another text under the same name")
     run.add_argument("--export", type=int, metavar="STEP", help="only write the model of this step's checkpoint")
     run.add_argument("--profile", action="store_true", help="write PyTorch's trace of a few steps beside the run")
+    launch_options(run)
     new_ = add_verb(verbs, "new", new, "write a recipe for a corpus of your text and one for a model of it, to edit")
     new_.add_argument("directory", type=Path, help="the folder to write them to")
     new_.add_argument("text", type=Path, help="a text file or a folder of files")
@@ -245,6 +240,8 @@ def train(options: argparse.Namespace, overrides: list[str]) -> None:
     from bluejay.train.recipe import TrainRecipe
 
     by_text = options.target.exists() and options.target.suffix != ".toml"
+    if wants_launch(options, by_text):
+        launch(options, ["train", str(options.target), *overrides, *(["--profile"] if options.profile else [])])
     recipe = None if by_text else recipes.load(TrainRecipe, options.target, overrides)  # before imports take seconds
     from bluejay.train.loop import Interrupted, export
     from bluejay.train.loop import train as run

@@ -1,5 +1,8 @@
 """The sampling distribution equals that of transformers."""
 
+import os
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,18 +16,24 @@ from transformers.generation.logits_process import (
     TypicalLogitsWarper,
 )
 
+from bluejay.infer import sampling
 from bluejay.infer.params import SamplingParams
-from bluejay.infer.sampling import NUCLEUS_SHORTLIST, apply_penalties, candidates, draw_token
+from bluejay.infer.sampling import GREEDY, apply_penalties, draw, filters_of, probabilities, uniforms
+from bluejay.native import native
 
 
-def distribution(logits, params):
-    probabilities, ids = candidates(logits, params)
-    return torch.zeros(len(logits)).scatter(0, ids, probabilities / probabilities.sum())
+@pytest.fixture(params=["torch", "native"])
+def drawn(request, monkeypatch):
+    """The function that draws, by each of its ways."""
+    if request.param == "native" and native is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("the native engine is not built")
+    monkeypatch.setattr(sampling, "native", native if request.param == "native" else None)
+    return lambda logits, params, numbers: draw(logits, np.array([filters_of(one) for one in params]), numbers)
 
 
 @settings(max_examples=80, deadline=None)
 @given(
-    vocabulary=st.sampled_from([1, 50, NUCLEUS_SHORTLIST, NUCLEUS_SHORTLIST + 1, 3 * NUCLEUS_SHORTLIST]),
+    vocabulary=st.sampled_from([1, 15, 50, 1000]),
     temperature=st.floats(0.1, 2.0),
     top_k=st.integers(0, 60),
     top_p=st.floats(0.05, 1.0),
@@ -33,7 +42,6 @@ def distribution(logits, params):
     seed=st.integers(0, 1000),
 )
 def test_distribution_equals_transformers(vocabulary, temperature, top_k, top_p, min_p, typical_p, seed):
-    # Logits close together, so that the cut of top-p also falls past the shortlist.
     logits = (3 if seed % 2 else 0.3) * torch.randn(vocabulary, generator=torch.Generator().manual_seed(seed))
     scores = TemperatureLogitsWarper(temperature)(None, logits[None])
     scores = TopKLogitsWarper(top_k)(None, scores) if top_k else scores
@@ -41,8 +49,18 @@ def test_distribution_equals_transformers(vocabulary, temperature, top_k, top_p,
     scores = MinPLogitsWarper(min_p)(None, scores) if min_p else scores
     scores = TypicalLogitsWarper(typical_p)(None, scores) if typical_p < 1 else scores
     cuts = {"top_k": top_k, "top_p": top_p, "min_p": min_p, "typical_p": typical_p}
-    ours = distribution(logits, SamplingParams(temperature=temperature, **cuts))
-    torch.testing.assert_close(ours, scores[0].softmax(-1), atol=1e-6, rtol=1e-4)
+    params = SamplingParams(temperature=temperature, **cuts)
+    # Beside a row with other parameters.
+    rows = np.array([GREEDY, filters_of(params)])
+    kept = probabilities(torch.stack((logits, logits)), rows)
+    torch.testing.assert_close(kept[1] / kept[1].sum(), scores[0].softmax(-1), atol=1e-6, rtol=1e-4)
+    assert kept[0].nonzero().tolist() == [[int(logits.argmax())]]
+    # The native engine draws the token at which torch's cumulative probabilities reach the number.
+    cumulative = (kept[1].double() / kept[1].double().sum()).cumsum(-1)
+    numbers = np.linspace(0, 0.999, 40)
+    numbers = numbers[np.abs(cumulative.numpy()[:, None] - numbers).min(0) > 1e-5]  # not on the border of two tokens
+    expected = torch.searchsorted(cumulative, torch.from_numpy(numbers), right=True).tolist()
+    assert draw(logits.expand(len(numbers), -1), np.tile(rows[1], (len(numbers), 1)), numbers) == expected
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=20), st.floats(0.5, 2.0), st.integers(0, 99))
@@ -59,24 +77,49 @@ def test_presence_and_frequency_penalties_count_what_was_generated():
     assert found.tolist() == [1.0, -0.75, -1.25, -100.0, 0.0]
 
 
-def test_draws_follow_the_distribution():
+def test_draws_follow_the_distribution(drawn):
     logits = torch.tensor([2.0, 1.0, 0.0, -1.0])
-    params, generator = SamplingParams(temperature=1.0, top_p=1.0), torch.Generator().manual_seed(0)
-    counts = torch.zeros(4)
-    for _ in range(4000):
-        counts[draw_token(logits, params, generator)] += 1
-    torch.testing.assert_close(counts / 4000, logits.softmax(-1), atol=0.03, rtol=0)
+    params = SamplingParams(temperature=1.0, top_p=1.0)
+    n = 4000
+    found = drawn(logits.expand(n, -1), [params] * n, uniforms([7] * n, range(n)))
+    counts = torch.bincount(torch.tensor(found), minlength=4)
+    torch.testing.assert_close(counts / n, logits.softmax(-1), atol=0.03, rtol=0)
 
 
 @pytest.mark.parametrize(
     "params",
     [{"temperature": 0.0}, {"temperature": 1e-44}, {"temperature": 5e-324, "top_p": 1.0}, {"top_p": 0.0}, {"top_k": 1}],
 )
-def test_greedy_is_the_likeliest_token(params):
+def test_greedy_is_the_likeliest_token(params, drawn):
     logits = torch.randn(100, generator=torch.Generator().manual_seed(1))
-    for seed in range(5):
-        generator = torch.Generator().manual_seed(seed)
-        assert draw_token(logits, SamplingParams(**params), generator) == int(logits.argmax())
+    for number in (0.0, 0.3, 1 - 2.0**-53):
+        assert drawn(logits[None], [SamplingParams(**params)], np.array([number])) == [int(logits.argmax())]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("size", [5, 16, 300])
+def test_a_logit_that_is_no_number_is_found_and_a_masked_one_is_never_drawn(size, value, drawn):
+    for at in (0, size // 2, size - 1):
+        logits = torch.zeros(2, size)
+        logits[1, at] = value
+        numbers = np.array([0.0, at / size])
+        for params in (SamplingParams(temperature=0.0), SamplingParams(temperature=1.0, top_p=1.0)):
+            found = drawn(logits, [params, params], numbers)
+            assert found[0] == 0 and found[1] == -1
+        if value == -np.inf:
+            filters = np.array([filters_of(SamplingParams(temperature=1.0, top_p=1.0))] * 2)
+            assert at not in draw(logits, filters, numbers, masked=True)[1:]
+
+
+def test_numbers_are_uniform_and_depend_on_seed_and_position_alone():
+    numbers = uniforms(np.repeat(np.arange(100), 100).tolist(), list(range(100)) * 100)
+    assert numbers.min() >= 0 and numbers.max() < 1 and len(set(numbers)) == len(numbers)
+    assert abs(numbers.mean() - 0.5) < 0.01 and abs(np.corrcoef(numbers[:-1], numbers[1:])[0, 1]) < 0.03
+    counts = np.histogram(numbers, 20, (0, 1))[0]
+    assert ((counts - 500) ** 2 / 500).sum() < 45  # chi-square with 19 degrees: one in a thousand is above 43.8
+    assert uniforms([2**63 - 1, 5], [3, 0])[1] == uniforms([5], [0])[0]
+    # The first output of SplitMix64 from the state 1234567, by the reference implementation.
+    assert int(sampling.mixed(np.array([1234567], np.uint64) + sampling.GOLDEN_GAMMA)[0]) == 6457827717110365317
 
 
 @pytest.mark.parametrize(

@@ -44,15 +44,13 @@ class CountingBackend:
         self.backend, self.n_tokens = backend, 0
         self.n_pages, self.page_size, self.config = backend.n_pages, backend.page_size, backend.config
         self.copy_page, self.hidden = backend.copy_page, backend.hidden
-        self.last = None
 
     def step(self, batch):
         self.n_tokens += len(batch.tokens)
         return self.backend.step(batch)
 
     def score(self, batch, targets):
-        self.n_tokens += len(batch.tokens) if batch.tokens is not self.last else 0
-        self.last = batch.tokens
+        self.n_tokens += len(batch.tokens)
         return self.backend.score(batch, targets)
 
 

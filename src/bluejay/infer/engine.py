@@ -23,9 +23,20 @@ from torch import Tensor
 
 from bluejay.infer.backends import Backend, StepBatch, checked
 from bluejay.infer.cache import Lease, PagePool
-from bluejay.infer.exceptions import CacheError, ContextLengthError, TokenError
+from bluejay.infer.exceptions import CacheError
 from bluejay.infer.params import SamplingParams
-from bluejay.infer.sampling import LogitsProcessor, Logprob, apply_penalties, draw_token, logprobs_of
+from bluejay.infer.prompts import check_bias, check_prompt, most_tokens
+from bluejay.infer.sampling import (
+    GREEDY,
+    LogitsProcessor,
+    Logprob,
+    adjusts,
+    apply_penalties,
+    draw,
+    filters_of,
+    logprobs_of,
+    uniforms,
+)
 from bluejay.infer.speculation import PromptLookup
 from bluejay.infer.text import TextStream
 from bluejay.tokenizer import Tokenizer
@@ -83,10 +94,12 @@ class Sample:
     """The prompt and the generated tokens; the last ones may not be in the cache yet."""
     lease: Lease
     stream: TextStream
-    generator: torch.Generator
+    seed: int
     processor: LogitsProcessor | None
-    takes_likeliest: bool
-    """Whether it always takes the token with the largest logit, with nothing added to any."""
+    filters: tuple[float, ...]
+    """How its tokens are drawn (`bluejay.infer.sampling.draw`)."""
+    adjusts: bool
+    """Whether its logits are changed before a token is drawn, depending on the tokens so far."""
     limit: int
     """The most tokens that it can have, prompt included."""
     lookup: PromptLookup = field(default_factory=PromptLookup)
@@ -102,37 +115,6 @@ class Sample:
     def n_generated(self) -> int:
         """Number of tokens drawn so far."""
         return len(self.tokens) - len(self.request.prompt)
-
-
-def takes_likeliest(params: SamplingParams) -> bool:
-    """Whether the next token is the one with the largest logit, with nothing added to any."""
-    changes = params.presence_penalty or params.frequency_penalty or params.logit_bias
-    return params.temperature == 0 and params.repetition_penalty == 1 and not changes
-
-
-def most_tokens(prompt: list[int], params: SamplingParams, n_ctx: int) -> int:
-    """The most tokens that a sample of a prompt can have, prompt included."""
-    return min(len(prompt) + params.max_tokens, n_ctx)
-
-
-def check_prompt(
-    prompt: list[int], params: SamplingParams, n_ctx: int, n_tokens: int, name: str = "the prompt"
-) -> None:
-    """Raise ContextLengthError if a prompt leaves no room in a context of `n_ctx` tokens, and TokenError if it holds an
-    id outside a vocabulary of `n_tokens`; `name` says in the message which prompt it is."""
-    if len(prompt) + min(1, params.max_tokens) > n_ctx:
-        raise ContextLengthError(
-            f"{name} has {len(prompt)} tokens; this model reads {n_ctx} in all, answer included, "
-            f"so a prompt may have at most {n_ctx - 1}"
-        )
-    if not all(0 <= token < n_tokens for token in prompt):
-        raise TokenError(f"{name} holds a token id outside 0..{n_tokens - 1}")
-
-
-def check_bias(params: SamplingParams, n_tokens: int) -> None:
-    """Raise TokenError if the logit_bias holds an id outside a vocabulary of `n_tokens` tokens."""
-    if not all(0 <= token < n_tokens for token in params.logit_bias):
-        raise TokenError(f"logit_bias holds a token id outside 0..{n_tokens - 1}")
 
 
 @dataclass
@@ -235,19 +217,31 @@ class Engine:
         if not work:
             return []
         batch, n_rows = self._build_batch(work)
-        logits = checked(self.backend, self.backend.step(batch))
+        logits = self.backend.step(batch)
         self.counters.steps += 1
-        likeliest: list[int] = []
-        if any(sample.takes_likeliest for sample, _ in work):
-            # numpy's argmax of a row on the CPU takes a tenth of the time of torch's.
-            drawable = logits[:, : self.n_tokens]
-            likeliest = (drawable.numpy() if drawable.device.type == "cpu" else drawable).argmax(-1).tolist()
+        drawn = self._draw_rows(work, n_rows, logits)
         chunks, at = [], 0
         for (sample, n_new), n in zip(work, n_rows, strict=True):
-            advanced = self._advance(sample, n_new, logits[at : at + n], likeliest[at : at + n])
+            advanced = self._advance(sample, n_new, logits, range(at, at + n), drawn[at : at + n])
             chunks += [(sample.request, chunk) for chunk in advanced]
             at += n
         return chunks
+
+    def _draw_rows(self, work: list[tuple[Sample, int]], n_rows: list[int], logits: Float[Tensor, "R V"]) -> list[int]:
+        """A token for each row of a step, as if all drafted tokens before it were drawn; unused where a sample adjusts
+        its logits. Raises LogitsError if logits are not numbers."""
+        filters, seeds, positions = [], [], []
+        for (sample, _), n in zip(work, n_rows, strict=True):
+            n_drawn = min(n, 1 + len(sample.draft))  # the rows before are of a prompt whose tokens are scored
+            filters += [GREEDY] * (n - n_drawn) + [GREEDY if sample.adjusts else sample.filters] * n_drawn
+            seeds += [sample.seed] * n
+            positions += [0] * (n - n_drawn) + [sample.n_generated + row for row in range(n_drawn)]
+        if not filters:
+            return []
+        drawn = draw(logits[:, : self.n_tokens], np.array(filters, float), uniforms(seeds, positions))
+        if min(drawn) < 0 or self.n_tokens < logits.shape[1]:
+            checked(self.backend, logits)
+        return drawn
 
     def _n_tokens(self, request: Request) -> int:
         """The most tokens that a sample of a request can have, prompt included."""
@@ -278,11 +272,19 @@ class Engine:
         request.running += 1
         self.counters.reused_tokens += lease.n_cached
         stream = TextStream(self.tokenizer.token_bytes(), tuple(request.params.stop))
-        generator = torch.Generator().manual_seed((request.seed + index) % 2**63)
         processor = None if request.processor is None else request.processor()
-        likeliest = takes_likeliest(request.params) and processor is None
-        limit = self._n_tokens(request)
-        sample = Sample(request, index, list(request.prompt), lease, stream, generator, processor, likeliest, limit)
+        sample = Sample(
+            request=request,
+            index=index,
+            tokens=list(request.prompt),
+            lease=lease,
+            stream=stream,
+            seed=(request.seed + index) % 2**63,
+            processor=processor,
+            filters=filters_of(request.params),
+            adjusts=adjusts(request.params) or processor is not None,
+            limit=self._n_tokens(request),
+        )
         self.running.append(sample)
         return True
 
@@ -331,25 +333,28 @@ class Engine:
         )
         return batch, n_rows
 
-    def _advance(self, sample: Sample, n_new: int, logits: Float[Tensor, "R V"], likeliest: list[int]) -> list[Chunk]:
-        """Process the logits of a step: draw a token, and further ones as long as they are those of the draft.
-        `likeliest` are the likeliest tokens of the rows if the sample takes them."""
+    def _advance(
+        self, sample: Sample, n_new: int, logits: Float[Tensor, "R V"], rows: range, drawn: list[int]
+    ) -> list[Chunk]:
+        """Process a sample's rows of a step's logits: take the token that was drawn, and further ones as long as they
+        are those of the draft."""
         request, cached = sample.request, sample.lease.n_cached + n_new
         if not sample.n_generated:
             self.counters.prompt_tokens += n_new
         if request.params.prompt_logprobs and not sample.n_generated and sample.index == 0:
             targets = request.prompt[cached - n_new + 1 : cached + 1]
-            rows, n_top = logits[: len(targets)], request.params.logprobs or 0
-            request.prompt_logprobs += logprobs_of(rows, targets, n_top, self.n_tokens)
-            logits, likeliest = logits[-1:], likeliest[-1:]
+            scored, n_top = logits[rows.start : rows.start + len(targets)], request.params.logprobs or 0
+            request.prompt_logprobs += logprobs_of(scored, targets, n_top, self.n_tokens)
+            rows, drawn = rows[-1:], drawn[-1:]
         chunks: list[Chunk] = []
         if cached == len(sample.tokens):
             request.read = True
             if request.params.max_tokens == 0:
                 chunks.append(Chunk(sample.index, "", None, "length"))
-            for row, drafted in enumerate([*sample.draft, None] if not chunks else []):
-                token = likeliest[row] if sample.takes_likeliest else self._draw(sample, logits[row])
-                chunks.append(self._append(sample, token, logits[row]))
+            for row, token, drafted in zip(rows, drawn, [*sample.draft, None], strict=False) if not chunks else ():
+                if sample.adjusts:
+                    token = self._draw(sample, logits[row])
+                chunks.append(self._append(sample, token, logits, row))
                 if chunks[-1].finish_reason or chunks[-1].token != drafted:
                     break
             accepted = max(0, len(chunks) - 1)
@@ -367,16 +372,18 @@ class Engine:
         adjusted = apply_penalties(logits[: self.n_tokens], params, sample.tokens, len(prompt))
         if sample.processor is not None:
             adjusted = sample.processor(sample.tokens[len(prompt) :], adjusted)
-        return draw_token(adjusted, params, sample.generator)
+        number = uniforms([sample.seed], [sample.n_generated])
+        return draw(adjusted[None], np.array([sample.filters], float), number, masked=True)[0]
 
-    def _append(self, sample: Sample, token: int, logits: Float[Tensor, " V"]) -> Chunk:
-        """Add a token, drawn from logits, to a sample. Rows that have no token count in its log-probability, too."""
+    def _append(self, sample: Sample, token: int, logits: Float[Tensor, "R V"], row: int) -> Chunk:
+        """Add a token, drawn from a row of logits, to a sample. Rows of the embedding that have no token count in its
+        log-probability, too."""
         params = sample.request.params
         sample.tokens.append(token)
         self.counters.generated_tokens += 1
         logprob = None
         if params.logprobs is not None:
-            [logprob] = logprobs_of(logits[None], [token], params.logprobs, self.n_tokens)
+            [logprob] = logprobs_of(logits[row : row + 1], [token], params.logprobs, self.n_tokens)
         ended = token in self.tokenizer.ends
         text = "" if ended else sample.stream.push(token)
         ended = ended or sample.stream.stopped

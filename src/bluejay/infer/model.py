@@ -22,7 +22,7 @@ from bluejay.infer.asynchronous import each_in_thread, in_thread
 from bluejay.infer.backends import Backend
 from bluejay.infer.backends.native import NativeBackend, NativeModel, chosen, native_model
 from bluejay.infer.backends.torch import TorchBackend
-from bluejay.infer.engine import Chunk, check_bias, check_prompt, most_tokens
+from bluejay.infer.engine import Chunk
 from bluejay.infer.exceptions import ChatTemplateError, ModelClosedError, PromptError, TokenError
 from bluejay.infer.params import SamplingParams, changed
 from bluejay.infer.prompts import (
@@ -31,9 +31,12 @@ from bluejay.infer.prompts import (
     Prompt,
     Prompts,
     begun,
+    check_bias,
+    check_prompt,
     check_readable,
     encode_pairs,
     encode_prompts,
+    most_tokens,
     read_conversations,
     read_pairs,
     read_prompts,

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bluejay.infer.exceptions import ContextLengthError, PromptError, TokenError
+from bluejay.infer.params import SamplingParams
 from bluejay.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -156,3 +157,28 @@ def begun(tokenizer: Tokenizer, context: list[int], continuation: list[int]) -> 
     if len(continuation) > len(prefix) and continuation[: len(prefix)] == prefix:
         return prefix, continuation[len(prefix) :]
     return prefix, continuation
+
+
+def most_tokens(prompt: list[int], params: SamplingParams, n_ctx: int) -> int:
+    """The most tokens that a sample of a prompt can have, prompt included."""
+    return min(len(prompt) + params.max_tokens, n_ctx)
+
+
+def check_prompt(
+    prompt: list[int], params: SamplingParams, n_ctx: int, n_tokens: int, name: str = "the prompt"
+) -> None:
+    """Raise ContextLengthError if a prompt leaves no room in a context of `n_ctx` tokens, and TokenError if it holds an
+    id outside a vocabulary of `n_tokens`; `name` says in the message which prompt it is."""
+    if len(prompt) + min(1, params.max_tokens) > n_ctx:
+        raise ContextLengthError(
+            f"{name} has {len(prompt)} tokens; this model reads {n_ctx} in all, answer included, "
+            f"so a prompt may have at most {n_ctx - 1}"
+        )
+    if not all(0 <= token < n_tokens for token in prompt):
+        raise TokenError(f"{name} holds a token id outside 0..{n_tokens - 1}")
+
+
+def check_bias(params: SamplingParams, n_tokens: int) -> None:
+    """Raise TokenError if the logit_bias holds an id outside a vocabulary of `n_tokens` tokens."""
+    if not all(0 <= token < n_tokens for token in params.logit_bias):
+        raise TokenError(f"logit_bias holds a token id outside 0..{n_tokens - 1}")

@@ -3,15 +3,20 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, UInt64
 from torch import Tensor
 
 from bluejay.infer.params import SamplingParams
+from bluejay.native import native
 
-NUCLEUS_SHORTLIST = 1024
-"""Number of likeliest tokens that top-p sorts first; it sorts all only if these do not reach its mass."""
+GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+"""SplitMix64's distance between two states."""
 
+GREEDY = (0.0, 0.0, 1.0, 0.0, 1.0)
+"""The filters of a sample that always takes the likeliest token."""
 
 LogitsProcessor = Callable[[list[int], Tensor], Tensor]
 """A function of the tokens that a sample has generated and the logits (V) of its next token; returns new logits (V).
@@ -63,55 +68,77 @@ def apply_penalties(
     return logits
 
 
-def candidates(logits: Float[Tensor, " V"], params: SamplingParams) -> tuple[Float[Tensor, " C"], Int[Tensor, " C"]]:
-    """The tokens that may be drawn, as probabilities up to a common factor and ids."""
-    logits = logits.float()
-    if params.temperature == 0:
-        return torch.ones(1, device=logits.device), logits.argmax()[None]
-    logits = (logits - logits.max()) / max(params.temperature, 1e-30)  # at tiny temperatures all others become 0
-    if 0 < params.top_k < logits.numel():
-        logits = logits.masked_fill(logits < logits.topk(params.top_k).values[-1], -torch.inf)
-    probabilities = logits.softmax(-1)
-    if params.top_p < 1:
-        probabilities, ids = nucleus(probabilities, params.top_p)
-    else:
-        ids = torch.arange(len(probabilities), device=logits.device)
-    if params.min_p > 0:
-        keep = probabilities >= params.min_p * probabilities.max()
-        probabilities, ids = probabilities[keep], ids[keep]
-    if params.typical_p < 1:
-        keep = typical(probabilities / probabilities.sum(), params.typical_p)
-        probabilities, ids = probabilities[keep], ids[keep]
-    return probabilities, ids
+def adjusts(params: SamplingParams) -> bool:
+    """Whether logits are changed before a token is drawn from them."""
+    changes = params.presence_penalty or params.frequency_penalty or params.logit_bias
+    return bool(changes) or params.repetition_penalty != 1
 
 
-def nucleus(probabilities: Float[Tensor, " V"], top_p: float) -> tuple[Float[Tensor, " C"], Int[Tensor, " C"]]:
-    """The likeliest tokens whose probabilities sum to top_p, as probabilities and ids, the likeliest first."""
-    # Usually there are few, and finding the likeliest thousand is ten times faster than sorting all.
-    for size in (min(NUCLEUS_SHORTLIST, probabilities.numel()), probabilities.numel()):
-        ordered, ids = probabilities.topk(size)
-        keep = ordered.cumsum(-1) - ordered < top_p
-        if not keep[-1]:
-            break
-    keep[0] = True  # also at top_p 0
-    return ordered[keep], ids[keep]
+def filters_of(params: SamplingParams) -> tuple[float, ...]:
+    """The columns of `draw`'s filters."""
+    return params.temperature, float(params.top_k), params.top_p, params.min_p, params.typical_p
 
 
-def typical(probabilities: Float[Tensor, " C"], mass: float) -> Int[Tensor, " K"]:
-    """The indices of the tokens whose surprise is closest to its expectation and whose probabilities sum to `mass`."""
-    surprise = -probabilities.log()
-    expected = torch.special.entr(probabilities).sum()
-    _, order = (surprise - expected).abs().sort(stable=True)
-    return order[: int((probabilities[order].cumsum(-1) < mass).sum()) + 1]
+def draw(
+    logits: Float[Tensor, "R V"],
+    filters: Float[np.ndarray, "R 5"],
+    uniforms: Float[np.ndarray, " R"],
+    masked: bool = False,
+) -> list[int]:
+    """A token for each row of logits, drawn with a number between 0 and 1. The token is -1 where logits are not finite,
+    unless some may be `masked` by negative infinity. The tokens of a row are taken in the order of their ids, so that a
+    number gives the same token on every device."""
+    if native is not None and logits.device.type == "cpu" and logits.dtype == torch.float32:
+        return native.draw(logits.numpy(), filters, uniforms, masked)
+    cumulative = probabilities(logits.float(), filters).double().cumsum(-1)
+    drawn = torch.from_numpy(uniforms).to(logits.device)[:, None] * cumulative[:, -1:]
+    tokens = torch.searchsorted(cumulative, drawn, right=True)[:, 0].clamp(max=logits.shape[1] - 1)
+    return tokens.tolist() if masked else torch.where(logits.isfinite().all(-1), tokens, -1).tolist()
 
 
-def draw_token(logits: Float[Tensor, " V"], params: SamplingParams, generator: torch.Generator) -> int:
-    """Draw one token id. `generator` is on the CPU, so that a seed gives the same numbers on every device."""
-    if params.temperature == 0:
-        return int(logits.argmax())
-    probabilities, ids = candidates(logits, params)
-    if len(ids) == 1:
-        return int(ids)
-    cumulative = probabilities.double().cumsum(-1).cpu()
-    drawn = torch.rand((), dtype=torch.float64, generator=generator) * cumulative[-1]
-    return int(ids[torch.searchsorted(cumulative, drawn, right=True)])
+def probabilities(logits: Float[Tensor, "R V"], filters: Float[np.ndarray, "R 5"]) -> Float[Tensor, "R V"]:
+    """The probability of each token up to a factor of its row; 0 for those that the filters remove."""
+    temperature, top_k, top_p, min_p, typical_p = torch.from_numpy(filters.T[..., None]).float().to(logits.device)
+    uses = dict(zip(("temperature", "top_k", "top_p", "min_p", "typical_p"), filters.T, strict=True))
+    likeliest = F.one_hot(logits.argmax(-1), logits.shape[-1]).float()
+    logits = (logits - logits.amax(-1, keepdim=True)) / temperature.clamp(min=1e-30)  # tiny ones leave one token
+    if uses["top_k"].any():
+        k = torch.where(top_k > 0, top_k, logits.shape[-1]).clamp(max=logits.shape[-1]).long()
+        least = logits.sort(descending=True).values.gather(-1, k - 1)
+        logits = logits.masked_fill(logits < least, -torch.inf)
+    kept = logits.softmax(-1)
+    if (uses["top_p"] < 1).any():
+        ordered, ids = kept.sort(descending=True, stable=True)
+        keep = (ordered.cumsum(-1) - ordered < top_p) | (top_p >= 1)
+        keep[:, 0] = True  # also at top_p 0
+        kept = kept.scatter(-1, ids, ordered * keep)
+    if uses["min_p"].any():
+        kept = kept * (kept >= min_p * kept.amax(-1, keepdim=True))
+    if (uses["typical_p"] < 1).any():
+        kept = kept * (typical(kept / kept.sum(-1, keepdim=True), typical_p) | (typical_p >= 1))
+    return torch.where(temperature == 0, likeliest, kept)
+
+
+def typical(probabilities: Float[Tensor, "R V"], mass: Float[Tensor, "R 1"]) -> Bool[Tensor, "R V"]:
+    """Whether a token is one of those whose surprise is closest to its expectation and whose probabilities sum to
+    `mass`."""
+    expected = torch.special.entr(probabilities).sum(-1, keepdim=True)
+    distance = torch.where(probabilities > 0, (-probabilities.log() - expected).abs(), torch.inf)
+    order = distance.sort(stable=True).indices
+    before = probabilities.gather(-1, order).cumsum(-1).roll(1, -1)
+    before[:, 0] = 0
+    return torch.zeros_like(probabilities, dtype=torch.bool).scatter(-1, order, before < mass.clamp(min=1e-30))
+
+
+def uniforms(seeds: Sequence[int], positions: Sequence[int]) -> Float[np.ndarray, " R"]:
+    """A number in [0, 1) for each seed and position: the output of the generator SplitMix64 that starts at the hash of
+    the seed (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014, figure 17)."""
+    state = mixed(np.array(seeds, np.uint64)) + (np.array(positions, np.uint64) + np.uint64(1)) * GOLDEN_GAMMA
+    return (mixed(state) >> np.uint64(11)) * 2.0**-53
+
+
+def mixed(state: UInt64[np.ndarray, " R"]) -> UInt64[np.ndarray, " R"]:
+    """SplitMix64's hash of 64 bits."""
+    state = (state ^ state >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ state >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return state ^ state >> np.uint64(31)

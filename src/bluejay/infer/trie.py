@@ -6,7 +6,8 @@ depth-first order, as many as a step may hold, so that few pages are in use at a
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -172,47 +173,45 @@ class Trie:
         starts = np.cumsum([0, *(node.stop - node.start for node in step)])
         width = max(len(node.pages) for node in step)
         tokens: list[int] = []
-        # (position, token that follows) -> row of the result: texts that share both share the row.
-        rows: list[dict[tuple[int, int], int]] = []
-        wanted, targets = [], []
-        for node, at in zip(step, starts.tolist(), strict=False):
+        found, wanted, targets = [self._distinct(node) for node in step], [], []
+        for node, at, distinct in zip(step, starts.tolist(), found, strict=False):
             tokens += self.texts[node.text].tokens[node.start : node.stop]
-            pairs = {
-                (position, self.texts[number].tokens[position + 1])
-                for number, start, stop in node.wanted
-                for position in range(start, stop)
-            }
-            ordered = sorted(pairs)
-            rows.append({pair: len(wanted) + i for i, pair in enumerate(ordered)})
-            wanted += [at + position - node.start for position, _ in ordered]
-            targets += [token for _, token in ordered]
+            wanted.append(distinct.positions + (at - node.start))
+            targets.append(distinct.targets)
         batch = StepBatch(
             tokens=np.array(tokens, np.int32),
             starts=starts.astype(np.int32),
             lengths=np.array([node.start for node in step], np.int32),
             pages=np.array([node.pages + [-1] * (width - len(node.pages)) for node in step], np.int32),
-            wanted=np.array(wanted, np.int32),
+            wanted=np.concatenate(wanted).astype(np.int32),
         )
-        result = scored(backend, batch, np.array(targets, np.int32))
-        for node, row in zip(step, rows, strict=True):
-            yield [
-                (number, result[[row[at, self.texts[number].tokens[at + 1]] for at in range(start, stop)]])
-                for number, start, stop in node.wanted
-            ]
+        scores = checked(backend, backend.score(batch, np.concatenate(targets).astype(np.int32))).cpu()
+        for node, distinct, rows in zip(step, found, scores.split([len(one.targets) for one in found]), strict=True):
+            if distinct.rows is not None:
+                rows = rows[distinct.rows]
+            parts = rows.split([stop - start for _, start, stop in node.wanted])
+            yield [(number, part) for (number, *_), part in zip(node.wanted, parts, strict=True)]
+
+    def _distinct(self, node: Node) -> "Distinct":
+        """What is to be predicted in a node: texts that agree on a position and its successor share the prediction."""
+        positions = np.concatenate([np.arange(0), *(np.arange(start, stop) for _, start, stop in node.wanted)])
+        targets = np.array(
+            [id for number, start, stop in node.wanted for id in self.texts[number].tokens[start + 1 : stop + 1]], int
+        )
+        if len(node.wanted) < 2:
+            return Distinct(positions, targets, None)
+        pairs, rows = np.unique(np.stack((positions, targets)), axis=1, return_inverse=True)
+        return Distinct(pairs[0], pairs[1], torch.from_numpy(rows))
 
 
-def scored(backend: Backend, batch: StepBatch, targets: Int[np.ndarray, " R"]) -> Float[Tensor, "R 2"]:
-    """`Backend.score` for any number of wanted rows. Where a token has many successors they may be more than the tokens
-    of the step, which a backend has no room for; the step is then computed again for the rest of them."""
-    if not len(targets):  # only keys and values
-        backend.step(batch)
-        return torch.empty(0, 2)
-    n = len(batch.tokens)
-    parts = [
-        backend.score(replace(batch, wanted=batch.wanted[at : at + n]), targets[at : at + n])
-        for at in range(0, len(targets), n)
-    ]
-    return checked(backend, torch.cat(parts)).cpu()
+class Distinct(NamedTuple):
+    """The predictions in a node, each once, in the order of their positions."""
+
+    positions: Int[np.ndarray, " R"]
+    targets: Int[np.ndarray, " R"]
+    """The token whose probability is wanted after each."""
+    rows: Int[Tensor, " W"] | None
+    """For each prediction of each text of the node its number among these; None where they are the same."""
 
 
 def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:

@@ -16,10 +16,10 @@ import torch
 
 from bluejay import recipe as recipes
 from bluejay.files import set_aside
+from bluejay.infer.backends.native import say_absent
 from bluejay.progress import say, unfailing_messages
 from bluejay.train.checkpoint.checkpoints import Checkpoints, without_process_group_warning
 from bluejay.train.checkpoint.longer import before_cooldown, how_it_continues, keep_models
-from bluejay.train.checkpoint.owner import owned
 from bluejay.train.checkpoint.result import Result, hashes_of, read_result, write_result
 from bluejay.train.checkpoint.state import State, check_same_run
 from bluejay.train.data.batches import Batches, check_files, open_sources
@@ -27,6 +27,7 @@ from bluejay.train.data.content import hash_of_model
 from bluejay.train.data.held_out import HeldOutLoss, HeldOutText
 from bluejay.train.distributed import parallel
 from bluejay.train.distributed.parallel import World
+from bluejay.train.distributed.run_directory import run_directory
 from bluejay.train.distributed.stage import Stage
 from bluejay.train.distributed.watchdog import Watchdog, start_watchdog
 from bluejay.train.initial import initial_model
@@ -86,21 +87,6 @@ def train(recipe: TrainRecipe, profile: bool = False) -> Trained:
     ):
         run = Run(recipe, world)
         return run.finish() if run.state.step == recipe.steps else run.train(profile)
-
-
-@contextlib.contextmanager
-def run_directory(directory: Path, world: World) -> Generator[None]:
-    """Own the directory of a run in the main process. Every process raises ValueError if another run owns it."""
-    with contextlib.ExitStack() as stack:
-        problem = None
-        try:
-            if world.is_main:
-                stack.enter_context(owned(directory))
-        except (ValueError, OSError) as error:
-            problem = error
-        if any(world.any(problem is not None)):
-            raise problem or ValueError(f"{directory} cannot be used; process 0 says why")
-        yield
 
 
 def export(recipe: TrainRecipe, step: int) -> Path:
@@ -171,6 +157,8 @@ class Run:
                 keep_models(self.directory, self.written(), self.shorter.steps)
             recipes.save(recipe, self.directory / "recipe.toml")
         self.checkpoints.remove_stale(self.state.step)
+        if self.world.is_main and self.world.device.type == "cpu":
+            say_absent()
         size = f"{self.model.config.n_parameters / 1e6:,.1f} M parameters"
         self.say(f"training {recipe.name}: {size}, {recipe.steps:,} steps, {self.state.precision}, in {self.directory}")
         if self.state.step:

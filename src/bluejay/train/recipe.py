@@ -210,7 +210,7 @@ class Mesh:
         if fixed * shard != processes:
             raise ValueError(
                 f"the mesh {self.replicate} x {shard} x {self.tensor} x {self.pipeline} (replicate x shard x tensor x "
-                f"pipeline) needs {fixed * shard} processes and there are {processes}; torchrun starts more than one"
+                f"pipeline) needs {fixed * shard} processes and there are {processes}; --processes N starts as many"
             )
         return {"replicate": self.replicate, "shard": shard, "tensor": self.tensor, "pipeline": self.pipeline}
 

@@ -174,6 +174,10 @@ def test_scores_are_those_of_its_logits_and_hidden_states_are_the_heads_input(is
         of_target = logits.gather(1, torch.from_numpy(targets).long()[:, None])[:, 0]
         assert torch.allclose(scores[:, 0], of_target - logits.double().logsumexp(-1).float(), atol=1e-5, rtol=1e-6)
         assert torch.equal(scores[:, 1], logits.amax(-1) - of_target) and scores[0, 1] == 0
+        repeated = dataclasses.replace(batch, wanted=np.repeat(batch.wanted, 3))
+        several = backend.score(repeated, np.stack((targets[::-1], targets, targets), 1).reshape(-1))
+        assert torch.equal(several[1::3], scores) and torch.equal(several[2::3], scores)
+        assert backend.score(dataclasses.replace(batch, wanted=batch.wanted[:0]), targets[:0]).shape == (0, 2)
         weight, bias = gpt.unembedding
         hidden = rounded(backend.hidden(batch), format)
         assert hidden.shape == (len(logits), 96)
@@ -220,6 +224,15 @@ def test_a_target_outside_the_vocabulary_is_refused():
             NativeBackend(model, 1).score(batch, np.array([target], np.int32))
     with pytest.raises(ValueError, match="each wanted token has one target"):
         NativeBackend(model, 1).score(batch, np.array([1, 2], np.int32))
+
+
+def test_of_the_first_step_nothing_may_be_wanted_and_of_none_more_than_its_tokens():
+    _, model = both(GPTConfig(n_layer=1, d_model=64, n_head=2, vocab_size=270, n_ctx=64), "f32", 0)
+    one, none = np.zeros(1, np.int32), np.zeros(0, np.int32)
+    batch = StepBatch(one, np.array([0, 1], np.int32), one, one[None], none)
+    assert NativeBackend(model, 1).score(batch, none).shape == (0, 2)
+    with pytest.raises(ValueError, match="more rows are wanted than tokens are given"):
+        NativeBackend(model, 1).step(dataclasses.replace(batch, wanted=np.zeros(2, np.int32)))
 
 
 def test_a_copied_page_holds_what_its_source_held():

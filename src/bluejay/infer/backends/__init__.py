@@ -48,7 +48,8 @@ class Backend(Protocol):
 
     def score(self, batch: StepBatch, targets: Int[np.ndarray, " R"]) -> Float[Tensor, "R 2"]:
         """As `step`, but return for each wanted token the log-probability that the token in `targets` follows, and by
-        how much its logit falls short of the largest one."""
+        how much its logit falls short of the largest one. Here a token may be wanted several times in succession, with
+        a target each."""
         ...
 
     def copy_page(self, source: int, target: int) -> None:

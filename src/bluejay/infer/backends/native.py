@@ -16,7 +16,6 @@ from bluejay.gpt.model import GPT, input_of, rotary_frequencies, weight_shapes
 from bluejay.gpt.quantization.packing import FORMATS, Packed, pack
 from bluejay.gpt.quantization.q8 import ZERO
 from bluejay.infer.backends import StepBatch
-from bluejay.infer.backends.torch import target_logprobs
 from bluejay.infer.exceptions import CacheError
 from bluejay.machine import free_memory, n_processors
 from bluejay.native import native
@@ -35,7 +34,9 @@ def available() -> list[str]:
 
 @cache
 def say_absent() -> None:
-    """Say once that the engine was not built."""
+    """Say once that the engine was not built, if that is so and nobody chose torch."""
+    if native is not None or os.environ.get("BLUEJAY_ISA"):
+        return
     say(
         "torch does the work here, more slowly than the native engine: there was no C++ compiler when bluejay was "
         "installed; with one (`apt install g++`), installing it again from its source brings the engine"
@@ -45,8 +46,7 @@ def say_absent() -> None:
 def chosen() -> str | None:
     """The instruction set to use: BLUEJAY_ISA or the best available one; None for the torch backend. Raises ValueError
     if BLUEJAY_ISA names one that this machine does not have."""
-    if native is None and not os.environ.get("BLUEJAY_ISA"):
-        say_absent()
+    say_absent()
     names = available()
     isa = os.environ.get("BLUEJAY_ISA") or (names[0] if names else TORCH)
     if isa not in (*names, TORCH):
@@ -143,9 +143,8 @@ class NativeBackend:
 
     def score(self, batch: StepBatch, targets: Int[np.ndarray, " R"]) -> Float[Tensor, "R 2"]:
         """As `step`, but return for each wanted token the log-probability that the token in `targets` follows, and by
-        how much its logit falls short of the largest one."""
-        if not hasattr(self._decoder, "score"):  # it was compiled before the engine computed scores
-            return target_logprobs(self.step(batch), targets)
+        how much its logit falls short of the largest one. Here a token may be wanted several times in succession, with
+        a target each."""
         return torch.from_numpy(
             self._decoder.score(batch.tokens, batch.starts, batch.lengths, batch.pages, batch.wanted, targets)
         )

@@ -10,7 +10,7 @@ on the rest of the batch, and equal seeds almost always give equal text.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -113,8 +113,13 @@ class TorchBackend:
     @torch.inference_mode()
     def score(self, batch: StepBatch, targets: Int[np.ndarray, " R"]) -> Float[Tensor, "R 2"]:
         """As `step`, but return for each wanted token the log-probability that the token in `targets` follows, and by
-        how much its logit falls short of the largest one."""
-        return target_logprobs(self.step(batch), targets)
+        how much its logit falls short of the largest one. Here a token may be wanted several times in succession, with
+        a target each."""
+        wanted, rows = np.unique(batch.wanted, return_inverse=True)
+        logits = self.step(replace(batch, wanted=wanted))
+        at, of = (torch.from_numpy(found.astype(np.int64)).to(logits.device) for found in (rows, targets))
+        of_target = logits[at, of]
+        return torch.stack((of_target - logits.logsumexp(-1)[at], logits.amax(-1)[at] - of_target), 1)
 
     def _hidden(self, batch: StepBatch) -> Float[Tensor, "rows D"]:
         """The hidden states of the wanted tokens, the last one repeated up to a multiple of ROW_MULTIPLE."""
@@ -276,12 +281,6 @@ def decode(
 ) -> Float[Tensor, "B V"]:
     """The logits after one token of each sequence."""
     return gpt(tokens[None], positions=positions[None], cache=cache)[0].float()
-
-
-def target_logprobs(logits: Float[Tensor, "R V"], targets: Int[np.ndarray, " R"]) -> Float[Tensor, "R 2"]:
-    """What `Backend.score` returns, from logits."""
-    of_target = logits.gather(1, torch.from_numpy(targets.astype(np.int64)).to(logits.device)[:, None])[:, 0]
-    return torch.stack((of_target - logits.logsumexp(-1), logits.amax(-1) - of_target), 1)
 
 
 def group_blocks(blocks: Iterable[QueryBlock]) -> Iterator[list[QueryBlock]]:

@@ -10,6 +10,7 @@ import bisect
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -102,8 +103,8 @@ class ShardWindows:
         self.shard, self.length, self.vocab_size, self.eot = TokenShard(prefix), length, vocab_size, eot
         if len(self) < 1:
             raise ValueError(f"{prefix} holds too few tokens for one sequence of {length}, data.sequence_length")
-        ends = self.shard.offsets[1:][self.shard.sizes > 0][:CHECKED_DOCUMENTS] - 1
-        if eot is not None and (self.shard.tokens[ends] != eot).any():
+        documents = (number for number in range(len(self.shard)) if self.shard.sizes[number])
+        if eot is not None and any(self.shard[number][-1] != eot for number in islice(documents, CHECKED_DOCUMENTS)):
             raise ValueError(
                 f"the documents of {prefix} do not end with <|endoftext|> ({eot}), so they cannot be told apart; "
                 "set data.mask_documents = false, or data.tokenizer to the one that the shard was made with"
