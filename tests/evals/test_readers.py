@@ -53,7 +53,7 @@ def test_examples_are_those_that_all_prompts_share(wheel, shots, start):  # noqa
         for index in (0, 1)
     ]
     wheel({"prompts": ("p.jsonl.gz", lines(rows))})
-    readers.examples_of.cache_clear()
+    readers.by_document.cache_clear()
     first, second = readers.rendered("prompts", False, shots)
     assert first.requests[0] == Continuation(start, " x") and len(first.requests) == 2
     assert second.requests[0].context.endswith("Q two\n\nmore")
