@@ -49,6 +49,11 @@ class TrainBatch:
         weights, starts = (None if part is None else to_device(part, device) for part in (self.weights, self.starts))
         return TrainBatch(to_device(self.inputs, device), to_device(self.targets, device), weights, starts)
 
+    def pin(self) -> "TrainBatch":
+        """Copy the batch to pinned memory."""
+        weights, starts = (None if part is None else part.pin_memory() for part in (self.weights, self.starts))
+        return TrainBatch(self.inputs.pin_memory(), self.targets.pin_memory(), weights, starts)
+
     def split(self, rows: int) -> list["TrainBatch"]:
         """Split into micro-batches of `rows` sequences."""
         return [self[first : first + rows] for first in range(0, len(self.inputs), rows)]
@@ -62,7 +67,7 @@ class TrainBatch:
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Copy a tensor to a device; to a GPU without waiting for what it is still doing."""
     if device.type == "cuda" and tensor.device.type == "cpu":
-        return tensor.pin_memory().to(device, non_blocking=True)
+        return (tensor if tensor.is_pinned() else tensor.pin_memory()).to(device, non_blocking=True)
     return tensor.to(device)
 
 
