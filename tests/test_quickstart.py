@@ -87,7 +87,7 @@ def test_the_model_is_the_same_to_the_bit_after_a_kill_and_an_interrupt_and_equa
 
 
 def test_adapters_teach_camel_case_in_the_median_of_five_seeds(corpus, tmp_path):
-    """The figure of docs/training.md: 92 of 100, 60 to 100 by seed."""
+    """The figure of docs/training.md: 99 of 100, 98 to 100 by seed."""
     monkey = pytest.MonkeyPatch()
     monkey.chdir(ROOT)
     base = TrainRecipe, ROOT / "recipes/train/quickstart.toml"
@@ -103,4 +103,4 @@ def test_adapters_teach_camel_case_in_the_median_of_five_seeds(corpus, tmp_path)
         answers = [text.split("\n")[0].strip() for [text] in texts]
         right.append(sum(answer == wanted.strip() for answer, (_, wanted) in zip(answers, held_out, strict=True)))
     monkey.undo()
-    assert statistics.median(right) >= 80, right
+    assert statistics.median(right) >= 95 and min(right) >= 85, right

@@ -1,7 +1,6 @@
 """The command line: parse, call one function, print."""
 
 import argparse
-import errno
 import json
 import os
 import sys
@@ -13,9 +12,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bluejay.evals.options import eval_options
-from bluejay.extras import install
 from bluejay.fields import add_options, given
 from bluejay.infer.params import SamplingParams
+from bluejay.mistakes import sentence
 from bluejay.progress import reader_gone
 from bluejay.serve.settings import PublicSettings, ServeSettings, settings_from
 from bluejay.train.distributed.processes import launch, launch_options, wants_launch
@@ -52,18 +51,6 @@ def main(arguments: list[str] | None = None) -> None:
         if options.verbose:
             raise
         fail(sentence(error))
-
-
-def sentence(error: Exception) -> str:
-    """One sentence about an error: what was not possible, where, and what helps."""
-    if isinstance(error, ModuleNotFoundError):
-        return f"{error.name} is not installed; {install('corpus')} installs what all verbs need"
-    if not isinstance(error, OSError) or not error.strerror:
-        return str(error)
-    where = f": {error.filename}" if error.filename else ""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    helps = "; nothing half-written is left, so make room and run the same command again" if full else ""
-    return f"{error.strerror}{where}{helps}"
 
 
 def parser() -> Parser:
@@ -103,6 +90,11 @@ def parser() -> Parser:
     help = "runs, or folders of runs (default: runs)"
     runs_.add_argument("folders", nargs="*", type=Path, default=[Path("runs")], help=help)
     runs_.add_argument("--picture", type=Path, metavar="FILE.png", help="draw their held-out losses over tokens")
+    compare_ = add_verb(verbs, "compare", compare, "show a fine-tuned model's answers beside those before the run")
+    compare_.add_argument("run", type=Path, help="a run that began with a model and holds out examples: runs/chat")
+    compare_.add_argument("models", nargs="*", metavar="MODEL", help="other models to ask the same")
+    compare_.add_argument("--show", type=int, default=10, help="questions to show (default: 10)")
+    compare_.add_argument("--max-tokens", type=int, default=128, help="tokens of an answer at most (default: 128)")
     plan_ = add_verb(verbs, "plan", train_plan, "predict memory, time and cost of a training run", overrides=True)
     plan_.add_argument("recipe", type=Path, help="a recipe, such as recipes/train/gpt-j-6b.toml")
     hardware_help = "a description such as recipes/hardware/h100.toml (default: measure this machine)"
@@ -279,6 +271,14 @@ def list_runs(options: argparse.Namespace, _: list[str]) -> None:
     if options.picture is not None:
         draw_runs(found, options.picture)
     report(options, table(found), as_dict(found))
+
+
+def compare(options: argparse.Namespace, _: list[str]) -> None:
+    """`bluejay compare`."""
+    from bluejay.train.report.comparison import compare as run
+
+    found = run(options.run, options.models, options.show, options.max_tokens)
+    report(options, found.table(), found.as_dict())
 
 
 def train_plan(options: argparse.Namespace, overrides: list[str]) -> None:
