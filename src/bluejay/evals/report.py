@@ -25,8 +25,9 @@ summary { overflow-wrap: anywhere; cursor: pointer; }
 th, td { text-align: left; padding: .25rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top; }
 .wide { overflow-x: auto; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-svg { display: block; width: 100%; height: auto; margin: .5rem 0; font: 12px system-ui, sans-serif; }
+svg { display: block; width: 100%; min-width: 34rem; height: auto; margin: .5rem 0; font: 12px system-ui, sans-serif; }
 pre { overflow: auto; background: #8881; padding: .6rem; border-radius: .3rem; }
+td.small { min-width: 20rem; }
 .small { font-size: .85em; opacity: .8; }
 """
 
@@ -107,7 +108,7 @@ def html(evaluation: Evaluation) -> Iterator[str]:
     yield "<p>Lines are 95 % intervals. Grey rows are what others published; the tables say why they may differ.</p>"
     for task, results in by_task(evaluation).items():
         yield f"<h2>{escape(task)}</h2><p>{escape(asked_of(results[0]))}.</p>"
-        yield from pictures(results)
+        yield from (f'<div class="wide">{one}</div>' for one in pictures(results))
         yield TABLE + '<tr><th>model<th>metric<th class="n">figure<th class="n">interval<th class="n">n<th>source'
         for result in results:
             for metric, one in result.figures.items():

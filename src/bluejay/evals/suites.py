@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bluejay import recipe as recipes
 from bluejay.evals import readers, tasks
+from bluejay.evals.probes import DECISIONS_ABOUT_PEOPLE
 from bluejay.evals.tasks import Question, Task
 from bluejay.recipe import STRICT
 from bluejay.testsets.catalogue import BASIC_SKILLS, BY_NAME
@@ -91,9 +92,15 @@ OLMES = (
     GSM8K,
     TRIVIAQA,
 )
-SUITES: dict[str, tuple[Task, ...]] = {"gpt-j-2021": GPT_J, "small": SMALL, "olmes": OLMES, "bias": (CROWS_PAIRS, BBQ)}
-OTHER_SUITES = ("pile", "code", "safety")
-"""Suites that take data of the user's, generate programs, or generate texts."""
+SUITES: dict[str, tuple[Task, ...]] = {
+    "gpt-j-2021": GPT_J,
+    "small": SMALL,
+    "olmes": OLMES,
+    "bias": (CROWS_PAIRS, BBQ),
+    "safety": (DECISIONS_ABOUT_PEOPLE,),
+}
+OTHER_SUITES = ("pile", "code")
+"""Suites that take data of the user's, or run programs."""
 TASKS = {task.name: task for suite in SUITES.values() for task in suite}
 
 

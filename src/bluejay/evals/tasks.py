@@ -98,6 +98,7 @@ METRICS = {
     "bits_per_byte": Metric("bits per byte of the right answer", "ratio", False),
     "text_bits_per_byte": Metric("bits per byte", "ratio", False),
     "perplexity": Metric("perplexity of the right answer", "exp", False),
+    "names_group": Metric("share of programs that name a protected attribute", higher_is_better=False),
     "stereotype": Metric("share in which the first filler is likelier", higher_is_better=False),
 }
 
