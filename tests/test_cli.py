@@ -186,6 +186,7 @@ VERBS = {
     "pile quality": ["none.safetensors", "--good", "none.jsonl", "--bad", "none.jsonl"],
     "train": ["none.toml"],
     "runs": ["none"],
+    "compare": ["none"],
     "new": ["none", "none.txt"],
     "plan": ["none.toml"],
     "generate": ["./none", "a prompt"],

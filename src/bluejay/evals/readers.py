@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from bluejay.evals.tasks import Continuation, Generation, Question
 from bluejay.infer.trie import common_prefix
@@ -107,21 +106,28 @@ def shared_examples(prompts: Sequence[str]) -> list[str]:
     return [f"{block}{BLOCK}" for block in blocks.split(BLOCK)[:-1]]
 
 
-def mmlu(shots: int) -> Iterator[Question]:
-    """Questions of 57 subjects with examples of the same subject (OLMES's cloze form)."""
+LETTERS = "ABCDE"
 
-    def prompt(row: dict[str, Any]) -> str:
-        return f"Question: {row['question'].strip()}\nAnswer:"
+
+def mmlu(letters: bool, shots: int) -> Iterator[Question]:
+    """Questions of 57 subjects with examples of the same subject, in OLMES's cloze form or with `letters`."""
+
+    def prompt(row: Row) -> str:
+        listed = [f"\n {letter}. {choice}" for letter, choice in zip(LETTERS, row["choices"], strict=False)]
+        return f"Question: {row['question'].strip()}{''.join(listed) if letters else ''}\nAnswer:"
+
+    def answers(row: Row) -> Sequence[str]:
+        return LETTERS[: len(row["choices"])] if letters else row["choices"]
 
     examples = {
-        subject: [f"{prompt(row)} {row['choices'][row['answer']]}{BLOCK}" for _, row in found]
+        subject: [f"{prompt(row)} {answers(row)[row['answer']]}{BLOCK}" for _, row in found]
         for subject, found in groupby(rows("mmlu_examples"), lambda pair: pair[1]["subject"])
     }
     for number, row in enumerate(documents("mmlu")):
         subject = row["subject"]
         about = f"The following are questions (with answers) about {subject.replace('_', ' ')}.{BLOCK}" if shots else ""
         context = about + "".join(examples[subject][:shots]) + prompt(row)
-        yield choices(f"{subject}/{number}", context, row["choices"], row["answer"], subject)
+        yield choices(f"{subject}/{number}", context, answers(row), row["answer"], subject)
 
 
 def triviaqa(shots: int) -> Iterator[Question]:

@@ -6,7 +6,7 @@ from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, NoReturn, overload
 
 import torch
 import torch.nn.functional as F
@@ -104,6 +104,9 @@ class Model:
         self.__dict__.pop("weights", None)
         self.__dict__.pop("native", None)
         self._resident = Resident(self._new_backend, self.tokenizer)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"the model {self.name} cannot be copied or pickled; call bluejay.load in each process instead")
 
     @property
     def gpt(self) -> GPT:

@@ -39,7 +39,7 @@ def trace_options(verb: argparse.ArgumentParser) -> None:
     what.add_argument("--next", action="store_true", help="only say what follows the text, in the corpus and the model")
 
 
-def run_index(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+def run_index(options: argparse.Namespace, _: list[str]) -> tuple[str, dict[str, Any]]:
     """`bluejay index`: the result as text and as values. Raises ValueError or OSError: a user's mistake."""
     if options.check:
         from bluejay.trace.index import Index
@@ -55,7 +55,7 @@ def run_index(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     return made.summary(), asdict(made) | {"directory": str(made.directory)}
 
 
-def run_trace(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+def run_trace(options: argparse.Namespace, _: list[str]) -> tuple[str, dict[str, Any]]:
     """`bluejay trace`: the result as text and as values. Raises ValueError or OSError: a user's mistake."""
     from bluejay.trace.corpora import is_corpus, open_tracer
     from bluejay.trace.tracing import TraceSettings

@@ -16,6 +16,7 @@ import torch
 
 from bluejay import recipe as recipes
 from bluejay.files import set_aside
+from bluejay.infer.backends.native import say_absent
 from bluejay.progress import say, unfailing_messages
 from bluejay.train.checkpoint.checkpoints import Checkpoints, without_process_group_warning
 from bluejay.train.checkpoint.longer import before_cooldown, how_it_continues, keep_models
@@ -157,6 +158,8 @@ class Run:
                 keep_models(self.directory, self.written(), self.shorter.steps)
             recipes.save(recipe, self.directory / "recipe.toml")
         self.checkpoints.remove_stale(self.state.step)
+        if self.world.is_main and self.world.device.type == "cpu":
+            say_absent()
         size = f"{self.model.config.n_parameters / 1e6:,.1f} M parameters"
         self.say(f"training {recipe.name}: {size}, {recipe.steps:,} steps, {self.state.precision}, in {self.directory}")
         if self.state.step:

@@ -1,4 +1,4 @@
-"""What the command line says of an error."""
+"""What is said of an error that the user can mend."""
 
 import errno
 
