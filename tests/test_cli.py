@@ -115,7 +115,7 @@ def test_from_text_to_generated_text(corpus_recipe, training_recipe, tmp_path, c
         (["generate", "{path}/text", "x"], "has no config.json"),
         (["generate", "{model}", "x", "--top-p", "2"], "top_p is 2.0; it must be between 0 and 1"),
         (["generate", "{model}", "x", "--device", "gpu"], "device is gpu, and torch has none of that name here"),
-        (["serve", "{model}", "--workers", "2", "--device", "cuda"], "several workers share the processors"),
+        (["serve", "{model}", "--workers", "2", "--device", "cuda"], "workers is 2, and this machine has 0 GPUs"),
         (["generate", "{model}", "x" * 100], "the prompt has 100 tokens"),
         (["generate", "{model}", "x", "--temprature", "1"], "unrecognized arguments: --temprature 1"),
         (["generate", "{model}"], "there is no prompt, and no terminal to write one in"),
