@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -227,10 +228,15 @@ class Tracer:
                 total[token] = total.get(token, 0) + count
         return len(ids) - first, dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
 
-    def snippet(self, document: Quoted, length: int, around: int) -> dict[str, str]:
-        """The text before, in and after a match of `length` tokens, with `around` tokens on each side."""
-        searcher = next(one.searcher for one in self.sources if one.searcher.name == document.corpus)
-        at, tokens = searcher.around(document.split, document.position, length, around, around)
+    def snippet(self, corpus: str, split: str, position: int, length: int, around: int) -> dict[str, str]:
+        """The text before, in and after a match of `length` tokens, with `around` tokens on each side; of `corpus` its
+        last part suffices. Raises ValueError if there is no such place."""
+        names = {
+            name: one.searcher for one in self.sources for name in (Path(one.searcher.name).name, one.searcher.name)
+        }
+        if corpus not in names:
+            raise ValueError(f"there is no corpus {corpus!r} here")
+        at, tokens = names[corpus].around(split, position, length, around, around)
         ends = {"before": tokens[:at], "match": tokens[at : at + length], "after": tokens[at + length :]}
         pieces = self.tokenizer.token_bytes()
         return {
