@@ -12,6 +12,8 @@ CONTEXT_TOKENS = 128
 """Tokens on each side of a match that decide whether two documents are near-copies there."""
 ALIKE = 0.7
 """Share of common shingles, of five tokens, from which two documents are one row."""
+KINDS = ("quoted", "interpolated", "new")
+"""What a token of a text can be."""
 EMPTY = np.uint64(2**64 - 1)
 """A bin of a sketch without a shingle."""
 
@@ -45,6 +47,16 @@ class Quoted:
     """Steps whose batches held a part of the span, which the border of two sequences cuts."""
     near_copies: list[str] = field(default_factory=list)
     """Ids of documents that are left out, because around the span they say largely the same."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Neighbouring tokens of a text that are of one kind."""
+
+    kind: str
+    """One of `KINDS`."""
+    start_char: int
+    end_char: int
 
 
 @dataclass(frozen=True)
@@ -115,17 +127,27 @@ def fold(sketches: NDArray[np.uint64], most: int) -> list[list[int]]:
     return groups
 
 
-def shares(longest: NDArray[np.int32], spans: Sequence[tuple[int, int]]) -> dict[str, float]:
-    """How much of a text is quoted (in a span), interpolated (in a shorter match of at least two tokens), or new: parts
-    of its tokens."""
-    n = len(longest)
-    quoted, known = np.zeros(n, bool), np.zeros(n, bool)
-    for start, end in spans:
-        quoted[start:end] = True
+def kinds(longest: NDArray[np.int32], spans: Sequence[tuple[int, int]]) -> NDArray[np.int8]:
+    """For each token the number of its kind in `KINDS`: quoted (in a span), interpolated (in a shorter match of at least
+    two tokens), or new."""
+    found = np.full(len(longest), KINDS.index("new"), np.int8)
     for start in np.flatnonzero(longest >= 2):
-        known[start : start + longest[start]] = True
-    parts = {"quoted": quoted, "interpolated": known & ~quoted, "new": ~known & ~quoted}
-    return {name: float(part.mean()) if n else 0.0 for name, part in parts.items()}
+        found[start : start + longest[start]] = KINDS.index("interpolated")
+    for start, end in spans:
+        found[start:end] = KINDS.index("quoted")
+    return found
+
+
+def shares(kinds: NDArray[np.int8]) -> dict[str, float]:
+    """How much of a text is of each kind: parts of its tokens."""
+    return {name: float((kinds == number).mean()) if len(kinds) else 0.0 for number, name in enumerate(KINDS)}
+
+
+def stretches(kinds: NDArray[np.int8], chars: Sequence[int]) -> list[Stretch]:
+    """The text in stretches of one kind, from the kind of each token and where each begins in characters, (T + 1,)."""
+    firsts = np.flatnonzero(np.diff(kinds, prepend=-1)).tolist()
+    bounds = zip(firsts, [*firsts[1:], len(kinds)], strict=True) if firsts else ()
+    return [Stretch(KINDS[kinds[first]], chars[first], chars[end]) for first, end in bounds]
 
 
 def as_json(value: Any) -> Any:

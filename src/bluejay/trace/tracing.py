@@ -17,12 +17,15 @@ from bluejay.trace.spans import (
     CONTEXT_TOKENS,
     Quoted,
     Span,
+    Stretch,
     char_offsets,
     fold,
+    kinds,
     maximal,
     reach,
     score,
     shares,
+    stretches,
 )
 
 LOOKED_AT = 4096
@@ -80,6 +83,8 @@ class Traced:
     """The most telling ones first."""
     shares: dict[str, float]
     """How much of the text is quoted, interpolated and new."""
+    stretches: list[Stretch]
+    """Which stretches of the text those are, in order; together they are the text."""
     notes: list[str]
     """What could not be traced, each in one sentence."""
 
@@ -167,7 +172,9 @@ class Tracer:
             documents, n_documents, complete = self.documents(where, end - start, settings.documents)
             place = (chars[start], chars[end], decoded[chars[start] : chars[end]])
             spans.append(Span(start, end, *place, int(counts[i]), n_documents, complete, scores[i], documents))
-        return Traced(decoded, ids.tolist(), spans, shares(longest, bounds), self.notes)
+        of_token = kinds(longest, bounds)
+        parts = stretches(of_token, chars)
+        return Traced(decoded, ids.tolist(), spans, shares(of_token), parts, self.notes)
 
     def ids(self, text: str | Sequence[int]) -> NDArray[np.int32]:
         """The token ids of a text, or the given ones. Raises ValueError: they are too many, or unknown."""

@@ -9,7 +9,7 @@ from tests.serve.page.test_looks import FILES, FOLDER
 from tests.serve.page.test_run import open_more, run_button, show_probabilities, text_of, writing
 
 ON_DEMAND = {file.name for file in (FOLDER / "on_demand").iterdir()}
-FIRST_VIEW_BYTES = 52_000
+FIRST_VIEW_BYTES = 54_000
 ON_DEMAND_BYTES = 40_000
 LOADED = """() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
     .map(one => [one.name, one.decodedBodySize])"""
@@ -50,7 +50,11 @@ def test_what_is_not_seen_at_first_is_loaded_when_it_is_used(page, answer_with):
     before = on_demand(page)
     page.get_by_role("button", name="Probabilities").press("Enter")
     expect(page.get_by_role("button", name="Probabilities")).to_have_attribute("aria-pressed", "true")
-    assert on_demand(page) - before == {"alternatives.js"}
+    assert on_demand(page) - before == {"alternatives.js", "span_popover.js"}
+    before = on_demand(page)
+    page.get_by_role("button", name="Sources").press("Enter")
+    expect(page.get_by_role("button", name="Sources")).to_have_attribute("aria-pressed", "true")
+    assert on_demand(page) - before == {"sources.js", "sources_popover.js"}
     page.unroute("**/v1/completions")
     open_more(page)
     page.get_by_role("spinbutton", name="Samples").fill("2")
@@ -105,7 +109,7 @@ def test_page_that_is_open_while_the_server_restarts_still_loads_its_parts(open_
     with running(tiny_model, port=port) as server:
         open_more(page)
         show_probabilities(page)
-        assert on_demand(page) == {"style.css", "more_settings.js", "sampling.js", "alternatives.js"}
+        assert on_demand(page) == {"style.css", "more_settings.js", "sampling.js", "alternatives.js", "span_popover.js"}
         assert {url.removeprefix(server.url) for url in loaded(open_page(url=server.url))} == first
 
 

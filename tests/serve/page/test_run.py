@@ -88,15 +88,16 @@ def test_run_streams_and_stop_keeps_the_text(page, engine_thread):
 
 WORD_BY_WORD = """() => {
     const bytes = new TextEncoder();
-    globalThis.fetch = async (_, { signal }) => new Response(new ReadableStream({
+    const { fetch } = globalThis;
+    globalThis.fetch = async (url, options) => url !== "v1/completions" ? fetch(url, options) : new Response(new ReadableStream({
         start(stream) {
-            signal.onabort = () => stream.error(signal.reason);
+            options.signal.onabort = () => stream.error(options.signal.reason);
             globalThis.write = (text) => stream.enqueue(bytes.encode(`data: ${JSON.stringify({
                 choices: [{ index: 0, text, logprobs: null, finish_reason: null }] })}\\n\\n`));
         },
     }));
 }"""
-"""Puts a server into the page that sends a word when the test calls `write`, however busy the machine is."""
+"""Puts completions into the page that send a word when the test calls `write`, however busy the machine is."""
 
 
 def test_nothing_jumps_while_the_model_writes(page):

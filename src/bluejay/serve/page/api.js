@@ -48,7 +48,8 @@ export async function* events(body) {
 	}
 }
 
-async function request(path, key, options) {
+// Throws an Error whose message is a sentence for the user, with the `status` and the `code` that the server answered.
+export async function request(path, key, options) {
 	const headers = { "Content-Type": "application/json", ...(key && { Authorization: `Bearer ${key}` }) };
 	const response = await fetch(path, { ...options, headers }).catch((error) => {
 		if (error.name === "AbortError") throw error;
@@ -58,7 +59,7 @@ async function request(path, key, options) {
 	const { error } = await response.json().catch(() => ({}));
 	const advice = error?.code === "context_length_exceeded" ? " Shorten your text, then run again." : "";
 	const message = error ? sentence(error.message) + advice : `The server answered with status ${response.status}.`;
-	throw Object.assign(new Error(message), { status: response.status });
+	throw Object.assign(new Error(message), { status: response.status, code: error?.code });
 }
 
 function tokensOf(logprobs) {

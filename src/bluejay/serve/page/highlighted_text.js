@@ -24,6 +24,7 @@ export class HighlightedText {
 	node = document.createTextNode("");
 	following = true; // whether the view stays at the end of the text
 	top = 0;
+	quotes = () => []; // the parts {start, end} of the text that are underlined as quoted
 
 	constructor(element, scroller) {
 		Object.assign(this, { element, scroller });
@@ -83,6 +84,7 @@ export class HighlightedText {
 		for (const span of this.spans.filter(known)) this.addHighlight(levelOf(span), span.start, span.end);
 		const rest = this.spans.filter((span) => tinted && !known(span));
 		for (const { start, end } of mergeSpans(rest)) this.addHighlight("model", start, end);
+		for (const { start, end } of this.quotes()) this.addHighlight("quoted", start, end);
 		if (!code || probabilities) return;
 		for (const [start, end, kind] of syntaxSpans(this.text)) this.addHighlight(kind, start, end);
 	}

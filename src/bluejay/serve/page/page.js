@@ -21,7 +21,7 @@ const settings = new Settings(document.querySelectorAll(".sliders input"), () =>
 const pane = new EditorPane(byId("text"), byId("mirror"), byId("scroll"), edited);
 const announce = (text) => (byId("announcement").textContent = text);
 const panel = (name) => document.querySelector(`[role=tabpanel][aria-label=${name}]`);
-let samples, popover, updateHistory, functionEnd; // undefined until they are loaded on demand
+let samples, popover, sources, updateHistory, functionEnd; // undefined until they are loaded on demand
 let model; // {id, max_model_len, n_parameters}; undefined until the server has answered
 let apiKey = String(load(API_KEY) ?? "");
 let running = null; // the Run in progress
@@ -35,6 +35,10 @@ const loadSamples = onDemand(async () => {
 const loadPopover = onDemand(async () => {
 	const { AlternativesPopover } = await import("./on_demand/alternatives.js");
 	popover = new AlternativesPopover(byId("alternatives"), pane, (next, changes) => (change(next), changes && run(changes)), announce);
+});
+const loadSources = onDemand(async () => {
+	const { Sources } = await import("./on_demand/sources.js");
+	sources = new Sources(pane, () => apiKey, announce);
 });
 const loadMore = onDemand(async () => {
 	const { showMoreSettings } = await import("./on_demand/more_settings.js");
@@ -51,7 +55,8 @@ const loaders = { More: loadMore, History: loadHistory, Model: () => model && lo
 const tabs = new Tabs(document.querySelector(".tabs"), (name) => loaders[name]?.()?.catch(showError));
 
 const state = () => ({ text: pane.text, spans: pane.spans, samples: samples?.list });
-const showsProbabilities = () => byId("probabilities").ariaPressed === "true";
+const switches = { probabilities: loadPopover, sources: loadSources };
+const shows = (name) => byId(name).ariaPressed === "true";
 
 async function run(changes) {
 	if (running) return;
@@ -90,6 +95,7 @@ async function run(changes) {
 
 function showProgress({ tokens, samples: generated }) {
 	byId("report").textContent = `Running… ${counted(tokens)}`;
+	sources?.update(true);
 	samples?.panes.forEach(({ note }, i) => (note.textContent = generated[i].reason || counted(generated[i].tokens)));
 }
 
@@ -167,7 +173,8 @@ const redo = () => (show(undoStack.redo()), saveNow());
 // Apply font and colours as the settings and the text ask for. Not called while the model writes: the font stays.
 function applyStyle() {
 	const { font = "auto" } = settings.values;
-	const probabilities = showsProbabilities();
+	const probabilities = shows("probabilities");
+	if (sources) sources.enabled = shows("sources");
 	const style = { code: font === "code" || (font === "auto" && looksLikeCode(pane.text)), probabilities };
 	pane.applyStyle(style);
 	samples?.applyStyle(style);
@@ -184,13 +191,14 @@ function refresh() {
 	byId("undo").disabled = busy || !undoStack.canUndo(state());
 	byId("redo").disabled = busy || !undoStack.canRedo(state());
 	if (busy) popover?.hide();
+	sources?.update(busy);
 	if (byId("text").readOnly !== busy) pane.busy = busy;
 }
 
 function saveNow() {
 	clearTimeout(saving);
 	samples?.settle();
-	save(SAVED, { ...state(), settings: settings.values, probabilities: showsProbabilities() });
+	save(SAVED, { ...state(), settings: settings.values, probabilities: shows("probabilities"), sources: shows("sources") });
 }
 
 function saveSoon() {
@@ -205,7 +213,7 @@ async function restore() {
 	show(textOf(saved) ?? { text: byId("text").value });
 	const stored = listOf(saved?.samples).map(textOf).filter(Boolean);
 	if (stored.length) await loadSamples().then(() => samples.show(stored), showError);
-	if ([true, "true"].includes(saved?.probabilities)) await toggleProbabilities().catch(showError);
+	for (const name in switches) if ([true, "true"].includes(saved?.[name])) await toggle(name).catch(showError);
 	const link = location.hash && (await loadLinks())(location.hash);
 	if (!link) return;
 	history.replaceState(null, "", location.pathname); // or a reload would discard what is written from now on
@@ -213,9 +221,11 @@ async function restore() {
 	change(textOf(link));
 }
 
-async function toggleProbabilities() {
-	if (!popover) await loadPopover();
-	byId("probabilities").ariaPressed = String(!showsProbabilities());
+// Each switch turns the other off, so that an underline and a popover have one meaning at a time.
+async function toggle(switched) {
+	await switches[switched]();
+	const on = !shows(switched);
+	for (const name in switches) byId(name).ariaPressed = String(on && name === switched);
 	applyStyle();
 	saveNow();
 }
@@ -225,8 +235,9 @@ function press(event) {
 	const inText = event.target === byId("text");
 	const current = !running && command && inText && undoStack.isCurrent(state());
 	const key = event.key.toLowerCase();
+	const open = [popover, sources?.popover].find((one) => one?.span);
 	if (key === "enter" && (command || (event.shiftKey && inText)) && !event.isComposing) run();
-	else if (key === "escape" && popover?.span) popover.hide();
+	else if (key === "escape" && open) open.hide();
 	else if (key === "escape" && running) running.stop();
 	else if (key === "z" && current && !event.shiftKey && undoStack.canUndo(state())) undo();
 	else if ((key === "y" || key === "z") && current && undoStack.canRedo(state())) redo();
@@ -255,7 +266,8 @@ const actions = {
 	undo,
 	redo,
 	model: () => tabs.select("Model").focus(),
-	probabilities: () => toggleProbabilities().catch(showError),
+	probabilities: () => toggle("probabilities").catch(showError),
+	sources: () => toggle("sources").catch(showError),
 };
 for (const [id, action] of Object.entries(actions)) byId(id).onclick = action;
 byId("form").onsubmit = (event) => (event.preventDefault(), run());
