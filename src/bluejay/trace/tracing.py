@@ -138,8 +138,6 @@ class Tracer:
 
     def __init__(self, sources: Sequence[Source], tokenizer: Tokenizer, notes: Sequence[str] = ()) -> None:
         self.sources, self.tokenizer, self.notes = list(sources), tokenizer, list(notes)
-        self.occurrences: dict[int, int] = {}
-        """How often each token occurs that was asked for so far."""
         self.n_tokens = sum(source.searcher.n_tokens for source in sources)
 
     def trace(
@@ -199,14 +197,10 @@ class Tracer:
         if logprobs is not None:
             known = [0.0 if value is None else value for value in logprobs]
             return -np.array(known) / math.log(2)
-        different, which = np.unique(ids, return_inverse=True)
-        if not len(different) or not self.sources:
-            return np.zeros(len(ids))
-        new = np.array([id for id in different.tolist() if id not in self.occurrences], np.int32)
-        counts = self.counts(new, np.arange(len(new)), np.arange(1, len(new) + 1))
-        self.occurrences.update(zip(new.tolist(), counts.tolist(), strict=True))
-        occurrences = np.array([self.occurrences[id] for id in different.tolist()])
-        return np.log2(self.n_tokens / np.maximum(1, occurrences))[which]
+        occurrences = np.zeros(len(ids), np.int64)
+        for source in self.sources:
+            occurrences += source.searcher.occurrences(ids)
+        return np.log2(max(1, self.n_tokens) / np.maximum(1, occurrences))
 
     def documents(
         self, where: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]], length: int, most: int
