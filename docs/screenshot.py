@@ -50,6 +50,10 @@ def main() -> None:
             else:
                 continue_code(page)
             take_screenshot(page, name)
+        for name, scheme, screen in (("page-sources", "light", DESKTOP), ("page-phone-sources", "dark", PHONE)):
+            page = open_page(browser, url, scheme, screen)
+            show_sources(page)
+            take_screenshot(page, name)
         browser.close()
 
 
@@ -88,6 +92,15 @@ def show_alternatives(page: Page) -> None:
         }"""
     )
     page.keyboard.press("ArrowRight")
+
+
+def show_sources(page: Page) -> None:
+    """Continue code and open the documents of a quote in it; the model's corpus must have an index."""
+    continue_code(page)
+    page.get_by_role("button", name="Sources").click()
+    page.get_by_text("% quoted").wait_for()
+    page.get_by_role("button", name="Next quote").click()
+    page.locator("#quote mark").first.wait_for()
 
 
 def generate_samples(page: Page) -> None:

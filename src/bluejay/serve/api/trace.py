@@ -93,13 +93,14 @@ def router(service: Service, settings: ServeSettings) -> APIRouter:
 
     @routes.get("/v1/trace", responses=ERRORS)
     async def sources() -> Response:
-        """Whether texts can be traced, and in what."""
+        """Whether texts can be traced, in what, and whether a client is charged for it."""
         try:
             found = await opened.get()
         except (ValueError, OSError) as reason:
-            return json_response({"available": False, "reason": "" if is_public else str(reason), "corpora": []})
+            why = {"available": False, "reason": "" if is_public else str(reason)}
+            return json_response({**why, "charged": is_public, "corpora": []})
         corpora = [{"name": Path(one.searcher.name).name, "tokens": one.searcher.n_tokens} for one in found.sources]
-        return json_response({"available": True, "reason": None, "corpora": corpora})
+        return json_response({"available": True, "reason": None, "charged": is_public, "corpora": corpora})
 
     @routes.post("/v1/trace", responses=ERRORS)
     async def trace(body: TraceRequest) -> Response:

@@ -54,8 +54,8 @@ export class Sources {
 		this.telling = true;
 		this.say("Opening the index…");
 		try {
-			const { available, reason, corpora } = await this.ask("v1/trace");
-			this.available = available;
+			const { available, reason, charged, corpora } = await this.ask("v1/trace");
+			Object.assign(this, { available, charged });
 			const names = corpora.map(({ name, tokens }) => `${name} (${tokens.toLocaleString("en")} tokens)`);
 			this.say(available ? `Searching ${names.join(", ")}.` : unavailable(reason));
 		} catch ({ message, status }) {
@@ -90,7 +90,7 @@ export class Sources {
 
 	schedule() {
 		if (!this.on || !this.available || this.asking || this.pane.text === this.traced.text) return;
-		if (this.writing && this.timer !== undefined) return;
+		if (this.writing && (this.charged || this.timer !== undefined)) return;
 		clearTimeout(this.timer);
 		const pause = this.writing ? Math.max(WRITING_MS, this.next - performance.now()) : TYPING_MS;
 		this.timer = setTimeout(() => this.trace(), pause);
