@@ -25,7 +25,7 @@ UNLICENSED = "nobody knows who wrote of the owl in the tower"
 HELD_OUT = "this page was kept aside for the evaluation"
 TEXTS = {
     "train": [f"Once 🪶 upon a time, {SENTENCE}; then it strikes.", f"It is said that {UNLICENSED}."],
-    "valid": [f"They say {HELD_OUT}, all of it."],
+    "valid": [f"They say {HELD_OUT}, all of it. {'Nothing else is written on the page. ' * 3}"],
 }
 ROWS = {
     "train": [
@@ -96,7 +96,7 @@ def test_a_sentence_of_a_document_leads_to_it_and_its_licence(open_page, size, s
     text = f"🐦 I wrote: {SENTENCE}!"  # characters beyond 16 bits do not shift what is underlined
     writing(page).fill(text)
     expect(bar(page)).to_contain_text(re.compile(r"Text: \d+% quoted, \d+% interpolated, \d+% new"))
-    assert [SENTENCE in quote for quote in quotes(page)] == [True]
+    assert any(SENTENCE in quote for quote in quotes(page))
     at = text.index(SENTENCE) + 6  # UTF-16 units of the page: one more than in Python
     if size == "phone":
         page.locator("#model").focus()
@@ -124,13 +124,17 @@ def test_a_sentence_of_a_document_leads_to_it_and_its_licence(open_page, size, s
 
 def test_licence_and_steps_that_are_not_known_or_never_were_are_said(page):
     show_sources(page)
-    writing(page).fill(f"{UNLICENSED} and {HELD_OUT}")
-    expect(bar(page)).to_contain_text("% quoted")
+    writing(page).fill(UNLICENSED)
+    expect(bar(page)).to_contain_text("100% quoted")
     page.mouse.move(*middle_of(page, 20, 21))
     expect(card(page).locator("summary")).to_have_text("owls · licence unknown")
     expect(card(page).locator("dl")).to_contain_text("javascript:alert(1)")
     expect(card(page).get_by_role("link")).to_have_count(0)  # it leads nowhere on the web
-    page.mouse.move(*middle_of(page, 70, 71))
+    writing(page).fill(f"...{HELD_OUT}")
+    expect(card(page)).to_be_hidden()
+    expect(bar(page)).to_contain_text("% new")
+    assert eventually(lambda: any(HELD_OUT in quote for quote in quotes(page)))
+    page.mouse.move(*middle_of(page, 10, 11))
     expect(card(page).locator("dl")).to_contain_text("not read")
     expect(card(page).locator("dl")).to_contain_text("valid")
 
@@ -163,7 +167,7 @@ def test_a_quote_that_is_edited_is_no_quote_and_the_rest_moves_along(page):
     writing(page).fill(f"{SENTENCE}. {UNLICENSED}")
     expect(bar(page)).to_contain_text("% quoted")
     page.route("**/v1/trace", lambda route: None)  # from now on the server does not answer
-    writing(page).press("Home")
+    writing(page).press("Control+Home")
     page.keyboard.type("x, ")
     assert eventually(lambda: quotes(page) and not any("x" in quote for quote in quotes(page)))
     assert any(UNLICENSED in quote for quote in quotes(page))

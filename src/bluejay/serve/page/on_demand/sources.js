@@ -24,6 +24,7 @@ export class Sources {
 	constructor(pane, getKey, announce) {
 		Object.assign(this, { pane, getKey, announce });
 		this.popover = new SourcesPopover(pane, announce, () => this.quotes, (path, body) => this.ask(path, body));
+		this.popover.onNext = () => this.showNext();
 		this.note = create("div");
 		this.shares = create("div");
 		this.shares.ariaHidden = true; // the note says the same
@@ -89,7 +90,8 @@ export class Sources {
 	}
 
 	schedule() {
-		if (!this.on || !this.available || this.asking || this.pane.text === this.traced.text) return;
+		if (!this.on || !this.available || this.asking) return;
+		if (this.pane.text === this.traced.text && !this.telling) return;
 		if (this.writing && (this.charged || this.timer !== undefined)) return;
 		clearTimeout(this.timer);
 		const pause = this.writing ? Math.max(WRITING_MS, this.next - performance.now()) : TYPING_MS;
@@ -98,11 +100,12 @@ export class Sources {
 
 	async trace() {
 		this.timer = undefined;
-		this.asking = true;
 		const { text } = this.pane;
+		if (text === this.traced.text) return this.tell();
 		const begin = Math.max(0, text.length - this.length);
 		const generated = mergeSpans(this.pane.spans);
 		const asked = performance.now();
+		this.asking = true;
 		try {
 			const input = wellFormed(text.slice(begin));
 			const answer = await this.ask("v1/trace", { input, spans: MAX_QUOTES });
@@ -137,8 +140,14 @@ export class Sources {
 		}
 		this.say(generated.length ? "Answer" : "Text", characters, begin ? [...notes, "Only the end of the text was searched."] : notes);
 		this.pane.highlight();
-		if (this.telling && !this.writing) this.announce(this.note.textContent);
-		this.telling &&= this.writing;
+		this.tell();
+	}
+
+	// Not while the model writes: a screen reader hears the end of a run.
+	tell() {
+		if (!this.telling || this.writing) return;
+		this.telling = false;
+		this.announce(this.note.textContent);
 	}
 
 	// The text is not asked about again until it changes.
@@ -146,7 +155,8 @@ export class Sources {
 		if (!this.on) return;
 		this.traced = { text, quotes: this.quotesOf(text) };
 		this.say(message);
-		this.announce(message);
+		this.telling = true;
+		this.tell();
 	}
 
 	// Say a sentence, or how many characters of the answer or the text are of each kind.

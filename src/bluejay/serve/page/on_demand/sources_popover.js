@@ -50,7 +50,9 @@ export class SourcesPopover extends SpanPopover {
 		const overlapping = this.spans.filter(({ start, end }) => start < quote.end && quote.start < end);
 		const others = overlapping.filter((one) => one !== quote).map((one) => this.other(one));
 		const more = left > 0 ? [create("p", `and ${counted(left, "more document")}`)] : [];
-		this.popover.replaceChildren(title, ...documents, ...more, ...others);
+		// On a small screen the popover covers the bar, which has the same button.
+		const next = this.spans.length > 1 ? [create("button", "Next", () => this.onNext())] : [];
+		this.popover.replaceChildren(title, ...documents, ...more, ...others, ...next);
 		this.popover.scrollTop = 0;
 		if (documents.length) documents[0].open = true;
 	}
