@@ -81,6 +81,7 @@ class Model:
         self.name = name
         self.licence = licence
         self.card = card
+        self.path: Path | None = None
         self.compiled = compiled
         self.closed = False
         self._resident = Resident(self._new_backend, tokenizer)
@@ -395,4 +396,6 @@ def load(
     weights = read_weights(stored, chosen_device, dtype)
     readme = path / "README.md"
     card = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
-    return Model(weights, tokenizer, title, licence=stored.licence, card=card, compiled=compiled)
+    model = Model(weights, tokenizer, title, licence=stored.licence, card=card, compiled=compiled)
+    model.path = path
+    return model
