@@ -70,7 +70,8 @@ def draw(
     result = torch.empty(sizes, device=device)
     at_once = max(1, DRAWN_AT_ONCE[result.device.type] // max(1, sizes[1]))
     within = torch.arange(columns.start, columns.stop, device=device)
-    for first, some in zip(range(rows.start, rows.stop, at_once), result.split(at_once), strict=True):
+    for first in range(rows.start, rows.stop, at_once):
+        some = result[first - rows.start : first - rows.start + at_once]
         before = torch.arange(first, first + len(some), device=device) * shape[1]
         some.copy_(cut_normal(split_mix(before[:, None] + within, key), cut)).mul_(std)
     return result

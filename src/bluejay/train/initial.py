@@ -111,7 +111,7 @@ def initial_model(recipe: TrainRecipe) -> InitialModel:
 
 def tokenizers_of(recipe: TrainRecipe) -> list[str]:
     """The tokenizer of the recipe, if given, and those in the corpus directories of its shards."""
-    prefixes = [*(part.shards for part in recipe.data.train), recipe.data.held_out]
+    prefixes = [*(prefix for part in recipe.data.train for prefix in part.prefixes), recipe.data.held_out]
     beside = {str(corpus_of(prefix)) for prefix in prefixes if not is_pairs(prefix)}
     there = sorted(folder for folder in beside if (Path(folder) / "tokenizer.json").is_file())
     return there if recipe.data.tokenizer is None else [recipe.data.tokenizer, *there]

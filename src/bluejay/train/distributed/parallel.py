@@ -229,9 +229,9 @@ def parallelize(world: World, stage: Stage, precision: str) -> None:
 
 
 def apply_fsdp(world: World, stage: Stage, precision: str) -> None:
-    """FSDP2: gathers the weights of a block before it runs; the last norm, embedding and head once in each pass. A block
-    is one unit, so that nothing of FSDP is inside what is compiled. The weights of its norms are rounded to `precision`
-    as its matrices are; norms compute in float32."""
+    """FSDP2: gathers the weights of a block before it runs; the last norm, embedding and head once in each pass. A
+    block is one unit, so that nothing of FSDP is inside what is compiled. The weights of its norms are rounded to
+    `precision` as its matrices are; norms compute in float32."""
     mesh = world.submesh("replicate", "shard") if world.axis("replicate")[1] > 1 else world.submesh("shard")
     dtype = torch.bfloat16 if precision == "bfloat16" else None
     of_blocks = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
