@@ -124,7 +124,7 @@ def test_a_mixture_that_draws_nothing_or_too_little_is_one_sentence(shards):
         ([1, 1], 1024),
         ([5, 3], 1024),
         ([1, 2], 1024),
-        ([1, 9], 4096),
+        ([1, 9], 2048),
         ([1] * 1100, 2**20),
     ],
     ids=["one", "halves", "eighths", "thirds", "tenths", "1,100 equal sets"],

@@ -35,8 +35,8 @@ def compile_blocks(recompute: str, directory: Path) -> None:
             loss = stage(inputs=tokens, targets=tokens + 1, weights=None, scale=1 / tokens.numel())
             loss.backward()
             losses.append(loss.item())
-    seen = (sum(counters["graph_break"].values()), counters["stats"]["unique_graphs"], losses)
-    (directory / f"{world.size}-{world.rank}.json").write_text(json.dumps(seen))
+        seen = (sum(counters["graph_break"].values()), counters["stats"]["unique_graphs"], losses)
+        (directory / f"{world.size}-{world.rank}.json").write_text(json.dumps(seen))
 
 
 @pytest.mark.slow

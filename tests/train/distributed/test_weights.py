@@ -61,7 +61,7 @@ def draw_and_export(config: GPTConfig, mesh: Mesh, tokenizer, directory: Path) -
         )
         done.set()
         watcher.join()
-    (directory / f"memory-{world.rank}.json").write_text(json.dumps(max(most) - before))
+        (directory / f"memory-{world.rank}.json").write_text(json.dumps(max(most) - before))
 
 
 def run(processes, *arguments) -> None:
