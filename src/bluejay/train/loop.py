@@ -29,9 +29,9 @@ from bluejay.train.data.read_ahead import ReadAhead
 from bluejay.train.distributed import parallel
 from bluejay.train.distributed.parallel import World
 from bluejay.train.distributed.run_directory import run_directory
+from bluejay.train.distributed.sharded_weights import gather_weights, load_weights, not_finite
 from bluejay.train.distributed.stage import Stage
 from bluejay.train.distributed.watchdog import Watchdog, start_watchdog
-from bluejay.train.distributed.weights import gather_weights, load_weights, not_finite
 from bluejay.train.initial import initial_model
 from bluejay.train.optimizer import make_optimizer
 from bluejay.train.recipe import Mesh, TrainRecipe

@@ -17,7 +17,7 @@ from bluejay.gpt.model import GPT
 from bluejay.train.checkpoint.checkpoints import Checkpoints, without_process_group_warning
 from bluejay.train.distributed import parallel
 from bluejay.train.distributed.parallel import TENSOR_STYLES, World
-from bluejay.train.distributed.weights import gather_weights
+from bluejay.train.distributed.sharded_weights import gather_weights
 from bluejay.train.loop import Run
 from bluejay.train.recipe import Mesh, TrainRecipe
 

@@ -13,8 +13,8 @@ from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.init import draw
 from bluejay.gpt.model import GPT
 from bluejay.train.distributed import parallel
+from bluejay.train.distributed.sharded_weights import load_weights
 from bluejay.train.distributed.stage import Stage
-from bluejay.train.distributed.weights import load_weights
 from bluejay.train.recipe import Mesh, Train
 
 CONFIG = GPTConfig(n_layer=3, d_model=32, n_head=2, vocab_size=259, n_ctx=32)

@@ -211,7 +211,7 @@ def check_mesh_sizes(sizes: dict[str, int], config: GPTConfig, sequence_length: 
 
 def parallelize(world: World, stage: Stage, precision: str) -> None:
     """Apply tensor parallelism and FSDP to a stage, in place. Weights on the meta device are allocated and left
-    uninitialised for `weights.load_weights` or a checkpoint.
+    uninitialised for `sharded_weights.load_weights` or a checkpoint.
 
     `precision` is the data type of matrix products. Weights are gathered in that type, and gradients are summed in
     float32.

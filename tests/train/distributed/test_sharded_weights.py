@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from bluejay.gpt.formats.tensors import StoredModel
 from bluejay.gpt.init import draw, new_model
 from bluejay.gpt.model import GPT
 from bluejay.train.distributed import parallel
+from bluejay.train.distributed.sharded_weights import gather_weights, load_weights
 from bluejay.train.distributed.stage import Stage
-from bluejay.train.distributed.weights import gather_weights, load_weights
 from bluejay.train.recipe import Mesh, Train
 
 SMALL = GPTConfig(n_layer=4, d_model=32, n_head=2, vocab_size=259, n_ctx=32)
@@ -36,9 +37,15 @@ def private_bytes() -> int:
 
 
 def draw_and_export(config: GPTConfig, mesh: Mesh, tokenizer, directory: Path) -> None:
-    """Draw a model on a mesh and write it to a directory; note how much memory that took above what was used before."""
+    """Draw a model on a mesh and write it to a directory."""
     with parallel.init_world(mesh, timedelta(minutes=10)) as world:
-        world.sum(torch.zeros(1))  # connects the processes
+        export(config, world, tokenizer, directory / "model")
+
+
+def measure(config: GPTConfig, mesh: Mesh, tokenizer, directory: Path) -> None:
+    """Do so, and note how much memory that takes above what a small model has taken before."""
+    with parallel.init_world(mesh, timedelta(minutes=10)) as world:
+        export(SMALL, world, tokenizer, directory / "small")
         before, most, done = private_bytes(), [0], threading.Event()
 
         def watch() -> None:
@@ -47,25 +54,27 @@ def draw_and_export(config: GPTConfig, mesh: Mesh, tokenizer, directory: Path) -
 
         watcher = threading.Thread(target=watch)
         watcher.start()
-        with torch.device("meta"):
-            model = GPT(config)
-        stage = Stage(model, None, Train(tokens=1, batch_tokens=1), *world.axis("pipeline"))
-        parallel.parallelize(world, stage, "float32")
-        load_weights(model, lambda name, shape, region, device: draw(config, 5, name, shape, region, device))
-        gather_weights(
-            world,
-            model,
-            lambda weights: write_model(
-                StoredModel(config, weights.__getitem__, torch.float32, lambda: tokenizer, 0), directory / "model"
-            ),
-        )
+        export(config, world, tokenizer, directory / "model")
         done.set()
         watcher.join()
         (directory / f"memory-{world.rank}.json").write_text(json.dumps(max(most) - before))
 
 
-def run(processes, *arguments) -> None:
-    started = processes(draw_and_export, *arguments, count=4)
+def export(config: GPTConfig, world: parallel.World, tokenizer, path: Path) -> None:
+    with torch.device("meta"):
+        model = GPT(config)
+    stage = Stage(model, None, Train(tokens=1, batch_tokens=1), *world.axis("pipeline"))
+    parallel.parallelize(world, stage, "float32")
+    load_weights(model, lambda name, shape, region, device: draw(config, 5, name, shape, region, device))
+
+    def write(weights: Mapping[str, torch.Tensor]) -> None:
+        write_model(StoredModel(config, weights.__getitem__, torch.float32, lambda: tokenizer, 0), path)
+
+    gather_weights(world, model, write)
+
+
+def run(processes, function, *arguments) -> None:
+    started = processes(function, *arguments, count=4)
     for process in started:
         process.join(900)
     assert [process.exitcode for process in started] == [0] * 4
@@ -74,7 +83,7 @@ def run(processes, *arguments) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("mesh", MESHES.values(), ids=MESHES)
 def test_a_model_drawn_and_exported_on_a_mesh_is_that_of_one_process(mesh, processes, byte_tokenizer, tmp_path):
-    run(processes, SMALL, mesh, byte_tokenizer, tmp_path)
+    run(processes, draw_and_export, SMALL, mesh, byte_tokenizer, tmp_path)
     written, expected = load_model(tmp_path / "model").state_dict(), new_model(SMALL, 5).state_dict()
     assert written.keys() == expected.keys()
     assert all(torch.equal(written[name], weight) for name, weight in expected.items())
@@ -84,7 +93,7 @@ def test_a_model_drawn_and_exported_on_a_mesh_is_that_of_one_process(mesh, proce
 def test_each_of_four_processes_needs_a_quarter_of_the_weights_and_a_few_of_the_largest(
     processes, byte_tokenizer, tmp_path
 ):
-    run(processes, LARGE, Mesh(shard=4), byte_tokenizer, tmp_path)
+    run(processes, measure, LARGE, Mesh(shard=4), byte_tokenizer, tmp_path)
     with torch.device("meta"):
         sizes = [4 * weight.numel() for weight in GPT(LARGE).parameters()]
     used = [json.loads((tmp_path / f"memory-{rank}.json").read_text()) for rank in range(4)]
