@@ -193,6 +193,8 @@ VERBS = {
     "convert": ["./none", "target"],
     "eval": ["./none"],
     "info": ["./none"],
+    "index": ["none"],
+    "trace": ["./none", "x"],
     "pull": ["no/such/name"],
     "serve": ["./none"],
     "demo": ["--host", "256.0.0.1"],

@@ -61,7 +61,7 @@ class Model:
     """A model with its tokenizer, made by `bluejay.load`. Its engine and their caches live as long as it does, or until
     `close`, which a `with` statement calls; any number of threads may use it at the same time.
 
-    `licence` is the licence that its files state, `directory` where they are. With `compiled`, torch compiles its
+    `licence` is the licence that its files state, `path` where they are. With `compiled`, torch compiles its
     steps; raises ValueError if the native engine runs the model.
     """
 
@@ -72,7 +72,7 @@ class Model:
         name: str = "model",
         *,
         licence: str | None = None,
-        directory: Path | None = None,
+        path: Path | None = None,
         compiled: bool = False,
     ) -> None:
         self.weights = weights
@@ -80,7 +80,7 @@ class Model:
         self.tokenizer = tokenizer
         self.name = name
         self.licence = licence
-        self.directory = directory
+        self.path = path
         self.compiled = compiled
         self.closed = False
         self._resident = Resident(self._new_backend, tokenizer)
@@ -95,7 +95,7 @@ class Model:
     @property
     def card(self) -> str:
         """The README.md in its directory; empty where there is none."""
-        readme = self.directory and self.directory / "README.md"
+        readme = self.path and self.path / "README.md"
         return readme.read_text(encoding="utf-8", errors="replace") if readme and readme.is_file() else ""
 
     def __enter__(self) -> "Model":
@@ -397,4 +397,4 @@ def load(
     title = local if Path(name).exists() else str(name)
     tokenizer = tokenizer_of(stored, name)
     weights = read_weights(stored, chosen_device, dtype)
-    return Model(weights, tokenizer, title, licence=stored.licence, directory=path, compiled=compiled)
+    return Model(weights, tokenizer, title, licence=stored.licence, path=path, compiled=compiled)

@@ -208,7 +208,7 @@ def test_the_model_panel_shows_the_evaluation_beside_the_model(open_page, runnin
     figure = Estimate(0.25, 0.18, 0.33, 0.04, 120, 118)
     figures = [("<piqa>", tiny_model.name, "accuracy, scores by characters", figure)]
     with pytest.MonkeyPatch.context() as patch, running(tiny_model) as server:
-        patch.setattr(tiny_model, "directory", tmp_path)
+        patch.setattr(tiny_model, "path", tmp_path)
         page = open_page(size, url=server.url)
         panel = page.get_by_role("tabpanel", name="Model")
         tab(page, "Model")

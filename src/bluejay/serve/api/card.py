@@ -37,7 +37,7 @@ def router(service: Service) -> APIRouter:
         """Figures about the model by name, its README as text without the front matter, and its evaluation."""
         said, evaluation = dict(facts), None
         try:
-            evaluation = summary_beside(model.directory, model.name)
+            evaluation = summary_beside(model.path, model.name)
         except ValueError as error:
             said["Evaluation"] = str(error)
         return json_response({"facts": said, "text": text, "evaluation": evaluation})
