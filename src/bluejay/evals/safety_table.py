@@ -108,7 +108,9 @@ NUMBERS = 3
 def tables(found: dict[str, Any]) -> Iterator[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
     """The tables of the section: a title, the names of the columns, and the rows."""
     yield "Figures", HEAD, [(*cells(row), str(row["n"])) for row in found["figures"]]
-    listed = [(*descriptor_cells(row), f"{row['low']:.3g} to {row['high']:.3g}") for row in found["descriptors"]]
+    listed: list[tuple[str, ...]] = [
+        (*descriptor_cells(row), f"{row['low']:.3g} to {row['high']:.3g}") for row in found["descriptors"]
+    ]
     if listed:
         yield "Words that set groups apart", DESCRIPTOR_HEAD, listed
 
