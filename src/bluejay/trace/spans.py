@@ -128,8 +128,8 @@ def fold(sketches: NDArray[np.uint64], most: int) -> list[list[int]]:
 
 
 def kinds(longest: NDArray[np.int32], spans: Sequence[tuple[int, int]]) -> NDArray[np.int8]:
-    """For each token the number of its kind in `KINDS`: quoted (in a span), interpolated (in a shorter match of at least
-    two tokens), or new."""
+    """For each token the number of its kind in `KINDS`: quoted (in a span), interpolated (in a shorter match of at
+    least two tokens), or new."""
     found = np.full(len(longest), KINDS.index("new"), np.int8)
     for start in np.flatnonzero(longest >= 2):
         found[start : start + longest[start]] = KINDS.index("interpolated")

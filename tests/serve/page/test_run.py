@@ -89,13 +89,14 @@ def test_run_streams_and_stop_keeps_the_text(page, engine_thread):
 WORD_BY_WORD = """() => {
     const bytes = new TextEncoder();
     const { fetch } = globalThis;
-    globalThis.fetch = async (url, options) => url !== "v1/completions" ? fetch(url, options) : new Response(new ReadableStream({
+    const completions = ({ signal }) => new Response(new ReadableStream({
         start(stream) {
-            options.signal.onabort = () => stream.error(options.signal.reason);
+            signal.onabort = () => stream.error(signal.reason);
             globalThis.write = (text) => stream.enqueue(bytes.encode(`data: ${JSON.stringify({
                 choices: [{ index: 0, text, logprobs: null, finish_reason: null }] })}\\n\\n`));
         },
     }));
+    globalThis.fetch = async (url, options) => url === "v1/completions" ? completions(options) : fetch(url, options);
 }"""
 """Puts completions into the page that send a word when the test calls `write`, however busy the machine is."""
 

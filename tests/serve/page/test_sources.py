@@ -1,13 +1,14 @@
 """The switch "Sources": what the user types and what the model writes lead to the documents that they stand in."""
 
 import re
+import shutil
+from itertools import pairwise
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from bluejay import load
 from bluejay.native import native
-from bluejay.serve.settings import ServeSettings
 from bluejay.trace.indexing import index
 from bluejay.train.loop import train
 from bluejay.train.recipe import Checkpoint, Data, Mixture, Train, TrainRecipe
@@ -201,7 +202,7 @@ def test_quotes_are_found_while_the_model_writes_in_a_twentieth_of_the_time(page
     assert eventually(lambda: len(page.evaluate(TRACES)) >= before + 2)
     expect(card(page)).to_be_visible()  # what is read stays
     during = page.evaluate(TRACES)[before:]
-    for (start, end), (following, _) in zip(during, during[1:], strict=False):
+    for (start, end), (following, _) in pairwise(during):
         assert following - end >= 19 * (end - start) and following - end >= 900
     page.keyboard.press("Escape")
     expect(card(page)).to_be_hidden()
@@ -224,8 +225,6 @@ def test_switch_is_kept_and_turns_probabilities_off(page):
 
 
 def test_without_a_corpus_one_sentence_says_what_would_help(running, open_page, byte_tokenizer, project, tmp_path):
-    import shutil
-
     shutil.copytree(project, tmp_path / "moved")
     shutil.rmtree(next((tmp_path / "moved" / "corpus").rglob("*.rows")).parent)
     model = load(str(tmp_path / "moved" / "runs" / "base" / "model"))
