@@ -175,7 +175,7 @@ def test_the_table_knows_every_layer_that_has_weights():
 @pytest.mark.parametrize(
     ("mesh", "sentence"),
     [
-        (Mesh(tensor=2, shard=1), r"1 x 1 x 2 x 1 .* needs 2 processes and there are 4; torchrun"),
+        (Mesh(tensor=2, shard=1), r"1 x 1 x 2 x 1 .* needs 2 processes and there are 4; --processes"),
         (Mesh(replicate=3), r"3 x 1 x 1 x 1 .* needs 3 processes and there are 4"),
     ],
 )
