@@ -29,7 +29,7 @@ from bluejay.tokens import TokenShard
 from bluejay.trace import Index
 from bluejay.trace.indexing import index
 from bluejay.trace.reading import ReadRun, ShardSequences
-from bluejay.trace.tracing import Source, Traced, Tracer, TraceSettings
+from bluejay.trace.tracing import Placed, Source, Traced, Tracer, TraceSettings
 from bluejay.train.checkpoint.state import State, write_marker
 from bluejay.train.recipe import Data, Mixture, Train, TrainRecipe
 
@@ -63,7 +63,7 @@ def open_all(corpus: Path, run_folder: Path) -> Tracer:
     opened, run = Index(corpus), ReadRun(run_folder)
     n = sum(len(shard.tokens) for shard in opened.shards if shard.shard == "train")
     run.sets[0] = ShardSequences(n, SEQUENCE)
-    return Tracer([Source(opened, run, {"train": (0,)})], opened.tokenizer)
+    return Tracer([Source(opened, run, {"train": (Placed(0, 0),)})], opened.tokenizer)
 
 
 def cold(corpus: Path, run_folder: Path, text: list[int]) -> dict[str, float]:

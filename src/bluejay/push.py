@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bluejay.files import TEMPORARY
-from bluejay.gpt.formats.companions import CARD, KEPT_FILES
+from bluejay.gpt.formats.companions import CARD, KEPT_FILES, TRAINED_ON
 from bluejay.gpt.formats.hub import SMALL_FILES, WEIGHTS, RemoteFile, remote_digest
 from bluejay.gpt.formats.layouts import open_model
 from bluejay.gpt.formats.tensors import StoredModel
@@ -100,7 +100,8 @@ def model(path: Path) -> Parcel:
         return Parcel("model", {path.name: path, CARD: model_card(stored, path.stem, "gguf").encode()})
     patterns = (SMALL_FILES, KEPT_FILES, ADAPTER, *WEIGHTS.values(), re.compile(r".+\.gguf", re.IGNORECASE))
     local = {file.name: file for file in sorted(path.iterdir()) if file.is_file() and not file.name.startswith(".")}
-    files = {name: file for name, file in local.items() if any(pattern.fullmatch(name) for pattern in patterns)}
+    sent = (name for name in local if any(pattern.fullmatch(name) for pattern in patterns))
+    files = {name: local[name] for name in sent if name != TRAINED_ON}  # which names folders of this machine
     if others := sorted(local.keys() - files.keys()):
         say(f"not sent, because no model is loaded from it: {', '.join(others)}")
     if CARD in files:

@@ -12,8 +12,9 @@ from bluejay.trace.corpora import open_tracer
 from bluejay.trace.indexing import index
 from bluejay.trace.tracing import TraceSettings
 from bluejay.train.data.batches import Batches, open_sources
-from bluejay.train.recipe import Mixture, TrainRecipe
-from tests.trace.conftest import ANSWER
+from bluejay.train.loop import train
+from bluejay.train.recipe import Data, Mixture, Train, TrainRecipe
+from tests.trace.conftest import ANSWER, TEXTS, write_corpus
 
 SETTINGS = TraceSettings(min_tokens=6)
 
@@ -82,6 +83,7 @@ def test_a_model_without_its_corpus_says_so_in_one_line(moved, project, capsys, 
     [line] = capsys.readouterr().err.splitlines()
     assert "data/c/tokens/train" in line and "name its corpus with --corpus" in line
     shutil.move(moved / "runs" / "base" / "model", moved / "alone")
+    (moved / "alone" / "trained_on.json").unlink()  # as a model that others made
     with pytest.raises(ValueError, match=r"no run is beside .*alone that says what it read"):
         open_tracer(str(moved / "alone"))
     alone = open_tracer(str(moved / "alone"), [project / "data" / "c"])
@@ -110,3 +112,75 @@ def test_a_corpus_of_another_tokenizer_is_refused(moved, corpus):
     Tokenizer.train(["a dog a dog a dog"], 259).save(moved / "other")
     with pytest.raises(ValueError, match="was made with another tokenizer than the model's"):
         open_tracer(str(moved / "runs" / "base" / "model"), [moved / "other"])
+
+
+def test_a_model_that_was_copied_alone_names_its_corpus_and_the_steps(moved, tmp_path):
+    model, text = moved / "runs" / "base" / "model", "number 7 sat on the mat 49"
+    expected = open_tracer(str(model)).trace(text, SETTINGS).spans[0].documents[0]
+    shutil.copytree(model, tmp_path / "far" / "copy")
+    main(["convert", str(tmp_path / "far" / "copy"), str(tmp_path / "far" / "bfloat16"), "--dtype", "bfloat16"])
+    for name in ("copy", "bfloat16"):
+        alone = open_tracer(str(tmp_path / "far" / name), [moved / "data" / "c"])
+        assert alone.trace(text, SETTINGS).spans[0].documents[0].steps == expected.steps != []
+        with pytest.raises(ValueError, match=r"data/c/tokens/train, which the run in .* read, is not found"):
+            open_tracer(str(tmp_path / "far" / name))
+
+
+def test_a_fine_tuned_model_that_was_copied_alone_names_the_corpus_of_its_base(moved, tmp_path):
+    shutil.copytree(moved / "runs" / "tuned" / "model", tmp_path / "far" / "tuned")
+    alone = open_tracer(str(tmp_path / "far" / "tuned"), [moved / "data" / "c"])
+    [document] = alone.trace("number 7 sat on the mat 49", SETTINGS).spans[0].documents
+    assert document.steps and any("pairs.jsonl" in note for note in alone.notes)
+
+
+@pytest.mark.parametrize("harm", ["{", '{"step": 3}', '{"step": "x", "recipe": {}}'], ids=["cut", "short", "wrong"])
+def test_a_damaged_record_of_a_model_is_said_in_one_line(moved, tmp_path, capsys, harm):
+    shutil.copytree(moved / "runs" / "base" / "model", tmp_path / "far" / "copy")
+    (tmp_path / "far" / "copy" / "trained_on.json").write_text(harm)
+    with pytest.raises(SystemExit, match="2"):
+        main(["trace", str(tmp_path / "far" / "copy"), "the cat"])
+    [line] = capsys.readouterr().err.splitlines()
+    assert "trained_on.json" in line
+
+
+@pytest.fixture
+def in_pieces(tmp_path, byte_tokenizer, monkeypatch):
+    """A run that read a set of three token shards of two corpora."""
+    monkeypatch.chdir(tmp_path)
+    ids = [[*byte_tokenizer.encode(text), byte_tokenizer.eot] for text in TEXTS]
+    pieces = {"a": {"part-0": ids[:9], "part-1": ids[9:20], "valid": ids[28:]}, "b": {"more": ids[20:28]}}
+    for name, shards in pieces.items():
+        index(write_corpus(tmp_path / name, shards))
+        byte_tokenizer.save(tmp_path / name)
+    data = Data((Mixture(("a/tokens/part-*", "b/tokens/more")),), valid="a/tokens/valid", sequence_length=64)
+    settings = Train(tokens=64 * 4 * 8, batch_tokens=256, lr=1e-3)
+    train(TrainRecipe("pieces", data, settings, {"n_layer": 1, "d_model": 16, "n_head": 1}))
+    return tmp_path / "runs" / "pieces"
+
+
+def test_a_set_of_many_shards_is_traced_in_each_with_its_steps(in_pieces):
+    tracer = open_tracer(str(in_pieces))
+    recipe = recipes.load(TrainRecipe, in_pieces / "recipe.toml")
+    batches = Batches(open_sources(recipe.data, tracer.tokenizer), recipe.data.train, 4, recipe.seed, recipe.steps)
+    rows = []
+    for step in range(recipe.steps):
+        batch = batches.batch(step)
+        pairs = zip(batch.inputs.tolist(), batch.targets.tolist(), strict=True)
+        rows.append((step + 1, [[*a, b[-1]] for a, b in pairs]))
+    found = {}
+    for number in range(28):
+        text = f"number {number} sat on the mat {number * number} times, said the {number}th"
+        [document] = tracer.trace(text, TraceSettings(min_tokens=20)).spans[0].documents
+        ids = tracer.tokenizer.encode(text)
+        assert document.steps == [step for step, some in rows if any(holds(row, ids) for row in some)]
+        found.setdefault(document.split, []).extend(document.steps)
+    assert set(found) == {"part-0", "part-1", "more"} and all(found.values()) and tracer.notes == []
+
+
+def test_a_changed_shard_among_many_is_not_traced(in_pieces, byte_tokenizer):
+    corpus = in_pieces.parents[1] / "b"
+    shutil.rmtree(corpus)
+    index(write_corpus(corpus, {"more": [[*byte_tokenizer.encode("another text"), byte_tokenizer.eot]]}))
+    byte_tokenizer.save(corpus)
+    with pytest.raises(ValueError, match="a/tokens/part-0 and 2 more were changed since"):
+        open_tracer(str(in_pieces))

@@ -95,16 +95,17 @@ def test_each_word_says_how_the_corpus_continues(traced_in):
     assert length == len(tracer.ids("the cat ")) and sum(follows.values()) == 2
 
 
-def test_stretches_are_the_text_and_agree_with_the_shares(traced_in):
+def test_segments_are_the_text_and_agree_with_the_shares(traced_in):
     tracer = traced_in([("the herons stand in the water", {})])
     text = "Zthe herons stand#ndQ🪶 in the water"
     traced = tracer.trace(text, TraceSettings(min_tokens=5))
-    parts = [(one.kind, text[one.start_char : one.end_char]) for one in traced.stretches]
+    parts = [(one.kind, text[one.start_char : one.end_char]) for one in traced.segments]
     quoted, others = ("quoted", "the herons stand"), [("new", "#"), ("interpolated", "nd"), ("new", "Q🪶")]
     assert parts == [("new", "Z"), quoted, *others, ("quoted", " in the water")]
-    n_bytes = {kind: sum(len(part.encode()) for one, part in parts if one == kind) for kind in traced.shares}
-    assert traced.shares == {kind: n / len(text.encode()) for kind, n in n_bytes.items()}
-    assert tracer.trace([], TraceSettings()).stretches == []
+    encode = tracer.tokenizer.encode
+    n_tokens = {kind: sum(len(encode(part)) for one, part in parts if one == kind) for kind in traced.shares}
+    assert traced.shares == {kind: n / len(encode(text)) for kind, n in n_tokens.items()}
+    assert tracer.trace([], TraceSettings()).segments == []
 
 
 def test_a_text_that_the_corpus_does_not_know_is_new(traced_in):

@@ -5,20 +5,25 @@ it (from here, and from every folder above the run, so that a project may move a
 names, and where `bluejay index` last saw that content.
 """
 
+import contextlib
 import glob
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bluejay import recipe as recipes
 from bluejay.gpt.formats.locate import locate
 from bluejay.tokenizer import Tokenizer
-from bluejay.tokens import corpus_of
+from bluejay.tokens import corpus_of, shards_named, suffixed
 from bluejay.trace.example_index import ExampleSearcher
-from bluejay.trace.index import Index
+from bluejay.trace.index import Index, NotIndexed
 from bluejay.trace.indexing import remembered
-from bluejay.trace.reading import ReadRun, ShardSequences, run_of
+from bluejay.trace.reading import ReadRun, ShardSequences, read_run
 from bluejay.trace.suffix_arrays import FOLDER
-from bluejay.trace.tracing import Source, Tracer
+from bluejay.trace.tracing import Placed, Source, Tracer
+from bluejay.train.checkpoint.trained_on import TrainedOn
+from bluejay.train.data.content import WHOLE_BYTES, hash_of_shards
 from bluejay.train.recipe import is_pairs
 
 MOST_BASES = 8
@@ -33,6 +38,8 @@ class Found:
     notes: list[str]
     """What of its data is not traced, and what would help, each in one sentence."""
     tokenizer: Tokenizer
+    unindexed: list[Path]
+    """Corpora that it read, and that have no index."""
 
 
 def is_corpus(path: Path) -> bool:
@@ -53,7 +60,8 @@ def open_tracer(target: str, corpora: Sequence[Path] = ()) -> Tracer:
     tokenizer = Tokenizer.load(tokenizer_folder(model))
     found = sources_of(model, tokenizer, corpora)
     if not found.sources:
-        raise ValueError("; ".join([f"nothing that {target} was trained on can be traced", *found.notes]))
+        message = "; ".join([f"nothing that {target} was trained on can be traced", *found.notes])
+        raise NotIndexed(message, found.unindexed) if found.unindexed else ValueError(message)
     return Tracer(found.sources, tokenizer, found.notes)
 
 
@@ -66,10 +74,11 @@ def sources_of(model: Path, tokenizer: Tokenizer, corpora: Sequence[Path]) -> Fo
     """What a model was trained on, and the models that it began from."""
     sources: list[Source] = []
     notes: list[str] = []
+    unindexed: list[Path] = []
     used: set[Path] = set()
     for name in chain(model, notes):
         run = name[1]
-        for searcher, parts in sets_of(run, corpora, tokenizer, notes):
+        for searcher, parts in sets_of(run, corpora, tokenizer, notes, unindexed):
             sources.append(Source(searcher, run, parts))
             if isinstance(searcher, Index):
                 used.add(searcher.corpus.resolve())
@@ -79,73 +88,117 @@ def sources_of(model: Path, tokenizer: Tokenizer, corpora: Sequence[Path]) -> Fo
             require_tokenizer(index, tokenizer)
             notes.append(f"no run that read {corpus} is known, so its documents have no steps")
             sources.append(Source(index))
-    return Found(sources, notes, tokenizer)
+    return Found(sources, notes, tokenizer, unindexed)
 
 
 def chain(model: Path, notes: list[str]) -> Iterator[tuple[Path, ReadRun]]:
-    """The run of a model, of the model that it began from, and so on."""
+    """The run of a model, of the model that it began from, and so on: each as the folder of its run has it, or else as
+    the model itself does."""
+    try:
+        run = read_run(model)
+    except FileNotFoundError as error:
+        notes.append(str(error))
+        return
+    if run is None:
+        notes.append(f"no run is beside {model} that says what it read; name its corpus with --corpus")
+        return
     for _ in range(MOST_BASES):
-        place = run_of(model)
-        if place is None:
-            notes.append(f"no run is beside {model} that says what it read; name its corpus with --corpus")
-            return
-        try:
-            run = ReadRun(*place)
-        except FileNotFoundError as error:
-            notes.append(str(error))
-            return
         yield model, run
         if run.recipe.init is None:
             return
-        try:
+        base = None
+        with contextlib.suppress(FileNotFoundError):
             model = moved(run.recipe.init, run.directory) or locate(run.recipe.init)
-        except FileNotFoundError:
-            notes.append(f"{run.recipe.init}, from which the run in {run.directory} began, is not there any more")
+            base = read_run(model)
+        if base is None and run.base is not None:
+            base = ReadRun(run.directory, record=recipes.check(TrainedOn, run.base, str(run.directory)))
+        if base is None:
+            notes.append(f"what {run.recipe.init} read, from which the run in {run.directory} began, is not known")
             return
+        run = base
 
 
 def sets_of(
-    run: ReadRun, corpora: Sequence[Path], tokenizer: Tokenizer, notes: list[str]
-) -> Iterator[tuple[Index | ExampleSearcher, dict[str, tuple[int, ...]]]]:
-    """The sets of a run's recipe that can be traced, and which numbers each shard has among them."""
+    run: ReadRun, corpora: Sequence[Path], tokenizer: Tokenizer, notes: list[str], unindexed: list[Path]
+) -> Iterator[tuple[Index | ExampleSearcher, dict[str, tuple[Placed, ...]]]]:
+    """The sets of a run's recipe that can be traced, and where each shard is in them."""
     opened: dict[Path, Index] = {}
-    parts: dict[Path, dict[str, tuple[int, ...]]] = {}
+    parts: dict[Path, dict[str, tuple[Placed, ...]]] = {}
     for number, part in enumerate(run.recipe.data.train):
-        shards = part.names[0]
-        if len(part.names) > 1 or glob.has_magic(shards):
-            notes.append(f"data.train.{number} is many shards that the run in {run.directory} read as one; not traced")
+        content = run.inputs.get(f"data.train.{number}")
+        if is_pairs(part.names[0]):
+            examples = examples_of(run, part.names[0], content, tokenizer, notes)
+            if examples is not None:
+                run.sets[number] = examples.sequences
+                yield examples, {examples.shard: (Placed(number, 0),)}
             continue
-        if is_pairs(shards):
-            path = moved(shards, run.directory)
-            if path is None:
-                notes.append(f"{shards}, which the run in {run.directory} read, is not there any more")
-                continue
-            examples = ExampleSearcher(path, shards, run.recipe.data, tokenizer)
-            if run.inputs.get(f"data.train.{number}", examples.content) != examples.content:
-                notes.append(f"{path} was changed since the run in {run.directory} read it")
-                continue
-            run.sets[number] = examples.sequences
-            yield examples, {examples.shard: (number,)}
+        prefixes = [prefix for name in part.names for prefix in prefixes_of(name, run.directory, corpora)]
+        alone = content if len(prefixes) == 1 else None
+        found = [find_index(run, prefix, alone, corpora, opened, notes, unindexed) for prefix in prefixes]
+        indexes = [index for index in found if index is not None]
+        if len(indexes) < len(found):
             continue
-        index = find_index(run, number, shards, corpora, opened, notes)
-        if index is None:
+        names = [Path(prefix).name for prefix in prefixes]
+        if content and not alone and content != content_of(indexes, names):
+            notes.append(f"{prefixes[0]} and {len(names) - 1:,} more were changed since the run in {run.directory}")
             continue
-        require_tokenizer(index, tokenizer)
-        name = Path(shards).name
-        tokens = sum(len(shard.tokens) for shard in index.shards if shard.shard == name)
-        run.sets[number] = ShardSequences(tokens, run.recipe.data.sequence_length)
-        numbers = parts.setdefault(index.corpus, {})
-        numbers[name] = (*numbers.get(name, ()), number)
-        opened[index.corpus] = index
-    for corpus, index in opened.items():
-        yield index, parts[corpus]
+        first = 0
+        for index, name in zip(indexes, names, strict=True):
+            require_tokenizer(index, tokenizer)
+            numbers = parts.setdefault(index.corpus, {})
+            numbers[name] = (*numbers.get(name, ()), Placed(number, first))
+            first += sum(len(shard.tokens) for shard in index.shards if shard.shard == name)
+        run.sets[number] = ShardSequences(first, run.recipe.data.sequence_length)
+    for corpus in parts:
+        yield opened[corpus], parts[corpus]
+
+
+def examples_of(
+    run: ReadRun, name: str, content: str | None, tokenizer: Tokenizer, notes: list[str]
+) -> ExampleSearcher | None:
+    """The examples of a file; None, with a note, if they are not those that the run read."""
+    path = moved(name, run.directory)
+    if path is None:
+        notes.append(f"{name}, which the run in {run.directory} read, is not there any more")
+        return None
+    examples = ExampleSearcher(path, name, run.recipe.data, tokenizer)
+    if content not in (None, examples.content):
+        notes.append(f"{path} was changed since the run in {run.directory} read it")
+        return None
+    return examples
+
+
+def prefixes_of(name: str, run: Path, corpora: Sequence[Path]) -> list[str]:
+    """The token shards that a name of a recipe stands for: those of a pattern, where they are now."""
+    if not glob.has_magic(name):
+        return [name]
+    folder = moved(str(Path(name).parent), run)
+    for place in [*(corpus / "tokens" for corpus in corpora), *([folder] if folder else [])]:
+        with contextlib.suppress(FileNotFoundError):
+            return shards_named(str(place / Path(name).name))
+    return [name]
+
+
+def content_of(indexes: Sequence[Index], names: Sequence[str]) -> str:
+    """The hash of token shards that are one set, as the checkpoints hold it (`hash_of_shards`)."""
+    prefixes = [index.corpus / "tokens" / name for index, name in zip(indexes, names, strict=True)]
+    if all(suffixed(one, ".bin").stat().st_size <= WHOLE_BYTES // len(names) for one in prefixes):  # they are known
+        known = "".join(index.content[name] for index, name in zip(indexes, names, strict=True))
+        return hashlib.sha256(known.encode()).hexdigest()
+    return hash_of_shards([str(prefix) for prefix in prefixes])
 
 
 def find_index(
-    run: ReadRun, number: int, prefix: str, corpora: Sequence[Path], opened: dict[Path, Index], notes: list[str]
+    run: ReadRun,
+    prefix: str,
+    content: str | None,
+    corpora: Sequence[Path],
+    opened: dict[Path, Index],
+    notes: list[str],
+    unindexed: list[Path],
 ) -> Index | None:
-    """The index of the corpus that holds a set of a run; None, with a note that says why, if it is not found."""
-    content = run.inputs.get(f"data.train.{number}")
+    """The index of the corpus that holds a token shard of a run, of this content if that is known, and kept in
+    `opened`; None, with a note that says why, if it is not found."""
     original = moved(f"{prefix}.idx", run.directory)
     places = [*corpora, *([corpus_of(original)] if original else [])]
     if content and (there := remembered(content)):
@@ -158,12 +211,16 @@ def find_index(
             without = without or corpus
             continue
         index = opened.get(corpus) or Index(corpus)
-        if content is None or index.content.get(Path(prefix).name) == content:
+        if Path(prefix).name in index.content and content in (None, index.content[Path(prefix).name]):
+            opened[corpus] = index
             return index
     if without is not None:
-        notes.append(f"{without} has no index; run bluejay index {without}")
+        unindexed.append(without)
+        note = f"{without} has no index; run bluejay index {without}"
     else:
-        notes.append(f"{prefix}, which the run in {run.directory} read, is not found; name its corpus with --corpus")
+        note = f"{prefix}, which the run in {run.directory} read, is not found; name its corpus with --corpus"
+    if note not in notes:
+        notes.append(note)
     return None
 
 

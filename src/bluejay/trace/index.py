@@ -195,10 +195,18 @@ class Searcher:
         raise ValueError(f"{shard} has no token {position}")
 
 
+class NotIndexed(FileNotFoundError, ValueError):
+    """Corpora have no index, or one that is half built; `bluejay index` makes it."""
+
+    def __init__(self, message: str, corpora: Sequence[Path]) -> None:
+        super().__init__(message)
+        self.corpora = list(corpora)
+
+
 class Index(Searcher):
     """The index of a corpus, opened.
 
-    Raises FileNotFoundError: the corpus has no index; ValueError: the index is damaged, half built or of other tokens.
+    Raises NotIndexed: the corpus has no index, or a half built one; ValueError: it is damaged or of other tokens.
     """
 
     def __init__(self, corpus: str | Path) -> None:
@@ -207,9 +215,9 @@ class Index(Searcher):
         directory, command = self.corpus / FOLDER, f"run bluejay index {corpus}"
         files = sorted(directory.glob(f"*{SUFFIXES}"))
         if not files:
-            raise FileNotFoundError(f"{self.corpus} has no index; {command}")
+            raise NotIndexed(f"{self.corpus} has no index; {command}", [self.corpus])
         if not (directory / ROWS).exists():
-            raise FileNotFoundError(f"the index of {self.corpus} is half built; {command}")
+            raise NotIndexed(f"the index of {self.corpus} is half built; {command}", [self.corpus])
         rows = Rows(directory / ROWS)
         super().__init__(str(corpus), [IndexShard.open(file, self.corpus) for file in files], rows)
         self.content: dict[str, str] = rows.values["content"]
@@ -218,7 +226,8 @@ class Index(Searcher):
             covered = all(one.last_token == other.first_token for one, other in pairwise(parts))
             size = path.stat().st_size // self.shards[0].tokens.itemsize
             if size and not (parts and covered and (parts[0].first_token, parts[-1].last_token) == (0, size)):
-                raise ValueError(f"the index of {self.corpus} is half built: it does not hold all of {path}; {command}")
+                message = f"the index of {self.corpus} is half built: it does not hold all of {path}; {command}"
+                raise NotIndexed(message, [self.corpus])
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

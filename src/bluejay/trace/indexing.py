@@ -11,7 +11,7 @@ import contextlib
 import glob
 import hashlib
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,8 +110,42 @@ class Indexed:
         return f"{self.directory}: {self.tokens:,} tokens; {made}; {self.bytes:,} bytes, {each:.2f} a token"
 
 
-def index(corpus: Path, shard_tokens: int = SHARD_TOKENS, workers: int | None = None) -> Indexed:
-    """Index the token shards of a corpus, or what of them has no index yet.
+@dataclass(frozen=True)
+class Needs:
+    """What making an index takes."""
+
+    tokens: int
+    shards: int
+    """Index shards to be made."""
+    bytes: int
+    """On the disk."""
+    memory: int
+    """In bytes, at most."""
+    seconds: float
+
+
+def needs(parts: Sequence[Part], workers: int) -> Needs:
+    """What making the index shards of some parts takes, `workers` at once."""
+    tokens = sum(part.range.n_tokens for part in parts)
+    size = sum(part.range.n_tokens * max(1, part.range.n_tokens.bit_length()) // 8 for part in parts) + tokens // 24
+    memory = sum(sorted(part.memory for part in parts)[-workers:])
+    return Needs(tokens, len(parts), size, memory, tokens * NANOSECONDS / 1e9 / workers)
+
+
+def needs_of(corpus: Path) -> Needs:
+    """What `index` takes for a corpus that has none. Raises FileNotFoundError or ValueError as it does."""
+    parts = [part for shard in token_files(corpus) for part in parts_of(shard, (), SHARD_TOKENS)]
+    return needs(parts, workers_for(parts, None))
+
+
+def index(
+    corpus: Path,
+    shard_tokens: int = SHARD_TOKENS,
+    workers: int | None = None,
+    advance: Callable[[int], object] = lambda _: None,
+) -> Indexed:
+    """Index the token shards of a corpus, or what of them has no index yet; `advance` is called with the tokens of each
+    index shard that is done.
 
     Raises FileNotFoundError or ValueError: there are no token shards or they cannot be indexed, or too little memory or
     room on the disk; OSError: the disk cannot be written.
@@ -130,7 +164,7 @@ def index(corpus: Path, shard_tokens: int = SHARD_TOKENS, workers: int | None = 
         announce(directory, missing, workers := workers_for(missing, workers))
         (directory / ROWS).unlink(missing_ok=True)  # without it the index counts as half built
         directory.mkdir(exist_ok=True)
-        build(directory, missing, workers)
+        build(directory, missing, workers, advance)
     content = {shard.name: hash_of_shard(shard.path.with_suffix("")) for shard in shards}
     write_rows(directory / ROWS, shards, corpus / "tokens" / DOCUMENTS_TABLE, content)
     remember(corpus, content)
@@ -212,20 +246,17 @@ def workers_for(parts: list[Part], wanted: int | None) -> int:
 
 def announce(directory: Path, parts: list[Part], workers: int) -> None:
     """Say what will be made. Raises ValueError if the disk has no room for it."""
-    tokens = sum(part.range.n_tokens for part in parts)
-    size = sum(part.range.n_tokens * max(1, part.range.n_tokens.bit_length()) // 8 for part in parts) + tokens // 24
-    memory = sum(sorted(part.memory for part in parts)[-workers:])
-    seconds = tokens * NANOSECONDS / 1e9 / workers
+    of = needs(parts, workers)
     there = directory if directory.exists() else directory.parent
-    if (room := shutil.disk_usage(there).free) < size:
-        raise ValueError(f"the index needs {format_bytes(size)} on the disk, and {format_bytes(room)} are free")
+    if (room := shutil.disk_usage(there).free) < of.bytes:
+        raise ValueError(f"the index needs {format_bytes(of.bytes)} on the disk, and {format_bytes(room)} are free")
     say(
-        f"indexing {tokens:,} tokens in {len(parts)} index shards: {format_bytes(size)} on the disk, at most "
-        f"{format_bytes(memory)} of memory, about {seconds:,.0f} s"
+        f"indexing {of.tokens:,} tokens in {of.shards} index shards: {format_bytes(of.bytes)} on the disk, at most "
+        f"{format_bytes(of.memory)} of memory, about {of.seconds:,.0f} s"
     )
 
 
-def build(directory: Path, parts: list[Part], workers: int) -> None:
+def build(directory: Path, parts: list[Part], workers: int, advance: Callable[[int], object]) -> None:
     """Build index shards, `workers` at once."""
     with (
         progress("index", sum(part.range.n_tokens for part in parts), "tokens") as bar,
@@ -237,6 +268,7 @@ def build(directory: Path, parts: list[Part], workers: int) -> None:
             for done in as_completed(waiting):
                 done.result()
                 bar.advance(waiting[done].range.n_tokens)
+                advance(waiting[done].range.n_tokens)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from bluejay import recipe as recipes
-from bluejay.train.checkpoint.state import MARKER, DamagedCheckpoint, State, read_marker
+from bluejay.train.checkpoint.trained_on import TrainedOn, read_states, read_trained_on
 from bluejay.train.data.order import Order, phases
 from bluejay.train.recipe import TrainRecipe
 
@@ -77,19 +77,27 @@ class ExampleSequences:
 
 
 class ReadRun:
-    """The record of a run. Raises FileNotFoundError: the run has none; ValueError: it is of another version."""
+    """The record of a run: its checkpoints, or the file that its model carries.
 
-    def __init__(self, directory: Path, until: int | None = None) -> None:
-        """`until` is the step of the model that is asked about, if it is not the last one."""
+    Raises FileNotFoundError: the run has neither; ValueError: it is of another version.
+    """
+
+    def __init__(self, directory: Path, until: int | None = None, record: TrainedOn | None = None) -> None:
+        """`until` is the step of the model that is asked about, if it is not the last one; `record` is what a model in
+        the folder says of itself, where the run is not there."""
         self.directory = directory
-        states = sorted(read_states(directory / "checkpoints"), key=lambda state: state.step)
-        if not states:
-            raise FileNotFoundError(f"{directory} has no checkpoint, which would say what the run read")
-        self.states = states
-        self.inputs = states[-1].inputs
-        self.recipe: TrainRecipe = recipes.check(TrainRecipe, states[-1].recipe, f"{directory}, of another version")
-        self.steps = states[-1].step if until is None else min(until, states[-1].step)
-        self.tokenizer = states[-1].tokenizer
+        if record is None:
+            states = sorted(read_states(directory / "checkpoints"), key=lambda state: state.step)
+            if not states:
+                raise FileNotFoundError(f"{directory} has no checkpoint, which would say what the run read")
+            last = states[-1]
+            jumps = tuple((state.step, state.batches_skipped) for state in states)
+            record = TrainedOn(last.step, last.recipe, last.tokenizer, last.inputs, jumps)
+        self.inputs, self.tokenizer, self.base = record.inputs, record.tokenizer, record.base
+        self.recipe: TrainRecipe = recipes.check(TrainRecipe, record.recipe, f"{directory}, of another version")
+        self.steps = record.step if until is None else min(until, record.step)
+        self.jumps = list(record.jumps)
+        """For each checkpoint its step, and the batches that had been jumped over until then."""
         self.sets: dict[int, ShardSequences | ExampleSequences] = {}
         """The sets of `data.train` that are asked about."""
 
@@ -100,11 +108,6 @@ class ReadRun:
         sizes = tuple(self.sets[part].size if part in self.sets else 1 for part in range(len(recipe.data.train)))
         return Order(sizes, tuple(phases(recipe.data.train, recipe.steps * recipe.batch_rows)), recipe.seed)
 
-    @cached_property
-    def jumps(self) -> list[tuple[int, int]]:
-        """For each checkpoint its step, and the batches that had been jumped over until then."""
-        return [(state.step, state.batches_skipped) for state in self.states]
-
     def step_of(self, batch: int) -> int | None:
         """The step that read a batch; None if it was jumped over, or not reached."""
         before = 0
@@ -114,6 +117,11 @@ class ReadRun:
                 return here if here <= self.steps else None
             before = step
         return None
+
+    def batch_of(self, step: int) -> int:
+        """The batch that a step read, counted from 0."""
+        jumped = next((jumped for last, jumped in self.jumps if step <= last), self.jumps[-1][1])
+        return step - 1 + jumped
 
     def when(self, part: int, windows: Sequence[int]) -> set[int]:
         """The steps that read sequences of set `part` of `data.train`."""
@@ -129,18 +137,6 @@ class ReadRun:
         return Read(tuple(sorted(steps)), tuple(sorted(self.when(part, sorted(touched - whole)) - steps)))
 
 
-def read_states(directory: Path) -> list[State]:
-    """The states of all checkpoints in a folder, without those that are damaged."""
-    found = []
-    for path in directory.glob("step-*"):
-        try:
-            if path.name.removeprefix("step-").isdecimal() and (path / MARKER).is_file():
-                found.append(read_marker(path)[0])
-        except DamagedCheckpoint:
-            continue
-    return found
-
-
 def run_of(model: Path) -> tuple[Path, int | None] | None:
     """The run that wrote a model directory, and the step of the model if it is not the last; None if none is beside it.
 
@@ -153,3 +149,15 @@ def run_of(model: Path) -> tuple[Path, int | None] | None:
         return None
     _, found, step = model.resolve().name.partition("-step-")
     return directory, int(step) if found and step.isdecimal() else None
+
+
+def read_run(model: Path) -> ReadRun | None:
+    """The record of the run of a model: of the run beside it, or else of its own file; None if there is neither.
+
+    Raises FileNotFoundError or ValueError as `ReadRun`.
+    """
+    place = run_of(model)
+    if place is not None:
+        return ReadRun(*place)
+    record = read_trained_on(model)
+    return None if record is None else ReadRun(model.resolve(), record=record)

@@ -50,7 +50,7 @@ class Quoted:
 
 
 @dataclass(frozen=True)
-class Stretch:
+class Segment:
     """Neighbouring tokens of a text that are of one kind."""
 
     kind: str
@@ -143,11 +143,11 @@ def shares(kinds: NDArray[np.int8]) -> dict[str, float]:
     return {name: float((kinds == number).mean()) if len(kinds) else 0.0 for number, name in enumerate(KINDS)}
 
 
-def stretches(kinds: NDArray[np.int8], chars: Sequence[int]) -> list[Stretch]:
-    """The text in stretches of one kind, from the kind of each token and where each begins in characters, (T + 1,)."""
+def segments(kinds: NDArray[np.int8], chars: Sequence[int]) -> list[Segment]:
+    """A text cut into segments of one kind: of each token its kind, and where each begins in characters, (T + 1,)."""
     firsts = np.flatnonzero(np.diff(kinds, prepend=-1)).tolist()
     bounds = zip(firsts, [*firsts[1:], len(kinds)], strict=True) if firsts else ()
-    return [Stretch(KINDS[kinds[first]], chars[first], chars[end]) for first, end in bounds]
+    return [Segment(KINDS[kinds[first]], chars[first], chars[end]) for first, end in bounds]
 
 
 def as_json(value: Any) -> Any:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +16,16 @@ from bluejay.trace.reading import Read, ReadRun
 from bluejay.trace.spans import (
     CONTEXT_TOKENS,
     Quoted,
+    Segment,
     Span,
-    Stretch,
     char_offsets,
     fold,
     kinds,
     maximal,
     reach,
     score,
+    segments,
     shares,
-    stretches,
 )
 
 LOOKED_AT = 4096
@@ -54,20 +54,32 @@ class TraceSettings:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be from 1 to {most:,}")
 
 
+class Placed(NamedTuple):
+    """Where a token shard is in what a run read."""
+
+    part: int
+    """The number of the set in `data.train`."""
+    first: int
+    """The tokens of the shards before it in that set."""
+
+
 @dataclass(frozen=True)
 class Source:
     """Documents that a text may come from, and the run that read them."""
 
     searcher: Searcher
     run: ReadRun | None = None
-    parts: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    """For each token shard that the run read, which sets of `data.train` it is."""
+    parts: dict[str, tuple[Placed, ...]] = field(default_factory=dict)
+    """For each token shard that the run read, where it is in the sets of `data.train`."""
 
     def read(self, shard: str, positions: Sequence[int], length: int) -> Read | None:
         """When the run read matches at places of a token shard; None if no run is known."""
         if self.run is None:
             return None
-        found = [self.run.read_of(part, positions, length) for part in self.parts.get(shard, ())]
+        found = [
+            self.run.read_of(part, [position + first for position in positions], length)
+            for part, first in self.parts.get(shard, ())
+        ]
         steps = {step for read in found for step in read.steps}
         in_part = {step for read in found for step in read.in_part}
         return Read(tuple(sorted(steps)), tuple(sorted(in_part - steps)))
@@ -83,8 +95,8 @@ class Traced:
     """The most telling ones first."""
     shares: dict[str, float]
     """How much of the text is quoted, interpolated and new."""
-    stretches: list[Stretch]
-    """Which stretches of the text those are, in order; together they are the text."""
+    segments: list[Segment]
+    """Which segments of the text those are, in order; together they are the text."""
     notes: list[str]
     """What could not be traced, each in one sentence."""
 
@@ -171,7 +183,7 @@ class Tracer:
             place = (chars[start], chars[end], decoded[chars[start] : chars[end]])
             spans.append(Span(start, end, *place, int(counts[i]), n_documents, complete, scores[i], documents))
         of_token = kinds(longest, bounds)
-        parts = stretches(of_token, chars)
+        parts = segments(of_token, chars)
         return Traced(decoded, ids.tolist(), spans, shares(of_token), parts, self.notes)
 
     def ids(self, text: str | Sequence[int]) -> NDArray[np.int32]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bluejay.gpt.config import GPTConfig
+from bluejay.gpt.formats.companions import TRAINED_ON
 from bluejay.gpt.formats.layouts import open_model, write_model
 from bluejay.gpt.formats.locate import locate, name_on_hub
 from bluejay.gpt.formats.peft import merged, write_adapter
@@ -18,6 +19,8 @@ from bluejay.gpt.model import GPT
 from bluejay.progress import say
 from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import corpus_of
+from bluejay.train.checkpoint.state import State
+from bluejay.train.checkpoint.trained_on import trained_on
 from bluejay.train.data.encoding import with_template
 from bluejay.train.lora import adapters, load_with_adapters
 from bluejay.train.recipe import TrainRecipe, is_pairs
@@ -54,8 +57,8 @@ class InitialModel:
             return draw(self.config, self.recipe.seed, name, shape, region, device)
         return self.stored.read(name)[region].float()
 
-    def export(self, trained: Mapping[str, Tensor], path: Path) -> None:
-        """Write a model directory from all trained parameters, by name.
+    def export(self, trained: Mapping[str, Tensor], path: Path, state: State) -> None:
+        """Write a model directory from all trained parameters, by name, at this state of the run.
 
         Adapters are merged into the model, and also written by themselves to the sibling directory whose name has
         "adapter" for "model".
@@ -80,7 +83,10 @@ class InitialModel:
                 packed=None,
                 quantised=False,
             )
-        write_model(dataclasses.replace(stored, tokenizer=lambda: self.tokenizer), path)
+        files = stored.companions.files
+        files = {**files, TRAINED_ON: trained_on(path.parent / "checkpoints", state, files)}
+        companions = dataclasses.replace(stored.companions, files=files)
+        write_model(dataclasses.replace(stored, tokenizer=lambda: self.tokenizer, companions=companions), path)
 
 
 def initial_model(recipe: TrainRecipe) -> InitialModel:

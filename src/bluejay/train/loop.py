@@ -174,7 +174,7 @@ class Run:
 
     def export(self, path: Path) -> None:
         """Write the model as it is. Every process must call this."""
-        gather_weights(self.world, self.model, lambda weights: self.initial.export(weights, path))
+        gather_weights(self.world, self.model, lambda weights: self.initial.export(weights, path, self.state))
 
     def steps(self, profile: bool) -> None:
         """The loop over the steps: evaluates, saves and rolls back when due, and stops when asked to."""

@@ -8,19 +8,21 @@ from pathlib import Path
 from typing import Any
 
 CARD = "README.md"
-KEPT_FILES = re.compile(r"README\.md|(LICEN[SC]E|NOTICE|COPYING|USE_POLICY)(\.\w+)?", re.IGNORECASE)
+TRAINED_ON = "trained_on.json"
+"""What a model was trained on (`bluejay.train.checkpoint.trained_on`)."""
+KEPT_FILES = re.compile(r"trained_on\.json|README\.md|(LICEN[SC]E|NOTICE|COPYING|USE_POLICY)(\.\w+)?", re.IGNORECASE)
 MAX_BYTES = 1_000_000
 """Larger files of these names are not what they claim to be."""
 
 
 @dataclass(frozen=True)
 class Companions:
-    """The model's card, its licence and the defaults for generating."""
+    """The model's card, its licence, the defaults for generating, and what it was trained on."""
 
     generation: Mapping[str, Any] = field(default_factory=dict)
     """The contents of generation_config.json, with the ids in config.json that it lacks."""
     files: Mapping[str, bytes] = field(default_factory=dict)
-    """Name -> contents of the card and of files that state a licence."""
+    """Name -> contents of the card, of files that state a licence, and of the file on what it was trained on."""
 
 
 def companions_of(path: Path) -> Companions:
