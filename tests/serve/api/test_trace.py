@@ -1,5 +1,7 @@
 """`/v1/trace`: a text that a client sends leads to its documents, within limits, and only where it is switched on."""
 
+import shutil
+
 import httpx
 import pytest
 
@@ -8,17 +10,20 @@ from bluejay.native import native
 from bluejay.serve.settings import PublicSettings, ServeSettings
 from bluejay.trace.indexing import index
 from tests.trace.conftest import write_corpus
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.skipif(not hasattr(native, "SuffixIndex16"), reason="built without the native part")
 
 TEXT = "a sentence of a document that the model has read"
+LOCAL = "notes that lie on the disk of whoever made the corpus"
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory, byte_tokenizer):
     folder = tmp_path_factory.mktemp("trace") / "corpus"
-    ids = [[*byte_tokenizer.encode(text), byte_tokenizer.eot] for text in (f"before {TEXT} after", "another")]
-    rows = [{"licence": "MIT", "url": "https://example.org"}, {}]
+    texts = (f"before {TEXT} after", "another", LOCAL)
+    ids = [[*byte_tokenizer.encode(text), byte_tokenizer.eot] for text in texts]
+    rows = [{"licence": "MIT", "url": "https://example.org"}, {}, {"url": "/home/ann/private/notes.txt"}]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BLUEJAY_CACHE", str(folder.parent / "cache"))
         index(write_corpus(folder, {"train": ids}, rows={"train": rows}))
@@ -53,7 +58,7 @@ def test_a_sentence_leads_to_its_document_and_what_is_around_it(ask, corpus):
     snippet = ask({**place, "length": span["end"] - span["start"], "around": 5}, "/v1/trace/snippet").json()
     assert snippet["match"] == span["text"] and snippet["before"].endswith("fore")
     status = {"available": True, "reason": None, "charged": False}
-    assert ask(None).json() == {**status, "corpora": [{"name": "corpus", "tokens": 66}]}
+    assert ask(None).json() == {**status, "corpora": [{"name": "corpus", "tokens": 120}]}
 
 
 def test_strangers_may_only_ask_where_it_is_switched_on_and_pay_for_it(ask):
@@ -61,6 +66,9 @@ def test_strangers_may_only_ask_where_it_is_switched_on_and_pay_for_it(ask):
     on = PublicSettings(trace=True, tokens_per_hour=200)
     answer = ask({"input": TEXT}, public=on)
     assert answer.status_code == 200 and answer.json()["notes"] == []
+    assert answer.json()["spans"][0]["documents"][0]["url"] == "https://example.org"
+    assert "ann" not in ask({"input": LOCAL}, public=on).text
+    assert "/home/ann" in ask({"input": LOCAL}).text
     refused = ask({"input": TEXT * 20}, public=on)
     assert refused.status_code == 400 and refused.json()["error"]["code"] == "token_budget_exceeded"
 
@@ -79,6 +87,26 @@ def test_strangers_may_only_ask_where_it_is_switched_on_and_pay_for_it(ask):
 def test_what_cannot_be_traced_is_refused_by_its_parameter(ask, body, param):
     refused = ask(body)
     assert refused.status_code == 400 and refused.json()["error"]["param"] == param
+
+
+def test_a_missing_index_is_made_on_request_but_not_for_strangers(running, model, byte_tokenizer, corpus, tmp_path):
+    bare = tmp_path / "bare"
+    shutil.copytree(corpus, bare)
+    shutil.rmtree(bare / "index")
+    served = Model(model.weights, byte_tokenizer, "tiny")
+    byte_tokenizer.save(tmp_path)
+    served.path = tmp_path
+    with running(served, ServeSettings(corpus=(str(bare),), public=PublicSettings(trace=True))) as server:
+        assert httpx.get(f"{server.url}/v1/trace").json()["index"] is None
+        assert httpx.post(f"{server.url}/v1/trace/index").status_code == 403
+    assert not (bare / "index").exists()
+    with running(served, ServeSettings(corpus=(str(bare),))) as server:
+        status = httpx.get(f"{server.url}/v1/trace").json()
+        assert status["index"]["tokens"] == 120 and status["index"]["bytes"] > 0 and status["index"]["done"] is None
+        assert httpx.post(f"{server.url}/v1/trace/index").status_code == 202
+        assert eventually(lambda: httpx.get(f"{server.url}/v1/trace").json()["available"])
+        assert httpx.post(f"{server.url}/v1/trace", json={"input": TEXT}).json()["spans"]
+        assert httpx.post(f"{server.url}/v1/trace/index").json()["making"] is False
 
 
 def test_without_a_corpus_the_answer_says_why(ask):

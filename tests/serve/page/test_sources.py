@@ -235,6 +235,27 @@ def test_without_a_corpus_one_sentence_says_what_would_help(running, open_page, 
         expect(bar(page)).to_contain_text("Sources cannot be shown: ")
         expect(bar(page)).to_contain_text(re.compile(r"run bluejay index \S+corpus\."))
         no_barriers(page)
+        make = page.get_by_role("button", name=re.compile(r"Make the index \(.* k?B, about 1 s\)"))
+        writing(page).fill(SENTENCE)
+        make.click()
+        expect(bar(page)).to_contain_text("% quoted")
+        expect(make).to_be_hidden()
+    assert list((tmp_path / "moved" / "corpus" / "index").glob("*.rows"))
+
+
+def test_an_index_that_cannot_be_made_is_said(running, open_page, project, tmp_path):
+    shutil.copytree(project, tmp_path / "moved")
+    shutil.rmtree(tmp_path / "moved" / "corpus" / "index")
+    model = load(str(tmp_path / "moved" / "runs" / "base" / "model"))
+    model.name = "tiny"
+    with running(model) as bare:
+        page = open_page("phone", url=bare.url)
+        show_sources(page)
+        make = page.get_by_role("button", name=re.compile("Make the index"))
+        expect(make).to_be_visible()
+        (tmp_path / "moved" / "corpus" / "index").write_text("a file where the folder of the index would be")
+        make.click()
+        expect(bar(page)).to_contain_text("The index could not be made")
 
 
 def test_long_text_is_searched_at_its_end(page):

@@ -19,6 +19,8 @@ from bluejay.serve.errors import ERRORS, APIError, json_response
 from bluejay.serve.middleware.access_log import current_request
 from bluejay.serve.settings import ServeSettings
 from bluejay.trace.corpora import open_tracer
+from bluejay.trace.index import NotIndexed
+from bluejay.trace.indexing import index, needs_of
 from bluejay.trace.tracing import Traced, Tracer, TraceSettings
 
 MAX_TOKENS = 4096
@@ -56,12 +58,15 @@ class SnippetRequest(Body):
 
 
 class Opened:
-    """The tracer of the served model, opened when it is first asked for."""
+    """The tracer of the served model, opened when it is first asked for, and what makes an index that it lacks."""
 
     def __init__(self, model: Path | None, corpora: Sequence[str]) -> None:
         self.model, self.corpora = model, [Path(corpus) for corpus in corpora]
         self.tracer: Tracer | None = None
         self.lock = asyncio.Lock()
+        self.making: asyncio.Task[None] | None = None
+        self.done = self.total = 0
+        self.failed = ""
 
     async def get(self) -> Tracer:
         """The tracer. Raises ValueError or OSError where nothing can be traced, which is tried again each time."""
@@ -75,6 +80,37 @@ class Opened:
         if self.model is None:
             raise ValueError("the served model has no folder, so its corpus is not known")
         return open_tracer(str(self.model), self.corpora)
+
+    def make(self, corpora: Sequence[Path]) -> None:
+        """Begin to index corpora, unless that is under way."""
+        if self.making is None or self.making.done():
+            self.done, self.total, self.failed = 0, sum(needs_of(corpus).tokens for corpus in corpora), ""
+            self.making = asyncio.create_task(self.index(corpora))
+
+    async def index(self, corpora: Sequence[Path]) -> None:
+        """Index corpora; what goes wrong is told to whoever asks next."""
+        try:
+            for corpus in corpora:
+                await asyncio.to_thread(index, corpus, advance=self.advance)
+        except (ValueError, OSError) as error:
+            self.failed = str(error)
+
+    def advance(self, tokens: int) -> None:
+        """Count tokens that are indexed."""
+        self.done += tokens
+
+    def missing(self, error: Exception) -> dict[str, Any] | None:
+        """What making the index that is missing takes, or how far it is; None where making one does not help."""
+        if not isinstance(error, NotIndexed):
+            return None
+        try:
+            needed = [needs_of(corpus) for corpus in error.corpora]
+        except (ValueError, OSError) as reason:
+            return {"error": str(reason)}
+        total = {name: sum(getattr(one, name) for one in needed) for name in ("tokens", "bytes", "seconds")}
+        under_way = self.making is not None and not self.making.done()
+        names = [corpus.name for corpus in error.corpora]
+        return {"corpora": names, **total, "done": self.done if under_way else None, "error": self.failed or None}
 
 
 def router(service: Service, settings: ServeSettings) -> APIRouter:
@@ -97,10 +133,28 @@ def router(service: Service, settings: ServeSettings) -> APIRouter:
         try:
             found = await opened.get()
         except (ValueError, OSError) as reason:
-            why = {"available": False, "reason": "" if is_public else str(reason)}
-            return json_response({**why, "charged": is_public, "corpora": []})
+            why = {"available": False, "reason": "" if is_public else str(reason), "charged": is_public, "corpora": []}
+            missing = None if is_public else await asyncio.to_thread(opened.missing, reason)
+            return json_response({**why, "index": missing})
         corpora = [{"name": Path(one.searcher.name).name, "tokens": one.searcher.n_tokens} for one in found.sources]
         return json_response({"available": True, "reason": None, "charged": is_public, "corpora": corpora})
+
+    @routes.post("/v1/trace/index", status_code=202, responses=ERRORS)
+    async def make_index() -> Response:
+        """Begin to make the index that is missing; `GET /v1/trace` says how far it is."""
+        if is_public:
+            raise APIError(403, "an index is made by whoever runs the server: bluejay index CORPUS", code="forbidden")
+        try:
+            await opened.get()
+        except NotIndexed as missing:
+            try:
+                opened.make(missing.corpora)
+            except (ValueError, OSError) as reason:
+                raise APIError(409, str(reason), code="cannot_index") from None
+            return json_response({"object": "trace.index", "making": True}, status=202)
+        except (ValueError, OSError) as reason:
+            raise APIError(404, str(reason), code="no_corpus") from None
+        return json_response({"object": "trace.index", "making": False}, status=202)
 
     @routes.post("/v1/trace", responses=ERRORS)
     async def trace(body: TraceRequest) -> Response:
@@ -145,10 +199,13 @@ def router(service: Service, settings: ServeSettings) -> APIRouter:
 
 
 def answer(traced: Traced, rows: list[dict[str, Any]] | None, model: str, is_public: bool) -> dict[str, Any]:
-    """The body of an answer, without the paths of this machine."""
+    """The body of an answer: corpora by their last name, and for strangers no address that is not of the web, such as
+    the path of a file of examples."""
     values = asdict(traced)
     for span in values["spans"]:
         for document in span["documents"]:
             document["corpus"] = Path(document["corpus"]).name
+            if is_public and not document["url"].startswith(("http://", "https://")):
+                document["url"] = ""
     values["notes"] = [] if is_public else values["notes"]
     return {"object": "trace", "model": model, **values, "infinigram": rows}

@@ -9,6 +9,7 @@ import { SourcesPopover } from "./sources_popover.js";
 const TYPING_MS = 300; // after which a text that does not change is traced
 const WRITING_MS = 1000; // between two questions while the model writes, at least
 const PAUSES = 20; // and for so many times as long as an answer took, so that tracing takes 5 % of the time at most
+const POLL_MS = 500; // between two questions how far the index is
 const MAX_CHARS = 16_000; // of a text, its end is traced
 const MAX_QUOTES = 100;
 const KINDS = { quoted: "in matches of five tokens or more", interpolated: "only in shorter matches", new: "in none" };
@@ -30,7 +31,9 @@ export class Sources {
 		this.shares.ariaHidden = true; // the note says the same
 		this.button = create("button", "Next quote", () => this.showNext());
 		this.bar = Object.assign(create("section"), { id: "sources-bar", ariaLabel: "Sources of the text" });
-		this.bar.append(this.shares, this.note, this.button);
+		this.make = create("button", "", () => this.makeIndex());
+		this.make.hidden = true;
+		this.bar.append(this.shares, this.note, this.button, this.make);
 		pane.scroller.after(this.popover.popover, this.bar);
 		pane.quotes = () => this.quotes;
 	}
@@ -55,8 +58,10 @@ export class Sources {
 		this.telling = true;
 		this.say("Opening the index…");
 		try {
-			const { available, reason, charged, corpora } = await this.ask("v1/trace");
+			const { available, reason, charged, corpora, index } = await this.ask("v1/trace");
 			Object.assign(this, { available, charged });
+			this.make.hidden = !index;
+			this.make.textContent = index ? `Make the index (${size(index.bytes)}, about ${Math.ceil(index.seconds)} s)` : "";
 			const names = corpora.map(({ name, tokens }) => `${name} (${tokens.toLocaleString("en")} tokens)`);
 			this.say(available ? `Searching ${names.join(", ")}.` : unavailable(reason));
 		} catch ({ message, status }) {
@@ -64,6 +69,26 @@ export class Sources {
 		}
 		if (!this.available) this.announce(this.note.textContent);
 		this.update(this.writing);
+	}
+
+	// Have the server make the index that is missing, and say how far it is.
+	async makeIndex() {
+		this.make.hidden = true;
+		try {
+			await this.ask("v1/trace/index", {});
+			for (let status = {}; !status.available; status = await this.ask("v1/trace")) {
+				if (!this.on) return;
+				const { done, tokens, error } = status.index ?? {};
+				if (error) throw new Error(`The index could not be made: ${error}.`);
+				this.say(`Making the index: ${Math.floor((100 * (done ?? 0)) / (tokens || 1))}%`);
+				await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+			}
+			this.begin();
+		} catch ({ message }) {
+			this.say(message);
+			this.make.hidden = false;
+		}
+		this.announce(this.note.textContent);
 	}
 
 	// The quotes of the text as it is now.
@@ -120,7 +145,7 @@ export class Sources {
 		this.schedule();
 	}
 
-	take(text, begin, generated, { text: decoded, spans, stretches, notes }, input) {
+	take(text, begin, generated, { text: decoded, spans, segments, notes }, input) {
 		if (!this.on) return;
 		if (decoded !== input) return this.fail(text, "The model's tokenizer changes this text, so its parts cannot be found.");
 		const at = utf16Offsets(decoded);
@@ -133,7 +158,7 @@ export class Sources {
 		this.traced = { text, quotes: [...this.quotesOf(text).filter(({ end }) => end <= begin), ...quotes] };
 		const whole = [{ start: begin, end: text.length }];
 		const characters = Object.fromEntries(Object.keys(KINDS).map((kind) => [kind, 0]));
-		for (const { kind, start_char, end_char } of stretches) {
+		for (const { kind, start_char, end_char } of segments) {
 			const [start, end] = [begin + at(start_char), begin + at(end_char)];
 			for (const part of generated.length ? generated : whole)
 				characters[kind] += Math.max(0, Math.min(end, part.end) - Math.max(start, part.start));
@@ -199,6 +224,12 @@ export class Sources {
 
 function unavailable(reason) {
 	return reason ? `Sources cannot be shown: ${reason}.` : "This server does not show sources.";
+}
+
+function size(bytes) {
+	const units = ["B", "kB", "MB", "GB", "TB"];
+	const unit = Math.min(units.length - 1, Math.floor(Math.log10(Math.max(1, bytes)) / 3));
+	return `${(bytes / 1000 ** unit).toPrecision(2)} ${units[unit]}`;
 }
 
 function bar(kind, share) {
