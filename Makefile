@@ -5,7 +5,7 @@ PORT ?= 8000
 INSTALL := $(if $(shell command -v uv),uv pip install --python $(BIN)/python,$(BIN)/python -m pip install --no-compile) --constraint constraints.txt
 # The tests of a source file; those of a package's __init__.py are all of its folder.
 tests_of = $(patsubst %/test___init__.py,%,$(patsubst src/bluejay/%,tests/%,$(dir $(1)))$(addprefix test_,$(notdir $(1))))
-BENCHMARKS := bits_per_byte decode generate_speed gpt_j load lora_6b pile quantization serve speculation train
+BENCHMARKS := bits_per_byte decode generate_speed gpt_j load lora_6b pile quantization serve speculation trace train
 
 .PHONY: run test test-slow lint bench bench-peers sanitize clean
 
@@ -27,7 +27,7 @@ bench: .venv/dev  ## all benchmarks on a CPU; writes docs/benchmarks.md and the 
 	@mkdir -p build; for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py > build/$$name.out && \
 		$(BIN)/python benchmarks/table.py < build/$$name.out || exit 1; done
 
-bench-peers:  ## the engines that benchmarks/decode.py and serve.py measure ours against, in an environment of their own
+bench-peers:  ## what benchmarks/decode.py, serve.py and trace.py measure ours against, in an environment of their own
 	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
 	CMAKE_ARGS="-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF" LLAMA_CPP_BUILD_JOBS=$$(nproc) \
 		.venv-peers/bin/python -m pip install --quiet --requirement benchmarks/peers/requirements.txt

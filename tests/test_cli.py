@@ -195,6 +195,7 @@ VERBS = {
     "info": ["./none"],
     "index": ["none"],
     "trace": ["./none", "x"],
+    "trace report": ["./none"],
     "pull": ["no/such/name"],
     "serve": ["./none"],
     "demo": ["--host", "256.0.0.1"],

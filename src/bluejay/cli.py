@@ -26,8 +26,11 @@ from bluejay.fields import add_options, given
 from bluejay.infer.params import SamplingParams
 from bluejay.mistakes import reader_gone, sentence
 from bluejay.serve.settings import PublicSettings, ServeSettings, settings_from
-from bluejay.trace.verbs import index_options, run_index, run_trace, trace_options
+from bluejay.trace.verbs import trace_verbs
 from bluejay.train.distributed.processes import launch, launch_options, wants_launch
+
+TWO_WORDS = ("trace report",)
+"""Verbs whose first word is a verb by itself, which argparse can only know as one word."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -46,7 +49,10 @@ def fail(message: object) -> NoReturn:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one verb. Exits with code 2 after a user's mistake, 130 after an interrupt, 143 after SIGTERM."""
-    options, overrides = parser().parse_known_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    if (verb := " ".join(words[:2])) in TWO_WORDS:
+        words = [verb, *words[2:]]
+    options, overrides = parser().parse_known_args(words)
     if overrides and not options.takes_overrides:
         fail(f"unrecognized arguments: {' '.join(overrides)} (see bluejay --help)")
     try:
@@ -126,9 +132,7 @@ def parser() -> Parser:
     convert_.add_argument("--overwrite", action="store_true", help="replace the target if it is a model already")
     convert_.add_argument("--calibrate", type=Path, metavar="TEXT", help="calibrate q4 on the activations of this text")
     eval_options(add_verb(verbs, "eval", evaluate, "measure models on tasks, with intervals and comparisons in pairs"))
-    index_options(add_verb(verbs, "index", printing(run_index), "index a corpus, so that texts can be traced in it"))
-    help = "find the documents that a text stands in, and when they were read"
-    trace_options(add_verb(verbs, "trace", printing(run_trace), help))
+    trace_verbs(lambda name, run, help: add_verb(verbs, name, printing(run), help))
     info_ = add_verb(verbs, "info", info, "describe a model and the memory it needs")
     info_.add_argument("model", help="a model directory, a .gguf file, a hub name or a preset such as gpt-j-6b")
     pull_ = add_verb(verbs, "pull", pull, "download a model from the hub and verify every file")

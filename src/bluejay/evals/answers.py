@@ -7,12 +7,18 @@ from pathlib import Path
 
 from bluejay.evals.scorers import Scorer
 from bluejay.evals.tasks import Answer, Likelihood, Request
+from bluejay.files import cache_directory
 from bluejay.progress import progress
 
 
 def key_of(request: Request) -> str:
     """What identifies a request, whichever task asks it."""
     return hashlib.sha256(json.dumps([type(request).__name__, *vars(request).values()]).encode()).hexdigest()[:24]
+
+
+def safe(name: str) -> str:
+    """A name as part of a file's name."""
+    return "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in name)[-80:]
 
 
 class AnswerFile:
@@ -32,6 +38,12 @@ class AnswerFile:
                 whole += len(line)
             with path.open("r+b") as file:
                 file.truncate(whole)
+
+    @classmethod
+    def of(cls, scorer: Scorer, directory: Path | None = None) -> "AnswerFile":
+        """The answers of a model in a folder, or in the user's cache."""
+        folder = directory or cache_directory() / "evals"
+        return cls(folder / f"{safe(scorer.name)}-{safe(scorer.identity)}.jsonl")
 
     def ask(self, scorer: Scorer, requests: Sequence[Request], label: str) -> list[Answer]:
         """The answers to requests; those that the file lacks are asked for, each once. Raises ValueError as `answers`

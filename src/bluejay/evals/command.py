@@ -3,7 +3,7 @@
 import argparse
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -106,8 +106,9 @@ def open_scorers(options: argparse.Namespace) -> Iterator[Scorer]:
         yield open_scorer(str(path) if path.exists() else name, options.device, options.chat)
 
 
-def checkpoint_models(run: Path) -> Iterator[tuple[int, Path]]:
-    """The step and the model of every checkpoint of a run, exported where that has not been done.
+def checkpoint_models(run: Path, steps: Collection[int] | None = None) -> Iterator[tuple[int, Path]]:
+    """The step and the model of every checkpoint of a run, or of those at `steps`, exported where that has not been
+    done.
 
     Raises ValueError: the directory is not that of a run, or it has no checkpoint.
     """
@@ -119,7 +120,8 @@ def checkpoint_models(run: Path) -> Iterator[tuple[int, Path]]:
     found = sorted(find_checkpoints(run / "checkpoints"), key=step_of) if (run / "recipe.toml").is_file() else []
     if not found:
         raise ValueError(f"{run} is not the directory of a run with checkpoints; leave out --checkpoints")
-    for path in found:
-        step = step_of(path)
+    for step in map(step_of, found):
+        if steps is not None and step not in steps:
+            continue
         model = run / f"model-step-{step}"
         yield step, model if model.is_dir() else export(recipes.load(TrainRecipe, run / "recipe.toml", []), step)

@@ -48,7 +48,7 @@ class Difference(Estimate):
         return self.low > 0 or self.high < 0
 
 
-def t_quantile(degrees: int) -> float:
+def t_quantile(degrees: int | float) -> float:
     """The value that Student's t exceeds in absolute value with 5 % probability.
 
     Exact for 1 and 2 degrees of freedom, by Fisher's expansion within 0.2 % from 3 (Abramowitz and Stegun, 26.7.5).
@@ -177,6 +177,40 @@ def ratio_difference(
     a, b, denominator = (np.asarray(values, np.float64) for values in (one, other, below))
     found = ratio(a - b, denominator, clusters)
     return Difference(**vars(found), correlation=correlation(a, b))
+
+
+def unpaired(one: Estimate, other: Estimate) -> Estimate:
+    """The difference of two figures that come from different texts, with Welch's degrees of freedom (Welch 1947)."""
+    a, b = one.error**2, other.error**2
+    error = math.sqrt(a + b)
+    degrees = (a + b) ** 2 / (a**2 / max(1, one.clusters - 1) + b**2 / max(1, other.clusters - 1)) if error > 0 else 1
+    half = t_quantile(degrees if degrees >= 3 else max(1, int(degrees))) * error if math.isfinite(error) else math.nan
+    value = one.value - other.value
+    return Estimate(value, value - half, value + half, error, one.n + other.n, one.clusters + other.clusters)
+
+
+def auc(
+    positive: ArrayLike,
+    negative: ArrayLike,
+    clusters: tuple[Sequence[Hashable] | None, Sequence[Hashable] | None] = (None, None),
+) -> Estimate:
+    """The probability that a value of the first kind exceeds one of the second, where equal ones count half: the area
+    under the ROC curve, with DeLong's variance (DeLong et al. 1988), within each kind by clusters (Obuchowski 1997).
+    Raises ValueError: a kind has no values."""
+    a, b = np.asarray(positive, np.float64), np.asarray(negative, np.float64)
+    if not len(a) or not len(b):
+        raise ValueError("there is no figure without texts of both kinds")
+    above, below = mean(placements(a, b), clusters[0]), mean(1 - placements(b, a), clusters[1])
+    value, error = above.value, math.hypot(above.error, below.error)
+    low, high = max(0.0, value - Z * error), min(1.0, value + Z * error)
+    return Estimate(value, low, high, error, len(a) + len(b), above.clusters + below.clusters)
+
+
+def placements(values: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """For each value the share of `others` below it, where equal ones count half."""
+    ordered = np.sort(others)
+    sides = np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")
+    return sides / (2 * len(ordered))
 
 
 def correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:

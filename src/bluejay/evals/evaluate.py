@@ -15,7 +15,6 @@ from bluejay.evals.answers import AnswerFile
 from bluejay.evals.estimates import Difference, Estimate
 from bluejay.evals.scorers import Scorer
 from bluejay.evals.tasks import METRICS, Answer, Generation, Question, Task
-from bluejay.files import cache_directory
 from bluejay.testsets.catalogue import named
 
 LETTERS, EITHER = "_mc", "_either_form"
@@ -119,8 +118,7 @@ def evaluate(
     Raises ValueError: data cannot be had, a context is too short for the examples that were asked for, or a model
     cannot answer.
     """
-    folder = directory or cache_directory() / "evals"
-    files = [AnswerFile(folder / f"{safe(scorer.name)}-{safe(scorer.identity)}.jsonl") for scorer in scorers]
+    files = [AnswerFile.of(scorer, directory) for scorer in scorers]
     results, not_run = [], {}
     for task in tasks:
         questions, shots, of, notes = asked(task, scorers, settings)
@@ -134,11 +132,6 @@ def evaluate(
             )))  # fmt: skip
     results += better_forms(results)
     return Evaluation(results, list(comparisons(results)), settings, not_run)
-
-
-def safe(name: str) -> str:
-    """A name as part of a file's name."""
-    return "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in name)[-80:]
 
 
 def asked(

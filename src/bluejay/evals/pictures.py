@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from html import escape
+from typing import NamedTuple
 
 from bluejay.evals.estimates import Estimate
 from bluejay.evals.evaluate import Result
@@ -20,12 +21,29 @@ def svg(width: int, height: int, label: str, parts: Sequence[str]) -> str:
     return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
 
 
+class Bar(NamedTuple):
+    """A bar of a picture."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    ours: bool = True
+    """Whether it was measured here; others, which have no interval, are grey."""
+
+
 def bars(results: list[Result], published: list[tuple[Published, float]]) -> str:
     """The main figures of a task as bars with intervals, among published ones, the best last."""
-    rows = [(result.model, result.main.value, result.main.low, result.main.high, True) for result in results]
-    rows += [(row.model, value, value, value, False) for row, value in published]
-    rows.sort(key=lambda bar: bar[1], reverse=not METRICS[results[0].metric].higher_is_better)
-    top = max([bar[3] if math.isfinite(bar[3]) else bar[1] for bar in rows] + [1e-9])
+    rows = [Bar(result.model, result.main.value, result.main.low, result.main.high) for result in results]
+    rows += [Bar(row.model, value, value, value, False) for row, value in published]
+    rows.sort(key=lambda bar: bar.value, reverse=not METRICS[results[0].metric].higher_is_better)
+    label = f"{results[0].task}: {METRICS[results[0].metric].title}"
+    return bar_chart(label, rows, results[0].chance)
+
+
+def bar_chart(label: str, rows: Sequence[Bar], chance: float | None = None) -> str:
+    """Bars with intervals, one below the other, and a line at what guessing gets."""
+    top = max([bar.high if math.isfinite(bar.high) else bar.value for bar in rows] + [1e-9])
     width = WIDTH - LEFT - RIGHT
 
     def x(value: float) -> float:
@@ -45,13 +63,11 @@ def bars(results: list[Result], published: list[tuple[Published, float]]) -> str
             parts.append(
                 f'<line x1="{x(low):.1f}" x2="{x(high):.1f}" y1="{y + 8}" y2="{y + 8}" stroke="currentColor"/>'
             )
-    chance = results[0].chance
     if chance:
         parts.append(
             f'<line x1="{x(chance):.1f}" x2="{x(chance):.1f}" y1="0" y2="{len(rows) * ROW}" stroke="currentColor" '
             'stroke-dasharray="3 3" opacity=".6"><title>guessing</title></line>'
         )
-    label = f"{results[0].task}: {METRICS[results[0].metric].title}"
     return svg(WIDTH, len(rows) * ROW + 6, label, parts)
 
 

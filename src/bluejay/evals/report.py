@@ -106,11 +106,16 @@ def markdown(evaluation: Evaluation) -> Iterator[str]:
         yield f"- {task} was not run: {why}"
 
 
+def beginning(title: str, command: str) -> Iterator[str]:
+    """The first lines of a page, with the command that made it."""
+    yield f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
+    yield f'<meta name="viewport" content="width=device-width"><h1>{escape(title)}</h1>'
+    yield f"<p><code>{escape(command)}</code></p>"
+
+
 def html(evaluation: Evaluation) -> Iterator[str]:
     """The lines of the page."""
-    yield f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Evaluation</title><style>{STYLE}</style>'
-    yield '<meta name="viewport" content="width=device-width"><h1>Evaluation</h1>'
-    yield f"<p><code>{escape(str(evaluation.extra.get('command', '')))}</code></p>"
+    yield from beginning("Evaluation", str(evaluation.extra.get("command", "")))
     yield "<p>Lines are 95 % intervals. Grey rows are what others published; the tables say why they may differ.</p>"
     for task, results in by_task(evaluation).items():
         yield f"<h2>{escape(task)}</h2><p>{escape(asked_of(results[0]))}.</p>"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
-from bluejay.evals.tasks import Answer, Continuation, Generation, Likelihood, Request, WholeText
+from bluejay.evals.tasks import Answer, Continuation, Generation, Likelihood, Request, TokenContinuation, WholeText
 from bluejay.infer.model import Model, load
 from bluejay.infer.params import SamplingParams
 from bluejay.infer.prompts import encode_pairs
@@ -67,8 +67,9 @@ class LocalScorer:
     def _pairs(self, requests: Sequence[Request]) -> list[tuple[list[int], list[int]]]:
         """The token ids of what stands before, and of what is to be scored."""
         if not all(request in self._last for request in requests):
-            distinct = list(dict.fromkeys(requests))
-            self._last = dict(zip(distinct, self._encoded(distinct), strict=True))
+            ids = {one: (list(one.context), list(one.tokens)) for one in requests if isinstance(one, TokenContinuation)}
+            texts = [request for request in dict.fromkeys(requests) if request not in ids]
+            self._last = {**ids, **dict(zip(texts, self._encoded(texts), strict=True))}
         return [self._last[request] for request in requests]
 
     def _encoded(self, requests: Sequence[Request]) -> list[tuple[list[int], list[int]]]:
@@ -76,7 +77,7 @@ class LocalScorer:
         texts = [
             (request.context, request.text) if isinstance(request, Continuation) else ("", request.text)
             for request in requests
-            if not isinstance(request, Generation)
+            if isinstance(request, Continuation | WholeText)
         ]
         if not self.chat:
             return encode_pairs(tokenizer, texts)
@@ -168,8 +169,8 @@ class HttpScorer:
         for at in range(0, len(numbers), PROMPTS_PER_POST):
             yield from self._likelihoods(numbers[at : at + PROMPTS_PER_POST], requests)
         for number, request in enumerate(requests):
-            if isinstance(request, WholeText):
-                raise ValueError(f"whole texts are scored by models on this machine, not by {self.address}")
+            if isinstance(request, WholeText | TokenContinuation):
+                raise ValueError(f"whole texts and token ids are scored by models here, not by {self.address}")
             if isinstance(request, Generation):
                 (choice,) = self._complete(
                     prompt=request.prompt,

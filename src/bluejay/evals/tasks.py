@@ -39,11 +39,19 @@ class WholeText:
     text: str
 
 
-Request = Continuation | Generation | WholeText
+@dataclass(frozen=True)
+class TokenContinuation:
+    """Asks how likely tokens are after others, both by their ids."""
+
+    context: tuple[int, ...]
+    tokens: tuple[int, ...]
+
+
+Request = Continuation | Generation | WholeText | TokenContinuation
 
 
 class Likelihood(NamedTuple):
-    """The answer to a Continuation or a WholeText."""
+    """The answer to a Continuation, a WholeText or a TokenContinuation."""
 
     logprob: float
     """Natural logarithm of its probability."""

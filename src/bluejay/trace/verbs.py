@@ -1,7 +1,8 @@
-"""`bluejay index` and `bluejay trace`: their options, and from options to results."""
+"""`bluejay index`, `bluejay trace` and `bluejay trace report`: their options, and from options to results."""
 
 import argparse
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,15 @@ if TYPE_CHECKING:
 
 LIKELIEST = 10
 """Next tokens that are told."""
+CORPUS_HELP = "a corpus to trace in that the model does not find by itself; may be given again"
+
+
+def trace_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add the verbs of this wing by `add(name, run, help)`."""
+    index_options(add("index", run_index, "index a corpus, so that texts can be traced in it"))
+    trace_options(add("trace", run_trace, "find the documents that a text stands in, and when they were read"))
+    help = "report how much of what it read a model writes again, and which questions it had read"
+    report_options(add("trace report", run_report, help))
 
 
 def index_options(verb: argparse.ArgumentParser) -> None:
@@ -26,8 +36,7 @@ def trace_options(verb: argparse.ArgumentParser) -> None:
     """Add the options of `bluejay trace`."""
     verb.add_argument("target", metavar="MODEL|CORPUS", help="a model, its run, or a corpus")
     verb.add_argument("text", help="the text to trace; - reads it from standard input")
-    help = "a corpus to trace in that the model does not find by itself; may be given again"
-    verb.add_argument("--corpus", type=Path, action="append", default=[], metavar="DIR", help=help)
+    verb.add_argument("--corpus", type=Path, action="append", default=[], metavar="DIR", help=CORPUS_HELP)
     verb.add_argument("--min-tokens", type=int, default=5, help="tokens that a match has at least (default: 5)")
     verb.add_argument("--documents", type=int, default=10, help="documents of each match, at most (default: 10)")
     verb.add_argument("--spans", type=int, default=20, help="matches that are told, at most (default: 20)")
@@ -37,6 +46,41 @@ def trace_options(verb: argparse.ArgumentParser) -> None:
     what = verb.add_mutually_exclusive_group()
     what.add_argument("--count", action="store_true", help="only count how often the whole text occurs")
     what.add_argument("--next", action="store_true", help="only say what follows the text, in the corpus and the model")
+
+
+def report_options(verb: argparse.ArgumentParser) -> None:
+    """Add the options of `bluejay trace report`."""
+    verb.add_argument("model", metavar="MODEL", help="a model or its run")
+    verb.add_argument("--corpus", type=Path, action="append", default=[], metavar="DIR", help=CORPUS_HELP)
+    help = "passages that are drawn of what was read, and of held-out text (default: 500)"
+    verb.add_argument("--passages", type=int, default=500, metavar="N", help=help)
+    verb.add_argument("--samples", type=int, default=200, metavar="N", help="texts that it writes (default: 200)")
+    sets = verb.add_mutually_exclusive_group()
+    help = "evaluation sets to look for, as of bluejay eval, or none (default: small)"
+    sets.add_argument("--suite", default="small", metavar="NAME", help=help)
+    help = "names of evaluation sets to look for, or TOML files of your own"
+    sets.add_argument("--tasks", nargs="+", default=[], metavar="TASK", help=help)
+    help = "questions of each set that are asked, drawn at random; all are looked for (default: 200)"
+    verb.add_argument("--limit", type=int, default=200, metavar="N", help=help)
+    verb.add_argument("--seed", type=int, default=1234, help="seed of all that is drawn (default: 1234)")
+    verb.add_argument("--device", default="auto", help="cpu, cuda, ... (default: a GPU if any)")
+    help = "the folder to write the report to (default: trace-report in the folder of the run, or here)"
+    verb.add_argument("--output", type=Path, metavar="DIR", help=help)
+
+
+def run_report(options: argparse.Namespace, _: list[str]) -> tuple[str, dict[str, Any]]:
+    """`bluejay trace report`: the result as text and as values. Raises ValueError or OSError: a user's mistake."""
+    from bluejay.trace.report.findings import write_report
+    from bluejay.trace.report.measure import ReportSettings, report
+
+    tasks = tuple(options.tasks)
+    suite = "" if tasks or options.suite == "none" else options.suite
+    counts = (options.passages, options.samples)
+    settings = ReportSettings(*counts, suite, tasks, options.limit, options.seed, options.device)
+    found, run = report(options.model, options.corpus, settings)
+    beside = run if (run / "checkpoints").is_dir() else Path()
+    page = write_report(found, options.output or beside / "trace-report")
+    return f"{found.summary()}\nin {page}", found.as_dict() | {"page": str(page)}
 
 
 def run_index(options: argparse.Namespace, _: list[str]) -> tuple[str, dict[str, Any]]:

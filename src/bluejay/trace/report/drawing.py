@@ -1,0 +1,228 @@
+"""Passages that a run read, and others that it did not, drawn at random: what the figures of a report are about.
+
+A passage is within one document. Of a document that was read, and of its copies, one passage is drawn; held-out text is
+scarce, so several are drawn of one document, and intervals count them as dependent.
+"""
+
+import bisect
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from bluejay.gpt.formats.locate import locate
+from bluejay.tokens import TokenShard
+from bluejay.trace.corpora import is_corpus, open_tracer
+from bluejay.trace.index import Index, Searcher
+from bluejay.trace.reading import ReadRun, read_run
+from bluejay.trace.tracing import Source, Tracer
+
+TRIES = 50
+"""Places that are drawn for each passage that is wanted, at most."""
+MOST_OF_ONE = 8
+"""Passages of one held-out document, at most."""
+
+
+@dataclass(frozen=True)
+class Passage:
+    """Neighbouring tokens of a document."""
+
+    tokens: tuple[int, ...]
+    component: str
+    part: int
+    """The set of `data.train` that it is in; -1 for held-out text."""
+    document: str
+    """What identifies its document; the same for copies."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A token shard to draw from."""
+
+    index: Index
+    name: str
+
+    @property
+    def path(self) -> Path:
+        """The shard, without the end of its files' names."""
+        return self.index.corpus / "tokens" / self.name
+
+
+class Reading:
+    """What the run of a model read, and text that was held out from it.
+
+    Raises FileNotFoundError or ValueError: there is no such model, or nothing that its run read can be traced.
+    """
+
+    def __init__(self, target: str, corpora: Sequence[Path]) -> None:
+        if is_corpus(Path(target)):
+            raise ValueError(f"{target} is a corpus; a report is about a model, such as runs/quickstart/model")
+        whole = open_tracer(target, corpora)
+        self.model, run = locate(target), read_run(locate(target))
+        own = [source for source in whole.sources if run and source.run and source.run.recipe == run.recipe]
+        indexed = [source for source in own if isinstance(source.searcher, Index)]
+        if not indexed or indexed[0].run is None:
+            why = "; ".join([f"no token shard that the run of {target} read can be traced", *whole.notes])
+            raise ValueError(why)
+        self.run: ReadRun = indexed[0].run
+        self.tracer = Tracer([only_read(one) for one in whole.sources if one.parts], whole.tokenizer, whole.notes)
+        """Searches in the token shards that were read, and not in the others of their corpora."""
+        self.sets: dict[int, list[tuple[int, Shard]]] = {}
+        """For each set of `data.train` its shards, each with the tokens before it."""
+        for source in indexed:
+            assert isinstance(source.searcher, Index)
+            for name, places in source.parts.items():
+                for part, first in places:
+                    self.sets.setdefault(part, []).append((first, Shard(source.searcher, name)))
+        for shards in self.sets.values():
+            shards.sort(key=lambda one: one[0])
+        self.held_out = [
+            Shard(source.searcher, name)
+            for source in indexed
+            if isinstance(source.searcher, Index)
+            for name in dict.fromkeys(shard.shard for shard in source.searcher.shards)
+            if name not in source.parts
+        ]
+        """Token shards of the same corpora that were not read, such as valid and test."""
+        self.opened: dict[Path, TokenShard] = {}
+
+    def drawn_read(self, n: int, length: int, seed: int, first: int = 1, last: int | None = None) -> list[Passage]:
+        """Passages of `length` tokens whose documents the run read for the first time in the steps from `first` to
+        `last` (the end), as often from each set as it was read; fewer than `n` where there are no more."""
+        run, rng = self.run, np.random.default_rng(seed)
+        rows, last = run.recipe.batch_rows, run.steps if last is None else last
+        bounds = run.batch_of(first) * rows, (run.batch_of(last) + 1) * rows
+
+        def draw() -> tuple[int, int] | None:
+            part, window = run.order.place(int(rng.integers(*bounds)))
+            if part not in self.sets:
+                return None
+            return (part, window) if first <= min(run.when(part, [window]), default=0) <= last else None
+
+        return self.passages(n, length, rng, draw)
+
+    def drawn_unread(self, n: int, length: int, seed: int, like: Sequence[Passage]) -> list[Passage]:
+        """Passages of sequences of the same sets that the run never read, as many of each set as among `like`; none
+        where it read all."""
+        run, rng = self.run, np.random.default_rng(seed)
+        parts = [passage.part for passage in like]
+
+        def draw() -> tuple[int, int] | None:
+            part = parts[int(rng.integers(len(parts)))]
+            window = int(rng.integers(run.sets[part].size))
+            return None if run.when(part, [window]) else (part, window)
+
+        return self.passages(n, length, rng, draw) if parts else []
+
+    def passages(
+        self, n: int, length: int, rng: np.random.Generator, draw: Callable[[], tuple[int, int] | None]
+    ) -> list[Passage]:
+        """A passage of each sequence (set, number) that `draw` gives, of different documents."""
+        found, used = list[Passage](), set[tuple[Path, int]]()
+        for _ in range(TRIES * n):
+            if len(found) == n:
+                break
+            if (place := draw()) is None:
+                continue
+            part, window = place
+            size = self.run.recipe.data.sequence_length
+            begin = window * size
+            before, shard = self.sets[part][bisect.bisect_right(self.sets[part], begin, key=lambda one: one[0]) - 1]
+            begin, end = begin - before, begin - before + size + 1
+            found += self.passage(shard, begin, end, length, rng, used, part)
+        return found
+
+    def drawn_held_out(self, n: int, length: int, seed: int, like: Sequence[Passage]) -> list[Passage]:
+        """Passages of held-out documents, of each component as many as among `like`, as far as there are so many."""
+        rng = np.random.default_rng(seed)
+        wanted, found = Counter(passage.component for passage in like), list[Passage]()
+        documents = [(shard, number) for shard in self.held_out for number in range(len(self.open(shard)))]
+        for _ in range(MOST_OF_ONE):
+            used = set[tuple[Path, int]]()
+            for at in rng.permutation(len(documents)).tolist():
+                shard, number = documents[at]
+                begin, end = self.open(shard).offsets[number : number + 2].tolist()
+                for passage in self.passage(shard, begin, end, length, rng, used, -1):
+                    if wanted[passage.component] > 0 and len(found) < n:
+                        wanted[passage.component] -= 1
+                        found.append(passage)
+        return found
+
+    def passage(
+        self,
+        shard: Shard,
+        begin: int,
+        end: int,
+        length: int,
+        rng: np.random.Generator,
+        used: set[tuple[Path, int]],
+        part: int,
+    ) -> Iterator[Passage]:
+        """A passage of one of the documents between two places of a shard; none where they are too short, or the
+        document was used already."""
+        tokens = self.open(shard)
+        offsets = tokens.offsets
+        first = int(np.searchsorted(offsets, begin, "right")) - 1
+        last = int(np.searchsorted(offsets, min(end, offsets[-1]), "left"))
+        bounds = [int(offset) for offset in offsets[first : last + 1]]
+        pieces = [
+            (document, max(begin, low), min(end, high - 1))  # without the end token
+            for document, (low, high) in enumerate(pairwise(bounds), first)
+        ]
+        pieces = [one for one in pieces if one[2] - one[1] >= length]
+        if not pieces:
+            return
+        document, low, high = pieces[int(rng.integers(len(pieces)))]
+        row = int(shard.index.documents.rows(shard.name, np.array([document]))[0])
+        if (shard.path, row) in used:
+            return
+        used.add((shard.path, row))
+        start = int(rng.integers(low, high - length + 1))
+        component = shard.index.documents.read(shard.name, row).component
+        name = f"{shard.index.corpus} {row}"
+        yield Passage(tuple(tokens.tokens[start : start + length].tolist()), component, part, name)
+
+    def open(self, shard: Shard) -> TokenShard:
+        """The tokens of a shard."""
+        if shard.path not in self.opened:
+            self.opened[shard.path] = TokenShard(shard.path)
+        return self.opened[shard.path]
+
+    def counts(self, passages: Sequence[Passage], length: int) -> np.ndarray:
+        """How often the first `length` tokens of each passage stand in what was read, (n,)."""
+        if not passages:
+            return np.zeros(0, np.int64)
+        ids = np.array([passage.tokens[:length] for passage in passages], np.int32)
+        firsts = np.arange(len(ids)) * length
+        return self.tracer.counts(ids.reshape(-1), firsts, firsts + length)
+
+
+def documents_of(passages: Sequence[Passage]) -> list[str]:
+    """The documents of passages, within which they are not independent."""
+    return [passage.document for passage in passages]
+
+
+def only_read(source: Source) -> Source:
+    """A source whose searches leave out the token shards that the run did not read."""
+    searcher = source.searcher
+    shards = [shard for shard in searcher.shards if shard.shard in source.parts]
+    return Source(Searcher(searcher.name, shards, searcher.documents), source.run, source.parts)
+
+
+def alike(read: Sequence[Passage], others: Sequence[Passage]) -> tuple[list[Passage], list[Passage]]:
+    """As many of both from each component, so that two kinds of passages differ in nothing but in being read."""
+    least = Counter(passage.component for passage in read) & Counter(passage.component for passage in others)
+    return at_most(read, least), at_most(others, least)
+
+
+def at_most(passages: Sequence[Passage], counts: Counter[str]) -> list[Passage]:
+    """The first passages of each component, as many as are counted."""
+    left, found = Counter(counts), []
+    for passage in passages:
+        if left[passage.component] > 0:
+            left[passage.component] -= 1
+            found.append(passage)
+    return found

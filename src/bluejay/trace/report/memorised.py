@@ -1,0 +1,100 @@
+"""What reading a passage did to its loss: difference in differences over the checkpoints of a run (arXiv 2406.04327).
+
+Passages that the run first read between two checkpoints are compared, before and after, with passages that it has not
+read by the end. What both gained, the model learned from the rest; by how much the first gained more, it memorised.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from bluejay.evals.answers import AnswerFile
+from bluejay.evals.command import checkpoint_models
+from bluejay.evals.estimates import Estimate, mean, unpaired
+from bluejay.evals.pictures import curves
+from bluejay.evals.scorers import open_scorer
+from bluejay.trace.report.drawing import Passage, Reading, documents_of
+from bluejay.trace.report.findings import Finding
+from bluejay.trace.report.membership import likelihoods
+
+MOST_CHECKPOINTS = 8
+"""Checkpoints that are compared; of more, some that are evenly spread."""
+LEAST = 20
+"""Passages of each kind that a figure needs."""
+TEXT = (
+    "By how many nats a token the loss of a passage fell because it was read: its fall since the last checkpoint "
+    "before it was read, less the fall of passages that were never read (difference in differences, arXiv 2406.04327)."
+)
+
+
+def memorisation(reading: Reading, n: int, length: int, seed: int, device: str) -> Finding | str:
+    """The effect of reading on passages first read between each two checkpoints, at each later one; where it cannot be
+    measured, a sentence that says why."""
+    run = reading.run
+    kept = [step for step, _ in run.jumps if step <= run.steps] if (run.directory / "checkpoints").is_dir() else []
+    steps = chosen(kept)
+    if len(steps) < 2:
+        return f"{run.directory} holds {len(steps)} checkpoints; memorisation is measured over two or more"
+    cohorts = {
+        f"read at steps {before + 1:,} to {after:,}": (i, reading.drawn_read(n, length, seed + i, before + 1, after))
+        for i, (before, after) in enumerate(pairwise(steps))
+    }
+    cohorts = {name: (i, alone(reading, passages)) for name, (i, passages) in cohorts.items()}
+    cohorts = {name: found for name, found in cohorts.items() if len(found[1]) >= LEAST}
+    if not cohorts:
+        return "no sequence was read for the first time after the first checkpoint, so memorisation is not measured"
+    like = [passage for _, passages in cohorts.values() for passage in passages]
+    control, what = alone(reading, reading.drawn_unread(n, length, seed, like)), "passages of the same sets, never read"
+    if len(control) < LEAST:
+        control, what = alone(reading, reading.drawn_held_out(n, length, seed, like)), "held-out passages"
+    if len(control) < LEAST:
+        return f"there are fewer than {LEAST} passages that were not read, so memorisation is not measured"
+    kinds = {**{name: passages for name, (_, passages) in cohorts.items()}, "": control}
+    try:
+        scores = measured(reading, kinds, steps, device)
+    except (ValueError, OSError) as error:  # a checkpoint is damaged, or cannot be opened as a model
+        return f"memorisation is not measured: {error}"
+    clusters, lines = documents_of(control), dict[str, list[tuple[float, Estimate]]]()
+    for name, (before, _) in cohorts.items():
+        later = range(before + 1, len(steps))
+        lines[name] = [(float(steps[at]), effect(scores[name], scores[""], before, at, clusters)) for at in later]
+    rows = [(f"{name}, at step {step:,.0f}", one) for name, line in lines.items() for step, one in line]
+    picture = curves("fall of the loss by reading", "step; nats per token", lines)
+    notes = [f"control: {len(control)} {what}; n counts both kinds; passages that stand in several places are left out"]
+    return Finding("memorisation", "Memorisation", TEXT, "nats per token", rows, [picture], notes)
+
+
+def alone(reading: Reading, passages: Sequence[Passage]) -> list[Passage]:
+    """The passages that stand at no other place of the sets, at which they might have been read as well."""
+    counts = reading.counts(passages, len(passages[0].tokens)) if passages else []
+    return [one for one, count in zip(passages, counts, strict=True) if count == (one.part >= 0)]
+
+
+def chosen(steps: Sequence[int]) -> list[int]:
+    """The first and the last step and some between."""
+    ordered = sorted(set(steps))
+    if len(ordered) <= MOST_CHECKPOINTS:
+        return ordered
+    return [ordered[round(i * (len(ordered) - 1) / (MOST_CHECKPOINTS - 1))] for i in range(MOST_CHECKPOINTS)]
+
+
+def measured(
+    reading: Reading, passages: Mapping[str, Sequence[Passage]], steps: Sequence[int], device: str
+) -> dict[str, np.ndarray]:
+    """The mean log-probability of a token of each passage at each checkpoint, (steps, n)."""
+    found: dict[str, list[list[float]]] = {name: [] for name in passages}
+    for step, model in checkpoint_models(reading.run.directory, set(steps)):
+        scorer = open_scorer(str(model), device)
+        file = AnswerFile.of(scorer)
+        for name, some in passages.items():
+            found[name].append(likelihoods(scorer, file, some, f"step {step}, {name or 'never read'}"))
+    return {name: np.array(rows) for name, rows in found.items()}
+
+
+def effect(
+    read: np.ndarray, control: np.ndarray, before: int, after: int, clusters: Sequence[str] | None = None
+) -> Estimate:
+    """By how much the likelihood of passages rose between two checkpoints more than that of others, (steps, n) each;
+    `clusters` says which of the others are not independent."""
+    return unpaired(mean(read[after] - read[before]), mean(control[after] - control[before], clusters))
