@@ -224,7 +224,16 @@ def test_switch_is_kept_and_turns_probabilities_off(page):
     assert eventually(lambda: quotes(page) == [])
 
 
-def test_without_a_corpus_one_sentence_says_what_would_help(running, open_page, byte_tokenizer, project, tmp_path):
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    """Nothing is known of where corpora were, and nothing is noted in the user's cache."""
+    monkeypatch.setenv("BLUEJAY_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_without_an_index_one_sentence_says_what_would_help_and_a_button_makes_it(
+    running, open_page, project, tmp_path
+):
     shutil.copytree(project, tmp_path / "moved")
     shutil.rmtree(next((tmp_path / "moved" / "corpus").rglob("*.rows")).parent)
     model = load(str(tmp_path / "moved" / "runs" / "base" / "model"))
@@ -243,6 +252,7 @@ def test_without_a_corpus_one_sentence_says_what_would_help(running, open_page, 
     assert list((tmp_path / "moved" / "corpus" / "index").glob("*.rows"))
 
 
+@pytest.mark.usefixtures("own_cache")
 def test_an_index_that_cannot_be_made_is_said(running, open_page, project, tmp_path):
     shutil.copytree(project, tmp_path / "moved")
     shutil.rmtree(tmp_path / "moved" / "corpus" / "index")
