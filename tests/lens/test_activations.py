@@ -82,6 +82,8 @@ def test_several_prompts_of_one_length(lenses):
     assert run["hook_embed"].shape == (2, 3, 16)
     with pytest.raises(ValueError, match="the prompts have 2 and 3 tokens; they must have equally many"):
         lenses["gptj"].run([[1, 2], [4, 5, 6]])
+    with pytest.raises(ValueError, match="one prompt is looked into at a time; there are 2"):
+        lenses["gptj"].read([[1, 2], [4, 5]], ["hook_embed"])
     with pytest.raises(ContextLengthError, match="has 25 tokens; this model reads 24"):
         lenses["gptj"].run([1] * 25)
 

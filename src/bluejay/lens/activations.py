@@ -21,7 +21,7 @@ from bluejay.machine import free_memory
 from bluejay.tokenizer import Tokenizer
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Activations(Mapping[str, Tensor]):
     """The activations of one run, by TransformerLens's names, with the prompt's tokens and the model's logits."""
 
@@ -88,6 +88,13 @@ class Lens:
             raise ValueError(f"the prompts have {' and '.join(map(str, lengths))} tokens; they must have equally many")
         return torch.tensor(encoded, device=self.gpt.embed.weight.device)
 
+    def one(self, prompt: Any) -> Int[Tensor, "1 T"]:
+        """The token ids of a single prompt. Raises ValueError for several, and as `tokens`."""
+        given, single = read_prompts(prompt)
+        if not single and len(given) != 1:
+            raise ValueError(f"one prompt is looked into at a time; there are {len(given)}")
+        return self.tokens(prompt)
+
     @torch.no_grad()
     def run(self, prompts: Any, read: Iterable[str] = (), write: Mapping[str, Edit] | None = None) -> Activations:
         """Run a prompt, or several of equal length, and keep the activations named by `read`. `write` gives functions
@@ -96,20 +103,20 @@ class Lens:
         Raises ValueError for a name that the model does not have, and for what was written in another shape;
         PromptError and its kinds.
         """
-        tokens = prompts if isinstance(prompts, Tensor) and prompts.dim() == 2 else self.tokens(prompts)
+        tokens = self.tokens(prompts)
         visits = Visits(self.config, read, write or {})
         with self._lock, hooked(self.gpt, visits) as attention:
             logits = self.gpt(tokens, cache=attention)
         return Activations(tokens, logits, {name: visits.found[name] for name in self.hooks if name in visits.found})
 
-    def read(self, prompts: Any, names: Iterable[str]) -> Activations:
-        """The activations named, of a prompt or of a run that has them already."""
+    def read(self, prompt: Any, names: Iterable[str]) -> Activations:
+        """The activations named, of one prompt or of a run that has them already. Raises as `one`."""
         wanted = expand(self.config, names)
-        if isinstance(prompts, Activations):
-            if all(name in prompts for name in wanted):
-                return prompts
-            prompts = prompts.tokens
-        return self.run(prompts, wanted)
+        if isinstance(prompt, Activations):
+            if all(name in prompt for name in wanted):
+                return prompt
+            prompt = prompt.tokens
+        return self.run(self.one(prompt), wanted)
 
     @contextmanager
     def writing(self, write: Mapping[str, Edit]) -> Generator[GPT]:
@@ -141,6 +148,8 @@ class Lens:
 
     def token(self, token: str | int) -> int:
         """The id of a token, which is an id or a text that is one token. Raises ValueError if there is none."""
+        if not isinstance(token, str | int) or isinstance(token, bool):
+            raise ValueError(f"a token is a text or an id, not {token!r:.40}")
         if isinstance(token, int):
             if not 0 <= token < self.config.vocab_size:
                 raise ValueError(f"there is no token {token}; the model has {self.config.vocab_size:,}")

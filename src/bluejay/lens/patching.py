@@ -73,7 +73,7 @@ def without_tokens(
 
     Raises ValueError for a position or a token that is not there, and for a prompt of one token.
     """
-    tokens = prompt.tokens if isinstance(prompt, Activations) else lens.tokens(prompt)
+    tokens = prompt.tokens if isinstance(prompt, Activations) else lens.one(prompt)
     ids = tokens[0, : lens.position(position, tokens.shape[1]) + 1]
     if len(ids) < 2 and by is None:
         raise ValueError("the prompt has one token, and nothing is left without it")
@@ -126,7 +126,7 @@ def pair_of(
     """Two prompts to patch between. The tokens that are compared are what each prompt is followed by in the model's
     opinion, unless they are given. Raises ValueError for prompts of different lengths, and where the two prompts do not
     differ in what is compared."""
-    first, second = lens.tokens(clean), lens.tokens(corrupt)
+    first, second = lens.one(clean), lens.one(corrupt)
     if first.shape != second.shape:
         raise ValueError(
             f"the prompts have {first.shape[1]} and {second.shape[1]} tokens; activations are patched between prompts"

@@ -33,7 +33,8 @@ def test_activations_are_patched_between_two_texts(server, model):
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ({"input": ["the", "cat"]}, "input must be a text or a list of token ids"),
+        ({"input": ["the", "cat"]}, "one prompt is looked into at a time; there are 2"),
+        ({"input": "the", "target": [5]}, "a token is a text or an id, not [5]"),
         ({"input": 5}, "the prompt is 5; it must be a text"),
         ({"input": "the", "position": 40}, "there is no position 40"),
         ({"input": "the cat", "corrupt": "the"}, "patched between prompts of equal length"),

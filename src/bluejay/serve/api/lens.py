@@ -71,11 +71,9 @@ def router(service: Service, settings: ServeSettings) -> APIRouter:
 
 def found(lens: Lens, body: LensRequest) -> dict[str, Any]:
     """The answer to a request. Raises ValueError: a user's mistake."""
-    tokens = lens.tokens(body.input)
+    tokens = lens.one(body.input)
     if tokens.shape[1] > MAX_TOKENS:
         raise ValueError(f"input has {tokens.shape[1]:,} tokens; at most {MAX_TOKENS} are looked at")
-    if tokens.shape[0] != 1:
-        raise ValueError("input must be a text or a list of token ids")
     ids = tokens[0].tolist()
     if body.corrupt is not None:
         pair = pair_of(lens, ids, body.corrupt, body.target, body.against, (body.part,))
