@@ -152,12 +152,15 @@ def head_scores(lens: Lens, length: int = 50, sequences: int = 4, seed: int = 0)
     rows = repeated_tokens(lens, length, sequences, seed)
     offset = rows.shape[1] - 2 * length
     found: dict[str, list[Tensor]] = {name: [] for name in SCORES[:3]}
-    for layer in range(lens.config.n_layer):  # a layer at a time: the patterns of all would be the most memory by far
-        pattern = lens.run(rows, [name := f"blocks.{layer}.attn.hook_pattern"])[name]
+
+    def note(pattern: Float[Tensor, "B N T S"]) -> Tensor:  # of each layer in turn, so that no more than one is kept
         for score, distance in (("induction", length - 1), ("previous_token", 1), ("duplicate_token", length)):
             diagonal = pattern.diagonal(-distance, 2, 3)  # from each query to the key at this distance before it
             queries = slice(offset + length - distance, None) if score != "previous_token" else slice(None)
             found[score].append(diagonal[..., queries].mean((0, 2)))
+        return pattern
+
+    lens.run(rows, write={"blocks.*.attn.hook_pattern": note})
     return HeadScores(*(torch.stack(found[name]) for name in SCORES[:3]), copying=copying_scores(lens))
 
 
