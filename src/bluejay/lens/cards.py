@@ -41,7 +41,7 @@ class Passage:
     tokens: Int[Tensor, " T"]
     """The ids of the tokens."""
     corpus: str
-    """The corpus."""
+    """The corpus that the passage is from."""
     split: str
     """The token shard: train, valid or test."""
     position: int
@@ -73,13 +73,13 @@ class Example:
     position: int
     """The position of the token in the token shard."""
     document: str
-    """The document's id."""
+    """The id of the document, the SHA-256 of its text."""
     source: str
-    """Where the document comes from."""
+    """The source that the document comes from."""
     licence: str
-    """Its licence."""
+    """The licence of the document."""
     url: str
-    """Its address; empty where it has none."""
+    """The address of the document; empty where it has none."""
 
 
 @dataclass(frozen=True)
@@ -87,21 +87,21 @@ class Card:
     """What is known of a neuron or a head."""
 
     name: str
-    """Which it is: "neuron 3.17" or "head 2.1"."""
+    """Which neuron or head it is: "neuron 3.17" or "head 2.1"."""
     tokens: int
     """The tokens of the corpus that were read."""
     active: float
-    """The share of tokens at which it is above zero."""
+    """The share of tokens at which the neuron or head is above zero."""
     quantiles: dict[str, float]
     """The activation below which 1, 10, 50, 90, 99 and 99.9 % of the tokens are."""
     promoted: list[str]
     """The tokens whose logits a neuron raises most when it is positive; empty for a head."""
     suppressed: list[str]
-    """The tokens whose logits it lowers most; empty for a head."""
+    """The tokens whose logits a neuron lowers most when it is positive; empty for a head."""
     strongest: list[Example]
-    """The examples at which it is strongest, one of each passage."""
+    """The strongest examples, at most one of each passage."""
     middling: list[Example]
-    """Examples of about half that strength."""
+    """Examples of about half the strength of the strongest."""
     random: list[Example]
     """Examples that were drawn at random."""
 

@@ -33,7 +33,7 @@ class Patterns:
     """Where the heads of one layer look, from each position T to each position S."""
 
     layer: int
-    """The layer."""
+    """The layer whose heads these are."""
     tokens: list[str]
     """The texts of the prompt's tokens."""
     pattern: Float[Tensor, "N T S"]
@@ -45,7 +45,7 @@ class Patterns:
     """The part of the scores that comes from rotated dimensions and so depends on the distance; 0 above the
     diagonal."""
     content: Float[Tensor, "N T S"]
-    """The other part of the scores, which depends on the content only."""
+    """The part of the scores that comes from dimensions that are not rotated and so depends on the content only."""
 
     def as_dict(self, position: int | None = None) -> dict[str, Any]:
         """The patterns for JSON; of one query position if it is given."""
@@ -222,9 +222,9 @@ class Births:
     steps: list[str]
     """The names of the checkpoints, the model at the end last."""
     scores: list[HeadScores]
-    """The scores of all heads at each."""
+    """The scores of all heads at each checkpoint."""
     repeat_gain: list[float]
-    """The result of the function `repeat_gain` at each, in bits per token."""
+    """The result of the function `repeat_gain` at each checkpoint, in bits per token."""
 
     def as_dict(self) -> dict[str, Any]:
         """The result for JSON."""

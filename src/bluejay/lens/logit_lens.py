@@ -38,9 +38,9 @@ class LayerPredictions:
     top: list[list[str]]
     """The likeliest token, (L + 1) lists of T texts."""
     top_ids: Int[Tensor, "places T"]
-    """Its id."""
+    """The id of the likeliest token at each place and position."""
     probability: Float[Tensor, "places T"]
-    """Its probability."""
+    """The probability of the likeliest token."""
     rank: Int[Tensor, "places T"]
     """How many tokens were likelier than the one that the model said in the end; 0 where it was the likeliest."""
     final: Float[Tensor, "places T"]
@@ -171,11 +171,11 @@ class Tuned:
     """A tuned lens that was trained, and how near it comes on text that it was not trained on."""
 
     lens: TunedLens
-    """The lens."""
+    """The tuned lens that was trained."""
     logit_kl: list[float]
     """The divergence of the logit lens at each place before the last, in bits per token."""
     tuned_kl: list[float]
-    """The same of the tuned lens."""
+    """The divergence of the tuned lens at each place before the last, in bits per token."""
     tokens: int
     """The tokens that it was trained on."""
 

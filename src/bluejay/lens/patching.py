@@ -40,7 +40,7 @@ class Ablation:
     target: str
     """The token that is predicted."""
     logprob: float
-    """Its log-probability after all of them, in nats."""
+    """The log-probability of the target after all tokens, in nats."""
     effect: Float[Tensor, " T"]
     """How much lower the log-probability is without each token, in nats; below zero where it is higher."""
 
@@ -164,7 +164,7 @@ class Patched:
     clean: float
     """The difference of the logits after the first prompt."""
     corrupt: float
-    """The difference after the second."""
+    """The difference of the logits after the second prompt."""
 
     def as_dict(self) -> dict[str, Any]:
         """The result for JSON."""

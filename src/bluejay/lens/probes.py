@@ -33,7 +33,7 @@ class Probe:
     weight: Float[Tensor, "labels D"]
     """What is multiplied with an activation, not standardised."""
     bias: Float[Tensor, " labels"]
-    """What is added."""
+    """What is added to the products."""
     accuracy: float
     """The share of held-out examples whose label it finds."""
     baseline: float

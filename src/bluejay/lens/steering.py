@@ -30,9 +30,9 @@ class Steering:
     """A direction to add to the residual stream before a layer."""
 
     layer: int
-    """The layer."""
+    """The layer before which the direction is added."""
     vector: Float[Tensor, " D"]
-    """The mean of the first texts minus that of the second."""
+    """The direction: the mean of the first texts minus that of the second."""
 
     def write(self, strength: float) -> dict[str, Edit]:
         """What `Lens.run` and `Lens.writing` take, for a strength that multiplies the direction."""
@@ -67,11 +67,11 @@ class Steered:
     layer: int
     """The layer before which the direction is added."""
     strengths: list[float]
-    """The strengths."""
+    """The strengths of the steering, which multiply the direction."""
     bits_per_byte: list[float]
-    """The bits per byte of the texts at each."""
+    """The bits per byte of the texts at each strength."""
     written: list[str]
-    """The continuation of the prompt at each, without sampling."""
+    """The continuation of the prompt at each strength, without sampling."""
 
     def as_dict(self) -> dict[str, Any]:
         """The result for JSON."""
