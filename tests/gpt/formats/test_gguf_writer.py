@@ -114,13 +114,16 @@ def test_rows_that_are_no_whole_blocks_are_float16(byte_tokenizer, tmp_path):
     assert read_model(open_gguf(tmp_path / "model.gguf")).config.resolved == config.resolved
 
 
-@pytest.mark.parametrize("preset", ["gpt-j", "gpt-neo-125m"])
-def test_a_family_that_llama_cpp_lacks_is_one_sentence(preset, byte_tokenizer, tmp_path):
+@pytest.mark.parametrize(
+    ("preset", "name", "load"),
+    [("gpt-j", "GPT-J", "vLLM and transformers load"), ("gpt-neo-125m", "GPT-Neo", "transformers loads")],
+)
+def test_a_family_that_llama_cpp_lacks_is_one_sentence(preset, name, load, byte_tokenizer, tmp_path):
     config = adapted(preset, {"n_layer": 2, "d_model": 32, "n_head": 2, "vocab_size": 260, "n_ctx": 64}, "")
     stored = StoredModel(
         config, new_model(config, seed=0).state_dict().__getitem__, torch.float32, lambda: byte_tokenizer, 0
     )
-    with pytest.raises(ValueError, match=r"llama\.cpp cannot compute GPT-(J|Neo), .*--quantize q4 `bluejay serve`"):
+    with pytest.raises(ValueError, match=rf"llama\.cpp cannot compute {name}, .*: {load} it, .*--quantize q4"):
         write_gguf(stored, tmp_path / "model.gguf")
     assert not list(tmp_path.iterdir())
 
