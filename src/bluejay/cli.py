@@ -11,12 +11,23 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
+from bluejay.corpus_verbs import (
+    build_options,
+    card_options,
+    quality_options,
+    recipe_option,
+    run_build,
+    run_card,
+    run_plan,
+    run_quality,
+)
 from bluejay.evals.options import eval_options
 from bluejay.fields import add_options, given
 from bluejay.infer.params import SamplingParams
 from bluejay.mistakes import sentence
 from bluejay.progress import reader_gone
 from bluejay.serve.settings import PublicSettings, ServeSettings, settings_from
+from bluejay.trace.verbs import index_options, run_index, run_trace, trace_options
 from bluejay.train.distributed.processes import launch, launch_options, wants_launch
 
 
@@ -67,19 +78,14 @@ def parser() -> Parser:
     verbs = top.add_subparsers(metavar="VERB", required=True, parser_class=Parser)
 
     pile = verbs.add_parser("pile", help="text -> token shards").add_subparsers(metavar="STEP", required=True)
-    build = add_verb(pile, "build", pile_build, "build a corpus from a recipe", overrides=True)
-    plan = add_verb(pile, "plan", pile_plan, "print a recipe's components before anything runs", overrides=True)
-    for verb in (build, plan):
-        verb.add_argument("recipe", type=Path, help="a recipe, such as recipes/pile/quickstart.toml")
-    build.add_argument("--executor", choices=["local", "ray"], default="local", help="where it runs (default: local)")
-    build.add_argument("--workers", type=int, help="number of processes (default: one per core)")
-    build.add_argument("--force", action="store_true", help="replace a corpus of other components")
-    card = add_verb(pile, "card", pile_card, "write the data card of a corpus, Markdown and HTML")
-    card.add_argument("directory", type=Path, help="a corpus, such as data/quickstart")
-    quality = add_verb(pile, "quality", pile_quality, 'train the classifier of the filter "quality:MODEL>9"')
-    quality.add_argument("model", type=Path, help="the file to write, MODEL.safetensors")
-    quality.add_argument("--good", nargs="+", required=True, help="files of texts as they should be (.jsonl, .parquet)")
-    quality.add_argument("--bad", nargs="+", required=True, help="files of ordinary texts")
+    help = "build a corpus from a recipe"
+    build_options(add_verb(pile, "build", printing(run_build), help, overrides=True))
+    help = "print a recipe's components before anything runs"
+    recipe_option(add_verb(pile, "plan", printing(run_plan), help, overrides=True))
+    help = "write the data card of a corpus, Markdown and HTML"
+    card_options(add_verb(pile, "card", printing(run_card), help))
+    help = 'train the classifier of the filter "quality:MODEL>9"'
+    quality_options(add_verb(pile, "quality", printing(run_quality), help))
 
     help = "train a model by a recipe, or on your own text; an interrupted run is resumed"
     run = add_verb(verbs, "train", train, help, overrides=True)
@@ -128,6 +134,9 @@ def parser() -> Parser:
     convert_.add_argument("--overwrite", action="store_true", help="replace the target if it is a model already")
     convert_.add_argument("--calibrate", type=Path, metavar="TEXT", help="calibrate q4 on the activations of this text")
     eval_options(add_verb(verbs, "eval", evaluate, "measure models on tasks, with intervals and comparisons in pairs"))
+    index_options(add_verb(verbs, "index", printing(run_index), "index a corpus, so that texts can be traced in it"))
+    help = "find the documents that a text stands in, and when they were read"
+    trace_options(add_verb(verbs, "trace", printing(run_trace), help))
     info_ = add_verb(verbs, "info", info, "describe a model and the memory it needs")
     info_.add_argument("model", help="a model directory, a .gguf file, a hub name or a preset such as gpt-j-6b")
     pull_ = add_verb(verbs, "pull", pull, "download a model from the hub and verify every file")
@@ -188,48 +197,9 @@ def report(options: argparse.Namespace, text: str, values: dict[str, Any]) -> No
     print(json.dumps(values, default=str) if options.json else text)
 
 
-def pile_build(options: argparse.Namespace, overrides: list[str]) -> None:
-    """`bluejay pile build`."""
-    from bluejay import recipe as recipes
-    from bluejay.pile.recipe import PileRecipe
-
-    recipe = recipes.load(PileRecipe, options.recipe, overrides)  # before imports that take seconds
-    from bluejay.pile.build import build
-    from bluejay.pile.pipeline.executor import choose_executor
-
-    built = build(recipe, choose_executor(options.executor, options.workers), options.force)
-    report(options, built.summary(), built.as_dict())
-
-
-def pile_plan(options: argparse.Namespace, overrides: list[str]) -> None:
-    """`bluejay pile plan`."""
-    from bluejay import recipe as recipes
-    from bluejay.pile.recipe import PileRecipe
-
-    recipe = recipes.load(PileRecipe, options.recipe, overrides)
-    from bluejay.pile.plan import as_dict, plan, table
-    from bluejay.pile.text.minhash import curve_table
-
-    rows, near = plan(recipe), recipe.dedup.near
-    curve = f"\n\nnear-copies, by similarity: how likely a pair is found\n{curve_table(near)}" if near else ""
-    report(options, table(rows) + curve, as_dict(rows))
-
-
-def pile_card(options: argparse.Namespace, _: list[str]) -> None:
-    """`bluejay pile card`."""
-    from bluejay.pile.report.card import write_card
-
-    path = write_card(options.directory)
-    report(options, f"{path} and {path.with_suffix('.html')}", {"card": str(path)})
-
-
-def pile_quality(options: argparse.Namespace, _: list[str]) -> None:
-    """`bluejay pile quality`."""
-    from bluejay.pile.filters.quality_train import train_from_files
-
-    share = train_from_files(options.good, options.bad, options.model)
-    text = f"{options.model} tells {share:.1%} of held-out texts"
-    report(options, text, {"model": str(options.model), "right": share})
+def printing(run: Callable[..., tuple[str, dict[str, Any]]]) -> Callable[[argparse.Namespace, list[str]], None]:
+    """A verb that prints the result of `run`, which is a text and values for JSON."""
+    return lambda options, overrides: report(options, *run(options, overrides))
 
 
 def train(options: argparse.Namespace, overrides: list[str]) -> None:
