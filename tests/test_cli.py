@@ -267,8 +267,11 @@ assert "torch" not in sys.modules
     assert done.returncode == 0 and len(done.stderr.splitlines()) == 3, done.stderr
 
 
-def test_pipe_that_nobody_reads_ends_a_verb_without_a_word(model_directory):
-    code = f"from bluejay.cli import main; main({['generate', str(model_directory), 'x', '--max-tokens', '60']})"
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+@pytest.mark.parametrize("verb", ["generate", "--help"])
+def test_pipe_that_nobody_reads_ends_a_process_without_a_word(verb, model_directory):
+    arguments = ["generate", str(model_directory), "x", "--max-tokens", "60"] if verb == "generate" else [verb]
+    command = [sys.executable, "-c", f"from bluejay.cli import main; main({arguments})"]
+    buffered = os.environ | {"PYTHONUNBUFFERED": ""}  # else Python writes at once, and has nothing left at its exit
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=buffered) as process:
         process.stdout.close()
         assert process.stderr.read() == b"" and process.wait() == 141
