@@ -239,7 +239,8 @@ def test_llama_cpp_computes_the_same(family, form, byte_tokenizer, tmp_path, req
     top = ours.topk(2).values
     clear = top[:, 0] - top[:, 1] > 1e-2
     assert clear.sum() > len(ids) / 2
-    divergence = (ours.exp() * (ours - theirs)).sum(-1)
+    # llama.cpp adds 49,152 probabilities in float32: its sum is off by 2e-4 at SmolLM2, which is no divergence.
+    divergence = (ours.exp() * (ours - theirs.log_softmax(-1))).sum(-1)
     print(f"{family} {form}: {(ours - theirs).abs().max():.1e} at most, {divergence.mean():.1e} nats a token")
     if form in ("f32", "f16"):
         assert torch.equal(ours.argmax(-1)[clear], theirs.argmax(-1)[clear])
