@@ -186,29 +186,59 @@ void SuffixIndex<Token>::run(std::vector<SuffixSearch>& searches) const {
     }
 }
 
+/// Where the longest match ends that begins at each of the places of a query.
 template <class Token>
-void SuffixIndex<Token>::longest(const int32_t* query, int32_t length, int32_t* found) const {
-    std::vector<SuffixSearch> searches(length);
-    for (int32_t i = 0; i < length; ++i) searches[i] = {query + i, length - i, false, 0, 0};
+void SuffixIndex<Token>::longest_at(const int32_t* query, int32_t length, const std::vector<int32_t>& places,
+                                    int32_t* ends) const {
+    std::vector<SuffixSearch> searches;
+    for (const int32_t i : places) searches.push_back({query + i, length - i, false, 0, 0});
     run(searches);
-    std::vector<int64_t> positions(2 * size_t(length), -1);
+    std::vector<int64_t> positions(2 * places.size(), -1);
     bool cold = false;
-    for (int32_t i = 0; i < length; ++i)
+    for (size_t n = 0; n < places.size(); ++n)
         for (int side = 0; side < 2; ++side) {
-            const int64_t rank = searches[i].low - side;
+            const int64_t rank = searches[n].low - side;
             if (rank < 0 || rank >= parts_.n_tokens) continue;
-            positions[2 * i + side] = position(rank);
-            __builtin_prefetch(tokens_ + positions[2 * i + side]);
-            if (i % PROBES == 0) cold = cold || !in_memory(tokens_ + positions[2 * i + side]);
+            const int64_t at = positions[2 * n + side] = position(rank);
+            __builtin_prefetch(tokens_ + at);
+            if (n % 16 == 0) cold = cold || !in_memory(tokens_ + at);
         }
     for (const int64_t at : positions)
         if (cold && at >= 0) read_ahead(tokens_ + at);
-    for (int32_t i = 0; i < length; ++i) {
-        found[i] = 0;
+    for (size_t n = 0; n < places.size(); ++n) {
+        const int32_t i = places[n];
+        ends[i] = i;
         for (int side = 0; side < 2; ++side)
-            if (const int64_t at = positions[2 * i + side]; at >= 0)
-                found[i] = std::max(found[i], common(at, query + i, length - i));
+            if (const int64_t at = positions[2 * n + side]; at >= 0)
+                ends[i] = std::max(ends[i], i + common(at, query + i, length - i));
     }
+}
+
+template <class Token>
+void SuffixIndex<Token>::longest(const int32_t* query, int32_t length, int32_t* found) const {
+    if (length == 0) return;
+    std::vector<int32_t> ends(length), places{0};
+    std::vector<std::pair<int32_t, int32_t>> open{{0, length - 1}};
+    if (length > 1) places.push_back(length - 1);
+    longest_at(query, length, places, ends.data());
+    while (!open.empty()) {
+        places.clear();
+        std::vector<std::pair<int32_t, int32_t>> divided;
+        for (const auto& [left, right] : open) {
+            if (right - left < 2) continue;
+            if (ends[left] == ends[right]) {
+                std::fill(ends.begin() + left + 1, ends.begin() + right, ends[left]);
+            } else if (ends[right] > std::max(ends[left], left + found[left])) {
+                const int32_t middle = left + (right - left) / 2;
+                places.push_back(middle);
+                divided.push_back({left, middle});
+                divided.push_back({middle, right});
+            }
+        }
+        longest_at(query, length, places, ends.data());
+        open.swap(divided);
+    }
+    for (int32_t i = 0; i < length; ++i) found[i] = std::max(found[i], ends[i] - i);
 }
 
 template <class Token>

@@ -42,7 +42,9 @@ class SuffixIndex {
 
     SuffixIndex(const SuffixArrayParts& parts, const Token* tokens);
 
-    /// The length of the longest beginning of query[i ..] that occurs, for each i.
+    /// Raises found[i] to the length of the longest beginning of query[i ..] that occurs, for each i. Where a match ends
+    /// does not go back as i grows. So what lies between two places is known where both end alike, and does not matter where
+    /// the end of the right one is no further than what is found at the left one: the rest is divided.
     void longest(const int32_t* query, int32_t length, int32_t* found) const;
 
     /// Runs the searches; the place of each is then in `low`.
@@ -65,6 +67,7 @@ class SuffixIndex {
     const SuffixArrayParts& parts() const { return parts_; }
 
    private:
+    void longest_at(const int32_t* query, int32_t length, const std::vector<int32_t>& places, int32_t* ends) const;
     int32_t common(int64_t position, const int32_t* query, int32_t length) const;
     bool before(int64_t position, const SuffixSearch& search) const;
     uint64_t key(const int32_t* query, int32_t length, bool after) const;

@@ -89,13 +89,10 @@ class BoundIndex {
         : tokens_(tokens), packed_(packed), starts_(starts), samples_(samples), sums_(sums),
           index_(parts(bits, every, key_tokens, key_bits), tokens.data()) {}
 
-    auto longest(const Array<int32_t>& query) const {
-        std::vector<int32_t> found(query.size());
-        {
-            nb::gil_scoped_release release;
-            index_.longest(query.data(), int32_t(query.size()), found.data());
-        }
-        return to_numpy(std::move(found));
+    void longest(const Array<int32_t>& query, Output<int32_t> found) const {
+        if (found.size() != query.size()) throw std::invalid_argument("each token of the query needs its length");
+        nb::gil_scoped_release release;
+        index_.longest(query.data(), int32_t(query.size()), found.data());
     }
 
     /// The ranks between which the suffixes are that begin with query[first[i] .. last[i]), for each i.
@@ -182,7 +179,7 @@ void bind_index(nb::module_& m, const char* name) {
         .def(nb::init<const Array<Token>&, const Array<uint8_t>&, int, const Array<uint32_t>&, const Array<uint64_t>&, int64_t, int,
                       int, const Array<uint32_t>&>(),
              "tokens"_a, "packed"_a, "bits"_a, "starts"_a, "samples"_a, "every"_a, "key_tokens"_a, "key_bits"_a, "sums"_a)
-        .def("longest", &BoundIndex<Token>::longest, "query"_a)
+        .def("longest", &BoundIndex<Token>::longest, "query"_a, "found"_a)
         .def("find", &BoundIndex<Token>::find, "query"_a, "first"_a, "last"_a)
         .def("places", &BoundIndex<Token>::places, "low"_a, "high"_a)
         .def("sketches", &BoundIndex<Token>::sketches, "positions"_a, "length"_a, "context"_a)

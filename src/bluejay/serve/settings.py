@@ -29,6 +29,8 @@ class PublicSettings:
     """An address or network that is trusted to name the client (X-Forwarded-For); may be repeated."""
     state: Path | None = None
     """The database in which several processes count together; None counts in memory."""
+    trace: bool = False
+    """Answer /v1/trace, which shows pieces of the documents that the model was trained on."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -89,6 +91,8 @@ class ServeSettings:
     """Seconds after SIGTERM to keep serving while /readyz says not ready, so that load balancers notice."""
     drain: float = setting(60.0, 0)
     """Seconds to finish the accepted requests at shutdown, after `unready`."""
+    corpus: tuple[str, ...] = ()
+    """A corpus to trace texts in that the model does not find by itself; may be repeated."""
     log_prompts: bool = False
     """Write prompts to the request log, too."""
     public: PublicSettings | None = None

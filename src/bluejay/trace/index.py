@@ -29,6 +29,7 @@ class IndexShard:
     def __init__(self, name: str, tokens: np.ndarray, values: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """`name` is for messages, `values` and `arrays` are what `suffix_array` returns. Raises Damaged."""
         self.name, self.tokens, self.starts = name, tokens, arrays["starts"]
+        self.known, self.counts = arrays["known"].astype(np.int32), arrays["counts"]
         self.shard, self.first_document = values["shard"], values["first_document"]
         self.first_token = values["first_token"]
         self.last_token = self.first_token + len(tokens)
@@ -54,9 +55,16 @@ class IndexShard:
             if blocks(opened, Range(first, starts), dtype.itemsize) != values["blocks"]:
                 raise ValueError(others)
         mapped = np.memmap(file, dtype, "r", first * dtype.itemsize, (n,)) if n else np.zeros(0, dtype)
-        arrays = {"starts": starts, "samples": sections["samples"], "packed_sums": sections["packed_sums"]}
+        arrays = {name: sections[name] for name in ("starts", "samples", "packed_sums", "known", "counts")}
         arrays["packed"] = sections.mapped("packed")
         return cls(str(path), np.asarray(read_at_random(mapped)), values, arrays)
+
+    def occurrences(self, ids: NDArray[np.int32]) -> NDArray[np.int64]:
+        """How often each token occurs, (T,)."""
+        if not len(self.known):
+            return np.zeros(len(ids), np.int64)
+        places = np.minimum(np.searchsorted(self.known, ids), len(self.known) - 1)
+        return np.where(self.known[places] == ids, self.counts[places], 0).astype(np.int64)
 
     def call(self, name: str, *arguments: Any) -> Any:
         """A search, whose errors name the file."""
@@ -117,8 +125,8 @@ class Searcher:
         """For each token of a text, the length of the longest match that begins with it, (T,)."""
         ids = self.ids(text)
         found = np.zeros(len(ids), np.int32)
-        for shard in self.shards:
-            np.maximum(found, shard.call("longest", ids), out=found)
+        for shard in sorted(self.shards, key=lambda shard: -len(shard.tokens)):  # small ones then have little to add
+            shard.call("longest", ids, found)
         return found
 
     def find(self, text: str | Ids, firsts: Ids, lasts: Ids) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -133,6 +141,10 @@ class Searcher:
         """How often the tokens firsts[i] .. lasts[i] - 1 of a text occur, (n,)."""
         low, high = self.find(text, firsts, lasts)
         return (high - low).sum(axis=0)
+
+    def occurrences(self, ids: NDArray[np.int32]) -> NDArray[np.int64]:
+        """How often each token occurs by itself, (T,)."""
+        return np.sum([shard.occurrences(ids) for shard in self.shards], axis=0)
 
     def count(self, text: str | Ids) -> int:
         """How often a text occurs."""

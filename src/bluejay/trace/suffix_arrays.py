@@ -24,6 +24,8 @@ EVERY = 256
 KEY_BITS = 64
 CHUNK_TOKENS = 1 << 22
 SMALL_SYMBOLS = 1 << 16
+MOST_COUNTED = 1 << 22
+"""Symbols that are counted in an array; of more, which no vocabulary has, those in the text are sorted."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ def memory_bytes(n_tokens: int, n_documents: int, small: bool) -> int:
 def suffix_array(tokens: BinaryIO, dtype: np.dtype, of: Range, largest: int) -> tuple[dict[str, int], dict]:
     """Build the packed suffix array of a range; `tokens` is the open file and `largest` no less than any of its ids.
 
-    Returns the values and the arrays of an index shard: packed, packed_sums, samples.
+    Returns the values and the arrays of an index shard: packed, packed_sums, samples, and how often (`counts`) each
+    token (`known`) occurs.
     """
     n, ends = of.n_tokens, of.ends
     symbols = largest + 2
@@ -96,12 +99,22 @@ def suffix_array(tokens: BinaryIO, dtype: np.dtype, of: Range, largest: int) -> 
     bits, key_bits = max(1, n.bit_length()), (symbols - 1).bit_length()
     values = {"bits": bits, "every": EVERY, "key_bits": key_bits, "key_tokens": KEY_BITS // key_bits}
     samples = keys(text, order[len(ends) : len(text) : EVERY], values["key_tokens"], key_bits)
+    known, counts = np.unique(text, return_counts=True) if symbols > MOST_COUNTED else counted(text, symbols)
+    of_tokens = {"known": known[known > 0].astype(np.uint32) - 1, "counts": counts[known > 0].astype(np.uint32)}
     n_text = len(text)
     del text
     size = native.pack_suffixes(order[:n_text], ends, bits)
     packed = order.view(np.uint8)[: in_pages(size + 8)]
     packed[size:] = 0
-    return values, {**with_sums({"packed": packed}), "samples": samples}
+    return values, {**with_sums({"packed": packed}), "samples": samples, **of_tokens}
+
+
+def counted(text: np.ndarray, symbols: int) -> tuple[np.ndarray, np.ndarray]:
+    """The symbols that stand in a text, and how often; a part at a time, because numpy makes eight bytes of each."""
+    counts = np.zeros(symbols, np.int64)
+    for begin in range(0, len(text), CHUNK_TOKENS):
+        counts += np.bincount(text[begin : begin + CHUNK_TOKENS], minlength=symbols)
+    return np.flatnonzero(counts), counts[counts > 0]
 
 
 def keys(text: np.ndarray, places: np.ndarray, n_tokens: int, bits: int) -> np.ndarray:

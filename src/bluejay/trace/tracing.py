@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -132,8 +133,6 @@ class Tracer:
 
     def __init__(self, sources: Sequence[Source], tokenizer: Tokenizer, notes: Sequence[str] = ()) -> None:
         self.sources, self.tokenizer, self.notes = list(sources), tokenizer, list(notes)
-        self.occurrences: dict[int, int] = {}
-        """How often each token occurs that was asked for so far."""
         self.n_tokens = sum(source.searcher.n_tokens for source in sources)
 
     def trace(
@@ -191,14 +190,10 @@ class Tracer:
         if logprobs is not None:
             known = [0.0 if value is None else value for value in logprobs]
             return -np.array(known) / math.log(2)
-        different, which = np.unique(ids, return_inverse=True)
-        if not len(different) or not self.sources:
-            return np.zeros(len(ids))
-        new = np.array([id for id in different.tolist() if id not in self.occurrences], np.int32)
-        counts = self.counts(new, np.arange(len(new)), np.arange(1, len(new) + 1))
-        self.occurrences.update(zip(new.tolist(), counts.tolist(), strict=True))
-        occurrences = np.array([self.occurrences[id] for id in different.tolist()])
-        return np.log2(self.n_tokens / np.maximum(1, occurrences))[which]
+        occurrences = np.zeros(len(ids), np.int64)
+        for source in self.sources:
+            occurrences += source.searcher.occurrences(ids)
+        return np.log2(max(1, self.n_tokens) / np.maximum(1, occurrences))
 
     def documents(
         self, where: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]], length: int, most: int
@@ -227,10 +222,15 @@ class Tracer:
                 total[token] = total.get(token, 0) + count
         return len(ids) - first, dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
 
-    def snippet(self, document: Quoted, length: int, around: int) -> dict[str, str]:
-        """The text before, in and after a match of `length` tokens, with `around` tokens on each side."""
-        searcher = next(one.searcher for one in self.sources if one.searcher.name == document.corpus)
-        at, tokens = searcher.around(document.split, document.position, length, around, around)
+    def snippet(self, corpus: str, split: str, position: int, length: int, around: int) -> dict[str, str]:
+        """The text before, in and after a match of `length` tokens, with `around` tokens on each side; of `corpus` its
+        last part suffices. Raises ValueError if there is no such place."""
+        names = {
+            name: one.searcher for one in self.sources for name in (Path(one.searcher.name).name, one.searcher.name)
+        }
+        if corpus not in names:
+            raise ValueError(f"there is no corpus {corpus!r} here")
+        at, tokens = names[corpus].around(split, position, length, around, around)
         ends = {"before": tokens[:at], "match": tokens[at : at + length], "after": tokens[at + length :]}
         pieces = self.tokenizer.token_bytes()
         return {

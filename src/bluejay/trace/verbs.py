@@ -107,7 +107,9 @@ def whole_trace(
     if snippets:
         for span, shown in zip(values["spans"], traced.spans, strict=True):
             for document, of in zip(span["documents"], shown.documents, strict=True):
-                document["snippet"] = tracer.snippet(of, shown.end - shown.start, snippets)
+                document["snippet"] = tracer.snippet(
+                    of.corpus, of.split, of.position, shown.end - shown.start, snippets
+                )
     pieces = tracer.tokenizer.token_bytes()
     values["infinigram"] = [
         {**one, "text": pieces[id].decode("utf-8", errors="replace"), "logprob": logprobs and logprobs[i]}
