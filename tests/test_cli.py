@@ -278,6 +278,7 @@ def test_pipe_that_nobody_reads_ends_a_process_without_a_word(verb, model_direct
         assert process.stderr.read() == b"" and process.wait() == 141
 
 
+@pytest.mark.slow  # corpora are built and models trained and measured
 @pytest.mark.filterwarnings("ignore:Use 'content=")  # as in test_push.py
 def test_no_verb_complains_that_nobody_reads_what_it_prints(
     corpus_recipe,
@@ -296,7 +297,7 @@ def test_no_verb_complains_that_nobody_reads_what_it_prints(
     (tmp_path / "bad.jsonl").write_text('{"text": "click here click here subscribe now !!! $$$"}\n' * 40)
     monkeypatch.chdir(tmp_path)
     tuning = ["--init", model, "--output", tmp_path / "tuned", "--model", "{}", "--data.valid", rows]
-    tuning += ["--data.train", f'[{{ shards = "{rows}" }}]']
+    tuning += ["--train.schedule.warmup", 0.1, "--data.train", f'[{{ shards = "{rows}" }}]']
     every: dict[str, list[tuple[list[object], str]]] = {
         "pile plan": [([corpus_recipe], "")],
         "pile build": [([corpus_recipe, "--split.valid", "0.2", "--workers", 1], "corpus/tokens/train.bin")],
