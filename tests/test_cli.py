@@ -314,7 +314,7 @@ def test_no_verb_complains_that_nobody_reads_what_it_prints(
         ],
         "runs": [([tmp_path], ""), (["--json", tmp_path], "")],
         "compare": [([tmp_path / "tuned", "--max-tokens", 2], "")],
-        "generate": [([model, "x", "--max-tokens", 2, *more], "") for more in ([], ["--n", 2], ["--json"])],
+        "generate": [([model, "x", "--max-tokens", 2, *more], "") for more in ([], ["-n", 2], ["--json"])],
         "convert": [([model, "m.gguf"], "m.gguf"), ([model, "half", "--dtype", "float16"], "half/config.json")],
         "eval": [([model, "--tasks", "own.toml", "--report", "report"], "report/report.html")],
         "info": [([model], ""), (["gpt2", "--json"], "")],
@@ -327,6 +327,7 @@ def test_no_verb_complains_that_nobody_reads_what_it_prints(
     assert every.keys() == set(verbs_of(cli.parser())) - served
     everywhere = [([*verb.split(), *arguments], made) for verb, calls in every.items() for arguments, made in calls]
     everywhere += [([*verb.split(), "--help"], "") for verb in VERBS] + [(["--version"], ""), (["pile", "--help"], "")]
+    complaints = []
     for arguments, made in everywhere:
         read, write = os.pipe()
         os.close(read)
@@ -334,5 +335,6 @@ def test_no_verb_complains_that_nobody_reads_what_it_prints(
             patch.setattr(sys, "stdout", stdout)
             run(*arguments)
         said = capsys.readouterr().err
-        assert left.value.code == 141 and "rror" not in said, (arguments, said)
-        assert (tmp_path / made).exists(), arguments
+        if left.value.code != 141 or "rror" in said or not (tmp_path / made).exists():
+            complaints.append((arguments, left.value.code, said))
+    assert not complaints
