@@ -77,7 +77,7 @@ def test_the_same_command_again_goes_on_and_other_text_is_refused(book, here, ca
     assert Path("runs/a/model/model.safetensors").read_bytes() == before
 
 
-def test_a_folder_of_several_kinds_of_file_is_one_corpus(here):
+def test_a_folder_of_several_kinds_of_file_is_one_corpus(here, byte_tokenizer_folder):
     folder = here / "notes"
     (folder / "deep").mkdir(parents=True)
     (folder / ".git").mkdir()
@@ -87,7 +87,8 @@ def test_a_folder_of_several_kinds_of_file_is_one_corpus(here):
     (folder / "three.jsonl").write_text('{"text": "the third text"}\n')
     (folder / "four.csv").write_text("id,text\n1,the fourth text\n")
     recipe = own_text.corpus_recipe_of(folder, "notes", None)
-    values = recipes.plain(recipe) | {"split": {"valid": 0.0, "test": 0.0}, "tokenizer": {"path": "gpt2"}}
+    tokenizer = {"path": byte_tokenizer_folder}
+    values = recipes.plain(recipe) | {"split": {"valid": 0.0, "test": 0.0}, "tokenizer": tokenizer}
     built = own_text.build(recipes.check(PileRecipe, values, "test"))
     texts = pq.read_table(built.directory / "documents/train.parquet")["text"].to_pylist()
     assert sorted(text.split()[1] for text in texts) == ["first", "fourth", "second", "third"]
