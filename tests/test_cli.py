@@ -314,7 +314,7 @@ def test_a_demo_that_is_stopped_while_it_trains_says_what_goes_on(monkeypatch, t
 
 
 @pytest.mark.parametrize("verb", ["generate", "--help"])
-def test_pipe_that_nobody_reads_ends_a_process_without_a_word(verb, model_directory):
+def test_pipe_that_nobody_reads_ends_a_verb_without_a_word(verb, model_directory):
     arguments = ["generate", str(model_directory), "x", "--max-tokens", "60"] if verb == "generate" else [verb]
     command = [sys.executable, "-c", f"from bluejay.cli import main; main({arguments})"]
     buffered = os.environ | {"PYTHONUNBUFFERED": ""}  # else Python writes at once, and has nothing left at its exit
