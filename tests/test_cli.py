@@ -360,7 +360,7 @@ def test_no_verb_complains_that_nobody_reads_what_it_prints(
         "runs": [([tmp_path], ""), (["--json", tmp_path], "")],
         "compare": [([tmp_path / "tuned", "--max-tokens", 2], "")],
         "generate": [([model, "x", "--max-tokens", 2, *more], "") for more in ([], ["-n", 2], ["--json"])],
-        "convert": [([model, "m.gguf"], "m.gguf"), ([model, "half", "--dtype", "float16"], "half/config.json")],
+        "convert": [([model, "half", "--dtype", "float16"], "half/config.json")],
         "eval": [([model, "--tasks", "own.toml", "--report", "report"], "report/report.html")],
         "info": [([model], ""), (["gpt2", "--json"], "")],
         "push": [([model, "me/tiny"], "")],
