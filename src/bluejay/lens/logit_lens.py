@@ -65,7 +65,7 @@ class LayerPredictions:
         rows = []
         for name, top, probabilities in reversed(list(zip(names, self.top, self.probability.tolist(), strict=True))):
             cells = (
-                f'<span style="{colour(probability, 1)}" title="{probability:.3f}">{visible(token)}</span>'
+                f'<span style="{colour(probability, 1.0)}" title="{probability:.3f}">{visible(token)}</span>'
                 for token, probability in zip(top, probabilities, strict=True)
             )
             rows.append((name, *cells))

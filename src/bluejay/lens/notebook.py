@@ -1,5 +1,6 @@
 """Small pieces of HTML for notebooks: tables, bars and grids, without scripts, and readable on light and dark pages."""
 
+import re
 from collections.abc import Sequence
 from html import escape
 
@@ -13,8 +14,9 @@ def page(heading: str, *parts: str) -> str:
 
 
 def visible(token: str) -> str:
-    """The text of a token with signs for spaces and ends of lines."""
-    return escape(token.replace("\n", "⏎").replace("\t", "⇥").replace(" ", "␣"))
+    """The text of a token with signs for ends of lines, and for the spaces at its own ends."""
+    signs = re.sub("^ +| +$", lambda spaces: "␣" * len(spaces[0]), token)
+    return escape(signs.replace("\n", "⏎").replace("\t", "⇥"))
 
 
 def colour(value: float, largest: float) -> str:
