@@ -2,14 +2,14 @@
 
 import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from bluejay.files import atomic_file
 from bluejay.gpt.formats.layouts import open_model, read_model
@@ -28,7 +28,7 @@ class Activations(Mapping[str, Tensor]):
     tokens: Int[Tensor, "B T"]
     """The ids of the prompt's tokens, the one that begins a document included where the tokenizer has one."""
     logits: Float[Tensor, "B T V"]
-    """The logits of the token after each position."""
+    """The logits of the token after each position, or after the last alone."""
     found: dict[str, Tensor]
     """The activations that were asked for."""
 
@@ -96,17 +96,28 @@ class Lens:
         return self.tokens(prompt)
 
     @torch.no_grad()
-    def run(self, prompts: Any, read: Iterable[str] = (), write: Mapping[str, Edit] | None = None) -> Activations:
+    def run(
+        self,
+        prompts: Any,
+        read: Iterable[str] = (),
+        write: Mapping[str, Edit] | None = None,
+        first_layer: int = 0,
+        only_last: bool = False,
+    ) -> Activations:
         """Run a prompt, or several of equal length, and keep the activations named by `read`. `write` gives functions
         that return, for an activation, the one that the model goes on with. In a name, * stands for anything.
+
+        To save work, the layers before `first_layer` can be left out, where `write` gives its `hook_resid_pre` anyway,
+        and with `only_last` the logits are those after the last token, (B 1 V).
 
         Raises ValueError for a name that the model does not have, and for what was written in another shape;
         PromptError and its kinds.
         """
         tokens = self.tokens(prompts)
         visits = Visits(self.config, read, write or {})
-        with self._lock, hooked(self.gpt, visits) as attention:
-            logits = self.gpt(tokens, cache=attention)
+        with self._lock, hooked(self.gpt, visits) as attention, skipped(self.gpt.blocks[:first_layer]):
+            hidden = self.gpt.hidden(tokens, cache=attention)
+            logits = self.gpt.logits(hidden[:, -1:] if only_last else hidden)
         return Activations(tokens, logits, {name: visits.found[name] for name in self.hooks if name in visits.found})
 
     def read(self, prompt: Any, names: Iterable[str]) -> Activations:
@@ -169,6 +180,16 @@ class Lens:
     def texts(self, tokens: Iterable[int]) -> list[str]:
         """The text of each token."""
         return [self.text(token) for token in tokens]
+
+
+@contextmanager
+def skipped(blocks: Iterable[nn.Module]) -> Generator[None]:
+    """A context in which blocks return the residual stream as it is."""
+    with ExitStack() as stack:
+        for block in blocks:
+            object.__setattr__(block, "forward", lambda x, *_: x)
+            stack.callback(object.__delattr__, block, "forward")
+        yield
 
 
 def float32_weights(model: Model) -> GPT:

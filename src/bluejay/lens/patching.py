@@ -77,7 +77,7 @@ def without_tokens(
     ids = tokens[0, : lens.position(position, tokens.shape[1]) + 1]
     if len(ids) < 2 and by is None:
         raise ValueError("the prompt has one token, and nothing is left without it")
-    whole = lens.run(ids[None]).logits[0, -1].log_softmax(-1)
+    whole = lens.run(ids[None], only_last=True).logits[0, -1].log_softmax(-1)
     wanted = int(whole.argmax()) if target is None else lens.token(target)
     changed = ids.repeat(len(ids), 1)
     own = torch.eye(len(ids), dtype=torch.bool, device=ids.device)
@@ -85,7 +85,7 @@ def without_tokens(
     found = []
     with progress("leaving out tokens", len(changed), "tokens") as bar:
         for rows in changed.split(ROWS):
-            found.append(lens.run(rows).logits[:, -1].log_softmax(-1)[:, wanted])
+            found.append(lens.run(rows, only_last=True).logits[:, -1].log_softmax(-1)[:, wanted])
             bar.advance(len(rows))
     effect = whole[wanted] - torch.cat(found)
     return Ablation(lens.texts(ids.tolist()), lens.text(wanted), float(whole[wanted]), effect)
@@ -132,7 +132,8 @@ def pair_of(
             f"the prompts have {first.shape[1]} and {second.shape[1]} tokens; activations are patched between prompts"
             " of equal length"
         )
-    runs = [lens.run(tokens, [f"blocks.*.{HOOKS[part]}" for part in parts]) for tokens in (first, second)]
+    names = [f"blocks.*.{name}" for name in (HOOKS["residual"], *(HOOKS[part] for part in parts))]
+    runs = [lens.run(tokens, names, only_last=True) for tokens in (first, second)]
     said = [
         int(run.logits[0, -1].argmax()) if token is None else lens.token(token)
         for run, token in zip(runs, (answer, other), strict=True)
@@ -203,11 +204,16 @@ def patch(lens: Lens, pair: Pair, part: Part) -> Patched:
     found = torch.empty(n_layer, n_columns)
     with progress(f"patching {part}", n_layer * n_columns, "patches") as bar:
         for layer in range(n_layer):
-            name = f"blocks.{layer}.{HOOKS[part]}"
+            name, before = f"blocks.{layer}.{HOOKS[part]}", f"blocks.{layer}.{HOOKS['residual']}"
             for columns in torch.arange(n_columns).split(ROWS):
                 edit = partial(patched_rows, pair.clean[name][0], columns, 1 if part == "heads" else 0)
                 rows = pair.corrupt.tokens.expand(len(columns), -1)
-                found[layer, columns] = pair.recovered(lens.run(rows, write={name: edit}).logits).cpu()
+                resumed = pair.corrupt[before].expand(len(columns), -1, -1)  # what the layers before would compute
+                write = {before: lambda _, resumed=resumed: resumed, name: edit}
+                if name == before:
+                    write = {name: lambda _, edit=edit, resumed=resumed: edit(resumed)}
+                run = lens.run(rows, write=write, first_layer=layer, only_last=True)
+                found[layer, columns] = pair.recovered(run.logits).cpu()
                 bar.advance(len(columns))
     return described(lens, pair, part, found)
 
@@ -236,7 +242,11 @@ def patched_rows(clean: Tensor, columns: Tensor, dimension: int, changed: Tensor
 def patch_heads(lens: Lens, pair: Pair, heads: Sequence[tuple[int, int]]) -> float:
     """The share that several heads (layer, head) bring back together. Raises ValueError for one that is not there."""
     write = dict(head_edits(lens, heads, lambda layer: pair.clean[f"blocks.{layer}.attn.hook_z"]))
-    return float(pair.recovered(lens.run(pair.corrupt.tokens, write=write).logits))
+    first = min((lens.layer(layer) for layer, _ in heads), default=0)
+    before = f"blocks.{first}.{HOOKS['residual']}"
+    write[before] = lambda _: pair.corrupt[before]
+    run = lens.run(pair.corrupt.tokens, write=write, first_layer=first, only_last=True)
+    return float(pair.recovered(run.logits))
 
 
 @dataclass(frozen=True)
