@@ -27,7 +27,7 @@ class Activations(Mapping[str, Tensor]):
 
     tokens: Int[Tensor, "B T"]
     """The ids of the prompt's tokens, the one that begins a document included where the tokenizer has one."""
-    logits: Float[Tensor, "B T V"]
+    logits: Float[Tensor, "B positions V"]
     """The logits of the token after each position, or after the last alone."""
     found: dict[str, Tensor]
     """The activations that were asked for."""
