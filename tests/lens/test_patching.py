@@ -37,7 +37,7 @@ def test_a_patch_is_a_run_with_one_activation_of_the_other_prompt(part, lens):
             return x
 
         logits = lens.run(CORRUPT, write={name: edit}).logits
-        assert float(found.recovered[1, column]) == pytest.approx(float(pair.recovered(logits)), abs=1e-4)
+        assert float(found.recovered[1, column]) == pytest.approx(float(pair.recovered(logits)), rel=1e-3, abs=1e-3)
     assert found.recovered.shape == (2, lens.config.n_head if part == "heads" else len(TOKENS))
     assert part in found.text() and part in found._repr_html_()
 
@@ -45,16 +45,16 @@ def test_a_patch_is_a_run_with_one_activation_of_the_other_prompt(part, lens):
 def test_the_changed_position_brings_back_everything(lens):
     pair = pair_of(lens, CLEAN, CORRUPT, 5, 9)
     found = patch(lens, pair, "residual")
-    assert float(found.recovered[0, 1]) == pytest.approx(1, abs=1e-4)
-    assert found.recovered[0, [0, 2, 3]].abs().max() < 1e-4
+    assert float(found.recovered[0, 1]) == pytest.approx(1, abs=1e-3)
+    assert found.recovered[0, [0, 2, 3]].abs().max() < 1e-3
     assert found.largest(1) == [(0, 1)] or float(found.recovered.max()) > 1
 
 
 def test_heads_together(lens):
     pair = pair_of(lens, CLEAN, CORRUPT, 5, 9)
     one = patch(lens, pair, "heads")
-    assert patch_heads(lens, pair, [(1, 0)]) == pytest.approx(float(one.recovered[1, 0]), abs=1e-4)
-    assert patch_heads(lens, pair, []) == pytest.approx(0, abs=1e-5)
+    assert patch_heads(lens, pair, [(1, 0)]) == pytest.approx(float(one.recovered[1, 0]), rel=1e-3, abs=1e-3)
+    assert patch_heads(lens, pair, []) == pytest.approx(0, abs=1e-3)
     everything = dict(head_edits(lens, [(layer, head) for layer in (0, 1) for head in (0, 1)], lambda _: 0.0))
     run = lens.run(CLEAN, ["blocks.*.attn.hook_z"], everything)
     assert all(value[:, :, :2].abs().max() == 0 for value in run.values())
@@ -64,8 +64,8 @@ def test_more_heads_bring_back_more_and_all_of_them_are_the_last_of_the_curve(le
     pair = pair_of(lens, CLEAN, CORRUPT, 5, 9)
     found, n = head_curve(lens, pair, random_sets=3), lens.config.n_layer * lens.config.n_head
     assert found.sizes[-1] == n and found.order == patch(lens, pair, "heads").largest(n)
-    assert found.recovered[0] == pytest.approx(float(patch(lens, pair, "heads").recovered.max()), abs=1e-4)
-    assert found.random[:, -1].tolist() == pytest.approx([found.recovered[-1]] * 3, abs=1e-4)
+    assert found.recovered[0] == pytest.approx(float(patch(lens, pair, "heads").recovered.max()), rel=1e-3, abs=1e-3)
+    assert found.random[:, -1].tolist() == pytest.approx([found.recovered[-1]] * 3, rel=1e-3, abs=1e-3)
     assert "3 random sets" in found.text() and "best heads" in found._repr_html_()
 
 
@@ -81,7 +81,7 @@ def test_more_heads_bring_back_more_and_all_of_them_are_the_last_of_the_curve(le
         (lambda lens: pair_of(lens, [1, 2], [1, 2], 5, 9), "the same difference of logits"),
         (
             lambda lens: patch(lens, pair_of(lens, CLEAN, CORRUPT, 5, 9), "neurons"),
-            "part is 'neurons'; must be one of",
+            "part is 'neurons'; it must be",
         ),
         (lambda lens: patch_heads(lens, pair_of(lens, CLEAN, CORRUPT, 5, 9), [(2, 0)]), "there is no layer 2"),
         (lambda lens: patch_heads(lens, pair_of(lens, CLEAN, CORRUPT, 5, 9), [(0, 2)]), "there is no head 2"),

@@ -16,7 +16,7 @@ def test_a_direction_is_the_difference_of_the_means(lens):
     name = "blocks.1.hook_resid_pre"
     means = [torch.stack([lens.run(t, [name])[name][0, 1:].mean(0) for t in side]).mean(0) for side in (WARM, COLD)]
     assert torch.allclose(steering.vector, means[0] - means[1], atol=1e-6)
-    run, plain = lens.run("cat", [name], steering.write(2)), lens.run("cat", [name])
+    run, plain = lens.run("cat", [name], steering.write(2.0)), lens.run("cat", [name])
     assert torch.allclose(run[name], plain[name] + 2 * steering.vector, atol=1e-5)
 
 
@@ -24,15 +24,15 @@ def test_without_strength_nothing_changes_and_bits_are_the_models(tiny_model):
     lens = tiny_model.lens()
     steering = steering_vector(lens, WARM, COLD, 1)
     text = "the cat sat on the mat"
-    costs = steering_cost(lens, steering, [0, 50], [text])
+    costs = steering_cost(lens, steering, [0.0, 50.0], [text])
     assert costs[0] == pytest.approx(tiny_model.score(text).bits_per_byte, rel=1e-4) and costs[1] > costs[0]
-    found = steer(lens, steering, [0, 50], "the", [text], max_tokens=5)
+    found = steer(lens, steering, [0.0, 50.0], "the", [text], max_tokens=5)
     assert found.written[0] == tiny_model.generate("the", max_tokens=5, temperature=0)[0]
     assert found.bits_per_byte == costs and found.text().count("\n") == 1 and "layer 1" in found._repr_html_()
 
 
 def test_what_is_written_is_what_the_steered_model_says(lens):
-    write = steering_vector(lens, WARM, COLD, 0).write(3)
+    write = steering_vector(lens, WARM, COLD, 0).write(3.0)
     ids = lens.tokens("the")[0].tolist()
     while len(ids) < len(lens.tokens("the")[0]) + 4 and lens.tokenizer.eot not in ids[1:]:
         ids.append(int(lens.run(ids, write=write).logits[0, -1, : lens.tokenizer.vocab_size].argmax()))

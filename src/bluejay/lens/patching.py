@@ -9,7 +9,7 @@ activation carries.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -19,8 +19,7 @@ from bluejay.lens.activations import Activations, Lens
 from bluejay.lens.notebook import grid, marked, page
 from bluejay.progress import progress
 
-Part = Literal["residual", "attention", "mlp", "heads"]
-HOOKS: dict[str, str] = {
+HOOKS = {
     "residual": "hook_resid_pre",
     "attention": "hook_attn_out",
     "mlp": "hook_mlp_out",
@@ -121,7 +120,7 @@ def pair_of(
     corrupt: Any,
     answer: str | int | None = None,
     other: str | int | None = None,
-    parts: Iterable[Part] = ("residual", "attention", "mlp", "heads"),
+    parts: Iterable[str] = tuple(HOOKS),
 ) -> Pair:
     """Two prompts to patch between. The tokens that are compared are what each prompt is followed by in the model's
     opinion, unless they are given. Raises ValueError for prompts of different lengths, and where the two prompts do not
@@ -132,7 +131,7 @@ def pair_of(
             f"the prompts have {first.shape[1]} and {second.shape[1]} tokens; activations are patched between prompts"
             " of equal length"
         )
-    names = [f"blocks.*.{name}" for name in (HOOKS["residual"], *(HOOKS[part] for part in parts))]
+    names = [f"blocks.*.{hook_of(part)}" for part in ("residual", *parts)]
     runs = [lens.run(tokens, names, only_last=True) for tokens in (first, second)]
     said = [
         int(run.logits[0, -1].argmax()) if token is None else lens.token(token)
@@ -194,17 +193,16 @@ class Patched:
 
 
 @torch.no_grad()
-def patch(lens: Lens, pair: Pair, part: Part) -> Patched:
+def patch(lens: Lens, pair: Pair, part: str) -> Patched:
     """Patch each activation of a kind in turn: the residual stream before each layer, or what its attention or its MLP
     wrote, by position; or each head, at all positions. Raises ValueError for a kind that does not exist."""
-    if part not in HOOKS:
-        raise ValueError(f"part is {part!r}; it must be one of {', '.join(HOOKS)}")
+    hook = hook_of(part)
     n_tokens, n_layer = pair.clean.tokens.shape[1], lens.config.n_layer
     n_columns = lens.config.n_head if part == "heads" else n_tokens
     found = torch.empty(n_layer, n_columns)
     with progress(f"patching {part}", n_layer * n_columns, "patches") as bar:
         for layer in range(n_layer):
-            name, before = f"blocks.{layer}.{HOOKS[part]}", f"blocks.{layer}.{HOOKS['residual']}"
+            name, before = f"blocks.{layer}.{hook}", f"blocks.{layer}.{HOOKS['residual']}"
             for columns in torch.arange(n_columns).split(ROWS):
                 edit = partial(patched_rows, pair.clean[name][0], columns, 1 if part == "heads" else 0)
                 rows = pair.corrupt.tokens.expand(len(columns), -1)
@@ -216,6 +214,13 @@ def patch(lens: Lens, pair: Pair, part: Part) -> Patched:
                 found[layer, columns] = pair.recovered(run.logits).cpu()
                 bar.advance(len(columns))
     return described(lens, pair, part, found)
+
+
+def hook_of(part: str) -> str:
+    """The activation of a layer that a part is. Raises ValueError for a part that does not exist."""
+    if part not in HOOKS:
+        raise ValueError(f"part is {part!r}; it must be one of {', '.join(HOOKS)}")
+    return HOOKS[part]
 
 
 def described(lens: Lens, pair: Pair, part: str, recovered: Tensor) -> Patched:

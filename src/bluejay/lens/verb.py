@@ -38,7 +38,7 @@ def lens_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--part", choices=("residual", "attention", "mlp", "heads", "curve"), default="heads", help=help)
     verb.add_argument("--layer", type=int, metavar="N", help="the layer to steer at (default: the middle)")
     help = "strengths of steering (default: -2 -1 0 1 2)"
-    verb.add_argument("--strengths", nargs="+", type=float, default=[-2, -1, 0, 1, 2], metavar="X", help=help)
+    verb.add_argument("--strengths", nargs="+", type=float, default=[-2.0, -1.0, 0.0, 1.0, 2.0], metavar="X", help=help)
     help = "a text file on which the cost of steering is measured (default: the text itself)"
     verb.add_argument("--cost", type=Path, metavar="FILE", help=help)
     help = "a corpus for --card that the model does not find by itself; may be given again"
