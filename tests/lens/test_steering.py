@@ -27,7 +27,7 @@ def test_without_strength_nothing_changes_and_bits_are_the_models(tiny_model):
     costs = steering_cost(lens, steering, [0.0, 50.0], [text])
     assert costs[0] == pytest.approx(tiny_model.score(text).bits_per_byte, rel=1e-4) and costs[1] > costs[0]
     found = steer(lens, steering, [0.0, 50.0], "the", [text], max_tokens=5)
-    assert found.written[0] == tiny_model.generate("the", max_tokens=5, temperature=0)[0]
+    assert found.written[0] == tiny_model.generate("the", max_tokens=5, temperature=0.0)[0]
     assert found.bits_per_byte == costs and found.text().count("\n") == 1 and "layer 1" in found._repr_html_()
 
 
@@ -36,7 +36,7 @@ def test_what_is_written_is_what_the_steered_model_says(lens):
     ids = lens.tokens("the")[0].tolist()
     while len(ids) < len(lens.tokens("the")[0]) + 4 and lens.tokenizer.eot not in ids[1:]:
         ids.append(int(lens.run(ids, write=write).logits[0, -1, : lens.tokenizer.vocab_size].argmax()))
-    params = SamplingParams(max_tokens=4, temperature=0)
+    params = SamplingParams(max_tokens=4, temperature=0.0)
     expected = lens.tokenizer.decode([id for id in ids[len(lens.tokens("the")[0]) :] if id != lens.tokenizer.eot])
     assert generate(lens, write, "the", params) == expected
 
@@ -57,4 +57,4 @@ def test_what_cannot_be_is_said(lenses):
     with pytest.raises(ValueError, match="there is no text"):
         bits_per_byte(lens, [], {})
     with pytest.raises(ValueError, match="has one token"):
-        steering_vector(lens, [[5]], COLD, 1)
+        steering_vector(lens, [""], COLD, 1)

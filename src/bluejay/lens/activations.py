@@ -157,7 +157,7 @@ class Lens:
             raise ValueError(f"there is no position {number} in a prompt of {n_tokens} tokens")
         return number % n_tokens
 
-    def token(self, token: str | int) -> int:
+    def token(self, token: Any) -> int:
         """The id of a token, which is an id or a text that is one token. Raises ValueError if there is none."""
         if not isinstance(token, str | int) or isinstance(token, bool):
             raise ValueError(f"a token is a text or an id, not {token!r:.40}")

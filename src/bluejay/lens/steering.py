@@ -96,7 +96,7 @@ def steer(
 ) -> Steered:
     """What a model writes after a prompt at several strengths, and the bits per byte of texts at each. Raises as
     `steering_cost` and `generate`."""
-    params = SamplingParams(max_tokens=max_tokens, temperature=0)
+    params = SamplingParams(max_tokens=max_tokens, temperature=0.0)
     written = [generate(lens, steering.write(strength), prompt, params) for strength in strengths]
     return Steered(steering.layer, list(strengths), steering_cost(lens, steering, strengths, texts), written)
 

@@ -67,7 +67,7 @@ def run_lens(options: argparse.Namespace, _: list[str]) -> tuple[str, dict[str, 
         return shown(births(Path(options.model)), options.output)
     from bluejay.infer.model import load
 
-    text = sys.stdin.read() if options.text == "-" else options.text
+    text = sys.stdin.read() if options.text == "-" else options.text or ""
     lens = load(options.model).lens()
     if options.names:
         return "\n".join(lens.hooks), {"hooks": list(lens.hooks)}

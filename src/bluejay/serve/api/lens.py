@@ -75,11 +75,12 @@ def found(lens: Lens, body: LensRequest) -> dict[str, Any]:
     if tokens.shape[1] > MAX_TOKENS:
         raise ValueError(f"input has {tokens.shape[1]:,} tokens; at most {MAX_TOKENS} are looked at")
     ids = tokens[0].tolist()
+    target, against = (None if one is None else lens.token(one) for one in (body.target, body.against))
     if body.corrupt is not None:
-        pair = pair_of(lens, ids, body.corrupt, body.target, body.against, (body.part,))
+        pair = pair_of(lens, ids, body.corrupt, target, against, (body.part,))
         return {"tokens": lens.texts(ids), "ids": ids, "patched": patch(lens, pair, body.part).as_dict()}
     tuned = TunedLens.load(lens) if body.tuned else None
-    values = look(lens, ids, body.position, body.target, body.against, tuned).as_dict() | {"ids": ids}
+    values = look(lens, ids, body.position, target, against, tuned).as_dict() | {"ids": ids}
     if body.without:
-        values["without"] = without_tokens(lens, ids, body.position, body.target).as_dict()
+        values["without"] = without_tokens(lens, ids, body.position, target).as_dict()
     return values
