@@ -23,9 +23,11 @@ from bluejay.pile.text.document_table import (
     hex_ids,
     read_batches,
     text_digests,
+    text_hashes,
     with_text,
 )
 from bluejay.pile.text.pii import replace_personal
+from bluejay.pile.text.sorted_records import sorted_records
 from bluejay.pile.text.unicode import normalise
 
 
@@ -33,8 +35,9 @@ from bluejay.pile.text.unicode import normalise
 class Clean:
     """Clean and filter a part as its component asks.
 
-    Writes `documents.parquet` (CLEAN), `dropped.parquet` (DROPPED), `ids.npy` (n,) S32 and `sizes.npy` (n,), UTF-8
-    bytes. Counts the documents, the dropped ones by reason and the replaced personal data by kind.
+    Writes `documents.parquet` (CLEAN), `dropped.parquet` (DROPPED), `ids.npy` (n,) S32, `sizes.npy` (n,), UTF-8 bytes,
+    and `exact.npy`, the `sorted_records` of the text hashes with the column `id`. Counts the documents, the dropped
+    ones by reason and the replaced personal data by kind.
     """
 
     name: ClassVar[str] = "clean"
@@ -66,9 +69,15 @@ class Clean:
                     dropped.update(rejected["reason"].to_pylist())
                     rejected = rejected.add_column(0, "id", hex_ids(text_digests(rejected["text"])))
                     dropped_file.write_batch(rejected.append_column("of", pa.nulls(len(rejected), pa.string())))
-        np.save(out / "ids.npy", np.concatenate([*ids, np.empty(0, "S32")]))
+        every = np.concatenate([*ids, np.empty(0, "S32")])
+        np.save(out / "ids.npy", every)
+        np.save(out / "exact.npy", sorted_records(text_hashes(every), id=every))
         np.save(out / "sizes.npy", np.concatenate([*sizes, np.empty(0, np.int64)]))
-        return {"documents": sum(map(len, ids)), "dropped": dropped, "replaced": replaced}
+        return {
+            "documents": len(every),
+            "dropped": dropped,
+            "replaced": replaced,
+        }
 
 
 Cleaner = Callable[[pa.RecordBatch], tuple[pa.RecordBatch, pa.RecordBatch, dict[str, int]]]

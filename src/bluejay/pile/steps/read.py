@@ -39,6 +39,10 @@ class Part:
     size: int
     """Bytes of its files on this machine; PART_BYTES for a unit that is none."""
 
+    def __str__(self) -> str:
+        more = f" and {len(self.units) - 1:,} more" if len(self.units) > 1 else ""
+        return f"{self.component.name}: {self.units[0]}{more}"
+
 
 @dataclass(frozen=True)
 class Read:
