@@ -1,8 +1,6 @@
-"""A task that fails is run again, one whose worker was killed too, and one that takes long is named."""
+"""A task that fails is run again, and one that takes long is named. `test_graph.py` has workers that are killed."""
 
 import errno
-import os
-import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,20 +44,6 @@ def disk_is_full(task: tuple[Path, int]) -> int:
     return task[1]
 
 
-def is_killed(task: tuple[Path, int]) -> int:
-    """The process of task 3 is killed at the first attempt."""
-    if tried(task) == 1 and task[1] == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return task[1] * 10
-
-
-def kills(task: tuple[Path, int]) -> int:
-    """The process of task 3 is killed at every attempt."""
-    if task[1] == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return tried(task)
-
-
 @pytest.fixture
 def tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, int]]:
     """Eight tasks, without a pause between their attempts."""
@@ -83,13 +67,6 @@ def test_a_task_that_always_fails_ends_the_build_after_the_others(
         list(Executor().run(function, tasks))
     assert (tasks[0][0] / "1").stat().st_size == attempts
     assert len(list(tasks[0][0].iterdir())) - 1 == others
-
-
-def test_the_tasks_of_a_killed_worker_are_run_again(tasks: list[tuple[Path, int]]) -> None:
-    assert dict(Executor(workers=2).run(is_killed, tasks)) == {number: number * 10 for number in range(8)}
-    assert (tasks[0][0] / "3").stat().st_size == 2
-    with pytest.raises(ValueError, match="a worker process ended before its task .*; if memory ran out"):
-        list(Executor(workers=2).run(kills, tasks[3:5]))
 
 
 @dataclass(frozen=True)

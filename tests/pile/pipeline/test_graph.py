@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -111,8 +112,7 @@ def test_buckets_of_any_size_give_the_same_shards(folder: Path, monkeypatch: pyt
     assert tables[0].equals(tables[1])
 
 
-@pytest.mark.parametrize("most", [2, 3])
-def test_merged_outputs_give_the_same_corpus(folder: Path, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_merged_outputs_give_the_same_corpus(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where more outputs than a task may open are merged first, and each range of hashes is a task of its own."""
     copied = [sentence(row, 60) for row in (5, 105, 6)] + [f"{sentence(9, 40)} {sentence(201, 50)}"]
     (folder / "4.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in copied))
@@ -122,7 +122,7 @@ def test_merged_outputs_give_the_same_corpus(folder: Path, most: int, monkeypatc
     fields = {"component": component, "dedup": {"near": {}, "substring": {"length": 100}}}
     whole = build(recipe(folder, output=str(folder / "whole"), **fields))
     for module, constant, value in (
-        (runner, "MOST_OUTPUTS", most),
+        (runner, "MOST_OUTPUTS", 2),
         (graph, "PARTS_AT_ONCE", 2),
         (dedup, "BUCKET_DOCUMENTS", 30),
         (passages, "BUCKET_PASSAGES", 500),
@@ -137,8 +137,11 @@ def test_merged_outputs_give_the_same_corpus(folder: Path, most: int, monkeypatc
     assert cut.report.components["Lines"].dropped["exact copy"] == 3
     assert cut.report.near and cut.report.near["pairs"] and cut.report.passages and cut.report.passages["passages"]
     assert (cut.report.near, cut.report.passages) == (whole.report.near, whole.report.passages)
-    same = [[line for line in sums(built.directory).splitlines() if "jsonl" not in line] for built in (whole, cut)]
-    assert same[0] == same[1]
+    # Buckets are files of the export, and row groups of the table of documents.
+    kept = [re.sub(".* (jsonl|tokens/documents.parquet).*\n", "", sums(built.directory)) for built in (whole, cut)]
+    assert kept[0] == kept[1]
+    tables = [pq.read_table(built.directory / "tokens/documents.parquet") for built in (whole, cut)]
+    assert tables[0].equals(tables[1])
 
 
 def breaking(function: Callable[..., object], call: int) -> Callable[..., object]:
@@ -259,13 +262,12 @@ def test_the_export_is_read_as_the_piles_readers_do(folder: Path) -> None:
         assert [row["meta"]["pile_set_name"] for row in rows] == [row["component"] for row in expected]
 
 
-def run(path: Path, output: Path, *options: str) -> subprocess.Popen:
-    """Start `bluejay pile build` in another process."""
-    program = (
-        "from bluejay.pile.pipeline import runner; runner.MIN_PARALLEL_BYTES = 0; from bluejay.cli import main; main()"
-    )
+def run(path: Path, output: Path, *options: str, program: str = "", said: int = subprocess.DEVNULL) -> subprocess.Popen:
+    """Start `bluejay pile build` in another process, after the statements of `program`; `said` gets standard error."""
+    program = f"from bluejay.pile.pipeline import runner; runner.MIN_PARALLEL_BYTES = 0; {program}"
+    program += "from bluejay.cli import main; main()"
     command = [sys.executable, "-c", program, "pile", "build", str(path), "--output", str(output), *options]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, text=True)
 
 
 def test_one_and_two_workers_write_the_same(folder: Path) -> None:
@@ -273,6 +275,29 @@ def test_one_and_two_workers_write_the_same(folder: Path) -> None:
     save(recipe(folder, dedup={}), folder / "recipe.toml")
     assert run(folder / "recipe.toml", folder / "two", "--workers", "2").wait() == 0
     assert sums(one.directory) == sums(folder / "two")
+
+
+FAULTS = """
+from tests.pile.pipeline import faults; runner.run_chain = faults.chain_with_faults
+from bluejay.pile.pipeline import stragglers; stragglers.CHECK_SECONDS = stragglers.LEAST_SECONDS = 0.1; """
+
+
+def test_a_killed_worker_a_failing_task_and_a_straggler_change_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = build(recipe(folder, output=str(folder / "whole")))
+    save(recipe(folder), folder / "recipe.toml")
+    monkeypatch.setenv("FAULTS", str(folder / "faults"))
+    (folder / "faults").mkdir()
+    options = ("--workers", "2")
+    process = run(folder / "recipe.toml", folder / "built", *options, program=FAULTS, said=subprocess.PIPE)
+    said = process.communicate()[1]
+    assert process.returncode == 0, said
+    assert sorted(path.name for path in (folder / "faults").iterdir()) == ["failed-0", "failed-1", "killed-0", "slow-0"]
+    assert "tasks are run again: a worker process ended before its task" in said
+    assert "tasks are run again: [Errno 5] Input/output error" in said
+    assert "tokens: encode (component Lines" in said
+    assert sums(whole.directory) == sums(folder / "built")
 
 
 @pytest.mark.slow

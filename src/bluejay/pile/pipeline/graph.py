@@ -163,8 +163,8 @@ class Pipeline:
         parts = [[files for files in self.parts if files.part.component.name == name] for name in names]
         steps = [
             HoldOut(
-                tuple(files.documents for files in group),
-                tuple(files.decisions for files in group),
+                self.runner.listing([files.documents for files in group]),
+                self.runner.listing([files.decisions for files in group]),
                 self.recipe.split,
                 self.recipe.seed,
             )
@@ -205,14 +205,12 @@ class Pipeline:
 
     def make_tokenizer(self) -> Path:
         """Make the tokenizer, and report it; gives its directory."""
-        (task,) = self.runner.finish("tokenizer", [MakeTokenizer(self.recipe, *self.kept_texts())], [1])
+        documents = self.runner.listing([files.documents for files in self.parts])
+        decisions = self.runner.listing([files.decisions for files in self.parts])
+        (task,) = self.runner.finish("tokenizer", [MakeTokenizer(self.recipe, documents, decisions)], [1])
         tokenizer = Tokenizer.load(task.directory)
         self.report.vocab_size, self.report.tokenizer_sha256 = tokenizer.vocab_size, tokenizer.sha256
         return task.directory
-
-    def kept_texts(self) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-        """The clean documents of each part, and the decisions about them."""
-        return tuple(files.documents for files in self.parts), tuple(files.decisions for files in self.parts)
 
     def find_passages(self) -> None:
         """Find repeated passages, where the recipe asks for that."""

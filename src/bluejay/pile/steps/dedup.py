@@ -139,12 +139,12 @@ class FindNearCopies:
         found = found[found["key"] != 0]
         keys, rows = found["key"], found["row"].astype(np.int64)
         # Of documents of equal text, whose keys are equal too, the first stays.
-        texts = ConcatenatedArray.of(listed(self.listing, "texts.npy"))[rows]
+        texts = ConcatenatedArray.of(listed(self.listing, "texts.npy"), stay_open=True)[rows]
         order = np.lexsort((rows, texts, keys))
         again = (np.diff(keys[order]) == 0) & (np.diff(texts[order]) == 0)
         alive = order[np.append(True, ~again)[: len(order)]]
         pairs, edges = candidate_pairs(keys[alive], rows[alive]), [np.empty((0, 2), np.int64)]
-        signatures = ConcatenatedArray.of(listed(self.listing, "signatures.npy"))
+        signatures = ConcatenatedArray.of(listed(self.listing, "signatures.npy"), stay_open=True)
         for begin in range(0, len(pairs), PAIRS_AT_ONCE):
             some = pairs[begin : begin + PAIRS_AT_ONCE]
             compared, local = np.unique(some, return_inverse=True)

@@ -8,7 +8,7 @@ across files they go on counting, in the order of the files.
 import itertools
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +49,17 @@ class ConcatenatedArray:
     files: tuple[Path, ...]
     starts: NDArray[np.int64]
     """(files + 1,): the first row of each file, then the number of all rows."""
-    opened: dict[int, NDArray[Any]] = field(default_factory=dict, repr=False, compare=False)
-    """The files that were read from, mapped into memory, by their numbers."""
+    arrays: tuple[NDArray[Any], ...] = ()
+    """The files mapped into memory, where they stay open."""
 
     @classmethod
-    def of(cls, files: Sequence[Path]) -> "ConcatenatedArray":
-        """Concatenate files; only their headers are read."""
-        lengths = [np.load(file, mmap_mode="r").shape[0] for file in files]
-        return cls(tuple(files), np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
+    def of(cls, files: Sequence[Path], stay_open: bool = False) -> "ConcatenatedArray":
+        """Concatenate files; only their headers are read. A process may map some ten thousand files at once."""
+        lengths, arrays = [], []
+        for array in (np.load(file, mmap_mode="r") for file in files):
+            lengths.append(len(array))
+            arrays += [array] * stay_open
+        return cls(tuple(files), np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]), tuple(arrays))
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -74,10 +77,8 @@ class ConcatenatedArray:
         return values[np.argsort(order, kind="stable")]
 
     def file(self, number: int) -> NDArray[Any]:
-        """The array of one file, which is opened once."""
-        if number not in self.opened:
-            self.opened[number] = np.load(self.files[number], mmap_mode="r")
-        return self.opened[number]
+        """The array of one file."""
+        return self.arrays[number] if self.arrays else np.load(self.files[number], mmap_mode="r")
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,11 @@ class SortedRecords:
     def open(cls, files: Sequence[Path], band: int | None = None) -> "SortedRecords":
         """Map files into memory; of files of several tables, one for each band, that of a band."""
         arrays = [np.load(file, mmap_mode="r") for file in files]
-        arrays = arrays if band is None else [array[band] for array in arrays]
+        return cls.of(arrays if band is None else [array[band] for array in arrays])
+
+    @classmethod
+    def of(cls, arrays: Sequence[NDArray[Any]]) -> "SortedRecords":
+        """The table of the records of several files."""
         return cls(tuple(arrays), np.cumsum([0, *map(len, arrays)]))
 
     def __len__(self) -> int:
@@ -141,15 +146,17 @@ def write_array(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], pieces
 
 def merge_sorted(files: Sequence[Path], out: Path) -> None:
     """Merge files of `sorted_records` into one. They may hold a table for each of several bands, (bands, n)."""
-    *bands, _ = np.load(files[0], mmap_mode="r").shape
-    tables = [SortedRecords.open(files, band) for band in (range(bands[0]) if bands else (None,))]
+    arrays = [np.load(file, mmap_mode="r") for file in files]
+    *bands, _ = arrays[0].shape
+    tables = [SortedRecords.of([array[band] for array in arrays]) for band in range(*bands)] if bands else None
+    tables = tables or [SortedRecords.of(arrays)]
     pieces = (piece for table in tables for piece in table.in_order())
     write_array(out, tables[0].dtype, (*bands, len(tables[0])), pieces)
 
 
 def concatenate(files: Sequence[Path], out: Path) -> None:
     """Write the arrays of several files, (n, ...), as one."""
-    whole = ConcatenatedArray.of(files)
+    whole = ConcatenatedArray.of(files, stay_open=True)
     first, rows = whole.file(0), range(0, len(whole), RECORDS_AT_ONCE)
     pieces = (whole[np.arange(row, min(row + RECORDS_AT_ONCE, len(whole)))] for row in rows)
     write_array(out, first.dtype, (len(whole), *first.shape[1:]), pieces)
