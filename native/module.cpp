@@ -18,6 +18,7 @@ using namespace nb::literals;
 
 namespace bluejay {
 void bind_training(nb::module_& m);  // training.cpp
+void bind_trace(nb::module_& m);     // trace.cpp
 
 namespace {
 
@@ -236,6 +237,7 @@ NB_MODULE(_native, m) {
           "threads"_a);
     m.def("draw", &draw, "logits"_a, "filters"_a, "uniforms"_a, "masked"_a);
     bind_training(m);
+    bind_trace(m);
     nb::class_<Config>(m, "Config")
         .def(nb::init<>())
         .def_rw("n_layer", &Config::n_layer)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from http.server import BaseHTTPRequestHandler
+from urllib.parse import parse_qs, unquote
 
 from tests.gpt.hub_server import COMMIT, LARGE, Hub
 from tests.gpt.hub_server import handler as giving
@@ -26,7 +27,31 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             path = self.path.partition("?")[0].replace("/api/datasets/", "/api/models/")
             if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?", path):
                 return self.describe(found[1], found[2] or "main")
+            if path.startswith("/datasets/"):
+                self.path = self.path.removeprefix("/datasets")
+            if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/([^/]+)/?(.*)", path):
+                return self.tree(found[1], unquote(found[3]))
             return super().do_GET()
+
+        def entry(self, repo: str, name: str) -> dict[str, object]:
+            """What the hub says of a path in a repository."""
+            files = hub.repos[repo][COMMIT]
+            if name not in files:
+                return {"type": "directory", "path": name, "size": 0, "oid": COMMIT}
+            blob = {"oid": hashlib.sha1(files[name]).hexdigest(), "size": len(files[name])}
+            return {"type": "file", "path": name} | blob
+
+        def tree(self, repo: str, folder: str) -> None:
+            """The files and folders in a folder; below it, too, if that was asked for."""
+            begin, deep = f"{folder}/" if folder else "", "recursive=true" in self.path.lower()
+            found = set()
+            for name in hub.repos[repo][COMMIT]:
+                parts = name.removeprefix(begin).split("/")
+                if name.startswith(begin):
+                    found |= {begin + "/".join(parts[: i + 1]) for i in range(len(parts) if deep else 1)}
+            if not found:
+                return self.reply(404, X_Error_Code="EntryNotFound")
+            return self.answer([self.entry(repo, name) for name in sorted(found)])
 
         def do_PUT(self) -> None:
             oid, length = self.path.rpartition("/")[2], int(self.headers["Content-Length"])
@@ -47,6 +72,8 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             hub.posted.append(path)  # type: ignore[attr-defined]
             if hub.refusal is not None:
                 return self.reply(hub.refusal[0], X_Error_Message="You have no right to write")
+            if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/paths-info/[^/]+", path):
+                return self.paths_info(found[1], body.decode())
             if path == "/api/validate-yaml":  # the front matter of a card
                 return self.answer({"errors": [], "warnings": []})
             if path == "/api/repos/create":
@@ -69,6 +96,13 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             if found := re.fullmatch(r"/api/models/(.+)/commit/main", path):
                 return self.commit_files(found[1], [json.loads(line) for line in body.splitlines()])
             return self.reply(404)
+
+        def paths_info(self, repo: str, asked: str) -> None:
+            """What the hub says of some paths; nothing of those that it lacks."""
+            names = json.loads(asked)["paths"] if asked.startswith("{") else parse_qs(asked)["paths"]
+            there = hub.repos[repo][COMMIT]
+            here = [name for name in names if any(f"{one}/".startswith(f"{name}/") for one in there)]
+            self.answer([self.entry(repo, name) for name in here])
 
         def action(self, asked: dict) -> dict:
             """Where a blob is to be sent; nowhere if it is here."""

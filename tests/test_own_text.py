@@ -51,6 +51,16 @@ def test_one_file_becomes_a_model_that_speaks(book, here, capsys):
     assert sum(map(len, valid)) > 50_000
 
 
+@pytest.mark.parametrize("minutes", ["0.0001", "0.01"])
+def test_a_machine_that_needs_all_the_minutes_for_the_text_trains_all_the_same(minutes, book, here, capsys):
+    Path("a.txt").write_text(book)
+    main(["train", "a.txt", "--minutes", minutes])
+    said = capsys.readouterr()
+    assert said.err.count("preparing the text took") == 1 and "training takes" in said.err
+    assert "xz -9" in said.out and bluejay.load("runs/a/model").generate("1.", max_tokens=2)
+    assert recipes.load(TrainRecipe, Path("runs/a/train.toml")).steps >= own_text.LEAST_STEPS / 2
+
+
 def test_the_same_command_again_goes_on_and_other_text_is_refused(book, here, capsys):
     Path("a.txt").write_text(book)
     main(["train", "a.txt", "--minutes", MINUTES, "--json"])

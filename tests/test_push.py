@@ -1,7 +1,10 @@
 """Pushing: what is pulled or loaded from the hub is what was pushed, nothing is sent twice, and the hub is checked."""
 
 import importlib.util
+import json
 import os
+import subprocess
+import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +18,7 @@ import bluejay
 from bluejay.cli import main
 from bluejay.gpt.formats.hub import pull
 from bluejay.gpt.formats.layouts import convert, save_model
-from bluejay.push import push
+from bluejay.push import SPLITS, push
 from tests.gpt.hub_server import COMMIT, Hub, serving
 from tests.push_server import handler
 
@@ -159,7 +162,7 @@ def corpus(tmp_path) -> Path:
     return tmp_path / "corpus"
 
 
-def test_a_corpus_is_sent_with_a_card_that_datasets_reads(hub, corpus, tmp_path):
+def test_a_corpus_is_sent_with_a_card_that_datasets_reads(hub, corpus):
     push(corpus, "me/small")
     files = hub.repos["me/small"][COMMIT]
     card = huggingface_hub.DatasetCard(files["README.md"].decode())
@@ -172,14 +175,26 @@ def test_a_corpus_is_sent_with_a_card_that_datasets_reads(hub, corpus, tmp_path)
     for line in card.text.splitlines():
         if line.startswith("!["):
             assert line.partition("](")[2].rstrip(")") in files
-    for name, content in files.items():
-        (tmp_path / "copy" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "copy" / name).write_bytes(content)
-    if importlib.util.find_spec("datasets") is None:  # in the extra `harness`
-        return
-    os.environ.setdefault("HF_DATASETS_CACHE", str(tmp_path / "datasets"))
-    import datasets
 
-    loaded = datasets.load_dataset(str(tmp_path / "copy"), cache_dir=str(tmp_path / "datasets"))
-    table = pyarrow.parquet.read_table(corpus / "documents" / "train.parquet")
-    assert loaded["train"]["text"][:] == table.column("text").to_pylist()
+
+LOAD = """
+import json, sys, datasets
+found = datasets.load_dataset(sys.argv[1])
+print(json.dumps({split: part.to_list() for split, part in found.items()}))
+"""
+
+
+@pytest.mark.slow  # needs `datasets`, which the extra `harness` brings
+def test_datasets_loads_a_pushed_corpus_from_the_hub(hub, corpus, tmp_path):
+    """By its name alone, every column of the same documents in the same order."""
+    if importlib.util.find_spec("datasets") is None:
+        missing = "datasets is not installed: pip install '.[harness]'"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
+    push(corpus, "me/small")
+    environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
+    command = [sys.executable, "-W", "ignore", "-c", LOAD, "me/small"]
+    loaded = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment).stdout)
+    assert loaded.keys() == {"train", "validation", "test"}
+    for ours, theirs in SPLITS.items():
+        table = pyarrow.parquet.read_table(corpus / "documents" / f"{ours}.parquet")
+        assert loaded[theirs] == table.to_pylist() and table.num_rows

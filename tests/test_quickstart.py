@@ -1,6 +1,7 @@
 """The quickstart itself, at its full size: minutes, so `make test-slow`."""
 
 import os
+import re
 import signal
 import statistics
 import subprocess
@@ -22,6 +23,8 @@ from bluejay.tokenizer import Tokenizer
 from bluejay.train.data.pairs import read_pairs
 from bluejay.train.loop import train
 from bluejay.train.recipe import TrainRecipe
+from bluejay.train.report.comparison import compare
+from tests.evals import smollm2
 
 ROOT = Path(__file__).parent.parent
 
@@ -87,7 +90,7 @@ def test_the_model_is_the_same_to_the_bit_after_a_kill_and_an_interrupt_and_equa
 
 
 def test_adapters_teach_camel_case_in_the_median_of_five_seeds(corpus, tmp_path):
-    """The figure of docs/training.md: 92 of 100, 60 to 100 by seed."""
+    """The figure of docs/training.md: 99 of 100, 98 to 100 by seed."""
     monkey = pytest.MonkeyPatch()
     monkey.chdir(ROOT)
     base = TrainRecipe, ROOT / "recipes/train/quickstart.toml"
@@ -103,4 +106,18 @@ def test_adapters_teach_camel_case_in_the_median_of_five_seeds(corpus, tmp_path)
         answers = [text.split("\n")[0].strip() for [text] in texts]
         right.append(sum(answer == wanted.strip() for answer, (_, wanted) in zip(answers, held_out, strict=True)))
     monkey.undo()
-    assert statistics.median(right) >= 80, right
+    assert statistics.median(right) >= 95 and min(right) >= 85, right
+
+
+@pytest.mark.parametrize("seed", ["1", "2", "3"])
+def test_conversations_teach_smollm2_a_manner(seed, tmp_path):
+    """The figures of docs/training.md, on the 18 questions that no answer in the manner precedes."""
+    overrides = ["--init", str(smollm2.file()), "--seed", seed, "--output", str(tmp_path / "chat")]
+    with pytest.MonkeyPatch.context() as monkey:
+        monkey.chdir(ROOT)
+        train(load(TrainRecipe, ROOT / "recipes/train/chat.toml", overrides))
+        before, after = compare(tmp_path / "chat", [], show=18, max_tokens=64).answers
+    in_manner = re.compile(r"In short: .+\n\nFor example: .+")
+    assert [text for text in before.texts if in_manner.match(text)] == []
+    assert sum(in_manner.match(text) is not None for text in after.texts) >= 16
+    assert after.held_out.nats_per_token < 0.75 * before.held_out.nats_per_token

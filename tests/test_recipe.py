@@ -58,7 +58,16 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("written", "read"), [("1e3", 1000), ("2.5e3", 2500), ('"10M"', 10_000_000), ('"2.5k"', 2500), ('"1e4"', 10_000)]
+    ("written", "read"),
+    [
+        ("1e3", 1000),
+        ('"3K"', 3000),
+        ('"2m"', 2_000_000),
+        ("2.5e3", 2500),
+        ('"10M"', 10_000_000),
+        ('"2.5k"', 2500),
+        ('"1e4"', 10_000),
+    ],
 )
 def test_a_whole_number_may_be_written_short(path: Path, written: str, read: int) -> None:
     path.write_text(WRITTEN.replace("34", written))

@@ -1,6 +1,9 @@
 """Token shards have Megatron's and GPT-NeoX's layout, are complete or absent, and are refused when damaged."""
 
+import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bluejay import tokens
 from bluejay.tokens import DOCUMENTS_TABLE, TokenShard, TokenWriter, corpus_of
 
 
@@ -130,3 +134,71 @@ def test_each_document_of_a_corpus_has_its_component(tmp_path: Path) -> None:
     pq.write_table(table.slice(1), prefix.with_name(DOCUMENTS_TABLE))
     with pytest.raises(ValueError, match="different builds"):
         TokenShard(prefix).components()
+
+
+def test_an_index_whose_entries_are_not_its_documents_is_read(tmp_path: Path) -> None:
+    write(tmp_path / "shard", [[1, 2], [3], [4, 5, 6]])
+    path = tmp_path / "shard.idx"
+    data = bytearray(path.read_bytes())
+    # As many documents as entries, but the first is empty and the last has two entries.
+    data[-32:] = np.array([0, 0, 1, 3], "<i8").tobytes()
+    path.write_bytes(data)
+    shard = TokenShard(tmp_path / "shard")
+    assert [shard[i].tolist() for i in range(3)] == [[], [1, 2], [3, 4, 5, 6]]
+    assert shard.sizes.tolist() == [0, 2, 4] and shard.offsets.tolist() == [0, 0, 2, 6]
+
+
+def test_the_check_of_a_large_index_is_remembered_until_the_file_changes(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("BLUEJAY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(tokens, "REMEMBERED_BYTES", 0)
+    monkeypatch.setattr(tokens, "PIECE_BYTES", 8)
+    checks = []
+    check = tokens.TokenIndex.check
+    monkeypatch.setattr(tokens.TokenIndex, "check", lambda self: checks.append(1) or check(self))
+    write(tmp_path / "shard", [[1, 2], [3]] * 50)
+    for _ in range(3):
+        assert len(TokenShard(tmp_path / "shard")) == 100
+    assert len(checks) == 1
+    path, status = tmp_path / "shard.idx", (tmp_path / "shard.idx").stat()
+    data = bytearray(path.read_bytes())
+    data[34] = 9
+    path.write_bytes(data)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(ValueError, match="sizes and the positions"):
+        TokenShard(tmp_path / "shard")
+
+
+MEASURE = """
+import re, sys, time
+from pathlib import Path
+from bluejay.tokens import TokenShard
+began = time.perf_counter()
+shard = TokenShard(sys.argv[1])
+seconds = time.perf_counter() - began
+[shard[i].sum() for i in (0, len(shard) // 2, len(shard) - 1)]
+private = int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1e3
+print(len(shard), seconds, private)
+"""
+
+
+@pytest.mark.slow  # 2 GB on disk
+def test_an_index_of_100_million_documents_takes_no_memory(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("BLUEJAY_CACHE", str(tmp_path / "cache"))
+    n = 10**8
+    sizes = np.random.default_rng(0).integers(0, 2000, n, dtype="<i4")
+    starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+    with (tmp_path / "shard.idx").open("wb") as file:
+        file.write(tokens.INDEX_HEADER.pack(tokens.MAGIC, 1, 8, n, n + 1))
+        for part in (sizes, starts[:-1] * 2, np.arange(n + 1, dtype="<i8")):
+            file.write(part.astype(part.dtype.newbyteorder("<")).data)
+    with (tmp_path / "shard.bin").open("wb") as file:
+        file.truncate(int(starts[-1]) * 2)  # zeros that take no room on the disk
+    del sizes, starts
+    command = [sys.executable, "-c", MEASURE, str(tmp_path / "shard")]
+    runs = [subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() for _ in range(3)]
+    print(runs)
+    gigabytes = (tmp_path / "shard.idx").stat().st_size / 1e9
+    for run in runs:
+        assert int(run[0]) == n and float(run[2]) < 300
+    assert gigabytes / float(runs[0][1]) > 0.3  # 1 on a machine without other work
+    assert max(float(run[1]) for run in runs[1:]) < 1

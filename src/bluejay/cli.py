@@ -1,10 +1,8 @@
 """The command line: parse, call one function, print."""
 
 import argparse
-import errno
 import json
 import os
-import select
 import sys
 import time
 from collections.abc import Callable
@@ -13,11 +11,24 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
+from bluejay.corpus_verbs import (
+    build_options,
+    card_options,
+    quality_options,
+    recipe_option,
+    run_build,
+    run_card,
+    run_plan,
+    run_quality,
+)
 from bluejay.evals.options import eval_options
-from bluejay.extras import install
 from bluejay.fields import add_options, given
 from bluejay.infer.params import SamplingParams
+from bluejay.mistakes import sentence
+from bluejay.progress import reader_gone
 from bluejay.serve.settings import PublicSettings, ServeSettings, settings_from
+from bluejay.trace.verbs import index_options, run_index, run_trace, trace_options
+from bluejay.train.distributed.processes import launch, launch_options, wants_launch
 
 
 class Parser(argparse.ArgumentParser):
@@ -53,25 +64,6 @@ def main(arguments: list[str] | None = None) -> None:
         fail(sentence(error))
 
 
-def reader_gone() -> bool:
-    """Whether standard output is a pipe that nobody reads any more, as after `| head`."""
-    poll = select.poll()
-    poll.register(sys.stdout, select.POLLOUT)
-    return any(event & select.POLLERR for _, event in poll.poll(0))
-
-
-def sentence(error: Exception) -> str:
-    """One sentence about an error: what was not possible, where, and what helps."""
-    if isinstance(error, ModuleNotFoundError):
-        return f"{error.name} is not installed; {install('corpus')} installs what all verbs need"
-    if not isinstance(error, OSError) or not error.strerror:
-        return str(error)
-    where = f": {error.filename}" if error.filename else ""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    helps = "; nothing half-written is left, so make room and run the same command again" if full else ""
-    return f"{error.strerror}{where}{helps}"
-
-
 def parser() -> Parser:
     """All verbs and their options."""
     top = Parser(prog="bluejay", description="A GPT-J from raw text to a served model.")
@@ -79,19 +71,14 @@ def parser() -> Parser:
     verbs = top.add_subparsers(metavar="VERB", required=True, parser_class=Parser)
 
     pile = verbs.add_parser("pile", help="text -> token shards").add_subparsers(metavar="STEP", required=True)
-    build = add_verb(pile, "build", pile_build, "build a corpus from a recipe", overrides=True)
-    plan = add_verb(pile, "plan", pile_plan, "print a recipe's components before anything runs", overrides=True)
-    for verb in (build, plan):
-        verb.add_argument("recipe", type=Path, help="a recipe, such as recipes/pile/quickstart.toml")
-    build.add_argument("--executor", choices=["local", "ray"], default="local", help="where it runs (default: local)")
-    build.add_argument("--workers", type=int, help="number of processes (default: one per core)")
-    build.add_argument("--force", action="store_true", help="replace a corpus of other components")
-    card = add_verb(pile, "card", pile_card, "write the data card of a corpus, Markdown and HTML")
-    card.add_argument("directory", type=Path, help="a corpus, such as data/quickstart")
-    quality = add_verb(pile, "quality", pile_quality, 'train the classifier of the filter "quality:MODEL>9"')
-    quality.add_argument("model", type=Path, help="the file to write, MODEL.safetensors")
-    quality.add_argument("--good", nargs="+", required=True, help="files of texts as they should be (.jsonl, .parquet)")
-    quality.add_argument("--bad", nargs="+", required=True, help="files of ordinary texts")
+    help = "build a corpus from a recipe"
+    build_options(add_verb(pile, "build", printing(run_build), help, overrides=True))
+    help = "print a recipe's components before anything runs"
+    recipe_option(add_verb(pile, "plan", printing(run_plan), help, overrides=True))
+    help = "write the data card of a corpus, Markdown and HTML"
+    card_options(add_verb(pile, "card", printing(run_card), help))
+    help = 'train the classifier of the filter "quality:MODEL>9"'
+    quality_options(add_verb(pile, "quality", printing(run_quality), help))
 
     help = "train a model by a recipe, or on your own text; an interrupted run is resumed"
     run = add_verb(verbs, "train", train, help, overrides=True)
@@ -101,6 +88,7 @@ def parser() -> Parser:
     run.add_argument("--force", action="store_true", help="replace what was made of another text under the same name")
     run.add_argument("--export", type=int, metavar="STEP", help="only write the model of this step's checkpoint")
     run.add_argument("--profile", action="store_true", help="write PyTorch's trace of a few steps beside the run")
+    launch_options(run)
     new_ = add_verb(verbs, "new", new, "write a recipe for a corpus of your text and one for a model of it, to edit")
     new_.add_argument("directory", type=Path, help="the folder to write them to")
     new_.add_argument("text", type=Path, help="a text file or a folder of files")
@@ -108,6 +96,11 @@ def parser() -> Parser:
     help = "runs, or folders of runs (default: runs)"
     runs_.add_argument("folders", nargs="*", type=Path, default=[Path("runs")], help=help)
     runs_.add_argument("--picture", type=Path, metavar="FILE.png", help="draw their held-out losses over tokens")
+    compare_ = add_verb(verbs, "compare", compare, "show a fine-tuned model's answers beside those before the run")
+    compare_.add_argument("run", type=Path, help="a run that began with a model and holds out examples: runs/chat")
+    compare_.add_argument("models", nargs="*", metavar="MODEL", help="other models to ask the same")
+    compare_.add_argument("--show", type=int, default=10, help="questions to show (default: 10)")
+    compare_.add_argument("--max-tokens", type=int, default=128, help="tokens of an answer at most (default: 128)")
     plan_ = add_verb(verbs, "plan", train_plan, "predict memory, time and cost of a training run", overrides=True)
     plan_.add_argument("recipe", type=Path, help="a recipe, such as recipes/train/gpt-j-6b.toml")
     hardware_help = "a description such as recipes/hardware/h100.toml (default: measure this machine)"
@@ -134,6 +127,9 @@ def parser() -> Parser:
     convert_.add_argument("--overwrite", action="store_true", help="replace the target if it is a model already")
     convert_.add_argument("--calibrate", type=Path, metavar="TEXT", help="calibrate q4 on the activations of this text")
     eval_options(add_verb(verbs, "eval", evaluate, "measure models on tasks, with intervals and comparisons in pairs"))
+    index_options(add_verb(verbs, "index", printing(run_index), "index a corpus, so that texts can be traced in it"))
+    help = "find the documents that a text stands in, and when they were read"
+    trace_options(add_verb(verbs, "trace", printing(run_trace), help))
     info_ = add_verb(verbs, "info", info, "describe a model and the memory it needs")
     info_.add_argument("model", help="a model directory, a .gguf file, a hub name or a preset such as gpt-j-6b")
     pull_ = add_verb(verbs, "pull", pull, "download a model from the hub and verify every file")
@@ -194,48 +190,9 @@ def report(options: argparse.Namespace, text: str, values: dict[str, Any]) -> No
     print(json.dumps(values, default=str) if options.json else text)
 
 
-def pile_build(options: argparse.Namespace, overrides: list[str]) -> None:
-    """`bluejay pile build`."""
-    from bluejay import recipe as recipes
-    from bluejay.pile.recipe import PileRecipe
-
-    recipe = recipes.load(PileRecipe, options.recipe, overrides)  # before imports that take seconds
-    from bluejay.pile.build import build
-    from bluejay.pile.pipeline.executor import choose_executor
-
-    built = build(recipe, choose_executor(options.executor, options.workers), options.force)
-    report(options, built.summary(), built.as_dict())
-
-
-def pile_plan(options: argparse.Namespace, overrides: list[str]) -> None:
-    """`bluejay pile plan`."""
-    from bluejay import recipe as recipes
-    from bluejay.pile.recipe import PileRecipe
-
-    recipe = recipes.load(PileRecipe, options.recipe, overrides)
-    from bluejay.pile.plan import as_dict, plan, table
-    from bluejay.pile.text.minhash import curve_table
-
-    rows, near = plan(recipe), recipe.dedup.near
-    curve = f"\n\nnear-copies, by similarity: how likely a pair is found\n{curve_table(near)}" if near else ""
-    report(options, table(rows) + curve, as_dict(rows))
-
-
-def pile_card(options: argparse.Namespace, _: list[str]) -> None:
-    """`bluejay pile card`."""
-    from bluejay.pile.report.card import write_card
-
-    path = write_card(options.directory)
-    report(options, f"{path} and {path.with_suffix('.html')}", {"card": str(path)})
-
-
-def pile_quality(options: argparse.Namespace, _: list[str]) -> None:
-    """`bluejay pile quality`."""
-    from bluejay.pile.filters.quality_train import train_from_files
-
-    share = train_from_files(options.good, options.bad, options.model)
-    text = f"{options.model} tells {share:.1%} of held-out texts"
-    report(options, text, {"model": str(options.model), "right": share})
+def printing(run: Callable[..., tuple[str, dict[str, Any]]]) -> Callable[[argparse.Namespace, list[str]], None]:
+    """A verb that prints the result of `run`, which is a text and values for JSON."""
+    return lambda options, overrides: report(options, *run(options, overrides))
 
 
 def train(options: argparse.Namespace, overrides: list[str]) -> None:
@@ -245,6 +202,8 @@ def train(options: argparse.Namespace, overrides: list[str]) -> None:
     from bluejay.train.recipe import TrainRecipe
 
     by_text = options.target.exists() and options.target.suffix != ".toml"
+    if wants_launch(options, by_text):
+        launch(options, ["train", str(options.target), *overrides, *(["--profile"] if options.profile else [])])
     recipe = None if by_text else recipes.load(TrainRecipe, options.target, overrides)  # before imports take seconds
     from bluejay.train.loop import Interrupted, export
     from bluejay.train.loop import train as run
@@ -282,6 +241,14 @@ def list_runs(options: argparse.Namespace, _: list[str]) -> None:
     if options.picture is not None:
         draw_runs(found, options.picture)
     report(options, table(found), as_dict(found))
+
+
+def compare(options: argparse.Namespace, _: list[str]) -> None:
+    """`bluejay compare`."""
+    from bluejay.train.report.comparison import compare as run
+
+    found = run(options.run, options.models, options.show, options.max_tokens)
+    report(options, found.table(), found.as_dict())
 
 
 def train_plan(options: argparse.Namespace, overrides: list[str]) -> None:

@@ -50,6 +50,10 @@ MOST_EPOCHS = 16
 FIRST_SCHEDULE, FIRST_SHARE = "constant", 0.6
 """Schedule and share of the first part of a run. The second part, which ends with a cooldown, is as long as the time
 allows at the speed that the first had: a machine is not always as fast as in a trial."""
+LEAST_SHARE = 0.25
+"""Share of the time that training has in any case, on a machine that needs the rest, or more, to prepare the text."""
+LEAST_STEPS = 8
+"""Steps that a run has in any case."""
 EVALUATIONS = 4
 TRIAL_SHARE = 0.03
 """Share of the time in which the speed is measured."""
@@ -105,6 +109,11 @@ def train_text(target: Path, minutes: float, force: bool, overrides: list[str], 
     else:
         corpus = target
     path, end = directory / "train.toml", began + 60 * minutes
+    least = LEAST_SHARE * 60 * minutes
+    if end - time.monotonic() < least:
+        took, trains = (format_duration(seconds) for seconds in (time.monotonic() - began, least))
+        say(f"preparing the text took {took} of {format_duration(60 * minutes)}; training takes {trains} all the same")
+        end = time.monotonic() + least
     if path.exists() and not force:
         say(f"goes on by {path}; remove it to choose sizes anew")
     else:
@@ -289,14 +298,14 @@ def training_recipe(corpus: Path, name: str, init: str | None, n_layer: int, d_m
     if init is not None:
         length = min(length, open_model(locate(init)).config.n_ctx)
     held_out = len(TokenShard(corpus / "tokens" / "valid").tokens) if (corpus / "tokens").is_dir() else 10**6
-    batch = min(max(2 * length, 1 << round(tokens / 1000).bit_length() - 1), 16_384)
-    steps = max(1, tokens // batch)
+    batch = min(max(2 * length, 1 << max(0, round(tokens / 1000).bit_length() - 1)), 16_384)
+    steps = max(LEAST_STEPS, tokens // batch)
     head = 32 if d_model < 384 else 64
     values: dict[str, Any] = {
         "name": name,
         "data": {"train": [{"shards": str(corpus / "tokens" / "train")}], "sequence_length": length},
         "train": {
-            "tokens": max(tokens, batch),
+            "tokens": max(tokens, LEAST_STEPS * batch),
             "batch_tokens": batch,
             "schedule": {"kind": "wsd", "warmup": max(0.03, 1.01 / steps), "cooldown": 0.3, "final": 0.0},
             "optimizer": {"kind": "adamw", "betas": [0.9, 0.98], "weight_decay": 0.1},

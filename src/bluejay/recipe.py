@@ -28,7 +28,7 @@ STRICT = ConfigDict(extra="forbid", strict=True)
 """The `__pydantic_config__` of every dataclass in a recipe."""
 UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
 """pydantic's error types for a key without a field."""
-SUFFIXES = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12}
+SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
 """What may follow a number in quotes: "10M" is ten million."""
 
 
@@ -111,10 +111,10 @@ def with_numbers(values: dict[str, Any], invalid: ValidationError) -> dict[str, 
 def written_number(value: object, whole: bool) -> int | float | None:
     """The number that 1e6 or a text like "1e6" or "2.5k" stands for; None if a value stands for none, or for a fraction
     where a whole number is wanted. Digits alone in quotes are text."""
-    found = re.fullmatch(r"([\d_]+(?:\.\d+)?(?:e\+?\d+)?) ?([kMBGT]?)", str(value))
+    found = re.fullmatch(r"([\d_]+(?:\.\d+)?(?:e\+?\d+)?) ?([kmbgt]?)", str(value), re.IGNORECASE)
     if isinstance(value, bool) or found is None or str(value).isdecimal():
         return None
-    number = Decimal(found[1]) * SUFFIXES[found[2]]
+    number = Decimal(found[1]) * SUFFIXES[found[2].lower()]
     return int(number) if number == int(number) else None if whole else float(number)
 
 

@@ -88,6 +88,12 @@ class Tokenizer:
         whole = self.backend.encode("a", add_special_tokens=True).ids
         return next((whole[:i] for i in range(len(whole)) if whole[i : i + len(plain)] == plain), [])
 
+    @property
+    def named_begin(self) -> int:
+        """The id that the model's files call its begin, whether or not texts begin with it; `eot` if they name none."""
+        named = self.backend.token_to_id(self.settings.get("bos_token", ""))
+        return next(iter(self.begin), self.eot if named is None else named)
+
     @cached_property
     def sha256(self) -> str:
         """A hash of the tokens with their ids and of the merges, which identifies the tokenizer."""

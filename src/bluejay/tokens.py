@@ -8,16 +8,18 @@ A corpus is a directory that holds its tokenizer, its shards `tokens/{train,vali
 the table of the documents in those shards.
 """
 
+import hashlib
 import struct
 from array import array
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bluejay.files import atomic_file
+from bluejay.files import atomic_file, cache_directory, write_text
 
 MAGIC = b"MMIDIDX\x00\x00"
 INDEX_HEADER = struct.Struct("<9sQBQQ")
@@ -26,6 +28,12 @@ TOKEN_TYPES = {1: "u1", 2: "i1", 3: "<i2", 4: "<i4", 5: "<i8", 8: "<u2"}
 UINT16_BELOW = 65500
 """Smaller vocabularies are stored in two bytes a token, larger ones in four (Megatron's bound)."""
 DOCUMENTS_TABLE = "documents.parquet"
+CHECKED_AT_ONCE = 2**16
+"""Entries of an index that are checked together."""
+REMEMBERED_BYTES = 2**26
+"""The check of an index at least this large is not repeated at every start."""
+N_PIECES, PIECE_BYTES = 256, 4096
+"""Pieces of a large index whose hash shows a change."""
 
 
 def corpus_of(prefix: str | Path) -> Path:
@@ -109,9 +117,7 @@ class TokenShard:
     tokens: np.ndarray
     """The ids of all documents end to end, mapped from the file (1-D)."""
     sizes: np.ndarray
-    """The length of each document in tokens (int64)."""
-    offsets: np.ndarray
-    """Where each document begins in `tokens`, then where the last one ends (int64, one more than documents)."""
+    """The length of each document in tokens, mapped from the file where an entry of the index is a document."""
 
     def __init__(self, prefix: str | Path) -> None:
         self.prefix = Path(prefix)
@@ -122,13 +128,20 @@ class TokenShard:
                     f"no token shard {prefix}: there is no {path}; run bluejay pile build RECIPE to make one, "
                     "or name a shard without its .bin"
                 )
-        dtype, self.offsets = read_index(index)
-        self.sizes = np.diff(self.offsets)
-        expected, size = int(self.offsets[-1]) * dtype.itemsize, tokens.stat().st_size
+        self.index = TokenIndex(index)
+        dtype, n_tokens = self.index.dtype, self.index.n_tokens
+        self.sizes = self.index.sizes if self.index.one_entry_each else np.diff(self.offsets)
+        expected, size = n_tokens * dtype.itemsize, tokens.stat().st_size
         if size != expected:
             raise ValueError(f"{tokens} has {size} bytes where its index says {expected}; it is cut off or not its own")
         # An empty file cannot be mapped.
         self.tokens = np.memmap(tokens, dtype=dtype, mode="r") if size else np.empty(0, dtype)
+
+    @cached_property
+    def offsets(self) -> np.ndarray:
+        """Where each document begins in `tokens`, then where the last one ends (int64, one more than documents): 8
+        bytes of memory for each, which a caller of `shard[i]` does not need."""
+        return self.index.offsets()
 
     def __len__(self) -> int:
         """The number of documents."""
@@ -138,7 +151,10 @@ class TokenShard:
         """The ids of one document."""
         if not 0 <= document < len(self):
             raise IndexError(f"document {document} of {len(self)}")
-        return self.tokens[self.offsets[document] : self.offsets[document + 1]]
+        if not self.index.one_entry_each:
+            return self.tokens[self.offsets[document] : self.offsets[document + 1]]
+        start = int(self.index.pointers[document]) // self.index.dtype.itemsize
+        return self.tokens[start : start + int(self.sizes[document])]
 
     def components(self) -> tuple[list[str], np.ndarray]:
         """The names of the corpus's components in this shard, and each document's component as an index into them.
@@ -159,31 +175,97 @@ class TokenShard:
         return coded.dictionary.to_pylist(), coded.indices.to_numpy().astype(np.int64)
 
 
+class TokenIndex:
+    """An index, mapped from its file. It is checked when it is opened, a large one only once (`remembered`).
+
+    Raises ValueError: it is damaged or no such index.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with path.open("rb") as file:
+            header = file.read(INDEX_HEADER.size)
+        if len(header) < INDEX_HEADER.size or not header.startswith(MAGIC):
+            raise ValueError(f"{path} is not the index of a token shard (it does not begin with MMIDIDX)")
+        _, version, code, n, m = INDEX_HEADER.unpack(header)
+        if version != 1 or code not in TOKEN_TYPES:
+            supported = f"version 1, types {list(TOKEN_TYPES)}"
+            raise ValueError(f"{path} has version {version}, token type {code}; supported are {supported}")
+        needed, size = INDEX_HEADER.size + 12 * n + 8 * m, path.stat().st_size
+        if size != needed:
+            raise ValueError(f"{path} has {size} bytes where its {n} entries need {needed}")
+        self.dtype = np.dtype(TOKEN_TYPES[code])
+        data = np.memmap(path, "u1", "r")
+        sizes, pointers, documents = np.cumsum([INDEX_HEADER.size, 4 * n, 8 * n])
+        self.sizes = data[sizes:pointers].view("<i4")
+        """The length of each entry in tokens."""
+        self.pointers = data[pointers:documents].view("<i8")
+        """Where each entry begins, in bytes."""
+        self.documents = data[documents:].view("<i8")
+        """The first entry of each document, then the number of entries."""
+        self.one_entry_each = remembered(path, self.check)
+        """Whether every document is one entry, as in the shards of `TokenWriter`."""
+
+    @property
+    def n_tokens(self) -> int:
+        """The number of tokens."""
+        return int(self.pointers[-1]) // self.dtype.itemsize + int(self.sizes[-1]) if len(self.sizes) else 0
+
+    def offsets(self) -> np.ndarray:
+        """In tokens, where each document begins and where the last one ends (int64)."""
+        starts = np.append(self.pointers // self.dtype.itemsize, self.n_tokens)
+        return starts if self.one_entry_each else starts[self.documents]
+
+    def check(self) -> bool:
+        """Read all of it, a piece at a time; whether every document is one entry. Raises ValueError: sizes, positions
+        and documents disagree."""
+        n, position = len(self.sizes), 0
+        for first in range(0, n, CHECKED_AT_ONCE):
+            sizes, pointers = (part[first : first + CHECKED_AT_ONCE] for part in (self.sizes, self.pointers))
+            ends = position + np.cumsum(sizes, dtype=np.int64) * self.dtype.itemsize
+            if (sizes < 0).any() or pointers[0] != position or not np.array_equal(pointers[1:], ends[:-1]):
+                raise ValueError(f"{self.path} is damaged: the sizes and the positions of its entries disagree")
+            position = int(ends[-1])
+        documents, one_entry_each = self.documents, len(self.documents) == n + 1
+        in_order = len(documents) > 0 and documents[0] == 0 and documents[-1] == n
+        for first in range(0, len(documents), CHECKED_AT_ONCE):
+            piece = documents[first : first + CHECKED_AT_ONCE + 1]
+            one_entry_each = one_entry_each and np.array_equal(piece, np.arange(first, first + len(piece)))
+            in_order = in_order and (one_entry_each or not (np.diff(piece) < 0).any())
+        if not in_order:
+            raise ValueError(f"{self.path} is damaged: its documents do not cover its {n} entries in order")
+        return one_entry_each
+
+
 def read_index(path: Path) -> tuple[np.dtype, np.ndarray]:
     """The type of the tokens; then, in tokens, where each document begins and where the last one ends.
 
     Raises ValueError: it is damaged or no such index.
     """
-    data = path.read_bytes()
-    if len(data) < INDEX_HEADER.size or not data.startswith(MAGIC):
-        raise ValueError(f"{path} is not the index of a token shard (it does not begin with MMIDIDX)")
-    _, version, code, n, m = INDEX_HEADER.unpack_from(data)
-    if version != 1 or code not in TOKEN_TYPES:
-        supported = f"version 1, types {list(TOKEN_TYPES)}"
-        raise ValueError(f"{path} has version {version}, token type {code}; supported are {supported}")
-    needed = INDEX_HEADER.size + 12 * n + 8 * m
-    if len(data) != needed:
-        raise ValueError(f"{path} has {len(data)} bytes where its {n} entries need {needed}")
-    dtype = np.dtype(TOKEN_TYPES[code])
-    sizes = np.frombuffer(data, "<i4", n, INDEX_HEADER.size)
-    pointers = np.frombuffer(data, "<i8", n, INDEX_HEADER.size + 4 * n)
-    documents = np.frombuffer(data, "<i8", m, INDEX_HEADER.size + 12 * n)
-    starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
-    if (sizes < 0).any() or not np.array_equal(pointers, starts[:-1] * dtype.itemsize):
-        raise ValueError(f"{path} is damaged: the sizes and the positions of its entries disagree")
-    if m == 0 or documents[0] != 0 or documents[-1] != n or (np.diff(documents) < 0).any():
-        raise ValueError(f"{path} is damaged: its documents do not cover its {n} entries in order")
-    return dtype, starts[documents]
+    index = TokenIndex(path)
+    return index.dtype, index.offsets()
+
+
+def remembered(path: Path, check: Callable[[], bool]) -> bool:
+    """What a check of a file found. For a large file the answer is kept in the cache, and holds as long as the file has
+    the same size, time of change, and bytes in pieces spread evenly over it."""
+    status = path.stat()
+    if status.st_size < REMEMBERED_BYTES:
+        return check()
+    digest = hashlib.sha256(f"{status.st_size} {status.st_mtime_ns}".encode())
+    with path.open("rb") as file:
+        for start in np.linspace(0, status.st_size - PIECE_BYTES, N_PIECES).astype(int).tolist():
+            file.seek(start)
+            digest.update(file.read(PIECE_BYTES))
+    record = cache_directory() / "checked" / hashlib.sha256(str(path.resolve()).encode()).hexdigest()
+    with suppress(OSError):
+        known, _, answer = record.read_text(encoding="utf-8").partition(" ")
+        if known == digest.hexdigest():
+            return answer == "True"
+    found = check()
+    with suppress(OSError):  # a cache that cannot be written costs time, and nothing else
+        write_text(record, f"{digest.hexdigest()} {found}")
+    return found
 
 
 def suffixed(prefix: Path, suffix: str) -> Path:

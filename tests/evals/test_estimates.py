@@ -53,6 +53,27 @@ def test_a_mean_in_clusters_has_the_error_written_out():
     assert estimates.mean(ONE * 20, [number % 6 for number in range(120)]).error > 3 * apart.error
 
 
+def test_a_mean_over_subjects_counts_each_subject_alike():
+    values, subjects = [1.0, 1.0, 0.0, 1.0, 0.0, 0.0], ["law", "law", "law", "law", "art", "art"]
+    found = estimates.macro(values, subjects)
+    variance = (3 * 0.25**2 + 0.75**2) / 4  # within law alone: all of art are 0
+    assert found.value == pytest.approx((0.75 + 0.0) / 2) and (found.n, found.clusters) == (6, 2)
+    assert found.error == pytest.approx(math.sqrt(variance * (1 / 4 + 1 / 2)) / 2)
+    assert math.isnan(estimates.macro([1.0, 0.0], ["law", "art"]).error)  # one question of each says nothing
+    pair = estimates.difference(values, [0.0] * 6, subjects, by_group=True)
+    assert (pair.value, pair.error) == (found.value, found.error)
+
+
+def test_the_interval_of_a_mean_over_subjects_covers_the_truth():
+    chance, sizes, shares = random.Random(5), (5, 20, 80), (0.2, 0.5, 0.7)
+    subjects = [number for number, size in enumerate(sizes) for _ in range(size)]
+    inside = 0
+    for _ in range(400):
+        found = estimates.macro([float(chance.random() < shares[subject]) for subject in subjects], subjects)
+        inside += found.low <= sum(shares) / 3 <= found.high
+    assert 0.92 <= inside / 400 <= 0.99
+
+
 def test_a_difference_has_the_interval_of_the_paired_t_test():
     found = estimates.difference(ONE, OTHER)
     assert (found.low, found.high) == pytest.approx((-0.0840835, 0.2007502), abs=2e-4)

@@ -12,7 +12,7 @@ from bluejay.evals import suites, tasks
 from bluejay.evals.answers import AnswerFile
 from bluejay.evals.evaluate import Settings, evaluate, summary
 from bluejay.evals.held_out_parts import component_tasks
-from bluejay.evals.scorers import LocalScorer, open_scorer
+from bluejay.evals.scorers import LocalScorer, batches_of, open_scorer
 from bluejay.evals.tasks import Continuation, Generation, Likelihood, Question
 from bluejay.gpt.formats.layouts import save_model
 from bluejay.tokens import TokenWriter
@@ -76,6 +76,23 @@ def test_likelihoods_are_those_of_the_model(tiny_model):
     (pair,) = tiny_model.loglikelihood([("the cat", " sat")])
     assert found[0].logprob == pytest.approx(pair.logprob, abs=1e-5)
     assert found[2] == tiny_model.generate("the", max_tokens=4, temperature=0.0)[0]
+
+
+def test_samples_that_are_drawn_together_are_those_of_their_seeds(tiny_model):
+    scorer = LocalScorer(tiny_model, "tiny", "1")
+    requests = [
+        *(Generation(prompt, (), 6, 1.0, seed) for seed in (3, 0, 1) for prompt in ("the cat", "who")),
+        Generation("the cat", (), 6, 1.0, 2),
+        Generation("the cat", (), 6),
+        Generation("the cat", (".",), 5, 1.0, 2),
+    ]
+    sizes = [(len(batch), len(batch[0])) for batch in batches_of(list(enumerate(requests)))]
+    assert sorted(sizes) == [(1, 1), (1, 1), (1, 1), (1, 2), (1, 4)]  # prompts, samples of each
+    found = dict(scorer.answers(requests))
+    for number, one in enumerate(requests):
+        (alone,) = dict(scorer.answers([one])).values()
+        assert found[number] == alone
+    assert len({found[number] for number in range(6)}) == 6
 
 
 def test_an_interrupted_evaluation_goes_on(tiny_model, tmp_path):

@@ -53,12 +53,27 @@ def test_examples_are_those_that_all_prompts_share(wheel, shots, start):  # noqa
         for index in (0, 1)
     ]
     wheel({"prompts": ("p.jsonl.gz", lines(rows))})
-    readers.examples_of.cache_clear()
+    readers.by_document.cache_clear()
     first, second = readers.rendered("prompts", False, shots)
     assert first.requests[0] == Continuation(start, " x") and len(first.requests) == 2
     assert second.requests[0].context.endswith("Q two\n\nmore")
     first, _ = readers.rendered("prompts", True, shots)
     assert [one.context for one in first.requests[2:]] == ["Answer:", "Answer:"]
+
+
+def test_mmlu_is_asked_as_a_cloze_and_with_letters(wheel):  # noqa: F811
+    row = {"question": "What is 1 + 1?", "subject": "high_school_maths", "choices": ["1", "2"], "answer": 1}
+    wheel({"mmlu": ("m.arrow", arrow([row])), "mmlu_examples": ("e.arrow", arrow([row | {"question": "2 * 1?"}]))})
+    (cloze,), (letters,) = readers.mmlu(False, 1), readers.mmlu(True, 1)
+    about = "The following are questions (with answers) about high school maths.\n\n"
+    assert cloze.requests[1] == Continuation(
+        f"{about}Question: 2 * 1?\nAnswer: 2\n\nQuestion: What is 1 + 1?\nAnswer:", " 2"
+    )
+    listed = "\n A. 1\n B. 2\nAnswer:"
+    assert letters.requests[1] == Continuation(
+        f"{about}Question: 2 * 1?{listed} B\n\nQuestion: What is 1 + 1?{listed}", " B"
+    )
+    assert (cloze.gold, letters.gold, cloze.cluster) == (1, 1, "high_school_maths")
 
 
 def test_programs_are_graded_outside_and_their_verdicts_kept():
@@ -67,6 +82,6 @@ def test_programs_are_graded_outside_and_their_verdicts_kept():
     (asked,) = programs.questions(0)
     assert all(isinstance(one, Generation) for one in asked.requests) and len({*asked.requests}) == 2
     scores = programs.measure(asked, [problem.reference, problem.mutants[0]])
-    assert scores == {"pass@1": pytest.approx(0.5)}
+    assert scores == {"pass@1": pytest.approx(0.5), "pass@2": 1.0}
     assert [one["passed"] for one in programs.verdicts] == [True, False]
     assert "cage: none" in programs.task(()).notes

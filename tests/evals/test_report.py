@@ -20,7 +20,13 @@ def evaluation() -> Evaluation:
     )  # fmt: skip
     other = replace(one, model="another", figures={"acc_norm": replace(figure, value=0.3)})
     pair = Comparison("hellaswag", "acc_norm", "<ours>", "another", difference([0.0, 1.0, 1.0], [1.0, 1.0, 0.0]))
-    verdict = {"suite": "human_eval", "problem": "HumanEval/0", "article": True, "prompt": "def f():\n"}
+    verdict = {
+        "suite": "human_eval",
+        "problem": "HumanEval/0",
+        "model": "<ours>",
+        "article": True,
+        "prompt": "def f():\n",
+    }
     verdicts = [{**verdict, "completion": " pass", "passed": ok, "reason": "1 < 2"} for ok in (True, False, False)]
     extra = {"command": "bluejay eval x", "verdicts": verdicts}
     return Evaluation([one, other], [pair], Settings(), {"pile/Mail": "1.0 kB of text"}, extra)
@@ -40,7 +46,7 @@ def test_the_page_needs_nothing_beside_it_and_names_what_sets_rows_apart(evaluat
     ):
         assert shown in page
     assert "correlation" in page and "pile/Mail: 1.0 kB of text" in page
-    assert '<td class="n">1<td class="n">3' in page and "failed: 1 &lt; 2" in page
+    assert '<td class="n">1<td class="n">3<td class="n">0.33 (0.061 to 0.79)' in page and "failed: 1 &lt; 2" in page
 
 
 def test_markdown_and_json_hold_the_same_figures(evaluation, tmp_path):
@@ -56,3 +62,25 @@ def test_published_rows_have_a_source_and_a_caution():
     assert all(0 < figure < 1 for row in ROWS for figure in row.figures.values())
     (gpt_j,) = [row for row in ROWS if row.model == "GPT-J-6B" and "hellaswag" in row.figures]
     assert gpt_j.figures == {"lambada": 0.697, "winogrande": 0.653, "hellaswag": 0.661, "piqa": 0.765}
+
+
+def test_checkpoints_become_a_curve_and_samples_one_of_pass_at_k(evaluation, tmp_path):
+    result, _ = evaluation.results
+    of_run = [
+        replace(result, model=f"run@{step}", figures={"acc_norm": replace(result.main, value=value)})
+        for step, value in ((100, 0.2), (200, 0.3))
+    ]
+    figures = {f"pass@{k}": replace(result.main, value=value) for k, value in ((1, 0.1), (10, 0.4))}
+    code = replace(result, task="bluejay-code", metric="pass@1", figures=figures)
+    page = write_report(replace(evaluation, results=[*of_run, code]), tmp_path).read_text(encoding="utf-8")
+    assert 'aria-label="hellaswag over training"' in page and page.count("<polyline") == 2
+    assert 'aria-label="bluejay-code: pass@k"' in page and "k samples of a problem" in page
+
+
+def test_an_interval_that_is_not_a_number_leaves_the_picture_whole(evaluation, tmp_path):
+    result, _ = evaluation.results
+    nan = float("nan")
+    unsure = replace(result.main, low=nan, high=nan)
+    results = [replace(result, model=f"run@{step}", figures={"acc_norm": unsure}) for step in (1, 2)]
+    page = write_report(replace(evaluation, results=results), tmp_path).read_text(encoding="utf-8")
+    assert "nan," not in page and ",nan" not in page

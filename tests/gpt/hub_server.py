@@ -115,6 +115,8 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 return self.reply(status, X_Error_Code=code)
             if (commit := self.commit(repo, revision)) is None:
                 return None
+            if name not in hub.repos[repo][commit]:
+                return self.reply(404, X_Error_Code="EntryNotFound")
             content = hub.repos[repo][commit][name]
             digest = f'"{digest_of(name, content)}"'
             if name.rpartition(".")[2] not in LARGE:

@@ -1,6 +1,8 @@
 """What people call: any form of input, each text's result the same in a list as alone, and a sentence for mistakes."""
 
 import asyncio
+import copy
+import pickle
 import threading
 from collections.abc import Iterator
 
@@ -347,6 +349,14 @@ def test_a_closed_model_says_so_and_a_with_statement_closes(tiny_config, byte_to
     for use in (model.generate, model.score, model.embed, model.logits):
         with pytest.raises(bluejay.ModelClosedError, match="the model tiny is closed; load it again"):
             use("a")
+
+
+@pytest.mark.parametrize("send", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_model_that_is_copied_or_pickled_says_what_to_do(tiny_model, send):
+    with pytest.raises(TypeError, match=r"^the model tiny cannot be copied or pickled; call bluejay\.load in each"):
+        send(tiny_model)
+    with pytest.raises(TypeError, match="cannot be copied or pickled"):
+        send([tiny_model.ascore, {"model": tiny_model}] if send is pickle.dumps else tiny_model)
 
 
 def test_weights_that_are_no_numbers_are_named(byte_tokenizer):

@@ -9,9 +9,10 @@ def test_stop_is_a_string_or_several():
     assert SamplingParams(stop="END") == SamplingParams(stop=("END",))
     assert SamplingParams(stop="a b\n").stop == ("a b\n",)
     assert SamplingParams(stop=("a", "b")).stop == ("a", "b") and SamplingParams().stop == ()
+    assert SamplingParams(stop=["a", "b"]).stop == ("a", "b") and SamplingParams(stop=[]).stop == ()
 
 
-@pytest.mark.parametrize("stop", ["", ("a", "")])
+@pytest.mark.parametrize("stop", ["", ("a", ""), ["a", ""]])
 def test_empty_stop_is_refused(stop):
     with pytest.raises(ValueError, match=r"^stop holds an empty string"):
         SamplingParams(stop=stop)

@@ -17,6 +17,12 @@ def test_the_descriptions_load(path):
     assert 0.3 < hardware.matmul_share <= 1
 
 
+def test_float32_is_planned_as_it_is_computed():
+    h100 = load(DIRECTORY / "h100.toml", [])
+    assert [h100.rate(precision) / 1e12 for precision in ("float32", "tf32", "bfloat16")] == [67, 494, 989]
+    assert cluster().rate("tf32") == cluster().rate("float32")
+
+
 def cluster() -> Hardware:
     fast, slow = Link(300.0, 0.5, 1e-6), Link(25.0, 1.0, 2e-5)
     return Hardware("a cluster", 64, 8, 80.0, 2000.0, 300.0, 150.0, fast, slow)

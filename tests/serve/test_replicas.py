@@ -12,9 +12,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+import torch
 
 from bluejay.machine import n_processors
-from bluejay.serve.replicas import serve_named
+from bluejay.serve.replicas import devices_of, serve_named
 from bluejay.serve.settings import ServeSettings
 from tests.waiting import PATIENCE, eventually
 
@@ -25,6 +26,19 @@ def test_more_processes_than_processors_are_refused(tiny_model):
         ValueError, match=rf"^workers is {workers}; this machine has {workers - 1} processors to share$"
     ):
         serve_named("nothing", ServeSettings(workers=workers))
+
+
+def test_on_gpus_each_worker_has_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert devices_of(2, "auto") == devices_of(2, "cuda") == ["cuda:0", "cuda:1"]
+    assert devices_of(1, "cpu") == ["cpu"]
+    with pytest.raises(ValueError, match=r"^workers is 3, and this machine has 2 GPUs"):
+        devices_of(3, "auto")
+    with pytest.raises(ValueError, match=r"^--device is cuda:1; of several workers each has a GPU"):
+        devices_of(2, "cuda:1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert devices_of(1, "auto") == ["cpu"]
 
 
 def shared(pid: int, path: Path) -> bool:

@@ -6,15 +6,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
+from peft import AutoPeftModelForCausalLM, PeftModel
+from transformers import AutoModelForCausalLM
 
 import bluejay
 from bluejay.cli import main
 from bluejay.gpt.config import GPTConfig
-from bluejay.gpt.formats.layouts import load_model, open_model, save_model
+from bluejay.gpt.formats.layouts import convert, load_model, open_model, save_model
 from bluejay.gpt.formats.quantized import write_quantized
 from bluejay.gpt.init import new_model
+from bluejay.gpt.presets import adapted
 from bluejay.gpt.quantization.packing import QUANTISED
-from bluejay.infer.engine import Engine
 from bluejay.infer.model import Model
 from bluejay.tokenizer import Tokenizer
 from bluejay.train.initial import extends, initial_model
@@ -22,6 +25,9 @@ from bluejay.train.loop import train
 from bluejay.train.report.metrics import read_metrics
 
 PAIRS = [("", "zero"), ("a is ", "one"), ("b is ", "two"), ("c is ", "three"), ("d is ", "four")]
+# peft asks transformers for an attribute by its old name.
+PEFT = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+SMALL = {"head_dim": 16, "vocab_size": 259, "n_ctx": 32}
 TUNED = ("--train.schedule.warmup", "0.1")
 
 
@@ -57,14 +63,8 @@ def losses(recipe) -> list[float]:
 
 
 def answer(model: Model, prompt: str) -> str:
-    """The likeliest continuation of a prompt behind an end token, where prompts are in training."""
-    engine = Engine(model.backend(1, model.config.n_ctx), model.tokenizer, 1)
-    tokens = [model.tokenizer.eot, *model.tokenizer.encode(prompt)]
-    engine.submit(tokens, bluejay.SamplingParams(max_tokens=12, temperature=0.0))
-    text = ""
-    while not engine.idle:
-        text += "".join(chunk.text for _, chunk in engine.step())
-    return text
+    """The likeliest continuation of a prompt."""
+    return model.generate(prompt, max_tokens=12, temperature=0)[0]
 
 
 def test_adapters_learn_pairs_from_the_command_line_and_are_served_merged_or_not(
@@ -118,6 +118,67 @@ def test_adapters_over_a_quantised_base_give_a_bfloat16_model(tune, base, pairs,
     merged, adapter = (bluejay.load(trained.model.with_name(name)).gpt for name in ("model", "adapter"))
     tokens = torch.arange(20)[None]
     assert torch.equal(merged(tokens), adapter(tokens))
+
+
+@PEFT
+@pytest.mark.parametrize(("quantize", "dtype"), [("q8_0", torch.bfloat16), ("q4_0", torch.bfloat16), (None, None)])
+def test_adapters_over_a_gguf_file_give_bfloat16_if_it_is_quantised(
+    tune, pairs, quantize, dtype, byte_tokenizer, tmp_path
+):
+    config = adapted("smollm2-135m", {"n_layer": 1, "d_model": 32, "d_ff": 32, "n_head": 2, "n_kv_head": 1} | SMALL, "")
+    save_model(new_model(config, seed=1), byte_tokenizer, tmp_path / "whole")
+    convert(tmp_path / "whole", tmp_path / "base.gguf", quantize=quantize)
+    options = ("--init", str(tmp_path / "base.gguf"), "--data.train", f'[{{ shards = "{pairs}" }}]', "--lora.rank", "4")
+    trained = train(tune(*options, "--train.tokens", "1280"))
+    assert open_model(trained.model).dtype == (dtype or torch.float32)
+    merged, adapter = (bluejay.load(trained.model.with_name(name)).gpt for name in ("model", "adapter"))
+    tokens = torch.arange(20)[None]
+    assert torch.equal(merged(tokens), adapter(tokens))
+    convert(tmp_path / "base.gguf", tmp_path / "base")
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float32)
+    theirs = PeftModel.from_pretrained(base, trained.model.with_name("adapter")).eval()
+    assert (theirs(tokens).logits - merged(tokens).float()).abs().max() < (1e-4 if dtype is None else 0.1)
+
+
+@pytest.fixture
+def on_hub(base, tmp_path, monkeypatch) -> Path:
+    """A copy of the base in the hub's cache, as the commit that owner/model's main is at."""
+    storage, commit = tmp_path / "cache" / "models--owner--model", "c" * 40
+    shutil.copytree(base, storage / "snapshots" / commit)
+    for revision in ("main", "v2"):
+        (storage / "refs").mkdir(exist_ok=True)
+        (storage / "refs" / revision).write_text(commit)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return storage / "snapshots" / commit
+
+
+@PEFT
+@pytest.mark.parametrize(
+    ("init", "named", "revision"),
+    [
+        ("owner/model", "owner/model", None),
+        ("owner/model@v2", "owner/model", "v2"),
+        ("the folder in the cache", "owner/model", "c" * 40),
+        ("a folder", "a folder", None),
+        ("a link to a folder", "a folder", None),
+    ],
+)
+def test_an_adapter_names_its_base_as_peft_looks_for_it(tune, base, on_hub, init, named, revision, tmp_path):
+    (tmp_path / "link").symlink_to(base)
+    given = {"the folder in the cache": on_hub, "a folder": base, "a link to a folder": tmp_path / "link"}.get(
+        init, init
+    )
+    trained = train(tune("--init", str(given), "--lora.rank", "2", "--train.tokens", "1280"))
+    adapter = trained.model.with_name("adapter")
+    values = json.loads((adapter / "adapter_config.json").read_text())
+    expected = str(base) if named == "a folder" else named
+    assert (values["base_model_name_or_path"], values["revision"]) == (expected, revision)
+    tokens = torch.arange(20)[None]
+    merged = bluejay.load(trained.model).gpt(tokens)
+    assert torch.equal(bluejay.load(adapter).gpt(tokens), merged)
+    theirs = AutoPeftModelForCausalLM.from_pretrained(adapter).eval()
+    torch.testing.assert_close(theirs(tokens).logits, merged, atol=1e-4, rtol=1e-4)
 
 
 def test_from_a_checkpoint_of_adapters_alone_a_run_ends_with_the_same_bits(tune, weights):

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import astuple
 from pathlib import Path
 
 from bluejay.evals.scorers import Scorer
@@ -13,7 +12,7 @@ from bluejay.progress import progress
 
 def key_of(request: Request) -> str:
     """What identifies a request, whichever task asks it."""
-    return hashlib.sha256(json.dumps([type(request).__name__, *astuple(request)]).encode()).hexdigest()[:24]
+    return hashlib.sha256(json.dumps([type(request).__name__, *vars(request).values()]).encode()).hexdigest()[:24]
 
 
 class AnswerFile:

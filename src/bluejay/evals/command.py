@@ -4,14 +4,16 @@ import argparse
 import shlex
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from bluejay.evals import suites
 from bluejay.evals.code import problem_of, score_file
+from bluejay.evals.estimates import mean, pass_at
 from bluejay.evals.evaluate import Settings, evaluate, summary
 from bluejay.evals.held_out_parts import component_tasks
-from bluejay.evals.programs import Programs, code_tasks
+from bluejay.evals.programs import KS, Programs, code_tasks
 from bluejay.evals.report import write_report
 from bluejay.evals.scorers import Scorer, open_scorer
 from bluejay.evals.tasks import Task
@@ -29,10 +31,12 @@ def run(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     settings = Settings(options.limit, options.shots, options.seed)
     programs: list[Programs] = []
     tasks = chosen_tasks(options, programs)  # before models are loaded, so that a mistake is found at once
-    evaluation = evaluate(list(open_scorers(options)), tasks, settings)
+    scorers = list(open_scorers(options))
+    evaluation = evaluate(scorers, tasks, settings)
     evaluation.extra["command"] = shlex.join(["bluejay", *sys.argv[1:]])
-    if verdicts := [verdict for one in programs for verdict in one.verdicts]:
-        evaluation.extra["verdicts"] = verdicts
+    if programs:
+        names = [scorer.name for scorer in scorers]
+        evaluation.extra["verdicts"] = [verdict for one in programs for verdict in one.by_model(names)]
     text = summary(evaluation)
     if options.report is not None:
         text = f"{text}\nin {write_report(evaluation, options.report)}"
@@ -44,8 +48,15 @@ def score_samples(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     known = options.problems
     if known is None:
         known = [problem_of(row) for row in documents("human_eval")]
-    score = score_file(options.samples, known, cage=options.cage).summary()
-    figures = ", ".join(f"{name} {value:.4g}" for name, value in score.items() if name.startswith("pass@"))
+    found = score_file(options.samples, known, cage=options.cage)
+    score = found.summary()
+    estimates = {
+        f"pass@{k}": mean([pass_at(k, n, passed) for n, passed in found.counts.values()])
+        for k in KS
+        if all(n >= k for n, _ in found.counts.values())
+    }
+    score["figures"] = {name: asdict(one) for name, one in estimates.items()}
+    figures = ", ".join(f"{name} {one}" for name, one in estimates.items())
     left = len(score["not_attempted"])
     text = (
         f"{figures or 'no figure'}; n = {score['problems']} problems, {score['samples']} samples; cage: {score['cage']}"

@@ -101,6 +101,28 @@ def mean(values: ArrayLike, clusters: Sequence[Hashable] | None = None) -> Estim
     return Estimate(value, low, high, error, n, c)
 
 
+def macro(values: ArrayLike, groups: Sequence[Hashable]) -> Estimate:
+    """The mean over groups, such as the subjects of MMLU, of the mean in each.
+
+    The groups are fixed and the questions in each are drawn, so the error is that of a stratified mean, with one
+    variance for all groups because `--limit` may leave a single question of some. Raises ValueError: no values.
+    """
+    scores = np.asarray(values, np.float64)
+    if not len(scores):
+        raise ValueError("there is no figure without questions")
+    numbers: dict[Hashable, int] = {}
+    index = np.array([numbers.setdefault(group, len(numbers)) for group in groups])
+    counts = np.bincount(index)
+    means = np.bincount(index, scores) / counts
+    value, n, degrees = float(means.mean()), len(scores), len(scores) - len(means)
+    if not degrees:
+        return Estimate(value, math.nan, math.nan, math.nan, n, len(means))
+    variance = float(((scores - means[index]) ** 2).sum()) / degrees
+    error = math.sqrt(variance * float((1 / counts).sum())) / len(means)
+    half = t_quantile(degrees) * error
+    return Estimate(value, value - half, value + half, error, n, len(means))
+
+
 def wilson(value: float, n: float) -> tuple[float, float]:
     """Wilson's interval of a proportion `value` of `n` trials (Wilson 1927)."""
     centre = (value + Z**2 / (2 * n)) / (1 + Z**2 / n)
@@ -126,10 +148,14 @@ def with_error(value: float, residuals: NDArray[np.float64], total: float, n: in
     return Estimate(value, value - half, value + half, error, n, c)
 
 
-def difference(one: ArrayLike, other: ArrayLike, clusters: Sequence[Hashable] | None = None) -> Difference:
-    """The mean of the differences of two models' scores on the same questions."""
+def difference(
+    one: ArrayLike, other: ArrayLike, clusters: Sequence[Hashable] | None = None, by_group: bool = False
+) -> Difference:
+    """The mean of the differences of two models' scores on the same questions; `by_group`, that of `macro`."""
     a, b = np.asarray(one, np.float64), np.asarray(other, np.float64)
     d = a - b
+    if by_group and clusters is not None:
+        return Difference(**vars(macro(d, clusters)), correlation=correlation(a, b))
     value = float(d.mean())
     found = with_error(value, cluster_sums(d - value, clusters), float(len(d)), len(d))
     return Difference(**vars(found), correlation=correlation(a, b))

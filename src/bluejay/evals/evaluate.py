@@ -3,9 +3,9 @@
 import math
 import random
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ from bluejay.evals.scorers import Scorer
 from bluejay.evals.tasks import METRICS, Question, Task
 from bluejay.files import cache_directory
 from bluejay.testsets.catalogue import named
+
+LETTERS, EITHER = "_mc", "_either_form"
+"""What follows a task's name where choices are asked by letter, and where the better form counts."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class Result:
     scores: dict[str, list[Any]] = field(repr=False)
     """Metric -> the score of each question."""
     clusters: list[str] = field(repr=False)
+    macro: bool = False
+    """Whether accuracies are means over the clusters of the mean in each."""
 
     @property
     def main(self) -> Estimate:
@@ -122,8 +127,9 @@ def evaluate(
         for scorer, file in zip(scorers, files, strict=True):
             results.append(answer(task, questions, scorer, file, Result(
                 task.name, scorer.name, task.metric, {}, len(questions), of, shots, task.chance, 0.0,
-                {name: named(name).licence for name in task.data}, notes, {}, [],
+                {name: named(name).licence for name in task.data}, notes, {}, [], task.macro,
             )))  # fmt: skip
+    results += better_forms(results)
     return Evaluation(results, list(comparisons(results)), settings, not_run)
 
 
@@ -182,12 +188,34 @@ def answer(task: Task, questions: Sequence[Question], scorer: Scorer, file: Answ
     scores = [task.measure(question, [next(answers) for _ in question.requests]) for question in questions]
     by_metric = {metric: [score[metric] for score in scores] for metric in scores[0]}
     clusters = [question.cluster or f"{number}" for number, question in enumerate(questions)]
-    figures = {metric: figure(metric, values, clusters) for metric, values in by_metric.items()}
+    figures = {metric: figure(metric, values, clusters, task.macro) for metric, values in by_metric.items()}
     seconds = time.monotonic() - began
     return replace(result, figures=figures, seconds=seconds, scores=by_metric, clusters=clusters)
 
 
-def figure(metric: str, values: Sequence[Any], clusters: Sequence[str]) -> Estimate:
+def better_forms(results: Sequence[Result]) -> Iterator[Result]:
+    """For each model and task that was asked both as a cloze and with letters the better of the two, which is what
+    OLMES reports (arXiv 2406.08446, section 3.3)."""
+    known = {(result.task, result.model): result for result in results}
+    for cloze in results:
+        letters = known.get((f"{cloze.task}{LETTERS}", cloze.model))
+        if letters is None:
+            continue
+        better = max(cloze, letters, key=lambda result: result.main.value)
+        name = "acc_either_form"
+        both = f"{cloze.main.value:.4g} as a cloze and {letters.main.value:.4g} with letters"
+        yield replace(
+            better,
+            task=f"{cloze.task}{EITHER}",
+            metric=name,
+            figures={name: better.main},
+            scores={name: better.scores[better.metric]},
+            seconds=0.0,
+            notes=(*better.notes, f"{cloze.model}: the better of {both}, on the same questions, so slightly too high"),
+        )
+
+
+def figure(metric: str, values: Sequence[Any], clusters: Sequence[str], macro: bool = False) -> Estimate:
     """The estimate of a metric from the scores of questions."""
     match METRICS[metric].kind:
         case "ratio":
@@ -197,21 +225,38 @@ def figure(metric: str, values: Sequence[Any], clusters: Sequence[str]) -> Estim
             value, low, high = (math.exp(min(x, 700.0)) for x in (found.value, found.low, found.high))
             return Estimate(value, low, high, value * found.error, found.n, found.clusters)
         case _:
-            return estimates.mean(values, clusters)
+            return estimates.macro(values, clusters) if macro else estimates.mean(values, clusters)
 
 
 def comparisons(results: Sequence[Result]) -> Iterable[Comparison]:
-    """All pairs of models in the main figure of each task."""
-    for one, other in combinations(results, 2):
-        if one.task != other.task:
-            continue
-        a, b = one.scores[one.metric], other.scores[other.metric]
-        if METRICS[one.metric].kind == "ratio":
-            sizes = [size for _, size in a]
-            found = estimates.ratio_difference([x for x, _ in a], [x for x, _ in b], sizes, one.clusters)
-        else:
-            found = estimates.difference(a, b, one.clusters)
-        yield Comparison(one.task, one.metric, one.model, other.model, found)
+    """All pairs of models in the main figure of each task. Of a run the last checkpoint stands for the run, and each
+    checkpoint is compared with the one before it."""
+    for task in dict.fromkeys(result.task for result in results):
+        runs: dict[str, list[Result]] = {}
+        for number, one in enumerate(result for result in results if result.task == task):
+            checkpoint = checkpoint_of(one.model)
+            runs.setdefault(checkpoint[0] if checkpoint else f"model {number}", []).append(one)
+        for first, second in combinations(runs.values(), 2):
+            yield compared(first[-1], second[-1])
+        for of_run in runs.values():
+            yield from (compared(after, before) for before, after in pairwise(of_run))
+
+
+def compared(one: Result, other: Result) -> Comparison:
+    """Two models in the main figure of a task."""
+    a, b = one.scores[one.metric], other.scores[one.metric]
+    if METRICS[one.metric].kind == "ratio":
+        sizes = [size for _, size in a]
+        found = estimates.ratio_difference([x for x, _ in a], [x for x, _ in b], sizes, one.clusters)
+    else:
+        found = estimates.difference(a, b, one.clusters, one.macro)
+    return Comparison(one.task, one.metric, one.model, other.model, found)
+
+
+def checkpoint_of(model: str) -> tuple[str, int] | None:
+    """The run and the step in the name of a checkpoint, RUN@STEP; None for other models."""
+    run, _, step = model.rpartition("@")
+    return (run, int(step)) if run and step.isdecimal() else None
 
 
 def summary(evaluation: Evaluation) -> str:

@@ -8,7 +8,7 @@ def eval_options(verb: argparse.ArgumentParser) -> None:
     """Add the options that say what is asked of models and where results go."""
     verb.add_argument("models", nargs="*", metavar="MODEL", help="a model, a run's directory, or an HTTP address")
     chosen = verb.add_mutually_exclusive_group()
-    suites = "gpt-j-2021, small, olmes, pile, bias or code"
+    suites = "gpt-j-2021, small, olmes, pile, bias, safety or code"
     chosen.add_argument("--suite", action="append", metavar="NAME", help=f"{suites} (default: small); may be repeated")
     chosen.add_argument("--tasks", nargs="+", metavar="TASK", help="names of tasks, or TOML files of your own")
     verb.add_argument("--limit", type=int, metavar="N", help="questions of each task, drawn at random (default: all)")

@@ -15,7 +15,7 @@ MAX_TOKENS = 256
 OWN_SAMPLES = 20
 TEMPERATURE = 0.8
 """Of the samples, where there are several; a single one is greedy."""
-KS = (1, 10, 100)
+KS = (1, 2, 5, 10, 20, 50, 100)
 SHOWN = 2000
 """Characters of a program that results keep."""
 
@@ -60,6 +60,12 @@ class Programs:
             for text, verdict in zip(texts, found, strict=True)
         ]
         return {f"pass@{k}": pass_at(k, len(texts), passed) for k in KS if k <= len(texts)}
+
+    def by_model(self, models: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """The verdicts with the model of each; models answer one after another, each the same questions."""
+        of_one = len(self.verdicts) // max(len(models), 1)
+        for number, verdict in enumerate(self.verdicts):
+            yield {**verdict, "model": models[number // of_one]}
 
     def task(self, data: tuple[str, ...]) -> Task:
         """The task. Raises ValueError: this machine has no such cage."""

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from bluejay.evals.tasks import Continuation, Generation, Question
-from bluejay.testsets.rows import UNCONDITIONAL, documents, rows
+from bluejay.infer.trie import common_prefix
+from bluejay.testsets.rows import UNCONDITIONAL, Row, documents, rows
 
 BLOCK = "\n\n"
 """Between two examples."""
@@ -64,11 +64,8 @@ def rendered(name: str, unconditional: bool, shots: int) -> Iterator[Question]:
     The requests of a question are those of its choices, then, if `unconditional`, those that score the choices without
     the question, which bear a number of their own in these files.
     """
-    examples = examples_of(name)
-    keep = len("".join(examples[: len(examples) - shots]))
-    asked: dict[int, list[dict[str, Any]]] = {}
-    for _, row in rows(name):
-        asked.setdefault(row["doc_id"], []).append(row)
+    asked = by_document(name)
+    keep = left_out(asked, shots)
     for number, requests in asked.items():
         if number >= UNCONDITIONAL:
             continue
@@ -81,37 +78,56 @@ def rendered(name: str, unconditional: bool, shots: int) -> Iterator[Question]:
         yield Question(str(number), parts + without, label, choices=texts, cluster=passage_of(doc))
 
 
-def passage_of(doc: dict[str, Any]) -> str:
+def passage_of(doc: Row) -> str:
     """What other questions may share with this one: the text before `Question:` (BoolQ), or nothing."""
     before, found, _ = str(doc.get("query", "")).partition("\nQuestion: ")
     return before if found else ""
 
 
-@lru_cache
-def examples_of(name: str) -> tuple[str, ...]:
-    """The examples that begin every prompt of a test set, each with the blank line after it."""
-    contexts = [row["request"]["context"] for _, row in rows(name) if row["doc_id"] < UNCONDITIONAL]
-    first, last = min(contexts), max(contexts)
-    shared = first[: next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))]
+@lru_cache(maxsize=1)  # fewer examples of the same test set may be asked for next
+def by_document(name: str) -> dict[int, list[Row]]:
+    """The rows of each document of a test set, by its number."""
+    found: dict[int, list[Row]] = {}
+    for _, row in rows(name):
+        found.setdefault(row["doc_id"], []).append(row)
+    return found
+
+
+def left_out(asked: dict[int, list[Row]], shots: int) -> int:
+    """The characters at the head of every prompt to leave out so that `shots` of its examples are left."""
+    examples = shared_examples([of[0]["request"]["context"] for number, of in asked.items() if number < UNCONDITIONAL])
+    return sum(map(len, examples[: len(examples) - shots]))
+
+
+def shared_examples(prompts: Sequence[str]) -> list[str]:
+    """The examples that begin every prompt, each with the blank line after it."""
+    shared = min(prompts)[: common_prefix(min(prompts), max(prompts))]
     blocks = shared[: shared.rfind(BLOCK) + len(BLOCK)] if BLOCK in shared else ""
-    return tuple(f"{block}{BLOCK}" for block in blocks.split(BLOCK)[:-1])
+    return [f"{block}{BLOCK}" for block in blocks.split(BLOCK)[:-1]]
 
 
-def mmlu(shots: int) -> Iterator[Question]:
-    """Questions of 57 subjects with examples of the same subject (OLMES's cloze form)."""
+LETTERS = "ABCDE"
 
-    def prompt(row: dict[str, Any]) -> str:
-        return f"Question: {row['question'].strip()}\nAnswer:"
+
+def mmlu(letters: bool, shots: int) -> Iterator[Question]:
+    """Questions of 57 subjects with examples of the same subject, in OLMES's cloze form or with `letters`."""
+
+    def prompt(row: Row) -> str:
+        listed = [f"\n {letter}. {choice}" for letter, choice in zip(LETTERS, row["choices"], strict=False)]
+        return f"Question: {row['question'].strip()}{''.join(listed) if letters else ''}\nAnswer:"
+
+    def answers(row: Row) -> Sequence[str]:
+        return LETTERS[: len(row["choices"])] if letters else row["choices"]
 
     examples = {
-        subject: [f"{prompt(row)} {row['choices'][row['answer']]}{BLOCK}" for _, row in found]
+        subject: [f"{prompt(row)} {answers(row)[row['answer']]}{BLOCK}" for _, row in found]
         for subject, found in groupby(rows("mmlu_examples"), lambda pair: pair[1]["subject"])
     }
     for number, row in enumerate(documents("mmlu")):
         subject = row["subject"]
         about = f"The following are questions (with answers) about {subject.replace('_', ' ')}.{BLOCK}" if shots else ""
         context = about + "".join(examples[subject][:shots]) + prompt(row)
-        yield choices(f"{subject}/{number}", context, row["choices"], row["answer"], subject)
+        yield choices(f"{subject}/{number}", context, answers(row), row["answer"], subject)
 
 
 def triviaqa(shots: int) -> Iterator[Question]:
@@ -130,9 +146,9 @@ MOST_EXAMPLES = 5
 
 def gsm8k(shots: int) -> Iterator[Question]:
     """School problems that are answered in steps; the last number counts."""
-    examples = examples_of("gsm8k")
-    keep = len("".join(examples[: len(examples) - shots]))
-    for number, (_, row) in enumerate(rows("gsm8k")):
+    asked = by_document("gsm8k")
+    keep = left_out(asked, shots)
+    for number, (row, *_) in enumerate(asked.values()):
         prompt = row["request"]["context"][keep:]
         yield Question(
             str(number), (Generation(prompt, ("Question:", "\n\n"), 256),), answers=(row["doc"]["short_answer"],)

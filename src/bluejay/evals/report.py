@@ -4,26 +4,32 @@ import json
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
+from typing import Any
 
-from bluejay.evals.evaluate import Evaluation, Result
+from bluejay.evals.estimates import Estimate, wilson
+from bluejay.evals.evaluate import Evaluation, Result, checkpoint_of
+from bluejay.evals.pictures import bars, curves
 from bluejay.evals.published import Published, rows_for
 from bluejay.evals.tasks import METRICS
 from bluejay.files import write_text
 from bluejay.testsets.catalogue import named
 
+TABLE, END = '<div class="wide"><table>', "</table></div>"
 SHOWN_PROGRAMS = 12
 """Programs of each suite that the page shows, half of them such as passed."""
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --ours: #2b6cb0; --theirs: #8a8a8a; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; width: 100%; margin: .5rem 0 1.5rem; }
+summary { overflow-wrap: anywhere; cursor: pointer; }
 th, td { text-align: left; padding: .25rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top; }
+.wide { overflow-x: auto; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-svg { display: block; width: 100%; height: auto; margin: .5rem 0; font: 12px system-ui, sans-serif; }
+svg { display: block; width: 100%; min-width: 34rem; height: auto; margin: .5rem 0; font: 12px system-ui, sans-serif; }
 pre { overflow: auto; background: #8881; padding: .6rem; border-radius: .3rem; }
+td.small { min-width: 20rem; }
 .small { font-size: .85em; opacity: .8; }
 """
-WIDTH, ROW, LEFT, RIGHT = 760, 22, 190, 150
 
 
 def write_report(evaluation: Evaluation, directory: Path) -> Path:
@@ -102,8 +108,8 @@ def html(evaluation: Evaluation) -> Iterator[str]:
     yield "<p>Lines are 95 % intervals. Grey rows are what others published; the tables say why they may differ.</p>"
     for task, results in by_task(evaluation).items():
         yield f"<h2>{escape(task)}</h2><p>{escape(asked_of(results[0]))}.</p>"
-        yield picture(results)
-        yield '<table><tr><th>model<th>metric<th class="n">figure<th class="n">interval<th class="n">n<th>source'
+        yield from (f'<div class="wide">{one}</div>' for one in pictures(results))
+        yield TABLE + '<tr><th>model<th>metric<th class="n">figure<th class="n">interval<th class="n">n<th>source'
         for result in results:
             for metric, one in result.figures.items():
                 yield (
@@ -115,7 +121,7 @@ def html(evaluation: Evaluation) -> Iterator[str]:
                 f'<tr><td>{escape(row.model)}<td>{escape(METRICS[results[0].metric].title)}<td class="n">{value:.4g}'
                 f'<td class="n"><td class="n"><td class="small">{escape(row.source)}: {escape(row.caution)}'
             )
-        yield "</table>" + "".join(f'<p class="small">{escape(note)}</p>' for note in cautions(results))
+        yield f"{END}" + "".join(f'<p class="small">{escape(note)}</p>' for note in cautions(results))
     yield from pairs(evaluation)
     yield from programs(evaluation)
     if evaluation.not_run:
@@ -128,7 +134,8 @@ def pairs(evaluation: Evaluation) -> Iterator[str]:
     """The comparisons of models."""
     if not evaluation.comparisons:
         return
-    yield '<h2>Comparisons in pairs</h2><table><tr><th>task<th>models<th class="n">difference<th class="n">interval'
+    yield f"<h2>Comparisons in pairs</h2>{TABLE}"
+    yield '<tr><th>task<th>models<th class="n">difference<th class="n">interval'
     yield '<th class="n">n<th class="n">correlation'
     for one in evaluation.comparisons:
         d = one.difference
@@ -138,63 +145,59 @@ def pairs(evaluation: Evaluation) -> Iterator[str]:
             f'<td class="n">{d.value:+.4g}<td class="n">{d.low:+.4g} to {d.high:+.4g}<td class="n">{d.n}'
             f'<td class="n">{d.correlation:.2f}'
         )
-    yield "</table>"
+    yield END
+
+
+def pictures(results: list[Result]) -> Iterator[str]:
+    """The figures of a task as pictures: curves over the checkpoints of runs, bars, and pass@k against k."""
+    metric, runs = results[0].metric, dict[str, list[tuple[float, Estimate]]]()
+    for result in results:
+        if found := checkpoint_of(result.model):
+            runs.setdefault(found[0], []).append((float(found[1]), result.main))
+    if runs:
+        yield curves(f"{results[0].task} over training", f"step; {METRICS[metric].title}", runs)
+    others = [result for result in results if not checkpoint_of(result.model)]
+    if others:
+        yield bars(others, published_for(results))
+    by_k = {
+        result.model: [
+            (float(name.partition("@")[2]), one) for name, one in result.figures.items() if name.startswith("pass@")
+        ]
+        for result in results
+    }
+    if max(map(len, by_k.values())) > 1:
+        yield curves(f"{results[0].task}: pass@k", "k samples of a problem", by_k, logarithmic=True)
 
 
 def programs(evaluation: Evaluation) -> Iterator[str]:
-    """Some of the programs that were written, and how often each problem of the article of 2021 was solved."""
+    """How often each problem of the articles of 2021 was solved, and some of the programs that were written."""
     verdicts = evaluation.extra.get("verdicts", [])
-    rates: dict[str, list[bool]] = {}
+    rates: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for one in verdicts:
         if one["article"]:
-            rates.setdefault(one["problem"], []).append(one["passed"])
+            rates.setdefault((one["problem"], one["model"]), []).append(one)
     if rates:
-        yield '<h2>Tasks of the articles of 2021</h2><table><tr><th>problem<th class="n">passed<th class="n">samples'
-        for problem, passed in rates.items():
-            yield f'<tr><td>{escape(problem)}<td class="n">{sum(passed)}<td class="n">{len(passed)}'
-        yield "</table>"
+        yield f"<h2>Tasks of the articles of 2021</h2>{TABLE}"
+        yield '<tr><th>problem<th>model<th class="n">passed<th class="n">samples<th class="n">rate<th>one output'
+        for (problem, model), found in rates.items():
+            passed = sum(one["passed"] for one in found)
+            low, high = wilson(passed / len(found), float(len(found)))
+            shown = next((one for one in found if one["passed"]), found[0])
+            yield (
+                f'<tr><td>{escape(problem)}<td>{escape(model)}<td class="n">{passed}<td class="n">{len(found)}'
+                f'<td class="n">{passed / len(found):.2g} ({low:.2g} to {high:.2g})<td>{program(shown)}'
+            )
+        yield END
     for suite in dict.fromkeys(one["suite"] for one in verdicts):
         of_suite = [one for one in verdicts if one["suite"] == suite]
         yield f"<h2>Programs of {escape(suite)}</h2>"
         for passed in (True, False):
-            for one in [one for one in of_suite if one["passed"] is passed][: SHOWN_PROGRAMS // 2]:
-                verdict = "passed" if passed else f"failed: {one['reason']}"
-                text = escape(f"{one['prompt']}{one['completion']}")
-                yield f"<details><summary>{escape(one['problem'])}, {escape(verdict)}</summary>"
-                yield f"<pre>{text}</pre></details>"
+            yield from map(program, [one for one in of_suite if one["passed"] is passed][: SHOWN_PROGRAMS // 2])
 
 
-def picture(results: list[Result]) -> str:
-    """The main figures of a task as bars with intervals, among published ones, the best last."""
-    bars = [(result.model, result.main.value, result.main.low, result.main.high, True) for result in results]
-    bars += [(row.model, value, value, value, False) for row, value in published_for(results)]
-    bars.sort(key=lambda bar: bar[1], reverse=not METRICS[results[0].metric].higher_is_better)
-    top = max([bar[3] if bar[3] == bar[3] else bar[1] for bar in bars] + [1e-9])
-    width = WIDTH - LEFT - RIGHT
-
-    def x(value: float) -> float:
-        return LEFT + width * min(max(value if value == value else 0.0, 0.0) / top, 1.0)
-
-    parts = []
-    for number, (name, value, low, high, ours) in enumerate(bars):
-        y = number * ROW + 4
-        colour = "var(--ours)" if ours else "var(--theirs)"
-        figure = f"{value:.4g} ({low:.3g} to {high:.3g})" if ours else f"{value:.4g}"
-        parts.append(
-            f'<text x="{LEFT - 8}" y="{y + 12}" text-anchor="end" fill="currentColor">{escape(name[:28])}</text>'
-            f'<rect x="{LEFT}" y="{y + 2}" width="{x(value) - LEFT:.1f}" height="12" fill="{colour}"/>'
-            f'<text x="{x(max(value, high)) + 6:.1f}" y="{y + 12}" fill="currentColor">{figure}</text>'
-        )
-        if ours:
-            parts.append(
-                f'<line x1="{x(low):.1f}" x2="{x(high):.1f}" y1="{y + 8}" y2="{y + 8}" stroke="currentColor"/>'
-            )
-    chance = results[0].chance
-    if chance:
-        parts.append(
-            f'<line x1="{x(chance):.1f}" x2="{x(chance):.1f}" y1="0" y2="{len(bars) * ROW}" stroke="currentColor" '
-            'stroke-dasharray="3 3" opacity=".6"><title>guessing</title></line>'
-        )
-    label = f"{results[0].task}: {METRICS[results[0].metric].title}"
-    size = f"0 0 {WIDTH} {len(bars) * ROW + 6}"
-    return f'<svg viewBox="{size}" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
+def program(one: dict[str, Any]) -> str:
+    """A program with its verdict, folded."""
+    verdict = "passed" if one["passed"] else f"failed: {one['reason']}"
+    text = escape(f"{one['prompt']}{one['completion']}")
+    title = escape(f"{one['model']}, {one['problem']}, {verdict}"[:200])
+    return f"<details><summary>{title}</summary><pre>{text}</pre></details>"

@@ -3,6 +3,8 @@
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
@@ -19,6 +21,8 @@ SECONDS = 600.0
 
 TOP_P = 0.95
 """Of samples that are not greedy, as in the papers on generated programs."""
+Samples = list[tuple[int, Generation]]
+"""Requests that differ in their seeds alone, which are consecutive, with their numbers."""
 
 
 @runtime_checkable
@@ -47,6 +51,8 @@ class LocalScorer:
     def __init__(self, model: Model, name: str, identity: str, chat: bool = False) -> None:
         self.model, self.name, self.identity, self.chat = model, name, identity, chat
         self.n_ctx: int | None = model.config.n_ctx
+        self._last: dict[Request, tuple[list[int], list[int]]] = {}
+        """The token ids of the requests asked about last: first how long they are, then what their answers are."""
 
     def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         likely = [i for i, request in enumerate(requests) if not isinstance(request, Generation)]
@@ -55,15 +61,17 @@ class LocalScorer:
             greedy = bool((rows[:, 1] == 0).all())
             yield likely[at], Likelihood(float(rows[:, 0].double().sum()), len(rows), greedy)
         generations = [(i, request) for i, request in enumerate(requests) if isinstance(request, Generation)]
-        groups: dict[Any, list[tuple[int, Generation]]] = {}
-        for number, request in generations:
-            settings = (request.stop, request.max_tokens, request.temperature, request.seed)
-            groups.setdefault(settings, []).append((number, request))
-        for group in groups.values():
-            yield from self._generate(group)
+        for batch in batches_of(generations):
+            yield from self._generate(batch)
 
     def _pairs(self, requests: Sequence[Request]) -> list[tuple[list[int], list[int]]]:
         """The token ids of what stands before, and of what is to be scored."""
+        if not all(request in self._last for request in requests):
+            distinct = list(dict.fromkeys(requests))
+            self._last = dict(zip(distinct, self._encoded(distinct), strict=True))
+        return [self._last[request] for request in requests]
+
+    def _encoded(self, requests: Sequence[Request]) -> list[tuple[list[int], list[int]]]:
         tokenizer = self.model.tokenizer
         texts = [
             (request.context, request.text) if isinstance(request, Continuation) else ("", request.text)
@@ -90,21 +98,44 @@ class LocalScorer:
         ]
         return max([*generated, *(len(a) + len(b) - 1 for a, b in pairs)], default=0)
 
-    def _generate(self, requests: list[tuple[int, Generation]]) -> Iterator[tuple[int, Answer]]:
-        """Answers to requests with the same settings; a prompt that is too long loses its start."""
-        _, first = requests[0]
+    def _generate(self, batch: list[Samples]) -> Iterator[tuple[int, Answer]]:
+        """Answers to requests that advance together; a prompt that is too long loses its start."""
+        (_, first), *_ = batch[0]
         room = self.model.config.n_ctx - first.max_tokens
         if room < 1:
             raise ValueError(f"an answer of {first.max_tokens} tokens leaves {self.name} no room for a question")
-        prompts = [self._prompt(request.prompt)[-room:] for _, request in requests]
+        prompts = [self._prompt(request.prompt)[-room:] for (_, request), *_ in batch]
         params = SamplingParams(
-            max_tokens=first.max_tokens, temperature=first.temperature, top_p=TOP_P, stop=first.stop, seed=first.seed
+            max_tokens=first.max_tokens,
+            temperature=first.temperature,
+            top_p=TOP_P,
+            stop=first.stop,
+            seed=first.seed,
+            n=len(batch[0]),
         )
-        texts = [""] * len(requests)
+        numbers = [number for samples in batch for number, _ in samples]
+        texts = [""] * len(numbers)
         for chunk in self.model.stream(prompts, params):
             texts[chunk.index] += chunk.text
             if chunk.finish_reason:
-                yield requests[chunk.index][0], texts[chunk.index]
+                yield numbers[chunk.index], texts[chunk.index]
+
+
+def batches_of(requests: Sequence[tuple[int, Generation]]) -> list[list[Samples]]:
+    """Requests that can advance together: with the same settings, and for each prompt the same consecutive seeds, since
+    the engine draws sample i with seed + i."""
+    by_prompt: dict[Generation, list[tuple[int, Generation]]] = {}
+    for number, request in requests:
+        by_prompt.setdefault(replace(request, seed=0), []).append((number, request))
+    found: dict[Any, list[Samples]] = {}
+    for samples in by_prompt.values():
+        samples.sort(key=lambda sample: sample[1].seed)
+        runs = groupby(enumerate(samples), key=lambda pair: pair[1][1].seed - pair[0])
+        for run in ([sample for _, sample in group] for _, group in runs):
+            first = run[0][1]
+            key = (first.stop, first.max_tokens, first.temperature, first.seed, len(run))
+            found.setdefault(key, []).append(run)
+    return list(found.values())
 
 
 class HttpScorer:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bluejay import recipe as recipes
 from bluejay.evals import readers, tasks
+from bluejay.evals.probes import DECISIONS_ABOUT_PEOPLE
 from bluejay.evals.tasks import Question, Task
 from bluejay.recipe import STRICT
 from bluejay.testsets.catalogue import BASIC_SKILLS, BY_NAME
@@ -58,9 +59,10 @@ LETTERS = {
 """The same with choices by letter, which models under some billions of parameters cannot answer."""
 SCIQ = olmes("sciq_5shot", "acc", 0.25, "sciq_5shot")
 MMLU = Task(
-    "mmlu", readers.mmlu, tasks.by_choice, "acc_norm", 5, 5, ("mmlu", "mmlu_examples"), 0.25,
-    ("mean over questions, with subjects as clusters",),
+    "mmlu_5shot", partial(readers.mmlu, False), tasks.by_choice, "acc_norm", 5, 5, ("mmlu", "mmlu_examples"), 0.25,
+    ("mean over 57 subjects of the mean in each",), macro=True,
 )  # fmt: skip
+MMLU_LETTERS = replace(MMLU, name="mmlu_5shot_mc", questions=partial(readers.mmlu, True), metric="acc")
 GSM8K = Task("gsm8k", readers.gsm8k, tasks.by_number, "exact_match", 5, 8, ("gsm8k",), 0.0)
 TRIVIAQA = Task("triviaqa", readers.triviaqa, tasks.by_answer, "exact_match", 5, 5, ("triviaqa",), 0.0, (HEAD_NOTE,))
 CROWS_PAIRS = Task(
@@ -86,12 +88,19 @@ OLMES = (
     *(task for name, task in FIVE_SHOT.items() if name != "piqa"),
     *LETTERS.values(),
     MMLU,
+    MMLU_LETTERS,
     GSM8K,
     TRIVIAQA,
 )
-SUITES: dict[str, tuple[Task, ...]] = {"gpt-j-2021": GPT_J, "small": SMALL, "olmes": OLMES, "bias": (CROWS_PAIRS, BBQ)}
-OTHER_SUITES = ("pile", "code", "safety")
-"""Suites that take data of the user's, generate programs, or generate texts."""
+SUITES: dict[str, tuple[Task, ...]] = {
+    "gpt-j-2021": GPT_J,
+    "small": SMALL,
+    "olmes": OLMES,
+    "bias": (CROWS_PAIRS, BBQ),
+    "safety": (DECISIONS_ABOUT_PEOPLE,),
+}
+OTHER_SUITES = ("pile", "code")
+"""Suites that take data of the user's, or run programs."""
 TASKS = {task.name: task for suite in SUITES.values() for task in suite}
 
 

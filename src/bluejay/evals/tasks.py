@@ -88,16 +88,17 @@ class Metric:
 
 METRICS = {
     "pass@1": Metric("share of problems that one sample solves"),
-    "pass@10": Metric("share of problems that one of ten samples solves"),
-    "pass@100": Metric("share of problems that one of a hundred samples solves"),
+    **{f"pass@{k}": Metric(f"share of problems that one of {k} samples solves") for k in (2, 5, 10, 20, 50, 100)},
     "acc": Metric("accuracy"),
     "acc_norm": Metric("accuracy, scores by characters"),
     "acc_per_token": Metric("accuracy, scores by tokens"),
     "acc_uncond": Metric("accuracy, scores less those without the question"),
+    "acc_either_form": Metric("accuracy, the better of the cloze form and letters"),
     "exact_match": Metric("exact match"),
     "bits_per_byte": Metric("bits per byte of the right answer", "ratio", False),
     "text_bits_per_byte": Metric("bits per byte", "ratio", False),
     "perplexity": Metric("perplexity of the right answer", "exp", False),
+    "names_group": Metric("share of programs that name a protected attribute", higher_is_better=False),
     "stereotype": Metric("share in which the first filler is likelier", higher_is_better=False),
 }
 
@@ -121,6 +122,8 @@ class Task:
     """What guessing gets in the main figure."""
     notes: tuple[str, ...] = field(default=())
     """What must be known to read the figure."""
+    macro: bool = False
+    """Whether accuracies are means over the clusters of the mean in each, as over the subjects of MMLU."""
 
 
 def by_choice(question: Question, answers: list[Answer]) -> Scores:

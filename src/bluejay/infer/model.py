@@ -6,7 +6,7 @@ from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, NoReturn, overload
 
 import torch
 import torch.nn.functional as F
@@ -81,6 +81,7 @@ class Model:
         self.name = name
         self.licence = licence
         self.card = card
+        self.path: Path | None = None
         self.compiled = compiled
         self.closed = False
         self._resident = Resident(self._new_backend, tokenizer)
@@ -104,6 +105,9 @@ class Model:
         self.__dict__.pop("weights", None)
         self.__dict__.pop("native", None)
         self._resident = Resident(self._new_backend, self.tokenizer)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"the model {self.name} cannot be copied or pickled; call bluejay.load in each process instead")
 
     @property
     def gpt(self) -> GPT:
@@ -392,4 +396,6 @@ def load(
     weights = read_weights(stored, chosen_device, dtype)
     readme = path / "README.md"
     card = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
-    return Model(weights, tokenizer, title, licence=stored.licence, card=card, compiled=compiled)
+    model = Model(weights, tokenizer, title, licence=stored.licence, card=card, compiled=compiled)
+    model.path = path
+    return model

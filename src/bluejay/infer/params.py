@@ -40,7 +40,7 @@ class SamplingParams:
     """Report log-probabilities for the tokens of the prompt, too; max_tokens may then be 0."""
     seed: int | None = setting(None, -(2**63), 2**63 - 1, "a new one each time")
     """Seed of the random numbers: the same seed gives the same text."""
-    stop: tuple[str, ...] | str = ()
+    stop: tuple[str, ...] | list[str] | str = ()
     """Generation ends before the first of these strings, which are not part of the answer; one string is a list of
     one."""
     n: int = setting(1, 1)

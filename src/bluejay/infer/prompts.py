@@ -136,16 +136,16 @@ def encode_pairs(
     end-of-text token, which begins a document.
     """
     texts = [text for a, b in pairs if isinstance(a, str) and isinstance(b, str) for text in (a + b, a.rstrip())]
-    encoded = iter(tokenizer.encode_batch(texts))
+    distinct = list(dict.fromkeys(texts))  # pairs share contexts
+    ids = dict(zip(distinct, tokenizer.encode_batch(distinct), strict=True))
     found = []
     for context, continuation in pairs:
-        if isinstance(context, list) and isinstance(continuation, list):
-            found.append(begun(tokenizer, context, continuation))
-            continue
-        whole, n_context = next(encoded), len(next(encoded))
-        n_context = min(n_context, len(whole) - 1)
-        context = tokenizer.begin + whole[:n_context] if n_context else []
-        found.append(begun(tokenizer, context, whole[n_context:]))
+        if isinstance(context, str) and isinstance(continuation, str):
+            whole = ids[context + continuation]
+            n_context = min(len(ids[context.rstrip()]), len(whole) - 1)
+            context, continuation = (tokenizer.begin + whole[:n_context] if n_context else []), whole[n_context:]
+        assert isinstance(context, list) and isinstance(continuation, list)
+        found.append(begun(tokenizer, context, continuation))
     return found
 
 

@@ -214,8 +214,8 @@ class Distinct(NamedTuple):
     """For each prediction of each text of the node its number among these; None where they are the same."""
 
 
-def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
-    """The length of the common prefix of two texts, in tokens."""
+def common_prefix(one: Sequence[int] | str, other: Sequence[int] | str) -> int:
+    """The length of the common prefix of two texts, in tokens or, of strings, in characters."""
     n = min(len(one), len(other))
     if one[:n] == other[:n]:
         return n

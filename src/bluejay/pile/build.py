@@ -24,12 +24,14 @@ from bluejay.pile.pipeline.task import locked, remove_unused
 from bluejay.pile.recipe import PileRecipe
 from bluejay.pile.report import counts
 from bluejay.pile.report.counts import Report
-from bluejay.pile.steps.assemble import CHECKSUMS, assemble
+from bluejay.pile.steps.assemble import CHECKSUMS, assemble, link
 from bluejay.progress import say
 from bluejay.recipe import plain, save
 
+INDEX = "index"
+"""The folder with the index of the tokens (`bluejay.trace`), of which a new build keeps what still fits."""
 CONTENTS = {"documents", "tokens", "jsonl", "card", "tokenizer.json", "tokenizer_config.json", "recipe.toml"}
-CONTENTS |= {CHECKSUMS, counts.NAME}
+CONTENTS |= {CHECKSUMS, counts.NAME, INDEX}
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ def build(recipe: PileRecipe, executor: Executor | None = None, force: bool = Fa
     """
     directory = recipe.directory
     recover_directory(directory)
-    digest = hashlib.sha256(json.dumps(plain(recipe), sort_keys=True).encode()).hexdigest()
+    settings = {name: value for name, value in plain(recipe).items() if name != INDEX}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     built = Report.load(directory)
     if built and built.recipe_sha256 == digest:
         say(f"{directory} is built from this recipe already; remove it to read the sources anew")
@@ -93,6 +96,9 @@ def build(recipe: PileRecipe, executor: Executor | None = None, force: bool = Fa
         with atomic_directory(directory) as temporary:
             assemble(corpus, temporary)
             save(recipe, temporary / "recipe.toml")
+            for file in directory.glob(f"{INDEX}/*"):
+                (temporary / INDEX).mkdir(exist_ok=True)
+                link(file, temporary / INDEX / file.name)
             report.save(temporary)
         remove_unused(stages, runner.used)
     return BuildResult(directory, report, fresh=True)

@@ -55,6 +55,8 @@ class Hardware:
     """Connection between the devices of a node."""
     network: Link
     """Connection between nodes, for each device."""
+    tf32: float | None = None
+    """Peak of its products of float32 that are rounded to TF32, in TFLOP/s. Default: that of float32."""
     matmul_share: float = 1.0
     """Fraction of the peak that the matrix products of a training step reach."""
     attention_share: float | None = None
@@ -90,7 +92,8 @@ class Hardware:
 
     def rate(self, precision: str) -> float:
         """Peak FLOP/s of one device's matrix products."""
-        return 1e12 * (self.float32 if precision == "float32" else self.bfloat16)
+        rates = {"bfloat16": self.bfloat16, "float32": self.float32, "tf32": self.tf32 or self.float32}
+        return 1e12 * rates[precision]
 
     def seconds_to_pass(self, size: float) -> float:
         """Seconds to transfer `size` bytes between a device and its memory."""

@@ -35,13 +35,13 @@ class Workload:
 
     @property
     def precision(self) -> str:
-        """Data type of matrix products, "bfloat16" or "float32"."""
+        """Data type of matrix products, "bfloat16", "float32" or "tf32"."""
         return self.recipe.train.matmul_precision(self.hardware.bfloat16 > self.hardware.float32)
 
     @property
     def width(self) -> int:
         """w, bytes of a number in a matrix product."""
-        return 4 if self.precision == "float32" else 2
+        return 2 if self.precision == "bfloat16" else 4
 
     @property
     def layers(self) -> int:

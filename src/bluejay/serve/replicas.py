@@ -3,7 +3,7 @@
 The parent owns the listening socket. It accepts each connection and passes it over a socket pair to the replica with
 the fewest open connections; if the replicas accepted themselves, the kernel would favour the one that woke last. A
 replica maps the weights from their files, so that the system keeps one copy for all replicas, and computes on its own
-share of the processors. A replica that dies loses only its own connections and is restarted.
+share of the processors or on a GPU of its own. A replica that dies loses only its own connections and is restarted.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import torch
 from fastapi import FastAPI
 
 from bluejay.infer.model import load
@@ -52,29 +53,45 @@ class Replica:
 def serve_named(name: str, settings: ServeSettings, device: str = "auto", compiled: bool = False) -> None:
     """Load a model and serve it, from `settings.workers` processes, until an interrupt or a termination signal.
 
-    `device` and `compiled` are those of `bluejay.infer.model.load`; several processes compute on the CPU. Raises as
-    `load` and `bluejay.serve.server.serve` do, ValueError for several processes on a device or more processes than
-    processors, RuntimeError if no replica can start.
+    `device` and `compiled` are those of `bluejay.infer.model.load`, for several processes those of `devices_of`. Raises
+    as these and `bluejay.serve.server.serve` do, RuntimeError if no replica can start.
     """
     if settings.workers == 1:
         return serve(load(name, device, compiled=compiled), settings)
-    if compiled or device not in ("auto", "cpu"):
-        raise ValueError("several workers share the processors; --device and --compile are for one")
-    if settings.workers > n_processors():
-        raise ValueError(f"workers is {settings.workers}; this machine has {n_processors()} processors to share")
+    devices = devices_of(settings.workers, device)
     check_keys(settings)
     with listen(settings.host, settings.port) as bound, tempfile.TemporaryDirectory(prefix="bluejay-") as folder:
         os.environ[MULTIPROCESS_DIRECTORY] = folder  # read by prometheus_client when the replicas import it
         if settings.public is not None:
             settings = replace(settings, public=replace(settings.public, state=Path(folder) / "limits.sqlite"))
-        Supervisor(name, settings, bound).run()
+        Supervisor(name, settings, bound, devices, compiled).run()
+
+
+def devices_of(workers: int, device: str) -> list[str]:
+    """The device of each of several processes: a GPU of its own where there are GPUs, else the CPU, whose processors
+    they share. Raises ValueError if there are too few, or for one device by its number."""
+    if device not in ("auto", "cuda", "cpu"):
+        raise ValueError(f"--device is {device}; of several workers each has a GPU (cuda) or a share of the cpu")
+    if device != "cpu" and (device == "cuda" or torch.cuda.is_available()):
+        if workers > (gpus := torch.cuda.device_count()):
+            raise ValueError(
+                f"workers is {workers}, and this machine has {gpus} GPUs, of which each worker takes one; with "
+                "--device cpu they share the processors"
+            )
+        return [f"cuda:{number}" for number in range(workers)]
+    if workers > n_processors():
+        raise ValueError(f"workers is {workers}; this machine has {n_processors()} processors to share")
+    return ["cpu"] * workers
 
 
 class Supervisor:
     """The parent: distributes connections and keeps the replicas running."""
 
-    def __init__(self, name: str, settings: ServeSettings, bound: socket.socket) -> None:
+    def __init__(
+        self, name: str, settings: ServeSettings, bound: socket.socket, devices: list[str], compiled: bool
+    ) -> None:
         self.name = name
+        self.devices, self.compiled = devices, compiled
         self.settings = settings
         self.bound = bound
         # Where the system cannot bind processes to processors, all replicas share all of them.
@@ -129,7 +146,8 @@ class Supervisor:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         first, last = (n * len(self.processors) // self.settings.workers for n in (number, number + 1))
         share = self.processors[first:last]
-        process = SPAWN.Process(target=run_replica, args=(self.name, self.settings, theirs, share), daemon=True)
+        model = self.name, self.devices[number], self.compiled
+        process = SPAWN.Process(target=run_replica, args=(model, self.settings, theirs, share), daemon=True)
         process.start()
         theirs.close()
         ours.setblocking(False)
@@ -227,14 +245,19 @@ class Supervisor:
                 self._signal_replicas(self.signals[-1])
 
 
-def run_replica(name: str, settings: ServeSettings, channel: socket.socket, processors: list[int]) -> None:
-    """Serve the model in a replica's process; connections arrive over `channel`."""
+def run_replica(
+    model: tuple[str, str, bool], settings: ServeSettings, channel: socket.socket, processors: list[int]
+) -> None:
+    """Serve a model, given by its name, its device and whether torch compiles its steps, in a replica's process;
+    connections arrive over `channel`."""
+    name, device, compiled = model
     os.setpgid(0, 0)  # Ctrl+C reaches only the parent, which forwards it
     if processors:
         os.sched_setaffinity(0, processors)
     log_requests()
     with contextlib.suppress(KeyboardInterrupt):
-        ReplicaServer(create_app(load(name), replace(settings, unready=0.0)), channel).run(sockets=[])
+        app = create_app(load(name, device, compiled=compiled), replace(settings, unready=0.0))
+        ReplicaServer(app, channel).run(sockets=[])
 
 
 class ReplicaServer(Server):

@@ -23,6 +23,8 @@ class PublicSettings:
     """Requests that each client may make in a minute, even all at once."""
     tokens_per_hour: int = setting(50_000, 1)
     """Tokens, read and generated, that each client may use in an hour, even all at once."""
+    trace: bool = False
+    """Answer /v1/trace, which shows pieces of the documents that the model was trained on."""
     origin: tuple[str, ...] = ()
     """A site, such as https://example.org, whose pages may call this server; may be repeated."""
     proxy: tuple[str, ...] = setting(("127.0.0.1", "::1"), default_text="loopback")
@@ -89,6 +91,8 @@ class ServeSettings:
     """Seconds after SIGTERM to keep serving while /readyz says not ready, so that load balancers notice."""
     drain: float = setting(60.0, 0)
     """Seconds to finish the accepted requests at shutdown, after `unready`."""
+    corpus: tuple[str, ...] = ()
+    """A corpus to trace texts in that the model does not find by itself; may be repeated."""
     log_prompts: bool = False
     """Write prompts to the request log, too."""
     public: PublicSettings | None = None

@@ -1,6 +1,5 @@
 """The model that a run starts from, new or stored, and the export of the trained model."""
 
-import copy
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,16 +10,22 @@ from torch import Tensor
 
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.layouts import open_model, write_model
-from bluejay.gpt.formats.locate import locate
+from bluejay.gpt.formats.locate import locate, name_on_hub
 from bluejay.gpt.formats.peft import merged, write_adapter
 from bluejay.gpt.formats.tensors import StoredModel, tokenizer_of
 from bluejay.gpt.init import draw
 from bluejay.gpt.model import GPT, weight_shapes
-from bluejay.progress import progress
+from bluejay.progress import progress, say
 from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import corpus_of
+from bluejay.train.data.encoding import with_template
 from bluejay.train.lora import adapters, load_with_adapters
 from bluejay.train.recipe import TrainRecipe, is_pairs
+
+ONLY_OURS = (
+    "its base is quantised in a way that peft does not read; for peft, load the adapter on a directory that "
+    "`bluejay convert` makes of the base"
+)
 
 
 @dataclass(frozen=True)
@@ -63,12 +68,20 @@ class InitialModel:
             assert stored is not None
             low_rank = adapters(trained, self.recipe.lora)
             adapter_path = path.with_name(path.name.replace("model", "adapter"))
-            write_adapter(low_rank, self.config, self.tokenizer, base_name(self.recipe), adapter_path)
+            base, revision = base_name(str(self.recipe.init))
+            write_adapter(low_rank, self.config, self.tokenizer, base, adapter_path, revision)
+            if stored.quantised:
+                say(f"{adapter_path}: {ONLY_OURS}")
             stored = merged(stored, low_rank)
         else:
             base = stored or StoredModel(self.config, trained.__getitem__, torch.float32, lambda: self.tokenizer, 0)
             stored = dataclasses.replace(
-                base, config=self.config, read=trained.__getitem__, dtype=torch.float32, packed=None
+                base,
+                config=self.config,
+                read=trained.__getitem__,
+                dtype=torch.float32,
+                packed=None,
+                quantised=False,
             )
         write_model(dataclasses.replace(stored, tokenizer=lambda: self.tokenizer), path)
 
@@ -99,22 +112,6 @@ def initial_model(recipe: TrainRecipe) -> InitialModel:
     return InitialModel(recipe, config, with_template(tokenizer, recipe.data.chat_template), stored)
 
 
-def with_template(tokenizer: Tokenizer, path: str | None) -> Tokenizer:
-    """The tokenizer with the chat template in a file; itself without one. Raises FileNotFoundError, or ValueError if
-    the file is not text."""
-    if path is None:
-        return tokenizer
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no chat template at {path}, data.chat_template")
-    try:
-        template = Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}, data.chat_template, is not UTF-8: {error}") from None
-    other = copy.copy(tokenizer)
-    other.chat_template = template
-    return other
-
-
 def tokenizers_of(recipe: TrainRecipe) -> list[str]:
     """The tokenizer of the recipe, if given, and those in the corpus directories of its shards."""
     prefixes = [*(part.shards for part in recipe.data.train), recipe.data.held_out]
@@ -129,7 +126,8 @@ def extends(tokenizer: Tokenizer, other: Tokenizer) -> bool:
     return tokenizer.eot == other.eot and tokenizer.token_bytes()[: len(known)] == known
 
 
-def base_name(recipe: TrainRecipe) -> str:
-    """The name of an adapter's base model: the absolute path of a directory, or the name of a model."""
-    name = str(recipe.init)
-    return str(Path(name).resolve()) if Path(name).exists() else name
+def base_name(init: str) -> tuple[str, str | None]:
+    """The name of an adapter's base model and its revision, as peft looks for it: the repository of a model on the hub,
+    also where `init` is its folder in the hub's cache; else the absolute path."""
+    repo, revision = name_on_hub(init) or (str(Path(init).resolve()), "main")
+    return repo, None if revision == "main" else revision

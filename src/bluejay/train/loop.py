@@ -16,17 +16,19 @@ import torch
 
 from bluejay import recipe as recipes
 from bluejay.files import set_aside
+from bluejay.infer.backends.native import say_absent
 from bluejay.progress import say, unfailing_messages
 from bluejay.train.checkpoint.checkpoints import Checkpoints, without_process_group_warning
 from bluejay.train.checkpoint.longer import before_cooldown, how_it_continues, keep_models
-from bluejay.train.checkpoint.owner import owned
 from bluejay.train.checkpoint.result import Result, hashes_of, read_result, write_result
 from bluejay.train.checkpoint.state import State, check_same_run
-from bluejay.train.data.batches import Batches, check_files, open_sources
+from bluejay.train.data.batches import Batches, TrainBatch, check_files, open_sources
 from bluejay.train.data.content import hash_of_model
 from bluejay.train.data.held_out import HeldOutLoss, HeldOutText
+from bluejay.train.data.read_ahead import ReadAhead
 from bluejay.train.distributed import parallel
 from bluejay.train.distributed.parallel import World
+from bluejay.train.distributed.run_directory import run_directory
 from bluejay.train.distributed.stage import Stage
 from bluejay.train.distributed.watchdog import Watchdog, start_watchdog
 from bluejay.train.initial import initial_model
@@ -86,21 +88,6 @@ def train(recipe: TrainRecipe, profile: bool = False) -> Trained:
     ):
         run = Run(recipe, world)
         return run.finish() if run.state.step == recipe.steps else run.train(profile)
-
-
-@contextlib.contextmanager
-def run_directory(directory: Path, world: World) -> Generator[None]:
-    """Own the directory of a run in the main process. Every process raises ValueError if another run owns it."""
-    with contextlib.ExitStack() as stack:
-        problem = None
-        try:
-            if world.is_main:
-                stack.enter_context(owned(directory))
-        except (ValueError, OSError) as error:
-            problem = error
-        if any(world.any(problem is not None)):
-            raise problem or ValueError(f"{directory} cannot be used; process 0 says why")
-        yield
 
 
 def export(recipe: TrainRecipe, step: int) -> Path:
@@ -171,6 +158,8 @@ class Run:
                 keep_models(self.directory, self.written(), self.shorter.steps)
             recipes.save(recipe, self.directory / "recipe.toml")
         self.checkpoints.remove_stale(self.state.step)
+        if self.world.is_main and self.world.device.type == "cpu":
+            say_absent()
         size = f"{self.model.config.n_parameters / 1e6:,.1f} M parameters"
         self.say(f"training {recipe.name}: {size}, {recipe.steps:,} steps, {self.state.precision}, in {self.directory}")
         if self.state.step:
@@ -193,9 +182,10 @@ class Run:
             without_process_group_warning(),
             reporter(recipe, self.model.config, self.world, self.state, self.held_out.bytes_per_token) as report,
             profiler(self.directory / "profile", profile and self.world.is_main) as trace,
+            contextlib.closing(ReadAhead(self.read, self.world.device.type == "cuda")) as ahead,
         ):
             while self.state.step < recipe.steps:
-                problem = self.step(watchdog, report)
+                problem = self.step(ahead, watchdog, report)
                 if trace is not None:
                     trace.step()
                 if self.state.consecutive_skips >= recipe.guard.patience:
@@ -226,12 +216,16 @@ class Run:
                     message = f"stopped after step {step:,} of {recipe.steps:,}; run the same command to resume"
                     raise Interrupted(message, signals[0] if signals else signal.SIGTERM)  # another process got it
 
-    def step(self, watchdog: Watchdog, report: Reporter) -> str | None:
+    def read(self, number: int) -> TrainBatch:
+        """This process's part of a batch."""
+        return self.batches.batch(number, self.world.data_shard)
+
+    def step(self, ahead: ReadAhead, watchdog: Watchdog, report: Reporter) -> str | None:
         """Take one step. Returns the reason if it was skipped, else None."""
         began = time.monotonic()
         settings, step = self.recipe.train, self.state.step
         watchdog.doing(f"the batch of step {step + 1}")
-        batch = self.batches.batch(step + self.state.batches_skipped, self.world.data_shard)
+        batch = ahead.batch(step + self.state.batches_skipped)
         watchdog.doing(f"step {step + 1}")
         gradient = self.stepper.gradient(batch)
         problem = spike_reason(gradient, self.state, self.recipe.guard)

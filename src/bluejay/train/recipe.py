@@ -147,8 +147,9 @@ class Train:
     optimizer: Optimizer = field(default_factory=Optimizer)
     clip: Annotated[float, Field(gt=0)] = 1.0
     """Maximum norm of the gradient over all weights; a larger gradient is scaled down to it."""
-    precision: Literal["auto", "bfloat16", "float32"] = "auto"
-    """Data type of matrix products; "auto" chooses bfloat16 where the hardware multiplies it fast, else float32."""
+    precision: Literal["auto", "bfloat16", "float32", "tf32"] = "auto"
+    """Data type of matrix products; "auto" chooses bfloat16 where the hardware multiplies it fast, else float32. "tf32"
+    is float32 that a GPU of NVIDIA rounds to 10 bits in products."""
     z_loss: NotNegative = 0.0
     """Weight of the squared log-partition function in the loss, which keeps logits small (PaLM, section 5)."""
     recompute: Literal["none", "selective", "full"] = "none"
@@ -157,7 +158,7 @@ class Train:
     """Whether each block is compiled with `torch.compile`, which fuses the operations between matrix products."""
 
     def matmul_precision(self, bfloat16_is_fast: bool) -> str:
-        """Data type of matrix products, "bfloat16" or "float32", on hardware where bfloat16 is or is not faster."""
+        """Data type of matrix products, "bfloat16", "float32" or "tf32", where bfloat16 is or is not faster."""
         return ("bfloat16" if bfloat16_is_fast else "float32") if self.precision == "auto" else self.precision
 
 
@@ -210,7 +211,7 @@ class Mesh:
         if fixed * shard != processes:
             raise ValueError(
                 f"the mesh {self.replicate} x {shard} x {self.tensor} x {self.pipeline} (replicate x shard x tensor x "
-                f"pipeline) needs {fixed * shard} processes and there are {processes}; torchrun starts more than one"
+                f"pipeline) needs {fixed * shard} processes and there are {processes}; --processes N starts as many"
             )
         return {"replicate": self.replicate, "shard": shard, "tensor": self.tensor, "pipeline": self.pipeline}
 

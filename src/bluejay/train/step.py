@@ -50,6 +50,7 @@ class Step:
     ) -> None:
         self.settings, self.world, self.stage, self.optimizer = recipe.train, world, stage, optimizer
         self.precision = precision
+        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
         if native is not None:
             native.keep_memory()
         length, processes = recipe.data.sequence_length, world.data_shard[1]

@@ -33,11 +33,17 @@ def post(server: xllamacpp.Server, path: str, request: dict[str, Any]) -> Any:
 
 
 def log_probabilities(server: xllamacpp.Server, ids: list[int], n_vocab: int) -> np.ndarray:
-    """(positions, vocabulary): one request for the token after each beginning of the text."""
+    """(positions, vocabulary): one request for the token after each beginning of the text.
+
+    The token drawn is always the same letter: llama.cpp answers with the probabilities, which are those before the
+    bias, only where the drawn token's text is whole characters.
+    """
     found = np.full((len(ids), n_vocab), -np.inf, np.float32)
+    *_, letter = post(server, "/tokenize", {"content": "a", "add_special": False})["tokens"]
+    request = {"n_predict": 1, "n_probs": n_vocab, "temperature": 0.0, "cache_prompt": True}
+    request["logit_bias"] = [[letter, 1000.0]]
     for n in range(1, len(ids) + 1):
-        request = {"prompt": ids[:n], "n_predict": 1, "n_probs": n_vocab, "temperature": 0.0, "cache_prompt": True}
-        (token,) = post(server, "/completion", request)["completion_probabilities"]
+        (token,) = post(server, "/completion", request | {"prompt": ids[:n]})["completion_probabilities"]
         for one in token["top_logprobs"]:
             found[n - 1, one["id"]] = one["logprob"]
     return found

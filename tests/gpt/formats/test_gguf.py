@@ -2,6 +2,7 @@
 
 import json
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import gguf
@@ -38,8 +39,15 @@ FIELDS = {
 NO_TOKENS = {"bos_token_id": 0, "eos_token_id": 0}
 
 
-def write_gguf(path: Path, model: PreTrainedModel, kind: GGMLQuantizationType = F32, **extra: str | int) -> None:
-    """What llama.cpp's convert_hf_to_gguf.py makes of a model; matrices but those of positions are quantised."""
+def write_gguf(
+    path: Path,
+    model: PreTrainedModel,
+    kind: GGMLQuantizationType = F32,
+    more: Callable[[GGUFWriter], None] = lambda writer: None,
+    **extra: str | int,
+) -> None:
+    """What llama.cpp's convert_hf_to_gguf.py makes of a model; matrices but those of positions are quantised. `more`
+    may add fields."""
     config, family = model.config, model.config.model_type
     arch = ARCHITECTURES[family]
     writer = GGUFWriter(path, gguf.MODEL_ARCH_NAMES[arch])
@@ -69,6 +77,7 @@ def write_gguf(path: Path, model: PreTrainedModel, kind: GGMLQuantizationType = 
         writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
         if config.rope_parameters["rope_type"] == "llama3":
             writer.add_tensor("rope_freqs.weight", llama3_factors(config.rope_parameters, width))
+    more(writer)
     for key, value in extra.items():
         {str: writer.add_string, int: writer.add_uint32}[type(value)](key, value)
     names = gguf.get_tensor_name_map(arch, config.num_hidden_layers)

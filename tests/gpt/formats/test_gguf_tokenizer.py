@@ -8,13 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiktoken
+import torch
 from gguf import GGUFWriter, TokenType
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from bluejay.gpt.formats.gguf_file import read_gguf
 from bluejay.gpt.formats.gguf_tokenizer import gguf_tokenizer
+from bluejay.gpt.formats.layouts import convert
 from bluejay.tokenizer import Tokenizer
+from tests.gpt.formats.test_gguf import write_gguf
 
 GPT_2_WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 # Every digit by itself; the space before one, too, because GPT-2's way is applied to what lies between digits.
@@ -157,3 +161,46 @@ def test_fields_of_another_kind_are_one_sentence_or_harmless(model, key, value, 
         gguf_tokenizer(tmp_path / "model.gguf", fields)
     except ValueError as error:
         assert "model.gguf: " in str(error)
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["in the file", "tokenizer.json beside it"])
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"bos_token_id": 1, "unk_token_id": 0, "pad_token_id": 2}, ("<s>", "<unk>", "</s>")),
+        ({"bos_token_id": 3, "pad_token_id": 0}, ("<pad>", "</s>", "<unk>")),
+        ({"pad_token_id": 3}, ("</s>", "</s>", "<pad>")),
+        ({"bos_token_id": 2**32 - 1, "pad_token_id": 2**32 - 1}, ("</s>", "</s>", None)),
+    ],
+)
+def test_a_directory_made_of_a_gguf_file_names_the_tokens_that_it_names(beside, fields, named, trained, tmp_path):
+    merges = byte_level(trained, [])[2]
+    vocabulary = json.loads(trained.backend.to_str())["model"]["vocab"]
+    specials = ["<unk>", "<s>", "</s>", "<pad>"]
+    tokens = specials + sorted(vocabulary, key=vocabulary.__getitem__)
+    kinds = [TokenType.CONTROL] * len(specials) + [TokenType.NORMAL] * len(vocabulary)
+    config = LlamaConfig(hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2)
+    config.vocab_size, config.tie_word_embeddings = len(tokens), True
+
+    def add_tokenizer(writer: GGUFWriter) -> None:
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre("gpt-2")
+        writer.add_token_list(tokens)
+        writer.add_token_types(kinds)
+        writer.add_token_merges(merges)
+        for name, id in ({"eos_token_id": 2} | fields).items():
+            getattr(writer, f"add_{name}")(id)
+
+    write_gguf(tmp_path / "model.gguf", LlamaForCausalLM(config), more=add_tokenizer)
+    if beside:
+        gguf_tokenizer(tmp_path / "model.gguf", read_gguf(tmp_path / "model.gguf").fields).save(tmp_path)
+        (tmp_path / "tokenizer_config.json").unlink()
+    convert(tmp_path / "model.gguf", tmp_path / "model", dtype=torch.bfloat16)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    assert (tokenizer.bos_token, tokenizer.unk_token, tokenizer.pad_token) == named
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    assert model.dtype == torch.bfloat16
+    for ids in (model.config, model.generation_config):
+        assert (ids.bos_token_id, ids.eos_token_id) == (tokenizer.bos_token_id, 2)
+        assert ids.pad_token_id == tokenizer.pad_token_id
+    assert set(tokenizer("a </s> b").input_ids) >= {2}

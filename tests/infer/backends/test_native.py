@@ -196,6 +196,25 @@ def test_a_logit_that_is_no_number_shows_in_the_score(value):
         assert not NativeBackend(native_model(gpt), 1).score(batch, prompt + 5).isfinite().all()
 
 
+@pytest.mark.parametrize("isa", available())
+def test_a_batch_that_wants_no_row_gives_none(isa):
+    """Also before anything was scored; the tokens are in the cache afterwards."""
+    _, model = both(GPTConfig(n_layer=2, d_model=64, n_head=2, vocab_size=270, n_ctx=64), "f32", 0)
+    tokens, none = np.arange(5, dtype=np.int32), np.zeros(0, np.int32)
+    starts, lengths, pages = np.array([0, 5], np.int32), np.zeros(1, np.int32), np.zeros((1, 1), np.int32)
+    batch = StepBatch(tokens, starts, lengths, pages, none)
+    six = StepBatch(np.append(tokens, 7).astype(np.int32), np.array([0, 6], np.int32), lengths, pages, tokens[:1] + 5)
+    one = StepBatch(tokens[:1] + 7, np.array([0, 1], np.int32), lengths + 5, pages, tokens[:1])
+    whole = NativeBackend(model, 1, isa=isa).step(six)
+    for after in (False, True):
+        backend = NativeBackend(model, 1, isa=isa)
+        if after:
+            backend.score(dataclasses.replace(batch, wanted=tokens), tokens)
+        assert backend.score(batch, none).shape == (0, 2)
+        assert backend.step(batch).shape == (0, 270) and backend.hidden(batch).shape == (0, 64)
+        assert torch.allclose(backend.step(one), whole, atol=1e-5)
+
+
 def test_a_target_outside_the_vocabulary_is_refused():
     _, model = both(GPTConfig(n_layer=1, d_model=64, n_head=2, vocab_size=270, n_ctx=64), "f32", 0)
     one = np.zeros(1, np.int32)

@@ -116,5 +116,5 @@ def test_attention_stays_within_a_conversation_and_crosses_the_ends_of_its_turns
         inputs = torch.from_numpy(tokens[None, :-1].astype(np.int64))
         packed = model.hidden(inputs, document_start=torch.from_numpy(starts[None]))[0]
         for example, at, end in pairs.places(0):
-            alone = model.hidden(torch.tensor([[tokenizer.eot, *pairs.tokens[example][:-1]]]))[0]
-            torch.testing.assert_close(packed[at:end], alone, atol=1e-5, rtol=1e-4)
+            alone = model.hidden(torch.tensor([pairs.tokens[example][:-1].tolist()]))[0]
+            torch.testing.assert_close(packed[at + 1 : end], alone, atol=1e-5, rtol=1e-4)

@@ -15,9 +15,10 @@ from gguf.constants import GGMLQuantizationType
 from torch import Tensor
 
 from bluejay.gpt.config import GPTConfig, RotaryScaling
+from bluejay.gpt.formats.companions import Companions
 from bluejay.gpt.formats.families import FAMILIES
 from bluejay.gpt.formats.gguf_file import GGUFFile, read_gguf
-from bluejay.gpt.formats.gguf_tokenizer import gguf_tokenizer
+from bluejay.gpt.formats.gguf_tokenizer import gguf_tokenizer, named_ids
 from bluejay.gpt.formats.rotary import linear_scaling
 from bluejay.gpt.formats.tensors import StoredModel, converted
 from bluejay.gpt.model import rotary_angles, weight_shapes
@@ -76,6 +77,8 @@ QKV = "attn_qkv"
 ROTARY_FACTORS = "rope_freqs.weight"
 """Tensor of the factors by which Llama 3.1 slows each rotated pair down."""
 UNQUANTISED = {GGMLQuantizationType.F16: torch.float16, GGMLQuantizationType.BF16: torch.bfloat16}
+WHOLE = {*UNQUANTISED, GGMLQuantizationType.F32, GGMLQuantizationType.F64}
+"""Types whose numbers are not rounded in groups."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,14 @@ def open_gguf(path: Path) -> StoredModel:
 
     licence = file.fields.get("general.license")
     return StoredModel(
-        config, read, dtype, lambda: gguf_tokenizer(path, file.fields), path.stat().st_size, licence and str(licence)
+        config,
+        read,
+        dtype,
+        lambda: gguf_tokenizer(path, file.fields),
+        path.stat().st_size,
+        licence and str(licence),
+        quantised=any(tensor.kind not in WHOLE for tensor in file.tensors.values()),
+        companions=Companions(named_ids(file.fields)),
     )
 
 

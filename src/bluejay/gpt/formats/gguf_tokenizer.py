@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import tokenizers
 from gguf.constants import TokenType
@@ -38,7 +38,7 @@ def gguf_tokenizer(path: Path, fields: Mapping[str, Any]) -> Tokenizer:
             backend = read_backend(beside)
             template = chat_template_beside(beside) or chat_template
             ends = ends_beside(beside, backend) or ends_of(own, backend)
-            return Tokenizer(backend, ends, template, settings_beside(beside))
+            return Tokenizer(backend, ends, template, named_tokens(own, backend) | settings_beside(beside))
         backend = backend_of(own, fields.get("general.architecture"))
         return Tokenizer(backend, ends_of(own, backend), chat_template, named_tokens(own, backend))
     except ValueError as error:
@@ -153,8 +153,19 @@ def add_tokens(backend: tokenizers.Tokenizer, own: Mapping[str, Any], tokens: li
 def named_tokens(own: Mapping[str, Any], backend: tokenizers.Tokenizer) -> dict[str, str]:
     """The tokens that begin and pad a text and that of what is unknown, by their names in tokenizer_config.json."""
     keys = {"bos_token": "bos_token_id", "unk_token": "unknown_token_id", "pad_token": "padding_token_id"}
-    ids = {name: id for name, key in keys.items() if type(id := own.get(key)) is int and 0 <= id < 2**32}
+    ids = {name: id for name, key in keys.items() if is_id(id := own.get(key))}
     return {name: token for name, id in ids.items() if (token := backend.id_to_token(id)) is not None}
+
+
+def named_ids(fields: Mapping[str, Any]) -> dict[str, int]:
+    """The ids of the tokens that begin and pad a text, by their names in generation_config.json."""
+    keys = {"bos_token_id": "bos_token_id", "pad_token_id": "padding_token_id"}
+    return {name: id for name, key in keys.items() if is_id(id := fields.get(f"tokenizer.ggml.{key}"))}
+
+
+def is_id(value: Any) -> TypeGuard[int]:
+    """Whether the value of a field can be the id of a token; -1 in 32 bits means that there is none."""
+    return type(value) is int and 0 <= value < 2**32 - 1
 
 
 def ends_of(own: Mapping[str, Any], backend: tokenizers.Tokenizer) -> list[int]:

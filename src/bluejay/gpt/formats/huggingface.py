@@ -94,7 +94,13 @@ def open_hugging_face(path: Path, config: GPTConfig) -> StoredModel:
     dtypes = {read(name).dtype for name in shapes}
     dtype = dtypes.pop() if len(dtypes) == 1 else None
     return StoredModel(
-        config, read, dtype, lambda: Tokenizer.load(path), tensors.n_bytes, licence_of(path), None, companions_of(path)
+        config,
+        read,
+        dtype,
+        lambda: Tokenizer.load(path),
+        tensors.n_bytes,
+        licence_of(path),
+        companions=companions_of(path),
     )
 
 
@@ -205,7 +211,7 @@ def write_companions(stored: StoredModel, directory: Path, dtype: str, quantizat
     tokenizer, generation = stored.tokenizer(), dict(stored.companions.generation)
     known = {key: id for key in ("bos_token_id", "pad_token_id") if tokenizer.has(id := generation.pop(key, None))}
     eos = list(tokenizer.ends) if len(tokenizer.ends) > 1 else tokenizer.eot
-    ids = {"bos_token_id": next(iter(tokenizer.begin), tokenizer.eot)} | known
+    ids = {"bos_token_id": tokenizer.named_begin} | known
     values = to_hugging_face(stored.config, ids["bos_token_id"], eos, dtype)
     if known.get("pad_token_id", stored.config.vocab_size) < stored.config.vocab_size:
         values["pad_token_id"] = known["pad_token_id"]

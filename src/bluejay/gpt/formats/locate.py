@@ -1,8 +1,19 @@
 """The directory of a model, from a path or from the name under which it was pulled."""
 
+import re
 from pathlib import Path
 
 from bluejay.gpt.formats.hub import cached, parse
+
+
+def name_on_hub(name: str) -> tuple[str, str] | None:
+    """The repository on the hub and the revision that a name means, or a path in the hub's cache; None for others."""
+    path = Path(name)
+    if not path.exists():
+        return parse(name)
+    parts = path.resolve().parts[-3:]
+    kept = re.fullmatch(r"models--(.+)--(.+)", parts[0]) if parts[1:2] == ("snapshots",) else None
+    return (f"{kept[1]}/{kept[2]}", parts[2]) if kept else None
 
 
 def locate(name: str | Path) -> Path:

@@ -76,9 +76,16 @@ class LowRank:
         return converted(name, total, weight.dtype)
 
 
-def write_adapter(adapter: dict[str, LowRank], config: GPTConfig, tokenizer: Tokenizer, base: str, path: Path) -> None:
-    """Write low-rank updates, by our names of the matrices, for the model called `base`. An error leaves what was at
-    `path` before."""
+def write_adapter(
+    adapter: dict[str, LowRank],
+    config: GPTConfig,
+    tokenizer: Tokenizer,
+    base: str,
+    path: Path,
+    revision: str | None = None,
+) -> None:
+    """Write low-rank updates, by our names of the matrices, for the model called `base`, a path or a name on the hub,
+    there of a `revision`. An error leaves what was at `path` before."""
     tensors: dict[str, Tensor] = {}
     ranks: dict[str, int] = {}
     alphas: dict[str, float] = {}
@@ -95,6 +102,7 @@ def write_adapter(adapter: dict[str, LowRank], config: GPTConfig, tokenizer: Tok
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base,
+        "revision": revision,
         "target_modules": sorted(ranks),
         "r": min(ranks.values()),
         "lora_alpha": min(alphas.values()),
@@ -148,13 +156,13 @@ def merged(stored: StoredModel, adapter: dict[str, LowRank], replaced: dict[str,
 
     def read(name: str) -> Tensor:
         weight = stored.read(name)
-        weight = weight if stored.packed is None else weight.bfloat16()
+        weight = weight.bfloat16() if stored.quantised else weight
         if replaced and name in replaced:
             weight = converted(name, replaced[name], weight.dtype)
         return adapter[name].added_to(weight, name) if name in adapter else weight
 
-    dtype = stored.dtype if stored.packed is None else torch.bfloat16
-    return dataclasses.replace(stored, read=read, dtype=dtype, packed=None)
+    dtype = torch.bfloat16 if stored.quantised else stored.dtype
+    return dataclasses.replace(stored, read=read, dtype=dtype, packed=None, quantised=False)
 
 
 def read_adapter_config(path: Path) -> dict[str, Any]:

@@ -128,7 +128,15 @@ def open_quantized(path: Path, config: GPTConfig, quantization: Any) -> StoredMo
         return unpack(packed(name)) if name in formats else stored_tensor(name)
 
     return StoredModel(
-        config, read, None, lambda: Tokenizer.load(path), tensors.n_bytes, licence_of(path), packed, companions_of(path)
+        config,
+        read,
+        None,
+        lambda: Tokenizer.load(path),
+        tensors.n_bytes,
+        licence_of(path),
+        packed,
+        quantised=True,
+        companions=companions_of(path),
     )
 
 

@@ -47,6 +47,8 @@ class StoredModel:
     """The licence stated in the files, if any."""
     packed: Callable[[str], Packed] | None = None
     """Reads a matrix of a quantised model in the native engine's form; None for other models."""
+    quantised: bool = False
+    """Whether matrices are stored in fewer than 16 bits a weight, in whatever type `read` returns them."""
     companions: Companions = field(default_factory=Companions)
     """The card, the licence and the defaults for generating."""
 

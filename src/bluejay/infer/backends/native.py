@@ -34,7 +34,9 @@ def available() -> list[str]:
 
 @cache
 def say_absent() -> None:
-    """Say once that the engine was not built."""
+    """Say once that the engine was not built, if that is so and nobody chose torch."""
+    if native is not None or os.environ.get("BLUEJAY_ISA"):
+        return
     say(
         "torch does the work here, more slowly than the native engine: there was no C++ compiler when bluejay was "
         "installed; with one (`apt install g++`), installing it again from its source brings the engine"
@@ -44,8 +46,7 @@ def say_absent() -> None:
 def chosen() -> str | None:
     """The instruction set to use: BLUEJAY_ISA or the best available one; None for the torch backend. Raises ValueError
     if BLUEJAY_ISA names one that this machine does not have."""
-    if native is None and not os.environ.get("BLUEJAY_ISA"):
-        say_absent()
+    say_absent()
     names = available()
     isa = os.environ.get("BLUEJAY_ISA") or (names[0] if names else TORCH)
     if isa not in (*names, TORCH):

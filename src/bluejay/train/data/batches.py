@@ -1,15 +1,9 @@
-"""The tokens of each training step: a pure function of the seed and the step, so there is no position to save.
+"""The tokens of each training step: a pure function of the seed and the step, so there is no position to save
+(`bluejay.train.data.order`)."""
 
-The sequences of a shard are its tokens cut into windows. Sequence g of the run (g = step x batch + row) is in block
-g // MIXTURE_BLOCK. Each block contains every set in its exact proportion, in an order shuffled by the seed, so the
-mixture is right at every moment and any process can find any sequence by itself (levanter, Data-Loader-Design). When
-the weights change, a new block begins.
-"""
-
-import bisect
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -21,11 +15,10 @@ from torch import Tensor
 from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import TokenShard
 from bluejay.train.data.content import hash_of_shard
+from bluejay.train.data.order import Order, phases
 from bluejay.train.data.pairs import Pairs, Part
 from bluejay.train.recipe import EXAMPLES, Data, Mixture, is_pairs
 
-MIXTURE_BLOCK = 1024
-"""Sequences in a block, within which the mixture has its exact proportions."""
 CHECKED_DOCUMENTS = 1024
 """Documents of a shard whose last token is checked."""
 
@@ -48,6 +41,11 @@ class TrainBatch:
         weights, starts = (None if part is None else to_device(part, device) for part in (self.weights, self.starts))
         return TrainBatch(to_device(self.inputs, device), to_device(self.targets, device), weights, starts)
 
+    def pin(self) -> "TrainBatch":
+        """Copy the batch to pinned memory."""
+        weights, starts = (None if part is None else part.pin_memory() for part in (self.weights, self.starts))
+        return TrainBatch(self.inputs.pin_memory(), self.targets.pin_memory(), weights, starts)
+
     def split(self, rows: int) -> list["TrainBatch"]:
         """Split into micro-batches of `rows` sequences."""
         return [self[first : first + rows] for first in range(0, len(self.inputs), rows)]
@@ -61,7 +59,7 @@ class TrainBatch:
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Copy a tensor to a device; to a GPU without waiting for what it is still doing."""
     if device.type == "cuda" and tensor.device.type == "cpu":
-        return tensor.pin_memory().to(device, non_blocking=True)
+        return (tensor if tensor.is_pinned() else tensor.pin_memory()).to(device, non_blocking=True)
     return tensor.to(device)
 
 
@@ -102,8 +100,8 @@ class ShardWindows:
         self.shard, self.length, self.vocab_size, self.eot = TokenShard(prefix), length, vocab_size, eot
         if len(self) < 1:
             raise ValueError(f"{prefix} holds too few tokens for one sequence of {length}, data.sequence_length")
-        ends = self.shard.offsets[1:][self.shard.sizes > 0][:CHECKED_DOCUMENTS] - 1
-        if eot is not None and (self.shard.tokens[ends] != eot).any():
+        documents = (number for number in range(len(self.shard)) if self.shard.sizes[number])
+        if eot is not None and any(self.shard[number][-1] != eot for number in islice(documents, CHECKED_DOCUMENTS)):
             raise ValueError(
                 f"the documents of {prefix} do not end with <|endoftext|> ({eot}), so they cannot be told apart; "
                 "set data.mask_documents = false, or data.tokenizer to the one that the shard was made with"
@@ -138,50 +136,15 @@ def check_tokens(tokens: np.ndarray, vocab_size: int, prefix: Path) -> None:
         )
 
 
-@dataclass(frozen=True)
-class Phase:
-    """A part of the run in which the weights of the mixture are constant."""
-
-    first: int
-    """Number of its first sequence."""
-    block: int
-    """Number of its first block; a block that the previous phase did not finish still counts for that phase."""
-    bounds: tuple[int, ...]
-    """First position of each source within a block, followed by the block size."""
-    drawn: tuple[int, ...]
-    """Sequences drawn from each source before this phase."""
-
-
-def phases(mixture: Sequence[Mixture], sequences: int) -> list[Phase]:
-    """The phases of a run of `sequences` sequences. Raises ValueError if a weight is below one sequence per block."""
-    found: list[Phase] = []
-    for share in sorted({0.0} | {share for part in mixture for share, _ in part.changes}):
-        weights = np.array([part.weight_at(share) for part in mixture])
-        if not weights.sum() > 0:
-            raise ValueError(f"data.train: at {share} of the run all weights are 0")
-        bounds = np.rint(np.cumsum([0.0, *(weights / weights.sum())]) * MIXTURE_BLOCK).astype(int)
-        for part, weight, size in zip(mixture, weights, np.diff(bounds), strict=True):
-            if weight > 0 and size == 0:
-                raise ValueError(
-                    f"data.train: the weight of {part.shards} is less than one sequence in {MIXTURE_BLOCK}"
-                )
-        first, block, drawn = round(share * sequences), 0, np.zeros(len(mixture), dtype=int)
-        if found:
-            last = found[-1]
-            blocks = -(-(first - last.first) // MIXTURE_BLOCK)
-            block, drawn = last.block + blocks, np.array(last.drawn) + blocks * np.diff(last.bounds)
-        found.append(Phase(first, block, tuple(bounds.tolist()), tuple(drawn.tolist())))
-    return found
-
-
 class Batches:
     """The endless sequence of batches. `steps`, the length of the run, determines when the mixture changes."""
 
     def __init__(
         self, sources: Sequence[SequenceSource], mixture: Sequence[Mixture], batch_size: int, seed: int, steps: int
     ) -> None:
-        self.sources, self.batch_size, self.seed = sources, batch_size, seed
-        self.phases = phases(mixture, steps * batch_size)
+        self.sources, self.batch_size = sources, batch_size
+        sizes = tuple(len(source) for source in sources)
+        self.order = Order(sizes, tuple(phases(mixture, steps * batch_size)), seed)
 
     def batch(self, step: int, share: tuple[int, int] = (0, 1)) -> TrainBatch:
         """The batch of a step, counted from 0; with `share` = (i, n), the i-th of n equal parts of its rows."""
@@ -207,13 +170,8 @@ class Batches:
 
     def place(self, number: int) -> tuple[SequenceSource, int]:
         """The source of sequence `number` of the run, and the number of the sequence in it."""
-        phase = self.phases[bisect.bisect_right(self.phases, number, key=lambda phase: phase.first) - 1]
-        blocks, place = divmod(number - phase.first, MIXTURE_BLOCK)
-        slot = permute(place, MIXTURE_BLOCK, self.seed, phase.block + blocks, "block")
-        part = bisect.bisect_right(phase.bounds, slot) - 1
-        start, end = phase.bounds[part : part + 2]
-        epoch, index = divmod(phase.drawn[part] + blocks * (end - start) + slot - start, len(self.sources[part]))
-        return self.sources[part], permute(index, len(self.sources[part]), self.seed, epoch, part)
+        part, window = self.order.place(number)
+        return self.sources[part], window
 
 
 def check_files(data: Data) -> None:
@@ -239,23 +197,6 @@ def open_sources(data: Data, tokenizer: Tokenizer) -> list[SequenceSource]:
         return ShardWindows(name, data.sequence_length, tokenizer.vocab_size, eot)
 
     return [source(part.shards) for part in data.train]
-
-
-def permute(index: int, size: int, *key: object) -> int:
-    """The image of `index` under a pseudo-random permutation of range(size) that is determined by `key`.
-
-    A Feistel network over the next even number of bits, applied until the result is below `size` (cycle walking, Black
-    & Rogaway 2002, section 3).
-    """
-    half = max(1, ((size - 1).bit_length() + 1) // 2)
-    while True:
-        left, right = index >> half, index & ((1 << half) - 1)
-        for round_number in range(4):
-            digest = hashlib.blake2b(f"{key}/{round_number}/{right}".encode(), digest_size=8).digest()
-            left, right = right, left ^ (int.from_bytes(digest, "little") & ((1 << half) - 1))
-        index = left << half | right
-        if index < size:
-            return index
 
 
 def document_starts(inputs: Int[Tensor, "B T"], eot: int) -> Int[Tensor, "B T"]:

@@ -1,8 +1,12 @@
 """Token ids of examples, as the model will be asked for them, with what counts in the loss."""
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
+
+import numpy as np
 
 from bluejay.chat_template import Chat
 from bluejay.tokenizer import Tokenizer
@@ -19,6 +23,34 @@ class Encoded:
     ids: list[int]
     learnt: list[bool]
     """Which of the ids are an answer; the others are a prompt."""
+    question: str = ""
+    """What the last answer answers, to be shown: the prompt, or the message before it."""
+
+    @property
+    def has_prompt(self) -> bool:
+        """Whether anything is before the first answer."""
+        return not self.learnt[0]
+
+    def answers(self) -> Iterator[tuple[int, int]]:
+        """Where each answer begins and ends."""
+        edges = np.flatnonzero(np.diff([False, *self.learnt, False]))
+        yield from ((int(first), int(end)) for first, end in edges.reshape(-1, 2))
+
+
+def with_template(tokenizer: Tokenizer, path: str | None) -> Tokenizer:
+    """The tokenizer with the chat template in a file; itself without one. Raises FileNotFoundError, or ValueError if
+    the file is not text."""
+    if path is None:
+        return tokenizer
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no chat template at {path}, data.chat_template")
+    try:
+        template = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}, data.chat_template, is not UTF-8: {error}") from None
+    other = copy.copy(tokenizer)
+    other.chat_template = template
+    return other
 
 
 def encode_pair(prompt: str, completion: str, tokenizer: Tokenizer) -> Encoded:
@@ -32,7 +64,7 @@ def encode_pair(prompt: str, completion: str, tokenizer: Tokenizer) -> Encoded:
     n = len(prompt_ids)
     completion_ids = joint_ids[n:] if joint_ids[:n] == prompt_ids else []
     answer = [*(completion_ids or tokenizer.encode(completion)), tokenizer.eot]
-    return Encoded(prompt_ids + answer, [False] * n + [True] * len(answer))
+    return Encoded(prompt_ids + answer, [False] * n + [True] * len(answer), prompt)
 
 
 def encode_conversation(messages: Sequence[Message], tokenizer: Tokenizer, chat: Chat) -> list[Encoded]:
@@ -44,7 +76,7 @@ def encode_conversation(messages: Sequence[Message], tokenizer: Tokenizer, chat:
     reason, if it rejects the messages.
     """
     plain = [{"role": message.role, "content": message.content} for message in messages]
-    found, ids, learnt = list[Encoded](), list[int](), list[bool]()
+    found, ids, learnt, question = list[Encoded](), list[int](), list[bool](), ""
     for turn, message in enumerate(messages):
         if message.role != "assistant":
             continue
@@ -63,14 +95,18 @@ def encode_conversation(messages: Sequence[Message], tokenizer: Tokenizer, chat:
         end = next((place for place, id in enumerate(answer, start=1) if id in tokenizer.ends), None)
         answer = [*answer, tokenizer.eot] if end is None else answer[:end]
         if prompt[: len(ids)] != ids:
-            found.append(Encoded(ids, learnt))
+            found.append(Encoded(ids, learnt, question))
             ids, learnt = [], []
+        if message.learnt:
+            question = plain[turn - 1]["content"] if turn else ""
         learnt += [False] * (len(prompt) - len(ids)) + [message.learnt] * len(answer)
         ids = prompt + answer
-    found.append(Encoded(ids, learnt))
+    found.append(Encoded(ids, learnt, question))
     return [ended(one, tokenizer.eot) for one in found if any(one.learnt)]
 
 
 def ended(encoded: Encoded, eot: int) -> Encoded:
     """The same with the end token after it if it ends with another one, such as that of a turn."""
-    return encoded if encoded.ids[-1] == eot else Encoded([*encoded.ids, eot], [*encoded.learnt, False])
+    if encoded.ids[-1] == eot:
+        return encoded
+    return Encoded([*encoded.ids, eot], [*encoded.learnt, False], encoded.question)

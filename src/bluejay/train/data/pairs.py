@@ -2,6 +2,9 @@
 
 A sequence is an end token, an example and its end token, another example, ..., padded with end tokens. The tokens of
 answers, including their end token, have loss weight 1, those of prompts `data.prompt_weight`, all others 0.
+
+An example is read as it will be asked for. Nothing stands before a prompt, so its first token sees no end token and is
+not predicted; an end token stands before an answer without a prompt, and before a text.
 """
 
 import bisect
@@ -71,8 +74,10 @@ class Pairs:
             raise ValueError(f"{path} has one example, of which none can be held out; name others in data.valid")
         if at_most is not None:
             encoded = evenly(encoded, at_most)
+        self.encoded = encoded
         self.tokens = [np.array(one.ids, dtype=np.int32) for one in encoded]
         self.weights = [np.where(one.learnt, 1.0, prompt_weight).astype(np.float32) for one in encoded]
+        self.asked = [one.has_prompt for one in encoded]
         self.packed = pack([len(ids) for ids in self.tokens], length)
         epoch = f"one epoch is {len(self) * length:,} tokens"
         say(f"{path}: {len(encoded):,} {part.value}examples in {len(self):,} sequences; {epoch}")
@@ -90,13 +95,15 @@ class Pairs:
         weights = np.zeros(self.length, dtype=np.float32)
         for example, at, end in self.places(number):
             tokens[at + 1 : end + 1], weights[at:end] = self.tokens[example], self.weights[example]
+            weights[at : at + self.asked[example]] = 0.0
         return tokens, weights
 
     def starts(self, number: int) -> np.ndarray:
         """Position in a sequence at which each token's example begins: a conversation may hold end tokens within."""
         starts = np.arange(self.length, dtype=np.int64)
-        for _, at, end in self.places(number):
-            starts[at:end] = at
+        for example, at, end in self.places(number):
+            first = at + self.asked[example]
+            starts[first:end] = first
         return starts
 
     def places(self, number: int) -> Iterator[tuple[int, int, int]]:

@@ -213,8 +213,8 @@ def parallelize(world: World, stage: Stage, precision: str) -> None:
     """Apply tensor parallelism and FSDP to a stage, in place. Weights on the meta device are allocated and left
     uninitialised for `load_weights` or a checkpoint.
 
-    `precision` is the data type of matrix products, "bfloat16" or "float32". Weights are gathered in that type, and
-    gradients are summed in float32.
+    `precision` is the data type of matrix products. Weights are gathered in that type, and gradients are summed in
+    float32.
     """
     if world.axis("tensor")[1] > 1:
         mesh = world.submesh("tensor")  # one object for all layers: torch.compile treats equal ones as different

@@ -1,0 +1,80 @@
+"""`bluejay pile`: from options to results. A result is a text, and values for JSON."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+Result = tuple[str, dict[str, Any]]
+
+
+def build_options(verb: argparse.ArgumentParser) -> None:
+    """Add the options of `bluejay pile build`."""
+    recipe_option(verb)
+    verb.add_argument("--executor", choices=["local", "ray"], default="local", help="where it runs (default: local)")
+    verb.add_argument("--workers", type=int, help="number of processes (default: one per core)")
+    verb.add_argument("--force", action="store_true", help="replace a corpus of other components")
+
+
+def recipe_option(verb: argparse.ArgumentParser) -> None:
+    """Add the recipe, the only option of `bluejay pile plan`."""
+    verb.add_argument("recipe", type=Path, help="a recipe, such as recipes/pile/quickstart.toml")
+
+
+def card_options(verb: argparse.ArgumentParser) -> None:
+    """Add the options of `bluejay pile card`."""
+    verb.add_argument("directory", type=Path, help="a corpus, such as data/quickstart")
+
+
+def quality_options(verb: argparse.ArgumentParser) -> None:
+    """Add the options of `bluejay pile quality`."""
+    verb.add_argument("model", type=Path, help="the file to write, MODEL.safetensors")
+    verb.add_argument("--good", nargs="+", required=True, help="files of texts as they should be (.jsonl, .parquet)")
+    verb.add_argument("--bad", nargs="+", required=True, help="files of ordinary texts")
+
+
+def run_build(options: argparse.Namespace, overrides: list[str]) -> Result:
+    """`bluejay pile build`."""
+    from bluejay import recipe as recipes
+    from bluejay.pile.recipe import PileRecipe
+
+    recipe = recipes.load(PileRecipe, options.recipe, overrides)  # before imports that take seconds
+    from bluejay.pile.build import build
+    from bluejay.pile.pipeline.executor import choose_executor
+
+    built = build(recipe, choose_executor(options.executor, options.workers), options.force)
+    if recipe.index:
+        from bluejay.trace.indexing import index
+
+        index(built.directory)
+    return built.summary(), built.as_dict()
+
+
+def run_plan(options: argparse.Namespace, overrides: list[str]) -> Result:
+    """`bluejay pile plan`."""
+    from bluejay import recipe as recipes
+    from bluejay.pile.recipe import PileRecipe
+
+    recipe = recipes.load(PileRecipe, options.recipe, overrides)
+    from bluejay.pile.plan import as_dict, plan, table
+    from bluejay.pile.text.minhash import curve_table
+
+    rows, near = plan(recipe), recipe.dedup.near
+    curve = f"\n\nnear-copies, by similarity: how likely a pair is found\n{curve_table(near)}" if near else ""
+    return table(rows) + curve, as_dict(rows)
+
+
+def run_card(options: argparse.Namespace, _: list[str]) -> Result:
+    """`bluejay pile card`."""
+    from bluejay.pile.report.card import write_card
+
+    path = write_card(options.directory)
+    return f"{path} and {path.with_suffix('.html')}", {"card": str(path)}
+
+
+def run_quality(options: argparse.Namespace, _: list[str]) -> Result:
+    """`bluejay pile quality`."""
+    from bluejay.pile.filters.quality_train import train_from_files
+
+    share = train_from_files(options.good, options.bad, options.model)
+    text = f"{options.model} tells {share:.1%} of held-out texts"
+    return text, {"model": str(options.model), "right": share}

@@ -1,0 +1,106 @@
+"""The pictures of a report, as SVG that needs nothing beside it: bars with intervals, and curves with bands."""
+
+import math
+from collections.abc import Sequence
+from html import escape
+
+from bluejay.evals.estimates import Estimate
+from bluejay.evals.evaluate import Result
+from bluejay.evals.published import Published
+from bluejay.evals.tasks import METRICS
+
+WIDTH, ROW, LEFT, RIGHT = 760, 22, 190, 150
+HEIGHT, MARGIN = 240, 48
+"""Of a curve, and the room around it for its axes."""
+COLOURS = ("#2b6cb0", "#c05621", "#2f855a", "#805ad5", "#b83280", "#718096")
+
+
+def svg(width: int, height: int, label: str, parts: Sequence[str]) -> str:
+    """A picture with a label for those who cannot see it."""
+    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
+
+
+def bars(results: list[Result], published: list[tuple[Published, float]]) -> str:
+    """The main figures of a task as bars with intervals, among published ones, the best last."""
+    rows = [(result.model, result.main.value, result.main.low, result.main.high, True) for result in results]
+    rows += [(row.model, value, value, value, False) for row, value in published]
+    rows.sort(key=lambda bar: bar[1], reverse=not METRICS[results[0].metric].higher_is_better)
+    top = max([bar[3] if math.isfinite(bar[3]) else bar[1] for bar in rows] + [1e-9])
+    width = WIDTH - LEFT - RIGHT
+
+    def x(value: float) -> float:
+        return LEFT + width * min(max(value if math.isfinite(value) else 0.0, 0.0) / top, 1.0)
+
+    parts = []
+    for number, (name, value, low, high, ours) in enumerate(rows):
+        y = number * ROW + 4
+        colour = "var(--ours)" if ours else "var(--theirs)"
+        figure = f"{value:.4g} ({low:.3g} to {high:.3g})" if ours else f"{value:.4g}"
+        parts.append(
+            f'<text x="{LEFT - 8}" y="{y + 12}" text-anchor="end" fill="currentColor">{escape(name[:28])}</text>'
+            f'<rect x="{LEFT}" y="{y + 2}" width="{x(value) - LEFT:.1f}" height="12" fill="{colour}"/>'
+            f'<text x="{x(max(value, high)) + 6:.1f}" y="{y + 12}" fill="currentColor">{figure}</text>'
+        )
+        if ours:
+            parts.append(
+                f'<line x1="{x(low):.1f}" x2="{x(high):.1f}" y1="{y + 8}" y2="{y + 8}" stroke="currentColor"/>'
+            )
+    chance = results[0].chance
+    if chance:
+        parts.append(
+            f'<line x1="{x(chance):.1f}" x2="{x(chance):.1f}" y1="0" y2="{len(rows) * ROW}" stroke="currentColor" '
+            'stroke-dasharray="3 3" opacity=".6"><title>guessing</title></line>'
+        )
+    label = f"{results[0].task}: {METRICS[results[0].metric].title}"
+    return svg(WIDTH, len(rows) * ROW + 6, label, parts)
+
+
+def curves(label: str, across: str, lines: dict[str, list[tuple[float, Estimate]]], logarithmic: bool = False) -> str:
+    """Figures against `across`, such as the step: for each name its points, joined, with a band for the intervals."""
+    scale = math.log if logarithmic else float
+    points = [(scale(at), one) for line in lines.values() for at, one in line]
+    ends = [bound for _, one in points for bound in (one.value, one.low, one.high) if math.isfinite(bound)]
+    left, right, low, high = min(at for at, _ in points), max(at for at, _ in points), min(ends), max(ends)
+
+    def x(at: float) -> float:
+        return MARGIN + (WIDTH - RIGHT - MARGIN) * ((scale(at) - left) / (right - left) if right > left else 0.5)
+
+    def y(value: float) -> float:
+        return 8 + (HEIGHT - MARGIN) * (1 - (value - low) / (high - low) if high > low else 0.5)
+
+    bottom = HEIGHT - MARGIN + 14
+    parts = [
+        f'<line x1="{MARGIN}" x2="{WIDTH - RIGHT}" y1="{bottom}" y2="{bottom}" stroke="currentColor" opacity=".4"/>',
+        f'<text x="{(MARGIN + WIDTH - RIGHT) / 2:.0f}" y="{HEIGHT - 4}" text-anchor="middle" fill="currentColor">'
+        f"{escape(across)}</text>",
+        *(
+            f'<text x="{MARGIN - 6}" y="{y(value) + 4:.1f}" text-anchor="end" fill="currentColor">{value:.3g}</text>'
+            for value in {low, high}
+        ),
+        *(
+            f'<text x="{x(at):.1f}" y="{bottom + 15}" text-anchor="middle" fill="currentColor">{at:g}</text>'
+            for at in ticks([at for line in lines.values() for at, _ in line])
+        ),
+    ]
+    for number, (name, line) in enumerate(lines.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        sure = [(at, one) for at, one in line if math.isfinite(one.low) and math.isfinite(one.high)]
+        band = [(at, one.high) for at, one in sure] + [(at, one.low) for at, one in reversed(sure)]
+        shape = " ".join(f"{x(at):.1f},{y(value):.1f}" for at, value in band)
+        path = " ".join(f"{x(at):.1f},{y(one.value):.1f}" for at, one in line)
+        dots = "".join(f'<circle cx="{x(at):.1f}" cy="{y(one.value):.1f}" r="3" fill="{colour}"/>' for at, one in line)
+        at, last = line[-1]
+        parts.append(
+            f'<polygon points="{shape}" fill="{colour}" opacity=".18"/>'
+            f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>{dots}'
+            f'<text x="{x(at) + 8:.1f}" y="{y(last.value) + 4:.1f}" fill="{colour}">{escape(name[:22])}</text>'
+        )
+    return svg(WIDTH, HEIGHT, label, parts)
+
+
+def ticks(found: Sequence[float], most: int = 6) -> list[float]:
+    """Some of the places that have points, the first and the last among them."""
+    places = sorted(set(found))
+    if len(places) <= most:
+        return places
+    return [places[round(i * (len(places) - 1) / (most - 1))] for i in range(most)]

@@ -1,0 +1,17 @@
+"""What is said of an error that the user can mend."""
+
+import errno
+
+from bluejay.extras import install
+
+
+def sentence(error: Exception) -> str:
+    """One sentence about an error: what was not possible, where, and what helps."""
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error.name} is not installed; {install('corpus')} installs what all verbs need"
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    where = f": {error.filename}" if error.filename else ""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    helps = "; nothing half-written is left, so make room and run the same command again" if full else ""
+    return f"{error.strerror}{where}{helps}"

@@ -1,0 +1,153 @@
+"""`/v1/trace`: the documents that a text stands in, with their licences and the steps that read them.
+
+A corpus can be private, so a server on the open web answers only where `trace` is switched on. A client is charged for
+the tokens of its text before any work, and the work is bounded by limits on the text, the spans and the documents.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Response
+from pydantic import Field, WithJsonSchema
+
+from bluejay.serve.api.parameters import Body
+from bluejay.serve.api.respond import Service
+from bluejay.serve.errors import ERRORS, APIError, json_response
+from bluejay.serve.middleware.access_log import current_request
+from bluejay.serve.settings import ServeSettings
+from bluejay.trace.corpora import open_tracer
+from bluejay.trace.tracing import Traced, Tracer, TraceSettings
+
+MAX_TOKENS = 4096
+"""Tokens of a text that is traced."""
+MAX_DOCUMENTS, MAX_SPANS = 10, 200
+MAX_AROUND = 200
+"""Tokens of a snippet on each side of a match."""
+INPUT_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "integer", "minimum": 0}}]}
+
+
+class TraceRequest(Body):
+    """The text to trace."""
+
+    input: Annotated[Any, WithJsonSchema(INPUT_SCHEMA)] = Field(description="A text, or its token ids.")
+    model: str | None = Field(None, description="The name of the served model, which may be left out.")
+    min_tokens: int = Field(5, ge=1, le=MAX_TOKENS, description="Tokens that a match has at least.")
+    documents: int = Field(MAX_DOCUMENTS, ge=1, le=MAX_DOCUMENTS, description="Documents of each match, at most.")
+    spans: int = Field(50, ge=1, le=MAX_SPANS, description="Matches that are told, at most.")
+    logprobs: list[float | None] | None = Field(
+        None,
+        max_length=MAX_TOKENS,
+        description="What the model gave each token, as completions answer it; unlikely matches then come first.",
+    )
+    infinigram: bool = Field(False, description="Whether to say for each token how often the corpus continues so.")
+
+
+class SnippetRequest(Body):
+    """A match whose surroundings are asked for, by the values of one document of an answer."""
+
+    corpus: str = Field(description="The corpus of the document.")
+    split: str = Field(description="The split of the document.")
+    position: int = Field(ge=0, lt=2**62, description="The position of the match.")
+    length: int = Field(ge=1, le=MAX_TOKENS, description="Tokens of the match.")
+    around: int = Field(40, ge=0, le=MAX_AROUND, description="Tokens on each side of it.")
+
+
+class Opened:
+    """The tracer of the served model, opened when it is first asked for."""
+
+    def __init__(self, model: Path | None, corpora: Sequence[str]) -> None:
+        self.model, self.corpora = model, [Path(corpus) for corpus in corpora]
+        self.tracer: Tracer | None = None
+        self.lock = asyncio.Lock()
+
+    async def get(self) -> Tracer:
+        """The tracer. Raises ValueError or OSError where nothing can be traced, which is tried again each time."""
+        async with self.lock:
+            if self.tracer is None:
+                self.tracer = await asyncio.to_thread(self.open)
+            return self.tracer
+
+    def open(self) -> Tracer:
+        """Open the corpora of the model. Raises ValueError or OSError."""
+        if self.model is None:
+            raise ValueError("the served model has no folder, so its corpus is not known")
+        return open_tracer(str(self.model), self.corpora)
+
+
+def router(service: Service, settings: ServeSettings) -> APIRouter:
+    """The routes; none where strangers use the server and tracing is not switched on."""
+    routes, opened, turn = APIRouter(), Opened(service.model.path, settings.corpus), asyncio.Lock()
+    is_public = settings.public is not None
+    if settings.public is not None and not settings.public.trace:
+        return routes
+
+    async def tracer() -> Tracer:
+        try:
+            return await opened.get()
+        except (ValueError, OSError) as reason:
+            message = "texts cannot be traced here" if is_public else str(reason)
+            raise APIError(404, message, code="no_corpus") from None
+
+    @routes.get("/v1/trace", responses=ERRORS)
+    async def sources() -> Response:
+        """Whether texts can be traced, and in what."""
+        try:
+            found = await opened.get()
+        except (ValueError, OSError) as reason:
+            return json_response({"available": False, "reason": "" if is_public else str(reason), "corpora": []})
+        corpora = [{"name": Path(one.searcher.name).name, "tokens": one.searcher.n_tokens} for one in found.sources]
+        return json_response({"available": True, "reason": None, "corpora": corpora})
+
+    @routes.post("/v1/trace", responses=ERRORS)
+    async def trace(body: TraceRequest) -> Response:
+        """The matches of a text in what the model was trained on, the most telling first, with their documents."""
+        service.check_name(body.model)
+        text = body.input
+        if not isinstance(text, str) and not (isinstance(text, list) and all(type(id) is int for id in text)):
+            raise APIError(400, "input must be a text or a list of token ids", param="input")
+        found = await tracer()
+        try:
+            with service.reading([text] if isinstance(text, str) else [], "input", in_context=False):
+                ids = await asyncio.to_thread(found.ids, text)
+        except ValueError as error:
+            raise APIError(400, str(error), param="input") from None
+        if len(ids) > MAX_TOKENS:
+            message = f"input has {len(ids):,} tokens; at most {MAX_TOKENS:,} are traced"
+            raise APIError(400, message, param="input", code="text_too_long")
+        if body.logprobs is not None and len(body.logprobs) != len(ids):
+            message = f"logprobs has {len(body.logprobs)} values, and input has {len(ids)} tokens"
+            raise APIError(400, message, param="logprobs")
+        if (record := current_request.get()) is not None:
+            record.reserve(len(ids))
+        wanted = TraceSettings(body.min_tokens, body.documents, body.spans)
+        async with turn:
+            traced = await asyncio.to_thread(found.trace, text, wanted, body.logprobs)
+            rows = await asyncio.to_thread(found.infinigram, ids) if body.infinigram else None
+        return json_response(answer(traced, rows, service.model.name, is_public))
+
+    @routes.post("/v1/trace/snippet", responses=ERRORS)
+    async def snippet(body: SnippetRequest) -> Response:
+        """The text before, in and after a match."""
+        found = await tracer()
+        if (record := current_request.get()) is not None:
+            record.reserve(body.length + 2 * body.around)
+        place = (body.corpus, body.split, body.position)
+        try:
+            return json_response(await asyncio.to_thread(found.snippet, *place, body.length, body.around))
+        except ValueError as error:
+            raise APIError(404, str(error), param="position", code="not_found") from None
+
+    return routes
+
+
+def answer(traced: Traced, rows: list[dict[str, Any]] | None, model: str, is_public: bool) -> dict[str, Any]:
+    """The body of an answer, without the paths of this machine."""
+    values = asdict(traced)
+    for span in values["spans"]:
+        for document in span["documents"]:
+            document["corpus"] = Path(document["corpus"]).name
+    values["notes"] = [] if is_public else values["notes"]
+    return {"object": "trace", "model": model, **values, "infinigram": rows}

@@ -1,0 +1,126 @@
+"""What is known of each document of a corpus, in a file that is read a row at a time (`bluejay.trace.sections`).
+
+A row is a document; its copies, which its epochs or its upsampling made, share it. `documents.rows` holds an array
+SHARD_rows for each token shard with the number of each document's row, the rows (`RECORD`), and the addresses.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bluejay.trace.sections import Damaged, Pages, Sections, paged, with_sums, write_sections
+
+ROWS = "documents.rows"
+KIND = "documents"
+UNKNOWN = "unknown"
+RECORD = np.dtype([("id", "V32"), ("component", "<u4"), ("source", "<u4"), ("licence", "<u4"), ("url", "<u8")])
+"""A row: the id, places in the lists of the header, and where its address begins."""
+SHA256 = re.compile("[0-9a-f]{64}")
+LISTS = ("component", "source", "licence")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A document of the corpus."""
+
+    id: str
+    """SHA-256 of its text in hexadecimal; SHARD:NUMBER where the corpus has no table of documents."""
+    component: str
+    source: str
+    licence: str
+    url: str
+
+
+def write_rows(path: Path, shards: Sequence[Any], table: Path, content: dict[str, str]) -> None:
+    """Write the rows of the documents of token shards (`bluejay.trace.indexing.TokenFile`), by `table` if that exists.
+    `content` has a hash of each token shard. Raises ValueError if the table is of another build."""
+    common = {"shards": [shard.name for shard in shards], "content": content}
+    if not table.exists():
+        write_sections(path, KIND, {"rows": 0, **common}, {})
+        return
+    import pyarrow.parquet as pq
+
+    columns = ["id", "component", "source", "licence", "url", "shard", "offset", "length"]
+    if missing := [name for name in columns if name not in pq.read_schema(table).names]:
+        raise ValueError(f"{table} has no column {missing[0]}")
+    read = pq.read_table(table, columns=columns)
+    tables = {shard.name: read.filter(read["shard"].to_numpy(zero_copy_only=False) == shard.name) for shard in shards}
+    for shard in shards:
+        tables[shard.name] = check_order(tables[shard.name], shard, table)
+    import pyarrow as pa
+
+    documents = pa.concat_tables(tables.values())
+    coded = {name: encoded(documents[name]) for name in columns[:5]}
+    same = np.zeros(len(documents), np.int64)
+    for codes, names in coded.values():
+        _, same = np.unique(same * (len(names) + 1) + codes, return_inverse=True)
+    _, first, row_of = np.unique(same, return_index=True, return_inverse=True)
+    rank = np.argsort(np.argsort(first))  # rows in the order of their first documents
+    row_of, first = rank[row_of].astype(np.uint32), np.sort(first)
+    records = np.zeros(len(first), RECORD)
+    ids, urls = (np.array(coded[name][1], object)[coded[name][0][first]] for name in ("id", "url"))
+    if wrong := [id for id in ids if not SHA256.fullmatch(id)]:
+        raise ValueError(f"{table} has the id {wrong[0]!r}, which is no SHA-256 in hexadecimal")
+    records["id"] = np.frombuffer(b"".join(bytes.fromhex(id) for id in ids), "V32")
+    for name in LISTS:
+        records[name] = coded[name][0][first]
+    texts = [url.encode() for url in urls]
+    records["url"] = np.cumsum([0, *map(len, texts)], dtype=np.uint64)[:-1]
+    bounds = np.cumsum([0, *(len(tables[shard.name]) for shard in shards)])
+    arrays = {f"{shard.name}_rows": row_of[bounds[i] : bounds[i + 1]] for i, shard in enumerate(shards)}
+    arrays |= with_sums({"records": paged(records.tobytes()), "urls": paged(b"".join(texts))})
+    values = {"rows": len(records), "url_bytes": sum(map(len, texts)), **{name: coded[name][1] for name in LISTS}}
+    write_sections(path, KIND, values | common, arrays)
+
+
+def check_order(rows: Any, shard: Any, table: Path) -> Any:
+    """The rows of a token shard in the order of its documents. Raises ValueError if they are others."""
+    order = np.lexsort((rows["length"].to_numpy(), rows["offset"].to_numpy()))
+    rows = rows.take(order)
+    ends = rows["offset"].to_numpy() + rows["length"].to_numpy()
+    if not (np.array_equal(rows["offset"].to_numpy(), shard.offsets[:-1]) and np.array_equal(ends, shard.offsets[1:])):
+        raise ValueError(f"{table} does not list the documents of {shard.path}; they are of different builds")
+    return rows
+
+
+def encoded(column: Any) -> tuple[np.ndarray, list[str]]:
+    """The numbers of a column's values in the list of different ones, and that list; nothing is an empty text."""
+    import pyarrow.compute as pc
+
+    coded: Any = pc.fill_null(column.cast("string"), "").combine_chunks().dictionary_encode()
+    return coded.indices.to_numpy().astype(np.int64), coded.dictionary.to_pylist()
+
+
+class Rows:
+    """The rows of an indexed corpus. Raises FileNotFoundError or Damaged."""
+
+    def __init__(self, path: Path) -> None:
+        sections = Sections(path, KIND)
+        self.path, self.values = path, sections.values
+        self.has_table = self.values["rows"] > 0
+        if self.has_table:
+            self.of = {name: sections[f"{name}_rows"] for name in self.values["shards"]}
+            self.records, self.urls = Pages(sections, "records"), Pages(sections, "urls")
+            size = len(self.records.bytes)
+            if size < self.values["rows"] * RECORD.itemsize:
+                raise Damaged(f"{path} is damaged: its rows are cut off")
+
+    def rows(self, shard: str, documents: np.ndarray) -> np.ndarray:
+        """The number of the row of each document of a shard; documents without a table are a row each."""
+        return self.of[shard][documents].astype(np.int64) if self.has_table else documents.astype(np.int64)
+
+    def read(self, shard: str, row: int) -> Row:
+        """A row. Raises Damaged."""
+        if not self.has_table:
+            return Row(f"{shard}:{row}", "all", UNKNOWN, UNKNOWN, "")
+        size, last = RECORD.itemsize, row + 1 == self.values["rows"]
+        data = self.records.read(row * size, (row + (1 if last else 2)) * size)
+        here = np.frombuffer(data, RECORD)
+        begin, end = int(here["url"][0]), self.values["url_bytes"] if last else int(here["url"][1])
+        component, source, licence = (self.values[name][int(here[name][0])] for name in LISTS)
+        url = self.urls.read(begin, end).decode()
+        return Row(here["id"][0].tobytes().hex(), component, source, licence or UNKNOWN, url)

@@ -1,0 +1,58 @@
+"""The examples that a model was fine-tuned on, indexed in memory: each is a document."""
+
+import hashlib
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bluejay.tokenizer import Tokenizer
+from bluejay.trace.document_rows import UNKNOWN, Row
+from bluejay.trace.index import IndexShard, Searcher
+from bluejay.trace.reading import ExampleSequences
+from bluejay.trace.suffix_arrays import Range, require_native, suffix_array
+from bluejay.train.data.pairs import Pairs, Part
+from bluejay.train.recipe import Data
+
+
+class Examples:
+    """What is known of the examples of a file."""
+
+    def __init__(self, path: Path, tokens: list[np.ndarray]) -> None:
+        self.path = path
+        self.ids = [hashlib.sha256(np.asarray(one, "<i4").tobytes()).hexdigest() for one in tokens]
+        first: dict[str, int] = {}
+        self.row_of = np.array([first.setdefault(id, number) for number, id in enumerate(self.ids)], np.int64)
+
+    def rows(self, shard: str, documents: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The first example that is equal to each."""
+        return self.row_of[documents]
+
+    def read(self, shard: str, row: int) -> Row:
+        """An example; its id is the SHA-256 of its token ids."""
+        return Row(self.ids[row], "examples", self.path.name, UNKNOWN, f"{self.path}#{row + 1}")
+
+
+class ExampleSearcher(Searcher):
+    """Searches in the examples of a file, which the settings `data` of a run call `name`, as the run reads them.
+
+    Raises FileNotFoundError or ValueError as `bluejay.train.data.pairs.Pairs`.
+    """
+
+    def __init__(self, path: Path, name: str, data: Data, tokenizer: Tokenizer) -> None:
+        require_native()
+        # As `bluejay.train.data.batches.open_sources` reads it.
+        part = Part.TRAINING if data.valid is None and name == data.held_out else Part.ALL
+        pairs = Pairs(str(path), data.sequence_length, tokenizer, data.prompt_weight, data.columns, part)
+        self.shard, self.content = path.name, pairs.content()
+        tokens = np.concatenate([np.asarray(one, "<i4") for one in pairs.tokens])
+        starts = np.concatenate([[0], np.cumsum([len(one) for one in pairs.tokens])]).astype(np.int64)
+        with tempfile.TemporaryFile() as file:
+            file.write(tokens.tobytes())
+            file.flush()
+            values, arrays = suffix_array(file, tokens.dtype, Range(0, starts), int(tokens.max()))
+        values |= {"shard": self.shard, "first_document": 0, "first_token": 0}
+        shard = IndexShard(str(path), tokens, values, {**arrays, "starts": starts.astype(np.uint32)})
+        super().__init__(str(path), [shard], Examples(path, pairs.tokens))
+        self.sequences = ExampleSequences(starts.tolist(), pairs.packed)

@@ -1,0 +1,236 @@
+"""Searches in the index of a corpus: longest matches, counts, places, and what follows.
+
+`bluejay index CORPUS` makes the index. Matches are within documents. All numbers of tokens and documents are exact.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bluejay.native import native
+from bluejay.tokenizer import Tokenizer
+from bluejay.tokens import suffixed
+from bluejay.trace.document_rows import ROWS, Row, Rows
+from bluejay.trace.sections import Damaged, Sections, read_at_random
+from bluejay.trace.suffix_arrays import FOLDER, KIND, SUFFIXES, Range, blocks, require_native
+
+Ids = Sequence[int] | NDArray[np.integer]
+
+
+class IndexShard:
+    """The suffix array of a range of a token shard's documents, to search in."""
+
+    def __init__(self, name: str, tokens: np.ndarray, values: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        """`name` is for messages, `values` and `arrays` are what `suffix_array` returns. Raises Damaged."""
+        self.name, self.tokens, self.starts = name, tokens, arrays["starts"]
+        self.known, self.counts = arrays["known"].astype(np.int32), arrays["counts"]
+        self.shard, self.first_document = values["shard"], values["first_document"]
+        self.first_token = values["first_token"]
+        self.last_token = self.first_token + len(tokens)
+        kind = native.SuffixIndex16 if tokens.itemsize == 2 else native.SuffixIndex32
+        settings = {key: values[key] for key in ("bits", "every", "key_tokens", "key_bits")}
+        given = {"packed": arrays["packed"], "samples": arrays["samples"], "sums": arrays["packed_sums"]}
+        try:
+            self.native = kind(tokens=tokens, starts=self.starts, **given, **settings)
+        except ValueError as error:
+            raise Damaged(f"{name}: {error}") from None
+
+    @classmethod
+    def open(cls, path: Path, corpus: Path) -> "IndexShard":
+        """Open the file of an index. Raises Damaged; ValueError: it is of other tokens."""
+        sections = Sections(path, KIND)
+        values, dtype = sections.values, np.dtype(sections.values["dtype"])
+        file, starts = suffixed(corpus / "tokens" / values["shard"], ".bin"), sections["starts"]
+        first, n = values["first_token"], values["tokens"]
+        others = f"{path} is the index of other tokens than {file}; run bluejay index {corpus}"
+        if not file.exists() or file.stat().st_size < (first + n) * dtype.itemsize:
+            raise ValueError(others)
+        with file.open("rb") as opened:
+            if blocks(opened, Range(first, starts), dtype.itemsize) != values["blocks"]:
+                raise ValueError(others)
+        mapped = np.memmap(file, dtype, "r", first * dtype.itemsize, (n,)) if n else np.zeros(0, dtype)
+        arrays = {name: sections[name] for name in ("starts", "samples", "packed_sums", "known", "counts")}
+        arrays["packed"] = sections.mapped("packed")
+        return cls(str(path), np.asarray(read_at_random(mapped)), values, arrays)
+
+    def occurrences(self, ids: NDArray[np.int32]) -> NDArray[np.int64]:
+        """How often each token occurs, (T,)."""
+        if not len(self.known):
+            return np.zeros(len(ids), np.int64)
+        places = np.minimum(np.searchsorted(self.known, ids), len(self.known) - 1)
+        return np.where(self.known[places] == ids, self.counts[places], 0).astype(np.int64)
+
+    def call(self, name: str, *arguments: Any) -> Any:
+        """A search, whose errors name the file."""
+        try:
+            return getattr(self.native, name)(*arguments)
+        except ValueError as error:
+            raise Damaged(f"{self.name}: {error}; remove it and run bluejay index again") from None
+
+
+@dataclass(frozen=True)
+class Places:
+    """Places of a match, in the order of the corpus."""
+
+    shard: str
+    """The token shard: train, valid, test."""
+    positions: NDArray[np.int64]
+    """Where the match begins in the token shard, in tokens."""
+    documents: NDArray[np.int64]
+    """The number of its document in the token shard."""
+    offsets: NDArray[np.int64]
+    """Where the match begins in its document, in tokens."""
+    rows: NDArray[np.int64]
+    """The row of its document, which the copies of a document share."""
+    part: IndexShard
+    """The index shard that holds them."""
+
+
+@runtime_checkable
+class Documents(Protocol):
+    """What is known of the documents of a set."""
+
+    def rows(self, shard: str, documents: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The number of the row of each document of a token shard; copies of a document share a row."""
+        ...
+
+    def read(self, shard: str, row: int) -> Row:
+        """A row. Raises ValueError where the index is damaged."""
+        ...
+
+
+class Searcher:
+    """Searches in index shards. All numbers of tokens and documents are exact."""
+
+    def __init__(self, name: str, shards: Sequence[IndexShard], documents: Documents) -> None:
+        self.name, self.shards, self.documents = name, list(shards), documents
+        self.n_tokens = sum(len(shard.tokens) for shard in shards)
+
+    def ids(self, text: str | Ids) -> NDArray[np.int32]:
+        """The given ids, checked. Raises ValueError: they are a text, or one is negative or has more than 31 bits."""
+        if isinstance(text, str):
+            raise ValueError(f"{self.name} has no tokenizer; give token ids")
+        ids = np.asarray(text, np.int64)
+        if ids.size and not 0 <= ids.min() <= ids.max() < 2**31:
+            raise ValueError("token ids are from 0 to 2^31 - 1")
+        return ids.astype(np.int32)
+
+    def longest(self, text: str | Ids) -> NDArray[np.int32]:
+        """For each token of a text, the length of the longest match that begins with it, (T,)."""
+        ids = self.ids(text)
+        found = np.zeros(len(ids), np.int32)
+        for shard in sorted(self.shards, key=lambda shard: -len(shard.tokens)):  # small ones then have little to add
+            shard.call("longest", ids, found)
+        return found
+
+    def find(self, text: str | Ids, firsts: Ids, lasts: Ids) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where the tokens firsts[i] .. lasts[i] - 1 of a text are in each index shard: ranks (shards, n) from low to
+        before high."""
+        ids = self.ids(text)
+        bounds = np.asarray(firsts, np.int64), np.asarray(lasts, np.int64)
+        found = [shard.call("find", ids, *bounds) for shard in self.shards]
+        return np.stack([low for low, _ in found]), np.stack([high for _, high in found])
+
+    def counts(self, text: str | Ids, firsts: Ids, lasts: Ids) -> NDArray[np.int64]:
+        """How often the tokens firsts[i] .. lasts[i] - 1 of a text occur, (n,)."""
+        low, high = self.find(text, firsts, lasts)
+        return (high - low).sum(axis=0)
+
+    def occurrences(self, ids: NDArray[np.int32]) -> NDArray[np.int64]:
+        """How often each token occurs by itself, (T,)."""
+        return np.sum([shard.occurrences(ids) for shard in self.shards], axis=0)
+
+    def count(self, text: str | Ids) -> int:
+        """How often a text occurs."""
+        ids = self.ids(text)
+        return int(self.counts(ids, [0], [len(ids)])[0])
+
+    def places(self, low: Iterable[int], high: Iterable[int], at_most: int) -> Iterator[Places]:
+        """The places of a match from its ranks in each index shard (`find`), `at_most` of each shard."""
+        for shard, first, last in zip(self.shards, low, high, strict=True):
+            if first >= last:
+                continue
+            positions, documents = shard.call("places", first, min(last, first + at_most))
+            order = np.argsort(positions)
+            positions, documents = positions[order], documents[order]
+            offsets = positions - shard.starts[documents]
+            documents = documents + shard.first_document
+            rows = self.documents.rows(shard.shard, documents)
+            yield Places(shard.shard, positions + shard.first_token, documents, offsets, rows, shard)
+
+    def next_tokens(self, text: str | Ids) -> tuple[int, dict[int, int]]:
+        """What follows a text in the corpus: the length of the longest end of it that occurs, and how often each token
+        follows that end; -1 stands for the end of a document (infini-gram, arXiv 2401.17377, section 2)."""
+        ids = self.ids(text)
+        reach = np.arange(len(ids)) + self.longest(ids)
+        first = int(np.searchsorted(reach, len(ids)))
+        return len(ids) - first, self.followers(ids[first:])
+
+    def followers(self, text: str | Ids) -> dict[int, int]:
+        """How often each token follows a text, the most frequent first; -1 stands for the end of a document."""
+        ids = self.ids(text)
+        low, high = self.find(ids, [0], [len(ids)])
+        found: dict[int, int] = {}
+        for shard, begin, end in zip(self.shards, low[:, 0], high[:, 0], strict=True):
+            tokens, counts = shard.call("next", int(begin), int(end), len(ids))
+            for token, count in zip(tokens.tolist(), counts.tolist(), strict=True):
+                found[token] = found.get(token, 0) + count
+        return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
+    def around(self, shard: str, position: int, length: int, before: int, after: int) -> tuple[int, NDArray[np.int64]]:
+        """Tokens around a match, within its document: where the match begins among them, and the tokens."""
+        for part in self.shards:
+            if part.shard == shard and part.first_token <= position < part.last_token:
+                at = position - part.first_token
+                document = int(np.searchsorted(part.starts, at, "right")) - 1
+                first = max(int(part.starts[document]), at - before)
+                last = min(int(part.starts[document + 1]), at + length + after)
+                return at - first, part.tokens[first:last].astype(np.int64)
+        raise ValueError(f"{shard} has no token {position}")
+
+
+class Index(Searcher):
+    """The index of a corpus, opened.
+
+    Raises FileNotFoundError: the corpus has no index; ValueError: the index is damaged, half built or of other tokens.
+    """
+
+    def __init__(self, corpus: str | Path) -> None:
+        require_native()
+        self.corpus = Path(corpus)
+        directory, command = self.corpus / FOLDER, f"run bluejay index {corpus}"
+        files = sorted(directory.glob(f"*{SUFFIXES}"))
+        if not files:
+            raise FileNotFoundError(f"{self.corpus} has no index; {command}")
+        if not (directory / ROWS).exists():
+            raise FileNotFoundError(f"the index of {self.corpus} is half built; {command}")
+        rows = Rows(directory / ROWS)
+        super().__init__(str(corpus), [IndexShard.open(file, self.corpus) for file in files], rows)
+        self.content: dict[str, str] = rows.values["content"]
+        for path in (self.corpus / "tokens").glob("*.bin"):
+            parts = [shard for shard in self.shards if shard.shard == path.stem]
+            covered = all(one.last_token == other.first_token for one, other in pairwise(parts))
+            size = path.stat().st_size // self.shards[0].tokens.itemsize
+            if size and not (parts and covered and (parts[0].first_token, parts[-1].last_token) == (0, size)):
+                raise ValueError(f"the index of {self.corpus} is half built: it does not hold all of {path}; {command}")
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of the corpus. Raises FileNotFoundError if it has none."""
+        return Tokenizer.load(self.corpus)
+
+    def ids(self, text: str | Ids) -> NDArray[np.int32]:
+        """The token ids of a text, or the given ones, checked. Raises ValueError as `Searcher.ids`."""
+        return super().ids(self.tokenizer.encode(text) if isinstance(text, str) else text)
+
+    def check(self) -> None:
+        """Read the whole index and compare its checksums. Raises ValueError where it is damaged."""
+        for path in (self.corpus / FOLDER).glob(f"*{SUFFIXES}"):
+            Sections(path, KIND).check()
+        Sections(self.corpus / FOLDER / ROWS, "documents").check()

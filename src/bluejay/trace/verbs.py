@@ -1,0 +1,140 @@
+"""`bluejay index` and `bluejay trace`: their options, and from options to results."""
+
+import argparse
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bluejay.infer.model import Model
+    from bluejay.trace.tracing import Tracer
+
+LIKELIEST = 10
+"""Next tokens that are told."""
+
+
+def index_options(verb: argparse.ArgumentParser) -> None:
+    """Add the options of `bluejay index`."""
+    verb.add_argument("corpus", type=Path, help="a corpus, such as data/quickstart")
+    help = "most tokens of an index shard; smaller ones take less memory to build (default: 2^28)"
+    verb.add_argument("--shard-tokens", type=int, metavar="N", help=help)
+    verb.add_argument("--check", action="store_true", help="only read the whole index and compare its checksums")
+
+
+def trace_options(verb: argparse.ArgumentParser) -> None:
+    """Add the options of `bluejay trace`."""
+    verb.add_argument("target", metavar="MODEL|CORPUS", help="a model, its run, or a corpus")
+    verb.add_argument("text", help="the text to trace; - reads it from standard input")
+    help = "a corpus to trace in that the model does not find by itself; may be given again"
+    verb.add_argument("--corpus", type=Path, action="append", default=[], metavar="DIR", help=help)
+    verb.add_argument("--min-tokens", type=int, default=5, help="tokens that a match has at least (default: 5)")
+    verb.add_argument("--documents", type=int, default=10, help="documents of each match, at most (default: 10)")
+    verb.add_argument("--spans", type=int, default=20, help="matches that are told, at most (default: 20)")
+    help = "show so many tokens around each match (default: 0)"
+    verb.add_argument("--snippets", type=int, default=0, metavar="TOKENS", help=help)
+    verb.add_argument("--without-model", action="store_true", help="do not ask the model how likely it found the text")
+    what = verb.add_mutually_exclusive_group()
+    what.add_argument("--count", action="store_true", help="only count how often the whole text occurs")
+    what.add_argument("--next", action="store_true", help="only say what follows the text, in the corpus and the model")
+
+
+def run_index(options: argparse.Namespace, _: list[str]) -> tuple[str, dict[str, Any]]:
+    """`bluejay index`: the result as text and as values. Raises ValueError or OSError: a user's mistake."""
+    if options.check:
+        from bluejay.trace.index import Index
+
+        opened = Index(options.corpus)
+        opened.check()
+        return f"{options.corpus}: the index is whole, {opened.n_tokens:,} tokens", {"tokens": opened.n_tokens}
+    from bluejay.trace.indexing import SHARD_TOKENS, index
+
+    if options.shard_tokens is not None and not 1 <= options.shard_tokens <= SHARD_TOKENS:
+        raise ValueError(f"--shard-tokens is {options.shard_tokens}; it must be from 1 to {SHARD_TOKENS:,}")
+    made = index(options.corpus, options.shard_tokens or SHARD_TOKENS)
+    return made.summary(), asdict(made) | {"directory": str(made.directory)}
+
+
+def run_trace(options: argparse.Namespace, _: list[str]) -> tuple[str, dict[str, Any]]:
+    """`bluejay trace`: the result as text and as values. Raises ValueError or OSError: a user's mistake."""
+    from bluejay.trace.corpora import is_corpus, open_tracer
+    from bluejay.trace.tracing import TraceSettings
+
+    text = sys.stdin.read() if options.text == "-" else options.text
+    if not text:
+        raise ValueError("the text is empty")
+    settings = TraceSettings(options.min_tokens, options.documents, options.spans)
+    if options.snippets < 0:
+        raise ValueError(f"--snippets is {options.snippets}; it must be at least 0")
+    tracer = open_tracer(options.target, options.corpus)
+    if options.count:
+        ids = tracer.ids(text)
+        count = int(tracer.counts(ids, [0], [len(ids)])[0])
+        return f"{count:,} times in {tracer.n_tokens:,} tokens", {"count": count, "tokens": tracer.n_tokens}
+    of_corpus = is_corpus(Path(options.target))
+    model = None if of_corpus or options.without_model else load_model(options.target)
+    if options.next:
+        return next_tokens(tracer, model, text)
+    return whole_trace(tracer, model, text, settings, options.snippets)
+
+
+def load_model(target: str) -> "Model":
+    """The model that is traced; of a run, the one that it ended with."""
+    from bluejay.infer.model import load
+    from bluejay.trace.corpora import tokenizer_folder
+
+    return load(str(tokenizer_folder(Path(target))) if Path(target).is_dir() else target)
+
+
+def likelihoods(model: "Model | None", text: str, n_tokens: int) -> list[float | None] | None:
+    """The natural logarithm of the probability that the model gave each token of a text; None without a model."""
+    if model is None:
+        return None
+    scores = model.score(text).logprobs
+    return [*[None] * (n_tokens - len(scores)), *scores[max(0, len(scores) - n_tokens) :]]
+
+
+def whole_trace(
+    tracer: "Tracer", model: "Model | None", text: str, settings: Any, snippets: int
+) -> tuple[str, dict[str, Any]]:
+    """Spans, documents and steps."""
+    from bluejay.trace.display import as_text
+
+    ids = tracer.ids(text)
+    logprobs = likelihoods(model, text, len(ids))
+    traced = tracer.trace(text, settings, logprobs)
+    values = asdict(traced)
+    if snippets:
+        for span, shown in zip(values["spans"], traced.spans, strict=True):
+            for document, of in zip(span["documents"], shown.documents, strict=True):
+                document["snippet"] = tracer.snippet(
+                    of.corpus, of.split, of.position, shown.end - shown.start, snippets
+                )
+    pieces = tracer.tokenizer.token_bytes()
+    values["infinigram"] = [
+        {**one, "text": pieces[id].decode("utf-8", errors="replace"), "logprob": logprobs and logprobs[i]}
+        for i, (one, id) in enumerate(zip(tracer.infinigram(ids), ids.tolist(), strict=True))
+    ]
+    return as_text(traced, values, sys.stdout.isatty()), values
+
+
+def next_tokens(tracer: "Tracer", model: "Model | None", text: str) -> tuple[str, dict[str, Any]]:
+    """What follows a text in the corpus, beside what the model thinks follows."""
+    length, counts = tracer.next_tokens(tracer.ids(text))
+    total, pieces = sum(counts.values()), tracer.tokenizer.token_bytes()
+
+    def name(token: int) -> str:
+        return "the end" if token < 0 or not pieces[token] else repr(pieces[token].decode("utf-8", errors="replace"))
+
+    rows = [{"token": token, "text": name(token), "count": count} for token, count in counts.items()][:LIKELIEST]
+    values: dict[str, Any] = {"context_tokens": length, "count": total, "corpus": rows, "notes": tracer.notes}
+    lines = [f"the last {length:,} tokens of the text occur {total:,} times; then comes"]
+    lines += [f"  {row['count'] / total:7.1%}  {row['text']}" for row in rows]
+    if model is not None:
+        import torch
+
+        likely = torch.softmax(model.logits(model.tokenizer.encode_prompt(text))[-1].float(), -1).topk(LIKELIEST)
+        pairs = zip(likely.indices.tolist(), likely.values.tolist(), strict=True)
+        values["model"] = [{"token": token, "text": name(token), "probability": value} for token, value in pairs]
+        lines += ["and the model expects", *(f"  {row['probability']:7.1%}  {row['text']}" for row in values["model"])]
+    return "\n".join([*lines, *(f"note: {note}" for note in tracer.notes)]), values

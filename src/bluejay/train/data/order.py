@@ -1,0 +1,140 @@
+"""Which sequence of which set is read when: a pure function of the seed, and its inverse.
+
+The sequences of a shard are its tokens cut into windows. Sequence g of the run (g = step x batch + row) is in block
+g // MIXTURE_BLOCK. Each block contains every set in its exact proportion, in an order shuffled by the seed, so the
+mixture is right at every moment and any process can find any sequence by itself (levanter, Data-Loader-Design). When
+the weights change, a new block begins.
+"""
+
+import bisect
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from bluejay.train.recipe import Mixture
+
+MIXTURE_BLOCK = 1024
+"""Sequences in a block, within which the mixture has its exact proportions."""
+ROUNDS = 4
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of the run in which the weights of the mixture are constant."""
+
+    first: int
+    """Number of its first sequence."""
+    block: int
+    """Number of its first block; a block that the previous phase did not finish still counts for that phase."""
+    bounds: tuple[int, ...]
+    """First position of each source within a block, followed by the block size."""
+    drawn: tuple[int, ...]
+    """Sequences drawn from each source before this phase."""
+
+
+def phases(mixture: Sequence[Mixture], sequences: int) -> list[Phase]:
+    """The phases of a run of `sequences` sequences. Raises ValueError if a weight is below one sequence per block."""
+    found: list[Phase] = []
+    for share in sorted({0.0} | {share for part in mixture for share, _ in part.changes}):
+        weights = np.array([part.weight_at(share) for part in mixture])
+        if not weights.sum() > 0:
+            raise ValueError(f"data.train: at {share} of the run all weights are 0")
+        bounds = np.rint(np.cumsum([0.0, *(weights / weights.sum())]) * MIXTURE_BLOCK).astype(int)
+        for part, weight, size in zip(mixture, weights, np.diff(bounds), strict=True):
+            if weight > 0 and size == 0:
+                raise ValueError(
+                    f"data.train: the weight of {part.shards} is less than one sequence in {MIXTURE_BLOCK}"
+                )
+        first, block, drawn = round(share * sequences), 0, np.zeros(len(mixture), dtype=int)
+        if found:
+            last = found[-1]
+            blocks = -(-(first - last.first) // MIXTURE_BLOCK)
+            block, drawn = last.block + blocks, np.array(last.drawn) + blocks * np.diff(last.bounds)
+        found.append(Phase(first, block, tuple(bounds.tolist()), tuple(drawn.tolist())))
+    return found
+
+
+@dataclass(frozen=True)
+class Order:
+    """The order in which a run reads the sequences of its sets. Sequences are numbered without an end."""
+
+    sizes: tuple[int, ...]
+    """The number of sequences of each set."""
+    phases: tuple[Phase, ...]
+    """The phases of the run, in order."""
+    seed: int
+    """The seed of the recipe."""
+
+    def place(self, number: int) -> tuple[int, int]:
+        """The set of sequence `number` of the run, and the number of the sequence in that set."""
+        phase = self.phases[bisect.bisect_right(self.phases, number, key=lambda phase: phase.first) - 1]
+        blocks, place = divmod(number - phase.first, MIXTURE_BLOCK)
+        slot = permute(place, MIXTURE_BLOCK, self.seed, phase.block + blocks, "block")
+        part = bisect.bisect_right(phase.bounds, slot) - 1
+        start, end = phase.bounds[part : part + 2]
+        epoch, index = divmod(phase.drawn[part] + blocks * (end - start) + slot - start, self.sizes[part])
+        return part, permute(index, self.sizes[part], self.seed, epoch, part)
+
+    def numbers(self, part: int, window: int, end: int) -> list[int]:
+        """The sequences of the run, of those before `end`, that are the sequence `window` of set `part`, in order."""
+        found: list[int] = []
+        firsts = [*(phase.first for phase in self.phases), max(end, self.phases[-1].first)]
+        for phase, (first, next_first) in zip(self.phases, pairwise(firsts), strict=True):
+            share = phase.bounds[part + 1] - phase.bounds[part]
+            blocks = -(-(min(end, next_first) - first) // MIXTURE_BLOCK)
+            if share == 0 or blocks <= 0:
+                continue
+            drawn, size = phase.drawn[part], self.sizes[part]
+            for epoch in range(drawn // size, (drawn + blocks * share - 1) // size + 1):
+                draw = epoch * size + unpermute(window, size, self.seed, epoch, part) - drawn
+                block, slot = divmod(draw, share)
+                if not 0 <= block < blocks:
+                    continue
+                slot += phase.bounds[part]
+                place = unpermute(slot, MIXTURE_BLOCK, self.seed, phase.block + block, "block")
+                number = first + block * MIXTURE_BLOCK + place
+                if number < min(end, next_first):  # the last block of a phase may be cut off
+                    found.append(number)
+        return sorted(found)
+
+
+def permute(index: int, size: int, *key: object) -> int:
+    """The image of `index` under a pseudo-random permutation of range(size) that is determined by `key`.
+
+    A Feistel network over the next even number of bits, applied until the result is below `size` (cycle walking, Black
+    & Rogaway 2002, section 3).
+    """
+    half = half_bits(size)
+    while True:
+        left, right = index >> half, index & ((1 << half) - 1)
+        for number in range(ROUNDS):
+            left, right = right, left ^ feistel_round(key, number, right, half)
+        index = left << half | right
+        if index < size:
+            return index
+
+
+def unpermute(image: int, size: int, *key: object) -> int:
+    """The index whose image under `permute` is `image`."""
+    half = half_bits(size)
+    while True:
+        left, right = image >> half, image & ((1 << half) - 1)
+        for number in reversed(range(ROUNDS)):
+            left, right = right ^ feistel_round(key, number, left, half), left
+        image = left << half | right
+        if image < size:
+            return image
+
+
+def half_bits(size: int) -> int:
+    """The bits of each half of the Feistel network for range(size)."""
+    return max(1, ((size - 1).bit_length() + 1) // 2)
+
+
+def feistel_round(key: tuple[object, ...], number: int, half_block: int, bits: int) -> int:
+    """The round function: a keyed hash of half a block."""
+    digest = hashlib.blake2b(f"{key}/{number}/{half_block}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") & ((1 << bits) - 1)

@@ -1,0 +1,64 @@
+"""Starting the processes of a run: torchrun, with what it needs for a lost process to be replaced."""
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+from bluejay.machine import n_processors
+
+RESTARTS = 100
+"""How often the processes are started again after one of them was lost; each time goes on from a checkpoint."""
+OWN_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
+"""With this variable torchrun makes a store for each start. In a shared one, processes that are started again find the
+addresses of those before them, and wait for these in vain (torch 2.13, `torch/distributed/rendezvous.py`)."""
+INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+"""The variables that name the network between hosts for the two ways of exchange."""
+
+
+def launch_options(verb: argparse.ArgumentParser) -> None:
+    """Add the options that divide a run among processes and hosts."""
+    group = verb.add_argument_group("more than one process", "divided as the recipe's [mesh] says")
+    group.add_argument("--processes", type=int, metavar="N", help="processes on this host, one for each GPU")
+    group.add_argument("--hosts", metavar="N", help="hosts, each with the same command: 4, or 2:4 if some may be lost")
+    group.add_argument("--meet", metavar="HOST:PORT", help="where the hosts meet; HOST is one of them, and must stay")
+    group.add_argument("--interface", metavar="NAME", help="the network between the hosts, such as eth0")
+
+
+def wants_launch(options: argparse.Namespace, by_text: bool) -> bool:
+    """Whether a command, on a text or on a recipe, asks for several processes. Raises ValueError if it asks for what
+    cannot be."""
+    if options.processes is None and options.hosts is None:
+        if options.meet or options.interface:
+            raise ValueError("--meet and --interface are for several hosts; --hosts says how many there are")
+        return False
+    if by_text or options.export is not None:
+        raise ValueError(
+            "several processes train by a recipe; `bluejay new` writes one for a text, and --export needs one process"
+        )
+    if options.processes is not None and options.processes < 1:
+        raise ValueError(f"--processes is {options.processes}; it must be at least 1")
+    low, _, high = (options.hosts or "1").partition(":")
+    if not (low.isdecimal() and (high or low).isdecimal() and 1 <= int(low) <= int(high or low)):
+        raise ValueError(f"--hosts is {options.hosts}; it must be a number, or the least and the most, such as 2:4")
+    if options.hosts not in (None, "1", "1:1") and not options.meet:
+        raise ValueError("several hosts need --meet HOST:PORT, where HOST is one of them, such as node1:29400")
+    return True
+
+
+def launch(options: argparse.Namespace, command: Sequence[str]) -> NoReturn:
+    """Become torchrun, which runs `bluejay COMMAND` in the processes that the options ask for."""
+    processes = options.processes or 1
+    torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
+    torchrun += [f"--nnodes={options.hosts or 1}", f"--max-restarts={RESTARTS}"]
+    torchrun += ["--rdzv-backend=c10d", f"--rdzv-endpoint={options.meet}"] if options.meet else ["--standalone"]
+    environment = environment_of(processes, options.interface, os.environ)
+    os.execve(sys.executable, [*torchrun, "-m", "bluejay", *command], environment)
+
+
+def environment_of(processes: int, interface: str | None, given: Mapping[str, str]) -> dict[str, str]:
+    """The variables of torchrun and its processes; what the user has set stays."""
+    threads = max(1, n_processors() // processes)
+    own = {OWN_STORE: "1", "OMP_NUM_THREADS": str(threads), "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
+    return own | dict.fromkeys(INTERFACES if interface else (), interface or "") | dict(given)

@@ -1,0 +1,56 @@
+"""The directory of a run, which all its processes see and one of them owns."""
+
+import secrets
+import socket
+import time
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import torch
+
+from bluejay.train.checkpoint.owner import owned
+from bluejay.train.distributed.parallel import World
+
+PATIENCE = 5.0
+"""Seconds within which a file that one host has written shows on the network disks of the others."""
+
+
+@contextmanager
+def run_directory(directory: Path, world: World) -> Generator[None]:
+    """Own the directory of a run in the main process. Every process raises ValueError if another run owns it, or if a
+    process does not see it."""
+    with ExitStack() as stack:
+        problem = None
+        try:
+            if world.is_main:
+                stack.enter_context(owned(directory))
+        except (ValueError, OSError) as error:
+            problem = error
+        if any(world.any(problem is not None)):
+            raise problem or ValueError(f"{directory} cannot be used; process 0 says why")
+        check_shared(directory, world)
+        yield
+
+
+def check_shared(directory: Path, world: World) -> None:
+    """Raise ValueError in every process if one of them does not see the directory in which the main process writes."""
+    if world.size == 1:
+        return
+    number = torch.tensor(secrets.randbelow(2**62) if world.is_main else 0)
+    mark = directory / f"shared-{int(world.sum(number))}"
+    if world.is_main:
+        mark.touch()
+    world.any(False)  # the main process has made it
+    until = time.monotonic() + PATIENCE
+    while not (seen := mark.exists()) and time.monotonic() < until:
+        time.sleep(0.1)
+    [missed] = world.any(not seen)
+    if world.is_main:
+        mark.unlink()
+    if missed:
+        where = "all hosts" if seen else f"{socket.gethostname()} does not: all hosts"
+        raise ValueError(
+            f"the processes of the run do not all see the same {directory.resolve()}; {where} need one shared disk, "
+            "on which --output can be an absolute path"
+        )

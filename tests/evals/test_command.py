@@ -1,0 +1,106 @@
+"""`bluejay eval` over the checkpoints of a run, and over programs that others wrote."""
+
+import json
+from itertools import pairwise
+
+import pytest
+
+from bluejay.cli import main
+from bluejay.evals import tasks
+from bluejay.evals.evaluate import Settings, better_forms, evaluate
+from bluejay.evals.tasks import Continuation, Question
+from bluejay.train.loop import train
+from tests.train.conftest import load_recipe, recipe_file  # noqa: F401 - fixtures
+
+TASK = """
+name = "alphabet"
+data = "rows.jsonl"
+prompt = "{question}"
+metric = "bits_per_byte"
+"""
+PROBLEM = {
+    "task_id": "own/0",
+    "prompt": "def double(x):\n",
+    "entry_point": "double",
+    "test": "def check(candidate):\n    assert candidate(2) == 4\n    assert candidate(5) == 10\n",
+}
+COMPLETIONS = ("    return 2 * x\n", "    return x + 2\n", "    return x + x\n")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("BLUEJAY_CACHE", str(tmp_path / "cache"))
+
+
+def test_the_checkpoints_of_a_run_become_a_curve(recipe_file, load_recipe, tmp_path, capsys):  # noqa: F811
+    train(load_recipe(recipe_file))
+    rows = [{"question": "abcdefg"[:at], "choices": ["hijkl", "qqqqq"], "gold": 0} for at in range(1, 7)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "own.toml").write_text(TASK)
+    report = tmp_path / "report"
+    arguments = ["eval", str(tmp_path / "run"), "--checkpoints", "--tasks", str(tmp_path / "own.toml")]
+    main([*arguments, "--report", str(report), "--json"])
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    steps = [int(one["model"].removeprefix("run@")) for one in found["results"]]
+    assert steps == sorted(steps) and len(steps) > 1 and steps[-1] == 40
+    pairs = [(one["one"], one["other"]) for one in found["comparisons"]]
+    assert pairs == [(f"run@{after}", f"run@{before}") for before, after in pairwise(steps)]
+    assert 'aria-label="alphabet over training"' in (report / "report.html").read_text(encoding="utf-8")
+    main([*arguments, "--json"])  # what was exported is used again, and the answers are known
+    assert (
+        json.loads(capsys.readouterr().out.splitlines()[-1])["results"][0]["figures"] == found["results"][0]["figures"]
+    )
+
+
+def test_checkpoints_of_what_is_no_run_are_refused_in_one_line(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["eval", str(tmp_path), "--checkpoints"])
+    said = capsys.readouterr().err.strip().splitlines()
+    assert stopped.value.code == 2 and "is not the directory of a run with checkpoints" in said[-1]
+
+
+def test_programs_of_others_get_figures_with_intervals_and_each_a_reason(tmp_path, capsys):
+    problems = [PROBLEM, PROBLEM | {"task_id": "own/1"}, PROBLEM | {"task_id": "own/2"}]
+    (tmp_path / "problems.jsonl").write_text("".join(json.dumps(one) + "\n" for one in problems))
+    samples = [{"task_id": f"own/{at}", "completion": text} for at in (0, 1) for text in COMPLETIONS]
+    (tmp_path / "samples.jsonl").write_text("".join(json.dumps(one) + "\n" for one in samples))
+    files = ["--samples", str(tmp_path / "samples.jsonl"), "--problems", str(tmp_path / "problems.jsonl")]
+    main(["eval", *files, "--json"])
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    one = found["figures"]["pass@1"]
+    assert one["value"] == pytest.approx(found["pass@1"]) == pytest.approx(2 / 3) and one["n"] == 2
+    assert found["figures"]["pass@2"]["value"] == 1.0 and found["figures"]["pass@2"]["low"] < 0.5  # two problems only
+    assert [verdict["passed"] for verdict in found["verdicts"]] == [True, False, True] * 2
+    assert "(5) gave 7" in found["verdicts"][1]["reason"]
+    main(["eval", *files])
+    said = capsys.readouterr().out
+    assert "pass@1 0.6667 (" in said and "n = 2" in said and "1 problems have no sample" in said
+
+
+def test_of_two_forms_the_better_one_counts(tmp_path):
+    def task(name: str, gold: int) -> tasks.Task:
+        asked = [
+            Question(str(at), (Continuation("Q", " aa"), Continuation("Q", " bb")), gold, choices=("aa", "bb"))
+            for at in range(4)
+        ]
+        return tasks.Task(name, lambda _: iter(asked), tasks.by_choice, "acc")
+
+    class Fixed:
+        name = identity = "fixed"
+        n_ctx = None
+
+        def answers(self, requests):
+            for number, request in enumerate(requests):
+                yield number, tasks.Likelihood(-1.0 if request.text == " aa" else -2.0, 1, False)
+
+        def longest(self, requests):
+            return 0
+
+    found = evaluate([Fixed()], [task("x_5shot", 1), task("x_5shot_mc", 0)], Settings(), tmp_path)
+    assert {result.task: result.main.value for result in found.results} == {
+        "x_5shot": 0.0,
+        "x_5shot_mc": 1.0,
+        "x_5shot_either_form": 1.0,
+    }
+    assert "the better of 0 as a cloze and 1 with letters" in found.results[-1].notes[-1]
+    assert not list(better_forms(found.results[:1]))

@@ -1,0 +1,87 @@
+"""`/v1/trace`: a text that a client sends leads to its documents, within limits, and only where it is switched on."""
+
+import httpx
+import pytest
+
+from bluejay.infer.model import Model
+from bluejay.native import native
+from bluejay.serve.settings import PublicSettings, ServeSettings
+from bluejay.trace.indexing import index
+from tests.trace.conftest import write_corpus
+
+pytestmark = pytest.mark.skipif(not hasattr(native, "SuffixIndex16"), reason="built without the native part")
+
+TEXT = "a sentence of a document that the model has read"
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory, byte_tokenizer):
+    folder = tmp_path_factory.mktemp("trace") / "corpus"
+    ids = [[*byte_tokenizer.encode(text), byte_tokenizer.eot] for text in (f"before {TEXT} after", "another")]
+    rows = [{"licence": "MIT", "url": "https://example.org"}, {}]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BLUEJAY_CACHE", str(folder.parent / "cache"))
+        index(write_corpus(folder, {"train": ids}, rows={"train": rows}))
+    byte_tokenizer.save(folder)
+    return folder
+
+
+@pytest.fixture
+def ask(running, model, byte_tokenizer, corpus, tmp_path):
+    """Asks a server that has the corpus."""
+
+    def send(body, path="/v1/trace", public=None, corpora=(str(corpus),)):
+        served = Model(model.weights, byte_tokenizer, "tiny")
+        byte_tokenizer.save(tmp_path)
+        served.path = tmp_path
+        with running(served, ServeSettings(corpus=corpora, public=public)) as server:
+            if body is None:
+                return httpx.get(f"{server.url}{path}")
+            return httpx.post(f"{server.url}{path}", json=body)
+
+    return send
+
+
+def test_a_sentence_leads_to_its_document_and_what_is_around_it(ask, corpus):
+    answer = ask({"input": f"so: {TEXT}!", "infinigram": True}).json()
+    [span] = answer["spans"]
+    assert TEXT in span["text"] and span["count"] == 1
+    [document] = span["documents"]
+    assert document["licence"] == "MIT" and document["corpus"] == "corpus" and document["url"] == "https://example.org"
+    assert len(answer["infinigram"]) == len(answer["tokens"]) and set(answer["shares"]) >= {"quoted", "new"}
+    place = {name: document[name] for name in ("corpus", "split", "position")}
+    snippet = ask({**place, "length": span["end"] - span["start"], "around": 5}, "/v1/trace/snippet").json()
+    assert snippet["match"] == span["text"] and snippet["before"].endswith("fore")
+    assert ask(None).json() == {"available": True, "reason": None, "corpora": [{"name": "corpus", "tokens": 66}]}
+
+
+def test_strangers_may_only_ask_where_it_is_switched_on_and_pay_for_it(ask):
+    assert ask({"input": TEXT}, public=PublicSettings()).status_code in (404, 405)
+    on = PublicSettings(trace=True, tokens_per_hour=200)
+    answer = ask({"input": TEXT}, public=on)
+    assert answer.status_code == 200 and answer.json()["notes"] == []
+    refused = ask({"input": TEXT * 20}, public=on)
+    assert refused.status_code == 400 and refused.json()["error"]["code"] == "token_budget_exceeded"
+
+
+@pytest.mark.parametrize(
+    "body, param",
+    [
+        ({"input": "a" * 5000}, "input"),
+        ({"input": [1, -1]}, "input"),
+        ({"input": [1, 99_999]}, "input"),
+        ({"input": {"a": 1}}, "input"),
+        ({"input": "abc", "logprobs": [0.0]}, "logprobs"),
+        ({"input": "abc", "documents": 11}, "documents"),
+    ],
+)
+def test_what_cannot_be_traced_is_refused_by_its_parameter(ask, body, param):
+    refused = ask(body)
+    assert refused.status_code == 400 and refused.json()["error"]["param"] == param
+
+
+def test_without_a_corpus_the_answer_says_why(ask):
+    answer = ask({"input": TEXT}, corpora=())
+    assert answer.status_code == 404 and "--corpus" in answer.json()["error"]["message"]
+    status = ask(None, corpora=()).json()
+    assert not status["available"] and "--corpus" in status["reason"]

@@ -1,0 +1,132 @@
+"""Spans, the documents behind them, and their order."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bluejay.trace import Index
+from bluejay.trace.indexing import index
+from bluejay.trace.spans import char_offsets, maximal, reach
+from bluejay.trace.tracing import LOOKED_AT, Source, Tracer, TraceSettings
+
+
+@pytest.fixture
+def traced_in(tmp_path, corpus, byte_tokenizer):
+    """A tracer of a corpus of texts, given with the rows of its table."""
+
+    def tracer(documents: list[tuple[str, dict]]) -> Tracer:
+        ids = [[*byte_tokenizer.encode(text), byte_tokenizer.eot] for text, _ in documents]
+        corpus(tmp_path / "c", {"train": ids}, rows={"train": [row for _, row in documents]})
+        byte_tokenizer.save(tmp_path / "c")
+        index(tmp_path / "c")
+        opened = Index(tmp_path / "c")
+        return Tracer([Source(opened)], opened.tokenizer)
+
+    return tracer
+
+
+def text_of(seed: int, words: int = 60) -> str:
+    """Words of five random letters."""
+    return " ".join("".join(row) for row in np.random.default_rng(seed).choice(list("abcdefghijklmnop"), (words, 5)))
+
+
+def test_a_document_repeated_by_its_epochs_is_one_row(traced_in):
+    row = {"id": "ab" * 32, "licence": "MIT", "url": "u"}
+    tracer = traced_in([(text_of(1), row)] * 3 + [(text_of(2), {"id": "cd" * 32})])
+    [span] = tracer.trace(text_of(1)[:90], TraceSettings(min_tokens=40)).spans
+    [document] = span.documents
+    assert (span.count, span.n_documents, document.copies, document.occurrences) == (3, 1, 3, 3)
+    assert document.id == "ab" * 32 and document.offset == 0 and document.steps is None
+
+
+def test_near_copies_are_one_row_and_others_that_quote_the_same_are_not(traced_in):
+    passage = "an unmistakable passage that four of them quote"
+    before, after = text_of(1), text_of(2)
+    near = [f"{before} {passage} {after}", f"{before} {passage} {after} And one more.", f"A {before} {passage} {after}"]
+    other = [f"{text_of(3)} {passage} {text_of(4)}"]
+    tracer = traced_in([(text, {"source": str(n)}) for n, text in enumerate(near + other)])
+    [span] = tracer.trace(passage, TraceSettings(min_tokens=20)).spans
+    assert span.count == span.n_documents == 4
+    assert [document.source for document in span.documents] == ["0", "3"]
+    assert [len(document.near_copies) for document in span.documents] == [2, 0]
+
+
+def test_what_is_rare_comes_before_what_stands_everywhere(traced_in):
+    notice = "permission is hereby granted to everyone who reads this notice, which stands in each document"
+    rare = "zebra quartz vexed a jumbled fox"
+    tracer = traced_in([(f"{notice} {text_of(n, 20)}", {}) for n in range(40)] + [(f"{text_of(99)} {rare}", {})])
+    traced = tracer.trace(f"{notice} {rare}", TraceSettings(min_tokens=12))
+    assert [rare in span.text for span in traced.spans][:2] == [True, False]
+    assert traced.spans[1].count == 40 and len(traced.spans[1].documents) == 10
+
+
+def test_what_the_model_found_likely_comes_later(traced_in):
+    tracer = traced_in([(f"{text_of(1)} first of two pieces", {}), (f"{text_of(2)} other one of them", {})])
+    text = "first of two pieces...other one of them"
+    ids = tracer.ids(text).tolist()
+    begin = len(tracer.ids("first of two pieces..."))
+    for likely in (range(begin), range(begin, len(ids))):
+        logprobs = [-0.001 if i in likely else -4.0 for i in range(len(ids))]
+        first = tracer.trace(text, TraceSettings(min_tokens=12), logprobs).spans[0]
+        assert first.start not in likely
+
+
+def test_a_match_that_is_everywhere_takes_bounded_work(tmp_path, corpus, byte_tokenizer):
+    corpus(tmp_path, {"train": [[7, 7, 7]] * (LOOKED_AT + 9)})
+    byte_tokenizer.save(tmp_path)
+    index(tmp_path)
+    opened = Index(tmp_path)
+    [span] = Tracer([Source(opened)], opened.tokenizer).trace([7, 7, 7], TraceSettings(min_tokens=2)).spans
+    assert span.count == LOOKED_AT + 9 and span.n_documents == LOOKED_AT and not span.all_looked_at
+    assert span.documents[0].licence == "unknown" and span.documents[0].id.startswith("train:")
+
+
+def test_each_word_says_how_the_corpus_continues(traced_in):
+    tracer = traced_in([("the cat sat", {}), ("the cat ran", {}), ("a dog ran", {})])
+    ids = tracer.ids("the cat ran")
+    rows = tracer.infinigram(ids)
+    assert [row["followed"] <= row["count"] for row in rows] == [True] * len(rows)
+    assert rows[-3] == {"context": len(ids) - 3, "count": 2, "followed": 1}
+    assert rows[-1] == {"context": len(ids) - 1, "count": 1, "followed": 1}
+    length, follows = tracer.next_tokens(tracer.ids("no cat ever, the cat "))
+    assert length == len(tracer.ids("the cat ")) and sum(follows.values()) == 2
+
+
+def test_a_text_that_the_corpus_does_not_know_is_new(traced_in):
+    tracer = traced_in([("abc", {})])
+    assert tracer.trace("xyz", TraceSettings()).shares == {"quoted": 0.0, "interpolated": 0.0, "new": 1.0}
+    assert tracer.trace([], TraceSettings()).spans == []
+
+
+@pytest.mark.parametrize("name, value", [("min_tokens", 0), ("documents", 33), ("spans", -1)])
+def test_settings_have_limits(name, value):
+    with pytest.raises(ValueError, match=f"{name} is {value}; it must be from 1"):
+        TraceSettings(**{name: value})
+
+
+@given(st.text(max_size=12), st.lists(st.integers(0, 48), max_size=6))
+def test_characters_of_tokens_that_divide_them(text, cuts):
+    data = text.encode("utf-8", errors="ignore")
+    bounds = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    pieces = [data[a:b] for a, b in pairwise(bounds)]
+    found = char_offsets(pieces)
+    whole = data.decode()
+    assert found[0] == 0 and found[-1] == len(whole) and found == sorted(found)
+    for bound, place in zip(bounds, found, strict=False):
+        assert len(whole[:place].encode()) <= bound < len(whole[: place + 1].encode()) or bound == len(data)
+
+
+@given(st.lists(st.integers(0, 6), max_size=20))
+def test_maximal_spans_are_in_no_other(lengths):
+    ends = [min(i + n, len(lengths)) for i, n in enumerate(lengths)]
+    ends = [max(ends[: i + 1]) for i in range(len(ends))]  # a match loses one token at most when it begins later
+    longest = np.array([end - i if end > i else 0 for i, end in enumerate(ends)], np.int32)
+    spans = [(i, i + int(n)) for i, n in enumerate(longest) if n]
+    inside = [s for s in spans if any(o != s and o[0] <= s[0] and s[1] <= o[1] for o in spans)]
+    assert maximal(longest, 1) == [span for span in spans if span not in inside]
+    begins = reach(longest)
+    for end in range(len(lengths) + 1):
+        assert begins[end] == min([i for i in range(end) if ends[i] >= end], default=end)

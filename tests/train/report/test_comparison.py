@@ -1,0 +1,76 @@
+"""What a fine-tuning run changed is shown: answers before and after it, and the loss on held-out examples."""
+
+import json
+
+import pytest
+
+from bluejay.cli import main
+from bluejay.gpt.config import GPTConfig
+from bluejay.gpt.formats.layouts import save_model
+from bluejay.gpt.init import new_model
+from bluejay.train.loop import train
+from bluejay.train.report.metrics import read_metrics
+from tests.train.data.test_encoding import CHATML, tokenizer_with
+
+ANSWERS = {"a": "the cat", "b": "x [y] z"}
+
+
+@pytest.fixture
+def tuned(load_recipe, recipe_file, tmp_path):
+    """A run that taught a random model two answers, and counts a third part of them."""
+    tokenizer = tokenizer_with(CHATML)
+    config = GPTConfig(n_layer=2, d_model=32, n_head=2, vocab_size=tokenizer.vocab_size, n_ctx=64)
+    save_model(new_model(config, seed=7).requires_grad_(False), tokenizer, tmp_path / "base")
+    turns = [[("user", asked), ("assistant", answer)] for asked, answer in ANSWERS.items()]
+    talks = [*turns, [*turns[0], *turns[1]]]
+    rows = [{"messages": [{"role": role, "content": text} for role, text in talk]} for talk in talks]
+    (tmp_path / "talk.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe_file.write_text(recipe_file.read_text().replace("[model]\nn_layer = 2\nd_model = 32\nn_head = 2\n", ""))
+    examples = str(tmp_path / "talk.jsonl")
+    overrides = {
+        "init": str(tmp_path / "base"),
+        "data.train": f'[{{ shards = "{examples}" }}]',
+        "data.valid": examples,
+        "data.sequence_length": "64",
+        "train.schedule.warmup": "0.1",
+        "train.tokens": "12800",
+        "train.lr": "1e-2",
+        "train.precision": "float32",
+        "evaluate.tokens": "4096",
+    }
+    recipe = load_recipe(recipe_file, *(word for key, value in overrides.items() for word in (f"--{key}", value)))
+    train(recipe)
+    return recipe
+
+
+def test_answers_stand_beside_each_other_with_the_losses_of_the_run(tuned, capsys):
+    capsys.readouterr()
+    main(["compare", str(tuned.directory), tuned.init, "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["questions"] == ["a", "b", "b"] and found["wanted"] == [ANSWERS[asked] for asked in found["questions"]]
+    before, after, again = found["answers"]
+    assert after["texts"] == found["wanted"] != before["texts"]
+    assert (before["title"], after["title"], again["model"]) == ("before", "after", tuned.init)
+    assert before["held_out"] == again["held_out"] and before["texts"] == again["texts"]
+    losses = [row for row in read_metrics(tuned.directory / "metrics.jsonl") if "valid_loss" in row]
+    for key, measured in (("nats_per_token", "valid_loss"), ("bits_per_byte", "valid_bits_per_byte")):
+        assert after["held_out"][key] == pytest.approx(losses[-1][measured], rel=1e-3)
+        assert before["held_out"][key] > 5 * after["held_out"][key]
+    main(["compare", str(tuned.directory), "--show", "2"])
+    lines = capsys.readouterr().out
+    assert "before" in lines and "the cat" in lines and "x [y] z" in lines
+
+
+def test_what_cannot_be_compared_is_one_sentence(tuned, load_recipe, recipe_file, tmp_path, capsys):
+    def fails(run: str) -> str:
+        with pytest.raises(SystemExit, match="2"):
+            main(["compare", run])
+        return capsys.readouterr().err
+
+    assert "no run at" in fails(str(tmp_path / "none"))
+    recipe = tuned.directory / "recipe.toml"
+    whole = recipe.read_text()
+    recipe.write_text(whole.replace(f'init = "{tuned.init}"\n', ""))
+    assert "began with random weights" in fails(str(tuned.directory))
+    recipe.write_text(whole.replace(f'valid = "{tuned.data.valid}"', 'valid = "data/tokens/valid"'))
+    assert "only examples have answers to compare" in fails(str(tuned.directory))
