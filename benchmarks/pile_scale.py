@@ -86,6 +86,7 @@ class SimulatedTask(Task):
             **{name: {} for name in ("dropped", "replaced", "skipped", "licences", "languages", "lengths", "bytes")},
             **dict.fromkeys(("added", "cut", "emptied", "candidates", "pairs", "members", "clusters", "characters"), 0),
             "inputs": [],
+            "pieces": 1,
             "samples": [],
             "splits": {"train": train, "valid": none, "test": none},
             "passages": PART_BYTES // PASSAGE_BYTES,

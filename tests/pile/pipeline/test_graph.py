@@ -21,8 +21,8 @@ import zstandard
 from bluejay.pile.build import build
 from bluejay.pile.pipeline import graph, runner, task
 from bluejay.pile.recipe import PileRecipe
-from bluejay.pile.steps import dedup, encode, passages, shuffle
-from bluejay.pile.text import sorted_records
+from bluejay.pile.steps import dedup, encode, passages, read, shuffle
+from bluejay.pile.text import document_table, sorted_records
 from bluejay.recipe import check, save
 
 WORDS = [f"{start}{end}" for start in ("tre", "ho", "bar", "wi", "cloud") for end in ("e", "me", "n", "ld")]
@@ -142,6 +142,31 @@ def test_merged_outputs_give_the_same_corpus(folder: Path, monkeypatch: pytest.M
     assert kept[0] == kept[1]
     tables = [pq.read_table(built.directory / "tokens/documents.parquet") for built in (whole, cut)]
     assert tables[0].equals(tables[1])
+
+
+@pytest.mark.parametrize("kind", ["zst", "text"])
+def test_a_large_file_is_many_tasks(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Documents, tokens and held-out text are those of the file in one piece."""
+    texts = [sentence(row, 60) for row in range(30)] + [sentence(3, 60)]
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in texts).encode()
+    path = tmp_path / ("a.txt" if kind == "text" else "a.jsonl.zst")
+    path.write_bytes("\n\n".join(texts).encode() if kind == "text" else zstandard.compress(lines))
+    source = [{"kind": "text" if kind == "text" else "jsonl", "path": str(path)}]
+    fields = {"component": [{"name": "Lines", "source": source}], "split": {"valid": 0.1, "least": "3 kB"}}
+    fields |= {"dedup": {"near": {"bands": 2}, "substring": {}}, "tokenizer": {"path": "gpt2"}}
+    monkeypatch.setattr(document_table, "ROW_GROUP_BYTES", 1000)
+    whole = build(recipe(tmp_path, output=str(tmp_path / "whole"), **fields))
+    monkeypatch.setattr(read, "PIECE_CHARACTERS", 2000)
+    cut = build(recipe(tmp_path, **fields))
+    pieces = len(list((tmp_path / "built.stages/clean").iterdir()))
+    assert pieces == 1 if kind == "text" else pieces > 5
+    assert len(list((tmp_path / "built.stages/read").iterdir())) == 1
+    assert whole.report.components == cut.report.components
+    kept = [re.sub(".* documents/.*\n", "", sums(built.directory)) for built in (whole, cut)]
+    assert kept[0] == kept[1]
+    for split in ("train", "valid", "test", "dropped", "skipped"):
+        tables = [pq.read_table(built.directory / "documents" / f"{split}.parquet") for built in (whole, cut)]
+        assert tables[0].equals(tables[1])
 
 
 def breaking(function: Callable[..., object], call: int) -> Callable[..., object]:

@@ -21,7 +21,7 @@ from bluejay.pile.steps.hold_out import HoldOut, held_out_bytes
 from bluejay.pile.steps.match_tests import MatchTests, test_files
 from bluejay.pile.steps.mix import SPLITS, epochs_of
 from bluejay.pile.steps.passages import FindRepeats, HashPassages, LocatePassages
-from bluejay.pile.steps.read import Part, Read, parts_of, reason_class
+from bluejay.pile.steps.read import PIECE_CHARACTERS, Part, Read, parts_of, reason_class
 from bluejay.pile.steps.shuffle import MergeEncoded, Shuffle
 from bluejay.pile.steps.sign import Sign
 from bluejay.pile.steps.tokenizer import MakeTokenizer
@@ -37,9 +37,11 @@ MAX_REASON = 300
 
 @dataclass
 class PartFiles:
-    """One part of the sources, and the outputs of the steps that ran on it."""
+    """One part of the sources, or a piece of it, and the outputs of the steps that ran on it."""
 
     part: Part
+    piece: int
+    """Which piece of a part of much text; 0 for the first, mostly the only one."""
     raw: Task
     clean: Task
     signatures: Task | None
@@ -99,29 +101,37 @@ class Pipeline:
                 found, entry.missing = parts_of(component)
                 parts += found
         tests = test_files(self.recipe.decontaminate) if self.recipe.decontaminate else ()
-        self.parts = [self.part_files(part, tests) for part in parts]
-        self.runner.run("documents", [files.chain for files in self.parts], [part.size for part in parts])
+        first = [self.part_files(part, tests) for part in parts]
+        self.runner.run("documents", [files.chain for files in first], [part.size for part in parts])
+        # How much text a large file holds is known only now; its other pieces are as many tasks.
+        for files in first:
+            others = range(1, files.raw.counts["pieces"])
+            self.parts += [files, *(self.part_files(files.part, tests, piece) for piece in others)]
+        others = [files.chain for files in self.parts if files.piece]
+        self.runner.run("documents of large files", others, [PIECE_CHARACTERS] * len(others))
         kept = dict.fromkeys(self.report.components, 0)
         for files in self.parts:
-            entry, counts = self.entry(files), files.raw.counts
-            entry.read += counts["documents"]
-            entry.found += counts["documents"] + sum(counts["skipped"].values())
-            add_counts(entry.skipped, counts["skipped"])
-            entry.inputs += counts["inputs"]
+            entry = self.entry(files)
+            if not files.piece:
+                counts = files.raw.counts
+                entry.read += counts["documents"]
+                entry.found += counts["documents"] + sum(counts["skipped"].values())
+                add_counts(entry.skipped, counts["skipped"])
+                entry.inputs += counts["inputs"]
             counts = files.clean.counts
             kept[files.part.component.name] += counts["documents"]
             add_counts(entry.dropped, counts["dropped"])
             add_counts(entry.replaced, counts["replaced"])
         self.require_conserved(kept)
 
-    def part_files(self, part: Part, tests: tuple[tuple[str, str], ...]) -> PartFiles:
-        """The tasks that prepare a part."""
+    def part_files(self, part: Part, tests: tuple[tuple[str, str], ...], piece: int = 0) -> PartFiles:
+        """The tasks that prepare a part, or one of several pieces of it."""
         near, decontaminate = self.recipe.dedup.near, self.recipe.decontaminate
         raw = self.runner.task(Read(part))
-        clean = self.runner.task(Clean(raw.directory, part.component, self.recipe.seed))
+        clean = self.runner.task(Clean(raw.directory, part.component, self.recipe.seed, piece))
         signatures = self.runner.task(Sign(clean.directory, near)) if near else None
         test_hits = self.runner.task(MatchTests(clean.directory, tests, decontaminate.ngram)) if decontaminate else None
-        return PartFiles(part, raw, clean, signatures, test_hits)
+        return PartFiles(part, piece, raw, clean, signatures, test_hits)
 
     def deduplicate(self) -> None:
         """Decide which of the clean documents stay."""
@@ -289,7 +299,7 @@ class Pipeline:
 
     def corpus(self, tokenizer: Path, buckets: dict[str, list[Path]]) -> Corpus:
         """The outputs that the corpus is assembled from."""
-        raw = [files.raw.directory for files in self.parts]
+        raw = [files.raw.directory for files in self.parts if not files.piece]
         clean = [files.clean.directory for files in self.parts]
         encoded = [files.encoded for files in self.parts]
         tables = {split: [path / f"{split}.parquet" for path in encoded] for split in SPLITS}

@@ -5,6 +5,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,6 +26,8 @@ from bluejay.tokenizer import well_formed
 
 PART_BYTES = 64_000_000
 """Consecutive files of a source are read by one task, up to this total size."""
+PIECE_CHARACTERS = 256_000_000
+"""Text of a part that is cleaned, signed and encoded as one; of a larger part, several pieces are."""
 MAX_CHARACTERS = 10_000_000
 """Characters of the longest document; the filters need about 40 bytes of memory per character of a text."""
 
@@ -46,9 +49,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Read:
-    """Read a part. Writes `documents.parquet` (RAW) and `skipped.parquet` (SKIPPED).
+    """Read a part. Writes `documents.parquet` (RAW) and `skipped.parquet` (SKIPPED); of a part of more text than
+    PIECE_CHARACTERS, such as one of a large file, also `documents-1.parquet` and so on.
 
-    Counts the documents and the skipped pieces by reason, and gives the checksums of the files that were read.
+    Counts the documents, their files and the skipped pieces of the source by reason, and gives the checksums of the
+    files that were read.
     """
 
     name: ClassVar[str] = "read"
@@ -61,22 +66,47 @@ class Read:
         return [part.component.name, part.component.licence, plain(part.source), part.units, stamps]
 
     def run(self, out: Path) -> dict[str, Any]:
-        part, skipped = self.part, []
-        with TableWriter(out / "documents.parquet", RAW) as writer:
-            for found in (found for unit in part.units for found in read_unit(part.source, unit)):
-                row = found if isinstance(found, Skipped) else row_of(found, part.component)
-                if isinstance(row, Skipped):
-                    skipped.append(row)
-                else:
-                    writer.add(row, len(row["text"]))
+        part = self.part
+        skipped: list[Skipped] = []
+        counts = {"documents": 0, "pieces": 0}
+        with ExitStack() as stack:
+            writer, size = None, 0
+            for row in self.rows(skipped):
+                if writer is None:
+                    writer = stack.enter_context(TableWriter(out / raw_file(counts["pieces"]), RAW))
+                    counts["pieces"] += 1
+                writer.add(row, len(row["text"]))
+                counts["documents"] += 1
+                size += len(row["text"])
+                # Row groups end where they would without pieces, because text is held out of each one by itself.
+                if size >= PIECE_CHARACTERS and not writer.rows:
+                    stack.close()
+                    writer, size = None, 0
+        if not counts["pieces"]:
+            counts["pieces"] = 1
+            with TableWriter(out / raw_file(0), RAW):
+                pass
         rows = [{key: well_formed(text) for key, text in vars(entry).items()} for entry in skipped]
         rows = [{"component": part.component.name, **row} for row in rows]
         pq.write_table(pa.Table.from_pylist(rows, schema=SKIPPED), out / "skipped.parquet")
-        return {
-            "documents": writer.count,
+        return counts | {
             "skipped": Counter(reason_class(entry.reason) for entry in skipped),
             "inputs": [entry for unit in part.units for entry in input_of(part.source, unit)],
         }
+
+    def rows(self, skipped: list[Skipped]) -> Iterator[dict[str, str]]:
+        """Yield the documents as rows of RAW, and add the other pieces of the source to `skipped`."""
+        for found in (found for unit in self.part.units for found in read_unit(self.part.source, unit)):
+            row = found if isinstance(found, Skipped) else row_of(found, self.part.component)
+            if isinstance(row, Skipped):
+                skipped.append(row)
+            else:
+                yield row
+
+
+def raw_file(piece: int) -> str:
+    """The name of the file with the documents of a piece of a part."""
+    return f"documents-{piece}.parquet" if piece else "documents.parquet"
 
 
 def parts_of(component: Component) -> tuple[list[Part], list[str]]:
