@@ -53,7 +53,7 @@ class PartFiles:
     documents: Path = Path()
     """The directory of its clean documents, of which some may have been divided to hold out text."""
     passages: Path | None = None
-    """The file that `FindPassages` wrote for the part; None where passages stay."""
+    """The file that `LocatePassages` wrote for the part; None where passages stay."""
     encoded: Path = Path()
 
     @property
