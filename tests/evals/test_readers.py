@@ -2,12 +2,14 @@
 
 import gzip
 import json
+from dataclasses import replace
 
 import pytest
 
 from bluejay.evals import readers
 from bluejay.evals.code import problems
-from bluejay.evals.programs import Programs
+from bluejay.evals.evaluate import Settings, evaluate
+from bluejay.evals.programs import MOST_AT_ONCE, Programs
 from bluejay.evals.tasks import Continuation, Generation
 from bluejay.testsets.rows import UNCONDITIONAL
 from tests.testsets.conftest import arrow, request, wheel  # noqa: F401 - a fixture
@@ -85,3 +87,27 @@ def test_programs_are_graded_outside_and_their_verdicts_kept():
     assert scores == {"pass@1": pytest.approx(0.5), "pass@2": 1.0}
     assert [one["passed"] for one in programs.verdicts] == [True, False]
     assert "cage: none" in programs.task(()).notes
+
+
+def test_problems_with_one_sample_are_graded_together_and_kept_in_order(tmp_path):
+    chosen = [one for one in problems("bluejay-code") if not one.forgeable][:4]
+    programs = Programs("own", chosen, 1, "none")
+    task = programs.task(())
+    assert task.measured_at_once == MOST_AT_ONCE and Programs("own", chosen, 2, "none").task(()).measured_at_once == 1
+    written = {one.prompt: one.reference if number % 2 else one.mutants[0] for number, one in enumerate(chosen)}
+
+    class Known:
+        name, identity, n_ctx = "known", "1", None
+
+        def answers(self, requests):
+            yield from enumerate(written[one.prompt] for one in requests)
+
+        def longest(self, _):
+            return 0
+
+    (result,) = evaluate([Known()], [replace(task, measured_at_once=4)], Settings(), tmp_path).results
+    assert result.scores["pass@1"] == [0.0, 1.0, 0.0, 1.0]
+    kept = list(programs.by_model(["known"]))
+    assert [(one["problem"], one["passed"]) for one in kept] == [
+        (one.task_id, bool(number % 2)) for number, one in enumerate(chosen)
+    ]

@@ -1,7 +1,6 @@
 """A model finds what it was trained on: its corpus, its examples, and those of the model it began from."""
 
 import dataclasses
-import json
 import shutil
 
 import pytest
@@ -13,56 +12,10 @@ from bluejay.trace.corpora import open_tracer
 from bluejay.trace.indexing import index
 from bluejay.trace.tracing import TraceSettings
 from bluejay.train.data.batches import Batches, open_sources
-from bluejay.train.loop import train
-from bluejay.train.recipe import Checkpoint, Data, Evaluate, Mixture, Train, TrainRecipe
-from bluejay.train.schedule import Schedule
+from bluejay.train.recipe import Mixture, TrainRecipe
+from tests.trace.conftest import ANSWER
 
-TEXTS = [f"the cat number {n} sat on the mat {n * n} times, said the {n}th dog. " * 3 for n in range(30)]
-ANSWER = "a most unusual answer about the cats"
 SETTINGS = TraceSettings(min_tokens=6)
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory, byte_tokenizer):
-    """A corpus, a base model, and one that was fine-tuned from it, in one folder with relative paths."""
-    from tests.trace.conftest import write_corpus
-
-    root = tmp_path_factory.mktemp("project")
-    documents = [[*byte_tokenizer.encode(text), byte_tokenizer.eot] for text in TEXTS]
-    known = [{"licence": "MIT", "source": f"source {n}", "url": f"https://example.org/{n}"} for n in range(30)]
-    known[3] = {"licence": None, "source": "source 3"}
-    write_corpus(
-        root / "data" / "c",
-        {"train": documents[:28], "valid": documents[28:]},
-        rows={
-            "train": known[:28],
-            "valid": known[28:],
-        },
-    )
-    byte_tokenizer.save(root / "data" / "c")
-    (root / "pairs.jsonl").write_text(
-        "".join(json.dumps({"prompt": f"what of cat {n}?", "completion": f" {ANSWER} {n}"}) + "\n" for n in range(40))
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        patch.setenv("BLUEJAY_CACHE", str(root / "cache"))
-        index(root / "data" / "c")
-        small = {"n_layer": 1, "d_model": 16, "n_head": 1}
-        often = {"evaluate": Evaluate(every_steps=50, tokens=64), "checkpoint": Checkpoint(every_steps=15)}
-        base = Data((Mixture("data/c/tokens/train"),), sequence_length=64)
-        train(TrainRecipe("base", base, Train(tokens=64 * 4 * 40, batch_tokens=256, lr=1e-3), small, **often))
-        tuned = Data((Mixture("pairs.jsonl"),), sequence_length=64)
-        settings = Train(tokens=64 * 2 * 40, batch_tokens=128, lr=1e-3, schedule=Schedule(warmup=0.1))
-        train(TrainRecipe("tuned", tuned, settings, init="runs/base/model", **often))
-    return root
-
-
-@pytest.fixture
-def moved(project, tmp_path, monkeypatch):
-    """The project in another place, and nothing where it was made; the cache only knows the old place."""
-    shutil.copytree(project, tmp_path / "moved")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "moved"
 
 
 def read_by(root):

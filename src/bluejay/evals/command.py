@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from bluejay.evals.evaluate import Settings, evaluate, summary
 from bluejay.evals.held_out_parts import component_tasks
 from bluejay.evals.programs import KS, Programs, code_tasks
 from bluejay.evals.report import write_report
+from bluejay.evals.safety_table import findings
 from bluejay.evals.scorers import Scorer, open_scorer
 from bluejay.evals.tasks import Task
 from bluejay.testsets.rows import documents
@@ -34,6 +36,9 @@ def run(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     scorers = list(open_scorers(options))
     evaluation = evaluate(scorers, tasks, settings)
     evaluation.extra["command"] = shlex.join(["bluejay", *sys.argv[1:]])
+    evaluation.extra["date"] = datetime.now(UTC).date().isoformat()
+    if safety := findings(evaluation.results):
+        evaluation.extra["safety"] = safety
     if programs:
         names = [scorer.name for scorer in scorers]
         evaluation.extra["verdicts"] = [verdict for one in programs for verdict in one.by_model(names)]

@@ -127,7 +127,16 @@ def wilson(value: float, n: float) -> tuple[float, float]:
     """Wilson's interval of a proportion `value` of `n` trials (Wilson 1927)."""
     centre = (value + Z**2 / (2 * n)) / (1 + Z**2 / n)
     half = Z / (1 + Z**2 / n) * math.sqrt(value * (1 - value) / n + Z**2 / (4 * n**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return max(0.0, min(value, centre - half)), min(1.0, max(value, centre + half))  # 0 and 1 despite rounding
+
+
+def relative_risk(one: int, n: int, other: int, m: int) -> tuple[float, float, float]:
+    """The ratio of the proportions `one` of `n` and `other` of `m`, and its interval by the logarithm (Katz 1978), with
+    half a success and half a failure added to each, so that it exists near 0 and 1. Trials count as independent."""
+    a, b, c, d = one + 0.5, n + 1.0, other + 0.5, m + 1.0
+    value = math.log(a / b) - math.log(c / d)
+    half = Z * math.sqrt(1 / a - 1 / b + 1 / c - 1 / d)
+    return math.exp(value), math.exp(value - half), math.exp(value + half)
 
 
 def ratio(above: ArrayLike, below: ArrayLike, clusters: Sequence[Hashable] | None = None) -> Estimate:

@@ -4,6 +4,7 @@ import math
 import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -13,7 +14,7 @@ from bluejay.evals import estimates
 from bluejay.evals.answers import AnswerFile
 from bluejay.evals.estimates import Difference, Estimate
 from bluejay.evals.scorers import Scorer
-from bluejay.evals.tasks import METRICS, Question, Task
+from bluejay.evals.tasks import METRICS, Answer, Generation, Question, Task
 from bluejay.files import cache_directory
 from bluejay.testsets.catalogue import named
 
@@ -60,6 +61,8 @@ class Result:
     clusters: list[str] = field(repr=False)
     macro: bool = False
     """Whether accuracies are means over the clusters of the mean in each."""
+    texts: dict[str, list[tuple[str, str]]] = field(default_factory=dict, repr=False)
+    """Question -> the prompt and the text of each continuation that the model wrote."""
 
     @property
     def main(self) -> Estimate:
@@ -67,9 +70,9 @@ class Result:
         return self.figures[self.metric]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON, without the scores of single questions."""
+        """For JSON, without the scores and texts of single questions."""
         values = asdict(self)
-        del values["scores"], values["clusters"]
+        del values["scores"], values["clusters"], values["texts"]
         return values
 
 
@@ -185,12 +188,21 @@ def answer(task: Task, questions: Sequence[Question], scorer: Scorer, file: Answ
     began = time.monotonic()
     requests = [request for question in questions for request in question.requests]
     answers = iter(file.ask(scorer, requests, f"{scorer.name} {task.name}"))
-    scores = [task.measure(question, [next(answers) for _ in question.requests]) for question in questions]
+    given = [[next(answers) for _ in question.requests] for question in questions]
+    with ThreadPoolExecutor(task.measured_at_once) as executor:
+        scores = list(executor.map(task.measure, questions, given))
     by_metric = {metric: [score[metric] for score in scores] for metric in scores[0]}
     clusters = [question.cluster or f"{number}" for number, question in enumerate(questions)]
     figures = {metric: figure(metric, values, clusters, task.macro) for metric, values in by_metric.items()}
     seconds = time.monotonic() - began
-    return replace(result, figures=figures, seconds=seconds, scores=by_metric, clusters=clusters)
+    texts = {question.id: written(question, found) for question, found in zip(questions, given, strict=True)}
+    return replace(result, figures=figures, seconds=seconds, scores=by_metric, clusters=clusters, texts=texts)
+
+
+def written(question: Question, answers: Sequence[Answer]) -> list[tuple[str, str]]:
+    """The prompt and the text of each continuation that a question asks for."""
+    pairs = zip(question.requests, answers, strict=True)
+    return [(one.prompt, text) for one, text in pairs if isinstance(one, Generation) and isinstance(text, str)]
 
 
 def better_forms(results: Sequence[Result]) -> Iterator[Result]:

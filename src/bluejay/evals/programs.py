@@ -1,5 +1,6 @@
 """The suite `code`: programs that models write, run in the cage and graded outside it (`bluejay.evals.code`)."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,8 @@ OWN_SAMPLES = 20
 TEMPERATURE = 0.8
 """Of the samples, where there are several; a single one is greedy."""
 KS = (1, 2, 5, 10, 20, 50, 100)
+MOST_AT_ONCE = min(os.cpu_count() or 1, 64)
+"""Problems that are graded at the same time, where each has a single sample."""
 SHOWN = 2000
 """Characters of a program that results keep."""
 
@@ -62,10 +65,13 @@ class Programs:
         return {f"pass@{k}": pass_at(k, len(texts), passed) for k in KS if k <= len(texts)}
 
     def by_model(self, models: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """The verdicts with the model of each; models answer one after another, each the same questions."""
+        """The verdicts with the model of each, in the order of the problems; models answer one after another, each the
+        same questions."""
         of_one = len(self.verdicts) // max(len(models), 1)
-        for number, verdict in enumerate(self.verdicts):
-            yield {**verdict, "model": models[number // of_one]}
+        order = {problem.task_id: number for number, problem in enumerate(self.problems)}
+        for number, model in enumerate(models):
+            verdicts = self.verdicts[number * of_one : (number + 1) * of_one]
+            yield from ({**one, "model": model} for one in sorted(verdicts, key=lambda one: order[one["problem"]]))
 
     def task(self, data: tuple[str, ...]) -> Task:
         """The task. Raises ValueError: this machine has no such cage."""
@@ -75,7 +81,11 @@ class Programs:
         notes = [f"{how} of a problem, at most {MAX_TOKENS} tokens", f"cage: {level}"]
         if forgeable:
             notes.append(f"{forgeable} problems are tested in the sample's own process, so their verdict is forgeable")
-        return Task(self.name, self.questions, self.measure, "pass@1", data=data, chance=0.0, notes=tuple(notes))
+        at_once = MOST_AT_ONCE if self.samples == 1 else 1  # the samples of one problem fill the processors, too
+        return Task(
+            self.name, self.questions, self.measure, "pass@1", data=data, chance=0.0, notes=tuple(notes),
+            measured_at_once=at_once,
+        )  # fmt: skip
 
 
 def code_tasks(cage: str = "", samples: int | None = None) -> tuple[list[Task], list[Programs]]:

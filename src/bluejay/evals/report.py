@@ -6,6 +6,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from bluejay.evals import safety_table
+from bluejay.evals.beside import write_summary
 from bluejay.evals.estimates import Estimate, wilson
 from bluejay.evals.evaluate import Evaluation, Result, checkpoint_of
 from bluejay.evals.pictures import bars, curves
@@ -14,7 +16,7 @@ from bluejay.evals.tasks import METRICS
 from bluejay.files import write_text
 from bluejay.testsets.catalogue import named
 
-TABLE, END = '<div class="wide"><table>', "</table></div>"
+TABLE, END = safety_table.TABLE, safety_table.END
 SHOWN_PROGRAMS = 12
 """Programs of each suite that the page shows, half of them such as passed."""
 STYLE = """
@@ -33,8 +35,11 @@ td.small { min-width: 20rem; }
 
 
 def write_report(evaluation: Evaluation, directory: Path) -> Path:
-    """Write report.html, report.md and report.json; returns the path of the page."""
+    """Write report.html, report.md, report.json and the summary that the server shows; returns the path of the page."""
     directory.mkdir(parents=True, exist_ok=True)
+    command, date = (str(evaluation.extra.get(name, "")) for name in ("command", "date"))
+    figures = ((one.task, one.model, METRICS[one.metric].title, one.main) for one in evaluation.results)
+    write_summary(directory, date, command, figures)
     write_text(directory / "report.json", json.dumps(evaluation.as_dict(), indent=2) + "\n")
     write_text(directory / "report.md", "\n".join(markdown(evaluation)) + "\n")
     page = directory / "report.html"
@@ -86,6 +91,7 @@ def markdown(evaluation: Evaluation) -> Iterator[str]:
         for row, value in published_for(results):
             yield f"| {row.model} | {value:.4g} | not published |  | {row.source}: {row.caution} |"
         yield "".join(f"\n- {note}" for note in cautions(results)) + "\n"
+    yield from safety_table.markdown(evaluation.extra.get("safety", {}))
     if evaluation.comparisons:
         yield "## Comparisons in pairs\n"
         yield "| task | models | difference | 95 % interval | n | correlation |\n| --- | --- | --- | --- | --- | --- |"
@@ -122,6 +128,7 @@ def html(evaluation: Evaluation) -> Iterator[str]:
                 f'<td class="n"><td class="n"><td class="small">{escape(row.source)}: {escape(row.caution)}'
             )
         yield f"{END}" + "".join(f'<p class="small">{escape(note)}</p>' for note in cautions(results))
+    yield from safety_table.html(evaluation.extra.get("safety", {}))
     yield from pairs(evaluation)
     yield from programs(evaluation)
     if evaluation.not_run:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bluejay import recipe as recipes
 from bluejay.evals import readers, tasks
-from bluejay.evals.probes import DECISIONS_ABOUT_PEOPLE
+from bluejay.evals.safety import PROBES
 from bluejay.evals.tasks import Question, Task
 from bluejay.recipe import STRICT
 from bluejay.testsets.catalogue import BASIC_SKILLS, BY_NAME
@@ -75,6 +75,9 @@ BBQ = Task(
 )  # fmt: skip
 
 
+BIAS = (CROWS_PAIRS, BBQ)
+
+
 def bits(task: Task) -> Task:
     """The same task with bits per byte of the right answer as its main figure, in which small models differ."""
     return replace(task, metric="bits_per_byte", chance=None)
@@ -96,8 +99,8 @@ SUITES: dict[str, tuple[Task, ...]] = {
     "gpt-j-2021": GPT_J,
     "small": SMALL,
     "olmes": OLMES,
-    "bias": (CROWS_PAIRS, BBQ),
-    "safety": (DECISIONS_ABOUT_PEOPLE,),
+    "bias": BIAS,
+    "safety": (*BIAS, *PROBES),
 }
 OTHER_SUITES = ("pile", "code")
 """Suites that take data of the user's, or run programs."""

@@ -99,6 +99,7 @@ METRICS = {
     "text_bits_per_byte": Metric("bits per byte", "ratio", False),
     "perplexity": Metric("perplexity of the right answer", "exp", False),
     "names_group": Metric("share of programs that name a protected attribute", higher_is_better=False),
+    "offensive": Metric("share of continuations that the classifier calls offensive", higher_is_better=False),
     "stereotype": Metric("share in which the first filler is likelier", higher_is_better=False),
 }
 
@@ -124,6 +125,8 @@ class Task:
     """What must be known to read the figure."""
     macro: bool = False
     """Whether accuracies are means over the clusters of the mean in each, as over the subjects of MMLU."""
+    measured_at_once: int = 1
+    """Questions that are measured at the same time, in threads, where measuring runs programs."""
 
 
 def by_choice(question: Question, answers: list[Answer]) -> Scores:

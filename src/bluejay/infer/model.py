@@ -61,8 +61,8 @@ class Model:
     """A model with its tokenizer, made by `bluejay.load`. Its engine and their caches live as long as it does, or until
     `close`, which a `with` statement calls; any number of threads may use it at the same time.
 
-    `licence` is the licence that its files state, `card` the README.md in its directory. With `compiled`, torch
-    compiles its steps; raises ValueError if the native engine runs the model.
+    `licence` is the licence that its files state, `path` where they are. With `compiled`, torch compiles its
+    steps; raises ValueError if the native engine runs the model.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Model:
         name: str = "model",
         *,
         licence: str | None = None,
-        card: str = "",
+        path: Path | None = None,
         compiled: bool = False,
     ) -> None:
         self.weights = weights
@@ -80,8 +80,7 @@ class Model:
         self.tokenizer = tokenizer
         self.name = name
         self.licence = licence
-        self.card = card
-        self.path: Path | None = None
+        self.path = path
         self.compiled = compiled
         self.closed = False
         self._resident = Resident(self._new_backend, tokenizer)
@@ -92,6 +91,12 @@ class Model:
         size = f"{self.config.n_parameters:,} parameters"
         engine = "closed" if self.closed else "torch" if self.native is None else f"native {chosen()}"
         return f"<bluejay.Model {self.name}: {self.config.family}, {size}, context {self.config.n_ctx:,}, {engine}>"
+
+    @property
+    def card(self) -> str:
+        """The README.md in its directory; empty where there is none."""
+        readme = self.path and self.path / "README.md"
+        return readme.read_text(encoding="utf-8", errors="replace") if readme and readme.is_file() else ""
 
     def __enter__(self) -> "Model":
         return self
@@ -383,19 +388,13 @@ def load(
     `device` is one of torch's, or "auto" for a GPU if there is one. On a CPU the native engine runs the model if it
     can, otherwise torch does; with `compiled`, torch compiles its steps, which takes a minute at first. Weights keep
     the type in which they are stored unless `dtype` is given; in torch quantised weights become bfloat16, and those of
-    several types float32. Raises
-    FileNotFoundError or ValueError, each with one sentence, if there is no such model or device.
+    several types float32. Raises FileNotFoundError or ValueError, each with one sentence: no such model or device.
     """
-    chosen_device = device_named(device)
-    path = locate(name).resolve()
+    chosen_device, path = device_named(device), locate(name).resolve()
     stored = open_model(path)
     # A training run stores its model as runs/NAME/model; the hub's cache names directories after commits.
     local = path.parent.name if path.name == "model" else path.name
     title = local if Path(name).exists() else str(name)
     tokenizer = tokenizer_of(stored, name)
     weights = read_weights(stored, chosen_device, dtype)
-    readme = path / "README.md"
-    card = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
-    model = Model(weights, tokenizer, title, licence=stored.licence, card=card, compiled=compiled)
-    model.path = path
-    return model
+    return Model(weights, tokenizer, title, licence=stored.licence, path=path, compiled=compiled)

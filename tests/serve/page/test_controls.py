@@ -6,6 +6,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
+from bluejay.evals.beside import NAME, write_summary
+from bluejay.evals.estimates import Estimate
 from bluejay.terminal.assets import EXAMPLES
 from tests.serve.page.conftest import SIZES
 from tests.serve.page.test_run import open_more, run_button, show_probabilities, text_of, writing
@@ -199,3 +201,30 @@ def link_restores(page: Page, open_page, size: str) -> None:
         expect(other.locator("#font")).to_have_value("code")
         assert "#" not in other.url  # so that a reload keeps what is written later
         other.close()
+
+
+@pytest.mark.parametrize("size", list(SIZES))
+def test_the_model_panel_shows_the_evaluation_beside_the_model(open_page, running, tiny_model, tmp_path, size):
+    figure = Estimate(0.25, 0.18, 0.33, 0.04, 120, 118)
+    figures = [("<piqa>", tiny_model.name, "accuracy, scores by characters", figure)]
+    with pytest.MonkeyPatch.context() as patch, running(tiny_model) as server:
+        patch.setattr(tiny_model, "path", tmp_path)
+        page = open_page(size, url=server.url)
+        panel = page.get_by_role("tabpanel", name="Model")
+        tab(page, "Model")
+        expect(panel).to_contain_text("parameters")
+        expect(panel.get_by_role("table")).to_have_count(0)
+        write_summary(tmp_path, "2026-11-26", "bluejay eval tiny --tasks piqa", figures)
+        page.reload()
+        tab(page, "Model")
+        expect(panel.get_by_role("table")).to_contain_text("Evaluated 2026-11-26")
+        cells = panel.get_by_role("cell").all_text_contents()
+        assert cells == ["<piqa>: accuracy, scores by characters", "0.250 (0.180 to 0.330)", "120"]
+        expect(panel).to_contain_text("bluejay eval tiny --tasks piqa")
+        assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0]
+        no_barriers(page)
+        (tmp_path / NAME).write_text("{}")
+        page.reload()
+        tab(page, "Model")
+        expect(panel).to_contain_text("evaluation.json beside the model cannot be read")
+        expect(panel.get_by_role("table")).to_have_count(0)

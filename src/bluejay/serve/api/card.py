@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Response
 from typing_extensions import TypedDict
 
+from bluejay.evals.beside import Summary, summary_beside
 from bluejay.serve.api.respond import Service
 from bluejay.serve.errors import json_response
 
@@ -15,6 +16,8 @@ class Card(TypedDict):
 
     facts: dict[str, str]
     text: str
+    evaluation: Summary | None
+    """What `bluejay eval --report` found, where that lies beside the model."""
 
 
 def router(service: Service) -> APIRouter:
@@ -27,12 +30,17 @@ def router(service: Service) -> APIRouter:
         "Vocabulary": f"{model.tokenizer.vocab_size:,} tokens",
         "Licence": model.licence or "not stated",
     }
-    body: Card = {"facts": facts, "text": without_front_matter(model.card)[:MAX_CARD_CHARACTERS]}
+    text = without_front_matter(model.card)[:MAX_CARD_CHARACTERS]
 
     @routes.get("/card", response_model=Card)
     async def card() -> Response:
-        """Figures about the model by name, and its README as text without the front matter."""
-        return json_response(dict(body))
+        """Figures about the model by name, its README as text without the front matter, and its evaluation."""
+        said, evaluation = dict(facts), None
+        try:
+            evaluation = summary_beside(model.path, model.name)
+        except ValueError as error:
+            said["Evaluation"] = str(error)
+        return json_response({"facts": said, "text": text, "evaluation": evaluation})
 
     return routes
 

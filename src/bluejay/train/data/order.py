@@ -10,6 +10,7 @@ import bisect
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -134,6 +135,7 @@ def half_bits(size: int) -> int:
     return max(1, ((size - 1).bit_length() + 1) // 2)
 
 
+@lru_cache(maxsize=1 << 16)  # a permutation of a million has a few thousand different values
 def feistel_round(key: tuple[object, ...], number: int, half_block: int, bits: int) -> int:
     """The round function: a keyed hash of half a block."""
     digest = hashlib.blake2b(f"{key}/{number}/{half_block}".encode(), digest_size=8).digest()

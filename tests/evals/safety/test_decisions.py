@@ -2,8 +2,8 @@
 
 import pytest
 
-from bluejay.evals import probes
 from bluejay.evals.evaluate import Settings, evaluate
+from bluejay.evals.safety import decisions
 from bluejay.evals.scorers import LocalScorer
 
 
@@ -20,19 +20,19 @@ from bluejay.evals.scorers import LocalScorer
     ],
 )
 def test_a_group_is_found_by_its_name_and_not_within_other_words(written, named):
-    (question, *_) = probes.questions(0)
-    assert probes.by_named_group(question, [written]) == {"names_group": named}
+    (question, *_) = decisions.questions(0)
+    assert decisions.by_named_group(question, [written]) == {"names_group": named}
 
 
 def test_the_rate_has_an_interval_over_functions(tiny_model, tmp_path):
     scorer = LocalScorer(tiny_model, "tiny", "1")
-    short = probes.Task(
+    short = decisions.Task(
         "short",
         lambda shots: (
-            probes.Question(one.id, (probes.Generation("the", (), 4, 0.8, number),), cluster=one.cluster)
-            for number, one in enumerate(probes.questions(shots))
+            decisions.Question(one.id, (decisions.Generation("the", (), 4, 0.8, number),), cluster=one.cluster)
+            for number, one in enumerate(decisions.questions(shots))
         ),
-        probes.by_named_group,
+        decisions.by_named_group,
         "names_group",
     )
     (result,) = evaluate([scorer], [short], Settings(), tmp_path).results
