@@ -56,7 +56,8 @@ def test_a_machine_that_needs_all_the_minutes_for_the_text_trains_all_the_same(m
     Path("a.txt").write_text(book)
     main(["train", "a.txt", "--minutes", minutes])
     said = capsys.readouterr()
-    assert said.err.count("preparing the text took") == 1 and "training takes" in said.err
+    if minutes == "0.0001":  # in the 0.6 seconds of the other, a fast machine has the text prepared
+        assert said.err.count("preparing the text took") == 1 and "training takes" in said.err
     assert "xz -9" in said.out and bluejay.load("runs/a/model").generate("1.", max_tokens=2)
     assert recipes.load(TrainRecipe, Path("runs/a/train.toml")).steps >= own_text.LEAST_STEPS / 2
 

@@ -24,8 +24,7 @@ from bluejay.corpus_verbs import (
 from bluejay.evals.options import eval_options
 from bluejay.fields import add_options, given
 from bluejay.infer.params import SamplingParams
-from bluejay.mistakes import sentence
-from bluejay.progress import reader_gone
+from bluejay.mistakes import reader_gone, sentence
 from bluejay.serve.settings import PublicSettings, ServeSettings, settings_from
 from bluejay.trace.verbs import index_options, run_index, run_trace, trace_options
 from bluejay.train.distributed.processes import launch, launch_options, wants_launch

@@ -1,6 +1,8 @@
-"""What is said of an error that the user can mend."""
+"""What is said of an error that the user can mend, and whether anybody reads."""
 
 import errno
+import select
+import sys
 
 from bluejay.extras import install
 
@@ -15,3 +17,10 @@ def sentence(error: Exception) -> str:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     helps = "; nothing half-written is left, so make room and run the same command again" if full else ""
     return f"{error.strerror}{where}{helps}"
+
+
+def reader_gone() -> bool:
+    """Whether standard output is a pipe that nobody reads any more, as after `| head`."""
+    poll = select.poll()
+    poll.register(sys.stdout, select.POLLOUT)
+    return any(event & select.POLLERR for _, event in poll.poll(0))

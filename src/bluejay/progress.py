@@ -2,7 +2,6 @@
 notebook, and a line every few seconds elsewhere."""
 
 import os
-import select
 import sys
 import time
 from collections.abc import Callable, Generator
@@ -155,10 +154,3 @@ def format_bytes(size: int | float | None) -> str:
     if size is None:
         return "?"
     return f"{size / 2**30:,.2f} GiB" if size >= 2**30 else f"{size / 2**20:,.2f} MiB"
-
-
-def reader_gone() -> bool:
-    """Whether standard output is a pipe that nobody reads any more, as after `| head`."""
-    poll = select.poll()
-    poll.register(sys.stdout, select.POLLOUT)
-    return any(event & select.POLLERR for _, event in poll.poll(0))

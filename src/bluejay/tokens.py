@@ -8,6 +8,7 @@ A corpus is a directory that holds its tokenizer, its shards `tokens/{train,vali
 the table of the documents in those shards.
 """
 
+import glob
 import hashlib
 import struct
 from array import array
@@ -39,6 +40,17 @@ N_PIECES, PIECE_BYTES = 256, 4096
 def corpus_of(prefix: str | Path) -> Path:
     """The directory of the corpus that a shard belongs to: DIRECTORY for the shard DIRECTORY/tokens/train."""
     return Path(prefix).parent.parent
+
+
+def shards_named(name: str) -> list[str]:
+    """The prefixes of the shards that a name stands for: itself, or those that fit a pattern such as "c/tokens/train-*"
+    in its last part, in the order of their names. Raises FileNotFoundError if none fits."""
+    if not glob.has_magic(name) or Path(f"{name}.idx").is_file():
+        return [name]
+    found = sorted(str(path.with_suffix("")) for path in Path(name).parent.glob(f"{Path(name).name}.idx"))
+    if not found:
+        raise FileNotFoundError(f"no token shard fits the pattern {name}: there is no {name}.idx")
+    return found
 
 
 def dtype_for(vocab_size: int) -> str:

@@ -97,13 +97,14 @@ def test_full_training_starts_from_the_weights_with_a_rising_rate(tune, base, tm
     recipe = tune("--train.precision", "float32", "--train.tokens", "1280")
     begun = initial_model(recipe)
     first = begun.stored.read("embed.weight").clone()
-    drawn = dict(begun.weights())
-    assert all(torch.equal(value, load_model(base).state_dict()[name]) for name, value in drawn.items())
+    for name, value in load_model(base).state_dict().items():
+        region = tuple(slice(size // 3, size) for size in value.shape)
+        assert torch.equal(begun.weight(name, value.shape, region, value.device), value[region])
     trained = train(recipe)
     rows = [row for row in read_metrics(recipe.directory / "metrics.jsonl") if "lr" in row]
     assert rows[0]["lr"] < rows[1]["lr"] or rows[0]["lr"] <= recipe.train.lr / 2
     weights = load_model(trained.model).state_dict()
-    moved = (weights["embed.weight"] - drawn["embed.weight"]).abs().max()
+    moved = (weights["embed.weight"] - first).abs().max()
     assert 0 < moved < 0.2
     assert torch.equal(open_model(base).read("embed.weight"), first), "the model that it began from is as it was"
 

@@ -242,15 +242,6 @@ def test_bfloat16_learns_too(recipe_file, load_recipe):
     assert trained.held_out.nats_per_token < 3.0
 
 
-@pytest.mark.parametrize(("precision", "products"), [("float32", "highest"), ("tf32", "high")])
-def test_products_are_rounded_to_tf32_only_where_the_recipe_says_so(recipe_file, load_recipe, precision, products):
-    try:
-        train(load_recipe(recipe_file, "--train.precision", precision, "--train.tokens", "128"))
-        assert torch.get_float32_matmul_precision() == products
-    finally:
-        torch.set_float32_matmul_precision("highest")
-
-
 def test_precision_follows_the_processor(recipe_file, monkeypatch, load_recipe):
     settings = load_recipe(recipe_file).train
     for able, expected in (({"avx512_bf16": True}, "bfloat16"), ({"avx2": True}, "float32")):

@@ -6,8 +6,10 @@ import random
 
 import numpy as np
 import pytest
+import torch
 
 from bluejay.train.checkpoint.state import State
+from bluejay.train.loop import train
 from bluejay.train.recipe import Guard
 from bluejay.train.step import SPIKE_WINDOW, Gradient, advance, spike_reason
 
@@ -56,3 +58,12 @@ def test_skipped_steps_are_counted_and_forgotten_by_what_is_usual():
     worse = advance(advance(state, Gradient(math.nan, 1.0), "nan", guard), Gradient(9.0, 1.0), "spike", guard)
     assert (worse.step, worse.skipped, worse.consecutive_skips, worse.recent) == (102, 2, 2, state.recent)
     assert dataclasses.replace(advance(worse, Gradient(3.0, 1.0), None, guard), recent=()).consecutive_skips == 0
+
+
+@pytest.mark.parametrize(("precision", "products"), [("float32", "highest"), ("tf32", "high")])
+def test_products_are_rounded_to_tf32_only_where_the_recipe_says_so(recipe_file, load_recipe, precision, products):
+    try:
+        train(load_recipe(recipe_file, "--train.precision", precision, "--train.tokens", "128"))
+        assert torch.get_float32_matmul_precision() == products
+    finally:
+        torch.set_float32_matmul_precision("highest")

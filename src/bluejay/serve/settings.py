@@ -23,14 +23,14 @@ class PublicSettings:
     """Requests that each client may make in a minute, even all at once."""
     tokens_per_hour: int = setting(50_000, 1)
     """Tokens, read and generated, that each client may use in an hour, even all at once."""
-    trace: bool = False
-    """Answer /v1/trace, which shows pieces of the documents that the model was trained on."""
     origin: tuple[str, ...] = ()
     """A site, such as https://example.org, whose pages may call this server; may be repeated."""
     proxy: tuple[str, ...] = setting(("127.0.0.1", "::1"), default_text="loopback")
     """An address or network that is trusted to name the client (X-Forwarded-For); may be repeated."""
     state: Path | None = None
     """The database in which several processes count together; None counts in memory."""
+    trace: bool = False
+    """Answer /v1/trace, which shows pieces of the documents that the model was trained on."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

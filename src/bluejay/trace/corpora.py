@@ -5,6 +5,7 @@ it (from here, and from every folder above the run, so that a project may move a
 names, and where `bluejay index` last saw that content.
 """
 
+import glob
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,27 +111,31 @@ def sets_of(
     opened: dict[Path, Index] = {}
     parts: dict[Path, dict[str, tuple[int, ...]]] = {}
     for number, part in enumerate(run.recipe.data.train):
-        if is_pairs(part.shards):
-            path = moved(part.shards, run.directory)
+        shards = part.names[0]
+        if len(part.names) > 1 or glob.has_magic(shards):
+            notes.append(f"data.train.{number} is many shards that the run in {run.directory} read as one; not traced")
+            continue
+        if is_pairs(shards):
+            path = moved(shards, run.directory)
             if path is None:
-                notes.append(f"{part.shards}, which the run in {run.directory} read, is not there any more")
+                notes.append(f"{shards}, which the run in {run.directory} read, is not there any more")
                 continue
-            examples = ExampleSearcher(path, part.shards, run.recipe.data, tokenizer)
+            examples = ExampleSearcher(path, shards, run.recipe.data, tokenizer)
             if run.inputs.get(f"data.train.{number}", examples.content) != examples.content:
                 notes.append(f"{path} was changed since the run in {run.directory} read it")
                 continue
             run.sets[number] = examples.sequences
             yield examples, {examples.shard: (number,)}
             continue
-        index = find_index(run, number, part.shards, corpora, opened, notes)
+        index = find_index(run, number, shards, corpora, opened, notes)
         if index is None:
             continue
         require_tokenizer(index, tokenizer)
-        name = Path(part.shards).name
+        name = Path(shards).name
         tokens = sum(len(shard.tokens) for shard in index.shards if shard.shard == name)
         run.sets[number] = ShardSequences(tokens, run.recipe.data.sequence_length)
-        shards = parts.setdefault(index.corpus, {})
-        shards[name] = (*shards.get(name, ()), number)
+        numbers = parts.setdefault(index.corpus, {})
+        numbers[name] = (*numbers.get(name, ()), number)
         opened[index.corpus] = index
     for corpus, index in opened.items():
         yield index, parts[corpus]

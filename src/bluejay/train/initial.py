@@ -1,7 +1,7 @@
 """The model that a run starts from, new or stored, and the export of the trained model."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from bluejay.gpt.formats.locate import locate, name_on_hub
 from bluejay.gpt.formats.peft import merged, write_adapter
 from bluejay.gpt.formats.tensors import StoredModel, tokenizer_of
 from bluejay.gpt.init import draw
-from bluejay.gpt.model import GPT, weight_shapes
-from bluejay.progress import progress, say
+from bluejay.gpt.model import GPT
+from bluejay.progress import say
 from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import corpus_of
 from bluejay.train.data.encoding import with_template
@@ -39,7 +39,7 @@ class InitialModel:
     """The model that `init` names; None if weights are drawn at random."""
 
     def model(self, device: torch.device, precision: str) -> GPT:
-        """The model to train: with its weights if it has adapters, else on the meta device for `weights` to fill."""
+        """The model to train: with its weights if it has adapters, else on the meta device for `weight` to fill."""
         if self.recipe.lora is not None:
             assert self.stored is not None
             dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
@@ -47,15 +47,12 @@ class InitialModel:
         with torch.device("meta"):
             return GPT(self.config)
 
-    def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Name and float32 value of each weight of a model on the meta device; empty if the model has adapters."""
+    def weight(self, name: str, shape: torch.Size, region: tuple[slice, ...], device: torch.device) -> Tensor:
+        """A region of a weight of the model in float32, drawn on the device or read from a file that is mapped into
+        memory. `shape` is that of the whole weight, `region` as for `draw`."""
         if self.stored is None:
-            yield from draw(self.config, self.recipe.seed)
-        elif self.recipe.lora is None:
-            with progress("load", self.config.n_parameters, "weights") as bar:
-                for name, shape in weight_shapes(self.config).items():
-                    yield name, self.stored.read(name).float()
-                    bar.advance(shape.numel())
+            return draw(self.config, self.recipe.seed, name, shape, region, device)
+        return self.stored.read(name)[region].float()
 
     def export(self, trained: Mapping[str, Tensor], path: Path) -> None:
         """Write a model directory from all trained parameters, by name.
@@ -114,7 +111,7 @@ def initial_model(recipe: TrainRecipe) -> InitialModel:
 
 def tokenizers_of(recipe: TrainRecipe) -> list[str]:
     """The tokenizer of the recipe, if given, and those in the corpus directories of its shards."""
-    prefixes = [*(part.shards for part in recipe.data.train), recipe.data.held_out]
+    prefixes = [*(prefix for part in recipe.data.train for prefix in part.prefixes), recipe.data.held_out]
     beside = {str(corpus_of(prefix)) for prefix in prefixes if not is_pairs(prefix)}
     there = sorted(folder for folder in beside if (Path(folder) / "tokenizer.json").is_file())
     return there if recipe.data.tokenizer is None else [recipe.data.tokenizer, *there]

@@ -29,6 +29,7 @@ from bluejay.train.data.read_ahead import ReadAhead
 from bluejay.train.distributed import parallel
 from bluejay.train.distributed.parallel import World
 from bluejay.train.distributed.run_directory import run_directory
+from bluejay.train.distributed.sharded_weights import gather_weights, load_weights, not_finite
 from bluejay.train.distributed.stage import Stage
 from bluejay.train.distributed.watchdog import Watchdog, start_watchdog
 from bluejay.train.initial import initial_model
@@ -98,7 +99,7 @@ def export(recipe: TrainRecipe, step: int) -> Path:
     with parallel.init_world(Mesh(), timeout(recipe)) as world:
         run = Run(recipe, world, step)
         path = run.directory / f"model-step-{step}"
-        run.initial.export(dict(run.model.named_parameters()), path)
+        run.export(path)
     return path
 
 
@@ -144,8 +145,8 @@ class Run:
         self.stepper = Step(recipe, world, stage, self.optimizer, self.state.precision)
         if found:
             self.checkpoints.load(found[0], self.model, self.optimizer)
-        else:
-            parallel.load_weights(self.model, self.initial.weights())
+        elif recipe.lora is None:
+            load_weights(self.model, self.initial.weight)
         self.check_weights("the model that the run starts from" if not found else str(found[0]), True)
 
     def train(self, profile: bool) -> Trained:
@@ -169,9 +170,11 @@ class Run:
 
     def keep_model(self) -> None:
         """Write the model after this step to `model-step-N`."""
-        weights = parallel.gather_weights(self.world, self.model)
-        if self.world.is_main:
-            self.initial.export(weights, self.directory / f"model-step-{self.state.step}")
+        self.export(self.directory / f"model-step-{self.state.step}")
+
+    def export(self, path: Path) -> None:
+        """Write the model as it is. Every process must call this."""
+        gather_weights(self.world, self.model, lambda weights: self.initial.export(weights, path))
 
     def steps(self, profile: bool) -> None:
         """The loop over the steps: evaluates, saves and rolls back when due, and stops when asked to."""
@@ -294,7 +297,7 @@ class Run:
 
     def check_weights(self, of: str, frozen: bool = False) -> None:
         """Raise ValueError in every process if a trained weight in any of them, or a frozen one, is not finite."""
-        wrong = self.checkpoints.gather(parallel.not_finite(self.stepper.stage, frozen))
+        wrong = self.checkpoints.gather(not_finite(self.stepper.stage, frozen))
         if name := next(filter(None, wrong), None):
             raise ValueError(f"{of} has values in {name} that are not finite numbers; {TOO_FAST}")
 
@@ -324,12 +327,10 @@ class Run:
         known = self.checkpoints.gather({} if done is None else done.held_out)[0]
         held_out = self.measure() if measure else HeldOutLoss(**known)
         if write:
-            weights = parallel.gather_weights(self.world, self.model)
-            if self.world.is_main:
-                for name in () if written else self.written():
-                    path = set_aside(self.directory / name, "other")
-                    self.say(f"WARNING: {self.directory / name} is not as this run wrote it; renamed to {path.name}")
-                self.initial.export(weights, model)
+            for name in self.written() if self.world.is_main and not written else ():
+                path = set_aside(self.directory / name, "other")
+                self.say(f"WARNING: {self.directory / name} is not as this run wrote it; renamed to {path.name}")
+            self.export(model)
         if self.world.is_main and (write or measure):
             self.draw()
             result = Result(saved, dataclasses.asdict(held_out), held_out_data)

@@ -14,7 +14,7 @@ from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.families import to_hugging_face
 from bluejay.gpt.presets import adapted
 from bluejay.recipe import STRICT
-from bluejay.tokens import corpus_of
+from bluejay.tokens import corpus_of, shards_named
 from bluejay.train.schedule import Schedule
 
 
@@ -39,8 +39,9 @@ class Mixture:
     """One training set and its share of the mixture."""
 
     __pydantic_config__ = STRICT
-    shards: PathText
-    """Prefix of a `.bin` and an `.idx` file, or a file of examples: JSON lines, a JSON array, CSV or Parquet."""
+    shards: PathText | tuple[PathText, ...]
+    """Prefix of a `.bin` and an `.idx` file; a pattern ("c/tokens/train-*") or list of prefixes, which are one set; or
+    a file of examples: JSON lines, a JSON array, CSV or Parquet."""
     weight: NotNegative = 1.0
     """Relative frequency of this set's sequences in training; only the ratio to the other sets' weights matters."""
     changes: tuple[tuple[float, NotNegative], ...] = ()
@@ -52,6 +53,18 @@ class Mixture:
             raise ValueError(f"data.train: the changes of {self.shards} are not in order between 0 and 1 of the run")
         if not min(weights) >= 0 or not max(weights) > 0:
             raise ValueError(f"data.train: {self.shards} has a weight below 0, or none above 0")
+        if not self.names or (len(self.names) > 1 and any(map(is_pairs, self.names))):
+            raise ValueError("data.train: a list names token shards; each file of examples is a set of its own")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """`shards` as a list."""
+        return (self.shards,) if isinstance(self.shards, str) else self.shards
+
+    @property
+    def prefixes(self) -> list[str]:
+        """The shards, or the file of examples. Raises FileNotFoundError if no shard fits a pattern."""
+        return [prefix for name in self.names for prefix in ([name] if is_pairs(name) else shards_named(name))]
 
     def weight_at(self, share: float) -> float:
         """The weight after a fraction `share` of the run."""
@@ -105,14 +118,14 @@ class Data:
     @property
     def held_out(self) -> str:
         """`valid` if given, else its default."""
-        first = self.train[0].shards
+        first = self.train[0].names[0]
         return self.valid or (first if is_pairs(first) else str(corpus_of(first) / "tokens" / "valid"))
 
     @property
     def tokenizer_path(self) -> str | None:
         """`tokenizer` if given, else the corpus directory of the first shard; None if there are only pairs."""
-        shards = (part.shards for part in self.train if not is_pairs(part.shards))
-        return self.tokenizer or next((str(corpus_of(prefix)) for prefix in shards), None)
+        prefixes = (part.names[0] for part in self.train)
+        return self.tokenizer or next((str(corpus_of(name)) for name in prefixes if not is_pairs(name)), None)
 
 
 @dataclass(frozen=True)
@@ -344,10 +357,8 @@ class TrainRecipe:
         return self.train.batch_tokens // self.data.sequence_length
 
     def micro_batch_rows(self, processes: int) -> int:
-        """Sequences in one forward pass of each of `processes` data-parallel processes.
-
-        Raises ValueError if the batch cannot be divided into equal micro-batches.
-        """
+        """Sequences in one forward pass of each of `processes` data-parallel processes. Raises ValueError if the batch
+        cannot be divided into equal micro-batches."""
         micro = (self.train.micro_batch_tokens or self.train.batch_tokens) // self.data.sequence_length
         rows = max(1, min(micro, self.batch_rows // processes))
         if self.batch_rows % (processes * rows):

@@ -156,3 +156,21 @@ def test_a_sample_dies_with_the_process_that_started_it(level):
     os.waitpid(child, 0)
     assert os.read(reading, 1) == b""  # the last copy of the other end is closed
     os.close(reading)
+
+
+@pytest.mark.parametrize(("too_late", "built"), [(1, 2), (9, launch.ATTEMPTS)])
+def test_a_cage_that_does_not_stand_in_time_is_built_again(monkeypatch, too_late, built):
+    real, tried = launch.collect, []
+
+    def collect(*given):
+        found = real(*given)
+        tried.append(found)
+        return (b"", b"", "took more than 600 s by the clock") if len(tried) <= too_late else found
+
+    monkeypatch.setattr(launch, "collect", collect)
+    if too_late < launch.ATTEMPTS:
+        assert launch.run("def f(): return 3", ["f()"], cage="none").results == (3,)
+    else:
+        with pytest.raises(launch.CageError, match="by the clock"):
+            launch.run("", [], cage="none")
+    assert len(tried) == built

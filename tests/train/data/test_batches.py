@@ -1,12 +1,14 @@
 """A batch is a function of the seed and the step, and a mixture has its proportions at every moment."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 
 from bluejay.tokens import TokenWriter
 from bluejay.train.data.batches import Batches, ShardWindows, document_starts, open_sources
-from bluejay.train.data.order import MIXTURE_BLOCK
+from bluejay.train.data.order import bounds_of
 from bluejay.train.recipe import Data, Mixture
 
 
@@ -21,10 +23,11 @@ def shards(tmp_path):
 
 
 STEPS = 100
+BLOCK = 1024  # of these mixtures
 
 
 def batches_of(*mixture: Mixture, length: int = 16, batch_size: int = 4, seed: int = 1, steps: int = STEPS) -> Batches:
-    sources = [ShardWindows(part.shards, length, vocab_size=50_000, eot=None) for part in mixture]
+    sources = [ShardWindows(part.prefixes, length, vocab_size=50_000, eot=None) for part in mixture]
     return Batches(sources, mixture, batch_size, seed, steps)
 
 
@@ -35,7 +38,7 @@ def first_token(batches: Batches, number: int) -> int:
 def test_an_epoch_reads_every_window_once_and_the_next_in_another_order(shards):
     batches = batches_of(Mixture(shards[0]))
     windows = (40 * 50 - 1) // 16
-    starts = [first_token(batches, number) for number in range(MIXTURE_BLOCK)]
+    starts = [first_token(batches, number) for number in range(BLOCK)]
     # Sequence numbers are shuffled within a block, so look at whole epochs through sorted multiplicity.
     counts = np.bincount(np.array(starts) // 16, minlength=windows)
     assert len(counts) == windows
@@ -72,8 +75,8 @@ def test_any_number_of_processes_shares_out_the_same_batch(shards, processes):
 def test_every_block_mixes_by_weight(shards):
     batches = batches_of(Mixture(shards[0], 3.0), Mixture(shards[1], 1.0))
     for block in range(3):
-        firsts = [first_token(batches, block * MIXTURE_BLOCK + i) for i in range(MIXTURE_BLOCK)]
-        assert sum(first >= 30_000 for first in firsts) == MIXTURE_BLOCK // 4
+        firsts = [first_token(batches, block * BLOCK + i) for i in range(BLOCK)]
+        assert sum(first >= 30_000 for first in firsts) == BLOCK // 4
 
 
 def test_weights_change_at_the_step_they_are_meant_to(shards):
@@ -110,8 +113,75 @@ def test_an_impossible_weight_is_one_sentence(values, sentence):
 def test_a_mixture_that_draws_nothing_or_too_little_is_one_sentence(shards):
     with pytest.raises(ValueError, match=r"at 0\.5 of the run all weights are 0"):
         batches_of(Mixture(shards[0], changes=((0.5, 0.0),)))
-    with pytest.raises(ValueError, match="less than one sequence in 1024"):
-        batches_of(Mixture(shards[0]), Mixture(shards[1], 1e-5))
+    with pytest.raises(ValueError, match="less than one sequence in 1,048,576"):
+        batches_of(Mixture(shards[0]), Mixture(shards[1], 1e-7))
+
+
+@pytest.mark.parametrize(
+    ("weights", "block"),
+    [
+        ([1], 1024),
+        ([1, 1], 1024),
+        ([5, 3], 1024),
+        ([1, 2], 1024),
+        ([1, 9], 2048),
+        ([1] * 1100, 2**20),
+    ],
+    ids=["one", "halves", "eighths", "thirds", "tenths", "1,100 equal sets"],
+)
+def test_a_block_is_the_smallest_with_the_shares_of_the_weights(weights, block):
+    shares = np.array(weights) / sum(weights)
+    bounds = bounds_of(shares)
+    assert bounds[-1] == block
+    assert np.abs(np.diff(bounds) / block / shares - 1).max() <= 1e-3
+
+
+MANY = 40
+
+
+@pytest.fixture(scope="module")
+def many_shards(tmp_path_factory):
+    """Shards of one document each, of 20 to 39 tokens; the first token of each is its number, plus 1,000."""
+    folder = tmp_path_factory.mktemp("many") / "tokens"
+    for number in range(MANY):
+        with TokenWriter(folder / f"train-{number:04}", vocab_size=50_000) as writer:
+            writer.add([1000 + number] * (20 + number % 20))
+    return folder
+
+
+def test_many_shards_are_one_set_without_a_token_lost(many_shards):
+    part = Mixture(str(many_shards / "train-*"))
+    source = ShardWindows(part.prefixes, 16, 50_000, None)
+    tokens = [1000 + number for number in range(MANY) for _ in range(20 + number % 20)]
+    assert len(source) == (len(tokens) - 1) // 16
+    windows = [source.window(number)[0] for number in range(len(source))]
+    assert np.concatenate([window[:-1] for window in windows]).tolist() == tokens[: len(source) * 16]
+    assert all(window[-1] == after[0] for window, after in itertools.pairwise(windows))
+    listed = ShardWindows(Mixture(tuple(part.prefixes)).prefixes, 16, 50_000, None)
+    assert listed.content() == source.content() != ShardWindows(part.prefixes[1:], 16, 50_000, None).content()
+
+
+def test_many_sets_are_drawn_by_weight(many_shards):
+    mixture = [Mixture(str(path.with_suffix(""))) for path in sorted(many_shards.glob("*.idx"))]
+    mixture[7] = Mixture(mixture[7].shards, 2.0)
+    batches = batches_of(*mixture, steps=2**20)
+    drawn = np.diff(batches.order.phases[0].bounds) / batches.order.phases[0].size * (MANY + 1)
+    assert drawn == pytest.approx([2.0 if number == 7 else 1.0 for number in range(MANY)], rel=1e-3)
+    assert first_token(batches, 5) in range(1000, 1000 + MANY)
+
+
+def test_what_is_no_set_of_shards_is_one_sentence(many_shards):
+    with pytest.raises(FileNotFoundError, match=r"no token shard fits the pattern .*valid-\*: there is no .*\.idx"):
+        Mixture(str(many_shards / "valid-*")).prefixes  # noqa: B018
+    with pytest.raises(ValueError, match=r"each file of examples is a set"):
+        Mixture(("a.jsonl", "b.jsonl"))
+    with pytest.raises(ValueError, match=r"a list names token shards"):
+        Mixture(())
+    twice = str(many_shards / "train-0001")
+    with pytest.raises(ValueError, match=r"one set names .*train-0001 twice"):
+        ShardWindows(Mixture((twice, str(many_shards / "train-*"))).prefixes, 16, 50_000, None)
+    with pytest.raises(ValueError, match=r"train-0001 and 1 more hold too few tokens"):
+        ShardWindows([twice, str(many_shards / "train-0002")], 64, 50_000, None)
 
 
 def test_the_end_of_a_document_opens_the_next():
@@ -122,11 +192,11 @@ def test_the_end_of_a_document_opens_the_next():
 
 def test_shards_that_do_not_fit_are_named(shards):
     with pytest.raises(ValueError, match="too few tokens for one sequence of 5000"):
-        ShardWindows(shards[0], 5000, 50_000, None)
+        ShardWindows(shards[:1], 5000, 50_000, None)
     with pytest.raises(ValueError, match=r"do not end with <\|endoftext\|> \(7\).* data\.mask_documents = false"):
-        ShardWindows(shards[0], 16, 50_000, 7)
+        ShardWindows(shards[:1], 16, 50_000, 7)
     with pytest.raises(ValueError, match=r"holds the token \d+ and the vocabulary has 100;"):
-        ShardWindows(shards[0], 16, 100, None).window(20)
+        ShardWindows(shards[:1], 16, 100, None).window(20)
 
 
 @pytest.mark.parametrize("documents", [[], [[]], [[5] * 8]])
@@ -135,7 +205,7 @@ def test_too_few_tokens_for_one_sequence_are_one_sentence(documents, tmp_path):
         for ids in documents:
             writer.add(ids)
     with pytest.raises(ValueError, match=r"few holds too few tokens for one sequence of 16, data\.sequence_length"):
-        ShardWindows(str(tmp_path / "few"), 16, 50_000, None)
+        ShardWindows([str(tmp_path / "few")], 16, 50_000, None)
 
 
 def test_a_batch_of_examples_and_of_shards_says_where_each_document_begins(byte_tokenizer, tmp_path):

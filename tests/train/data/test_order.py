@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bluejay.train.data.order import MIXTURE_BLOCK, Order, permute, phases, unpermute
+from bluejay.train.data.order import BLOCK_SIZES, Order, permute, phases, unpermute
 from bluejay.train.recipe import Mixture
 
 
@@ -27,12 +27,13 @@ def test_unpermute_is_its_inverse(size, key):
 MIXTURES = [
     (Mixture("a"),),
     (Mixture("a", 3.0), Mixture("b", 1.0)),
+    (Mixture("a", 1.0), Mixture("b", 9.0)),
     (Mixture("a", 1.0, ((0.3, 5.0), (0.9, 0.0))), Mixture("b", 1.0, ((0.5, 0.0), (0.8, 2.0)))),
 ]
 
 
-@pytest.mark.parametrize("mixture", MIXTURES, ids=["one set", "two sets", "weights that change"])
-@pytest.mark.parametrize("end", [1, 700, MIXTURE_BLOCK, 4000])
+@pytest.mark.parametrize("mixture", MIXTURES, ids=["one set", "two sets", "a larger block", "weights that change"])
+@pytest.mark.parametrize("end", [1, 700, BLOCK_SIZES[0], 4000])
 def test_numbers_are_all_times_at_which_a_sequence_is_read(mixture, end):
     order = Order((37, 501)[: len(mixture)], tuple(phases(mixture, 3500)), seed=7)
     read = defaultdict(list)

@@ -17,6 +17,7 @@ from bluejay.gpt.model import GPT
 from bluejay.train.checkpoint.checkpoints import Checkpoints, without_process_group_warning
 from bluejay.train.distributed import parallel
 from bluejay.train.distributed.parallel import TENSOR_STYLES, World
+from bluejay.train.distributed.sharded_weights import gather_weights
 from bluejay.train.loop import Run
 from bluejay.train.recipe import Mesh, TrainRecipe
 
@@ -50,8 +51,7 @@ def run_on(recipe: TrainRecipe, mesh: Mesh, directory: Path) -> None:
                 checkpoints = Checkpoints(directory, recipe.checkpoint)
                 checkpoints.save(saved, run.model, run.optimizer)
                 checkpoints.wait()
-                if weights := parallel.gather_weights(world, run.model):
-                    save_file(weights, directory / "weights.safetensors")
+                gather_weights(world, run.model, lambda all_: save_file(dict(all_), directory / "weights.safetensors"))
         nats = run.held_out.measure(run.stepper.nll).nats_per_token
         (directory / f"process-{world.rank}.json").write_text(json.dumps([seen, nats]))
 
@@ -65,7 +65,7 @@ def go_on(recipe: TrainRecipe, mesh: Mesh, directories: list[Path], results: Pat
         for directory in directories:
             path, _ = Checkpoints(directory, recipe.checkpoint).at(SAVED)
             run.checkpoints.load(path, run.model, run.optimizer)
-            weights = parallel.gather_weights(world, run.model)
+            weights = gather_weights(world, run.model, dict) or {}
             saved = load_file(directory / "weights.safetensors") if world.is_main else {}
             same = weights.keys() == saved.keys() and all(torch.equal(weights[name], saved[name]) for name in saved)
             gradient = [run.stepper.gradient(run.batches.batch(SAVED, world.data_shard)), run.stepper.update(1e-2)][0]
@@ -175,7 +175,7 @@ def test_the_table_knows_every_layer_that_has_weights():
 @pytest.mark.parametrize(
     ("mesh", "sentence"),
     [
-        (Mesh(tensor=2, shard=1), r"1 x 1 x 2 x 1 .* needs 2 processes and there are 4; torchrun"),
+        (Mesh(tensor=2, shard=1), r"1 x 1 x 2 x 1 .* needs 2 processes and there are 4; --processes"),
         (Mesh(replicate=3), r"3 x 1 x 1 x 1 .* needs 3 processes and there are 4"),
     ],
 )

@@ -28,7 +28,7 @@ def test_what_a_run_says(run, tmp_path):
     assert all(row["noise_scale"] is None or row["noise_scale"] > 0 for row in steps)
     assert any(row["noise_scale"] for row in steps)
     assert set(measured[0]["samples"]) == {"abc", "xyz"}
-    assert all(0 < len(said) <= 8 for said in measured[1]["samples"].values())
+    assert all(len(said) <= 8 for said in measured[1]["samples"].values())  # a text may end at once
     for name in ("loss.png", "learning_rate.png"):
         assert (tmp_path / "run" / name).read_bytes().startswith(b"\x89PNG")
     events = json.loads((tmp_path / "run" / "profile" / "trace.json").read_text())["traceEvents"]

@@ -1,9 +1,10 @@
 """The tokens of each training step: a pure function of the seed and the step, so there is no position to save
 (`bluejay.train.data.order`)."""
 
+import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import TokenShard
-from bluejay.train.data.content import hash_of_shard
+from bluejay.train.data.content import hash_of_shards
 from bluejay.train.data.order import Order, phases
 from bluejay.train.data.pairs import Pairs, Part
 from bluejay.train.recipe import EXAMPLES, Data, Mixture, is_pairs
@@ -88,33 +89,48 @@ class SequenceSource(Protocol):
 
 
 class ShardWindows:
-    """The tokens of a shard, cut into sequences of `length` tokens.
+    """The tokens of one or more shards, end to end, cut into sequences of `length` tokens.
 
-    Raises ValueError if the shard has too few tokens for one sequence or, when `eot` separates documents, if its
-    documents do not end with that token.
+    Raises ValueError if they have too few tokens for one sequence, if a shard is named twice or, when `eot` separates
+    documents, if documents do not end with that token.
     """
 
     weighted = False
 
-    def __init__(self, prefix: str, length: int, vocab_size: int, eot: int | None) -> None:
-        self.shard, self.length, self.vocab_size, self.eot = TokenShard(prefix), length, vocab_size, eot
+    def __init__(self, prefixes: Sequence[str], length: int, vocab_size: int, eot: int | None) -> None:
+        self.prefixes, self.length, self.vocab_size, self.eot = list(prefixes), length, vocab_size, eot
+        if len(set(self.prefixes)) < len(self.prefixes):
+            twice = next(prefix for prefix in self.prefixes if self.prefixes.count(prefix) > 1)
+            raise ValueError(f"data.train: one set names {twice} twice; a weight says how often it is read")
+        self.shards = [TokenShard(prefix) for prefix in self.prefixes]
+        self.ends = list(accumulate(len(shard.tokens) for shard in self.shards))
         if len(self) < 1:
-            raise ValueError(f"{prefix} holds too few tokens for one sequence of {length}, data.sequence_length")
-        documents = (number for number in range(len(self.shard)) if self.shard.sizes[number])
-        if eot is not None and any(self.shard[number][-1] != eot for number in islice(documents, CHECKED_DOCUMENTS)):
-            raise ValueError(
-                f"the documents of {prefix} do not end with <|endoftext|> ({eot}), so they cannot be told apart; "
-                "set data.mask_documents = false, or data.tokenizer to the one that the shard was made with"
-            )
+            also = f" and {len(self.shards) - 1:,} more hold" if len(self.shards) > 1 else " holds"
+            raise ValueError(f"{prefixes[0]}{also} too few tokens for one sequence of {length}, data.sequence_length")
+        for shard in self.shards if eot is not None else ():
+            documents = (number for number in range(len(shard)) if shard.sizes[number])
+            if any(shard[number][-1] != eot for number in islice(documents, CHECKED_DOCUMENTS)):
+                raise ValueError(
+                    f"the documents of {shard.prefix} do not end with <|endoftext|> ({eot}), so they cannot be told "
+                    "apart; set data.mask_documents = false, or data.tokenizer to the one that the shard was made with"
+                )
 
     def __len__(self) -> int:
-        return max(0, len(self.shard.tokens) - 1) // self.length
+        return max(0, self.ends[-1] - 1) // self.length
 
     def window(self, number: int) -> tuple[np.ndarray, None]:
-        start = number * self.length
-        tokens = self.shard.tokens[start : start + self.length + 1]
-        check_tokens(tokens, self.vocab_size, self.shard.prefix)
-        return tokens, None
+        start, end = number * self.length, (number + 1) * self.length + 1
+        pieces = []
+        for part in range(bisect.bisect_right(self.ends, start), len(self.shards)):
+            shard = self.shards[part]
+            before = self.ends[part] - len(shard.tokens)
+            piece = shard.tokens[max(0, start - before) : end - before]
+            if len(piece):
+                check_tokens(piece, self.vocab_size, shard.prefix)
+                pieces.append(piece)
+            if self.ends[part] >= end:
+                break
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces), None
 
     def starts(self, number: int) -> np.ndarray:
         if self.eot is None:
@@ -123,7 +139,7 @@ class ShardWindows:
         return document_starts(torch.from_numpy(tokens[None, :-1].astype(np.int64)), self.eot)[0].numpy()
 
     def content(self) -> str:
-        return hash_of_shard(self.shard.prefix)
+        return hash_of_shards(self.prefixes)
 
 
 def check_tokens(tokens: np.ndarray, vocab_size: int, prefix: Path) -> None:
@@ -177,7 +193,7 @@ class Batches:
 def check_files(data: Data) -> None:
     """Raise FileNotFoundError or ValueError, naming it, if a file that the recipe names is not there: before others
     are read, which can take long."""
-    for name in (*(part.shards for part in data.train), data.held_out):
+    for name in (*(prefix for part in data.train for prefix in part.prefixes), data.held_out):
         if not is_pairs(name):
             if Path(name).is_file():
                 raise ValueError(f"{name} is no file of examples, whose names end with {EXAMPLES}, and no token shard")
@@ -190,13 +206,13 @@ def open_sources(data: Data, tokenizer: Tokenizer) -> list[SequenceSource]:
     """Open the sets of `data.train`. Raises FileNotFoundError or ValueError, naming the set that is not usable."""
     eot = tokenizer.eot if data.mask_documents else None
 
-    def source(name: str) -> SequenceSource:
-        if is_pairs(name):
+    def source(prefixes: list[str]) -> SequenceSource:
+        if is_pairs(name := prefixes[0]):
             part = Part.TRAINING if data.valid is None and name == data.held_out else Part.ALL
             return Pairs(name, data.sequence_length, tokenizer, data.prompt_weight, data.columns, part)
-        return ShardWindows(name, data.sequence_length, tokenizer.vocab_size, eot)
+        return ShardWindows(prefixes, data.sequence_length, tokenizer.vocab_size, eot)
 
-    return [source(part.shards) for part in data.train]
+    return [source(part.prefixes) for part in data.train]
 
 
 def document_starts(inputs: Int[Tensor, "B T"], eot: int) -> Int[Tensor, "B T"]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,24 +19,31 @@ DESCRIPTIONS = ("config.json", "adapter_config.json")
 """Files that say what is computed with the weights; others beside them, such as a card, cannot change a run."""
 
 
-def hash_of_file(path: Path) -> str:
-    """A hash of a file's content, from all of it up to `WHOLE_BYTES`."""
-    size = path.stat().st_size
+def hash_of_file(path: Path, of: int = 1) -> str:
+    """A hash of a file's content, from all of it up to `WHOLE_BYTES`; if it is one `of` many files, these share the
+    limit."""
+    size, blocks = path.stat().st_size, max(2, BLOCKS // of)
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:
-        if size <= WHOLE_BYTES:
+        if size <= max(WHOLE_BYTES // of, BLOCK_BYTES):
             while block := file.read(1 << 20):
                 digest.update(block)
         else:
-            for number in range(BLOCKS):
-                file.seek(number * (size - BLOCK_BYTES) // (BLOCKS - 1))
+            for number in range(blocks):
+                file.seek(number * (size - BLOCK_BYTES) // (blocks - 1))
                 digest.update(file.read(BLOCK_BYTES))
     return digest.hexdigest()
 
 
-def hash_of_shard(prefix: str | Path) -> str:
-    """A hash of a token shard."""
-    return "".join(hash_of_file(suffixed(Path(prefix), suffix)) for suffix in (".idx", ".bin"))
+def hash_of_shard(prefix: str | Path, of: int = 1) -> str:
+    """A hash of a token shard, which may be one `of` many."""
+    return "".join(hash_of_file(suffixed(Path(prefix), suffix), of) for suffix in (".idx", ".bin"))
+
+
+def hash_of_shards(prefixes: Sequence[str]) -> str:
+    """A hash of token shards that are one set; of a single one it is that of `hash_of_shard`."""
+    hashes = [hash_of_shard(prefix, len(prefixes)) for prefix in prefixes]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def hash_of_arrays(*arrays: np.ndarray) -> str:

@@ -1,9 +1,9 @@
 """Which sequence of which set is read when: a pure function of the seed, and its inverse.
 
-The sequences of a shard are its tokens cut into windows. Sequence g of the run (g = step x batch + row) is in block
-g // MIXTURE_BLOCK. Each block contains every set in its exact proportion, in an order shuffled by the seed, so the
-mixture is right at every moment and any process can find any sequence by itself (levanter, Data-Loader-Design). When
-the weights change, a new block begins.
+The sequences of a shard are its tokens cut into windows. The sequences of the run (number = step x batch + row) are in
+blocks. Each block contains every set in its proportion, in an order shuffled by the seed, so the mixture is right at
+every moment and any process can find any sequence by itself (levanter, Data-Loader-Design). When the weights change, a
+new block begins. A block is as small as it can be with proportions that are those of the weights.
 """
 
 import bisect
@@ -14,11 +14,14 @@ from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bluejay.train.recipe import Mixture
 
-MIXTURE_BLOCK = 1024
-"""Sequences in a block, within which the mixture has its exact proportions."""
+BLOCK_SIZES = [1 << bits for bits in range(10, 21)]
+"""The numbers of sequences that a block can have."""
+SHARE_ERROR = 1e-3
+"""How far a set's share of a block may be from its weight, relative to the weight."""
 ROUNDS = 4
 
 
@@ -35,27 +38,44 @@ class Phase:
     drawn: tuple[int, ...]
     """Sequences drawn from each source before this phase."""
 
+    @property
+    def size(self) -> int:
+        """The number of sequences in a block."""
+        return self.bounds[-1]
+
 
 def phases(mixture: Sequence[Mixture], sequences: int) -> list[Phase]:
-    """The phases of a run of `sequences` sequences. Raises ValueError if a weight is below one sequence per block."""
+    """The phases of a run of `sequences` sequences. Raises ValueError if a set's weight is below one
+    sequence in the largest block."""
     found: list[Phase] = []
     for share in sorted({0.0} | {share for part in mixture for share, _ in part.changes}):
         weights = np.array([part.weight_at(share) for part in mixture])
         if not weights.sum() > 0:
             raise ValueError(f"data.train: at {share} of the run all weights are 0")
-        bounds = np.rint(np.cumsum([0.0, *(weights / weights.sum())]) * MIXTURE_BLOCK).astype(int)
+        bounds = bounds_of(weights / weights.sum())
         for part, weight, size in zip(mixture, weights, np.diff(bounds), strict=True):
             if weight > 0 and size == 0:
                 raise ValueError(
-                    f"data.train: the weight of {part.shards} is less than one sequence in {MIXTURE_BLOCK}"
+                    f"data.train: the weight of {part.shards} is less than one sequence in {BLOCK_SIZES[-1]:,}"
                 )
         first, block, drawn = round(share * sequences), 0, np.zeros(len(mixture), dtype=int)
         if found:
             last = found[-1]
-            blocks = -(-(first - last.first) // MIXTURE_BLOCK)
+            blocks = -(-(first - last.first) // last.size)
             block, drawn = last.block + blocks, np.array(last.drawn) + blocks * np.diff(last.bounds)
         found.append(Phase(first, block, tuple(bounds.tolist()), tuple(drawn.tolist())))
     return found
+
+
+def bounds_of(shares: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The first position of each set within the smallest block in which no set is further than `SHARE_ERROR` from its
+    share, or within the largest one, followed by the size of that block."""
+    bounds = np.zeros(0, dtype=np.int64)
+    for size in BLOCK_SIZES:
+        bounds = np.rint(np.cumsum([0.0, *shares]) * size).astype(np.int64)
+        if (np.abs(np.diff(bounds) - shares * size) <= SHARE_ERROR * shares * size).all():
+            break
+    return bounds
 
 
 @dataclass(frozen=True)
@@ -72,8 +92,8 @@ class Order:
     def place(self, number: int) -> tuple[int, int]:
         """The set of sequence `number` of the run, and the number of the sequence in that set."""
         phase = self.phases[bisect.bisect_right(self.phases, number, key=lambda phase: phase.first) - 1]
-        blocks, place = divmod(number - phase.first, MIXTURE_BLOCK)
-        slot = permute(place, MIXTURE_BLOCK, self.seed, phase.block + blocks, "block")
+        blocks, place = divmod(number - phase.first, phase.size)
+        slot = permute(place, phase.size, self.seed, phase.block + blocks, "block")
         part = bisect.bisect_right(phase.bounds, slot) - 1
         start, end = phase.bounds[part : part + 2]
         epoch, index = divmod(phase.drawn[part] + blocks * (end - start) + slot - start, self.sizes[part])
@@ -85,7 +105,7 @@ class Order:
         firsts = [*(phase.first for phase in self.phases), max(end, self.phases[-1].first)]
         for phase, (first, next_first) in zip(self.phases, pairwise(firsts), strict=True):
             share = phase.bounds[part + 1] - phase.bounds[part]
-            blocks = -(-(min(end, next_first) - first) // MIXTURE_BLOCK)
+            blocks = -(-(min(end, next_first) - first) // phase.size)
             if share == 0 or blocks <= 0:
                 continue
             drawn, size = phase.drawn[part], self.sizes[part]
@@ -95,8 +115,8 @@ class Order:
                 if not 0 <= block < blocks:
                     continue
                 slot += phase.bounds[part]
-                place = unpermute(slot, MIXTURE_BLOCK, self.seed, phase.block + block, "block")
-                number = first + block * MIXTURE_BLOCK + place
+                place = unpermute(slot, phase.size, self.seed, phase.block + block, "block")
+                number = first + block * phase.size + place
                 if number < min(end, next_first):  # the last block of a phase may be cut off
                     found.append(number)
         return sorted(found)

@@ -211,7 +211,7 @@ def check_mesh_sizes(sizes: dict[str, int], config: GPTConfig, sequence_length: 
 
 def parallelize(world: World, stage: Stage, precision: str) -> None:
     """Apply tensor parallelism and FSDP to a stage, in place. Weights on the meta device are allocated and left
-    uninitialised for `load_weights` or a checkpoint.
+    uninitialised for `sharded_weights.load_weights` or a checkpoint.
 
     `precision` is the data type of matrix products. Weights are gathered in that type, and gradients are summed in
     float32.
@@ -229,67 +229,20 @@ def parallelize(world: World, stage: Stage, precision: str) -> None:
 
 
 def apply_fsdp(world: World, stage: Stage, precision: str) -> None:
-    """FSDP2: gathers the matrices of a block before it runs; norms, embedding and head once in each pass."""
+    """FSDP2: gathers the weights of a block before it runs; the last norm, embedding and head once in each pass. A
+    block is one unit, so that nothing of FSDP is inside what is compiled. The weights of its norms are rounded to
+    `precision` as its matrices are; norms compute in float32."""
     mesh = world.submesh("replicate", "shard") if world.axis("replicate")[1] > 1 else world.submesh("shard")
     dtype = torch.bfloat16 if precision == "bfloat16" else None
-    matrices = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    of_blocks = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
     for layer in stage.layers:
-        block = stage.model.blocks[layer]
-        parts = [block.get_submodule("attention"), block.get_submodule("mlp")]
-        fully_shard(parts, mesh=mesh, mp_policy=matrices)
+        fully_shard(stage.model.blocks[layer], mesh=mesh, mp_policy=of_blocks)
     fully_shard(stage, mesh=mesh, mp_policy=MixedPrecisionPolicy(cast_forward_inputs=False))
     for module in stage.modules():
         if isinstance(module, FSDPModule):
             # Losses and gradients are sums over the batch. Gloo supports no other reduction.
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)
-
-
-@torch.no_grad()
-def load_weights(model: nn.Module, weights: Iterable[tuple[str, Tensor]]) -> None:
-    """Copy full weights, by name, into a parallelized model; names that this stage lacks are ignored."""
-    parameters = dict(model.named_parameters())
-    for name, value in weights:
-        parameter = parameters.get(name)
-        if isinstance(parameter, DTensor):
-            value = value.to(parameter.device, parameter.dtype)
-            value = distribute_tensor(value, parameter.device_mesh, parameter.placements, src_data_rank=None)
-        if parameter is not None:
-            parameter.copy_(value)
-
-
-@torch.no_grad()
-def not_finite(stage: nn.Module, frozen: bool) -> str | None:
-    """The name of the first trained weight, or with `frozen` of any weight, of which this process holds a value that is
-    not finite."""
-    for name, value in (*stage.named_parameters(), *(stage.named_buffers() if frozen else ())):
-        local = value.to_local() if isinstance(value, DTensor) else value
-        if local.is_floating_point() and not local.isfinite().all():
-            return name.removeprefix("model.")
-    return None
-
-
-@torch.no_grad()
-def gather_weights(world: World, model: nn.Module) -> dict[str, Tensor]:
-    """All weights of a parallelized model by name, in the main process's memory. Every process must call this; all but
-    the main one get an empty dictionary."""
-    own = dict(model.named_parameters())
-    stages = [[(name, value.shape, value.dtype) for name, value in own.items()]]
-    index, count = world.axis("pipeline")
-    if count > 1:
-        group = world.submesh("pipeline").get_group()
-        mine, stages = stages[0], [[] for _ in range(count)]
-        dist.all_gather_object(stages, mine, group=group)
-    weights = {}
-    for stage, held in enumerate(stages):
-        for name, shape, dtype in held:
-            value = own[name] if stage == index else torch.empty(shape, dtype=dtype, device=world.device)
-            value = value.full_tensor() if isinstance(value, DTensor) else value.detach()
-            if count > 1:
-                dist.broadcast(value, group=world.submesh("pipeline").get_group(), group_src=stage)
-            if world.is_main:
-                weights[name] = value.cpu()
-    return weights
 
 
 def pipeline_schedule(world: World, stage: Stage, rows: int, length: int, count: int, learning: bool) -> "Schedule1F1B":

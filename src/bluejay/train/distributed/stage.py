@@ -40,8 +40,8 @@ class Stage(nn.Module):
         self.model, self.eot, self.z_loss, self.compiled = model, eot, settings.z_loss, settings.compile
         model.recompute = settings.recompute
         if settings.compile:
-            for block in model.blocks:
-                block.compile()
+            for block in model.blocks:  # what FSDP adds to a block around `forward` is not compiled
+                block.forward = torch.compile(block.forward)
         self.is_first, self.is_last = index == 0, index == count - 1
         self.hidden_dtype = model.embed.weight.dtype  # bfloat16 for adapters on a bfloat16 base
         n = len(model.blocks)
