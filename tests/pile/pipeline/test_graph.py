@@ -303,6 +303,7 @@ def test_one_and_two_workers_write_the_same(folder: Path) -> None:
 
 
 FAULTS = """
+from bluejay.pile.pipeline import executor; executor.PAUSE_SECONDS = 0.0
 from tests.pile.pipeline import faults; runner.run_chain = faults.chain_with_faults
 from bluejay.pile.pipeline import stragglers; stragglers.CHECK_SECONDS = stragglers.LEAST_SECONDS = 0.1; """
 
@@ -320,7 +321,7 @@ def test_a_killed_worker_a_failing_task_and_a_straggler_change_nothing(
     assert process.returncode == 0, said
     assert sorted(path.name for path in (folder / "faults").iterdir()) == ["failed-0", "failed-1", "killed-0", "slow-0"]
     assert "tasks are run again: a worker process ended before its task" in said
-    assert "tasks are run again: [Errno 5] Input/output error" in said
+    assert "[Errno 5] Input/output error" in said
     assert "tokens: encode (component Lines" in said
     assert sums(whole.directory) == sums(folder / "built")
 
@@ -352,6 +353,8 @@ def test_ten_kills_change_nothing(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_ray_writes_the_same(folder: Path) -> None:
+    pytest.importorskip("ray")
+    pytest.importorskip("daft")
     path = folder / "recipe.toml"
     save(recipe(folder), path)
     whole = build(recipe(folder, output=str(folder / "whole")))

@@ -4,6 +4,7 @@ import itertools
 import math
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,8 +50,9 @@ class Runner:
         with (
             progress(label, sum(sizes), "B", sum(sizes) - left) as bar,
             Stragglers(label, [task for chain in running for task in chain]) as stragglers,
+            closing((self.executor if parallel else Executor()).run(run_chain, running)) as finished,
         ):
-            for number, seconds in (self.executor if parallel else Executor()).run(run_chain, running):
+            for number, seconds in finished:
                 stragglers.seconds.append(seconds)
                 bar.advance(sizes[missing[number]])
 
