@@ -7,7 +7,7 @@ test (tests/benchmarks/test_pile_scale.py) compares the files with those that a 
 `--measure 5 50` builds corpora of 5 and 50 MB with limits in proportion: `--scale 100` divides the bytes of a part, and
 the documents, passages and tokens of a bucket, by 100, so that 50 MB have as many parts and buckets as 5 GB have. The
 seconds are those of one processor, so that a busy machine does not change them much. `--scale 1 --measure 500 5000` is
-the real size, for which 60 GB of disk are needed.
+the real size, for which 30 GB of disk are needed; with `--work DIR` it goes on where it was ended.
 """
 
 import argparse
@@ -28,6 +28,7 @@ from unittest import mock
 
 from report import report, result
 
+from bluejay.files import atomic_directory
 from bluejay.pile.pipeline import graph
 from bluejay.pile.pipeline.executor import Executor
 from bluejay.pile.pipeline.graph import Pipeline
@@ -49,6 +50,8 @@ REPEATED = 10
 SIZES = {"8 GB": 8e9, "80 GB": 80e9, "825 GB": 825e9, "10 TB": 10e12}
 COMPARING = {"exact", "near", "hash-passages", "repeats", "passages", "merge", "merge-encoded", "shuffle", "outputs"}
 """Steps that compare all documents, or serve those that do."""
+STAGES = {"copies": "exact", "repeated passages": "passages", "places of passages": "passages"}
+"""Labels of the graph -> the stages that are reported."""
 
 
 def recipe(folder: str, output: str, near: dict[str, Any] | None = None) -> PileRecipe:
@@ -194,17 +197,44 @@ def simulation() -> list[dict]:
     return rows
 
 
-@dataclass
-class TimedRunner(Runner):
-    """Measures the processor's time of each stage."""
+class TimedTask(Task):
+    """A task that writes a line of what it took, so that a benchmark that was killed loses only one task's time."""
 
-    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    def run(self) -> None:
+        wall, processor = time.perf_counter(), time.process_time()
+        super().run()
+        took = {"seconds": time.process_time() - processor, "wall": time.perf_counter() - wall}
+        with times_of(self.stages).open("a") as file:
+            file.write(json.dumps({"label": TimedRunner.label, "step": self.step.name, **took}) + "\n")
+
+
+class TimedRunner(Runner):
+    """Measures each task; a task that was done by a run before was measured then."""
+
+    label = ""
+    """The stage that the tasks are run for."""
+
+    def task(self, step: Step) -> Task:
+        return TimedTask(self.stages, step)
 
     def run(self, label: str, chains: Sequence[Sequence[Task]], sizes: Sequence[int]) -> None:
-        began = time.process_time()
+        TimedRunner.label = label
         super().run(label, chains, sizes)
-        name = {"repeated passages": "passages", "places of passages": "passages", "copies": "exact"}.get(label, label)
-        self.seconds[name] += time.process_time() - began
+
+
+def times_of(stages: Path) -> Path:
+    """The file with what each task took."""
+    return stages / "times.jsonl"
+
+
+def stage_times(stages: Path) -> dict[str, dict[str, float]]:
+    """For each stage the processor's seconds and those by the clock."""
+    found: defaultdict[str, dict[str, float]] = defaultdict(lambda: {"seconds": 0.0, "wall": 0.0})
+    for line in times_of(stages).read_text().splitlines():
+        took = json.loads(line)
+        for key in ("seconds", "wall"):
+            found[STAGES.get(took["label"], took["label"])][key] += took[key]
+    return dict(found)
 
 
 def write_text(folder: Path, size: float, part: int) -> None:
@@ -224,24 +254,34 @@ def write_text(folder: Path, size: float, part: int) -> None:
 
 
 def measure(megabytes: Sequence[float], scale: int, work: Path) -> list[dict]:
-    """Build a corpus of each size in one process; the processor's seconds of each stage for a gigabyte of text."""
+    """Build a corpus of each size in one process; the processor's seconds of each stage for a gigabyte of text.
+
+    A benchmark that was ended goes on where it was; what a size took stays in `work`, and its corpus is removed.
+    """
     rows: list[dict] = []
     first: dict[str, float] = {}
     limits = [(read, "PART_BYTES"), (dedup, "BUCKET_DOCUMENTS"), (passages, "BUCKET_PASSAGES")]
     for module, name in [*limits, (shuffle, "BUCKET_TOKENS"), (shuffle, "BUCKET_LINE_BYTES")]:
         setattr(module, name, getattr(module, name) // scale)
     for size in megabytes:
-        folder = work / f"{size:g}"
-        folder.mkdir(parents=True)
-        write_text(folder, size * 1e6, read.PART_BYTES)
-        runner = TimedRunner(Executor(), work / "stages")
-        Pipeline(recipe(str(folder), str(work / "out")), runner, Report("scale", "")).run()
-        say(json.dumps({"MB": size, "seconds": {name: round(n, 2) for name, n in runner.seconds.items()}}))
-        found = {name: 1000 * runner.seconds[name] / size for name in ("exact", "near-copies", "passages", "shuffle")}
+        taken = work / f"{size:g}-MB.json"
+        if not taken.exists():
+            folder, stages = work / f"{size:g}", work / f"{size:g}.stages"
+            if not folder.exists():
+                with atomic_directory(folder) as temporary:
+                    write_text(temporary, size * 1e6, read.PART_BYTES)
+            Pipeline(recipe(str(folder), str(work / "out")), TimedRunner(Executor(), stages), Report("scale", "")).run()
+            taken.write_text(json.dumps(stage_times(stages)))
+            shutil.rmtree(stages)
+            shutil.rmtree(folder)
+        times = json.loads(taken.read_text())
+        for stage, took in times.items():
+            rounded = {key: round(value, 2) for key, value in took.items()}
+            say(json.dumps({"MB": size, "stage": stage, **rounded, "s/GB": round(1000 * took["seconds"] / size, 2)}))
+        found = {name: 1000 * times[name]["seconds"] / size for name in ("exact", "near-copies", "passages", "shuffle")}
         first = first or found
         for name, seconds in found.items():
             rows.append(result(f"{name}, {size:g} MB", seconds, first[name], "s/GB", 1 / 1.3, lower_is_better=True))
-        shutil.rmtree(work)
     return rows
 
 
@@ -249,10 +289,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--measure", type=float, nargs="+", metavar="MB", help="build corpora of these sizes")
     parser.add_argument("--scale", type=int, default=100, help="what limits are divided by in --measure (100)")
+    parser.add_argument("--work", type=Path, metavar="DIR", help="a folder in which a --measure that was ended goes on")
     options = parser.parse_args()
     if options.measure:
-        with tempfile.TemporaryDirectory() as work:
-            report("pile scale", measure(options.measure, options.scale, Path(work) / "work"))
+        with tempfile.TemporaryDirectory() as temporary:
+            work = options.work or Path(temporary)
+            work.mkdir(parents=True, exist_ok=True)
+            report("pile scale", measure(options.measure, options.scale, work))
     else:
         report("pile simulation", simulation())
 
