@@ -1,5 +1,6 @@
 """A build runs only the missing steps, however it was interrupted, with any number of workers."""
 
+import bz2
 import hashlib
 import itertools
 import json
@@ -161,6 +162,30 @@ def test_a_large_file_is_many_tasks(tmp_path: Path, kind: str, monkeypatch: pyte
     pieces = len(list((tmp_path / "built.stages/clean").iterdir()))
     assert pieces == 1 if kind == "text" else pieces > 5
     assert len(list((tmp_path / "built.stages/read").iterdir())) == 1
+    assert whole.report.components == cut.report.components
+    kept = [re.sub(".* documents/.*\n", "", sums(built.directory)) for built in (whole, cut)]
+    assert kept[0] == kept[1]
+    for split in ("train", "valid", "test", "dropped", "skipped"):
+        tables = [pq.read_table(built.directory / "documents" / f"{split}.parquet") for built in (whole, cut)]
+        assert tables[0].equals(tables[1])
+
+
+def test_a_large_file_is_read_in_ranges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The corpus is that of the file in one piece, blocks of bzip2 and lines of JSON alike."""
+    texts = [sentence(row, 400) for row in range(120)] + [sentence(3, 400)]
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in texts).encode()
+    (tmp_path / "a.jsonl.bz2").write_bytes(bz2.compress(lines[: len(lines) // 2 + 99], 1))
+    (tmp_path / "b.jsonl").write_bytes(lines[len(lines) // 2 + 99 :])
+    source = [{"kind": "jsonl", "path": f"{tmp_path}/*.jsonl*"}]
+    fields = {
+        "component": [{"name": "Lines", "source": source}],
+        "dedup": {},
+        "tokenizer": {"train": {"vocab_size": 300}},
+    }
+    whole = build(recipe(tmp_path, output=str(tmp_path / "whole"), **fields))
+    monkeypatch.setattr(read, "PART_BYTES", 20_000)
+    cut = build(recipe(tmp_path, **fields))
+    assert len(list((tmp_path / "built.stages/read").iterdir())) > 10
     assert whole.report.components == cut.report.components
     kept = [re.sub(".* documents/.*\n", "", sums(built.directory)) for built in (whole, cut)]
     assert kept[0] == kept[1]

@@ -15,6 +15,7 @@ from bluejay.pile.report.counts import ComponentReport, Report, add_counts, larg
 from bluejay.pile.steps import dedup, passages, shuffle
 from bluejay.pile.steps.assemble import Corpus
 from bluejay.pile.steps.clean import Clean
+from bluejay.pile.steps.count import CountRecords, placed
 from bluejay.pile.steps.dedup import DROP_REASONS, Decide, Decisions, FindExactCopies, FindNearCopies
 from bluejay.pile.steps.encode import Encode
 from bluejay.pile.steps.hold_out import HoldOut, held_out_bytes
@@ -100,6 +101,9 @@ class Pipeline:
             if component.unavailable is None:
                 found, entry.missing = parts_of(component)
                 parts += found
+        ranges = [part for part in parts if part.place]
+        counted = self.runner.finish("large files", [CountRecords(part) for part in ranges], [p.size for p in ranges])
+        parts = placed(parts, [task.counts for task in counted])
         tests = test_files(self.recipe.decontaminate) if self.recipe.decontaminate else ()
         first = [self.part_files(part, tests) for part in parts]
         self.runner.run("documents", [files.chain for files in first], [part.size for part in parts])
