@@ -47,9 +47,12 @@ def dump(n: int) -> bytes:
 
 
 def crawl(pages: int) -> bytes:
-    """A crawl of many pages, and one whose records are not understood."""
-    whole = archive(pages)
-    return whole + gzip.compress(b"WARC/1.0\r\nContent-Length: 5\r\n\r\nabcde\r\n\r\n") + whole
+    """A crawl of many pages, and one of no text between them."""
+    whole, page = archive(pages), b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<p></p>"
+    fields = b"WARC-Type: response\r\nContent-Type: application/http; msgtype=response\r\nContent-Length: %d" % len(
+        page
+    )
+    return whole + gzip.compress(b"WARC/1.0\r\n" + fields + b"\r\n\r\n" + page + b"\r\n\r\n") + whole
 
 
 FILES = {

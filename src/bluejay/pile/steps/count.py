@@ -28,8 +28,7 @@ class CountRecords:
         source: Any = self.part.source
         (unit,), place = self.part.units, self.part.place
         assert place
-        # What stands at the start of a file is read, and what is wrong with it said.
-        start = source.RECORDS.start_of(unit, place) if place.start else 0
+        start = source.RECORDS.start_of(unit, place)
         if start is None:
             return {"records": 0, "start": None}
         return {"records": source.count_range(unit, replace(place, start=start)), "start": start}

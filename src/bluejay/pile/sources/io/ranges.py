@@ -60,18 +60,21 @@ class Records:
                 start, head = raw.peek(6)[:6], head_of(raw)
         except (*BROKEN, ValueError):
             return False
-        if start.startswith(XZ) or head.startswith(MARKS) or b"\0" in head:
-            return False
         if self.whole_members:
             return members_of(start) is not None and head.startswith(self.mark)
+        if start.startswith(XZ) or head.startswith(MARKS) or b"\0" in head:
+            return False
         # A first line that only opens a bracket is that of one value over many lines.
         return self.mark in head and head.partition(b"\n")[0].strip() not in (b"[", b"{")
 
     def start_of(self, path: str, place: FileRange) -> int | None:
-        """The byte at which reading begins in a range; None where nothing begins in it that can be decompressed."""
+        """The byte at which reading begins in a range; None where nothing begins in it that can be decompressed.
+
+        The first range begins at 0 in any case, so that what is wrong there is said by its reader.
+        """
         with open_raw(path) as raw:
             members = members_of(raw.peek(6)[:6])
-            return place.start if members is None else first_member(raw, place, *members[1:])
+            return first_member(raw, place, *members[1:]) if members and place.start else place.start
 
     def open(self, path: str, place: FileRange) -> BufferedIOBase:
         """The decompressed text of the records that begin in a range, which begins where `start_of` says.
@@ -109,8 +112,8 @@ class Records:
             begun = at >= 0
             held = held[at + shift :] if begun else held[max(0, len(held) - kept) :]
         if not begun:  # a mark may begin in the range and end behind it
-            while outside and len(outside[0]) < kept and (more := next(found, None)):
-                outside[0] += more[1]
+            while held and len(b"".join(outside)) < kept and (more := next(found, None)):
+                outside.append(more[1])
             at = (held + b"".join(outside)[:kept]).find(self.mark)
             if at < 0:
                 return
@@ -193,6 +196,7 @@ def member_chunks(raw: BufferedReader, place: FileRange, new: Callable[[], Any])
     while packed := packed.lstrip(b"\0") or raw.read(READ_BYTES).lstrip(b"\0"):  # zeros may fill a tape's block
         began = raw.tell() - len(packed)
         member = new()
+        yield began < place.end, b""
         while True:
             try:
                 chunk = member.decompress(packed)
@@ -262,6 +266,7 @@ def block_chunks(raw: BufferedReader, place: FileRange) -> Iterator[tuple[bool, 
     began: int | None = None
     for bit, is_end in block_bits(raw, place.start):
         if began is not None:
+            yield began < 8 * place.end, b""  # who needs nothing that begins behind the range does not unpack it
             yield began < 8 * place.end, unpacked_block(raw, began, bit)
         began = None if is_end else bit
     if began is not None:
