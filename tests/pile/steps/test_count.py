@@ -76,6 +76,19 @@ def test_ranges_give_the_rows_of_the_file(tmp_path: Path, kind: str, monkeypatch
     assert len(whole[0]) > 20 and whole[1]
 
 
+def test_a_broken_member_costs_its_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, place = archive(10), tmp_path / "file"
+    members = [at for at in range(len(whole)) if whole.startswith(b"\x1f\x8b\x08", at)]
+    monkeypatch.setattr(read, "PART_BYTES", len(whole) // 5)
+    for broken in (3, len(members) // 2):
+        at = members[broken] + 12
+        place.write_bytes(whole[:at] + bytes(20) + whole[at + 20 :])
+        found, skipped, parts = rows(Warc(path=str(place)), tmp_path)
+        assert parts >= 3 and len(skipped) == 1
+        assert 5 <= len(found) < 12
+        assert found[-1]["text"] == "Plain text of a café."
+
+
 def test_a_file_of_one_value_is_read_from_its_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(read, "PART_BYTES", 100)
     (tmp_path / "a.jsonl").write_text('{"text": "a"}\n' * 100)

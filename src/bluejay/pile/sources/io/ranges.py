@@ -10,7 +10,7 @@ import itertools
 import re
 import zlib
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from io import BufferedIOBase, BufferedReader
 from typing import Any
@@ -58,7 +58,7 @@ class Records:
         try:
             with open_raw(path) as raw:
                 start, head = raw.peek(6)[:6], head_of(raw)
-        except (*BROKEN, ValueError):
+        except ValueError:
             return False
         if self.whole_members:
             return members_of(start) is not None and head.startswith(self.mark)
@@ -155,8 +155,13 @@ class ChunkStream(io.RawIOBase):
 
 
 def head_of(raw: BufferedReader) -> bytes:
-    """The text at the start of a file."""
-    return decompressed(raw).read(HEAD_BYTES)
+    """The text at the start of a file, up to a damage."""
+    stream: Any = decompressed(raw)
+    found = b""
+    with suppress(*BROKEN):
+        while len(found) < HEAD_BYTES and (chunk := stream.read1(HEAD_BYTES - len(found))):
+            found += chunk
+    return found
 
 
 def chunks(raw: BufferedReader, place: FileRange) -> Generator[tuple[bool, bytes]]:
