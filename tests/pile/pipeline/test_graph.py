@@ -185,7 +185,7 @@ def test_a_large_file_is_read_in_ranges(tmp_path: Path, monkeypatch: pytest.Monk
     whole = build(recipe(tmp_path, output=str(tmp_path / "whole"), **fields))
     monkeypatch.setattr(read, "PART_BYTES", 20_000)
     cut = build(recipe(tmp_path, **fields))
-    assert len(list((tmp_path / "built.stages/read").iterdir())) > 10
+    assert len(list((tmp_path / "built.stages/read").iterdir())) >= 10
     assert whole.report.components == cut.report.components
     kept = [re.sub(".* documents/.*\n", "", sums(built.directory)) for built in (whole, cut)]
     assert kept[0] == kept[1]
