@@ -108,7 +108,9 @@ def test_new_writes_two_recipes_that_load(book, here, capsys):
         (["train", "none.txt"], "no recipe at none.txt"),
         (["new", "mine", "none.txt"], "there is no such file or folder"),
         (["train", "empty"], "empty holds no files"),
-        (["train", "small.txt", "--minutes", "-1"], "minutes is -1.0; it must be above 0"),
+        (["train", "small.txt", "--minutes", "-1"], "minutes is -1.0; it must be a number above 0"),
+        (["train", "small.txt", "--minutes", "inf"], "minutes is inf; it must be a number above 0"),
+        (["train", "small.txt", "--minutes", "nan"], "minutes is nan; it must be a number above 0"),
     ],
 )
 def test_a_mistake_is_one_sentence(arguments, says, here, capsys):

@@ -37,6 +37,11 @@ class Parser(argparse.ArgumentParser):
         """Report the mistake and exit with code 2."""
         fail(f"{message} (see {self.prog} --help)")
 
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """Exit after a help text, whose reader may be gone."""
+        sys.stdout.flush()
+        super().exit(status, message)
+
 
 def fail(message: object) -> NoReturn:
     """Report a user's mistake in one line on standard error and exit with code 2."""
@@ -46,10 +51,12 @@ def fail(message: object) -> NoReturn:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one verb. Exits with code 2 after a user's mistake, 130 after an interrupt, 143 after SIGTERM."""
-    options, overrides = parser().parse_known_args(arguments)
-    if overrides and not options.takes_overrides:
-        fail(f"unrecognized arguments: {' '.join(overrides)} (see bluejay --help)")
+    verbose = False
     try:
+        options, overrides = parser().parse_known_args(arguments)
+        if overrides and not options.takes_overrides:
+            fail(f"unrecognized arguments: {' '.join(overrides)} (see bluejay --help)")
+        verbose = options.verbose
         options.verb(options, overrides)
         sys.stdout.flush()
     except KeyboardInterrupt:
@@ -61,7 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
         if isinstance(error, BrokenPipeError) and reader_gone():
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain at its exit
             sys.exit(141)  # the exit code of a filter that SIGPIPE ended
-        if options.verbose:
+        if verbose:
             raise
         fail(sentence(error))
 

@@ -6,6 +6,7 @@ tokens follow from the speed of this machine and the minutes that the run may ta
 
 import dataclasses
 import lzma
+import math
 import re
 import tempfile
 import time
@@ -97,8 +98,8 @@ def train_text(target: Path, minutes: float, force: bool, overrides: list[str], 
     recipe. Raises FileNotFoundError if there is no such text; ValueError if its name belongs to a run of another text,
     or the text is too little.
     """
-    if not minutes > 0:
-        raise ValueError(f"minutes is {minutes}; it must be above 0")
+    if not 0 < minutes < math.inf:
+        raise ValueError(f"minutes is {minutes}; it must be a number above 0")
     fields = dict(recipes.parse_overrides(overrides))
     name, output, init = (fields.get(key) for key in ("name", "output", "init"))
     directory = Path(output or f"runs/{name or name_of(target)}").expanduser()
