@@ -42,7 +42,7 @@ def test_a_task_whose_worker_always_dies_ends_the_build_after_the_others(
 
 
 def test_workers_of_a_build_that_was_killed_end(tmp_path: Path) -> None:
-    program = "from pathlib import Path; from tests.pile.pipeline.test_processes import *; "
+    program = "from pathlib import Path; from tests.pile.pipeline.test_worker_processes import *; "
     program += f"list(Executor(workers=2).run(waits, [Path({str(tmp_path)!r})] * 2))"
     build = subprocess.Popen([sys.executable, "-c", program])
     while len(workers := [int(path.name) for path in tmp_path.iterdir()]) < 2:
