@@ -29,7 +29,7 @@ def test_an_allowance_refills_at_a_constant_rate(clock):
     assert [limits.take("a", limits.requests, 1) for _ in range(5)] == [0, 0, 0, 0, 15]
 
 
-def test_worker_processes_share_the_allowance_of_a_client(clock, tmp_path):
+def test_processes_share_the_allowance_of_a_client(clock, tmp_path):
     settings = PublicSettings(tokens_per_hour=100, state=tmp_path / "limits.sqlite")
     one, other = Limits(settings), Limits(settings)
     assert one.take("a", one.tokens, 60) == 0

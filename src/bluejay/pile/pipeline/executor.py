@@ -15,8 +15,8 @@ from typing import Any, Literal
 from bluejay.extras import install
 from bluejay.machine import n_processors
 from bluejay.pile.pipeline.answer import ATTEMPTS, WorkerDied
-from bluejay.pile.pipeline.worker_processes import WorkerProcesses
 from bluejay.pile.pipeline.ray import run_on_ray
+from bluejay.pile.pipeline.worker_processes import WorkerProcesses
 from bluejay.progress import say
 
 PAUSE_SECONDS = 1.0
