@@ -100,7 +100,8 @@ def parser() -> Parser:
     launch_options(run)
     new_ = add_verb(verbs, "new", new, "write a recipe for a corpus of your text and one for a model of it, to edit")
     new_.add_argument("directory", type=Path, help="the folder to write them to")
-    new_.add_argument("text", type=Path, help="a text file or a folder of files")
+    help = "a text file or a folder of files (default: the folder text there, to be filled)"
+    new_.add_argument("text", type=Path, nargs="?", help=help)
     runs_ = add_verb(verbs, "runs", list_runs, "list runs and compare their losses, times and recipes")
     help = "runs, or folders of runs (default: runs)"
     runs_.add_argument("folders", nargs="*", type=Path, default=[Path("runs")], help=help)
@@ -234,7 +235,8 @@ def new(options: argparse.Namespace, _: list[str]) -> None:
     from bluejay.own_text import new as write
 
     corpus, training = write(options.directory, options.text)
-    text = f"edit {corpus} and {training}, then: bluejay pile build {corpus} && bluejay train {training}"
+    fill = "" if options.text else f"put text files into {options.directory / 'text'}, "
+    text = f"{fill}edit {corpus} and {training}, then: bluejay pile build {corpus} && bluejay train {training}"
     report(options, text, {"corpus": str(corpus), "training": str(training)})
 
 
