@@ -198,6 +198,7 @@ VERBS = {
     "info": ["./none"],
     "index": ["none"],
     "trace": ["./none", "x"],
+    "lens": ["./none", "x"],
     "pull": ["no/such/name"],
     "serve": ["./none"],
     "demo": ["--host", "256.0.0.1"],
@@ -350,6 +351,7 @@ def test_no_verb_complains_that_nobody_reads_what_it_prints(
         "pile quality": [(["q.safetensors", "--good", "good.jsonl", "--bad", "bad.jsonl"], "q.safetensors")],
         "index": [([tmp_path / "corpus"], "")],
         "trace": [([tmp_path / "corpus", "says: one two three. one two"], "")],
+        "lens": [([model, "the", "--output", "look.json"], "look.json")],
         "new": [(["folder", text], "folder/pile.toml")],
         "plan": [([training_recipe, "--hardware", ROOT / "recipes/hardware/h100.toml", "--hardware.devices", 1], "")],
         "train": [

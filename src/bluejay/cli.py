@@ -24,6 +24,7 @@ from bluejay.corpus_verbs import (
 from bluejay.evals.options import eval_options
 from bluejay.fields import add_options, given
 from bluejay.infer.params import SamplingParams
+from bluejay.lens.verb import lens_options, run_lens
 from bluejay.mistakes import Interrupted, reader_gone, sentence
 from bluejay.serve.settings import PublicSettings, ServeSettings, settings_from
 from bluejay.trace.verbs import index_options, run_index, run_trace, trace_options
@@ -140,6 +141,8 @@ def parser() -> Parser:
     index_options(add_verb(verbs, "index", printing(run_index), "index a corpus, so that texts can be traced in it"))
     help = "find the documents that a text stands in, and when they were read"
     trace_options(add_verb(verbs, "trace", printing(run_trace), help))
+    help = "look inside a model: its activations by name, and what made a prediction"
+    lens_options(add_verb(verbs, "lens", printing(run_lens), help))
     info_ = add_verb(verbs, "info", info, "describe a model and the memory it needs")
     info_.add_argument("model", help="a model directory, a .gguf file, a hub name or a preset such as gpt-j-6b")
     pull_ = add_verb(verbs, "pull", pull, "download a model from the hub and verify every file")
