@@ -64,7 +64,9 @@ def test_what_was_not_read_is_in_no_batch(moved):
     reading.run.steps = 6
     read = reading.drawn_read(10, 20, seed=1)
     unread = reading.drawn_unread(10, 20, seed=1, like=read)
-    every, rows = rows_of(moved, range(1, 41)), rows_of(moved, range(1, 7))
+    size, tokens = reading.run.recipe.data.sequence_length, TokenShard(moved / "data" / "c" / "tokens" / "train").tokens
+    every = [tokens[at : at + size + 1].tolist() for at in range(0, len(tokens) - size, size)]
+    rows = rows_of(moved, range(1, 7))
     assert len(unread) == 10 and all(rows_with(one, every) - rows_with(one, rows) for one in unread)
     assert all(rows_with(one, rows) for one in read)
 
