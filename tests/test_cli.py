@@ -195,6 +195,7 @@ VERBS = {
     "info": ["./none"],
     "index": ["none"],
     "trace": ["./none", "x"],
+    "trace influence": ["./none", "x"],
     "pull": ["no/such/name"],
     "serve": ["./none"],
     "demo": ["--host", "256.0.0.1"],

@@ -26,8 +26,12 @@ from bluejay.fields import add_options, given
 from bluejay.infer.params import SamplingParams
 from bluejay.mistakes import reader_gone, sentence
 from bluejay.serve.settings import PublicSettings, ServeSettings, settings_from
+from bluejay.trace.influence.verb import influence_options, run_influence
 from bluejay.trace.verbs import index_options, run_index, run_trace, trace_options
 from bluejay.train.distributed.processes import launch, launch_options, wants_launch
+
+TWO_WORDS = ("trace influence",)
+"""Verbs whose first word is a verb by itself, which argparse can only know as one word."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -46,7 +50,10 @@ def fail(message: object) -> NoReturn:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one verb. Exits with code 2 after a user's mistake, 130 after an interrupt, 143 after SIGTERM."""
-    options, overrides = parser().parse_known_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    if (verb := " ".join(words[:2])) in TWO_WORDS:
+        words = [verb, *words[2:]]
+    options, overrides = parser().parse_known_args(words)
     if overrides and not options.takes_overrides:
         fail(f"unrecognized arguments: {' '.join(overrides)} (see bluejay --help)")
     try:
@@ -129,6 +136,8 @@ def parser() -> Parser:
     index_options(add_verb(verbs, "index", printing(run_index), "index a corpus, so that texts can be traced in it"))
     help = "find the documents that a text stands in, and when they were read"
     trace_options(add_verb(verbs, "trace", printing(run_trace), help))
+    help = "find the documents that pushed a model most towards a text, beside those that it quotes"
+    influence_options(add_verb(verbs, "trace influence", printing(run_influence), help))
     info_ = add_verb(verbs, "info", info, "describe a model and the memory it needs")
     info_.add_argument("model", help="a model directory, a .gguf file, a hub name or a preset such as gpt-j-6b")
     pull_ = add_verb(verbs, "pull", pull, "download a model from the hub and verify every file")
