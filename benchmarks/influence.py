@@ -41,6 +41,7 @@ from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import TokenShard, TokenWriter
 from bluejay.trace import Influence
 from bluejay.trace.indexing import index
+from bluejay.trace.influence.learnt import learnt
 from bluejay.train.recipe import TrainRecipe
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "train" / "quickstart.toml"
@@ -137,32 +138,33 @@ def measure(source: Path, seed: int, folder: Path, launcher: Sequence[str]) -> N
     path = RESULTS / f"{seed}.jsonl"
     known = {(line["chosen"], line["query"]) for line in read(path)}
 
-    def add(chosen: str, query: int | None, documents: list[int], model: Path) -> None:
-        line: dict[str, Any] = {"chosen": chosen, "query": query, "documents": documents}
-        line |= {"tokens": int(tokens[documents].sum()), "predicted": by["influence"][:, documents].sum(1).tolist()}
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line | {"losses": losses(model, queries, tokenizer.eot)}) + "\n")
-
     model = trained(recipe_of(folder, seed, f"base-{seed}"), launcher)
-    influence = Influence(model)
-    [read_set] = influence.learnt.reads
-    tokens, n = read_set.tokens_read, len(train)
-    by = {"influence": np.zeros((QUERIES, n)), "bm25": bm25([train[i][:-1] for i in range(n)], queries)}
-    for row, ids in enumerate(queries):
-        for some in influence.scores(ids):
-            by["influence"][row, some.documents] = some.scores
-    if ("nothing", None) not in known:
-        add("nothing", None, [], model)
-    random = [np.random.default_rng([seed, number]).permutation(n).tolist() for number in range(CONTROLS)]
-    sets = [("random", number, filled(order, tokens)) for number, order in enumerate(random)]
-    for row in range(QUERIES):
-        sets += [(name, row, filled(np.argsort(-scores[row]).tolist(), tokens)) for name, scores in by.items()]
-    for chosen, query, documents in sets:
-        if (chosen, query) not in known:
-            recipe = recipe_of(folder, seed, "again", documents)
+    [of] = learnt(model).reads
+    tokens = of.tokens_read
+
+    def again(chosen: str, query: int | None, order: Sequence[int]) -> None:
+        """Train again without the documents of an order, unless that was done."""
+        if (chosen, query) in known:
+            return
+        documents, recipe = filled(order, tokens), None
+        if documents:
+            recipe = recipe_of(folder, seed, f"again-{seed}", documents)
             shutil.rmtree(recipe.directory, ignore_errors=True)
-            add(chosen, query, documents, trained(recipe, launcher))
-            print(f"seed {seed}: {chosen} {query}", file=sys.stderr)
+        found = losses(model if recipe is None else trained(recipe, launcher), queries, tokenizer.eot)
+        line: dict[str, Any] = {"chosen": chosen, "query": query, "documents": documents}
+        line |= {"tokens": int(tokens[documents].sum()), "losses": found}
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    again("nothing", None, [])
+    for number in range(CONTROLS):
+        again("random", number, np.random.default_rng([seed, number]).permutation(len(train)).tolist())
+    for query, scores in enumerate(bm25([train[i][:-1] for i in range(len(train))], queries)):
+        again("bm25", query, np.argsort(-scores).tolist())
+    influence = Influence(model)
+    for query, ids in enumerate(queries):
+        [some] = influence.scores(ids)
+        again("influence", query, some.documents[np.argsort(-some.scores)].tolist())
 
 
 def read(path: Path) -> list[dict[str, Any]]:

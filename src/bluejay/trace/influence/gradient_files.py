@@ -8,7 +8,8 @@ an interruption, with the same result, because the gradients of a file depend on
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,7 +154,9 @@ class GradientFiles:
     """The gradients of all documents, opened. Raises FileNotFoundError: they are not whole; Damaged: nor as written."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory, whole = directory, Sections(directory / WHOLE, KIND)
+        self.directory = directory
+        with advised(directory):
+            whole = Sections(directory / WHOLE, KIND)
         self.identity, self.files = whole.values["identity"], whole.values["files"]
         self.K, self.n_documents = whole.values["K"], whole.values["documents"]
         self.sides = {
@@ -168,4 +171,15 @@ class GradientFiles:
     def __iter__(self) -> Iterator[Gradients]:
         """The gradients of each file. Raises Damaged or FileNotFoundError."""
         for name in self.files:
-            yield Gradients.read(self.directory / name, len(self.sides), self.K)
+            with advised(self.directory):
+                some = Gradients.read(self.directory / name, len(self.sides), self.K)
+            yield some
+
+
+@contextmanager
+def advised(directory: Path) -> Generator[None]:
+    """Add to the error about a damaged file what helps."""
+    try:
+        yield
+    except Damaged as error:
+        raise Damaged(f"{error}; remove {directory}, and the same command computes it again") from None

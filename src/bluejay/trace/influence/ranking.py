@@ -22,6 +22,8 @@ from bluejay.train.data.batches import TrainBatch
 FOLDER = "influence"
 K = 16
 """Rows and columns of the projected gradient of a matrix."""
+VERSION = 1
+"""Of the projections; gradients of another one are computed again."""
 DAMPING = 0.1
 """Added to the second moments of the gradients, as a share of their mean."""
 
@@ -76,7 +78,7 @@ class Influence:
         self.learnt = learnt(target, corpora)
         self.run, self.tracer = self.learnt.run, self.learnt.tracer
         self.directory = self.run.directory / FOLDER / f"step-{self.run.steps}"
-        self.identity = self.learnt.identity | {"K": K}
+        self.identity = self.learnt.identity | {"K": K, "version": VERSION}
         try:
             self.files = GradientFiles(self.directory)
             current = self.files.identity == self.identity
@@ -124,9 +126,12 @@ class Influence:
         damaged."""
         ids = self.tracer.ids(text).tolist()
         towards = torch.einsum("mij,mj->mi", self.inverse, self.gradient(ids))
+        found: dict[int, list[tuple[np.ndarray, ...]]] = {}
+        for some in self.files:
+            scores = torch.einsum("nmi,mi->n", some.vectors, towards).double().numpy()
+            found.setdefault(some.number, []).append((some.documents, some.tokens, scores))
         return [
-            Scores(some.number, some.documents, some.tokens, torch.einsum("nmi,mi->n", some.vectors, towards).numpy())
-            for some in self.files
+            Scores(number, *(np.concatenate(parts) for parts in zip(*of, strict=True))) for number, of in found.items()
         ]
 
     def rank(self, text: str | Sequence[int], most: int = 10) -> list[Influential]:
