@@ -3,14 +3,15 @@
     python benchmarks/influence.py [CORPUS] [--seeds 1,2] [--folder DIR] [--launcher COMMAND]
 
 The documents of the corpus (default: data/quickstart) are cut into documents of about `PIECE` tokens, so that sets of
-them are of one size. A model of the quickstart's recipe learns `TOKENS` of them once. Of documents that it did not
-learn, `QUERIES` passages are the queries. For each query a set of documents is chosen by influence, one by BM25, and
-`CONTROLS` sets at random for all queries together: each set is filled in the order of the scores up to `MASKED` tokens.
-For each set the model is trained again from the same weights on the same batches with the set's loss masked
-(`masked` in the recipe). What counts is by how much the loss of the query then rises.
+them are of one size. A model by the quickstart's recipe, with half of its layers and a quarter of its vocabulary, so
+that a training takes seconds, learns `TOKENS` of them once. The queries are `QUERIES` passages of other documents. For
+each query a set of documents is chosen by influence and one by BM25, and `CONTROLS` sets at random for all queries
+together; each is filled in the order of the scores up to `MASKED` tokens. The model is then trained again, from the
+same weights on the same batches, with the loss of the set masked (`masked` in the recipe). What counts is by how much
+the loss of the query rises.
 
-Each training adds a line to benchmarks/results/influence/SEED.jsonl, and is not repeated; COMMAND, such as
-"nice", begins each. The figures are printed at the end.
+Each training adds a line to benchmarks/results/influence/SEED.jsonl and is not repeated; COMMAND, such as "nice",
+begins each. The figures are printed at the end.
 """
 
 import argparse
@@ -46,6 +47,7 @@ from bluejay.train.recipe import TrainRecipe
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "train" / "quickstart.toml"
 RESULTS = Path(__file__).parent / "results" / "influence"
+LAYERS, VOCABULARY = 2, 2048
 PIECE, SHORTEST, QUERY = 512, 200, 160
 TOKENS, MASKED = 307_200, 12_288
 QUERIES, CONTROLS = 20, 5
@@ -55,8 +57,10 @@ K1, B = 1.2, 0.75
 
 def write_corpus(source: Path, folder: Path) -> None:
     """The corpus that is learnt, with an index, and its queries in the split `valid`."""
-    tokenizer, shard = Tokenizer.load(source), TokenShard(source / "tokens" / "train")
-    whole = (shard[number][:-1] for number in range(len(shard)))
+    known, shard = Tokenizer.load(source), TokenShard(source / "tokens" / "train")
+    texts = [known.decode(shard[number][:-1].tolist()) for number in range(len(shard))]
+    tokenizer = Tokenizer.train(texts, vocab_size=VOCABULARY)
+    whole = (np.array(ids) for ids in tokenizer.encode_batch(texts))
     pieces = [piece for ids in whole for piece in np.array_split(ids, max(1, round(len(ids) / PIECE)))]
     order = [i for i in np.random.default_rng(0).permutation(len(pieces)) if len(pieces[i]) >= SHORTEST]
     tokenizer.save(folder)
@@ -100,7 +104,7 @@ def filled(order: Sequence[int], tokens: NDArray[np.int64]) -> list[int]:
 def recipe_of(folder: Path, seed: int, name: str, masked: Sequence[int] = ()) -> TrainRecipe:
     """The quickstart's recipe for the corpus in a folder, with the loss of some documents masked."""
     values: dict[str, Any] = {"output": str(folder / name), "seed": seed, "name": name}
-    values |= {"data.valid": str(folder / "corpus/tokens/valid"), "train.tokens": TOKENS}
+    values |= {"model.n_layer": LAYERS, "data.valid": str(folder / "corpus/tokens/valid"), "train.tokens": TOKENS}
     values |= {"evaluate.every_steps": 10**6, "evaluate.tokens": 2048, "checkpoint.every_steps": 10**6}
     overrides = [word for key, value in values.items() for word in (f"--{key}", str(value))]
     read = recipes.load(TrainRecipe, RECIPE, overrides)

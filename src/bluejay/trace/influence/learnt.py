@@ -9,11 +9,12 @@ import torch
 
 from bluejay.gpt.formats.layouts import open_model
 from bluejay.gpt.formats.locate import locate
-from bluejay.gpt.model import GPT, weight_shapes
+from bluejay.gpt.model import GPT
 from bluejay.machine import free_memory, matmul_rate
 from bluejay.progress import format_bytes, format_duration
 from bluejay.trace.corpora import open_tracer, tokenizer_folder
 from bluejay.trace.index import Index
+from bluejay.trace.influence.gradients import matrices
 from bluejay.trace.influence.read_documents import ReadSet
 from bluejay.trace.reading import ReadRun, run_of
 from bluejay.trace.tracing import Source, Tracer
@@ -25,6 +26,8 @@ LONGEST = 12 * 3600.0
 """Seconds that computing all gradients may take."""
 SHARE = 0.1
 """The share of the rate of large matrix products that passes through a small model reach."""
+BYTES_A_NUMBER = 2
+"""Bytes of a number of a projected gradient in its file."""
 BYTES_A_WEIGHT = 16
 """Memory for a weight in float32, its two moments, and a copy while they are read."""
 
@@ -104,20 +107,21 @@ def learnt(target: str | Path, corpora: Sequence[Path] = ()) -> Learnt:
     return Learnt(run, tracer, sources, reads, path, identity, state.precision)
 
 
-def cost(of: Learnt, bytes_a_document: int) -> str:
+def cost(of: Learnt, K: int) -> str:
     """What computing the gradients takes, in words. Raises ValueError if it is too much for this machine."""
-    sizes = weight_shapes(open_model(of.folder).config).values()
-    weights = sum(size.numel() for size in sizes)
+    with torch.device("meta"):
+        model = GPT(open_model(of.folder).config)
+    weights = sum(weight.numel() for weight in model.parameters())
     tokens = sum(int((read.times > 0).sum()) * read.windows.length for read in of.reads)
     documents = sum(int((read.tokens_read > 0).sum()) for read in of.reads)
     dtype = torch.bfloat16 if of.precision == "bfloat16" else torch.float32
     # forward and back to the activations, without the gradients of weights
     seconds = 4.0 * weights * tokens / (SHARE * matmul_rate(torch.device("cpu"), dtype))
-    memory, disk = weights * BYTES_A_WEIGHT, documents * bytes_a_document
+    disk, memory = documents * len(matrices(model)) * K**2 * BYTES_A_NUMBER, weights * BYTES_A_WEIGHT
     text = (
-        f"the gradients of {documents:,} documents ({tokens:,} tokens): {format_bytes(disk)} on the disk, "
-        f"{format_bytes(memory)} of memory, about {format_duration(seconds)}"
+        f"the gradients of {documents:,} documents ({tokens:,} tokens) take {format_bytes(disk)} on the disk, "
+        f"{format_bytes(memory)} of memory and about {format_duration(seconds)}"
     )
     if seconds > LONGEST or memory > free_memory():
-        raise ValueError(f"{text}; that is too much for this machine, influence is for models of the quickstart's size")
+        raise ValueError(f"{text}, too much for this machine; influence is for models of the quickstart's size")
     return text

@@ -89,9 +89,9 @@ class Influence:
 
     def compute(self) -> None:
         """Compute the gradients of all documents."""
+        say(cost(self.learnt, K))
         model, optimizer = self.loaded
         sides = projections(model, optimizer, K)
-        say(cost(self.learnt, 2 * len(sides) * K**2))
         build(self.directory, self.identity, self.learnt.reads, ProjectedGradients(model, sides, self.learnt.precision))
         self.files = GradientFiles(self.directory)
 
