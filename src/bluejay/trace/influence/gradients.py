@@ -58,6 +58,7 @@ class ProjectedGradients:
 
     def __init__(self, model: GPT, sides: Mapping[str, Sides], precision: str) -> None:
         self.model, self.sides, self.precision = model.requires_grad_(False), sides, precision
+        self.K = len(next(iter(sides.values())).left)
         self.left: dict[str, Float[Tensor, "B T K"]] = {}
         self.right: dict[str, Float[Tensor, "B T K"]] = {}
 
