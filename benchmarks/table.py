@@ -1,7 +1,8 @@
 """Records what benchmarks print, and writes docs/benchmarks.md and the README's table from what is recorded.
 
 `python benchmarks/decode.py | python benchmarks/table.py` passes the output through and adds its JSON line to
-`benchmarks/results/PROCESSOR.jsonl`. A later line of the same benchmark and processor replaces the rows it repeats.
+`benchmarks/results/PROCESSOR.jsonl`. Lines of one benchmark, processor and commit are repetitions, of which the median
+run is shown, with the range; a line of another commit replaces the rows that it repeats.
 `python benchmarks/table.py --check` changes nothing and fails where the pages say anything but the recorded lines.
 """
 
@@ -40,8 +41,9 @@ Each script in `benchmarks/` measures Bluejay and its peers in one run, taking t
 bench` runs them all, adds the lines to `benchmarks/results/`, one file for each processor, and writes this page from
 them. It needs the quickstart model (`make run`) and the peers (`make bench-peers`).
 
-A ratio is above 1 where Bluejay is better, whatever the unit; a goal is the ratio aimed at. Figures are medians. Memory
-that reads 50 GB/s in one minute may read 80 GB/s in the next on a shared machine: compare ratios, not figures.
+A ratio is above 1 where Bluejay is better, whatever the unit; a goal is the ratio aimed at. Figures are medians in a
+run; where a benchmark was run several times, the run of the median ratio is shown, and the range of all. Memory that
+reads 50 GB/s in one minute may read 80 GB/s in the next on a shared machine: compare ratios, not figures.
 """
 
 
@@ -54,15 +56,33 @@ def record(line: dict) -> None:
 
 
 def recorded() -> dict[str, dict[str, dict[str, dict]]]:
-    """Machine -> benchmark -> metric -> row with its date and commit, the newest of each."""
-    machines: dict[str, dict[str, dict[str, dict]]] = {}
+    """Machine -> benchmark -> metric -> row of the median run of the newest commit, with the ratios of all its runs."""
+    machines: dict[str, dict[str, dict[str, list[dict]]]] = {}
     for path in sorted(RESULTS.glob("*.jsonl")):
         for line in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
             rows = machines.setdefault(line["machine"], {}).setdefault(line["benchmark"], {})
             for row in line["results"]:
                 if "ratio" in row:
-                    rows[row["metric"]] = row | {"date": line["date"], "commit": line["commit"]}
-    return machines
+                    known = [one for one in rows.get(row["metric"], []) if one["commit"] == line["commit"]]
+                    rows[row["metric"]] = [*known, row | {"date": line["date"], "commit": line["commit"]}]
+    return {
+        machine: {name: {metric: median_run(runs) for metric, runs in of.items()} for name, of in benchmarks.items()}
+        for machine, benchmarks in machines.items()
+    }
+
+
+def median_run(runs: list[dict]) -> dict:
+    """The run of the median ratio, with the ratios of all."""
+    ratios = sorted(run["ratio"] for run in runs)
+    median = ratios[(len(ratios) - 1) // 2]
+    return next(run for run in runs if run["ratio"] == median) | {"ratios": ratios}
+
+
+def ratio_of(row: dict) -> str:
+    """A ratio, with the range and the number of its runs if there are several."""
+    ratios = row["ratios"]
+    several = f" ({ratios[0]:.2f} to {ratios[-1]:.2f}, {len(ratios)} runs)" if len(ratios) > 1 else ""
+    return f"{row['ratio']:.2f}{several}"
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -80,7 +100,7 @@ def page(machines: dict[str, dict[str, dict[str, dict]]]) -> str:
         for metric in metrics:
             found = {name: rows.get(benchmark, {}).get(metric) for name, rows in machines.items()}
             goal = next(row["goal"] for row in found.values() if row)
-            ratios.append([metric, f"{goal:g}", *(f"{row['ratio']:.2f}" if row else "" for row in found.values())])
+            ratios.append([metric, f"{goal:g}", *(ratio_of(row) if row else "" for row in found.values())])
             for name, row in found.items():
                 if row:
                     cells = [f"{row['ours']:,g}", f"{row['peer']:,g}", row["unit"], row["date"], row["commit"]]

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from bluejay import cli
 from bluejay.gpt.formats.layouts import save_model
+from bluejay.mistakes import Interrupted
 
 ROOT = Path(__file__).parent.parent
 
@@ -218,13 +220,45 @@ def test_every_verb_is_tried():
     assert sorted(verbs_of(cli.parser())) == sorted(VERBS)
 
 
+FORK_FOR_EACH = """
+import json, os, sys
+import fastapi, huggingface_hub, matplotlib.pyplot, numpy, pyarrow.parquet, rich.progress, torch, torch.distributed
+import torch._dynamo
+assert not any(name.split(".")[0] == "bluejay" for name in sys.modules)
+for number, words in enumerate(json.load(sys.stdin)):
+    if not (child := os.fork()):
+        for stream, name in ((1, "out"), (2, "err")):
+            os.dup2(os.open(f"{number}.{name}", os.O_CREAT | os.O_WRONLY), stream)
+        sys.argv[1:] = words
+        try:
+            from bluejay.cli import main
+            status = main()
+        except SystemExit as end:
+            status = end.code
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(status or 0)  # without the second that it takes to let go of the libraries
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+"""Processes that have imported large libraries, for speed, and nothing of ours."""
+
+
+@pytest.fixture(scope="module")
+def said_at_start(tmp_path_factory) -> dict[str, tuple[int, str, str]]:
+    """Exit status, output and errors of every verb in a fresh process."""
+    folder = tmp_path_factory.mktemp("verbs")
+    words = json.dumps([[*verb.split(), *arguments] for verb, arguments in VERBS.items()])
+    command = [sys.executable, "-c", FORK_FOR_EACH]
+    ended = subprocess.run(command, cwd=folder, input=words, capture_output=True, text=True, check=True)
+    said = [[(folder / f"{number}.{name}").read_text() for name in ("out", "err")] for number in range(len(VERBS))]
+    return {verb: (int(code), *texts) for verb, code, texts in zip(VERBS, ended.stdout.split(), said, strict=True)}
+
+
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_starts_in_a_fresh_process(verb, tmp_path):
-    command = [sys.executable, "-c", "from bluejay.cli import main; main()", *verb.split(), *VERBS[verb]]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr.startswith("error: ") and "import" not in ended.stderr, ended.stderr
-    assert len(ended.stderr.splitlines()) == 1
+def test_every_verb_starts_in_a_fresh_process(verb, said_at_start):
+    status, output, errors = said_at_start[verb]
+    assert (status, output) == (2, "")
+    assert errors.startswith("error: ") and "import" not in errors, errors
+    assert len(errors.splitlines()) == 1
 
 
 def test_a_module_that_is_run_is_the_command():
@@ -266,6 +300,17 @@ assert "torch" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and len(done.stderr.splitlines()) == 3, done.stderr
+
+
+def test_a_demo_that_is_stopped_while_it_trains_says_what_goes_on(monkeypatch, tmp_path, capsys):
+    def stopped(*_: object) -> None:
+        raise Interrupted("stopped after step 5 of 9; run the same command to resume", signal.SIGTERM)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("bluejay.demo.build", stopped)
+    with pytest.raises(SystemExit, match="143"):
+        cli.main(["demo", "--port", "0"])
+    assert capsys.readouterr().err == "stopped after step 5 of 9; run the same command to resume\n"
 
 
 def test_pipe_that_nobody_reads_ends_a_verb_without_a_word(model_directory):

@@ -1,9 +1,11 @@
 """What is deployed starts the command with options that it has, from files that are there."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -56,3 +58,38 @@ def test_systemd_takes_the_unit(tmp_path):
     run = subprocess.run(["systemd-analyze", "verify", tmp_path / "bluejay.service"], capture_output=True, text=True)
     assert (run.returncode, run.stderr) == (0, "")
     assert "SuccessExitStatus=143" in text
+
+
+MANIFESTS = [
+    document
+    for file in sorted((ROOT / "deploy" / "kubernetes").glob("*.yaml"))
+    for document in yaml.safe_load_all(file.read_text())
+]
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda one: f"{one['kind']} {one['metadata']['name']}")
+def test_kubernetes_takes_the_manifests(manifest):
+    kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_the_manifests_serve_with_options_probes_and_names_that_are_there():
+    named = {(one["kind"], one["metadata"]["name"]): one for one in MANIFESTS}
+    pod = named["Deployment", "bluejay"]["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    options = parser().parse_args(container["args"])
+    mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert str(options.model).startswith("/models/") and {"/models", "/tmp"} <= mounts
+    assert pod["spec"]["terminationGracePeriodSeconds"] > options.unready + options.drain
+    # Routers learn of a server that shuts down before it stops accepting.
+    ready = container["readinessProbe"]
+    assert options.unready > ready["periodSeconds"] * ready["failureThreshold"]
+    assert ready["httpGet"]["path"] == "/readyz" and container["livenessProbe"]["httpGet"]["path"] == "/healthz"
+    (metric,) = named["HorizontalPodAutoscaler", "bluejay"]["spec"]["metrics"]
+    page = (ROOT / "docs" / "serving.md").read_text()
+    assert f"`{metric['pods']['metric']['name'].removeprefix('bluejay_')}` |" in page
+    labels = pod["metadata"]["labels"]
+    for kind, name in (("Service", "bluejay-servers"), ("PodDisruptionBudget", "bluejay")):
+        chosen = named[kind, name]["spec"]["selector"]
+        assert chosen.get("matchLabels", chosen) == labels
+    configuration = named["ConfigMap", "bluejay-router"]["data"]["default.conf"]
+    assert re.search(r"server (\S+):8000", configuration)[1] == "bluejay-servers"

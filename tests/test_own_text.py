@@ -51,13 +51,11 @@ def test_one_file_becomes_a_model_that_speaks(book, here, capsys):
     assert sum(map(len, valid)) > 50_000
 
 
-@pytest.mark.parametrize("minutes", ["0.0001", "0.01"])
-def test_a_machine_that_needs_all_the_minutes_for_the_text_trains_all_the_same(minutes, book, here, capsys):
+def test_a_machine_that_needs_all_the_minutes_for_the_text_trains_all_the_same(book, here, capsys):
     Path("a.txt").write_text(book)
-    main(["train", "a.txt", "--minutes", minutes])
+    main(["train", "a.txt", "--minutes", "0.0001"])
     said = capsys.readouterr()
-    if minutes == "0.0001":  # in the 0.6 seconds of the other, a fast machine has the text prepared
-        assert said.err.count("preparing the text took") == 1 and "training takes" in said.err
+    assert said.err.count("preparing the text took") == 1 and "training takes" in said.err
     assert "xz -9" in said.out and bluejay.load("runs/a/model").generate("1.", max_tokens=2)
     assert recipes.load(TrainRecipe, Path("runs/a/train.toml")).steps >= own_text.LEAST_STEPS / 2
 
@@ -77,7 +75,7 @@ def test_the_same_command_again_goes_on_and_other_text_is_refused(book, here, ca
     assert Path("runs/a/model/model.safetensors").read_bytes() == before
 
 
-def test_a_folder_of_several_kinds_of_file_is_one_corpus(here):
+def test_a_folder_of_several_kinds_of_file_is_one_corpus(here, byte_tokenizer_folder):
     folder = here / "notes"
     (folder / "deep").mkdir(parents=True)
     (folder / ".git").mkdir()
@@ -87,7 +85,8 @@ def test_a_folder_of_several_kinds_of_file_is_one_corpus(here):
     (folder / "three.jsonl").write_text('{"text": "the third text"}\n')
     (folder / "four.csv").write_text("id,text\n1,the fourth text\n")
     recipe = own_text.corpus_recipe_of(folder, "notes", None)
-    values = recipes.plain(recipe) | {"split": {"valid": 0.0, "test": 0.0}, "tokenizer": {"path": "gpt2"}}
+    tokenizer = {"path": byte_tokenizer_folder}
+    values = recipes.plain(recipe) | {"split": {"valid": 0.0, "test": 0.0}, "tokenizer": tokenizer}
     built = own_text.build(recipes.check(PileRecipe, values, "test"))
     texts = pq.read_table(built.directory / "documents/train.parquet")["text"].to_pylist()
     assert sorted(text.split()[1] for text in texts) == ["first", "fourth", "second", "third"]

@@ -139,7 +139,7 @@ def test_a_gguf_file_is_sent_with_a_card(hub, byte_tokenizer, tmp_path):
 
 
 @pytest.fixture
-def corpus(tmp_path) -> Path:
+def corpus(tmp_path, byte_tokenizer_folder) -> Path:
     """A corpus of some files of the standard library."""
     from bluejay.pile.build import build
     from bluejay.pile.recipe import PileRecipe
@@ -148,7 +148,7 @@ def corpus(tmp_path) -> Path:
     values = {
         "name": "small",
         "output": str(tmp_path / "corpus"),
-        "tokenizer": {"path": "gpt2"},
+        "tokenizer": {"path": byte_tokenizer_folder},
         "split": {"valid": 0.2, "test": 0.1},
         "component": [
             {

@@ -24,7 +24,7 @@ from bluejay.corpus_verbs import (
 from bluejay.evals.options import eval_options
 from bluejay.fields import add_options, given
 from bluejay.infer.params import SamplingParams
-from bluejay.mistakes import reader_gone, sentence
+from bluejay.mistakes import Interrupted, reader_gone, sentence
 from bluejay.serve.settings import PublicSettings, ServeSettings, settings_from
 from bluejay.trace.influence.verb import influence_options, run_influence
 from bluejay.trace.verbs import index_options, run_index, run_trace, trace_options
@@ -61,6 +61,9 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(130)
+    except Interrupted as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(128 + stopped.signal)  # the exit code of a process that a signal ended
     except (ModuleNotFoundError, OSError, ValueError) as error:
         if isinstance(error, BrokenPipeError) and reader_gone():
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain at its exit
@@ -213,22 +216,18 @@ def train(options: argparse.Namespace, overrides: list[str]) -> None:
     if wants_launch(options, by_text):
         launch(options, ["train", str(options.target), *overrides, *(["--profile"] if options.profile else [])])
     recipe = None if by_text else recipes.load(TrainRecipe, options.target, overrides)  # before imports take seconds
-    from bluejay.train.loop import Interrupted, export
+    from bluejay.train.loop import export
     from bluejay.train.loop import train as run
 
-    try:
-        if recipe is None:
-            from bluejay.own_text import train_text
+    if recipe is None:
+        from bluejay.own_text import train_text
 
-            made = train_text(options.target, options.minutes, options.force, overrides, began)
-        elif options.export is not None:
-            path = export(recipe, options.export)
-            return report(options, f"in {path}", {"model": str(path)})
-        else:
-            made = run(recipe, options.profile)
-    except Interrupted as stopped:
-        print(stopped, file=sys.stderr)
-        sys.exit(128 + stopped.signal)  # the exit code of a process that a signal ended
+        made = train_text(options.target, options.minutes, options.force, overrides, began)
+    elif options.export is not None:
+        path = export(recipe, options.export)
+        return report(options, f"in {path}", {"model": str(path)})
+    else:
+        made = run(recipe, options.profile)
     report(options, made.summary(), asdict(made))
 
 

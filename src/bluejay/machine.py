@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Callable
@@ -31,8 +32,9 @@ def free_memory() -> int:
         return 1 << 62
 
 
+@functools.cache
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of a transformer's matrix products: 1,024 tokens by a square matrix, the best of two widths."""
+    """FLOP/s of a transformer's matrix products, measured once: 1,024 tokens by a square matrix, the best of two."""
     import torch
 
     tokens, rate = 1024, 0.0

@@ -1,10 +1,18 @@
-"""What is said of an error that the user can mend, and whether anybody reads."""
+"""What is said of an error that the user can mend or of a stop, and whether anybody reads."""
 
 import errno
 import select
 import sys
 
 from bluejay.extras import install
+
+
+class Interrupted(Exception):
+    """A long job was asked to stop by a signal, and has saved its state."""
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal
 
 
 def sentence(error: Exception) -> str:

@@ -30,6 +30,7 @@ def test_each_part_of_the_gpu_benchmark_runs_at_tiny_sizes(part: str, tmp_path: 
             assert row["logits"] < 1e-4 and row["gradients"] < 1e-4, row
 
 
+@pytest.mark.slow
 def test_without_a_gpu_the_benchmark_says_what_is_missing() -> None:
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run([sys.executable, SCRIPT], capture_output=True, text=True, check=True, env=environment)

@@ -48,3 +48,16 @@ def test_a_new_measurement_gets_a_column_of_its_processor_and_widens_the_range(p
     assert re.search(r"\| llama\.cpp Q4_0 \| [\d.]+ to 25 \| Abacus", (project / "README.md").read_text())
     page = (project / "docs" / "benchmarks.md").read_text()
     assert "Abacus, 2 cores |" in page and f"| {metric} | Abacus, 2 cores | 50 | 2 | tokens/s |" in page
+
+
+def test_repetitions_are_shown_by_their_median_and_range(project):
+    for ratio in (3.0, 1.0, 2.0):
+        row = {"metric": "m", "ours": ratio, "peer": 1.0, "unit": "s", "ratio": ratio, "goal": 1.0}
+        line = {"benchmark": "b", "date": "2026-01-01", "commit": "0000000", "machine": "Abacus, 2 cores"}
+        run(project, given=json.dumps(line | {"results": [row]}) + "\n")
+    page = project / "docs" / "benchmarks.md"
+    assert (
+        "| 2.00 (1.00 to 3.00, 3 runs) |" in page.read_text() and "| m | Abacus, 2 cores | 2 | 1 |" in page.read_text()
+    )
+    run(project, given=json.dumps(line | {"commit": "1111111", "results": [row | {"ratio": 5.0}]}) + "\n")
+    assert "| 5.00 |" in page.read_text()

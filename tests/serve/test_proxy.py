@@ -12,11 +12,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 
 from bluejay.serve.settings import PublicSettings, ServeSettings
 from tests.waiting import eventually
 
-RECIPES = Path(__file__).parents[2] / "docs" / "serving.md"
+ROOT = Path(__file__).parents[2]
+RECIPES = ROOT / "docs" / "serving.md"
+ROUTER = ROOT / "deploy" / "kubernetes" / "router.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +40,7 @@ def proxy(request, public, tmp_path_factory):
     made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=bluejay"]
     names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(pem)]
     subprocess.run([*made, *names], check=True, capture_output=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = (nginx if name == "nginx" else caddy)(folder, port, public.url, pem, key)
     with run(command, folder, port):
         # Another address of this machine for each: 127.0.0.1 is the proxy's own.
@@ -47,6 +48,12 @@ def proxy(request, public, tmp_path_factory):
         transport = httpx.HTTPTransport(verify=trust, local_address="127.0.0.2" if name == "nginx" else "127.0.0.3")
         with httpx.Client(base_url=f"https://127.0.0.1:{port}", transport=transport) as client:
             yield client
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def recipe(language: str, changes: dict[str, str]) -> str:
@@ -69,13 +76,18 @@ def nginx(folder: Path, port: int, url: str, pem: Path, key: Path) -> list[str]:
             "http://127.0.0.1:8000": url,
         },
     )
+    return nginx_with(folder, f"limit_conn_zone $binary_remote_addr zone=addresses:10m;\n{block}")
+
+
+def nginx_with(folder: Path, http: str) -> list[str]:
+    """The command of an nginx that runs in a folder, with lines of the block `http`."""
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     folders = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in kinds)
     user = "user root;" if os.getuid() == 0 else ""
     config = folder / "nginx.conf"
     config.write_text(
         f"daemon off; {user} pid {folder}/pid; error_log {folder}/error.log;\nevents {{}}\nhttp {{\n{folders}"
-        f"access_log off;\nlimit_conn_zone $binary_remote_addr zone=addresses:10m;\n{block}}}\n"
+        f"access_log off;\n{http}}}\n"
     )
     return ["nginx", "-c", str(config), "-e", str(folder / "error.log")]
 
@@ -134,3 +146,32 @@ def test_a_client_is_identified_by_the_address_that_the_proxy_sees(proxy):
 def test_large_bodies_are_rejected_by_the_proxy(proxy):
     # Caddy sends a body on as it comes; where it meets the limit before the server's answer it says 502.
     assert proxy.post("/v1/completions", content=b"x" * 2_000_000).status_code in (413, 502)
+
+
+def test_the_router_sends_equal_prefixes_to_one_server_and_goes_on_without_one(running, model, tmp_path):
+    if shutil.which("nginx") is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("nginx is not installed")
+    (manifest, *_) = yaml.safe_load_all(ROUTER.read_text())
+    port, gone = free_port(), free_port()
+    with running(model, ServeSettings(port=0)) as one, running(model, ServeSettings(port=0)) as other:
+        addresses = [server.url.removeprefix("http://") for server in (one, other)]
+        # Debian's nginx has no `resolve`; the servers stand one by one, with one that nobody answers at.
+        servers = "\n".join(f"server {address};" for address in (*addresses, f"127.0.0.1:{gone}"))
+        text = re.sub(r"server bluejay-servers:8000.*", servers, manifest["data"]["default.conf"])
+        text = re.sub(r"resolver .*", "", text).replace("listen 8080", f"listen 127.0.0.1:{port}")
+
+        def answered() -> list[str | None]:
+            metrics = (httpx.get(f"{server.url}/metrics").text for server in (one, other))
+            found = (re.search(r'requests_total\{path="/v1/completions",status="200"\} (.*)', text) for text in metrics)
+            return [match and match[1] for match in found]
+
+        address = f"http://127.0.0.1:{port}"
+        with run(nginx_with(tmp_path, text), tmp_path, port), httpx.Client(base_url=address) as client:
+            served = {}
+            for name in [f"document {number}" for number in range(12)] * 2:
+                before = answered()
+                body = {"prompt": f"the cat of {name}", "max_tokens": 1}
+                assert client.post("/v1/completions", json=body, headers={"X-Prefix": name}).status_code == 200
+                (chosen,) = [i for i, (now, then) in enumerate(zip(answered(), before, strict=True)) if now != then]
+                assert served.setdefault(name, chosen) == chosen
+            assert set(served.values()) == {0, 1}

@@ -17,10 +17,11 @@ from safetensors.torch import load_file, save_file
 
 import bluejay
 from bluejay.cli import main
+from bluejay.mistakes import Interrupted
 from bluejay.tokens import TokenWriter
 from bluejay.train import loop
 from bluejay.train.data.held_out import HeldOutLoss, HeldOutText
-from bluejay.train.loop import Interrupted, bfloat16_is_fast, train
+from bluejay.train.loop import bfloat16_is_fast, train
 from bluejay.train.report.metrics import read_metrics
 from bluejay.train.step import spike_reason
 from tests.waiting import PATIENCE, eventually
@@ -161,7 +162,7 @@ def test_a_folder_has_one_run_at_a_time(recipe_file, tmp_path, load_recipe, proc
     assert first.is_alive()
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGHUP, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_run_whose_log_nobody_reads_saves_its_state_all_the_same(number, recipe_file, load_recipe, tmp_path):
     read, write = os.pipe()
     long = (*SHORT[2:], "--train.tokens", "51200000", "--evaluate.prompts", '["abc"]', "--evaluate.every_steps", "2")

@@ -17,6 +17,7 @@ import torch
 from bluejay import recipe as recipes
 from bluejay.files import set_aside
 from bluejay.infer.backends.native import say_absent
+from bluejay.mistakes import Interrupted
 from bluejay.progress import say, unfailing_messages
 from bluejay.train.checkpoint.checkpoints import Checkpoints, without_process_group_warning
 from bluejay.train.checkpoint.longer import before_cooldown, how_it_continues, keep_models
@@ -44,14 +45,6 @@ from bluejay.train.step import MAX_ROLLBACKS, Step, advance, spike_reason
 
 TOO_FAST = "lower train.lr, or look at the data"
 """What helps a run whose numbers overflow."""
-
-
-class Interrupted(Exception):
-    """The run was asked to stop and has saved its state."""
-
-    def __init__(self, message: str, signal: int) -> None:
-        super().__init__(message)
-        self.signal = signal
 
 
 @dataclass(frozen=True)

@@ -101,3 +101,29 @@ def test_what_no_arithmetic_here_computes_is_refused_in_one_sentence(family, cha
     preset = {"gptj": "gpt-j", "gpt2": "gpt2", "gpt_neo": "gpt-neo-125m", "llama": "smollm2-135m"}[family]
     with pytest.raises(ValueError, match=sentence.replace("[", r"\[")):
         from_hugging_face(to_hugging_face(PRESETS[preset], 0, 0, "float32") | change)
+
+
+VLLM_ASSERTS = {
+    "gptj": lambda config: config.rotary_dim % 2 == 0 and not config.tie_word_embeddings,
+    "gpt_neox": lambda config: (
+        (config.rope_parameters or {}).get("partial_rotary_factor") is not None
+        and int(config.hidden_size // config.num_attention_heads * config.rope_parameters["partial_rotary_factor"]) % 2
+        == 0
+    ),
+    "gpt2": lambda config: (
+        not config.add_cross_attention
+        and not config.scale_attn_by_inverse_layer_idx
+        and not config.reorder_and_upcast_attn
+    ),
+    "llama": lambda config: (
+        config.num_attention_heads % config.num_key_value_heads == 0 and config.hidden_act == "silu"
+    ),
+}
+"""What vLLM's class of each family asserts of `config.json` (vllm/model_executor/models)."""
+
+
+@pytest.mark.parametrize("preset", ["gpt-j-6b", "gpt-neox-20b", "pythia-70m", "gpt2", "llama-2-7b", "smollm2-135m"])
+def test_an_exports_config_has_what_vllms_classes_assert(preset):
+    config = PRESETS[preset]
+    written = to_hugging_face(config, 0, 0, "bfloat16")
+    assert VLLM_ASSERTS[config.family](CONFIGS[config.family](**written)) and written["architectures"]

@@ -24,7 +24,13 @@ FAMILIES = [
 ]
 
 
-@pytest.mark.parametrize("config", FAMILIES, ids=lambda config: config.family)
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(config, id=config.family, marks=() if config.family in ("gptj", "llama") else pytest.mark.slow)
+        for config in FAMILIES
+    ],
+)
 def test_every_family_is_nearer_with_its_inputs_known_and_nearest_with_a_text(config, byte_tokenizer):
     gpt = new_model(config, seed=1).requires_grad_(False)
     for name, weight in gpt.named_parameters():

@@ -122,7 +122,7 @@ def logits_of(backend: NativeBackend, prompts: list[np.ndarray], cuts: list[list
 
 @pytest.mark.parametrize("isa", available())
 @pytest.mark.parametrize("family", CONFIGS)
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(
     data=st.data(),
     seed=st.integers(0, 99),

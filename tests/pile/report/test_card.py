@@ -14,7 +14,7 @@ EVIL = "# Heading\n````\n<script>alert(1)</script> | [link](javascript:alert(1))
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def corpus(tmp_path_factory: pytest.TempPathFactory, byte_tokenizer_folder: str) -> Path:
     folder = tmp_path_factory.mktemp("card")
     for number in range(30):
         (folder / f"{number}.txt").write_text(f"{EVIL} {number} " * (number + 1))
@@ -24,7 +24,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"name": "Notes", "licence": "CC0-1.0", "source": [{"kind": "text", "path": f"{folder}/*.txt"}]},
         {"name": "Books", "unavailable": "they were <b>withdrawn</b>"},
     ]
-    values = {"name": "notes", "output": str(folder / "built"), "tokenizer": {"path": "gpt2"}, "component": component}
+    tokenizer = {"path": byte_tokenizer_folder}
+    values = {"name": "notes", "output": str(folder / "built"), "tokenizer": tokenizer, "component": component}
     directory = build(check(PileRecipe, values | {"dedup": {"near": {}}}, "the test")).directory
     write_card(directory)
     return directory
@@ -61,11 +62,14 @@ def test_without_a_corpus_there_is_no_card(tmp_path: Path) -> None:
         write_card(tmp_path)
 
 
-def test_a_corpus_whose_epochs_leave_nothing_has_a_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_corpus_whose_epochs_leave_nothing_has_a_card(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], byte_tokenizer_folder: str
+) -> None:
     (tmp_path / "a.txt").write_text("One document.")
     source = [{"kind": "text", "path": f"{tmp_path}/a.txt"}]
     component = [{"name": "A", "epochs": 1e-9, "source": source}]
-    values = {"name": "n", "output": f"{tmp_path}/built", "tokenizer": {"path": "gpt2"}, "component": component}
+    tokenizer = {"path": byte_tokenizer_folder}
+    values = {"name": "n", "output": f"{tmp_path}/built", "tokenizer": tokenizer, "component": component}
     split = {"valid": 0.0, "test": 0.0}
     directory = build(check(PileRecipe, values | {"split": split}, "the test")).directory
     assert "the training part is empty" in capsys.readouterr().err

@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -26,24 +26,29 @@ def prose(size: int, seed: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def corpus(folder: Path, files: dict[str, list[str]], **values) -> BuildResult:
-    """Build a corpus of a component per key, each of some text files."""
-    components = []
-    for name, texts in files.items():
-        for number, text in enumerate(texts):
-            path = folder / name / f"{number}.txt"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-        source = [{"kind": "text", "path": f"{folder}/{name}/*.txt"}]
-        components.append({"name": name, "source": source, "licence": "CC0-1.0"})
-    recipe = {
-        "name": "c",
-        "output": str(folder / "built"),
-        "component": components,
-        "tokenizer": {"path": "gpt2"},
-        **values,
-    }
-    return build(recipes.check(PileRecipe, recipe, "test"))
+@pytest.fixture
+def corpus(tmp_path, byte_tokenizer_folder) -> Callable[..., BuildResult]:
+    """Builds a corpus of a component per key, each of some text files."""
+
+    def built(files: dict[str, list[str]], **values) -> BuildResult:
+        components = []
+        for name, texts in files.items():
+            for number, text in enumerate(texts):
+                path = tmp_path / name / f"{number}.txt"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
+            source = [{"kind": "text", "path": f"{tmp_path}/{name}/*.txt"}]
+            components.append({"name": name, "source": source, "licence": "CC0-1.0"})
+        recipe = {
+            "name": "c",
+            "output": str(tmp_path / "built"),
+            "component": components,
+            "tokenizer": {"path": byte_tokenizer_folder},
+            **values,
+        }
+        return build(recipes.check(PileRecipe, recipe, "test"))
+
+    return built
 
 
 def texts_of(built: BuildResult, split: str) -> list[str]:
@@ -55,9 +60,9 @@ def lines_of(built: BuildResult, split: str) -> set[str]:
 
 
 @pytest.mark.parametrize("size", [20_000, 300_000, 2_000_000])
-def test_one_document_is_divided_between_training_and_held_out_text(size, tmp_path, capsys):
+def test_one_document_is_divided_between_training_and_held_out_text(size, corpus, capsys):
     text = prose(size, 1)
-    built = corpus(tmp_path, {"book": [text]}, split={"valid": 0.01, "test": 0})
+    built = corpus({"book": [text]}, split={"valid": 0.01, "test": 0})
     counts = built.report.components["book"].splits
     assert counts["valid"].bytes >= min(64_000, size // 2 - 2000) and not counts["test"].documents
     assert counts["train"].bytes + counts["valid"].bytes > 0.85 * size > 0.4 * size < 2 * counts["train"].bytes + 9000
@@ -67,9 +72,9 @@ def test_one_document_is_divided_between_training_and_held_out_text(size, tmp_pa
     assert "kB of valid text was cut out of 1 training documents" in capsys.readouterr().err
 
 
-def test_pieces_end_at_paragraphs_and_a_gap_keeps_them_apart(tmp_path):
+def test_pieces_end_at_paragraphs_and_a_gap_keeps_them_apart(corpus):
     text = prose(400_000, 2)
-    built = corpus(tmp_path, {"book": [text]}, split={"valid": 0.01, "test": 0.01})
+    built = corpus({"book": [text]}, split={"valid": 0.01, "test": 0.01})
     spans = sorted(
         (text.index(piece), text.index(piece) + len(piece), split)
         for split in ("train", "valid", "test")
@@ -81,14 +86,14 @@ def test_pieces_end_at_paragraphs_and_a_gap_keeps_them_apart(tmp_path):
     assert all(text[begin - 2 : begin] == "\n\n" for begin, _, split in spans if split != "train" and begin)
 
 
-def test_every_component_has_its_part_and_a_build_gives_it_again(tmp_path):
+def test_every_component_has_its_part_and_a_build_gives_it_again(corpus, tmp_path):
     files = {
         "few": [prose(150_000, 3), prose(90_000, 4)],
         "many": [prose(3000, seed) for seed in range(100, 120)],
         "tiny": [prose(900, 5), prose(700, 6), prose(800, 7)],
         "one line": [" ".join(random.Random(8).choices(WORDS, k=40_000))],
     }
-    built = corpus(tmp_path, files, split={"valid": 0.01, "test": 0})
+    built = corpus(files, split={"valid": 0.01, "test": 0})
     for name, component in built.report.components.items():
         total = sum(len(text) for text in files[name])
         assert component.splits["valid"].bytes >= min(64_000, 0.3 * total), name
@@ -96,26 +101,26 @@ def test_every_component_has_its_part_and_a_build_gives_it_again(tmp_path):
         component.require_conserved(name, component.kept)
     assert not lines_of(built, "train") & lines_of(built, "valid")
     sums = (built.directory / "SHA256SUMS").read_bytes()
-    again = corpus(tmp_path, files, split={"valid": 0.01, "test": 0}, output=str(tmp_path / "again"))
+    again = corpus(files, split={"valid": 0.01, "test": 0}, output=str(tmp_path / "again"))
     table = [line for line in (again.directory / "SHA256SUMS").read_text().splitlines() if "recipe" not in line]
     assert table == [line for line in sums.decode().splitlines() if "recipe" not in line]
 
 
-def test_near_copies_that_are_all_kept_are_never_cut(tmp_path):
+def test_near_copies_that_are_all_kept_are_never_cut(corpus):
     copy = prose(100_000, 9)
     files = {"c": [copy, copy + "the end", copy + "the other end", prose(200_000, 10)]}
-    built = corpus(tmp_path, files, dedup={"near": {}, "remove": False}, split={"valid": 0.0001, "test": 0})
+    built = corpus(files, dedup={"near": {}, "remove": False}, split={"valid": 0.0001, "test": 0})
     assert sorted(len(text) for text in texts_of(built, "train"))[-3:] == sorted(map(len, files["c"][:3]))
     assert built.report.components["c"].splits["valid"].bytes >= 64_000
     assert not lines_of(built, "train") & lines_of(built, "valid")
 
 
-def test_enough_held_out_documents_are_left_as_they_are_and_nothing_is_cut_where_nothing_is_wanted(tmp_path):
+def test_enough_held_out_documents_are_left_as_they_are_and_nothing_is_cut_where_nothing_is_wanted(corpus, tmp_path):
     files = {"many": [prose(8000, seed) for seed in range(200, 230)]}
-    built = corpus(tmp_path, files, split={"valid": 0.4, "test": 0})
+    built = corpus(files, split={"valid": 0.4, "test": 0})
     assert built.report.components["many"].held_out == {} and built.report.components["many"].added == 0
     for number, split in enumerate(({"valid": 0, "test": 0}, {"valid": 0.001, "test": 0, "least": "0 kB"})):
-        built = corpus(tmp_path, files, split=split, output=str(tmp_path / str(number)))
+        built = corpus(files, split=split, output=str(tmp_path / str(number)))
         assert built.report.components["many"].added == 0
 
 

@@ -54,8 +54,15 @@ def sent_by(page: Page, press) -> dict:
     return sent.value.post_data_json
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", list(SIZES))
+@pytest.mark.parametrize(
+    ("size", "scheme"),
+    [
+        ("desktop", "dark"),
+        ("phone", "light"),
+        pytest.param("desktop", "light", marks=pytest.mark.slow),
+        pytest.param("phone", "dark", marks=pytest.mark.slow),
+    ],
+)
 def test_every_control(open_page, answer_with, size, scheme):
     page = open_page(size, scheme, reduced_motion="reduce")
     page.evaluate(NOTE_USE)

@@ -12,8 +12,7 @@ from bluejay.cli import main
 from bluejay.train.report.metrics import read_metrics
 from tests.waiting import PATIENCE
 
-STEPS = 120
-LONGER = ("--train.tokens", str(128 * STEPS), "--evaluate.every_steps", "50", "--checkpoint.every_steps", "4")
+LONGER = ("--evaluate.every_steps", "50", "--checkpoint.every_steps", "4")
 
 
 def rows(run: Path) -> int:
@@ -49,7 +48,8 @@ def finished(started) -> list[int]:
 )
 def test_killed_at_random_moments_it_ends_with_the_same_bits(processes, recipe_file, weights, tmp_path, count, kills):
     run, reference = tmp_path / "run", tmp_path / "reference"
-    command = ["train", str(recipe_file), *LONGER]
+    steps = 40 + 4 * kills
+    command = ["train", str(recipe_file), *LONGER, "--train.tokens", str(128 * steps)]
     assert finished(processes(main, [*command, "--output", str(reference)], count=count)) == [0] * count
     draw, in_a_save = random.Random(count), 0
     for number in range(kills):
@@ -68,10 +68,10 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(processes, recipe_f
     assert in_a_save
     assert finished(processes(main, command, count=count)) == [0] * count
     assert weights(run) == weights(reference)
-    assert [row["step"] for row in read_metrics(run / "metrics.jsonl") if "loss" in row] == list(range(1, STEPS + 1))
+    assert [row["step"] for row in read_metrics(run / "metrics.jsonl") if "loss" in row] == list(range(1, steps + 1))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_asked_to_stop_it_saves_and_leaves_as_if_the_signal_had_ended_it(processes, recipe_file, tmp_path, number):
     run, command = tmp_path / "run", ["train", str(recipe_file), "--checkpoint.every_steps", "1000"]
     started = processes(main, command)

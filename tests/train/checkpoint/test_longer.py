@@ -13,7 +13,9 @@ CONSTANT = ("--train.schedule.kind", "constant")
 WSD = ("--train.schedule.kind", "wsd", "--train.schedule.cooldown", "0.25")
 
 
-@pytest.mark.parametrize("schedule", [CONSTANT, WSD], ids=["constant", "wsd"])
+@pytest.mark.parametrize(
+    "schedule", [pytest.param(CONSTANT, id="constant", marks=pytest.mark.slow), pytest.param(WSD, id="wsd")]
+)
 def test_more_tokens_give_the_weights_of_the_longer_run(schedule, recipe_file, load_recipe, weights, tmp_path, capsys):
     train(load_recipe(recipe_file, *schedule, "--train.schedule.warmup", "0"))
     shorter = weights(tmp_path / "run")

@@ -53,7 +53,9 @@ def meet(behaviour: str) -> None:
                 dist.barrier()
 
 
-@pytest.mark.parametrize(("behaviour", "count"), [("asleep", 1), ("asleep", 2), ("frozen", 2)])
+@pytest.mark.parametrize(
+    ("behaviour", "count"), [pytest.param("asleep", 1, marks=pytest.mark.slow), ("asleep", 2), ("frozen", 2)]
+)
 def test_the_stuck_process_is_named(processes, tmp_path, behaviour, count):
     first, *others = processes(meet, behaviour, count=count)
     first.join(PATIENCE)

@@ -129,10 +129,11 @@ def permute(index: int, size: int, *key: object) -> int:
     & Rogaway 2002, section 3).
     """
     half = half_bits(size)
+    rounds = feistel_rounds(key, half)
     while True:
         left, right = index >> half, index & ((1 << half) - 1)
-        for number in range(ROUNDS):
-            left, right = right, left ^ feistel_round(key, number, right, half)
+        for round in rounds:
+            left, right = right, left ^ round[right]
         index = left << half | right
         if index < size:
             return index
@@ -141,10 +142,11 @@ def permute(index: int, size: int, *key: object) -> int:
 def unpermute(image: int, size: int, *key: object) -> int:
     """The index whose image under `permute` is `image`."""
     half = half_bits(size)
+    rounds = feistel_rounds(key, half)[::-1]
     while True:
         left, right = image >> half, image & ((1 << half) - 1)
-        for number in reversed(range(ROUNDS)):
-            left, right = right ^ feistel_round(key, number, left, half), left
+        for round in rounds:
+            left, right = right ^ round[left], left
         image = left << half | right
         if image < size:
             return image
@@ -155,8 +157,19 @@ def half_bits(size: int) -> int:
     return max(1, ((size - 1).bit_length() + 1) // 2)
 
 
-@lru_cache(maxsize=1 << 16)  # a permutation of a million has a few thousand different values
-def feistel_round(key: tuple[object, ...], number: int, half_block: int, bits: int) -> int:
-    """The round function: a keyed hash of half a block."""
-    digest = hashlib.blake2b(f"{key}/{number}/{half_block}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") & ((1 << bits) - 1)
+class FeistelRound(dict[int, int]):
+    """A round function: half a block -> a keyed hash of it, remembered (a thousand for a permutation of a million)."""
+
+    def __init__(self, key: tuple[object, ...], number: int, bits: int) -> None:
+        self.prefix, self.mask = f"{key}/{number}/", (1 << bits) - 1
+
+    def __missing__(self, half_block: int) -> int:
+        digest = hashlib.blake2b(f"{self.prefix}{half_block}".encode(), digest_size=8).digest()
+        self[half_block] = found = int.from_bytes(digest, "little") & self.mask
+        return found
+
+
+@lru_cache(maxsize=4096)
+def feistel_rounds(key: tuple[object, ...], bits: int) -> tuple[FeistelRound, ...]:
+    """The round functions of a permutation."""
+    return tuple(FeistelRound(key, number, bits) for number in range(ROUNDS))
