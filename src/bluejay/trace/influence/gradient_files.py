@@ -96,7 +96,7 @@ def is_of(path: Path, identity: Mapping[str, Any]) -> bool:
 
 
 def write_some(path: Path, identity: Mapping[str, Any], some: Some, project: ProjectedGradients, bar: Bar) -> None:
-    """Compute and write the gradients of some documents, each as its norm and a direction in float16."""
+    """Compute and write the gradients of some documents, those of each matrix as a norm and a direction in float16."""
     gradients = torch.zeros(some.end - some.first, len(project.sides), project.K, project.K)
     for batch, pieces, documents, times in some.of.batches(some.first, some.end):
         for document, often, found in zip(documents, times, project(batch, pieces), strict=True):
@@ -104,9 +104,9 @@ def write_some(path: Path, identity: Mapping[str, Any], some: Some, project: Pro
         bar.advance(sum(often * (piece.end - piece.first) for often, piece in zip(times, pieces, strict=True)))
     tokens = some.of.tokens_read[some.first : some.end]
     read = np.flatnonzero(tokens)
-    vectors = gradients.flatten(1)[torch.from_numpy(read)]
-    norms = vectors.norm(dim=1)
-    directions = (vectors / norms.clamp(min=1e-30)[:, None]).half().numpy()
+    vectors = gradients.flatten(2)[torch.from_numpy(read)]
+    norms = vectors.norm(dim=2)
+    directions = (vectors / norms.clamp(min=1e-30)[:, :, None]).half().numpy()
     arrays = {"documents": (some.first + read).astype(np.int64), "tokens": tokens[read], "norms": norms.numpy()}
     values = {"identity": dict(identity), "set": some.of.number}
     write_sections(path, KIND, values, arrays | with_sums({"directions": paged(directions.tobytes())}))
@@ -129,10 +129,10 @@ class Gradients:
         """Raises Damaged or FileNotFoundError."""
         sections = Sections(path, KIND)
         sections.check()
-        norms = torch.from_numpy(sections["norms"].copy())
-        shape = (len(norms), matrices, K * K)
+        norms = torch.from_numpy(sections["norms"].reshape(-1, matrices).copy())
+        shape = (*norms.shape, K * K)
         directions = np.frombuffer(sections.mapped("directions").data, np.float16, math.prod(shape)).reshape(shape)
-        vectors = torch.from_numpy(directions.astype(np.float32)) * norms[:, None, None]
+        vectors = torch.from_numpy(directions.astype(np.float32)) * norms[:, :, None]
         return cls(sections.values["set"], sections["documents"], sections["tokens"], vectors)
 
 

@@ -1,5 +1,6 @@
 """What a run learnt from and became: its sets as it read them, its model, and the state of its optimizer."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,4 +125,6 @@ def cost(of: Learnt, K: int) -> str:
     )
     if seconds > LONGEST or memory > free_memory():
         raise ValueError(f"{text}, too much for this machine; influence is for models of the quickstart's size")
+    if disk > (room := shutil.disk_usage(of.run.directory).free):
+        raise ValueError(f"{text}, and {format_bytes(room)} are free on the disk")
     return text
