@@ -94,7 +94,7 @@ def filled(order: Sequence[int], tokens: NDArray[np.int64]) -> list[int]:
     chosen, total = [], 0
     for document in order:
         if tokens[document] and total + tokens[document] <= MASKED:
-            chosen.append(int(document))
+            chosen.append(document)
             total += int(tokens[document])
         if total > MASKED - SHORTEST:
             break
