@@ -16,6 +16,7 @@ import pytest
 from bluejay import cli
 from bluejay.gpt.formats.layouts import save_model
 from bluejay.mistakes import Interrupted
+from tests.test_push import hub  # noqa: F401 - a fixture
 
 ROOT = Path(__file__).parent.parent
 
@@ -198,6 +199,7 @@ VERBS = {
     "index": ["none"],
     "trace": ["./none", "x"],
     "trace influence": ["./none", "x"],
+    "lens": ["./none", "x"],
     "pull": ["no/such/name"],
     "serve": ["./none"],
     "demo": ["--host", "256.0.0.1"],
@@ -313,8 +315,74 @@ def test_a_demo_that_is_stopped_while_it_trains_says_what_goes_on(monkeypatch, t
     assert capsys.readouterr().err == "stopped after step 5 of 9; run the same command to resume\n"
 
 
-def test_pipe_that_nobody_reads_ends_a_verb_without_a_word(model_directory):
-    code = f"from bluejay.cli import main; main({['generate', str(model_directory), 'x', '--max-tokens', '60']})"
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+@pytest.mark.parametrize("verb", ["generate", "--help"])
+def test_pipe_that_nobody_reads_ends_a_verb_without_a_word(verb, model_directory):
+    arguments = ["generate", str(model_directory), "x", "--max-tokens", "60"] if verb == "generate" else [verb]
+    command = [sys.executable, "-c", f"from bluejay.cli import main; main({arguments})"]
+    buffered = os.environ | {"PYTHONUNBUFFERED": ""}  # else Python writes at once, and has nothing left at its exit
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=buffered) as process:
         process.stdout.close()
         assert process.stderr.read() == b"" and process.wait() == 141
+
+
+@pytest.mark.slow  # corpora are built and models trained and measured
+@pytest.mark.filterwarnings("ignore:Use 'content=")  # as in test_push.py
+def test_no_verb_complains_that_nobody_reads_what_it_prints(
+    corpus_recipe,
+    training_recipe,
+    tmp_path,
+    hub,  # noqa: F811
+    capsys,
+    monkeypatch,
+):
+    """As after `| head -1`: every verb ends with 141, says nothing of it, and what it makes is there."""
+    model, text, rows = tmp_path / "run/model", tmp_path / "text", tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "Text", "completion": " number 1"}\n' * 3)
+    (tmp_path / "own.toml").write_text('name = "own"\ndata = "own.jsonl"\nprompt = "{question}"\n')
+    (tmp_path / "own.jsonl").write_text('{"question": "one two", "choices": [" three", " one"], "gold": 0}\n' * 2)
+    (tmp_path / "good.jsonl").write_text('{"text": "A sentence of some words that stand in a good order."}\n' * 40)
+    (tmp_path / "bad.jsonl").write_text('{"text": "click here click here subscribe now !!! $$$"}\n' * 40)
+    monkeypatch.chdir(tmp_path)
+    tuning = ["--init", model, "--output", tmp_path / "tuned", "--model", "{}", "--data.valid", rows]
+    tuning += ["--train.schedule.warmup", 0.1, "--data.train", f'[{{ shards = "{rows}" }}]']
+    every: dict[str, list[tuple[list[object], str]]] = {
+        "pile plan": [([corpus_recipe], "")],
+        "pile build": [([corpus_recipe, "--split.valid", "0.2", "--workers", 1], "corpus/tokens/train.bin")],
+        "pile card": [([tmp_path / "corpus"], "")],
+        "pile quality": [(["q.safetensors", "--good", "good.jsonl", "--bad", "bad.jsonl"], "q.safetensors")],
+        "index": [([tmp_path / "corpus"], "")],
+        "trace": [([tmp_path / "corpus", "says: one two three. one two"], "")],
+        "lens": [([model, "the", "--output", "look.json"], "look.json")],
+        "new": [(["folder", text], "folder/pile.toml")],
+        "plan": [([training_recipe, "--hardware", ROOT / "recipes/hardware/h100.toml", "--hardware.devices", 1], "")],
+        "train": [
+            ([training_recipe], "run/model/model.safetensors"),
+            ([training_recipe, "--export", 10], ""),
+            ([training_recipe, *tuning], "tuned/model/model.safetensors"),
+        ],
+        "runs": [([tmp_path], ""), (["--json", tmp_path], "")],
+        "compare": [([tmp_path / "tuned", "--max-tokens", 2], "")],
+        "generate": [([model, "x", "--max-tokens", 2, *more], "") for more in ([], ["-n", 2], ["--json"])],
+        "convert": [([model, "half", "--dtype", "float16"], "half/config.json")],
+        "eval": [([model, "--tasks", "own.toml", "--report", "report"], "report/report.html")],
+        "info": [([model], ""), (["gpt2", "--json"], "")],
+        "push": [([model, "me/tiny"], "")],
+        "pull": [(["me/tiny", "--directory", "pulled"], "pulled/config.json")],
+        "recipes": [([], ""), (["train/quickstart"], "recipes/train/quickstart.toml")],
+        "completion": [([shell], "") for shell in ("bash", "zsh", "tcsh")],
+    }
+    served = {"serve", "demo"}  # which print nothing
+    assert every.keys() == set(verbs_of(cli.parser())) - served
+    everywhere = [([*verb.split(), *arguments], made) for verb, calls in every.items() for arguments, made in calls]
+    everywhere += [([*verb.split(), "--help"], "") for verb in VERBS] + [(["--version"], ""), (["pile", "--help"], "")]
+    complaints = []
+    for arguments, made in everywhere:
+        read, write = os.pipe()
+        os.close(read)
+        with os.fdopen(write, "w") as stdout, monkeypatch.context() as patch, pytest.raises(SystemExit) as left:
+            patch.setattr(sys, "stdout", stdout)
+            run(*arguments)
+        said = capsys.readouterr().err
+        if left.value.code != 141 or "rror" in said or not (tmp_path / made).exists():
+            complaints.append((arguments, left.value.code, said))
+    assert not complaints

@@ -1,7 +1,9 @@
 """What is deployed starts the command with options that it has, from files that are there."""
 
+import os
 import re
 import shutil
+import ssl
 import subprocess
 from pathlib import Path
 
@@ -30,12 +32,15 @@ def test_the_container_runs_as_nobody_special_and_its_command_is_one():
     assert options.host == "0.0.0.0" and str(ServeSettings().port) in instruction("EXPOSE")
 
 
+def sent() -> list[str]:
+    """What the builder gets."""
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    return [line.removeprefix("!") for line in lines if line.startswith("!")]
+
+
 def test_the_builder_gets_all_that_the_installation_reads():
-    sent = [
-        line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")
-    ]
-    assert {"src", "native", "recipes", "pyproject.toml", "constraints.txt", "README.md", "LICENSE"} <= set(sent)
-    assert all((ROOT / name).exists() for name in sent)
+    assert {"src", "native", "recipes", "pyproject.toml", "constraints.txt", "README.md", "LICENSE"} <= set(sent())
+    assert all((ROOT / name).exists() for name in sent())
 
 
 def test_the_compose_file_builds_the_container_and_mounts_what_it_serves():
@@ -93,3 +98,66 @@ def test_the_manifests_serve_with_options_probes_and_names_that_are_there():
         assert chosen.get("matchLabels", chosen) == labels
     configuration = named["ConfigMap", "bluejay-router"]["data"]["default.conf"]
     assert re.search(r"server (\S+):8000", configuration)[1] == "bluejay-servers"
+
+
+def root_of(image: str, root: Path) -> Path:
+    """The smallest system of the distribution that an image is made of, which finds what this machine finds."""
+    suite = image.partition(":")[2].removesuffix("-slim")
+    subprocess.run(["debootstrap", "--variant=minbase", suite, root], check=True, stdout=subprocess.DEVNULL)
+    for name in ("etc/resolv.conf", "etc/hosts", "etc/apt/sources.list.d/debian.sources", "etc/apt/apt.conf.d"):
+        if (Path("/") / name).exists():
+            subprocess.run(["cp", "-rL", f"/{name}", (root / name).parent], check=True)
+    for folder in filter(os.path.isdir, os.environ.get("PIP_FIND_LINKS", "").split()):
+        shutil.copytree(folder, root / folder.strip("/"))
+    authorities = ssl.get_default_verify_paths().cafile
+    if authorities is not None:
+        shutil.copyfile(authorities, root / "authorities.crt")
+    return root
+
+
+@pytest.mark.slow  # downloads a system, a compiler and torch, which takes some gigabytes where the index's carries CUDA
+def test_the_lines_of_the_dockerfile_make_a_container_that_starts(tmp_path):
+    if shutil.which("debootstrap") is None or os.geteuid() != 0:
+        pytest.skip("debootstrap is not installed, or this user may not use it")
+    images = instruction("FROM")
+    (image,) = {image.split()[0] for image in images}
+    base = root_of(image, tmp_path / "base")
+    outside = {name: value for name, value in os.environ.items() if name.startswith("PIP_") or "_proxy" in name.lower()}
+    if (base / "authorities.crt").exists():
+        outside |= {"PIP_CERT": "/authorities.crt", "SSL_CERT_FILE": "/authorities.crt"}
+    root, user, stages, environment = base, "root", {}, {}
+
+    def run(*command: str) -> str:
+        inside = ["unshare", "--mount", "--pid", "--fork", f"--mount-proc={root}/proc"]  # a container has a /proc
+        inside += ["chroot", f"--userspec={user}", str(root), *command]
+        done = subprocess.run(inside, env=outside | environment, capture_output=True, text=True, cwd="/")
+        assert done.returncode == 0, (command, done.stdout[-2000:], done.stderr[-2000:])
+        return done.stdout
+
+    for line in DOCKERFILE:
+        name, _, rest = line.partition(" ")
+        if name == "FROM":
+            root = stages[rest.rpartition(" ")[2]] = tmp_path / f"stage{len(stages)}"
+            subprocess.run(["cp", "-a", base, root], check=True)
+            user, environment = "root", {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+        elif name == "COPY" and rest.startswith("--from="):
+            stage, source, target = rest.removeprefix("--from=").split()
+            shutil.copytree(stages[stage] / source.strip("/"), root / target.strip("/"), symlinks=True)
+        elif name == "COPY":
+            (root / "src").mkdir()
+            files = subprocess.check_output(["git", "ls-files", "-z", "--", *sent()], cwd=ROOT, text=True).split("\0")
+            subprocess.run(["cp", "--parents", "-t", root / "src", *filter(None, files)], cwd=ROOT, check=True)
+        elif name == "RUN":
+            run("sh", "-c", rest)
+        elif name == "ENV":
+            for word in rest.split():
+                key, _, value = word.partition("=")
+                environment[key] = value.replace("$PATH", environment["PATH"])
+        elif name == "USER":
+            user = rest
+    (entry,) = yaml.safe_load(instruction("ENTRYPOINT")[0])
+    assert run(entry, "--version").startswith("bluejay ")
+    assert (
+        run("python3", "-c", "from bluejay.native import native; print(native.__name__)").strip() == "bluejay._native"
+    )
+    assert not (root / "usr/bin/g++").exists() and run("id", "--user").strip() == "1000"

@@ -92,6 +92,16 @@ def test_a_folder_of_several_kinds_of_file_is_one_corpus(here, byte_tokenizer_fo
     assert sorted(text.split()[1] for text in texts) == ["first", "fourth", "second", "third"]
 
 
+def test_new_without_a_text_waits_for_one_in_its_folder(book, here, capsys):
+    main(["new", "mine"])
+    said = capsys.readouterr().out
+    assert said.startswith("put text files into mine/text, edit mine/pile.toml and mine/train.toml, then: ")
+    Path("mine/text/book.txt").write_text(book)
+    main(["pile", "build", "mine/pile.toml"])
+    assert recipes.load(TrainRecipe, Path("mine/train.toml")).data.held_out == "data/mine/tokens/valid"
+    assert len(TokenShard("data/mine/tokens/train").tokens) > 10_000
+
+
 def test_new_writes_two_recipes_that_load(book, here, capsys):
     Path("text.txt").write_text(book)
     main(["new", "mine", "text.txt"])
@@ -108,7 +118,9 @@ def test_new_writes_two_recipes_that_load(book, here, capsys):
         (["train", "none.txt"], "no recipe at none.txt"),
         (["new", "mine", "none.txt"], "there is no such file or folder"),
         (["train", "empty"], "empty holds no files"),
-        (["train", "small.txt", "--minutes", "-1"], "minutes is -1.0; it must be above 0"),
+        (["train", "small.txt", "--minutes", "-1"], "minutes is -1.0; it must be a number above 0"),
+        (["train", "small.txt", "--minutes", "inf"], "minutes is inf; it must be a number above 0"),
+        (["train", "small.txt", "--minutes", "nan"], "minutes is nan; it must be a number above 0"),
     ],
 )
 def test_a_mistake_is_one_sentence(arguments, says, here, capsys):

@@ -67,6 +67,7 @@ def path(tmp_path: Path) -> Path:
         ('"10M"', 10_000_000),
         ('"2.5k"', 2500),
         ('"1e4"', 10_000),
+        ('"2500e-1k"', 250_000),
     ],
 )
 def test_a_whole_number_may_be_written_short(path: Path, written: str, read: int) -> None:
@@ -76,7 +77,10 @@ def test_a_whole_number_may_be_written_short(path: Path, written: str, read: int
     assert overridden.engine == Engine(read, ratios=(1000.0, 2.0)) and isinstance(overridden.engine.power, int)
 
 
-@pytest.mark.parametrize("written", ['"34"', "3.5", '"3.5"', '"10Q"', '"M"', '"1e-3"', "true", '"._"', "nan", "1e400"])
+NO_NUMBERS = ['"34"', "3.5", '"3.5"', '"10Q"', '"M"', '"1e-3"', "true", '"._"', '"_"', '"1e9999999k"', "nan", "1e400"]
+
+
+@pytest.mark.parametrize("written", NO_NUMBERS)
 def test_what_is_no_whole_number_is_refused(path: Path, written: str) -> None:
     path.write_text(WRITTEN.replace("34", written))
     with pytest.raises(ValueError, match=r"engine\.power is "):

@@ -1,11 +1,14 @@
 """A wheel, with the engine and without, does in a fresh environment of each Python what a newcomer does.
 
-These tests need a network to install torch, which takes some gigabytes where the index's carries CUDA.
+These tests need a network to install torch, which takes some gigabytes where the index's carries CUDA, and the backend
+that builds packages.
 """
 
 import os
 import shutil
 import subprocess
+import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +16,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TORCH = next(line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.startswith("torch=="))
+BACKEND = ["scikit-build-core>=1.1"]
+STRAY = ("src/bluejay/notes.txt", "src/bluejay/infer/.engine.py.swp", "native/a.o", "recipes/train/run.log", "data/x")
 TAGS = {"3.11": "cp311-cp311", "3.12": "cp312-abi3", "3.13": "cp312-abi3"}
 WITHOUT_ENGINE = "py3-none-any"
 NO_COMPILER = {"CC": "/bin/false", "CXX": "/bin/false"}
@@ -64,3 +69,26 @@ def test_an_installed_wheel_trains_and_serves(environment, engine, sources, tmp_
     command = ["unshare", "--net", python, ROOT / "tests/newcomer.py", engine, "0.5", "60_000"]
     alone = {"HOME": str(tmp_path / "home"), "PATH": os.defpath}
     subprocess.run(command, check=True, cwd=tmp_path / "work", env=alone)
+
+
+@pytest.mark.slow
+def test_an_sdist_is_what_git_has_and_no_more(sources, tmp_path):
+    shutil.copytree(sources, tmp_path / "sources")
+    for name in STRAY:
+        (tmp_path / "sources" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "sources" / name).write_text("stray")
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv/bin/python"
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *BACKEND], check=True)
+    code = "from scikit_build_core.build import build_sdist; build_sdist('../dist')"
+    subprocess.run([python, "-c", code], check=True, cwd=tmp_path / "sources")
+    (file,) = (tmp_path / "dist").iterdir()
+    with tarfile.open(file) as archive:
+        found = {name.partition("/")[2] for name in archive.getnames()} - {"PKG-INFO"}
+    parts = ("src", "native", "recipes", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff")
+    assert found == {str(path.relative_to(sources)) for part in parts for path in files_of(sources / part)}
+
+
+def files_of(path: Path) -> list[Path]:
+    """The file of a path, or those below it."""
+    return [path] if path.is_file() else [below for below in path.rglob("*") if below.is_file()]

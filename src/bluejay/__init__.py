@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bluejay.infer.model import Model, load
     from bluejay.infer.params import SamplingParams
     from bluejay.infer.scoring import LogLikelihood, Score
+    from bluejay.lens.activations import Lens
     from bluejay.pile.build import build
     from bluejay.train.loop import train
 
@@ -27,6 +28,7 @@ PUBLIC = {
     "Chunk": "bluejay.infer.engine",
     "ContextLengthError": "bluejay.infer.exceptions",
     "InferenceError": "bluejay.infer.exceptions",
+    "Lens": "bluejay.lens.activations",
     "LogLikelihood": "bluejay.infer.scoring",
     "LogitsError": "bluejay.infer.exceptions",
     "Model": "bluejay.infer.model",
@@ -46,6 +48,7 @@ __all__ = [
     "Chunk",
     "ContextLengthError",
     "InferenceError",
+    "Lens",
     "LogLikelihood",
     "LogitsError",
     "Model",

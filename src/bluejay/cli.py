@@ -24,9 +24,10 @@ from bluejay.corpus_verbs import (
 from bluejay.evals.options import eval_options
 from bluejay.fields import add_options, given
 from bluejay.infer.params import SamplingParams
+from bluejay.lens.verb import lens_options, run_lens
 from bluejay.mistakes import Interrupted, reader_gone, sentence
 from bluejay.serve.settings import PublicSettings, ServeSettings, settings_from
-from bluejay.trace.influence.verb import influence_options, run_influence
+from bluejay.trace.influence.influence_verb import influence_options, run_influence
 from bluejay.trace.verbs import index_options, run_index, run_trace, trace_options
 from bluejay.train.distributed.processes import launch, launch_options, wants_launch
 
@@ -41,6 +42,11 @@ class Parser(argparse.ArgumentParser):
         """Report the mistake and exit with code 2."""
         fail(f"{message} (see {self.prog} --help)")
 
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """Exit after a help text, whose reader may be gone."""
+        sys.stdout.flush()
+        super().exit(status, message)
+
 
 def fail(message: object) -> NoReturn:
     """Report a user's mistake in one line on standard error and exit with code 2."""
@@ -50,13 +56,15 @@ def fail(message: object) -> NoReturn:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one verb. Exits with code 2 after a user's mistake, 130 after an interrupt, 143 after SIGTERM."""
+    verbose = False
     words = sys.argv[1:] if arguments is None else arguments
     if (verb := " ".join(words[:2])) in TWO_WORDS:
         words = [verb, *words[2:]]
-    options, overrides = parser().parse_known_args(words)
-    if overrides and not options.takes_overrides:
-        fail(f"unrecognized arguments: {' '.join(overrides)} (see bluejay --help)")
     try:
+        options, overrides = parser().parse_known_args(words)
+        if overrides and not options.takes_overrides:
+            fail(f"unrecognized arguments: {' '.join(overrides)} (see bluejay --help)")
+        verbose = options.verbose
         options.verb(options, overrides)
         sys.stdout.flush()
     except KeyboardInterrupt:
@@ -68,7 +76,7 @@ def main(arguments: list[str] | None = None) -> None:
         if isinstance(error, BrokenPipeError) and reader_gone():
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain at its exit
             sys.exit(141)  # the exit code of a filter that SIGPIPE ended
-        if options.verbose:
+        if verbose:
             raise
         fail(sentence(error))
 
@@ -100,7 +108,8 @@ def parser() -> Parser:
     launch_options(run)
     new_ = add_verb(verbs, "new", new, "write a recipe for a corpus of your text and one for a model of it, to edit")
     new_.add_argument("directory", type=Path, help="the folder to write them to")
-    new_.add_argument("text", type=Path, help="a text file or a folder of files")
+    help = "a text file or a folder of files (default: the folder text there, to be filled)"
+    new_.add_argument("text", type=Path, nargs="?", help=help)
     runs_ = add_verb(verbs, "runs", list_runs, "list runs and compare their losses, times and recipes")
     help = "runs, or folders of runs (default: runs)"
     runs_.add_argument("folders", nargs="*", type=Path, default=[Path("runs")], help=help)
@@ -141,6 +150,8 @@ def parser() -> Parser:
     trace_options(add_verb(verbs, "trace", printing(run_trace), help))
     help = "find the documents that pushed a model most towards a text, beside those that it quotes"
     influence_options(add_verb(verbs, "trace influence", printing(run_influence), help))
+    help = "look inside a model: its activations by name, and what made a prediction"
+    lens_options(add_verb(verbs, "lens", printing(run_lens), help))
     info_ = add_verb(verbs, "info", info, "describe a model and the memory it needs")
     info_.add_argument("model", help="a model directory, a .gguf file, a hub name or a preset such as gpt-j-6b")
     pull_ = add_verb(verbs, "pull", pull, "download a model from the hub and verify every file")
@@ -236,7 +247,8 @@ def new(options: argparse.Namespace, _: list[str]) -> None:
     from bluejay.own_text import new as write
 
     corpus, training = write(options.directory, options.text)
-    text = f"edit {corpus} and {training}, then: bluejay pile build {corpus} && bluejay train {training}"
+    fill = "" if options.text else f"put text files into {options.directory / 'text'}, "
+    text = f"{fill}edit {corpus} and {training}, then: bluejay pile build {corpus} && bluejay train {training}"
     report(options, text, {"corpus": str(corpus), "training": str(training)})
 
 

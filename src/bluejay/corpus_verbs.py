@@ -12,7 +12,7 @@ def build_options(verb: argparse.ArgumentParser) -> None:
     recipe_option(verb)
     verb.add_argument("--executor", choices=["local", "ray"], default="local", help="where it runs (default: local)")
     verb.add_argument("--workers", type=int, help="number of processes (default: one per core)")
-    verb.add_argument("--force", action="store_true", help="replace a corpus of other components")
+    verb.add_argument("--force", action="store_true", help="replace a corpus of other sources")
 
 
 def recipe_option(verb: argparse.ArgumentParser) -> None:

@@ -6,6 +6,7 @@ tokens follow from the speed of this machine and the minutes that the run may ta
 
 import dataclasses
 import lzma
+import math
 import re
 import tempfile
 import time
@@ -61,6 +62,8 @@ FINISH_SECONDS = 4.0
 """Time to write the model, and to start and stop."""
 BYTES_PER_TOKEN_OF_VOCABULARY = 500
 """Text for each token of a new vocabulary: rarer ones would hardly be learnt."""
+USUAL_SIZE = 4_000_000
+"""Bytes of text that are expected where none is there yet."""
 SMALL_MODEL = 50_000_000
 """Parameters up to which all weights of `init` are trained; of a larger model only adapters are."""
 
@@ -97,8 +100,8 @@ def train_text(target: Path, minutes: float, force: bool, overrides: list[str], 
     recipe. Raises FileNotFoundError if there is no such text; ValueError if its name belongs to a run of another text,
     or the text is too little.
     """
-    if not minutes > 0:
-        raise ValueError(f"minutes is {minutes}; it must be above 0")
+    if not 0 < minutes < math.inf:
+        raise ValueError(f"minutes is {minutes}; it must be a number above 0")
     fields = dict(recipes.parse_overrides(overrides))
     name, output, init = (fields.get(key) for key in ("name", "output", "init"))
     directory = Path(output or f"runs/{name or name_of(target)}").expanduser()
@@ -126,8 +129,10 @@ def train_text(target: Path, minutes: float, force: bool, overrides: list[str], 
     return Result(trained, corpus, time.monotonic() - began, xz_of_held_out_text(corpus))
 
 
-def new(directory: Path, text: Path) -> list[Path]:
+def new(directory: Path, text: Path | None = None) -> list[Path]:
     """Write a recipe for a corpus of `text` and one for a small model of it, to be edited; returns their paths.
+
+    Without `text` the corpus is of the files that will be in the folder `text` of `directory`, which is made.
 
     Raises FileNotFoundError if there is no such text; ValueError if one of the recipes is there already.
     """
@@ -135,7 +140,9 @@ def new(directory: Path, text: Path) -> list[Path]:
     if there := [path for path in paths if path.exists()]:
         raise ValueError(f"{there[0]} is there already; name another folder")
     name = name_of(directory)
-    corpus = corpus_recipe_of(text, name, None)
+    if text is None:
+        (directory / "text").mkdir(parents=True, exist_ok=True)
+    corpus = corpus_recipe_of(text or directory / "text", name, None, files_come_later=text is None)
     recipe = training_recipe(corpus.directory, name, None, 4, 128, 1_000_000)
     recipes.save(corpus, paths[0])
     recipes.save(recipe, paths[1])
@@ -167,11 +174,13 @@ def write_corpus_recipe(target: Path, directory: Path, init: str | None, force: 
     return path
 
 
-def corpus_recipe_of(target: Path, name: str, init: str | None) -> PileRecipe:
+def corpus_recipe_of(target: Path, name: str, init: str | None, files_come_later: bool = False) -> PileRecipe:
     """The recipe of a corpus of one file, or of all files in a folder. Raises FileNotFoundError if it is not there."""
     if not target.exists():
         raise FileNotFoundError(f"{target} is neither a recipe (NAME.toml) nor a text: there is no such file or folder")
     sources, size = sources_of(target)
+    if not sources and files_come_later:
+        sources, size = [tree_of(target, [])], USUAL_SIZE
     if not sources:
         raise ValueError(f"{target} holds no files")
     vocabulary = min(max(512, 1 << round(size / BYTES_PER_TOKEN_OF_VOCABULARY).bit_length()), 8192)
@@ -196,16 +205,14 @@ def sources_of(target: Path) -> tuple[list[dict[str, Any]], int]:
         {"kind": kind, "path": f"{target.resolve()}/**/*.{ending}"} for ending, kind in sorted(endings.items())
     ]
     if any(kind_of(path) == "text" for path in files):
-        sources.append(
-            {
-                "kind": "tree",
-                "path": str(target.resolve()),
-                "exclude": exclude,
-                "licence": "unknown",
-                "max_bytes": 10**9,
-            }
-        )
+        sources.append(tree_of(target, exclude))
     return sources, sum(path.stat().st_size for path in files)
+
+
+def tree_of(folder: Path, exclude: list[str]) -> dict[str, Any]:
+    """The source of the text files in a folder."""
+    path = str(folder.resolve())
+    return {"kind": "tree", "path": path, "exclude": exclude, "licence": "unknown", "max_bytes": 10**9}
 
 
 def is_hidden(path: Path, folder: Path) -> bool:

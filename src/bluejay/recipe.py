@@ -123,7 +123,7 @@ def with_numbers(values: dict[str, Any], invalid: ValidationError) -> dict[str, 
 def written_number(value: object, whole: bool) -> int | float | None:
     """The number that 1e6 or a text like "1e6" or "2.5k" stands for; None if a value stands for none, or for a fraction
     where a whole number is wanted. Digits alone in quotes are text."""
-    found = re.fullmatch(r"([\d_]+(?:\.\d+)?(?:e\+?\d+)?) ?([kmbgt]?)", str(value), re.IGNORECASE)
+    found = re.fullmatch(r"(\d[\d_]*(?:\.\d+)?(?:e[+-]?\d{1,3})?) ?([kmbgt]?)", str(value), re.IGNORECASE)
     if isinstance(value, bool) or found is None or str(value).isdecimal():
         return None
     number = Decimal(found[1]) * SUFFIXES[found[2].lower()]

@@ -235,11 +235,16 @@ def test_a_corpus_of_one_document(notes: Path, capsys: pytest.CaptureFixture[str
         build(recipe(notes, component=component, split={"valid": 0.9999, "test": 0, "least": "0 kB"}))
 
 
-def test_a_corpus_of_other_components_is_replaced_only_by_force(notes: Path) -> None:
+def test_a_corpus_of_other_sources_is_replaced_only_by_force(notes: Path) -> None:
     first = build(recipe(notes))
     before = (first.directory / "SHA256SUMS").read_bytes()
-    other = [{"name": "Others", "licence": "CC0-1.0", "source": [{"kind": "text", "path": f"{notes}/1*.txt"}]}]
-    with pytest.raises(ValueError, match=r"holds a corpus of other components \(Notes\); set name or output"):
-        build(recipe(notes, component=other))
+
+    def one(name: str, path: str, **more: str) -> list[dict[str, object]]:
+        return [{"name": name, "licence": "MIT", "source": [{"kind": "text", "path": f"{notes}/{path}"} | more]}]
+
+    for name, path in (("Others", "1*.txt"), ("Notes", "1*.txt")):
+        with pytest.raises(ValueError, match=r"holds a corpus of other sources \(Notes\); set name or output"):
+            build(recipe(notes, component=one(name, path)))
     assert (first.directory / "SHA256SUMS").read_bytes() == before
-    assert build(recipe(notes, component=other), force=True).report.components.keys() == {"Others"}
+    assert build(recipe(notes, component=one("Renamed", "*.txt", licence="CC0-1.0"))).fresh
+    assert build(recipe(notes, component=one("Others", "1*.txt")), force=True).report.components.keys() == {"Others"}

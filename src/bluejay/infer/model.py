@@ -1,9 +1,10 @@
 """A model with its tokenizer, ready to generate, to score and to embed text."""
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import cached_property
+from importlib import import_module
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NoReturn, overload
@@ -45,6 +46,7 @@ from bluejay.infer.scoring import (
     LogLikelihood,
     Score,
     Window,
+    bar,
     read,
     wanted_hidden,
     wanted_logits,
@@ -275,6 +277,12 @@ class Model:
         found = F.normalize(torch.stack(sums), dim=-1) if sums else torch.empty(0, self.config.d_model)
         return found[0] if single else found
 
+    def lens(self) -> Any:
+        """A `bluejay.Lens`: the model in float32 with all its activations to read and to write. Raises ValueError where
+        memory is too short for that, with the bytes that it needs."""
+        self._require_open()
+        return import_module("bluejay.lens.activations").Lens(self)  # which is built on this module
+
     agenerate, achat, ascore = in_thread(generate), in_thread(chat), in_thread(score)
     aloglikelihood, alogits, aembed = in_thread(loglikelihood), in_thread(logits), in_thread(embed)
     astream = each_in_thread(stream)
@@ -364,16 +372,6 @@ class Model:
         encoded = encode_prompts(self.tokenizer, given)
         check_readable(encoded, self.config.n_ctx, self.config.vocab_size, single)
         return [Window(number, [*ids, 0], 0) for number, ids in enumerate(encoded)], single
-
-
-@contextmanager
-def bar(label: str, n_tokens: int, shown: bool) -> Generator[Callable[[int], object]]:
-    """A function that counts tokens as done, on a bar if that is wanted."""
-    if not shown:
-        yield lambda _: None
-        return
-    with progress_bar(label, n_tokens, "tokens") as shown_bar:
-        yield shown_bar.advance
 
 
 def load(

@@ -2,8 +2,8 @@
 hidden states. The texts stand one after another in steps of equal size, each with pages of the cache of its own."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bluejay.infer.backends import Backend, StepBatch, checked
+from bluejay.progress import progress as progress_bar
 
 TOKENS_PER_STEP = 512
 """Tokens that one step computes, which bounds the memory for their logits."""
@@ -191,3 +192,13 @@ def wanted_logits(backend: Backend, batch: StepBatch, _: list[Piece]) -> Float[T
 def wanted_hidden(backend: Backend, batch: StepBatch, _: list[Piece]) -> Float[Tensor, "R D"]:
     """The hidden states of the wanted tokens. Raises LogitsError if they are not numbers."""
     return checked(backend, backend.hidden(batch)).cpu()
+
+
+@contextmanager
+def bar(label: str, n_tokens: int, shown: bool) -> Generator[Callable[[int], object]]:
+    """A function that counts tokens as done, on a bar if that is wanted."""
+    if not shown:
+        yield lambda _: None
+        return
+    with progress_bar(label, n_tokens, "tokens") as shown_bar:
+        yield shown_bar.advance

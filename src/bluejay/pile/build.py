@@ -19,6 +19,7 @@ from bluejay.files import atomic_directory, recover_directory
 from bluejay.pile.pipeline.check import require_usable
 from bluejay.pile.pipeline.executor import Executor
 from bluejay.pile.pipeline.graph import Pipeline
+from bluejay.pile.pipeline.runner import Runner
 from bluejay.pile.pipeline.task import locked, remove_unused
 from bluejay.pile.recipe import PileRecipe
 from bluejay.pile.report import counts
@@ -90,8 +91,8 @@ def build(recipe: PileRecipe, executor: Executor | None = None, force: bool = Fa
     stages = directory.with_name(f"{directory.name}.stages")
     with locked(stages):
         report = Report(recipe.name, digest)
-        pipeline = Pipeline(recipe, executor or Executor(), stages, report)
-        corpus = pipeline.run()
+        runner = Runner(executor or Executor(), stages)
+        corpus = Pipeline(recipe, runner, report).run()
         with atomic_directory(directory) as temporary:
             assemble(corpus, temporary)
             save(recipe, temporary / "recipe.toml")
@@ -99,23 +100,32 @@ def build(recipe: PileRecipe, executor: Executor | None = None, force: bool = Fa
                 (temporary / INDEX).mkdir(exist_ok=True)
                 link(file, temporary / INDEX / file.name)
             report.save(temporary)
-        remove_unused(stages, pipeline.used)
+        remove_unused(stages, runner.used)
     return BuildResult(directory, report, fresh=True)
 
 
 def require_same_sources(directory: Path, recipe: PileRecipe) -> None:
-    """Raise ValueError where the directory holds a corpus that has no component of this recipe: it is another one's."""
+    """Raise ValueError where the directory holds a corpus that shares no source with this recipe: it is another one's.
+
+    A source is known by its kind, path and package, whatever else of it a recipe changed.
+    """
     try:
         before = tomllib.loads((directory / "recipe.toml").read_text(encoding="utf-8"))["component"]
+        now = plain(recipe)["component"]
+        places, others = ({place_of(source) for part in parts for source in part["source"]} for parts in (now, before))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError):
         return
-    now = plain(recipe)["component"]
-    if not any(one["name"] == other["name"] for one in before for other in now):
+    if places.isdisjoint(others):
         names = ", ".join(component["name"] for component in before[:3])
         raise ValueError(
-            f"{directory} holds a corpus of other components ({names}); "
+            f"{directory} holds a corpus of other sources ({names}); "
             "set name or output to another folder, or replace it by --force"
         )
+
+
+def place_of(source: dict[str, Any]) -> tuple[str | None, ...]:
+    """What names the files of a source, in a recipe."""
+    return tuple(source.get(field) for field in ("kind", "path", "name"))
 
 
 def require_replaceable(directory: Path) -> None:

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from bluejay.infer.model import Model
-from bluejay.serve.api import card, chat, completions, embeddings, legacy, models, trace
+from bluejay.serve.api import card, chat, completions, embeddings, legacy, lens, models, trace
 from bluejay.serve.api.respond import Service
 from bluejay.serve.engine_thread import EngineThread
 from bluejay.serve.errors import APIError, invalid_body, json_response
@@ -64,6 +64,7 @@ def create_app(model: Model, settings: ServeSettings | None = None) -> FastAPI:
     for endpoints in (completions, chat, embeddings, models, legacy, card):
         app.include_router(endpoints.router(service))
     app.include_router(trace.router(service, settings))
+    app.include_router(lens.router(service, settings))
 
     @app.get("/healthz")
     async def healthz() -> Response:

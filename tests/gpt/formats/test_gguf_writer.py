@@ -114,13 +114,16 @@ def test_rows_that_are_no_whole_blocks_are_float16(byte_tokenizer, tmp_path):
     assert read_model(open_gguf(tmp_path / "model.gguf")).config.resolved == config.resolved
 
 
-@pytest.mark.parametrize("preset", ["gpt-j", "gpt-neo-125m"])
-def test_a_family_that_llama_cpp_lacks_is_one_sentence(preset, byte_tokenizer, tmp_path):
+@pytest.mark.parametrize(
+    ("preset", "name", "load"),
+    [("gpt-j", "GPT-J", "vLLM and transformers load"), ("gpt-neo-125m", "GPT-Neo", "transformers loads")],
+)
+def test_a_family_that_llama_cpp_lacks_is_one_sentence(preset, name, load, byte_tokenizer, tmp_path):
     config = adapted(preset, {"n_layer": 2, "d_model": 32, "n_head": 2, "vocab_size": 260, "n_ctx": 64}, "")
     stored = StoredModel(
         config, new_model(config, seed=0).state_dict().__getitem__, torch.float32, lambda: byte_tokenizer, 0
     )
-    with pytest.raises(ValueError, match=r"llama\.cpp cannot compute GPT-(J|Neo), .*--quantize q4 `bluejay serve`"):
+    with pytest.raises(ValueError, match=rf"llama\.cpp cannot compute {name}, .*: {load} it, .*--quantize q4"):
         write_gguf(stored, tmp_path / "model.gguf")
     assert not list(tmp_path.iterdir())
 
@@ -236,7 +239,8 @@ def test_llama_cpp_computes_the_same(family, form, byte_tokenizer, tmp_path, req
     top = ours.topk(2).values
     clear = top[:, 0] - top[:, 1] > 1e-2
     assert clear.sum() > len(ids) / 2
-    divergence = (ours.exp() * (ours - theirs)).sum(-1)
+    # llama.cpp adds 49,152 probabilities in float32: its sum is off by 2e-4 at SmolLM2, which is no divergence.
+    divergence = (ours.exp() * (ours - theirs.log_softmax(-1))).sum(-1)
     print(f"{family} {form}: {(ours - theirs).abs().max():.1e} at most, {divergence.mean():.1e} nats a token")
     if form in ("f32", "f16"):
         assert torch.equal(ours.argmax(-1)[clear], theirs.argmax(-1)[clear])

@@ -96,4 +96,5 @@ def test_one_host_is_lost_and_the_run_goes_on(hosts, recipe_file, tmp_path, proc
     there, here = (read_metrics(tmp_path / name / "metrics.jsonl") for name in ("run", "alone"))
     for mine, other in zip(there, here, strict=True):
         if "loss" in mine:
-            assert mine["loss"] == pytest.approx(other["loss"], rel=0.02)
+            # At this rate a difference in the last bit grows tenfold in 40 steps.
+            assert mine["loss"] == pytest.approx(other["loss"], rel=1e-5 if mine["step"] <= 100 else 0.3)

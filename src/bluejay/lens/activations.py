@@ -1,0 +1,223 @@
+"""A model to look into: it runs prompts, and keeps and changes the activations that are asked for."""
+
+import threading
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from bluejay.files import atomic_file
+from bluejay.gpt.formats.layouts import open_model, read_model
+from bluejay.gpt.model import GPT
+from bluejay.infer.model import Model
+from bluejay.infer.prompts import check_readable, encode_prompts, read_prompts
+from bluejay.lens.hooks import Edit, Visits, expand, hook_names, hooked
+from bluejay.machine import free_memory
+from bluejay.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, eq=False)
+class Activations(Mapping[str, Tensor]):
+    """The activations of one run, by TransformerLens's names, with the prompt's tokens and the model's logits."""
+
+    tokens: Int[Tensor, "B T"]
+    """The ids of the prompt's tokens, the one that begins a document included where the tokenizer has one."""
+    logits: Float[Tensor, "B positions V"]
+    """The logits of the token after each position, or after the last alone."""
+    found: dict[str, Tensor]
+    """The activations that were asked for."""
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.found)
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    def layers(self, name: str) -> Tensor:
+        """An activation of all blocks in one tensor, the layer first: `layers("attn.hook_pattern")`."""
+        found = [value for key, value in self.found.items() if key.startswith("blocks.") and key.endswith(f".{name}")]
+        return torch.stack(found)
+
+    def save(self, path: Path) -> None:
+        """Write the tokens, the logits and all activations to a file of safetensors."""
+        from safetensors.torch import save_file
+
+        tensors = {"tokens": self.tokens, "logits": self.logits, **self.found}
+        with atomic_file(path) as partial:
+            save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, partial)
+
+
+class Lens:
+    """A model in float32 whose activations can be read and written, made by `Model.lens`.
+
+    It has hooks of its own: the model's other users never see them. Weights in float32 are shared with the model,
+    others are converted. One thread runs it at a time; others wait.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.tokenizer: Tokenizer = model.tokenizer
+        self.config = model.config
+        self.name, self.path = model.name, model.path
+        self.gpt = private_copy(float32_weights(model))
+        self._lock = threading.RLock()
+
+    @property
+    def hooks(self) -> tuple[str, ...]:
+        """The names of all activations, in the order in which they are computed."""
+        return hook_names(self.config)
+
+    def __repr__(self) -> str:
+        return f"<bluejay.Lens {self.name}: {self.config.n_layer} layers, {len(self.hooks):,} activations>"
+
+    def tokens(self, prompts: Any) -> Int[Tensor, "B T"]:
+        """The token ids of a prompt, which is a text or token ids, or of several that have equal lengths. Raises
+        PromptError and its kinds, and ValueError for different lengths."""
+        given, single = read_prompts(prompts)
+        encoded = encode_prompts(self.tokenizer, given)
+        check_readable(encoded, self.config.n_ctx, self.config.vocab_size, single)
+        lengths = [len(ids) for ids in encoded]
+        if len(set(lengths)) != 1:
+            raise ValueError(f"the prompts have {' and '.join(map(str, lengths))} tokens; they must have equally many")
+        return torch.tensor(encoded, device=self.gpt.embed.weight.device)
+
+    def one(self, prompt: Any) -> Int[Tensor, "1 T"]:
+        """The token ids of a single prompt. Raises ValueError for several, and as `tokens`."""
+        given, single = read_prompts(prompt)
+        if not single and len(given) != 1:
+            raise ValueError(f"one prompt is looked into at a time; there are {len(given)}")
+        return self.tokens(prompt)
+
+    @torch.no_grad()
+    def run(
+        self,
+        prompts: Any,
+        read: Iterable[str] = (),
+        write: Mapping[str, Edit] | None = None,
+        first_layer: int = 0,
+        only_last: bool = False,
+    ) -> Activations:
+        """Run a prompt, or several of equal length, and keep the activations named by `read`. `write` gives functions
+        that return, for an activation, the one that the model goes on with. In a name, * stands for anything.
+
+        To save work, the layers before `first_layer` can be left out, where `write` gives its `hook_resid_pre` anyway,
+        and with `only_last` the logits are those after the last token, (B 1 V).
+
+        Raises ValueError for a name that the model does not have, and for what was written in another shape;
+        PromptError and its kinds.
+        """
+        tokens = self.tokens(prompts)
+        visits = Visits(self.config, read, write or {})
+        with self._lock, hooked(self.gpt, visits) as attention, skipped(self.gpt.blocks[:first_layer]):
+            hidden = self.gpt.hidden(tokens, cache=attention)
+            logits = self.gpt.logits(hidden[:, -1:] if only_last else hidden)
+        return Activations(tokens, logits, {name: visits.found[name] for name in self.hooks if name in visits.found})
+
+    def read(self, prompt: Any, names: Iterable[str]) -> Activations:
+        """The activations named, of one prompt or of a run that has them already. Raises as `one`."""
+        wanted = expand(self.config, names)
+        if isinstance(prompt, Activations):
+            if all(name in prompt for name in wanted):
+                return prompt
+            prompt = prompt.tokens
+        return self.run(self.one(prompt), wanted)
+
+    @contextmanager
+    def writing(self, write: Mapping[str, Edit]) -> Generator[GPT]:
+        """A context in which the model has changed activations, whoever runs it; it is this thread's for so long."""
+        with self._lock, hooked(self.gpt, Visits(self.config, (), write)) as attention:
+            if attention is not None:
+                raise ValueError("scores and patterns of attention can be written in a single run only")
+            yield self.gpt
+
+    def layer(self, number: int) -> int:
+        """A layer, counted from the end where it is negative. Raises ValueError if there is none."""
+        n = self.config.n_layer
+        if not -n <= number < n:
+            raise ValueError(f"there is no layer {number}; the layers of this model are 0 to {n - 1}")
+        return number % n
+
+    def head(self, number: int) -> int:
+        """The number of a head. Raises ValueError if there is none."""
+        last = self.config.n_head - 1
+        if not 0 <= number <= last:
+            raise ValueError(f"there is no head {number}; a layer of this model has the heads 0 to {last}")
+        return number
+
+    def position(self, number: int, n_tokens: int) -> int:
+        """A position in a prompt, counted from the end where it is negative. Raises ValueError if there is none."""
+        if not -n_tokens <= number < n_tokens:
+            raise ValueError(f"there is no position {number} in a prompt of {n_tokens} tokens")
+        return number % n_tokens
+
+    def token(self, token: Any) -> int:
+        """The id of a token, which is an id or a text that is one token. Raises ValueError if there is none."""
+        if not isinstance(token, str | int) or isinstance(token, bool):
+            raise ValueError(f"a token is a text or an id, not {token!r:.40}")
+        if isinstance(token, int):
+            if not 0 <= token < self.config.vocab_size:
+                raise ValueError(f"there is no token {token}; the model has {self.config.vocab_size:,}")
+            return token
+        ids = self.tokenizer.encode(token)
+        if len(ids) != 1:
+            pieces = ", ".join(repr(self.text(id)) for id in ids)
+            raise ValueError(f"{token!r} is {len(ids)} tokens ({pieces}); name one token")
+        return ids[0]
+
+    def text(self, token: int) -> str:
+        """The text of a token; an id without text is given in angle brackets."""
+        pieces = self.tokenizer.token_bytes()
+        piece = pieces[token] if token < len(pieces) else b""
+        return piece.decode("utf-8", errors="replace") or f"<{token}>"
+
+    def texts(self, tokens: Iterable[int]) -> list[str]:
+        """The text of each token."""
+        return [self.text(token) for token in tokens]
+
+
+@contextmanager
+def skipped(blocks: Iterable[nn.Module]) -> Generator[None]:
+    """A context in which blocks return the residual stream as it is."""
+    with ExitStack() as stack:
+        for block in blocks:
+            object.__setattr__(block, "forward", lambda x, *_: x)
+            stack.callback(object.__delattr__, block, "forward")
+        yield
+
+
+def float32_weights(model: Model) -> GPT:
+    """The weights of a model in float32. Raises ValueError where memory is too short, with the bytes that they need."""
+    if isinstance(model.weights, GPT) and model.weights.embed.weight.dtype == torch.float32:
+        return model.weights
+    name, needed = model.name, 4 * model.config.n_parameters
+    device = model.weights.embed.weight.device if isinstance(model.weights, GPT) else torch.device("cpu")
+    if device.type == "cpu" and needed > (free := free_memory()):
+        raise ValueError(
+            f"looking into {name} needs its weights in float32, {needed / 1e9:.1f} GB; {free / 1e9:.1f} GB are free"
+        )
+    if isinstance(model.weights, GPT):
+        weights = {name: tensor.float() for name, tensor in model.weights.state_dict().items()}
+        return with_weights(model.weights, weights)
+    if model.path is None:
+        raise ValueError(f"the weights of {model.name} are packed, and their file is not known; load it from a path")
+    return read_model(open_model(model.path), device, torch.float32)
+
+
+def private_copy(gpt: GPT) -> GPT:
+    """The model with modules of its own that share the weights."""
+    return with_weights(gpt, gpt.state_dict())
+
+
+def with_weights(gpt: GPT, weights: Mapping[str, Tensor]) -> GPT:
+    """A model of the same shape with these weights."""
+    with torch.device("meta"):
+        made = GPT(gpt.config)
+    made.load_state_dict(weights, assign=True)
+    return made.requires_grad_(False).eval()

@@ -1,0 +1,271 @@
+"""Heads of attention: where they look, and which of them copy what followed before (induction).
+
+A weight of attention is not yet importance: a key whose value is small says little. `value_weighted` is therefore the
+length of what each position adds to the stream (Kobayashi et al. 2020, arXiv 2004.10102, section 3), and the scores are
+shown in the part that depends on the distance and the part that depends on the content (rotary positions turn only some
+dimensions of a head in GPT-J and GPT-NeoX).
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bluejay.gpt.config import GPTConfig
+from bluejay.gpt.kernels import rotate
+from bluejay.gpt.model import Block, rotary_angles
+from bluejay.infer.model import load
+from bluejay.lens.activations import Lens
+from bluejay.lens.hooks import Edit, visible
+from bluejay.lens.notebook import grid, page
+from bluejay.progress import progress
+
+SCORES = ("induction", "previous_token", "duplicate_token", "copying")
+
+
+@dataclass(frozen=True)
+class Patterns:
+    """Where the heads of one layer look, from each position T to each position S."""
+
+    layer: int
+    """The layer whose heads these are."""
+    tokens: list[str]
+    """The texts of the prompt's tokens."""
+    pattern: Float[Tensor, "N T S"]
+    """The weights of attention; a row adds up to 1."""
+    value_weighted: Float[Tensor, "N T S"]
+    """The length of what each position adds to the residual stream: the weight times the length of its value, after the
+    output matrix."""
+    rotary: Float[Tensor, "N T S"]
+    """The part of the scores that comes from rotated dimensions and so depends on the distance; 0 above the
+    diagonal."""
+    content: Float[Tensor, "N T S"]
+    """The part of the scores that comes from dimensions that are not rotated and so depends on the content only."""
+
+    def as_dict(self, position: int | None = None) -> dict[str, Any]:
+        """The patterns for JSON; of one query position if it is given."""
+        at = slice(None) if position is None else slice(position, position + 1)
+        names = ("pattern", "value_weighted", "rotary", "content")
+        return {"layer": self.layer, **{name: getattr(self, name)[:, at].tolist() for name in names}}
+
+    def _repr_html_(self) -> str:
+        grids = [
+            grid(head.tolist(), self.tokens, self.tokens, corner=f"head {self.layer}.{number}")
+            for number, head in enumerate(self.pattern)
+        ]
+        return page(f"Where the heads of layer {self.layer} look, from each row to each column", *grids)
+
+
+def pattern_needs(layer: int) -> list[str]:
+    """The activations that `patterns` reads."""
+    return [f"blocks.{layer}.attn.hook_{name}" for name in ("q", "k", "v", "pattern")]
+
+
+@torch.no_grad()
+def patterns(lens: Lens, prompt: Any, layer: int) -> Patterns:
+    """Where the heads of a layer look in a prompt. Raises ValueError for a layer that is not there."""
+    layer = lens.layer(layer)
+    run = lens.read(prompt, pattern_needs(layer))
+    q, k, v, pattern = (run[name] for name in pattern_needs(layer))
+    block = lens.gpt.blocks[layer]
+    assert isinstance(block, Block)
+    lengths = value_lengths(lens.config, v, block.attention.out.weight)
+    rotary, content = score_parts(lens.config, q, k, layer)
+    weighted = pattern[0] * lengths[0, :, None]
+    return Patterns(layer, lens.texts(run.tokens[0].tolist()), pattern[0], weighted, rotary[0], content[0])
+
+
+def score_parts(
+    config: GPTConfig, q: Float[Tensor, "B T N H"], k: Float[Tensor, "B T K H"], layer: int
+) -> tuple[Float[Tensor, "B N T S"], Float[Tensor, "B N T S"]]:
+    """The scores of attention in two parts that add up to them: that of the rotated dimensions, which depends on the
+    distance, and that of the others, which depends on the content only. Both are 0 where a query does not look."""
+    rotation = rotary_angles(torch.arange(q.shape[1], device=q.device).expand(q.shape[:2]), config)
+    if rotation is not None:
+        q, k = (rotate(x, rotation, config.rotary == "rotate_half") for x in (q, k))
+    q, k = q.transpose(1, 2), k.transpose(1, 2).repeat_interleave(config.n_head // config.kv_heads, 1)
+    unseen = ~visible(config, layer, q.shape[2], q.device)
+    rotated = slice(None, config.n_rotary), slice(config.n_rotary, None)
+    parts = (q[..., part] @ k[..., part].transpose(2, 3) * config.scale for part in rotated)
+    rotary, content = (part.masked_fill(unseen, 0.0) for part in parts)
+    return rotary, content
+
+
+def value_lengths(config: GPTConfig, v: Float[Tensor, "B T K H"], out: Float[Tensor, "D NH"]) -> Float[Tensor, "B N T"]:
+    """The length of the value of each position after the output matrix of each head. It is computed from the products
+    of the matrix's columns, so that no vector of width D is made for each head and position."""
+    matrices = out.unflatten(1, (config.n_head, config.d_head)).transpose(0, 1)  # (N D H)
+    squares = matrices.transpose(1, 2) @ matrices
+    values = v.repeat_interleave(config.n_head // config.kv_heads, 2).transpose(1, 2)  # (B N T H)
+    return ((values @ squares) * values).sum(-1).clamp(min=0).sqrt()
+
+
+@dataclass(frozen=True)
+class HeadScores:
+    """Scores of all heads, (L N) each."""
+
+    induction: Float[Tensor, "L N"]
+    """In a random text that is repeated, the weight on the token after the earlier copy of the present one (Olsson et
+    al. 2022, arXiv 2209.11895, "prefix matching")."""
+    previous_token: Float[Tensor, "L N"]
+    """The weight on the token before."""
+    duplicate_token: Float[Tensor, "L N"]
+    """The weight on the earlier copy of the present token."""
+    copying: Float[Tensor, "L N"]
+    """From -1 to 1, whether a head raises the logit of what it looks at: the sum of the eigenvalues of its matrix from
+    tokens to tokens, divided by the sum of their lengths (Elhage et al. 2021, "Summarizing OV/QK Matrices")."""
+
+    def largest(self, score: str, count: int = 10) -> list[tuple[int, int, float]]:
+        """The heads with the largest score: layer, head, score."""
+        values = getattr(self, score)
+        at = values.flatten().topk(min(count, values.numel())).indices.tolist()
+        return [(i // values.shape[1], i % values.shape[1], float(values.flatten()[i])) for i in at]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The scores for JSON."""
+        return {name: getattr(self, name).tolist() for name in SCORES}
+
+    def text(self, count: int = 5) -> str:
+        """The heads with the largest scores."""
+        lines = []
+        for name in SCORES:
+            best = (f"{layer}.{head} {value:.2f}" for layer, head, value in self.largest(name, count))
+            lines.append(f"{name.replace('_', ' '):16} {'  '.join(best)}")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        layers = [f"layer {layer}" for layer in range(len(self.induction))]
+        heads = [str(head) for head in range(self.induction.shape[1])]
+        grids = [grid(getattr(self, name).tolist(), layers, heads, corner=name.replace("_", " ")) for name in SCORES]
+        return page("Scores of all heads", *grids)
+
+
+@torch.no_grad()
+def head_scores(lens: Lens, length: int = 50, sequences: int = 4, seed: int = 0) -> HeadScores:
+    """The scores of all heads, from texts of `length` random tokens, each repeated once. Raises ValueError for a text
+    that is longer than the context."""
+    rows = repeated_tokens(lens, length, sequences, seed)
+    offset = rows.shape[1] - 2 * length
+    found: dict[str, list[Tensor]] = {name: [] for name in SCORES[:3]}
+
+    def note(pattern: Float[Tensor, "B N T S"]) -> Tensor:  # of each layer in turn, so that no more than one is kept
+        for score, distance in (("induction", length - 1), ("previous_token", 1), ("duplicate_token", length)):
+            diagonal = pattern.diagonal(-distance, 2, 3)  # from each query to the key at this distance before it
+            queries = slice(offset + length - distance, None) if score != "previous_token" else slice(None)
+            found[score].append(diagonal[..., queries].mean((0, 2)))
+        return pattern
+
+    lens.run(rows, write={"blocks.*.attn.hook_pattern": note})
+    return HeadScores(*(torch.stack(found[name]) for name in SCORES[:3]), copying=copying_scores(lens))
+
+
+def repeated_tokens(lens: Lens, length: int, sequences: int, seed: int) -> Tensor:
+    """Random tokens that are repeated once, after the token that begins a document if the model has one."""
+    begin = lens.tokenizer.begin or [lens.tokenizer.eot]
+    if not 2 <= length <= (lens.config.n_ctx - len(begin)) // 2:
+        most = (lens.config.n_ctx - len(begin)) // 2
+        raise ValueError(f"the length is {length}; for this model it must be from 2 to {most}")
+    generator = torch.Generator().manual_seed(seed)
+    n_tokens = min(lens.tokenizer.vocab_size, lens.config.vocab_size)
+    once = torch.randint(n_tokens, (sequences, length), generator=generator)
+    return torch.cat([torch.tensor([begin] * sequences), once, once], 1).to(lens.gpt.embed.weight.device)
+
+
+@torch.no_grad()
+def copying_scores(lens: Lens) -> Float[Tensor, "L N"]:
+    """The score `HeadScores.copying` of all heads. A head's matrix from tokens to tokens has the rank of a head's width
+    H, so its eigenvalues are those of an H x H matrix."""
+    gpt, config = lens.gpt, lens.config
+    layernorm = config.norm == "layernorm"
+    unembedding = gpt.unembedding[0].double() * gpt.norm.weight.double()
+    embedding = gpt.embed.weight.double()
+    if layernorm:  # both norms subtract the mean
+        unembedding = unembedding - unembedding.mean(1, keepdim=True)
+        embedding = embedding - embedding.mean(1, keepdim=True)
+    both = embedding.T @ unembedding  # (D D), from the stream at the key to the stream at the query
+    scores = []
+    for block in gpt.blocks:
+        assert isinstance(block, Block)
+        gain = block.norm.weight.double()
+        v = (block.attention.v.weight.double() * gain).unflatten(0, (config.kv_heads, config.d_head))
+        v = v.repeat_interleave(config.n_head // config.kv_heads, 0)  # (N H D)
+        out = (
+            block.attention.out.weight.double().unflatten(1, (config.n_head, config.d_head)).transpose(0, 1)
+        )  # (N D H)
+        values = torch.linalg.eigvals(v @ both @ out)
+        scores.append(values.real.sum(-1) / values.abs().sum(-1).clamp(min=1e-300))
+    return torch.stack(scores).float()
+
+
+@torch.no_grad()
+def repeat_gain(
+    lens: Lens, length: int = 50, sequences: int = 4, seed: int = 0, write: Mapping[str, Edit] | None = None
+) -> float:
+    """By how many bits a token is easier to predict in the second copy of a random text than in the first, which is
+    what induction heads are for (Olsson et al. 2022); with `write`, while activations are written. Raises as
+    `head_scores`."""
+    rows = repeated_tokens(lens, length, sequences, seed)
+    logprobs = lens.run(rows, write=write).logits[:, :-1].log_softmax(-1)
+    bits = logprobs.gather(2, rows[:, 1:, None])[..., 0].mean(0) / math.log(2)
+    return float(bits[-length + 1 :].mean() - bits[-2 * length : -length].mean())
+
+
+@dataclass(frozen=True)
+class Births:
+    """Heads over the checkpoints of a run."""
+
+    steps: list[str]
+    """The names of the checkpoints, the model at the end last."""
+    scores: list[HeadScores]
+    """The scores of all heads at each checkpoint."""
+    repeat_gain: list[float]
+    """The result of the function `repeat_gain` at each checkpoint, in bits per token."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The result for JSON."""
+        return {
+            "steps": self.steps,
+            "repeat_gain": self.repeat_gain,
+            "scores": [scores.as_dict() for scores in self.scores],
+        }
+
+    def text(self) -> str:
+        """A line for each checkpoint, with its strongest heads."""
+        lines = ["checkpoint          easier when repeated   strongest induction head   previous-token head"]
+        for step, scores, gain in zip(self.steps, self.scores, self.repeat_gain, strict=True):
+            [induction], [previous] = (scores.largest(name, 1) for name in ("induction", "previous_token"))
+            heads = (f"{layer}.{head} {value:.2f}" for layer, head, value in (induction, previous))
+            lines.append(
+                f"{step:20}{gain:14.2f} bits {'':12}{'          '.join(f'{head:16}' for head in heads)}".rstrip()
+            )
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        n_layer, n_head = self.scores[0].induction.shape
+        columns = [f"{layer}.{head}" for layer in range(n_layer) for head in range(n_head)]
+        rows = [scores.induction.flatten().tolist() for scores in self.scores]
+        names = [f"{step} ({gain:.2f} bits)" for step, gain in zip(self.steps, self.repeat_gain, strict=True)]
+        return page("Induction scores of all heads over a run", grid(rows, names, columns))
+
+
+def births(run: Path, length: int = 50) -> Births:
+    """The heads of every model that a run kept (`checkpoint.at` of its recipe), and of the one at its end. Raises
+    FileNotFoundError if it kept none."""
+    kept = sorted(run.glob("model-step-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    paths = [*kept, *([run / "model"] if (run / "model").is_dir() else [])]
+    if not paths:
+        raise FileNotFoundError(f"{run} has no models; checkpoint.at in its recipe says when they are kept")
+    found = []
+    with progress("scoring heads", len(paths), "checkpoints") as bar:
+        for path in paths:
+            lens = load(path).lens()
+            size = min(length, (lens.config.n_ctx - 1) // 2)
+            found.append((path.name.removeprefix("model-"), head_scores(lens, size), repeat_gain(lens, size)))
+            bar.advance(1)
+    names, scores, gains = zip(*found, strict=True)
+    return Births(list(names), list(scores), list(gains))

@@ -1,0 +1,254 @@
+"""What the model would have said after each layer: the logit lens and the tuned lens.
+
+The logit lens (nostalgebraist 2020, "interpreting GPT: the logit lens") gives the residual stream after each layer to
+the last norm and the head. The tuned lens (Belrose et al. 2023, arXiv 2303.08112, section 3) first adds an affine map
+of it that was trained, for each layer, to come near what the model says at the end; its parameters begin at zero, where
+it is the logit lens.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from bluejay.files import atomic_file
+from bluejay.lens.activations import Lens
+from bluejay.lens.notebook import colour, page, table, visible
+from bluejay.progress import progress
+
+FILE = "tuned_lens.safetensors"
+"""Where the tuned lens of a model is, in its folder."""
+
+
+@dataclass(frozen=True)
+class LayerPredictions:
+    """What each of L + 1 places would have said at each of T positions: before the first layer, and after each."""
+
+    kind: str
+    """Which lens it is: logit or tuned."""
+    tokens: list[str]
+    """The texts of the prompt's tokens."""
+    top: list[list[str]]
+    """The likeliest token, (L + 1) lists of T texts."""
+    top_ids: Int[Tensor, "places T"]
+    """The id of the likeliest token at each place and position."""
+    probability: Float[Tensor, "places T"]
+    """The probability of the likeliest token."""
+    rank: Int[Tensor, "places T"]
+    """How many tokens were likelier than the one that the model said in the end; 0 where it was the likeliest."""
+    final: Float[Tensor, "places T"]
+    """The probability of the token that the model said in the end."""
+    entropy: Float[Tensor, "places T"]
+    """The entropy of the probabilities, in bits."""
+    kl: Float[Tensor, "places T"]
+    """The Kullback-Leibler divergence from what the model said in the end to this, in bits."""
+
+    def as_dict(self, position: int | None = None) -> dict[str, Any]:
+        """The predictions for JSON; of one position if it is given."""
+        at = slice(None) if position is None else slice(position, position + 1)
+        return {
+            "kind": self.kind,
+            "tokens": self.tokens[at],
+            "top": [row[at] for row in self.top],
+            **{name: getattr(self, name)[:, at].tolist() for name in ("probability", "rank", "final", "entropy", "kl")},
+        }
+
+    def _repr_html_(self) -> str:
+        names = ["embedding", *(f"layer {number}" for number in range(len(self.top) - 1))]
+        rows = []
+        for name, top, probabilities in reversed(list(zip(names, self.top, self.probability.tolist(), strict=True))):
+            cells = (
+                f'<span style="{colour(probability, 1.0)}" title="{probability:.3f}">{visible(token)}</span>'
+                for token, probability in zip(top, probabilities, strict=True)
+            )
+            rows.append((name, *cells))
+        head = ("", *(visible(token) for token in self.tokens))
+        return page(f"What each layer would have said ({self.kind} lens)", table(head, rows))
+
+
+def needs(lens: Lens) -> list[str]:
+    """The activations that both lenses read."""
+    return ["blocks.0.hook_resid_pre", "blocks.*.hook_resid_post"]
+
+
+@torch.no_grad()
+def logit_lens(
+    lens: Lens, prompt: Any, tuned: "TunedLens | None" = None, positions: Sequence[int] | None = None
+) -> LayerPredictions:
+    """What each layer would have said at each position of a prompt, or at some; through a tuned lens if one is given.
+
+    Raises ValueError for a position that is not there.
+    """
+    run = lens.read(prompt, needs(lens))
+    n_tokens = run.tokens.shape[1]
+    at = list(range(n_tokens)) if positions is None else [lens.position(one, n_tokens) for one in positions]
+    final = run.logits[0, at]
+    said, likelihood = final.argmax(-1), final.softmax(-1)
+    rows = []
+    for place, residual in enumerate(residuals(lens, run)):
+        logits = final if place == lens.config.n_layer else unembed(lens, residual[0, at], place, tuned)
+        rows.append(compared(logits, final, likelihood, said))
+    ids, probability, rank, of_final, entropy, kl = (torch.stack(column) for column in zip(*rows, strict=True))
+    top = [lens.texts(row) for row in ids.tolist()]
+    tokens = lens.texts(run.tokens[0, at].tolist())
+    kind = "logit" if tuned is None else "tuned"
+    return LayerPredictions(kind, tokens, top, ids, probability, rank, of_final, entropy, kl)
+
+
+def residuals(lens: Lens, run: Any) -> list[Float[Tensor, "B T D"]]:
+    """The residual stream before the first layer and after each."""
+    after = [run[f"blocks.{layer}.hook_resid_post"] for layer in range(lens.config.n_layer)]
+    return [run["blocks.0.hook_resid_pre"], *after]
+
+
+def unembed(
+    lens: Lens, residual: Float[Tensor, "*batch D"], place: int, tuned: "TunedLens | None"
+) -> Float[Tensor, "*batch V"]:
+    """The logits of the residual stream at a place."""
+    return lens.gpt.logits(lens.gpt.norm(residual if tuned is None else tuned(residual, place)))
+
+
+def compared(
+    logits: Float[Tensor, "T V"],
+    final: Float[Tensor, "T V"],
+    likelihood: Float[Tensor, "T V"],
+    said: Int[Tensor, " T"],
+) -> tuple[Tensor, ...]:
+    """The figures of `LayerPredictions` for the logits of one place, from those of the last and their probabilities.
+    The vocabulary is by far the largest dimension, so few tensors of its size are made."""
+    sums, (top, ids) = logits.logsumexp(-1), logits.max(-1)
+    of_final = logits.gather(-1, said[:, None])
+    rank = (logits > of_final).sum(-1)
+    probabilities = (logits - sums[:, None]).exp_()
+    entropy = sums - torch.linalg.vecdot(probabilities, logits)
+    told = torch.linalg.vecdot(likelihood, final - logits)  # with the sums of each, the divergence
+    kl = told - final.logsumexp(-1) + sums
+    chance = (of_final[:, 0] - sums).exp()
+    return ids, (top - sums).exp(), rank, chance, entropy / math.log(2), kl / math.log(2)
+
+
+class TunedLens:
+    """An affine map for each place before the last: weight (L D D) and bias (L D), both zero at first."""
+
+    def __init__(self, weight: Float[Tensor, "L D D"], bias: Float[Tensor, "L D"]) -> None:
+        self.weight, self.bias = weight, bias
+
+    def __call__(self, residual: Float[Tensor, "*batch D"], place: int) -> Float[Tensor, "*batch D"]:
+        """The residual stream as it would be at the end."""
+        if place == len(self.weight):
+            return residual
+        return residual + F.linear(residual, self.weight[place], self.bias[place])
+
+    def save(self, model: Path) -> Path:
+        """Write it beside a model; returns the file."""
+        path = (model if model.is_dir() else model.parent) / FILE
+        with atomic_file(path) as partial:
+            save_file({"weight": self.weight.detach(), "bias": self.bias.detach()}, partial)
+        return path
+
+    @classmethod
+    def load(cls, lens: Lens) -> "TunedLens":
+        """The tuned lens of a model. Raises FileNotFoundError if there is none, ValueError if it is another model's."""
+        path = lens.path and (lens.path if lens.path.is_dir() else lens.path.parent) / FILE
+        if path is None or not path.exists():
+            raise FileNotFoundError(f"{lens.name} has no tuned lens; train one with bluejay lens MODEL --tune TEXT")
+        read = load_file(path)
+        shape = (lens.config.n_layer, lens.config.d_model, lens.config.d_model)
+        if {"weight", "bias"} - read.keys() or read["weight"].shape != shape or read["bias"].shape != shape[:2]:
+            raise ValueError(f"{path} is not the tuned lens of this model; train it again with --tune")
+        return cls(read["weight"], read["bias"])
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A tuned lens that was trained, and how near it comes on text that it was not trained on."""
+
+    lens: TunedLens
+    """The tuned lens that was trained."""
+    logit_kl: list[float]
+    """The divergence of the logit lens at each place before the last, in bits per token."""
+    tuned_kl: list[float]
+    """The divergence of the tuned lens at each place before the last, in bits per token."""
+    tokens: int
+    """The tokens that it was trained on."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures for JSON."""
+        return {"logit_kl": self.logit_kl, "tuned_kl": self.tuned_kl, "tokens": self.tokens}
+
+    def text(self) -> str:
+        """The divergences, a line for each place."""
+        lines = ["place        logit lens  tuned lens   bits from the model's own answer"]
+        for place, (logit, tuned) in enumerate(zip(self.logit_kl, self.tuned_kl, strict=True)):
+            lines.append(f"{'embedding' if place == 0 else f'layer {place - 1}':12} {logit:10.3f}  {tuned:10.3f}")
+        return "\n".join(lines)
+
+
+def tune(
+    lens: Lens, tokens: Int[Tensor, " T"], steps: int = 250, length: int = 128, batch: int = 8, lr: float = 1.0
+) -> Tuned:
+    """Train a tuned lens on token ids, of which the last tenth is held out.
+
+    As in the paper: SGD with Nesterov momentum 0.9, a rate that falls linearly to zero, gradients clipped to a norm of
+    1, weight decay 0.001, the loss the divergence from the model's own answer. Raises ValueError for too few tokens.
+    """
+    length = min(length, lens.config.n_ctx)
+    rows = tokens[: len(tokens) // length * length].view(-1, length)
+    held_out = max(1, len(rows) // 10)
+    if len(rows) < 2:
+        raise ValueError(f"the text has {len(tokens)} tokens; a tuned lens needs at least {2 * length}")
+    training, held = rows[:-held_out], rows[-held_out:][:batch]
+    n_layer, width = lens.config.n_layer, lens.config.d_model
+    weight = torch.zeros(n_layer, width, width, requires_grad=True)
+    bias = torch.zeros(n_layer, width, requires_grad=True)
+    tuned = TunedLens(weight, bias)
+    optimizer = torch.optim.SGD([weight, bias], lr * (1 - 0.9), momentum=0.9, nesterov=True, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
+    generator = torch.Generator().manual_seed(0)
+    with progress("tuning the lens", steps, "steps") as bar:
+        for _ in range(steps):
+            chosen = training[torch.randint(len(training), (batch,), generator=generator)]
+            losses = divergences(lens, chosen, tuned, backward=True)
+            for place in range(n_layer):  # each place by itself, as lenses of their own
+                assert weight.grad is not None and bias.grad is not None
+                norm = (weight.grad[place].square().sum() + bias.grad[place].square().sum()).sqrt()
+                weight.grad[place] /= norm.clamp(min=1)
+                bias.grad[place] /= norm.clamp(min=1)
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+            bar.advance(1, f"{sum(losses) / len(losses):.3f} bits")
+    plain = TunedLens(torch.zeros_like(weight), torch.zeros_like(bias))
+    both = [divergences(lens, held, one) for one in (plain, tuned)]
+    made = TunedLens(weight.detach(), bias.detach())
+    return Tuned(made, *both, tokens=min(training.numel(), steps * batch * length))
+
+
+def tune_beside(lens: Lens, text: str, steps: int = 250) -> Tuned:
+    """Train a tuned lens on a text and save it beside the model. Raises ValueError as `tune`."""
+    if lens.path is None:
+        raise ValueError(f"{lens.name} has no folder to save a tuned lens in; load the model from one")
+    tuned = tune(lens, torch.tensor(lens.tokenizer.encode(text)), steps)
+    tuned.lens.save(lens.path)
+    return tuned
+
+
+def divergences(lens: Lens, rows: Int[Tensor, "B T"], tuned: TunedLens, backward: bool = False) -> list[float]:
+    """The mean divergence of each place before the last, in bits per token; with gradients if they are wanted."""
+    run = lens.run(rows, needs(lens))
+    final, found = run.logits.log_softmax(-1), []
+    for place, residual in enumerate(residuals(lens, run)[:-1]):
+        with torch.set_grad_enabled(backward):
+            logprobs = unembed(lens, residual, place, tuned).log_softmax(-1)
+            loss = F.kl_div(logprobs, final, log_target=True, reduction="sum") / rows.numel()
+            if backward:
+                loss.backward()
+        found.append(float(loss.detach()) / math.log(2))
+    return found

@@ -1,0 +1,90 @@
+"""A first look at a prompt: what each layer would have said, what made one prediction, and where attention looked."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from bluejay.lens import attribution as attributions
+from bluejay.lens.activations import Lens
+from bluejay.lens.attribution import Attribution, attribute
+from bluejay.lens.heads import Patterns, pattern_needs, patterns
+from bluejay.lens.logit_lens import LayerPredictions, TunedLens, logit_lens
+from bluejay.lens.logit_lens import needs as lens_needs
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was found about one prediction of a prompt."""
+
+    tokens: list[str]
+    """The texts of the prompt's tokens."""
+    position: int
+    """The position whose prediction is explained."""
+    probabilities: list[tuple[str, float]]
+    """The likeliest tokens after it, with their probabilities."""
+    layers: LayerPredictions
+    """What each layer would have said, at all positions."""
+    attribution: Attribution
+    """What made the logit of the target."""
+    patterns: list[Patterns]
+    """Where the heads of each layer look."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The result for JSON; of patterns the rows of the position."""
+        return {
+            "tokens": self.tokens,
+            "position": self.position,
+            "probabilities": [{"token": token, "probability": value} for token, value in self.probabilities],
+            "layers": self.layers.as_dict(),
+            "attribution": self.attribution.as_dict(),
+            "patterns": [layer.as_dict(self.position) for layer in self.patterns],
+        }
+
+    def text(self) -> str:
+        """The result in lines, for a terminal."""
+        at, layers = self.position, self.layers
+        lines = [f"after {self.tokens[at]!r} (position {at}):"]
+        lines += [f"  {probability:6.1%}  {token!r}" for token, probability in self.probabilities]
+        lines += ["", f"what each layer would have said ({layers.kind} lens), and the rank of the final token:"]
+        for place, top in enumerate(layers.top):
+            name = "embedding" if place == 0 else f"layer {place - 1}"
+            probability, rank = float(layers.probability[place, at]), int(layers.rank[place, at])
+            lines.append(f"  {name:10} {probability:6.1%}  {rank:6d}  {top[at]!r}")
+        of = self.attribution
+        difference = "" if of.against is None else f" minus that of {of.against!r}"
+        lines += ["", f"what made the logit of {of.target!r}{difference}, {of.logit:.3f}:"]
+        shown = of.largest(12)
+        lines += [f"  {value:+9.3f}  {name}" for name, value in shown]
+        lines.append(f"  {of.total - sum(value for _, value in shown):+9.3f}  all others")
+        lines.append(f"  {of.total:+9.3f}  the sum, which differs from the logit by {of.error:.0e} of the largest term")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return self.layers._repr_html_() + self.attribution._repr_html_()
+
+
+@torch.no_grad()
+def look(
+    lens: Lens,
+    prompt: Any,
+    position: int = -1,
+    target: str | int | None = None,
+    against: str | int | None = None,
+    tuned: TunedLens | None = None,
+) -> Look:
+    """Look at the prediction after a position of a prompt: that of `target`, or of the likeliest token, or the
+    difference from `against`. One run of the model. Raises ValueError for a position or a token that is not there."""
+    layers = range(lens.config.n_layer)
+    heads = [name for layer in layers for name in pattern_needs(layer)]
+    run = lens.read(prompt, [*lens_needs(lens), *attributions.needs(lens), *heads])
+    at = lens.position(position, run.tokens.shape[1])
+    likely = run.logits[0, at].softmax(-1).topk(min(10, lens.config.vocab_size))
+    return Look(
+        lens.texts(run.tokens[0].tolist()),
+        at,
+        list(zip(lens.texts(likely.indices.tolist()), likely.values.tolist(), strict=True)),
+        logit_lens(lens, run, tuned),
+        attribute(lens, run, at, target, against),
+        [patterns(lens, run, layer) for layer in layers],
+    )

@@ -1,0 +1,323 @@
+"""What a prediction rests on: tokens that are left out, and activations that come from another prompt.
+
+Activation patching (Vig et al. 2020, arXiv 2004.12265; Meng et al. 2022, arXiv 2202.05262; Zhang & Nanda 2023, arXiv
+2309.16042): two prompts of equal length differ in what decides the answer. The model runs on the second, with one
+activation taken from the run on the first; the share of the difference of two logits that comes back says how much the
+activation carries.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bluejay.lens.activations import Activations, Lens
+from bluejay.lens.notebook import grid, marked, page
+from bluejay.progress import progress
+
+HOOKS = {
+    "residual": "hook_resid_pre",
+    "attention": "hook_attn_out",
+    "mlp": "hook_mlp_out",
+    "heads": "attn.hook_z",
+}
+"""The activation of a layer that each part is."""
+ROWS = 32
+"""Changed prompts that are run at once."""
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What happens to a prediction without each token."""
+
+    tokens: list[str]
+    """The texts of the tokens before the prediction."""
+    target: str
+    """The token that is predicted."""
+    logprob: float
+    """The log-probability of the target after all tokens, in nats."""
+    effect: Float[Tensor, " T"]
+    """How much lower the log-probability is without each token, in nats; below zero where it is higher."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The result for JSON."""
+        return {
+            "target": self.target,
+            "logprob": self.logprob,
+            "tokens": self.tokens,
+            "effect": self.effect.tolist(),
+        }
+
+    def _repr_html_(self) -> str:
+        heading = f"How much less likely {self.target!r} is without each token"
+        return page(heading, marked(self.tokens, self.effect.tolist()))
+
+    def text(self) -> str:
+        """The result in lines, for a terminal."""
+        lines = [f"{self.target!r} has the log-probability {self.logprob:.3f}; without each token it falls by"]
+        pairs = zip(self.effect.tolist(), self.tokens, strict=True)
+        return "\n".join([*lines, *(f"  {value:+8.3f}  {token!r}" for value, token in pairs)])
+
+
+@torch.no_grad()
+def without_tokens(
+    lens: Lens, prompt: Any, position: int = -1, target: str | int | None = None, by: str | int | None = None
+) -> Ablation:
+    """Leave out each token up to a position in turn, and say how the log-probability of what follows changes. With
+    `by`, the token is replaced by that one, so that the others keep their places.
+
+    Raises ValueError for a position or a token that is not there, and for a prompt of one token.
+    """
+    tokens = prompt.tokens if isinstance(prompt, Activations) else lens.one(prompt)
+    ids = tokens[0, : lens.position(position, tokens.shape[1]) + 1]
+    if len(ids) < 2 and by is None:
+        raise ValueError("the prompt has one token, and nothing is left without it")
+    whole = lens.run(ids[None], only_last=True).logits[0, -1].log_softmax(-1)
+    wanted = int(whole.argmax()) if target is None else lens.token(target)
+    changed = ids.repeat(len(ids), 1)
+    own = torch.eye(len(ids), dtype=torch.bool, device=ids.device)
+    changed = changed[~own].view(len(ids), -1) if by is None else changed.masked_fill(own, lens.token(by))
+    found = []
+    with progress("leaving out tokens", len(changed), "tokens") as bar:
+        for rows in changed.split(ROWS):
+            found.append(lens.run(rows, only_last=True).logits[:, -1].log_softmax(-1)[:, wanted])
+            bar.advance(len(rows))
+    effect = whole[wanted] - torch.cat(found)
+    return Ablation(lens.texts(ids.tolist()), lens.text(wanted), float(whole[wanted]), effect)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two prompts of equal length, a run on each, and the two tokens whose logits are compared."""
+
+    clean: Activations
+    """The run on the prompt that has the answer."""
+    corrupt: Activations
+    """The run on the prompt that is changed."""
+    answer: int
+    """The token that the first prompt should be followed by."""
+    other: int
+    """The token that the second prompt should be followed by."""
+
+    def difference(self, logits: Float[Tensor, "B T V"]) -> Float[Tensor, " B"]:
+        """The logit of the answer minus that of the other, after the last token."""
+        return logits[:, -1, self.answer] - logits[:, -1, self.other]
+
+    def recovered(self, logits: Float[Tensor, "B T V"]) -> Float[Tensor, " B"]:
+        """The share of the difference between the two prompts that came back: 0 as the second, 1 as the first."""
+        clean, corrupt = self.difference(self.clean.logits), self.difference(self.corrupt.logits)
+        return (self.difference(logits) - corrupt) / (clean - corrupt)
+
+
+@torch.no_grad()
+def pair_of(
+    lens: Lens,
+    clean: Any,
+    corrupt: Any,
+    answer: str | int | None = None,
+    other: str | int | None = None,
+    parts: Iterable[str] = tuple(HOOKS),
+) -> Pair:
+    """Two prompts to patch between. The tokens that are compared are what each prompt is followed by in the model's
+    opinion, unless they are given. Raises ValueError for prompts of different lengths, and where the two prompts do not
+    differ in what is compared."""
+    first, second = lens.one(clean), lens.one(corrupt)
+    if first.shape != second.shape:
+        raise ValueError(
+            f"the prompts have {first.shape[1]} and {second.shape[1]} tokens; activations are patched between prompts"
+            " of equal length"
+        )
+    names = [f"blocks.*.{hook_of(part)}" for part in ("residual", *parts)]
+    runs = [lens.run(tokens, names, only_last=True) for tokens in (first, second)]
+    said = [
+        int(run.logits[0, -1].argmax()) if token is None else lens.token(token)
+        for run, token in zip(runs, (answer, other), strict=True)
+    ]
+    if said[0] == said[1]:
+        raise ValueError(
+            f"both prompts are followed by {lens.text(said[0])!r}; name two tokens whose logits to compare"
+        )
+    pair = Pair(runs[0], runs[1], *said)
+    if float(pair.difference(runs[0].logits)) == float(pair.difference(runs[1].logits)):
+        raise ValueError("the two prompts have the same difference of logits, so that nothing can be recovered")
+    return pair
+
+
+@dataclass(frozen=True)
+class Patched:
+    """The share of a difference of logits that each activation brings back."""
+
+    part: str
+    """What was patched: residual, attention, mlp or heads."""
+    columns: list[str]
+    """The tokens of the prompt, or the numbers of heads."""
+    recovered: Float[Tensor, "L columns"]
+    """The share for each layer and position, or each layer and head: 0 as the changed prompt, 1 as the clean one."""
+    answer: str
+    """The token whose logit is meant."""
+    other: str
+    """The token whose logit is subtracted."""
+    clean: float
+    """The difference of the logits after the first prompt."""
+    corrupt: float
+    """The difference of the logits after the second prompt."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The result for JSON."""
+        return {**vars(self), "recovered": self.recovered.tolist()}
+
+    def text(self, count: int = 10) -> str:
+        """What brings back most, in lines."""
+        of = f"{self.answer!r} minus {self.other!r}"
+        lines = [f"{of}: {self.clean:.3f} after the text, {self.corrupt:.3f} after the other; {self.part} bring back"]
+        for layer, column in self.largest(count):
+            at = f"head {layer}.{column}" if self.part == "heads" else f"layer {layer}, position {column}"
+            token = "" if self.part == "heads" else f", {self.columns[column]!r}"
+            lines.append(f"  {float(self.recovered[layer, column]):+7.1%}  {at}{token}")
+        return "\n".join(lines)
+
+    def largest(self, count: int) -> list[tuple[int, int]]:
+        """The layers and columns that bring back most."""
+        at = self.recovered.flatten().topk(min(count, self.recovered.numel())).indices.tolist()
+        width = self.recovered.shape[1]
+        return [(i // width, i % width) for i in at]
+
+    def _repr_html_(self) -> str:
+        layers = [f"layer {layer}" for layer in range(len(self.recovered))]
+        heading = f"What {self.part} brings back of {self.answer!r} rather than {self.other!r}"
+        return page(heading, grid(self.recovered.tolist(), layers, self.columns, corner=self.part))
+
+
+@torch.no_grad()
+def patch(lens: Lens, pair: Pair, part: str) -> Patched:
+    """Patch each activation of a kind in turn: the residual stream before each layer, or what its attention or its MLP
+    wrote, by position; or each head, at all positions. Raises ValueError for a kind that does not exist."""
+    hook = hook_of(part)
+    n_tokens, n_layer = pair.clean.tokens.shape[1], lens.config.n_layer
+    n_columns = lens.config.n_head if part == "heads" else n_tokens
+    found = torch.empty(n_layer, n_columns)
+    with progress(f"patching {part}", n_layer * n_columns, "patches") as bar:
+        for layer in range(n_layer):
+            name, before = f"blocks.{layer}.{hook}", f"blocks.{layer}.{HOOKS['residual']}"
+            for columns in torch.arange(n_columns).split(ROWS):
+                edit = partial(patched_rows, pair.clean[name][0], columns, 1 if part == "heads" else 0)
+                rows = pair.corrupt.tokens.expand(len(columns), -1)
+                resumed = pair.corrupt[before].expand(len(columns), -1, -1)  # what the layers before would compute
+                write = {before: lambda _, resumed=resumed: resumed, name: edit}
+                if name == before:
+                    write = {name: lambda _, edit=edit, resumed=resumed: edit(resumed)}
+                run = lens.run(rows, write=write, first_layer=layer, only_last=True)
+                found[layer, columns] = pair.recovered(run.logits).cpu()
+                bar.advance(len(columns))
+    return described(lens, pair, part, found)
+
+
+def hook_of(part: str) -> str:
+    """The activation of a layer that a part is. Raises ValueError for a part that does not exist."""
+    if part not in HOOKS:
+        raise ValueError(f"part is {part!r}; it must be one of {', '.join(HOOKS)}")
+    return HOOKS[part]
+
+
+def described(lens: Lens, pair: Pair, part: str, recovered: Tensor) -> Patched:
+    """Shares with what they are of."""
+    columns = (
+        [str(head) for head in range(lens.config.n_head)]
+        if part == "heads"
+        else lens.texts(pair.corrupt.tokens[0].tolist())
+    )
+    differences = (float(pair.difference(run.logits)) for run in (pair.clean, pair.corrupt))
+    return Patched(part, columns, recovered, lens.text(pair.answer), lens.text(pair.other), *differences)
+
+
+def patched_rows(clean: Tensor, columns: Tensor, dimension: int, changed: Tensor) -> Tensor:
+    """Activations in whose row i the column `columns[i]` comes from the clean run; without the rows, a column is along
+    `dimension`: 0 for positions, 1 for heads."""
+    new = changed.clone()
+    for row, column in enumerate(columns.tolist()):
+        new[row].select(dimension, column).copy_(clean.select(dimension, column))
+    return new
+
+
+@torch.no_grad()
+def patch_heads(lens: Lens, pair: Pair, heads: Sequence[tuple[int, int]]) -> float:
+    """The share that several heads (layer, head) bring back together. Raises ValueError for one that is not there."""
+    write = dict(head_edits(lens, heads, lambda layer: pair.clean[f"blocks.{layer}.attn.hook_z"]))
+    first = min((lens.layer(layer) for layer, _ in heads), default=0)
+    before = f"blocks.{first}.{HOOKS['residual']}"
+    write[before] = lambda _: pair.corrupt[before]
+    run = lens.run(pair.corrupt.tokens, write=write, first_layer=first, only_last=True)
+    return float(pair.recovered(run.logits))
+
+
+@dataclass(frozen=True)
+class HeadCurve:
+    """How much is brought back by the heads that bring back most by themselves, more and more of them."""
+
+    order: list[tuple[int, int]]
+    """All heads (layer, head), the one that brings back most first."""
+    sizes: list[int]
+    """Numbers of heads that were patched together."""
+    recovered: list[float]
+    """The share that the first heads of `order` bring back, for each number."""
+    random: Float[Tensor, "sets sizes"]
+    """The share that random sets of as many heads bring back."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The result for JSON."""
+        return {**vars(self), "random": self.random.tolist()}
+
+    def text(self) -> str:
+        """A line for each number of heads."""
+        lines = [f"heads   brought back   {len(self.random)} random sets (median and range)"]
+        for number, size in enumerate(self.sizes):
+            sets = self.random[:, number]
+            spread = f"{float(sets.median()):7.1%}  ({float(sets.min()):.1%} to {float(sets.max()):.1%})"
+            lines.append(f"{size:5}   {self.recovered[number]:12.1%}   {spread}")
+        return "\n".join([*lines, f"first {', '.join(f'{layer}.{head}' for layer, head in self.order[:12])}"])
+
+    def _repr_html_(self) -> str:
+        rows = [[value, *column] for value, column in zip(self.recovered, self.random.T.tolist(), strict=True)]
+        names = ["best heads", *(f"random {number}" for number in range(len(self.random)))]
+        return page("What more and more heads bring back", grid(rows, [f"{size} heads" for size in self.sizes], names))
+
+
+@torch.no_grad()
+def head_curve(lens: Lens, pair: Pair, random_sets: int = 20, seed: int = 0) -> HeadCurve:
+    """Patch the heads that bring back most by themselves together, 1, 2, 4 and so on, a quarter and all of them, beside
+    random sets of as many."""
+    n = lens.config.n_layer * lens.config.n_head
+    order = patch(lens, pair, "heads").largest(n)
+    sizes = sorted({*(2**power for power in range(n.bit_length()) if 2**power <= n), max(1, n // 4), n})
+    generator = torch.Generator().manual_seed(seed)
+    random = torch.empty(random_sets, len(sizes))
+    with progress("patching sets of heads", (random_sets + 1) * len(sizes), "sets") as bar:
+        recovered = []
+        for number, size in enumerate(sizes):
+            recovered.append(patch_heads(lens, pair, order[:size]))
+            for row in range(random_sets):
+                chosen = [order[at] for at in torch.randperm(n, generator=generator)[:size].tolist()]
+                random[row, number] = patch_heads(lens, pair, chosen)
+            bar.advance(random_sets + 1)
+    return HeadCurve(order, sizes, recovered, random)
+
+
+def head_edits(
+    lens: Lens, heads: Sequence[tuple[int, int]], value: Callable[[int], Tensor | float]
+) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
+    """What replaces heads (layer, head) by their parts of `value(layer)`, a tensor (1 T N H) or a number."""
+    by_layer: dict[int, list[int]] = {}
+    for layer, head in heads:
+        by_layer.setdefault(lens.layer(layer), []).append(lens.head(head))
+
+    def edit(numbers: list[int], new: Tensor | float, z: Tensor) -> Tensor:
+        z = z.clone()
+        z[:, :, numbers] = new[:, :, numbers] if isinstance(new, Tensor) else new
+        return z
+
+    for layer, numbers in by_layer.items():
+        yield f"blocks.{layer}.attn.hook_z", partial(edit, numbers, value(layer))

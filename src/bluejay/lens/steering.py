@@ -1,0 +1,142 @@
+"""Steering: a direction of the residual stream that is added while the model reads and writes, and what that costs.
+
+The direction is the mean difference of two sets of texts at one layer (Turner et al. 2023, arXiv 2308.10248; Rimsky et
+al. 2023, arXiv 2312.06681, section 3). A strength of 1 adds the whole difference at every position. Whatever it gains,
+it makes ordinary text less likely, so `steering_cost` says by how many bits per byte.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bluejay.infer.backends.torch import TorchBackend
+from bluejay.infer.params import SamplingParams
+from bluejay.infer.prompts import check_prompt, encode_prompts, most_tokens
+from bluejay.infer.shared_engine import Resident
+from bluejay.lens.activations import Lens
+from bluejay.lens.hooks import Edit
+from bluejay.lens.notebook import page, table, visible
+from bluejay.progress import progress
+
+
+@dataclass(frozen=True)
+class Steering:
+    """A direction to add to the residual stream before a layer."""
+
+    layer: int
+    """The layer before which the direction is added."""
+    vector: Float[Tensor, " D"]
+    """The direction: the mean of the first texts minus that of the second."""
+
+    def write(self, strength: float) -> dict[str, Edit]:
+        """What `Lens.run` and `Lens.writing` take, for a strength that multiplies the direction."""
+        return {f"blocks.{self.layer}.hook_resid_pre": lambda x: x + strength * self.vector}
+
+
+@torch.no_grad()
+def steering_vector(lens: Lens, texts: Sequence[str], against: Sequence[str], layer: int) -> Steering:
+    """The direction from the second set of texts to the first at a layer: the difference of their means over all
+    positions but the first, at which models keep a vector that is far larger than all others. Raises ValueError for an
+    empty set, a text of one token, and a layer that is not there."""
+    layer = lens.layer(layer)
+    if not texts or not against:
+        raise ValueError("a direction needs texts on both sides; one side is empty")
+    means = [torch.stack([mean_residual(lens, text, layer) for text in side]).mean(0) for side in (texts, against)]
+    return Steering(layer, means[0] - means[1])
+
+
+def mean_residual(lens: Lens, text: str, layer: int) -> Float[Tensor, " D"]:
+    """The mean of a text's residual stream before a layer, without the first position."""
+    name = f"blocks.{layer}.hook_resid_pre"
+    residual = lens.run(text, [name])[name][0]
+    if len(residual) < 2:
+        raise ValueError(f"the text {text!r} has one token; a direction is measured after the first")
+    return residual[1:].mean(0)
+
+
+@dataclass(frozen=True)
+class Steered:
+    """What a model writes at each strength of a steering, and what that costs on texts."""
+
+    layer: int
+    """The layer before which the direction is added."""
+    strengths: list[float]
+    """The strengths of the steering, which multiply the direction."""
+    bits_per_byte: list[float]
+    """The bits per byte of the texts at each strength."""
+    written: list[str]
+    """The continuation of the prompt at each strength, without sampling."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The result for JSON."""
+        return dict(vars(self))
+
+    def text(self) -> str:
+        """A line for each strength."""
+        rows = zip(self.strengths, self.bits_per_byte, self.written, strict=True)
+        return "\n".join(f"{strength:+6.2f}  {bits:.3f} bits per byte  {text!r}" for strength, bits, text in rows)
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (f"{strength:g}", f"{bits:.3f}", visible(text))
+            for strength, bits, text in zip(self.strengths, self.bits_per_byte, self.written, strict=True)
+        ]
+        head = ("strength", "bits per byte", "what is written")
+        return page(f"Steering before layer {self.layer}", table(head, rows))
+
+
+def steer(
+    lens: Lens, steering: Steering, strengths: Sequence[float], prompt: str, texts: Sequence[str], max_tokens: int = 40
+) -> Steered:
+    """What a model writes after a prompt at several strengths, and the bits per byte of texts at each. Raises as
+    `steering_cost` and `generate`."""
+    params = SamplingParams(max_tokens=max_tokens, temperature=0.0)
+    written = [generate(lens, steering.write(strength), prompt, params) for strength in strengths]
+    return Steered(steering.layer, list(strengths), steering_cost(lens, steering, strengths, texts), written)
+
+
+@torch.no_grad()
+def steering_cost(lens: Lens, steering: Steering, strengths: Sequence[float], texts: Sequence[str]) -> list[float]:
+    """The bits per byte of texts at several strengths; 0 is the model as it is. Raises ValueError without text."""
+    found = []
+    with progress("measuring steering", len(strengths), "strengths") as bar:
+        for strength in strengths:
+            found.append(bits_per_byte(lens, texts, steering.write(strength)))
+            bar.advance(1)
+    return found
+
+
+def bits_per_byte(lens: Lens, texts: Sequence[str], write: Mapping[str, Edit]) -> float:
+    """The bits per byte of texts. A text longer than the context is read in pieces, each as a document of its own."""
+    bits, n_bytes = 0.0, 0
+    begin = lens.tokenizer.begin or [lens.tokenizer.eot]
+    room = lens.config.n_ctx - len(begin)
+    for text in texts:
+        ids = lens.tokenizer.encode(text)
+        n_bytes += len(text.encode())
+        for start in range(0, len(ids), room):
+            piece = ids[start : start + room]
+            tokens = torch.tensor([begin + piece], device=lens.gpt.embed.weight.device)
+            logprobs = lens.run(tokens, write=write).logits[0, len(begin) - 1 : -1].log_softmax(-1)
+            bits -= float(logprobs.gather(1, torch.tensor(piece, device=tokens.device)[:, None]).double().sum())
+    if not n_bytes:
+        raise ValueError("there is no text to measure bits per byte on")
+    return bits / math.log(2) / n_bytes
+
+
+def generate(lens: Lens, write: Mapping[str, Edit], prompt: str, sampling_params: SamplingParams | None = None) -> str:
+    """Continue a prompt while activations are written, in torch. Raises PromptError and its kinds."""
+    params = sampling_params or SamplingParams()
+    (ids,) = encode_prompts(lens.tokenizer, [prompt])
+    check_prompt(ids, params, lens.config.n_ctx, min(lens.tokenizer.vocab_size, lens.config.vocab_size))
+    with lens.writing(write) as gpt:
+        engine = Resident(partial(TorchBackend.for_tokens, gpt), lens.tokenizer).engine(
+            [most_tokens(ids, params, lens.config.n_ctx)]
+        )
+        return "".join(chunk.text for _, chunk in engine.run([ids], params))

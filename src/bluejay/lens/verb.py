@@ -1,0 +1,162 @@
+"""`bluejay lens`: its options, and from options to results."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bluejay.lens.activations import Lens
+
+
+def lens_options(verb: argparse.ArgumentParser) -> None:
+    """Add the options of `bluejay lens`."""
+    verb.add_argument("model", help="a model directory, a .gguf file or a hub name; with --heads also a run")
+    verb.add_argument("text", nargs="?", help="the text to look at; - reads it from standard input")
+    help = "the position whose prediction is explained, counted from the end if it is negative (default: -1)"
+    verb.add_argument("--position", type=int, default=-1, metavar="N", help=help)
+    verb.add_argument("--target", metavar="TOKEN", help="the token whose logit is explained (default: the likeliest)")
+    help = "explain how much larger the logit is than that of this token"
+    verb.add_argument("--against", metavar="TOKEN", help=help)
+    verb.add_argument("--tuned", action="store_true", help="read the layers through the model's tuned lens")
+    what = verb.add_mutually_exclusive_group()
+    help = "only run the text and keep these activations, named as in TransformerLens; * stands for anything"
+    what.add_argument("--hooks", nargs="+", metavar="NAME", help=help)
+    what.add_argument("--names", action="store_true", help="only list the names of all activations")
+    what.add_argument("--without", action="store_true", help="say what happens to the prediction without each token")
+    help = "patch activations of the text into this changed one, of equal length"
+    what.add_argument("--patch", metavar="TEXT", help=help)
+    help = "score all heads: induction, previous token, copying; of a run, at each model that it kept"
+    what.add_argument("--heads", action="store_true", help=help)
+    help = "describe a neuron or a head from texts of the model's corpus: neuron:LAYER:NUMBER or head:LAYER:NUMBER"
+    what.add_argument("--card", metavar="WHAT", help=help)
+    what.add_argument("--tune", type=Path, metavar="FILE", help="train the tuned lens of the model on a text file")
+    help = "steer by the direction from the texts of the second file to those of the first, one text a line"
+    what.add_argument("--steer", nargs=2, type=Path, metavar="FILE", help=help)
+    help = "what is patched: residual, attention or mlp by position, heads, or a curve of more heads (default: heads)"
+    verb.add_argument("--part", choices=("residual", "attention", "mlp", "heads", "curve"), default="heads", help=help)
+    verb.add_argument("--layer", type=int, metavar="N", help="the layer to steer at (default: the middle)")
+    help = "strengths of steering (default: -2 -1 0 1 2)"
+    verb.add_argument("--strengths", nargs="+", type=float, default=[-2.0, -1.0, 0.0, 1.0, 2.0], metavar="X", help=help)
+    help = "a text file on which the cost of steering is measured (default: the text itself)"
+    verb.add_argument("--cost", type=Path, metavar="FILE", help=help)
+    help = "a corpus for --card that the model does not find by itself; may be given again"
+    verb.add_argument("--corpus", type=Path, action="append", default=[], metavar="DIR", help=help)
+    verb.add_argument("--tokens", type=int, default=100_000, help="tokens read for --card (default: 100000)")
+    verb.add_argument("--steps", type=int, default=250, help="steps of --tune (default: 250)")
+    help = "write activations to a .safetensors file, results to a .json or .html file"
+    verb.add_argument("--output", type=Path, metavar="FILE", help=help)
+
+
+def run_lens(options: argparse.Namespace, _: list[str]) -> tuple[str, dict[str, Any]]:
+    """`bluejay lens`: the result as text and as values. Raises ValueError or OSError: a user's mistake."""
+    if options.text is None and not (options.names or options.heads or options.card or options.tune):
+        raise ValueError("there is no text to look at; give one after the model")
+    suffixes = (".safetensors",) if options.hooks else (".json", ".html")
+    if options.output is None and options.hooks:
+        raise ValueError("--hooks needs --output FILE.safetensors, the file that the activations are written to")
+    if options.output is not None and options.output.suffix not in suffixes:
+        raise ValueError(f"--output is {options.output}; it must end in {' or '.join(suffixes)}")
+    for name in ("tokens", "steps"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"--{name} is {getattr(options, name)}; it must be at least 1")
+    if options.heads and is_run(Path(options.model)):
+        from bluejay.lens.heads import births
+
+        return shown(births(Path(options.model)), options.output)
+    from bluejay.infer.model import load
+
+    text = sys.stdin.read() if options.text == "-" else options.text or ""
+    lens = load(options.model).lens()
+    if options.names:
+        return "\n".join(lens.hooks), {"hooks": list(lens.hooks)}
+    if options.hooks:
+        run = lens.run(text, options.hooks)
+        run.save(options.output)
+        shapes = {name: list(value.shape) for name, value in run.items()}
+        return f"{len(shapes)} activations in {options.output}", {"output": str(options.output), "shapes": shapes}
+    return shown(result(lens, options, text), options.output)
+
+
+def is_run(path: Path) -> bool:
+    """Whether a path is the folder of a training run, which has models but is none."""
+    return not (path / "config.json").exists() and any(path.glob("model-step-*"))
+
+
+def shown(found: Any, output: Path | None) -> tuple[str, dict[str, Any]]:
+    """A result as text and as values, after it was written to a file if one is named."""
+    values = found.as_dict()
+    if output is not None:
+        write(found, values, output)
+    return found.text(), values
+
+
+def write(found: Any, values: dict[str, Any], path: Path) -> None:
+    """Write a result as JSON or as a page of HTML. Raises ValueError for one that has no picture."""
+    from bluejay.files import write_text
+
+    if path.suffix == ".json":
+        write_text(path, json.dumps(values))
+        return
+    if not hasattr(found, "_repr_html_"):
+        raise ValueError("this result has no picture; write it to a .json file")
+    head = "<!doctype html>\n<html lang=en>\n<meta charset=utf-8>\n<title>Look inside</title>\n"
+    write_text(path, f"{head}{found._repr_html_()}\n")
+
+
+def result(lens: "Lens", options: argparse.Namespace, text: str) -> Any:
+    """The result that the options ask for."""
+    if options.heads:
+        from bluejay.lens.heads import head_scores
+
+        return head_scores(lens, min(50, (lens.config.n_ctx - 1) // 2))
+    if options.card:
+        return card(lens, options)
+    if options.tune:
+        from bluejay.lens.logit_lens import tune_beside
+
+        return tune_beside(lens, options.tune.read_text(encoding="utf-8", errors="replace"), options.steps)
+    if options.steer:
+        return steered(lens, options, text)
+    if options.without:
+        from bluejay.lens.patching import without_tokens
+
+        return without_tokens(lens, text, options.position, options.target)
+    if options.patch is not None:
+        from bluejay.lens.patching import head_curve, pair_of, patch
+
+        if options.part == "curve":
+            pair = pair_of(lens, text, options.patch, options.target, options.against, ("heads",))
+            return head_curve(lens, pair)
+        return patch(lens, pair_of(lens, text, options.patch, options.target, options.against), options.part)
+    from bluejay.lens.logit_lens import TunedLens
+    from bluejay.lens.look import look
+
+    tuned = TunedLens.load(lens) if options.tuned else None
+    return look(lens, text, options.position, options.target, options.against, tuned)
+
+
+def card(lens: "Lens", options: argparse.Namespace) -> Any:
+    """`--card`: from the corpora that the model was trained on."""
+    from bluejay.lens.cards import head_card, neuron_card, passages
+    from bluejay.trace.corpora import open_tracer
+
+    kind, *numbers = options.card.split(":")
+    if kind not in ("neuron", "head") or len(numbers) != 2 or not all(map(str.isdecimal, numbers)):
+        raise ValueError(f"--card is {options.card!r}; it must be neuron:LAYER:NUMBER or head:LAYER:NUMBER")
+    layer, number = map(int, numbers)
+    found = list(passages(open_tracer(options.model, options.corpus), options.tokens))
+    return (neuron_card if kind == "neuron" else head_card)(lens, found, layer, number)
+
+
+def steered(lens: "Lens", options: argparse.Namespace, text: str) -> Any:
+    """`--steer`: what is written at each strength, and what it costs."""
+    from bluejay.lens.steering import steer, steering_vector
+
+    one, other = (
+        [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()] for path in options.steer
+    )
+    layer = lens.config.n_layer // 2 if options.layer is None else options.layer
+    measured = text if options.cost is None else options.cost.read_text(encoding="utf-8")
+    return steer(lens, steering_vector(lens, one, other, layer), options.strengths, text, [measured])

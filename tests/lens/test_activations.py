@@ -1,0 +1,114 @@
+"""A lens of a model: its weights, its threads, what it saves, and what it refuses."""
+
+import dataclasses
+import threading
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import bluejay
+from bluejay.gpt.formats.layouts import convert, save_model
+from bluejay.gpt.init import new_model
+from bluejay.infer.exceptions import ContextLengthError
+from bluejay.infer.model import Model, load
+from bluejay.lens import activations as activations_module
+from bluejay.lens.activations import Lens
+from tests.lens.families import TOKENS, random_gpt
+
+
+def test_the_lens_says_what_the_served_model_says(tiny_model):
+    lens, text = tiny_model.lens(), "the cat"
+    assert isinstance(lens, bluejay.Lens)
+    assert torch.allclose(lens.run(text).logits[0], tiny_model.logits(text), atol=1e-4)
+    assert lens.gpt.embed.weight.data_ptr() == tiny_model.gpt.embed.weight.data_ptr(), "float32 weights are shared"
+    assert lens.gpt is not tiny_model.gpt, "its hooks are its own"
+
+
+def test_weights_of_other_types_are_converted(byte_tokenizer, tiny_config):
+    gpt = new_model(tiny_config, seed=0).requires_grad_(False)
+    half = Model(gpt.to(torch.bfloat16), byte_tokenizer, "half")
+    lens = half.lens()
+    assert lens.run("the").logits.dtype == torch.float32 and half.gpt.embed.weight.dtype == torch.bfloat16
+    assert torch.allclose(lens.run("the").logits[0], half.logits("the"), atol=0.05)
+
+
+def test_a_packed_model_is_unpacked_or_its_bytes_are_said(tmp_path, byte_tokenizer, monkeypatch):
+    config = dataclasses.replace(random_gpt("gptj").config, d_model=64, rotary_dim=16)
+    save_model(new_model(config, seed=0), byte_tokenizer, tmp_path / "whole")
+    convert(tmp_path / "whole", tmp_path / "packed", quantize="q8")
+    packed, whole = load(tmp_path / "packed"), load(tmp_path / "whole")
+    assert torch.allclose(packed.lens().run("the").logits, whole.lens().run("the").logits, atol=0.05)
+    monkeypatch.setattr(activations_module, "free_memory", lambda: 1000)
+    n_bytes = 4 * config.n_parameters / 1e9
+    with pytest.raises(ValueError, match=rf"needs its weights in float32, {n_bytes:.1f} GB; 0.0 GB are free"):
+        packed.lens()
+
+
+def test_threads_do_not_see_each_others_hooks(tiny_model):
+    lens = tiny_model.lens()
+    plain, wrong = lens.run("the cat").logits, []
+
+    def disturb():
+        for _ in range(20):
+            lens.run("the cat", write={"hook_embed": torch.zeros_like})
+
+    thread = threading.Thread(target=disturb)
+    thread.start()
+    for _ in range(20):
+        wrong.append(not torch.equal(lens.run("the cat").logits, plain))
+        wrong.append(not torch.allclose(tiny_model.logits("the cat"), plain[0], atol=1e-4))
+    thread.join()
+    assert not any(wrong)
+
+
+def test_activations_are_saved_by_their_names(lenses, tmp_path):
+    lens = lenses["llama"]
+    run = lens.run(TOKENS, ["blocks.*.attn.hook_pattern", "blocks.*.hook_resid_p*"])
+    run.save(tmp_path / "found.safetensors")
+    read = load_file(tmp_path / "found.safetensors")
+    assert set(read) == {*run, "tokens", "logits"} and read["tokens"].tolist() == [TOKENS]
+    assert all(torch.equal(read[name], run[name]) for name in run)
+
+
+def test_a_run_that_has_what_is_needed_is_not_repeated(lenses):
+    run = lenses["gpt2"].run(TOKENS, ["hook_embed"])
+    assert lenses["gpt2"].read(run, ["hook_embed"]) is run
+    assert set(lenses["gpt2"].read(run, ["hook_pos_embed"])) == {"hook_pos_embed"}
+
+
+def test_a_run_from_a_layer_on_and_its_last_logits_are_those_of_the_whole(lens):
+    whole = lens.run(TOKENS, ["*"])
+    name = "blocks.1.hook_resid_pre"
+    part = lens.run(TOKENS, ["blocks.1.*"], {name: lambda _: whole[name]}, first_layer=1, only_last=True)
+    assert part.logits.shape == (1, 1, lens.config.vocab_size)
+    assert torch.allclose(part.logits, whole.logits[:, -1:], atol=1e-5)
+    assert all(torch.allclose(part[one], whole[one], atol=1e-5) for one in part)
+    assert torch.equal(lens.run(TOKENS).logits, lens.run(TOKENS).logits) and "forward" not in vars(lens.gpt.blocks[0])
+
+
+def test_several_prompts_of_one_length(lenses):
+    run = lenses["gptj"].run([[1, 2, 3], [4, 5, 6]], ["hook_embed"])
+    assert run["hook_embed"].shape == (2, 3, 16)
+    with pytest.raises(ValueError, match="the prompts have 2 and 3 tokens; they must have equally many"):
+        lenses["gptj"].run([[1, 2], [4, 5, 6]])
+    with pytest.raises(ValueError, match="one prompt is looked into at a time; there are 2"):
+        lenses["gptj"].read([[1, 2], [4, 5]], ["hook_embed"])
+    with pytest.raises(ContextLengthError, match="has 25 tokens; this model reads 24"):
+        lenses["gptj"].run([1] * 25)
+
+
+def test_a_closed_model_is_not_looked_into(byte_tokenizer):
+    model = Model(random_gpt("gpt2"), byte_tokenizer)
+    model.close()
+    with pytest.raises(bluejay.ModelClosedError):
+        model.lens()
+
+
+def test_public_names_exist():
+    import bluejay.lens as wing
+
+    assert all(getattr(wing, name) is not None for name in wing.PUBLIC) and set(wing.PUBLIC) <= set(dir(wing))
+    assert Lens is wing.Lens
+    with pytest.raises(AttributeError, match="no attribute 'lense'"):
+        _ = wing.lense

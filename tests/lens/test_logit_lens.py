@@ -1,0 +1,66 @@
+"""Both lenses: the last place is the model itself, and a tuned lens comes nearer than none."""
+
+import math
+
+import pytest
+import torch
+
+from bluejay.infer.model import Model
+from bluejay.lens.activations import Lens
+from bluejay.lens.logit_lens import TunedLens, logit_lens, tune
+from tests.lens.families import TOKENS, random_gpt
+
+PROMPT = torch.tensor([TOKENS])
+
+
+def test_each_place_is_the_head_on_the_residual_stream(lens):
+    run = lens.run(PROMPT, ["*"])
+    found = logit_lens(lens, PROMPT)
+    final = run.logits[0].log_softmax(-1)
+    for place in range(lens.config.n_layer + 1):
+        name = "blocks.0.hook_resid_pre" if place == 0 else f"blocks.{place - 1}.hook_resid_post"
+        logprobs = lens.gpt.logits(lens.gpt.norm(run[name]))[0].log_softmax(-1)
+        assert torch.equal(found.top_ids[place], logprobs.argmax(-1))
+        assert torch.allclose(found.probability[place], logprobs.max(-1).values.exp(), atol=1e-5)
+        entropy = -(logprobs.exp() * logprobs).sum(-1) / math.log(2)
+        kl = (final.exp() * (final - logprobs)).sum(-1) / math.log(2)
+        rank = (logprobs > logprobs.gather(1, final.argmax(-1)[:, None])).sum(-1)
+        assert torch.allclose(found.entropy[place], entropy, atol=1e-4)
+        assert torch.allclose(found.kl[place], kl, atol=1e-4)
+        assert torch.equal(found.rank[place], rank)
+    assert found.rank[-1].max() == 0 and found.kl[-1].abs().max() < 1e-5
+    assert "logit lens" in found._repr_html_()
+
+
+def test_some_positions_are_as_in_all(lenses):
+    lens = lenses["llama"]
+    every, some = logit_lens(lens, PROMPT), logit_lens(lens, PROMPT, positions=[2, -1])
+    assert some.tokens == [every.tokens[2], every.tokens[-1]]
+    assert torch.equal(some.top_ids, every.top_ids[:, [2, -1]])
+    with pytest.raises(ValueError, match="no position 9"):
+        logit_lens(lens, PROMPT, positions=[9])
+
+
+def test_a_tuned_lens_comes_nearer_and_is_read_again(byte_tokenizer, tmp_path):
+    lens = Lens(Model(random_gpt("gpt2"), byte_tokenizer, "small", path=tmp_path))
+    tokens = torch.randint(256, (3000,), generator=torch.Generator().manual_seed(0))
+    tuned = tune(lens, tokens, steps=60)
+    assert all(after < 0.8 * before for before, after in zip(tuned.logit_kl, tuned.tuned_kl, strict=True))
+    tuned.lens.save(tmp_path)
+    again = TunedLens.load(lens)
+    assert torch.equal(again.weight, tuned.lens.weight)
+    found = logit_lens(lens, PROMPT, again)
+    assert found.kind == "tuned" and found.kl[0].mean() < logit_lens(lens, PROMPT).kl[0].mean()
+    zero = TunedLens(torch.zeros_like(again.weight), torch.zeros_like(again.bias))
+    assert torch.allclose(logit_lens(lens, PROMPT, zero).kl, logit_lens(lens, PROMPT).kl)
+
+
+def test_a_tuned_lens_of_another_model_is_refused(byte_tokenizer, tmp_path):
+    lens = Lens(Model(random_gpt("gpt2"), byte_tokenizer, "small", path=tmp_path))
+    with pytest.raises(FileNotFoundError, match="small has no tuned lens; train one"):
+        TunedLens.load(lens)
+    TunedLens(torch.zeros(2, 8, 8), torch.zeros(2, 8)).save(tmp_path)
+    with pytest.raises(ValueError, match="is not the tuned lens of this model"):
+        TunedLens.load(lens)
+    with pytest.raises(ValueError, match="the text has 40 tokens; a tuned lens needs at least 48"):
+        tune(lens, torch.zeros(40, dtype=torch.long))

@@ -1,0 +1,93 @@
+"""Tokens that are left out and activations that are patched: what comes out equals runs done by hand."""
+
+import pytest
+
+from bluejay.lens.patching import head_curve, head_edits, pair_of, patch, patch_heads, without_tokens
+from tests.lens.families import TOKENS
+
+CLEAN, CORRUPT = TOKENS, [TOKENS[0], 99, *TOKENS[2:]]
+
+
+def test_leaving_out_a_token_is_a_run_without_it(lens):
+    found = without_tokens(lens, TOKENS, -1, 5)
+    whole = lens.run(TOKENS).logits[0, -1].log_softmax(-1)[5]
+    for at in range(len(TOKENS)):
+        less = lens.run(TOKENS[:at] + TOKENS[at + 1 :]).logits[0, -1].log_softmax(-1)[5]
+        assert float(found.effect[at]) == pytest.approx(float(whole - less), abs=1e-4)
+    replaced = without_tokens(lens, TOKENS, 3, 5, by=7)
+    other = lens.run([TOKENS[0], 7, *TOKENS[2:4]]).logits[0, -1].log_softmax(-1)[5]
+    assert len(replaced.tokens) == 4 and float(replaced.effect[1]) == pytest.approx(
+        float(lens.run(TOKENS[:4]).logits[0, -1].log_softmax(-1)[5] - other), abs=1e-4
+    )
+    assert found.text().count("\n") == len(TOKENS) and "without each token" in found._repr_html_()
+
+
+@pytest.mark.parametrize("part", ["residual", "attention", "mlp", "heads"])
+def test_a_patch_is_a_run_with_one_activation_of_the_other_prompt(part, lens):
+    pair = pair_of(lens, CLEAN, CORRUPT, 5, 9)
+    found = patch(lens, pair, part)
+    hook = {"residual": "hook_resid_pre", "attention": "hook_attn_out", "mlp": "hook_mlp_out", "heads": "attn.hook_z"}
+    name = f"blocks.1.{hook[part]}"
+    for column in (0, 1):
+        where = (slice(None), slice(None), column) if part == "heads" else (slice(None), column)
+
+        def edit(x, where=where):
+            x = x.clone()
+            x[where] = pair.clean[name][where]
+            return x
+
+        logits = lens.run(CORRUPT, write={name: edit}).logits
+        assert float(found.recovered[1, column]) == pytest.approx(float(pair.recovered(logits)), rel=1e-3, abs=1e-3)
+    assert found.recovered.shape == (2, lens.config.n_head if part == "heads" else len(TOKENS))
+    assert part in found.text() and part in found._repr_html_()
+
+
+def test_the_changed_position_brings_back_everything(lens):
+    pair = pair_of(lens, CLEAN, CORRUPT, 5, 9)
+    found = patch(lens, pair, "residual")
+    assert float(found.recovered[0, 1]) == pytest.approx(1, abs=1e-3)
+    assert found.recovered[0, [0, 2, 3]].abs().max() < 1e-3
+    assert found.largest(1) == [(0, 1)] or float(found.recovered.max()) > 1
+
+
+def test_heads_together(lens):
+    pair = pair_of(lens, CLEAN, CORRUPT, 5, 9)
+    one = patch(lens, pair, "heads")
+    assert patch_heads(lens, pair, [(1, 0)]) == pytest.approx(float(one.recovered[1, 0]), rel=1e-3, abs=1e-3)
+    assert patch_heads(lens, pair, []) == pytest.approx(0, abs=1e-3)
+    everything = dict(head_edits(lens, [(layer, head) for layer in (0, 1) for head in (0, 1)], lambda _: 0.0))
+    run = lens.run(CLEAN, ["blocks.*.attn.hook_z"], everything)
+    assert all(value[:, :, :2].abs().max() == 0 for value in run.values())
+
+
+def test_more_heads_bring_back_more_and_all_of_them_are_the_last_of_the_curve(lens):
+    pair = pair_of(lens, CLEAN, CORRUPT, 5, 9)
+    found, n = head_curve(lens, pair, random_sets=3), lens.config.n_layer * lens.config.n_head
+    assert found.sizes[-1] == n and found.order == patch(lens, pair, "heads").largest(n)
+    assert found.recovered[0] == pytest.approx(float(patch(lens, pair, "heads").recovered.max()), rel=1e-3, abs=1e-3)
+    assert found.random[:, -1].tolist() == pytest.approx([found.recovered[-1]] * 3, rel=1e-3, abs=1e-3)
+    assert "3 random sets" in found.text() and "best heads" in found._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda lens: pair_of(lens, [1, 2, 3], [1, 2]),
+            "have 3 and 2 tokens; activations are patched between",
+        ),
+        (lambda lens: pair_of(lens, "abc", "abcdef", 5, 9), "tokens; activations are patched between prompts of equal"),
+        (lambda lens: pair_of(lens, [1, 2], [1, 2]), "both prompts are followed by .*; name two tokens"),
+        (lambda lens: pair_of(lens, [1, 2], [1, 2], 5, 9), "the same difference of logits"),
+        (
+            lambda lens: patch(lens, pair_of(lens, CLEAN, CORRUPT, 5, 9), "neurons"),
+            "part is 'neurons'; it must be",
+        ),
+        (lambda lens: patch_heads(lens, pair_of(lens, CLEAN, CORRUPT, 5, 9), [(2, 0)]), "there is no layer 2"),
+        (lambda lens: patch_heads(lens, pair_of(lens, CLEAN, CORRUPT, 5, 9), [(0, 2)]), "there is no head 2"),
+        (lambda lens: without_tokens(lens, [1]), "one token, and nothing is left"),
+    ],
+)
+def test_what_cannot_be_is_said(call, message, lenses):
+    with pytest.raises(ValueError, match=message):
+        call(lenses["gpt_neox"])

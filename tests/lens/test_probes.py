@@ -1,0 +1,43 @@
+"""Probes find what is there, and say so of what is not."""
+
+import pytest
+import torch
+
+from bluejay.lens.probes import features, probe
+
+
+def test_a_probe_finds_a_linear_label_and_the_control_task_does_not():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(400, 12, generator=generator) * torch.linspace(0.1, 10, 12) + 3
+    labels = ["left" if value > 3 else "right" for value in x[:, 4]]
+    found = probe(x, labels, kinds=range(400))
+    assert found.accuracy > 0.9 and found.control < 0.7 and found.selectivity > 0.25 and found.baseline < 0.7
+    answers = [found.labels[i] for i in found(x).argmax(-1)]
+    assert sum(a == b for a, b in zip(answers, labels, strict=True)) > 370
+    assert "selectivity" in found._repr_html_() and found.as_dict()["accuracy"] == found.accuracy
+
+
+def test_a_label_of_the_token_alone_is_not_selective():
+    """Where the activation only says which token it is, the control task is as easy as the task."""
+    kinds = [i % 4 for i in range(200)]
+    x = torch.eye(4)[kinds]
+    found = probe(x, ["a" if kind < 2 else "b" for kind in kinds], kinds)
+    assert found.accuracy == 1 and found.control == 1 and found.selectivity == 0
+
+
+def test_features_are_the_activation_at_a_position(lens):
+    texts, name = ["the cat", "the", "zebra"], "blocks.1.hook_resid_post"
+    found = features(lens, texts, name)
+    assert found.shape == (3, 16) and torch.equal(found[2], lens.run("zebra", [name])[name][0, -1])
+
+
+@pytest.mark.parametrize(
+    ("labels", "kinds", "message"),
+    [
+        (["a"] * 10, range(10), "a probe needs two labels and eight examples; there are 1 and 10"),
+        (["a", "b"] * 4, range(10), "there are 10 activations, 8 labels and 10 kinds"),
+    ],
+)
+def test_too_little_is_said(labels, kinds, message):
+    with pytest.raises(ValueError, match=message):
+        probe(torch.zeros(10, 2), labels, kinds)

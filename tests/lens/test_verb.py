@@ -1,0 +1,86 @@
+"""`bluejay lens` on the command line."""
+
+import json
+
+import pytest
+from safetensors.torch import load_file
+
+from bluejay.cli import main
+from bluejay.gpt.formats.layouts import save_model
+from bluejay.infer.model import load
+from tests.lens.families import random_gpt
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory, byte_tokenizer):
+    path = tmp_path_factory.mktemp("lens") / "small"
+    save_model(random_gpt("gpt_neox"), byte_tokenizer, path)
+    return path
+
+
+def printed(capsys, *arguments: object) -> dict:
+    """What the verb prints with --json."""
+    main(["lens", *map(str, arguments), "--json"])
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_activations_go_to_a_file(model, tmp_path, capsys):
+    file, names = tmp_path / "found.safetensors", ["hook_embed", "blocks.*.attn.hook_pattern"]
+    found = printed(capsys, model, "the cat", "--hooks", *names, "--output", file)
+    read = load_file(file)
+    assert set(found["shapes"]) == {"hook_embed", *(f"blocks.{i}.attn.hook_pattern" for i in range(2))}
+    run = load(model).lens().run("the cat", names)
+    assert all((read[name] == run[name]).all() for name in run)
+    assert "blocks.1.hook_resid_post" in printed(capsys, model, "--names")["hooks"]
+
+
+def test_a_look_in_the_terminal_and_as_a_page(model, tmp_path, capsys):
+    main(["lens", str(model), "the cat", "--output", str(tmp_path / "look.html")])
+    text = capsys.readouterr().out
+    assert "what each layer would have said" in text and "what made the logit of" in text and "the sum" in text
+    assert (tmp_path / "look.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    found = printed(capsys, model, "the cat", "--position", 1, "--output", tmp_path / "look.json")
+    assert found["position"] == 1 and json.loads((tmp_path / "look.json").read_text()) == found
+
+
+def test_every_question_is_answered(model, tmp_path, capsys):
+    (tmp_path / "a.txt").write_text("the cat\nthe the\n")
+    (tmp_path / "b.txt").write_text("zebra\n")
+    assert len(printed(capsys, model, "the cat", "--without")["effect"]) > 2
+    assert printed(capsys, model, "the cat", "--patch", "the mat", "--part", "mlp", "--target", "z", "--against", "q")
+    assert len(printed(capsys, model, "--heads")["induction"]) == 2
+    steered = printed(capsys, model, "the", "--steer", tmp_path / "a.txt", tmp_path / "b.txt", "--strengths", 0, 1)
+    assert len(steered["written"]) == 2 and steered["layer"] == 1
+    (tmp_path / "text.txt").write_text("the cat and the dog " * 60)
+    assert len(printed(capsys, model, "--tune", tmp_path / "text.txt", "--steps", 2)["tuned_kl"]) == 2
+    assert printed(capsys, model, "the cat", "--tuned")["layers"]["kind"] == "tuned"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "there is no text to look at"),
+        (["x", "--hooks", "hook_embd", "--output", "a.safetensors"], "the nearest is 'hook_embed'"),
+        (["x", "--hooks", "blocks.9.hook_z", "--output", "a.safetensors"], "the layers of this model are 0 to 1"),
+        (["x", "--hooks", "hook_embed"], "--hooks needs --output FILE.safetensors"),
+        (["x", "--hooks", "hook_embed", "--output", "a.txt"], "it must end in .safetensors"),
+        (["x", "--output", "a.safetensors"], "it must end in .json or .html"),
+        (["the cat", "--patch", "the"], "activations are patched between prompts of equal length"),
+        (["the cat", "--patch", "the cat"], "both prompts are followed by"),
+        (["x", "--position", "5"], "there is no position 5"),
+        (["x", "--target", "many tokens"], "name one token"),
+        (["--card", "neuron:1"], "it must be neuron:LAYER:NUMBER or head:LAYER:NUMBER"),
+        (["--card", "mlp:1:2"], "it must be neuron:LAYER:NUMBER or head:LAYER:NUMBER"),
+        (["--card", "neuron:1:2"], "no run is beside"),
+        (["--tune", "none.txt"], "none.txt"),
+        (["--heads", "--steps", "0"], "--steps is 0; it must be at least 1"),
+        (["x", "--tuned"], "has no tuned lens; train one"),
+    ],
+)
+def test_a_users_mistake_is_one_line(model, tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (model / "tuned_lens.safetensors").unlink(missing_ok=True)
+    with pytest.raises(SystemExit, match="2"):
+        main(["lens", str(model), *arguments])
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and message in line
