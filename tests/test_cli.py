@@ -360,6 +360,7 @@ def test_no_verb_complains_that_nobody_reads_what_it_prints(
             ([training_recipe, "--export", 10], ""),
             ([training_recipe, *tuning], "tuned/model/model.safetensors"),
         ],
+        "trace influence": [([tmp_path / "run", "one two"], "run/influence/step-10/whole.gradients")],
         "runs": [([tmp_path], ""), (["--json", tmp_path], "")],
         "compare": [([tmp_path / "tuned", "--max-tokens", 2], "")],
         "generate": [([model, "x", "--max-tokens", 2, *more], "") for more in ([], ["-n", 2], ["--json"])],
