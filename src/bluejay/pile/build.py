@@ -19,6 +19,7 @@ from bluejay.files import atomic_directory, recover_directory
 from bluejay.pile.pipeline.check import require_usable
 from bluejay.pile.pipeline.executor import Executor
 from bluejay.pile.pipeline.graph import Pipeline
+from bluejay.pile.pipeline.runner import Runner
 from bluejay.pile.pipeline.task import locked, remove_unused
 from bluejay.pile.recipe import PileRecipe
 from bluejay.pile.report import counts
@@ -90,8 +91,8 @@ def build(recipe: PileRecipe, executor: Executor | None = None, force: bool = Fa
     stages = directory.with_name(f"{directory.name}.stages")
     with locked(stages):
         report = Report(recipe.name, digest)
-        pipeline = Pipeline(recipe, executor or Executor(), stages, report)
-        corpus = pipeline.run()
+        runner = Runner(executor or Executor(), stages)
+        corpus = Pipeline(recipe, runner, report).run()
         with atomic_directory(directory) as temporary:
             assemble(corpus, temporary)
             save(recipe, temporary / "recipe.toml")
@@ -99,7 +100,7 @@ def build(recipe: PileRecipe, executor: Executor | None = None, force: bool = Fa
                 (temporary / INDEX).mkdir(exist_ok=True)
                 link(file, temporary / INDEX / file.name)
             report.save(temporary)
-        remove_unused(stages, pipeline.used)
+        remove_unused(stages, runner.used)
     return BuildResult(directory, report, fresh=True)
 
 

@@ -1,10 +1,12 @@
 """A build runs only the missing steps, however it was interrupted, with any number of workers."""
 
+import bz2
 import hashlib
 import itertools
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -18,9 +20,10 @@ import pytest
 import zstandard
 
 from bluejay.pile.build import build
-from bluejay.pile.pipeline import task
+from bluejay.pile.pipeline import graph, runner, task
 from bluejay.pile.recipe import PileRecipe
-from bluejay.pile.steps import encode, shuffle
+from bluejay.pile.steps import dedup, encode, passages, read, shuffle
+from bluejay.pile.text import document_table, sorted_records
 from bluejay.recipe import check, save
 
 WORDS = [f"{start}{end}" for start in ("tre", "ho", "bar", "wi", "cloud") for end in ("e", "me", "n", "ld")]
@@ -76,10 +79,10 @@ def stamps(folder: Path) -> dict[str, int]:
 
 
 def remade(folder: Path, before: dict[str, int]) -> dict[str, int]:
-    """How many tasks of each step have run since."""
+    """How many tasks of each step have run since. Listings are not counted: they have no work."""
     counts: dict[str, int] = {}
     for name, inode in stamps(folder).items():
-        if before.get(name) != inode:
+        if before.get(name) != inode and not name.startswith("outputs/"):
             counts[name.split("/")[0]] = counts.get(name.split("/")[0], 0) + 1
     return counts
 
@@ -108,6 +111,87 @@ def test_buckets_of_any_size_give_the_same_shards(folder: Path, monkeypatch: pyt
         assert (one.directory / "tokens" / name).read_bytes() == (many.directory / "tokens" / name).read_bytes()
     tables = [pq.read_table(built.directory / "tokens/documents.parquet") for built in (one, many)]
     assert tables[0].equals(tables[1])
+
+
+def test_merged_outputs_give_the_same_corpus(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where more outputs than a task may open are merged first, and each range of hashes is a task of its own."""
+    copied = [sentence(row, 60) for row in (5, 105, 6)] + [f"{sentence(9, 40)} {sentence(201, 50)}"]
+    (folder / "4.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in copied))
+    source = [{"kind": "jsonl", "path": f"{folder}/{file}.jsonl"} for file in range(5)]
+    prose = [{"kind": "text", "path": f"{folder}/prose.txt"}]
+    component = [{"name": "Lines", "epochs": 1.5, "source": source}, {"name": "Prose", "source": prose}]
+    fields = {"component": component, "dedup": {"near": {}, "substring": {"length": 100}}}
+    whole = build(recipe(folder, output=str(folder / "whole"), **fields))
+    for module, constant, value in (
+        (runner, "MOST_OUTPUTS", 2),
+        (graph, "PARTS_AT_ONCE", 2),
+        (dedup, "BUCKET_DOCUMENTS", 30),
+        (passages, "BUCKET_PASSAGES", 500),
+        (shuffle, "BUCKET_TOKENS", 5000),
+        (sorted_records, "RECORDS_AT_ONCE", 100),
+    ):
+        monkeypatch.setattr(module, constant, value)
+    cut = build(recipe(folder, **fields))
+    stages = folder / "built.stages"
+    for step, least in (("merge", 6), ("merge-encoded", 2), ("exact", 6), ("near", 84), ("repeats", 5), ("shuffle", 4)):
+        assert len(list((stages / step).iterdir())) >= least, step
+    assert cut.report.components["Lines"].dropped["exact copy"] == 3
+    assert cut.report.near and cut.report.near["pairs"] and cut.report.passages and cut.report.passages["passages"]
+    assert (cut.report.near, cut.report.passages) == (whole.report.near, whole.report.passages)
+    # Buckets are files of the export, and row groups of the table of documents.
+    kept = [re.sub(".* (jsonl|tokens/documents.parquet).*\n", "", sums(built.directory)) for built in (whole, cut)]
+    assert kept[0] == kept[1]
+    tables = [pq.read_table(built.directory / "tokens/documents.parquet") for built in (whole, cut)]
+    assert tables[0].equals(tables[1])
+
+
+@pytest.mark.parametrize("kind", ["zst", "text"])
+def test_a_large_file_is_many_tasks(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Documents, tokens and held-out text are those of the file in one piece."""
+    texts = [sentence(row, 60) for row in range(30)] + [sentence(3, 60)]
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in texts).encode()
+    path = tmp_path / ("a.txt" if kind == "text" else "a.jsonl.zst")
+    path.write_bytes("\n\n".join(texts).encode() if kind == "text" else zstandard.compress(lines))
+    source = [{"kind": "text" if kind == "text" else "jsonl", "path": str(path)}]
+    fields = {"component": [{"name": "Lines", "source": source}], "split": {"valid": 0.1, "least": "3 kB"}}
+    fields |= {"dedup": {"near": {"bands": 2}, "substring": {}}, "tokenizer": {"path": "gpt2"}}
+    monkeypatch.setattr(document_table, "ROW_GROUP_BYTES", 1000)
+    whole = build(recipe(tmp_path, output=str(tmp_path / "whole"), **fields))
+    monkeypatch.setattr(read, "PIECE_CHARACTERS", 2000)
+    cut = build(recipe(tmp_path, **fields))
+    pieces = len(list((tmp_path / "built.stages/clean").iterdir()))
+    assert pieces == 1 if kind == "text" else pieces > 5
+    assert len(list((tmp_path / "built.stages/read").iterdir())) == 1
+    assert whole.report.components == cut.report.components
+    kept = [re.sub(".* documents/.*\n", "", sums(built.directory)) for built in (whole, cut)]
+    assert kept[0] == kept[1]
+    for split in ("train", "valid", "test", "dropped", "skipped"):
+        tables = [pq.read_table(built.directory / "documents" / f"{split}.parquet") for built in (whole, cut)]
+        assert tables[0].equals(tables[1])
+
+
+def test_a_large_file_is_read_in_ranges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The corpus is that of the file in one piece, blocks of bzip2 and lines of JSON alike."""
+    texts = [sentence(row, 400) for row in range(120)] + [sentence(3, 400)]
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in texts).encode()
+    (tmp_path / "a.jsonl.bz2").write_bytes(bz2.compress(lines[: len(lines) // 2 + 99], 1))
+    (tmp_path / "b.jsonl").write_bytes(lines[len(lines) // 2 + 99 :])
+    source = [{"kind": "jsonl", "path": f"{tmp_path}/*.jsonl*"}]
+    fields = {
+        "component": [{"name": "Lines", "source": source}],
+        "dedup": {},
+        "tokenizer": {"train": {"vocab_size": 300}},
+    }
+    whole = build(recipe(tmp_path, output=str(tmp_path / "whole"), **fields))
+    monkeypatch.setattr(read, "PART_BYTES", 20_000)
+    cut = build(recipe(tmp_path, **fields))
+    assert len(list((tmp_path / "built.stages/read").iterdir())) >= 10
+    assert whole.report.components == cut.report.components
+    kept = [re.sub(".* documents/.*\n", "", sums(built.directory)) for built in (whole, cut)]
+    assert kept[0] == kept[1]
+    for split in ("train", "valid", "test", "dropped", "skipped"):
+        tables = [pq.read_table(built.directory / "documents" / f"{split}.parquet") for built in (whole, cut)]
+        assert tables[0].equals(tables[1])
 
 
 def breaking(function: Callable[..., object], call: int) -> Callable[..., object]:
@@ -228,13 +312,12 @@ def test_the_export_is_read_as_the_piles_readers_do(folder: Path) -> None:
         assert [row["meta"]["pile_set_name"] for row in rows] == [row["component"] for row in expected]
 
 
-def run(path: Path, output: Path, *options: str) -> subprocess.Popen:
-    """Start `bluejay pile build` in another process."""
-    program = (
-        "from bluejay.pile.pipeline import task; task.MIN_PARALLEL_BYTES = 0; from bluejay.cli import main; main()"
-    )
+def run(path: Path, output: Path, *options: str, program: str = "", said: int = subprocess.DEVNULL) -> subprocess.Popen:
+    """Start `bluejay pile build` in another process, after the statements of `program`; `said` gets standard error."""
+    program = f"from bluejay.pile.pipeline import runner; runner.MIN_PARALLEL_BYTES = 0; {program}"
+    program += "from bluejay.cli import main; main()"
     command = [sys.executable, "-c", program, "pile", "build", str(path), "--output", str(output), *options]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, text=True)
 
 
 def test_one_and_two_workers_write_the_same(folder: Path) -> None:
@@ -242,6 +325,30 @@ def test_one_and_two_workers_write_the_same(folder: Path) -> None:
     save(recipe(folder, dedup={}), folder / "recipe.toml")
     assert run(folder / "recipe.toml", folder / "two", "--workers", "2").wait() == 0
     assert sums(one.directory) == sums(folder / "two")
+
+
+FAULTS = """
+from bluejay.pile.pipeline import executor; executor.PAUSE_SECONDS = 0.0
+from tests.pile.pipeline import faults; runner.run_chain = faults.chain_with_faults
+from bluejay.pile.pipeline import stragglers; stragglers.CHECK_SECONDS = stragglers.LEAST_SECONDS = 0.1; """
+
+
+def test_a_killed_worker_a_failing_task_and_a_straggler_change_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = build(recipe(folder, output=str(folder / "whole")))
+    save(recipe(folder), folder / "recipe.toml")
+    monkeypatch.setenv("FAULTS", str(folder / "faults"))
+    (folder / "faults").mkdir()
+    options = ("--workers", "2")
+    process = run(folder / "recipe.toml", folder / "built", *options, program=FAULTS, said=subprocess.PIPE)
+    said = process.communicate()[1]
+    assert process.returncode == 0, said
+    assert sorted(path.name for path in (folder / "faults").iterdir()) == ["failed-0", "failed-1", "killed-0", "slow-0"]
+    assert "tasks are run again: a worker process ended before its task" in said
+    assert "[Errno 5] Input/output error" in said
+    assert "tokens: encode (component Lines" in said
+    assert sums(whole.directory) == sums(folder / "built")
 
 
 @pytest.mark.slow
@@ -271,6 +378,8 @@ def test_ten_kills_change_nothing(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_ray_writes_the_same(folder: Path) -> None:
+    pytest.importorskip("ray")
+    pytest.importorskip("daft")
     path = folder / "recipe.toml"
     save(recipe(folder), path)
     whole = build(recipe(folder, output=str(folder / "whole")))

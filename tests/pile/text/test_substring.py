@@ -1,14 +1,15 @@
 """Exactly the passages that occurred before are cut."""
 
+import itertools
 import random
 import re
-from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from bluejay.pile.text import substring, text_batch
+from bluejay.pile.text.sorted_records import key_range, sorted_records
 
 
 def texts_with_repeats() -> list[str]:
@@ -39,25 +40,30 @@ def by_hand(texts: list[str], length: int) -> list[str]:
     return result
 
 
-@pytest.mark.parametrize("at_once", [800_000_000, 3000])
+def repeated_spans(texts: pa.Array, length: int, n_buckets: int = 1) -> np.ndarray:
+    """The passages to cut, found in each of several ranges of hashes by itself."""
+    found = list(substring.passage_hashes(texts, length))
+    hashes = np.concatenate([np.empty(0, np.uint64), *(some for some, _ in found)])
+    bounds = np.cumsum(np.concatenate([[0], *(counts for _, counts in found)]))
+    records = sorted_records(hashes)
+    ends = [np.searchsorted(records["key"], np.uint64(key_range(n, n_buckets)[0])) for n in range(n_buckets)]
+    numbers = [substring.repeats(records[a:b]) for a, b in itertools.pairwise([*ends, len(records)])]
+    return substring.merge_overlaps(substring.locate(texts, length, np.sort(np.concatenate(numbers)), bounds))
+
+
+@pytest.mark.parametrize("n_buckets", [1, 7])
 @pytest.mark.parametrize("size", [120_000, 500])
-def test_repeated_passages_are_cut(at_once: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repeated_passages_are_cut(n_buckets: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = texts_with_repeats()
-    monkeypatch.setattr(substring, "CHARACTERS_AT_ONCE", at_once)
     monkeypatch.setattr(text_batch, "MAX_BATCH_CHARACTERS", size)
-
-    def read() -> Iterator[pa.Array]:
-        yield pa.array(texts[:50])
-        yield pa.array(texts[50:])
-
-    spans = substring.repeats(read, 60, sum(map(len, texts)))
+    spans = repeated_spans(pa.array(texts), 60, n_buckets)
     assert substring.without(pa.array(texts), spans).to_pylist() == by_hand(texts, 60)
     assert len(set(spans[:, 0].tolist())) > 20
 
 
 def test_without_repetition_nothing_is_cut() -> None:
     texts = pa.array([" ".join(f"{row}-{word}" for word in range(100)) for row in range(20)], pa.large_string())
-    spans = substring.repeats(lambda: [texts], 60, 20_000)
+    spans = repeated_spans(texts, 60)
     assert spans.shape == (0, 3)
     assert substring.without(texts, spans) == texts
-    assert substring.repeats(list, 60, 0).shape == (0, 3)
+    assert repeated_spans(texts[:0], 60).shape == (0, 3)

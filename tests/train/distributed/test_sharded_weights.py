@@ -98,4 +98,4 @@ def test_each_of_four_processes_needs_a_quarter_of_the_weights_and_a_few_of_the_
         sizes = [4 * weight.numel() for weight in GPT(LARGE).parameters()]
     used = [json.loads((tmp_path / f"memory-{rank}.json").read_text()) for rank in range(4)]
     print(f"weights {sum(sizes):,} bytes, the largest {max(sizes):,}; used by each process: {used}")
-    assert max(used) < sum(sizes) / 4 + 6 * max(sizes)  # what gathers and writes a tensor has several copies of it
+    assert max(used) < sum(sizes) / 4 + 8 * max(sizes)  # what gathers and writes a tensor has several copies of it

@@ -1,28 +1,30 @@
-"""Where tasks run: in this process, in worker processes, or on a cluster. Their output is the same everywhere.
-
-Daft distributes the tasks: over processes of this machine by default, over a Ray cluster on request. It does nothing
-else. A task is a pure function from files to files, so no operator of Daft ever holds data, and any number of workers
-writes the same bytes.
+"""Where tasks run: in this process, in worker processes, or on a cluster. Their output is the same everywhere: a task
+is a pure function from files to files, so any number of workers writes the same bytes.
 """
 
+import errno
 import importlib.util
-import json
-import os
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from functools import cache
+from functools import cached_property
 from typing import Any, Literal
-
-import pyarrow as pa
 
 from bluejay.extras import install
 from bluejay.machine import n_processors
+from bluejay.pile.pipeline.answer import ATTEMPTS, WorkerDied
+from bluejay.pile.pipeline.ray import run_on_ray
+from bluejay.pile.pipeline.worker_processes import WorkerProcesses
 from bluejay.progress import say
 
-DAFT_SETTINGS = {"DAFT_ANALYTICS_ENABLED": "0", "DAFT_PROGRESS_BAR": "0", "RAY_USAGE_STATS_ENABLED": "0"}
-"""Without these, importing Daft and starting Ray report to their makers; and Daft shows a progress bar beside ours."""
-WORKER_SETTINGS = {"RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-"""One thread per worker process, because there is a worker for every core."""
+PAUSE_SECONDS = 1.0
+"""Between the attempts."""
+PERMANENT = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR}
+"""Errors that a further attempt does not mend."""
+MOST_REASONS = 3
+"""Of why tasks failed, so many reasons are said."""
 
 
 @dataclass(frozen=True)
@@ -32,89 +34,70 @@ class Executor:
     kind: Literal["local", "ray"] = "local"
     """This machine; or the Ray cluster at RAY_ADDRESS, and one started on this machine where that is not set."""
     workers: int = 1
-    """Number of processes. With one local worker, tasks run in this process, without Daft."""
+    """Number of processes. With one local worker, tasks run in this process."""
 
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise ValueError(f"there must be at least 1 worker, not {self.workers}")
-        if not self.in_process and importlib.util.find_spec("daft") is None:
-            raise ValueError(f"more than one worker needs daft: {install('corpus')}")
-        if self.kind == "ray" and importlib.util.find_spec("ray") is None:
-            raise ValueError(f"the executor ray needs ray: {install('corpus', 'cluster')}")
+        if self.kind == "ray" and not (importlib.util.find_spec("ray") and importlib.util.find_spec("daft")):
+            raise ValueError(f"the executor ray needs ray and daft: {install('corpus', 'cluster')}")
 
     @property
     def in_process(self) -> bool:
         """Whether tasks run in this process."""
         return self.kind == "local" and self.workers == 1
 
-    def run(self, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+    @cached_property
+    def processes(self) -> WorkerProcesses:
+        """The worker processes of this machine."""
+        return WorkerProcesses(self.workers)
+
+    def run(self, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Generator[tuple[int, Any]]:
         """Yield the number of each task and what the function returned for it (JSON types), in order of completion.
 
-        Raises the ValueError or OSError that the function raised.
+        A task that fails with an OSError, and one that was running when a worker died, is run again after the others,
+        ATTEMPTS times in all; a disk that is full or a file that is not there fails at once.
+
+        Raises the ValueError or OSError that the function raised, and WorkerDied.
         """
-        if self.in_process or len(tasks) <= 1:
-            for number, task in enumerate(tasks):
-                yield number, function(task)
-            return
-        for row in self.frame(function, tasks).iter_rows():
-            number, outcome = json.loads(row["answer"])
-            yield number, value_of(outcome)
+        left, failures = dict(enumerate(tasks)), Counter[int]()
+        # Of several tasks, the last one stays in a worker: it may be one that ends its process.
+        attempt = run_here if self.in_process or len(tasks) == 1 else self.attempt
+        while left:
+            numbers, reasons = list(left), list[str]()
+            with closing(attempt(function, list(left.values()))) as outcomes:
+                for place, outcome in outcomes:
+                    number = numbers[place]
+                    if isinstance(outcome, (OSError, WorkerDied)):
+                        failures[number] += 1
+                        if failures[number] == ATTEMPTS or getattr(outcome, "errno", None) in PERMANENT:
+                            raise outcome
+                        reasons.append(str(outcome))
+                    else:
+                        del left[number]
+                        yield number, outcome
+            if reasons:
+                why = list(dict.fromkeys(reasons))[:MOST_REASONS]
+                say(f"{len(left):,} of {len(tasks):,} tasks are run again: {'; '.join(why)}")
+                time.sleep(PAUSE_SECONDS)
 
-    def frame(self, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Any:
-        """A Daft frame with one row per task; iterating over it makes the workers run the tasks."""
-        daft = start_daft(self.kind)
-        numbers = daft.from_pydict({"number": list(range(len(tasks)))}).into_batches(1)
-        worker = daft.cls(Worker, use_process=True, max_concurrency=min(self.workers, len(tasks)))
-        return numbers.select(worker(function, list(tasks)).answer(daft.col("number")).alias("answer"))
+    def attempt(self, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Generator[tuple[int, Any]]:
+        """Run each task once in a worker; gives its number and result, or the OSError or WorkerDied that ended it."""
+        if self.kind == "ray":
+            return run_on_ray(function, tasks, self.workers)
+        return self.processes.run(function, tasks)
 
 
-class Worker:
-    """Runs tasks in a worker process, one at a time, by their numbers."""
-
-    def __init__(self, function: Callable[[Any], Any], tasks: Sequence[Any]) -> None:
-        os.environ.update(WORKER_SETTINGS)
-        pa.set_cpu_count(1)
-        self.function, self.tasks = function, tasks
-
-    def answer(self, number: int) -> str:
-        """A task's number and its result or exception, as JSON: Daft would replace the exception by one of its own."""
+def run_here(function: Callable[[Any], Any], tasks: Sequence[Any]) -> Generator[tuple[int, Any]]:
+    """Run tasks in this process, one after another."""
+    for number, task in enumerate(tasks):
         try:
-            outcome = {"value": self.function(self.tasks[number])}
+            outcome = function(task)
         except OSError as error:
-            outcome = {"os_error": [error.errno, error.strerror or str(error), error.filename and str(error.filename)]}
-        except ValueError as error:
-            outcome = {"value_error": str(error)}
-        return json.dumps([number, outcome])
-
-
-@cache
-def start_daft(kind: str) -> Any:
-    """Import Daft and set its runner, which stays the same for the life of the process."""
-    os.environ.update(DAFT_SETTINGS)
-    import daft
-
-    if kind == "ray":
-        daft.set_runner_ray(address=os.environ.get("RAY_ADDRESS"), noop_if_initialized=True)
-    else:
-        daft.set_runner_native()
-    return daft
-
-
-def value_of(outcome: dict[str, Any]) -> Any:
-    """The result of a task. Raises the exception that the task raised."""
-    match outcome:
-        case {"os_error": arguments}:
-            raise OSError(*arguments)
-        case {"value_error": message}:
-            raise ValueError(message)
-    return outcome["value"]
+            outcome = error
+        yield number, outcome
 
 
 def choose_executor(kind: Literal["local", "ray"], workers: int | None) -> Executor:
-    """The executor of a kind with `workers` processes; by default one per core, or one where Daft is not installed."""
-    if workers is None:
-        workers = n_processors()
-        if kind == "local" and workers > 1 and importlib.util.find_spec("daft") is None:
-            say(f"one process does all the work; {install('corpus')} lets it use every core")
-            workers = 1
-    return Executor(kind, workers)
+    """The executor of a kind with `workers` processes; by default one per core."""
+    return Executor(kind, n_processors() if workers is None else workers)

@@ -1,6 +1,6 @@
 """The graph of a build: which step runs on which outputs, and the counts of all steps."""
 
-from collections.abc import Sequence
+import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,35 +8,41 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from bluejay.pile.pipeline.executor import Executor
-from bluejay.pile.pipeline.task import Step, Task, run_chains
+from bluejay.pile.pipeline.runner import Runner, merge_groups
+from bluejay.pile.pipeline.task import Task
 from bluejay.pile.recipe import PileRecipe
 from bluejay.pile.report.counts import ComponentReport, Report, add_counts, largest
+from bluejay.pile.steps import dedup, passages, shuffle
 from bluejay.pile.steps.assemble import Corpus
 from bluejay.pile.steps.clean import Clean
-from bluejay.pile.steps.dedup import DROP_REASONS, ConcatenatedArray, Decide, Decisions, FindExactCopies, FindNearCopies
+from bluejay.pile.steps.count import CountRecords, placed
+from bluejay.pile.steps.dedup import DROP_REASONS, Decide, Decisions, FindExactCopies, FindNearCopies
 from bluejay.pile.steps.encode import Encode
 from bluejay.pile.steps.hold_out import HoldOut, held_out_bytes
 from bluejay.pile.steps.match_tests import MatchTests, test_files
 from bluejay.pile.steps.mix import SPLITS, epochs_of
-from bluejay.pile.steps.passages import FindPassages
-from bluejay.pile.steps.read import Part, Read, parts_of, reason_class
-from bluejay.pile.steps.shuffle import Shuffle, bucket_count
+from bluejay.pile.steps.passages import FindRepeats, HashPassages, LocatePassages
+from bluejay.pile.steps.read import PIECE_CHARACTERS, Part, Read, parts_of, reason_class
+from bluejay.pile.steps.shuffle import MergeEncoded, Shuffle
 from bluejay.pile.steps.sign import Sign
 from bluejay.pile.steps.tokenizer import MakeTokenizer
 from bluejay.progress import say
 from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import dtype_for
 
+PARTS_AT_ONCE = 16
+"""Parts whose repeated passages are located by one task."""
 MAX_REASON = 300
 """Characters of a reason that an error shows."""
 
 
 @dataclass
 class PartFiles:
-    """One part of the sources, and the outputs of the steps that ran on it."""
+    """One part of the sources, or a piece of it, and the outputs of the steps that ran on it."""
 
     part: Part
+    piece: int
+    """Which piece of a part of much text; 0 for the first, mostly the only one."""
     raw: Task
     clean: Task
     signatures: Task | None
@@ -48,7 +54,7 @@ class PartFiles:
     documents: Path = Path()
     """The directory of its clean documents, of which some may have been divided to hold out text."""
     passages: Path | None = None
-    """The file that `FindPassages` wrote for the part; None where passages stay."""
+    """The file that `LocatePassages` wrote for the part; None where passages stay."""
     encoded: Path = Path()
 
     @property
@@ -62,13 +68,9 @@ class Pipeline:
     """One build in progress; `run` gives the outputs from which the corpus is assembled."""
 
     recipe: PileRecipe
-    executor: Executor
-    stages: Path
-    """The directory of all outputs."""
+    runner: Runner
     report: Report
     """Filled in as the steps finish."""
-    used: set[Path] = field(default_factory=set)
-    """The directories of all tasks of this build."""
     parts: list[PartFiles] = field(default_factory=list)
 
     def run(self) -> Corpus:
@@ -78,26 +80,14 @@ class Pipeline:
         be used.
         """
         self.prepare()  # per part: Read -> Clean -> Sign -> MatchTests
-        self.deduplicate()  # all hashes: FindExactCopies -> FindNearCopies, one band at a time -> Decide
+        self.deduplicate()  # per bucket of hashes: FindExactCopies, FindNearCopies; all copies: Decide
         self.hold_out()  # per component: HoldOut
         epochs = self.mix()
         tokenizer = self.make_tokenizer()  # all texts: MakeTokenizer
-        self.find_passages()  # all texts: FindPassages
+        self.find_passages()  # per part: HashPassages; per bucket: FindRepeats; per few parts: LocatePassages
         counts = self.encode(tokenizer, epochs)  # per part: Encode
         buckets = self.shuffle(counts)  # per bucket: Shuffle
         return self.corpus(tokenizer, buckets)
-
-    def task(self, step: Step) -> Task:
-        """A task of this build."""
-        task = Task(self.stages, step)
-        self.used.add(task.directory)
-        return task
-
-    def finish(self, label: str, steps: Sequence[Step], sizes: Sequence[int]) -> list[Task]:
-        """Run steps that are independent of each other; `sizes` are their bytes of input."""
-        tasks = [self.task(step) for step in steps]
-        run_chains(self.executor, label, [[task] for task in tasks], sizes)
-        return tasks
 
     def entry(self, files: PartFiles) -> ComponentReport:
         """The report of the component that a part belongs to."""
@@ -111,54 +101,71 @@ class Pipeline:
             if component.unavailable is None:
                 found, entry.missing = parts_of(component)
                 parts += found
+        ranges = [part for part in parts if part.place]
+        counted = self.runner.finish("large files", [CountRecords(part) for part in ranges], [p.size for p in ranges])
+        parts = placed(parts, [task.counts for task in counted])
         tests = test_files(self.recipe.decontaminate) if self.recipe.decontaminate else ()
-        self.parts = [self.part_files(part, tests) for part in parts]
-        run_chains(self.executor, "documents", [files.chain for files in self.parts], [part.size for part in parts])
+        first = [self.part_files(part, tests) for part in parts]
+        self.runner.run("documents", [files.chain for files in first], [part.size for part in parts])
+        # How much text a large file holds is known only now; its other pieces are as many tasks.
+        for files in first:
+            others = range(1, files.raw.counts["pieces"])
+            self.parts += [files, *(self.part_files(files.part, tests, piece) for piece in others)]
+        others = [files.chain for files in self.parts if files.piece]
+        self.runner.run("documents of large files", others, [PIECE_CHARACTERS] * len(others))
         kept = dict.fromkeys(self.report.components, 0)
         for files in self.parts:
-            entry, counts = self.entry(files), files.raw.counts
-            entry.read += counts["documents"]
-            entry.found += counts["documents"] + sum(counts["skipped"].values())
-            add_counts(entry.skipped, counts["skipped"])
-            entry.inputs += counts["inputs"]
+            entry = self.entry(files)
+            if not files.piece:
+                counts = files.raw.counts
+                entry.read += counts["documents"]
+                entry.found += counts["documents"] + sum(counts["skipped"].values())
+                add_counts(entry.skipped, counts["skipped"])
+                entry.inputs += counts["inputs"]
             counts = files.clean.counts
             kept[files.part.component.name] += counts["documents"]
             add_counts(entry.dropped, counts["dropped"])
             add_counts(entry.replaced, counts["replaced"])
         self.require_conserved(kept)
 
-    def part_files(self, part: Part, tests: tuple[tuple[str, str], ...]) -> PartFiles:
-        """The tasks that prepare a part."""
+    def part_files(self, part: Part, tests: tuple[tuple[str, str], ...], piece: int = 0) -> PartFiles:
+        """The tasks that prepare a part, or one of several pieces of it."""
         near, decontaminate = self.recipe.dedup.near, self.recipe.decontaminate
-        raw = self.task(Read(part))
-        clean = self.task(Clean(raw.directory, part.component, self.recipe.seed))
-        signatures = self.task(Sign(clean.directory, near)) if near else None
-        test_hits = self.task(MatchTests(clean.directory, tests, decontaminate.ngram)) if decontaminate else None
-        return PartFiles(part, raw, clean, signatures, test_hits)
+        raw = self.runner.task(Read(part))
+        clean = self.runner.task(Clean(raw.directory, part.component, self.recipe.seed, piece))
+        signatures = self.runner.task(Sign(clean.directory, near)) if near else None
+        test_hits = self.runner.task(MatchTests(clean.directory, tests, decontaminate.ngram)) if decontaminate else None
+        return PartFiles(part, piece, raw, clean, signatures, test_hits)
 
     def deduplicate(self) -> None:
         """Decide which of the clean documents stay."""
-        near = self.recipe.dedup.near
-        ids = ConcatenatedArray.of([files.clean.directory / "ids.npy" for files in self.parts])
-        (exact,) = self.finish("copies", [FindExactCopies(ids)], [32 * len(ids)])
-        bands: list[Task] = []
+        near, documents = self.recipe.dedup.near, sum(files.clean.counts["documents"] for files in self.parts)
+        n_buckets = dedup.bucket_count(documents)
+        clean = [files.clean.directory for files in self.parts]
+        listing = self.runner.gathered("copies", clean, 44 * documents, ("exact.npy",))
+        steps = [FindExactCopies(listing, bucket, n_buckets) for bucket in range(n_buckets)]
+        exact = self.runner.finish("copies", steps, [32 * documents // n_buckets] * n_buckets)
+        edges: list[Task] = []
         if near:
             signed = [files.signatures.directory for files in self.parts if files.signatures]
-            signatures = ConcatenatedArray.of([directory / "signatures.npy" for directory in signed])
-            keys = tuple(directory / "bands.npy" for directory in signed)
-            steps = [FindNearCopies(band, keys, signatures, near, exact.directory) for band in range(near.bands)]
-            bands = self.finish("near-copies", steps, [8 * len(ids)] * near.bands)
-            self.report.near = {key: sum(band.counts[key] for band in bands) for key in ("candidates", "pairs")}
-        names = [component.name for component in self.recipe.component]
+            size = (8 + near.bands * (12 + 4 * near.rows)) * documents
+            arrays = ("signatures.npy", "texts.npy")
+            listing = self.runner.gathered("near-copies", signed, size, ("bands.npy",), arrays)
+            places = itertools.product(range(near.bands), range(n_buckets))
+            steps = [FindNearCopies(listing, band, bucket, n_buckets, near) for band, bucket in places]
+            edges = self.runner.finish("near-copies", steps, [8 * documents // n_buckets] * len(steps))
+            self.report.near = {key: sum(task.counts[key] for task in edges) for key in ("candidates", "pairs")}
+        names = [files.part.component.name for files in self.parts]
+        hits = [files.test_hits.directory for files in self.parts if files.test_hits]
         decide = Decide(
-            ids=ids,
-            priority=np.array([names.index(files.part.component.name) for files in self.parts], np.int64),
-            exact=exact.directory,
-            edges=tuple(band.directory / "edges.npy" for band in bands),
+            clean=self.runner.listing(clean),
+            parts=tuple(names.count(component.name) for component in self.recipe.component),
+            exact=self.runner.listing([task.directory for task in exact]),
+            edges=self.runner.listing([task.directory for task in edges]),
             remove=self.recipe.dedup.remove,
-            reasons=tuple(task.directory / "reasons.parquet" for files in self.parts if (task := files.test_hits)),
+            tests=self.runner.listing(hits) if hits else None,
         )
-        (decided,) = self.finish("decisions", [decide], [32 * len(ids)])
+        (decided,) = self.runner.finish("decisions", [decide], [32 * documents])
         if near:
             self.report.near |= decided.counts
         for number, files in enumerate(self.parts):
@@ -170,14 +177,16 @@ class Pipeline:
         parts = [[files for files in self.parts if files.part.component.name == name] for name in names]
         steps = [
             HoldOut(
-                tuple(files.documents for files in group),
-                tuple(files.decisions for files in group),
+                self.runner.listing([files.documents for files in group]),
+                self.runner.listing([files.decisions for files in group]),
                 self.recipe.split,
                 self.recipe.seed,
             )
             for group in parts
         ]
-        tasks = self.finish("held-out text", steps, [sum(stored_bytes(f.clean) for f in group) for group in parts])
+        tasks = self.runner.finish(
+            "held-out text", steps, [sum(stored_bytes(f.clean) for f in group) for group in parts]
+        )
         for name, group, task in zip(names, parts, tasks, strict=True):
             entry, counts = self.report.components[name], task.counts
             entry.added, entry.held_out = counts["added"], counts["bytes"]
@@ -210,25 +219,50 @@ class Pipeline:
 
     def make_tokenizer(self) -> Path:
         """Make the tokenizer, and report it; gives its directory."""
-        (task,) = self.finish("tokenizer", [MakeTokenizer(self.recipe, *self.kept_texts())], [1])
+        documents = self.runner.listing([files.documents for files in self.parts])
+        decisions = self.runner.listing([files.decisions for files in self.parts])
+        (task,) = self.runner.finish("tokenizer", [MakeTokenizer(self.recipe, documents, decisions)], [1])
         tokenizer = Tokenizer.load(task.directory)
         self.report.vocab_size, self.report.tokenizer_sha256 = tokenizer.vocab_size, tokenizer.sha256
         return task.directory
-
-    def kept_texts(self) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-        """The clean documents of each part, and the decisions about them."""
-        return tuple(files.documents for files in self.parts), tuple(files.decisions for files in self.parts)
 
     def find_passages(self) -> None:
         """Find repeated passages, where the recipe asks for that."""
         substring = self.recipe.dedup.substring
         if substring is None:
             return
-        size = 2 * sum(stored_bytes(files.clean) for files in self.parts)
-        (task,) = self.finish("passages", [FindPassages(*self.kept_texts(), substring.length)], [size])
-        self.report.passages = task.counts
-        for number, files in enumerate(self.parts):
-            files.passages = task.directory / f"{number}.npy"
+        sizes = [stored_bytes(files.clean) for files in self.parts]
+        steps = [HashPassages(files.documents, files.decisions, substring.length) for files in self.parts]
+        hashed = self.runner.finish("passages", steps, sizes)
+        counts = [task.counts["passages"] for task in hashed]
+        listing = self.runner.gathered(
+            "passages", [task.directory for task in hashed], 12 * sum(counts), ("passages.npy",)
+        )
+        n_buckets = passages.bucket_count(sum(counts))
+        steps = [FindRepeats(listing, bucket, n_buckets) for bucket in range(n_buckets)]
+        found = self.runner.finish("repeated passages", steps, [12 * sum(counts) // n_buckets] * n_buckets)
+        size = 8 * sum(task.counts["repeats"] for task in found)
+        repeats = self.runner.gathered("repeated passages", [task.directory for task in found], size, ("repeats.npy",))
+        starts = [0, *itertools.accumulate(counts)]
+        groups = [range(len(self.parts))[at : at + PARTS_AT_ONCE] for at in range(0, len(self.parts), PARTS_AT_ONCE)]
+        steps = [
+            LocatePassages(
+                tuple(hashed[number].directory for number in group),
+                tuple(self.parts[number].documents for number in group),
+                tuple(self.parts[number].decisions for number in group),
+                starts[group[0]],
+                repeats,
+                substring.length,
+            )
+            for group in groups
+        ]
+        tasks = self.runner.finish(
+            "places of passages", steps, [sum(sizes[number] for number in group) for group in groups]
+        )
+        self.report.passages = {key: sum(task.counts[key] for task in tasks) for key in ("passages", "characters")}
+        for group, task in zip(groups, tasks, strict=True):
+            for place, number in enumerate(group):
+                self.parts[number].passages = task.directory / f"{place}.npy"
 
     def encode(self, tokenizer: Path, epochs: dict[str, float]) -> list[dict[str, Any]]:
         """Tokenize each part; gives its counts."""
@@ -236,8 +270,8 @@ class Pipeline:
         for files in self.parts:
             name, mix = files.part.component.name, (recipe.split, recipe.seed, recipe.jsonl)
             inputs = files.documents, files.decisions, files.passages
-            steps.append(Encode(*inputs, name, tokenizer, epochs[name], *mix, self.executor.in_process))
-        tasks = self.finish("tokens", steps, [stored_bytes(files.clean) for files in self.parts])
+            steps.append(Encode(*inputs, name, tokenizer, epochs[name], *mix, self.runner.executor.in_process))
+        tasks = self.runner.finish("tokens", steps, [stored_bytes(files.clean) for files in self.parts])
         counts = [task.counts for task in tasks]
         for files, task, counted in zip(self.parts, tasks, counts, strict=True):
             files.encoded = task.directory
@@ -250,21 +284,26 @@ class Pipeline:
     def shuffle(self, counts: list[dict[str, Any]]) -> dict[str, list[Path]]:
         """Sort the copies of each split; gives the directories of its buckets, in order."""
         dtype, jsonl = dtype_for(self.report.vocab_size), self.recipe.jsonl
-        encoded = tuple(files.encoded for files in self.parts)
+        buckets = {split: shuffle.bucket_count(split, counts, jsonl) for split in SPLITS}
+        size = np.dtype(dtype).itemsize * sum(self.report.total(split).tokens for split in SPLITS)
+        outputs = [files.encoded for files in self.parts]
+        while groups := merge_groups(len(outputs)):
+            pieces = [[shuffle.bucket_count(split, counts[a:b], jsonl) for split in SPLITS] for a, b in groups]
+            listings = [self.runner.listing(outputs[a:b]) for a, b in groups]
+            steps = [MergeEncoded(listing, tuple(n), dtype) for listing, n in zip(listings, pieces, strict=True)]
+            tasks = self.runner.finish("shuffle", steps, [size // len(steps)] * len(steps))
+            outputs, counts = [task.directory for task in tasks], [task.counts for task in tasks]
+        listing = self.runner.listing(outputs)
         steps = [
-            Shuffle(split, bucket, n_buckets, encoded, dtype, jsonl)
-            for split in SPLITS
-            for n_buckets in [bucket_count(split, counts, jsonl)]
-            for bucket in range(n_buckets)
+            Shuffle(listing, split, n, buckets[split], dtype, jsonl) for split in SPLITS for n in range(buckets[split])
         ]
-        total = sum(self.report.total(split).tokens for split in SPLITS)
-        tasks = self.finish("shuffle", steps, [np.dtype(dtype).itemsize * total // len(steps)] * len(steps))
+        tasks = self.runner.finish("shuffle", steps, [size // len(steps)] * len(steps))
         done = list(zip(steps, tasks, strict=True))
         return {split: [task.directory for step, task in done if step.split == split] for split in SPLITS}
 
     def corpus(self, tokenizer: Path, buckets: dict[str, list[Path]]) -> Corpus:
         """The outputs that the corpus is assembled from."""
-        raw = [files.raw.directory for files in self.parts]
+        raw = [files.raw.directory for files in self.parts if not files.piece]
         clean = [files.clean.directory for files in self.parts]
         encoded = [files.encoded for files in self.parts]
         tables = {split: [path / f"{split}.parquet" for path in encoded] for split in SPLITS}

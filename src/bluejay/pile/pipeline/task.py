@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,14 +20,10 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from filelock import FileLock, Timeout
 
 from bluejay.files import TEMPORARY, sync
-from bluejay.pile.pipeline.executor import Executor
-from bluejay.progress import progress
 
-VERSION = 3
+VERSION = 4
 """Raised when a step writes something else from the same input, so that no older output is used in its place."""
 COUNTS = "counts.json"
-MIN_PARALLEL_BYTES = 32_000_000
-"""Input of tasks below which no workers are started: that takes a second."""
 
 
 @runtime_checkable
@@ -60,6 +56,14 @@ class Task:
         return self.stages / self.step.name / hashlib.sha256(key.encode()).hexdigest()[:24]
 
     @property
+    def title(self) -> str:
+        """What the task does, for the user: the step and what distinguishes it from others of the step."""
+        values = [(name, value) for name, value in vars(self.step).items() if isinstance(value, (int, str))]
+        part = getattr(self.step, "part", None)
+        details = [str(part)] if part else [f"{name} {value}" for name, value in values] or [self.directory.name]
+        return f"{self.step.name} ({', '.join(details)})"
+
+    @property
     def done(self) -> bool:
         """Whether the output is complete: the directory gets its name only then."""
         return self.directory.exists()
@@ -87,29 +91,6 @@ class Task:
                 raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-
-
-def run_chains(executor: Executor, label: str, chains: Sequence[Sequence[Task]], sizes: Sequence[int]) -> None:
-    """Run the tasks that are not done of several chains; within a chain, each task needs the one before it.
-
-    `sizes` are the bytes of input of each chain, which the progress bar counts. Small work runs in this process.
-    """
-    missing = [number for number, chain in enumerate(chains) if not all(task.done for task in chain)]
-    if not missing:
-        return
-    left = sum(sizes[number] for number in missing)
-    parallel = executor.kind == "ray" or left > MIN_PARALLEL_BYTES
-    with progress(label, sum(sizes), "B", sum(sizes) - left) as bar:
-        results = (executor if parallel else Executor()).run(run_chain, [chains[number] for number in missing])
-        for number, _ in results:
-            bar.advance(sizes[missing[number]])
-
-
-def run_chain(chain: Sequence[Task]) -> None:
-    """Run the tasks of a chain that are not done."""
-    for task in chain:
-        if not task.done:
-            task.run()
 
 
 @contextmanager

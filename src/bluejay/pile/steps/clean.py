@@ -15,6 +15,7 @@ from bluejay.files import sha256_of
 from bluejay.pile.filters import chain
 from bluejay.pile.filters.quality import model_file
 from bluejay.pile.recipe import Component
+from bluejay.pile.steps.read import raw_file
 from bluejay.pile.text.document_table import (
     CLEAN,
     COMPRESSION,
@@ -23,29 +24,34 @@ from bluejay.pile.text.document_table import (
     hex_ids,
     read_batches,
     text_digests,
+    text_hashes,
     with_text,
 )
 from bluejay.pile.text.pii import replace_personal
+from bluejay.pile.text.sorted_records import sorted_records
 from bluejay.pile.text.unicode import normalise
 
 
 @dataclass(frozen=True)
 class Clean:
-    """Clean and filter a part as its component asks.
+    """Clean and filter a part, or a piece of it, as its component asks.
 
-    Writes `documents.parquet` (CLEAN), `dropped.parquet` (DROPPED), `ids.npy` (n,) S32 and `sizes.npy` (n,), UTF-8
-    bytes. Counts the documents, the dropped ones by reason and the replaced personal data by kind.
+    Writes `documents.parquet` (CLEAN), `dropped.parquet` (DROPPED), `ids.npy` (n,) S32, `sizes.npy` (n,), UTF-8 bytes,
+    and `exact.npy`, the `sorted_records` of the text hashes with the column `id`. Counts the documents, the dropped
+    ones by reason and the replaced personal data by kind.
     """
 
     name: ClassVar[str] = "clean"
     raw: Path
     component: Component
     seed: int
+    piece: int = 0
+    """Which of the files of `Read` is cleaned."""
 
     def key(self) -> list[Any]:
         """The raw documents, the component's cleaning and filters, the filters' model files, and the seed."""
         models = [sha256_of(file) for file in map(model_file, self.component.filters) if file and file.is_file()]
-        return [self.raw.name, self.component.clean, self.component.filters, models, self.seed]
+        return [self.raw.name, self.piece, self.component.clean, self.component.filters, models, self.seed]
 
     def run(self, out: Path) -> dict[str, Any]:
         ids, sizes, dropped, replaced = [], [], Counter(), Counter()
@@ -54,7 +60,7 @@ class Clean:
             pq.ParquetWriter(out / "documents.parquet", CLEAN, compression=COMPRESSION) as kept_file,
             pq.ParquetWriter(out / "dropped.parquet", DROPPED, compression="zstd") as dropped_file,
         ):
-            for batch in read_batches(self.raw / "documents.parquet"):
+            for batch in read_batches(self.raw / raw_file(self.piece)):
                 kept, rejected, counts = clean(batch)
                 replaced.update(counts)
                 if len(kept):
@@ -66,9 +72,15 @@ class Clean:
                     dropped.update(rejected["reason"].to_pylist())
                     rejected = rejected.add_column(0, "id", hex_ids(text_digests(rejected["text"])))
                     dropped_file.write_batch(rejected.append_column("of", pa.nulls(len(rejected), pa.string())))
-        np.save(out / "ids.npy", np.concatenate([*ids, np.empty(0, "S32")]))
+        every = np.concatenate([*ids, np.empty(0, "S32")])
+        np.save(out / "ids.npy", every)
+        np.save(out / "exact.npy", sorted_records(text_hashes(every), id=every))
         np.save(out / "sizes.npy", np.concatenate([*sizes, np.empty(0, np.int64)]))
-        return {"documents": sum(map(len, ids)), "dropped": dropped, "replaced": replaced}
+        return {
+            "documents": len(every),
+            "dropped": dropped,
+            "replaced": replaced,
+        }
 
 
 Cleaner = Callable[[pa.RecordBatch], tuple[pa.RecordBatch, pa.RecordBatch, dict[str, int]]]

@@ -1,11 +1,12 @@
 """Find copies among all documents of a corpus, by their hashes alone, and decide which documents stay.
 
-Copies are found within buckets of hashes, so memory does not grow with the corpus: 80 bytes for each of at most
-BUCKET_DOCUMENTS documents, and 16 for each pair of near-copies.
+Copies are found within buckets of hashes, which are tasks of their own: a task reads its range of the sorted records of
+all parts, and holds 40 bytes for each of about BUCKET_DOCUMENTS documents. Only `Decide` holds all copies: 16 bytes for
+each exact one and each pair of near-copies, and 32 for each representative.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,10 +17,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from bluejay.pile.recipe import Split
+from bluejay.pile.steps.merge import listed
 from bluejay.pile.steps.mix import split_of
 from bluejay.pile.text.clusters import agreeing_pairs, candidate_pairs, components, group_equal, survivors
 from bluejay.pile.text.document_table import text_hashes
 from bluejay.pile.text.minhash import MinHashSettings
+from bluejay.pile.text.sorted_records import ConcatenatedArray, SortedRecords, key_range
 
 BUCKET_DOCUMENTS = 1 << 22
 """Documents of one bucket, on average."""
@@ -31,47 +34,6 @@ KEPT, EXACT, NEAR, CONTAMINATED = range(4)
 """Decisions about a document."""
 DROP_REASONS = {EXACT: "exact copy", NEAR: "near-copy", CONTAMINATED: "contaminated"}
 """The decisions to drop a document, as tables and reports name them."""
-
-
-@dataclass(frozen=True)
-class ConcatenatedArray:
-    """One `.npy` file per part, read as one array: rows are numbered across the parts, in the order of the recipe."""
-
-    files: tuple[Path, ...]
-    starts: NDArray[np.int64]
-    """(files + 1,): the first row of each file, then the number of all rows."""
-
-    @classmethod
-    def of(cls, files: Sequence[Path]) -> "ConcatenatedArray":
-        """Concatenate files; only their headers are read."""
-        lengths = [np.load(file, mmap_mode="r").shape[0] for file in files]
-        return cls(tuple(files), np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
-
-    def __len__(self) -> int:
-        return int(self.starts[-1])
-
-    def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """The values of some rows, in the order of `rows`."""
-        order = np.argsort(rows, kind="stable")
-        bounds = np.searchsorted(rows[order], self.starts).tolist()
-        found = [
-            np.load(file, mmap_mode="r")[rows[order[a:b]] - start]
-            for file, start, a, b in zip(self.files, self.starts.tolist(), bounds, bounds[1:], strict=False)
-            if a < b
-        ]
-        values = np.concatenate(found) if found else np.load(self.files[0], mmap_mode="r")[:0]
-        return values[np.argsort(order, kind="stable")]
-
-    def pieces(self) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
-        """Yield row numbers and values of each file."""
-        for file, start in zip(self.files, self.starts.tolist(), strict=False):
-            values = np.load(file, mmap_mode="r")
-            yield np.arange(start, start + len(values)), values
-
-    @property
-    def keys(self) -> list[str]:
-        """The names of the directories that hold the files, which are hashes of their content."""
-        return [file.parent.name for file in self.files]
 
 
 @dataclass(frozen=True)
@@ -123,86 +85,79 @@ def bucket_count(documents: int) -> int:
     return -(-documents // BUCKET_DOCUMENTS) or 1
 
 
-def in_bucket(hashes: NDArray[np.uint64], bucket: int, n_buckets: int) -> NDArray[np.bool_]:
-    """Which hashes belong to a bucket."""
-    return hashes % np.uint64(n_buckets) == bucket
-
-
 @dataclass(frozen=True)
 class FindExactCopies:
-    """Find documents of equal text.
+    """Find the documents of equal text among those whose hashes are in one bucket.
 
-    Writes `copies.npy`, the rows whose text an earlier row has, ascending; `firsts.npy`, the first row of the same text
-    for each copy; and `alive.npy`, one bool per row: whether it is the first of its text.
+    Writes `copies.npy`, the rows whose text an earlier row has, and `firsts.npy`, the first row of the same text for
+    each copy.
     """
 
     name: ClassVar[str] = "exact"
-    ids: ConcatenatedArray
+    listing: Path
+    """The outputs that hold `exact.npy`."""
+    bucket: int
+    n_buckets: int
 
     def key(self) -> list[Any]:
-        """The ids of all documents."""
-        return [self.ids.keys]
+        """The ids of all documents, and the bucket."""
+        return [self.listing.name, self.bucket, self.n_buckets]
 
     def run(self, out: Path) -> dict[str, Any]:
-        copies, firsts = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-        n_buckets = bucket_count(len(self.ids))
-        for bucket in range(n_buckets):
-            rows, ids = [np.empty(0, np.int64)], [np.empty(0, "S32")]
-            for numbers, values in self.ids.pieces():
-                inside = in_bucket(text_hashes(values), bucket, n_buckets)
-                rows.append(numbers[inside])
-                ids.append(values[inside])
-            row = np.concatenate(rows)
-            first = row[group_equal(np.concatenate(ids))]
-            copies.append(row[row != first])
-            firsts.append(first[row != first])
-        copy, first = np.concatenate(copies), np.concatenate(firsts)
-        order = np.argsort(copy)
-        alive = np.ones(len(self.ids), np.bool_)
-        alive[copy] = False
-        for name, values in (("copies", copy[order]), ("firsts", first[order]), ("alive", alive)):
-            np.save(out / f"{name}.npy", values)
-        return {"copies": len(copy)}
+        records = SortedRecords.open(listed(self.listing, "exact.npy"))
+        found = repeated(records.between(*key_range(self.bucket, self.n_buckets)))
+        row = found["row"].astype(np.int64)
+        first = row[group_equal(found["id"])]
+        copy = row != first
+        np.save(out / "copies.npy", row[copy])
+        np.save(out / "firsts.npy", first[copy])
+        return {"copies": int(copy.sum())}
 
 
 @dataclass(frozen=True)
 class FindNearCopies:
-    """Find pairs of near-copies in one band of the signatures.
+    """Find pairs of near-copies in one band of the signatures, among those whose keys are in one bucket.
 
     Writes `edges.npy` (m, 2): pairs of rows that agree in this band, and in the whole signature up to the threshold.
     """
 
     name: ClassVar[str] = "near"
+    listing: Path
+    """The outputs that hold the files of `Sign`."""
     band: int
-    keys: tuple[Path, ...]
-    """`bands.npy` of each part."""
-    signatures: ConcatenatedArray
+    bucket: int
+    n_buckets: int
     near: MinHashSettings
-    exact: Path
 
     def key(self) -> list[Any]:
-        """The band, the signatures and the threshold. Exact copies follow from the documents of the signatures."""
-        return [self.band, self.signatures.keys, self.near.threshold]
+        """The signatures, the band, the bucket and the threshold."""
+        return [self.listing.name, self.band, self.bucket, self.n_buckets, self.near.threshold]
 
     def run(self, out: Path) -> dict[str, Any]:
-        starts, alive = self.signatures.starts.tolist(), np.load(self.exact / "alive.npy", mmap_mode="r")
-        n_buckets, candidates, edges = bucket_count(len(self.signatures)), 0, [np.empty((0, 2), np.int64)]
-        for bucket in range(n_buckets):
-            rows, keys = [np.empty(0, np.int64)], [np.empty(0, np.uint64)]
-            for file, start, stop in zip(self.keys, starts, starts[1:], strict=False):
-                values = np.load(file, mmap_mode="r")[self.band]
-                inside = in_bucket(values, bucket, n_buckets) & alive[start:stop] & (values != 0)
-                rows.append(np.flatnonzero(inside) + start)
-                keys.append(values[inside])
-            pairs = candidate_pairs(np.concatenate(keys), np.concatenate(rows))
-            candidates += len(pairs)
-            for begin in range(0, len(pairs), PAIRS_AT_ONCE):
-                some = pairs[begin : begin + PAIRS_AT_ONCE]
-                compared, local = np.unique(some, return_inverse=True)
-                edges.append(some[agreeing_pairs(local.reshape(-1, 2), self.signatures[compared], self.near)])
-        found = np.concatenate(edges)
-        np.save(out / "edges.npy", found)
-        return {"candidates": candidates, "pairs": len(found)}
+        records = SortedRecords.open(listed(self.listing, "bands.npy"), self.band)
+        found = repeated(records.between(*key_range(self.bucket, self.n_buckets)))
+        found = found[found["key"] != 0]
+        keys, rows = found["key"], found["row"].astype(np.int64)
+        # Of documents of equal text, whose keys are equal too, the first stays.
+        texts = ConcatenatedArray.of(listed(self.listing, "texts.npy"), stay_open=True)[rows]
+        order = np.lexsort((rows, texts, keys))
+        again = (np.diff(keys[order]) == 0) & (np.diff(texts[order]) == 0)
+        alive = order[np.append(True, ~again)[: len(order)]]
+        pairs, edges = candidate_pairs(keys[alive], rows[alive]), [np.empty((0, 2), np.int64)]
+        signatures = ConcatenatedArray.of(listed(self.listing, "signatures.npy"), stay_open=True)
+        for begin in range(0, len(pairs), PAIRS_AT_ONCE):
+            some = pairs[begin : begin + PAIRS_AT_ONCE]
+            compared, local = np.unique(some, return_inverse=True)
+            edges.append(some[agreeing_pairs(local.reshape(-1, 2), signatures[compared], self.near)])
+        edge = np.concatenate(edges)
+        np.save(out / "edges.npy", edge)
+        return {"candidates": len(pairs), "pairs": len(edge)}
+
+
+def repeated(records: NDArray[Any]) -> NDArray[Any]:
+    """The records, which are sorted, whose key another one has."""
+    same = np.diff(records["key"]) == 0
+    return records[(np.append(False, same) | np.append(same, False))[: len(records)]]
 
 
 @dataclass(frozen=True)
@@ -210,50 +165,65 @@ class Decide:
     """Decide which documents stay. Writes NUMBER.npz for each part: the arrays of `Decisions`."""
 
     name: ClassVar[str] = "decide"
-    ids: ConcatenatedArray
-    priority: NDArray[np.int64]
-    """For each part the position of its component in the recipe: of near-copies, the earliest component's stays."""
+    clean: Path
+    """The listing of the clean documents of all parts."""
+    parts: tuple[int, ...]
+    """How many parts each component has: of near-copies, the earliest component's stays."""
     exact: Path
-    edges: tuple[Path, ...]
-    """The pairs of near-copies, one file per band."""
+    """The listing of the exact copies."""
+    edges: Path
+    """The listing of the pairs of near-copies."""
     remove: bool
     """Whether near-copies are dropped; if not, they only stay on one side of the split."""
-    reasons: tuple[Path, ...]
-    """`reasons.parquet` of each part; empty where there are no test sets."""
+    tests: Path | None
+    """The listing of the matches of test sets; None where there are no test sets."""
 
     def key(self) -> list[Any]:
-        """The ids, the near-copies and the matches of test sets, by the hashes that name their directories."""
-        files = [*self.ids.files, *self.edges, *self.reasons]
-        return [[file.parent.name for file in files], self.priority.tolist(), self.remove]
+        """The documents, the near-copies and the matches of test sets, by the hashes that name their listings."""
+        return [self.clean.name, self.parts, self.edges.name, self.remove, self.tests and self.tests.name]
 
     def run(self, out: Path) -> dict[str, Any]:
-        ids, starts = self.ids, self.ids.starts.tolist()
-        copies, firsts = (np.load(self.exact / f"{name}.npy") for name in ("copies", "firsts"))
-        members, representatives = self.near_clusters()
-        for number, (start, stop) in enumerate(itertools.pairwise(starts)):
-            rows = np.arange(start, stop)
+        ids = ConcatenatedArray.of(listed(self.clean, "ids.npy"))
+        copies, firsts = self.exact_copies()
+        members, representatives = self.near_clusters(ids)
+        tests = listed(self.tests, "reasons.parquet") if self.tests else []
+        # The ids of all representatives are read at once: one by one, each part would open the files of all others.
+        others = np.unique(np.concatenate([firsts, representatives]))
+        other_ids = ids[others]
+        for number, (start, stop) in enumerate(itertools.pairwise(ids.starts.tolist())):
+            rows, own = np.arange(start, stop), np.array(ids.file(number))
             first = replace_rows(rows, copies, firsts)
             representative = replace_rows(first, members, representatives)
             decision = np.where(first != rows, EXACT, KEPT)
             if self.remove:
                 decision[(representative != rows) & (decision == KEPT)] = NEAR
-            if self.reasons:
-                contaminated = pc.is_valid(pq.read_table(self.reasons[number])["reason"]).to_numpy()
+            if tests:
+                contaminated = pc.is_valid(pq.read_table(tests[number])["reason"]).to_numpy()
                 decision[contaminated & (decision == KEPT)] = CONTAMINATED
+            moved = representative != rows
+            own[moved] = other_ids[np.searchsorted(others, representative[moved])]
             fixed = np.full(len(rows), BY_HASH, np.uint8)
-            Decisions(decision.astype(np.uint8), ids[representative], fixed).save(out / f"{number}.npz")
+            Decisions(decision.astype(np.uint8), own, fixed).save(out / f"{number}.npz")
         return {"members": len(members), "clusters": len(np.unique(representatives))}
 
-    def near_clusters(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def exact_copies(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The rows whose text an earlier row has, ascending, and the first row of each one's text."""
+        found = [[np.load(file) for file in listed(self.exact, f"{name}.npy")] for name in ("copies", "firsts")]
+        copies, firsts = map(np.concatenate, found)
+        order = np.argsort(copies)
+        return copies[order], firsts[order]
+
+    def near_clusters(self, ids: ConcatenatedArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The rows that have near-copies, ascending, and the representative of each one's cluster.
 
         The representative is of the earliest component; within one component it has the smallest id.
         """
-        edges = np.concatenate([np.empty((0, 2), np.int64), *map(np.load, self.edges)])
+        edges = np.concatenate([np.empty((0, 2), np.int64), *map(np.load, listed(self.edges, "edges.npy"))])
         members, ends = np.unique(edges, return_inverse=True)
         cluster = components(ends.reshape(-1, 2), len(members))
-        part = np.searchsorted(self.ids.starts, members, side="right") - 1
-        stays = survivors(cluster, self.priority[part], self.ids[members])
+        part = np.searchsorted(ids.starts, members, side="right") - 1
+        component = np.repeat(np.arange(len(self.parts)), self.parts)
+        stays = survivors(cluster, component[part], ids[members])
         representative = np.empty_like(members)
         representative[cluster[stays]] = members[stays]
         return members, representative[cluster]

@@ -57,7 +57,7 @@ class Encode:
     decisions: Path
     """The file that `Decide` wrote for this part."""
     passages: Path | None
-    """The file that `FindPassages` wrote for this part; None where passages stay."""
+    """The file that `LocatePassages` wrote for this part; None where passages stay."""
     component: str
     tokenizer: Path
     epochs: float

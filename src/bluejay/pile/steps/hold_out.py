@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from bluejay.files import sha256_of
 from bluejay.pile.recipe import Split
 from bluejay.pile.steps.dedup import BY_HASH, KEPT, Decisions
+from bluejay.pile.steps.merge import listed
 from bluejay.pile.steps.mix import SPLITS, rehash, uniform
 from bluejay.pile.text.document_table import (
     CLEAN,
@@ -53,20 +54,25 @@ class HoldOut:
     """
 
     name: ClassVar[str] = "hold-out"
-    clean: tuple[Path, ...]
-    decisions: tuple[Path, ...]
+    clean: Path
+    """The listing of the documents of each part."""
+    decisions: Path
+    """The listing of the `Decisions` about them."""
     split: Split
     seed: int
 
     def key(self) -> list[Any]:
         """The documents, what was decided about them, the split and the seed."""
-        texts = [[clean.name, sha256_of(decided)] for clean, decided in zip(self.clean, self.decisions, strict=True)]
+        texts = [
+            [clean.name, sha256_of(decided)]
+            for clean, decided in zip(listed(self.clean), listed(self.decisions), strict=True)
+        ]
         return [texts, self.split.valid, self.split.test, self.split.least_bytes, self.seed]
 
     def run(self, out: Path) -> dict[str, Any]:
         missing, share = self.missing()
         cutter = Cutter(missing.copy(), share, self.seed)
-        for clean, path in zip(self.clean, self.decisions, strict=True):
+        for clean, path in zip(listed(self.clean), listed(self.decisions), strict=True):
             if (cutter.missing > 0).any():
                 rewrite(clean, Decisions.load(path), self.split, cutter, out / clean.name)
         got = {name: int(n) for name, n in zip(SPLITS, missing - cutter.missing, strict=True) if n}
@@ -75,7 +81,7 @@ class HoldOut:
     def missing(self) -> tuple[NDArray[np.int64], float]:
         """The bytes that each split lacks, (3,), and the share of a training document that is to be cut out."""
         have, divisible = np.zeros(len(SPLITS), np.int64), 0
-        for clean, path in zip(self.clean, self.decisions, strict=True):
+        for clean, path in zip(listed(self.clean), listed(self.decisions), strict=True):
             decisions, sizes = Decisions.load(path), np.load(clean / "sizes.npy")
             splits = decisions.splits(self.split, self.seed)[decisions.kept]
             np.add.at(have, splits, sizes[decisions.kept])

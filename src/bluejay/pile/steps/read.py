@@ -5,6 +5,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,6 +19,7 @@ from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.recipe import Component
 from bluejay.pile.sources import Source
 from bluejay.pile.sources.io.open import local
+from bluejay.pile.sources.io.ranges import FileRange
 from bluejay.pile.text.document_table import RAW, SKIPPED, TableWriter
 from bluejay.progress import say
 from bluejay.recipe import plain
@@ -25,6 +27,8 @@ from bluejay.tokenizer import well_formed
 
 PART_BYTES = 64_000_000
 """Consecutive files of a source are read by one task, up to this total size."""
+PIECE_CHARACTERS = 256_000_000
+"""Text of a part that is cleaned, signed and encoded as one; of a larger part, several pieces are."""
 MAX_CHARACTERS = 10_000_000
 """Characters of the longest document; the filters need about 40 bytes of memory per character of a text."""
 
@@ -38,41 +42,79 @@ class Part:
     units: tuple[str, ...]
     size: int
     """Bytes of its files on this machine; PART_BYTES for a unit that is none."""
+    place: FileRange | None = None
+    """The range of its one file, where that is large."""
+
+    def __str__(self) -> str:
+        more = f" and {len(self.units) - 1:,} more" if len(self.units) > 1 else ""
+        more += f" from byte {self.place.start:,} on" if self.place else ""
+        return f"{self.component.name}: {self.units[0]}{more}"
+
+    def key(self) -> list[Any]:
+        """The source and its files; a changed file has another size or another modification time."""
+        stamps = [(stat.st_size, stat.st_mtime_ns) for stat in map(stat_of, self.units) if stat]
+        place = [vars(self.place)] if self.place else []
+        return [self.component.name, self.component.licence, plain(self.source), self.units, stamps, *place]
 
 
 @dataclass(frozen=True)
 class Read:
-    """Read a part. Writes `documents.parquet` (RAW) and `skipped.parquet` (SKIPPED).
+    """Read a part. Writes `documents.parquet` (RAW) and `skipped.parquet` (SKIPPED); of a part of more text than
+    PIECE_CHARACTERS, such as one of a large file, also `documents-1.parquet` and so on.
 
-    Counts the documents and the skipped pieces by reason, and gives the checksums of the files that were read.
+    Counts the documents, their files and the skipped pieces of the source by reason, and gives the checksums of the
+    files that were read.
     """
 
     name: ClassVar[str] = "read"
     part: Part
 
     def key(self) -> list[Any]:
-        """The source and its files; a changed file has another size or another modification time."""
-        part = self.part
-        stamps = [(stat.st_size, stat.st_mtime_ns) for stat in map(stat_of, part.units) if stat]
-        return [part.component.name, part.component.licence, plain(part.source), part.units, stamps]
+        return self.part.key()
 
     def run(self, out: Path) -> dict[str, Any]:
-        part, skipped = self.part, []
-        with TableWriter(out / "documents.parquet", RAW) as writer:
-            for found in (found for unit in part.units for found in read_unit(part.source, unit)):
-                row = found if isinstance(found, Skipped) else row_of(found, part.component)
-                if isinstance(row, Skipped):
-                    skipped.append(row)
-                else:
-                    writer.add(row, len(row["text"]))
+        part = self.part
+        skipped: list[Skipped] = []
+        counts = {"documents": 0, "pieces": 0}
+        with ExitStack() as stack:
+            writer, size = None, 0
+            for row in self.rows(skipped):
+                if writer is None:
+                    writer = stack.enter_context(TableWriter(out / raw_file(counts["pieces"]), RAW))
+                    counts["pieces"] += 1
+                writer.add(row, len(row["text"]))
+                counts["documents"] += 1
+                size += len(row["text"])
+                # Row groups end where they would without pieces, because text is held out of each one by itself.
+                if size >= PIECE_CHARACTERS and not writer.rows:
+                    stack.close()
+                    writer, size = None, 0
+        if not counts["pieces"]:
+            counts["pieces"] = 1
+            with TableWriter(out / raw_file(0), RAW):
+                pass
         rows = [{key: well_formed(text) for key, text in vars(entry).items()} for entry in skipped]
         rows = [{"component": part.component.name, **row} for row in rows]
         pq.write_table(pa.Table.from_pylist(rows, schema=SKIPPED), out / "skipped.parquet")
-        return {
-            "documents": writer.count,
+        return counts | {
             "skipped": Counter(reason_class(entry.reason) for entry in skipped),
-            "inputs": [entry for unit in part.units for entry in input_of(part.source, unit)],
+            "inputs": [entry for unit in part.units for entry in input_of(part.source, unit, part.place)],
         }
+
+    def rows(self, skipped: list[Skipped]) -> Iterator[dict[str, str]]:
+        """Yield the documents as rows of RAW, and add the other pieces of the source to `skipped`."""
+        part = self.part
+        for found in (found for unit in part.units for found in read_unit(part.source, unit, part.place)):
+            row = found if isinstance(found, Skipped) else row_of(found, part.component)
+            if isinstance(row, Skipped):
+                skipped.append(row)
+            else:
+                yield row
+
+
+def raw_file(piece: int) -> str:
+    """The name of the file with the documents of a piece of a part."""
+    return f"documents-{piece}.parquet" if piece else "documents.parquet"
 
 
 def parts_of(component: Component) -> tuple[list[Part], list[str]]:
@@ -91,8 +133,18 @@ def parts_of(component: Component) -> tuple[list[Part], list[str]]:
             missing.append(str(error))
             continue
         for group, size in group_units(units):
-            parts.append(Part(component, source, group, size))
+            places = ranges_of(source, group[0], size) if len(group) == 1 else [None]
+            parts += [Part(component, source, group, size // len(places), place) for place in places]
     return parts, missing
+
+
+def ranges_of(source: Source, unit: str, size: int) -> list[FileRange] | list[None]:
+    """The ranges in which a large file is read; None alone for any other unit."""
+    records = getattr(source, "RECORDS", None)
+    if size <= 2 * PART_BYTES or records is None or stat_of(unit) is None or not records.has_ranges(unit):
+        return [None]
+    n = math.ceil(size / PART_BYTES)
+    return [FileRange(size * number // n, size * (number + 1) // n) for number in range(n)]
 
 
 def group_units(units: list[str]) -> Iterator[tuple[tuple[str, ...], int]]:
@@ -116,10 +168,11 @@ def stat_of(unit: str) -> os.stat_result | None:
     return path.stat() if not is_address(unit) and path.is_file() else None
 
 
-def read_unit(source: Source, unit: str) -> Iterator[Document | Skipped]:
-    """The documents of a unit. A unit that cannot be read, or only in part, yields a Skipped with the reason."""
+def read_unit(source: Any, unit: str, place: FileRange | None = None) -> Iterator[Document | Skipped]:
+    """The documents of a unit, or of a range of it. A unit that cannot be read, or only in part, yields a Skipped with
+    the reason."""
     try:
-        for found in source.read(unit):
+        for found in source.read_range(unit, place) if place else source.read(unit):
             if isinstance(found, Document) and not found.text.strip():
                 yield Skipped(found.url, "empty")
             elif isinstance(found, Document) and len(found.text) > MAX_CHARACTERS:
@@ -166,8 +219,10 @@ def reason_class(reason: str) -> str:
     return reason.partition(":")[0][:80]
 
 
-def input_of(source: Source, unit: str) -> list[dict[str, str]]:
-    """Name and sha256 of a unit's file; empty where the unit is not one file."""
+def input_of(source: Source, unit: str, place: FileRange | None) -> list[dict[str, str]]:
+    """Name and sha256 of a unit's file; empty where the unit is not one file, and for all but its first range."""
+    if place and place.start:
+        return []
     declared = getattr(source, "sha256", None)
     if declared:
         return [{"name": unit, "sha256": declared}]

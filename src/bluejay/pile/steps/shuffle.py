@@ -1,10 +1,13 @@
 """Put all copies of the documents of a split into their final order, one bucket of shuffle keys at a time.
 
 The place of a copy in a shard follows from its shuffle key, so the copies of a bucket are consecutive in the shard.
-They are gathered from all parts and sorted by themselves (a two-pass shuffle): memory does not grow with the corpus.
+They are gathered from all outputs of `Encode` and sorted by themselves: memory does not grow with the corpus. Where
+there are more outputs than one task may open, `MergeEncoded` makes one of several.
 """
 
-import os
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,13 +19,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from bluejay.pile.steps.export import compress
+from bluejay.pile.steps.merge import listed
+from bluejay.pile.steps.mix import SPLITS
+from bluejay.pile.text.sorted_records import key_range
 
 BUCKET_TOKENS = 24_000_000
 """Tokens of a bucket, on average, which are sorted in memory."""
 BUCKET_LINE_BYTES = 150_000_000
 """Bytes of exported lines of a bucket, on average."""
-N_KEYS = 1 << 64
-"""Values of a shuffle key."""
 LINES = "lines.jsonl.zst"
 
 
@@ -31,10 +35,11 @@ class Shuffle:
     """Sort one bucket. Writes `tokens.bin` and `table.parquet`, and `lines.jsonl.zst` for the export."""
 
     name: ClassVar[str] = "shuffle"
+    listing: Path
+    """The outputs of `Encode` or `MergeEncoded`."""
     split: str
     bucket: int
     n_buckets: int
-    parts: tuple[Path, ...]
     dtype: str
     """Type of the token ids."""
     jsonl: bool
@@ -42,24 +47,90 @@ class Shuffle:
 
     def key(self) -> list[Any]:
         """The bucket and the encoded parts."""
-        return [self.split, self.bucket, self.n_buckets, [part.name for part in self.parts], self.jsonl]
+        return [self.listing.name, self.split, self.bucket, self.n_buckets, self.jsonl]
 
     def run(self, out: Path) -> dict[str, Any]:
-        slices = [bucket_rows(part / f"{self.split}.arrow", self.bucket, self.n_buckets) for part in self.parts]
-        table = pa.concat_tables(slices)
-        part = np.repeat(np.arange(len(slices)), [len(rows) for rows in slices])
-        order = pc.sort_indices(table, [("shuffle_key", "ascending"), ("id", "ascending")])
-        table, part = table.take(order), part[order.to_numpy()]
-        itemsize = np.dtype(self.dtype).itemsize
-        begin, length = itemsize * table["token_offset"].to_numpy(), itemsize * table["length"].to_numpy()
-        tokens = gather_bytes([path / "tokens.bin" for path in self.parts], part, begin, length)
+        ((table, tokens, lines),) = Copies(listed(self.listing), self.split, self.dtype).pieces(
+            [key_range(self.bucket, self.n_buckets)]
+        )
         (out / "tokens.bin").write_bytes(tokens)
         if self.jsonl:
-            begin, length = table["line_offset"].to_numpy(), table["line_bytes"].to_numpy()
-            compress(gather_bytes([path / "lines.bin" for path in self.parts], part, begin, length), out / LINES)
+            compress(lines, out / LINES)
         table = table.drop_columns(["shuffle_key", "token_offset", "line_offset", "line_bytes"])
         pq.write_table(table, out / "table.parquet", compression="zstd")
         return {"documents": len(table)}
+
+
+@dataclass(frozen=True)
+class MergeEncoded:
+    """Merge several outputs of `Encode` into one.
+
+    Writes {train,valid,test}.arrow as `Encode` does, and tokens.bin and lines.bin, in which every copy has a place of
+    its own, in the order of the shuffle keys. Counts the tokens and the bytes of lines of each split.
+    """
+
+    name: ClassVar[str] = "merge-encoded"
+    listing: Path
+    pieces: tuple[int, ...]
+    """For each split the ranges of shuffle keys that are sorted in memory one after the other."""
+    dtype: str
+    """Type of the token ids."""
+
+    def key(self) -> list[Any]:
+        """The encoded parts. The ranges change no output."""
+        return [self.listing.name]
+
+    def run(self, out: Path) -> dict[str, Any]:
+        counts, width = {}, np.dtype(self.dtype).itemsize
+        with (out / "tokens.bin").open("wb") as tokens_file, (out / "lines.bin").open("wb") as lines_file:
+            for split, pieces in zip(SPLITS, self.pieces, strict=True):
+                copies = Copies(listed(self.listing), split, self.dtype)
+                with ExitStack() as stack:
+                    sink = stack.enter_context(pa.OSFile(str(out / f"{split}.arrow"), "wb"))
+                    file = stack.enter_context(pa.ipc.new_file(sink, copies.schema))
+                    first = tokens_file.tell(), lines_file.tell()
+                    for table, tokens, lines in copies.pieces([key_range(piece, pieces) for piece in range(pieces)]):
+                        table = placed(table, "token_offset", "length", tokens_file.tell() // width)
+                        table = placed(table, "line_offset", "line_bytes", lines_file.tell())
+                        file.write_table(table.combine_chunks())
+                        tokens_file.write(tokens)
+                        lines_file.write(lines)
+                tokens, lines = tokens_file.tell() - first[0], lines_file.tell() - first[1]
+                counts[split] = {"tokens": tokens // width, "line_bytes": lines}
+        return {"splits": counts}
+
+
+def placed(table: pa.Table, column: str, sizes: str, first: int) -> pa.Table:
+    """Set a column of offsets: the rows stand one after the other, from `first` on."""
+    lengths = table[sizes].to_numpy()
+    offsets = pa.array(first + np.cumsum(lengths) - lengths, pa.int64())
+    return table.set_column(table.schema.get_field_index(column), table.schema.field(column), offsets)
+
+
+class Copies:
+    """The copies of a split in several outputs of `Encode`, each in the order of the shuffle keys. They are mapped."""
+
+    def __init__(self, outputs: Sequence[Path], split: str, dtype: str) -> None:
+        files = [pa.ipc.open_file(pa.py_buffer(mapped(output / f"{split}.arrow"))) for output in outputs]
+        self.schema = files[0].schema
+        self.batches = [[b for n in range(file.num_record_batches) if len(b := file.get_batch(n))] for file in files]
+        self.tokens, self.lines = (
+            [mapped(output / name) for output in outputs] for name in ("tokens.bin", "lines.bin")
+        )
+        self.width = np.dtype(dtype).itemsize
+
+    def pieces(self, ranges: Sequence[tuple[int, int]]) -> Iterator[tuple[pa.Table, memoryview, memoryview]]:
+        """Yield, for each range of shuffle keys, the rows of its copies in order, their tokens and their lines."""
+        for low, high in ranges:
+            slices = [pa.Table.from_batches(rows_between(some, low, high), self.schema) for some in self.batches]
+            table = pa.concat_tables(slices)
+            part = np.repeat(np.arange(len(slices)), [len(rows) for rows in slices])
+            order = pc.sort_indices(table, [("shuffle_key", "ascending"), ("id", "ascending")])
+            table, part = table.take(order), part[order.to_numpy()]
+            begin, length = (self.width * table[name].to_numpy() for name in ("token_offset", "length"))
+            tokens = gather_bytes(self.tokens, part, begin, length)
+            begin, length = (table[name].to_numpy() for name in ("line_offset", "line_bytes"))
+            yield table, tokens, gather_bytes(self.lines, part, begin, length)
 
 
 def bucket_count(split: str, counts: list[dict[str, Any]], jsonl: bool) -> int:
@@ -69,31 +140,31 @@ def bucket_count(split: str, counts: list[dict[str, Any]], jsonl: bool) -> int:
     return max(-(-tokens // BUCKET_TOKENS), -(-line_bytes // BUCKET_LINE_BYTES), 1)
 
 
-def bucket_rows(path: Path, bucket: int, n_buckets: int) -> pa.Table:
-    """The rows of a part whose shuffle keys fall into a bucket."""
-    with pa.memory_map(str(path)) as mapped:
-        rows = pa.ipc.open_file(mapped).read_all()
-        low, high = -(-N_KEYS * bucket // n_buckets), -(-N_KEYS * (bucket + 1) // n_buckets) - 1
-        keys = rows["shuffle_key"].to_numpy()
-        begin = np.searchsorted(keys, np.uint64(low), side="left")
-        end = np.searchsorted(keys, np.uint64(high), side="right")
-        return rows.take(pa.array(np.arange(begin, end)))  # a copy, which outlives the mapping
+def rows_between(batches: Sequence[pa.RecordBatch], low: int, high: int) -> Iterator[pa.RecordBatch]:
+    """Yield the rows with shuffle keys from `low` to below `high`, of batches in their order, none of them empty."""
+
+    def keys(batch: pa.RecordBatch) -> NDArray[np.uint64]:
+        return batch["shuffle_key"].to_numpy()
+
+    begin = max(bisect_right(batches, low, key=lambda batch: int(keys(batch)[0])) - 1, 0)
+    for batch in batches[begin : bisect_left(batches, high, key=lambda batch: int(keys(batch)[0]))]:
+        first, end = (bisect_left(keys(batch), bound, key=int) for bound in (low, high))
+        yield batch.slice(first, end - first)
+
+
+def mapped(path: Path) -> NDArray[np.uint8]:
+    """The bytes of a file, mapped into memory."""
+    return np.memmap(path, np.uint8, "r") if path.stat().st_size else np.empty(0, np.uint8)
 
 
 def gather_bytes(
-    files: list[Path], part: NDArray[np.int64], begin: NDArray[np.int64], size: NDArray[np.int64]
+    files: Sequence[NDArray[np.uint8]], part: NDArray[np.int64], begin: NDArray[np.int64], size: NDArray[np.int64]
 ) -> memoryview:
     """Concatenate pieces of files: for each i the `size[i]` bytes of file `part[i]` from byte `begin[i]`."""
     ends = np.cumsum(size)
-    data = memoryview(bytearray(int(ends[-1]) if len(ends) else 0))
+    data = np.empty(int(ends[-1]) if len(ends) else 0, np.uint8)
     for number, file in enumerate(files):
         rows = np.flatnonzero(part == number)
-        if not len(rows):
-            continue
-        descriptor = os.open(file, os.O_RDONLY)
-        try:
-            for end, n, offset in zip(ends[rows].tolist(), size[rows].tolist(), begin[rows].tolist(), strict=True):
-                assert os.preadv(descriptor, [data[end - n : end]], offset) == n
-        finally:
-            os.close(descriptor)
-    return data
+        for end, n, offset in zip(ends[rows].tolist(), size[rows].tolist(), begin[rows].tolist(), strict=True):
+            data[end - n : end] = file[offset : offset + n]
+    return data.data

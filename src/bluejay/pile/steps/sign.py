@@ -6,13 +6,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bluejay.pile.text.document_table import read_batches
+from bluejay.pile.text.document_table import read_batches, text_hashes
 from bluejay.pile.text.minhash import MinHashSettings, band_keys, signatures
+from bluejay.pile.text.sorted_records import sorted_records
 
 
 @dataclass(frozen=True)
 class Sign:
-    """Writes `signatures.npy` (n, bands x rows) uint32 and `bands.npy` (bands, n) uint64, one row of keys per band."""
+    """Writes `signatures.npy` (n, bands x rows) uint32, `bands.npy` (bands, n), `sorted_records` of each band, and
+    `texts.npy` (n,), the hash of each text."""
 
     name: ClassVar[str] = "sign"
     clean: Path
@@ -27,5 +29,6 @@ class Sign:
         signed = [signatures(batch["text"], near) for batch in read_batches(self.clean / "documents.parquet", ["text"])]
         table = np.concatenate([*signed, np.empty((0, near.bands * near.rows), np.uint32)])
         np.save(out / "signatures.npy", table)
-        np.save(out / "bands.npy", np.ascontiguousarray(band_keys(table, near).T))
+        np.save(out / "bands.npy", np.stack([sorted_records(keys) for keys in band_keys(table, near).T]))
+        np.save(out / "texts.npy", text_hashes(np.load(self.clean / "ids.npy")))
         return {}

@@ -11,6 +11,7 @@ import pyarrow as pa
 from bluejay.files import sha256_of
 from bluejay.pile.recipe import PileRecipe
 from bluejay.pile.steps.dedup import Decisions
+from bluejay.pile.steps.merge import listed
 from bluejay.pile.steps.mix import uniform
 from bluejay.pile.text.document_table import read_batches, text_hashes
 from bluejay.progress import say
@@ -23,15 +24,20 @@ class MakeTokenizer:
 
     name: ClassVar[str] = "tokenizer"
     recipe: PileRecipe
-    clean: tuple[Path, ...]
-    decisions: tuple[Path, ...]
+    clean: Path
+    """The listing of the documents of each part."""
+    decisions: Path
+    """The listing of the `Decisions` about them."""
 
     def key(self) -> list[Any]:
         """The existing tokenizer; or all training text, the vocabulary's size and the size of the sample."""
         choice, split = self.recipe.tokenizer, self.recipe.split
         if choice.path is not None:
             return [Tokenizer.load(choice.path).sha256]
-        texts = [[clean.name, sha256_of(decided)] for clean, decided in zip(self.clean, self.decisions, strict=True)]
+        texts = [
+            [clean.name, sha256_of(decided)]
+            for clean, decided in zip(listed(self.clean), listed(self.decisions), strict=True)
+        ]
         assert choice.train is not None
         return [asdict(choice.train), asdict(split), self.recipe.seed, texts]
 
@@ -51,11 +57,11 @@ class MakeTokenizer:
         """Yield the texts of the training split; of a split above `sample_bytes`, a random share of about that size."""
         recipe = self.recipe
         training, total = [], 0
-        for clean, path in zip(self.clean, self.decisions, strict=True):
+        for clean, path in zip(listed(self.clean), listed(self.decisions), strict=True):
             decisions = Decisions.load(path)
             training.append(decisions.kept & (decisions.splits(recipe.split, recipe.seed) == 0))
             total += int(np.load(clean / "sizes.npy")[training[-1]].sum())
-        for clean, inside in zip(self.clean, training, strict=True):
+        for clean, inside in zip(listed(self.clean), training, strict=True):
             hashes = text_hashes(np.load(clean / "ids.npy"))
             drawn, start = inside & (uniform(hashes, recipe.seed, "sample") * total < sample_bytes), 0
             for batch in read_batches(clean / "documents.parquet", ["text"]):

@@ -1,12 +1,12 @@
 """Find and cut passages that occurred before, in any document (exact substrings; Lee et al. 2022).
 
 A passage begins and ends with a word and has a minimum length. The first of equal passages, in the order of the
-documents, stays. No suffix array is needed: passages are compared by a hash, a table of counts excludes those that
-occur once, and only the others are stored and sorted. To bound memory, a range of hashes is taken at a time.
+documents, stays. No suffix array is needed: the hashes of all passages are sorted, and all but the first of equal ones
+are cut. A passage is named by its number: passages are counted through all documents, in order.
 """
 
-import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,58 +14,39 @@ from numpy.typing import NDArray
 
 from bluejay.pile.text.text_batch import Spans, TextBatch, Texts, split_texts
 
-CHARACTERS_AT_ONCE = 800_000_000
-"""Characters per range of hashes: about 130 million passages, of which the repeated ones take 16 bytes each."""
-SLOTS_PER_CHARACTER = 0.6
-"""Bytes of the table of counts per character."""
 
-
-def repeats(read: Callable[[], Iterable[Texts]], length: int, characters: int) -> NDArray[np.int64]:
-    """The passages to cut, (m, 3): document number, first character and end of each, in order.
-
-    `read` yields all documents, about `characters` in all, in the same order every time; it is called twice for each
-    CHARACTERS_AT_ONCE.
-    """
-    ranges = max(1, math.ceil(characters / CHARACTERS_AT_ONCE))
-    slots = max(16, math.ceil(math.log2(SLOTS_PER_CHARACTER * max(1, characters) / ranges)))
-    found = [repeats_in_range(read, length, number, ranges, slots) for number in range(ranges)]
-    return merge_overlaps(np.concatenate(found))
-
-
-def repeats_in_range(
-    read: Callable[[], Iterable[Texts]], length: int, number: int, ranges: int, slots: int
-) -> NDArray[np.int64]:
-    """The repeated passages whose hashes fall into range `number` of several: (m, 3)."""
-    counts = np.zeros(1 << slots, np.uint8)
-    shift = np.uint64(64 - slots)
-    for hashes, _ in passages(read(), length, number, ranges):
-        places = np.sort(hashes << np.uint64(8) >> shift)
-        again = places[1:] == places[:-1]
-        counts[places] = np.minimum(counts[places] + 1, 2)
-        counts[places[1:][again]] = 2
-    repeated = [(np.zeros(0, np.uint64), np.zeros((0, 3), np.int64))]
-    for hashes, spans in passages(read(), length, number, ranges):
-        twice = counts[hashes << np.uint64(8) >> shift] > 1
-        repeated.append((hashes[twice], spans[twice]))
-    hashes = np.concatenate([some for some, _ in repeated])
-    order = np.argsort(hashes, kind="stable")
-    again = np.append(False, np.diff(hashes[order]) == 0)[: len(order)]
-    return np.concatenate([spans for _, spans in repeated])[order[again]]
-
-
-def passages(
-    documents: Iterable[Texts], length: int, number: int, ranges: int
-) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.int64]]]:
-    """Yield hashes (n,) and (document, start, end) (n, 3) of the passages whose hashes fall into the range."""
-    first = 0
-    for group in (group for texts in documents for group in split_texts(texts)):
+def passage_hashes(texts: Texts, length: int) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.int64]]]:
+    """Yield, a few texts at a time, the hash of each passage and the number of passages of each text."""
+    for group in split_texts(texts):
         batch = TextBatch(group)
-        spans, document = passages_of(batch, length)
-        hashes = batch.hashes(spans)
-        chosen = hashes % np.uint64(ranges) == number if ranges > 1 else slice(None)
-        places = np.stack([spans.starts, spans.ends]) - batch.starts[document]
-        yield hashes[chosen], np.stack([document + first, *places], axis=1)[chosen]
+        spans, _ = passages_of(batch, length)
+        yield batch.hashes(spans), spans.counts
+
+
+def repeats(records: NDArray[Any]) -> NDArray[np.int64]:
+    """Of `sorted_records` of passages, the rows whose passage an earlier row has, ascending."""
+    again = np.append(False, np.diff(records["key"]) == 0)[: len(records)]
+    return np.sort(records["row"][again].astype(np.int64))
+
+
+def locate(texts: Texts, length: int, numbers: NDArray[np.int64], bounds: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where passages stand, (m, 3): the number of the text, the first character and the end of each.
+
+    `numbers` are those of the passages, ascending; text i has the passages bounds[i] to bounds[i + 1]. Only texts that
+    have one of them are read.
+    """
+    text = np.searchsorted(bounds, numbers, side="right") - 1
+    wanted, place = np.unique(text, return_inverse=True)
+    found, first = [np.empty((0, 3), np.int64)], 0
+    for group in split_texts(texts.take(pa.array(wanted))):
+        batch = TextBatch(group)
+        spans, _ = passages_of(batch, length)
+        a, b = np.searchsorted(place, [first, first + len(batch)])
+        local = place[a:b] - first
+        at = spans.bounds[local] + numbers[a:b] - bounds[text[a:b]]
+        found.append(np.stack([text[a:b], *(ends[at] - batch.starts[local] for ends in (spans.starts, spans.ends))], 1))
         first += len(batch)
+    return np.concatenate(found)
 
 
 def passages_of(batch: TextBatch, length: int) -> tuple[Spans, NDArray[np.int64]]:

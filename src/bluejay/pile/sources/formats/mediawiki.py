@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from html import unescape
 from io import BufferedIOBase
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 from urllib.parse import quote
 
 from bluejay.pile.documents import Document
 from bluejay.pile.sources.formats.mediawiki_names import LANGUAGES, formatted
 from bluejay.pile.sources.io.elements import element, elements, line_of
+from bluejay.pile.sources.io.ranges import Records
 from bluejay.pile.sources.io.records import RecordFiles
 
 BASE = re.compile(r"<base>\s*([^<\s]*)")
@@ -91,6 +92,7 @@ class MediaWiki(RecordFiles):
     The dumps do not state their licence: Wikipedia's is CC-BY-SA-4.0.
     """
 
+    RECORDS: ClassVar = Records(b"<page>", header=True)
     kind: Literal["mediawiki"] = "mediawiki"
 
     def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:

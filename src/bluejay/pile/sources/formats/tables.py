@@ -4,15 +4,17 @@ import io
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count, islice
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from bluejay.pile.documents import MAX_DOCUMENT_BYTES, Document, Skipped, read_bounded
 from bluejay.pile.sources.io.csv_rows import rows
 from bluejay.pile.sources.io.decode import decode, in_utf8
 from bluejay.pile.sources.io.lines import lines
 from bluejay.pile.sources.io.open import BROKEN, decompressed, local, matching, open_bytes
+from bluejay.pile.sources.io.ranges import FileRange, Records
 from bluejay.recipe import STRICT
 
 ROWS_AT_ONCE = 1024
@@ -88,14 +90,28 @@ class TextTable(Table, ABC):
 class JSONLines(TextTable):
     """Files with one JSON object per line (.jsonl), also compressed."""
 
+    RECORDS: ClassVar = Records(b"\n")
     kind: Literal["jsonl"]
     pile_set_name: str | None = None
     """If given, only documents of this component of The Pile are read."""
 
-    def documents(self, name: str, stream: io.BufferedIOBase) -> Iterator[Document | Skipped]:
-        """One document per line that is not empty; the lines before a damage are kept."""
+    def read_range(self, unit: str, place: FileRange) -> Iterator[Document | Skipped]:
+        """The documents of a range of a file, in order."""
+        with self.RECORDS.open(unit, place) as stream:
+            yield from self.documents(unit, stream, place.first)
+
+    def count_range(self, unit: str, place: FileRange) -> int:
+        """How many lines begin in a range of a file."""
+        found = 0
+        with self.RECORDS.open(unit, place) as stream, suppress(*BROKEN):
+            while stream.readline(MAX_DOCUMENT_BYTES):
+                found += 1
+        return found
+
+    def documents(self, name: str, stream: io.BufferedIOBase, first: int = 0) -> Iterator[Document | Skipped]:
+        """One document per line that is not empty; the lines before a damage are kept. `first` lines stand before."""
         content: Any = None
-        for number in count(1):
+        for number in count(first + 1):
             try:
                 content = content or in_utf8(stream)
                 line = content.readline(MAX_DOCUMENT_BYTES)

@@ -7,12 +7,13 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BufferedIOBase
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from bluejay.pile.documents import MAX_DOCUMENT_BYTES, Document
 from bluejay.pile.sources.formats.html import Extract, page
 from bluejay.pile.sources.io.decode import decode_text
 from bluejay.pile.sources.io.open import BROKEN, decompressed
+from bluejay.pile.sources.io.ranges import Records
 from bluejay.pile.sources.io.records import RecordFiles
 
 XHTML = "application/xhtml+xml"
@@ -27,6 +28,7 @@ CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r?\n")
 class Warc(RecordFiles):
     """Each successful response that is a web page, and each conversion to plain text (WET files), is one document."""
 
+    RECORDS: ClassVar = Records(b"WARC/1.", whole_members=True)
     kind: Literal["warc"] = "warc"
     extract: Extract = "resiliparse"
     """What extracts the main text of a page; `html.Html` describes the choices."""

@@ -1,10 +1,12 @@
 """From a file to documents, whatever parts of it are damaged."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import Any, Protocol, runtime_checkable
 
 from bluejay.pile.documents import Document, Skipped
+from bluejay.pile.sources.io.ranges import FileRange
 
 MAX_REASON = 200
 """Characters of a reason; some parsers quote what they could not read."""
@@ -19,34 +21,50 @@ class Parser(Protocol):
     def document(self, name: str, record: Any) -> Document: ...
 
 
-def parse(source: Parser, name: str, stream: BufferedIOBase, start: int = 0) -> Iterator[Document | Skipped | int]:
+@dataclass(frozen=True)
+class Count:
+    """Finds the records of a format and parses none."""
+
+    parser: Parser
+
+    def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
+        return self.parser.records(name, stream)
+
+    def document(self, name: str, record: Any) -> Document:
+        return Document("a record", name, "", name)
+
+
+def parse(
+    source: Parser, name: str, stream: BufferedIOBase, start: int = 0, place: FileRange | None = None
+) -> Iterator[Document | Skipped | int]:
     """One result for each record from number `start` on; also the number of records reached so far, before the first
-    result and wherever the time limit may restart.
+    result and wherever the time limit may restart. The stream may be that of a range of a file, which may be empty.
 
     Raises ValueError: the file holds no record, or is damaged before the first; ModuleNotFoundError: its parser is not
     installed.
     """
+    first = place.first if place else 0
     records, reached, is_empty = source.records(name, stream), 0, True
     while True:
         try:
             record = next(records)
         except StopIteration:
-            if is_empty:
+            if is_empty and not (place and place.start):
                 raise ValueError("it holds nothing of this kind") from None
             return
         except ModuleNotFoundError:
             raise
         except Exception as error:  # a dozen libraries share no class for damaged input; the report names it
-            if reached == 0:
+            if first + reached == 0:
                 raise ValueError(reason(error)) from error
-            yield Skipped(name, f"nothing more can be read after record {reached - 1}: {reason(error)}")
+            yield Skipped(name, f"nothing more can be read after record {first + reached - 1}: {reason(error)}")
             return
         is_empty = False
         reached += record is not None
         if record is None or reached <= start + 1:
             yield reached
         if record is not None and reached > start:
-            yield parse_record(source, name, record, reached - 1)
+            yield parse_record(source, name, record, first + reached - 1)
 
 
 def parse_record(source: Parser, name: str, record: Any, number: int) -> Document | Skipped:

@@ -2,12 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BufferedIOBase
-from typing import Any
+from typing import Any, ClassVar
 
 from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.sources.io.open import decompressed, matching
+from bluejay.pile.sources.io.ranges import FileRange, Records
 from bluejay.pile.sources.io.sandbox import sandboxed
 from bluejay.recipe import STRICT
 
@@ -17,6 +19,8 @@ class RecordFiles(ABC):
     """Files of one format. All parsing runs in a child process (`sandbox`), so that no file can stop a build."""
 
     __pydantic_config__ = STRICT
+    RECORDS: ClassVar[Records | None] = None
+    """How ranges of a large file are read; None where a file is read from its start."""
     path: str
     """A file, a pattern of files or an address; within a package, a pattern of its members."""
     licence: str = "unknown"
@@ -29,6 +33,18 @@ class RecordFiles(ABC):
     def read(self, unit: str) -> Iterator[Document | Skipped]:
         """The documents of a file, in order. Raises ValueError: nothing of it can be read."""
         return sandboxed(self, unit, None)
+
+    def read_range(self, unit: str, place: FileRange) -> Iterator[Document | Skipped]:
+        """The documents of a range of a file, in order. Raises ValueError: nothing of it can be read."""
+        return sandboxed(self, unit, None, place=place)
+
+    def count_range(self, unit: str, place: FileRange) -> int:
+        """How many records begin in a range of a file."""
+        found = 0
+        with suppress(ValueError):  # which reading the range says
+            for _ in sandboxed(self, unit, None, place=place, count=True):
+                found += 1
+        return found
 
     def read_stream(self, name: str, data: bytes) -> Iterator[Document | Skipped]:
         """The documents of a file in memory, such as a member of a package. Raises ValueError as `read` does."""

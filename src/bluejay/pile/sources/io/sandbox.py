@@ -27,7 +27,8 @@ from typing import Any
 from bluejay.extras import install
 from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.sources.io.open import open_raw
-from bluejay.pile.sources.io.parse import label, parse, reason
+from bluejay.pile.sources.io.parse import Count, label, parse, reason
+from bluejay.pile.sources.io.ranges import FileRange
 
 CPU_SECONDS = 20.0
 """CPU time that one record may take. It is CPU time so that a busy machine skips the same records as an idle one."""
@@ -44,16 +45,25 @@ FRAME_HEADER = struct.Struct("<qq")
 PROGRAM = "from bluejay.pile.sources.io.sandbox import serve; serve()"
 
 
-def sandboxed(source: Any, name: str, data: bytes | None, seconds: float = CPU_SECONDS) -> Iterator[Document | Skipped]:
-    """Parse a file, or `data` as a file of that name, in a child process. `source` is a dataclass and a `parse.Parser`.
+def sandboxed(
+    source: Any,
+    name: str,
+    data: bytes | None,
+    seconds: float = CPU_SECONDS,
+    place: FileRange | None = None,
+    count: bool = False,
+) -> Iterator[Document | Skipped]:
+    """Parse a file, or a range of it, or `data` as a file of that name, in a child process. `source` is a dataclass and
+    a `parse.Parser`. With `count` there is one result of no meaning for each record.
 
     Raises ValueError: nothing of the file can be read, or its parser is not installed.
     """
     start, one_by_one, crashes = 0, False, 0
+    how = {"seconds": seconds, "place": place and vars(place), "count": count}
     while crashes < MAX_CRASHES:
         child, reached, ended = take_child(), False, False
         try:
-            child.request(source, name, data, start=start, one_by_one=one_by_one, seconds=seconds)
+            child.request(source, name, data, start=start, one_by_one=one_by_one, **how)
             while (found := child.reply()) != {}:
                 if isinstance(found, dict):
                     ended = "raised" in found
@@ -70,7 +80,8 @@ def sandboxed(source: Any, name: str, data: bytes | None, seconds: float = CPU_S
                 crashes += 1
                 # A child that reached no record died of splitting the file, which no other would survive.
                 last = not reached or crashes == MAX_CRASHES
-                yield Skipped(label(name, start), child.end() + ("; the rest was not read" if last else ""))
+                number = start + (place.first if place else 0)
+                yield Skipped(label(name, number), child.end() + ("; the rest was not read" if last else ""))
                 start += 1
                 if last:
                     return
@@ -107,7 +118,10 @@ class Child:
         self.stop = weakref.finalize(self, stop, self.process, os.getpid())
 
     def request(self, source: Any, name: str, data: bytes | None, **how: Any) -> None:
-        """Request the parsing of a file; `how` is start, one_by_one, seconds. Raises BrokenPipeError: it is dead."""
+        """Request the parsing of a file; `how` is start, one_by_one, seconds, place, count.
+
+        Raises BrokenPipeError: it is dead.
+        """
         kind = type(source)
         values = {field.name: getattr(source, field.name) for field in fields(source)}
         size = None if data is None else len(data)
@@ -169,11 +183,12 @@ def answer(request: dict[str, Any], data: bytes | None, replies: BufferedIOBase)
     """Parse one file and send the results."""
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in request["values"].items()}
     source = getattr(import_module(request["module"]), request["class"])(**values)
-    waiting = True
+    waiting, place, name = True, request["place"] and FileRange(**request["place"]), request["name"]
+    parser = Count(source) if request["count"] else source
     try:
-        with open_raw(request["name"]) if data is None else io.BytesIO(data) as stream:
+        with opened(source, name, data, place) as stream:
             limit(request["seconds"])
-            for found in parse(source, request["name"], stream, request["start"]):
+            for found in parse(parser, name, stream, request["start"], place):
                 limit(0.0)
                 if isinstance(found, Document):
                     rest = {"source": found.source, "licence": found.licence, "url": found.url, "meta": found.meta}
@@ -193,6 +208,13 @@ def answer(request: dict[str, Any], data: bytes | None, replies: BufferedIOBase)
         send(replies, {"raised": reason(error)})
     else:
         send(replies, {})
+
+
+def opened(source: Any, name: str, data: bytes | None, place: FileRange | None) -> BufferedIOBase:
+    """A file, a range of it, or `data`, as a stream."""
+    if data is not None:
+        return io.BytesIO(data)
+    return source.RECORDS.open(name, place) if place else open_raw(name)
 
 
 def limit(seconds: float) -> None:
