@@ -352,7 +352,6 @@ def test_no_verb_complains_that_nobody_reads_what_it_prints(
         "pile quality": [(["q.safetensors", "--good", "good.jsonl", "--bad", "bad.jsonl"], "q.safetensors")],
         "index": [([tmp_path / "corpus"], "")],
         "trace": [([tmp_path / "corpus", "says: one two three. one two"], "")],
-        "lens": [([model, "the", "--output", "look.json"], "look.json")],
         "new": [(["folder", text], "folder/pile.toml")],
         "plan": [([training_recipe, "--hardware", ROOT / "recipes/hardware/h100.toml", "--hardware.devices", 1], "")],
         "train": [
@@ -360,6 +359,7 @@ def test_no_verb_complains_that_nobody_reads_what_it_prints(
             ([training_recipe, "--export", 10], ""),
             ([training_recipe, *tuning], "tuned/model/model.safetensors"),
         ],
+        "lens": [([model, "the", "--output", "look.json"], "look.json")],
         "trace influence": [([tmp_path / "run", "one two"], "run/influence/step-10/whole.gradients")],
         "runs": [([tmp_path], ""), (["--json", tmp_path], "")],
         "compare": [([tmp_path / "tuned", "--max-tokens", 2], "")],
