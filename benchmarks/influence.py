@@ -43,6 +43,7 @@ from bluejay.tokens import TokenShard, TokenWriter
 from bluejay.trace import Influence
 from bluejay.trace.indexing import index
 from bluejay.trace.influence.learnt import learnt
+from bluejay.train.data.content import hash_of_shard
 from bluejay.train.recipe import TrainRecipe
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "train" / "quickstart.toml"
@@ -139,8 +140,11 @@ def measure(source: Path, seed: int, folder: Path, launcher: Sequence[str]) -> N
     tokenizer = Tokenizer.load(folder / "corpus")
     train, valid = (TokenShard(folder / "corpus" / "tokens" / name) for name in ("train", "valid"))
     queries = [valid[number][:-1] for number in range(QUERIES)]
-    path = RESULTS / f"{seed}.jsonl"
-    known = {(line["chosen"], line["query"]) for line in read(path)}
+    path, content = RESULTS / f"{seed}.jsonl", hash_of_shard(folder / "corpus" / "tokens" / "train")
+    lines = read(path)
+    if any(line["corpus"] != content for line in lines):
+        raise ValueError(f"{path} is of another corpus; remove it to measure this one")
+    known = {(line["chosen"], line["query"]) for line in lines}
 
     model = trained(recipe_of(folder, seed, f"base-{seed}"), launcher)
     [of] = learnt(model).reads
@@ -155,7 +159,7 @@ def measure(source: Path, seed: int, folder: Path, launcher: Sequence[str]) -> N
             recipe = recipe_of(folder, seed, f"again-{seed}", documents)
             shutil.rmtree(recipe.directory, ignore_errors=True)
         found = losses(model if recipe is None else trained(recipe, launcher), queries, tokenizer.eot)
-        line: dict[str, Any] = {"chosen": chosen, "query": query, "documents": documents}
+        line: dict[str, Any] = {"corpus": content, "chosen": chosen, "query": query, "documents": documents}
         line |= {"tokens": int(tokens[documents].sum()), "losses": found}
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
