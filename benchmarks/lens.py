@@ -128,7 +128,7 @@ def main() -> None:
             peer = None if options.peer is None else Peer(options.peer, path, ids)
             print(f"{name}:", file=sys.stderr)
             corrupt = [*ids[: N_TOKENS // 2], 5, *ids[N_TOKENS // 2 + 1 :]]
-            pair = pair_of(lens, ids, corrupt, 5, 9, ("heads",))
+            pair = pair_of(lens, ids, corrupt, 500, 900, ("heads",))  # of SmolLM2 the first ids were never trained
             for word, call in {
                 "look": lambda lens=lens, ids=ids: look(lens, ids),
                 "without": lambda lens=lens, ids=ids: without_tokens(lens, ids),

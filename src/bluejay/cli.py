@@ -30,7 +30,7 @@ from bluejay.serve.settings import PublicSettings, ServeSettings, settings_from
 from bluejay.trace.verbs import trace_verbs
 from bluejay.train.distributed.processes import launch, launch_options, wants_launch
 
-TWO_WORDS = ("trace report",)
+TWO_WORDS = ("trace report", "trace influence")
 """Verbs whose first word is a verb by itself, which argparse can only know as one word."""
 
 

@@ -14,10 +14,10 @@ import types
 import typing
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tomli_w
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from bluejay import shipped
 from bluejay.files import write_text
@@ -30,6 +30,18 @@ UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
 """pydantic's error types for a key without a field."""
 SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
 """What may follow a number in quotes: "10M" is ten million."""
+
+
+def at_home(path: str) -> str:
+    """A path with the home folder in place of a leading `~`. Raises ValueError if there is no such home."""
+    try:
+        return str(Path(path).expanduser()) if path.startswith("~") else path
+    except RuntimeError:
+        raise ValueError(f"{path} begins with ~, and there is no such home folder") from None
+
+
+PathText = Annotated[str, Field(min_length=1), AfterValidator(at_home)]
+"""A path in a recipe, or the name of something that is no file."""
 
 
 def load(kind: type[T], path: Path, overrides: list[str] | None = None) -> T:

@@ -7,9 +7,12 @@ import random
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from bluejay.train.checkpoint.state import State
-from bluejay.train.loop import train
+from bluejay.train.data.batches import document_starts
+from bluejay.train.distributed.parallel import World
+from bluejay.train.loop import Run, train
 from bluejay.train.recipe import Guard
 from bluejay.train.step import SPIKE_WINDOW, Gradient, advance, spike_reason
 
@@ -67,3 +70,22 @@ def test_products_are_rounded_to_tf32_only_where_the_recipe_says_so(recipe_file,
         assert torch.get_float32_matmul_precision() == products
     finally:
         torch.set_float32_matmul_precision("highest")
+
+
+def test_a_masked_document_takes_its_own_tokens_from_the_gradient_and_changes_nothing_else(recipe_file, load_recipe):
+    recipe = load_recipe(recipe_file, "--train.clip", "1e9", "--train.precision", "float32")
+    part = dataclasses.replace(recipe.data.train[0], masked=(3, 17, 18, 19, *range(30, 50)))
+    less = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, train=(part,)))
+    whole, masked = (Run(one, World(torch.device("cpu"))) for one in (recipe, less))
+    batch, same = (run.batches.batch(5, (0, 1)) for run in (whole, masked))
+    assert torch.equal(batch.inputs, same.inputs) and torch.equal(batch.targets, same.targets)
+    kept = same.weights
+    assert kept is not None and 0 < kept.sum() < kept.numel()
+    model = whole.model
+    starts = document_starts(batch.inputs, whole.tokenizer.eot)
+    nats = F.cross_entropy(model(batch.inputs, document_start=starts).transpose(1, 2), batch.targets, reduction="none")
+    ((nats * kept).sum() / whole.recipe.train.batch_tokens).backward()
+    expected = {name: weight.grad for name, weight in model.named_parameters()}
+    masked.stepper.gradient(same)
+    for name, weight in masked.model.named_parameters():
+        torch.testing.assert_close(weight.grad, expected[name], rtol=1e-4, atol=1e-6)

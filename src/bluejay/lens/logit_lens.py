@@ -90,11 +90,13 @@ def logit_lens(
     n_tokens = run.tokens.shape[1]
     at = list(range(n_tokens)) if positions is None else [lens.position(one, n_tokens) for one in positions]
     final = run.logits[0, at]
-    said, likelihood = final.argmax(-1), final.softmax(-1)
+    logprobs, said = final.log_softmax(-1), final.argmax(-1)
+    likelihood = logprobs.exp()
+    own = torch.linalg.vecdot(likelihood, logprobs)
     rows = []
     for place, residual in enumerate(residuals(lens, run)):
         logits = final if place == lens.config.n_layer else unembed(lens, residual[0, at], place, tuned)
-        rows.append(compared(logits, final, likelihood, said))
+        rows.append(compared(logits, likelihood, own, said))
     ids, probability, rank, of_final, entropy, kl = (torch.stack(column) for column in zip(*rows, strict=True))
     top = [lens.texts(row) for row in ids.tolist()]
     tokens = lens.texts(run.tokens[0, at].tolist())
@@ -116,22 +118,20 @@ def unembed(
 
 
 def compared(
-    logits: Float[Tensor, "T V"],
-    final: Float[Tensor, "T V"],
-    likelihood: Float[Tensor, "T V"],
-    said: Int[Tensor, " T"],
+    logits: Float[Tensor, "T V"], likelihood: Float[Tensor, "T V"], own: Float[Tensor, " T"], said: Int[Tensor, " T"]
 ) -> tuple[Tensor, ...]:
-    """The figures of `LayerPredictions` for the logits of one place, from those of the last and their probabilities.
-    The vocabulary is by far the largest dimension, so few tensors of its size are made."""
-    sums, (top, ids) = logits.logsumexp(-1), logits.max(-1)
-    of_final = logits.gather(-1, said[:, None])
-    rank = (logits > of_final).sum(-1)
-    probabilities = (logits - sums[:, None]).exp_()
-    entropy = sums - torch.linalg.vecdot(probabilities, logits)
-    told = torch.linalg.vecdot(likelihood, final - logits)  # with the sums of each, the divergence
-    kl = told - final.logsumexp(-1) + sums
-    chance = (of_final[:, 0] - sums).exp()
-    return ids, (top - sums).exp(), rank, chance, entropy / math.log(2), kl / math.log(2)
+    """The figures of `LayerPredictions` for the logits of one place, from the probabilities of the last and minus their
+    entropy `own`, in nats. The vocabulary is by far the largest dimension, so it is gone through few times."""
+    top, ids = logits.max(-1, keepdim=True)
+    below = logits - top
+    of_final = below.gather(-1, said[:, None])
+    rank = (below > of_final).sum(-1)
+    kl = own - torch.linalg.vecdot(likelihood, below)
+    weights = below.exp()
+    total = weights.sum(-1)
+    entropy = total.log() - torch.linalg.vecdot(weights, below) / total
+    chance = of_final[:, 0].exp() / total
+    return ids[:, 0], 1 / total, rank, chance, entropy / math.log(2), (kl + total.log()) / math.log(2)
 
 
 class TunedLens:

@@ -1,4 +1,4 @@
-"""`bluejay index`, `bluejay trace` and `bluejay trace report`: their options, and from options to results."""
+"""The verbs of this wing: their options, and from options to results."""
 
 import argparse
 import sys
@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from bluejay.trace.influence.influence_verb import influence_options, run_influence
 
 if TYPE_CHECKING:
     from bluejay.infer.model import Model
@@ -22,6 +24,8 @@ def trace_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
     trace_options(add("trace", run_trace, "find the documents that a text stands in, and when they were read"))
     help = "report how much of what it read a model writes again, and which questions it had read"
     report_options(add("trace report", run_report, help))
+    help = "find the documents that pushed a model most towards a text, beside those that it quotes"
+    influence_options(add("trace influence", run_influence, help))
 
 
 def index_options(verb: argparse.ArgumentParser) -> None:

@@ -8,26 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.families import to_hugging_face
 from bluejay.gpt.presets import adapted
-from bluejay.recipe import STRICT
+from bluejay.recipe import STRICT, PathText
 from bluejay.tokens import corpus_of, shards_named
 from bluejay.train.schedule import Schedule
 
-
-def at_home(path: str) -> str:
-    """A path with the home folder in place of a leading `~`. Raises ValueError if there is no such home."""
-    try:
-        return str(Path(path).expanduser()) if path.startswith("~") else path
-    except RuntimeError:
-        raise ValueError(f"{path} begins with ~, and there is no such home folder") from None
-
-
-PathText = Annotated[str, Field(min_length=1), AfterValidator(at_home)]
-"""A path, or the name of something that is no file."""
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -46,6 +35,9 @@ class Mixture:
     """Relative frequency of this set's sequences in training; only the ratio to the other sets' weights matters."""
     changes: tuple[tuple[float, NotNegative], ...] = ()
     """Later weights as pairs (fraction of the run after which it applies, weight): [[0.8, 5.0], [0.9, 0.0]]."""
+    masked: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """Documents of the shards, by their numbers from 0, whose tokens have no loss. They stay in their batches, so that
+    all else is trained as without this."""
 
     def __post_init__(self) -> None:
         shares, weights = [0.0, *(share for share, _ in self.changes)], [self.weight, *(w for _, w in self.changes)]
@@ -55,6 +47,8 @@ class Mixture:
             raise ValueError(f"data.train: {self.shards} has a weight below 0, or none above 0")
         if not self.names or (len(self.names) > 1 and any(map(is_pairs, self.names))):
             raise ValueError("data.train: a list names token shards; each file of examples is a set of its own")
+        if self.masked and is_pairs(self.names[0]):
+            raise ValueError(f"data.train: masked names documents of token shards, and {self.names[0]} has examples")
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from bluejay.train.checkpoint.state import State
 from bluejay.train.data.batches import TrainBatch
 from bluejay.train.distributed.parallel import World, global_gradient_norm, pipeline_schedule
 from bluejay.train.distributed.stage import Stage
-from bluejay.train.recipe import Guard, TrainRecipe
+from bluejay.train.recipe import Guard, TrainRecipe, is_pairs
 
 SPIKE_WINDOW = 128
 """Recent steps that a step is compared with, at least half of them (as in OLMo-core, `skip_step_optimizer.py`)."""
@@ -53,6 +53,8 @@ class Step:
         torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
         if native is not None:
             native.keep_memory()
+        # Examples are averaged over the tokens that they teach. A masked document only takes its own tokens away.
+        self.averages_weights = any(is_pairs(part.names[0]) for part in recipe.data.train)
         length, processes = recipe.data.sequence_length, world.data_shard[1]
         self.rows = recipe.micro_batch_rows(processes)
         self.n_micro = recipe.batch_rows // processes // self.rows
@@ -66,7 +68,7 @@ class Step:
         device is waited for once, at the end."""
         world = self.world
         total = float(self.settings.batch_tokens)
-        if batch.weights is not None:
+        if batch.weights is not None and self.averages_weights:
             total = float(world.sum(batch.weights.to(world.device).sum(), "replicate", "shard"))
         with autocast(world.device, self.precision):
             losses = self.backward(batch, 1 / total)

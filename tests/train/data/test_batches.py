@@ -2,9 +2,12 @@
 
 import itertools
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
 
 from bluejay.tokens import TokenWriter
 from bluejay.train.data.batches import Batches, ShardWindows, document_starts, open_sources
@@ -220,3 +223,40 @@ def test_a_batch_of_examples_and_of_shards_says_where_each_document_begins(byte_
     starts[examples] += batch.inputs[examples] != byte_tokenizer.eot  # a prompt does not see the end token before it
     assert torch.equal(batch.starts, starts)
     assert 0 < int((batch.weights.min(-1).values == 1).sum()) < 32  # both kinds
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(0, 9), min_size=6, max_size=30), st.integers(1, 5), st.data())
+def test_masked_documents_lose_their_targets_and_no_batch_another_token(tmp_path_factory, sizes, cut, data):
+    folder, numbers = tmp_path_factory.mktemp("masked"), range(len(sizes))
+    for name, part in (("a", numbers[:cut]), ("b", numbers[cut:])):
+        with TokenWriter(folder / name, vocab_size=50_000) as writer:
+            for i in part:
+                writer.add([i] * sizes[i])  # so that a token is the number of its document
+    prefixes = [str(folder / "a"), str(folder / "b")]
+    length = data.draw(st.integers(1, max(1, sum(sizes) - 1)))
+    masked = tuple(data.draw(st.lists(st.sampled_from(numbers), min_size=1)))
+    hypothesis.assume(sum(sizes) > length)
+    whole = ShardWindows(prefixes, length, vocab_size=50_000, eot=None)
+    source = ShardWindows(prefixes, length, vocab_size=50_000, eot=None, masked=masked)
+    assert source.weighted and source.content() == whole.content()
+    for window in range(len(source)):
+        tokens, weights = source.window(window)
+        assert np.array_equal(tokens, whole.window(window)[0])
+        assert np.array_equal(weights, [token not in masked for token in tokens[1:].tolist()])
+
+
+@pytest.mark.parametrize(
+    ("part", "sentence"),
+    [
+        ({"shards": "a", "masked": (40,)}, "has 40 documents, and data.train masks number 40"),
+        ({"shards": ("a", "b"), "masked": (3, 50)}, "has 50 documents, and data.train masks number 50"),
+        ({"shards": "pairs.jsonl", "masked": (1,)}, "documents of token shards, and pairs.jsonl has examples"),
+    ],
+)
+def test_what_cannot_be_masked_is_refused_in_one_sentence(
+    part, sentence, shards, tmp_path, monkeypatch, byte_tokenizer
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=sentence):
+        open_sources(Data((Mixture(**part),), sequence_length=16, mask_documents=False), byte_tokenizer)

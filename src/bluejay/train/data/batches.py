@@ -89,15 +89,16 @@ class SequenceSource(Protocol):
 
 
 class ShardWindows:
-    """The tokens of one or more shards, end to end, cut into sequences of `length` tokens.
+    """The tokens of one or more shards, end to end, cut into sequences of `length` tokens. The tokens of `masked`
+    documents, numbered through all shards, have loss weight 0 as targets.
 
-    Raises ValueError if they have too few tokens for one sequence, if a shard is named twice or, when `eot` separates
-    documents, if documents do not end with that token.
+    Raises ValueError if they have too few tokens for one sequence, if a shard is named twice, if there is no such
+    document to mask or, when `eot` separates documents, if documents do not end with that token.
     """
 
-    weighted = False
-
-    def __init__(self, prefixes: Sequence[str], length: int, vocab_size: int, eot: int | None) -> None:
+    def __init__(
+        self, prefixes: Sequence[str], length: int, vocab_size: int, eot: int | None, masked: Sequence[int] = ()
+    ) -> None:
         self.prefixes, self.length, self.vocab_size, self.eot = list(prefixes), length, vocab_size, eot
         if len(set(self.prefixes)) < len(self.prefixes):
             twice = next(prefix for prefix in self.prefixes if self.prefixes.count(prefix) > 1)
@@ -115,10 +116,24 @@ class ShardWindows:
                     "apart; set data.mask_documents = false, or data.tokenizer to the one that the shard was made with"
                 )
 
+        self.weighted = bool(masked)
+        self.masked = self.bounds(sorted(set(masked)))
+
     def __len__(self) -> int:
         return max(0, self.ends[-1] - 1) // self.length
 
-    def window(self, number: int) -> tuple[np.ndarray, None]:
+    def bounds(self, documents: Sequence[int]) -> list[tuple[int, int]]:
+        """Where documents begin and end among the tokens of all shards. Raises ValueError: there is no such one."""
+        found, first, begin = [], 0, 0
+        for shard, end in zip(self.shards, self.ends, strict=True):
+            here = [number - first for number in documents if first <= number < first + len(shard)]
+            found += [(begin + int(shard.offsets[i]), begin + int(shard.offsets[i + 1])) for i in here]
+            first, begin = first + len(shard), end
+        if len(found) < len(documents):
+            raise ValueError(f"{self.prefixes[0]} has {first:,} documents, and data.train masks number {documents[-1]}")
+        return found
+
+    def window(self, number: int) -> tuple[np.ndarray, np.ndarray | None]:
         start, end = number * self.length, (number + 1) * self.length + 1
         pieces = []
         for part in range(bisect.bisect_right(self.ends, start), len(self.shards)):
@@ -130,7 +145,17 @@ class ShardWindows:
                 pieces.append(piece)
             if self.ends[part] >= end:
                 break
-        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces), None
+        tokens = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        return tokens, self.weights(start) if self.weighted else None
+
+    def weights(self, start: int) -> np.ndarray:
+        """The loss weights of the targets of the sequence whose first token is `start`."""
+        weights = np.ones(self.length, dtype=np.float32)
+        for first, end in self.masked[max(0, bisect.bisect(self.masked, (start, 0)) - 1) :]:
+            if first > start + self.length:
+                break
+            weights[max(0, first - start - 1) : max(0, end - start - 1)] = 0.0
+        return weights
 
     def starts(self, number: int) -> np.ndarray:
         if self.eot is None:
@@ -206,13 +231,13 @@ def open_sources(data: Data, tokenizer: Tokenizer) -> list[SequenceSource]:
     """Open the sets of `data.train`. Raises FileNotFoundError or ValueError, naming the set that is not usable."""
     eot = tokenizer.eot if data.mask_documents else None
 
-    def source(prefixes: list[str]) -> SequenceSource:
+    def source(prefixes: list[str], masked: Sequence[int]) -> SequenceSource:
         if is_pairs(name := prefixes[0]):
             part = Part.TRAINING if data.valid is None and name == data.held_out else Part.ALL
             return Pairs(name, data.sequence_length, tokenizer, data.prompt_weight, data.columns, part)
-        return ShardWindows(prefixes, data.sequence_length, tokenizer.vocab_size, eot)
+        return ShardWindows(prefixes, data.sequence_length, tokenizer.vocab_size, eot, masked)
 
-    return [source(part.prefixes) for part in data.train]
+    return [source(part.prefixes, part.masked) for part in data.train]
 
 
 def document_starts(inputs: Int[Tensor, "B T"], eot: int) -> Int[Tensor, "B T"]:
