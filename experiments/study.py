@@ -1,0 +1,153 @@
+"""Studies: runs that are listed before the first one starts, and recorded by one line each.
+
+A study is a script that names its runs and calls `main`. Each run is trained by `bluejay train` and measured by
+`bluejay eval --suite pile`; then one line is appended to `experiments/results/STUDY.jsonl`, which is committed. Started
+again, the script skips what is recorded and goes on with the run that was interrupted, so that a study grows over any
+number of starts:
+
+    python experiments/scaling.py --list                 # what will run, how long it takes, what is done
+    python experiments/scaling.py --minutes 60           # runs until an hour is over
+    python experiments/scaling.py --seed 7               # the same study with the seeds of a second person
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "experiments" / "results"
+LONGEST = 15.0
+"""Minutes that a run may take on the machine for which a study is planned."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run of a study, and what its model is measured on."""
+
+    name: str
+    """Unique within the study, without the seed."""
+    recipe: str
+    """The training recipe, from the folder of the project."""
+    overrides: dict[str, Any]
+    """Changed fields of the recipe, by their dotted names."""
+    corpus: str
+    """The corpus whose held-out part the model is measured on."""
+    minutes: float
+    """Expected duration on two cores."""
+    seed: int = 0
+    """Seed of the weights and of the order of the data; `--seed` is added to it."""
+
+    def __post_init__(self) -> None:
+        if self.minutes > LONGEST:
+            raise ValueError(f"{self.name} takes {self.minutes:.0f} minutes; divide it, {LONGEST:.0f} are the most")
+
+
+def recorded(study: str) -> dict[tuple[str, int], dict[str, Any]]:
+    """The recorded lines of a study, by the name and the seed of their runs."""
+    path = RESULTS / f"{study}.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return {(line["run"], line["seed"]): line for line in map(json.loads, lines)}
+
+
+def main(study: str, runs: Sequence[Run]) -> None:
+    """List the runs of a study, or do those that are not recorded yet."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--list", action="store_true", help="print the runs and stop")
+    parser.add_argument("--only", nargs="*", metavar="NAME", help="the runs whose names begin so")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="start no run that would end later")
+    parser.add_argument("--seed", type=int, default=0, help="added to the seeds of all runs")
+    options = parser.parse_args()
+    if len({(run.name, run.seed) for run in runs}) != len(runs):
+        raise ValueError("two runs of the study have the same name and seed")
+    began, done = time.monotonic(), recorded(study)
+    chosen = [run for run in runs if not options.only or run.name.startswith(tuple(options.only))]
+    todo = [run for run in chosen if (run.name, run.seed + options.seed) not in done]
+    for run in chosen if options.list else ():
+        state = "not run" if run in todo else f"done in {done[run.name, run.seed + options.seed]['minutes']:.1f}"
+        print(f"{run.name:32} seed {run.seed + options.seed:<4} {run.minutes:5.1f} minutes  {state}")
+    print(
+        f"{len(chosen) - len(todo)} of {len(chosen)} runs are done; the others take "
+        f"{sum(run.minutes for run in todo):.0f} minutes",
+        file=sys.stderr,
+    )
+    for run in () if options.list else todo:
+        if time.monotonic() - began > 60 * (options.minutes - run.minutes):
+            print(f"{run.name} would end after the {options.minutes:g} minutes", file=sys.stderr)
+            continue
+        record(study, carry_out(study, run, run.seed + options.seed))
+
+
+def carry_out(study: str, run: Run, seed: int) -> dict[str, Any]:
+    """Train and measure one run, or go on with it, and return its line."""
+    began = time.monotonic()
+    directory = ROOT / "runs" / study / f"{run.name}-{seed}"
+    fields = run.overrides | {"name": directory.name, "output": str(directory), "seed": seed}
+    overrides = [word for name, value in fields.items() for word in (f"--{name}", text_of(value))]
+    trained = bluejay("train", str(ROOT / run.recipe), *overrides)
+    seconds = time.monotonic() - began
+    measured = bluejay("eval", trained["model"], "--suite", "pile", "--corpus", str(ROOT / run.corpus))
+    line = {
+        "run": run.name,
+        "seed": seed,
+        "recipe": run.recipe,
+        "overrides": run.overrides,
+        "corpus": corpus_of(ROOT / run.corpus),
+        "steps": trained["steps"],
+        "nats_per_token": trained["held_out"]["nats_per_token"],
+        "bits_per_byte": {
+            one["task"].partition("/")[2]: one["figures"]["text_bits_per_byte"] for one in measured["results"]
+        },
+        "minutes": round((time.monotonic() - began) / 60, 2),
+        "minutes_of_training": round(seconds / 60, 2),
+        "processor": platform.processor() or platform.machine(),
+        "commit": git("rev-parse", "--short", "HEAD"),
+        "date": date.today().isoformat(),
+    }
+    shutil.rmtree(directory / "checkpoints", ignore_errors=True)
+    return line
+
+
+def text_of(value: Any) -> str:
+    """A value as TOML, for the command line."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def corpus_of(directory: Path) -> str:
+    """The name of a corpus and the beginning of the hash of its files."""
+    import hashlib
+
+    return f"{directory.name} {hashlib.sha256((directory / 'SHA256SUMS').read_bytes()).hexdigest()[:12]}"
+
+
+def bluejay(*words: str) -> dict[str, Any]:
+    """What a verb says with `--json`. Its progress goes to the terminal."""
+    command = [sys.executable, "-m", "bluejay", *words, "--json"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, cwd=ROOT)
+    if done.returncode:
+        sys.exit(done.returncode)
+    return json.loads(done.stdout)
+
+
+def git(*words: str) -> str:
+    """What git says; nothing where there is no git."""
+    done = subprocess.run(["git", *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT)
+    return done.stdout.strip()
+
+
+def record(study: str, line: dict[str, Any]) -> None:
+    """Append a line, whole and on the disk, before the next run starts."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    with (RESULTS / f"{study}.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
