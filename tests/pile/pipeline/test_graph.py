@@ -145,7 +145,7 @@ def test_merged_outputs_give_the_same_corpus(folder: Path, monkeypatch: pytest.M
     assert tables[0].equals(tables[1])
 
 
-@pytest.mark.parametrize("kind", ["zst", "text"])
+@pytest.mark.parametrize("kind", ["zst", pytest.param("text", marks=pytest.mark.slow)])
 def test_a_large_file_is_many_tasks(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Documents, tokens and held-out text are those of the file in one piece."""
     texts = [sentence(row, 60) for row in range(30)] + [sentence(3, 60)]

@@ -268,6 +268,7 @@ def test_an_index_that_cannot_be_made_is_said(running, open_page, project, tmp_p
         expect(bar(page)).to_contain_text("The index could not be made")
 
 
+@pytest.mark.slow
 def test_long_text_is_searched_at_its_end(page):
     show_sources(page)
     with page.expect_response(lambda response: response.url.endswith("/v1/trace") and response.status == 400):
