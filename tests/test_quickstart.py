@@ -90,7 +90,7 @@ def test_the_model_is_the_same_to_the_bit_after_a_kill_and_an_interrupt_and_equa
 
 
 def test_adapters_teach_camel_case_in_the_median_of_five_seeds(corpus, tmp_path):
-    """The figure of docs/training.md: 99 of 100, 98 to 100 by seed."""
+    """The figure of docs/training.md: 98 to 100 of 100 by seed."""
     monkey = pytest.MonkeyPatch()
     monkey.chdir(ROOT)
     base = TrainRecipe, ROOT / "recipes/train/quickstart.toml"
