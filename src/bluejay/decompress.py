@@ -5,6 +5,7 @@ import gzip
 import io
 import lzma
 import zlib
+from collections.abc import Callable
 from io import BufferedIOBase
 from typing import Any, cast
 
@@ -48,17 +49,23 @@ def refuse_pointer(start: bytes) -> None:
         raise ValueError("a pointer of Git LFS, not the file itself")
 
 
+def zstd_frames() -> tuple[Callable[[], Any], type[Exception]]:
+    """What makes a decompressor of one Zstandard frame, and the error of a damaged one. Raises ValueError: `zstandard`
+    is not installed."""
+    try:
+        import zstandard
+    except ImportError:
+        raise ValueError(f"reading .zst needs zstandard: {install('corpus')}") from None
+    # 2 GiB: `zstd --long=31` makes such frames.
+    return zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj, zstandard.ZstdError
+
+
 class ZstdFrames(io.RawIOBase):
     """All frames of a Zstandard stream; raises EOFError if the last one is truncated, which `zstandard` ignores."""
 
     def __init__(self, packed: BufferedIOBase) -> None:
-        try:
-            import zstandard
-        except ImportError:
-            raise ValueError(f"reading .zst needs zstandard: {install('corpus')}") from None
-        self.packed, self.error = packed, zstandard.ZstdError
-        # 2 GiB: `zstd --long=31` makes such frames.
-        self.new_frame = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj
+        self.packed = packed
+        self.new_frame, self.error = zstd_frames()
         self.frame, self.started = self.new_frame(), False
         self.ready = memoryview(b"")
 

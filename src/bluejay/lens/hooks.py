@@ -164,7 +164,10 @@ def hooked(gpt: GPT, visits: Visits) -> Generator[Attention | None]:
         for layer, block in enumerate(gpt.blocks):
             assert isinstance(block, Block)
             at = f"blocks.{layer}."
-            wants = lambda name, at=at: visits.wants(at + name)  # noqa: E731
+
+            def wants(name: str, at: str = at) -> bool:
+                return visits.wants(at + name)
+
             visit = partial(in_block, visits, layer)
             heads = partial(visit_heads, visit, gpt.config.d_head)
             if wants("hook_resid_pre"):

@@ -34,7 +34,7 @@ def answer(function: Callable[[Any], Any], task: Any) -> dict[str, Any]:
         return {"os_error": [error.errno, error.strerror or str(error), error.filename and str(error.filename)]}
     except ValueError as error:
         return {"value_error": str(error)}
-    except Exception:  # a fault of ours
+    except Exception:  # a fault of the code, not of the data: its traceback is raised again where the build runs
         return {"fault": traceback.format_exc()}
 
 

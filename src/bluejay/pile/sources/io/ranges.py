@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from io import BufferedIOBase, BufferedReader
 from typing import Any
 
-from bluejay.decompress import BROKEN, READ_BYTES, decompressed
+from bluejay.decompress import BROKEN, READ_BYTES, decompressed, zstd_frames
 from bluejay.pile.sources.io.decode import MARKS
 from bluejay.pile.sources.io.open import open_raw
 
@@ -74,7 +74,7 @@ class Records:
         """
         with open_raw(path) as raw:
             members = members_of(raw.peek(6)[:6])
-            return first_member(raw, place, *members[1:]) if members and place.start else place.start
+            return first_member(raw, place, members) if members and place.start else place.start
 
     def open(self, path: str, place: FileRange) -> BufferedIOBase:
         """The decompressed text of the records that begin in a range, which begins where `start_of` says.
@@ -168,7 +168,7 @@ def chunks(raw: BufferedReader, place: FileRange) -> Generator[tuple[bool, bytes
     """The text from the start of a range to the end of the file, and for each chunk whether it begins in the range."""
     start = raw.peek(6)[:6]
     if members := members_of(start):
-        yield from member_chunks(raw, place, members[0])
+        yield from member_chunks(raw, place, members)
     elif start.startswith(BZIP2):
         yield from block_chunks(raw, place)
     else:
@@ -179,36 +179,42 @@ def chunks(raw: BufferedReader, place: FileRange) -> Generator[tuple[bool, bytes
             at += len(chunk)
 
 
-Members = tuple[Callable[[], Any], bytes, Callable[[BufferedReader, int], bool]]
-"""What decompresses one member of a file, the bytes that begin one, and whether one does begin at a place."""
+@dataclass(frozen=True)
+class Compression:
+    """A compression whose files consist of members that can be decompressed each by itself."""
+
+    new: Callable[[], Any]
+    """Makes what decompresses one member."""
+    error: type[Exception]
+    """What it raises where a member is damaged."""
+    mark: bytes
+    """The bytes that begin a member."""
+    begins: Callable[[BufferedReader, int], bool]
+    """Whether a member does begin at a place where these bytes stand."""
 
 
-def members_of(start: bytes) -> Members | None:
+def members_of(start: bytes) -> Compression | None:
     """How the members of a file are found that begins with these bytes; None where it is of another kind."""
     if start.startswith(GZIP):
-        return lambda: zlib.decompressobj(16 + zlib.MAX_WBITS), GZIP, is_gzip
+        return Compression(lambda: zlib.decompressobj(16 + zlib.MAX_WBITS), zlib.error, GZIP, is_gzip)
     if start.startswith(ZSTD) or SKIPPABLE.match(start):
-        import zstandard
-
-        return zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj, ZSTD, is_frame
+        return Compression(*zstd_frames(), ZSTD, is_frame)
     return None
 
 
-def member_chunks(raw: BufferedReader, place: FileRange, new: Callable[[], Any]) -> Iterator[tuple[bool, bytes]]:
+def member_chunks(raw: BufferedReader, place: FileRange, members: Compression) -> Iterator[tuple[bool, bytes]]:
     """The text of the members from a place on."""
     raw.seek(place.start)
     packed = b""
     while packed := packed.lstrip(b"\0") or raw.read(READ_BYTES).lstrip(b"\0"):  # zeros may fill a tape's block
         began = raw.tell() - len(packed)
-        member = new()
+        member = members.new()
         yield began < place.end, b""
         while True:
             try:
                 chunk = member.decompress(packed)
-            except zlib.error:
-                raise
-            except Exception as error:  # zstandard's, which is imported only where it is needed
-                raise OSError(f"not Zstandard: {error}") from None
+            except members.error as error:
+                raise OSError(f"a member is damaged: {error}") from None
             yield began < place.end, chunk
             packed = member.unused_data if member.eof else raw.read(READ_BYTES)
             if member.eof:
@@ -217,15 +223,13 @@ def member_chunks(raw: BufferedReader, place: FileRange, new: Callable[[], Any])
                 raise EOFError("the last member is truncated")
 
 
-def first_member(
-    raw: BufferedReader, place: FileRange, mark: bytes, begins: Callable[[BufferedReader, int], bool]
-) -> int | None:
+def first_member(raw: BufferedReader, place: FileRange, members: Compression) -> int | None:
     """The place of the first member that begins in a range."""
     for at in range(place.start, place.end, WINDOW_BYTES):
         raw.seek(at)
-        window = raw.read(min(WINDOW_BYTES, place.end - at) + len(mark) - 1)
-        for found in re.finditer(re.escape(mark), window):
-            if begins(raw, at + found.start()):
+        window = raw.read(min(WINDOW_BYTES, place.end - at) + len(members.mark) - 1)
+        for found in re.finditer(re.escape(members.mark), window):
+            if members.begins(raw, at + found.start()):
                 return at + found.start()
     return None
 
