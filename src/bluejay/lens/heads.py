@@ -17,8 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bluejay.gpt.config import GPTConfig
-from bluejay.gpt.kernels import rotate
-from bluejay.gpt.model import Block, rotary_angles
+from bluejay.gpt.model import Block
 from bluejay.infer.model import load
 from bluejay.lens.activations import Lens
 from bluejay.lens.hooks import Edit, visible
@@ -61,17 +60,19 @@ class Patterns:
         return page(f"Where the heads of layer {self.layer} look, from each row to each column", *grids)
 
 
-def pattern_needs(layer: int) -> list[str]:
+def pattern_needs(config: GPTConfig, layer: int) -> list[str]:
     """The activations that `patterns` reads."""
-    return [f"blocks.{layer}.attn.hook_{name}" for name in ("q", "k", "v", "pattern")]
+    rotated = ("q", "k") if config.rotary == "none" else ("rot_q", "rot_k")
+    return [f"blocks.{layer}.attn.hook_{name}" for name in (*rotated, "v", "pattern")]
 
 
 @torch.no_grad()
 def patterns(lens: Lens, prompt: Any, layer: int) -> Patterns:
     """Where the heads of a layer look in a prompt. Raises ValueError for a layer that is not there."""
     layer = lens.layer(layer)
-    run = lens.read(prompt, pattern_needs(layer))
-    q, k, v, pattern = (run[name] for name in pattern_needs(layer))
+    names = pattern_needs(lens.config, layer)
+    run = lens.read(prompt, names)
+    q, k, v, pattern = (run[name] for name in names)
     block = lens.gpt.blocks[layer]
     assert isinstance(block, Block)
     lengths = value_lengths(lens.config, v, block.attention.out.weight)
@@ -83,16 +84,13 @@ def patterns(lens: Lens, prompt: Any, layer: int) -> Patterns:
 def score_parts(
     config: GPTConfig, q: Float[Tensor, "B T N H"], k: Float[Tensor, "B T K H"], layer: int
 ) -> tuple[Float[Tensor, "B N T S"], Float[Tensor, "B N T S"]]:
-    """The scores of attention in two parts that add up to them: that of the rotated dimensions, which depends on the
-    distance, and that of the others, which depends on the content only. Both are 0 where a query does not look."""
-    rotation = rotary_angles(torch.arange(q.shape[1], device=q.device).expand(q.shape[:2]), config)
-    if rotation is not None:
-        q, k = (rotate(x, rotation, config.rotary == "rotate_half") for x in (q, k))
+    """The scores of attention, from rotated queries and keys, in two parts that add up to them: that of the rotated
+    dimensions, which depends on the distance, and that of the others, which depends on the content only. Both are 0
+    where a query does not look."""
     q, k = q.transpose(1, 2), k.transpose(1, 2).repeat_interleave(config.n_head // config.kv_heads, 1)
-    unseen = ~visible(config, layer, q.shape[2], q.device)
+    seen = visible(config, layer, q.shape[2], q.device)
     rotated = slice(None, config.n_rotary), slice(config.n_rotary, None)
-    parts = (q[..., part] @ k[..., part].transpose(2, 3) * config.scale for part in rotated)
-    rotary, content = (part.masked_fill(unseen, 0.0) for part in parts)
+    rotary, content = (q[..., part] @ k[..., part].transpose(2, 3) * (config.scale * seen) for part in rotated)
     return rotary, content
 
 

@@ -76,7 +76,7 @@ def look(
     """Look at the prediction after a position of a prompt: that of `target`, or of the likeliest token, or the
     difference from `against`. One run of the model. Raises ValueError for a position or a token that is not there."""
     layers = range(lens.config.n_layer)
-    heads = [name for layer in layers for name in pattern_needs(layer)]
+    heads = [name for layer in layers for name in pattern_needs(lens.config, layer)]
     run = lens.read(prompt, [*lens_needs(lens), *attributions.needs(lens), *heads])
     at = lens.position(position, run.tokens.shape[1])
     likely = run.logits[0, at].softmax(-1).topk(min(10, lens.config.vocab_size))
