@@ -101,7 +101,9 @@ def logit_lens(
     top = [lens.texts(row) for row in ids.tolist()]
     tokens = lens.texts(run.tokens[0, at].tolist())
     kind = "logit" if tuned is None else "tuned"
-    return LayerPredictions(kind, tokens, top, ids, probability, rank, of_final, entropy, (cross - entropy[-1]).clamp(min=0))
+    return LayerPredictions(
+        kind, tokens, top, ids, probability, rank, of_final, entropy, (cross - entropy[-1]).clamp(min=0)
+    )
 
 
 def residuals(lens: Lens, run: Any) -> list[Float[Tensor, "B T D"]]:
