@@ -56,7 +56,7 @@ def test_a_build_goes_on_from_object_storage(
     settings = {"dedup": {}, "storage": "s3://bucket/pile"}
     settings["component"] = [{"name": "Lines", "source": [{"kind": "jsonl", "path": f"{folder}/0.jsonl"}]}]
     objects.refuses = "stages/decide"
-    with pytest.raises(PermissionError, match=r"s3://bucket/pile/stages/decide/\w+/0.npz cannot be written: the server"):
+    with pytest.raises(PermissionError, match=r"s3://.*/stages/decide/\w+/0.npz cannot be written: the server"):
         build(recipe(folder, **settings))
     objects.refuses = ""
     objects.objects["bucket/pile/stages/read/left-over/documents.parquet"] = b"of a killed task"

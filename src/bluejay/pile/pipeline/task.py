@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 
 from filelock import FileLock, Timeout
 
@@ -126,7 +126,7 @@ def with_local_inputs(step: Step) -> Step:
         else tuple(ensure_local(entry) if isinstance(entry, Path) else entry for entry in value)
         for name, value in inputs.items()
     }
-    return dataclasses.replace(step, **local)
+    return dataclasses.replace(cast(Any, step), **local)
 
 
 @contextmanager
