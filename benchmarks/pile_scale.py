@@ -89,6 +89,7 @@ class SimulatedTask(Task):
             **{name: {} for name in ("dropped", "replaced", "skipped", "licences", "languages", "lengths", "bytes")},
             **dict.fromkeys(("added", "cut", "emptied", "candidates", "pairs", "members", "clusters", "characters"), 0),
             "inputs": [],
+            "parts": [],
             "pieces": 1,
             "samples": [],
             "splits": {"train": train, "valid": none, "test": none},
@@ -111,7 +112,7 @@ class SimulatedRunner(Runner):
     """Bytes of the largest task that a worker gets."""
 
     def task(self, step: Step) -> Task:
-        return SimulatedTask(self.stages, step, next(self.numbers))
+        return SimulatedTask(self.stages, step, number=next(self.numbers))
 
     def listing(self, outputs: Sequence[Path]) -> Path:
         directory = super().listing(outputs)

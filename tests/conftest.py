@@ -6,7 +6,7 @@ import os
 import resource
 import signal
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -19,7 +19,9 @@ import torch
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.init import new_model
 from bluejay.infer.model import Model
+from bluejay.storage import bucket
 from bluejay.tokenizer import Tokenizer
+from tests.object_storage import ObjectServer, object_server
 from tests.waiting import PATIENCE
 
 # The tests' models are so small that a second thread would only wait for the first.
@@ -111,3 +113,14 @@ def file_size_limit():
             signal.signal(signal.SIGXFSZ, handler)
 
     return limited
+
+
+@pytest.fixture
+def objects(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectServer]:
+    """A server of S3, which this process and those that it starts use."""
+    with object_server() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        bucket.cache_clear()
+        yield server
+        bucket.cache_clear()

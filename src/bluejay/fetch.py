@@ -18,9 +18,9 @@ from urllib.parse import unquote, urlsplit
 from filelock import FileLock
 
 from bluejay.download import Answer, download, http
-from bluejay.extras import install
 from bluejay.files import TEMPORARY, cache_directory, partial_of, sha256_of, sync
 from bluejay.progress import progress
+from bluejay.storage import bucket
 
 SCHEMES = ("http", "https", "s3", "hf")
 READ_BYTES = 1 << 16
@@ -173,16 +173,6 @@ def hf(address: str, start: int, version: str | None) -> Generator[Answer]:
     with hub().open(address, "rb") as file:
         file.seek(start)
         yield Answer(start, described["size"], iter(lambda: file.read(READ_BYTES), b""), current)
-
-
-def bucket(address: str) -> tuple[Any, str]:
-    """The store of an S3 bucket, and the key in it. The environment sets endpoint and credentials (AWS_ENDPOINT)."""
-    try:
-        from obstore.store import S3Store
-    except ImportError:
-        raise ValueError(f"reading s3:// needs obstore: {install('corpus')}") from None
-    name, _, key = address.removeprefix("s3://").partition("/")
-    return S3Store(name), key
 
 
 def hub() -> Any:

@@ -6,6 +6,8 @@ DIRECTORY/tokens/documents.parquet                                the place of e
 DIRECTORY/jsonl/{train,valid,test}/                               the documents as The Pile was published, on request
 DIRECTORY/tokenizer.json, recipe.toml, SHA256SUMS, report.json
 DIRECTORY.stages/                                                 the outputs of the steps, for the next build
+
+With object storage, the corpus is copied to STORAGE/corpus and the outputs to STORAGE/stages.
 """
 
 import hashlib
@@ -27,6 +29,7 @@ from bluejay.pile.report.counts import Report
 from bluejay.pile.steps.assemble import CHECKSUMS, assemble, link
 from bluejay.progress import say
 from bluejay.recipe import plain, save
+from bluejay.storage import Storage
 
 INDEX = "index"
 """The folder with the index of the tokens (`bluejay.trace`), of which a new build keeps what still fits."""
@@ -78,11 +81,16 @@ def build(recipe: PileRecipe, executor: Executor | None = None, force: bool = Fa
     """
     directory = recipe.directory
     recover_directory(directory)
-    settings = {name: value for name, value in plain(recipe).items() if name != INDEX}
+    storage = Storage(recipe.storage) if recipe.storage else None
+    if storage:
+        storage.check()
+    settings = {name: value for name, value in plain(recipe).items() if name not in (INDEX, "storage")}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     built = Report.load(directory)
     if built and built.recipe_sha256 == digest:
         say(f"{directory} is built from this recipe already; remove it to read the sources anew")
+        if storage:
+            copy(directory, storage)
         return BuildResult(directory, built, fresh=False)
     require_replaceable(directory)
     if not force:
@@ -91,7 +99,8 @@ def build(recipe: PileRecipe, executor: Executor | None = None, force: bool = Fa
     stages = directory.with_name(f"{directory.name}.stages")
     with locked(stages):
         report = Report(recipe.name, digest)
-        runner = Runner(executor or Executor(), stages)
+        outputs = storage.at("stages") if storage else None
+        runner = Runner(executor or Executor(), stages, storage=outputs)
         corpus = Pipeline(recipe, runner, report).run()
         with atomic_directory(directory) as temporary:
             assemble(corpus, temporary)
@@ -100,8 +109,19 @@ def build(recipe: PileRecipe, executor: Executor | None = None, force: bool = Fa
                 (temporary / INDEX).mkdir(exist_ok=True)
                 link(file, temporary / INDEX / file.name)
             report.save(temporary)
-        remove_unused(stages, runner.used)
+        if storage:
+            copy(directory, storage)
+        remove_unused(stages, runner.used, outputs)
     return BuildResult(directory, report, fresh=True)
+
+
+def copy(directory: Path, storage: Storage) -> None:
+    """Copy a corpus to object storage, its checksums last, unless it is there."""
+    place = storage.at("corpus")
+    sums = place.read(CHECKSUMS) if place.exists(CHECKSUMS) else b""
+    if sums != (directory / CHECKSUMS).read_bytes():
+        say(f"copying the corpus to {place.address}")
+        storage.put_directory(directory, "corpus", CHECKSUMS)
 
 
 def require_same_sources(directory: Path, recipe: PileRecipe) -> None:

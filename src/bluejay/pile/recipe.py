@@ -196,6 +196,9 @@ class PileRecipe:
     """Seed of the split, the tokenizer's sample and the order of the documents."""
     output: str | None = None
     """The folder of the corpus; `data/NAME` when not given."""
+    storage: str | None = None
+    """A place in object storage, s3://BUCKET/FOLDER, to which the corpus and the outputs of all steps are copied. A
+    build goes on from there on any machine, and the workers of a cluster need no common disk."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\w[\w.-]*", self.name):

@@ -78,7 +78,7 @@ def train(recipe: TrainRecipe, profile: bool = False) -> Trained:
     with (
         unfailing_messages(),
         parallel.init_world(recipe.mesh, timeout(recipe)) as world,
-        run_directory(recipe.directory, world),
+        run_directory(recipe.directory, world, shared=recipe.checkpoint.storage is None),
     ):
         run = Run(recipe, world)
         return run.finish() if run.state.step == recipe.steps else run.train(profile)

@@ -247,6 +247,9 @@ class Checkpoint:
     """Steps between permanent checkpoints."""
     every_minutes: Annotated[float, Field(ge=0)] = 15.0
     """Minutes after which another checkpoint is written. Only the newest two and the permanent ones are kept."""
+    storage: str | None = None
+    """A place in object storage, s3://BUCKET/FOLDER, to which checkpoints are copied and from which a run resumes, too;
+    then its hosts need no common disk."""
     at: tuple[float, ...] = ()
     """Fractions of the run after which the model alone is kept, in `model-step-N`: [0.01, 0.03, 0.1, 0.3]."""
 

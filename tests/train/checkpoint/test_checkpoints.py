@@ -204,3 +204,46 @@ def test_a_checkpoint_can_be_damaged_again_and_again(trainee, tmp_path):
         found = checkpoints.newest()
         assert found is not None and found[0].name == "step-1"
         assert (tmp_path / "checkpoints" / name).is_dir()
+
+
+def test_checkpoints_are_in_object_storage_as_on_the_disk(objects, trainee, tmp_path):
+    settings = Checkpoint(every_steps=3, storage="s3://bucket/run")
+    made = Checkpoints(tmp_path / "one", settings)
+    for number in (3, 4, 5, 6, 7):
+        made.save(state(number), trainee.model, trainee.optimizer)
+    made.wait()
+    there = trainee.copy()
+    stored = {name.removeprefix("bucket/run/"): data for name, data in objects.objects.items()}
+    assert stored == {
+        path.relative_to(tmp_path / "one").as_posix(): path.read_bytes()
+        for path in (tmp_path / "one").rglob("*")
+        if path.is_file()
+    }
+    assert {name.split("/")[0] for name in stored} == {"step-3", "step-6", "step-7"}
+    # A host whose disk has nothing goes on from there, but not from what was not finished.
+    objects.objects["bucket/run/step-9/part.safetensors"] = b"of a run that was killed"
+    elsewhere, other = Checkpoints(tmp_path / "two", settings), Trainee(5)
+    path, found = elsewhere.newest()
+    assert found == state(7) and elsewhere.at(6)[1] == state(6)
+    elsewhere.load(path, other.model, other.optimizer)
+    assert all(torch.equal(value, there[name]) for name, value in other.copy().items())
+    elsewhere.remove_stale(6)
+    assert {name.split("/")[0] for name in elsewhere.storage.files()} == {"step-3", "step-6", "step-9"}
+    elsewhere.save(state(9), trainee.model, trainee.optimizer)
+    elsewhere.wait()
+    assert "step-9/part.safetensors" not in elsewhere.storage.files()
+
+
+def test_object_storage_that_refuses_ends_a_run_with_one_sentence(objects, trainee, tmp_path):
+    with pytest.raises(OSError, match="s3://missing/run is not there"):
+        Checkpoints(tmp_path / "one", Checkpoint(storage="s3://missing/run"))
+    made = Checkpoints(tmp_path / "two", Checkpoint(storage="s3://bucket/run"))
+    made.save(state(1), trainee.model, trainee.optimizer)
+    made.wait()
+    objects.refuses = "step-2/state"
+    made.save(state(2), trainee.model, trainee.optimizer)
+    with pytest.raises(
+        PermissionError, match=r"s3://bucket/run/step-2/state.json cannot be written: the server answers"
+    ):
+        made.wait()
+    assert made.newest()[1] == state(1)

@@ -69,6 +69,31 @@ def test_hosts_without_a_shared_disk_are_told_so_at_the_start(processes, recipe_
     assert not list(tmp_path.glob("*/run/shared-*"))
 
 
+def on_hosts(recipe: str, folders: list[str], environment: dict[str, str]) -> None:
+    """Each process is on a host of its own, with its own disk."""
+    os.environ |= environment | {"LOCAL_RANK": "0"}
+    in_folders(recipe, folders)
+
+
+@pytest.mark.slow
+def test_hosts_without_a_shared_disk_meet_in_object_storage(objects, processes, recipe_file, weights, tmp_path):
+    """A run goes on whose first process is on the other host than before."""
+    text = recipe_file.read_text()
+    recipe_file.write_text(text.replace("every_steps = 7", 'every_steps = 7\nstorage = "s3://bucket/run"'))
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+    for turn, names in enumerate((folders, folders[::-1])):
+        if turn:
+            objects.objects.pop("bucket/run/step-40/state.json")  # as if it had been killed before
+        for process in processes(on_hosts, str(recipe_file), list(map(str, names)), objects.environment, count=2):
+            process.join(PATIENCE)
+            assert process.exitcode == 0, (tmp_path / "stderr-0").read_text() + (tmp_path / "stderr-1").read_text()
+    assert "resuming after step 35" in (tmp_path / "stderr-0").read_text()
+    assert weights(folders[0] / "run") == weights(folders[1] / "run")
+    assert {name.split("/")[2] for name in objects.objects} == {f"step-{n}" for n in (7, 14, 21, 28, 35, 40)}
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

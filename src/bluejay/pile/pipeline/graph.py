@@ -27,6 +27,7 @@ from bluejay.pile.steps.shuffle import MergeEncoded, Shuffle
 from bluejay.pile.steps.sign import Sign
 from bluejay.pile.steps.tokenizer import MakeTokenizer
 from bluejay.progress import say
+from bluejay.storage import ensure_local
 from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import dtype_for
 
@@ -195,7 +196,7 @@ class Pipeline:
                 say(f"{name}: {cut} was cut out of {counts['cut']:,} training documents; whole ones gave too little")
             for files in group:
                 divided = task.directory / files.documents.name
-                if divided.exists():
+                if divided.name in counts["parts"]:
                     files.documents, files.decisions = divided, divided / "decisions.npz"
 
     def mix(self) -> dict[str, float]:
@@ -209,7 +210,8 @@ class Pipeline:
             name, decisions = files.part.component.name, Decisions.load(files.decisions)
             splits = decisions.splits(self.recipe.split, self.recipe.seed)
             kept[name] += np.bincount(splits[decisions.kept], minlength=len(SPLITS))
-            sizes[name] += int(np.load(files.documents / "sizes.npy")[decisions.kept & (splits == 0)].sum())
+            each = np.load(ensure_local(files.documents / "sizes.npy"))
+            sizes[name] += int(each[decisions.kept & (splits == 0)].sum())
             dropped = {reason: int((decisions.decision == kind).sum()) for kind, reason in DROP_REASONS.items()}
             add_counts(self.entry(files).dropped, {reason: n for reason, n in dropped.items() if n})
         self.require_conserved({name: int(counts.sum()) for name, counts in kept.items()})
@@ -222,7 +224,7 @@ class Pipeline:
         documents = self.runner.listing([files.documents for files in self.parts])
         decisions = self.runner.listing([files.decisions for files in self.parts])
         (task,) = self.runner.finish("tokenizer", [MakeTokenizer(self.recipe, documents, decisions)], [1])
-        tokenizer = Tokenizer.load(task.directory)
+        tokenizer = Tokenizer.load(ensure_local(task.directory))
         self.report.vocab_size, self.report.tokenizer_sha256 = tokenizer.vocab_size, tokenizer.sha256
         return task.directory
 
@@ -334,7 +336,8 @@ class Pipeline:
         found: dict[str, str] = {}
         for files in self.parts:
             if files.part.component.name == component:
-                for reason in pq.read_table(files.raw.directory / "skipped.parquet")["reason"].to_pylist():
+                skipped = pq.read_table(ensure_local(files.raw.directory / "skipped.parquet"))
+                for reason in skipped["reason"].to_pylist():
                     found.setdefault(reason_class(reason), reason[:MAX_REASON])
         return found
 
@@ -361,4 +364,4 @@ def warn_of_no_copies(report: Report) -> None:
 
 def stored_bytes(task: Task) -> int:
     """The size of the table of documents in a task's output."""
-    return (task.directory / "documents.parquet").stat().st_size
+    return task.counts["stored"]

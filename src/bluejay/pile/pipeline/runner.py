@@ -4,6 +4,7 @@ import itertools
 import math
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +14,12 @@ from bluejay.pile.pipeline.stragglers import Stragglers
 from bluejay.pile.pipeline.task import Step, Task
 from bluejay.pile.steps.merge import ListOutputs, MergeRecords
 from bluejay.progress import progress
+from bluejay.storage import Storage, mirror
 
 MIN_PARALLEL_BYTES = 32_000_000
 """Input of tasks below which no workers are started: that takes a second."""
+REQUESTS_AT_ONCE = 32
+"""Outputs that are looked for in object storage at once."""
 MOST_OUTPUTS = 128
 """Outputs of a step that a task opens at most; of more, several are merged into one before."""
 
@@ -29,10 +33,16 @@ class Runner:
     """The directory of all outputs."""
     used: set[Path] = field(default_factory=set)
     """The directories of all tasks of this build."""
+    storage: Storage | None = None
+    """Object storage that has all outputs, too."""
+
+    def __post_init__(self) -> None:
+        if self.storage:
+            mirror(self.stages, self.storage)
 
     def task(self, step: Step) -> Task:
         """A task of this build."""
-        task = Task(self.stages, step)
+        task = Task(self.stages, step, self.storage)
         self.used.add(task.directory)
         return task
 
@@ -41,7 +51,9 @@ class Runner:
 
         `sizes` are the bytes of input of each chain, which the progress bar counts. Small work runs in this process.
         """
-        missing = [number for number, chain in enumerate(chains) if not all(task.done for task in chain)]
+        with ThreadPoolExecutor(REQUESTS_AT_ONCE if self.storage else 1) as threads:
+            done = list(threads.map(lambda chain: all(task.done for task in chain), chains))
+        missing = [number for number, whole in enumerate(done) if not whole]
         if not missing:
             return
         left = sum(sizes[number] for number in missing)

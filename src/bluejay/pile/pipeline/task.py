@@ -4,8 +4,12 @@ A task whose directory exists is done. So a build that was killed continues wher
 recipe only the steps that the change affects run again.
 
 STAGES/STEP/KEY/    the output of the step, and counts.json
+
+A build with object storage has the outputs there, and its tasks need no common disk: each copies what it reads and what
+it wrote.
 """
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -15,13 +19,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 
 from filelock import FileLock, Timeout
 
 from bluejay.files import TEMPORARY, sync
+from bluejay.pile.steps.merge import ListOutputs
+from bluejay.storage import Storage, ensure_local, mirror
 
-VERSION = 4
+VERSION = 5
 """Raised when a step writes something else from the same input, so that no older output is used in its place."""
 COUNTS = "counts.json"
 
@@ -48,6 +54,8 @@ class Task:
     stages: Path
     """The directory of all outputs of a build."""
     step: Step
+    storage: Storage | None = None
+    """Where the outputs are, if not only on this disk."""
 
     @cached_property
     def directory(self) -> Path:
@@ -65,15 +73,29 @@ class Task:
 
     @property
     def done(self) -> bool:
-        """Whether the output is complete: the directory gets its name only then."""
-        return self.directory.exists()
+        """Whether the output is complete: the directory gets its name only then, and `counts.json` is copied last."""
+        return self.storage.exists(f"{self.place}/{COUNTS}") if self.storage else self.directory.exists()
+
+    @property
+    def place(self) -> str:
+        """The directory below that of all outputs, STEP/KEY."""
+        return self.directory.relative_to(self.stages).as_posix()
 
     @property
     def counts(self) -> dict[str, Any]:
         """The counts that the step gave."""
-        return json.loads((self.directory / COUNTS).read_text(encoding="utf-8"))
+        return json.loads(ensure_local(self.directory / COUNTS).read_text(encoding="utf-8"))
 
     def run(self) -> None:
+        """Run the step, unless only its output was not copied yet, and copy that."""
+        if self.storage:
+            mirror(self.stages, self.storage)
+        if not self.directory.exists():
+            self.fill(with_local_inputs(self.step) if self.storage else self.step)
+        if self.storage:
+            self.storage.put_directory(self.directory, self.place, COUNTS)
+
+    def fill(self, step: Step) -> None:
         """Run the step in a temporary directory, and rename that.
 
         The temporary name is unique, because a worker that outlives a killed build may still run the same task.
@@ -81,16 +103,30 @@ class Task:
         temporary = self.directory.with_name(f"{self.directory.name}.{uuid.uuid4().hex}{TEMPORARY}")
         temporary.mkdir(parents=True)
         try:
-            counts = self.step.run(temporary)
+            counts = step.run(temporary)
             (temporary / COUNTS).write_text(json.dumps(counts), encoding="utf-8")
             for file in temporary.iterdir():
                 sync(file)
             temporary.rename(self.directory)
         except OSError:
-            if not self.done:  # else another process was first, and wrote the same
+            if not self.directory.exists():  # else another process was first, and wrote the same
                 raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def with_local_inputs(step: Step) -> Step:
+    """A step that reads the copies of those inputs that are not on this disk. A list of outputs reads none of them."""
+    if isinstance(step, ListOutputs):
+        return step
+    inputs = {name: value for name, value in vars(step).items() if isinstance(value, (Path, tuple))}
+    local = {
+        name: ensure_local(value)
+        if isinstance(value, Path)
+        else tuple(ensure_local(entry) if isinstance(entry, Path) else entry for entry in value)
+        for name, value in inputs.items()
+    }
+    return dataclasses.replace(cast(Any, step), **local)
 
 
 @contextmanager
@@ -108,8 +144,15 @@ def locked(stages: Path) -> Generator[None]:
         lock.release()
 
 
-def remove_unused(stages: Path, used: set[Path]) -> None:
-    """Remove outputs that the finished build did not use: those of older recipes and of killed tasks."""
+def remove_unused(stages: Path, used: set[Path], storage: Storage | None = None) -> None:
+    """Remove outputs that the finished build did not use: those of older recipes and of killed tasks, and copies."""
     for directory in stages.glob("*/*"):
         if directory not in used:
             shutil.rmtree(directory, ignore_errors=True)
+    if storage:
+        names = {directory.relative_to(stages).as_posix() for directory in used}
+        files = storage.files()
+        # The marker goes first, so that an output is never taken for a whole one.
+        for marks in (True, False):
+            unused = [name for name in files if "/".join(name.split("/")[:2]) not in names]
+            storage.delete([name for name in unused if name.endswith(f"/{COUNTS}") == marks])

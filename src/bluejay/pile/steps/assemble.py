@@ -13,6 +13,7 @@ from bluejay.files import sha256_of, write_text
 from bluejay.pile.steps.mix import SPLITS
 from bluejay.pile.steps.shuffle import LINES
 from bluejay.progress import progress
+from bluejay.storage import ensure_local
 from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import TokenWriter, dtype_for
 
@@ -36,20 +37,21 @@ def assemble(corpus: Corpus, directory: Path) -> None:
     """Fill `directory` with documents, tokens, tokenizer and checksums; files are linked where that is possible."""
     for name, files in corpus.tables.items():
         link_table(files, directory / "documents" / f"{name}.parquet")
-    tokenizer = Tokenizer.load(corpus.tokenizer)
+    tokenizer = Tokenizer.load(ensure_local(corpus.tokenizer))
     tokenizer.save(directory)
     write_shards(corpus.buckets, tokenizer.vocab_size, directory / "tokens")
     if corpus.jsonl:
         for split, buckets in corpus.buckets.items():
             (directory / "jsonl" / split).mkdir(parents=True)
             for number, bucket in enumerate(buckets):
-                link(bucket / LINES, directory / "jsonl" / split / f"{number:05}.jsonl.zst")
+                link(ensure_local(bucket / LINES), directory / "jsonl" / split / f"{number:05}.jsonl.zst")
     write_checksums(directory)
 
 
 def link_table(files: list[Path], directory: Path) -> None:
     """Link the Parquet files that have rows into one folder; where none has, link one for its columns."""
     directory.mkdir(parents=True)
+    files = [ensure_local(file) for file in files]
     filled = [file for file in files if pq.read_metadata(file).num_rows]
     for number, file in enumerate(filled or files[:1]):
         link(file, directory / f"{number:05}.parquet")
@@ -66,15 +68,15 @@ def link(source: Path, target: Path) -> None:
 def write_shards(buckets: dict[str, list[Path]], vocab_size: int, tokens: Path) -> None:
     """Write `tokens/{train,valid,test}` and `tokens/documents.parquet` from the buckets of each split."""
     tokens.mkdir()
-    first = pq.read_schema(buckets[SPLITS[0]][0] / "table.parquet")
+    first = pq.read_schema(ensure_local(buckets[SPLITS[0]][0] / "table.parquet"))
     schema = pa.schema([*first, ("shard", pa.string()), ("offset", pa.int64())])
     with pq.ParquetWriter(tokens / "documents.parquet", schema, compression="zstd") as documents:
         for split in SPLITS:
             with TokenWriter(tokens / split, vocab_size) as shard:
                 for bucket in buckets[split]:
-                    table = pq.read_table(bucket / "table.parquet")
+                    table = pq.read_table(ensure_local(bucket / "table.parquet"))
                     sizes, begin = table["length"].to_numpy(), shard.length
-                    shard.extend(np.fromfile(bucket / "tokens.bin", dtype_for(vocab_size)), sizes)
+                    shard.extend(np.fromfile(ensure_local(bucket / "tokens.bin"), dtype_for(vocab_size)), sizes)
                     table = table.append_column("shard", pa.array([split] * len(table), pa.string()))
                     table = table.append_column("offset", pa.array(begin + np.cumsum(sizes) - sizes, pa.int64()))
                     if len(table):

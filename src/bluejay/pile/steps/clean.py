@@ -80,6 +80,7 @@ class Clean:
             "documents": len(every),
             "dropped": dropped,
             "replaced": replaced,
+            "stored": (out / "documents.parquet").stat().st_size,
         }
 
 

@@ -23,6 +23,7 @@ from bluejay.pile.text.clusters import agreeing_pairs, candidate_pairs, componen
 from bluejay.pile.text.document_table import text_hashes
 from bluejay.pile.text.minhash import MinHashSettings
 from bluejay.pile.text.sorted_records import ConcatenatedArray, SortedRecords, key_range
+from bluejay.storage import ensure_local
 
 BUCKET_DOCUMENTS = 1 << 22
 """Documents of one bucket, on average."""
@@ -50,7 +51,7 @@ class Decisions:
     @classmethod
     def load(cls, path: Path) -> "Decisions":
         """Read a file that `save` wrote."""
-        arrays = np.load(path)
+        arrays = np.load(ensure_local(path))
         return cls(arrays["decision"], arrays["representative_id"], arrays["fixed"])
 
     def save(self, path: Path) -> None:

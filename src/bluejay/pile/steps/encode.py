@@ -21,6 +21,7 @@ from bluejay.pile.steps.passages import cut_passages
 from bluejay.pile.steps.statistics import Statistics
 from bluejay.pile.text.document_table import CLEAN, DROPPED, byte_lengths, read_batches, text_hashes
 from bluejay.pile.text.encoder import Encoder
+from bluejay.storage import ensure_local
 from bluejay.tokenizer import Tokenizer
 
 ENCODED = pa.schema(
@@ -71,7 +72,7 @@ class Encode:
     def key(self) -> list[Any]:
         """The documents, what was decided about them, the tokenizer, the mix and the export."""
         mix = [self.epochs, self.split.valid, self.split.test, self.seed, self.jsonl]
-        files = [sha256_of(path) for path in (self.decisions, self.passages) if path]
+        files = [sha256_of(ensure_local(path)) for path in (self.decisions, self.passages) if path]
         return [self.clean.name, files, self.component, self.tokenizer.name, *mix]
 
     def run(self, out: Path) -> dict[str, Any]:

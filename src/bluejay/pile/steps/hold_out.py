@@ -29,6 +29,7 @@ from bluejay.pile.text.document_table import (
     text_digests,
     text_hashes,
 )
+from bluejay.storage import ensure_local
 
 LEAST_SHARE = 0.005
 """Share of a component's text that each held-out split has at least."""
@@ -72,17 +73,19 @@ class HoldOut:
     def run(self, out: Path) -> dict[str, Any]:
         missing, share = self.missing()
         cutter = Cutter(missing.copy(), share, self.seed)
+        parts = []
         for clean, path in zip(listed(self.clean), listed(self.decisions), strict=True):
             if (cutter.missing > 0).any():
                 rewrite(clean, Decisions.load(path), self.split, cutter, out / clean.name)
+                parts.append(clean.name)
         got = {name: int(n) for name, n in zip(SPLITS, missing - cutter.missing, strict=True) if n}
-        return {"cut": cutter.cut, "added": cutter.added, "bytes": got}
+        return {"cut": cutter.cut, "added": cutter.added, "bytes": got, "parts": parts}
 
     def missing(self) -> tuple[NDArray[np.int64], float]:
         """The bytes that each split lacks, (3,), and the share of a training document that is to be cut out."""
         have, divisible = np.zeros(len(SPLITS), np.int64), 0
         for clean, path in zip(listed(self.clean), listed(self.decisions), strict=True):
-            decisions, sizes = Decisions.load(path), np.load(clean / "sizes.npy")
+            decisions, sizes = Decisions.load(path), np.load(ensure_local(clean / "sizes.npy"))
             splits = decisions.splits(self.split, self.seed)[decisions.kept]
             np.add.at(have, splits, sizes[decisions.kept])
             divisible += int(sizes[divisible_documents(decisions, clean, self.split, self.seed)].sum())
@@ -169,7 +172,7 @@ def divisible_documents(decisions: Decisions, clean: Path, split: Split, seed: i
     """Which documents of a part may be divided, (n,): those of the training split without a near-copy in the corpus."""
     training = decisions.kept & (decisions.splits(split, seed) == 0)
     kept, times = np.unique(decisions.representative_id[decisions.kept], return_counts=True)
-    alone = decisions.representative_id == np.load(clean / "ids.npy")
+    alone = decisions.representative_id == np.load(ensure_local(clean / "ids.npy"))
     return training & alone & ~np.isin(decisions.representative_id, kept[times > 1])
 
 
@@ -177,7 +180,8 @@ def rewrite(clean: Path, decisions: Decisions, split: Split, cutter: Cutter, out
     """Write a part with its divided documents in place of the whole ones."""
     out.mkdir()
     divisible = divisible_documents(decisions, clean, split, cutter.seed)
-    hashes = np.where(divisible, np.maximum(text_hashes(np.load(clean / "ids.npy")), 1), 0).astype(np.uint64)
+    hashes = text_hashes(np.load(ensure_local(clean / "ids.npy")))
+    hashes = np.where(divisible, np.maximum(hashes, 1), 0).astype(np.uint64)
     ids: list[NDArray[Any]] = []
     sizes: list[NDArray[np.int64]] = []
     decided: list[Decisions] = []

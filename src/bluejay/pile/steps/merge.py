@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from bluejay.pile.text.sorted_records import concatenate, merge_sorted
+from bluejay.storage import ensure_local
 
 OUTPUTS = "outputs.json"
 
@@ -37,9 +38,13 @@ class ListOutputs:
 
 
 def listed(listing: Path, *names: str) -> list[Path]:
-    """The outputs that a `ListOutputs` named, or a file of each: STAGES/outputs/KEY -> directories below STAGES."""
+    """The outputs that a `ListOutputs` named, or a file of each: STAGES/outputs/KEY -> directories below STAGES.
+
+    Files are copied to this disk if they are not on it; of directories, their files when they are read."""
     stages = listing.parent.parent
-    return [stages.joinpath(name, *names) for name in json.loads((listing / OUTPUTS).read_text(encoding="utf-8"))]
+    outputs = json.loads((ensure_local(listing) / OUTPUTS).read_text(encoding="utf-8"))
+    paths = [stages.joinpath(name, *names) for name in outputs]
+    return [ensure_local(path) if path.suffix else path for path in paths]
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from bluejay.pile.steps.merge import listed
 from bluejay.pile.text.document_table import DROPPED, hex_ids, read_batches, text_digests, with_text
 from bluejay.pile.text.sorted_records import SortedRecords, key_range, merge_sorted, sorted_records
 from bluejay.pile.text.substring import locate, merge_overlaps, passage_hashes, repeats, without
+from bluejay.storage import ensure_local
 
 REASON = "repeated passages, nothing else"
 """Why a document is dropped of which no text is left."""
@@ -59,7 +60,7 @@ class HashPassages:
 
     def key(self) -> list[Any]:
         """The kept documents and the length of a passage."""
-        return [self.length, self.clean.name, sha256_of(self.decisions)]
+        return [self.length, self.clean.name, sha256_of(ensure_local(self.decisions))]
 
     def run(self, out: Path) -> dict[str, Any]:
         counts = [np.zeros(1, np.int64)]

@@ -22,6 +22,7 @@ from bluejay.pile.steps.export import compress
 from bluejay.pile.steps.merge import listed
 from bluejay.pile.steps.mix import SPLITS
 from bluejay.pile.text.sorted_records import key_range
+from bluejay.storage import ensure_local
 
 BUCKET_TOKENS = 24_000_000
 """Tokens of a bucket, on average, which are sorted in memory."""
@@ -154,6 +155,7 @@ def rows_between(batches: Sequence[pa.RecordBatch], low: int, high: int) -> Iter
 
 def mapped(path: Path) -> NDArray[np.uint8]:
     """The bytes of a file, mapped into memory."""
+    path = ensure_local(path)
     return np.memmap(path, np.uint8, "r") if path.stat().st_size else np.empty(0, np.uint8)
 
 

@@ -15,6 +15,7 @@ from bluejay.pile.steps.merge import listed
 from bluejay.pile.steps.mix import uniform
 from bluejay.pile.text.document_table import read_batches, text_hashes
 from bluejay.progress import say
+from bluejay.storage import ensure_local
 from bluejay.tokenizer import Tokenizer
 
 
@@ -60,9 +61,9 @@ class MakeTokenizer:
         for clean, path in zip(listed(self.clean), listed(self.decisions), strict=True):
             decisions = Decisions.load(path)
             training.append(decisions.kept & (decisions.splits(recipe.split, recipe.seed) == 0))
-            total += int(np.load(clean / "sizes.npy")[training[-1]].sum())
+            total += int(np.load(ensure_local(clean / "sizes.npy"))[training[-1]].sum())
         for clean, inside in zip(listed(self.clean), training, strict=True):
-            hashes = text_hashes(np.load(clean / "ids.npy"))
+            hashes = text_hashes(np.load(ensure_local(clean / "ids.npy")))
             drawn, start = inside & (uniform(hashes, recipe.seed, "sample") * total < sample_bytes), 0
             for batch in read_batches(clean / "documents.parquet", ["text"]):
                 yield from batch["text"].filter(pa.array(drawn[start : start + len(batch)])).to_pylist()

@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from bluejay.storage import ensure_local
+
 RAW = pa.schema([(name, pa.string()) for name in ("text", "source", "licence", "url", "meta")])
 """Columns of a document as its source gave it."""
 CLEAN = pa.schema([("id", pa.string()), *RAW])
@@ -60,7 +62,7 @@ class TableWriter:
 
 def read_batches(path: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
     """Yield each row group of a Parquet file as one batch."""
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(ensure_local(path)) as file:
         for group in range(file.num_row_groups):
             yield from file.read_row_group(group, columns).combine_chunks().to_batches()
 

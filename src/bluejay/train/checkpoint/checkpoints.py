@@ -4,13 +4,17 @@ A checkpoint is a directory `step-N`. Every process writes its part of the tenso
 all are done, the first process writes the marker, `state.json`. A directory without a marker is not a checkpoint.
 Tensors are copied first and written in the background while training continues. They are stored under the names that
 they have in a single process, whole or in parts, so any number of processes on any mesh can read them.
+
+With object storage each process copies its files there as they are written, and the marker is copied last. A host gets
+from there what its disk lacks, so the hosts need no common disk.
 """
 
 import dataclasses
+import os
 import shutil
 import time
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +31,7 @@ from torch.distributed.checkpoint.storage import WriteResult
 
 from bluejay.files import set_aside, sha256_of
 from bluejay.progress import say
+from bluejay.storage import Storage
 from bluejay.train.checkpoint.state import MARKER, DamagedCheckpoint, State, read_marker, write_marker
 from bluejay.train.recipe import Checkpoint
 
@@ -47,19 +52,24 @@ class Checkpoints:
         self.rank, self.size = (dist.get_rank(), dist.get_world_size()) if self.group else (0, 1)
         self.writing: tuple[Path, Future[Metadata]] | None = None
         self.saved = time.monotonic()
+        self.storage = Storage(settings.storage) if settings.storage else None
+        self.is_first_here = int(os.environ.get("LOCAL_RANK", "0")) == 0
+        if self.storage:
+            self.everywhere(self.storage.check)
 
     def newest(self, until: int | None = None, permanent: bool = False) -> tuple[Path, State] | None:
         """The newest intact checkpoint of at most step `until`, or the newest permanent one, and its state; or None.
 
         Damaged checkpoints are renamed, with a warning, and skipped. Raises ValueError if all are damaged.
         """
-        found = find_checkpoints(self.directory)
+        found = self.found()
         early = [path for path in found if until is None or step_of(path) <= until]
         early = [path for path in early if self.is_permanent(path) or not permanent]
         paths = self.gather(early)[0]
         problems = {}
         for path in reversed(paths):
             try:
+                self.fetch(path)
                 state = self.read(path)
             except DamagedCheckpoint as damage:
                 problems[path] = damage
@@ -76,17 +86,51 @@ class Checkpoints:
     def at(self, step: int) -> tuple[Path, State]:
         """The checkpoint of a step and its state. Raises ValueError if there is none or it is damaged."""
         path = self.directory / f"step-{step}"
-        found = [step_of(path) for path in find_checkpoints(self.directory)]
+        found = [step_of(path) for path in self.found()]
         if step not in found:
             raise ValueError(f"{self.directory} has no checkpoint of step {step}; it has {', '.join(map(str, found))}")
         try:
+            self.fetch(path)
             return path, self.read(path)
         except DamagedCheckpoint as damage:
             raise ValueError(str(damage)) from None
 
     def marker(self, step: int) -> str:
-        """SHA-256 of the marker of a checkpoint, which holds those of all its files."""
-        return sha256_of(self.directory / f"step-{step}" / MARKER)
+        """SHA-256 of the marker of a checkpoint, which holds those of all its files. Only the first process has it."""
+        return "" if self.rank else sha256_of(self.directory / f"step-{step}" / MARKER)
+
+    def found(self) -> list[Path]:
+        """The finished checkpoints on this disk and in object storage, oldest first."""
+        steps = {step_of(path) for path in find_checkpoints(self.directory)}
+        names = self.storage.files() if self.storage and self.rank == 0 else ()
+        stored = (Path(name).parent for name in names if name.endswith(f"/{MARKER}"))
+        steps |= {step_of(path) for path in stored if is_checkpoint_name(path)}
+        return [self.directory / f"step-{step}" for step in sorted(steps)]
+
+    def fetch(self, path: Path) -> None:
+        """Copy a checkpoint from object storage to the disks that lack it or a part of it: that of the first process,
+        then those of others, which may be the same."""
+        if (storage := self.storage) is None:
+            return
+
+        def copy() -> None:
+            if not is_whole(path) and storage.exists(f"{path.name}/{MARKER}"):
+                storage.get_directory(path.name, path)
+
+        self.everywhere(copy, self.rank == 0)
+        self.everywhere(copy, self.is_first_here)
+
+    def everywhere(self, act: Callable[[], None], here: bool = True) -> None:
+        """Let every process act, or those that say `here`; what one of them raises, an OSError, all do."""
+        problem = None
+        try:
+            if here:
+                act()
+        except OSError as error:
+            problem = error
+        for found in self.gather(problem):
+            if found is not None:
+                raise found
 
     def read(self, path: Path) -> State:
         """The state of a checkpoint whose files have their checksums; else every process raises DamagedCheckpoint."""
@@ -126,7 +170,7 @@ class Checkpoints:
         self.wait()
         path = self.directory / f"step-{state.step}"
         written = dcp.async_save(
-            named_tensors(model, optimizer), storage_writer=Writer(path, state), process_group=self.group
+            named_tensors(model, optimizer), storage_writer=Writer(path, state, self.storage), process_group=self.group
         )
         self.writing = path, cast(Future[Metadata], written)
         self.saved = time.monotonic()
@@ -145,9 +189,13 @@ class Checkpoints:
             cause, _ = next(iter(failed.failures.values()))
             raise cause from None
         if self.rank == 0:
-            for older in find_checkpoints(self.directory)[:-2]:
+            for older in self.found()[:-2]:
                 if not self.is_permanent(older):
-                    remove(older)
+                    remove(older, self.storage)
+        elif self.storage and self.is_first_here:  # the marker of what this disk has may be on another one
+            mine = sorted(filter(is_checkpoint_name, self.directory.glob("step-*")), key=step_of)
+            for older in mine[:-2]:
+                remove(older)
 
     @property
     def failed(self) -> bool:
@@ -165,6 +213,9 @@ class Checkpoints:
             for path in self.directory.glob("step-*"):
                 if is_checkpoint_name(path) and (step_of(path) > step or not (path / MARKER).is_file()):
                     remove(path)
+            for path in self.found():
+                if step_of(path) > step:
+                    remove(path, self.storage)
 
     def is_permanent(self, path: Path) -> bool:
         """Whether a checkpoint is never removed."""
@@ -186,13 +237,13 @@ class Checkpoints:
 class Writer(HuggingFaceStorageWriter):
     """Writes the tensors that DCP assigns to each process and, when all have finished, the marker."""
 
-    def __init__(self, path: Path, state: State) -> None:
+    def __init__(self, path: Path, state: State, storage: Storage | None) -> None:
         super().__init__(str(path), save_distributed=True)
-        self.directory, self.state = path, state
+        self.directory, self.state, self.storage = path, state, storage
 
     def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
         """Create an empty directory; the first process calls this before any process writes."""
-        remove(self.directory)
+        remove(self.directory, self.storage)
         self.directory.mkdir(parents=True)
         return super().prepare_global_plan(plans)
 
@@ -200,9 +251,12 @@ class Writer(HuggingFaceStorageWriter):
         """Write this process's part; each result contains its file's name and checksum."""
         file_numbers = {"fqn_to_index_mapping": dict(assign_files(plan.items))}
         plan = dataclasses.replace(plan, storage_data=plan.storage_data | file_numbers)
+        self.directory.mkdir(parents=True, exist_ok=True)  # on the disk of another host
         results = super().write_data(plan, planner).wait()
         names = {result.storage_data.relative_path for result in results}
         checksums = {name: sha256_of(self.directory / name) for name in sorted(names)}
+        for name in checksums:
+            self.copy(name)
         done: torch.futures.Future[list[WriteResult]] = torch.futures.Future()
         done.set_result(
             [
@@ -216,6 +270,12 @@ class Writer(HuggingFaceStorageWriter):
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
         """Write the marker; the first process calls this when every process has written."""
         write_marker(self.directory, self.state, dict(result.storage_data for part in results for result in part))
+        self.copy(MARKER)
+
+    def copy(self, name: str) -> None:
+        """Copy a file to object storage, if there is any."""
+        if self.storage:
+            self.storage.put(self.directory / name, f"{self.directory.name}/{name}")
 
 
 def assign_files(items: list[WriteItem]) -> Iterator[tuple[str, int]]:
@@ -262,13 +322,23 @@ def is_checkpoint_name(path: Path) -> bool:
     return path.name.removeprefix("step-").isdecimal()
 
 
+def is_whole(path: Path) -> bool:
+    """Whether a checkpoint is here with all its files, whatever is in them."""
+    try:
+        return all((path / name).is_file() for name in read_marker(path)[1])
+    except (DamagedCheckpoint, OSError):
+        return False
+
+
 def step_of(path: Path) -> int:
     """The step of a checkpoint."""
     return int(path.name.removeprefix("step-"))
 
 
-def remove(path: Path) -> None:
+def remove(path: Path, storage: Storage | None = None) -> None:
     """Remove a checkpoint, its marker first, so that an interrupted removal does not leave a damaged checkpoint."""
+    if storage:
+        storage.delete_directory(path.name, MARKER)
     (path / MARKER).unlink(missing_ok=True)
     shutil.rmtree(path, ignore_errors=True)
 

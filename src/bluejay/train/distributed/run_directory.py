@@ -17,9 +17,9 @@ PATIENCE = 5.0
 
 
 @contextmanager
-def run_directory(directory: Path, world: World) -> Generator[None]:
-    """Own the directory of a run in the main process. Every process raises ValueError if another run owns it, or if a
-    process does not see it."""
+def run_directory(directory: Path, world: World, shared: bool = True) -> Generator[None]:
+    """Own the directory of a run in the main process. Every process raises ValueError if another run owns it, or, if it
+    must be `shared`, if a process does not see it."""
     with ExitStack() as stack:
         problem = None
         try:
@@ -29,7 +29,8 @@ def run_directory(directory: Path, world: World) -> Generator[None]:
             problem = error
         if any(world.any(problem is not None)):
             raise problem or ValueError(f"{directory} cannot be used; process 0 says why")
-        check_shared(directory, world)
+        if shared:
+            check_shared(directory, world)
         yield
 
 
@@ -52,5 +53,5 @@ def check_shared(directory: Path, world: World) -> None:
         where = "all hosts" if seen else f"{socket.gethostname()} does not: all hosts"
         raise ValueError(
             f"the processes of the run do not all see the same {directory.resolve()}; {where} need one shared disk, "
-            "on which --output can be an absolute path"
+            "on which --output can be an absolute path, or checkpoint.storage"
         )
