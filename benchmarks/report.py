@@ -2,26 +2,15 @@
 
 import datetime
 import json
-import os
-import platform
 import statistics
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-MODEL, CORPUS = Path("runs/quickstart/model"), Path("data/quickstart")
+from bluejay.machine import processor
 
-MICROARCHITECTURES = {
-    ("AuthenticAMD", 23): "AMD Zen 2",
-    ("AuthenticAMD", 25): "AMD Zen 3 or 4",
-    ("AuthenticAMD", 26): "AMD Zen 5",
-    ("GenuineIntel", 106): "Intel Ice Lake",
-    ("GenuineIntel", 143): "Intel Sapphire Rapids",
-    ("GenuineIntel", 207): "Intel Emerald Rapids",
-    ("GenuineIntel", 173): "Intel Granite Rapids",
-}
-"""The names of server processors by vendor and CPUID family (AMD) or model (Intel): virtual machines hide the rest."""
+MODEL, CORPUS = Path("runs/quickstart/model"), Path("data/quickstart")
 
 
 def interleaved(ours: Callable[[], object], peer: Callable[[], object], rounds: int = 7) -> tuple[float, float]:
@@ -40,20 +29,6 @@ def result(metric: str, ours: float, peer: float, unit: str, goal: float, lower_
     ratio = peer / ours if lower_is_better else ours / peer
     figures = {"ours": round(ours, 4), "peer": round(peer, 4), "unit": unit, "ratio": round(ratio, 3), "goal": goal}
     return {"metric": metric, **figures}
-
-
-def processor() -> str:
-    """The microarchitecture where Linux names it, else the architecture alone, and the number of usable cores."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
-    except OSError:
-        return f"{platform.machine()}, {cores} cores"
-    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    vendor = fields.get("vendor_id", "")
-    number = fields.get("cpu family" if vendor == "AuthenticAMD" else "model", "0")
-    name = MICROARCHITECTURES.get((vendor, int(number)), fields.get("model name", platform.machine()))
-    return f"{name}, {cores} cores"
 
 
 def report(benchmark: str, results: list[dict]) -> None:

@@ -11,9 +11,9 @@ number of starts:
 """
 
 import argparse
+import hashlib
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
+
+from bluejay.machine import processor
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
@@ -101,7 +103,7 @@ def carry_out(study: str, run: Run, seed: int) -> dict[str, Any]:
         "seed": seed,
         "recipe": run.recipe,
         "overrides": run.overrides,
-        "corpus": corpus_of(ROOT / run.corpus),
+        "corpus": hash_of_corpus(ROOT / run.corpus),
         "steps": trained["steps"],
         "nats_per_token": trained["held_out"]["nats_per_token"],
         "bits_per_byte": {
@@ -109,7 +111,7 @@ def carry_out(study: str, run: Run, seed: int) -> dict[str, Any]:
         },
         "minutes": round((time.monotonic() - began) / 60, 2),
         "minutes_of_training": round(seconds / 60, 2),
-        "processor": platform.processor() or platform.machine(),
+        "processor": processor(),
         "commit": git("rev-parse", "--short", "HEAD"),
         "date": date.today().isoformat(),
     }
@@ -122,10 +124,8 @@ def text_of(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def corpus_of(directory: Path) -> str:
+def hash_of_corpus(directory: Path) -> str:
     """The name of a corpus and the beginning of the hash of its files."""
-    import hashlib
-
     return f"{directory.name} {hashlib.sha256((directory / 'SHA256SUMS').read_bytes()).hexdigest()[:12]}"
 
 

@@ -1,9 +1,10 @@
-"""This machine: the number and speed of its processors, and the size and bandwidth of its memory."""
+"""This machine: the name, number and speed of its processors, and the size and bandwidth of its memory."""
 
 from __future__ import annotations
 
 import functools
 import os
+import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+
+MICROARCHITECTURES = {
+    ("AuthenticAMD", 23): "AMD Zen 2",
+    ("AuthenticAMD", 25): "AMD Zen 3 or 4",
+    ("AuthenticAMD", 26): "AMD Zen 5",
+    ("GenuineIntel", 106): "Intel Ice Lake",
+    ("GenuineIntel", 143): "Intel Sapphire Rapids",
+    ("GenuineIntel", 207): "Intel Emerald Rapids",
+    ("GenuineIntel", 173): "Intel Granite Rapids",
+}
+"""The names of server processors by vendor and CPUID family (AMD) or model (Intel): virtual machines hide the rest."""
 
 
 def n_processors() -> int:
@@ -21,6 +33,20 @@ def n_processors() -> int:
         return max(1, min(bound, int(quota) // int(period)))
     except (OSError, ValueError):  # there is no such file, or no quota ("max")
         return bound
+
+
+def processor() -> str:
+    """The microarchitecture where Linux names it, else the architecture alone, and the number of usable cores."""
+    cores = n_processors()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
+    except OSError:
+        return f"{platform.machine()}, {cores} cores"
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    vendor = fields.get("vendor_id", "")
+    number = fields.get("cpu family" if vendor == "AuthenticAMD" else "model", "0")
+    name = MICROARCHITECTURES.get((vendor, int(number)), fields.get("model name", platform.machine()))
+    return f"{name}, {cores} cores"
 
 
 def free_memory() -> int:
