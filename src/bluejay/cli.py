@@ -379,6 +379,7 @@ def completion(options: argparse.Namespace, _: list[str]) -> None:
 
     known = parser()
     below = next(action for action in known._actions if isinstance(action, argparse._SubParsersAction))
-    for verb in TWO_WORDS:  # a shell would take its words for two verbs
-        del below.choices[verb]
+    for verb in below._get_subactions():
+        if verb.dest in TWO_WORDS:  # a shell would take its words for two verbs
+            verb.help = argparse.SUPPRESS
     print(shtab.complete(known, options.shell))
