@@ -14,6 +14,7 @@ namespace {
 
 constexpr int BLOCK_SHIFT = 8;  // tokens between two entries of the table of documents, as a power of two
 constexpr int PROBES = 4;      // pages whose presence in memory decides whether to ask for pages ahead
+constexpr int CALM = 64, SELDOM = 16;  // after so many steps in memory, only every 16th step asks: it takes as long as a step
 
 std::array<std::array<uint32_t, 256>, 8> crc_tables() {
     std::array<std::array<uint32_t, 256>, 8> tables{};
@@ -101,25 +102,23 @@ int64_t SuffixIndex<Token>::document(int64_t position) const {
     return std::upper_bound(first, last, uint32_t(position)) - parts_.starts - 1;
 }
 
-/// How many tokens from `position` on, within the document, equal the beginning of `query`.
 template <class Token>
-int32_t SuffixIndex<Token>::common(int64_t position, const int32_t* query, int32_t length) const {
+typename SuffixIndex<Token>::Common SuffixIndex<Token>::common(int64_t position, const int32_t* query, int32_t length) const {
     const int32_t most = int32_t(std::min<int64_t>(length, parts_.n_tokens - position));
     const Token* text = tokens_ + position;
     int32_t equal = 0;
     while (equal < most && int32_t(text[equal]) == query[equal]) ++equal;
-    if (equal == 0) return 0;
-    return int32_t(std::min<int64_t>(equal, parts_.starts[document(position) + 1] - position));
+    if (equal == 0) return {0, false};
+    const int64_t left = parts_.starts[document(position) + 1] - position;
+    return {int32_t(std::min<int64_t>(equal, left)), equal >= left};
 }
 
 /// Whether the suffix at `position` comes before the place that is searched.
 template <class Token>
 bool SuffixIndex<Token>::before(int64_t position, const SuffixSearch& search) const {
-    const int32_t equal = common(position, search.query, search.length);
+    const auto [equal, ends] = common(position, search.query, search.length);
     if (equal == search.length) return search.after;
-    const int64_t at = position + equal;
-    const bool ends = at >= parts_.n_tokens || (equal > 0 && parts_.starts[document(position) + 1] == at);
-    return ends || int32_t(tokens_[at]) < search.query[equal];
+    return ends || int32_t(tokens_[position + equal]) < search.query[equal];
 }
 
 template <class Token>
@@ -138,8 +137,11 @@ uint64_t SuffixIndex<Token>::key(const int32_t* query, int32_t length, bool afte
 template <class Token>
 void SuffixIndex<Token>::narrow(SuffixSearch& search) const {
     const uint64_t *first = parts_.samples, *last = first + parts_.n_samples;
-    const uint64_t *low = std::lower_bound(first, last, key(search.query, search.length, false)),
-                   *high = std::upper_bound(low, last, key(search.query, search.length, search.after));
+    const uint64_t *low = std::lower_bound(first, last, key(search.query, search.length, false)), *high = low;
+    const uint64_t largest = key(search.query, search.length, search.after);
+    int64_t step = 1;  // few samples have the same key, so the last one is sought from the first one on
+    for (; last - high >= step && high[step - 1] <= largest; step *= 2) high += step;
+    high = std::upper_bound(high, high + std::min<int64_t>(step, last - high), largest);
     search.low = low == first ? 0 : (low - first - 1) * parts_.every + 1;
     search.high = high == last ? parts_.n_tokens : (high - first) * parts_.every;
 }
@@ -154,8 +156,14 @@ void SuffixIndex<Token>::run(std::vector<SuffixSearch>& searches) const {
     const auto middle = [](const SuffixSearch& search) { return search.low + (search.high - search.low) / 2; };
     // Whether any of a few of the things that the searches touch next is not in memory.
     const auto missing = [&](const auto& address) {
+        const int calm = calm_.load(std::memory_order_relaxed);
+        calm_.store(calm < CALM + SELDOM ? calm + 1 : CALM, std::memory_order_relaxed);
+        if (calm > CALM) return false;
         for (int probe = 0; probe < PROBES && probe < int(active.size()); ++probe)
-            if (!in_memory(address(active.size() * probe / PROBES))) return true;
+            if (!in_memory(address(active.size() * probe / PROBES))) {
+                calm_.store(0, std::memory_order_relaxed);
+                return true;
+            }
         return false;
     };
     std::vector<int64_t> positions;
@@ -193,24 +201,20 @@ void SuffixIndex<Token>::longest_at(const int32_t* query, int32_t length, const 
     std::vector<SuffixSearch> searches;
     for (const int32_t i : places) searches.push_back({query + i, length - i, false, 0, 0});
     run(searches);
-    std::vector<int64_t> positions(2 * places.size(), -1);
-    bool cold = false;
+    std::vector<int64_t> positions(2 * places.size(), -1);  // of the neighbours, most of which the search has just compared
     for (size_t n = 0; n < places.size(); ++n)
         for (int side = 0; side < 2; ++side) {
             const int64_t rank = searches[n].low - side;
             if (rank < 0 || rank >= parts_.n_tokens) continue;
-            const int64_t at = positions[2 * n + side] = position(rank);
-            __builtin_prefetch(tokens_ + at);
-            if (n % 16 == 0) cold = cold || !in_memory(tokens_ + at);
+            positions[2 * n + side] = position(rank);
+            __builtin_prefetch(tokens_ + positions[2 * n + side]);
         }
-    for (const int64_t at : positions)
-        if (cold && at >= 0) read_ahead(tokens_ + at);
     for (size_t n = 0; n < places.size(); ++n) {
         const int32_t i = places[n];
         ends[i] = i;
         for (int side = 0; side < 2; ++side)
             if (const int64_t at = positions[2 * n + side]; at >= 0)
-                ends[i] = std::max(ends[i], i + common(at, query + i, length - i));
+                ends[i] = std::max(ends[i], i + common(at, query + i, length - i).equal);
     }
 }
 

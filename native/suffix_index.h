@@ -68,7 +68,13 @@ class SuffixIndex {
 
    private:
     void longest_at(const int32_t* query, int32_t length, const std::vector<int32_t>& places, int32_t* ends) const;
-    int32_t common(int64_t position, const int32_t* query, int32_t length) const;
+    /// How many tokens from `position` on, within the document, equal the beginning of `query`, and whether the document ends
+    /// with them.
+    struct Common {
+        int32_t equal;
+        bool ends;
+    };
+    Common common(int64_t position, const int32_t* query, int32_t length) const;
     bool before(int64_t position, const SuffixSearch& search) const;
     uint64_t key(const int32_t* query, int32_t length, bool after) const;
     void narrow(SuffixSearch& search) const;
@@ -79,6 +85,7 @@ class SuffixIndex {
     const Token* tokens_;
     std::vector<uint32_t> block_document_;  // the document of the first token of every block
     std::unique_ptr<std::atomic<bool>[]> checked_;
+    mutable std::atomic<int> calm_{0};  // steps of searches since one had to wait for the disk
 };
 
 }  // namespace bluejay

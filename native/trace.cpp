@@ -3,12 +3,17 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <cstring>
 #include <stdexcept>
 #include <string>
+#include <unordered_map>
 
+#include "feistel.h"
 #include "suffix_index.h"
 #include "suffix_sort.h"
 
@@ -81,6 +86,85 @@ size_t pack_suffixes(Output<int32_t> order, const Array<int64_t>& ends, int bits
     return written;
 }
 
+/// Of each list of places, which ends at ends[i], the first `most` different rows. Returns for each place the number of its row
+/// among all that were found, -1 if it is not; for each row its first place, and how many documents it has, which are in
+/// ascending order; and for each list where its rows end, and how many there are, found or not.
+auto first_rows(const Array<int64_t>& rows, const Array<int64_t>& documents, const Array<int64_t>& ends, int64_t most) {
+    if (documents.size() != rows.size()) throw std::invalid_argument("each place needs its document");
+    std::vector<int32_t> row_of(rows.size());
+    std::vector<int64_t> firsts, copies, row_ends, counts, last;
+    std::unordered_map<int64_t, int32_t> known;
+    size_t place = 0;
+    for (size_t i = 0; i < ends.size(); ++i) {
+        const size_t begin = firsts.size();
+        known.clear();
+        if (ends.data()[i] < int64_t(place) || size_t(ends.data()[i]) > rows.size())
+            throw std::invalid_argument("the lists do not end in order");
+        for (; place < size_t(ends.data()[i]); ++place) {
+            const int64_t document = documents.data()[place];
+            const bool room = int64_t(firsts.size() - begin) < most;
+            const auto [found, added] = known.try_emplace(rows.data()[place], room ? int32_t(firsts.size()) : -1);
+            const int32_t row = row_of[place] = found->second;
+            if (row < 0) continue;
+            if (added) firsts.push_back(int64_t(place)), copies.push_back(0), last.push_back(-1);
+            if (document != last[row]) ++copies[row], last[row] = document;
+        }
+        row_ends.push_back(int64_t(firsts.size()));
+        counts.push_back(int64_t(known.size()));
+    }
+    return std::tuple(to_numpy(std::move(row_of)), to_numpy(std::move(firsts)), to_numpy(std::move(copies)),
+                      to_numpy(std::move(row_ends)), to_numpy(std::move(counts)));
+}
+
+/// Groups of near-copies in each list of sketches, which ends at ends[i]: at most `most`, each of the first sketch that is in none
+/// and of those whose equal bins are at least the share `alike` of the bins that either has. Returns for each sketch the number
+/// of the first one of its group, -1 where it is in none.
+auto near_copies(const Array<uint64_t>& sketches, const Array<int64_t>& ends, int64_t most, double alike) {
+    constexpr size_t BINS = SuffixIndex<uint16_t>::SKETCH;
+    const size_t n = sketches.size() / BINS;
+    std::vector<int32_t> group(n, -1);
+    size_t begin = 0;
+    for (size_t i = 0; i < ends.size(); ++i) {
+        if (ends.data()[i] < int64_t(begin) || size_t(ends.data()[i]) > n)
+            throw std::invalid_argument("the lists do not end in order");
+        const size_t end = size_t(ends.data()[i]);
+        int64_t groups = 0;
+        for (size_t first = begin; first < end && groups < most; ++first) {
+            if (group[first] >= 0) continue;
+            ++groups;
+            const uint64_t* a = sketches.data() + first * BINS;
+            for (size_t other = first; other < end; ++other) {
+                if (group[other] >= 0) continue;
+                const uint64_t* b = sketches.data() + other * BINS;
+                int equal = 0, either = 0;
+                for (size_t bin = 0; bin < BINS; ++bin) {
+                    const bool filled = (a[bin] & b[bin]) != ~uint64_t(0);
+                    either += filled, equal += filled && a[bin] == b[bin];
+                }
+                if (equal >= alike * either) group[other] = int32_t(first);
+            }
+        }
+        begin = end;
+    }
+    return to_numpy(std::move(group));
+}
+
+/// For each i the index whose image under the permutation of range(size) with the key `before` numbers[i] `after` is images[i].
+auto unpermute(const Array<int64_t>& images, int64_t size, const std::string& before, const Array<int64_t>& numbers,
+               const std::string& after) {
+    if (images.size() != numbers.size()) throw std::invalid_argument("each image needs the number of its key");
+    std::vector<int64_t> found(images.size());
+    {
+        nb::gil_scoped_release release;
+        Feistel network(size);
+        for (size_t i = 0; i < found.size(); ++i) {
+            network.use(before + std::to_string(numbers.data()[i]) + after);
+            found[i] = network.inverse(images.data()[i]);
+        }
+    }
+    return to_numpy(std::move(found));
+}
+
 template <class Token>
 class BoundIndex {
    public:
@@ -112,17 +196,24 @@ class BoundIndex {
         return std::pair(to_numpy(std::move(low)), to_numpy(std::move(high)));
     }
 
-    /// The positions of the suffixes of ranks low .. high - 1, and the document of each.
-    auto places(int64_t low, int64_t high) const {
-        std::vector<int64_t> positions, documents;
+    /// Of each i the positions of the suffixes of ranks low[i] .. high[i] - 1, of more than `most` the first ranks, in ascending
+    /// order; the document of each; and where the positions of each i end.
+    auto places(const Array<int64_t>& low, const Array<int64_t>& high, int64_t most) const {
+        if (low.size() != high.size()) throw std::invalid_argument("there are not as many first ranks as last ones");
+        std::vector<int64_t> positions, documents, ends;
         {
             nb::gil_scoped_release release;
-            for (int64_t rank = std::max<int64_t>(low, 0); rank < std::min(high, index_.parts().n_tokens); ++rank) {
-                positions.push_back(index_.position(rank));
-                documents.push_back(index_.document(positions.back()));
+            for (size_t i = 0; i < low.size(); ++i) {
+                const int64_t first = std::max<int64_t>(low.data()[i], 0), n = index_.parts().n_tokens;
+                const int64_t last = std::min({high.data()[i], n, most < n ? first + most : n});
+                const size_t begin = positions.size();
+                for (int64_t rank = first; rank < last; ++rank) positions.push_back(index_.position(rank));
+                std::sort(positions.begin() + begin, positions.end());
+                ends.push_back(int64_t(positions.size()));
             }
+            for (const int64_t position : positions) documents.push_back(index_.document(position));
         }
-        return std::pair(to_numpy(std::move(positions)), to_numpy(std::move(documents)));
+        return std::tuple(to_numpy(std::move(positions)), to_numpy(std::move(documents)), to_numpy(std::move(ends)));
     }
 
     auto next(int64_t low, int64_t high, int32_t length) const {
@@ -135,15 +226,19 @@ class BoundIndex {
         return std::pair(to_numpy(std::move(tokens)), to_numpy(std::move(counts)));
     }
 
-    /// The sketches of what is around matches of `length` tokens, (positions x SKETCH) end to end.
-    auto sketches(const Array<int64_t>& positions, int64_t length, int64_t context) const {
+    /// The sketches of what is around matches, (positions x SKETCH) end to end.
+    auto sketches(const Array<int64_t>& positions, const Array<int64_t>& lengths, int64_t context) const {
         constexpr int SKETCH = SuffixIndex<Token>::SKETCH;
+        if (positions.size() != lengths.size()) throw std::invalid_argument("each match needs its length");
         std::vector<uint64_t> bins(positions.size() * SKETCH);
-        for (size_t i = 0; i < positions.size(); ++i) {
-            const int64_t at = positions.data()[i];
-            if (at < 0 || length < 0 || context < 0 || at + length > index_.parts().n_tokens)
-                throw std::invalid_argument("a match is outside the tokens");
-            index_.sketch(at, length, context, bins.data() + i * SKETCH);
+        {
+            nb::gil_scoped_release release;
+            for (size_t i = 0; i < positions.size(); ++i) {
+                const int64_t at = positions.data()[i], length = lengths.data()[i];
+                if (at < 0 || length < 0 || context < 0 || at + length > index_.parts().n_tokens)
+                    throw std::invalid_argument("a match is outside the tokens");
+                index_.sketch(at, length, context, bins.data() + i * SKETCH);
+            }
         }
         return to_numpy(std::move(bins));
     }
@@ -181,8 +276,8 @@ void bind_index(nb::module_& m, const char* name) {
              "tokens"_a, "packed"_a, "bits"_a, "starts"_a, "samples"_a, "every"_a, "key_tokens"_a, "key_bits"_a, "sums"_a)
         .def("longest", &BoundIndex<Token>::longest, "query"_a, "found"_a)
         .def("find", &BoundIndex<Token>::find, "query"_a, "first"_a, "last"_a)
-        .def("places", &BoundIndex<Token>::places, "low"_a, "high"_a)
-        .def("sketches", &BoundIndex<Token>::sketches, "positions"_a, "length"_a, "context"_a)
+        .def("places", &BoundIndex<Token>::places, "low"_a, "high"_a, "most"_a)
+        .def("sketches", &BoundIndex<Token>::sketches, "positions"_a, "lengths"_a, "context"_a)
         .def("next", &BoundIndex<Token>::next, "low"_a, "high"_a, "length"_a);
 }
 
@@ -192,6 +287,9 @@ void bind_trace(nb::module_& m) {
     m.def("sort_suffixes_16", &sort_suffixes<uint16_t>, "text"_a, "order"_a, "k"_a);
     m.def("sort_suffixes_32", &sort_suffixes<int32_t>, "text"_a, "order"_a, "k"_a);
     m.def("pack_suffixes", &pack_suffixes, "order"_a, "ends"_a, "bits"_a);
+    m.def("first_rows", &first_rows, "rows"_a, "documents"_a, "ends"_a, "most"_a);
+    m.def("near_copies", &near_copies, "sketches"_a, "ends"_a, "most"_a, "alike"_a);
+    m.def("unpermute", &unpermute, "images"_a, "size"_a, "before"_a, "numbers"_a, "after"_a);
     m.def("page_sums", [](const Array<uint8_t>& bytes) {
         constexpr size_t PAGE = SuffixIndex<uint16_t>::PAGE;
         if (bytes.size() % PAGE) throw std::invalid_argument("the bytes are not whole pages");

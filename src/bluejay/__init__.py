@@ -4,7 +4,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bluejay.infer.engine import Chunk
     from bluejay.infer.exceptions import (
         CacheError,
         ChatTemplateError,
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     )
     from bluejay.infer.model import Model, load
     from bluejay.infer.params import SamplingParams
+    from bluejay.infer.samples import Chunk
     from bluejay.infer.scoring import LogLikelihood, Score
     from bluejay.lens.activations import Lens
     from bluejay.pile.build import build

@@ -26,7 +26,11 @@ def test_pages_hold_the_recorded_tokens(data, n_pages, size):
             if len(tokens) < len(grown) and data.draw(st.booleans()):
                 longer = grown[: data.draw(st.integers(len(tokens), len(grown)))]
                 write(lease, longer, len(tokens))
-                pool.record(lease, longer)
+                for _ in range(data.draw(st.integers(0, len(longer) - len(tokens)))):
+                    pool.record_next(lease, longer)
+                if data.draw(st.booleans()):
+                    pool.record(lease, longer)
+                longer = longer[: lease.n_cached]
                 running.append((lease, longer, grown))
             else:
                 pool.release(lease)

@@ -53,7 +53,7 @@ def test_an_address_that_is_no_web_page_is_not_linked(lenses, made_passages):
     assert "javascript" not in shown and "&lt;b&gt;" in shown
 
 
-@pytest.mark.skipif(not hasattr(native, "SuffixIndex16"), reason="built without the native part")
+@pytest.mark.skipif(not hasattr(native, "first_rows"), reason="built without the native part")
 def test_passages_are_in_one_document_of_the_corpus(tmp_path, byte_tokenizer, monkeypatch):
     monkeypatch.setenv("BLUEJAY_CACHE", str(tmp_path / "cache"))
     documents = [[*byte_tokenizer.encode(text), byte_tokenizer.eot] for text in TEXTS]

@@ -33,6 +33,13 @@ def test_wrong_addresses_get_an_error_object(server, method, path, status):
     assert set(response.json()["error"]) == {"message", "type", "param", "code"}
 
 
+@pytest.mark.parametrize(
+    "path, methods", [("/v1/completions", "POST"), ("/healthz", "GET"), ("/v1/trace", "GET, POST")]
+)
+def test_a_refusal_of_a_method_names_those_that_are_allowed(server, path, methods):
+    assert httpx.delete(f"{server.url}{path}").headers["allow"] == methods
+
+
 @pytest.mark.parametrize("path", ["/", "/healthz", "/nowhere"])
 def test_every_response_has_the_security_headers(server, path):
     headers = httpx.get(f"{server.url}{path}").headers

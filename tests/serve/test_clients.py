@@ -141,7 +141,7 @@ def test_responses_conform_to_the_openapi_description(running, byte_tokenizer, a
         ]
         command += ["--seed", "1", "--request-timeout", "60", "--no-color"]
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=900)
-    assert done.returncode == 0, done.stdout[-5000:]
+    assert done.returncode == 0, done.stdout[-20_000:]
 
 
 class Person(BaseModel):

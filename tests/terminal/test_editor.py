@@ -10,9 +10,9 @@ from prompt_toolkit.output import DummyOutput
 
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.init import new_model
-from bluejay.infer.engine import Chunk
 from bluejay.infer.model import Model
 from bluejay.infer.params import SamplingParams
+from bluejay.infer.samples import Chunk
 from bluejay.terminal.annotated_text import AnnotatedText, Sample
 from bluejay.terminal.assets import EXAMPLES, PROBABILITY_THRESHOLDS
 from bluejay.terminal.editor import KEYS, STYLE, Editor, open_editor

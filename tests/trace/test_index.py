@@ -35,13 +35,12 @@ def check(opened: Index, documents: list[list[int]], query: list[int]) -> None:
     bounds = [(a, b) for a in range(len(query)) for b in range(a + 1, len(query) + 1)]
     firsts, lasts = zip(*bounds, strict=True)
     low, high = opened.find(query, firsts, lasts)
-    for i, (a, b) in enumerate(bounds):
-        found = [
-            place
-            for places in opened.places(low[:, i].tolist(), high[:, i].tolist(), 10**9)
-            for place in zip(places.documents.tolist(), places.offsets.tolist(), strict=True)
-        ]
-        assert sorted(found) == occurrences(documents, query[a:b])
+    found = [
+        place
+        for places in opened.places(low, high, 10**9)
+        for place in zip(places.matches.tolist(), places.documents.tolist(), places.offsets.tolist(), strict=True)
+    ]
+    assert sorted(found) == [(i, *at) for i, (a, b) in enumerate(bounds) for at in occurrences(documents, query[a:b])]
     assert opened.counts(query, firsts, lasts).tolist() == [len(occurrences(documents, query[a:b])) for a, b in bounds]
     length, follows = opened.next_tokens(query)
     end = query[len(query) - length :]

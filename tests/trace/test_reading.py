@@ -2,10 +2,11 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from bluejay.tokens import TokenShard
-from bluejay.trace.reading import ReadRun, ShardSequences, run_of
+from bluejay.trace.reading import Read, ReadRun, ShardSequences, run_of
 from bluejay.train.checkpoint.state import State, write_marker
 from bluejay.train.data.batches import Batches, open_sources
 from bluejay.train.recipe import Data, Mixture, Train, TrainRecipe
@@ -44,6 +45,13 @@ def recorded(directory, recipe: TrainRecipe, states: list[tuple[int, int]]) -> R
     return run
 
 
+def steps_of(run: ReadRun, places: list[int], length: int) -> tuple[int, ...]:
+    """The steps that read a match at one of the places of the first set."""
+    n = len(places)
+    return run.reads([(0, 0)], np.array(places), np.full(n, length), np.zeros(n, np.int64), 1)[0].steps
+
+
+ONE_PLACE = np.array([17]), np.array([3]), np.array([0])
 RUNS = {
     "a run to its end": (60, [(60, 0)]),
     "a run that was interrupted": (60, [(7, 0), (14, 0), (23, 0)]),
@@ -71,10 +79,11 @@ def test_the_steps_are_those_whose_batches_hold_the_match(kind, changes, shards,
         ]
     for part, shard in enumerate(shards):
         n_tokens = len(TokenShard(shard).tokens)
-        for place in range(0, n_tokens - 5, 3):
-            length = 1 + place % 5
-            read = run.read_of(part, [place], length)
-            covers = {w: set(range(w * LENGTH, (w + 1) * LENGTH + 1)) for w in range((n_tokens - 1) // LENGTH)}
+        places = np.arange(0, n_tokens - 5, 3)
+        lengths = 1 + places % 5
+        reads = run.reads([(part, 0)], places, lengths, np.arange(len(places)), len(places))
+        covers = {w: set(range(w * LENGTH, (w + 1) * LENGTH + 1)) for w in range((n_tokens - 1) // LENGTH)}
+        for place, length, read in zip(places.tolist(), lengths.tolist(), reads, strict=True):
             match = set(range(place, place + length))
             whole = [step for step, read in rows.items() if any(p == part and match <= covers[w] for p, w in read)]
             some = [step for step, read in rows.items() if any(p == part and match & covers[w] for p, w in read)]
@@ -85,7 +94,27 @@ def test_the_steps_are_those_whose_batches_hold_the_match(kind, changes, shards,
 def test_what_a_run_did_not_reach_is_not_read(shards, tmp_path):
     run = recorded(tmp_path / "run", recipe_of(shards, 60), [(1, 0)])
     places = range(0, len(TokenShard(shards[0]).tokens) - 2, LENGTH)
-    assert sum(bool(run.read_of(0, [place], 2).steps) for place in places) <= 4
+    assert sum(bool(steps_of(run, [place], 2)) for place in places) <= 4
+
+
+def test_a_document_that_repeats_a_match_has_the_steps_of_all_its_places(shards, tmp_path):
+    run = recorded(tmp_path / "run", recipe_of(shards, 60), [(60, 0)])
+    for places in ([3, 3, 40], [6, 7, 8, 150], [0], list(range(0, 160, 5))):
+        alone = [run.reads([(0, 0)], np.array([place]), np.array([4]), np.array([0]), 1)[0] for place in places]
+        groups = np.array([1] * len(places) + [0])
+        none, both, empty = run.reads([(0, 0)], np.array([*places, 90]), np.full(len(groups), 4), groups, 3)
+        steps = {step for read in alone for step in read.steps}
+        assert set(both.steps) == steps and list(both.steps) == sorted(steps)
+        assert set(both.in_part) == {step for read in alone for step in read.in_part} - steps
+        assert none == run.reads([(0, 0)], np.array([90]), np.array([4]), np.array([0]), 1)[0]
+        assert empty == Read((), ())
+
+
+def test_a_shard_that_is_in_two_sets_has_the_steps_of_both(shards, tmp_path):
+    run = recorded(tmp_path / "run", recipe_of([shards[0], shards[0]], 60), [(60, 0)])
+    either = {step for part in (0, 1) for step in run.reads([(part, 0)], *ONE_PLACE, 1)[0].steps}
+    assert set(run.reads([(0, 0), (1, 0)], *ONE_PLACE, 1)[0].steps) == either
+    assert run.reads([], *ONE_PLACE, 1) == [Read((), ())]
 
 
 def test_an_earlier_model_of_a_run_has_read_less(shards, tmp_path):
@@ -98,7 +127,7 @@ def test_an_earlier_model_of_a_run_has_read_less(shards, tmp_path):
     assert run_of(tmp_path) is None
     run = ReadRun(tmp_path / "run", until=9)
     run.sets = {0: ShardSequences(len(TokenShard(shards[0]).tokens), LENGTH)}
-    read = [step for place in range(200) for step in run.read_of(0, [place], 1).steps]
+    read = [step for place in range(200) for step in steps_of(run, [place], 1)]
     assert read and max(read) <= 9
 
 

@@ -9,6 +9,7 @@ least recently used one is evicted first.
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 
 @dataclass(eq=False)
@@ -34,7 +35,7 @@ class Lease:
     copy_on_write: tuple[int, int] | None
     """(source, target): the page that the backend must copy before the first step; None if none matches in part."""
 
-    @property
+    @cached_property
     def numbers(self) -> list[int]:
         """Page numbers, in order."""
         return [page.number for page in self.pages]
@@ -88,6 +89,13 @@ class PagePool:
         first = lease.n_cached // self.size
         lease.n_cached = len(tokens)
         self._record_content(lease, tokens, first)
+
+    def record_next(self, lease: Lease, tokens: Sequence[int]) -> None:
+        """As `record` for the next one of `tokens` alone. It is shared once its page is full or `record` is called."""
+        if (lease.n_cached + 1) % self.size:
+            lease.n_cached += 1
+        else:
+            self.record(lease, tokens[: lease.n_cached + 1])
 
     def release(self, lease: Lease) -> None:
         """Return the pages. The last one will be evicted first, so that no page outlives the one before it."""

@@ -14,7 +14,7 @@ states how the rest of the batch may affect the rounding of logits. The engine i
 import secrets
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,14 +22,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bluejay.infer.backends import Backend, StepBatch, checked
-from bluejay.infer.cache import Lease, PagePool
+from bluejay.infer.cache import PagePool
 from bluejay.infer.exceptions import CacheError
 from bluejay.infer.params import SamplingParams
 from bluejay.infer.prompts import check_bias, check_prompt, most_tokens
+from bluejay.infer.samples import Chunk, Request, Sample
 from bluejay.infer.sampling import (
     GREEDY,
     LogitsProcessor,
-    Logprob,
     adjusts,
     apply_penalties,
     draw,
@@ -37,7 +37,6 @@ from bluejay.infer.sampling import (
     logprobs_of,
     uniforms,
 )
-from bluejay.infer.speculation import PromptLookup
 from bluejay.infer.text import TextStream
 from bluejay.tokenizer import Tokenizer
 
@@ -47,74 +46,6 @@ PROMPT_TOKENS_PER_STEP = 256
 
 class QueueFull(Exception):
     """As many prompts are waiting as the engine allows."""
-
-
-@dataclass(eq=False)
-class Request:
-    """One prompt that is continued `params.n` times."""
-
-    prompt: list[int]
-    params: SamplingParams
-    seed: int
-    """The caller's seed, or a random one where the caller gave none."""
-    processor: Callable[[], LogitsProcessor] | None
-    waiting: deque[int] = field(default_factory=deque)
-    """Indices of the samples that do not run yet."""
-    running: int = 0
-    """Number of running samples."""
-    read: bool = False
-    """Whether a sample has computed the whole prompt, so that the other samples find its pages in the cache."""
-    prompt_logprobs: list[Logprob] = field(default_factory=list)
-    """Log-probabilities of all tokens of the prompt but the first, if requested; complete before the first chunk."""
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """One new token of one sample."""
-
-    index: int
-    """The number of the sample, from 0 to n - 1."""
-    text: str
-    """The new text, which is empty while a character or a possible stop sequence is incomplete."""
-    token: int | None
-    """The new token; None if no token was requested or the request was ended early."""
-    finish_reason: str | None = None
-    """None before the end; "stop" after a stop sequence or the end of text, "length" at the limit of tokens."""
-    logprob: Logprob | None = None
-    """Log-probability of the token, if requested."""
-
-
-@dataclass(eq=False)
-class Sample:
-    """One running continuation of a prompt."""
-
-    request: Request
-    index: int
-    tokens: list[int]
-    """The prompt and the generated tokens; the last ones may not be in the cache yet."""
-    lease: Lease
-    stream: TextStream
-    seed: int
-    processor: LogitsProcessor | None
-    filters: tuple[float, ...]
-    """How its tokens are drawn (`bluejay.infer.sampling.draw`)."""
-    adjusts: bool
-    """Whether its logits are changed before a token is drawn, depending on the tokens so far."""
-    limit: int
-    """The most tokens that it can have, prompt included."""
-    lookup: PromptLookup = field(default_factory=PromptLookup)
-    draft: list[int] = field(default_factory=list)
-    """Tokens that this step computes speculatively after the pending one."""
-
-    @property
-    def n_pending(self) -> int:
-        """Number of tokens whose keys and values are not computed yet; 1 while the sample generates."""
-        return len(self.tokens) - self.lease.n_cached
-
-    @property
-    def n_generated(self) -> int:
-        """Number of tokens drawn so far."""
-        return len(self.tokens) - len(self.request.prompt)
 
 
 @dataclass
@@ -222,23 +153,31 @@ class Engine:
         drawn = self._draw_rows(work, n_rows, logits)
         chunks, at = [], 0
         for (sample, n_new), n in zip(work, n_rows, strict=True):
-            advanced = self._advance(sample, n_new, logits, range(at, at + n), drawn[at : at + n])
-            chunks += [(sample.request, chunk) for chunk in advanced]
+            if sample.generates and not sample.draft:
+                self.pool.record_next(sample.lease, sample.tokens)
+                advanced = [self._append(sample, drawn[at], logits, at)]
+            else:
+                advanced = self._advance(sample, n_new, logits, range(at, at + n), drawn[at : at + n])
+            for chunk in advanced:
+                chunks.append((sample.request, chunk))
+                if chunk.finish_reason:
+                    self._remove(sample)
             at += n
         return chunks
 
     def _draw_rows(self, work: list[tuple[Sample, int]], n_rows: list[int], logits: Float[Tensor, "R V"]) -> list[int]:
         """A token for each row of a step, as if all drafted tokens before it were drawn; unused where a sample adjusts
         its logits. Raises LogitsError if logits are not numbers."""
-        filters, seeds, positions = [], [], []
-        for (sample, _), n in zip(work, n_rows, strict=True):
-            n_drawn = min(n, 1 + len(sample.draft))  # the rows before are of a prompt whose tokens are scored
-            filters += [GREEDY] * (n - n_drawn) + [GREEDY if sample.adjusts else sample.filters] * n_drawn
-            seeds += [sample.seed] * n
-            positions += [0] * (n - n_drawn) + [sample.n_generated + row for row in range(n_drawn)]
-        if not filters:
+        of_rows = [(sample, row, n) for (sample, _), n in zip(work, n_rows, strict=True) for row in range(n)]
+        if not of_rows:
             return []
-        drawn = draw(logits[:, : self.n_tokens], np.array(filters, float), uniforms(seeds, positions))
+        numbers = np.zeros(len(of_rows))
+        if any(sample.filters is not GREEDY for sample, _, _ in of_rows):
+            # The rows before the last pending token's are of a prompt whose tokens are scored; nothing is drawn there.
+            at = [sample.n_generated + max(0, row - n + 1 + len(sample.draft)) for sample, row, n in of_rows]
+            numbers = uniforms([sample.seed for sample, _, _ in of_rows], at)
+        filters = np.array([sample.filters for sample, _, _ in of_rows])
+        drawn = draw(logits[:, : self.n_tokens], filters, numbers)
         if min(drawn) < 0 or self.n_tokens < logits.shape[1]:
             checked(self.backend, logits)
         return drawn
@@ -273,6 +212,7 @@ class Engine:
         self.counters.reused_tokens += lease.n_cached
         stream = TextStream(self.tokenizer.token_bytes(), tuple(request.params.stop))
         processor = None if request.processor is None else request.processor()
+        adjusted = adjusts(request.params) or processor is not None
         sample = Sample(
             request=request,
             index=index,
@@ -281,8 +221,8 @@ class Engine:
             stream=stream,
             seed=(request.seed + index) % 2**63,
             processor=processor,
-            filters=filters_of(request.params),
-            adjusts=adjusts(request.params) or processor is not None,
+            filters=GREEDY if adjusted else filters_of(request.params),
+            adjusts=adjusted,
             limit=self._n_tokens(request),
         )
         self.running.append(sample)
@@ -296,7 +236,7 @@ class Engine:
         work, reading = [], []
         for sample in self.running:
             sample.draft = []
-            if sample.n_pending > 1 or not sample.n_generated:
+            if not sample.generates:
                 reading.append(sample)
                 continue
             left = sample.limit - len(sample.tokens) - 1
@@ -312,24 +252,25 @@ class Engine:
 
     def _build_batch(self, work: list[tuple[Sample, int]]) -> tuple[StepBatch, list[int]]:
         """The batch for the planned work, and the number of rows of logits that each sample needs, its last ones."""
-        new_tokens, n_rows = [], []
+        tokens, starts, wanted, n_rows = [], [0], [], []
         for sample, n_new in work:
             cached = sample.lease.n_cached
-            new_tokens.append(sample.tokens[cached : cached + n_new] + sample.draft)
-            scoring = sample.request.params.prompt_logprobs and not sample.n_generated and sample.index == 0
-            complete = n_new == sample.n_pending
-            n_rows.append(len(new_tokens[-1]) if scoring else 1 + len(sample.draft) if complete else 0)
-        ends = np.cumsum([len(new) for new in new_tokens])
+            tokens += sample.tokens[cached : cached + n_new]
+            tokens += sample.draft
+            n_tokens = len(tokens) - starts[-1]
+            scoring = not sample.generates and sample.index == 0 and sample.request.params.prompt_logprobs
+            complete = cached + n_new == len(sample.tokens)
+            n_rows.append(n_tokens if scoring else 1 + len(sample.draft) if complete else 0)
+            starts.append(len(tokens))
+            wanted += range(len(tokens) - n_rows[-1], len(tokens))
         tables = [sample.lease.numbers for sample, _ in work]
         width = max(map(len, tables))
         batch = StepBatch(
-            tokens=np.array([token for new in new_tokens for token in new], np.int32),
-            starts=np.concatenate([[0], ends]).astype(np.int32),
+            tokens=np.array(tokens, np.int32),
+            starts=np.array(starts, np.int32),
             lengths=np.array([sample.lease.n_cached for sample, _ in work], np.int32),
             pages=np.array([table + [-1] * (width - len(table)) for table in tables], np.int32),
-            wanted=np.array(
-                [row for end, n in zip(ends.tolist(), n_rows, strict=True) for row in range(end - n, end)], np.int32
-            ),
+            wanted=np.array(wanted, np.int32),
         )
         return batch, n_rows
 
@@ -339,9 +280,9 @@ class Engine:
         """Process a sample's rows of a step's logits: take the token that was drawn, and further ones as long as they
         are those of the draft."""
         request, cached = sample.request, sample.lease.n_cached + n_new
-        if not sample.n_generated:
+        if not sample.generates:
             self.counters.prompt_tokens += n_new
-        if request.params.prompt_logprobs and not sample.n_generated and sample.index == 0:
+        if request.params.prompt_logprobs and not sample.generates and sample.index == 0:
             targets = request.prompt[cached - n_new + 1 : cached + 1]
             scored, n_top = logits[rows.start : rows.start + len(targets)], request.params.logprobs or 0
             request.prompt_logprobs += logprobs_of(scored, targets, n_top, self.n_tokens)
@@ -352,8 +293,6 @@ class Engine:
             if request.params.max_tokens == 0:
                 chunks.append(Chunk(sample.index, "", None, "length"))
             for row, token, drafted in zip(rows, drawn, [*sample.draft, None], strict=False) if not chunks else ():
-                if sample.adjusts:
-                    token = self._draw(sample, logits[row])
                 chunks.append(self._append(sample, token, logits, row))
                 if chunks[-1].finish_reason or chunks[-1].token != drafted:
                     break
@@ -362,8 +301,6 @@ class Engine:
             self.counters.drafted_tokens += len(sample.draft)
             self.counters.accepted_tokens += accepted
         self.pool.record(sample.lease, sample.tokens[:cached])
-        if chunks and chunks[-1].finish_reason:
-            self._remove(sample)
         return chunks
 
     def _draw(self, sample: Sample, logits: Float[Tensor, " V"]) -> int:
@@ -373,13 +310,16 @@ class Engine:
         if sample.processor is not None:
             adjusted = sample.processor(sample.tokens[len(prompt) :], adjusted)
         number = uniforms([sample.seed], [sample.n_generated])
-        return draw(adjusted[None], np.array([sample.filters], float), number, masked=True)[0]
+        return draw(adjusted[None], np.array([filters_of(params)]), number, masked=True)[0]
 
     def _append(self, sample: Sample, token: int, logits: Float[Tensor, "R V"], row: int) -> Chunk:
-        """Add a token, drawn from a row of logits, to a sample. Rows of the embedding that have no token count in its
-        log-probability, too."""
+        """Add a token to a sample: the one that was drawn from a row of logits, unless the sample adjusts them before.
+        Rows of the embedding that have no token count in its log-probability, too."""
+        if sample.adjusts:
+            token = self._draw(sample, logits[row])
         params = sample.request.params
         sample.tokens.append(token)
+        sample.generates = True
         self.counters.generated_tokens += 1
         logprob = None
         if params.logprobs is not None:
@@ -395,4 +335,5 @@ class Engine:
         """Remove a sample from the batch and return its pages."""
         self.running.remove(sample)
         sample.request.running -= 1
+        self.pool.record(sample.lease, sample.tokens[: sample.lease.n_cached])
         self.pool.release(sample.lease)

@@ -23,7 +23,6 @@ from bluejay.infer.asynchronous import each_in_thread, in_thread
 from bluejay.infer.backends import Backend
 from bluejay.infer.backends.native import NativeBackend, NativeModel, chosen, native_model
 from bluejay.infer.backends.torch import TorchBackend
-from bluejay.infer.engine import Chunk
 from bluejay.infer.exceptions import ChatTemplateError, ModelClosedError, PromptError, TokenError
 from bluejay.infer.params import SamplingParams, changed
 from bluejay.infer.prompts import (
@@ -42,6 +41,7 @@ from bluejay.infer.prompts import (
     read_pairs,
     read_prompts,
 )
+from bluejay.infer.samples import Chunk
 from bluejay.infer.scoring import (
     LogLikelihood,
     Score,

@@ -76,6 +76,8 @@ def adjusts(params: SamplingParams) -> bool:
 
 def filters_of(params: SamplingParams) -> tuple[float, ...]:
     """The columns of `draw`'s filters."""
+    if params.temperature == 0:
+        return GREEDY
     return params.temperature, float(params.top_k), params.top_p, params.min_p, params.typical_p
 
 

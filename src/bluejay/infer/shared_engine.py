@@ -10,8 +10,9 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from bluejay.infer.backends import Backend
-from bluejay.infer.engine import Chunk, Engine, Request
+from bluejay.infer.engine import Engine
 from bluejay.infer.params import SamplingParams
+from bluejay.infer.samples import Chunk, Request
 from bluejay.tokenizer import Tokenizer
 
 MAX_SEQUENCES = 64

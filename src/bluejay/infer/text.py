@@ -15,7 +15,10 @@ class TextStream:
 
     def push(self, token: int) -> str:
         """The text that is final after this token. Sets `stopped` when a stop sequence is complete."""
-        return self._release(self.decoder.decode(self.token_bytes[token]), last=False)
+        new = self.token_bytes[token]
+        if new.isascii() and not self.decoder.buffer:
+            return self._release(new.decode(), last=False)
+        return self._release(self.decoder.decode(new), last=False)
 
     def finish(self) -> str:
         """The text that was held back because a character or a stop sequence might have begun there."""

@@ -142,7 +142,7 @@ def passages(tracer: Tracer, n_tokens: int, length: int = LENGTH, seed: int = 0)
         searcher, shard = shards[generator.choice(len(shards), p=sizes / sizes.sum())]
         tokens, position, number = passage(shard, int(generator.integers(len(shard.tokens))), length)
         row = int(searcher.documents.rows(shard.shard, np.array([shard.first_document + number]))[0])
-        document = searcher.documents.read(shard.shard, row)
+        [document] = searcher.documents.read(shard.shard, [row])
         yield Passage(torch.from_numpy(tokens), searcher.name, shard.shard, position, document)
 
 

@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Match
 
 from bluejay.infer.model import Model
 from bluejay.serve.api import card, chat, completions, embeddings, legacy, lens, models, trace
@@ -106,8 +107,16 @@ async def error_response(request: Request, error: Exception) -> Response:
         }
         codes = {404: "not_found", 405: "method_not_allowed"}
         message = messages.get(error.status_code, error.detail)
-        error = APIError(error.status_code, message, code=codes.get(error.status_code), headers=error.headers)
+        headers = {"Allow": methods(request)} if error.status_code == 405 else error.headers
+        error = APIError(error.status_code, message, code=codes.get(error.status_code), headers=headers)
     return error.response()
+
+
+def methods(request: Request) -> str:
+    """The methods that some route has at the path of a request. The router itself names those of the first route."""
+    scopes = {method: {**request.scope, "method": method} for method in ("DELETE", "GET", "PATCH", "POST", "PUT")}
+    routes = request.app.routes
+    return ", ".join(one for one in scopes if any(route.matches(scopes[one])[0] == Match.FULL for route in routes))
 
 
 def unreadable(reason: BaseException | None) -> str:

@@ -11,9 +11,10 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
-from bluejay.infer.engine import Chunk, Engine, QueueFull, Request
+from bluejay.infer.engine import Engine, QueueFull
 from bluejay.infer.model import Model
 from bluejay.infer.params import SamplingParams
+from bluejay.infer.samples import Chunk, Request
 from bluejay.infer.sampling import LogitsProcessor
 from bluejay.serve.metrics import Metrics
 from bluejay.serve.middleware.access_log import RequestRecord, current_request

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field, replace
 
-from bluejay.infer.engine import Chunk
+from bluejay.infer.samples import Chunk
 from bluejay.terminal.assets import PROBABILITY_THRESHOLDS
 from bluejay.terminal.function_end import function_end
 from bluejay.tokenizer import Tokenizer

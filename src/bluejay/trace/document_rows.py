@@ -6,9 +6,8 @@ SHARD_rows for each token shard with the number of each document's row, the rows
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,8 +22,7 @@ SHA256 = re.compile("[0-9a-f]{64}")
 LISTS = ("component", "source", "licence")
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """A document of the corpus."""
 
     id: str
@@ -105,22 +103,30 @@ class Rows:
         if self.has_table:
             self.of = {name: sections[f"{name}_rows"] for name in self.values["shards"]}
             self.records, self.urls = Pages(sections, "records"), Pages(sections, "urls")
-            size = len(self.records.bytes)
-            if size < self.values["rows"] * RECORD.itemsize:
+            size = self.values["rows"] * RECORD.itemsize
+            if len(self.records.bytes) < size or len(self.urls.bytes) < self.values["url_bytes"]:
                 raise Damaged(f"{path} is damaged: its rows are cut off")
+            self.table = self.records.bytes[:size].view(RECORD)
 
     def rows(self, shard: str, documents: np.ndarray) -> np.ndarray:
         """The number of the row of each document of a shard; documents without a table are a row each."""
         return self.of[shard][documents].astype(np.int64) if self.has_table else documents.astype(np.int64)
 
-    def read(self, shard: str, row: int) -> Row:
-        """A row. Raises Damaged."""
+    def read(self, shard: str, rows: Sequence[int]) -> list[Row]:
+        """Rows. Raises Damaged."""
         if not self.has_table:
-            return Row(f"{shard}:{row}", "all", UNKNOWN, UNKNOWN, "")
-        size, last = RECORD.itemsize, row + 1 == self.values["rows"]
-        data = self.records.read(row * size, (row + (1 if last else 2)) * size)
-        here = np.frombuffer(data, RECORD)
-        begin, end = int(here["url"][0]), self.values["url_bytes"] if last else int(here["url"][1])
-        component, source, licence = (self.values[name][int(here[name][0])] for name in LISTS)
-        url = self.urls.read(begin, end).decode()
-        return Row(here["id"][0].tobytes().hex(), component, source, licence or UNKNOWN, url)
+            return [Row(f"{shard}:{row}", "all", UNKNOWN, UNKNOWN, "") for row in rows]
+        of, size = np.array(rows, np.int64), RECORD.itemsize
+        after = np.minimum(of + 1, len(self.table) - 1)  # the row behind says where the address of one ends
+        self.records.check(of * size, (after + 1) * size)
+        here, begins = self.table[of], self.table["url"][of].astype(np.int64)
+        ends = np.where(after > of, self.table["url"][after].astype(np.int64), self.values["url_bytes"])
+        self.urls.check(begins, ends)
+        ids, addresses = here["id"].tobytes().hex(), self.urls.bytes
+        names = ([self.values[name][number] for number in here[name].tolist()] for name in LISTS)
+        return [
+            Row(ids[64 * i : 64 * (i + 1)], component, source, licence or UNKNOWN, addresses[a:b].tobytes().decode())
+            for i, (component, source, licence, a, b) in enumerate(
+                zip(*names, begins.tolist(), ends.tolist(), strict=True)
+            )
+        ]

@@ -2,6 +2,7 @@
 
 import hashlib
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +30,9 @@ class Examples:
         """The first example that is equal to each."""
         return self.row_of[documents]
 
-    def read(self, shard: str, row: int) -> Row:
-        """An example; its id is the SHA-256 of its token ids."""
-        return Row(self.ids[row], "examples", self.path.name, UNKNOWN, f"{self.path}#{row + 1}")
+    def read(self, shard: str, rows: Sequence[int]) -> list[Row]:
+        """Examples; the id of one is the SHA-256 of its token ids."""
+        return [Row(self.ids[row], "examples", self.path.name, UNKNOWN, f"{self.path}#{row + 1}") for row in rows]
 
 
 class ExampleSearcher(Searcher):
@@ -55,4 +56,4 @@ class ExampleSearcher(Searcher):
         values |= {"shard": self.shard, "first_document": 0, "first_token": 0}
         shard = IndexShard(str(path), tokens, values, {**arrays, "starts": starts.astype(np.uint32)})
         super().__init__(str(path), [shard], Examples(path, pairs.tokens))
-        self.sequences = ExampleSequences(starts.tolist(), pairs.packed)
+        self.sequences = ExampleSequences(starts, pairs.packed)

@@ -3,7 +3,7 @@
 `bluejay index CORPUS` makes the index. Matches are within documents. All numbers of tokens and documents are exact.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -76,10 +76,12 @@ class IndexShard:
 
 @dataclass(frozen=True)
 class Places:
-    """Places of a match, in the order of the corpus."""
+    """Places of several matches in an index shard: match by match, and of each in the order of the corpus."""
 
     shard: str
     """The token shard: train, valid, test."""
+    matches: NDArray[np.int64]
+    """The number of the match."""
     positions: NDArray[np.int64]
     """Where the match begins in the token shard, in tokens."""
     documents: NDArray[np.int64]
@@ -100,8 +102,8 @@ class Documents(Protocol):
         """The number of the row of each document of a token shard; copies of a document share a row."""
         ...
 
-    def read(self, shard: str, row: int) -> Row:
-        """A row. Raises ValueError where the index is damaged."""
+    def read(self, shard: str, rows: Sequence[int]) -> list[Row]:
+        """Rows. Raises ValueError where the index is damaged."""
         ...
 
 
@@ -151,18 +153,17 @@ class Searcher:
         ids = self.ids(text)
         return int(self.counts(ids, [0], [len(ids)])[0])
 
-    def places(self, low: Iterable[int], high: Iterable[int], at_most: int) -> Iterator[Places]:
-        """The places of a match from its ranks in each index shard (`find`), `at_most` of each shard."""
+    def places(self, low: NDArray[np.int64], high: NDArray[np.int64], at_most: int) -> Iterator[Places]:
+        """The places of matches from their ranks in each index shard (`find`), `at_most` of each match and shard."""
         for shard, first, last in zip(self.shards, low, high, strict=True):
-            if first >= last:
+            if not (first < last).any():
                 continue
-            positions, documents = shard.call("places", first, min(last, first + at_most))
-            order = np.argsort(positions)
-            positions, documents = positions[order], documents[order]
+            positions, documents, ends = shard.call("places", first, last, at_most)
+            matches = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
             offsets = positions - shard.starts[documents]
             documents = documents + shard.first_document
             rows = self.documents.rows(shard.shard, documents)
-            yield Places(shard.shard, positions + shard.first_token, documents, offsets, rows, shard)
+            yield Places(shard.shard, matches, positions + shard.first_token, documents, offsets, rows, shard)
 
     def next_tokens(self, text: str | Ids) -> tuple[int, dict[int, int]]:
         """What follows a text in the corpus: the length of the longest end of it that occurs, and how often each token

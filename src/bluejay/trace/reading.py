@@ -5,11 +5,14 @@ then. A rollback goes back to a permanent checkpoint, which stays; so the checkp
 how many batches had been jumped over: as many as the first of them that is not before the step.
 """
 
-import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bluejay import recipe as recipes
 from bluejay.train.checkpoint.trained_on import TrainedOn, read_states, read_trained_on
@@ -28,6 +31,18 @@ class Read:
 
 
 @dataclass(frozen=True)
+class Holding:
+    """Sequences that hold matches, wholly or in part: the same match may be in several, as the same number."""
+
+    match: NDArray[np.int64]
+    """The number of the match."""
+    sequence: NDArray[np.int64]
+    """The sequence or, once that is sought, a step that read it."""
+    whole: NDArray[np.bool_]
+    """Whether it holds all of the match."""
+
+
+@dataclass(frozen=True)
 class ShardSequences:
     """The sequences of a shard: windows of its tokens (`bluejay.train.data.batches.ShardWindows`)."""
 
@@ -40,23 +55,21 @@ class ShardSequences:
         """The number of sequences."""
         return max(0, self.n_tokens - 1) // self.length
 
-    def windows(self, places: Sequence[int], length: int) -> tuple[set[int], set[int]]:
-        """The sequences that hold a match at one of the places wholly, and those that hold a part of one."""
-        whole, touched = set[int](), set[int]()
-        for place in places:
-            first, last = max(0, -(-(place - self.length) // self.length)), (place + length - 1) // self.length
-            for number in range(first, min(last + 1, self.size)):
-                start = number * self.length
-                inside = start <= place and place + length <= start + self.length + 1
-                (whole if inside else touched).add(number)
-        return whole, touched
+    def holding(self, places: NDArray[np.int64], lengths: NDArray[np.int64]) -> Holding:
+        """The sequences that hold the matches of so many tokens at the places."""
+        first = np.maximum(0, -(-(places - self.length) // self.length))
+        last = np.minimum((places + lengths - 1) // self.length, self.size - 1)
+        match, number = ranges(first, np.maximum(0, last - first + 1))
+        start, place = number * self.length, places[match]
+        whole = (start <= place) & (place + lengths[match] <= start + self.length + 1)
+        return Holding(match, number, whole)
 
 
 @dataclass(frozen=True)
 class ExampleSequences:
     """The sequences of a file of examples, which are never cut (`bluejay.train.data.pairs.Pairs`)."""
 
-    starts: Sequence[int]
+    starts: NDArray[np.int64]
     """Where each example begins in the tokens of all, and where the last one ends."""
     packed: Sequence[Sequence[int]]
     """The examples of each sequence."""
@@ -67,13 +80,23 @@ class ExampleSequences:
         return len(self.packed)
 
     @cached_property
-    def sequence_of(self) -> dict[int, int]:
+    def sequence_of(self) -> NDArray[np.int64]:
         """The sequence of each example."""
-        return {example: number for number, examples in enumerate(self.packed) for example in examples}
+        found = np.zeros(len(self.starts) - 1, np.int64)
+        for number, examples in enumerate(self.packed):
+            found[list(examples)] = number
+        return found
 
-    def windows(self, places: Sequence[int], length: int) -> tuple[set[int], set[int]]:
-        """The sequences that hold a match at one of the places; none holds a part of one."""
-        return {self.sequence_of[bisect.bisect_right(self.starts, place) - 1] for place in places}, set()
+    def holding(self, places: NDArray[np.int64], lengths: NDArray[np.int64]) -> Holding:
+        """The sequences that hold the matches of so many tokens at the places; none holds a part of one."""
+        example = np.searchsorted(self.starts, places, "right") - 1
+        return Holding(np.arange(len(places)), self.sequence_of[example], np.ones(len(places), bool))
+
+
+def ranges(firsts: NDArray[np.int64], sizes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The numbers firsts[i] .. firsts[i] + sizes[i] - 1 of all i, end to end: the i of each, and the number."""
+    of = np.repeat(np.arange(len(firsts)), sizes)
+    return of, firsts[of] + np.arange(len(of)) - (np.cumsum(sizes) - sizes)[of]
 
 
 class ReadRun:
@@ -108,33 +131,61 @@ class ReadRun:
         sizes = tuple(self.sets[part].size if part in self.sets else 1 for part in range(len(recipe.data.train)))
         return Order(sizes, tuple(phases(recipe.data.train, recipe.steps * recipe.batch_rows)), recipe.seed)
 
-    def step_of(self, batch: int) -> int | None:
-        """The step that read a batch; None if it was jumped over, or not reached."""
-        before = 0
-        for step, jumped in self.jumps:
-            here = batch + 1 - jumped
-            if before < here <= step:
-                return here if here <= self.steps else None
-            before = step
-        return None
+    def steps_of(self, batches: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The step that read each batch; 0 for one that was jumped over, or not reached."""
+        lasts, jumped = np.array(self.jumps).T
+        begins = np.concatenate([[0], lasts[:-1]]) + jumped
+        part = np.minimum(np.searchsorted(lasts + jumped, batches, "right"), len(lasts) - 1)
+        step = batches + 1 - jumped[part]
+        read = (begins[part] <= batches) & (step <= np.minimum(lasts[part], self.steps))
+        return np.where(read, step, 0)
 
     def batch_of(self, step: int) -> int:
         """The batch that a step read, counted from 0."""
         jumped = next((jumped for last, jumped in self.jumps if step <= last), self.jumps[-1][1])
         return step - 1 + jumped
 
-    def when(self, part: int, windows: Sequence[int]) -> set[int]:
-        """The steps that read sequences of set `part` of `data.train`."""
+    def when(self, part: int, windows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The steps that read the sequences `windows` of set `part` of `data.train`: which of them, and the step."""
         end = (self.steps + self.jumps[-1][1]) * self.recipe.batch_rows
-        numbers = (number for window in windows for number in self.order.numbers(part, window, end))
-        found = {self.step_of(number // self.recipe.batch_rows) for number in numbers}
-        return {step for step in found if step is not None}
+        which, numbers = self.order.numbers(part, windows, end)
+        steps = self.steps_of(numbers // self.recipe.batch_rows)
+        return which[steps > 0], steps[steps > 0]
 
-    def read_of(self, part: int, places: Sequence[int], length: int) -> Read:
-        """When matches of `length` tokens, at `places` of the tokens of set `part`, were read."""
-        whole, touched = self.sets[part].windows(places, length)
-        steps = self.when(part, sorted(whole))
-        return Read(tuple(sorted(steps)), tuple(sorted(self.when(part, sorted(touched - whole)) - steps)))
+    def steps_at(self, part: int, places: NDArray[np.int64], lengths: NDArray[np.int64]) -> Holding:
+        """The steps that read matches of so many tokens at places of the tokens of set `part`."""
+        held = self.sets[part].holding(places, lengths)
+        windows, of = np.unique(held.sequence, return_inverse=True)
+        which, steps = self.when(part, windows)
+        steps = steps[np.argsort(which, kind="stable")]
+        times = np.bincount(which, minlength=len(windows))
+        pair, at = ranges((np.cumsum(times) - times)[of], times[of])
+        return Holding(held.match[pair], steps[at], held.whole[pair])
+
+    def reads(
+        self,
+        sets: Sequence[tuple[int, int]],
+        places: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+        groups: NDArray[np.int64],
+        n: int,
+    ) -> list[Read]:
+        """When the matches of each of `n` groups were read: of each match its place in a token shard, its tokens, and
+        its group; `sets` has the numbers of the sets that hold the shard, and the tokens before it there."""
+        found = [self.steps_at(part, places + first, lengths) for part, first in sets]
+        base, none = self.steps + 1, np.zeros(0, np.int64)
+        codes = np.concatenate([none, *(groups[one.match] * base + one.sequence for one in found)])
+        wholly = np.concatenate([none, *(one.whole for one in found)]).astype(bool)
+        whole = np.unique(codes[wholly])
+        in_part = np.setdiff1d(codes, whole)
+        steps, steps_in_part = (divided(codes % base, codes // base, n) for codes in (whole, in_part))
+        return [Read(*both) for both in zip(steps, steps_in_part, strict=True)]
+
+
+def divided(values: NDArray[np.int64], groups: NDArray[np.int64], n: int) -> list[tuple[int, ...]]:
+    """The values of each of `n` groups, from values whose groups ascend."""
+    bounds, of = np.searchsorted(groups, np.arange(n + 1)).tolist(), values.tolist()
+    return [tuple(of[begin:end]) for begin, end in pairwise(bounds)]
 
 
 def run_of(model: Path) -> tuple[Path, int | None] | None:

@@ -112,14 +112,14 @@ class Pages:
         self.path, self.bytes, self.sums = sections.path, sections.mapped(name), sections[f"{name}_sums"]
         self.checked = np.zeros(len(self.sums), bool)
 
-    def read(self, first: int, last: int) -> bytes:
-        """The bytes from `first` to before `last`. Raises Damaged."""
-        for page in range(first // PAGE, -(-last // PAGE)):
+    def check(self, firsts: np.ndarray, lasts: np.ndarray) -> None:
+        """Check the pages of the bytes from firsts[i] to before lasts[i], of each i, that were not. Raises Damaged."""
+        begins, ends = (firsts // PAGE).tolist(), (-(-lasts // PAGE)).tolist()
+        for page in {page for both in zip(begins, ends, strict=True) for page in range(*both)}:
             if not self.checked[page]:
                 if zlib.crc32(bytes_of(self.bytes[page * PAGE : (page + 1) * PAGE])) != self.sums[page]:
                     raise Damaged(f"{self.path} is damaged: a page does not have its checksum")
                 self.checked[page] = True
-        return self.bytes[first:last].tobytes()
 
 
 def paged(data: bytes | np.ndarray) -> np.ndarray:

@@ -14,8 +14,6 @@ ALIKE = 0.7
 """Share of common shingles, of five tokens, from which two documents are one row."""
 KINDS = ("quoted", "interpolated", "new")
 """What a token of a text can be."""
-EMPTY = np.uint64(2**64 - 1)
-"""A bin of a sketch without a shingle."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +99,8 @@ def char_offsets(pieces: Sequence[bytes]) -> list[int]:
     begins = np.frombuffer(joined, np.uint8) & 0xC0 != 0x80
     before = np.concatenate([[0], np.cumsum(begins)])
     bounds = np.cumsum([0, *map(len, pieces)])
-    within = [int(bound) < len(joined) and not begins[bound] for bound in bounds]
-    return [int(before[bound]) - inside for bound, inside in zip(bounds, within, strict=True)]
+    within = ~np.append(begins, True)[bounds]
+    return (before[bounds] - within).tolist()
 
 
 def score(count: int, n_tokens: int, bits: float) -> float:
@@ -111,28 +109,12 @@ def score(count: int, n_tokens: int, bits: float) -> float:
     return math.log2(max(1, n_tokens) / max(1, count)) + math.log2(1 + max(0.0, bits))
 
 
-def fold(sketches: NDArray[np.uint64], most: int) -> list[list[int]]:
-    """Numbers of documents in groups of near-copies, by the sketches of what is around the match, (n, bins): at most
-    `most` groups. Equal bins estimate the share of common shingles."""
-    groups: list[list[int]] = []
-    left = np.ones(len(sketches), bool)
-    filled = sketches != EMPTY
-    while left.any() and len(groups) < most:
-        first = int(np.argmax(left))
-        either = (filled | filled[first]).sum(axis=1)
-        equal = ((sketches == sketches[first]) & filled).sum(axis=1)
-        alike = left & (equal >= ALIKE * either)
-        groups.append(np.flatnonzero(alike).tolist())
-        left &= ~alike
-    return groups
-
-
 def kinds(longest: NDArray[np.int32], spans: Sequence[tuple[int, int]]) -> NDArray[np.int8]:
     """For each token the number of its kind in `KINDS`: quoted (in a span), interpolated (in a shorter match of at
     least two tokens), or new."""
-    found = np.full(len(longest), KINDS.index("new"), np.int8)
-    for start in np.flatnonzero(longest >= 2):
-        found[start : start + longest[start]] = KINDS.index("interpolated")
+    places = np.arange(len(longest))
+    reached = np.maximum.accumulate(np.where(longest >= 2, places + longest, 0))
+    found = np.where(places < reached, KINDS.index("interpolated"), KINDS.index("new")).astype(np.int8)
     for start, end in spans:
         found[start:end] = KINDS.index("quoted")
     return found

@@ -50,7 +50,7 @@ class Range:
 
 def require_native() -> None:
     """Raise ValueError if the compiled part of the package is missing."""
-    if not hasattr(native, "SuffixIndex16"):
+    if not hasattr(native, "first_rows"):
         raise ValueError("an index needs the compiled part of bluejay; install it where there is a C++ compiler")
 
 

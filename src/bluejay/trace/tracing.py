@@ -3,23 +3,26 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bluejay.native import native
 from bluejay.recipe import STRICT
 from bluejay.tokenizer import Tokenizer
+from bluejay.trace.document_rows import Row
 from bluejay.trace.index import Places, Searcher
 from bluejay.trace.reading import Read, ReadRun
 from bluejay.trace.spans import (
+    ALIKE,
     CONTEXT_TOKENS,
     Quoted,
     Segment,
     Span,
     char_offsets,
-    fold,
     kinds,
     maximal,
     reach,
@@ -32,6 +35,10 @@ LOOKED_AT = 4096
 """Occurrences of a span in one index shard that are looked at."""
 COMPARED = 32
 """Documents of a span that are compared with each other."""
+SKETCH = 64
+"""Numbers in the sketch of a document."""
+ROW_BITS = 32
+"""Bits of the number of a row, above which the number of the set is."""
 LARGEST = 1 << 20
 """Tokens of a text that are traced at once."""
 
@@ -72,18 +79,6 @@ class Source:
     parts: dict[str, tuple[Placed, ...]] = field(default_factory=dict)
     """For each token shard that the run read, where it is in the sets of `data.train`."""
 
-    def read(self, shard: str, positions: Sequence[int], length: int) -> Read | None:
-        """When the run read matches at places of a token shard; None if no run is known."""
-        if self.run is None:
-            return None
-        found = [
-            self.run.read_of(part, [position + first for position in positions], length)
-            for part, first in self.parts.get(shard, ())
-        ]
-        steps = {step for read in found for step in read.steps}
-        in_part = {step for read in found for step in read.in_part}
-        return Read(tuple(sorted(steps)), tuple(sorted(in_part - steps)))
-
 
 @dataclass(frozen=True)
 class Traced:
@@ -102,47 +97,65 @@ class Traced:
 
 
 @dataclass(frozen=True)
-class Match:
-    """The places of a span in a document and its copies."""
+class Found:
+    """The places of spans: span by span, of each set by set, and of each in the order of the corpus."""
 
-    source: Source
     places: list[Places]
-    """Places of the span in the document's token shard, also those in other documents."""
-    row: int
+    """The places as each index shard gave them."""
+    names: list[tuple[int, str]]
+    """The sets: of each its source, and its token shard."""
+    spans: NDArray[np.int64]
+    """The span of each place."""
+    parts: NDArray[np.int64]
+    """The number of its index shard in `places`."""
+    sets: NDArray[np.int64]
+    """The number of its set."""
+    positions: NDArray[np.int64]
+    documents: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    rows: NDArray[np.int64]
 
-    def all(self, name: str) -> NDArray[np.int64]:
-        """An attribute of the places in the document."""
-        return np.concatenate([getattr(place, name)[place.rows == self.row] for place in self.places])
+    @classmethod
+    def of(cls, sources: Sequence[Source], where: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> "Found":
+        """The places from the ranks in each source, at most `LOOKED_AT` of each span and index shard."""
+        parts = [
+            (number, places)
+            for number, (source, ranks) in enumerate(zip(sources, where, strict=True))
+            for places in source.searcher.places(*ranks, LOOKED_AT)
+        ]
+        names, places = [(number, one.shard) for number, one in parts], [one for _, one in parts]
+        sets = {name: number for number, name in enumerate(dict.fromkeys(names))}
+        part = np.repeat(np.arange(len(parts)), [len(one.positions) for one in places])
+        order = np.argsort(np.concatenate([one.matches for one in places]), kind="stable")
+        spans, positions, documents, offsets, rows = (
+            np.concatenate([getattr(one, name) for one in places])[order]
+            for name in ("matches", "positions", "documents", "offsets", "rows")
+        )
+        part, set_of_part = part[order], np.array([sets[name] for name in names])
+        return cls(places, list(sets), spans, part, set_of_part[part], positions, documents, offsets, rows)
 
-    def sketch(self, length: int) -> NDArray[np.uint64]:
-        """A sketch of what is around the first place."""
-        place = next(place for place in self.places if (place.rows == self.row).any())
-        position = place.positions[place.rows == self.row][:1] - place.part.first_token
-        return place.part.call("sketches", position, length, CONTEXT_TOKENS)
+    def sketches(
+        self, firsts: NDArray[np.int64], ends: NDArray[np.int64], lengths: NDArray[np.int64]
+    ) -> NDArray[np.uint64]:
+        """Sketches of what is around places, end to end; the places of each span end at `ends`, and one that is alone
+        has none."""
+        found = np.zeros((len(firsts), SKETCH), np.uint64)
+        compared = np.diff(ends, prepend=0)[self.spans[firsts]] > 1
+        for number, one in enumerate(self.places):
+            here = np.flatnonzero((self.parts[firsts] == number) & compared)
+            at, length = self.positions[firsts[here]] - one.part.first_token, lengths[self.spans[firsts[here]]]
+            found[here] = one.part.call("sketches", at, length, CONTEXT_TOKENS).reshape(-1, SKETCH)
+        return found.ravel()
 
 
-def quoted(group: Sequence[Match], length: int) -> Quoted:
-    """The first document of a group of near-copies, with the ids of the others."""
-    match, shard = group[0], group[0].places[0].shard
-    known, *others = (one.source.searcher.documents.read(one.places[0].shard, one.row) for one in group)
-    positions = match.all("positions").tolist()
-    read = match.source.read(shard, positions, length)
-    return Quoted(
-        known.id,
-        known.source,
-        known.licence,
-        known.component,
-        known.url,
-        corpus=match.source.searcher.name,
-        split=shard,
-        offset=int(match.all("offsets")[0]),
-        occurrences=len(positions),
-        copies=len(set(match.all("documents").tolist())),
-        position=positions[0],
-        steps=None if read is None else list(read.steps),
-        steps_in_part=[] if read is None else list(read.in_part),
-        near_copies=[other.id for other in others],
-    )
+class Documents(NamedTuple):
+    """The documents of a span."""
+
+    told: list[Quoted]
+    n: int
+    """Different documents among the places that were looked at."""
+    complete: bool
+    """Whether all places were looked at."""
 
 
 class Tracer:
@@ -163,7 +176,8 @@ class Tracer:
         ids = self.ids(text)
         longest = self.longest(ids)
         bounds = maximal(longest, settings.min_tokens)
-        pieces = [self.tokenizer.token_bytes()[id] for id in ids.tolist()]
+        known = self.tokenizer.token_bytes()
+        pieces = [known[id] for id in ids.tolist()]
         prefix = len(self.tokenizer.prefix) if isinstance(text, str) else 0
         if pieces and prefix:  # a space that `encode` added in front
             pieces[0] = pieces[0][prefix:]
@@ -172,16 +186,21 @@ class Tracer:
         bits = self.bits(ids, logprobs)
         found = [source.searcher.find(ids, *zip(*bounds, strict=True)) for source in self.sources] if bounds else []
         counts = np.sum([(high - low).sum(axis=0) for low, high in found], axis=0) if found else []
+        told = np.concatenate([[0.0], np.cumsum(bits)])
         scores = [
-            score(int(count), self.n_tokens, bits[a:b].sum()) for (a, b), count in zip(bounds, counts, strict=True)
+            score(int(count), self.n_tokens, float(told[b] - told[a]))
+            for (a, b), count in zip(bounds, counts, strict=True)
         ]
         best = sorted(range(len(bounds)), key=lambda i: (-scores[i], bounds[i]))[: settings.spans]
+        lengths = np.array([end - start for start, end in bounds], np.int64)
+        where = [(low[:, best], high[:, best]) for low, high in found]
         spans = []
-        for i in best:
-            (start, end), where = bounds[i], [(low[:, i], high[:, i]) for low, high in found]
-            documents, n_documents, complete = self.documents(where, end - start, settings.documents)
+        for i, (told, n_documents, complete) in zip(
+            best, self.documents(where, lengths[best], settings.documents) if best else (), strict=True
+        ):
+            start, end = bounds[i]
             place = (chars[start], chars[end], decoded[chars[start] : chars[end]])
-            spans.append(Span(start, end, *place, int(counts[i]), n_documents, complete, scores[i], documents))
+            spans.append(Span(start, end, *place, int(counts[i]), n_documents, complete, scores[i], told))
         of_token = kinds(longest, bounds)
         parts = segments(of_token, chars)
         return Traced(decoded, ids.tolist(), spans, shares(of_token), parts, self.notes)
@@ -209,28 +228,67 @@ class Tracer:
         if logprobs is not None:
             known = [0.0 if value is None else value for value in logprobs]
             return -np.array(known) / math.log(2)
-        occurrences = np.zeros(len(ids), np.int64)
-        for source in self.sources:
-            occurrences += source.searcher.occurrences(ids)
+        return self.bits_of_tokens[ids]
+
+    @cached_property
+    def bits_of_tokens(self) -> NDArray[np.float64]:
+        """The bits of each token of the vocabulary by how often it occurs, (V,)."""
+        ids = np.arange(self.tokenizer.vocab_size, dtype=np.int32)
+        occurrences = np.sum([np.zeros(len(ids)), *(one.searcher.occurrences(ids) for one in self.sources)], axis=0)
         return np.log2(max(1, self.n_tokens) / np.maximum(1, occurrences))
 
     def documents(
-        self, where: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]], length: int, most: int
-    ) -> tuple[list[Quoted], int, bool]:
-        """The documents of a span from its ranks in each source; how many there are; whether all places were seen."""
-        found: list[Match] = []
-        n_documents, complete = 0, True
-        for source, (low, high) in zip(self.sources, where, strict=True):
-            complete = complete and bool((high - low <= LOOKED_AT).all())
-            places = list(source.searcher.places(low.tolist(), high.tolist(), LOOKED_AT))
-            for name in dict.fromkeys(place.shard for place in places):
-                here = [place for place in places if place.shard == name]
-                rows = np.concatenate([place.rows for place in here])
-                different = list(dict.fromkeys(rows.tolist()))
-                n_documents += len(different)
-                found += [Match(source, here, row) for row in different[: COMPARED - len(found)]]
-        groups = fold(np.stack([match.sketch(length) for match in found]), most) if len(found) > 1 else [[0]]
-        return [quoted([found[number] for number in group], length) for group in groups], n_documents, complete
+        self, where: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]], lengths: NDArray[np.int64], most: int
+    ) -> list[Documents]:
+        """The documents of spans of so many tokens, at most `most` of each, from their ranks in each source."""
+        complete = np.all([(high - low <= LOOKED_AT).all(axis=0) for low, high in where], axis=0)
+        found = Found.of(self.sources, where)
+        ends = np.searchsorted(found.spans, np.arange(len(lengths)), "right")
+        # A match is a span in a document and its copies.
+        keys = found.rows + (found.sets << ROW_BITS)
+        match, firsts, copies, match_ends, n_documents = native.first_rows(keys, found.documents, ends, COMPARED)
+        group = native.near_copies(found.sketches(firsts, match_ends, lengths), match_ends, most, ALIKE)
+        occurrences = np.bincount(match[match >= 0], minlength=len(firsts)).tolist()
+        known: dict[int, Row] = {}
+        reads: dict[int, Read] = {}
+        for number, (of, shard) in enumerate(found.names):
+            source, here = self.sources[of], np.flatnonzero((found.sets[firsts] == number) & (group >= 0))
+            rows = source.searcher.documents.read(shard, found.rows[firsts[here]].tolist())
+            known |= zip(here.tolist(), rows, strict=True)
+            told = here[group[here] == here]
+            rank = np.full(len(firsts) + 1, -1)  # the last one is of the places without a match
+            rank[told] = np.arange(len(told))
+            at = np.flatnonzero(rank[match] >= 0)
+            matches = found.positions[at], lengths[found.spans[at]], rank[match[at]], len(told)
+            if source.run is not None:
+                read = source.run.reads(source.parts.get(shard, ()), *matches)
+                reads |= zip(told.tolist(), read, strict=True)
+        near: dict[int, list[str]] = {}
+        for one, first in enumerate(group.tolist()):
+            if first >= 0:
+                near.setdefault(first, []).append(known[one].id)
+        answers: list[list[Quoted]] = [[] for _ in lengths]
+        for one, (_, *others) in near.items():
+            at, row, read = firsts[one], known[one], reads.get(one)
+            of, shard = found.names[found.sets[at]]
+            quoted = Quoted(
+                row.id,
+                row.source,
+                row.licence,
+                row.component,
+                row.url,
+                corpus=self.sources[of].searcher.name,
+                split=shard,
+                offset=int(found.offsets[at]),
+                occurrences=occurrences[one],
+                copies=int(copies[one]),
+                position=int(found.positions[at]),
+                steps=None if read is None else list(read.steps),
+                steps_in_part=[] if read is None else list(read.in_part),
+                near_copies=others,
+            )
+            answers[found.spans[at]].append(quoted)
+        return [Documents(*one) for one in zip(answers, n_documents.tolist(), complete.tolist(), strict=True)]
 
     def next_tokens(self, ids: NDArray[np.int32]) -> tuple[int, dict[int, int]]:
         """What follows the longest end of a text that occurs in any source, and its length (`Searcher.next_tokens`)."""

@@ -13,7 +13,7 @@ from bluejay.trace.indexing import index
 from tests.trace.conftest import write_corpus
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.skipif(not hasattr(native, "SuffixIndex16"), reason="built without the native part")
+pytestmark = pytest.mark.skipif(not hasattr(native, "first_rows"), reason="built without the native part")
 
 TEXT = "a sentence of a document that the model has read"
 LOCAL = "notes that lie on the disk of whoever made the corpus"

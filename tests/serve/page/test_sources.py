@@ -19,7 +19,7 @@ from tests.serve.page.test_tokens import middle_of
 from tests.trace.conftest import write_corpus
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.skipif(not hasattr(native, "SuffixIndex16"), reason="built without the native part")
+pytestmark = pytest.mark.skipif(not hasattr(native, "first_rows"), reason="built without the native part")
 
 SENTENCE = "the heron waits in the reeds until the water is still"
 UNLICENSED = "nobody knows who wrote of the owl in the tower"

@@ -12,8 +12,8 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
 from bluejay.chat_template import prompt_tokens
-from bluejay.infer.engine import Chunk
 from bluejay.infer.params import SamplingParams
+from bluejay.infer.samples import Chunk
 from bluejay.serve.api.completions import STREAM_CONTENT
 from bluejay.serve.api.logprobs import ChatLogprobs, chat_logprob
 from bluejay.serve.api.parameters import MAX_LOGPROBS, Body, Parameters, unsupported

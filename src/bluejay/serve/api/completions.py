@@ -11,8 +11,8 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BeforeValidator, Field, WithJsonSchema
 from typing_extensions import TypedDict
 
-from bluejay.infer.engine import Chunk
 from bluejay.infer.params import SamplingParams
+from bluejay.infer.samples import Chunk
 from bluejay.serve.api.logprobs import Logprobs, LogprobWriter, concatenate
 from bluejay.serve.api.parameters import MAX_LOGPROBS, Parameters, unsupported
 from bluejay.serve.api.respond import Service

@@ -23,12 +23,12 @@ MAX_INPUTS = 2048
 """OpenAI's limit."""
 INPUTS_PER_TURN = 16
 """Texts that are read before the next request has its turn."""
-IDS_SCHEMA: dict[str, Any] = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
+IDS_SCHEMA: dict[str, Any] = {"type": "array", "items": {"type": "integer", "minimum": 0}}
 LIST_SCHEMA = {"type": "array", "minItems": 1, "maxItems": MAX_INPUTS}
 INPUT_SCHEMA = {
     "anyOf": [
         {"type": "string"},
-        IDS_SCHEMA,
+        IDS_SCHEMA | {"minItems": 1},
         LIST_SCHEMA | {"items": {"type": "string"}},
         LIST_SCHEMA | {"items": IDS_SCHEMA},
     ]

@@ -15,8 +15,8 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from bluejay.infer.engine import Chunk
 from bluejay.infer.params import SamplingParams
+from bluejay.infer.samples import Chunk
 from bluejay.serve.api.parameters import Body
 from bluejay.serve.api.respond import ENGINE_ERRORS, Service, to_api_error
 from bluejay.serve.engine_thread import Job

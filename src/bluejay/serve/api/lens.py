@@ -22,7 +22,8 @@ from bluejay.serve.settings import ServeSettings
 MAX_TOKENS = 512
 """Tokens of a text that is looked at."""
 TOKEN_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 0}, {"type": "null"}]}
-TEXT_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "integer", "minimum": 0}}]}
+ONE_TEXT = [{"type": "string"}, {"type": "array", "items": {"type": "integer", "minimum": 0}}]
+TEXT_SCHEMA = {"anyOf": [*ONE_TEXT, {"type": "array", "items": {"anyOf": ONE_TEXT}, "minItems": 1, "maxItems": 1}]}
 Token = Annotated[Any, WithJsonSchema(TOKEN_SCHEMA)]
 Text = Annotated[Any, WithJsonSchema(TEXT_SCHEMA)]
 
@@ -30,7 +31,7 @@ Text = Annotated[Any, WithJsonSchema(TEXT_SCHEMA)]
 class LensRequest(Body):
     """The text to look at, and what is asked about it."""
 
-    input: Text = Field(description="A text, or its token ids.")
+    input: Text = Field(description="A text, or its token ids, or a list of one such.")
     model: str | None = Field(None, description="The name of the served model, which may be left out.")
     position: int = Field(-1, description="The position whose prediction is explained, from the end if negative.")
     target: Token = Field(None, description="The token whose logit is explained; the likeliest when it is left out.")

@@ -18,7 +18,8 @@ MAX_LOGPROBS = 20
 
 
 def nullable(schema: dict[str, Any]) -> None:
-    """Declare in the JSON schema of a body that every parameter with a default also accepts null."""
+    """Declare in the JSON schema of a body that every parameter with a default, or of an unknown name, accepts null."""
+    schema["additionalProperties"] = {"type": "null"}
     for name, value in schema.get("properties", {}).items():
         if name not in schema.get("required", ()):
             notes = {key: value.pop(key) for key in ("title", "description", "default") if key in value}

@@ -12,8 +12,9 @@ from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from bluejay.infer.engine import Chunk, QueueFull
+from bluejay.infer.engine import QueueFull
 from bluejay.infer.params import SamplingParams
+from bluejay.infer.samples import Chunk
 from bluejay.serve.api.constraints import Constraint, Constraints
 from bluejay.serve.api.parameters import Parameters
 from bluejay.serve.engine_thread import EngineThread, GenerationFailed, Job, ServerStopping

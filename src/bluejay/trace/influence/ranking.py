@@ -153,7 +153,7 @@ class Influence:
     def told(self, row: tuple[int, int], copies: list[tuple[float, int, int]], total: float) -> Influential:
         """A document from its row and, of each copy, the score, the number and the tokens."""
         searcher, shard = self.learnt.sources[row[0]].searcher, self.learnt.shard_of(row[0])
-        known, score = searcher.documents.read(shard, row[1]), sum(score for score, _, _ in copies)
+        [known], score = searcher.documents.read(shard, [row[1]]), sum(score for score, _, _ in copies)
         return Influential(
             score,
             score / total,

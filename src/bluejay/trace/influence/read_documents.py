@@ -32,10 +32,10 @@ class ReadSet:
     def of(cls, run: ReadRun, number: int, windows: ShardWindows) -> "ReadSet":
         """The set as a run read it; the sets of the run must be known (`ReadRun.sets`)."""
         rows, times = run.recipe.batch_rows, np.zeros(len(windows), np.int64)
-        for batch in range(run.steps + run.jumps[-1][1]):
-            if run.step_of(batch) is not None:
-                places = (run.order.place(batch * rows + row) for row in range(rows))
-                np.add.at(times, [window for part, window in places if part == number], 1)
+        batches = np.arange(run.steps + run.jumps[-1][1])
+        for batch in batches[run.steps_of(batches) > 0].tolist():
+            places = (run.order.place(batch * rows + row) for row in range(rows))
+            np.add.at(times, [window for part, window in places if part == number], 1)
         return cls(number, windows, times, run.recipe.data.train[number].masked)
 
     @cached_property

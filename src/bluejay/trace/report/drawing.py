@@ -100,7 +100,8 @@ class Reading:
             part, window = run.order.place(int(rng.integers(*bounds)))
             if part not in self.sets:
                 return None
-            return (part, window) if first <= min(run.when(part, [window]), default=0) <= last else None
+            _, steps = run.when(part, np.array([window]))
+            return (part, window) if first <= min(steps.tolist(), default=0) <= last else None
 
         return self.passages(n, length, rng, draw)
 
@@ -113,7 +114,7 @@ class Reading:
         def draw() -> tuple[int, int] | None:
             part = parts[int(rng.integers(len(parts)))]
             window = int(rng.integers(run.sets[part].size))
-            return None if run.when(part, [window]) else (part, window)
+            return None if len(run.when(part, np.array([window]))[0]) else (part, window)
 
         return self.passages(n, length, rng, draw) if parts else []
 
@@ -181,7 +182,7 @@ class Reading:
             return
         used.add((shard.path, row))
         start = int(rng.integers(low, high - length + 1))
-        component = shard.index.documents.read(shard.name, row).component
+        component = shard.index.documents.read(shard.name, [row])[0].component
         name = f"{shard.index.corpus} {row}"
         yield Passage(tuple(tokens.tokens[start : start + length].tolist()), component, part, name)
 

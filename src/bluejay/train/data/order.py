@@ -16,6 +16,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from bluejay.native import native
 from bluejay.train.recipe import Mixture
 
 BLOCK_SIZES = [1 << bits for bits in range(10, 21)]
@@ -23,6 +24,8 @@ BLOCK_SIZES = [1 << bits for bits in range(10, 21)]
 SHARE_ERROR = 1e-3
 """How far a set's share of a block may be from its weight, relative to the weight."""
 ROUNDS = 4
+AT_ONCE = 1 << 18
+"""Sequences of all epochs that are sought at once."""
 
 
 @dataclass(frozen=True)
@@ -99,34 +102,38 @@ class Order:
         epoch, index = divmod(phase.drawn[part] + blocks * (end - start) + slot - start, self.sizes[part])
         return part, permute(index, self.sizes[part], self.seed, epoch, part)
 
-    def numbers(self, part: int, window: int, end: int) -> list[int]:
-        """The sequences of the run, of those before `end`, that are the sequence `window` of set `part`, in order."""
-        found: list[int] = []
+    def numbers(self, part: int, windows: NDArray[np.int64], end: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The sequences of the run, of those before `end`, that are the sequences `windows` of set `part`: for each
+        which of `windows` it is, and its number. Needs the compiled part of the package."""
+        found = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
         firsts = [*(phase.first for phase in self.phases), max(end, self.phases[-1].first)]
         for phase, (first, next_first) in zip(self.phases, pairwise(firsts), strict=True):
             share = phase.bounds[part + 1] - phase.bounds[part]
             blocks = -(-(min(end, next_first) - first) // phase.size)
-            if share == 0 or blocks <= 0:
+            if share == 0 or blocks <= 0 or not len(windows):
                 continue
             drawn, size = phase.drawn[part], self.sizes[part]
-            for epoch in range(drawn // size, (drawn + blocks * share - 1) // size + 1):
-                draw = epoch * size + unpermute(window, size, self.seed, epoch, part) - drawn
-                block, slot = divmod(draw, share)
-                if not 0 <= block < blocks:
-                    continue
-                slot += phase.bounds[part]
-                place = unpermute(slot, phase.size, self.seed, phase.block + block, "block")
+            epochs = range(drawn // size, (drawn + blocks * share - 1) // size + 1)
+            at_once = max(1, AT_ONCE // len(windows))
+            for some in (epochs[i : i + at_once] for i in range(0, len(epochs), at_once)):
+                which, epoch = np.tile(np.arange(len(windows)), len(some)), np.repeat(np.array(some), len(windows))
+                image = native.unpermute(windows[which], size, f"({self.seed}, ", epoch, f", {part})")
+                block, slot = np.divmod(epoch * size + image - drawn, share)
+                inside = (block >= 0) & (block < blocks)
+                which, block, slot = which[inside], block[inside], slot[inside] + phase.bounds[part]
+                place = native.unpermute(slot, phase.size, f"({self.seed}, ", phase.block + block, ", 'block')")
                 number = first + block * phase.size + place
-                if number < min(end, next_first):  # the last block of a phase may be cut off
-                    found.append(number)
-        return sorted(found)
+                before = number < min(end, next_first)  # the last block of a phase may be cut off
+                found.append((which[before], number[before]))
+        which, numbers = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return which, numbers
 
 
 def permute(index: int, size: int, *key: object) -> int:
     """The image of `index` under a pseudo-random permutation of range(size) that is determined by `key`.
 
     A Feistel network over the next even number of bits, applied until the result is below `size` (cycle walking, Black
-    & Rogaway 2002, section 3).
+    & Rogaway 2002, section 3). Its inverse is `unpermute` of the compiled part (`native/feistel.h`).
     """
     half = half_bits(size)
     rounds = feistel_rounds(key, half)
@@ -137,19 +144,6 @@ def permute(index: int, size: int, *key: object) -> int:
         index = left << half | right
         if index < size:
             return index
-
-
-def unpermute(image: int, size: int, *key: object) -> int:
-    """The index whose image under `permute` is `image`."""
-    half = half_bits(size)
-    rounds = feistel_rounds(key, half)[::-1]
-    while True:
-        left, right = image >> half, image & ((1 << half) - 1)
-        for round in rounds:
-            left, right = right ^ round[left], left
-        image = left << half | right
-        if image < size:
-            return image
 
 
 def half_bits(size: int) -> int:
