@@ -111,10 +111,11 @@ def train_reading_late(*arguments: str) -> None:
 
 
 SPIKES = ("--guard.spike", "skip", "--guard.sigma", "1", "--train.tokens", "25600", "--train.precision", "float32")
+SPIKES += ("--checkpoint.every_steps", "100", "--evaluate.every_steps", "100")
 """Many steps are skipped once half of the window is full."""
 
 
-@pytest.mark.parametrize("kind", ["adamw", "muon"])
+@pytest.mark.parametrize("kind", ["adamw", pytest.param("muon", marks=pytest.mark.slow)])
 def test_what_is_read_a_step_later_changes_nothing(recipe_file, load_recipe, weights, tmp_path, monkeypatch, kind):
     settings = (*SPIKES, "--train.optimizer.kind", kind)
     train(load_recipe(recipe_file, *settings))

@@ -42,7 +42,7 @@ def refuse(optimizer: torch.optim.Optimizer, refused: Float[Tensor, ""] | None) 
     """Let the next steps of an optimizer change nothing where `refused` is 1 on the device; it is not waited for."""
     if isinstance(optimizer, Muon):
         optimizer.refused, optimizer = refused, optimizer.adam
-    optimizer.found_inf = refused  # as torch.amp.GradScaler tells fused optimizers
+    vars(optimizer)["found_inf"] = refused  # as torch.amp.GradScaler tells fused optimizers
 
 
 class Muon(torch.optim.Optimizer):
