@@ -1,4 +1,5 @@
-"""Take screenshots of the page on a desktop and on a phone: `python docs/screenshot.py MODEL` writes docs/page*.png."""
+"""Take screenshots of the page on a desktop and on a phone: `python docs/screenshot.py MODEL [NAME...]` writes
+docs/page*.png, all of them or those named."""
 
 import queue
 import re
@@ -21,8 +22,10 @@ OFFLINE = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", 
 
 def main() -> None:
     """Serve the model, run it on the page and take a screenshot of each screen."""
-    if len(sys.argv) != 2:
-        sys.exit("usage: python docs/screenshot.py MODEL")
+    if len(sys.argv) < 2:
+        sys.exit("usage: python docs/screenshot.py MODEL [NAME...]")
+    if unknown := set(sys.argv[2:]) - SCREENS.keys():
+        sys.exit(f"error: there is no screen {', '.join(unknown)}; there are {', '.join(SCREENS)}")
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if not chromium:
         sys.exit("error: no Chromium here; `apt-get install chromium` brings one")
@@ -35,24 +38,10 @@ def main() -> None:
     url = urls.get(timeout=30)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=[*OFFLINE, "--disable-component-update"])
-        for name, scheme, screen in (
-            ("page", "light", DESKTOP),
-            ("page-dark", "dark", DESKTOP),
-            ("page-phone", "light", PHONE),
-        ):
+        for name in sys.argv[2:] or SCREENS:
+            scheme, screen, show = SCREENS[name]
             page = open_page(browser, url, scheme, screen)
-            show_alternatives(page)
-            take_screenshot(page, name)
-        for name, scheme, screen in (("page-samples", "light", DESKTOP), ("page-phone-dark", "dark", PHONE)):
-            page = open_page(browser, url, scheme, screen)
-            if screen is DESKTOP:
-                generate_samples(page)
-            else:
-                continue_code(page)
-            take_screenshot(page, name)
-        for name, scheme, screen in (("page-sources", "light", DESKTOP), ("page-phone-sources", "dark", PHONE)):
-            page = open_page(browser, url, scheme, screen)
-            show_sources(page)
+            show(page)
             take_screenshot(page, name)
         browser.close()
 
@@ -103,6 +92,17 @@ def show_sources(page: Page) -> None:
     page.locator("#quote mark").first.wait_for()
 
 
+def look_inside(page: Page) -> None:
+    """Look at what the model made of a text in which something stood before."""
+    page.get_by_label("Text. The model").fill(
+        "The keeper of the lighthouse was called Marianne Holt. Every evening she climbed the stairs and lit the lamp. "
+        "One night a ship came too near, and the sailors shouted the name of Marianne"
+    )
+    page.get_by_role("tab", name="Inside").click()
+    page.get_by_role("button", name="Look inside").click()
+    page.get_by_role("heading", name="Attention").wait_for(timeout=60_000)
+
+
 def generate_samples(page: Page) -> None:
     """Generate three samples side by side."""
     page.get_by_role("spinbutton", name="Samples").fill("3")
@@ -127,6 +127,19 @@ def take_screenshot(page: Page, name: str) -> None:
     page.close()
     print(path)
 
+
+SCREENS = {
+    "page": ("light", DESKTOP, show_alternatives),
+    "page-dark": ("dark", DESKTOP, show_alternatives),
+    "page-phone": ("light", PHONE, show_alternatives),
+    "page-samples": ("light", DESKTOP, generate_samples),
+    "page-phone-dark": ("dark", PHONE, continue_code),
+    "page-sources": ("light", DESKTOP, show_sources),
+    "page-phone-sources": ("dark", PHONE, show_sources),
+    "page-inside": ("light", DESKTOP, look_inside),
+    "page-phone-inside": ("dark", PHONE, look_inside),
+}
+"""Name of a picture -> the theme, the screen, and what is done on it."""
 
 if __name__ == "__main__":
     main()

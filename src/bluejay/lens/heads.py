@@ -7,7 +7,7 @@ dimensions of a head in GPT-J and GPT-NeoX).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bluejay.gpt.config import GPTConfig
-from bluejay.gpt.kernels import rotate
-from bluejay.gpt.model import Block, rotary_angles
+from bluejay.gpt.model import Block
 from bluejay.infer.model import load
 from bluejay.lens.activations import Lens
 from bluejay.lens.hooks import Edit, visible
@@ -61,17 +60,19 @@ class Patterns:
         return page(f"Where the heads of layer {self.layer} look, from each row to each column", *grids)
 
 
-def pattern_needs(layer: int) -> list[str]:
+def pattern_needs(config: GPTConfig, layer: int) -> list[str]:
     """The activations that `patterns` reads."""
-    return [f"blocks.{layer}.attn.hook_{name}" for name in ("q", "k", "v", "pattern")]
+    rotated = ("q", "k") if config.rotary == "none" else ("rot_q", "rot_k")
+    return [f"blocks.{layer}.attn.hook_{name}" for name in (*rotated, "v", "pattern")]
 
 
 @torch.no_grad()
 def patterns(lens: Lens, prompt: Any, layer: int) -> Patterns:
     """Where the heads of a layer look in a prompt. Raises ValueError for a layer that is not there."""
     layer = lens.layer(layer)
-    run = lens.read(prompt, pattern_needs(layer))
-    q, k, v, pattern = (run[name] for name in pattern_needs(layer))
+    names = pattern_needs(lens.config, layer)
+    run = lens.read(prompt, names)
+    q, k, v, pattern = (run[name] for name in names)
     block = lens.gpt.blocks[layer]
     assert isinstance(block, Block)
     lengths = value_lengths(lens.config, v, block.attention.out.weight)
@@ -83,16 +84,13 @@ def patterns(lens: Lens, prompt: Any, layer: int) -> Patterns:
 def score_parts(
     config: GPTConfig, q: Float[Tensor, "B T N H"], k: Float[Tensor, "B T K H"], layer: int
 ) -> tuple[Float[Tensor, "B N T S"], Float[Tensor, "B N T S"]]:
-    """The scores of attention in two parts that add up to them: that of the rotated dimensions, which depends on the
-    distance, and that of the others, which depends on the content only. Both are 0 where a query does not look."""
-    rotation = rotary_angles(torch.arange(q.shape[1], device=q.device).expand(q.shape[:2]), config)
-    if rotation is not None:
-        q, k = (rotate(x, rotation, config.rotary == "rotate_half") for x in (q, k))
+    """The scores of attention, from rotated queries and keys, in two parts that add up to them: that of the rotated
+    dimensions, which depends on the distance, and that of the others, which depends on the content only. Both are 0
+    where a query does not look."""
     q, k = q.transpose(1, 2), k.transpose(1, 2).repeat_interleave(config.n_head // config.kv_heads, 1)
-    unseen = ~visible(config, layer, q.shape[2], q.device)
+    seen = visible(config, layer, q.shape[2], q.device)
     rotated = slice(None, config.n_rotary), slice(config.n_rotary, None)
-    parts = (q[..., part] @ k[..., part].transpose(2, 3) * config.scale for part in rotated)
-    rotary, content = (part.masked_fill(unseen, 0.0) for part in parts)
+    rotary, content = (q[..., part] @ k[..., part].transpose(2, 3) * (config.scale * seen) for part in rotated)
     return rotary, content
 
 
@@ -221,6 +219,8 @@ class Births:
 
     steps: list[str]
     """The names of the checkpoints, the model at the end last."""
+    losses: list[float | None]
+    """The training loss at each checkpoint, in nats per token; None where the run's metrics do not have it."""
     scores: list[HeadScores]
     """The scores of all heads at each checkpoint."""
     repeat_gain: list[float]
@@ -230,42 +230,69 @@ class Births:
         """The result for JSON."""
         return {
             "steps": self.steps,
+            "losses": self.losses,
             "repeat_gain": self.repeat_gain,
             "scores": [scores.as_dict() for scores in self.scores],
         }
 
     def text(self) -> str:
         """A line for each checkpoint, with its strongest heads."""
-        lines = ["checkpoint          easier when repeated   strongest induction head   previous-token head"]
-        for step, scores, gain in zip(self.steps, self.scores, self.repeat_gain, strict=True):
+        lines = ["checkpoint          loss   easier when repeated   strongest induction head   previous-token head"]
+        for step, loss, scores, gain in zip(self.steps, self.losses, self.scores, self.repeat_gain, strict=True):
             [induction], [previous] = (scores.largest(name, 1) for name in ("induction", "previous_token"))
             heads = (f"{layer}.{head} {value:.2f}" for layer, head, value in (induction, previous))
-            lines.append(
-                f"{step:20}{gain:14.2f} bits {'':12}{'          '.join(f'{head:16}' for head in heads)}".rstrip()
-            )
+            columns = f"{step:18}{'?' if loss is None else f'{loss:.2f}':>6}{gain:15.2f} bits"
+            lines.append(f"{columns}{'':8}{'           '.join(f'{head:16}' for head in heads)}".rstrip())
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         n_layer, n_head = self.scores[0].induction.shape
         columns = [f"{layer}.{head}" for layer in range(n_layer) for head in range(n_head)]
         rows = [scores.induction.flatten().tolist() for scores in self.scores]
-        names = [f"{step} ({gain:.2f} bits)" for step, gain in zip(self.steps, self.repeat_gain, strict=True)]
+        names = [
+            f"{step} ({'' if loss is None else f'loss {loss:.2f}, '}{gain:.2f} bits)"
+            for step, loss, gain in zip(self.steps, self.losses, self.repeat_gain, strict=True)
+        ]
         return page("Induction scores of all heads over a run", grid(rows, names, columns))
 
 
 def births(run: Path, length: int = 50) -> Births:
     """The heads of every model that a run kept (`checkpoint.at` of its recipe), and of the one at its end. Raises
     FileNotFoundError if it kept none."""
-    kept = sorted(run.glob("model-step-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    paths = [*kept, *([run / "model"] if (run / "model").is_dir() else [])]
-    if not paths:
+    kept = kept_models(run)
+    if not kept:
         raise FileNotFoundError(f"{run} has no models; checkpoint.at in its recipe says when they are kept")
     found = []
-    with progress("scoring heads", len(paths), "checkpoints") as bar:
-        for path in paths:
-            lens = load(path).lens()
-            size = min(length, (lens.config.n_ctx - 1) // 2)
-            found.append((path.name.removeprefix("model-"), head_scores(lens, size), repeat_gain(lens, size)))
+    with progress("scoring heads", len(kept), "checkpoints") as bar:
+        for path in kept.values():
+            found.append(scored(path, length))
             bar.advance(1)
-    names, scores, gains = zip(*found, strict=True)
-    return Births(list(names), list(scores), list(gains))
+    scores, gains = zip(*found, strict=True)
+    return Births(list(kept), losses(run, kept), list(scores), list(gains))
+
+
+def kept_models(run: Path) -> dict[str, Path]:
+    """The models that a run kept on its way, by name, and the one at its end."""
+    at_steps = sorted(run.glob("model-step-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    paths = [*at_steps, *([run / "model"] if (run / "model").is_dir() else [])]
+    return {path.name.removeprefix("model-"): path for path in paths}
+
+
+def scored(path: Path, length: int = 50) -> tuple[HeadScores, float]:
+    """The scores of a model's heads, and by how many bits repetition helps it."""
+    lens = load(path).lens()
+    size = min(length, (lens.config.n_ctx - 1) // 2)
+    return head_scores(lens, size), repeat_gain(lens, size)
+
+
+def losses(run: Path, names: Iterable[str]) -> list[float | None]:
+    """The training loss at each checkpoint of a run, the mean of its last ten steps; None where it is not known."""
+    from bluejay.train.report.metrics import read_metrics
+
+    rows = [(row["step"], row["loss"]) for row in read_metrics(run / "metrics.jsonl") if row.get("loss") is not None]
+    found: list[float | None] = []
+    for name in names:
+        step = int(name.removeprefix("step-")) if name.startswith("step-") else math.inf
+        until = [loss for at, loss in rows if at <= step][-10:]
+        found.append(sum(until) / len(until) if until else None)
+    return found

@@ -24,7 +24,7 @@ class Look:
     probabilities: list[tuple[str, float]]
     """The likeliest tokens after it, with their probabilities."""
     layers: LayerPredictions
-    """What each layer would have said, at all positions."""
+    """What each layer would have said, at all positions or at that one alone."""
     attribution: Attribution
     """What made the logit of the target."""
     patterns: list[Patterns]
@@ -43,8 +43,9 @@ class Look:
 
     def text(self) -> str:
         """The result in lines, for a terminal."""
-        at, layers = self.position, self.layers
-        lines = [f"after {self.tokens[at]!r} (position {at}):"]
+        layers = self.layers
+        at = min(self.position, len(layers.tokens) - 1)
+        lines = [f"after {self.tokens[self.position]!r} (position {self.position}):"]
         lines += [f"  {probability:6.1%}  {token!r}" for token, probability in self.probabilities]
         lines += ["", f"what each layer would have said ({layers.kind} lens), and the rank of the final token:"]
         for place, top in enumerate(layers.top):
@@ -72,11 +73,13 @@ def look(
     target: str | int | None = None,
     against: str | int | None = None,
     tuned: TunedLens | None = None,
+    everywhere: bool = True,
 ) -> Look:
     """Look at the prediction after a position of a prompt: that of `target`, or of the likeliest token, or the
-    difference from `against`. One run of the model. Raises ValueError for a position or a token that is not there."""
+    difference from `against`. One run of the model. The layers are read at all positions unless `everywhere` is off.
+    Raises ValueError for a position or a token that is not there."""
     layers = range(lens.config.n_layer)
-    heads = [name for layer in layers for name in pattern_needs(layer)]
+    heads = [name for layer in layers for name in pattern_needs(lens.config, layer)]
     run = lens.read(prompt, [*lens_needs(lens), *attributions.needs(lens), *heads])
     at = lens.position(position, run.tokens.shape[1])
     likely = run.logits[0, at].softmax(-1).topk(min(10, lens.config.vocab_size))
@@ -84,7 +87,7 @@ def look(
         lens.texts(run.tokens[0].tolist()),
         at,
         list(zip(lens.texts(likely.indices.tolist()), likely.values.tolist(), strict=True)),
-        logit_lens(lens, run, tuned),
+        logit_lens(lens, run, tuned, None if everywhere else [at]),
         attribute(lens, run, at, target, against),
         [patterns(lens, run, layer) for layer in layers],
     )

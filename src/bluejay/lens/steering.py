@@ -15,11 +15,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bluejay.gpt.model import GPT
 from bluejay.infer.backends.torch import TorchBackend
 from bluejay.infer.params import SamplingParams
 from bluejay.infer.prompts import check_prompt, encode_prompts, most_tokens
 from bluejay.infer.shared_engine import Resident
-from bluejay.lens.activations import Lens
+from bluejay.lens.activations import Lens, private_copy
 from bluejay.lens.hooks import Edit
 from bluejay.lens.notebook import page, table, visible
 from bluejay.progress import progress
@@ -58,6 +59,13 @@ def mean_residual(lens: Lens, text: str, layer: int) -> Float[Tensor, " D"]:
     if len(residual) < 2:
         raise ValueError(f"the text {text!r} has one token; a direction is measured after the first")
     return residual[1:].mean(0)
+
+
+def steered_model(lens: Lens, steering: Steering, strength: float) -> GPT:
+    """A model that shares the lens's weights and always adds the direction, so that any backend of torch runs it."""
+    gpt, shift = private_copy(lens.gpt), strength * steering.vector
+    gpt.blocks[steering.layer].register_forward_pre_hook(lambda _, inputs: (inputs[0] + shift, *inputs[1:]))
+    return gpt
 
 
 @dataclass(frozen=True)

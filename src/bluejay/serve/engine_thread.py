@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
+from bluejay.infer.backends import Backend
 from bluejay.infer.engine import Engine, QueueFull
 from bluejay.infer.model import Model
 from bluejay.infer.params import SamplingParams
@@ -81,13 +82,14 @@ class Job:
 
 
 class EngineThread:
-    """Runs the engine of a model in a thread, which sleeps while there is no work."""
+    """Runs the engine of a model in a thread, which sleeps while there is no work. Without a backend it makes one of
+    the model."""
 
-    def __init__(self, model: Model, settings: ServeSettings, metrics: Metrics) -> None:
+    def __init__(self, model: Model, settings: ServeSettings, metrics: Metrics, backend: Backend | None = None) -> None:
         self.model = model
         self.settings = settings
         self.metrics = metrics
-        self.backend = model.backend(settings.max_sequences, model.config.n_ctx)
+        self.backend = backend or model.backend(settings.max_sequences, model.config.n_ctx)
         self.engine = self._engine()
         self.owners: dict[Request, tuple[Job, int]] = {}
         self.wake = threading.Condition()

@@ -1,8 +1,16 @@
 """`/v1/lens`: what is inside the served model, for the people of this machine only."""
 
+import json
+from itertools import pairwise
+
 import httpx
 import pytest
 
+from bluejay import load
+from bluejay.gpt.config import GPTConfig
+from bluejay.gpt.formats.layouts import save_model
+from bluejay.gpt.init import new_model
+from bluejay.lens.steering import steering_cost, steering_vector
 from bluejay.serve.settings import PublicSettings, ServeSettings
 
 TEXT = "the cat the"
@@ -30,6 +38,79 @@ def test_activations_are_patched_between_two_texts(server, model):
     assert len(recovered) == model.config.n_layer and len(recovered[0]) == len(answer["ids"])
 
 
+def test_the_place_of_each_token_is_told(server):
+    answer = ask(server, input="the 日 cat", everywhere=False).json()
+    assert answer["text"] == "the 日 cat" and len(answer["layers"]["top"][0]) == 1
+    text, starts = answer["text"], answer["starts"]
+    pieces = [text[a:b] for a, b in pairwise(starts)]
+    assert "".join(pieces) == text and pieces.count("日") == 1 and len(pieces) == len(answer["ids"])
+
+
+DIRECTION = {"toward": ["the cat", "the mat"], "away": ["zq xv"], "layer": 2}
+
+
+def test_steering_changes_what_is_written_and_its_cost_is_that_of_the_library(server, model):
+    def write(strength: float, **more) -> dict:
+        steering = DIRECTION | {"strength": strength}
+        body = {"prompt": TEXT, "max_tokens": 6, "temperature": 0, "steering": steering, **more}
+        return httpx.post(f"{server.url}/v1/lens/completions", json=body).json()
+
+    plain = model.generate(TEXT, max_tokens=6, temperature=0.0)[0]
+    assert write(0.0)["choices"][0]["text"] == plain
+    lens = model.lens()
+    steering = steering_vector(lens, DIRECTION["toward"], DIRECTION["away"], 2)
+    first = int(lens.run(TEXT, write=steering.write(40.0)).logits[0, -1, :259].argmax())
+    found = write(40.0, n=2, logprobs=0)
+    expected = model.tokenizer.token_bytes()[first]
+    token = found["choices"][0]["logprobs"]["tokens"][0]
+    assert token == (lens.text(first) if expected.isascii() else f"bytes:\\x{expected.hex()}")
+    assert found["choices"][0]["text"] == found["choices"][1]["text"] != plain
+    assert found["usage"]["completion_tokens"] == 12
+    costs = ask(server, input=TEXT, steering=DIRECTION | {"strength": 40.0}).json()["steering"]
+    expected = steering_cost(lens, steering, [0.0, 40.0], [TEXT])
+    assert [costs["plain"], costs["steered"]] == pytest.approx(expected) and costs["layer"] == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steering": DIRECTION | {"layer": 60}}, "there is no layer 60; the layers of this model are 0 to 5"),
+        ({"steering": DIRECTION | {"away": [""]}}, "the text '' has one token"),
+        ({"steering": DIRECTION | {"away": []}}, "steering.away"),
+        ({"steering": DIRECTION | {"strength": 1e9}}, "steering.strength"),
+        ({"steering": DIRECTION | {"strenght": 1}}, "did you mean strength?"),
+        ({"n": 100}, "at most 8 samples are steered at a time"),
+        ({"prompt": "the cat " * 400}, "this model reads 1024 in all"),
+        ({"steering": None}, "steering is missing"),
+    ],
+)
+def test_a_mistake_in_steering_is_one_sentence(server, change, message):
+    body = {"prompt": TEXT, "steering": DIRECTION} | change
+    response = httpx.post(f"{server.url}/v1/lens/completions", json=body)
+    assert response.status_code in (400, 422) and message in response.json()["error"]["message"]
+
+
+def test_a_run_that_kept_models_shows_its_heads_being_born(running, tmp_path, byte_tokenizer):
+    config = GPTConfig(n_layer=2, d_model=32, n_head=2, vocab_size=259, n_ctx=64)
+    for seed, name in enumerate(("model-step-5", "model-step-20", "model")):
+        save_model(new_model(config, seed=seed), byte_tokenizer, tmp_path / "run" / name)
+    rows = [{"step": step, "loss": 5 - step / 10} for step in range(1, 31)]
+    (tmp_path / "run" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with running(load(tmp_path / "run" / "model-step-20")) as server:
+        at = f"{server.url}/v1/lens/checkpoints"
+        answer = httpx.get(at).json()
+        assert answer["run"] == "run"
+        assert [one["name"] for one in answer["data"]] == ["step-5", "step-20", "model"]
+        assert [one["loss"] for one in answer["data"]] == pytest.approx([4.7, 3.45, 2.45])
+        first, second = (httpx.get(f"{at}/{name}").json() for name in ("step-5", "step-20"))
+        assert len(first["induction"]) == 2 and first["induction"] != second["induction"]
+        assert httpx.get(f"{at}/step-6").status_code == 404
+
+
+def test_a_model_without_a_run_has_no_checkpoints(server):
+    assert httpx.get(f"{server.url}/v1/lens/checkpoints").json()["data"] == []
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
@@ -50,3 +131,6 @@ def test_a_mistake_is_one_sentence(server, body, message):
 def test_strangers_are_not_answered(running, model):
     with running(model, ServeSettings(public=PublicSettings())) as server:
         assert ask(server, input=TEXT).status_code in (404, 405)
+        assert httpx.get(f"{server.url}/v1/lens/checkpoints").status_code == 404
+        body = {"prompt": TEXT, "steering": DIRECTION}
+        assert httpx.post(f"{server.url}/v1/lens/completions", json=body).status_code in (404, 405)

@@ -126,8 +126,8 @@ def test_every_control(open_page, answer_with, size, scheme):
     expect(page.get_by_label("Top-p", exact=True)).to_have_value("0.5")
     page.get_by_role("button", name="Delete all").click()
     assert page.locator("[aria-label=History] li button").count() == 0
-    # The one has tests of its own, the other is shown only if the server asks for a key.
-    assert page.evaluate(UNUSED) == ["sources", "api_key"]
+    # Two have tests of their own, the third is shown only if the server asks for a key.
+    assert page.evaluate(UNUSED) == ["sources", "Inside", "api_key"]
 
 
 def examples_fill_text_and_settings(page: Page) -> None:

@@ -55,6 +55,11 @@ def test_what_is_not_seen_at_first_is_loaded_when_it_is_used(page, answer_with):
     page.get_by_role("button", name="Sources").press("Enter")
     expect(page.get_by_role("button", name="Sources")).to_have_attribute("aria-pressed", "true")
     assert on_demand(page) - before == {"sources.js", "sources_popover.js"}
+    before = on_demand(page)
+    page.get_by_role("tab", name="Inside").click()
+    expect(page.get_by_role("button", name="Look inside")).to_be_visible()
+    parts = {"inside.js", "inside_birth.js", "inside_parts.js", "inside_steering.js"}
+    assert on_demand(page) - before == parts
     page.unroute("**/v1/completions")
     open_more(page)
     page.get_by_role("spinbutton", name="Samples").fill("2")

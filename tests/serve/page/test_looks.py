@@ -22,7 +22,7 @@ def test_every_screen_holds_the_page(page):
         "#top_p",
         "#temperature",
         "#max_tokens",
-        "[role=tab] >> nth=3",
+        "[role=tab] >> nth=4",
         "#scroll",
         "#probabilities",
     ]

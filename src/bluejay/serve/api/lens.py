@@ -5,19 +5,25 @@ not answered, and so a server on the open web has no such route.
 """
 
 import asyncio
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import Field, WithJsonSchema
 
 from bluejay.lens.activations import Lens
+from bluejay.lens.heads import kept_models, losses, scored
 from bluejay.lens.logit_lens import TunedLens
 from bluejay.lens.look import look
 from bluejay.lens.patching import pair_of, patch, without_tokens
+from bluejay.serve.api.completions import STREAM_CONTENT, CompletionAnswer
 from bluejay.serve.api.parameters import Body
 from bluejay.serve.api.respond import Service
+from bluejay.serve.api.steered import Direction, SteeredRequest, cost, respond
 from bluejay.serve.errors import ERRORS, APIError, json_response
 from bluejay.serve.settings import ServeSettings
+from bluejay.trace.spans import char_offsets
 
 MAX_TOKENS = 512
 """Tokens of a text that is looked at."""
@@ -37,51 +43,114 @@ class LensRequest(Body):
     target: Token = Field(None, description="The token whose logit is explained; the likeliest when it is left out.")
     against: Token = Field(None, description="A token whose logit is subtracted.")
     without: bool = Field(False, description="Whether to say what happens to the prediction without each token.")
+    everywhere: bool = Field(True, description="Whether to read the layers at all positions, not at this one alone.")
     tuned: bool = Field(False, description="Whether to read the layers through the model's tuned lens.")
     corrupt: Text = Field(None, description="A text of equal length that activations of the first are patched into.")
     part: Literal["residual", "attention", "mlp", "heads"] = Field("heads", description="What is patched.")
+    steering: Direction | None = Field(None, description="A direction whose cost in bits per byte is measured.")
 
 
 def router(service: Service, settings: ServeSettings) -> APIRouter:
-    """The route; none where strangers use the server."""
+    """The routes; none where strangers use the server."""
     routes, turn, opened = APIRouter(), asyncio.Lock(), []
+    run, kept = run_of(service.model.path)
     if settings.public is not None:
         return routes
 
-    def answer(body: LensRequest) -> dict[str, Any]:
+    def lens() -> Lens:
         if not opened:
             opened.append(service.model.lens())
-        return found(opened[0], body)
+        return opened[0]
+
+    async def told(answer: Callable[..., Any], *arguments: Any) -> Any:
+        """What a function answers in a thread, one at a time. Raises APIError for a user's mistake."""
+        async with turn:
+            try:
+                return await asyncio.to_thread(answer, *arguments)
+            except (ValueError, FileNotFoundError) as error:
+                code = "text_too_long" if isinstance(error, TooLong) else None
+                raise APIError(400, str(error), param="input", code=code) from None
 
     @routes.post("/v1/lens", responses=ERRORS)
-    async def lens(body: LensRequest) -> Response:
+    async def look_inside(body: LensRequest) -> Response:
         """What each layer would have said, what made a prediction, where attention looked; what happens without each
-        token; and with a second text, what each activation of the first brings back."""
+        token; with a second text, what each activation of the first brings back; and what steering costs."""
         service.check_name(body.model)
         texts = [text for text in (body.input, body.corrupt) if isinstance(text, str)]
         with service.reading(texts, "input"):
-            async with turn:
-                try:
-                    values = await asyncio.to_thread(answer, body)
-                except (ValueError, FileNotFoundError) as error:
-                    raise APIError(400, str(error), param="input") from None
+            values = await told(lambda: found(lens(), body))
         return json_response({"object": "lens", "model": service.model.name, **values})
 
+    @routes.post(
+        "/v1/lens/completions", response_model=CompletionAnswer, responses={200: {"content": STREAM_CONTENT}, **ERRORS}
+    )
+    async def steered(body: SteeredRequest, request: Request) -> Response:
+        """Continue prompts while a direction is added to the residual stream, in torch."""
+        service.check_name(body.model)
+        opened_lens = await told(lens)
+        try:
+            return await respond(service, opened_lens, body, request)
+        except ValueError as error:
+            raise APIError(400, str(error), param="steering") from None
+
+    @routes.get("/v1/lens/checkpoints", responses=ERRORS)
+    async def checkpoints() -> Response:
+        """The models that the run of the served one kept, with their losses."""
+        of_each = await asyncio.to_thread(losses, run, kept) if run else []
+        named = [{"name": name, "loss": loss} for name, loss in zip(kept, of_each, strict=True)]
+        return json_response({"object": "list", "run": run.name if run else None, "data": named})
+
+    @routes.get("/v1/lens/checkpoints/{name}", responses=ERRORS)
+    async def checkpoint(name: str) -> Response:
+        """The scores of the heads of one of them, and by how many bits repetition helps it."""
+        if name not in kept:
+            raise APIError(404, f"the run kept no model {name[:100]!r}", param="name", code="not_found")
+        scores, gain = await told(scored, kept[name])
+        return json_response({"object": "lens.checkpoint", "name": name, "repeat_gain": gain, **scores.as_dict()})
+
     return routes
+
+
+class TooLong(ValueError):
+    """A text has more tokens than are looked at."""
+
+
+def run_of(model: Path | None) -> tuple[Path | None, dict[str, Path]]:
+    """The run that made a model and the models that it kept on its way, if it kept any."""
+    kept = {} if model is None else kept_models(model.parent)
+    known = model is not None and len(kept) > 1 and model in kept.values()
+    return (model.parent, kept) if model is not None and known else (None, {})
 
 
 def found(lens: Lens, body: LensRequest) -> dict[str, Any]:
     """The answer to a request. Raises ValueError: a user's mistake."""
     tokens = lens.one(body.input)
     if tokens.shape[1] > MAX_TOKENS:
-        raise ValueError(f"input has {tokens.shape[1]:,} tokens; at most {MAX_TOKENS} are looked at")
+        raise TooLong(f"input has {tokens.shape[1]:,} tokens; at most {MAX_TOKENS} are looked at")
     ids = tokens[0].tolist()
     target, against = (None if one is None else lens.token(one) for one in (body.target, body.against))
+    text, starts = places(lens, ids, body.input)
+    known = {"ids": ids, "tokens": lens.texts(ids), "text": text, "starts": starts}
+    if body.steering is not None:
+        return known | {"steering": cost(lens, body.steering, text)}
     if body.corrupt is not None:
         pair = pair_of(lens, ids, body.corrupt, target, against, (body.part,))
-        return {"tokens": lens.texts(ids), "ids": ids, "patched": patch(lens, pair, body.part).as_dict()}
+        return known | {"patched": patch(lens, pair, body.part).as_dict()}
     tuned = TunedLens.load(lens) if body.tuned else None
-    values = look(lens, ids, body.position, target, against, tuned).as_dict() | {"ids": ids}
+    values = look(lens, ids, body.position, target, against, tuned, body.everywhere).as_dict() | known
     if body.without:
         values["without"] = without_tokens(lens, ids, body.position, target).as_dict()
     return values
+
+
+def places(lens: Lens, ids: list[int], given: Any) -> tuple[str, list[int]]:
+    """The text of tokens, and where each begins in it, in characters. What a tokenizer adds in front takes no
+    place in it."""
+    table = lens.tokenizer.token_bytes()
+    pieces = [table[id] if id < len(table) else b"" for id in ids]
+    if isinstance(given, str):
+        n_begin = len(lens.tokenizer.begin) if given else len(ids)
+        pieces[:n_begin] = [b""] * n_begin
+        if b"".join(pieces) == b" " + given.encode("utf-8", "replace"):
+            pieces[n_begin] = pieces[n_begin].removeprefix(b" ")
+    return b"".join(pieces).decode("utf-8", errors="replace"), char_offsets(pieces)

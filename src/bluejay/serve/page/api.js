@@ -11,8 +11,9 @@ export async function getModel(key) {
 // Stream a completion as parts {index, text, tokens, reason}, and at the end {usage}. Throws an Error whose message is a
 // sentence for the user, or an AbortError after `signal`.
 export async function* complete(parameters, key, signal) {
+	const path = parameters.steering ? "v1/lens/completions" : "v1/completions";
 	const body = JSON.stringify({ ...parameters, logprobs: 5, stream: true, stream_options: { include_usage: true } });
-	const response = await request("v1/completions", key, { method: "POST", body, signal });
+	const response = await request(path, key, { method: "POST", body, signal });
 	let unfinished = parameters.n;
 	try {
 		for await (const data of events(response.body)) {

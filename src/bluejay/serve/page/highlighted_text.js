@@ -24,7 +24,7 @@ export class HighlightedText {
 	node = document.createTextNode("");
 	following = true; // whether the view stays at the end of the text
 	top = 0;
-	quotes = () => []; // the parts {start, end} of the text that are underlined as quoted
+	drawn = {}; // functions that give parts {start, end, name} of the text to highlight by that name
 
 	constructor(element, scroller) {
 		Object.assign(this, { element, scroller });
@@ -84,7 +84,7 @@ export class HighlightedText {
 		for (const span of this.spans.filter(known)) this.addHighlight(levelOf(span), span.start, span.end);
 		const rest = this.spans.filter((span) => tinted && !known(span));
 		for (const { start, end } of mergeSpans(rest)) this.addHighlight("model", start, end);
-		for (const { start, end } of this.quotes()) this.addHighlight("quoted", start, end);
+		for (const { name, start, end } of Object.values(this.drawn).flatMap((parts) => parts())) this.addHighlight(name, start, end);
 		if (!code || probabilities) return;
 		for (const [start, end, kind] of syntaxSpans(this.text)) this.addHighlight(kind, start, end);
 	}

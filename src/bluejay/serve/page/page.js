@@ -21,7 +21,7 @@ const settings = new Settings(document.querySelectorAll(".sliders input"), () =>
 const pane = new EditorPane(byId("text"), byId("mirror"), byId("scroll"), edited);
 const announce = (text) => (byId("announcement").textContent = text);
 const panel = (name) => document.querySelector(`[role=tabpanel][aria-label=${name}]`);
-let samples, popover, sources, updateHistory, functionEnd; // undefined until they are loaded on demand
+let samples, popover, sources, inside, updateHistory, functionEnd; // undefined until they are loaded on demand
 let model; // {id, max_model_len, n_parameters}; undefined until the server has answered
 let apiKey = String(load(API_KEY) ?? "");
 let running = null; // the Run in progress
@@ -40,6 +40,10 @@ const loadSources = onDemand(async () => {
 	const { Sources } = await import("./on_demand/sources.js");
 	sources = new Sources(pane, () => apiKey, announce);
 });
+const loadInside = onDemand(async () => {
+	const { Inside } = await import("./on_demand/inside.js");
+	inside = new Inside(panel("Inside"), pane, document.querySelector(".sliders"), () => apiKey, announce);
+});
 const loadMore = onDemand(async () => {
 	const { showMoreSettings } = await import("./on_demand/more_settings.js");
 	return showMoreSettings(panel("More"), settings, apiKey, changeKey, state, announce);
@@ -51,8 +55,11 @@ const loadHistory = onDemand(async () => {
 const loadModelCard = onDemand(async () => (await import("./on_demand/model_card.js")).showModelCard(panel("Model"), model));
 const loadLinks = onDemand(async () => (await import("./on_demand/link.js")).parseLink);
 const loadFunctionEnd = onDemand(async () => ({ functionEnd } = await import("./on_demand/function_end.js")));
-const loaders = { More: loadMore, History: loadHistory, Model: () => model && loadModelCard() };
-const tabs = new Tabs(document.querySelector(".tabs"), (name) => loaders[name]?.()?.catch(showError));
+const loaders = { Inside: loadInside, More: loadMore, History: loadHistory, Model: () => model && loadModelCard() };
+const tabs = new Tabs(document.querySelector(".tabs"), (name) => {
+	if (inside) inside.enabled = name === "Inside"; // what it draws on the text goes with its tab
+	loaders[name]?.()?.catch(showError);
+});
 
 const state = () => ({ text: pane.text, spans: pane.spans, samples: samples?.list });
 const switches = { probabilities: loadPopover, sources: loadSources };
@@ -65,7 +72,7 @@ async function run(changes) {
 		tabs.select("More"); // where the invalid setting is
 		return byId("form").reportValidity();
 	}
-	const parameters = { ...settings.parameters, ...changes };
+	const parameters = { ...settings.parameters, ...inside?.steering.parameters, ...changes };
 	if (parameters.n > 1 && !samples) return loadSamples().then(() => run(changes), showError);
 	const endsWithFunction = String(settings.values.end_of_function) === "true";
 	if (endsWithFunction && !functionEnd) return loadFunctionEnd().then(() => run(changes), showError);
@@ -192,6 +199,7 @@ function refresh() {
 	byId("redo").disabled = busy || !undoStack.canRedo(state());
 	if (busy) popover?.hide();
 	sources?.update(busy);
+	inside?.update(busy);
 	if (byId("text").readOnly !== busy) pane.busy = busy;
 }
 

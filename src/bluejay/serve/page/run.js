@@ -75,6 +75,7 @@ export class Run {
 			counted(this.tokens),
 			this.tokens > 1 && seconds > 0 && `${rate.toFixed(rate < 10 ? 1 : 0)} tokens/s`,
 			`seed ${this.parameters.seed}`,
+			this.parameters.steering && `steered by ${this.parameters.steering.strength}`,
 			...reasons,
 			used && context && `context ${used} of ${context}`,
 		];

@@ -35,7 +35,7 @@ export class Sources {
 		this.make.hidden = true;
 		this.bar.append(this.shares, this.note, this.button, this.make);
 		pane.scroller.after(this.popover.popover, this.bar);
-		pane.quotes = () => this.quotes;
+		pane.drawn.sources = () => this.quotes.map(({ start, end }) => ({ start, end, name: "quoted" }));
 	}
 
 	set enabled(on) {

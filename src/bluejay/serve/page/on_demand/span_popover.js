@@ -20,7 +20,7 @@ export class SpanPopover {
 			pointerleave: () => this.later(null),
 			pointerdown: ({ pointerType }) => (this.touched = pointerType !== "mouse"),
 			mousedown: (event) => this.tap(event),
-			click: () => this.touched || this.followCaret(),
+			click: (event) => this.touched || this.followCaret(event),
 			keyup: ({ key }) => /^(?:Arrow|Page|Home|End|Tab)/.test(key) && this.followCaret(),
 		});
 		popover.onpointerenter = () => clearTimeout(this.timer);
