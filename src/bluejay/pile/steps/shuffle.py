@@ -7,7 +7,6 @@ there are more outputs than one task may open, `MergeEncoded` makes one of sever
 
 import itertools
 import mmap
-import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -159,9 +158,11 @@ def rows_between(batches: Sequence[pa.RecordBatch], low: int, high: int) -> Iter
 def mapped(path: Path) -> NDArray[np.uint8]:
     """The bytes of a file, mapped into memory. A range of keys opens each output, so opening must be cheap: numpy's own
     maps take four times as long, and again for each slice."""
-    with ensure_local(path).open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        return np.frombuffer(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else b"", np.uint8)
+    path = ensure_local(path)
+    if not path.stat().st_size:
+        return np.empty(0, np.uint8)
+    with path.open("rb") as file:
+        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
 
 
 def gather_bytes(
