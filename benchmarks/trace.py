@@ -1,11 +1,16 @@
 """How fast and how small is the index of a corpus, and does it find what infini-gram finds?
 
     python benchmarks/trace.py [CORPUS] [--peer PYTHON]
+    python benchmarks/trace.py [CORPUS] --page
 
 The corpus (default: data/quickstart) is indexed anew in a temporary folder. Queries are 256 tokens, of eight pieces of
 training text. The answer to one holds its spans with counts, and of each span up to ten documents with id, licence and
 the steps of a run of two epochs. Cold means a fresh process, and the pages of the index and the tokens dropped; the
 disk's own random reads are measured in the same run. PYTHON is of an environment with infini-gram 2.6.
+
+With --page it measures instead how much slower an answer streams to the page in Chromium while the page shows its
+sources. A model of GPT-2's size with random weights continues such a query, twice in each round, with the switch
+Sources off and on, and with the same seed. The seconds are the browser's own, from the request to the last byte.
 """
 
 import argparse
@@ -14,6 +19,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -23,8 +29,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from report import CORPUS, report, result
+from serve import free_port, served
 
+from bluejay.gpt.config import GPTConfig
+from bluejay.gpt.formats.layouts import write_model
+from bluejay.gpt.formats.tensors import StoredModel
+from bluejay.gpt.model import weight_shapes
+from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import TokenShard
 from bluejay.trace import Index
 from bluejay.trace.indexing import index
@@ -37,6 +50,10 @@ PEER = Path(__file__).parent / "peers" / "infini_gram_peer.py"
 QUERIES, PIECES, PIECE, MIN_TOKENS, MAX_COUNT = 200, 8, 32, 5, 10
 COLD_RUNS, RANDOM_READS = 7, 400
 SEQUENCE, BATCH = 1024, 64
+ROUNDS, ANSWER = 9, 400
+"""Rounds of an answer with and without sources, and its tokens."""
+GOAL = 0.95
+"""The speed with sources, of that without."""
 SETTINGS = TraceSettings(min_tokens=MIN_TOKENS)
 
 
@@ -152,10 +169,86 @@ def against_peer(python: Path, corpus: Path, folder: Path, texts: list[list[int]
     return made | {"equal": equal, "spans": sum(map(len, ours)), "query": answers["seconds"]}
 
 
+def write_random_model(corpus: Path, directory: Path) -> None:
+    """A model of GPT-2's size with random weights and the tokenizer of a corpus."""
+    tokenizer, generator = Tokenizer.load(corpus), torch.Generator().manual_seed(0)
+    config = GPTConfig(n_layer=12, d_model=768, n_head=12, n_ctx=1024, vocab_size=tokenizer.vocab_size)
+    shapes = weight_shapes(config)
+
+    def random_weight(name: str) -> torch.Tensor:
+        return torch.empty(shapes[name]).normal_(0, 0.02, generator=generator)
+
+    write_model(StoredModel(config, random_weight, torch.float32, lambda: tokenizer, 0), directory)
+
+
+def against_the_same_page(corpus: Path, run_folder: Path) -> tuple[list[tuple[float, float]], int]:
+    """Seconds of an answer without and with sources in each round, and how often sources were asked for meanwhile."""
+    from playwright.sync_api import Route, sync_playwright
+
+    write_random_model(corpus, run_folder / "model")
+    port, eot = free_port(), Tokenizer.load(corpus).eot
+    texts = [Tokenizer.load(corpus).decode(ids) for ids in queries(corpus, ROUNDS + 1)]
+    command = [sys.executable, "-m", "bluejay", "serve", str(run_folder / "model"), "--port", str(port)]
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))))
+    seconds, asked, entries = list[tuple[float, float]](), 0, "performance.getEntriesByType('resource')"
+    with served([*command, "--corpus", str(corpus)], port), sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{port}")
+        writing, switch = page.locator("#text"), page.locator("#sources")
+        wanted: dict[str, Any] = {"max_tokens": ANSWER, "logit_bias": {eot: -100}}
+
+        def ask_as_wanted(route: Route) -> None:
+            route.continue_(post_data={**(route.request.post_data_json or {}), **wanted})
+
+        page.route("**/v1/completions", ask_as_wanted)
+        for number, text in enumerate(texts):
+            wanted["seed"] = number
+            both, answers = [0.0, 0.0], ["", ""]
+            for on in (False, True) if number % 2 else (True, False):
+                if (switch.get_attribute("aria-pressed") == "true") != on:
+                    switch.click()
+                writing.fill(text)
+                page.wait_for_timeout(2000)  # until the text itself is traced
+                page.evaluate("performance.clearResourceTimings()")
+                page.get_by_role("button", name="Run", exact=True).click()
+                while not page.evaluate(f"{entries}.some(one => one.name.endsWith('v1/completions'))"):
+                    page.wait_for_timeout(500)
+                timed = page.evaluate(f"{entries}.map(one => [one.name, one.startTime, one.responseEnd])")
+                [(begin, end)] = [(begin, end) for name, begin, end in timed if name.endswith("v1/completions")]
+                both[on], answers[on] = (end - begin) / 1000, writing.input_value()
+                within = [name for name, at, _ in timed if name.endswith("v1/trace") and begin < at < end]
+                if not on and within:
+                    raise RuntimeError("the page asked for sources while they were switched off")
+                asked += len(within)
+            if answers[0] != answers[1] or len(answers[0]) <= len(text):
+                raise RuntimeError("the two answers of a round are not the same")
+            if number:  # the first round opens the index
+                seconds.append((both[0], both[1]))
+            print(f"{both[0]:.2f} s without sources, {both[1]:.2f} s with them", file=sys.stderr)
+        browser.close()
+    return seconds, asked
+
+
+def of_page(corpus: Path, run_folder: Path) -> None:
+    """Measure the page, and print the line."""
+    index(corpus)
+    seconds, asked = against_the_same_page(corpus, run_folder)
+    off, on = (statistics.median(column) for column in zip(*seconds, strict=True))
+    ratios = [on / off for off, on in seconds]
+    row = result("an answer with sources, vs without", on, off, "s", GOAL, lower_is_better=True)
+    figures = {"rounds": len(ratios), "sources asked for an answer": round(asked / (ROUNDS + 1), 1)}
+    figures |= {"median of the ratios": round(statistics.median(ratios), 4)}
+    figures |= {"least and most": [round(f(ratios), 3) for f in (min, max)]}
+    print(figures, file=sys.stderr)
+    report("trace", [row, {"metric": "figures", **figures}])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("corpus", type=Path, nargs="?", default=CORPUS)
     parser.add_argument("--peer", type=Path, default=Path(".venv-peers/bin/python"))
+    parser.add_argument("--page", action="store_true", help="measure streaming to the page instead")
     options = parser.parse_args()
     if not (options.corpus / "tokens" / "train.idx").is_file():
         print(f"{options.corpus} is not here: bluejay pile build RECIPE makes it", file=sys.stderr)
@@ -168,6 +261,8 @@ def main() -> None:
             if path.name != "index":
                 (corpus / path.name).symlink_to(path)
         run_of_two_epochs(corpus, folder / "run")
+        if options.page:
+            return of_page(corpus, folder / "run")
         built = own_process("--build", corpus)
         tokens = built["tokens"]
         tracer, texts = open_all(corpus, folder / "run"), queries(corpus, QUERIES)

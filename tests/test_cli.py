@@ -277,6 +277,7 @@ def test_a_shell_completes_verbs_and_options(shell, expected, capsys):
     cli.main(["completion", shell])
     printed = capsys.readouterr().out
     assert expected in printed and "convert" in printed and "--quantize" in printed
+    assert "trace" in printed and "trace report" not in printed and "trace_report" not in printed
 
 
 def test_the_quickstart_recipes_load():

@@ -1,7 +1,7 @@
 """TransformerLens 4.3 on a model's folder, for benchmarks/lens.py: `transformer_lens_peer.py FOLDER IDS...`.
 
-It reads a word from each line of standard input (`look`, `without`, `heads`, `peak`), does what `bluejay.lens` does,
-and answers with the seconds that it took, or with the bytes of its peak; the first line is that it is ready.
+It reads a line (`look`, `look everywhere`, `without`, `heads`, `peak`), does what `bluejay.lens` does, and answers with
+the seconds that it took, or with the bytes of its peak; the first line is that it is ready.
 """
 
 import os
@@ -9,6 +9,7 @@ import resource
 import sys
 import time
 import warnings
+from functools import partial
 
 import torch
 
@@ -26,11 +27,13 @@ def kept(name: str) -> bool:
 
 
 @torch.no_grad()
-def look(model, tokens: torch.Tensor) -> None:
-    """The cache, the logit lens at all positions, value-weighted patterns, the attribution of the likeliest token."""
+def look(model, tokens: torch.Tensor, everywhere: bool = False) -> None:
+    """The cache, the logit lens at the last or at all positions, value-weighted patterns, the attribution of the
+    likeliest token."""
     logits, cache = model.run_with_cache(tokens, names_filter=kept)
-    stream = cache.accumulated_resid(layer=-1, incl_mid=False, apply_ln=True)[:, 0]
-    final = logits[0].log_softmax(-1)
+    positions = None if everywhere else [-1]
+    stream = cache.accumulated_resid(layer=-1, incl_mid=False, apply_ln=True, pos_slice=positions)[:, 0]
+    final = logits[0, slice(None) if everywhere else slice(-1, None)].log_softmax(-1)
     said = final.argmax(-1)
     for place in stream:
         logprobs = (place @ model.W_U + model.b_U).log_softmax(-1)
@@ -90,7 +93,7 @@ def main() -> None:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     model = TransformerBridge.boot_transformers(sys.argv[1], dtype=torch.float32)
     tokens = torch.tensor([list(map(int, sys.argv[2:]))])
-    work = {"look": look, "without": without, "heads": heads}
+    work = {"look": look, "look everywhere": partial(look, everywhere=True), "without": without, "heads": heads}
     print("ready", flush=True)
     for line in sys.stdin:
         if line.strip() == "peak":

@@ -377,4 +377,9 @@ def completion(options: argparse.Namespace, _: list[str]) -> None:
     """`bluejay completion`."""
     import shtab
 
-    print(shtab.complete(parser(), options.shell))
+    known = parser()
+    below = next(action for action in known._actions if isinstance(action, argparse._SubParsersAction))
+    for verb in below._get_subactions():
+        if verb.dest in TWO_WORDS:  # a shell would take its words for two verbs
+            verb.help = argparse.SUPPRESS
+    print(shtab.complete(known, options.shell))

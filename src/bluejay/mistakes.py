@@ -2,9 +2,13 @@
 
 import errno
 import select
+import signal
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 
 from bluejay.extras import install
+from bluejay.progress import say
 
 
 class Interrupted(Exception):
@@ -32,3 +36,27 @@ def reader_gone() -> bool:
     poll = select.poll()
     poll.register(sys.stdout, select.POLLOUT)
     return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+@contextmanager
+def stop_signals() -> Generator[list[int]]:
+    """A list of the SIGINT, SIGTERM and SIGHUP received so far. A second SIGINT raises KeyboardInterrupt at once;
+    schedulers that send SIGTERM follow up with SIGKILL themselves. Under nohup, SIGHUP remains ignored."""
+    caught: list[int] = []
+
+    def catch(number: int, _: object) -> None:
+        if signal.SIGINT in caught and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if not caught:
+            say("stopping after this step, to save its state")
+        caught.append(number)
+
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    previous = {number: signal.signal(number, catch) for number in numbers}
+    try:
+        yield caught
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

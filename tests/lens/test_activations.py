@@ -80,7 +80,7 @@ def test_a_run_that_has_what_is_needed_is_not_repeated(lenses):
 def test_a_run_from_a_layer_on_and_its_last_logits_are_those_of_the_whole(lens):
     whole = lens.run(TOKENS, ["*"])
     name = "blocks.1.hook_resid_pre"
-    part = lens.run(TOKENS, ["blocks.1.*"], {name: lambda _: whole[name]}, first_layer=1, only_last=True)
+    part = lens.run(TOKENS, ["blocks.1.*"], {name: lambda _: whole[name]}, first_layer=1, only=-1)
     assert part.logits.shape == (1, 1, lens.config.vocab_size)
     assert torch.allclose(part.logits, whole.logits[:, -1:], atol=1e-5)
     assert all(torch.allclose(part[one], whole[one], atol=1e-5) for one in part)

@@ -8,6 +8,7 @@ import torch
 from bluejay.infer.model import Model
 from bluejay.lens.activations import Lens
 from bluejay.lens.logit_lens import TunedLens, logit_lens, tune
+from bluejay.lens.look import look
 from tests.lens.families import TOKENS, random_gpt
 
 PROMPT = torch.tensor([TOKENS])
@@ -64,3 +65,13 @@ def test_a_tuned_lens_of_another_model_is_refused(byte_tokenizer, tmp_path):
         TunedLens.load(lens)
     with pytest.raises(ValueError, match="the text has 40 tokens; a tuned lens needs at least 48"):
         tune(lens, torch.zeros(40, dtype=torch.long))
+
+
+def test_a_look_at_one_position_is_one_run_and_says_what_the_look_at_all_says(lens, monkeypatch):
+    runs, run = [], lens.run
+    monkeypatch.setattr(lens, "run", lambda *given, **named: runs.append(1) or run(*given, **named))
+    one, whole = look(lens, TOKENS, 2, everywhere=False), look(lens, TOKENS, 2)
+    assert len(runs) == 2 and one.layers.top == [[row[2]] for row in whole.layers.top]
+    assert torch.allclose(one.layers.kl[:, 0], whole.layers.kl[:, 2], atol=1e-4)
+    assert one.attribution.logit == pytest.approx(whole.attribution.logit, abs=1e-4)
+    assert one.text().splitlines()[0] == whole.text().splitlines()[0]

@@ -2,7 +2,9 @@
 
 import pytest
 
-from bluejay.lens.patching import head_curve, head_edits, pair_of, patch, patch_heads, without_tokens
+from bluejay.infer.model import load
+from bluejay.lens.patching import head_curve, head_edits, induction_prompts, pair_of, patch, patch_heads, without_tokens
+from tests.evals.smollm2 import float32_directory
 from tests.lens.families import TOKENS
 
 CLEAN, CORRUPT = TOKENS, [TOKENS[0], 99, *TOKENS[2:]]
@@ -50,6 +52,15 @@ def test_the_changed_position_brings_back_everything(lens):
     assert found.largest(1) == [(0, 1)] or float(found.recovered.max()) > 1
 
 
+def test_no_number_of_heads_is_enough_for_more_than_all(lens):
+    pair = pair_of(lens, CLEAN, CORRUPT, 5, 9)
+    found = head_curve(lens, pair, random_sets=2)
+    most = max(found.recovered)
+    assert found.enough(most)[0] == found.sizes[found.recovered.index(most)]
+    with pytest.raises(ValueError, match="no number of heads brings back"):
+        found.enough(most + 1)
+
+
 def test_heads_together(lens):
     pair = pair_of(lens, CLEAN, CORRUPT, 5, 9)
     one = patch(lens, pair, "heads")
@@ -67,6 +78,16 @@ def test_more_heads_bring_back_more_and_all_of_them_are_the_last_of_the_curve(le
     assert found.recovered[0] == pytest.approx(float(patch(lens, pair, "heads").recovered.max()), rel=1e-3, abs=1e-3)
     assert found.random[:, -1].tolist() == pytest.approx([found.recovered[-1]] * 3, rel=1e-3, abs=1e-3)
     assert "3 random sets" in found.text() and "best heads" in found._repr_html_()
+
+
+@pytest.mark.slow  # a minute, and SmolLM2 in a package
+def test_few_heads_of_a_trained_model_continue_what_was_said_before(tmp_path):
+    lens = load(float32_directory(tmp_path)).lens()
+    pair = pair_of(lens, *induction_prompts(lens), ("heads",))
+    found = head_curve(lens, pair)
+    heads, random = found.enough(0.9)
+    assert heads <= lens.config.n_layer * lens.config.n_head / 4 and random < 0.3
+    assert len(found.random) == 20 and float(pair.difference(pair.clean.logits)) > 0
 
 
 @pytest.mark.parametrize(

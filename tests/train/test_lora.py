@@ -11,8 +11,9 @@ from transformers import AutoModelForCausalLM, GPTJConfig, LlamaConfig
 from bluejay.gpt.formats.layouts import load_model, open_model
 from bluejay.gpt.formats.peft import write_adapter
 from bluejay.gpt.formats.quantized import write_quantized
+from bluejay.gpt.quantization.linear import PackedLinear
 from bluejay.gpt.quantization.packing import QUANTISED
-from bluejay.train.lora import PackedLinear, adapters, load_with_adapters
+from bluejay.train.lora import adapters, load_with_adapters
 from bluejay.train.loss import head_loss
 from bluejay.train.recipe import LoRA
 

@@ -1,10 +1,11 @@
 """AdamW decays matrices alone; Muon turns the matrices of the blocks."""
 
+import pytest
 import torch
 
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.init import new_model
-from bluejay.train.optimizer import adamw, make_optimizer
+from bluejay.train.optimizer import adamw, make_optimizer, refuse, uses_muon
 from bluejay.train.recipe import Optimizer
 
 
@@ -49,3 +50,43 @@ def test_what_is_frozen_is_not_in_the_optimizer():
         optimizer = make_optimizer(model, Optimizer(kind=kind))
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}
         assert held == {id(p) for p in model.parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_a_refused_step_changes_nothing_and_another_is_as_ever(kind):
+    models = [new_model(GPTConfig(n_layer=1, d_model=32, n_head=1, vocab_size=50, n_ctx=8), 0) for _ in range(2)]
+    plain, guarded = (make_optimizer(model, Optimizer(kind=kind, weight_decay=0.1)) for model in models)
+    torch.manual_seed(0)
+    for number in range(4):
+        for mine, theirs in zip(*(model.parameters() for model in models), strict=True):
+            mine.grad = torch.randn_like(mine)
+            theirs.grad = mine.grad.clone() if number != 2 else torch.full_like(mine, torch.nan)
+        for optimizer in (plain, guarded):
+            for group in optimizer.param_groups:
+                group["lr"] = 0.01
+        refuse(guarded, torch.tensor(float(number == 2)))
+        guarded.step()
+        if number != 2:
+            plain.step()
+    for mine, theirs in zip(*(model.parameters() for model in models), strict=True):
+        assert torch.equal(mine, theirs)
+        for name, value in plain.state[mine].items():
+            assert torch.equal(value, guarded.state[theirs][name]), name
+
+
+def test_muon_is_that_of_torch_to_the_bit():
+    models = [new_model(GPTConfig(n_layer=1, d_model=32, n_head=1, vocab_size=50, n_ctx=8), 0) for _ in range(2)]
+    ours = make_optimizer(models[0], Optimizer(kind="muon", weight_decay=0.1))
+    matrices = [p for name, p in models[1].named_parameters() if uses_muon(name, p)]
+    theirs = torch.optim.Muon(matrices, lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    torch.manual_seed(0)
+    for _ in range(3):
+        for mine, other in zip(*(model.parameters() for model in models), strict=True):
+            mine.grad = torch.randn_like(mine)
+            other.grad = mine.grad.clone()
+        for group in ours.param_groups:
+            group["lr"] = 0.01
+        ours.step()
+        theirs.step()
+    after = dict(models[0].named_parameters())
+    assert all(torch.equal(after[name], p) for name, p in models[1].named_parameters() if uses_muon(name, p))

@@ -2,19 +2,27 @@
 
 import dataclasses
 import math
+import os
 import random
+import signal
+from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from bluejay.cli import main
+from bluejay.train import loop
 from bluejay.train.checkpoint.state import State
 from bluejay.train.data.batches import document_starts
 from bluejay.train.distributed.parallel import World
 from bluejay.train.loop import Run, train
 from bluejay.train.recipe import Guard
+from bluejay.train.report.metrics import read_metrics
 from bluejay.train.step import SPIKE_WINDOW, Gradient, advance, spike_reason
+from tests.waiting import PATIENCE
 
 START = State(0, {}, "", "float32", 0.0)
 
@@ -39,7 +47,7 @@ def test_what_is_no_number_is_refused_by_every_policy(policy, number):
 def test_a_spike_is_what_numpy_finds_far_above_the_window():
     guard = Guard(spike="skip", sigma=4.0)
     state = history(200, guard)
-    losses, norms = np.array(state.recent).T
+    losses, norms = np.array(state.recent[-SPIKE_WINDOW:]).T
     assert len(losses) == SPIKE_WINDOW
     for values, make in ((losses, lambda x: Gradient(x, 1.0)), (norms, lambda x: Gradient(3.0, x))):
         limit = float(values.mean() + 4 * values.std())
@@ -89,3 +97,65 @@ def test_a_masked_document_takes_its_own_tokens_from_the_gradient_and_changes_no
     masked.stepper.gradient(same)
     for name, weight in masked.model.named_parameters():
         torch.testing.assert_close(weight.grad, expected[name], rtol=1e-4, atol=1e-6)
+
+
+def losses_and_skips(directory: Path) -> list[tuple[int, float, str | None]]:
+    rows = read_metrics(directory / "metrics.jsonl")
+    return [(row["step"], row["loss"], row.get("skipped")) for row in rows if "loss" in row]
+
+
+def train_reading_late(*arguments: str) -> None:
+    """Train as on a GPU, which decides itself which steps are skipped."""
+    with mock.patch.object(loop, "reads_late", lambda device: True):
+        main(["train", *arguments])
+
+
+SPIKES = ("--guard.spike", "skip", "--guard.sigma", "1", "--train.tokens", "25600", "--train.precision", "float32")
+SPIKES += ("--checkpoint.every_steps", "100", "--evaluate.every_steps", "100")
+"""Many steps are skipped once half of the window is full."""
+
+
+@pytest.mark.parametrize("kind", ["adamw", pytest.param("muon", marks=pytest.mark.slow)])
+def test_what_is_read_a_step_later_changes_nothing(recipe_file, load_recipe, weights, tmp_path, monkeypatch, kind):
+    settings = (*SPIKES, "--train.optimizer.kind", kind)
+    train(load_recipe(recipe_file, *settings))
+    there = losses_and_skips(tmp_path / "run")
+    assert 3 < sum(skipped is not None for *_, skipped in there) < 30
+    late = (*settings, "--output", str(tmp_path / "late"))
+    rate = loop.learning_rate
+
+    def interrupt(step, *others):
+        if step == 170:
+            os.kill(os.getpid(), signal.SIGINT)
+        return rate(step, *others)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(loop, "learning_rate", interrupt)
+        train_reading_late(str(recipe_file), *late)
+    assert not (tmp_path / "late" / "model").exists()
+    train_reading_late(str(recipe_file), *late)
+    assert losses_and_skips(tmp_path / "late") == there
+    assert weights(tmp_path / "late") == weights(tmp_path / "run")
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_a_run_that_diverges_stops_or_goes_back_when_read_late(recipe_file, load_recipe, tmp_path, capsys, back):
+    bad = ("--train.lr", "1e30", "--output", str(tmp_path / "late"))
+    with pytest.raises(SystemExit):
+        train_reading_late(str(recipe_file), *bad, *(("--guard.spike", "back") if back else ()))
+    said = capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"in a row to be skipped|that are not finite") as raised:
+        train(load_recipe(recipe_file, *bad[:2], *(("--guard.spike", "back") if back else ())))
+    assert f"error: {raised.value}" in said
+
+
+@pytest.mark.slow
+def test_so_it_is_in_several_processes(processes, recipe_file, load_recipe, tmp_path):
+    train(load_recipe(recipe_file, *SPIKES))
+    mesh = (*SPIKES, "--mesh.shard", "2", "--output", str(tmp_path / "two"))
+    for process in processes(train_reading_late, str(recipe_file), *mesh, count=2):
+        process.join(4 * PATIENCE)
+        assert process.exitcode == 0, (tmp_path / "stderr-0").read_text()
+    alone, two = (losses_and_skips(tmp_path / name) for name in ("run", "two"))
+    assert [loss for _, loss, _ in two] == pytest.approx([loss for _, loss, _ in alone], rel=1e-3)
+    assert [bool(skipped) for *_, skipped in two] == [bool(skipped) for *_, skipped in alone]

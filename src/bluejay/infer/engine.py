@@ -41,7 +41,7 @@ from bluejay.infer.text import TextStream
 from bluejay.tokenizer import Tokenizer
 
 PROMPT_TOKENS_PER_STEP = 256
-"""The most prompt tokens that one step computes, over all samples."""
+"""The most prompt tokens that one step computes on a CPU, over all samples."""
 
 
 class QueueFull(Exception):
@@ -243,7 +243,7 @@ class Engine:
             if self.speculate and left > 0:
                 sample.draft = sample.lookup.draft(sample.tokens, left, len(self.running))
             work.append((sample, 1))
-        budget = PROMPT_TOKENS_PER_STEP
+        budget = PROMPT_TOKENS_PER_STEP * self.backend.prompt_factor
         for i, sample in enumerate(sorted(reading, key=lambda sample: sample.n_pending)):
             n_new = min(sample.n_pending, budget // (len(reading) - i))
             budget -= n_new

@@ -54,7 +54,7 @@ from bluejay.infer.scoring import (
 )
 from bluejay.infer.shared_engine import MAX_SEQUENCES, Resident
 from bluejay.infer.trie import Trie
-from bluejay.infer.weights import device_named, free_bytes, read_weights
+from bluejay.infer.weights import cache_lengths, device_named, free_bytes, read_weights
 from bluejay.progress import progress as progress_bar
 from bluejay.tokenizer import Tokenizer, well_formed
 
@@ -133,11 +133,11 @@ class Model:
         return native_model(self.weights) if exact and chosen() else None
 
     def backend(self, n_sequences: int, n_tokens: int) -> Backend:
-        """A backend that runs the model, with a cache for `n_sequences` sequences of `n_tokens` tokens.
-
-        Raises CacheError if there is no memory for the cache, and ModelClosedError.
+        """A backend that runs the model, with a cache for `n_sequences` sequences of `n_tokens` tokens; on a GPU for as
+        many of these tokens as its free memory holds. Raises CacheError and ModelClosedError.
         """
-        return self._new_backend([n_tokens] * n_sequences)
+        self._require_open()
+        return self._new_backend(cache_lengths(self.weights, [n_tokens] * n_sequences))
 
     def _new_backend(self, lengths: Sequence[int]) -> Backend:
         """A backend with a cache for sequences of these lengths."""

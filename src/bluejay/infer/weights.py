@@ -1,12 +1,19 @@
 """The weights of a stored model, in the form that computes: the native engine's, or a module of torch on a device."""
 
 import torch
+from torch import nn
 
+from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.layouts import read_model
 from bluejay.gpt.formats.tensors import StoredModel
-from bluejay.gpt.model import GPT
+from bluejay.gpt.model import GPT, Linear
+from bluejay.gpt.quantization.linear import PackedLinear
 from bluejay.infer.backends.native import NativeModel, chosen, native_model
 from bluejay.machine import free_memory
+from bluejay.progress import progress
+
+CACHE_SHARE = 0.9
+"""Share of a GPU's free memory that the cache of a server takes at most."""
 
 
 def device_named(name: str | torch.device) -> torch.device:
@@ -31,18 +38,58 @@ def native_takes(stored: StoredModel, device: torch.device) -> bool:
 
 
 def read_weights(stored: StoredModel, device: torch.device, dtype: torch.dtype | None) -> GPT | NativeModel:
-    """The weights in their stored type unless `dtype` is given; in torch quantised weights become bfloat16, and those
-    of several types float32. Raises ValueError if they do not fit into the device's memory."""
+    """The weights in their stored type unless `dtype` is given. In torch quantised weights become bfloat16 on a CPU and
+    stay packed on other devices; those of several types become float32. Raises ValueError if they do not fit into the
+    device's memory."""
     if stored.packed is not None and dtype is None and device.type == "cpu" and chosen():
         return native_model(stored)
+    packs = stored.packed is not None and dtype is None and device.type != "cpu"
     if stored.packed is not None and dtype is None:
         dtype = torch.bfloat16
     elif stored.dtype is None and dtype is None and not native_takes(stored, device):
         dtype = torch.float32  # torch multiplies no matrices of different types
     try:
-        return read_model(stored, device, dtype)
+        return read_packed_model(stored, device) if packs else read_model(stored, device, dtype)
     except torch.OutOfMemoryError:
         raise ValueError(f"the model does not fit into the memory of {device}; the device cpu may have more") from None
+
+
+def read_packed_model(stored: StoredModel, device: torch.device) -> GPT:
+    """A quantised model whose matrices stay packed, as `bluejay.gpt.quantization.linear` multiplies by them; all other
+    weights, the embedding and the head are in bfloat16."""
+    assert stored.packed is not None
+    with torch.device("meta"):
+        model = GPT(stored.config)
+    with progress("load", stored.config.n_parameters, "weights") as bar:
+        for name, module in list(model.named_modules()):
+            for kind, parameter in list(module.named_parameters(recurse=False)):
+                if not isinstance(module, Linear) or kind != "weight":
+                    weight = stored.read(f"{name}.{kind}").to(device, torch.bfloat16)
+                    setattr(module, kind, nn.Parameter(weight, requires_grad=False))
+                bar.advance(parameter.numel())
+            if isinstance(module, Linear):
+                model.set_submodule(name, PackedLinear(stored.packed(f"{name}.weight"), module.bias).to(device))
+    return model.requires_grad_(False)
+
+
+def cache_lengths(weights: GPT | NativeModel, lengths: list[int]) -> list[int]:
+    """The lengths of the sequences that a server's cache holds: those given, or if the free memory of a GPU does not
+    hold them, one of as many tokens as it holds. Requests that find no room then wait for it."""
+    if not isinstance(weights, GPT) or weights.embed.weight.device.type != "cuda":
+        return lengths
+    return fitting(lengths, token_bytes(weights.config, weights.embed.weight.dtype), free_bytes(weights))
+
+
+def fitting(lengths: list[int], n_bytes: int, free: int) -> list[int]:
+    """The lengths, or one of as many tokens of `n_bytes` as CACHE_SHARE of the free memory holds, but at least the
+    first."""
+    most = int(CACHE_SHARE * free) // n_bytes
+    return lengths if sum(lengths) <= most else [max(most, lengths[0])]
+
+
+def token_bytes(config: GPTConfig, dtype: torch.dtype) -> int:
+    """Bytes of the keys and values of one token."""
+    return 2 * config.n_layer * config.kv_heads * config.d_head * dtype.itemsize
 
 
 def free_bytes(weights: GPT | NativeModel) -> int:

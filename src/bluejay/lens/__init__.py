@@ -16,6 +16,7 @@ PUBLIC = {
     "head_curve": "patching",
     "head_edits": "patching",
     "head_scores": "heads",
+    "induction_prompts": "patching",
     "logit_lens": "logit_lens",
     "look": "look",
     "neuron_card": "cards",

@@ -28,9 +28,11 @@ class Activations(Mapping[str, Tensor]):
     tokens: Int[Tensor, "B T"]
     """The ids of the prompt's tokens, the one that begins a document included where the tokenizer has one."""
     logits: Float[Tensor, "B positions V"]
-    """The logits of the token after each position, or after the last alone."""
+    """The logits of the token after each position, or after one alone."""
     found: dict[str, Tensor]
     """The activations that were asked for."""
+    only: int | None = None
+    """The position after which alone there are logits."""
 
     def __getitem__(self, name: str) -> Tensor:
         return self.found[name]
@@ -40,6 +42,11 @@ class Activations(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self.found)
+
+    def after(self, position: int) -> Float[Tensor, " V"]:
+        """The logits after a position of the first prompt."""
+        assert self.only in (None, position)
+        return self.logits[0, 0 if self.only is not None else position]
 
     def layers(self, name: str) -> Tensor:
         """An activation of all blocks in one tensor, the layer first: `layers("attn.hook_pattern")`."""
@@ -102,13 +109,13 @@ class Lens:
         read: Iterable[str] = (),
         write: Mapping[str, Edit] | None = None,
         first_layer: int = 0,
-        only_last: bool = False,
+        only: int | None = None,
     ) -> Activations:
         """Run a prompt, or several of equal length, and keep the activations named by `read`. `write` gives functions
         that return, for an activation, the one that the model goes on with. In a name, * stands for anything.
 
         To save work, the layers before `first_layer` can be left out, where `write` gives its `hook_resid_pre` anyway,
-        and with `only_last` the logits are those after the last token, (B 1 V).
+        and with `only` the logits are those after that position, (B 1 V).
 
         Raises ValueError for a name that the model does not have, and for what was written in another shape;
         PromptError and its kinds.
@@ -117,17 +124,19 @@ class Lens:
         visits = Visits(self.config, read, write or {})
         with self._lock, hooked(self.gpt, visits) as attention, skipped(self.gpt.blocks[:first_layer]):
             hidden = self.gpt.hidden(tokens, cache=attention)
-            logits = self.gpt.logits(hidden[:, -1:] if only_last else hidden)
-        return Activations(tokens, logits, {name: visits.found[name] for name in self.hooks if name in visits.found})
+            at = None if only is None else self.position(only, tokens.shape[1])
+            logits = self.gpt.logits(hidden if at is None else hidden[:, at : at + 1])
+        return Activations(tokens, logits, {n: visits.found[n] for n in self.hooks if n in visits.found}, at)
 
-    def read(self, prompt: Any, names: Iterable[str]) -> Activations:
-        """The activations named, of one prompt or of a run that has them already. Raises as `one`."""
+    def read(self, prompt: Any, names: Iterable[str], only: int | None = None) -> Activations:
+        """The activations named, of one prompt or of a run that has them already; with `only`, the logits after that
+        position at least. Raises as `one`."""
         wanted = expand(self.config, names)
         if isinstance(prompt, Activations):
-            if all(name in prompt for name in wanted):
+            if prompt.only in (None, only) and all(name in prompt for name in wanted):
                 return prompt
             prompt = prompt.tokens
-        return self.run(self.one(prompt), wanted)
+        return self.run(self.one(prompt), wanted, only=only)
 
     @contextmanager
     def writing(self, write: Mapping[str, Edit]) -> Generator[GPT]:

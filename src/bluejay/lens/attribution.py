@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bluejay.gpt.model import GPT, Block
-from bluejay.lens.activations import Lens
+from bluejay.lens.activations import Activations, Lens
 from bluejay.lens.notebook import bars, page
 
 LARGEST = 20
@@ -128,9 +128,10 @@ def attribute(
 
     Raises ValueError for a position or a token that is not there.
     """
-    run = lens.read(prompt, needs(lens))
-    at = lens.position(position, run.tokens.shape[1])
-    logits = run.logits[0, at].double()
+    tokens = prompt.tokens if isinstance(prompt, Activations) else lens.one(prompt)
+    at = lens.position(position, tokens.shape[1])
+    run = lens.read(prompt if isinstance(prompt, Activations) else tokens, needs(lens), at)
+    logits = run.after(at).double()
     wanted = int(logits.argmax()) if target is None else lens.token(target)
     other = None if against is None else lens.token(against)
     logit = float(logits[wanted]) - (0.0 if other is None else float(logits[other]))

@@ -19,7 +19,7 @@ from torch import Tensor
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.model import Block
 from bluejay.infer.model import load
-from bluejay.lens.activations import Lens
+from bluejay.lens.activations import Activations, Lens
 from bluejay.lens.hooks import Edit, visible
 from bluejay.lens.notebook import grid, page
 from bluejay.progress import progress
@@ -71,7 +71,7 @@ def patterns(lens: Lens, prompt: Any, layer: int) -> Patterns:
     """Where the heads of a layer look in a prompt. Raises ValueError for a layer that is not there."""
     layer = lens.layer(layer)
     names = pattern_needs(lens.config, layer)
-    run = lens.read(prompt, names)
+    run = lens.read(prompt, names, prompt.only if isinstance(prompt, Activations) else -1)  # whatever logits it has
     q, k, v, pattern = (run[name] for name in names)
     block = lens.gpt.blocks[layer]
     assert isinstance(block, Block)

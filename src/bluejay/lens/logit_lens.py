@@ -19,10 +19,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bluejay.files import atomic_file
-from bluejay.lens.activations import Lens
+from bluejay.lens.activations import Activations, Lens
 from bluejay.lens.notebook import colour, page, table, visible
 from bluejay.progress import progress
 
+ROWS = 64
+"""Rows of logits that are computed at once, where there are so many places."""
 FILE = "tuned_lens.safetensors"
 """Where the tuned lens of a model is, in its folder."""
 
@@ -86,23 +88,30 @@ def logit_lens(
 
     Raises ValueError for a position that is not there.
     """
-    run = lens.read(prompt, needs(lens))
-    n_tokens = run.tokens.shape[1]
+    tokens = prompt.tokens if isinstance(prompt, Activations) else lens.one(prompt)
+    n_tokens = tokens.shape[1]
     at = list(range(n_tokens)) if positions is None else [lens.position(one, n_tokens) for one in positions]
-    final = run.logits[0, at]
+    only = at[0] if len(at) == 1 else None
+    run = lens.read(prompt if isinstance(prompt, Activations) else tokens, needs(lens), only)
+    final = run.logits[0, at] if only is None else run.after(only)[None]
     likelihood, said = final.softmax(-1), largest(final)
-    logits, scratch = final.clone(), torch.empty_like(final)  # of every place in turn: pages of memory are dear
-    rows = [compared(logits, likelihood, said, scratch)]
-    for place, residual in reversed(list(enumerate(residuals(lens, run)[:-1]))):
-        unembed(lens, residual[0, at], place, tuned, logits)
-        rows.append(compared(logits, likelihood, said, scratch))
-    rows.reverse()
-    ids, probability, rank, of_final, entropy, cross = (torch.stack(column) for column in zip(*rows, strict=True))
+    places = residuals(lens, run)[:-1]
+    group = max(1, ROWS // len(at))  # places in one product
+    logits = final.new_empty(min(group, len(places)) + 1, *final.shape)  # of every group: pages of memory are dear
+    scratch, rows = torch.empty_like(logits), []
+    for first in range(0, len(places), group):
+        some = places[first : first + group]
+        normed = [normalized(lens, one[0, at], first + number, tuned) for number, one in enumerate(some)]
+        unembed(lens, torch.cat(normed), logits[: len(some)].flatten(0, 1))
+        rows.append(compared(logits[: len(some)], likelihood, said, scratch[: len(some)]))
+    logits[0] = final
+    rows.append(compared(logits[:1], likelihood, said, scratch[:1]))
+    ids, probability, rank, of_final, entropy, cross = (torch.cat(column) for column in zip(*rows, strict=True))
     top = [lens.texts(row) for row in ids.tolist()]
-    tokens = lens.texts(run.tokens[0, at].tolist())
+    texts = lens.texts(tokens[0, at].tolist())
     kind = "logit" if tuned is None else "tuned"
     return LayerPredictions(
-        kind, tokens, top, ids, probability, rank, of_final, entropy, (cross - entropy[-1]).clamp(min=0)
+        kind, texts, top, ids, probability, rank, of_final, entropy, (cross - entropy[-1]).clamp(min=0)
     )
 
 
@@ -112,42 +121,47 @@ def residuals(lens: Lens, run: Any) -> list[Float[Tensor, "B T D"]]:
     return [run["blocks.0.hook_resid_pre"], *after]
 
 
-def unembed(
-    lens: Lens,
-    residual: Float[Tensor, "*batch D"],
-    place: int,
-    tuned: "TunedLens | None",
-    out: Float[Tensor, "T V"] | None = None,
-) -> Float[Tensor, "*batch V"]:
-    """The logits of the residual stream at a place, in a new tensor or, without gradients, in `out`."""
-    normed = lens.gpt.norm(residual if tuned is None else tuned(residual, place))
-    if out is None:
-        return lens.gpt.logits(normed)
+def normalized(
+    lens: Lens, residual: Float[Tensor, "*batch D"], place: int, tuned: "TunedLens | None"
+) -> Float[Tensor, "*batch D"]:
+    """What the head gets of the residual stream at a place."""
+    return lens.gpt.norm(residual if tuned is None else tuned(residual, place))
+
+
+def unembed(lens: Lens, normed: Float[Tensor, "rows D"], out: Float[Tensor, "rows V"]) -> None:
+    """Write the logits of what the head gets to `out`. A single row is a product with a vector, which torch's matrix
+    product into given memory is slow at."""
     weight, bias = lens.gpt.unembedding
-    return torch.mm(normed, weight.T, out=out) if bias is None else torch.addmm(bias, normed, weight.T, out=out)
+    if len(normed) == 1:
+        out.copy_(lens.gpt.logits(normed))
+    elif bias is None:
+        torch.mm(normed, weight.T, out=out)
+    else:
+        torch.addmm(bias, normed, weight.T, out=out)
 
 
-def largest(x: Float[Tensor, "T V"]) -> Int[Tensor, " T"]:
+def largest(x: Float[Tensor, "*batch V"]) -> Int[Tensor, "*batch"]:
     """Where each row is largest. On a CPU numpy is ten times as fast, because torch takes one number at a time."""
     return torch.from_numpy(x.numpy().argmax(-1)) if x.device.type == "cpu" else x.argmax(-1)
 
 
 def compared(
-    logits: Float[Tensor, "T V"],
+    logits: Float[Tensor, "places T V"],
     likelihood: Float[Tensor, "T V"],
     said: Int[Tensor, " T"],
-    scratch: Float[Tensor, "T V"],
+    scratch: Float[Tensor, "places T V"],
 ) -> tuple[Tensor, ...]:
-    """The figures of `LayerPredictions` for the logits of one place, from the probabilities of the last; for the
+    """The figures of `LayerPredictions` for the logits of some places, from the probabilities of the last; for the
     divergence, the cross-entropy in bits, from which the entropy of the last is still to be subtracted. The vocabulary
     is by far the largest dimension, so it is gone through few times; the logits are overwritten."""
+    at = said.expand(len(logits), -1)[..., None]
     ids = largest(logits)
-    logits -= logits.gather(-1, ids[:, None])
-    of_final = logits.gather(-1, said[:, None])
+    logits -= logits.gather(-1, ids[..., None])
+    of_final = logits.gather(-1, at)
     rank = torch.gt(logits, of_final, out=scratch).sum(-1).long()
     cross = torch.mul(likelihood, logits, out=scratch).sum(-1)
     total = torch.exp(logits, out=scratch).sum(-1)
-    chance = scratch.gather(-1, said[:, None])[:, 0] / total
+    chance = scratch.gather(-1, at)[..., 0] / total
     log_total = total.log()
     entropy = log_total - logits.mul_(scratch).sum(-1) / total
     return ids, 1 / total, rank, chance, entropy / math.log(2), (log_total - cross) / math.log(2)
@@ -265,7 +279,7 @@ def divergences(lens: Lens, rows: Int[Tensor, "B T"], tuned: TunedLens, backward
     final, found = run.logits.log_softmax(-1), []
     for place, residual in enumerate(residuals(lens, run)[:-1]):
         with torch.set_grad_enabled(backward):
-            logprobs = unembed(lens, residual, place, tuned).log_softmax(-1)
+            logprobs = lens.gpt.logits(normalized(lens, residual, place, tuned)).log_softmax(-1)
             loss = F.kl_div(logprobs, final, log_target=True, reduction="sum") / rows.numel()
             if backward:
                 loss.backward()

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from bluejay.lens import attribution as attributions
-from bluejay.lens.activations import Lens
+from bluejay.lens.activations import Activations, Lens
 from bluejay.lens.attribution import Attribution, attribute
 from bluejay.lens.heads import Patterns, pattern_needs, patterns
 from bluejay.lens.logit_lens import LayerPredictions, TunedLens, logit_lens
@@ -80,9 +80,11 @@ def look(
     Raises ValueError for a position or a token that is not there."""
     layers = range(lens.config.n_layer)
     heads = [name for layer in layers for name in pattern_needs(lens.config, layer)]
-    run = lens.read(prompt, [*lens_needs(lens), *attributions.needs(lens), *heads])
-    at = lens.position(position, run.tokens.shape[1])
-    likely = run.logits[0, at].softmax(-1).topk(min(10, lens.config.vocab_size))
+    tokens = prompt.tokens if isinstance(prompt, Activations) else lens.one(prompt)
+    at = lens.position(position, tokens.shape[1])
+    names = [*lens_needs(lens), *attributions.needs(lens), *heads]
+    run = lens.read(prompt if isinstance(prompt, Activations) else tokens, names, None if everywhere else at)
+    likely = run.after(at).softmax(-1).topk(min(10, lens.config.vocab_size))
     return Look(
         lens.texts(run.tokens[0].tolist()),
         at,

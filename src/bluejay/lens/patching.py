@@ -28,6 +28,9 @@ HOOKS = {
 """The activation of a layer that each part is."""
 ROWS = 32
 """Changed prompts that are run at once."""
+WORDS = """tree house river stone bird cloud road fire ship moon song glass field king winter bread horse door flower
+star mountain paper bridge garden ocean"""
+"""Common words, of which a prompt for induction is made."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def without_tokens(
     ids = tokens[0, : lens.position(position, tokens.shape[1]) + 1]
     if len(ids) < 2 and by is None:
         raise ValueError("the prompt has one token, and nothing is left without it")
-    whole = lens.run(ids[None], only_last=True).logits[0, -1].log_softmax(-1)
+    whole = lens.run(ids[None], only=-1).logits[0, -1].log_softmax(-1)
     wanted = int(whole.argmax()) if target is None else lens.token(target)
     changed = ids.repeat(len(ids), 1)
     own = torch.eye(len(ids), dtype=torch.bool, device=ids.device)
@@ -84,7 +87,7 @@ def without_tokens(
     found = []
     with progress("leaving out tokens", len(changed), "tokens") as bar:
         for rows in changed.split(ROWS):
-            found.append(lens.run(rows, only_last=True).logits[:, -1].log_softmax(-1)[:, wanted])
+            found.append(lens.run(rows, only=-1).logits[:, -1].log_softmax(-1)[:, wanted])
             bar.advance(len(rows))
     effect = whole[wanted] - torch.cat(found)
     return Ablation(lens.texts(ids.tolist()), lens.text(wanted), float(whole[wanted]), effect)
@@ -132,7 +135,7 @@ def pair_of(
             " of equal length"
         )
     names = [f"blocks.*.{hook_of(part)}" for part in ("residual", *parts)]
-    runs = [lens.run(tokens, names, only_last=True) for tokens in (first, second)]
+    runs = [lens.run(tokens, names, only=-1) for tokens in (first, second)]
     said = [
         int(run.logits[0, -1].argmax()) if token is None else lens.token(token)
         for run, token in zip(runs, (answer, other), strict=True)
@@ -145,6 +148,20 @@ def pair_of(
     if float(pair.difference(runs[0].logits)) == float(pair.difference(runs[1].logits)):
         raise ValueError("the two prompts have the same difference of logits, so that nothing can be recovered")
     return pair
+
+
+def induction_prompts(lens: Lens, n_words: int = 12, seed: int = 0) -> tuple[str, str, str, str]:
+    """A text of words in which the first of them stand again, so that it is known what follows; the same text with
+    another word at that place; and the two words. All words are one token each. Raises ValueError where the tokenizer
+    has too few such words."""
+    words = [f" {word}" for word in WORDS.split() if len(lens.tokenizer.encode(f" {word}")) == 1]
+    if len(words) < n_words + 2:
+        raise ValueError(f"{len(words)} of the words are one token; the prompt needs {n_words + 2}")
+    generator = torch.Generator().manual_seed(seed)
+    chosen = [words[at] for at in torch.randperm(len(words), generator=generator).tolist()]
+    first, half, other = chosen[:n_words], n_words // 2, chosen[n_words + 1]
+    changed = [*first[:half], other, *first[half + 1 :]]
+    return "".join(first + first[:half]), "".join(changed + first[:half]), first[half], other
 
 
 @dataclass(frozen=True)
@@ -210,7 +227,7 @@ def patch(lens: Lens, pair: Pair, part: str) -> Patched:
                 write = {before: lambda _, resumed=resumed: resumed, name: edit}
                 if name == before:
                     write = {name: lambda _, edit=edit, resumed=resumed: edit(resumed)}
-                run = lens.run(rows, write=write, first_layer=layer, only_last=True)
+                run = lens.run(rows, write=write, first_layer=layer, only=-1)
                 found[layer, columns] = pair.recovered(run.logits).cpu()
                 bar.advance(len(columns))
     return described(lens, pair, part, found)
@@ -250,7 +267,7 @@ def patch_heads(lens: Lens, pair: Pair, heads: Sequence[tuple[int, int]]) -> flo
     first = min((lens.layer(layer) for layer, _ in heads), default=0)
     before = f"blocks.{first}.{HOOKS['residual']}"
     write[before] = lambda _: pair.corrupt[before]
-    run = lens.run(pair.corrupt.tokens, write=write, first_layer=first, only_last=True)
+    run = lens.run(pair.corrupt.tokens, write=write, first_layer=first, only=-1)
     return float(pair.recovered(run.logits))
 
 
@@ -266,6 +283,14 @@ class HeadCurve:
     """The share that the first heads of `order` bring back, for each number."""
     random: Float[Tensor, "sets sizes"]
     """The share that random sets of as many heads bring back."""
+
+    def enough(self, share: float = 0.9) -> tuple[int, float]:
+        """The smallest number of heads that bring back a share, and the most that a random set of as many does. Raises
+        ValueError where no number does."""
+        for number, recovered in enumerate(self.recovered):
+            if recovered >= share:
+                return self.sizes[number], float(self.random[:, number].max())
+        raise ValueError(f"no number of heads brings back {share:.0%}")
 
     def as_dict(self) -> dict[str, Any]:
         """The result for JSON."""

@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Generator
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import torch
 from bluejay import recipe as recipes
 from bluejay.files import set_aside
 from bluejay.infer.backends.native import say_absent
-from bluejay.mistakes import Interrupted
+from bluejay.mistakes import Interrupted, stop_signals
 from bluejay.progress import say, unfailing_messages
 from bluejay.train.checkpoint.checkpoints import Checkpoints, without_process_group_warning
 from bluejay.train.checkpoint.longer import before_cooldown, how_it_continues, keep_models
@@ -41,7 +41,7 @@ from bluejay.train.report.metrics import draw_learning_rate, draw_loss, read_met
 from bluejay.train.report.profile import profiler
 from bluejay.train.report.reporter import Reporter, reporter
 from bluejay.train.schedule import learning_rate
-from bluejay.train.step import MAX_ROLLBACKS, Step, advance, spike_reason
+from bluejay.train.step import MAX_ROLLBACKS, Launched, Step, advance, largest, spike_reason, without_last
 
 TOO_FAST = "lower train.lr, or look at the data"
 """What helps a run whose numbers overflow."""
@@ -118,6 +118,10 @@ class Run:
         self.held_out = HeldOutText.of(recipe, self.tokenizer)
         self.checkpoints = Checkpoints(self.directory / "checkpoints", recipe.checkpoint, recipe.cooldown_step)
         self.rollbacks: list[int] = []
+        self.launched: deque[Launched] = deque()
+        self.flags: tuple[bool, ...] = (False, False, False)
+        """Whether any process was stopped, failed to save, or has waited long enough since it saved."""
+        self.settled = 0.0
         precision = recipe.train.matmul_precision(bfloat16_is_fast(world.device))
         inputs = {f"data.train.{number}": source.content() for number, source in enumerate(sources)}
         inputs |= {} if recipe.init is None else {"init": hash_of_model(recipe.init)}
@@ -181,9 +185,18 @@ class Run:
             contextlib.closing(ReadAhead(self.read, self.world.device.type == "cuda")) as ahead,
         ):
             while self.state.step < recipe.steps:
-                problem = self.step(ahead, watchdog, report)
+                problem = self.step(ahead, watchdog, report, bool(signals))
                 if trace is not None:
                     trace.step()
+                if self.world.size == 1:
+                    self.flags = bool(signals), self.checkpoints.failed, self.checkpoints.overdue
+                launched = self.state.step + len(self.launched)
+                if self.state.consecutive_skips >= recipe.guard.patience:
+                    self.launched.clear()  # it has no part in what follows
+                elif any(self.flags) or launched in (*kept, recipe.steps) or self.acts_after(launched):
+                    self.settle(report, 0)
+                if self.launched:
+                    continue
                 if self.state.consecutive_skips >= recipe.guard.patience:
                     self.roll_back(str(problem), report)
                     continue
@@ -194,7 +207,8 @@ class Run:
                 if evaluates:
                     watchdog.doing("the held-out text")
                     self.evaluate(report)
-                stop, failed, due = self.world.any(bool(signals), self.checkpoints.failed, self.checkpoints.due(step))
+                (stop, failed, due), self.flags = self.flags, (False, False, False)
+                due = due or self.checkpoints.keeps(step)
                 if failed:
                     self.checkpoints.wait()
                 if (stop or due) and not evaluates and self.rolled_back(report):
@@ -216,25 +230,47 @@ class Run:
         """This process's part of a batch."""
         return self.batches.batch(number, self.world.data_shard)
 
-    def step(self, ahead: ReadAhead, watchdog: Watchdog, report: Reporter) -> str | None:
-        """Take one step. Returns the reason if it was skipped, else None."""
+    def acts_after(self, step: int) -> bool:
+        """Whether the weights after a step are looked at or kept."""
+        return step % self.recipe.evaluate.every_steps == 0 or self.checkpoints.keeps(step)
+
+    def step(self, ahead: ReadAhead, watchdog: Watchdog, report: Reporter, stopped: bool) -> str | None:
+        """Take one step; on a device that is not waited for, the figures of the step before are read then. Returns the
+        reason if the step that they are of was skipped, else None."""
         began = time.monotonic()
-        settings, step = self.recipe.train, self.state.step
+        settings, step = self.recipe.train, self.state.step + len(self.launched)
         watchdog.doing(f"the batch of step {step + 1}")
         batch = ahead.batch(step + self.state.batches_skipped)
         watchdog.doing(f"step {step + 1}")
-        gradient = self.stepper.gradient(batch)
-        problem = spike_reason(gradient, self.state, self.recipe.guard)
+        flags = (stopped, self.checkpoints.failed, self.checkpoints.overdue)
+        state = self.state if self.launched else without_last(self.state)
         lr = learning_rate(step, self.recipe.steps, settings.lr, settings.schedule)
-        if problem is None:
-            self.stepper.update(lr)
-        else:
+        self.launched.append(Launched(self.stepper.launch(batch, flags), state, lr, began))
+        if reads_late(self.world.device):
+            self.stepper.update(lr, self.launched[-1].figures.refused(largest(state, self.recipe.guard)))
+            return self.settle(report, 1)
+        if problem := self.settle(report, 0):
             self.stepper.discard()
-            self.say(f"WARNING: step {step + 1:,} is skipped: {problem}")
-        seconds = time.monotonic() - began
-        state = advance(self.state, gradient, problem, self.recipe.guard)
-        self.state = dataclasses.replace(state, seconds=state.seconds + seconds)
-        report.stepped(self.state, gradient, lr, seconds, problem)
+        else:
+            self.stepper.update(lr)
+        return problem
+
+    def settle(self, report: Reporter, but: int) -> str | None:
+        """Read the figures of the launched steps but for the last ones. Returns the last reason for which a step was
+        skipped."""
+        problem = None
+        while len(self.launched) > but:
+            one = self.launched.popleft()
+            gradient = one.figures.read()
+            problem = spike_reason(gradient, one.state, self.recipe.guard)
+            if problem is not None:
+                self.say(f"WARNING: step {self.state.step + 1:,} is skipped: {problem}")
+            now = time.monotonic()
+            seconds, self.settled = now - max(one.began, self.settled), now
+            state = advance(self.state, gradient, problem, self.recipe.guard)
+            self.state = dataclasses.replace(state, seconds=state.seconds + seconds)
+            self.flags = tuple(a or b for a, b in zip(self.flags, gradient.flags, strict=True))
+            report.stepped(self.state, gradient, one.lr, seconds, problem)
         return problem
 
     def roll_back(self, problem: str, report: Reporter) -> None:
@@ -350,6 +386,11 @@ def timeout(recipe: TrainRecipe) -> datetime.timedelta:
     return datetime.timedelta(minutes=4 * recipe.guard.stuck_minutes)
 
 
+def reads_late(device: torch.device) -> bool:
+    """Whether the figures of a step are read when the next one was given to the device, which is then never idle."""
+    return device.type != "cpu"
+
+
 def bfloat16_is_fast(device: torch.device) -> bool:
     """Whether a device multiplies bfloat16 faster than float32.
 
@@ -357,27 +398,3 @@ def bfloat16_is_fast(device: torch.device) -> bool:
     """
     able = torch.cpu.get_capabilities()
     return device.type != "cpu" or any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-
-
-@contextlib.contextmanager
-def stop_signals() -> Generator[list[int]]:
-    """A list of the SIGINT, SIGTERM and SIGHUP received so far. A second SIGINT raises KeyboardInterrupt at once;
-    schedulers that send SIGTERM follow up with SIGKILL themselves. Under nohup, SIGHUP remains ignored."""
-    caught: list[int] = []
-
-    def catch(number: int, _: object) -> None:
-        if signal.SIGINT in caught and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        if not caught:
-            say("stopping after this step, to save its state")
-        caught.append(number)
-
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        numbers.append(signal.SIGHUP)
-    previous = {number: signal.signal(number, catch) for number in numbers}
-    try:
-        yield caught
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

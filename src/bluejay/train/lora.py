@@ -8,7 +8,6 @@ from the model's file if stored in the data type of the matrix products. Packed 
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from bluejay.gpt.formats.peft import LowRank
 from bluejay.gpt.formats.tensors import StoredModel
 from bluejay.gpt.model import GPT, Linear
-from bluejay.gpt.quantization.packing import Packed, unpack
+from bluejay.gpt.quantization.linear import PackedLinear
 from bluejay.progress import progress
 from bluejay.train.recipe import LoRA
 
@@ -35,36 +34,6 @@ class LoRALinear(nn.Module):
         base = self.base(x)
         low = F.linear(x.to(base.dtype), self.a.to(base.dtype))
         return base + F.linear(low, self.b.to(base.dtype)) * self.scale
-
-
-class PackedLinear(nn.Module):
-    """A frozen linear layer in 8 or 4 bits."""
-
-    def __init__(self, packed: Packed, bias: Tensor | None) -> None:
-        super().__init__()
-        self.format, self.shape = packed.format, packed.shape
-        self.register_buffer("data", packed.data)
-        self.register_buffer("scales", packed.scales)
-        self.register_buffer("smoothing", packed.smoothing)
-        self.register_buffer("bias", bias)
-
-    def forward(self, x: Float[Tensor, "*batch columns"]) -> Float[Tensor, "*batch rows"]:
-        y = PackedMatmul.apply(x, Packed(self.format, self.shape, self.data, self.scales, self.smoothing))
-        return y if self.bias is None else y + self.bias
-
-
-class PackedMatmul(torch.autograd.Function):
-    """Product with a packed matrix, which is unpacked in the forward and the backward pass and never stored."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Float[Tensor, "*batch columns"], packed: Packed) -> Float[Tensor, "*batch rows"]:
-        ctx.packed = packed
-        return x @ unpack(packed, x.dtype).T
-
-    @staticmethod
-    def backward(ctx: Any, *upstreams: Tensor) -> tuple[Tensor, None]:
-        (upstream,) = upstreams
-        return upstream @ unpack(ctx.packed, upstream.dtype), None
 
 
 def load_with_adapters(stored: StoredModel, settings: LoRA, seed: int, device: torch.device, dtype: torch.dtype) -> GPT:

@@ -16,6 +16,7 @@ from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.layouts import save_model
 from bluejay.gpt.model import GPT
 from bluejay.infer.backends import StepBatch
+from bluejay.infer.backends.replay import Replayed
 from bluejay.infer.backends.torch import TorchBackend, allocate
 
 PAGE, N_PAGES = 8, 80
@@ -170,3 +171,29 @@ def test_compiled_steps_give_the_same_tokens(tiny_model, tmp_path):
         for more in ([], ["--compile"])
     )
     assert eager == compiled
+
+
+@pytest.mark.parametrize("shape", range(len(SHAPES)))
+def test_steps_whose_inputs_stay_in_place_give_the_same_logits(shape):
+    """What a GPU records, run without recording: sequences come and go, and grow past a multiple of the keys."""
+    gpt, generator = random_gpt(SHAPES[shape], 0), np.random.default_rng(0)
+    plain, placed = (Driver(gpt, list(range(N_PAGES))) for _ in range(2))
+    placed.backend.replayed = Replayed(placed.backend._decoded, placed.backend.device)
+    texts = {key: generator.integers(0, 50, n).tolist() for key, n in enumerate((3, 90, 40))}
+    first, second = plain.step(texts), placed.step(texts)
+    for step in range(12):
+        some = {key: [step + key] for key in texts if step % 4 != key}
+        first, second = plain.step(some), placed.step(some)
+        for key in some:
+            torch.testing.assert_close(second[key], first[key], rtol=1e-4, atol=1e-5)
+    assert len(placed.backend.replayed.places) == 2  # for 2 and for 3 or 4 rows
+
+
+@pytest.mark.parametrize("block", [32, 128])
+def test_blocks_of_another_size_give_the_same_logits(block):
+    gpt = random_gpt(SHAPES[4], 0)
+    wide = Driver(gpt, list(range(N_PAGES)))
+    wide.backend = TorchBackend(gpt, N_PAGES, PAGE, block=block)
+    text = np.random.default_rng(0).integers(0, 50, 150).tolist()
+    found = torch.cat([wide.step({0: text[:140]})[0], wide.step({0: text[140:]})[0]])
+    torch.testing.assert_close(found, Driver(gpt, list(range(N_PAGES))).step({0: text})[0], rtol=1e-4, atol=1e-5)

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from bluejay.cli import main
+from bluejay.evals.estimates import mean
+from bluejay.trace.report.findings import Finding, Report, write_report
 from bluejay.trace.report.memorised import chosen, effect
 from bluejay.trace.report.novelty import new_share
 
@@ -45,6 +47,22 @@ def test_a_report_has_every_figure_with_its_number_and_interval(moved, tmp_path,
     assert {path: path.stat().st_size for path in kept} == kept  # nothing is asked twice
     again = json.loads((tmp_path / "again" / "report.json").read_text())
     assert again["findings"] == json.loads((run / "trace-report" / "report.json").read_text())["findings"]
+
+
+def test_a_full_disk_leaves_the_report_that_was_there(tmp_path, file_size_limit):
+    figure = mean([0.0, 1.0, 1.0])
+    finding = Finding("novelty", "Novelty", "What was measured.", "share", [("n = 2", figure)], ["<svg></svg>" * 4000])
+    older = Report("m", "bluejay", "2026-01-01", {}, [], [])
+    write_report(older, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for limit in (0, 100, 30_000):  # the page, which is written last, is the largest
+        with file_size_limit(limit), pytest.raises(OSError, match="File too large"):
+            write_report(Report("m", "bluejay", "2026-01-02", {}, [finding] * 3, []), tmp_path)
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+        with file_size_limit(limit), pytest.raises(OSError, match="File too large"):
+            write_report(Report("m", "bluejay", "2026-01-02", {}, [finding] * 3, []), tmp_path / "new")
+        assert list((tmp_path / "new").iterdir()) == []
+        (tmp_path / "new").rmdir()
 
 
 @pytest.mark.parametrize(

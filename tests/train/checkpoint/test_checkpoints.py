@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.init import new_model
@@ -247,3 +248,16 @@ def test_object_storage_that_refuses_ends_a_run_with_one_sentence(objects, train
     ):
         made.wait()
     assert made.newest()[1] == state(1)
+
+
+def test_memory_that_copies_are_made_in_again_and_again_holds_the_newest_tensors(trainee, tmp_path):
+    made = Checkpoints(tmp_path / "checkpoints", Checkpoint())
+    made.stager = DefaultStager(StagingOptions(False, False, False, False))  # as for a GPU, where it is also pinned
+    for number in (1, 2, 3):
+        made.save(state(number), trainee.model, trainee.optimizer)
+        there = trainee.copy()
+        trainee.step()
+    made.wait()
+    other = Trainee(5)
+    made.load(made.newest()[0], other.model, other.optimizer)
+    assert all(torch.equal(value, there[name]) for name, value in other.copy().items())

@@ -21,6 +21,8 @@ QUANTISED = {name: format for name, format in FORMATS.items() if format.scale_dt
 """The formats that `bluejay convert --quantize` writes."""
 CHUNK_WEIGHTS = 1 << 20
 """Weights packed or unpacked at a time. This bounds the memory, and they stay in the processor's caches."""
+GPU_CHUNK_WEIGHTS = 1 << 25
+"""The same on another device, which is told what to do less often: most matrices are unpacked at once."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,10 @@ def unpack(packed: Packed, dtype: torch.dtype = torch.float32) -> Float[Tensor, 
     """The matrix that was packed, in float32 or bfloat16; a few blocks are decoded at a time."""
     blocks, groups, _ = packed.data.shape
     weight = torch.empty(blocks, BLOCK, groups, GROUP, dtype=dtype, device=packed.data.device)
-    smoothing = torch.ones(packed.shape[1]) if packed.smoothing is None else packed.smoothing
+    device = packed.data.device
+    smoothing = torch.ones(packed.shape[1], device=device) if packed.smoothing is None else packed.smoothing
     smoothing = pad(smoothing, (0, groups * GROUP - packed.shape[1])).view(groups, GROUP)
-    step = max(1, CHUNK_WEIGHTS // (BLOCK * GROUP * groups))
+    step = max(1, (CHUNK_WEIGHTS if device.type == "cpu" else GPU_CHUNK_WEIGHTS) // (BLOCK * GROUP * groups))
     for first in range(0, blocks, step):
         part, scales = slice(first, first + step), None
         if packed.scales is not None:

@@ -5,6 +5,7 @@ step of its row, which is a bfloat16.
 """
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import torch
@@ -75,14 +76,20 @@ class Q4(Format):
 
     def decode(self, data: Tensor, scales: Tensor | None, out: Float[Tensor, "blocks 16 groups 64"]) -> None:
         assert scales is not None
-        byte = torch.arange(256, device=data.device)
-        values = torch.tensor(CODEBOOK, dtype=out.dtype, device=data.device)
-        # A byte holds two codes; both values are looked up at once, as one number of twice the width.
-        pair_dtype = torch.int32 if out.dtype.itemsize == 2 else torch.int64
-        pairs = torch.stack((values[byte & 15], values[byte >> 4]), dim=1).view(pair_dtype).flatten()
         codes = deinterleave(data, torch.uint8)
+        pairs = pairs_of_values(out.dtype, data.device)
         decoded = pairs.index_select(0, codes.flatten().int()).view(out.dtype).view(*codes.shape, 2)
         torch.mul(decoded.transpose(-1, -2), scales, out=out.unflatten(-1, (2, -1)))
+
+
+@cache
+def pairs_of_values(dtype: torch.dtype, device: torch.device) -> Int[Tensor, "256"]:
+    """The two values that each byte stands for, as one number of twice their width, so that both are looked up at once.
+    A GPU that repeats recorded kernels finds them where they are."""
+    with torch.inference_mode(False):
+        byte, values = torch.arange(256), torch.tensor(CODEBOOK, dtype=dtype)
+        pair_dtype = torch.int32 if dtype.itemsize == 2 else torch.int64
+        return torch.stack((values[byte & 15], values[byte >> 4]), dim=1).view(pair_dtype).flatten().to(device)
 
 
 def best_scales(

@@ -37,6 +37,8 @@ class Backend(Protocol):
     """Number of tokens whose keys and values one page holds."""
     n_pages: int
     """Number of pages in the cache."""
+    prompt_factor: int
+    """How many times as many tokens of prompts a step computes as on a CPU."""
 
     def step(self, batch: StepBatch) -> Float[Tensor, "R V"]:
         """Store the keys and values of the new tokens, and return the float32 logits of the wanted ones, in order."""

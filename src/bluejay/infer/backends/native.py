@@ -102,6 +102,7 @@ class NativeBackend:
 
     page_size: int = 16
     """Tokens of a page, one for each of the 16 lanes of the kernels (`native/kernels.h`)."""
+    prompt_factor: int = 1
 
     def __init__(
         self,

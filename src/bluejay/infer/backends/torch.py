@@ -21,12 +21,15 @@ from torch import Tensor
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.model import GPT
 from bluejay.infer.backends import StepBatch
+from bluejay.infer.backends.replay import Replayed
 from bluejay.infer.exceptions import CacheError
 
 ROW_MULTIPLE = 16
 """Rows in a matrix product are a multiple of this: 4 suffices on AMD processors, Intel's need 16 (docs/log.md)."""
 ATTENTION_BLOCK = 64
-"""Queries at positions of the same block of this many positions attend together."""
+"""Queries at positions of the same block of this many positions attend together on a CPU."""
+GPU_BLOCK, GPU_PROMPT_FACTOR = 1024, 32
+"""The same on other devices, where bits depend on the batch anyway, and how many more tokens of prompts a step has."""
 PAGE_SIZE = 32
 """Default number of tokens in a page of the cache."""
 KEY_MULTIPLE = 256
@@ -70,22 +73,28 @@ class BlockGroup:
 class TorchBackend:
     """A GPT with a cache of `n_pages` pages of `page_size` tokens. Satisfies `bluejay.infer.backends.Backend`.
 
-    With `compiled`, steps of one token per sequence go through `torch.compile`; their bits then depend on the batch.
+    With `compiled`, steps of one token per sequence go through `torch.compile`; their bits then depend on the batch. On
+    CUDA they are also recorded as graphs (`bluejay.infer.backends.replay`).
     Raises CacheError when there is no memory for the cache.
     """
 
-    def __init__(self, gpt: GPT, n_pages: int, page_size: int = PAGE_SIZE, compiled: bool = False) -> None:
+    def __init__(
+        self, gpt: GPT, n_pages: int, page_size: int = PAGE_SIZE, compiled: bool = False, block: int | None = None
+    ) -> None:
         self.gpt = gpt
         self.config = gpt.config
         self.page_size = page_size
         self.n_pages = n_pages
-        # A slice of whole blocks may reach past the last page.
-        shape = (gpt.config.n_layer, 2, gpt.config.kv_heads, n_pages * page_size + ATTENTION_BLOCK, gpt.config.d_head)
         weight = gpt.embed.weight
         self.device = weight.device
+        on_cpu = self.device.type == "cpu"
+        self.block = block or (ATTENTION_BLOCK if on_cpu else GPU_BLOCK)
+        self.prompt_factor = 1 if on_cpu else GPU_PROMPT_FACTOR
+        # A slice of whole blocks may reach past the last page.
+        shape = (gpt.config.n_layer, 2, gpt.config.kv_heads, n_pages * page_size + self.block, gpt.config.d_head)
         self.keys_values = allocate(shape, weight.dtype, weight.device)
         # torch compiles it twice, the second time for any number of rows and keys; static shapes would reach its limit.
-        self.compiled = torch.compile(decode) if compiled else None
+        self.replayed = Replayed(torch.compile(self._decoded), self.device) if compiled else None
 
     @classmethod
     def for_tokens(cls, gpt: GPT, lengths: Iterable[int], compiled: bool = False) -> "TorchBackend":
@@ -100,7 +109,7 @@ class TorchBackend:
     @torch.inference_mode()
     def step(self, batch: StepBatch) -> Float[Tensor, "R V"]:
         """Store the keys and values of the new tokens, and return the float32 logits of the wanted ones, in order."""
-        if self.compiled is not None and len(batch.tokens) == len(batch.lengths):
+        if self.replayed is not None and len(batch.tokens) == len(batch.lengths):
             return self._decode(batch, *self._places(batch))[: len(batch.tokens)][self._tensor(batch.wanted)]
         hidden = self._hidden(batch)
         return self.gpt.logits(hidden)[: len(batch.wanted)].float()
@@ -148,15 +157,20 @@ class TorchBackend:
 
     def _decode(self, batch: StepBatch, positions: np.ndarray, slots: np.ndarray) -> Float[Tensor, "B V"]:
         """A step of one token per sequence, with rows and keys padded so that most steps have the same shape."""
-        assert self.compiled is not None
+        assert self.replayed is not None
         n_rows = 1 << (len(positions) - 1).bit_length()
         n_keys = -(-int(positions.max() + 1) // KEY_MULTIPLE) * KEY_MULTIPLE
         rows = np.arange(n_rows).clip(max=len(positions) - 1)
         index = np.arange(n_keys)
         pages = batch.pages[:, (index // self.page_size).clip(max=batch.pages.shape[1] - 1)].clip(min=0)
         keys = self._tensor((pages * self.page_size + index % self.page_size)[rows])
-        tokens, at, to = self._tensor(np.stack((batch.tokens, positions, slots))[:, rows])
-        return self.compiled(self.gpt, tokens, at, DecodeCache(self.keys_values, self.config, to, keys, at))
+        return self.replayed(self._tensor(np.stack((batch.tokens, positions, slots))[:, rows]), keys)
+
+    def _decoded(self, new: Int[Tensor, "3 B"], keys: Int[Tensor, "B S"]) -> Float[Tensor, "B V"]:
+        """The logits after one token of each sequence; `new` has the tokens, their positions and their slots."""
+        tokens, at, to = new
+        cache = DecodeCache(self.keys_values, self.config, to, keys, at)
+        return self.gpt(tokens[None], positions=at[None], cache=cache)[0].float()
 
     @torch.inference_mode()
     def copy_page(self, source: int, target: int) -> None:
@@ -171,7 +185,7 @@ class TorchBackend:
         for i, position in enumerate(batch.lengths.tolist()):
             at, stop = batch.starts[i : i + 2].tolist()
             while at < stop:
-                n_keys = (position // ATTENTION_BLOCK + 1) * ATTENTION_BLOCK
+                n_keys = (position // self.block + 1) * self.block
                 n_rows = min(stop - at, n_keys - position)
                 rows = padded_rows(n_rows)
                 first, slots = self._slots(batch.pages[i], n_keys)
@@ -274,13 +288,6 @@ class DecodeCache:
             q.transpose(0, 2), keys, values, attn_mask=mask[:, None, None], scale=self.config.scale, enable_gqa=gqa
         )
         return y.transpose(0, 2)
-
-
-def decode(
-    gpt: GPT, tokens: Int[Tensor, " B"], positions: Int[Tensor, " B"], cache: DecodeCache
-) -> Float[Tensor, "B V"]:
-    """The logits after one token of each sequence."""
-    return gpt(tokens[None], positions=positions[None], cache=cache)[0].float()
 
 
 def group_blocks(blocks: Iterable[QueryBlock]) -> Iterator[list[QueryBlock]]:

@@ -5,6 +5,8 @@ They are gathered from all outputs of `Encode` and sorted by themselves: memory 
 there are more outputs than one task may open, `MergeEncoded` makes one of several.
 """
 
+import itertools
+import mmap
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -51,7 +53,7 @@ class Shuffle:
         return [self.listing.name, self.split, self.bucket, self.n_buckets, self.jsonl]
 
     def run(self, out: Path) -> dict[str, Any]:
-        ((table, tokens, lines),) = Copies(listed(self.listing), self.split, self.dtype).pieces(
+        ((table, tokens, lines),) = Copies(listed(self.listing), self.split, self.dtype, self.jsonl).pieces(
             [key_range(self.bucket, self.n_buckets)]
         )
         (out / "tokens.bin").write_bytes(tokens)
@@ -111,13 +113,13 @@ def placed(table: pa.Table, column: str, sizes: str, first: int) -> pa.Table:
 class Copies:
     """The copies of a split in several outputs of `Encode`, each in the order of the shuffle keys. They are mapped."""
 
-    def __init__(self, outputs: Sequence[Path], split: str, dtype: str) -> None:
+    def __init__(self, outputs: Sequence[Path], split: str, dtype: str, lines: bool = True) -> None:
+        """Without `lines`, those files are not opened, and no lines are given."""
         files = [pa.ipc.open_file(pa.py_buffer(mapped(output / f"{split}.arrow"))) for output in outputs]
         self.schema = files[0].schema
         self.batches = [[b for n in range(file.num_record_batches) if len(b := file.get_batch(n))] for file in files]
-        self.tokens, self.lines = (
-            [mapped(output / name) for output in outputs] for name in ("tokens.bin", "lines.bin")
-        )
+        self.tokens = [mapped(output / "tokens.bin") for output in outputs]
+        self.lines = [mapped(output / "lines.bin") for output in outputs] if lines else None
         self.width = np.dtype(dtype).itemsize
 
     def pieces(self, ranges: Sequence[tuple[int, int]]) -> Iterator[tuple[pa.Table, memoryview, memoryview]]:
@@ -131,7 +133,7 @@ class Copies:
             begin, length = (self.width * table[name].to_numpy() for name in ("token_offset", "length"))
             tokens = gather_bytes(self.tokens, part, begin, length)
             begin, length = (table[name].to_numpy() for name in ("line_offset", "line_bytes"))
-            yield table, tokens, gather_bytes(self.lines, part, begin, length)
+            yield table, tokens, gather_bytes(self.lines, part, begin, length) if self.lines else memoryview(b"")
 
 
 def bucket_count(split: str, counts: list[dict[str, Any]], jsonl: bool) -> int:
@@ -154,9 +156,13 @@ def rows_between(batches: Sequence[pa.RecordBatch], low: int, high: int) -> Iter
 
 
 def mapped(path: Path) -> NDArray[np.uint8]:
-    """The bytes of a file, mapped into memory."""
+    """The bytes of a file, mapped into memory. A range of keys opens each output, so opening must be cheap: numpy's own
+    maps take four times as long, and again for each slice."""
     path = ensure_local(path)
-    return np.memmap(path, np.uint8, "r") if path.stat().st_size else np.empty(0, np.uint8)
+    if not path.stat().st_size:
+        return np.empty(0, np.uint8)
+    with path.open("rb") as file:
+        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
 
 
 def gather_bytes(
@@ -165,8 +171,10 @@ def gather_bytes(
     """Concatenate pieces of files: for each i the `size[i]` bytes of file `part[i]` from byte `begin[i]`."""
     ends = np.cumsum(size)
     data = np.empty(int(ends[-1]) if len(ends) else 0, np.uint8)
-    for number, file in enumerate(files):
-        rows = np.flatnonzero(part == number)
+    order = np.argsort(part, kind="stable")
+    bounds = np.searchsorted(part[order], np.arange(len(files) + 1))
+    for file, (first, last) in zip(files, itertools.pairwise(bounds.tolist()), strict=True):
+        rows = order[first:last]
         for end, n, offset in zip(ends[rows].tolist(), size[rows].tolist(), begin[rows].tolist(), strict=True):
             data[end - n : end] = file[offset : offset + n]
     return data.data

@@ -6,7 +6,6 @@ the tokens of its text before any work, and the work is bounded by limits on the
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +20,7 @@ from bluejay.serve.settings import ServeSettings
 from bluejay.trace.corpora import open_tracer
 from bluejay.trace.index import NotIndexed
 from bluejay.trace.indexing import index, needs_of
+from bluejay.trace.spans import Quoted
 from bluejay.trace.tracing import Traced, Tracer, TraceSettings
 
 MAX_TOKENS = 4096
@@ -201,11 +201,12 @@ def router(service: Service, settings: ServeSettings) -> APIRouter:
 def answer(traced: Traced, rows: list[dict[str, Any]] | None, model: str, is_public: bool) -> dict[str, Any]:
     """The body of an answer: corpora by their last name, and for strangers no address that is not of the web, such as
     the path of a file of examples."""
-    values = asdict(traced)
-    for span in values["spans"]:
-        for document in span["documents"]:
-            document["corpus"] = Path(document["corpus"]).name
-            if is_public and not document["url"].startswith(("http://", "https://")):
-                document["url"] = ""
-    values["notes"] = [] if is_public else values["notes"]
-    return {"object": "trace", "model": model, **values, "infinigram": rows}
+
+    def told(document: Quoted) -> dict[str, Any]:
+        hidden = is_public and not document.url.startswith(("http://", "https://"))
+        return {**vars(document), "corpus": Path(document.corpus).name, "url": "" if hidden else document.url}
+
+    # `asdict` would take as long as the search, while the engine waits.
+    spans = [{**vars(span), "documents": [told(document) for document in span.documents]} for span in traced.spans]
+    values = {**vars(traced), "spans": spans, "segments": [vars(segment) for segment in traced.segments]}
+    return {"object": "trace", "model": model, **values, "notes": [] if is_public else traced.notes, "infinigram": rows}

@@ -1,7 +1,7 @@
 """Which questions of evaluation sets stand in what a model read, and its scores with and without them."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,8 @@ from bluejay.trace.tracing import Tracer
 WORDS = 13
 """Words that a question and what was read have in common where the question counts as contaminated (arXiv 2005.14165,
 appendix C)."""
+AT_ONCE = 500
+"""Questions that are looked for at once."""
 TEXT = (
     f"A question is contaminated where {WORDS} words of it in a row, with its right answer, stand as they are in what "
     "the run read. Its examples do not count. Scores are those of the contaminated and of the other questions apart."
@@ -80,12 +82,9 @@ def scores_of(result: Result, dirty: np.ndarray) -> list[tuple[str, Estimate]]:
 
 def contaminated(tracer: Tracer, task: Task) -> Contamination:
     """Which questions of a task were there to read. Raises ValueError: its data cannot be had."""
-    dirty, short = dict[str, bool](), 0
-    for question in task.questions(0):
-        text = text_of(question)
-        short += len(text.split()) < WORDS
-        dirty[question.id] = stands(tracer, text)
-    return Contamination(dirty, short)
+    texts = {question.id: text_of(question) for question in task.questions(0)}
+    short = sum(len(text.split()) < WORDS for text in texts.values())
+    return Contamination(dict(zip(texts, stand(tracer, list(texts.values())), strict=True)), short)
 
 
 def text_of(question: Question) -> str:
@@ -101,23 +100,29 @@ def text_of(question: Question) -> str:
     return ""
 
 
-def stands(tracer: Tracer, text: str) -> bool:
-    """Whether any `WORDS` words of a text in a row stand in what was read, with the white space between them."""
-    # The first word has other tokens where a space is before it.
-    return any(holds(tracer, f"{space}{text}") for space in ("", " "))
+def stand(tracer: Tracer, texts: Sequence[str]) -> list[bool]:
+    """Whether any `WORDS` words in a row of each text stand in what was read, with the white space between them."""
+    found: list[bool] = []
+    for begin in range(0, len(texts), AT_ONCE):
+        # The first word has other tokens where a space is before it.
+        some = [f"{space}{text}" for text in texts[begin : begin + AT_ONCE] for space in ("", " ")]
+        held = iter(held_of(tracer, some))
+        found += [first or other for first, other in zip(held, held, strict=True)]
+    return found
 
 
-def holds(tracer: Tracer, text: str) -> bool:
-    """Whether any `WORDS` words of a text, divided into tokens as it is here, stand in what was read."""
-    words = [match.span() for match in re.finditer(r"\S+", text)]
-    if len(words) < WORDS:
-        return False
-    ids = np.array(tracer.tokenizer.encode(text), np.int32)
-    table = tracer.tokenizer.token_bytes()
-    pieces = [table[id] for id in ids.tolist()]
-    if pieces and (prefix := len(tracer.tokenizer.prefix)):
-        pieces[0] = pieces[0][prefix:]
-    chars = np.array(char_offsets(pieces))
-    firsts = np.searchsorted(chars, [start for start, _ in words[: len(words) - WORDS + 1]], "right") - 1
-    ends = np.searchsorted(chars, [end for _, end in words[WORDS - 1 :]], "left")
-    return bool((tracer.longest(ids)[firsts] >= ends - firsts).any())
+def held_of(tracer: Tracer, texts: Sequence[str]) -> Iterator[bool]:
+    """Whether any `WORDS` words of each text, divided into tokens as it is here, stand in what was read."""
+    tokens = tracer.tokenizer.encode_batch(list(texts))
+    longest = tracer.longest(np.array([id for ids in tokens for id in ids], np.int32))  # which may reach into the next
+    table, prefix, begin = tracer.tokenizer.token_bytes(), len(tracer.tokenizer.prefix), 0
+    for text, ids in zip(texts, tokens, strict=True):
+        words = [match.span() for match in re.finditer(r"\S+", text)]
+        pieces = [table[id] for id in ids]
+        if pieces and prefix:
+            pieces[0] = pieces[0][prefix:]
+        chars = np.array(char_offsets(pieces))
+        firsts = np.searchsorted(chars, [start for start, _ in words[: max(0, len(words) - WORDS + 1)]], "right") - 1
+        ends = np.searchsorted(chars, [end for _, end in words[WORDS - 1 :]], "left")
+        yield bool((longest[begin + firsts] >= ends - firsts).any())
+        begin += len(ids)

@@ -8,6 +8,7 @@ import bisect
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
@@ -45,7 +46,7 @@ class Shard:
     index: Index
     name: str
 
-    @property
+    @cached_property
     def path(self) -> Path:
         """The shard, without the end of its files' names."""
         return self.index.corpus / "tokens" / self.name
@@ -96,12 +97,10 @@ class Reading:
         rows, last = run.recipe.batch_rows, run.steps if last is None else last
         bounds = run.batch_of(first) * rows, (run.batch_of(last) + 1) * rows
 
-        def draw() -> tuple[int, int] | None:
-            part, window = run.order.place(int(rng.integers(*bounds)))
-            if part not in self.sets:
-                return None
-            _, steps = run.when(part, np.array([window]))
-            return (part, window) if first <= min(steps.tolist(), default=0) <= last else None
+        def draw(n: int) -> list[tuple[int, int]]:
+            places = [run.order.place(number) for number in rng.integers(*bounds, size=n).tolist()]
+            steps = self.first_steps(places)
+            return [place for place, step in zip(places, steps, strict=True) if first <= step <= last]
 
         return self.passages(n, length, rng, draw)
 
@@ -111,24 +110,32 @@ class Reading:
         run, rng = self.run, np.random.default_rng(seed)
         parts = [passage.part for passage in like]
 
-        def draw() -> tuple[int, int] | None:
-            part = parts[int(rng.integers(len(parts)))]
-            window = int(rng.integers(run.sets[part].size))
-            return None if len(run.when(part, np.array([window]))[0]) else (part, window)
+        def draw(n: int) -> list[tuple[int, int]]:
+            some = [parts[number] for number in rng.integers(len(parts), size=n).tolist()]
+            places = [(part, int(rng.integers(run.sets[part].size))) for part in some]
+            return [place for place, step in zip(places, self.first_steps(places), strict=True) if step == 0]
 
         return self.passages(n, length, rng, draw) if parts else []
 
+    def first_steps(self, places: Sequence[tuple[int, int]]) -> list[int]:
+        """The first step that read each sequence (set, number); 0 for one that was not read, or is of another set."""
+        found, (parts, windows) = np.zeros(len(places), np.int64), np.array(places).T
+        for part in self.sets:
+            here = np.flatnonzero(parts == part)
+            which, steps = self.run.when(part, windows[here])
+            first = np.full(len(here), self.run.steps + 1)
+            np.minimum.at(first, which, steps)
+            found[here] = np.where(first > self.run.steps, 0, first)
+        return found.tolist()
+
     def passages(
-        self, n: int, length: int, rng: np.random.Generator, draw: Callable[[], tuple[int, int] | None]
+        self, n: int, length: int, rng: np.random.Generator, draw: Callable[[int], list[tuple[int, int]]]
     ) -> list[Passage]:
-        """A passage of each sequence (set, number) that `draw` gives, of different documents."""
+        """A passage of each sequence (set, number) that `draw` gives of so many tries, of different documents."""
         found, used = list[Passage](), set[tuple[Path, int]]()
-        for _ in range(TRIES * n):
+        for part, window in (place for _ in range(TRIES) for place in draw(n)):
             if len(found) == n:
                 break
-            if (place := draw()) is None:
-                continue
-            part, window = place
             size = self.run.recipe.data.sequence_length
             begin = window * size
             before, shard = self.sets[part][bisect.bisect_right(self.sets[part], begin, key=lambda one: one[0]) - 1]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from bluejay.evals.estimates import Estimate
 from bluejay.evals.report import END, TABLE, beginning
-from bluejay.files import write_text
+from bluejay.files import atomic_file
 
 INTERVALS = "Intervals hold the true value with 95 % probability over the texts that might have been drawn."
 ONE_RUN = "These are figures of one run of one seed; another seed of the same recipe would give others."
@@ -69,13 +70,16 @@ class Report:
 
 
 def write_report(report: Report, directory: Path) -> Path:
-    """Write report.html, report.md and report.json; returns the path of the page. Raises OSError."""
-    directory.mkdir(parents=True, exist_ok=True)
-    write_text(directory / "report.json", json.dumps(report.as_dict(), indent=2) + "\n")
-    write_text(directory / "report.md", "\n".join(markdown(report)) + "\n")
-    page = directory / "report.html"
-    write_text(page, "\n".join(html(report)) + "\n")
-    return page
+    """Write report.html, report.md and report.json, all or none; returns the path of the page. Raises OSError."""
+    texts = {
+        "report.json": json.dumps(report.as_dict(), indent=2),
+        "report.md": "\n".join(markdown(report)),
+        "report.html": "\n".join(html(report)),
+    }
+    with ExitStack() as files:  # all of them are written before one is replaced
+        for name, text in texts.items():
+            files.enter_context(atomic_file(directory / name)).write_text(f"{text}\n", encoding="utf-8")
+    return directory / "report.html"
 
 
 def title(report: Report) -> str:

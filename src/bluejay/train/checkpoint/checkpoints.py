@@ -27,6 +27,7 @@ from torch import nn
 from torch.distributed.checkpoint import CheckpointException, HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 from torch.distributed.checkpoint.planner import SavePlan, SavePlanner, WriteItem
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.checkpoint.storage import WriteResult
 
 from bluejay.files import set_aside, sha256_of
@@ -47,9 +48,14 @@ class Checkpoints:
     def __init__(self, directory: Path, settings: Checkpoint, cooldown: int | None = None) -> None:
         """`cooldown` is the step after which the learning rate falls; a run continues best from its checkpoint."""
         self.directory, self.settings, self.cooldown = directory, settings, cooldown
-        # A group of its own, because saving communicates in the background while training does.
-        self.group = cast(dist.ProcessGroup, dist.new_group(backend="gloo")) if dist.is_initialized() else None
+        # Groups of their own, because saving communicates in the background while training does, and while this does.
+        self.group, self.saving = (
+            cast(dist.ProcessGroup, dist.new_group(backend="gloo")) if dist.is_initialized() else None for _ in range(2)
+        )
         self.rank, self.size = (dist.get_rank(), dist.get_world_size()) if self.group else (0, 1)
+        # Memory from which a GPU copies without its driver's help is slow to get, so it is kept for the whole run.
+        pinned = StagingOptions(use_shared_memory=False, use_async_staging=False)
+        self.stager = DefaultStager(pinned) if torch.cuda.is_available() else None
         self.writing: tuple[Path, Future[Metadata]] | None = None
         self.saved = time.monotonic()
         self.storage = Storage(settings.storage) if settings.storage else None
@@ -170,7 +176,10 @@ class Checkpoints:
         self.wait()
         path = self.directory / f"step-{state.step}"
         written = dcp.async_save(
-            named_tensors(model, optimizer), storage_writer=Writer(path, state, self.storage), process_group=self.group
+            named_tensors(model, optimizer),
+            storage_writer=Writer(path, state, self.storage),
+            process_group=self.saving,
+            async_stager=self.stager,
         )
         self.writing = path, cast(Future[Metadata], written)
         self.saved = time.monotonic()
@@ -202,10 +211,10 @@ class Checkpoints:
         """Whether writing in the background has failed."""
         return self.writing is not None and self.writing[1].done() and self.writing[1].exception() is not None
 
-    def due(self, step: int) -> bool:
-        """Whether the recipe asks for a checkpoint after this step."""
-        minutes = (time.monotonic() - self.saved) / 60
-        return self.keeps(step) or minutes >= self.settings.every_minutes
+    @property
+    def overdue(self) -> bool:
+        """Whether the time has passed after which the recipe asks for a checkpoint."""
+        return (time.monotonic() - self.saved) / 60 >= self.settings.every_minutes
 
     def remove_stale(self, step: int) -> None:
         """Remove unfinished checkpoints and those after `step`, which the run will repeat."""

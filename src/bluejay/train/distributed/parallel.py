@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
+from jaxtyping import Float64
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
@@ -266,8 +267,8 @@ def pipeline_schedule(world: World, stage: Stage, rows: int, length: int, count:
     return Schedule1F1B(pipeline_stage, count, loss, scale_grads=False)
 
 
-def global_gradient_norm(world: World, parameters: Iterable[nn.Parameter]) -> Tensor:
-    """L2 norm of the gradient over all weights of the run, equal in every process.
+def squared_gradient_norm(world: World, parameters: Iterable[nn.Parameter]) -> Float64[Tensor, ""]:
+    """This process's part of the squared L2 norm of the gradient: the parts of all processes add up to the whole.
 
     Gradients that a layer left as partial sums are reduced first.
     """
@@ -281,7 +282,7 @@ def global_gradient_norm(world: World, parameters: Iterable[nn.Parameter]) -> Te
             by_copies[copies].append(gradient.to_local())
         elif gradient is not None:
             by_copies[1].append(gradient)
-    squares = torch.zeros((), device=world.device)
+    squares = torch.zeros((), device=world.device, dtype=torch.float64)
     for copies, gradients in by_copies.items():
-        squares += torch.nn.utils.get_total_norm(gradients).square() / copies
-    return world.sum(squares).sqrt()
+        squares += torch.nn.utils.get_total_norm(gradients).double().square() / copies
+    return squares
