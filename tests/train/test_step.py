@@ -115,7 +115,8 @@ SPIKES += ("--checkpoint.every_steps", "100", "--evaluate.every_steps", "100")
 """Many steps are skipped once half of the window is full."""
 
 
-@pytest.mark.parametrize("kind", ["adamw", pytest.param("muon", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
 def test_what_is_read_a_step_later_changes_nothing(recipe_file, load_recipe, weights, tmp_path, monkeypatch, kind):
     settings = (*SPIKES, "--train.optimizer.kind", kind)
     train(load_recipe(recipe_file, *settings))
