@@ -9,6 +9,16 @@ from bluejay.train.optimizer import adamw, make_optimizer, refuse, uses_muon
 from bluejay.train.recipe import Optimizer
 
 
+def step_with_equal_gradients(optimizer, model, other):
+    """Give both models the same random gradients, and take a step of the first one's optimizer at a rate of 0.01."""
+    for mine, theirs in zip(model.parameters(), other.parameters(), strict=True):
+        mine.grad = torch.randn_like(mine)
+        theirs.grad = mine.grad.clone()
+    for group in optimizer.param_groups:
+        group["lr"] = 0.01
+    optimizer.step()
+
+
 def test_decay_shrinks_matrices_and_spares_biases_and_norms():
     model = new_model(GPTConfig(n_layer=1, d_model=16, n_head=1, vocab_size=20, n_ctx=8), 0)
     optimizer = adamw(model, Optimizer(weight_decay=0.5))
@@ -23,12 +33,7 @@ def test_muon_turns_the_matrices_of_the_blocks_and_leaves_the_rest_to_adamw():
     adam = torch.optim.AdamW(other.parameters(), lr=0.01, betas=(0.9, 0.95), weight_decay=0.0)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     torch.manual_seed(0)
-    for mine, theirs in zip(model.parameters(), other.parameters(), strict=True):
-        mine.grad = torch.randn_like(mine)
-        theirs.grad = mine.grad.clone()
-    for group in muon.param_groups:
-        group["lr"] = 0.01
-    muon.step()
+    step_with_equal_gradients(muon, model, other)
     adam.step()
     after = dict(other.named_parameters())
     for name, parameter in model.named_parameters():
@@ -81,12 +86,7 @@ def test_muon_is_that_of_torch_to_the_bit():
     theirs = torch.optim.Muon(matrices, lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
     torch.manual_seed(0)
     for _ in range(3):
-        for mine, other in zip(*(model.parameters() for model in models), strict=True):
-            mine.grad = torch.randn_like(mine)
-            other.grad = mine.grad.clone()
-        for group in ours.param_groups:
-            group["lr"] = 0.01
-        ours.step()
+        step_with_equal_gradients(ours, *models)
         theirs.step()
     after = dict(models[0].named_parameters())
     assert all(torch.equal(after[name], p) for name, p in models[1].named_parameters() if uses_muon(name, p))

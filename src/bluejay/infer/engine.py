@@ -173,7 +173,7 @@ class Engine:
             return []
         numbers = np.zeros(len(of_rows))
         if any(sample.filters is not GREEDY for sample, _, _ in of_rows):
-            # The rows before the last pending token's are of a prompt whose tokens are scored; nothing is drawn there.
+            # The rows before the last pending token's are of a prompt whose tokens are scored; their draws are unused.
             at = [sample.n_generated + max(0, row - n + 1 + len(sample.draft)) for sample, row, n in of_rows]
             numbers = uniforms([sample.seed for sample, _, _ in of_rows], at)
         filters = np.array([sample.filters for sample, _, _ in of_rows])
