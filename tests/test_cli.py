@@ -356,6 +356,7 @@ def test_no_verb_complains_that_nobody_reads_what_it_prints(
             ([training_recipe, *tuning], "tuned/model/model.safetensors"),
         ],
         "lens": [([model, "the", "--output", "look.json"], "look.json")],
+        "trace report": [([tmp_path / "run", "--passages", 4, "--samples", 4, "--suite", "none"], "run/trace-report")],
         "trace influence": [([tmp_path / "run", "one two"], "run/influence/step-10/whole.gradients")],
         "card": [([tmp_path / "run"], "run/model/README.md")],
         "runs": [([tmp_path], ""), (["--json", tmp_path], "")],
