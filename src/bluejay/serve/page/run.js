@@ -34,14 +34,13 @@ export class Run {
 			for (const sample of this.samples) sample.reason ||= reason;
 			if (error.name !== "AbortError") throw error;
 		} finally {
-			clearTimeout(this.timer);
 			show();
 		}
 	}
 
 	// Give the outputs what has arrived.
 	show() {
-		this.timer = undefined;
+		this.timer = clearTimeout(this.timer);
 		this.shown = performance.now();
 		for (const sample of this.samples) if (sample.waiting.length) sample.output.append(sample.waiting.splice(0));
 	}
