@@ -156,9 +156,10 @@ def parser() -> Parser:
     push_.add_argument("path", type=Path, help="a model directory, an adapter, a .gguf file or a corpus")
     push_.add_argument("name", help="the repository to send it to, OWNER/NAME")
     push_.add_argument("--private", action="store_true", help="make a new repository that only its owner can read")
-    help = "serve a model through OpenAI's completions API and a web page"
+    help = "serve models through OpenAI's completions API and a web page"
     serve_ = add_verb(verbs, "serve", serve, help, json=False)
-    serve_.add_argument("model", help="a model directory, a .gguf file or a hub name")
+    help = "a model directory, a .gguf file or a hub name; of several, requests choose one by its name"
+    serve_.add_argument("models", nargs="+", metavar="MODEL", help=help)
     device_options(serve_)
     add_options(serve_, ServeSettings, without=("public",))
     public = serve_.add_argument_group("on the open web")
@@ -351,7 +352,7 @@ def serve(options: argparse.Namespace, _: list[str]) -> None:
     settings = settings_from(options)
     from bluejay.serve.replicas import serve_named
 
-    serve_named(options.model, settings, options.device, options.compile)
+    serve_named(options.models, settings, options.device, options.compile)
 
 
 def demo(options: argparse.Namespace, _: list[str]) -> None:
