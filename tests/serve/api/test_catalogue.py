@@ -90,9 +90,7 @@ def test_a_fourth_model_takes_the_place_of_the_one_unused_for_longest_while_stre
         streams = {name: Stream(stack, server, name, 300) for name in ("ada", "bob")}
         assert ask(server, "cyd").status_code == 200
         assert loaded(server) == ["ada", "bob", "cyd"]
-        assert (
-            ask(server, "dan").json()["choices"][0]["text"]
-            == text(alone["dan"], 5)
+        assert ask(server, "dan").json()["choices"][0]["text"] == text(alone["dan"], 5)
         assert loaded(server) == ["ada", "bob", "dan"]
         for name, stream in streams.items():
             assert stream.finish() == (text(alone[name], 300), "length")
@@ -109,9 +107,7 @@ def test_a_fourth_model_takes_the_place_of_the_one_unused_for_longest_while_stre
         assert drawn == {"ada": 300, "bob": 300, "cyd": 5, "dan": 5}
         # It comes back, in the place of the one whose last use is longest ago, and answers as before.
         assert ask(server, "ada").status_code == ask(server, "dan").status_code == 200
-        assert (
-            ask(server, "cyd").json()["choices"][0]["text"]
-            == text(alone["cyd"], 5)
+        assert ask(server, "cyd").json()["choices"][0]["text"] == text(alone["cyd"], 5)
         assert loaded(server) == ["ada", "cyd", "dan"]
 
 
@@ -122,9 +118,7 @@ def test_a_model_waits_while_all_others_answer_and_is_told_so(serving):
         assert refused.status_code == 503 and refused.headers["retry-after"]
         error = refused.json()["error"]
         assert error["code"] == "model_not_ready"
-        assert error["message"].startswith(
-            "dan could not be made ready within 0.3 s: the models in memory are all"
-        )
+        assert error["message"].startswith("dan could not be made ready within 0.3 s: the models in memory are all")
         assert ask(server, "bob").status_code == 200  # nobody waits behind it
         streams[1].response.close()
         assert eventually(lambda: ask(server, "dan").status_code == 200)
@@ -257,9 +251,7 @@ def test_models_that_cannot_be_served_together_are_refused_at_the_start(folders,
         offer([folders[0], str(tmp_path / "nothing")], SETTINGS, "cpu", False)
     offered = offer(folders, SETTINGS, "cpu", False)
     for memory, said in (("1 MB", "the server has 1 MB"), ("0 GB", "the server has 0 kB")):
-        with pytest.raises(
-            ValueError, match=rf"^{said} of memory, of which .*; \w+ alone needs"
-        ):
+        with pytest.raises(ValueError, match=rf"^{said} of memory, of which .*; \w+ alone needs"):
             room_for_models(offered, ServeSettings(memory=memory), "cpu")
     assert room_for_models(offered, SETTINGS, "cpu") > 4 * offered[0].needs[MODEL]
     with pytest.raises(ValueError, match=r"^memory is '4'; write a number and a unit"):
