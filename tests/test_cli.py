@@ -124,6 +124,10 @@ def test_from_text_to_generated_text(corpus_recipe, training_recipe, tmp_path, c
         (["generate", "{model}"], "there is no prompt, and no terminal to write one in"),
         (["serve", "{path}/nothing"], "no model at"),
         (["serve", "{model}", "--port", "99999"], "port"),
+        (["serve", "{model}", "{model}"], "both called"),
+        (["serve", "{model}", "{path}/nothing"], "no model at"),
+        (["serve", "{model}", "--memory", "100 MB"], "alone needs"),
+        (["serve", "{model}", "--memory", "much"], "memory is 'much'; write a number and a unit"),
         (["serv"], "invalid choice"),
     ],
 )
