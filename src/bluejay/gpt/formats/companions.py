@@ -77,7 +77,7 @@ def purpose_of(card: str) -> str:
 
 def first_prose(text: str) -> str:
     """The first sentence of a Markdown text, without marks; a longer one than a screen shows at once is cut."""
-    for paragraph in re.split(r"\n\s*\n", text):
+    for paragraph in re.split(r"\n\s*\n|\n(?=\s*(?:[-+*]|\d+\.)\s)", text):
         kept = [line for line in paragraph.splitlines() if not line.lstrip().startswith(("|", ">", "#", "<", "!["))]
         plain = re.sub(r"!?\[([^\]]*)\]\([^)]*\)|<[^>]*>|[*_`]{1,3}(?=\S)|(?<=\S)[*_`]{1,3}", r"\1", " ".join(kept))
         words = " ".join(re.sub(r"^\s*([-+*]|\d+\.)\s+", "", plain).split())
