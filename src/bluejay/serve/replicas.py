@@ -8,6 +8,7 @@ share of the processors or on a GPU of its own. A replica that dies loses only i
 
 import asyncio
 import contextlib
+import gc
 import multiprocessing
 import os
 import selectors
@@ -282,6 +283,8 @@ def run_replica(
     if processors:
         os.sched_setaffinity(0, processors)
     log_requests()
+    gc.collect()
+    gc.freeze()  # or each collection goes through all that has been imported
     with contextlib.suppress(KeyboardInterrupt):
         settings = replace(settings, unready=0.0)
         app = create_app(opened(names, settings, device, compiled), settings)

@@ -79,7 +79,8 @@ class Offered:
 
     def ready(self, part: str) -> bool:
         """Whether a request for `part` can be answered."""
-        return self.service is not None and self.loading is None and not self.lacking(part)
+        busy = self.leaving or self.loading is not None
+        return self.service is not None and not busy and not self.lacking(part)
 
 
 class Catalogue:
@@ -191,7 +192,7 @@ class Catalogue:
     async def _prepare(self, one: Offered, part: str, request: Request) -> None:
         """Wait until a model can answer, for a limited time. Raises APIError."""
         seconds = self.settings.model_wait
-        needed = sum(one.needs.get(each, 0) for each in (MODEL, part))
+        needed = sum(one.needs.get(each, 0) for each in {MODEL, part})
         if self.room is not None and needed > self.room:
             message = f"{DOING[part]} with {one.name} needs {size(needed)} of memory; this server has {size(self.room)}"
             raise APIError(400, message, code="memory_too_small")
@@ -212,7 +213,9 @@ class Catalogue:
             if not one.loading and not one.leaving and (idle := self._room_for(one, part)) is not None:
                 for other in idle:
                     other.leaving = True
-                one.loading = asyncio.create_task(self._load(one, part, idle))
+                lacking = one.lacking(part)
+                one.held |= lacking  # before anyone else asks for room
+                one.loading = asyncio.create_task(self._load(one, lacking, idle))
                 one.loading.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody may wait now
             if one.loading is not None:
                 await asyncio.shield(one.loading)
@@ -226,8 +229,8 @@ class Catalogue:
             return []
         free = self.room - sum(other.n_bytes for other in self.offered.values())
         free -= sum(one.needs.get(each, 0) for each in one.lacking(part))
-        others = (other for other in self.offered.values() if other is not one and other.service is not None)
-        idle = sorted((other for other in others if not other.users and not other.loading), key=lambda o: o.last_used)
+        others = (other for other in self.offered.values() if other is not one)
+        idle = sorted((other for other in others if not other.users and other.ready(MODEL)), key=lambda o: o.last_used)
         chosen: list[Offered] = []
         while free < 0 and idle:
             chosen.append(idle.pop(0))
@@ -238,10 +241,9 @@ class Catalogue:
                 free -= other.n_bytes
         return chosen if free >= 0 else None
 
-    async def _load(self, one: Offered, part: str, idle: list[Offered]) -> None:
-        """Let models go, then load one that is not loaded. Raises APIError where it cannot be loaded."""
-        lacking = one.lacking(part)
-        one.held |= lacking
+    async def _load(self, one: Offered, lacking: set[str], idle: list[Offered]) -> None:
+        """Let models go, then load one that is not loaded. Raises APIError where it cannot be loaded; it then holds no
+        memory for what was `lacking`."""
         try:
             for other in idle:
                 await self._let_go(other)
