@@ -9,7 +9,7 @@ BENCHMARKS := bits_per_byte decode generate_speed gpt_j lens load lora_6b pile q
 
 .PHONY: run test test-slow lint bench bench-peers sanitize clean
 
-run: .venv/run  ## build the quickstart corpus and model if there are none, serve the page at PORT (8000)
+run: .venv/run  ## serve models/bluejay-nano, or else the quickstart model (made if there is none), at PORT (8000)
 	$(BIN)/bluejay demo --port $(PORT)
 
 test: .venv/dev  ## all tests that are fast enough to run always; FILE=src/bluejay/gpt/model.py runs that file's alone

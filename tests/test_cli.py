@@ -303,6 +303,15 @@ assert "torch" not in sys.modules
     assert done.returncode == 0 and len(done.stderr.splitlines()) == 3, done.stderr
 
 
+def test_a_demo_serves_the_released_model_where_it_lies_in_the_checkout(monkeypatch, tmp_path, tiny_model):
+    served = []
+    monkeypatch.setattr("bluejay.demo.serve", lambda model, settings: served.append((model.name, settings.port)))
+    monkeypatch.chdir(tmp_path)
+    save_model(tiny_model.gpt, tiny_model.tokenizer, tmp_path / "models" / "bluejay-nano")
+    cli.main(["demo", "--port", "0"])
+    assert served == [("bluejay-nano", 0)]
+
+
 def test_a_demo_that_is_stopped_while_it_trains_says_what_goes_on(monkeypatch, tmp_path, capsys):
     def stopped(*_: object) -> None:
         raise Interrupted("stopped after step 5 of 9; run the same command to resume", signal.SIGTERM)

@@ -165,7 +165,7 @@ def parser() -> Parser:
     public = serve_.add_argument_group("on the open web")
     public.add_argument("--public", action="store_true", help="limit what each client may ask for")
     add_options(public, PublicSettings, without=("state",))
-    help = "serve the quickstart model, after building its corpus and training it where that has not been done"
+    help = "serve models/bluejay-nano, or where it is not there the quickstart model, which is made first if need be"
     demo_ = add_verb(verbs, "demo", demo, help, json=False)
     add_options(demo_, ServeSettings, only=("host", "port"))
 
