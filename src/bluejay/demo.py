@@ -1,5 +1,4 @@
-"""`bluejay demo`: serve the model that comes with the checkout, or build the quickstart corpus, train its model and serve
-that."""
+"""`bluejay demo`: serve the model that comes with the checkout, or else make the quickstart model and serve that."""
 
 from pathlib import Path
 

@@ -17,7 +17,7 @@ from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.layouts import save_model
 from bluejay.gpt.init import new_model
 from bluejay.infer.needs import MODEL
-from bluejay.serve.api.catalogue import offer
+from bluejay.serve.api.offered import offer
 from bluejay.serve.settings import ServeSettings
 from tests.waiting import PATIENCE
 

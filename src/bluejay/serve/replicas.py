@@ -27,7 +27,7 @@ from fastapi import FastAPI
 from bluejay.infer.model import Model, load
 from bluejay.machine import free_memory, n_processors, resident_memory
 from bluejay.progress import say
-from bluejay.serve.api.catalogue import Catalogue, offer, room_for_models, server_memory
+from bluejay.serve.api.offered import Catalogue, offer, room_for_models, server_memory
 from bluejay.serve.app import create_app
 from bluejay.serve.metrics import MULTIPROCESS_DIRECTORY, forget_process
 from bluejay.serve.server import Connection, Server, address, check_keys, listen, log_requests, serve, spoken
@@ -56,7 +56,7 @@ def serve_named(names: Sequence[str], settings: ServeSettings, device: str = "au
     """Serve models, from `settings.workers` processes, until an interrupt or a termination signal.
 
     `device` and `compiled` are those of `bluejay.infer.model.load`, for several processes those of `devices_of`. Raises
-    as these, `bluejay.serve.api.catalogue.offer` and `bluejay.serve.server.serve` do, RuntimeError if no replica can
+    as these, `bluejay.serve.api.offered.offer` and `bluejay.serve.server.serve` do, RuntimeError if no replica can
     start.
     """
     if settings.workers == 1:

@@ -21,7 +21,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bluejay.infer.model import Model
 from bluejay.progress import say
-from bluejay.serve.api.catalogue import Catalogue
+from bluejay.serve.api.offered import Catalogue
 from bluejay.serve.app import create_app
 from bluejay.serve.errors import APIError
 from bluejay.serve.middleware.addresses import plain_address

@@ -5,7 +5,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from bluejay.infer.model import Model
-from bluejay.serve.api.catalogue import Catalogue, Offered, catalogue_of
+from bluejay.serve.api.offered import Catalogue, Offered, catalogue_of
 from bluejay.serve.settings import ServeSettings
 from tests.serve.page.test_run import run_button, writing
 

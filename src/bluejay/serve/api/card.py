@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 from typing_extensions import TypedDict
 
 from bluejay.evals.beside import Summary, summary_beside
-from bluejay.serve.api.catalogue import Catalogue
+from bluejay.serve.api.offered import Catalogue
 from bluejay.serve.errors import ERRORS, json_response
 
 MAX_CARD_CHARACTERS = 20_000

@@ -14,9 +14,9 @@ from typing_extensions import TypedDict
 from bluejay.chat_template import prompt_tokens
 from bluejay.infer.params import SamplingParams
 from bluejay.infer.samples import Chunk
-from bluejay.serve.api.catalogue import Catalogue
 from bluejay.serve.api.completions import STREAM_CONTENT
 from bluejay.serve.api.logprobs import ChatLogprobs, chat_logprob
+from bluejay.serve.api.offered import Catalogue
 from bluejay.serve.api.parameters import MAX_LOGPROBS, Body, Parameters, unsupported
 from bluejay.serve.errors import ERRORS, APIError, Usage
 from bluejay.tokenizer import Tokenizer

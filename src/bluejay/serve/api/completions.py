@@ -13,8 +13,8 @@ from typing_extensions import TypedDict
 
 from bluejay.infer.params import SamplingParams
 from bluejay.infer.samples import Chunk
-from bluejay.serve.api.catalogue import Catalogue
 from bluejay.serve.api.logprobs import Logprobs, LogprobWriter, concatenate
+from bluejay.serve.api.offered import Catalogue
 from bluejay.serve.api.parameters import MAX_LOGPROBS, Parameters, unsupported
 from bluejay.serve.engine_thread import Job
 from bluejay.serve.errors import ERRORS, APIError, Usage

@@ -16,7 +16,7 @@ from bluejay.infer.exceptions import ContextLengthError, InferenceError
 from bluejay.infer.model import Model
 from bluejay.infer.needs import READING
 from bluejay.infer.prompts import check_readable, encode_prompts, read_prompts
-from bluejay.serve.api.catalogue import Catalogue
+from bluejay.serve.api.offered import Catalogue
 from bluejay.serve.api.parameters import Body
 from bluejay.serve.errors import ERRORS, APIError, json_response
 from bluejay.serve.middleware.access_log import current_request

@@ -18,8 +18,8 @@ from bluejay.lens.heads import kept_models, losses, scored
 from bluejay.lens.logit_lens import TunedLens
 from bluejay.lens.look import look
 from bluejay.lens.patching import pair_of, patch, without_tokens
-from bluejay.serve.api.catalogue import Catalogue
 from bluejay.serve.api.completions import STREAM_CONTENT, CompletionAnswer
+from bluejay.serve.api.offered import Catalogue
 from bluejay.serve.api.parameters import Body
 from bluejay.serve.api.steered import Direction, SteeredRequest, cost, respond
 from bluejay.serve.errors import ERRORS, APIError, json_response

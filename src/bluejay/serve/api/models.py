@@ -8,8 +8,8 @@ from pydantic import FailFast, Field
 from typing_extensions import TypedDict
 
 from bluejay.infer.needs import MODEL
-from bluejay.serve.api.catalogue import Catalogue, Offered
 from bluejay.serve.api.logprobs import token_name
+from bluejay.serve.api.offered import Catalogue, Offered
 from bluejay.serve.api.parameters import Body
 from bluejay.serve.errors import ERRORS, APIError, json_response
 

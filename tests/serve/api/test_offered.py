@@ -17,14 +17,15 @@ from bluejay.gpt.formats.layouts import save_model
 from bluejay.gpt.init import new_model
 from bluejay.infer.model import Model, load
 from bluejay.infer.needs import INSIDE, MODEL
-from bluejay.serve.api.catalogue import Catalogue, offer, room_for_models
+from bluejay.serve.api.offered import Catalogue, offer, room_for_models
 from bluejay.serve.settings import PublicSettings, ServeSettings
 from tests.waiting import PATIENCE, eventually
 
 NAMES = ("ada", "bob", "cyd", "dan")
 SETTINGS = ServeSettings(max_sequences=2)
 LONG = 4000
-"""Tokens of a stream that does not end while a test looks at others."""
+"""Tokens of each of many samples, which do not end while a test looks at others."""
+http = httpx.Client(timeout=PATIENCE)
 CARD = "---\nlicense: mit\n---\n# Ada\n\nA model.\n\n## Intended use\n\nWrites **nonsense** in [bytes](x). More.\n"
 
 
@@ -54,7 +55,7 @@ def serving(running, folders):
 def ask(server, model: str | None = None, **body) -> httpx.Response:
     named = {} if model is None else {"model": model}
     body = {"prompt": "the", "max_tokens": 5, "temperature": 0, **named, **body}
-    return httpx.post(f"{server.url}/v1/completions", json=body)
+    return http.post(f"{server.url}/v1/completions", json=body)
 
 
 def text(model: Model, max_tokens: int) -> str:
@@ -63,7 +64,7 @@ def text(model: Model, max_tokens: int) -> str:
 
 
 def loaded(server) -> list[str]:
-    return [one["id"] for one in httpx.get(f"{server.url}/v1/models").json()["data"] if one["loaded"]]
+    return [one["id"] for one in http.get(f"{server.url}/v1/models").json()["data"] if one["loaded"]]
 
 
 class Stream:
@@ -71,7 +72,8 @@ class Stream:
 
     def __init__(self, stack: ExitStack, server, model: str, max_tokens: int) -> None:
         body = {"model": model, "prompt": "the", "max_tokens": max_tokens, "temperature": 0, "stream": True}
-        response = stack.enter_context(httpx.stream("POST", f"{server.url}/v1/completions", json=body))
+        body["n"] = 100 if max_tokens == LONG else 1
+        response = stack.enter_context(http.stream("POST", f"{server.url}/v1/completions", json=body))
         assert response.status_code == 200
         self.response, self.lines = response, (line[6:] for line in response.iter_lines() if line)
         self.first = json.loads(next(self.lines))
@@ -95,7 +97,7 @@ def test_a_fourth_model_takes_the_place_of_the_one_unused_for_longest_while_stre
         for name, stream in streams.items():
             assert stream.finish() == (text(alone[name], 300), "length")
         # The memory that is set aside never exceeds the room, and what was counted stays counted.
-        metrics = httpx.get(f"{server.url}/metrics").text
+        metrics = http.get(f"{server.url}/metrics").text
         families = {family.name: family.samples for family in text_string_to_metric_families(metrics)}
         bytes_of = {sample.labels["model"]: sample.value for sample in families["bluejay_model_bytes"]}
         assert bytes_of["cyd"] == 0 and 0 < sum(bytes_of.values()) <= server.models.room
@@ -138,7 +140,7 @@ def test_nothing_is_loaded_for_a_client_that_went_away(serving):
     with serving(1) as server, ExitStack() as stack:
         stream = Stream(stack, server, "ada", LONG)
         with pytest.raises(httpx.ReadTimeout):
-            httpx.post(f"{server.url}/v1/completions", json={"model": "bob"}, timeout=httpx.Timeout(PATIENCE, read=0.2))
+            http.post(f"{server.url}/v1/completions", json={"model": "bob"}, timeout=httpx.Timeout(PATIENCE, read=0.2))
         assert eventually(lambda: not server.models.offered["bob"].users)
         stream.response.close()
         assert eventually(lambda: not server.models.offered["ada"].users)
@@ -171,12 +173,12 @@ def test_a_model_is_named_in_the_body_or_in_the_query_and_else_the_first_answers
         assert ask(server).json()["model"] == "ada"
         prints = {ask(server, name).json()["system_fingerprint"] for name in NAMES}
         assert len(prints) == 4
-        by_query = httpx.post(f"{server.url}/v1/completions?model=cyd", json={"prompt": "the"})
+        by_query = http.post(f"{server.url}/v1/completions?model=cyd", json={"prompt": "the"})
         assert by_query.json()["model"] == "cyd"
-        in_both = httpx.post(f"{server.url}/v1/completions?model=cyd", json={"prompt": "the", "model": "bob"})
+        in_both = http.post(f"{server.url}/v1/completions?model=cyd", json={"prompt": "the", "model": "bob"})
         assert in_both.json()["model"] == "bob"
         queries = ("", "?model=bob")
-        legacy = [httpx.post(f"{server.url}/complete{q}", json={"context": "the", "temp": 0}).json() for q in queries]
+        legacy = [http.post(f"{server.url}/complete{q}", json={"context": "the", "temp": 0}).json() for q in queries]
         expected = [text(load(folder), 256) for folder in folders[:2]]
         assert [one["completion"] for one in legacy] == expected
         for path, body in [
@@ -187,42 +189,42 @@ def test_a_model_is_named_in_the_body_or_in_the_query_and_else_the_first_answers
             ("/v1/trace", {"input": "the"}),
             ("/tokenize", {"prompt": "the"}),
         ]:
-            error = httpx.post(f"{server.url}{path}", json={**body, "model": "eve"}).json()["error"]
+            error = http.post(f"{server.url}{path}", json={**body, "model": "eve"}).json()["error"]
             assert error["code"] == "model_not_found" and error["param"] == "model", path
             assert error["message"] == "there is no model 'eve' here; this server has 'ada', 'bob', 'cyd' and 'dan'"
         for path in ("/card", "/v1/trace", "/v1/lens/checkpoints"):
-            assert httpx.get(f"{server.url}{path}?model=eve").status_code == 404, path
-            assert httpx.get(f"{server.url}{path}?model=dan").status_code == 200, path
-        assert httpx.get(f"{server.url}/v1/models/eve").status_code == 404
+            assert http.get(f"{server.url}{path}?model=eve").status_code == 404, path
+            assert http.get(f"{server.url}{path}?model=dan").status_code == 200, path
+        assert http.get(f"{server.url}/v1/models/eve").status_code == 404
 
 
 def test_models_are_listed_with_what_they_are_good_for_before_they_are_loaded(serving):
     with serving() as server:
-        listed = httpx.get(f"{server.url}/v1/models").json()["data"]
+        listed = http.get(f"{server.url}/v1/models").json()["data"]
         assert [one["id"] for one in listed] == list(NAMES)
         assert [one["good_for"] for one in listed] == ["Writes nonsense in bytes.", *["Continues texts."] * 3]
         assert [one["loaded"] for one in listed] == [True, False, False, False]
         assert all(one["memory_bytes"] == server.models.first.needs[MODEL] for one in listed)
-        assert httpx.get(f"{server.url}/v1/models/cyd").json() == listed[2]
-        card = httpx.get(f"{server.url}/card").json()
+        assert http.get(f"{server.url}/v1/models/cyd").json() == listed[2]
+        card = http.get(f"{server.url}/card").json()
         assert card["text"].startswith("# Ada") and card["facts"]["Licence"] == "mit"
-        assert httpx.get(f"{server.url}/card?model=bob").json()["text"] == ""
+        assert http.get(f"{server.url}/card?model=bob").json()["text"] == ""
         assert loaded(server) == ["ada"]
 
 
 def test_embeddings_and_the_lens_go_with_the_model_and_need_room_of_their_own(serving):
     with serving(1, more=1000) as server:
-        refused = httpx.post(f"{server.url}/v1/lens", json={"input": "the"})
+        refused = http.post(f"{server.url}/v1/lens", json={"input": "the"})
         assert refused.status_code == 400 and refused.json()["error"]["code"] == "memory_too_small"
         said = refused.json()["error"]["message"]
         assert re.match(r"looking inside with ada needs .* of memory; this server has", said)
     with serving(2) as server:
         bodies = [{"input": "the", "model": name} for name in ("ada", "bob")]
-        answers = [httpx.post(f"{server.url}/v1/embeddings", json=body).json() for body in bodies]
+        answers = [http.post(f"{server.url}/v1/embeddings", json=body).json() for body in bodies]
         vectors = [answer["data"][0]["embedding"] for answer in answers]
         assert vectors[0] != vectors[1]
         assert loaded(server) == ["bob"]  # with the cache that embeddings are read with, two do not fit
-        seen = httpx.post(f"{server.url}/v1/lens", json={"input": "the cat", "model": "cyd"}).json()
+        seen = http.post(f"{server.url}/v1/lens", json={"input": "the cat", "model": "cyd"}).json()
         assert seen["model"] == "cyd"
         assert server.models.offered["cyd"].n_bytes > server.models.offered["cyd"].needs[INSIDE]
         assert sum(one.n_bytes for one in server.models.offered.values()) <= server.models.room
