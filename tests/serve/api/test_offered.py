@@ -41,6 +41,12 @@ def folders(byte_tokenizer, tmp_path_factory) -> list[str]:
     return [str(folder / name) for name in NAMES]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def closing():
+    yield
+    http.close()
+
+
 @pytest.fixture
 def serving(running, folders):
     """A server with room for so many of the four models, of which the first is loaded."""
@@ -150,10 +156,11 @@ def test_nothing_is_loaded_for_a_client_that_went_away(serving):
 def test_requests_that_wait_for_a_model_are_told_of_a_shutdown(serving):
     with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
         with serving(1, ServeSettings(max_sequences=2, drain=0.0)) as server:
-            Stream(stack, server, "ada", LONG)
+            stream = Stream(stack, server, "ada", LONG)  # which is closed when nobody holds it
             waiting = pool.submit(ask, server, "bob")
             assert eventually(lambda: server.models.offered["bob"].users)
         assert waiting.result(PATIENCE).json()["error"]["code"] == "shutting_down"
+        assert stream.first["model"] == "ada"
 
 
 def test_memory_of_a_model_that_went_is_free(serving):
