@@ -7,6 +7,7 @@ errors are reworded to one sentence that names the file, the key and the nearest
 import copy
 import dataclasses
 import difflib
+import functools
 import json
 import re
 import tomllib
@@ -65,9 +66,15 @@ def load(kind: type[T], path: Path, overrides: list[str] | None = None) -> T:
     return check(kind, values, str(path))
 
 
+@functools.cache
+def adapter_of(kind: type[T]) -> TypeAdapter[T]:
+    """What checks values for a dataclass; it takes long to make, as it holds all that its fields may hold."""
+    return TypeAdapter(kind)
+
+
 def check(kind: type[T], values: dict[str, Any], origin: str) -> T:
     """The dataclass `kind` made from plain values. Raises ValueError, naming `origin`: they do not fit its fields."""
-    adapter = TypeAdapter(kind)
+    adapter = adapter_of(kind)
     try:
         try:
             # JSON mode, in which arrays become tuples although nothing else is converted.
