@@ -17,7 +17,7 @@ from bluejay.tokens import TokenShard
 from bluejay.train.recipe import TrainRecipe
 from tests.pile.steps.test_hold_out import prose
 
-MINUTES = "0.1"
+MINUTES = "0.05"
 
 
 @pytest.fixture(scope="module")
