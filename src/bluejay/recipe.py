@@ -31,6 +31,8 @@ UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
 """pydantic's error types for a key without a field."""
 SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
 """What may follow a number in quotes: "10M" is ten million."""
+adapter_of = functools.cache(TypeAdapter)
+"""What checks values for a dataclass, kept because pydantic takes 10 to 30 ms to make one."""
 
 
 def at_home(path: str) -> str:
@@ -64,12 +66,6 @@ def load(kind: type[T], path: Path, overrides: list[str] | None = None) -> T:
     for key, value in parse_overrides(overrides or []):
         set_key(values, key, value)
     return check(kind, values, str(path))
-
-
-@functools.cache
-def adapter_of(kind: type[T]) -> TypeAdapter[T]:
-    """What checks values for a dataclass; it takes long to make, as it holds all that its fields may hold."""
-    return TypeAdapter(kind)
 
 
 def check(kind: type[T], values: dict[str, Any], origin: str) -> T:
