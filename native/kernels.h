@@ -94,7 +94,8 @@ struct Kernels {
     uint64_t (*read)(const uint8_t* from, size_t bytes);
 };
 
-const Kernels* avx512_kernels();    // nullptr if this build or processor does not have them
+const Kernels* amx_kernels();       // nullptr if this build or processor does not have them
+const Kernels* avx512_kernels();
 const Kernels* avx2_kernels();
 const Kernels* neon_kernels();
 const Kernels* portable_kernels();

@@ -1,4 +1,4 @@
-// Stand-ins for the kernels of other processors than this build's.
+// Stand-ins for the kernels of other processors than this build's, or of a compiler that does not know them.
 #include "kernels.h"
 #include "training.h"
 
@@ -7,6 +7,9 @@ namespace bluejay {
 const Kernels* avx512_kernels() { return nullptr; }
 const Kernels* avx2_kernels() { return nullptr; }
 const TrainingKernels* avx512_training_kernels() { return nullptr; }
+#endif
+#if !defined(BLUEJAY_AMX)
+const Kernels* amx_kernels() { return nullptr; }
 #endif
 #if !defined(__aarch64__)
 const Kernels* neon_kernels() { return nullptr; }

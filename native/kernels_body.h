@@ -1,5 +1,6 @@
 // All kernels of one instruction set, included in the namespace of its lanes.
 
+#include "tiles.h"
 #include "rows.h"
 #include "products.h"
 #include "q8.h"

@@ -34,7 +34,7 @@ using Table = nb::ndarray<const int32_t, nb::ndim<2>, nb::c_contig, nb::device::
 /// The kernels that this processor can run, best first.
 std::vector<const Kernels*> available() {
     std::vector<const Kernels*> found;
-    for (const Kernels* kernels : {avx512_kernels(), avx2_kernels(), neon_kernels(), portable_kernels()})
+    for (const Kernels* kernels : {amx_kernels(), avx512_kernels(), avx2_kernels(), neon_kernels(), portable_kernels()})
         if (kernels) found.push_back(kernels);
     return found;
 }

@@ -48,17 +48,6 @@ inline F activate(F x, Activation activation) {
     return x;
 }
 
-/// The size to which a tile of `n` tokens is padded, one of those for which there is a matrix kernel.
-constexpr int padded_tile(int n) { return n <= 2 ? n : n <= 4 ? 4 : n <= 8 ? 8 : 12; }
-
-struct Tile {
-    int first, tokens, size;  // size is padded
-    explicit Tile(const Input& input, int index)
-        : first(index * TILE),
-          tokens(input.tokens - first < TILE ? input.tokens - first : TILE),
-          size(padded_tile(tokens)) {}
-};
-
 void pack(const Source& source, int token, int first_group, int last_group, Input& out) {
     const Tile tile(out, token / TILE);
     for (int group = first_group; group < last_group; ++group) {

@@ -121,7 +121,7 @@ int main() {
         const bool two_norms = !config.parallel || draw(0, 1);
         const Weights made = weights(memory, config, format, draw(0, 1), two_norms, draw(0, 1));
         std::vector<float> expected;
-        for (const Kernels* kernels : {portable_kernels(), neon_kernels(), avx2_kernels(), avx512_kernels()}) {
+        for (const Kernels* kernels : {portable_kernels(), neon_kernels(), avx2_kernels(), avx512_kernels(), amx_kernels()}) {
             if (!kernels) continue;
             const std::vector<float> alone = run(config, made, *kernels, 1, cache);
             const std::vector<float> together = run(config, made, *kernels, 3, cache);

@@ -6,10 +6,10 @@ import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_UPDATES = 0.5
@@ -22,7 +22,7 @@ class Bar:
     """The progress of one job. `total` may be set once it is known."""
 
     def __init__(
-        self, label: str, total: int, unit: str, done: int, live: Progress | None, notebook: bool = False
+        self, label: str, total: int, unit: str, done: int, live: "Progress | None", notebook: bool = False
     ) -> None:
         self.notebook, self.width = notebook, 0
         self.label, self.total, self.unit, self.live = label, total, unit, live
@@ -68,11 +68,15 @@ class Bar:
 @contextmanager
 def progress(label: str, total: int, unit: str, done: int = 0) -> Generator[Bar]:
     """A bar for a job of `total` units (0 if unknown), of which `done` were done before this run."""
+    from rich.console import Console  # here, because all verbs import this file and few of them need rich
+
     console = Console(stderr=True)
     if not console.is_terminal:
         bar = Bar(label, total, unit, done, None, console.is_jupyter)
         yield bar
         return bar.end()
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
