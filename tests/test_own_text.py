@@ -11,10 +11,12 @@ import bluejay
 from bluejay import own_text
 from bluejay import recipe as recipes
 from bluejay.cli import main
+from bluejay.machine import processor
 from bluejay.pile.recipe import PileRecipe
 from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import TokenShard
 from bluejay.train.recipe import TrainRecipe
+from bluejay.train.report.runs import read_run
 from tests.pile.steps.test_hold_out import prose
 
 MINUTES = "0.1"
@@ -51,6 +53,41 @@ def test_one_file_becomes_a_model_that_speaks(book, here, capsys):
     assert sum(map(len, valid)) > 50_000
 
 
+def card_of(run: str, capsys) -> str:
+    """The card of a run, whose figures are those of its records."""
+    main(["card", run, "--watts", "36", "--licence", "mit"])
+    card = Path(capsys.readouterr().out.strip()).read_text()
+    result = json.loads(Path(run, "result.json").read_text())
+    seconds = read_run(Path(run)).seconds
+    assert f"about {seconds / 1e5:.3g} kWh at 36 W" in card and processor() in card and "license: mit" in card
+    assert f"| all | {result['held_out']['bits_per_byte']:.3f} |" in card
+    assert f"bluejay eval {run}" in card and f"bluejay trace report {run}" in card
+    assert card.count(Path(run, "recipe.toml").read_text()) == 1
+    figures = {"acc": {"value": 0.25, "low": 0.1, "high": 0.4, "n": 40}}
+    results = [{"task": "t", "model": "a", "metric": "acc", "chance": 0.5, "figures": figures}]
+    report = {"command": "bluejay eval", "results": results, "not_run": {"u": "there is no network"}}
+    Path("e").mkdir()
+    Path("e/report.json").write_text(json.dumps(report))
+    main(["card", run, "--evaluation", "e"])
+    card = Path(capsys.readouterr().out.strip()).read_text()
+    assert "| t | a | acc | 0.25 | 0.1 to 0.4 | 40 | 0.5 |" in card and "u was not run: there is no network" in card
+    assert "license: mit" in card
+    return card
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [(["corpus"], "is not the recipe of a run"), (["nothing"], "nothing"), (["corpus", "--watts", "x"], "--watts")],
+)
+def test_a_card_of_no_run_is_refused_in_one_sentence(arguments, says, here, capsys):
+    Path("corpus").mkdir()
+    Path("corpus/recipe.toml").write_text('name = "c"\n')
+    with pytest.raises(SystemExit) as refused:
+        main(["card", *arguments])
+    error = capsys.readouterr().err
+    assert refused.value.code == 2 and error.count("\n") == 1 and says in error
+
+
 def test_a_machine_that_needs_all_the_minutes_for_the_text_trains_all_the_same(book, here, capsys):
     Path("a.txt").write_text(book)
     main(["train", "a.txt", "--minutes", "0.0001"])
@@ -68,6 +105,9 @@ def test_the_same_command_again_goes_on_and_other_text_is_refused(book, here, ca
     main(["train", "a.txt", "--minutes", MINUTES, "--json"])
     again = json.loads(capsys.readouterr().out)
     assert again["trained"] == first["trained"] and Path("runs/a/model/model.safetensors").read_bytes() == before
+    card_of("runs/a", capsys)
+    main(["train", "a.txt", "--minutes", MINUTES, "--json"])
+    assert "renamed" not in capsys.readouterr().err and Path("runs/a/model/README.md").is_file()
     Path("b.txt").write_text(prose(200_000, 2))
     with pytest.raises(SystemExit):
         main(["train", "b.txt", "--minutes", MINUTES, "--name", "a"])

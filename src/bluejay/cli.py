@@ -14,10 +14,12 @@ from typing import Any, NoReturn
 from bluejay.corpus_verbs import (
     build_options,
     card_options,
+    model_card_options,
     quality_options,
     recipe_option,
     run_build,
     run_card,
+    run_model_card,
     run_plan,
     run_quality,
 )
@@ -113,6 +115,8 @@ def parser() -> Parser:
     help = "runs, or folders of runs (default: runs)"
     runs_.add_argument("folders", nargs="*", type=Path, default=[Path("runs")], help=help)
     runs_.add_argument("--picture", type=Path, metavar="FILE.png", help="draw their held-out losses over tokens")
+    help = "write a model's card from its run's records: data and licences, training, evaluation, memorisation, limits"
+    model_card_options(add_verb(verbs, "card", printing(run_model_card), help))
     compare_ = add_verb(verbs, "compare", compare, "show a fine-tuned model's answers beside those before the run")
     compare_.add_argument("run", type=Path, help="a run that began with a model and holds out examples: runs/chat")
     compare_.add_argument("models", nargs="*", metavar="MODEL", help="other models to ask the same")

@@ -362,9 +362,8 @@ class Run:
             self.export(model)
         if self.world.is_main and (write or measure):
             self.draw()
-            result = Result(saved, dataclasses.asdict(held_out), held_out_data)
-            files = hashes_of(self.directory, *self.written())
-            write_result(self.directory, dataclasses.replace(result, files=files))
+            files, machine = hashes_of(self.directory, *self.written()), self.world.machine
+            write_result(self.directory, Result(saved, dataclasses.asdict(held_out), held_out_data, files, machine))
         return Trained(model, self.state.step, self.state.seconds, held_out)
 
     def written(self) -> list[str]:

@@ -162,7 +162,13 @@ def section(title: str, rows: Iterable[Sequence[str]]) -> Iterator[str]:
     head, *body = rows
     if body:
         yield f"## {title}\n"
-        yield "\n".join(f"| {' | '.join(map(cell, row))} |" for row in (head, ["---"] * len(head), *body)) + "\n"
+        yield table([head, *body])
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, whose first row is its head."""
+    head, *body = rows
+    return "\n".join(f"| {' | '.join(map(cell, row))} |" for row in (head, ["---"] * len(head), *body)) + "\n"
 
 
 def cell(text: str) -> str:

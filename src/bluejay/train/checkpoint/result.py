@@ -26,6 +26,8 @@ class Result:
     """Hash of the held-out data."""
     files: dict[str, str] = field(default_factory=dict)
     """SHA-256 of each file of the model's directories, by its path in the run's directory."""
+    machine: str = ""
+    """What the last part of the run was computed on."""
 
 
 def read_result(directory: Path) -> Result | None:

@@ -39,6 +39,7 @@ from torch.distributed.tensor.parallel import (
 )
 
 from bluejay.gpt.config import GPTConfig
+from bluejay.machine import processor
 from bluejay.train.distributed.stage import Stage
 from bluejay.train.recipe import Mesh
 
@@ -118,6 +119,13 @@ class World:
     def rank(self) -> int:
         """Number of this process, from 0."""
         return 0 if self.mesh is None else self.mesh.get_rank()
+
+    @property
+    def machine(self) -> str:
+        """What the run computes on, in words."""
+        if self.device.type == "cuda":
+            return f"{self.size} x {torch.cuda.get_device_name(self.device)}"
+        return processor() if self.size == 1 else f"{self.size} processes on {processor()}"
 
     @property
     def is_main(self) -> bool:

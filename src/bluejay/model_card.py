@@ -1,0 +1,244 @@
+"""The card of a model, `bluejay card RUN`, written from the records that lie beside it.
+
+They are the run's recipe, metrics and result, the report of its corpus, and, where they were made, the reports of
+`bluejay eval` and `bluejay trace report`. Where a record is missing, the card says which command makes it.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bluejay import recipe as recipes
+from bluejay.files import write_text
+from bluejay.gpt.formats.companions import licence_of
+from bluejay.gpt.formats.layouts import open_model
+from bluejay.pile.report.card import table
+from bluejay.pile.report.counts import Report
+from bluejay.progress import format_bytes, format_duration
+from bluejay.tokens import corpus_of
+from bluejay.train.checkpoint.result import Result, hashes_of, read_result, write_result
+from bluejay.train.recipe import TrainRecipe
+from bluejay.train.report.metrics import draw_loss, read_metrics
+from bluejay.train.report.runs import RunSummary, read_run
+
+CARD, PICTURE = "README.md", "loss.png"
+EVALUATION, MEMORISATION = "evaluation", "trace-report"
+"""Folders of a run in which the reports are looked for."""
+LICENCES = 6
+"""Licences of a component that the card names, the most frequent first."""
+NOVELTY = ("n = 4", "n = 8", "n = 13")
+"""Rows of the novelty of samples that the card shows."""
+RIGHTS = (
+    "The weights are released under the licence above. Whether weights that were trained on a text are bound by the "
+    "licence of that text is not settled in law, and this card does not settle it: it names the licences of all "
+    "documents, and `bluejay trace` leads from a passage that the model writes to the documents that hold it, each "
+    "with its licence. Who passes on such a passage has to keep to the licence of the document."
+)
+USE = (
+    "For learning how language models are made, for research that needs a model whose data are known, and as a start "
+    "for a small model of your own. Not for advice, for decisions about people, or for text that is passed on unread."
+)
+BASE = "It continues text: it was not taught to follow instructions or to be right."
+LIMITS = (
+    "A model of this size states falsehoods in fluent sentences, repeats itself, and knows little beyond the words of"
+    " its data, whose languages, views and mistakes it takes over.",
+    "The figures are of one run of one seed; another seed of the same recipe gives others.",
+    "The safety probes are a few questions in English, judged by lists of words and a small classifier: they show "
+    "faults and prove no safety.",
+)
+
+
+def write_model_card(
+    run: Path,
+    evaluation: Path | None = None,
+    memorisation: Path | None = None,
+    licence: str | None = None,
+    watts: float | None = None,
+) -> Path:
+    """Write the card and its picture into the model directory of a finished run; returns the path of the card.
+
+    `evaluation` and `memorisation` are folders of reports, below the run by default; `watts` is the machine's power.
+    Raises ValueError or FileNotFoundError: the run is not finished, or a folder holds no report.
+    """
+    summary, result = read_run(run), read_result(run)
+    if result is None or not (run / "model").is_dir():
+        raise ValueError(f"{run} is no finished run; bluejay train {run / 'recipe.toml'} goes on with it")
+    recipe = recipes.load(TrainRecipe, run / "recipe.toml")
+    stated = licence or licence_of(run / "model")
+    lines = [
+        *front(stated),
+        *beginning(run, recipe, summary),
+        *data(recipe, stated),
+        *training(recipe, summary, result, watts),
+        *held_out(result),
+        *evaluated(run, evaluation or run / EVALUATION, explicit=evaluation is not None),
+        *memorised(run, memorisation or run / MEMORISATION, explicit=memorisation is not None),
+        *use_and_limits(recipe),
+        *repetition(run),
+    ]
+    as_written = {name: result.files.get(name) for name in hashes_of(run, "model")} == hashes_of(run, "model")
+    draw_loss(read_metrics(run / "metrics.jsonl"), recipe.name, run / "model" / PICTURE)
+    write_text(run / "model" / CARD, "\n".join(lines) + "\n")
+    if as_written:  # the card is the run's own, too
+        write_result(run, replace(result, files=result.files | hashes_of(run, "model")))
+    return run / "model" / CARD
+
+
+def front(licence: str | None) -> Iterator[str]:
+    """The front matter that hubs read."""
+    yield from ("---", *([f"license: {licence}"] if licence else []), "library_name: transformers")
+    yield from ("pipeline_tag: text-generation", "tags:", "- bluejay", "---\n")
+
+
+def beginning(run: Path, recipe: TrainRecipe, summary: RunSummary) -> Iterator[str]:
+    """What the model is, and how to run it."""
+    config = open_model(run / "model").config
+    in_tables = config.vocab_size * config.d_model * (1 if config.tied else 2)
+    start = f", beginning with `{recipe.init}`" if recipe.init else ""
+    yield f"# {recipe.name}\n"
+    yield (
+        f"A model of the family {config.family} with {config.n_parameters:,} parameters, {in_tables:,} of them in the "
+        f"embedding and the head: {config.n_layer} layers of width {config.d_model:,} with {config.n_head} heads, "
+        f"{config.vocab_size:,} tokens, context {config.n_ctx:,}. It read {summary.tokens:,} tokens{start}.\n"
+    )
+    yield f'```\nbluejay generate {run / "model"} "A prompt"\nbluejay serve {run / "model"}\n```\n'
+
+
+def data(recipe: TrainRecipe, licence: str | None) -> Iterator[str]:
+    """The corpora, their components and their licences."""
+    yield "## Data\n"
+    for name in [name for source in recipe.data.train for name in source.names]:
+        report = Report.load(corpus_of(Path(name)))
+        if report is None:
+            yield f"`{name}`: no report of a corpus lies there, so its licences are not known.\n"
+            continue
+        train = report.total("train")
+        yield (
+            f"`{report.name}` (recipe {report.recipe_sha256[:16]}), {train.documents:,} training documents, "
+            f"{format_bytes(train.bytes)}. The shares are of its tokens.\n"
+        )
+        rows = [("component", "share", "documents", "licences of the documents")]
+        for component, entry in report.components.items():
+            if entry.unavailable is None:
+                share = f"{100 * entry.splits['train'].tokens / max(train.tokens, 1):.1f} %"
+                rows.append((component, share, f"{entry.kept:,}", licences(entry.licences)))
+        yield table(rows)
+    yield f"{RIGHTS if licence else RIGHTS.replace('The weights are released under the licence above. ', '')}\n"
+
+
+def licences(counts: dict[str, int]) -> str:
+    """The most frequent licences, with their shares of the documents."""
+    whole = max(1, sum(counts.values()))
+    named = [f"{name} {100 * n / whole:.0f} %" for name, n in Counter(counts).most_common(LICENCES)]
+    rest = len(counts) - len(named)
+    return ", ".join(named) + (f" and {rest} more" if rest > 0 else "") or "not known"
+
+
+def training(recipe: TrainRecipe, summary: RunSummary, result: Result, watts: float | None) -> Iterator[str]:
+    """How, on what and how long the model was trained."""
+    train = recipe.train
+    hours, rate = summary.seconds / 3600, summary.tokens / max(summary.seconds, 1e-9)
+    energy = f"about {hours * watts / 1000:.3g} kWh at {watts:g} W" if watts else "not estimated (`--watts`)"
+    rows = [
+        ("", ""),
+        (
+            "steps",
+            f"{summary.steps_done:,} of {train.batch_tokens:,} tokens, in sequences of {recipe.data.sequence_length:,}",
+        ),
+        ("optimizer", f"{train.optimizer.kind}, rate {train.lr:g}, schedule {train.schedule.kind}, seed {recipe.seed}"),
+        ("machine", result.machine or "not recorded"),
+        ("time", f"{format_duration(summary.seconds)} of steps, {rate:,.0f} tokens/s"),
+        ("energy", energy),
+    ]
+    yield "## Training\n"
+    yield table(rows)
+    yield f"![Loss over tokens]({PICTURE})\n"
+
+
+def held_out(result: Result) -> Iterator[str]:
+    """The loss on held-out text."""
+    rows = [("held-out text", "bits per byte"), ("all", f"{result.held_out['bits_per_byte']:.3f}")]
+    rows += [(name, f"{value:.3f}") for name, value in (result.held_out.get("components") or {}).items()]
+    yield "## Held-out loss\n"
+    yield table(rows)
+
+
+def evaluated(run: Path, folder: Path, explicit: bool) -> Iterator[str]:
+    """The figures of all tasks, of this model and of those that were evaluated beside it."""
+    yield "## Evaluation\n"
+    report = read_report(folder, explicit)
+    if report is None:
+        yield f"Not measured: `bluejay eval {run} --suite small --report {folder}` does it.\n"
+        return
+    yield f"`{report['command']}`, {report.get('date', '')}\n"
+    rows = [("task", "model", "metric", "figure", "95 % interval", "n", "by chance")]
+    for one in report["results"]:
+        main = one["figures"][one["metric"]]
+        chance = "" if one["chance"] is None else f"{one['chance']:.3g}"
+        rows.append((one["task"], one["model"], one["metric"], *interval(main), chance))
+    yield table(rows)
+    safety = report.get("safety", {}).get("figures", ())
+    if safety:
+        yield "### Safety probes\n"
+        rows = [("probe", "part", "model", "metric", "figure", "95 % interval", "n")]
+        yield table(
+            [*rows, *((one["task"], one["part"], one["model"], one["metric"], *interval(one)) for one in safety)]
+        )
+    yield from (f"- {task} was not run: {why}" for task, why in report.get("not_run", {}).items())
+    yield ""
+
+
+def memorised(run: Path, folder: Path, explicit: bool) -> Iterator[str]:
+    """What the model can be made to repeat, and whether test questions stood in its data."""
+    yield "## Memorisation and contamination\n"
+    report = read_report(folder, explicit)
+    if report is None:
+        yield f"Not measured: `bluejay trace report {run}` does it.\n"
+        return
+    yield f"`{report['command']}`, {report.get('date', '')}\n"
+    for name, finding in report["findings"].items():
+        rows = [(finding["title"], finding["unit"], "95 % interval", "n")]
+        for label, figure in finding["figures"].items():
+            if name != "novelty" or label.endswith(NOVELTY):
+                rows.append((label, *interval(figure)))
+        yield table(rows)
+        yield from (f"- {note}" for note in finding["notes"])
+        yield ""
+
+
+def interval(figure: dict[str, Any]) -> tuple[str, str, str]:
+    """A figure, its interval and the number of questions."""
+    low, high = figure.get("low"), figure.get("high")
+    between = "" if low is None or high is None else f"{low:.4g} to {high:.4g}"
+    return f"{figure['value']:.4g}", between, f"{figure['n']:,}"
+
+
+def use_and_limits(recipe: TrainRecipe) -> Iterator[str]:
+    """What the model is for, and what it cannot do."""
+    yield f"## Use\n\n{USE if recipe.init else f'{USE} {BASE}'}\n\n## Limits\n"
+    yield from (f"- {limit}" for limit in LIMITS)
+    yield ""
+
+
+def repetition(run: Path) -> Iterator[str]:
+    """The recipe with which to repeat the run."""
+    text = (run / "recipe.toml").read_text(encoding="utf-8")
+    yield "## To repeat it\n\n`bluejay train` with this recipe, and the corpora above in their places:\n"
+    yield f"```toml\n{text}```"
+
+
+def read_report(folder: Path, explicit: bool) -> dict[str, Any] | None:
+    """The report in a folder; None where none was made and none was asked for."""
+    path = folder / "report.json"
+    if not path.is_file() and not explicit:
+        return None
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not a report: {error}") from None
+    if not isinstance(report, dict) or not report.keys() & {"results", "findings"}:
+        raise ValueError(f"{path} is not a report of bluejay eval or bluejay trace report")
+    return report
