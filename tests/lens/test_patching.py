@@ -86,8 +86,11 @@ def test_few_heads_of_a_trained_model_continue_what_was_said_before(tmp_path):
     lens = load(float32_directory(tmp_path)).lens()
     pair = pair_of(lens, *induction_prompts(lens), ("heads",))
     found = head_curve(lens, pair)
-    heads, random = found.enough(0.9)
-    assert heads <= lens.config.n_layer * lens.config.n_head / 4 and random < 0.3
+    heads, _ = found.enough(0.9)
+    random = found.random[:, found.sizes.index(heads)]
+    assert heads <= lens.config.n_layer * lens.config.n_head / 4
+    # A set of random heads that holds two of the strong ones by chance brings back about 30 %.
+    assert random.median() < 0.1 and (random < 0.3).sum() >= 18
     assert len(found.random) == 20 and float(pair.difference(pair.clean.logits)) > 0
 
 

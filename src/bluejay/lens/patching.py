@@ -302,17 +302,19 @@ class HeadCurve:
 
 @torch.no_grad()
 def head_curve(lens: Lens, pair: Pair, random_sets: int = 20, seed: int = 0) -> HeadCurve:
-    """Patch the heads that bring back most by themselves together, 1, 2, 4 and so on, a quarter and all of them, beside
-    random sets of as many."""
+    """Patch the heads that bring back most by themselves together, each number of them up to 12, then 16, 32 and so on,
+    a quarter and all, beside random sets of as many, drawn from all heads."""
     n = lens.config.n_layer * lens.config.n_head
     order = patch(lens, pair, "heads").largest(n)
-    sizes = sorted({*(2**power for power in range(n.bit_length()) if 2**power <= n), max(1, n // 4), n})
+    every = sorted(order)  # so that the sets depend on the seed alone
+    powers = (2**power for power in range(n.bit_length()))
+    sizes = sorted({size for size in (*range(1, 13), *powers, max(1, n // 4), n) if size <= n})
     generator = torch.Generator().manual_seed(seed)
     random = torch.empty(random_sets, len(sizes))
     with progress("patching sets of heads", (random_sets + 1) * len(sizes), "sets") as bar:
         recovered = []
         for number, size in enumerate(sizes):
-            sets = [[order[at] for at in torch.randperm(n, generator=generator)[:size].tolist()] for _ in random]
+            sets = [[every[at] for at in torch.randperm(n, generator=generator)[:size].tolist()] for _ in random]
             best, *others = patch_sets(lens, pair, [order[:size], *sets]).tolist()
             recovered.append(best)
             random[:, number] = torch.tensor(others)
