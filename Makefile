@@ -5,6 +5,8 @@ PORT ?= 8000
 INSTALL := $(if $(shell command -v uv),uv pip install --python $(BIN)/python,$(BIN)/python -m pip install --no-compile) --constraint constraints.txt
 # The tests of a source file; those of a package's __init__.py are all of its folder.
 tests_of = $(patsubst %/test___init__.py,%,$(patsubst src/bluejay/%,tests/%,$(dir $(1)))$(addprefix test_,$(notdir $(1))))
+# Python keeps what it compiles: else each of the processes that tests start would compile torch again, in seconds.
+unexport PYTHONDONTWRITEBYTECODE
 BENCHMARKS := bits_per_byte decode generate_speed gpt_j lens load lora_6b pile quantization serve speculation trace train
 
 .PHONY: run test test-slow lint bench bench-peers sanitize clean
