@@ -37,7 +37,15 @@ TWO_WORDS = ("trace report", "trace influence")
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
+    """An argument parser whose errors are one line, and that takes a text that stands after options."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Argparse takes an optional argument only beside the one before it: give it the one word that is left over."""
+        found, rest = super().parse_known_args(args, namespace)
+        left = [one for one in self._actions if one.nargs == "?" and not one.option_strings]
+        if len(rest) == 1 == len(left) and not rest[0].startswith("--") and getattr(found, left[0].dest) is None:
+            setattr(found, left[0].dest, self._get_values(left[0], [rest.pop()]))
+        return found, rest
 
     def error(self, message: str) -> NoReturn:
         """Report the mistake and exit with code 2."""

@@ -13,11 +13,12 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field, WithJsonSchema
 
 from bluejay.infer.needs import INSIDE
+from bluejay.lens.ablation import without_tokens
 from bluejay.lens.activations import Lens
 from bluejay.lens.heads import kept_models, losses, scored
 from bluejay.lens.logit_lens import TunedLens
 from bluejay.lens.look import look
-from bluejay.lens.patching import pair_of, patch, without_tokens
+from bluejay.lens.patching import pair_of, patch
 from bluejay.serve.api.completions import STREAM_CONTENT, CompletionAnswer
 from bluejay.serve.api.offered import Catalogue
 from bluejay.serve.api.parameters import Body
