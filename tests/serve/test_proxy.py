@@ -135,7 +135,7 @@ def test_tokens_are_not_buffered_and_a_disconnected_client_frees_its_slots(proxy
         lines = response.iter_lines()
         assert next(lines).startswith("data: ")
         assert engine_thread_of(public).engine.running  # it came long before the answer's end
-    assert eventually(lambda: not engine_thread_of(public).owners and public.engine_thread.engine.idle)
+    assert eventually(lambda: not engine_thread_of(public).owners and engine_thread_of(public).engine.idle)
 
 
 def test_a_client_is_identified_by_the_address_that_the_proxy_sees(proxy):
