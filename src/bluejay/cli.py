@@ -37,7 +37,15 @@ TWO_WORDS = ("trace report", "trace influence")
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
+    """An argument parser whose errors are one line, and that takes a text that stands after options."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Argparse takes an optional argument only beside the one before it: give it the one word that is left over."""
+        found, rest = super().parse_known_args(args, namespace)
+        left = [one for one in self._actions if one.nargs == "?" and not one.option_strings]
+        if len(rest) == 1 == len(left) and not rest[0].startswith("--") and getattr(found, left[0].dest) is None:
+            setattr(found, left[0].dest, self._get_values(left[0], [rest.pop()]))
+        return found, rest
 
     def error(self, message: str) -> NoReturn:
         """Report the mistake and exit with code 2."""
@@ -160,15 +168,16 @@ def parser() -> Parser:
     push_.add_argument("path", type=Path, help="a model directory, an adapter, a .gguf file or a corpus")
     push_.add_argument("name", help="the repository to send it to, OWNER/NAME")
     push_.add_argument("--private", action="store_true", help="make a new repository that only its owner can read")
-    help = "serve a model through OpenAI's completions API and a web page"
+    help = "serve models through OpenAI's completions API and a web page"
     serve_ = add_verb(verbs, "serve", serve, help, json=False)
-    serve_.add_argument("model", help="a model directory, a .gguf file or a hub name")
+    help = "a model directory, a .gguf file or a hub name; of several, requests choose one by its name"
+    serve_.add_argument("models", nargs="+", metavar="MODEL", help=help)
     device_options(serve_)
     add_options(serve_, ServeSettings, without=("public",))
     public = serve_.add_argument_group("on the open web")
     public.add_argument("--public", action="store_true", help="limit what each client may ask for")
     add_options(public, PublicSettings, without=("state",))
-    help = "serve the quickstart model, after building its corpus and training it where that has not been done"
+    help = "serve models/bluejay-nano, or where it is not there the quickstart model, which is made first if need be"
     demo_ = add_verb(verbs, "demo", demo, help, json=False)
     add_options(demo_, ServeSettings, only=("host", "port"))
 
@@ -355,7 +364,7 @@ def serve(options: argparse.Namespace, _: list[str]) -> None:
     settings = settings_from(options)
     from bluejay.serve.replicas import serve_named
 
-    serve_named(options.model, settings, options.device, options.compile)
+    serve_named(options.models, settings, options.device, options.compile)
 
 
 def demo(options: argparse.Namespace, _: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""`bluejay demo`: build the quickstart corpus, train its model and serve it."""
+"""`bluejay demo`: serve the model that comes with the checkout, or else make the quickstart model and serve that."""
 
 from pathlib import Path
 
@@ -12,17 +12,22 @@ from bluejay.train.loop import train
 from bluejay.train.recipe import TrainRecipe
 
 CORPUS, TRAINING = Path("recipes/pile/quickstart.toml"), Path("recipes/train/quickstart.toml")
+RELEASED = Path("models/bluejay-nano")
+"""The model that comes with a checkout."""
 
 
 def demo(settings: ServeSettings) -> None:
-    """Serve the quickstart model, after building its corpus and training it where that has not been done.
+    """Serve the released model where it lies in the checkout; else the quickstart model, after building its corpus and
+    training it where that has not been done.
 
     Raises OSError when the port is in use: before the minutes of training, not after them.
     """
     listen(settings.host, settings.port).close()
+    if (RELEASED / "config.json").exists():
+        return serve(load(RELEASED), settings)
     recipe = recipes.load(TrainRecipe, TRAINING)
     model = recipe.directory / "model"
     if not (model / "config.json").exists():
         build(recipes.load(PileRecipe, CORPUS))
         train(recipe)
-    serve(load(model), settings)
+    return serve(load(model), settings)

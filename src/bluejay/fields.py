@@ -5,6 +5,7 @@ import argparse
 import ast
 import dataclasses
 import inspect
+import re
 import textwrap
 import types
 import typing
@@ -12,6 +13,8 @@ from collections.abc import Callable, Collection
 from functools import cache
 from itertools import pairwise
 from typing import Any
+
+UNITS = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +84,14 @@ def pair(text: str) -> tuple[int, float]:
     """An item of a mapping from `TOKEN=NUMBER`. Raises ValueError."""
     token, _, number = text.partition("=")
     return int(token), float(number)
+
+
+def parse_size(text: str, key: str) -> int:
+    """The bytes of a size such as "50 MB" or "227.12 GiB". Raises ValueError, naming `key`: malformed."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?b)\s*", text, re.IGNORECASE)
+    if not match:
+        raise ValueError(f'{key} is {text!r}; write a number and a unit, "50 MB"')
+    return round(float(match[1]) * UNITS[match[2].lower()])
 
 
 def check_ranges(settings: Any) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -50,12 +53,45 @@ def processor() -> str:
 
 
 def free_memory() -> int:
-    """Bytes of memory available without swapping; 2**62 if the system does not tell."""
+    """Bytes of memory available without swapping, by the system and the control group; 2**62 if neither tells."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):
+        free = 1 << 62
+    return min(free, free_in_group(Path("/sys/fs/cgroup")))
+
+
+def free_in_group(folder: Path) -> int:
+    """Bytes that a control group (cgroup v2, memory.max) still lets its processes have, the cached files that the
+    system would give up included; 2**62 if it has no limit."""
+    try:
+        limit, used = int((folder / "memory.max").read_text()), int((folder / "memory.current").read_text())
+        figures = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):  # there is no such file, or no limit ("max")
         return 1 << 62
+    return max(0, limit - used + int(figures.get("inactive_file", 0)))
+
+
+def resident_memory() -> int:
+    """Bytes of main memory that this process occupies, mapped files included; the most so far where only that is told,
+    and 0 where nothing is."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        pass
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return 0
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def return_memory() -> None:
+    """Have the C library return to the system what it keeps of freed memory; only glibc has a call for it."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @functools.cache

@@ -7,6 +7,7 @@ errors are reworded to one sentence that names the file, the key and the nearest
 import copy
 import dataclasses
 import difflib
+import functools
 import json
 import re
 import tomllib
@@ -30,6 +31,8 @@ UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
 """pydantic's error types for a key without a field."""
 SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
 """What may follow a number in quotes: "10M" is ten million."""
+adapter_of = functools.cache(TypeAdapter)
+"""What checks values for a dataclass, kept because pydantic takes 10 to 30 ms to make one."""
 
 
 def at_home(path: str) -> str:
@@ -67,7 +70,7 @@ def load(kind: type[T], path: Path, overrides: list[str] | None = None) -> T:
 
 def check(kind: type[T], values: dict[str, Any], origin: str) -> T:
     """The dataclass `kind` made from plain values. Raises ValueError, naming `origin`: they do not fit its fields."""
-    adapter = TypeAdapter(kind)
+    adapter = adapter_of(kind)
     try:
         try:
             # JSON mode, in which arrays become tuples although nothing else is converted.

@@ -1,36 +1,25 @@
-"""Tokens that are left out and activations that are patched: what comes out equals runs done by hand."""
+"""Activations that are patched: what comes out equals runs done by hand."""
 
 import pytest
+import torch
 
 from bluejay.infer.model import load
-from bluejay.lens.patching import head_curve, head_edits, induction_prompts, pair_of, patch, patch_heads, without_tokens
+from bluejay.lens.patching import head_curve, head_edits, induction_prompts, pair_of, patch, patch_heads
 from tests.evals.smollm2 import float32_directory
 from tests.lens.families import TOKENS
 
 CLEAN, CORRUPT = TOKENS, [TOKENS[0], 99, *TOKENS[2:]]
-
-
-def test_leaving_out_a_token_is_a_run_without_it(lens):
-    found = without_tokens(lens, TOKENS, -1, 5)
-    whole = lens.run(TOKENS).logits[0, -1].log_softmax(-1)[5]
-    for at in range(len(TOKENS)):
-        less = lens.run(TOKENS[:at] + TOKENS[at + 1 :]).logits[0, -1].log_softmax(-1)[5]
-        assert float(found.effect[at]) == pytest.approx(float(whole - less), abs=1e-4)
-    replaced = without_tokens(lens, TOKENS, 3, 5, by=7)
-    other = lens.run([TOKENS[0], 7, *TOKENS[2:4]]).logits[0, -1].log_softmax(-1)[5]
-    assert len(replaced.tokens) == 4 and float(replaced.effect[1]) == pytest.approx(
-        float(lens.run(TOKENS[:4]).logits[0, -1].log_softmax(-1)[5] - other), abs=1e-4
-    )
-    assert found.text().count("\n") == len(TOKENS) and "without each token" in found._repr_html_()
+LONG = [(TOKENS[at % 7] + at) % 250 for at in range(20)]
 
 
 @pytest.mark.parametrize("part", ["residual", "attention", "mlp", "heads"])
 def test_a_patch_is_a_run_with_one_activation_of_the_other_prompt(part, lens):
     pair = pair_of(lens, CLEAN, CORRUPT, 5, 9)
     found = patch(lens, pair, part)
+    assert pair.same == 1, "the first token is the same in both"
     hook = {"residual": "hook_resid_pre", "attention": "hook_attn_out", "mlp": "hook_mlp_out", "heads": "attn.hook_z"}
     name = f"blocks.1.{hook[part]}"
-    for column in (0, 1):
+    for column in (0, 1, -1):
         where = (slice(None), slice(None), column) if part == "heads" else (slice(None), column)
 
         def edit(x, where=where):
@@ -42,6 +31,18 @@ def test_a_patch_is_a_run_with_one_activation_of_the_other_prompt(part, lens):
         assert float(found.recovered[1, column]) == pytest.approx(float(pair.recovered(logits)), rel=1e-3, abs=1e-3)
     assert found.recovered.shape == (2, lens.config.n_head if part == "heads" else len(TOKENS))
     assert part in found.text() and part in found._repr_html_()
+
+
+@pytest.mark.parametrize("part", ["attention", "mlp"])
+def test_a_patch_far_into_a_prompt_is_a_run_too(part, lens):
+    pair = pair_of(lens, LONG, [*LONG[:4], 99, *LONG[5:]], 5, 9, [part])
+    found, name = patch(lens, pair, part), f"blocks.0.hook_{'attn' if part == 'attention' else part}_out"
+
+    def edit(x):
+        return torch.cat((x[:, :17], pair.clean[name][:, 17:18], x[:, 18:]), 1)
+
+    logits = lens.run(pair.corrupt.tokens, write={name: edit}).logits
+    assert float(found.recovered[0, 17]) == pytest.approx(float(pair.recovered(logits)), rel=1e-3, abs=1e-3)
 
 
 def test_the_changed_position_brings_back_everything(lens):
@@ -85,8 +86,11 @@ def test_few_heads_of_a_trained_model_continue_what_was_said_before(tmp_path):
     lens = load(float32_directory(tmp_path)).lens()
     pair = pair_of(lens, *induction_prompts(lens), ("heads",))
     found = head_curve(lens, pair)
-    heads, random = found.enough(0.9)
-    assert heads <= lens.config.n_layer * lens.config.n_head / 4 and random < 0.3
+    heads, _ = found.enough(0.9)
+    random = found.random[:, found.sizes.index(heads)]
+    assert heads <= lens.config.n_layer * lens.config.n_head / 4
+    # A set of random heads that holds two of the strong ones by chance brings back about 30 %.
+    assert random.median() < 0.1 and (random < 0.3).sum() >= 18
     assert len(found.random) == 20 and float(pair.difference(pair.clean.logits)) > 0
 
 
@@ -106,7 +110,6 @@ def test_few_heads_of_a_trained_model_continue_what_was_said_before(tmp_path):
         ),
         (lambda lens: patch_heads(lens, pair_of(lens, CLEAN, CORRUPT, 5, 9), [(2, 0)]), "there is no layer 2"),
         (lambda lens: patch_heads(lens, pair_of(lens, CLEAN, CORRUPT, 5, 9), [(0, 2)]), "there is no head 2"),
-        (lambda lens: without_tokens(lens, [1]), "one token, and nothing is left"),
     ],
 )
 def test_what_cannot_be_is_said(call, message, lenses):

@@ -10,11 +10,19 @@ from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.init import new_model
 from bluejay.infer.model import Model
 from bluejay.serve.app import create_app
+from bluejay.serve.engine_thread import EngineThread
 from bluejay.serve.server import Server, listen
 from bluejay.serve.settings import ServeSettings
 from tests.waiting import PATIENCE
 
 N_CTX = 1024
+
+
+def engine_thread_of(server: Server, name: str | None = None) -> EngineThread:
+    """The thread of a model that is loaded, the first unless it is named."""
+    service = server.models.find(name).service
+    assert service is not None
+    return service.engine_thread
 
 
 @contextlib.contextmanager
@@ -57,7 +65,7 @@ def server(model):
 
 @pytest.fixture(scope="session")
 def engine_thread(server):
-    return server.engine_thread
+    return engine_thread_of(server)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from bluejay.serve.settings import PublicSettings, ServeSettings
+from tests.serve.conftest import engine_thread_of
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -133,8 +134,8 @@ def test_tokens_are_not_buffered_and_a_disconnected_client_frees_its_slots(proxy
     with proxy.stream("POST", "/v1/completions", json=body) as response:
         lines = response.iter_lines()
         assert next(lines).startswith("data: ")
-        assert public.engine_thread.engine.running  # it came long before the answer's end
-    assert eventually(lambda: not public.engine_thread.owners and public.engine_thread.engine.idle)
+        assert engine_thread_of(public).engine.running  # it came long before the answer's end
+    assert eventually(lambda: not engine_thread_of(public).owners and engine_thread_of(public).engine.idle)
 
 
 def test_a_client_is_identified_by_the_address_that_the_proxy_sees(proxy):

@@ -25,7 +25,7 @@ def test_more_processes_than_processors_are_refused(tiny_model):
     with pytest.raises(
         ValueError, match=rf"^workers is {workers}; this machine has {workers - 1} processors to share$"
     ):
-        serve_named("nothing", ServeSettings(workers=workers))
+        serve_named(["nothing"], ServeSettings(workers=workers))
 
 
 def test_on_gpus_each_worker_has_one(monkeypatch):

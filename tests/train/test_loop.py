@@ -331,7 +331,7 @@ def test_a_run_goes_back_past_bad_batches_and_that_too_survives_a_stop(
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert [row["step"] for row in rows if "loss" in row] == list(range(1, 41))
     assert [(row["step"], row["went_back_from"]) for row in rows if "went_back_from" in row] == [(14, 20)]
-    for stop_at in (18, 24, 30):
+    for stop_at in (18, 24):  # before it goes back, and after
         elsewhere = (*back, "--output", f"{tmp_path}/stopped-at-{stop_at}")
         bad_batches(range(17, 20), stop_at)
         with pytest.raises(Interrupted):

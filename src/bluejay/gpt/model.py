@@ -169,7 +169,8 @@ class Attention(nn.Module):
             y = attention(q, k, v, rotation, self.rotate_half, visible, self.scale)
         else:
             if rotation is not None:
-                q, k = rotate(q, rotation, self.rotate_half), rotate(k, rotation, self.rotate_half)
+                both = rotate(torch.cat((q, k), -2), rotation, self.rotate_half)  # one pass over both
+                q, k = both.split((q.shape[-2], k.shape[-2]), -2)
             y = cache.attend(self.layer, *(x.transpose(1, 2) for x in (q, k, v))).transpose(1, 2)
         return self.out(y.flatten(-2))
 

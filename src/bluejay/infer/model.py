@@ -15,8 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bluejay.chat_template import prompt_tokens
+from bluejay.gpt.formats.companions import card_of
 from bluejay.gpt.formats.layouts import open_model
-from bluejay.gpt.formats.locate import locate
+from bluejay.gpt.formats.locate import locate, title
 from bluejay.gpt.formats.tensors import tokenizer_of
 from bluejay.gpt.model import GPT
 from bluejay.infer.asynchronous import each_in_thread, in_thread
@@ -97,8 +98,7 @@ class Model:
     @property
     def card(self) -> str:
         """The README.md in its directory; empty where there is none."""
-        readme = self.path and self.path / "README.md"
-        return readme.read_text(encoding="utf-8", errors="replace") if readme and readme.is_file() else ""
+        return card_of(self.path) if self.path else ""
 
     def __enter__(self) -> "Model":
         return self
@@ -390,9 +390,6 @@ def load(
     """
     chosen_device, path = device_named(device), locate(name).resolve()
     stored = open_model(path)
-    # A training run stores its model as runs/NAME/model; the hub's cache names directories after commits.
-    local = path.parent.name if path.name == "model" else path.name
-    title = local if Path(name).exists() else str(name)
     tokenizer = tokenizer_of(stored, name)
     weights = read_weights(stored, chosen_device, dtype)
-    return Model(weights, tokenizer, title, licence=stored.licence, path=path, compiled=compiled)
+    return Model(weights, tokenizer, title(name, path), licence=stored.licence, path=path, compiled=compiled)

@@ -31,7 +31,7 @@ PUBLIC = {
     "steering_cost": "steering",
     "steering_vector": "steering",
     "tune": "logit_lens",
-    "without_tokens": "patching",
+    "without_tokens": "ablation",
 }
 """Each public name and its module."""
 

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from bluejay.files import atomic_file
 from bluejay.gpt.formats.layouts import open_model, read_model
-from bluejay.gpt.model import GPT
+from bluejay.gpt.model import GPT, Block
 from bluejay.infer.model import Model
 from bluejay.infer.prompts import check_readable, encode_prompts, read_prompts
-from bluejay.lens.hooks import Edit, Visits, expand, hook_names, hooked
+from bluejay.lens.hooks import Edit, Past, Visits, expand, hook_names, hooked
 from bluejay.machine import free_memory
 from bluejay.tokenizer import Tokenizer
 
@@ -75,6 +75,8 @@ class Lens:
         self.name, self.path = model.name, model.path
         self.gpt = private_copy(float32_weights(model))
         self._lock = threading.RLock()
+        self._texts: dict[int, str] = {}
+        self._products: dict[int, tuple[int, Tensor]] = {}
 
     @property
     def hooks(self) -> tuple[str, ...]:
@@ -110,20 +112,24 @@ class Lens:
         write: Mapping[str, Edit] | None = None,
         first_layer: int = 0,
         only: int | None = None,
+        past: Past | None = None,
     ) -> Activations:
         """Run a prompt, or several of equal length, and keep the activations named by `read`. `write` gives functions
         that return, for an activation, the one that the model goes on with. In a name, * stands for anything.
 
         To save work, the layers before `first_layer` can be left out, where `write` gives its `hook_resid_pre` anyway,
-        and with `only` the logits are those after that position, (B 1 V).
+        with `only` the logits are those after that position, (B 1 V), and with `past` the prompts are what follows the
+        first tokens of another run.
 
         Raises ValueError for a name that the model does not have, and for what was written in another shape;
         PromptError and its kinds.
         """
         tokens = self.tokens(prompts)
         visits = Visits(self.config, read, write or {})
-        with self._lock, hooked(self.gpt, visits) as attention, skipped(self.gpt.blocks[:first_layer]):
-            hidden = self.gpt.hidden(tokens, cache=attention)
+        n_past = 0 if past is None else past.n
+        positions = torch.arange(n_past, n_past + tokens.shape[1], device=tokens.device).expand_as(tokens)
+        with self._lock, hooked(self.gpt, visits, past) as attention, skipped(self.gpt.blocks[:first_layer]):
+            hidden = self.gpt.hidden(tokens, positions=positions, cache=attention)
             at = None if only is None else self.position(only, tokens.shape[1])
             logits = self.gpt.logits(hidden if at is None else hidden[:, at : at + 1])
         return Activations(tokens, logits, {n: visits.found[n] for n in self.hooks if n in visits.found}, at)
@@ -145,6 +151,20 @@ class Lens:
             if attention is not None:
                 raise ValueError("scores and patterns of attention can be written in a single run only")
             yield self.gpt
+
+    @torch.no_grad()
+    def head_products(self, layer: int) -> Float[Tensor, "N H H"]:
+        """The products of the columns of each head's output matrix with each other. They are kept until the weight
+        changes; all layers together are a small part of the weights (H / 12 D of them in GPT-J)."""
+        block = self.gpt.blocks[layer]
+        assert isinstance(block, Block)
+        weight = block.attention.out.weight
+        version, products = self._products.get(layer, (-1, weight))
+        if version != weight._version:
+            heads = weight.unflatten(1, (self.config.n_head, -1)).permute(1, 2, 0)  # (N H D)
+            version, products = weight._version, heads @ heads.transpose(1, 2)
+            self._products[layer] = version, products
+        return products
 
     def layer(self, number: int) -> int:
         """A layer, counted from the end where it is negative. Raises ValueError if there is none."""
@@ -182,9 +202,11 @@ class Lens:
 
     def text(self, token: int) -> str:
         """The text of a token; an id without text is given in angle brackets."""
-        pieces = self.tokenizer.token_bytes()
-        piece = pieces[token] if token < len(pieces) else b""
-        return piece.decode("utf-8", errors="replace") or f"<{token}>"
+        if token not in self._texts:
+            pieces = self.tokenizer.token_bytes()
+            piece = pieces[token] if token < len(pieces) else b""
+            self._texts[token] = piece.decode("utf-8", errors="replace") or f"<{token}>"
+        return self._texts[token]
 
     def texts(self, tokens: Iterable[int]) -> list[str]:
         """The text of each token."""

@@ -6,13 +6,13 @@ linear function of it once the scale of the last norm is taken as it was: so it 
 `Attribution.total` is that sum. That the scale would have been another without a part is the one thing left out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from bluejay.gpt.model import GPT, Block
 from bluejay.lens.activations import Activations, Lens
@@ -136,15 +136,14 @@ def attribute(
     other = None if against is None else lens.token(against)
     logit = float(logits[wanted]) - (0.0 if other is None else float(logits[other]))
     direction, bias = unembedded(lens.gpt, run["ln_final.hook_scale"][0, at], wanted, other)
-    heads, neurons, attention_biases, mlp_biases = [], [], [], []
-    for layer, block in enumerate(lens.gpt.blocks):
-        assert isinstance(block, Block)
-        z, post = run[f"blocks.{layer}.attn.hook_z"][0, at], run[f"blocks.{layer}.mlp.hook_post"][0, at]
-        heads.append((z.double() * through(block.attention.out.weight, direction).unflatten(0, z.shape)).sum(-1))
-        neurons.append(post.double() * through(block.mlp.down.weight, direction))
-        attention_biases.append(dot(block.attention.out.bias, direction))
-        mlp_biases.append(dot(block.mlp.down.bias, direction))
-    neuron_terms, mlp_bias_terms = torch.stack(neurons), torch.stack(mlp_biases)
+    z, post = (
+        torch.stack([run[f"blocks.{layer}.{name}"][0, at] for layer in range(lens.config.n_layer)]).double()
+        for name in ("attn.hook_z", "mlp.hook_post")
+    )
+    blocks = [block for block in lens.gpt.blocks if isinstance(block, Block)]
+    outs, downs = [block.attention.out for block in blocks], [block.mlp.down for block in blocks]
+    heads = (z * through(outs, direction).view_as(z)).sum(-1)
+    neuron_terms, mlp_bias_terms = post * through(downs, direction), biases(downs, direction)
     positions = run["hook_pos_embed"][0, at] if lens.config.learned_positions else None
     return Attribution(
         lens.text(wanted),
@@ -153,11 +152,11 @@ def attribute(
         logit,
         float(dot(run["hook_embed"][0, at], direction)),
         float(dot(positions, direction)),
-        torch.stack(heads),
+        heads,
         neuron_terms.sum(1) + mlp_bias_terms,
         neuron_terms,
         mlp_bias_terms,
-        torch.stack(attention_biases),
+        biases(outs, direction),
         bias,
     )
 
@@ -178,9 +177,15 @@ def unembedded(
     return direction / scale.double(), bias
 
 
-def through(weight: Float[Tensor, "D inputs"], direction: Float[Tensor, " D"]) -> Float[Tensor, " inputs"]:
-    """What one unit of each input of a matrix adds along a direction."""
-    return (direction.to(weight.dtype) @ weight).double()
+def through(matrices: Sequence[nn.Linear], direction: Float[Tensor, " D"]) -> Float[Tensor, "L inputs"]:
+    """What one unit of each input of the matrices adds along a direction."""
+    row = direction.to(matrices[0].weight.dtype)
+    return torch.stack([row @ matrix.weight for matrix in matrices]).double()
+
+
+def biases(matrices: Sequence[nn.Linear], direction: Float[Tensor, " D"]) -> Float[Tensor, " L"]:
+    """What the biases of the matrices add along a direction; 0 where they have none."""
+    return torch.stack([dot(matrix.bias, direction) for matrix in matrices])
 
 
 def dot(vector: Float[Tensor, " D"] | None, direction: Float[Tensor, " D"]) -> Float[Tensor, ""]:

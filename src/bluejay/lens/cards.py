@@ -176,12 +176,10 @@ def head_card(lens: Lens, found: Sequence[Passage], layer: int, head: int, examp
     for a layer or a head that is not there."""
     layer, head = lens.layer(layer), lens.head(head)
     names = [f"blocks.{layer}.attn.hook_{name}" for name in ("pattern", "v")]
-    block = lens.gpt.blocks[layer]
-    assert isinstance(block, Block)
 
     def strength(tokens: Tensor) -> tuple[Tensor, Tensor]:
         run = lens.run(tokens, names)
-        lengths = value_lengths(lens.config, run[names[1]], block.attention.out.weight)[:, head]
+        lengths = value_lengths(lens, run[names[1]], layer)[:, head]
         moved = (run[names[0]][:, head] * lengths[:, None]).tril(-1)
         moved[..., 0] = 0
         best = moved.max(-1)

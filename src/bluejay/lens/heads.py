@@ -40,17 +40,39 @@ class Patterns:
     value_weighted: Float[Tensor, "N T S"]
     """The length of what each position adds to the residual stream: the weight times the length of its value, after the
     output matrix."""
-    rotary: Float[Tensor, "N T S"]
-    """The part of the scores that comes from rotated dimensions and so depends on the distance; 0 above the
-    diagonal."""
-    content: Float[Tensor, "N T S"]
-    """The part of the scores that comes from dimensions that are not rotated and so depends on the content only."""
+    q: Float[Tensor, "N T H"]
+    """The queries, rotated where the model rotates them."""
+    k: Float[Tensor, "K T H"]
+    """The keys, rotated as the queries are."""
+    config: GPTConfig
+    """The model's configuration, which says how scores are made of queries and keys."""
+
+    @property
+    def rotary(self) -> Float[Tensor, "N T S"]:
+        """The part of the scores that comes from rotated dimensions and so depends on the distance; 0 above the
+        diagonal."""
+        return self.part(slice(None, self.config.n_rotary))
+
+    @property
+    def content(self) -> Float[Tensor, "N T S"]:
+        """The part of the scores that comes from dimensions that are not rotated and so depends on the content only."""
+        return self.part(slice(self.config.n_rotary, None))
+
+    def part(self, dimensions: slice, queries: slice = slice(None)) -> Float[Tensor, "N T S"]:
+        """The part of the scores that comes from some dimensions of heads, of all queries or of some; 0 where a query
+        does not look."""
+        seen = visible(self.config, self.layer, self.q.shape[1], self.q.device)[queries]
+        q, k = self.q[:, queries, dimensions], self.k[..., dimensions]
+        k = k.repeat_interleave(len(q) // len(k), 0)
+        return q @ k.transpose(1, 2) * (self.config.scale * seen)
 
     def as_dict(self, position: int | None = None) -> dict[str, Any]:
         """The patterns for JSON; of one query position if it is given."""
         at = slice(None) if position is None else slice(position, position + 1)
-        names = ("pattern", "value_weighted", "rotary", "content")
-        return {"layer": self.layer, **{name: getattr(self, name)[:, at].tolist() for name in names}}
+        rotary, content = slice(None, self.config.n_rotary), slice(self.config.n_rotary, None)
+        found = {"pattern": self.pattern[:, at], "value_weighted": self.value_weighted[:, at]}
+        found |= {"rotary": self.part(rotary, at), "content": self.part(content, at)}
+        return {"layer": self.layer, **{name: value.tolist() for name, value in found.items()}}
 
     def _repr_html_(self) -> str:
         grids = [
@@ -73,34 +95,18 @@ def patterns(lens: Lens, prompt: Any, layer: int) -> Patterns:
     names = pattern_needs(lens.config, layer)
     run = lens.read(prompt, names, prompt.only if isinstance(prompt, Activations) else -1)  # whatever logits it has
     q, k, v, pattern = (run[name] for name in names)
-    block = lens.gpt.blocks[layer]
-    assert isinstance(block, Block)
-    lengths = value_lengths(lens.config, v, block.attention.out.weight)
-    rotary, content = score_parts(lens.config, q, k, layer)
+    lengths = value_lengths(lens, v, layer)
     weighted = pattern[0] * lengths[0, :, None]
-    return Patterns(layer, lens.texts(run.tokens[0].tolist()), pattern[0], weighted, rotary[0], content[0])
+    q, k = (x[0].transpose(0, 1) for x in (q, k))
+    return Patterns(layer, lens.texts(run.tokens[0].tolist()), pattern[0], weighted, q, k, lens.config)
 
 
-def score_parts(
-    config: GPTConfig, q: Float[Tensor, "B T N H"], k: Float[Tensor, "B T K H"], layer: int
-) -> tuple[Float[Tensor, "B N T S"], Float[Tensor, "B N T S"]]:
-    """The scores of attention, from rotated queries and keys, in two parts that add up to them: that of the rotated
-    dimensions, which depends on the distance, and that of the others, which depends on the content only. Both are 0
-    where a query does not look."""
-    q, k = q.transpose(1, 2), k.transpose(1, 2).repeat_interleave(config.n_head // config.kv_heads, 1)
-    seen = visible(config, layer, q.shape[2], q.device)
-    rotated = slice(None, config.n_rotary), slice(config.n_rotary, None)
-    rotary, content = (q[..., part] @ k[..., part].transpose(2, 3) * (config.scale * seen) for part in rotated)
-    return rotary, content
-
-
-def value_lengths(config: GPTConfig, v: Float[Tensor, "B T K H"], out: Float[Tensor, "D NH"]) -> Float[Tensor, "B N T"]:
+def value_lengths(lens: Lens, v: Float[Tensor, "B T K H"], layer: int) -> Float[Tensor, "B N T"]:
     """The length of the value of each position after the output matrix of each head. It is computed from the products
     of the matrix's columns, so that no vector of width D is made for each head and position."""
-    matrices = out.unflatten(1, (config.n_head, config.d_head)).transpose(0, 1)  # (N D H)
-    squares = matrices.transpose(1, 2) @ matrices
-    values = v.repeat_interleave(config.n_head // config.kv_heads, 2).transpose(1, 2)  # (B N T H)
-    return ((values @ squares) * values).sum(-1).clamp(min=0).sqrt()
+    squares = lens.head_products(layer).unflatten(0, (lens.config.kv_heads, -1))  # (K G H H)
+    values = v.transpose(1, 2)[:, :, None]  # (B K 1 T H)
+    return ((values @ squares) * values).sum(-1).clamp(min=0).sqrt().flatten(1, 2)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 
 import torch
 import torch.nn.functional as F
@@ -56,13 +56,17 @@ def expand(config: GPTConfig, names: Iterable[str]) -> list[str]:
 
     Raises ValueError for a name that no activation of this model has; the message says the nearest.
     """
-    known, found = hook_names(config), []
-    for name in names:
-        fitting = [one for one in known if fnmatchcase(one, name)] if "*" in name else [name] * (name in known)
-        if not fitting:
-            raise ValueError(f"there is no hook {name!r}{reason(config, name)}")
-        found += fitting
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(one for name in names for one in meant(config, name)))
+
+
+@lru_cache(4096)
+def meant(config: GPTConfig, name: str) -> tuple[str, ...]:
+    """The activations that are meant by one name. Raises as `expand`."""
+    known = hook_names(config)
+    fitting = [one for one in known if fnmatchcase(one, name)] if "*" in name else [name] * (name in known)
+    if not fitting:
+        raise ValueError(f"there is no hook {name!r}{reason(config, name)}")
+    return tuple(fitting)
 
 
 def reason(config: GPTConfig, name: str) -> str:
@@ -100,29 +104,67 @@ class Visits:
         return value
 
 
+class Past:
+    """The first `n` tokens of a run, which other texts begin with too: their keys and values need not be computed
+    again. The run must have the activations `Past.names`."""
+
+    def __init__(self, config: GPTConfig, run: Mapping[str, Tensor], n: int) -> None:
+        self.keys, self.run, self.n = keys_name(config), run, n
+
+    @staticmethod
+    def names(config: GPTConfig) -> tuple[str, str]:
+        """The activations that a run must have to be continued."""
+        return f"blocks.*.{keys_name(config)}", "blocks.*.attn.hook_v"
+
+    def __call__(self, layer: int) -> tuple[Float[Tensor, "B n K H"], Float[Tensor, "B n K H"]]:
+        """The rotated keys and the values of a layer."""
+        k, v = (self.run[f"blocks.{layer}.{name}"][:, : self.n] for name in (self.keys, "attn.hook_v"))
+        return k, v
+
+
+def keys_name(config: GPTConfig) -> str:
+    """Which activation of a block the keys are that queries are multiplied by."""
+    return "attn.hook_k" if config.rotary == "none" else "attn.hook_rot_k"
+
+
 class Attention:
     """Attention of all layers in plain arithmetic, with scores and patterns; satisfies `bluejay.gpt.model.Cache`."""
 
-    def __init__(self, config: GPTConfig, visits: Visits) -> None:
-        self.config, self.visits = config, visits
+    def __init__(self, config: GPTConfig, visits: Visits, past: Past | None = None) -> None:
+        self.config, self.visits, self.past = config, visits, past
+        self._hidden: dict[bool, Float[Tensor, "1 T S"]] = {}
 
     def attend(
         self, layer: int, q: Float[Tensor, "B N T H"], k: Float[Tensor, "B K T H"], v: Float[Tensor, "B K T H"]
     ) -> Float[Tensor, "B N T H"]:
-        """The attention of rotated queries to rotated keys."""
+        """The attention of rotated queries to rotated keys, and to those of earlier tokens, if there are any."""
         rotated, visit = self.config.rotary != "none", partial(in_block, self.visits, layer)
         if rotated:
             q = visit("attn.hook_rot_q", q.transpose(1, 2)).transpose(1, 2)
             k = visit("attn.hook_rot_k", k.transpose(1, 2)).transpose(1, 2)
-        mask = visible(self.config, layer, q.shape[2], q.device)
-        if not self.visits.wants(*(f"blocks.{layer}.{name}" for name in IN_ATTENTION[2:])):
+        if self.past is not None:
+            earlier = (x.transpose(1, 2).expand(len(q), -1, -1, -1) for x in self.past(layer))
+            k, v = (torch.cat((one, new), 2) for one, new in zip(earlier, (k, v), strict=True))
+        scores_name, pattern_name = (f"blocks.{layer}.{name}" for name in IN_ATTENTION[2:])
+        if not self.visits.wants(scores_name, pattern_name):
+            mask = visible(self.config, layer, k.shape[2], q.device)[-q.shape[2] :]
             grouped = self.config.kv_heads != self.config.n_head
             return F.scaled_dot_product_attention(q, k, v, mask, scale=self.config.scale, enable_gqa=grouped)
-        group = self.config.n_head // self.config.kv_heads
-        k, v = (x.repeat_interleave(group, 1) if group > 1 else x for x in (k, v))
-        scores = (q @ k.transpose(2, 3) * self.config.scale).masked_fill(~mask, float("-inf"))
-        pattern = visit("attn.hook_pattern", visit("attn.hook_attn_scores", scores).softmax(-1))
-        return pattern @ v
+        shape, n_keys = q.shape, k.shape[2]
+        q, k, v = (x.reshape(k.shape[0] * k.shape[1], -1, x.shape[-1]) for x in (q, k, v))  # heads of a group as one
+        scores = torch.baddbmm(self.hidden(layer, q, shape[2], n_keys), q, k.transpose(1, 2), alpha=self.config.scale)
+        scores = self.visits(scores_name, scores.view(*shape[:3], n_keys))
+        pattern = self.visits(pattern_name, scores.softmax(-1))
+        return (pattern.reshape(*q.shape[:2], n_keys) @ v).view(shape)
+
+    def hidden(self, layer: int, q: Float[Tensor, "BK GT H"], n_queries: int, n_keys: int) -> Float[Tensor, "1 GT S"]:
+        """What is added to the scores of a layer: 0 where a token attends, minus infinity elsewhere."""
+        local = layer in self.config.local_layers
+        if local not in self._hidden:
+            mask = visible(self.config, layer, n_keys, q.device)[-n_queries:]
+            added = torch.zeros(mask.shape, device=q.device).masked_fill_(~mask, float("-inf"))
+            self._hidden[local] = added.repeat(q.shape[1] // n_queries, 1)[None]
+        return self._hidden[local]
 
 
 def visible(config: GPTConfig, layer: int, n_tokens: int, device: torch.device) -> Bool[Tensor, "T S"]:
@@ -137,8 +179,9 @@ def in_block(visits: Visits, layer: int, name: str, value: Tensor) -> Tensor:
 
 
 @contextmanager
-def hooked(gpt: GPT, visits: Visits) -> Generator[Attention | None]:
-    """A context in which the model's modules call `visits`; yields the cache that the model is to be called with."""
+def hooked(gpt: GPT, visits: Visits, past: Past | None = None) -> Generator[Attention | None]:
+    """A context in which the model's modules call `visits`; yields the cache that the model is to be called with, where
+    what it reads follows other tokens, if there are any."""
     with ExitStack() as stack:
 
         def before(module: nn.Module, function: Callable[[Tensor], Tensor]) -> None:
@@ -194,7 +237,7 @@ def hooked(gpt: GPT, visits: Visits) -> Generator[Attention | None]:
             after(block, at + "hook_resid_post")
         norm(gpt.norm, "ln_final")
         explicit = visits.wants(*(f"blocks.{i}.{name}" for i in range(gpt.config.n_layer) for name in IN_ATTENTION))
-        yield Attention(gpt.config, visits) if explicit else None
+        yield Attention(gpt.config, visits, past) if explicit or past is not None else None
 
 
 def visit_heads(visit: Callable[[str, Tensor], Tensor], width: int, name: str, x: Tensor) -> Tensor:

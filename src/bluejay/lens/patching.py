@@ -1,4 +1,4 @@
-"""What a prediction rests on: tokens that are left out, and activations that come from another prompt.
+"""What a prediction rests on: activations that come from another prompt.
 
 Activation patching (Vig et al. 2020, arXiv 2004.12265; Meng et al. 2022, arXiv 2202.05262; Zhang & Nanda 2023, arXiv
 2309.16042): two prompts of equal length differ in what decides the answer. The model runs on the second, with one
@@ -12,11 +12,13 @@ from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from bluejay.gpt.model import Block
 from bluejay.lens.activations import Activations, Lens
-from bluejay.lens.notebook import grid, marked, page
+from bluejay.lens.hooks import Past
+from bluejay.lens.notebook import grid, page
 from bluejay.progress import progress
 
 HOOKS = {
@@ -26,71 +28,12 @@ HOOKS = {
     "heads": "attn.hook_z",
 }
 """The activation of a layer that each part is."""
-ROWS = 32
-"""Changed prompts that are run at once."""
+ROWS = 8
+"""Prompts that are run at once where each is changed at another position. What they begin with alike is computed once,
+and the fewer they are, the more that is."""
 WORDS = """tree house river stone bird cloud road fire ship moon song glass field king winter bread horse door flower
 star mountain paper bridge garden ocean"""
 """Common words, of which a prompt for induction is made."""
-
-
-@dataclass(frozen=True)
-class Ablation:
-    """What happens to a prediction without each token."""
-
-    tokens: list[str]
-    """The texts of the tokens before the prediction."""
-    target: str
-    """The token that is predicted."""
-    logprob: float
-    """The log-probability of the target after all tokens, in nats."""
-    effect: Float[Tensor, " T"]
-    """How much lower the log-probability is without each token, in nats; below zero where it is higher."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """The result for JSON."""
-        return {
-            "target": self.target,
-            "logprob": self.logprob,
-            "tokens": self.tokens,
-            "effect": self.effect.tolist(),
-        }
-
-    def _repr_html_(self) -> str:
-        heading = f"How much less likely {self.target!r} is without each token"
-        return page(heading, marked(self.tokens, self.effect.tolist()))
-
-    def text(self) -> str:
-        """The result in lines, for a terminal."""
-        lines = [f"{self.target!r} has the log-probability {self.logprob:.3f}; without each token it falls by"]
-        pairs = zip(self.effect.tolist(), self.tokens, strict=True)
-        return "\n".join([*lines, *(f"  {value:+8.3f}  {token!r}" for value, token in pairs)])
-
-
-@torch.no_grad()
-def without_tokens(
-    lens: Lens, prompt: Any, position: int = -1, target: str | int | None = None, by: str | int | None = None
-) -> Ablation:
-    """Leave out each token up to a position in turn, and say how the log-probability of what follows changes. With
-    `by`, the token is replaced by that one, so that the others keep their places.
-
-    Raises ValueError for a position or a token that is not there, and for a prompt of one token.
-    """
-    tokens = prompt.tokens if isinstance(prompt, Activations) else lens.one(prompt)
-    ids = tokens[0, : lens.position(position, tokens.shape[1]) + 1]
-    if len(ids) < 2 and by is None:
-        raise ValueError("the prompt has one token, and nothing is left without it")
-    whole = lens.run(ids[None], only=-1).logits[0, -1].log_softmax(-1)
-    wanted = int(whole.argmax()) if target is None else lens.token(target)
-    changed = ids.repeat(len(ids), 1)
-    own = torch.eye(len(ids), dtype=torch.bool, device=ids.device)
-    changed = changed[~own].view(len(ids), -1) if by is None else changed.masked_fill(own, lens.token(by))
-    found = []
-    with progress("leaving out tokens", len(changed), "tokens") as bar:
-        for rows in changed.split(ROWS):
-            found.append(lens.run(rows, only=-1).logits[:, -1].log_softmax(-1)[:, wanted])
-            bar.advance(len(rows))
-    effect = whole[wanted] - torch.cat(found)
-    return Ablation(lens.texts(ids.tolist()), lens.text(wanted), float(whole[wanted]), effect)
 
 
 @dataclass(frozen=True)
@@ -105,6 +48,12 @@ class Pair:
     """The token that the first prompt should be followed by."""
     other: int
     """The token that the second prompt should be followed by."""
+
+    @property
+    def same(self) -> int:
+        """How many tokens the prompts begin with alike, without the last: there nothing differs."""
+        differ = (self.clean.tokens != self.corrupt.tokens)[0].nonzero()
+        return min(int(differ[0, 0]) if len(differ) else self.clean.tokens.shape[1], self.clean.tokens.shape[1] - 1)
 
     def difference(self, logits: Float[Tensor, "B T V"]) -> Float[Tensor, " B"]:
         """The logit of the answer minus that of the other, after the last token."""
@@ -134,8 +83,10 @@ def pair_of(
             f"the prompts have {first.shape[1]} and {second.shape[1]} tokens; activations are patched between prompts"
             " of equal length"
         )
-    names = [f"blocks.*.{hook_of(part)}" for part in ("residual", *parts)]
-    runs = [lens.run(tokens, names, only=-1) for tokens in (first, second)]
+    names = [f"blocks.*.{hook_of(part)}" for part in parts]
+    stream = ["blocks.*.hook_resid_pre", "blocks.*.hook_resid_post", *Past.names(lens.config)]
+    stream += [] if lens.config.parallel else ["blocks.*.hook_resid_mid"]
+    runs = [lens.run(tokens, read, only=-1) for tokens, read in ((first, names), (second, [*names, *stream]))]
     said = [
         int(run.logits[0, -1].argmax()) if token is None else lens.token(token)
         for run, token in zip(runs, (answer, other), strict=True)
@@ -162,6 +113,41 @@ def induction_prompts(lens: Lens, n_words: int = 12, seed: int = 0) -> tuple[str
     first, half, other = chosen[:n_words], n_words // 2, chosen[n_words + 1]
     changed = [*first[:half], other, *first[half + 1 :]]
     return "".join(first + first[:half]), "".join(changed + first[:half]), first[half], other
+
+
+def resumed(lens: Lens, pair: Pair, stream: Float[Tensor, "rows T D"], name: str, past: Past) -> Float[Tensor, " rows"]:
+    """The shares that residual streams bring back, which stand at a place after the first tokens of the second
+    prompt."""
+    tokens = pair.corrupt.tokens[:, past.n :].expand(len(stream), -1)
+    layer = int(name.split(".")[1]) + name.endswith("post")
+    return pair.recovered(
+        lens.run(tokens, write={name: lambda _: stream}, first_layer=layer, only=-1, past=past).logits
+    ).cpu()
+
+
+def patched_stream(
+    lens: Lens, pair: Pair, layer: int, part: str, columns: Int[Tensor, " rows"], n: int
+) -> Float[Tensor, "rows later D"]:
+    """The residual stream after a layer, or before it where that is what is patched, without the first `n` positions;
+    in row i one position or one head is from the first prompt. The layer itself is not run again but for its MLP, where
+    that reads what attention wrote."""
+    at, block = f"blocks.{layer}.", lens.gpt.blocks[layer]
+    assert isinstance(block, Block)
+    rows = torch.arange(len(columns))
+    clean, corrupt = (run[at + hook_of(part)][0, n:] for run in (pair.clean, pair.corrupt))
+    if part == "heads":
+        out = block.attention.out.weight.unflatten(1, (lens.config.n_head, -1))  # (D N H)
+        change = torch.einsum("tnh,dnh->ntd", clean - corrupt, out)
+    else:
+        change = corrupt.new_zeros(len(columns), *corrupt.shape)
+        change[rows, columns - n] = (clean - corrupt)[columns - n]
+    if part == "residual":
+        return corrupt + change
+    if lens.config.parallel or part == "mlp":
+        return pair.corrupt[at + "hook_resid_post"][:, n:] + change
+    assert block.mlp_norm is not None
+    middle = pair.corrupt[at + "hook_resid_mid"][:, n:] + change
+    return middle + block.mlp(block.mlp_norm(middle))
 
 
 @dataclass(frozen=True)
@@ -213,23 +199,17 @@ class Patched:
 def patch(lens: Lens, pair: Pair, part: str) -> Patched:
     """Patch each activation of a kind in turn: the residual stream before each layer, or what its attention or its MLP
     wrote, by position; or each head, at all positions. Raises ValueError for a kind that does not exist."""
-    hook = hook_of(part)
-    n_tokens, n_layer = pair.clean.tokens.shape[1], lens.config.n_layer
-    n_columns = lens.config.n_head if part == "heads" else n_tokens
-    found = torch.empty(n_layer, n_columns)
-    with progress(f"patching {part}", n_layer * n_columns, "patches") as bar:
+    n_layer = lens.config.n_layer
+    columns = torch.arange(lens.config.n_head if part == "heads" else pair.clean.tokens.shape[1])
+    found = torch.empty(n_layer, len(columns))
+    with progress(f"patching {part}", found.numel(), "patches") as bar:
         for layer in range(n_layer):
-            name, before = f"blocks.{layer}.{hook}", f"blocks.{layer}.{HOOKS['residual']}"
-            for columns in torch.arange(n_columns).split(ROWS):
-                edit = partial(patched_rows, pair.clean[name][0], columns, 1 if part == "heads" else 0)
-                rows = pair.corrupt.tokens.expand(len(columns), -1)
-                resumed = pair.corrupt[before].expand(len(columns), -1, -1)  # what the layers before would compute
-                write = {before: lambda _, resumed=resumed: resumed, name: edit}
-                if name == before:
-                    write = {name: lambda _, edit=edit, resumed=resumed: edit(resumed)}
-                run = lens.run(rows, write=write, first_layer=layer, only=-1)
-                found[layer, columns] = pair.recovered(run.logits).cpu()
-                bar.advance(len(columns))
+            for some in (columns,) if part == "heads" else columns.split(ROWS):
+                past = Past(lens.config, pair.corrupt, pair.same if part == "heads" else int(some[0]))
+                after = patched_stream(lens, pair, layer, part, some, past.n)
+                name = f"blocks.{layer}.hook_resid_{'pre' if part == 'residual' else 'post'}"
+                found[layer, some] = resumed(lens, pair, after, name, past)
+                bar.advance(len(some))
     return described(lens, pair, part, found)
 
 
@@ -251,24 +231,33 @@ def described(lens: Lens, pair: Pair, part: str, recovered: Tensor) -> Patched:
     return Patched(part, columns, recovered, lens.text(pair.answer), lens.text(pair.other), *differences)
 
 
-def patched_rows(clean: Tensor, columns: Tensor, dimension: int, changed: Tensor) -> Tensor:
-    """Activations in whose row i the column `columns[i]` comes from the clean run; without the rows, a column is along
-    `dimension`: 0 for positions, 1 for heads."""
-    new = changed.clone()
-    for row, column in enumerate(columns.tolist()):
-        new[row].select(dimension, column).copy_(clean.select(dimension, column))
-    return new
-
-
 @torch.no_grad()
 def patch_heads(lens: Lens, pair: Pair, heads: Sequence[tuple[int, int]]) -> float:
     """The share that several heads (layer, head) bring back together. Raises ValueError for one that is not there."""
-    write = dict(head_edits(lens, heads, lambda layer: pair.clean[f"blocks.{layer}.attn.hook_z"]))
-    first = min((lens.layer(layer) for layer, _ in heads), default=0)
-    before = f"blocks.{first}.{HOOKS['residual']}"
-    write[before] = lambda _: pair.corrupt[before]
-    run = lens.run(pair.corrupt.tokens, write=write, first_layer=first, only=-1)
-    return float(pair.recovered(run.logits))
+    return float(patch_sets(lens, pair, [heads])[0])
+
+
+def patch_sets(lens: Lens, pair: Pair, sets: Sequence[Sequence[tuple[int, int]]]) -> Float[Tensor, " sets"]:
+    """The share that the heads of each set bring back together. Raises as `patch_heads`."""
+    past = Past(lens.config, pair.corrupt, pair.same)
+    chosen = torch.zeros(lens.config.n_layer, len(sets), lens.config.n_head, dtype=torch.bool)
+    for row, heads in enumerate(sets):
+        for layer, head in heads:
+            chosen[lens.layer(layer), row, lens.head(head)] = True
+
+    def edit(mask: Tensor, clean: Tensor, z: Float[Tensor, "sets T N H"]) -> Tensor:
+        return torch.where(mask, clean, z)
+
+    write, changed = {}, chosen.any((1, 2)).nonzero()[:, 0].tolist()
+    for layer in changed:
+        clean = pair.clean[f"blocks.{layer}.attn.hook_z"][:, past.n :]
+        write[f"blocks.{layer}.attn.hook_z"] = partial(edit, chosen[layer][:, None, :, None].to(clean.device), clean)
+    first = changed[0] if changed else 0
+    before = f"blocks.{first}.hook_resid_pre"
+    stream = pair.corrupt[before][:, past.n :].expand(len(sets), -1, -1)
+    tokens = pair.corrupt.tokens[:, past.n :].expand(len(sets), -1)
+    run = lens.run(tokens, write=write | {before: lambda _: stream}, first_layer=first, only=-1, past=past)
+    return pair.recovered(run.logits).cpu()
 
 
 @dataclass(frozen=True)
@@ -313,20 +302,22 @@ class HeadCurve:
 
 @torch.no_grad()
 def head_curve(lens: Lens, pair: Pair, random_sets: int = 20, seed: int = 0) -> HeadCurve:
-    """Patch the heads that bring back most by themselves together, 1, 2, 4 and so on, a quarter and all of them, beside
-    random sets of as many."""
+    """Patch the heads that bring back most by themselves together, each number of them up to 12, then 16, 32 and so on,
+    a quarter and all, beside random sets of as many, drawn from all heads."""
     n = lens.config.n_layer * lens.config.n_head
     order = patch(lens, pair, "heads").largest(n)
-    sizes = sorted({*(2**power for power in range(n.bit_length()) if 2**power <= n), max(1, n // 4), n})
+    every = sorted(order)  # so that the sets depend on the seed alone
+    powers = (2**power for power in range(n.bit_length()))
+    sizes = sorted({size for size in (*range(1, 13), *powers, max(1, n // 4), n) if size <= n})
     generator = torch.Generator().manual_seed(seed)
     random = torch.empty(random_sets, len(sizes))
     with progress("patching sets of heads", (random_sets + 1) * len(sizes), "sets") as bar:
         recovered = []
         for number, size in enumerate(sizes):
-            recovered.append(patch_heads(lens, pair, order[:size]))
-            for row in range(random_sets):
-                chosen = [order[at] for at in torch.randperm(n, generator=generator)[:size].tolist()]
-                random[row, number] = patch_heads(lens, pair, chosen)
+            sets = [[every[at] for at in torch.randperm(n, generator=generator)[:size].tolist()] for _ in random]
+            best, *others = patch_sets(lens, pair, [order[:size], *sets]).tolist()
+            recovered.append(best)
+            random[:, number] = torch.tensor(others)
             bar.advance(random_sets + 1)
     return HeadCurve(order, sizes, recovered, random)
 

@@ -121,7 +121,7 @@ def result(lens: "Lens", options: argparse.Namespace, text: str) -> Any:
     if options.steer:
         return steered(lens, options, text)
     if options.without:
-        from bluejay.lens.patching import without_tokens
+        from bluejay.lens.ablation import without_tokens
 
         return without_tokens(lens, text, options.position, options.target)
     if options.patch is not None:

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from bluejay.fields import parse_size
 from bluejay.pile.sources import Source
 from bluejay.pile.text.minhash import MinHashSettings
 from bluejay.recipe import STRICT
 from bluejay.testsets.catalogue import PREFIX, named
 
-UNITS = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 MIN_VOCAB_SIZE = 257
 """The 256 bytes and <|endoftext|>."""
 
@@ -222,11 +222,3 @@ class PileRecipe:
     def directory(self) -> Path:
         """The folder of the corpus."""
         return Path(self.output or f"data/{self.name}").expanduser()
-
-
-def parse_size(text: str, key: str) -> int:
-    """The bytes of a size such as "50 MB" or "227.12 GiB". Raises ValueError, naming `key`: malformed."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?b)\s*", text, re.IGNORECASE)
-    if not match:
-        raise ValueError(f'{key} is {text!r}; write a number and a unit, "50 MB"')
-    return round(float(match[1]) * UNITS[match[2].lower()])

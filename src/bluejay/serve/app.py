@@ -1,6 +1,5 @@
-"""The HTTP application: OpenAI's completions API for a model, and the page that uses it."""
+"""The HTTP application: OpenAI's completions API for one or several models, and the page that uses it."""
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -12,12 +11,10 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Match
 
 from bluejay.infer.model import Model
-from bluejay.serve.api import card, chat, completions, embeddings, legacy, lens, models, trace
-from bluejay.serve.api.respond import Service
-from bluejay.serve.engine_thread import EngineThread
+from bluejay.serve.api import card, chat, completions, embeddings, legacy, lens, trace
+from bluejay.serve.api import models as listing
+from bluejay.serve.api.offered import Catalogue, catalogue_of
 from bluejay.serve.errors import APIError, invalid_body, json_response
-from bluejay.serve.fingerprint import fingerprint
-from bluejay.serve.metrics import Metrics
 from bluejay.serve.middleware.access_log import AccessLog
 from bluejay.serve.middleware.limits_and_errors import LimitsAndErrors
 from bluejay.serve.middleware.public import PublicAccess
@@ -26,29 +23,24 @@ from bluejay.serve.settings import ServeSettings
 from bluejay.serve.static import add_page
 
 
-def create_app(model: Model, settings: ServeSettings | None = None) -> FastAPI:
-    """The application for one model; the engine's thread runs from its startup to its shutdown."""
+def create_app(served: Model | Catalogue, settings: ServeSettings | None = None) -> FastAPI:
+    """The application for one model or for several; their engines' threads run from its startup to its shutdown at
+    most."""
     settings = settings or ServeSettings()
-    metrics = Metrics()
-    engine_thread = EngineThread(model, settings, metrics)
-    service = Service(engine_thread, fingerprint(engine_thread.backend, model.tokenizer))
+    models = served if isinstance(served, Catalogue) else catalogue_of(served, settings)
+    models.open()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-        engine_thread.start()
-        if settings.public is not None:
-            service.constraints.start()
+        models.start()
         yield
-        service.constraints.close()
-        engine_thread.stop()
-        await asyncio.to_thread(engine_thread.thread.join)
+        await models.close()
 
     app = FastAPI(title="Bluejay", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
-    app.state.engine_thread, app.state.constraints = engine_thread, service.constraints
-    app.state.settings = settings
+    app.state.models, app.state.settings = models, settings
     if settings.public is not None:
         app.add_middleware(PublicAccess, settings=settings.public)
-    app.add_middleware(LimitsAndErrors, settings=settings, is_draining=lambda: engine_thread.draining)
+    app.add_middleware(LimitsAndErrors, settings=settings, is_draining=lambda: models.draining)
     if settings.public is not None and settings.public.origin:
         app.add_middleware(
             CORSMiddleware,
@@ -57,34 +49,32 @@ def create_app(model: Model, settings: ServeSettings | None = None) -> FastAPI:
             allow_headers=("*",),  # keys are sent in a header, never in a cookie
             expose_headers=("Retry-After", "X-Request-Id"),
         )
-    app.add_middleware(AccessLog, metrics=metrics, decode=model.tokenizer.decode if settings.log_prompts else None)
+    app.add_middleware(AccessLog, metrics=models.metrics)
     app.add_middleware(Tolerance)
     app.add_exception_handler(HTTPException, error_response)
     app.add_exception_handler(RequestValidationError, error_response)
     app.add_exception_handler(UnicodeEncodeError, error_response)
-    for endpoints in (completions, chat, embeddings, models, legacy, card):
-        app.include_router(endpoints.router(service))
-    app.include_router(trace.router(service, settings))
-    app.include_router(lens.router(service, settings))
+    for endpoints in (completions, chat, embeddings, listing, legacy, card):
+        app.include_router(endpoints.router(models))
+    app.include_router(trace.router(models, settings))
+    app.include_router(lens.router(models, settings))
 
     @app.get("/healthz")
     async def healthz() -> Response:
         """Whether the server works; one that does not should be restarted."""
         return json_response(
-            {"status": "ok" if engine_thread.alive else "the engine has stopped"}, 200 if engine_thread.alive else 503
+            {"status": "ok" if models.alive else "the engine has stopped"}, 200 if models.alive else 503
         )
 
     @app.get("/readyz")
     async def readyz() -> Response:
         """Whether to send requests here; not ready once the server has been told to stop."""
-        return json_response(
-            {"status": "ready" if engine_thread.ready else "not ready"}, 200 if engine_thread.ready else 503
-        )
+        return json_response({"status": "ready" if models.ready else "not ready"}, 200 if models.ready else 503)
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def prometheus() -> Response:
         """Metrics for Prometheus."""
-        return Response(metrics.text(), media_type="text/plain; version=0.0.4")
+        return Response(models.metrics.text(), media_type="text/plain; version=0.0.4")
 
     add_page(app)
     return app

@@ -17,7 +17,7 @@ from bluejay.infer.model import Model
 from bluejay.infer.params import SamplingParams
 from bluejay.infer.samples import Chunk, Request
 from bluejay.infer.sampling import LogitsProcessor
-from bluejay.serve.metrics import Metrics
+from bluejay.serve.metrics import EngineMetrics
 from bluejay.serve.middleware.access_log import RequestRecord, current_request
 from bluejay.serve.settings import ServeSettings
 
@@ -85,7 +85,9 @@ class EngineThread:
     """Runs the engine of a model in a thread, which sleeps while there is no work. Without a backend it makes one of
     the model."""
 
-    def __init__(self, model: Model, settings: ServeSettings, metrics: Metrics, backend: Backend | None = None) -> None:
+    def __init__(
+        self, model: Model, settings: ServeSettings, metrics: EngineMetrics, backend: Backend | None = None
+    ) -> None:
         self.model = model
         self.settings = settings
         self.metrics = metrics
@@ -95,8 +97,6 @@ class EngineThread:
         self.wake = threading.Condition()
         self.arriving: list[Job] = []
         self.leaving: list[Job] = []
-        self.draining = False
-        """Whether load balancers should send nothing more; requests that arrive are still served."""
         self.stopping = False
         self.thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
@@ -109,11 +109,6 @@ class EngineThread:
     def alive(self) -> bool:
         """Whether the thread runs; without it no request can be answered."""
         return self.thread.is_alive()
-
-    @property
-    def ready(self) -> bool:
-        """False while draining or after the thread died: load balancers should send nothing."""
-        return self.alive and not self.draining
 
     def stop(self) -> None:
         """Tell the thread to end after its current step; unfinished jobs get ServerStopping."""

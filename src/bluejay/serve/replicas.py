@@ -1,4 +1,4 @@
-"""Several processes that serve one model on one machine.
+"""Several processes that serve the same models on one machine.
 
 The parent owns the listening socket. It accepts each connection and passes it over a socket pair to the replica with
 the fewest open connections; if the replicas accepted themselves, the kernel would favour the one that woke last. A
@@ -8,6 +8,7 @@ share of the processors or on a GPU of its own. A replica that dies loses only i
 
 import asyncio
 import contextlib
+import gc
 import multiprocessing
 import os
 import selectors
@@ -15,7 +16,7 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -23,12 +24,13 @@ from pathlib import Path
 import torch
 from fastapi import FastAPI
 
-from bluejay.infer.model import load
-from bluejay.machine import n_processors
+from bluejay.infer.model import Model, load
+from bluejay.machine import free_memory, n_processors, resident_memory
 from bluejay.progress import say
+from bluejay.serve.api.offered import Catalogue, offer, room_for_models, server_memory
 from bluejay.serve.app import create_app
 from bluejay.serve.metrics import MULTIPROCESS_DIRECTORY, forget_process
-from bluejay.serve.server import Connection, Server, address, check_keys, listen, log_requests, serve
+from bluejay.serve.server import Connection, Server, address, check_keys, listen, log_requests, serve, spoken
 from bluejay.serve.settings import ServeSettings
 
 READY, CONNECTION_LOST = b"r", b"l"
@@ -50,21 +52,47 @@ class Replica:
     n_connections: int = 0
 
 
-def serve_named(name: str, settings: ServeSettings, device: str = "auto", compiled: bool = False) -> None:
-    """Load a model and serve it, from `settings.workers` processes, until an interrupt or a termination signal.
+def serve_named(names: Sequence[str], settings: ServeSettings, device: str = "auto", compiled: bool = False) -> None:
+    """Serve models, from `settings.workers` processes, until an interrupt or a termination signal.
 
     `device` and `compiled` are those of `bluejay.infer.model.load`, for several processes those of `devices_of`. Raises
-    as these and `bluejay.serve.server.serve` do, RuntimeError if no replica can start.
+    as these, `bluejay.serve.api.offered.offer` and `bluejay.serve.server.serve` do, RuntimeError if no replica can
+    start.
     """
     if settings.workers == 1:
-        return serve(load(name, device, compiled=compiled), settings)
+        return serve(opened(names, settings, device, compiled), settings)
     devices = devices_of(settings.workers, device)
     check_keys(settings)
+    if counts_memory(names, settings):
+        settings = with_share(settings, devices[0])
+        room_for_models(offer(names, settings, devices[0], compiled), settings, devices[0])  # before anything starts
     with listen(settings.host, settings.port) as bound, tempfile.TemporaryDirectory(prefix="bluejay-") as folder:
         os.environ[MULTIPROCESS_DIRECTORY] = folder  # read by prometheus_client when the replicas import it
         if settings.public is not None:
             settings = replace(settings, public=replace(settings.public, state=Path(folder) / "limits.sqlite"))
-        Supervisor(name, settings, bound, devices, compiled).run()
+        Supervisor(names, settings, bound, devices, compiled).run()
+
+
+def opened(names: Sequence[str], settings: ServeSettings, device: str, compiled: bool) -> Model | Catalogue:
+    """What a process serves: one model, which is loaded, or several, which are loaded when they are asked for."""
+    if not counts_memory(names, settings):
+        return load(names[0], device, compiled=compiled)
+    offered = offer(names, settings, device, compiled)
+    return Catalogue(offered, settings, room_for_models(offered, settings, device))
+
+
+def with_share(settings: ServeSettings, device: str) -> ServeSettings:
+    """The settings of each of several processes, with its share of the memory. Those with a GPU share none."""
+    if device != "cpu":
+        return settings
+    own = resident_memory()
+    memory = server_memory(settings, free_memory() + own)
+    return replace(settings, memory=f"{max(0, memory - own) // settings.workers // 1000} kB")
+
+
+def counts_memory(names: Sequence[str], settings: ServeSettings) -> bool:
+    """Whether models must share memory, or it was limited."""
+    return len(names) > 1 or settings.memory is not None
 
 
 def devices_of(workers: int, device: str) -> list[str]:
@@ -88,9 +116,9 @@ class Supervisor:
     """The parent: distributes connections and keeps the replicas running."""
 
     def __init__(
-        self, name: str, settings: ServeSettings, bound: socket.socket, devices: list[str], compiled: bool
+        self, names: Sequence[str], settings: ServeSettings, bound: socket.socket, devices: list[str], compiled: bool
     ) -> None:
-        self.name = name
+        self.names = names
         self.devices, self.compiled = devices, compiled
         self.settings = settings
         self.bound = bound
@@ -146,8 +174,8 @@ class Supervisor:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         first, last = (n * len(self.processors) // self.settings.workers for n in (number, number + 1))
         share = self.processors[first:last]
-        model = self.name, self.devices[number], self.compiled
-        process = SPAWN.Process(target=run_replica, args=(model, self.settings, theirs, share), daemon=True)
+        models = self.names, self.devices[number], self.compiled
+        process = SPAWN.Process(target=run_replica, args=(models, self.settings, theirs, share), daemon=True)
         process.start()
         theirs.close()
         ours.setblocking(False)
@@ -178,7 +206,7 @@ class Supervisor:
         if not self.announced and sum(replica.ready for replica in self.replicas) == self.settings.workers:
             self.announced = True
             url = address(self.settings.host, self.bound)
-            say(f"{self.name} is served at {url} by {self.settings.workers} processes (Ctrl+C stops it)")
+            say(f"{spoken(self.names)} served at {url} by {self.settings.workers} processes (Ctrl+C stops it)")
 
     def _stop_accepting(self) -> None:
         """Stop accepting connections for now; new ones wait in the system's queue."""
@@ -246,17 +274,20 @@ class Supervisor:
 
 
 def run_replica(
-    model: tuple[str, str, bool], settings: ServeSettings, channel: socket.socket, processors: list[int]
+    models: tuple[Sequence[str], str, bool], settings: ServeSettings, channel: socket.socket, processors: list[int]
 ) -> None:
-    """Serve a model, given by its name, its device and whether torch compiles its steps, in a replica's process;
+    """Serve models, given by their names, their device and whether torch compiles their steps, in a replica's process;
     connections arrive over `channel`."""
-    name, device, compiled = model
+    names, device, compiled = models
     os.setpgid(0, 0)  # Ctrl+C reaches only the parent, which forwards it
     if processors:
         os.sched_setaffinity(0, processors)
     log_requests()
+    gc.collect()
+    gc.freeze()  # or each collection goes through all that has been imported
     with contextlib.suppress(KeyboardInterrupt):
-        app = create_app(load(name, device, compiled=compiled), replace(settings, unready=0.0))
+        settings = replace(settings, unready=0.0)
+        app = create_app(opened(names, settings, device, compiled), settings)
         ReplicaServer(app, channel).run(sockets=[])
 
 
@@ -277,7 +308,7 @@ class ReplicaServer(Server):
         self._send(READY)
 
     def _become_unready(self) -> None:
-        self.engine_thread.draining = True
+        self.models.draining = True
 
     def _send(self, message: bytes) -> None:
         with contextlib.suppress(OSError):  # the parent has ended

@@ -10,7 +10,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, cast
 
@@ -21,8 +21,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bluejay.infer.model import Model
 from bluejay.progress import say
+from bluejay.serve.api.offered import Catalogue
 from bluejay.serve.app import create_app
-from bluejay.serve.engine_thread import EngineThread
 from bluejay.serve.errors import APIError
 from bluejay.serve.middleware.addresses import plain_address
 from bluejay.serve.middleware.public import read_keys
@@ -44,8 +44,10 @@ KEEP_ALIVE_SECONDS = 75
 """How long an idle connection is kept: longer than proxies keep theirs, so that they are the ones to close it."""
 
 
-def serve(model: Model, settings: ServeSettings | None = None, on_ready: Callable[[str], None] | None = None) -> None:
-    """Serve a model until an interrupt or a termination signal.
+def serve(
+    served: Model | Catalogue, settings: ServeSettings | None = None, on_ready: Callable[[str], None] | None = None
+) -> None:
+    """Serve a model, or several, until an interrupt or a termination signal.
 
     `on_ready` is called with the URL once connections are accepted. Raises OSError, with one sentence, when the address
     is not available, and ValueError for an invalid port.
@@ -56,7 +58,7 @@ def serve(model: Model, settings: ServeSettings | None = None, on_ready: Callabl
         log_requests()
         gc.collect()
         gc.freeze()  # or every body of many values has the collector go through all that has been imported
-        server = Server(create_app(model, settings), address(settings.host, bound), on_ready)
+        server = Server(create_app(served, settings), address(settings.host, bound), on_ready)
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again after a clean shutdown
             server.run(sockets=[bound])
 
@@ -76,6 +78,11 @@ def log_requests() -> None:
     log.setLevel(logging.INFO)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def spoken(names: Sequence[str]) -> str:
+    """The names of models, and the verb that follows them."""
+    return f"{names[0]} is" if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]} are"
 
 
 def address(host: str, bound: socket.socket) -> str:
@@ -143,7 +150,9 @@ class Connection(H11Protocol):
         super().__init__(*args, **kwargs)
         self.parser = Parser(h11.SERVER)
         self.conn = cast(h11.Connection, self.parser)
-        self.settings: ServeSettings = cast(FastAPI, self.config.app).state.settings
+        state = cast(FastAPI, self.config.app).state
+        self.settings: ServeSettings = state.settings
+        self.models: Catalogue = state.models
         self.on_closed: Callable[[], None] | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.waiting_for: object = None
@@ -220,6 +229,7 @@ class Connection(H11Protocol):
             self.timer = self.loop.call_later(self.settings.read_timeout, self._time_out)
         elif what is not None:
             whole = self.settings.read_timeout + self.settings.time_limit + CLIENT_READ_SECONDS
+            whole += self.settings.model_wait if self.models.several else 0
             self.timer = self.loop.call_later(whole, self.transport.abort)
 
     def _time_out(self) -> None:
@@ -242,7 +252,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: FastAPI, url: str, on_ready: Callable[[str], None] | None = None) -> None:
         self.settings: ServeSettings = app.state.settings
-        self.engine_thread: EngineThread = app.state.engine_thread
+        self.models: Catalogue = app.state.models
         public = self.settings.public
         config = uvicorn.Config(
             app,
@@ -271,7 +281,7 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Start the shutdown: not ready from now on. After Ctrl+C, a person need not wait long for others' answers."""
-        self.engine_thread.draining = True
+        self.models.draining = True
         if sig == signal.SIGINT:
             self.unready, self.drain = 0.0, min(INTERRUPT_DRAIN_SECONDS, self.drain)
         super().handle_exit(sig, frame)
@@ -280,18 +290,18 @@ class Server(uvicorn.Server):
         """Start, then announce the URL."""
         await super().startup(sockets)
         if self.started and self.url:
-            say(f"{self.engine_thread.model.name} is served at {self.url} (Ctrl+C stops it)")
+            say(f"{spoken([*self.models.offered])} served at {self.url} (Ctrl+C stops it)")
             if self.on_ready:
                 self.on_ready(self.url)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve the accepted requests; those that take too long end with an error event, not with a cut connection."""
-        self.engine_thread.draining = True
+        self.models.draining = True
         await asyncio.sleep(self.unready)
         self._stop_accepting(sockets or [])
         await asyncio.sleep(LATE_REQUEST_SECONDS)
         self.config.timeout_graceful_shutdown = int(self.drain + ERROR_EVENT_SECONDS)
-        ending = asyncio.get_running_loop().call_later(self.drain, self.engine_thread.stop)
+        ending = asyncio.get_running_loop().call_later(self.drain, self.models.stop)
         await super().shutdown(sockets)
         ending.cancel()
 

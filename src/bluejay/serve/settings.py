@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bluejay.fields import check_ranges, given, setting
+from bluejay.fields import check_ranges, given, parse_size, setting
 
 MAPPED_BITS = 96
 """The length of ::ffff:0:0/96, in which a socket of both versions shows IPv4 addresses (RFC 4291, 2.5.5.2)."""
@@ -75,6 +75,11 @@ class ServeSettings:
     """TCP port to listen on; 0 takes any free one."""
     workers: int = setting(1, 1)
     """Processes that serve the model, each on its share of the processors."""
+    memory: str | None = setting(None, default_text="three quarters of what is free, for several models")
+    """Memory that the server takes at most, in all its processes, such as 4GB; on GPUs, the memory of each. Models
+    that were not used for longest are let go when another needs the room."""
+    model_wait: float = setting(60.0, 0)
+    """Seconds that a request waits for its model to have room and be loaded, before it gets status 503."""
     max_sequences: int = setting(8, 1)
     """Samples that run at a time in each process."""
     max_waiting: int = setting(64, 1)
@@ -100,6 +105,12 @@ class ServeSettings:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        _ = self.memory_bytes  # or a wrong one would be noticed late
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """`memory` in bytes. Raises ValueError where it is not a size."""
+        return None if self.memory is None else parse_size(self.memory, "memory")
 
 
 def settings_from(options: Namespace) -> ServeSettings:

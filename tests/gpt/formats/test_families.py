@@ -18,7 +18,7 @@ TOLERANCE = 1e-4
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(data=st.data(), seed=st.integers(0, 99))
 def test_logits_equal_transformers(family, data, seed, tmp_path_factory):
     path = tmp_path_factory.mktemp("model")
@@ -31,7 +31,7 @@ def test_logits_equal_transformers(family, data, seed, tmp_path_factory):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(data=st.data(), seed=st.integers(0, 99))
 def test_greedy_text_of_a_ragged_batch_is_what_transformers_finds_likeliest(
     family, data, seed, byte_tokenizer, tmp_path_factory
@@ -56,7 +56,7 @@ def test_greedy_text_of_a_ragged_batch_is_what_transformers_finds_likeliest(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(data=st.data(), seed=st.integers(0, 99), dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16]))
 def test_a_model_survives_us_them_us_bit_for_bit(family, data, seed, dtype, byte_tokenizer, tmp_path_factory):
     path = tmp_path_factory.mktemp("model")

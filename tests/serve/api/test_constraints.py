@@ -215,7 +215,7 @@ def test_other_clients_do_not_wait_for_grammars(running, model):
 
     with running(model, ServeSettings(port=0, public=PublicSettings())) as server, ThreadPoolExecutor(6) as pool:
         assert grammar(60).status_code == 200
-        waiting = server.config.app.state.constraints
+        waiting = server.models.first.service.constraints
         asked = [pool.submit(grammar, 599_999 + 2 * i) for i in range(6)]
         assert eventually(lambda: waiting.n_queued > 1)
         assert ask("198.51.100.9").status_code == 200

@@ -57,8 +57,8 @@ def sent_by(page: Page, press) -> dict:
 @pytest.mark.parametrize(
     ("size", "scheme"),
     [
-        ("desktop", "dark"),
-        ("phone", "light"),
+        ("phone", "light"),  # desktop and dark are looked at in test_inside.py and test_sources.py
+        pytest.param("desktop", "dark", marks=pytest.mark.slow),
         pytest.param("desktop", "light", marks=pytest.mark.slow),
         pytest.param("phone", "dark", marks=pytest.mark.slow),
     ],
@@ -211,7 +211,7 @@ def link_restores(page: Page, open_page, size: str) -> None:
         other.close()
 
 
-@pytest.mark.parametrize("size", list(SIZES))
+@pytest.mark.parametrize("size", ["phone", pytest.param("desktop", marks=pytest.mark.slow)])
 def test_the_model_panel_shows_the_evaluation_beside_the_model(open_page, running, tiny_model, tmp_path, size):
     figure = Estimate(0.25, 0.18, 0.33, 0.04, 120, 118)
     figures = [("<piqa>", tiny_model.name, "accuracy, scores by characters", figure)]

@@ -52,9 +52,9 @@ def numbers(table: Locator) -> list[float]:
 @pytest.mark.parametrize(
     ("size", "scheme"),
     [
-        ("desktop", "light"),
-        ("phone", "dark"),
-        pytest.param("desktop", "dark", marks=pytest.mark.slow),
+        ("desktop", "dark"),
+        pytest.param("desktop", "light", marks=pytest.mark.slow),
+        pytest.param("phone", "dark", marks=pytest.mark.slow),
         pytest.param("phone", "light", marks=pytest.mark.slow),
     ],
 )

@@ -88,8 +88,15 @@ def quotes(page: Page) -> list[str]:
     return page.evaluate(HIGHLIGHTED, "quoted")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", list(SIZES))
+@pytest.mark.parametrize(
+    ("size", "scheme"),
+    [
+        ("desktop", "light"),
+        ("phone", "dark"),
+        pytest.param("desktop", "dark", marks=pytest.mark.slow),
+        pytest.param("phone", "light", marks=pytest.mark.slow),
+    ],
+)
 def test_a_sentence_of_a_document_leads_to_it_and_its_licence(open_page, size, scheme):
     page = open_page(size, scheme, reduced_motion="reduce")
     show_sources(page)

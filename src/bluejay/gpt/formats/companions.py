@@ -11,6 +11,10 @@ CARD = "README.md"
 TRAINED_ON = "trained_on.json"
 """What a model was trained on (`bluejay.train.checkpoint.trained_on`)."""
 KEPT_FILES = re.compile(r"trained_on\.json|README\.md|(LICEN[SC]E|NOTICE|COPYING|USE_POLICY)(\.\w+)?", re.IGNORECASE)
+USES = re.compile(r"\b(uses?|usage|good for|purpose)\b", re.IGNORECASE)
+"""Titles of sections of a card that say what a model is for."""
+MAX_PURPOSE = 160
+"""Characters of the sentence that says it."""
 MAX_BYTES = 1_000_000
 """Larger files of these names are not what they claim to be."""
 
@@ -45,11 +49,45 @@ def json_object(file: Path) -> dict[str, Any]:
     return values
 
 
+def card_of(path: Path) -> str:
+    """The model card in a model's directory; empty where there is none."""
+    card = path / CARD
+    return card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+
+
+def front_matter(card: str) -> tuple[dict[str, str], str]:
+    """The values of one line in a card's front matter, by their keys, and the text after it."""
+    lines = card.splitlines()
+    if lines[:1] != ["---"] or "---" not in lines[1:]:
+        return {}, card
+    end = lines.index("---", 1)
+    pairs = (line.partition(":") for line in lines[1:end] if not line.startswith((" ", "-", "#")))
+    return {key.strip(): value.strip().strip("\"'") for key, _, value in pairs}, "\n".join(lines[end + 1 :])
+
+
+def purpose_of(card: str) -> str:
+    """What a model is good for, in a sentence of its card: a `description` in the front matter, else the beginning of
+    the section on its uses, else that of the first text; empty where there is none."""
+    values, text = front_matter(card)
+    sections = re.split(r"^#+ *(.*)$", re.sub(r"^(```|~~~).*?^\1|<!--.*?-->", "", text, flags=re.M | re.S), flags=re.M)
+    used = [body for title, body in zip(sections[1::2], sections[2::2], strict=True) if USES.search(title)]
+    said = (first_prose(body) for body in (values.get("description", ""), *used, *sections[::2]))
+    return next(filter(None, said), "")
+
+
+def first_prose(text: str) -> str:
+    """The first sentence of a Markdown text, without marks; a longer one than a screen shows at once is cut."""
+    for paragraph in re.split(r"\n\s*\n|\n(?=\s*(?:[-+*]|\d+\.)\s)", text):
+        kept = [line for line in paragraph.splitlines() if not line.lstrip().startswith(("|", ">", "#", "<", "!["))]
+        plain = re.sub(r"!?\[([^\]]*)\]\([^)]*\)|<[^>]*>|[*_`]{1,3}(?=\S)|(?<=\S)[*_`]{1,3}", r"\1", " ".join(kept))
+        words = " ".join(re.sub(r"^\s*([-+*]|\d+\.)\s+", "", plain).split())
+        sentence = re.split(r"(?<=[.!?])\s+(?=[A-Z0-9])", words, maxsplit=1)[0]
+        if re.search(r"\w", sentence):
+            whole = len(sentence) <= MAX_PURPOSE
+            return sentence if whole else sentence[:MAX_PURPOSE].rpartition(" ")[0].rstrip(",;: ") + " …"
+    return ""
+
+
 def licence_of(path: Path) -> str | None:
     """The licence in the front matter of the model card (`license: apache-2.0`); None if there is none."""
-    card = path / CARD
-    if not card.is_file():
-        return None
-    lines = card.read_text(encoding="utf-8", errors="replace").splitlines()
-    front = lines[1 : lines.index("---", 1)] if lines[:1] == ["---"] and "---" in lines[1:] else []
-    return next((line.partition(":")[2].strip() for line in front if line.startswith("license:")), None)
+    return front_matter(card_of(path))[0].get("license")

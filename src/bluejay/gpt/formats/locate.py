@@ -34,3 +34,10 @@ def locate(name: str | Path) -> Path:
         f"no model at {path}, and none of that name in the hub's cache; `bluejay pull {name}` gets it, "
         f"if {repo} is on the hub"
     )
+
+
+def title(name: str | Path, path: Path) -> str:
+    """What a model is called that was asked for by `name` and was found at `path`."""
+    # A training run stores its model as runs/NAME/model; the hub's cache names directories after commits.
+    local = path.parent.name if path.name == "model" else path.name
+    return local if Path(name).exists() else str(name)

@@ -1,11 +1,11 @@
 """`GET /card`: the model card, with figures about the model and the README of its makers."""
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from typing_extensions import TypedDict
 
 from bluejay.evals.beside import Summary, summary_beside
-from bluejay.serve.api.respond import Service
-from bluejay.serve.errors import json_response
+from bluejay.serve.api.offered import Catalogue
+from bluejay.serve.errors import ERRORS, json_response
 
 MAX_CARD_CHARACTERS = 20_000
 """Characters of the README that are served."""
@@ -20,27 +20,27 @@ class Card(TypedDict):
     """What `bluejay eval --report` found, where that lies beside the model."""
 
 
-def router(service: Service) -> APIRouter:
+def router(models: Catalogue) -> APIRouter:
     """The route of the endpoint."""
-    routes, model = APIRouter(), service.model
-    config = model.config
-    facts = {
-        "Family": config.family,
-        "Layers": f"{config.n_layer}, each {config.d_model:,} wide",
-        "Vocabulary": f"{model.tokenizer.vocab_size:,} tokens",
-        "Licence": model.licence or "not stated",
-    }
-    text = without_front_matter(model.card)[:MAX_CARD_CHARACTERS]
+    routes = APIRouter()
 
-    @routes.get("/card", response_model=Card)
-    async def card() -> Response:
-        """Figures about the model by name, its README as text without the front matter, and its evaluation."""
-        said, evaluation = dict(facts), None
+    @routes.get("/card", response_model=Card, responses=ERRORS)
+    async def card(request: Request, model: str | None = None) -> Response:
+        """Figures about a model by name, its README as text without the front matter, and its evaluation."""
+        one, evaluation = models.named(request, model), None
+        config = one.config
+        facts = {
+            "Family": config.family,
+            "Layers": f"{config.n_layer}, each {config.d_model:,} wide",
+            "Vocabulary": f"{one.vocab_size:,} tokens",
+            "Licence": one.licence or "not stated",
+        }
         try:
-            evaluation = summary_beside(model.path, model.name)
+            evaluation = summary_beside(one.path, one.name)
         except ValueError as error:
-            said["Evaluation"] = str(error)
-        return json_response({"facts": said, "text": text, "evaluation": evaluation})
+            facts["Evaluation"] = str(error)
+        text = without_front_matter(one.card)[:MAX_CARD_CHARACTERS]
+        return json_response({"facts": facts, "text": text, "evaluation": evaluation})
 
     return routes
 

@@ -16,8 +16,8 @@ from bluejay.infer.params import SamplingParams
 from bluejay.infer.samples import Chunk
 from bluejay.serve.api.completions import STREAM_CONTENT
 from bluejay.serve.api.logprobs import ChatLogprobs, chat_logprob
+from bluejay.serve.api.offered import Catalogue
 from bluejay.serve.api.parameters import MAX_LOGPROBS, Body, Parameters, unsupported
-from bluejay.serve.api.respond import Service
 from bluejay.serve.errors import ERRORS, APIError, Usage
 from bluejay.tokenizer import Tokenizer
 
@@ -176,16 +176,17 @@ class ChatWriter:
         return {"content": found, "refusal": None} if found else None
 
 
-def router(service: Service) -> APIRouter:
+def router(models: Catalogue) -> APIRouter:
     """The route of the endpoint."""
-    routes, tokenizer = APIRouter(), service.tokenizer
+    routes = APIRouter()
 
     @routes.post(
         "/v1/chat/completions", response_model=ChatAnswer, responses={200: {"content": STREAM_CONTENT}, **ERRORS}
     )
     async def chat_completions(body: ChatRequest, request: Request) -> Response:
         """Answer a conversation, with a model that has a chat template."""
-        service.check_name(body.model)
+        service = await models.use(request, body.model)
+        tokenizer = service.tokenizer
         params, turns = body.sampling(service.model.config.n_ctx), [message.turn for message in body.messages]
         if len(turns) > (n_ctx := service.model.config.n_ctx):
             message = f"messages holds {len(turns)} messages, more than the context has tokens, {n_ctx}"

@@ -14,8 +14,8 @@ from typing_extensions import TypedDict
 from bluejay.infer.params import SamplingParams
 from bluejay.infer.samples import Chunk
 from bluejay.serve.api.logprobs import Logprobs, LogprobWriter, concatenate
+from bluejay.serve.api.offered import Catalogue
 from bluejay.serve.api.parameters import MAX_LOGPROBS, Parameters, unsupported
-from bluejay.serve.api.respond import Service
 from bluejay.serve.engine_thread import Job
 from bluejay.serve.errors import ERRORS, APIError, Usage
 from bluejay.tokenizer import Tokenizer
@@ -174,17 +174,17 @@ def best(samples: Sequence[Sequence[Chunk]], n: int) -> list[int]:
     return sorted(range(len(samples)), key=per_token, reverse=True)[:n]
 
 
-def router(service: Service) -> APIRouter:
+def router(models: Catalogue) -> APIRouter:
     """The route of the endpoint."""
     routes = APIRouter()
-    encode = service.tokenizer.encode_prompt
 
     @routes.post(
         "/v1/completions", response_model=CompletionAnswer, responses={200: {"content": STREAM_CONTENT}, **ERRORS}
     )
     async def completions(body: CompletionRequest, request: Request) -> Response:
         """Continue prompts."""
-        service.check_name(body.model)
+        service = await models.use(request, body.model)
+        encode = service.tokenizer.encode_prompt
         params, constraint = body.sampling(), await service.constraint(body)
         with service.reading([prompt for prompt in body.prompt if isinstance(prompt, str)], "prompt"):
             prompts = await asyncio.to_thread(lambda: [encode(p) if isinstance(p, str) else p for p in body.prompt])

@@ -13,9 +13,11 @@ from pydantic import Field, WithJsonSchema
 from typing_extensions import TypedDict
 
 from bluejay.infer.exceptions import ContextLengthError, InferenceError
+from bluejay.infer.model import Model
+from bluejay.infer.needs import READING
 from bluejay.infer.prompts import check_readable, encode_prompts, read_prompts
+from bluejay.serve.api.offered import Catalogue
 from bluejay.serve.api.parameters import Body
-from bluejay.serve.api.respond import Service
 from bluejay.serve.errors import ERRORS, APIError, json_response
 from bluejay.serve.middleware.access_log import current_request
 
@@ -71,22 +73,22 @@ class EmbeddingAnswer(TypedDict):
     usage: EmbeddingUsage
 
 
-def router(service: Service) -> APIRouter:
+def router(models: Catalogue) -> APIRouter:
     """The route of the endpoint."""
-    routes, model, turn = APIRouter(), service.model, asyncio.Lock()
+    routes, turn = APIRouter(), asyncio.Lock()
 
-    def read(value: Any) -> list[list[int]]:
+    def read(model: Model, value: Any) -> list[list[int]]:
         if not isinstance(value, str | list) or value == []:
             raise APIError(400, "input must be a string, a list of strings or of token ids, not empty", param="input")
         prompts, _ = read_prompts(value)
         if len(prompts) > MAX_INPUTS:
             message = f"input holds {len(prompts)} texts; at most {MAX_INPUTS} go in one request"
             raise APIError(400, message, param="input")
-        ids = encode_prompts(service.tokenizer, prompts)
+        ids = encode_prompts(model.tokenizer, prompts)
         check_readable(ids, model.config.n_ctx, model.config.vocab_size)
         return ids
 
-    async def embed(ids: list[list[int]], request: Request) -> list[np.ndarray]:
+    async def embed(model: Model, ids: list[list[int]], request: Request) -> list[np.ndarray]:
         """The vectors, some texts at a time, so that requests take turns and a client that went away is noticed."""
         found: list[np.ndarray] = []
         for at in range(0, len(ids), INPUTS_PER_TURN):
@@ -100,7 +102,8 @@ def router(service: Service) -> APIRouter:
     @routes.post("/v1/embeddings", response_model=EmbeddingAnswer, responses=ERRORS)
     async def embeddings(body: EmbeddingRequest, request: Request) -> Response:
         """The mean of the hidden states of each text, at length 1."""
-        service.check_name(body.model)
+        service = await models.use(request, body.model, READING)
+        model = service.model
         if body.dimensions not in (None, model.config.d_model):
             message = f"dimensions is {body.dimensions}; this model's embeddings have {model.config.d_model}"
             raise APIError(400, message, param="dimensions")
@@ -108,12 +111,12 @@ def router(service: Service) -> APIRouter:
         try:
             values = body.input if isinstance(body.input, list) else [body.input]
             with service.reading([value for value in values if isinstance(value, str)], "input"):
-                ids = await asyncio.to_thread(read, body.input)
+                ids = await asyncio.to_thread(read, model, body.input)
             n_tokens = sum(map(len, ids))
             if record is not None:
                 record.reserve(n_tokens)
                 record.prompts += ids
-            vectors = await embed(ids, request)
+            vectors = await embed(model, ids, request)
         except InferenceError as error:
             code = "context_length_exceeded" if isinstance(error, ContextLengthError) else None
             raise APIError(400, str(error), param="input", code=code) from None

@@ -3,7 +3,7 @@
 `POST /complete` is the API of mesh-transformer-jax's `device_serve.py`, which served api.eleuther.ai; `POST
 /completion` is the API that replaced it there. `POST /model/predict` and `/model/get_prediction` are the API of the
 variant in its `docker/`. As they did then, all of them read only the end of a context that is too long. Errors have
-OpenAI's form.
+OpenAI's form. Their bodies cannot name a model; a query can, as in `/complete?model=NAME`.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from typing_extensions import TypedDict
 
 from bluejay.infer.params import SamplingParams
 from bluejay.infer.samples import Chunk
+from bluejay.serve.api.offered import Catalogue
 from bluejay.serve.api.parameters import Body
 from bluejay.serve.api.respond import ENGINE_ERRORS, Service, to_api_error
 from bluejay.serve.engine_thread import Job
@@ -87,36 +88,38 @@ class PredictionAnswer(TypedDict):
 
 
 class Legacy:
-    """The endpoints of one service, and its predictions."""
+    """The endpoints, and the predictions of all models."""
 
-    def __init__(self, service: Service) -> None:
-        self.service = service
+    def __init__(self, models: Catalogue) -> None:
+        self.models = models
         self.predictions: OrderedDict[int, asyncio.Task[PredictionAnswer]] = OrderedDict()
         self.n_characters: dict[int, int] = {}
         """Lengths of their contexts."""
 
-    async def submit(self, body: CompleteRequest, length: int, top_k: int = 0) -> Job:
+    async def submit(self, service: Service, body: CompleteRequest, length: int, top_k: int = 0) -> Job:
         """Submit the end of a context that fits beside `length` tokens of answer. Raises APIError."""
-        n_ctx = self.service.model.config.n_ctx
+        n_ctx = service.model.config.n_ctx
         room = max(n_ctx - length, n_ctx // 2)
-        end = body.context.encode("utf-8", "surrogatepass")[-self.service.max_text_bytes(in_context=True) :]
+        end = body.context.encode("utf-8", "surrogatepass")[-service.max_text_bytes(in_context=True) :]
         context = end.decode("utf-8", "ignore")
-        with self.service.reading([context], "context"):
-            prompt = (await asyncio.to_thread(self.service.tokenizer.encode_prompt, context))[-room:]
+        with service.reading([context], "context"):
+            prompt = (await asyncio.to_thread(service.tokenizer.encode_prompt, context))[-room:]
         params = SamplingParams(max_tokens=length, temperature=body.temp, top_p=body.top_p, top_k=top_k)
-        return await self.service.submit([prompt], params, None, param="context")
+        return await service.submit([prompt], params, None, param="context")
 
     async def text(self, body: CompleteRequest, request: Request, length: int) -> str:
         """The continuation of a context. Raises APIError."""
-        job = await self.submit(body, length)
-        return text_of(await self.service.collect(job, request))
+        service = await self.models.use(request)
+        job = await self.submit(service, body, length)
+        return text_of(await service.collect(job, request))
 
-    async def predict(self, body: PredictRequest) -> int:
+    async def predict(self, body: PredictRequest, request: Request) -> int:
         """Start a prediction and return its id. Raises APIError."""
+        service = await self.models.use(request)
         self._make_room(len(body.context))
-        job = await self.submit(body, body.length, body.top_k)
+        job = await self.submit(service, body, body.length, body.top_k)
         qid = secrets.randbelow(2**53)  # exact in JavaScript, and impossible to guess
-        task = asyncio.create_task(self.prediction(body.context, job))
+        task = asyncio.create_task(self.prediction(service, body.context, job))
         task.add_done_callback(lambda task: self._finish(qid, task))
         self.predictions[qid] = task
         self.n_characters[qid] = len(body.context)
@@ -145,7 +148,7 @@ class Legacy:
         self.predictions.pop(qid, None)
         self.n_characters.pop(qid, None)
 
-    async def prediction(self, context: str, job: Job) -> PredictionAnswer:
+    async def prediction(self, service: Service, context: str, job: Job) -> PredictionAnswer:
         """The finished prediction. Raises APIError."""
         began = time.monotonic()
         try:
@@ -154,7 +157,7 @@ class Legacy:
         except ENGINE_ERRORS as reason:
             raise to_api_error(reason) from None
         finally:
-            self.service.engine_thread.release(job)
+            service.engine_thread.release(job)
 
     async def fetch(self, qid: int) -> PredictionAnswer:
         """Wait for a prediction and return it. Raises APIError."""
@@ -168,9 +171,9 @@ def text_of(chunks: list[tuple[int, Chunk]]) -> str:
     return "".join(chunk.text for _, chunk in chunks)
 
 
-def router(service: Service) -> APIRouter:
+def router(models: Catalogue) -> APIRouter:
     """The routes of the endpoints."""
-    routes, legacy = APIRouter(responses=ERRORS, deprecated=True), Legacy(service)
+    routes, legacy = APIRouter(responses=ERRORS, deprecated=True), Legacy(models)
 
     @routes.post("/complete", response_model=CompleteAnswer)
     async def complete(body: CompleteRequest, request: Request) -> Response:
@@ -184,9 +187,9 @@ def router(service: Service) -> APIRouter:
         return json_response([{"generated_text": text if body.remove_input else body.context + text}])
 
     @routes.post("/model/predict", response_model=PredictionId)
-    async def predict(body: PredictRequest) -> Response:
+    async def predict(body: PredictRequest, request: Request) -> Response:
         """Start to continue a context."""
-        return json_response({"qid": await legacy.predict(body)})
+        return json_response({"qid": await legacy.predict(body, request)})
 
     @routes.post("/model/get_prediction", response_model=PredictionAnswer)
     async def get_prediction(body: PredictionRequest) -> Response:

@@ -12,14 +12,16 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Request, Response
 from pydantic import Field, WithJsonSchema
 
+from bluejay.infer.needs import INSIDE
+from bluejay.lens.ablation import without_tokens
 from bluejay.lens.activations import Lens
 from bluejay.lens.heads import kept_models, losses, scored
 from bluejay.lens.logit_lens import TunedLens
 from bluejay.lens.look import look
-from bluejay.lens.patching import pair_of, patch, without_tokens
+from bluejay.lens.patching import pair_of, patch
 from bluejay.serve.api.completions import STREAM_CONTENT, CompletionAnswer
+from bluejay.serve.api.offered import Catalogue
 from bluejay.serve.api.parameters import Body
-from bluejay.serve.api.respond import Service
 from bluejay.serve.api.steered import Direction, SteeredRequest, cost, respond
 from bluejay.serve.errors import ERRORS, APIError, json_response
 from bluejay.serve.settings import ServeSettings
@@ -50,17 +52,11 @@ class LensRequest(Body):
     steering: Direction | None = Field(None, description="A direction whose cost in bits per byte is measured.")
 
 
-def router(service: Service, settings: ServeSettings) -> APIRouter:
+def router(models: Catalogue, settings: ServeSettings) -> APIRouter:
     """The routes; none where strangers use the server."""
-    routes, turn, opened = APIRouter(), asyncio.Lock(), []
-    run, kept = run_of(service.model.path)
+    routes, turn = APIRouter(), asyncio.Lock()
     if settings.public is not None:
         return routes
-
-    def lens() -> Lens:
-        if not opened:
-            opened.append(service.model.lens())
-        return opened[0]
 
     async def told(answer: Callable[..., Any], *arguments: Any) -> Any:
         """What a function answers in a thread, one at a time. Raises APIError for a user's mistake."""
@@ -72,13 +68,13 @@ def router(service: Service, settings: ServeSettings) -> APIRouter:
                 raise APIError(400, str(error), param="input", code=code) from None
 
     @routes.post("/v1/lens", responses=ERRORS)
-    async def look_inside(body: LensRequest) -> Response:
+    async def look_inside(body: LensRequest, request: Request) -> Response:
         """What each layer would have said, what made a prediction, where attention looked; what happens without each
         token; with a second text, what each activation of the first brings back; and what steering costs."""
-        service.check_name(body.model)
+        service = await models.use(request, body.model, INSIDE)
         texts = [text for text in (body.input, body.corrupt) if isinstance(text, str)]
         with service.reading(texts, "input"):
-            values = await told(lambda: found(lens(), body))
+            values = await told(lambda: found(service.lens, body))
         return json_response({"object": "lens", "model": service.model.name, **values})
 
     @routes.post(
@@ -86,25 +82,28 @@ def router(service: Service, settings: ServeSettings) -> APIRouter:
     )
     async def steered(body: SteeredRequest, request: Request) -> Response:
         """Continue prompts while a direction is added to the residual stream, in torch."""
-        service.check_name(body.model)
-        opened_lens = await told(lens)
+        service = await models.use(request, body.model, INSIDE)
+        opened_lens = await told(lambda: service.lens)
         try:
             return await respond(service, opened_lens, body, request)
         except ValueError as error:
             raise APIError(400, str(error), param="steering") from None
 
     @routes.get("/v1/lens/checkpoints", responses=ERRORS)
-    async def checkpoints() -> Response:
+    async def checkpoints(request: Request, model: str | None = None) -> Response:
         """The models that the run of the served one kept, with their losses."""
+        run, kept = run_of(models.named(request, model).path)
         of_each = await asyncio.to_thread(losses, run, kept) if run else []
         named = [{"name": name, "loss": loss} for name, loss in zip(kept, of_each, strict=True)]
         return json_response({"object": "list", "run": run.name if run else None, "data": named})
 
     @routes.get("/v1/lens/checkpoints/{name}", responses=ERRORS)
-    async def checkpoint(name: str) -> Response:
+    async def checkpoint(name: str, request: Request, model: str | None = None) -> Response:
         """The scores of the heads of one of them, and by how many bits repetition helps it."""
+        _, kept = run_of(models.named(request, model).path)
         if name not in kept:
             raise APIError(404, f"the run kept no model {name[:100]!r}", param="name", code="not_found")
+        await models.use(request, model, INSIDE)
         scores, gain = await told(scored, kept[name])
         return json_response({"object": "lens.checkpoint", "name": name, "repeat_gain": gain, **scores.as_dict()})
 

@@ -1,21 +1,21 @@
-"""The served model and its tokenizer: `/v1/models`, and vLLM's `/tokenize` and `/detokenize`."""
+"""The served models and their tokenizers: `/v1/models`, and vLLM's `/tokenize` and `/detokenize`."""
 
 import asyncio
-import time
 from typing import Annotated, NotRequired
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import FailFast, Field
 from typing_extensions import TypedDict
 
+from bluejay.infer.needs import MODEL
 from bluejay.serve.api.logprobs import token_name
+from bluejay.serve.api.offered import Catalogue, Offered
 from bluejay.serve.api.parameters import Body
-from bluejay.serve.api.respond import Service
 from bluejay.serve.errors import ERRORS, APIError, json_response
 
 
 class ModelObject(TypedDict):
-    """A model in OpenAI's form, with two more fields: the context length, under vLLM's name, and the size."""
+    """A model in OpenAI's form, with more fields: the context length, under vLLM's name, and those below it."""
 
     id: str
     object: str
@@ -23,10 +23,16 @@ class ModelObject(TypedDict):
     owned_by: str
     max_model_len: int
     n_parameters: int
+    good_for: str
+    """A sentence from its card."""
+    loaded: bool
+    """Whether it is in memory; else the first request for it has it loaded."""
+    memory_bytes: int | None
+    """Memory that it takes while it is loaded, at most; null where the server does not count it."""
 
 
 class ModelList(TypedDict):
-    """The list of served models, which has one item."""
+    """The list of served models."""
 
     object: str
     data: list[ModelObject]
@@ -65,34 +71,38 @@ class Detokenized(TypedDict):
     prompt: str
 
 
-def router(service: Service) -> APIRouter:
+def router(models: Catalogue) -> APIRouter:
     """The routes of the endpoints."""
-    routes, model, tokenizer = APIRouter(responses=ERRORS), service.model, service.tokenizer
-    n_ctx = model.config.n_ctx
-    description: ModelObject = {
-        "id": model.name,
-        "object": "model",
-        "created": int(time.time()),
-        "owned_by": "bluejay",
-        "max_model_len": n_ctx,
-        "n_parameters": model.config.n_parameters,
-    }
+    routes = APIRouter(responses=ERRORS)
+
+    def described(one: Offered) -> ModelObject:
+        return {
+            "id": one.name,
+            "object": "model",
+            "created": models.created,
+            "owned_by": "bluejay",
+            "max_model_len": one.config.n_ctx,
+            "n_parameters": one.config.n_parameters,
+            "good_for": one.good_for,
+            "loaded": one.service is not None,
+            "memory_bytes": one.needs.get(MODEL),
+        }
 
     @routes.get("/v1/models", response_model=ModelList)
-    async def models() -> Response:
-        """List the served models, of which there is one."""
-        return json_response({"object": "list", "data": [description]})
+    async def all_models() -> Response:
+        """List the served models, the first of which answers requests that name none."""
+        return json_response({"object": "list", "data": [described(one) for one in models.offered.values()]})
 
     @routes.get("/v1/models/{name:path}", response_model=ModelObject)
     async def model_of_name(name: str) -> Response:
         """Describe one model."""
-        service.check_name(name)
-        return json_response(description)
+        return json_response(described(models.find(name)))
 
     @routes.post("/tokenize", response_model=Tokens)
-    async def tokenize(body: TokenizeRequest) -> Response:
+    async def tokenize(body: TokenizeRequest, request: Request) -> Response:
         """Return the token ids of a text. The names of special tokens are plain text, as in a prompt."""
-        service.check_name(body.model)
+        service = await models.use(request, body.model)
+        tokenizer, n_ctx = service.tokenizer, service.model.config.n_ctx
         with service.reading([body.prompt], "prompt", in_context=False):
             found = await asyncio.to_thread(tokenizer.encode, body.prompt)
         tokens = tokenizer.begin + found if body.add_special_tokens else found
@@ -102,9 +112,9 @@ def router(service: Service) -> APIRouter:
         return json_response(answer)
 
     @routes.post("/detokenize", response_model=Detokenized)
-    async def detokenize(body: DetokenizeRequest) -> Response:
+    async def detokenize(body: DetokenizeRequest, request: Request) -> Response:
         """Return the text of token ids; special tokens have no text."""
-        service.check_name(body.model)
+        tokenizer = (await models.use(request, body.model)).tokenizer
         if max(body.tokens, default=0) >= tokenizer.vocab_size:
             raise APIError(400, f"tokens holds an id outside 0..{tokenizer.vocab_size - 1}", param="tokens")
         return json_response({"prompt": tokenizer.decode(body.tokens)})

@@ -4,9 +4,10 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Generator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from functools import cached_property
+from typing import Any, Protocol, TypeVar
 
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
@@ -15,12 +16,15 @@ from starlette.types import Receive, Scope, Send
 from bluejay.infer.engine import QueueFull
 from bluejay.infer.params import SamplingParams
 from bluejay.infer.samples import Chunk
+from bluejay.lens.activations import Lens
 from bluejay.serve.api.constraints import Constraint, Constraints
 from bluejay.serve.api.parameters import Parameters
 from bluejay.serve.engine_thread import EngineThread, GenerationFailed, Job, ServerStopping
 from bluejay.serve.errors import DONE, APIError, Usage, event, json_response, usage
 from bluejay.serve.middleware.access_log import current_request
+from bluejay.serve.settings import ServeSettings
 
+T = TypeVar("T")
 ENGINE_ERRORS = (GenerationFailed, QueueFull, ServerStopping)
 """The exceptions that end a job before its answer is complete."""
 RETRY_AFTER_SECONDS = 5
@@ -46,8 +50,27 @@ class Writer(Protocol):
         ...
 
 
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result of work for a request whose body has been read, which is cancelled when the client goes away. Raises
+    APIError then."""
+
+    async def gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(gone())
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise APIError(499, "the client went away")  # nginx's status for it; nobody is left to read the answer
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+
+
 class Service:
-    """What all endpoints share: the engine's thread, and the name and fingerprint of its model."""
+    """What answers requests with one model: the engine's thread, and the name and fingerprint of its model."""
 
     def __init__(self, engine_thread: EngineThread, fingerprint: str) -> None:
         self.engine_thread = engine_thread
@@ -57,11 +80,22 @@ class Service:
         self.constraints = Constraints(self.tokenizer)
         self.longest_token = max(map(len, self.tokenizer.token_bytes()))
 
-    def check_name(self, name: str | None) -> None:
-        """Raises APIError unless the request names the served model or none."""
-        if name is not None and name != self.model.name:
-            message = f"there is no model {name[:100]!r} here; this server has {self.model.name!r}"
-            raise APIError(404, message, param="model", code="model_not_found")
+    def start(self, settings: ServeSettings) -> None:
+        """Start the engine's thread, which reports to the running event loop."""
+        self.engine_thread.start()
+        if settings.public is not None:
+            self.constraints.start()
+
+    async def close(self) -> None:
+        """Stop the engine's thread and wait for its end."""
+        self.constraints.close()
+        self.engine_thread.stop()
+        await asyncio.to_thread(self.engine_thread.thread.join)
+
+    @cached_property
+    def lens(self) -> Lens:
+        """The model in float32, to look into. Raises ValueError where memory is too short for it."""
+        return self.model.lens()
 
     async def constraint(self, body: Parameters) -> Constraint | None:
         """The constraint that a request puts on the text of its answers. Raises APIError for an invalid one."""
@@ -152,20 +186,13 @@ class Service:
         async def collect_all() -> list[tuple[int, Chunk]]:
             return [part async for part in job.chunks()]
 
-        # The body has been read, so the next message from the connection can only be that it is closed.
-        collecting, disconnected = asyncio.ensure_future(collect_all()), asyncio.ensure_future(request.receive())
         try:
-            await asyncio.wait((collecting, disconnected), return_when=asyncio.FIRST_COMPLETED)
-            if not collecting.done():
-                raise APIError(499, "the client went away")  # nginx's status for it; nobody is left to read the answer
-            chunks = collecting.result()
+            chunks = await unless_gone(request, collect_all())
             raise_if_broken(job)
             return chunks
         except ENGINE_ERRORS as reason:
             raise to_api_error(reason) from None
         finally:
-            collecting.cancel()
-            disconnected.cancel()
             self.engine_thread.release(job)
 
 

@@ -17,7 +17,7 @@ from bluejay.serve.api.parameters import Body
 from bluejay.serve.api.respond import Service
 from bluejay.serve.engine_thread import EngineThread, Job
 from bluejay.serve.errors import APIError
-from bluejay.serve.metrics import Metrics
+from bluejay.serve.metrics import EngineMetrics
 
 MAX_TEXTS, MAX_SAMPLES = 32, 8
 MAX_STRENGTH = 100.0
@@ -51,11 +51,11 @@ def cost(lens: Lens, wanted: Direction, text: str) -> dict[str, int | float]:
     return {"layer": steering.layer, "plain": plain, "steered": steered}
 
 
-class Latencies(Metrics):
-    """The metrics of a second engine: its tokens count among the server's latencies, its gauges are nobody's."""
+class Latencies(EngineMetrics):
+    """The metrics of a second engine: its tokens count among the model's latencies, its gauges are nobody's."""
 
-    def __init__(self, server: Metrics) -> None:
-        self.first_token, self.inter_token = server.first_token, server.inter_token
+    def __init__(self, own: EngineMetrics) -> None:
+        self.first_token, self.inter_token = own.first_token, own.inter_token
 
     def observe(self, engine: Engine) -> None:
         """Say nothing of this engine."""

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import Field, WithJsonSchema
 
+from bluejay.serve.api.offered import Catalogue
 from bluejay.serve.api.parameters import Body
-from bluejay.serve.api.respond import Service
 from bluejay.serve.errors import ERRORS, APIError, json_response
 from bluejay.serve.middleware.access_log import current_request
 from bluejay.serve.settings import ServeSettings
@@ -51,6 +51,7 @@ class SnippetRequest(Body):
     """A match whose surroundings are asked for, by the values of one document of an answer."""
 
     corpus: str = Field(description="The corpus of the document.")
+    model: str | None = Field(None, description="The name of the model whose answer it is, which may be left out.")
     split: str = Field(description="The split of the document.")
     position: int = Field(ge=0, lt=2**62, description="The position of the match.")
     length: int = Field(ge=1, le=MAX_TOKENS, description="Tokens of the match.")
@@ -113,42 +114,49 @@ class Opened:
         return {"corpora": names, **total, "done": self.done if under_way else None, "error": self.failed or None}
 
 
-def router(service: Service, settings: ServeSettings) -> APIRouter:
+def router(models: Catalogue, settings: ServeSettings) -> APIRouter:
     """The routes; none where strangers use the server and tracing is not switched on."""
-    routes, opened, turn = APIRouter(), Opened(service.model.path, settings.corpus), asyncio.Lock()
+    routes, turn = APIRouter(), asyncio.Lock()
+    of_each = {name: Opened(one.path, settings.corpus) for name, one in models.offered.items()}
     is_public = settings.public is not None
     if settings.public is not None and not settings.public.trace:
         return routes
 
-    async def tracer() -> Tracer:
+    def opened(request: Request, name: str | None) -> Opened:
+        """The tracer of the model that a request names, which need not be loaded. Raises APIError."""
+        return of_each[models.named(request, name).name]
+
+    async def tracer(request: Request, name: str | None) -> Tracer:
         try:
-            return await opened.get()
+            return await opened(request, name).get()
         except (ValueError, OSError) as reason:
             message = "texts cannot be traced here" if is_public else str(reason)
             raise APIError(404, message, code="no_corpus") from None
 
     @routes.get("/v1/trace", responses=ERRORS)
-    async def sources() -> Response:
+    async def sources(request: Request, model: str | None = None) -> Response:
         """Whether texts can be traced, in what, and whether a client is charged for it."""
+        own = opened(request, model)
         try:
-            found = await opened.get()
+            found = await own.get()
         except (ValueError, OSError) as reason:
             why = {"available": False, "reason": "" if is_public else str(reason), "charged": is_public, "corpora": []}
-            missing = None if is_public else await asyncio.to_thread(opened.missing, reason)
+            missing = None if is_public else await asyncio.to_thread(own.missing, reason)
             return json_response({**why, "index": missing})
         corpora = [{"name": Path(one.searcher.name).name, "tokens": one.searcher.n_tokens} for one in found.sources]
         return json_response({"available": True, "reason": None, "charged": is_public, "corpora": corpora})
 
     @routes.post("/v1/trace/index", status_code=202, responses=ERRORS)
-    async def make_index() -> Response:
+    async def make_index(request: Request, model: str | None = None) -> Response:
         """Begin to make the index that is missing; `GET /v1/trace` says how far it is."""
         if is_public:
             raise APIError(403, "an index is made by whoever runs the server: bluejay index CORPUS", code="forbidden")
+        own = opened(request, model)
         try:
-            await opened.get()
+            await own.get()
         except NotIndexed as missing:
             try:
-                opened.make(missing.corpora)
+                own.make(missing.corpora)
             except (ValueError, OSError) as reason:
                 raise APIError(409, str(reason), code="cannot_index") from None
             return json_response({"object": "trace.index", "making": True}, status=202)
@@ -157,13 +165,13 @@ def router(service: Service, settings: ServeSettings) -> APIRouter:
         return json_response({"object": "trace.index", "making": False}, status=202)
 
     @routes.post("/v1/trace", responses=ERRORS)
-    async def trace(body: TraceRequest) -> Response:
+    async def trace(body: TraceRequest, request: Request) -> Response:
         """The matches of a text in what the model was trained on, the most telling first, with their documents."""
-        service.check_name(body.model)
+        service = await models.use(request, body.model)
         text = body.input
         if not isinstance(text, str) and not (isinstance(text, list) and all(type(id) is int for id in text)):
             raise APIError(400, "input must be a text or a list of token ids", param="input")
-        found = await tracer()
+        found = await tracer(request, body.model)
         try:
             with service.reading([text] if isinstance(text, str) else [], "input", in_context=False):
                 ids = await asyncio.to_thread(found.ids, text)
@@ -184,9 +192,9 @@ def router(service: Service, settings: ServeSettings) -> APIRouter:
         return json_response(answer(traced, rows, service.model.name, is_public))
 
     @routes.post("/v1/trace/snippet", responses=ERRORS)
-    async def snippet(body: SnippetRequest) -> Response:
+    async def snippet(body: SnippetRequest, request: Request) -> Response:
         """The text before, in and after a match."""
-        found = await tracer()
+        found = await tracer(request, body.model)
         if (record := current_request.get()) is not None:
             record.reserve(body.length + 2 * body.around)
         place = (body.corpus, body.split, body.position)

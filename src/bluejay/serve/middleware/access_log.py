@@ -37,6 +37,12 @@ class RequestRecord:
     account: Account | None = None
     unfinished: asyncio.Future | None = None
     """Work that continues after the response; until it is done, the request counts as one in progress."""
+    model: str | None = None
+    """The model that answers, where several are served."""
+    decode: Callable[[list[int]], str] | None = None
+    """Gives the text of a prompt, where prompts are logged."""
+    ends: list[Callable[[], None]] = field(default_factory=list)
+    """What is called when the response has ended, and all work for the request with it."""
     prompts: list[list[int]] = field(default_factory=list)
     """The prompts that the engine accepted, as token ids."""
     generated_tokens: int = 0
@@ -63,8 +69,16 @@ class RequestRecord:
         if self.first_token is None:
             self.first_token = time.monotonic() - self.began
 
-    def line(self, decode: Callable[[list[int]], str] | None) -> str:
-        """The log line, with the text of the prompts if `decode` is given."""
+    def end(self) -> None:
+        """Call what waits for the end of the request, now or when its unfinished work is done."""
+        if self.unfinished is not None and not self.unfinished.done():
+            self.unfinished.add_done_callback(lambda _: self.end())
+            return
+        while self.ends:
+            self.ends.pop()()
+
+    def line(self) -> str:
+        """The log line."""
         figures: dict[str, object] = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "id": self.id,
@@ -75,10 +89,12 @@ class RequestRecord:
             "complete": self.complete,
             "seconds": round(time.monotonic() - self.began, 4),
         }
+        if self.model is not None:
+            figures["model"] = self.model
         if self.prompts:
             figures |= {"prompt_tokens": sum(map(len, self.prompts)), "generated_tokens": self.generated_tokens}
-            if decode is not None:
-                figures["prompts"] = [decode(prompt) for prompt in self.prompts]
+            if self.decode is not None:
+                figures["prompts"] = [self.decode(prompt) for prompt in self.prompts]
         if self.first_token is not None:
             figures["first_token_seconds"] = round(self.first_token, 4)
         return json.dumps(figures)
@@ -91,10 +107,9 @@ current_request: ContextVar[RequestRecord | None] = ContextVar("record", default
 class AccessLog:
     """ASGI middleware that gives every request a record, an id, a line in the log and a count in the metrics."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, decode: Callable[[list[int]], str] | None = None) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
         self.metrics = metrics
-        self.decode = decode
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -118,4 +133,5 @@ class AccessLog:
             route = scope.get("route")
             self.metrics.requests.labels(route.path if route else "other", record.status).inc()
             if record.prompts or record.status >= 400:  # the page's files and health checks are not logged
-                logger.info(record.line(self.decode))
+                logger.info(record.line())
+            record.end()

@@ -2,11 +2,16 @@
 
 const LOST = "The connection to the server was lost. Your text is still here; press Run to continue it.";
 
-// The served model: {id, max_model_len, n_parameters}.
-export async function getModel(key) {
+let query = ""; // names the chosen model where there are several
+
+// The served models: [{id, max_model_len, n_parameters, good_for, loaded}]
+export async function getModels(key) {
 	const response = await request("v1/models", key);
-	return (await response.json()).data[0];
+	return (await response.json()).data;
 }
+
+// Ask the model of that id from now on; the server's first one if it is empty.
+export const askModel = (id) => (query = id && `?model=${encodeURIComponent(id)}`);
 
 // Stream a completion as parts {index, text, tokens, reason}, and at the end {usage}. Throws an Error whose message is a
 // sentence for the user, or an AbortError after `signal`.
@@ -52,7 +57,7 @@ export async function* events(body) {
 // Throws an Error whose message is a sentence for the user, with the `status` and the `code` that the server answered.
 export async function request(path, key, options) {
 	const headers = { "Content-Type": "application/json", ...(key && { Authorization: `Bearer ${key}` }) };
-	const response = await fetch(path, { ...options, headers }).catch((error) => {
+	const response = await fetch(path + query, { ...options, headers }).catch((error) => {
 		if (error.name === "AbortError") throw error;
 		throw new Error("The server does not answer. Is it still running? Your text is still here.");
 	});

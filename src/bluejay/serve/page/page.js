@@ -1,11 +1,11 @@
 // The page: connects its parts.
 
-import { getModel } from "./api.js";
 import { looksLikeCode } from "./code.js";
-import { byId, create, listItem } from "./dom.js";
+import { byId } from "./dom.js";
 import { EditorPane } from "./editor_pane.js";
-import examples from "./examples.js";
+import { showExamples } from "./example_list.js";
 import { addToHistory } from "./history.js";
+import { Models } from "./models.js";
 import { onDemand } from "./on_demand.js";
 import { counted, Run, Silence } from "./run.js";
 import { Settings } from "./settings.js";
@@ -19,10 +19,10 @@ const API_KEY = "bluejay-key"; // the item that holds the API key
 const undoStack = new UndoStack();
 const settings = new Settings(document.querySelectorAll(".sliders input"), () => (applyStyle(), saveSoon()));
 const pane = new EditorPane(byId("text"), byId("mirror"), byId("scroll"), edited);
+const models = new Models(({ id, max_model_len }) => ((settings.context = max_model_len), (byId("model").textContent = id)));
 const announce = (text) => (byId("announcement").textContent = text);
 const panel = (name) => document.querySelector(`[role=tabpanel][aria-label=${name}]`);
 let samples, popover, sources, inside, updateHistory, functionEnd; // undefined until they are loaded on demand
-let model; // {id, max_model_len, n_parameters}; undefined until the server has answered
 let apiKey = String(load(API_KEY) ?? "");
 let running = null; // the Run in progress
 let saving = 0; // the timer of saveSoon
@@ -52,10 +52,13 @@ const loadHistory = onDemand(async () => {
 	const { showHistory } = await import("./on_demand/history_list.js");
 	updateHistory = showHistory(panel("History"), showHistoryEntry);
 });
-const loadModelCard = onDemand(async () => (await import("./on_demand/model_card.js")).showModelCard(panel("Model"), model));
+const loadModelCard = onDemand(async () => {
+	const { ModelCard } = await import("./on_demand/model_card.js");
+	await new ModelCard(panel("Model"), models, modelChanged).show();
+});
 const loadLinks = onDemand(async () => (await import("./on_demand/link.js")).parseLink);
 const loadFunctionEnd = onDemand(async () => ({ functionEnd } = await import("./on_demand/function_end.js")));
-const loaders = { Inside: loadInside, More: loadMore, History: loadHistory, Model: () => model && loadModelCard() };
+const loaders = { Inside: loadInside, More: loadMore, History: loadHistory, Model: () => models.current && loadModelCard() };
 const tabs = new Tabs(document.querySelector(".tabs"), (name) => {
 	if (inside) inside.enabled = name === "Inside"; // what it draws on the text goes with its tab
 	loaders[name]?.()?.catch(showError);
@@ -89,7 +92,7 @@ async function run(changes) {
 	await running.start((run) => ((silence.seconds = 0), showProgress(run))).catch((reason) => (error = reason));
 	silence.end();
 	if (outputs.length > 1) showProgress(running);
-	const report = running.tokens || !error ? running.report(model?.max_model_len) : "";
+	const report = running.tokens || !error ? running.report(models) : "";
 	say(report, error ? "" : `${running.stopped ? "Stopped" : "Done"}. ${report}`, error);
 	samples?.settle();
 	if (running.tokens) addToHistory(state(), settings.values, report);
@@ -206,7 +209,8 @@ function refresh() {
 function saveNow() {
 	clearTimeout(saving);
 	samples?.settle();
-	save(SAVED, { ...state(), settings: settings.values, probabilities: shows("probabilities"), sources: shows("sources") });
+	const on = { probabilities: shows("probabilities"), sources: shows("sources") };
+	save(SAVED, { ...state(), settings: settings.values, ...on, model: models.wanted });
 }
 
 function saveSoon() {
@@ -218,6 +222,7 @@ function saveSoon() {
 async function restore() {
 	const saved = load(SAVED);
 	settings.values = Object(saved?.settings);
+	models.wanted = saved?.model;
 	show(textOf(saved) ?? { text: byId("text").value });
 	const stored = listOf(saved?.samples).map(textOf).filter(Boolean);
 	if (stored.length) await loadSamples().then(() => samples.show(stored), showError);
@@ -257,16 +262,23 @@ function press(event) {
 async function introduce() {
 	const silence = new Silence((told) => (byId("error").textContent = told));
 	try {
-		model = await getModel(apiKey);
+		await models.fetch(apiKey);
 		if (silence.seconds > 4) say();
-		settings.context = model.max_model_len;
-		byId("model").textContent = model.id;
 		if (!panel("Model").hidden) await loadModelCard();
 	} catch (error) {
 		say("", "", error);
 	} finally {
 		silence.end();
 	}
+}
+
+// Another model writes from now on.
+function modelChanged() {
+	inside?.forget();
+	if (sources) sources.enabled = false; // which asks the other model when it is enabled again
+	applyStyle();
+	saveNow();
+	announce(`${models.current.id} writes from now on.`);
 }
 
 const actions = {
@@ -282,11 +294,6 @@ byId("form").onsubmit = (event) => (event.preventDefault(), run());
 onkeydown = press;
 onpagehide = saveNow;
 if (/Mac|iP/.test(navigator.platform)) byId("run-keys").textContent = "⌘ ↵";
-for (const example of examples) {
-	const { top_p, temperature } = example.settings;
-	const figures = create("small", `top-p ${top_p} · temp. ${temperature}`);
-	const parts = [create("strong", example.title), figures, create("span", example.watch_for)];
-	byId("examples").append(listItem(() => showExample(example), ...parts));
-}
+showExamples(byId("examples"), showExample);
 tabs.select("Examples");
 restore().catch(showError).then(introduce);

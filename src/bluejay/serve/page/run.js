@@ -78,14 +78,16 @@ export class Run {
 		return this.samples.some(({ reason }) => reason === REASONS.user);
 	}
 
-	// Speed, seed, stop reasons, and how much is used of a context of so many tokens, where that is known.
-	report(context) {
+	// The model where there are several, speed, seed, stop reasons, and how much is used of its context, where that is known.
+	report({ several, current }) {
+		const context = current?.max_model_len;
 		const seconds = (this.last - this.first) / 1000;
 		const reasons = [...new Set(this.samples.map(({ reason }) => reason))];
 		const used = this.samples.length === 1 && this.usage?.total_tokens;
 		if (used >= context) reasons.splice(0, 1, "context full");
 		const rate = Math.max(0, this.tokens - this.samples.length) / seconds;
 		const parts = [
+			several && current.id,
 			counted(this.tokens),
 			this.tokens > 1 && seconds > 0 && `${rate.toFixed(rate < 10 ? 1 : 0)} tokens/s`,
 			`seed ${this.parameters.seed}`,

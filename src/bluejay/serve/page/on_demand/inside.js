@@ -63,6 +63,16 @@ export class Inside extends SpanPopover {
 		if (this.answer && !this.current) this.note.textContent = "The text has changed since it was looked at.";
 	}
 
+	// Another model writes from now on.
+	forget() {
+		this.answer = undefined;
+		this.rest.replaceChildren();
+		this.steering.reset();
+		this.note.textContent = "Look again: another model was chosen.";
+		this.update(this.look.disabled);
+		this.pane.highlight();
+	}
+
 	async get(path, body) {
 		const options = body && { method: "POST", body: JSON.stringify(body) };
 		return (await request(path, this.getKey(), options)).json();

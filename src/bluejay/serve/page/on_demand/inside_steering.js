@@ -44,6 +44,13 @@ export class Steering {
 		return this.measure();
 	}
 
+	// Back to zero.
+	reset() {
+		if (!this.slider) return;
+		this.slider.value = 0;
+		this.showValue();
+	}
+
 	showValue() {
 		this.slider.parentElement.dataset.value = this.slider.ariaValueText = this.slider.valueAsNumber.toFixed(1);
 	}

@@ -1,22 +1,53 @@
-// The model card: the model's figures, its limits, its evaluation, and what its authors say about it.
+// The model card: the choice of a model where there are several, its figures, its limits, its evaluation, and what its
+// authors say about it.
 
+import { request } from "../api.js";
 import { create } from "../dom.js";
 import editor from "../editor.js";
 
-export async function showModelCard(panel, model) {
-	const card = await fetch("card").then((response) => response.json()).catch(() => ({}));
-	const count = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
-	const facts = {
-		Name: model.id,
-		Size: `${count.format(model.n_parameters)} parameters`,
-		Context: `${model.max_model_len} tokens, prompt and answer together`,
-		...card.facts,
-	};
-	const list = create("dl");
-	list.append(...Object.entries(facts).flatMap(([name, fact]) => [create("dt", name), create("dd", fact)]));
-	const text = create("pre", card.text || "This model has no card that says what it was trained on.");
-	text.dir = "auto";
-	panel.replaceChildren(list, ...summary(card.evaluation), create("p", editor.limits), text);
+const count = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
+
+export class ModelCard {
+	// `onChange` is called when the user has chosen another model.
+	constructor(panel, models, onChange) {
+		this.models = models;
+		this.card = create("div");
+		panel.replaceChildren(this.card);
+		if (!models.several) return;
+		const choices = create("fieldset");
+		const choose = (model) => (models.use(model), onChange(), this.show());
+		choices.append(create("legend", "Which model writes"), ...models.list.map((model) => choice(model, choose)));
+		choices.querySelector(`[value="${CSS.escape(models.current.id)}"]`).checked = true;
+		this.card.before(choices);
+	}
+
+	async show() {
+		const model = this.models.current;
+		const card = await request("card").then((response) => response.json()).catch(() => ({}));
+		if (model !== this.models.current) return; // another was chosen meanwhile
+		const facts = {
+			Name: model.id,
+			Size: `${count.format(model.n_parameters)} parameters`,
+			Context: `${model.max_model_len} tokens, prompt and answer together`,
+			...card.facts,
+		};
+		const list = create("dl");
+		list.append(...Object.entries(facts).flatMap(([name, fact]) => [create("dt", name), create("dd", fact)]));
+		const text = create("pre", card.text || "This model has no card that says what it was trained on.");
+		text.dir = "auto";
+		this.card.replaceChildren(list, ...summary(card.evaluation), create("p", editor.limits), text);
+	}
+}
+
+// A radio button with the name of a model, its size, and what it is good for.
+function choice(model, choose) {
+	const { id, n_parameters: size, loaded, good_for: purpose } = model;
+	const label = create("label");
+	const figures = `${count.format(size)} parameters${loaded ? "" : " · loaded when first used"}`;
+	const radio = Object.assign(create("input"), { type: "radio", name: "model", value: id, onchange: () => choose(model) });
+	const parts = [create("strong", id), create("small", figures), create("span", purpose)];
+	label.append(radio, ...parts.flatMap((part) => [" ", part]));
+	return label;
 }
 
 // What `bluejay eval --report` found, if that lies beside the model: every figure with its interval and its n.

@@ -1,0 +1,87 @@
+"""The memory that a model takes while it is served, from its files alone, before any weight is read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from bluejay.gpt.config import GPTConfig
+from bluejay.gpt.formats.peft import CONFIG
+from bluejay.gpt.formats.tensors import StoredModel
+from bluejay.infer.backends.native import Cache, NativeBackend, chosen, page_bytes
+from bluejay.infer.backends.torch import ATTENTION_BLOCK, PAGE_SIZE
+from bluejay.infer.scoring import TOKENS_PER_STEP
+from bluejay.infer.weights import native_takes, token_bytes
+
+MODEL, READING, INSIDE = "model", "reading", "inside"
+"""What of a model can be in memory: weights and cache; the cache that embeddings are read with; the lens."""
+TOKEN_BYTES = 1500
+"""Bytes of a tokenizer for each token of its vocabulary, those of its tables in Python included."""
+FIXED_BYTES = 16_000_000
+"""Bytes of all that does not depend on the model's size, such as its thread."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Bytes of memory, at most."""
+
+    weights: int
+    """Weights in the form that computes, and their files as far as these stay mapped."""
+    cache: int
+    """Keys and values of as many samples as run at a time, each as long as the context."""
+    work: int
+    """The tokenizer, and the activations of a step."""
+    parts: Mapping[str, int]
+    """What is added when it is first asked for: READING, INSIDE."""
+
+    @property
+    def of(self) -> dict[str, int]:
+        """The bytes of each part: MODEL, READING, INSIDE."""
+        return {MODEL: self.weights + self.cache + self.work, **self.parts}
+
+
+def needs_of(stored: StoredModel, path: Path, vocab_size: int, device: torch.device, n_sequences: int) -> Needs:
+    """What a model takes that is stored at `path` and is served on `device` to `n_sequences` samples at a time."""
+    config, n = stored.config, stored.config.n_parameters
+    on_cpu = device.type == "cpu"
+    native = on_cpu and chosen() is not None
+    if stored.packed is not None and (native or not on_cpu):
+        dtype, weights = torch.bfloat16, stored.n_bytes
+    else:
+        dtype = torch.bfloat16 if stored.packed else stored.dtype or torch.float32
+        native = native and (native_takes(stored, device) if stored.dtype is None else dtype != torch.float16)
+        module = n * dtype.itemsize
+        # The native engine's form is a second copy. The file is a further one while its weights are converted.
+        stays_mapped = on_cpu and is_plain_directory(path) and stored.dtype is not None and stored.packed is None
+        converting = 0 if stays_mapped or not on_cpu else stored.n_bytes
+        weights = module + (max(module, converting) if native else converting)
+
+    def cache(lengths: list[int]) -> int:
+        return cache_bytes(config, lengths, dtype, native and stored.packed is None, native)
+
+    # float32 of the hidden states, of the MLP and of the logits in a step.
+    step = 4 * (TOKENS_PER_STEP * (8 * config.d_model + 3 * config.d_hidden) + 2 * n_sequences * config.vocab_size)
+    parts = {READING: cache([config.n_ctx + TOKENS_PER_STEP]), INSIDE: inside_bytes(config)}
+    work = FIXED_BYTES + TOKEN_BYTES * max(vocab_size, config.vocab_size) + step
+    return Needs(weights, cache([config.n_ctx] * n_sequences), work, parts)
+
+
+def is_plain_directory(path: Path) -> bool:
+    """Whether weights can stay mapped from their files: those of a directory in the Hugging Face layout."""
+    return (path / "config.json").is_file() and not (path / "shard_0").is_dir() and not (path / CONFIG).is_file()
+
+
+def cache_bytes(config: GPTConfig, lengths: list[int], dtype: torch.dtype, exact: bool, native: bool) -> int:
+    """Bytes of a cache for sequences of these lengths, as `Model.backend` makes it. The native engine's is as `exact`
+    as the weights: in float32 beside those in float32, else in bfloat16."""
+    if native:
+        kind: Cache = "f32" if exact and dtype == torch.float32 else "bf16"
+        return sum(-(-length // NativeBackend.page_size) for length in lengths) * page_bytes(config, kind)
+    n_pages = sum(-(-length // PAGE_SIZE) for length in lengths)
+    return (n_pages * PAGE_SIZE + ATTENTION_BLOCK) * token_bytes(config, dtype)
+
+
+def inside_bytes(config: GPTConfig) -> int:
+    """Bytes of looking inside: the weights in float32, and once more for a checkpoint of the run that is compared."""
+    return 2 * 4 * config.n_parameters

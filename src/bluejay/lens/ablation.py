@@ -1,0 +1,79 @@
+"""What a prediction rests on: tokens that are left out in turn."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bluejay.lens.activations import Activations, Lens
+from bluejay.lens.hooks import Past
+from bluejay.lens.notebook import marked, page
+from bluejay.progress import progress
+
+ROWS = 8
+"""Prompts that are run at once. What they begin with alike is computed once, and the fewer they are, the more it is."""
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What happens to a prediction without each token."""
+
+    tokens: list[str]
+    """The texts of the tokens before the prediction."""
+    target: str
+    """The token that is predicted."""
+    logprob: float
+    """The log-probability of the target after all tokens, in nats."""
+    effect: Float[Tensor, " T"]
+    """How much lower the log-probability is without each token, in nats; below zero where it is higher."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The result for JSON."""
+        return {
+            "target": self.target,
+            "logprob": self.logprob,
+            "tokens": self.tokens,
+            "effect": self.effect.tolist(),
+        }
+
+    def _repr_html_(self) -> str:
+        heading = f"How much less likely {self.target!r} is without each token"
+        return page(heading, marked(self.tokens, self.effect.tolist()))
+
+    def text(self) -> str:
+        """The result in lines, for a terminal."""
+        lines = [f"{self.target!r} has the log-probability {self.logprob:.3f}; without each token it falls by"]
+        pairs = zip(self.effect.tolist(), self.tokens, strict=True)
+        return "\n".join([*lines, *(f"  {value:+8.3f}  {token!r}" for value, token in pairs)])
+
+
+@torch.no_grad()
+def without_tokens(
+    lens: Lens, prompt: Any, position: int = -1, target: str | int | None = None, by: str | int | None = None
+) -> Ablation:
+    """Leave out each token up to a position in turn, and say how the log-probability of what follows changes. With
+    `by`, the token is replaced by that one, so that the others keep their places.
+
+    Raises ValueError for a position or a token that is not there, and for a prompt of one token.
+    """
+    tokens = prompt.tokens if isinstance(prompt, Activations) else lens.one(prompt)
+    ids = tokens[0, : lens.position(position, tokens.shape[1]) + 1]
+    if len(ids) < 2 and by is None:
+        raise ValueError("the prompt has one token, and nothing is left without it")
+    run = lens.run(ids[None], Past.names(lens.config), only=-1)
+    whole = run.logits[0, -1].log_softmax(-1)
+    wanted = int(whole.argmax()) if target is None else lens.token(target)
+    changed = ids.repeat(len(ids), 1)
+    own = torch.eye(len(ids), dtype=torch.bool, device=ids.device)
+    changed = changed[~own].view(len(ids), -1) if by is None else changed.masked_fill(own, lens.token(by))
+    found = []
+    with progress("leaving out tokens", len(changed), "tokens") as bar:
+        for first in range(0, len(changed), ROWS):
+            rows = changed[first : first + ROWS]
+            past = Past(lens.config, run, min(first, rows.shape[1] - 1))
+            found.append(lens.run(rows[:, past.n :], only=-1, past=past).logits[:, -1].log_softmax(-1)[:, wanted])
+            bar.advance(len(rows))
+    effect = whole[wanted] - torch.cat(found)
+    return Ablation(lens.texts(ids.tolist()), lens.text(wanted), float(whole[wanted]), effect)

@@ -1,0 +1,14 @@
+// The examples: texts to continue, with settings, and what to watch for.
+
+import { create, listItem } from "./dom.js";
+import examples from "./examples.js";
+
+// Fill the list; `onPick` gets the example that the user picks.
+export function showExamples(list, onPick) {
+	for (const example of examples) {
+		const { top_p, temperature } = example.settings;
+		const figures = create("small", `top-p ${top_p} · temp. ${temperature}`);
+		const parts = [create("strong", example.title), figures, create("span", example.watch_for)];
+		list.append(listItem(() => onPick(example), ...parts));
+	}
+}

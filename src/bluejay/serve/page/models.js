@@ -1,0 +1,31 @@
+// The models of the server, and the one that writes.
+
+import { askModel, getModels } from "./api.js";
+
+export class Models {
+	list = []; // [{id, max_model_len, n_parameters, good_for, loaded}]; empty until the server has answered
+	current; // one of them
+	wanted; // the id of the one that is used if it is there, else the first
+
+	// `onUse` gets the model that writes from now on.
+	constructor(onUse) {
+		this.onUse = onUse;
+	}
+
+	// Ask the server, and use one of its models.
+	async fetch(key) {
+		this.list = await getModels(key);
+		this.use(this.list.find(({ id }) => id === this.wanted) ?? this.list[0]);
+	}
+
+	use(model) {
+		this.current = model;
+		this.wanted = model.id;
+		askModel(this.several ? model.id : "");
+		this.onUse(model);
+	}
+
+	get several() {
+		return this.list.length > 1;
+	}
+}

@@ -1,0 +1,81 @@
+"""The chooser of a model: which one writes, and what each is good for; on desktops and phones, in both themes."""
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from bluejay.infer.model import Model
+from bluejay.serve.api.offered import Catalogue, Offered, catalogue_of
+from bluejay.serve.settings import ServeSettings
+from tests.serve.page.test_run import run_button, writing
+
+PURPOSES = {"tiny": "Continues texts.", "second": "Writes Python functions from their first line."}
+
+
+@pytest.fixture(scope="module")
+def two_models(running, model, tiny_model):
+    """A server of two models."""
+    settings = ServeSettings()
+    first = catalogue_of(model, settings).first
+    other = Model(tiny_model.gpt, tiny_model.tokenizer, "second")
+    vocab_size = other.tokenizer.vocab_size
+    second = Offered("second", other.config, lambda: other, vocab_size, good_for=PURPOSES["second"])
+    with running(Catalogue([first, second], settings), settings) as server:
+        yield server
+
+
+def open_chooser(page: Page):
+    page.get_by_role("button", name="tiny").click()
+    return page.get_by_role("group", name="Which model writes")
+
+
+def test_the_chosen_model_writes_and_is_remembered(open_page, two_models, answer_with):
+    page = open_page(url=two_models.url)
+    chooser = open_chooser(page)
+    for name, purpose in PURPOSES.items():
+        expect(chooser.locator("label", has_text=name)).to_contain_text(purpose)
+    expect(chooser.get_by_role("radio", name="tiny")).to_be_checked()
+    with page.expect_response("**/card?model=second"):
+        chooser.get_by_role("radio", name="tiny").press("ArrowDown")
+    second = chooser.get_by_role("radio", name="second")
+    expect(second).to_be_checked()
+    expect(second).to_be_focused()
+    expect(page.locator("#model")).to_have_text("second")
+    expect(page.locator("#announcement")).to_have_text("second writes from now on.")
+    expect(page.get_by_role("tabpanel", name="Model")).to_contain_text("64 tokens, prompt and answer together")
+    writing(page).fill("the cat")
+    page.get_by_label("Length").fill("8")
+    with page.expect_response("**/v1/completions?model=second") as answered:
+        run_button(page).click()
+    assert '"model": "second"' in answered.value.text()
+    expect(page.locator("#report")).to_contain_text("second · 8 tokens")
+    page.reload()
+    expect(page.locator("#model")).to_have_text("second")
+    # The sources and the inside are those of the model that was chosen last.
+    with page.expect_request("**/v1/trace?model=second"):
+        page.get_by_role("button", name="Sources").click()
+    page.get_by_role("button", name="second").click()
+    with page.expect_request("**/v1/trace?model=tiny"):
+        chooser.get_by_role("radio", name="tiny").check()
+
+
+def test_one_model_is_no_choice(page):
+    page.get_by_role("button", name="tiny").click()
+    expect(page.get_by_role("tabpanel", name="Model")).to_contain_text("1024 tokens")
+    expect(page.get_by_role("radio")).to_have_count(0)
+    with page.expect_request("**/v1/completions"):  # without a query
+        run_button(page).click()
+
+
+@pytest.mark.parametrize("size", ["desktop", "phone"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_chooser_is_accessible_and_fits(open_page, two_models, size, scheme):
+    page = open_page(size, scheme, url=two_models.url)
+    chooser = open_chooser(page)
+    expect(chooser).to_be_visible()
+    assert Axe().run(page).response["violations"] == []
+    width = page.viewport_size["width"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for label in chooser.locator("label").all():
+        box = label.bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= width and box["height"] >= 44

@@ -1,0 +1,24 @@
+"""What is known of this machine."""
+
+import numpy as np
+
+from bluejay.machine import free_in_group, free_memory, resident_memory, return_memory
+
+
+def test_memory_of_a_control_group_is_what_its_limit_leaves(tmp_path):
+    assert free_in_group(tmp_path) == 1 << 62
+    (tmp_path / "memory.current").write_text("700\n")
+    (tmp_path / "memory.stat").write_text("anon 400\nfile 300\ninactive_file 250\n")
+    for limit, free in (("max", 1 << 62), ("1000", 550), ("600", 150), ("400", 0)):
+        (tmp_path / "memory.max").write_text(f"{limit}\n")
+        assert free_in_group(tmp_path) == free
+    assert 0 < free_memory() <= 1 << 62
+
+
+def test_resident_memory_grows_and_is_given_back():
+    before = resident_memory()
+    held = np.ones(50_000_000, np.uint8)
+    assert resident_memory() - before > 40_000_000
+    del held
+    return_memory()
+    assert resident_memory() - before < 20_000_000
