@@ -18,7 +18,6 @@ import dataclasses
 import json
 import os
 import random
-import resource
 import shutil
 import statistics
 import subprocess
@@ -46,7 +45,9 @@ from bluejay.trace.tracing import Placed, Source, Traced, Tracer, TraceSettings
 from bluejay.train.checkpoint.state import State, write_marker
 from bluejay.train.recipe import Data, Mixture, Train, TrainRecipe
 
-PEER = Path(__file__).parent / "peers" / "infini_gram_peer.py"
+THIS = Path(__file__)
+BUILD = THIS.with_name("index_memory.py")
+PEER = THIS.parent / "peers" / "infini_gram_peer.py"
 QUERIES, PIECES, PIECE, MIN_TOKENS, MAX_COUNT = 200, 8, 32, 5, 10
 COLD_RUNS, RANDOM_READS = 7, 400
 SEQUENCE, BATCH = 1024, 64
@@ -131,20 +132,10 @@ def spans_of(traced: Traced, at_most: int) -> list[list[int]]:
     return sorted([span.start, span.end, span.count] for span in traced.spans if span.count <= at_most)
 
 
-def own_process(*arguments: object) -> Any:
-    """What this script prints last as JSON, in another process."""
-    command = [sys.executable, str(Path(__file__)), *map(str, arguments)]
+def own_process(script: Path, *arguments: object) -> Any:
+    """What a script prints last as JSON, in another process."""
+    command = [sys.executable, str(script), *map(str, arguments)]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
-
-
-def build(corpus: Path) -> dict[str, float]:
-    """In this fresh process: index the corpus."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    began = time.perf_counter()
-    made = index(corpus)
-    seconds = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"seconds": seconds, "bytes": made.bytes, "tokens": made.tokens, "peak": 1024 * peak, "empty": 1024 * before}
 
 
 def against_peer(python: Path, corpus: Path, folder: Path, texts: list[list[int]], tracer: Tracer) -> dict[str, Any]:
@@ -263,7 +254,7 @@ def main() -> None:
         run_of_two_epochs(corpus, folder / "run")
         if options.page:
             return of_page(corpus, folder / "run")
-        built = own_process("--build", corpus)
+        built = own_process(BUILD, corpus)
         tokens = built["tokens"]
         tracer, texts = open_all(corpus, folder / "run"), queries(corpus, QUERIES)
         seconds, documents, traced = [], 0, tracer.trace(texts[0], SETTINGS)
@@ -278,7 +269,7 @@ def main() -> None:
         for document, length in shown:
             tracer.snippet(document.corpus, document.split, document.position, length, 40)
         snippets = (time.perf_counter() - began) / max(1, len(shown))
-        colds = [own_process("--cold", corpus, folder / "run", json.dumps(text)) for text in texts[:COLD_RUNS]]
+        colds = [own_process(THIS, "--cold", corpus, folder / "run", json.dumps(text)) for text in texts[:COLD_RUNS]]
         median, p99 = statistics.median(seconds), float(np.percentile(seconds, 99))
         opened, answered = (statistics.median(one[key] for one in colds) for key in ("open", "answer"))
         figures: dict[str, Any] = {
@@ -324,8 +315,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     match sys.argv[1:]:
-        case ["--build", path]:
-            print(json.dumps(build(Path(path))))
         case ["--cold", path, run, text]:
             print(json.dumps(cold(Path(path), Path(run), json.loads(text))))
         case _:

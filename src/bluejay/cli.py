@@ -27,7 +27,7 @@ from bluejay.evals.options import eval_options
 from bluejay.fields import add_options, given
 from bluejay.infer.params import SamplingParams
 from bluejay.lens.verb import lens_options, run_lens
-from bluejay.mistakes import Interrupted, reader_gone, sentence
+from bluejay.mistakes import Interrupted, reader_gone, sentence, standard_input
 from bluejay.serve.settings import PublicSettings, ServeSettings, settings_from
 from bluejay.trace.verbs import trace_verbs
 from bluejay.train.distributed.processes import launch, launch_options, wants_launch
@@ -303,7 +303,7 @@ def generate(options: argparse.Namespace, _: list[str]) -> None:
 
         print(open_editor(lambda: load(options.model, options.device, compiled=options.compile), params))
         return
-    prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
+    prompt = standard_input() if options.prompt == "-" else options.prompt
     model = load(options.model, options.device, compiled=options.compile)
     if params.n == 1 and not options.json:
         print(prompt, end="", flush=True)

@@ -31,6 +31,14 @@ def sentence(error: Exception) -> str:
     return f"{error.strerror}{where}{helps}"
 
 
+def standard_input() -> str:
+    """The text of standard input. Raises ValueError: it is not UTF-8."""
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"standard input is not UTF-8 text: {error.reason} at byte {error.start}") from None
+
+
 def reader_gone() -> bool:
     """Whether standard output is a pipe that nobody reads any more, as after `| head`."""
     poll = select.poll()

@@ -184,3 +184,26 @@ def test_a_changed_shard_among_many_is_not_traced(in_pieces, byte_tokenizer):
     byte_tokenizer.save(corpus)
     with pytest.raises(ValueError, match="a/tokens/part-0 and 2 more were changed since"):
         open_tracer(str(in_pieces))
+
+
+@pytest.mark.parametrize("order", [["a", "b"], ["b", "a"], ["x", "y"], ["y", "x"]], ids="".join)
+def test_shards_of_one_name_are_found_in_corpora_that_were_moved(tmp_path, byte_tokenizer, monkeypatch, order):
+    monkeypatch.chdir(tmp_path)
+    ids = [[*byte_tokenizer.encode(text), byte_tokenizer.eot] for text in TEXTS]
+    for name, documents in (("a", ids[:12]), ("b", ids[12:28])):
+        index(write_corpus(tmp_path / name, {"train": documents, "valid": ids[28:]}))
+        byte_tokenizer.save(tmp_path / name)
+    data = Data((Mixture(("a/tokens/train", "b/tokens/train")),), valid="a/tokens/valid", sequence_length=64)
+    settings = Train(tokens=64 * 4 * 2, batch_tokens=256, lr=1e-3)
+    train(TrainRecipe("both", data, settings, {"n_layer": 1, "d_model": 16, "n_head": 1}))
+    (tmp_path / "far").mkdir()
+    for name in ("a", "b"):
+        shutil.move(tmp_path / name, tmp_path / "far" / (name if name in order else {"a": "x", "b": "y"}[name]))
+    corpora = [tmp_path / "far" / name for name in order]
+    tracer = open_tracer("runs/both", corpora)
+    if order == ["y", "x"]:  # with other names only their order says which is which
+        assert "a/tokens/train and 1 more were changed since" in tracer.notes[0]
+        return
+    for number in (3, 20):
+        [document] = tracer.trace(f"number {number} sat on the mat {number * number}", SETTINGS).spans[0].documents
+        assert document.steps is not None and tracer.notes == []

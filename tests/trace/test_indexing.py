@@ -153,6 +153,25 @@ def test_what_is_no_corpus_says_so(tmp_path, capsys):
         assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+def test_tokens_without_their_index_are_not_left_out(tmp_path, corpus, capsys):
+    index(corpus(tmp_path / "c", {"train": [[1, 2, 3]], "valid": [[4, 5]]}))
+    (tmp_path / "c" / "tokens" / "train.idx").unlink()
+    before = sorted((tmp_path / "c" / "index").iterdir())
+    with pytest.raises(SystemExit, match="2"):
+        main(["index", str(tmp_path / "c")])
+    assert "train.bin has no train.idx beside it" in capsys.readouterr().err
+    assert sorted((tmp_path / "c" / "index").iterdir()) == before
+
+
+@pytest.mark.parametrize("harm", [b"", b"PAR1", b"PAR1 and no more PAR1"], ids=["empty", "cut", "wrong"])
+def test_a_damaged_table_is_named(tmp_path, corpus, capsys, harm):
+    corpus(tmp_path / "c", {"train": [[1, 2, 3]]}, rows={"train": [{}]})
+    (tmp_path / "c" / "tokens" / "documents.parquet").write_bytes(harm)
+    with pytest.raises(SystemExit, match="2"):
+        main(["index", str(tmp_path / "c")])
+    assert "documents.parquet is damaged, or no Parquet file" in capsys.readouterr().err
+
+
 def test_too_little_memory_or_room_is_said_before_anything_is_written(tmp_path, corpus, monkeypatch):
     corpus(tmp_path, {"train": DOCUMENTS})
     with monkeypatch.context() as patch:

@@ -1,5 +1,6 @@
 """`bluejay index` and `bluejay trace` on the command line."""
 
+import io
 import json
 
 import pytest
@@ -58,6 +59,32 @@ def test_a_users_mistake_is_one_line(moved, capsys, options, message):
         main(["trace", str(moved / "data" / "c"), *options])
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and message in line
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["trace", "data", "x"], "data is neither a model or its run, nor a corpus"),
+        (["trace", "", "x"], "the empty name is neither"),
+        (["trace", "runs/base", "the cat", "--corpus", "nowhere"], "nowhere is no corpus"),
+        (["index", "nowhere", "--check"], "nowhere is no corpus"),
+        (["trace", "data/c", "-"], "standard input is not UTF-8 text: invalid start byte at byte 4"),
+        (["trace", "influence", "runs/base", "-"], "standard input is not UTF-8 text"),
+    ],
+    ids=["folder", "empty", "corpus", "check", "stdin", "influence"],
+)
+def test_what_is_not_there_or_no_text_is_one_line(moved, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(moved)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"the \xff cat"), encoding="utf-8"))
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and message in line
+
+
+def test_a_text_of_which_nothing_occurs_is_followed_by_what_is_frequent(moved, capsys):
+    main(["trace", str(moved / "data" / "c"), "%%%", "--next"])
+    assert "no end of the text occurs; of all tokens these are the most frequent" in capsys.readouterr().out
 
 
 def test_the_whole_index_can_be_checked(moved, capsys):

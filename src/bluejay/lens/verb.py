@@ -2,9 +2,10 @@
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from bluejay.mistakes import standard_input
 
 if TYPE_CHECKING:
     from bluejay.lens.activations import Lens
@@ -67,7 +68,7 @@ def run_lens(options: argparse.Namespace, _: list[str]) -> tuple[str, dict[str, 
         return shown(births(Path(options.model)), options.output)
     from bluejay.infer.model import load
 
-    text = sys.stdin.read() if options.text == "-" else options.text or ""
+    text = standard_input() if options.text == "-" else options.text or ""
     lens = load(options.model).lens()
     if options.names:
         return "\n".join(lens.hooks), {"hooks": list(lens.hooks)}

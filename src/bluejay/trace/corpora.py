@@ -8,7 +8,7 @@ names, and where `bluejay index` last saw that content.
 import contextlib
 import glob
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +57,8 @@ def open_tracer(target: str, corpora: Sequence[Path] = ()) -> Tracer:
         index = Index(target)
         return Tracer([Source(index), *(Source(Index(corpus)) for corpus in corpora)], index.tokenizer)
     model = locate(target)
+    if not target or not (model.is_file() or any(tokenizer_folder(model).glob("*.json"))):
+        raise FileNotFoundError(f"{target or 'the empty name'} is neither a model or its run, nor a corpus")
     tokenizer = Tokenizer.load(tokenizer_folder(model))
     found = sources_of(model, tokenizer, corpora)
     if not found.sources:
@@ -134,7 +136,11 @@ def sets_of(
             continue
         prefixes = [prefix for name in part.names for prefix in prefixes_of(name, run.directory, corpora)]
         alone = content if len(prefixes) == 1 else None
-        found = [find_index(run, prefix, alone, corpora, opened, notes, unindexed) for prefix in prefixes]
+        found = list[Index | None]()
+        for prefix in prefixes:
+            before = (index for index, other in zip(found, prefixes, strict=False) if same_name(prefix, other))
+            used = {index.corpus for index in before if index is not None}
+            found.append(find_index(run, prefix, alone, corpora, opened, notes, unindexed, used))
         indexes = [index for index in found if index is not None]
         if len(indexes) < len(found):
             continue
@@ -147,7 +153,7 @@ def sets_of(
             require_tokenizer(index, tokenizer)
             numbers = parts.setdefault(index.corpus, {})
             numbers[name] = (*numbers.get(name, ()), Placed(number, first))
-            first += sum(len(shard.tokens) for shard in index.shards if shard.shard == name)
+            first += index.tokens_in(name)
         run.sets[number] = ShardSequences(first, run.recipe.data.sequence_length)
     for corpus in parts:
         yield opened[corpus], parts[corpus]
@@ -173,7 +179,7 @@ def prefixes_of(name: str, run: Path, corpora: Sequence[Path]) -> list[str]:
     if not glob.has_magic(name):
         return [name]
     folder = moved(str(Path(name).parent), run)
-    for place in [*(corpus / "tokens" for corpus in corpora), *([folder] if folder else [])]:
+    for place in [*(corpus / "tokens" for corpus in likeliest(corpora, name)), *([folder] if folder else [])]:
         with contextlib.suppress(FileNotFoundError):
             return shards_named(str(place / Path(name).name))
     return [name]
@@ -196,16 +202,18 @@ def find_index(
     opened: dict[Path, Index],
     notes: list[str],
     unindexed: list[Path],
+    used: Collection[Path],
 ) -> Index | None:
     """The index of the corpus that holds a token shard of a run, of this content if that is known, and kept in
-    `opened`; None, with a note that says why, if it is not found."""
+    `opened`; None, with a note that says why, if it is not found. `used` are the corpora whose shard of that name is
+    another one of the same set."""
     original = moved(f"{prefix}.idx", run.directory)
-    places = [*corpora, *([corpus_of(original)] if original else [])]
+    places = [*likeliest(corpora, prefix), *([corpus_of(original)] if original else [])]
     if content and (there := remembered(content)):
         places.append(there)
     without = None
     for corpus in dict.fromkeys(places):
-        if not is_corpus(corpus):
+        if corpus in used or not is_corpus(corpus):
             continue
         if not (corpus / FOLDER).is_dir():
             without = without or corpus
@@ -222,6 +230,16 @@ def find_index(
     if note not in notes:
         notes.append(note)
     return None
+
+
+def likeliest(corpora: Sequence[Path], prefix: str) -> list[Path]:
+    """Corpora, those first whose folder has the name of the one that a token shard of a recipe is in."""
+    return sorted(corpora, key=lambda corpus: corpus.resolve().name != corpus_of(prefix).name)
+
+
+def same_name(prefix: str, other: str) -> bool:
+    """Whether two token shards have the same name, such as the `train` of two corpora."""
+    return Path(prefix).name == Path(other).name
 
 
 def moved(name: str, run: Path) -> Path | None:

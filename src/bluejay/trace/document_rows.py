@@ -40,17 +40,19 @@ def write_rows(path: Path, shards: Sequence[Any], table: Path, content: dict[str
     if not table.exists():
         write_sections(path, KIND, {"rows": 0, **common}, {})
         return
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     columns = ["id", "component", "source", "licence", "url", "shard", "offset", "length"]
-    if missing := [name for name in columns if name not in pq.read_schema(table).names]:
-        raise ValueError(f"{table} has no column {missing[0]}")
-    read = pq.read_table(table, columns=columns)
+    try:
+        if missing := [name for name in columns if name not in pq.read_schema(table).names]:
+            raise ValueError(f"{table} has no column {missing[0]}")
+        read = pq.read_table(table, columns=columns)
+    except pa.ArrowInvalid:
+        raise ValueError(f"{table} is damaged, or no Parquet file") from None
     tables = {shard.name: read.filter(read["shard"].to_numpy(zero_copy_only=False) == shard.name) for shard in shards}
     for shard in shards:
         tables[shard.name] = check_order(tables[shard.name], shard, table)
-    import pyarrow as pa
-
     documents = pa.concat_tables(tables.values())
     coded = {name: encoded(documents[name]) for name in columns[:5]}
     same = np.zeros(len(documents), np.int64)

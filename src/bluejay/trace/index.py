@@ -18,7 +18,7 @@ from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import suffixed
 from bluejay.trace.document_rows import ROWS, Row, Rows
 from bluejay.trace.sections import Damaged, Sections, read_at_random
-from bluejay.trace.suffix_arrays import FOLDER, KIND, SUFFIXES, Range, blocks, require_native
+from bluejay.trace.suffix_arrays import FOLDER, KIND, SUFFIXES, Range, blocks, no_corpus, require_native
 
 Ids = Sequence[int] | NDArray[np.integer]
 
@@ -123,6 +123,10 @@ class Searcher:
             raise ValueError("token ids are from 0 to 2^31 - 1")
         return ids.astype(np.int32)
 
+    def tokens_in(self, shard: str) -> int:
+        """How many tokens of a token shard are searched."""
+        return sum(len(part.tokens) for part in self.shards if part.shard == shard)
+
     def longest(self, text: str | Ids) -> NDArray[np.int32]:
         """For each token of a text, the length of the longest match that begins with it, (T,)."""
         ids = self.ids(text)
@@ -207,7 +211,8 @@ class NotIndexed(FileNotFoundError, ValueError):
 class Index(Searcher):
     """The index of a corpus, opened.
 
-    Raises NotIndexed: the corpus has no index, or a half built one; ValueError: it is damaged or of other tokens.
+    Raises FileNotFoundError: there is no corpus; NotIndexed: the corpus has no index, or a half built one; ValueError:
+    it is damaged or of other tokens.
     """
 
     def __init__(self, corpus: str | Path) -> None:
@@ -215,12 +220,17 @@ class Index(Searcher):
         self.corpus = Path(corpus)
         directory, command = self.corpus / FOLDER, f"run bluejay index {corpus}"
         files = sorted(directory.glob(f"*{SUFFIXES}"))
+        if not files and not any((self.corpus / "tokens").glob("*.idx")):
+            raise FileNotFoundError(no_corpus(self.corpus))
         if not files:
             raise NotIndexed(f"{self.corpus} has no index; {command}", [self.corpus])
         if not (directory / ROWS).exists():
             raise NotIndexed(f"the index of {self.corpus} is half built; {command}", [self.corpus])
-        rows = Rows(directory / ROWS)
-        super().__init__(str(corpus), [IndexShard.open(file, self.corpus) for file in files], rows)
+        try:
+            rows, shards = Rows(directory / ROWS), [IndexShard.open(file, self.corpus) for file in files]
+        except Damaged as error:
+            raise Damaged(f"{error}; {command}") from None
+        super().__init__(str(corpus), shards, rows)
         self.content: dict[str, str] = rows.values["content"]
         for path in (self.corpus / "tokens").glob("*.bin"):
             parts = [shard for shard in self.shards if shard.shard == path.stem]

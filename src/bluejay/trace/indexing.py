@@ -32,6 +32,7 @@ from bluejay.trace.suffix_arrays import (
     Range,
     blocks,
     memory_bytes,
+    no_corpus,
     require_native,
     suffix_array,
 )
@@ -177,7 +178,10 @@ def token_files(corpus: Path) -> list[TokenFile]:
     """The token shards of a corpus, by name. Raises FileNotFoundError if there are none."""
     prefixes = sorted(path.with_suffix("") for path in (corpus / "tokens").glob("*.idx"))
     if not prefixes:
-        raise FileNotFoundError(f"{corpus} is no corpus: there are no token shards in {corpus / 'tokens'}")
+        raise FileNotFoundError(no_corpus(corpus))
+    for path in sorted((corpus / "tokens").glob("*.bin")):
+        if path.with_suffix("") not in prefixes:
+            raise FileNotFoundError(f"{path} has no {path.stem}.idx beside it, which says where its documents begin")
     return [TokenFile.open(prefix) for prefix in prefixes]
 
 

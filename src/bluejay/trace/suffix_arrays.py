@@ -6,6 +6,7 @@ document. The ends are then left out again. Memory: two bytes for each token of 
 
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -46,6 +47,11 @@ class Range:
         """The places of the ends of the documents, in the text that is sorted."""
         filled = self.starts[1:][np.diff(self.starts) > 0]
         return filled + np.arange(len(filled))
+
+
+def no_corpus(path: Path) -> str:
+    """What is said of a path that is no corpus."""
+    return f"{path} is no corpus: there are no token shards in {path / 'tokens'}"
 
 
 def require_native() -> None:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bluejay.mistakes import standard_input
 from bluejay.trace.influence.influence_verb import influence_options, run_influence
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def run_trace(options: argparse.Namespace, _: list[str]) -> tuple[str, dict[str,
     from bluejay.trace.corpora import is_corpus, open_tracer
     from bluejay.trace.tracing import TraceSettings
 
-    text = sys.stdin.read() if options.text == "-" else options.text
+    text = standard_input() if options.text == "-" else options.text
     if not text:
         raise ValueError("the text is empty")
     settings = TraceSettings(options.min_tokens, options.documents, options.spans)
@@ -176,7 +177,8 @@ def next_tokens(tracer: "Tracer", model: "Model | None", text: str) -> tuple[str
 
     rows = [{"token": token, "text": name(token), "count": count} for token, count in counts.items()][:LIKELIEST]
     values: dict[str, Any] = {"context_tokens": length, "count": total, "corpus": rows, "notes": tracer.notes}
-    lines = [f"the last {length:,} tokens of the text occur {total:,} times; then comes"]
+    found = f"the last {length:,} tokens of the text occur {total:,} times; then comes"
+    lines = [found if length else "no end of the text occurs; of all tokens these are the most frequent"]
     lines += [f"  {row['count'] / total:7.1%}  {row['text']}" for row in rows]
     if model is not None:
         import torch

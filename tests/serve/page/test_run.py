@@ -365,3 +365,16 @@ def test_key_is_asked_for_where_the_server_needs_one(page, answer_with):
         page.keyboard.press("Enter")
     assert sent.value.headers["authorization"] == "Bearer secret"
     expect(page.locator("#text")).to_have_value("the cat sat")
+
+
+def test_colours_that_stay_are_not_drawn_again(page, answer_with):
+    answer_with(page, " sat on", " the mat")
+    writing(page).fill("the cat")
+    run_button(page).click()
+    expect(page.locator("#report")).to_contain_text("the model ended the text")
+    assert models_words(page) == [" sat on the mat"]
+    page.evaluate("[window.before] = CSS.highlights.get('model')")
+    writing(page).press("End")
+    page.keyboard.type(" and")
+    assert models_words(page) == [" sat on the mat"]
+    assert page.evaluate("CSS.highlights.get('model').has(window.before)")

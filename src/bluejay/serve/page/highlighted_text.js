@@ -7,6 +7,7 @@ import editor from "./editor.js";
 import { mergeSpans, spansUpTo } from "./spans.js";
 
 const NEAR_END = 48; // pixels from the end that still count as reading the end
+const LAST_LINE = "\u200b"; // an empty last line has no height unless a character stands on it
 
 export const probability = ({ logprob }) => Math.exp(logprob);
 
@@ -20,8 +21,8 @@ export class HighlightedText {
 	text = "";
 	spans = [];
 	style = {};
-	ranges = []; // [name of the highlight, range]
-	node = document.createTextNode("");
+	ranges = new Map(); // {name of the highlight, range} by the part that it covers
+	node = document.createTextNode(LAST_LINE);
 	following = true; // whether the view stays at the end of the text
 	top = 0;
 	drawn = {}; // functions that give parts {start, end, name} of the text to highlight by that name
@@ -34,7 +35,7 @@ export class HighlightedText {
 
 	show(text, spans = []) {
 		Object.assign(this, { text, spans });
-		this.node.data = withLastLine(text);
+		this.node.data = text + LAST_LINE;
 		this.highlight();
 	}
 
@@ -48,13 +49,15 @@ export class HighlightedText {
 
 	// Add pieces {text, logprob, top} at the end.
 	append(pieces) {
+		const added = pieces.map(({ text }) => text).join("");
 		for (const { text, ...known } of pieces.filter(({ text }) => text)) {
 			const start = this.text.length;
 			this.text += text;
 			this.spans = [...this.spans, { start, end: this.text.length, ...known }];
 		}
-		this.node.data = withLastLine(this.text);
+		this.node.insertData(this.node.length - LAST_LINE.length, added);
 		this.frame ??= requestAnimationFrame(() => {
+			this.frame = undefined;
 			this.highlight();
 			if (this.following) this.scrollToEnd();
 		});
@@ -76,32 +79,46 @@ export class HighlightedText {
 		this.highlight();
 	}
 
+	// Highlights that stay as they are are left alone, because the browser paints anew what a changed one covers.
 	highlight() {
-		this.clearHighlights();
 		if (!globalThis.Highlight) return; // an old browser shows the text in one colour
-		const { code, probabilities, tinted } = this.style;
-		const known = ({ logprob }) => probabilities && logprob !== undefined;
-		for (const span of this.spans.filter(known)) this.addHighlight(levelOf(span), span.start, span.end);
-		const rest = this.spans.filter((span) => tinted && !known(span));
-		for (const { start, end } of mergeSpans(rest)) this.addHighlight("model", start, end);
-		for (const { name, start, end } of Object.values(this.drawn).flatMap((parts) => parts())) this.addHighlight(name, start, end);
-		if (!code || probabilities) return;
-		for (const [start, end, kind] of syntaxSpans(this.text)) this.addHighlight(kind, start, end);
+		const former = this.ranges;
+		this.ranges = new Map();
+		for (const part of this.parts()) {
+			const key = `${part.name} ${part.start} ${part.end}`;
+			if (this.ranges.has(key)) continue;
+			this.ranges.set(key, former.get(key) ?? this.addHighlight(part));
+			former.delete(key);
+		}
+		removeHighlights(former);
 	}
 
-	addHighlight(name, startOffset, endOffset) {
+	// The parts {name, start, end} of the text to highlight.
+	*parts() {
+		const { code, probabilities, tinted } = this.style;
+		const known = ({ logprob }) => probabilities && logprob !== undefined;
+		for (const span of this.spans.filter(known)) yield { ...span, name: levelOf(span) };
+		const rest = this.spans.filter((span) => tinted && !known(span));
+		for (const span of mergeSpans(rest)) yield { ...span, name: "model" };
+		for (const parts of Object.values(this.drawn)) yield* parts();
+		if (!code || probabilities) return;
+		for (const [start, end, name] of syntaxSpans(this.text)) yield { start, end, name };
+	}
+
+	addHighlight({ name, start, end }) {
 		const { node } = this;
-		const range = new StaticRange({ startContainer: node, startOffset, endContainer: node, endOffset });
+		const range = new StaticRange({ startContainer: node, startOffset: start, endContainer: node, endOffset: end });
 		highlight(name).add(range);
-		this.ranges.push([name, range]);
+		return { name, range };
 	}
 
 	clearHighlights() {
 		this.frame = cancelAnimationFrame(this.frame);
-		for (const [name, range] of this.ranges) CSS.highlights.get(name).delete(range);
-		this.ranges = [];
+		removeHighlights(this.ranges);
+		this.ranges.clear();
 	}
 }
 
-// An empty last line has no height unless a character stands on it.
-const withLastLine = (text) => `${text}\u200b`;
+function removeHighlights(ranges) {
+	for (const { name, range } of ranges.values()) CSS.highlights.get(name).delete(range);
+}

@@ -4,32 +4,45 @@ import { complete, endsText } from "./api.js";
 import editor from "./editor.js";
 
 const REASONS = editor.stop_reasons;
+const SHOWING_MS = 50; // between two times that new text is shown: drawing takes the processors that the model needs
 
 export class Run {
 	controller = new AbortController();
 	tokens = 0;
+	shown = 0; // when new text was shown
 
 	// Each sample goes to one of `outputs`, which can append(pieces) and truncate(length of the sample to keep). A sample
 	// also ends where `functionEnd`, if given, finds the end of a function.
 	constructor(prompt, parameters, key, outputs, functionEnd) {
 		Object.assign(this, { prompt, parameters, key, functionEnd });
-		this.samples = outputs.map((output) => ({ output, aligner: new TokenAligner(), text: "", tokens: 0, reason: "" }));
+		this.samples = outputs.map((output) => ({ output, aligner: new TokenAligner(), text: "", waiting: [], tokens: 0, reason: "" }));
 	}
 
-	// Throws an Error whose message is a sentence for the user; the text generated until then stays.
-	async start(onPart) {
+	// `onProgress` is called whenever new text is shown. Throws an Error whose message is a sentence for the user; the text
+	// generated until then stays.
+	async start(onProgress) {
 		const { prompt, parameters, key, controller } = this;
+		const show = () => (this.show(), onProgress(this));
 		try {
 			for await (const part of complete({ prompt, ...parameters }, key, controller.signal)) {
 				if (part.usage) this.usage = part.usage;
 				else this.take(part);
-				onPart(this);
+				this.timer ??= setTimeout(show, this.shown + SHOWING_MS - performance.now());
 			}
 		} catch (error) {
 			const reason = error.name === "AbortError" ? REASONS.user : "interrupted";
 			for (const sample of this.samples) sample.reason ||= reason;
 			if (error.name !== "AbortError") throw error;
+		} finally {
+			show();
 		}
+	}
+
+	// Give the outputs what has arrived.
+	show() {
+		this.timer = clearTimeout(this.timer);
+		this.shown = performance.now();
+		for (const sample of this.samples) if (sample.waiting.length) sample.output.append(sample.waiting.splice(0));
 	}
 
 	take({ index, text, tokens, reason }) {
@@ -41,11 +54,12 @@ export class Run {
 		this.tokens += n;
 		sample.tokens += n;
 		const pieces = sample.aligner.push(text, tokens);
-		sample.output.append(pieces);
+		sample.waiting.push(...pieces);
 		sample.text += pieces.map(({ text }) => text).join("");
 		sample.reason = this.reasonOf(reason, tokens.at(-1));
 		const end = this.functionEnd ? this.functionEnd(this.prompt, sample.text) : -1;
 		if (end < 0) return;
+		this.show();
 		sample.output.truncate(end);
 		sample.reason = REASONS.function;
 		if (this.samples.every(({ reason }) => reason)) this.stop();

@@ -1,10 +1,11 @@
 """`bluejay trace influence`: its options, and from options to a result."""
 
 import argparse
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from bluejay.mistakes import standard_input
 
 if TYPE_CHECKING:
     from bluejay.trace.influence.ranking import Influential
@@ -27,7 +28,7 @@ def run_influence(options: argparse.Namespace, _: list[str]) -> tuple[str, dict[
     from bluejay.trace.influence.ranking import Influence
     from bluejay.trace.tracing import TraceSettings
 
-    text = sys.stdin.read() if options.text == "-" else options.text
+    text = standard_input() if options.text == "-" else options.text
     if not text:
         raise ValueError("the text is empty")
     settings = TraceSettings(options.min_tokens, options.documents, spans=options.documents)

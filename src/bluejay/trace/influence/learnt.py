@@ -4,9 +4,11 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from bluejay.gpt.formats.layouts import open_model
 from bluejay.gpt.formats.locate import locate
@@ -14,7 +16,7 @@ from bluejay.gpt.model import GPT
 from bluejay.machine import free_memory, matmul_rate
 from bluejay.progress import format_bytes, format_duration
 from bluejay.trace.corpora import open_tracer, tokenizer_folder
-from bluejay.trace.index import Index
+from bluejay.trace.document_rows import Rows
 from bluejay.trace.influence.gradients import matrices
 from bluejay.trace.influence.read_documents import ReadSet
 from bluejay.trace.reading import ReadRun, run_of
@@ -22,6 +24,7 @@ from bluejay.trace.tracing import Source, Tracer
 from bluejay.train.checkpoint.checkpoints import Checkpoints
 from bluejay.train.data.batches import ShardWindows
 from bluejay.train.optimizer import make_optimizer
+from bluejay.train.recipe import is_pairs
 
 LONGEST = 12 * 3600.0
 """Seconds that computing all gradients may take."""
@@ -33,6 +36,28 @@ BYTES_A_WEIGHT = 16
 """Memory for a weight in float32, its two moments, and a copy while they are read."""
 
 
+class SetShard(NamedTuple):
+    """A token shard of a set of `data.train`."""
+
+    source: Source
+    """The documents that it belongs to."""
+    name: str
+    """The token shard: train, valid, test."""
+
+
+class Place(NamedTuple):
+    """Where a document is."""
+
+    source: int
+    """The number of its source in `Tracer.sources`."""
+    shard: str
+    """Its token shard."""
+    document: int
+    """Its number in the token shard."""
+    row: tuple[int, str, int]
+    """What its copies share: the source, the token shard where the corpus has no table of documents, and the row."""
+
+
 @dataclass(frozen=True)
 class Learnt:
     """A run whose documents' influence can be asked about."""
@@ -40,8 +65,8 @@ class Learnt:
     run: ReadRun
     tracer: Tracer
     """Of all that the model was trained on; verbatim matches are found with it."""
-    sources: dict[int, Source]
-    """The source of each set of `data.train`, by its number."""
+    shards: list[list[SetShard]]
+    """The token shards of each set of `data.train`, end to end."""
     reads: list[ReadSet]
     """The sets as the run read them."""
     checkpoint: Path
@@ -58,9 +83,21 @@ class Learnt:
         Checkpoints(self.checkpoint.parent, self.run.recipe.checkpoint).load(self.checkpoint, model, optimizer)
         return model, optimizer
 
-    def shard_of(self, number: int) -> str:
-        """The token shard of a set of `data.train`."""
-        return Path(self.run.recipe.data.train[number].names[0]).name
+    def places(self, number: int, documents: NDArray[np.int64]) -> list[Place]:
+        """Where documents of a set of `data.train` are, by their ascending numbers through all of its token shards."""
+        shards, windows = self.shards[number], self.reads[number].windows
+        begins = np.cumsum([0, *(len(shard) for shard in windows.shards)])
+        found = list[Place]()
+        for of, begin, end in zip(shards, begins, begins[1:], strict=False):
+            here = documents[(begin <= documents) & (documents < end)] - begin
+            known, source = of.source.searcher.documents, self.tracer.sources.index(of.source)
+            alone = "" if isinstance(known, Rows) and known.has_table else of.name
+            rows = known.rows(of.name, here).tolist()
+            found += [
+                Place(source, of.name, document, (source, alone, row))
+                for document, row in zip(here.tolist(), rows, strict=True)
+            ]
+        return found
 
     @property
     def folder(self) -> Path:
@@ -76,14 +113,8 @@ def learnt(target: str | Path, corpora: Sequence[Path] = ()) -> Learnt:
     if place is None:
         raise ValueError(f"no run is beside {target}, and influence needs the record and the checkpoint of one")
     tracer = open_tracer(str(target), corpora)
-    sources = {
-        number: source
-        for source in tracer.sources
-        if source.run is not None and source.run.directory == place[0]
-        for places in source.parts.values()
-        for number, _ in places
-    }
-    run = next((source.run for source in sources.values() if source.run is not None), ReadRun(*place))
+    of_run = [source for source in tracer.sources if source.run is not None and source.run.directory == place[0]]
+    run = next((source.run for source in of_run if source.run is not None), ReadRun(*place))
     recipe = run.recipe
     if recipe.lora is not None:
         raise ValueError(f"{run.directory} trained adapters; influence needs a run that trained all weights")
@@ -91,21 +122,34 @@ def learnt(target: str | Path, corpora: Sequence[Path] = ()) -> Learnt:
         raise ValueError(
             f"{run.directory} let documents see each other (data.mask_documents = false), so none has a gradient alone"
         )
-    reads = []
+    reads, shards = [], []
+    vocab, eot = tracer.tokenizer.vocab_size, tracer.tokenizer.eot
     for number, part in enumerate(recipe.data.train):
-        source = sources.get(number)
-        if source is None:
-            raise ValueError("; ".join([f"data.train.{number} of {run.directory} cannot be read", *tracer.notes]))
-        if not isinstance(source.searcher, Index):
+        if is_pairs(part.names[0]):
             raise ValueError(f"{run.directory} learnt from examples, {part.names[0]}; influence needs token shards")
-        prefix = source.searcher.corpus / "tokens" / Path(part.names[0]).name
-        vocab, eot = tracer.tokenizer.vocab_size, tracer.tokenizer.eot
-        windows = ShardWindows([str(prefix)], recipe.data.sequence_length, vocab, eot)
+        own = shards_of(number, of_run)
+        if not own:
+            raise ValueError("; ".join([f"data.train.{number} of {run.directory} cannot be read", *tracer.notes]))
+        prefixes = [str(Path(of.source.searcher.name) / "tokens" / of.name) for of in own]
+        windows = ShardWindows(prefixes, recipe.data.sequence_length, vocab, eot)
+        shards.append(own)
         reads.append(ReadSet.of(run, number, windows))
     checkpoints = Checkpoints(run.directory / "checkpoints", recipe.checkpoint)
     path, state = checkpoints.at(run.steps)
     identity = {"checkpoint": checkpoints.marker(run.steps)}
-    return Learnt(run, tracer, sources, reads, path, identity, state.precision)
+    return Learnt(run, tracer, shards, reads, path, identity, state.precision)
+
+
+def shards_of(number: int, sources: Sequence[Source]) -> list[SetShard]:
+    """The token shards of a set of `data.train` among the sources of a run, end to end; none if they are not known."""
+    found = [
+        (first, source.searcher.tokens_in(name), SetShard(source, name))
+        for source in sources
+        for name, places in source.parts.items()
+        for part, first in places
+        if part == number
+    ]
+    return [shard for *_, shard in sorted(found, key=lambda one: one[:2])]  # of those at one place, empty ones first
 
 
 def cost(of: Learnt, K: int) -> str:

@@ -16,7 +16,7 @@ from bluejay.progress import say
 from bluejay.trace.influence.corrections import projections
 from bluejay.trace.influence.gradient_files import GradientFiles, build
 from bluejay.trace.influence.gradients import Piece, ProjectedGradients
-from bluejay.trace.influence.learnt import cost, learnt
+from bluejay.trace.influence.learnt import Place, cost, learnt
 from bluejay.train.data.batches import TrainBatch
 
 FOLDER = "influence"
@@ -137,23 +137,21 @@ class Influence:
     def rank(self, text: str | Sequence[int], most: int = 10) -> list[Influential]:
         """The documents that pushed the model most towards a text, or token ids; copies of a document are one. Raises
         ValueError as `scores`."""
-        rows: dict[tuple[int, int], list[tuple[float, int, int]]] = {}
+        copies: dict[tuple[int, str, int], list[tuple[float, int, Place]]] = {}
         for some in self.scores(text):
-            source = self.learnt.sources[some.number]
-            shard = self.learnt.shard_of(some.number)
-            of = source.searcher.documents.rows(shard, some.documents).tolist()
-            for row, *values in zip(
-                of, some.scores.tolist(), some.documents.tolist(), some.tokens.tolist(), strict=True
-            ):
-                rows.setdefault((some.number, row), []).append(tuple(values))
-        scores = {row: sum(score for score, _, _ in copies) for row, copies in rows.items()}
+            places = self.learnt.places(some.number, some.documents)
+            for score, tokens, place in zip(some.scores.tolist(), some.tokens.tolist(), places, strict=True):
+                copies.setdefault(place.row, []).append((score, tokens, place))
+        scores = {row: sum(score for score, _, _ in of) for row, of in copies.items()}
         total = sum(map(abs, scores.values())) or 1.0
-        return [self.told(row, rows[row], total) for row in sorted(scores, key=lambda row: -scores[row])[:most]]
+        best = sorted(scores, key=lambda row: -scores[row])[:most]
+        return [self.told(scores[row], total, copies[row]) for row in best]
 
-    def told(self, row: tuple[int, int], copies: list[tuple[float, int, int]], total: float) -> Influential:
-        """A document from its row and, of each copy, the score, the number and the tokens."""
-        searcher, shard = self.learnt.sources[row[0]].searcher, self.learnt.shard_of(row[0])
-        [known], score = searcher.documents.read(shard, [row[1]]), sum(score for score, _, _ in copies)
+    def told(self, score: float, total: float, copies: list[tuple[float, int, Place]]) -> Influential:
+        """A document from its score, the sum of all, and of each copy the score, the tokens and the place."""
+        first = min(place for _, _, place in copies)
+        searcher = self.tracer.sources[first.source].searcher
+        [known] = searcher.documents.read(first.shard, [first.row[2]])
         return Influential(
             score,
             score / total,
@@ -163,8 +161,8 @@ class Influence:
             known.component,
             known.url,
             corpus=searcher.name,
-            split=shard,
-            document=min(number for _, number, _ in copies),
-            tokens=sum(tokens for _, _, tokens in copies),
-            copies=len(copies),
+            split=first.shard,
+            document=first.document,
+            tokens=sum(tokens for _, tokens, _ in copies),
+            copies=len({place for _, _, place in copies}),
         )

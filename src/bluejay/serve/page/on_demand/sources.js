@@ -8,7 +8,7 @@ import { SourcesPopover } from "./sources_popover.js";
 
 const TYPING_MS = 300; // after which a text that does not change is traced
 const WRITING_MS = 1000; // between two questions while the model writes, at least
-const PAUSES = 20; // and for so many times as long as an answer took, so that tracing takes 5 % of the time at most
+const PAUSES = 40; // and for so many times as long as an answer took: with the drawing, 5 % of the time at most
 const POLL_MS = 500; // between two questions how far the index is
 const MAX_CHARS = 16_000; // of a text, its end is traced
 const MAX_QUOTES = 100;
