@@ -152,7 +152,9 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # it ends with the server, which closes its standard input
     os.nice(5)  # whoever generates text comes first
-    tokens, eos, ends = json.loads(sys.stdin.readline())
+    if not (vocabulary := sys.stdin.readline()):
+        return  # the server has ended
+    tokens, eos, ends = json.loads(vocabulary)
     spelled = [token.encode("latin-1") for token in tokens]
     byte_tokens = {token: id for id, token in enumerate(spelled) if len(token) == 1}
 
