@@ -83,7 +83,7 @@ def test_the_manifests_serve_with_options_probes_and_names_that_are_there():
     (container,) = pod["spec"]["containers"]
     options = parser().parse_args(container["args"])
     mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
-    assert str(options.model).startswith("/models/") and {"/models", "/tmp"} <= mounts
+    assert all(model.startswith("/models/") for model in options.models) and {"/models", "/tmp"} <= mounts
     assert pod["spec"]["terminationGracePeriodSeconds"] > options.unready + options.drain
     # Routers learn of a server that shuts down before it stops accepting.
     ready = container["readinessProbe"]
