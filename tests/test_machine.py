@@ -20,7 +20,7 @@ def test_resident_memory_grows_and_is_given_back():
     program = """
 from bluejay.machine import resident_memory, return_memory
 before = resident_memory()
-held = [b"x" * 1000 for _ in range(50_000)]
+held = [bytearray(1000) for _ in range(50_000)]
 grown = resident_memory() - before
 del held
 return_memory()
