@@ -24,6 +24,8 @@ from tests.waiting import PATIENCE, eventually
 NAMES = ("ada", "bob", "cyd", "dan")
 SETTINGS = ServeSettings(max_sequences=2)
 LONG = 4000
+STREAMED = 1500
+"""Tokens of an answer that lasts while other models are loaded."""
 """Tokens of each of many samples, which do not end while a test looks at others."""
 http = httpx.Client(timeout=PATIENCE)
 CARD = "---\nlicense: mit\n---\n# Ada\n\nA model.\n\n## Intended use\n\nWrites **nonsense** in [bytes](x). More.\n"
@@ -95,13 +97,13 @@ def test_a_fourth_model_takes_the_place_of_the_one_unused_for_longest_while_stre
     alone = {name: load(folder) for name, folder in zip(NAMES, folders, strict=True)}
     with serving() as server, ExitStack() as stack:
         assert loaded(server) == ["ada"]
-        streams = {name: Stream(stack, server, name, 300) for name in ("ada", "bob")}
+        streams = {name: Stream(stack, server, name, STREAMED) for name in ("ada", "bob")}
         assert ask(server, "cyd").status_code == 200
         assert loaded(server) == ["ada", "bob", "cyd"]
         assert ask(server, "dan").json()["choices"][0]["text"] == text(alone["dan"], 5)
         assert loaded(server) == ["ada", "bob", "dan"]
         for name, stream in streams.items():
-            assert stream.finish() == (text(alone[name], 300), "length")
+            assert stream.finish() == (text(alone[name], STREAMED), "length")
         # The memory that is set aside never exceeds the room, and what was counted stays counted.
         metrics = http.get(f"{server.url}/metrics").text
         families = {family.name: family.samples for family in text_string_to_metric_families(metrics)}
@@ -112,7 +114,7 @@ def test_a_fourth_model_takes_the_place_of_the_one_unused_for_longest_while_stre
         places = {sample.labels["model"]: sample.value for sample in families["bluejay_samples_limit"]}
         assert places == {"ada": 2, "bob": 2, "cyd": 0, "dan": 2}
         drawn = {s.labels["model"]: s.value for s in families["bluejay_tokens"] if s.labels.get("kind") == "generated"}
-        assert drawn == {"ada": 300, "bob": 300, "cyd": 5, "dan": 5}
+        assert drawn == {"ada": STREAMED, "bob": STREAMED, "cyd": 5, "dan": 5}
         # It comes back, in the place of the one whose last use is longest ago, and answers as before.
         assert ask(server, "ada").status_code == ask(server, "dan").status_code == 200
         assert ask(server, "cyd").json()["choices"][0]["text"] == text(alone["cyd"], 5)

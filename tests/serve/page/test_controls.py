@@ -1,6 +1,7 @@
 """Every control on a desktop and on a phone, in both themes, with an accessibility check of each view."""
 
 import re
+from contextlib import ExitStack
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -215,8 +216,9 @@ def link_restores(page: Page, open_page, size: str) -> None:
 def test_the_model_panel_shows_the_evaluation_beside_the_model(open_page, running, tiny_model, tmp_path, size):
     figure = Estimate(0.25, 0.18, 0.33, 0.04, 120, 118)
     figures = [("<piqa>", tiny_model.name, "accuracy, scores by characters", figure)]
-    with pytest.MonkeyPatch.context() as patch, running(tiny_model) as server:
-        patch.setattr(tiny_model, "path", tmp_path)
+    with ExitStack() as stack:
+        stack.enter_context(pytest.MonkeyPatch.context()).setattr(tiny_model, "path", tmp_path)
+        server = stack.enter_context(running(tiny_model))
         page = open_page(size, url=server.url)
         panel = page.get_by_role("tabpanel", name="Model")
         tab(page, "Model")
