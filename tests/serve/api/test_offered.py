@@ -24,9 +24,9 @@ from tests.waiting import PATIENCE, eventually
 NAMES = ("ada", "bob", "cyd", "dan")
 SETTINGS = ServeSettings(max_sequences=2)
 LONG = 4000
+"""Tokens of each of many samples, which do not end while a test looks at others."""
 STREAMED = 1500
 """Tokens of an answer that lasts while other models are loaded."""
-"""Tokens of each of many samples, which do not end while a test looks at others."""
 http = httpx.Client(timeout=PATIENCE)
 CARD = "---\nlicense: mit\n---\n# Ada\n\nA model.\n\n## Intended use\n\nWrites **nonsense** in [bytes](x). More.\n"
 
