@@ -53,8 +53,8 @@ def test_one_file_becomes_a_model_that_speaks(book, here, capsys):
     assert sum(map(len, valid)) > 50_000
 
 
-def card_of(run: str, capsys) -> str:
-    """The card of a run, whose figures are those of its records."""
+def check_card(run: str, capsys) -> None:
+    """The figures of a run's card are those of its records."""
     main(["card", run, "--watts", "36", "--licence", "mit"])
     card = Path(capsys.readouterr().out.strip()).read_text()
     result = json.loads(Path(run, "result.json").read_text())
@@ -72,7 +72,22 @@ def card_of(run: str, capsys) -> str:
     card = Path(capsys.readouterr().out.strip()).read_text()
     assert "| t | a | acc | 0.25 | 0.1 to 0.4 | 40 | 0.5 |" in card and "u was not run: there is no network" in card
     assert "license: mit" in card
-    return card
+    for wrong, says in (({"results": [{}]}, "is not a report"), ([], "is not a report")):
+        Path("e/report.json").write_text(json.dumps(wrong))
+        refused(["card", run, "--evaluation", "e"], says, capsys)
+    results[0]["model"] = "b"
+    Path("e/report.json").write_text(json.dumps(report))
+    refused(["card", run, "--evaluation", "e"], "has figures of b, and none of a", capsys)
+    refused(["card", run, "--memorisation", "e"], "is not a report", capsys)
+    refused(["card", run, "--evaluation", "nowhere"], "nowhere", capsys)
+
+
+def refused(arguments: list[str], says: str, capsys) -> None:
+    """The command ends with one sentence."""
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    error = capsys.readouterr().err
+    assert left.value.code == 2 and error.count("\n") == 1 and says in error
 
 
 @pytest.mark.parametrize(
@@ -82,10 +97,7 @@ def card_of(run: str, capsys) -> str:
 def test_a_card_of_no_run_is_refused_in_one_sentence(arguments, says, here, capsys):
     Path("corpus").mkdir()
     Path("corpus/recipe.toml").write_text('name = "c"\n')
-    with pytest.raises(SystemExit) as refused:
-        main(["card", *arguments])
-    error = capsys.readouterr().err
-    assert refused.value.code == 2 and error.count("\n") == 1 and says in error
+    refused(["card", *arguments], says, capsys)
 
 
 def test_a_machine_that_needs_all_the_minutes_for_the_text_trains_all_the_same(book, here, capsys):
@@ -105,7 +117,7 @@ def test_the_same_command_again_goes_on_and_other_text_is_refused(book, here, ca
     main(["train", "a.txt", "--minutes", MINUTES, "--json"])
     again = json.loads(capsys.readouterr().out)
     assert again["trained"] == first["trained"] and Path("runs/a/model/model.safetensors").read_bytes() == before
-    card_of("runs/a", capsys)
+    check_card("runs/a", capsys)
     main(["train", "a.txt", "--minutes", MINUTES, "--json"])
     assert "renamed" not in capsys.readouterr().err and Path("runs/a/model/README.md").is_file()
     Path("b.txt").write_text(prose(200_000, 2))

@@ -6,7 +6,7 @@ They are the run's recipe, metrics and result, the report of its corpus, and, wh
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,12 @@ LICENCES = 6
 """Licences of a component that the card names, the most frequent first."""
 NOVELTY = ("n = 4", "n = 8", "n = 13")
 """Rows of the novelty of samples that the card shows."""
+LICENSED = "The weights are released under the licence above."
 RIGHTS = (
-    "The weights are released under the licence above. Whether weights that were trained on a text are bound by the "
-    "licence of that text is not settled in law, and this card does not settle it: it names the licences of all "
-    "documents, and `bluejay trace` leads from a passage that the model writes to the documents that hold it, each "
-    "with its licence. Who passes on such a passage has to keep to the licence of the document."
+    "Whether weights that were trained on a text are bound by the licence of that text is not settled in law, and this "
+    "card does not settle it: it names the licences of all documents, and `bluejay trace` leads from a passage that "
+    "the model writes to the documents that hold it, each with its licence. Who passes on such a passage has to keep "
+    "to the licence of the document."
 )
 USE = (
     "For learning how language models are made, for research that needs a model whose data are known, and as a start "
@@ -49,6 +50,9 @@ LIMITS = (
     "The safety probes are a few questions in English, judged by lists of words and a small classifier: they show "
     "faults and prove no safety.",
 )
+
+Section = Callable[[dict[str, Any]], Iterator[str]]
+"""From a report to the lines of a section."""
 
 
 def write_model_card(
@@ -68,14 +72,15 @@ def write_model_card(
         raise ValueError(f"{run} is no finished run; bluejay train {run / 'recipe.toml'} goes on with it")
     recipe = recipes.load(TrainRecipe, run / "recipe.toml")
     stated = licence or licence_of(run / "model")
+    asks, traces = f"bluejay eval {run} --suite small --report {run / EVALUATION}", f"bluejay trace report {run}"
     lines = [
         *front(stated),
         *beginning(run, recipe, summary),
         *data(recipe, stated),
         *training(recipe, summary, result, watts),
         *held_out(result),
-        *evaluated(run, evaluation or run / EVALUATION, explicit=evaluation is not None),
-        *memorised(run, memorisation or run / MEMORISATION, explicit=memorisation is not None),
+        *reported(run, "Evaluation", evaluation, EVALUATION, asks, evaluated),
+        *reported(run, "Memorisation and contamination", memorisation, MEMORISATION, traces, memorised),
         *use_and_limits(recipe),
         *repetition(run),
     ]
@@ -126,7 +131,7 @@ def data(recipe: TrainRecipe, licence: str | None) -> Iterator[str]:
                 share = f"{100 * entry.splits['train'].tokens / max(train.tokens, 1):.1f} %"
                 rows.append((component, share, f"{entry.kept:,}", licences(entry.licences)))
         yield table(rows)
-    yield f"{RIGHTS if licence else RIGHTS.replace('The weights are released under the licence above. ', '')}\n"
+    yield f"{LICENSED} {RIGHTS}\n" if licence else f"{RIGHTS}\n"
 
 
 def licences(counts: dict[str, int]) -> str:
@@ -166,39 +171,53 @@ def held_out(result: Result) -> Iterator[str]:
     yield table(rows)
 
 
-def evaluated(run: Path, folder: Path, explicit: bool) -> Iterator[str]:
-    """The figures of all tasks, of this model and of those that were evaluated beside it."""
-    yield "## Evaluation\n"
-    report = read_report(folder, explicit)
-    if report is None:
-        yield f"Not measured: `bluejay eval {run} --suite small --report {folder}` does it.\n"
+def reported(
+    run: Path,
+    title: str,
+    named: Path | None,
+    usual: str,
+    command: str,
+    section: Callable[[dict[str, Any]], Iterator[str]],
+) -> Iterator[str]:
+    """A section from a report, which lies in the folder `named`, or else in the `usual` one of the run; where there is
+    none, the command that makes it. Raises ValueError or FileNotFoundError: the folder that was named holds no report,
+    or none of this run."""
+    yield f"## {title}\n"
+    path = (named or run / usual) / "report.json"
+    if named is None and not path.is_file():
+        yield f"Not measured: `{command}` does it.\n"
         return
-    yield f"`{report['command']}`, {report.get('date', '')}\n"
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        lines = [f"`{report['command']}`, {report.get('date', '')}\n", *section(report)]
+        models = {report["model"]} if "model" in report else {one["model"] for one in report["results"]}
+        of_run = any(run.resolve().name in Path(model).parts for model in models)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"{path} is not a report as `{command}` writes it") from None
+    if named is not None and not of_run:
+        raise ValueError(f"{path} has figures of {', '.join(sorted(models))}, and none of {run.resolve().name}")
+    yield from lines
+
+
+def evaluated(report: dict[str, Any]) -> Iterator[str]:
+    """The figures of all tasks, of this model and of those that were evaluated beside it."""
     rows = [("task", "model", "metric", "figure", "95 % interval", "n", "by chance")]
     for one in report["results"]:
-        main = one["figures"][one["metric"]]
         chance = "" if one["chance"] is None else f"{one['chance']:.3g}"
-        rows.append((one["task"], one["model"], one["metric"], *interval(main), chance))
+        rows.append((one["task"], one["model"], one["metric"], *interval(one["figures"][one["metric"]]), chance))
     yield table(rows)
     safety = report.get("safety", {}).get("figures", ())
     if safety:
         yield "### Safety probes\n"
         rows = [("probe", "part", "model", "metric", "figure", "95 % interval", "n")]
-        yield table(
-            [*rows, *((one["task"], one["part"], one["model"], one["metric"], *interval(one)) for one in safety)]
-        )
-    yield from (f"- {task} was not run: {why}" for task, why in report.get("not_run", {}).items())
+        rows += [(*(one[key] for key in ("task", "part", "model", "metric")), *interval(one)) for one in safety]
+        yield table(rows)
+    yield from (f"- {task} was not run: {why}" for task, why in report["not_run"].items())
     yield ""
 
 
-def memorised(run: Path, folder: Path, explicit: bool) -> Iterator[str]:
+def memorised(report: dict[str, Any]) -> Iterator[str]:
     """What the model can be made to repeat, and whether test questions stood in its data."""
-    yield "## Memorisation and contamination\n"
-    report = read_report(folder, explicit)
-    if report is None:
-        yield f"Not measured: `bluejay trace report {run}` does it.\n"
-        return
-    yield f"`{report['command']}`, {report.get('date', '')}\n"
     for name, finding in report["findings"].items():
         rows = [(finding["title"], finding["unit"], "95 % interval", "n")]
         for label, figure in finding["figures"].items():
@@ -228,17 +247,3 @@ def repetition(run: Path) -> Iterator[str]:
     text = (run / "recipe.toml").read_text(encoding="utf-8")
     yield "## To repeat it\n\n`bluejay train` with this recipe, and the corpora above in their places:\n"
     yield f"```toml\n{text}```"
-
-
-def read_report(folder: Path, explicit: bool) -> dict[str, Any] | None:
-    """The report in a folder; None where none was made and none was asked for."""
-    path = folder / "report.json"
-    if not path.is_file() and not explicit:
-        return None
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not a report: {error}") from None
-    if not isinstance(report, dict) or not report.keys() & {"results", "findings"}:
-        raise ValueError(f"{path} is not a report of bluejay eval or bluejay trace report")
-    return report

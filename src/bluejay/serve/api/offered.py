@@ -251,13 +251,15 @@ class Catalogue:
                 service = await asyncio.to_thread(self._make, one)
                 service.start(self.settings)
                 self._install(one, service)
-        except Exception as error:
+        except Exception as error:  # readers of files share no class; those who asked are told, other models go on
             one.held -= lacking
             logger.exception("the model %s could not be loaded", one.name)
             why = "the server's log says why" if self.settings.public else sentence(error)
             message = f"{one.name} cannot be loaded: {why}"
             raise APIError(503, message, type="server_error", code="model_not_loaded") from None
         finally:
+            for other in idle:
+                other.leaving = False
             one.loading = None
             self._measure(one)
             self._wake()
