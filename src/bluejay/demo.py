@@ -66,8 +66,8 @@ def quickstart() -> Path:
 def packaged() -> Path | None:
     """The file of SmolLM2-135M, where its package is installed or was fetched."""
     package = importlib.util.find_spec(PACKAGE.replace("-", "_"))  # not imported: it would want llama.cpp
-    folders = [Path(folder) for folder in (package and package.submodule_search_locations) or ()]
-    return next((file for folder in [*folders, fetched()] for file in folder.rglob("*.gguf")), None)
+    installed = (package.submodule_search_locations or []) if package else []
+    return next((file for folder in [*map(Path, installed), fetched()] for file in folder.rglob("*.gguf")), None)
 
 
 def fetched() -> Path:
