@@ -153,8 +153,8 @@ prose in the same order, and the code comes on top. Measured are the bits per by
 programs for each of the 15 problems that people put to GPT-J: how many parse with a statement in them, and how many
 pass.
 """
-LEGEND = """A figure is the mean of its seeds with their range. A difference to the runs without code has two intervals of 95 %:
-over the documents, and over the seeds. The bound where nothing passes is 3/n.
+LEGEND = """A figure is the mean of its seeds with their range. A difference to the runs without code has two intervals
+of 95 %: over the documents, and over the seeds. The bound where nothing passes is 3/n.
 """
 CHANGE = """## What would change it, and what was not tested
 

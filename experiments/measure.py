@@ -3,6 +3,10 @@
 import ast
 import math
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bluejay.evals.code import grade_all, problems
 from bluejay.evals.code.extract import program
@@ -19,18 +23,23 @@ SAMPLES = 10
 """Programs for each problem."""
 
 
-def held_out_bits(model: Model, corpus: Path) -> Documents:
-    """How many bits a model takes for each of the first held-out documents of every component of a corpus."""
-    shard, tokenizer = TokenShard(corpus / "tokens" / "valid"), Tokenizer.load(corpus)
+def held_out(corpus: Path) -> dict[str, list[NDArray[Any]]]:
+    """The first held-out documents of every component of a corpus, without their ends; none that are empty."""
+    shard = TokenShard(corpus / "tokens" / "valid")
     names, component = shard.components()
-    found: Documents = {}
+    found: dict[str, list[NDArray[Any]]] = {}
     for i, name in enumerate(names):
-        texts, left = [], TOKENS
-        for number in (component == i).nonzero()[0].tolist():
-            if left > 0 and (text := tokenizer.decode(shard[number].tolist())):
-                texts.append(text)
-                left -= len(shard[number])
-        scores = model.score(texts, progress=False)
+        documents = [shard[number][:-1] for number in (component == i).nonzero()[0].tolist()]
+        before = np.cumsum([0, *(len(document) for document in documents)])
+        found[name] = [document for document, n in zip(documents, before, strict=False) if n < TOKENS and len(document)]
+    return found
+
+
+def held_out_bits(model: Model, corpus: Path) -> Documents:
+    """How many bits a model takes for each of those documents."""
+    tokenizer, found = Tokenizer.load(corpus), {}
+    for name, documents in held_out(corpus).items():
+        scores = model.score([tokenizer.decode(document.tolist()) for document in documents], progress=False)
         found[name] = [(round(-score.logprob / math.log(2), 1), score.n_bytes) for score in scores]
     return found
 

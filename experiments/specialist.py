@@ -26,13 +26,13 @@ DATA = {"specialist": [(shard_of("law"), 1.0)], "generalist": [(f"{CORPUS}/token
 SEEDS = 3
 
 
-def runs() -> list[Run]:
+def runs() -> Sequence[Run]:
     """The noise floor first: five equal runs of the smallest specialist."""
     tokens_of: dict[str, Callable[[str], float]] = {
         "tokens": lambda _: TOKENS,
         "compute": lambda size: COMPUTE / (6 * weights(size)),
     }
-    listed = [
+    return [
         small(f"{kind}-{size}-equal-{equal}", size, tokens_of[equal](size), data, seed)
         for equal in tokens_of
         for size in CHOSEN
@@ -40,7 +40,6 @@ def runs() -> list[Run]:
         for kind, data in DATA.items()
         for seed in range(5 if (equal, size, kind) == ("tokens", "1.1M", "specialist") else SEEDS)
     ]
-    return listed
 
 
 RUNS = runs()
@@ -112,8 +111,9 @@ def page() -> str:
     sd = float(np.std(noise, ddof=1))
     text = [INTRODUCTION, METHOD, "## The noise floor, and what the design can find\n"]
     text.append(
-        f"{len(noise)} equal runs of the smallest specialist have a standard deviation of {sd:.4f} bits per byte. Three seeds "
-        f"a point find, with a power of 80 % at the level of 5 %, a difference of {detectable(sd, SEEDS):.4f}.\n"
+        f"{len(noise)} equal runs of the smallest specialist have a standard deviation of {sd:.4f} bits per byte. "
+        f"{SEEDS} seeds a point find, with a power of 80 % at the level of 5 %, a difference of "
+        f"{detectable(sd, SEEDS):.4f}.\n"
     )
     for equal in ("tokens", "compute"):
         text += [f"## At equal {equal}\n", *table(lines, equal), ""]
@@ -167,9 +167,9 @@ FreeLaw), or the whole mini-Pile, of which these are 4.5 % of the tokens. At equ
 equal compute each takes the {COMPUTE:.2g} floating-point operations (6 N D) that the model of 10M takes for them.
 The measure is bits per byte of held-out opinions. Settings are in `experiments/specialist.py`.
 """
-LEGEND = """A figure is the mean of its seeds with their range. A difference has two intervals of 95 %: over the documents, and
-over the seeds. The size of the generalist that is as good as a specialist is interpolated in its logarithm; its
-interval comes from documents and seeds drawn again together, 1,000 times.
+LEGEND = """A figure is the mean of its seeds with their range. A difference has two intervals of 95 %: over the
+documents, and over the seeds. The size of the generalist that is as good as a specialist is interpolated in its
+logarithm; its interval comes from documents and seeds drawn again together, 1,000 times.
 """
 CHANGE = """## What would change it, and what was not tested
 

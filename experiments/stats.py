@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-DRAWS = 4000
-T_975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306}
-"""Degrees of freedom -> the 97.5th percentile of Student's t."""
+from bluejay.evals.estimates import t_quantile
 
+DRAWS = 4000
 Line = Mapping[str, Any]
 """A recorded run."""
 
@@ -59,22 +58,28 @@ def bits_per_byte(run: Line, components: Iterable[str]) -> float:
 def difference(one: Sequence[Line], other: Sequence[Line], components: Sequence[str]) -> Difference:
     """The bits per byte of the mean of some runs less those of others."""
     (first, size), (second, _) = matrices(one, components), matrices(other, components)
+    return compared(first, second, size)
+
+
+def compared(first: NDArray[np.float64], second: NDArray[np.float64], size: NDArray[np.float64]) -> Difference:
+    """The mean of some runs less that of others: sums over documents (runs x documents) over sums of their sizes."""
     gap = first.mean(0) - second.mean(0)
     chosen = np.random.default_rng(0).multinomial(len(gap), np.full(len(gap), 1 / len(gap)), DRAWS)
-    drawn = chosen @ gap / (chosen @ size)
+    low, high = np.percentile(chosen @ gap / (chosen @ size), [2.5, 97.5])
     of_runs = [values.sum(1) / size.sum() for values in (first, second)]
-    low, high = np.percentile(drawn, [2.5, 97.5])
     return Difference(float(gap.sum() / size.sum()), (float(low), float(high)), by_seed(*of_runs), agreeing(*of_runs))
 
 
 def by_seed(one: Sequence[float] | NDArray, other: Sequence[float] | NDArray) -> tuple[float, float]:
-    """The 95 % interval of a difference of means over seeds, with a common variance."""
+    """The 95 % interval of a difference of means over seeds, with a common variance. A side of one value has no seed,
+    and counts as exact."""
     a, b = np.asarray(one, dtype=float), np.asarray(other, dtype=float)
-    free = len(a) + len(b) - 2
-    if min(len(a), len(b)) < 2:
+    groups = [group for group in (a, b) if len(group) > 1]
+    if not groups:
         return (-float("inf"), float("inf"))
-    pooled = (a.var(ddof=1) * (len(a) - 1) + b.var(ddof=1) * (len(b) - 1)) / free
-    half = T_975.get(free, 1.96) * float(np.sqrt(pooled * (1 / len(a) + 1 / len(b))))
+    free = sum(len(group) - 1 for group in groups)
+    pooled = sum(group.var(ddof=1) * (len(group) - 1) for group in groups) / free
+    half = t_quantile(free) * float(np.sqrt(pooled * sum(1 / len(group) for group in groups)))
     centre = float(a.mean() - b.mean())
     return (centre - half, centre + half)
 
@@ -91,7 +96,7 @@ def detectable(sd: float, seeds: int, power: float = 0.8) -> float:
     random = np.random.default_rng(0)
     first, second = random.normal(size=(2, 20_000, seeds))
     spread = np.sqrt((first.var(1, ddof=1) + second.var(1, ddof=1)) / seeds)
-    gap, needed = first.mean(1) - second.mean(1), T_975[2 * seeds - 2] * spread
+    gap, needed = first.mean(1) - second.mean(1), t_quantile(2 * seeds - 2) * spread
     # Found where |gap + effect| > needed; the share that is found grows with the effect.
     effects = np.linspace(0, 12, 601)
     found = [(np.abs(gap + effect) > needed).mean() for effect in effects]

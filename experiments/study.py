@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -48,26 +48,59 @@ RATE = 5.0e11
 
 @dataclass(frozen=True)
 class Run:
-    """A training run of a study, and what its model is measured on."""
+    """A run of a study, which is recorded by one line. A kind of run says in `carry_out` what is done."""
 
     name: str
     """Unique within the study, without the seed."""
-    recipe: str
-    """The training recipe, from the folder of the project."""
-    overrides: dict[str, Any]
-    """Changed fields of the recipe, by their dotted names."""
-    corpus: str
-    """The corpus whose held-out part the model is measured on."""
     minutes: float
     """Expected duration on two cores."""
     seed: int = 0
-    """Seed of the weights and of the order of the data; `--seed` is added to it."""
-    programs: bool = False
-    """Whether the model is asked for programs, too."""
+    """`--seed` is added to it."""
 
     def __post_init__(self) -> None:
         if self.minutes > LONGEST:
             raise ValueError(f"{self.name} takes {self.minutes:.0f} minutes; divide it, {LONGEST:.0f} are the most")
+
+    def carry_out(self, study: str, seed: int) -> dict[str, Any] | None:
+        """Do the run, or go on with it, and return what is recorded of it; None where it cannot be done here."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class TrainingRun(Run):
+    """A model is trained and measured on held-out documents. The seed is that of its weights and of its data's order."""
+
+    recipe: str = RECIPE
+    """The training recipe, from the folder of the project."""
+    overrides: dict[str, Any] = field(default_factory=dict)
+    """Changed fields of the recipe, by their dotted names."""
+    corpus: str = CORPUS
+    """The corpus whose held-out part the model is measured on."""
+    programs: bool = False
+    """Whether the model is asked for programs, too."""
+
+    def carry_out(self, study: str, seed: int) -> dict[str, Any]:
+        """Train and measure."""
+        began = time.monotonic()
+        directory = ROOT / "runs" / study / f"{self.name}-{seed}"
+        fields = self.overrides | {"name": directory.name, "output": str(directory), "seed": seed}
+        overrides = [word for name, value in fields.items() for word in (f"--{name}", text_of(value))]
+        trained = bluejay("train", str(ROOT / self.recipe), *overrides)
+        seconds = time.monotonic() - began
+        with load(trained["model"]) as model:
+            documents = held_out_bits(model, ROOT / self.corpus)
+            written = {"programs": programs(model)} if self.programs else {}
+        shutil.rmtree(directory / "checkpoints", ignore_errors=True)
+        return {
+            "recipe": self.recipe,
+            "overrides": self.overrides,
+            "corpus": hash_of_corpus(ROOT / self.corpus),
+            "steps": trained["steps"],
+            "nats_per_token": trained["held_out"]["nats_per_token"],
+            "documents": documents,
+            **written,
+            "minutes_of_training": round(seconds / 60, 2),
+        }
 
 
 def weights(size: str, vocabulary: int = VOCABULARY) -> int:
@@ -78,7 +111,7 @@ def weights(size: str, vocabulary: int = VOCABULARY) -> int:
 
 def small(
     name: str, size: str, tokens: float, train: Sequence[tuple[str, float]] = (), seed: int = 0, **changed: Any
-) -> Run:
+) -> TrainingRun:
     """A run of a size for so many tokens of weighted shards, by default the corpus; `changed` are fields of the run or,
     by their dotted names, of the recipe."""
     (n_layer, d_model), tokens = SIZES[size], int(tokens) // BATCH * BATCH
@@ -99,7 +132,7 @@ def small(
         **changed,
     }
     minutes = 1.5 + 6 * weights(size, vocabulary) * tokens / RATE / 60
-    return Run(name, RECIPE, overrides, corpus, minutes, seed, asked)
+    return TrainingRun(name, minutes, seed, RECIPE, overrides, corpus, asked)
 
 
 def ending(study: str, runs: Sequence[Run]) -> str:
@@ -143,7 +176,13 @@ def main(study: str, runs: Sequence[Run], page: Callable[[], str] | None = None)
         if time.monotonic() - began > 60 * (options.minutes - run.minutes):
             print(f"{run.name} would end after the {options.minutes:g} minutes", file=sys.stderr)
             continue
-        record(study, carry_out(study, run, run.seed + options.seed))
+        started, seed = time.monotonic(), run.seed + options.seed
+        if (found := run.carry_out(study, seed)) is None:
+            print(f"{run.name} cannot be done here", file=sys.stderr)
+            continue
+        known = {"run": run.name, "seed": seed}
+        where = {"processor": processor(), "commit": git("rev-parse", "--short", "HEAD"), "date": f"{date.today()}"}
+        record(study, {**known, **found, "minutes": round((time.monotonic() - started) / 60, 2), **where})
     if page is not None and not options.list:
         write_text(page_of(study), page())
 
@@ -151,37 +190,6 @@ def main(study: str, runs: Sequence[Run], page: Callable[[], str] | None = None)
 def page_of(study: str) -> Path:
     """Where the page of a study is."""
     return ROOT / "docs" / "claims" / f"{study.replace('_', '-')}.md"
-
-
-def carry_out(study: str, run: Run, seed: int) -> dict[str, Any]:
-    """Train and measure one run, or go on with it, and return its line."""
-    began = time.monotonic()
-    directory = ROOT / "runs" / study / f"{run.name}-{seed}"
-    fields = run.overrides | {"name": directory.name, "output": str(directory), "seed": seed}
-    overrides = [word for name, value in fields.items() for word in (f"--{name}", text_of(value))]
-    trained = bluejay("train", str(ROOT / run.recipe), *overrides)
-    seconds = time.monotonic() - began
-    with load(trained["model"]) as model:
-        documents = held_out_bits(model, ROOT / run.corpus)
-        written = {"programs": programs(model)} if run.programs else {}
-    line = {
-        "run": run.name,
-        "seed": seed,
-        "recipe": run.recipe,
-        "overrides": run.overrides,
-        "corpus": hash_of_corpus(ROOT / run.corpus),
-        "steps": trained["steps"],
-        "nats_per_token": trained["held_out"]["nats_per_token"],
-        "documents": documents,
-        **written,
-        "minutes": round((time.monotonic() - began) / 60, 2),
-        "minutes_of_training": round(seconds / 60, 2),
-        "processor": processor(),
-        "commit": git("rev-parse", "--short", "HEAD"),
-        "date": date.today().isoformat(),
-    }
-    shutil.rmtree(directory / "checkpoints", ignore_errors=True)
-    return line
 
 
 def text_of(value: Any) -> str:
