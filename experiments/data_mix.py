@@ -3,7 +3,7 @@
     python experiments/parts.py                          # once: the shards of code, questions and prose
     python experiments/data_mix.py                       # the runs, then docs/claims/data-mix.md
 
-The mixtures hold 0 to 50 % of code, at equal tokens in all, and at equal tokens of prose in the same order.
+The mixtures hold 0 to 50 % of code, at equal tokens in all, and at equal tokens of the same prose.
 """
 
 from collections.abc import Sequence
@@ -97,7 +97,7 @@ def page() -> str:
         "on prose.\n"
     )
     text += ["## At equal tokens\n", *table(lines, names, "code-0"), ""]
-    text += ["## At equal tokens of prose, in the same order\n", *table(lines, equal_prose, "code-0"), ""]
+    text += ["## At equal tokens of prose\n", *table(lines, equal_prose, "code-0"), ""]
     text += [LEGEND, f"![Bits per byte of code and of prose over the share of code]({PICTURE})\n", "## What it says\n"]
     for name, title in {**names, **{n: f"{t}, equal prose" for n, t in equal_prose.items()}}.items():
         if name != "code-0" and (runs := runs_of(lines, name)):
@@ -149,9 +149,9 @@ GPT-Js of 3.3 million weights of blocks and head read {TOKENS:,} tokens of the m
 prose; `experiments/data_mix.py` has every setting. *Code* is the component Github; *prose* is {NAMED}. The mixture
 of 12 % has 7 % of code and 5 % of questions and technical documentation, the substitute here for Stack Exchange, as
 GPT-J's was described. At equal tokens, code takes the place of prose. At equal prose, every model reads the same
-prose in the same order, and the code comes on top. Measured are the bits per byte of held-out documents, and 10
-programs for each of the 15 problems that people put to GPT-J: how many parse with a statement in them, and how many
-pass.
+prose, in the same order but for shuffling within pieces of half a million tokens, and the code comes on top.
+Measured are the bits per byte of held-out documents, and 10 programs for each of the 15 problems that people put to
+GPT-J: how many parse with a statement in them, and how many pass.
 """
 LEGEND = """A figure is the mean of its seeds with their range. A difference to the runs without code has two intervals
 of 95 %: over the documents, and over the seeds. The bound where nothing passes is 3/n.

@@ -130,7 +130,7 @@ def rows(task: str) -> Iterator[str]:
     for name in dict.fromkeys(run.name for run in RUNS if run.name.startswith(task)):
         if runs := of_point(name):
             found = sorted(int(one) for one in answers(runs).sum(1))
-            low, high = wilson(float(answers(runs).mean()), HELD_OUT)
+            low, high = wilson(float(answers(runs).mean()), float(HELD_OUT))
             median = f"{found[len(found) // 2]} ({found[0]} to {found[-1]})"
             yield f"| {name.removeprefix(f'{task}-')} | {len(found)} | {median} | {100 * low:.0f} to {100 * high:.0f} |"
 

@@ -68,7 +68,7 @@ class Run:
 
 @dataclass(frozen=True)
 class TrainingRun(Run):
-    """A model is trained and measured on held-out documents. The seed is that of its weights and of its data's order."""
+    """A model is trained and measured on held-out documents. The seed is that of weights and of the data's order."""
 
     recipe: str = RECIPE
     """The training recipe, from the folder of the project."""
