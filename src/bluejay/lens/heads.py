@@ -21,7 +21,7 @@ from bluejay.gpt.model import Block
 from bluejay.infer.model import load
 from bluejay.lens.activations import Activations, Lens
 from bluejay.lens.hooks import Edit, visible
-from bluejay.lens.notebook import grid, page
+from bluejay.notebook import grid, page
 from bluejay.progress import progress
 
 SCORES = ("induction", "previous_token", "duplicate_token", "copying")
