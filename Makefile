@@ -9,10 +9,19 @@ tests_of = $(patsubst %/test___init__.py,%,$(patsubst src/bluejay/%,tests/%,$(di
 unexport PYTHONDONTWRITEBYTECODE
 BENCHMARKS := bits_per_byte decode generate_speed gpt_j lens load lora_6b pile quantization serve speculation trace train
 
-.PHONY: run test test-slow lint bench bench-peers sanitize clean
+.PHONY: run tour test test-slow lint bench bench-peers sanitize clean
 
 run: .venv/run  ## serve models/bluejay-nano, or else the quickstart model (made if there is none), at PORT (8000)
 	$(BIN)/bluejay demo --port $(PORT)
+
+tour: .venv/run  ## the whole path on the quickstart: corpus, index, training, evaluation, reports, card, page at PORT (8000)
+	$(BIN)/bluejay pile build recipes/pile/quickstart.toml
+	$(BIN)/bluejay index data/quickstart
+	$(BIN)/bluejay train recipes/train/quickstart.toml
+	$(BIN)/bluejay eval runs/quickstart --report runs/quickstart/evaluation
+	$(BIN)/bluejay trace report runs/quickstart
+	$(BIN)/bluejay card runs/quickstart
+	$(BIN)/bluejay serve runs/quickstart --port $(PORT)
 
 test: .venv/dev  ## all tests that are fast enough to run always; FILE=src/bluejay/gpt/model.py runs that file's alone
 	$(BIN)/python -m pytest -m "not slow" $(or $(call tests_of,$(FILE)),--numprocesses 2 --dist loadfile --no-loadscope-reorder)

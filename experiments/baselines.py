@@ -1,4 +1,4 @@
-"""What a model must be better than: bits per byte of simpler models and of compressors on the same held-out text.
+"""What a model must be better than: bits per byte of simpler models and of compressors on held-out text.
 
     python experiments/baselines.py RECIPE
 
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import zstandard
+from measure import held_out
 from ngrams import KneserNey
 from numpy.typing import NDArray
 from study import ROOT, hash_of_corpus, record
@@ -25,7 +26,7 @@ from bluejay import recipe as recipes
 from bluejay.machine import processor
 from bluejay.progress import progress, say
 from bluejay.tokenizer import Tokenizer
-from bluejay.tokens import TokenShard, corpus_of
+from bluejay.tokens import corpus_of
 from bluejay.train.data.batches import Batches, open_sources
 from bluejay.train.recipe import TrainRecipe
 
@@ -47,15 +48,6 @@ def sequences_of(recipe: TrainRecipe, tokenizer: Tokenizer) -> Documents:
             found.append(batches.sequence(number)[0])
             bar.advance(1)
     return found
-
-
-def held_out(corpus: Path) -> dict[str, Documents]:
-    """The documents of each component, without their ends."""
-    shard = TokenShard(corpus / "tokens" / "valid")
-    names, component = shard.components()
-    return {
-        name: [shard[number][:-1] for number in (component == i).nonzero()[0].tolist()] for i, name in enumerate(names)
-    }
 
 
 def unigrams(sequences: Documents, vocab_size: int) -> Callable[[NDArray[Any]], float]:

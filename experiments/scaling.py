@@ -6,41 +6,16 @@ The noise floor comes first: equal runs that differ in their seed alone. What di
 6 N D floating-point operations for N weights of blocks and head and D tokens (Kaplan et al. 2020, section 2.1).
 """
 
-from study import Run, main
+from typing import Any
 
-RECIPE = "recipes/train/nano.toml"
-SIZES = {"1.6M": (3, 128), "3.3M": (4, 192), "5.2M": (4, 256), "8.8M": (5, 320), "13.8M": (6, 384)}
-"""Weights of blocks and head with 8,192 tokens -> layers and width."""
-RATE = 5.0e11
-"""Floating-point operations a second of two cores, by which durations are expected."""
-BATCH = 8192
-VOCABULARY = 8192
+from study import VOCABULARY, Run, main, small, weights
 
 
-def weights(size: str, vocabulary: int = VOCABULARY) -> int:
-    """Weights of the blocks and the head, N."""
-    n_layer, d_model = SIZES[size]
-    return 12 * n_layer * d_model**2 + vocabulary * d_model
-
-
-def run(name: str, size: str, compute: float, seed: int = 0, vocabulary: int = VOCABULARY, **changed: object) -> Run:
+def run(name: str, size: str, compute: float, vocabulary: int = VOCABULARY, **changed: Any) -> Run:
     """A run of a size for so much compute."""
-    n_layer, d_model = SIZES[size]
-    tokens = int(compute / (6 * weights(size, vocabulary))) // BATCH * BATCH
+    tokens = compute / (6 * weights(size, vocabulary))
     corpus = f"data/mini-pile-{vocabulary // 1024}k"
-    overrides = {
-        "data.train": f'[{{ shards = "{corpus}/tokens/train" }}]',
-        "model.n_layer": n_layer,
-        "model.d_model": d_model,
-        "model.n_head": d_model // 64,
-        "train.tokens": tokens,
-        "train.batch_tokens": BATCH,
-        "evaluate.every_steps": tokens // BATCH,
-        "evaluate.tokens": 524_288,
-        "checkpoint.at": [],
-        **changed,
-    }
-    return Run(name, RECIPE, overrides, corpus, 1 + compute / RATE / 60, seed)
+    return small(name, size, tokens, vocabulary=vocabulary, corpus=corpus, **changed)
 
 
 NOISE = [run("noise", "5.2M", 1e14, seed=seed) for seed in range(5)]
@@ -70,8 +45,8 @@ SURFACE = [
     for compute, sizes, seeds in (
         (3e13, ("1.6M", "3.3M", "5.2M", "8.8M"), 3),
         (1e14, ("1.6M", "3.3M", "8.8M"), 1),  # the runs of 5.2M are those of the noise floor
-        (3e14, ("3.3M", "5.2M", "8.8M", "13.8M"), 1),
-        (4e14, ("5.2M", "8.8M", "13.8M"), 1),
+        (3e14, ("3.3M", "5.2M", "8.8M", "14M"), 1),
+        (4e14, ("5.2M", "8.8M", "14M"), 1),
     )
     for size in sizes
     for seed in range(seeds)

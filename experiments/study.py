@@ -1,13 +1,12 @@
 """Studies: runs that are listed before the first one starts, and recorded by one line each.
 
-A study is a script that names its runs and calls `main`. Each run is trained by `bluejay train` and measured by
-`bluejay eval --suite pile`; then one line is appended to `experiments/results/STUDY.jsonl`, which is committed. Started
-again, the script skips what is recorded and goes on with the run that was interrupted, so that a study grows over any
-number of starts:
+A study is a script that names its runs and calls `main`. Each run is trained by `bluejay train` and measured; then one
+line is appended to `experiments/results/STUDY.jsonl`, which is committed. Started again, the script skips what is
+recorded and goes on with the run that was interrupted, so that a study grows over any number of starts:
 
     python experiments/scaling.py --list                 # what will run, how long it takes, what is done
-    python experiments/scaling.py --minutes 60           # runs until an hour is over
-    python experiments/scaling.py --seed 7               # the same study with the seeds of a second person
+    python experiments/scaling.py --minutes 60           # runs until an hour is over, then writes the page
+    python experiments/scaling.py --seed 100             # the same study with the seeds of a second person
 """
 
 import argparse
@@ -18,40 +17,131 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+from measure import held_out_bits, programs
+
+from bluejay.files import write_text
+from bluejay.infer.model import load
 from bluejay.machine import processor
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
 LONGEST = 15.0
 """Minutes that a run may take on the machine for which a study is planned."""
+RECIPE = "recipes/train/nano.toml"
+CORPUS = "data/mini-pile-8k"
+"""The corpus of `RECIPE`."""
+SIZES = {
+    "1.1M": (3, 96), "1.6M": (3, 128), "3.3M": (4, 192), "5.2M": (4, 256), "8.8M": (5, 320), "10M": (6, 320),
+    "14M": (6, 384), "29M": (8, 512),
+}  # fmt: skip
+"""Weights of blocks and head with 8,192 tokens -> layers and width."""
+VOCABULARY, BATCH = 8192, 8192
+RATE = 5.0e11
+"""Floating-point operations a second of two cores, by which durations are expected."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A training run of a study, and what its model is measured on."""
+    """A run of a study, which is recorded by one line. A kind of run says in `carry_out` what is done."""
 
     name: str
     """Unique within the study, without the seed."""
-    recipe: str
-    """The training recipe, from the folder of the project."""
-    overrides: dict[str, Any]
-    """Changed fields of the recipe, by their dotted names."""
-    corpus: str
-    """The corpus whose held-out part the model is measured on."""
     minutes: float
     """Expected duration on two cores."""
     seed: int = 0
-    """Seed of the weights and of the order of the data; `--seed` is added to it."""
+    """`--seed` is added to it."""
 
     def __post_init__(self) -> None:
         if self.minutes > LONGEST:
             raise ValueError(f"{self.name} takes {self.minutes:.0f} minutes; divide it, {LONGEST:.0f} are the most")
+
+    def carry_out(self, study: str, seed: int) -> dict[str, Any] | None:
+        """Do the run, or go on with it, and return what is recorded of it; None where it cannot be done here."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class TrainingRun(Run):
+    """A model is trained and measured on held-out documents. The seed is that of weights and of the data's order."""
+
+    recipe: str = RECIPE
+    """The training recipe, from the folder of the project."""
+    overrides: dict[str, Any] = field(default_factory=dict)
+    """Changed fields of the recipe, by their dotted names."""
+    corpus: str = CORPUS
+    """The corpus whose held-out part the model is measured on."""
+    programs: bool = False
+    """Whether the model is asked for programs, too."""
+
+    def carry_out(self, study: str, seed: int) -> dict[str, Any]:
+        """Train and measure."""
+        began = time.monotonic()
+        directory = ROOT / "runs" / study / f"{self.name}-{seed}"
+        fields = self.overrides | {"name": directory.name, "output": str(directory), "seed": seed}
+        overrides = [word for name, value in fields.items() for word in (f"--{name}", text_of(value))]
+        trained = bluejay("train", str(ROOT / self.recipe), *overrides)
+        seconds = time.monotonic() - began
+        with load(trained["model"]) as model:
+            documents = held_out_bits(model, ROOT / self.corpus)
+            written = {"programs": programs(model)} if self.programs else {}
+        shutil.rmtree(directory / "checkpoints", ignore_errors=True)
+        return {
+            "recipe": self.recipe,
+            "overrides": self.overrides,
+            "corpus": hash_of_corpus(ROOT / self.corpus),
+            "steps": trained["steps"],
+            "nats_per_token": trained["held_out"]["nats_per_token"],
+            "documents": documents,
+            **written,
+            "minutes_of_training": round(seconds / 60, 2),
+        }
+
+
+def weights(size: str, vocabulary: int = VOCABULARY) -> int:
+    """Weights of the blocks and the head, N."""
+    n_layer, d_model = SIZES[size]
+    return 12 * n_layer * d_model**2 + vocabulary * d_model
+
+
+def small(
+    name: str, size: str, tokens: float, train: Sequence[tuple[str, float]] = (), seed: int = 0, **changed: Any
+) -> TrainingRun:
+    """A run of a size for so many tokens of weighted shards, by default the corpus; `changed` are fields of the run or,
+    by their dotted names, of the recipe."""
+    (n_layer, d_model), tokens = SIZES[size], int(tokens) // BATCH * BATCH
+    corpus = changed.pop("corpus", CORPUS)
+    vocabulary = changed.pop("vocabulary", VOCABULARY)
+    asked = changed.pop("programs", False)
+    sets = [f'{{ shards = "{shards}", weight = {weight:g} }}' for shards, weight in train]
+    overrides = {
+        "data.train": f"[{', '.join(sets)}]" if sets else f'[{{ shards = "{corpus}/tokens/train" }}]',
+        "data.valid": f"{corpus}/tokens/valid",
+        "model.n_layer": n_layer,
+        "model.d_model": d_model,
+        "model.n_head": max(1, d_model // 64),
+        "train.tokens": tokens,
+        "train.batch_tokens": BATCH,
+        "evaluate.every_steps": tokens // BATCH,
+        "checkpoint.at": [],
+        **changed,
+    }
+    minutes = 1.5 + 6 * weights(size, vocabulary) * tokens / RATE / 60
+    return TrainingRun(name, minutes, seed, RECIPE, overrides, corpus, asked)
+
+
+def ending(study: str, runs: Sequence[Run]) -> str:
+    """What of a study was done, how long it took, and what was not run."""
+    done = recorded(study)
+    missing = [f"{run.name} (seed {run.seed})" for run in runs if (run.name, run.seed) not in done]
+    minutes, machines = sum(line["minutes"] for line in done.values()), {line["processor"] for line in done.values()}
+    told = f"{len(done)} runs took {minutes:.0f} minutes in all on {' and '.join(sorted(machines))}."
+    return f"{told} Not run: {', '.join(missing)}.\n" if missing else f"{told} All runs of the list were done.\n"
 
 
 def recorded(study: str) -> dict[tuple[str, int], dict[str, Any]]:
@@ -61,8 +151,8 @@ def recorded(study: str) -> dict[tuple[str, int], dict[str, Any]]:
     return {(line["run"], line["seed"]): line for line in map(json.loads, lines)}
 
 
-def main(study: str, runs: Sequence[Run]) -> None:
-    """List the runs of a study, or do those that are not recorded yet."""
+def main(study: str, runs: Sequence[Run], page: Callable[[], str] | None = None) -> None:
+    """List the runs of a study, or do those that are not recorded yet; then write its page, `docs/claims/STUDY.md`."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--list", action="store_true", help="print the runs and stop")
     parser.add_argument("--only", nargs="*", metavar="NAME", help="the runs whose names begin so")
@@ -86,37 +176,20 @@ def main(study: str, runs: Sequence[Run]) -> None:
         if time.monotonic() - began > 60 * (options.minutes - run.minutes):
             print(f"{run.name} would end after the {options.minutes:g} minutes", file=sys.stderr)
             continue
-        record(study, carry_out(study, run, run.seed + options.seed))
+        started, seed = time.monotonic(), run.seed + options.seed
+        if (found := run.carry_out(study, seed)) is None:
+            print(f"{run.name} cannot be done here", file=sys.stderr)
+            continue
+        known = {"run": run.name, "seed": seed}
+        where = {"processor": processor(), "commit": git("rev-parse", "--short", "HEAD"), "date": f"{date.today()}"}
+        record(study, {**known, **found, "minutes": round((time.monotonic() - started) / 60, 2), **where})
+    if page is not None and not options.list:
+        write_text(page_of(study), page())
 
 
-def carry_out(study: str, run: Run, seed: int) -> dict[str, Any]:
-    """Train and measure one run, or go on with it, and return its line."""
-    began = time.monotonic()
-    directory = ROOT / "runs" / study / f"{run.name}-{seed}"
-    fields = run.overrides | {"name": directory.name, "output": str(directory), "seed": seed}
-    overrides = [word for name, value in fields.items() for word in (f"--{name}", text_of(value))]
-    trained = bluejay("train", str(ROOT / run.recipe), *overrides)
-    seconds = time.monotonic() - began
-    measured = bluejay("eval", trained["model"], "--suite", "pile", "--corpus", str(ROOT / run.corpus))
-    line = {
-        "run": run.name,
-        "seed": seed,
-        "recipe": run.recipe,
-        "overrides": run.overrides,
-        "corpus": hash_of_corpus(ROOT / run.corpus),
-        "steps": trained["steps"],
-        "nats_per_token": trained["held_out"]["nats_per_token"],
-        "bits_per_byte": {
-            one["task"].partition("/")[2]: one["figures"]["text_bits_per_byte"] for one in measured["results"]
-        },
-        "minutes": round((time.monotonic() - began) / 60, 2),
-        "minutes_of_training": round(seconds / 60, 2),
-        "processor": processor(),
-        "commit": git("rev-parse", "--short", "HEAD"),
-        "date": date.today().isoformat(),
-    }
-    shutil.rmtree(directory / "checkpoints", ignore_errors=True)
-    return line
+def page_of(study: str) -> Path:
+    """Where the page of a study is."""
+    return ROOT / "docs" / "claims" / f"{study.replace('_', '-')}.md"
 
 
 def text_of(value: Any) -> str:

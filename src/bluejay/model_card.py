@@ -27,6 +27,8 @@ from bluejay.train.report.runs import RunSummary, read_run
 CARD, PICTURE = "README.md", "loss.png"
 EVALUATION, MEMORISATION = "evaluation", "trace-report"
 """Folders of a run in which the reports are looked for."""
+CORPORA = "corpora"
+"""Folder of a run for the reports of its corpora, each in a folder of the corpus's name."""
 LICENCES = 6
 """Licences of a component that the card names, the most frequent first."""
 NOVELTY = ("n = 4", "n = 8", "n = 13")
@@ -62,7 +64,27 @@ def write_model_card(
     licence: str | None = None,
     watts: float | None = None,
 ) -> Path:
-    """Write the card and its picture into the model directory of a finished run; returns the path of the card.
+    """Write the card and its picture into the model directory of a finished run; returns the path of the card. The
+    arguments and the errors are those of `model_card`."""
+    text, result = model_card(run, evaluation, memorisation, licence, watts), read_result(run)
+    assert result is not None
+    as_written = {name: result.files.get(name) for name in hashes_of(run, "model")} == hashes_of(run, "model")
+    recipe = recipes.load(TrainRecipe, run / "recipe.toml")
+    draw_loss(read_metrics(run / "metrics.jsonl"), recipe.name, run / "model" / PICTURE)
+    write_text(run / "model" / CARD, text)
+    if as_written:  # the card is the run's own, too
+        write_result(run, replace(result, files=result.files | hashes_of(run, "model")))
+    return run / "model" / CARD
+
+
+def model_card(
+    run: Path,
+    evaluation: Path | None = None,
+    memorisation: Path | None = None,
+    licence: str | None = None,
+    watts: float | None = None,
+) -> str:
+    """The card of a finished run's model, in Markdown.
 
     `evaluation` and `memorisation` are folders of reports, below the run by default; `watts` is the machine's power.
     Raises ValueError or FileNotFoundError: the run is not finished, or a folder holds no report.
@@ -76,7 +98,7 @@ def write_model_card(
     lines = [
         *front(stated),
         *beginning(run, recipe, summary),
-        *data(recipe, stated),
+        *data(run, recipe, stated),
         *training(recipe, summary, result, watts),
         *held_out(result),
         *reported(run, "Evaluation", evaluation, EVALUATION, asks, evaluated),
@@ -84,12 +106,7 @@ def write_model_card(
         *use_and_limits(recipe),
         *repetition(run),
     ]
-    as_written = {name: result.files.get(name) for name in hashes_of(run, "model")} == hashes_of(run, "model")
-    draw_loss(read_metrics(run / "metrics.jsonl"), recipe.name, run / "model" / PICTURE)
-    write_text(run / "model" / CARD, "\n".join(lines) + "\n")
-    if as_written:  # the card is the run's own, too
-        write_result(run, replace(result, files=result.files | hashes_of(run, "model")))
-    return run / "model" / CARD
+    return "\n".join(lines) + "\n"
 
 
 def front(licence: str | None) -> Iterator[str]:
@@ -103,7 +120,7 @@ def beginning(run: Path, recipe: TrainRecipe, summary: RunSummary) -> Iterator[s
     config = open_model(run / "model").config
     in_tables = config.vocab_size * config.d_model * (1 if config.tied else 2)
     start = f", beginning with `{recipe.init}`" if recipe.init else ""
-    yield f"# {recipe.name}\n"
+    yield f"# {run.resolve().name}\n"
     yield (
         f"A model of the family {config.family} with {config.n_parameters:,} parameters, {in_tables:,} of them in the "
         f"embedding and the head: {config.n_layer} layers of width {config.d_model:,} with {config.n_head} heads, "
@@ -112,11 +129,13 @@ def beginning(run: Path, recipe: TrainRecipe, summary: RunSummary) -> Iterator[s
     yield f'```\nbluejay generate {run / "model"} "A prompt"\nbluejay serve {run / "model"}\n```\n'
 
 
-def data(recipe: TrainRecipe, licence: str | None) -> Iterator[str]:
-    """The corpora, their components and their licences."""
+def data(run: Path, recipe: TrainRecipe, licence: str | None) -> Iterator[str]:
+    """The corpora, their components and their licences; from the copy of a corpus's report in a run that was moved away
+    from its corpus."""
     yield "## Data\n"
     for name in [name for source in recipe.data.train for name in source.names]:
-        report = Report.load(corpus_of(Path(name)))
+        corpus = corpus_of(Path(name))
+        report = Report.load(corpus) or Report.load(run / CORPORA / corpus.name)
         if report is None:
             yield f"`{name}`: no report of a corpus lies there, so its licences are not known.\n"
             continue

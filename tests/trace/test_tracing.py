@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bluejay.trace import Index
+from bluejay.trace.display import MOST_SPANS
 from bluejay.trace.indexing import index
 from bluejay.trace.spans import char_offsets, maximal, reach
 from bluejay.trace.tracing import LOOKED_AT, Source, Tracer, TraceSettings
@@ -106,6 +107,22 @@ def test_segments_are_the_text_and_agree_with_the_shares(traced_in):
     n_tokens = {kind: sum(len(encode(part)) for one, part in parts if one == kind) for kind in traced.shares}
     assert traced.shares == {kind: n / len(encode(text)) for kind, n in n_tokens.items()}
     assert tracer.trace([], TraceSettings()).segments == []
+
+
+def test_a_notebook_shows_the_text_and_the_documents_of_its_spans(traced_in):
+    passage = "if (a < b && c > d) return '<b>bold</b>';"
+    links = ["https://example.org/?a=1&b=2", "javascript:alert(1)"]
+    known = [{"licence": "MIT", "source": f"<i>{url}", "url": url} for url in links]
+    texts = [f"{text_of(n)} {passage} {text_of(n + 10)}" for n in range(2)]
+    tracer = traced_in(list(zip(texts, known, strict=True)))
+    shown = tracer.trace(f"#{passage}#")._repr_html_()
+    assert "if (a &lt; b &amp;&amp; c &gt; d)" in shown and "<b>bold" not in shown and "<i>" not in shown
+    assert '<a href="https://example.org/?a=1&amp;b=2">' in shown and 'href="javascript' not in shown
+    assert shown.count("<details>") == 1 and "2 × in 2 documents" in shown and "95% quoted" in shown
+    many = tracer.trace("".join(f"{text[n : n + 8]}#" for text in texts for n in range(0, 90, 6)))
+    assert len(many.spans) > MOST_SPANS and many._repr_html_().count("<details>") == MOST_SPANS
+    assert f"{len(many.spans) - MOST_SPANS} more matches are not shown" in many._repr_html_()
+    assert "0 matches" in tracer.trace("")._repr_html_()
 
 
 def test_a_text_that_the_corpus_does_not_know_is_new(traced_in):

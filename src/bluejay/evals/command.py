@@ -101,9 +101,7 @@ def open_scorers(options: argparse.Namespace) -> Iterator[Scorer]:
                 scorer.name = f"{path.name}@{step}"
                 yield scorer
             continue
-        if (path / "model").is_dir():  # the directory of a run
-            path = path / "model"
-        yield open_scorer(str(path) if path.exists() else name, options.device, options.chat)
+        yield open_scorer(name, options.device, options.chat)
 
 
 def checkpoint_models(run: Path, steps: Collection[int] | None = None) -> Iterator[tuple[int, Path]]:

@@ -238,7 +238,8 @@ class Model:
         scores, table = [], self.tokenizer.token_bytes()
         for text, (_, ids), found in zip(given, pairs, self._target_scores(pairs, single, progress), strict=True):
             n_bytes = len(well_formed(text).encode()) if isinstance(text, str) else sum(len(table[id]) for id in ids)
-            scores.append(Score(ids, found[:, 0].tolist(), n_bytes))
+            pieces = [table[id].decode("utf-8", errors="replace") for id in ids]
+            scores.append(Score(ids, found[:, 0].tolist(), n_bytes, pieces))
         return scores[0] if single else scores
 
     def loglikelihood(self, pairs: Pairs, *, progress: bool = True) -> list[LogLikelihood]:

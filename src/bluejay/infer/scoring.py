@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bluejay.infer.backends import Backend, StepBatch, checked
+from bluejay.notebook import marked, page
 from bluejay.progress import progress as progress_bar
 
 TOKENS_PER_STEP = 512
@@ -28,6 +29,8 @@ class Score:
     """Natural logarithm of each token's probability, given at least half a context of text or all before it."""
     n_bytes: int
     """Length of the text in UTF-8."""
+    texts: list[str]
+    """The text of each token."""
 
     @property
     def logprob(self) -> float:
@@ -43,6 +46,10 @@ class Score:
     def perplexity(self) -> float:
         """The exponential of the mean loss of a token; only models with the same tokenizer can be compared."""
         return math.exp(-self.logprob / len(self.logprobs))
+
+    def _repr_html_(self) -> str:
+        heading = f"The probability of each token: {self.bits_per_byte:.3f} bits per byte"
+        return page(heading, marked(self.texts, [math.exp(logprob) for logprob in self.logprobs]))
 
 
 class LogLikelihood(NamedTuple):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bluejay.lens.activations import Activations, Lens
 from bluejay.lens.hooks import Past
-from bluejay.lens.notebook import marked, page
+from bluejay.notebook import marked, page
 from bluejay.progress import progress
 
 ROWS = 8

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bluejay.gpt.model import GPT, Block
 from bluejay.lens.activations import Activations, Lens
-from bluejay.lens.notebook import bars, page
+from bluejay.notebook import bars, page
 
 LARGEST = 20
 """Terms that are shown."""

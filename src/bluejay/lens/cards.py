@@ -7,7 +7,6 @@ strength and random ones. A neuron promotes the tokens whose logits its row of t
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from torch import Tensor
 from bluejay.gpt.model import Block
 from bluejay.lens.activations import Lens
 from bluejay.lens.heads import value_lengths
-from bluejay.lens.notebook import page, table, visible
+from bluejay.notebook import link, page, table, visible
 from bluejay.progress import progress
 from bluejay.trace.document_rows import Row
 from bluejay.trace.index import IndexShard
@@ -127,9 +126,8 @@ class Card:
         rows = []
         for one in (*self.strongest, *self.middling, *self.random):
             text = f"{visible(one.before)}<b>{visible(one.token)}</b>{visible(one.after)}"
-            safe = one.url.startswith(("http://", "https://"))
-            source = f'<a href="{escape(one.url)}">{escape(one.source)}</a>' if safe else escape(one.source)
-            rows.append((f"{one.value:.3f}", "" if one.looked_at is None else visible(one.looked_at), text, source))
+            looked_at = "" if one.looked_at is None else visible(one.looked_at)
+            rows.append((f"{one.value:.3f}", looked_at, text, link(one.source, one.url)))
         return page(self.name, table(("value", "looked at", "text", "document"), rows))
 
 

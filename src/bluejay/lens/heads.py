@@ -21,7 +21,7 @@ from bluejay.gpt.model import Block
 from bluejay.infer.model import load
 from bluejay.lens.activations import Activations, Lens
 from bluejay.lens.hooks import Edit, visible
-from bluejay.lens.notebook import grid, page
+from bluejay.notebook import grid, page
 from bluejay.progress import progress
 
 SCORES = ("induction", "previous_token", "duplicate_token", "copying")
@@ -274,7 +274,7 @@ def births(run: Path, length: int = 50) -> Births:
             found.append(scored(path, length))
             bar.advance(1)
     scores, gains = zip(*found, strict=True)
-    return Births(list(kept), losses(run, kept), list(scores), list(gains))
+    return Births(list(kept), [one["loss"] for one in history(run, kept)], list(scores), list(gains))
 
 
 def kept_models(run: Path) -> dict[str, Path]:
@@ -291,14 +291,17 @@ def scored(path: Path, length: int = 50) -> tuple[HeadScores, float]:
     return head_scores(lens, size), repeat_gain(lens, size)
 
 
-def losses(run: Path, names: Iterable[str]) -> list[float | None]:
-    """The training loss at each checkpoint of a run, the mean of its last ten steps; None where it is not known."""
+def history(run: Path, names: Iterable[str]) -> list[dict[str, float | None]]:
+    """Of each checkpoint the `share` of the run's steps until it, and the training `loss`, the mean of the last ten
+    steps; None where they are not known."""
     from bluejay.train.report.metrics import read_metrics
 
     rows = [(row["step"], row["loss"]) for row in read_metrics(run / "metrics.jsonl") if row.get("loss") is not None]
-    found: list[float | None] = []
+    end = max((at for at, _ in rows), default=math.inf)
+    found: list[dict[str, float | None]] = []
     for name in names:
-        step = int(name.removeprefix("step-")) if name.startswith("step-") else math.inf
+        step = int(name.removeprefix("step-")) if name.startswith("step-") else end
         until = [loss for at, loss in rows if at <= step][-10:]
-        found.append(sum(until) / len(until) if until else None)
+        share, loss = (step / end, sum(until) / len(until)) if until else (None, None)
+        found.append({"share": share, "loss": loss})
     return found

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from bluejay.files import atomic_file
 from bluejay.lens.activations import Activations, Lens
-from bluejay.lens.notebook import colour, page, table, visible
+from bluejay.notebook import colour, page, table, visible
 from bluejay.progress import progress
 
 ROWS = 64

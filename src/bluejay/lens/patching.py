@@ -18,7 +18,7 @@ from torch import Tensor
 from bluejay.gpt.model import Block
 from bluejay.lens.activations import Activations, Lens
 from bluejay.lens.hooks import Past
-from bluejay.lens.notebook import grid, page
+from bluejay.notebook import grid, page
 from bluejay.progress import progress
 
 HOOKS = {

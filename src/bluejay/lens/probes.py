@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bluejay.lens.activations import Lens
-from bluejay.lens.notebook import page, table
+from bluejay.notebook import page, table
 
 HELD_OUT = 0.25
 """The share of the examples on which probes are measured."""

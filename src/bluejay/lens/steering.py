@@ -22,7 +22,7 @@ from bluejay.infer.prompts import check_prompt, encode_prompts, most_tokens
 from bluejay.infer.shared_engine import Resident
 from bluejay.lens.activations import Lens, private_copy
 from bluejay.lens.hooks import Edit
-from bluejay.lens.notebook import page, table, visible
+from bluejay.notebook import page, table, visible
 from bluejay.progress import progress
 
 

@@ -1,18 +1,56 @@
-"""A trace as text in a terminal."""
+"""The result of a trace, as text in a terminal and as HTML in a notebook."""
 
+from dataclasses import dataclass
+from html import escape
 from typing import Any
 
-from bluejay.trace.spans import Quoted, Span
-from bluejay.trace.tracing import Traced
+from bluejay.notebook import colour, link, page, table
+from bluejay.trace.spans import Quoted, Segment, Span
 
 UNDERLINED, PLAIN = "\x1b[4m", "\x1b[0m"
+STRENGTHS = {"quoted": 0.6, "interpolated": 0.2, "new": 0.0}
+"""How strong the background of each kind of segment is in a notebook, up to 1."""
+MOST_SPANS, MOST_DOCUMENTS = 20, 5
+"""Spans, and documents of each, that a notebook shows."""
+
+
+@dataclass(frozen=True)
+class Traced:
+    """The result of a trace."""
+
+    text: str
+    tokens: list[int]
+    spans: list[Span]
+    """The most telling ones first."""
+    shares: dict[str, float]
+    """How much of the text is quoted, interpolated and new."""
+    segments: list[Segment]
+    """Which segments of the text those are, in order; together they are the text."""
+    notes: list[str]
+    """What could not be traced, each in one sentence."""
+
+    @property
+    def summary(self) -> str:
+        """How much of the text is of each kind, in one line."""
+        parts = ", ".join(f"{share:.0%} {name}" for name, share in self.shares.items())
+        return f"{len(self.tokens):,} tokens: {parts}; {len(self.spans):,} matches"
+
+    def _repr_html_(self) -> str:
+        marked = "".join(
+            f'<span title="{one.kind}" style="{colour(STRENGTHS[one.kind], 1.0)}; white-space: pre-wrap">'
+            f"{escape(self.text[one.start_char : one.end_char])}</span>"
+            for one in self.segments
+        )
+        more = len(self.spans) - MOST_SPANS
+        notes = [*([f"{more:,} more matches are not shown"] if more > 0 else []), *self.notes]
+        below = "".join(f"<p>note: {escape(note)}</p>" for note in notes)
+        return page(self.summary, f"<div>{marked}</div>", *map(as_html, self.spans[:MOST_SPANS]), below)
 
 
 def as_text(traced: Traced, values: dict[str, Any], styled: bool) -> str:
     """The text with its spans underlined (`styled`), how much is quoted, and each span with its documents."""
     lines = [underlined(traced)] if styled else []
-    parts = ", ".join(f"{share:.0%} {name}" for name, share in traced.shares.items())
-    lines.append(f"{len(traced.tokens):,} tokens: {parts}; {len(traced.spans):,} matches")
+    lines.append(traced.summary)
     for span, plain in zip(traced.spans, values["spans"], strict=True):
         lines += ["", heading(span)]
         for document, known in zip(span.documents, plain["documents"], strict=True):
@@ -35,6 +73,14 @@ def underlined(traced: Traced) -> str:
             on = mark
         pieces.append(character)
     return "".join(pieces) + (PLAIN if on else "")
+
+
+def as_html(span: Span) -> str:
+    """A span in one line, which opens into a table of its documents."""
+    found = span.documents[:MOST_DOCUMENTS]
+    rows = [(link(one.source, one.url), *map(escape, (one.component, one.licence, steps(one)))) for one in found]
+    documents = table(("document", "component", "licence", "steps"), rows)
+    return f"<details><summary>{escape(heading(span))}</summary>{documents}</details>"
 
 
 def heading(span: Span) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bluejay.native import native
 from bluejay.recipe import STRICT
 from bluejay.tokenizer import Tokenizer
+from bluejay.trace.display import Traced
 from bluejay.trace.document_rows import Row
 from bluejay.trace.index import Places, Searcher
 from bluejay.trace.reading import Read, ReadRun
@@ -20,7 +21,6 @@ from bluejay.trace.spans import (
     ALIKE,
     CONTEXT_TOKENS,
     Quoted,
-    Segment,
     Span,
     char_offsets,
     kinds,
@@ -78,22 +78,6 @@ class Source:
     run: ReadRun | None = None
     parts: dict[str, tuple[Placed, ...]] = field(default_factory=dict)
     """For each token shard that the run read, where it is in the sets of `data.train`."""
-
-
-@dataclass(frozen=True)
-class Traced:
-    """The result of a trace."""
-
-    text: str
-    tokens: list[int]
-    spans: list[Span]
-    """The most telling ones first."""
-    shares: dict[str, float]
-    """How much of the text is quoted, interpolated and new."""
-    segments: list[Segment]
-    """Which segments of the text those are, in order; together they are the text."""
-    notes: list[str]
-    """What could not be traced, each in one sentence."""
 
 
 @dataclass(frozen=True)
@@ -166,13 +150,17 @@ class Tracer:
         self.n_tokens = sum(source.searcher.n_tokens for source in sources)
 
     def trace(
-        self, text: str | Sequence[int], settings: TraceSettings, logprobs: Sequence[float | None] | None = None
+        self,
+        text: str | Sequence[int],
+        settings: TraceSettings | None = None,
+        logprobs: Sequence[float | None] | None = None,
     ) -> Traced:
         """Trace a text, or token ids. `logprobs` are the natural logarithms of the probabilities that a model gave its
         tokens; None for a token without one.
 
         Raises ValueError: the text is too long, or a file of an index is damaged.
         """
+        settings = settings or TraceSettings()
         ids = self.ids(text)
         longest = self.longest(ids)
         bounds = maximal(longest, settings.min_tokens)

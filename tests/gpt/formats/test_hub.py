@@ -313,6 +313,8 @@ def test_a_path_is_itself_and_an_unknown_name_says_what_brings_it(cache, tmp_pat
     (tmp_path / "owner" / "model").mkdir(parents=True)
     assert locate("owner/model") == Path("owner/model")
     assert locate(tmp_path / "owner") == tmp_path / "owner"
+    (tmp_path / "owner" / "recipe.toml").touch()  # now it is a training run
+    assert locate("owner") == Path("owner/model")
     with pytest.raises(
         FileNotFoundError, match=r"`bluejay pull gpt-neo-1\.3b` gets it, if EleutherAI/gpt-neo-1\.3B is"
     ):

@@ -105,6 +105,29 @@ def test_a_run_that_kept_models_shows_its_heads_being_born(running, tmp_path, by
         first, second = (httpx.get(f"{at}/{name}").json() for name in ("step-5", "step-20"))
         assert len(first["induction"]) == 2 and first["induction"] != second["induction"]
         assert httpx.get(f"{at}/step-6").status_code == 404
+        assert [one["share"] for one in answer["data"]] == pytest.approx([5 / 30, 20 / 30, 1])
+
+
+def test_a_model_that_a_run_kept_continues_a_text(running, tmp_path, byte_tokenizer):
+    config = GPTConfig(n_layer=2, d_model=32, n_head=2, vocab_size=259, n_ctx=64)
+    for seed, name in enumerate(("model-step-5", "model")):
+        save_model(new_model(config, seed=seed), byte_tokenizer, tmp_path / "run" / name)
+    (tmp_path / "run" / "metrics.jsonl").write_text('{"step": 9, "loss": 4}\n')
+    asked = {"temperature": 0.7, "top_p": 0.9, "seed": 5}
+    with running(load(tmp_path / "run" / "model")) as server:
+
+        def write(name: str, **body) -> httpx.Response:
+            return httpx.post(f"{server.url}/v1/lens/checkpoints/{name}/completions", json=body)
+
+        for name in ("step-5", "model"):
+            kept = load(tmp_path / "run" / f"model-{name}".removesuffix("-model"))
+            answer = write(name, prompt=TEXT, max_tokens=8, **asked).json()
+            assert answer["text"] == kept.generate(TEXT, max_tokens=8, **asked)[0]
+        assert write("model", prompt="").status_code == 200
+        assert write("model", prompt="the cat " * 12, max_tokens=60).status_code == 200  # its end is read
+        assert write("step-6", prompt=TEXT).status_code == 404
+        refused = write("step-5", prompt=TEXT, max_tokens=10_000)
+        assert refused.status_code == 400 and "max_tokens" in refused.json()["error"]["message"]
 
 
 def test_a_model_without_a_run_has_no_checkpoints(server):

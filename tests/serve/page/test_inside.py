@@ -21,7 +21,7 @@ SMALL = GPTConfig(n_layer=2, d_model=32, n_head=2, vocab_size=259, n_ctx=64)
 TEXT = "🐦 the cat the"
 LEVELS = [f"{kind}{level}" for kind in ("more", "less") for level in (1, 2, 3, 4)]
 LAYER_BY_LAYER, MADE, ATTENTION = "Layer by layer", "What made it", "Attention"
-WITHOUT, OTHER, STEERING, BIRTH = "Without a word", "Another text", "Steering", "Birth of heads"
+WITHOUT, OTHER, STEERING, BIRTH = "Without a word", "Another text", "Steering", "How it learnt"
 
 
 def look_inside(page: Page, text: str = TEXT) -> None:
@@ -189,7 +189,7 @@ def with_run(tmp_path_factory, byte_tokenizer) -> Model:
 @pytest.mark.parametrize(
     ("size", "scheme"), [("phone", "light"), pytest.param("desktop", "dark", marks=pytest.mark.slow)]
 )
-def test_the_birth_of_heads_over_a_run(open_page, running, with_run, size, scheme):
+def test_how_a_model_learnt_over_its_run(open_page, running, with_run, size, scheme):
     with running(with_run) as server:
         page = open_page(size, scheme, url=server.url)
         look_inside(page)
@@ -197,11 +197,14 @@ def test_the_birth_of_heads_over_a_run(open_page, running, with_run, size, schem
         birth.get_by_role("button", name="Show the run").click()
         slider = birth.get_by_label("Checkpoint")
         expect(slider).to_have_value("2")
-        expect(birth).to_contain_text("model: loss 2.45, a repeated token is easier by")
+        expect(birth).to_contain_text("100% of the run: loss 2.45, a repeated token is easier by")
+        text = birth.get_by_label("What it writes")
+        at_the_end = text.inner_text()
         slider.press("Home")
-        expect(birth).to_contain_text("step-1: loss 4.90")
+        expect(birth).to_contain_text("3.3% of the run: loss 4.90")
+        assert text.inner_text().startswith(TEXT) and text.inner_text() != at_the_end
         slider.press("ArrowRight")
-        expect(birth).to_contain_text("step-20: loss 3.45")
+        expect(birth).to_contain_text("67% of the run: loss 3.45")
         expect(birth.locator("tr")).to_have_count(3)
         expect(birth.locator("svg path")).to_have_count(3)
         no_barriers(page)

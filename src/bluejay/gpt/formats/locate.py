@@ -1,4 +1,4 @@
-"""The directory of a model, from a path or from the name under which it was pulled."""
+"""The directory of a model, from its path, that of its run, or the name under which it was pulled."""
 
 import re
 from pathlib import Path
@@ -17,13 +17,15 @@ def name_on_hub(name: str) -> tuple[str, str] | None:
 
 
 def locate(name: str | Path) -> Path:
-    """A path that exists, unchanged; otherwise the directory of the pulled model of that name in the hub's cache.
+    """A path that exists, for a training run that of its model; otherwise the directory of the pulled model of that
+    name in the hub's cache.
 
     Makes no network request. Raises FileNotFoundError, naming the command that would provide the model.
     """
     path = Path(name)
     if path.exists():
-        return path
+        made = path / "model"
+        return made if (path / "recipe.toml").is_file() and made.is_dir() else path
     try:
         repo, revision = parse(str(name))
     except ValueError:
@@ -38,6 +40,6 @@ def locate(name: str | Path) -> Path:
 
 def title(name: str | Path, path: Path) -> str:
     """What a model is called that was asked for by `name` and was found at `path`."""
-    # A training run stores its model as runs/NAME/model; the hub's cache names directories after commits.
+    # A training run has its model in a folder of that name; the hub's cache names directories after commits.
     local = path.parent.name if path.name == "model" else path.name
     return local if Path(name).exists() else str(name)

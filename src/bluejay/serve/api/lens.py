@@ -12,10 +12,12 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Request, Response
 from pydantic import Field, WithJsonSchema
 
+from bluejay.infer.model import load
 from bluejay.infer.needs import INSIDE
+from bluejay.infer.prompts import encode_prompts
 from bluejay.lens.ablation import without_tokens
 from bluejay.lens.activations import Lens
-from bluejay.lens.heads import kept_models, losses, scored
+from bluejay.lens.heads import history, kept_models, scored
 from bluejay.lens.logit_lens import TunedLens
 from bluejay.lens.look import look
 from bluejay.lens.patching import pair_of, patch
@@ -29,6 +31,8 @@ from bluejay.trace.spans import char_offsets
 
 MAX_TOKENS = 512
 """Tokens of a text that is looked at."""
+MAX_WRITTEN = 256
+"""Tokens that a model which a run kept writes."""
 TOKEN_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 0}, {"type": "null"}]}
 ONE_TEXT = [{"type": "string"}, {"type": "array", "items": {"type": "integer", "minimum": 0}}]
 TEXT_SCHEMA = {"anyOf": [*ONE_TEXT, {"type": "array", "items": {"anyOf": ONE_TEXT}, "minItems": 1, "maxItems": 1}]}
@@ -50,6 +54,16 @@ class LensRequest(Body):
     corrupt: Text = Field(None, description="A text of equal length that activations of the first are patched into.")
     part: Literal["residual", "attention", "mlp", "heads"] = Field("heads", description="What is patched.")
     steering: Direction | None = Field(None, description="A direction whose cost in bits per byte is measured.")
+
+
+class KeptRequest(Body):
+    """The text that a model which a run kept continues, and how it samples."""
+
+    prompt: str = Field(description="The text to continue, of which the end is read where it is too long.")
+    max_tokens: int = Field(64, ge=1, le=MAX_WRITTEN)
+    temperature: float = Field(0.8, ge=0, le=2)
+    top_p: float = Field(0.95, gt=0, le=1)
+    seed: int | None = None
 
 
 def router(models: Catalogue, settings: ServeSettings) -> APIRouter:
@@ -93,19 +107,26 @@ def router(models: Catalogue, settings: ServeSettings) -> APIRouter:
     async def checkpoints(request: Request, model: str | None = None) -> Response:
         """The models that the run of the served one kept, with their losses."""
         run, kept = run_of(models.named(request, model).path)
-        of_each = await asyncio.to_thread(losses, run, kept) if run else []
-        named = [{"name": name, "loss": loss} for name, loss in zip(kept, of_each, strict=True)]
+        of_each = await asyncio.to_thread(history, run, kept) if run else []
+        named = [{"name": name, **known} for name, known in zip(kept, of_each, strict=True)]
         return json_response({"object": "list", "run": run.name if run else None, "data": named})
 
     @routes.get("/v1/lens/checkpoints/{name}", responses=ERRORS)
     async def checkpoint(name: str, request: Request, model: str | None = None) -> Response:
         """The scores of the heads of one of them, and by how many bits repetition helps it."""
-        _, kept = run_of(models.named(request, model).path)
-        if name not in kept:
-            raise APIError(404, f"the run kept no model {name[:100]!r}", param="name", code="not_found")
+        path = kept_model(models.named(request, model).path, name)
         await models.use(request, model, INSIDE)
-        scores, gain = await told(scored, kept[name])
+        scores, gain = await told(scored, path)
         return json_response({"object": "lens.checkpoint", "name": name, "repeat_gain": gain, **scores.as_dict()})
+
+    @routes.post("/v1/lens/checkpoints/{name}/completions", responses=ERRORS)
+    async def written(name: str, body: KeptRequest, request: Request, model: str | None = None) -> Response:
+        """What one of them writes after a text."""
+        path = kept_model(models.named(request, model).path, name)
+        service = await models.use(request, model, INSIDE)
+        with service.reading([body.prompt], "prompt"):
+            text = await told(continued, path, body)
+        return json_response({"object": "lens.checkpoint.completion", "name": name, "text": text})
 
     return routes
 
@@ -119,6 +140,22 @@ def run_of(model: Path | None) -> tuple[Path | None, dict[str, Path]]:
     kept = {} if model is None else kept_models(model.parent)
     known = model is not None and len(kept) > 1 and model in kept.values()
     return (model.parent, kept) if model is not None and known else (None, {})
+
+
+def kept_model(model: Path | None, name: str) -> Path:
+    """The model of a name that the run of the served one kept. Raises APIError where there is none."""
+    _, kept = run_of(model)
+    if name not in kept:
+        raise APIError(404, f"the run kept no model {name[:100]!r}", param="name", code="not_found")
+    return kept[name]
+
+
+def continued(path: Path, body: KeptRequest) -> str:
+    """What a model writes after a text. Raises ValueError: a user's mistake."""
+    with load(path) as model:
+        [ids] = encode_prompts(model.tokenizer, [body.prompt])
+        ids = ids[-max(1, model.config.n_ctx - body.max_tokens) :]
+        return model.generate(ids, progress=False, **body.model_dump(exclude={"prompt"}))[0]
 
 
 def found(lens: Lens, body: LensRequest) -> dict[str, Any]:

@@ -85,14 +85,18 @@ class Offered:
 
 class Catalogue:
     """The models that a server offers, the first of which answers requests that name none. `room` is the memory for
-    all that are loaded, in bytes; None does not limit it."""
+    all that are loaded, in bytes; None does not limit it. `may_grow` says whether models are added later."""
 
-    def __init__(self, offered: Sequence[Offered], settings: ServeSettings, room: int | None = None) -> None:
+    def __init__(
+        self, offered: Sequence[Offered], settings: ServeSettings, room: int | None = None, may_grow: bool = False
+    ) -> None:
         self.offered = {one.name: one for one in offered}
         self.first = offered[0]
         self.settings = settings
         self.room = room
-        self.metrics = Metrics(self.several)
+        self.metrics = Metrics(self.several or may_grow)
+        self.after_first_completion: Callable[[], None] | None = None
+        """Called once, when the first answer that a model has written has ended."""
         self.created = int(time.time())
         self.draining = False
         """Whether load balancers should send nothing more; requests that arrive are still served."""
@@ -104,6 +108,10 @@ class Catalogue:
         """Load the first model, which most requests ask for. Raises as its `load` does."""
         if self.first.service is None:
             self._install(self.first, self._make(self.first))
+
+    def add(self, one: Offered) -> None:
+        """Offer another model from now on; may be called by any thread."""
+        self.offered = self.offered | {one.name: one}
 
     @property
     def several(self) -> bool:
@@ -169,7 +177,7 @@ class Catalogue:
         assert record is not None
         one.users += 1
         one.last_used = time.monotonic()
-        record.ends.append(lambda: self._leave(one))
+        record.ends.append(lambda: self._leave(one, record.generated_tokens))
         if not one.ready(part):
             await self._prepare(one, part, request)
         assert one.service is not None
@@ -179,9 +187,12 @@ class Catalogue:
             record.decode = one.service.tokenizer.decode
         return one.service
 
-    def _leave(self, one: Offered) -> None:
+    def _leave(self, one: Offered, n_generated: int) -> None:
         one.users -= 1
         one.last_used = time.monotonic()
+        if n_generated and self.after_first_completion is not None:
+            called, self.after_first_completion = self.after_first_completion, None
+            called()
         if not one.users:
             self._wake()
 
@@ -287,12 +298,12 @@ class Catalogue:
     def _install(self, one: Offered, service: Service) -> None:
         one.service = service
         one.held |= {MODEL} if one.needs else {MODEL, READING, INSIDE}
-        if self.several:
+        if self.metrics.several:
             self.metrics.loads.labels(model=one.name).inc()
         self._measure(one)
 
     def _measure(self, one: Offered) -> None:
-        if self.several:
+        if self.metrics.several:
             self.metrics.model_bytes.labels(model=one.name).set(one.n_bytes)
 
 

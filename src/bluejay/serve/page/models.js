@@ -12,8 +12,9 @@ export class Models {
 		this.onUse = onUse;
 	}
 
-	// Ask the server, and use one of its models.
-	async fetch(key) {
+	// Ask the server, and use one of its models. Asked again, it may have more of them.
+	async fetch(key = this.key) {
+		this.key = key;
 		this.list = await getModels(key);
 		this.use(this.list.find(({ id }) => id === this.wanted) ?? this.list[0]);
 	}

@@ -54,11 +54,11 @@ const loadHistory = onDemand(async () => {
 });
 const loadModelCard = onDemand(async () => {
 	const { ModelCard } = await import("./on_demand/model_card.js");
-	await new ModelCard(panel("Model"), models, modelChanged).show();
+	return new ModelCard(panel("Model"), models, modelChanged);
 });
 const loadLinks = onDemand(async () => (await import("./on_demand/link.js")).parseLink);
 const loadFunctionEnd = onDemand(async () => ({ functionEnd } = await import("./on_demand/function_end.js")));
-const loaders = { Inside: loadInside, More: loadMore, History: loadHistory, Model: () => models.current && loadModelCard() };
+const loaders = { Inside: loadInside, More: loadMore, History: loadHistory, Model: () => models.current && loadModelCard().then((card) => card.open()) };
 const tabs = new Tabs(document.querySelector(".tabs"), (name) => {
 	if (inside) inside.enabled = name === "Inside"; // what it draws on the text goes with its tab
 	loaders[name]?.()?.catch(showError);
@@ -264,7 +264,7 @@ async function introduce() {
 	try {
 		await models.fetch(apiKey);
 		if (silence.seconds > 4) say();
-		if (!panel("Model").hidden) await loadModelCard();
+		if (!panel("Model").hidden) await loaders.Model();
 	} catch (error) {
 		say("", "", error);
 	} finally {

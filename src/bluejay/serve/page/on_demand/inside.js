@@ -39,7 +39,7 @@ export class Inside extends SpanPopover {
 		this.parts = create("div");
 		this.rest = create("div");
 		this.steering = new Steering(sliders, (body) => this.ask(body), () => this.input, announce);
-		this.birth = new Birth((path) => this.get(path), announce);
+		this.birth = new Birth((path, body) => this.get(path, body), () => pane.text, announce);
 		panel.classList.add("inside");
 		panel.replaceChildren(this.look, this.note, this.steps, this.parts, this.rest);
 		pane.drawn.inside = () => (this.current && this.on ? [...this.marks, ...this.chosen()] : []);

@@ -1,23 +1,25 @@
-// The checkpoints of the run that made the model: its loss, and which heads were there at each.
+// The checkpoints of the run that made the model: at each its loss, which heads were there, and what it writes.
 
 import { create } from "../dom.js";
+import { newSeed } from "../settings.js";
 import { bar, part, percent, table } from "./inside_parts.js";
 
 const PAPER = "https://arxiv.org/abs/2209.11895";
+const PROMPT = 1000; // signs at the end of the text that the checkpoints continue
 const [WIDTH, HEIGHT] = [300, 60];
 const SVG = "http://www.w3.org/2000/svg";
 
 export class Birth {
-	found = []; // of each checkpoint: {name, loss, repeat_gain, induction, ...}
+	found = []; // of each checkpoint: {name, share, loss, repeat_gain, induction, ...}
 
-	// `get` gives what the server answers at a path; `announce` tells a screen reader.
-	constructor(get, announce) {
-		Object.assign(this, { get, announce });
+	// `get` gives what the server answers at a path, `getText` the text of the page; `announce` tells a screen reader.
+	constructor(get, getText, announce) {
+		Object.assign(this, { get, getText, announce });
 		this.note = create("p");
 		this.shown = create("div");
 		this.button = create("button", "Show the run", () => this.load());
-		const told = "Heads that continue what was said before (induction) over the checkpoints of the model's run, beside its loss.";
-		this.part = part("Birth of heads", told, PAPER, this.note, this.button, this.shown);
+		const told = "What the model would have written after this text on its way, its loss, and its heads that continue what was said before (induction).";
+		this.part = part("How it learnt", told, PAPER, this.note, this.button, this.shown);
 		this.part.hidden = true;
 	}
 
@@ -34,11 +36,14 @@ export class Birth {
 	async load() {
 		this.button.disabled = true;
 		try {
-			for (const { name, loss } of this.checkpoints.slice(this.found.length)) {
-				this.found.push({ loss, ...(await this.get(`v1/lens/checkpoints/${encodeURIComponent(name)}`)) });
-				this.note.textContent = `${this.found.length} of ${this.checkpoints.length} models were scored.`;
+			const body = { prompt: Array.from(this.getText()).slice(-PROMPT).join(""), seed: newSeed() };
+			for (const [i, known] of this.checkpoints.entries()) {
+				const path = `v1/lens/checkpoints/${encodeURIComponent(known.name)}`;
+				this.found[i] ??= { ...known, ...(await this.get(path)) };
+				this.found[i].text = (await this.get(`${path}/completions`, body)).text;
+				this.note.textContent = `${i + 1} of ${this.checkpoints.length} models have written.`;
 			}
-			this.show();
+			this.show(body.prompt);
 		} catch ({ message }) {
 			this.note.textContent = message;
 			this.announce(message);
@@ -46,16 +51,19 @@ export class Birth {
 		this.button.disabled = false;
 	}
 
-	show() {
-		this.button.hidden = true;
+	show(prompt) {
+		this.button.textContent = "Write again";
 		const last = this.found.length - 1;
 		const slider = Object.assign(create("input"), { type: "range", min: 0, max: last, value: last, ariaLabel: "Checkpoint" });
 		const heads = create("div");
+		const text = Object.assign(create("pre"), { className: "sample", dir: "auto", tabIndex: 0, role: "region", ariaLabel: "What it writes" });
 		slider.oninput = () => {
 			const one = this.found[slider.valueAsNumber];
 			const best = one.induction.flat();
 			const loss = one.loss === null ? "" : `loss ${one.loss.toFixed(2)}, `;
-			const told = `${one.name}: ${loss}a repeated token is easier by ${one.repeat_gain.toFixed(2)} bits, strongest induction head ${percent(Math.max(...best))}`;
+			const share = one.share === null ? one.name : `${percent(one.share)} of the run`;
+			text.replaceChildren(prompt, create("mark", one.text));
+			const told = `${share}: ${loss}a repeated token is easier by ${one.repeat_gain.toFixed(2)} bits, strongest induction head ${percent(Math.max(...best))}`;
 			this.note.textContent = slider.ariaValueText = told;
 			const rows = one.induction.map((values, layer) => [layer, ...values.map((value) => bar(Math.max(0, value), percent(value)))]);
 			heads.replaceChildren(table(["Layer", ...one.induction[0].keys()], rows));
@@ -64,7 +72,7 @@ export class Birth {
 		};
 		heads.className = "wide";
 		Object.assign(heads, { tabIndex: 0, role: "region", ariaLabel: "Induction scores of the heads" });
-		this.shown.replaceChildren(this.chart(), slider, heads);
+		this.shown.replaceChildren(slider, text, this.chart(), heads);
 		slider.oninput();
 		this.announce(this.note.textContent);
 	}

@@ -10,15 +10,20 @@ const count = new Intl.NumberFormat("en", { notation: "compact", maximumSignific
 export class ModelCard {
 	// `onChange` is called when the user has chosen another model.
 	constructor(panel, models, onChange) {
-		this.models = models;
+		Object.assign(this, { models, onChange });
 		this.card = create("div");
-		panel.replaceChildren(this.card);
-		if (!models.several) return;
-		const choices = create("fieldset");
-		const choose = (model) => (models.use(model), onChange(), this.show());
-		choices.append(create("legend", "Which model writes"), ...models.list.map((model) => choice(model, choose)));
-		choices.querySelector(`[value="${CSS.escape(models.current.id)}"]`).checked = true;
-		this.card.before(choices);
+		this.choices = create("fieldset");
+		panel.replaceChildren(this.choices, this.card);
+	}
+
+	// Show the models that the server has by now, and the card of the one that writes.
+	async open() {
+		await this.models.fetch();
+		const choose = (model) => (this.models.use(model), this.onChange(), this.show());
+		this.choices.replaceChildren(create("legend", "Which model writes"), ...this.models.list.map((model) => choice(model, choose)));
+		this.choices.querySelector(`[value="${CSS.escape(this.models.current.id)}"]`).checked = true;
+		this.choices.hidden = !this.models.several;
+		await this.show();
 	}
 
 	async show() {

@@ -25,6 +25,12 @@ def colour(value: float, largest: float) -> str:
     return f"background: rgba({'60, 120, 220' if value >= 0 else '220, 80, 60'}, {0.75 * strength:.2f})"
 
 
+def link(text: str, url: str) -> str:
+    """A text that leads to an address, where that is one of the web."""
+    safe = url.startswith(("http://", "https://"))
+    return f'<a href="{escape(url)}">{escape(text)}</a>' if safe else escape(text)
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table; its texts are HTML already."""
     top = "".join(f'<th scope="col" style="{CELL}">{cell}</th>' for cell in head)

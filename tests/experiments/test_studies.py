@@ -1,0 +1,146 @@
+"""What studies claim: intervals that cover, differences that are claimed only where both allow it, pages that say what
+their results say."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
+
+import check
+import data_mix
+import narrow
+import specialist
+import study
+from stats import by_seed, compared, crossing, detectable, difference
+
+from bluejay.train.data.order import Order, phases
+from bluejay.train.recipe import Mixture
+
+DOCUMENTS = 40
+
+
+@pytest.fixture(autouse=True)
+def results(tmp_path, monkeypatch) -> Path:
+    """Folders of their own for results and pages."""
+    monkeypatch.setattr(study, "RESULTS", tmp_path / "results")
+    for module in (study, data_mix, specialist, check):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setattr(check.nano, "PAGE", tmp_path / "docs" / "nano.md")
+    return tmp_path
+
+
+def line(name: str, seed: int, level: float, components: list[str] | tuple[str, ...]) -> dict:
+    """A made-up run whose documents take about `level` bits per byte, the same documents in every run."""
+    random, documents = np.random.default_rng(abs(hash((0, seed))) % 2**32), {}
+    for i, component in enumerate(components):
+        sizes = np.random.default_rng(i).integers(500, 5000, DOCUMENTS)
+        bits = sizes * (level + np.random.default_rng(i + 99).normal(0, 0.2, DOCUMENTS) + random.normal(0, 0.002))
+        documents[component] = [[round(b, 1), int(n)] for b, n in zip(bits, sizes, strict=True)]
+    programs = {"written": 150, "parsed": int(30 + 10 * level), "passed": 0}
+    return {"run": name, "seed": seed, "documents": documents, "programs": programs, "minutes": 4.0, "processor": "a"}
+
+
+def record(name: str, lines: list[dict]) -> None:
+    for one in lines:
+        study.record(name, one)
+
+
+def test_an_interval_by_seed_covers_the_true_difference():
+    random = np.random.default_rng(1)
+    drawn = [by_seed(random.normal(2, 1, 3), random.normal(1, 1, 3)) for _ in range(2000)]
+    assert np.mean([low <= 1 <= high for low, high in drawn]) == pytest.approx(0.95, abs=0.015)
+
+
+def test_the_power_of_three_seeds_is_that_of_the_t_test():
+    assert detectable(1.0, 3) == pytest.approx(3.07, abs=0.1)  # statsmodels: TTestIndPower().solve_power(nobs1=3)
+
+
+def test_a_difference_is_claimed_only_where_documents_and_seeds_agree():
+    steady = [line("a", seed, 1.5, ["x"]) for seed in range(3)]
+    lower = [line("b", seed, 1.3, ["x"]) for seed in range(3)]
+    assert difference(lower, steady, ["x"]).claimed == -1 and difference(steady, lower, ["x"]).claimed == 1
+    assert difference(lower, steady, ["x"]).value == pytest.approx(-0.2, abs=0.01)
+    assert difference(steady, steady, ["x"]).claimed == 0
+    single = difference(lower[:1], steady[:1], ["x"])
+    assert single.claimed == 0 and single.by_document[1] < 0  # the documents alone would have claimed it
+    few = compared(np.array([[1.0, 0, 0, 0], [1, 0, 0, 0]]), np.zeros((2, 4)), np.ones(4))
+    assert few.claimed == 0 and few.by_seed == pytest.approx((0.25, 0.25))  # here the documents forbid it
+
+
+def test_a_crossing_is_interpolated_in_the_logarithm_of_the_size():
+    assert crossing([1, 100], [1.0, -1.0]) == pytest.approx(10)
+    assert crossing([1, 10, 100], [3.0, 1.0, 0.5]) is None
+
+
+def test_at_equal_prose_the_same_prose_is_read_in_the_same_order_of_blocks():
+    def prose(*weights: float) -> list[int]:
+        mixture = [Mixture(f"set-{i}", weight) for i, weight in enumerate(weights)]
+        rows = round(4096 / weights[0])
+        order = Order((9000, 7000)[: len(weights)], tuple(phases(mixture, rows)), 7)
+        return [window for part, window in map(order.place, range(rows)) if part == 0]
+
+    alone, mixed = prose(1.0), prose(0.5, 0.5)
+    for first in range(0, 4096, 1024):
+        assert set(mixed[first : first + 1024]) == set(alone[first : first + 1024])
+
+
+def all_parts() -> list[str]:
+    return sorted({*data_mix.CODE, *data_mix.PROSE})
+
+
+def test_pages_are_made_from_results_and_a_changed_number_is_found(results, monkeypatch, capsys):
+    for run in data_mix.RUNS[:-1]:
+        share = int(run.name.rpartition("-")[2])
+        record(data_mix.STUDY, [line(run.name, run.seed, 2.0 - share / 100, all_parts())])
+    for run in specialist.RUNS:
+        level = (
+            1.5 if run.name.startswith("specialist") else {"1.1M": 2.0, "3.3M": 1.8}.get(run.name.split("-")[1], 1.3)
+        )
+        record(specialist.STUDY, [line(run.name, run.seed, level, list(specialist.DOMAIN))])
+    for run in narrow.RUNS:
+        right = "1" * 90 + "0" * 10 if "tuned" in run.name else "1" * 20 + "0" * 80
+        study.record(narrow.STUDY, line(run.name, run.seed, 1.0, []) | {"right": right})
+    monkeypatch.setattr(check, "RELEASED", Path("none"))
+    for path, text in check.made().items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    mix = (results / "docs" / "claims" / "data-mix.md").read_text()
+    assert "50 % code: the loss on code is lower" in mix and "Not run: equal-prose-50 (seed 2)" in mix
+    assert "0 of 450, at most 0.67 %" in mix
+    small = (results / "docs" / "claims" / "specialist.md").read_text()
+    assert "as good as a generalist of" in small and "All runs of the list were done" in small
+    assert "The tuned quickstart is better: +70" in (results / "docs" / "claims" / "narrow.md").read_text()
+    with pytest.raises(SystemExit, match="0"):
+        check.main()
+    path = study.page_of(data_mix.STUDY)
+    path.write_text(path.read_text().replace("0 of 450", "1 of 450", 1))
+    with pytest.raises(SystemExit, match="1"):
+        check.main()
+    assert "-| 0 % code" in capsys.readouterr().out
+
+
+def test_a_run_that_takes_too_long_is_refused():
+    with pytest.raises(ValueError, match="divide it, 15 are the most"):
+        study.small("big", "29M", 10**9)
+
+
+def test_recorded_runs_are_not_repeated(results, monkeypatch, capsys):
+    done = []
+
+    class Quick(study.Run):
+        def carry_out(self, study: str, seed: int) -> dict | None:
+            done.append((self.name, seed))
+            return None if self.name == "missing" else {"value": 1}
+
+    runs = [Quick("one", 1.0), Quick("two", 1.0), Quick("missing", 1.0)]
+    for arguments in ([], [], ["--seed", "100"]):
+        monkeypatch.setattr(sys, "argv", ["study", *arguments])
+        study.main("quick", runs)
+    assert [one for one in done if one[0] != "missing"] == [("one", 0), ("two", 0), ("one", 100), ("two", 100)]
+    assert "missing cannot be done here" in capsys.readouterr().err
+    lines = [json.loads(row) for row in (results / "results" / "quick.jsonl").read_text().splitlines()]
+    assert [(one["run"], one["seed"]) for one in lines] == [("one", 0), ("two", 0), ("one", 100), ("two", 100)]

