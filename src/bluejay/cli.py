@@ -233,7 +233,8 @@ def train(options: argparse.Namespace, overrides: list[str]) -> None:
 
     by_text = options.target.exists() and options.target.suffix != ".toml"
     if wants_launch(options, by_text):
-        launch(options, ["train", str(options.target), *overrides, *(["--profile"] if options.profile else [])])
+        flags = [f"--{name}" for name in ("profile", "json", "verbose") if getattr(options, name)]
+        launch(options, ["train", str(options.target), *overrides, *flags])
     recipe = None if by_text else recipes.load(TrainRecipe, options.target, overrides)  # before imports take seconds
     from bluejay.train.loop import export
     from bluejay.train.loop import train as run
@@ -247,7 +248,8 @@ def train(options: argparse.Namespace, overrides: list[str]) -> None:
         return report(options, f"in {path}", {"model": str(path)})
     else:
         made = run(recipe, options.profile)
-    report(options, made.summary(), asdict(made))
+    if os.environ.get("RANK", "0") == "0":  # of several processes one tells
+        report(options, made.summary(), asdict(made))
 
 
 def new(options: argparse.Namespace, _: list[str]) -> None:

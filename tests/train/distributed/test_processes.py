@@ -1,11 +1,13 @@
 """Runs of several processes are started by one command, and survive the loss of a process."""
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -47,6 +49,31 @@ def test_variables_that_the_user_has_set_stay():
     assert found["OMP_NUM_THREADS"] == "7" and found["GLOO_SOCKET_IFNAME"] == "ib0"
     assert found["NCCL_SOCKET_IFNAME"] == "eth0"
     assert environment_of(10**6, None, {})["OMP_NUM_THREADS"] == "1"
+
+
+def test_processes_are_started_with_the_options_of_the_command(monkeypatch):
+    started: list[list[str]] = []
+    monkeypatch.setattr("bluejay.cli.launch", lambda _, command: started.append(command) or sys.exit())
+    for flags in ([], ["--json"], ["--profile", "--json", "--verbose"]):
+        with pytest.raises(SystemExit):
+            main(["train", "recipe.toml", "--seed", "7", "--processes", "2", *flags])
+        assert started.pop() == ["train", "recipe.toml", "--seed", "7", *flags]
+
+
+def telling(recipe: str, told: str, flags: list[str]) -> None:
+    """What a process prints goes to a file of its own."""
+    with Path(f"{told}-{os.environ['RANK']}").open("w") as file, contextlib.redirect_stdout(file):
+        main(["train", recipe, "--train.tokens", "256", *flags])
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_one_process_of_several_tells_the_result(flags, processes, recipe_file, tmp_path):
+    for process in processes(telling, str(recipe_file), str(tmp_path / "told"), flags, count=2):
+        process.join(PATIENCE)
+        assert process.exitcode == 0, (tmp_path / "stderr-0").read_text() + (tmp_path / "stderr-1").read_text()
+    first, second = ((tmp_path / f"told-{rank}").read_text() for rank in (0, 1))
+    assert "held_out" in first if flags else "2 steps" in first
+    assert second == ""
 
 
 def in_folders(recipe: str, folders: list[str]) -> None:
