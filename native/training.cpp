@@ -12,6 +12,7 @@
 #include <new>
 #include <optional>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 #if __has_include(<malloc.h>)
@@ -62,7 +63,12 @@ auto at(const std::optional<A>& array) -> decltype(at(*array)) {
 void require(bool holds, const char* what) {
     if (!holds) throw std::invalid_argument(what);
 }
-const TrainingKernels& kernels() { return *avx512_training_kernels(); }
+/// The fastest kernels; those of AVX-512 where BLUEJAY_ISA says so, as for the engine.
+const TrainingKernels& kernels() {
+    const char* isa = std::getenv("BLUEJAY_ISA");
+    const TrainingKernels* amx = isa && std::string(isa) == "avx512" ? nullptr : amx_training_kernels();
+    return amx ? *amx : *avx512_training_kernels();
+}
 
 /// Runs `body(part)` for parts 0 .. parts - 1. A part is the same whatever the number of threads.
 template <class Body>

@@ -66,6 +66,8 @@ struct TrainingKernels {
     double (*loss)(const LossRows&, Bf16* logits, float* d_bias);
 };
 
-const TrainingKernels* avx512_training_kernels();  // nullptr if this build or processor does not have them
+// nullptr if this build or processor does not have them
+const TrainingKernels* amx_training_kernels();
+const TrainingKernels* avx512_training_kernels();
 
 }  // namespace bluejay
