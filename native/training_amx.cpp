@@ -1,4 +1,4 @@
-// Attention of a training step in the tile registers of AMX. All else is AVX-512's.
+// Attention and the gradients of matrices in the tile registers of AMX. All else is AVX-512's.
 
 #include "kernels.h"
 #include "lanes_avx512.h"
@@ -65,6 +65,7 @@ inline void product(const Bf16* x, ptrdiff_t row, const Operand& w, int pairs, i
 #undef MULTIPLY
 
 #include "flash.h"
+#include "weight_gradient.h"
 
 void attend_in_tiles(const Attention& a, const AttentionInputs& in, int kv_head, Bf16* out, float* lse, std::byte* space) {
     configure();
@@ -88,6 +89,8 @@ const TrainingKernels* amx_training_kernels() {
         amx.attention_space = avx512::attention_space;
         amx.attend = avx512::attend_in_tiles;
         amx.attend_backward = avx512::attend_backward_in_tiles;
+        amx.weight_gradient = avx512::weight_gradient;
+        amx.weight_gradient_space = avx512::weight_gradient_space;
         return amx;
     }();
     return &kernels;
