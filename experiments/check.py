@@ -15,6 +15,7 @@ import data_mix
 import nano
 import narrow
 import specialist
+import values
 from study import ROOT, page_of, recorded
 
 from bluejay.demo import RELEASED
@@ -24,6 +25,7 @@ PAGES: dict[str, Callable[[], str]] = {
     data_mix.STUDY: data_mix.page,
     specialist.STUDY: specialist.page,
     narrow.STUDY: narrow.page,
+    values.STUDY: values.page,
 }
 
 

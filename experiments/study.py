@@ -141,6 +141,7 @@ def ending(study: str, runs: Sequence[Run]) -> str:
     missing = [f"{run.name} (seed {run.seed})" for run in runs if (run.name, run.seed) not in done]
     minutes, machines = sum(line["minutes"] for line in done.values()), {line["processor"] for line in done.values()}
     told = f"{len(done)} runs took {minutes:.0f} minutes in all on {' and '.join(sorted(machines))}."
+    told = told if done else "No run was done yet."
     return f"{told} Not run: {', '.join(missing)}.\n" if missing else f"{told} All runs of the list were done.\n"
 
 
@@ -155,6 +156,7 @@ def main(study: str, runs: Sequence[Run], page: Callable[[], str] | None = None)
     """List the runs of a study, or do those that are not recorded yet; then write its page, `docs/claims/STUDY.md`."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--list", action="store_true", help="print the runs and stop")
+    parser.add_argument("--page", action="store_true", help="write the page of what is recorded and stop")
     parser.add_argument("--only", nargs="*", metavar="NAME", help="the runs whose names begin so")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="start no run that would end later")
     parser.add_argument("--seed", type=int, default=0, help="added to the seeds of all runs")
@@ -172,7 +174,7 @@ def main(study: str, runs: Sequence[Run], page: Callable[[], str] | None = None)
         f"{sum(run.minutes for run in todo):.0f} minutes",
         file=sys.stderr,
     )
-    for run in () if options.list else todo:
+    for run in () if options.list or options.page else todo:
         if time.monotonic() - began > 60 * (options.minutes - run.minutes):
             print(f"{run.name} would end after the {options.minutes:g} minutes", file=sys.stderr)
             continue

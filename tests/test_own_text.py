@@ -11,10 +11,12 @@ import bluejay
 from bluejay import own_text
 from bluejay import recipe as recipes
 from bluejay.cli import main
+from bluejay.gpt.formats.layouts import save_model
 from bluejay.machine import processor
 from bluejay.pile.recipe import PileRecipe
 from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import TokenShard
+from bluejay.train.data.held_out import HeldOutLoss
 from bluejay.train.recipe import TrainRecipe
 from bluejay.train.report.runs import read_run
 from tests.pile.steps.test_hold_out import prose
@@ -162,6 +164,22 @@ def test_new_writes_two_recipes_that_load(book, here, capsys):
     assert recipes.load(TrainRecipe, Path("mine/train.toml")).data.held_out == "data/mine/tokens/valid"
     with pytest.raises(ValueError, match=r"mine/pile\.toml is there already"):
         own_text.new(Path("mine"), Path("text.txt"))
+
+
+@pytest.mark.parametrize("tokens_per_second", [1, 30, 300, 100_000])
+def test_a_model_is_trained_further_however_slow_the_machine_is(tokens_per_second, book, here, tiny_model, monkeypatch):
+    """The learning rate rises first, if only for a step: in the recipe of the first part and in that of the whole."""
+    Path("book.txt").write_text(book)
+    save_model(tiny_model.gpt, tiny_model.tokenizer, here / "base")
+    recipe = own_text.write_corpus_recipe(Path("book.txt"), Path("runs/book"), "base", False)
+    corpus = own_text.build(recipes.load(PileRecipe, recipe)).directory
+    monkeypatch.setattr(own_text, "speed_of", lambda recipe, seconds: tokens_per_second)
+    first = own_text.sized(corpus, Path("runs/book"), "book", "base", 60.0)
+    trained = own_text.Trained(Path("model"), first.steps, 60.0, HeldOutLoss(1.0, 1.0, {}))
+    for part in (first, own_text.with_cooldown(first, trained, corpus, 20.0)):
+        assert 1 <= part.train.schedule.warmup * part.steps <= max(2, 0.04 * part.steps)
+        recipes.save(part, Path("part.toml"))
+        assert recipes.load(TrainRecipe, Path("part.toml")) == part
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,7 @@ def training(recipe: TrainRecipe, summary: RunSummary, result: Result, watts: fl
     """How, on what and how long the model was trained."""
     train = recipe.train
     hours, rate = summary.seconds / 3600, summary.tokens / max(summary.seconds, 1e-9)
-    energy = f"about {hours * watts / 1000:.3g} kWh at {watts:g} W" if watts else "not estimated (`--watts`)"
+    energy = f"about {hours * watts / 1000:.3g} kWh at {watts:g} W" if watts else "not estimated: --watts was not given"
     rows = [
         ("", ""),
         (

@@ -254,8 +254,9 @@ def sized(corpus: Path, directory: Path, name: str, init: str | None, seconds: f
     recipe = training_recipe(corpus, name, init, *shape, min(tokens, most))
     epochs = recipe.train.tokens / n_tokens
     say(f"{speed:,.0f} tokens/s: about {recipe.train.tokens:,} tokens, {epochs:.1f} epochs")
-    schedule = dataclasses.replace(recipe.train.schedule, kind=FIRST_SCHEDULE)
     tokens = max(recipe.train.batch_tokens, int(FIRST_SHARE * recipe.train.tokens))
+    warmup = max(recipe.train.schedule.warmup, warmup_of(tokens, recipe.train.batch_tokens))
+    schedule = dataclasses.replace(recipe.train.schedule, kind=FIRST_SCHEDULE, warmup=warmup)
     return dataclasses.replace(
         recipe, output=str(directory), train=dataclasses.replace(recipe.train, tokens=tokens, schedule=schedule)
     )
@@ -314,7 +315,7 @@ def training_recipe(corpus: Path, name: str, init: str | None, n_layer: int, d_m
         "train": {
             "tokens": max(tokens, LEAST_STEPS * batch),
             "batch_tokens": batch,
-            "schedule": {"kind": "wsd", "warmup": max(0.03, 1.01 / steps), "cooldown": 0.3, "final": 0.0},
+            "schedule": {"kind": "wsd", "warmup": warmup_of(steps * batch, batch), "cooldown": 0.3, "final": 0.0},
             "optimizer": {"kind": "adamw", "betas": [0.9, 0.98], "weight_decay": 0.1},
         },
         "evaluate": {"every_steps": max(1, steps // EVALUATIONS), "tokens": min(32_768, max(length, held_out))},
@@ -334,6 +335,11 @@ def training_recipe(corpus: Path, name: str, init: str | None, n_layer: int, d_m
         values |= {"init": init} | ({"lora": {"rank": 16, "alpha": 32.0}} if large else {})
         values["train"]["lr"] = 1e-3 if large else 5e-4
     return recipes.check(TrainRecipe, values, "the recipe")
+
+
+def warmup_of(tokens: int, batch_tokens: int) -> float:
+    """The share of a run in which the learning rate rises, at least one step of it."""
+    return max(0.03, 1.01 / -(-tokens // batch_tokens))
 
 
 def speed_of(recipe: TrainRecipe, seconds: float) -> float:

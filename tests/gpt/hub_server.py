@@ -25,6 +25,8 @@ class Hub:
     """Where large files are, by another name, as with the real one."""
     repos: dict[str, dict[str, dict[str, bytes]]] = field(default_factory=dict)
     """Repository -> commit -> file -> content."""
+    branches: dict[str, str] = field(default_factory=lambda: {"main": COMMIT, "old": OLD_COMMIT})
+    """Branch -> commit, in all repositories."""
     sent: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     """File -> first byte and number of bytes of each answer."""
     cuts: list[int] = field(default_factory=list)
@@ -88,10 +90,8 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             """The commit of a revision; answers where there is none."""
             if repo not in hub.repos:
                 self.reply(401, X_Error_Code="RepoNotFound", X_Error_Message="Repository not found")
-            elif revision in ("main", *hub.repos[repo]):
-                return COMMIT if revision == "main" else revision
-            elif revision == "old":
-                return OLD_COMMIT
+            elif revision in hub.repos[repo] or revision in hub.branches:
+                return hub.branches.get(revision, revision)
             else:
                 self.reply(404, X_Error_Code="RevisionNotFound", X_Error_Message="Invalid rev id")
             return None

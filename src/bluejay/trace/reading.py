@@ -195,8 +195,9 @@ def run_of(model: Path) -> tuple[Path, int | None] | None:
     """
     if (model / "checkpoints").is_dir():
         return model, None
-    directory = model.resolve().parent
-    if not (directory / "checkpoints").is_dir():
+    beside = (model.parent, model.resolve().parent)  # as it was named, if it is not a link
+    directory = next((folder for folder in beside if (folder / "checkpoints").is_dir()), None)
+    if directory is None:
         return None
     _, found, step = model.resolve().name.partition("-step-")
     return directory, int(step) if found and step.isdecimal() else None
