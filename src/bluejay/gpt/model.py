@@ -196,8 +196,8 @@ class Linear(nn.Linear):
 
     def reset_parameters(self) -> None: ...
 
-    def forward(self, x: Float[Tensor, "*batch I"]) -> Float[Tensor, "*batch O"]:
-        return linear(x, self.weight, self.bias)
+    def forward(self, input: Float[Tensor, "*batch I"]) -> Float[Tensor, "*batch O"]:
+        return linear(input, self.weight, self.bias)
 
 
 class Embedding(nn.Embedding):
