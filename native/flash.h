@@ -1,5 +1,7 @@
 // Causal attention of a training step, forward and backward (FlashAttention, Dao et al. 2022). A tile of queries computes
-// the scores of all its keys at once, because they fit the first-level cache. Included for AVX-512 only.
+// the scores of all its keys at once, because they fit a cache near the processor. Included for AVX-512 and for AMX, after
+// the `product` of each and its constants: TILE_QUERIES and TILE_DIMENSIONS, the rows that a product takes at a time, and
+// BACKWARD_QUERIES, the queries that are summed over before d_k and d_v are updated.
 //
 // Every product multiplies rows of x, pair by pair, with blocks of 16 columns of w, stored as pairs, and sums in float32:
 //   scores   = q k^T         x = q        w = keys in blocks of 16, pairs of dimensions
@@ -9,38 +11,7 @@
 //   d_v^T    = d_out^T p     x = d_out^T  w = p, pairs of queries
 //   d_k^T    = q^T d_s       x = q^T      w = d_s, pairs of queries
 
-constexpr int TILE_QUERIES = 6, TILE_BLOCKS = 4;  // 24 sums, 4 blocks of w and 1 of x take 29 of 32 registers
-constexpr int TILE_DIMENSIONS = 8;
-constexpr int BACKWARD_QUERIES = 48;  // summed over before d_k and d_v are updated
 constexpr float LOG2_E = 1.44269504088896341f;
-
-struct Operand {
-    const Bf16* w;
-    ptrdiff_t pair, block;  // distances between pairs and between blocks of 16 columns
-};
-
-template <int M, int N, class Each>
-inline void tile(const Bf16* x, ptrdiff_t row, const Operand& w, int pairs, int block, const Each& each) {
-    F sum[M][N];
-    for (int m = 0; m < M; ++m)
-        for (int n = 0; n < N; ++n) sum[m][n] = set(0.0f);
-    const Bf16* from = w.w + block * w.block;
-    for (int p = 0; p < pairs; ++p, from += w.pair)
-        for (int m = 0; m < M; ++m)
-            for (int n = 0; n < N; ++n) sum[m][n] = dot_bf16(sum[m][n], from + n * w.block, x + m * row + 2 * p);
-    for (int m = 0; m < M; ++m)
-        for (int n = 0; n < N; ++n) each(m, block + n, sum[m][n]);
-}
-
-/// Multiplies M rows of x with `blocks` blocks of w and passes the results to `each(m, block, sums)`.
-template <int M, int N, class Each>
-inline void product(const Bf16* x, ptrdiff_t row, const Operand& w, int pairs, int blocks, const Each& each) {
-    int block = 0;
-    for (; block + N <= blocks; block += N) tile<M, N>(x, row, w, pairs, block, each);
-    if (blocks - block == 3) tile<M, 3>(x, row, w, pairs, block, each);
-    if (blocks - block == 2) tile<M, 2>(x, row, w, pairs, block, each);
-    if (blocks - block == 1) tile<M, 1>(x, row, w, pairs, block, each);
-}
 
 /// Transposes a matrix (16, 16) of 32-bit words.
 inline void transpose(const uint32_t* from, ptrdiff_t from_row, uint32_t* to, ptrdiff_t to_row) {
@@ -204,7 +175,7 @@ void attend_training(const Attention& a, const AttentionInputs& in, int kv_head,
         for (int query = 0; query < a.T; query += TILE_QUERIES) {
             const KeyBlocks range(a, query, query + TILE_QUERIES);
             const int columns = 16 * range.blocks();
-            product<TILE_QUERIES, TILE_BLOCKS>(
+            product<TILE_QUERIES>(
                 space.q + query * H, H, {space.k_blocks + range.begin * 16 * H, 32, 16 * H}, H / 2, range.blocks(),
                 [&](int m, int block, F sum) { store(space.scores + m * columns + 16 * block, sum); });
             float inverse[TILE_QUERIES] = {};
@@ -230,7 +201,7 @@ void attend_training(const Attention& a, const AttentionInputs& in, int kv_head,
                 inverse[m] = 1 / all;
                 lse[size_t(head) * a.T + t] = largest(maximum) / LOG2_E + __builtin_logf(all);
             }
-            product<TILE_QUERIES, TILE_BLOCKS>(space.p, columns, {space.v_pairs + range.begin * 16 * H, 2 * H, 32}, columns / 2,
+            product<TILE_QUERIES>(space.p, columns, {space.v_pairs + range.begin * 16 * H, 2 * H, 32}, columns / 2,
                                                H / 16, [&](int m, int block, F sum) {
                                                    if (query + m >= a.T) return;
                                                    Bf16* row = out + (size_t(query + m) * a.N + head) * H;
@@ -260,9 +231,9 @@ inline void backward_tile(const Attention& a, const AttentionGradients& g, const
         return;
     }
     const ptrdiff_t at = ptrdiff_t(range.begin) * 16 * H;
-    product<TILE_QUERIES, TILE_BLOCKS>(space.q + query * H, H, {space.k_blocks + at, 32, 16 * H}, H / 2, blocks,
+    product<TILE_QUERIES>(space.q + query * H, H, {space.k_blocks + at, 32, 16 * H}, H / 2, blocks,
                                        [&](int m, int block, F sum) { store(space.scores + m * columns + 16 * block, sum); });
-    product<TILE_QUERIES, TILE_BLOCKS>(space.d_out + query * H, H, {space.v_blocks + at, 32, 16 * H}, H / 2, blocks,
+    product<TILE_QUERIES>(space.d_out + query * H, H, {space.v_blocks + at, 32, 16 * H}, H / 2, blocks,
                                        [&](int m, int block, F sum) { store(space.dp + m * columns + 16 * block, sum); });
     const F to_log2 = set(a.scale * LOG2_E), scale = set(a.scale);
     for (int m = 0; m < TILE_QUERIES; m += 2, p_pairs += 2 * columns, ds_pairs += 2 * columns) {
@@ -289,7 +260,7 @@ inline void backward_tile(const Attention& a, const AttentionGradients& g, const
         __builtin_memset(ds_pairs + 32 * blocks, 0, rest);
     }
     alignas(64) float dq[TILE_QUERIES][1024];
-    product<TILE_QUERIES, TILE_BLOCKS>(space.p, columns, {space.k_pairs + at, 2 * H, 32}, 8 * blocks, H / 16,
+    product<TILE_QUERIES>(space.p, columns, {space.k_pairs + at, 2 * H, 32}, 8 * blocks, H / 16,
                                        [&](int m, int block, F sum) { store(dq[m] + 16 * block, sum); });
     for (int m = 0; m < TILE_QUERIES && query + m < a.T; ++m) {
         if (a.R) rotate(a, query + m, -1, dq[m]);
@@ -334,7 +305,7 @@ void attend_backward(const Attention& a, const AttentionInputs& in, const Attent
                 backward_tile(a, g, space, range, head, query + place, place);
             const auto add = [&](const Bf16* x, const Bf16* w, float* to) {
                 for (int h = 0; h < H; h += TILE_DIMENSIONS)
-                    product<TILE_DIMENSIONS, 3>(x + ptrdiff_t(h) * space.queries + query, space.queries,
+                    product<TILE_DIMENSIONS>(x + ptrdiff_t(h) * space.queries + query, space.queries,
                                                 {w, 32 * range.blocks(), 32}, BACKWARD_QUERIES / 2, range.blocks(),
                                                 [&](int m, int block, F sum) {
                                                     float* at = to + ptrdiff_t(h + m) * space.keys + 16 * (range.begin + block);

@@ -10,6 +10,7 @@ const TrainingKernels* avx512_training_kernels() { return nullptr; }
 #endif
 #if !defined(BLUEJAY_AMX)
 const Kernels* amx_kernels() { return nullptr; }
+const TrainingKernels* amx_training_kernels() { return nullptr; }
 #endif
 #if !defined(__aarch64__)
 const Kernels* neon_kernels() { return nullptr; }

@@ -1,4 +1,5 @@
 #include "kernels.h"
+#include "operand.h"
 #include "training.h"
 #include "lanes_avx512.h"
 
@@ -7,6 +8,7 @@ namespace avx512 {
 namespace {
 #include "kernels_body.h"
 #include "training_rows.h"
+#include "flash_dots.h"
 #include "flash.h"
 
 const TrainingKernels training_kernels{attention_space,   attend_training,   attend_backward, norm_training, norm_backward,

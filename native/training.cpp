@@ -9,9 +9,13 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <limits>
+#include <memory>
 #include <new>
 #include <optional>
 #include <stdexcept>
+#include <string>
+#include <utility>
 #include <vector>
 
 #if __has_include(<malloc.h>)
@@ -62,7 +66,12 @@ auto at(const std::optional<A>& array) -> decltype(at(*array)) {
 void require(bool holds, const char* what) {
     if (!holds) throw std::invalid_argument(what);
 }
-const TrainingKernels& kernels() { return *avx512_training_kernels(); }
+/// The fastest kernels; those of AVX-512 where BLUEJAY_ISA says so, as for the engine.
+const TrainingKernels& kernels() {
+    const char* isa = std::getenv("BLUEJAY_ISA");
+    const TrainingKernels* amx = isa && std::string(isa) == "avx512" ? nullptr : amx_training_kernels();
+    return amx ? *amx : *avx512_training_kernels();
+}
 
 /// Runs `body(part)` for parts 0 .. parts - 1. A part is the same whatever the number of threads.
 template <class Body>
@@ -249,6 +258,38 @@ double loss(const Bf16s<2>& logits, const std::optional<Floats<1>>& bias, const 
     return total;
 }
 
+/// How many parts the outputs and the inputs of a gradient are divided into: at least `threads` in all, which read as little
+/// as they can, and whose inputs stay in the second-level cache.
+std::pair<int, int> division(int outputs, int inputs, int threads) {
+    constexpr int MOST_INPUTS = 512;
+    std::pair<int, int> best{threads, 1};
+    double least = std::numeric_limits<double>::infinity();
+    for (int of_inputs = 1; of_inputs <= threads; ++of_inputs) {
+        const int of_outputs = (threads + of_inputs - 1) / of_inputs;
+        const double read = 3.0 * outputs / of_outputs + double(inputs) / of_inputs;  // outputs are transposed, too
+        if (read < least) least = read, best = {of_outputs, of_inputs};
+    }
+    const int least_parts = (inputs + MOST_INPUTS - 1) / MOST_INPUTS;
+    return {std::min(outputs / 16, best.first), std::min(inputs / 16, std::max(best.second, least_parts))};
+}
+
+void weight_gradient(const Bf16s<2>& dy, const Bf16s<2>& x, const Floats<2>& d_weight, int threads) {
+    const int outputs = int(d_weight.shape(0)), inputs = int(d_weight.shape(1));
+    require(dy.shape(0) == x.shape(0) && int(dy.shape(1)) == outputs && int(x.shape(1)) == inputs,
+            "the gradient has the wrong shape");
+    require(outputs > 0 && inputs > 0 && outputs % 16 == 0 && inputs % 16 == 0, "the sides of the matrix must be multiples of 16");
+    require(kernels().weight_gradient != nullptr, "this processor has no kernel for the gradient of a matrix");
+    const auto [of_outputs, of_inputs] = division(outputs, inputs, threads);
+    run_parts(of_outputs * of_inputs, threads, [&, of_outputs = of_outputs, of_inputs = of_inputs](int part) {
+        const Range out(outputs / 16, part / of_inputs, of_outputs), in(inputs / 16, part % of_inputs, of_inputs);
+        const WeightGradient gradient{at(dy), at(x), int(dy.shape(0)), outputs, inputs, at(d_weight),
+                                      16 * int(out.first), 16 * int(out.first + out.count),
+                                      16 * int(in.first),  16 * int(in.first + in.count)};
+        const auto space = std::make_unique_for_overwrite<std::byte[]>(kernels().weight_gradient_space(gradient) + 64);
+        kernels().weight_gradient(gradient, space.get() + (64 - reinterpret_cast<uintptr_t>(space.get()) % 64));
+    });
+}
+
 /// Makes malloc keep the memory that a step frees for the next one. New memory from the system has to be zeroed first.
 void keep_memory() {
 #ifdef M_MMAP_THRESHOLD
@@ -264,6 +305,8 @@ void bind_training(nb::module_& m) {
     const auto array = [](const char* name) { return nb::arg(name).noconvert(); };
     m.def("trains", [] { return avx512_training_kernels() != nullptr; });
     m.def("keep_memory", &keep_memory);
+    m.def("has_weight_gradient", [] { return avx512_training_kernels() && kernels().weight_gradient; });
+    m.def("weight_gradient", &weight_gradient, array("dy"), array("x"), array("d_weight"), "threads"_a);
     m.def("attend", &attend, array("q"), array("k"), array("v"), array("cos").none(), array("sin").none(), "rotate_half"_a, array("first_visible").none(), "scale"_a,
           array("out"), array("lse"), "threads"_a);
     m.def("attend_backward", &attend_backward, array("q"), array("k"), array("v"), array("cos").none(), array("sin").none(), "rotate_half"_a,

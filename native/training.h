@@ -49,6 +49,15 @@ struct LossRows {
     float scale, z_loss;
 };
 
+/// A part of the gradient of a matrix (n_out, n_in): its rows first_out .. last_out - 1 and columns first_in .. last_in - 1, all
+/// multiples of 16.
+struct WeightGradient {
+    const Bf16 *dy, *x;  // (rows, n_out), (rows, n_in)
+    int rows, n_out, n_in;
+    float* d_weight;  // (n_out, n_in); dy^T x is added
+    int first_out, last_out, first_in, last_in;
+};
+
 struct TrainingKernels {
     /// Bytes of `space` that the two functions below need, a multiple of 64; it must be aligned to 64.
     size_t (*attention_space)(const Attention&);
@@ -64,8 +73,13 @@ struct TrainingKernels {
     /// Returns the weighted sum of the rows' negative log-likelihoods, without `scale`. Replaces the logits by the gradient of
     /// that sum and the z-loss, times `scale`, and adds its columns to `d_bias`, if given.
     double (*loss)(const LossRows&, Bf16* logits, float* d_bias);
+    /// nullptr where torch's product is as fast. `space` is aligned to 64 bytes and has those that `weight_gradient_space` says.
+    void (*weight_gradient)(const WeightGradient&, std::byte* space) = nullptr;
+    size_t (*weight_gradient_space)(const WeightGradient&) = nullptr;
 };
 
-const TrainingKernels* avx512_training_kernels();  // nullptr if this build or processor does not have them
+// nullptr if this build or processor does not have them
+const TrainingKernels* amx_training_kernels();
+const TrainingKernels* avx512_training_kernels();
 
 }  // namespace bluejay

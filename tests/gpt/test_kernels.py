@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from bluejay.gpt import kernels
 from bluejay.gpt.attention import VisibleRange
-from bluejay.gpt.kernels import ACTIVATIONS, activate, attention, norm, rotate
+from bluejay.gpt.kernels import ACTIVATIONS, activate, attention, linear, norm, rotate
 from bluejay.native import native
 
 CLOSE = 0.005  # of the length; a number in bfloat16 is within 0.002 of what it stands for, on average
@@ -44,7 +44,9 @@ def gradients(function, *inputs):
         (130, 2, 2, 64, 0, False, True),
     ],
 )
-def test_attention(tokens, heads, kv_heads, width, rotated, halves, packed):
+@pytest.mark.parametrize("isa", ["amx", "avx512"])
+def test_attention(tokens, heads, kv_heads, width, rotated, halves, packed, isa, monkeypatch):
+    monkeypatch.setenv("BLUEJAY_ISA", isa)
     torch.manual_seed(0)
     q, k, v = (torch.randn(2, tokens, n, width).bfloat16() for n in (heads, kv_heads, kv_heads))
     angle = torch.rand(2, tokens, 1, rotated // 2) * 6
@@ -67,6 +69,43 @@ def test_attention(tokens, heads, kv_heads, width, rotated, halves, packed):
     for mine, other in zip(ours, theirs, strict=True):
         assert mine.dtype == torch.bfloat16
         assert_close(mine, other)
+
+
+@pytest.mark.parametrize("isa", ["amx", "avx512"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_linear(isa, bias, monkeypatch):
+    """Also where AMX is absent, or is not used: then torch does the work."""
+    monkeypatch.setenv("BLUEJAY_ISA", isa)
+    torch.manual_seed(0)
+    x, weight = torch.randn(3, 70, 48).bfloat16(), torch.randn(80, 48)
+    more = (torch.randn(80),) if bias else ()
+
+    def ours(x, weight, bias=None):
+        with torch.autocast("cpu", torch.bfloat16):
+            return linear(x, weight, bias)
+
+    mine = gradients(ours, x, weight, *more)
+    assert mine[0].dtype == mine[1].dtype == torch.bfloat16 and mine[2].dtype == torch.float32
+    for got, other in zip(mine, gradients(F.linear, x.float(), weight, *more), strict=True):
+        assert_close(got, other)
+
+
+@pytest.mark.skipif(native is None or not native.has_weight_gradient(), reason="this processor has no AMX")
+@pytest.mark.parametrize(
+    ("rows", "outputs", "inputs"), [(1, 16, 16), (100, 80, 48), (1100, 48, 144), (33, 2064, 64), (70, 32, 1040)]
+)
+def test_the_gradient_of_a_matrix_is_added_and_does_not_depend_on_the_threads(rows, outputs, inputs):
+    torch.manual_seed(0)
+    dy, x, start = (
+        torch.randn(rows, outputs).bfloat16(),
+        torch.randn(rows, inputs).bfloat16(),
+        torch.randn(outputs, inputs),
+    )
+    found = [start.clone() for _ in range(3)]
+    for threads, d_weight in zip((1, 3, 8), found, strict=True):
+        native.weight_gradient(dy, x, d_weight, threads)
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+    torch.testing.assert_close(found[0], start + dy.float().T @ x.float(), rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -1,8 +1,9 @@
-"""The operations of a block other than matrix products: norm, rotary positions, attention, activation.
+"""The operations of a block: matrix products, norm, rotary positions, attention, activation.
 
 Each is implemented with torch. On CPUs with bfloat16 products, bfloat16 training uses the native kernels instead
 (`native/training.h`), which read and write each tensor once: attention rotates its inputs itself, and norms turn the
-residual stream directly into bfloat16. Shapes are those of `bluejay.gpt.model`.
+residual stream directly into bfloat16. Of matrix products they compute the gradients of matrices alone, with AMX.
+Shapes are those of `bluejay.gpt.model`.
 """
 
 from functools import partial
@@ -84,6 +85,27 @@ def activate(x: Float[Tensor, "*batch F"], activation: str) -> Float[Tensor, "*b
     return ACTIVATIONS[activation](x)
 
 
+def linear(
+    x: Float[Tensor, "*batch I"], weight: Float[Tensor, "O I"], bias: Float[Tensor, " O"] | None
+) -> Float[Tensor, "*batch O"]:
+    """The product with a matrix, plus the bias."""
+    learning = torch.is_grad_enabled() and weight.requires_grad and torch.is_autocast_enabled("cpu")
+    if learning and is_native(x, torch.get_autocast_dtype("cpu")) and has_native_gradient(weight):
+        return NativeLinear.apply(x, weight, bias)
+    return F.linear(x, weight, bias)
+
+
+def has_native_gradient(weight: Float[Tensor, "O I"]) -> bool:
+    """Whether `add_weight_gradient` can add to the gradient of a matrix in memory."""
+    aligned = weight.dtype == torch.float32 and not any(side % 16 for side in weight.shape)
+    return aligned and type(weight) in (Tensor, nn.Parameter) and native is not None and native.has_weight_gradient()
+
+
+def add_weight_gradient(dy: Float[Tensor, "M O"], x: Float[Tensor, "M I"], d_weight: Float[Tensor, "O I"]) -> None:
+    """Add the products of the rows of `dy` and `x`, in bfloat16, to the gradient of a matrix, in float32."""
+    native.weight_gradient(dy.contiguous(), x.contiguous(), d_weight, torch.get_num_threads())
+
+
 def is_native(x: Tensor, matmul_dtype: torch.dtype) -> bool:
     """Whether the native kernels can process `x` in a model whose matrix products have type `matmul_dtype`. They read
     memory directly, so a distributed or traced tensor or one on another device is excluded."""
@@ -124,6 +146,28 @@ class NativeAttention(torch.autograd.Function):
             q, k, v, cos, sin, rotate_half, first_visible, scale, out.detach(), lse, d_out, *gradients, threads
         )
         return *gradients, None, None, None, None, None
+
+
+class NativeLinear(torch.autograd.Function):
+    """A product in bfloat16 with a matrix in float32, whose gradient is summed in float32."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Float[Tensor, "*batch I"], weight: Float[Tensor, "O I"], bias: Float[Tensor, " O"] | None
+    ) -> Float[Tensor, "*batch O"]:
+        x, matrix = x.detach().bfloat16(), weight.detach().bfloat16()
+        ctx.save_for_backward(x, matrix)
+        with torch.autocast("cpu", enabled=False):
+            return F.linear(x, matrix, None if bias is None else bias.detach().bfloat16())
+
+    @staticmethod
+    def backward(ctx: Any, *dys: Tensor) -> tuple[Tensor | None, ...]:
+        x, matrix = ctx.saved_tensors
+        dy = dys[0].detach().flatten(0, -2)
+        dx = (dy @ matrix).view(x.shape) if ctx.needs_input_grad[0] else None
+        d_weight = torch.zeros_like(matrix, dtype=torch.float32)
+        add_weight_gradient(dy, x.flatten(0, -2), d_weight)
+        return dx, d_weight, dy.sum(0, dtype=torch.float32) if ctx.needs_input_grad[2] else None
 
 
 class NativeNorm(torch.autograd.Function):

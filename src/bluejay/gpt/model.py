@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from bluejay.gpt.attention import VisibleRange, document_bounds, has_varlen, whole_sequences
 from bluejay.gpt.config import GPTConfig
-from bluejay.gpt.kernels import Rotation, activate, attention, norm, rotate
+from bluejay.gpt.kernels import Rotation, activate, attention, linear, norm, rotate
 from bluejay.gpt.recompute import recomputed
 
 
@@ -195,6 +195,9 @@ class Linear(nn.Linear):
     """`nn.Linear` without random initialisation; `bluejay.gpt.init` or a file provides the weights."""
 
     def reset_parameters(self) -> None: ...
+
+    def forward(self, input: Float[Tensor, "*batch I"]) -> Float[Tensor, "*batch O"]:
+        return linear(input, self.weight, self.bias)
 
 
 class Embedding(nn.Embedding):

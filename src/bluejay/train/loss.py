@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bluejay.gpt.kernels import is_native
+from bluejay.gpt.kernels import add_weight_gradient, has_native_gradient, is_native
 from bluejay.native import native
 
 LOGIT_ROWS = 1024
@@ -129,7 +129,10 @@ class HeadLoss(torch.autograd.Function):
             if d_hidden is not None:
                 d_hidden[rows] = gradient @ matrix
             if d_weight is not None:
-                d_weight += gradient.T @ states
+                if fused and has_native_gradient(weight):
+                    add_weight_gradient(gradient, states, d_weight)
+                else:
+                    d_weight += gradient.T @ states
         if shard is not None:
             dist.all_reduce(loss, group=shard.group)
         ctx.save_for_backward(d_hidden, d_weight, d_bias)
