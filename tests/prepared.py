@@ -14,6 +14,7 @@ import io
 import json
 import os
 import runpy
+import select
 import signal
 import socket
 import subprocess
@@ -63,9 +64,8 @@ def commands(folder: Path, environment: dict[str, str]) -> Iterator[Path]:
     for name in ("bluejay", "python"):
         (bin / name).write_text(CLIENT.format(python=sys.executable, path=str(path)))
         (bin / name).chmod(0o755)
-    with (
-        subprocess.Popen([sys.executable, __file__, str(path)], env=environment, stdout=subprocess.PIPE) as process,
-    ):
+    command = [sys.executable, __file__, str(path)]
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None and process.stdout.readline() == b"ready\n"
             yield bin
@@ -90,6 +90,8 @@ def main() -> None:
         server.listen()
         print("ready", flush=True)
         while True:
+            if sys.stdin in select.select([server, sys.stdin], [], [])[0]:
+                return  # whoever started this has ended
             connection, _ = server.accept()
             if os.fork() == 0:
                 server.close()
