@@ -13,7 +13,7 @@ export class ModelCard {
 		Object.assign(this, { models, onChange });
 		this.card = create("div");
 		this.choices = create("fieldset");
-		panel.replaceChildren(this.choices, this.card);
+		panel.replaceChildren(this.card);
 	}
 
 	// Show the models that the server has by now, and the card of the one that writes.
@@ -22,7 +22,7 @@ export class ModelCard {
 		const choose = (model) => (this.models.use(model), this.onChange(), this.show());
 		this.choices.replaceChildren(create("legend", "Which model writes"), ...this.models.list.map((model) => choice(model, choose)));
 		this.choices.querySelector(`[value="${CSS.escape(this.models.current.id)}"]`).checked = true;
-		this.choices.hidden = !this.models.several;
+		if (this.models.several) this.card.before(this.choices);
 		await this.show();
 	}
 
