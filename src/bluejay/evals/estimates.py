@@ -5,7 +5,7 @@ Every interval covers the true value with 95 % probability over the questions th
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,6 +33,11 @@ class Estimate:
 
     def __str__(self) -> str:
         return f"{self.value:.4g} ({self.low:.4g} to {self.high:.4g}, n = {self.n})"
+
+    @property
+    def share(self) -> "Estimate":
+        """The estimate as that of a share: its interval ends at 0 and at 1, beyond which no share is."""
+        return replace(self, low=max(0.0, self.low), high=min(1.0, self.high))
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ class Traced:
     def summary(self) -> str:
         """How much of the text is of each kind, in one line."""
         parts = ", ".join(f"{share:.0%} {name}" for name, share in self.shares.items())
-        return f"{len(self.tokens):,} tokens: {parts}; {len(self.spans):,} matches"
+        return f"{counted(len(self.tokens), 'token')}: {parts}; {counted(len(self.spans), 'match', 'matches')}"
 
     def _repr_html_(self) -> str:
         marked = "".join(
@@ -42,9 +42,15 @@ class Traced:
             for one in self.segments
         )
         more = len(self.spans) - MOST_SPANS
-        notes = [*([f"{more:,} more matches are not shown"] if more > 0 else []), *self.notes]
+        hidden = f"{counted(more, 'more match is', 'more matches are')} not shown"
+        notes = [*([hidden] if more > 0 else []), *self.notes]
         below = "".join(f"<p>note: {escape(note)}</p>" for note in notes)
         return page(self.summary, f"<div>{marked}</div>", *map(as_html, self.spans[:MOST_SPANS]), below)
+
+
+def counted(n: int, one: str, several: str = "") -> str:
+    """A number and what is counted, by default with an s where it is not 1."""
+    return f"{n:,} {one if n == 1 else several or f'{one}s'}"
 
 
 def as_text(traced: Traced, values: dict[str, Any], styled: bool) -> str:

@@ -169,6 +169,8 @@ def whole_trace(
 
 def next_tokens(tracer: "Tracer", model: "Model | None", text: str) -> tuple[str, dict[str, Any]]:
     """What follows a text in the corpus, beside what the model thinks follows."""
+    from bluejay.trace.display import counted
+
     length, counts = tracer.next_tokens(tracer.ids(text))
     total, pieces = sum(counts.values()), tracer.tokenizer.token_bytes()
 
@@ -177,7 +179,8 @@ def next_tokens(tracer: "Tracer", model: "Model | None", text: str) -> tuple[str
 
     rows = [{"token": token, "text": name(token), "count": count} for token, count in counts.items()][:LIKELIEST]
     values: dict[str, Any] = {"context_tokens": length, "count": total, "corpus": rows, "notes": tracer.notes}
-    found = f"the last {length:,} tokens of the text occur {total:,} times; then comes"
+    ends = f"the last {counted(length, 'token')} of the text {'occurs' if length == 1 else 'occur'}"
+    found = f"{ends} {counted(total, 'time')}; then comes"
     lines = [found if length else "no end of the text occurs; of all tokens these are the most frequent"]
     lines += [f"  {row['count'] / total:7.1%}  {row['text']}" for row in rows]
     if model is not None:

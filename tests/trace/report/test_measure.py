@@ -136,3 +136,4 @@ def test_new_n_grams_are_those_that_no_match_holds():
     matches = [np.array([3, 2, 1, 0, 0]), np.array([1, 1])]
     shares = [new_share(matches, n, ["a", "b"]) for n in (1, 2, 3, 6)]
     assert [None if one is None else one.value for one in shares] == [2 / 7, 3 / 5, 2 / 3, None]
+    assert all(0 <= one.low <= one.value <= one.high <= 1 for one in shares if one is not None)

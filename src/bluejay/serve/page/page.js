@@ -7,7 +7,7 @@ import { showExamples } from "./example_list.js";
 import { addToHistory } from "./history.js";
 import { Models } from "./models.js";
 import { onDemand } from "./on_demand.js";
-import { counted, Run, Silence } from "./run.js";
+import { counted, Run, SHOWING_MS, Silence } from "./run.js";
 import { Settings } from "./settings.js";
 import { listOf, load, save, textOf } from "./storage.js";
 import { Tabs } from "./tabs.js";
@@ -84,7 +84,7 @@ async function run(changes) {
 	samples?.show();
 	const inText = { append: (pieces) => pane.append(pieces), truncate: (length) => pane.truncate(start + length) };
 	const outputs = parameters.n > 1 ? samples.begin(parameters.n) : [inText];
-	running = new Run(pane.text, parameters, apiKey, outputs, endsWithFunction && functionEnd);
+	running = new Run(pane.text, parameters, apiKey, outputs, endsWithFunction && functionEnd, SHOWING_MS * (sources?.on ? 2 : 1));
 	say("Running…", "Running");
 	refresh();
 	let error;

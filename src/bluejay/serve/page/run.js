@@ -4,7 +4,7 @@ import { complete, endsText } from "./api.js";
 import editor from "./editor.js";
 
 const REASONS = editor.stop_reasons;
-const SHOWING_MS = 50; // between two times that new text is shown: drawing takes the processors that the model needs
+export const SHOWING_MS = 50; // between two drawings of new text: they take the processors that the model needs
 
 export class Run {
 	controller = new AbortController();
@@ -12,9 +12,9 @@ export class Run {
 	shown = 0; // when new text was shown
 
 	// Each sample goes to one of `outputs`, which can append(pieces) and truncate(length of the sample to keep). A sample
-	// also ends where `functionEnd`, if given, finds the end of a function.
-	constructor(prompt, parameters, key, outputs, functionEnd) {
-		Object.assign(this, { prompt, parameters, key, functionEnd });
+	// also ends where `functionEnd`, if given, finds the end of a function. New text is shown every `showing` milliseconds.
+	constructor(prompt, parameters, key, outputs, functionEnd, showing) {
+		Object.assign(this, { prompt, parameters, key, functionEnd, showing });
 		this.samples = outputs.map((output) => ({ output, aligner: new TokenAligner(), text: "", waiting: [], tokens: 0, reason: "" }));
 	}
 
@@ -27,7 +27,7 @@ export class Run {
 			for await (const part of complete({ prompt, ...parameters }, key, controller.signal)) {
 				if (part.usage) this.usage = part.usage;
 				else this.take(part);
-				this.timer ??= setTimeout(show, this.shown + SHOWING_MS - performance.now());
+				this.timer ??= setTimeout(show, this.shown + this.showing - performance.now());
 			}
 		} catch (error) {
 			const reason = error.name === "AbortError" ? REASONS.user : "interrupted";

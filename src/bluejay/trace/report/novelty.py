@@ -59,4 +59,6 @@ def new_share(matches: Sequence[np.ndarray], n: int, clusters: Sequence[str]) ->
     """The share of n-grams that stand nowhere, over all texts; None if none is so long. `clusters` says which texts
     are not independent."""
     found = [matched[: max(0, len(matched) - n + 1)] < n for matched in matches]
-    return ratio([one.sum() for one in found], [len(one) for one in found], clusters) if any(map(len, found)) else None
+    if not any(map(len, found)):
+        return None
+    return ratio([one.sum() for one in found], [len(one) for one in found], clusters).share
