@@ -7,6 +7,9 @@ import pytest
 
 from bluejay import recipe as recipes
 from bluejay.cli import main
+from bluejay.gpt.formats.layouts import convert, save_model
+from bluejay.gpt.init import new_model
+from bluejay.gpt.presets import PRESETS, sized
 from bluejay.tokenizer import Tokenizer
 from bluejay.trace.corpora import open_tracer
 from bluejay.trace.indexing import index
@@ -112,6 +115,19 @@ def test_a_corpus_of_another_tokenizer_is_refused(moved, corpus):
     Tokenizer.train(["a dog a dog a dog"], 259).save(moved / "other")
     with pytest.raises(ValueError, match="was made with another tokenizer than the model's"):
         open_tracer(str(moved / "runs" / "base" / "model"), [moved / "other"])
+
+
+def test_the_tokenizer_of_a_gguf_file_is_the_files_own(moved, tmp_path, byte_tokenizer):
+    small = sized(PRESETS["gpt2"], 1, 32, 2, vocab_size=259, n_ctx=64)
+    save_model(new_model(small, 0), byte_tokenizer, tmp_path / "hf")
+    convert(tmp_path / "hf", tmp_path / "model.gguf")
+    tracer = open_tracer(str(tmp_path / "model.gguf"), [moved / "data" / "c"])
+    text = "number 7 sat on the mat 49"
+    known = open_tracer(str(moved / "data" / "c")).trace(text)
+    assert [span.count for span in tracer.trace(text).spans] == [span.count for span in known.spans] != []
+    Tokenizer.train(["a dog a dog a dog"], 259).save(moved / "data" / "c")
+    with pytest.raises(ValueError, match="was made with another tokenizer than the model's"):
+        open_tracer(str(tmp_path / "model.gguf"), [moved / "data" / "c"])
 
 
 def test_a_model_that_was_copied_alone_names_its_corpus_and_the_steps(moved, tmp_path):

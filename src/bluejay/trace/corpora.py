@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bluejay import recipe as recipes
+from bluejay.gpt.formats.layouts import open_model
 from bluejay.gpt.formats.locate import locate
+from bluejay.gpt.formats.tensors import tokenizer_of
 from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import corpus_of, shards_named, suffixed
 from bluejay.trace.example_index import ExampleSearcher
@@ -59,12 +61,17 @@ def open_tracer(target: str, corpora: Sequence[Path] = ()) -> Tracer:
     model = locate(target)
     if not target or not (model.is_file() or any(tokenizer_folder(model).glob("*.json"))):
         raise FileNotFoundError(f"{target or 'the empty name'} is neither a model or its run, nor a corpus")
-    tokenizer = Tokenizer.load(tokenizer_folder(model))
+    tokenizer = own_tokenizer(model)
     found = sources_of(model, tokenizer, corpora)
     if not found.sources:
         message = "; ".join([f"nothing that {target} was trained on can be traced", *found.notes])
         raise NotIndexed(message, found.unindexed) if found.unindexed else ValueError(message)
     return Tracer(found.sources, tokenizer, found.notes)
+
+
+def own_tokenizer(model: Path) -> Tokenizer:
+    """The tokenizer of a model, which a GGUF file holds itself."""
+    return tokenizer_of(open_model(model), model) if model.is_file() else Tokenizer.load(tokenizer_folder(model))
 
 
 def tokenizer_folder(model: Path) -> Path:
