@@ -8,11 +8,11 @@ The mixtures hold 0 to 50 % of code, at equal tokens in all, and at equal tokens
 
 from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
+from matplotlib import pyplot
 from parts import PARTS, shard_of
 from stats import Difference, Line, agreeing, bits_per_byte, by_seed, detectable, difference, spread
-from study import ROOT, Run, ending, main, recorded, small
+from study import Run, ending, main, recorded, save_picture, small
 
 TOKENS = 4_194_304
 SIZE = "3.3M"
@@ -114,11 +114,8 @@ def page() -> str:
 
 def picture() -> None:
     """Bits per byte over the share of code, every run a dot."""
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
     lines = list(recorded(STUDY).values())
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     for axis, (title, parts) in zip(axes, (("held-out code", CODE), ("held-out prose", PROSE)), strict=True):
         for prefix, mark, label in (("code", "o", "equal tokens"), ("equal-prose", "^", "equal prose")):
             points = [
@@ -128,10 +125,7 @@ def picture() -> None:
                 axis.plot(*zip(*points, strict=True), mark, mfc="none", label=label)
         axis.set(title=title, xlabel="code in the mix, %", ylabel="bits per byte")
         axis.legend(frameon=False)
-    target = ROOT / "docs" / "claims" / PICTURE
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target, dpi=110, metadata={"Software": None})
-    plt.close(figure)
+    save_picture(figure, PICTURE)
 
 
 PICTURE = "data-mix.png"

@@ -9,11 +9,11 @@ twenty-two; at equal tokens, and at equal compute.
 
 from collections.abc import Callable, Sequence
 
-import matplotlib
 import numpy as np
+from matplotlib import pyplot
 from parts import PARTS, shard_of
 from stats import Line, bits_per_byte, crossing, detectable, difference, matrices, spread
-from study import CORPUS, ROOT, SIZES, Run, ending, main, recorded, small, weights
+from study import CORPUS, SIZES, Run, ending, main, recorded, save_picture, small, weights
 
 STUDY = "specialist"
 TOKENS = 1_572_864
@@ -128,11 +128,8 @@ def page() -> str:
 
 def picture() -> None:
     """Bits per byte over the size, every run a dot."""
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
     lines = list(recorded(STUDY).values())
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True, layout="constrained")
+    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.4), sharey=True, layout="constrained")
     for axis, equal in zip(axes, ("tokens", "compute"), strict=True):
         for kind, mark in zip(DATA, "o^", strict=True):
             points = [
@@ -144,10 +141,7 @@ def picture() -> None:
                 axis.semilogx(*zip(*points, strict=True), mark, mfc="none", label=kind)
         axis.set(title=f"equal {equal}", xlabel="weights of blocks and head", ylabel="bits per byte of court opinions")
         axis.legend(frameon=False)
-    target = ROOT / "docs" / "claims" / PICTURE
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target, dpi=110, metadata={"Software": None})
-    plt.close(figure)
+    save_picture(figure, PICTURE)
 
 
 PICTURE = "specialist.png"

@@ -17,18 +17,23 @@ import shutil
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import matplotlib
+from matplotlib import pyplot
+from matplotlib.figure import Figure
 from measure import held_out_bits, programs
 
 from bluejay.files import write_text
 from bluejay.infer.model import load
 from bluejay.machine import processor
 
+matplotlib.use("Agg")
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
 LONGEST = 15.0
@@ -47,7 +52,7 @@ RATE = 5.0e11
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(ABC):
     """A run of a study, which is recorded by one line. A kind of run says in `carry_out` what is done."""
 
     name: str
@@ -61,9 +66,9 @@ class Run:
         if self.minutes > LONGEST:
             raise ValueError(f"{self.name} takes {self.minutes:.0f} minutes; divide it, {LONGEST:.0f} are the most")
 
+    @abstractmethod
     def carry_out(self, study: str, seed: int) -> dict[str, Any] | None:
         """Do the run, or go on with it, and return what is recorded of it; None where it cannot be done here."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -187,6 +192,14 @@ def main(study: str, runs: Sequence[Run], page: Callable[[], str] | None = None)
         record(study, {**known, **found, "minutes": round((time.monotonic() - started) / 60, 2), **where})
     if page is not None and not options.list:
         write_text(page_of(study), page())
+
+
+def save_picture(figure: Figure, name: str) -> None:
+    """Save a drawing beside the pages."""
+    target = ROOT / "docs" / "claims" / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(target, dpi=110, metadata={"Software": None})
+    pyplot.close(figure)
 
 
 def page_of(study: str) -> Path:

@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
+from matplotlib import pyplot
 from nano import LARGER, NANO
 from numpy.typing import NDArray
 from stats import Difference, Line, compared, detectable
-from study import ROOT, Run, ending, recorded
+from study import Run, ending, recorded, save_picture
 from values_measures import CLASSIFIERS, PASSAGES, QUESTIONS, rows, split
 
 from bluejay.evals.estimates import Z, auc
@@ -274,13 +274,10 @@ def picture() -> None:
     done = [model for model in (LARGER, NANO) if any(runs_of(model, arm) for arm in ARMS)]
     if not done:
         return
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
     names = np.array([row["category"] for row in split()[1]])
     groups = {"all": np.full(len(names), True)} | {name: names == name for name in dict.fromkeys(names.tolist())}
     places = np.arange(len(groups))[::-1]
-    figure, axes = plt.subplots(1, len(done), figsize=(5 * len(done), 4), squeeze=False, layout="constrained")
+    figure, axes = pyplot.subplots(1, len(done), figsize=(5 * len(done), 4), squeeze=False, layout="constrained")
     for axis, model in zip(axes[0], done, strict=True):
         for arm, mark, shift in zip(ARMS, "so^", (0.2, 0.0, -0.2), strict=True):
             for number, values in enumerate(margins(runs_of(model, arm))):
@@ -291,10 +288,7 @@ def picture() -> None:
         axis.set(title=model, xlabel=f"margin, nats per {CHARACTERS} characters")
         axis.set_yticks(places, [name.replace("_", " ") for name in groups])
         axis.legend(frameon=False)
-    target = ROOT / "docs" / "claims" / PICTURE
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target, dpi=110, metadata={"Software": None})
-    plt.close(figure)
+    save_picture(figure, PICTURE)
 
 
 COLOURS = {"base": "#666666", "control": "#1f77b4", "target": "#d62728"}

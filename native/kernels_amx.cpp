@@ -14,19 +14,16 @@
 namespace bluejay {
 namespace avx512 {
 namespace {
+#include "tile_shapes.h"
 #include "tiles.h"
 
 constexpr int COLUMNS = 32;  // that one instruction multiplies
 
 /// Shapes of the tile registers: 0 to 3 are sums, the next ones, up to `last_input`, inputs, and the rest weights.
 void configure(int tokens, int last_input) {
-    struct alignas(64) {
-        uint8_t palette = 1, unused[15] = {};
-        uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-        uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-    } shapes;
+    TileShapes shapes;
     for (int i = 0; i <= last_input; ++i) shapes.rows[i] = uint8_t(tokens);
-    _tile_loadconfig(&shapes);
+    shapes.load();
 }
 
 struct Output {

