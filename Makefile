@@ -24,7 +24,7 @@ tour: .venv/run  ## the whole path on the quickstart: corpus, index, training, e
 	$(BIN)/bluejay serve runs/quickstart --port $(PORT)
 
 test: .venv/dev  ## all tests that are fast enough to run always; FILE=src/bluejay/gpt/model.py runs that file's alone
-	$(BIN)/python -m pytest -m "not slow" $(or $(call tests_of,$(FILE)),--numprocesses 2 --dist loadfile --no-loadscope-reorder)
+	$(BIN)/python -m pytest -m "not slow" $(or $(call tests_of,$(FILE)),--numprocesses 3 --dist loadfile --no-loadscope-reorder)
 
 test-slow: .venv/dev  ## the rest
 	$(INSTALL) --quiet --editable '.[cluster,harness]'

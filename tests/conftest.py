@@ -26,7 +26,7 @@ from tests.waiting import PATIENCE
 
 # The tests' models are so small that a second thread would only wait for the first.
 torch.set_num_threads(1)
-# So would those of the processes that the tests start, which two workers of pytest do at once.
+# So would those of the processes that the tests start, which several workers of pytest do at once.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # httpx gives up after five seconds unless told otherwise, which a busy machine may need for a small answer.
 for _limit in ("connect", "read", "write", "pool"):
@@ -36,7 +36,7 @@ hypothesis.settings.load_profile("patient")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Training first: its few tests take longest, and two workers should end together."""
+    """Training first: its few tests take longest, and all workers should end together."""
     items.sort(key=lambda item: "tests/train/" not in item.nodeid)
 
 

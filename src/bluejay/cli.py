@@ -4,9 +4,8 @@ import argparse
 import json
 import os
 import sys
-import time
 from collections.abc import Callable
-from dataclasses import asdict
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
@@ -27,10 +26,11 @@ from bluejay.evals.options import eval_options
 from bluejay.fields import add_options, given
 from bluejay.infer.params import SamplingParams
 from bluejay.lens.verb import lens_options, run_lens
-from bluejay.mistakes import Interrupted, reader_gone, sentence, standard_input
+from bluejay.mistakes import Interrupted, is_first, reader_gone, sentence, standard_input
 from bluejay.serve.settings import PublicSettings, ServeSettings, settings_from
 from bluejay.trace.verbs import trace_verbs
-from bluejay.train.distributed.processes import launch, launch_options, wants_launch
+from bluejay.train.distributed.processes import speaking_for_all
+from bluejay.train_verb import run_train, train_options
 
 TWO_WORDS = ("trace report", "trace influence")
 """Verbs whose first word is a verb by itself, which argparse can only know as one word."""
@@ -57,9 +57,10 @@ class Parser(argparse.ArgumentParser):
         super().exit(status, message)
 
 
-def fail(message: object) -> NoReturn:
+def fail(message: object, mends_itself: bool = False) -> NoReturn:
     """Report a user's mistake in one line on standard error and exit with code 2."""
-    print("error:", " ".join(str(message).split()), file=sys.stderr)
+    with nullcontext() if mends_itself else speaking_for_all():
+        print("error:", " ".join(str(message).split()), file=sys.stderr)
     sys.exit(2)
 
 
@@ -79,7 +80,8 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Interrupted as stopped:
-        print(stopped, file=sys.stderr)
+        if is_first():
+            print(stopped, file=sys.stderr)
         sys.exit(128 + stopped.signal)  # the exit code of a process that a signal ended
     except (ModuleNotFoundError, OSError, ValueError) as error:
         if isinstance(error, BrokenPipeError) and reader_gone():
@@ -87,7 +89,7 @@ def main(arguments: list[str] | None = None) -> None:
             sys.exit(141)  # the exit code of a filter that SIGPIPE ended
         if verbose:
             raise
-        fail(sentence(error))
+        fail(sentence(error), isinstance(error, ConnectionError | TimeoutError))
 
 
 def parser() -> Parser:
@@ -107,14 +109,7 @@ def parser() -> Parser:
     quality_options(add_verb(pile, "quality", printing(run_quality), help))
 
     help = "train a model by a recipe, or on your own text; an interrupted run is resumed"
-    run = add_verb(verbs, "train", train, help, overrides=True)
-    help = "a recipe, such as recipes/train/quickstart.toml; or a text file, a folder of files or a corpus"
-    run.add_argument("target", type=Path, metavar="RECIPE|TEXT", help=help)
-    run.add_argument("--minutes", type=float, default=5.0, help="time for a text, which decides sizes (default: 5)")
-    run.add_argument("--force", action="store_true", help="replace what was made of another text under the same name")
-    run.add_argument("--export", type=int, metavar="STEP", help="only write the model of this step's checkpoint")
-    run.add_argument("--profile", action="store_true", help="write PyTorch's trace of a few steps beside the run")
-    launch_options(run)
+    train_options(add_verb(verbs, "train", printing(run_train), help, overrides=True))
     new_ = add_verb(verbs, "new", new, "write a recipe for a corpus of your text and one for a model of it, to edit")
     new_.add_argument("directory", type=Path, help="the folder to write them to")
     help = "a text file or a folder of files (default: the folder text there, to be filled)"
@@ -216,40 +211,14 @@ def add_verb(
 
 
 def report(options: argparse.Namespace, text: str, values: dict[str, Any]) -> None:
-    """Print a result on standard output, as text or as JSON."""
-    print(json.dumps(values, default=str) if options.json else text)
+    """Print a result on standard output, as text or as JSON; of several processes the first does so."""
+    if is_first():
+        print(json.dumps(values, default=str) if options.json else text)
 
 
 def printing(run: Callable[..., tuple[str, dict[str, Any]]]) -> Callable[[argparse.Namespace, list[str]], None]:
     """A verb that prints the result of `run`, which is a text and values for JSON."""
     return lambda options, overrides: report(options, *run(options, overrides))
-
-
-def train(options: argparse.Namespace, overrides: list[str]) -> None:
-    """`bluejay train`."""
-    began = time.monotonic()
-    from bluejay import recipe as recipes
-    from bluejay.train.recipe import TrainRecipe
-
-    by_text = options.target.exists() and options.target.suffix != ".toml"
-    if wants_launch(options, by_text):
-        flags = [f"--{name}" for name in ("profile", "json", "verbose") if getattr(options, name)]
-        launch(options, ["train", str(options.target), *overrides, *flags])
-    recipe = None if by_text else recipes.load(TrainRecipe, options.target, overrides)  # before imports take seconds
-    from bluejay.train.loop import export
-    from bluejay.train.loop import train as run
-
-    if recipe is None:
-        from bluejay.own_text import train_text
-
-        made = train_text(options.target, options.minutes, options.force, overrides, began)
-    elif options.export is not None:
-        path = export(recipe, options.export)
-        return report(options, f"in {path}", {"model": str(path)})
-    else:
-        made = run(recipe, options.profile)
-    if os.environ.get("RANK", "0") == "0":  # of several processes one tells
-        report(options, made.summary(), asdict(made))
 
 
 def new(options: argparse.Namespace, _: list[str]) -> None:

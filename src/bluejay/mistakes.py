@@ -1,6 +1,7 @@
-"""What is said of an error that the user can mend or of a stop, and whether anybody reads."""
+"""What is said of an error that the user can mend or of a stop, by whom, and whether anybody reads."""
 
 import errno
+import os
 import select
 import signal
 import sys
@@ -39,6 +40,11 @@ def standard_input() -> str:
         raise ValueError(f"standard input is not UTF-8 text: {error.reason} at byte {error.start}") from None
 
 
+def is_first() -> bool:
+    """Whether this process is the only one of its command, or the first of several."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def reader_gone() -> bool:
     """Whether standard output is a pipe that nobody reads any more, as after `| head`."""
     poll = select.poll()
@@ -55,7 +61,7 @@ def stop_signals() -> Generator[list[int]]:
     def catch(number: int, _: object) -> None:
         if signal.SIGINT in caught and number == signal.SIGINT:
             raise KeyboardInterrupt
-        if not caught:
+        if not caught and is_first():
             say("stopping after this step, to save its state")
         caught.append(number)
 

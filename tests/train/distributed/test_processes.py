@@ -51,13 +51,13 @@ def test_variables_that_the_user_has_set_stay():
     assert environment_of(10**6, None, {})["OMP_NUM_THREADS"] == "1"
 
 
-def test_processes_are_started_with_the_options_of_the_command(monkeypatch):
+def test_processes_are_started_with_the_options_of_the_command(monkeypatch, recipe_file):
     started: list[list[str]] = []
-    monkeypatch.setattr("bluejay.cli.launch", lambda _, command: started.append(command) or sys.exit())
+    monkeypatch.setattr("bluejay.train_verb.launch", lambda _, command: started.append(command) or sys.exit())
     for flags in ([], ["--json"], ["--profile", "--json", "--verbose"]):
         with pytest.raises(SystemExit):
-            main(["train", "recipe.toml", "--seed", "7", "--processes", "2", *flags])
-        assert started.pop() == ["train", "recipe.toml", "--seed", "7", *flags]
+            main(["train", str(recipe_file), "--seed", "7", "--processes", "2", *flags])
+        assert started.pop() == ["train", str(recipe_file), "--seed", "7", *flags]
 
 
 def telling(recipe: str, told: str, flags: list[str]) -> None:
@@ -119,6 +119,40 @@ def test_hosts_without_a_shared_disk_meet_in_object_storage(objects, processes, 
     assert "resuming after step 35" in (tmp_path / "stderr-0").read_text()
     assert weights(folders[0] / "run") == weights(folders[1] / "run")
     assert {name.split("/")[2] for name in objects.objects} == {f"step-{n}" for n in (7, 14, 21, 28, 35, 40)}
+
+
+def started_together(recipe: Path, *flags: str) -> subprocess.Popen:
+    """Two processes of one command."""
+    command = [
+        sys.executable,
+        "-m",
+        "bluejay",
+        "train",
+        str(recipe),
+        "--processes",
+        "2",
+        "--mesh.replicate",
+        "2",
+        *flags,
+    ]
+    return subprocess.Popen(command, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def test_a_mistake_that_all_processes_make_is_said_once_and_not_made_again(recipe_file, tmp_path):
+    started = started_together(recipe_file, "--data.valid", str(tmp_path / "nowhere"))
+    said = started.communicate(timeout=PATIENCE)[1]
+    assert started.returncode == 2
+    assert "nowhere" in said and said.count("error:") == 1 and "Traceback" not in said
+
+
+def test_an_interrupt_ends_all_processes_in_one_sentence(recipe_file, tmp_path):
+    started = started_together(recipe_file, "--train.tokens", "100000000")
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    assert eventually(lambda: metrics.exists() and metrics.stat().st_size > 0)
+    started.send_signal(signal.SIGINT)
+    said = started.communicate(timeout=PATIENCE)[1]
+    assert started.returncode == 130
+    assert said.count("run the same command to resume") == 1 and "Traceback" not in said
 
 
 def free_port() -> int:

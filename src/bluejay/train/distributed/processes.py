@@ -1,9 +1,13 @@
 """Starting the processes of a run: torchrun, with what it needs for a lost process to be replaced."""
 
 import argparse
+import logging
 import os
+import signal
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
 from bluejay.machine import n_processors
@@ -13,6 +17,12 @@ RESTARTS = 100
 OWN_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
 """With this variable torchrun makes a store for each start. In a shared one, processes that are started again find the
 addresses of those before them, and wait for these in vain (torch 2.13, `torch/distributed/rendezvous.py`)."""
+LAUNCHER = "BLUEJAY_LAUNCHER"
+"""The variable that has the number of the process that launched this one."""
+SECONDS_TO_SPEAK = 2.0
+"""How long the other processes of a host wait for the first to say what is wrong."""
+SECONDS_TO_SAVE = 300
+"""How long processes have after a signal to save their state, before they are killed."""
 INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 """The variables that name the network between hosts for the two ways of exchange."""
 
@@ -50,10 +60,11 @@ def wants_launch(options: argparse.Namespace, by_text: bool) -> bool:
 def launch(options: argparse.Namespace, command: Sequence[str]) -> NoReturn:
     """Become torchrun, which runs `bluejay COMMAND` in the processes that the options ask for."""
     processes = options.processes or 1
-    torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
+    torchrun = [sys.executable, "-m", __name__, f"--nproc-per-node={processes}"]
     torchrun += [f"--nnodes={options.hosts or 1}", f"--max-restarts={RESTARTS}"]
+    torchrun.append(f"--shutdown-timeout={SECONDS_TO_SAVE}")
     torchrun += ["--rdzv-backend=c10d", f"--rdzv-endpoint={options.meet}"] if options.meet else ["--standalone"]
-    environment = environment_of(processes, options.interface, os.environ)
+    environment = environment_of(processes, options.interface, os.environ) | {LAUNCHER: str(os.getpid())}
     os.execve(sys.executable, [*torchrun, "-m", "bluejay", *command], environment)
 
 
@@ -62,3 +73,42 @@ def environment_of(processes: int, interface: str | None, given: Mapping[str, st
     threads = max(1, n_processors() // processes)
     own = {OWN_STORE: "1", "OMP_NUM_THREADS": str(threads), "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
     return own | dict.fromkeys(INTERFACES if interface else (), interface or "") | dict(given)
+
+
+@contextmanager
+def speaking_for_all() -> Generator[None]:
+    """What is said of a mistake within this context is said once, and the mistake is not made again: the first process
+    of a host speaks and has the launcher end all of them, which would otherwise start them again. The others wait, and
+    speak only if they alone are mistaken."""
+    launched = os.environ.get(LAUNCHER) == str(os.getppid())
+    if launched and os.environ.get("LOCAL_RANK", "0") != "0":
+        time.sleep(SECONDS_TO_SPEAK)
+    yield
+    if launched:
+        os.kill(os.getppid(), signal.SIGUSR1)
+
+
+def torchrun() -> None:
+    """Run torchrun. It ends with code 2 after a mistake, and after a signal as a process that the signal ended."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.run import main
+
+    mistaken = False
+
+    def give_up(*_: object) -> None:
+        nonlocal mistaken
+        if not mistaken:
+            mistaken = True
+            raise SignalException("a process found a mistake", signal.SIGTERM)
+
+    for name in ("agent.server.api", "multiprocessing.api"):  # which would warn of the signals that they pass on
+        logging.getLogger(f"torch.distributed.elastic.{name}").setLevel(logging.ERROR)
+    signal.signal(signal.SIGUSR1, give_up)
+    try:
+        main()
+    except SignalException as stopped:
+        sys.exit(2 if mistaken else 128 + stopped.sigval)
+
+
+if __name__ == "__main__":
+    torchrun()

@@ -19,7 +19,8 @@ class Deb(Package):
     def fetch(self) -> Path:
         """The package's file, by `apt-get download`, which installs nothing and needs no privileges."""
         wanted = f"{self.name}={self.version}" if self.version else str(self.name)
-        return self.download(["apt-get", "-qq", "download", "--", wanted], "*.deb")
+        helps = "`apt-get update` renews the lists of what there is"
+        return self.download(["apt-get", "-qq", "download", "--", wanted], "*.deb", helps)
 
     def release(self, archive: Path) -> Release:
         """Name, version and licence, from the file's name and the package's copyright file (Debian policy, 12.5)."""

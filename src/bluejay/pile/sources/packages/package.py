@@ -73,8 +73,9 @@ class Package(Members, ABC):
         """Name and version for messages."""
         return f"{self.name} {self.version or '(newest)'}"
 
-    def download(self, command: list[str], pattern: str) -> Path:
-        """Cache the file that a registry's own client downloads. Raises ValueError: it has none, or another sha256."""
+    def download(self, command: list[str], pattern: str, helps: str = "") -> Path:
+        """Cache the file that a registry's own client downloads. Raises ValueError: it has none, for which `helps` may
+        be a remedy, or another sha256."""
         folder = cache_directory() / "downloads"
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
@@ -85,7 +86,7 @@ class Package(Members, ABC):
             found = sorted(Path(temporary).glob(pattern))
             if answer.returncode or not found:
                 said = (answer.stderr.strip() or answer.stdout.strip() or "no reason given").splitlines()
-                raise ValueError(f"{command[0]} cannot get {self.requirement}: {said[-1]}")
+                raise ValueError(f"{command[0]} cannot get {self.requirement}: {said[-1]}{helps and f'; {helps}'}")
             file = cached(self.sha256 or sha256_of(found[0]), found[0].name)
             adopt(found[0], file, self.sha256)
         return file

@@ -1,0 +1,46 @@
+"""`bluejay train`."""
+
+import argparse
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bluejay.train.distributed.processes import launch, launch_options, wants_launch
+
+
+def train_options(verb: argparse.ArgumentParser) -> None:
+    """Add the options of the verb."""
+    help = "a recipe, such as recipes/train/quickstart.toml; or a text file, a folder of files or a corpus"
+    verb.add_argument("target", type=Path, metavar="RECIPE|TEXT", help=help)
+    verb.add_argument("--minutes", type=float, default=5.0, help="time for a text, which decides sizes (default: 5)")
+    verb.add_argument("--force", action="store_true", help="replace what was made of another text under the same name")
+    verb.add_argument("--export", type=int, metavar="STEP", help="only write the model of this step's checkpoint")
+    verb.add_argument("--profile", action="store_true", help="write PyTorch's trace of a few steps beside the run")
+    launch_options(verb)
+
+
+def run_train(options: argparse.Namespace, overrides: list[str]) -> tuple[str, dict[str, Any]]:
+    """Train by a recipe or on a text, or only export; what was made, as text and for JSON."""
+    began = time.monotonic()
+    from bluejay import recipe as recipes
+    from bluejay.train.recipe import TrainRecipe
+
+    by_text = options.target.exists() and options.target.suffix != ".toml"
+    several = wants_launch(options, by_text)
+    recipe = None if by_text else recipes.load(TrainRecipe, options.target, overrides)  # before imports take seconds
+    if several:
+        flags = [f"--{name}" for name in ("profile", "json", "verbose") if getattr(options, name)]
+        launch(options, ["train", str(options.target), *overrides, *flags])
+    from bluejay.train.loop import export, train
+
+    if recipe is None:
+        from bluejay.own_text import train_text
+
+        made = train_text(options.target, options.minutes, options.force, overrides, began)
+    elif options.export is not None:
+        path = export(recipe, options.export)
+        return f"in {path}", {"model": str(path)}
+    else:
+        made = train(recipe, options.profile)
+    return made.summary(), asdict(made)
