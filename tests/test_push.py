@@ -162,8 +162,9 @@ def corpus(tmp_path, byte_tokenizer_folder) -> Path:
     return tmp_path / "corpus"
 
 
-def test_a_corpus_is_sent_with_a_card_that_datasets_reads(hub, corpus):
+def test_a_corpus_is_sent_with_a_card_that_datasets_reads(hub, corpus, capsys):
     push(corpus, "me/small")
+    assert f"such as {sysconfig.get_path('stdlib')}/json/__init__.py; these are sent" in capsys.readouterr().err
     files = hub.repos["me/small"][COMMIT]
     card = huggingface_hub.DatasetCard(files["README.md"].decode())
     (config,) = card.data.to_dict()["configs"]

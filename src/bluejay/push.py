@@ -4,6 +4,7 @@ Files go to the hub's large-file storage one after another and appear in one com
 model; a file that arrived before an interruption is not sent again, because the storage knows it by its hash.
 """
 
+import os
 import re
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
@@ -134,7 +135,22 @@ def corpus(path: Path) -> Parcel:
     local = (file for file in sorted(path.rglob("*")) if file.is_file() and not file.name.endswith(TEMPORARY))
     names = {str(file.relative_to(path)): file for file in local}
     files = {name: file for name, file in names.items() if CORPUS_FILES.fullmatch(name)}
+    if place := place_in(files):
+        say(f"documents carry the places of their files on this machine, such as {place}; these are sent, too")
     return Parcel("dataset", files | {CARD: ("\n".join(front_matter(files)) + "\n" + card).encode()})
+
+
+def place_in(files: Mapping[str, Path]) -> str | None:
+    """The first place on this machine that stands as the address of a document; None if none does."""
+    from pyarrow import parquet
+
+    for name, file in files.items():
+        if name.startswith("documents/"):
+            rows = next(parquet.ParquetFile(file).iter_batches(columns=["url"]), None)  # 65,536 of each file
+            urls = [] if rows is None else rows["url"].to_pylist()
+            if place := next((url for url in urls if url.startswith(os.sep)), None):
+                return place
+    return None
 
 
 def front_matter(files: Mapping[str, Path]) -> Iterator[str]:
