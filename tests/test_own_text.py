@@ -64,6 +64,7 @@ def check_card(run: str, capsys) -> None:
     assert f"about {seconds / 1e5:.3g} kWh at 36 W" in card and processor() in card and "license: mit" in card
     assert f"| all | {result['held_out']['bits_per_byte']:.3f} |" in card
     assert f"bluejay eval {run}" in card and f"bluejay trace report {run}" in card
+    assert f"bluejay lens {run} --heads --output {run}/heads.json" in card
     assert card.count(Path(run, "recipe.toml").read_text()) == 1
     figures = {"acc": {"value": 0.25, "low": 0.1, "high": 0.4, "n": 40}}
     results = [{"task": "t", "model": "a", "metric": "acc", "chance": 0.5, "figures": figures}]
@@ -82,6 +83,14 @@ def check_card(run: str, capsys) -> None:
     refused(["card", run, "--evaluation", "e"], "has figures of b, and none of a", capsys)
     refused(["card", run, "--memorisation", "e"], "is not a report", capsys)
     refused(["card", run, "--evaluation", "nowhere"], "nowhere", capsys)
+    scores = {"induction": [[0.1, 0.2], [0.9, 0.3]], "previous_token": [[0.1, 0.7], [0.2, 0.3]]}
+    heads = {"steps": ["step-9", "model"], "losses": [None, 2.0], "repeat_gain": [0.0, 1.5], "scores": [scores, scores]}
+    for wrong in ({"induction": []}, {**heads, "steps": []}, []):
+        Path(run, "heads.json").write_text(json.dumps(wrong))
+        refused(["card", run], "is not what `bluejay lens", capsys)
+    Path(run, "heads.json").write_text(json.dumps(heads))
+    main(["card", run])
+    assert "| model | 2.00 | 1.50 | 1.0, 0.90 | 0.1, 0.70 |" in Path(capsys.readouterr().out.strip()).read_text()
 
 
 def refused(arguments: list[str], says: str, capsys) -> None:

@@ -1,7 +1,8 @@
 """The card of a model, `bluejay card RUN`, written from the records that lie beside it.
 
 They are the run's recipe, metrics and result, the report of its corpus, and, where they were made, the reports of
-`bluejay eval` and `bluejay trace report`. Where a record is missing, the card says which command makes it.
+`bluejay eval` and `bluejay trace report` and the heads of `bluejay lens`. Where a record is missing, the card says
+which command makes it.
 """
 
 import json
@@ -27,12 +28,19 @@ from bluejay.train.report.runs import RunSummary, read_run
 CARD, PICTURE = "README.md", "loss.png"
 EVALUATION, MEMORISATION = "evaluation", "trace-report"
 """Folders of a run in which the reports are looked for."""
+HEADS = "heads.json"
+"""File of a run in which `bluejay lens RUN --heads` is looked for."""
 CORPORA = "corpora"
 """Folder of a run for the reports of its corpora, each in a folder of the corpus's name."""
 LICENCES = 6
 """Licences of a component that the card names, the most frequent first."""
 NOVELTY = ("n = 4", "n = 8", "n = 13")
 """Rows of the novelty of samples that the card shows."""
+IN_HEADS = (
+    "The heads that look most at what followed an earlier copy of the present token (induction), and at the token "
+    "before, with the weight of their attention there in random texts that are repeated; and by how many bits a token "
+    "is easier to predict in the second copy."
+)
 LICENSED = "The weights are released under the licence above."
 RIGHTS = (
     "Whether weights that were trained on a text are bound by the licence of that text is not settled in law, and this "
@@ -103,6 +111,7 @@ def model_card(
         *held_out(result),
         *reported(run, "Evaluation", evaluation, EVALUATION, asks, evaluated),
         *reported(run, "Memorisation and contamination", memorisation, MEMORISATION, traces, memorised),
+        *inside(run),
         *use_and_limits(recipe),
         *repetition(run),
     ]
@@ -215,6 +224,9 @@ def reported(
         raise ValueError(f"{path} is not a report as `{command}` writes it") from None
     if named is not None and not of_run:
         raise ValueError(f"{path} has figures of {', '.join(sorted(models))}, and none of {run.resolve().name}")
+    page = path.with_suffix(".md")
+    if named is None and page.is_file():
+        lines[0] = f"[The report](../{page.relative_to(run).as_posix()}): {lines[0]}"
     yield from lines
 
 
@@ -252,6 +264,34 @@ def interval(figure: dict[str, Any]) -> tuple[str, str, str]:
     low, high = figure.get("low"), figure.get("high")
     between = "" if low is None or high is None else f"{low:.4g} to {high:.4g}"
     return f"{figure['value']:.4g}", between, f"{figure['n']:,}"
+
+
+def inside(run: Path) -> Iterator[str]:
+    """The strongest heads of the model, and of those that the run kept on its way. Raises ValueError: the file holds
+    something else."""
+    path = run / HEADS
+    command = f"`bluejay lens {run} --heads --output {path}`"
+    yield "## Heads\n"
+    if not path.is_file():
+        yield f"Not measured: {command} does it.\n"
+        return
+    rows = [("model", "training loss, nats", "easier when repeated, bits", "induction head", "previous-token head")]
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        columns = (found["steps"], found["losses"], found["repeat_gain"], found["scores"])
+        for name, loss, gain, scores in zip(*columns, strict=True):
+            heads = (strongest(scores[kind]) for kind in ("induction", "previous_token"))
+            rows.append((name, "" if loss is None else f"{loss:.2f}", f"{gain:.2f}", *heads))
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{path} is not what {command} writes of a run that kept models (checkpoint.at)") from None
+    yield f"{command}. {IN_HEADS}\n"
+    yield table(rows)
+
+
+def strongest(scores: list[list[float]]) -> str:
+    """The head with the largest score, as LAYER.HEAD, and its score."""
+    value, layer, head = max((value, i, j) for i, row in enumerate(scores) for j, value in enumerate(row))
+    return f"{layer}.{head}, {value:.2f}"
 
 
 def use_and_limits(recipe: TrainRecipe) -> Iterator[str]:
