@@ -14,6 +14,7 @@ from pathlib import Path
 import data_mix
 import nano
 import narrow
+import scaling
 import specialist
 import values
 from study import ROOT, page_of, recorded
@@ -22,6 +23,7 @@ from bluejay.demo import RELEASED
 from bluejay.model_card import CARD
 
 PAGES: dict[str, Callable[[], str]] = {
+    scaling.STUDY: scaling.page,
     data_mix.STUDY: data_mix.page,
     specialist.STUDY: specialist.page,
     narrow.STUDY: narrow.page,

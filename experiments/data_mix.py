@@ -14,8 +14,8 @@ from parts import PARTS, shard_of
 from stats import Difference, Line, agreeing, bits_per_byte, by_seed, detectable, difference, spread
 from study import Run, ending, main, recorded, save_picture, small
 
-TOKENS = 4_194_304
-SIZE = "3.3M"
+TOKENS = 2_097_152
+SIZE = "1.6M"
 CODE, PROSE = PARTS["code"], PARTS["prose"]
 SHARES = (0, 7, 12, 25, 50)
 """Percent of code. 12 is GPT-J's mix as it was described: 7 % of Github and 5 % of questions and answers about code."""
@@ -139,7 +139,7 @@ mix (Muennighoff et al. 2023, arXiv 2305.16264; Aryabumi et al. 2024, arXiv 2408
 """
 METHOD = f"""## Method
 
-GPT-Js of 3.3 million weights of blocks and head read {TOKENS:,} tokens of the mini-Pile in mixtures of code and
+GPT-Js of {SIZE} weights of blocks and head read {TOKENS:,} tokens of the mini-Pile in mixtures of code and
 prose; `experiments/data_mix.py` has every setting. *Code* is the component Github; *prose* is {NAMED}. The mixture
 of 12 % has 7 % of code and 5 % of questions and technical documentation, the substitute here for Stack Exchange, as
 GPT-J's was described. At equal tokens, code takes the place of prose. At equal prose, every model reads the same

@@ -46,8 +46,8 @@ SIZES = {
     "14M": (6, 384), "29M": (8, 512),
 }  # fmt: skip
 """Weights of blocks and head with 8,192 tokens -> layers and width."""
-VOCABULARY, BATCH = 8192, 8192
-RATE = 5.0e11
+VOCABULARY, BATCH = 8192, 4096
+RATE = 3.0e11
 """Floating-point operations a second of two cores, by which durations are expected."""
 
 
@@ -136,7 +136,7 @@ def small(
         "checkpoint.at": [],
         **changed,
     }
-    minutes = 1.5 + 6 * weights(size, vocabulary) * tokens / RATE / 60
+    minutes = 1.0 + 6 * weights(size, vocabulary) * tokens / RATE / 60
     return TrainingRun(name, minutes, seed, RECIPE, overrides, corpus, asked)
 
 

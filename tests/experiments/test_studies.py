@@ -13,9 +13,11 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
 import check
 import data_mix
 import narrow
+import scaling
 import specialist
 import study
 from stats import by_seed, compared, crossing, detectable, difference
+from surface import Surface, fitted
 
 from bluejay.train.data.order import Order, phases
 from bluejay.train.recipe import Mixture
@@ -76,6 +78,18 @@ def test_a_crossing_is_interpolated_in_the_logarithm_of_the_size():
     assert crossing([1, 10, 100], [3.0, 1.0, 0.5]) is None
 
 
+def test_a_surface_is_found_again_and_its_best_size_is_the_best():
+    true = Surface(0.9, 1.2, 0.4, 1.6, 0.32)
+    points = [(n, d) for n in (1e6, 2e6, 4e6, 9e6) for d in (1e6, 3e6, 9e6)]
+    [found] = fitted(*zip(*points, strict=True), np.array([[true.loss(*point) for point in points]]))
+    assert (found.alpha, found.beta) == pytest.approx((0.4, 0.32)) and found.floor == pytest.approx(0.9, abs=1e-6)
+    sizes = np.geomspace(1e5, 1e8, 2000)
+    losses = [true.loss(n, 1e14 / 6 / n) for n in sizes]
+    assert found.best_weights(1e14) == pytest.approx(sizes[np.argmin(losses)], rel=0.01)
+    with pytest.raises(ValueError, match="there are 4 runs"):
+        fitted([1, 2, 3, 4], [1, 2, 3, 4], np.zeros((1, 4)))
+
+
 def test_at_equal_prose_the_same_prose_is_read_in_the_same_order_of_blocks():
     def prose(*weights: float) -> list[int]:
         mixture = [Mixture(f"set-{i}", weight) for i, weight in enumerate(weights)]
@@ -101,6 +115,13 @@ def test_pages_are_made_from_results_and_a_changed_number_is_found(results, monk
             1.5 if run.name.startswith("specialist") else {"1.1M": 2.0, "3.3M": 1.8}.get(run.name.split("-")[1], 1.3)
         )
         record(specialist.STUDY, [line(run.name, run.seed, level, list(specialist.DOMAIN))])
+    for run in scaling.RUNS:
+        level = {"rate-muon-0.003": 1.4, "optimizer-muon": 1.4, "vocabulary-16k": 1.3}.get(run.name, 1.5)
+        if isinstance(run, study.TrainingRun):
+            size, tokens = run.overrides["model.d_model"], run.overrides["train.tokens"]
+            level += 10 / size + 2e5 / tokens
+            made = line(run.name, run.seed, level, ["Github", "FreeLaw"])
+            study.record(scaling.STUDY, made | {"overrides": run.overrides})
     for run in narrow.RUNS:
         right = "1" * 90 + "0" * 10 if "tuned" in run.name else "1" * 20 + "0" * 80
         study.record(narrow.STUDY, line(run.name, run.seed, 1.0, []) | {"right": right})
@@ -113,6 +134,8 @@ def test_pages_are_made_from_results_and_a_changed_number_is_found(results, monk
     assert "0 of 450, at most 0.67 %" in mix
     small = (results / "docs" / "claims" / "specialist.md").read_text()
     assert "as good as a generalist of" in small and "All runs of the list were done" in small
+    scaled = (results / "docs" / "claims" / "scaling.md").read_text()
+    assert "| better |" in scaled and "best size for 1e+14 operations" in scaled
     assert "The tuned quickstart is better: +70" in (results / "docs" / "claims" / "narrow.md").read_text()
     with pytest.raises(SystemExit, match="0"):
         check.main()
