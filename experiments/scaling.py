@@ -142,8 +142,8 @@ def of_surface(noise: float) -> Iterator[str]:
     misses = [loss(line) - whole.loss(*at) for line, *at in zip(lines, n, d, strict=True)]
     yield (
         f"L = {whole.floor:.3f} + {whole.a:.3f} N^-{whole.alpha:.2f} + {whole.b:.3f} D^-{whole.beta:.2f} bits per "
-        f"byte, for N weights of blocks and head and D tokens, both in millions. Of the {len(lines)} runs that it is fitted "
-        f"to, it misses the losses by {np.std(misses):.4f} (standard deviation).\n"
+        f"byte, for N weights of blocks and head and D tokens, both in millions. It misses the losses of the "
+        f"{len(lines)} runs that it was fitted to by {np.std(misses):.4f} (standard deviation).\n"
     )
     yield "| | fitted | 95 % interval |\n| --- | --- | --- |"
     for title, value in (("E", "floor"), ("alpha", "alpha"), ("beta", "beta")):
