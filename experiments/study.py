@@ -84,7 +84,7 @@ class TrainingRun(Run):
     programs: bool = False
     """Whether the model is asked for programs, too."""
 
-    def carry_out(self, study: str, seed: int) -> dict[str, Any]:
+    def carry_out(self, study: str, seed: int) -> dict[str, Any] | None:
         """Train and measure."""
         began = time.monotonic()
         directory = ROOT / "runs" / study / f"{self.name}-{seed}"

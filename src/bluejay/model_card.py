@@ -280,8 +280,8 @@ def inside(run: Path) -> Iterator[str]:
         found = json.loads(path.read_text(encoding="utf-8"))
         columns = (found["steps"], found["losses"], found["repeat_gain"], found["scores"])
         for name, loss, gain, scores in zip(*columns, strict=True):
-            heads = (strongest(scores[kind]) for kind in ("induction", "previous_token"))
-            rows.append((name, "" if loss is None else f"{loss:.2f}", f"{gain:.2f}", *heads))
+            induction, previous = strongest(scores["induction"]), strongest(scores["previous_token"])
+            rows.append((name, "" if loss is None else f"{loss:.2f}", f"{gain:.2f}", induction, previous))
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{path} is not what {command} writes of a run that kept models (checkpoint.at)") from None
     yield f"{command}. {IN_HEADS}\n"
