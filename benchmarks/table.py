@@ -38,7 +38,7 @@ README_ROWS = (
 PREFACE = """# Benchmarks
 
 Each script in `benchmarks/` measures Bluejay and its peers in one run, taking turns, and prints one JSON line. `make
-bench` runs them all, adds the lines to `benchmarks/results/`, one file for each processor, and writes this page from
+bench` runs those that the Makefile lists, adds the lines to `benchmarks/results/`, one file for each processor, and writes this page from
 them. It needs the quickstart model (`make tour`) and the peers (`make bench-peers`).
 
 A ratio is above 1 where Bluejay is better, whatever the unit; a goal is the ratio aimed at. Figures are medians in a

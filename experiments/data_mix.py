@@ -8,17 +8,24 @@ The mixtures hold 0 to 50 % of code, at equal tokens in all, and at equal tokens
 
 from collections.abc import Sequence
 
-import numpy as np
 from matplotlib import pyplot
 from parts import PARTS, shard_of
-from stats import Difference, Line, agreeing, bits_per_byte, by_seed, detectable, difference, spread
-from study import Run, ending, main, recorded, save_picture, small
+from stats import Difference, Line, agreeing, bits_per_byte, by_seed, detectable, deviation, difference, spread
+from study import LONGEST_DOCUMENT, Run, ending, main, recorded, save_picture, small
 
-TOKENS = 2_097_152
+TOKENS = 3_670_016
+"""7,168 sequences: whole blocks of 1,024 in every arm, so that at equal prose all arms read the very same prose."""
 SIZE = "1.6M"
 CODE, PROSE = PARTS["code"], PARTS["prose"]
-SHARES = (0, 7, 12, 25, 50)
-"""Percent of code. 12 is GPT-J's mix as it was described: 7 % of Github and 5 % of questions and answers about code."""
+SHARES: dict[int, dict[str, int]] = {
+    0: {},
+    7: {"code": 72},
+    12: {"code": 75, "questions": 53},
+    25: {"code": 256},
+    50: {"code": 512},
+}
+"""Percent of code -> parts in 1,024; the rest is prose. 12 is GPT-J's mix as it was described, an eighth of all: 7 % of
+Github and 5 % of questions and answers about code."""
 SEEDS = {12: 5}
 """Seeds of a share; 3 of the others. Five equal runs are the noise floor."""
 STUDY = "data_mix"
@@ -26,8 +33,12 @@ STUDY = "data_mix"
 
 def mixture(share: int) -> list[tuple[str, float]]:
     """The weighted shards. Prose is the first, so that its order does not depend on the others."""
-    parts = {"code": 7.0, "questions": 5.0} if share == 12 else {"code": float(share)}
-    return [(shard_of("prose"), 100.0 - share), *((shard_of(part), weight) for part, weight in parts.items() if weight)]
+    return [(shard_of("prose"), prose(share)), *((shard_of(part), weight) for part, weight in SHARES[share].items())]
+
+
+def prose(share: int) -> int:
+    """The parts of prose in 1,024."""
+    return 1024 - sum(SHARES[share].values())
 
 
 EQUAL_TOKENS = [
@@ -36,7 +47,7 @@ EQUAL_TOKENS = [
     for seed in range(SEEDS.get(share, 3))
 ]
 EQUAL_PROSE = [
-    small(f"equal-prose-{share}", SIZE, TOKENS / (1 - share / 100), mixture(share), seed, programs=True)
+    small(f"equal-prose-{share}", SIZE, TOKENS * 1024 / prose(share), mixture(share), seed, programs=True)
     for share in (12, 50)  # at 0 % both are the same run
     for seed in range(3)
 ]
@@ -56,7 +67,7 @@ def rate(run: Line, what: str) -> float:
 def compared(runs: Sequence[Line], base: Sequence[Line]) -> list[str]:
     """The cells of a row: code, prose, programs that parse and that pass."""
     cells = [spread([bits_per_byte(run, CODE) for run in runs]), spread([bits_per_byte(run, PROSE) for run in runs])]
-    cells += [str(difference(runs, base, parts)) if runs is not base else "" for parts in (CODE, PROSE)]
+    cells += [str(difference(runs, base, parts)) if base and runs != base else "" for parts in (CODE, PROSE)]
     written, passed = (sum(run["programs"][what] for run in runs) for what in ("written", "passed"))
     most = f"{passed} of {written}" if passed else f"0 of {written}, at most {100 * 3 / written:.2f} %"
     return [*cells, spread([100 * rate(run, "parsed") for run in runs]), most]
@@ -88,8 +99,8 @@ def page() -> str:
     base, noise = runs_of(lines, "code-0"), runs_of(lines, "code-12")
     names = {f"code-{share}": f"{share} % code" for share in SHARES}
     equal_prose = {"code-0": "0 % code", **{f"equal-prose-{share}": f"{share} % code" for share in (12, 50)}}
-    sd = [float(np.std([bits_per_byte(run, parts) for run in noise], ddof=1)) for parts in (CODE, PROSE)]
     text = [INTRODUCTION, METHOD, "## The noise floor, and what the design can find\n"]
+    sd = [deviation([bits_per_byte(run, parts) for run in noise]) for parts in (CODE, PROSE)]
     text.append(
         f"{len(noise)} equal runs of 12 % code, which differ in their seed alone, have a standard deviation of "
         f"{sd[0]:.4f} bits per byte on code and {sd[1]:.4f} on prose. Three seeds a point find, with a power of "
@@ -100,12 +111,13 @@ def page() -> str:
     text += ["## At equal tokens of prose\n", *table(lines, equal_prose, "code-0"), ""]
     text += [LEGEND, f"![Bits per byte of code and of prose over the share of code]({PICTURE})\n", "## What it says\n"]
     for name, title in {**names, **{n: f"{t}, equal prose" for n, t in equal_prose.items()}}.items():
-        if name != "code-0" and (runs := runs_of(lines, name)):
+        if name != "code-0" and base and (runs := runs_of(lines, name)):
             for what, parts in (("the loss on code", CODE), ("the loss on prose", PROSE)):
                 text.append(answer(title, what, difference(runs, base, parts), "is lower", "is higher"))
             parse = [[100 * rate(run, "parsed") for run in some] for some in (runs, base)]
             low, high = by_seed(*parse)
-            verdict = "more programs parse" if low > 0 else "fewer programs parse" if high < 0 else "as many parse"
+            nothing = "no difference in how many parse was found"
+            verdict = "more programs parse" if low > 0 else "fewer programs parse" if high < 0 else nothing
             signs = f"{100 * agreeing(*parse):.0f} % of the pairs agree in the sign"
             text.append(f"- {title}: {verdict} ({low:+.1f} to {high:+.1f} points of percent; {signs}).")
     text += ["", ending(STUDY, RUNS), CHANGE]
@@ -144,8 +156,8 @@ prose; `experiments/data_mix.py` has every setting. *Code* is the component Gith
 of 12 % has 7 % of code and 5 % of questions and technical documentation, the substitute here for Stack Exchange, as
 GPT-J's was described. At equal tokens, code takes the place of prose. At equal prose, every model reads the same
 prose, in the same order but for shuffling within pieces of half a million tokens, and the code comes on top.
-Measured are the bits per byte of held-out documents, and 10 programs for each of the 15 problems that people put to
-GPT-J: how many parse with a statement in them, and how many pass.
+Measured are the bits per byte of the first {LONGEST_DOCUMENT:,} tokens of held-out documents, and 10 programs for
+each of the 15 problems that people put to GPT-J: how many parse with a statement in them, and how many pass.
 """
 LEGEND = """A figure is the mean of its seeds with their range. A difference to the runs without code has two intervals
 of 95 %: over the documents, and over the seeds. The bound where nothing passes is 3/n.

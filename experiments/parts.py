@@ -9,8 +9,9 @@ import shutil
 import sys
 
 import numpy as np
-from study import CORPUS, ROOT
+from study import CORPUS, ROOT, hash_of_corpus
 
+from bluejay.files import write_text
 from bluejay.tokens import TokenShard, TokenWriter
 
 PARTS = {
@@ -31,9 +32,11 @@ def main() -> None:
     shard = TokenShard(ROOT / CORPUS / "tokens" / "train")
     names, component = shard.components()
     vocab_size = 8192
+    made_of = hash_of_corpus(ROOT / CORPUS)
     for part, components in PARTS.items():
         target = ROOT / shard_of(part)
-        if target.with_suffix(".idx").exists():
+        whole = target.parents[1] / "made-of"  # written last
+        if whole.exists() and whole.read_text(encoding="utf-8") == made_of:
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         wanted = np.isin(component, [names.index(name) for name in components])
@@ -42,6 +45,7 @@ def main() -> None:
                 writer.add(shard[number])
         for file in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copyfile(ROOT / CORPUS / file, target.parents[1] / file)
+        write_text(whole, made_of)
         print(f"{part}: {writer.length:,} tokens", file=sys.stderr)
 
 

@@ -10,13 +10,14 @@ The noise floor comes first: equal runs that differ in their seed alone. What di
 6 N D floating-point operations for N weights of blocks and head and D tokens (Kaplan et al. 2020, section 2.1).
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib import pyplot
-from stats import Line, bits_per_byte, detectable, difference, matrices, spread
+from stats import Line, bits_per_byte, detectable, deviation, difference, matrices, spread
 from study import VOCABULARY, Run, TrainingRun, ending, main, recorded, save_picture, small, weights
 from surface import Surface, drawn, fitted
 
@@ -25,19 +26,23 @@ SMALL, MIDDLE, LARGE = 1e13, 3e13, 1e14
 """Compute of a run, in floating-point operations."""
 SIZE = "3.3M"
 """The size at which all but the surface is studied."""
+ENOUGH = 3
+"""Rates of a sweep that must be recorded before the best is taken."""
 MUON, ADAMW = "muon", "adamw"
 DRAWS = 1000
 
 
 @dataclass(frozen=True)
 class AtBestRate(TrainingRun):
-    """A training run at the learning rate that was the best of its optimizer in the sweep."""
+    """A training run at the learning rate that was the best of its optimizer in the sweep; rates that diverged have no
+    line."""
 
     def carry_out(self, study: str, seed: int) -> dict[str, Any] | None:
-        """Train and measure; None where the sweep is not complete."""
+        """Train and measure; None before the sweep."""
         kind = self.overrides["train.optimizer.kind"]
-        losses = {rate: line for rate in RATES if (line := recorded(study).get((f"rate-{kind}-{rate:g}", 0)))}
-        if len(losses) < len(RATES):
+        done, offset = recorded(study), seed - self.seed
+        losses = {rate: line for rate in RATES if (line := done.get((f"rate-{kind}-{rate:g}", offset)))}
+        if len(losses) < ENOUGH:
             return None
         best = min(losses, key=lambda rate: loss(losses[rate]))
         at_best = vars(self) | {"overrides": self.overrides | {"train.lr": best}}
@@ -119,7 +124,7 @@ def points() -> tuple[list[float], list[float], list[Line]]:
 def surfaces(noise: float) -> tuple[Surface, list[Surface]] | None:
     """The fitted surface, and those of the losses drawn again; None where too few runs are recorded."""
     n, d, lines = points()
-    if len({*zip(n, d, strict=True)}) < 6:
+    if len({*zip(n, d, strict=True)}) < 6 or math.isnan(noise):
         return None
     bits, size = matrices(lines, lines[0]["documents"])
     [whole] = fitted(n, d, np.array([[loss(line) for line in lines]]))
@@ -158,7 +163,7 @@ def of_surface(noise: float) -> Iterator[str]:
 def page() -> str:
     """The page of the study, from the recorded runs alone."""
     noise = list(map(loss, of_point("noise")))
-    sd = float(np.std(noise, ddof=1))
+    sd = deviation(noise)
     text = [INTRODUCTION, "## The noise floor\n"]
     text.append(
         f"{len(noise)} equal runs of {SIZE} have {spread(noise)} bits per byte, a standard deviation of {sd:.4f}. "

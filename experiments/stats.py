@@ -103,14 +103,24 @@ def detectable(sd: float, seeds: int, power: float = 0.8) -> float:
     return float(sd * effects[np.searchsorted(found, power)])
 
 
+def deviation(values: Sequence[float]) -> float:
+    """The standard deviation of equal runs; not a number where there are fewer than two."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+
+
 def spread(values: Sequence[float]) -> str:
     """A mean and the range."""
+    if not values:
+        return "not run"
     return f"{np.mean(values):.4f} ({min(values):.4f} to {max(values):.4f})"
 
 
 def crossing(sizes: Sequence[float], gaps: Sequence[float]) -> float | None:
-    """The size at which a gap changes its sign, interpolated in its logarithm; None where it keeps it."""
+    """The size from which a gap is no longer above zero, interpolated in its logarithm; None where it is not above zero
+    at first, or always is."""
     for (a, x), (b, y) in pairwise(zip(sizes, gaps, strict=True)):
-        if np.sign(x) != np.sign(y):
+        if x <= 0:
+            return None
+        if y <= 0:
             return float(np.exp(np.log(a) + (np.log(b) - np.log(a)) * x / (x - y)))
     return None

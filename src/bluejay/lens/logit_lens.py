@@ -185,7 +185,7 @@ class TunedLens:
         """Write it beside a model; returns the file."""
         path = (model if model.is_dir() else model.parent) / FILE
         with atomic_file(path) as partial:
-            save_file({"weight": self.weight.detach(), "bias": self.bias.detach()}, partial)
+            save_file({"weight": self.weight.detach().cpu(), "bias": self.bias.detach().cpu()}, partial)
         return path
 
     @classmethod
@@ -198,7 +198,8 @@ class TunedLens:
         shape = (lens.config.n_layer, lens.config.d_model, lens.config.d_model)
         if {"weight", "bias"} - read.keys() or read["weight"].shape != shape or read["bias"].shape != shape[:2]:
             raise ValueError(f"{path} is not the tuned lens of this model; train it again with --tune")
-        return cls(read["weight"], read["bias"])
+        device = lens.gpt.embed.weight.device
+        return cls(read["weight"].to(device), read["bias"].to(device))
 
 
 @dataclass(frozen=True)
@@ -242,8 +243,9 @@ def tune(
         raise ValueError(f"the text has {len(tokens)} tokens; a tuned lens needs at least {2 * length}")
     training, held = rows[:-held_out], rows[-held_out:][:batch]
     n_layer, width = lens.config.n_layer, lens.config.d_model
-    weight = torch.zeros(n_layer, width, width, requires_grad=True)
-    bias = torch.zeros(n_layer, width, requires_grad=True)
+    device = lens.gpt.embed.weight.device
+    weight = torch.zeros(n_layer, width, width, device=device, requires_grad=True)
+    bias = torch.zeros(n_layer, width, device=device, requires_grad=True)
     tuned = TunedLens(weight, bias)
     optimizer = torch.optim.SGD([weight, bias], lr * (1 - 0.9), momentum=0.9, nesterov=True, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
