@@ -56,9 +56,18 @@ def test_a_directory_is_replaced_as_a_whole(tmp_path: Path) -> None:
     assert contents(tmp_path) == {"model/b": "2", "model/c": "2"}
 
 
+def test_a_backup_beside_a_directory_is_never_taken(tmp_path: Path) -> None:
+    write_text(tmp_path / "model.old" / "weights", "the user's")
+    recover_directory(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+    for text in ("1", "2"):
+        write_directory(tmp_path / "model", weights=text)
+        assert contents(tmp_path) == {"model/weights": text, "model.old/weights": "the user's"}
+
+
 @pytest.mark.parametrize("crash", ["before the renames", "between the renames", "before the old one is removed"])
 def test_one_whole_directory_survives_a_crash_at_any_point(tmp_path: Path, crash: str) -> None:
-    path, old, partial = (tmp_path / name for name in ("model", "model.old", "model.partial"))
+    path, old, partial = (tmp_path / name for name in ("model", "model.replaced.partial", "model.partial"))
     write_directory(path, weights="old")
     if crash == "before the renames":
         partial.mkdir()
