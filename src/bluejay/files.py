@@ -45,8 +45,10 @@ def atomic_directory(path: Path) -> Generator[Path]:
     """Yield an empty temporary directory to fill; it replaces `path` on success, and is removed on any exception.
 
     Replacing a directory takes two renames. A crash between them leaves the old one as `replaced_of` names it, which
-    the next call restores, so that one complete version always exists.
+    the next call restores, so that one complete version always exists. Where `path` is a link, what it leads to is
+    replaced, on that disk.
     """
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, old = partial_of(path), replaced_of(path)
     recover_directory(path)
@@ -68,6 +70,7 @@ def atomic_directory(path: Path) -> Generator[Path]:
 
 def recover_directory(path: Path) -> None:
     """Undo a replacement of `path` that a crash interrupted between its two renames."""
+    path = path.resolve()
     old = replaced_of(path)
     if old.exists() and not path.exists():
         old.rename(path)
