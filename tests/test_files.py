@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bluejay.files import atomic_directory, atomic_file, recover_directory, set_aside, write_text
+from bluejay.files import atomic_directory, atomic_file, recover_directory, replaced_of, set_aside, write_text
 
 ERRORS = [OSError, KeyboardInterrupt, RuntimeError]
 
@@ -56,9 +56,33 @@ def test_a_directory_is_replaced_as_a_whole(tmp_path: Path) -> None:
     assert contents(tmp_path) == {"model/b": "2", "model/c": "2"}
 
 
+def test_a_backup_beside_a_directory_is_never_taken(tmp_path: Path) -> None:
+    write_text(tmp_path / "model.old" / "weights", "the user's")
+    recover_directory(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+    for text in ("1", "2"):
+        write_directory(tmp_path / "model", weights=text)
+        assert contents(tmp_path) == {"model/weights": text, "model.old/weights": "the user's"}
+
+
+def test_a_link_to_a_directory_on_another_disk_stays_one(tmp_path: Path) -> None:
+    link, target = tmp_path / "home" / "model", tmp_path / "large disk" / "model"
+    link.parent.mkdir()
+    link.symlink_to(target)  # there is nothing yet
+    for text in ("1", "2", "3"):
+        write_directory(link, weights=text)
+        assert link.readlink() == target
+        assert contents(target.parent) == {"model/weights": text}
+        assert [path.name for path in link.parent.iterdir()] == ["model"]
+    replaced_of(target).mkdir()
+    target.rename(replaced_of(target) / "copy")
+    recover_directory(link)
+    assert contents(target.parent) == {"model/copy/weights": "3"}
+
+
 @pytest.mark.parametrize("crash", ["before the renames", "between the renames", "before the old one is removed"])
 def test_one_whole_directory_survives_a_crash_at_any_point(tmp_path: Path, crash: str) -> None:
-    path, old, partial = (tmp_path / name for name in ("model", "model.old", "model.partial"))
+    path, old, partial = (tmp_path / name for name in ("model", "model.replaced.partial", "model.partial"))
     write_directory(path, weights="old")
     if crash == "before the renames":
         partial.mkdir()

@@ -35,15 +35,22 @@ def atomic_file(path: Path) -> Generator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def replaced_of(path: Path) -> Path:
+    """Where the previous version of a directory is while a new one takes its place: a name that nobody chooses."""
+    return path.with_name(f"{path.name}.replaced{TEMPORARY}")
+
+
 @contextmanager
 def atomic_directory(path: Path) -> Generator[Path]:
     """Yield an empty temporary directory to fill; it replaces `path` on success, and is removed on any exception.
 
-    Replacing a directory takes two renames. A crash between them leaves the old one as `NAME.old`, which the next call
-    restores, so that one complete version always exists.
+    Replacing a directory takes two renames. A crash between them leaves the old one as `replaced_of` names it, which
+    the next call restores, so that one complete version always exists. Where `path` is a link, what it leads to is
+    replaced, on that disk.
     """
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary, old = partial_of(path), path.with_name(f"{path.name}.old")
+    temporary, old = partial_of(path), replaced_of(path)
     recover_directory(path)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
@@ -63,7 +70,8 @@ def atomic_directory(path: Path) -> Generator[Path]:
 
 def recover_directory(path: Path) -> None:
     """Undo a replacement of `path` that a crash interrupted between its two renames."""
-    old = path.with_name(f"{path.name}.old")
+    path = path.resolve()
+    old = replaced_of(path)
     if old.exists() and not path.exists():
         old.rename(path)
 

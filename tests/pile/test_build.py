@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from bluejay.files import write_text
 from bluejay.pile import build as building
 from bluejay.pile.build import BuildResult, build
 from bluejay.pile.recipe import PileRecipe
@@ -207,6 +209,21 @@ def test_a_folder_with_other_files_is_not_replaced(notes: Path) -> None:
     (built.directory / "mine.md").write_text("kept")
     with pytest.raises(ValueError, match=r"holds mine\.md"):
         build(recipe(notes, seed=3))
+
+
+@pytest.mark.parametrize("own", ["jsonl/00.jsonl.zst", "documents/thesis.md", "recipe.toml", "report.json"])
+def test_a_folder_of_the_user_with_names_of_a_corpus_is_not_replaced(notes: Path, own: str) -> None:
+    for text in ("mine", "{}", "1"):
+        write_text(notes / "built" / own, text)
+        with pytest.raises(ValueError, match=rf"holds {own.partition('/')[0]}, but no report\.json of a corpus"):
+            build(recipe(notes), force=True)
+        assert [path.name for path in notes.glob("built*")] == ["built"]
+        assert (notes / "built" / own).read_text() == text
+    shutil.rmtree(notes / "built")
+    (notes / "built").mkdir()
+    report = build(recipe(notes)).directory / "report.json"
+    report.write_text(json.dumps({"recipe_sha256": "of an older version"}))
+    assert build(recipe(notes)).fresh
 
 
 @pytest.mark.parametrize(

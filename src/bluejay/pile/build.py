@@ -149,9 +149,25 @@ def place_of(source: dict[str, Any]) -> tuple[str | None, ...]:
 
 
 def require_replaceable(directory: Path) -> None:
-    """Raise ValueError where the directory holds anything that no build wrote: building would remove it."""
+    """Raise ValueError where the directory holds anything that no build wrote: building would remove it.
+
+    Names alone do not tell a corpus from a user's `jsonl` or `documents`; its report does, without which no build ends.
+    """
     if directory.exists() and not directory.is_dir():
         raise ValueError(f"{directory} is a file; the corpus needs a folder")
-    others = sorted(path.name for path in directory.glob("*") if path.name not in CONTENTS)
+    held = sorted(path.name for path in directory.glob("*"))
+    others = [name for name in held if name not in CONTENTS]
     if others:
         raise ValueError(f"{directory} holds {others[0]}, which is no part of a corpus; set output to another folder")
+    if held and not is_corpus(directory):
+        raise ValueError(
+            f"{directory} holds {held[0]}, but no {counts.NAME} of a corpus; set output to another folder, or remove it"
+        )
+
+
+def is_corpus(directory: Path) -> bool:
+    """Whether a build of any version wrote the report in the directory."""
+    try:
+        return "recipe_sha256" in json.loads((directory / counts.NAME).read_bytes())
+    except (OSError, ValueError, TypeError):
+        return False

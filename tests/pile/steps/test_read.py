@@ -1,14 +1,18 @@
 """What sources give becomes rows, whose metadata any reader of JSON reads."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bluejay.files import write_text
 from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.recipe import Component
+from bluejay.pile.sources.code.tree import Tree
+from bluejay.pile.sources.formats.text import Text
 from bluejay.pile.sources.mathematics import Mathematics
-from bluejay.pile.steps.read import row_of
+from bluejay.pile.steps.read import input_of, parts_of, row_of
 
 COMPONENT = Component("A", source=(Mathematics(kind="mathematics", documents=1),))
 
@@ -37,3 +41,34 @@ def test_metadata_that_cannot_be_written_costs_its_document() -> None:
         row = row_of(Document("text", "source", "MIT", "url", {"value": value}), COMPONENT)
         assert isinstance(row, Skipped)
         assert row.reason.startswith("its metadata cannot be written as JSON: ")
+
+
+def test_a_part_is_read_again_when_a_file_that_it_needs_changes(tmp_path: Path) -> None:
+    for name in ("a.py", "LICENSE", "sub/b.py", "sub/deep/c.py", "sub/deep/COPYING", "sub/notes.txt"):
+        write_text(tmp_path / name, "before")
+
+    def keys() -> dict[str, str]:
+        parts, _ = parts_of(Component("A", source=(Tree(kind="tree", path=str(tmp_path), include=("*.py",)),)))
+        return {part.units[0]: json.dumps(part.key()) for part in parts}
+
+    needed = {".": ["a.py", "LICENSE"], "sub": ["LICENSE", "sub/b.py", "sub/deep/c.py", "sub/deep/COPYING"]}
+    for name in ("a.py", "LICENSE", "sub/b.py", "sub/deep/c.py", "sub/deep/COPYING", "sub/notes.txt"):
+        before = keys()
+        assert keys() == before
+        write_text(tmp_path / name, f"after {name}")
+        after = keys()
+        assert {unit for unit in before if after[unit] != before[unit]} == {u for u in needed if name in needed[u]}
+
+
+def test_only_units_that_are_files_are_taken_for_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_text(tmp_path / "project" / "sub" / "a.py", "text")
+    write_text(tmp_path / "notes.txt", "text")
+    monkeypatch.chdir(tmp_path)
+    tree, notes, mathematics = Tree(kind="tree", path="project"), Text("text", "*.txt"), COMPONENT.source[0]
+    component = Component("A", source=(tree, mathematics))
+    before = [part.key() for part in parts_of(component)[0]]
+    for unit in ("sub", "0"):
+        write_text(tmp_path / unit, "another file")
+    assert [part.key() for part in parts_of(component)[0]] == before
+    assert input_of(tree, "sub", None) == input_of(mathematics, "0", None) == []
+    assert [entry["name"] for entry in input_of(notes, *notes.units(), None)] == ["notes.txt"]

@@ -18,6 +18,7 @@ from bluejay.files import sha256_of
 from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.recipe import Component
 from bluejay.pile.sources import Source
+from bluejay.pile.sources.code.tree import SourceFiles
 from bluejay.pile.sources.io.open import local
 from bluejay.pile.sources.io.ranges import FileRange
 from bluejay.pile.text.document_table import RAW, SKIPPED, TableWriter
@@ -52,7 +53,7 @@ class Part:
 
     def key(self) -> list[Any]:
         """The source and its files; a changed file has another size or another modification time."""
-        stamps = [(stat.st_size, stat.st_mtime_ns) for stat in map(stat_of, self.units) if stat]
+        stamps = [stamp for unit in self.units for stamp in stamps_of(self.source, unit)]
         place = [vars(self.place)] if self.place else []
         return [self.component.name, self.component.licence, plain(self.source), self.units, stamps, *place]
 
@@ -132,7 +133,7 @@ def parts_of(component: Component) -> tuple[list[Part], list[str]]:
             say(f"component {component.name} is built without one of its sources: {error}")
             missing.append(str(error))
             continue
-        for group, size in group_units(units):
+        for group, size in group_units(source, units):
             places = ranges_of(source, group[0], size) if len(group) == 1 else [None]
             parts += [Part(component, source, group, size // len(places), place) for place in places]
     return parts, missing
@@ -141,18 +142,18 @@ def parts_of(component: Component) -> tuple[list[Part], list[str]]:
 def ranges_of(source: Source, unit: str, size: int) -> list[FileRange] | list[None]:
     """The ranges in which a large file is read; None alone for any other unit."""
     records = getattr(source, "RECORDS", None)
-    if size <= 2 * PART_BYTES or records is None or stat_of(unit) is None or not records.has_ranges(unit):
+    if size <= 2 * PART_BYTES or records is None or stat_of(source, unit) is None or not records.has_ranges(unit):
         return [None]
     n = math.ceil(size / PART_BYTES)
     return [FileRange(size * number // n, size * (number + 1) // n) for number in range(n)]
 
 
-def group_units(units: list[str]) -> Iterator[tuple[tuple[str, ...], int]]:
+def group_units(source: Source, units: list[str]) -> Iterator[tuple[tuple[str, ...], int]]:
     """Group consecutive units up to PART_BYTES; yields each group and its bytes."""
     group: list[str] = []
     group_bytes = 0
     for unit in units:
-        stat = stat_of(unit)
+        stat = stat_of(source, unit)
         size = stat.st_size if stat else PART_BYTES
         if group and group_bytes + size > PART_BYTES:
             yield tuple(group), group_bytes
@@ -162,10 +163,21 @@ def group_units(units: list[str]) -> Iterator[tuple[tuple[str, ...], int]]:
     yield tuple(group), group_bytes
 
 
-def stat_of(unit: str) -> os.stat_result | None:
-    """The status of a unit that is a file of this machine; None for any other unit."""
+def stat_of(source: Source, unit: str) -> os.stat_result | None:
+    """The status of a unit that is a file of this machine; None for any other unit, whatever file has its name."""
+    if isinstance(source, SourceFiles) or getattr(source, "path", None) is None or is_address(unit):
+        return None
     path = Path(unit)
-    return path.stat() if not is_address(unit) and path.is_file() else None
+    return path.stat() if path.is_file() else None
+
+
+def stamps_of(source: Source, unit: str) -> list[tuple[Any, ...]]:
+    """What changes with the files of a unit: what the source says itself, or size and modification time of its file."""
+    stamps = getattr(source, "stamps", None)
+    if stamps:
+        return stamps(unit)
+    stat = stat_of(source, unit)
+    return [(stat.st_size, stat.st_mtime_ns)] if stat else []
 
 
 def read_unit(source: Any, unit: str, place: FileRange | None = None) -> Iterator[Document | Skipped]:
@@ -226,6 +238,6 @@ def input_of(source: Source, unit: str, place: FileRange | None) -> list[dict[st
     declared = getattr(source, "sha256", None)
     if declared:
         return [{"name": unit, "sha256": declared}]
-    if stat_of(unit) or is_address(unit):
+    if stat_of(source, unit) or is_address(unit):
         return [{"name": unit, "sha256": sha256_of(local(unit))}]
     return []

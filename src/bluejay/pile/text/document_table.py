@@ -1,6 +1,7 @@
 """The tables of documents that pass from step to step: their columns, and how they are read, written and hashed.
 
-They are Parquet files of row groups of about 16 MB of text, which a step reads and handles one at a time.
+They are Parquet files of row groups of about 16 MB of text, or less where other columns are large, which a step reads
+and handles one at a time.
 """
 
 import hashlib
@@ -28,6 +29,8 @@ COMPRESSION = "lz4"
 """Compression of tables that only later steps read: decompression is faster than a disk."""
 ROW_GROUP_BYTES = 16_000_000
 """Text that a writer holds in memory before it writes a row group."""
+MOST_HELD = 16 * ROW_GROUP_BYTES
+"""Characters of all columns that a writer holds at most, where metadata such as images are far larger than the text."""
 
 
 class TableWriter:
@@ -36,20 +39,21 @@ class TableWriter:
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.schema, self.writer = schema, pq.ParquetWriter(path, schema, compression=COMPRESSION)
         self.rows: list[dict[str, str]] = []
-        self.buffered_bytes = self.count = 0
+        self.buffered_bytes = self.held = self.count = 0
 
     def add(self, row: dict[str, str], size: int) -> None:
-        """Append one row of about `size` bytes."""
+        """Append one row with about `size` bytes of text."""
         self.rows.append(row)
         self.count += 1
         self.buffered_bytes += size
-        if self.buffered_bytes >= ROW_GROUP_BYTES:
+        self.held += sum(map(len, row.values()))
+        if self.buffered_bytes >= ROW_GROUP_BYTES or self.held >= MOST_HELD:
             self.flush()
 
     def flush(self) -> None:
         """Write the buffered rows as one row group."""
         self.writer.write_table(pa.Table.from_pylist(self.rows, schema=self.schema))
-        self.rows, self.buffered_bytes = [], 0
+        self.rows, self.buffered_bytes, self.held = [], 0, 0
 
     def __enter__(self) -> "TableWriter":
         return self

@@ -158,6 +158,39 @@ def test_parquet_of_any_columns(tmp_path: Path) -> None:
         read(Parquet(kind="parquet", path=str(tmp_path / "b.parquet"), text="content"))
 
 
+FAR = 4 * 10**17
+"""In microseconds, a time after the year 9999."""
+
+
+@pytest.mark.parametrize(
+    ("column", "read_as"),
+    [
+        (pa.array([1], pa.timestamp("ns")), "1970-01-01 00:00:00.000000001"),
+        (pa.array([1], pa.timestamp("ns", "Europe/Berlin")), "1970-01-01 01:00:00.000000001+0100"),
+        (pa.array([FAR], pa.timestamp("us")), "14645-06-30 15:06:40.000000"),
+        (pa.array([FAR], pa.timestamp("us", "Mars/Jezero")), FAR),
+        (pa.array([10**7], pa.date32()), "29349-01-26"),
+        (pa.array([1], pa.time64("ns")), "00:00:00.000000001"),
+        (pa.array([1], pa.duration("ns")), "1"),
+        (pa.array([[1]], pa.list_(pa.timestamp("ns"))), ["1970-01-01 00:00:00.000000001"]),
+        (pa.array([{"at": FAR}], pa.struct([("at", pa.timestamp("us", "Mars/Jezero"))])), {"at": FAR}),
+        (pa.array([[("at", 1)]], pa.map_(pa.string(), pa.timestamp("ns"))), [("at", "1970-01-01 00:00:00.000000001")]),
+        (pa.Array.from_buffers(pa.string(), 1, pa.array([b"caf\xe9"]).buffers()), "café"),
+    ],
+)
+def test_values_that_python_cannot_hold_lose_no_row(tmp_path: Path, column: pa.Array, read_as: object) -> None:
+    odd = pa.concat_arrays([column, pa.nulls(1, column.type)])
+    plain = pa.array([0, 0], pa.timestamp("us", "UTC"))
+    for name, at in (("a", odd), ("b", odd.slice(1))):
+        n = len(at)
+        table = pa.table({"text": [f"text {name}"] * n, "plain": plain.slice(0, n), "odd": at})
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    documents, aside = read(Parquet(kind="parquet", path=f"{tmp_path}/*.parquet"))
+    assert ([d.text for d in documents], aside) == (["text a", "text a", "text b"], [])
+    assert [d.meta["odd"] for d in documents] == [read_as, None, None]
+    assert {str(d.meta["plain"]) for d in documents} == {"1970-01-01 00:00:00+00:00"}
+
+
 def test_a_broken_row_group_loses_no_other(tmp_path: Path) -> None:
     table = pa.table({"text": [f"{number}" * 5000 for number in range(4)]})
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=1, compression="zstd", use_dictionary=False)

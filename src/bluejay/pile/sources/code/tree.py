@@ -9,7 +9,7 @@ from typing import Literal
 from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.sources.io.decode import file_text, is_binary
 from bluejay.pile.sources.io.open import matches
-from bluejay.pile.sources.io.spdx import LicenceFiles, declared
+from bluejay.pile.sources.io.spdx import LicenceFiles, declared, is_licence
 from bluejay.recipe import STRICT
 
 VERSION_CONTROL = (".git", ".hg", ".svn", ".bzr")
@@ -69,6 +69,14 @@ class Tree(SourceFiles):
         if not found:
             raise ValueError(f"no file in {self.path} matches {', '.join(self.include)}")
         return found
+
+    def stamps(self, unit: str) -> list[tuple[str, int, int]]:
+        """Name, bytes and modification time (ns) of the files that a unit's documents depend on: those that are read,
+        and licence files beside and above them."""
+        names, above = files_in(self.root, unit), [] if unit == TOP else files_in(self.root, TOP)
+        needed = [name for name in names if self.wants(name) or is_licence(name)] + list(filter(is_licence, above))
+        stats = [(name, (self.root / name).stat()) for name in needed]
+        return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
 
     def read(self, unit: str) -> Iterator[Document | Skipped]:
         """One document per file, in order of path."""
