@@ -138,6 +138,14 @@ def test_the_same_command_again_goes_on_and_other_text_is_refused(book, here, ca
     assert Path("runs/a/model/model.safetensors").read_bytes() == before
 
 
+def texts_of(folder: Path, tokenizer: str) -> list[str]:
+    """The texts of the corpus that is built of a folder."""
+    values = recipes.plain(own_text.corpus_recipe_of(folder, "notes", None))
+    values |= {"split": {"valid": 0.0, "test": 0.0}, "tokenizer": {"path": tokenizer}}
+    built = own_text.build(recipes.check(PileRecipe, values, "test"))
+    return pq.read_table(built.directory / "documents/train.parquet")["text"].to_pylist()
+
+
 def test_a_folder_of_several_kinds_of_file_is_one_corpus(here, byte_tokenizer_folder):
     folder = here / "notes"
     (folder / "deep").mkdir(parents=True)
@@ -147,12 +155,18 @@ def test_a_folder_of_several_kinds_of_file_is_one_corpus(here, byte_tokenizer_fo
     (folder / "deep/two.txt").write_text("the second text\n")
     (folder / "three.jsonl").write_text('{"text": "the third text"}\n')
     (folder / "four.csv").write_text("id,text\n1,the fourth text\n")
-    recipe = own_text.corpus_recipe_of(folder, "notes", None)
-    tokenizer = {"path": byte_tokenizer_folder}
-    values = recipes.plain(recipe) | {"split": {"valid": 0.0, "test": 0.0}, "tokenizer": tokenizer}
-    built = own_text.build(recipes.check(PileRecipe, values, "test"))
-    texts = pq.read_table(built.directory / "documents/train.parquet")["text"].to_pylist()
+    texts = texts_of(folder, byte_tokenizer_folder)
     assert sorted(text.split()[1] for text in texts) == ["first", "fourth", "second", "third"]
+
+
+def test_files_are_found_however_their_endings_and_folders_are_written(here, byte_tokenizer_folder):
+    folder = here / "notes [2023]"
+    folder.mkdir()
+    for name in ("a.html", "b.HTML", "c.Htm"):
+        (folder / name).write_text(f"<html><body><p>The page {name[0]}.</p></body></html>")
+    (folder / "d.csv").write_text("id,text\n1,The page d.\n")
+    (folder / "e.txt").write_text("The page e.")
+    assert sorted(map(str.strip, texts_of(folder, byte_tokenizer_folder))) == [f"The page {x}." for x in "abcde"]
 
 
 def test_new_without_a_text_waits_for_one_in_its_folder(book, here, capsys):

@@ -21,27 +21,13 @@ from bluejay.gpt.formats.layouts import open_model
 from bluejay.gpt.formats.locate import locate
 from bluejay.pile.build import build
 from bluejay.pile.recipe import PileRecipe
+from bluejay.pile.sources.folder import sources_of, tree_of
 from bluejay.progress import format_duration, say
 from bluejay.tokens import TokenShard
 from bluejay.train.distributed import parallel
 from bluejay.train.loop import Run, Trained, timeout, train
 from bluejay.train.recipe import TrainRecipe
 
-KINDS = {
-    "jsonl": "jsonl",
-    "json": "json",
-    "csv": "csv",
-    "parquet": "parquet",
-    "html": "html",
-    "htm": "html",
-    "epub": "epub",
-    "pdf": "pdf",
-    "warc": "warc",
-    "mbox": "mail",
-    "tex": "latex",
-}
-"""The kind of source of a file, by the ending of its name before that of a compression; any other is plain text."""
-COMPRESSED = ("gz", "bz2", "xz", "zst")
 SIZES = ((2, 64), (4, 128), (4, 192), (6, 256), (6, 384), (8, 512), (12, 768), (16, 1024))
 """Layers and width of the models to choose from."""
 LEAST_TOKENS_PER_PARAMETER = 1.0
@@ -192,43 +178,6 @@ def corpus_recipe_of(target: Path, name: str, init: str | None, files_come_later
         "component": [{"name": name, "licence": "unknown", "source": sources}],
     }
     return recipes.check(PileRecipe, values, str(target))
-
-
-def sources_of(target: Path) -> tuple[list[dict[str, Any]], int]:
-    """The sources of a file or folder, one for each kind of file, and the bytes of all files."""
-    if target.is_file():
-        return [{"kind": kind_of(target), "path": str(target.resolve())}], target.stat().st_size
-    files = [path for path in sorted(target.rglob("*")) if path.is_file() and not is_hidden(path, target)]
-    endings = {ending_of(path): kind_of(path) for path in files if kind_of(path) != "text"}
-    exclude = [f"*.{ending}" for ending in sorted(endings)]
-    sources: list[dict[str, Any]] = [
-        {"kind": kind, "path": f"{target.resolve()}/**/*.{ending}"} for ending, kind in sorted(endings.items())
-    ]
-    if any(kind_of(path) == "text" for path in files):
-        sources.append(tree_of(target, exclude))
-    return sources, sum(path.stat().st_size for path in files)
-
-
-def tree_of(folder: Path, exclude: list[str]) -> dict[str, Any]:
-    """The source of the text files in a folder."""
-    path = str(folder.resolve())
-    return {"kind": "tree", "path": path, "exclude": exclude, "licence": "unknown", "max_bytes": 10**9}
-
-
-def is_hidden(path: Path, folder: Path) -> bool:
-    """Whether a name on the way from a folder to a file begins with a dot."""
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
-
-
-def kind_of(path: Path) -> str:
-    """The kind of source that reads a file."""
-    return next((KINDS[part] for part in ending_of(path).split(".") if part in KINDS), "text")
-
-
-def ending_of(path: Path) -> str:
-    """The ending of a file's name, with that of its compression: jsonl.gz."""
-    parts = path.name.lower().split(".")[1:]
-    return ".".join(parts[-2:] if parts and parts[-1] in COMPRESSED else parts[-1:])
 
 
 def sized(corpus: Path, directory: Path, name: str, init: str | None, seconds: float) -> TrainRecipe:

@@ -1,0 +1,59 @@
+"""The sources of a user's file or folder of files, chosen by the endings of their names."""
+
+import glob
+from pathlib import Path
+from typing import Any
+
+KINDS = {
+    "jsonl": "jsonl",
+    "json": "json",
+    "csv": "csv",
+    "parquet": "parquet",
+    "html": "html",
+    "htm": "html",
+    "epub": "epub",
+    "pdf": "pdf",
+    "warc": "warc",
+    "mbox": "mail",
+    "tex": "latex",
+}
+"""The kind of source of a file, by the ending of its name before that of a compression; any other is plain text."""
+COMPRESSED = ("gz", "bz2", "xz", "zst")
+
+
+def sources_of(target: Path) -> tuple[list[dict[str, Any]], int]:
+    """The sources of a file or folder, one for each kind of file, and the bytes of all files."""
+    if target.is_file():
+        return [{"kind": kind_of(target), "path": str(target.resolve())}], target.stat().st_size
+    files = [path for path in sorted(target.rglob("*")) if path.is_file() and not is_hidden(path, target)]
+    endings = {glob.escape(ending_of(path)): kind_of(path) for path in files if kind_of(path) != "text"}
+    exclude = [f"*.{ending}" for ending in sorted(endings)]
+    folder = glob.escape(str(target.resolve()))
+    sources: list[dict[str, Any]] = [
+        {"kind": kind, "path": f"{folder}/**/*.{ending}"} for ending, kind in sorted(endings.items())
+    ]
+    if any(kind_of(path) == "text" for path in files):
+        sources.append(tree_of(target, exclude))
+    return sources, sum(path.stat().st_size for path in files)
+
+
+def tree_of(folder: Path, exclude: list[str]) -> dict[str, Any]:
+    """The source of the text files in a folder."""
+    path = str(folder.resolve())
+    return {"kind": "tree", "path": path, "exclude": exclude, "licence": "unknown", "max_bytes": 10**9}
+
+
+def is_hidden(path: Path, folder: Path) -> bool:
+    """Whether a name on the way from a folder to a file begins with a dot."""
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def kind_of(path: Path) -> str:
+    """The kind of source that reads a file."""
+    return next((KINDS[part] for part in ending_of(path).lower().split(".") if part in KINDS), "text")
+
+
+def ending_of(path: Path) -> str:
+    """The ending of a file's name as it is written, with that of its compression: jsonl.gz, HTML."""
+    parts = path.name.split(".")[1:]
+    return ".".join(parts[-2:] if parts and parts[-1].lower() in COMPRESSED else parts[-1:])
