@@ -169,6 +169,25 @@ def test_files_are_found_however_their_endings_and_folders_are_written(here, byt
     assert sorted(map(str.strip, texts_of(folder, byte_tokenizer_folder))) == [f"The page {x}." for x in "abcde"]
 
 
+def test_hidden_files_are_no_part_of_a_text(here, byte_tokenizer_folder):
+    folder = here / ".notes"
+    for name in ("a.txt", "deep/b.txt", ".env", ".venv/lib/c.py", "deep/.ipynb_checkpoints/d.txt", "deep/.e.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"text of {name}")
+    assert sorted(texts_of(folder, byte_tokenizer_folder)) == ["text of a.txt", "text of deep/b.txt"]
+
+
+def test_a_run_knows_its_folder_again_whatever_else_is_left_out_of_it(here):
+    Path("notes").mkdir()
+    Path("notes/a.txt").write_text("text")
+    path = own_text.write_corpus_recipe(Path("notes"), Path("runs/notes"), None, False)
+    values = recipes.plain(recipes.load(PileRecipe, path))
+    values["component"][0]["source"][0]["exclude"] = []  # as it was before hidden files were left out
+    recipes.save(recipes.check(PileRecipe, values, "test"), path)
+    before = path.read_bytes()
+    assert own_text.write_corpus_recipe(Path("notes"), Path("runs/notes"), None, False).read_bytes() == before
+
+
 def test_new_without_a_text_waits_for_one_in_its_folder(book, here, capsys):
     main(["new", "mine"])
     said = capsys.readouterr().out

@@ -150,14 +150,19 @@ def write_corpus_recipe(target: Path, directory: Path, init: str | None, force: 
     """Write the recipe of the corpus, or find it as it was written for the same text before."""
     recipe, path = corpus_recipe_of(target, name_of(directory), init), directory / "pile.toml"
     if path.exists() and not force:
-        before = recipes.load(PileRecipe, path)
-        if before.component[0].source != recipe.component[0].source:
+        if places_of(recipes.load(PileRecipe, path)) != places_of(recipe):
             raise ValueError(
                 f"{directory} holds a run of another text; give this one a --name, or replace that one by --force"
             )
         return path
     recipes.save(recipe, path)
     return path
+
+
+def places_of(recipe: PileRecipe) -> list[dict[str, Any]]:
+    """The sources of a corpus without what they leave out, by which a run knows its text again."""
+    sources = recipes.plain(recipe)["component"][0]["source"]
+    return [{key: value for key, value in source.items() if key != "exclude"} for source in sources]
 
 
 def corpus_recipe_of(target: Path, name: str, init: str | None, files_come_later: bool = False) -> PileRecipe:

@@ -19,6 +19,8 @@ KINDS = {
 }
 """The kind of source of a file, by the ending of its name before that of a compression; any other is plain text."""
 COMPRESSED = ("gz", "bz2", "xz", "zst")
+HIDDEN = (".*", "*/.*")
+"""Patterns of hidden files, and of files in hidden folders, which are no part of a text."""
 
 
 def sources_of(target: Path) -> tuple[list[dict[str, Any]], int]:
@@ -38,9 +40,9 @@ def sources_of(target: Path) -> tuple[list[dict[str, Any]], int]:
 
 
 def tree_of(folder: Path, exclude: list[str]) -> dict[str, Any]:
-    """The source of the text files in a folder."""
-    path = str(folder.resolve())
-    return {"kind": "tree", "path": path, "exclude": exclude, "licence": "unknown", "max_bytes": 10**9}
+    """The source of the text files in a folder that are not hidden and match none of the patterns `exclude`."""
+    path, patterns = str(folder.resolve()), [*HIDDEN, *exclude]
+    return {"kind": "tree", "path": path, "exclude": patterns, "licence": "unknown", "max_bytes": 10**9}
 
 
 def is_hidden(path: Path, folder: Path) -> bool:
