@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from bluejay import recipe as recipes
+from bluejay.files import TEMPORARY
 from bluejay.gpt.formats.layouts import open_model
 from bluejay.gpt.formats.locate import locate
 from bluejay.pile.build import build
@@ -128,7 +129,7 @@ def new(directory: Path, text: Path | None = None) -> list[Path]:
     name = name_of(directory)
     if text is None:
         (directory / "text").mkdir(parents=True, exist_ok=True)
-    corpus = corpus_recipe_of(text or directory / "text", name, None, files_come_later=text is None)
+    corpus = corpus_recipe_of(text or directory / "text", directory, name, None, files_come_later=text is None)
     recipe = training_recipe(corpus.directory, name, None, 4, 128, 1_000_000)
     recipes.save(corpus, paths[0])
     recipes.save(recipe, paths[1])
@@ -148,7 +149,7 @@ def is_corpus(target: Path) -> bool:
 
 def write_corpus_recipe(target: Path, directory: Path, init: str | None, force: bool) -> Path:
     """Write the recipe of the corpus, or find it as it was written for the same text before."""
-    recipe, path = corpus_recipe_of(target, name_of(directory), init), directory / "pile.toml"
+    recipe, path = corpus_recipe_of(target, directory, name_of(directory), init), directory / "pile.toml"
     if path.exists() and not force:
         if places_of(recipes.load(PileRecipe, path)) != places_of(recipe):
             raise ValueError(
@@ -165,11 +166,15 @@ def places_of(recipe: PileRecipe) -> list[dict[str, Any]]:
     return [{key: value for key, value in source.items() if key != "exclude"} for source in sources]
 
 
-def corpus_recipe_of(target: Path, name: str, init: str | None, files_come_later: bool = False) -> PileRecipe:
-    """The recipe of a corpus of one file, or of all files in a folder. Raises FileNotFoundError if it is not there."""
+def corpus_recipe_of(
+    target: Path, directory: Path, name: str, init: str | None, files_come_later: bool = False
+) -> PileRecipe:
+    """The recipe of a corpus of one file, or of all files in a folder but those that are written to `directory`, or as
+    corpora and runs of this name. Raises FileNotFoundError if it is not there; ValueError if it cannot be read."""
     if not target.exists():
         raise FileNotFoundError(f"{target} is neither a recipe (NAME.toml) nor a text: there is no such file or folder")
-    sources, size = sources_of(target)
+    corpora = [Path(f"data/{name}{ending}") for ending in ("", ".stages", ".old", TEMPORARY)]
+    sources, size = sources_of(target, [directory, Path(f"runs/{name}"), *corpora])
     if not sources and files_come_later:
         sources, size = [tree_of(target, [])], USUAL_SIZE
     if not sources:

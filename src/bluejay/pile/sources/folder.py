@@ -21,21 +21,34 @@ KINDS = {
 COMPRESSED = ("gz", "bz2", "xz", "zst")
 HIDDEN = (".*", "*/.*")
 """Patterns of hidden files, and of files in hidden folders, which are no part of a text."""
+WRITTEN = ("html", "json", "jsonl", "parquet")
+"""Kinds of files that runs and corpora have, too."""
 
 
-def sources_of(target: Path) -> tuple[list[dict[str, Any]], int]:
-    """The sources of a file or folder, one for each kind of file, and the bytes of all files."""
+def sources_of(target: Path, own: list[Path]) -> tuple[list[dict[str, Any]], int]:
+    """The sources of a file or folder, one for each kind of file, and the bytes of all files; the folders `own`, which
+    are written to, are no part of it. Raises ValueError: a source cannot leave them out."""
     if target.is_file():
         return [{"kind": kind_of(target), "path": str(target.resolve())}], target.stat().st_size
-    files = [path for path in sorted(target.rglob("*")) if path.is_file() and not is_hidden(path, target)]
+    root = target.resolve()
+    within = [place for path in own if (place := path.resolve()).is_relative_to(root)]
+    if root in within:
+        raise ValueError(f"{target} is where the results would be written; choose another name for them")
+    files = [path for path in sorted(root.rglob("*")) if path.is_file() and not is_hidden(path, root)]
+    files = [path for path in files if not any(path.is_relative_to(place) for place in within)]
     endings = {glob.escape(ending_of(path)): kind_of(path) for path in files if kind_of(path) != "text"}
-    exclude = [f"*.{ending}" for ending in sorted(endings)]
-    folder = glob.escape(str(target.resolve()))
+    if within and (written := [ending for ending, kind in sorted(endings.items()) if kind in WRITTEN]):
+        raise ValueError(
+            f"{root} holds .{written[0]} files, and what finds them would take those that are written to {within[0]} "
+            "for text, too; start the command in a folder outside the text's, and write nothing into that"
+        )
+    folder = glob.escape(str(root))
     sources: list[dict[str, Any]] = [
         {"kind": kind, "path": f"{folder}/**/*.{ending}"} for ending, kind in sorted(endings.items())
     ]
     if any(kind_of(path) == "text" for path in files):
-        sources.append(tree_of(target, exclude))
+        apart = [f"{glob.escape(place.relative_to(root).as_posix())}/*" for place in within]
+        sources.append(tree_of(root, [*apart, *(f"*.{ending}" for ending in sorted(endings))]))
     return sources, sum(path.stat().st_size for path in files)
 
 
