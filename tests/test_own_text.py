@@ -138,6 +138,14 @@ def test_the_same_command_again_goes_on_and_other_text_is_refused(book, here, ca
     assert Path("runs/a/model/model.safetensors").read_bytes() == before
 
 
+def texts_of(folder: Path, tokenizer: str) -> list[str]:
+    """The texts of the corpus that is built of a folder."""
+    values = recipes.plain(own_text.corpus_recipe_of(folder, Path("runs/notes"), "notes", None))
+    values |= {"split": {"valid": 0.0, "test": 0.0}, "tokenizer": {"path": tokenizer}}
+    built = own_text.build(recipes.check(PileRecipe, values, "test"))
+    return pq.read_table(built.directory / "documents/train.parquet")["text"].to_pylist()
+
+
 def test_a_folder_of_several_kinds_of_file_is_one_corpus(here, byte_tokenizer_folder):
     folder = here / "notes"
     (folder / "deep").mkdir(parents=True)
@@ -147,12 +155,66 @@ def test_a_folder_of_several_kinds_of_file_is_one_corpus(here, byte_tokenizer_fo
     (folder / "deep/two.txt").write_text("the second text\n")
     (folder / "three.jsonl").write_text('{"text": "the third text"}\n')
     (folder / "four.csv").write_text("id,text\n1,the fourth text\n")
-    recipe = own_text.corpus_recipe_of(folder, "notes", None)
-    tokenizer = {"path": byte_tokenizer_folder}
-    values = recipes.plain(recipe) | {"split": {"valid": 0.0, "test": 0.0}, "tokenizer": tokenizer}
-    built = own_text.build(recipes.check(PileRecipe, values, "test"))
-    texts = pq.read_table(built.directory / "documents/train.parquet")["text"].to_pylist()
+    texts = texts_of(folder, byte_tokenizer_folder)
     assert sorted(text.split()[1] for text in texts) == ["first", "fourth", "second", "third"]
+
+
+def test_files_are_found_however_their_endings_and_folders_are_written(here, byte_tokenizer_folder):
+    folder = here / "notes [2023]"
+    folder.mkdir()
+    for name in ("a.html", "b.HTML", "c.Htm"):
+        (folder / name).write_text(f"<html><body><p>The page {name[0]}.</p></body></html>")
+    (folder / "d.csv").write_text("id,text\n1,The page d.\n")
+    (folder / "e.txt").write_text("The page e.")
+    assert sorted(map(str.strip, texts_of(folder, byte_tokenizer_folder))) == [f"The page {x}." for x in "abcde"]
+
+
+def test_hidden_files_are_no_part_of_a_text(here, byte_tokenizer_folder):
+    folder = here / ".notes"
+    for name in ("a.txt", "deep/b.txt", ".env", ".venv/lib/c.py", "deep/.ipynb_checkpoints/d.txt", "deep/.e.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"text of {name}")
+    assert sorted(texts_of(folder, byte_tokenizer_folder)) == ["text of a.txt", "text of deep/b.txt"]
+
+
+def test_a_run_knows_its_folder_again_whatever_else_is_left_out_of_it(here):
+    Path("notes").mkdir()
+    Path("notes/a.txt").write_text("text")
+    path = own_text.write_corpus_recipe(Path("notes"), Path("runs/notes"), None, False)
+    values = recipes.plain(recipes.load(PileRecipe, path))
+    values["component"][0]["source"][0]["exclude"] = []  # as it was before hidden files were left out
+    recipes.save(recipes.check(PileRecipe, values, "test"), path)
+    before = path.read_bytes()
+    assert own_text.write_corpus_recipe(Path("notes"), Path("runs/notes"), None, False).read_bytes() == before
+
+
+def test_a_run_within_the_folder_of_its_text_does_not_read_itself(book, here, byte_tokenizer_folder, capsys):
+    Path("a.txt").write_text(book)
+    main(["train", ".", "--name", "me [1]", "--minutes", "0.0001"])
+    model = Path("runs/me [1]/model/model.safetensors").read_bytes()
+    Path("data/me-1.partial").mkdir()
+    Path("data/me-1.partial/left.json").write_text("{}")  # by a build that was killed
+    main(["train", ".", "--name", "me [1]", "--minutes", "0.0001"])
+    assert "is built from this recipe already" in capsys.readouterr().err
+    assert Path("runs/me [1]/model/model.safetensors").read_bytes() == model
+    for split in ("train", "valid"):
+        urls = pq.read_table(f"data/me-1/documents/{split}.parquet")["url"].to_pylist()
+        assert {url.partition("#")[0] for url in urls} == {str(here / "a.txt")}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["train", "."], "holds .json files, and what finds them would take those that are written to"),
+        (["train", "data/notes"], "data/notes is where the results would be written; choose another name"),
+        (["new", "mine", "."], "start the command in a folder outside the text's"),
+    ],
+)
+def test_what_would_read_its_own_files_is_refused_before_any_is_written(arguments, says, here, capsys):
+    Path("data/notes").mkdir(parents=True)
+    Path("data/notes/a.json").write_text('{"text": "a"}')
+    refused(arguments, says, capsys)
+    assert sorted(here.rglob("*")) == [here / "data", here / "data/notes", here / "data/notes/a.json"]
 
 
 def test_new_without_a_text_waits_for_one_in_its_folder(book, here, capsys):

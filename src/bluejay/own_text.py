@@ -17,31 +17,18 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from bluejay import recipe as recipes
+from bluejay.files import TEMPORARY
 from bluejay.gpt.formats.layouts import open_model
 from bluejay.gpt.formats.locate import locate
 from bluejay.pile.build import build
 from bluejay.pile.recipe import PileRecipe
+from bluejay.pile.sources.folder import sources_of, tree_of
 from bluejay.progress import format_duration, say
 from bluejay.tokens import TokenShard
 from bluejay.train.distributed import parallel
 from bluejay.train.loop import Run, Trained, timeout, train
 from bluejay.train.recipe import TrainRecipe
 
-KINDS = {
-    "jsonl": "jsonl",
-    "json": "json",
-    "csv": "csv",
-    "parquet": "parquet",
-    "html": "html",
-    "htm": "html",
-    "epub": "epub",
-    "pdf": "pdf",
-    "warc": "warc",
-    "mbox": "mail",
-    "tex": "latex",
-}
-"""The kind of source of a file, by the ending of its name before that of a compression; any other is plain text."""
-COMPRESSED = ("gz", "bz2", "xz", "zst")
 SIZES = ((2, 64), (4, 128), (4, 192), (6, 256), (6, 384), (8, 512), (12, 768), (16, 1024))
 """Layers and width of the models to choose from."""
 LEAST_TOKENS_PER_PARAMETER = 1.0
@@ -142,7 +129,7 @@ def new(directory: Path, text: Path | None = None) -> list[Path]:
     name = name_of(directory)
     if text is None:
         (directory / "text").mkdir(parents=True, exist_ok=True)
-    corpus = corpus_recipe_of(text or directory / "text", name, None, files_come_later=text is None)
+    corpus = corpus_recipe_of(text or directory / "text", directory, name, None, files_come_later=text is None)
     recipe = training_recipe(corpus.directory, name, None, 4, 128, 1_000_000)
     recipes.save(corpus, paths[0])
     recipes.save(recipe, paths[1])
@@ -162,10 +149,9 @@ def is_corpus(target: Path) -> bool:
 
 def write_corpus_recipe(target: Path, directory: Path, init: str | None, force: bool) -> Path:
     """Write the recipe of the corpus, or find it as it was written for the same text before."""
-    recipe, path = corpus_recipe_of(target, name_of(directory), init), directory / "pile.toml"
+    recipe, path = corpus_recipe_of(target, directory, name_of(directory), init), directory / "pile.toml"
     if path.exists() and not force:
-        before = recipes.load(PileRecipe, path)
-        if before.component[0].source != recipe.component[0].source:
+        if places_of(recipes.load(PileRecipe, path)) != places_of(recipe):
             raise ValueError(
                 f"{directory} holds a run of another text; give this one a --name, or replace that one by --force"
             )
@@ -174,11 +160,21 @@ def write_corpus_recipe(target: Path, directory: Path, init: str | None, force: 
     return path
 
 
-def corpus_recipe_of(target: Path, name: str, init: str | None, files_come_later: bool = False) -> PileRecipe:
-    """The recipe of a corpus of one file, or of all files in a folder. Raises FileNotFoundError if it is not there."""
+def places_of(recipe: PileRecipe) -> list[dict[str, Any]]:
+    """The sources of a corpus without what they leave out, by which a run knows its text again."""
+    sources = recipes.plain(recipe)["component"][0]["source"]
+    return [{key: value for key, value in source.items() if key != "exclude"} for source in sources]
+
+
+def corpus_recipe_of(
+    target: Path, directory: Path, name: str, init: str | None, files_come_later: bool = False
+) -> PileRecipe:
+    """The recipe of a corpus of one file, or of all files in a folder but those that are written to `directory`, or as
+    corpora and runs of this name. Raises FileNotFoundError if it is not there; ValueError if it cannot be read."""
     if not target.exists():
         raise FileNotFoundError(f"{target} is neither a recipe (NAME.toml) nor a text: there is no such file or folder")
-    sources, size = sources_of(target)
+    corpora = [Path(f"data/{name}{ending}") for ending in ("", ".stages", ".old", TEMPORARY)]
+    sources, size = sources_of(target, [directory, Path(f"runs/{name}"), *corpora])
     if not sources and files_come_later:
         sources, size = [tree_of(target, [])], USUAL_SIZE
     if not sources:
@@ -192,43 +188,6 @@ def corpus_recipe_of(target: Path, name: str, init: str | None, files_come_later
         "component": [{"name": name, "licence": "unknown", "source": sources}],
     }
     return recipes.check(PileRecipe, values, str(target))
-
-
-def sources_of(target: Path) -> tuple[list[dict[str, Any]], int]:
-    """The sources of a file or folder, one for each kind of file, and the bytes of all files."""
-    if target.is_file():
-        return [{"kind": kind_of(target), "path": str(target.resolve())}], target.stat().st_size
-    files = [path for path in sorted(target.rglob("*")) if path.is_file() and not is_hidden(path, target)]
-    endings = {ending_of(path): kind_of(path) for path in files if kind_of(path) != "text"}
-    exclude = [f"*.{ending}" for ending in sorted(endings)]
-    sources: list[dict[str, Any]] = [
-        {"kind": kind, "path": f"{target.resolve()}/**/*.{ending}"} for ending, kind in sorted(endings.items())
-    ]
-    if any(kind_of(path) == "text" for path in files):
-        sources.append(tree_of(target, exclude))
-    return sources, sum(path.stat().st_size for path in files)
-
-
-def tree_of(folder: Path, exclude: list[str]) -> dict[str, Any]:
-    """The source of the text files in a folder."""
-    path = str(folder.resolve())
-    return {"kind": "tree", "path": path, "exclude": exclude, "licence": "unknown", "max_bytes": 10**9}
-
-
-def is_hidden(path: Path, folder: Path) -> bool:
-    """Whether a name on the way from a folder to a file begins with a dot."""
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
-
-
-def kind_of(path: Path) -> str:
-    """The kind of source that reads a file."""
-    return next((KINDS[part] for part in ending_of(path).split(".") if part in KINDS), "text")
-
-
-def ending_of(path: Path) -> str:
-    """The ending of a file's name, with that of its compression: jsonl.gz."""
-    parts = path.name.lower().split(".")[1:]
-    return ".".join(parts[-2:] if parts and parts[-1] in COMPRESSED else parts[-1:])
 
 
 def sized(corpus: Path, directory: Path, name: str, init: str | None, seconds: float) -> TrainRecipe:
