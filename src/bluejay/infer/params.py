@@ -82,7 +82,7 @@ def as_number(name: str, kind: type[int] | type[float], value: Any) -> Any:
         try:
             return float(value)
         except OverflowError:  # a whole number past a float's range, which no parameter's range holds
-            return math.inf if math.trunc(value) > 0 else -math.inf
+            return math.inf if value == abs(value) else -math.inf
     raise ValueError(f"{name} is {value!r}; it must be a {'whole ' if kind is int else ''}number")
 
 
