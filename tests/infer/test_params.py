@@ -2,7 +2,7 @@
 
 import pytest
 
-from bluejay.infer.params import SamplingParams
+from bluejay.infer.params import SamplingParams, changed
 
 
 def test_stop_is_a_string_or_several():
@@ -16,3 +16,9 @@ def test_stop_is_a_string_or_several():
 def test_empty_stop_is_refused(stop):
     with pytest.raises(ValueError, match=r"^stop holds an empty string"):
         SamplingParams(stop=stop)
+
+
+def test_a_number_past_the_range_of_floats_is_refused_as_one_past_its_own():
+    for value in (10**400, -(10**400)):
+        with pytest.raises(ValueError, match=r"^temperature is -?inf; it must be between 0 and 2"):
+            changed(None, {"temperature": value})

@@ -96,6 +96,14 @@ def test_greedy_is_the_likeliest_token(params, drawn):
         assert drawn(logits[None], [SamplingParams(**params)], np.array([number])) == [int(logits.argmax())]
 
 
+def test_top_k_above_the_vocabulary_keeps_all(drawn):
+    logits = torch.randn(100, generator=torch.Generator().manual_seed(1)).expand(50, -1)
+    numbers = np.linspace(0, 0.999, 50)
+    all_kept = drawn(logits, [SamplingParams(top_k=0)] * 50, numbers)
+    for top_k in (100, 2**31 - 1, 2**64, 10**400):
+        assert drawn(logits, [SamplingParams(top_k=top_k)] * 50, numbers) == all_kept
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("size", [5, 16, 300])
 def test_a_logit_that_is_no_number_is_found_and_a_masked_one_is_never_drawn(size, value, drawn):

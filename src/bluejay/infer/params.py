@@ -1,6 +1,7 @@
 """The sampling parameters. This module does not import torch, so that `bluejay --help` is fast."""
 
 import difflib
+import math
 import numbers
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -78,7 +79,10 @@ def as_number(name: str, kind: type[int] | type[float], value: Any) -> Any:
     if kind is int and isinstance(value, numbers.Integral) and not isinstance(value, bool):
         return int(value)
     if kind is float and isinstance(value, numbers.Real) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:  # a whole number past a float's range, which no parameter's range holds
+            return math.inf if value == abs(value) else -math.inf
     raise ValueError(f"{name} is {value!r}; it must be a {'whole ' if kind is int else ''}number")
 
 

@@ -18,6 +18,9 @@ GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)
 GREEDY = (0.0, 0.0, 1.0, 0.0, 1.0)
 """The filters of a sample that always takes the likeliest token."""
 
+LARGEST_TOP_K = 2**31
+"""More than any vocabulary has; a larger `top_k`, which may exceed a float's range, keeps all tokens as well."""
+
 LogitsProcessor = Callable[[list[int], Tensor], Tensor]
 """A function of the tokens that a sample has generated and the logits (V) of its next token; returns new logits (V).
 
@@ -78,7 +81,7 @@ def filters_of(params: SamplingParams) -> tuple[float, ...]:
     """The columns of `draw`'s filters."""
     if params.temperature == 0:
         return GREEDY
-    return params.temperature, float(params.top_k), params.top_p, params.min_p, params.typical_p
+    return params.temperature, float(min(params.top_k, LARGEST_TOP_K)), params.top_p, params.min_p, params.typical_p
 
 
 def draw(

@@ -12,6 +12,7 @@ import transformers
 
 from bluejay.gpt.formats.layouts import save_model
 from bluejay.infer.params import SamplingParams
+from bluejay.serve.api import completions
 
 PROMPT = "the cat"
 
@@ -119,6 +120,20 @@ def test_a_prompt_can_be_scored_alone(client):
     assert choice.text == PROMPT and choice.finish_reason == "length"
     assert choice.logprobs.token_logprobs == longer.logprobs.token_logprobs[:-1]
     assert complete(client, max_tokens=0).choices[0].text == ""
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/lens/completions"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_does_not_repeat_more_of_its_prompts_than_a_limit(server, monkeypatch, stream, path):
+    """Scoring a prompt once is cheap; writing it out for each of n samples with its alternatives is not."""
+    monkeypatch.setattr(completions, "MAX_ECHOED", 600)
+    steering = {"steering": {"toward": ["ab"], "away": ["cd"]}} if "lens" in path else {}
+    body = {"prompt": [[65] * 50] * 2, "n": 2, "max_tokens": 0, "echo": True, "stream": stream, **steering}
+    address = f"{server.url}{path}"
+    assert httpx.post(address, json=body | {"logprobs": 2}).status_code == 200
+    error = check_error(httpx.post(address, json=body | {"logprobs": 3}), 400)
+    assert error["param"] == "echo" and error["message"].startswith("echo would repeat 800 values")
+    assert httpx.post(address, json=body | {"logprobs": 3, "echo": False}).status_code == 200
 
 
 def test_a_streams_logprobs_are_those_of_the_whole(client):

@@ -7,6 +7,7 @@ import pytest
 
 from bluejay.infer.model import Model
 from bluejay.native import native
+from bluejay.serve.api.offered import Catalogue, catalogue_of
 from bluejay.serve.settings import PublicSettings, ServeSettings
 from bluejay.tokens import TokenShard
 from bluejay.trace.indexing import index
@@ -77,6 +78,22 @@ def test_strangers_may_only_ask_where_it_is_switched_on_and_pay_for_it(ask):
     assert "/home/ann" in ask({"input": LOCAL}).text
     refused = ask({"input": TEXT * 20}, public=on)
     assert refused.status_code == 400 and refused.json()["error"]["code"] == "token_budget_exceeded"
+
+
+def test_a_model_that_is_added_later_is_traced_as_any(running, model, byte_tokenizer, corpus, tmp_path):
+    settings = ServeSettings(corpus=(str(corpus),))
+    byte_tokenizer.save(tmp_path)
+    first, later = (Model(model.weights, byte_tokenizer, name) for name in ("first", "later"))
+    later.path = tmp_path
+    models = Catalogue([catalogue_of(first, settings).first], settings, may_grow=True)
+    with running(models, settings) as server:
+        models.add(catalogue_of(later, settings).first)
+        assert httpx.get(f"{server.url}/v1/trace?model=later").json()["available"]
+        assert httpx.post(f"{server.url}/v1/trace/index?model=later").json()["making"] is False
+        [span] = httpx.post(f"{server.url}/v1/trace", json={"input": TEXT, "model": "later"}).json()["spans"]
+        place = {name: span["documents"][0][name] for name in ("corpus", "split", "position")}
+        asked = {**place, "length": 5, "model": "later"}
+        assert httpx.post(f"{server.url}/v1/trace/snippet", json=asked).json()["match"] == TEXT[:5]
 
 
 @pytest.mark.parametrize(

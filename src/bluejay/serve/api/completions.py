@@ -22,6 +22,8 @@ from bluejay.tokenizer import Tokenizer
 
 MAX_PROMPTS = 64
 MAX_BEST_OF = 128
+MAX_ECHOED = 1_000_000
+"""Tokens of prompts that an answer repeats, each counted with its alternatives: about 30 MB of JSON."""
 
 DATA_SCHEMA = {"type": "string", "description": "JSON with one token of one choice; [DONE] at the end."}
 EVENT_SCHEMA = {"type": "object", "properties": {"data": DATA_SCHEMA}, "required": ["data"]}
@@ -174,6 +176,18 @@ def best(samples: Sequence[Sequence[Chunk]], n: int) -> list[int]:
     return sorted(range(len(samples)), key=per_token, reverse=True)[:n]
 
 
+def check_echo(body: CompletionRequest, prompts: Sequence[Sequence[int]], n_ctx: int) -> None:
+    """Raise APIError where an answer would repeat too much of its prompts, which costs a client no tokens. Prompts
+    longer than `n_ctx` tokens are refused elsewhere."""
+    values = body.n * sum(min(len(prompt), n_ctx) for prompt in prompts) * (1 + (body.logprobs or 0))
+    if body.echo and values > MAX_ECHOED:
+        message = (
+            f"echo would repeat {values:,} values, n times the tokens of the prompts times 1 + logprobs; "
+            f"at most {MAX_ECHOED:,} go in one answer"
+        )
+        raise APIError(400, message, param="echo")
+
+
 def router(models: Catalogue) -> APIRouter:
     """The route of the endpoint."""
     routes = APIRouter()
@@ -188,6 +202,7 @@ def router(models: Catalogue) -> APIRouter:
         params, constraint = body.sampling(), await service.constraint(body)
         with service.reading([prompt for prompt in body.prompt if isinstance(prompt, str)], "prompt"):
             prompts = await asyncio.to_thread(lambda: [encode(p) if isinstance(p, str) else p for p in body.prompt])
+        check_echo(body, prompts, service.model.config.n_ctx)
         job = await service.submit(prompts, params, constraint)
         return await service.respond(body, request, job, CompletionWriter(body, job, service.tokenizer))
 

@@ -12,7 +12,7 @@ from bluejay.infer.engine import Engine
 from bluejay.infer.prompts import most_tokens
 from bluejay.lens.activations import Lens
 from bluejay.lens.steering import Steering, bits_per_byte, steered_model, steering_vector
-from bluejay.serve.api.completions import CompletionRequest, CompletionWriter
+from bluejay.serve.api.completions import CompletionRequest, CompletionWriter, check_echo
 from bluejay.serve.api.parameters import Body
 from bluejay.serve.api.respond import Service
 from bluejay.serve.engine_thread import EngineThread, Job
@@ -78,8 +78,9 @@ async def respond(service: Service, lens: Lens, body: SteeredRequest, request: R
     encode, own = service.tokenizer.encode_prompt, service.engine_thread
     with service.reading([prompt for prompt in body.prompt if isinstance(prompt, str)], "prompt"):
         prompts = await asyncio.to_thread(lambda: [encode(p) if isinstance(p, str) else p for p in body.prompt])
-    steering = await asyncio.to_thread(direction, lens, body.steering)
     n_ctx = own.engine.n_ctx
+    check_echo(body, prompts, n_ctx)
+    steering = await asyncio.to_thread(direction, lens, body.steering)
     lengths = [min(n_ctx, most_tokens(ids, params, n_ctx)) for ids in prompts for _ in range(params.n)]
     backend = TorchBackend.for_tokens(steered_model(lens, steering, body.steering.strength), lengths)
     settings = replace(own.settings, max_sequences=len(lengths), max_waiting=len(lengths))

@@ -117,14 +117,15 @@ class Opened:
 def router(models: Catalogue, settings: ServeSettings) -> APIRouter:
     """The routes; none where strangers use the server and tracing is not switched on."""
     routes, turn = APIRouter(), asyncio.Lock()
-    of_each = {name: Opened(one.path, settings.corpus) for name, one in models.offered.items()}
+    of_each: dict[str, Opened] = {}
     is_public = settings.public is not None
     if settings.public is not None and not settings.public.trace:
         return routes
 
     def opened(request: Request, name: str | None) -> Opened:
         """The tracer of the model that a request names, which need not be loaded. Raises APIError."""
-        return of_each[models.named(request, name).name]
+        one = models.named(request, name)
+        return of_each.setdefault(one.name, Opened(one.path, settings.corpus))
 
     async def tracer(request: Request, name: str | None) -> Tracer:
         try:
