@@ -1,5 +1,6 @@
 """A conversation becomes the same tokens as in transformers, except where a message forges a special token."""
 
+import json
 import re
 
 import pytest
@@ -45,6 +46,28 @@ def test_the_prompt_equals_that_of_transformers(template, tmp_path):
     expected = reference.apply_chat_template(CONVERSATION, add_generation_prompt=True, return_dict=False)
     assert prompt_tokens(tokenizer, CONVERSATION) == expected
     assert prompt_tokens(Tokenizer.load(tmp_path), CONVERSATION) == expected
+
+
+@pytest.mark.parametrize("begin", ["<|begin|>", {"__type": "AddedToken", "content": "<|begin|>"}, None])
+@pytest.mark.parametrize("end", ["<|end|>", "<|endoftext|>"])
+def test_the_template_names_tokens_as_the_tokenizers_files_do(begin, end, tmp_path):
+    template = BRACKETS + "{{ pad_token }}"
+    tokenizer = new_tokenizer(template)
+    tokenizer.backend.add_special_tokens(["<|begin|>"])
+    tokenizer.backend.save(str(tmp_path / "tokenizer.json"))
+    names = {"bos_token": begin, "eos_token": end, "pad_token": "<|turn|>"}
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": template} | names
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [258, 260]}))
+    reference = AutoTokenizer.from_pretrained(tmp_path)
+    expected = reference.apply_chat_template(CONVERSATION, add_generation_prompt=True, return_dict=False)
+    loaded = Tokenizer.load(tmp_path)
+    assert prompt_tokens(loaded, CONVERSATION) == expected
+    (tmp_path / "copy").mkdir()
+    loaded.save(tmp_path / "copy")
+    assert prompt_tokens(Tokenizer.load(tmp_path / "copy"), CONVERSATION) == expected
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "copy")
+    assert theirs.apply_chat_template(CONVERSATION, add_generation_prompt=True, return_dict=False) == expected
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import AddedToken
 
-from bluejay.tokenizer import Tokenizer, well_formed
+from bluejay.tokenizer import NAMED_TOKENS, Tokenizer, well_formed
 
 PLACEHOLDER = "\ud800{}\udbff"
 
@@ -93,20 +93,30 @@ def render(
 ) -> str:
     """The text that the template produces. Raises ValueError if it fails."""
     assert tokenizer.chat_template is not None
-    begin = next(iter(tokenizer.begin), tokenizer.eot)
     try:
         return compiled(tokenizer.chat_template).render(
             messages=messages,
             add_generation_prompt=answer_follows,
             tools=None,
             strftime_now=(now or datetime.now()).strftime,
-            bos_token=tokenizer.backend.id_to_token(begin),
-            eos_token=tokenizer.backend.id_to_token(tokenizer.eot),
+            **named_tokens(tokenizer),
         )
     except TemplateError as error:
         raise ValueError(f"the model's chat template rejects these messages: {error}") from None
     except Exception as error:  # a template is an untrusted program: it can raise anything
         raise ValueError(f"the model's chat template fails on these messages: {type(error).__name__}") from None
+
+
+def named_tokens(tokenizer: Tokenizer) -> dict[str, str]:
+    """The names of tokens that a template sees: those of tokenizer_config.json, where a null means that there is none;
+    the beginning and end of a text are those that the tokenizer uses where it does not say."""
+    begin = next(iter(tokenizer.begin), tokenizer.eot)
+    used = {
+        "bos_token": tokenizer.backend.id_to_token(begin),
+        "eos_token": tokenizer.backend.id_to_token(tokenizer.eot),
+    }
+    named = used | {name: tokenizer.settings[name] for name in NAMED_TOKENS if name in tokenizer.settings}
+    return {name: token for name, token in named.items() if token is not None}
 
 
 @lru_cache(maxsize=1)
