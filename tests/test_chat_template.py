@@ -23,6 +23,21 @@ BRACKETS = (
     "{% else %}{{ message.content ~ eos_token }}{{ message | tojson }}{% endif %}{% endfor %}"
 )
 
+GENERATION = (
+    "{% for message in messages %}{% set role = 'x' %}<|turn|>{% generation %}{% set role = message.role %}"
+    "{% if loop.last %}{{ role }}{% endif %}{{ message.content }}{% endgeneration %}{{ role }}<|end|>{% endfor %}"
+)
+JSON = "".join(
+    "{{ messages | tojson" + options + " }}"
+    for options in (
+        "(ensure_ascii=False)",
+        "(true)",
+        "(indent=2, sort_keys=true)",
+        "(separators=(',', ':'))",
+        "(indent='. ')",
+    )
+)
+
 
 def new_tokenizer(template: str) -> Tokenizer:
     backend = Tokenizer.train(["the the the cat"], vocab_size=259).backend
@@ -38,7 +53,7 @@ CONVERSATION = [
 ]
 
 
-@pytest.mark.parametrize("template", [TURNS, BRACKETS])
+@pytest.mark.parametrize("template", [TURNS, BRACKETS, GENERATION, JSON])
 def test_the_prompt_equals_that_of_transformers(template, tmp_path):
     tokenizer = new_tokenizer(template)
     tokenizer.save(tmp_path)

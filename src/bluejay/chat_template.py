@@ -15,8 +15,9 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, NoReturn
 
-from jinja2 import Template, TemplateError
-from jinja2.ext import loopcontrols
+from jinja2 import Template, TemplateError, nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import AddedToken
 
@@ -122,14 +123,33 @@ def named_tokens(tokenizer: Tokenizer) -> dict[str, str]:
 @lru_cache(maxsize=1)
 def compiled(source: str) -> Template:
     """A compiled template, with the functions that Hugging Face's templates may call."""
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, Generation]
+    )
     environment.filters["tojson"] = tojson
     return environment.from_string(source, globals={"raise_exception": refuse})
 
 
-def tojson(value: Any, indent: int | None = None) -> str:
-    """JSON with characters unchanged; Jinja's own filter of this name escapes them for HTML."""
-    return json.dumps(value, indent=indent, ensure_ascii=False)
+class Generation(Extension):
+    """The tag {% generation %}, in which transformers finds what the assistant wrote; the text is that inside it."""
+
+    tags = {"generation"}  # noqa: RUF012
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        """The block up to {% endgeneration %}, whose variables end with it."""
+        line = next(parser.stream).lineno
+        return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
+
+
+def tojson(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | str | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """JSON, by default with characters unchanged; Jinja's own filter of this name escapes them for HTML."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
 def refuse(message: str) -> NoReturn:
