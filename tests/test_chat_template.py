@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+import tokenizers
 from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
@@ -126,6 +127,13 @@ def test_a_template_can_reject_messages_with_a_reason():
 def test_a_failing_template_is_an_error_not_a_crash(template):
     with pytest.raises(ValueError, match="the model's chat template"):
         prompt_tokens(new_tokenizer(template), CONVERSATION)
+
+
+def test_a_tokenizer_without_special_tokens_can_chat():
+    backend = tokenizers.Tokenizer.from_str(new_tokenizer("").backend.to_str())
+    plain = json.loads(backend.to_str()) | {"added_tokens": []}
+    tokenizer = Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(plain)), [33], "{{ messages[0].content }}!")
+    assert prompt_tokens(tokenizer, CONVERSATION[3:]) == tokenizer.encode("the the!")
 
 
 def test_template_lies_beside_the_tokenizer(tmp_path):

@@ -24,6 +24,8 @@ from tokenizers import AddedToken
 from bluejay.tokenizer import NAMED_TOKENS, Tokenizer, well_formed
 
 PLACEHOLDER = "\ud800{}\udbff"
+NOTHING = "(?!)"
+"""A regular expression that matches nowhere."""
 
 
 def prompt_tokens(tokenizer: Tokenizer, messages: Sequence[Mapping[str, str]]) -> list[int]:
@@ -48,8 +50,8 @@ class Chat:
             token.content: id for id, token in self.decoder.items() if token.special or id in tokenizer.ends
         }
         tokens = sorted((self.decoder[id] for id in self.special.values()), key=lambda token: -len(token.content))
-        self.names = re.compile("|".join(map(name_pattern, tokens)))
-        self.occurrences = re.compile("|".join(map(occurrence_pattern, tokens)))
+        self.names = re.compile("|".join(map(name_pattern, tokens)) or NOTHING)
+        self.occurrences = re.compile("|".join(map(occurrence_pattern, tokens)) or NOTHING)
 
     def text(
         self, messages: Sequence[Mapping[str, str]], answer_follows: bool = True, now: datetime | None = None
