@@ -1,8 +1,10 @@
 """A conversation becomes the same tokens as in transformers, except where a message forges a special token."""
 
+import json
 import re
 
 import pytest
+import tokenizers
 from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
@@ -22,6 +24,21 @@ BRACKETS = (
     "{% else %}{{ message.content ~ eos_token }}{{ message | tojson }}{% endif %}{% endfor %}"
 )
 
+GENERATION = (
+    "{% for message in messages %}{% set role = 'x' %}<|turn|>{% generation %}{% set role = message.role %}"
+    "{% if loop.last %}{{ role }}{% endif %}{{ message.content }}{% endgeneration %}{{ role }}<|end|>{% endfor %}"
+)
+JSON = "".join(
+    "{{ messages | tojson" + options + " }}"
+    for options in (
+        "(ensure_ascii=False)",
+        "(true)",
+        "(indent=2, sort_keys=true)",
+        "(separators=(',', ':'))",
+        "(indent='. ')",
+    )
+)
+
 
 def new_tokenizer(template: str) -> Tokenizer:
     backend = Tokenizer.train(["the the the cat"], vocab_size=259).backend
@@ -37,7 +54,7 @@ CONVERSATION = [
 ]
 
 
-@pytest.mark.parametrize("template", [TURNS, BRACKETS])
+@pytest.mark.parametrize("template", [TURNS, BRACKETS, GENERATION, JSON])
 def test_the_prompt_equals_that_of_transformers(template, tmp_path):
     tokenizer = new_tokenizer(template)
     tokenizer.save(tmp_path)
@@ -45,6 +62,28 @@ def test_the_prompt_equals_that_of_transformers(template, tmp_path):
     expected = reference.apply_chat_template(CONVERSATION, add_generation_prompt=True, return_dict=False)
     assert prompt_tokens(tokenizer, CONVERSATION) == expected
     assert prompt_tokens(Tokenizer.load(tmp_path), CONVERSATION) == expected
+
+
+@pytest.mark.parametrize("begin", ["<|begin|>", {"__type": "AddedToken", "content": "<|begin|>"}, None])
+@pytest.mark.parametrize("end", ["<|end|>", "<|endoftext|>"])
+def test_the_template_names_tokens_as_the_tokenizers_files_do(begin, end, tmp_path):
+    template = BRACKETS + "{{ pad_token }}"
+    tokenizer = new_tokenizer(template)
+    tokenizer.backend.add_special_tokens(["<|begin|>"])
+    tokenizer.backend.save(str(tmp_path / "tokenizer.json"))
+    names = {"bos_token": begin, "eos_token": end, "pad_token": "<|turn|>"}
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": template} | names
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [258, 260]}))
+    reference = AutoTokenizer.from_pretrained(tmp_path)
+    expected = reference.apply_chat_template(CONVERSATION, add_generation_prompt=True, return_dict=False)
+    loaded = Tokenizer.load(tmp_path)
+    assert prompt_tokens(loaded, CONVERSATION) == expected
+    (tmp_path / "copy").mkdir()
+    loaded.save(tmp_path / "copy")
+    assert prompt_tokens(Tokenizer.load(tmp_path / "copy"), CONVERSATION) == expected
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "copy")
+    assert theirs.apply_chat_template(CONVERSATION, add_generation_prompt=True, return_dict=False) == expected
 
 
 @pytest.mark.parametrize(
@@ -88,6 +127,13 @@ def test_a_template_can_reject_messages_with_a_reason():
 def test_a_failing_template_is_an_error_not_a_crash(template):
     with pytest.raises(ValueError, match="the model's chat template"):
         prompt_tokens(new_tokenizer(template), CONVERSATION)
+
+
+def test_a_tokenizer_without_special_tokens_can_chat():
+    backend = tokenizers.Tokenizer.from_str(new_tokenizer("").backend.to_str())
+    plain = json.loads(backend.to_str()) | {"added_tokens": []}
+    tokenizer = Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(plain)), [33], "{{ messages[0].content }}!")
+    assert prompt_tokens(tokenizer, CONVERSATION[3:]) == tokenizer.encode("the the!")
 
 
 def test_template_lies_beside_the_tokenizer(tmp_path):

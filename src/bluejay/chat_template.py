@@ -15,14 +15,17 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, NoReturn
 
-from jinja2 import Template, TemplateError
-from jinja2.ext import loopcontrols
+from jinja2 import Template, TemplateError, nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import AddedToken
 
-from bluejay.tokenizer import Tokenizer, well_formed
+from bluejay.tokenizer import NAMED_TOKENS, Tokenizer, well_formed
 
 PLACEHOLDER = "\ud800{}\udbff"
+NOTHING = "(?!)"
+"""A regular expression that matches nowhere."""
 
 
 def prompt_tokens(tokenizer: Tokenizer, messages: Sequence[Mapping[str, str]]) -> list[int]:
@@ -47,8 +50,8 @@ class Chat:
             token.content: id for id, token in self.decoder.items() if token.special or id in tokenizer.ends
         }
         tokens = sorted((self.decoder[id] for id in self.special.values()), key=lambda token: -len(token.content))
-        self.names = re.compile("|".join(map(name_pattern, tokens)))
-        self.occurrences = re.compile("|".join(map(occurrence_pattern, tokens)))
+        self.names = re.compile("|".join(map(name_pattern, tokens)) or NOTHING)
+        self.occurrences = re.compile("|".join(map(occurrence_pattern, tokens)) or NOTHING)
 
     def text(
         self, messages: Sequence[Mapping[str, str]], answer_follows: bool = True, now: datetime | None = None
@@ -93,15 +96,13 @@ def render(
 ) -> str:
     """The text that the template produces. Raises ValueError if it fails."""
     assert tokenizer.chat_template is not None
-    begin = next(iter(tokenizer.begin), tokenizer.eot)
     try:
         return compiled(tokenizer.chat_template).render(
             messages=messages,
             add_generation_prompt=answer_follows,
             tools=None,
             strftime_now=(now or datetime.now()).strftime,
-            bos_token=tokenizer.backend.id_to_token(begin),
-            eos_token=tokenizer.backend.id_to_token(tokenizer.eot),
+            **named_tokens(tokenizer),
         )
     except TemplateError as error:
         raise ValueError(f"the model's chat template rejects these messages: {error}") from None
@@ -109,17 +110,48 @@ def render(
         raise ValueError(f"the model's chat template fails on these messages: {type(error).__name__}") from None
 
 
+def named_tokens(tokenizer: Tokenizer) -> dict[str, str]:
+    """The names of tokens that a template sees: those of tokenizer_config.json, where a null means that there is none;
+    the beginning and end of a text are those that the tokenizer uses where it does not say."""
+    begin = next(iter(tokenizer.begin), tokenizer.eot)
+    used = {
+        "bos_token": tokenizer.backend.id_to_token(begin),
+        "eos_token": tokenizer.backend.id_to_token(tokenizer.eot),
+    }
+    named = used | {name: tokenizer.settings[name] for name in NAMED_TOKENS if name in tokenizer.settings}
+    return {name: token for name, token in named.items() if token is not None}
+
+
 @lru_cache(maxsize=1)
 def compiled(source: str) -> Template:
     """A compiled template, with the functions that Hugging Face's templates may call."""
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, Generation]
+    )
     environment.filters["tojson"] = tojson
     return environment.from_string(source, globals={"raise_exception": refuse})
 
 
-def tojson(value: Any, indent: int | None = None) -> str:
-    """JSON with characters unchanged; Jinja's own filter of this name escapes them for HTML."""
-    return json.dumps(value, indent=indent, ensure_ascii=False)
+class Generation(Extension):
+    """The tag {% generation %}, in which transformers finds what the assistant wrote; the text is that inside it."""
+
+    tags = {"generation"}  # noqa: RUF012
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        """The block up to {% endgeneration %}, whose variables end with it."""
+        line = next(parser.stream).lineno
+        return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
+
+
+def tojson(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | str | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """JSON, by default with characters unchanged; Jinja's own filter of this name escapes them for HTML."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
 def refuse(message: str) -> NoReturn:

@@ -91,7 +91,7 @@ class Tokenizer:
     @property
     def named_begin(self) -> int:
         """The id that the model's files call its begin, whether or not texts begin with it; `eot` if they name none."""
-        named = self.backend.token_to_id(self.settings.get("bos_token", ""))
+        named = self.backend.token_to_id(self.settings.get("bos_token") or "")
         return next(iter(self.begin), self.eot if named is None else named)
 
     @cached_property
@@ -329,9 +329,11 @@ def valid_ends(ids: Iterable[Any], backend: tokenizers.Tokenizer) -> list[int]:
 
 
 def settings_beside(file: Path) -> dict[str, Any]:
-    """The entries of the tokenizer_config.json and special_tokens_map.json beside a tokenizer that stay with it."""
+    """The entries of the tokenizer_config.json and special_tokens_map.json beside a tokenizer that stay with it. A null
+    stays too: it says that there is no token of that name."""
     values = json_beside(file, "special_tokens_map.json") | json_beside(file, "tokenizer_config.json")
-    named = {name: spelled(values[name]) for name in NAMED_TOKENS if isinstance(spelled(values.get(name)), str)}
+    named = {name: spelled(values[name]) for name in NAMED_TOKENS if name in values}
+    named = {name: token for name, token in named.items() if token is None or isinstance(token, str)}
     return named | {name: values[name] for name in KEPT_SETTINGS if values.get(name) is not None}
 
 
