@@ -1,5 +1,7 @@
 """One command makes a model of a text, and the text that it is measured on was not trained on."""
 
+import bz2
+import gzip
 import json
 import time
 from pathlib import Path
@@ -173,6 +175,26 @@ def test_files_are_found_however_their_endings_and_folders_are_written(here, byt
     (folder / "d.csv").write_text("id,text\n1,The page d.\n")
     (folder / "e.txt").write_text("The page e.")
     assert sorted(map(str.strip, texts_of(folder, byte_tokenizer_folder))) == [f"The page {x}." for x in "abcde"]
+
+
+def test_compressed_files_of_a_folder_are_read_once_each(here, byte_tokenizer_folder):
+    Path("notes").mkdir()
+    plain = "The text of {}."
+    files = {
+        "a.txt.gz": plain.format("a"),
+        "b.md.GZ": plain.format("b"),
+        "c.gz": plain.format("c"),
+        "d.csv.gz": f"id,text\n1,{plain.format('d')}\n",
+        "e.v[1].bz2": plain.format("e"),
+        "f.txt": plain.format("f"),
+    }
+    for name, content in files.items():
+        pack = {".gz": gzip.compress, ".bz2": bz2.compress}.get(Path(name).suffix.lower(), bytes)
+        Path("notes", name).write_bytes(pack(content.encode()))
+    built = corpus_of(Path("notes"), byte_tokenizer_folder)
+    assert built.report.components["notes"].found == len(files)
+    texts = pq.read_table(built.directory / "documents/train.parquet")["text"].to_pylist()
+    assert sorted(map(str.strip, texts)) == [plain.format(letter) for letter in "abcdef"]
 
 
 def test_hidden_files_are_no_part_of_a_text(here, byte_tokenizer_folder):
