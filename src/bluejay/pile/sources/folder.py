@@ -26,7 +26,7 @@ WRITTEN = ("html", "json", "jsonl", "parquet")
 
 
 def sources_of(target: Path, own: list[Path]) -> tuple[list[dict[str, Any]], int]:
-    """The sources of a file or folder, by the endings of the names, and the bytes of all files; the folders `own`, which
+    """The sources of a file or folder, by the endings of names, and the bytes of all files; the folders `own`, which
     are written to, are no part of it. Raises ValueError: a source cannot leave them out."""
     if target.is_file():
         return [{"kind": kind_of(target), "path": str(target.resolve())}], target.stat().st_size
