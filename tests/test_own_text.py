@@ -3,6 +3,8 @@
 import bz2
 import gzip
 import json
+import os
+import sys
 import time
 from pathlib import Path
 
@@ -315,6 +317,14 @@ def test_a_mistake_is_one_sentence(arguments, says, here, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
     assert stopped.value.code == 2 and says in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are UTF-8 elsewhere")
+def test_a_name_that_no_recipe_can_hold_is_one_sentence(here, capsys):
+    name = os.fsdecode(b"caf\xe9.txt")
+    Path(name).write_text("text")
+    refused(["train", name], "is not UTF-8, which a recipe cannot hold; rename the file\n", capsys)
+    assert [path.name for path in here.iterdir()] == [name]
 
 
 @pytest.mark.slow
