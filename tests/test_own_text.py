@@ -1,6 +1,10 @@
 """One command makes a model of a text, and the text that it is measured on was not trained on."""
 
+import bz2
+import gzip
 import json
+import os
+import sys
 import time
 from pathlib import Path
 
@@ -13,6 +17,7 @@ from bluejay import recipe as recipes
 from bluejay.cli import main
 from bluejay.gpt.formats.layouts import save_model
 from bluejay.machine import processor
+from bluejay.pile.build import BuildResult
 from bluejay.pile.recipe import PileRecipe
 from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import TokenShard
@@ -138,12 +143,17 @@ def test_the_same_command_again_goes_on_and_other_text_is_refused(book, here, ca
     assert Path("runs/a/model/model.safetensors").read_bytes() == before
 
 
-def texts_of(folder: Path, tokenizer: str) -> list[str]:
-    """The texts of the corpus that is built of a folder."""
+def corpus_of(folder: Path, tokenizer: str) -> BuildResult:
+    """The corpus that is built of a folder, without held-out text."""
     values = recipes.plain(own_text.corpus_recipe_of(folder, Path("runs/notes"), "notes", None))
     values |= {"split": {"valid": 0.0, "test": 0.0}, "tokenizer": {"path": tokenizer}}
-    built = own_text.build(recipes.check(PileRecipe, values, "test"))
-    return pq.read_table(built.directory / "documents/train.parquet")["text"].to_pylist()
+    return own_text.build(recipes.check(PileRecipe, values, "test"))
+
+
+def texts_of(folder: Path, tokenizer: str) -> list[str]:
+    """The texts of the corpus that is built of a folder."""
+    documents = corpus_of(folder, tokenizer).directory / "documents/train.parquet"
+    return pq.read_table(documents)["text"].to_pylist()
 
 
 def test_a_folder_of_several_kinds_of_file_is_one_corpus(here, byte_tokenizer_folder):
@@ -169,6 +179,26 @@ def test_files_are_found_however_their_endings_and_folders_are_written(here, byt
     assert sorted(map(str.strip, texts_of(folder, byte_tokenizer_folder))) == [f"The page {x}." for x in "abcde"]
 
 
+def test_compressed_files_of_a_folder_are_read_once_each(here, byte_tokenizer_folder):
+    Path("notes").mkdir()
+    plain = "The text of {}."
+    files = {
+        "a.txt.gz": plain.format("a"),
+        "b.md.GZ": plain.format("b"),
+        "c.gz": plain.format("c"),
+        "d.csv.gz": f"id,text\n1,{plain.format('d')}\n",
+        "e.v[1].bz2": plain.format("e"),
+        "f.txt": plain.format("f"),
+    }
+    for name, content in files.items():
+        pack = {".gz": gzip.compress, ".bz2": bz2.compress}.get(Path(name).suffix.lower(), bytes)
+        Path("notes", name).write_bytes(pack(content.encode()))
+    built = corpus_of(Path("notes"), byte_tokenizer_folder)
+    assert built.report.components["notes"].found == len(files)
+    texts = pq.read_table(built.directory / "documents/train.parquet")["text"].to_pylist()
+    assert sorted(map(str.strip, texts)) == [plain.format(letter) for letter in "abcdef"]
+
+
 def test_hidden_files_are_no_part_of_a_text(here, byte_tokenizer_folder):
     folder = here / ".notes"
     for name in ("a.txt", "deep/b.txt", ".env", ".venv/lib/c.py", "deep/.ipynb_checkpoints/d.txt", "deep/.e.txt"):
@@ -190,7 +220,9 @@ def test_a_run_knows_its_folder_again_whatever_else_is_left_out_of_it(here):
 
 def test_a_run_within_the_folder_of_its_text_does_not_read_itself(book, here, byte_tokenizer_folder, capsys):
     Path("a.txt").write_text(book)
+    Path("b.png").write_bytes(bytes(10))
     main(["train", ".", "--name", "me [1]", "--minutes", "0.0001"])
+    assert "left out: 1 (1 binary); data/me-1/documents/skipped.parquet" in capsys.readouterr().err
     model = Path("runs/me [1]/model/model.safetensors").read_bytes()
     Path("data/me-1.partial").mkdir()
     Path("data/me-1.partial/left.json").write_text("{}")  # by a build that was killed
@@ -200,6 +232,21 @@ def test_a_run_within_the_folder_of_its_text_does_not_read_itself(book, here, by
     for split in ("train", "valid"):
         urls = pq.read_table(f"data/me-1/documents/{split}.parquet")["url"].to_pylist()
         assert {url.partition("#")[0] for url in urls} == {str(here / "a.txt")}
+
+
+def test_what_was_left_out_of_a_text_is_said(here, byte_tokenizer_folder, capsys):
+    Path("notes").mkdir()
+    Path("notes/a.txt").write_text("text")
+    for name in ("b.png", "c.png"):
+        Path("notes", name).write_bytes(bytes(10))
+    Path("notes/d.txt").write_text(" ")
+    built = corpus_of(Path("notes"), byte_tokenizer_folder)
+    capsys.readouterr()
+    own_text.say_skipped(built)
+    listed = "data/notes/documents/skipped.parquet"
+    said = capsys.readouterr().err
+    assert said == f"files or records that were left out: 3 (2 binary, 1 empty); {listed} lists them\n"
+    assert pq.read_table(listed).num_rows == 3
 
 
 @pytest.mark.parametrize(
@@ -270,6 +317,14 @@ def test_a_mistake_is_one_sentence(arguments, says, here, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
     assert stopped.value.code == 2 and says in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are UTF-8 elsewhere")
+def test_a_name_that_no_recipe_can_hold_is_one_sentence(here, capsys):
+    name = os.fsdecode(b"caf\xe9.txt")
+    Path(name).write_text("text")
+    refused(["train", name], "is not UTF-8, which a recipe cannot hold; rename the file\n", capsys)
+    assert [path.name for path in here.iterdir()] == [name]
 
 
 @pytest.mark.slow

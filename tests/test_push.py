@@ -69,6 +69,18 @@ def test_a_model_without_a_card_gets_one_and_another_keeps_its_own(hub, model):
     assert hub.repos["me/own"][COMMIT]["README.md"] == b"---\nlicense: mit\n---\nmine\n"
 
 
+def test_a_card_that_was_written_on_the_hub_stays(hub, model):
+    push(model, "me/tiny")
+    hub.repos["me/tiny"][COMMIT]["README.md"] = b"mine\n"
+    (model / "generation_config.json").write_text("{}")
+    push(model, "me/tiny")
+    files = hub.repos["me/tiny"][COMMIT]
+    assert files["README.md"] == b"mine\n" and files["generation_config.json"] == b"{}"
+    (model / "README.md").write_text("a card of the model\n")
+    push(model, "me/tiny")
+    assert hub.repos["me/tiny"][COMMIT]["README.md"] == b"a card of the model\n"
+
+
 def test_what_the_hub_has_is_not_sent_again(hub, model):
     push(model, "me/tiny")
     hub.received.clear()

@@ -20,8 +20,9 @@ from bluejay import recipe as recipes
 from bluejay.files import TEMPORARY
 from bluejay.gpt.formats.layouts import open_model
 from bluejay.gpt.formats.locate import locate
-from bluejay.pile.build import build
+from bluejay.pile.build import BuildResult, build
 from bluejay.pile.recipe import PileRecipe
+from bluejay.pile.report.counts import add_counts, largest
 from bluejay.pile.sources.folder import sources_of, tree_of
 from bluejay.progress import format_duration, say
 from bluejay.tokens import TokenShard
@@ -95,7 +96,9 @@ def train_text(target: Path, minutes: float, force: bool, overrides: list[str], 
     corpus_recipe = None
     if not is_corpus(target):
         corpus_recipe = write_corpus_recipe(target, directory, init, force)
-        corpus = build(recipes.load(PileRecipe, corpus_recipe), force=force).directory
+        built = build(recipes.load(PileRecipe, corpus_recipe), force=force)
+        corpus = built.directory
+        say_skipped(built)
     else:
         corpus = target
     path, end = directory / "train.toml", began + 60 * minutes
@@ -114,6 +117,17 @@ def train_text(target: Path, minutes: float, force: bool, overrides: list[str], 
         recipes.save(with_cooldown(recipe, trained, corpus, end - time.monotonic()), path)
         trained = train(recipes.load(TrainRecipe, path, overrides))
     return Result(trained, corpus, time.monotonic() - began, xz_of_held_out_text(corpus))
+
+
+def say_skipped(built: BuildResult) -> None:
+    """Say how much of a text gave no document, the most frequent reasons, and where all are listed."""
+    reasons: dict[str, int] = {}
+    for component in built.report.components.values():
+        add_counts(reasons, component.skipped)
+    if reasons:
+        why = ", ".join(f"{n:,} {reason}" for reason, n in largest(reasons, 3))
+        where = built.directory / "documents" / "skipped.parquet"
+        say(f"files or records that were left out: {sum(reasons.values()):,} ({why}); {where} lists them")
 
 
 def new(directory: Path, text: Path | None = None) -> list[Path]:

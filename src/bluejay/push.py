@@ -44,8 +44,8 @@ class Parcel:
 def push(path: Path, name: str, private: bool = False) -> str:
     """Send a model directory, an adapter, a GGUF file or a corpus to the repository `name`, `OWNER/NAME`, and return
     its address. The repository is made where there is none, `private` if asked for; its other files stay. A model
-    without a card gets one, a corpus one that `datasets` reads. An interrupted call is resumed. Raises
-    FileNotFoundError: there is no model or corpus; ValueError: the name is wrong, no permission, or the hub holds
+    without a card gets one, unless the hub has one, a corpus one that `datasets` reads. An interrupted call is resumed.
+    Raises FileNotFoundError: there is no model or corpus; ValueError: the name is wrong, no permission, or the hub holds
     another file than was sent; OSError: no network."""
     if not NAME.fullmatch(name) or ".." in name:
         raise ValueError(f"{name} is no name of a repository; it must be OWNER/NAME")
@@ -57,10 +57,11 @@ def push(path: Path, name: str, private: bool = False) -> str:
     api, where = HfApi(), {"repo_id": name, "repo_type": parcel.kind}
     with in_one_sentence(name, constants.ENDPOINT):
         url = api.create_repo(**where, private=private or None, exist_ok=True)
-        there = held(api.repo_info(**where, files_metadata=True))
-        missing = {file: source for file, source in parcel.files.items() if not same(there.get(file), source)}
-        sizes = {file: size_of(source) for file, source in parcel.files.items()}
-        done = sum(sizes[file] for file in parcel.files.keys() - missing.keys())
+        info = api.repo_info(**where, files_metadata=True)
+        files, there = sent_files(parcel, [sibling.rfilename for sibling in info.siblings or []]), held(info)
+        missing = {file: source for file, source in files.items() if not same(there.get(file), source)}
+        sizes = {file: size_of(source) for file, source in files.items()}
+        done = sum(sizes[file] for file in files.keys() - missing.keys())
         with progress(f"push {name}", sum(sizes.values()), "B", done) as bar:
             sent = []
             for file, source in missing.items():
@@ -72,10 +73,17 @@ def push(path: Path, name: str, private: bool = False) -> str:
         if sent:
             commit = api.create_commit(operations=sent, commit_message=f"Add {path.name} by bluejay push", **where)
             there = held(api.repo_info(revision=commit.oid, files_metadata=True, **where))
-        for file, source in parcel.files.items():
+        for file, source in files.items():
             if not same(there.get(file), source):
                 raise ValueError(f"{url} holds another {file} than was sent; the same command sends it again")
     return str(url)
+
+
+def sent_files(parcel: Parcel, there: list[str]) -> dict[str, Path | bytes]:
+    """The files of a parcel, without the card that was generated for a model where the hub has one, maybe written by
+    hand; `there` are the hub's files."""
+    generated = parcel.kind == "model" and isinstance(parcel.files.get(CARD), bytes)
+    return {file: source for file, source in parcel.files.items() if not (generated and file == CARD and CARD in there)}
 
 
 def held(info: Any) -> dict[str, RemoteFile]:

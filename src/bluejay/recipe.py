@@ -13,6 +13,7 @@ import re
 import tomllib
 import types
 import typing
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -29,6 +30,8 @@ STRICT = ConfigDict(extra="forbid", strict=True)
 """The `__pydantic_config__` of every dataclass in a recipe."""
 UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
 """pydantic's error types for a key without a field."""
+SURROGATE = re.compile("[\ud800-\udfff]")
+"""What Python has in place of the bytes of a file's name that are not UTF-8."""
 SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
 """What may follow a number in quotes: "10M" is ten million."""
 adapter_of = functools.cache(TypeAdapter)
@@ -71,6 +74,8 @@ def load(kind: type[T], path: Path, overrides: list[str] | None = None) -> T:
 def check(kind: type[T], values: dict[str, Any], origin: str) -> T:
     """The dataclass `kind` made from plain values. Raises ValueError, naming `origin`: they do not fit its fields."""
     adapter = adapter_of(kind)
+    if broken := next((text for text in texts_in(values) if SURROGATE.search(text)), None):
+        raise ValueError(f"the name {broken!a} is not UTF-8, which a recipe cannot hold; rename the file")
     try:
         try:
             # JSON mode, in which arrays become tuples although nothing else is converted.
@@ -105,6 +110,15 @@ def check(kind: type[T], values: dict[str, Any], origin: str) -> T:
                 raise ValueError(f"{origin}: {key} must be a list; {as_list(where, error['input'])}") from None
             case _:
                 raise ValueError(f"{origin}: {key} is {error['input']!r}: {error['msg'].lower()}") from None
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """All texts in nested dictionaries and lists, but for keys."""
+    if isinstance(value, (dict, list, tuple)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from texts_in(item)
+    elif isinstance(value, str):
+        yield value
 
 
 def with_numbers(values: dict[str, Any], invalid: ValidationError) -> dict[str, Any]:

@@ -10,9 +10,11 @@ from bluejay.files import write_text
 from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.recipe import Component
 from bluejay.pile.sources.code.tree import Tree
+from bluejay.pile.sources.formats.tables import JSONLines
 from bluejay.pile.sources.formats.text import Text
 from bluejay.pile.sources.mathematics import Mathematics
-from bluejay.pile.steps.read import input_of, parts_of, row_of
+from bluejay.pile.steps import read
+from bluejay.pile.steps.read import input_of, parts_of, read_unit, row_of
 
 COMPONENT = Component("A", source=(Mathematics(kind="mathematics", documents=1),))
 
@@ -72,3 +74,41 @@ def test_only_units_that_are_files_are_taken_for_files(tmp_path: Path, monkeypat
     assert [part.key() for part in parts_of(component)[0]] == before
     assert input_of(tree, "sub", None) == input_of(mathematics, "0", None) == []
     assert [entry["name"] for entry in input_of(notes, *notes.units(), None)] == ["notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("text", "ends"),
+    [
+        ("One line.\nTwo.\n\n" * 40, "\n\n"),
+        ("A line of verse.\n" * 40, "\n"),
+        ("words without lines " * 40, " "),
+        ("x" * 777, "x"),
+        ("a\n\n" + "words and words " * 40, " "),
+    ],
+)
+def test_a_text_that_is_too_long_is_cut_where_it_pauses(text: str, ends: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(read, "MAX_CHARACTERS", 100)
+    (tmp_path / "a.txt").write_text(text)
+    (tmp_path / "short.txt").write_text("short")
+    whole = Text(kind="text", path=str(tmp_path / "a.txt"))
+    tree = Tree(kind="tree", path=str(tmp_path), include=("a.txt",))
+    for source in (whole, tree):
+        (unit,) = source.units()
+        parts = list(read_unit(source, unit))
+        assert all(isinstance(part, Document) for part in parts)
+        documents = [part for part in parts if isinstance(part, Document)]
+        assert "".join(part.text for part in documents) == text
+        assert all(50 <= len(part.text) <= 100 and part.text.endswith(ends) for part in documents[:-1])
+        assert [part.meta["part"] for part in documents] == list(range(1, len(documents) + 1))
+        assert len({(part.source, part.url, part.licence, part.meta["path"]) for part in documents}) == 1
+    assert [found.meta for found in read_unit(whole, str(tmp_path / "short.txt")) if isinstance(found, Document)] == [
+        {"path": str(tmp_path / "short.txt")}
+    ]
+
+
+def test_a_record_that_is_too_long_is_skipped(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(read, "MAX_CHARACTERS", 100)
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": "word " * 21}))
+    source = JSONLines(kind="jsonl", path=str(tmp_path / "a.jsonl"))
+    (found,) = read_unit(source, str(tmp_path / "a.jsonl"))
+    assert isinstance(found, Skipped) and found.reason == "longer than 100 characters"

@@ -26,7 +26,7 @@ WRITTEN = ("html", "json", "jsonl", "parquet")
 
 
 def sources_of(target: Path, own: list[Path]) -> tuple[list[dict[str, Any]], int]:
-    """The sources of a file or folder, one for each kind of file, and the bytes of all files; the folders `own`, which
+    """The sources of a file or folder, by the endings of names, and the bytes of all files; the folders `own`, which
     are written to, are no part of it. Raises ValueError: a source cannot leave them out."""
     if target.is_file():
         return [{"kind": kind_of(target), "path": str(target.resolve())}], target.stat().st_size
@@ -36,19 +36,23 @@ def sources_of(target: Path, own: list[Path]) -> tuple[list[dict[str, Any]], int
         raise ValueError(f"{target} is where the results would be written; choose another name for them")
     files = [path for path in sorted(root.rglob("*")) if path.is_file() and not is_hidden(path, root)]
     files = [path for path in files if not any(path.is_relative_to(place) for place in within)]
-    endings = {glob.escape(ending_of(path)): kind_of(path) for path in files if kind_of(path) != "text"}
+    apart = [path for path in files if kind_of(path) != "text" or is_compressed(path)]
+    endings = {ending_of(path): kind_of(path) for path in apart}
     if within and (written := [ending for ending, kind in sorted(endings.items()) if kind in WRITTEN]):
         raise ValueError(
             f"{root} holds .{written[0]} files, and what finds them would take those that are written to {within[0]} "
             "for text, too; start the command in a folder outside the text's, and write nothing into that"
         )
-    folder = glob.escape(str(root))
-    sources: list[dict[str, Any]] = [
-        {"kind": kind, "path": f"{folder}/**/*.{ending}"} for ending, kind in sorted(endings.items())
-    ]
-    if any(kind_of(path) == "text" for path in files):
-        apart = [f"{glob.escape(place.relative_to(root).as_posix())}/*" for place in within]
-        sources.append(tree_of(root, [*apart, *(f"*.{ending}" for ending in sorted(endings))]))
+    sources: list[dict[str, Any]] = []
+    for ending, kind in sorted(endings.items()):
+        pattern = f"{glob.escape(str(root))}/**/*.{glob.escape(ending)}"
+        # Where a pattern of `a.gz` would match `b.csv.gz`, too, the files are named.
+        alone = not any(other.endswith(f".{ending}") for other in endings)
+        paths = [pattern] if alone else [str(path) for path in apart if ending_of(path) == ending]
+        sources += [{"kind": kind, "path": path} for path in paths]
+    if len(apart) < len(files):
+        exclude = [f"{glob.escape(place.relative_to(root).as_posix())}/*" for place in within]
+        sources.append(tree_of(root, [*exclude, *(f"*.{glob.escape(ending)}" for ending in sorted(endings))]))
     return sources, sum(path.stat().st_size for path in files)
 
 
@@ -68,7 +72,12 @@ def kind_of(path: Path) -> str:
     return next((KINDS[part] for part in ending_of(path).lower().split(".") if part in KINDS), "text")
 
 
+def is_compressed(path: Path) -> bool:
+    """Whether the name of a file says that it is compressed."""
+    return path.suffix[1:].lower() in COMPRESSED
+
+
 def ending_of(path: Path) -> str:
     """The ending of a file's name as it is written, with that of its compression: jsonl.gz, HTML."""
     parts = path.name.split(".")[1:]
-    return ".".join(parts[-2:] if parts and parts[-1].lower() in COMPRESSED else parts[-1:])
+    return ".".join(parts[-2:] if is_compressed(path) else parts[-1:])

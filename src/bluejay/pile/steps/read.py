@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,6 +32,8 @@ PIECE_CHARACTERS = 256_000_000
 """Text of a part that is cleaned, signed and encoded as one; of a larger part, several pieces are."""
 MAX_CHARACTERS = 10_000_000
 """Characters of the longest document; the filters need about 40 bytes of memory per character of a text."""
+CUT = ("text", "tree")
+"""Kinds of sources whose longer texts are cut into several documents; those of other kinds are skipped."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,8 @@ def read_unit(source: Any, unit: str, place: FileRange | None = None) -> Iterato
         for found in source.read_range(unit, place) if place else source.read(unit):
             if isinstance(found, Document) and not found.text.strip():
                 yield Skipped(found.url, "empty")
+            elif isinstance(found, Document) and len(found.text) > MAX_CHARACTERS and source.kind in CUT:
+                yield from cut(found)
             elif isinstance(found, Document) and len(found.text) > MAX_CHARACTERS:
                 yield Skipped(found.url, f"longer than {MAX_CHARACTERS:,} characters")
             else:
@@ -196,6 +200,22 @@ def read_unit(source: Any, unit: str, place: FileRange | None = None) -> Iterato
     except Exception as error:  # a dozen libraries share no class for damaged input; the report names the class
         reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         yield Skipped(unit, reason)
+
+
+def cut(document: Document) -> Iterator[Document]:
+    """Documents of at most MAX_CHARACTERS that together are a longer one, numbered from 1 as `part` in `meta`. Each
+    ends after its last paragraph, else line, else word, if that leaves it at least half as long."""
+    text, start, number = document.text, 0, 0
+    while start < len(text):
+        end = start + MAX_CHARACTERS
+        if end < len(text):
+            breaks = (text.rfind(mark, start + MAX_CHARACTERS // 2, end) + len(mark) for mark in ("\n\n", "\n", " "))
+            end = next((place for place in breaks if place > start + MAX_CHARACTERS // 2), end)
+        piece = text[start:end]
+        if piece.strip():
+            number += 1
+            yield replace(document, text=piece, meta={**document.meta, "part": number})
+        start = end
 
 
 def row_of(document: Document, component: Component) -> dict[str, str] | Skipped:
