@@ -66,7 +66,7 @@ def test_head_and_a_trailing_slash_ask_for_the_same(server, path):
     """Balancers ask with HEAD. A redirect would be made of the header Host."""
     whole = httpx.get(f"{server.url}{path}")
     head = httpx.head(f"{server.url}{path}")
-    slash = httpx.get(f"{server.url}{path}/", headers={"Host": "evil.example"})
+    slash = httpx.get(f"{server.url}{path}/")
     assert (whole.status_code, head.status_code, slash.status_code, head.content) == (200, 200, 200, b"")
     assert set(head.headers) == set(whole.headers)
     assert httpx.head(f"{server.url}/v1/completions").status_code == 405
@@ -75,8 +75,9 @@ def test_head_and_a_trailing_slash_ask_for_the_same(server, path):
 @pytest.mark.parametrize("path", ["/v1/completions/", "/complete/", "/nowhere/", "//evil.example/", "//"])
 def test_no_answer_is_a_redirect(server, path):
     for method in ("GET", "POST"):
-        answer = httpx.request(method, server.url + path, json={"prompt": "a"}, headers={"Host": "evil.example"})
-        assert answer.status_code in (200, 400, 404, 405) and "location" not in answer.headers
+        for host, statuses in (("localhost", (200, 400, 404, 405)), ("evil.example", (403,))):
+            answer = httpx.request(method, server.url + path, json={"prompt": "a"}, headers={"Host": host})
+            assert answer.status_code in statuses and "location" not in answer.headers
 
 
 @pytest.mark.parametrize(
@@ -102,14 +103,15 @@ def test_message_says_what_is_wrong_with_a_body(server, body, headers, status, r
 @pytest.mark.parametrize("request_line", ["GET /healthz", "GET /v1/models", "HEAD /"])
 def test_client_that_closes_its_half_of_the_connection_is_answered(server, request_line):
     with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=PATIENCE) as client:
-        client.sendall(f"{request_line} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        client.sendall(f"{request_line} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         client.shutdown(socket.SHUT_WR)
         assert client.makefile("rb").read().startswith(b"HTTP/1.1 200")
 
 
 def test_half_closed_client_gets_its_whole_completion(server):
     body = json.dumps({"prompt": "the", "max_tokens": 50}).encode()
-    head = f"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head += f"Content-Length: {len(body)}"
     with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=PATIENCE) as client:
         client.sendall(head.encode() + b"\r\n\r\n" + body)
         client.shutdown(socket.SHUT_WR)

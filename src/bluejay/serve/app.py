@@ -17,6 +17,7 @@ from bluejay.serve.api.offered import Catalogue, catalogue_of
 from bluejay.serve.errors import APIError, invalid_body, json_response
 from bluejay.serve.middleware.access_log import AccessLog
 from bluejay.serve.middleware.limits_and_errors import LimitsAndErrors
+from bluejay.serve.middleware.own_machine import OwnMachine, is_for_own_machine
 from bluejay.serve.middleware.public import PublicAccess
 from bluejay.serve.middleware.tolerance import Tolerance
 from bluejay.serve.settings import ServeSettings
@@ -40,6 +41,8 @@ def create_app(served: Model | Catalogue, settings: ServeSettings | None = None)
     app.state.models, app.state.settings = models, settings
     if settings.public is not None:
         app.add_middleware(PublicAccess, settings=settings.public)
+    if is_for_own_machine(settings):
+        app.add_middleware(OwnMachine, host=settings.host)
     app.add_middleware(LimitsAndErrors, settings=settings, is_draining=lambda: models.draining)
     if settings.public is not None and settings.public.origin:
         app.add_middleware(

@@ -195,12 +195,12 @@ class Tracer:
 
     def ids(self, text: str | Sequence[int]) -> NDArray[np.int32]:
         """The token ids of a text, or the given ones. Raises ValueError: they are too many, or unknown."""
-        ids = np.array(self.tokenizer.encode(text) if isinstance(text, str) else text, np.int64)
+        ids = self.tokenizer.encode(text) if isinstance(text, str) else text
         if len(ids) > LARGEST:
             raise ValueError(f"the text has {len(ids):,} tokens; at most {LARGEST:,} are traced at once")
-        if len(ids) and not 0 <= ids.min() <= ids.max() < self.tokenizer.vocab_size:
+        if len(ids) and not 0 <= min(ids) <= max(ids) < self.tokenizer.vocab_size:  # some may exceed numpy's integers
             raise ValueError(f"token ids are from 0 to {self.tokenizer.vocab_size - 1}")
-        return ids.astype(np.int32)
+        return np.array(ids, np.int32)
 
     def longest(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
         """The longest match in any source, for each token."""

@@ -82,8 +82,9 @@ def talk(server, content: bytes) -> bytes:
     [
         b"",
         b"GET / HT",
-        b"POST /v1/completions HTTP/1.1\r\nHost: a\r\n",
-        b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n{",
+        b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n",
+        b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: application/json\r\nContent-Length: 20\r\n\r\n{",
     ],
     ids=["silence", "half a line", "half a head", "half a body"],
 )

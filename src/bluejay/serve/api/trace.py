@@ -28,7 +28,12 @@ MAX_TOKENS = 4096
 MAX_DOCUMENTS, MAX_SPANS = 10, 200
 MAX_AROUND = 200
 """Tokens of a snippet on each side of a match."""
+MAX_LOGPROB = 1e6
+"""Nats of a token, far more than a model gives one; sums of larger numbers would not be finite."""
 INPUT_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "integer", "minimum": 0}}]}
+
+
+Logprob = Annotated[float, Field(ge=-MAX_LOGPROB, le=MAX_LOGPROB)]
 
 
 class TraceRequest(Body):
@@ -39,7 +44,7 @@ class TraceRequest(Body):
     min_tokens: int = Field(5, ge=1, le=MAX_TOKENS, description="Tokens that a match has at least.")
     documents: int = Field(MAX_DOCUMENTS, ge=1, le=MAX_DOCUMENTS, description="Documents of each match, at most.")
     spans: int = Field(50, ge=1, le=MAX_SPANS, description="Matches that are told, at most.")
-    logprobs: list[float | None] | None = Field(
+    logprobs: list[Logprob | None] | None = Field(
         None,
         max_length=MAX_TOKENS,
         description="What the model gave each token, as completions answer it; unlikely matches then come first.",
