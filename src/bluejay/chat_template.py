@@ -196,7 +196,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return super()._generate(source, *args, **kwargs)
 
 
-def filtered(value: nodes.Expr, name: str) -> nodes.Expr:
+def filtered(value: nodes.Node, name: str) -> nodes.Expr:
     """The expression `value | name`."""
     return nodes.Filter(value, name, [], [], None, None, lineno=value.lineno or 1)
 

@@ -126,7 +126,7 @@ def adapted_tokenizer(path: Path, base: StoredModel) -> Tokenizer:
     if not json_object(path / "generation_config.json").get("eos_token_id"):
         with suppress(FileNotFoundError):  # a base without a tokenizer
             others = base.tokenizer()
-            names = (others.backend.id_to_token(id) for id in others.ends)
+            names = (others.backend.id_to_token(id) or "" for id in others.ends)
             own.ends = tuple(valid_ends(map(own.backend.token_to_id, names), own.backend)) or own.ends
     try:
         own.without_rowless(base.config.vocab_size)
