@@ -129,6 +129,36 @@ def test_a_failing_template_is_an_error_not_a_crash(template):
         prompt_tokens(new_tokenizer(template), CONVERSATION)
 
 
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ 9**9**9 }}",
+        "{{ 'a' * 10000000000 }}",
+        "{{ 10000000000 * [0] }}",
+        "{{ 'a'.ljust(10000000000) }}",
+        "{{ 'a' | center(10000000000) }}",
+        "{{ '%10000000000d' % 1 }}",
+        "{{ messages | tojson(indent=10000000000) }}",
+        "{% set n = namespace(x='a') %}{% for i in range(99) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
+        "{% set n = namespace(x='a') %}{% for i in range(99) %}{% set n.x = n.x + n.x %}{% endfor %}",
+        "{% set n = namespace(x=1) %}{% for i in range(99) %}{% set n.x = [n.x, n.x] %}{% endfor %}{{ n.x }}",
+        "{% set n = namespace(x=9) %}{% for i in range(99) %}{% set n.x = n.x * n.x %}{% endfor %}",
+        "{% for i in range(99999) %}{% for i in range(99999) %}{% endfor %}{% endfor %}",
+        "{% macro f() %}{{ 'a' * 1000000 }}{% endmacro %}{% for i in range(99999) %}{{ f() }}{% endfor %}",
+        "{% macro f(n) %}{% if n %}{% set x = f(n - 1) + f(n - 1) %}{% endif %}{% endmacro %}{{ f(99) }}",
+    ],
+)
+def test_a_template_that_asks_for_too_much_is_refused_at_once(template):
+    with pytest.raises(ValueError, match="rejects these messages: it asks for too much"):
+        prompt_tokens(new_tokenizer(template), CONVERSATION)
+
+
+def test_a_template_may_compute():
+    template = "{{ '=' * 3 }}{{ [1, 2] * 2 }}{{ 3 * 4 + 0.5 * 2 }}{{ '%s-%03d' % ('a', 7) }}{{ 'x' | center(3) }}"
+    tokenizer = new_tokenizer(template)
+    assert prompt_tokens(tokenizer, CONVERSATION) == tokenizer.encode("===[1, 2, 1, 2]13.0a-007 x ")
+
+
 def test_a_tokenizer_without_special_tokens_can_chat():
     backend = tokenizers.Tokenizer.from_str(new_tokenizer("").backend.to_str())
     plain = json.loads(backend.to_str()) | {"added_tokens": []}

@@ -10,20 +10,29 @@ tokens that are found afterwards were therefore written by the template.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, wraps
 from typing import Any, NoReturn
 
-from jinja2 import Template, TemplateError, nodes
+from jinja2 import Template, TemplateError, nodes, pass_context
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import AddedToken
 
 from bluejay.tokenizer import NAMED_TOKENS, Tokenizer, well_formed
 
 PLACEHOLDER = "\ud800{}\udbff"
+BUDGET, HELD, WRITTEN, STEP = (f"bluejay {name}" for name in ("budget", "held", "written", "step"))
+"""Names that no template can write, since they hold a space."""
+MAX_SIZE, MAX_STEPS, MAX_DIGITS = 10_000_000, 1_000_000, 1_000
+"""Characters that a template may keep in a value and write in all; turns of its loops; digits of its numbers."""
+CALL_STEPS = 20
+"""Turns of a loop that take about as long as a call."""
+TOO_MUCH = "it asks for too much work or too long a text"
+SIZED = (str, list, tuple, dict, set)
 NOTHING = "(?!)"
 """A regular expression that matches nowhere."""
 
@@ -98,6 +107,7 @@ def render(
     assert tokenizer.chat_template is not None
     try:
         return compiled(tokenizer.chat_template).render(
+            {BUDGET: Budget()},
             messages=messages,
             add_generation_prompt=answer_follows,
             tools=None,
@@ -125,11 +135,121 @@ def named_tokens(tokenizer: Tokenizer) -> dict[str, str]:
 @lru_cache(maxsize=1)
 def compiled(source: str) -> Template:
     """A compiled template, with the functions that Hugging Face's templates may call."""
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, Generation]
-    )
-    environment.filters["tojson"] = tojson
+    environment = BoundedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, Generation])
     return environment.from_string(source, globals={"raise_exception": refuse})
+
+
+class Budget:
+    """What one run of a template may still do: characters to write, and turns of loops and calls of macros."""
+
+    def __init__(self) -> None:
+        self.size, self.steps = MAX_SIZE, MAX_STEPS
+
+    def spend(self, size: int = 0, steps: int = 0) -> None:
+        """Use some of it. Raises TemplateError if that is more than is left."""
+        self.size -= size
+        self.steps -= steps
+        if self.size < 0 or self.steps < 0:
+            refuse(TOO_MUCH)
+
+
+class BoundedEnvironment(ImmutableSandboxedEnvironment):
+    """Jinja's sandbox, in which a template also cannot exhaust its host by large numbers, texts that grow, or
+    loops in loops. One that tries gets a TemplateError."""
+
+    intercepted_binops = frozenset({"*", "**", "+", "%"})
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.filters |= {"tojson": tojson}
+        self.filters |= {name: bounded(function) for name, function in self.filters.items()}
+        self.filters |= {HELD: held, WRITTEN: written, STEP: step}
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """The result of an operator between two values."""
+        numbers = not isinstance(left, SIZED) and not isinstance(right, SIZED)
+        if operator == "*" and not numbers:
+            times = right if isinstance(left, SIZED) else left
+            fits = not isinstance(times, int) or max(size(left), size(right)) * abs(times) <= MAX_SIZE
+        elif operator == "%" and isinstance(left, str):
+            fits = not re.search(r"\d{7}|\*", left)
+        else:
+            fits = operator != "**" and size(left) + size(right) <= (MAX_DIGITS if numbers else MAX_SIZE)
+        return super().call_binop(context, operator, left, right) if fits else refuse(TOO_MUCH)
+
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
+        """The result of a function or method that the template calls."""
+        __context.parent[BUDGET].spend(steps=CALL_STEPS)
+        check_numbers(*args, *kwargs.values())
+        return super().call(__context, __obj, *args, **kwargs)
+
+    def _generate(self, source: nodes.Template, *args: Any, **kwargs: Any) -> str:
+        """The code of a template, which also counts what it writes and its steps, and looks at what it keeps."""
+        for block in list(source.find_all((nodes.For, nodes.Macro, nodes.CallBlock))):
+            block.body.insert(0, nodes.ExprStmt(filtered(nodes.Const(0), STEP)))
+        for assigned in list(source.find_all(nodes.Assign)):
+            assigned.node = filtered(assigned.node, HELD)
+        for name, kind in ((HELD, nodes.Concat), (WRITTEN, nodes.Output)):
+            for joined in list(source.find_all(kind)):
+                joined.nodes = [filtered(node, name) for node in joined.nodes]
+        source.set_environment(self)
+        return super()._generate(source, *args, **kwargs)
+
+
+def filtered(value: nodes.Node, name: str) -> nodes.Expr:
+    """The expression `value | name`."""
+    return nodes.Filter(value, name, [], [], None, None, lineno=value.lineno or 1)
+
+
+@pass_context
+def held(context: Context, value: Any) -> Any:
+    """A value that the template keeps or joins to others. Raises TemplateError if it is too large."""
+    return value if size(value) <= MAX_SIZE else refuse(TOO_MUCH)
+
+
+@pass_context
+def written(context: Context, value: Any) -> Any:
+    """A value that the template writes, counted in its budget."""
+    context.parent[BUDGET].spend(size=size(value))
+    return value
+
+
+@pass_context
+def step(context: Context, value: Any) -> Any:
+    """A turn of a loop, counted in the template's budget."""
+    context.parent[BUDGET].spend(steps=1)
+    return value
+
+
+def size(value: Any) -> int:
+    """The characters or digits of a value and all in it, with 99 for anything else, such as a list that holds others.
+    It is not counted further where it is too large."""
+    total, left = 0, [value]
+    while left and total <= MAX_SIZE:
+        one = left.pop()
+        if isinstance(one, dict):
+            left += [*one.keys(), *one.values()]
+        elif isinstance(one, (list, tuple, set)):
+            left += one
+        total += len(one) if isinstance(one, str) else one.bit_length() // 3 + 1 if isinstance(one, int) else 99
+    return total
+
+
+def check_numbers(*values: Any) -> None:
+    """Raise TemplateError if a function is given a number that can only ask for too much, such as a width."""
+    if any(isinstance(value, int) and abs(value) > MAX_SIZE for value in values):
+        refuse(TOO_MUCH)
+
+
+def bounded(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter that takes no number that is too large."""
+
+    @wraps(function)
+    def careful(*args: Any, **kwargs: Any) -> Any:
+        check_numbers(*args, *kwargs.values())
+        return function(*args, **kwargs)
+
+    return careful
 
 
 class Generation(Extension):

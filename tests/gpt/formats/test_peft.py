@@ -11,9 +11,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from bluejay.cli import main
-from bluejay.gpt.formats.layouts import load_model, open_model, write_model
+from bluejay.gpt.formats.layouts import convert, load_model, open_model, write_model
 from bluejay.gpt.formats.peft import LowRank, merged, write_adapter
+from bluejay.gpt.formats.tensors import tokenizer_of
 from bluejay.gpt.model import weight_shapes
+from bluejay.tokenizer import Tokenizer
 from tests.gpt.random_models import NO_TOKENS, random_model
 
 # peft asks transformers for an attribute by its old name.
@@ -137,6 +139,41 @@ def test_an_adapter_directory_speaks_and_converts_like_a_model(adapter, tmp_path
         texts.append(capsys.readouterr().out)
     assert texts[0] == texts[1]
     torch.testing.assert_close(ours(adapter), ours(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("base", ["gptj"], indirect=True)
+def test_a_tokenizer_beside_an_adapter_is_used_and_kept(base, adapter, tmp_path):
+    own = Tokenizer.load(base)
+    own.backend.add_special_tokens(["[PAD]"])
+    own.chat_template = "{{ messages[0].content }}?"
+    own.save(adapter)
+    (adapter / "README.md").write_text("---\nlicense: mit\n---\n")
+    convert(adapter, tmp_path / "whole")
+    for path in (adapter, tmp_path / "whole"):
+        stored = open_model(path)
+        tokenizer = tokenizer_of(stored, path)
+        assert (tokenizer.chat_template, tokenizer.vocab_size, stored.licence) == (own.chat_template, 259, "mit")
+        assert (stored.tokenizer().vocab_size, tokenizer.ends) == (260, Tokenizer.load(base).ends)
+    (adapter / "generation_config.json").write_text('{"eos_token_id": [65, 258]}')
+    assert open_model(adapter).tokenizer().ends == (65, 258)
+    Tokenizer.train(["some other words here"] * 9, 300).save(adapter)
+    with pytest.raises(ValueError, match=r"adapter: the tokenizer has .* tokens, the model 259 rows"):
+        open_model(adapter).tokenizer()
+
+
+@pytest.mark.parametrize("base", ["gptj"], indirect=True)
+def test_an_adapter_in_the_folder_of_its_base_is_merged_and_a_circle_is_refused(base, adapter, tmp_path):
+    expected, both = ours(adapter), tmp_path / "both"
+    shutil.copytree(base, both)
+    shutil.copytree(adapter, both, dirs_exist_ok=True)
+    file, values = both / "adapter_config.json", json.loads((adapter / "adapter_config.json").read_text())
+    file.write_text(json.dumps(values | {"base_model_name_or_path": str(both)}))
+    assert torch.equal(ours(both), expected)
+    for path, other in ((adapter, tmp_path / "b"), (tmp_path / "b", adapter)):
+        path.mkdir(exist_ok=True)
+        (path / "adapter_config.json").write_text(json.dumps(values | {"base_model_name_or_path": str(other)}))
+    with pytest.raises(ValueError, match="leads back to itself"):
+        open_model(adapter)
 
 
 @pytest.mark.parametrize("base", ["gptj"], indirect=True)

@@ -1,9 +1,12 @@
 """Models on disk in every layout that Bluejay reads or writes; the only module that knows them all."""
 
+import dataclasses
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
+from bluejay.gpt.formats.companions import Companions, companions_of, json_object, licence_of
 from bluejay.gpt.formats.huggingface import open_hugging_face, read_config, write_model
 from bluejay.gpt.formats.locate import locate
 from bluejay.gpt.formats.mesh_transformer import open_mesh_transformer
@@ -13,7 +16,7 @@ from bluejay.gpt.formats.tensors import StoredModel, converted
 from bluejay.gpt.model import GPT
 from bluejay.gpt.quantization.packing import QUANTISED
 from bluejay.progress import progress
-from bluejay.tokenizer import Tokenizer
+from bluejay.tokenizer import Tokenizer, valid_ends
 
 
 def load_model(path: Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> GPT:
@@ -40,16 +43,17 @@ def read_model(stored: StoredModel, device: str | torch.device = "cpu", dtype: t
     return model.requires_grad_(False)
 
 
-def open_model(path: Path) -> StoredModel:
+def open_model(path: Path, adapted: frozenset[Path] = frozenset()) -> StoredModel:
     """Open a model directory in Hugging Face's or the quantised layout, a checkpoint of mesh-transformer-jax, a GGUF
-    file, or an adapter in peft's layout, which is merged into the model that it names. Raises FileNotFoundError or
-    ValueError, each with one sentence."""
+    file, or an adapter in peft's layout, which is merged into the model that it names. `adapted` are the
+    folders of adapters that were opened on the way to this model. Raises FileNotFoundError or ValueError, each with one
+    sentence."""
     if path.is_file():
         return open_file(path)
     if not path.is_dir():
         raise FileNotFoundError(f"no model directory at {path}; `bluejay train RECIPE` makes one")
-    if (path / CONFIG).is_file():
-        return open_adapted(path)
+    if (path / CONFIG).is_file() and not is_own_base(path, adapted):
+        return open_adapted(path, adapted)
     if (path / "config.json").is_file() and not (path / "shard_0").is_dir():
         config, quantization = read_config(path)
         if quantization is None:
@@ -83,15 +87,52 @@ def is_gguf(path: Path) -> bool:
         return file.read(4) == b"GGUF" or path.suffix.lower() == ".gguf"
 
 
-def open_adapted(path: Path) -> StoredModel:
-    """Open the base model of an adapter, with the adapter merged into it."""
+def is_own_base(path: Path, adapted: frozenset[Path]) -> bool:
+    """Whether a folder with an adapter is now opened as the model that the adapter adapts."""
+    return path.resolve() in adapted and (path / "config.json").is_file()
+
+
+def open_adapted(path: Path, adapted: frozenset[Path] = frozenset()) -> StoredModel:
+    """Open the base model of an adapter, with the adapter merged into it and with the tokenizer and the licence of the
+    adapter's folder, where it has them. Raises ValueError if adapters name each other as their bases."""
+    if path.resolve() in adapted:
+        raise ValueError(f"{path / CONFIG} leads back to itself: a chain of adapters must end in a model with weights")
     base = base_of(read_adapter_config(path))
     try:
-        stored = open_model(locate(base))
+        stored = open_model(locate(base), adapted | {path.resolve()})
     except FileNotFoundError as missing:
         raise FileNotFoundError(f"{path / CONFIG} is an adapter of {base}, which is not here: {missing}") from None
     adapter = read_adapter(path, stored.config)
-    return merged(stored, adapter.updates, adapter.replaced)
+    licence, own = licence_of(path), companions_of(path)
+    companions = Companions(
+        {**stored.companions.generation, **own.generation},
+        {**stored.companions.files, **(own.files if licence else {})},
+    )
+    return dataclasses.replace(
+        merged(stored, adapter.updates, adapter.replaced),
+        tokenizer=lambda: adapted_tokenizer(path, stored),
+        licence=licence or stored.licence,
+        companions=companions,
+    )
+
+
+def adapted_tokenizer(path: Path, base: StoredModel) -> Tokenizer:
+    """The tokenizer in an adapter's folder, which may have other tokens and a chat template, or else that
+    of the base. A text ends as the adapter's generation_config.json says, or else as for the base. Raises ValueError if
+    the model has no row for a token that texts have."""
+    if not any((path / name).is_file() for name in ("tokenizer.json", "merges.txt")):
+        return base.tokenizer()
+    own = Tokenizer.load(path)
+    if not json_object(path / "generation_config.json").get("eos_token_id"):
+        with suppress(FileNotFoundError):  # a base without a tokenizer
+            others = base.tokenizer()
+            names = (others.backend.id_to_token(id) or "" for id in others.ends)
+            own.ends = tuple(valid_ends(map(own.backend.token_to_id, names), own.backend)) or own.ends
+    try:
+        own.without_rowless(base.config.vocab_size)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return own
 
 
 def save_model(model: GPT, tokenizer: Tokenizer, path: Path) -> None:
