@@ -45,8 +45,8 @@ def push(path: Path, name: str, private: bool = False) -> str:
     """Send a model directory, an adapter, a GGUF file or a corpus to the repository `name`, `OWNER/NAME`, and return
     its address. The repository is made where there is none, `private` if asked for; its other files stay. A model
     without a card gets one, unless the hub has one, a corpus one that `datasets` reads. An interrupted call is resumed.
-    Raises FileNotFoundError: there is no model or corpus; ValueError: the name is wrong, no permission, or the hub holds
-    another file than was sent; OSError: no network."""
+    Raises FileNotFoundError: there is no model or corpus; ValueError: the name is wrong, no permission, or the hub
+    holds another file than was sent; OSError: no network."""
     if not NAME.fullmatch(name) or ".." in name:
         raise ValueError(f"{name} is no name of a repository; it must be OWNER/NAME")
     parcel = corpus(path) if (path / REPORT).is_file() else model(path)
