@@ -78,6 +78,14 @@ def encode_prompts(tokenizer: Tokenizer, prompts: Sequence[str | list[int]], beg
     return [one or [tokenizer.eot] for one in ids] if begin else ids
 
 
+def end_of(tokenizer: Tokenizer, ids: list[int], room: int) -> list[int]:
+    """The last `room` token ids of a prompt, after what begins every text."""
+    if len(ids) <= room:
+        return ids
+    begin = tokenizer.begin if room > len(tokenizer.begin) else []
+    return begin + ids[len(ids) - room + len(begin) :]
+
+
 def check_readable(prompts: Sequence[list[int]], n_ctx: int, n_rows: int, single: bool = False) -> None:
     """Raise ContextLengthError if a prompt is longer than a context of `n_ctx` tokens, and TokenError if it holds an id
     that none of the model's `n_rows` rows has; unless there is a `single` one, the message gives its number."""

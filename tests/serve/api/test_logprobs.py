@@ -3,6 +3,7 @@
 import pytest
 
 from bluejay.gpt.formats.gguf_tokenizer import gguf_tokenizer
+from bluejay.infer.prompts import end_of
 from bluejay.infer.sampling import Logprob
 from bluejay.serve.api.logprobs import LogprobWriter, token_name
 from bluejay.tokenizer import Tokenizer
@@ -54,3 +55,10 @@ def test_minus_infinity_is_written_as_a_number(byte_tokenizer):
 
 def test_a_gguf_file_carries_its_chat_template(llama):
     assert llama.chat_template == "{{ messages }}"
+
+
+def test_the_end_of_a_long_prompt_follows_what_begins_every_text(llama, byte_tokenizer):
+    ids = llama.encode_prompt("one two three four five six")
+    assert ids[:1] == llama.begin and end_of(llama, ids, len(ids)) == ids
+    assert end_of(llama, ids, 4) == llama.begin + ids[-3:] and end_of(llama, ids, 1) == ids[-1:]
+    assert end_of(byte_tokenizer, [1, 2, 3], 2) == [2, 3]

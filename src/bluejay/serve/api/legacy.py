@@ -16,6 +16,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from bluejay.infer.params import SamplingParams
+from bluejay.infer.prompts import end_of
 from bluejay.infer.samples import Chunk
 from bluejay.serve.api.offered import Catalogue
 from bluejay.serve.api.parameters import Body
@@ -103,7 +104,8 @@ class Legacy:
         end = body.context.encode("utf-8", "surrogatepass")[-service.max_text_bytes(in_context=True) :]
         context = end.decode("utf-8", "ignore")
         with service.reading([context], "context"):
-            prompt = (await asyncio.to_thread(service.tokenizer.encode_prompt, context))[-room:]
+            encoded = await asyncio.to_thread(service.tokenizer.encode_prompt, context)
+        prompt = end_of(service.tokenizer, encoded, room)
         params = SamplingParams(max_tokens=length, temperature=body.temp, top_p=body.top_p, top_k=top_k)
         return await service.submit([prompt], params, None, param="context")
 

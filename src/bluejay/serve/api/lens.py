@@ -14,7 +14,7 @@ from pydantic import Field, WithJsonSchema
 
 from bluejay.infer.model import load
 from bluejay.infer.needs import INSIDE
-from bluejay.infer.prompts import encode_prompts
+from bluejay.infer.prompts import encode_prompts, end_of
 from bluejay.lens.ablation import without_tokens
 from bluejay.lens.activations import Lens
 from bluejay.lens.heads import history, kept_models, scored
@@ -154,7 +154,7 @@ def continued(path: Path, body: KeptRequest) -> str:
     """What a model writes after a text. Raises ValueError: a user's mistake."""
     with load(path) as model:
         [ids] = encode_prompts(model.tokenizer, [body.prompt])
-        ids = ids[-max(1, model.config.n_ctx - body.max_tokens) :]
+        ids = end_of(model.tokenizer, ids, max(1, model.config.n_ctx - body.max_tokens))
         return model.generate(ids, progress=False, **body.model_dump(exclude={"prompt"}))[0]
 
 
