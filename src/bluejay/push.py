@@ -57,7 +57,7 @@ def push(path: Path, name: str, private: bool = False) -> str:
     api, where = HfApi(), {"repo_id": name, "repo_type": parcel.kind}
     with in_one_sentence(name, constants.ENDPOINT):
         url = api.create_repo(**where, private=private or None, exist_ok=True)
-        info = api.repo_info(**where, files_metadata=True)
+        info: Any = api.repo_info(**where, files_metadata=True)
         files, there = sent_files(parcel, [sibling.rfilename for sibling in info.siblings or []]), held(info)
         missing = {file: source for file, source in files.items() if not same(there.get(file), source)}
         sizes = {file: size_of(source) for file, source in files.items()}
