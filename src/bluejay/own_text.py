@@ -187,7 +187,7 @@ def corpus_recipe_of(
     corpora and runs of this name. Raises FileNotFoundError if it is not there; ValueError if it cannot be read."""
     if not target.exists():
         raise FileNotFoundError(f"{target} is neither a recipe (NAME.toml) nor a text: there is no such file or folder")
-    corpora = [Path(f"data/{name}{ending}") for ending in ("", ".stages", ".old", TEMPORARY)]
+    corpora = [Path(f"data/{name}{ending}") for ending in ("", ".stages", TEMPORARY, f".replaced{TEMPORARY}")]
     sources, size = sources_of(target, [directory, Path(f"runs/{name}"), *corpora])
     if not sources and files_come_later:
         sources, size = [tree_of(target, [])], USUAL_SIZE
