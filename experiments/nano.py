@@ -31,7 +31,7 @@ from bluejay.progress import say
 STUDY, PAGE = "nano", ROOT / "docs" / "nano.md"
 RUN = ROOT / "runs" / "nano"
 NANO, QUICKSTART, LARGER = "bluejay-nano", "quickstart", "SmolLM2-135M-Instruct"
-KEPT = (0.01, 0.03, 0.1, 0.3)
+KEPT = (0.01, 0.1, 0.3)
 """Shares of the run whose models are released in 4 bits, to show how it learnt."""
 LICENCE = "apache-2.0"
 WATTS = 15.0
