@@ -83,7 +83,8 @@ def run_report(options: argparse.Namespace, _: list[str]) -> tuple[str, dict[str
     counts = (options.passages, options.samples)
     settings = ReportSettings(*counts, suite, tasks, options.limit, options.seed, options.device)
     found, run = report(options.model, options.corpus, settings)
-    beside = run if (run / "checkpoints").is_dir() else Path()
+    target = Path(options.model)
+    beside = next((one for one in (run, target, target.parent) if (one / "recipe.toml").is_file()), Path())
     page = write_report(found, options.output or beside / "trace-report")
     return f"{found.summary()}\nin {page}", found.as_dict() | {"page": str(page)}
 

@@ -35,7 +35,7 @@ def memorisation(reading: Reading, n: int, length: int, seed: int, device: str) 
     kept = [step for step, _ in run.jumps if step <= run.steps] if (run.directory / "checkpoints").is_dir() else []
     steps = chosen(kept)
     if len(steps) < 2:
-        return f"{run.directory} holds {len(steps)} checkpoints; memorisation is measured over two or more"
+        return f"{run.directory.name} holds {len(steps)} checkpoints; memorisation is measured over two or more"
     cohorts = {
         f"read at steps {before + 1:,} to {after:,}": (i, reading.drawn_read(n, length, seed + i, before + 1, after))
         for i, (before, after) in enumerate(pairwise(steps))
