@@ -27,7 +27,7 @@ from bluejay.tokenizer import NAMED_TOKENS, Tokenizer, well_formed
 PLACEHOLDER = "\ud800{}\udbff"
 BUDGET, HELD, WRITTEN, STEP = (f"bluejay {name}" for name in ("budget", "held", "written", "step"))
 """Names that no template can write, since they hold a space."""
-MAX_SIZE, MAX_STEPS, MAX_DIGITS = 10_000_000, 1_000_000, 1_000
+MAX_SIZE, MAX_STEPS, MAX_DIGITS = 10_000_000, 200_000, 1_000
 """Characters that a template may keep in a value and write in all; turns of its loops; digits of its numbers."""
 CALL_STEPS = 20
 """Turns of a loop that take about as long as a call."""
