@@ -38,8 +38,8 @@ README_ROWS = (
 PREFACE = """# Benchmarks
 
 Each script in `benchmarks/` measures Bluejay and its peers in one run, taking turns, and prints one JSON line. `make
-bench` runs those that the Makefile lists, adds the lines to `benchmarks/results/`, one file for each processor, and writes this page from
-them. It needs the quickstart model (`make tour`) and the peers (`make bench-peers`).
+bench` runs those that the Makefile lists, adds the lines to `benchmarks/results/`, one file for each processor, and
+writes this page from them. It needs the quickstart model (`make tour`) and the peers (`make bench-peers`).
 
 A ratio is above 1 where Bluejay is better, whatever the unit; a goal is the ratio aimed at. Figures are medians in a
 run; where a benchmark was run several times, the run of the median ratio is shown, and the range of all. Memory that
