@@ -37,7 +37,7 @@ def test_a_task_whose_worker_always_dies_ends_the_build_after_the_others(
     done: dict[int, int] = {}
     with pytest.raises(WorkerDied, match="a worker process ended before its task; if memory ran out, use fewer"):
         done.update(Executor(workers=2).run(dies, [(tmp_path, number) for number in range(6)]))
-    assert done.items() >= {0: 0, 1: 10, 5: 50}.items()
+    assert done == {number: number * 10 for number in range(6) if number != 3}
     assert len(list(tmp_path.iterdir())) == 2
     assert "of 6 tasks are run again: a worker process ended before its task" in capsys.readouterr().err
 

@@ -61,21 +61,29 @@ class Executor:
         Raises the ValueError or OSError that the function raised, and WorkerDied.
         """
         left, failures = dict(enumerate(tasks)), Counter[int]()
+        suspects: set[int] = set()
+        """A worker that dies takes those beside it along. Their tasks run alone later, so that no other is blamed again."""
         # Of several tasks, the last one stays in a worker: it may be one that ends its process.
         attempt = run_here if self.in_process or len(tasks) == 1 else self.attempt
         while left:
-            numbers, reasons = list(left), list[str]()
-            with closing(attempt(function, list(left.values()))) as outcomes:
-                for place, outcome in outcomes:
-                    number = numbers[place]
-                    if isinstance(outcome, (OSError, WorkerDied)):
-                        failures[number] += 1
-                        if failures[number] == ATTEMPTS or getattr(outcome, "errno", None) in PERMANENT:
-                            raise outcome
-                        reasons.append(str(outcome))
-                    else:
-                        del left[number]
-                        yield number, outcome
+            reasons, lost = list[str](), None
+            groups = [[number for number in left if number not in suspects], *([n] for n in left if n in suspects)]
+            for numbers in filter(None, groups):
+                with closing(attempt(function, [left[number] for number in numbers])) as outcomes:
+                    for place, outcome in outcomes:
+                        number = numbers[place]
+                        if isinstance(outcome, (OSError, WorkerDied)):
+                            failures[number] += 1
+                            suspects |= {number} if isinstance(outcome, WorkerDied) else set()
+                            if getattr(outcome, "errno", None) in PERMANENT:
+                                raise outcome
+                            lost = outcome if failures[number] == ATTEMPTS else lost
+                            reasons.append(str(outcome))
+                        else:
+                            del left[number]
+                            yield number, outcome
+            if lost is not None:
+                raise lost
             if reasons:
                 why = list(dict.fromkeys(reasons))[:MOST_REASONS]
                 say(f"{len(left):,} of {len(tasks):,} tasks are run again: {'; '.join(why)}")
