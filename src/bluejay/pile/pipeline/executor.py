@@ -62,7 +62,7 @@ class Executor:
         """
         left, failures = dict(enumerate(tasks)), Counter[int]()
         suspects: set[int] = set()
-        """A worker that dies takes those beside it along. Their tasks run alone later, so that no other is blamed again."""
+        """Tasks whose worker died. It took those beside it along, so they run alone later, and no other is blamed."""
         # Of several tasks, the last one stays in a worker: it may be one that ends its process.
         attempt = run_here if self.in_process or len(tasks) == 1 else self.attempt
         while left:
