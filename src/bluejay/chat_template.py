@@ -15,7 +15,7 @@ from datetime import datetime
 from functools import lru_cache, wraps
 from typing import Any, NoReturn
 
-from jinja2 import Template, TemplateError, nodes, pass_context
+from jinja2 import Environment, Template, TemplateError, nodes, pass_context
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.runtime import Context
@@ -255,7 +255,9 @@ def bounded(function: Callable[..., Any]) -> Callable[..., Any]:
 class Generation(Extension):
     """The tag {% generation %}, in which transformers finds what the assistant wrote; the text is that inside it."""
 
-    tags = {"generation"}  # noqa: RUF012
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        self.tags = {"generation"}
 
     def parse(self, parser: Parser) -> nodes.Node:
         """The block up to {% endgeneration %}, whose variables end with it."""
