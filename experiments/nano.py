@@ -116,7 +116,7 @@ INTRODUCTION = """# bluejay-nano beside others
 Bits per byte of held-out documents; lower is better. Beside it are a model of single tokens, an interpolated Kneser-Ney
 model of 5 tokens, `xz -9e` and `zstd -19` with the last 128 MiB of the training text as its dictionary, which get the
 text of a component in one piece, the model of the quickstart, and SmolLM2-135M in 4 bits, which read 2 trillion tokens
-(its card). `experiments/nano.py` makes this page from `experiments/results/`.
+(its card). Each model is one run of one seed. `experiments/nano.py` makes this page from `experiments/results/`.
 """
 
 if __name__ == "__main__":
