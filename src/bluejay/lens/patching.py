@@ -31,6 +31,9 @@ HOOKS = {
 ROWS = 8
 """Prompts that are run at once where each is changed at another position. What they begin with alike is computed once,
 and the fewer they are, the more that is."""
+CANDIDATES, CHOSEN = 32, 12
+"""How many heads, those that bring back most by themselves, the first ones of a curve are chosen from, and how many are
+chosen so."""
 WORDS = """tree house river stone bird cloud road fire ship moon song glass field king winter bread horse door flower
 star mountain paper bridge garden ocean"""
 """Common words, of which a prompt for induction is made."""
@@ -262,10 +265,10 @@ def patch_sets(lens: Lens, pair: Pair, sets: Sequence[Sequence[tuple[int, int]]]
 
 @dataclass(frozen=True)
 class HeadCurve:
-    """How much is brought back by the heads that bring back most by themselves, more and more of them."""
+    """How much is brought back by more and more heads."""
 
     order: list[tuple[int, int]]
-    """All heads (layer, head), the one that brings back most first."""
+    """All heads (layer, head), in the order in which they are added (`best_together`)."""
     sizes: list[int]
     """Numbers of heads that were patched together."""
     recovered: list[float]
@@ -302,10 +305,10 @@ class HeadCurve:
 
 @torch.no_grad()
 def head_curve(lens: Lens, pair: Pair, random_sets: int = 20, seed: int = 0) -> HeadCurve:
-    """Patch the heads that bring back most by themselves together, each number of them up to 12, then 16, 32 and so on,
-    a quarter and all, beside random sets of as many, drawn from all heads."""
+    """Patch the heads of `best_together`, each number of them up to 12, then 16, 32 and so on, a quarter and all, beside
+    random sets of as many, drawn from all heads."""
     n = lens.config.n_layer * lens.config.n_head
-    order = patch(lens, pair, "heads").largest(n)
+    order = best_together(lens, pair, patch(lens, pair, "heads").largest(n))
     every = sorted(order)  # so that the sets depend on the seed alone
     powers = (2**power for power in range(n.bit_length()))
     sizes = sorted({size for size in (*range(1, 13), *powers, max(1, n // 4), n) if size <= n})
@@ -320,6 +323,18 @@ def head_curve(lens: Lens, pair: Pair, random_sets: int = 20, seed: int = 0) -> 
             random[:, number] = torch.tensor(others)
             bar.advance(random_sets + 1)
     return HeadCurve(order, sizes, recovered, random)
+
+
+def best_together(lens: Lens, pair: Pair, heads: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Heads in another order: first, one after the other, the one that brings back most together with those before it;
+    then, as they were given, those that are not among the first CANDIDATES or were not chosen."""
+    left, chosen = list(heads[:CANDIDATES]), []
+    with progress("choosing heads", min(CHOSEN, len(left)), "heads") as bar:
+        while left and len(chosen) < CHOSEN:
+            best = int(patch_sets(lens, pair, [[*chosen, head] for head in left]).argmax())
+            chosen.append(left.pop(best))
+            bar.advance(1)
+    return chosen + [head for head in heads if head not in chosen]
 
 
 def head_edits(
