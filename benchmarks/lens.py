@@ -34,7 +34,7 @@ from bluejay.gpt.presets import GPT_J, sized
 from bluejay.infer.model import load
 from bluejay.lens.ablation import without_tokens
 from bluejay.lens.activations import Lens
-from bluejay.lens.look import look
+from bluejay.lens.prediction import look
 from bluejay.lens.patching import head_curve, induction_prompts, pair_of, patch
 from bluejay.tokenizer import Tokenizer
 

@@ -28,7 +28,7 @@ from typing import NoReturn
 IMPORTED = (
     "bluejay.evals.command",
     "bluejay.gpt.info",
-    "bluejay.lens.look",
+    "bluejay.lens.prediction",
     "bluejay.model_card",
     "bluejay.own_text",
     "bluejay.plan.search",

@@ -4,6 +4,7 @@ import ast
 import re
 from collections import Counter
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,13 @@ def imports() -> dict[str, set[str]]:
                 named |= {alias.name for alias in node.names}
         found[name] = (named & paths.keys()) - {name, PACKAGE.name}
     return found
+
+
+@pytest.mark.parametrize("package", ["bluejay", "bluejay.lens", "bluejay.trace"])
+def test_no_public_name_is_a_module_of_its_package(package):
+    # Importing the module would replace what the package offers under the name.
+    offered = import_module(package).PUBLIC
+    assert offered and not {f"{package}.{name}" for name in offered} & modules().keys()
 
 
 def reachable(graph: dict[str, set[str]], start: str) -> set[str]:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from bluejay.infer.scoring import LogLikelihood, Score
     from bluejay.lens.activations import Lens
     from bluejay.pile.build import build
-    from bluejay.train.loop import train
 
 PUBLIC = {
     "CacheError": "bluejay.infer.exceptions",
@@ -39,7 +38,6 @@ PUBLIC = {
     "TokenError": "bluejay.infer.exceptions",
     "build": "bluejay.pile.build",
     "load": "bluejay.infer.model",
-    "train": "bluejay.train.loop",
 }
 
 __all__ = [
@@ -59,7 +57,6 @@ __all__ = [
     "TokenError",
     "build",
     "load",
-    "train",
 ]
 
 

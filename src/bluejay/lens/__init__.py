@@ -7,7 +7,7 @@ PUBLIC = {
     "Activations": "activations",
     "Attribution": "attribution",
     "Lens": "activations",
-    "TunedLens": "logit_lens",
+    "TunedLens": "layers",
     "attribute": "attribution",
     "births": "heads",
     "features": "probes",
@@ -17,8 +17,8 @@ PUBLIC = {
     "head_edits": "patching",
     "head_scores": "heads",
     "induction_prompts": "patching",
-    "logit_lens": "logit_lens",
-    "look": "look",
+    "logit_lens": "layers",
+    "look": "prediction",
     "neuron_card": "cards",
     "pair_of": "patching",
     "passages": "cards",
@@ -30,7 +30,7 @@ PUBLIC = {
     "steer": "steering",
     "steering_cost": "steering",
     "steering_vector": "steering",
-    "tune": "logit_lens",
+    "tune": "layers",
     "without_tokens": "ablation",
 }
 """Each public name and its module."""

@@ -115,7 +115,7 @@ def result(lens: "Lens", options: argparse.Namespace, text: str) -> Any:
     if options.card:
         return card(lens, options)
     if options.tune:
-        from bluejay.lens.logit_lens import tune_beside
+        from bluejay.lens.layers import tune_beside
 
         return tune_beside(lens, options.tune.read_text(encoding="utf-8", errors="replace"), options.steps)
     if options.steer:
@@ -131,8 +131,8 @@ def result(lens: "Lens", options: argparse.Namespace, text: str) -> Any:
             pair = pair_of(lens, text, options.patch, options.target, options.against, ("heads",))
             return head_curve(lens, pair)
         return patch(lens, pair_of(lens, text, options.patch, options.target, options.against), options.part)
-    from bluejay.lens.logit_lens import TunedLens
-    from bluejay.lens.look import look
+    from bluejay.lens.layers import TunedLens
+    from bluejay.lens.prediction import look
 
     tuned = TunedLens.load(lens) if options.tuned else None
     return look(lens, text, options.position, options.target, options.against, tuned)

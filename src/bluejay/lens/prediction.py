@@ -9,8 +9,8 @@ from bluejay.lens import attribution as attributions
 from bluejay.lens.activations import Activations, Lens
 from bluejay.lens.attribution import Attribution, attribute
 from bluejay.lens.heads import Patterns, pattern_needs, patterns
-from bluejay.lens.logit_lens import LayerPredictions, TunedLens, logit_lens
-from bluejay.lens.logit_lens import needs as lens_needs
+from bluejay.lens.layers import LayerPredictions, TunedLens, logit_lens
+from bluejay.lens.layers import needs as lens_needs
 
 
 @dataclass(frozen=True)

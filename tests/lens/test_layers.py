@@ -7,8 +7,8 @@ import torch
 
 from bluejay.infer.model import Model
 from bluejay.lens.activations import Lens
-from bluejay.lens.logit_lens import TunedLens, logit_lens, tune
-from bluejay.lens.look import look
+from bluejay.lens.layers import TunedLens, logit_lens, tune
+from bluejay.lens.prediction import look
 from tests.lens.families import TOKENS, random_gpt
 
 PROMPT = torch.tensor([TOKENS])
