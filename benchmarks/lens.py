@@ -34,8 +34,8 @@ from bluejay.gpt.presets import GPT_J, sized
 from bluejay.infer.model import load
 from bluejay.lens.ablation import without_tokens
 from bluejay.lens.activations import Lens
-from bluejay.lens.prediction import look
 from bluejay.lens.patching import head_curve, induction_prompts, pair_of, patch
+from bluejay.lens.prediction import look
 from bluejay.tokenizer import Tokenizer
 
 PEER = Path(__file__).parent / "peers" / "transformer_lens_peer.py"

@@ -1,7 +1,6 @@
 """The command line: parse, call one function, print."""
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from bluejay.corpus_verbs import (
 )
 from bluejay.evals.options import eval_options
 from bluejay.fields import add_options, given
+from bluejay.files import json_of
 from bluejay.infer.params import SamplingParams
 from bluejay.lens.verb import lens_options, run_lens
 from bluejay.mistakes import Interrupted, is_first, reader_gone, sentence, standard_input
@@ -213,7 +213,7 @@ def add_verb(
 def report(options: argparse.Namespace, text: str, values: dict[str, Any]) -> None:
     """Print a result on standard output, as text or as JSON; of several processes the first does so."""
     if is_first():
-        print(json.dumps(values, default=str) if options.json else text)
+        print(json_of(values, default=str) if options.json else text)
 
 
 def printing(run: Callable[..., tuple[str, dict[str, Any]]]) -> Callable[[argparse.Namespace, list[str]], None]:

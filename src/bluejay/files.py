@@ -7,6 +7,7 @@ disk space or by an interrupt, the temporary is removed and the previous version
 import hashlib
 import itertools
 import json
+import math
 import os
 import shutil
 from collections.abc import Generator
@@ -87,6 +88,20 @@ def write_text(path: Path, text: str) -> None:
     """Write a small text file atomically."""
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def json_of(values: Any, **options: Any) -> str:
+    """Values as JSON, with null for each number that is not finite, which JSON cannot represent."""
+    return json.dumps(finite(values), allow_nan=False, **options)
+
+
+def finite(value: Any) -> Any:
+    """Replace numbers that are not finite, also within dictionaries and lists, by None."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bluejay import recipe as recipes
+from bluejay.evals.estimates import span
 from bluejay.files import write_text
 from bluejay.gpt.formats.companions import licence_of
 from bluejay.gpt.formats.layouts import open_model
@@ -261,8 +262,7 @@ def memorised(report: dict[str, Any]) -> Iterator[str]:
 
 def interval(figure: dict[str, Any]) -> tuple[str, str, str]:
     """A figure, its interval and the number of questions."""
-    low, high = figure.get("low"), figure.get("high")
-    between = "" if low is None or high is None else f"{low:.4g} to {high:.4g}"
+    between = span(figure.get("low"), figure.get("high"))
     return f"{figure['value']:.4g}", between, f"{figure['n']:,}"
 
 

@@ -1,6 +1,7 @@
 """The report stands alone, shows every figure with its interval, and published rows with what sets them apart."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -83,4 +84,9 @@ def test_an_interval_that_is_not_a_number_leaves_the_picture_whole(evaluation, t
     unsure = replace(result.main, low=nan, high=nan)
     results = [replace(result, model=f"run@{step}", figures={"acc_norm": unsure}) for step in (1, 2)]
     page = write_report(replace(evaluation, results=results), tmp_path).read_text(encoding="utf-8")
-    assert "nan," not in page and ",nan" not in page
+    texts = [page, *((tmp_path / name).read_text(encoding="utf-8") for name in ("report.md", "report.json"))]
+    assert not any(re.search(r"\bnan\b", text, re.IGNORECASE) for text in texts)  # which JSON does not know either
+    assert (
+        "| run@1 | 0.25 | - | 120 |" in texts[1]
+        and json.loads(texts[2])["results"][0]["figures"]["acc_norm"]["low"] is None
+    )

@@ -1,6 +1,5 @@
 """The summary of an evaluation, which a report writes and the page shows where it lies beside the model."""
 
-import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from bluejay.evals.estimates import Estimate
-from bluejay.files import write_text
+from bluejay.files import json_of, write_text
 
 NAME = "evaluation.json"
 MOST_BYTES = 1_000_000
@@ -50,15 +49,15 @@ def write_summary(directory: Path, date: str, command: str, figures: Iterable[tu
             model=model,
             title=title,
             value=one.value,
-            low=one.low if math.isfinite(one.low) else None,
-            high=one.high if math.isfinite(one.high) else None,
+            low=one.low,
+            high=one.high,
             n=one.n,
         )
         for task, model, title, one in figures
         if math.isfinite(one.value)
     ]
     summary: dict[str, Any] = {"date": date, "command": command, "figures": listed}
-    write_text(directory / NAME, json.dumps(summary, indent=2, allow_nan=False) + "\n")
+    write_text(directory / NAME, json_of(summary, indent=2) + "\n")
 
 
 def summary_beside(directory: Path | None, model: str) -> Summary | None:

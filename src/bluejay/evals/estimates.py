@@ -17,6 +17,17 @@ FEW = 100
 """Below this many questions, and near 0 and 1, a proportion gets Wilson's interval."""
 
 
+def shown(value: float | None, form: str = ".4g") -> str:
+    """A number as text; a dash where there is none, because the questions were too few."""
+    return "-" if value is None or not math.isfinite(value) else f"{value:{form}}"
+
+
+def span(low: float | None, high: float | None, form: str = ".4g") -> str:
+    """An interval as text; a dash where the questions were too few for one."""
+    ends = shown(low, form), shown(high, form)
+    return "-" if "-" in ends else " to ".join(ends)
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A figure with the number of questions it comes from and its interval."""
@@ -32,7 +43,7 @@ class Estimate:
     """Number of groups within which they may be alike, such as the questions of one passage."""
 
     def __str__(self) -> str:
-        return f"{self.value:.4g} ({self.low:.4g} to {self.high:.4g}, n = {self.n})"
+        return f"{self.value:.4g} ({span(self.low, self.high)}, n = {self.n})"
 
     @property
     def share(self) -> "Estimate":

@@ -12,7 +12,7 @@ from typing import Any
 
 from bluejay.evals import estimates
 from bluejay.evals.answers import AnswerFile
-from bluejay.evals.estimates import Difference, Estimate
+from bluejay.evals.estimates import Difference, Estimate, shown, span
 from bluejay.evals.scorers import Scorer
 from bluejay.evals.tasks import METRICS, Answer, Generation, Question, Task
 from bluejay.testsets.catalogue import named
@@ -276,8 +276,8 @@ def summary(evaluation: Evaluation) -> str:
         d = one.difference
         clear = "" if d.clear else ", which may be chance"
         rows.append(
-            f"{one.task}: {one.one} - {one.other} = {d.value:+.4g} ({d.low:+.4g} to {d.high:+.4g}; "
-            f"correlation {d.correlation:.2f}){clear}"
+            f"{one.task}: {one.one} - {one.other} = {d.value:+.4g} ({span(d.low, d.high, '+.4g')}; "
+            f"correlation {shown(d.correlation, '.2f')}){clear}"
         )
     rows += [f"{task}: not run: {why}" for task, why in evaluation.not_run.items()]
     licences = {name: text for result in evaluation.results for name, text in result.licences.items()}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-from bluejay.evals.estimates import Estimate
+from bluejay.evals.estimates import Estimate, span
 from bluejay.evals.evaluate import Result
 from bluejay.evals.published import Published
 from bluejay.evals.tasks import METRICS
@@ -53,7 +53,7 @@ def bar_chart(label: str, rows: Sequence[Bar], chance: float | None = None) -> s
     for number, (name, value, low, high, ours) in enumerate(rows):
         y = number * ROW + 4
         colour = "var(--ours)" if ours else "var(--theirs)"
-        figure = f"{value:.4g} ({low:.3g} to {high:.3g})" if ours else f"{value:.4g}"
+        figure = f"{value:.4g} ({span(low, high, '.3g')})" if ours else f"{value:.4g}"
         parts.append(
             f'<text x="{LEFT - 8}" y="{y + 12}" text-anchor="end" fill="currentColor">{escape(name[:28])}</text>'
             f'<rect x="{LEFT}" y="{y + 2}" width="{x(value) - LEFT:.1f}" height="12" fill="{colour}"/>'

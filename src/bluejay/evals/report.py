@@ -1,6 +1,5 @@
 """The report of an evaluation: one HTML page that needs nothing beside it, the same as Markdown, and JSON."""
 
-import json
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
@@ -8,12 +7,12 @@ from typing import Any
 
 from bluejay.evals import safety_table
 from bluejay.evals.beside import write_summary
-from bluejay.evals.estimates import Estimate, wilson
+from bluejay.evals.estimates import Estimate, shown, span, wilson
 from bluejay.evals.evaluate import Evaluation, Result, checkpoint_of
 from bluejay.evals.pictures import bars, curves
 from bluejay.evals.published import Published, rows_for
 from bluejay.evals.tasks import METRICS
-from bluejay.files import write_text
+from bluejay.files import json_of, write_text
 from bluejay.testsets.catalogue import named
 
 TABLE, END = safety_table.TABLE, safety_table.END
@@ -40,7 +39,7 @@ def write_report(evaluation: Evaluation, directory: Path) -> Path:
     command, date = (str(evaluation.extra.get(name, "")) for name in ("command", "date"))
     figures = ((one.task, one.model, METRICS[one.metric].title, one.main) for one in evaluation.results)
     write_summary(directory, date, command, figures)
-    write_text(directory / "report.json", json.dumps(evaluation.as_dict(), indent=2) + "\n")
+    write_text(directory / "report.json", json_of(evaluation.as_dict(), indent=2) + "\n")
     write_text(directory / "report.md", "\n".join(markdown(evaluation)) + "\n")
     page = directory / "report.html"
     write_text(page, "\n".join(html(evaluation)) + "\n")
@@ -87,7 +86,7 @@ def markdown(evaluation: Evaluation) -> Iterator[str]:
         for result in results:
             for metric, one in result.figures.items():
                 label = result.model if metric == result.metric else f"{result.model}, {METRICS[metric].title}"
-                yield f"| {label} | {one.value:.4g} | {one.low:.4g} to {one.high:.4g} | {one.n} | this evaluation |"
+                yield f"| {label} | {one.value:.4g} | {span(one.low, one.high)} | {one.n} | this evaluation |"
         for row, value in published_for(results):
             yield f"| {row.model} | {value:.4g} | not published |  | {row.source}: {row.caution} |"
         yield "".join(f"\n- {note}" for note in cautions(results)) + "\n"
@@ -99,7 +98,7 @@ def markdown(evaluation: Evaluation) -> Iterator[str]:
             d = one.difference
             yield (
                 f"| {one.task}, {one.metric} | {one.one} - {one.other} | {d.value:+.4g} "
-                f"| {d.low:+.4g} to {d.high:+.4g} | {d.n} | {d.correlation:.2f} |"
+                f"| {span(d.low, d.high, '+.4g')} | {d.n} | {shown(d.correlation, '.2f')} |"
             )
         yield ""
     for task, why in evaluation.not_run.items():
@@ -125,7 +124,7 @@ def html(evaluation: Evaluation) -> Iterator[str]:
             for metric, one in result.figures.items():
                 yield (
                     f'<tr><td>{escape(result.model)}<td>{escape(METRICS[metric].title)}<td class="n">{one.value:.4g}'
-                    f'<td class="n">{one.low:.4g} to {one.high:.4g}<td class="n">{one.n}<td>this evaluation'
+                    f'<td class="n">{span(one.low, one.high)}<td class="n">{one.n}<td>this evaluation'
                 )
         for row, value in published_for(results):
             yield (
@@ -154,8 +153,8 @@ def pairs(evaluation: Evaluation) -> Iterator[str]:
         yield (
             f"<tr><td>{escape(one.task)}, {escape(METRICS[one.metric].title)}"
             f"<td>{escape(one.one)} - {escape(one.other)}"
-            f'<td class="n">{d.value:+.4g}<td class="n">{d.low:+.4g} to {d.high:+.4g}<td class="n">{d.n}'
-            f'<td class="n">{d.correlation:.2f}'
+            f'<td class="n">{d.value:+.4g}<td class="n">{span(d.low, d.high, "+.4g")}<td class="n">{d.n}'
+            f'<td class="n">{shown(d.correlation, ".2f")}'
         )
     yield END
 

@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from bluejay.evals import safety
-from bluejay.evals.estimates import Estimate
+from bluejay.evals.estimates import Estimate, span
 from bluejay.evals.evaluate import Result, figure
 from bluejay.evals.suites import SUITES
 from bluejay.evals.tasks import METRICS
@@ -89,7 +89,7 @@ def examples(result: Result) -> Iterator[dict[str, Any]]:
 
 def cells(row: dict[str, Any]) -> tuple[str, ...]:
     """A row of figures as texts."""
-    interval = f"{row['low']:.3g} to {row['high']:.3g}"
+    interval = span(row["low"], row["high"], ".3g")
     return row["task"], row["part"], METRICS[row["metric"]].title, row["model"], f"{row['value']:.3g}", interval
 
 
@@ -109,7 +109,7 @@ def tables(found: dict[str, Any]) -> Iterator[tuple[str, tuple[str, ...], list[t
     """The tables of the section: a title, the names of the columns, and the rows."""
     yield "Figures", HEAD, [(*cells(row), str(row["n"])) for row in found["figures"]]
     listed: list[tuple[str, ...]] = [
-        (*descriptor_cells(row), f"{row['low']:.3g} to {row['high']:.3g}") for row in found["descriptors"]
+        (*descriptor_cells(row), span(row["low"], row["high"], ".3g")) for row in found["descriptors"]
     ]
     if listed:
         yield "Words that set groups apart", DESCRIPTOR_HEAD, listed

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bluejay.fetch import is_address
-from bluejay.files import sha256_of
+from bluejay.files import finite, sha256_of
 from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.recipe import Component
 from bluejay.pile.sources import Source
@@ -235,15 +235,6 @@ def json_text(value: dict[str, Any]) -> str:
         return json.dumps(value, sort_keys=True, default=str, allow_nan=False)
     except ValueError:
         return json.dumps(finite(value), sort_keys=True, default=str)
-
-
-def finite(value: Any) -> Any:
-    """A value with None in place of NaN and infinity."""
-    if isinstance(value, dict):
-        return {key: finite(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def reason_class(reason: str) -> str:

@@ -19,8 +19,8 @@ from bluejay.lens.ablation import without_tokens
 from bluejay.lens.activations import Lens
 from bluejay.lens.heads import history, kept_models, scored
 from bluejay.lens.layers import TunedLens
-from bluejay.lens.prediction import look
 from bluejay.lens.patching import pair_of, patch
+from bluejay.lens.prediction import look
 from bluejay.serve.api.completions import STREAM_CONTENT, CompletionAnswer
 from bluejay.serve.api.offered import Catalogue
 from bluejay.serve.api.parameters import Body

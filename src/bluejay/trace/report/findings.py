@@ -1,6 +1,5 @@
 """The findings of a report as one HTML page that needs nothing beside it, as Markdown, and as JSON."""
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -8,9 +7,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from bluejay.evals.estimates import Estimate
+from bluejay.evals.estimates import Estimate, span
 from bluejay.evals.report import END, TABLE, beginning
-from bluejay.files import atomic_file
+from bluejay.files import atomic_file, json_of
 
 INTERVALS = "Intervals hold the true value with 95 % probability over the texts that might have been drawn."
 ONE_RUN = "These are figures of one run of one seed; another seed of the same recipe would give others."
@@ -72,7 +71,7 @@ class Report:
 def write_report(report: Report, directory: Path) -> Path:
     """Write report.html, report.md and report.json, all or none; returns the path of the page. Raises OSError."""
     texts = {
-        "report.json": json.dumps(report.as_dict(), indent=2),
+        "report.json": json_of(report.as_dict(), indent=2),
         "report.md": "\n".join(markdown(report)),
         "report.html": "\n".join(html(report)),
     }
@@ -89,7 +88,7 @@ def title(report: Report) -> str:
 
 def columns(figure: Estimate) -> Sequence[str]:
     """A figure, its interval and its number of texts."""
-    return f"{figure.value:.4g}", f"{figure.low:.4g} to {figure.high:.4g}", f"{figure.n:,}"
+    return f"{figure.value:.4g}", span(figure.low, figure.high), f"{figure.n:,}"
 
 
 def markdown(report: Report) -> Iterator[str]:

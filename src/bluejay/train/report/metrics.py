@@ -1,7 +1,6 @@
 """Metrics of a run: one JSON object per step, the same values for TensorBoard, and plots."""
 
 import json
-import math
 import os
 import warnings
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from typing import Any
 from tensorboardX import SummaryWriter
 from tensorboardX.proto.summary_pb2 import Summary
 
-from bluejay.files import atomic_file, write_text
+from bluejay.files import atomic_file, json_of, write_text
 
 
 class Metrics:
@@ -29,7 +28,7 @@ class Metrics:
 
     def add(self, **row: Any) -> None:
         """Write one row, which has a `step`, and flush it. Numbers that are not finite are written as null."""
-        self.file.write(json.dumps(finite(row)) + "\n")
+        self.file.write(json_of(row) + "\n")
         self.file.flush()
         values = [Summary.Value(tag=name, simple_value=value) for name, value in scalars(row) if name != "step"]
         self.board.file_writer.add_summary(Summary(value=values), row["step"])  # one event for all is cheaper
@@ -42,13 +41,6 @@ class Metrics:
         """Close the files."""
         self.file.close()
         self.board.close()
-
-
-def finite(value: Any) -> Any:
-    """Replace numbers that JSON cannot represent, also within dictionaries, by None."""
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def scalars(row: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
