@@ -34,7 +34,7 @@ lint: .venv/dev  ## style, types, and which room may import which
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/pyrefly check --min-severity=warn --python-interpreter-path $(BIN)/python && $(BIN)/lint-imports
 
-bench: .venv/dev  ## all benchmarks on a CPU; writes docs/benchmarks.md and the README's table
+bench: .venv/dev  ## most benchmarks on a CPU; writes docs/benchmarks.md and the README's table
 	@mkdir -p build; for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py > build/$$name.out && \
 		$(BIN)/python benchmarks/table.py < build/$$name.out || exit 1; done
 
@@ -55,7 +55,7 @@ clean:  ## everything that was installed or made
 .venv/run: pyproject.toml constraints.txt $(wildcard native/*.cpp native/*.h native/CMakeLists.txt)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: bluejay needs Python 3.11 or newer; set PYTHON=")'
 	@echo 'installing torch, pyarrow and some 60 smaller packages into .venv, about 1 GB, and compiling the native engine:'
-	@echo 'two to five minutes, most of it torch and the compiler; "make clean" removes all of it'
+	@echo 'one to five minutes, most of it torch and the compiler; "make clean" removes all of it'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(INSTALL) --editable .
 	@echo 'the command is .venv/bin/bluejay; after "source .venv/bin/activate" it is bluejay'

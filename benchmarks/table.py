@@ -41,9 +41,10 @@ Each script in `benchmarks/` measures Bluejay and its peers in one run, taking t
 bench` runs those that the Makefile lists, adds the lines to `benchmarks/results/`, one file for each processor, and
 writes this page from them. It needs the quickstart model (`make tour`) and the peers (`make bench-peers`).
 
-A ratio is above 1 where Bluejay is better, whatever the unit; a goal is the ratio aimed at. Figures are medians in a
-run; where a benchmark was run several times, the run of the median ratio is shown, and the range of all. Memory that
-reads 50 GB/s in one minute may read 80 GB/s in the next on a shared machine: compare ratios, not figures.
+A ratio is above 1 where Bluejay is better, whatever the unit; a goal is the ratio aimed at. In rows with "at
+most", the ratio is the limit over the figure. Figures are medians in a run; where a benchmark was run several times,
+the run of the median ratio is shown, and the range of all. Memory that reads 50 GB/s in one minute may read 80 GB/s in
+the next on a shared machine: compare ratios, not figures.
 """
 
 

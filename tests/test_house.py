@@ -2,9 +2,11 @@
 
 import ast
 import re
+import tomllib
 from collections import Counter
 from functools import cache
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -116,6 +118,13 @@ def test_retired_words_do_not_come_back():
 def design() -> str:
     """The page that describes the house."""
     return (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+
+
+def test_each_dependency_has_its_line_in_the_design():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())]
+    names = {re.split(r"[\[;=<> ]", one)[0] for one in wanted}
+    assert sorted(name for name in names if not re.search(rf"`{re.escape(name)}\b", design())) == []
 
 
 def test_each_word_of_the_glossary_has_one_meaning():
