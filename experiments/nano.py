@@ -49,9 +49,10 @@ def release() -> None:
         convert(RUN / name, target / name, quantize="q4")
     for name in ("recipe.toml", "metrics.jsonl", "result.json"):
         shutil.copyfile(RUN / name, target / name)
-    report = target / CORPORA / Path(CORPUS).name / "report.json"
-    report.parent.mkdir(parents=True)
-    shutil.copyfile(ROOT / CORPUS / "report.json", report)
+    records = target / CORPORA / Path(CORPUS).name
+    records.mkdir(parents=True)
+    for name in ("report.json", "recipe.toml"):
+        shutil.copyfile(ROOT / CORPUS / name, records / name)
 
 
 def card() -> str:
@@ -104,19 +105,21 @@ def page() -> str:
     text.append(f"\nbluejay-nano is better than all of them but {LARGER}{but}.")
     for line in others:
         gap = difference([ours], [line], list(simple["bits_per_byte"]))
-        low, high = gap.by_document
-        beside_it = f"Over all components it takes {gap.value:+.3f} bits per byte against {line['run']}"
-        text.append(f"{beside_it} ({low:+.3f} to {high:+.3f} by document).")
+        sign, word = (-1, "fewer") if gap.value < 0 else (1, "more")
+        needs = f"{abs(gap.value):.3f} bits per byte {word} than {line['run']}"
+        low, high = sorted(sign * bound for bound in gap.by_document)
+        text.append(f"Over all components it needs {needs} (95 % interval over documents: {low:.3f} to {high:.3f}).")
     text.append(f"The simpler models were counted on the {simple['tokens']:,} tokens that bluejay-nano read.")
     return "\n".join(text) + "\n"
 
 
 INTRODUCTION = """# bluejay-nano beside others
 
-Bits per byte of held-out documents; lower is better. Beside it are a model of single tokens, an interpolated Kneser-Ney
-model of 5 tokens, `xz -9e` and `zstd -19` with the last 128 MiB of the training text as its dictionary, which get the
-text of a component in one piece, the model of the quickstart, and SmolLM2-135M in 4 bits, which read 2 trillion tokens
-(its card). Each model is one run of one seed. `experiments/nano.py` makes this page from `experiments/results/`.
+Bits per byte of the first 40,000 held-out tokens of each component, 11 to 75 documents; lower is better. bluejay-nano
+is compared with a unigram model, an interpolated Kneser-Ney 5-gram model, `xz -9e` and `zstd -19` with the last 128 MiB
+of the training text as its dictionary, which get the text of a component in one piece, the model of the quickstart, and
+SmolLM2-135M in 4 bits, which read 2 trillion tokens (its card). Each model is one run of one seed.
+`experiments/nano.py` makes this page from `experiments/results/`.
 """
 
 if __name__ == "__main__":

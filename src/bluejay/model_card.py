@@ -109,7 +109,7 @@ def model_card(
         *beginning(run, recipe, summary),
         *data(run, recipe, stated),
         *training(recipe, summary, result, watts),
-        *held_out(result),
+        *held_out(recipe, result),
         *reported(run, "Evaluation", evaluation, EVALUATION, asks, evaluated),
         *reported(run, "Memorisation and contamination", memorisation, MEMORISATION, traces, memorised),
         *inside(run),
@@ -192,11 +192,15 @@ def training(recipe: TrainRecipe, summary: RunSummary, result: Result, watts: fl
     yield f"![Loss over tokens]({PICTURE})\n"
 
 
-def held_out(result: Result) -> Iterator[str]:
+def held_out(recipe: TrainRecipe, result: Result) -> Iterator[str]:
     """The loss on held-out text."""
     rows = [("held-out text", "bits per byte"), ("all", f"{result.held_out['bits_per_byte']:.3f}")]
     rows += [(name, f"{value:.3f}") for name, value in (result.held_out.get("components") or {}).items()]
     yield "## Held-out loss\n"
+    yield (
+        f"What the run measured at its end, on {recipe.evaluate.tokens:,} tokens, as many of each component as there "
+        "are. Other documents, and more of them, give other figures: an evaluation says its own.\n"
+    )
     yield table(rows)
 
 
@@ -302,7 +306,12 @@ def use_and_limits(recipe: TrainRecipe) -> Iterator[str]:
 
 
 def repetition(run: Path) -> Iterator[str]:
-    """The recipe with which to repeat the run."""
+    """How to repeat the run: its corpora, where their recipes lie in the run, and its own recipe."""
     text = (run / "recipe.toml").read_text(encoding="utf-8")
-    yield "## To repeat it\n\n`bluejay train` with this recipe, and the corpora above in their places:\n"
+    yield "## To repeat it\n"
+    builds = [f"bluejay pile build {path}\n" for path in sorted(run.glob(f"{CORPORA}/*/recipe.toml"))]
+    if builds:
+        yield f"```\n{''.join(builds)}bluejay train {run / 'recipe.toml'}\n```\n"
+    else:
+        yield "`bluejay train` with this recipe, and the corpora above in their places:\n"
     yield f"```toml\n{text}```"
