@@ -14,6 +14,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
 from bluejay.files import atomic_file, write_text
+from bluejay.progress import say
 
 FLUSH_SECONDS = 10.0
 """Time between flushes of TensorBoard's file."""
@@ -89,6 +90,15 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             break
     return rows
+
+
+def draw_run(directory: Path, name: str) -> None:
+    """Draw the plots of a run, if it has rows."""
+    rows = read_metrics(directory / "metrics.jsonl")
+    if not rows:
+        return say(f"{directory / 'metrics.jsonl'} is empty or gone, so nothing is drawn from it")
+    draw_loss(rows, name, directory / "loss.png")
+    draw_learning_rate(rows, name, directory / "learning_rate.png")
 
 
 def draw_loss(rows: list[dict[str, Any]], title: str, path: Path) -> None:
