@@ -133,6 +133,7 @@ def test_the_same_command_again_goes_on_and_other_text_is_refused(book, here, ca
     main(["train", "a.txt", "--minutes", MINUTES, "--json"])
     again = json.loads(capsys.readouterr().out)
     assert again["trained"] == first["trained"] and Path("runs/a/model/model.safetensors").read_bytes() == before
+    Path("runs/a/model/tuned_lens.safetensors").write_bytes(b"a lens")
     check_card("runs/a", capsys)
     main(["train", "a.txt", "--minutes", MINUTES, "--json"])
     assert "renamed" not in capsys.readouterr().err and Path("runs/a/model/README.md").is_file()
@@ -274,6 +275,16 @@ def test_new_without_a_text_waits_for_one_in_its_folder(book, here, capsys):
     assert len(TokenShard("data/mine/tokens/train").tokens) > 10_000
 
 
+def test_the_name_and_the_folder_of_a_run_may_be_numbers(here, monkeypatch):
+    asked = []
+    monkeypatch.setattr(own_text, "write_corpus_recipe", lambda *given: asked.append(given) or Path("none.toml"))
+    Path("a.txt").write_text("text")
+    for option in ("--name", "--output"):
+        with pytest.raises(FileNotFoundError, match=r"none\.toml"):
+            own_text.train_text(Path("a.txt"), 1.0, False, [option, "2024"], 0.0)
+    assert [directory for _, directory, *_ in asked] == [Path("runs/2024"), Path("2024")]
+
+
 def test_new_writes_two_recipes_that_load(book, here, capsys):
     Path("text.txt").write_text(book)
     main(["new", "mine", "text.txt"])
@@ -306,6 +317,16 @@ def test_a_model_is_trained_further_however_slow_the_machine_is(tokens_per_secon
         (["train", "none.txt"], "no recipe at none.txt"),
         (["new", "mine", "none.txt"], "there is no such file or folder"),
         (["train", "empty"], "empty holds no files"),
+        (["train", "small.txt", "--train.tokens", "8192"], "--train.tokens needs a run of a known length"),
+        (["train", "small.txt", "--train.schedule.warmup", "0.8"], "follows from --minutes"),
+        (["train", "small.txt", "--data.train", "[{shards='x', changes=[[0.5, 2]]}]"], "--data.train needs"),
+        (["train", "small.txt", "--export", "5"], "--export and --profile are for a recipe"),
+        (["train", "small.txt", "--profile"], "a run on a text has one in RUN/train.toml"),
+        (["train", "recipes/train/quickstart.toml", "--minutes", "5"], "--minutes and --force are for a text"),
+        (["train", "recipes/train/quickstart.toml", "--force"], "train.tokens is the length of a recipe's run"),
+        (["train", "recipes/train/quickstart.toml", "--export", "5", "--profile"], "give one of the two"),
+        (["train", "run"], "run is the folder of a run; bluejay train run/recipe.toml --output run goes on with it"),
+        (["card", "run"], "run is no finished run; bluejay train run/recipe.toml --output run goes on with it"),
         (["train", "small.txt", "--minutes", "-1"], "minutes is -1.0; it must be a number above 0"),
         (["train", "small.txt", "--minutes", "inf"], "minutes is inf; it must be a number above 0"),
         (["train", "small.txt", "--minutes", "nan"], "minutes is nan; it must be a number above 0"),
@@ -314,6 +335,9 @@ def test_a_model_is_trained_further_however_slow_the_machine_is(tokens_per_secon
 def test_a_mistake_is_one_sentence(arguments, says, here, capsys):
     (here / "empty").mkdir()
     (here / "small.txt").write_text("x")
+    (here / "run").mkdir()
+    (here / "run/recipe.toml").write_text("train = { tokens = 8, batch_tokens = 8 }\n")
+    (here / "run/metrics.jsonl").touch()
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
     assert stopped.value.code == 2 and says in capsys.readouterr().err

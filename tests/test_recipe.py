@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bluejay.recipe import STRICT, load, parse_overrides, save
+from bluejay.recipe import STRICT, load, parse_overrides, save, toml_value
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,15 @@ def test_overrides_go_over_the_file(path: Path) -> None:
     assert load(Car, path, ["--note=--x=1"]).note == "--x=1"
 
 
+@pytest.mark.parametrize("typed", ["7", "1e5", "0x10", "true", "nan", "[1]", "2024-01-01", "2024-01-01T07:30:00", "3a"])
+def test_a_text_may_look_like_a_number_on_the_command_line(path: Path, typed: str) -> None:
+    car = load(Car, path, ["--name", typed, f"--note={typed}", "--engine.power", "1e3"])
+    assert (car.name, car.note, car.engine.power) == (typed, typed, 1000)
+    path.write_text(WRITTEN.replace('"beetle"', "7"))
+    with pytest.raises(ValueError, match="name is 7: input should be a valid string"):
+        load(Car, path, ["--note", typed])
+
+
 @given(
     st.builds(
         Car,
@@ -167,4 +176,5 @@ def test_what_is_no_recipe_is_told(tmp_path: Path) -> None:
 
 def test_values_of_overrides_are_toml_or_else_text() -> None:
     pairs = parse_overrides(["--a", "1", "--b", "1e-3", "--c", "true", "--d", "plain", "--e", "'quoted'", "--f=-1"])
-    assert pairs == [("a", 1), ("b", 1e-3), ("c", True), ("d", "plain"), ("e", "quoted"), ("f", -1)]
+    values = {key: toml_value(text) for key, text in pairs}
+    assert values == {"a": 1, "b": 1e-3, "c": True, "d": "plain", "e": "quoted", "f": -1}

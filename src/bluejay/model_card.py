@@ -21,7 +21,7 @@ from bluejay.pile.report.card import table
 from bluejay.pile.report.counts import Report
 from bluejay.progress import format_bytes, format_duration
 from bluejay.tokens import corpus_of
-from bluejay.train.checkpoint.result import Result, hashes_of, read_result, write_result
+from bluejay.train.checkpoint.result import Result, hashes_of, how_to_go_on, read_result, write_result
 from bluejay.train.recipe import TrainRecipe
 from bluejay.train.report.metrics import draw_loss, read_metrics
 from bluejay.train.report.runs import RunSummary, read_run
@@ -77,12 +77,15 @@ def write_model_card(
     arguments and the errors are those of `model_card`."""
     text, result = model_card(run, evaluation, memorisation, licence, watts), read_result(run)
     assert result is not None
-    as_written = {name: result.files.get(name) for name in hashes_of(run, "model")} == hashes_of(run, "model")
+    written = {name: value for name, value in result.files.items() if name.startswith("model/")}
+    as_written = written and written.items() <= hashes_of(run, "model").items()
     recipe = recipes.load(TrainRecipe, run / "recipe.toml")
     draw_loss(read_metrics(run / "metrics.jsonl"), recipe.name, run / "model" / PICTURE)
     write_text(run / "model" / CARD, text)
     if as_written:  # the card is the run's own, too
-        write_result(run, replace(result, files=result.files | hashes_of(run, "model")))
+        now = hashes_of(run, "model")
+        own = {name: now[name] for name in (f"model/{CARD}", f"model/{PICTURE}")}
+        write_result(run, replace(result, files=result.files | own))
     return run / "model" / CARD
 
 
@@ -100,7 +103,7 @@ def model_card(
     """
     summary, result = read_run(run), read_result(run)
     if result is None or not (run / "model").is_dir():
-        raise ValueError(f"{run} is no finished run; bluejay train {run / 'recipe.toml'} goes on with it")
+        raise ValueError(f"{run} is no finished run; {how_to_go_on(run)}")
     recipe = recipes.load(TrainRecipe, run / "recipe.toml")
     stated = licence or licence_of(run / "model")
     asks, traces = f"bluejay eval {run} --suite small --report {run / EVALUATION}", f"bluejay trace report {run}"

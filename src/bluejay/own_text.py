@@ -86,11 +86,16 @@ def train_text(target: Path, minutes: float, force: bool, overrides: list[str], 
 
     `began` is the value of `time.monotonic` when the command started, and `overrides` change fields of the training
     recipe. Raises FileNotFoundError if there is no such text; ValueError if its name belongs to a run of another text,
-    or the text is too little.
+    the text is too little, or an override would decide the length, which the minutes do.
     """
     if not 0 < minutes < math.inf:
         raise ValueError(f"minutes is {minutes}; it must be a number above 0")
-    fields = dict(recipes.parse_overrides(overrides))
+    fields = dict(map(as_text, recipes.parse_overrides(overrides)))
+    if lengths := [key for key, text in fields.items() if decides_length(key, text)]:
+        raise ValueError(
+            f"--{lengths[0]} needs a run of a known length, and that of a run on a text follows from --minutes; "
+            "`bluejay new` writes a recipe, in which train.tokens is the length"
+        )
     name, output, init = (fields.get(key) for key in ("name", "output", "init"))
     directory = Path(output or f"runs/{name or name_of(target)}").expanduser()
     corpus_recipe = None
@@ -117,6 +122,20 @@ def train_text(target: Path, minutes: float, force: bool, overrides: list[str], 
         recipes.save(with_cooldown(recipe, trained, corpus, end - time.monotonic()), path)
         trained = train(recipes.load(TrainRecipe, path, overrides))
     return Result(trained, corpus, time.monotonic() - began, xz_of_held_out_text(corpus))
+
+
+def as_text(override: tuple[str, str]) -> tuple[str, str]:
+    """The key of an override, and its value as that of a field of text."""
+    key, typed = override
+    value = recipes.toml_value(typed)
+    return key, value if isinstance(value, str) else typed
+
+
+def decides_length(key: str, value: str) -> bool:
+    """Whether an override decides how long a run is, or what happens at fractions of it; a run on a text has two parts,
+    the second of which is longer and has another schedule."""
+    whole = key in ("train", "train.tokens", "train.schedule") or key.startswith("train.schedule.")
+    return whole or (key in ("data", "data.train") and "changes" in value)
 
 
 def say_skipped(built: BuildResult) -> None:

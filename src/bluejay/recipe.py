@@ -13,7 +13,8 @@ import re
 import tomllib
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import date, time
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -66,14 +67,15 @@ def load(kind: type[T], path: Path, overrides: list[str] | None = None) -> T:
         raise ValueError(f"{path} is a folder; a recipe is one TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not TOML: {error}") from None
-    for key, value in parse_overrides(overrides or []):
-        set_key(values, key, value)
-    return check(kind, values, str(path))
+    return check(kind, values, str(path), overrides or [])
 
 
-def check(kind: type[T], values: dict[str, Any], origin: str) -> T:
-    """The dataclass `kind` made from plain values. Raises ValueError, naming `origin`: they do not fit its fields."""
-    adapter = adapter_of(kind)
+def check(kind: type[T], values: dict[str, Any], origin: str, overrides: Sequence[str] = ()) -> T:
+    """The dataclass `kind` made from plain values, which `overrides` change first, as in `load`. Raises ValueError,
+    naming `origin`: they do not fit its fields."""
+    adapter, typed = adapter_of(kind), dict(parse_overrides(overrides))
+    for key, text in typed.items():
+        set_key(values, key, toml_value(text))
     if broken := next((text for text in texts_in(values) if SURROGATE.search(text)), None):
         raise ValueError(f"the name {broken!a} is not UTF-8, which a recipe cannot hold; rename the file")
     try:
@@ -81,7 +83,7 @@ def check(kind: type[T], values: dict[str, Any], origin: str) -> T:
             # JSON mode, in which arrays become tuples although nothing else is converted.
             return adapter.validate_json(json.dumps(values, default=str), strict=True)
         except ValidationError as invalid:
-            values = with_numbers(values, invalid)
+            values = as_wanted(values, invalid, typed)
             return adapter.validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as invalid:
         errors = invalid.errors()
@@ -121,19 +123,26 @@ def texts_in(value: Any) -> Iterator[str]:
         yield value
 
 
-def with_numbers(values: dict[str, Any], invalid: ValidationError) -> dict[str, Any]:
-    """The values with a number wherever one was wanted and written in another way, such as 1e6 or "10M"."""
+def as_wanted(values: dict[str, Any], invalid: ValidationError, typed: dict[str, str]) -> dict[str, Any]:
+    """The values with a number wherever one was wanted and written in another way, such as 1e6 or "10M", and with what
+    was `typed` for a key where a text was wanted, such as 7 for a name."""
     values = copy.deepcopy(values)
     for error in invalid.errors():
-        number = written_number(error["input"], whole=error["type"] == "int_type")
-        if error["type"] not in ("int_type", "float_type") or number is None:
+        match error["type"]:
+            case "int_type" | "float_type":
+                wanted = written_number(error["input"], whole=error["type"] == "int_type")
+            case "string_type":
+                wanted = typed.get(".".join(map(str, error["loc"])))
+            case _:
+                wanted = None
+        if wanted is None:
             continue
         table: Any = values
         *outer, last = error["loc"]
         for key in outer:
             # The path also names the members of unions, which are no keys.
             table = table[key] if isinstance(key, int) or key in table else table
-        table[last] = number
+        table[last] = wanted
     return values
 
 
@@ -186,8 +195,8 @@ def plain(recipe: Any) -> dict[str, Any]:
     return without_none(dataclasses.asdict(recipe))
 
 
-def parse_overrides(arguments: list[str]) -> list[tuple[str, Any]]:
-    """Dotted keys and values from `--key value` or `--key=value`; a value that is not TOML is a string."""
+def parse_overrides(arguments: Sequence[str]) -> list[tuple[str, str]]:
+    """Dotted keys and values, as they were typed, from `--key value` or `--key=value`."""
     pairs = []
     rest = list(arguments)
     while rest:
@@ -198,12 +207,17 @@ def parse_overrides(arguments: list[str]) -> list[tuple[str, Any]]:
             if not rest:
                 raise ValueError(f"{key} needs a value")
             value = rest.pop(0)
-        try:
-            parsed = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            parsed = value
-        pairs.append((key[2:], parsed))
+        pairs.append((key[2:], value))
     return pairs
+
+
+def toml_value(text: str) -> Any:
+    """The value that a text is in TOML; the text itself where it is none, or a date, of which no recipe has any."""
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+    return text if isinstance(value, (date, time)) else value
 
 
 def set_key(values: dict[str, Any], key: str, value: Any) -> None:

@@ -8,12 +8,15 @@ from typing import Any
 
 from bluejay.train.distributed.processes import launch, launch_options, wants_launch
 
+MINUTES = 5.0
+"""How long a run on a text takes by default."""
+
 
 def train_options(verb: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
     help = "a recipe, such as recipes/train/quickstart.toml; or a text file, a folder of files or a corpus"
     verb.add_argument("target", type=Path, metavar="RECIPE|TEXT", help=help)
-    verb.add_argument("--minutes", type=float, default=5.0, help="time for a text, which decides sizes (default: 5)")
+    verb.add_argument("--minutes", type=float, help=f"time for a text, which decides sizes (default: {MINUTES:g})")
     verb.add_argument("--force", action="store_true", help="replace what was made of another text under the same name")
     verb.add_argument("--export", type=int, metavar="STEP", help="only write the model of this step's checkpoint")
     verb.add_argument("--profile", action="store_true", help="write PyTorch's trace of a few steps beside the run")
@@ -24,11 +27,20 @@ def run_train(options: argparse.Namespace, overrides: list[str]) -> tuple[str, d
     """Train by a recipe or on a text, or only export; what was made, as text and for JSON."""
     began = time.monotonic()
     from bluejay import recipe as recipes
+    from bluejay.train.checkpoint.result import how_to_go_on
     from bluejay.train.recipe import TrainRecipe
 
     by_text = options.target.exists() and options.target.suffix != ".toml"
+    if by_text and all((options.target / name).is_file() for name in ("recipe.toml", "metrics.jsonl")):
+        raise ValueError(f"{options.target} is the folder of a run; {how_to_go_on(options.target)}")
     several = wants_launch(options, by_text)
     recipe = None if by_text else recipes.load(TrainRecipe, options.target, overrides)  # before imports take seconds
+    if by_text and (options.export is not None or options.profile):
+        raise ValueError("--export and --profile are for a recipe; a run on a text has one in RUN/train.toml")
+    if not by_text and (options.minutes is not None or options.force):
+        raise ValueError("--minutes and --force are for a text; train.tokens is the length of a recipe's run")
+    if options.export is not None and options.profile:
+        raise ValueError("--profile traces steps, and --export takes none; give one of the two")
     if several:
         flags = [f"--{name}" for name in ("profile", "json", "verbose") if getattr(options, name)]
         launch(options, ["train", str(options.target), *overrides, *flags])
@@ -37,7 +49,8 @@ def run_train(options: argparse.Namespace, overrides: list[str]) -> tuple[str, d
     if recipe is None:
         from bluejay.own_text import train_text
 
-        made = train_text(options.target, options.minutes, options.force, overrides, began)
+        minutes = MINUTES if options.minutes is None else options.minutes
+        made = train_text(options.target, minutes, options.force, overrides, began)
     elif options.export is not None:
         path = export(recipe, options.export)
         return f"in {path}", {"model": str(path)}

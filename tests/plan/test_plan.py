@@ -13,7 +13,7 @@ import pytest
 from bluejay import recipe as recipes
 from bluejay.cli import main
 from bluejay.plan.hardware import Hardware, load
-from bluejay.plan.plan import Plan, plan
+from bluejay.plan.plan import Plan, model_of, plan
 from bluejay.plan.search import best
 from bluejay.train.recipe import Mesh, TrainRecipe
 
@@ -163,6 +163,10 @@ def test_the_verb_prints_a_table_or_one_json_line(capsys):
     values = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert values["fits"] and values["devices"] == 32
     assert set(values["memory"]) == {"weights", "gradients", "optimizer", "activations", "reserved"}
+
+
+def test_a_vocabulary_may_be_written_short_as_in_training():
+    assert model_of(recipe("gpt-j-6b", "--model.vocab_size", "50k"))[0].vocab_size == 50_000
 
 
 def test_this_machine_is_measured_where_no_hardware_is_given(capsys):

@@ -75,49 +75,8 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(recipe_file, tmp_pat
         torch.testing.assert_close(whole[name], parts[name], atol=2e-4, rtol=1e-3)
 
 
-def test_a_finished_run_is_not_run_again(recipe_file, tmp_path, load_recipe):
-    first = train(load_recipe(recipe_file))
-    before = (first.model / "model.safetensors").stat().st_mtime_ns
-    again = train(load_recipe(recipe_file))
-    assert again == first
-    assert (first.model / "model.safetensors").stat().st_mtime_ns == before
-
-
 SHORT = ("--train.tokens", "1280", "--checkpoint.every_steps", "5")
 """A run of ten steps."""
-
-
-def test_the_model_is_of_the_run_that_is_reported(recipe_file, tmp_path, load_recipe, weights):
-    train(load_recipe(recipe_file, *SHORT))
-    first = weights(tmp_path / "run")
-    shutil.rmtree(tmp_path / "run" / "checkpoints")
-    train(load_recipe(recipe_file, *SHORT, "--train.lr", "0.02"))
-    assert weights(tmp_path / "run") != first
-    train(load_recipe(recipe_file, *SHORT, "--train.lr", "0.02", "--output", f"{tmp_path}/alone"))
-    assert weights(tmp_path / "run") == weights(tmp_path / "alone")
-    assert not (tmp_path / "run" / "model.other").exists()  # the run's own former result
-
-
-@pytest.mark.parametrize("harm", ["another's weights", "no weights", "no model", "no result"])
-def test_a_model_that_is_not_as_the_run_wrote_it_is_set_aside_and_written_again(
-    harm, recipe_file, tmp_path, load_recipe, weights, capsys
-):
-    run = tmp_path / "run"
-    first = train(load_recipe(recipe_file, *SHORT))
-    right, file = weights(run), run / "model" / "model.safetensors"
-    match harm:
-        case "another's weights":
-            file.write_bytes(right[:-1] + bytes([right[-1] ^ 1]))
-        case "no weights":
-            file.unlink()
-        case "no model":
-            shutil.rmtree(run / "model")
-        case "no result":
-            (run / "result.json").unlink()
-    assert train(load_recipe(recipe_file, *SHORT)) == first
-    assert weights(run) == right
-    assert (run / "model.other").exists() == (harm != "no model")
-    assert ("renamed to model.other" in capsys.readouterr().err) == (harm != "no model")
 
 
 def test_what_cannot_change_the_result_may_change_and_inputs_are_known_by_content(
@@ -138,19 +97,6 @@ def test_what_cannot_change_the_result_may_change_and_inputs_are_known_by_conten
     again = train(load_recipe(recipe_file, *SHORT, *elsewhere))
     assert again.held_out != first.held_out and weights(tmp_path / "run")
     assert train(load_recipe(recipe_file, *SHORT, *elsewhere)) == again
-
-
-def test_a_run_is_whole_without_its_metrics(recipe_file, tmp_path, load_recipe, capsys):
-    first = train(load_recipe(recipe_file, *SHORT))
-    for result, metrics in ((True, True), (True, False), (False, True), (False, False)):
-        if not result:
-            (tmp_path / "run" / "result.json").unlink()
-        (tmp_path / "run" / "metrics.jsonl").unlink(missing_ok=True)
-        if metrics:
-            (tmp_path / "run" / "metrics.jsonl").touch()
-        again = train(load_recipe(recipe_file, *SHORT))
-        assert again.held_out.nats_per_token == pytest.approx(first.held_out.nats_per_token)
-    assert "nothing is drawn" in capsys.readouterr().err
 
 
 def test_a_folder_has_one_run_at_a_time(recipe_file, tmp_path, load_recipe, processes):
@@ -389,6 +335,13 @@ def test_the_model_of_any_checkpoint_can_be_exported(recipe_file, load_recipe, t
     with pytest.raises(SystemExit, match="2"):
         main(["train", str(recipe_file), "--export", "15"])
     assert "has no checkpoint of step 15; it has 7, 14, 21, 28, 35, 40" in capsys.readouterr().err
+    longer = ("--train.tokens", "7680", "--train.schedule.kind", "wsd")  # of what is only exported, it does not matter
+    main(["train", str(recipe_file), "--export", "21", *longer])
+    recorded = json.loads((tmp_path / "run" / "model-step-21" / "trained_on.json").read_text())["recipe"]["train"]
+    assert (recorded["tokens"], recorded["schedule"]["kind"]) == (5120, "cosine")
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", str(recipe_file), "--export", "7", "--output", str(tmp_path / "none")])
+    assert "has no checkpoint of step 7; it has none" in capsys.readouterr().err
 
 
 def test_compiling_without_a_compiler_is_one_sentence(recipe_file, load_recipe, monkeypatch):

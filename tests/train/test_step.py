@@ -99,6 +99,16 @@ def test_a_masked_document_takes_its_own_tokens_from_the_gradient_and_changes_no
         torch.testing.assert_close(weight.grad, expected[name], rtol=1e-4, atol=1e-6)
 
 
+def test_a_batch_of_which_nothing_is_to_be_learnt_has_no_loss_and_no_gradient(recipe_file, load_recipe, tmp_path):
+    (tmp_path / "pairs.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' * 2)
+    sets = f'[{{shards = "{tmp_path}/tokens/train"}}, {{shards = "{tmp_path}/pairs.jsonl", weight = 1e-3}}]'
+    run = Run(load_recipe(recipe_file, "--data.train", sets), World(torch.device("cpu")))
+    batch = run.batches.batch(0, (0, 1))
+    gradient = run.stepper.gradient(dataclasses.replace(batch, weights=torch.zeros(batch.targets.shape)))
+    assert (gradient.loss, gradient.norm) == (0.0, 0.0)
+    assert not any(weight.grad.any() for weight in run.model.parameters())
+
+
 def losses_and_skips(directory: Path) -> list[tuple[int, float, str | None]]:
     rows = read_metrics(directory / "metrics.jsonl")
     return [(row["step"], row["loss"], row.get("skipped")) for row in rows if "loss" in row]

@@ -122,4 +122,5 @@ def checkpoint_models(run: Path, steps: Collection[int] | None = None) -> Iterat
         if steps is not None and step not in steps:
             continue
         model = run / f"model-step-{step}"
-        yield step, model if model.is_dir() else export(recipes.load(TrainRecipe, run / "recipe.toml", []), step)
+        here = ["--output", str(run)]  # its recipe names the folder in which the run was, which may have been moved
+        yield step, model if model.is_dir() else export(recipes.load(TrainRecipe, run / "recipe.toml", here), step)

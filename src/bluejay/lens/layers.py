@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bluejay.files import atomic_file
+from bluejay.gpt.formats.companions import TUNED_LENS
 from bluejay.lens.activations import Activations, Lens
 from bluejay.notebook import colour, page, table, visible
 from bluejay.progress import progress
@@ -27,8 +28,6 @@ ROWS = 64
 """Rows of logits that are computed at once, where there are so many places."""
 TUNED = 256
 """Positions of a batch at which a tuned lens is trained, where each place goes through the whole vocabulary."""
-FILE = "tuned_lens.safetensors"
-"""Where the tuned lens of a model is, in its folder."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +182,7 @@ class TunedLens:
 
     def save(self, model: Path) -> Path:
         """Write it beside a model; returns the file."""
-        path = (model if model.is_dir() else model.parent) / FILE
+        path = (model if model.is_dir() else model.parent) / TUNED_LENS
         with atomic_file(path) as partial:
             save_file({"weight": self.weight.detach().cpu(), "bias": self.bias.detach().cpu()}, partial)
         return path
@@ -191,7 +190,7 @@ class TunedLens:
     @classmethod
     def load(cls, lens: Lens) -> "TunedLens":
         """The tuned lens of a model. Raises FileNotFoundError if there is none, ValueError if it is another model's."""
-        path = lens.path and (lens.path if lens.path.is_dir() else lens.path.parent) / FILE
+        path = lens.path and (lens.path if lens.path.is_dir() else lens.path.parent) / TUNED_LENS
         if path is None or not path.exists():
             raise FileNotFoundError(f"{lens.name} has no tuned lens; train one with bluejay lens MODEL --tune TEXT")
         read = load_file(path)

@@ -121,10 +121,7 @@ def load(path: Path | None, overrides: list[str], tokens: int = 1024, width: int
     """
     if path is not None:
         return recipes.load(Hardware, path, overrides)
-    values = recipes.plain(measure(tokens, width))
-    for key, value in recipes.parse_overrides(overrides):
-        recipes.set_key(values, key, value)
-    return recipes.check(Hardware, values, "this machine")
+    return recipes.check(Hardware, recipes.plain(measure(tokens, width)), "this machine", overrides)
 
 
 def split_overrides(overrides: list[str]) -> tuple[list[str], list[str]]:

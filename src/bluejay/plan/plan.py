@@ -153,8 +153,8 @@ def model_of(recipe: TrainRecipe) -> tuple[GPTConfig, float]:
     latter.
     """
     if recipe.init is None:
-        given = recipe.model.get("vocab_size")
-        return recipe.gpt_config(int(given)) if given else initial_model(recipe).config, 0.0
+        given = "vocab_size" in recipe.model
+        return recipe.gpt_config(1) if given else initial_model(recipe).config, 0.0
     if recipe.init in PRESETS and not Path(recipe.init).exists():
         config, size = PRESETS[recipe.init], 2 * PRESETS[recipe.init].n_parameters
     else:

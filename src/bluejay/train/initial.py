@@ -63,15 +63,10 @@ class InitialModel:
         Adapters are merged into the model, and also written by themselves to the sibling directory whose name has
         "adapter" for "model".
         """
-        stored = self.stored
+        stored, low_rank = self.stored, None
         if self.recipe.lora is not None:
             assert stored is not None
             low_rank = adapters(trained, self.recipe.lora)
-            adapter_path = path.with_name(path.name.replace("model", "adapter"))
-            base, revision = base_name(str(self.recipe.init))
-            write_adapter(low_rank, self.config, self.tokenizer, base, adapter_path, revision)
-            if stored.quantised:
-                say(f"{adapter_path}: {ONLY_OURS}")
             stored = merged(stored, low_rank)
         else:
             base = stored or StoredModel(self.config, trained.__getitem__, torch.float32, lambda: self.tokenizer, 0)
@@ -87,6 +82,12 @@ class InitialModel:
         files = {**files, TRAINED_ON: trained_on(path.parent / "checkpoints", state, files)}
         companions = dataclasses.replace(stored.companions, files=files)
         write_model(dataclasses.replace(stored, tokenizer=lambda: self.tokenizer, companions=companions), path)
+        if low_rank is not None:  # after the model, by which a run that was stopped in between knows both
+            adapter_path = path.with_name(path.name.replace("model", "adapter"))
+            base, revision = base_name(str(self.recipe.init))
+            write_adapter(low_rank, self.config, self.tokenizer, base, adapter_path, revision)
+            if self.stored is not None and self.stored.quantised:
+                say(f"{adapter_path}: {ONLY_OURS}")
 
 
 def initial_model(recipe: TrainRecipe) -> InitialModel:

@@ -23,6 +23,7 @@ from bluejay.train.checkpoint.checkpoints import Checkpoints, without_process_gr
 from bluejay.train.checkpoint.longer import before_cooldown, how_it_continues, keep_models
 from bluejay.train.checkpoint.result import Result, hashes_of, read_result, write_result
 from bluejay.train.checkpoint.state import State, check_same_run
+from bluejay.train.checkpoint.trained_on import is_model_of
 from bluejay.train.data.batches import Batches, TrainBatch, check_files, open_sources
 from bluejay.train.data.content import hash_of_model
 from bluejay.train.data.held_out import HeldOutLoss, HeldOutText
@@ -37,7 +38,7 @@ from bluejay.train.initial import initial_model
 from bluejay.train.optimizer import make_optimizer
 from bluejay.train.recipe import Mesh, TrainRecipe
 from bluejay.train.report.generations import continue_prompts
-from bluejay.train.report.metrics import draw_learning_rate, draw_loss, read_metrics
+from bluejay.train.report.metrics import draw_run
 from bluejay.train.report.profile import profiler
 from bluejay.train.report.reporter import Reporter, reporter
 from bluejay.train.schedule import learning_rate
@@ -128,6 +129,8 @@ class Run:
         self.state = State(0, dataclasses.asdict(recipe), self.tokenizer.sha256, precision, 0.0, inputs=inputs)
         found = self.checkpoints.newest() if step is None else self.checkpoints.at(step)
         self.shorter: TrainRecipe | None = None
+        if found and step is not None:  # it is only exported, so the length is that of its run
+            self.state.recipe["train"] |= {name: found[1].recipe["train"][name] for name in ("tokens", "schedule")}
         if found:
             check_same_run(found[1], self.state, self.directory)
         if found and step is None:
@@ -347,37 +350,32 @@ class Run:
         saved, held_out_data = self.checkpoints.marker(self.state.step), self.held_out.content()
         model = self.directory / "model"
         done = read_result(self.directory) if self.world.is_main else None
-        written = done is not None and done.files == hashes_of(self.directory, *self.written())
+        now = hashes_of(self.directory, *self.written()) if self.world.is_main else {}
         same = done is not None and done.checkpoint == saved
+        whole = done is not None and bool(done.files) and done.files.items() <= now.items()
         measure, write = self.world.any(
             self.world.is_main and not (same and done is not None and done.held_out_data == held_out_data),
-            self.world.is_main and not (same and written),
+            self.world.is_main and not (same and whole),
         )
         known = self.checkpoints.gather({} if done is None else done.held_out)[0]
         held_out = self.measure() if measure else HeldOutLoss(**known)
         if write:
-            for name in self.written() if self.world.is_main and not written else ():
+            own = not self.world.is_main or (is_model_of(model, self.state) if done is None else done.files == now)
+            for name in () if own else self.written():
                 path = set_aside(self.directory / name, "other")
                 self.say(f"WARNING: {self.directory / name} is not as this run wrote it; renamed to {path.name}")
             self.export(model)
         if self.world.is_main and (write or measure):
-            self.draw()
             files, machine = hashes_of(self.directory, *self.written()), self.world.machine
             write_result(self.directory, Result(saved, dataclasses.asdict(held_out), held_out_data, files, machine))
+        if self.world.is_main and (write or measure or not (self.directory / "loss.png").exists()):
+            draw_run(self.directory, self.recipe.name)
         return Trained(model, self.state.step, self.state.seconds, held_out)
 
     def written(self) -> list[str]:
         """The folders of a finished run's models that exist in its directory."""
         names = ["model"] + ["adapter"] * (self.recipe.lora is not None)
         return [name for name in names if (self.directory / name).exists()]
-
-    def draw(self) -> None:
-        """Draw the plots of a finished run, if it has rows."""
-        rows = read_metrics(self.directory / "metrics.jsonl")
-        if not rows:
-            return self.say(f"{self.directory / 'metrics.jsonl'} is empty or gone, so nothing is drawn from it")
-        draw_loss(rows, self.recipe.name, self.directory / "loss.png")
-        draw_learning_rate(rows, self.recipe.name, self.directory / "learning_rate.png")
 
 
 def timeout(recipe: TrainRecipe) -> datetime.timedelta:

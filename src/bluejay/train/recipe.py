@@ -388,7 +388,7 @@ class TrainRecipe:
         values = dataclasses.asdict(self)
         for table, names in (
             (values, ("name", "init", "output", "mesh", "evaluate", "checkpoint", "guard")),
-            (values["data"], ("valid", "tokenizer")),
+            (values["data"], ("valid", "tokenizer", "chat_template")),
             (values["train"], ("micro_batch_tokens", "recompute", "compile")),
             *((part, ("shards",)) for part in values["data"]["train"]),
         ):

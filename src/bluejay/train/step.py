@@ -116,7 +116,7 @@ class Step:
         if batch.weights is not None and self.averages_weights:
             total = float(world.sum(batch.weights.to(world.device).sum(), "replicate", "shard"))
         with autocast(world.device, self.precision):
-            losses = self.backward(batch, 1 / total)
+            losses = self.backward(batch, 1 / max(total, 1e-9))  # it is 0 if nothing in the batch is to be learnt
         values = torch.zeros(3 + len(flags), device=world.device, dtype=torch.float64)
         values[0] = torch.stack(losses).double().sum() / world.axis("tensor")[1]  # which all have the same loss
         values[1] = squared_gradient_norm(world, self.trainable)

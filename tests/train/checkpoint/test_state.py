@@ -65,6 +65,20 @@ def test_other_content_is_another_run_where_it_was_known(state, tmp_path):
             check_same_run(known, dataclasses.replace(known, inputs=inputs), tmp_path)
 
 
+@pytest.mark.parametrize(("valid", "was"), [(None, "without"), ("v.jsonl", "with")])
+def test_examples_that_are_held_out_or_not_are_no_other_content(valid, was, state, tmp_path):
+    examples = state.recipe["data"] | {"train": [{"shards": "x.jsonl"}]}
+    saved, wanted = (
+        dataclasses.replace(
+            state, recipe=state.recipe | {"data": examples | {"valid": name}}, inputs={"data.train.0": x}
+        )
+        for name, x in ((valid, "a"), (None if valid else "v.jsonl", "b"))
+    )
+    says = rf"a run {was} data\.valid, .* one example in twenty is held out .*; go on {was} it, or give"
+    with pytest.raises(ValueError, match=says):
+        check_same_run(saved, wanted, tmp_path)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -74,6 +88,7 @@ def test_other_content_is_another_run_where_it_was_known(state, tmp_path):
         "--name=x",
         "--train.recompute=full",
         "--data.valid=y",
+        "--data.chat_template=y",
     ],
 )
 def test_what_may_change_in_a_run(state, recipe_file, load_recipe, change, tmp_path):

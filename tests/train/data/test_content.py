@@ -49,3 +49,28 @@ def test_a_model_is_known_by_its_weights_and_its_configuration_and_an_adapter_by
     assert before[0] != after[0] and before[1] != after[1]
     (base / "config.json").write_text('{"n_head": 2}')
     assert hash_of_model(str(base)) != after[0]
+
+
+def test_what_is_written_below_or_beside_a_model_is_no_part_of_it(tmp_path):
+    """A run whose output is below its `init`, an adapter in the folder of its base, a tuned lens."""
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(tmp_path)}))
+    before = hash_of_model(str(tmp_path))
+    run = tmp_path / "runs" / "adapter"
+    run.mkdir(parents=True)
+    shutil.copy(tmp_path / "adapter_config.json", run)
+    for path in (run / "adapter_model.safetensors", tmp_path / "tuned_lens.safetensors"):
+        path.write_bytes(b"others")
+    assert hash_of_model(str(tmp_path)) == before
+
+
+def test_all_shards_of_a_checkpoint_of_mesh_transformer_jax_are_a_part_of_it(tmp_path):
+    (tmp_path / "meta.json").write_text('{"checkpoints": [3]}')
+    shard = tmp_path / "step_3" / "shard_0" / "0.npz"
+    shard.parent.mkdir(parents=True)
+    shard.write_bytes(b"weights")
+    before = hash_of_model(str(tmp_path)), hash_of_model(str(tmp_path / "step_3"))
+    shard.write_bytes(b"Weights")
+    after = hash_of_model(str(tmp_path)), hash_of_model(str(tmp_path / "step_3"))
+    assert before[0] != after[0] and before[1] != after[1]

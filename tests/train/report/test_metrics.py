@@ -44,6 +44,16 @@ def test_a_loss_that_is_not_a_number_leaves_the_file_readable_by_others(tmp_path
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("samples", [{}, {"abc": 100 * "d"}])
+def test_a_full_disk_is_an_error_and_no_endless_wait(samples, tmp_path, file_size_limit):
+    """Also where only TensorBoard's file, which is the larger one without samples, finds no room."""
+    metrics = Metrics(tmp_path / "metrics.jsonl", 0)
+    with file_size_limit(12_000), pytest.raises(OSError, match="File too large"):
+        for step in range(1, 1000):
+            metrics.add(step=step, loss=1.0, samples=samples)
+    metrics.close()
+
+
 def test_a_line_that_a_crash_cut_is_left_out(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2, "lo')
     assert read_metrics(tmp_path / "metrics.jsonl") == [{"step": 1}]

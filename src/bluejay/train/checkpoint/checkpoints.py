@@ -94,7 +94,8 @@ class Checkpoints:
         path = self.directory / f"step-{step}"
         found = [step_of(path) for path in self.found()]
         if step not in found:
-            raise ValueError(f"{self.directory} has no checkpoint of step {step}; it has {', '.join(map(str, found))}")
+            others = ", ".join(map(str, found)) or "none"
+            raise ValueError(f"{self.directory} has no checkpoint of step {step}; it has {others}")
         try:
             self.fetch(path)
             return path, self.read(path)

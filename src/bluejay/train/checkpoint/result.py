@@ -44,6 +44,11 @@ def write_result(directory: Path, result: Result) -> None:
     write_text(directory / RESULT, json.dumps(asdict(result), indent=2) + "\n")
 
 
+def how_to_go_on(run: Path) -> str:
+    """The command that goes on with a run, also in a folder that was moved, for a message."""
+    return f"bluejay train {run / 'recipe.toml'} --output {run} goes on with it"
+
+
 def hashes_of(directory: Path, *names: str) -> dict[str, str]:
     """SHA-256 of each file in folders of a directory, by its path in the directory."""
     files = sorted(file for name in names for file in (directory / name).rglob("*") if file.is_file())

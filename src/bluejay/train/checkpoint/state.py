@@ -9,7 +9,7 @@ from typing import Any
 from bluejay import recipe as recipes
 from bluejay.files import sync, write_text
 from bluejay.recipe import STRICT
-from bluejay.train.recipe import TrainRecipe
+from bluejay.train.recipe import TrainRecipe, is_pairs
 
 MARKER = "state.json"
 """Name of the marker file."""
@@ -79,10 +79,11 @@ def check_same_run(saved: State, wanted: State, directory: Path) -> None:
     Recipe fields that were added since count as their defaults. A run may continue with more tokens, and then under
     another schedule.
     """
-    old, new = (
-        flatten(recipes.check(TrainRecipe, state.recipe, f"{directory} holds a run of another version").same_run())
+    before, now = (
+        recipes.check(TrainRecipe, state.recipe, f"{directory} holds a run of another version")
         for state in (saved, wanted)
     )
+    old, new = flatten(before.same_run()), flatten(now.same_run())
     differ = [key for key in old | new if old.get(key) != new.get(key)]
     if "train.tokens" in differ and wanted.recipe["train"]["tokens"] > saved.recipe["train"]["tokens"]:
         if any(".changes." in key for key in old):
@@ -98,6 +99,13 @@ def check_same_run(saved: State, wanted: State, directory: Path) -> None:
     if saved.tokenizer != wanted.tokenizer:
         raise ValueError(f"{directory} holds a run with another tokenizer; its corpus was built anew since")
     changed = next((name for name in saved.inputs if saved.inputs[name] != wanted.inputs.get(name)), None)
+    examples = changed == "data.train.0" and is_pairs(now.data.train[0].names[0])
+    if examples and (before.data.valid is None) != (now.data.valid is None):
+        was = "without" if before.data.valid is None else "with"
+        raise ValueError(
+            f"{directory} holds a run {was} data.valid, without which one example in twenty is held out and not "
+            f"trained on; go on {was} it, or {advice}"
+        )
     if changed is not None:
         raise ValueError(f"{directory} holds a run whose {changed} had another content; it was changed since; {advice}")
 

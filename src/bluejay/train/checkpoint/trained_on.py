@@ -12,6 +12,7 @@ from bluejay import recipe as recipes
 from bluejay.gpt.formats.companions import TRAINED_ON
 from bluejay.recipe import STRICT
 from bluejay.train.checkpoint.state import MARKER, DamagedCheckpoint, State, read_marker
+from bluejay.train.recipe import TrainRecipe
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,18 @@ def read_trained_on(model: Path) -> TrainedOn | None:
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from None
     return recipes.check(TrainedOn, values, str(path))
+
+
+def is_model_of(model: Path, state: State) -> bool:
+    """Whether a model says that it was written at this state of a run."""
+    try:
+        known = read_trained_on(model)
+        if known is None:
+            return False
+        both = [recipes.check(TrainRecipe, one.recipe, str(model)).same_run() for one in (known, state)]
+    except ValueError:
+        return False
+    return both[0] == both[1] and (known.step, known.inputs) == (state.step, state.inputs)
 
 
 def read_states(directory: Path) -> list[State]:

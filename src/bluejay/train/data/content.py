@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from bluejay.gpt.formats.companions import TUNED_LENS
 from bluejay.gpt.formats.locate import locate
+from bluejay.gpt.formats.peft import base_of
 from bluejay.tokens import suffixed
 
 WHOLE_BYTES = 2**30
@@ -55,23 +57,25 @@ def hash_of_arrays(*arrays: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def hash_of_model(name: str) -> str:
-    """A hash of what decides the weights of a model in any layout, and of the model that an adapter adapts.
-
-    Raises FileNotFoundError if there is no such model.
+def hash_of_model(name: str, adapted: frozenset[Path] = frozenset()) -> str:
+    """A hash of what decides the weights of a model in any layout, and of the model that an adapter adapts; `adapted`
+    are the folders of adapters that led to it. Raises FileNotFoundError if there is no such model.
     """
     path = locate(name)
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if decides(file))
+    # Only checkpoints of mesh-transformer-jax have folders; below another model a run may write its own.
+    deep = (path / "shard_0").is_dir() or (path / "meta.json").is_file()
+    files = [path] if path.is_file() else sorted(filter(decides, path.glob("**/*" if deep else "*")))
     digest = hashlib.sha256()
     for file in files:
         named = "" if path.is_file() else file.relative_to(path).as_posix()
         digest.update(f"{named} {hash_of_file(file)} ".encode())
-        if file.name == "adapter_config.json":
-            base = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]
-            digest.update(hash_of_model(str(base)).encode())
+        if file.name == "adapter_config.json" and path.resolve() not in adapted:  # it may lie with its own base
+            base = base_of(json.loads(file.read_text(encoding="utf-8")))
+            digest.update(hash_of_model(base, adapted | {path.resolve()}).encode())
     return digest.hexdigest()
 
 
 def decides(file: Path) -> bool:
     """Whether a file of a model's directory decides its weights or what is computed with them."""
-    return file.is_file() and (file.suffix in WEIGHTS or file.name in DESCRIPTIONS)
+    known = (file.suffix in WEIGHTS and file.name != TUNED_LENS) or file.name in DESCRIPTIONS
+    return known and file.is_file()

@@ -2,45 +2,66 @@
 
 import json
 import os
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
 from bluejay.files import atomic_file, json_of, write_text
+from bluejay.progress import say
+
+FLUSH_SECONDS = 10.0
+"""Time between flushes of TensorBoard's file."""
 
 
 class Metrics:
     """Writes `metrics.jsonl` and, in the same directory, `tensorboard/`.
 
-    A resumed run continues both after `step`: later rows are removed from the former and hidden in the latter.
+    A resumed run continues both after `step`: later rows are removed from the former and hidden in the latter. All
+    methods raise OSError if the disk is full.
     """
 
     def __init__(self, path: Path, step: int) -> None:
         kept = [row for row in read_metrics(path) if row["step"] <= step]
         write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
         self.file = path.open("a", encoding="utf-8")
-        # File names contain the time in seconds; the suffix keeps two files of one second apart.
-        self.board = SummaryWriter(str(path.parent / "tensorboard"), purge_step=step + 1, filename_suffix=f".{step}")
+        folder = path.parent / "tensorboard"
+        folder.mkdir(exist_ok=True)
+        # Not SummaryWriter: its thread would die of a full disk, and the run would wait for it. File names contain the
+        # time in seconds; the suffix keeps two files of one second apart.
+        self.board, self.flushed = EventsWriter(str(folder / "events"), f".{step}"), time.monotonic()
+        self.write(step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def add(self, **row: Any) -> None:
         """Write one row, which has a `step`, and flush it. Numbers that are not finite are written as null."""
         self.file.write(json_of(row) + "\n")
         self.file.flush()
         values = [Summary.Value(tag=name, simple_value=value) for name, value in scalars(row) if name != "step"]
-        self.board.file_writer.add_summary(Summary(value=values), row["step"])  # one event for all is cheaper
+        self.write(row["step"], summary=Summary(value=values))  # one event for all is cheaper
+        if time.monotonic() - self.flushed > FLUSH_SECONDS:
+            self.board.flush()
+            self.flushed = time.monotonic()
+
+    def write(self, step: int, **what: Any) -> None:
+        """Write one event for TensorBoard."""
+        self.board.write_event(Event(wall_time=time.time(), step=step, **what))
 
     def sync(self) -> None:
         """Flush to disk (fsync): a checkpoint relies on the rows of the steps before it."""
         os.fsync(self.file.fileno())
+        self.board.flush()
 
     def close(self) -> None:
         """Close the files."""
-        self.file.close()
-        self.board.close()
+        try:
+            self.file.close()
+        finally:
+            self.board.close()
 
 
 def scalars(row: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
@@ -61,6 +82,15 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             break
     return rows
+
+
+def draw_run(directory: Path, name: str) -> None:
+    """Draw the plots of a run, if it has rows."""
+    rows = read_metrics(directory / "metrics.jsonl")
+    if not rows:
+        return say(f"{directory / 'metrics.jsonl'} is empty or gone, so nothing is drawn from it")
+    draw_loss(rows, name, directory / "loss.png")
+    draw_learning_rate(rows, name, directory / "learning_rate.png")
 
 
 def draw_loss(rows: list[dict[str, Any]], title: str, path: Path) -> None:

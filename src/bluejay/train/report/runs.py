@@ -75,7 +75,7 @@ def read_run(directory: Path) -> RunSummary:
         steps_done=steps[-1]["step"] if steps else 0,
         tokens=steps[-1]["tokens"] if steps else 0,
         tokens_planned=planned,
-        seconds=sum(batch / row["tokens_per_second"] for row in steps),
+        seconds=sum((batch / row["tokens_per_second"] for row in steps), 0.0),
         loss=steps[-1].get("loss") if steps else None,
         held_out_loss=held_out[-1]["valid_loss"] if held_out else None,
         held_out_bits_per_byte=held_out[-1].get("valid_bits_per_byte") if held_out else None,
