@@ -1,5 +1,6 @@
 """How requests end: complete, abandoned, rejected or failed."""
 
+import json
 import threading
 import time
 
@@ -7,6 +8,11 @@ import httpx
 import openai
 import pytest
 
+from bluejay.infer.samples import Chunk
+from bluejay.infer.sampling import Logprob
+from bluejay.serve.api.completions import best
+from bluejay.serve.settings import ServeSettings
+from tests.serve.conftest import engine_thread_of
 from tests.waiting import PATIENCE, eventually
 
 PROMPT = "the cat"
@@ -62,6 +68,44 @@ def test_failed_step_fails_the_requests_in_flight_only(client, engine_thread, mo
     with pytest.raises(openai.InternalServerError, match="generation failed"):
         complete(client)
     assert complete(client).choices[0].text
+
+
+@pytest.fixture
+def short_of_time(running, model):
+    """A server that takes 0.2 s for a step, of up to 256 tokens of prompts, and ends a request after half a second."""
+    with running(model, ServeSettings(port=0, time_limit=0.5, max_sequences=2)) as server:
+        engine = engine_thread_of(server).engine
+        step = engine.step
+        engine.step = lambda: time.sleep(0.2) or step()
+        yield server
+
+
+SCORED = {"prompt": [[5] * 500] * 16, "max_tokens": 1, "echo": True, "logprobs": 1}
+
+
+@pytest.mark.parametrize("body", [SCORED, SCORED | {"max_tokens": 0}, {"prompt": [[5], *[[6] * 1000] * 8], "n": 2}])
+def test_prompts_that_are_not_read_in_time_are_an_error_for_the_whole_request(short_of_time, body):
+    """An answer without them would be taken for one: a text of no tokens has the probability 1."""
+    refused = httpx.post(f"{short_of_time.url}/v1/completions", json=body)
+    assert refused.status_code == 503 and refused.json()["error"]["code"] == "time_limit"
+    with httpx.stream("POST", f"{short_of_time.url}/v1/completions", json=body | {"stream": True}) as stream:
+        events = [line for line in stream.iter_lines() if line]
+    assert json.loads(events[-1].removeprefix("data: "))["error"] == refused.json()["error"]
+    assert eventually(lambda: engine_thread_of(short_of_time).engine.idle)
+
+
+def test_an_answer_whose_prompt_was_read_ends_early(short_of_time):
+    body = {"prompt": [5] * 9, "max_tokens": 500, "echo": True, "logprobs": 1}
+    answer = httpx.post(f"{short_of_time.url}/v1/completions", json=body)
+    (choice,) = answer.json()["choices"]
+    assert answer.status_code == 200 and choice["finish_reason"] == "length"
+    assert 9 <= len(choice["logprobs"]["token_logprobs"]) < 100
+
+
+def test_a_sample_that_never_began_is_not_the_best():
+    began = [Chunk(0, "good", 5, None, Logprob(5, -0.5, ())), Chunk(0, "", None, "length")]
+    never = [Chunk(1, "", None, "length")]
+    assert best([never, began], 2) == [1, 0]
 
 
 def test_thread_sleeps_when_there_is_nothing_to_do(engine_thread, model):

@@ -19,13 +19,13 @@ from bluejay.infer.samples import Chunk
 from bluejay.lens.activations import Lens
 from bluejay.serve.api.constraints import Constraint, Constraints
 from bluejay.serve.api.parameters import Parameters
-from bluejay.serve.engine_thread import EngineThread, GenerationFailed, Job, ServerStopping
+from bluejay.serve.engine_thread import EngineThread, GenerationFailed, Job, ServerStopping, TimeLimitExceeded
 from bluejay.serve.errors import DONE, APIError, Usage, event, json_response, usage
 from bluejay.serve.middleware.access_log import current_request
 from bluejay.serve.settings import ServeSettings
 
 T = TypeVar("T")
-ENGINE_ERRORS = (GenerationFailed, QueueFull, ServerStopping)
+ENGINE_ERRORS = (GenerationFailed, QueueFull, ServerStopping, TimeLimitExceeded)
 """The exceptions that end a job before its answer is complete."""
 RETRY_AFTER_SECONDS = 5
 """How long a rejected client should wait, as the Retry-After header says."""
@@ -218,6 +218,9 @@ def to_api_error(reason: Exception) -> APIError:
     if isinstance(reason, ServerStopping):
         message = "the server is shutting down"
         return APIError(503, message, type="server_error", code="shutting_down", headers=retry)
+    if isinstance(reason, TimeLimitExceeded):
+        message = "the server's time limit ended the request before all of its prompts were read; send fewer at a time"
+        return APIError(503, message, type="server_error", code="time_limit")
     message = "the generation failed; the server's log says why"
     return APIError(500, message, type="server_error", code="generation_failed")
 
