@@ -126,9 +126,11 @@ class EngineThread:
     ) -> Job:
         """Queue prompts as one job, which the caller must `release`.
 
-        Raises QueueFull, ServerStopping, ValueError when the engine rejects a prompt, and APIError when the tokens
-        exceed the client's budget.
+        Raises QueueFull, ServerStopping, ValueError when the engine rejects a prompt or there are more than can ever
+        wait, and APIError when the tokens exceed the client's budget.
         """
+        if len(prompts) > (most := self.settings.max_waiting):
+            raise ValueError(f"the request holds {len(prompts)} prompts; this server queues {most}, so send fewer")
         record = current_request.get()
         n_tokens = sum(self._n_tokens(prompt, params) for prompt in prompts)
         if record is not None:

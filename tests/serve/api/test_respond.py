@@ -10,8 +10,9 @@ import pytest
 
 from bluejay.infer.samples import Chunk
 from bluejay.infer.sampling import Logprob
+from bluejay.serve.api import respond
 from bluejay.serve.api.completions import best
-from bluejay.serve.settings import ServeSettings
+from bluejay.serve.settings import PublicSettings, ServeSettings
 from tests.serve.conftest import engine_thread_of
 from tests.waiting import PATIENCE, eventually
 
@@ -50,6 +51,46 @@ def test_full_queue_turns_clients_away(client, engine_thread):
         assert int(refused.value.response.headers["retry-after"]) > 0
     assert eventually(lambda: engine_thread.engine.idle)
     assert complete(client).choices[0].text
+
+
+@pytest.mark.parametrize(
+    ("path", "param"), [("/v1/completions", "prompt"), ("/v1/embeddings", "input"), ("/v1/lens/completions", "prompt")]
+)
+@pytest.mark.parametrize("public", [False, True])
+def test_many_texts_are_no_long_text(running, model, monkeypatch, path, param, public):
+    """Each has a context of its own; strangers may have so much tokenized, and no more, in one request."""
+    if public and "lens" in path:
+        return  # which strangers do not have
+    monkeypatch.setattr(respond, "MAX_TEXT_BYTES", 0)  # so that eight bytes for each of the 1024 tokens are the bound
+    limits = PublicSettings(tokens_per_hour=100_000) if public else None
+    more = {} if "embeddings" in path else {"max_tokens": 1}
+    if "lens" in path:
+        more["steering"] = {"toward": ["good"], "away": ["bad"]}
+    with running(model, ServeSettings(port=0, public=limits)) as server:
+
+        def answer(texts: list[str]) -> tuple[int, dict[str, str]]:
+            found = httpx.post(f"{server.url}{path}", json={param: texts, **more})
+            return found.status_code, found.json().get("error")
+
+        status, error = answer(["x" * 900] * 8 + ["y" * 1000])
+        assert status == (400 if public else 200), error
+        if public:
+            assert error["code"] == "text_too_long" and error["param"] == param
+            assert error["message"].startswith(f"{param} has 8,200 bytes in all; at most 8,192 are read")
+        status, error = answer(["x", "y" * 8193])
+        assert status == 400 and error["code"] == "context_length_exceeded" and error["param"] == param
+        assert "has a text of 8,193 bytes; at most 8,192 are read for a context of 1024 tokens" in error["message"]
+
+
+def test_more_prompts_than_ever_find_room_in_the_queue_are_refused_for_good(running, model):
+    with running(model, ServeSettings(port=0, max_waiting=4)) as server:
+        statuses = []
+        for n in (4, 5):
+            answer = httpx.post(f"{server.url}/v1/completions", json={"prompt": ["a"] * n, "max_tokens": 1})
+            statuses.append(answer.status_code)
+        error = answer.json()["error"]
+        assert statuses == [200, 400] and error["param"] == "prompt"
+        assert error["message"] == "the request holds 5 prompts; this server queues 4, so send fewer"
 
 
 def test_failed_step_fails_the_requests_in_flight_only(client, engine_thread, monkeypatch, caplog):
