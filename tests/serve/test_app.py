@@ -84,10 +84,10 @@ def test_head_and_a_trailing_slash_ask_for_the_same(server, path):
     ],
 )
 def test_a_request_may_name_its_host_before_the_path(server, target, status):
-    answer = httpx.get(server.url, extensions={"target": target.encode()})
-    assert answer.status_code == status
-    foreign = httpx.get(server.url, extensions={"target": target.encode()}, headers={"Host": "evil.example"})
-    assert foreign.status_code == status
+    with httpx.Client() as client:
+        for headers in ({}, {"Host": "evil.example"}):
+            answer = client.get(server.url, extensions={"target": target.encode()}, headers=headers)
+            assert answer.status_code == status
 
 
 @pytest.mark.parametrize("path", ["/v1/completions/", "/complete/", "/nowhere/", "//evil.example/", "//"])
