@@ -47,6 +47,8 @@ def test_the_compose_file_builds_the_container_and_mounts_what_it_serves():
     (service,) = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())["services"].values()
     assert (ROOT / "deploy" / service["build"] / "Dockerfile").is_file()
     assert service["volumes"][0].split(":")[-2] in instruction("CMD")[0]
+    settings = ServeSettings()
+    assert int(service["stop_grace_period"].removesuffix("s")) > settings.unready + settings.drain + 10
     assert service["ports"] == ["127.0.0.1:${PORT:-8000}:8000"]
 
 

@@ -9,10 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bluejay.infer import samples
 from bluejay.infer.backends.native import NativeBackend, available, native_model
 from bluejay.infer.backends.torch import TorchBackend
 from bluejay.infer.engine import Engine, QueueFull
 from bluejay.infer.params import SamplingParams
+from bluejay.infer.sampling import bias_of
 
 GREEDY = SamplingParams(max_tokens=20, temperature=0.0)
 
@@ -264,6 +266,16 @@ def test_a_prompt_can_be_scored_without_generating(new_engine):
     [result] = run(engine, request)
     assert result == {0: ([None], "", "length")} and len(request.prompt_logprobs) == 63
     check_no_page_is_lost(engine)
+
+
+def test_biases_become_tensors_once_for_all_tokens_of_a_request(new_engine, monkeypatch):
+    """Thousands of them take longer than the rest of a step."""
+    made = []
+    monkeypatch.setattr(samples, "bias_of", lambda params: made.append(params) or bias_of(params))
+    engine = new_engine()
+    request = engine.submit([5], SamplingParams(max_tokens=4, n=2, logit_bias={97: 100.0, 98: -100.0}))
+    [results] = run(engine, request)
+    assert [tokens for tokens, _, _ in results.values()] == [[97] * 4] * 2 and made == [request.params]
 
 
 def test_a_logits_processor_restricts_the_draws(new_engine):

@@ -4,6 +4,7 @@ import asyncio
 import copy
 import pickle
 import threading
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,6 +18,7 @@ import bluejay
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.init import new_model
 from bluejay.infer.backends.native import available
+from bluejay.infer.engine import Engine
 from bluejay.infer.model import Model
 from bluejay.infer.params import SamplingParams
 from bluejay.infer.shared_engine import MAX_SEQUENCES
@@ -142,6 +144,26 @@ def test_async_variants_give_the_same(model):
     assert [text] == model.generate("a", max_tokens=5, temperature=0)
     assert texts == model.generate(TEXTS, max_tokens=5, temperature=0)
     assert score == model.score("the cat") and likelihood == model.loglikelihood([("the", " cat")])
+
+
+def test_a_cancelled_stream_leaves_nothing_in_the_engine(model, monkeypatch):
+    step = Engine.step
+    monkeypatch.setattr(Engine, "step", lambda engine: time.sleep(0.02) or step(engine))
+
+    async def read() -> None:
+        async for _ in model.astream("a", max_tokens=60, temperature=0):
+            pass
+
+    async def cancelled(seconds: float) -> bool:
+        task = asyncio.create_task(read())
+        await asyncio.sleep(seconds)
+        task.cancel()
+        await asyncio.wait([task])
+        return task.cancelled()  # and did not fail
+
+    assert all(asyncio.run(cancelled(seconds)) for seconds in (0.0, 0.05, 0.1))
+    shared = model._resident.engine([1])
+    assert shared.engine.idle and not shared._chunks
 
 
 # Scores

@@ -18,7 +18,7 @@ from transformers.generation.logits_process import (
 
 from bluejay.infer import sampling
 from bluejay.infer.params import SamplingParams
-from bluejay.infer.sampling import GREEDY, apply_penalties, draw, filters_of, probabilities, uniforms
+from bluejay.infer.sampling import GREEDY, apply_penalties, bias_of, draw, filters_of, probabilities, uniforms
 from bluejay.native import native
 
 
@@ -67,13 +67,14 @@ def test_distribution_equals_transformers(vocabulary, temperature, top_k, top_p,
 def test_repetition_penalty_equals_transformers(tokens, penalty, seed):
     logits = torch.randn(10, generator=torch.Generator().manual_seed(seed))
     theirs = RepetitionPenaltyLogitsProcessor(penalty)(torch.tensor([tokens]), logits[None])[0]
-    torch.testing.assert_close(apply_penalties(logits, SamplingParams(repetition_penalty=penalty), tokens, 1), theirs)
+    params = SamplingParams(repetition_penalty=penalty)
+    torch.testing.assert_close(apply_penalties(logits, params, bias_of(params), tokens, 1), theirs)
 
 
 def test_presence_and_frequency_penalties_count_what_was_generated():
     # OpenAI's documentation: logit - count * frequency_penalty - (count > 0) * presence_penalty.
     params = SamplingParams(presence_penalty=0.5, frequency_penalty=0.25, logit_bias={3: -100.0, 0: 1.0})
-    found = apply_penalties(torch.zeros(5), params, [1, 1, 4, 2, 2, 2, 1], n_prompt=3)
+    found = apply_penalties(torch.zeros(5), params, bias_of(params), [1, 1, 4, 2, 2, 2, 1], n_prompt=3)
     assert found.tolist() == [1.0, -0.75, -1.25, -100.0, 0.0]
 
 

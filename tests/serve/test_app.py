@@ -72,6 +72,24 @@ def test_head_and_a_trailing_slash_ask_for_the_same(server, path):
     assert httpx.head(f"{server.url}/v1/completions").status_code == 405
 
 
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("http://localhost/healthz", 200),
+        ("HTTPS://127.0.0.1:8000/v1/models/?x=1", 200),
+        ("http://localhost", 200),
+        ("http://localhost/http://localhost/healthz", 404),
+        ("http://evil.example/healthz", 403),
+        ("http://%ff/healthz", 403),
+    ],
+)
+def test_a_request_may_name_its_host_before_the_path(server, target, status):
+    with httpx.Client() as client:
+        for headers in ({}, {"Host": "evil.example"}):
+            answer = client.get(server.url, extensions={"target": target.encode()}, headers=headers)
+            assert answer.status_code == status
+
+
 @pytest.mark.parametrize("path", ["/v1/completions/", "/complete/", "/nowhere/", "//evil.example/", "//"])
 def test_no_answer_is_a_redirect(server, path):
     for method in ("GET", "POST"):

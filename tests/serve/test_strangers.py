@@ -148,6 +148,7 @@ CASES = {
         "biases": lambda i: text("a", logit_bias={f"{j}": 1 for j in range(50_257)}),
         "biases of no token": lambda i: text("a", logit_bias={f"{10**8 + j}": 1 for j in range(60_000)}),
         "sequences": lambda i: text("a", stop=["a" * (BODY // 4)] * 4),
+        "many sequences": lambda i: text("a", stop=["a" * (BODY // 65)] * 64),
     },
     "`/model/predict`": {
         "a context": lambda i: post("/model/predict", context="ab" * (BODY // 2), length=1),

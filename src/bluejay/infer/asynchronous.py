@@ -1,6 +1,7 @@
 """Methods that compute, for programs with an event loop: each call runs in a thread, and the loop goes on."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
@@ -21,16 +22,26 @@ def in_thread(method: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
 
 
 def each_in_thread(method: Callable[P, Iterator[R]]) -> Callable[P, AsyncIterator[R]]:
-    """The async variant of a function that yields; it stops where the caller does."""
+    """The async variant of a function that yields; it stops where the caller does, or is cancelled."""
 
     @wraps(method)
     async def call(*args: P.args, **keywords: P.kwargs) -> AsyncIterator[R]:
         items = await asyncio.to_thread(method, *args, **keywords)
+        turn = threading.Lock()  # a thread goes on with its item when the task that waits for it is cancelled
+
+        def take() -> R:
+            with turn:
+                return next(items, ENDED)
+
+        def close() -> None:
+            with turn:
+                if (end := getattr(items, "close", None)) is not None:
+                    end()
+
         try:
-            while (item := await asyncio.to_thread(next, items, ENDED)) is not ENDED:
+            while (item := await asyncio.to_thread(take)) is not ENDED:
                 yield item
         finally:
-            if (close := getattr(items, "close", None)) is not None:
-                await asyncio.to_thread(close)
+            await asyncio.to_thread(close)
 
     return call

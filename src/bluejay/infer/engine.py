@@ -305,8 +305,8 @@ class Engine:
 
     def _draw(self, sample: Sample, logits: Float[Tensor, " V"]) -> int:
         """Draw the next token of a sample from its logits, without those of rows that have no token."""
-        params, prompt = sample.request.params, sample.request.prompt
-        adjusted = apply_penalties(logits[: self.n_tokens], params, sample.tokens, len(prompt))
+        request, params, prompt = sample.request, sample.request.params, sample.request.prompt
+        adjusted = apply_penalties(logits[: self.n_tokens], params, request.bias, sample.tokens, len(prompt))
         if sample.processor is not None:
             adjusted = sample.processor(sample.tokens[len(prompt) :], adjusted)
         number = uniforms([sample.seed], [sample.n_generated])

@@ -3,11 +3,15 @@
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
+
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from bluejay.infer.cache import Lease
 from bluejay.infer.params import SamplingParams
-from bluejay.infer.sampling import LogitsProcessor, Logprob
+from bluejay.infer.sampling import LogitsProcessor, Logprob, bias_of
 from bluejay.infer.speculation import PromptLookup
 from bluejay.infer.text import TextStream
 
@@ -29,6 +33,11 @@ class Request:
     """Whether a sample has computed the whole prompt, so that the other samples find its pages in the cache."""
     prompt_logprobs: list[Logprob] = field(default_factory=list)
     """Log-probabilities of all tokens of the prompt but the first, if requested; complete before the first chunk."""
+
+    @cached_property
+    def bias(self) -> tuple[Int[Tensor, " B"], Float[Tensor, " B"]]:
+        """The token ids and the values of the parameters' `logit_bias`, made once for all tokens."""
+        return bias_of(self.params)
 
 
 class Chunk(NamedTuple):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, UInt64
+from jaxtyping import Bool, Float, Int, UInt64
 from torch import Tensor
 
 from bluejay.infer.params import SamplingParams
@@ -51,10 +51,21 @@ def logprobs_of(
     return [Logprob(*one) for one in zip(tokens, chosen, tops, strict=True)]
 
 
+def bias_of(params: SamplingParams) -> tuple[Int[Tensor, " B"], Float[Tensor, " B"]]:
+    """The token ids and the values of `logit_bias`, whose conversion takes longer than the draw of a token."""
+    ids, values = list(params.logit_bias), list(params.logit_bias.values())
+    return torch.tensor(ids, dtype=torch.long), torch.tensor(values, dtype=torch.float32)
+
+
 def apply_penalties(
-    logits: Float[Tensor, " V"], params: SamplingParams, tokens: list[int], n_prompt: int
+    logits: Float[Tensor, " V"],
+    params: SamplingParams,
+    bias: tuple[Int[Tensor, " B"], Float[Tensor, " B"]],
+    tokens: list[int],
+    n_prompt: int,
 ) -> Float[Tensor, " V"]:
-    """Logits with the biases and with the penalties for `tokens`, the first `n_prompt` of which are the prompt."""
+    """Logits with the biases, as of `bias_of`, and with the penalties for `tokens`, the first `n_prompt` of which are
+    the prompt."""
     if params.repetition_penalty != 1:
         ids = torch.tensor(tokens, device=logits.device).unique()
         old = logits[ids]
@@ -63,12 +74,8 @@ def apply_penalties(
     if (params.presence_penalty or params.frequency_penalty) and len(tokens) > n_prompt:
         ids, counts = torch.tensor(tokens[n_prompt:], device=logits.device).unique(return_counts=True)
         logits = logits.index_add(0, ids, -params.presence_penalty - params.frequency_penalty * counts.to(logits.dtype))
-    if params.logit_bias:
-        ids = torch.tensor(list(params.logit_bias), device=logits.device)
-        logits = logits.index_add(
-            0, ids, torch.tensor(list(params.logit_bias.values()), device=logits.device).to(logits.dtype)
-        )
-    return logits
+    ids, values = bias
+    return logits.index_add(0, ids.to(logits.device), values.to(logits)) if len(ids) else logits
 
 
 def adjusts(params: SamplingParams) -> bool:

@@ -28,6 +28,10 @@ class GenerationFailed(Exception):
     """A step of the engine failed; the log says why."""
 
 
+class TimeLimitExceeded(Exception):
+    """A job's time is over before all its prompts are read, and what is not read can have no answer."""
+
+
 class ServerStopping(Exception):
     """The server shuts down before the text is complete."""
 
@@ -64,7 +68,8 @@ class Job:
     async def chunks(self) -> AsyncIterator[tuple[int, Chunk]]:
         """Each chunk as it is generated, with its choice (prompt * n + sample), until all choices have ended.
 
-        Raises GenerationFailed or ServerStopping, and QueueFull when no sample could start in time.
+        Raises GenerationFailed or ServerStopping, QueueFull when no sample could start in time, and TimeLimitExceeded
+        when a prompt could not be read in time.
         """
         unfinished = len(self.prompts) * self.params.n
         while unfinished:
@@ -121,9 +126,11 @@ class EngineThread:
     ) -> Job:
         """Queue prompts as one job, which the caller must `release`.
 
-        Raises QueueFull, ServerStopping, ValueError when the engine rejects a prompt, and APIError when the tokens
-        exceed the client's budget.
+        Raises QueueFull, ServerStopping, ValueError when the engine rejects a prompt or there are more than can ever
+        wait, and APIError when the tokens exceed the client's budget.
         """
+        if len(prompts) > (most := self.settings.max_waiting):
+            raise ValueError(f"the request holds {len(prompts)} prompts; this server queues {most}, so send fewer")
         record = current_request.get()
         n_tokens = sum(self._n_tokens(prompt, params) for prompt in prompts)
         if record is not None:
@@ -205,12 +212,15 @@ class EngineThread:
             self.owners.pop(request, None)
 
     def _end_late(self) -> None:
-        """End jobs that exceed the time limit: with the text they have, or with QueueFull if no sample has started."""
+        """End jobs that exceed the time limit: with the text they have if all prompts are read, with QueueFull if no
+        sample has started, else with TimeLimitExceeded."""
         earliest = time.monotonic() - self.settings.time_limit
         for job in {job for job, _ in self.owners.values() if job.began < earliest}:
-            if any(request.running or request.read for request in job.requests):
+            if all(request.read for request in job.requests):
                 chunks = [(request, chunk) for request in job.requests for chunk in self.engine.end(request)]
                 self._post([self._event(request, chunk) for request, chunk in chunks])
+            elif any(request.running or request.read for request in job.requests):
+                self._post([(job, TimeLimitExceeded())])
             else:
                 self._post([(job, QueueFull("no place became free in time"))])
             self._dismiss(job)

@@ -91,7 +91,8 @@ class ServeSettings:
     read_timeout: float = setting(10.0, 0)
     """Seconds in which a client must send the head of a request, and again its body."""
     time_limit: float = setting(600.0, 0)
-    """Seconds after which an answer ends as at its token limit, counted from when the request was queued."""
+    """Seconds after which an answer ends as at its token limit, counted from when the request was queued; with status
+    503 if its prompts are not read by then."""
     unready: float = setting(0.0, 0, default_text="0")
     """Seconds after SIGTERM to keep serving while /readyz says not ready, so that load balancers notice."""
     drain: float = setting(60.0, 0)

@@ -8,6 +8,7 @@ from bluejay.chat_template import prompt_tokens
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.init import new_model
 from bluejay.infer.model import Model
+from bluejay.serve.api import respond
 from bluejay.tokenizer import Tokenizer
 
 TEMPLATE = """{% for message in messages %}{{ message.role }}: {{ message.content }}<|end|>{% endfor %}assistant:"""
@@ -67,6 +68,13 @@ def test_prompt_is_the_templates(say, chat_model, chat_server):
     for token in choice.logprobs.content:
         assert len(token.top_logprobs) == 2 and token.top_logprobs[0].logprob >= token.logprob
         assert token.token.startswith("bytes:") or bytes(token.bytes).decode() in ("", token.token)
+
+
+def test_the_turns_of_a_conversation_share_its_context(say, monkeypatch):
+    monkeypatch.setattr(respond, "MAX_TEXT_BYTES", 0)  # so that eight bytes for each of the 256 tokens are the bound
+    with pytest.raises(openai.BadRequestError, match="messages has 2,080 bytes; at most 2,048 are read") as refused:
+        say([{"role": "user", "content": "x" * 20}] * 104)
+    assert refused.value.code == "context_length_exceeded"
 
 
 def test_answers_continue_to_the_end_of_the_context_unless_limited(say):

@@ -230,6 +230,16 @@ def test_concurrent_answers_equal_lone_ones(client):
         assert list(together) == alone
 
 
+CODE = ["\nclass", "\ndef", "\n#", "\n@", "\nprint", "\nif", "\n```", "<file_sep>"]
+"""Where the harnesses of HumanEval end a function."""
+
+
+@pytest.mark.parametrize("stop", CODE)
+def test_an_answer_ends_at_any_of_the_strings_that_benchmarks_of_code_send(client, stop):
+    choice = complete(client, max_tokens=30, stop=CODE, extra_body={"regex": f"abc{re.escape(stop)}x*"}).choices[0]
+    assert (choice.text, choice.finish_reason) == ("abc", "stop")
+
+
 def post(server, body) -> httpx.Response:
     content = body if isinstance(body, (bytes, str)) else json.dumps(body)
     return httpx.post(f"{server.url}/v1/completions", content=content, headers={"Content-Type": "application/json"})
@@ -255,7 +265,7 @@ REFUSED = [
     ({"max_tokens": -1}, "max_tokens", "greater than or equal to 0"),
     ({"max_tokens": True}, "max_tokens", "max_tokens must be a valid integer"),
     ({"seed": 2**64}, "seed", "seed is 18446744073709551616; it must be less than"),
-    ({"stop": ["a"] * 5}, "stop", "at most 4"),
+    ({"stop": ["a"] * 65}, "stop", "at most 64"),
     ({"stop": ""}, "stop", "empty string"),
     ({"logprobs": 21}, "logprobs", "less than or equal to 20"),
     ({"logit_bias": {"259": 1}}, "logit_bias", "outside 0..258"),

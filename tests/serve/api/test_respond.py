@@ -1,5 +1,6 @@
 """How requests end: complete, abandoned, rejected or failed."""
 
+import json
 import threading
 import time
 
@@ -7,6 +8,12 @@ import httpx
 import openai
 import pytest
 
+from bluejay.infer.samples import Chunk
+from bluejay.infer.sampling import Logprob
+from bluejay.serve.api import respond
+from bluejay.serve.api.completions import best
+from bluejay.serve.settings import PublicSettings, ServeSettings
+from tests.serve.conftest import engine_thread_of
 from tests.waiting import PATIENCE, eventually
 
 PROMPT = "the cat"
@@ -46,6 +53,46 @@ def test_full_queue_turns_clients_away(client, engine_thread):
     assert complete(client).choices[0].text
 
 
+@pytest.mark.parametrize(
+    ("path", "param"), [("/v1/completions", "prompt"), ("/v1/embeddings", "input"), ("/v1/lens/completions", "prompt")]
+)
+@pytest.mark.parametrize("public", [False, True])
+def test_many_texts_are_no_long_text(running, model, monkeypatch, path, param, public):
+    """Each has a context of its own; strangers may have so much tokenized, and no more, in one request."""
+    if public and "lens" in path:
+        return  # which strangers do not have
+    monkeypatch.setattr(respond, "MAX_TEXT_BYTES", 0)  # so that eight bytes for each of the 1024 tokens are the bound
+    limits = PublicSettings(tokens_per_hour=100_000) if public else None
+    more = {} if "embeddings" in path else {"max_tokens": 1}
+    if "lens" in path:
+        more["steering"] = {"toward": ["good"], "away": ["bad"]}
+    with running(model, ServeSettings(port=0, public=limits)) as server:
+
+        def answer(texts: list[str]) -> tuple[int, dict[str, str]]:
+            found = httpx.post(f"{server.url}{path}", json={param: texts, **more})
+            return found.status_code, found.json().get("error")
+
+        status, error = answer(["the " * 257] * 8)
+        assert status == (400 if public else 200), error
+        if public:
+            assert error["code"] == "text_too_long" and error["param"] == param
+            assert error["message"].startswith(f"{param} has 8,224 bytes in all; at most 8,192 are read")
+        status, error = answer(["x", "y" * 8193])
+        assert status == 400 and error["code"] == "context_length_exceeded" and error["param"] == param
+        assert "has a text of 8,193 bytes; at most 8,192 are read for a context of 1024 tokens" in error["message"]
+
+
+def test_more_prompts_than_ever_find_room_in_the_queue_are_refused_for_good(running, model):
+    with running(model, ServeSettings(port=0, max_waiting=4)) as server:
+        statuses = []
+        for n in (4, 5):
+            answer = httpx.post(f"{server.url}/v1/completions", json={"prompt": ["a"] * n, "max_tokens": 1})
+            statuses.append(answer.status_code)
+        error = answer.json()["error"]
+        assert statuses == [200, 400] and error["param"] == "prompt"
+        assert error["message"] == "the request holds 5 prompts; this server queues 4, so send fewer"
+
+
 def test_failed_step_fails_the_requests_in_flight_only(client, engine_thread, monkeypatch, caplog):
     def explode():
         raise RuntimeError("out of memory")
@@ -62,6 +109,44 @@ def test_failed_step_fails_the_requests_in_flight_only(client, engine_thread, mo
     with pytest.raises(openai.InternalServerError, match="generation failed"):
         complete(client)
     assert complete(client).choices[0].text
+
+
+@pytest.fixture
+def short_of_time(running, model):
+    """A server that takes 0.2 s for a step, of up to 256 tokens of prompts, and ends a request after half a second."""
+    with running(model, ServeSettings(port=0, time_limit=0.5, max_sequences=2)) as server:
+        engine = engine_thread_of(server).engine
+        step = engine.step
+        engine.step = lambda: time.sleep(0.2) or step()
+        yield server
+
+
+SCORED = {"prompt": [[5] * 500] * 16, "max_tokens": 1, "echo": True, "logprobs": 1}
+
+
+@pytest.mark.parametrize("body", [SCORED, SCORED | {"max_tokens": 0}, {"prompt": [[5], *[[6] * 1000] * 8], "n": 2}])
+def test_prompts_that_are_not_read_in_time_are_an_error_for_the_whole_request(short_of_time, body):
+    """An answer without them would be taken for one: a text of no tokens has the probability 1."""
+    refused = httpx.post(f"{short_of_time.url}/v1/completions", json=body)
+    assert refused.status_code == 503 and refused.json()["error"]["code"] == "time_limit"
+    with httpx.stream("POST", f"{short_of_time.url}/v1/completions", json=body | {"stream": True}) as stream:
+        events = [line for line in stream.iter_lines() if line]
+    assert json.loads(events[-1].removeprefix("data: "))["error"] == refused.json()["error"]
+    assert eventually(lambda: engine_thread_of(short_of_time).engine.idle)
+
+
+def test_an_answer_whose_prompt_was_read_ends_early(short_of_time):
+    body = {"prompt": [5] * 9, "max_tokens": 500, "echo": True, "logprobs": 1}
+    answer = httpx.post(f"{short_of_time.url}/v1/completions", json=body)
+    (choice,) = answer.json()["choices"]
+    assert answer.status_code == 200 and choice["finish_reason"] == "length"
+    assert 9 <= len(choice["logprobs"]["token_logprobs"]) < 100
+
+
+def test_a_sample_that_never_began_is_not_the_best():
+    began = [Chunk(0, "good", 5, None, Logprob(5, -0.5, ())), Chunk(0, "", None, "length")]
+    never = [Chunk(1, "", None, "length")]
+    assert best([never, began], 2) == [1, 0]
 
 
 def test_thread_sleeps_when_there_is_nothing_to_do(engine_thread, model):

@@ -7,7 +7,7 @@ import httpx
 import openai
 import pytest
 
-from bluejay.serve.middleware.public import read_keys
+from bluejay.serve.middleware.public import KeyFile, read_keys
 from bluejay.serve.settings import PublicSettings, ServeSettings
 from tests.waiting import PATIENCE
 
@@ -110,6 +110,33 @@ def test_a_key_removed_from_the_file_is_rejected(running, model, tmp_path):
         time.sleep(0.01)
         path.write_text("half a line, being writ")
         assert ask(server, BOB).status_code == 200
+
+
+def test_a_key_file_that_cannot_be_used_changes_nothing_and_the_log_says_so_once(tmp_path, caplog):
+    path = tmp_path / "keys"
+    path.write_text(f"alice {ALICE}\nbob {BOB}\n")
+    file = KeyFile(path)
+
+    def names(text: str | None) -> list[str | None]:
+        """What the keys of Alice and Bob are called after a change of the file, asked three times."""
+        caplog.clear()
+        time.sleep(0.01)
+        path.unlink() if text is None else path.write_text(text)
+        return [[file.name(ALICE), file.name(BOB)] for _ in range(3)][-1]
+
+    for text, reason in (
+        (f"alice {ALICE}\n# bob {BOB}\ncarol short\n", "line 3: the key has 5 characters"),
+        (f"alice {ALICE}\ncarol\n", "line 2: a line is a name and a key"),
+        ("\n", "holds no key"),
+        (None, "No such file"),
+    ):
+        assert names(text) == ["alice", "bob"]
+        (said,) = caplog.messages
+        assert "the former keys stay valid" in said and reason in said and str(path) in said and "\n" not in said
+    assert names(f"alice {ALICE}\n") == ["alice", None] and not caplog.messages
+    assert names(None) == ["alice", None] and len(caplog.messages) == 1
+    assert names(f"# alice {ALICE}\n") == [None, None] and not caplog.messages
+    assert names(f"bob {BOB}\n") == [None, "bob"]
 
 
 def test_without_keys_a_client_is_the_address_that_a_trusted_proxy_forwards(running, model):

@@ -193,7 +193,7 @@ def router(models: Catalogue) -> APIRouter:
             raise APIError(400, message, param="messages", code="context_length_exceeded")
         constraint = await service.constraint(body)
         try:
-            with service.reading([turn["content"] for turn in turns], "messages"):
+            with service.reading(["".join(turn["content"] for turn in turns)], "messages"):
                 prompt = await asyncio.to_thread(prompt_tokens, tokenizer, turns)
         except ValueError as error:
             raise APIError(400, str(error), param="messages") from None

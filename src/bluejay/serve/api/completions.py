@@ -4,6 +4,7 @@ https://platform.openai.com/docs/api-reference/completions
 """
 
 import asyncio
+import math
 from collections.abc import Sequence
 from typing import Annotated, Any, NotRequired
 
@@ -167,11 +168,12 @@ class CompletionWriter:
 
 
 def best(samples: Sequence[Sequence[Chunk]], n: int) -> list[int]:
-    """The indices of the n samples with the highest log-probability per token, best first."""
+    """The indices of the n samples with the highest log-probability per token, best first; those without a token come
+    last."""
 
     def per_token(index: int) -> float:
         logprobs = [chunk.logprob.logprob for chunk in samples[index] if chunk.logprob is not None]
-        return sum(logprobs) / max(1, len(logprobs))
+        return sum(logprobs) / len(logprobs) if logprobs else -math.inf
 
     return sorted(range(len(samples)), key=per_token, reverse=True)[:n]
 

@@ -101,7 +101,7 @@ class Legacy:
         """Submit the end of a context that fits beside `length` tokens of answer. Raises APIError."""
         n_ctx = service.model.config.n_ctx
         room = max(n_ctx - length, n_ctx // 2)
-        end = body.context.encode("utf-8", "surrogatepass")[-service.max_text_bytes(in_context=True) :]
+        end = body.context.encode("utf-8", "surrogatepass")[-service.max_text_bytes :]
         context = end.decode("utf-8", "ignore")
         with service.reading([context], "context"):
             encoded = await asyncio.to_thread(service.tokenizer.encode_prompt, context)

@@ -12,7 +12,7 @@ from bluejay.infer.params import SamplingParams
 from bluejay.serve.errors import APIError
 
 MAX_N = 128
-MAX_STOP = 4
+MAX_STOP = 64
 MAX_LOGPROBS = 20
 """OpenAI's limit for chat completions; its limit for completions is 5."""
 
@@ -61,7 +61,7 @@ class Body(BaseModel):
 
 
 def parse_stop(value: Any) -> tuple[str, ...]:
-    """Convert stop sequences, a string or a list of up to four, to a tuple. Raises APIError."""
+    """Convert stop sequences, a string or a list of up to `MAX_STOP`, to a tuple. Raises APIError."""
     stop = [value] if isinstance(value, str) else value
     if not (isinstance(stop, list) and len(stop) <= MAX_STOP and all(isinstance(item, str) for item in stop)):
         raise APIError(400, f"stop must be a string or a list of at most {MAX_STOP} strings", param="stop")

@@ -19,19 +19,19 @@ from bluejay.infer.samples import Chunk
 from bluejay.lens.activations import Lens
 from bluejay.serve.api.constraints import Constraint, Constraints
 from bluejay.serve.api.parameters import Parameters
-from bluejay.serve.engine_thread import EngineThread, GenerationFailed, Job, ServerStopping
+from bluejay.serve.engine_thread import EngineThread, GenerationFailed, Job, ServerStopping, TimeLimitExceeded
 from bluejay.serve.errors import DONE, APIError, Usage, event, json_response, usage
 from bluejay.serve.middleware.access_log import current_request
 from bluejay.serve.settings import ServeSettings
 
 T = TypeVar("T")
-ENGINE_ERRORS = (GenerationFailed, QueueFull, ServerStopping)
+ENGINE_ERRORS = (GenerationFailed, QueueFull, ServerStopping, TimeLimitExceeded)
 """The exceptions that end a job before its answer is complete."""
 RETRY_AFTER_SECONDS = 5
 """How long a rejected client should wait, as the Retry-After header says."""
 
 MAX_TEXT_BYTES = 100_000
-"""Bytes of text that are tokenized for one request in up to a quarter of a second; more for contexts above 12,500."""
+"""Bytes of text that are tokenized in up to a quarter of a second; more are read for contexts above 12,500."""
 
 
 class Writer(Protocol):
@@ -121,25 +121,31 @@ class Service:
         except QueueFull as reason:
             raise to_api_error(reason) from None
 
-    def max_text_bytes(self, in_context: bool) -> int:
-        """The bytes of text that are tokenized for one request: certainly enough for a context, or any text's."""
-        most = max(MAX_TEXT_BYTES, 8 * self.engine_thread.engine.n_ctx)
-        return min(most, max(50_000, self.longest_token * self.engine_thread.engine.n_ctx)) if in_context else most
+    @property
+    def max_text_bytes(self) -> int:
+        """The bytes of a text that are tokenized; with --public, of all texts of a request."""
+        return max(MAX_TEXT_BYTES, 8 * self.engine_thread.engine.n_ctx)
 
     @contextmanager
     def reading(self, texts: Sequence[str], param: str, in_context: bool = True) -> Generator[None]:
-        """A context in which the texts of a request, its parameter `param`, are tokenized.
+        """A context in which the texts of a request, its parameter `param`, are tokenized, each for a context of its
+        own if they are `in_context`.
 
         The client is charged for the fewest tokens that they can have; the charge for all tokens follows if they go to
         the engine. Raises APIError for texts that are too long and for a client without enough tokens.
         """
-        n_bytes = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
-        if n_bytes > (most := self.max_text_bytes(in_context)):
+        sizes = [len(text.encode("utf-8", "surrogatepass")) for text in texts]
+        longest, n_bytes, most = max(sizes, default=0), sum(sizes), self.max_text_bytes
+        if longest > most:
             code = "context_length_exceeded" if in_context else "text_too_long"
-            message = f"{param} has {n_bytes:,} bytes; at most {most:,} are read"
+            has = "has a text of" if len(texts) > 1 else "has"
+            message = f"{param} {has} {longest:,} bytes; at most {most:,} are read"
             if in_context:
                 message += f" for a context of {self.engine_thread.engine.n_ctx} tokens"
             raise APIError(400, message, param=param, code=code)
+        if n_bytes > most and self.engine_thread.settings.public is not None:
+            message = f"{param} has {n_bytes:,} bytes in all; at most {most:,} are read; send fewer texts at a time"
+            raise APIError(400, message, param=param, code="text_too_long")
         record, least = current_request.get(), n_bytes // self.longest_token
         if record is not None:
             record.reserve(least)
@@ -218,6 +224,9 @@ def to_api_error(reason: Exception) -> APIError:
     if isinstance(reason, ServerStopping):
         message = "the server is shutting down"
         return APIError(503, message, type="server_error", code="shutting_down", headers=retry)
+    if isinstance(reason, TimeLimitExceeded):
+        message = "the server's time limit ended the request before all of its prompts were read; send fewer at a time"
+        return APIError(503, message, type="server_error", code="time_limit")
     message = "the generation failed; the server's log says why"
     return APIError(500, message, type="server_error", code="generation_failed")
 

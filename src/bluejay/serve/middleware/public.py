@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import logging
 from collections import Counter
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from bluejay.serve.middleware.access_log import current_request
 from bluejay.serve.middleware.addresses import client_network, is_private
 from bluejay.serve.middleware.rates import Account, Limits, limit_exceeded
 from bluejay.serve.settings import PublicSettings
+
+logger = logging.getLogger(__name__)
 
 MIN_KEY_CHARACTERS = 16
 """The least length of a key; shorter ones can be guessed."""
@@ -102,6 +105,8 @@ class KeyFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.modified = path.stat().st_mtime_ns
+        self.refused: int | None = None
+        """The time of a later change after which the file cannot be used; 0 where there is no file."""
         self.keys = read_keys(path)
 
     def name(self, key: str) -> str | None:
@@ -115,21 +120,29 @@ class KeyFile:
         return found
 
     def _refresh(self) -> None:
+        """Read the file if it has changed. One that cannot be used, as while it is written, changes nothing, which the
+        log says once for each change."""
+        modified = 0
         try:
             modified = self.path.stat().st_mtime_ns
             if modified != self.modified:
-                self.keys, self.modified = read_keys(self.path), modified
-        except (OSError, ValueError):  # the file is being written; the old keys are valid until it is complete
-            return
+                self.keys, self.modified = read_keys(self.path, least=0), modified
+            self.refused = None
+        except (OSError, ValueError) as error:
+            if modified != self.refused:
+                logger.warning("the changed file of keys cannot be used, so the former keys stay valid: %s", error)
+            self.refused = modified
 
 
-def read_keys(path: Path) -> dict[str, bytes]:
+def read_keys(path: Path, least: int = 1) -> dict[str, bytes]:
     """Name -> SHA-256 of the key. Each line of the file has a name and a key; # starts a comment.
 
-    Raises ValueError for a line in another form, and FileNotFoundError.
+    Raises ValueError for a line in another form, for a file that is empty or has fewer than `least` keys, and
+    FileNotFoundError.
     """
     keys: dict[str, bytes] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    text = path.read_text(encoding="utf-8")
+    for number, line in enumerate(text.splitlines(), 1):
         words = line.partition("#")[0].split()
         if not words:
             continue
@@ -144,6 +157,6 @@ def read_keys(path: Path) -> dict[str, bytes]:
         if name in keys:
             raise ValueError(f"{path}, line {number}: {name} has a key already")
         keys[name] = hashlib.sha256(key.encode()).digest()
-    if not keys:
+    if len(keys) < least or not text.strip():
         raise ValueError(f"{path} holds no key; a line is a name and a key, such as: alice 4f1c...")
     return keys

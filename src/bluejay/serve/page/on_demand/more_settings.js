@@ -5,7 +5,7 @@ import sampling from "./sampling.js";
 import { mergeSpans } from "../spans.js";
 
 const MAX_SAMPLES = 8; // that have room side by side
-const MAX_STOPS = 4; // the API's limit
+const MAX_STOPS = 64; // the API's limit
 const SAMPLING = Object.fromEntries(sampling.map((setting) => [setting.name, setting]));
 
 // Fill the panel and add its controls to the settings. `getState` gives the text for a link. Returns the field of the
@@ -79,7 +79,7 @@ const parseSeed = (text) => (text ? Number(text) : undefined);
 // One stop sequence per line, with \n and \t for a line break and a tab.
 function parseStops(text) {
 	const stops = text.split("\n").filter(Boolean);
-	if (stops.length > MAX_STOPS) throw new Error("At most four stop sequences, one per line.");
+	if (stops.length > MAX_STOPS) throw new Error(`At most ${MAX_STOPS} stop sequences, one per line.`);
 	return stops.length ? stops.map((line) => line.replaceAll("\\n", "\n").replaceAll("\\t", "\t")) : undefined;
 }
 
