@@ -22,7 +22,8 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import AddedToken
 
-from bluejay.tokenizer import NAMED_TOKENS, Tokenizer, well_formed
+from bluejay.tokenizer import Tokenizer, well_formed
+from bluejay.tokenizer_files import NAMED_TOKENS
 
 PLACEHOLDER = "\ud800{}\udbff"
 BUDGET, HELD, WRITTEN, STEP = (f"bluejay {name}" for name in ("budget", "held", "written", "step"))

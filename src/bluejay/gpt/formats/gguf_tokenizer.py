@@ -8,9 +8,8 @@ import tokenizers
 from gguf.constants import TokenType
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
 
-from bluejay.tokenizer import (
-    SPACE,
-    Tokenizer,
+from bluejay.tokenizer import SPACE, Tokenizer
+from bluejay.tokenizer_files import (
     byte_level,
     chat_template_beside,
     ends_beside,

@@ -16,7 +16,8 @@ from bluejay.gpt.formats.tensors import StoredModel, converted
 from bluejay.gpt.model import GPT
 from bluejay.gpt.quantization.packing import QUANTISED
 from bluejay.progress import progress
-from bluejay.tokenizer import Tokenizer, valid_ends
+from bluejay.tokenizer import Tokenizer
+from bluejay.tokenizer_files import valid_ends
 
 
 def load_model(path: Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> GPT:
