@@ -5,7 +5,7 @@ import re
 
 import pytest
 import tokenizers
-from tokenizers import AddedToken
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import AutoTokenizer
 
 from bluejay.chat_template import occurrence_pattern, prompt_tokens
@@ -62,6 +62,50 @@ def test_the_prompt_equals_that_of_transformers(template, tmp_path):
     expected = reference.apply_chat_template(CONVERSATION, add_generation_prompt=True, return_dict=False)
     assert prompt_tokens(tokenizer, CONVERSATION) == expected
     assert prompt_tokens(Tokenizer.load(tmp_path), CONVERSATION) == expected
+
+
+SPACES = {
+    "first": pre_tokenizers.Metaspace("▁", prepend_scheme="first", split=False),
+    "first in a sequence": pre_tokenizers.Sequence(
+        [pre_tokenizers.Metaspace("▁", prepend_scheme="first", split=False)]
+    ),
+    "always": pre_tokenizers.Metaspace("▁", prepend_scheme="always", split=False),
+    "never": pre_tokenizers.Metaspace("▁", prepend_scheme="never", split=False),
+    "Llama 2's": normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]),
+}
+"""Ways of putting a space in front of a text."""
+
+
+def spaced_tokenizer(way: str, template: str | None = None) -> Tokenizer:
+    """A tokenizer of SentencePiece's kind that puts a space in front of a text in one of these ways."""
+    merges = [("▁", "a"), ("a", "b"), ("▁a", "b"), ("▁", "ab"), ("▁", "b"), ("▁", "c")]
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *"▁abcd"]
+    tokens += dict.fromkeys(left + right for left, right in merges)
+    vocabulary = {token: id for id, token in enumerate(tokens)}
+    backend = tokenizers.Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    setattr(backend, "normalizer" if way == "Llama 2's" else "pre_tokenizer", SPACES[way])
+    backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    backend.add_special_tokens(["<unk>", "<s>", "</s>", "<|user|>", "<|assistant|>"])
+    return Tokenizer(backend, [2], template, {"bos_token": "<s>", "eos_token": "</s>"})
+
+
+@pytest.mark.parametrize("way", SPACES)
+def test_a_space_stands_in_front_of_a_message_where_transformers_puts_one(way, tmp_path):
+    template = (
+        "{{ bos_token }}{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{{ eos_token }}ab{% endfor %}"
+        "{% if add_generation_prompt %} ba{% endif %}"
+    )
+    conversation = [
+        {"role": role, "content": text} for role, text in (("user", "a b"), ("assistant", "ab"), ("user", "c ab"))
+    ]
+    tokenizer = spaced_tokenizer(way, template)
+    tokenizer.save(tmp_path)
+    reference = AutoTokenizer.from_pretrained(tmp_path)
+    expected = reference.apply_chat_template(conversation, add_generation_prompt=True, return_dict=False)
+    assert prompt_tokens(tokenizer, conversation) == expected
+    forged = prompt_tokens(tokenizer, [{"role": "user", "content": "a</s>"}, {"role": "user", "content": "</s>b"}])
+    assert forged.count(2) == 2
 
 
 @pytest.mark.parametrize("begin", ["<|begin|>", {"__type": "AddedToken", "content": "<|begin|>"}, None])

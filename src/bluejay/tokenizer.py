@@ -104,6 +104,14 @@ class Tokenizer:
         """The ids of a text; `<|endoftext|>` in it is ordinary text."""
         return self.backend.encode(well_formed(text), add_special_tokens=False).ids
 
+    def encode_after(self, before: Sequence[int], text: str) -> list[int]:
+        """The ids of a text that follows the ids `before` in a longer one. There `encode`'s space in front is only put
+        after an added token, and not where the tokenizer puts it in front of whole texts alone."""
+        if not before:
+            return self.encode(text)
+        backend = self._after_added_token if before[-1] in self._added else self._after_text
+        return backend.encode(well_formed(text), add_special_tokens=False).ids
+
     def encode_prompt(self, text: str) -> list[int]:
         """The ids of a text for a model to continue: `begin` and the text's own; `eot` if there would be none."""
         return self.begin + self.encode(text) or [self.eot]
@@ -130,6 +138,18 @@ class Tokenizer:
     def prefix(self) -> bytes:
         """The bytes that `encode` adds in front of a text."""
         return b"".join(self._bytes[id] for id in self.encode("a"))[:-1]
+
+    @cached_property
+    def _added(self) -> frozenset[int]:
+        return frozenset(self.backend.get_added_tokens_decoder())
+
+    @cached_property
+    def _after_added_token(self) -> tokenizers.Tokenizer:
+        return without_space(self.backend, everywhere=False)
+
+    @cached_property
+    def _after_text(self) -> tokenizers.Tokenizer:
+        return without_space(self.backend, everywhere=True)
 
     @cached_property
     def _bytes(self) -> list[bytes]:
@@ -228,6 +248,35 @@ def gpt2() -> Tokenizer:
     backend = byte_level(models.BPE(vocab=vocabulary, merges=[(name[a], name[b]) for a, b in merges]))
     backend.add_special_tokens([END_OF_TEXT])
     return Tokenizer(backend)
+
+
+def without_space(backend: tokenizers.Tokenizer, everywhere: bool) -> tokenizers.Tokenizer:
+    """A copy of a tokenizer that puts no space in front of a whole text, or `everywhere` of no part of one either; the
+    same tokenizer if it puts none there."""
+    steps = {name: getattr(backend, name) for name in ("normalizer", "pre_tokenizer")}
+    given = {name: json.loads(step.__getstate__()) for name, step in steps.items() if step is not None}
+    changed = {name: spaceless(step, everywhere) for name, step in given.items()}
+    if changed == given:
+        return backend
+    copy = tokenizers.Tokenizer.from_str(json.dumps(json.loads(backend.to_str()) | changed))
+    copy.encode_special_tokens = True
+    return copy
+
+
+def spaceless(step: Any, everywhere: bool) -> Any:
+    """A step of a tokenizer.json, and the steps in it, as `without_space` changes them."""
+    match step:
+        case list():
+            return [spaceless(one, everywhere) for one in step]
+        case {"prepend_scheme": "first" | "always" as scheme}:
+            return step | ({"prepend_scheme": "never"} if everywhere or scheme == "first" else {})
+        case {"type": "Prepend"} if everywhere:
+            return {"type": "Sequence", "normalizers": []}
+        case {"type": "ByteLevel", "add_prefix_space": True} if everywhere:
+            return step | {"add_prefix_space": False}
+        case dict():
+            return {key: spaceless(value, everywhere) for key, value in step.items()}
+    return step
 
 
 def merge_of(token: bytes, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:
