@@ -4,7 +4,6 @@ Tensors are read one at a time, and code in a file is never executed.
 """
 
 import json
-import pickle
 import warnings
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
@@ -121,14 +120,14 @@ def open_torch(path: Path) -> tuple[Collection[str], Callable[[str], Tensor]]:
     or holds anything but tensors."""
     try:
         values = load_tensors(path)
-    except (RuntimeError, ValueError, EOFError, OSError, KeyError, pickle.UnpicklingError):
+    except Exception:  # what is read of a damaged pickle can raise anything
         raise ValueError(
             f"{path} is not a whole file of tensors, or holds code, which is never run; "
             "a model.safetensors in its place would be read"
         ) from None
     if not isinstance(values, dict) or not all(isinstance(value, Tensor) for value in values.values()):
         raise ValueError(f"{path} does not hold named tensors")
-    return values.keys(), values.__getitem__
+    return values.keys(), lambda name: values[name].detach()  # some files hold parameters
 
 
 def load_tensors(path: Path) -> Any:
