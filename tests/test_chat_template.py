@@ -130,6 +130,23 @@ def test_the_template_names_tokens_as_the_tokenizers_files_do(begin, end, tmp_pa
     assert theirs.apply_chat_template(CONVERSATION, add_generation_prompt=True, return_dict=False) == expected
 
 
+@pytest.mark.parametrize("kind", ["PreTrainedTokenizerFast", "TokenizersBackend", "GPT2Tokenizer"])
+def test_a_token_that_no_file_names_has_the_name_that_its_class_gives_it(kind, tmp_path):
+    template = BRACKETS + "{% if documents is none %}<|turn|>{% endif %}"
+    tokenizer = new_tokenizer(template)
+    tokenizer.backend.save(str(tmp_path / "tokenizer.json"))
+    config = {"tokenizer_class": kind, "chat_template": template, "eos_token": "<|end|>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    reference = AutoTokenizer.from_pretrained(tmp_path)
+    expected = reference.apply_chat_template(CONVERSATION, add_generation_prompt=True, return_dict=False)
+    loaded = Tokenizer.load(tmp_path)
+    assert prompt_tokens(loaded, CONVERSATION) == expected
+    loaded.save(tmp_path)
+    assert prompt_tokens(Tokenizer.load(tmp_path), CONVERSATION) == expected
+    copied = AutoTokenizer.from_pretrained(tmp_path)
+    assert (copied.bos_token, copied.eos_token) == (reference.bos_token, "<|end|>")
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -214,6 +231,20 @@ def test_template_lies_beside_the_tokenizer(tmp_path):
     new_tokenizer(TURNS).save(tmp_path)
     (tmp_path / "chat_template.jinja").write_text(BRACKETS)
     assert Tokenizer.load(tmp_path).chat_template == BRACKETS
+
+
+@pytest.mark.parametrize("form", [dict, lambda named: [{"name": k, "template": v} for k, v in named.items()]])
+def test_the_default_of_several_templates_is_used(form, tmp_path, capsys):
+    new_tokenizer("").save(tmp_path)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+
+    def chosen(**named: str) -> str | None:
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": form(named)}))
+        return Tokenizer.load(tmp_path).chat_template
+
+    assert chosen(rag="a", default="b") == "b"
+    assert chosen(rag="a", tool_use="b") is None
+    assert "none of those beside it (rag, tool_use) is the default" in capsys.readouterr().err
 
 
 def test_special_tokens_absorb_the_space_around_them_once():

@@ -113,6 +113,7 @@ def render(
             messages=messages,
             add_generation_prompt=answer_follows,
             tools=None,
+            documents=None,
             strftime_now=(now or datetime.now()).strftime,
             **named_tokens(tokenizer),
         )

@@ -19,9 +19,15 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from bluejay.files import write_text
-from bluejay.tokenizer_files import byte_level, chat_template_beside, ends_beside, read_backend, settings_beside
+from bluejay.tokenizer_files import (
+    END_OF_TEXT,
+    byte_level,
+    chat_template_beside,
+    ends_beside,
+    read_backend,
+    settings_beside,
+)
 
-END_OF_TEXT = "<|endoftext|>"
 N_BYTES = 256
 SPACE = "▁"
 """The character for a space in SentencePiece's vocabularies."""
@@ -178,6 +184,11 @@ class Tokenizer:
         file = path / "tokenizer.json" if path.is_dir() else path
         if path.is_dir() and not file.is_file() and (path / "merges.txt").is_file():
             file = path / "vocab.json"
+        if not file.is_file() and (path / "tokenizer.model").is_file():
+            raise FileNotFoundError(
+                f"{path} has a tokenizer.model, which is not read; transformers makes a tokenizer.json of it: "
+                f'AutoTokenizer.from_pretrained("{path}").save_pretrained("{path}")'
+            )
         if not file.is_file():
             raise FileNotFoundError(f'no tokenizer at {file}; name a tokenizer.json, a directory with one, or "gpt2"')
         backend = read_backend(file)
@@ -208,7 +219,7 @@ class Tokenizer:
             "bos_token": self.backend.id_to_token(self.begin[0]) if self.begin else end,
             "eos_token": end,
             "unk_token": self.backend.model.unk_token or end,
-            "add_prefix_space": False,
+            "add_prefix_space": self._spelled_in_bytes and self.prefix == b" ",
             "clean_up_tokenization_spaces": False,
             **self.settings,
         }

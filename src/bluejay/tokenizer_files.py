@@ -2,25 +2,42 @@
 tokens that are added, that end a text and that have names."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, processors
 
+from bluejay.decompress import refuse_pointer_file
+from bluejay.progress import say
+
+END_OF_TEXT = "<|endoftext|>"
 NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
 """Entries of tokenizer_config.json that name a token."""
 KEPT_SETTINGS = ("additional_special_tokens", "extra_special_tokens", "model_max_length", "padding_side")
 """Further entries of tokenizer_config.json that describe the use of a tokenizer, which is the same in a copy."""
+CLASS_DEFAULTS = {
+    "PreTrainedTokenizerFast": None,
+    "TokenizersBackend": None,
+    "GPT2Tokenizer": END_OF_TEXT,
+    "GPT2TokenizerFast": END_OF_TEXT,
+    "GPTNeoXTokenizer": END_OF_TEXT,
+    "GPTNeoXTokenizerFast": END_OF_TEXT,
+}
+"""Class of transformers -> the token that begins and ends a text and stands for what is unknown where no file names
+one."""
 
 
 def read_backend(file: Path) -> tokenizers.Tokenizer:
     """The library's tokenizer from a tokenizer.json, or from a vocab.json with the merges.txt beside it, and with the
     tokens that the files beside it add. Raises ValueError if these are not one tokenizer."""
+    refuse_pointer_file(file)
+    settings = json_beside(file, "tokenizer_config.json") if file.name == "vocab.json" else {}
     try:
         if file.name == "vocab.json":
-            backend = byte_level(models.BPE.from_file(str(file), str(file.with_name("merges.txt"))))
+            model = models.BPE.from_file(str(file), str(file.with_name("merges.txt")))
+            backend = byte_level(model, bool(settings.get("add_prefix_space")))
         else:
             backend = tokenizers.Tokenizer.from_file(str(file))
     except Exception as error:  # tokenizers raises Exception itself and no subclass
@@ -33,6 +50,11 @@ def read_backend(file: Path) -> tokenizers.Tokenizer:
             known = backend.token_to_id(token.content)
         if known != id:
             raise ValueError(f"{file}: the files beside it give {token.content!r} the id {id}; it would be {known}")
+    if settings.get("add_bos_token"):
+        begin = names_in(settings).get("bos_token") or END_OF_TEXT
+        if (id := backend.token_to_id(begin)) is None:
+            raise ValueError(f"{file}: every text begins with {begin!r} (add_bos_token), which is none of its tokens")
+        backend.post_processor = processors.TemplateProcessing(single=[begin, "$A"], special_tokens=[(begin, id)])
     return backend
 
 
@@ -41,7 +63,10 @@ def added_beside(file: Path) -> list[tuple[tokenizers.AddedToken, int]]:
     `added_tokens_decoder` of tokenizer_config.json and added_tokens.json."""
     settings, plain = json_beside(file, "tokenizer_config.json"), json_beside(file, "added_tokens.json")
     decoder = settings.get("added_tokens_decoder") or {}
-    special = {spelled(settings.get(name)) for name in NAMED_TOKENS}
+    try:
+        special = {*names_in(settings).values()}
+    except ValueError as error:
+        raise ValueError(f"{file.with_name('tokenizer_config.json')}: {error}") from None
     try:
         flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
         found = {
@@ -65,6 +90,16 @@ def json_beside(file: Path, name: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError(f"{beside} is not a JSON object")
     return values
+
+
+def names_in(values: Mapping[str, Any]) -> dict[str, str | None]:
+    """The spelling of each token that the files beside a tokenizer name; null says that there is none of the name.
+    Raises ValueError if a name is given to something else."""
+    named = {name: spelled(values[name]) for name in NAMED_TOKENS if name in values}
+    for name, token in named.items():
+        if not isinstance(token, str | None):
+            raise ValueError(f"{name} is {values[name]!r}; it must be the text of a token")
+    return named
 
 
 def spelled(token: Any) -> Any:
@@ -103,10 +138,11 @@ def valid_ends(ids: Iterable[Any], backend: tokenizers.Tokenizer) -> list[int]:
 
 def settings_beside(file: Path) -> dict[str, Any]:
     """The entries of the tokenizer_config.json and special_tokens_map.json beside a tokenizer that stay with it. A null
-    stays too: it says that there is no token of that name."""
+    stays too: it says that there is no token of that name, and so does silence in a class without defaults."""
     values = json_beside(file, "special_tokens_map.json") | json_beside(file, "tokenizer_config.json")
-    named = {name: spelled(values[name]) for name in NAMED_TOKENS if name in values}
-    named = {name: token for name, token in named.items() if token is None or isinstance(token, str)}
+    kind = str(values.get("tokenizer_class"))
+    defaults = dict.fromkeys(NAMED_TOKENS[:3], CLASS_DEFAULTS[kind]) if kind in CLASS_DEFAULTS else {}
+    named = defaults | names_in(values)
     return named | {name: values[name] for name in KEPT_SETTINGS if values.get(name) is not None}
 
 
@@ -117,15 +153,20 @@ def chat_template_beside(file: Path) -> str | None:
         return alone.read_text(encoding="utf-8")
     found = json_beside(file, "tokenizer_config.json").get("chat_template")
     if isinstance(found, list):  # several templates, each with a name
-        named = {one.get("name"): one.get("template") for one in found if isinstance(one, dict)}
-        found = named.get("default")
+        found = {one.get("name"): one.get("template") for one in found if isinstance(one, dict)}
+    if isinstance(found, dict):
+        if found and "default" not in found:
+            named = ", ".join(map(str, found))
+            say(f"{file}: no chat template is used, since none of those beside it ({named}) is the default")
+        found = found.get("default")
     return found if isinstance(found, str) else None
 
 
-def byte_level(model: models.BPE) -> tokenizers.Tokenizer:
-    """A tokenizer from a BPE, with GPT-2's division of text into words (its regular expression, no space in front)."""
+def byte_level(model: models.BPE, space: bool = False) -> tokenizers.Tokenizer:
+    """A tokenizer from a BPE, with GPT-2's division of text into words (its regular expression) and, if asked for, a
+    space in front."""
     backend = tokenizers.Tokenizer(model)
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=space)
     backend.post_processor = processors.ByteLevel(trim_offsets=False)
     backend.decoder = decoders.ByteLevel()
     return backend

@@ -216,6 +216,17 @@ def test_a_file_of_torch_that_ends_early_is_one_sentence(zipped, byte_tokenizer,
             open_model(path)
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "model.gguf"])
+def test_a_pointer_of_git_lfs_is_said(name, byte_tokenizer, tmp_path):
+    path = directory(tmp_path / "m", "gpt2", byte_tokenizer)
+    (path / "model.safetensors").unlink()
+    if name == "model.gguf":
+        (path / "config.json").unlink()
+    (path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12345\n")
+    with pytest.raises(ValueError, match=f"{name} is a pointer of Git LFS"):
+        open_model(path)
+
+
 def test_parameters_in_a_file_of_torch_are_weights(byte_tokenizer, tmp_path):
     path = directory(tmp_path / "m", "llama", byte_tokenizer, num_key_value_heads=2)
     expected = ours(path)

@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from bluejay.decompress import refuse_pointer_file
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.companions import Companions
 from bluejay.gpt.quantization.packing import Packed
@@ -71,6 +72,12 @@ class TensorFiles:
         return sum(path.stat().st_size for path in self.readers)
 
 
+def has_tensors(directory: Path) -> bool:
+    """Whether a directory has weights in the Hugging Face layout."""
+    names = ("model.safetensors", "pytorch_model.bin")
+    return any((directory / f"{name}{kind}").is_file() for name in names for kind in ("", ".index.json"))
+
+
 def open_tensors(directory: Path) -> TensorFiles:
     """The tensors of a directory in the Hugging Face layout; safetensors are preferred. Raises FileNotFoundError if
     there are no weights, ValueError if a file or an index is damaged."""
@@ -108,6 +115,7 @@ def read_index(index: Path) -> dict[str, Path]:
 
 def open_safetensors(path: Path) -> tuple[Collection[str], Callable[[str], Tensor]]:
     """The names in a safetensors file and a function that reads a tensor. Raises ValueError for a damaged file."""
+    refuse_pointer_file(path)
     try:
         handle: Any = safe_open(path, framework="pt")
     except SafetensorError as error:
@@ -118,6 +126,7 @@ def open_safetensors(path: Path) -> tuple[Collection[str], Callable[[str], Tenso
 def open_torch(path: Path) -> tuple[Collection[str], Callable[[str], Tensor]]:
     """The names in a `pytorch_model.bin` and a function that reads a tensor. Raises ValueError if the file is damaged
     or holds anything but tensors."""
+    refuse_pointer_file(path)
     try:
         values = load_tensors(path)
     except Exception:  # what is read of a damaged pickle can raise anything
