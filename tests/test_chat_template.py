@@ -5,7 +5,7 @@ import re
 
 import pytest
 import tokenizers
-from tokenizers import AddedToken
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import AutoTokenizer
 
 from bluejay.chat_template import occurrence_pattern, prompt_tokens
@@ -64,6 +64,50 @@ def test_the_prompt_equals_that_of_transformers(template, tmp_path):
     assert prompt_tokens(Tokenizer.load(tmp_path), CONVERSATION) == expected
 
 
+SPACES = {
+    "first": pre_tokenizers.Metaspace("▁", prepend_scheme="first", split=False),
+    "first in a sequence": pre_tokenizers.Sequence(
+        [pre_tokenizers.Metaspace("▁", prepend_scheme="first", split=False)]
+    ),
+    "always": pre_tokenizers.Metaspace("▁", prepend_scheme="always", split=False),
+    "never": pre_tokenizers.Metaspace("▁", prepend_scheme="never", split=False),
+    "Llama 2's": normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]),
+}
+"""Ways of putting a space in front of a text."""
+
+
+def spaced_tokenizer(way: str, template: str | None = None) -> Tokenizer:
+    """A tokenizer of SentencePiece's kind that puts a space in front of a text in one of these ways."""
+    merges = [("▁", "a"), ("a", "b"), ("▁a", "b"), ("▁", "ab"), ("▁", "b"), ("▁", "c")]
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *"▁abcd"]
+    tokens += dict.fromkeys(left + right for left, right in merges)
+    vocabulary = {token: id for id, token in enumerate(tokens)}
+    backend = tokenizers.Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    setattr(backend, "normalizer" if way == "Llama 2's" else "pre_tokenizer", SPACES[way])
+    backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    backend.add_special_tokens(["<unk>", "<s>", "</s>", "<|user|>", "<|assistant|>"])
+    return Tokenizer(backend, [2], template, {"bos_token": "<s>", "eos_token": "</s>"})
+
+
+@pytest.mark.parametrize("way", SPACES)
+def test_a_space_stands_in_front_of_a_message_where_transformers_puts_one(way, tmp_path):
+    template = (
+        "{{ bos_token }}{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{{ eos_token }}ab{% endfor %}"
+        "{% if add_generation_prompt %} ba{% endif %}"
+    )
+    conversation = [
+        {"role": role, "content": text} for role, text in (("user", "a b"), ("assistant", "ab"), ("user", "c ab"))
+    ]
+    tokenizer = spaced_tokenizer(way, template)
+    tokenizer.save(tmp_path)
+    reference = AutoTokenizer.from_pretrained(tmp_path)
+    expected = reference.apply_chat_template(conversation, add_generation_prompt=True, return_dict=False)
+    assert prompt_tokens(tokenizer, conversation) == expected
+    forged = prompt_tokens(tokenizer, [{"role": "user", "content": "a</s>"}, {"role": "user", "content": "</s>b"}])
+    assert forged.count(2) == 2
+
+
 @pytest.mark.parametrize("begin", ["<|begin|>", {"__type": "AddedToken", "content": "<|begin|>"}, None])
 @pytest.mark.parametrize("end", ["<|end|>", "<|endoftext|>"])
 def test_the_template_names_tokens_as_the_tokenizers_files_do(begin, end, tmp_path):
@@ -84,6 +128,23 @@ def test_the_template_names_tokens_as_the_tokenizers_files_do(begin, end, tmp_pa
     assert prompt_tokens(Tokenizer.load(tmp_path / "copy"), CONVERSATION) == expected
     theirs = AutoTokenizer.from_pretrained(tmp_path / "copy")
     assert theirs.apply_chat_template(CONVERSATION, add_generation_prompt=True, return_dict=False) == expected
+
+
+@pytest.mark.parametrize("kind", ["PreTrainedTokenizerFast", "TokenizersBackend", "GPT2Tokenizer"])
+def test_a_token_that_no_file_names_has_the_name_that_its_class_gives_it(kind, tmp_path):
+    template = BRACKETS + "{% if documents is none %}<|turn|>{% endif %}"
+    tokenizer = new_tokenizer(template)
+    tokenizer.backend.save(str(tmp_path / "tokenizer.json"))
+    config = {"tokenizer_class": kind, "chat_template": template, "eos_token": "<|end|>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    reference = AutoTokenizer.from_pretrained(tmp_path)
+    expected = reference.apply_chat_template(CONVERSATION, add_generation_prompt=True, return_dict=False)
+    loaded = Tokenizer.load(tmp_path)
+    assert prompt_tokens(loaded, CONVERSATION) == expected
+    loaded.save(tmp_path)
+    assert prompt_tokens(Tokenizer.load(tmp_path), CONVERSATION) == expected
+    copied = AutoTokenizer.from_pretrained(tmp_path)
+    assert (copied.bos_token, copied.eos_token) == (reference.bos_token, "<|end|>")
 
 
 @pytest.mark.parametrize(
@@ -170,6 +231,20 @@ def test_template_lies_beside_the_tokenizer(tmp_path):
     new_tokenizer(TURNS).save(tmp_path)
     (tmp_path / "chat_template.jinja").write_text(BRACKETS)
     assert Tokenizer.load(tmp_path).chat_template == BRACKETS
+
+
+@pytest.mark.parametrize("form", [dict, lambda named: [{"name": k, "template": v} for k, v in named.items()]])
+def test_the_default_of_several_templates_is_used(form, tmp_path, capsys):
+    new_tokenizer("").save(tmp_path)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+
+    def chosen(**named: str) -> str | None:
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": form(named)}))
+        return Tokenizer.load(tmp_path).chat_template
+
+    assert chosen(rag="a", default="b") == "b"
+    assert chosen(rag="a", tool_use="b") is None
+    assert "none of those beside it (rag, tool_use) is the default" in capsys.readouterr().err
 
 
 def test_special_tokens_absorb_the_space_around_them_once():

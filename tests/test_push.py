@@ -12,12 +12,14 @@ from pathlib import Path
 import huggingface_hub
 import pyarrow.parquet
 import pytest
+import torch
 from huggingface_hub import constants
 
 import bluejay
 from bluejay.cli import main
 from bluejay.gpt.formats.hub import pull
-from bluejay.gpt.formats.layouts import convert, save_model
+from bluejay.gpt.formats.layouts import convert, open_model, save_model
+from bluejay.gpt.formats.peft import LowRank, write_adapter
 from bluejay.push import SPLITS, push
 from tests.gpt.hub_server import COMMIT, Hub, serving
 from tests.push_server import handler
@@ -148,6 +150,33 @@ def test_a_gguf_file_is_sent_with_a_card(hub, byte_tokenizer, tmp_path):
     convert(tmp_path / "m", tmp_path / "m.gguf", quantize="q8_0")
     push(tmp_path / "m.gguf", "me/small")
     assert hub.repos["me/small"][COMMIT].keys() == {"m.gguf", "README.md"}
+    pull("me/small")
+    prompt = bluejay.SamplingParams(max_tokens=4, temperature=0.0)
+    assert bluejay.load("me/small").generate("the", prompt) == bluejay.load(tmp_path / "m.gguf").generate("the", prompt)
+
+
+@pytest.mark.parametrize("on_hub", [True, False])
+def test_an_adapter_is_sent_with_a_card_whose_commands_work(on_hub, hub, model, byte_tokenizer, tmp_path, capsys):
+    push(model, "me/base")
+    config = open_model(model).config
+    update = LowRank(torch.ones(1, config.d_model), torch.ones(config.d_model, 1), 0.5)
+    base = "me/base" if on_hub else str(model)
+    write_adapter({"blocks.0.attention.q.weight": update}, config, byte_tokenizer, base, tmp_path / "adapter")
+    (tmp_path / "adapter" / "NOTICE").write_text("made by me")
+    (tmp_path / "adapter" / "trained_on.json").write_text("{}")
+    pull("me/base")
+    push(tmp_path / "adapter", "me/adapter")
+    assert ("names its base by a place on this machine" in capsys.readouterr().err) == (not on_hub)
+    card = hub.repos["me/adapter"][COMMIT]["README.md"].decode()
+    assert huggingface_hub.ModelCard(card).data.library_name == "peft"
+    assert huggingface_hub.ModelCard(card).data.base_model == ("me/base" if on_hub else None)
+    assert ("bluejay pull me/base" in card) == on_hub
+    pulled = pull("me/adapter")
+    assert (pulled / "NOTICE").is_file() and not (pulled / "trained_on.json").exists()
+    prompt = bluejay.SamplingParams(max_tokens=4, temperature=0.0)
+    assert bluejay.load("me/adapter").generate("the", prompt) == bluejay.load(tmp_path / "adapter").generate(
+        "the", prompt
+    )
 
 
 @pytest.fixture

@@ -210,6 +210,49 @@ def test_vocab_json_and_merges_txt_are_a_tokenizer(corpus: list[str], tmp_path: 
         Tokenizer.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "given", [{"add_bos_token": True}, {"add_prefix_space": True}, {"add_bos_token": True, "bos_token": "<s>"}]
+)
+def test_a_vocabulary_puts_in_front_of_a_text_what_transformers_does(
+    given: dict, trained: Tokenizer, tmp_path: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    model = json.loads(trained.backend.to_str())["model"]
+    vocabulary = model["vocab"] | {"<|endoftext|>": trained.eot, "<s>": trained.eot + 1}
+    (tmp_path / "vocab.json").write_text(json.dumps(vocabulary))
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+    (tmp_path / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]), encoding="utf-8")
+    write_json(tmp_path / "tokenizer_config.json", tokenizer_class="GPT2Tokenizer", **given)
+    expected = AutoTokenizer.from_pretrained(tmp_path)("the end").input_ids
+    assert expected != trained.encode("the end")
+    loaded = Tokenizer.load(tmp_path)
+    assert loaded.encode_prompt("the end") == expected
+    (tmp_path / "copy").mkdir()
+    loaded.save(tmp_path / "copy")
+    assert Tokenizer.load(tmp_path / "copy").encode_prompt("the end") == expected
+    assert AutoTokenizer.from_pretrained(tmp_path / "copy")("the end").input_ids == expected
+
+
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "special_tokens_map.json"])
+@pytest.mark.parametrize("token", [["x"], {"content": ["x"]}, 5], ids=repr)
+def test_a_name_that_is_no_text_is_one_sentence(token, file: str, trained: Tokenizer, tmp_path: Path) -> None:
+    trained.save(tmp_path)
+    (tmp_path / "tokenizer_config.json").unlink()
+    write_json(tmp_path / file, eos_token=token)
+    with pytest.raises(ValueError, match=r"eos_token is .*; it must be the text of a token"):
+        Tokenizer.load(tmp_path)
+
+
+def test_a_file_that_is_not_there_itself_is_said(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.model").write_bytes(b"x")
+    with pytest.raises(FileNotFoundError, match=r"has a tokenizer\.model, which is not read.*save_pretrained"):
+        Tokenizer.load(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(ValueError, match=r"tokenizer\.json is a pointer of Git LFS, .*`git lfs pull`"):
+        Tokenizer.load(tmp_path)
+
+
 @pytest.fixture(scope="module", params=["normalizer", "metaspace"])
 def llama(request, pieces: sentencepiece.SentencePieceProcessor, tmp_path_factory) -> Path:
     """The directory that Hugging Face's converters make of it, in the way of Llama 2 or the newer one."""

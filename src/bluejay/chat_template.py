@@ -22,7 +22,8 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import AddedToken
 
-from bluejay.tokenizer import NAMED_TOKENS, Tokenizer, well_formed
+from bluejay.tokenizer import Tokenizer, well_formed
+from bluejay.tokenizer_files import NAMED_TOKENS
 
 PLACEHOLDER = "\ud800{}\udbff"
 BUDGET, HELD, WRITTEN, STEP = (f"bluejay {name}" for name in ("budget", "held", "written", "step"))
@@ -73,13 +74,14 @@ class Chat:
         masked = [{key: self.mask(value) for key, value in message.items()} for message in messages]
         return render(self.tokenizer, masked, answer_follows, now)
 
-    def tokens(self, text: str) -> list[int]:
-        """The ids of what `text` gave, or of a part of it."""
-        ids, at = [], 0
+    def tokens(self, text: str, before: Sequence[int] = ()) -> list[int]:
+        """The ids of what `text` gave, or of a part of it that follows the ids `before`."""
+        ids, at = list(before), 0
         for found in self.occurrences.finditer(text):
-            ids += [*self.tokenizer.encode(self.unmask(text[at : found.start()])), self.special[found[0].strip()]]
+            ids += self.tokenizer.encode_after(ids, self.unmask(text[at : found.start()]))
+            ids.append(self.special[found[0].strip()])
             at = found.end()
-        return ids + self.tokenizer.encode(self.unmask(text[at:]))
+        return [*ids, *self.tokenizer.encode_after(ids, self.unmask(text[at:]))][len(before) :]
 
     def mask(self, text: str) -> str:
         """A text with placeholders for the names of special tokens in it."""
@@ -111,6 +113,7 @@ def render(
             messages=messages,
             add_generation_prompt=answer_follows,
             tools=None,
+            documents=None,
             strftime_now=(now or datetime.now()).strftime,
             **named_tokens(tokenizer),
         )

@@ -7,6 +7,7 @@ import lzma
 import zlib
 from collections.abc import Callable
 from io import BufferedIOBase
+from pathlib import Path
 from typing import Any, cast
 
 from bluejay.extras import install
@@ -47,6 +48,13 @@ def refuse_pointer(start: bytes) -> None:
     """Raise ValueError where a file begins like a pointer of Git LFS."""
     if start.startswith(POINTER):
         raise ValueError("a pointer of Git LFS, not the file itself")
+
+
+def refuse_pointer_file(path: Path) -> None:
+    """Raise ValueError where a file is only a pointer of Git LFS."""
+    with path.open("rb") as file:
+        if file.read(len(POINTER)) == POINTER:
+            raise ValueError(f"{path} is a pointer of Git LFS, not the file itself; `git lfs pull` gets that")
 
 
 def zstd_frames() -> tuple[Callable[[], Any], type[Exception]]:

@@ -14,14 +14,15 @@ from typing import Any
 
 from bluejay.files import TEMPORARY
 from bluejay.gpt.formats.companions import CARD, KEPT_FILES, TRAINED_ON
-from bluejay.gpt.formats.hub import SMALL_FILES, WEIGHTS, RemoteFile, remote_digest
+from bluejay.gpt.formats.hub import ADAPTER, GGUF, SMALL_FILES, WEIGHTS, RemoteFile, remote_digest
 from bluejay.gpt.formats.layouts import open_model
-from bluejay.gpt.formats.tensors import StoredModel
+from bluejay.gpt.formats.locate import name_on_hub
+from bluejay.gpt.formats.peft import CONFIG, base_of, read_adapter_config
+from bluejay.gpt.formats.tensors import StoredModel, has_tensors
 from bluejay.pile.report.card import write_card
 from bluejay.progress import progress, say
 
 NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
-ADAPTER = re.compile(r"adapter_config\.json|adapter_model\.(safetensors|bin)")
 REPORT, CARD_FOLDER = "report.json", "card"
 SPLITS = {"train": "train", "valid": "validation", "test": "test"}
 """Our names of the parts of a corpus -> those that `datasets` uses."""
@@ -107,19 +108,36 @@ def model(path: Path) -> Parcel:
     stored = open_model(path)
     if path.is_file():
         return Parcel("model", {path.name: path, CARD: model_card(stored, path.stem, "gguf").encode()})
-    patterns = (SMALL_FILES, KEPT_FILES, ADAPTER, *WEIGHTS.values(), re.compile(r".+\.gguf", re.IGNORECASE))
+    patterns = (SMALL_FILES, KEPT_FILES, ADAPTER, *WEIGHTS.values(), GGUF)
     local = {file.name: file for file in sorted(path.iterdir()) if file.is_file() and not file.name.startswith(".")}
     sent = (name for name in local if any(pattern.fullmatch(name) for pattern in patterns))
     files = {name: local[name] for name in sent if name != TRAINED_ON}  # which names folders of this machine
     if others := sorted(local.keys() - files.keys()):
         say(f"not sent, because no model is loaded from it: {', '.join(others)}")
+    adapter = CONFIG in files and not has_tensors(path)
+    base = base_on_hub(path) if adapter else None
     if CARD in files:
         return Parcel("model", files)
-    return Parcel("model", files | {CARD: model_card(stored, path.resolve().name, "transformers").encode()})
+    library = "peft" if adapter else "transformers" if has_tensors(path) else "gguf"
+    return Parcel("model", files | {CARD: model_card(stored, path.resolve().name, library, base).encode()})
 
 
-def model_card(stored: StoredModel, name: str, library: str) -> str:
-    """A card of a model that has none: its licence, shape and how to run it."""
+def base_on_hub(path: Path) -> str | None:
+    """The name on the hub of the model that an adapter adapts, None if it has none, which is said, as is a base that
+    the adapter's file names by its place on this machine."""
+    base = base_of(read_adapter_config(path))
+    named = name_on_hub(base)
+    if Path(base).exists():
+        say(
+            f"{path / CONFIG} names its base by a place on this machine, {base}; others can load the adapter if "
+            f"base_model_name_or_path is {named[0] if named else 'the name of the base on the hub'}"
+        )
+    return named and named[0]
+
+
+def model_card(stored: StoredModel, name: str, library: str, base: str | None = None) -> str:
+    """A card of a model that has none: its licence, shape and how to run it; of an adapter, also the name of its base
+    on the hub."""
     config = stored.config
     shape = {
         "family": config.family,
@@ -131,9 +149,11 @@ def model_card(stored: StoredModel, name: str, library: str) -> str:
         "context": f"{config.n_ctx:,} tokens",
     }
     licence = [f"license: {stored.licence}"] if stored.licence else []
-    front = ["---", *licence, f"library_name: {library}", "pipeline_tag: text-generation", "tags:", "- bluejay", "---"]
+    about = [*licence, f"library_name: {library}", *([f"base_model: {base}"] if base else [])]
+    front = ["---", *about, "pipeline_tag: text-generation", "tags:", "- bluejay", "---"]
     table = ["| | |", "| --- | --- |", *(f"| {key} | {value} |" for key, value in shape.items())]
-    use = ["```", "bluejay pull OWNER/NAME", 'bluejay generate OWNER/NAME "A prompt"', "```"]
+    pulled = [f"bluejay pull {one}" for one in (base, "OWNER/NAME") if one]
+    use = ["```", *pulled, 'bluejay generate OWNER/NAME "A prompt"', "```"]
     return "\n".join([*front, "", f"# {name}", "", *table, "", *use, ""])
 
 

@@ -16,18 +16,21 @@ from pathlib import Path
 from typing import Any
 
 import tokenizers
-from tokenizers import decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from bluejay.files import write_text
+from bluejay.tokenizer_files import (
+    END_OF_TEXT,
+    byte_level,
+    chat_template_beside,
+    ends_beside,
+    read_backend,
+    settings_beside,
+)
 
-END_OF_TEXT = "<|endoftext|>"
 N_BYTES = 256
 SPACE = "▁"
 """The character for a space in SentencePiece's vocabularies."""
-NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
-"""Entries of tokenizer_config.json that name a token."""
-KEPT_SETTINGS = ("additional_special_tokens", "extra_special_tokens", "model_max_length", "padding_side")
-"""Further entries of tokenizer_config.json that describe the use of a tokenizer, which is the same in a copy."""
 
 
 class Tokenizer:
@@ -107,6 +110,14 @@ class Tokenizer:
         """The ids of a text; `<|endoftext|>` in it is ordinary text."""
         return self.backend.encode(well_formed(text), add_special_tokens=False).ids
 
+    def encode_after(self, before: Sequence[int], text: str) -> list[int]:
+        """The ids of a text that follows the ids `before` in a longer one. There `encode`'s space in front is only put
+        after an added token, and not where the tokenizer puts it in front of whole texts alone."""
+        if not before:
+            return self.encode(text)
+        backend = self._after_added_token if before[-1] in self._added else self._after_text
+        return backend.encode(well_formed(text), add_special_tokens=False).ids
+
     def encode_prompt(self, text: str) -> list[int]:
         """The ids of a text for a model to continue: `begin` and the text's own; `eot` if there would be none."""
         return self.begin + self.encode(text) or [self.eot]
@@ -135,6 +146,18 @@ class Tokenizer:
         return b"".join(self._bytes[id] for id in self.encode("a"))[:-1]
 
     @cached_property
+    def _added(self) -> frozenset[int]:
+        return frozenset(self.backend.get_added_tokens_decoder())
+
+    @cached_property
+    def _after_added_token(self) -> tokenizers.Tokenizer:
+        return without_space(self.backend, everywhere=False)
+
+    @cached_property
+    def _after_text(self) -> tokenizers.Tokenizer:
+        return without_space(self.backend, everywhere=True)
+
+    @cached_property
     def _bytes(self) -> list[bytes]:
         spelling = bytes_of_spelled if self._spelled_in_bytes else bytes_of_piece
         added = self.backend.get_added_tokens_decoder()
@@ -161,6 +184,11 @@ class Tokenizer:
         file = path / "tokenizer.json" if path.is_dir() else path
         if path.is_dir() and not file.is_file() and (path / "merges.txt").is_file():
             file = path / "vocab.json"
+        if not file.is_file() and (path / "tokenizer.model").is_file():
+            raise FileNotFoundError(
+                f"{path} has a tokenizer.model, which is not read; transformers makes a tokenizer.json of it: "
+                f'AutoTokenizer.from_pretrained("{path}").save_pretrained("{path}")'
+            )
         if not file.is_file():
             raise FileNotFoundError(f'no tokenizer at {file}; name a tokenizer.json, a directory with one, or "gpt2"')
         backend = read_backend(file)
@@ -191,7 +219,7 @@ class Tokenizer:
             "bos_token": self.backend.id_to_token(self.begin[0]) if self.begin else end,
             "eos_token": end,
             "unk_token": self.backend.model.unk_token or end,
-            "add_prefix_space": False,
+            "add_prefix_space": self._spelled_in_bytes and self.prefix == b" ",
             "clean_up_tokenization_spaces": False,
             **self.settings,
         }
@@ -219,15 +247,6 @@ class Tokenizer:
         return cls(backend)
 
 
-def byte_level(model: models.BPE) -> tokenizers.Tokenizer:
-    """A tokenizer from a BPE, with GPT-2's division of text into words (its regular expression, no space in front)."""
-    backend = tokenizers.Tokenizer(model)
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.post_processor = processors.ByteLevel(trim_offsets=False)
-    backend.decoder = decoders.ByteLevel()
-    return backend
-
-
 @cache
 def gpt2() -> Tokenizer:
     """The tokenizer of GPT-2 and GPT-J, from the ranks in this package."""
@@ -242,111 +261,33 @@ def gpt2() -> Tokenizer:
     return Tokenizer(backend)
 
 
-def read_backend(file: Path) -> tokenizers.Tokenizer:
-    """The library's tokenizer from a tokenizer.json, or from a vocab.json with the merges.txt beside it, and with the
-    tokens that the files beside it add. Raises ValueError if these are not one tokenizer."""
-    try:
-        if file.name == "vocab.json":
-            backend = byte_level(models.BPE.from_file(str(file), str(file.with_name("merges.txt"))))
-        else:
-            backend = tokenizers.Tokenizer.from_file(str(file))
-    except Exception as error:  # tokenizers raises Exception itself and no subclass
-        kind = "and merges.txt beside it are not a BPE" if file.name == "vocab.json" else "is not a tokenizer.json"
-        raise ValueError(f"{file} {kind}: {error}") from None
-    for token, id in added_beside(file):
-        known = backend.token_to_id(token.content)
-        if known is None or (id == known and id not in backend.get_added_tokens_decoder()):
-            (backend.add_special_tokens if token.special else backend.add_tokens)([token])
-            known = backend.token_to_id(token.content)
-        if known != id:
-            raise ValueError(f"{file}: the files beside it give {token.content!r} the id {id}; it would be {known}")
-    return backend
+def without_space(backend: tokenizers.Tokenizer, everywhere: bool) -> tokenizers.Tokenizer:
+    """A copy of a tokenizer that puts no space in front of a whole text, or `everywhere` of no part of one either; the
+    same tokenizer if it puts none there."""
+    steps = {name: getattr(backend, name) for name in ("normalizer", "pre_tokenizer")}
+    given = {name: json.loads(step.__getstate__()) for name, step in steps.items() if step is not None}
+    changed = {name: spaceless(step, everywhere) for name, step in given.items()}
+    if changed == given:
+        return backend
+    copy = tokenizers.Tokenizer.from_str(json.dumps(json.loads(backend.to_str()) | changed))
+    copy.encode_special_tokens = True
+    return copy
 
 
-def added_beside(file: Path) -> list[tuple[tokenizers.AddedToken, int]]:
-    """The tokens, with their ids in ascending order, that the files beside a tokenizer add to its vocabulary:
-    `added_tokens_decoder` of tokenizer_config.json and added_tokens.json."""
-    settings, plain = json_beside(file, "tokenizer_config.json"), json_beside(file, "added_tokens.json")
-    decoder = settings.get("added_tokens_decoder") or {}
-    special = {spelled(settings.get(name)) for name in NAMED_TOKENS}
-    try:
-        flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
-        found = {
-            int(id): tokenizers.AddedToken(token["content"], **{flag: token[flag] for flag in flags if flag in token})
-            for id, token in decoder.items()
-        }
-        for token, id in plain.items():
-            found.setdefault(int(id), tokenizers.AddedToken(token, special=token in special, normalized=False))
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise ValueError(f"{file}: the files beside it do not say which tokens they add") from None
-    return [(found[id], id) for id in sorted(found)]
-
-
-def json_beside(file: Path, name: str) -> dict[str, Any]:
-    """The contents of a JSON file beside a tokenizer, empty without one. Raises ValueError if it is no object."""
-    beside = file.with_name(name)
-    try:
-        values = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
-    except ValueError:
-        values = None
-    if not isinstance(values, dict):
-        raise ValueError(f"{beside} is not a JSON object")
-    return values
-
-
-def spelled(token: Any) -> Any:
-    """The spelling of a token that a file names by itself or as an object, as transformers 4 wrote it."""
-    return token.get("content") if isinstance(token, dict) else token
-
-
-def ends_beside(file: Path, backend: tokenizers.Tokenizer) -> list[int]:
-    """The ids that end a text, from the first of the files beside a tokenizer that names any; or none. The first two
-    are those by which `transformers.generate` stops."""
-    for name in ("generation_config.json", "config.json", "tokenizer_config.json", "special_tokens_map.json"):
-        values = json_beside(file, name)
-        token = spelled(values.get("eos_token"))
-        ids = values.get("eos_token_id")
-        if ids is None and isinstance(token, str):
-            ids = backend.token_to_id(token)
-        if ends := valid_ends(ids if isinstance(ids, list) else [ids], backend):
-            return ends
-    return []
-
-
-def valid_ends(ids: Iterable[Any], backend: tokenizers.Tokenizer) -> list[int]:
-    """The ids of tokens among what a file calls the ends of a text, in its order. An id without a token is none of
-    them: it belongs to a row that only pads the embedding, and is never drawn. Added tokens among them become special,
-    so that no text can forge an end."""
-    added = backend.get_added_tokens_decoder()
-    whole = [id for id in ids if type(id) is int and 0 <= id < 2**32]
-    ends = [id for id in dict.fromkeys(whole) if backend.id_to_token(id) is not None]
-    for id in ends:
-        if id in added and not added[id].special:
-            token = added[id]
-            token.special = True
-            backend.add_special_tokens([token])
-    return ends
-
-
-def settings_beside(file: Path) -> dict[str, Any]:
-    """The entries of the tokenizer_config.json and special_tokens_map.json beside a tokenizer that stay with it. A null
-    stays too: it says that there is no token of that name."""
-    values = json_beside(file, "special_tokens_map.json") | json_beside(file, "tokenizer_config.json")
-    named = {name: spelled(values[name]) for name in NAMED_TOKENS if name in values}
-    named = {name: token for name, token in named.items() if token is None or isinstance(token, str)}
-    return named | {name: values[name] for name in KEPT_SETTINGS if values.get(name) is not None}
-
-
-def chat_template_beside(file: Path) -> str | None:
-    """The chat template in a tokenizer's directory, from its own file or from tokenizer_config.json; None without."""
-    alone = file.with_name("chat_template.jinja")
-    if alone.is_file():
-        return alone.read_text(encoding="utf-8")
-    found = json_beside(file, "tokenizer_config.json").get("chat_template")
-    if isinstance(found, list):  # several templates, each with a name
-        named = {one.get("name"): one.get("template") for one in found if isinstance(one, dict)}
-        found = named.get("default")
-    return found if isinstance(found, str) else None
+def spaceless(step: Any, everywhere: bool) -> Any:
+    """A step of a tokenizer.json, and the steps in it, as `without_space` changes them."""
+    match step:
+        case list():
+            return [spaceless(one, everywhere) for one in step]
+        case {"prepend_scheme": "first" | "always" as scheme}:
+            return step | ({"prepend_scheme": "never"} if everywhere or scheme == "first" else {})
+        case {"type": "Prepend"} if everywhere:
+            return {"type": "Sequence", "normalizers": []}
+        case {"type": "ByteLevel", "add_prefix_space": True} if everywhere:
+            return step | {"add_prefix_space": False}
+        case dict():
+            return {key: spaceless(value, everywhere) for key, value in step.items()}
+    return step
 
 
 def merge_of(token: bytes, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:

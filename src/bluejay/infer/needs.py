@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from bluejay.gpt.config import GPTConfig
+from bluejay.gpt.formats.layouts import is_hugging_face
 from bluejay.gpt.formats.peft import CONFIG
 from bluejay.gpt.formats.tensors import StoredModel
 from bluejay.infer.backends.native import Cache, NativeBackend, chosen, page_bytes
@@ -69,7 +70,7 @@ def needs_of(stored: StoredModel, path: Path, vocab_size: int, device: torch.dev
 
 def is_plain_directory(path: Path) -> bool:
     """Whether weights can stay mapped from their files: those of a directory in the Hugging Face layout."""
-    return (path / "config.json").is_file() and not (path / "shard_0").is_dir() and not (path / CONFIG).is_file()
+    return path.is_dir() and is_hugging_face(path) and not (path / CONFIG).is_file()
 
 
 def cache_bytes(config: GPTConfig, lengths: list[int], dtype: torch.dtype, exact: bool, native: bool) -> int:

@@ -18,6 +18,7 @@ from bluejay.gpt.formats.gguf import open_gguf
 from bluejay.gpt.formats.gguf_file import read_gguf
 from bluejay.gpt.formats.layouts import open_model, read_model
 from bluejay.infer.model import Model, load
+from bluejay.infer.needs import is_plain_directory
 from bluejay.infer.params import SamplingParams
 from tests.gpt.random_models import family_fields, random_model
 
@@ -337,6 +338,10 @@ def test_a_gguf_file_is_told_by_its_first_bytes(tmp_path):
         (tmp_path / place).write_bytes(data)
         assert open_model(tmp_path / place).config.family == "llama"
     assert open_model(tmp_path / "folder").config.family == "llama"
+    (tmp_path / "folder" / "config.json").write_text('{"model_type": "llama"}')
+    assert open_model(tmp_path / "folder").config.family == "llama"
+    assert not is_plain_directory(tmp_path / "folder")
+    (tmp_path / "folder" / "config.json").unlink()
     (tmp_path / "folder" / "second.gguf").write_bytes(data)
     with pytest.raises(ValueError, match=r"name one of other\.gguf, second\.gguf"):
         open_model(tmp_path / "folder")

@@ -125,6 +125,14 @@ def test_tokens_that_a_user_defined_are_found_whole(trained, read):
     assert tokenizer.token_bytes()[-1] == b"    "
 
 
+def test_ends_of_turns_are_known_by_their_spelling(trained, read):
+    tokens, kinds, merges = byte_level(trained, ["<|end_of_text|>", "<|im_end|>", "<|eot_id|>", "<|user|>"])
+    n, fields = len(tokens), {"token_merges": merges, "tokenizer_pre": "gpt-2"}
+    assert read("gpt2", tokens, kinds, eos_token_id=n - 4, **fields).ends == (n - 4, n - 2, n - 3)
+    kinds[-2] = TokenType.USER_DEFINED
+    assert read("gpt2", tokens, kinds, eos_token_id=n - 3, **fields).ends == (n - 3, n - 4)
+
+
 def test_a_tokenizer_json_beside_the_file_wins(trained, read, tmp_path):
     trained.save(tmp_path)
     tokenizer = read("rwkv", ["a"], [1])
@@ -139,6 +147,7 @@ def test_a_tokenizer_json_beside_the_file_wins(trained, read, tmp_path):
         ("gpt2", ["a"], {}, "tokenizer.ggml.pre is None"),
         ("gpt2", ["a"], {"tokenizer_pre": "gpt-2", "token_merges": ["a b"]}, "are not a BPE"),
         ("gpt2", ["a"], {"tokenizer_pre": "gpt-2"}, r"no <|endoftext|> token"),
+        ("gpt2", ["ab"], {"tokenizer_pre": "gpt-2"}, "it has no tokenizer.ggml.merges"),
         ("gpt2", ["a"], {"tokenizer_pre": "llama-bpe", "bos_token_id": 7}, "bos_token_id is 7"),
         ("llama", ["a"], {}, "it has 1 tokens, but tokenizer.ggml.scores has 0"),
         ("llama", ["a", "b"], {}, "it has 2 tokens, but tokenizer.ggml.token_type has 1"),

@@ -96,6 +96,21 @@ def test_weights_are_safetensors_where_there_are_any(hub, files, fetched):
     assert hub.fetched() == fetched | {"config.json"}
 
 
+@pytest.mark.parametrize(
+    ("files", "left"),
+    [
+        ({"adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "NOTICE"}, {"run.py"}),
+        ({"m.gguf", "config.json", "USE_POLICY.md"}, {"trained_on.json"}),
+        ({"config.json", "model.safetensors", "adapter_config.json", "adapter_model.bin"}, {"m.gguf"}),
+    ],
+)
+def test_adapters_and_single_gguf_files_are_pulled_too(hub, files, left, tmp_path):
+    hub.add("owner/other", {name: name.encode() for name in files | left})
+    assert pull("owner/other") == locate("owner/other")
+    assert hub.fetched() == files
+    assert {path.name for path in pull("owner/other", tmp_path / "here").iterdir()} == files
+
+
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.lists(st.integers(1, 120_000), max_size=4))
 def test_a_broken_connection_costs_no_byte(hub, tmp_path_factory, cuts):
@@ -238,7 +253,7 @@ def test_we_find_what_other_tools_pulled(hub):
         ("owner/model@absent", "owner/model has no revision absent"),
         (
             "owner/empty",
-            r"owner/empty has no config\.json with model\.safetensors or pytorch_model\.bin; it has a\.gguf",
+            r"owner/empty has no config\.json with model\.safetensors .* no single GGUF file; it has a\.gguf, b\.gguf",
         ),
         ("absent", "absent is no model on the hub: it must be OWNER/MODEL, or one of gpt-j-6b, "),
         ("../../etc", "is no model on the hub"),
@@ -247,7 +262,7 @@ def test_we_find_what_other_tools_pulled(hub):
     ],
 )
 def test_what_cannot_be_pulled_is_said(hub, name, sentence):
-    hub.add("owner/empty", {"a.gguf": b"GGUF"})
+    hub.add("owner/empty", {"a.gguf": b"GGUF", "b.gguf": b"GGUF"})
     with pytest.raises(ValueError, match=sentence) as raised:
         pull(name)
     assert "\n" not in str(raised.value)

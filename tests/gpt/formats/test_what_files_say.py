@@ -173,10 +173,68 @@ def test_null_is_the_default_where_transformers_takes_it(byte_tokenizer, tmp_pat
 
 def test_a_key_that_nobody_knows_is_said(byte_tokenizer, tmp_path, capsys):
     path = directory(tmp_path / "m", "gpt2", byte_tokenizer)
-    set_json(path / "config.json", secret_sauce=0.5, nothing=None)
+    set_json(path / "config.json", secret_sauce=0.5, use_magic=False, nothing=None, none=[], is_llama_config=True)
     open_model(path)
-    error = capsys.readouterr().err
-    assert "does not know secret_sauce" in error and "nothing" not in error
+    assert "does not know secret_sauce, use_magic, and" in capsys.readouterr().err
+
+
+SCALED = {"factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [
+        ("llama", {"rope_scaling": {"rope_type": "linear", "type": "default", "factor": 4.0}}),
+        ("llama", {"rope_scaling": {"type": "default", "rope_type": "linear", "factor": 4.0}}),
+        ("llama", {"rope_scaling": {"type": "linear", "factor": 4.0}}),
+        ("llama", {"rope_scaling": {"rope_type": "llama3", **SCALED}}),
+        ("llama", {"rope_scaling": {"rope_type": "llama3", **SCALED}, "original_max_position_embeddings": 8}),
+        ("gpt_neox", {"rotary_pct": 0.5, "partial_rotary_factor": 1.0, "rope_parameters": None}),
+        ("gpt_neox", {"rotary_pct": 0.5, "rope_scaling": {"rope_type": "default", "partial_rotary_factor": 1.0}}),
+    ],
+)
+def test_rotary_settings_are_read_as_transformers_reads_them(family, changes, byte_tokenizer, tmp_path, capsys):
+    path = directory(tmp_path / "m", family, byte_tokenizer)
+    set_json(path / "config.json", **changes)
+    same(path)
+    assert ("partial_rotary_factor is 1; GPT-NeoX's is rotary_pct" in capsys.readouterr().err) == (
+        "partial_rotary_factor" in changes
+    )
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_file_of_torch_that_ends_early_is_one_sentence(zipped, byte_tokenizer, tmp_path):
+    path = directory(tmp_path / "m", "gpt2", byte_tokenizer, n_embd=4, vocab_size=259, n_positions=4)
+    weights = {"a": torch.ones(2), "b": torch.ones(1, dtype=torch.bfloat16)}
+    file = path / "pytorch_model.bin"
+    torch.save(weights, file, _use_new_zipfile_serialization=zipped)
+    content = file.read_bytes()
+    (path / "model.safetensors").unlink()
+    for n in range(0, len(content), 7 if zipped else 1):
+        file.write_bytes(content[:n])
+        with pytest.raises(ValueError, match=r"pytorch_model\.bin"):
+            open_model(path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "model.gguf"])
+def test_a_pointer_of_git_lfs_is_said(name, byte_tokenizer, tmp_path):
+    path = directory(tmp_path / "m", "gpt2", byte_tokenizer)
+    (path / "model.safetensors").unlink()
+    if name == "model.gguf":
+        (path / "config.json").unlink()
+    (path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12345\n")
+    with pytest.raises(ValueError, match=f"{name} is a pointer of Git LFS"):
+        open_model(path)
+
+
+def test_parameters_in_a_file_of_torch_are_weights(byte_tokenizer, tmp_path):
+    path = directory(tmp_path / "m", "llama", byte_tokenizer, num_key_value_heads=2)
+    expected = ours(path)
+    weights = load_file(path / "model.safetensors")
+    (path / "model.safetensors").unlink()
+    torch.save({name: torch.nn.Parameter(weight) for name, weight in weights.items()}, path / "pytorch_model.bin")
+    assert torch.equal(ours(path), expected)
+    assert not open_model(path).read("norm.weight").requires_grad
 
 
 @pytest.mark.parametrize(("family", "factor"), [("llama", 1.0), ("llama", 4.0), ("gpt_neox", 2.0)])

@@ -9,9 +9,10 @@ from bluejay.chat_template import Chat, prompt_tokens
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.init import new_model
 from bluejay.tokenizer import Tokenizer
-from bluejay.train.data.encoding import encode_conversation
+from bluejay.train.data.encoding import encode_conversation, encode_pair
 from bluejay.train.data.examples import Message, Unusable
 from bluejay.train.data.pairs import Pairs
+from tests.test_chat_template import SPACES, spaced_tokenizer
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}"
@@ -75,6 +76,15 @@ def test_answers_and_their_ends_are_all_that_is_learnt(template, expected):
     tokenizer = tokenizer_with(template)
     found = encode_conversation(TALK, tokenizer, Chat(tokenizer))
     assert [learnt_text(one, tokenizer) for one in found] == expected
+
+
+@pytest.mark.parametrize("way", SPACES)
+def test_an_answer_inside_a_word_gains_no_space(way):
+    tokenizer = spaced_tokenizer(way, "{% for m in messages %}{{ m.content }}{% endfor %}")
+    found = encode_pair("c a", "b d", tokenizer)
+    assert tokenizer.decode(found.ids) == "c ab d"
+    [found] = encode_conversation(turns("c a", "b d"), tokenizer, Chat(tokenizer))
+    assert tokenizer.decode(found.ids) == "c ab d"
 
 
 def test_the_ids_are_those_of_transformers(tmp_path):

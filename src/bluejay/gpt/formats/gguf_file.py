@@ -15,6 +15,8 @@ from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
 from gguf.quants import dequantize
 from torch import Tensor
 
+from bluejay.decompress import refuse_pointer_file
+
 SCALARS = {
     GGUFValueType.UINT8: "u1",
     GGUFValueType.INT8: "i1",
@@ -74,6 +76,7 @@ class GGUFFile:
 def read_gguf(path: Path) -> GGUFFile:
     """Read the header and map the tensors. Raises ValueError, naming the file, if it is not a complete GGUF file,
     or a big-endian one."""
+    refuse_pointer_file(path)
     with path.open("rb") as file:
         if file.read(8) in (b"GGUF\0\0\0\2", b"GGUF\0\0\0\3"):
             raise ValueError(f"{path} is big-endian; llama.cpp's gguf_convert_endian.py makes it little-endian")

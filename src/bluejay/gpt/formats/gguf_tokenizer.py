@@ -8,9 +8,8 @@ import tokenizers
 from gguf.constants import TokenType
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
 
-from bluejay.tokenizer import (
-    SPACE,
-    Tokenizer,
+from bluejay.tokenizer import SPACE, Tokenizer
+from bluejay.tokenizer_files import (
     byte_level,
     chat_template_beside,
     ends_beside,
@@ -26,6 +25,16 @@ LLAMA_3_PATTERN = (
 """The expression by which Llama 3 splits a text into words (its `tokenizer.py`)."""
 GPT2, SMOLLM, LLAMA_3 = ("gpt-2", "mpt", "olmo"), ("smollm",), ("llama-bpe", "llama-v3", "llama3")
 """llama.cpp's names of ways to split a text into words; names in a group mean the same (`llama-vocab.cpp`)."""
+SPELLED_ENDS = (
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+)
+"""Control tokens that end a text in llama.cpp whether or not the file says so."""
 
 
 def gguf_tokenizer(path: Path, fields: Mapping[str, Any]) -> Tokenizer:
@@ -38,7 +47,9 @@ def gguf_tokenizer(path: Path, fields: Mapping[str, Any]) -> Tokenizer:
             backend = read_backend(beside)
             template = chat_template_beside(beside) or chat_template
             ends = ends_beside(beside, backend) or ends_of(own, backend)
-            return Tokenizer(backend, ends, template, named_tokens(own, backend) | settings_beside(beside))
+            stated, named = settings_beside(beside), named_tokens(own, backend)
+            named = {name: token for name, token in named.items() if stated.get(name) is None}
+            return Tokenizer(backend, ends, template, stated | named)
         backend = backend_of(own, fields.get("general.architecture"))
         return Tokenizer(backend, ends_of(own, backend), chat_template, named_tokens(own, backend))
     except ValueError as error:
@@ -82,6 +93,10 @@ def byte_level_bpe(
         known = ", ".join(map(repr, GPT2 + SMOLLM + LLAMA_3))
         raise ValueError(f"tokenizer.ggml.pre is {pre!r}; bluejay reads {known}, or a tokenizer.json beside it")
     merges = [(left, right) for left, _, right in (merge.partition(" ") for merge in own.get("merges", ()))]
+    if not merges and any(
+        len(token) > 1 for token, kind in zip(tokens, kinds, strict=True) if kind == TokenType.NORMAL
+    ):
+        raise ValueError("it has no tokenizer.ggml.merges; a tokenizer.json beside it would be read")
     backend = byte_level(bpe(tokens, kinds, merges, ignore_merges=pre in LLAMA_3))
     backend.pre_tokenizer = words_of(pre)
     return backend
@@ -169,5 +184,8 @@ def is_id(value: Any) -> TypeGuard[int]:
 
 
 def ends_of(own: Mapping[str, Any], backend: tokenizers.Tokenizer) -> list[int]:
-    """The ids that end generation: the end of text first, then the end of a turn."""
-    return valid_ends((own.get(key) for key in ("eos_token_id", "eot_token_id", "eom_token_id")), backend)
+    """The ids that end generation: the end of text first, then the ends of a turn, which llama.cpp also knows by their
+    spelling."""
+    stated = [own.get(key) for key in ("eos_token_id", "eot_token_id", "eom_token_id")]
+    control = {token.content: id for id, token in backend.get_added_tokens_decoder().items() if token.special}
+    return valid_ends([*stated, *(control[name] for name in SPELLED_ENDS if name in control)], backend)

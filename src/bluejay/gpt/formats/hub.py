@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from bluejay.download import Answer, download, http
 from bluejay.files import partial_of, sha256_of, sync, write_text
+from bluejay.gpt.formats.companions import KEPT_FILES, TRAINED_ON
 from bluejay.progress import Bar, progress, say
 
 if TYPE_CHECKING:
@@ -35,12 +36,14 @@ PUBLISHED = {
 """Owner -> models that may be named without their owner."""
 NAME = re.compile(r"(\w[\w.-]*(?:/\w[\w.-]*)?)(?:@(\w[\w./-]*))?", re.ASCII)
 DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-CONFIG = "config.json"
-"""The last file to be written, so that a directory that has it is complete."""
+CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
+"""The last files to be written, so that a directory that has them is complete."""
 SMALL_FILES = re.compile(
     r"(config|generation_config|tokenizer|tokenizer_config|vocab|special_tokens_map|added_tokens)\.json"
-    r"|merges\.txt|chat_template\.jinja|README\.md|LICENSE(\.\w+)?"
+    r"|merges\.txt|chat_template\.jinja"
 )
+ADAPTER = re.compile(r"adapter_config\.json|adapter_model\.(safetensors|bin)")
+GGUF = re.compile(r".+\.gguf", re.IGNORECASE)
 WEIGHTS = {
     "model.safetensors": re.compile(r"model\.safetensors"),
     "model.safetensors.index.json": re.compile(r"model\.safetensors\.index\.json|model-\d+-of-\d+\.safetensors"),
@@ -86,10 +89,10 @@ def pull(name: str, directory: Path | None = None) -> Path:
     """Download a model to `directory`, or to the hub's cache; returns the model's directory.
 
     `name` is `owner/model`, or `model` alone for those of `PUBLISHED`; `@revision` may follow, and is `main` if absent.
-    Configuration, tokenizer, model card and weights are downloaded, the weights as safetensors where available. An
-    interrupted call is resumed. Every file, also one that was there before, is checked against the hub's hash, and
-    downloaded again, once, if it differs. Raises ValueError: no such model or revision, no permission, or a file that
-    differs twice; OSError: no network, no space.
+    Configuration, tokenizer, model card, licence and weights are downloaded, the weights as safetensors where
+    available; or an adapter, without its base, or the only GGUF file. An interrupted call is resumed. Every file, also
+    one that was there before, is checked against the hub's hash, and downloaded again, once, if it differs. Raises
+    ValueError: no such model or revision, no permission, or a file that differs twice; OSError: no network, no space.
     """
     repo, revision = parse(name)
     from filelock import FileLock
@@ -105,7 +108,8 @@ def pull(name: str, directory: Path | None = None) -> Path:
         info = HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=timeout)
         commit, files = remote_files(repo, info)
         if directory is not None:
-            (directory / CONFIG).unlink(missing_ok=True)
+            for name in {CONFIG, ADAPTER_CONFIG} & {file.name for file in files}:
+                (directory / name).unlink(missing_ok=True)
             download_all(repo, {directory / file.name: file for file in files}, directory)
             return directory
         download_all(repo, {storage / "blobs" / file.digest: file for file in files}, storage)
@@ -129,20 +133,29 @@ def parse(name: str) -> tuple[str, str]:
 
 def cached(repo: str, revision: str) -> Path | None:
     """The directory of a pulled model in the hub's cache; None if it is absent or incomplete. Makes no request."""
-    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub import constants
 
-    config = try_to_load_from_cache(repo, CONFIG, revision=revision)
-    if isinstance(config, str) and wanted([file.name for file in Path(config).parent.iterdir()]):
-        return Path(config).parent
-    return None
+    storage = Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
+    commit = storage / "refs" / revision
+    snapshot = storage / "snapshots" / (commit.read_text().strip() if commit.is_file() else revision)
+    if not snapshot.is_dir():
+        return None
+    return snapshot if wanted([file.name for file in snapshot.iterdir() if file.is_file()]) else None
 
 
 def wanted(names: list[str]) -> list[str]:
-    """Those of a repository's files that a model is loaded from, CONFIG last; none if it holds no model."""
-    weights = next((pattern for key, pattern in WEIGHTS.items() if key in names), None)
-    if weights is None or CONFIG not in names:
-        return []
-    return sorted((name for name in names if SMALL_FILES.fullmatch(name) or weights.fullmatch(name)), key=CONFIG.__eq__)
+    """Those of a repository's files that a model, an adapter or the only GGUF file is loaded with, what marks it as
+    complete last; none if it holds none of them."""
+    weights = next((pattern for key, pattern in WEIGHTS.items() if key in names and CONFIG in names), None)
+    adapter = [name for name in names if ADAPTER.fullmatch(name)]
+    adapter = adapter if ADAPTER_CONFIG in adapter and len(adapter) > 1 else []
+    ggufs = [name for name in names if GGUF.fullmatch(name)]
+    loaded = [name for name in names if weights and weights.fullmatch(name)] + adapter
+    loaded = loaded or (ggufs if len(ggufs) == 1 else [])
+    small = [
+        name for name in names if SMALL_FILES.fullmatch(name) or (KEPT_FILES.fullmatch(name) and name != TRAINED_ON)
+    ]
+    return sorted(small + loaded, key=lambda name: (name == CONFIG, name == ADAPTER_CONFIG)) if loaded else []
 
 
 def remote_files(repo: str, info: "ModelInfo") -> tuple[str, list[RemoteFile]]:
@@ -153,7 +166,10 @@ def remote_files(repo: str, info: "ModelInfo") -> tuple[str, list[RemoteFile]]:
     names = wanted(list(siblings))
     if not names:
         has = ", ".join(sorted(siblings)[:10]) or "no files"
-        raise ValueError(f"{repo} has no {CONFIG} with model.safetensors or pytorch_model.bin; it has {has}")
+        raise ValueError(
+            f"{repo} has no {CONFIG} with model.safetensors or pytorch_model.bin, no adapter and no single GGUF file; "
+            f"it has {has}"
+        )
     commit, files = info.sha or "", []
     for name in names:
         sibling = siblings[name]

@@ -12,11 +12,12 @@ from bluejay.gpt.formats.locate import locate
 from bluejay.gpt.formats.mesh_transformer import open_mesh_transformer
 from bluejay.gpt.formats.peft import CONFIG, base_of, merged, read_adapter, read_adapter_config
 from bluejay.gpt.formats.quantized import open_quantized, write_quantized
-from bluejay.gpt.formats.tensors import StoredModel, converted
+from bluejay.gpt.formats.tensors import StoredModel, converted, has_tensors
 from bluejay.gpt.model import GPT
 from bluejay.gpt.quantization.packing import QUANTISED
 from bluejay.progress import progress
-from bluejay.tokenizer import Tokenizer, valid_ends
+from bluejay.tokenizer import Tokenizer
+from bluejay.tokenizer_files import valid_ends
 
 
 def load_model(path: Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> GPT:
@@ -54,20 +55,32 @@ def open_model(path: Path, adapted: frozenset[Path] = frozenset()) -> StoredMode
         raise FileNotFoundError(f"no model directory at {path}; `bluejay train RECIPE` makes one")
     if (path / CONFIG).is_file() and not is_own_base(path, adapted):
         return open_adapted(path, adapted)
-    if (path / "config.json").is_file() and not (path / "shard_0").is_dir():
+    if is_hugging_face(path):
         config, quantization = read_config(path)
         if quantization is None:
             return open_hugging_face(path, config)
         return open_quantized(path, config, quantization)
     if (path / "shard_0").is_dir() or (path / "meta.json").is_file():
         return open_mesh_transformer(path)
-    ggufs = sorted(file for file in path.iterdir() if is_gguf(file))
+    ggufs = ggufs_in(path)
     if len(ggufs) == 1:
         return open_file(ggufs[0])
     if ggufs:
         names = ", ".join(file.name for file in ggufs)
         raise ValueError(f"{path} holds several GGUF files; name one of {names}")
     raise FileNotFoundError(f"{path} is not a model directory: it has no config.json")
+
+
+def is_hugging_face(path: Path) -> bool:
+    """Whether a directory is opened in Hugging Face's or the quantised layout: it has a config.json, which beside a
+    GGUF file may stand without weights."""
+    stated = (path / "config.json").is_file() and not (path / "shard_0").is_dir()
+    return stated and (has_tensors(path) or not ggufs_in(path))
+
+
+def ggufs_in(path: Path) -> list[Path]:
+    """The GGUF files in a directory."""
+    return sorted(file for file in path.iterdir() if is_gguf(file))
 
 
 def open_file(path: Path) -> StoredModel:

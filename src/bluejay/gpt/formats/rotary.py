@@ -5,13 +5,17 @@ from typing import Any
 
 from bluejay.gpt.config import GPTConfig, RotaryScaling
 from bluejay.gpt.formats.values import Values, positive, whole, wrong
+from bluejay.progress import say
 
 ALL_SLOW = 1e30
 """A number of turns that no pair makes. With it as the lower limit, Llama 3.1's formula slows all pairs alike, which is
 the linear scaling of positions (Chen et al., 2023, section 2.3)."""
+FIRST_CONTEXT = "original_max_position_embeddings"
+"""The length of contexts before positions were scaled."""
 ROPE_KEYS = ("rope_parameters", "rope_scaling", "rope_theta", "rotary_pct", "rotary_emb_base", "partial_rotary_factor")
+ROPE_KEYS += (FIRST_CONTEXT,)
 """Keys of `config.json` that hold rotary settings."""
-UNUSED = ("original_max_position_embeddings", "finetuned")
+UNUSED = (FIRST_CONTEXT, "finetuned")
 """Rotary settings that do not matter for the kinds `default` and `linear`."""
 
 
@@ -20,21 +24,27 @@ def linear_scaling(factor: float) -> RotaryScaling | None:
     return None if factor == 1 else RotaryScaling(factor, low=ALL_SLOW, high=2 * ALL_SLOW, n_ctx=1)
 
 
+def rope_entries(values: Values) -> Values:
+    """The entries of `rope_scaling`, or else of `rope_parameters`, that are not null. Raises ValueError."""
+    key = next((key for key in ("rope_scaling", "rope_parameters") if values.get(key)), None)
+    given = values[key] if key else {}
+    if not isinstance(given, dict):
+        raise ValueError(wrong(values, str(key), "an object"))
+    return {name: value for name, value in given.items() if value is not None}
+
+
 def rope(values: Values) -> Values:
     """The base and the scaling. Raises ValueError for a kind of scaling that is not implemented."""
-    given: Values = {}
-    for key in ("rope_parameters", "rope_scaling"):  # if a file has both, the second counts, as in transformers
-        one = values.get(key) or {}
-        if not isinstance(one, dict):
-            raise ValueError(wrong(values, key, "an object"))
-        given |= {"rope_type" if name == "type" else name: value for name, value in one.items() if value is not None}
-    kind = given.pop("rope_type", "default")
+    given = rope_entries(values)
+    old_kind = given.pop("type", "default")
+    kind = given.pop("rope_type", old_kind)
     theta = positive(values, "rope_theta", positive(values, "rotary_emb_base", 10000.0))
     base = positive({"rope_theta": theta} | given, "rope_theta")
     scaling = None
     if kind == "llama3":
         low, high = positive(given, "low_freq_factor"), positive(given, "high_freq_factor")
-        n_ctx = whole(given, "original_max_position_embeddings")
+        stated = (values.get(FIRST_CONTEXT), given.get(FIRST_CONTEXT), values.get("max_position_embeddings"))
+        n_ctx = whole({FIRST_CONTEXT: next((one for one in stated if one is not None), None)}, FIRST_CONTEXT)
         scaling = RotaryScaling(positive(given, "factor"), low, high, n_ctx)
     elif kind == "linear":
         scaling = linear_scaling(positive(given, "factor"))
@@ -51,9 +61,7 @@ def rope(values: Values) -> Values:
 
 def rotated_share(values: Values, old_key: str, default: float) -> float:
     """The share of each head that is rotated, by its present name or an old one. Raises ValueError."""
-    nested = values.get("rope_parameters") or values.get("rope_scaling") or {}
-    old = positive(values, old_key, positive(values, "partial_rotary_factor", default))
-    share = positive(nested, "partial_rotary_factor", old)
+    share = positive(rope_entries(values), "partial_rotary_factor", positive(values, old_key, default))
     if share > 1:
         raise ValueError(f"partial_rotary_factor is {share}; it must be at most 1")
     return share
@@ -71,7 +79,10 @@ def llama_rope(values: Values) -> Values:
 def neox_rope(values: Values) -> Values:
     """GPT-NeoX's rotary settings: a part of each head is rotated."""
     fields, head = rope(values), whole(values, "hidden_size") // whole(values, "num_attention_heads")
-    return fields | {"rotary_dim": int(head * rotated_share(values, "rotary_pct", 0.25))}
+    share = rotated_share(values, "rotary_pct", 0.25)
+    if (other := positive(values, "partial_rotary_factor", share)) != share:
+        say(f"partial_rotary_factor is {other:g}; GPT-NeoX's is rotary_pct, so {share:g} of a head is rotated")
+    return fields | {"rotary_dim": int(head * share)}
 
 
 def scaling_keys(config: GPTConfig) -> Values:
@@ -86,7 +97,7 @@ def scaling_keys(config: GPTConfig) -> Values:
         "factor": scaling.factor,
         "low_freq_factor": scaling.low,
         "high_freq_factor": scaling.high,
-        "original_max_position_embeddings": scaling.n_ctx,
+        FIRST_CONTEXT: scaling.n_ctx,
     }
 
 

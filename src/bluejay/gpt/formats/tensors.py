@@ -4,7 +4,6 @@ Tensors are read one at a time, and code in a file is never executed.
 """
 
 import json
-import pickle
 import warnings
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
@@ -16,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from bluejay.decompress import refuse_pointer_file
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.companions import Companions
 from bluejay.gpt.quantization.packing import Packed
@@ -72,6 +72,12 @@ class TensorFiles:
         return sum(path.stat().st_size for path in self.readers)
 
 
+def has_tensors(directory: Path) -> bool:
+    """Whether a directory has weights in the Hugging Face layout."""
+    names = ("model.safetensors", "pytorch_model.bin")
+    return any((directory / f"{name}{kind}").is_file() for name in names for kind in ("", ".index.json"))
+
+
 def open_tensors(directory: Path) -> TensorFiles:
     """The tensors of a directory in the Hugging Face layout; safetensors are preferred. Raises FileNotFoundError if
     there are no weights, ValueError if a file or an index is damaged."""
@@ -109,6 +115,7 @@ def read_index(index: Path) -> dict[str, Path]:
 
 def open_safetensors(path: Path) -> tuple[Collection[str], Callable[[str], Tensor]]:
     """The names in a safetensors file and a function that reads a tensor. Raises ValueError for a damaged file."""
+    refuse_pointer_file(path)
     try:
         handle: Any = safe_open(path, framework="pt")
     except SafetensorError as error:
@@ -119,16 +126,17 @@ def open_safetensors(path: Path) -> tuple[Collection[str], Callable[[str], Tenso
 def open_torch(path: Path) -> tuple[Collection[str], Callable[[str], Tensor]]:
     """The names in a `pytorch_model.bin` and a function that reads a tensor. Raises ValueError if the file is damaged
     or holds anything but tensors."""
+    refuse_pointer_file(path)
     try:
         values = load_tensors(path)
-    except (RuntimeError, ValueError, EOFError, OSError, KeyError, pickle.UnpicklingError):
+    except Exception:  # what is read of a damaged pickle can raise anything
         raise ValueError(
             f"{path} is not a whole file of tensors, or holds code, which is never run; "
             "a model.safetensors in its place would be read"
         ) from None
     if not isinstance(values, dict) or not all(isinstance(value, Tensor) for value in values.values()):
         raise ValueError(f"{path} does not hold named tensors")
-    return values.keys(), values.__getitem__
+    return values.keys(), lambda name: values[name].detach()  # some files hold parameters
 
 
 def load_tensors(path: Path) -> Any:

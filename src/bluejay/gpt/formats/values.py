@@ -13,6 +13,7 @@ REFUSED: Values = {
     "scale_attn_weights": True,
     "scale_attn_by_inverse_layer_idx": False,
     "sliding_window": None,
+    "rope_interleaved": False,
     "alibi": False,
     "clip_qkv": None,
     "use_qk_norm": False,
@@ -33,14 +34,14 @@ _HARMLESS = """
     attn_pdrop auto_map bad_words_ids begin_suppress_tokens bos_token_id chunk_size_feed_forward classifier_dropout
     cross_attention_hidden_size decoder_start_token_id diversity_penalty do_sample dtype early_stopping embd_pdrop
     embed_dropout encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty finetuning_task
-    forced_bos_token_id forced_eos_token_id gradient_checkpointing hidden_dropout id2label initializer_range
-    is_decoder label2id length_penalty max_length min_length model_type n_ctx no_repeat_ngram_size num_beam_groups
-    num_beams num_return_sequences output_attentions output_hidden_states output_past output_scores pad_token_id
-    prefix pretraining_tp problem_type pruned_heads remove_invalid_values reorder_and_upcast_attn repetition_penalty
+    forced_bos_token_id forced_eos_token_id gradient_checkpointing hidden_dropout id2label initializer_range is_decoder
+    is_llama_config label2id length_penalty max_length min_length model_type n_ctx no_repeat_ngram_size num_beam_groups
+    num_beams num_return_sequences output_attentions output_hidden_states output_past output_scores pad_token_id prefix
+    pretraining_tp problem_type pruned_heads remove_invalid_values reorder_and_upcast_attn repetition_penalty
     resid_dropout resid_pdrop return_dict return_dict_in_generate rotary sep_token_id summary_activation
     summary_first_dropout summary_proj_to_labels summary_type summary_use_proj suppress_tokens task_specific_params
     temperature tf_legacy_loss tie_encoder_decoder tokenizer_class top_k top_p torch_dtype torchscript
-    transformers_version typical_p unsloth_fixed unsloth_version use_bfloat16 use_cache
+    transformers.js_config transformers_version typical_p unsloth_fixed unsloth_version use_bfloat16 use_cache
 """
 HARMLESS = frozenset(_HARMLESS.split())
 """Keys of `config.json` that do not change the arithmetic of inference."""
@@ -93,5 +94,6 @@ def refuse(values: Values, refused: Values, kind: str) -> None:
 
 
 def unknown_keys(values: Values, known: Collection[str]) -> list[str]:
-    """The keys that are not known and that say something: more than null, false or an empty list."""
-    return sorted(key for key, value in values.items() if value and key not in known and key not in HARMLESS)
+    """The keys that are not known and that say something: more than null or an empty list."""
+    told = (key for key, value in values.items() if value not in (None, [], {}, ""))
+    return sorted(key for key in told if key not in known and key not in HARMLESS)

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bluejay.tokenizer import END_OF_TEXT, Tokenizer
+from bluejay.tokenizer import Tokenizer
+from bluejay.tokenizer_files import END_OF_TEXT
 from bluejay.tokens import dtype_for
 
 

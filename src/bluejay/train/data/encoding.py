@@ -58,12 +58,12 @@ def encode_pair(prompt: str, completion: str, tokenizer: Tokenizer) -> Encoded:
 
     The prompt is encoded by itself, as at inference; an empty one has no ids, since an end token precedes each pair.
     The completion has the ids that follow when both are encoded as one text or, if a token of that text spans the
-    boundary, those of the completion encoded by itself.
+    boundary, those of the completion encoded by itself, without the space that some tokenizers put before a text.
     """
     prompt_ids, joint_ids = (tokenizer.begin + tokenizer.encode(text) for text in (prompt, prompt + completion))
     n = len(prompt_ids)
     completion_ids = joint_ids[n:] if joint_ids[:n] == prompt_ids else []
-    answer = [*(completion_ids or tokenizer.encode(completion)), tokenizer.eot]
+    answer = [*(completion_ids or tokenizer.encode_after(prompt_ids, completion)), tokenizer.eot]
     return Encoded(prompt_ids + answer, [False] * n + [True] * len(answer), prompt)
 
 
@@ -89,7 +89,7 @@ def encode_conversation(messages: Sequence[Message], tokenizer: Tokenizer, chat:
         answer = with_answer[len(prompt) :]
         if with_answer[: len(prompt)] != prompt:
             same = next((n for n, (a, b) in enumerate(zip(asked, whole, strict=False)) if a != b), len(asked))
-            answer = chat.tokens(whole[same:])
+            answer = chat.tokens(whole[same:], prompt)
         if not answer:
             raise Unusable("whose answers the chat template leaves out")
         end = next((place for place, id in enumerate(answer, start=1) if id in tokenizer.ends), None)

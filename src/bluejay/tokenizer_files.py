@@ -1,0 +1,172 @@
+"""The files that state a tokenizer: its tokenizer.json, or vocab.json and merges.txt, and what those beside it say of
+tokens that are added, that end a text and that have names."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, processors
+
+from bluejay.decompress import refuse_pointer_file
+from bluejay.progress import say
+
+END_OF_TEXT = "<|endoftext|>"
+NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
+"""Entries of tokenizer_config.json that name a token."""
+KEPT_SETTINGS = ("additional_special_tokens", "extra_special_tokens", "model_max_length", "padding_side")
+"""Further entries of tokenizer_config.json that describe the use of a tokenizer, which is the same in a copy."""
+CLASS_DEFAULTS = {
+    "PreTrainedTokenizerFast": None,
+    "TokenizersBackend": None,
+    "GPT2Tokenizer": END_OF_TEXT,
+    "GPT2TokenizerFast": END_OF_TEXT,
+    "GPTNeoXTokenizer": END_OF_TEXT,
+    "GPTNeoXTokenizerFast": END_OF_TEXT,
+}
+"""Class of transformers -> the token that begins and ends a text and stands for what is unknown where no file names
+one."""
+
+
+def read_backend(file: Path) -> tokenizers.Tokenizer:
+    """The library's tokenizer from a tokenizer.json, or from a vocab.json with the merges.txt beside it, and with the
+    tokens that the files beside it add. Raises ValueError if these are not one tokenizer."""
+    refuse_pointer_file(file)
+    settings = json_beside(file, "tokenizer_config.json") if file.name == "vocab.json" else {}
+    try:
+        if file.name == "vocab.json":
+            model = models.BPE.from_file(str(file), str(file.with_name("merges.txt")))
+            backend = byte_level(model, bool(settings.get("add_prefix_space")))
+        else:
+            backend = tokenizers.Tokenizer.from_file(str(file))
+    except Exception as error:  # tokenizers raises Exception itself and no subclass
+        kind = "and merges.txt beside it are not a BPE" if file.name == "vocab.json" else "is not a tokenizer.json"
+        raise ValueError(f"{file} {kind}: {error}") from None
+    for token, id in added_beside(file):
+        known = backend.token_to_id(token.content)
+        if known is None or (id == known and id not in backend.get_added_tokens_decoder()):
+            (backend.add_special_tokens if token.special else backend.add_tokens)([token])
+            known = backend.token_to_id(token.content)
+        if known != id:
+            raise ValueError(f"{file}: the files beside it give {token.content!r} the id {id}; it would be {known}")
+    if settings.get("add_bos_token"):
+        begin = names_in(settings).get("bos_token") or END_OF_TEXT
+        if (id := backend.token_to_id(begin)) is None:
+            raise ValueError(f"{file}: every text begins with {begin!r} (add_bos_token), which is none of its tokens")
+        backend.post_processor = processors.TemplateProcessing(single=[begin, "$A"], special_tokens=[(begin, id)])
+    return backend
+
+
+def added_beside(file: Path) -> list[tuple[tokenizers.AddedToken, int]]:
+    """The tokens, with their ids in ascending order, that the files beside a tokenizer add to its vocabulary:
+    `added_tokens_decoder` of tokenizer_config.json and added_tokens.json."""
+    settings, plain = json_beside(file, "tokenizer_config.json"), json_beside(file, "added_tokens.json")
+    decoder = settings.get("added_tokens_decoder") or {}
+    try:
+        special = {*names_in(settings).values()}
+    except ValueError as error:
+        raise ValueError(f"{file.with_name('tokenizer_config.json')}: {error}") from None
+    try:
+        flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
+        found = {
+            int(id): tokenizers.AddedToken(token["content"], **{flag: token[flag] for flag in flags if flag in token})
+            for id, token in decoder.items()
+        }
+        for token, id in plain.items():
+            found.setdefault(int(id), tokenizers.AddedToken(token, special=token in special, normalized=False))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise ValueError(f"{file}: the files beside it do not say which tokens they add") from None
+    return [(found[id], id) for id in sorted(found)]
+
+
+def json_beside(file: Path, name: str) -> dict[str, Any]:
+    """The contents of a JSON file beside a tokenizer, empty without one. Raises ValueError if it is no object."""
+    beside = file.with_name(name)
+    try:
+        values = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise ValueError(f"{beside} is not a JSON object")
+    return values
+
+
+def names_in(values: Mapping[str, Any]) -> dict[str, str | None]:
+    """The spelling of each token that the files beside a tokenizer name; null says that there is none of the name.
+    Raises ValueError if a name is given to something else."""
+    named = {name: spelled(values[name]) for name in NAMED_TOKENS if name in values}
+    for name, token in named.items():
+        if not isinstance(token, str | None):
+            raise ValueError(f"{name} is {values[name]!r}; it must be the text of a token")
+    return named
+
+
+def spelled(token: Any) -> Any:
+    """The spelling of a token that a file names by itself or as an object, as transformers 4 wrote it."""
+    return token.get("content") if isinstance(token, dict) else token
+
+
+def ends_beside(file: Path, backend: tokenizers.Tokenizer) -> list[int]:
+    """The ids that end a text, from the first of the files beside a tokenizer that names any; or none. The first two
+    are those by which `transformers.generate` stops."""
+    for name in ("generation_config.json", "config.json", "tokenizer_config.json", "special_tokens_map.json"):
+        values = json_beside(file, name)
+        token = spelled(values.get("eos_token"))
+        ids = values.get("eos_token_id")
+        if ids is None and isinstance(token, str):
+            ids = backend.token_to_id(token)
+        if ends := valid_ends(ids if isinstance(ids, list) else [ids], backend):
+            return ends
+    return []
+
+
+def valid_ends(ids: Iterable[Any], backend: tokenizers.Tokenizer) -> list[int]:
+    """The ids of tokens among what a file calls the ends of a text, in its order. An id without a token is none of
+    them: it belongs to a row that only pads the embedding, and is never drawn. Added tokens among them become special,
+    so that no text can forge an end."""
+    added = backend.get_added_tokens_decoder()
+    whole = [id for id in ids if type(id) is int and 0 <= id < 2**32]
+    ends = [id for id in dict.fromkeys(whole) if backend.id_to_token(id) is not None]
+    for id in ends:
+        if id in added and not added[id].special:
+            token = added[id]
+            token.special = True
+            backend.add_special_tokens([token])
+    return ends
+
+
+def settings_beside(file: Path) -> dict[str, Any]:
+    """The entries of the tokenizer_config.json and special_tokens_map.json beside a tokenizer that stay with it. A null
+    stays too: it says that there is no token of that name, and so does silence in a class without defaults."""
+    values = json_beside(file, "special_tokens_map.json") | json_beside(file, "tokenizer_config.json")
+    kind = str(values.get("tokenizer_class"))
+    defaults = dict.fromkeys(NAMED_TOKENS[:3], CLASS_DEFAULTS[kind]) if kind in CLASS_DEFAULTS else {}
+    named = defaults | names_in(values)
+    return named | {name: values[name] for name in KEPT_SETTINGS if values.get(name) is not None}
+
+
+def chat_template_beside(file: Path) -> str | None:
+    """The chat template in a tokenizer's directory, from its own file or from tokenizer_config.json; None without."""
+    alone = file.with_name("chat_template.jinja")
+    if alone.is_file():
+        return alone.read_text(encoding="utf-8")
+    found = json_beside(file, "tokenizer_config.json").get("chat_template")
+    if isinstance(found, list):  # several templates, each with a name
+        found = {one.get("name"): one.get("template") for one in found if isinstance(one, dict)}
+    if isinstance(found, dict):
+        if found and "default" not in found:
+            named = ", ".join(map(str, found))
+            say(f"{file}: no chat template is used, since none of those beside it ({named}) is the default")
+        found = found.get("default")
+    return found if isinstance(found, str) else None
+
+
+def byte_level(model: models.BPE, space: bool = False) -> tokenizers.Tokenizer:
+    """A tokenizer from a BPE, with GPT-2's division of text into words (its regular expression) and, if asked for, a
+    space in front."""
+    backend = tokenizers.Tokenizer(model)
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=space)
+    backend.post_processor = processors.ByteLevel(trim_offsets=False)
+    backend.decoder = decoders.ByteLevel()
+    return backend
