@@ -69,7 +69,7 @@ class Reading:
             why = "; ".join([f"no token shard that the run of {target} read can be traced", *whole.notes])
             raise ValueError(why)
         self.run: ReadRun = indexed[0].run
-        self.tracer = Tracer([only_read(one) for one in whole.sources if one.parts], whole.tokenizer, whole.notes)
+        self.tracer = Tracer(only_read(whole.sources), whole.tokenizer, whole.notes)
         """Searches in the token shards that were read, and not in the others of their corpora."""
         self.sets: dict[int, list[tuple[int, Shard]]] = {}
         """For each set of `data.train` its shards, each with the tokens before it."""
@@ -85,7 +85,7 @@ class Reading:
             for source in indexed
             if isinstance(source.searcher, Index)
             for name in dict.fromkeys(shard.shard for shard in source.searcher.shards)
-            if name not in source.parts
+            if name not in read_of(source.searcher, whole.sources)
         ]
         """Token shards of the same corpora that were not read, such as valid and test."""
         self.opened: dict[Path, TokenShard] = {}
@@ -213,11 +213,19 @@ def documents_of(passages: Sequence[Passage]) -> list[str]:
     return [passage.document for passage in passages]
 
 
-def only_read(source: Source) -> Source:
-    """A source whose searches leave out the token shards that the run did not read."""
-    searcher = source.searcher
-    shards = [shard for shard in searcher.shards if shard.shard in source.parts]
-    return Source(Searcher(searcher.name, shards, searcher.documents), source.run, source.parts)
+def read_of(searcher: Searcher, sources: Sequence[Source]) -> set[str]:
+    """The token shards of a corpus that the run of any source read."""
+    return {name for source in sources if source.searcher is searcher for name in source.parts}
+
+
+def only_read(sources: Sequence[Source]) -> list[Source]:
+    """Sources whose searches leave out the token shards that no run read."""
+    narrow: dict[Searcher, Searcher] = {}
+    for searcher in dict.fromkeys(source.searcher for source in sources if source.parts):
+        read = read_of(searcher, sources)
+        shards = [shard for shard in searcher.shards if shard.shard in read]
+        narrow[searcher] = Searcher(searcher.name, shards, searcher.documents)
+    return [Source(narrow[one.searcher], one.run, one.parts) for one in sources if one.parts]
 
 
 def alike(read: Sequence[Passage], others: Sequence[Passage]) -> tuple[list[Passage], list[Passage]]:
