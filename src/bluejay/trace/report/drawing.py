@@ -1,7 +1,9 @@
 """Passages that a run read, and others that it did not, drawn at random: what the figures of a report are about.
 
-A passage is within one document. Of a document that was read, and of its copies, one passage is drawn; held-out text is
-scarce, so several are drawn of one document, and intervals count them as dependent.
+A passage is within one document, of those in a random window of a sequence's length, whether it was read or held out:
+so both come from long documents as often as their tokens do. Of a document that was read, and of its copies, one
+passage is drawn; held-out text is scarce, so once no more documents are found each may give another, and intervals
+count them as dependent.
 """
 
 import bisect
@@ -144,19 +146,26 @@ class Reading:
         return found
 
     def drawn_held_out(self, n: int, length: int, seed: int, like: Sequence[Passage]) -> list[Passage]:
-        """Passages of held-out documents, of each component as many as among `like`, as far as there are so many."""
-        rng = np.random.default_rng(seed)
+        """Passages of random windows of the held-out token shards, of each component as many as among `like`, as far as
+        there are so many; drawn as those that were read are."""
+        rng, window = np.random.default_rng(seed), self.run.recipe.data.sequence_length
         wanted, found = Counter(passage.component for passage in like), list[Passage]()
-        documents = [(shard, number) for shard in self.held_out for number in range(len(self.open(shard)))]
+        sizes = np.array([len(self.open(shard).tokens) for shard in self.held_out], np.int64)
+        if not sizes.sum():
+            return found
         for _ in range(MOST_OF_ONE):
             used = set[tuple[Path, int]]()
-            for at in rng.permutation(len(documents)).tolist():
-                shard, number = documents[at]
-                begin, end = self.open(shard).offsets[number : number + 2].tolist()
-                for passage in self.passage(shard, begin, end, length, rng, used, -1):
-                    if wanted[passage.component] > 0 and len(found) < n:
-                        wanted[passage.component] -= 1
-                        found.append(passage)
+            for _ in range(TRIES):
+                before, numbers = len(found), rng.choice(len(sizes), n, p=sizes / sizes.sum())
+                begins = rng.integers(np.maximum(1, sizes[numbers] - window))
+                for number, begin in zip(numbers.tolist(), begins.tolist(), strict=True):
+                    shard = self.held_out[number]
+                    for passage in self.passage(shard, begin, begin + window + 1, length, rng, used, -1):
+                        if wanted[passage.component] > 0 and len(found) < n:
+                            wanted[passage.component] -= 1
+                            found.append(passage)
+                if len(found) in (before, n):
+                    break
         return found
 
     def passage(
