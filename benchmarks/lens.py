@@ -11,7 +11,7 @@ was said before, beside 20 random sets of as many. Models: a GPT-J of 7 M random
 PYTHON is of an environment with transformer-lens 4.3; it takes turns with ours, a process each. It is called as its
 documentation does it, and so computes the logits of all positions in every run, and every position of every changed
 prompt. Beside the seconds, which decide, stand those of processors, which a busy machine changes less. Memory is the
-growth of the process while it looks, beside the bytes of the weights and of what was kept.
+growth of the process while it looks, without what was kept, as a share of the bytes of the weights.
 """
 
 import argparse
@@ -173,6 +173,9 @@ def main() -> None:
             weights = 4 * lens.config.n_parameters
             sizes = (f"{growth / 1e6:.0f} MB more at the peak", f"{weights / 1e6:.0f} MB of weights")
             print(f"  memory: {', '.join(sizes)}, {kept / 1e6:.0f} MB kept", file=sys.stderr)
+            beyond = max((growth - kept) / weights, 0.001)  # a ratio is made of it
+            metric = f"{name}: memory of a look beyond what is kept, at most"
+            results.append(result(metric, beyond, 1.1, "of the weights", 1.0, lower_is_better=True))
             if peer:
                 peer.close()
             if name != "7 M":  # random weights have no heads for it

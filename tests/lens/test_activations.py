@@ -2,6 +2,7 @@
 
 import dataclasses
 import threading
+from functools import partial
 
 import pytest
 import torch
@@ -13,7 +14,12 @@ from bluejay.gpt.init import new_model
 from bluejay.infer.exceptions import ContextLengthError
 from bluejay.infer.model import Model, load
 from bluejay.lens import activations as activations_module
+from bluejay.lens.ablation import without_tokens
 from bluejay.lens.activations import Lens
+from bluejay.lens.attribution import attribute
+from bluejay.lens.heads import patterns
+from bluejay.lens.layers import logit_lens
+from bluejay.lens.prediction import look
 from tests.lens.families import TOKENS, random_gpt
 
 
@@ -94,8 +100,42 @@ def test_several_prompts_of_one_length(lenses):
         lenses["gptj"].run([[1, 2], [4, 5, 6]])
     with pytest.raises(ValueError, match="one prompt is looked into at a time; there are 2"):
         lenses["gptj"].read([[1, 2], [4, 5]], ["hook_embed"])
+    with pytest.raises(ValueError, match="there is no prompt"):
+        lenses["gptj"].run([])
     with pytest.raises(ContextLengthError, match="has 25 tokens; this model reads 24"):
         lenses["gptj"].run([1] * 25)
+
+
+@pytest.mark.parametrize("method", [look, logit_lens, attribute, without_tokens, partial(patterns, layer=0)])
+def test_of_a_run_of_several_prompts_none_is_chosen_silently(lenses, method):
+    run = lenses["gptj"].run([[1, 2, 3], [4, 5, 6]], ["*"])
+    with pytest.raises(ValueError, match="one prompt is looked into at a time; there are 2"):
+        method(lenses["gptj"], run)
+
+
+def test_a_changed_run_is_explained_as_it_was_or_not_at_all(lenses):
+    lens, zero = lenses["gptj"], {"blocks.0.hook_attn_out": torch.zeros_like}
+    whole, part = lens.run(TOKENS, ["*"], zero), lens.run(TOKENS, ["hook_embed"], zero)
+    assert attribute(lens, whole).logit == pytest.approx(float(whole.logits[0, -1].max()), abs=1e-5)
+    for method in (look, logit_lens, attribute):
+        with pytest.raises(ValueError, match="this run was changed by write or past and lacks blocks"):
+            method(lens, part)
+    with pytest.raises(ValueError, match="give a prompt, whose tokens are left out in other runs"):
+        without_tokens(lens, whole)
+
+
+def test_one_name_of_an_activation_is_a_list_of_it(lenses):
+    assert set(lenses["gptj"].run(TOKENS, "hook_embed")) == {"hook_embed"}
+
+
+def test_a_look_says_which_engine_else_computes(lenses, monkeypatch):
+    monkeypatch.setenv("BLUEJAY_ISA", "torch")
+    model = Model(random_gpt("gptj"), lenses["gptj"].tokenizer)
+    assert model.lens().note == "" and not look(model.lens(), TOKENS).text().endswith("differently")
+    half = Model(random_gpt("gptj").to(torch.bfloat16), lenses["gptj"].tokenizer)
+    assert (
+        look(half.lens(), TOKENS).text().endswith("torch in bfloat16, which generates and serves, rounds differently")
+    )
 
 
 def test_a_closed_model_is_not_looked_into(byte_tokenizer):

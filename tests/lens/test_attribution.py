@@ -1,5 +1,7 @@
 """The terms of an attribution are what each part wrote, and they add up to the logit."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -64,8 +66,20 @@ def test_largest_terms_and_neurons(lenses):
         ({"position": -8}, "there is no position -8"),
         ({"target": 259}, "there is no token 259"),
         ({"target": "the cat"}, "'the cat' is .* tokens .*; name one token"),
+        ({"target": 104, "against": 104}, "target and against are both .*; name two tokens"),
     ],
 )
 def test_what_is_not_there_is_said(lenses, settings, message):
     with pytest.raises(ValueError, match=message):
         attribute(lenses["gptj"], PROMPT, **settings)
+
+
+def test_the_likeliest_token_against_itself_is_refused_and_nothing_is_no_error(lenses):
+    lens = lenses["gptj"]
+    likeliest = int(lens.run(PROMPT).logits[0, -1].argmax())
+    with pytest.raises(ValueError, match=r"target and against are both .*; name two tokens"):
+        attribute(lens, PROMPT, against=likeliest)
+    found = attribute(lens, PROMPT)
+    zero = {name: 0 * getattr(found, name) for name in ("heads", "mlps", "neurons", "mlp_biases", "attention_biases")}
+    numbers = dict.fromkeys(("logit", "embedding", "positions", "bias"), 0.0)
+    assert dataclasses.replace(found, **zero, **numbers).error == 0

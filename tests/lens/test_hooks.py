@@ -141,3 +141,9 @@ def test_what_is_written_must_have_the_shape(lenses):
         lenses["gptj"].run(PROMPT, write={"blocks.0.hook_resid_pre": lambda x: x[..., :1]})
     with pytest.raises(ValueError, match="has the shape NoneType"):
         lenses["gptj"].run(PROMPT, write={"hook_embed": lambda _: None})
+
+
+def test_what_is_written_goes_on_in_the_type_of_the_model(lenses):
+    for name in ("hook_embed", "blocks.0.attn.hook_z", "blocks.1.mlp.hook_post"):
+        run = lenses["gpt2"].run(PROMPT, [name], {name: lambda x: x.double() * 2})
+        assert run[name].dtype == run.logits.dtype == torch.float32

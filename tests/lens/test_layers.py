@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from bluejay.gpt.formats.companions import TUNED_LENS
 from bluejay.infer.model import Model
 from bluejay.lens.activations import Lens
 from bluejay.lens.layers import TunedLens, logit_lens, tune
@@ -47,7 +48,7 @@ def test_a_tuned_lens_comes_nearer_and_is_read_again(byte_tokenizer, tmp_path):
     tokens = torch.randint(256, (3000,), generator=torch.Generator().manual_seed(0))
     tuned = tune(lens, tokens, steps=60)
     assert all(after < 0.8 * before for before, after in zip(tuned.logit_kl, tuned.tuned_kl, strict=True))
-    tuned.lens.save(tmp_path)
+    assert tuned.lens.save(lens) == tmp_path / TUNED_LENS
     again = TunedLens.load(lens)
     assert torch.equal(again.weight, tuned.lens.weight)
     found = logit_lens(lens, PROMPT, again)
@@ -60,9 +61,22 @@ def test_a_tuned_lens_of_another_model_is_refused(byte_tokenizer, tmp_path):
     lens = Lens(Model(random_gpt("gpt2"), byte_tokenizer, "small", path=tmp_path))
     with pytest.raises(FileNotFoundError, match="small has no tuned lens; train one"):
         TunedLens.load(lens)
-    TunedLens(torch.zeros(2, 8, 8), torch.zeros(2, 8)).save(tmp_path)
-    with pytest.raises(ValueError, match="is not the tuned lens of this model"):
+    TunedLens(torch.zeros(2, 8, 8), torch.zeros(2, 8)).save(lens)
+    with pytest.raises(ValueError, match="is not the tuned lens of these weights"):
         TunedLens.load(lens)
+    other = random_gpt("gpt2")
+    other.blocks[-1].mlp.up.weight[0, 0] += 1
+    zeros = TunedLens(torch.zeros(2, 16, 16), torch.zeros(2, 16))
+    zeros.save(Lens(Model(other, byte_tokenizer, "other", path=tmp_path)))
+    with pytest.raises(ValueError, match="is not the tuned lens of these weights; train it again with --tune"):
+        TunedLens.load(lens)
+    assert zeros.save(lens) == tmp_path / TUNED_LENS and TunedLens.load(lens).weight.shape == (2, 16, 16)
+    (tmp_path / TUNED_LENS).write_bytes((tmp_path / TUNED_LENS).read_bytes()[:100])
+    with pytest.raises(ValueError, match="is damaged; train it again with --tune"):
+        TunedLens.load(lens)
+    (tmp_path / "small.gguf").touch()
+    lens.path = tmp_path / "small.gguf"
+    assert zeros.save(lens).name == "small.tuned_lens.safetensors" and TunedLens.load(lens)
     with pytest.raises(ValueError, match="the text has 40 tokens; a tuned lens needs at least 48"):
         tune(lens, torch.zeros(40, dtype=torch.long))
 

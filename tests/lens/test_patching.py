@@ -123,3 +123,12 @@ def test_few_heads_of_a_trained_model_continue_what_was_said_before(tmp_path):
 def test_what_cannot_be_is_said(call, message, lenses):
     with pytest.raises(ValueError, match=message):
         call(lenses["gpt_neox"])
+
+
+def test_a_part_that_the_pair_was_not_made_for_is_said(lenses):
+    pair = pair_of(lenses["gptj"], CLEAN, CORRUPT, 5, 9, "heads")
+    with pytest.raises(ValueError, match=r"the pair was made for heads; make it with parts=\('mlp',\)"):
+        patch(lenses["gptj"], pair, "mlp")
+    pair = pair_of(lenses["gptj"], CLEAN, CORRUPT, 5, 9, ("mlp", "residual"))
+    with pytest.raises(ValueError, match="the pair was made for residual and mlp"):
+        patch_heads(lenses["gptj"], pair, [(0, 0)])

@@ -25,10 +25,18 @@ def test_a_label_of_the_token_alone_is_not_selective():
     assert found.accuracy == 1 and found.control == 1 and found.selectivity == 0
 
 
+def test_labels_and_kinds_of_tensors_are_told_apart_by_their_values():
+    x, labels, kinds = torch.randn(200, 4), torch.arange(200) % 2, torch.arange(200) % 4
+    found = probe(x, labels, kinds)
+    assert found.labels == [0, 1] and found.as_dict() == probe(x, labels.tolist(), kinds.tolist()).as_dict()
+    assert probe(x, list(labels), list(kinds.numpy())).as_dict() == found.as_dict()
+
+
 def test_features_are_the_activation_at_a_position(lens):
     texts, name = ["the cat", "the", "zebra"], "blocks.1.hook_resid_post"
     found = features(lens, texts, name)
     assert found.shape == (3, 16) and torch.equal(found[2], lens.run("zebra", [name])[name][0, -1])
+    assert torch.equal(features(lens, "zebra", name), found[2:])
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,13 @@ def test_long_texts_are_read_in_pieces(lenses):
     assert 0 < bits_per_byte(lens, [whole], {}) < 4 * math.log2(259)
 
 
+def test_one_text_is_a_list_of_it(lenses):
+    lens = lenses["gpt2"]
+    steering = steering_vector(lens, "the cat", "zebra", 1)
+    assert torch.equal(steering.vector, steering_vector(lens, ["the cat"], ["zebra"], 1).vector)
+    assert steering_cost(lens, steering, [1.0], "the cat") == steering_cost(lens, steering, [1.0], ["the cat"])
+
+
 def test_what_cannot_be_is_said(lenses):
     lens = lenses["gpt2"]
     with pytest.raises(ValueError, match="one side is empty"):

@@ -8,7 +8,10 @@ from safetensors.torch import load_file
 from bluejay.cli import main
 from bluejay.gpt.formats.layouts import save_model
 from bluejay.infer.model import load
+from bluejay.native import native
+from bluejay.trace.indexing import index
 from tests.lens.families import random_gpt
+from tests.trace.conftest import write_corpus
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +60,15 @@ def test_every_question_is_answered(model, tmp_path, capsys):
     assert printed(capsys, model, "the cat", "--tuned")["layers"]["kind"] == "tuned"
 
 
+@pytest.mark.skipif(not hasattr(native, "first_rows"), reason="built without the native part")
+def test_a_card_of_a_model_with_a_short_context(model, tmp_path, byte_tokenizer, monkeypatch, capsys):
+    monkeypatch.setenv("BLUEJAY_CACHE", str(tmp_path / "cache"))
+    index(write_corpus(tmp_path / "c", {"train": [[*byte_tokenizer.encode("the cat " * 40), byte_tokenizer.eot]]}))
+    byte_tokenizer.save(tmp_path / "c")
+    card = printed(capsys, model, "--card", "neuron:1:2", "--corpus", tmp_path / "c", "--tokens", 200)
+    assert card["tokens"] == 200 // 24 * 24
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -76,6 +88,18 @@ def test_every_question_is_answered(model, tmp_path, capsys):
         (["--tune", "none.txt"], "none.txt"),
         (["--heads", "--steps", "0"], "--steps is 0; it must be at least 1"),
         (["x", "--tuned"], "has no tuned lens; train one"),
+        (
+            ["x", "--patch", "y", "--position", "0"],
+            "--position does not go with --patch; it goes with a look or --without",
+        ),
+        (["x", "--patch", "y", "--tuned"], "--tuned does not go with --patch; it goes with a look"),
+        (["x", "--without", "--against", "y"], "--against does not go with --without; it goes with a look or --patch"),
+        (["x", "--part", "mlp"], "--part does not go with a look; it goes with --patch"),
+        (["x", "--heads"], "a text does not go with --heads"),
+        (
+            ["x", "--hooks", "hook_embed", "--output", "a.safetensors", "--layer", "0"],
+            "--layer does not go with --hooks",
+        ),
     ],
 )
 def test_a_users_mistake_is_one_line(model, tmp_path, monkeypatch, capsys, arguments, message):

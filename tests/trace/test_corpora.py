@@ -13,10 +13,12 @@ from bluejay.gpt.presets import PRESETS, sized
 from bluejay.tokenizer import Tokenizer
 from bluejay.trace.corpora import open_tracer
 from bluejay.trace.indexing import index
+from bluejay.trace.report.drawing import Reading
 from bluejay.trace.tracing import TraceSettings
 from bluejay.train.data.batches import Batches, open_sources
 from bluejay.train.loop import train
 from bluejay.train.recipe import Data, Mixture, Train, TrainRecipe
+from bluejay.train.schedule import Schedule
 from tests.trace.conftest import ANSWER, TEXTS, write_corpus
 
 SETTINGS = TraceSettings(min_tokens=6)
@@ -110,11 +112,51 @@ def test_a_corpus_without_index_says_how_to_make_one(moved):
         open_tracer(str(moved / "runs" / "base" / "model"))
 
 
-def test_a_corpus_of_another_tokenizer_is_refused(moved, corpus):
+@pytest.mark.parametrize("target", ["runs/base/model", "data/c"])
+def test_a_corpus_of_another_tokenizer_is_refused(moved, corpus, target):
     index(corpus(moved / "other", {"train": [[1, 2, 3]]}))
     Tokenizer.train(["a dog a dog a dog"], 259).save(moved / "other")
-    with pytest.raises(ValueError, match="was made with another tokenizer than the model's"):
-        open_tracer(str(moved / "runs" / "base" / "model"), [moved / "other"])
+    with pytest.raises(ValueError, match="was made with another tokenizer than the model or corpus that was named"):
+        open_tracer(str(moved / target), [moved / "other"])
+
+
+@pytest.fixture
+def again(moved, monkeypatch):
+    """A run that went on from the base with the base's own corpus."""
+    monkeypatch.chdir(moved)
+    data = Data((Mixture("data/c/tokens/train"),), sequence_length=64)
+    settings = Train(tokens=64 * 4 * 3, batch_tokens=256, lr=1e-3, schedule=Schedule(warmup=0.4))
+    train(TrainRecipe("again", data, settings, init="runs/base/model"))
+    return moved / "runs" / "again"
+
+
+def test_a_corpus_that_was_read_twice_is_counted_once(again, moved):
+    text = "so, cat number 7 sat at last"
+    once, twice = open_tracer(str(moved / "data" / "c")), open_tracer(str(again))
+    assert twice.n_tokens == once.n_tokens and twice.infinigram(twice.ids(text)) == once.infinigram(once.ids(text))
+    assert twice.next_tokens(twice.ids(text)) == once.next_tokens(once.ids(text))
+    [span], [found] = (tracer.trace(text, SETTINGS).spans[:1] for tracer in (once, twice))
+    assert (found.count, found.n_documents) == (span.count, span.n_documents) == (3, 1)
+    assert [document.near_copies for document in found.documents] == [[]]
+    own, found = 0, open_tracer("runs/base")
+    for number in range(28):  # the run's own steps, else those of its base
+        text = f"number {number} sat on the mat {number * number} times"
+        [last], [base] = (tracer.trace(text, SETTINGS).spans[0].documents for tracer in (twice, found))
+        read = last.steps or last.steps_in_part
+        own += max(read) <= 3
+        assert max(read) <= 3 or (last.steps, last.steps_in_part) == (base.steps, base.steps_in_part)
+    assert 0 < own < 28
+    reading = Reading(str(again), [])
+    assert min(reading.counts(reading.drawn_read(5, 40, seed=1), 40)) >= 1
+    assert reading.tracer.n_tokens == found.searchers[0].tokens_in("train")
+
+
+@pytest.mark.parametrize("target", ["data/c", "runs/base/model"])
+def test_a_corpus_that_is_named_again_is_one_source(moved, monkeypatch, target):
+    monkeypatch.chdir(moved)
+    (moved / "link").symlink_to(moved / "data" / "c")
+    tracer = open_tracer(target, [moved / "data" / "c", moved / "link", moved / "link"])
+    assert len(tracer.sources) == 1 and tracer.notes == []
 
 
 def test_the_tokenizer_of_a_gguf_file_is_the_files_own(moved, tmp_path, byte_tokenizer):
@@ -126,7 +168,7 @@ def test_the_tokenizer_of_a_gguf_file_is_the_files_own(moved, tmp_path, byte_tok
     known = open_tracer(str(moved / "data" / "c")).trace(text)
     assert [span.count for span in tracer.trace(text).spans] == [span.count for span in known.spans] != []
     Tokenizer.train(["a dog a dog a dog"], 259).save(moved / "data" / "c")
-    with pytest.raises(ValueError, match="was made with another tokenizer than the model's"):
+    with pytest.raises(ValueError, match="was made with another tokenizer than the model"):
         open_tracer(str(tmp_path / "model.gguf"), [moved / "data" / "c"])
 
 

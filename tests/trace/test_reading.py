@@ -119,10 +119,11 @@ def test_a_shard_that_is_in_two_sets_has_the_steps_of_both(shards, tmp_path):
 
 def test_an_earlier_model_of_a_run_has_read_less(shards, tmp_path):
     recorded(tmp_path / "run", recipe_of(shards, 60), [(60, 0)])
-    for name in ("model", "model-step-9", "adapter"):
+    for name in ("model", "model-step-9", "model-step-9-q4", "adapter"):
         (tmp_path / "run" / name).mkdir()
     assert run_of(tmp_path / "run" / "model") == (tmp_path / "run", None)
     assert run_of(tmp_path / "run" / "model-step-9") == (tmp_path / "run", 9)
+    assert run_of(tmp_path / "run" / "model-step-9-q4") == (tmp_path / "run", 9)
     assert run_of(tmp_path / "run") == (tmp_path / "run", None)
     assert run_of(tmp_path) is None
     run = ReadRun(tmp_path / "run", until=9)

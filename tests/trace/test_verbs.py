@@ -43,6 +43,8 @@ def test_how_often_and_what_follows(moved, capsys):
     found = printed(capsys, "trace", model, "number 7 sat on the ", "--next")
     assert found["corpus"][0] == {"token": found["corpus"][0]["token"], "text": "'m'", "count": 3}
     assert len(found["model"]) == 10 and 0 < found["model"][0]["probability"] < 1
+    long = printed(capsys, "trace", model, "x" * 5000 + " number 7 sat on the ", "--next")  # longer than the context
+    assert long["corpus"] == found["corpus"] and len(long["model"]) == 10
 
 
 @pytest.mark.parametrize(

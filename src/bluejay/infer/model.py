@@ -128,9 +128,16 @@ class Model:
         self._require_open()
         if isinstance(self.weights, NativeModel):
             return self.weights
+        return native_model(self.weights) if self.is_native else None
+
+    @property
+    def is_native(self) -> bool:
+        """Whether the native engine runs the model."""
+        if isinstance(self.weights, NativeModel):
+            return True
         weight = self.weights.embed.weight
         exact = weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.bfloat16)
-        return native_model(self.weights) if exact and chosen() else None
+        return exact and chosen() is not None
 
     def backend(self, n_sequences: int, n_tokens: int) -> Backend:
         """A backend that runs the model, with a cache for `n_sequences` sequences of `n_tokens` tokens; on a GPU for as

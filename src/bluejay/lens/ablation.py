@@ -56,9 +56,14 @@ def without_tokens(
     """Leave out each token up to a position in turn, and say how the log-probability of what follows changes. With
     `by`, the token is replaced by that one, so that the others keep their places.
 
-    Raises ValueError for a position or a token that is not there, and for a prompt of one token.
+    Raises ValueError for a position or a token that is not there, for a prompt of one token, and for a run that was
+    changed.
     """
-    tokens = prompt.tokens if isinstance(prompt, Activations) else lens.one(prompt)
+    tokens = lens.tokens_of(prompt)
+    if isinstance(prompt, Activations) and prompt.changed:
+        raise ValueError(
+            "this run was changed by write or past; give a prompt, whose tokens are left out in other runs"
+        )
     ids = tokens[0, : lens.position(position, tokens.shape[1]) + 1]
     if len(ids) < 2 and by is None:
         raise ValueError("the prompt has one token, and nothing is left without it")

@@ -33,6 +33,8 @@ class Activations(Mapping[str, Tensor]):
     """The activations that were asked for."""
     only: int | None = None
     """The position after which alone there are logits."""
+    changed: bool = False
+    """Whether it was run with `write` or `past`, so that another run on its tokens would be another one."""
 
     def __getitem__(self, name: str) -> Tensor:
         return self.found[name]
@@ -73,6 +75,8 @@ class Lens:
         self.tokenizer: Tokenizer = model.tokenizer
         self.config = model.config
         self.name, self.path = model.name, model.path
+        self.note = note_of(model)
+        """How the numbers differ from those of the model where it generates; empty where they do not."""
         self.gpt = private_copy(float32_weights(model))
         self._lock = threading.RLock()
         self._texts: dict[int, str] = {}
@@ -90,6 +94,8 @@ class Lens:
         """The token ids of a prompt, which is a text or token ids, or of several that have equal lengths. Raises
         PromptError and its kinds, and ValueError for different lengths."""
         given, single = read_prompts(prompts)
+        if not given:
+            raise ValueError("there is no prompt")
         encoded = encode_prompts(self.tokenizer, given)
         check_readable(encoded, self.config.n_ctx, self.config.vocab_size, single)
         lengths = [len(ids) for ids in encoded]
@@ -99,10 +105,15 @@ class Lens:
 
     def one(self, prompt: Any) -> Int[Tensor, "1 T"]:
         """The token ids of a single prompt. Raises ValueError for several, and as `tokens`."""
-        given, single = read_prompts(prompt)
-        if not single and len(given) != 1:
-            raise ValueError(f"one prompt is looked into at a time; there are {len(given)}")
+        require_one(len(read_prompts(prompt)[0]))
         return self.tokens(prompt)
+
+    def tokens_of(self, prompt: Any) -> Int[Tensor, "1 T"]:
+        """The token ids of a single prompt, or of a run of one. Raises as `one`."""
+        if not isinstance(prompt, Activations):
+            return self.one(prompt)
+        require_one(len(prompt.tokens))
+        return prompt.tokens
 
     @torch.no_grad()
     def run(
@@ -132,17 +143,22 @@ class Lens:
             hidden = self.gpt.hidden(tokens, positions=positions, cache=attention)
             at = None if only is None else self.position(only, tokens.shape[1])
             logits = self.gpt.logits(hidden if at is None else hidden[:, at : at + 1])
-        return Activations(tokens, logits, {n: visits.found[n] for n in self.hooks if n in visits.found}, at)
+        found = {name: visits.found[name] for name in self.hooks if name in visits.found}
+        return Activations(tokens, logits, found, at, bool(write) or past is not None)
 
     def read(self, prompt: Any, names: Iterable[str], only: int | None = None) -> Activations:
         """The activations named, of one prompt or of a run that has them already; with `only`, the logits after that
-        position at least. Raises as `one`."""
-        wanted = expand(self.config, names)
+        position at least. Raises as `one`, and ValueError where a run lacks some and cannot be repeated."""
+        tokens, wanted = self.tokens_of(prompt), expand(self.config, names)
         if isinstance(prompt, Activations):
-            if prompt.only in (None, only) and all(name in prompt for name in wanted):
+            lacks = [name for name in wanted if name not in prompt]
+            lacks += [] if prompt.only in (None, only) else ["logits after other positions"]
+            if not lacks:
                 return prompt
-            prompt = prompt.tokens
-        return self.run(self.one(prompt), wanted, only=only)
+            if prompt.changed:
+                message = f"this run was changed by write or past and lacks {lacks[0]}; read it in the same run"
+                raise ValueError(message)
+        return self.run(tokens, wanted, only=only)
 
     @contextmanager
     def writing(self, write: Mapping[str, Edit]) -> Generator[GPT]:
@@ -213,6 +229,12 @@ class Lens:
         return [self.text(token) for token in tokens]
 
 
+def require_one(n_prompts: int) -> None:
+    """Raise ValueError unless there is a single prompt."""
+    if n_prompts != 1:
+        raise ValueError(f"one prompt is looked into at a time; there are {n_prompts}")
+
+
 @contextmanager
 def skipped(blocks: Iterable[nn.Module]) -> Generator[None]:
     """A context in which blocks return the residual stream as it is."""
@@ -221,6 +243,17 @@ def skipped(blocks: Iterable[nn.Module]) -> Generator[None]:
             object.__setattr__(block, "forward", lambda x, *_: x)
             stack.callback(object.__delattr__, block, "forward")
         yield
+
+
+def note_of(model: Model) -> str:
+    """The sentence of `Lens.note`."""
+    if model.is_native:
+        engine = "the native engine"
+    elif (dtype := model.gpt.embed.weight.dtype) != torch.float32:
+        engine = f"torch in {str(dtype).removeprefix('torch.')}"
+    else:
+        return ""
+    return f"these are the numbers of torch in float32; {engine}, which generates and serves, rounds differently"
 
 
 def float32_weights(model: Model) -> GPT:

@@ -58,8 +58,8 @@ class Attribution:
 
     @property
     def error(self) -> float:
-        """How far the sum is from the logit that the model computed, relative to the largest term."""
-        return abs(self.total - self.logit) / max(abs(value) for _, value in self.terms())
+        """How far the sum is from the logit that the model computed, relative to the largest term if one is not 0."""
+        return abs(self.total - self.logit) / (max(abs(value) for _, value in self.terms()) or 1.0)
 
     def terms(self) -> Iterator[tuple[str, float]]:
         """Each term with its name, in the order of the model. MLPs are whole."""
@@ -126,14 +126,16 @@ def attribute(
     """The terms of the logit of `target` after a position of a prompt; of the likeliest token when it is not given.
     With `against`, the terms of the difference of the two logits.
 
-    Raises ValueError for a position or a token that is not there.
+    Raises ValueError for a position or a token that is not there, and where both tokens are the same.
     """
-    tokens = prompt.tokens if isinstance(prompt, Activations) else lens.one(prompt)
+    tokens = lens.tokens_of(prompt)
     at = lens.position(position, tokens.shape[1])
     run = lens.read(prompt if isinstance(prompt, Activations) else tokens, needs(lens), at)
     logits = run.after(at).double()
     wanted = int(logits.argmax()) if target is None else lens.token(target)
     other = None if against is None else lens.token(against)
+    if wanted == other:
+        raise ValueError(f"target and against are both {lens.text(wanted)!r}; name two tokens")
     logit = float(logits[wanted]) - (0.0 if other is None else float(logits[other]))
     direction, bias = unembedded(lens.gpt, run["ln_final.hook_scale"][0, at], wanted, other)
     z, post = (

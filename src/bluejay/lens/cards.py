@@ -133,7 +133,7 @@ class Card:
 
 def passages(tracer: Tracer, n_tokens: int, length: int = LENGTH, seed: int = 0) -> Iterator[Passage]:
     """Random passages of the corpora of a model, at most `n_tokens` tokens together; each within one document."""
-    shards = [(source.searcher, shard) for source in tracer.sources for shard in source.searcher.shards]
+    shards = [(searcher, shard) for searcher in tracer.searchers for shard in searcher.shards]
     sizes = np.array([len(shard.tokens) for _, shard in shards], np.float64)
     generator = np.random.default_rng(seed)
     for _ in range(max(1, n_tokens // length)):

@@ -278,8 +278,10 @@ def births(run: Path, length: int = 50) -> Births:
 
 
 def kept_models(run: Path) -> dict[str, Path]:
-    """The models that a run kept on its way, by name, and the one at its end."""
-    at_steps = sorted(run.glob("model-step-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    """The models that a run kept on its way, by name, and the one at its end. Others beside them, such as copies with a
+    longer name, are not the run's."""
+    steps = ((path.name.removeprefix("model-step-"), path) for path in run.glob("model-step-*"))
+    at_steps = [path for _, path in sorted((int(step), path) for step, path in steps if step.isdecimal())]
     paths = [*at_steps, *([run / "model"] if (run / "model").is_dir() else [])]
     return {path.name.removeprefix("model-"): path for path in paths}
 

@@ -52,10 +52,11 @@ def hook_names(config: GPTConfig) -> tuple[str, ...]:
 
 
 def expand(config: GPTConfig, names: Iterable[str]) -> list[str]:
-    """The activations that are meant by names, in which * stands for anything: `blocks.*.attn.hook_pattern`.
+    """The activations that are meant by names, or by one, in which * stands for anything: `blocks.*.attn.hook_pattern`.
 
     Raises ValueError for a name that no activation of this model has; the message says the nearest.
     """
+    names = [names] if isinstance(names, str) else names
     return list(dict.fromkeys(one for name in names for one in meant(config, name)))
 
 
@@ -98,7 +99,7 @@ class Visits:
             if not isinstance(new, Tensor) or new.shape != value.shape:
                 shape = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
                 raise ValueError(f"what is written to {name} has the shape {shape}, not {tuple(value.shape)}")
-            value = new
+            value = new.to(value.dtype)
         if name in self.read:
             self.found[name] = value
         return value

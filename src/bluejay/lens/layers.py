@@ -6,6 +6,7 @@ of it that was trained, for each layer, to come near what the model says at the 
 it is the logit lens.
 """
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,17 +16,21 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from bluejay.files import atomic_file
 from bluejay.gpt.formats.companions import TUNED_LENS
+from bluejay.gpt.model import GPT
 from bluejay.lens.activations import Activations, Lens
 from bluejay.notebook import colour, page, table, visible
 from bluejay.progress import progress
 
 ROWS = 64
 """Rows of logits that are computed at once, where there are so many places."""
+WEIGHTS = "weights_sha256"
+"""What the file of a tuned lens calls the `fingerprint` of the weights that it was trained for."""
 TUNED = 256
 """Positions of a batch at which a tuned lens is trained, where each place goes through the whole vocabulary."""
 
@@ -89,7 +94,7 @@ def logit_lens(
 
     Raises ValueError for a position that is not there.
     """
-    tokens = prompt.tokens if isinstance(prompt, Activations) else lens.one(prompt)
+    tokens = lens.tokens_of(prompt)
     n_tokens = tokens.shape[1]
     at = list(range(n_tokens)) if positions is None else [lens.position(one, n_tokens) for one in positions]
     only = at[0] if len(at) == 1 else None
@@ -180,25 +185,49 @@ class TunedLens:
             return residual
         return residual + F.linear(residual, self.weight[place], self.bias[place])
 
-    def save(self, model: Path) -> Path:
-        """Write it beside a model; returns the file."""
-        path = (model if model.is_dir() else model.parent) / TUNED_LENS
+    def save(self, lens: Lens) -> Path:
+        """Write it beside the model that it was trained for; returns the file. Raises ValueError for a model that is
+        not in a file."""
+        path = tuned_file(lens)
+        if path is None:
+            raise ValueError(f"{lens.name} has no folder to save a tuned lens in; load the model from one")
+        tensors = {"weight": self.weight.detach().cpu(), "bias": self.bias.detach().cpu()}
         with atomic_file(path) as partial:
-            save_file({"weight": self.weight.detach().cpu(), "bias": self.bias.detach().cpu()}, partial)
+            save_file(tensors, partial, {WEIGHTS: fingerprint(lens.gpt)})
         return path
 
     @classmethod
     def load(cls, lens: Lens) -> "TunedLens":
-        """The tuned lens of a model. Raises FileNotFoundError if there is none, ValueError if it is another model's."""
-        path = lens.path and (lens.path if lens.path.is_dir() else lens.path.parent) / TUNED_LENS
+        """The tuned lens of a model. Raises FileNotFoundError if there is none, ValueError if it is damaged or was
+        trained for other weights."""
+        path = tuned_file(lens)
         if path is None or not path.exists():
             raise FileNotFoundError(f"{lens.name} has no tuned lens; train one with bluejay lens MODEL --tune TEXT")
-        read = load_file(path)
+        try:
+            with safe_open(path, "pt") as file:
+                weight, bias, known = file.get_tensor("weight"), file.get_tensor("bias"), file.metadata() or {}
+        except SafetensorError:
+            raise ValueError(f"{path} is damaged; train it again with --tune") from None
         shape = (lens.config.n_layer, lens.config.d_model, lens.config.d_model)
-        if {"weight", "bias"} - read.keys() or read["weight"].shape != shape or read["bias"].shape != shape[:2]:
-            raise ValueError(f"{path} is not the tuned lens of this model; train it again with --tune")
+        if (weight.shape, bias.shape) != (shape, shape[:2]) or known.get(WEIGHTS) != fingerprint(lens.gpt):
+            raise ValueError(f"{path} is not the tuned lens of these weights; train it again with --tune")
         device = lens.gpt.embed.weight.device
-        return cls(read["weight"].to(device), read["bias"].to(device))
+        return cls(weight.to(device), bias.to(device))
+
+
+def tuned_file(lens: Lens) -> Path | None:
+    """Where the tuned lens of a model is, or would be; None for a model that is not in a file."""
+    if lens.path is None:
+        return None
+    return lens.path / TUNED_LENS if lens.path.is_dir() else lens.path.with_name(f"{lens.path.stem}.{TUNED_LENS}")
+
+
+def fingerprint(gpt: GPT) -> str:
+    """The SHA-256 of the last norm's weight and of the last block's matrices, which tell models of one shape apart."""
+    digest = hashlib.sha256()
+    for weight in (gpt.norm.weight, *(one for one in gpt.blocks[-1].parameters() if one.dim() == 2)):
+        digest.update(weight.detach().cpu().contiguous().numpy().data)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -270,11 +299,9 @@ def tune(
 
 
 def tune_beside(lens: Lens, text: str, steps: int = 250) -> Tuned:
-    """Train a tuned lens on a text and save it beside the model. Raises ValueError as `tune`."""
-    if lens.path is None:
-        raise ValueError(f"{lens.name} has no folder to save a tuned lens in; load the model from one")
+    """Train a tuned lens on a text and save it beside the model. Raises ValueError as `tune` and `TunedLens.save`."""
     tuned = tune(lens, torch.tensor(lens.tokenizer.encode(text)), steps)
-    tuned.lens.save(lens.path)
+    tuned.lens.save(lens)
     return tuned
 
 

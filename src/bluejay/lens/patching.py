@@ -86,7 +86,7 @@ def pair_of(
             f"the prompts have {first.shape[1]} and {second.shape[1]} tokens; activations are patched between prompts"
             " of equal length"
         )
-    names = [f"blocks.*.{hook_of(part)}" for part in parts]
+    names = [f"blocks.*.{hook_of(part)}" for part in ([parts] if isinstance(parts, str) else parts)]
     stream = ["blocks.*.hook_resid_pre", "blocks.*.hook_resid_post", *Past.names(lens.config)]
     stream += [] if lens.config.parallel else ["blocks.*.hook_resid_mid"]
     runs = [lens.run(tokens, read, only=-1) for tokens, read in ((first, names), (second, [*names, *stream]))]
@@ -201,7 +201,9 @@ class Patched:
 @torch.no_grad()
 def patch(lens: Lens, pair: Pair, part: str) -> Patched:
     """Patch each activation of a kind in turn: the residual stream before each layer, or what its attention or its MLP
-    wrote, by position; or each head, at all positions. Raises ValueError for a kind that does not exist."""
+    wrote, by position; or each head, at all positions. Raises ValueError for a kind that does not exist, or that the
+    pair was not made for."""
+    require_part(pair, part)
     n_layer = lens.config.n_layer
     columns = torch.arange(lens.config.n_head if part == "heads" else pair.clean.tokens.shape[1])
     found = torch.empty(n_layer, len(columns))
@@ -214,6 +216,13 @@ def patch(lens: Lens, pair: Pair, part: str) -> Patched:
                 found[layer, some] = resumed(lens, pair, after, name, past)
                 bar.advance(len(some))
     return described(lens, pair, part, found)
+
+
+def require_part(pair: Pair, part: str) -> None:
+    """Raise ValueError for a part that does not exist, or whose activations a pair does not have."""
+    if f"blocks.0.{hook_of(part)}" not in pair.clean:
+        made = " and ".join(one for one in HOOKS if f"blocks.0.{HOOKS[one]}" in pair.clean)
+        raise ValueError(f"the pair was made for {made or 'no part'}; make it with parts=({part!r},)")
 
 
 def hook_of(part: str) -> str:
@@ -236,12 +245,14 @@ def described(lens: Lens, pair: Pair, part: str, recovered: Tensor) -> Patched:
 
 @torch.no_grad()
 def patch_heads(lens: Lens, pair: Pair, heads: Sequence[tuple[int, int]]) -> float:
-    """The share that several heads (layer, head) bring back together. Raises ValueError for one that is not there."""
+    """The share that several heads (layer, head) bring back together. Raises ValueError for one that is not there, and
+    for a pair that was not made for heads."""
     return float(patch_sets(lens, pair, [heads])[0])
 
 
 def patch_sets(lens: Lens, pair: Pair, sets: Sequence[Sequence[tuple[int, int]]]) -> Float[Tensor, " sets"]:
     """The share that the heads of each set bring back together. Raises as `patch_heads`."""
+    require_part(pair, "heads")
     past = Past(lens.config, pair.corrupt, pair.same)
     chosen = torch.zeros(lens.config.n_layer, len(sets), lens.config.n_head, dtype=torch.bool)
     for row, heads in enumerate(sets):

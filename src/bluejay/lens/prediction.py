@@ -29,6 +29,8 @@ class Look:
     """What made the logit of the target."""
     patterns: list[Patterns]
     """Where the heads of each layer look."""
+    note: str = ""
+    """How the numbers differ from those of the model where it generates; empty where they do not."""
 
     def as_dict(self) -> dict[str, Any]:
         """The result for JSON; of patterns the rows of the position."""
@@ -59,7 +61,7 @@ class Look:
         lines += [f"  {value:+9.3f}  {name}" for name, value in shown]
         lines.append(f"  {of.total - sum(value for _, value in shown):+9.3f}  all others")
         lines.append(f"  {of.total:+9.3f}  the sum, which differs from the logit by {of.error:.0e} of the largest term")
-        return "\n".join(lines)
+        return "\n".join([*lines, *(["", self.note] if self.note else [])])
 
     def _repr_html_(self) -> str:
         return self.layers._repr_html_() + self.attribution._repr_html_()
@@ -80,7 +82,7 @@ def look(
     Raises ValueError for a position or a token that is not there."""
     layers = range(lens.config.n_layer)
     heads = [name for layer in layers for name in pattern_needs(lens.config, layer)]
-    tokens = prompt.tokens if isinstance(prompt, Activations) else lens.one(prompt)
+    tokens = lens.tokens_of(prompt)
     at = lens.position(position, tokens.shape[1])
     names = [*lens_needs(lens), *attributions.needs(lens), *heads]
     run = lens.read(prompt if isinstance(prompt, Activations) else tokens, names, None if everywhere else at)
@@ -92,4 +94,5 @@ def look(
         logit_lens(lens, run, tuned, None if everywhere else [at]),
         attribute(lens, run, at, target, against),
         [patterns(lens, run, layer) for layer in layers],
+        lens.note,
     )

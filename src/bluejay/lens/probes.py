@@ -64,14 +64,17 @@ def features(lens: Lens, texts: Sequence[Any], name: str, position: int = -1) ->
     """An activation (B T D) at one position of each text, to train a probe on. Raises ValueError as `Lens.run`, and for
     a position that is not there."""
     rows = []
-    for text in texts:
+    for text in [texts] if isinstance(texts, str) else texts:
         value = lens.run(text, [name])[name][0]
         rows.append(value[lens.position(position, len(value))].flatten())
     return torch.stack(rows)
 
 
 def probe(
-    features: Float[Tensor, "n D"], labels: Sequence[Hashable], kinds: Sequence[Hashable], seed: int = 0
+    features: Float[Tensor, "n D"],
+    labels: Sequence[Hashable] | np.ndarray | Tensor,
+    kinds: Sequence[Hashable] | np.ndarray | Tensor,
+    seed: int = 0,
 ) -> Probe:
     """Train a probe of labels, and one of the control task, on three quarters of the examples.
 
@@ -79,6 +82,7 @@ def probe(
     for each kind. Raises ValueError for unequal numbers, fewer than two labels, and fewer than eight examples.
     """
     n = len(features)
+    labels, kinds = values_of(labels), values_of(kinds)
     if not n == len(labels) == len(kinds):
         raise ValueError(f"there are {n} activations, {len(labels)} labels and {len(kinds)} kinds; each needs one")
     names = sorted(set(labels), key=str)
@@ -105,6 +109,13 @@ def probe(
         float((targets[held_out] == counts.argmax()).double().mean()),
         share(x[held_out], control[held_out], control_weight, control_bias),
     )
+
+
+def values_of(given: Sequence[Hashable] | np.ndarray | Tensor) -> list[Hashable]:
+    """The values of a list, an array or a tensor. Those of tensors become Python's, which are equal where they look
+    so."""
+    values = given.tolist() if isinstance(given, np.ndarray | Tensor) else given
+    return [value.item() if isinstance(value, Tensor) else value for value in values]
 
 
 def fit(

@@ -46,6 +46,7 @@ def steering_vector(lens: Lens, texts: Sequence[str], against: Sequence[str], la
     positions but the first, at which models keep a vector that is far larger than all others. Raises ValueError for an
     empty set, a text of one token, and a layer that is not there."""
     layer = lens.layer(layer)
+    texts, against = ([side] if isinstance(side, str) else side for side in (texts, against))
     if not texts or not against:
         raise ValueError("a direction needs texts on both sides; one side is empty")
     means = [torch.stack([mean_residual(lens, text, layer) for text in side]).mean(0) for side in (texts, against)]
@@ -125,7 +126,7 @@ def bits_per_byte(lens: Lens, texts: Sequence[str], write: Mapping[str, Edit]) -
     bits, n_bytes = 0.0, 0
     begin = lens.tokenizer.begin or [lens.tokenizer.eot]
     room = lens.config.n_ctx - len(begin)
-    for text in texts:
+    for text in [texts] if isinstance(texts, str) else texts:
         ids = lens.tokenizer.encode(text)
         n_bytes += len(text.encode())
         for start in range(0, len(ids), room):

@@ -10,6 +10,26 @@ from bluejay.mistakes import standard_input
 if TYPE_CHECKING:
     from bluejay.lens.activations import Lens
 
+LOOK = "a look"
+"""The method without an option of its own."""
+METHODS = ("names", "hooks", "without", "patch", "heads", "card", "tune", "steer")
+FITTING = {
+    "text": (LOOK, "hooks", "without", "patch", "steer"),
+    "position": (LOOK, "without"),
+    "target": (LOOK, "without", "patch"),
+    "against": (LOOK, "patch"),
+    "tuned": (LOOK,),
+    "part": ("patch",),
+    "layer": ("steer",),
+    "strengths": ("steer",),
+    "cost": ("steer",),
+    "corpus": ("card",),
+    "tokens": ("card",),
+    "steps": ("tune",),
+    "output": (LOOK, "hooks", "without", "patch", "heads", "card", "tune", "steer"),
+}
+"""The methods that each other option goes with."""
+
 
 def lens_options(verb: argparse.ArgumentParser) -> None:
     """Add the options of `bluejay lens`."""
@@ -62,6 +82,7 @@ def run_lens(options: argparse.Namespace, _: list[str]) -> tuple[str, dict[str, 
     for name in ("tokens", "steps"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name} is {getattr(options, name)}; it must be at least 1")
+    require_fitting(options)
     if options.heads and is_run(Path(options.model)):
         from bluejay.lens.heads import births
 
@@ -80,9 +101,23 @@ def run_lens(options: argparse.Namespace, _: list[str]) -> tuple[str, dict[str, 
     return shown(result(lens, options, text), options.output)
 
 
+def require_fitting(options: argparse.Namespace) -> None:
+    """Raise ValueError for an option that the chosen method would not read."""
+    parser = argparse.ArgumentParser()
+    lens_options(parser)
+    method = next((name for name in METHODS if getattr(options, name) not in (None, False)), LOOK)
+    for name, fitting in FITTING.items():
+        if method not in fitting and getattr(options, name) != parser.get_default(name):
+            chosen, *others = (one if one == LOOK else f"--{one}" for one in (method, *fitting))
+            given = "a text" if name == "text" else f"--{name}"
+            raise ValueError(f"{given} does not go with {chosen}; it goes with {' or '.join(others)}")
+
+
 def is_run(path: Path) -> bool:
     """Whether a path is the folder of a training run, which has models but is none."""
-    return not (path / "config.json").exists() and any(path.glob("model-step-*"))
+    from bluejay.lens.heads import kept_models
+
+    return not (path / "config.json").exists() and any(name.startswith("step-") for name in kept_models(path))
 
 
 def shown(found: Any, output: Path | None) -> tuple[str, dict[str, Any]]:
@@ -140,14 +175,15 @@ def result(lens: "Lens", options: argparse.Namespace, text: str) -> Any:
 
 def card(lens: "Lens", options: argparse.Namespace) -> Any:
     """`--card`: from the corpora that the model was trained on."""
-    from bluejay.lens.cards import head_card, neuron_card, passages
+    from bluejay.lens.cards import LENGTH, head_card, neuron_card, passages
     from bluejay.trace.corpora import open_tracer
 
     kind, *numbers = options.card.split(":")
     if kind not in ("neuron", "head") or len(numbers) != 2 or not all(map(str.isdecimal, numbers)):
         raise ValueError(f"--card is {options.card!r}; it must be neuron:LAYER:NUMBER or head:LAYER:NUMBER")
     layer, number = map(int, numbers)
-    found = list(passages(open_tracer(options.model, options.corpus), options.tokens))
+    length = min(LENGTH, lens.config.n_ctx)
+    found = list(passages(open_tracer(options.model, options.corpus), options.tokens, length))
     return (neuron_card if kind == "neuron" else head_card)(lens, found, layer, number)
 
 

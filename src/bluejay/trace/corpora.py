@@ -9,7 +9,7 @@ import contextlib
 import glob
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bluejay import recipe as recipes
@@ -44,6 +44,23 @@ class Found:
     """Corpora that it read, and that have no index."""
 
 
+@dataclass(frozen=True)
+class Opened:
+    """What is searched for a model and for those that it began from: each once, however many of them read it."""
+
+    indexes: dict[Path, Index] = field(default_factory=dict)
+    """The index of each corpus, by its resolved path."""
+    examples: dict[tuple[Path, str], ExampleSearcher] = field(default_factory=dict)
+    """Files of examples by `ExampleSearcher.identity`."""
+
+    def index(self, corpus: Path) -> Index:
+        """The index of a corpus. Raises as `Index`."""
+        path = corpus.resolve()
+        if path not in self.indexes:
+            self.indexes[path] = Index(corpus)
+        return self.indexes[path]
+
+
 def is_corpus(path: Path) -> bool:
     """Whether a path is a corpus: a folder with token shards."""
     return any((path / "tokens").glob("*.idx"))
@@ -56,8 +73,11 @@ def open_tracer(target: str, corpora: Sequence[Path] = ()) -> Tracer:
     on can be traced, or an index is damaged or of another tokenizer.
     """
     if is_corpus(Path(target)):
-        index = Index(target)
-        return Tracer([Source(index), *(Source(Index(corpus)) for corpus in corpora)], index.tokenizer)
+        opened = Opened()
+        index, *others = dict.fromkeys(map(opened.index, [Path(target), *corpora]))
+        for other in others:
+            require_tokenizer(other, index.tokenizer)
+        return Tracer([Source(one) for one in (index, *others)], index.tokenizer)
     model = locate(target)
     if not target or not (model.is_file() or any(tokenizer_folder(model).glob("*.json"))):
         raise FileNotFoundError(f"{target or 'the empty name'} is neither a model or its run, nor a corpus")
@@ -84,17 +104,14 @@ def sources_of(model: Path, tokenizer: Tokenizer, corpora: Sequence[Path]) -> Fo
     sources: list[Source] = []
     notes: list[str] = []
     unindexed: list[Path] = []
-    used: set[Path] = set()
-    for name in chain(model, notes):
-        run = name[1]
-        for searcher, parts in sets_of(run, corpora, tokenizer, notes, unindexed):
+    opened = Opened()
+    for _, run in chain(model, notes):
+        for searcher, parts in sets_of(run, corpora, tokenizer, opened, notes, unindexed):
             sources.append(Source(searcher, run, parts))
-            if isinstance(searcher, Index):
-                used.add(searcher.corpus.resolve())
     for corpus in corpora:  # of a model whose run is not known, or that did not read it
-        if corpus.resolve() not in used:
-            index = Index(corpus)
-            require_tokenizer(index, tokenizer)
+        index = opened.index(corpus)
+        require_tokenizer(index, tokenizer)
+        if all(index is not source.searcher for source in sources):
             notes.append(f"no run that read {corpus} is known, so its documents have no steps")
             sources.append(Source(index))
     return Found(sources, notes, tokenizer, unindexed)
@@ -128,25 +145,30 @@ def chain(model: Path, notes: list[str]) -> Iterator[tuple[Path, ReadRun]]:
 
 
 def sets_of(
-    run: ReadRun, corpora: Sequence[Path], tokenizer: Tokenizer, notes: list[str], unindexed: list[Path]
+    run: ReadRun,
+    corpora: Sequence[Path],
+    tokenizer: Tokenizer,
+    opened: Opened,
+    notes: list[str],
+    unindexed: list[Path],
 ) -> Iterator[tuple[Index | ExampleSearcher, dict[str, tuple[Placed, ...]]]]:
     """The sets of a run's recipe that can be traced, and where each shard is in them."""
-    opened: dict[Path, Index] = {}
-    parts: dict[Path, dict[str, tuple[Placed, ...]]] = {}
+    parts: dict[Index | ExampleSearcher, dict[str, tuple[Placed, ...]]] = {}
     for number, part in enumerate(run.recipe.data.train):
         content = run.inputs.get(f"data.train.{number}")
         if is_pairs(part.names[0]):
             examples = examples_of(run, part.names[0], content, tokenizer, notes)
             if examples is not None:
                 run.sets[number] = examples.sequences
-                yield examples, {examples.shard: (Placed(number, 0),)}
+                searcher = opened.examples.setdefault(examples.identity, examples)
+                place(parts, searcher, examples.shard, Placed(number, 0))
             continue
         prefixes = [prefix for name in part.names for prefix in prefixes_of(name, run.directory, corpora)]
         alone = content if len(prefixes) == 1 else None
         found = list[Index | None]()
         for prefix in prefixes:
             before = (index for index, other in zip(found, prefixes, strict=False) if same_name(prefix, other))
-            used = {index.corpus for index in before if index is not None}
+            used = {index.corpus.resolve() for index in before if index is not None}
             found.append(find_index(run, prefix, alone, corpora, opened, notes, unindexed, used))
         indexes = [index for index in found if index is not None]
         if len(indexes) < len(found):
@@ -158,12 +180,21 @@ def sets_of(
         first = 0
         for index, name in zip(indexes, names, strict=True):
             require_tokenizer(index, tokenizer)
-            numbers = parts.setdefault(index.corpus, {})
-            numbers[name] = (*numbers.get(name, ()), Placed(number, first))
+            place(parts, index, name, Placed(number, first))
             first += index.tokens_in(name)
         run.sets[number] = ShardSequences(first, run.recipe.data.sequence_length)
-    for corpus in parts:
-        yield opened[corpus], parts[corpus]
+    yield from parts.items()
+
+
+def place(
+    parts: dict[Index | ExampleSearcher, dict[str, tuple[Placed, ...]]],
+    searcher: Index | ExampleSearcher,
+    shard: str,
+    placed: Placed,
+) -> None:
+    """Note where a token shard is in the sets of a run, besides where it is already."""
+    of = parts.setdefault(searcher, {})
+    of[shard] = (*of.get(shard, ()), placed)
 
 
 def examples_of(
@@ -206,31 +237,31 @@ def find_index(
     prefix: str,
     content: str | None,
     corpora: Sequence[Path],
-    opened: dict[Path, Index],
+    opened: Opened,
     notes: list[str],
     unindexed: list[Path],
     used: Collection[Path],
 ) -> Index | None:
-    """The index of the corpus that holds a token shard of a run, of this content if that is known, and kept in
-    `opened`; None, with a note that says why, if it is not found. `used` are the corpora whose shard of that name is
-    another one of the same set."""
+    """The index of the corpus that holds a token shard of a run, of this content if that is known; None, with a note
+    that says why, if it is not found. `used` are the corpora, resolved, whose shard of that name is another one of the
+    same set."""
     original = moved(f"{prefix}.idx", run.directory)
     places = [*likeliest(corpora, prefix), *([corpus_of(original)] if original else [])]
     if content and (there := remembered(content)):
         places.append(there)
     without = None
     for corpus in dict.fromkeys(places):
-        if corpus in used or not is_corpus(corpus):
+        if corpus.resolve() in used or not is_corpus(corpus):
             continue
         if not (corpus / FOLDER).is_dir():
             without = without or corpus
             continue
-        index = opened.get(corpus) or Index(corpus)
+        index = opened.index(corpus)
         if Path(prefix).name in index.content and content in (None, index.content[Path(prefix).name]):
-            opened[corpus] = index
             return index
     if without is not None:
-        unindexed.append(without)
+        if without not in unindexed:
+            unindexed.append(without)
         note = f"{without} has no index; run bluejay index {without}"
     else:
         note = f"{prefix}, which the run in {run.directory} read, is not found; name its corpus with --corpus"
@@ -257,7 +288,10 @@ def moved(name: str, run: Path) -> Path | None:
 
 
 def require_tokenizer(index: Index, tokenizer: Tokenizer) -> None:
-    """Raise ValueError if a corpus has other tokens than the model."""
+    """Raise ValueError if a corpus has other tokens than the model, or the first corpus."""
     theirs = index.tokenizer.token_bytes()
     if tokenizer.token_bytes()[: len(theirs)] != theirs:
-        raise ValueError(f"{index.corpus} was made with another tokenizer than the model's")
+        raise ValueError(
+            f"{index.corpus} was made with another tokenizer than the model or corpus that was named first;"
+            " what is traced together must share one"
+        )

@@ -55,5 +55,8 @@ class ExampleSearcher(Searcher):
             values, arrays = suffix_array(file, tokens.dtype, Range(0, starts), int(tokens.max()))
         values |= {"shard": self.shard, "first_document": 0, "first_token": 0}
         shard = IndexShard(str(path), tokens, values, {**arrays, "starts": starts.astype(np.uint32)})
-        super().__init__(str(path), [shard], Examples(path, pairs.tokens))
+        examples = Examples(path, pairs.tokens)
+        super().__init__(str(path), [shard], examples)
+        self.identity = path.resolve(), hashlib.sha256("".join(examples.ids).encode()).hexdigest()
+        """The same for runs that read the same examples of a file."""
         self.sequences = ExampleSequences(starts, pairs.packed)

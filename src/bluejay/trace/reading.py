@@ -5,6 +5,7 @@ then. A rollback goes back to a permanent checkpoint, which stays; so the checkp
 how many batches had been jumped over: as many as the first of them that is not before the step.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +29,9 @@ class Read:
     """Steps whose batches held all of it in one sequence, from 1."""
     in_part: tuple[int, ...]
     """Steps whose batches held a part of it, because it is cut by the border of two sequences."""
+
+    def __bool__(self) -> bool:
+        return bool(self.steps or self.in_part)
 
 
 @dataclass(frozen=True)
@@ -199,8 +203,8 @@ def run_of(model: Path) -> tuple[Path, int | None] | None:
     directory = next((folder for folder in beside if (folder / "checkpoints").is_dir()), None)
     if directory is None:
         return None
-    _, found, step = model.resolve().name.partition("-step-")
-    return directory, int(step) if found and step.isdecimal() else None
+    step = re.search(r"-step-(\d+)\b", model.resolve().name)  # of a copy such as model-step-31-q4 too
+    return directory, int(step[1]) if step else None
 
 
 def read_run(model: Path) -> ReadRun | None:

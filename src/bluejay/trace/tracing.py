@@ -87,7 +87,7 @@ class Found:
     places: list[Places]
     """The places as each index shard gave them."""
     names: list[tuple[int, str]]
-    """The sets: of each its source, and its token shard."""
+    """The sets: of each the number of its searcher, and its token shard."""
     spans: NDArray[np.int64]
     """The span of each place."""
     parts: NDArray[np.int64]
@@ -100,12 +100,12 @@ class Found:
     rows: NDArray[np.int64]
 
     @classmethod
-    def of(cls, sources: Sequence[Source], where: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> "Found":
-        """The places from the ranks in each source, at most `LOOKED_AT` of each span and index shard."""
+    def of(cls, searchers: Sequence[Searcher], where: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> "Found":
+        """The places from the ranks in each searcher, at most `LOOKED_AT` of each span and index shard."""
         parts = [
             (number, places)
-            for number, (source, ranks) in enumerate(zip(sources, where, strict=True))
-            for places in source.searcher.places(*ranks, LOOKED_AT)
+            for number, (searcher, ranks) in enumerate(zip(searchers, where, strict=True))
+            for places in searcher.places(*ranks, LOOKED_AT)
         ]
         names, places = [(number, one.shard) for number, one in parts], [one for _, one in parts]
         sets = {name: number for number, name in enumerate(dict.fromkeys(names))}
@@ -143,11 +143,13 @@ class Documents(NamedTuple):
 
 
 class Tracer:
-    """Traces texts in sources that share a tokenizer."""
+    """Traces texts in sources that share a tokenizer. What several runs read is searched and counted once; the steps of
+    a document are those of the first run that read it."""
 
     def __init__(self, sources: Sequence[Source], tokenizer: Tokenizer, notes: Sequence[str] = ()) -> None:
         self.sources, self.tokenizer, self.notes = list(sources), tokenizer, list(notes)
-        self.n_tokens = sum(source.searcher.n_tokens for source in sources)
+        self.searchers = list(dict.fromkeys(source.searcher for source in sources))
+        self.n_tokens = sum(searcher.n_tokens for searcher in self.searchers)
 
     def trace(
         self,
@@ -172,7 +174,7 @@ class Tracer:
         chars = char_offsets(pieces)
         decoded = b"".join(pieces).decode("utf-8", errors="replace")
         bits = self.bits(ids, logprobs)
-        found = [source.searcher.find(ids, *zip(*bounds, strict=True)) for source in self.sources] if bounds else []
+        found = [searcher.find(ids, *zip(*bounds, strict=True)) for searcher in self.searchers] if bounds else []
         counts = np.sum([(high - low).sum(axis=0) for low, high in found], axis=0) if found else []
         told = np.concatenate([[0.0], np.cumsum(bits)])
         scores = [
@@ -204,12 +206,12 @@ class Tracer:
 
     def longest(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
         """The longest match in any source, for each token."""
-        found = [source.searcher.longest(ids) for source in self.sources]
+        found = [searcher.longest(ids) for searcher in self.searchers]
         return np.max(found, axis=0) if found else np.zeros(len(ids), np.int32)
 
     def counts(self, ids: NDArray[np.int32], firsts: Any, lasts: Any) -> NDArray[np.int64]:
         """How often pieces of a text occur in all sources (`Searcher.counts`)."""
-        return np.sum([source.searcher.counts(ids, firsts, lasts) for source in self.sources], axis=0)
+        return np.sum([searcher.counts(ids, firsts, lasts) for searcher in self.searchers], axis=0)
 
     def bits(self, ids: NDArray[np.int32], logprobs: Sequence[float | None] | None) -> NDArray[np.float64]:
         """The bits that each token told: by a model's probabilities, else by how often the token occurs."""
@@ -222,15 +224,15 @@ class Tracer:
     def bits_of_tokens(self) -> NDArray[np.float64]:
         """The bits of each token of the vocabulary by how often it occurs, (V,)."""
         ids = np.arange(self.tokenizer.vocab_size, dtype=np.int32)
-        occurrences = np.sum([np.zeros(len(ids)), *(one.searcher.occurrences(ids) for one in self.sources)], axis=0)
+        occurrences = np.sum([np.zeros(len(ids)), *(one.occurrences(ids) for one in self.searchers)], axis=0)
         return np.log2(max(1, self.n_tokens) / np.maximum(1, occurrences))
 
     def documents(
         self, where: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]], lengths: NDArray[np.int64], most: int
     ) -> list[Documents]:
-        """The documents of spans of so many tokens, at most `most` of each, from their ranks in each source."""
+        """The documents of spans of so many tokens, at most `most` of each, from their ranks in each searcher."""
         complete = np.all([(high - low <= LOOKED_AT).all(axis=0) for low, high in where], axis=0)
-        found = Found.of(self.sources, where)
+        found = Found.of(self.searchers, where)
         ends = np.searchsorted(found.spans, np.arange(len(lengths)), "right")
         # A match is a span in a document and its copies.
         keys = found.rows + (found.sets << ROW_BITS)
@@ -240,17 +242,18 @@ class Tracer:
         known: dict[int, Row] = {}
         reads: dict[int, Read] = {}
         for number, (of, shard) in enumerate(found.names):
-            source, here = self.sources[of], np.flatnonzero((found.sets[firsts] == number) & (group >= 0))
-            rows = source.searcher.documents.read(shard, found.rows[firsts[here]].tolist())
+            searcher, here = self.searchers[of], np.flatnonzero((found.sets[firsts] == number) & (group >= 0))
+            rows = searcher.documents.read(shard, found.rows[firsts[here]].tolist())
             known |= zip(here.tolist(), rows, strict=True)
             told = here[group[here] == here]
             rank = np.full(len(firsts) + 1, -1)  # the last one is of the places without a match
             rank[told] = np.arange(len(told))
             at = np.flatnonzero(rank[match] >= 0)
             matches = found.positions[at], lengths[found.spans[at]], rank[match[at]], len(told)
-            if source.run is not None:
-                read = source.run.reads(source.parts.get(shard, ()), *matches)
-                reads |= zip(told.tolist(), read, strict=True)
+            for source in self.sources:
+                if source.searcher is searcher and source.run is not None:
+                    read = source.run.reads(source.parts.get(shard, ()), *matches)
+                    reads |= {one: new for one, new in zip(told.tolist(), read, strict=True) if not reads.get(one)}
         near: dict[int, list[str]] = {}
         for one, first in enumerate(group.tolist()):
             if first >= 0:
@@ -265,7 +268,7 @@ class Tracer:
                 row.licence,
                 row.component,
                 row.url,
-                corpus=self.sources[of].searcher.name,
+                corpus=self.searchers[of].name,
                 split=shard,
                 offset=int(found.offsets[at]),
                 occurrences=occurrences[one],
@@ -282,17 +285,15 @@ class Tracer:
         """What follows the longest end of a text that occurs in any source, and its length (`Searcher.next_tokens`)."""
         first = int(reach(self.longest(ids))[-1])
         total: dict[int, int] = {}
-        for source in self.sources:
-            for token, count in source.searcher.followers(ids[first:]).items():
+        for searcher in self.searchers:
+            for token, count in searcher.followers(ids[first:]).items():
                 total[token] = total.get(token, 0) + count
         return len(ids) - first, dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
 
     def snippet(self, corpus: str, split: str, position: int, length: int, around: int) -> dict[str, str]:
         """The text before, in and after a match of `length` tokens, with `around` tokens on each side; of `corpus` its
         last part suffices. Raises ValueError if there is no such place."""
-        names = {
-            name: one.searcher for one in self.sources for name in (Path(one.searcher.name).name, one.searcher.name)
-        }
+        names = {name: one for one in self.searchers for name in (Path(one.name).name, one.name)}
         if corpus not in names:
             raise ValueError(f"there is no corpus {corpus!r} here")
         at, tokens = names[corpus].around(split, position, length, around, around)
@@ -307,7 +308,7 @@ class Tracer:
         """For each token: the length of the longest text before it that occurs, how often that does, and how often the
         token follows it (arXiv 2401.17377)."""
         n, begins = len(ids), reach(self.longest(ids))[:-1]
-        if not n or not self.sources:
+        if not n or not self.searchers:
             return []
         firsts, ends = np.tile(begins, 2), np.concatenate([np.arange(n), np.arange(1, n + 1)])
         counts = self.counts(ids, firsts, ends)

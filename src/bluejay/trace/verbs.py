@@ -187,7 +187,10 @@ def next_tokens(tracer: "Tracer", model: "Model | None", text: str) -> tuple[str
     if model is not None:
         import torch
 
-        likely = torch.softmax(model.logits(model.tokenizer.encode_prompt(text))[-1].float(), -1).topk(LIKELIEST)
+        from bluejay.infer.prompts import end_of
+
+        ids = end_of(model.tokenizer, model.tokenizer.encode_prompt(text), model.config.n_ctx)
+        likely = torch.softmax(model.logits(ids)[-1].float(), -1).topk(LIKELIEST)
         pairs = zip(likely.indices.tolist(), likely.values.tolist(), strict=True)
         values["model"] = [{"token": token, "text": name(token), "probability": value} for token, value in pairs]
         lines += ["and the model expects", *(f"  {row['probability']:7.1%}  {row['text']}" for row in values["model"])]

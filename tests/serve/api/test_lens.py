@@ -94,6 +94,7 @@ def test_a_run_that_kept_models_shows_its_heads_being_born(running, tmp_path, by
     config = GPTConfig(n_layer=2, d_model=32, n_head=2, vocab_size=259, n_ctx=64)
     for seed, name in enumerate(("model-step-5", "model-step-20", "model")):
         save_model(new_model(config, seed=seed), byte_tokenizer, tmp_path / "run" / name)
+    (tmp_path / "run" / "model-step-20-q4").mkdir()
     rows = [{"step": step, "loss": 5 - step / 10} for step in range(1, 31)]
     (tmp_path / "run" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with running(load(tmp_path / "run" / "model-step-20")) as server:
@@ -149,6 +150,22 @@ def test_a_model_without_a_run_has_no_checkpoints(server):
 def test_a_mistake_is_one_sentence(server, body, message):
     response = ask(server, **body)
     assert response.status_code == 400 and message in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("more", "param", "message"),
+    [
+        ({"corrupt": "the mat", "position": 0}, "position", "position does not go with corrupt; leave one of them out"),
+        ({"corrupt": "the mat", "tuned": True}, "tuned", "tuned does not go with corrupt"),
+        ({"corrupt": "the mat", "without": True}, "without", "without does not go with corrupt"),
+        ({"corrupt": "the mat", "steering": DIRECTION}, "corrupt", "corrupt does not go with steering"),
+        ({"part": "mlp"}, "part", "part does not go with a look; it goes with corrupt"),
+    ],
+)
+def test_a_field_that_would_not_be_read_is_refused(server, more, param, message):
+    response = ask(server, input="the cat", **more)
+    error = response.json()["error"]
+    assert response.status_code == 400 and error["param"] == param and message in error["message"]
 
 
 def test_strangers_are_not_answered(running, model):

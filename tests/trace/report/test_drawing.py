@@ -1,6 +1,7 @@
 """Passages are of documents that the run read, or did not, at the steps that are asked for."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,9 @@ import pytest
 from bluejay import recipe as recipes
 from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import TokenShard
-from bluejay.trace.report.drawing import Passage, Reading, alike
+from bluejay.trace.index import Index
+from bluejay.trace.indexing import index
+from bluejay.trace.report.drawing import Passage, Reading, Shard, alike
 from bluejay.train.data.batches import Batches, open_sources
 from bluejay.train.recipe import Mixture, TrainRecipe
 
@@ -80,6 +83,22 @@ def test_held_out_passages_are_of_held_out_documents_and_counts_are_of_what_was_
     windows = np.lib.stride_tricks.sliding_window_view(np.asarray(train), 30)
     expected = [int((windows == one.tokens[:30]).all(axis=1).sum()) for one in (*read, *held_out)]
     assert reading.counts([*read, *held_out], 30).tolist() == expected and min(expected[:10]) >= 1
+
+
+def test_held_out_passages_are_drawn_in_proportion_to_the_length_of_documents(tmp_path, corpus, byte_tokenizer):
+    texts = [[n, *(n + at * (at + n) % 256 for at in range(2000 if n < 30 else 100))] for n in range(60)]
+    texts = [[id % 256 for id in ids] + [byte_tokenizer.eot] for ids in texts]
+    index(corpus(tmp_path, {"valid": texts}, rows={"valid": [{}] * 60}))
+    byte_tokenizer.save(tmp_path)
+    reading = Reading.__new__(Reading)
+    data = SimpleNamespace(sequence_length=LENGTH)
+    reading.run, reading.opened = SimpleNamespace(recipe=SimpleNamespace(data=data)), {}
+    reading.held_out = [Shard(Index(tmp_path), "valid")]
+    like = [Passage((1,), "all", 0, "d")] * 20
+    held_out = reading.drawn_held_out(20, 40, 1, like)
+    rows = [int(passage.document.rpartition(" ")[2]) for passage in held_out]
+    assert len(held_out) == len(set(rows)) == 20 and sum(row < 30 for row in rows) >= 16  # 95 % of the tokens
+    assert len(reading.drawn_held_out(2000, 40, 1, like * 100)) > 8 * 30
 
 
 def test_two_kinds_are_made_alike_by_component():

@@ -11,7 +11,7 @@ CARD = "README.md"
 TRAINED_ON = "trained_on.json"
 """What a model was trained on (`bluejay.train.checkpoint.trained_on`)."""
 TUNED_LENS = "tuned_lens.safetensors"
-"""The tuned lens of a model (`bluejay.lens.logit_lens`), which is no part of its weights."""
+"""The tuned lens of a model (`bluejay.lens.layers`), which is no part of its weights."""
 KEPT_FILES = re.compile(r"trained_on\.json|README\.md|(LICEN[SC]E|NOTICE|COPYING|USE_POLICY)(\.\w+)?", re.IGNORECASE)
 USES = re.compile(r"\b(uses?|usage|good for|purpose)\b", re.IGNORECASE)
 """Titles of sections of a card that say what a model is for."""

@@ -56,6 +56,14 @@ class LensRequest(Body):
     steering: Direction | None = Field(None, description="A direction whose cost in bits per byte is measured.")
 
 
+READ = {
+    "steering": {"input", "model", "steering"},
+    "corrupt": {"input", "model", "corrupt", "part", "target", "against"},
+    "a look": {"input", "model", "position", "target", "against", "without", "everywhere", "tuned"},
+}
+"""The fields of a request that each method reads; the first whose field is given is the one that is asked for."""
+
+
 class KeptRequest(Body):
     """The text that a model which a run kept continues, and how it samples."""
 
@@ -85,6 +93,7 @@ def router(models: Catalogue, settings: ServeSettings) -> APIRouter:
     async def look_inside(body: LensRequest, request: Request) -> Response:
         """What each layer would have said, what made a prediction, where attention looked; what happens without each
         token; with a second text, what each activation of the first brings back; and what steering costs."""
+        require_fitting(body)
         service = await models.use(request, body.model, INSIDE)
         texts = [text for text in (body.input, body.corrupt) if isinstance(text, str)]
         with service.reading(texts, "input"):
@@ -133,6 +142,15 @@ def router(models: Catalogue, settings: ServeSettings) -> APIRouter:
 
 class TooLong(ValueError):
     """A text has more tokens than are looked at."""
+
+
+def require_fitting(body: LensRequest) -> None:
+    """Raise APIError for a field that the method which is asked for would not read."""
+    method = next((name for name in READ if getattr(body, name, None) is not None), "a look")
+    for name, field in LensRequest.model_fields.items():
+        if name not in READ[method] and getattr(body, name) != field.default:
+            why = "it goes with corrupt" if method == "a look" else "leave one of them out"
+            raise APIError(400, f"{name} does not go with {method}; {why}", param=name)
 
 
 def run_of(model: Path | None) -> tuple[Path | None, dict[str, Path]]:

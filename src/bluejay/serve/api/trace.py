@@ -149,7 +149,7 @@ def router(models: Catalogue, settings: ServeSettings) -> APIRouter:
             why = {"available": False, "reason": "" if is_public else str(reason), "charged": is_public, "corpora": []}
             missing = None if is_public else await asyncio.to_thread(own.missing, reason)
             return json_response({**why, "index": missing})
-        corpora = [{"name": Path(one.searcher.name).name, "tokens": one.searcher.n_tokens} for one in found.sources]
+        corpora = [{"name": Path(one.name).name, "tokens": one.n_tokens} for one in found.searchers]
         return json_response({"available": True, "reason": None, "charged": is_public, "corpora": corpora})
 
     @routes.post("/v1/trace/index", status_code=202, responses=ERRORS)

@@ -1,7 +1,9 @@
 """Passages that a run read, and others that it did not, drawn at random: what the figures of a report are about.
 
-A passage is within one document. Of a document that was read, and of its copies, one passage is drawn; held-out text is
-scarce, so several are drawn of one document, and intervals count them as dependent.
+A passage is within one document, of those in a random window of a sequence's length, whether it was read or held out:
+so both come from long documents as often as their tokens do. Of a document that was read, and of its copies, one
+passage is drawn; held-out text is scarce, so once no more documents are found each may give another, and intervals
+count them as dependent.
 """
 
 import bisect
@@ -69,7 +71,7 @@ class Reading:
             why = "; ".join([f"no token shard that the run of {target} read can be traced", *whole.notes])
             raise ValueError(why)
         self.run: ReadRun = indexed[0].run
-        self.tracer = Tracer([only_read(one) for one in whole.sources if one.parts], whole.tokenizer, whole.notes)
+        self.tracer = Tracer(only_read(whole.sources), whole.tokenizer, whole.notes)
         """Searches in the token shards that were read, and not in the others of their corpora."""
         self.sets: dict[int, list[tuple[int, Shard]]] = {}
         """For each set of `data.train` its shards, each with the tokens before it."""
@@ -85,7 +87,7 @@ class Reading:
             for source in indexed
             if isinstance(source.searcher, Index)
             for name in dict.fromkeys(shard.shard for shard in source.searcher.shards)
-            if name not in source.parts
+            if name not in read_of(source.searcher, whole.sources)
         ]
         """Token shards of the same corpora that were not read, such as valid and test."""
         self.opened: dict[Path, TokenShard] = {}
@@ -144,19 +146,26 @@ class Reading:
         return found
 
     def drawn_held_out(self, n: int, length: int, seed: int, like: Sequence[Passage]) -> list[Passage]:
-        """Passages of held-out documents, of each component as many as among `like`, as far as there are so many."""
-        rng = np.random.default_rng(seed)
+        """Passages of random windows of the held-out token shards, of each component as many as among `like`, as far as
+        there are so many; drawn as those that were read are."""
+        rng, window = np.random.default_rng(seed), self.run.recipe.data.sequence_length
         wanted, found = Counter(passage.component for passage in like), list[Passage]()
-        documents = [(shard, number) for shard in self.held_out for number in range(len(self.open(shard)))]
+        sizes = np.array([len(self.open(shard).tokens) for shard in self.held_out], np.int64)
+        if not sizes.sum():
+            return found
         for _ in range(MOST_OF_ONE):
             used = set[tuple[Path, int]]()
-            for at in rng.permutation(len(documents)).tolist():
-                shard, number = documents[at]
-                begin, end = self.open(shard).offsets[number : number + 2].tolist()
-                for passage in self.passage(shard, begin, end, length, rng, used, -1):
-                    if wanted[passage.component] > 0 and len(found) < n:
-                        wanted[passage.component] -= 1
-                        found.append(passage)
+            for _ in range(TRIES):
+                before, numbers = len(found), rng.choice(len(sizes), n, p=sizes / sizes.sum())
+                begins = rng.integers(np.maximum(1, sizes[numbers] - window))
+                for number, begin in zip(numbers.tolist(), begins.tolist(), strict=True):
+                    shard = self.held_out[number]
+                    for passage in self.passage(shard, begin, begin + window + 1, length, rng, used, -1):
+                        if wanted[passage.component] > 0 and len(found) < n:
+                            wanted[passage.component] -= 1
+                            found.append(passage)
+                if len(found) in (before, n):
+                    break
         return found
 
     def passage(
@@ -213,11 +222,19 @@ def documents_of(passages: Sequence[Passage]) -> list[str]:
     return [passage.document for passage in passages]
 
 
-def only_read(source: Source) -> Source:
-    """A source whose searches leave out the token shards that the run did not read."""
-    searcher = source.searcher
-    shards = [shard for shard in searcher.shards if shard.shard in source.parts]
-    return Source(Searcher(searcher.name, shards, searcher.documents), source.run, source.parts)
+def read_of(searcher: Searcher, sources: Sequence[Source]) -> set[str]:
+    """The token shards of a corpus that the run of any source read."""
+    return {name for source in sources if source.searcher is searcher for name in source.parts}
+
+
+def only_read(sources: Sequence[Source]) -> list[Source]:
+    """Sources whose searches leave out the token shards that no run read."""
+    narrow: dict[Searcher, Searcher] = {}
+    for searcher in dict.fromkeys(source.searcher for source in sources if source.parts):
+        read = read_of(searcher, sources)
+        shards = [shard for shard in searcher.shards if shard.shard in read]
+        narrow[searcher] = Searcher(searcher.name, shards, searcher.documents)
+    return [Source(narrow[one.searcher], one.run, one.parts) for one in sources if one.parts]
 
 
 def alike(read: Sequence[Passage], others: Sequence[Passage]) -> tuple[list[Passage], list[Passage]]:

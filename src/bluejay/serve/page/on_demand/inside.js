@@ -31,7 +31,8 @@ export class Inside extends SpanPopover {
 		super(panel, pane, announce);
 		Object.assign(this, { panel, getKey });
 		this.look = create("button", "Look inside", () => this.lookInside());
-		this.note = create("p", "See why the model expected a token of the text, in its own numbers of 32 bits.");
+		this.note = create("p", "See why the model expected a token of the text.");
+		const numbers = create("small", "These are the numbers of the same model in torch and float32; the engine that writes may round differently.");
 		this.before = create("button", "Previous token", () => this.choose(this.number - 1));
 		this.after = create("button", "Next token", () => this.choose(this.number + 1));
 		this.steps = Object.assign(create("div"), { className: "steps", hidden: true });
@@ -41,7 +42,7 @@ export class Inside extends SpanPopover {
 		this.steering = new Steering(sliders, (body) => this.ask(body), () => this.input, announce);
 		this.birth = new Birth((path, body) => this.get(path, body), () => pane.text, announce);
 		panel.classList.add("inside");
-		panel.replaceChildren(this.look, this.note, this.steps, this.parts, this.rest);
+		panel.replaceChildren(this.look, this.note, this.steps, this.parts, this.rest, numbers);
 		pane.drawn.inside = () => (this.current && this.on ? [...this.marks, ...this.chosen()] : []);
 		this.enabled = !panel.hidden;
 	}
