@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from bluejay.fetch import without_credentials, without_password
 from bluejay.files import atomic_directory, cache_directory
 from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.sources.code.tree import SourceFiles
@@ -54,7 +55,8 @@ class Git(SourceFiles):
     @property
     def title(self) -> str:
         """The repository's name."""
-        return self.path.rstrip("/").removesuffix("/.git").removesuffix(".git").rpartition("/")[2] or "repository"
+        path = without_credentials(self.path)
+        return path.rstrip("/").removesuffix("/.git").removesuffix(".git").rpartition("/")[2] or "repository"
 
     @property
     def head(self) -> str:
@@ -121,5 +123,5 @@ def git(repository: Path, *command: str) -> bytes:
         raise ValueError("reading repositories needs git, which is not on this machine") from None
     if answer.returncode:
         said = answer.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
-        raise ValueError(f"git cannot read {repository}: {said[-1]}")
+        raise ValueError(f"git cannot read {repository}: {without_password(said[-1])}")
     return answer.stdout
