@@ -216,11 +216,18 @@ def without_password(text: str) -> str:
     return re.sub(r"(?<=://)[^/?#\s]+@", "", text)
 
 
-def without_credentials(value: str) -> str:
-    """A value as a corpus may state it: without user and password if it begins with an address that has them. The user
-    of an ssh address is no secret; an address within the value, as in a query, stays as it is.
+def without_credentials(value: Any) -> Any:
+    """A value as a corpus may state it: without user and password where it, or a text in its dictionaries and lists,
+    begins with an address that has them. The user of an ssh address is no secret, and an address further on in a text,
+    as in a query, stays as it is.
 
     >>> without_credentials("https://me:secret@example.org/?of=https://you@example.com")
     'https://example.org/?of=https://you@example.com'
     """
+    if isinstance(value, dict):
+        return {key: without_credentials(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_credentials(item) for item in value]
+    if not isinstance(value, str):
+        return value
     return re.sub(r"\A((?!ssh:)[a-z][a-z0-9+.-]*://)[^/?#\s]+@", r"\1", value, flags=re.IGNORECASE)

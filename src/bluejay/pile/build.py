@@ -85,7 +85,7 @@ def build(recipe: PileRecipe, executor: Executor | None = None, force: bool = Fa
     storage = Storage(recipe.storage) if recipe.storage else None
     if storage:
         storage.check()
-    public = check(PileRecipe, publishable(plain(recipe)), "the recipe")
+    public = check(PileRecipe, without_credentials(plain(recipe)), "the recipe")
     settings = {name: value for name, value in plain(public).items() if name not in (INDEX, "storage")}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     built = Report.load(directory)
@@ -117,15 +117,6 @@ def build(recipe: PileRecipe, executor: Executor | None = None, force: bool = Fa
     return BuildResult(directory, report, fresh=True)
 
 
-def publishable(value: Any) -> Any:
-    """The plain values of a recipe without the users and passwords in addresses, which requests alone need."""
-    if isinstance(value, dict):
-        return {key: publishable(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [publishable(item) for item in value]
-    return without_credentials(value) if isinstance(value, str) else value
-
-
 def copy(directory: Path, storage: Storage) -> None:
     """Copy a corpus to object storage, its checksums last, unless it is there."""
     place = storage.at("corpus")
@@ -142,7 +133,7 @@ def require_same_sources(directory: Path, recipe: PileRecipe) -> None:
     """
     try:
         saved = tomllib.loads((directory / "recipe.toml").read_text(encoding="utf-8"))
-        before = publishable(saved)["component"]
+        before = without_credentials(saved)["component"]
         now = plain(recipe)["component"]
         places, others = ({place_of(source) for part in parts for source in part["source"]} for parts in (now, before))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError):

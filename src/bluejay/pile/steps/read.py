@@ -57,7 +57,8 @@ class Part:
         """The source and its files; a changed file has another size or another modification time."""
         stamps = [stamp for unit in self.units for stamp in stamps_of(self.source, unit)]
         place = [vars(self.place)] if self.place else []
-        return [self.component.name, self.component.licence, plain(self.source), self.units, stamps, *place]
+        key = [self.component.name, self.component.licence, plain(self.source), self.units, stamps, *place]
+        return without_credentials(key)
 
 
 @dataclass(frozen=True)
@@ -222,10 +223,9 @@ def cut(document: Document) -> Iterator[Document]:
 def row_of(document: Document, component: Component) -> dict[str, str] | Skipped:
     """A row of RAW: text that UTF-8 can encode, and the component's name and licence. Its addresses have no passwords."""
     licence = document.licence if component.licence == "from-metadata" else component.licence
-    stated = {key: without_credentials(text) if isinstance(text, str) else text for key, text in document.meta.items()}
     source, url = without_credentials(document.source), without_credentials(document.url)
     try:
-        meta = json_text({"component": component.name, **stated})
+        meta = json_text(without_credentials({"component": component.name, **document.meta}))
     except (RecursionError, TypeError) as error:  # TypeError: names that are not all text
         return Skipped(document.url, f"its metadata cannot be written as JSON: {error}")
     values = {"text": document.text, "source": source, "licence": licence, "url": url}
