@@ -221,7 +221,7 @@ def cut(document: Document) -> Iterator[Document]:
 
 
 def row_of(document: Document, component: Component) -> dict[str, str] | Skipped:
-    """A row of RAW: text that UTF-8 can encode, and the component's name and licence. Its addresses have no passwords."""
+    """A row of RAW: text that UTF-8 can encode, addresses without passwords, and the component's name and licence."""
     licence = document.licence if component.licence == "from-metadata" else component.licence
     source, url = without_credentials(document.source), without_credentials(document.url)
     try:
@@ -233,11 +233,16 @@ def row_of(document: Document, component: Component) -> dict[str, str] | Skipped
 
 
 def json_text(value: dict[str, Any]) -> str:
-    """A dictionary as JSON, which has neither NaN nor infinity (RFC 8259, section 6): they become null."""
+    """A dictionary as JSON, which has neither NaN nor infinity (RFC 8259, section 6) nor bytes: they become null."""
     try:
-        return json.dumps(value, sort_keys=True, default=str, allow_nan=False)
+        return json.dumps(value, sort_keys=True, default=stated, allow_nan=False)
     except ValueError:
-        return json.dumps(finite(value), sort_keys=True, default=str)
+        return json.dumps(finite(value), sort_keys=True, default=stated)
+
+
+def stated(value: Any) -> str | None:
+    """What JSON has for a value of another type: its text; null for bytes, such as those of a picture."""
+    return None if isinstance(value, bytes) else str(value)
 
 
 def finite(value: Any) -> Any:
