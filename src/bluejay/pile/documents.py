@@ -11,8 +11,6 @@ from bluejay.decompress import BROKEN, READ_BYTES
 MAX_DOCUMENT_BYTES = 256_000_000
 """Largest file or record that may become a document: a larger one could exhaust the memory of a build."""
 
-TOO_LARGE = f"larger than {MAX_DOCUMENT_BYTES // 10**6} MB"
-"""The reason for which a larger one is skipped."""
 BROKEN_OFF = "broken off, what stands before is kept"
 """The reason for which the rest of a file is skipped."""
 
@@ -46,11 +44,16 @@ class Skipped:
     reason: str
 
 
+def too_large() -> ValueError:
+    """What a file or record of more than MAX_DOCUMENT_BYTES raises."""
+    return ValueError(f"larger than {MAX_DOCUMENT_BYTES // 10**6} MB")
+
+
 def read_bounded(stream: BufferedIOBase | IO[bytes]) -> bytes:
     """All bytes of a stream. Raises ValueError: there are more than MAX_DOCUMENT_BYTES."""
     data = stream.read(MAX_DOCUMENT_BYTES + 1)
     if len(data) > MAX_DOCUMENT_BYTES:
-        raise ValueError(TOO_LARGE)
+        raise too_large()
     return data
 
 
@@ -67,7 +70,7 @@ def read_until_damaged(stream: BufferedIOBase) -> tuple[bytes, Exception | None]
             parts.append(chunk)
             size += len(chunk)
             if size > MAX_DOCUMENT_BYTES:
-                raise ValueError(TOO_LARGE)
+                raise too_large()
     except BROKEN as error:
         if not parts:
             raise

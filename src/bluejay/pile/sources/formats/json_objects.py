@@ -7,7 +7,7 @@ from io import BufferedIOBase
 from itertools import chain
 from typing import Any
 
-from bluejay.pile.documents import MAX_DOCUMENT_BYTES, TOO_LARGE
+from bluejay.pile.documents import MAX_DOCUMENT_BYTES, too_large
 from bluejay.pile.sources.io.decode import decode, in_utf8
 from bluejay.pile.sources.io.lines import lines
 from bluejay.pile.sources.io.open import READ_BYTES
@@ -34,7 +34,7 @@ def json_objects(stream: BufferedIOBase) -> Iterator[Any]:
     for line in written:
         text += line
         if len(text) > MAX_DOCUMENT_BYTES:
-            raise ValueError(TOO_LARGE)
+            raise too_large()
     whole = json.loads(decode(bytes(text)))
     if isinstance(whole, dict):
         whole = whole["results"] if isinstance(whole.get("results"), list) else [whole]

@@ -14,7 +14,7 @@ from io import BufferedIOBase
 from itertools import chain, dropwhile
 from typing import Any, Literal
 
-from bluejay.pile.documents import MAX_DOCUMENT_BYTES, TOO_LARGE, Document
+from bluejay.pile.documents import MAX_DOCUMENT_BYTES, Document, too_large
 from bluejay.pile.sources.formats.html import all_text
 from bluejay.pile.sources.io.decode import decode
 from bluejay.pile.sources.io.lines import lines
@@ -82,7 +82,7 @@ class Mail(RecordFiles):
 def whole(message: bytearray, size: int, in_mailbox: bool) -> bytes | ValueError:
     """A message of `size` bytes, whose memory is given back; an exception in place of one that was too large."""
     if size > MAX_DOCUMENT_BYTES:
-        return ValueError(TOO_LARGE)
+        return too_large()
     content = bytes(message)
     message.clear()
     return QUOTED.sub(rb"\1", content) if in_mailbox else content

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import Any, ClassVar, Literal
 
-from bluejay.pile.documents import MAX_DOCUMENT_BYTES, TOO_LARGE, Document
+from bluejay.pile.documents import MAX_DOCUMENT_BYTES, Document, too_large
 from bluejay.pile.sources.formats.html import Extract, page
 from bluejay.pile.sources.io.decode import decode_text
 from bluejay.pile.sources.io.open import BROKEN, decompressed
@@ -53,7 +53,7 @@ class Warc(RecordFiles):
             if size != whole:  # the library mistakes the end of a truncated file for that of the record
                 raise EOFError("the archive ends within a record")
             if not is_wanted or whole > MAX_DOCUMENT_BYTES:
-                yield ValueError(TOO_LARGE) if is_wanted else None
+                yield too_large() if is_wanted else None
                 continue
             with contextlib.suppress(OSError):  # malformed HTTP headers, which `document` reports
                 record.parse_http(auto_decode="none")
@@ -113,7 +113,7 @@ def unpacked(record: Any) -> bytes:
     for coding in reversed(codings(headers.get("Content-Encoding", ""))):
         raw = decoded(raw, coding)
     if len(raw) > MAX_DOCUMENT_BYTES:
-        raise ValueError(TOO_LARGE)
+        raise too_large()
     return raw
 
 

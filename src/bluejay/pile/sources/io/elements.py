@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from io import BufferedIOBase
 from typing import Any
 
-from bluejay.pile.documents import MAX_DOCUMENT_BYTES, TOO_LARGE
+from bluejay.pile.documents import MAX_DOCUMENT_BYTES, too_large
 from bluejay.pile.sources.io.decode import decode, in_utf8
 from bluejay.pile.sources.io.open import decompressed
 
@@ -75,7 +75,7 @@ def elements(stream: BufferedIOBase, *names: str, header: str = "") -> Iterator[
             source = bytes(memoryview(held)[:end])
             del held[:end]
             if is_large or end > MAX_DOCUMENT_BYTES:
-                yield name.decode(), ValueError(TOO_LARGE)
+                yield name.decode(), too_large()
             else:
                 yield name.decode(), decode(source.translate(None, CONTROL), encoding)
             tag, sought = b"", 0
