@@ -7,14 +7,20 @@ import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+import pyarrow.parquet as pq
 import pytest
 
 from bluejay.fetch import fetch, is_address
+from bluejay.pile.build import build
+from bluejay.pile.recipe import PileRecipe
+from bluejay.pile.report.card import write_card
 from bluejay.pile.sources.formats.text import Text
 from bluejay.pile.sources.io.open import matching, open_bytes
+from bluejay.recipe import check, load
 
 DATA = bytes(range(256)) * 20_000
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -196,6 +202,41 @@ def test_passwords_are_not_shown(server: Server) -> None:
     with pytest.raises(ValueError, match="cannot be fetched: 404") as raised:
         fetch(f"{server.url.replace('//', '//me:secret@')}/missing.txt")
     assert "secret" not in str(raised.value)
+
+
+def test_passwords_stay_out_of_a_corpus_and_what_they_opened_is_said(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.files |= {
+        "/a.txt": b"One text, of a few words.\n" * 40,
+        "/b.jsonl": b'{"text": "Another."}\n{"no": 1}\n{"text": "A link.", "from": "https://a.org/?u=https://me@b.org"}\n',
+        "/c.epub": b"no book",
+    }
+    hidden = server.url.replace("//", "//me:s3c@ret@")
+    source = [
+        {"kind": kind, "path": f"{hidden}/{name}"}
+        for kind, name in (("text", "a.txt"), ("jsonl", "b.jsonl"), ("epub", "c.epub"))
+    ]
+    values = {
+        "name": "n",
+        "output": str(tmp_path / "out"),
+        "tokenizer": {"train": {"vocab_size": 300}},
+        "component": [{"name": "A", "source": source}],
+    }
+    recipe = check(PileRecipe, values, "the test")
+    directory = build(recipe).directory
+    rows = [row for file in directory.rglob("*.parquet") if file.is_file() for row in pq.read_table(file).to_pylist()]
+    written = json.dumps(rows) + write_card(directory).read_text()
+    written += "".join((directory / name).read_text() for name in ("report.json", "recipe.toml"))
+    assert "ret@" not in written
+    assert all(text in written for text in (f"{server.url}/a.txt", f"{server.url}/c.epub", "?u=https://me@b.org"))
+
+    saved = load(PileRecipe, directory / "recipe.toml")
+    assert not build(saved).fresh  # the same sources, by which a corpus is known
+    monkeypatch.setenv("BLUEJAY_CACHE", str(tmp_path / "empty"))
+    server.statuses = [401] * 9
+    with pytest.raises(ValueError, match=r"a\.txt cannot be fetched: 401 Unauthorized; write user and password into"):
+        build(replace(saved, output=str(tmp_path / "again")))
 
 
 def test_a_text_at_an_address_is_read(server: Server) -> None:

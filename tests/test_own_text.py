@@ -24,6 +24,7 @@ from bluejay.tokens import TokenShard
 from bluejay.train.data.held_out import HeldOutLoss
 from bluejay.train.recipe import TrainRecipe
 from bluejay.train.report.runs import read_run
+from tests.pile.sources.io.test_open import forbid
 from tests.pile.steps.test_hold_out import prose
 
 MINUTES = "0.05"
@@ -198,6 +199,65 @@ def test_compressed_files_of_a_folder_are_read_once_each(here, byte_tokenizer_fo
     assert built.report.components["notes"].found == len(files)
     texts = pq.read_table(built.directory / "documents/train.parquet")["text"].to_pylist()
     assert sorted(map(str.strip, texts)) == [plain.format(letter) for letter in "abcdef"]
+
+
+def test_every_ending_of_a_kind_is_read(here, byte_tokenizer_folder):
+    files = {
+        "a.ndjson": '{"text": "The text a."}\n',
+        "b.jsonlines": '{"text": "The text b."}\n',
+        "c.tsv": "id\ttext\n1\tThe text c.\n",
+        "d.xhtml": "<html><head><title/></head><body><p>The text d.</p></body></html>",
+        "e.eml": "Subject: no text\n\nThe text e.\n",
+        "f.json": '[{"text": "The text f."}]',
+        "g.json": '{"text": "The text g."}\n{"text": "The text h."}\n',
+    }
+    Path("notes").mkdir()
+    for name, content in files.items():
+        Path("notes", name).write_text(content)
+    found = sorted(map(str.strip, texts_of(Path("notes"), byte_tokenizer_folder)))
+    assert found == [f"The text {letter}." for letter in "abcdefgh"]
+    for name, content in files.items():
+        ((source,), size) = own_text.sources_of(Path("notes", name), [])
+        assert size == len(content) and (source.get("separator") == "\t") == (name == "c.tsv")
+
+
+def test_links_to_files_are_read(here, byte_tokenizer_folder, capsys):
+    store, notes = here / "store", here / "notes"
+    for name in ("1", "2", "3", "4", "5"):
+        (store / name).parent.mkdir(exist_ok=True)
+        (store / name).write_text(f"text {name}")
+    for name, kept in {"a.txt": "1", "deep/b.txt": "2", "README": "3", "c.gone": "none", "loop.txt": "loop"}.items():
+        (notes / name).parent.mkdir(parents=True, exist_ok=True)
+        (notes / name).symlink_to(notes / "loop.txt" if name == "loop.txt" else store / kept)
+    (notes / "d.txt").write_text("text d")
+    (notes / "plain.md").write_text("text e")
+    (notes / "folder").symlink_to(notes)
+    assert sorted(texts_of(notes, byte_tokenizer_folder)) == ["text 1", "text 2", "text 3", "text d", "text e"]
+    assert f"links to folders are left out: 1, such as {notes}/folder" in capsys.readouterr().err
+    skipped = pq.read_table("data/notes/documents/skipped.parquet").to_pylist()
+    assert sorted(Path(row["name"]).name for row in skipped) == ["c.gone", "loop.txt"]
+
+
+def test_no_link_leads_to_text_outside_of_a_repository(here, byte_tokenizer_folder, capsys):
+    Path("secret.txt").write_text("a secret")
+    for name in ("work/.git/annex/1", "work/notes/a.txt"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(f"text of {Path(name).name}")
+    Path("work/notes/annexed.txt").symlink_to("../.git/annex/1")
+    Path("work/notes/stolen.txt").symlink_to("../../secret.txt")
+    assert sorted(texts_of(Path("work/notes"), byte_tokenizer_folder)) == ["text of 1", "text of a.txt"]
+    assert "links to text outside of their git repository are left out: 1, such as" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_read_is_said_before_anything_is_written(here, monkeypatch):
+    for name in ("notes/a/b.txt", "notes/.c/d.txt"):
+        Path(name).parent.mkdir(parents=True)
+        Path(name).write_text("text")
+    forbid(monkeypatch, here / "notes/.c")
+    assert own_text.corpus_recipe_of(Path("notes"), Path("runs/notes"), "notes", None)
+    forbid(monkeypatch, here / "notes/a")
+    with pytest.raises(ValueError, match="notes/a cannot be read: Permission denied"):
+        own_text.corpus_recipe_of(Path("notes"), Path("runs/notes"), "notes", None)
 
 
 def test_hidden_files_are_no_part_of_a_text(here, byte_tokenizer_folder):

@@ -24,6 +24,7 @@ from bluejay.storage import bucket
 
 SCHEMES = ("http", "https", "s3", "hf")
 READ_BYTES = 1 << 16
+UNAUTHORIZED = 401
 VERSION, LOCK = ".version", ".lock"
 """Suffixes of the files beside a file while it is downloaded: the version of its partial file, and the lock."""
 
@@ -95,7 +96,9 @@ def download_to(file: Path, address: str, sha256: str | None) -> None:
         with progress(f"fetch {file.name}", 0, "B", done) as bar:
             download(request, partial, bar, file.name, noted=version)
     except errors_of(scheme) as error:
-        raise ValueError(f"{without_password(address)} cannot be fetched: {first_line(error)}") from None
+        denied = getattr(getattr(error, "response", None), "status_code", None) == UNAUTHORIZED
+        advice = "; write user and password into the recipe, where a saved one has none, or ~/.netrc" if denied else ""
+        raise ValueError(f"{without_password(address)} cannot be fetched: {first_line(error)}{advice}") from None
     adopt(partial, file, sha256)
     version.unlink(missing_ok=True)
 
@@ -210,4 +213,21 @@ def without_password(text: str) -> str:
     >>> without_password("https://me:secret@example.org/simple")
     'https://example.org/simple'
     """
-    return re.sub(r"(?<=://)[^/@\s]+@", "", text)
+    return re.sub(r"(?<=://)[^/?#\s]+@", "", text)
+
+
+def without_credentials(value: Any) -> Any:
+    """A value as a corpus may state it: without user and password where it, or a text in its dictionaries and lists,
+    begins with an address that has them. The user of an ssh address is no secret, and an address further on in a text,
+    as in a query, stays as it is.
+
+    >>> without_credentials("https://me:secret@example.org/?of=https://you@example.com")
+    'https://example.org/?of=https://you@example.com'
+    """
+    if isinstance(value, dict):
+        return {key: without_credentials(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_credentials(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    return re.sub(r"\A((?!ssh:)[a-z][a-z0-9+.-]*://)[^/?#\s]+@", r"\1", value, flags=re.IGNORECASE)

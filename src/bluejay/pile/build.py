@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from bluejay.fetch import without_credentials
 from bluejay.files import atomic_directory, recover_directory
 from bluejay.pile.pipeline.check import require_usable
 from bluejay.pile.pipeline.executor import Executor
@@ -28,7 +29,7 @@ from bluejay.pile.report import counts
 from bluejay.pile.report.counts import Report
 from bluejay.pile.steps.assemble import CHECKSUMS, assemble, link
 from bluejay.progress import say
-from bluejay.recipe import plain, save
+from bluejay.recipe import check, plain, save
 from bluejay.storage import Storage
 
 INDEX = "index"
@@ -84,7 +85,8 @@ def build(recipe: PileRecipe, executor: Executor | None = None, force: bool = Fa
     storage = Storage(recipe.storage) if recipe.storage else None
     if storage:
         storage.check()
-    settings = {name: value for name, value in plain(recipe).items() if name not in (INDEX, "storage")}
+    public = check(PileRecipe, without_credentials(plain(recipe)), "the recipe")
+    settings = {name: value for name, value in plain(public).items() if name not in (INDEX, "storage")}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     built = Report.load(directory)
     if built and built.recipe_sha256 == digest:
@@ -94,7 +96,7 @@ def build(recipe: PileRecipe, executor: Executor | None = None, force: bool = Fa
         return BuildResult(directory, built, fresh=False)
     require_replaceable(directory)
     if not force:
-        require_same_sources(directory, recipe)
+        require_same_sources(directory, public)
     require_usable(recipe)
     stages = directory.with_name(f"{directory.name}.stages")
     with locked(stages):
@@ -104,7 +106,7 @@ def build(recipe: PileRecipe, executor: Executor | None = None, force: bool = Fa
         corpus = Pipeline(recipe, runner, report).run()
         with atomic_directory(directory) as temporary:
             assemble(corpus, temporary)
-            save(recipe, temporary / "recipe.toml")
+            save(public, temporary / "recipe.toml")
             for file in directory.glob(f"{INDEX}/*"):
                 (temporary / INDEX).mkdir(exist_ok=True)
                 link(file, temporary / INDEX / file.name)
@@ -130,7 +132,8 @@ def require_same_sources(directory: Path, recipe: PileRecipe) -> None:
     A source is known by its kind, path and package, whatever else of it a recipe changed.
     """
     try:
-        before = tomllib.loads((directory / "recipe.toml").read_text(encoding="utf-8"))["component"]
+        saved = tomllib.loads((directory / "recipe.toml").read_text(encoding="utf-8"))
+        before = without_credentials(saved)["component"]
         now = plain(recipe)["component"]
         places, others = ({place_of(source) for part in parts for source in part["source"]} for parts in (now, before))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError):

@@ -3,11 +3,16 @@
 import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
-from io import BufferedIOBase
-from typing import IO, Any
+from io import BufferedIOBase, BufferedReader
+from typing import IO, Any, cast
+
+from bluejay.decompress import BROKEN, READ_BYTES
 
 MAX_DOCUMENT_BYTES = 256_000_000
 """Largest file or record that may become a document: a larger one could exhaust the memory of a build."""
+
+BROKEN_OFF = "broken off, what stands before is kept"
+"""The reason for which the rest of a file is skipped."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +44,35 @@ class Skipped:
     reason: str
 
 
+def too_large() -> ValueError:
+    """What a file or record of more than MAX_DOCUMENT_BYTES raises."""
+    return ValueError(f"larger than {MAX_DOCUMENT_BYTES // 10**6} MB")
+
+
 def read_bounded(stream: BufferedIOBase | IO[bytes]) -> bytes:
     """All bytes of a stream. Raises ValueError: there are more than MAX_DOCUMENT_BYTES."""
     data = stream.read(MAX_DOCUMENT_BYTES + 1)
     if len(data) > MAX_DOCUMENT_BYTES:
-        raise ValueError(f"larger than {MAX_DOCUMENT_BYTES // 10**6} MB")
+        raise too_large()
     return data
+
+
+def read_until_damaged(stream: BufferedIOBase) -> tuple[bytes, Exception | None]:
+    """The bytes of a decompressed stream, and the exception, one of `decompress.BROKEN`, of a damage behind them.
+
+    Raises that exception where nothing stands before it; ValueError: there are more than MAX_DOCUMENT_BYTES.
+    """
+    parts: list[bytes] = []
+    size = 0
+    damage = None
+    try:
+        while chunk := cast(BufferedReader, stream).read1(READ_BYTES):
+            parts.append(chunk)
+            size += len(chunk)
+            if size > MAX_DOCUMENT_BYTES:
+                raise too_large()
+    except BROKEN as error:
+        if not parts:
+            raise
+        damage = error
+    return b"".join(parts), damage

@@ -35,6 +35,24 @@ def recipe(folder: Path, second: dict[str, Any], **values: Any) -> PileRecipe:
         ({"filters": ["language:english"]}, {}, "names no language by 'english'; write codes of ISO 639"),
         ({"filters": ["length:many"]}, {}, "was not understood; write length:"),
         ({"filters": ["quality:none.safetensors"]}, {}, r"none\.safetensors cannot be read"),
+        (
+            {"source": [{"kind": "html", "path": "https://a.org/a.html", "extract": "justext", "language": "english"}]},
+            {},
+            "component Second: justext knows no language 'english'; did you mean English?",
+        ),
+        (
+            {
+                "source": [
+                    {
+                        "kind": "archive",
+                        "path": "https://a.org/a.zip",
+                        "formats": [{"kind": "warc", "path": "*", "extract": "justext", "language": "Germn"}],
+                    }
+                ]
+            },
+            {},
+            "justext knows no language 'Germn'; did you mean German?",
+        ),
         ({}, {"tokenizer": {"path": "no/such/tokenizer.json"}}, r"tokenizer: no tokenizer at no/such/tokenizer\.json"),
         (
             {"filters": ["c5"]},

@@ -27,6 +27,7 @@ COMPONENT = Component("A", source=(Mathematics(kind="mathematics", documents=1),
         ([1.5, float("inf"), {"a": float("nan")}], [1.5, None, {"a": None}]),
         ("NaN", "NaN"),
         (10**40, 10**40),
+        ({"bytes": b"PNG", "path": "a.png"}, {"bytes": None, "path": "a.png"}),
     ],
 )
 def test_metadata_is_json(value: Any, written: Any) -> None:

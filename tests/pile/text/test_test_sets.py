@@ -29,6 +29,7 @@ def test_every_kind_of_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(line.encode()))
     (tmp_path / "c.jsonl.zst").write_bytes(zstandard.compress(b"{}\n") + zstandard.compress(line.encode()))
     (tmp_path / "d.json").write_text(json.dumps([ITEM]))
+    (tmp_path / "d2.json").write_text("{}\n" + line)
     (tmp_path / "e.txt").write_text(QUESTION)
     pq.write_table(pa.Table.from_pylist([ITEM]), tmp_path / "f.parquet")
     texts = pa.array(["Nothing of it.", f"He asked: {QUESTION.upper()}", QUESTION[:50]])

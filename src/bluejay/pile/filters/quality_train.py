@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from bluejay.pile.documents import Document
 from bluejay.pile.filters.quality import BUCKETS, Classifier, features, sigmoid
+from bluejay.pile.sources.folder import kind_of
 from bluejay.pile.sources.formats.tables import JSONLines, Parquet
 from bluejay.pile.sources.formats.text import Text
-from bluejay.pile.sources.io.decode import uncompressed
 from bluejay.pile.sources.io.open import matching
 from bluejay.pile.text.text_batch import TextBatch, Texts, split_texts
 from bluejay.progress import say
@@ -31,7 +31,8 @@ HELD_OUT_EVERY = 10
 
 
 def train_from_files(good: Sequence[str], bad: Sequence[str], path: Path, seed: int = 0) -> float:
-    """Train on files (.jsonl and .parquet with a field text, or plain text; patterns and URLs) and write `path`.
+    """Train on files (.jsonl, .ndjson, .jsonlines and .parquet with a field text, or plain text; patterns and URLs) and
+    write `path`.
 
     Returns the accuracy on held-out texts. Raises ValueError: a file is missing, or has no text.
     """
@@ -77,11 +78,10 @@ def split_held_out(texts: list[str]) -> tuple[Texts, Texts]:
 def texts_of(paths: Sequence[str]) -> Iterator[str]:
     """Yield the texts of files, in order."""
     for path in (path for pattern in paths for path in matching(pattern)):
-        kind = Path(uncompressed(path)).suffix.lower()
         source: Any = {
-            ".jsonl": JSONLines(kind="jsonl", path=path),
-            ".parquet": Parquet(kind="parquet", path=path),
-        }.get(kind, Text(kind="text", path=path))
+            "jsonl": JSONLines(kind="jsonl", path=path),
+            "parquet": Parquet(kind="parquet", path=path),
+        }.get(kind_of(Path(path)), Text(kind="text", path=path))
         yield from (found.text for found in source.read(path) if isinstance(found, Document))
 
 

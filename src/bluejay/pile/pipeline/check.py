@@ -3,7 +3,7 @@
 A build may read for hours before it needs the last of them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from bluejay.fetch import is_address
@@ -12,6 +12,7 @@ from bluejay.pile.recipe import Component, Decontaminate, PileRecipe
 from bluejay.pile.sources import Source
 from bluejay.pile.sources.code.git import Git
 from bluejay.pile.sources.code.tree import Tree
+from bluejay.pile.sources.formats.html import require_stoplist
 from bluejay.pile.sources.io.open import matching
 from bluejay.pile.text.test_sets import files_of
 from bluejay.tokenizer import Tokenizer
@@ -26,7 +27,7 @@ def require_usable(recipe: PileRecipe, files: bool = True) -> None:
 
 
 def unusable(recipe: PileRecipe) -> Iterator[str]:
-    """What is wrong with the tokenizer and the filters, which every machine needs."""
+    """What is wrong with the tokenizer, the filters and the languages of pages, which every machine needs."""
     path = recipe.tokenizer.path
     if path is not None and (found := mistake(lambda: Tokenizer.load(path))):
         yield f"tokenizer: {found}"
@@ -34,6 +35,17 @@ def unusable(recipe: PileRecipe) -> Iterator[str]:
         for name in component.filters:
             if found := mistake(lambda name=name: filters.parse(name, recipe.seed)):
                 yield f"component {component.name}: {found}"
+        for language in languages_of(component.source):
+            if found := mistake(lambda language=language: require_stoplist(language)):
+                yield f"component {component.name}: {found}"
+
+
+def languages_of(readers: Iterable[Any]) -> Iterator[str]:
+    """The languages that justext must know for sources and for the formats in their archives."""
+    for reader in readers:
+        if getattr(reader, "extract", None) == "justext":
+            yield reader.language
+        yield from languages_of(getattr(reader, "formats", ()))
 
 
 def missing(recipe: PileRecipe) -> Iterator[str]:

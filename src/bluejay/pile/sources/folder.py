@@ -1,23 +1,36 @@
 """The sources of a user's file or folder of files, chosen by the endings of their names."""
 
 import glob
+import os
 from pathlib import Path
 from typing import Any
 
+from bluejay.pile.sources.io.decode import uncompressed
+from bluejay.pile.sources.io.open import unreadable
+from bluejay.progress import say
+
 KINDS = {
     "jsonl": "jsonl",
+    "jsonlines": "jsonl",
+    "ndjson": "jsonl",
     "json": "json",
     "csv": "csv",
+    "tsv": "csv",
     "parquet": "parquet",
     "html": "html",
     "htm": "html",
+    "xhtml": "html",
+    "xht": "html",
     "epub": "epub",
     "pdf": "pdf",
     "warc": "warc",
     "mbox": "mail",
+    "eml": "mail",
     "tex": "latex",
 }
 """The kind of source of a file, by the ending of its name before that of a compression; any other is plain text."""
+SEPARATORS = {"tsv": "\t"}
+"""What stands between the values of a table with such an ending, where that is no comma."""
 COMPRESSED = ("gz", "bz2", "xz", "zst")
 HIDDEN = (".*", "*/.*")
 """Patterns of hidden files, and of files in hidden folders, which are no part of a text."""
@@ -27,16 +40,21 @@ WRITTEN = ("html", "json", "jsonl", "parquet")
 
 def sources_of(target: Path, own: list[Path]) -> tuple[list[dict[str, Any]], int]:
     """The sources of a file or folder, by the endings of names, and the bytes of all files; the folders `own`, which
-    are written to, are no part of it. Raises ValueError: a source cannot leave them out."""
+    are written to, are no part of it. Links to files are read, but none to text outside of the git repository that the
+    link is in, because another person may have chosen that file. Raises ValueError: a source cannot leave `own` out, or
+    a folder cannot be read."""
     if target.is_file():
-        return [{"kind": kind_of(target), "path": str(target.resolve())}], target.stat().st_size
+        return [source_of(target, str(target.resolve()))], target.stat().st_size
     root = target.resolve()
     within = [place for path in own if (place := path.resolve()).is_relative_to(root)]
     if root in within:
         raise ValueError(f"{target} is where the results would be written; choose another name for them")
-    files = [path for path in sorted(root.rglob("*")) if path.is_file() and not is_hidden(path, root)]
-    files = [path for path in files if not any(path.is_relative_to(place) for place in within)]
-    apart = [path for path in files if kind_of(path) != "text" or is_compressed(path)]
+    files = [path for path in files_in(root) if not any(path.is_relative_to(place) for place in within)]
+    foreign = {path for path in files if is_plain(path) and leaves_repository(path)}
+    if foreign:
+        say(f"links to text outside of their git repository are left out: {len(foreign):,}, such as {min(foreign)}")
+        files = [path for path in files if path not in foreign]
+    apart = [path for path in files if not is_plain(path) or path.is_symlink()]  # which a tree does not read
     endings = {ending_of(path): kind_of(path) for path in apart}
     if within and (written := [ending for ending, kind in sorted(endings.items()) if kind in WRITTEN]):
         raise ValueError(
@@ -44,16 +62,48 @@ def sources_of(target: Path, own: list[Path]) -> tuple[list[dict[str, Any]], int
             "for text, too; start the command in a folder outside the text's, and write nothing into that"
         )
     sources: list[dict[str, Any]] = []
-    for ending, kind in sorted(endings.items()):
+    read = set(apart)
+    for ending in sorted(endings):
         pattern = f"{glob.escape(str(root))}/**/*.{glob.escape(ending)}"
-        # Where a pattern of `a.gz` would match `b.csv.gz`, too, the files are named.
-        alone = not any(other.endswith(f".{ending}") for other in endings)
-        paths = [pattern] if alone else [str(path) for path in apart if ending_of(path) == ending]
-        sources += [{"kind": kind, "path": path} for path in paths]
-    if len(apart) < len(files):
+        named = [path for path in apart if ending_of(path) == ending]
+        # Where a pattern of `a.gz` would match `b.csv.gz`, too, or what must be left out, the files are named.
+        alone = ending and not any(other.endswith(f".{ending}") for other in endings)
+        if is_plain(named[0]):
+            alone = alone and not within and not any(ending_of(path) == ending for path in foreign)
+            read |= {path for path in files if alone and ending_of(path) == ending}
+        sources += [source_of(named[0], pattern)] if alone else [source_of(path, str(path)) for path in named]
+    rest = [path for path in files if path not in read]
+    if rest:
         exclude = [f"{glob.escape(place.relative_to(root).as_posix())}/*" for place in within]
-        sources.append(tree_of(root, [*exclude, *(f"*.{glob.escape(ending)}" for ending in sorted(endings))]))
-    return sources, sum(path.stat().st_size for path in files)
+        others = sorted({ending_of(path) for path in read} - {ending_of(path) for path in rest})
+        sources.append(tree_of(root, [*exclude, *(f"*.{glob.escape(ending)}" for ending in others)]))
+    return sources, sum(path.stat().st_size for path in files if path.exists())
+
+
+def files_in(root: Path) -> list[Path]:
+    """The files in a folder that are not hidden, in order, with links to files and to what is missing. It is said that
+    links to folders are left out. Raises ValueError: a folder cannot be read."""
+    files, links = [], []
+    for folder, folders, names in os.walk(root, onerror=unreadable):
+        shown = [Path(folder, name) for name in (*folders, *names) if not name.startswith(".")]
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files += [path for path in shown if path.is_file() or (path.is_symlink() and not path.exists())]
+        links += [path for path in shown if path.is_symlink() and path.is_dir()]
+    if links:
+        say(f"links to folders are left out: {len(links):,}, such as {min(links)}")
+    return sorted(files)
+
+
+def leaves_repository(path: Path) -> bool:
+    """Whether a path is a link in a git repository to something outside of it."""
+    top = next((folder for folder in path.parents if (folder / ".git").exists()), None) if path.is_symlink() else None
+    return top is not None and not Path(os.path.realpath(path)).is_relative_to(top)
+
+
+def source_of(file: Path, path: str) -> dict[str, Any]:
+    """The source of files like `file`, whose path or pattern is `path`."""
+    separator = SEPARATORS.get(uncompressed(file.name).rpartition(".")[2].lower())
+    return {"kind": kind_of(file), "path": path} | ({"separator": separator} if separator else {})
 
 
 def tree_of(folder: Path, exclude: list[str]) -> dict[str, Any]:
@@ -62,14 +112,14 @@ def tree_of(folder: Path, exclude: list[str]) -> dict[str, Any]:
     return {"kind": "tree", "path": path, "exclude": patterns, "licence": "unknown", "max_bytes": 10**9}
 
 
-def is_hidden(path: Path, folder: Path) -> bool:
-    """Whether a name on the way from a folder to a file begins with a dot."""
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
-
-
 def kind_of(path: Path) -> str:
     """The kind of source that reads a file."""
     return next((KINDS[part] for part in ending_of(path).lower().split(".") if part in KINDS), "text")
+
+
+def is_plain(path: Path) -> bool:
+    """Whether a file is read as plain text, and not compressed."""
+    return kind_of(path) == "text" and not is_compressed(path)
 
 
 def is_compressed(path: Path) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bluejay.fetch import is_address
+from bluejay.fetch import is_address, without_credentials
 from bluejay.files import finite, sha256_of
 from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.recipe import Component
@@ -51,13 +51,14 @@ class Part:
     def __str__(self) -> str:
         more = f" and {len(self.units) - 1:,} more" if len(self.units) > 1 else ""
         more += f" from byte {self.place.start:,} on" if self.place else ""
-        return f"{self.component.name}: {self.units[0]}{more}"
+        return f"{self.component.name}: {without_credentials(self.units[0])}{more}"
 
     def key(self) -> list[Any]:
         """The source and its files; a changed file has another size or another modification time."""
         stamps = [stamp for unit in self.units for stamp in stamps_of(self.source, unit)]
         place = [vars(self.place)] if self.place else []
-        return [self.component.name, self.component.licence, plain(self.source), self.units, stamps, *place]
+        key = [self.component.name, self.component.licence, plain(self.source), self.units, stamps, *place]
+        return without_credentials(key)
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,8 @@ class Read:
             counts["pieces"] = 1
             with TableWriter(out / raw_file(0), RAW):
                 pass
-        rows = [{key: well_formed(text) for key, text in vars(entry).items()} for entry in skipped]
+        named = [replace(entry, name=without_credentials(entry.name)) for entry in skipped]
+        rows = [{key: well_formed(text) for key, text in vars(entry).items()} for entry in named]
         rows = [{"component": part.component.name, **row} for row in rows]
         pq.write_table(pa.Table.from_pylist(rows, schema=SKIPPED), out / "skipped.parquet")
         return counts | {
@@ -219,22 +221,28 @@ def cut(document: Document) -> Iterator[Document]:
 
 
 def row_of(document: Document, component: Component) -> dict[str, str] | Skipped:
-    """A row of RAW: text that UTF-8 can encode, and the component's name and licence."""
+    """A row of RAW: text that UTF-8 can encode, addresses without passwords, and the component's name and licence."""
     licence = document.licence if component.licence == "from-metadata" else component.licence
+    source, url = without_credentials(document.source), without_credentials(document.url)
     try:
-        meta = json_text({"component": component.name, **document.meta})
+        meta = json_text(without_credentials({"component": component.name, **document.meta}))
     except (RecursionError, TypeError) as error:  # TypeError: names that are not all text
         return Skipped(document.url, f"its metadata cannot be written as JSON: {error}")
-    values = {"text": document.text, "source": document.source, "licence": licence, "url": document.url}
+    values = {"text": document.text, "source": source, "licence": licence, "url": url}
     return {**{key: well_formed(value) for key, value in values.items()}, "meta": meta}
 
 
 def json_text(value: dict[str, Any]) -> str:
-    """A dictionary as JSON, which has neither NaN nor infinity (RFC 8259, section 6): they become null."""
+    """A dictionary as JSON, which has neither NaN nor infinity (RFC 8259, section 6) nor bytes: they become null."""
     try:
-        return json.dumps(value, sort_keys=True, default=str, allow_nan=False)
+        return json.dumps(value, sort_keys=True, default=stated, allow_nan=False)
     except ValueError:
-        return json.dumps(finite(value), sort_keys=True, default=str)
+        return json.dumps(finite(value), sort_keys=True, default=stated)
+
+
+def stated(value: Any) -> str | None:
+    """What JSON has for a value of another type: its text; null for bytes, such as those of a picture."""
+    return None if isinstance(value, bytes) else str(value)
 
 
 def reason_class(reason: str) -> str:
@@ -246,9 +254,10 @@ def input_of(source: Source, unit: str, place: FileRange | None) -> list[dict[st
     """Name and sha256 of a unit's file; empty where the unit is not one file, and for all but its first range."""
     if place and place.start:
         return []
+    name = without_credentials(unit)
     declared = getattr(source, "sha256", None)
     if declared:
-        return [{"name": unit, "sha256": declared}]
+        return [{"name": name, "sha256": declared}]
     if stat_of(source, unit) or is_address(unit):
-        return [{"name": unit, "sha256": sha256_of(local(unit))}]
+        return [{"name": name, "sha256": sha256_of(local(unit))}]
     return []

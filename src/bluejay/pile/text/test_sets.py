@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from bluejay.pile.sources.formats.json_objects import from_first_line, is_by_line
 from bluejay.pile.sources.io.decode import decode, file_text, in_utf8, uncompressed
 from bluejay.pile.sources.io.open import BROKEN, matching, open_bytes
 from bluejay.pile.text.minhash import shingles_of
@@ -118,11 +119,13 @@ def strings_of(name: str) -> Iterator[str]:
         return
     kind = Path(uncompressed(name)).suffix.lower()
     with open_bytes(name) as file:
-        if kind in (".jsonl", ".ndjson"):
+        if kind in (".jsonl", ".jsonlines", ".ndjson"):
             for line in in_utf8(file):
                 yield from strings_in(json.loads(decode(line))) if line.strip() else ()
         elif kind == ".json":
-            yield from strings_in(json.loads(decode(file.read())))
+            first, content = from_first_line(file)
+            for written in content if is_by_line(first) else [content.read()]:
+                yield from strings_in(json.loads(decode(written))) if written.strip() else ()
         elif kind == ".parquet":
             for row in pq.read_table(io.BytesIO(file.read())).to_pylist():
                 yield from strings_in(row)

@@ -9,6 +9,7 @@ from identify.vendor.licenses import LICENSES
 from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.sources.code.git import Git
 from bluejay.pile.sources.code.tree import SourceFiles, Tree
+from tests.pile.sources.io.test_open import forbid
 
 TEXTS = dict(LICENSES)
 
@@ -110,6 +111,38 @@ def test_a_repository_at_an_address(project: Path, tmp_path: Path, monkeypatch: 
     documents, _ = read(remote)
     assert set(documents) == {"main.py", "vendor/deep/c.py"}
     assert documents["main.py"].source == f"project-{commit[:12]}"
+
+
+def test_a_branch_at_an_address_is_looked_up_anew(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("BLUEJAY_CACHE", str(tmp_path / "cache"))
+    first = committed(project)
+    branch, commit = (Git(kind="git", path=f"file://{project}/.git", revision=name) for name in ("HEAD", first))
+    assert branch.units() == commit.units() == [first]
+    (project / "new.py").write_text("new = 1\n")
+    second = committed(project)
+    assert (branch.units(), commit.units()) == ([second], [first])
+    assert "new.py" in read(branch)[0]
+    assert list(branch.read(first))  # by a build that began before
+    capsys.readouterr()
+    (project / ".git").rename(tmp_path / "gone")
+    assert (branch.units(), commit.units()) == ([second], [first])
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "is read as it was fetched before: git cannot read" in said
+
+
+@pytest.mark.parametrize(("exclude", "is_left_out"), [((), False), (("lib/*",), True), (("*.c",), False)])
+def test_a_folder_that_cannot_be_read_is_said(
+    project: Path, monkeypatch: pytest.MonkeyPatch, exclude: tuple[str, ...], is_left_out: bool
+) -> None:
+    forbid(monkeypatch, project / "lib")
+    tree = Tree(kind="tree", path=str(project), exclude=exclude)
+    if is_left_out:
+        assert tree.units() == [".", "vendor"]
+        return
+    with pytest.raises(ValueError, match=f"{project}/lib cannot be read: Permission denied"):
+        tree.units()
 
 
 def test_an_older_revision_and_none(project: Path) -> None:

@@ -100,3 +100,12 @@ def test_a_missing_chapter_is_counted(parsed: Callable, book: bytes) -> None:
     ((document,), aside) = parsed(Epub(path="x"), out.getvalue())
     assert "Chapter 2" in document.text
     assert [entry.reason for entry in aside] == ["a chapter is missing: EPUB/text/c 1.xhtml"]
+
+
+def test_chapters_are_named_with_places_in_them(parsed: Callable, book: bytes) -> None:
+    with zipfile.ZipFile(io.BytesIO(book)) as old:
+        package = old.read("EPUB/content.opf").decode()
+    package = package.replace("c 1.xhtml", "c%201.xhtml#start")
+    assert "#start" in package
+    documents, aside = parsed(Epub(path="x"), changed(book, **{"EPUB_content.opf": package}))
+    assert ([d.text for d in documents], aside) == ([d.text for d in parsed(Epub(path="x"), book)[0]], [])

@@ -1,5 +1,6 @@
 """Pages give their text, whatever their encoding, and what they state."""
 
+import gzip
 from collections.abc import Callable
 
 import pytest
@@ -63,3 +64,10 @@ def test_what_is_no_page_is_skipped(parsed: Callable) -> None:
 
 def test_pieces_keep_their_code() -> None:
     assert all_text("<p>Say &lt;hi&gt;:</p><pre><code>if x:\n    y()\n</code></pre>") == "Say <hi>:\n\nif x:\n    y()"
+
+
+def test_a_page_before_a_cut_and_bytes_behind_the_end(parsed: Callable) -> None:
+    packed = gzip.compress(b"<html><body><p>A sentence of a page that is long enough to be its text.</p></body></html>")
+    for damaged in (packed[:-8], packed + b"more"):
+        ((document,), (aside,)) = parsed(Html(path="x"), damaged)
+        assert document.text.startswith("A sentence") and aside.reason.startswith("nothing more can be read after")

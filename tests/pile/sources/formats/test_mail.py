@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bluejay.pile.sources.formats import mail as mailboxes
 from bluejay.pile.sources.formats.mail import Mail
 
 
@@ -179,3 +180,19 @@ def test_a_footer_behind_base64(parsed: Callable, length: int, footer: str) -> N
     head = "Subject: f\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: BASE64\n\n"
     ((document,), _) = parsed(Mail(path="x"), f"{head}{coded}{footer}".encode())
     assert document.text.strip() == f"{text}\n\n{footer.strip()}".strip()
+
+
+def test_a_message_that_is_too_large_costs_itself(
+    parsed: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mailboxes, "MAX_DOCUMENT_BYTES", 1000)
+    box = write_mbox(tmp_path / "box", ["One.\n", "A line.\n" * 500, "Two.\n", "A line.\n" * 500])
+    documents, aside = parsed(Mail(path="x"), box)
+    assert [document.text.strip() for document in documents] == ["One.", "Two."]
+    assert [entry.name for entry in aside if entry.reason.startswith("larger than")] == ["file#1", "file#3"]
+
+
+@pytest.mark.parametrize("blank", ["\n", " \r\n\n", "\ufeff\n"])
+def test_blank_lines_before_a_mailbox_change_nothing(parsed: Callable, tmp_path: Path, blank: str) -> None:
+    box = write_mbox(tmp_path / "box", ["One.\n", "Two.\n"])
+    assert parsed(Mail(path="x"), blank.encode() + box) == parsed(Mail(path="x"), box)

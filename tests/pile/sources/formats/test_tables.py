@@ -128,14 +128,20 @@ def test_tables_in_any_encoding(tmp_path: Path, encoding: str, pack: Callable[[b
     [
         (b'{"content": "a", "id": 1}\n', ["the record has no field text: it has content, id"]),
         (b"{}\n", ["the record has no field text: it has none"]),
-        (b'[{"text": "a"}]\n', ['not a record but an array: kind = "json" with records = "*" reads arrays']),
+        (
+            b'[{"text": "a"}]\n',
+            ['not a record but an array: kind = "json", or a name that ends in .json, reads arrays'],
+        ),
         (
             b'"a"\n3\nnull\ntrue\n',
             [f"not a record but {kind}" for kind in ("a string", "a number", "null", "a truth value")],
         ),
         (
             b'[\n {"text": "a"},\n {"text": "b"}\n]\n',
-            ['not a JSON value per line but one over several lines: kind = "json" with records = "*" reads arrays'],
+            [
+                "not a JSON value per line but one over several lines: "
+                'kind = "json", or a name that ends in .json, reads arrays'
+            ],
         ),
     ],
 )
@@ -214,6 +220,43 @@ def test_records_within_json(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-3])
     with pytest.raises(ValueError, match="not JSON"):
         read(JSON(kind="json", path=str(file)))
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, lambda raw: gzip.compress(raw) + b"more"])
+@pytest.mark.parametrize(
+    ("content", "texts"),
+    [
+        ([{"text": "one"}, {"text": "two"}], ["one", "two"]),
+        ({"text": "one", "results": [1]}, ["one"]),
+        (b'{"text": "one"}\n\n{"text": "two"}\n', ["one", "two"]),
+        (b'\n{"text": "one"}', ["one"]),
+        (b"[]", []),
+    ],
+)
+def test_json_by_its_layout(tmp_path: Path, content: Any, texts: list[str], pack: Callable[[bytes], bytes]) -> None:
+    for indent in (None, 1):
+        raw = content if isinstance(content, bytes) else json.dumps(content, indent=indent).encode()
+        (tmp_path / "a.json").write_bytes(pack(raw))
+        documents, aside = read(JSON(kind="json", path=str(tmp_path / "a.json")))
+        assert [d.text for d in documents] == texts
+        assert [entry.reason[:10] for entry in aside] == ["broken off"] * pack(b"").endswith(b"more")
+
+
+def test_a_broken_line_of_json_by_lines_costs_itself(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(line("one") + b"{\n" + b"[1]\n" + line("two"))
+    documents, aside = read(JSON(kind="json", path=str(tmp_path / "a.json")))
+    assert [d.text for d in documents] == ["one", "two"] and len(aside) == 2
+
+
+def test_text_in_a_binary_column_and_pictures_beside_it(tmp_path: Path) -> None:
+    columns = {"text": [b"caf\xc3\xa9", b"\x89PNG\0\0\1\2\3", None], "picture": [b"\0"] * 3, "n": [1, 2, 3]}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    documents, aside = read(Parquet(kind="parquet", path=str(tmp_path / "a.parquet")))
+    assert [(d.text, d.meta) for d in documents] == [("café", {"n": 1})]
+    assert [entry.reason for entry in aside] == [
+        "the field text is not text: it has too many control characters",
+        "the field text holds no text",
+    ]
 
 
 def test_an_outline_keeps_the_names_of_its_parts(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import zstandard
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
+from bluejay.pile.sources.formats import warc
 from bluejay.pile.sources.formats.warc import Warc
 
 SENTENCE = "This is the sentence number {} of a café, and it is long enough to be taken for the content of a page."
@@ -153,3 +154,20 @@ def test_a_page_of_xhtml_is_read_as_xml(parsed: Callable) -> None:
     page = f"<html xmlns='http://www.w3.org/1999/xhtml'><head><title/></head><body><p>{SENTENCE}</p></body></html>"
     ((document,), _) = parsed(Warc(path="x"), responses(("Content-Type: application/xhtml+xml", page.encode())))
     assert document.text == SENTENCE
+
+
+@pytest.mark.parametrize("kind", ["response", "metadata"])
+@pytest.mark.parametrize("cut", [0, 100])
+def test_a_record_that_is_too_large_costs_itself(
+    parsed: Callable, monkeypatch: pytest.MonkeyPatch, kind: str, cut: int
+) -> None:
+    small, large = ("Content-Type: text/html", PAGE), ("Content-Type: text/html", PAGE + b" " * 5000)
+    monkeypatch.setattr(warc, "MAX_DOCUMENT_BYTES", 4000)
+    before, middle, after = (responses(answer) for answer in (small, large, small))
+    middle = middle.replace(b"WARC-Type: response", f"WARC-Type: {kind}".encode())
+    documents, aside = parsed(Warc(path="x"), before + (middle[:-cut] if cut else middle + after))
+    reasons = (
+        ["larger than"] * (kind == "response") if not cut else ["nothing more can be read after record 0: EOFError"]
+    )
+    assert [document.text for document in documents] == [SENTENCE.format("packed")] * (1 if cut else 2)
+    assert [entry.reason[: len(says)] for entry, says in zip(aside, reasons, strict=True)] == reasons

@@ -7,6 +7,7 @@ from io import BufferedIOBase
 
 import pytest
 
+from bluejay.pile.sources.io import elements as xml
 from bluejay.pile.sources.io.elements import document_element, element, elements, line_of, text_of
 
 
@@ -88,3 +89,31 @@ def test_prefixes_and_prologues() -> None:
 def test_not_xml() -> None:
     with pytest.raises(ValueError, match="not well-formed"):
         element("<p><b></p>")
+
+
+@pytest.mark.parametrize("stream", [io.BytesIO, Dripping])
+@pytest.mark.parametrize("large", ["<p>{}</p>", '<p a="{}"/>', '<p a="{}">x</p>', "<p>{}<p/></p>"])
+def test_an_element_that_is_too_large_costs_itself(
+    stream: type[BufferedIOBase], large: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(xml, "MAX_DOCUMENT_BYTES", 30)
+    data = f"<r><p>one</p>{large.format('x ' * 100)}<p>two</p>{large.format('x ' * 100)}</r>".encode()
+    sources = [source for _, source in found(data, "p", stream=stream)]
+    assert [source if isinstance(source, str) else "larger" for source in sources] == [
+        "<p>one</p>",
+        "larger",
+        "<p>two</p>",
+        "larger",
+    ]
+
+
+def test_the_time_for_an_element_is_linear_in_its_size() -> None:
+    data = b"<r><p>" + b"x" * 200_000
+    started = time.process_time()
+    with pytest.raises(EOFError):
+        found(data, "p", stream=Dripping)
+    once = time.process_time() - started
+    started = time.process_time()
+    with pytest.raises(EOFError):
+        found(data + b"x" * 600_000, "p", stream=Dripping)
+    assert time.process_time() - started < 8 * once + 0.1

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bluejay.pile.sources.io import lines as long_files
 from bluejay.pile.sources.io.lines import READ_BYTES, lines
+
+
+def test_a_line_without_end_comes_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(long_files, "MAX_DOCUMENT_BYTES", 2 * READ_BYTES)
+    data = b"a" * (5 * READ_BYTES) + b"\nb\n"
+    found = list(lines(io.BytesIO(data)))
+    assert b"".join(found) == data and found[-1] == b"b\n"
+    assert max(map(len, found)) <= 3 * READ_BYTES
 
 
 @given(st.binary(max_size=300))

@@ -1,9 +1,11 @@
 """Streams are unpacked whole, and what stands before a damage is not lost."""
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,6 +101,31 @@ def test_links_to_folders_are_not_followed_without_end(tmp_path: Path) -> None:
     assert names(tmp_path / "linked" / "*.txt") == ["one.txt"]
     with pytest.raises(ValueError, match="cannot be read: No such file"), open_bytes(str(tmp_path / "a" / "gone.txt")):
         pass
+
+
+def forbid(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let a folder be one that this process may not list, also where it may list any."""
+    allowed = os.scandir
+
+    def scandir(path: str | Path) -> object:
+        if Path(path) == folder:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return allowed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+
+
+def test_a_folder_that_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a/one.txt", "b/two.txt", ".c/three.txt"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    forbid(monkeypatch, tmp_path / ".c")
+    assert names(tmp_path / "**" / "*.txt") == ["one.txt", "two.txt"]
+    forbid(monkeypatch, tmp_path / "b")
+    for pattern in ("**/*.txt", "*/*.txt", "b/*"):
+        with pytest.raises(ValueError, match=f"{tmp_path}/b cannot be read: Permission denied"):
+            matching(f"{tmp_path}/{pattern}")
+    assert names(tmp_path / "a" / "*") == ["one.txt"]
 
 
 def test_patterns(tmp_path: Path) -> None:

@@ -2,17 +2,24 @@
 
 import hashlib
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from bluejay.fetch import without_credentials, without_password
 from bluejay.files import atomic_directory, cache_directory
 from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.sources.code.tree import SourceFiles
 from bluejay.pile.sources.io.spdx import LicenceFiles
+from bluejay.progress import say
 
+COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+"""The whole hash of a commit."""
+FETCHED = "refs/bluejay/fetched"
+"""The name of a revision in the repository that it was fetched into."""
 FILE_MODES = ("100644", "100755")
 """The modes of plain files; links and submodules are not read (git-ls-tree(1))."""
 
@@ -26,7 +33,13 @@ class Git(SourceFiles):
     """A commit, tag or branch; only a commit always has the same files."""
 
     def units(self) -> list[str]:
-        """The commit. Raises ValueError: the repository cannot be read, or has no such revision."""
+        """The commit; that of a branch or tag at an address is looked up anew, and said to be the one fetched before
+        where it cannot be. Raises ValueError: the repository cannot be read, or has no such revision."""
+        if self.remote and self.kept.exists() and not COMMIT.fullmatch(self.revision):
+            try:
+                self.fetch(self.kept)
+            except ValueError as error:
+                say(f"{without_credentials(self.path)} is read as it was fetched before: {error}")
         return [git(self.repository(), "rev-parse", "--verify", "--end-of-options", self.head).decode().strip()]
 
     def read(self, unit: str) -> Iterator[Document | Skipped]:
@@ -54,29 +67,39 @@ class Git(SourceFiles):
     @property
     def title(self) -> str:
         """The repository's name."""
-        return self.path.rstrip("/").removesuffix("/.git").removesuffix(".git").rpartition("/")[2] or "repository"
+        path = without_credentials(self.path)
+        return path.rstrip("/").removesuffix("/.git").removesuffix(".git").rpartition("/")[2] or "repository"
 
     @property
     def head(self) -> str:
         """The name of the revision in the local repository."""
-        return "FETCH_HEAD^{commit}" if self.remote else self.revision + "^{commit}"
+        return f"{FETCHED}^{{commit}}" if self.remote else self.revision + "^{commit}"
 
     @property
     def remote(self) -> bool:
         """Whether the repository is at an address: https://HOST/NAME, or USER@HOST:NAME."""
         return "://" in self.path or ("@" in self.path.partition(":")[0] and ":" in self.path)
 
+    @property
+    def kept(self) -> Path:
+        """The place in the cache of the one revision of a repository at an address."""
+        key = hashlib.sha256(f"{self.path} {self.revision}".encode()).hexdigest()
+        return cache_directory() / "git" / key
+
     def repository(self) -> Path:
         """The local repository; from one at an address, the one revision is fetched into the cache."""
         if not self.remote:
             return Path(self.path).expanduser()
-        key = hashlib.sha256(f"{self.path}@{self.revision}".encode()).hexdigest()
-        kept = cache_directory() / "git" / key
-        if not kept.exists():
-            with atomic_directory(kept) as fetched:
+        if not self.kept.exists():
+            with atomic_directory(self.kept) as fetched:
                 git(fetched, "init", "--quiet", "--bare")
-                git(fetched, "fetch", "--quiet", "--depth=1", "--end-of-options", self.path, self.revision)
-        return kept
+                self.fetch(fetched)
+        return self.kept
+
+    def fetch(self, repository: Path) -> None:
+        """Fetch the revision; what was fetched before stays where that fails. Raises ValueError: it does."""
+        what = f"+{self.revision}:{FETCHED}"
+        git(repository, "fetch", "--quiet", "--depth=1", "--no-tags", "--end-of-options", self.path, what)
 
 
 class Blobs:
@@ -121,5 +144,5 @@ def git(repository: Path, *command: str) -> bytes:
         raise ValueError("reading repositories needs git, which is not on this machine") from None
     if answer.returncode:
         said = answer.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
-        raise ValueError(f"git cannot read {repository}: {said[-1]}")
+        raise ValueError(f"git cannot read {repository}: {without_password(said[-1])}")
     return answer.stdout

@@ -8,7 +8,7 @@ from typing import Literal
 
 from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.sources.io.decode import file_text, is_binary
-from bluejay.pile.sources.io.open import matches
+from bluejay.pile.sources.io.open import matches, unreadable
 from bluejay.pile.sources.io.spdx import LicenceFiles, declared, is_licence
 from bluejay.recipe import STRICT
 
@@ -61,11 +61,17 @@ class Tree(SourceFiles):
     kind: Literal["tree"]
 
     def units(self) -> list[str]:
-        """Its subfolders, and its own files as one unit. Raises ValueError: it is not a folder, or no file matches."""
+        """Its subfolders, and its own files as one unit.
+
+        Raises ValueError: it is no folder, one in it cannot be read, or no file matches.
+        """
         root = self.root
-        folders = [folder.name for folder in root.iterdir() if folder.is_dir() and not folder.is_symlink()]
+        try:
+            folders = [folder.name for folder in root.iterdir() if folder.is_dir() and not folder.is_symlink()]
+        except OSError as error:
+            unreadable(error)
         units = [TOP, *sorted(set(folders).difference(VERSION_CONTROL))]
-        found = [unit for unit in units if any(map(self.wants, files_in(root, unit)))]
+        found = [unit for unit in units if any(map(self.wants, self.files_in(unit)))]
         if not found:
             raise ValueError(f"no file in {self.path} matches {', '.join(self.include)}")
         return found
@@ -73,7 +79,7 @@ class Tree(SourceFiles):
     def stamps(self, unit: str) -> list[tuple[str, int, int]]:
         """Name, bytes and modification time (ns) of the files that a unit's documents depend on: those that are read,
         and licence files beside and above them."""
-        names, above = files_in(self.root, unit), [] if unit == TOP else files_in(self.root, TOP)
+        names, above = self.files_in(unit), [] if unit == TOP else self.files_in(TOP)
         needed = [name for name in names if self.wants(name) or is_licence(name)] + list(filter(is_licence, above))
         stats = [(name, (self.root / name).stat()) for name in needed]
         return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
@@ -81,8 +87,8 @@ class Tree(SourceFiles):
     def read(self, unit: str) -> Iterator[Document | Skipped]:
         """One document per file, in order of path."""
         root = self.root
-        names = files_in(root, unit)
-        above = [] if unit == TOP else files_in(root, TOP)
+        names = self.files_in(unit)
+        above = [] if unit == TOP else self.files_in(TOP)
         licences = LicenceFiles([*above, *names], lambda name: (root / name).read_bytes())
         for name in filter(self.wants, names):
             url = (root / name).as_posix()
@@ -95,6 +101,20 @@ class Tree(SourceFiles):
             except OSError as error:
                 yield Skipped(url, f"cannot be read: {error.strerror}")
 
+    def files_in(self, unit: str) -> list[str]:
+        """The paths of a unit's files, in order, without links. Raises ValueError: a folder that `exclude` does not
+        leave out cannot be read."""
+        root, found = self.root, []
+
+        def refuse(error: OSError) -> None:
+            if not matches(f"{Path(error.filename).relative_to(root).as_posix()}/", self.exclude):
+                unreadable(error)
+
+        for folder, folders, files in os.walk(root if unit == TOP else root / unit, onerror=refuse):
+            folders[:] = [] if unit == TOP else [name for name in folders if name not in VERSION_CONTROL]
+            found += [path for path in map(Path(folder).joinpath, files) if path.is_file() and not path.is_symlink()]
+        return sorted(path.relative_to(root).as_posix() for path in found)
+
     @property
     def root(self) -> Path:
         """The folder. Raises ValueError: it is not one."""
@@ -102,12 +122,3 @@ class Tree(SourceFiles):
         if not root.is_dir():
             raise ValueError(f"{self.path} is no folder")
         return root
-
-
-def files_in(root: Path, unit: str) -> list[str]:
-    """The paths of a unit's files, in order, without links."""
-    found = []
-    for folder, folders, files in os.walk(root if unit == TOP else root / unit):
-        folders[:] = [] if unit == TOP else [name for name in folders if name not in VERSION_CONTROL]
-        found += [path for path in map(Path(folder).joinpath, files) if path.is_file() and not path.is_symlink()]
-    return sorted(path.relative_to(root).as_posix() for path in found)

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import Any, Literal
-from urllib.parse import unquote
+from urllib.parse import unquote, urldefrag
 
-from bluejay.pile.documents import Document
+from bluejay.pile.documents import Document, read_until_damaged
 from bluejay.pile.sources.formats.html import all_text, page_text
 from bluejay.pile.sources.io.elements import document_element, line_of, local_name
 from bluejay.pile.sources.io.licences import licence_at
@@ -29,11 +29,13 @@ class Epub(RecordFiles):
 
     def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
         """The bytes of the book; then an exception for each chapter that it names and lacks."""
-        raw = decompressed(stream).read()
+        raw, damage = read_until_damaged(decompressed(stream))
         yield raw
         with contextlib.suppress(ValueError, KeyError, zipfile.BadZipFile), zipfile.ZipFile(io.BytesIO(raw)) as book:
             _, paths = chapters_of(book)
             yield from (ValueError(f"a chapter is missing: {path}") for path in paths if path not in book.namelist())
+        if damage:
+            raise damage
 
     def document(self, name: str, record: Any) -> Document:
         """The text of the chapters, with the metadata of the package document."""
@@ -87,11 +89,12 @@ def spine(package: Any, folder: str) -> list[str]:
     """The paths of the chapters, in reading order."""
     items = {node.get("id"): node for node in package.iter() if local_name(node) == "item"}
     order = [items.get(node.get("idref")) for node in package.iter() if local_name(node) == "itemref"]
-    return [
-        posixpath.normpath(posixpath.join(folder, unquote(item.get("href", ""))))
+    paths = (
+        posixpath.normpath(posixpath.join(folder, unquote(urldefrag(item.get("href", "")).url)))
         for item in order
         if item is not None and item.get("media-type") in PAGES and "nav" not in item.get("properties", "").split()
-    ]
+    )
+    return list(dict.fromkeys(paths))  # several places of one file are one chapter
 
 
 def encrypted(book: zipfile.ZipFile) -> set[str]:

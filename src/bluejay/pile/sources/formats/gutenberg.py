@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import Any, Literal
 
-from bluejay.pile.documents import Document
+from bluejay.pile.documents import Document, read_until_damaged
 from bluejay.pile.sources.io.decode import decode_text
 from bluejay.pile.sources.io.open import decompressed
 from bluejay.pile.sources.io.records import RecordFiles
@@ -45,7 +45,7 @@ class Gutenberg(RecordFiles):
 
     def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
         """The header and text of each book."""
-        raw = decompressed(stream).read()
+        raw, damage = read_until_damaged(decompressed(stream))
         declared = re.search(rb"^Character set encoding:\s*(\S+)", raw[:20_000], re.MULTILINE)
         rest = decode_text(raw, declared[1].decode("latin-1") if declared else None).replace("\r\n", "\n")
         if not START.search(rest):
@@ -67,6 +67,8 @@ class Gutenberg(RecordFiles):
                 text, rest = rest, ""
             if begins and text.strip():  # in some old files the licence is at the end; no book follows it
                 yield header, text
+        if damage:
+            raise damage
 
     def document(self, name: str, record: Any) -> Document:
         """The text of a book, with what its header states."""

@@ -1,12 +1,14 @@
 """Web pages."""
 
 import contextlib
+import difflib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urljoin
 
+from bluejay.extras import install
 from bluejay.pile.documents import Document
 from bluejay.pile.sources.io.decode import decode_text, encoding_named, uncompressed
 from bluejay.pile.sources.io.elements import document_element, local_name
@@ -87,6 +89,18 @@ def prose(html: str, language: str) -> str:
 
     paragraphs = justext.justext(html, justext.get_stoplist(language))
     return "\n\n".join(paragraph.text for paragraph in paragraphs if not paragraph.is_boilerplate)
+
+
+def require_stoplist(language: str) -> None:
+    """Raise ValueError where justext has no frequent words of a language, so that it would find no prose at all."""
+    try:
+        from justext import get_stoplists
+    except ImportError:
+        raise ValueError(f'extract = "justext" needs justext: {install("corpus")}') from None
+    names = sorted(get_stoplists())
+    if language not in names:
+        near = difflib.get_close_matches(language.capitalize(), names, n=1, cutoff=0.0)[0]
+        raise ValueError(f"justext knows no language {language!r}; did you mean {near}?")
 
 
 def all_text(html: str) -> str:

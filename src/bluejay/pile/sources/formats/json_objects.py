@@ -1,12 +1,17 @@
 """JSON files of any layout: one object, an array, a page of an API's results, an object per line."""
 
+import io
 import json
 from collections.abc import Iterator
 from io import BufferedIOBase
+from itertools import chain
 from typing import Any
 
-from bluejay.pile.sources.io.decode import decode
+from bluejay.pile.documents import MAX_DOCUMENT_BYTES, too_large
+from bluejay.pile.sources.io.decode import decode, in_utf8
 from bluejay.pile.sources.io.lines import lines
+from bluejay.pile.sources.io.open import READ_BYTES
+from bluejay.pile.sources.io.ranges import ChunkStream
 
 
 def json_objects(stream: BufferedIOBase) -> Iterator[Any]:
@@ -25,10 +30,29 @@ def json_objects(stream: BufferedIOBase) -> Iterator[Any]:
         yield from [two] if second else []
         yield from map(parsed, written)
         return
-    whole = json.loads(decode(first + second + b"".join(written)))
+    text = bytearray(first + second)
+    for line in written:
+        text += line
+        if len(text) > MAX_DOCUMENT_BYTES:
+            raise too_large()
+    whole = json.loads(decode(bytes(text)))
     if isinstance(whole, dict):
         whole = whole["results"] if isinstance(whole.get("results"), list) else [whole]
     yield from map(required, whole if isinstance(whole, list) else [whole])
+
+
+def from_first_line(stream: BufferedIOBase) -> tuple[bytes, BufferedIOBase]:
+    """The first line of a decompressed stream that is not blank, and a stream from that line on, as UTF-8."""
+    content: Any = in_utf8(stream)
+    written = iter(lambda: content.readline(MAX_DOCUMENT_BYTES), b"")
+    first = next((line for line in written if line.strip()), b"")
+    following = iter(lambda: content.read1(READ_BYTES), b"")
+    return first, io.BufferedReader(ChunkStream(chain([first], following)), READ_BYTES)
+
+
+def is_by_line(first: bytes) -> bool:
+    """Whether the first line of a file is an object by itself, so that each further line is one, too."""
+    return first.lstrip().startswith(b"{") and isinstance(parsed(first), dict)
 
 
 def parsed(line: bytes) -> Any:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import Any, Literal
 
-from bluejay.pile.documents import Document
+from bluejay.pile.documents import Document, read_until_damaged
 from bluejay.pile.sources.formats.latex_text import convert, definitions, group
 from bluejay.pile.sources.io.decode import decode, decode_text, is_binary
 from bluejay.pile.sources.io.open import decompressed
@@ -49,7 +49,7 @@ class Latex(RecordFiles):
 
     def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
         """The whole source of the article; then an exception for each file that it includes and that is missing."""
-        raw = decompressed(stream).read()
+        raw, damage = read_until_damaged(decompressed(stream))
         packed = io.BytesIO(raw)
         if tarfile.is_tarfile(packed):
             source, missing = main_file(members(packed))
@@ -59,6 +59,8 @@ class Latex(RecordFiles):
         yield source
         for path in missing:
             yield ValueError(f"an included file is missing: {path}")
+        if damage:
+            raise damage
 
     def document(self, name: str, record: Any) -> Document:
         """The title, abstract and sections of the article."""

@@ -11,10 +11,10 @@ from email.message import Message
 from email.parser import BytesParser
 from email.utils import parsedate_to_datetime
 from io import BufferedIOBase
-from itertools import chain
+from itertools import chain, dropwhile
 from typing import Any, Literal
 
-from bluejay.pile.documents import Document
+from bluejay.pile.documents import MAX_DOCUMENT_BYTES, Document, too_large
 from bluejay.pile.sources.formats.html import all_text
 from bluejay.pile.sources.io.decode import decode
 from bluejay.pile.sources.io.lines import lines
@@ -42,26 +42,30 @@ class Mail(RecordFiles):
     kind: Literal["mail"] = "mail"
 
     def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
-        """The bytes of each message."""
-        message: list[bytes] = []
+        """The bytes of each message; an exception in place of one that is too large."""
+        message, size = bytearray(), 0
         blank, line = True, b""
         separator: re.Pattern[bytes] | None = None
-        for number, following in enumerate(chain(lines(stream), [b""])):
+        written = dropwhile(lambda line: not line.strip(), lines(stream))
+        for number, following in enumerate(chain(written, [b""])):
             if number == 0:
                 line = following
                 continue
             if number == 1:
                 separator = next((kind for kind in (SEPARATOR, OTHER_SEPARATOR) if kind.match(line)), None)
             if blank and separator and separator.match(line) and begins_message(following):
-                if message:
-                    yield QUOTED.sub(rb"\1", b"".join(message))
-                message = []
+                if size:
+                    yield whole(message, size, in_mailbox=True)
+                size = 0
             else:
-                message.append(line)
+                size += len(line)
+                if size > MAX_DOCUMENT_BYTES:
+                    message.clear()
+                else:
+                    message += line
             blank, line = not line.strip(), following
-        content = b"".join(message)
-        if content:
-            yield QUOTED.sub(rb"\1", content) if separator else content
+        if size:
+            yield whole(message, size, in_mailbox=separator is not None)
 
     def document(self, name: str, record: Any) -> Document:
         """The body of a message; subject and date are metadata."""
@@ -73,6 +77,15 @@ class Mail(RecordFiles):
         url = f"mid:{identifier}" if identifier else name
         stated = {key: value for key, value in meta.items() if value}
         return Document(body(message), name, self.licence, url, stated)
+
+
+def whole(message: bytearray, size: int, in_mailbox: bool) -> bytes | ValueError:
+    """A message of `size` bytes, whose memory is given back; an exception in place of one that was too large."""
+    if size > MAX_DOCUMENT_BYTES:
+        return too_large()
+    content = bytes(message)
+    message.clear()
+    return QUOTED.sub(rb"\1", content) if in_mailbox else content
 
 
 def begins_message(line: bytes) -> bool:

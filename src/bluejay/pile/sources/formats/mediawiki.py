@@ -99,6 +99,9 @@ class MediaWiki(RecordFiles):
         """The wiki and the source of each article."""
         wiki = Wiki()
         for tag, source in elements(stream, "page", header="siteinfo"):
+            if isinstance(source, ValueError):
+                yield source
+                continue
             if tag == "siteinfo":
                 wiki = wiki_of(source)
             yield (wiki, source) if tag == "page" and wiki.is_article(source) else None

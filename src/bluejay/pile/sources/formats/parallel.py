@@ -7,7 +7,7 @@ from html import unescape
 from io import BufferedIOBase
 from typing import Any, Literal
 
-from bluejay.pile.documents import Document
+from bluejay.pile.documents import Document, read_until_damaged
 from bluejay.pile.sources.formats.opus import sentence
 from bluejay.pile.sources.io.decode import decode_text
 from bluejay.pile.sources.io.elements import element, elements, line_of, local_name
@@ -41,9 +41,12 @@ class Parallel(RecordFiles):
             yield from translation_units(content)
         elif start.lstrip(b"\xef\xbb\xbf \r\n").startswith(b"<?xml"):
             for _, source in elements(content, "document", "text", "corpus", "DOC"):
-                yield "", source
+                yield source if isinstance(source, ValueError) else ("", source)
         else:
-            yield "europarl", content.read()
+            raw, damage = read_until_damaged(content)
+            yield "europarl", raw
+            if damage:
+                raise damage
 
     def document(self, name: str, record: Any) -> Document:
         """One text in one language."""
@@ -67,6 +70,8 @@ def translation_units(stream: BufferedIOBase) -> Iterator[Any]:
     try:
         for count, (_, source) in enumerate(elements(stream, "tu"), 1):
             try:
+                if isinstance(source, ValueError):
+                    raise source
                 unit = element(source)
             except ValueError as error:
                 yield error

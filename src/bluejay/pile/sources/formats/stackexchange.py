@@ -63,11 +63,15 @@ class StackExchange(RecordFiles):
             if broken:
                 raise broken
 
-    def sort(self, file: BufferedIOBase, posts: sqlite3.Connection) -> Generator[None, None, Exception | None]:
-        """Put questions and answers into their tables; returns the error that ended the file early, if any."""
+    def sort(self, file: BufferedIOBase, posts: sqlite3.Connection) -> Generator[Any, None, Exception | None]:
+        """Put questions and answers into their tables, and yield an exception for each row that is too large; returns
+        the error that ended the file early, if any."""
         number = re.compile(r'\b(Id|PostTypeId|ParentId|AcceptedAnswerId|Score)="(-?\d+)"')
         try:
             for count, (_, source) in enumerate(elements(file, "row")):
+                if isinstance(source, ValueError):
+                    yield source
+                    continue
                 post = dict(number.findall(re.sub(r'\b(?:Body|Title)="[^"]*"', "", source)))
                 if post.get("PostTypeId") == QUESTION and "Id" in post:
                     row = (post["Id"], post.get("AcceptedAnswerId"), source)

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from itertools import count, islice
 from typing import Any, ClassVar, Literal
 
-from bluejay.pile.documents import MAX_DOCUMENT_BYTES, Document, Skipped, read_bounded
+from bluejay.pile.documents import BROKEN_OFF, MAX_DOCUMENT_BYTES, Document, Skipped, read_bounded
+from bluejay.pile.sources.formats.json_objects import from_first_line, is_by_line
 from bluejay.pile.sources.io.csv_rows import rows
-from bluejay.pile.sources.io.decode import decode, in_utf8
+from bluejay.pile.sources.io.decode import decode, decode_text, in_utf8
 from bluejay.pile.sources.io.lines import lines
-from bluejay.pile.sources.io.open import BROKEN, decompressed, local, matching, open_bytes
+from bluejay.pile.sources.io.open import BROKEN, READ_BYTES, UntilDamaged, decompressed, local, matching, open_bytes
 from bluejay.pile.sources.io.ranges import FileRange, Records
 from bluejay.recipe import STRICT
 
@@ -22,7 +23,7 @@ MAX_ROW_BYTES = 1 << 24
 """A longer row of a CSV file has a quotation mark that is never closed."""
 NAMES_SHOWN = 8
 """Fields that a message names."""
-READ_ARRAY = 'kind = "json" with records = "*" reads arrays'
+READ_ARRAY = 'kind = "json", or a name that ends in .json, reads arrays'
 OVER_LINES = f"not a JSON value per line but one over several lines: {READ_ARRAY}"
 UNFIT = (ValueError, OverflowError, LookupError)
 """What is raised for a value of a Parquet file that Python has nothing for: nanoseconds, the year 10,000, an unknown
@@ -61,11 +62,17 @@ class Table:
         if self.text not in record:
             return Skipped(place, f"the record has no field {self.text}: it has {listed(record)}")
         text = record[self.text]
+        if isinstance(text, bytes):  # a column of Parquet that does not say that it is text
+            try:
+                text = decode_text(text)
+            except ValueError as error:
+                return Skipped(place, f"the field {self.text} is {error}")
         if isinstance(text, list) and all(isinstance(part, str) for part in text):
             text = "\n\n".join(text)  # as lm_dataformat's reader does
         if not isinstance(text, str):
             return Skipped(place, f"the field {self.text} holds no text")
-        meta = {key: value for key, value in record.items() if key not in (self.text, "meta", "metadata")}
+        others = ((key, value) for key, value in record.items() if not isinstance(value, bytes))
+        meta = {key: value for key, value in others if key not in (self.text, "meta", "metadata")}
         for nested in (record.get("metadata"), record.get("meta")):
             meta |= nested if isinstance(nested, dict) else {} if nested is None else {"meta": nested}
         licence, url = first_text(meta, "licence", "license") or self.licence, first_text(meta, "url")
@@ -145,25 +152,37 @@ class JSONLines(TextTable):
 
 @dataclass(frozen=True, kw_only=True)
 class JSON(TextTable):
-    """Files with one JSON value, also compressed."""
+    """Files with one JSON value, or with an object per line, also compressed."""
 
     kind: Literal["json"]
     records: str = ""
-    """The path to the records, with `*` for every entry: "results.*". By default the file is one record."""
+    """The path to the records, with `*` for every entry: "results.*". By default they are the entries of an array, the
+    objects of the lines, or else the file is one record."""
     outline: bool = False
     """Whether all texts of a record, as an outline of names and texts, are the document, in place of one field."""
 
     def documents(self, name: str, stream: io.BufferedIOBase) -> Iterator[Document | Skipped]:
         """One document per record."""
-        try:
-            data = read_bounded(stream)
-        except BROKEN as error:
-            raise ValueError(f"broken: {error}") from None
-        try:
-            value = json.loads(decode(data))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"not JSON: {error}") from None
+        undamaged = UntilDamaged(stream)
+        first, content = from_first_line(io.BufferedReader(undamaged, READ_BYTES))
         steps = self.records.split(".") if self.records else []
+        is_whole = self.outline or bool(steps)
+        if not is_whole and is_by_line(first):
+            by_line = JSONLines(kind="jsonl", path=self.path, text=self.text, licence=self.licence)
+            yield from by_line.documents(name, content)
+        else:
+            data = read_bounded(content)
+            try:
+                value = json.loads(decode(data))
+            except (ValueError, RecursionError) as error:
+                wrong = f"broken: {undamaged.damage}" if undamaged.damage else f"not JSON: {error}"
+                raise ValueError(wrong) from None
+            yield from self.whole(name, value, ["*"] if isinstance(value, list) and not is_whole else steps)
+        if undamaged.damage:
+            yield Skipped(name, f"{BROKEN_OFF}: {undamaged.damage}")
+
+    def whole(self, name: str, value: Any, steps: list[str]) -> Iterator[Document | Skipped]:
+        """One document per record at a path of names in a JSON value."""
         for number, record in enumerate(found(value, steps), start=1):
             if self.outline:
                 place = f"{name}#{number}" if steps else name

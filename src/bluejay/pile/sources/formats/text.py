@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from bluejay.fetch import is_address
-from bluejay.pile.documents import Document, Skipped
-from bluejay.pile.sources.io.decode import read_text
+from bluejay.pile.documents import BROKEN_OFF, Document, Skipped
+from bluejay.pile.sources.io.decode import undamaged_text
 from bluejay.pile.sources.io.open import matching
 from bluejay.recipe import STRICT
 
@@ -28,7 +28,12 @@ class Text:
         return matching(self.path)
 
     def read(self, unit: str) -> Iterator[Document | Skipped]:
-        """The text of a file, as one document. Raises ValueError: it cannot be read, or is not text."""
-        text = read_text(unit)
+        """The text of a file, up to a damage if it has one, as one document.
+
+        Raises ValueError: it cannot be read, or is not text.
+        """
+        text, damage = undamaged_text(unit)
         name = unit if is_address(unit) else Path(unit).as_posix()
         yield Document(text, name, self.licence, name, {"path": name})
+        if damage:
+            yield Skipped(name, f"{BROKEN_OFF}: {damage}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import Any, ClassVar, Literal
 
-from bluejay.pile.documents import MAX_DOCUMENT_BYTES, Document
+from bluejay.pile.documents import MAX_DOCUMENT_BYTES, Document, too_large
 from bluejay.pile.sources.formats.html import Extract, page
 from bluejay.pile.sources.io.decode import decode_text
 from bluejay.pile.sources.io.open import BROKEN, decompressed
@@ -36,7 +36,7 @@ class Warc(RecordFiles):
     """The language by whose frequent words justext recognises prose, under its English name."""
 
     def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
-        """The records that are pages, in memory."""
+        """The records that are pages, in memory; an exception in place of one that is too large."""
         from fastwarc.warc import ArchiveIterator, WarcRecordType
 
         kinds = (WarcRecordType.response, WarcRecordType.resource, WarcRecordType.conversion)
@@ -44,11 +44,16 @@ class Warc(RecordFiles):
         # All kinds are requested, because a record with truncated headers has none.
         for record in ArchiveIterator(unpacked, record_types=WarcRecordType.any_type, parse_http=False):
             whole = int(record.headers.get("Content-Length") or -1)
-            record.freeze()
-            if record.content_length != whole:  # the library mistakes the end of a truncated file for it
+            is_wanted = record.record_type in kinds
+            if is_wanted and whole <= MAX_DOCUMENT_BYTES:
+                record.freeze()
+                size = record.content_length
+            else:
+                size = record.reader.consume()
+            if size != whole:  # the library mistakes the end of a truncated file for that of the record
                 raise EOFError("the archive ends within a record")
-            if record.record_type not in kinds:
-                yield None
+            if not is_wanted or whole > MAX_DOCUMENT_BYTES:
+                yield too_large() if is_wanted else None
                 continue
             with contextlib.suppress(OSError):  # malformed HTTP headers, which `document` reports
                 record.parse_http(auto_decode="none")
@@ -108,7 +113,7 @@ def unpacked(record: Any) -> bytes:
     for coding in reversed(codings(headers.get("Content-Encoding", ""))):
         raw = decoded(raw, coding)
     if len(raw) > MAX_DOCUMENT_BYTES:
-        raise ValueError(f"larger than {MAX_DOCUMENT_BYTES // 10**6} MB")
+        raise too_large()
     return raw
 
 

@@ -14,7 +14,7 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
 
-from bluejay.pile.documents import read_bounded
+from bluejay.pile.documents import read_until_damaged
 from bluejay.pile.sources.io.open import BROKEN, COMPRESSIONS, READ_BYTES, open_bytes, refuse_pointer
 
 BYTE_ORDER_MARKS = (
@@ -143,11 +143,23 @@ def encoding_named(label: str) -> str | None:
 
 def read_text(path: Path | str) -> str:
     """The text of a file that may be compressed. Raises ValueError: it cannot be read, is too large, or is not text."""
+    text, damage = undamaged_text(path)
+    if damage:
+        raise ValueError(f"broken: {damage}")
+    return text
+
+
+def undamaged_text(path: Path | str) -> tuple[str, Exception | None]:
+    """The text of a file that may be compressed, up to a damage, and what was wrong there, if anything was.
+
+    Raises ValueError: it cannot be read, is too large, or is not text.
+    """
     try:
         with open_bytes(str(path)) as stream:
-            return file_text(read_bounded(stream), Path(path).name)
+            raw, damage = read_until_damaged(stream)
     except BROKEN as error:
         raise ValueError(f"broken: {error}") from None
+    return file_text(raw, Path(path).name), damage
 
 
 def file_text(raw: bytes, name: str) -> str:

@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from io import BufferedIOBase
 from typing import Any
 
+from bluejay.pile.documents import MAX_DOCUMENT_BYTES, too_large
 from bluejay.pile.sources.io.decode import decode, in_utf8
 from bluejay.pile.sources.io.open import decompressed
 
 READ_BYTES = 1 << 20
+SLASH = ord("/")
 ENCODING = re.compile(rb"""<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)["']""")
 CONTROL = bytes(code for code in range(32) if code not in b"\t\n\r")
 """Characters that XML 1.0 forbids but that occur in dumps."""
@@ -30,30 +32,55 @@ DOCTYPE = b'<!DOCTYPE x SYSTEM "">'
 """With a document type, named entities of the omitted one are references, which `text_of` resolves, not errors."""
 
 
-def elements(stream: BufferedIOBase, *names: str, header: str = "") -> Iterator[tuple[str, str]]:
-    """Name and source of each element with one of these names, in order, and of an element named `header`.
+def elements(stream: BufferedIOBase, *names: str, header: str = "") -> Iterator[tuple[str, str | ValueError]]:
+    """Name and source of each element with one of these names, in order, and of an element named `header`; in place of
+    the source of one that is larger than MAX_DOCUMENT_BYTES, the exception that says so.
 
     Raises EOFError: the file ends within an element; any of `open.BROKEN`; both after all complete elements.
     """
     names = (*names, header) if header else names
     begin = re.compile(rb"<((?:[\w.-]{1,40}:)?(" + "|".join(map(re.escape, names)).encode() + rb"))(?=[\s/>])")
     longest = max(map(len, names)) + 42
-    held, encoding = b"", None
+    held, encoding = bytearray(), None
+    tag = name = mark = b""
+    is_large = False
+    sought = 0  # where the search for `mark` goes on, or for the next element where none is open
     for chunk in chunks(stream):
         held += chunk
         if encoding is None:
-            declared = ENCODING.search(held[:READ_BYTES])
+            declared = ENCODING.search(bytes(held[:READ_BYTES]))
             encoding = declared[1].decode() if declared else "utf-8"
-        at = 0
-        while found := begin.search(held, at):
-            end = element_end(held, found)
+        while True:
+            if not tag:
+                found = begin.search(held, sought)
+                if not found:
+                    del held[: max(sought, len(held) - longest)]
+                    sought = 0
+                    break
+                tag, name, mark, is_large = bytes(found[1]), bytes(found[2]), b">", False
+                del held[: found.start()]
+                sought = len(tag) + 1
+            end = held.find(mark, sought)
+            if end >= 0 and mark == b">" and held[end - 1] != SLASH:
+                mark, sought = b"</" + tag + b">", 0
+                continue
             if end < 0:
+                sought = max(0, len(held) - len(mark) + 1)
+                if len(held) > MAX_DOCUMENT_BYTES:
+                    is_large = True
+                    del held[: len(held) - len(mark) - 1]
+                    sought = 0
                 break
-            yield found[2].decode(), decode(held[found.start() : end].translate(None, CONTROL), encoding)
-            at = end
-        held = held[found.start() if found else max(at, len(held) - longest) :]
-    if found := begin.search(held):
-        raise EOFError(f"the file ends within <{found[1].decode()}>")
+            end += len(mark)
+            source = bytes(memoryview(held)[:end])
+            del held[:end]
+            if is_large or end > MAX_DOCUMENT_BYTES:
+                yield name.decode(), too_large()
+            else:
+                yield name.decode(), decode(source.translate(None, CONTROL), encoding)
+            tag, sought = b"", 0
+    if tag:
+        raise EOFError(f"the file ends within <{tag.decode()}>")
 
 
 def chunks(stream: BufferedIOBase) -> Iterator[bytes]:
@@ -64,16 +91,6 @@ def chunks(stream: BufferedIOBase) -> Iterator[bytes]:
     yield first if content is unpacked else re.sub(ENCODING, b"", first)
     while chunk := content.read1(READ_BYTES):
         yield chunk
-
-
-def element_end(held: bytes, found: re.Match[bytes]) -> int:
-    """The end of the element that begins at a match; -1 if it has not been read yet."""
-    tag_end = held.find(b">", found.end())
-    if tag_end > 0 and held[tag_end - 1 : tag_end] == b"/":
-        return tag_end + 1
-    closing = b"</" + found[1] + b">"
-    end = held.find(closing, found.end())
-    return end + len(closing) if end >= 0 else -1
 
 
 def element(source: str) -> Any:

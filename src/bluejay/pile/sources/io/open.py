@@ -1,5 +1,6 @@
 """Files as streams of bytes, local or at an address, decompressed where they are compressed."""
 
+import errno
 import fnmatch
 import glob
 import io
@@ -8,6 +9,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from io import BufferedIOBase
 from pathlib import Path
+from typing import Any, NoReturn
 
 from bluejay.decompress import BROKEN as BROKEN
 from bluejay.decompress import COMPRESSIONS as COMPRESSIONS
@@ -16,12 +18,15 @@ from bluejay.decompress import decompressed
 from bluejay.decompress import refuse_pointer as refuse_pointer
 from bluejay.fetch import fetch, find, is_address
 
+NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+"""The errors of listing what is no folder: a file, a link to nothing or to itself."""
+
 
 def matching(path: str) -> list[str]:
     """The files that a path, a pattern (`~/notes/**/*.md`) or an address matches, in order.
 
     In a pattern, `**` does not follow links to folders, which may lead back; links to files that are missing count as
-    files, so that reading reports them. Raises ValueError: no file matches.
+    files, so that reading reports them. Raises ValueError: no file matches, or a folder on the way cannot be read.
     """
     if is_address(path):
         return find(path)
@@ -55,12 +60,19 @@ def expanded(folder: Path, parts: tuple[str, ...]) -> Iterator[Path]:
 
 
 def entries(folder: Path, hidden: bool = False) -> list[os.DirEntry[str]]:
-    """What is in a folder; nothing where it is none or may not be read."""
+    """What is in a folder; nothing where it is none. Raises ValueError: it may not be read."""
     try:
         with os.scandir(folder) as found:
             return [entry for entry in found if hidden or not entry.name.startswith(".")]
-    except OSError:
-        return []
+    except OSError as error:
+        if error.errno in NO_FOLDER:
+            return []
+        unreadable(error)
+
+
+def unreadable(error: OSError) -> NoReturn:
+    """Raise ValueError for a folder that cannot be listed, whose files would be left out unsaid."""
+    raise ValueError(f"{error.filename} cannot be read: {error.strerror}") from None
 
 
 def local(path: str) -> Path:
@@ -81,6 +93,27 @@ def open_bytes(path: str) -> Generator[BufferedIOBase]:
     """A stream of a file's bytes, decompressed. Raises ValueError: it cannot be downloaded or opened."""
     with open_raw(path) as raw, decompressed(raw) as stream:
         yield stream
+
+
+class UntilDamaged(io.RawIOBase):
+    """A decompressed stream that ends where it is damaged, so that a reader of lines keeps what stands before."""
+
+    def __init__(self, stream: BufferedIOBase) -> None:
+        self.stream: Any = stream
+        self.damage: Exception | None = None
+        """The exception, one of BROKEN, that the damage raised; None before it, and where there is none."""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        try:
+            chunk = b"" if self.damage else self.stream.read1(min(len(view), READ_BYTES))
+        except BROKEN as error:
+            chunk, self.damage = b"", error
+        view[: len(chunk)] = chunk
+        return len(chunk)
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:

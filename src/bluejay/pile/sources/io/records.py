@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import Any, ClassVar
 
-from bluejay.pile.documents import Document, Skipped
+from bluejay.pile.documents import Document, Skipped, read_until_damaged
 from bluejay.pile.sources.io.open import decompressed, matching
 from bluejay.pile.sources.io.ranges import FileRange, Records
 from bluejay.pile.sources.io.sandbox import sandboxed
@@ -55,7 +55,10 @@ class RecordFiles(ABC):
 
         Raises any exception where the file is damaged; the records before the damage are kept.
         """
-        yield decompressed(stream).read()
+        raw, damage = read_until_damaged(decompressed(stream))
+        yield raw
+        if damage:
+            raise damage
 
     @abstractmethod
     def document(self, name: str, record: Any) -> Document:

@@ -8,11 +8,11 @@ from typing import Annotated, Protocol, runtime_checkable
 
 from pydantic import Field
 
-from bluejay.pile.documents import Document, Skipped
+from bluejay.pile.documents import BROKEN_OFF, Document, Skipped, read_until_damaged
 from bluejay.pile.sources.formats import Format
 from bluejay.pile.sources.formats.tables import CSV, JSON, JSONLines
 from bluejay.pile.sources.io.decode import file_text, is_binary
-from bluejay.pile.sources.io.open import decompressed, matches
+from bluejay.pile.sources.io.open import BROKEN, decompressed, matches
 from bluejay.pile.sources.io.unpack import Stream, content, members
 from bluejay.recipe import STRICT
 
@@ -94,10 +94,15 @@ class Members:
                 for found in reader.read_stream(label, data):
                     yield with_release(found, label, url, release) if isinstance(found, Document) else found
                 return
-        text = content(decompressed(io.BytesIO(data)))
+        try:
+            text, damage = read_until_damaged(decompressed(io.BytesIO(data)))
+        except BROKEN as error:
+            raise ValueError(f"broken: {error}") from None
         if is_binary(text):
             raise ValueError("binary")
         yield Document(file_text(text, name), release.source, release.licence, url, {"path": name})
+        if damage:
+            yield Skipped(label, f"{BROKEN_OFF}: {damage}")
 
 
 def without_root(name: str, rooted: bool) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from bluejay.fetch import adopt, cached, cached_by_hash
+from bluejay.fetch import adopt, cached, cached_by_hash, without_password
 from bluejay.files import cache_directory, sha256_of
 from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.sources.io.open import local
@@ -65,7 +65,7 @@ class Package(Members, ABC):
             return (self.sha256 and cached_by_hash(self.sha256)) or self.fetch()
         file = local(self.path)
         if self.sha256 and sha256_of(file) != self.sha256:
-            raise ValueError(f"{self.path} has the sha256 {sha256_of(file)}, not {self.sha256}")
+            raise ValueError(f"{without_password(self.path)} has the sha256 {sha256_of(file)}, not {self.sha256}")
         return file
 
     @property
@@ -86,7 +86,8 @@ class Package(Members, ABC):
             found = sorted(Path(temporary).glob(pattern))
             if answer.returncode or not found:
                 said = (answer.stderr.strip() or answer.stdout.strip() or "no reason given").splitlines()
-                raise ValueError(f"{command[0]} cannot get {self.requirement}: {said[-1]}{helps and f'; {helps}'}")
+                why = without_password(said[-1])
+                raise ValueError(f"{command[0]} cannot get {self.requirement}: {why}{helps and f'; {helps}'}")
             file = cached(self.sha256 or sha256_of(found[0]), found[0].name)
             adopt(found[0], file, self.sha256)
         return file
