@@ -19,12 +19,13 @@ const API_KEY = "bluejay-key"; // the item that holds the API key
 const undoStack = new UndoStack();
 const settings = new Settings(document.querySelectorAll(".sliders input"), () => (applyStyle(), saveSoon()));
 const pane = new EditorPane(byId("text"), byId("mirror"), byId("scroll"), edited);
-const models = new Models(({ id, max_model_len }) => ((settings.context = max_model_len), (byId("model").textContent = id)));
+const models = new Models(useModel);
 const announce = (text) => (byId("announcement").textContent = text);
 const panel = (name) => document.querySelector(`[role=tabpanel][aria-label=${name}]`);
 let samples, popover, sources, inside, updateHistory, functionEnd; // undefined until they are loaded on demand
 let apiKey = String(load(API_KEY) ?? "");
 let running = null; // the Run in progress
+let starting = false; // whether a run waits until the models are known
 let saving = 0; // the timer of saveSoon
 
 const loadSamples = onDemand(async () => {
@@ -54,11 +55,12 @@ const loadHistory = onDemand(async () => {
 });
 const loadModelCard = onDemand(async () => {
 	const { ModelCard } = await import("./on_demand/model_card.js");
-	return new ModelCard(panel("Model"), models, modelChanged);
+	return new ModelCard(panel("Model"), models);
 });
 const loadLinks = onDemand(async () => (await import("./on_demand/link.js")).parseLink);
 const loadFunctionEnd = onDemand(async () => ({ functionEnd } = await import("./on_demand/function_end.js")));
-const loaders = { Inside: loadInside, More: loadMore, History: loadHistory, Model: () => models.current && loadModelCard().then((card) => card.open()) };
+const loadModel = () => (models.current ? loadModelCard().then((card) => card.open()) : introduce());
+const loaders = { Inside: loadInside, More: loadMore, History: loadHistory, Model: loadModel };
 const tabs = new Tabs(document.querySelector(".tabs"), (name) => {
 	if (inside) inside.enabled = name === "Inside"; // what it draws on the text goes with its tab
 	loaders[name]?.()?.catch(showError);
@@ -69,7 +71,13 @@ const switches = { probabilities: loadPopover, sources: loadSources };
 const shows = (name) => byId(name).ariaPressed === "true";
 
 async function run(changes) {
-	if (running) return;
+	if (running || starting) return;
+	if (!models.current) {
+		starting = true;
+		await introduce();
+		starting = false;
+		if (!models.current) return; // why has been said
+	}
 	if (settings.incomplete) return loadMore().then(() => run(changes), showError);
 	if (!byId("form").checkValidity()) {
 		tabs.select("More"); // where the invalid setting is
@@ -97,10 +105,12 @@ async function run(changes) {
 	samples?.settle();
 	if (running.tokens) addToHistory(state(), settings.values, report);
 	updateHistory?.();
+	const { model } = running;
 	running = null;
 	undoStack.record(state());
 	refresh();
 	saveNow();
+	if (error?.status === 404 || (model && !models.has(model))) introduce(); // the server has other models now
 }
 
 function showProgress({ tokens, samples: generated }) {
@@ -258,13 +268,13 @@ function press(event) {
 	event.preventDefault();
 }
 
-// Ask the server for its model, and show it.
+// Ask the server for its models, and show the one that writes.
 async function introduce() {
 	const silence = new Silence((told) => (byId("error").textContent = told));
 	try {
 		await models.fetch(apiKey);
 		if (silence.seconds > 4) say();
-		if (!panel("Model").hidden) await loaders.Model();
+		if (!panel("Model").hidden) await loadModel();
 	} catch (error) {
 		say("", "", error);
 	} finally {
@@ -272,13 +282,16 @@ async function introduce() {
 	}
 }
 
-// Another model writes from now on.
-function modelChanged() {
+// This model writes from now on, and perhaps `another` one did before.
+function useModel({ id, max_model_len: context }, another) {
+	settings.context = context;
+	byId("model").textContent = id;
+	if (!another) return;
 	inside?.forget();
 	if (sources) sources.enabled = false; // which asks the other model when it is enabled again
 	applyStyle();
 	saveNow();
-	announce(`${models.current.id} writes from now on.`);
+	announce(`${id} writes from now on.`);
 }
 
 const actions = {
