@@ -7,6 +7,7 @@ from playwright.sync_api import Page, expect
 from bluejay.infer.model import Model
 from bluejay.serve.api.offered import Catalogue, Offered, catalogue_of
 from bluejay.serve.settings import ServeSettings
+from tests.serve.page.test_inside import BIRTH, look_inside, section
 from tests.serve.page.test_run import WORD_BY_WORD, run_button, writing
 from tests.waiting import eventually
 
@@ -124,6 +125,19 @@ def test_the_page_notices_that_the_server_has_another_model(open_page, running, 
         expect(page.locator("#model")).to_have_text("second")
         expect(page.locator("#report")).to_contain_text("second · 8 tokens")
         expect(page.get_by_label("Length")).to_have_attribute("max", "64")
+
+
+def test_how_it_learnt_is_that_of_the_chosen_model(open_page, two_models):
+    page = open_page(url=two_models.url)
+    page.route(
+        "**/v1/lens/checkpoints?model=tiny", lambda route: route.fulfill(json={"data": [{"name": "step-1"}] * 3})
+    )
+    look_inside(page, "the cat")
+    expect(section(page, BIRTH)).to_contain_text("The run kept 3 models.")
+    open_chooser(page).get_by_role("radio", name="second").check()
+    expect(page.locator("#model")).to_have_text("second")
+    look_inside(page, "the cat")
+    expect(section(page, BIRTH)).to_contain_text("kept no checkpoints")
 
 
 @pytest.mark.parametrize("retry", ["Run", "Model"])

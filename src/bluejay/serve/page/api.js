@@ -1,16 +1,13 @@
 // The page's access to the server: the same API that everyone else uses.
 
 const LOST = "The connection to the server was lost. Your text is still here; press Run to continue it.";
-const ODD_KEY = "The API key holds a character that no key has. Enter it again.";
 
 let query = ""; // names the chosen model where there are several
 
 // The served models: [{id, max_model_len, n_parameters, good_for, loaded}]
-export async function getModels(key) {
-	return (await getJson("v1/models", key)).data;
-}
+export const getModels = async (key) => (await getJson("v1/models", key)).data;
 
-// What the server answers at a path, to a body if there is one.
+// The answer at a path, to a body if there is one.
 export async function getJson(path, key, body) {
 	return (await request(path, key, body && { method: "POST", body: JSON.stringify(body) })).json();
 }
@@ -61,7 +58,8 @@ export async function* events(body) {
 
 // Throws an Error whose message is a sentence for the user, with the `status` and the `code` that the server answered.
 export async function request(path, key, options) {
-	if (/[^ -~]/.test(key)) throw Object.assign(new Error(ODD_KEY), { status: 401 });
+	const odd = "The API key holds a character that no key has. Enter it again.";
+	if (/[^ -~]/.test(key)) throw Object.assign(new Error(odd), { status: 401 });
 	const headers = { "Content-Type": "application/json", ...(key && { Authorization: `Bearer ${key}` }) };
 	const response = await fetch(path + query, { ...options, headers }).catch((error) => {
 		if (error.name === "AbortError") throw error;

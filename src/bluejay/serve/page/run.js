@@ -18,11 +18,12 @@ export class Run {
 		this.samples = outputs.map((output) => ({ output, aligner: new TokenAligner(), text: "", waiting: [], tokens: 0, reason: "" }));
 	}
 
-	// `onProgress` is called whenever new text is shown. Throws an Error whose message is a sentence for the user; the text
-	// generated until then stays.
-	async start(onProgress) {
+	// `onProgress` is called when new text is shown, `onSilence` told that the server is silent. Throws an Error whose message
+	// is a sentence for the user; the text generated until then stays.
+	async start(onProgress, onSilence) {
 		const { prompt, parameters, key, controller } = this;
-		const show = () => (this.show(), onProgress(this));
+		const silence = new Silence(onSilence);
+		const show = () => ((silence.seconds = 0), this.show(), onProgress(this));
 		try {
 			for await (const part of complete({ prompt, ...parameters }, key, controller.signal)) {
 				if (part.usage) this.usage = part.usage;
@@ -34,6 +35,7 @@ export class Run {
 			for (const sample of this.samples) sample.reason ||= reason;
 			if (error.name !== "AbortError") throw error;
 		} finally {
+			silence.end();
 			show();
 		}
 	}
