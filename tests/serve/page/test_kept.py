@@ -19,16 +19,16 @@ def test_old_runs_make_room_for_the_text(page):
     for storage in ("localStorage", "sessionStorage"):
         assert eventually(lambda storage=storage: page.evaluate(STORED, storage) == text)
     assert page.evaluate("JSON.parse(localStorage['bluejay-history']).length") == 25
-    expect(page.get_by_role("alert")).to_have_text("")
+    expect(page.locator("#error")).to_have_text("")
 
 
 def test_text_that_is_not_stored_is_said_once(page):
-    page.evaluate("Storage.prototype.setItem = () => { throw new Error('full'); }")
+    page.evaluate("() => { Storage.prototype.setItem = () => { throw new Error('full'); }; }")
     writing(page).fill("the cat")
     expect(page.get_by_role("alert")).to_have_text("This browser does not store the text; a reload would lose it.")
     writing(page).press("x")
     page.wait_for_timeout(600)
-    expect(page.get_by_role("alert")).to_have_text("")
+    expect(page.locator("#error")).to_have_text("")
 
 
 def test_each_tab_keeps_its_own_text_also_while_the_model_writes(page, server):

@@ -156,7 +156,11 @@ def test_odd_stored_data_does_not_keep_the_page_from_working(open_page, answer_w
     page = open_page()
     stored = {"bluejay": state, "bluejay-history": history, "bluejay-key": '{"a": 1}'}
     page.evaluate(
-        "stored => { document.onvisibilitychange = null; sessionStorage.clear(); Object.assign(localStorage, stored); }",
+        """stored => {
+            document.onvisibilitychange = null;
+            sessionStorage.clear();
+            Object.assign(localStorage, stored);
+        }""",
         stored,
     )
     page.reload()

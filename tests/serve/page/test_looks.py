@@ -111,7 +111,7 @@ def test_without_javascript_the_page_says_so_on_the_first_screen(browser, server
     with browser.new_context(viewport={"width": width, "height": height}, java_script_enabled=False) as context:
         page = context.new_page()
         page.goto(server.url)
-        box = page.get_by_text("This page needs JavaScript").bounding_box()
+        box = page.locator("noscript").bounding_box()
         assert box["y"] >= 0 and box["y"] + box["height"] <= height
 
 

@@ -96,7 +96,8 @@ WORD_BY_WORD = """() => {
                 model, choices: [{ index: 0, text, logprobs: null, finish_reason: null }] })}\\n\\n`));
         },
     }));
-    globalThis.fetch = async (url, options) => url.startsWith("v1/completions") ? completions(options) : fetch(url, options);
+    globalThis.fetch = async (url, options) =>
+        url.startsWith("v1/completions") ? completions(options) : fetch(url, options);
 }"""
 """Puts completions into the page that send a word when the test calls `write`, however busy the machine is."""
 

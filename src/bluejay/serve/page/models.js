@@ -7,7 +7,7 @@ export class Models {
 	current; // one of them
 	wanted; // the id of the one that is used if it is there, else the first
 
-	// `onUse` gets the model that writes from now on, and whether another one did before.
+	// `onUse` gets the model that writes from now on, and whether another did before.
 	constructor(onUse) {
 		this.onUse = onUse;
 	}

@@ -24,7 +24,7 @@ const panel = (name) => document.querySelector(`[role=tabpanel][aria-label=${nam
 let samples, popover, sources, inside, functionEnd; // undefined until they are loaded on demand
 let apiKey = String(load(API_KEY) ?? "");
 let running = null; // the Run in progress
-let starting = false; // whether a run waits until the models are known
+let starting = false; // whether a run waits for the models
 let saving = 0; // the timer of saveSoon
 
 const loadSamples = onDemand("samples", ({ Samples }) => {
@@ -76,7 +76,7 @@ async function run(changes) {
 	running = new Run(pane.text, parameters, apiKey, outputs, endsWithFunction && functionEnd, SHOWING_MS * (sources?.on ? 2 : 1));
 	say("Running…", "Running");
 	refresh();
-	loadHistory().catch(() => {}); // which is said when the run has ended
+	loadHistory().catch(() => {}); // said when the run has ended
 	let error;
 	await running.start(showProgress, (told) => say(`${told} Stop ends the run.`, told)).catch((reason) => (error = reason));
 	if (outputs.length > 1) showProgress(running);
@@ -109,7 +109,7 @@ function say(report = "", announced = "", error = undefined) {
 	if (error) showError(error);
 }
 
-// The server's answer to a part of the page, which says what went wrong; the page asks for the key.
+// The server's answer to a part of the page, which tells errors; the page asks for the key.
 const ask = (path, body) => getJson(path, apiKey, body).catch((error) => {
 	if (error.status === 401) showError(error);
 	throw error;
@@ -124,6 +124,7 @@ function changeKey({ type, target }) {
 	apiKey = target.value.trim();
 	if (type !== "change") return;
 	save(API_KEY, apiKey);
+	say();
 	sources?.restart();
 	introduce();
 }
@@ -223,7 +224,7 @@ async function restore() {
 	await openLink();
 }
 
-// Show what a link brings. One that comes during a run waits for its end.
+// Show what a link brings. During a run it waits for the end.
 async function openLink() {
 	if (!location.hash) return;
 	const [{ follow }] = await Promise.all([loadLink(), loadMore()]);

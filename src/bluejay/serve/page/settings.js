@@ -101,7 +101,7 @@ function setValue(control, value) {
 	if (!control.checkValidity() || control.selectedIndex < 0) setDefault(control);
 }
 
-// The user moves a slider by steps; a link sets it to any number between its ends.
+// A slider moves by steps; a link sets it to any number in its range.
 function keepBetweenSteps(slider, number) {
 	if (Number.isNaN(number)) return setDefault(slider);
 	slider.step = slider.dataset.step ??= slider.step;
