@@ -74,8 +74,9 @@ def test_each_view(open_page, model: Model, size, scheme):
     section(page, OTHER).get_by_label("Changed text").fill(TEXT.replace("cat", "mat"))
     section(page, OTHER).get_by_label("Answer", exact=True).fill("the")
     section(page, OTHER).get_by_label("Changed answer").fill("c")
-    section(page, OTHER).get_by_role("button", name="Patch").click()
+    section(page, OTHER).get_by_label("Changed answer").press("Enter")  # presses Patch, not Run
     expect(section(page, OTHER).locator("tr")).to_have_count(model.config.n_layer + 1)
+    assert text_of(page) == TEXT
     section(page, MADE).locator("summary").click()
     section(page, STEERING).get_by_role("button").click()
     expect(section(page, STEERING)).to_contain_text(re.compile(r"from [\d.]+ to [\d.]+ bits per byte"))

@@ -7,6 +7,7 @@ from playwright.sync_api import Page, expect
 
 from tests.serve.page.test_looks import FILES, FOLDER
 from tests.serve.page.test_run import open_more, run_button, show_probabilities, text_of, writing
+from tests.waiting import eventually
 
 ON_DEMAND = {file.name for file in (FOLDER / "on_demand").iterdir()}
 FIRST_VIEW_BYTES = 58_000
@@ -39,7 +40,7 @@ def test_what_is_not_seen_at_first_is_loaded_when_it_is_used(page, answer_with):
     writing(page).fill("the cat")
     writing(page).press("Control+Enter")
     expect(page.locator("#report")).to_contain_text("the model ended the text")
-    assert on_demand(page) == set()
+    assert eventually(lambda: on_demand(page) == {"history.js", "style.css"})
     page.get_by_role("tab", name="Examples").focus()
     for name, shown in (("More", "Top-k"), ("History", "the cat sat"), ("Model", "1024 tokens")):
         before = on_demand(page)
@@ -71,14 +72,21 @@ def test_what_is_not_seen_at_first_is_loaded_when_it_is_used(page, answer_with):
 
 
 def test_link_and_last_visit_bring_settings_that_have_no_control_yet(open_page, answer_with, server):
-    page = open_page(url=f"{server.url}/#prompt=the+cat&top_k=7&seed=17&stop_before=END&min_p=2&font=code&no_such=1")
+    page = open_page(
+        url=f"{server.url}/#prompt=the+cat&top_k=7&seed=17&stop_before=END&min_p=2&font=code&no_such=1"
+        "&max_tokens=100&typical_p=0.995&temperature=2&top_p=0.333"
+    )
     assert "link.js" in on_demand(page)
+    refused = "min_p=2 (now 0), no_such=1, temperature=2 (now 1.5)"
+    expect(page.get_by_role("alert")).to_have_text(f"The page cannot set what the link asks for: {refused}.")
+    expect(page.get_by_label("Top-p")).to_have_attribute("aria-valuetext", "0.333")
     answer_with(page, " sat")
     with page.expect_request("**/v1/completions") as sent:
         run_button(page).click()
     body = sent.value.post_data_json
     assert (body["top_k"], body["seed"], body["stop"]) == (7, 17, ["END"])
     assert body["min_p"] == 0  # 2 is out of range, so the default is sent
+    assert (body["max_tokens"], body["typical_p"], body["temperature"], body["top_p"]) == (100, 0.995, 1.5, 0.333)
     expect(page.locator("#text")).to_have_value("the cat sat")
     page.reload()
     with page.expect_request("**/v1/completions") as sent:
@@ -86,6 +94,13 @@ def test_link_and_last_visit_bring_settings_that_have_no_control_yet(open_page, 
     assert (sent.value.post_data_json["top_k"], sent.value.post_data_json["seed"]) == (7, 17)
     open_more(page)
     expect(page.get_by_label("Top-k")).to_have_value("7")
+    for label, key, value in (
+        ("Typical-p", "ArrowDown", "0.99"),
+        ("Min-p", "ArrowUp", "0.01"),
+        ("Length", "ArrowUp", "104"),
+    ):
+        page.get_by_label(label).press(key)
+        expect(page.get_by_label(label)).to_have_value(value)
     # An entry of the history restores the settings of its run.
     page.get_by_label("Top-k").fill("9")
     page.get_by_role("tab", name="History").click()
@@ -140,7 +155,14 @@ SPANS = (
 def test_odd_stored_data_does_not_keep_the_page_from_working(open_page, answer_with, state, history, n_entries):
     page = open_page()
     stored = {"bluejay": state, "bluejay-history": history, "bluejay-key": '{"a": 1}'}
-    page.evaluate("stored => { onpagehide = null; Object.assign(localStorage, stored); }", stored)
+    page.evaluate(
+        """stored => {
+            document.onvisibilitychange = null;
+            sessionStorage.clear();
+            Object.assign(localStorage, stored);
+        }""",
+        stored,
+    )
     page.reload()
     expect(page.locator("#model")).to_have_text("tiny")
     writing(page).press("Home")  # which shows alternatives, if probabilities are on

@@ -6,10 +6,12 @@ from importlib import resources
 import pytest
 from playwright.sync_api import expect
 
+from tests.serve.page.conftest import SIZES
 from tests.serve.page.test_run import open_more, run_button, writing
 
 FOLDER = resources.files("bluejay.serve") / "page"
 FILES = [file for file in FOLDER.iterdir() if file.is_file()]
+BACKGROUND = "one => getComputedStyle(one).backgroundColor"
 COLOUR = re.compile(r"#[0-9a-f]{6}")
 
 
@@ -44,6 +46,7 @@ def test_contrast(page):
     sheet = next(file for file in FILES if file.name == "text.css").read_text(encoding="utf-8")
     kinds = re.findall(r"::highlight\((string|number|keyword|name)\) \{\s*color: light-dark\((.*?)\)", sheet)
     assert len(kinds) == 4
+    sheet = (FOLDER / "on_demand" / "style.css").read_text(encoding="utf-8")
     levels = re.findall(r"\.(p\d) \{\s*background: light-dark\((.*?)\)", sheet)
     grounds |= {level: COLOUR.findall(colours) for level, colours in levels}
     pairs = [(inks[ink], grounds[ground]) for ink in inks for ground in ("ground", "panel")]
@@ -94,6 +97,22 @@ def test_preferences_of_the_system(open_page):
     assert set(page.evaluate(durations)) == {"0s"}
     writing(page).fill("def f():\n")  # where the system chooses the colours the text area itself must show the text
     assert writing(page).evaluate("text => getComputedStyle(text).webkitTextFillColor") != "rgba(0, 0, 0, 0)"
+    switch, panel = page.get_by_role("button", name="Sources"), page.get_by_role("tab", name="History")
+    before = [one.evaluate(BACKGROUND) for one in (switch, panel)]
+    switch.click()
+    panel.click()
+    expect(switch).to_have_attribute("aria-pressed", "true")
+    assert all(one.evaluate(BACKGROUND) != off for one, off in zip((switch, panel), before, strict=True))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_without_javascript_the_page_says_so_on_the_first_screen(browser, server, size):
+    width, height = SIZES[size]
+    with browser.new_context(viewport={"width": width, "height": height}, java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto(server.url)
+        box = page.locator("noscript").bounding_box()
+        assert box["y"] >= 0 and box["y"] + box["height"] <= height
 
 
 def test_second_visit_requests_one_file(page):

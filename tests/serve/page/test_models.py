@@ -7,7 +7,9 @@ from playwright.sync_api import Page, expect
 from bluejay.infer.model import Model
 from bluejay.serve.api.offered import Catalogue, Offered, catalogue_of
 from bluejay.serve.settings import ServeSettings
-from tests.serve.page.test_run import run_button, writing
+from tests.serve.page.test_inside import BIRTH, look_inside, section
+from tests.serve.page.test_run import WORD_BY_WORD, run_button, writing
+from tests.waiting import eventually
 
 PURPOSES = {"tiny": "Continues texts.", "second": "Writes Python functions from their first line."}
 
@@ -96,3 +98,64 @@ def test_the_chooser_is_accessible_and_fits(open_page, two_models, size, scheme)
     for label in chooser.locator("label").all():
         box = label.bounding_box()
         assert box["x"] >= 0 and box["x"] + box["width"] <= width and box["height"] >= 44
+
+
+def test_a_text_is_credited_to_the_model_that_wrote_it(open_page, two_models, answer_with):
+    """The other model is chosen while the first one writes."""
+    page = open_page(url=two_models.url)
+    chooser = open_chooser(page)
+    page.evaluate(WORD_BY_WORD)
+    run_button(page).click()
+    assert eventually(lambda: page.evaluate("'write' in globalThis"))
+    page.evaluate("write('a word', 'tiny')")
+    chooser.get_by_role("radio", name="second").check()
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator("#report")).to_contain_text("tiny · 1 token")
+    expect(page.locator("#model")).to_have_text("second")
+
+
+def test_the_page_notices_that_the_server_has_another_model(open_page, running, model, tiny_model):
+    with running(model) as server:
+        page = open_page(url=server.url)
+        port = int(server.url.rpartition(":")[2])
+    with running(Model(tiny_model.gpt, tiny_model.tokenizer, "second"), port=port):
+        page.get_by_label("Length").fill("8")
+        writing(page).fill("the cat")
+        run_button(page).click()
+        expect(page.locator("#model")).to_have_text("second")
+        expect(page.locator("#report")).to_contain_text("second · 8 tokens")
+        expect(page.get_by_label("Length")).to_have_attribute("max", "64")
+
+
+def test_how_it_learnt_is_that_of_the_chosen_model(open_page, two_models):
+    page = open_page(url=two_models.url)
+    page.route(
+        "**/v1/lens/checkpoints?model=tiny", lambda route: route.fulfill(json={"data": [{"name": "step-1"}] * 3})
+    )
+    look_inside(page, "the cat")
+    expect(section(page, BIRTH)).to_contain_text("The run kept 3 models.")
+    open_chooser(page).get_by_role("radio", name="second").check()
+    expect(page.locator("#model")).to_have_text("second")
+    look_inside(page, "the cat")
+    expect(section(page, BIRTH)).to_contain_text("kept no checkpoints")
+
+
+@pytest.mark.parametrize("retry", ["Run", "Model"])
+def test_models_that_were_not_known_at_first_are_asked_for_again(open_page, two_models, retry):
+    page = open_page(url=two_models.url)
+    open_chooser(page).get_by_role("radio", name="second").check()
+    page.get_by_label("Length").fill("8")
+    page.route("**/v1/models", lambda route: route.fulfill(status=503, body="{}"))
+    page.reload()
+    expect(page.get_by_role("alert")).to_have_text("The server answered with status 503.")
+    page.unroute("**/v1/models")
+    if retry == "Model":
+        page.get_by_role("tab", name="Model").click()
+        expect(page.get_by_role("radio", name="second")).to_be_checked()
+        return
+    writing(page).fill("the cat")
+    asked = []
+    page.on("request", lambda request: asked.append(request.url) if "completions" in request.url else None)
+    run_button(page).dblclick()
+    expect(page.locator("#report")).to_contain_text("second · 8 tokens")
+    assert [url.rpartition("?")[2] for url in asked] == ["model=second"]

@@ -92,11 +92,12 @@ WORD_BY_WORD = """() => {
     const completions = ({ signal }) => new Response(new ReadableStream({
         start(stream) {
             signal.onabort = () => stream.error(signal.reason);
-            globalThis.write = (text) => stream.enqueue(bytes.encode(`data: ${JSON.stringify({
-                choices: [{ index: 0, text, logprobs: null, finish_reason: null }] })}\\n\\n`));
+            globalThis.write = (text, model) => stream.enqueue(bytes.encode(`data: ${JSON.stringify({
+                model, choices: [{ index: 0, text, logprobs: null, finish_reason: null }] })}\\n\\n`));
         },
     }));
-    globalThis.fetch = async (url, options) => url === "v1/completions" ? completions(options) : fetch(url, options);
+    globalThis.fetch = async (url, options) =>
+        url.startsWith("v1/completions") ? completions(options) : fetch(url, options);
 }"""
 """Puts completions into the page that send a word when the test calls `write`, however busy the machine is."""
 

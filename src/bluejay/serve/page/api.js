@@ -5,15 +5,17 @@ const LOST = "The connection to the server was lost. Your text is still here; pr
 let query = ""; // names the chosen model where there are several
 
 // The served models: [{id, max_model_len, n_parameters, good_for, loaded}]
-export async function getModels(key) {
-	const response = await request("v1/models", key);
-	return (await response.json()).data;
+export const getModels = async (key) => (await getJson("v1/models", key)).data;
+
+// The answer at a path, to a body if there is one.
+export async function getJson(path, key, body) {
+	return (await request(path, key, body && { method: "POST", body: JSON.stringify(body) })).json();
 }
 
 // Ask the model of that id from now on; the server's first one if it is empty.
 export const askModel = (id) => (query = id && `?model=${encodeURIComponent(id)}`);
 
-// Stream a completion as parts {index, text, tokens, reason}, and at the end {usage}. Throws an Error whose message is a
+// Stream a completion as parts {index, text, tokens, reason, model}, and at the end {usage}. Throws an Error whose message is a
 // sentence for the user, or an AbortError after `signal`.
 export async function* complete(parameters, key, signal) {
 	const path = parameters.steering ? "v1/lens/completions" : "v1/completions";
@@ -28,7 +30,7 @@ export async function* complete(parameters, key, signal) {
 			if (part.usage) yield { usage: part.usage };
 			for (const { index, text, logprobs, finish_reason: reason } of part.choices) {
 				if (reason) unfinished--;
-				yield { index, text, tokens: tokensOf(logprobs), reason };
+				yield { index, text, tokens: tokensOf(logprobs), reason, model: part.model };
 			}
 		}
 	} catch (error) {
@@ -56,6 +58,8 @@ export async function* events(body) {
 
 // Throws an Error whose message is a sentence for the user, with the `status` and the `code` that the server answered.
 export async function request(path, key, options) {
+	const odd = "The API key holds a character that no key has. Enter it again.";
+	if (/[^ -~]/.test(key)) throw Object.assign(new Error(odd), { status: 401 });
 	const headers = { "Content-Type": "application/json", ...(key && { Authorization: `Bearer ${key}` }) };
 	const response = await fetch(path + query, { ...options, headers }).catch((error) => {
 		if (error.name === "AbortError") throw error;

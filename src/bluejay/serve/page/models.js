@@ -7,7 +7,7 @@ export class Models {
 	current; // one of them
 	wanted; // the id of the one that is used if it is there, else the first
 
-	// `onUse` gets the model that writes from now on.
+	// `onUse` gets the model that writes from now on, and whether another did before.
 	constructor(onUse) {
 		this.onUse = onUse;
 	}
@@ -20,10 +20,15 @@ export class Models {
 	}
 
 	use(model) {
+		const another = this.current && this.current.id !== model.id;
 		this.current = model;
 		this.wanted = model.id;
 		askModel(this.several ? model.id : "");
-		this.onUse(model);
+		this.onUse(model, another);
+	}
+
+	has(id) {
+		return this.list.some((model) => model.id === id);
 	}
 
 	get several() {

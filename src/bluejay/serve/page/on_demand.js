@@ -2,8 +2,8 @@
 
 const FAILED = "This part of the page did not load. Reload the page and try again; your text is kept.";
 
-// A function that loads a part with `load` when it is first called.
-export const onDemand = (load) => once(() => loadStyle().then(load));
+// A function that loads that part when it is first called, and gives what `use` makes of it.
+export const onDemand = (name, use = (part) => part) => once(() => loadStyle().then(() => import(`./on_demand/${name}.js`)).then(use));
 
 // A function that calls `load` once and always returns that promise. Only a failure is tried again: the server may have
 // been restarting.

@@ -1,64 +1,49 @@
 // The page: connects its parts.
 
+import { getJson } from "./api.js";
 import { looksLikeCode } from "./code.js";
 import { byId } from "./dom.js";
 import { EditorPane } from "./editor_pane.js";
 import { showExamples } from "./example_list.js";
-import { addToHistory } from "./history.js";
 import { Models } from "./models.js";
 import { onDemand } from "./on_demand.js";
 import { counted, Run, SHOWING_MS, Silence } from "./run.js";
 import { Settings } from "./settings.js";
-import { listOf, load, save, textOf } from "./storage.js";
+import { load, loadState, save, saveState, textOf } from "./storage.js";
 import { Tabs } from "./tabs.js";
 import { UndoStack } from "./undo.js";
 
-const SAVED = "bluejay"; // the item of the local storage that holds the text and the settings
-const API_KEY = "bluejay-key"; // the item that holds the API key
+const API_KEY = "bluejay-key"; // the item of the local storage that holds it
 
 const undoStack = new UndoStack();
 const settings = new Settings(document.querySelectorAll(".sliders input"), () => (applyStyle(), saveSoon()));
 const pane = new EditorPane(byId("text"), byId("mirror"), byId("scroll"), edited);
-const models = new Models(({ id, max_model_len }) => ((settings.context = max_model_len), (byId("model").textContent = id)));
+const models = new Models(useModel);
 const announce = (text) => (byId("announcement").textContent = text);
 const panel = (name) => document.querySelector(`[role=tabpanel][aria-label=${name}]`);
-let samples, popover, sources, inside, updateHistory, functionEnd; // undefined until they are loaded on demand
+let samples, popover, sources, inside, functionEnd; // undefined until they are loaded on demand
 let apiKey = String(load(API_KEY) ?? "");
 let running = null; // the Run in progress
+let starting = false; // whether a run waits for the models
 let saving = 0; // the timer of saveSoon
 
-const loadSamples = onDemand(async () => {
-	const { Samples } = await import("./on_demand/samples.js");
+const loadSamples = onDemand("samples", ({ Samples }) => {
 	samples = new Samples(byId("samples"), pane, change);
 	applyStyle();
 });
-const loadPopover = onDemand(async () => {
-	const { AlternativesPopover } = await import("./on_demand/alternatives.js");
+const loadPopover = onDemand("alternatives", ({ AlternativesPopover }) => {
 	popover = new AlternativesPopover(byId("alternatives"), pane, (next, changes) => (change(next), changes && run(changes)), announce);
 });
-const loadSources = onDemand(async () => {
-	const { Sources } = await import("./on_demand/sources.js");
-	sources = new Sources(pane, () => apiKey, announce);
-});
-const loadInside = onDemand(async () => {
-	const { Inside } = await import("./on_demand/inside.js");
-	inside = new Inside(panel("Inside"), pane, document.querySelector(".sliders"), () => apiKey, announce);
-});
-const loadMore = onDemand(async () => {
-	const { showMoreSettings } = await import("./on_demand/more_settings.js");
-	return showMoreSettings(panel("More"), settings, apiKey, changeKey, state, announce);
-});
-const loadHistory = onDemand(async () => {
-	const { showHistory } = await import("./on_demand/history_list.js");
-	updateHistory = showHistory(panel("History"), showHistoryEntry);
-});
-const loadModelCard = onDemand(async () => {
-	const { ModelCard } = await import("./on_demand/model_card.js");
-	return new ModelCard(panel("Model"), models, modelChanged);
-});
-const loadLinks = onDemand(async () => (await import("./on_demand/link.js")).parseLink);
-const loadFunctionEnd = onDemand(async () => ({ functionEnd } = await import("./on_demand/function_end.js")));
-const loaders = { Inside: loadInside, More: loadMore, History: loadHistory, Model: () => models.current && loadModelCard().then((card) => card.open()) };
+const loadSources = onDemand("sources", ({ Sources }) => (sources = new Sources(pane, ask, announce)));
+const loadInside = onDemand("inside", ({ Inside }) => (inside = new Inside(panel("Inside"), pane, ask, announce)));
+const loadMore = onDemand("more_settings", ({ showMoreSettings }) => showMoreSettings(panel("More"), settings, apiKey, changeKey, state, announce));
+const loadHistory = onDemand("history");
+const loadHistoryList = onDemand("history_list", ({ showHistory }) => showHistory(panel("History"), showHistoryEntry));
+const loadModelCard = onDemand("model_card", ({ ModelCard }) => new ModelCard(panel("Model"), models));
+const loadLink = onDemand("link");
+const loadFunctionEnd = onDemand("function_end", (part) => ({ functionEnd } = part));
+const loadModel = () => (models.current ? loadModelCard().then((card) => card.open()) : introduce());
+const loaders = { Inside: loadInside, More: loadMore, History: loadHistoryList, Model: loadModel };
 const tabs = new Tabs(document.querySelector(".tabs"), (name) => {
 	if (inside) inside.enabled = name === "Inside"; // what it draws on the text goes with its tab
 	loaders[name]?.()?.catch(showError);
@@ -69,7 +54,11 @@ const switches = { probabilities: loadPopover, sources: loadSources };
 const shows = (name) => byId(name).ariaPressed === "true";
 
 async function run(changes) {
-	if (running) return;
+	if (running || starting) return;
+	starting = !models.current;
+	if (starting) await introduce();
+	starting = false;
+	if (!models.current) return; // why has been said
 	if (settings.incomplete) return loadMore().then(() => run(changes), showError);
 	if (!byId("form").checkValidity()) {
 		tabs.select("More"); // where the invalid setting is
@@ -87,24 +76,27 @@ async function run(changes) {
 	running = new Run(pane.text, parameters, apiKey, outputs, endsWithFunction && functionEnd, SHOWING_MS * (sources?.on ? 2 : 1));
 	say("Running…", "Running");
 	refresh();
+	loadHistory().catch(() => {}); // said when the run has ended
 	let error;
-	const silence = new Silence((told) => say(`${told} Stop ends the run.`, told));
-	await running.start((run) => ((silence.seconds = 0), showProgress(run))).catch((reason) => (error = reason));
-	silence.end();
+	await running.start(showProgress, (told) => say(`${told} Stop ends the run.`, told)).catch((reason) => (error = reason));
 	if (outputs.length > 1) showProgress(running);
 	const report = running.tokens || !error ? running.report(models) : "";
 	say(report, error ? "" : `${running.stopped ? "Stopped" : "Done"}. ${report}`, error);
 	samples?.settle();
-	if (running.tokens) addToHistory(state(), settings.values, report);
-	updateHistory?.();
+	const { model, tokens } = running;
 	running = null;
 	undoStack.record(state());
 	refresh();
+	const entry = [state(), settings.values, report];
+	if (tokens) loadHistory().then(({ addToHistory }) => addToHistory(...entry), showError);
 	saveNow();
+	if (error?.status === 404 || (model && !models.has(model))) introduce(); // the server has other models now
+	onhashchange();
 }
 
 function showProgress({ tokens, samples: generated }) {
 	byId("report").textContent = `Running… ${counted(tokens)}`;
+	if (document.hidden) saveNow(); // the browser may discard the tab
 	sources?.update(true);
 	samples?.panes.forEach(({ note }, i) => (note.textContent = generated[i].reason || counted(generated[i].tokens)));
 }
@@ -117,22 +109,23 @@ function say(report = "", announced = "", error = undefined) {
 	if (error) showError(error);
 }
 
+// The server's answer to a part of the page, which tells errors; the page asks for the key.
+const ask = (path, body) => getJson(path, apiKey, body).catch((error) => {
+	if (error.status === 401) showError(error);
+	throw error;
+});
+
 function showError({ message, status }) {
 	byId("error").textContent = message;
-	if (status === 401) askForKey().catch(showError);
-}
-
-async function askForKey() {
-	const field = await loadMore();
-	field.hidden = false;
-	tabs.select("More");
-	field.lastChild.focus();
+	if (status === 401) loadMore().then((askForKey) => (tabs.select("More"), askForKey())).catch(showError);
 }
 
 function changeKey({ type, target }) {
-	apiKey = target.value;
+	apiKey = target.value.trim();
 	if (type !== "change") return;
 	save(API_KEY, apiKey);
+	say();
+	sources?.restart();
 	introduce();
 }
 
@@ -173,6 +166,7 @@ function showExample({ title, text, settings: values }) {
 
 function showHistoryEntry(entry) {
 	if (running) return;
+	if (entry.samples && !samples) return loadSamples().then(() => showHistoryEntry(entry), showError);
 	settings.values = entry.settings;
 	change(entry);
 }
@@ -188,7 +182,6 @@ function applyStyle() {
 	const style = { code: font === "code" || (font === "auto" && looksLikeCode(pane.text)), probabilities };
 	pane.applyStyle(style);
 	samples?.applyStyle(style);
-	byId("legend").hidden = !probabilities;
 	if (popover) popover.enabled = probabilities;
 }
 
@@ -208,9 +201,10 @@ function refresh() {
 
 function saveNow() {
 	clearTimeout(saving);
-	samples?.settle();
+	if (running) samples?.settle();
 	const on = { probabilities: shows("probabilities"), sources: shows("sources") };
-	save(SAVED, { ...state(), settings: settings.values, ...on, model: models.wanted });
+	const saved = { ...state(), settings: settings.values, ...on, model: models.wanted };
+	if (!saveState(saved)) loadHistory().then(({ makeRoom }) => byId("error").append(makeRoom(saved)), showError);
 }
 
 function saveSoon() {
@@ -218,30 +212,32 @@ function saveSoon() {
 	saving = setTimeout(saveNow, 300);
 }
 
-// Show what was here at the last visit, and then what a link brings.
+// Show what was here at the last visit, then what a link brings.
 async function restore() {
-	const saved = load(SAVED);
+	const saved = loadState();
+	const stored = textOf(saved);
 	settings.values = Object(saved?.settings);
 	models.wanted = saved?.model;
-	show(textOf(saved) ?? { text: byId("text").value });
-	const stored = listOf(saved?.samples).map(textOf).filter(Boolean);
-	if (stored.length) await loadSamples().then(() => samples.show(stored), showError);
-	for (const name in switches) if ([true, "true"].includes(saved?.[name])) await toggle(name).catch(showError);
-	const link = location.hash && (await loadLinks())(location.hash);
-	if (!link) return;
-	history.replaceState(null, "", location.pathname); // or a reload would discard what is written from now on
-	settings.change(link.settings);
-	change(textOf(link));
+	show(stored ?? { text: byId("text").value });
+	if (stored?.samples) await loadSamples().then(() => samples.show(stored.samples), showError);
+	for (const name in switches) if (String(saved?.[name]) === "true") await toggle(name);
+	await openLink();
+}
+
+// Show what a link brings. During a run it waits for the end.
+async function openLink() {
+	if (!location.hash) return;
+	const [{ follow }] = await Promise.all([loadLink(), loadMore()]);
+	if (!running) byId("error").append(follow(settings, change));
 }
 
 // Each switch turns the other off, so that an underline and a popover have one meaning at a time.
-async function toggle(switched) {
-	await switches[switched]();
+const toggle = (switched) => switches[switched]().then(() => {
 	const on = !shows(switched);
 	for (const name in switches) byId(name).ariaPressed = String(on && name === switched);
 	applyStyle();
 	saveNow();
-}
+}).catch(showError);
 
 function press(event) {
 	const command = event.ctrlKey || event.metaKey;
@@ -258,13 +254,13 @@ function press(event) {
 	event.preventDefault();
 }
 
-// Ask the server for its model, and show it.
+// Ask the server for its models.
 async function introduce() {
 	const silence = new Silence((told) => (byId("error").textContent = told));
 	try {
 		await models.fetch(apiKey);
-		if (silence.seconds > 4) say();
-		if (!panel("Model").hidden) await loaders.Model();
+		if (/has not answered/.test(byId("error").textContent)) say();
+		if (!panel("Model").hidden) await loadModel();
 	} catch (error) {
 		say("", "", error);
 	} finally {
@@ -272,13 +268,15 @@ async function introduce() {
 	}
 }
 
-// Another model writes from now on.
-function modelChanged() {
+// This model writes from now on; `another` one may have before.
+function useModel({ id, max_model_len: context }, another) {
+	settings.context = context;
+	byId("model").textContent = id;
+	if (!another) return;
 	inside?.forget();
-	if (sources) sources.enabled = false; // which asks the other model when it is enabled again
-	applyStyle();
+	sources?.restart();
 	saveNow();
-	announce(`${models.current.id} writes from now on.`);
+	announce(`${id} writes from now on.`);
 }
 
 const actions = {
@@ -286,13 +284,14 @@ const actions = {
 	undo,
 	redo,
 	model: () => tabs.select("Model").focus(),
-	probabilities: () => toggle("probabilities").catch(showError),
-	sources: () => toggle("sources").catch(showError),
+	probabilities: () => toggle("probabilities"),
+	sources: () => toggle("sources"),
 };
 for (const [id, action] of Object.entries(actions)) byId(id).onclick = action;
 byId("form").onsubmit = (event) => (event.preventDefault(), run());
 onkeydown = press;
-onpagehide = saveNow;
+document.onvisibilitychange = () => document.hidden && saveNow(); // also when the page is left
+onhashchange = () => openLink().catch(showError);
 if (/Mac|iP/.test(navigator.platform)) byId("run-keys").textContent = "⌘ ↵";
 showExamples(byId("examples"), showExample);
 tabs.select("Examples");

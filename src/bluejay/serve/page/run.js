@@ -18,11 +18,12 @@ export class Run {
 		this.samples = outputs.map((output) => ({ output, aligner: new TokenAligner(), text: "", waiting: [], tokens: 0, reason: "" }));
 	}
 
-	// `onProgress` is called whenever new text is shown. Throws an Error whose message is a sentence for the user; the text
-	// generated until then stays.
-	async start(onProgress) {
+	// `onProgress` is called when new text is shown, `onSilence` told that the server is silent. Throws an Error whose message
+	// is a sentence for the user; the text generated until then stays.
+	async start(onProgress, onSilence) {
 		const { prompt, parameters, key, controller } = this;
-		const show = () => (this.show(), onProgress(this));
+		const silence = new Silence(onSilence);
+		const show = () => ((silence.seconds = 0), this.show(), onProgress(this));
 		try {
 			for await (const part of complete({ prompt, ...parameters }, key, controller.signal)) {
 				if (part.usage) this.usage = part.usage;
@@ -34,6 +35,7 @@ export class Run {
 			for (const sample of this.samples) sample.reason ||= reason;
 			if (error.name !== "AbortError") throw error;
 		} finally {
+			silence.end();
 			show();
 		}
 	}
@@ -45,7 +47,8 @@ export class Run {
 		for (const sample of this.samples) if (sample.waiting.length) sample.output.append(sample.waiting.splice(0));
 	}
 
-	take({ index, text, tokens, reason }) {
+	take({ index, text, tokens, reason, model }) {
+		this.model ??= model;
 		const sample = this.samples[index];
 		if (sample.reason) return; // the sample has ended here but not yet on the server
 		this.last = performance.now();
@@ -78,16 +81,17 @@ export class Run {
 		return this.samples.some(({ reason }) => reason === REASONS.user);
 	}
 
-	// The model where there are several, speed, seed, stop reasons, and how much is used of its context, where that is known.
-	report({ several, current }) {
-		const context = current?.max_model_len;
+	// The model that wrote, where it is not the only one; speed, seed, stop reasons, and how much is used of its context.
+	report({ several, list }) {
+		const writer = list.find(({ id }) => id === this.model);
+		const context = writer?.max_model_len;
 		const seconds = (this.last - this.first) / 1000;
 		const reasons = [...new Set(this.samples.map(({ reason }) => reason))];
 		const used = this.samples.length === 1 && this.usage?.total_tokens;
 		if (used >= context) reasons.splice(0, 1, "context full");
 		const rate = Math.max(0, this.tokens - this.samples.length) / seconds;
 		const parts = [
-			several && current.id,
+			(several || !writer) && this.model,
 			counted(this.tokens),
 			this.tokens > 1 && seconds > 0 && `${rate.toFixed(rate < 10 ? 1 : 0)} tokens/s`,
 			`seed ${this.parameters.seed}`,

@@ -21,7 +21,13 @@ export class Settings {
 	}
 
 	add(controls) {
-		for (const control of controls) control.oninput = () => (this.showValues(), this.onChange());
+		for (const control of controls) {
+			control.oninput = () => {
+				if (control.dataset.step) control.step = control.dataset.step;
+				this.showValues();
+				this.onChange();
+			};
+		}
 		this.controls.push(...controls);
 		this.showValues();
 	}
@@ -80,7 +86,8 @@ export class Settings {
 		for (const control of this.controls) validate(control);
 		for (const slider of this.controls.filter(({ type }) => type === "range")) {
 			const value = slider.valueAsNumber;
-			const text = slider.id === "max_tokens" ? `${value} tokens` : value.toFixed(2);
+			const short = value.toFixed(2);
+			const text = slider.id === "max_tokens" ? `${value} tokens` : Number(short) === value ? short : value;
 			slider.parentElement.dataset.value = slider.ariaValueText = text;
 		}
 	}
@@ -89,8 +96,19 @@ export class Settings {
 function setValue(control, value) {
 	if (control.type === "checkbox") control.checked = String(value) === "true";
 	else control.value = value;
+	if (control.type === "range") keepBetweenSteps(control, parseFloat(value));
 	validate(control);
-	if (!control.checkValidity()) setDefault(control);
+	if (!control.checkValidity() || control.selectedIndex < 0) setDefault(control);
+}
+
+// A slider moves by steps; a link sets it to any number in its range.
+function keepBetweenSteps(slider, number) {
+	if (Number.isNaN(number)) return setDefault(slider);
+	slider.step = slider.dataset.step ??= slider.step;
+	slider.value = number;
+	if (slider.valueAsNumber === number) return;
+	slider.step = slider.id === "max_tokens" ? 1 : "any";
+	slider.value = number;
 }
 
 function setDefault(control) {

@@ -19,11 +19,26 @@ const visible = (text) => text.replace(/^ +| +$/g, (spaces) => "␣".repeat(spac
 
 const { format: percent } = new Intl.NumberFormat("en", { style: "percent", maximumSignificantDigits: 2 });
 
+// The colours of probabilities, from likely to unlikely.
+function legend() {
+	const node = Object.assign(create("p"), { id: "legend" });
+	const colours = [..."abcde"].map((letter, level) => Object.assign(create("i", letter), { className: `p${level}` }));
+	node.append(create("span", "likely "), ...colours, create("span", " unlikely"));
+	return node;
+}
+
 export class AlternativesPopover extends SpanPopover {
 	// `onRewrite` gets the text with its spans and, if the model is to continue it, changes to the settings.
 	constructor(popover, pane, onRewrite, announce) {
 		super(popover, pane, announce);
 		this.onRewrite = onRewrite;
+		this.legend = legend();
+		document.getElementById("error").after(this.legend);
+	}
+
+	set enabled(on) {
+		super.enabled = on;
+		this.legend.hidden = !on;
 	}
 
 	// The tokens for which it can open now.

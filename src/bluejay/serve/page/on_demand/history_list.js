@@ -1,10 +1,10 @@
 // The list of earlier runs.
 
 import { create, listItem } from "../dom.js";
-import { clearHistory, historyEntries } from "../history.js";
+import { clearHistory, historyEntries, listen } from "./history.js";
 import { textOf } from "../storage.js";
 
-// Returns a function that brings the list up to date; choosing an entry calls `onChoose` with it.
+// Keep the list up to date; choosing an entry calls `onChoose` with it.
 export function showHistory(panel, onChoose) {
 	const note = create("p", "Stored in this browser only. ");
 	const list = create("ul");
@@ -13,7 +13,7 @@ export function showHistory(panel, onChoose) {
 	const entries = () => historyEntries().map(entryOf).filter(Boolean);
 	const update = () => list.replaceChildren(...entries().map((entry) => entryItem(entry, onChoose)));
 	update();
-	return update;
+	listen(update);
 }
 
 function entryItem(entry, onChoose) {

@@ -1,7 +1,6 @@
 // The panel "Inside": what the model did with the text. A token of the text is chosen by a click, a tap, the caret or the
 // panel's buttons; what attention read, and what leaving out a token changes, is drawn on the text itself.
 
-import { request } from "../api.js";
 import { create } from "../dom.js";
 import { Birth } from "./inside_birth.js";
 import { bar, choice, part, percent, row, signed, table, visible } from "./inside_parts.js";
@@ -26,10 +25,10 @@ export class Inside extends SpanPopover {
 	tokens = []; // of the text that was looked at: {start, end, text}
 	marks = []; // what is drawn on them: {start, end, name}
 
-	// `getKey` gives the API key; `announce` tells a screen reader; a slider is added to `sliders`.
-	constructor(panel, pane, sliders, getKey, announce) {
+	// `get(path, body)` asks the server; `announce` tells a screen reader.
+	constructor(panel, pane, get, announce) {
 		super(panel, pane, announce);
-		Object.assign(this, { panel, getKey });
+		Object.assign(this, { panel, get });
 		this.look = create("button", "Look inside", () => this.lookInside());
 		this.note = create("p", "See why the model expected a token of the text.");
 		const numbers = create("small", "These are the numbers of the same model in torch and float32; the engine that writes may round differently.");
@@ -39,8 +38,9 @@ export class Inside extends SpanPopover {
 		this.steps.append(this.before, this.after);
 		this.parts = create("div");
 		this.rest = create("div");
-		this.steering = new Steering(sliders, (body) => this.ask(body), () => this.input, announce);
-		this.birth = new Birth((path, body) => this.get(path, body), () => pane.text, announce);
+		this.steering = new Steering(document.querySelector(".sliders"), (body) => this.ask(body), () => this.input, announce);
+		this.birth = this.newBirth();
+		panel.onkeydown = pressButton;
 		panel.classList.add("inside");
 		panel.replaceChildren(this.look, this.note, this.steps, this.parts, this.rest, numbers);
 		pane.drawn.inside = () => (this.current && this.on ? [...this.marks, ...this.chosen()] : []);
@@ -68,15 +68,15 @@ export class Inside extends SpanPopover {
 	forget() {
 		this.answer = undefined;
 		this.rest.replaceChildren();
+		this.birth = this.newBirth();
 		this.steering.reset();
 		this.note.textContent = "Look again: another model was chosen.";
 		this.update(this.look.disabled);
 		this.pane.highlight();
 	}
 
-	async get(path, body) {
-		const options = body && { method: "POST", body: JSON.stringify(body) };
-		return (await request(path, this.getKey(), options)).json();
+	newBirth() {
+		return new Birth(this.get, () => this.pane.text, this.announce);
 	}
 
 	// The answer of /v1/lens, or null after an error, which is told.
@@ -99,6 +99,7 @@ export class Inside extends SpanPopover {
 	// Look at the text as it is now, at what comes after it; of a long text at the end.
 	async lookInside() {
 		const { text } = this.pane;
+		const { birth } = this;
 		this.look.disabled = true;
 		let begin = 0;
 		let answer = null;
@@ -109,7 +110,7 @@ export class Inside extends SpanPopover {
 			if (!answer && (!TOO_LONG.includes(this.code) || length < 2)) break;
 		}
 		this.look.disabled = false;
-		if (!answer) return;
+		if (!answer || birth !== this.birth) return; // another model was chosen meanwhile
 		this.text = text;
 		const at = utf16Offsets(answer.text);
 		const drawable = answer.text === this.input;
@@ -274,6 +275,13 @@ export class Inside extends SpanPopover {
 		const order = [...values.entries()].sort(([, one], [, other]) => Math.abs(other) - Math.abs(one)).slice(0, STRONGEST);
 		return table(["Token", name], order.map(([i, value]) => [visible(this.tokens[i].text), bar(value / most, signed(value))]));
 	}
+}
+
+// Enter in a field presses the button of its section; the form that the panel is in would make the model write.
+function pressButton(event) {
+	if (event.key !== "Enter" || event.ctrlKey || event.metaKey || event.isComposing || event.target.tagName !== "INPUT") return;
+	event.preventDefault();
+	if (event.target.type !== "range") event.target.closest("section").querySelector("button").click();
 }
 
 // A function from an offset in characters to one in UTF-16 units.

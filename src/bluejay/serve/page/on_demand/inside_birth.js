@@ -26,11 +26,16 @@ export class Birth {
 	// Ask once which checkpoints there are.
 	async begin() {
 		if (this.checkpoints) return;
-		this.checkpoints = (await this.get("v1/lens/checkpoints").catch(() => ({ data: [] }))).data;
-		const { length } = this.checkpoints;
-		this.note.textContent = length ? `The run kept ${length} models.` : "The run of this model kept no checkpoints; checkpoint.at in a recipe keeps them.";
-		this.button.hidden = !length;
 		this.part.hidden = false;
+		this.button.hidden = true;
+		try {
+			this.checkpoints = (await this.get("v1/lens/checkpoints")).data;
+			const { length } = this.checkpoints;
+			this.note.textContent = length ? `The run kept ${length} models.` : "The run of this model kept no checkpoints; checkpoint.at in a recipe keeps them.";
+			this.button.hidden = !length;
+		} catch ({ message }) {
+			this.note.textContent = message;
+		}
 	}
 
 	async load() {

@@ -8,9 +8,8 @@ import editor from "../editor.js";
 const count = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 
 export class ModelCard {
-	// `onChange` is called when the user has chosen another model.
-	constructor(panel, models, onChange) {
-		Object.assign(this, { models, onChange });
+	constructor(panel, models) {
+		this.models = models;
 		this.card = create("div");
 		this.choices = create("fieldset");
 		panel.replaceChildren(this.card);
@@ -19,7 +18,7 @@ export class ModelCard {
 	// Show the models that the server has by now, and the card of the one that writes.
 	async open() {
 		await this.models.fetch();
-		const choose = (model) => (this.models.use(model), this.onChange(), this.show());
+		const choose = (model) => (this.models.use(model), this.show());
 		this.choices.replaceChildren(create("legend", "Which model writes"), ...this.models.list.map((model) => choice(model, choose)));
 		this.choices.querySelector(`[value="${CSS.escape(this.models.current.id)}"]`).checked = true;
 		if (this.models.several) this.card.before(this.choices);

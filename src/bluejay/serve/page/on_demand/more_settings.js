@@ -8,8 +8,8 @@ const MAX_SAMPLES = 8; // that have room side by side
 const MAX_STOPS = 64; // the API's limit
 const SAMPLING = Object.fromEntries(sampling.map((setting) => [setting.name, setting]));
 
-// Fill the panel and add its controls to the settings. `getState` gives the text for a link. Returns the field of the
-// API key, which is hidden until the server asks for one.
+// Fill the panel and add its controls to the settings. `getState` gives the text for a link. Returns a
+// function that asks for the API key, whose field is hidden until then.
 export function showMoreSettings(panel, settings, apiKey, onKey, getState, announce) {
 	const { n, seed, stop, logit_bias, ...others } = SAMPLING;
 	const numbers = Object.values(others).filter(({ name }) => !byId(name)); // that have no slider
@@ -33,7 +33,10 @@ export function showMoreSettings(panel, settings, apiKey, onKey, getState, annou
 	share.append(create("button", "Copy a link", copyLink), link);
 	panel.replaceChildren(key, ...controls, withAnswer, share);
 	settings.addLast(controls.map(({ lastChild }) => lastChild));
-	return key;
+	return () => {
+		key.hidden = false;
+		key.lastChild.focus();
+	};
 
 	async function copyLink() {
 		link.value = linkTo(getState(), settings.values, withAnswer.lastChild.checked);
@@ -57,9 +60,20 @@ const input = (properties) => Object.assign(create("input"), properties);
 const lines = (properties) => Object.assign(create("textarea"), { rows: 2, spellcheck: false }, properties);
 
 function number({ name: id, type, default: value, low: min, high: max }) {
-	const step = type === "int" ? 1 : 0.01;
 	const limits = { ...(min !== null && { min }), ...(max !== null && { max }) };
-	return input({ id, type: "number", step, ...limits, defaultValue: value, required: true });
+	const steps = type === "int" ? { step: 1 } : { step: "any", onkeydown: stepByHundredths };
+	return input({ id, type: "number", ...steps, ...limits, defaultValue: value, required: true });
+}
+
+// Arrow keys change a number by hundredths, though others are valid.
+function stepByHundredths(event) {
+	const by = { ArrowUp: 1, ArrowDown: -1 }[event.key];
+	if (!by) return;
+	event.preventDefault();
+	const { target } = event;
+	const next = Math.round(target.valueAsNumber * 100 + by) / 100;
+	target.value = Math.min(target.max || Infinity, Math.max(target.min || -Infinity, next));
+	target.dispatchEvent(new Event("input"));
 }
 
 function toggle(id) {

@@ -1,7 +1,6 @@
 // Where the words of the text come from: asks the server which parts of the text stand in what the model was trained on,
 // underlines them, and says how much of the answer is quoted.
 
-import { request } from "../api.js";
 import { create } from "../dom.js";
 import { mergeSpans, spansAfterEdit } from "../spans.js";
 import { SourcesPopover } from "./sources_popover.js";
@@ -22,9 +21,10 @@ export class Sources {
 	length = MAX_CHARS;
 	next = 0; // when the text may be traced again while the model writes
 
-	constructor(pane, getKey, announce) {
-		Object.assign(this, { pane, getKey, announce });
-		this.popover = new SourcesPopover(pane, announce, () => this.quotes, (path, body) => this.ask(path, body));
+	// `ask(path, body)` asks the server; `announce` tells a screen reader.
+	constructor(pane, ask, announce) {
+		Object.assign(this, { pane, ask, announce });
+		this.popover = new SourcesPopover(pane, announce, () => this.quotes, ask);
 		this.popover.onNext = () => this.showNext();
 		this.note = create("div");
 		this.shares = create("div");
@@ -47,9 +47,11 @@ export class Sources {
 		if (on) this.begin();
 	}
 
-	ask(path, body) {
-		const options = body && { method: "POST", body: JSON.stringify(body) };
-		return request(path, this.getKey(), options).then((response) => response.json());
+	// The model or the key has changed.
+	restart() {
+		if (!this.on) return;
+		this.enabled = false;
+		this.enabled = true;
 	}
 
 	// Ask whether and in what texts can be traced.
@@ -135,7 +137,8 @@ export class Sources {
 			const input = wellFormed(text.slice(begin));
 			const answer = await this.ask("v1/trace", { input, spans: MAX_QUOTES });
 			this.take(text, begin, generated, answer, input);
-		} catch ({ message, code }) {
+		} catch ({ message, code, status }) {
+			if (status === 401) this.available = false; // until there is another key
 			if (code === "text_too_long") this.length = Math.ceil((text.length - begin) / 2);
 			else this.fail(text, message);
 		}

@@ -1,0 +1,108 @@
+"""What the browser keeps of a text, a run and a key, and what a link brings."""
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.serve.page.test_controls import tab
+from tests.serve.page.test_run import WORD_BY_WORD, open_more, run_button, text_of, writing
+from tests.waiting import eventually
+
+FILL = """() => localStorage.setItem("bluejay-history", JSON.stringify(
+    Array(50).fill({ text: "h".repeat(104_000), spans: [], settings: {}, note: "", when: 1 })))"""
+STORED = "storage => JSON.parse(globalThis[storage].getItem('bluejay'))?.text"
+
+
+def test_old_runs_make_room_for_the_text(page):
+    page.evaluate(FILL)
+    text = "x" * 60_000
+    writing(page).fill(text)
+    for storage in ("localStorage", "sessionStorage"):
+        assert eventually(lambda storage=storage: page.evaluate(STORED, storage) == text)
+    assert page.evaluate("JSON.parse(localStorage['bluejay-history']).length") == 25
+    expect(page.locator("#error")).to_have_text("")
+
+
+def test_text_that_is_not_stored_is_said_once(page):
+    page.evaluate("() => { Storage.prototype.setItem = () => { throw new Error('full'); }; }")
+    writing(page).fill("the cat")
+    expect(page.get_by_role("alert")).to_have_text("This browser does not store the text; a reload would lose it.")
+    writing(page).press("x")
+    page.wait_for_timeout(600)
+    expect(page.locator("#error")).to_have_text("")
+
+
+def test_each_tab_keeps_its_own_text_also_while_the_model_writes(page, server):
+    writing(page).fill("one")
+    assert eventually(lambda: page.evaluate(STORED, "sessionStorage") == "one")
+    other = page.context.new_page()
+    other.goto(server.url)
+    assert text_of(other) == "one"
+    writing(other).fill("another")
+    assert eventually(lambda: other.evaluate(STORED, "localStorage") == "another")
+    page.evaluate("document.onvisibilitychange = null")  # as when the browser discards the tab
+    page.reload()
+    expect(page.locator("#model")).to_have_text("tiny")
+    assert text_of(page) == "one"
+    page.evaluate(WORD_BY_WORD)
+    run_button(page).click()
+    assert eventually(lambda: page.evaluate("'write' in globalThis"))
+    page.evaluate("Object.defineProperty(document, 'hidden', { value: true })")
+    page.evaluate("write(' word')")
+    assert eventually(lambda: page.evaluate(STORED, "sessionStorage") == "one word")
+
+
+def test_history_keeps_all_samples_of_a_run(page):
+    open_more(page)
+    page.get_by_role("spinbutton", name="Samples").fill("2")
+    page.get_by_label("Length").fill("8")
+    writing(page).fill("the cat")
+    run_button(page).click()
+    expect(page.locator("#report")).to_contain_text("16 tokens · ")
+    samples = page.locator(".sample").all_text_contents()
+    page.get_by_role("button", name="Discard all").click()
+    page.reload()
+    tab(page, "History")
+    page.locator("[aria-label=History] li button").click()
+    expect(page.locator(".sample")).to_have_text(samples)
+    assert text_of(page) == "the cat"
+
+
+def test_link_opens_where_the_page_is_open_and_waits_for_the_end_of_a_run(page):
+    page.evaluate(WORD_BY_WORD)
+    run_button(page).click()
+    assert eventually(lambda: page.evaluate("'write' in globalThis"))
+    page.evaluate("location.hash = '#prompt=one'")
+    page.evaluate("write('word')")
+    expect(page.locator("#text")).to_have_value("word")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator("#text")).to_have_value("one")
+    page.evaluate("location.hash = '#prompt=another&temperature=0.3'")
+    expect(page.locator("#text")).to_have_value("another")
+    expect(page.get_by_label("Temperature", exact=True)).to_have_value("0.3")
+    assert "#" not in page.url
+
+
+def test_key_with_a_character_that_no_key_has_is_asked_for_again(page):
+    page.evaluate("localStorage.setItem('bluejay-key', JSON.stringify('sk\\u200b'))")
+    page.reload()
+    expect(page.get_by_role("alert")).to_have_text("The API key holds a character that no key has. Enter it again.")
+    expect(page.get_by_label("API key")).to_be_focused()
+    page.get_by_label("API key").fill(" secret\t")
+    with page.expect_request("**/v1/models") as sent:
+        page.get_by_label("API key").blur()
+    assert sent.value.headers["authorization"] == "Bearer secret"
+    expect(page.locator("#model")).to_have_text("tiny")
+
+
+@pytest.mark.parametrize("part", ["Sources", "Inside"])
+def test_every_part_asks_for_a_key_that_is_missing(page, part):
+    refusal = '{"error": {"message": "this server requires one of its API keys"}}'
+    page.route("**/v1/*", lambda route: route.fulfill(status=401, body=refusal))
+    writing(page).fill("the cat")
+    if part == "Sources":
+        page.get_by_role("button", name="Sources").click()
+    else:
+        tab(page, "Inside")
+        page.get_by_role("button", name="Look inside").click()
+    expect(page.get_by_role("alert")).to_have_text("This server requires one of its API keys.")
+    expect(page.get_by_label("API key")).to_be_focused()
