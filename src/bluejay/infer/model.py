@@ -126,9 +126,8 @@ class Model:
     def native(self) -> NativeModel | None:
         """The weights in the native engine's form; None if torch runs the model. Raises ModelClosedError."""
         self._require_open()
-        if isinstance(self.weights, NativeModel):
-            return self.weights
-        return native_model(self.weights) if self.is_native else None
+        weights = self.weights
+        return weights if isinstance(weights, NativeModel) else native_model(weights) if self.is_native else None
 
     @property
     def is_native(self) -> bool:
@@ -136,8 +135,7 @@ class Model:
         if isinstance(self.weights, NativeModel):
             return True
         weight = self.weights.embed.weight
-        exact = weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.bfloat16)
-        return exact and chosen() is not None
+        return chosen() is not None and weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.bfloat16)
 
     def backend(self, n_sequences: int, n_tokens: int) -> Backend:
         """A backend that runs the model, with a cache for `n_sequences` sequences of `n_tokens` tokens; on a GPU for as
@@ -383,10 +381,7 @@ class Model:
 
 
 def load(
-    name: str | Path,
-    device: str | torch.device = "cpu",
-    dtype: torch.dtype | None = None,
-    compiled: bool = False,
+    name: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None, compiled: bool = False
 ) -> Model:
     """Open a model: a directory in the Hugging Face layout, a checkpoint of mesh-transformer-jax, a GGUF file, or the
     hub's name of a model that `bluejay pull` has downloaded.
