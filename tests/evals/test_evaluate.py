@@ -12,7 +12,7 @@ from bluejay.evals import suites, tasks
 from bluejay.evals.answers import AnswerFile
 from bluejay.evals.evaluate import Settings, evaluate, summary
 from bluejay.evals.held_out_parts import component_tasks
-from bluejay.evals.scorers import LocalScorer, batches_of, open_scorer
+from bluejay.evals.scorers import LocalScorer, batches_of, identity_of, open_scorer
 from bluejay.evals.tasks import Continuation, Generation, Likelihood, Question
 from bluejay.gpt.formats.layouts import save_model
 from bluejay.tokens import TokenWriter
@@ -114,6 +114,8 @@ def test_an_interrupted_evaluation_goes_on(tiny_model, tmp_path):
     assert asked == [2]
     assert [answer.logprob for answer in again] == pytest.approx([answer.logprob for answer in whole], abs=1e-5)
     assert len(file.path.read_bytes().splitlines()) == 3
+    file.path.write_bytes(b"\0\0\n[1]\n" + file.path.read_bytes())  # as a full disk or a crash leaves it
+    assert AnswerFile(file.path).ask(Counting(tiny_model, "tiny", "1"), requests, "test") == again and asked == [2, 0]
 
 
 def test_two_models_are_compared_on_the_same_questions(tiny_model, own, tmp_path):
@@ -142,6 +144,22 @@ def test_components_of_a_corpus_have_bits_per_byte_and_short_ones_none(tiny_mode
     (task,) = component_tasks(tmp_path, "test")
     found = evaluate([LocalScorer(tiny_model, "tiny", "1")], [task], Settings(), tmp_path / "answers")
     assert found.not_run == {"pile/all": "0.0 kB of text, less than the 20 kB that a figure needs"}
+
+
+def test_what_lies_beside_a_models_files_asks_nothing_anew(directory):
+    def identity() -> str:
+        with open_scorer(directory).model as model:
+            return identity_of(directory, model.tokenizer)
+
+    before, folder = identity(), Path(directory)
+    (folder / "evaluation").mkdir()
+    for name in ("README.md", "evaluation/report.html", "tuned_lens.safetensors", "heads.png"):
+        (folder / name).write_text("beside it")
+    assert identity() == before
+    weights = bytearray((folder / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (folder / "model.safetensors").write_bytes(weights)
+    assert identity() != before
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ WEIGHTS = (".safetensors", ".bin", ".gguf", ".npz", ".npy", ".pt", ".pth")
 """Ends of the names of files that hold weights."""
 DESCRIPTIONS = ("config.json", "adapter_config.json")
 """Files that say what is computed with the weights; others beside them, such as a card, cannot change a run."""
+TUNED_LENS = "tuned_lens.safetensors"
+"""Weights that lie beside a model's and look at it, but are no part of it."""
 
 
 def hash_of_file(path: Path, of: int = 1) -> str:
@@ -74,4 +76,4 @@ def hash_of_model(name: str) -> str:
 
 def decides(file: Path) -> bool:
     """Whether a file of a model's directory decides its weights or what is computed with them."""
-    return file.is_file() and (file.suffix in WEIGHTS or file.name in DESCRIPTIONS)
+    return file.is_file() and (file.suffix in WEIGHTS or file.name in DESCRIPTIONS) and file.name != TUNED_LENS
