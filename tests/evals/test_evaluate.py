@@ -10,7 +10,7 @@ import torch
 from bluejay.cli import main
 from bluejay.evals import suites, tasks
 from bluejay.evals.answers import AnswerFile
-from bluejay.evals.evaluate import Settings, evaluate, summary
+from bluejay.evals.evaluate import Settings, asked, evaluate, summary
 from bluejay.evals.held_out_parts import component_tasks
 from bluejay.evals.scorers import LocalScorer, batches_of, identity_of, open_scorer
 from bluejay.evals.tasks import Continuation, Generation, Likelihood, Question
@@ -67,6 +67,9 @@ def test_answers_are_compared_as_trivia_and_school_problems_are():
     steps = Question("1", (), answers=("1200",))
     assert tasks.by_number(steps, ["3 * 400 = 1,200. So the answer is 1,200."])["exact_match"] == 1.0
     assert tasks.by_number(steps, ["no number"])["exact_match"] == 0.0
+    assert tasks.by_number(Question("1", (), answers=("1,200",)), ["It is 1,200."])["exact_match"] == 1.0
+    for right, written in (("spider man", "Spider-Man"), ("o neill", "O’Neill"), ("1 2", "1/2")):
+        assert tasks.by_answer(Question("1", (), answers=(right,)), [written])["exact_match"] == 1.0
 
 
 def test_likelihoods_are_those_of_the_model(tiny_model):
@@ -126,6 +129,17 @@ def test_two_models_are_compared_on_the_same_questions(tiny_model, own, tmp_path
     assert comparison.difference.value == 0 and not comparison.difference.clear
     assert found.results[0].figures.keys() == {"acc", "acc_norm", "acc_per_token", "bits_per_byte"}
     assert "n = 9" in summary(found) and json.dumps(found.as_dict())
+
+
+def test_both_forms_of_a_task_are_asked_the_same_questions(tiny_model):
+    def read(_: int):
+        yield from (Question(str(number), (Continuation("Q", " a"),), choices=("a",)) for number in range(100))
+
+    scorer, chosen = LocalScorer(tiny_model, "tiny", "1"), []
+    for name in ("own", "own_mc", "another"):
+        questions, *_ = asked(tasks.Task(name, read, tasks.by_choice, "acc"), [scorer], Settings(limit=20))
+        chosen.append([one.id for one in questions])
+    assert chosen[0] == chosen[1] != chosen[2]
 
 
 def test_components_of_a_corpus_have_bits_per_byte_and_short_ones_none(tiny_model, tmp_path):

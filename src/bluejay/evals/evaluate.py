@@ -147,7 +147,8 @@ def asked(
         questions = list(task.questions(shots))
         of = len(questions)
         if settings.limit is not None and settings.limit < of:
-            chosen = random.Random(f"{settings.seed} {task.name}").sample(range(of), settings.limit)
+            drawn_for = task.name.removesuffix(LETTERS)  # both forms of a task are asked the same questions
+            chosen = random.Random(f"{settings.seed} {drawn_for}").sample(range(of), settings.limit)
             questions = [questions[number] for number in sorted(chosen)]
         tight = tightest(questions, scorers)
         if tight is None or not shots:
