@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -201,6 +202,26 @@ BAD = {
     "--tasks no-gold.toml": "gold.jsonl, line 1: choice 7 of 2 is the right one",
     "--tasks no-data.toml": "there is no file",
     "--chat": "has no chat template; leave out --chat",
+    "--tasks own.toml missing.toml": "there is no task file missing.toml",
+    "--tasks own.toml copy.toml": "two tasks are called own; give one of them another name",
+    "--tasks letters.toml": 'letters.jsonl, line 1: choices must be a list of texts, such as ["yes", "no"], and is "yes"',
+    "--tasks hub.toml": 'choices must be a list of texts, such as ["yes", "no"], and is {"text": ["a", "b"]',
+    "--tasks single.toml": "single.jsonl, line 1: choices holds 1 choices; a question needs at least 2",
+    "--tasks unnamed.toml": "prompt has {}; fields of a line stand in it by their names",
+    "--tasks dotted.toml": "prompt has {question.x}; fields of a line stand in it by their names",
+    "--tasks own.toml --shots -1": "--shots is -1; it must be 0 or more examples",
+    "--tasks own.toml --n 3": "--n says nothing without --suite code",
+    "--suite code --n 0": "--n is 0; a problem needs at least 1 sample",
+    "--tasks own.toml --cage none": "--cage says nothing without --suite code or --samples",
+    "--tasks own.toml --corpus .": "--corpus says nothing without --suite pile",
+    "--tasks own.toml --problems x": "--problems says nothing without --samples",
+    "--samples x": "says nothing with --samples; leave it out",
+    "--tasks own.toml --report own.toml": "own.toml is a file; --report names a folder",
+}
+OWN = {
+    "letters": '{"question": "x", "choices": "yes", "gold": 0}',
+    "hub": '{"question": "x", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "gold": 0}',
+    "single": '{"question": "x", "choices": ["a"], "gold": 0}',
 }
 
 
@@ -213,10 +234,27 @@ def test_a_mistake_is_one_line(arguments, sentence, directory, own, capsys, monk
     (folder / "no-data.toml").write_text(TASK.replace("rows.jsonl", "none.jsonl"))
     (folder / "no-gold.toml").write_text(TASK.replace("rows.jsonl", "gold.jsonl"))
     (folder / "gold.jsonl").write_text(json.dumps({"question": "x", "choices": ["a", "b"], "gold": 7}) + "\n")
+    (folder / "copy.toml").write_text(TASK)
+    for name, line in OWN.items():
+        (folder / f"{name}.toml").write_text(TASK.replace("rows.jsonl", f"{name}.jsonl"))
+        (folder / f"{name}.jsonl").write_text(line + "\n")
+    for name, field in (("unnamed", "{}"), ("dotted", "{question.x}")):
+        (folder / f"{name}.toml").write_text(TASK.replace("{question}", field))
     with pytest.raises(SystemExit) as stopped:
         main(["eval", directory, *arguments.split(), *(["--tasks", "own.toml"] if arguments == "--chat" else [])])
     said = capsys.readouterr().err.strip().splitlines()
     assert stopped.value.code == 2 and said[-1].startswith("error: ") and sentence in said[-1]
+
+
+def test_models_of_one_name_are_told_apart_by_their_paths(directory, own, tmp_path, capsys):
+    other = tmp_path / "other" / "tiny"
+    shutil.copytree(directory, other)
+    main(["eval", directory, str(other), "--tasks", str(own), "--json"])
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert [one["model"] for one in found["results"]] == [directory, str(other)] and len(found["comparisons"]) == 1
+    with pytest.raises(SystemExit, match="2"):
+        main(["eval", directory, directory, "--tasks", str(own)])
+    assert f"the model {directory} is named twice" in capsys.readouterr().err
 
 
 def test_a_context_too_short_for_the_examples_says_how_many_tokens_they_take(tiny_model, tmp_path):

@@ -35,6 +35,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 2:
             raise ValueError(f"--limit is {self.limit}; an interval needs at least 2 questions")
+        if self.shots is not None and self.shots < 0:
+            raise ValueError(f"--shots is {self.shots}; it must be 0 or more examples")
 
 
 @dataclass(frozen=True)
