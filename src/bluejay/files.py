@@ -26,8 +26,8 @@ def partial_of(path: Path) -> Path:
 
 @contextmanager
 def atomic_file(path: Path) -> Generator[Path]:
-    """Yield a temporary path to write to; it is renamed to `path` on success, and removed on any exception. Where `path`
-    is a link, what it leads to is replaced."""
+    """Yield a temporary path to write to; it is renamed to `path` on success, and removed on any exception. Where
+    `path` is a link, what it leads to is replaced."""
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = partial_of(path)

@@ -204,7 +204,7 @@ BAD = {
     "--chat": "has no chat template; leave out --chat",
     "--tasks own.toml missing.toml": "there is no task file missing.toml",
     "--tasks own.toml copy.toml": "two tasks are called own; give one of them another name",
-    "--tasks letters.toml": 'letters.jsonl, line 1: choices must be a list of texts, such as ["yes", "no"], and is "yes"',
+    "--tasks letters.toml": 'line 1: choices must be a list of texts, such as ["yes", "no"], and is "yes"',
     "--tasks hub.toml": 'choices must be a list of texts, such as ["yes", "no"], and is {"text": ["a", "b"]',
     "--tasks single.toml": "single.jsonl, line 1: choices holds 1 choices; a question needs at least 2",
     "--tasks unnamed.toml": "prompt has {}; fields of a line stand in it by their names",

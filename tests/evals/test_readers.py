@@ -94,7 +94,9 @@ def test_of_a_chat_models_answer_the_fenced_code_is_the_program():
     programs = Programs("own", [problem], 1, "none", chat=True)
     (asked,) = programs.questions(0)
     assert asked.requests[0].stop == () and "fenced code" in " ".join(programs.task(()).notes)
-    answer = f"Here is the function:\n\n```python\n{problem.prompt}{problem.reference}\n```\nIt does what you asked for."
+    answer = (
+        f"Here is the function:\n\n```python\n{problem.prompt}{problem.reference}\n```\nIt does what you asked for."
+    )
     assert programs.measure(asked, [answer]) == {"pass@1": 1.0}
     assert Programs("own", [problem], 1, "none").measure(asked, [answer]) == {"pass@1": 0.0}
 

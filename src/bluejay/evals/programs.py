@@ -92,7 +92,9 @@ class Programs:
         how = "one greedy sample" if self.samples == 1 else f"{self.samples} samples at temperature {TEMPERATURE}"
         notes = [f"{how} of a problem, at most {self.max_tokens} tokens", f"cage: {level}"]
         if self.chat:
-            notes.append("the program is the fenced code of the answer; an answer without any is cut as a completion is")
+            notes.append(
+                "the program is the fenced code of the answer; an answer without any is cut as a completion is"
+            )
         if forgeable:
             notes.append(f"{forgeable} problems are tested in the sample's own process, so their verdict is forgeable")
         at_once = MOST_AT_ONCE if self.samples == 1 else 1  # the samples of one problem fill the processors, too

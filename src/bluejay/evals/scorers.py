@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urldefrag, urlsplit
 
@@ -163,7 +162,9 @@ class HttpScorer:
         except (KeyError, TypeError):
             raise ValueError(f"{self.address} does not list its models as a server of completions does") from None
         if wanted not in models and (wanted or len(models) != 1):
-            listed = f"it serves {', '.join(models)}; name one as in {self.address}#{next(iter(models))}" if models else ""
+            listed = (
+                f"it serves {', '.join(models)}; name one as in {self.address}#{next(iter(models))}" if models else ""
+            )
             missing = f"{self.address} has no model {wanted}" if wanted else f"{self.address} has not one model"
             raise ValueError(f"{missing}; {listed or 'it serves none'}")
         self.name = wanted or next(iter(models))

@@ -131,7 +131,9 @@ class TaskFile:
     def __post_init__(self) -> None:
         for _, field, _, _ in Formatter().parse(self.prompt):
             if field is not None and (not field or field[0].isdigit() or "." in field):
-                raise ValueError(f"prompt has {{{field}}}; fields of a line stand in it by their names, as {{question}}")
+                raise ValueError(
+                    f"prompt has {{{field}}}; fields of a line stand in it by their names, as {{question}}"
+                )
         known = ("acc", "acc_norm", "acc_per_token", "bits_per_byte")
         if self.metric not in known:
             raise ValueError(f"metric is {self.metric!r}; it must be one of {', '.join(known)}")
