@@ -32,8 +32,8 @@ PAGES: dict[str, Callable[[], str]] = {
 
 
 def made() -> dict[Path, str]:
-    """The pages that have results, and what they should say."""
-    found = {page_of(study): page() for study, page in PAGES.items() if recorded(study)}
+    """The pages of all studies, also of those without results, and what they should say."""
+    found = {page_of(study): page() for study, page in PAGES.items()}
     if recorded(nano.STUDY):
         found[nano.PAGE] = nano.page()
     if (ROOT / RELEASED).is_dir():

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from matplotlib import pyplot
 from parts import PARTS, shard_of
-from stats import Difference, Line, agreeing, bits_per_byte, by_seed, detectable, deviation, difference, spread
+from stats import SECOND_PERSON, Difference, Line, agreeing, bits_per_byte, by_seed, difference, noise_floor, spread
 from study import LONGEST_DOCUMENT, Run, ending, main, recorded, save_picture, small
 
 TOKENS = 3_670_016
@@ -95,21 +95,26 @@ def answer(name: str, what: str, found: Difference, better: str, worse: str) -> 
 
 def page() -> str:
     """The page of the claim, from the recorded runs alone."""
+    if not recorded(STUDY):
+        return "\n".join([INTRODUCTION, METHOD, ending(STUDY, RUNS), CHANGE]) + "\n"
     lines = list(recorded(STUDY).values())
     base, noise = runs_of(lines, "code-0"), runs_of(lines, "code-12")
     names = {f"code-{share}": f"{share} % code" for share in SHARES}
     equal_prose = {"code-0": "0 % code", **{f"equal-prose-{share}": f"{share} % code" for share in (12, 50)}}
     text = [INTRODUCTION, METHOD, "## The noise floor, and what the design can find\n"]
-    sd = [deviation([bits_per_byte(run, parts) for run in noise]) for parts in (CODE, PROSE)]
+    floors = [noise_floor([bits_per_byte(run, parts) for run in noise], 3) for parts in (CODE, PROSE)]
     text.append(
-        f"{len(noise)} equal runs of 12 % code, which differ in their seed alone, have a standard deviation of "
-        f"{sd[0]:.4f} bits per byte on code and {sd[1]:.4f} on prose. Three seeds a point find, with a power of "
-        f"80 % at the level of 5 %, a difference of {detectable(sd[0], 3):.4f} on code and {detectable(sd[1], 3):.4f} "
-        "on prose.\n"
+        f"Runs of 12 % code that differ in their seed alone, in bits per byte. On code {floors[0]}. On prose "
+        f"{floors[1]}. Both are found with a power of 80 % at the level of 5 %.\n"
     )
     text += ["## At equal tokens\n", *table(lines, names, "code-0"), ""]
     text += ["## At equal tokens of prose\n", *table(lines, equal_prose, "code-0"), ""]
-    text += [LEGEND, f"![Bits per byte of code and of prose over the share of code]({PICTURE})\n", "## What it says\n"]
+    text += [
+        LEGEND,
+        SECOND_PERSON,
+        f"![Bits per byte of code and of prose over the share of code]({PICTURE})\n",
+        "## What it says\n",
+    ]
     for name, title in {**names, **{n: f"{t}, equal prose" for n, t in equal_prose.items()}}.items():
         if name != "code-0" and base and (runs := runs_of(lines, name)):
             for what, parts in (("the loss on code", CODE), ("the loss on prose", PROSE)):
@@ -126,6 +131,8 @@ def page() -> str:
 
 def picture() -> None:
     """Bits per byte over the share of code, every run a dot."""
+    if not recorded(STUDY):
+        return
     lines = list(recorded(STUDY).values())
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     for axis, (title, parts) in zip(axes, (("held-out code", CODE), ("held-out prose", PROSE)), strict=True):

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import pyplot
 from nano import LARGER, NANO, QUICKSTART, models
 from numpy.typing import NDArray
-from stats import Line, compared
-from study import ROOT, Run, bluejay, ending, main, recorded
+from stats import SECOND_PERSON, Difference, Line, compared, noise_floor
+from study import ROOT, Run, bluejay, ending, main, recorded, save_picture
 
 from bluejay.evals.estimates import wilson
 from bluejay.files import write_text
@@ -125,46 +126,105 @@ def answers(runs: Sequence[Line]) -> NDArray[np.float64]:
     return np.array([[float(one) for one in run["right"]] for run in runs])
 
 
+def right(name: str) -> list[int]:
+    """How many of the answers of each run of a point are right."""
+    return sorted(int(one) for run in of_point(name) for one in answers([run]).sum(1))
+
+
+def named(task: str) -> Iterator[str]:
+    """The names of the points of a task that have runs."""
+    return (name for name in dict.fromkeys(run.name for run in RUNS if run.name.startswith(task)) if of_point(name))
+
+
 def rows(task: str) -> Iterator[str]:
     """A row for each point of a task that has runs."""
-    for name in dict.fromkeys(run.name for run in RUNS if run.name.startswith(task)):
-        if runs := of_point(name):
-            found = sorted(int(one) for one in answers(runs).sum(1))
-            low, high = wilson(float(answers(runs).mean()), float(HELD_OUT))
-            median = f"{found[len(found) // 2]} ({found[0]} to {found[-1]})"
-            yield f"| {name.removeprefix(f'{task}-')} | {len(found)} | {median} | {100 * low:.0f} to {100 * high:.0f} |"
+    for name in named(task):
+        found = right(name)
+        low, high = wilson(float(np.mean(found)) / HELD_OUT, float(HELD_OUT))
+        mean = f"{np.mean(found):.3g}" + (f" ({found[0]} to {found[-1]})" if len(found) > 1 else "")
+        yield f"| {name.removeprefix(f'{task}-')} | {len(found)} | {mean} | {100 * low:.0f} to {100 * high:.0f} |"
 
 
-def verdicts(task: str) -> Iterator[str]:
-    """Each tuned model against the larger one with the number of examples that suits that one best."""
+def gaps(task: str) -> Iterator[tuple[str, int, Difference]]:
+    """Each tuned model and its seeds against the larger one with the number of examples that suits that one best."""
     points = [runs for shots in SHOTS if (runs := of_point(f"{task}-{LARGER}-{shots}-shown"))]
     larger = max(points, key=lambda runs: answers(runs).sum(), default=[])
     for name in (QUICKSTART, NANO):
         if larger and (runs := of_point(f"{task}-{name}-tuned")):
-            gap = compared(answers(runs), answers(larger), np.ones(HELD_OUT))
-            verdict = {1: "better", -1: "worse", 0: "not distinguishable"}[gap.claimed]
-            spans = " and ".join(
-                f"{100 * low:+.0f} to {100 * high:+.0f}" for low, high in (gap.by_document, gap.by_seed)
-            )
-            yield (
-                f"- The tuned {name} is {verdict}: {100 * gap.value:+.0f} right answers of 100 against the best of "
-                f"{LARGER} ({spans} by question and by seed); {100 * gap.agreeing:.0f} % of its runs agree in the sign."
-            )
+            yield name, len(runs), compared(answers(runs), answers(larger), np.ones(HELD_OUT), exact=True)
+
+
+VERDICTS = {1: "better", -1: "worse", 0: "not distinguishable"}
+
+
+def in_short() -> str:
+    """The verdicts on both tasks in one line."""
+    told = []
+    for task in (CAMEL, DATES):
+        found = [f"the tuned {name} is {VERDICTS[gap.claimed]}" for name, _, gap in gaps(task)]
+        told.append(f"{task}: {', '.join(found) or 'not run'}")
+    return f"**In short**, against {LARGER} with examples. {'; '.join(told)}.\n"
+
+
+def verdicts(task: str) -> Iterator[str]:
+    """The differences of `gaps` in words."""
+    for name, seeds, gap in gaps(task):
+        kinds = {"by question": gap.by_document} | ({"by seed": gap.by_seed} if seeds > 1 else {})
+        spans = ", ".join(f"{100 * low:+.0f} to {100 * high:+.0f} {kind}" for kind, (low, high) in kinds.items())
+        agree = f"; {100 * gap.agreeing:.0f} % of the pairs of single runs agree in the sign" if seeds > 1 else ""
+        yield (
+            f"- The tuned {name} is {VERDICTS[gap.claimed]}: {100 * gap.value:+.0f} right answers of 100 against the "
+            f"best of {LARGER} ({spans}){agree}."
+        )
 
 
 def page() -> str:
     """The page of the claim, from the recorded runs alone."""
-    text = [INTRODUCTION]
+    if not recorded(STUDY):
+        return "\n".join([INTRODUCTION, METHOD, ending(STUDY, RUNS), CHANGE]) + "\n"
+    text = [INTRODUCTION, in_short(), METHOD, "## The noise floor, and what the design can find\n"]
     for task in (CAMEL, DATES):
-        head = "| model | seeds | right of 100: median and range | 95 % interval by question |"
+        floor = noise_floor(right(f"{task}-{QUICKSTART}-tuned"), SEEDS, ".1f")
+        text.append(f"- {task}, of the tuned {QUICKSTART}, in right answers of {HELD_OUT}: {floor}.")
+    text += ["\n" + POWER]
+    for task in (CAMEL, DATES):
+        head = f"| model | seeds | right of {HELD_OUT}: mean and range | interval of the mean, by question |"
         text += [f"## {task}\n", head, "| --- | --- | --- | --- |", *rows(task), "", *verdicts(task), ""]
-    text += [ending(STUDY, RUNS), CHANGE]
+    text += [
+        SECOND_PERSON,
+        f"![Right answers of every run, by task and model]({PICTURE})\n",
+        ending(STUDY, RUNS),
+        CHANGE,
+    ]
     return "\n".join(text) + "\n"
 
 
-INTRODUCTION = f"""# A tuned small model against a larger one that is shown examples
+def picture() -> None:
+    """The right answers of every run as a dot, by model."""
+    if not recorded(STUDY):
+        return
+    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
+    for axis, task in zip(axes, (CAMEL, DATES), strict=True):
+        names = list(named(task))[::-1]
+        for place, name in enumerate(names):
+            found = right(name)
+            axis.plot(found, [place] * len(found), "o", mfc="none", color="C1" if name.endswith("-tuned") else "C0")
+        axis.set(title=task, xlabel=f"right answers of {HELD_OUT}", xlim=(-3, HELD_OUT + 3))
+        axis.set_yticks(range(len(names)), [name.removeprefix(f"{task}-") for name in names])
+    save_picture(figure, PICTURE)
 
-**The claim.** A small model that was tuned for one narrow task does it better than a far larger general one.
+
+PICTURE = "narrow.png"
+INTRODUCTION = """# A tuned small model against a larger one that is shown examples
+
+**The claim.** A small model that was tuned for one narrow task does it better than a far larger general one. So it was
+said of phi-1 in programs (Gunasekar et al. 2023, arXiv 2306.11644) and of BioMedLM in medicine (Bolton et al. 2024,
+arXiv 2403.18421); Mistral-7B, a general model, in turn beat the biomedical models of its size on MedQA.
+"""
+POWER = f"""The differences are found with a power of 80 % at the level of 5 %. {LARGER} was not trained,
+so no seed changes its answers, and an interval by seed is that of the tuned model alone.
+"""
+METHOD = f"""## Method
 
 Adapters (LoRA, the settings of `{RECIPE}`) are trained on {TRAINED} pairs of a task; the answers to {HELD_OUT} other
 prompts are counted where they are right to the letter. {LARGER} (135 million weights, 4 bits) is not tuned; it sees
@@ -178,4 +238,4 @@ not tuned: with the same pairs it would most likely do the tasks, too. Other wor
 """
 
 if __name__ == "__main__":
-    main(STUDY, RUNS, page)
+    main(STUDY, RUNS, lambda: (picture(), page())[1])

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib import pyplot
-from stats import Line, bits_per_byte, detectable, deviation, difference, matrices, spread
+from stats import SECOND_PERSON, Line, bits_per_byte, deviation, difference, matrices, noise_floor, spread
 from study import VOCABULARY, Run, TrainingRun, ending, main, recorded, save_picture, small, weights
 from surface import Surface, drawn, fitted
 
@@ -122,13 +122,15 @@ def points() -> tuple[list[float], list[float], list[Line]]:
 
 
 def surfaces(noise: float) -> tuple[Surface, list[Surface]] | None:
-    """The fitted surface, and those of the losses drawn again; None where too few runs are recorded."""
+    """The fitted surface, and those of the losses drawn again that have one; None where too few runs are recorded, or
+    no surface fits them."""
     n, d, lines = points()
     if len({*zip(n, d, strict=True)}) < 6 or math.isnan(noise):
         return None
     bits, size = matrices(lines, lines[0]["documents"])
-    [whole] = fitted(n, d, np.array([[loss(line) for line in lines]]))
-    return whole, fitted(n, d, drawn(bits, size, noise, DRAWS))
+    whole = fitted(n, d, np.array([[loss(line) for line in lines]]))
+    again = fitted(n, d, drawn(bits, size, noise, DRAWS))
+    return (whole[0], again) if whole and again else None
 
 
 def interval(values: Sequence[float], form: str) -> str:
@@ -140,7 +142,7 @@ def interval(values: Sequence[float], form: str) -> str:
 def of_surface(noise: float) -> Iterator[str]:
     """What the surface says."""
     if (found := surfaces(noise)) is None:
-        yield "Too few runs of the surface are recorded.\n"
+        yield "No surface was fitted: too few runs are recorded, or their losses do not fall with weights and tokens.\n"
         return
     whole, again = found
     n, d, lines = points()
@@ -148,7 +150,8 @@ def of_surface(noise: float) -> Iterator[str]:
     yield (
         f"L = {whole.floor:.3f} + {whole.a:.3f} N^-{whole.alpha:.2f} + {whole.b:.3f} D^-{whole.beta:.2f} bits per "
         f"byte, for N weights of blocks and head and D tokens, both in millions. It misses the losses of the "
-        f"{len(lines)} runs that it was fitted to by {np.std(misses):.4f} (standard deviation).\n"
+        f"{len(lines)} runs that it was fitted to by {np.std(misses):.4f} (standard deviation). "
+        f"Of {DRAWS} draws of the losses {len(again)} have a surface, which the intervals come from.\n"
     )
     yield "| | fitted | 95 % interval |\n| --- | --- | --- |"
     for title, value in (("E", "floor"), ("alpha", "alpha"), ("beta", "beta")):
@@ -162,12 +165,14 @@ def of_surface(noise: float) -> Iterator[str]:
 
 def page() -> str:
     """The page of the study, from the recorded runs alone."""
+    if not recorded(STUDY):
+        return "\n".join([INTRODUCTION, ending(STUDY, RUNS), CHANGE]) + "\n"
     noise = list(map(loss, of_point("noise")))
     sd = deviation(noise)
-    text = [INTRODUCTION, "## The noise floor\n"]
+    text = [INTRODUCTION, "## The noise floor, and what the design can find\n"]
     text.append(
-        f"{len(noise)} equal runs of {SIZE} have {spread(noise)} bits per byte, a standard deviation of {sd:.4f}. "
-        f"Three seeds a side find, with a power of 80 % at the level of 5 %, a difference of {detectable(sd, 3):.4f}.\n"
+        f"Of {SIZE}, in bits per byte: {spread(noise)}. {noise_floor(noise, 3)}, with a power of 80 % at the level of "
+        "5 %.\n"
     )
     text += ["## Learning rate\n", f"| rate | {MUON} | {ADAMW} |", "| --- | --- | --- |"]
     for rate in RATES:
@@ -178,12 +183,20 @@ def page() -> str:
     text += compared("Muon, against AdamW, each at its best rate", "optimizer-muon", "optimizer-adamw")
     text += compared("a cosine to zero, against WSD", "schedule-cosine", "noise")
     text += compared("16,384 tokens in the vocabulary, against 8,192", "vocabulary-16k", "noise")
-    text += [f"\n{LEGEND}", "## The surface\n", *of_surface(sd), f"![Bits per byte over tokens, by size]({PICTURE})\n"]
+    text += [
+        f"\n{LEGEND}",
+        SECOND_PERSON,
+        "## The surface\n",
+        *of_surface(sd),
+        f"![Bits per byte over tokens, by size]({PICTURE})\n",
+    ]
     return "\n".join([*text, ending(STUDY, RUNS), CHANGE]) + "\n"
 
 
 def picture() -> None:
     """Bits per byte over tokens, every run a dot, with the surface as lines."""
+    if not recorded(STUDY):
+        return
     figure, axis = pyplot.subplots(figsize=(6.5, 4), layout="constrained")
     n, d, lines = points()
     found = surfaces(0.0)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from matplotlib import pyplot
 from parts import PARTS, shard_of
-from stats import Line, bits_per_byte, crossing, detectable, deviation, difference, matrices, spread
+from stats import SECOND_PERSON, Line, bits_per_byte, crossing, difference, matrices, noise_floor, spread
 from study import CORPUS, SIZES, Run, ending, main, recorded, save_picture, small, weights
 
 STUDY = "specialist"
@@ -115,19 +115,23 @@ def table(lines: Sequence[Line], equal: str) -> list[str]:
 
 def page() -> str:
     """The page of the claim, from the recorded runs alone."""
-    done = recorded(STUDY)
-    lines = list(done.values())
+    if not recorded(STUDY):
+        return "\n".join([INTRODUCTION, METHOD, ending(STUDY, RUNS), CHANGE]) + "\n"
+    lines = list(recorded(STUDY).values())
     noise = [bits_per_byte(run, DOMAIN) for run in runs_of(lines, "specialist", "1.1M", "tokens")]
-    sd = deviation(noise)
     text = [INTRODUCTION, METHOD, "## The noise floor, and what the design can find\n"]
     text.append(
-        f"{len(noise)} equal runs of the smallest specialist have a standard deviation of {sd:.4f} bits per byte. "
-        f"{SEEDS} seeds a point find, with a power of 80 % at the level of 5 %, a difference of "
-        f"{detectable(sd, SEEDS):.4f}.\n"
+        f"Of the smallest specialist, in bits per byte: {noise_floor(noise, SEEDS)}, with a power of 80 % at the level "
+        "of 5 %.\n"
     )
     for equal in ("tokens", "compute"):
         text += [f"## At equal {equal}\n", *table(lines, equal), ""]
-    text += [LEGEND, f"![Bits per byte of court opinions over the size of the model]({PICTURE})\n", "## What it says\n"]
+    text += [
+        LEGEND,
+        SECOND_PERSON,
+        f"![Bits per byte of court opinions over the size of the model]({PICTURE})\n",
+        "## What it says\n",
+    ]
     for equal in ("tokens", "compute"):
         text += filter(
             None, (crossed(lines, size, equal) for size in CHOSEN[:-1] if runs_of(lines, "specialist", size, equal))
@@ -138,6 +142,8 @@ def page() -> str:
 
 def picture() -> None:
     """Bits per byte over the size, every run a dot."""
+    if not recorded(STUDY):
+        return
     lines = list(recorded(STUDY).values())
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.4), sharey=True, layout="constrained")
     for axis, equal in zip(axes, ("tokens", "compute"), strict=True):

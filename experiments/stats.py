@@ -17,6 +17,10 @@ from bluejay.evals.estimates import t_quantile
 DRAWS = 4000
 Line = Mapping[str, Any]
 """A recorded run."""
+SECOND_PERSON = """Of the pairs of single runs, one of each side, the share that agrees in the sign says how often a
+second person with one other seed a side would find the same direction; the rest would conclude otherwise.
+"""
+"""What every page says beside its differences."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Difference:
 
     def __str__(self) -> str:
         spans = (f"{low:+.4f} to {high:+.4f}" for low, high in (self.by_document, self.by_seed))
-        return f"{self.value:+.4f} ({'; '.join(spans)})"
+        return f"{self.value:+.4f} ({'; '.join(spans)}; {100 * self.agreeing:.0f} % agree)"
 
 
 def matrices(runs: Sequence[Line], components: Iterable[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -61,25 +65,32 @@ def difference(one: Sequence[Line], other: Sequence[Line], components: Sequence[
     return compared(first, second, size)
 
 
-def compared(first: NDArray[np.float64], second: NDArray[np.float64], size: NDArray[np.float64]) -> Difference:
-    """The mean of some runs less that of others: sums over documents (runs x documents) over sums of their sizes."""
+def compared(
+    first: NDArray[np.float64], second: NDArray[np.float64], size: NDArray[np.float64], exact: bool = False
+) -> Difference:
+    """The mean of some runs less that of others: sums over documents (runs x documents) over sums of their sizes.
+    `exact` is that of `by_seed`."""
     gap = first.mean(0) - second.mean(0)
     chosen = np.random.default_rng(0).multinomial(len(gap), np.full(len(gap), 1 / len(gap)), DRAWS)
     low, high = np.percentile(chosen @ gap / (chosen @ size), [2.5, 97.5])
     of_runs = [values.sum(1) / size.sum() for values in (first, second)]
-    return Difference(float(gap.sum() / size.sum()), (float(low), float(high)), by_seed(*of_runs), agreeing(*of_runs))
+    seeds = by_seed(*of_runs, exact=exact)
+    return Difference(float(gap.sum() / size.sum()), (float(low), float(high)), seeds, agreeing(*of_runs))
 
 
-def by_seed(one: Sequence[float] | NDArray, other: Sequence[float] | NDArray) -> tuple[float, float]:
-    """The 95 % interval of a difference of means over seeds, with a common variance. A side of one value has no seed,
-    and counts as exact."""
+def by_seed(
+    one: Sequence[float] | NDArray, other: Sequence[float] | NDArray, *, exact: bool = False
+) -> tuple[float, float]:
+    """The 95 % interval of a difference of means over seeds, with a common variance. With `exact`, a side of one value
+    is a model that no seed changes, such as one that was not trained; without, it is one draw as others are."""
     a, b = np.asarray(one, dtype=float), np.asarray(other, dtype=float)
     groups = [group for group in (a, b) if len(group) > 1]
     if not groups:
         return (-float("inf"), float("inf"))
     free = sum(len(group) - 1 for group in groups)
     pooled = sum(group.var(ddof=1) * (len(group) - 1) for group in groups) / free
-    half = t_quantile(free) * float(np.sqrt(pooled * sum(1 / len(group) for group in groups)))
+    drawn = groups if exact else (a, b)
+    half = t_quantile(free) * float(np.sqrt(pooled * sum(1 / len(group) for group in drawn)))
     centre = float(a.mean() - b.mean())
     return (centre - half, centre + half)
 
@@ -106,6 +117,17 @@ def detectable(sd: float, seeds: int, power: float = 0.8) -> float:
 def deviation(values: Sequence[float]) -> float:
     """The standard deviation of equal runs; not a number where there are fewer than two."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+
+
+def noise_floor(noise: Sequence[float], seeds: int, form: str = ".4f") -> str:
+    """In words, how much equal runs differ, and the least difference that points of so many seeds find."""
+    if len(noise) < 2:
+        return f"{len(noise)} equal runs were done, too few to say how much they differ"
+    sd = deviation(noise)
+    return (
+        f"{len(noise)} equal runs have a standard deviation of {sd:{form}}; {seeds} seeds a side find a difference of "
+        f"{detectable(sd, seeds):{form}}"
+    )
 
 
 def spread(values: Sequence[float]) -> str:

@@ -43,19 +43,22 @@ class Surface:
 
 
 def fitted(weights: Sequence[float], tokens: Sequence[float], losses: NDArray[np.float64]) -> list[Surface]:
-    """The surface of each row of losses (draws x runs). Raises ValueError: there are fewer than five runs."""
+    """The surface of each row of losses (draws x runs) that has one: a row is left out where no exponents fit it with
+    E, A and B above 0. Raises ValueError: there are fewer than five runs."""
     if len(weights) < 5:
         raise ValueError(f"a surface has five parameters; there are {len(weights)} runs")
     alphas, betas = (grid.ravel() for grid in np.meshgrid(EXPONENTS, EXPONENTS))
     n, d = (np.asarray(values, dtype=float) / MILLION for values in (weights, tokens))
     terms = np.stack(np.broadcast_arrays(1.0, n ** -alphas[:, None], d ** -betas[:, None]), axis=-1)
     inverse = np.linalg.pinv(terms)
-    found = []
+    found: list[Surface] = []
     for row in losses:
         coefficients = inverse @ row
         residual = ((terms @ coefficients[..., None])[..., 0] - row) ** 2
         error = np.where((coefficients > 0).all(1), residual.sum(1), np.inf)
         best = int(error.argmin())
+        if not np.isfinite(error[best]):
+            continue
         floor, a, b = coefficients[best]
         found.append(Surface(float(floor), float(a), float(alphas[best]), float(b), float(betas[best])))
     return found

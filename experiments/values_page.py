@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib import pyplot
 from nano import LARGER, NANO
 from numpy.typing import NDArray
-from stats import Difference, Line, compared, detectable
+from stats import SECOND_PERSON, Difference, Line, compared, detectable
 from study import Run, ending, recorded, save_picture
 from values_measures import CLASSIFIERS, PASSAGES, QUESTIONS, rows, split
 
@@ -71,9 +71,10 @@ BETTER = {"margin": 1, "right answers": 1, "bits per byte": -1} | dict.fromkeys(
 
 
 def gap(outcome: str, one: Sequence[Line], other: Sequence[Line]) -> Difference:
-    """How much an outcome of some runs is above that of others."""
+    """How much an outcome of some runs is above that of others; the base, which was not tuned, has no seed."""
     first, second = OUTCOMES[outcome](one), OUTCOMES[outcome](other)
-    return compared(first, second, sizes(one) if outcome == "bits per byte" else np.ones(first.shape[1]))
+    size = sizes(one) if outcome == "bits per byte" else np.ones(first.shape[1])
+    return compared(first, second, size, exact=all(run["run"].endswith("-base") for run in other))
 
 
 def per_run(outcome: str, runs: Sequence[Line]) -> NDArray[np.float64]:
@@ -264,7 +265,7 @@ def written(runs: Sequence[Run]) -> str:
             "",
         ]
     if done:
-        text += [LEGEND, f"![Margins by arm and category]({PICTURE})\n"]
+        text += [LEGEND, SECOND_PERSON, f"![Margins by arm and category]({PICTURE})\n"]
     text += ["## What it says\n", *(line for model in (LARGER, NANO) for line in answers(model)), ""]
     return "\n".join([*text, ending(STUDY, runs), CHANGE]) + "\n"
 

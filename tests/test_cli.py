@@ -375,3 +375,21 @@ def test_no_verb_complains_that_nobody_reads_what_it_prints(
         if left.value.code != 141 or "rror" in said or not (tmp_path / made).exists():
             complaints.append((arguments, left.value.code, said))
     assert not complaints
+
+
+def test_a_closed_stream_needs_no_reader_and_gives_no_text(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdout", None)
+    cli.main(["recipes"])
+    sys.stdout.close()
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["generate", "a-model", "-"])
+    assert capsys.readouterr().err == "error: standard input is closed; give the text as an argument, or by a pipe\n"
+
+
+def test_a_user_without_a_home_is_told_so(monkeypatch, capsys):
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda _: {}[0])
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["eval", "a-model", "--tasks", "~/own.toml"])
+    assert capsys.readouterr().err.startswith("error: this user has no home folder, which ~ stands for; set HOME")

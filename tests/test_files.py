@@ -1,10 +1,19 @@
 """Files and directories are complete or absent, whatever happens while they are written."""
 
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from bluejay.files import atomic_directory, atomic_file, recover_directory, replaced_of, set_aside, write_text
+from bluejay.files import (
+    atomic_directory,
+    atomic_file,
+    cache_directory,
+    recover_directory,
+    replaced_of,
+    set_aside,
+    write_text,
+)
 
 ERRORS = [OSError, KeyboardInterrupt, RuntimeError]
 
@@ -41,6 +50,22 @@ def test_a_directory_keeps_what_it_was_when_writing_fails(tmp_path: Path, error:
             raise error
         assert contents(tmp_path) == before
         write_directory(path, weights="old")
+
+
+def test_a_link_stays_a_link_to_what_is_written(tmp_path: Path) -> None:
+    for name in ("there", "not there yet"):
+        link, target = tmp_path / f"link to {name}", tmp_path / "folder" / name
+        link.symlink_to(target)
+        for text in ("old", "new"):
+            write_text(link, text)
+            assert link.is_symlink() and target.read_text() == text and not target.is_symlink()
+
+
+def test_a_user_without_a_home_has_a_cache(monkeypatch) -> None:
+    for name in ("BLUEJAY_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda _: {}[0])
+    assert cache_directory().parent == Path(tempfile.gettempdir())
 
 
 def test_a_full_disk_leaves_what_was_there(tmp_path: Path, file_size_limit) -> None:

@@ -26,7 +26,15 @@ from bluejay.fields import add_options, given
 from bluejay.files import json_of
 from bluejay.infer.params import SamplingParams
 from bluejay.lens.verb import lens_options, run_lens
-from bluejay.mistakes import Interrupted, is_first, reader_gone, sentence, standard_input
+from bluejay.mistakes import (
+    Interrupted,
+    is_first,
+    is_homeless,
+    open_outputs,
+    reader_gone,
+    sentence,
+    standard_input,
+)
 from bluejay.serve.settings import PublicSettings, ServeSettings, settings_from
 from bluejay.trace.verbs import trace_verbs
 from bluejay.train.distributed.processes import speaking_for_all
@@ -67,6 +75,7 @@ def fail(message: object, mends_itself: bool = False) -> NoReturn:
 def main(arguments: list[str] | None = None) -> None:
     """Run one verb. Exits with code 2 after a user's mistake, 130 after an interrupt, 143 after SIGTERM."""
     verbose = False
+    open_outputs()
     words = sys.argv[1:] if arguments is None else arguments
     if (verb := " ".join(words[:2])) in TWO_WORDS:
         words = [verb, *words[2:]]
@@ -83,7 +92,9 @@ def main(arguments: list[str] | None = None) -> None:
         if is_first():
             print(stopped, file=sys.stderr)
         sys.exit(128 + stopped.signal)  # the exit code of a process that a signal ended
-    except (ModuleNotFoundError, OSError, ValueError) as error:
+    except (ModuleNotFoundError, OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, RuntimeError) and not is_homeless(error):
+            raise
         if isinstance(error, BrokenPipeError) and reader_gone():
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain at its exit
             sys.exit(141)  # the exit code of a filter that SIGPIPE ended

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import shutil
+import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,9 @@ def partial_of(path: Path) -> Path:
 
 @contextmanager
 def atomic_file(path: Path) -> Generator[Path]:
-    """Yield a temporary path to write to; it is renamed to `path` on success, and removed on any exception."""
+    """Yield a temporary path to write to; it is renamed to `path` on success, and removed on any exception. Where
+    `path` is a link, what it leads to is replaced."""
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = partial_of(path)
     try:
@@ -125,6 +128,10 @@ def sync(path: Path) -> None:
 
 
 def cache_directory() -> Path:
-    """The directory of downloads: `$BLUEJAY_CACHE`, else `bluejay` in `$XDG_CACHE_HOME` or in `~/.cache`."""
+    """The directory of downloads: `$BLUEJAY_CACHE`, else `bluejay` in `$XDG_CACHE_HOME` or in `~/.cache`; of a user
+    without a home one in the folder of temporary files."""
     own, general = os.environ.get("BLUEJAY_CACHE"), os.environ.get("XDG_CACHE_HOME")
-    return Path(own) if own else Path(general or "~/.cache").expanduser() / "bluejay"
+    try:
+        return Path(own) if own else Path(general or "~/.cache").expanduser() / "bluejay"
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / f"bluejay-{os.getuid()}"

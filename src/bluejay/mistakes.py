@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 
 from bluejay.extras import install
 from bluejay.progress import say
@@ -22,6 +23,8 @@ class Interrupted(Exception):
 
 def sentence(error: Exception) -> str:
     """One sentence about an error: what was not possible, where, and what helps."""
+    if is_homeless(error):
+        return "this user has no home folder, which ~ stands for; set HOME, or write the path without ~"
     if isinstance(error, ModuleNotFoundError):
         return f"{error.name} is not installed; {install('corpus')} installs what all verbs need"
     if not isinstance(error, OSError) or not error.strerror:
@@ -33,11 +36,26 @@ def sentence(error: Exception) -> str:
 
 
 def standard_input() -> str:
-    """The text of standard input. Raises ValueError: it is not UTF-8."""
+    """The text of standard input. Raises ValueError: it is closed, or not UTF-8."""
+    if sys.stdin is None:
+        raise ValueError("standard input is closed; give the text as an argument, or by a pipe")
     try:
         return sys.stdin.read()
     except UnicodeDecodeError as error:
         raise ValueError(f"standard input is not UTF-8 text: {error.reason} at byte {error.start}") from None
+
+
+def open_outputs() -> None:
+    """Have what is printed go nowhere where standard output or standard error is closed, as after `>&-`."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open as long as the process
+            setattr(sys, name, nowhere)
+
+
+def is_homeless(error: Exception) -> bool:
+    """Whether pathlib found no home folder for `~`."""
+    return isinstance(error, RuntimeError) and "home directory" in str(error)
 
 
 def is_first() -> bool:

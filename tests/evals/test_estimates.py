@@ -81,6 +81,34 @@ def test_a_difference_has_the_interval_of_the_paired_t_test():
     assert not found.clear and estimates.difference([2.0, 2.1, 2.2], [1.0, 1.1, 1.2]).value == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "low", "high"),
+    [
+        ([1] * 4 + [0] * 96, [0] * 100, -0.003072, 0.081504),
+        ([0] * 164, [0] * 164, -0.011807, 0.011807),
+        ([1, 1], [0, 0], -0.192952, 1.0),
+    ],
+)
+def test_models_that_few_questions_set_apart_have_an_interval_of_agresti_and_min(one, other, low, high):
+    found = estimates.difference(one, other)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-5) and not found.clear
+    assert found.value == pytest.approx(np.mean(one) - np.mean(other))
+    pairs = [number // 2 for number in range(len(one))]
+    by_group = estimates.difference(one, other, pairs, by_group=True)
+    assert by_group.low < by_group.value < by_group.high or by_group.high == 1
+
+
+def test_few_wrong_answers_over_subjects_leave_room_for_more():
+    found = estimates.macro([1.0] * 40, ["law"] * 20 + ["art"] * 20)
+    assert (found.low, found.high) == pytest.approx(estimates.wilson(1.0, 40.0))
+
+
+def test_alike_questions_widen_the_interval_of_few_differences():
+    one, apart = [1.0] * 4 + [0.0] * 36, estimates.difference([1.0] * 4 + [0.0] * 36, [0.0] * 40)
+    together = estimates.difference(one, [0.0] * 40, [number // 4 for number in range(40)])
+    assert together.high - together.low > 1.3 * (apart.high - apart.low)
+
+
 def test_bits_per_byte_is_a_ratio_of_sums():
     bits, sizes = [10.0, 30.0, 20.0], [10.0, 20.0, 30.0]
     found = estimates.ratio(bits, sizes)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,9 @@ import torch
 from bluejay.cli import main
 from bluejay.evals import suites, tasks
 from bluejay.evals.answers import AnswerFile
-from bluejay.evals.evaluate import Settings, evaluate, summary
+from bluejay.evals.evaluate import Settings, asked, evaluate, summary
 from bluejay.evals.held_out_parts import component_tasks
-from bluejay.evals.scorers import LocalScorer, batches_of, open_scorer
+from bluejay.evals.scorers import LocalScorer, batches_of, identity_of, open_scorer
 from bluejay.evals.tasks import Continuation, Generation, Likelihood, Question
 from bluejay.gpt.formats.layouts import save_model
 from bluejay.tokens import TokenWriter
@@ -67,6 +68,9 @@ def test_answers_are_compared_as_trivia_and_school_problems_are():
     steps = Question("1", (), answers=("1200",))
     assert tasks.by_number(steps, ["3 * 400 = 1,200. So the answer is 1,200."])["exact_match"] == 1.0
     assert tasks.by_number(steps, ["no number"])["exact_match"] == 0.0
+    assert tasks.by_number(Question("1", (), answers=("1,200",)), ["It is 1,200."])["exact_match"] == 1.0
+    for right, written in (("spider man", "Spider-Man"), ("o neill", "O’Neill"), ("1 2", "1/2")):
+        assert tasks.by_answer(Question("1", (), answers=(right,)), [written])["exact_match"] == 1.0
 
 
 def test_likelihoods_are_those_of_the_model(tiny_model):
@@ -114,6 +118,8 @@ def test_an_interrupted_evaluation_goes_on(tiny_model, tmp_path):
     assert asked == [2]
     assert [answer.logprob for answer in again] == pytest.approx([answer.logprob for answer in whole], abs=1e-5)
     assert len(file.path.read_bytes().splitlines()) == 3
+    file.path.write_bytes(b"\0\0\n[1]\n" + file.path.read_bytes())  # as a full disk or a crash leaves it
+    assert AnswerFile(file.path).ask(Counting(tiny_model, "tiny", "1"), requests, "test") == again and asked == [2, 0]
 
 
 def test_two_models_are_compared_on_the_same_questions(tiny_model, own, tmp_path):
@@ -124,6 +130,17 @@ def test_two_models_are_compared_on_the_same_questions(tiny_model, own, tmp_path
     assert comparison.difference.value == 0 and not comparison.difference.clear
     assert found.results[0].figures.keys() == {"acc", "acc_norm", "acc_per_token", "bits_per_byte"}
     assert "n = 9" in summary(found) and json.dumps(found.as_dict())
+
+
+def test_both_forms_of_a_task_are_asked_the_same_questions(tiny_model):
+    def read(_: int):
+        yield from (Question(str(number), (Continuation("Q", " a"),), choices=("a",)) for number in range(100))
+
+    scorer, chosen = LocalScorer(tiny_model, "tiny", "1"), []
+    for name in ("own", "own_mc", "another"):
+        questions, *_ = asked(tasks.Task(name, read, tasks.by_choice, "acc"), [scorer], Settings(limit=20))
+        chosen.append([one.id for one in questions])
+    assert chosen[0] == chosen[1] != chosen[2]
 
 
 def test_components_of_a_corpus_have_bits_per_byte_and_short_ones_none(tiny_model, tmp_path):
@@ -142,6 +159,22 @@ def test_components_of_a_corpus_have_bits_per_byte_and_short_ones_none(tiny_mode
     (task,) = component_tasks(tmp_path, "test")
     found = evaluate([LocalScorer(tiny_model, "tiny", "1")], [task], Settings(), tmp_path / "answers")
     assert found.not_run == {"pile/all": "0.0 kB of text, less than the 20 kB that a figure needs"}
+
+
+def test_what_lies_beside_a_models_files_asks_nothing_anew(directory):
+    def identity() -> str:
+        with open_scorer(directory).model as model:
+            return identity_of(directory, model.tokenizer)
+
+    before, folder = identity(), Path(directory)
+    (folder / "evaluation").mkdir()
+    for name in ("README.md", "evaluation/report.html", "tuned_lens.safetensors", "heads.png"):
+        (folder / name).write_text("beside it")
+    assert identity() == before
+    weights = bytearray((folder / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (folder / "model.safetensors").write_bytes(weights)
+    assert identity() != before
 
 
 @pytest.fixture
@@ -169,6 +202,26 @@ BAD = {
     "--tasks no-gold.toml": "gold.jsonl, line 1: choice 7 of 2 is the right one",
     "--tasks no-data.toml": "there is no file",
     "--chat": "has no chat template; leave out --chat",
+    "--tasks own.toml missing.toml": "there is no task file missing.toml",
+    "--tasks own.toml copy.toml": "two tasks are called own; give one of them another name",
+    "--tasks letters.toml": 'line 1: choices must be a list of texts, such as ["yes", "no"], and is "yes"',
+    "--tasks hub.toml": 'choices must be a list of texts, such as ["yes", "no"], and is {"text": ["a", "b"]',
+    "--tasks single.toml": "single.jsonl, line 1: choices holds 1 choices; a question needs at least 2",
+    "--tasks unnamed.toml": "prompt has {}; fields of a line stand in it by their names",
+    "--tasks dotted.toml": "prompt has {question.x}; fields of a line stand in it by their names",
+    "--tasks own.toml --shots -1": "--shots is -1; it must be 0 or more examples",
+    "--tasks own.toml --n 3": "--n says nothing without --suite code",
+    "--suite code --n 0": "--n is 0; a problem needs at least 1 sample",
+    "--tasks own.toml --cage none": "--cage says nothing without --suite code or --samples",
+    "--tasks own.toml --corpus .": "--corpus says nothing without --suite pile",
+    "--tasks own.toml --problems x": "--problems says nothing without --samples",
+    "--samples x": "says nothing with --samples; leave it out",
+    "--tasks own.toml --report own.toml": "own.toml is a file; --report names a folder",
+}
+OWN = {
+    "letters": '{"question": "x", "choices": "yes", "gold": 0}',
+    "hub": '{"question": "x", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "gold": 0}',
+    "single": '{"question": "x", "choices": ["a"], "gold": 0}',
 }
 
 
@@ -181,10 +234,27 @@ def test_a_mistake_is_one_line(arguments, sentence, directory, own, capsys, monk
     (folder / "no-data.toml").write_text(TASK.replace("rows.jsonl", "none.jsonl"))
     (folder / "no-gold.toml").write_text(TASK.replace("rows.jsonl", "gold.jsonl"))
     (folder / "gold.jsonl").write_text(json.dumps({"question": "x", "choices": ["a", "b"], "gold": 7}) + "\n")
+    (folder / "copy.toml").write_text(TASK)
+    for name, line in OWN.items():
+        (folder / f"{name}.toml").write_text(TASK.replace("rows.jsonl", f"{name}.jsonl"))
+        (folder / f"{name}.jsonl").write_text(line + "\n")
+    for name, field in (("unnamed", "{}"), ("dotted", "{question.x}")):
+        (folder / f"{name}.toml").write_text(TASK.replace("{question}", field))
     with pytest.raises(SystemExit) as stopped:
         main(["eval", directory, *arguments.split(), *(["--tasks", "own.toml"] if arguments == "--chat" else [])])
     said = capsys.readouterr().err.strip().splitlines()
     assert stopped.value.code == 2 and said[-1].startswith("error: ") and sentence in said[-1]
+
+
+def test_models_of_one_name_are_told_apart_by_their_paths(directory, own, tmp_path, capsys):
+    other = tmp_path / "other" / "tiny"
+    shutil.copytree(directory, other)
+    main(["eval", directory, str(other), "--tasks", str(own), "--json"])
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert [one["model"] for one in found["results"]] == [directory, str(other)] and len(found["comparisons"]) == 1
+    with pytest.raises(SystemExit, match="2"):
+        main(["eval", directory, directory, "--tasks", str(own)])
+    assert f"the model {directory} is named twice" in capsys.readouterr().err
 
 
 def test_a_context_too_short_for_the_examples_says_how_many_tokens_they_take(tiny_model, tmp_path):

@@ -133,6 +133,16 @@ def test_a_task_of_its_own_with_five_examples_gets_the_same_samples(byte_tokeniz
     assert compared == 36
 
 
+def test_a_conversation_becomes_the_tokens_of_the_chat_template(tmp_path_factory):
+    from bluejay.evals.harness import BluejayLM
+    from tests.evals.smollm2 import file
+
+    ours, asked = BluejayLM(load(file())), [{"role": "user", "content": "Hi"}]
+    assert ours.tok_encode(ours.apply_chat_template(asked)) == ours.model.chat_prompt(asked)
+    begun = [*asked, {"role": "assistant", "content": "Answer: ("}]
+    assert ours.apply_chat_template(begun, add_generation_prompt=False).endswith("assistant\nAnswer: (")
+
+
 def test_smollm2_gets_the_numbers_of_the_hf_adapter(tmp_path_factory):
     from tests.evals.smollm2 import float32_directory
 

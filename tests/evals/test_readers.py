@@ -89,6 +89,18 @@ def test_programs_are_graded_outside_and_their_verdicts_kept():
     assert "cage: none" in programs.task(()).notes
 
 
+def test_of_a_chat_models_answer_the_fenced_code_is_the_program():
+    problem = next(one for one in problems("bluejay-code") if not one.forgeable)
+    programs = Programs("own", [problem], 1, "none", chat=True)
+    (asked,) = programs.questions(0)
+    assert asked.requests[0].stop == () and "fenced code" in " ".join(programs.task(()).notes)
+    answer = (
+        f"Here is the function:\n\n```python\n{problem.prompt}{problem.reference}\n```\nIt does what you asked for."
+    )
+    assert programs.measure(asked, [answer]) == {"pass@1": 1.0}
+    assert Programs("own", [problem], 1, "none").measure(asked, [answer]) == {"pass@1": 0.0}
+
+
 def test_problems_with_one_sample_are_graded_together_and_kept_in_order(tmp_path):
     chosen = [one for one in problems("bluejay-code") if not one.forgeable][:4]
     programs = Programs("own", chosen, 1, "none")

@@ -2,6 +2,7 @@
 their results say."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -57,6 +58,18 @@ def test_an_interval_by_seed_covers_the_true_difference():
     assert np.mean([low <= 1 <= high for low, high in drawn]) == pytest.approx(0.95, abs=0.015)
 
 
+def test_a_single_run_is_one_draw_unless_no_seed_changes_it():
+    random = np.random.default_rng(1)
+    pairs = [(random.normal(size=5), random.normal(size=1)) for _ in range(2000)]
+    covered = {
+        exact: np.mean([low <= 0 <= high for low, high in (by_seed(*pair, exact=exact) for pair in pairs)])
+        for exact in (False, True)
+    }
+    assert covered[False] == pytest.approx(0.95, abs=0.015) and covered[True] < 0.75
+    fixed = [by_seed(random.normal(size=5), [0.0], exact=True) for _ in range(2000)]
+    assert np.mean([low <= 0 <= high for low, high in fixed]) == pytest.approx(0.95, abs=0.015)
+
+
 def test_the_power_of_three_seeds_is_that_of_the_t_test():
     assert detectable(1.0, 3) == pytest.approx(3.07, abs=0.1)  # statsmodels: TTestIndPower().solve_power(nobs1=3)
 
@@ -87,6 +100,8 @@ def test_a_surface_is_found_again_and_its_best_size_is_the_best():
     sizes = np.geomspace(1e5, 1e8, 2000)
     losses = [true.loss(n, 1e14 / 6 / n) for n in sizes]
     assert found.best_weights(1e14) == pytest.approx(sizes[np.argmin(losses)], rel=0.01)
+    rising = [[2, 2.1, 2.2, 2.3, 2, 2.1]]  # with the weights, which no surface does
+    assert fitted([1e6, 2e6, 4e6, 8e6, 1e6, 2e6], [1e7] * 4 + [2e7] * 2, np.array(rising)) == []
     with pytest.raises(ValueError, match="there are 4 runs"):
         fitted([1, 2, 3, 4], [1, 2, 3, 4], np.zeros((1, 4)))
 
@@ -140,7 +155,10 @@ def test_pages_are_made_from_results_and_a_changed_number_is_found(results, monk
     assert "as good as a generalist of" in small and "All runs of the list were done" in small
     scaled = (results / "docs" / "claims" / "scaling.md").read_text()
     assert "| better |" in scaled and "best size for 1e+14 operations" in scaled
-    assert "The tuned quickstart is better: +70" in (results / "docs" / "claims" / "narrow.md").read_text()
+    tuned = (results / "docs" / "claims" / "narrow.md").read_text()
+    assert "The tuned quickstart is better: +70" in tuned and "100 % of the pairs of single runs agree" in tuned
+    assert "dates: the tuned quickstart is better" in tuned and "5 equal runs have a standard deviation of 0.0" in tuned
+    assert "| SmolLM2-135M-Instruct-5-shown | 1 | 20 | 13 to 29 |" in tuned
     with pytest.raises(SystemExit, match="0"):
         check.main()
     path = study.page_of(data_mix.STUDY)
@@ -152,7 +170,22 @@ def test_pages_are_made_from_results_and_a_changed_number_is_found(results, monk
 
 def test_a_study_that_has_just_begun_has_a_page():
     record(data_mix.STUDY, [line("code-12", 0, 1.5, all_parts())])
-    assert "1 equal runs" in data_mix.page() and "not run" in scaling.page().lower()
+    assert "1 equal runs" in data_mix.page() and "nan" not in data_mix.page()
+
+
+@pytest.mark.parametrize("module", [data_mix, narrow, scaling, specialist])
+def test_a_study_without_runs_has_a_page_that_lists_them(module, results):
+    module.picture()
+    page = module.page()
+    assert "No run was done yet. Not run: " in page and not re.search(r"\bnan\b", page) and ".png" not in page
+    assert all(f"{run.name} (seed {run.seed})" in page for run in module.RUNS)
+    assert study.page_of(module.STUDY) in check.made()
+
+
+def test_the_mean_of_the_seeds_stands_beside_the_interval_of_the_mean():
+    for seed, n in enumerate((36, 41, 76)):
+        record(narrow.STUDY, [line("dates-bluejay-nano-tuned", seed, 1.0, []) | {"right": "1" * n + "0" * (100 - n)}])
+    assert "| bluejay-nano-tuned | 3 | 51 (36 to 76) | 41 to 61 |" in list(narrow.rows(narrow.DATES))
 
 
 def test_a_failing_run_does_not_keep_the_others_from_running(monkeypatch, capsys):

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from bluejay.evals.scorers import Scorer
@@ -24,24 +26,29 @@ def safe(name: str) -> str:
 class AnswerFile:
     """The answers of one model: a line for each, `[key, answer]`, in the order in which they came."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path | None) -> None:
+        """Without a path, answers are kept in memory alone. Damaged lines are asked again."""
+        self.path = path or Path(os.devnull)
         self.known: dict[str, Answer] = {}
+        if path is None:
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
-        whole = 0
-        if path.exists():
-            for line in path.read_bytes().splitlines(keepends=True):
-                if not line.endswith(b"\n"):
-                    break  # the process ended while it wrote this line
+        if not path.exists():
+            return
+        lines = path.read_bytes()
+        for line in lines.split(b"\n"):
+            with suppress(ValueError, TypeError):
                 key, answer = json.loads(line)
                 self.known[key] = answer if isinstance(answer, str) else Likelihood(*answer)
-                whole += len(line)
+        if lines and not lines.endswith(b"\n"):  # the process ended while it wrote this line
             with path.open("r+b") as file:
-                file.truncate(whole)
+                file.truncate(lines.rfind(b"\n") + 1)
 
     @classmethod
     def of(cls, scorer: Scorer, directory: Path | None = None) -> "AnswerFile":
-        """The answers of a model in a folder, or in the user's cache."""
+        """The answers of a model in a folder, or in the user's cache; in memory where it has no identity."""
+        if not scorer.identity:
+            return cls(None)
         folder = directory or cache_directory() / "evals"
         return cls(folder / f"{safe(scorer.name)}-{safe(scorer.identity)}.jsonl")
 

@@ -3,9 +3,11 @@
 import argparse
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ DEFAULT_SUITE = "small"
 
 def run(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     """Evaluate the models; returns the result as text and as values for JSON. Raises ValueError: a user's mistake."""
+    check(options)
     if options.samples is not None:
         return score_samples(options)
     if not options.models:
@@ -33,7 +36,11 @@ def run(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     settings = Settings(options.limit, options.shots, options.seed)
     programs: list[Programs] = []
     tasks = chosen_tasks(options, programs)  # before models are loaded, so that a mistake is found at once
-    scorers = list(open_scorers(options))
+    if options.report is not None:
+        if options.report.exists() and not options.report.is_dir():
+            raise ValueError(f"{options.report} is a file; --report names a folder, which gets several")
+        options.report.mkdir(parents=True, exist_ok=True)
+    scorers = open_scorers(options)
     evaluation = evaluate(scorers, tasks, settings)
     evaluation.extra["command"] = shlex.join(["bluejay", *sys.argv[1:]])
     evaluation.extra["date"] = datetime.now(UTC).date().isoformat()
@@ -46,6 +53,34 @@ def run(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     if options.report is not None:
         text = f"{text}\nin {write_report(evaluation, options.report)}"
     return text, evaluation.as_dict()
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raise ValueError where an option says nothing about what is asked, or a model is named twice."""
+    suites = () if options.tasks else options.suite or [DEFAULT_SUITE]
+    samples, code, pile = options.samples is not None, "code" in suites, "pile" in suites
+    of_models = {
+        **{f"the model {name}": True for name in options.models},
+        "--suite": options.suite,
+        "--tasks": options.tasks,
+        "--limit": options.limit,
+        "--shots": options.shots,
+        "--chat": options.chat or None,
+        "--checkpoints": options.checkpoints or None,
+        "--report": options.report,
+    }
+    unread = [
+        ("--problems", options.problems, samples, "without --samples"),
+        ("--cage", options.cage or None, samples or code, "without --suite code or --samples"),
+        ("--n", options.n, code and not samples, "without --suite code"),
+        ("--corpus", options.corpus, pile and not samples, "without --suite pile"),
+        *((name, value, not samples, "with --samples") for name, value in of_models.items()),
+    ]
+    for name, value, read, why in unread:
+        if value is not None and not read:
+            raise ValueError(f"{name} says nothing {why}; leave it out")
+    if twice := [name for name in options.models if options.models.count(name) > 1]:
+        raise ValueError(f"the model {twice[0]} is named twice")
 
 
 def score_samples(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
@@ -73,6 +108,9 @@ def chosen_tasks(options: argparse.Namespace, programs: list[Programs]) -> list[
     """The tasks that were asked for by name or by suite, each once; `programs` gets those that generate programs."""
     if options.tasks:
         found = [suites.task(name) for name in options.tasks]
+        for one, other in combinations(found, 2):
+            if one.name == other.name and one is not other:
+                raise ValueError(f"two tasks are called {one.name}; give one of them another name")
     else:
         found = [task for name in options.suite or [DEFAULT_SUITE] for task in tasks_of(name, options, programs)]
     return list({task.name: task for task in found}.values())
@@ -81,7 +119,7 @@ def chosen_tasks(options: argparse.Namespace, programs: list[Programs]) -> list[
 def tasks_of(suite: str, options: argparse.Namespace, programs: list[Programs]) -> list[Task]:
     """The tasks of a suite."""
     if suite == "code":
-        tasks, found = code_tasks(options.cage, options.n)
+        tasks, found = code_tasks(options.cage, options.n, options.chat)
         programs += found
         return tasks
     if suite == "pile":
@@ -91,17 +129,23 @@ def tasks_of(suite: str, options: argparse.Namespace, programs: list[Programs]) 
     return list(suites.suite(suite))
 
 
-def open_scorers(options: argparse.Namespace) -> Iterator[Scorer]:
-    """The models that were asked for."""
+def open_scorers(options: argparse.Namespace) -> list[Scorer]:
+    """The models that were asked for; where several have one name, each has its path as its name."""
+    found: list[tuple[str, Scorer]] = []
     for name in options.models:
         path = Path(name)
         if options.checkpoints:
             for step, model in checkpoint_models(path):
                 scorer = open_scorer(str(model), options.device, options.chat)
                 scorer.name = f"{path.name}@{step}"
-                yield scorer
+                found.append((f"{name}@{step}", scorer))
             continue
-        yield open_scorer(name, options.device, options.chat)
+        found.append((name, open_scorer(name, options.device, options.chat)))
+    names = Counter(scorer.name for _, scorer in found)
+    for given, scorer in found:
+        if names[scorer.name] > 1:
+            scorer.name = given
+    return [scorer for _, scorer in found]
 
 
 def checkpoint_models(run: Path, steps: Collection[int] | None = None) -> Iterator[tuple[int, Path]]:

@@ -15,6 +15,8 @@ Z = 1.959963984540054
 """Standard deviations on either side of the mean of a normal distribution that hold 95 % of it."""
 FEW = 100
 """Below this many questions, and near 0 and 1, a proportion gets Wilson's interval."""
+RARE = 10
+"""With fewer right answers, wrong ones or questions that two models differ on, the variance is not known from them."""
 
 
 def shown(value: float | None, form: str = ".4g") -> str:
@@ -107,21 +109,28 @@ def mean(values: ArrayLike, clusters: Sequence[Hashable] | None = None) -> Estim
     sums = cluster_sums(scores - value, clusters)
     c = len(sums)
     error = math.sqrt(c / (c - 1) * float((sums**2).sum())) / n if c > 1 else math.nan
-    if np.isin(scores, (0.0, 1.0)).all() and (n < FEW or min(scores.sum(), n - scores.sum()) < 10):
-        alone = math.sqrt(n / (n - 1) * float(((scores - value) ** 2).sum())) / n if n > 1 else 0.0
-        effective = n * min(1.0, (alone / error) ** 2) if error > 0 else float(n)
-        low, high = wilson(value, effective)
+    if np.isin(scores, (0.0, 1.0)).all() and (n < FEW or min(scores.sum(), n - scores.sum()) < RARE):
+        low, high = wilson(value, independent(scores, error))
     else:
         half = t_quantile(c - 1) * error if c > 1 else math.nan
         low, high = value - half, value + half
     return Estimate(value, low, high, error, n, c)
 
 
+def independent(values: NDArray[np.float64], error: float) -> float:
+    """How many independent values would have the standard error that was found by clusters; at most as many as there
+    are."""
+    n = len(values)
+    alone = float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else 0.0
+    return n * min(1.0, (alone / error) ** 2) if error > 0 else float(n)
+
+
 def macro(values: ArrayLike, groups: Sequence[Hashable]) -> Estimate:
     """The mean over groups, such as the subjects of MMLU, of the mean in each.
 
     The groups are fixed and the questions in each are drawn, so the error is that of a stratified mean, with one
-    variance for all groups because `--limit` may leave a single question of some. Raises ValueError: no values.
+    variance for all groups because `--limit` may leave a single question of some. Values of 0 and 1 that are nearly
+    all equal get Wilson's interval. Raises ValueError: no values.
     """
     scores = np.asarray(values, np.float64)
     if not len(scores):
@@ -136,7 +145,15 @@ def macro(values: ArrayLike, groups: Sequence[Hashable]) -> Estimate:
     variance = float(((scores - means[index]) ** 2).sum()) / degrees
     error = math.sqrt(variance * float((1 / counts).sum())) / len(means)
     half = t_quantile(degrees) * error
-    return Estimate(value, value - half, value + half, error, n, len(means))
+    low, high = value - half, value + half
+    if np.isin(scores, (0.0, 1.0)).all() and min(scores.sum(), n - scores.sum()) < RARE:
+        low, high = wilson(value, of_groups(counts))
+    return Estimate(value, low, high, error, n, len(means))
+
+
+def of_groups(counts: NDArray[np.int64]) -> float:
+    """The number of questions whose plain mean would have the variance of the mean over groups of these sizes."""
+    return len(counts) ** 2 / float((1 / counts).sum())
 
 
 def wilson(value: float, n: float) -> tuple[float, float]:
@@ -176,14 +193,33 @@ def with_error(value: float, residuals: NDArray[np.float64], total: float, n: in
 def difference(
     one: ArrayLike, other: ArrayLike, clusters: Sequence[Hashable] | None = None, by_group: bool = False
 ) -> Difference:
-    """The mean of the differences of two models' scores on the same questions; `by_group`, that of `macro`."""
+    """The mean of the differences of two models' scores on the same questions; `by_group`, that of `macro`.
+
+    Where right answers are counted and the models differ on fewer than ten questions, the interval is that of `paired`.
+    """
     a, b = np.asarray(one, np.float64), np.asarray(other, np.float64)
     d = a - b
     if by_group and clusters is not None:
-        return Difference(**vars(macro(d, clusters)), correlation=correlation(a, b))
-    value = float(d.mean())
-    found = with_error(value, cluster_sums(d - value, clusters), float(len(d)), len(d))
+        found = macro(d, clusters)
+        n = of_groups(np.unique(np.asarray(clusters), return_counts=True)[1])
+        up, down = (macro(side, clusters).value for side in (d > 0, d < 0))
+    else:
+        value = float(d.mean())
+        found = with_error(value, cluster_sums(d - value, clusters), float(len(d)), len(d))
+        n, up, down = independent(d, found.error), float((d > 0).mean()), float((d < 0).mean())
+    if np.isin(d, (-1.0, 0.0, 1.0)).all() and (d != 0).sum() < RARE:
+        low, high = paired(up, down, n)
+        found = replace(found, low=low, high=high)
     return Difference(**vars(found), correlation=correlation(a, b))
+
+
+def paired(up: float, down: float, n: float) -> tuple[float, float]:
+    """The interval of the difference of two proportions of the same `n` questions, of which the first alone is right in
+    a share `up` and the second alone in a share `down`, with half a question added to each of the four kinds (Agresti
+    and Min 2005)."""
+    b, c, m = up * n + 0.5, down * n + 0.5, n + 2
+    value, half = (b - c) / m, Z * math.sqrt(b + c - (b - c) ** 2 / m) / m
+    return max(-1.0, value - half), min(1.0, value + half)
 
 
 def ratio_difference(

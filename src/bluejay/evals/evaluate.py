@@ -35,6 +35,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 2:
             raise ValueError(f"--limit is {self.limit}; an interval needs at least 2 questions")
+        if self.shots is not None and self.shots < 0:
+            raise ValueError(f"--shots is {self.shots}; it must be 0 or more examples")
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,8 @@ def asked(
         questions = list(task.questions(shots))
         of = len(questions)
         if settings.limit is not None and settings.limit < of:
-            chosen = random.Random(f"{settings.seed} {task.name}").sample(range(of), settings.limit)
+            drawn_for = task.name.removesuffix(LETTERS)  # both forms of a task are asked the same questions
+            chosen = random.Random(f"{settings.seed} {drawn_for}").sample(range(of), settings.limit)
             questions = [questions[number] for number in sorted(chosen)]
         tight = tightest(questions, scorers)
         if tight is None or not shots:

@@ -14,10 +14,13 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.api.registry import register_model
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+from tokenizers import Tokenizer
 
+from bluejay.chat_template import Chat
 from bluejay.infer.model import Model, load
 from bluejay.infer.params import SamplingParams
 from bluejay.progress import progress
+from bluejay.tokenizer import well_formed
 
 MAX_GENERATED = 256
 """Tokens of an answer where a task does not say; the harness's own default."""
@@ -31,6 +34,8 @@ class BluejayLM(TemplateLM):
         super().__init__()
         self.model = path if isinstance(path, Model) else load(path, device)
         self.max_length = min(max_length or self.model.config.n_ctx, self.model.config.n_ctx)
+        self.marked = Tokenizer.from_str(self.model.tokenizer.backend.to_str())
+        self.marked.encode_special_tokens = False  # the names of special tokens are those tokens, as for the hf adapter
 
     @property
     def eot_token_id(self) -> int:
@@ -51,15 +56,22 @@ class BluejayLM(TemplateLM):
         return self.model.tokenizer.sha256[:16]
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
-        """The ids of a text; what begins a text stands before it unless `add_special_tokens` is off."""
+        """The ids of a text, in which names of special tokens are these tokens, as a chat template writes them. What
+        begins a text stands before it, unless it is there already or `add_special_tokens` is off."""
         begin = [] if add_special_tokens is False else self.model.tokenizer.begin
-        return begin + self.model.tokenizer.encode(string)
+        ids = self.marked.encode(well_formed(string), add_special_tokens=False).ids
+        return ids if ids[: len(begin)] == begin else begin + ids
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        """A conversation as text. Raises ValueError: the model has no chat template."""
-        ids = self.model.chat_prompt(chat_history)
-        backend = self.model.tokenizer.backend
-        return backend.decode(ids, skip_special_tokens=False)
+        """A conversation as text, up to where an answer begins; without `add_generation_prompt` up to the end of the
+        last message, which the model continues. Raises ValueError: the model has no chat template, or it refuses the
+        messages."""
+        chat = Chat(self.model.tokenizer)
+        text = chat.text(chat_history, add_generation_prompt)
+        if not add_generation_prompt:
+            last = chat.mask(chat_history[-1]["content"].strip())
+            text = text[: text.rindex(last) + len(last)]
+        return chat.unmask(text)
 
     def _loglikelihood_tokens(
         self,

@@ -6,13 +6,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bluejay.evals import cage as cages
-from bluejay.evals.code import Problem, grade_all, problem_of, problems
+from bluejay.evals.code import Problem, from_answer, grade_all, problem_of, problems
 from bluejay.evals.estimates import pass_at
 from bluejay.evals.tasks import Answer, Generation, Question, Scores, Task
 from bluejay.testsets.rows import documents
 
 MAX_TOKENS = 256
 """Tokens of a program, at most."""
+MAX_TOKENS_OF_ANSWER = 512
+"""Tokens at most of a chat model's answer, which repeats the prompt and explains the program."""
 OWN_SAMPLES = 20
 TEMPERATURE = 0.8
 """Of the samples, where there are several; a single one is greedy."""
@@ -32,14 +34,22 @@ class Programs:
     samples: int
     cage: str
     """The level of the cage; empty for the best that this machine has."""
+    chat: bool = False
+    """Whether models answer in a chat template, so that the program is the fenced code of an answer."""
     verdicts: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of an answer, at most."""
+        return MAX_TOKENS_OF_ANSWER if self.chat else MAX_TOKENS
 
     def questions(self, _: int) -> Iterator[Question]:
         """A question for each problem, with a request for each sample."""
         temperature = TEMPERATURE if self.samples > 1 else 0.0
         for number, problem in enumerate(self.problems):
+            stop = () if self.chat else problem.stop
             requests = tuple(
-                Generation(problem.prompt, problem.stop, MAX_TOKENS, temperature, seed) for seed in range(self.samples)
+                Generation(problem.prompt, stop, self.max_tokens, temperature, seed) for seed in range(self.samples)
             )
             yield Question(problem.task_id, requests, number)
 
@@ -47,6 +57,8 @@ class Programs:
         """pass@k of a problem for each k that the number of samples allows."""
         problem = self.problems[question.gold]
         texts = [answer for answer in answers if isinstance(answer, str)]
+        if self.chat:
+            texts = [from_answer(problem, text) for text in texts]
         found = list(grade_all([(problem, text) for text in texts], cage=self.cage))
         passed = sum(verdict.passed for verdict in found)
         self.verdicts += [
@@ -78,7 +90,11 @@ class Programs:
         level = cages.choose(self.cage)
         forgeable = sum(problem.forgeable for problem in self.problems)
         how = "one greedy sample" if self.samples == 1 else f"{self.samples} samples at temperature {TEMPERATURE}"
-        notes = [f"{how} of a problem, at most {MAX_TOKENS} tokens", f"cage: {level}"]
+        notes = [f"{how} of a problem, at most {self.max_tokens} tokens", f"cage: {level}"]
+        if self.chat:
+            notes.append(
+                "the program is the fenced code of the answer; an answer without any is cut as a completion is"
+            )
         if forgeable:
             notes.append(f"{forgeable} problems are tested in the sample's own process, so their verdict is forgeable")
         at_once = MOST_AT_ONCE if self.samples == 1 else 1  # the samples of one problem fill the processors, too
@@ -88,13 +104,16 @@ class Programs:
         )  # fmt: skip
 
 
-def code_tasks(cage: str = "", samples: int | None = None) -> tuple[list[Task], list[Programs]]:
+def code_tasks(cage: str = "", samples: int | None = None, chat: bool = False) -> tuple[list[Task], list[Programs]]:
     """HumanEval and MBPP with one greedy sample of a problem, our own suite with 20, unless the number is given; and
-    where their verdicts are kept. Raises ValueError: this machine has no cage, or the data cannot be had."""
+    where their verdicts are kept. With `chat`, models answer in their chat templates. Raises ValueError: this machine
+    has no cage, the number is not positive, or the data cannot be had."""
+    if samples is not None and samples < 1:
+        raise ValueError(f"--n is {samples}; a problem needs at least 1 sample")
     found = [
-        Programs("human_eval", [problem_of(row) for row in documents("human_eval")], samples or 1, cage),
-        Programs("mbpp", [problem_of(row) for row in documents("mbpp")], samples or 1, cage),
-        Programs("bluejay-code", problems("bluejay-code"), samples or OWN_SAMPLES, cage),
+        Programs("human_eval", [problem_of(row) for row in documents("human_eval")], samples or 1, cage, chat),
+        Programs("mbpp", [problem_of(row) for row in documents("mbpp")], samples or 1, cage, chat),
+        Programs("bluejay-code", problems("bluejay-code"), samples or OWN_SAMPLES, cage, chat),
     ]
     data = (("human_eval",), ("mbpp",), ())
     return [one.task(names) for one, names in zip(found, data, strict=True)], found

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from bluejay.evals.tasks import Continuation, Generation, Question
 from bluejay.infer.trie import common_prefix
@@ -186,12 +187,27 @@ def own_questions(path: str, prompt: str, choices_from: str, gold: str) -> Itera
         for number, line in enumerate(filter(str.strip, file), 1):
             try:
                 row = json.loads(line)
-                texts, right = [str(choice) for choice in row[choices_from]], row[gold]
+                texts, right = choices_of(row[choices_from], choices_from), row[gold]
                 index = right if isinstance(right, int) else texts.index(right)
                 if not 0 <= index < len(texts):
                     raise ValueError(f"choice {index} of {len(texts)} is the right one")
                 yield choices(str(number), prompt.format(**row), texts, index)
             except KeyError as error:
                 raise ValueError(f"{path}, line {number} has no field {error.args[0]!r}") from None
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, IndexError, AttributeError) as error:
                 raise ValueError(f"{path}, line {number}: {error}") from None
+
+
+def choices_of(value: Any, name: str) -> list[str]:
+    """The choices in a field of a user's own data. Raises ValueError: they are not a list of two or more."""
+    if not isinstance(value, list) or not all(isinstance(choice, str | int | float) for choice in value):
+        raise ValueError(f'{name} must be a list of texts, such as ["yes", "no"], and is {shortened(value)}')
+    if len(value) < 2:
+        raise ValueError(f"{name} holds {len(value)} choices; a question needs at least 2")
+    return [str(choice) for choice in value]
+
+
+def shortened(value: Any) -> str:
+    """A value as JSON, the beginning of it where it is long."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) < 60 else f"{text[:57]}..."

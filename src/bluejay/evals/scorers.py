@@ -5,15 +5,19 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
-from urllib.parse import urlsplit
+from urllib.parse import urldefrag, urlsplit
 
+from bluejay.evals.code import cut
 from bluejay.evals.tasks import Answer, Continuation, Generation, Likelihood, Request, TokenContinuation, WholeText
 from bluejay.infer.model import Model, load
 from bluejay.infer.params import SamplingParams
 from bluejay.infer.prompts import encode_pairs
+from bluejay.tokenizer import Tokenizer
+from bluejay.train.data.content import hash_of_model
 
+MOST_STOPS = 4
+"""Texts that may end an answer in one HTTP request, by OpenAI's description; answers are cut here by all of them."""
 PROMPTS_PER_POST = 16
 """Prompts in one HTTP request."""
 SECONDS = 600.0
@@ -32,7 +36,7 @@ class Scorer(Protocol):
     name: str
     """For results."""
     identity: str
-    """Changes whenever answers may."""
+    """Changes whenever answers may; empty where that cannot be known, so that answers serve one call alone."""
     n_ctx: int | None
     """Tokens that the model reads at once; None if that is not known."""
 
@@ -140,26 +144,46 @@ def batches_of(requests: Sequence[tuple[int, Generation]]) -> list[list[Samples]
 
 
 class HttpScorer:
-    """A model behind an address in the form of OpenAI's completions, with log-probabilities of the prompt."""
+    """A model behind an address in the form of OpenAI's completions, with log-probabilities of the prompt. Of several
+    models the address names one after a #: `http://127.0.0.1:8000#NAME`.
+
+    Raises ValueError: nothing answers there in that form, there is no such model, or several and none is named.
+    """
 
     def __init__(self, address: str) -> None:
         import httpx2
 
+        address, wanted = urldefrag(address)
         self.address = address.rstrip("/").removesuffix("/v1")
         self.client = httpx2.Client(timeout=SECONDS)
         self.n_ctx: int | None = None
         try:
-            (model, *_) = self._json("GET", "models")["data"]
-        except (KeyError, ValueError, TypeError, httpx2.HTTPError) as error:
-            raise ValueError(f"{self.address} does not answer as a server of completions: {error}") from None
-        self.name = str(model["id"])
-        self.identity = f"{self.address} {self.name}"
+            models = {str(model["id"]): model for model in self._json("GET", "models")["data"]}
+        except (KeyError, TypeError):
+            raise ValueError(f"{self.address} does not list its models as a server of completions does") from None
+        if wanted not in models and (wanted or len(models) != 1):
+            listed = (
+                f"it serves {', '.join(models)}; name one as in {self.address}#{next(iter(models))}" if models else ""
+            )
+            missing = f"{self.address} has no model {wanted}" if wanted else f"{self.address} has not one model"
+            raise ValueError(f"{missing}; {listed or 'it serves none'}")
+        self.name = wanted or next(iter(models))
+        made = models[self.name].get("created")  # by servers of Bluejay, when they started
+        self.identity = f"{self.address} {self.name} {made}" if made else ""
 
     def _json(self, method: str, path: str, **more: Any) -> Any:
-        answer = self.client.request(method, f"{self.address}/v1/{path}", **more)
+        import httpx2
+
+        try:
+            answer = self.client.request(method, f"{self.address}/v1/{path}", **more)
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise ValueError(f"{self.address} does not answer: {error or type(error).__name__}") from None
         if not answer.is_success:
             raise ValueError(f"{self.address} answers {answer.status_code}: {answer.text[:200]}")
-        return answer.json()
+        try:
+            return answer.json()
+        except ValueError:
+            raise ValueError(f"{self.address} answers with something else than JSON: {answer.text[:200]}") from None
 
     def longest(self, requests: Sequence[Request]) -> int:
         return 0
@@ -173,42 +197,61 @@ class HttpScorer:
                 raise ValueError(f"whole texts and token ids are scored by models here, not by {self.address}")
             if isinstance(request, Generation):
                 (choice,) = self._complete(
+                    1,
                     prompt=request.prompt,
-                    stop=list(request.stop),
+                    stop=list(request.stop[:MOST_STOPS]),
                     max_tokens=request.max_tokens,
                     temperature=request.temperature,
                     top_p=TOP_P,
                     seed=request.seed,
                 )
-                yield number, choice["text"]
+                yield number, cut(choice["text"], request.stop)
 
-    def _complete(self, **settings: Any) -> list[Any]:
-        body = {"model": self.name, "temperature": 0, **settings}
-        found = self._json("POST", "completions", json=body)["choices"]
-        return sorted(found, key=lambda choice: choice["index"])
+    def _complete(self, n: int, **settings: Any) -> list[dict[str, Any]]:
+        """The `n` choices that the server gives, each of which has a text."""
+        found = self._json("POST", "completions", json={"model": self.name, "temperature": 0, **settings})
+        try:
+            choices = sorted(found["choices"], key=lambda choice: choice["index"])
+            if len(choices) == n and all(isinstance(choice["text"], str) for choice in choices):
+                return choices
+        except (KeyError, TypeError):
+            pass
+        raise ValueError(f"{self.address} does not answer in the form of OpenAI's completions, with {n} texts")
 
     def _likelihoods(self, numbers: list[int], requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         asked = [request for number in numbers if isinstance(request := requests[number], Continuation)]
         prompts = [request.context + request.text for request in asked]
-        choices = self._complete(prompt=prompts, echo=True, logprobs=1, max_tokens=1)
+        choices = self._complete(len(prompts), prompt=prompts, echo=True, logprobs=1, max_tokens=1)
         for number, request, prompt, choice in zip(numbers, asked, prompts, choices, strict=True):
-            found = choice["logprobs"]
-            n_context, n_all = len(request.context.rstrip()), len(prompt)
-            ends = [*found["text_offset"][1:], n_all + 1]
-            at = [i for i, end in enumerate(ends) if end > n_context and found["text_offset"][i] < n_all]
-            if not request.context:
-                at = at[1:]  # nothing stands before the first token
-            logprobs = [found["token_logprobs"][i] for i in at]
-            best = [max(found["top_logprobs"][i].values()) for i in at]
-            greedy = all(one >= other for one, other in zip(logprobs, best, strict=True))
-            yield number, Likelihood(sum(logprobs), len(at), greedy)
+            try:
+                if not choice["text"].startswith(prompt):
+                    raise ValueError("the text does not begin with the prompt")
+                yield number, likelihood_of(request, choice["logprobs"])
+            except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+                raise ValueError(
+                    f"{self.address} does not give log-probabilities of the prompt (echo and logprobs of OpenAI's "
+                    f"completions), so choices cannot be scored there"
+                ) from None
 
 
-def identity_of(path: Path) -> str:
-    """A hash of the names, sizes and times of a model's files, which change when it does."""
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
-    return hashlib.sha256(json.dumps([str(path), stats]).encode()).hexdigest()[:16]
+def likelihood_of(request: Continuation, found: dict[str, Any]) -> Likelihood:
+    """How likely a continuation is by the log-probabilities of its context, itself and one more token. Raises an error
+    of some kind where they are of another form."""
+    n_context, n_all = len(request.context.rstrip()), len(request.context + request.text)
+    ends = [*found["text_offset"][1:], n_all + 1]
+    at = [i for i, end in enumerate(ends) if end > n_context and found["text_offset"][i] < n_all]
+    if not request.context:
+        at = at[1:]  # nothing stands before the first token
+    logprobs = [found["token_logprobs"][i] for i in at]
+    best = [max(found["top_logprobs"][i].values()) for i in at]
+    greedy = all(one >= other for one, other in zip(logprobs, best, strict=True))
+    return Likelihood(float(sum(logprobs)), len(at), greedy)
+
+
+def identity_of(name: str, tokenizer: Tokenizer) -> str:
+    """A hash of what decides a model's answers: its weights, and how texts become tokens. Raises FileNotFoundError."""
+    decided = [hash_of_model(name), tokenizer.sha256, tokenizer.begin, tokenizer.ends, tokenizer.chat_template]
+    return hashlib.sha256(json.dumps(decided).encode()).hexdigest()[:16]
 
 
 def open_scorer(name: str, device: str = "auto", chat: bool = False) -> Scorer:
@@ -217,9 +260,7 @@ def open_scorer(name: str, device: str = "auto", chat: bool = False) -> Scorer:
         if chat:
             raise ValueError("--chat takes a model on this machine, whose template it can apply")
         return HttpScorer(name)
-    from bluejay.gpt.formats.locate import locate
-
     model = load(name, device)
     if chat and model.tokenizer.chat_template is None:
         raise ValueError(f"{name} has no chat template; leave out --chat")
-    return LocalScorer(model, model.name, identity_of(locate(name)) + (" chat" if chat else ""), chat)
+    return LocalScorer(model, model.name, identity_of(name, model.tokenizer) + (" chat" if chat else ""), chat)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from string import Formatter
 
 from bluejay import recipe as recipes
 from bluejay.evals import readers, tasks
@@ -128,6 +129,11 @@ class TaskFile:
     """The licence of the data, which results state."""
 
     def __post_init__(self) -> None:
+        for _, field, _, _ in Formatter().parse(self.prompt):
+            if field is not None and (not field or field[0].isdigit() or "." in field):
+                raise ValueError(
+                    f"prompt has {{{field}}}; fields of a line stand in it by their names, as {{question}}"
+                )
         known = ("acc", "acc_norm", "acc_per_token", "bits_per_byte")
         if self.metric not in known:
             raise ValueError(f"metric is {self.metric!r}; it must be one of {', '.join(known)}")
@@ -135,6 +141,8 @@ class TaskFile:
 
 def own_task(path: Path) -> Task:
     """The task of a TOML file. Raises ValueError: the file, or a line of its data, does not say a task."""
+    if not path.is_file():
+        raise ValueError(f"there is no task file {path}")
     settings = recipes.load(TaskFile, path, [])
     data = path.parent / settings.data
     if not data.is_file():

@@ -188,7 +188,7 @@ def by_number(question: Question, answers: list[Answer]) -> Scores:
     assert isinstance(answer, str)
     numbers = re.findall(r"-?\d[\d,]*\.?\d*", answer)
     last = numbers[-1].replace(",", "").rstrip(".") if numbers else ""
-    return {"exact_match": float(last in question.answers)}
+    return {"exact_match": float(last in {right.replace(",", "") for right in question.answers})}
 
 
 def by_text(question: Question, answers: list[Answer]) -> Scores:
@@ -205,7 +205,11 @@ def by_filler(question: Question, answers: list[Answer]) -> Scores:
     return {"stereotype": 0.5 if one == other else float(one > other)}
 
 
+SPACES = dict.fromkeys(map(ord, string.punctuation + "‘’´`"), " ")
+"""Punctuation, each sign of which divides words in TriviaQA's evaluation."""
+
+
 def plain(text: str) -> str:
     """A text as the evaluation of TriviaQA compares it."""
-    words = text.lower().translate(str.maketrans("", "", string.punctuation)).split()
+    words = text.lower().translate(SPACES).split()
     return " ".join(word for word in words if word not in ("a", "an", "the"))

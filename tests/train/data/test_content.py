@@ -42,6 +42,7 @@ def test_a_model_is_known_by_its_weights_and_its_configuration_and_an_adapter_by
     (adapter / "adapter_model.safetensors").write_bytes(b"low rank")
     before = hash_of_model(str(base)), hash_of_model(str(adapter))
     (base / "README.md").write_text("a card")
+    (base / "tuned_lens.safetensors").write_bytes(b"looks at the model")
     shutil.copytree(base, tmp_path / "copy")
     assert before == (hash_of_model(str(tmp_path / "copy")), hash_of_model(str(adapter)))
     (base / "model.safetensors").write_bytes(b"Weights")

@@ -1,0 +1,104 @@
+"""Models behind an address: which one is asked, whose answers are kept, and what is refused in one sentence."""
+
+import http.server
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from bluejay.evals.answers import AnswerFile
+from bluejay.evals.scorers import open_scorer
+from bluejay.evals.tasks import Continuation, Generation
+
+ASKED = Continuation("a", " b")
+
+
+@contextmanager
+def served(answer: Callable[[dict[str, Any]], Any], *models: dict[str, Any]) -> Iterator[tuple[str, list[dict]]]:
+    """A server that gives these models and answers; its address and what it was sent. It breaks off where the answer is
+    None."""
+    sent: list[dict] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+        def reply(self, value: Any) -> None:
+            body = value.encode() if isinstance(value, str) else json.dumps(value).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_GET(self) -> None:
+            self.reply({"data": models})
+
+        def do_POST(self) -> None:
+            sent.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            value = answer(sent[-1])
+            if value is not None:
+                self.reply(value)
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}", sent
+        server.shutdown()
+        thread.join()
+
+
+def choices(text: str, logprobs: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda _: {"choices": [{"index": 0, "text": text, "logprobs": logprobs}]}
+
+
+NO_ECHO = {"text_offset": [0], "token_logprobs": [-1.0], "top_logprobs": [{"x": -1.0}]}
+BAD = {
+    "no logprobs": (choices("a bc", None), "does not give log-probabilities of the prompt"),
+    "of a chat": (choices("a bc", {"content": []}), "does not give log-probabilities of the prompt"),
+    "no echo": (choices("x", NO_ECHO), "does not give log-probabilities of the prompt"),
+    "nulls": (choices("a bc", NO_ECHO | {"token_logprobs": [None]}), "does not give log-probabilities of the prompt"),
+    "no choices": (lambda _: {"object": "chat"}, "does not answer in the form of OpenAI's completions"),
+    "too few": (lambda _: {"choices": []}, "does not answer in the form of OpenAI's completions"),
+    "no JSON": (lambda _: "<html>", "answers with something else than JSON"),
+    "broken off": (lambda _: None, "does not answer"),
+}
+
+
+@pytest.mark.parametrize(("answer", "sentence"), BAD.values(), ids=BAD)
+def test_another_form_is_refused(answer, sentence):
+    with served(answer, {"id": "one"}) as (address, _), pytest.raises(ValueError, match=sentence):
+        list(open_scorer(address).answers([ASKED]))
+
+
+def test_the_address_names_one_of_several_models():
+    with served(choices("x", None), {"id": "one"}, {"id": "org/two"}) as (address, sent):
+        with pytest.raises(ValueError, match=r"it serves one, org/two; name one as in http://\S+#one"):
+            open_scorer(address)
+        with pytest.raises(ValueError, match="has no model three; it serves one, org/two"):
+            open_scorer(f"{address}#three")
+        scorer = open_scorer(f"{address}#org/two")
+        list(scorer.answers([Generation("a", (), 4)]))
+        assert scorer.name == sent[0]["model"] == "org/two"
+
+
+def test_more_texts_than_a_server_takes_still_end_an_answer():
+    stop = tuple("uvwxyz")
+    with served(choices("one z two", None), {"id": "one"}) as (address, sent):
+        assert dict(open_scorer(address).answers([Generation("a", stop, 4)])) == {0: "one "}
+        assert sent[0]["stop"] == list("uvwx")
+
+
+def test_answers_of_a_server_that_does_not_say_what_it_serves_are_not_kept(tmp_path):
+    with served(choices("x", None), {"id": "one", "created": 5}) as (address, _):
+        first = open_scorer(address)
+        assert first.identity == open_scorer(address).identity and "5" in first.identity
+    with served(choices("x", None), {"id": "one", "created": 0}) as (address, sent):
+        for number in (1, 2):
+            file = AnswerFile.of(open_scorer(address), tmp_path)
+            for _ in range(2):
+                assert file.ask(open_scorer(address), [Generation("a", (), 4)], "test") == ["x"]
+            assert len(sent) == number
+    assert not list(tmp_path.iterdir())
