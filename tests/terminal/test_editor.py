@@ -266,7 +266,7 @@ def test_text_ends_with_its_function(tiny_model):
 
 
 def test_colours_of_probabilities_are_those_of_the_page():
-    sheet = (resources.files("bluejay.serve") / "page" / "text.css").read_text(encoding="utf-8")
+    sheet = (resources.files("bluejay.serve") / "page" / "on_demand" / "style.css").read_text(encoding="utf-8")
     page = re.findall(r"\.(p\d) { background: light-dark\((#\w+)", sheet)
     assert len(page) == len(PROBABILITY_THRESHOLDS) + 1
     terminal = {name: style.split()[0] for name, style in STYLE.style_rules}

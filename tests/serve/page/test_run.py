@@ -4,6 +4,7 @@ import re
 
 from playwright.sync_api import Locator, Page, expect
 
+from bluejay.serve.api.parameters import MAX_STOP
 from tests.waiting import eventually
 
 MARKUP = "<script>document.title = 'owned'</script><img src=x onerror=\"document.title = 'owned'\"> & <b>bold</b>"
@@ -184,7 +185,8 @@ def test_every_control_is_reached_with_tab_in_the_order_of_reading(page):
 
 def test_invalid_setting_is_shown(page):
     writing(page).fill("the cat")
-    invalid = ("Seed", "seven"), ("Stop before", "a\nb\nc\nd\ne"), ("Logit bias", "65=101"), ("Logit bias", "x")
+    too_many = "\n".join(map(str, range(MAX_STOP + 1)))
+    invalid = ("Seed", "seven"), ("Stop before", too_many), ("Logit bias", "65=101"), ("Logit bias", "x")
     for label, value in invalid:
         page.get_by_role("tab", name="More").click()
         page.get_by_label(label).fill(value)
