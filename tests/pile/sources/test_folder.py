@@ -1,0 +1,123 @@
+"""A folder of files of several kinds is one corpus, in which every file is read once."""
+
+import bz2
+import gzip
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from bluejay import own_text
+from bluejay import recipe as recipes
+from bluejay.pile.build import BuildResult
+from bluejay.pile.recipe import PileRecipe
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def corpus_of(folder: Path, tokenizer: str) -> BuildResult:
+    """The corpus that is built of a folder, without held-out text."""
+    values = recipes.plain(own_text.corpus_recipe_of(folder, Path("runs/notes"), "notes", None))
+    values |= {"split": {"valid": 0.0, "test": 0.0}, "tokenizer": {"path": tokenizer}}
+    return own_text.build(recipes.check(PileRecipe, values, "test"))
+
+
+def texts_of(folder: Path, tokenizer: str) -> list[str]:
+    """The texts of the corpus that is built of a folder."""
+    documents = corpus_of(folder, tokenizer).directory / "documents/train.parquet"
+    return pq.read_table(documents)["text"].to_pylist()
+
+
+def test_a_folder_of_several_kinds_of_file_is_one_corpus(here, byte_tokenizer_folder):
+    folder = here / "notes"
+    (folder / "deep").mkdir(parents=True)
+    (folder / ".git").mkdir()
+    (folder / ".git/config").write_text("secret")
+    (folder / "one.md").write_text("the first text\n")
+    (folder / "deep/two.txt").write_text("the second text\n")
+    (folder / "three.jsonl").write_text('{"text": "the third text"}\n')
+    (folder / "four.csv").write_text("id,text\n1,the fourth text\n")
+    texts = texts_of(folder, byte_tokenizer_folder)
+    assert sorted(text.split()[1] for text in texts) == ["first", "fourth", "second", "third"]
+
+
+def test_files_are_found_however_their_endings_and_folders_are_written(here, byte_tokenizer_folder):
+    folder = here / "notes [2023]"
+    folder.mkdir()
+    for name in ("a.html", "b.HTML", "c.Htm"):
+        (folder / name).write_text(f"<html><body><p>The page {name[0]}.</p></body></html>")
+    (folder / "d.csv").write_text("id,text\n1,The page d.\n")
+    (folder / "e.txt").write_text("The page e.")
+    assert sorted(map(str.strip, texts_of(folder, byte_tokenizer_folder))) == [f"The page {x}." for x in "abcde"]
+
+
+def test_compressed_files_of_a_folder_are_read_once_each(here, byte_tokenizer_folder):
+    Path("notes").mkdir()
+    plain = "The text of {}."
+    files = {
+        "a.txt.gz": plain.format("a"),
+        "b.md.GZ": plain.format("b"),
+        "c.gz": plain.format("c"),
+        "d.csv.gz": f"id,text\n1,{plain.format('d')}\n",
+        "e.v[1].bz2": plain.format("e"),
+        "f.txt": plain.format("f"),
+    }
+    for name, content in files.items():
+        pack = {".gz": gzip.compress, ".bz2": bz2.compress}.get(Path(name).suffix.lower(), bytes)
+        Path("notes", name).write_bytes(pack(content.encode()))
+    built = corpus_of(Path("notes"), byte_tokenizer_folder)
+    assert built.report.components["notes"].found == len(files)
+    texts = pq.read_table(built.directory / "documents/train.parquet")["text"].to_pylist()
+    assert sorted(map(str.strip, texts)) == [plain.format(letter) for letter in "abcdef"]
+
+
+def test_every_ending_of_a_kind_is_read(here, byte_tokenizer_folder):
+    files = {
+        "a.ndjson": '{"text": "The text a."}\n',
+        "b.jsonlines": '{"text": "The text b."}\n',
+        "c.tsv": "id\ttext\n1\tThe text c.\n",
+        "d.xhtml": "<html><head><title/></head><body><p>The text d.</p></body></html>",
+        "e.eml": "Subject: no text\n\nThe text e.\n",
+        "f.json": '[{"text": "The text f."}]',
+        "g.json": '{"text": "The text g."}\n{"text": "The text h."}\n',
+    }
+    Path("notes").mkdir()
+    for name, content in files.items():
+        Path("notes", name).write_text(content)
+    found = sorted(map(str.strip, texts_of(Path("notes"), byte_tokenizer_folder)))
+    assert found == [f"The text {letter}." for letter in "abcdefgh"]
+    for name, content in files.items():
+        ((source,), size) = own_text.sources_of(Path("notes", name), [])
+        assert size == len(content) and (source.get("separator") == "\t") == (name == "c.tsv")
+
+
+def test_links_to_files_are_read(here, byte_tokenizer_folder, capsys):
+    store, notes = here / "store", here / "notes"
+    for name in ("1", "2", "3", "4", "5"):
+        (store / name).parent.mkdir(exist_ok=True)
+        (store / name).write_text(f"text {name}")
+    for name, kept in {"a.txt": "1", "deep/b.txt": "2", "README": "3", "c.gone": "none", "loop.txt": "loop"}.items():
+        (notes / name).parent.mkdir(parents=True, exist_ok=True)
+        (notes / name).symlink_to(notes / "loop.txt" if name == "loop.txt" else store / kept)
+    (notes / "d.txt").write_text("text d")
+    (notes / "plain.md").write_text("text e")
+    (notes / "folder").symlink_to(notes)
+    assert sorted(texts_of(notes, byte_tokenizer_folder)) == ["text 1", "text 2", "text 3", "text d", "text e"]
+    assert f"links to folders are left out: 1, such as {notes}/folder" in capsys.readouterr().err
+    skipped = pq.read_table("data/notes/documents/skipped.parquet").to_pylist()
+    assert sorted(Path(row["name"]).name for row in skipped) == ["c.gone", "loop.txt"]
+
+
+def test_no_link_leads_to_text_outside_of_a_repository(here, byte_tokenizer_folder, capsys):
+    Path("secret.txt").write_text("a secret")
+    for name in ("work/.git/annex/1", "work/notes/a.txt"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(f"text of {Path(name).name}")
+    Path("work/notes/annexed.txt").symlink_to("../.git/annex/1")
+    Path("work/notes/stolen.txt").symlink_to("../../secret.txt")
+    assert sorted(texts_of(Path("work/notes"), byte_tokenizer_folder)) == ["text of 1", "text of a.txt"]
+    assert "links to text outside of their git repository are left out: 1, such as" in capsys.readouterr().err
