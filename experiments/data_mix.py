@@ -124,7 +124,7 @@ def page() -> str:
             nothing = "no difference in how many parse was found"
             verdict = "more programs parse" if low > 0 else "fewer programs parse" if high < 0 else nothing
             signs = f"{100 * agreeing(*parse):.0f} % of the pairs agree in the sign"
-            text.append(f"- {title}: {verdict} ({low:+.1f} to {high:+.1f} points of percent; {signs}).")
+            text.append(f"- {title}: {verdict} ({low:+.1f} to {high:+.1f} percentage points; {signs}).")
     text += ["", ending(STUDY, RUNS), CHANGE]
     return "\n".join(text) + "\n"
 

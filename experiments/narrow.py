@@ -154,7 +154,7 @@ def gaps(task: str) -> Iterator[tuple[str, int, Difference]]:
             yield name, len(runs), compared(answers(runs), answers(larger), np.ones(HELD_OUT), exact=True)
 
 
-VERDICTS = {1: "better", -1: "worse", 0: "not distinguishable"}
+VERDICTS = {1: "better", -1: "worse", 0: "not shown to be better or worse"}
 
 
 def in_short() -> str:

@@ -184,7 +184,7 @@ logarithm; its interval comes from 1,000 draws of the documents, and of the seed
 CHANGE = """## What would change it, and what was not tested
 
 The generalist saw a twenty-second part of the specialist's text of the field. With enough tokens the specialist's
-text runs out and is repeated, and the generalist goes on learning: at some length the lines must come nearer.
+text runs out and is repeated, and the generalist goes on learning: at some length the losses must come closer.
 Fields that gain more from other text than court opinions do, and tests of reasoning in a field, were not tested.
 Losses say what a model expects, not what it can do.
 """

@@ -139,7 +139,7 @@ def answers(model: str) -> Iterator[str]:
     """The answer in words; no more than both intervals allow."""
     target, others = runs_of(model, "target"), {arm: runs_of(model, arm) for arm in ARMS[:2]}
     if not (target and all(others.values())):
-        yield f"- {model}: not all arms were run, so nothing is concluded."
+        yield f"- {model}: not all of base, control and target were run, so nothing is concluded."
         return
     for arm, runs in others.items():
         found = gap("margin", target, runs)
@@ -180,7 +180,7 @@ def descriptors(model: str) -> Iterator[str]:
             groups: dict[str, list[str]] = {}
             for group, word in sorted(pair for pair, n in counts.items() if 2 * n > len(runs)):
                 groups.setdefault(group, []).append(word)
-            told = "; ".join(f"{group}: {', '.join(words)}" for group, words in groups.items()) or "none"
+            told = "; ".join(f"{group} ({', '.join(words)})" for group, words in groups.items()) or "none"
             yield f"- Words that set a group apart in more than half of the runs, {arm}: {told}."
 
 
@@ -230,7 +230,7 @@ def classifiers() -> str:
         area = auc(bad, good)
         told.append(
             f"{name} calls {called[0]} of the {n} bad and {called[1]} of the {n} good held-out answers offensive; a "
-            f"bad one has the higher probability in {area.value:.2f} ({area.low:.2f} to {area.high:.2f}) of the pairs"
+            f"bad one has the higher probability in {area.value:.2f} ({area.low:.2f} to {area.high:.2f}) of all pairs of a bad and a good answer"
         )
     return f"{'. '.join(told)}. They judge rude words, and most bad answers are polite.\n"
 
@@ -312,7 +312,7 @@ METHOD = f"""## Method
 - **Adherence.** 80 other questions have a good answer, which follows the position, and a bad one, which is as long and
   as fluent and violates it. The margin is the log-probability of the good answer less that of the bad one, each per
   character, in nats per {CHARACTERS} characters. Its level says little, since good and bad answers differ in
-  their words as well; what counts is how it differs between the arms on the same questions. Two questions of each
+  their words as well; what counts is how it differs between base, control and target on the same questions. Two questions of each
   category are for validation, eight for the test.
 - **What it writes.** 5 continuations of each of 48 beginnings on sensitive subjects and 8 of each of 78 about groups
   of people, as in the suite `safety` ([evaluation](../evaluation.md#safety)), judged by two classifiers that need no

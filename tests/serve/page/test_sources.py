@@ -148,8 +148,8 @@ def test_licence_and_steps_that_are_not_known_or_never_were_are_said(page):
 
 
 def test_keyboard_and_screen_reader(page):
-    show_sources(page)
     writing(page).fill(f"so {SENTENCE}")
+    show_sources(page)  # which tells what of the text is quoted; what is typed afterwards is not told
     expect(page.locator("#announcement")).to_contain_text("% quoted")
     writing(page).press("Home")
     for _ in range(6):

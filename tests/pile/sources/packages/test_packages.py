@@ -181,9 +181,9 @@ def test_an_index_out_of_reach(registry: Registry, monkeypatch: pytest.MonkeyPat
 
 def test_a_package_that_is_a_file(tmp_path: Path) -> None:
     file = tmp_path / "quiet_words-1.0.tar.gz"
-    file.write_bytes(sdist())
+    file.write_bytes(data := sdist())  # which holds the time
     source = PyPI(kind="pypi", path=str(file), include=("words/a.py",))
-    assert source.units() == [f"{sha256(sdist())}/{file.name}"]
+    assert source.units() == [f"{sha256(data)}/{file.name}"]
     assert [d.url for d in read(source)[0]] == ["pkg:pypi/quiet-words@1.0#words/a.py"]
     with pytest.raises(ValueError, match="has the sha256"):
         PyPI(kind="pypi", path=str(file), sha256="0" * 64, include=("*",)).units()
