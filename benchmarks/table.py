@@ -47,10 +47,10 @@ EXPLAINED = {
     "engine reads as many tokens of one prompt.",
     "gpt_j": "The first two rows are measured against limits, 8 GB and 5 seconds, the third against the size of the "
     "file and 0.3 GB.",
-    "lens": 'A "look" is what the page shows of one prediction, and "everywhere" of all positions; "without" leaves out '
-    'each token in turn, and "heads" patches each head. "at most" names a limit, in seconds or as a share: of all heads, '
-    "those that have to be patched to bring back 90 % of what the model gains from a repetition; and what the best of "
-    "20 random sets of as many heads brings back of it.",
+    "lens": 'A "look" is what the page shows of one prediction, and "everywhere" of all positions; "without" leaves '
+    'out each token in turn, and "heads" patches each head. "at most" names a limit, in seconds or as a share: of all '
+    "heads, those that have to be patched to bring back 90 % of what the model gains from a repetition; and of that "
+    "gain, what the best of 20 random sets of as many heads brings back.",
     "load": '"ready" is the load alone. Memory is divided by the size of the files.',
     "lora_6b": "A training step is measured against a limit of 20 GB and against what `bluejay plan` predicts.",
     "pile": "The same steps on the same documents; memory is the most that all processes held.",
@@ -122,8 +122,8 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def page(machines: dict[str, dict[str, dict[str, dict]]]) -> str:
-    """docs/benchmarks.md: the ratios with one column a processor, each processor's figures, and, before the notes, every
-    ratio that is below its goal."""
+    """docs/benchmarks.md: the ratios with one column a processor, each processor's figures, and, before the notes,
+    every ratio that is below its goal."""
     parts, short = [PREFACE], []
     for benchmark in sorted({name for of_machine in machines.values() for name in of_machine}):
         metrics = dict.fromkeys(m for of_machine in machines.values() for m in of_machine.get(benchmark, {}))
