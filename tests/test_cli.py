@@ -125,6 +125,7 @@ def test_from_text_to_generated_text(corpus_recipe, training_recipe, tmp_path, c
         (["serve", "{model}", "{path}/nothing"], "no model at"),
         (["serve", "{model}", "--memory", "100 MB"], "alone needs"),
         (["serve", "{model}", "--memory", "much"], "memory is 'much'; write a number and a unit"),
+        (["info", "gptj"], "OWNER/MODEL on the hub; `bluejay train RECIPE` makes one; a preset, such as gpt-j, can"),
         (["serv"], "invalid choice"),
     ],
 )

@@ -1,7 +1,8 @@
-"""The order of the house: what imports what, how much stands in one room, and one name for one thing."""
+"""The order of the package: what imports what, how much is in one folder, and one name for one thing."""
 
 import ast
 import re
+import subprocess
 import tomllib
 from collections import Counter
 from functools import cache
@@ -13,8 +14,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "bluejay"
-MOST_ROOMS = {"pile": 10, "train": 12, "serve": 12, "gpt": 10}
-"""Modules and folders at the top of a wing."""
+MOST_MODULES = {"pile": 10, "train": 12, "serve": 12, "gpt": 10}
+"""Modules and folders at the top of a package."""
 MOST_LINES = 400
 RETIRED = ("foretell", "foretold", "sift", "stretch")
 SHARED_NAMES = {
@@ -90,10 +91,10 @@ def test_no_imports_run_in_a_circle():
     assert in_circles(imports()) == []
 
 
-@pytest.mark.parametrize("wing", MOST_ROOMS)
-def test_a_wing_can_be_taken_in_at_a_glance(wing):
-    rooms = [path for path in (PACKAGE / wing).iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()]
-    assert 1 < len(rooms) - 1 <= MOST_ROOMS[wing], sorted(path.name for path in rooms)
+@pytest.mark.parametrize("package", MOST_MODULES)
+def test_a_package_can_be_taken_in_at_a_glance(package):
+    found = [path for path in (PACKAGE / package).iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()]
+    assert 1 < len(found) - 1 <= MOST_MODULES[package], sorted(path.name for path in found)
 
 
 def test_no_file_is_too_long_to_read():
@@ -116,7 +117,7 @@ def test_retired_words_do_not_come_back():
 
 
 def design() -> str:
-    """The page that describes the house."""
+    """The page that describes the package."""
     return (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
 
 
@@ -156,3 +157,22 @@ def test_the_tree_in_the_documentation_is_the_tree():
     assert tree
     files = [path for path in PACKAGE.rglob("*.*") if path.is_file() and path.suffix != ".pyc"]
     assert drawn(tree[0].strip("`\n")) == {str(path.parent.relative_to(ROOT)) for path in files} - {"src/bluejay"}
+
+
+@pytest.mark.parametrize(
+    ("file", "tests"),
+    [
+        ("", "--numprocesses 3 --dist loadfile --no-loadscope-reorder"),
+        ("src/bluejay/gpt/model.py", "tests/gpt/test_model.py"),
+        ("src/bluejay/gpt/config.py", "tests/gpt/"),  # which has no tests of its own
+        ("src/bluejay/gpt/__init__.py", "tests/gpt"),
+        ("src/bluejay/testsets/", "tests/testsets"),
+        ("src/bluejay", "tests"),
+        ("benchmarks/table.py", "tests/benchmarks/test_table.py"),
+        ("tests/testsets", "tests/testsets"),
+        ("tests/gpt/test_model.py", "tests/gpt/test_model.py"),
+    ],
+)
+def test_make_test_runs_the_tests_of_a_file_or_folder(file, tests):
+    run = subprocess.run(["make", "-n", "test", f"FILE={file}"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert run.stdout.rstrip().endswith(f'pytest -m "not slow" {tests}')

@@ -107,9 +107,15 @@ def refused(arguments: list[str], says: str, capsys) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [(["corpus"], "is not the recipe of a run"), (["nothing"], "nothing"), (["corpus", "--watts", "x"], "--watts")],
+    [
+        (["corpus"], "is not the recipe of a run"),
+        (["empty"], "empty is not the folder of a run: it holds no recipe.toml"),
+        (["nothing"], "nothing is not the folder of a run"),
+        (["corpus", "--watts", "x"], "--watts"),
+    ],
 )
 def test_a_card_of_no_run_is_refused_in_one_sentence(arguments, says, here, capsys):
+    Path("empty").mkdir()
     Path("corpus").mkdir()
     Path("corpus/recipe.toml").write_text('name = "c"\n')
     refused(["card", *arguments], says, capsys)

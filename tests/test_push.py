@@ -230,7 +230,7 @@ print(json.dumps({split: part.to_list() for split, part in found.items()}))
 def test_datasets_loads_a_pushed_corpus_from_the_hub(hub, corpus, tmp_path):
     """By its name alone, every column of the same documents in the same order."""
     if importlib.util.find_spec("datasets") is None:
-        missing = "datasets is not installed: pip install '.[harness]'"
+        missing = "datasets is not installed: pip install -e '.[harness]'"
         (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
     push(corpus, "me/small")
     environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}

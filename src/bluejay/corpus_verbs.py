@@ -68,7 +68,7 @@ def model_card_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("run", type=Path, help="the directory of a finished run: runs/quickstart")
     help = "the folder that bluejay eval --report wrote (default: RUN/evaluation)"
     verb.add_argument("--evaluation", type=Path, metavar="DIR", help=help)
-    help = "the folder with the report about what was read and repeated (default: RUN/trace-report)"
+    help = "the folder that bluejay trace report wrote (default: RUN/trace-report)"
     verb.add_argument("--memorisation", type=Path, metavar="DIR", help=help)
     verb.add_argument("--licence", metavar="NAME", help="the licence of the weights, such as apache-2.0")
     help = "what the machine draws while it trains, for an estimate of the energy"

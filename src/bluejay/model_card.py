@@ -6,9 +6,10 @@ which command makes it.
 """
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,6 @@ LIMITS = (
     "faults and prove no safety.",
 )
 
-Section = Callable[[dict[str, Any]], Iterator[str]]
-"""From a report to the lines of a section."""
-
 
 def write_model_card(
     run: Path,
@@ -117,7 +115,7 @@ def model_card(
         *reported(run, "Memorisation and contamination", memorisation, MEMORISATION, traces, memorised),
         *inside(run),
         *use_and_limits(recipe),
-        *repetition(run),
+        *repetition(run, recipe, result),
     ]
     return "\n".join(lines) + "\n"
 
@@ -155,13 +153,15 @@ def data(run: Path, recipe: TrainRecipe, licence: str | None) -> Iterator[str]:
         train = report.total("train")
         yield (
             f"`{report.name}` (recipe {report.recipe_sha256[:16]}), {train.documents:,} training documents, "
-            f"{format_bytes(train.bytes)}. The shares are of its tokens.\n"
+            f"{format_bytes(train.bytes)}. The shares are of their tokens; the licences are of all documents, "
+            "held-out ones included.\n"
         )
-        rows = [("component", "share", "documents", "licences of the documents")]
+        rows = [("component", "share", "training documents", "licences of all documents")]
         for component, entry in report.components.items():
             if entry.unavailable is None:
-                share = f"{100 * entry.splits['train'].tokens / max(train.tokens, 1):.1f} %"
-                rows.append((component, share, f"{entry.kept:,}", licences(entry.licences)))
+                part = entry.splits["train"]
+                share = f"{100 * part.tokens / max(train.tokens, 1):.1f} %"
+                rows.append((component, share, f"{part.documents:,}", licences(entry.licences)))
         yield table(rows)
     yield f"{LICENSED} {RIGHTS}\n" if licence else f"{RIGHTS}\n"
 
@@ -308,13 +308,16 @@ def use_and_limits(recipe: TrainRecipe) -> Iterator[str]:
     yield ""
 
 
-def repetition(run: Path) -> Iterator[str]:
-    """How to repeat the run: its corpora, where their recipes lie in the run, and its own recipe."""
+def repetition(run: Path, recipe: TrainRecipe, result: Result) -> Iterator[str]:
+    """How to repeat the run: its corpora, where their recipes lie in the run, and its own recipe, in as many processes
+    as the run had, or, where it did not record them, as its mesh needs."""
+    processes = result.processes or math.prod(max(1, size) for size in astuple(recipe.mesh))
+    train = f"bluejay train {run / 'recipe.toml'}" + (f" --processes {processes}" if processes > 1 else "")
     text = (run / "recipe.toml").read_text(encoding="utf-8")
     yield "## To repeat it\n"
     builds = [f"bluejay pile build {path}\n" for path in sorted(run.glob(f"{CORPORA}/*/recipe.toml"))]
     if builds:
-        yield f"```\n{''.join(builds)}bluejay train {run / 'recipe.toml'}\n```\n"
+        yield f"```\n{''.join(builds)}{train}\n```\n"
     else:
-        yield "`bluejay train` with this recipe, and the corpora above in their places:\n"
+        yield f"`{train}`, with the corpora above in their places. The recipe:\n"
     yield f"```toml\n{text}```"

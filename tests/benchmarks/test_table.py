@@ -61,3 +61,12 @@ def test_repetitions_are_shown_by_their_median_and_range(project):
     )
     run(project, given=json.dumps(line | {"commit": "1111111", "results": [row | {"ratio": 5.0}]}) + "\n")
     assert "| 5.00 |" in page.read_text()
+
+
+@pytest.mark.parametrize(("ratio", "short"), [(0.994, True), (0.996, False), (1.5, False)])
+def test_a_ratio_below_its_goal_is_among_what_falls_short(ratio, short, project):
+    row = {"metric": "m", "ours": 1.0, "peer": 1.0, "unit": "s", "ratio": ratio, "goal": 1.0}
+    line = {"benchmark": "b", "date": "2026-01-01", "commit": "0000000", "machine": "Abacus, 2 cores"}
+    run(project, given=json.dumps(line | {"results": [row]}) + "\n")
+    listed = f"| `b`: m | Abacus, 2 cores | {ratio:.2f} | 1 |" in (project / "docs" / "benchmarks.md").read_text()
+    assert listed == short

@@ -17,6 +17,7 @@ def test_a_finished_run_is_not_run_again(recipe_file, tmp_path, load_recipe):
     before = (first.model / "model.safetensors").stat().st_mtime_ns
     again = train(load_recipe(recipe_file))
     assert again == first
+    assert json.loads((tmp_path / "run/result.json").read_text())["processes"] == 1
     assert (first.model / "model.safetensors").stat().st_mtime_ns == before
 
 

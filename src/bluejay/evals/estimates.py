@@ -280,10 +280,3 @@ def pass_at(k: int, samples: int, correct: int) -> float:
     if not 0 <= correct <= samples or samples < k or k < 1:
         raise ValueError(f"pass@{k} needs at least {k} samples of a problem; there are {samples}")
     return 1.0 - math.comb(samples - correct, k) / math.comb(samples, k)
-
-
-def questions_for(delta: float, deviation: float, power: float = 0.8) -> int:
-    """The questions that find a difference of `delta` between two models with this probability, where the standard
-    deviation of their differences on a question is `deviation` (arXiv 2411.00640, section 5)."""
-    z_power = {0.8: 0.8416212335729143, 0.9: 1.2815515655446004}[power]
-    return math.ceil((Z + z_power) ** 2 * deviation**2 / delta**2)

@@ -81,7 +81,6 @@ class Question:
 
 Scores = Mapping[str, float | tuple[float, float]]
 """Metric -> the score of one question; a pair is a numerator and a denominator, to be summed each."""
-Normalisation = Literal["acc", "acc_norm", "acc_per_token", "acc_uncond"]
 
 
 @dataclass(frozen=True)

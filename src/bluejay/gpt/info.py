@@ -1,5 +1,6 @@
 """A model's figures, such as its size and memory needs, without reading its weights."""
 
+import difflib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,12 @@ def info(name: str) -> Info:
     """The figures of a path, a hub name or a preset. Raises FileNotFoundError or ValueError, each with one sentence."""
     if name in PRESETS and not Path(name).exists():
         return Info(name, PRESETS[name])
-    stored = open_model(locate(name))
+    try:
+        path = locate(name)
+    except FileNotFoundError as missing:
+        preset = (difflib.get_close_matches(name, PRESETS, 1) or ["gpt-j"])[0]
+        raise FileNotFoundError(f"{missing}; a preset, such as {preset}, can be described without files") from None
+    stored = open_model(path)
     dtype = "several types" if stored.dtype is None else str(stored.dtype).removeprefix("torch.")
     try:
         tokenizer = f"{stored.tokenizer().vocab_size:,} tokens"

@@ -76,8 +76,8 @@ class ServeSettings:
     workers: int = setting(1, 1)
     """Processes that serve the model, each on its share of the processors."""
     memory: str | None = setting(None, default_text="three quarters of what is free, for several models")
-    """Memory that the server takes at most, in all its processes, such as 4GB; on GPUs, the memory of each. Models
-    that were not used for longest are let go when another needs the room."""
+    """Memory that the server takes at most, in all its processes, such as 4GB; on GPUs, the memory of each. The
+    models used least recently are unloaded when another needs the room."""
     model_wait: float = setting(60.0, 0)
     """Seconds that a request waits for its model to have room and be loaded, before it gets status 503."""
     max_sequences: int = setting(8, 1)

@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,8 +129,3 @@ def segments(kinds: NDArray[np.int8], chars: Sequence[int]) -> list[Segment]:
     firsts = np.flatnonzero(np.diff(kinds, prepend=-1)).tolist()
     bounds = zip(firsts, [*firsts[1:], len(kinds)], strict=True) if firsts else ()
     return [Segment(KINDS[kinds[first]], chars[first], chars[end]) for first, end in bounds]
-
-
-def as_json(value: Any) -> Any:
-    """A dataclass as JSON types."""
-    return asdict(value)

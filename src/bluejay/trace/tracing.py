@@ -53,7 +53,7 @@ class TraceSettings:
     documents: int = 10
     """Documents that are told of each span, at most."""
     spans: int = 1000
-    """Spans that are told, at most."""
+    """At most this many spans are shown."""
 
     def __post_init__(self) -> None:
         for name, most in (("min_tokens", LARGEST), ("documents", COMPARED), ("spans", LARGEST)):

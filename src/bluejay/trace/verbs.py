@@ -1,4 +1,4 @@
-"""The verbs of this wing: their options, and from options to results."""
+"""The verbs of tracing: their options, and from options to results."""
 
 import argparse
 import sys
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from bluejay.trace.tracing import Tracer
 
 LIKELIEST = 10
-"""Next tokens that are told."""
+"""Next tokens that are shown."""
 CORPUS_HELP = "a corpus to trace in that the model does not find by itself; may be given again"
 
 
 def trace_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
-    """Add the verbs of this wing by `add(name, run, help)`."""
+    """Add the verbs of tracing by `add(name, run, help)`."""
     index_options(add("index", run_index, "index a corpus, so that texts can be traced in it"))
     trace_options(add("trace", run_trace, "find the documents that a text stands in, and when they were read"))
-    help = "report how much of what it read a model writes again, and which questions it had read"
+    help = "report what a model memorised of its training data, and which test questions were in it"
     report_options(add("trace report", run_report, help))
     help = "find the documents that pushed a model most towards a text, beside those that it quotes"
     influence_options(add("trace influence", run_influence, help))
@@ -43,8 +43,8 @@ def trace_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("text", help="the text to trace; - reads it from standard input")
     verb.add_argument("--corpus", type=Path, action="append", default=[], metavar="DIR", help=CORPUS_HELP)
     verb.add_argument("--min-tokens", type=int, default=5, help="tokens that a match has at least (default: 5)")
-    verb.add_argument("--documents", type=int, default=10, help="documents of each match, at most (default: 10)")
-    verb.add_argument("--spans", type=int, default=20, help="matches that are told, at most (default: 20)")
+    verb.add_argument("--documents", type=int, default=10, help="show at most this many of each match (default: 10)")
+    verb.add_argument("--spans", type=int, default=20, help="show at most this many matches (default: 20)")
     help = "show so many tokens around each match (default: 0)"
     verb.add_argument("--snippets", type=int, default=0, metavar="TOKENS", help=help)
     verb.add_argument("--without-model", action="store_true", help="do not ask the model how likely it found the text")
@@ -57,9 +57,11 @@ def report_options(verb: argparse.ArgumentParser) -> None:
     """Add the options of `bluejay trace report`."""
     verb.add_argument("model", metavar="MODEL", help="a model or its run")
     verb.add_argument("--corpus", type=Path, action="append", default=[], metavar="DIR", help=CORPUS_HELP)
-    help = "passages that are drawn of what was read, and of held-out text (default: 500)"
+    help = "passages to draw from the training data, and from held-out text (default: 500)"
     verb.add_argument("--passages", type=int, default=500, metavar="N", help=help)
-    verb.add_argument("--samples", type=int, default=200, metavar="N", help="texts that it writes (default: 200)")
+    verb.add_argument(
+        "--samples", type=int, default=200, metavar="N", help="texts that the model writes (default: 200)"
+    )
     sets = verb.add_mutually_exclusive_group()
     help = "evaluation sets to look for, as of bluejay eval, or none (default: small)"
     sets.add_argument("--suite", default="small", metavar="NAME", help=help)

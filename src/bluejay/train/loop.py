@@ -366,8 +366,8 @@ class Run:
                 self.say(f"WARNING: {self.directory / name} is not as this run wrote it; renamed to {path.name}")
             self.export(model)
         if self.world.is_main and (write or measure):
-            files, machine = hashes_of(self.directory, *self.written()), self.world.machine
-            write_result(self.directory, Result(saved, dataclasses.asdict(held_out), held_out_data, files, machine))
+            files, on = hashes_of(self.directory, *self.written()), (self.world.machine, self.world.size)
+            write_result(self.directory, Result(saved, dataclasses.asdict(held_out), held_out_data, files, *on))
         if self.world.is_main and (write or measure or not (self.directory / "loss.png").exists()):
             draw_run(self.directory, self.recipe.name)
         return Trained(model, self.state.step, self.state.seconds, held_out)

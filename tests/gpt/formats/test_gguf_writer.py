@@ -207,7 +207,7 @@ def test_llama_cpp_computes_the_same(family, form, byte_tokenizer, tmp_path, req
     """In float16 the most probable token is the same wherever it is not a tie; in 8 and 4 bits llama.cpp also rounds
     its activations, and the divergence from ours with the same weights stays below 0.01 nats a token."""
     if importlib.util.find_spec("xllamacpp") is None:
-        missing = "xllamacpp is not installed: pip install '.[harness]'"
+        missing = "xllamacpp is not installed: pip install -e '.[harness]'"
         (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
     if family == "smollm2":
         source, n_ids = request.getfixturevalue("smollm2_path"), 32

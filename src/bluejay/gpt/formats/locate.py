@@ -29,7 +29,10 @@ def locate(name: str | Path) -> Path:
     try:
         repo, revision = parse(str(name))
     except ValueError:
-        raise FileNotFoundError(f"no model at {path}; `bluejay train RECIPE` makes one") from None
+        raise FileNotFoundError(
+            f"no model at {path}; a model is a folder of weights or of a run, a GGUF file, or OWNER/MODEL on the hub; "
+            "`bluejay train RECIPE` makes one"
+        ) from None
     if directory := cached(repo, revision):
         return directory
     raise FileNotFoundError(

@@ -43,7 +43,7 @@ class TraceRequest(Body):
     model: str | None = Field(None, description="The name of the served model, which may be left out.")
     min_tokens: int = Field(5, ge=1, le=MAX_TOKENS, description="Tokens that a match has at least.")
     documents: int = Field(MAX_DOCUMENTS, ge=1, le=MAX_DOCUMENTS, description="Documents of each match, at most.")
-    spans: int = Field(50, ge=1, le=MAX_SPANS, description="Matches that are told, at most.")
+    spans: int = Field(50, ge=1, le=MAX_SPANS, description="At most this many matches are returned.")
     logprobs: list[Logprob | None] | None = Field(
         None,
         max_length=MAX_TOKENS,

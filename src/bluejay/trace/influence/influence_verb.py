@@ -17,7 +17,7 @@ def influence_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("text", help="the text to ask about; - reads it from standard input")
     help = "a corpus that the model does not find by itself; may be given again"
     verb.add_argument("--corpus", type=Path, action="append", default=[], metavar="DIR", help=help)
-    verb.add_argument("--documents", type=int, default=10, help="documents that are told, at most (default: 10)")
+    verb.add_argument("--documents", type=int, default=10, help="show at most this many documents (default: 10)")
     help = "tokens that a verbatim match has at least (default: 5)"
     verb.add_argument("--min-tokens", type=int, default=5, help=help)
 

@@ -28,6 +28,8 @@ class Result:
     """SHA-256 of each file of the model's directories, by its path in the run's directory."""
     machine: str = ""
     """What the last part of the run was computed on."""
+    processes: int = 0
+    """In how many processes; 0 where a run of an earlier version did not record it."""
 
 
 def read_result(directory: Path) -> Result | None:

@@ -59,11 +59,16 @@ def find_runs(folders: list[Path]) -> list[RunSummary]:
 
 
 def read_run(directory: Path) -> RunSummary:
-    """Read the recipe and the metrics of a run. Raises ValueError if the recipe is not one of a run."""
+    """Read the recipe and the metrics of a run. Raises FileNotFoundError if there is no recipe in the folder,
+    ValueError if it is not one of a run."""
     path = directory / "recipe.toml"
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
         planned, batch = values["train"]["tokens"], values["train"]["batch_tokens"]
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{directory} is not the folder of a run: it holds no recipe.toml; name one run, such as runs/quickstart"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not the recipe of a run: {error}") from None
     rows = read_metrics(directory / "metrics.jsonl")

@@ -1,0 +1,45 @@
+"""The card of a model says what the records of its run say; `check_card` in `test_own_text.py` makes a run for it."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bluejay.model_card import model_card
+from tests.test_house import ROOT
+
+RELEASED = Path("models/bluejay-nano")
+
+
+@pytest.fixture
+def released(tmp_path, monkeypatch) -> Path:
+    """The released run in a folder without its corpus."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / RELEASED, RELEASED)
+    return RELEASED
+
+
+def test_the_released_card_is_what_its_records_give_and_its_documents_add_up(released):
+    card = model_card(released, watts=15.0)
+    assert card == (released / "model/README.md").read_text()
+    [total] = re.findall(r"([\d,]+) training documents, ", card)
+    components = re.findall(r"^\| [^|]+ \| [\d.]+ % \| ([\d,]+) \|", card, re.MULTILINE)
+    assert sum(int(n.replace(",", "")) for n in components) == int(total.replace(",", ""))
+
+
+@pytest.mark.parametrize(
+    ("recorded", "command"),
+    [
+        (0, "recipe.toml --processes 2\n"),  # by the mesh, 2 x -1 x 1 x 1
+        (1, "recipe.toml\n"),
+        (4, "recipe.toml --processes 4\n"),
+    ],
+)
+def test_a_run_is_repeated_in_as_many_processes_as_it_had(recorded, command, released):
+    path = released / "result.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"processes": recorded}))
+    assert f"bluejay train {released}/{command}" in model_card(released)
+    shutil.rmtree(released / "corpora")
+    assert f"`bluejay train {released}/{command.strip()}`, with the corpora above" in model_card(released)
