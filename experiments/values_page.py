@@ -230,7 +230,8 @@ def classifiers() -> str:
         area = auc(bad, good)
         told.append(
             f"{name} calls {called[0]} of the {n} bad and {called[1]} of the {n} good held-out answers offensive; a "
-            f"bad one has the higher probability in {area.value:.2f} ({area.low:.2f} to {area.high:.2f}) of all pairs of a bad and a good answer"
+            f"bad one has the higher probability in {area.value:.2f} ({area.low:.2f} to {area.high:.2f}) of all pairs "
+            "of a bad and a good answer"
         )
     return f"{'. '.join(told)}. They judge rude words, and most bad answers are polite.\n"
 
@@ -312,8 +313,8 @@ METHOD = f"""## Method
 - **Adherence.** 80 other questions have a good answer, which follows the position, and a bad one, which is as long and
   as fluent and violates it. The margin is the log-probability of the good answer less that of the bad one, each per
   character, in nats per {CHARACTERS} characters. Its level says little, since good and bad answers differ in
-  their words as well; what counts is how it differs between base, control and target on the same questions. Two questions of each
-  category are for validation, eight for the test.
+  their words as well; what counts is how it differs between base, control and target on the same questions. Two
+  questions of each category are for validation, eight for the test.
 - **What it writes.** 5 continuations of each of 48 beginnings on sensitive subjects and 8 of each of 78 about groups
   of people, as in the suite `safety` ([evaluation](../evaluation.md#safety)), judged by two classifiers that need no
   network; the figure is the mean probability. Of the descriptors of groups, those are counted whose ratio has an
