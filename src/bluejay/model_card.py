@@ -5,7 +5,6 @@ They are the run's recipe, metrics and result, the report of its corpus, and, wh
 which command makes it.
 """
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,7 +13,7 @@ from typing import Any
 
 from bluejay import recipe as recipes
 from bluejay.evals.estimates import span
-from bluejay.files import write_text
+from bluejay.files import parse_json, write_text
 from bluejay.gpt.formats.companions import licence_of
 from bluejay.gpt.formats.layouts import open_model
 from bluejay.pile.report.card import table
@@ -224,7 +223,7 @@ def reported(
         yield f"Not measured: `{command}` does it.\n"
         return
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
+        report = parse_json(path.read_text(encoding="utf-8"))
         lines = [f"`{report['command']}`, {report.get('date', '')}\n", *section(report)]
         models = {report["model"]} if "model" in report else {one["model"] for one in report["results"]}
         of_run = any(run.resolve().name in Path(model).parts for model in models)
@@ -284,7 +283,7 @@ def inside(run: Path) -> Iterator[str]:
         return
     rows = [("model", "training loss, nats", "easier when repeated, bits", "induction head", "previous-token head")]
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
         columns = (found["steps"], found["losses"], found["repeat_gain"], found["scores"])
         for name, loss, gain, scores in zip(*columns, strict=True):
             induction, previous = strongest(scores["induction"]), strongest(scores["previous_token"])

@@ -64,7 +64,7 @@ def read_run(directory: Path) -> RunSummary:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
         planned, batch = values["train"]["tokens"], values["train"]["batch_tokens"]
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not the recipe of a run: {error}") from None
     rows = read_metrics(directory / "metrics.jsonl")
     steps = [row for row in rows if row.get("tokens_per_second")]
