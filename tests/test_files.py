@@ -9,6 +9,7 @@ from bluejay.files import (
     atomic_directory,
     atomic_file,
     cache_directory,
+    parse_json,
     recover_directory,
     replaced_of,
     set_aside,
@@ -150,3 +151,10 @@ def test_what_is_set_aside_gets_a_free_name(tmp_path: Path) -> None:
     (tmp_path / "model.other-4").symlink_to("nowhere")
     (tmp_path / "model").touch()
     assert set_aside(tmp_path / "model", "other").name == "model.other-5"
+
+
+def test_json_that_cannot_be_read_is_a_value_error() -> None:
+    assert parse_json(b'{"a": [1]}') == {"a": [1]}
+    for text in ("[", "[" * 100_000 + "]" * 100_000, b"\xff"):
+        with pytest.raises(ValueError):
+            parse_json(text)

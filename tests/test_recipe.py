@@ -168,7 +168,7 @@ def test_what_is_no_recipe_is_told(tmp_path: Path) -> None:
         load(Car, tmp_path / "none.toml")
     with pytest.raises(ValueError, match="is a folder"):
         load(Car, tmp_path)
-    for raw in (b"name = ", b"\xff"):
+    for raw in (b"name = ", b"\xff", b"name = " + b"[" * 9_000):
         (tmp_path / "bad.toml").write_bytes(raw)
         with pytest.raises(ValueError, match=r"bad\.toml is not TOML"):
             load(Car, tmp_path / "bad.toml")

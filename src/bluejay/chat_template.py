@@ -23,7 +23,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import AddedToken
 
 from bluejay.tokenizer import Tokenizer, well_formed
-from bluejay.tokenizer_files import NAMED_TOKENS
+from bluejay.tokenizer_files import spelled
 
 PLACEHOLDER = "\ud800{}\udbff"
 BUDGET, HELD, WRITTEN, STEP = (f"bluejay {name}" for name in ("budget", "held", "written", "step"))
@@ -38,7 +38,7 @@ NOTHING = "(?!)"
 """A regular expression that matches nowhere."""
 
 
-def prompt_tokens(tokenizer: Tokenizer, messages: Sequence[Mapping[str, str]]) -> list[int]:
+def prompt_tokens(tokenizer: Tokenizer, messages: Sequence[Mapping[str, Any]]) -> list[int]:
     """The prompt for a conversation, up to where the answer begins; each message has a `role` and a `content`.
 
     Raises ValueError, with one sentence, if the model has no template or the template rejects the messages.
@@ -64,28 +64,35 @@ class Chat:
         self.occurrences = re.compile("|".join(map(occurrence_pattern, tokens)) or NOTHING)
 
     def text(
-        self, messages: Sequence[Mapping[str, str]], answer_follows: bool = True, now: datetime | None = None
+        self, messages: Sequence[Mapping[str, Any]], answer_follows: bool = True, now: datetime | None = None
     ) -> str:
         """The text of a conversation with placeholders for names of special tokens in the messages, up to where the
-        assistant's answer begins if one follows. `now` is the time that the template sees (default: the time now).
+        assistant's answer begins if one follows. A value of None in a message counts as absent, as in transformers.
+        `now` is the time that the template sees (default: the time now).
 
         Raises ValueError, with one sentence, if the template rejects the messages.
         """
-        masked = [{key: self.mask(value) for key, value in message.items()} for message in messages]
-        return render(self.tokenizer, masked, answer_follows, now)
+        present = [{key: value for key, value in message.items() if value is not None} for message in messages]
+        return render(self.tokenizer, self.mask(present), answer_follows, now)
 
     def tokens(self, text: str, before: Sequence[int] = ()) -> list[int]:
         """The ids of what `text` gave, or of a part of it that follows the ids `before`."""
         ids, at = list(before), 0
         for found in self.occurrences.finditer(text):
             ids += self.tokenizer.encode_after(ids, self.unmask(text[at : found.start()]))
-            ids.append(self.special[found[0].strip()])
+            # The whitespace that a token absorbs may hold the name of another.
+            name = max(self.names.findall(found[0]), key=lambda name: len(name.strip()))
+            ids.append(self.special[name])
             at = found.end()
         return [*ids, *self.tokenizer.encode_after(ids, self.unmask(text[at:]))][len(before) :]
 
-    def mask(self, text: str) -> str:
-        """A text with placeholders for the names of special tokens in it."""
-        return self.names.sub(lambda found: PLACEHOLDER.format(self.special[found[0]]), well_formed(text))
+    def mask(self, value: Any) -> Any:
+        """A value with placeholders for the names of special tokens in its texts, also within lists and objects."""
+        if isinstance(value, str):
+            return self.names.sub(lambda found: PLACEHOLDER.format(self.special[found[0]]), well_formed(value))
+        if isinstance(value, Mapping):
+            return {self.mask(key): self.mask(item) for key, item in value.items()}
+        return [self.mask(item) for item in value] if isinstance(value, (list, tuple)) else value
 
     def unmask(self, text: str) -> str:
         """The text that `mask` was given."""
@@ -98,12 +105,15 @@ def name_pattern(token: AddedToken) -> str:
 
 
 def occurrence_pattern(token: AddedToken) -> str:
-    """A regular expression for a special token in a text, with the whitespace around it that some tokens absorb."""
-    return (r"(?:(?<!\s)\s+)?" if token.lstrip else "") + name_pattern(token) + (r"\s*" if token.rstrip else "")
+    """A regular expression for a special token in a text, with the whitespace around it that some tokens absorb; some
+    are only found between characters that are no part of a word."""
+    before, after = (r"(?<!\w)", r"(?!\w)") if token.single_word else ("", "")
+    spaces = r"(?:(?<!\s)\s+)?" if token.lstrip else "", r"\s*" if token.rstrip else ""
+    return spaces[0] + before + name_pattern(token) + after + spaces[1]
 
 
 def render(
-    tokenizer: Tokenizer, messages: list[dict[str, str]], answer_follows: bool = True, now: datetime | None = None
+    tokenizer: Tokenizer, messages: list[dict[str, Any]], answer_follows: bool = True, now: datetime | None = None
 ) -> str:
     """The text that the template produces. Raises ValueError if it fails."""
     assert tokenizer.chat_template is not None
@@ -124,15 +134,18 @@ def render(
 
 
 def named_tokens(tokenizer: Tokenizer) -> dict[str, str]:
-    """The names of tokens that a template sees: those of tokenizer_config.json, where a null means that there is none;
-    the beginning and end of a text are those that the tokenizer uses where it does not say."""
+    """The names of tokens that a template sees: those of tokenizer_config.json, also in its extra_special_tokens, where
+    a null means that there is none; the beginning and end of a text are those that the tokenizer uses where it does not
+    say."""
     begin = next(iter(tokenizer.begin), tokenizer.eot)
     used = {
         "bos_token": tokenizer.backend.id_to_token(begin),
         "eos_token": tokenizer.backend.id_to_token(tokenizer.eot),
     }
-    named = used | {name: tokenizer.settings[name] for name in NAMED_TOKENS if name in tokenizer.settings}
-    return {name: token for name, token in named.items() if token is not None}
+    given = {name: token for name, token in tokenizer.settings.items() if name.endswith("_token")}
+    extra = tokenizer.settings.get("extra_special_tokens")
+    named = used | given | (extra if isinstance(extra, dict) else {})
+    return {name: text for name, token in named.items() if isinstance(text := spelled(token), str)}
 
 
 @lru_cache(maxsize=1)

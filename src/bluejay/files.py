@@ -93,6 +93,14 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text. Raises ValueError where it is none, or is nested more deeply than can be read."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def json_of(values: Any, **options: Any) -> str:
     """Values as JSON, with null for each number that is not finite, which JSON cannot represent."""
     return json.dumps(finite(values), allow_nan=False, **options)

@@ -5,8 +5,11 @@ They are the run's recipe, metrics and result, the report of its corpus, and, wh
 which command makes it.
 """
 
+<<<<<<< HEAD
 import json
 import math
+=======
+>>>>>>> r2_formats
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, replace
@@ -15,7 +18,7 @@ from typing import Any
 
 from bluejay import recipe as recipes
 from bluejay.evals.estimates import span
-from bluejay.files import write_text
+from bluejay.files import parse_json, write_text
 from bluejay.gpt.formats.companions import licence_of
 from bluejay.gpt.formats.layouts import open_model
 from bluejay.pile.report.card import table
@@ -224,7 +227,7 @@ def reported(
         yield f"Not measured: `{command}` does it.\n"
         return
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
+        report = parse_json(path.read_text(encoding="utf-8"))
         lines = [f"`{report['command']}`, {report.get('date', '')}\n", *section(report)]
         models = {report["model"]} if "model" in report else {one["model"] for one in report["results"]}
         of_run = any(run.resolve().name in Path(model).parts for model in models)
@@ -284,7 +287,7 @@ def inside(run: Path) -> Iterator[str]:
         return
     rows = [("model", "training loss, nats", "easier when repeated, bits", "induction head", "previous-token head")]
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
         columns = (found["steps"], found["losses"], found["repeat_gain"], found["scores"])
         for name, loss, gain, scores in zip(*columns, strict=True):
             induction, previous = strongest(scores["induction"]), strongest(scores["previous_token"])

@@ -65,7 +65,7 @@ def load(kind: type[T], path: Path, overrides: list[str] | None = None) -> T:
         raise FileNotFoundError(f"no recipe at {path}; {advice}") from None
     except IsADirectoryError:
         raise ValueError(f"{path} is a folder; a recipe is one TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not TOML: {error}") from None
     return check(kind, values, str(path), overrides or [])
 
@@ -215,7 +215,7 @@ def toml_value(text: str) -> Any:
     """The value that a text is in TOML; the text itself where it is none, or a date, of which no recipe has any."""
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text
     return text if isinstance(value, (date, time)) else value
 

@@ -26,6 +26,7 @@ from bluejay.tokenizer_files import (
     ends_beside,
     read_backend,
     settings_beside,
+    without_space,
 )
 
 N_BYTES = 256
@@ -167,7 +168,7 @@ class Tokenizer:
             if id not in added:
                 table[id] = spelling(token)
             elif not added[id].special and id not in self.ends:
-                table[id] = added[id].content.encode()
+                table[id] = token.encode() if self._spelled_in_bytes else spelling(token)
         return table
 
     @classmethod
@@ -259,35 +260,6 @@ def gpt2() -> Tokenizer:
     backend = byte_level(models.BPE(vocab=vocabulary, merges=[(name[a], name[b]) for a, b in merges]))
     backend.add_special_tokens([END_OF_TEXT])
     return Tokenizer(backend)
-
-
-def without_space(backend: tokenizers.Tokenizer, everywhere: bool) -> tokenizers.Tokenizer:
-    """A copy of a tokenizer that puts no space in front of a whole text, or `everywhere` of no part of one either; the
-    same tokenizer if it puts none there."""
-    steps = {name: getattr(backend, name) for name in ("normalizer", "pre_tokenizer")}
-    given = {name: json.loads(step.__getstate__()) for name, step in steps.items() if step is not None}
-    changed = {name: spaceless(step, everywhere) for name, step in given.items()}
-    if changed == given:
-        return backend
-    copy = tokenizers.Tokenizer.from_str(json.dumps(json.loads(backend.to_str()) | changed))
-    copy.encode_special_tokens = True
-    return copy
-
-
-def spaceless(step: Any, everywhere: bool) -> Any:
-    """A step of a tokenizer.json, and the steps in it, as `without_space` changes them."""
-    match step:
-        case list():
-            return [spaceless(one, everywhere) for one in step]
-        case {"prepend_scheme": "first" | "always" as scheme}:
-            return step | ({"prepend_scheme": "never"} if everywhere or scheme == "first" else {})
-        case {"type": "Prepend"} if everywhere:
-            return {"type": "Sequence", "normalizers": []}
-        case {"type": "ByteLevel", "add_prefix_space": True} if everywhere:
-            return step | {"add_prefix_space": False}
-        case dict():
-            return {key: spaceless(value, everywhere) for key, value in step.items()}
-    return step
 
 
 def merge_of(token: bytes, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:

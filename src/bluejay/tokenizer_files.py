@@ -10,6 +10,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, processors
 
 from bluejay.decompress import refuse_pointer_file
+from bluejay.files import parse_json
 from bluejay.progress import say
 
 END_OF_TEXT = "<|endoftext|>"
@@ -27,22 +28,29 @@ CLASS_DEFAULTS = {
 }
 """Class of transformers -> the token that begins and ends a text and stands for what is unknown where no file names
 one."""
+SPACED_CLASSES = ("GPT2Tokenizer", "GPTNeoXTokenizer", "LlamaTokenizer")
+"""Classes of transformers that follow the add_prefix_space of tokenizer_config.json, whatever tokenizer.json says."""
 
 
 def read_backend(file: Path) -> tokenizers.Tokenizer:
     """The library's tokenizer from a tokenizer.json, or from a vocab.json with the merges.txt beside it, and with the
     tokens that the files beside it add. Raises ValueError if these are not one tokenizer."""
     refuse_pointer_file(file)
-    settings = json_beside(file, "tokenizer_config.json") if file.name == "vocab.json" else {}
+    settings, spelled_out = json_beside(file, "tokenizer_config.json"), file.name == "vocab.json"
     try:
-        if file.name == "vocab.json":
+        if spelled_out:
             model = models.BPE.from_file(str(file), str(file.with_name("merges.txt")))
             backend = byte_level(model, bool(settings.get("add_prefix_space")))
         else:
             backend = tokenizers.Tokenizer.from_file(str(file))
-    except Exception as error:  # tokenizers raises Exception itself and no subclass
-        kind = "and merges.txt beside it are not a BPE" if file.name == "vocab.json" else "is not a tokenizer.json"
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # tokenizers raises Exception itself, and where it panics what is no Exception
+        kind = "and merges.txt beside it are not a BPE" if spelled_out else "is not a tokenizer.json"
         raise ValueError(f"{file} {kind}: {error}") from None
+    kind, space = str(settings.get("tokenizer_class")).removesuffix("Fast"), settings.get("add_prefix_space")
+    if kind in SPACED_CLASSES and isinstance(space, bool):
+        backend = with_space(backend) if space else without_space(backend, everywhere=True)
     for token, id in added_beside(file):
         known = backend.token_to_id(token.content)
         if known is None or (id == known and id not in backend.get_added_tokens_decoder()):
@@ -50,7 +58,7 @@ def read_backend(file: Path) -> tokenizers.Tokenizer:
             known = backend.token_to_id(token.content)
         if known != id:
             raise ValueError(f"{file}: the files beside it give {token.content!r} the id {id}; it would be {known}")
-    if settings.get("add_bos_token"):
+    if spelled_out and settings.get("add_bos_token"):
         begin = names_in(settings).get("bos_token") or END_OF_TEXT
         if (id := backend.token_to_id(begin)) is None:
             raise ValueError(f"{file}: every text begins with {begin!r} (add_bos_token), which is none of its tokens")
@@ -84,7 +92,7 @@ def json_beside(file: Path, name: str) -> dict[str, Any]:
     """The contents of a JSON file beside a tokenizer, empty without one. Raises ValueError if it is no object."""
     beside = file.with_name(name)
     try:
-        values = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
+        values = parse_json(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
     except ValueError:
         values = None
     if not isinstance(values, dict):
@@ -137,12 +145,14 @@ def valid_ends(ids: Iterable[Any], backend: tokenizers.Tokenizer) -> list[int]:
 
 
 def settings_beside(file: Path) -> dict[str, Any]:
-    """The entries of the tokenizer_config.json and special_tokens_map.json beside a tokenizer that stay with it. A null
-    stays too: it says that there is no token of that name, and so does silence in a class without defaults."""
+    """The entries of the tokenizer_config.json and special_tokens_map.json beside a tokenizer that stay with it, among
+    them each that gives a token a name. A null stays too: it says that there is no token of that name, and so does
+    silence in a class without defaults."""
     values = json_beside(file, "special_tokens_map.json") | json_beside(file, "tokenizer_config.json")
     kind = str(values.get("tokenizer_class"))
     defaults = dict.fromkeys(NAMED_TOKENS[:3], CLASS_DEFAULTS[kind]) if kind in CLASS_DEFAULTS else {}
-    named = defaults | names_in(values)
+    others = {name: spelled(token) for name, token in values.items() if name.endswith("_token")}
+    named = {name: token for name, token in others.items() if isinstance(token, str)} | defaults | names_in(values)
     return named | {name: values[name] for name in KEPT_SETTINGS if values.get(name) is not None}
 
 
@@ -169,4 +179,43 @@ def byte_level(model: models.BPE, space: bool = False) -> tokenizers.Tokenizer:
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=space)
     backend.post_processor = processors.ByteLevel(trim_offsets=False)
     backend.decoder = decoders.ByteLevel()
+    return backend
+
+
+def without_space(backend: tokenizers.Tokenizer, everywhere: bool) -> tokenizers.Tokenizer:
+    """A copy of a tokenizer that puts no space in front of a whole text, or `everywhere` of no part of one either; the
+    same tokenizer if it puts none there."""
+    steps = {name: getattr(backend, name) for name in ("normalizer", "pre_tokenizer")}
+    given = {name: json.loads(step.__getstate__()) for name, step in steps.items() if step is not None}
+    changed = {name: spaceless(step, everywhere) for name, step in given.items()}
+    if changed == given:
+        return backend
+    copy = tokenizers.Tokenizer.from_str(json.dumps(json.loads(backend.to_str()) | changed))
+    copy.encode_special_tokens = True
+    return copy
+
+
+def spaceless(step: Any, everywhere: bool) -> Any:
+    """A step of a tokenizer.json, and the steps in it, as `without_space` changes them."""
+    match step:
+        case list():
+            return [spaceless(one, everywhere) for one in step]
+        case {"prepend_scheme": "first" | "always" as scheme}:
+            return step | ({"prepend_scheme": "never"} if everywhere or scheme == "first" else {})
+        case {"type": "Prepend"} if everywhere:
+            return {"type": "Sequence", "normalizers": []}
+        case {"type": "ByteLevel", "add_prefix_space": True} if everywhere:
+            return step | {"add_prefix_space": False}
+        case dict():
+            return {key: spaceless(value, everywhere) for key, value in step.items()}
+    return step
+
+
+def with_space(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """The same tokenizer, which now puts a space in front of a whole text, if it put none in front of anything."""
+    if without_space(backend, everywhere=True) is backend:
+        if isinstance(backend.pre_tokenizer, pre_tokenizers.ByteLevel):
+            backend.pre_tokenizer.add_prefix_space = True
+        elif isinstance(backend.pre_tokenizer, pre_tokenizers.Metaspace | None):
+            backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
     return backend

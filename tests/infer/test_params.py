@@ -1,5 +1,6 @@
 """Sampling parameters are taken in the forms in which people give them, and refused in one sentence."""
 
+import numpy as np
 import pytest
 
 from bluejay.infer.params import SamplingParams, changed
@@ -22,3 +23,25 @@ def test_a_number_past_the_range_of_floats_is_refused_as_one_past_its_own():
     for value in (10**400, -(10**400)):
         with pytest.raises(ValueError, match=r"^temperature is -?inf; it must be between 0 and 2"):
             changed(None, {"temperature": value})
+
+
+@pytest.mark.parametrize(
+    ("bias", "says"),
+    [
+        (None, "logit_bias is None; it must map token ids to numbers"),
+        ([5], r"logit_bias is \[5\]; it must map token ids to numbers"),
+        ({1.5: 1}, "a token id in logit_bias is 1.5; it must be a whole number"),
+        ({"5": 1}, "a token id in logit_bias is '5'; it must be a whole number"),
+        ({5: "x"}, "a value in logit_bias is 'x'; it must be a number"),
+        ({5: float("nan")}, "logit_bias holds a value that is not between -100 and 100"),
+    ],
+    ids=str,
+)
+def test_a_logit_bias_that_is_none_is_refused(bias, says):
+    with pytest.raises(ValueError, match=f"^{says}"):
+        changed(None, {"logit_bias": bias})
+
+
+def test_the_numbers_of_a_logit_bias_may_be_numpys():
+    params = changed(None, {"logit_bias": {np.int64(5): np.float32(1.5)}})
+    assert params == SamplingParams(logit_bias={5: 1.5}) and params != SamplingParams()

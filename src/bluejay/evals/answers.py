@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bluejay.evals.scorers import Scorer
 from bluejay.evals.tasks import Answer, Likelihood, Request
-from bluejay.files import cache_directory
+from bluejay.files import cache_directory, parse_json
 from bluejay.progress import progress
 
 
@@ -38,7 +38,7 @@ class AnswerFile:
         lines = path.read_bytes()
         for line in lines.split(b"\n"):
             with suppress(ValueError, TypeError):
-                key, answer = json.loads(line)
+                key, answer = parse_json(line)
                 self.known[key] = answer if isinstance(answer, str) else Likelihood(*answer)
         if lines and not lines.endswith(b"\n"):  # the process ended while it wrote this line
             with path.open("r+b") as file:

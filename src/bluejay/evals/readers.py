@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bluejay.evals.tasks import Continuation, Generation, Question
+from bluejay.files import parse_json
 from bluejay.infer.trie import common_prefix
 from bluejay.testsets.rows import UNCONDITIONAL, Row, documents, rows
 
@@ -186,7 +187,7 @@ def own_questions(path: str, prompt: str, choices_from: str, gold: str) -> Itera
     with Path(path).open(encoding="utf-8") as file:
         for number, line in enumerate(filter(str.strip, file), 1):
             try:
-                row = json.loads(line)
+                row = parse_json(line)
                 texts, right = choices_of(row[choices_from], choices_from), row[gold]
                 index = right if isinstance(right, int) else texts.index(right)
                 if not 0 <= index < len(texts):

@@ -56,6 +56,7 @@ class SamplingParams:
         object.__setattr__(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
         if self.max_tokens == 0 and not self.prompt_logprobs:
             raise ValueError("max_tokens is 0; it must be at least 1")
+        object.__setattr__(self, "logit_bias", as_biases(self.logit_bias))
         if not all(-100 <= bias <= 100 for bias in self.logit_bias.values()):
             raise ValueError("logit_bias holds a value that is not between -100 and 100")
         if "" in self.stop:
@@ -86,6 +87,16 @@ def as_number(name: str, kind: type[int] | type[float], value: Any) -> Any:
     raise ValueError(f"{name} is {value!r}; it must be a {'whole ' if kind is int else ''}number")
 
 
+def as_biases(value: Any) -> dict[int, float]:
+    """The value of `logit_bias` with Python's numbers. Raises ValueError if it maps anything but ids to numbers."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"logit_bias is {value!r}; it must map token ids to numbers")
+    return {
+        as_number("a token id in logit_bias", int, id): as_number("a value in logit_bias", float, bias)
+        for id, bias in value.items()
+    }
+
+
 def changed(params: SamplingParams | None, settings: Mapping[str, Any]) -> SamplingParams:
     """Parameters with some fields changed. Raises TypeError for a field that does not exist, ValueError for a value
     outside its range."""
@@ -101,4 +112,6 @@ def changed(params: SamplingParams | None, settings: Mapping[str, Any]) -> Sampl
     values = {
         name: as_number(name, NUMBERS[name], value) if name in NUMBERS else value for name, value in settings.items()
     }
+    if "logit_bias" in values:
+        values["logit_bias"] = as_biases(values["logit_bias"])
     return replace(params or SamplingParams(), **values)

@@ -39,8 +39,9 @@ class Score:
 
     @property
     def bits_per_byte(self) -> float:
-        """Bits per byte of UTF-8; lower is better. Models with different tokenizers can be compared."""
-        return -self.logprob / math.log(2) / self.n_bytes
+        """Bits per byte of UTF-8; lower is better. Models with different tokenizers can be compared. NaN where the
+        tokens have no text."""
+        return -self.logprob / math.log(2) / self.n_bytes if self.n_bytes else math.nan
 
     @property
     def perplexity(self) -> float:
@@ -48,8 +49,11 @@ class Score:
         return math.exp(-self.logprob / len(self.logprobs))
 
     def _repr_html_(self) -> str:
-        heading = f"The probability of each token: {self.bits_per_byte:.3f} bits per byte"
-        return page(heading, marked(self.texts, [math.exp(logprob) for logprob in self.logprobs]))
+        total = f"{self.bits_per_byte:.3f} bits per byte" if self.n_bytes else f"perplexity {self.perplexity:.3f}"
+        return page(
+            f"The probability of each token: {total}",
+            marked(self.texts, [math.exp(logprob) for logprob in self.logprobs]),
+        )
 
 
 class LogLikelihood(NamedTuple):

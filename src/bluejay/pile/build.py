@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bluejay.fetch import without_credentials
-from bluejay.files import atomic_directory, recover_directory
+from bluejay.files import atomic_directory, parse_json, recover_directory
 from bluejay.pile.pipeline.check import require_usable
 from bluejay.pile.pipeline.executor import Executor
 from bluejay.pile.pipeline.graph import Pipeline
@@ -136,7 +136,7 @@ def require_same_sources(directory: Path, recipe: PileRecipe) -> None:
         before = without_credentials(saved)["component"]
         now = plain(recipe)["component"]
         places, others = ({place_of(source) for part in parts for source in part["source"]} for parts in (now, before))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError):
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError, KeyError):
         return
     if places.isdisjoint(others):
         names = ", ".join(component["name"] for component in before[:3])
@@ -171,6 +171,6 @@ def require_replaceable(directory: Path) -> None:
 def is_corpus(directory: Path) -> bool:
     """Whether a build of any version wrote the report in the directory."""
     try:
-        return "recipe_sha256" in json.loads((directory / counts.NAME).read_bytes())
+        return "recipe_sha256" in parse_json((directory / counts.NAME).read_bytes())
     except (OSError, ValueError, TypeError):
         return False

@@ -6,7 +6,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from bluejay.files import write_text
+from bluejay.files import parse_json, write_text
 
 MAX_ENTRIES = 50
 
@@ -36,7 +36,7 @@ class History:
     def entries(self) -> list[HistoryEntry]:
         """All entries, latest first; none if the file is missing or has another format."""
         try:
-            return [HistoryEntry(**entry) for entry in json.loads(self.path.read_text())] if self.path else []
+            return [HistoryEntry(**entry) for entry in parse_json(self.path.read_text())] if self.path else []
         except (OSError, ValueError, TypeError):
             return []
 

@@ -91,7 +91,12 @@ def test_gpt_j_6b_has_its_published_number_of_parameters():
         ("gptj", {"model_type": "bert"}, "model_type is 'bert'; bluejay reads 'gptj'"),
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx is True"),
         ("gpt2", {"activation_function": "quick_gelu"}, "activation_function is 'quick_gelu'; it must be one of"),
-        ("gpt_neo", {"attention_types": [[["global"], 3]]}, "attention_types must name global or local for each of 12"),
+        (
+            "gpt_neo",
+            {"attention_types": [[["global"], 3]], "attention_layers": None},
+            "attention_types must name global or local for each of 12",
+        ),
+        ("gpt_neo", {"attention_layers": ["global"] * 3}, "attention_layers must name global or local for each of 12"),
         ("llama", {"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "rope_type is 'yarn'"),
         ("llama", {"num_key_value_heads": 5}, "n_head 9 is not a multiple of model.n_kv_head 5"),
         ("gptj", {"n_embd": None}, "n_embd is null"),

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from bluejay.gpt.formats.gguf import open_gguf
+from bluejay.gpt.formats.gguf import field, open_gguf
 from bluejay.gpt.formats.gguf_file import read_gguf
 from bluejay.gpt.formats.layouts import open_model, read_model
 from bluejay.infer.model import Model, load
@@ -373,3 +373,9 @@ def test_tensors_of_another_shape_or_without_a_place_are_named(tmp_path):
     write_gguf(tmp_path / "spare.gguf", biased)
     with pytest.raises(ValueError, match=r"spare\.gguf: blk\.1\.attn_q\.bias has no place in a llama model"):
         open_gguf(tmp_path / "spare.gguf")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0, True, "a", None])
+def test_a_field_that_is_no_positive_number_is_named(value):
+    with pytest.raises(ValueError, match=rf"^llama\.context_length is {value!r}; it must be a positive number"):
+        field({"context_length": value}, "llama", "context_length")

@@ -129,8 +129,15 @@ def test_ends_of_turns_are_known_by_their_spelling(trained, read):
     tokens, kinds, merges = byte_level(trained, ["<|end_of_text|>", "<|im_end|>", "<|eot_id|>", "<|user|>"])
     n, fields = len(tokens), {"token_merges": merges, "tokenizer_pre": "gpt-2"}
     assert read("gpt2", tokens, kinds, eos_token_id=n - 4, **fields).ends == (n - 4, n - 2, n - 3)
-    kinds[-2] = TokenType.USER_DEFINED
-    assert read("gpt2", tokens, kinds, eos_token_id=n - 3, **fields).ends == (n - 3, n - 4)
+    for kind in (TokenType.USER_DEFINED, TokenType.NORMAL):
+        kinds[-2] = kind
+        tokenizer = read("gpt2", tokens, kinds, eos_token_id=n - 3, **fields)
+        assert tokenizer.ends == (n - 3, n - 2, n - 4)
+        assert n - 2 not in tokenizer.encode("<|eot_id|>")
+    tokens[-3:] = "<|return|>", "<|end|>", "<EOT>"
+    assert read("gpt2", tokens, kinds, eos_token_id=n - 4, **fields).ends == (n - 4, n - 2, n - 3, n - 1)
+    tokens[-1] = "<|call|>"
+    assert read("gpt2", tokens, kinds, eos_token_id=n - 4, **fields).ends == (n - 4, n - 3, n - 1)
 
 
 def test_a_tokenizer_json_beside_the_file_wins(trained, read, tmp_path):

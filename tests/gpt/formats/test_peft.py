@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from bluejay.cli import main
@@ -191,12 +191,41 @@ def test_an_adapter_in_the_folder_of_its_base_is_merged_and_a_circle_is_refused(
         ("use_dora", True, "use_dora is True; bluejay does not know"),
         ("layer_replication", [[0, 2], [1, 2]], "layer_replication is"),
         ("a_key_of_tomorrow", 2, "a_key_of_tomorrow is 2"),
+        ("lora_alpha", float("nan"), "bluejay reads LORA"),
+        ("alpha_pattern", {"(": 3}, r"alpha_pattern has '\(', which is no regular expression"),
+        ("alpha_pattern", {"q_proj": None}, "alpha_pattern is .*; it must map names of modules to numbers"),
+        ("alpha_pattern", {"q_proj": "x"}, "alpha_pattern is .*; it must map names of modules to numbers"),
+        ("alpha_pattern", ["x"], "alpha_pattern is .*; it must map names of modules to numbers"),
+        ("rank_pattern", {"q_proj": 0}, "rank_pattern is .*; a rank is a whole number of at least 1"),
+        ("rank_pattern", {"q_proj": 2}, r"q_proj\.lora_A\.weight has the rank 3; adapter_config\.json makes it 2"),
+        ("r", 2, r"q_proj\.lora_A\.weight has the rank 3; adapter_config\.json makes it 2"),
     ],
 )
 def test_what_is_no_such_adapter_is_refused_in_one_line(adapter, key, value, says):
     file = adapter / "adapter_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
     with pytest.raises((ValueError, FileNotFoundError), match=says):
+        open_model(adapter)
+
+
+@pytest.mark.parametrize("base", ["gptj"], indirect=True)
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"h.0.attn.q_proj.lora_A.weight": torch.ones(3, 32, dtype=torch.int8)}, r"lora_A\.weight holds torch\.int8"),
+        ({"h.0.attn.q_proj.lora_A.weight": torch.ones(0, 32)}, "does not fit"),
+        ({"ln_f.weight": torch.ones(32, dtype=torch.int64)}, r"ln_f\.weight holds torch\.int64"),
+        (
+            {"h.0.attn.k_proj.weight": torch.ones(32, 32), "h.0.attn.k_proj.base_layer.weight": torch.zeros(32, 32)},
+            r"has two tensors for transformer\.h\.0\.attn\.k_proj\.weight, which differ",
+        ),
+    ],
+)
+def test_tensors_of_no_such_adapter_are_named(adapter, more, says):
+    file = adapter / "adapter_model.safetensors"
+    own = {f"base_model.model.transformer.{name}": tensor for name, tensor in more.items()}
+    save_file(load_file(file) | own, file)
+    with pytest.raises(ValueError, match=says):
         open_model(adapter)
 
 

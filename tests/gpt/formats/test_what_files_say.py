@@ -146,8 +146,9 @@ def test_the_tables_of_old_files_are_ignored(name, byte_tokenizer, tmp_path):
         ("gpt2", {"n_head": None}, "n_head is null"),
         ("gpt2", {"n_layer": 10**9}, "names 1000000000 layers"),
         ("gptj", {"rotary_dim": "2"}, "rotary_dim is '2'"),
-        ("gpt_neo", {"attention_types": None}, "attention_types must name"),
-        ("gpt_neo", {"attention_types": 3}, "attention_types must name"),
+        ("gpt_neo", {"attention_types": None, "attention_layers": None}, "attention_types must name"),
+        ("gpt_neo", {"attention_types": 3, "attention_layers": None}, "attention_types must name"),
+        ("gpt_neo", {"attention_layers": 3}, "attention_layers must name"),
         ("gpt_neox", {"rotary_pct": [1], "rope_parameters": None}, "rotary_pct is"),
     ],
 )
@@ -176,6 +177,21 @@ def test_a_key_that_nobody_knows_is_said(byte_tokenizer, tmp_path, capsys):
     set_json(path / "config.json", secret_sauce=0.5, use_magic=False, nothing=None, none=[], is_llama_config=True)
     open_model(path)
     assert "does not know secret_sauce, use_magic, and" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [
+        ("gpt_neo", {"attention_layers": ["local"], "window_size": 2}),
+        ("gpt_neo", {"attention_types": None, "attention_layers": ["local"], "window_size": 2}),
+        ("gpt2", {"activation_function": "gelu_python"}),
+        ("gpt2", {"activation_function": "gelu_accurate"}),
+    ],
+)
+def test_a_setting_is_read_as_transformers_reads_it(family, changes, byte_tokenizer, tmp_path):
+    path = directory(tmp_path / "m", family, byte_tokenizer)
+    set_json(path / "config.json", **changes)
+    same(path)
 
 
 SCALED = {"factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 2.0}

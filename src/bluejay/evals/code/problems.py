@@ -2,7 +2,6 @@
 
 import ast
 import gzip
-import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bluejay.evals.code.asserts import Test, split_assert
+from bluejay.files import parse_json
 
 SUITE = Path(__file__).parent / "suite"
 """Our problems, one file for each kind."""
@@ -110,7 +110,7 @@ def rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    row = json.loads(line)
+                    row = parse_json(line)
                     if not isinstance(row, dict):
                         raise ValueError("is not an object")
                     yield number, row

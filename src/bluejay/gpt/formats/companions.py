@@ -1,11 +1,12 @@
 """What a model's directory holds beside weights and tokenizer, which every copy of the model keeps."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from bluejay.files import parse_json
 
 CARD = "README.md"
 TRAINED_ON = "trained_on.json"
@@ -43,7 +44,7 @@ def companions_of(path: Path) -> Companions:
 def json_object(file: Path) -> dict[str, Any]:
     """The contents of a JSON file, empty if there is none. Raises ValueError if it is no object."""
     try:
-        values = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        values = parse_json(file.read_text(encoding="utf-8")) if file.is_file() else {}
     except ValueError:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
         values = None
     if not isinstance(values, dict):

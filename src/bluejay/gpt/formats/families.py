@@ -20,6 +20,8 @@ ACTIVATIONS = {
     "relu": "relu",
     "silu": "silu",
     "swish": "silu",
+    "gelu_python": "gelu",
+    "gelu_accurate": "gelu_tanh",
 }
 """Hugging Face's names of activations -> ours. Where several mean the same function, the first is written."""
 
@@ -72,17 +74,19 @@ def gptj_rotary(values: Values) -> Values:
 
 
 def neo_locals(values: Values) -> Values:
-    """GPT-Neo's local layers. `attention_types` [[["global", "local"], 6]] means six repetitions of the pair."""
-    n_layer, types = whole(values, "num_layers"), values.get("attention_types")
-    given: Any = [[["global", "local"], 12]] if types is None else types
+    """GPT-Neo's local layers, from the list `attention_layers`, which counts where both are given, or from
+    `attention_types`, in which [[["global", "local"], 6]] means six repetitions of the pair."""
+    n_layer = whole(values, "num_layers")
+    key = "attention_types" if values.get("attention_layers") is None else "attention_layers"
+    given: Any = [[["global", "local"], 12]] if values.get(key) is None else values[key]
     kinds: list[Any] = []
     try:
-        for pattern, times in given:
+        for pattern, times in given if key == "attention_types" else [(given, 1)]:
             kinds += list(pattern) * min(times, n_layer + 1)
     except (TypeError, ValueError):  # a number or a text in place of a list
         kinds = []
     if len(kinds) != n_layer or not all(kind in ("global", "local") for kind in kinds):
-        raise ValueError(f"attention_types must name global or local for each of {n_layer} layers")
+        raise ValueError(f"{key} must name global or local for each of {n_layer} layers")
     return {"local_layers": tuple(layer for layer, kind in enumerate(kinds) if kind == "local")}
 
 
@@ -183,7 +187,7 @@ FAMILIES = {
         defaults={"intermediate_size": None, "window_size": 256, "layer_norm_epsilon": 1e-5}
         | {"activation_function": "gelu_new", "tie_word_embeddings": True},
         read=neo_locals,
-        own_keys=("attention_types",),
+        own_keys=("attention_types", "attention_layers"),
         write=lambda config: neo_types(config) | dict.fromkeys(("attention_dropout", "embed_dropout"), 0.0),
         prefix="transformer.",
         modules={

@@ -4,6 +4,7 @@ Names, the order of rows and the meaning of fields follow llama.cpp's `convert_h
 """
 
 import dataclasses
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -200,7 +201,7 @@ def field(own: dict[str, Any], architecture: str, key: str) -> Any:
     value = own.get(key)
     if isinstance(value, np.ndarray):
         raise ValueError(f"{architecture}.{key} differs from layer to layer; bluejay reads models where it does not")
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise ValueError(f"{architecture}.{key} is {value!r}; it must be a positive number")
     return value
 

@@ -33,8 +33,13 @@ SPELLED_ENDS = (
     "<end_of_turn>",
     "<|endoftext|>",
     "<|end_of_text|>",
+    "<|return|>",
+    "<|call|>",
+    "<EOT>",
+    "_<EOT>",
+    "<end_of_utterance>",
 )
-"""Control tokens that end a text in llama.cpp whether or not the file says so."""
+"""Tokens that end a text in llama.cpp, whatever the file says of them (`llama-vocab.cpp`)."""
 
 
 def gguf_tokenizer(path: Path, fields: Mapping[str, Any]) -> Tokenizer:
@@ -153,7 +158,7 @@ def bpe(tokens: list[str], kinds: list[int], merges: list[tuple[str, str]], **se
 def add_tokens(backend: tokenizers.Tokenizer, own: Mapping[str, Any], tokens: list[str], kinds: list[int]) -> None:
     """Register special tokens, tokens that are matched before splitting, and the token that begins a text."""
     for token, kind in zip(tokens, kinds, strict=True):
-        if kind in (TokenType.CONTROL, TokenType.UNKNOWN):
+        if kind in (TokenType.CONTROL, TokenType.UNKNOWN) or token in SPELLED_ENDS:
             backend.add_special_tokens([AddedToken(token, normalized=False, special=True)])
         elif kind == TokenType.USER_DEFINED:
             backend.add_tokens([AddedToken(token, normalized=False)])
@@ -185,7 +190,9 @@ def is_id(value: Any) -> TypeGuard[int]:
 
 def ends_of(own: Mapping[str, Any], backend: tokenizers.Tokenizer) -> list[int]:
     """The ids that end generation: the end of text first, then the ends of a turn, which llama.cpp also knows by their
-    spelling."""
+    spelling. Where answers end with <|return|> and <|call|>, <|end|> only ends a part of one."""
     stated = [own.get(key) for key in ("eos_token_id", "eot_token_id", "eom_token_id")]
     control = {token.content: id for id, token in backend.get_added_tokens_decoder().items() if token.special}
+    if "<|return|>" in control and "<|call|>" in control:
+        control.pop("<|end|>", None)
     return valid_ends([*stated, *(control[name] for name in SPELLED_ENDS if name in control)], backend)

@@ -1,7 +1,6 @@
 """Model directories in the Hugging Face layout: opened, read and written one weight at a time."""
 
 import dataclasses
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bluejay.files import atomic_directory, write_json
+from bluejay.files import atomic_directory, parse_json, write_json
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.companions import CARD, companions_of, licence_of
 from bluejay.gpt.formats.families import (
@@ -27,6 +26,7 @@ from bluejay.gpt.formats.tensors import (
     Header,
     StoredModel,
     TensorFiles,
+    check_type,
     open_tensors,
     write_shards,
 )
@@ -49,7 +49,7 @@ def read_config(path: Path) -> tuple[GPTConfig, Any]:
     ValueError, naming the file."""
     file = path / "config.json"
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = parse_json(file.read_text(encoding="utf-8"))
         if not isinstance(values, dict):
             raise ValueError("it is not a JSON object")
         quantization = values.pop("quantization", None)
@@ -76,11 +76,13 @@ def open_hugging_face(path: Path, config: GPTConfig) -> StoredModel:
     stored_in: dict[str, tuple[StoredTensor, str]] = {}
     unused = {name for name in tensors.files if not TABLES.fullmatch(name)}
     for stored in stored_tensors(config, shapes):
-        names = names_of(stored.name, config)
-        name = next((name for name in names if name in tensors.files), None)
-        if name is None:
+        names = [name for name in dict.fromkeys(names_of(stored.name, config)) if name in tensors.files]
+        if not names:
             raise ValueError(f"{file} has no {stored.name}")
-        stored_in |= dict.fromkeys(stored.weights, (stored, name))
+        for other in names[1:]:
+            if not same_numbers(tensors.read(names[0]), tensors.read(other)):
+                raise ValueError(f"{file} has both {names[0]} and {other}, which differ")
+        stored_in |= dict.fromkeys(stored.weights, (stored, names[0]))
         unused.difference_update(names)
     if unused:
         name = min(unused)
@@ -113,10 +115,15 @@ def with_own_head(config: GPTConfig, tensors: TensorFiles, file: Path) -> GPTCon
     if not config.tied or found[0] is None or found[1] is None:
         return config
     one, other = tensors.read(found[0]), tensors.read(found[1])
-    if one.dtype == other.dtype and torch.equal(one, other):
+    if same_numbers(one, other):
         return config
     say(f"{file}: {found[1]} differs from {found[0]} although tie_word_embeddings is true; it is used as the head")
     return dataclasses.replace(config, tied=False)
+
+
+def same_numbers(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors have one shape and hold the same numbers, in whatever types."""
+    return torch.equal(one, other) if one.dtype == other.dtype else torch.equal(one.double(), other.double())
 
 
 def names_of(name: str, config: GPTConfig) -> list[str]:
@@ -144,9 +151,7 @@ def read_part(
     expected = expected[::-1] if stored.transposed else expected
     if list(tensor.shape) != expected:
         raise ValueError(f"{tensors.files[name]}: {name} is {list(tensor.shape)}; config.json makes it {expected}")
-    if tensor.dtype not in (*DTYPES, torch.float64):
-        kinds = ", ".join(str(kind).removeprefix("torch.") for kind in DTYPES)
-        raise ValueError(f"{tensors.files[name]}: {name} holds {tensor.dtype}; weights are {kinds} or float64")
+    check_type(tensor, f"{tensors.files[name]}: {name}")
     return unfuse(stored, tensor.T if stored.transposed else tensor, weight, rows, config)
 
 

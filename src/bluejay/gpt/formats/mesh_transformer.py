@@ -10,7 +10,6 @@ weight it is; its shape is checked against that weight's.
 Matrices are stored (in, out). D model · V vocabulary, as in `bluejay.gpt.model`.
 """
 
-import json
 import math
 import zipfile
 import zlib
@@ -24,6 +23,7 @@ import torch
 from numpy.lib import format as npy
 from torch import Tensor
 
+from bluejay.files import parse_json
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.families import from_hugging_face
 from bluejay.gpt.formats.tensors import StoredModel
@@ -156,7 +156,7 @@ def newest(path: Path) -> Path:
     if not meta.is_file():
         return path
     try:
-        step = path / f"step_{int(json.loads(meta.read_bytes())['checkpoints'][-1])}"
+        step = path / f"step_{int(parse_json(meta.read_bytes())['checkpoints'][-1])}"
     except (ValueError, KeyError, TypeError, IndexError):
         raise ValueError(f"{meta} lists no checkpoints") from None
     if not step.is_dir():
@@ -177,7 +177,7 @@ def numbered(directory: Path, pattern: str) -> list[Path]:
 def read_config(file: Path) -> GPTConfig:
     """The configuration in a `config.json`. Raises ValueError, naming it."""
     try:
-        return from_hugging_face(dict(json.loads(file.read_bytes())))
+        return from_hugging_face(dict(parse_json(file.read_bytes())))
     except (ValueError, TypeError) as error:
         raise ValueError(f"{file}: {error}") from None
 

@@ -7,7 +7,6 @@ their ranks: the A are stacked, and each B has its own columns.
 """
 
 import dataclasses
-import json
 import math
 import re
 from dataclasses import dataclass
@@ -18,13 +17,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bluejay.files import atomic_directory, write_json
+from bluejay.files import atomic_directory, parse_json, write_json
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.families import FAMILIES, StoredTensor, stored_tensors
-from bluejay.gpt.formats.huggingface import fuse, names_of, unfuse
+from bluejay.gpt.formats.huggingface import fuse, names_of, same_numbers, unfuse
 from bluejay.gpt.formats.tensors import (
     Header,
     StoredModel,
+    check_type,
     converted,
     open_safetensors,
     open_torch,
@@ -169,11 +169,11 @@ def read_adapter_config(path: Path) -> dict[str, Any]:
     """The contents of `adapter_config.json`. Raises ValueError if it does not describe a plain LoRA adapter."""
     file = path / CONFIG
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = parse_json(file.read_text(encoding="utf-8"))
         kind, rank, alpha = values["peft_type"], values["r"], values["lora_alpha"]
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{file} is not the configuration of a LoRA adapter") from None
-    if kind != "LORA" or not isinstance(rank, int) or rank < 1 or not isinstance(alpha, (int, float)):
+    if kind != "LORA" or type(rank) is not int or rank < 1 or not is_number(alpha):
         raise ValueError(f"{file} has a {kind} adapter of rank {rank}, alpha {alpha}; bluejay reads LORA")
     if values.get("alora_invocation_tokens"):
         raise ValueError(
@@ -187,9 +187,29 @@ def read_adapter_config(path: Path) -> dict[str, Any]:
     for key, value in values.items():
         if value and key not in KNOWN:
             raise ValueError(f"{file}: {key} is {value!r}; bluejay does not know what it means")
+    for key in ("alpha_pattern", "rank_pattern"):
+        check_patterns(values.get(key) or {}, f"{file}: {key}")
+    if not all(type(one) is int and one >= 1 for one in (values.get("rank_pattern") or {}).values()):
+        raise ValueError(f"{file}: rank_pattern is {values['rank_pattern']!r}; a rank is a whole number of at least 1")
     if not isinstance(values.get("base_model_name_or_path"), str) or not values["base_model_name_or_path"]:
         raise ValueError(f"{file} does not name the model that it adapts in base_model_name_or_path")
     return values
+
+
+def check_patterns(patterns: Any, name: str) -> None:
+    """Raise ValueError, with the key's name, unless it maps regular expressions for names of modules to numbers."""
+    if not isinstance(patterns, dict) or not all(map(is_number, patterns.values())):
+        raise ValueError(f"{name} is {patterns!r}; it must map names of modules to numbers")
+    for pattern in patterns:
+        try:
+            re.compile(f"({pattern})")
+        except re.error as error:
+            raise ValueError(f"{name} has {pattern!r}, which is no regular expression: {error}") from None
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of a JSON file is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def base_of(values: dict[str, Any]) -> str:
@@ -206,7 +226,7 @@ def read_adapter(path: Path, config: GPTConfig) -> Adapter:
         raise FileNotFoundError(f"{path} is an adapter without weights: it has no {TENSORS}")
     names, tensor = open_safetensors(file) if file.is_file() else open_torch(file := path / TORCH_TENSORS)
     remaining, shapes = set(names), weight_shapes(config)
-    adapter = Adapter({}, {})
+    adapter, seen = Adapter({}, {}), dict[str, Tensor]()
     for stored in stored_tensors(config, shapes):
         kind = stored.name.rpartition(".")[2]
         # A tied head has no update of its own.
@@ -220,6 +240,10 @@ def read_adapter(path: Path, config: GPTConfig) -> Adapter:
                 whole = tensor(name).T if stored.transposed else tensor(name)
                 if list(whole.shape) != shape:
                     raise ValueError(f"{file}: {name} is {list(whole.shape)}; the model's is {shape}")
+                check_type(whole, f"{file}: {name}")
+                if stored.name in seen and not same_numbers(whole, seen[stored.name]):
+                    raise ValueError(f"{file} has two tensors for {stored.name}, which differ")
+                seen[stored.name] = whole
                 adapter.replaced.update({one: unfuse(stored, whole, one, rows, config) for one in stored.weights})
         module = next((name for name in modules if f"{PREFIX}{name}.lora_A.weight" in remaining), modules[0])
         pair = [f"{PREFIX}{module}.lora_{letter}.weight" for letter in "AB"]
@@ -229,6 +253,10 @@ def read_adapter(path: Path, config: GPTConfig) -> Adapter:
         a, b = (tensor(name) for name in pair)
         if len(shape) != 2 or a.ndim != 2 or a.shape[1] != shape[1] or b.shape != (shape[0], len(a)):
             raise ValueError(f"{file}: {pair[0]} is {list(a.shape)} and its B {list(b.shape)}; {module} does not fit")
+        if len(a) != (rank := of_module(module, values, "rank_pattern", values["r"])):
+            raise ValueError(f"{file}: {pair[0]} has the rank {len(a)}; {CONFIG} makes it {rank}")
+        for name, half in zip(pair, (a, b), strict=True):
+            check_type(half, f"{file}: {name}")
         scale = scale_of(module, len(a), values)
         adapter.updates.update(
             {name: LowRank(a, unfuse(stored, b, name, rows, config), scale) for name in stored.weights}
@@ -240,9 +268,12 @@ def read_adapter(path: Path, config: GPTConfig) -> Adapter:
 
 
 def scale_of(module: str, rank: int, values: dict[str, Any]) -> float:
-    """alpha / rank of a module. A pattern that matches the module's name may replace alpha, as in peft."""
-    patterns = values.get("alpha_pattern") or {}
-    alpha = next(
-        (patterns[name] for name in patterns if re.fullmatch(rf"(.*\.)?({name})", module)), values["lora_alpha"]
-    )
+    """alpha / rank of a module."""
+    alpha = of_module(module, values, "alpha_pattern", values["lora_alpha"])
     return alpha / (math.sqrt(rank) if values.get("use_rslora") else rank)
+
+
+def of_module(module: str, values: dict[str, Any], key: str, default: int | float) -> int | float:
+    """The number that the first pattern of a key that matches a module's name gives it, as in peft, or the default."""
+    patterns = values.get(key) or {}
+    return next((patterns[name] for name in patterns if re.fullmatch(rf"(.*\.)?({name})", module)), default)

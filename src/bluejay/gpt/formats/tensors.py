@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from bluejay.decompress import refuse_pointer_file
+from bluejay.files import parse_json
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.companions import Companions
 from bluejay.gpt.quantization.packing import Packed
@@ -101,7 +102,7 @@ def read_index(index: Path) -> dict[str, Path]:
     """Name of a tensor -> the shard that holds it. Raises ValueError if the index is damaged or names a file outside
     its directory, FileNotFoundError if a shard is missing."""
     try:
-        shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        shards = parse_json(index.read_text(encoding="utf-8"))["weight_map"]
         files = {str(name): index.parent / str(shard) for name, shard in shards.items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{index} is not an index of shards") from None
@@ -120,7 +121,14 @@ def open_safetensors(path: Path) -> tuple[Collection[str], Callable[[str], Tenso
         handle: Any = safe_open(path, framework="pt")
     except SafetensorError as error:
         raise ValueError(f"{path} is not a whole safetensors file: {error}") from None
-    return set(handle.keys()), handle.get_tensor
+
+    def read(name: str) -> Tensor:
+        try:
+            return handle.get_tensor(name)
+        except Exception as error:  # a type that torch lacks: SafetensorError, AttributeError and others
+            raise ValueError(f"{path}: {name}: {error}") from None
+
+    return set(handle.keys()), read
 
 
 def open_torch(path: Path) -> tuple[Collection[str], Callable[[str], Tensor]]:
@@ -134,8 +142,14 @@ def open_torch(path: Path) -> tuple[Collection[str], Callable[[str], Tensor]]:
             f"{path} is not a whole file of tensors, or holds code, which is never run; "
             "a model.safetensors in its place would be read"
         ) from None
-    if not isinstance(values, dict) or not all(isinstance(value, Tensor) for value in values.values()):
+    if not isinstance(values, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in values.items()
+    ):
         raise ValueError(f"{path} does not hold named tensors")
+    for name, value in values.items():
+        if value.layout is not torch.strided or value.is_meta:
+            kind = "on the meta device, without numbers" if value.is_meta else "sparse"
+            raise ValueError(f"{path}: {name} is {kind}; bluejay reads dense tensors")
     return values.keys(), lambda name: values[name].detach()  # some files hold parameters
 
 
@@ -214,6 +228,13 @@ def converted(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     check_finite(name, tensor)
     kind, wider = str(dtype).removeprefix("torch."), "bfloat16" if dtype == torch.float16 else "float32"
     raise ValueError(f"{name} holds {tensor.abs().max():.3g}, which is too large for {kind}; {wider} can hold it")
+
+
+def check_type(tensor: Tensor, name: str) -> None:
+    """Raise ValueError, with the tensor's name, if it is of a type that is none of weights."""
+    if tensor.dtype not in (*DTYPES, torch.float64):
+        kinds = ", ".join(str(kind).removeprefix("torch.") for kind in DTYPES)
+        raise ValueError(f"{name} holds {tensor.dtype}; weights are {kinds} or float64")
 
 
 def check_finite(name: str, tensor: Tensor) -> None:

@@ -30,7 +30,7 @@ REFUSED: Values = {
 }
 """Key of `config.json` that changes the arithmetic -> the only value that is accepted if the key is present."""
 _HARMLESS = """
-    _attn_implementation _attn_implementation_autoset _name_or_path architectures attention_dropout attention_layers
+    _attn_implementation _attn_implementation_autoset _name_or_path architectures attention_dropout
     attn_pdrop auto_map bad_words_ids begin_suppress_tokens bos_token_id chunk_size_feed_forward classifier_dropout
     cross_attention_hidden_size decoder_start_token_id diversity_penalty do_sample dtype early_stopping embd_pdrop
     embed_dropout encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty finetuning_task

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bluejay.files import write_text
+from bluejay.files import parse_json, write_text
 from bluejay.pile.steps import passages
 from bluejay.pile.steps.mix import SPLITS
 
@@ -110,7 +110,7 @@ class Report:
     def load(cls, directory: Path) -> "Report | None":
         """The report of a corpus; None where there is no complete corpus."""
         try:
-            values = json.loads((directory / NAME).read_text(encoding="utf-8"))
+            values = parse_json((directory / NAME).read_text(encoding="utf-8"))
             components = {name: component_of(entry) for name, entry in values.pop("components").items()}
             return cls(components=components, **values)
         except (OSError, ValueError, TypeError, KeyError, AttributeError):

@@ -4,7 +4,6 @@ Words are runs of letters, digits and marks, in lower case, so differences of pu
 """
 
 import io
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from bluejay.files import parse_json
 from bluejay.pile.sources.formats.json_objects import from_first_line, is_by_line
 from bluejay.pile.sources.io.decode import decode, file_text, in_utf8, uncompressed
 from bluejay.pile.sources.io.open import BROKEN, matching, open_bytes
@@ -121,11 +121,11 @@ def strings_of(name: str) -> Iterator[str]:
     with open_bytes(name) as file:
         if kind in (".jsonl", ".jsonlines", ".ndjson"):
             for line in in_utf8(file):
-                yield from strings_in(json.loads(decode(line))) if line.strip() else ()
+                yield from strings_in(parse_json(decode(line))) if line.strip() else ()
         elif kind == ".json":
             first, content = from_first_line(file)
             for written in content if is_by_line(first) else [content.read()]:
-                yield from strings_in(json.loads(decode(written))) if written.strip() else ()
+                yield from strings_in(parse_json(decode(written))) if written.strip() else ()
         elif kind == ".parquet":
             for row in pq.read_table(io.BytesIO(file.read())).to_pylist():
                 yield from strings_in(row)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from bluejay.files import write_text
+from bluejay.files import parse_json, write_text
 from bluejay.progress import say
 
 LOCK = "lock"
@@ -120,7 +120,7 @@ def named_owner(file: Path) -> Owner | None:
 def read_owner(file: Path) -> Owner | None:
     """The owner that a file names; None if there is no such file."""
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = parse_json(file.read_text(encoding="utf-8"))
         return Owner(str(values["host"]), int(values["process"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None

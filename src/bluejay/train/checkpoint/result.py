@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bluejay import recipe as recipes
-from bluejay.files import sha256_of, write_text
+from bluejay.files import parse_json, sha256_of, write_text
 from bluejay.recipe import STRICT
 
 RESULT = "result.json"
@@ -36,7 +36,7 @@ def read_result(directory: Path) -> Result | None:
     """The result in a run's directory; None if there is none that can be read."""
     path = directory / RESULT
     try:
-        return recipes.check(Result, json.loads(path.read_text(encoding="utf-8")), str(path))
+        return recipes.check(Result, parse_json(path.read_text(encoding="utf-8")), str(path))
     except (OSError, ValueError, TypeError):
         return None
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bluejay import recipe as recipes
-from bluejay.files import sync, write_text
+from bluejay.files import parse_json, sync, write_text
 from bluejay.recipe import STRICT
 from bluejay.train.recipe import TrainRecipe, is_pairs
 
@@ -58,7 +58,7 @@ def read_marker(directory: Path) -> tuple[State, dict[str, str]]:
     path = directory / MARKER
     try:
         text = path.read_text(encoding="utf-8")
-        values = json.loads(text)
+        values = parse_json(text)
         if values.pop("sha256", None) is None or render_marker(values) != text:
             raise DamagedCheckpoint(f"{path} does not have the checksum it was written with")
         files = values.pop("files")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bluejay import recipe as recipes
+from bluejay.files import parse_json
 from bluejay.gpt.formats.companions import TRAINED_ON
 from bluejay.recipe import STRICT
 from bluejay.train.checkpoint.state import MARKER, DamagedCheckpoint, State, read_marker
@@ -39,7 +40,7 @@ def trained_on(checkpoints: Path, state: State, files: Mapping[str, bytes]) -> b
     jumps = sorted((before | {state.step: state.batches_skipped}).items())
     base = None
     with contextlib.suppress(ValueError):  # a base whose file is damaged is one of which nothing is known
-        base = json.loads(files.get(TRAINED_ON, b"null"))
+        base = parse_json(files.get(TRAINED_ON, b"null"))
     values = {"step": state.step, "recipe": state.recipe, "tokenizer": state.tokenizer, "inputs": state.inputs}
     return (json.dumps({**values, "jumps": jumps, "base": base}, indent=2) + "\n").encode()
 
@@ -50,7 +51,7 @@ def read_trained_on(model: Path) -> TrainedOn | None:
     if not path.is_file():
         return None
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from None
     return recipes.check(TrainedOn, values, str(path))

@@ -1,7 +1,6 @@
 """What the inputs of a run contain, as hashes: a file may move, and a run must notice when its content changes."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from bluejay.gpt.formats.companions import TUNED_LENS
 from bluejay.gpt.formats.locate import locate
-from bluejay.gpt.formats.peft import base_of
+from bluejay.gpt.formats.peft import base_of, read_adapter_config
 from bluejay.tokens import suffixed
 
 WHOLE_BYTES = 2**30
@@ -70,7 +69,7 @@ def hash_of_model(name: str, adapted: frozenset[Path] = frozenset()) -> str:
         named = "" if path.is_file() else file.relative_to(path).as_posix()
         digest.update(f"{named} {hash_of_file(file)} ".encode())
         if file.name == "adapter_config.json" and path.resolve() not in adapted:  # it may lie with its own base
-            base = base_of(json.loads(file.read_text(encoding="utf-8")))
+            base = base_of(read_adapter_config(file.parent))
             digest.update(hash_of_model(base, adapted | {path.resolve()}).encode())
     return digest.hexdigest()
 

@@ -69,7 +69,7 @@ def read_run(directory: Path) -> RunSummary:
         raise FileNotFoundError(
             f"{directory} is not the folder of a run: it holds no recipe.toml; name one run, such as runs/quickstart"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not the recipe of a run: {error}") from None
     rows = read_metrics(directory / "metrics.jsonl")
     steps = [row for row in rows if row.get("tokens_per_second")]

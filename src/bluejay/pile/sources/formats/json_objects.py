@@ -7,6 +7,7 @@ from io import BufferedIOBase
 from itertools import chain
 from typing import Any
 
+from bluejay.files import parse_json
 from bluejay.pile.documents import MAX_DOCUMENT_BYTES, too_large
 from bluejay.pile.sources.io.decode import decode, in_utf8
 from bluejay.pile.sources.io.lines import lines
@@ -35,7 +36,7 @@ def json_objects(stream: BufferedIOBase) -> Iterator[Any]:
         text += line
         if len(text) > MAX_DOCUMENT_BYTES:
             raise too_large()
-    whole = json.loads(decode(bytes(text)))
+    whole = parse_json(decode(bytes(text)))
     if isinstance(whole, dict):
         whole = whole["results"] if isinstance(whole.get("results"), list) else [whole]
     yield from map(required, whole if isinstance(whole, list) else [whole])
