@@ -14,6 +14,7 @@ export const newSeed = () => Math.floor(Math.random() * N_SEEDS);
 export class Settings {
 	controls = [];
 	others = {}; // values of settings that have no control yet; null when all controls are there
+	notice = new Text(); // where the context of the model is shorter than the length that was asked for, says so
 
 	constructor(controls, onChange) {
 		this.onChange = onChange;
@@ -24,6 +25,7 @@ export class Settings {
 		for (const control of controls) {
 			control.oninput = () => {
 				if (control.dataset.step) control.step = control.dataset.step;
+				control.dataset.wanted = control.value;
 				this.showValues();
 				this.onChange();
 			};
@@ -39,9 +41,20 @@ export class Settings {
 		this.change(others);
 	}
 
-	// Numbers, texts and switches by name, as they are stored between visits.
+	// Numbers, texts and switches by name.
 	get values() {
 		return { ...this.others, ...Object.fromEntries(this.controls.map((control) => [control.id, valueOf(control)])) };
+	}
+
+	// The values as they are stored between visits, with a length that another model's context may hold.
+	get stored() {
+		return { ...this.values, max_tokens: this.wanted };
+	}
+
+	// The length that was asked for.
+	get wanted() {
+		const { dataset, defaultValue } = byId("max_tokens");
+		return Math.min(MAX_TOKENS, dataset.wanted ?? defaultValue);
 	}
 
 	// Settings that `values` does not name get their defaults.
@@ -68,7 +81,11 @@ export class Settings {
 	}
 
 	set context(tokens) {
-		byId("max_tokens").max = Math.max(8, Math.min(MAX_TOKENS, tokens) & ~7);
+		const slider = byId("max_tokens");
+		slider.max = Math.max(8, Math.min(MAX_TOKENS, tokens) & ~7);
+		keepBetweenSteps(slider, this.wanted);
+		const short = slider.valueAsNumber < this.wanted;
+		this.notice.data = short ? ` Length is now ${slider.value}: the model's context has no more.` : "";
 		this.showValues();
 	}
 
@@ -104,9 +121,10 @@ function setValue(control, value) {
 // A slider moves by steps; a link sets it to any number in its range.
 function keepBetweenSteps(slider, number) {
 	if (Number.isNaN(number)) return setDefault(slider);
+	slider.dataset.wanted = number;
 	slider.step = slider.dataset.step ??= slider.step;
 	slider.value = number;
-	if (slider.valueAsNumber === number) return;
+	if (slider.valueAsNumber === Math.min(number, slider.max)) return;
 	slider.step = slider.id === "max_tokens" ? 1 : "any";
 	slider.value = number;
 }
@@ -114,6 +132,7 @@ function keepBetweenSteps(slider, number) {
 function setDefault(control) {
 	if (control.type === "checkbox") control.checked = control.defaultChecked;
 	else control.value = control.defaultValue ?? control.options[0].value;
+	delete control.dataset.wanted;
 	validate(control);
 }
 
