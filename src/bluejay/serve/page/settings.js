@@ -3,7 +3,8 @@
 
 import { byId } from "./dom.js";
 
-const MAX_TOKENS = byId("max_tokens").max; // of one run; the user can run again
+const LENGTH = byId("max_tokens");
+const MAX_TOKENS = LENGTH.max; // of one run; the user can run again
 const N_SEEDS = 1e6; // few enough that people can tell each other a seed
 const PAGE_ONLY = ["end_of_function", "font"]; // settings that the API does not have
 
@@ -14,7 +15,7 @@ export const newSeed = () => Math.floor(Math.random() * N_SEEDS);
 export class Settings {
 	controls = [];
 	others = {}; // values of settings that have no control yet; null when all controls are there
-	notice = new Text(); // where the context of the model is shorter than the length that was asked for, says so
+	notice = new Text(); // says where the length is less than was asked for
 
 	constructor(controls, onChange) {
 		this.onChange = onChange;
@@ -46,15 +47,9 @@ export class Settings {
 		return { ...this.others, ...Object.fromEntries(this.controls.map((control) => [control.id, valueOf(control)])) };
 	}
 
-	// The values as they are stored between visits, with a length that another model's context may hold.
+	// As they are stored between visits, with the length that was asked for.
 	get stored() {
-		return { ...this.values, max_tokens: this.wanted };
-	}
-
-	// The length that was asked for.
-	get wanted() {
-		const { dataset, defaultValue } = byId("max_tokens");
-		return Math.min(MAX_TOKENS, dataset.wanted ?? defaultValue);
+		return { ...this.values, max_tokens: wanted() };
 	}
 
 	// Settings that `values` does not name get their defaults.
@@ -81,11 +76,10 @@ export class Settings {
 	}
 
 	set context(tokens) {
-		const slider = byId("max_tokens");
-		slider.max = Math.max(8, Math.min(MAX_TOKENS, tokens) & ~7);
-		keepBetweenSteps(slider, this.wanted);
-		const short = slider.valueAsNumber < this.wanted;
-		this.notice.data = short ? ` Length is now ${slider.value}: the model's context has no more.` : "";
+		LENGTH.max = Math.max(8, Math.min(MAX_TOKENS, tokens) & ~7);
+		keepBetweenSteps(LENGTH, wanted());
+		const { value } = LENGTH;
+		this.notice.data = value < wanted() ? ` Length is now ${value}: the model's context has no more.` : "";
 		this.showValues();
 	}
 
@@ -109,6 +103,8 @@ export class Settings {
 		}
 	}
 }
+
+const wanted = () => Math.min(MAX_TOKENS, LENGTH.dataset.wanted ?? LENGTH.defaultValue);
 
 function setValue(control, value) {
 	if (control.type === "checkbox") control.checked = String(value) === "true";
