@@ -91,8 +91,7 @@ def router(models: Catalogue) -> APIRouter:
         return ids
 
     async def embed(model: Model, ids: list[list[int]], request: Request) -> list[np.ndarray]:
-        """The vectors, some texts at a time, so that requests take turns, and a client that went away and a shutdown are
-        noticed."""
+        """The vectors, some texts at a time, so that requests take turns and the end of client or server is noticed."""
         found: list[np.ndarray] = []
         for at in range(0, len(ids), INPUTS_PER_TURN):
             if await request.is_disconnected():
