@@ -5,11 +5,7 @@ They are the run's recipe, metrics and result, the report of its corpus, and, wh
 which command makes it.
 """
 
-<<<<<<< HEAD
-import json
 import math
-=======
->>>>>>> r2_formats
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, replace

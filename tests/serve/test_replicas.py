@@ -1,13 +1,18 @@
 """Several processes that serve one model: distribution of the work, and independence of failures."""
 
+import contextlib
 import json
 import os
 import re
+import selectors
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import httpx
@@ -15,7 +20,8 @@ import pytest
 import torch
 
 from bluejay.machine import n_processors
-from bluejay.serve.replicas import devices_of, serve_named
+from bluejay.serve.replicas import Replica, Supervisor, devices_of, serve_named
+from bluejay.serve.server import listen
 from bluejay.serve.settings import ServeSettings
 from tests.waiting import PATIENCE, eventually
 
@@ -39,6 +45,43 @@ def test_on_gpus_each_worker_has_one(monkeypatch):
         devices_of(2, "cuda:1")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert devices_of(1, "auto") == ["cpu"]
+
+
+class Ended(BaseProcess):
+    """The process of a replica, with its number as its id, that has ended whenever it is waited for."""
+
+    pid = property(lambda self: int(self.name))
+
+    def join(self, timeout: float | None = None) -> None: ...
+
+
+@pytest.fixture
+def supervisor(monkeypatch):
+    """Of two replicas: one serves for a moment more, the other is still starting. Nothing is sent or started."""
+    sent, started = [], []
+    with listen("127.0.0.1", 0) as bound, contextlib.ExitStack() as stack:
+        bound.setblocking(False)
+        made = Supervisor(["model"], ServeSettings(workers=2), bound, ["cpu"] * 2, False)
+        monkeypatch.setattr("os.kill", lambda pid, number: sent.append((pid, number)))
+        monkeypatch.setattr("bluejay.serve.replicas.forget_process", lambda _: None)
+        monkeypatch.setattr(made, "_start_replica", started.append)
+        for number in range(2):
+            ours, theirs = (stack.enter_context(one) for one in socket.socketpair())
+            ours.setblocking(False)
+            made.replicas.append(Replica(number, Ended(name=str(number)), ours, 0.0, ready=number == 0))
+            made.selector.register(ours, selectors.EVENT_READ, made.replicas[-1])
+            threading.Timer(0.3, theirs.shutdown, [socket.SHUT_RDWR]).start()
+        yield made, sent, started
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_shutdown_ends_replicas_that_are_starting_and_starts_none(supervisor, number):
+    made, sent, started = supervisor
+    made.to_start = [(time.monotonic() + 0.1, 1)]
+    made.signals = [number]
+    made._shut_down()
+    assert sent[-2:] == [(0, number), (1, signal.SIGTERM)]
+    assert started == [] and made.replicas == []
 
 
 def shared(pid: int, path: Path) -> bool:

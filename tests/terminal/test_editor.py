@@ -1,6 +1,7 @@
 """The editor in a terminal, driven by keys."""
 
 import asyncio
+import json
 import re
 from importlib import resources
 
@@ -16,7 +17,8 @@ from bluejay.infer.samples import Chunk
 from bluejay.terminal.annotated_text import AnnotatedText, Sample
 from bluejay.terminal.assets import EXAMPLES, PROBABILITY_THRESHOLDS
 from bluejay.terminal.editor import KEYS, STYLE, Editor, open_editor
-from bluejay.terminal.history import History
+from bluejay.terminal.history import History, HistoryEntry
+from bluejay.terminal.menu import history_menu
 from bluejay.terminal.settings import Settings, link_to, parse_link, parse_settings
 from tests.waiting import PATIENCE
 
@@ -252,8 +254,46 @@ def test_history_lasts_until_it_is_deleted(tiny_model, tmp_path):
 
     driven(tiny_model, second, history)
     assert len(history.entries) <= 1  # all were deleted; the text on the screen at the end is added
-    history.path.write_text("not ours")
+
+
+GOOD = {"text": "the cat sat", "spans": [[3, 7], [7, 11]], "settings": "top_k=5", "note": "4 tokens", "when": 1.0}
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"spans": None},
+        {"spans": [[1]]},
+        {"spans": [[0, 5.5]]},
+        {"spans": [[3, 7], [5, 99]]},
+        {"text": 5},
+        {"note": None},
+        {"settings": None},
+        {"when": "x"},
+        {"when": None},
+        {"when": 1e30},
+        {"when": float("nan")},
+        {"from_a_newer_version": 1},
+    ],
+)
+def test_a_broken_entry_of_the_history_costs_itself_alone_and_stays_in_the_file(tmp_path, broken):
+    history = History(tmp_path / "history.json")
+    history.path.write_text(json.dumps([GOOD | broken, GOOD, 5]))
+    assert history.entries == [HistoryEntry(**GOOD)]
+    assert [choice.annotated.text for choice in history_menu(history.entries).choices] == ["the cat sat"]
+    history.add(HistoryEntry("new", [], "", ""))
+    assert [entry.text for entry in history.entries] == ["new", "the cat sat"]
+    assert json.dumps(json.loads(history.path.read_text())[1:]) == json.dumps([GOOD | broken, GOOD, 5])
+
+
+@pytest.mark.parametrize("text", ["not ours", "{}", "[" * 100_000])
+def test_a_history_of_another_format_is_put_aside(tmp_path, text):
+    history = History(tmp_path / "history.json")
+    history.path.write_text(text)
     assert history.entries == []
+    history.add(HistoryEntry("new", [], "", ""))
+    assert (tmp_path / "history.json.unreadable").read_text() == text
+    assert [entry.text for entry in history.entries] == ["new"]
 
 
 def test_text_ends_with_its_function(tiny_model):

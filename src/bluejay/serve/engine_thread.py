@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from weakref import WeakSet
 
 from bluejay.infer.backends import Backend
 from bluejay.infer.engine import Engine, QueueFull
@@ -103,6 +104,8 @@ class EngineThread:
         self.arriving: list[Job] = []
         self.leaving: list[Job] = []
         self.stopping = False
+        self.others: WeakSet[EngineThread] = WeakSet()
+        """Threads of answers that need an engine of their own; they stop with this one."""
         self.thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -116,7 +119,9 @@ class EngineThread:
         return self.thread.is_alive()
 
     def stop(self) -> None:
-        """Tell the thread to end after its current step; unfinished jobs get ServerStopping."""
+        """Tell the thread and the `others` to end after their current step; unfinished jobs get ServerStopping."""
+        for other in [*self.others]:
+            other.stop()
         with self.wake:
             self.stopping = True
             self.wake.notify()

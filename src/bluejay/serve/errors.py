@@ -73,6 +73,10 @@ def invalid_body(errors: Sequence[Any]) -> APIError:
             name = ".".join([*path, context["name"]])
             message = f"there is no parameter {name}; {context['hint']}"
             return APIError(400, message, param=name, code="unknown_parameter")
+        case "unsupported":
+            name = ".".join([*path, context["name"]])
+            message = f"{name} is not supported by this server; {context['hint']}"
+            return APIError(400, message, param=name, code="unsupported")
         case "missing" if path:
             return APIError(400, f"{param} is missing", param=param, code="missing_parameter")
     if not path:

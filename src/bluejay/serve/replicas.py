@@ -249,13 +249,16 @@ class Supervisor:
         return sorted(ready, key=lambda replica: replica.n_connections)
 
     def _signal_replicas(self, number: int) -> None:
+        """Send a signal to the replicas; SIGTERM to those that are still starting, which an interrupt ends with a
+        traceback."""
         for replica in self.replicas:
             with contextlib.suppress(ProcessLookupError):
                 assert replica.process.pid is not None
-                os.kill(replica.process.pid, number)
+                os.kill(replica.process.pid, number if replica.ready else signal.SIGTERM)
 
     def _shut_down(self) -> None:
         """Shut down: report not ready, keep serving for a while, distribute the last connections, then finish."""
+        self.to_start = []  # nothing starts any more
         if self.signals[0] == signal.SIGTERM:
             self._signal_replicas(signal.SIGUSR1)
             until = time.monotonic() + self.settings.unready

@@ -342,7 +342,10 @@ class Editor(Lexer):
 
         @keys.add("x", filter=Condition(lambda: self.menu is not None and self.menu.title == "history"), eager=True)
         def clear_history(_: KeyPressEvent) -> None:
-            self.history.clear()
+            try:
+                self.history.clear()
+            except OSError as error:
+                self.message = f"error: the history could not be deleted: {error.strerror}"
             self.menu = None
 
         @keys.add("c-c", eager=True)

@@ -5,8 +5,9 @@ import os
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-from bluejay.files import parse_json, write_text
+from bluejay.files import parse_json, set_aside, write_text
 
 MAX_ENTRIES = 50
 
@@ -34,25 +35,48 @@ class History:
 
     @property
     def entries(self) -> list[HistoryEntry]:
-        """All entries, latest first; none if the file is missing or has another format."""
-        try:
-            return [HistoryEntry(**entry) for entry in parse_json(self.path.read_text())] if self.path else []
-        except (OSError, ValueError, TypeError):
-            return []
+        """The entries that can be read, latest first; none if the file is missing or has another format."""
+        return [entry for value in self._values() or [] if (entry := entry_of(value)) is not None]
 
     def add(self, entry: HistoryEntry) -> None:
-        """Add an entry; drops the oldest beyond `MAX_ENTRIES`. Raises OSError."""
-        self._write([entry, *self.entries][:MAX_ENTRIES])
+        """Add an entry; drops the oldest beyond `MAX_ENTRIES`. Entries that cannot be read, such as a newer version's,
+        stay as they are, and a file of another format is renamed to NAME.unreadable. Raises OSError."""
+        values = self._values()
+        if values is None and self.path is not None and self.path.exists():
+            set_aside(self.path, "unreadable")
+        self._write([asdict(entry), *(values or [])][:MAX_ENTRIES])
 
     def clear(self) -> None:
-        """Delete all entries. Raises OSError."""
+        """Delete all entries, also those that cannot be read. Raises OSError."""
         self._write([])
 
-    def _write(self, entries: list[HistoryEntry]) -> None:
+    def _values(self) -> list[Any] | None:
+        """What the file holds for each entry; None if it is missing or has another format."""
+        try:
+            values = parse_json(self.path.read_text(encoding="utf-8")) if self.path else None
+        except (OSError, ValueError):
+            return None
+        return values if isinstance(values, list) else None
+
+    def _write(self, values: list[Any]) -> None:
         if self.path is None:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # private: only the user may read it
-        write_text(self.path, json.dumps([asdict(entry) for entry in entries]))
+        write_text(self.path, json.dumps(values))
+
+
+def entry_of(value: Any) -> HistoryEntry | None:
+    """The entry that a value in the file describes; None if it describes none."""
+    try:
+        entry = HistoryEntry(**value)
+        time.localtime(entry.when)
+        bounds = [0, *(bound for start, end in entry.spans for bound in (start, end)), len(entry.text)]
+        known = all(isinstance(one, str) for one in (entry.text, entry.settings, entry.note))
+        known = known and isinstance(entry.when, int | float)
+        known = known and all(type(bound) is int for bound in bounds) and bounds == sorted(bounds)
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
+    return entry if known else None
 
 
 def state_directory() -> Path:

@@ -63,6 +63,21 @@ def test_mistakes_get_a_sentence_and_the_name_of_the_parameter(server, body, par
     assert error["param"] == param and message in error["message"]
 
 
+def test_a_shutdown_is_noticed_between_two_groups_of_texts(running, model, monkeypatch):
+    embed, groups = model.embed, []
+    with running(model) as server:
+
+        def embed_and_stop(ids, **options):
+            groups.append(len(ids))
+            server.models.stopping = True
+            return embed(ids, **options)
+
+        monkeypatch.setattr(model, "embed", embed_and_stop)
+        answer = httpx.post(f"{server.url}/v1/embeddings", json={"input": ["the cat"] * 40})
+    assert answer.status_code == 503 and answer.json()["error"]["code"] == "shutting_down"
+    assert groups == [16]
+
+
 def test_another_models_name_is_refused(client):
     with pytest.raises(openai.NotFoundError):
         client.embeddings.create(model="text-embedding-3-small", input="a")

@@ -12,6 +12,7 @@ from bluejay.gpt.formats.layouts import save_model
 from bluejay.gpt.init import new_model
 from bluejay.lens.steering import steering_cost, steering_vector
 from bluejay.serve.settings import PublicSettings, ServeSettings
+from tests.waiting import PATIENCE
 
 TEXT = "the cat the"
 
@@ -69,6 +70,17 @@ def test_steering_changes_what_is_written_and_its_cost_is_that_of_the_library(se
     costs = ask(server, input=TEXT, steering=DIRECTION | {"strength": 40.0}).json()["steering"]
     expected = steering_cost(lens, steering, [0.0, 40.0], [TEXT])
     assert [costs["plain"], costs["steered"]] == pytest.approx(expected) and costs["layer"] == 2
+
+
+def test_a_steered_stream_ends_with_an_error_event_when_the_server_stops(running, model):
+    body = {"prompt": ["the"] * 2, "max_tokens": 1000, "temperature": 0, "stream": True, "steering": DIRECTION}
+    with running(model, ServeSettings(drain=0.2)) as server:
+        with httpx.stream("POST", f"{server.url}/v1/lens/completions", json=body, timeout=PATIENCE) as response:
+            lines = filter(None, response.iter_lines())
+            next(lines)
+            server.should_exit = True
+            last = list(lines)[-1]
+        assert json.loads(last.removeprefix("data: "))["error"]["code"] == "shutting_down"
 
 
 @pytest.mark.parametrize(

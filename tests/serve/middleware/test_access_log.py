@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 
 import httpx
 import pytest
@@ -44,6 +45,22 @@ def test_every_request_is_logged_without_its_prompt(server, model, log):
     assert third["status"] == refused.status_code == 400 and "prompt_tokens" not in third
     assert fourth["status"] == 404 and len(fourth["path"]) == 200
     assert "diary" not in log.text and "the cat" not in log.text
+
+
+def test_the_log_has_a_line_for_every_request_to_the_api_and_none_for_the_page_and_probes(server, log):
+    page = httpx.get(server.url)
+    file = re.search(r'src="([^"]+)"', page.text)[1]
+    for path in (file, "healthz", "readyz", "metrics"):
+        assert httpx.get(f"{server.url}/{path}").status_code == 200
+    assert lines(log) == []
+    posted = {"/tokenize": {"prompt": SECRET}, "/detokenize": {"tokens": [5]}, "/v1/lens": {"input": SECRET}}
+    got = ["/v1/models", "/card", "/v1/trace", "/v1/lens/checkpoints"]
+    for path, body in posted.items():
+        assert httpx.post(f"{server.url}{path}", json=body).status_code == 200
+    for path in got:
+        assert httpx.get(f"{server.url}{path}").status_code == 200
+    assert [(line["path"], line["status"]) for line in lines(log)] == [(path, 200) for path in [*posted, *got]]
+    assert "diary" not in log.text
 
 
 def test_a_client_that_disconnects_is_logged_with_status_499(server, log):

@@ -4,7 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.serve.page.test_controls import tab
-from tests.serve.page.test_run import WORD_BY_WORD, open_more, run_button, text_of, writing
+from tests.serve.page.test_run import WORD_BY_WORD, models_words, open_more, run_button, text_of, writing
 from tests.waiting import eventually
 
 FILL = """() => localStorage.setItem("bluejay-history", JSON.stringify(
@@ -65,6 +65,25 @@ def test_history_keeps_all_samples_of_a_run(page):
     page.locator("[aria-label=History] li button").click()
     expect(page.locator(".sample")).to_have_text(samples)
     assert text_of(page) == "the cat"
+
+
+def test_history_keeps_the_settings_with_which_a_run_began(page):
+    page.evaluate(WORD_BY_WORD)
+    page.get_by_label("Temperature", exact=True).fill("0.3")
+    run_button(page).click()
+    assert eventually(lambda: page.evaluate("'write' in globalThis"))
+    page.evaluate("write('word')")
+    page.get_by_label("Temperature", exact=True).fill("1.2")
+    page.get_by_role("button", name="Stop").click()
+    first = "JSON.parse(localStorage['bluejay-history'] ?? '[]')[0]?.settings.temperature"
+    assert eventually(lambda: page.evaluate(first) == 0.3)
+
+
+def test_link_with_line_ends_of_windows_says_who_wrote_the_answer(page):
+    page.evaluate("location.hash = '#prompt=a%0D%0Ab%0Dc&answer=X%0D%0AYZ&stop_before=END%0D%0A.'")
+    expect(page.locator("#text")).to_have_value("a\nb\ncX\nYZ")
+    assert models_words(page) == ["X\nYZ"]
+    expect(page.locator("#error")).to_have_text("")
 
 
 def test_link_opens_where_the_page_is_open_and_waits_for_the_end_of_a_run(page):

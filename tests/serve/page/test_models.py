@@ -26,8 +26,8 @@ def two_models(running, model, tiny_model):
         yield server
 
 
-def open_chooser(page: Page):
-    page.get_by_role("button", name="tiny").click()
+def open_chooser(page: Page, name: str = "tiny"):
+    page.get_by_role("button", name=name).click()
     return page.get_by_role("group", name="Which model writes")
 
 
@@ -138,6 +138,78 @@ def test_how_it_learnt_is_that_of_the_chosen_model(open_page, two_models):
     expect(page.locator("#model")).to_have_text("second")
     look_inside(page, "the cat")
     expect(section(page, BIRTH)).to_contain_text("kept no checkpoints")
+
+
+def test_no_checkpoint_is_asked_of_a_model_that_was_chosen_meanwhile(open_page, two_models):
+    page = open_page(url=two_models.url)
+    held, asked = [], []
+    steps = [{"name": "step-1"}, {"name": "step-2"}]
+    page.route("**/v1/lens/checkpoints?model=tiny", lambda route: route.fulfill(json={"data": steps}))
+    page.route("**/v1/lens/checkpoints/step-1?model=tiny", lambda route: held.append(route))
+    page.on("request", lambda request: asked.append(request.url.rpartition("/v1/lens/")[2]))
+    look_inside(page, "the cat")
+    with page.expect_request("**/v1/lens/checkpoints/step-1?model=tiny"):
+        section(page, BIRTH).get_by_role("button", name="Show the run").click()
+    open_chooser(page).get_by_role("radio", name="second").check()
+    expect(page.locator("#model")).to_have_text("second")
+    assert eventually(lambda: held or page.wait_for_timeout(20))
+    with page.expect_response("**/v1/lens/checkpoints/step-1?model=tiny"):
+        held[0].fulfill(json={})
+    look_inside(page, "the cat")
+    expect(section(page, BIRTH)).to_contain_text("kept no checkpoints")
+    assert [name for name in asked if name.endswith("second") and name.startswith("checkpoints")] == [
+        "checkpoints?model=second"
+    ]
+
+
+def test_sources_are_those_of_the_chosen_model(open_page, two_models):
+    """The other model is chosen while the first one's answer is on its way."""
+    page = open_page(url=two_models.url)
+    late = []
+
+    def trace(route):
+        name = route.request.url.rpartition("=")[2]
+        if route.request.method == "GET":
+            corpora = [{"name": f"the corpus of {name}", "tokens": 5}]
+            return route.fulfill(json={"available": True, "charged": False, "corpora": corpora, "index": None})
+        if name == "tiny":
+            return late.append(route)
+        return route.fulfill(json=found(name))
+
+    def found(name: str) -> dict:
+        places = {"start_char": 0, "end_char": len("the cat")}
+        kind = "quoted" if name == "tiny" else "new"
+        return {"text": "the cat", "spans": [], "segments": [{"kind": kind, **places}], "notes": []}
+
+    page.route("**/v1/trace?model=*", trace)
+    writing(page).fill("the cat")
+    page.get_by_role("button", name="Sources").click()
+    assert eventually(lambda: late or page.wait_for_timeout(20))
+    open_chooser(page).get_by_role("radio", name="second").check()
+    with page.expect_response("**/v1/trace?model=tiny"):
+        late[0].fulfill(json=found("tiny"))
+    expect(page.get_by_role("region", name="Sources of the text")).to_contain_text("100% new")
+
+
+def test_a_length_that_the_context_does_not_hold_is_said_and_comes_back(open_page, two_models):
+    page = open_page(url=two_models.url)
+    chooser, length = open_chooser(page), page.get_by_label("Length")
+    length.fill("1000")
+    chooser.get_by_role("radio", name="second").check()
+    expect(page.get_by_role("alert")).to_have_text("Length is now 64: the model's context has no more.")
+    expect(length).to_have_value("64")
+    page.reload()
+    expect(page.get_by_role("alert")).to_have_text("Length is now 64: the model's context has no more.")
+    open_chooser(page, "second").get_by_role("radio", name="tiny").check()
+    expect(page.locator("#error")).to_have_text("")
+    expect(length).to_have_value("1000")
+    page.goto("about:blank")
+    page.goto(f"{two_models.url}/#prompt=a&max_tokens=1000&temperature=0.5")
+    expect(page.locator("#error")).to_have_text("")
+    open_chooser(page).get_by_role("radio", name="second").check()
+    page.goto("about:blank")
+    page.goto(f"{two_models.url}/#prompt=a&max_tokens=1000")
+    expect(page.get_by_role("alert")).to_have_text("Length is now 64: the model's context has no more.")
 
 
 @pytest.mark.parametrize("retry", ["Run", "Model"])

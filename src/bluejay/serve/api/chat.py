@@ -100,7 +100,7 @@ class ChatRequest(Parameters):
 
     def sampling(self, n_ctx: int) -> SamplingParams:
         """The engine's parameters. Raises APIError for parameters that exclude each other."""
-        if self.top_logprobs is not None and not self.logprobs:
+        if self.top_logprobs and not self.logprobs:
             raise APIError(400, "top_logprobs needs logprobs", param="top_logprobs")
         return self.engine_params(
             max_tokens=self.max_completion_tokens or self.max_tokens or n_ctx,

@@ -18,6 +18,8 @@ from bluejay.infer.needs import READING
 from bluejay.infer.prompts import check_readable, encode_prompts, read_prompts
 from bluejay.serve.api.offered import Catalogue
 from bluejay.serve.api.parameters import Body
+from bluejay.serve.api.respond import to_api_error
+from bluejay.serve.engine_thread import ServerStopping
 from bluejay.serve.errors import ERRORS, APIError, json_response
 from bluejay.serve.middleware.access_log import current_request
 
@@ -89,12 +91,14 @@ def router(models: Catalogue) -> APIRouter:
         return ids
 
     async def embed(model: Model, ids: list[list[int]], request: Request) -> list[np.ndarray]:
-        """The vectors, some texts at a time, so that requests take turns and a client that went away is noticed."""
+        """The vectors, some texts at a time, so that requests take turns and the end of client or server is noticed."""
         found: list[np.ndarray] = []
         for at in range(0, len(ids), INPUTS_PER_TURN):
             if await request.is_disconnected():
                 raise APIError(499, "the client went away")
             async with turn:
+                if models.stopping:
+                    raise to_api_error(ServerStopping())
                 part = await asyncio.to_thread(model.embed, ids[at : at + INPUTS_PER_TURN], progress=False)
             found += list(part.numpy())
         return found

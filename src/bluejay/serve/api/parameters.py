@@ -55,8 +55,8 @@ class Body(BaseModel):
             neutral = extra["enum"] if isinstance(extra, dict) else None
             if isinstance(neutral, list) and not any(value == one and type(value) is type(one) for one in neutral):
                 allowed = " or ".join(json.dumps(one) for one in neutral if one is not None)
-                message = f"{name} is not supported by this server; leave it out" + (allowed and f" or send {allowed}")
-                raise APIError(400, message, param=name, code="unsupported")
+                hint = "leave it out" + (allowed and f" or send {allowed}")
+                raise PydanticCustomError("unsupported", "{hint}", {"name": name, "hint": hint})
         return {name: value for name, value in body.items() if value is not None}
 
 

@@ -14,8 +14,8 @@ from bluejay.lens.activations import Lens
 from bluejay.lens.steering import Steering, bits_per_byte, steered_model, steering_vector
 from bluejay.serve.api.completions import CompletionRequest, CompletionWriter, check_echo
 from bluejay.serve.api.parameters import Body
-from bluejay.serve.api.respond import Service
-from bluejay.serve.engine_thread import EngineThread, Job
+from bluejay.serve.api.respond import Service, to_api_error
+from bluejay.serve.engine_thread import EngineThread, Job, ServerStopping
 from bluejay.serve.errors import APIError
 from bluejay.serve.metrics import EngineMetrics
 
@@ -85,6 +85,9 @@ async def respond(service: Service, lens: Lens, body: SteeredRequest, request: R
     backend = TorchBackend.for_tokens(steered_model(lens, steering, body.steering.strength), lengths)
     settings = replace(own.settings, max_sequences=len(lengths), max_waiting=len(lengths))
     thread = SteeredThread(own.model, settings, Latencies(own.metrics), backend)
+    own.others.add(thread)
+    if own.stopping:
+        raise to_api_error(ServerStopping())
     thread.start()
     steered = copy(service)
     steered.engine_thread = thread

@@ -1,7 +1,7 @@
 """The access log, and the record of each request that the log, the metrics and the limits share.
 
-The log has one JSON object per line: the client, the time, the endpoint, the status and the numbers of tokens. Prompts
-are logged only if the settings ask for it, answers never.
+The log has one JSON object per line, for every request to the API and every rejected request: the client, the time,
+the endpoint, the status and the numbers of tokens. Prompts are logged only if the settings ask for it, answers never.
 """
 
 import asyncio
@@ -20,6 +20,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from bluejay.serve.metrics import Metrics
 from bluejay.serve.middleware.addresses import plain_address
 from bluejay.serve.middleware.rates import Account
+
+UNLOGGED = ("/healthz", "/readyz", "/metrics")
+"""Routes that machines ask every few seconds."""
 
 logger = logging.getLogger("bluejay.requests")
 
@@ -130,8 +133,8 @@ class AccessLog:
         try:
             await self.app(scope, receive, recording_send)
         finally:
-            route = scope.get("route")
+            route = scope.get("route")  # none for the page's files
             self.metrics.requests.labels(route.path if route else "other", record.status).inc()
-            if record.prompts or record.status >= 400:  # the page's files and health checks are not logged
+            if record.status >= 400 or (route and route.path not in UNLOGGED):
                 logger.info(record.line())
             record.end()

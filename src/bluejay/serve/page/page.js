@@ -68,7 +68,7 @@ async function run(changes) {
 	if (parameters.n > 1 && !samples) return loadSamples().then(() => run(changes), showError);
 	const endsWithFunction = String(settings.values.end_of_function) === "true";
 	if (endsWithFunction && !functionEnd) return loadFunctionEnd().then(() => run(changes), showError);
-	const start = pane.text.length;
+	const [start, used] = [pane.text.length, settings.values];
 	undoStack.record(state());
 	samples?.show();
 	const inText = { append: (pieces) => pane.append(pieces), truncate: (length) => pane.truncate(start + length) };
@@ -87,7 +87,7 @@ async function run(changes) {
 	running = null;
 	undoStack.record(state());
 	refresh();
-	const entry = [state(), settings.values, report];
+	const entry = [state(), used, report];
 	if (tokens) loadHistory().then(({ addToHistory }) => addToHistory(...entry), showError);
 	saveNow();
 	if (error?.status === 404 || (model && !models.has(model))) introduce(); // the server has other models now
@@ -203,7 +203,7 @@ function saveNow() {
 	clearTimeout(saving);
 	if (running) samples?.settle();
 	const on = { probabilities: shows("probabilities"), sources: shows("sources") };
-	const saved = { ...state(), settings: settings.values, ...on, model: models.wanted };
+	const saved = { ...state(), settings: settings.stored, ...on, model: models.wanted };
 	if (!saveState(saved)) loadHistory().then(({ makeRoom }) => byId("error").append(makeRoom(saved)), showError);
 }
 
@@ -259,7 +259,6 @@ async function introduce() {
 	const silence = new Silence((told) => (byId("error").textContent = told));
 	try {
 		await models.fetch(apiKey);
-		if (/has not answered/.test(byId("error").textContent)) say();
 		if (!panel("Model").hidden) await loadModel();
 	} catch (error) {
 		say("", "", error);
@@ -270,7 +269,9 @@ async function introduce() {
 
 // This model writes from now on; `another` one may have before.
 function useModel({ id, max_model_len: context }, another) {
+	if (/has not answered/.test(byId("error").textContent)) say();
 	settings.context = context;
+	byId("error").append(settings.notice);
 	byId("model").textContent = id;
 	if (!another) return;
 	inside?.forget();

@@ -3,7 +3,8 @@
 
 import { byId } from "./dom.js";
 
-const MAX_TOKENS = byId("max_tokens").max; // of one run; the user can run again
+const LENGTH = byId("max_tokens");
+const MAX_TOKENS = LENGTH.max; // of one run; the user can run again
 const N_SEEDS = 1e6; // few enough that people can tell each other a seed
 const PAGE_ONLY = ["end_of_function", "font"]; // settings that the API does not have
 
@@ -14,6 +15,7 @@ export const newSeed = () => Math.floor(Math.random() * N_SEEDS);
 export class Settings {
 	controls = [];
 	others = {}; // values of settings that have no control yet; null when all controls are there
+	notice = new Text(); // says where the length is less than was asked for
 
 	constructor(controls, onChange) {
 		this.onChange = onChange;
@@ -24,6 +26,7 @@ export class Settings {
 		for (const control of controls) {
 			control.oninput = () => {
 				if (control.dataset.step) control.step = control.dataset.step;
+				control.dataset.wanted = control.value;
 				this.showValues();
 				this.onChange();
 			};
@@ -39,9 +42,14 @@ export class Settings {
 		this.change(others);
 	}
 
-	// Numbers, texts and switches by name, as they are stored between visits.
+	// Numbers, texts and switches by name.
 	get values() {
 		return { ...this.others, ...Object.fromEntries(this.controls.map((control) => [control.id, valueOf(control)])) };
+	}
+
+	// As they are stored between visits, with the length that was asked for.
+	get stored() {
+		return { ...this.values, max_tokens: wanted() };
 	}
 
 	// Settings that `values` does not name get their defaults.
@@ -68,7 +76,10 @@ export class Settings {
 	}
 
 	set context(tokens) {
-		byId("max_tokens").max = Math.max(8, Math.min(MAX_TOKENS, tokens) & ~7);
+		LENGTH.max = Math.max(8, Math.min(MAX_TOKENS, tokens) & ~7);
+		keepBetweenSteps(LENGTH, wanted());
+		const { value } = LENGTH;
+		this.notice.data = value < wanted() ? ` Length is now ${value}: the model's context has no more.` : "";
 		this.showValues();
 	}
 
@@ -93,6 +104,8 @@ export class Settings {
 	}
 }
 
+const wanted = () => Math.min(MAX_TOKENS, LENGTH.dataset.wanted ?? LENGTH.defaultValue);
+
 function setValue(control, value) {
 	if (control.type === "checkbox") control.checked = String(value) === "true";
 	else control.value = value;
@@ -104,9 +117,10 @@ function setValue(control, value) {
 // A slider moves by steps; a link sets it to any number in its range.
 function keepBetweenSteps(slider, number) {
 	if (Number.isNaN(number)) return setDefault(slider);
+	slider.dataset.wanted = number;
 	slider.step = slider.dataset.step ??= slider.step;
 	slider.value = number;
-	if (slider.valueAsNumber === number) return;
+	if (slider.valueAsNumber === Math.min(number, slider.max)) return;
 	slider.step = slider.id === "max_tokens" ? 1 : "any";
 	slider.value = number;
 }
@@ -114,6 +128,7 @@ function keepBetweenSteps(slider, number) {
 function setDefault(control) {
 	if (control.type === "checkbox") control.checked = control.defaultChecked;
 	else control.value = control.defaultValue ?? control.options[0].value;
+	delete control.dataset.wanted;
 	validate(control);
 }
 

@@ -68,6 +68,7 @@ export class Inside extends SpanPopover {
 	forget() {
 		this.answer = undefined;
 		this.rest.replaceChildren();
+		this.birth.ended = true;
 		this.birth = this.newBirth();
 		this.steering.reset();
 		this.note.textContent = "Look again: another model was chosen.";
@@ -79,16 +80,18 @@ export class Inside extends SpanPopover {
 		return new Birth(this.get, () => this.pane.text, this.announce);
 	}
 
-	// The answer of /v1/lens, or null after an error, which is told.
-	async ask(body) {
-		try {
-			return await this.get("v1/lens", body);
-		} catch ({ message, status, code }) {
-			const none = status === 404 || status === 405;
-			if (!TOO_LONG.includes(code)) this.say(none ? "This server does not let visitors look inside." : message);
-			this.code = code;
-			return null;
-		}
+	// The answer of /v1/lens; null after an error, which is told unless its code is among the `expected`, and where another
+	// model was chosen meanwhile.
+	async ask(body, expected = []) {
+		const { birth } = this;
+		this.code = undefined;
+		const { error, ...answer } = await this.get("v1/lens", body).catch((error) => ({ error }));
+		if (birth !== this.birth) return null;
+		if (!error) return answer;
+		const none = error.status === 404 || error.status === 405;
+		if (!expected.includes(error.code)) this.say(none ? "This server does not let visitors look inside." : error.message);
+		this.code = error.code;
+		return null;
 	}
 
 	say(text) {
@@ -106,7 +109,7 @@ export class Inside extends SpanPopover {
 		for (let length = text.length; !answer; length = Math.floor(length / 2)) {
 			begin = text.length - length;
 			this.input = text.slice(begin).toWellFormed?.() ?? text.slice(begin);
-			answer = await this.ask({ input: this.input, everywhere: false });
+			answer = await this.ask({ input: this.input, everywhere: false }, TOO_LONG);
 			if (!answer && (!TOO_LONG.includes(this.code) || length < 2)) break;
 		}
 		this.look.disabled = false;

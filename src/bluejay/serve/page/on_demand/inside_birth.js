@@ -11,6 +11,7 @@ const SVG = "http://www.w3.org/2000/svg";
 
 export class Birth {
 	found = []; // of each checkpoint: {name, share, loss, repeat_gain, induction, ...}
+	ended = false; // whether another model was chosen, of which no checkpoint of this one must be asked for
 
 	// `get` gives what the server answers at a path, `getText` the text of the page; `announce` tells a screen reader.
 	constructor(get, getText, announce) {
@@ -45,11 +46,14 @@ export class Birth {
 			for (const [i, known] of this.checkpoints.entries()) {
 				const path = `v1/lens/checkpoints/${encodeURIComponent(known.name)}`;
 				this.found[i] ??= { ...known, ...(await this.get(path)) };
+				if (this.ended) return;
 				this.found[i].text = (await this.get(`${path}/completions`, body)).text;
+				if (this.ended) return;
 				this.note.textContent = `${i + 1} of ${this.checkpoints.length} models have written.`;
 			}
 			this.show(body.prompt);
 		} catch ({ message }) {
+			if (this.ended) return;
 			this.note.textContent = message;
 			this.announce(message);
 		}

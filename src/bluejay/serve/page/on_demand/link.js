@@ -15,7 +15,8 @@ export function follow(settings, change) {
 
 // The {text, spans, settings} of such a link, all settings as strings; undefined if there is no prompt.
 function parseLink(hash) {
-	const { prompt, answer = "", ...settings } = Object.fromEntries(new URLSearchParams(hash.slice(1)));
+	const lines = ([name, text]) => [name, text.replace(/\r\n?/g, "\n")]; // as a text area holds them
+	const { prompt, answer = "", ...settings } = Object.fromEntries([...new URLSearchParams(hash.slice(1))].map(lines));
 	if (prompt === undefined) return;
 	const spans = answer ? [{ start: prompt.length, end: prompt.length + answer.length }] : [];
 	return { text: prompt + answer, spans, settings };

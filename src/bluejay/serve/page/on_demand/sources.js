@@ -20,6 +20,7 @@ export class Sources {
 	traced = NOTHING; // the text that was traced last, and its quotes {start, end, tokens, count, n_documents, documents, ...}
 	length = MAX_CHARS;
 	next = 0; // when the text may be traced again while the model writes
+	round = {}; // another object for each model, key and use of the switch; what was asked in an earlier one is not heard
 
 	// `ask(path, body)` asks the server; `announce` tells a screen reader.
 	constructor(pane, ask, announce) {
@@ -44,6 +45,8 @@ export class Sources {
 		this.bar.hidden = !on;
 		this.timer = clearTimeout(this.timer);
 		this.traced = NOTHING;
+		this.round = {};
+		this.asking = false;
 		if (on) this.begin();
 	}
 
@@ -56,17 +59,20 @@ export class Sources {
 
 	// Ask whether and in what texts can be traced.
 	async begin() {
+		const { round } = this;
 		this.available = false;
 		this.telling = true;
 		this.say("Opening the index…");
 		try {
 			const { available, reason, charged, corpora, index } = await this.ask("v1/trace");
+			if (round !== this.round) return;
 			Object.assign(this, { available, charged });
 			this.make.hidden = !index;
 			this.make.textContent = index ? `Make the index (${size(index.bytes)}, about ${Math.ceil(index.seconds)} s)` : "";
 			const names = corpora.map(({ name, tokens }) => `${name} (${tokens.toLocaleString("en")} tokens)`);
 			this.say(available ? `Searching ${names.join(", ")}.` : unavailable(reason));
 		} catch ({ message, status }) {
+			if (round !== this.round) return;
 			this.say(status === 404 || status === 405 ? unavailable("") : message);
 		}
 		if (!this.available) this.announce(this.note.textContent);
@@ -75,18 +81,20 @@ export class Sources {
 
 	// Have the server make the index that is missing, and say how far it is.
 	async makeIndex() {
+		const { round } = this;
 		this.make.hidden = true;
 		try {
 			await this.ask("v1/trace/index", {});
 			for (let status = {}; !status.available; status = await this.ask("v1/trace")) {
-				if (!this.on) return;
+				if (round !== this.round) return;
 				const { done, tokens, error } = status.index ?? {};
 				if (error) throw new Error(`The index could not be made: ${error}.`);
 				this.say(`Making the index: ${Math.floor((100 * (done ?? 0)) / (tokens || 1))}%`);
 				await new Promise((resolve) => setTimeout(resolve, POLL_MS));
 			}
-			this.begin();
+			if (round === this.round) this.begin();
 		} catch ({ message }) {
+			if (round !== this.round) return;
 			this.say(message);
 			this.make.hidden = false;
 		}
@@ -127,6 +135,7 @@ export class Sources {
 
 	async trace() {
 		this.timer = undefined;
+		const { round } = this;
 		const { text } = this.pane;
 		if (text === this.traced.text) return this.tell();
 		const begin = Math.max(0, text.length - this.length);
@@ -136,8 +145,10 @@ export class Sources {
 		try {
 			const input = wellFormed(text.slice(begin));
 			const answer = await this.ask("v1/trace", { input, spans: MAX_QUOTES });
+			if (round !== this.round) return;
 			this.take(text, begin, generated, answer, input);
 		} catch ({ message, code, status }) {
+			if (round !== this.round) return;
 			if (status === 401) this.available = false; // until there is another key
 			if (code === "text_too_long") this.length = Math.ceil((text.length - begin) / 2);
 			else this.fail(text, message);
@@ -149,7 +160,6 @@ export class Sources {
 	}
 
 	take(text, begin, generated, { text: decoded, spans, segments, notes }, input) {
-		if (!this.on) return;
 		if (decoded !== input) return this.fail(text, "The model's tokenizer changes this text, so its parts cannot be found.");
 		const at = utf16Offsets(decoded);
 		const quotes = spans.map(({ start, end, start_char, end_char, ...known }) => ({
@@ -180,7 +190,6 @@ export class Sources {
 
 	// The text is not asked about again until it changes.
 	fail(text, message) {
-		if (!this.on) return;
 		this.traced = { text, quotes: this.quotesOf(text) };
 		this.say(message);
 		this.telling = true;
