@@ -7,7 +7,7 @@ strength and random ones. A neuron promotes the tokens whose logits its row of t
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
@@ -152,12 +152,11 @@ def passage(shard: IndexShard, at: int, length: int) -> tuple[np.ndarray, int, i
     return shard.tokens[begin : min(last, begin + length)].astype(np.int64), shard.first_token + begin, document
 
 
-def neuron_card(lens: Lens, found: Sequence[Passage], layer: int, neuron: int, examples: int = 8) -> Card:
+def neuron_card(
+    lens: Lens, found: Sequence[Passage], layer: SupportsIndex, neuron: SupportsIndex, examples: int = 8
+) -> Card:
     """The card of a neuron. Raises ValueError for a layer or a neuron that is not there."""
-    layer = lens.layer(layer)
-    last = lens.config.d_hidden - 1
-    if not 0 <= neuron <= last:
-        raise ValueError(f"there is no neuron {neuron}; a layer of this model has the neurons 0 to {last}")
+    layer, neuron = lens.layer(layer), lens.neuron(neuron)
     name = f"blocks.{layer}.mlp.hook_post"
 
     def strength(tokens: Tensor) -> tuple[Tensor, None]:
@@ -169,7 +168,9 @@ def neuron_card(lens: Lens, found: Sequence[Passage], layer: int, neuron: int, e
     return made(lens, f"neuron {layer}.{neuron}", found, strength, effect, examples)
 
 
-def head_card(lens: Lens, found: Sequence[Passage], layer: int, head: int, examples: int = 8) -> Card:
+def head_card(
+    lens: Lens, found: Sequence[Passage], layer: SupportsIndex, head: SupportsIndex, examples: int = 8
+) -> Card:
     """The card of a head: how much it moves from another token than the first and the present one. Raises ValueError
     for a layer or a head that is not there."""
     layer, head = lens.layer(layer), lens.head(head)

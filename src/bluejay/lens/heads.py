@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -89,7 +89,7 @@ def pattern_needs(config: GPTConfig, layer: int) -> list[str]:
 
 
 @torch.no_grad()
-def patterns(lens: Lens, prompt: Any, layer: int) -> Patterns:
+def patterns(lens: Lens, prompt: Any, layer: SupportsIndex) -> Patterns:
     """Where the heads of a layer look in a prompt. Raises ValueError for a layer that is not there."""
     layer = lens.layer(layer)
     names = pattern_needs(lens.config, layer)

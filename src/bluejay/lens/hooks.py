@@ -96,7 +96,7 @@ class Visits:
         return any(name in self.read or name in self.write for name in names)
 
     def __call__(self, name: str, value: Tensor) -> Tensor:
-        """The activation with which the model goes on; what is read is what was written, by all edits in their order."""
+        """The activation with which the model goes on; what is read is what was written, by each edit in turn."""
         for edit in self.write.get(name, ()):
             new = edit(value)
             if not isinstance(new, Tensor) or new.shape != value.shape:

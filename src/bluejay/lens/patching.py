@@ -9,7 +9,7 @@ activation carries.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from jaxtyping import Float, Int
@@ -73,8 +73,8 @@ def pair_of(
     lens: Lens,
     clean: Any,
     corrupt: Any,
-    answer: str | int | None = None,
-    other: str | int | None = None,
+    answer: str | SupportsIndex | None = None,
+    other: str | SupportsIndex | None = None,
     parts: Iterable[str] = tuple(HOOKS),
 ) -> Pair:
     """Two prompts to patch between. The tokens that are compared are what each prompt is followed by in the model's

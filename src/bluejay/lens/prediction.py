@@ -1,7 +1,7 @@
 """A first look at a prompt: what each layer would have said, what made one prediction, and where attention looked."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 
@@ -71,9 +71,9 @@ class Look:
 def look(
     lens: Lens,
     prompt: Any,
-    position: int = -1,
-    target: str | int | None = None,
-    against: str | int | None = None,
+    position: SupportsIndex = -1,
+    target: str | SupportsIndex | None = None,
+    against: str | SupportsIndex | None = None,
     tuned: TunedLens | None = None,
     everywhere: bool = True,
 ) -> Look:
