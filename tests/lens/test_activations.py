@@ -175,6 +175,8 @@ def test_a_look_says_which_engine_else_computes(lenses, monkeypatch):
     assert (
         look(half.lens(), TOKENS).text().endswith("torch in bfloat16, which generates and serves, rounds differently")
     )
+    found = look(half.lens(), TOKENS)
+    assert found.as_dict()["note"] == half.lens().note and found._repr_html_().endswith(f"<p>{half.lens().note}</p>")
 
 
 def test_a_closed_model_is_not_looked_into(byte_tokenizer):

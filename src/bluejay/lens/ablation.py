@@ -1,4 +1,5 @@
-"""What a prediction rests on: tokens that are left out in turn."""
+"""What a prediction rests on: tokens that are left out in turn (Li et al. 2016, "Understanding Neural Networks through
+Representation Erasure", arXiv 1612.08220)."""
 
 from dataclasses import dataclass
 from typing import Any, SupportsIndex

@@ -164,7 +164,7 @@ def attribute(
         biases(outs, direction),
         bias,
     )
-    if isinstance(prompt, Activations) and not made.error <= LARGEST_ERROR:
+    if isinstance(prompt, Activations) and made.error > LARGEST_ERROR:
         raise ValueError(
             "the terms of this run do not add up to its logit: what was written to it is not among them, or another"
             " model made it; write attn.hook_z or mlp.hook_post instead, or give a prompt"

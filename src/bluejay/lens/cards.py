@@ -7,6 +7,7 @@ strength and random ones. A neuron promotes the tokens whose logits its row of t
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from html import escape
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -124,11 +125,22 @@ class Card:
 
     def _repr_html_(self) -> str:
         rows = []
-        for one in (*self.strongest, *self.middling, *self.random):
-            text = f"{visible(one.before)}<b>{visible(one.token)}</b>{visible(one.after)}"
-            looked_at = "" if one.looked_at is None else visible(one.looked_at)
-            rows.append((f"{one.value:.3f}", looked_at, text, link(one.source, one.url)))
-        return page(self.name, table(("value", "looked at", "text", "document"), rows))
+        for kind, examples in (("strongest", self.strongest), ("half", self.middling), ("random", self.random)):
+            for one in examples:
+                text = f"{visible(one.before)}<b>{visible(one.token)}</b>{visible(one.after)}"
+                looked_at = "" if one.looked_at is None else visible(one.looked_at)
+                document = (link(one.source or one.url or one.document, one.url), escape(one.licence))
+                rows.append((kind, f"{one.value:.3f}", looked_at, text, words(one.promoted), *document))
+        both = (("Promotes", self.promoted), ("Suppresses", self.suppressed))
+        effects = (f"<p>{name} {words(tokens)}</p>" for name, tokens in both if tokens)
+        heading = f"{self.name}: above zero at {self.active:.1%} of {self.tokens:,} tokens"
+        head = ("", "value", "looked at", "text", "promoted", "document", "licence")
+        return page(heading, *effects, table(head, rows))
+
+
+def words(tokens: Sequence[str]) -> str:
+    """Tokens beside each other, as HTML."""
+    return " ".join(f"<code>{visible(token)}</code>" for token in tokens)
 
 
 def passages(tracer: Tracer, n_tokens: int, length: int = LENGTH, seed: int = 0) -> Iterator[Passage]:

@@ -21,7 +21,7 @@ from bluejay.gpt.model import Block
 from bluejay.infer.model import load
 from bluejay.lens.activations import Activations, Lens
 from bluejay.lens.hooks import Edit, visible
-from bluejay.notebook import grid, page
+from bluejay.notebook import grid, page, window
 from bluejay.progress import progress
 
 SCORES = ("induction", "previous_token", "duplicate_token", "copying")
@@ -75,11 +75,13 @@ class Patterns:
         return {"layer": self.layer, **{name: value.tolist() for name, value in found.items()}}
 
     def _repr_html_(self) -> str:
+        shown, cut = window(len(self.tokens))
+        tokens = self.tokens[shown]
         grids = [
-            grid(head.tolist(), self.tokens, self.tokens, corner=f"head {self.layer}.{number}")
+            grid(head[shown, shown].tolist(), tokens, tokens, corner=f"head {self.layer}.{number}")
             for number, head in enumerate(self.pattern)
         ]
-        return page(f"Where the heads of layer {self.layer} look, from each row to each column", *grids)
+        return page(f"Where the heads of layer {self.layer} look, from each row to each column", cut, *grids)
 
 
 def pattern_needs(config: GPTConfig, layer: int) -> list[str]:

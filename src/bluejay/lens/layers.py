@@ -24,7 +24,7 @@ from bluejay.files import require_writable, write_bytes
 from bluejay.gpt.formats.companions import TUNED_LENS
 from bluejay.gpt.model import GPT
 from bluejay.lens.activations import Activations, Lens
-from bluejay.notebook import colour, page, table, visible
+from bluejay.notebook import colour, page, table, visible, window
 from bluejay.progress import progress
 
 ROWS = 64
@@ -71,15 +71,20 @@ class LayerPredictions:
         }
 
     def _repr_html_(self) -> str:
-        names, rows = places(len(self.top)), []
-        for name, top, probabilities in reversed(list(zip(names, self.top, self.probability.tolist(), strict=True))):
+        return self.html()
+
+    def html(self, last: int | None = None) -> str:
+        """The predictions as HTML; of a long prompt those up to a position, or to the end."""
+        (shown, cut), rows = window(len(self.tokens), last), []
+        columns = zip(places(len(self.top)), self.top, self.probability.tolist(), strict=True)
+        for name, top, probabilities in reversed(list(columns)):
             cells = (
                 f'<span style="{colour(probability, 1.0)}" title="{probability:.3f}">{visible(token)}</span>'
-                for token, probability in zip(top, probabilities, strict=True)
+                for token, probability in zip(top[shown], probabilities[shown], strict=True)
             )
             rows.append((name, *cells))
-        head = ("", *(visible(token) for token in self.tokens))
-        return page(f"What each layer would have said ({self.kind} lens)", table(head, rows))
+        head = ("", *(visible(token) for token in self.tokens[shown]))
+        return page(f"What each layer would have said ({self.kind} lens)", cut, table(head, rows))
 
 
 def places(n: int) -> list[str]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from bluejay.gpt.model import Block
 from bluejay.lens.activations import Activations, Lens
 from bluejay.lens.hooks import Past
-from bluejay.notebook import grid, page
+from bluejay.notebook import grid, page, window
 from bluejay.progress import progress
 
 HOOKS = {
@@ -195,7 +195,9 @@ class Patched:
     def _repr_html_(self) -> str:
         layers = [f"layer {layer}" for layer in range(len(self.recovered))]
         heading = f"What {self.part} brings back of {self.answer!r} rather than {self.other!r}"
-        return page(heading, grid(self.recovered.tolist(), layers, self.columns, corner=self.part))
+        shown, cut = (slice(None), "") if self.part == "heads" else window(len(self.columns))
+        values = self.recovered[:, shown].tolist()
+        return page(heading, cut, grid(values, layers, self.columns[shown], corner=self.part))
 
 
 @torch.no_grad()
