@@ -32,7 +32,7 @@ from report import report, result
 from bluejay.gpt.formats.layouts import convert, save_model
 from bluejay.gpt.init import new_model
 from bluejay.gpt.presets import GPT_J, sized
-from bluejay.infer.model import load
+from bluejay.infer.model import Model, load
 from bluejay.lens.ablation import without_tokens
 from bluejay.lens.activations import Lens
 from bluejay.lens.patching import head_curve, induction_prompts, pair_of, patch
@@ -128,14 +128,18 @@ def resident(name: str) -> float:
 
 def grown(path: Path, ids: list[int]) -> tuple[float, float]:
     """By how many bytes this process grew at most while it looked, and the bytes of what was kept. The process must be
-    a fresh one, since memory that was used and freed before would be used again."""
+    a fresh one, since memory that was used and freed before would be used again; a look at a tiny model loads what
+    libraries load at their first use."""
+    small = sized(GPT_J, 1, 16, 2, vocab_size=259, n_ctx=N_TOKENS)
+    look(Model(new_model(small, seed=0), Tokenizer.train(["the cat"], vocab_size=259)).lens(), [1, 2, 3])
     lens = load(path).lens()
     Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from now on
     before = resident("VmRSS")
+    look(lens, ids)
+    growth = resident("VmHWM") - before
     run = lens.run(ids, ["*.hook_resid_*", "*.attn.hook_[qkvz]", "*.hook_pattern", "*.hook_post"])
     kept = sum(value.numel() * 4 for value in (*run.values(), run.logits))
-    look(lens, ids)
-    return resident("VmHWM") - before, kept
+    return growth, kept
 
 
 def few_heads(lens: Lens, name: str) -> list[dict[str, object]]:
