@@ -11,18 +11,19 @@ was said before, beside 20 random sets of as many. Models: a GPT-J of 7 M random
 PYTHON is of an environment with transformer-lens 4.3; it takes turns with ours, a process each. It is called as its
 documentation does it, and so computes the logits of all positions in every run, and every position of every changed
 prompt. Beside the seconds, which decide, stand those of processors, which a busy machine changes less. Memory is the
-growth of the process while it looks, without what was kept, as a share of the bytes of the weights.
+growth of a fresh process while it looks, without what was kept, as a share of the bytes of the weights.
 """
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -31,7 +32,7 @@ from report import report, result
 from bluejay.gpt.formats.layouts import convert, save_model
 from bluejay.gpt.init import new_model
 from bluejay.gpt.presets import GPT_J, sized
-from bluejay.infer.model import load
+from bluejay.infer.model import Model, load
 from bluejay.lens.ablation import without_tokens
 from bluejay.lens.activations import Lens
 from bluejay.lens.patching import head_curve, induction_prompts, pair_of, patch
@@ -116,13 +117,29 @@ def said(name: str, rounds: list[list[float]]) -> float:
     return middle
 
 
-def grown(lens: Lens, ids: list[int]) -> tuple[float, float]:
-    """By how many bytes the peak of this process grew while it looked, and the bytes of what was kept."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def resident(name: str) -> float:
+    """The bytes of memory that this process has (VmRSS), or had at most (VmHWM)."""
+    return next(
+        1024 * float(line.split()[1])
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith(f"{name}:")
+    )
+
+
+def grown(path: Path, ids: list[int]) -> tuple[float, float]:
+    """By how many bytes this process grew at most while it looked, and the bytes of what was kept. The process must be
+    a fresh one, since memory that was used and freed before would be used again; a look at a tiny model loads what
+    libraries load at their first use."""
+    small = sized(GPT_J, 1, 16, 2, vocab_size=259, n_ctx=N_TOKENS)
+    look(Model(new_model(small, seed=0), Tokenizer.train(["the cat"], vocab_size=259)).lens(), [1, 2, 3])
+    lens = load(path).lens()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from now on
+    before = resident("VmRSS")
+    look(lens, ids)
+    growth = resident("VmHWM") - before
     run = lens.run(ids, ["*.hook_resid_*", "*.attn.hook_[qkvz]", "*.hook_pattern", "*.hook_post"])
     kept = sum(value.numel() * 4 for value in (*run.values(), run.logits))
-    look(lens, ids)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before, kept
+    return growth, kept
 
 
 def few_heads(lens: Lens, name: str) -> list[dict[str, object]]:
@@ -149,7 +166,8 @@ def main() -> None:
             model = load(path)
             lens = model.lens()
             ids = torch.randint(1, min(8000, lens.config.vocab_size), (N_TOKENS,), generator=generator).tolist()
-            growth, kept = grown(lens, ids)
+            with ProcessPoolExecutor(1, get_context("spawn")) as fresh:
+                growth, kept = fresh.submit(grown, path, ids).result()
             peer = None if options.peer is None else Peer(options.peer, path, ids)
             print(f"{name}:", file=sys.stderr)
             corrupt = [*ids[: N_TOKENS // 2], 5, *ids[N_TOKENS // 2 + 1 :]]

@@ -115,6 +115,21 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whose bytes are in memory atomically, with the permissions that new files have."""
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def require_writable(path: Path) -> None:
+    """Raise ValueError if a file could not be written: before the work whose result it would hold."""
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; name a file")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise ValueError(f"{path} cannot be written; {above} is {'not a folder' if above.is_file() else 'read-only'}")
+
+
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Write a small JSON file, into a directory that is itself written atomically."""
     path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -5,12 +5,22 @@ from collections.abc import Sequence
 from html import escape
 
 STYLE = "font: 13px system-ui, sans-serif; border-collapse: collapse"
+SHOWN = 64
+"""Tokens that a table has columns for."""
 CELL = "padding: 2px 6px; text-align: left; white-space: pre"
 
 
 def page(heading: str, *parts: str) -> str:
     """A heading with pieces of HTML below it."""
     return f'<div style="{STYLE}"><p><b>{escape(heading)}</b></p>{"".join(parts)}</div>'
+
+
+def window(n_tokens: int, last: int | None = None) -> tuple[slice, str]:
+    """Which tokens are shown of many, those up to `last` or to the end, and a sentence about it where some are not."""
+    if n_tokens <= SHOWN:
+        return slice(None), ""
+    end = n_tokens if last is None else max(SHOWN, last + 1)
+    return slice(end - SHOWN, end), f"<p>Of {n_tokens} tokens, those from {end - SHOWN} to {end - 1} are shown.</p>"
 
 
 def visible(token: str) -> str:

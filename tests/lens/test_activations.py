@@ -4,6 +4,7 @@ import dataclasses
 import threading
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -15,7 +16,7 @@ from bluejay.infer.exceptions import ContextLengthError
 from bluejay.infer.model import Model, load
 from bluejay.lens import activations as activations_module
 from bluejay.lens.ablation import without_tokens
-from bluejay.lens.activations import Lens
+from bluejay.lens.activations import Lens, integer
 from bluejay.lens.attribution import attribute
 from bluejay.lens.heads import patterns
 from bluejay.lens.layers import logit_lens
@@ -73,6 +74,8 @@ def test_activations_are_saved_by_their_names(lenses, tmp_path):
     run = lens.run(TOKENS, ["blocks.*.attn.hook_pattern", "blocks.*.hook_resid_p*"])
     run.save(tmp_path / "found.safetensors")
     read = load_file(tmp_path / "found.safetensors")
+    (tmp_path / "other").touch()
+    assert (tmp_path / "found.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
     assert set(read) == {*run, "tokens", "logits"} and read["tokens"].tolist() == [TOKENS]
     assert all(torch.equal(read[name], run[name]) for name in run)
 
@@ -91,6 +94,40 @@ def test_a_run_from_a_layer_on_and_its_last_logits_are_those_of_the_whole(lens):
     assert torch.allclose(part.logits, whole.logits[:, -1:], atol=1e-5)
     assert all(torch.allclose(part[one], whole[one], atol=1e-5) for one in part)
     assert torch.equal(lens.run(TOKENS).logits, lens.run(TOKENS).logits) and "forward" not in vars(lens.gpt.blocks[0])
+
+
+def test_the_layers_of_one_name_and_no_other_are_stacked(lenses):
+    lens = lenses["gpt2"]
+    run = lens.run(TOKENS, ["*"])
+    assert torch.equal(run.layers("ln1.hook_out"), torch.stack([run[f"blocks.{i}.ln1.hook_out"] for i in range(2)]))
+    for name in ("hook_out", "pattern"):
+        with pytest.raises(ValueError, match=f"this run has no {name}; it was read with hook_embed, .* more"):
+            run.layers(name)
+    with pytest.raises(KeyError, match=r"this run has no blocks\.0\.hook_mlp_out; it was read with hook_embed"):
+        lens.run(TOKENS, "hook_embed")["blocks.0.hook_mlp_out"]
+
+
+@pytest.mark.parametrize("five", [5, np.int64(5), torch.tensor(5)])
+def test_numbers_of_arrays_are_numbers(lenses, five):
+    lens, one = lenses["gptj"], five // 5
+    assert attribute(lens, TOKENS, five, five).as_dict() == attribute(lens, TOKENS, 5, 5).as_dict()
+    assert (lens.layer(one), lens.head(one), lens.neuron(five), lens.token(five)) == (1, 1, 5, 5)
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (partial(attribute, target=torch.ones(3)), r"a token is a text or an id, not tensor\(\[1., 1., 1.\]\)"),
+        (partial(attribute, target=True), "a token is a text or an id, not True"),
+        (partial(patterns, layer=torch.tensor(1.0)), r"a layer is an integer, not tensor\(1.\)"),
+        (lambda lens, _: lens.head(True), "a head is an integer, not True"),
+        (lambda _, __: integer("1", "a layer is an integer"), "a layer is an integer, not '1'"),
+        (lambda _, __: integer(1.0, "a layer is an integer"), "a layer is an integer, not 1.0"),
+    ],
+)
+def test_what_is_no_number_is_said(lenses, method, message):
+    with pytest.raises(ValueError, match=message):
+        method(lenses["gptj"], TOKENS)
 
 
 def test_several_prompts_of_one_length(lenses):
@@ -114,9 +151,11 @@ def test_of_a_run_of_several_prompts_none_is_chosen_silently(lenses, method):
 
 
 def test_a_changed_run_is_explained_as_it_was_or_not_at_all(lenses):
-    lens, zero = lenses["gptj"], {"blocks.0.hook_attn_out": torch.zeros_like}
+    lens, zero = lenses["gptj"], {"blocks.0.attn.hook_z": torch.zeros_like}
     whole, part = lens.run(TOKENS, ["*"], zero), lens.run(TOKENS, ["hook_embed"], zero)
-    assert attribute(lens, whole).logit == pytest.approx(float(whole.logits[0, -1].max()), abs=1e-5)
+    found = attribute(lens, whole)
+    assert found.logit == pytest.approx(float(whole.logits[0, -1].max()), abs=1e-5) and found.error < 1e-5
+    assert not found.heads[0].any() and found.heads[1].all()
     for method in (look, logit_lens, attribute):
         with pytest.raises(ValueError, match="this run was changed by write or past and lacks blocks"):
             method(lens, part)
@@ -136,6 +175,8 @@ def test_a_look_says_which_engine_else_computes(lenses, monkeypatch):
     assert (
         look(half.lens(), TOKENS).text().endswith("torch in bfloat16, which generates and serves, rounds differently")
     )
+    found = look(half.lens(), TOKENS)
+    assert found.as_dict()["note"] == half.lens().note and found._repr_html_().endswith(f"<p>{half.lens().note}</p>")
 
 
 def test_a_closed_model_is_not_looked_into(byte_tokenizer):

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from bluejay.lens.attribution import attribute
+from bluejay.lens.attribution import attribute, needs
 from tests.lens.families import TOKENS
 
 PROMPT = torch.tensor([TOKENS])
@@ -46,8 +46,33 @@ def test_a_term_is_the_product_of_what_was_written_with_the_tokens_row(lens):
 def test_an_error_would_be_seen(lens):
     """Where the scale of the last norm is wrong by a thousandth, the terms no longer add up."""
     run = lens.run(PROMPT, ["*"])
-    run.found["ln_final.hook_scale"] = run["ln_final.hook_scale"] * 1.001
+    run.found["ln_final.hook_scale"] = run["ln_final.hook_scale"] * 1.0001
     assert attribute(lens, run).error > 1e-5
+
+
+@pytest.mark.parametrize("name", ["attn.hook_z", "attn.hook_pattern", "mlp.hook_post", "ln1.hook_scale"])
+def test_what_was_written_to_the_terms_of_a_run_is_among_them(lens, name):
+    run = lens.run(PROMPT, needs(lens), {f"blocks.1.{name}": lambda x: 0.5 * x})
+    found = attribute(lens, run)
+    assert found.error < 1e-5 and found.logit == pytest.approx(float(run.logits[0, -1].max()), abs=1e-5)
+
+
+WRITTEN = ("hook_attn_out", "hook_mlp_out", "hook_resid_post", "attn.hook_result")
+
+
+@pytest.mark.parametrize("name", [*(f"blocks.1.{name}" for name in WRITTEN), "ln_final.hook_out"])
+def test_a_run_whose_terms_do_not_add_up_is_refused(lens, name):
+    run = lens.run(PROMPT, needs(lens), {name: lambda x: 0 * x})
+    with pytest.raises(
+        ValueError, match=r"do not add up to its logit: .*; write attn\.hook_z or mlp\.hook_post instead"
+    ):
+        attribute(lens, run)
+
+
+def test_a_run_of_another_model_is_refused(lenses):
+    run = lenses["gptj"].run(PROMPT, ["*"])
+    with pytest.raises(ValueError, match="or another model made it"):
+        attribute(lenses["gpt_neox"], run)
 
 
 def test_largest_terms_and_neurons(lenses):

@@ -6,6 +6,7 @@ import torch
 
 from bluejay.lens.cards import Passage, head_card, neuron_card, passages
 from bluejay.native import native
+from bluejay.notebook import visible
 from bluejay.trace.document_rows import Row
 from bluejay.trace.index import Index
 from bluejay.trace.indexing import index
@@ -37,7 +38,10 @@ def test_a_neurons_examples_are_where_it_is_strongest(lens, made_passages):
     assert card.tokens == len(every) and card.active == pytest.approx(float((every > 0).double().mean()))
     assert card.quantiles["50.0%"] == pytest.approx(float(np.quantile(every.numpy(), 0.5)), abs=1e-5)
     assert len(card.promoted) == len(card.suppressed) == 10
-    assert f'href="https://example.org/{best}"' in card._repr_html_() and f"example.org/{best}" in card.text()
+    shown = card._repr_html_()
+    assert f'href="https://example.org/{best}"' in shown and f"example.org/{best}" in card.text()
+    assert all(f">{kind}<" in shown for kind in ("strongest", "half", "random", "MIT"))
+    assert f"Promotes <code>{visible(card.promoted[0])}</code>" in shown and "Suppresses <code>" in shown
 
 
 def test_a_heads_examples_say_what_it_looked_at(lens, made_passages):

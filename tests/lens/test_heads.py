@@ -7,13 +7,16 @@ import torch
 
 from bluejay.cli import main
 from bluejay.gpt.formats.layouts import save_model
+from bluejay.gpt.init import new_model
 from bluejay.gpt.model import GPT
 from bluejay.gpt.presets import GPT2
 from bluejay.infer.model import Model
 from bluejay.lens.activations import Lens
 from bluejay.lens.heads import SCORES, births, head_scores, patterns, repeat_gain
-from bluejay.lens.patching import head_edits
-from tests.lens.families import TOKENS, random_gpt
+from bluejay.lens.layers import logit_lens
+from bluejay.lens.patching import head_edits, pair_of, patch
+from bluejay.lens.prediction import look
+from tests.lens.families import FAMILIES, TOKENS, random_gpt
 
 PROMPT = torch.tensor([TOKENS])
 
@@ -29,6 +32,19 @@ def test_value_weighted_is_the_length_of_what_each_position_adds(lens):
         assert torch.allclose(found.value_weighted[head], expected, atol=1e-5)
     assert torch.allclose(found.pattern.sum(-1), torch.ones(lens.config.n_head, len(TOKENS)))
     assert "head 1.0" in found._repr_html_()
+
+
+def test_of_a_long_prompt_the_last_tokens_are_shown_and_it_is_said(byte_tokenizer):
+    gpt = new_model(dataclasses.replace(FAMILIES["gpt2"], n_ctx=200), seed=0).requires_grad_(False)
+    lens = Lens(Model(gpt, byte_tokenizer, "long"))
+    ids = [97 + number % 26 for number in range(200)]
+    shown, said = patterns(lens, ids, 0)._repr_html_(), "Of 200 tokens, those from 136 to 199 are shown."
+    assert said in shown and shown.count("<td") == 2 * 64 * 64
+    patched = patch(lens, pair_of(lens, ids, [5, *ids[1:]], 5, 9), "mlp")._repr_html_()
+    assert said in patched and patched.count("<td") == 2 * 64
+    assert said in logit_lens(lens, ids)._repr_html_()
+    found = look(lens, ids, 99)._repr_html_()
+    assert "Of 200 tokens, those from 36 to 99 are shown." in found and found.count(">layer 1<") == 2
 
 
 def test_the_rotary_part_and_the_rest_add_up_to_the_scores(lens):

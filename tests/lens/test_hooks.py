@@ -105,6 +105,21 @@ def test_every_activation_can_be_written(lens):
         assert difference[:2].max() < 1e-5 < difference[2:].max(), f"{name}: only later positions see it"
 
 
+def test_edits_of_one_activation_follow_each_other(lenses):
+    lens, name = lenses["gptj"], "blocks.0.hook_resid_pre"
+    plain = lens.run(PROMPT, [name])[name]
+    edits = {"blocks.*.hook_resid_pre": lambda x: x + 1, name: lambda x: 2 * x}
+    assert torch.equal(lens.run(PROMPT, [name], edits)[name], 2 * (plain + 1))
+    assert torch.equal(lens.run(PROMPT, [name], dict(reversed(edits.items())))[name], 2 * plain + 1)
+
+
+def test_an_edit_in_place_leaves_what_was_read_before_it(lenses):
+    lens, read = lenses["gptj"], ["blocks.0.hook_resid_post", "blocks.1.hook_resid_pre"]
+    plain = lens.run(PROMPT, read)
+    run = lens.run(PROMPT, read, {read[1]: lambda x: x.mul_(0)})
+    assert torch.equal(run[read[0]], plain[read[0]]) and not run[read[1]].any()
+
+
 def test_a_patched_residual_stream_is_another_prompts(lens):
     other = torch.tensor([[*TOKENS[:-1], 110]])
     for name in ("blocks.1.hook_resid_pre", "blocks.0.hook_resid_post", "blocks.1.hook_resid_post"):

@@ -7,6 +7,7 @@ import torch
 
 from bluejay.gpt.formats.companions import TUNED_LENS
 from bluejay.infer.model import Model
+from bluejay.lens import layers
 from bluejay.lens.activations import Lens
 from bluejay.lens.layers import TunedLens, logit_lens, tune
 from bluejay.lens.prediction import look
@@ -41,6 +42,8 @@ def test_some_positions_are_as_in_all(lenses):
     assert torch.equal(some.top_ids, every.top_ids[:, [2, -1]])
     with pytest.raises(ValueError, match="no position 9"):
         logit_lens(lens, PROMPT, positions=[9])
+    with pytest.raises(ValueError, match="there is no position to read the layers at"):
+        logit_lens(lens, PROMPT, positions=[])
 
 
 def test_a_tuned_lens_comes_nearer_and_is_read_again(byte_tokenizer, tmp_path):
@@ -48,7 +51,10 @@ def test_a_tuned_lens_comes_nearer_and_is_read_again(byte_tokenizer, tmp_path):
     tokens = torch.randint(256, (3000,), generator=torch.Generator().manual_seed(0))
     tuned = tune(lens, tokens, steps=60)
     assert all(after < 0.8 * before for before, after in zip(tuned.logit_kl, tuned.tuned_kl, strict=True))
+    assert tuned.text().splitlines()[1].startswith("embedding  ") and "<td" in tuned._repr_html_()
     assert tuned.lens.save(lens) == tmp_path / TUNED_LENS
+    (tmp_path / "other").touch()
+    assert (tmp_path / TUNED_LENS).stat().st_mode == (tmp_path / "other").stat().st_mode
     again = TunedLens.load(lens)
     assert torch.equal(again.weight, tuned.lens.weight)
     found = logit_lens(lens, PROMPT, again)
@@ -64,12 +70,13 @@ def test_a_tuned_lens_of_another_model_is_refused(byte_tokenizer, tmp_path):
     TunedLens(torch.zeros(2, 8, 8), torch.zeros(2, 8)).save(lens)
     with pytest.raises(ValueError, match="is not the tuned lens of these weights"):
         TunedLens.load(lens)
-    other = random_gpt("gpt2")
-    other.blocks[-1].mlp.up.weight[0, 0] += 1
     zeros = TunedLens(torch.zeros(2, 16, 16), torch.zeros(2, 16))
-    zeros.save(Lens(Model(other, byte_tokenizer, "other", path=tmp_path)))
-    with pytest.raises(ValueError, match="is not the tuned lens of these weights; train it again with --tune"):
-        TunedLens.load(lens)
+    for name in ("embed.weight", "blocks.0.attention.q.weight", "blocks.1.mlp.up.bias", "norm.weight"):
+        other = random_gpt("gpt2")
+        other.get_parameter(name).mul_(1.01)
+        zeros.save(Lens(Model(other, byte_tokenizer, "other", path=tmp_path)))
+        with pytest.raises(ValueError, match="is not the tuned lens of these weights; train it again with --tune"):
+            TunedLens.load(lens)
     assert zeros.save(lens) == tmp_path / TUNED_LENS and TunedLens.load(lens).weight.shape == (2, 16, 16)
     (tmp_path / TUNED_LENS).write_bytes((tmp_path / TUNED_LENS).read_bytes()[:100])
     with pytest.raises(ValueError, match="is damaged; train it again with --tune"):
@@ -79,6 +86,15 @@ def test_a_tuned_lens_of_another_model_is_refused(byte_tokenizer, tmp_path):
     assert zeros.save(lens).name == "small.tuned_lens.safetensors" and TunedLens.load(lens)
     with pytest.raises(ValueError, match="the text has 40 tokens; a tuned lens needs at least 48"):
         tune(lens, torch.zeros(40, dtype=torch.long))
+
+
+def test_a_tuned_lens_that_cannot_be_saved_is_not_trained(byte_tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr(layers, "tune", lambda *_: pytest.fail("it was trained"))
+    with pytest.raises(ValueError, match="small has no folder to save a tuned lens in"):
+        layers.tune_beside(Lens(Model(random_gpt("gpt2"), byte_tokenizer, "small")), "the cat")
+    (tmp_path / TUNED_LENS).mkdir()
+    with pytest.raises(ValueError, match="is a folder; name a file"):
+        layers.tune_beside(Lens(Model(random_gpt("gpt2"), byte_tokenizer, "small", path=tmp_path)), "the cat")
 
 
 def test_a_look_at_one_position_is_one_run_and_says_what_the_look_at_all_says(lens, monkeypatch):

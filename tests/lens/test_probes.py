@@ -40,6 +40,18 @@ def test_features_are_the_activation_at_a_position(lens):
 
 
 @pytest.mark.parametrize(
+    ("texts", "name", "message"),
+    [
+        ([], "hook_embed", "there is no text to read features from"),
+        (["the"], "blocks.*.hook_resid_post", "is 2 activations; features are read from one"),
+    ],
+)
+def test_features_are_of_one_activation_of_some_texts(lenses, texts, name, message):
+    with pytest.raises(ValueError, match=message):
+        features(lenses["gpt2"], texts, name)
+
+
+@pytest.mark.parametrize(
     ("labels", "kinds", "message"),
     [
         (["a"] * 10, range(10), "a probe needs two labels and eight examples; there are 1 and 10"),

@@ -63,5 +63,7 @@ def test_what_cannot_be_is_said(lenses):
         steering_vector(lens, WARM, COLD, 2)
     with pytest.raises(ValueError, match="there is no text"):
         bits_per_byte(lens, [], {})
+    with pytest.raises(ValueError, match="there is no text"):
+        steer(lens, steering_vector(lens, WARM, COLD, 1), [1.0], "the", [""])
     with pytest.raises(ValueError, match="has one token"):
         steering_vector(lens, [""], COLD, 1)

@@ -56,7 +56,9 @@ def test_every_question_is_answered(model, tmp_path, capsys):
     steered = printed(capsys, model, "the", "--steer", tmp_path / "a.txt", tmp_path / "b.txt", "--strengths", 0, 1)
     assert len(steered["written"]) == 2 and steered["layer"] == 1
     (tmp_path / "text.txt").write_text("the cat and the dog " * 60)
-    assert len(printed(capsys, model, "--tune", tmp_path / "text.txt", "--steps", 2)["tuned_kl"]) == 2
+    tune = (model, "--tune", tmp_path / "text.txt", "--steps", 2)
+    assert len(printed(capsys, *tune, "--output", tmp_path / "tuned.html")["tuned_kl"]) == 2
+    assert "embedding" in (tmp_path / "tuned.html").read_text(encoding="utf-8")
     assert printed(capsys, model, "the cat", "--tuned")["layers"]["kind"] == "tuned"
 
 
@@ -83,6 +85,14 @@ def test_a_card_of_a_model_with_a_short_context(model, tmp_path, byte_tokenizer,
         (["x", "--position", "5"], "there is no position 5"),
         (["x", "--target", "many tokens"], "name one token"),
         (["--card", "neuron:1"], "it must be neuron:LAYER:NUMBER or head:LAYER:NUMBER"),
+        (["--card", "neuron:2:0"], "there is no layer 2"),
+        (["--card", "head:1:9"], "there is no head 9"),
+        (["--card", "neuron:1:9999"], "there is no neuron 9999"),
+        (["--tune", "latin-1.txt"], "latin-1.txt is not UTF-8: invalid continuation byte at byte 3"),
+        (["x", "--steer", "latin-1.txt", "latin-1.txt"], "latin-1.txt is not UTF-8"),
+        (["x", "--steer", "text.txt", "text.txt", "--cost", "latin-1.txt"], "latin-1.txt is not UTF-8"),
+        (["x", "--output", "folder.html"], "folder.html is a folder; name a file"),
+        (["x", "--output", "text.txt/x.html"], "text.txt/x.html cannot be written; "),
         (["--card", "mlp:1:2"], "it must be neuron:LAYER:NUMBER or head:LAYER:NUMBER"),
         (["--card", "neuron:1:2"], "no run is beside"),
         (["--tune", "none.txt"], "none.txt"),
@@ -104,6 +114,9 @@ def test_a_card_of_a_model_with_a_short_context(model, tmp_path, byte_tokenizer,
 )
 def test_a_users_mistake_is_one_line(model, tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "latin-1.txt").write_bytes("café au lait".encode("latin-1"))
+    (tmp_path / "text.txt").write_text("the cat\n")
+    (tmp_path / "folder.html").mkdir()
     (model / "tuned_lens.safetensors").unlink(missing_ok=True)
     with pytest.raises(SystemExit, match="2"):
         main(["lens", str(model), *arguments])

@@ -1,7 +1,8 @@
-"""What a prediction rests on: tokens that are left out in turn."""
+"""What a prediction rests on: tokens that are left out in turn (Li et al. 2016, "Understanding Neural Networks through
+Representation Erasure", arXiv 1612.08220)."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -51,7 +52,11 @@ class Ablation:
 
 @torch.no_grad()
 def without_tokens(
-    lens: Lens, prompt: Any, position: int = -1, target: str | int | None = None, by: str | int | None = None
+    lens: Lens,
+    prompt: Any,
+    position: SupportsIndex = -1,
+    target: str | SupportsIndex | None = None,
+    by: str | SupportsIndex | None = None,
 ) -> Ablation:
     """Leave out each token up to a position in turn, and say how the log-probability of what follows changes. With
     `by`, the token is replaced by that one, so that the others keep their places.

@@ -1,21 +1,22 @@
 """A model to look into: it runs prompts, and keeps and changes the activations that are asked for."""
 
+import operator
 import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from bluejay.files import atomic_file
+from bluejay.files import write_bytes
 from bluejay.gpt.formats.layouts import open_model, read_model
 from bluejay.gpt.model import GPT, Block
 from bluejay.infer.model import Model
-from bluejay.infer.prompts import check_readable, encode_prompts, read_prompts
+from bluejay.infer.prompts import check_readable, encode_prompts, is_id, read_prompts, shown
 from bluejay.lens.hooks import Edit, Past, Visits, expand, hook_names, hooked
 from bluejay.machine import free_memory
 from bluejay.tokenizer import Tokenizer
@@ -37,6 +38,8 @@ class Activations(Mapping[str, Tensor]):
     """Whether it was run with `write` or `past`, so that another run on its tokens would be another one."""
 
     def __getitem__(self, name: str) -> Tensor:
+        if name not in self.found:
+            raise KeyError(self.lacking(name))
         return self.found[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -51,17 +54,25 @@ class Activations(Mapping[str, Tensor]):
         return self.logits[0, 0 if self.only is not None else position]
 
     def layers(self, name: str) -> Tensor:
-        """An activation of all blocks in one tensor, the layer first: `layers("attn.hook_pattern")`."""
-        found = [value for key, value in self.found.items() if key.startswith("blocks.") and key.endswith(f".{name}")]
+        """An activation of all blocks in one tensor, the layer first: `layers("attn.hook_pattern")`. Raises ValueError
+        if it was not read."""
+        blocks = [(key.split(".", 2)[2], value) for key, value in self.found.items() if key.startswith("blocks.")]
+        found = [value for key, value in blocks if key == name]
+        if not found:
+            raise ValueError(self.lacking(name))
         return torch.stack(found)
+
+    def lacking(self, name: str) -> str:
+        """The sentence about an activation that was not read."""
+        some = [*list(self.found)[:3], *([f"{len(self.found) - 3} more"] if len(self.found) > 3 else [])]
+        return f"this run has no {name}; it was read with {', '.join(some) or 'no names'}"
 
     def save(self, path: Path) -> None:
         """Write the tokens, the logits and all activations to a file of safetensors."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         tensors = {"tokens": self.tokens, "logits": self.logits, **self.found}
-        with atomic_file(path) as partial:
-            save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, partial)
+        write_bytes(path, save({name: tensor.contiguous().clone() for name, tensor in tensors.items()}))
 
 
 class Lens:
@@ -182,34 +193,41 @@ class Lens:
             self._products[layer] = version, products
         return products
 
-    def layer(self, number: int) -> int:
+    def layer(self, number: SupportsIndex) -> int:
         """A layer, counted from the end where it is negative. Raises ValueError if there is none."""
-        n = self.config.n_layer
+        number, n = integer(number, "a layer is an integer"), self.config.n_layer
         if not -n <= number < n:
             raise ValueError(f"there is no layer {number}; the layers of this model are 0 to {n - 1}")
         return number % n
 
-    def head(self, number: int) -> int:
+    def head(self, number: SupportsIndex) -> int:
         """The number of a head. Raises ValueError if there is none."""
-        last = self.config.n_head - 1
+        number, last = integer(number, "a head is an integer"), self.config.n_head - 1
         if not 0 <= number <= last:
             raise ValueError(f"there is no head {number}; a layer of this model has the heads 0 to {last}")
         return number
 
-    def position(self, number: int, n_tokens: int) -> int:
+    def neuron(self, number: SupportsIndex) -> int:
+        """The number of a neuron. Raises ValueError if there is none."""
+        number, last = integer(number, "a neuron is an integer"), self.config.d_hidden - 1
+        if not 0 <= number <= last:
+            raise ValueError(f"there is no neuron {number}; a layer of this model has the neurons 0 to {last}")
+        return number
+
+    def position(self, number: SupportsIndex, n_tokens: int) -> int:
         """A position in a prompt, counted from the end where it is negative. Raises ValueError if there is none."""
+        number = integer(number, "a position is an integer")
         if not -n_tokens <= number < n_tokens:
             raise ValueError(f"there is no position {number} in a prompt of {n_tokens} tokens")
         return number % n_tokens
 
     def token(self, token: Any) -> int:
         """The id of a token, which is an id or a text that is one token. Raises ValueError if there is none."""
-        if not isinstance(token, str | int) or isinstance(token, bool):
-            raise ValueError(f"a token is a text or an id, not {token!r:.40}")
-        if isinstance(token, int):
-            if not 0 <= token < self.config.vocab_size:
-                raise ValueError(f"there is no token {token}; the model has {self.config.vocab_size:,}")
-            return token
+        if not isinstance(token, str):
+            number = integer(token, "a token is a text or an id")
+            if not 0 <= number < self.config.vocab_size:
+                raise ValueError(f"there is no token {number}; the model has {self.config.vocab_size:,}")
+            return number
         ids = self.tokenizer.encode(token)
         if len(ids) != 1:
             pieces = ", ".join(repr(self.text(id)) for id in ids)
@@ -227,6 +245,16 @@ class Lens:
     def texts(self, tokens: Iterable[int]) -> list[str]:
         """The text of each token."""
         return [self.text(token) for token in tokens]
+
+
+def integer(value: Any, rule: str) -> int:
+    """An integer of Python, numpy or torch. Raises ValueError for anything else, with the rule that it breaks."""
+    try:
+        if is_id(value):
+            return operator.index(value)
+    except TypeError:  # a tensor or an array of another kind or size
+        pass
+    raise ValueError(f"{rule}, not {shown(value)}")
 
 
 def require_one(n_prompts: int) -> None:

@@ -8,7 +8,7 @@ linear function of it once the scale of the last norm is taken as it was: so it 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -20,6 +20,8 @@ from bluejay.notebook import bars, page
 
 LARGEST = 20
 """Terms that are shown."""
+LARGEST_ERROR = 1e-3
+"""The error of an attribution of a run beyond which it is none; rounding makes one of about 1e-6."""
 
 
 @dataclass(frozen=True)
@@ -119,14 +121,15 @@ def needs(lens: Lens) -> list[str]:
 def attribute(
     lens: Lens,
     prompt: Any,
-    position: int = -1,
-    target: str | int | None = None,
-    against: str | int | None = None,
+    position: SupportsIndex = -1,
+    target: str | SupportsIndex | None = None,
+    against: str | SupportsIndex | None = None,
 ) -> Attribution:
     """The terms of the logit of `target` after a position of a prompt; of the likeliest token when it is not given.
     With `against`, the terms of the difference of the two logits.
 
-    Raises ValueError for a position or a token that is not there, and where both tokens are the same.
+    Raises ValueError for a position or a token that is not there, where both tokens are the same, and for a run whose
+    terms do not add up: one in which something else was written than what the terms are made of, or another model's.
     """
     tokens = lens.tokens_of(prompt)
     at = lens.position(position, tokens.shape[1])
@@ -147,7 +150,7 @@ def attribute(
     heads = (z * through(outs, direction).view_as(z)).sum(-1)
     neuron_terms, mlp_bias_terms = post * through(downs, direction), biases(downs, direction)
     positions = run["hook_pos_embed"][0, at] if lens.config.learned_positions else None
-    return Attribution(
+    made = Attribution(
         lens.text(wanted),
         None if other is None else lens.text(other),
         at,
@@ -161,6 +164,12 @@ def attribute(
         biases(outs, direction),
         bias,
     )
+    if isinstance(prompt, Activations) and made.error > LARGEST_ERROR:
+        raise ValueError(
+            "the terms of this run do not add up to its logit: what was written to it is not among them, or another"
+            " model made it; write attn.hook_z or mlp.hook_post instead, or give a prompt"
+        )
+    return made
 
 
 def unembedded(

@@ -7,7 +7,8 @@ strength and random ones. A neuron promotes the tokens whose logits its row of t
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from html import escape
+from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
@@ -124,11 +125,22 @@ class Card:
 
     def _repr_html_(self) -> str:
         rows = []
-        for one in (*self.strongest, *self.middling, *self.random):
-            text = f"{visible(one.before)}<b>{visible(one.token)}</b>{visible(one.after)}"
-            looked_at = "" if one.looked_at is None else visible(one.looked_at)
-            rows.append((f"{one.value:.3f}", looked_at, text, link(one.source, one.url)))
-        return page(self.name, table(("value", "looked at", "text", "document"), rows))
+        for kind, examples in (("strongest", self.strongest), ("half", self.middling), ("random", self.random)):
+            for one in examples:
+                text = f"{visible(one.before)}<b>{visible(one.token)}</b>{visible(one.after)}"
+                looked_at = "" if one.looked_at is None else visible(one.looked_at)
+                document = (link(one.source or one.url or one.document, one.url), escape(one.licence))
+                rows.append((kind, f"{one.value:.3f}", looked_at, text, words(one.promoted), *document))
+        both = (("Promotes", self.promoted), ("Suppresses", self.suppressed))
+        effects = (f"<p>{name} {words(tokens)}</p>" for name, tokens in both if tokens)
+        heading = f"{self.name}: above zero at {self.active:.1%} of {self.tokens:,} tokens"
+        head = ("", "value", "looked at", "text", "promoted", "document", "licence")
+        return page(heading, *effects, table(head, rows))
+
+
+def words(tokens: Sequence[str]) -> str:
+    """Tokens beside each other, as HTML."""
+    return " ".join(f"<code>{visible(token)}</code>" for token in tokens)
 
 
 def passages(tracer: Tracer, n_tokens: int, length: int = LENGTH, seed: int = 0) -> Iterator[Passage]:
@@ -152,12 +164,11 @@ def passage(shard: IndexShard, at: int, length: int) -> tuple[np.ndarray, int, i
     return shard.tokens[begin : min(last, begin + length)].astype(np.int64), shard.first_token + begin, document
 
 
-def neuron_card(lens: Lens, found: Sequence[Passage], layer: int, neuron: int, examples: int = 8) -> Card:
+def neuron_card(
+    lens: Lens, found: Sequence[Passage], layer: SupportsIndex, neuron: SupportsIndex, examples: int = 8
+) -> Card:
     """The card of a neuron. Raises ValueError for a layer or a neuron that is not there."""
-    layer = lens.layer(layer)
-    last = lens.config.d_hidden - 1
-    if not 0 <= neuron <= last:
-        raise ValueError(f"there is no neuron {neuron}; a layer of this model has the neurons 0 to {last}")
+    layer, neuron = lens.layer(layer), lens.neuron(neuron)
     name = f"blocks.{layer}.mlp.hook_post"
 
     def strength(tokens: Tensor) -> tuple[Tensor, None]:
@@ -169,7 +180,9 @@ def neuron_card(lens: Lens, found: Sequence[Passage], layer: int, neuron: int, e
     return made(lens, f"neuron {layer}.{neuron}", found, strength, effect, examples)
 
 
-def head_card(lens: Lens, found: Sequence[Passage], layer: int, head: int, examples: int = 8) -> Card:
+def head_card(
+    lens: Lens, found: Sequence[Passage], layer: SupportsIndex, head: SupportsIndex, examples: int = 8
+) -> Card:
     """The card of a head: how much it moves from another token than the first and the present one. Raises ValueError
     for a layer or a head that is not there."""
     layer, head = lens.layer(layer), lens.head(head)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -21,7 +21,7 @@ from bluejay.gpt.model import Block
 from bluejay.infer.model import load
 from bluejay.lens.activations import Activations, Lens
 from bluejay.lens.hooks import Edit, visible
-from bluejay.notebook import grid, page
+from bluejay.notebook import grid, page, window
 from bluejay.progress import progress
 
 SCORES = ("induction", "previous_token", "duplicate_token", "copying")
@@ -75,11 +75,13 @@ class Patterns:
         return {"layer": self.layer, **{name: value.tolist() for name, value in found.items()}}
 
     def _repr_html_(self) -> str:
+        shown, cut = window(len(self.tokens))
+        tokens = self.tokens[shown]
         grids = [
-            grid(head.tolist(), self.tokens, self.tokens, corner=f"head {self.layer}.{number}")
+            grid(head[shown, shown].tolist(), tokens, tokens, corner=f"head {self.layer}.{number}")
             for number, head in enumerate(self.pattern)
         ]
-        return page(f"Where the heads of layer {self.layer} look, from each row to each column", *grids)
+        return page(f"Where the heads of layer {self.layer} look, from each row to each column", cut, *grids)
 
 
 def pattern_needs(config: GPTConfig, layer: int) -> list[str]:
@@ -89,7 +91,7 @@ def pattern_needs(config: GPTConfig, layer: int) -> list[str]:
 
 
 @torch.no_grad()
-def patterns(lens: Lens, prompt: Any, layer: int) -> Patterns:
+def patterns(lens: Lens, prompt: Any, layer: SupportsIndex) -> Patterns:
     """Where the heads of a layer look in a prompt. Raises ValueError for a layer that is not there."""
     layer = lens.layer(layer)
     names = pattern_needs(lens.config, layer)

@@ -85,7 +85,10 @@ class Visits:
 
     def __init__(self, config: GPTConfig, read: Iterable[str], write: Mapping[str, Edit]) -> None:
         self.read = set(expand(config, read))
-        self.write = {one: edit for name, edit in write.items() for one in expand(config, [name])}
+        self.write: dict[str, list[Edit]] = {}
+        for name, edit in write.items():
+            for one in expand(config, name):
+                self.write.setdefault(one, []).append(edit)
         self.found: dict[str, Tensor] = {}
 
     def wants(self, *names: str) -> bool:
@@ -93,15 +96,15 @@ class Visits:
         return any(name in self.read or name in self.write for name in names)
 
     def __call__(self, name: str, value: Tensor) -> Tensor:
-        """The activation with which the model goes on; what is read is what was written."""
-        if name in self.write:
-            new = self.write[name](value)
+        """The activation with which the model goes on; what is read is what was written, by each edit in turn."""
+        for edit in self.write.get(name, ()):
+            new = edit(value)
             if not isinstance(new, Tensor) or new.shape != value.shape:
                 shape = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
                 raise ValueError(f"what is written to {name} has the shape {shape}, not {tuple(value.shape)}")
             value = new.to(value.dtype)
         if name in self.read:
-            self.found[name] = value
+            self.found[name] = value.clone() if self.write else value  # an edit may change a tensor in its place
         return value
 
 

@@ -11,26 +11,28 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
-from bluejay.files import atomic_file
+from bluejay.files import require_writable, write_bytes
 from bluejay.gpt.formats.companions import TUNED_LENS
 from bluejay.gpt.model import GPT
 from bluejay.lens.activations import Activations, Lens
-from bluejay.notebook import colour, page, table, visible
+from bluejay.notebook import colour, page, table, visible, window
 from bluejay.progress import progress
 
 ROWS = 64
 """Rows of logits that are computed at once, where there are so many places."""
 WEIGHTS = "weights_sha256"
 """What the file of a tuned lens calls the `fingerprint` of the weights that it was trained for."""
+SAMPLE = 4096
+"""About how many numbers of a weight the `fingerprint` reads."""
 TUNED = 256
 """Positions of a batch at which a tuned lens is trained, where each place goes through the whole vocabulary."""
 
@@ -69,16 +71,25 @@ class LayerPredictions:
         }
 
     def _repr_html_(self) -> str:
-        names = ["embedding", *(f"layer {number}" for number in range(len(self.top) - 1))]
-        rows = []
-        for name, top, probabilities in reversed(list(zip(names, self.top, self.probability.tolist(), strict=True))):
+        return self.html()
+
+    def html(self, last: int | None = None) -> str:
+        """The predictions as HTML; of a long prompt those up to a position, or to the end."""
+        (shown, cut), rows = window(len(self.tokens), last), []
+        columns = zip(places(len(self.top)), self.top, self.probability.tolist(), strict=True)
+        for name, top, probabilities in reversed(list(columns)):
             cells = (
                 f'<span style="{colour(probability, 1.0)}" title="{probability:.3f}">{visible(token)}</span>'
-                for token, probability in zip(top, probabilities, strict=True)
+                for token, probability in zip(top[shown], probabilities[shown], strict=True)
             )
             rows.append((name, *cells))
-        head = ("", *(visible(token) for token in self.tokens))
-        return page(f"What each layer would have said ({self.kind} lens)", table(head, rows))
+        head = ("", *(visible(token) for token in self.tokens[shown]))
+        return page(f"What each layer would have said ({self.kind} lens)", cut, table(head, rows))
+
+
+def places(n: int) -> list[str]:
+    """The names of the first places: the embedding, and each layer."""
+    return ["embedding", *(f"layer {number}" for number in range(n - 1))]
 
 
 def needs(lens: Lens) -> list[str]:
@@ -88,14 +99,16 @@ def needs(lens: Lens) -> list[str]:
 
 @torch.no_grad()
 def logit_lens(
-    lens: Lens, prompt: Any, tuned: "TunedLens | None" = None, positions: Sequence[int] | None = None
+    lens: Lens, prompt: Any, tuned: "TunedLens | None" = None, positions: Sequence[SupportsIndex] | None = None
 ) -> LayerPredictions:
     """What each layer would have said at each position of a prompt, or at some; through a tuned lens if one is given.
 
-    Raises ValueError for a position that is not there.
+    Raises ValueError for a position that is not there, and for an empty list of them.
     """
     tokens = lens.tokens_of(prompt)
     n_tokens = tokens.shape[1]
+    if positions is not None and not len(positions):
+        raise ValueError("there is no position to read the layers at; leave positions out to read all")
     at = list(range(n_tokens)) if positions is None else [lens.position(one, n_tokens) for one in positions]
     only = at[0] if len(at) == 1 else None
     run = lens.read(prompt if isinstance(prompt, Activations) else tokens, needs(lens), only)
@@ -188,12 +201,9 @@ class TunedLens:
     def save(self, lens: Lens) -> Path:
         """Write it beside the model that it was trained for; returns the file. Raises ValueError for a model that is
         not in a file."""
-        path = tuned_file(lens)
-        if path is None:
-            raise ValueError(f"{lens.name} has no folder to save a tuned lens in; load the model from one")
+        path = new_file(lens)
         tensors = {"weight": self.weight.detach().cpu(), "bias": self.bias.detach().cpu()}
-        with atomic_file(path) as partial:
-            save_file(tensors, partial, {WEIGHTS: fingerprint(lens.gpt)})
+        write_bytes(path, save(tensors, {WEIGHTS: fingerprint(lens.gpt)}))
         return path
 
     @classmethod
@@ -222,11 +232,21 @@ def tuned_file(lens: Lens) -> Path | None:
     return lens.path / TUNED_LENS if lens.path.is_dir() else lens.path.with_name(f"{lens.path.stem}.{TUNED_LENS}")
 
 
+def new_file(lens: Lens) -> Path:
+    """Where a tuned lens of a model is saved. Raises ValueError where it cannot be."""
+    path = tuned_file(lens)
+    if path is None:
+        raise ValueError(f"{lens.name} has no folder to save a tuned lens in; load the model from one")
+    require_writable(path)
+    return path
+
+
 def fingerprint(gpt: GPT) -> str:
-    """The SHA-256 of the last norm's weight and of the last block's matrices, which tell models of one shape apart."""
+    """The SHA-256 of some thousands of numbers of every weight, which tells models of one shape apart."""
     digest = hashlib.sha256()
-    for weight in (gpt.norm.weight, *(one for one in gpt.blocks[-1].parameters() if one.dim() == 2)):
-        digest.update(weight.detach().cpu().contiguous().numpy().data)
+    for weight in gpt.state_dict().values():
+        sample = weight.flatten()[:: max(1, weight.numel() // SAMPLE)]
+        digest.update(sample.cpu().contiguous().numpy().data)
     return digest.hexdigest()
 
 
@@ -250,9 +270,14 @@ class Tuned:
     def text(self) -> str:
         """The divergences, a line for each place."""
         lines = ["place        logit lens  tuned lens   bits from the model's own answer"]
-        for place, (logit, tuned) in enumerate(zip(self.logit_kl, self.tuned_kl, strict=True)):
-            lines.append(f"{'embedding' if place == 0 else f'layer {place - 1}':12} {logit:10.3f}  {tuned:10.3f}")
+        for name, logit, tuned in zip(places(len(self.logit_kl)), self.logit_kl, self.tuned_kl, strict=True):
+            lines.append(f"{name:12} {logit:10.3f}  {tuned:10.3f}")
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        both = (map("{:.3f}".format, kl) for kl in (self.logit_kl, self.tuned_kl))
+        rows = list(zip(places(len(self.logit_kl)), *both, strict=True))
+        return page("Bits from the model's own answer", table(("place", "logit lens", "tuned lens"), rows))
 
 
 def tune(
@@ -299,7 +324,9 @@ def tune(
 
 
 def tune_beside(lens: Lens, text: str, steps: int = 250) -> Tuned:
-    """Train a tuned lens on a text and save it beside the model. Raises ValueError as `tune` and `TunedLens.save`."""
+    """Train a tuned lens on a text and save it beside the model. Raises ValueError as `tune` and `TunedLens.save`, the
+    latter before it is trained."""
+    new_file(lens)
     tuned = tune(lens, torch.tensor(lens.tokenizer.encode(text)), steps)
     tuned.lens.save(lens)
     return tuned

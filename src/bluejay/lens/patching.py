@@ -9,7 +9,7 @@ activation carries.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from jaxtyping import Float, Int
@@ -18,7 +18,7 @@ from torch import Tensor
 from bluejay.gpt.model import Block
 from bluejay.lens.activations import Activations, Lens
 from bluejay.lens.hooks import Past
-from bluejay.notebook import grid, page
+from bluejay.notebook import grid, page, window
 from bluejay.progress import progress
 
 HOOKS = {
@@ -73,8 +73,8 @@ def pair_of(
     lens: Lens,
     clean: Any,
     corrupt: Any,
-    answer: str | int | None = None,
-    other: str | int | None = None,
+    answer: str | SupportsIndex | None = None,
+    other: str | SupportsIndex | None = None,
     parts: Iterable[str] = tuple(HOOKS),
 ) -> Pair:
     """Two prompts to patch between. The tokens that are compared are what each prompt is followed by in the model's
@@ -195,7 +195,9 @@ class Patched:
     def _repr_html_(self) -> str:
         layers = [f"layer {layer}" for layer in range(len(self.recovered))]
         heading = f"What {self.part} brings back of {self.answer!r} rather than {self.other!r}"
-        return page(heading, grid(self.recovered.tolist(), layers, self.columns, corner=self.part))
+        shown, cut = (slice(None), "") if self.part == "heads" else window(len(self.columns))
+        values = self.recovered[:, shown].tolist()
+        return page(heading, cut, grid(values, layers, self.columns[shown], corner=self.part))
 
 
 @torch.no_grad()

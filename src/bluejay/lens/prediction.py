@@ -1,7 +1,8 @@
 """A first look at a prompt: what each layer would have said, what made one prediction, and where attention looked."""
 
 from dataclasses import dataclass
-from typing import Any
+from html import escape
+from typing import Any, SupportsIndex
 
 import torch
 
@@ -11,6 +12,7 @@ from bluejay.lens.attribution import Attribution, attribute
 from bluejay.lens.heads import Patterns, pattern_needs, patterns
 from bluejay.lens.layers import LayerPredictions, TunedLens, logit_lens
 from bluejay.lens.layers import needs as lens_needs
+from bluejay.notebook import grid, page, window
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Look:
             "layers": self.layers.as_dict(),
             "attribution": self.attribution.as_dict(),
             "patterns": [layer.as_dict(self.position) for layer in self.patterns],
+            "note": self.note,
         }
 
     def text(self) -> str:
@@ -64,16 +67,28 @@ class Look:
         return "\n".join([*lines, *(["", self.note] if self.note else [])])
 
     def _repr_html_(self) -> str:
-        return self.layers._repr_html_() + self.attribution._repr_html_()
+        last = self.position if len(self.layers.tokens) > 1 else None
+        note = f"<p>{escape(self.note)}</p>" if self.note else ""
+        return self.layers.html(last) + self.attribution._repr_html_() + self.moved() + note
+
+    def moved(self) -> str:
+        """What the heads of each layer together moved from each token to the position, as HTML."""
+        before = self.tokens[: self.position + 1]
+        shown, cut = window(len(before))
+        rows = [one.value_weighted[:, self.position, : len(before)].sum(0)[shown].tolist() for one in self.patterns]
+        layers = [f"layer {one.layer}" for one in self.patterns]
+        return page(
+            f"What attention moved to position {self.position}, by layer", cut, grid(rows, layers, before[shown])
+        )
 
 
 @torch.no_grad()
 def look(
     lens: Lens,
     prompt: Any,
-    position: int = -1,
-    target: str | int | None = None,
-    against: str | int | None = None,
+    position: SupportsIndex = -1,
+    target: str | SupportsIndex | None = None,
+    against: str | SupportsIndex | None = None,
     tuned: TunedLens | None = None,
     everywhere: bool = True,
 ) -> Look:

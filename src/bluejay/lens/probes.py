@@ -7,7 +7,7 @@ selectivity, is what the activation is to thank for.
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bluejay.lens.activations import Lens
+from bluejay.lens.hooks import expand
 from bluejay.notebook import page, table
 
 HELD_OUT = 0.25
@@ -60,12 +61,16 @@ class Probe:
         return page("A linear probe", table(names, [[f"{getattr(self, name):.3f}" for name in names]]))
 
 
-def features(lens: Lens, texts: Sequence[Any], name: str, position: int = -1) -> Float[Tensor, "n D"]:
-    """An activation (B T D) at one position of each text, to train a probe on. Raises ValueError as `Lens.run`, and for
-    a position that is not there."""
-    rows = []
-    for text in [texts] if isinstance(texts, str) else texts:
-        value = lens.run(text, [name])[name][0]
+def features(lens: Lens, texts: Sequence[Any], name: str, position: SupportsIndex = -1) -> Float[Tensor, "n D"]:
+    """An activation (B T D) at one position of each text, to train a probe on. Raises ValueError as `Lens.run`, for a
+    position that is not there, for a name that stands for several activations, and without a text."""
+    texts, names, rows = [texts] if isinstance(texts, str) else texts, expand(lens.config, name), []
+    if len(names) != 1:
+        raise ValueError(f"{name} is {len(names)} activations; features are read from one")
+    if not len(texts):
+        raise ValueError("there is no text to read features from")
+    for text in texts:
+        value = lens.run(text, names)[names[0]][0]
         rows.append(value[lens.position(position, len(value))].flatten())
     return torch.stack(rows)
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -41,7 +41,7 @@ class Steering:
 
 
 @torch.no_grad()
-def steering_vector(lens: Lens, texts: Sequence[str], against: Sequence[str], layer: int) -> Steering:
+def steering_vector(lens: Lens, texts: Sequence[str], against: Sequence[str], layer: SupportsIndex) -> Steering:
     """The direction from the second set of texts to the first at a layer: the difference of their means over all
     positions but the first, at which models keep a vector that is far larger than all others. Raises ValueError for an
     empty set, a text of one token, and a layer that is not there."""
@@ -105,6 +105,7 @@ def steer(
 ) -> Steered:
     """What a model writes after a prompt at several strengths, and the bits per byte of texts at each. Raises as
     `steering_cost` and `generate`."""
+    require_text(texts)
     params = SamplingParams(max_tokens=max_tokens, temperature=0.0)
     written = [generate(lens, steering.write(strength), prompt, params) for strength in strengths]
     return Steered(steering.layer, list(strengths), steering_cost(lens, steering, strengths, texts), written)
@@ -122,7 +123,9 @@ def steering_cost(lens: Lens, steering: Steering, strengths: Sequence[float], te
 
 
 def bits_per_byte(lens: Lens, texts: Sequence[str], write: Mapping[str, Edit]) -> float:
-    """The bits per byte of texts. A text longer than the context is read in pieces, each as a document of its own."""
+    """The bits per byte of texts. A text longer than the context is read in pieces, each as a document of its own.
+    Raises ValueError without text."""
+    require_text(texts)
     bits, n_bytes = 0.0, 0
     begin = lens.tokenizer.begin or [lens.tokenizer.eot]
     room = lens.config.n_ctx - len(begin)
@@ -134,9 +137,13 @@ def bits_per_byte(lens: Lens, texts: Sequence[str], write: Mapping[str, Edit]) -
             tokens = torch.tensor([begin + piece], device=lens.gpt.embed.weight.device)
             logprobs = lens.run(tokens, write=write).logits[0, len(begin) - 1 : -1].log_softmax(-1)
             bits -= float(logprobs.gather(1, torch.tensor(piece, device=tokens.device)[:, None]).double().sum())
-    if not n_bytes:
-        raise ValueError("there is no text to measure bits per byte on")
     return bits / math.log(2) / n_bytes
+
+
+def require_text(texts: Sequence[str]) -> None:
+    """Raise ValueError where there is nothing to measure."""
+    if not any(texts):
+        raise ValueError("there is no text to measure bits per byte on")
 
 
 def generate(lens: Lens, write: Mapping[str, Edit], prompt: str, sampling_params: SamplingParams | None = None) -> str:

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bluejay.files import require_writable, write_text
 from bluejay.mistakes import standard_input
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ def run_lens(options: argparse.Namespace, _: list[str]) -> tuple[str, dict[str, 
         raise ValueError("--hooks needs --output FILE.safetensors, the file that the activations are written to")
     if options.output is not None and options.output.suffix not in suffixes:
         raise ValueError(f"--output is {options.output}; it must end in {' or '.join(suffixes)}")
+    if options.output is not None:
+        require_writable(options.output)
     for name in ("tokens", "steps"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name} is {getattr(options, name)}; it must be at least 1")
@@ -129,14 +132,10 @@ def shown(found: Any, output: Path | None) -> tuple[str, dict[str, Any]]:
 
 
 def write(found: Any, values: dict[str, Any], path: Path) -> None:
-    """Write a result as JSON or as a page of HTML. Raises ValueError for one that has no picture."""
-    from bluejay.files import write_text
-
+    """Write a result as JSON or as a page of HTML."""
     if path.suffix == ".json":
         write_text(path, json.dumps(values))
         return
-    if not hasattr(found, "_repr_html_"):
-        raise ValueError("this result has no picture; write it to a .json file")
     head = "<!doctype html>\n<html lang=en>\n<meta charset=utf-8>\n<title>Look inside</title>\n"
     write_text(path, f"{head}{found._repr_html_()}\n")
 
@@ -152,7 +151,7 @@ def result(lens: "Lens", options: argparse.Namespace, text: str) -> Any:
     if options.tune:
         from bluejay.lens.layers import tune_beside
 
-        return tune_beside(lens, options.tune.read_text(encoding="utf-8", errors="replace"), options.steps)
+        return tune_beside(lens, text_of(options.tune), options.steps)
     if options.steer:
         return steered(lens, options, text)
     if options.without:
@@ -182,6 +181,8 @@ def card(lens: "Lens", options: argparse.Namespace) -> Any:
     if kind not in ("neuron", "head") or len(numbers) != 2 or not all(map(str.isdecimal, numbers)):
         raise ValueError(f"--card is {options.card!r}; it must be neuron:LAYER:NUMBER or head:LAYER:NUMBER")
     layer, number = map(int, numbers)
+    lens.layer(layer)
+    (lens.neuron if kind == "neuron" else lens.head)(number)
     length = min(LENGTH, lens.config.n_ctx)
     found = list(passages(open_tracer(options.model, options.corpus), options.tokens, length))
     return (neuron_card if kind == "neuron" else head_card)(lens, found, layer, number)
@@ -191,9 +192,15 @@ def steered(lens: "Lens", options: argparse.Namespace, text: str) -> Any:
     """`--steer`: what is written at each strength, and what it costs."""
     from bluejay.lens.steering import steer, steering_vector
 
-    one, other = (
-        [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()] for path in options.steer
-    )
+    one, other = ([line for line in text_of(path).splitlines() if line.strip()] for path in options.steer)
     layer = lens.config.n_layer // 2 if options.layer is None else options.layer
-    measured = text if options.cost is None else options.cost.read_text(encoding="utf-8")
+    measured = text if options.cost is None else text_of(options.cost)
     return steer(lens, steering_vector(lens, one, other, layer), options.strengths, text, [measured])
+
+
+def text_of(path: Path) -> str:
+    """The text of a file. Raises ValueError for one that is not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from None

@@ -1,6 +1,7 @@
 """`/v1/lens`: what is inside the served model, for the people of this machine only."""
 
 import json
+import threading
 from itertools import pairwise
 
 import httpx
@@ -11,8 +12,10 @@ from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.layouts import save_model
 from bluejay.gpt.init import new_model
 from bluejay.lens.steering import steering_cost, steering_vector
+from bluejay.serve.api import lens as routes
+from bluejay.serve.errors import APIError
 from bluejay.serve.settings import PublicSettings, ServeSettings
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, eventually
 
 TEXT = "the cat the"
 
@@ -148,20 +151,63 @@ def test_a_model_without_a_run_has_no_checkpoints(server):
 
 
 @pytest.mark.parametrize(
-    ("body", "message"),
+    ("body", "param", "message"),
     [
-        ({"input": ["the", "cat"]}, "one prompt is looked into at a time; there are 2"),
-        ({"input": "the", "target": [5]}, "a token is a text or an id, not [5]"),
-        ({"input": 5}, "the prompt is 5; it must be a text"),
-        ({"input": "the", "position": 40}, "there is no position 40"),
-        ({"input": "the cat", "corrupt": "the"}, "patched between prompts of equal length"),
-        ({"input": "the", "target": "the cat the cat"}, "name one token"),
-        ({"input": "the", "tuned": True}, "has no tuned lens"),
+        ({"input": ["the", "cat"]}, "input", "one prompt is looked into at a time; there are 2"),
+        ({"input": "the", "target": [5]}, "target", "a token is a text or an id, not [5]"),
+        ({"input": 5}, "input", "the prompt is 5; it must be a text"),
+        ({"input": "the", "position": 40}, "position", "there is no position 40"),
+        ({"input": "the cat", "corrupt": "the"}, None, "patched between prompts of equal length"),
+        ({"input": "the cat", "corrupt": "the cat " * 400}, "corrupt", "this model reads 1024"),
+        ({"input": "the", "target": "the cat the cat"}, "target", "name one token"),
+        ({"input": "the", "against": 9999}, "against", "there is no token 9999"),
+        ({"input": "the", "tuned": True}, "tuned", "has no tuned lens"),
+        ({"input": "the", "steering": DIRECTION | {"layer": 60}}, "steering", "there is no layer 60"),
     ],
 )
-def test_a_mistake_is_one_sentence(server, body, message):
+def test_a_mistake_is_one_sentence_that_blames_its_field(server, body, param, message):
     response = ask(server, **body)
-    assert response.status_code == 400 and message in response.json()["error"]["message"]
+    error = response.json()["error"]
+    assert response.status_code == 400 and message in error["message"]
+    assert (error["param"], error["code"]) == (param, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("the cat " * 400, "this model reads 1024"), ("the cat " * 120, "at most 512 are looked at")],
+)
+def test_a_text_that_is_too_long_is_known_by_its_code(server, text, message):
+    error = ask(server, input=text).json()["error"]
+    assert (error["param"], error["code"]) == ("input", "text_too_long") and message in error["message"]
+
+
+def test_for_a_client_that_has_left_nothing_is_computed(server, monkeypatch):
+    begun, left, gone_on = [], [], threading.Event()
+    look, unless_gone = routes.look, routes.unless_gone
+
+    def slow(lens, ids, *rest):
+        begun.append(len(ids))
+        assert len(begun) > 1 or gone_on.wait(PATIENCE)
+        return look(lens, ids, *rest)
+
+    async def noted(request, work):
+        try:
+            return await unless_gone(request, work)
+        except APIError as error:
+            left.append(error.status_code)
+            raise
+
+    monkeypatch.setattr(routes, "look", slow)
+    monkeypatch.setattr(routes, "unless_gone", noted)
+    n_asked = 0
+    while not begun or n_asked < 3:
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{server.url}/v1/lens", json={"input": "the cat"}, timeout=0.3)
+        n_asked += 1
+    assert eventually(lambda: left == [499] * n_asked)
+    gone_on.set()
+    answer = ask(server, input=TEXT, everywhere=False).json()
+    assert len(begun) == 2 and begun[1] == len(answer["ids"])
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ def test_marks_go_with_the_text_that_was_looked_at_and_with_the_tab(page):
 
 
 def test_of_a_long_text_the_end_is_looked_at_and_mistakes_are_sentences(page):
-    look_inside(page, "the cat " * 100)
+    look_inside(page, "the cat " * 400)  # longer than the model's context
     expect(note(page)).to_contain_text("Only the end of the text was looked at.")
     section(page, OTHER).get_by_label("Changed text").fill("the cat")
     section(page, OTHER).get_by_role("button", name="Patch").click()

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
-from bluejay.files import atomic_file
+from bluejay.files import write_bytes
 from bluejay.pile.filters.rule import Reasons, Rule, dropping, split_threshold
 from bluejay.pile.text.minhash import shingles_of
 from bluejay.pile.text.text_batch import TextBatch, Texts, map_batches
@@ -56,8 +56,7 @@ class Classifier:
 
     def save(self, path: Path) -> None:
         """Write a safetensors file."""
-        with atomic_file(path) as temporary:
-            save_file({"weights": self.weights}, temporary, {"format": FORMAT})
+        write_bytes(path, save({"weights": self.weights}, {"format": FORMAT}))
 
     @classmethod
     def load(cls, path: Path) -> "Classifier":

@@ -5,13 +5,15 @@ not answered, and so a server on the open web has no such route.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from pydantic import Field, WithJsonSchema
 
+from bluejay.infer.exceptions import ContextLengthError
 from bluejay.infer.model import load
 from bluejay.infer.needs import INSIDE
 from bluejay.infer.prompts import encode_prompts, end_of
@@ -24,7 +26,8 @@ from bluejay.lens.prediction import look
 from bluejay.serve.api.completions import STREAM_CONTENT, CompletionAnswer
 from bluejay.serve.api.offered import Catalogue
 from bluejay.serve.api.parameters import Body
-from bluejay.serve.api.steered import Direction, SteeredRequest, cost, respond
+from bluejay.serve.api.respond import unless_gone
+from bluejay.serve.api.steered import Direction, SteeredRequest, cost, direction, respond
 from bluejay.serve.errors import ERRORS, APIError, json_response
 from bluejay.serve.settings import ServeSettings
 from bluejay.trace.spans import char_offsets
@@ -80,14 +83,21 @@ def router(models: Catalogue, settings: ServeSettings) -> APIRouter:
     if settings.public is not None:
         return routes
 
-    async def told(answer: Callable[..., Any], *arguments: Any) -> Any:
-        """What a function answers in a thread, one at a time. Raises APIError for a user's mistake."""
-        async with turn:
-            try:
-                return await asyncio.to_thread(answer, *arguments)
-            except (ValueError, FileNotFoundError) as error:
-                code = "text_too_long" if isinstance(error, TooLong) else None
-                raise APIError(400, str(error), param="input", code=code) from None
+    async def told(request: Request, answer: Callable[..., Any], *arguments: Any) -> Any:
+        """What a function answers in a thread, one at a time; of a client that goes away before its turn, nothing is
+        computed. Raises APIError then, and for a user's mistake."""
+
+        async def work() -> Any:
+            async with turn:
+                running = asyncio.ensure_future(asyncio.to_thread(answer, *arguments))
+                try:
+                    return await asyncio.shield(running)
+                except asyncio.CancelledError:
+                    await asyncio.wait([running])  # a thread cannot be stopped, and its turn ends with it
+                    raise
+
+        with blaming(None):
+            return await unless_gone(request, work())
 
     @routes.post("/v1/lens", responses=ERRORS)
     async def look_inside(body: LensRequest, request: Request) -> Response:
@@ -97,7 +107,7 @@ def router(models: Catalogue, settings: ServeSettings) -> APIRouter:
         service = await models.use(request, body.model, INSIDE)
         texts = [text for text in (body.input, body.corrupt) if isinstance(text, str)]
         with service.reading(texts, "input"):
-            values = await told(lambda: found(service.lens, body))
+            values = await told(request, lambda: found(service.lens, body))
         return json_response({"object": "lens", "model": service.model.name, **values})
 
     @routes.post(
@@ -106,11 +116,9 @@ def router(models: Catalogue, settings: ServeSettings) -> APIRouter:
     async def steered(body: SteeredRequest, request: Request) -> Response:
         """Continue prompts while a direction is added to the residual stream, in torch."""
         service = await models.use(request, body.model, INSIDE)
-        opened_lens = await told(lambda: service.lens)
-        try:
+        opened_lens = await told(request, lambda: service.lens)
+        with blaming("steering"):
             return await respond(service, opened_lens, body, request)
-        except ValueError as error:
-            raise APIError(400, str(error), param="steering") from None
 
     @routes.get("/v1/lens/checkpoints", responses=ERRORS)
     async def checkpoints(request: Request, model: str | None = None) -> Response:
@@ -125,7 +133,7 @@ def router(models: Catalogue, settings: ServeSettings) -> APIRouter:
         """The scores of the heads of one of them, and by how many bits repetition helps it."""
         path = kept_model(models.named(request, model).path, name)
         await models.use(request, model, INSIDE)
-        scores, gain = await told(scored, path)
+        scores, gain = await told(request, scored, path)
         return json_response({"object": "lens.checkpoint", "name": name, "repeat_gain": gain, **scores.as_dict()})
 
     @routes.post("/v1/lens/checkpoints/{name}/completions", responses=ERRORS)
@@ -134,14 +142,20 @@ def router(models: Catalogue, settings: ServeSettings) -> APIRouter:
         path = kept_model(models.named(request, model).path, name)
         service = await models.use(request, model, INSIDE)
         with service.reading([body.prompt], "prompt"):
-            text = await told(continued, path, body)
+            text = await told(request, continued, path, body)
         return json_response({"object": "lens.checkpoint.completion", "name": name, "text": text})
 
     return routes
 
 
-class TooLong(ValueError):
-    """A text has more tokens than are looked at."""
+@contextmanager
+def blaming(param: str | None) -> Generator[None]:
+    """A context in which a user's mistake becomes an APIError that blames a field of the request, if it is known."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError) as error:
+        code = "text_too_long" if isinstance(error, ContextLengthError) and param == "input" else None
+        raise APIError(400, str(error), param=param, code=code) from None
 
 
 def require_fitting(body: LensRequest) -> None:
@@ -177,23 +191,35 @@ def continued(path: Path, body: KeptRequest) -> str:
 
 
 def found(lens: Lens, body: LensRequest) -> dict[str, Any]:
-    """The answer to a request. Raises ValueError: a user's mistake."""
-    tokens = lens.one(body.input)
-    if tokens.shape[1] > MAX_TOKENS:
-        raise TooLong(f"input has {tokens.shape[1]:,} tokens; at most {MAX_TOKENS} are looked at")
+    """The answer to a request. Raises APIError and ValueError: a user's mistake."""
+    with blaming("input"):
+        tokens = lens.one(body.input)
+        n_tokens = tokens.shape[1]
+        if n_tokens > MAX_TOKENS:
+            raise ContextLengthError(f"input has {n_tokens:,} tokens; at most {MAX_TOKENS} are looked at")
     ids = tokens[0].tolist()
-    target, against = (None if one is None else lens.token(one) for one in (body.target, body.against))
+    with blaming("target"):
+        target = None if body.target is None else lens.token(body.target)
+    with blaming("against"):
+        against = None if body.against is None else lens.token(body.against)
     text, starts = places(lens, ids, body.input)
     known = {"ids": ids, "tokens": lens.texts(ids), "text": text, "starts": starts}
     if body.steering is not None:
-        return known | {"steering": cost(lens, body.steering, text)}
+        with blaming("steering"):
+            added = direction(lens, body.steering)
+        return known | {"steering": cost(lens, added, body.steering.strength, text)}
     if body.corrupt is not None:
-        pair = pair_of(lens, ids, body.corrupt, target, against, (body.part,))
+        with blaming("corrupt"):
+            corrupt = lens.one(body.corrupt)
+        pair = pair_of(lens, ids, corrupt, target, against, (body.part,))
         return known | {"patched": patch(lens, pair, body.part).as_dict()}
-    tuned = TunedLens.load(lens) if body.tuned else None
-    values = look(lens, ids, body.position, target, against, tuned, body.everywhere).as_dict() | known
+    with blaming("position"):
+        at = lens.position(body.position, n_tokens)
+    with blaming("tuned"):
+        tuned = TunedLens.load(lens) if body.tuned else None
+    values = look(lens, ids, at, target, against, tuned, body.everywhere).as_dict() | known
     if body.without:
-        values["without"] = without_tokens(lens, ids, body.position, target).as_dict()
+        values["without"] = without_tokens(lens, ids, at, target).as_dict()
     return values
 
 

@@ -44,10 +44,9 @@ def direction(lens: Lens, wanted: Direction) -> Steering:
     return steering_vector(lens, wanted.toward, wanted.away, layer)
 
 
-def cost(lens: Lens, wanted: Direction, text: str) -> dict[str, int | float]:
-    """The layer, and the bits per byte of a text without and with a direction."""
-    steering = direction(lens, wanted)
-    plain, steered = (bits_per_byte(lens, [text], steering.write(strength)) for strength in (0.0, wanted.strength))
+def cost(lens: Lens, steering: Steering, strength: float, text: str) -> dict[str, int | float]:
+    """The layer, and the bits per byte of a text without and with a direction. Raises ValueError for an empty text."""
+    plain, steered = (bits_per_byte(lens, [text], steering.write(factor)) for factor in (0.0, strength))
     return {"layer": steering.layer, "plain": plain, "steered": steered}
 
 
