@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 import zstandard
 
+from bluejay.pile.documents import read_until_damaged
 from bluejay.pile.sources.io.open import BROKEN, decompressed, matches, matching, open_bytes
 
 LINES = [f"line {number} ".encode() * 50 + b"\n" for number in range(2000)]
@@ -47,9 +48,19 @@ def test_what_stands_before_a_cut_is_kept(pack: Callable[[bytes], bytes], damage
     assert read == LINES[: len(read)]
 
 
-def test_garbage_after_a_frame_is_told() -> None:
-    with pytest.raises(BROKEN):
-        decompressed(io.BytesIO(by_arrow(HALF[0]) + b"garbage and more of it")).read()
+@pytest.mark.parametrize("pack", PACKERS)
+@pytest.mark.parametrize("zeros", [4, 512, 1 << 18])
+def test_zeros_may_stand_between_members_and_behind_them(pack: Callable[[bytes], bytes], zeros: int) -> None:
+    packed = pack(HALF[0]) + bytes(zeros) + pack(HALF[1]) + bytes(zeros)
+    assert decompressed(io.BytesIO(packed)).read() == b"".join(LINES)
+
+
+@pytest.mark.parametrize("pack", PACKERS)
+@pytest.mark.parametrize("garbage", [b"g", b"garbage and more of it"])
+def test_what_follows_a_member_and_begins_none_is_told(pack: Callable[[bytes], bytes], garbage: bytes) -> None:
+    for rest in (garbage, garbage + pack(HALF[1])):
+        content, damage = read_until_damaged(decompressed(io.BytesIO(pack(HALF[0]) + rest)))
+        assert content == HALF[0] and isinstance(damage, BROKEN)
 
 
 def test_skippable_frames_and_large_windows() -> None:
