@@ -136,12 +136,15 @@ def test_tables_in_any_encoding(tmp_path: Path, encoding: str, pack: Callable[[b
             b'"a"\n3\nnull\ntrue\n',
             [f"not a record but {kind}" for kind in ("a string", "a number", "null", "a truth value")],
         ),
-        (
-            b'[\n {"text": "a"},\n {"text": "b"}\n]\n',
-            [
-                "not a JSON value per line but one over several lines: "
-                'kind = "json", or a name that ends in .json, reads arrays'
-            ],
+        *(
+            (
+                start + b' {"text": "a"},\n {"text": "b"}\n]\n',
+                [
+                    "not a JSON value per line but one over several lines: "
+                    'kind = "json", or a name that ends in .json, reads arrays'
+                ],
+            )
+            for start in (b"[\n", b"\n[\n", b"[", b" [", b"\n[")
         ),
     ],
 )
@@ -149,6 +152,13 @@ def test_records_that_are_none_say_how_to_read_them(tmp_path: Path, content: byt
     (tmp_path / "a.jsonl").write_bytes(content)
     documents, aside = read(JSONLines(kind="jsonl", path=str(tmp_path / "a.jsonl")))
     assert ([entry.reason for entry in aside], documents) == (reasons, [])
+
+
+def test_an_integer_of_any_length_costs_no_record(tmp_path: Path) -> None:
+    for kind, source in (("jsonl", JSONLines), ("json", JSON)):
+        (tmp_path / kind).write_bytes(b'{"text": "a", "n": 12, "long": -' + b"7" * 5000 + b"}\n")
+        documents, aside = read(source(kind=kind, path=str(tmp_path / kind)))
+        assert ([d.meta for d in documents], aside) == ([{"n": 12, "long": "-" + "7" * 5000}], [])
 
 
 def test_parquet_of_any_columns(tmp_path: Path) -> None:

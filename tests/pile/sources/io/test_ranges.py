@@ -124,6 +124,7 @@ def test_files_that_must_be_read_from_their_start(tmp_path: Path) -> None:
     for name, data in {
         "utf-16": lines.decode().encode("utf-16"),
         "one value": b"[\n" + lines,
+        "an array with a record on its first line": b"\n[" + lines.replace(b"}", b"},"),
         "one line": b'{"text": "a"}',
         "empty": b"",
         "cut": gzip.compress(lines)[:12],

@@ -11,7 +11,7 @@ from bluejay.pile.documents import MAX_DOCUMENT_BYTES, too_large
 from bluejay.pile.sources.io.decode import decode, in_utf8
 from bluejay.pile.sources.io.lines import lines
 from bluejay.pile.sources.io.open import READ_BYTES
-from bluejay.pile.sources.io.ranges import ChunkStream
+from bluejay.pile.sources.io.ranges import ChunkStream, opens_value
 
 
 def json_objects(stream: BufferedIOBase) -> Iterator[Any]:
@@ -24,8 +24,7 @@ def json_objects(stream: BufferedIOBase) -> Iterator[Any]:
     if not first:
         raise ValueError("the file is empty")
     one, two = parsed(first), parsed(second)
-    # An array, or an object over several lines, begins with a line that opens it; no malformed first line does.
-    if (isinstance(one, dict) and "results" not in one) or (isinstance(two, dict) and first.strip() not in b"[{"):
+    if (isinstance(one, dict) and "results" not in one) or (isinstance(two, dict) and not opens_value(first)):
         yield one
         yield from [two] if second else []
         yield from map(parsed, written)
@@ -35,7 +34,7 @@ def json_objects(stream: BufferedIOBase) -> Iterator[Any]:
         text += line
         if len(text) > MAX_DOCUMENT_BYTES:
             raise too_large()
-    whole = json.loads(decode(bytes(text)))
+    whole = json_value(bytes(text))
     if isinstance(whole, dict):
         whole = whole["results"] if isinstance(whole.get("results"), list) else [whole]
     yield from map(required, whole if isinstance(whole, list) else [whole])
@@ -58,9 +57,29 @@ def is_by_line(first: bytes) -> bool:
 def parsed(line: bytes) -> Any:
     """The JSON object of a line, or the exception that states why it has none."""
     try:
-        return required(json.loads(decode(line)))
+        return required(json_value(line))
     except (ValueError, RecursionError) as error:
         return ValueError(f"not JSON: {error}")
+
+
+def json_value(raw: bytes) -> Any:
+    """The value of JSON; an integer of more digits than Python converts is their text. Raises ValueError: not JSON;
+    RecursionError: nested too deeply."""
+    text = decode(raw)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:
+        return json.loads(text, parse_int=integer)
+
+
+def integer(digits: str) -> int | str:
+    """The integer of these digits, or they themselves where they are more than Python converts."""
+    try:
+        return int(digits)
+    except ValueError:
+        return digits
 
 
 def required(value: Any) -> Any:

@@ -1,7 +1,6 @@
 """Records with a text field: JSON Lines (the exchange format of The Pile), JSON, CSV and Parquet."""
 
 import io
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -10,12 +9,12 @@ from itertools import count, islice
 from typing import Any, ClassVar, Literal
 
 from bluejay.pile.documents import BROKEN_OFF, MAX_DOCUMENT_BYTES, Document, Skipped, read_bounded
-from bluejay.pile.sources.formats.json_objects import from_first_line, is_by_line
+from bluejay.pile.sources.formats.json_objects import from_first_line, is_by_line, json_value
 from bluejay.pile.sources.io.csv_rows import rows
 from bluejay.pile.sources.io.decode import decode, decode_text, in_utf8
 from bluejay.pile.sources.io.lines import lines
 from bluejay.pile.sources.io.open import BROKEN, READ_BYTES, UntilDamaged, decompressed, local, matching, open_bytes
-from bluejay.pile.sources.io.ranges import FileRange, Records
+from bluejay.pile.sources.io.ranges import FileRange, Records, opens_value
 from bluejay.recipe import STRICT
 
 ROWS_AT_ONCE = 1024
@@ -121,6 +120,7 @@ class JSONLines(TextTable):
     def documents(self, name: str, stream: io.BufferedIOBase, first: int = 0) -> Iterator[Document | Skipped]:
         """One document per line that is not empty; the lines before a damage are kept. `first` lines stand before."""
         content: Any = None
+        begun = first > 0
         for number in count(first + 1):
             try:
                 content = content or in_utf8(stream)
@@ -132,10 +132,10 @@ class JSONLines(TextTable):
                 return
             if not line.strip():
                 continue
+            opens, begun = not begun and opens_value(line), True
             try:
-                record = json.loads(decode(line))
+                record = json_value(line)
             except (ValueError, RecursionError) as error:
-                opens = line.strip() in (b"[", b"{") and number == 1
                 yield Skipped(f"{name}#{number}", OVER_LINES if opens else f"not JSON: {error}")
                 if opens:
                     return
@@ -173,7 +173,7 @@ class JSON(TextTable):
         else:
             data = read_bounded(content)
             try:
-                value = json.loads(decode(data))
+                value = json_value(data)
             except (ValueError, RecursionError) as error:
                 wrong = f"broken: {undamaged.damage}" if undamaged.damage else f"not JSON: {error}"
                 raise ValueError(wrong) from None

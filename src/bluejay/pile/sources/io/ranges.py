@@ -64,8 +64,7 @@ class Records:
             return members_of(start) is not None and head.startswith(self.mark)
         if start.startswith(XZ) or head.startswith(MARKS) or b"\0" in head:
             return False
-        # A first line that only opens a bracket is that of one value over many lines.
-        return self.mark in head and head.partition(b"\n")[0].strip() not in (b"[", b"{")
+        return self.mark in head and not opens_value(head.lstrip().partition(b"\n")[0])
 
     def start_of(self, path: str, place: FileRange) -> int | None:
         """The byte at which reading begins in a range; None where nothing begins in it that can be decompressed.
@@ -152,6 +151,11 @@ class ChunkStream(io.RawIOBase):
         count = min(len(view), len(self.ready))
         view[:count], self.ready = self.ready[:count], self.ready[count:]
         return count
+
+
+def opens_value(line: bytes) -> bool:
+    """Whether the first line of a file that is not blank, which is no JSON by itself, begins a value over several."""
+    return line.lstrip().startswith(b"[") or line.strip() == b"{"
 
 
 def head_of(raw: BufferedReader) -> bytes:
