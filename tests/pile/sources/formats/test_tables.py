@@ -161,6 +161,28 @@ def test_an_integer_of_any_length_costs_no_record(tmp_path: Path) -> None:
         assert ([d.meta for d in documents], aside) == ([{"n": 12, "long": "-" + "7" * 5000}], [])
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_of_a_csv_file_end_in_any_way(tmp_path: Path, end: str) -> None:
+    (tmp_path / "a.csv").write_bytes(f'text,id{end}hello,1{end}"a ""b""",2{end}'.encode())
+    documents, aside = read(CSV(kind="csv", path=str(tmp_path / "a.csv")))
+    assert ([(d.text, d.meta) for d in documents], aside) == ([("hello", {"id": "1"}), ('a "b"', {"id": "2"})], [])
+
+
+def test_the_header_of_a_second_table_in_a_file_is_no_record(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,id\nhello,1\n" * 2)
+    documents, aside = read(CSV(kind="csv", path=str(tmp_path / "a.csv")))
+    assert [d.text for d in documents] == ["hello", "hello"]
+    assert [entry.reason for entry in aside] == ["the header again"]
+
+
+def test_two_columns_of_the_name_of_the_text_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "csv").write_text("text,text\na,b\n")
+    pq.write_table(pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], ["text", "text"]), tmp_path / "parquet")
+    for kind, source in (("csv", CSV), ("parquet", Parquet)):
+        with pytest.raises(ValueError, match="it has 2 columns text"):
+            read(source(kind=kind, path=str(tmp_path / kind)))
+
+
 def test_parquet_of_any_columns(tmp_path: Path) -> None:
     table = pa.table({"id": [1, 2, 3], "content": ["a", None, "c"], "license": ["MIT", "MIT", None]})
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=1)

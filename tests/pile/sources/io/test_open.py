@@ -82,8 +82,12 @@ def test_files_by_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         (tmp_path / name).write_text(name)
     monkeypatch.chdir(tmp_path)
     assert matching("**/*.md") == ["a.md", "b.md", "deep/er/c.md"]
-    with pytest.raises(ValueError, match="no file matches deep; it is a folder, write deep/"):
-        matching("deep")
+    for kind, ending in (("text", "*.txt"), ("jsonl", "*.jsonl"), ("mail", "*.mbox"), ("mediawiki", "*"), ("", "*")):
+        with pytest.raises(ValueError) as refused:
+            matching("deep", kind)
+        assert str(refused.value) == f"no file matches deep; it is a folder, write deep/**/{ending}"
+    with pytest.raises(ValueError, match="there is no such home folder"):
+        matching("~nobody-of-this-name/*.txt")
     with pytest.raises(ValueError, match="cannot be read"), open_bytes("missing"):
         pass
 

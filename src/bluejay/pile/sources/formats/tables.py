@@ -15,7 +15,7 @@ from bluejay.pile.sources.io.decode import decode, decode_text, in_utf8
 from bluejay.pile.sources.io.lines import lines
 from bluejay.pile.sources.io.open import BROKEN, READ_BYTES, UntilDamaged, decompressed, local, matching, open_bytes
 from bluejay.pile.sources.io.ranges import FileRange, Records, opens_value
-from bluejay.recipe import STRICT
+from bluejay.recipe import STRICT, NotEmpty
 
 ROWS_AT_ONCE = 1024
 MAX_ROW_BYTES = 1 << 24
@@ -42,7 +42,7 @@ class Table:
     """The fields of every kind of table in a recipe."""
 
     __pydantic_config__ = STRICT
-    path: str
+    path: NotEmpty
     """A file, a pattern of files or an address; within a package, a pattern of its members."""
     text: str = "text"
     """The field that holds a document's text."""
@@ -51,7 +51,7 @@ class Table:
 
     def units(self) -> list[str]:
         """The files, in order. Raises ValueError: there is none."""
-        return matching(self.path)
+        return matching(self.path, getattr(self, "kind", ""))
 
     def document(self, name: str, number: int, record: Any) -> Document | Skipped:
         """The document of one record; its licence and URL are those of the record, if it has such fields."""
@@ -249,8 +249,9 @@ class CSV(TextTable):
                 yield Skipped(f"{name}#{number}", str(row))
             elif names is None:
                 names = row
-                if self.text not in names:
-                    raise ValueError(f"it has no column {self.text} (it has {listed(names)})")
+                require_column(self.text, names)
+            elif row == names:
+                yield Skipped(f"{name}#{number}", "the header again")
             elif any(row[len(names) :]):
                 yield Skipped(f"{name}#{number}", f"a row of {len(row)} values under a header of {len(names)}")
             else:
@@ -273,8 +274,7 @@ class Parquet(Table):
         except (pa.ArrowException, OSError) as error:
             raise ValueError(f"not a whole Parquet file: {error}") from None
         with opened as file:
-            if self.text not in file.schema_arrow.names:
-                raise ValueError(f"it has no column {self.text} (it has {listed(file.schema_arrow.names)})")
+            require_column(self.text, file.schema_arrow.names)
             number, groups = 0, range(file.num_row_groups)
             for group in groups:
                 try:
@@ -284,6 +284,14 @@ class Parquet(Table):
                             yield self.document(unit, number, row)
                 except (pa.ArrowException, OSError, *UNFIT) as error:
                     yield Skipped(f"{unit}, row group {group}", f"broken: {error}")
+
+
+def require_column(name: str, names: list[str]) -> None:
+    """Raise ValueError unless a table with columns of these names has exactly one of this name."""
+    if name not in names:
+        raise ValueError(f"it has no column {name} (it has {listed(names)})")
+    if names.count(name) > 1:
+        raise ValueError(f"it has {names.count(name)} columns {name}")
 
 
 def records_of(batch: Any) -> list[dict[str, Any]]:

@@ -17,25 +17,33 @@ from bluejay.decompress import READ_BYTES as READ_BYTES
 from bluejay.decompress import decompressed
 from bluejay.decompress import refuse_pointer as refuse_pointer
 from bluejay.fetch import fetch, find, is_address
+from bluejay.recipe import at_home
 
 NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 """The errors of listing what is no folder: a file, a link to nothing or to itself."""
 
+ENDINGS = {"text": "txt", "mail": "mbox", "latex": "tex"} | {
+    kind: kind for kind in ("csv", "epub", "html", "json", "jsonl", "parquet", "pdf", "warc")
+}
+"""The usual ending of the names of files, by the kind of source that reads them."""
 
-def matching(path: str) -> list[str]:
-    """The files that a path, a pattern (`~/notes/**/*.md`) or an address matches, in order.
+
+def matching(path: str, kind: str = "") -> list[str]:
+    """The files that a path, a pattern (`~/notes/**/*.md`) or an address matches, in order; `kind` is that of the
+    source that reads them.
 
     In a pattern, `**` does not follow links to folders, which may lead back; links to files that are missing count as
     files, so that reading reports them. Raises ValueError: no file matches, or a folder on the way cannot be read.
     """
     if is_address(path):
         return find(path)
-    pattern = Path(path).expanduser()
+    pattern = Path(at_home(path))
     top = Path(pattern.anchor)
     found = [pattern] if os.path.lexists(pattern) else expanded(top, pattern.relative_to(top).parts)
     paths = sorted({path for path in found if path.is_file() or (path.is_symlink() and not path.exists())})
     if not paths:
-        hint = f"; it is a folder, write {path.rstrip('/')}/**/*.txt" if pattern.is_dir() else ""
+        ending = f".{ENDINGS[kind]}" if kind in ENDINGS else ""
+        hint = f"; it is a folder, write {path.rstrip('/')}/**/*{ending}" if pattern.is_dir() else ""
         raise ValueError(f"no file matches {path}{hint}")
     return [path.as_posix() for path in paths]
 
