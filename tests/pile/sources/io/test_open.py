@@ -6,6 +6,7 @@ import gzip
 import io
 import lzma
 import os
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 import zstandard
 
 from bluejay.pile.documents import read_until_damaged
+from bluejay.pile.sources.io.decode import read_text
 from bluejay.pile.sources.io.open import BROKEN, decompressed, matches, matching, open_bytes
 
 LINES = [f"line {number} ".encode() * 50 + b"\n" for number in range(2000)]
@@ -74,6 +76,18 @@ def test_skippable_frames_and_large_windows() -> None:
 @pytest.mark.parametrize("data", [b"", b"x", b"plain text\n", b"BZ is no bzip2", b"\x1f"])
 def test_anything_else_is_left_as_it_is(data: bytes) -> None:
     assert decompressed(io.BytesIO(data)).read() == data
+
+
+@pytest.mark.parametrize("pack", [bytes, *PACKERS])
+def test_a_tar_archive_is_no_text(pack: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        header = tarfile.TarInfo("a.txt")
+        header.size = len(HALF[0])
+        archive.addfile(header, io.BytesIO(HALF[0]))
+    (tmp_path / "a").write_bytes(pack(packed.getvalue()))
+    with pytest.raises(ValueError, match='a tar archive, which kind = "archive" reads'):
+        read_text(tmp_path / "a")
 
 
 def test_files_by_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

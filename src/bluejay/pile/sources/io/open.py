@@ -6,10 +6,10 @@ import glob
 import io
 import os
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from bluejay.decompress import BROKEN as BROKEN
 from bluejay.decompress import COMPRESSIONS as COMPRESSIONS
@@ -98,9 +98,18 @@ def open_raw(path: str) -> io.BufferedReader:
 
 @contextmanager
 def open_bytes(path: str) -> Generator[BufferedIOBase]:
-    """A stream of a file's bytes, decompressed. Raises ValueError: it cannot be downloaded or opened."""
+    """A stream of a file's bytes, decompressed. Raises ValueError: it cannot be downloaded or opened, or is a tar
+    archive."""
     with open_raw(path) as raw, decompressed(raw) as stream:
+        with suppress(*BROKEN):  # which reading raises again
+            refuse_tar(cast(io.BufferedReader, stream).peek(512))
         yield stream
+
+
+def refuse_tar(start: bytes) -> None:
+    """Raise ValueError where a file begins like a tar archive, which would be a text with headers and zeros in it."""
+    if start[257:262] == b"ustar":
+        raise ValueError('a tar archive, which kind = "archive" reads')
 
 
 class UntilDamaged(io.RawIOBase):
