@@ -53,7 +53,9 @@ def test_a_wrong_encoding_loses_no_page(parsed: Callable, declared: str) -> None
 
 @pytest.mark.parametrize(("start", "text"), [("<?xml version='1.0'?>", "A & B"), ("<!doctype html>", "")])
 def test_an_empty_title_ends_in_broken_xhtml_and_goes_on_in_html(start: str, text: str) -> None:
-    page = f"{start}<html xmlns='http://www.w3.org/1999/xhtml'><head><title/></head><body><p>A & B<br></p></body></html>"
+    page = (
+        f"{start}<html xmlns='http://www.w3.org/1999/xhtml'><head><title/></head><body><p>A & B<br></p></body></html>"
+    )
     assert all_text(page_text(page.encode(), None)) == text
 
 

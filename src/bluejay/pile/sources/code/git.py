@@ -20,13 +20,12 @@ COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 """The whole hash of a commit."""
 FETCHED = "refs/bluejay/fetched"
 """The name of a revision in the repository that it was fetched into."""
-OTHER_REPOSITORY = frozenset(
-    """
-    GIT_DIR GIT_COMMON_DIR GIT_WORK_TREE GIT_IMPLICIT_WORK_TREE GIT_PREFIX GIT_INDEX_FILE GIT_OBJECT_DIRECTORY
-    GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_SHALLOW_FILE GIT_GRAFT_FILE GIT_REPLACE_REF_BASE GIT_NO_REPLACE_OBJECTS
-    GIT_NAMESPACE GIT_QUARANTINE_PATH
-    """.split()
-)
+NAMES = """
+GIT_DIR GIT_COMMON_DIR GIT_WORK_TREE GIT_IMPLICIT_WORK_TREE GIT_PREFIX GIT_INDEX_FILE GIT_OBJECT_DIRECTORY
+GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_SHALLOW_FILE GIT_GRAFT_FILE GIT_REPLACE_REF_BASE GIT_NO_REPLACE_OBJECTS
+GIT_NAMESPACE GIT_QUARANTINE_PATH
+"""
+OTHER_REPOSITORY = frozenset(NAMES.split())
 """Variables that name a repository or a part of one, as git sets them for hooks: they outrank `git -C`."""
 FILE_MODES = ("100644", "100755")
 """The modes of plain files; links and submodules are not read (git-ls-tree(1))."""

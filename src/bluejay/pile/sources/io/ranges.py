@@ -255,8 +255,8 @@ def unpacks(raw: BufferedReader, at: int, member: Any, error: type[Exception]) -
 
 
 def is_frame(raw: BufferedReader, at: int) -> bool:
-    """Whether a Zstandard frame begins at a place: its blocks lead to the next frame or to the end of the file (RFC 8878,
-    section 3.1.1), or to something else and can be decompressed."""
+    """Whether a Zstandard frame begins at a place: its blocks lead to the next frame, or to the end of the file (RFC
+    8878, section 3.1.1), or to something else and can be decompressed."""
     start = at
     raw.seek(at + len(ZSTD))
     (descriptor,) = raw.read(1) or b"\0"
