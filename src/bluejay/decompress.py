@@ -6,6 +6,7 @@ import io
 import lzma
 import zlib
 from collections.abc import Callable
+from functools import partial
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, cast
@@ -35,9 +36,9 @@ def decompressed(stream: BufferedIOBase) -> BufferedIOBase:
     if start.startswith(b"\x1f\x8b"):
         return gzip.open(buffered)
     if start.startswith(b"BZh"):
-        return bz2.open(buffered)
+        return io.BufferedReader(Members(buffered, bz2.BZ2Decompressor), READ_BYTES)
     if start == b"\xfd7zXZ\x00":
-        return lzma.open(buffered)
+        return io.BufferedReader(Members(buffered, partial(lzma.LZMADecompressor, lzma.FORMAT_XZ)), READ_BYTES)
     skippable = start[1:4] == b"\x2a\x4d\x18" and start[0] >> 4 == 5
     if start.startswith(b"\x28\xb5\x2f\xfd") or skippable:
         return io.BufferedReader(ZstdFrames(buffered), READ_BYTES)
@@ -68,33 +69,57 @@ def zstd_frames() -> tuple[Callable[[], Any], type[Exception]]:
     return zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj, zstandard.ZstdError
 
 
-class ZstdFrames(io.RawIOBase):
-    """All frames of a Zstandard stream; raises EOFError if the last one is truncated, which `zstandard` ignores."""
+class Members(io.RawIOBase):
+    """All members of a bzip2 or xz stream, between which zeros may stand, such as the padding of xz.
 
-    def __init__(self, packed: BufferedIOBase) -> None:
-        self.packed = packed
-        self.new_frame, self.error = zstd_frames()
-        self.frame, self.started = self.new_frame(), False
-        self.ready = memoryview(b"")
+    Reading raises one of BROKEN where anything else follows a member, which `bz2.open` and `lzma.open` take for the end
+    of the file, and where the last member is truncated.
+    """
+
+    def __init__(self, packed: BufferedIOBase, new: Callable[[], Any]) -> None:
+        self.packed, self.new = packed, new
+        self.member: Any = None
+        self.held, self.ready = b"", memoryview(b"")
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        while not self.ready:
-            packed = self.frame.unused_data or self.packed.read(READ_BYTES)
-            if not packed:
-                if self.started and not self.frame.eof:
-                    raise EOFError("the last Zstandard frame is truncated")
-                return 0
-            if self.frame.eof:
-                self.frame = self.new_frame()
-            self.started = True
-            try:
-                self.ready = memoryview(self.frame.decompress(packed))
-            except self.error as error:
-                raise OSError(f"not Zstandard: {error}") from None
         view = memoryview(buffer).cast("B")
+        while not self.ready:
+            if not self.held and getattr(self.member, "needs_input", True):
+                self.held = self.packed.read(READ_BYTES)
+                if not self.held and self.member is None:
+                    return 0
+                if not self.held:
+                    raise EOFError("the last member is truncated")
+            if self.member is None:
+                self.held = self.held.lstrip(b"\0")
+                if not self.held:
+                    continue
+                self.member = self.new()
+            self.ready, self.held = memoryview(self.unpacked(self.held, len(view))), b""
+            if self.member.eof:
+                self.held, self.member = self.member.unused_data, None
         count = min(len(view), len(self.ready))
         view[:count], self.ready = self.ready[:count], self.ready[count:]
         return count
+
+    def unpacked(self, packed: bytes, size: int) -> bytes:
+        """What the member gives for some more bytes of it: at most `size` bytes, and later the rest."""
+        return self.member.decompress(packed, size)
+
+
+class ZstdFrames(Members):
+    """All frames of a Zstandard stream, between which zeros may stand."""
+
+    def __init__(self, packed: BufferedIOBase) -> None:
+        new_frame, self.error = zstd_frames()
+        super().__init__(packed, new_frame)
+
+    def unpacked(self, packed: bytes, size: int) -> bytes:
+        """All that the frame gives for some more bytes of it, whatever `size` is."""
+        try:
+            return self.member.decompress(packed)
+        except self.error as error:
+            raise OSError(f"not Zstandard: {error}") from None

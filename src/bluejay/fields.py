@@ -87,11 +87,15 @@ def pair(text: str) -> tuple[int, float]:
 
 
 def parse_size(text: str, key: str) -> int:
-    """The bytes of a size such as "50 MB" or "227.12 GiB". Raises ValueError, naming `key`: malformed."""
+    """The bytes of a size such as "50 MB" or "227.12 GiB". Raises ValueError, naming `key`: malformed, or from 2**63
+    bytes."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?b)\s*", text, re.IGNORECASE)
     if not match:
         raise ValueError(f'{key} is {text!r}; write a number and a unit, "50 MB"')
-    return round(float(match[1]) * UNITS[match[2].lower()])
+    size = float(match[1]) * UNITS[match[2].lower()]
+    if size >= 2**63:
+        raise ValueError(f"{key} is {text!r}; it must be below 9,000,000 TB")
+    return round(size)
 
 
 def check_ranges(settings: Any) -> None:

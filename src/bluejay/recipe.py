@@ -47,7 +47,9 @@ def at_home(path: str) -> str:
         raise ValueError(f"{path} begins with ~, and there is no such home folder") from None
 
 
-PathText = Annotated[str, Field(min_length=1), AfterValidator(at_home)]
+NotEmpty = Annotated[str, Field(min_length=1)]
+"""A text in a recipe that is not empty."""
+PathText = Annotated[NotEmpty, AfterValidator(at_home)]
 """A path in a recipe, or the name of something that is no file."""
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 from bluejay.fields import parse_size
 from bluejay.pile.sources import Source
 from bluejay.pile.text.minhash import MinHashSettings
-from bluejay.recipe import STRICT
+from bluejay.recipe import STRICT, at_home
 from bluejay.testsets.catalogue import PREFIX, named
 
 MIN_VOCAB_SIZE = 257
@@ -203,6 +203,8 @@ class PileRecipe:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\w[\w.-]*", self.name):
             raise ValueError(f"name is {self.name!r}; it may hold letters, digits, dots, dashes and underscores")
+        if self.directory.name in ("", ".."):
+            raise ValueError(f"output is {self.output!r}, which has no name; name a folder, such as data/{self.name}")
         names = [component.name for component in self.component]
         if not names:
             raise ValueError("the recipe has no [[component]]")
@@ -221,4 +223,4 @@ class PileRecipe:
     @property
     def directory(self) -> Path:
         """The folder of the corpus."""
-        return Path(self.output or f"data/{self.name}").expanduser()
+        return Path(at_home(self.output or f"data/{self.name}"))

@@ -72,6 +72,16 @@ def test_one_document_is_divided_between_training_and_held_out_text(size, corpus
     assert "kB of valid text was cut out of 1 training documents" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("sizes", [(20,), (20, 20), (1500, 1500), (2000, 300, 20), (1900, 900, 700, 20, 20)])
+@pytest.mark.parametrize("split", [{"valid": 0.02, "test": 0}, {}])
+def test_a_component_of_a_few_short_documents_keeps_at_least_half_its_text_to_train_on(sizes, split, corpus):
+    files = {"few": [prose(size, number) for number, size in enumerate(sizes)], "book": [prose(90_000, 9)]}
+    splits = corpus(files, split=split).report.components["few"].splits
+    assert sum(part.documents for part in splits.values()) == len(sizes)
+    assert 2 * splits["train"].bytes >= sum(part.bytes for part in splits.values())
+    assert splits["valid"].documents >= (len(sizes) > 1)
+
+
 def test_pieces_end_at_paragraphs_and_a_gap_keeps_them_apart(corpus):
     text = prose(400_000, 2)
     built = corpus({"book": [text]}, split={"valid": 0.01, "test": 0.01})
@@ -96,7 +106,7 @@ def test_every_component_has_its_part_and_a_build_gives_it_again(corpus, tmp_pat
     built = corpus(files, split={"valid": 0.01, "test": 0})
     for name, component in built.report.components.items():
         total = sum(len(text) for text in files[name])
-        assert component.splits["valid"].bytes >= min(64_000, 0.3 * total), name
+        assert component.splits["valid"].bytes >= min(64_000, 0.25 * total), name
         assert component.splits["train"].documents >= 1
         component.require_conserved(name, component.kept)
     assert not lines_of(built, "train") & lines_of(built, "valid")
@@ -129,5 +139,5 @@ def test_pieces_cover_a_text(text):
     bounds = piece_bounds(text)
     assert bounds[0] == 0 and bounds[-1] == len(text) and bounds == sorted(bounds)
     assert all(b - a >= 1024 for a, b in itertools.pairwise(bounds[:-1]))
-    cutter = Cutter(np.array([0, 10**9, 0]), 0.3, 1)
+    cutter = Cutter(np.array([0, 10**9, 0]), 0.3, 1, 10**9)
     assert all(piece.strip() for piece, _ in cutter.divide(text, 7))

@@ -36,6 +36,11 @@ def test_metadata_is_json(value: Any, written: Any) -> None:
     assert json.loads(row["meta"], parse_constant=pytest.fail) == {"component": "A", "value": written}
 
 
+def test_the_component_in_the_metadata_is_that_of_the_recipe() -> None:
+    row = row_of(Document("text", "source", "MIT", "url", {"component": "resistor"}), COMPONENT)
+    assert isinstance(row, dict) and json.loads(row["meta"]) == {"component": "A"}
+
+
 def test_metadata_that_cannot_be_written_costs_its_document() -> None:
     nested: list[Any] = []
     for _ in range(100_000):

@@ -14,6 +14,7 @@ PERSONAL = {
         "Jane@Example.Com",
         "INFO@FIRMA.DE",
         "me@my-site.photography",
+        f"bounces+{'1234-' * 30}jane.doe=mail.example@lists.example.net",
     ],
     "phone": [
         "+44 20 7946 0958",
@@ -71,6 +72,13 @@ def test_text_that_resembles_an_address_stays(text: str) -> None:
     texts, counts = replace_personal(pa.array([text, f"so {text} is"]))
     assert texts.to_pylist() == [text, f"so {text} is"]
     assert sum(counts.values()) == 0
+
+
+@pytest.mark.parametrize("unit", ["a_", "a.", "QmFzZTY0", "%20", "/a/b", "a@a-"])
+def test_long_runs_without_spaces_take_time_in_proportion_to_their_length(unit: str) -> None:
+    texts, counts = replace_personal(pa.array([unit * 40_000 + " jane@mail.org"]))
+    assert texts.to_pylist() == [unit * 40_000 + " email@example.com"]
+    assert counts["e-mail"] == 1
 
 
 def test_all_kinds_are_replaced_in_one_text() -> None:

@@ -74,7 +74,7 @@ def require_files(source: Source) -> None:
     if isinstance(source, Tree):
         source.units()
     elif path is not None and not isinstance(source, Git) and not is_address(path):
-        matching(path)
+        matching(path, source.kind)
 
 
 def mistake(attempt: Callable[[], Any]) -> str | None:

@@ -71,8 +71,8 @@ class HoldOut:
         return [texts, self.split.valid, self.split.test, self.split.least_bytes, self.seed]
 
     def run(self, out: Path) -> dict[str, Any]:
-        missing, share = self.missing()
-        cutter = Cutter(missing.copy(), share, self.seed)
+        missing, share, room = self.missing()
+        cutter = Cutter(missing.copy(), share, self.seed, room)
         parts = []
         for clean, path in zip(listed(self.clean), listed(self.decisions), strict=True):
             if (cutter.missing > 0).any():
@@ -81,8 +81,9 @@ class HoldOut:
         got = {name: int(n) for name, n in zip(SPLITS, missing - cutter.missing, strict=True) if n}
         return {"cut": cutter.cut, "added": cutter.added, "bytes": got, "parts": parts}
 
-    def missing(self) -> tuple[NDArray[np.int64], float]:
-        """The bytes that each split lacks, (3,), and the share of a training document that is to be cut out."""
+    def missing(self) -> tuple[NDArray[np.int64], float, int]:
+        """The bytes that each split lacks, (3,), the share of a training document that is to be cut out, and the bytes
+        that can be held out before they are more than MOST_SHARE."""
         have, divisible = np.zeros(len(SPLITS), np.int64), 0
         for clean, path in zip(listed(self.clean), listed(self.decisions), strict=True):
             decisions, sizes = Decisions.load(path), np.load(ensure_local(clean / "sizes.npy"))
@@ -95,14 +96,16 @@ class HoldOut:
         missing = np.zeros(len(SPLITS), np.int64)
         missing[wanted] = np.maximum(0, least - have[wanted])
         needed = missing.sum() / max(1, divisible)
-        return missing, USUAL_CUT if needed < 0.8 * USUAL_CUT else min(2 * MOST_SHARE, 1.25 * needed)
+        share = USUAL_CUT if needed < 0.8 * USUAL_CUT else min(2 * MOST_SHARE, 1.25 * needed)
+        return missing, share, int(MOST_SHARE * have.sum()) - int(have[1:].sum())
 
 
 class Cutter:
-    """Cuts held-out text out of training documents until none is missing."""
+    """Cuts held-out text out of training documents until none is missing. A document that is too short to be cut is
+    held out whole where the component has `room` for that many bytes of held-out text, and else stays."""
 
-    def __init__(self, missing: NDArray[np.int64], share: float, seed: int) -> None:
-        self.missing, self.share, self.seed = missing, share, seed
+    def __init__(self, missing: NDArray[np.int64], share: float, seed: int, room: int) -> None:
+        self.missing, self.share, self.seed, self.room = missing, share, seed, room
         self.cut = self.added = 0
 
     def __call__(self, texts: list[str], hashes: NDArray[np.uint64]) -> dict[int, list[tuple[str, int]]]:
@@ -115,13 +118,15 @@ class Cutter:
         for number in np.argsort(uniform(hashes, self.seed, "held out")).tolist():
             if left <= 0 or not (self.missing > 0).any():
                 break
-            if hashes[number]:
-                pieces = self.divide(texts[number], int(rehash(hashes[number : number + 1], self.seed, "pieces")[0]))
-                if len(pieces) > 1 or len(texts) > 1:
-                    found[number] = pieces
-                    left -= sum(len(text) for text, split in pieces if split)
-                    self.cut += 1
-                    self.added += len(pieces) - 1
+            text = texts[number]
+            if hashes[number] and (len(text) > 2 * PIECE_CHARACTERS[0] or len(text.encode()) <= self.room):
+                pieces = self.divide(text, int(rehash(hashes[number : number + 1], self.seed, "pieces")[0]))
+                found[number] = pieces
+                held_out = "".join(text for text, split in pieces if split)
+                left -= len(held_out)
+                self.room -= len(held_out.encode())
+                self.cut += 1
+                self.added += len(pieces) - 1
         return found
 
     def divide(self, text: str, seed: int) -> list[tuple[str, int]]:

@@ -225,7 +225,7 @@ def row_of(document: Document, component: Component) -> dict[str, str] | Skipped
     licence = document.licence if component.licence == "from-metadata" else component.licence
     source, url = without_credentials(document.source), without_credentials(document.url)
     try:
-        meta = json_text(without_credentials({"component": component.name, **document.meta}))
+        meta = json_text(without_credentials({**document.meta, "component": component.name}))
     except (RecursionError, TypeError) as error:  # TypeError: names that are not all text
         return Skipped(document.url, f"its metadata cannot be written as JSON: {error}")
     values = {"text": document.text, "source": source, "licence": licence, "url": url}

@@ -17,9 +17,10 @@ NOBODY = {"e-mail": "email@example.com", "phone": "555-0100", "IP": "192.0.2.1",
 
 LOCAL = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
 DOMAIN = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]{2,}(?![\w-]|\.\w|[(\[])"
-EMAIL = re.compile(rf"(?<![A-Za-z0-9])[A-Za-z0-9_]{LOCAL}*(?:\.{LOCAL}+)*@{DOMAIN}")
+EMAIL = re.compile(rf"(?<![A-Za-z0-9])(?=[^\s@]{{1,256}}@)[A-Za-z0-9_]{LOCAL}*(?:\.{LOCAL}+)*@{DOMAIN}")
 """An address of RFC 5322 without quotes and comments, at what may be a domain: not where more of a name or a bracket
-follows, as in source code that multiplies matrices (`q@k.transpose(0, 1)`)."""
+follows, as in source code that multiplies matrices (`q@k.transpose(0, 1)`). Its local part has at most 256 characters,
+those of a whole path (RFC 5321, section 4.5.3.1.3): the search takes time in proportion to the length of a text."""
 COUNTRIES = """
 ac ad ae af ag ai al am ao aq ar as at au aw ax az ba bb bd be bf bg bh bi bj bm bn bo br bs bt bv bw by bz ca cc cd cf
 cg ch ci ck cl cm cn co cr cu cv cw cx cy cz de dj dk dm do dz ec ee eg er es et eu fi fj fk fm fo fr ga gb gd ge gf gg

@@ -132,6 +132,24 @@ def test_a_branch_at_an_address_is_looked_up_anew(
     assert said.count("\n") == 1 and "is read as it was fetched before: git cannot read" in said
 
 
+@pytest.mark.parametrize("prefix", ["", "file://"])
+def test_a_build_within_a_git_hook_leaves_the_repository_of_the_hook_alone(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefix: str
+) -> None:
+    monkeypatch.setenv("BLUEJAY_CACHE", str(tmp_path / "cache"))
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "other.py").write_text("other = 1\n")
+    committed(other)
+    commit, config = committed(project), (other / ".git" / "config").read_bytes()
+    for name, within in (("GIT_DIR", ""), ("GIT_INDEX_FILE", "index"), ("GIT_OBJECT_DIRECTORY", "objects")):
+        monkeypatch.setenv(name, str(other / ".git" / within))
+    source = Git(kind="git", path=f"{prefix}{project}", include=("*.py",))
+    assert source.units() == [commit]
+    assert "main.py" in read(source)[0]
+    assert (other / ".git" / "config").read_bytes() == config
+
+
 @pytest.mark.parametrize(("exclude", "is_left_out"), [((), False), (("lib/*",), True), (("*.c",), False)])
 def test_a_folder_that_cannot_be_read_is_said(
     project: Path, monkeypatch: pytest.MonkeyPatch, exclude: tuple[str, ...], is_left_out: bool

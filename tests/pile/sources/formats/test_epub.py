@@ -70,6 +70,8 @@ CHAPTER = '<html xmlns="http://www.w3.org/1999/xhtml"><head>{}</head><body><p>Th
         CHAPTER.format('<script src="a.js"/><style/>', "<a id='x'/>"),
         '<?xml version="1.0"?><!DOCTYPE html PUBLIC "a" "b">' + CHAPTER.format("<title/>", "<i/>"),
         CHAPTER.format("<title></title>", "<br>"),
+        CHAPTER.format("<title/>", "<br>"),
+        CHAPTER.format("<title id='a' /><script src=\"a>b\"/><style/>", "<br>"),
         CHAPTER.format("<title/>", "").replace("<", "<h:").replace("<h:/", "</h:").replace("xmlns=", "xmlns:h="),
     ],
 )

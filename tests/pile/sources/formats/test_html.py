@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bluejay.pile.sources.formats.html import Html, all_text
+from bluejay.pile.sources.formats.html import Html, all_text, page_text
 
 PROSE = "The quick brown fox is what they have seen on the way to the café, and it was not the first time that it had."
 PAGE = f"""<!doctype html><html lang="fr"><head><title> A
@@ -49,6 +49,20 @@ def test_a_wrong_encoding_loses_no_page(parsed: Callable, declared: str) -> None
     page = f'<html><head><meta charset="{declared}"></head><body><p>caf\u00e9 \u2026 and more.</p></body></html>'
     ((document,), _) = parsed(Html(path="x"), page.encode("cp1252"))
     assert "caf" in document.text and "and more." in document.text
+
+
+@pytest.mark.parametrize(("start", "text"), [("<?xml version='1.0'?>", "A & B"), ("<!doctype html>", "")])
+def test_an_empty_title_ends_in_broken_xhtml_and_goes_on_in_html(start: str, text: str) -> None:
+    page = (
+        f"{start}<html xmlns='http://www.w3.org/1999/xhtml'><head><title/></head><body><p>A & B<br></p></body></html>"
+    )
+    assert all_text(page_text(page.encode(), None)) == text
+
+
+@pytest.mark.parametrize("unit", ["<title ", "<title '\"", '<title "', "<title/", "<title a='' "])
+def test_broken_xhtml_takes_time_in_proportion_to_its_length(unit: str) -> None:
+    page = "<?xml version='1.0'?>" + unit * 40_000
+    assert page_text(page.encode(), None) == page
 
 
 @pytest.mark.parametrize("data", [b"", b"<html></html>", b"<script>x</script>"])

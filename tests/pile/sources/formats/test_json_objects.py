@@ -18,6 +18,7 @@ OBJECTS = [{"id": 1, "text": "a\u2028b"}, {"id": 2, "text": "é"}, {"id": 3}]
         "\n\n".join(json.dumps(entry, ensure_ascii=False) for entry in OBJECTS) + "\r\n",
         json.dumps(OBJECTS),
         json.dumps(OBJECTS, indent=2),
+        json.dumps(OBJECTS).replace("}, ", "},\n").replace("]", "\n]"),
         json.dumps({"count": 3, "results": OBJECTS}, indent=1),
         json.dumps({"count": 3, "results": OBJECTS}),
     ],

@@ -44,6 +44,10 @@ def test_a_paper_of_several_files(parsed: Callable, mode: str) -> None:
     ("source", "text"),
     [
         (r"A \textbf{bold \emph{word}}, \unknown{kept} \foo.", "A bold word, kept."),
+        (r"one \iffalse not % \fi" + "\n" + r"\iff \ifx a b x \else y \fi z \fi two", "one two"),
+        (r"one \iffalse not \else but \fi two \iffalse\fi three", "one but two three"),
+        (r"one \verb|\iffalse| \\iffalse two \fi \iffalsehood", "one \\iffalse\niffalse two"),
+        (r"one \iffalse two \iffalse three", "one two three"),
         (r"\'Etude, na\"{\i}ve, \c{c}a, \v{S}, \o, \ss{}x, 3\,km", "Étude, naïve, ça, Š, ø, ßx, 3 km"),
         ("One--two---three ``q'' ~ a\\\\b", "One–two—three “q” a\nb"),
         (r"\begin{itemize}\item one \item[x] two\end{itemize}", "- one\n- x two"),

@@ -136,12 +136,15 @@ def test_tables_in_any_encoding(tmp_path: Path, encoding: str, pack: Callable[[b
             b'"a"\n3\nnull\ntrue\n',
             [f"not a record but {kind}" for kind in ("a string", "a number", "null", "a truth value")],
         ),
-        (
-            b'[\n {"text": "a"},\n {"text": "b"}\n]\n',
-            [
-                "not a JSON value per line but one over several lines: "
-                'kind = "json", or a name that ends in .json, reads arrays'
-            ],
+        *(
+            (
+                start + b' {"text": "a"},\n {"text": "b"}\n]\n',
+                [
+                    "not a JSON value per line but one over several lines: "
+                    'kind = "json", or a name that ends in .json, reads arrays'
+                ],
+            )
+            for start in (b"[\n", b"\n[\n", b"[", b" [", b"\n[")
         ),
     ],
 )
@@ -149,6 +152,35 @@ def test_records_that_are_none_say_how_to_read_them(tmp_path: Path, content: byt
     (tmp_path / "a.jsonl").write_bytes(content)
     documents, aside = read(JSONLines(kind="jsonl", path=str(tmp_path / "a.jsonl")))
     assert ([entry.reason for entry in aside], documents) == (reasons, [])
+
+
+def test_an_integer_of_any_length_costs_no_record(tmp_path: Path) -> None:
+    for kind, source in (("jsonl", JSONLines), ("json", JSON)):
+        (tmp_path / kind).write_bytes(b'{"text": "a", "n": 12, "long": -' + b"7" * 5000 + b"}\n")
+        documents, aside = read(source(kind=kind, path=str(tmp_path / kind)))
+        assert ([d.meta for d in documents], aside) == ([{"n": 12, "long": "-" + "7" * 5000}], [])
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_of_a_csv_file_end_in_any_way(tmp_path: Path, end: str) -> None:
+    (tmp_path / "a.csv").write_bytes(f'text,id{end}hello,1{end}"a ""b""",2{end}'.encode())
+    documents, aside = read(CSV(kind="csv", path=str(tmp_path / "a.csv")))
+    assert ([(d.text, d.meta) for d in documents], aside) == ([("hello", {"id": "1"}), ('a "b"', {"id": "2"})], [])
+
+
+def test_the_header_of_a_second_table_in_a_file_is_no_record(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,id\nhello,1\n" * 2)
+    documents, aside = read(CSV(kind="csv", path=str(tmp_path / "a.csv")))
+    assert [d.text for d in documents] == ["hello", "hello"]
+    assert [entry.reason for entry in aside] == ["the header again"]
+
+
+def test_two_columns_of_the_name_of_the_text_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "csv").write_text("text,text\na,b\n")
+    pq.write_table(pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], ["text", "text"]), tmp_path / "parquet")
+    for kind, source in (("csv", CSV), ("parquet", Parquet)):
+        with pytest.raises(ValueError, match="it has 2 columns text"):
+            read(source(kind=kind, path=str(tmp_path / kind)))
 
 
 def test_parquet_of_any_columns(tmp_path: Path) -> None:

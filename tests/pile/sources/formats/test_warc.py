@@ -139,6 +139,28 @@ def test_bodies_in_any_coding_or_in_none(parsed: Callable, headers: str, body: b
     assert not aside
 
 
+@pytest.mark.parametrize("mixed", [False, True])
+def test_header_lines_may_end_with_a_line_feed_alone(parsed: Callable, mixed: bool) -> None:
+    body = b"\r\n\r\n" + PAGE
+    crlf = responses(("Content-Type: text/html\r\nA: b", body), ("Content-Type: image/png", body))
+    start = b"OK\r\n" if mixed else b"OK\n"
+    head, bare = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nA: b\r\n\r\n", b"HTTP/1.1 200 " + start
+    bare += b"Content-Type: text/html\nA: b\n\n"
+    length = len(head + body)
+    lf = crlf.replace(head, bare).replace(b"Length: %d" % length, b"Length: %d" % len(bare + body))
+    documents, aside = parsed(Warc(path="x"), lf + crlf)
+    assert ([document.text for document in documents], aside) == ([SENTENCE.format("packed")] * 2, [])
+
+
+@pytest.mark.parametrize("length", ["abc", "-5"])
+def test_a_length_that_is_none_is_said(parsed: Callable, length: str) -> None:
+    one = responses(("Content-Type: text/html", PAGE))
+    other = one.replace(b"Content-Length: ", f"Content-Length: {length}\r\nWas: ".encode())
+    documents, (aside,) = parsed(Warc(path="x"), one + other)
+    assert [document.text for document in documents] == [SENTENCE.format("packed")]
+    assert f"a record states '{length}' as its length, so that its end cannot be found" in aside.reason
+
+
 @pytest.mark.parametrize("kind", ["text/plain; charset={}", "text/html; charset={}"])
 @pytest.mark.parametrize(
     ("charset", "codec"), [("ISO-8859-1", "cp1252"), ("gb2312", "gb18030"), ("utf-8", "utf-8"), ("klingon", "cp1252")]

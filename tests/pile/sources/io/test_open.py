@@ -6,6 +6,7 @@ import gzip
 import io
 import lzma
 import os
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import pyarrow as pa
 import pytest
 import zstandard
 
+from bluejay.pile.documents import read_until_damaged
+from bluejay.pile.sources.io.decode import read_text
 from bluejay.pile.sources.io.open import BROKEN, decompressed, matches, matching, open_bytes
 
 LINES = [f"line {number} ".encode() * 50 + b"\n" for number in range(2000)]
@@ -47,9 +50,19 @@ def test_what_stands_before_a_cut_is_kept(pack: Callable[[bytes], bytes], damage
     assert read == LINES[: len(read)]
 
 
-def test_garbage_after_a_frame_is_told() -> None:
-    with pytest.raises(BROKEN):
-        decompressed(io.BytesIO(by_arrow(HALF[0]) + b"garbage and more of it")).read()
+@pytest.mark.parametrize("pack", PACKERS)
+@pytest.mark.parametrize("zeros", [4, 512, 1 << 18])
+def test_zeros_may_stand_between_members_and_behind_them(pack: Callable[[bytes], bytes], zeros: int) -> None:
+    packed = pack(HALF[0]) + bytes(zeros) + pack(HALF[1]) + bytes(zeros)
+    assert decompressed(io.BytesIO(packed)).read() == b"".join(LINES)
+
+
+@pytest.mark.parametrize("pack", PACKERS)
+@pytest.mark.parametrize("garbage", [b"g", b"garbage and more of it"])
+def test_what_follows_a_member_and_begins_none_is_told(pack: Callable[[bytes], bytes], garbage: bytes) -> None:
+    for rest in (garbage, garbage + pack(HALF[1])):
+        content, damage = read_until_damaged(decompressed(io.BytesIO(pack(HALF[0]) + rest)))
+        assert content == HALF[0] and isinstance(damage, BROKEN)
 
 
 def test_skippable_frames_and_large_windows() -> None:
@@ -65,14 +78,30 @@ def test_anything_else_is_left_as_it_is(data: bytes) -> None:
     assert decompressed(io.BytesIO(data)).read() == data
 
 
+@pytest.mark.parametrize("pack", [bytes, *PACKERS])
+def test_a_tar_archive_is_no_text(pack: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        header = tarfile.TarInfo("a.txt")
+        header.size = len(HALF[0])
+        archive.addfile(header, io.BytesIO(HALF[0]))
+    (tmp_path / "a").write_bytes(pack(packed.getvalue()))
+    with pytest.raises(ValueError, match='a tar archive, which kind = "archive" reads'):
+        read_text(tmp_path / "a")
+
+
 def test_files_by_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("b.md", "a.md", "deep/er/c.md", ".git/d.md", "e.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
     monkeypatch.chdir(tmp_path)
     assert matching("**/*.md") == ["a.md", "b.md", "deep/er/c.md"]
-    with pytest.raises(ValueError, match="no file matches deep; it is a folder, write deep/"):
-        matching("deep")
+    for kind, ending in (("text", "*.txt"), ("jsonl", "*.jsonl"), ("mail", "*.mbox"), ("mediawiki", "*"), ("", "*")):
+        with pytest.raises(ValueError) as refused:
+            matching("deep", kind)
+        assert str(refused.value) == f"no file matches deep; it is a folder, write deep/**/{ending}"
+    with pytest.raises(ValueError, match="there is no such home folder"):
+        matching("~nobody-of-this-name/*.txt")
     with pytest.raises(ValueError, match="cannot be read"), open_bytes("missing"):
         pass
 

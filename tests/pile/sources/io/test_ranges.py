@@ -10,6 +10,7 @@ import pytest
 import zstandard
 
 from bluejay.decompress import BROKEN
+from bluejay.pile.documents import read_until_damaged
 from bluejay.pile.sources.formats.mediawiki import MediaWiki
 from bluejay.pile.sources.formats.tables import JSONLines
 from bluejay.pile.sources.formats.warc import Warc
@@ -46,6 +47,7 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": lambda data: b"".join(gzip.compress(piece) for piece in cut(data, 9)) + bytes(600),
     "one member": gzip.compress,
     "zstd": frames,
+    "zstd and zeros": lambda data: b"".join(zstandard.compress(piece) + bytes(300) for piece in cut(data, 9)),
     "one frame": zstandard.compress,
     "bzip2": lambda data: bz2.compress(data, 1),
     "bzip2 streams": lambda data: b"".join(bz2.compress(piece, 1) for piece in cut(data, 3)),
@@ -119,11 +121,24 @@ def test_what_is_damaged_is_said_and_the_next_range_is_read(tmp_path: Path, pack
     assert len(lines) // 2 < len(found) < len(lines)
 
 
+@pytest.mark.parametrize("packer", ["gzip", "zstd"])
+@pytest.mark.parametrize("n", [1, 13, 40])
+def test_what_stands_behind_the_last_member_is_said_and_costs_no_line(tmp_path: Path, packer: str, n: int) -> None:
+    data, path = text(4000), tmp_path / "file"
+    path.write_bytes(PACKERS[packer](data) + b"garbage and more of it")
+    read, broken = b"", 0
+    for place in ranges(LINES, path, n):
+        content, damage = read_until_damaged(LINES.open(str(path), place))
+        read, broken = read + content, broken + (damage is not None)
+    assert read == data and broken == 1
+
+
 def test_files_that_must_be_read_from_their_start(tmp_path: Path) -> None:
     lines = b'{"text": "a"}\n' * 10
     for name, data in {
         "utf-16": lines.decode().encode("utf-16"),
         "one value": b"[\n" + lines,
+        "an array with a record on its first line": b"\n[" + lines.replace(b"}", b"},"),
         "one line": b'{"text": "a"}',
         "empty": b"",
         "cut": gzip.compress(lines)[:12],

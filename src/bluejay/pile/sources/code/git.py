@@ -20,6 +20,13 @@ COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 """The whole hash of a commit."""
 FETCHED = "refs/bluejay/fetched"
 """The name of a revision in the repository that it was fetched into."""
+NAMES = """
+GIT_DIR GIT_COMMON_DIR GIT_WORK_TREE GIT_IMPLICIT_WORK_TREE GIT_PREFIX GIT_INDEX_FILE GIT_OBJECT_DIRECTORY
+GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_SHALLOW_FILE GIT_GRAFT_FILE GIT_REPLACE_REF_BASE GIT_NO_REPLACE_OBJECTS
+GIT_NAMESPACE GIT_QUARANTINE_PATH
+"""
+OTHER_REPOSITORY = frozenset(NAMES.split())
+"""Variables that name a repository or a part of one, as git sets them for hooks: they outrank `git -C`."""
 FILE_MODES = ("100644", "100755")
 """The modes of plain files; links and submodules are not read (git-ls-tree(1))."""
 
@@ -107,7 +114,10 @@ class Blobs:
 
     def __init__(self, repository: Path) -> None:
         self.process = subprocess.Popen(
-            ["git", "-C", str(repository), "cat-file", "--batch"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            ["git", "-C", str(repository), "cat-file", "--batch"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment(),
         )
 
     def read(self, blob: str) -> bytes:
@@ -131,6 +141,12 @@ class Blobs:
         self.process.wait()
 
 
+def environment() -> dict[str, str]:
+    """The environment of a git command on a repository that is given by its path: git asks nothing."""
+    kept = {name: value for name, value in os.environ.items() if name not in OTHER_REPOSITORY}
+    return kept | {"GIT_TERMINAL_PROMPT": "0"}
+
+
 def git(repository: Path, *command: str) -> bytes:
     """The output of a git command. Raises ValueError, with the last line of its error output."""
     try:
@@ -138,7 +154,7 @@ def git(repository: Path, *command: str) -> bytes:
             ["git", "-C", str(repository), *command],
             capture_output=True,
             check=False,
-            env={**os.environ, "GIT_TERMINAL_PROMPT": "0"},
+            env=environment(),
         )
     except OSError:
         raise ValueError("reading repositories needs git, which is not on this machine") from None

@@ -10,7 +10,7 @@ from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.sources.io.decode import file_text, is_binary
 from bluejay.pile.sources.io.open import matches, unreadable
 from bluejay.pile.sources.io.spdx import LicenceFiles, declared, is_licence
-from bluejay.recipe import STRICT
+from bluejay.recipe import STRICT, NotEmpty
 
 VERSION_CONTROL = (".git", ".hg", ".svn", ".bzr")
 TOP = "."
@@ -22,7 +22,7 @@ class SourceFiles:
     """The fields of all sources of code in a recipe. In patterns, `*` matches any characters, including `/`."""
 
     __pydantic_config__ = STRICT
-    path: str
+    path: NotEmpty
     """The folder or repository."""
     include: tuple[str, ...] = ("*",)
     """Patterns of files: ["*.py", "docs/*.rst"]. Binary files are skipped."""

@@ -17,6 +17,11 @@ from bluejay.pile.sources.io.records import RecordFiles
 
 Extract = Literal["resiliparse", "justext"]
 IS_XML = re.compile(r"\ufeff?\s*<\?xml\s")
+SELF_CLOSED = re.compile(
+    r"<(title|textarea|script|style|iframe|noscript|noembed|noframes|xmp)\b((?:[^<>\"']|\"[^\"]*\"|'[^']*')*)/>",
+    re.IGNORECASE,
+)
+"""An element without content of those whose content HTML reads as text, up to their end tag."""
 ABSOLUTE = re.compile(r"https?://\S+")
 
 
@@ -49,7 +54,8 @@ def page_text(raw: bytes, charset: str | None, xml: bool = False) -> str:
     """The HTML of a page, by the encoding that HTTP gave, or that it declares or seems to have.
 
     A page that is XML, as it is said to be or as its first line says, is read as XML if it is well-formed: there,
-    `<title/>` is a whole element, after which HTML would read the rest of the page as the title.
+    `<title/>` is a whole element, after which HTML would read the rest of the page as the title. It is one in XML that
+    is not well-formed, too, which is read as HTML otherwise.
 
     Raises ValueError: it is not text.
     """
@@ -60,6 +66,7 @@ def page_text(raw: bytes, charset: str | None, xml: bool = False) -> str:
     if xml or IS_XML.match(text):
         with contextlib.suppress(ValueError):
             return html_of(text)
+        return SELF_CLOSED.sub(r"<\1\2></\1>", text)
     return text
 
 

@@ -7,12 +7,11 @@ from io import BufferedIOBase
 from itertools import chain
 from typing import Any
 
-from bluejay.files import parse_json
 from bluejay.pile.documents import MAX_DOCUMENT_BYTES, too_large
 from bluejay.pile.sources.io.decode import decode, in_utf8
 from bluejay.pile.sources.io.lines import lines
 from bluejay.pile.sources.io.open import READ_BYTES
-from bluejay.pile.sources.io.ranges import ChunkStream
+from bluejay.pile.sources.io.ranges import ChunkStream, opens_value
 
 
 def json_objects(stream: BufferedIOBase) -> Iterator[Any]:
@@ -25,8 +24,7 @@ def json_objects(stream: BufferedIOBase) -> Iterator[Any]:
     if not first:
         raise ValueError("the file is empty")
     one, two = parsed(first), parsed(second)
-    # An array, or an object over several lines, begins with a line that opens it; no malformed first line does.
-    if (isinstance(one, dict) and "results" not in one) or (isinstance(two, dict) and first.strip() not in b"[{"):
+    if (isinstance(one, dict) and "results" not in one) or (isinstance(two, dict) and not opens_value(first)):
         yield one
         yield from [two] if second else []
         yield from map(parsed, written)
@@ -36,7 +34,7 @@ def json_objects(stream: BufferedIOBase) -> Iterator[Any]:
         text += line
         if len(text) > MAX_DOCUMENT_BYTES:
             raise too_large()
-    whole = parse_json(decode(bytes(text)))
+    whole = json_value(bytes(text))
     if isinstance(whole, dict):
         whole = whole["results"] if isinstance(whole.get("results"), list) else [whole]
     yield from map(required, whole if isinstance(whole, list) else [whole])
@@ -59,9 +57,31 @@ def is_by_line(first: bytes) -> bool:
 def parsed(line: bytes) -> Any:
     """The JSON object of a line, or the exception that states why it has none."""
     try:
-        return required(json.loads(decode(line)))
-    except (ValueError, RecursionError) as error:
+        return required(json_value(line))
+    except ValueError as error:
         return ValueError(f"not JSON: {error}")
+
+
+def json_value(raw: bytes) -> Any:
+    """The value of JSON; an integer of more digits than Python converts is their text. Raises ValueError: not JSON, or
+    nested too deeply."""
+    text = decode(raw)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except ValueError:
+        return json.loads(text, parse_int=integer)
+
+
+def integer(digits: str) -> int | str:
+    """The integer of these digits, or they themselves where they are more than Python converts."""
+    try:
+        return int(digits)
+    except ValueError:
+        return digits
 
 
 def required(value: Any) -> Any:

@@ -21,10 +21,17 @@ SOURCE = re.compile(
     r"(?:(?P<bar>[^a-zA-Z\s*{\[])[^\n]*?(?P=bar)|\{[^{}\n]*\})"
     r"|\\(?:href|url|nolinkurl|path|burl|hyperimage|hyperref)\*?\s*(?:\[[^\]\n]*\]\s*)?\{(?:[^{}\n]|\{[^{}\n]*\})*\}"
     r"|\\url(?P<mark>[^a-zA-Z\s{*])[^\n]*?(?P=mark)"
-    r"|\\.)|%[^\n]*\n?[ \t]*",
+    r"|(?!\\iffalse(?![a-zA-Z@]))\\.)|(?P<never>\\iffalse)|%[^\n]*\n?[ \t]*",
     re.DOTALL,
 )
-"""Comments, and what may hold a percent sign that begins none: verbatim text, addresses, escaped characters."""
+"""Comments, what is never printed, and what may hold a percent sign that begins no comment: verbatim text, addresses,
+escaped characters."""
+CONDITIONAL = re.compile(
+    r"\\(?:(?P<begins>if(?!f\b|thenelse|blank|bool|toggle|str|def(?:empty|string|void))[a-zA-Z@]*)|(?P<other>else|fi))"
+    r"(?![a-zA-Z@])|\\.|%[^\n]*",
+    re.DOTALL,
+)
+"""The parts of TeX's conditionals, but for what packages define with arguments in braces; escapes, and comments."""
 INPUT = re.compile(
     r"\\(?:sub)?(?:import|includefrom|inputfrom)\*?\s*\{([^{}]*)\}\s*\{([^{}]+)\}"
     r"|\\(?:input|include|subfile|InputIfFileExists)\s*\{([^{}]+)\}|\\input\s+([^\s{}\\]+)"
@@ -78,8 +85,25 @@ class Latex(RecordFiles):
 
 
 def without_comments(source: str) -> str:
-    """The source without its comments."""
-    return SOURCE.sub(lambda found: found["kept"] or "", source)
+    r"""The source without its comments, and without what stands from \iffalse to its \else or \fi."""
+    parts, at, is_closed = [], 0, True
+    while found := SOURCE.search(source, at):
+        parts += [source[at : found.start()], found["kept"] or ""]
+        at = found.end()
+        if found["never"] and is_closed:  # behind one that is never closed, no other is looked for
+            end = end_of_branch(source, at)
+            at, is_closed = end or at, end is not None
+    return "".join([*parts, source[at:]])
+
+
+def end_of_branch(source: str, at: int) -> int | None:
+    r"""The place behind the \else or \fi that ends the branch which begins at a place; None if there is none."""
+    depth = 0
+    for found in CONDITIONAL.finditer(source, at):
+        if found["other"] and not depth:
+            return found.end()
+        depth += bool(found["begins"]) - (found["other"] == "fi")
+    return None
 
 
 def members(packed: BufferedIOBase) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """Records with a text field: JSON Lines (the exchange format of The Pile), JSON, CSV and Parquet."""
 
 import io
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -10,13 +9,13 @@ from itertools import count, islice
 from typing import Any, ClassVar, Literal
 
 from bluejay.pile.documents import BROKEN_OFF, MAX_DOCUMENT_BYTES, Document, Skipped, read_bounded
-from bluejay.pile.sources.formats.json_objects import from_first_line, is_by_line
+from bluejay.pile.sources.formats.json_objects import from_first_line, is_by_line, json_value
 from bluejay.pile.sources.io.csv_rows import rows
 from bluejay.pile.sources.io.decode import decode, decode_text, in_utf8
 from bluejay.pile.sources.io.lines import lines
 from bluejay.pile.sources.io.open import BROKEN, READ_BYTES, UntilDamaged, decompressed, local, matching, open_bytes
-from bluejay.pile.sources.io.ranges import FileRange, Records
-from bluejay.recipe import STRICT
+from bluejay.pile.sources.io.ranges import FileRange, Records, opens_value
+from bluejay.recipe import STRICT, NotEmpty
 
 ROWS_AT_ONCE = 1024
 MAX_ROW_BYTES = 1 << 24
@@ -43,7 +42,7 @@ class Table:
     """The fields of every kind of table in a recipe."""
 
     __pydantic_config__ = STRICT
-    path: str
+    path: NotEmpty
     """A file, a pattern of files or an address; within a package, a pattern of its members."""
     text: str = "text"
     """The field that holds a document's text."""
@@ -52,7 +51,7 @@ class Table:
 
     def units(self) -> list[str]:
         """The files, in order. Raises ValueError: there is none."""
-        return matching(self.path)
+        return matching(self.path, getattr(self, "kind", ""))
 
     def document(self, name: str, number: int, record: Any) -> Document | Skipped:
         """The document of one record; its licence and URL are those of the record, if it has such fields."""
@@ -121,6 +120,7 @@ class JSONLines(TextTable):
     def documents(self, name: str, stream: io.BufferedIOBase, first: int = 0) -> Iterator[Document | Skipped]:
         """One document per line that is not empty; the lines before a damage are kept. `first` lines stand before."""
         content: Any = None
+        begun = first > 0
         for number in count(first + 1):
             try:
                 content = content or in_utf8(stream)
@@ -132,10 +132,10 @@ class JSONLines(TextTable):
                 return
             if not line.strip():
                 continue
+            opens, begun = not begun and opens_value(line), True
             try:
-                record = json.loads(decode(line))
-            except (ValueError, RecursionError) as error:
-                opens = line.strip() in (b"[", b"{") and number == 1
+                record = json_value(line)
+            except ValueError as error:
                 yield Skipped(f"{name}#{number}", OVER_LINES if opens else f"not JSON: {error}")
                 if opens:
                     return
@@ -173,8 +173,8 @@ class JSON(TextTable):
         else:
             data = read_bounded(content)
             try:
-                value = json.loads(decode(data))
-            except (ValueError, RecursionError) as error:
+                value = json_value(data)
+            except ValueError as error:
                 wrong = f"broken: {undamaged.damage}" if undamaged.damage else f"not JSON: {error}"
                 raise ValueError(wrong) from None
             yield from self.whole(name, value, ["*"] if isinstance(value, list) and not is_whole else steps)
@@ -249,8 +249,9 @@ class CSV(TextTable):
                 yield Skipped(f"{name}#{number}", str(row))
             elif names is None:
                 names = row
-                if self.text not in names:
-                    raise ValueError(f"it has no column {self.text} (it has {listed(names)})")
+                require_column(self.text, names)
+            elif row == names:
+                yield Skipped(f"{name}#{number}", "the header again")
             elif any(row[len(names) :]):
                 yield Skipped(f"{name}#{number}", f"a row of {len(row)} values under a header of {len(names)}")
             else:
@@ -273,8 +274,7 @@ class Parquet(Table):
         except (pa.ArrowException, OSError) as error:
             raise ValueError(f"not a whole Parquet file: {error}") from None
         with opened as file:
-            if self.text not in file.schema_arrow.names:
-                raise ValueError(f"it has no column {self.text} (it has {listed(file.schema_arrow.names)})")
+            require_column(self.text, file.schema_arrow.names)
             number, groups = 0, range(file.num_row_groups)
             for group in groups:
                 try:
@@ -284,6 +284,14 @@ class Parquet(Table):
                             yield self.document(unit, number, row)
                 except (pa.ArrowException, OSError, *UNFIT) as error:
                     yield Skipped(f"{unit}, row group {group}", f"broken: {error}")
+
+
+def require_column(name: str, names: list[str]) -> None:
+    """Raise ValueError unless a table with columns of these names has exactly one of this name."""
+    if name not in names:
+        raise ValueError(f"it has no column {name} (it has {listed(names)})")
+    if names.count(name) > 1:
+        raise ValueError(f"it has {names.count(name)} columns {name}")
 
 
 def records_of(batch: Any) -> list[dict[str, Any]]:

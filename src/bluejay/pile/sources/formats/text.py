@@ -9,7 +9,7 @@ from bluejay.fetch import is_address
 from bluejay.pile.documents import BROKEN_OFF, Document, Skipped
 from bluejay.pile.sources.io.decode import undamaged_text
 from bluejay.pile.sources.io.open import matching
-from bluejay.recipe import STRICT
+from bluejay.recipe import STRICT, NotEmpty
 
 
 @dataclass(frozen=True)
@@ -18,14 +18,14 @@ class Text:
 
     __pydantic_config__ = STRICT
     kind: Literal["text"]
-    path: str
+    path: NotEmpty
     """A file, a pattern of files (`~/notes/**/*.md`; relative to the working directory) or an address."""
     licence: str = "unknown"
     """The licence of all files."""
 
     def units(self) -> list[str]:
         """The files, in order of path. Raises ValueError: no file matches."""
-        return matching(self.path)
+        return matching(self.path, self.kind)
 
     def read(self, unit: str) -> Iterator[Document | Skipped]:
         """The text of a file, up to a damage if it has one, as one document.

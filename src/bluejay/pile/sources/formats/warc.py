@@ -21,6 +21,9 @@ PAGES = ("text/html", XHTML)
 SUCCESS = 200
 GZIP = 16 + zlib.MAX_WBITS
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+HEAD = re.compile(rb"(?s:.*?)\n\r?\n")
+"""The header lines of an HTTP message, and the empty line after them."""
+LONE_LF = re.compile(rb"(?<!\r)\n")
 CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r?\n")
 
 
@@ -43,11 +46,15 @@ class Warc(RecordFiles):
         unpacked: Any = UntilDamaged(decompressed(stream))
         # All kinds are requested, because a record with truncated headers has none.
         for record in ArchiveIterator(unpacked, record_types=WarcRecordType.any_type, parse_http=False):
-            whole = int(record.headers.get("Content-Length") or -1)
+            stated = record.headers.get("Content-Length") or "-1"
+            if not stated.isdecimal() and stated != "-1":
+                raise ValueError(f"a record states {stated!r} as its length, so that its end cannot be found")
+            whole = int(stated)
             is_wanted = record.record_type in kinds
             if is_wanted and whole <= MAX_DOCUMENT_BYTES:
-                record.freeze()
-                size = record.content_length
+                content = record.reader.read()
+                size = len(content)
+                record.set_bytes_content(with_line_ends(content) if record.is_http else content)
             else:
                 size = record.reader.consume()
             if size != whole:  # the library mistakes the end of a truncated file for that of the record
@@ -96,6 +103,15 @@ class UntilDamaged:
             content, self.error = b"", error
         self.at += len(content)
         return content
+
+
+def with_line_ends(message: bytes) -> bytes:
+    """An HTTP message whose header lines end with CR and LF, as the library needs them; LF alone is allowed, too (RFC
+    9112, section 2.2)."""
+    head = HEAD.match(message)
+    if head is None or not LONE_LF.search(head[0]):
+        return message
+    return LONE_LF.sub(b"\r\n", head[0]) + message[head.end() :]
 
 
 def status(record: Any) -> int | None:

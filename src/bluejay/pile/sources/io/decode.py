@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bluejay.pile.documents import read_until_damaged
-from bluejay.pile.sources.io.open import BROKEN, COMPRESSIONS, READ_BYTES, open_bytes, refuse_pointer
+from bluejay.pile.sources.io.open import BROKEN, COMPRESSIONS, READ_BYTES, open_bytes, refuse_pointer, refuse_tar
 
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -168,6 +168,7 @@ def file_text(raw: bytes, name: str) -> str:
     Raises ValueError: the file is not text, or stands for another.
     """
     refuse_pointer(raw)
+    refuse_tar(raw)
     return decode_text(raw, declared_in_python(raw) if uncompressed(name).endswith(".py") else None)
 
 

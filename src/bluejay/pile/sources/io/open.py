@@ -6,10 +6,10 @@ import glob
 import io
 import os
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from bluejay.decompress import BROKEN as BROKEN
 from bluejay.decompress import COMPRESSIONS as COMPRESSIONS
@@ -17,25 +17,33 @@ from bluejay.decompress import READ_BYTES as READ_BYTES
 from bluejay.decompress import decompressed
 from bluejay.decompress import refuse_pointer as refuse_pointer
 from bluejay.fetch import fetch, find, is_address
+from bluejay.recipe import at_home
 
 NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 """The errors of listing what is no folder: a file, a link to nothing or to itself."""
 
+ENDINGS = {"text": "txt", "mail": "mbox", "latex": "tex"} | {
+    kind: kind for kind in ("csv", "epub", "html", "json", "jsonl", "parquet", "pdf", "warc")
+}
+"""The usual ending of the names of files, by the kind of source that reads them."""
 
-def matching(path: str) -> list[str]:
-    """The files that a path, a pattern (`~/notes/**/*.md`) or an address matches, in order.
+
+def matching(path: str, kind: str = "") -> list[str]:
+    """The files that a path, a pattern (`~/notes/**/*.md`) or an address matches, in order; `kind` is that of the
+    source that reads them.
 
     In a pattern, `**` does not follow links to folders, which may lead back; links to files that are missing count as
     files, so that reading reports them. Raises ValueError: no file matches, or a folder on the way cannot be read.
     """
     if is_address(path):
         return find(path)
-    pattern = Path(path).expanduser()
+    pattern = Path(at_home(path))
     top = Path(pattern.anchor)
     found = [pattern] if os.path.lexists(pattern) else expanded(top, pattern.relative_to(top).parts)
     paths = sorted({path for path in found if path.is_file() or (path.is_symlink() and not path.exists())})
     if not paths:
-        hint = f"; it is a folder, write {path.rstrip('/')}/**/*.txt" if pattern.is_dir() else ""
+        ending = f".{ENDINGS[kind]}" if kind in ENDINGS else ""
+        hint = f"; it is a folder, write {path.rstrip('/')}/**/*{ending}" if pattern.is_dir() else ""
         raise ValueError(f"no file matches {path}{hint}")
     return [path.as_posix() for path in paths]
 
@@ -90,9 +98,18 @@ def open_raw(path: str) -> io.BufferedReader:
 
 @contextmanager
 def open_bytes(path: str) -> Generator[BufferedIOBase]:
-    """A stream of a file's bytes, decompressed. Raises ValueError: it cannot be downloaded or opened."""
+    """A stream of a file's bytes, decompressed. Raises ValueError: it cannot be downloaded or opened, or is a tar
+    archive."""
     with open_raw(path) as raw, decompressed(raw) as stream:
+        with suppress(*BROKEN):  # which reading raises again
+            refuse_tar(cast(io.BufferedReader, stream).peek(512))
         yield stream
+
+
+def refuse_tar(start: bytes) -> None:
+    """Raise ValueError where a file begins like a tar archive, which would be a text with headers and zeros in it."""
+    if start[257:262] == b"ustar":
+        raise ValueError('a tar archive, which kind = "archive" reads')
 
 
 class UntilDamaged(io.RawIOBase):

@@ -64,8 +64,7 @@ class Records:
             return members_of(start) is not None and head.startswith(self.mark)
         if start.startswith(XZ) or head.startswith(MARKS) or b"\0" in head:
             return False
-        # A first line that only opens a bracket is that of one value over many lines.
-        return self.mark in head and head.partition(b"\n")[0].strip() not in (b"[", b"{")
+        return self.mark in head and not opens_value(head.lstrip().partition(b"\n")[0])
 
     def start_of(self, path: str, place: FileRange) -> int | None:
         """The byte at which reading begins in a range; None where nothing begins in it that can be decompressed.
@@ -154,6 +153,11 @@ class ChunkStream(io.RawIOBase):
         return count
 
 
+def opens_value(line: bytes) -> bool:
+    """Whether the first line of a file that is not blank, which is no JSON by itself, begins a value over several."""
+    return line.lstrip().startswith(b"[") or line.strip() == b"{"
+
+
 def head_of(raw: BufferedReader) -> bytes:
     """The text at the start of a file, up to a damage."""
     stream: Any = decompressed(raw)
@@ -236,18 +240,24 @@ def first_member(raw: BufferedReader, place: FileRange, members: Compression) ->
 
 def is_gzip(raw: BufferedReader, at: int) -> bool:
     """Whether a gzip member begins at a place: it is decompressed to its end, where its checksum stands (RFC 1952)."""
+    return unpacks(raw, at, zlib.decompressobj(16 + zlib.MAX_WBITS), zlib.error)
+
+
+def unpacks(raw: BufferedReader, at: int, member: Any, error: type[Exception]) -> bool:
+    """Whether what begins at a place can be decompressed to its end, or to that of the file."""
     raw.seek(at)
-    member = zlib.decompressobj(16 + zlib.MAX_WBITS)
     try:
         while not member.eof and (packed := raw.read(READ_BYTES)):
             member.decompress(packed)
-    except zlib.error:
+    except error:
         return False
-    return True  # also where the file ends within it
+    return True
 
 
 def is_frame(raw: BufferedReader, at: int) -> bool:
-    """Whether a Zstandard frame begins at a place: its blocks lead to the next frame (RFC 8878, section 3.1.1)."""
+    """Whether a Zstandard frame begins at a place: its blocks lead to the next frame, or to the end of the file (RFC
+    8878, section 3.1.1), or to something else and can be decompressed."""
+    start = at
     raw.seek(at + len(ZSTD))
     (descriptor,) = raw.read(1) or b"\0"
     single = descriptor >> 5 & 1
@@ -267,7 +277,10 @@ def is_frame(raw: BufferedReader, at: int) -> bool:
         at += 3 + (1 if kind == 1 else size)
     raw.seek(at + 4 * (descriptor >> 2 & 1))
     following = raw.read(4)
-    return not following or following == ZSTD or bool(SKIPPABLE.match(following))
+    if not following or following == ZSTD or SKIPPABLE.match(following):
+        return True
+    new, error = zstd_frames()
+    return unpacks(raw, start, new(), error)
 
 
 def block_chunks(raw: BufferedReader, place: FileRange) -> Iterator[tuple[bool, bytes]]:

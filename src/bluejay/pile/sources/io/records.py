@@ -11,7 +11,7 @@ from bluejay.pile.documents import Document, Skipped, read_until_damaged
 from bluejay.pile.sources.io.open import decompressed, matching
 from bluejay.pile.sources.io.ranges import FileRange, Records
 from bluejay.pile.sources.io.sandbox import sandboxed
-from bluejay.recipe import STRICT
+from bluejay.recipe import STRICT, NotEmpty
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,14 +21,14 @@ class RecordFiles(ABC):
     __pydantic_config__ = STRICT
     RECORDS: ClassVar[Records | None] = None
     """How ranges of a large file are read; None where a file is read from its start."""
-    path: str
+    path: NotEmpty
     """A file, a pattern of files or an address; within a package, a pattern of its members."""
     licence: str = "unknown"
     """The licence of documents that do not state their own."""
 
     def units(self) -> list[str]:
         """The files, in order. Raises ValueError: there is none."""
-        return matching(self.path)
+        return matching(self.path, getattr(self, "kind", ""))
 
     def read(self, unit: str) -> Iterator[Document | Skipped]:
         """The documents of a file, in order. Raises ValueError: nothing of it can be read."""

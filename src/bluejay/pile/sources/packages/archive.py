@@ -9,6 +9,7 @@ from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.sources.io.open import local, matching
 from bluejay.pile.sources.io.unpack import open_archive
 from bluejay.pile.sources.packages.member import MemberFormat, Members, Release
+from bluejay.recipe import NotEmpty
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +17,7 @@ class Archive(Members):
     """Archives that each hold many documents."""
 
     kind: Literal["archive"]
-    path: str
+    path: NotEmpty
     """A file, a pattern of files or an address; within a package, a pattern of its members."""
     formats: tuple[MemberFormat, ...] = ()
     """Readers of other members; the first whose `path` matches is used."""
@@ -25,7 +26,7 @@ class Archive(Members):
 
     def units(self) -> list[str]:
         """The archives, in order. Raises ValueError: there is none."""
-        return matching(self.path)
+        return matching(self.path, self.kind)
 
     def read(self, unit: str) -> Iterator[Document | Skipped]:
         """The documents of an archive, in its order. Raises ValueError: it is not one, or cannot be read."""
