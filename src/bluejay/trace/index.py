@@ -3,6 +3,7 @@
 `bluejay index CORPUS` makes the index. Matches are within documents. All numbers of tokens and documents are exact.
 """
 
+import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from bluejay.tokens import suffixed
 from bluejay.trace.document_rows import ROWS, Row, Rows
 from bluejay.trace.sections import Damaged, Sections, read_at_random
 from bluejay.trace.suffix_arrays import FOLDER, KIND, SUFFIXES, Range, blocks, no_corpus, require_native, suffix_array
+from bluejay.train.data.content import hash_of_shard
 
 Ids = Sequence[int] | NDArray[np.integer]
 
@@ -262,7 +264,15 @@ class Index(Searcher):
         return super().ids(self.tokenizer.encode(text) if isinstance(text, str) else text)
 
     def check(self) -> None:
-        """Read the whole index and compare its checksums. Raises ValueError where it is damaged."""
-        for path in (self.corpus / FOLDER).glob(f"*{SUFFIXES}"):
-            Sections(path, KIND).check()
+        """Read the whole index and its tokens, and compare their checksums. Raises ValueError where the index is
+        damaged, or of other tokens."""
+        others, tokens = f"which have changed; run bluejay index {self.corpus}", self.corpus / "tokens"
+        for shard in self.shards:
+            sections = Sections(Path(shard.name), KIND)
+            sections.check()
+            if hashlib.sha256(shard.tokens.data).hexdigest() != sections.values["sha256"]:
+                raise ValueError(f"{shard.name} is the index of other tokens than {tokens / shard.shard}.bin, {others}")
         Sections(self.corpus / FOLDER / ROWS, "documents").check()
+        for name, content in self.content.items():
+            if hash_of_shard(tokens / name) != content:
+                raise ValueError(f"{self.corpus / FOLDER / ROWS} is of other tokens than {tokens / name}, {others}")
