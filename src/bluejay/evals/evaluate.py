@@ -15,8 +15,8 @@ import numpy as np
 from bluejay.evals import estimates
 from bluejay.evals.answers import AnswerFile
 from bluejay.evals.estimates import Difference, Estimate, shown, span
-from bluejay.evals.scorers import Scorer
-from bluejay.evals.tasks import METRICS, Answer, Generation, Question, Task
+from bluejay.evals.scorers import LocalScorer, Scorer
+from bluejay.evals.tasks import METRICS, Answer, Continuation, Generation, Question, Task, WholeText
 from bluejay.testsets.catalogue import named
 
 LETTERS, EITHER = "_mc", "_either_form"
@@ -168,7 +168,16 @@ def asked(
         notes.append(f"{shots} of {wanted} examples: more do not fit into every model's context")
     elif tight is not None:
         notes.append("contexts that are too long lose their start")
+    chat = any(isinstance(scorer, LocalScorer) and scorer.chat for scorer in scorers)
+    if chat and any(map(alone, questions)):
+        notes.append("texts that follow no question are scored without the chat template")
     return questions, shots, of, tuple(notes)
+
+
+def alone(question: Question) -> bool:
+    """Whether a question asks for a text that follows no other."""
+    requests = question.requests
+    return any(isinstance(one, WholeText) or (isinstance(one, Continuation) and not one.context) for one in requests)
 
 
 def tightest(questions: Sequence[Question], scorers: Sequence[Scorer]) -> tuple[Scorer, int] | None:
