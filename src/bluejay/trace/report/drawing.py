@@ -221,12 +221,12 @@ class Reading:
         """How often the first `length` tokens of each passage were read whole, in one sequence, (n,); of a passage
         that stands at more than `LOOKED_AT` places of an index shard, those are looked at."""
         found = np.zeros(len(passages), np.int64)
-        for source in (one for one in self.tracer.sources if one.run is not None):
+        for source, run in ((one, one.run) for one in self.tracer.sources if one.run is not None):
             low, high = source.searcher.find(*first_tokens(passages, length))
             for places in source.searcher.places(low, high, LOOKED_AT):
                 for part, first in source.parts.get(places.shard, ()):
                     lengths = np.full(len(places.positions), length)
-                    held = source.run.steps_at(part, places.positions + first, lengths)
+                    held = run.steps_at(part, places.positions + first, lengths)
                     found += np.bincount(places.matches[held.match[held.whole]], minlength=len(found))
         return found
 
