@@ -37,6 +37,31 @@ def test_proportions_near_0_and_1_get_wilsons_interval(successes, n, low, high):
     assert (found.value, found.n) == (successes / n, n)
 
 
+@pytest.mark.parametrize("rest", [[], [1.0], [0.05], [0.05] * 4, [0.3, 0.95]])
+def test_shares_near_0_have_no_narrower_interval_than_none_right(rest):
+    """Nor near 1: pass@k of a problem may be anything between."""
+    scores = [*rest, *[0.0] * (68 - len(rest))]
+    none, found = (estimates.mean(some, share=True) for some in ([0.0] * 68, scores))
+    assert 0 <= found.low <= found.value <= found.high and found.high >= none.high - 1e-9
+    mirrored = estimates.mean([1 - one for one in scores], share=True)
+    assert (mirrored.low, mirrored.high) == pytest.approx((1 - found.high, 1 - found.low))
+    by_group = estimates.macro(scores, ["a"] * 34 + ["b"] * 34, share=True)
+    assert (by_group.low, by_group.high) == pytest.approx((found.low, found.high))
+    pair, equal = (estimates.difference(some, [0.0] * 68, share=True) for some in (scores, [0.0] * 68))
+    assert pair.high - pair.low >= equal.high - equal.low and not (pair.clear and sum(rest) < 1)
+    few = estimates.mean([1.0, 0.5], share=True)
+    assert 0 < few.low < 0.75 < few.high <= 1
+
+
+def test_equal_answers_count_by_clusters():
+    """Of which they do not tell how alike the answers within are."""
+    documents = [number // 4 for number in range(400)]
+    found = estimates.mean([0.0] * 400, documents)
+    assert (found.low, found.high) == estimates.wilson(0.0, 100.0)
+    pair = estimates.difference([1.0] * 400, [1.0] * 400, documents)
+    assert (pair.low, pair.high) == estimates.paired(0.0, 0.0, 100.0)
+
+
 def test_a_mean_has_scipys_interval():
     found = estimates.mean(ONE)
     assert found.error == pytest.approx(0.1319195883, abs=1e-9)

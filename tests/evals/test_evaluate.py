@@ -11,10 +11,10 @@ import torch
 from bluejay.cli import main
 from bluejay.evals import suites, tasks
 from bluejay.evals.answers import AnswerFile
-from bluejay.evals.evaluate import Settings, asked, evaluate, summary
+from bluejay.evals.evaluate import Settings, asked, evaluate, figure, summary
 from bluejay.evals.held_out_parts import component_tasks
 from bluejay.evals.scorers import LocalScorer, batches_of, identity_of, open_scorer
-from bluejay.evals.tasks import Continuation, Generation, Likelihood, Question
+from bluejay.evals.tasks import Continuation, Generation, Likelihood, Question, WholeText
 from bluejay.gpt.formats.layouts import save_model
 from bluejay.tokens import TokenWriter
 from tests.serve.conftest import run_server
@@ -132,6 +132,42 @@ def test_two_models_are_compared_on_the_same_questions(tiny_model, own, tmp_path
     assert "n = 9" in summary(found) and json.dumps(found.as_dict())
 
 
+def test_bits_per_byte_of_few_texts_are_not_below_0():
+    found = figure("bits_per_byte", [(10.0, 10.0), (900.0, 30.0)], ["a", "b"])
+    assert found.low == 0.0 < found.value and math.isnan(figure("bits_per_byte", [(1.0, 1.0)], ["a"]).low)
+
+
+def test_texts_that_follow_no_question_are_scored_without_the_chat_template(tiny_model, tmp_path):
+    template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    plain = LocalScorer(tiny_model, "tiny", "tiny")
+    chat = LocalScorer(tiny_model, "tiny", "tiny chat", chat=True)
+    alone = [WholeText("the cat sat"), Continuation("", "the dog")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiny_model.tokenizer, "chat_template", template)
+        asked_for = [*alone, Continuation("Q", " the cat")]
+        found, same = (dict(scorer.answers(asked_for)) for scorer in (chat, plain))
+        assert [found[i] for i in (0, 1)] == [same[i] for i in (0, 1)] and found[2] != same[2]
+        task = tasks.Task(
+            "t", lambda _: iter([Question("1", tuple(alone[:1]))] * 2), tasks.by_text, "text_bits_per_byte"
+        )
+        notes = [asked(task, [one], Settings())[3] for one in (plain, chat)]
+    assert notes == [(), ("texts that follow no question are scored without the chat template",)]
+
+
+def test_a_request_without_an_answer_is_said(tmp_path):
+    class Silent:
+        name, identity, n_ctx = "silent", "1", None
+
+        def answers(self, requests):
+            yield 0, "one"
+
+        def longest(self, _):
+            return 0
+
+    with pytest.raises(ValueError, match="silent left 1 of 2 requests of t without an answer"):
+        AnswerFile.of(Silent(), tmp_path).ask(Silent(), [Generation("a", (), 1), Generation("b", (), 1)], "t")
+
+
 def test_both_forms_of_a_task_are_asked_the_same_questions(tiny_model):
     def read(_: int):
         yield from (Question(str(number), (Continuation("Q", " a"),), choices=("a",)) for number in range(100))
@@ -207,6 +243,15 @@ BAD = {
     "--tasks letters.toml": 'line 1: choices must be a list of texts, such as ["yes", "no"], and is "yes"',
     "--tasks hub.toml": 'choices must be a list of texts, such as ["yes", "no"], and is {"text": ["a", "b"]',
     "--tasks single.toml": "single.jsonl, line 1: choices holds 1 choices; a question needs at least 2",
+    "--tasks blank.toml": "choices holds an empty text",
+    "--tasks truth.toml": "gold is true; it is the number of the right choice, from 0, or its text",
+    "--tasks numbers.toml": "gold is 2 and choices are numbers, so it may mean one or its place; write texts",
+    "--tasks else.toml": 'else.jsonl, line 3: gold is "1", which is none of the choices',
+    "--tasks null.toml": "null.jsonl, line 1: question is null; a prompt takes texts and numbers",
+    "--tasks array.toml": 'each line must be a JSON object, and this one is [{"question',
+    "--tasks broken.toml": "broken.jsonl, line 1 is no JSON object",
+    "--tasks taken.toml": "there is a task lambada already",
+    "--tasks table.toml": "name is 'o|wn'; it must be a text in one line without |",
     "--tasks unnamed.toml": "prompt has {}; fields of a line stand in it by their names",
     "--tasks dotted.toml": "prompt has {question.x}; fields of a line stand in it by their names",
     "--tasks own.toml --shots -1": "--shots is -1; it must be 0 or more examples",
@@ -222,6 +267,13 @@ OWN = {
     "letters": '{"question": "x", "choices": "yes", "gold": 0}',
     "hub": '{"question": "x", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "gold": 0}',
     "single": '{"question": "x", "choices": ["a"], "gold": 0}',
+    "blank": '{"question": "x", "choices": ["a", " "], "gold": 0}',
+    "truth": '{"question": "x", "choices": ["yes", "no"], "gold": true}',
+    "numbers": '{"question": "x", "choices": [1, 2, 3], "gold": 2}',
+    "else": '\n\n{"question": "x", "choices": ["a", "b"], "gold": "1"}',
+    "null": '{"question": null, "choices": ["a", "b"], "gold": 0}',
+    "array": '[{"question": "x", "choices": ["a", "b"], "gold": 0}]',
+    "broken": '{"question": "x"',
 }
 
 
@@ -238,6 +290,8 @@ def test_a_mistake_is_one_line(arguments, sentence, directory, own, capsys, monk
     for name, line in OWN.items():
         (folder / f"{name}.toml").write_text(TASK.replace("rows.jsonl", f"{name}.jsonl"))
         (folder / f"{name}.jsonl").write_text(line + "\n")
+    (folder / "taken.toml").write_text(TASK.replace('"own"', '"lambada"'))
+    (folder / "table.toml").write_text(TASK.replace('"own"', '"o|wn"'))
     for name, field in (("unnamed", "{}"), ("dotted", "{question.x}")):
         (folder / f"{name}.toml").write_text(TASK.replace("{question}", field))
     with pytest.raises(SystemExit) as stopped:

@@ -143,6 +143,24 @@ def test_a_conversation_becomes_the_tokens_of_the_chat_template(tmp_path_factory
     assert ours.apply_chat_template(begun, add_generation_prompt=False).endswith("assistant\nAnswer: (")
 
 
+def test_arguments_of_the_model_are_known_or_refused(byte_tokenizer, tmp_path):
+    from bluejay.evals.harness import BluejayLM
+
+    random_model("gptj", SIZES | FAMILIES["gptj"], 5).save_pretrained(tmp_path / "theirs")
+    save_model(load_model(tmp_path / "theirs"), byte_tokenizer, tmp_path / "model")
+    path, own = str(tmp_path / "model"), {"batch_size": 1, "max_batch_size": None, "device": "cpu"}
+    found = BluejayLM.create_from_arg_string(f"path={path},dtype=bfloat16,max_gen_toks=3,max_length=64", own)
+    (text,) = found.generate_until(instances("generate_until", [("the cat", {"until": []})]))
+    assert found.max_length == 64 and len(found.tok_encode(text)) <= 4
+    for wrong, said in (
+        ("max_lenght=5", "max_lenght is unknown"),
+        ("revision=x", "revision"),
+        ("dtype=f4", "dtype is f4"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            BluejayLM.create_from_arg_string(f"path={path},{wrong}", own)
+
+
 def test_smollm2_gets_the_numbers_of_the_hf_adapter(tmp_path_factory):
     from tests.evals.smollm2 import float32_directory
 

@@ -81,7 +81,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, corpus, file_size_lim
         main(["index", str(tmp_path)])
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: File too large") and "make room and run the same command again" in error
-    assert all(path.suffix == ".suffixes" for path in (tmp_path / "index").glob("*"))
+    assert all(path.suffix == ".suffixes" or path.name == "lock" for path in (tmp_path / "index").glob("*"))
     main(["index", str(tmp_path)])
     assert Index(tmp_path).n_tokens == 30_000
 
@@ -136,6 +136,35 @@ def test_tokens_that_were_changed_are_noticed(tmp_path, corpus):
     tokens.write_bytes(data)
     with pytest.raises(ValueError, match="the index of other tokens"):
         Index(tmp_path)
+
+
+@pytest.mark.parametrize("suffix, place, said", [("bin", 5000, "is the index of other"), ("idx", -1, "is of other")])
+def test_a_check_compares_the_tokens_too(tmp_path, corpus, suffix, place, said):
+    tokens = np.random.default_rng(1).integers(0, 250, (300, 100)).tolist()
+    index(corpus(tmp_path, {"train": tokens, "valid": tokens[:3]}))
+    Index(tmp_path).check()
+    path = tmp_path / "tokens" / f"train.{suffix}"
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+    opened = Index(tmp_path)  # which looks at a few places
+    with pytest.raises(ValueError, match=rf"{said} tokens than .*train.*; run bluejay index"):
+        opened.check()
+
+
+def test_one_call_at_a_time_indexes_a_corpus(tmp_path, corpus, monkeypatch, capsys):
+    corpus(tmp_path, {"train": DOCUMENTS})
+    build_part = indexing.build_part
+
+    def beside(directory, part):
+        with pytest.raises(SystemExit):
+            main(["index", str(tmp_path)])
+        assert f"error: {tmp_path} is being indexed already" in capsys.readouterr().err
+        build_part(directory, part)
+
+    monkeypatch.setattr(indexing, "build_part", beside)
+    assert index(tmp_path, 300, workers=1).built == 4
+    Index(tmp_path).check()
 
 
 def test_a_table_of_another_build_is_refused(tmp_path, corpus):

@@ -149,6 +149,19 @@ def test_characters_of_tokens_that_divide_them(text, cuts):
         assert len(whole[:place].encode()) <= bound < len(whole[: place + 1].encode()) or bound == len(data)
 
 
+SOME_BYTES = st.lists(st.sampled_from([b"a", "é".encode(), "日".encode(), b"\x97", b"\xe6\x97", b"\xff"]), max_size=8)
+
+
+@given(SOME_BYTES, st.lists(st.integers(0, 24), max_size=6))
+def test_characters_of_tokens_that_are_no_utf_8(parts, cuts):
+    data = b"".join(parts)
+    bounds = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    found = char_offsets([data[a:b] for a, b in pairwise(bounds)])
+    assert found[0] == 0 and found == sorted(found)
+    assert found[-1] == len(data.decode("utf-8", errors="replace"))
+    assert char_offsets([b"\x97", b"ab", b"\xe6\x97", b"\xa5", b"c\xe6"]) == [0, 1, 3, 3, 4, 6]
+
+
 @given(st.lists(st.integers(0, 6), max_size=20))
 def test_maximal_spans_are_in_no_other(lengths):
     ends = [min(i + n, len(lengths)) for i, n in enumerate(lengths)]

@@ -54,7 +54,7 @@ class AnswerFile:
 
     def ask(self, scorer: Scorer, requests: Sequence[Request], label: str) -> list[Answer]:
         """The answers to requests; those that the file lacks are asked for, each once. Raises ValueError as `answers`
-        of the scorer."""
+        of the scorer, or where it leaves out a request."""
         keys = [key_of(request) for request in requests]
         missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in self.known}
         order = list(missing)
@@ -65,4 +65,6 @@ class AnswerFile:
                 file.write(json.dumps([order[number], answer]) + "\n")
                 file.flush()
                 bar.advance(1)
+        if left := [request for key, request in missing.items() if key not in self.known]:
+            raise ValueError(f"{scorer.name} left {len(left)} of {len(order)} requests of {label} without an answer")
         return [self.known[key] for key in keys]

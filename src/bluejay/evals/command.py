@@ -91,7 +91,7 @@ def score_samples(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     found = score_file(options.samples, known, cage=options.cage)
     score = found.summary()
     estimates = {
-        f"pass@{k}": mean([pass_at(k, n, passed) for n, passed in found.counts.values()])
+        f"pass@{k}": mean([pass_at(k, n, passed) for n, passed in found.counts.values()], share=True)
         for k in KS
         if all(n >= k for n, _ in found.counts.values())
     }

@@ -94,12 +94,13 @@ def cluster_sums(values: NDArray[np.float64], clusters: Sequence[Hashable] | Non
     return np.bincount(index, values, len(numbers)).astype(np.float64)
 
 
-def mean(values: ArrayLike, clusters: Sequence[Hashable] | None = None) -> Estimate:
+def mean(values: ArrayLike, clusters: Sequence[Hashable] | None = None, share: bool = False) -> Estimate:
     """The mean, with a standard error that counts the values of a cluster as dependent (arXiv 2411.00640, appendix A)
     and an interval by Student's t.
 
-    A proportion (all values 0 or 1) of few questions or near 0 or 1 gets Wilson's interval instead. Raises ValueError:
-    there are no values.
+    A proportion (all values 0 or 1) of few questions or near 0 or 1 gets Wilson's interval instead. `share` says that
+    values between 0 and 1 are shares, such as pass@k: near 0 and 1 they get it too, which is too wide for them rather
+    than too narrow, and no interval leaves 0 to 1. Raises ValueError: there are no values.
     """
     scores = np.asarray(values, np.float64)
     n = len(scores)
@@ -109,28 +110,30 @@ def mean(values: ArrayLike, clusters: Sequence[Hashable] | None = None) -> Estim
     sums = cluster_sums(scores - value, clusters)
     c = len(sums)
     error = math.sqrt(c / (c - 1) * float((sums**2).sum())) / n if c > 1 else math.nan
-    if np.isin(scores, (0.0, 1.0)).all() and (n < FEW or min(scores.sum(), n - scores.sum()) < RARE):
-        low, high = wilson(value, independent(scores, error))
+    proportion, rare = np.isin(scores, (0.0, 1.0)).all(), min(scores.sum(), n - scores.sum()) < RARE
+    if (proportion and n < FEW) or (rare and (proportion or share)):
+        low, high = wilson(value, independent(scores, error, c))
     else:
         half = t_quantile(c - 1) * error if c > 1 else math.nan
         low, high = value - half, value + half
-    return Estimate(value, low, high, error, n, c)
+    found = Estimate(value, low, high, error, n, c)
+    return found.share if share else found
 
 
-def independent(values: NDArray[np.float64], error: float) -> float:
+def independent(values: NDArray[np.float64], error: float, clusters: int) -> float:
     """How many independent values would have the standard error that was found by clusters; at most as many as there
-    are."""
+    are, and as many as there are clusters where all values are equal, which tell nothing of that."""
     n = len(values)
     alone = float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else 0.0
-    return n * min(1.0, (alone / error) ** 2) if error > 0 else float(n)
+    return n * min(1.0, (alone / error) ** 2) if error > 0 else float(clusters)
 
 
-def macro(values: ArrayLike, groups: Sequence[Hashable]) -> Estimate:
+def macro(values: ArrayLike, groups: Sequence[Hashable], share: bool = False) -> Estimate:
     """The mean over groups, such as the subjects of MMLU, of the mean in each.
 
     The groups are fixed and the questions in each are drawn, so the error is that of a stratified mean, with one
-    variance for all groups because `--limit` may leave a single question of some. Values of 0 and 1 that are nearly
-    all equal get Wilson's interval. Raises ValueError: no values.
+    variance for all groups because `--limit` may leave a single question of some. Values of 0 and 1, or of a `share`,
+    that are nearly all equal get Wilson's interval. Raises ValueError: no values.
     """
     scores = np.asarray(values, np.float64)
     if not len(scores):
@@ -146,9 +149,10 @@ def macro(values: ArrayLike, groups: Sequence[Hashable]) -> Estimate:
     error = math.sqrt(variance * float((1 / counts).sum())) / len(means)
     half = t_quantile(degrees) * error
     low, high = value - half, value + half
-    if np.isin(scores, (0.0, 1.0)).all() and min(scores.sum(), n - scores.sum()) < RARE:
+    if (share or np.isin(scores, (0.0, 1.0)).all()) and min(scores.sum(), n - scores.sum()) < RARE:
         low, high = wilson(value, of_groups(counts))
-    return Estimate(value, low, high, error, n, len(means))
+    found = Estimate(value, low, high, error, n, len(means))
+    return found.share if share else found
 
 
 def of_groups(counts: NDArray[np.int64]) -> float:
@@ -191,25 +195,33 @@ def with_error(value: float, residuals: NDArray[np.float64], total: float, n: in
 
 
 def difference(
-    one: ArrayLike, other: ArrayLike, clusters: Sequence[Hashable] | None = None, by_group: bool = False
+    one: ArrayLike,
+    other: ArrayLike,
+    clusters: Sequence[Hashable] | None = None,
+    by_group: bool = False,
+    share: bool = False,
 ) -> Difference:
     """The mean of the differences of two models' scores on the same questions; `by_group`, that of `macro`.
 
-    Where right answers are counted and the models differ on fewer than ten questions, the interval is that of `paired`.
+    Where right answers are counted, or the scores are shares (`share`), and the models differ by less than ten
+    questions, the interval is that of `paired`.
     """
     a, b = np.asarray(one, np.float64), np.asarray(other, np.float64)
     d = a - b
+    sides = np.maximum(d, 0.0), np.maximum(-d, 0.0)
     if by_group and clusters is not None:
         found = macro(d, clusters)
         n = of_groups(np.unique(np.asarray(clusters), return_counts=True)[1])
-        up, down = (macro(side, clusters).value for side in (d > 0, d < 0))
+        up, down = (macro(side, clusters).value for side in sides)
     else:
         value = float(d.mean())
         found = with_error(value, cluster_sums(d - value, clusters), float(len(d)), len(d))
-        n, up, down = independent(d, found.error), float((d > 0).mean()), float((d < 0).mean())
-    if np.isin(d, (-1.0, 0.0, 1.0)).all() and (d != 0).sum() < RARE:
+        n, (up, down) = independent(d, found.error, found.clusters), (float(side.mean()) for side in sides)
+    if (share or np.isin(d, (-1.0, 0.0, 1.0)).all()) and np.abs(d).sum() < RARE:
         low, high = paired(up, down, n)
         found = replace(found, low=low, high=high)
+    elif share:
+        found = replace(found, low=max(-1.0, found.low), high=min(1.0, found.high))
     return Difference(**vars(found), correlation=correlation(a, b))
 
 

@@ -10,11 +10,13 @@ from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bluejay.evals import estimates
 from bluejay.evals.answers import AnswerFile
 from bluejay.evals.estimates import Difference, Estimate, shown, span
-from bluejay.evals.scorers import Scorer
-from bluejay.evals.tasks import METRICS, Answer, Generation, Question, Task
+from bluejay.evals.scorers import LocalScorer, Scorer
+from bluejay.evals.tasks import METRICS, Answer, Continuation, Generation, Question, Task, WholeText
 from bluejay.testsets.catalogue import named
 
 LETTERS, EITHER = "_mc", "_either_form"
@@ -166,7 +168,16 @@ def asked(
         notes.append(f"{shots} of {wanted} examples: more do not fit into every model's context")
     elif tight is not None:
         notes.append("contexts that are too long lose their start")
+    chat = any(isinstance(scorer, LocalScorer) and scorer.chat for scorer in scorers)
+    if chat and any(map(alone, questions)):
+        notes.append("texts that follow no question are scored without the chat template")
     return questions, shots, of, tuple(notes)
+
+
+def alone(question: Question) -> bool:
+    """Whether a question asks for a text that follows no other."""
+    requests = question.requests
+    return any(isinstance(one, WholeText) or (isinstance(one, Continuation) and not one.context) for one in requests)
 
 
 def tightest(questions: Sequence[Question], scorers: Sequence[Scorer]) -> tuple[Scorer, int] | None:
@@ -227,13 +238,14 @@ def figure(metric: str, values: Sequence[Any], clusters: Sequence[str], macro: b
     """The estimate of a metric from the scores of questions."""
     match METRICS[metric].kind:
         case "ratio":
-            return estimates.ratio([a for a, _ in values], [b for _, b in values], clusters)
+            found = estimates.ratio([a for a, _ in values], [b for _, b in values], clusters)
+            return replace(found, low=float(np.maximum(0.0, found.low)))  # which keeps that there is none
         case "exp":
             found = estimates.mean(values, clusters)
             value, low, high = (math.exp(min(x, 700.0)) for x in (found.value, found.low, found.high))
             return Estimate(value, low, high, value * found.error, found.n, found.clusters)
         case _:
-            return estimates.macro(values, clusters) if macro else estimates.mean(values, clusters)
+            return (estimates.macro if macro else estimates.mean)(values, clusters, share=True)
 
 
 def comparisons(results: Sequence[Result]) -> Iterable[Comparison]:
@@ -257,7 +269,8 @@ def compared(one: Result, other: Result) -> Comparison:
         sizes = [size for _, size in a]
         found = estimates.ratio_difference([x for x, _ in a], [x for x, _ in b], sizes, one.clusters)
     else:
-        found = estimates.difference(a, b, one.clusters, one.macro)
+        share = METRICS[one.metric].kind == "share"
+        found = estimates.difference(a, b, one.clusters, one.macro, share)
     return Comparison(one.task, one.metric, one.model, other.model, found)
 
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
 from lm_eval.api.model import TemplateLM
 from lm_eval.api.registry import register_model
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
@@ -24,15 +25,40 @@ from bluejay.tokenizer import well_formed
 
 MAX_GENERATED = 256
 """Tokens of an answer where a task does not say; the harness's own default."""
+DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+KNOWN = "path, device, dtype, max_length, max_gen_toks"
+"""What `--model_args` may hold."""
 
 
 @register_model("bluejay")
 class BluejayLM(TemplateLM):
-    """A model as the harness asks it; `path` is anything that `bluejay.load` opens, or a Model."""
+    """A model as the harness asks it; `path` is anything that `bluejay.load` opens, or a Model, and `dtype` the type of
+    its weights, such as float32, or "auto" for that in which they are stored. An answer has at most `max_gen_toks`
+    tokens where a task does not say. The size of batches is the engine's own, whatever the harness asks for.
 
-    def __init__(self, path: str | Model, device: str = "auto", max_length: int | None = None, **_: Any) -> None:
+    Raises ValueError: an argument is unknown.
+    """
+
+    def __init__(
+        self,
+        path: str | Model,
+        device: str = "auto",
+        dtype: str = "auto",
+        max_length: int | None = None,
+        max_gen_toks: int = MAX_GENERATED,
+        batch_size: int | str | None = None,
+        max_batch_size: int | None = None,
+        **unknown: Any,
+    ) -> None:
         super().__init__()
-        self.model = path if isinstance(path, Model) else load(path, device)
+        for name in unknown:
+            raise ValueError(f"the model argument {name} is unknown; known are {KNOWN}")
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype is {dtype}; it must be one of {', '.join(DTYPES)}")
+        if isinstance(path, Model) and dtype != "auto":
+            raise ValueError(f"dtype is {dtype}, and the model is loaded already; load it with that type")
+        self.model = path if isinstance(path, Model) else load(path, device, DTYPES[dtype])
+        self.max_gen_toks = max_gen_toks
         self.max_length = min(max_length or self.model.config.n_ctx, self.model.config.n_ctx)
         self.marked = Tokenizer.from_str(self.model.tokenizer.backend.to_str())
         self.marked.encode_special_tokens = False  # the names of special tokens are those tokens, as for the hf adapter
@@ -122,7 +148,7 @@ class BluejayLM(TemplateLM):
         found = [""] * len(asked)
         with progress("generating", len(asked), "requests") as bar:
             for numbers in groups.values():
-                settings = normalize_gen_kwargs(dict(asked[numbers[0]][1]), MAX_GENERATED)
+                settings = normalize_gen_kwargs(dict(asked[numbers[0]][1]), self.max_gen_toks)
                 params = self._params(settings)
                 room = self.max_length - params.max_tokens
                 if room < 1:

@@ -2,10 +2,11 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 from bluejay.evals.tasks import Continuation, Generation, Question
@@ -182,30 +183,71 @@ def bbq(_: int) -> Iterator[Question]:
 def own_questions(path: str, prompt: str, choices_from: str, gold: str) -> Iterator[Question]:
     """The questions of a user's own JSON Lines; `prompt` is a format string over each line's fields.
 
-    Raises ValueError, naming the line: it lacks a field, or its right choice is none of its choices.
+    Raises ValueError, naming the line: it is no object, lacks a field or has a value of another kind there, or its
+    right choice is none of its choices.
     """
     with Path(path).open(encoding="utf-8") as file:
-        for number, line in enumerate(filter(str.strip, file), 1):
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
             try:
                 row = parse_json(line)
-                texts, right = choices_of(row[choices_from], choices_from), row[gold]
-                index = right if isinstance(right, int) else texts.index(right)
-                if not 0 <= index < len(texts):
-                    raise ValueError(f"choice {index} of {len(texts)} is the right one")
-                yield choices(str(number), prompt.format(**row), texts, index)
+                if not isinstance(row, dict):
+                    raise ValueError(f"each line must be a JSON object, and this one is {shortened(row)}")
+                texts, index = choices_of(row[choices_from], choices_from), right_of(row[gold], gold, row[choices_from])
+                yield choices(str(number), Fields().vformat(prompt, (), row), texts, index)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{path}, line {number} is no JSON object: {error}") from None
             except KeyError as error:
                 raise ValueError(f"{path}, line {number} has no field {error.args[0]!r}") from None
-            except (ValueError, TypeError, IndexError, AttributeError) as error:
+            except ValueError as error:
                 raise ValueError(f"{path}, line {number}: {error}") from None
 
 
+class Fields(Formatter):
+    """Fills a prompt with the fields of a line. Raises KeyError: it has no such field; ValueError: it is neither a text
+    nor a number."""
+
+    def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, str]:
+        """The value of a field, and its name."""
+        try:
+            value, _ = super().get_field(field_name, args, kwargs)
+        except (KeyError, IndexError, TypeError, AttributeError):
+            raise KeyError(field_name) from None
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise ValueError(f"{field_name} is {shortened(value)}; a prompt takes texts and numbers")
+        return value, field_name
+
+
 def choices_of(value: Any, name: str) -> list[str]:
-    """The choices in a field of a user's own data. Raises ValueError: they are not a list of two or more."""
-    if not isinstance(value, list) or not all(isinstance(choice, str | int | float) for choice in value):
+    """The choices in a field of a user's own data. Raises ValueError: they are not a list of two or more, or one has
+    no text."""
+    kinds = str | int | float
+    if not isinstance(value, list) or any(isinstance(one, bool) or not isinstance(one, kinds) for one in value):
         raise ValueError(f'{name} must be a list of texts, such as ["yes", "no"], and is {shortened(value)}')
     if len(value) < 2:
         raise ValueError(f"{name} holds {len(value)} choices; a question needs at least 2")
-    return [str(choice) for choice in value]
+    texts = [str(choice) for choice in value]
+    if not all(map(str.strip, texts)):
+        raise ValueError(f"{name} holds an empty text, which no model can score")
+    return texts
+
+
+def right_of(right: Any, name: str, choices: Sequence[str | int | float]) -> int:
+    """The number of the right choice, which a field of a user's own data gives as that or as its text. Raises
+    ValueError: it does not say which one that is."""
+    texts = [str(choice) for choice in choices]
+    if isinstance(right, str):
+        if right not in texts:
+            raise ValueError(f"{name} is {shortened(right)}, which is none of the choices")
+        return texts.index(right)
+    if isinstance(right, bool) or not isinstance(right, int):
+        raise ValueError(f"{name} is {shortened(right)}; it is the number of the right choice, from 0, or its text")
+    if not all(isinstance(choice, str) for choice in choices):
+        raise ValueError(f"{name} is {right} and choices are numbers, so it may mean one or its place; write texts")
+    if not 0 <= right < len(texts):
+        raise ValueError(f"choice {right} of {len(texts)} is the right one")
+    return right
 
 
 def shortened(value: Any) -> str:

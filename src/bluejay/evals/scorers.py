@@ -50,7 +50,8 @@ class Scorer(Protocol):
 
 
 class LocalScorer:
-    """A model on this machine. With `chat`, prompts become messages of a user in the model's chat template."""
+    """A model on this machine. With `chat`, prompts become messages of a user in the model's chat template; texts that
+    follow no prompt are scored without it."""
 
     def __init__(self, model: Model, name: str, identity: str, chat: bool = False) -> None:
         self.model, self.name, self.identity, self.chat = model, name, identity, chat
@@ -85,8 +86,11 @@ class LocalScorer:
         ]
         if not self.chat:
             return encode_pairs(tokenizer, texts)
-        prompts = {context: self._prompt(context) for context, _ in texts}
-        return [(prompts[context], tokenizer.encode(text.lstrip())) for context, text in texts]
+        prompts = {context: self._prompt(context) for context, _ in texts if context}
+        alone = iter(encode_pairs(tokenizer, [pair for pair in texts if not pair[0]]))
+        return [
+            (prompts[context], tokenizer.encode(text.lstrip())) if context else next(alone) for context, text in texts
+        ]
 
     def _prompt(self, text: str) -> list[int]:
         """The token ids of a prompt."""
@@ -263,4 +267,4 @@ def open_scorer(name: str, device: str = "auto", chat: bool = False) -> Scorer:
     model = load(name, device)
     if chat and model.tokenizer.chat_template is None:
         raise ValueError(f"{name} has no chat template; leave out --chat")
-    return LocalScorer(model, model.name, identity_of(name, model.tokenizer) + (" chat" if chat else ""), chat)
+    return LocalScorer(model, model.name, identity_of(name, model.tokenizer) + (" chat 2" if chat else ""), chat)

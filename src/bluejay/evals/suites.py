@@ -134,6 +134,10 @@ class TaskFile:
                 raise ValueError(
                     f"prompt has {{{field}}}; fields of a line stand in it by their names, as {{question}}"
                 )
+        if not self.name.strip() or not self.name.isprintable() or "|" in self.name:
+            raise ValueError(f"name is {self.name!r}; it must be a text in one line without |, which stands in tables")
+        if self.name in TASKS:
+            raise ValueError(f"there is a task {self.name} already, with which this one would be confused; rename it")
         known = ("acc", "acc_norm", "acc_per_token", "bits_per_byte")
         if self.metric not in known:
             raise ValueError(f"metric is {self.metric!r}; it must be one of {', '.join(known)}")

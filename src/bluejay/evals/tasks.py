@@ -88,8 +88,8 @@ class Metric:
     """How the scores of questions become one figure."""
 
     title: str
-    kind: Literal["mean", "ratio", "exp"] = "mean"
-    """exp: the exponential of the mean, as perplexity is."""
+    kind: Literal["share", "ratio", "exp"] = "share"
+    """share: the mean of scores from 0 to 1; exp: the exponential of the mean, as perplexity is."""
     higher_is_better: bool = True
 
 

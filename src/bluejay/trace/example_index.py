@@ -1,7 +1,6 @@
 """The examples that a model was fine-tuned on, indexed in memory: each is a document."""
 
 import hashlib
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from bluejay.tokenizer import Tokenizer
 from bluejay.trace.document_rows import UNKNOWN, Row
 from bluejay.trace.index import IndexShard, Searcher
 from bluejay.trace.reading import ExampleSequences
-from bluejay.trace.suffix_arrays import Range, require_native, suffix_array
+from bluejay.trace.suffix_arrays import require_native
 from bluejay.train.data.pairs import Pairs, Part
 from bluejay.train.recipe import Data
 
@@ -49,12 +48,7 @@ class ExampleSearcher(Searcher):
         self.shard, self.content = path.name, pairs.content()
         tokens = np.concatenate([np.asarray(one, "<i4") for one in pairs.tokens])
         starts = np.concatenate([[0], np.cumsum([len(one) for one in pairs.tokens])]).astype(np.int64)
-        with tempfile.TemporaryFile() as file:
-            file.write(tokens.tobytes())
-            file.flush()
-            values, arrays = suffix_array(file, tokens.dtype, Range(0, starts), int(tokens.max()))
-        values |= {"shard": self.shard, "first_document": 0, "first_token": 0}
-        shard = IndexShard(str(path), tokens, values, {**arrays, "starts": starts.astype(np.uint32)})
+        shard = IndexShard.in_memory(str(path), self.shard, tokens, starts)
         examples = Examples(path, pairs.tokens)
         super().__init__(str(path), [shard], examples)
         self.identity = path.resolve(), hashlib.sha256("".join(examples.ids).encode()).hexdigest()

@@ -3,6 +3,8 @@
 `bluejay index CORPUS` makes the index. Matches are within documents. All numbers of tokens and documents are exact.
 """
 
+import hashlib
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +20,8 @@ from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import suffixed
 from bluejay.trace.document_rows import ROWS, Row, Rows
 from bluejay.trace.sections import Damaged, Sections, read_at_random
-from bluejay.trace.suffix_arrays import FOLDER, KIND, SUFFIXES, Range, blocks, no_corpus, require_native
+from bluejay.trace.suffix_arrays import FOLDER, KIND, SUFFIXES, Range, blocks, no_corpus, require_native, suffix_array
+from bluejay.train.data.content import hash_of_shard
 
 Ids = Sequence[int] | NDArray[np.integer]
 
@@ -58,6 +61,17 @@ class IndexShard:
         arrays = {name: sections[name] for name in ("starts", "samples", "packed_sums", "known", "counts")}
         arrays["packed"] = sections.mapped("packed")
         return cls(str(path), np.asarray(read_at_random(mapped)), values, arrays)
+
+    @classmethod
+    def in_memory(cls, name: str, shard: str, tokens: np.ndarray, starts: NDArray[np.int64]) -> "IndexShard":
+        """Index documents that are in no corpus: their tokens, end to end, and where each begins and the last one ends.
+        Raises OSError: the folder of temporary files has no room for the tokens."""
+        with tempfile.TemporaryFile() as file:
+            file.write(np.ascontiguousarray(tokens).data)
+            file.flush()
+            values, arrays = suffix_array(file, tokens.dtype, Range(0, starts), int(tokens.max()))
+        values |= {"shard": shard, "first_document": 0, "first_token": 0}
+        return cls(name, tokens, values, {**arrays, "starts": starts.astype(np.uint32)})
 
     def occurrences(self, ids: NDArray[np.int32]) -> NDArray[np.int64]:
         """How often each token occurs, (T,)."""
@@ -250,7 +264,15 @@ class Index(Searcher):
         return super().ids(self.tokenizer.encode(text) if isinstance(text, str) else text)
 
     def check(self) -> None:
-        """Read the whole index and compare its checksums. Raises ValueError where it is damaged."""
-        for path in (self.corpus / FOLDER).glob(f"*{SUFFIXES}"):
-            Sections(path, KIND).check()
+        """Read the whole index and its tokens, and compare their checksums. Raises ValueError where the index is
+        damaged, or of other tokens."""
+        others, tokens = f"which have changed; run bluejay index {self.corpus}", self.corpus / "tokens"
+        for shard in self.shards:
+            sections = Sections(Path(shard.name), KIND)
+            sections.check()
+            if hashlib.sha256(shard.tokens.data).hexdigest() != sections.values["sha256"]:
+                raise ValueError(f"{shard.name} is the index of other tokens than {tokens / shard.shard}.bin, {others}")
         Sections(self.corpus / FOLDER / ROWS, "documents").check()
+        for name, content in self.content.items():
+            if hash_of_shard(tokens / name) != content:
+                raise ValueError(f"{self.corpus / FOLDER / ROWS} is of other tokens than {tokens / name}, {others}")

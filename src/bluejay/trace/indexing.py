@@ -11,12 +11,13 @@ import contextlib
 import glob
 import hashlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from bluejay.files import TEMPORARY, cache_directory, write_text
 from bluejay.machine import free_memory, n_processors
@@ -36,6 +37,7 @@ from bluejay.trace.suffix_arrays import (
     require_native,
     suffix_array,
 )
+from bluejay.train.checkpoint.owner import LOCK, remove_empty
 from bluejay.train.data.content import hash_of_shard
 
 SHARD_TOKENS = 2**28
@@ -148,30 +150,47 @@ def index(
     """Index the token shards of a corpus, or what of them has no index yet; `advance` is called with the tokens of each
     index shard that is done.
 
-    Raises FileNotFoundError or ValueError: there are no token shards or they cannot be indexed, or too little memory or
-    room on the disk; OSError: the disk cannot be written.
+    Raises FileNotFoundError or ValueError: there are no token shards or they cannot be indexed, another call is at work
+    on them, or too little memory or room on the disk; OSError: the disk cannot be written.
     """
     require_native()
-    directory = corpus / FOLDER
-    shards = token_files(corpus)
-    kept = {path: part for shard in shards for path, part in usable(directory, shard)}
-    missing = [part for shard in shards for part in parts_of(shard, kept.values(), shard_tokens)]
-    all_parts = [*kept.values(), *missing]
-    tokens = sum(part.range.n_tokens for part in all_parts)
-    for path in directory.glob("*"):  # of a corpus that was built anew since, or cut off by a crash
-        if path not in kept and (path.suffix in (SUFFIXES, TEMPORARY)):
-            path.unlink()
-    if missing:
-        announce(directory, missing, workers := workers_for(missing, workers))
-        (directory / ROWS).unlink(missing_ok=True)  # without it the index counts as half built
-        directory.mkdir(exist_ok=True)
-        build(directory, missing, workers, advance)
-    content = {shard.name: hash_of_shard(shard.path.with_suffix("")) for shard in shards}
-    write_rows(directory / ROWS, shards, corpus / "tokens" / DOCUMENTS_TABLE, content)
-    remember(corpus, content)
-    size = sum(path.stat().st_size for path in directory.glob("*"))
-    documents = sum(part.last - part.first for part in all_parts)
-    return Indexed(directory, tokens, documents, len(all_parts), len(missing), size)
+    directory, shards = corpus / FOLDER, token_files(corpus)
+    with locked(directory):
+        kept = {path: part for shard in shards for path, part in usable(directory, shard)}
+        missing = [part for shard in shards for part in parts_of(shard, kept.values(), shard_tokens)]
+        all_parts = [*kept.values(), *missing]
+        tokens = sum(part.range.n_tokens for part in all_parts)
+        for path in directory.glob("*"):  # of a corpus that was built anew since, or cut off by a crash
+            if path not in kept and (path.suffix in (SUFFIXES, TEMPORARY)):
+                path.unlink()
+        if missing:
+            announce(directory, missing, workers := workers_for(missing, workers))
+            (directory / ROWS).unlink(missing_ok=True)  # without it the index counts as half built
+            build(directory, missing, workers, advance)
+        if len(list(directory.glob(f"*{SUFFIXES}"))) != len(all_parts):  # on a disk without locks
+            raise ValueError(f"another process changed {directory} meanwhile; run bluejay index {corpus} again")
+        content = {shard.name: hash_of_shard(shard.path.with_suffix("")) for shard in shards}
+        write_rows(directory / ROWS, shards, corpus / "tokens" / DOCUMENTS_TABLE, content)
+        remember(corpus, content)
+        size = sum(path.stat().st_size for path in directory.glob("*"))
+        documents = sum(part.last - part.first for part in all_parts)
+        return Indexed(directory, tokens, documents, len(all_parts), len(missing), size)
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Generator[None]:
+    """Hold the lock of an index, whose folder is made, and removed if nothing is left in it. Raises ValueError: another
+    process holds it."""
+    directory.mkdir(exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(FileLock(directory / LOCK, timeout=0))
+        except Timeout:
+            raise ValueError(f"{directory.parent} is being indexed already; wait until that has ended") from None
+        except NotImplementedError:  # a disk without locks
+            pass
+        stack.callback(remove_empty, [directory])
+        yield
 
 
 def token_files(corpus: Path) -> list[TokenFile]:

@@ -68,6 +68,11 @@ class ShardSequences:
         whole = (start <= place) & (place + lengths[match] <= start + self.length + 1)
         return Holding(match, number, whole)
 
+    def bounds(self, sequences: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where the tokens of sequences begin and end, with the last one, which is only predicted."""
+        begins = sequences * self.length
+        return begins, begins + self.length + 1
+
 
 @dataclass(frozen=True)
 class ExampleSequences:
@@ -95,6 +100,11 @@ class ExampleSequences:
         """The sequences that hold the matches of so many tokens at the places; none holds a part of one."""
         example = np.searchsorted(self.starts, places, "right") - 1
         return Holding(np.arange(len(places)), self.sequence_of[example], np.ones(len(places), bool))
+
+    def bounds(self, sequences: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where the tokens of the examples of sequences begin and end."""
+        examples = np.flatnonzero(np.isin(self.sequence_of, sequences))
+        return self.starts[examples], self.starts[examples + 1]
 
 
 def ranges(firsts: NDArray[np.int64], sizes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -155,6 +165,12 @@ class ReadRun:
         which, numbers = self.order.numbers(part, windows, end)
         steps = self.steps_of(numbers // self.recipe.batch_rows)
         return which[steps > 0], steps[steps > 0]
+
+    def bounds_read(self, part: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where the tokens of each sequence of set `part` that was read begin and end, once however often it was read,
+        in the order of the set."""
+        windows = np.arange(self.sets[part].size)
+        return self.sets[part].bounds(np.unique(self.when(part, windows)[0]))
 
     def steps_at(self, part: int, places: NDArray[np.int64], lengths: NDArray[np.int64]) -> Holding:
         """The steps that read matches of so many tokens at places of the tokens of set `part`."""

@@ -1,8 +1,10 @@
 """Maximal matches of a text in a corpus, the documents behind each, and their order: pure functions on arrays."""
 
+import codecs
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,13 +95,10 @@ def reach(longest: NDArray[np.int32]) -> NDArray[np.int64]:
 
 def char_offsets(pieces: Sequence[bytes]) -> list[int]:
     """Where each token begins in the decoded text, in characters, and where the last one ends. A token that begins
-    within a character begins with it."""
-    joined = b"".join(pieces)
-    begins = np.frombuffer(joined, np.uint8) & 0xC0 != 0x80
-    before = np.concatenate([[0], np.cumsum(begins)])
-    bounds = np.cumsum([0, *map(len, pieces)])
-    within = ~np.append(begins, True)[bounds]
-    return (before[bounds] - within).tolist()
+    within a character begins with it; bytes that are no UTF-8 are decoded with `errors="replace"`."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    *begins, end = accumulate((len(decoder.decode(piece)) for piece in pieces), initial=0)
+    return [*begins, end + len(decoder.decode(b"", final=True))]
 
 
 def score(count: int, n_tokens: int, bits: float) -> float:

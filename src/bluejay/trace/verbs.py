@@ -34,7 +34,9 @@ def index_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("corpus", type=Path, help="a corpus, such as data/quickstart")
     help = "most tokens of an index shard; smaller ones take less memory to build (default: 2^28)"
     verb.add_argument("--shard-tokens", type=int, metavar="N", help=help)
-    verb.add_argument("--check", action="store_true", help="only read the whole index and compare its checksums")
+    verb.add_argument(
+        "--check", action="store_true", help="only compare the checksums of the whole index and of its tokens"
+    )
 
 
 def trace_options(verb: argparse.ArgumentParser) -> None:

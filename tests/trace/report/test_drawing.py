@@ -1,6 +1,8 @@
 """Passages are of documents that the run read, or did not, at the steps that are asked for."""
 
 import dataclasses
+import re
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +13,7 @@ from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import TokenShard
 from bluejay.trace.index import Index
 from bluejay.trace.indexing import index
+from bluejay.trace.report import read_tokens
 from bluejay.trace.report.drawing import Passage, Reading, Shard, alike
 from bluejay.train.data.batches import Batches, open_sources
 from bluejay.train.recipe import Mixture, TrainRecipe
@@ -74,7 +77,33 @@ def test_what_was_not_read_is_in_no_batch(moved):
     assert all(rows_with(one, rows) for one in read)
 
 
-def test_held_out_passages_are_of_held_out_documents_and_counts_are_of_what_was_read(moved, reading):
+def test_what_counts_as_read_is_what_the_sequences_of_the_run_held_whole(moved, byte_tokenizer):
+    """Of a part of an epoch, and of several; equal to a search in the sequences."""
+    base, tokens = moved / "runs" / "base", TokenShard(moved / "data" / "c" / "tokens" / "train").tokens.tolist()
+    some = [tokens[at : at + 64] for at in np.random.default_rng(5).integers(len(tokens) - 64, size=80)]
+    passages = [Passage(tuple(ids), "all", 0, "d") for ids in some if byte_tokenizer.eot not in ids]
+    texts = ["".join(map(chr, passage.tokens)) for passage in passages]
+    for steps in (6, 40):
+        shutil.copytree(base / "model", base / f"model-step-{steps}")
+        reading = Reading(str(base / f"model-step-{steps}"), [])
+        rows = ["".join(map(chr, row)) for row in rows_of(moved, range(1, steps + 1))]
+        counts = reading.counts(passages, 24)
+        expected = [sum(text[:24] == row[at : at + 24] for row in rows for at in range(42)) for text in texts]
+        assert counts.tolist() == expected
+        assert 0 in counts and counts.max() > 1 and (reading.places(passages, 24) > 0).all() and reading.notes == []
+        for text, passage in zip(texts[:12], passages, strict=False):
+            ends = [[n for n in range(65 - at) if any(text[at : at + n] in row for row in rows)] for at in range(64)]
+            assert reading.read.longest(np.array(passage.tokens, np.int32)).tolist() == [max(one) for one in ends]
+
+
+def test_where_memory_is_too_small_for_what_was_read_the_report_says_what_it_searches(moved, monkeypatch):
+    monkeypatch.setattr(read_tokens, "free_memory", lambda: 0)
+    reading = Reading(str(moved / "runs" / "base" / "model"), [])
+    [note] = reading.notes
+    assert reading.read is reading.tracer and re.search(r"of whose [\d,]+ tokens it read [\d,]+: an index", note)
+
+
+def test_held_out_passages_are_of_held_out_documents_and_places_are_of_what_could_be_read(moved, reading):
     shard = TokenShard(moved / "data" / "c" / "tokens" / "valid")
     read = reading.drawn_read(10, LENGTH - 24, seed=1)
     held_out = reading.drawn_held_out(10, LENGTH - 24, seed=1, like=read)
@@ -82,7 +111,7 @@ def test_held_out_passages_are_of_held_out_documents_and_counts_are_of_what_was_
     train = TokenShard(moved / "data" / "c" / "tokens" / "train").tokens
     windows = np.lib.stride_tricks.sliding_window_view(np.asarray(train), 30)
     expected = [int((windows == one.tokens[:30]).all(axis=1).sum()) for one in (*read, *held_out)]
-    assert reading.counts([*read, *held_out], 30).tolist() == expected and min(expected[:10]) >= 1
+    assert reading.places([*read, *held_out], 30).tolist() == expected and min(expected[:10]) >= 1
 
 
 def test_held_out_passages_are_drawn_in_proportion_to_the_length_of_documents(tmp_path, corpus, byte_tokenizer):

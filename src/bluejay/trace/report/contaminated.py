@@ -22,8 +22,9 @@ appendix C)."""
 AT_ONCE = 500
 """Questions that are looked for at once."""
 TEXT = (
-    f"A question is contaminated where {WORDS} words of it in a row, with its right answer, stand as they are in what "
-    "the run read. Its examples do not count. Scores are those of the contaminated and of the other questions apart."
+    f"A question is contaminated where {WORDS} words of it in a row, with its right answer, stand as they are in a "
+    "sequence that the run read. Its examples do not count. Scores are those of the contaminated and of the other "
+    "questions apart."
 )
 
 
@@ -49,7 +50,7 @@ def contamination(
     rows, bars, notes, left_out = list[tuple[str, Estimate]](), list[Bar](), list[str](), dict[str, str]()
     for task in tasks:
         try:
-            found = contaminated(reading.tracer, task)
+            found = contaminated(reading.read, task)
             evaluation = evaluate([scorer], [task], settings)
         except (ValueError, OSError) as error:  # its data cannot be had
             left_out[task.name] = str(error)

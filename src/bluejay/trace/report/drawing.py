@@ -21,7 +21,8 @@ from bluejay.tokens import TokenShard
 from bluejay.trace.corpora import is_corpus, open_tracer
 from bluejay.trace.index import Index, Searcher
 from bluejay.trace.reading import ReadRun, read_run
-from bluejay.trace.tracing import Source, Tracer
+from bluejay.trace.report.read_tokens import index_read
+from bluejay.trace.tracing import LOOKED_AT, Source, Tracer
 
 TRIES = 50
 """Places that are drawn for each passage that is wanted, at most."""
@@ -72,7 +73,11 @@ class Reading:
             raise ValueError(why)
         self.run: ReadRun = indexed[0].run
         self.tracer = Tracer(only_read(whole.sources), whole.tokenizer, whole.notes)
-        """Searches in the token shards that were read, and not in the others of their corpora."""
+        """Searches in all of each token shard that was read from, and not in the others of their corpora."""
+        read = index_read(self.tracer.sources)
+        self.read = self.tracer if isinstance(read, str) else Tracer([Source(read)], whole.tokenizer)
+        """Longest matches in what the run read alone; in all of `tracer` where memory is too small, as a note says."""
+        self.notes = [*whole.notes, *([read] if isinstance(read, str) else [])]
         self.sets: dict[int, list[tuple[int, Shard]]] = {}
         """For each set of `data.train` its shards, each with the tokens before it."""
         for source in indexed:
@@ -208,13 +213,29 @@ class Reading:
             self.opened[shard.path] = TokenShard(shard.path)
         return self.opened[shard.path]
 
+    def places(self, passages: Sequence[Passage], length: int) -> np.ndarray:
+        """At how many places of the token shards, read or not, the first `length` tokens of passages stand, (n,)."""
+        return self.tracer.counts(*first_tokens(passages, length))
+
     def counts(self, passages: Sequence[Passage], length: int) -> np.ndarray:
-        """How often the first `length` tokens of each passage stand in what was read, (n,)."""
-        if not passages:
-            return np.zeros(0, np.int64)
-        ids = np.array([passage.tokens[:length] for passage in passages], np.int32)
-        firsts = np.arange(len(ids)) * length
-        return self.tracer.counts(ids.reshape(-1), firsts, firsts + length)
+        """How often the first `length` tokens of each passage were read whole, in one sequence, (n,); of a passage
+        that stands at more than `LOOKED_AT` places of an index shard, those are looked at."""
+        found = np.zeros(len(passages), np.int64)
+        for source, run in ((one, one.run) for one in self.tracer.sources if one.run is not None):
+            low, high = source.searcher.find(*first_tokens(passages, length))
+            for places in source.searcher.places(low, high, LOOKED_AT):
+                for part, first in source.parts.get(places.shard, ()):
+                    lengths = np.full(len(places.positions), length)
+                    held = run.steps_at(part, places.positions + first, lengths)
+                    found += np.bincount(places.matches[held.match[held.whole]], minlength=len(found))
+        return found
+
+
+def first_tokens(passages: Sequence[Passage], length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The first `length` tokens of each passage, end to end, and where each begins and ends."""
+    ids = np.array([passage.tokens[:length] for passage in passages], np.int32).reshape(-1)
+    firsts = np.arange(len(passages)) * length
+    return ids, firsts, firsts + length
 
 
 def documents_of(passages: Sequence[Passage]) -> list[str]:

@@ -15,23 +15,24 @@ from bluejay.trace.report.findings import Finding
 LENGTHS = (32, 50)
 """Tokens before and tokens after: 32 as in arXiv 2304.11158, 50 as in arXiv 2202.07646."""
 COPIES = ((1, 1, "once"), (2, 9, "2 to 9 times"), (10, None, "10 times or more"))
-"""How often a passage stands in what was read: from, to, and in words."""
+"""How often a passage was read: from, to, and in words."""
 TEXT = (
     "A passage counts where greedy decoding from its first k tokens writes the next k exactly. Passages that the run "
-    "read are drawn as often as it read them; held-out ones are as many of each component, and stand nowhere in what "
-    "was read, so what the model writes of them it has not copied."
+    "read are drawn as often as it read them; held-out ones are as many of each component. The run read none of these, "
+    "also not in another document, so what the model writes of them it has not copied. A passage counts as read where "
+    "one sequence held all of it."
 )
 
 
 def extraction(
     reading: Reading, scorer: Scorer, file: AnswerFile, read: Sequence[Passage], held_out: Sequence[Passage]
 ) -> Finding:
-    """The share that can be extracted, by length and by how often the passage was there to read."""
+    """The share that can be extracted, by length and by how often the passage was read."""
     rows, notes = [], []
     for k in (k for k in LENGTHS if 2 * k <= len(read[0].tokens)):
         clean = [one for one, count in zip(held_out, reading.counts(held_out, 2 * k), strict=True) if not count]
         if len(clean) < len(held_out):
-            notes.append(f"k = {k}: {len(held_out) - len(clean)} held-out passages stand in what was read; left out")
+            notes.append(f"k = {k}: {len(held_out) - len(clean)} held-out passages were read in others; left out")
         scores = np.array(extracted(scorer, file, read, k))
         rows.append((f"k = {k}, read", mean(scores)))
         if clean:
@@ -40,7 +41,7 @@ def extraction(
         for least, most, words in COPIES:
             chosen = (copies >= least) & (copies <= (most or copies.max()))
             if chosen.any():
-                rows.append((f"k = {k}, read, stands there {words}", mean(scores[chosen])))
+                rows.append((f"k = {k}, read {words}", mean(scores[chosen])))
     if not held_out:
         notes.append("no held-out text is indexed with what was read, so there is no control")
     bars = [Bar(label, one.value, one.low, one.high) for label, one in rows]

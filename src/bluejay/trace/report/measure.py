@@ -66,7 +66,7 @@ def report(target: str, corpora: Sequence[Path], settings: ReportSettings) -> tu
     Raises FileNotFoundError or ValueError: there is no such model, or nothing that its run read can be traced.
     """
     reading = Reading(target, corpora)
-    notes = list(reading.tracer.notes)
+    notes = list(reading.notes)
     findings: list[Finding] = []
     for one in measured(target, reading, settings):
         if isinstance(one, Finding):

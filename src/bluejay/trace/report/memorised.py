@@ -67,8 +67,8 @@ def memorisation(reading: Reading, n: int, length: int, seed: int, device: str) 
 
 def alone(reading: Reading, passages: Sequence[Passage]) -> list[Passage]:
     """The passages that stand at no other place of the sets, at which they might have been read as well."""
-    counts = reading.counts(passages, len(passages[0].tokens)) if passages else []
-    return [one for one, count in zip(passages, counts, strict=True) if count == (one.part >= 0)]
+    places = reading.places(passages, len(passages[0].tokens)) if passages else []
+    return [one for one, n in zip(passages, places, strict=True) if n == (one.part >= 0)]
 
 
 def chosen(steps: Sequence[int]) -> list[int]:

@@ -17,9 +17,9 @@ LENGTHS = (1, 2, 3, 4, 5, 6, 8, 10, 13, 20, 32)
 PROMPT = 32
 """Tokens of each prompt."""
 TEXT = (
-    f"The share of n-grams of tokens that stand nowhere in what the run read: of texts that the model wrote after the "
-    f"first {PROMPT} tokens of held-out passages, drawn at temperature 1 and top-p {TOP_P}, and of how those passages "
-    "really go on. Where the model's line is below the other, it copies more than people do."
+    "The share of n-grams of tokens that stand in no sequence that the run read: of texts that the model wrote after "
+    f"the first {PROMPT} tokens of held-out passages, drawn at temperature 1 and top-p {TOP_P}, and of how those "
+    "passages really go on. Where the model's line is below the other, it copies more than people do."
 )
 
 
@@ -52,7 +52,7 @@ def novelty(
 
 def longest_matches(reading: Reading, texts: Sequence[Sequence[int]]) -> list[np.ndarray]:
     """For each token of each text the length of the longest match that begins with it."""
-    return [reading.tracer.longest(np.array(ids, np.int32)) for ids in texts]
+    return [reading.read.longest(np.array(ids, np.int32)) for ids in texts]
 
 
 def new_share(matches: Sequence[np.ndarray], n: int, clusters: Sequence[str]) -> Estimate | None:
