@@ -132,6 +132,7 @@ def extends(tokenizer: Tokenizer, other: Tokenizer) -> bool:
 
 def base_name(init: str) -> tuple[str, str | None]:
     """The name of an adapter's base model and its revision, as peft looks for it: the repository of a model on the hub,
-    also where `init` is its folder in the hub's cache; else the absolute path."""
-    repo, revision = name_on_hub(init) or (str(Path(init).resolve()), "main")
+    also where `init` is its folder in the hub's cache; else the absolute path of its directory, for a run that of its
+    model."""
+    repo, revision = name_on_hub(init) or (str(locate(init).resolve()), "main")
     return repo, None if revision == "main" else revision
