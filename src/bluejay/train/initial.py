@@ -60,8 +60,7 @@ class InitialModel:
     def export(self, trained: Mapping[str, Tensor], path: Path, state: State) -> None:
         """Write a model directory from all trained parameters, by name, at this state of the run.
 
-        Adapters are merged into the model, and also written by themselves to the sibling directory whose name has
-        "adapter" for "model".
+        Adapters are merged into the model, and also written by themselves beside it (`adapter_of`).
         """
         stored, low_rank = self.stored, None
         if self.recipe.lora is not None:
@@ -83,11 +82,16 @@ class InitialModel:
         companions = dataclasses.replace(stored.companions, files=files)
         write_model(dataclasses.replace(stored, tokenizer=lambda: self.tokenizer, companions=companions), path)
         if low_rank is not None:  # after the model, by which a run that was stopped in between knows both
-            adapter_path = path.with_name(path.name.replace("model", "adapter"))
+            adapter_path = adapter_of(path)
             base, revision = base_name(str(self.recipe.init))
             write_adapter(low_rank, self.config, self.tokenizer, base, adapter_path, revision)
             if self.stored is not None and self.stored.quantised:
                 say(f"{adapter_path}: {ONLY_OURS}")
+
+
+def adapter_of(model: Path) -> Path:
+    """The directory beside a model that its adapter has: its name has "adapter" for "model"."""
+    return model.with_name(model.name.replace("model", "adapter"))
 
 
 def initial_model(recipe: TrainRecipe) -> InitialModel:
