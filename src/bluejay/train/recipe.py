@@ -107,8 +107,8 @@ class Data:
             raise ValueError(f"data.prompt_weight is {self.prompt_weight}; it must be from 0 to 1")
         parts = set(self.columns) - ({"system"} if {"user", "messages"} & set(self.columns) else set())
         if self.columns and parts not in map(set, COLUMNS):
-            forms = " or ".join(" and ".join(form) for form in COLUMNS)
-            raise ValueError(f"data.columns has {', '.join(self.columns)}; it needs {forms} (with user or messages also system)")
+            forms = " or ".join(" and ".join(form) for form in COLUMNS) + " (with user or messages also system)"
+            raise ValueError(f"data.columns has {', '.join(self.columns)}; it needs {forms}")
 
     @property
     def held_out(self) -> str:

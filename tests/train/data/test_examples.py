@@ -89,7 +89,9 @@ def test_a_column_that_only_later_rows_have_is_read_or_said_to_be_unused(tmp_pat
 
 def test_a_system_text_without_a_place_is_refused():
     row = {"prompt": "a", "response": "b", "system": "S"}
-    with pytest.raises(ValueError, match=r'has system, .*\{ user = "prompt", assistant = "response", system = "system" \}'):
+    with pytest.raises(
+        ValueError, match=r'has system, .*\{ user = "prompt", assistant = "response", system = "system" \}'
+    ):
         example(row, CHAT)
     assert example(row, CHAT, {"prompt": "prompt", "completion": "response"}) == Pair("a", "b")
     with pytest.raises(ValueError, match="has a system message and another system text"):
