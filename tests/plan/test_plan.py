@@ -165,6 +165,19 @@ def test_the_verb_prints_a_table_or_one_json_line(capsys):
     assert set(values["memory"]) == {"weights", "gradients", "optimizer", "activations", "reserved"}
 
 
+@pytest.mark.parametrize(("precision", "width"), [("bfloat16", 2), ("float32", 4), ("tf32", 4)])
+def test_a_frozen_model_is_held_in_the_type_of_products(precision, width):
+    lora = recipe("gpt-j-6b-lora", "--train.precision", precision)
+    planned = plan(lora, hardware("h100", "--devices", "1")).memory
+    assert planned.weights == pytest.approx(width * model_of(lora)[0].n_parameters + planned.optimizer / 2)
+
+
+def test_muon_keeps_one_moment_of_each_adapter():
+    kinds, machine = ("adamw", "muon"), hardware("h100", "--devices", "1")
+    adam, muon = (plan(recipe("gpt-j-6b-lora", "--train.optimizer.kind", kind), machine) for kind in kinds)
+    assert muon.memory.optimizer == adam.memory.optimizer / 2
+
+
 def test_a_vocabulary_may_be_written_short_as_in_training():
     assert model_of(recipe("gpt-j-6b", "--model.vocab_size", "50k"))[0].vocab_size == 50_000
 

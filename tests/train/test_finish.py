@@ -18,6 +18,10 @@ def test_a_finished_run_is_not_run_again(recipe_file, tmp_path, load_recipe):
     again = train(load_recipe(recipe_file))
     assert again == first
     assert json.loads((tmp_path / "run/result.json").read_text())["processes"] == 1
+    with pytest.raises(ValueError, match="the run is finished, and --profile needs 6"):
+        train(load_recipe(recipe_file), profile=True)
+    with pytest.raises(ValueError, match="the run has 2 steps left, and --profile needs 6"):
+        train(load_recipe(recipe_file, "--train.tokens", "5376"), profile=True)
     assert (first.model / "model.safetensors").stat().st_mtime_ns == before
 
 

@@ -163,17 +163,19 @@ def on_hub(base, tmp_path, monkeypatch) -> Path:
         ("the folder in the cache", "owner/model", "c" * 40),
         ("a folder", "a folder", None),
         ("a link to a folder", "a folder", None),
+        ("a run", "its model", None),
     ],
 )
 def test_an_adapter_names_its_base_as_peft_looks_for_it(tune, base, on_hub, init, named, revision, tmp_path):
     (tmp_path / "link").symlink_to(base)
-    given = {"the folder in the cache": on_hub, "a folder": base, "a link to a folder": tmp_path / "link"}.get(
-        init, init
-    )
+    shutil.copytree(base, earlier := tmp_path / "earlier" / "model")
+    (earlier.parent / "recipe.toml").touch()
+    folders = {"the folder in the cache": on_hub, "a folder": base, "a link to a folder": tmp_path / "link"}
+    given = (folders | {"a run": earlier.parent}).get(init, init)
     trained = train(tune("--init", str(given), "--lora.rank", "2", "--train.tokens", "1280"))
     adapter = trained.model.with_name("adapter")
     values = json.loads((adapter / "adapter_config.json").read_text())
-    expected = str(base) if named == "a folder" else named
+    expected = {"a folder": str(base), "its model": str(earlier)}.get(named, named)
     assert (values["base_model_name_or_path"], values["revision"]) == (expected, revision)
     tokens = torch.arange(20)[None]
     merged = bluejay.load(trained.model).gpt(tokens)

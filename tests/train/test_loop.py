@@ -21,7 +21,8 @@ from bluejay.mistakes import Interrupted
 from bluejay.tokens import TokenWriter
 from bluejay.train import loop
 from bluejay.train.data.held_out import HeldOutLoss, HeldOutText
-from bluejay.train.loop import bfloat16_is_fast, train
+from bluejay.train.distributed.device import bfloat16_is_fast
+from bluejay.train.loop import train
 from bluejay.train.report.metrics import read_metrics
 from bluejay.train.step import spike_reason
 from tests.waiting import PATIENCE, eventually

@@ -114,9 +114,9 @@ def plan(recipe: TrainRecipe, hardware: Hardware) -> Plan:
         reason = str(error).partition(";")[0]
         raise ValueError(f"{reason}; --best finds a mesh, --hardware.devices changes the number of devices") from None
     micro = recipe.micro_batch_rows(mesh["replicate"] * mesh["shard"]) * recipe.data.sequence_length
-    config, frozen_bytes = model_of(recipe)
+    config, packed_bytes = model_of(recipe)
     check_mesh_sizes(mesh, config, recipe.data.sequence_length)
-    return predict(Workload(recipe, config, hardware, mesh, micro, frozen_bytes))
+    return predict(Workload(recipe, config, hardware, mesh, micro, packed_bytes))
 
 
 def predict(workload: Workload) -> Plan:
@@ -146,21 +146,19 @@ def predict(workload: Workload) -> Plan:
     )
 
 
-def model_of(recipe: TrainRecipe) -> tuple[GPTConfig, float]:
-    """The model of a recipe, and the bytes of its frozen weights.
+def model_of(recipe: TrainRecipe) -> tuple[GPTConfig, int]:
+    """The model of a recipe, and the bytes of that which it starts from if that is quantised, else 0.
 
     Neither corpus nor weights need to exist: `model.vocab_size` replaces the former, a preset's name in `init` the
     latter.
     """
     if recipe.init is None:
         given = "vocab_size" in recipe.model
-        return recipe.gpt_config(1) if given else initial_model(recipe).config, 0.0
+        return recipe.gpt_config(1) if given else initial_model(recipe).config, 0
     if recipe.init in PRESETS and not Path(recipe.init).exists():
-        config, size = PRESETS[recipe.init], 2 * PRESETS[recipe.init].n_parameters
-    else:
-        stored = open_model(locate(recipe.init))
-        config, size = stored.config, stored.n_bytes if stored.packed else 2 * stored.config.n_parameters
-    return config, float(size) if recipe.lora else 0.0
+        return PRESETS[recipe.init], 0
+    stored = open_model(locate(recipe.init))
+    return stored.config, stored.n_bytes if stored.packed else 0
 
 
 def shape_of(recipe: TrainRecipe) -> tuple[int, int]:

@@ -25,7 +25,7 @@ def best(recipe: TrainRecipe, hardware: Hardware, recompute: Sequence[str] = REC
 
     Raises ValueError, with the number of devices that is enough, if none does.
     """
-    config, frozen_bytes = model_of(recipe)
+    config, packed_bytes = model_of(recipe)
     meshes = list(mesh_choices(recipe, config, hardware))
     if not meshes:
         raise ValueError(
@@ -33,7 +33,7 @@ def best(recipe: TrainRecipe, hardware: Hardware, recompute: Sequence[str] = REC
         )
     kinds = [with_recompute(recipe, kind) for kind in recompute]
     workloads = (
-        Workload(kind, config, hardware, mesh, micro, frozen_bytes) for mesh, micro in meshes for kind in kinds
+        Workload(kind, config, hardware, mesh, micro, packed_bytes) for mesh, micro in meshes for kind in kinds
     )
     fitting = [workload for workload in workloads if needed(workload) <= 1.0]
     if fitting:
@@ -42,7 +42,7 @@ def best(recipe: TrainRecipe, hardware: Hardware, recompute: Sequence[str] = REC
     def least(devices: int) -> float:
         machine = dataclasses.replace(hardware, devices=devices)
         choices = mesh_choices(recipe, config, machine, most=1)
-        lean = (Workload(kinds[-1], config, machine, mesh, micro, frozen_bytes) for mesh, micro in choices)
+        lean = (Workload(kinds[-1], config, machine, mesh, micro, packed_bytes) for mesh, micro in choices)
         return min((needed(workload) for workload in lean), default=math.inf)
 
     gigabytes = least(hardware.devices) * MEMORY_UTILIZATION * hardware.memory

@@ -25,8 +25,8 @@ class Workload:
     mesh: dict[str, int]
     micro: int
     """M, tokens of a micro-batch on one device."""
-    frozen_bytes: float = 0.0
-    """Bytes of the frozen base model of adapters; 0 if all weights are trained."""
+    packed_bytes: int = 0
+    """Bytes of a quantised model that the run starts from; 0 if there is none."""
 
     @property
     def micro_batches(self) -> int:
@@ -68,6 +68,11 @@ class Workload:
         return float(self.layers * lora.rank * sum(sum(shapes[name]) for name in lora.targets or shapes))
 
     @property
+    def frozen_bytes(self) -> int:
+        """Bytes of the frozen base model of adapters; 0 if all weights are trained."""
+        return 0 if self.recipe.lora is None else self.packed_bytes or self.width * self.config.n_parameters
+
+    @property
     def products(self) -> int:
         """Products with each matrix: forward, for the gradient of its input and, if trainable, for its own gradient."""
         return 2 if self.frozen_bytes else 3
@@ -75,8 +80,8 @@ class Workload:
     @property
     def moments(self) -> float:
         """Bytes of a device's moments before sharding: two for each weight, one where Muon updates it."""
-        muon = self.recipe.train.optimizer.kind == "muon" and not self.frozen_bytes
-        return 8 * self.trainable - (4 * self.layers * self.config.n_block / self.mesh["tensor"] if muon else 0.0)
+        in_blocks = self.trainable if self.frozen_bytes else self.layers * self.config.n_block / self.mesh["tensor"]
+        return 8 * self.trainable - (4 * in_blocks if self.recipe.train.optimizer.kind == "muon" else 0.0)
 
     @property
     def own_kernels(self) -> bool:

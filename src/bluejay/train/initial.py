@@ -60,8 +60,7 @@ class InitialModel:
     def export(self, trained: Mapping[str, Tensor], path: Path, state: State) -> None:
         """Write a model directory from all trained parameters, by name, at this state of the run.
 
-        Adapters are merged into the model, and also written by themselves to the sibling directory whose name has
-        "adapter" for "model".
+        Adapters are merged into the model, and also written by themselves beside it (`adapter_of`).
         """
         stored, low_rank = self.stored, None
         if self.recipe.lora is not None:
@@ -83,11 +82,16 @@ class InitialModel:
         companions = dataclasses.replace(stored.companions, files=files)
         write_model(dataclasses.replace(stored, tokenizer=lambda: self.tokenizer, companions=companions), path)
         if low_rank is not None:  # after the model, by which a run that was stopped in between knows both
-            adapter_path = path.with_name(path.name.replace("model", "adapter"))
+            adapter_path = adapter_of(path)
             base, revision = base_name(str(self.recipe.init))
             write_adapter(low_rank, self.config, self.tokenizer, base, adapter_path, revision)
             if self.stored is not None and self.stored.quantised:
                 say(f"{adapter_path}: {ONLY_OURS}")
+
+
+def adapter_of(model: Path) -> Path:
+    """The directory beside a model that its adapter has: its name has "adapter" for "model"."""
+    return model.with_name(model.name.replace("model", "adapter"))
 
 
 def initial_model(recipe: TrainRecipe) -> InitialModel:
@@ -132,6 +136,7 @@ def extends(tokenizer: Tokenizer, other: Tokenizer) -> bool:
 
 def base_name(init: str) -> tuple[str, str | None]:
     """The name of an adapter's base model and its revision, as peft looks for it: the repository of a model on the hub,
-    also where `init` is its folder in the hub's cache; else the absolute path."""
-    repo, revision = name_on_hub(init) or (str(Path(init).resolve()), "main")
+    also where `init` is its folder in the hub's cache; else the absolute path of its directory, for a run that of its
+    model."""
+    repo, revision = name_on_hub(init) or (str(locate(init).resolve()), "main")
     return repo, None if revision == "main" else revision

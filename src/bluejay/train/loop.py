@@ -12,15 +12,12 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from bluejay import recipe as recipes
-from bluejay.files import set_aside
 from bluejay.infer.backends.native import say_absent
 from bluejay.mistakes import Interrupted, stop_signals
 from bluejay.progress import say, unfailing_messages
 from bluejay.train.checkpoint.checkpoints import Checkpoints, without_process_group_warning
-from bluejay.train.checkpoint.longer import before_cooldown, how_it_continues, keep_models
+from bluejay.train.checkpoint.longer import before_cooldown, how_it_continues, keep_models, missed_models, rename_others
 from bluejay.train.checkpoint.result import Result, hashes_of, read_result, write_result
 from bluejay.train.checkpoint.state import State, check_same_run
 from bluejay.train.checkpoint.trained_on import is_model_of
@@ -29,17 +26,18 @@ from bluejay.train.data.content import hash_of_model
 from bluejay.train.data.held_out import HeldOutLoss, HeldOutText
 from bluejay.train.data.read_ahead import ReadAhead
 from bluejay.train.distributed import parallel
+from bluejay.train.distributed.device import bfloat16_is_fast, reads_late, within_memory
 from bluejay.train.distributed.parallel import World
 from bluejay.train.distributed.run_directory import run_directory
 from bluejay.train.distributed.sharded_weights import gather_weights, load_weights, not_finite
 from bluejay.train.distributed.stage import Stage
 from bluejay.train.distributed.watchdog import Watchdog, start_watchdog
-from bluejay.train.initial import initial_model
+from bluejay.train.initial import adapter_of, initial_model
 from bluejay.train.optimizer import make_optimizer
 from bluejay.train.recipe import Mesh, TrainRecipe
 from bluejay.train.report.generations import continue_prompts
 from bluejay.train.report.metrics import draw_run
-from bluejay.train.report.profile import profiler
+from bluejay.train.report.profile import check_steps_left, profiler
 from bluejay.train.report.reporter import Reporter, reporter
 from bluejay.train.schedule import learning_rate
 from bluejay.train.step import MAX_ROLLBACKS, Launched, Step, advance, largest, spike_reason, without_last
@@ -74,27 +72,31 @@ def train(recipe: TrainRecipe, profile: bool = False) -> Trained:
 
     A run that is interrupted at any point and started again ends with bit-identical weights. `profile` also writes
     PyTorch's trace of a few steps. Raises Interrupted after SIGINT, SIGTERM or SIGHUP, once the state is saved;
-    ValueError or OSError for errors that the user can correct, among them that another run owns the directory.
+    ValueError or OSError for errors that the user can correct, among them that another run owns the directory and that
+    the device's memory is not enough.
     """
     with (
         unfailing_messages(),
         parallel.init_world(recipe.mesh, timeout(recipe)) as world,
         run_directory(recipe.directory, world, shared=recipe.checkpoint.storage is None),
+        within_memory(),
     ):
         run = Run(recipe, world)
+        if profile:
+            check_steps_left(recipe.steps - run.state.step)
+        if world.is_main and (missed := missed_models(run.checkpoints, recipe, run.state.step)):
+            say(f"WARNING: {missed}")
         return run.finish() if run.state.step == recipe.steps else run.train(profile)
 
 
 def export(recipe: TrainRecipe, step: int) -> Path:
     """Write the model of the checkpoint `step-N` to `model-step-N` in the run's directory, and return that path.
+    Another model that has that name is renamed.
 
     Raises ValueError if there is no such checkpoint or it is damaged.
     """
-    with parallel.init_world(Mesh(), timeout(recipe)) as world:
-        run = Run(recipe, world, step)
-        path = run.directory / f"model-step-{step}"
-        run.export(path)
-    return path
+    with parallel.init_world(Mesh(), timeout(recipe)) as world, within_memory():
+        return Run(recipe, world, step).keep_model()
 
 
 class Run:
@@ -168,9 +170,13 @@ class Run:
         self.steps(profile)
         return self.finish()
 
-    def keep_model(self) -> None:
-        """Write the model after this step to `model-step-N`."""
-        self.export(self.directory / f"model-step-{self.state.step}")
+    def keep_model(self) -> Path:
+        """Write the model after this step to `model-step-N`; one of another run or schedule is renamed."""
+        path = self.directory / f"model-step-{self.state.step}"
+        if self.world.is_main and path.exists() and not is_model_of(path, self.state):
+            rename_others(path, adapter_of(path))
+        self.export(path)
+        return path
 
     def export(self, path: Path) -> None:
         """Write the model as it is. Every process must call this."""
@@ -361,9 +367,7 @@ class Run:
         held_out = self.measure() if measure else HeldOutLoss(**known)
         if write:
             own = not self.world.is_main or (is_model_of(model, self.state) if done is None else done.files == now)
-            for name in () if own else self.written():
-                path = set_aside(self.directory / name, "other")
-                self.say(f"WARNING: {self.directory / name} is not as this run wrote it; renamed to {path.name}")
+            rename_others(*(() if own else map(self.directory.joinpath, self.written())))
             self.export(model)
         if self.world.is_main and (write or measure):
             files, on = hashes_of(self.directory, *self.written()), (self.world.machine, self.world.size)
@@ -381,17 +385,3 @@ class Run:
 def timeout(recipe: TrainRecipe) -> datetime.timedelta:
     """How long a collective operation may take: longer than the watchdog, which names the stuck process first."""
     return datetime.timedelta(minutes=4 * recipe.guard.stuck_minutes)
-
-
-def reads_late(device: torch.device) -> bool:
-    """Whether the figures of a step are read when the next one was given to the device, which is then never idle."""
-    return device.type != "cpu"
-
-
-def bfloat16_is_fast(device: torch.device) -> bool:
-    """Whether a device multiplies bfloat16 faster than float32.
-
-    On x86 processors without bfloat16 instructions it is up to a hundred times slower.
-    """
-    able = torch.cpu.get_capabilities()
-    return device.type != "cpu" or any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))

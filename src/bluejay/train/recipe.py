@@ -95,7 +95,8 @@ class Data:
     """Loss weight of a prompt token in examples, from 0 to 1; tokens of answers have weight 1."""
     columns: dict[str, str] = field(default_factory=dict)
     """Columns of files of examples whose names are not known: { prompt = "...", completion = "..." } for plain text,
-    { user = "...", assistant = "..." } for turns of a conversation, { messages = "..." } or { text = "..." }."""
+    { user = "...", assistant = "..." } for turns of a conversation, { messages = "..." } or { text = "..." }; beside
+    user or messages also system."""
     chat_template: PathText | None = None
     """A Jinja file with the chat template that conversations are written with. Default: the model's own."""
     tokenizer: PathText | None = None
@@ -104,10 +105,10 @@ class Data:
     def __post_init__(self) -> None:
         if not 0 <= self.prompt_weight <= 1:
             raise ValueError(f"data.prompt_weight is {self.prompt_weight}; it must be from 0 to 1")
-        parts = set(self.columns) - ({"system"} if "user" in self.columns else set())
+        parts = set(self.columns) - ({"system"} if {"user", "messages"} & set(self.columns) else set())
         if self.columns and parts not in map(set, COLUMNS):
-            forms = " or ".join(" and ".join(form) for form in COLUMNS)
-            raise ValueError(f"data.columns has {', '.join(self.columns)}; it needs {forms} (with user also system)")
+            forms = " or ".join(" and ".join(form) for form in COLUMNS) + " (with user or messages also system)"
+            raise ValueError(f"data.columns has {', '.join(self.columns)}; it needs {forms}")
 
     @property
     def held_out(self) -> str:

@@ -1,5 +1,6 @@
 """A checkpoint is whole or is none, and what is loaded is what was there when it was saved."""
 
+import dataclasses
 import os
 import random
 import shutil
@@ -131,8 +132,8 @@ def test_nothing_begins_anew_where_every_checkpoint_is_damaged(trainee, tmp_path
             checkpoints.newest()
 
 
-def flip(path) -> None:
-    file = next(path.glob("*.safetensors"))
+def flip(path, name: str = "*.safetensors") -> None:
+    file = next(path.glob(name))
     whole = bytearray(file.read_bytes())
     whole[len(whole) // 2] ^= 1
     file.write_bytes(whole)
@@ -151,6 +152,29 @@ def test_every_so_many_steps_are_kept_for_good_and_the_newest_two(trainee, tmp_p
     assert checkpoints.newest(until=4) is None
     checkpoints.remove_stale(10)
     assert [path.name for path in find_checkpoints(checkpoints.directory)] == ["step-5", "step-10"]
+
+
+def test_a_checkpoint_stays_as_permanent_as_it_was_when_it_was_written(recipe_file, load_recipe, trainee, tmp_path):
+    def save(checkpoints, recipe, *steps):
+        for step in steps:
+            written = dataclasses.replace(state(step), recipe=dataclasses.asdict(recipe))
+            checkpoints.save(written, trainee.model, trainee.optimizer)
+        checkpoints.wait()
+        return [path.name for path in find_checkpoints(checkpoints.directory)]
+
+    wsd = ("--train.schedule.kind", "wsd", "--train.schedule.cooldown", "0.25", "--train.schedule.warmup", "0")
+    often = load_recipe(recipe_file, *wsd, "--checkpoint.every_steps", "4", "--train.tokens", "1280")
+    assert often.cooldown_step == 7
+    first = Checkpoints(tmp_path / "checkpoints", often.checkpoint, often.cooldown_step)
+    assert save(first, often, *range(3, 11)) == ["step-4", "step-7", "step-8", "step-9", "step-10"]
+    seldom = load_recipe(recipe_file, *wsd, "--checkpoint.every_steps", "1000", "--train.tokens", "5120")
+    second = Checkpoints(tmp_path / "checkpoints", seldom.checkpoint, seldom.cooldown_step)
+    assert save(second, seldom, 11, 12, 13) == ["step-4", "step-7", "step-8", "step-12", "step-13"]
+    assert second.newest(until=7, permanent=True)[0].name == "step-7"
+    flip(tmp_path / "checkpoints" / "step-4", "state.json")
+    assert save(second, seldom, 14)[0] == "step-4", "it is known"
+    third = Checkpoints(tmp_path / "checkpoints", seldom.checkpoint, seldom.cooldown_step)
+    assert save(third, seldom, 15) == ["step-7", "step-8", "step-14", "step-15"]
 
 
 def test_without_a_marker_there_is_no_checkpoint(trainee, tmp_path):
@@ -233,6 +257,21 @@ def test_checkpoints_are_in_object_storage_as_on_the_disk(objects, trainee, tmp_
     elsewhere.save(state(9), trainee.model, trainee.optimizer)
     elsewhere.wait()
     assert "step-9/part.safetensors" not in elsewhere.storage.files()
+
+
+def test_what_is_permanent_in_object_storage_stays_although_this_disk_lacks_it(
+    objects, recipe_file, load_recipe, trainee, tmp_path
+):
+    for folder, every, steps in (("one", 2, (2, 3)), ("two", 1000, (4, 5, 6))):
+        overrides = ("--checkpoint.every_steps", str(every), "--checkpoint.storage", "s3://bucket/run")
+        recipe = load_recipe(recipe_file, *overrides)
+        made = Checkpoints(tmp_path / folder, recipe.checkpoint)
+        for step in steps:
+            written = dataclasses.replace(state(step), recipe=dataclasses.asdict(recipe))
+            made.save(written, trainee.model, trainee.optimizer)
+        made.wait()
+    assert {name.split("/")[0] for name in made.storage.files()} == {"step-2", "step-5", "step-6"}
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["step-5", "step-6"]
 
 
 def test_object_storage_that_refuses_ends_a_run_with_one_sentence(objects, trainee, tmp_path):

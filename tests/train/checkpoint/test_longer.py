@@ -5,10 +5,11 @@ import math
 import pytest
 
 import bluejay
-from bluejay.train.loop import train
+from bluejay.train.loop import export, train
 from bluejay.train.recipe import Checkpoint
 from bluejay.train.report.metrics import read_metrics
 
+SHORT = ("--train.tokens", "1280", "--train.schedule.warmup", "0")
 CONSTANT = ("--train.schedule.kind", "constant")
 WSD = ("--train.schedule.kind", "wsd", "--train.schedule.cooldown", "0.25")
 
@@ -58,6 +59,38 @@ def test_models_are_kept_at_shares_of_a_run(recipe_file, load_recipe, tmp_path):
         bluejay.load(path).score("abcdefgh").bits_per_byte for path in sorted((tmp_path / "run").glob("model-step-*"))
     ]
     assert all(map(math.isfinite, losses)) and losses[0] > losses[2] > losses[1]
+
+
+def test_what_a_finished_run_made_is_kept_where_the_longer_run_keeps_a_model(
+    recipe_file, load_recipe, weights, tmp_path, capsys
+):
+    run = tmp_path / "run"
+    train(load_recipe(recipe_file, *WSD, *SHORT))
+    cooled, longer = weights(run), (*WSD, *SHORT[2:], "--train.tokens", "2560", "--checkpoint.at", "[0.5]")
+    train(load_recipe(recipe_file, *longer))
+    assert (run / "model-step-10.other" / "model.safetensors").read_bytes() == cooled
+    assert "model-step-10 is not as this run writes it; renamed to model-step-10.other" in capsys.readouterr().err
+    kept = (run / "model-step-10" / "model.safetensors").read_bytes()
+    assert kept != cooled
+    (run / "model-step-20").mkdir()
+    train(load_recipe(recipe_file, *longer[:-4], "--train.tokens", "5120"))
+    assert (run / "model-step-20.other").is_dir() and (run / "model-step-20" / "model.safetensors").is_file()
+
+
+def test_a_model_that_was_asked_for_too_late_is_named_with_what_writes_it(recipe_file, load_recipe, tmp_path, capsys):
+    late = load_recipe(recipe_file, *SHORT, "--checkpoint.at", "[0.7]")
+    train(load_recipe(recipe_file, *SHORT))
+    for _ in range(2):
+        train(late)
+        said = capsys.readouterr().err
+        assert "no model was kept after step 7, which the run is past; --export N" in said and "of step 7, 10" in said
+    export(late, 7)
+    (tmp_path / "run" / "model-step-7" / "mine.txt").touch()
+    export(late, 7)
+    capsys.readouterr()
+    train(late)
+    assert "checkpoint.at" not in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "run").glob("model-*")) == ["model-step-7"]
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.5, math.nan])

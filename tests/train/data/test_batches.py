@@ -183,6 +183,8 @@ def test_what_is_no_set_of_shards_is_one_sentence(many_shards):
     twice = str(many_shards / "train-0001")
     with pytest.raises(ValueError, match=r"one set names .*train-0001 twice"):
         ShardWindows(Mixture((twice, str(many_shards / "train-*"))).prefixes, 16, 50_000, None)
+    with pytest.raises(ValueError, match=r"one set names .*train-0001 twice"):
+        ShardWindows([twice, f"{many_shards}/../{many_shards.name}/train-0001"], 16, 50_000, None)
     with pytest.raises(ValueError, match=r"train-0001 and 1 more hold too few tokens"):
         ShardWindows([twice, str(many_shards / "train-0002")], 64, 50_000, None)
 
@@ -223,6 +225,13 @@ def test_a_batch_of_examples_and_of_shards_says_where_each_document_begins(byte_
     starts[examples] += batch.inputs[examples] != byte_tokenizer.eot  # a prompt does not see the end token before it
     assert torch.equal(batch.starts, starts)
     assert 0 < int((batch.weights.min(-1).values == 1).sum()) < 32  # both kinds
+
+
+def test_what_is_held_out_of_a_file_is_in_no_set_of_that_file(byte_tokenizer, tmp_path):
+    (tmp_path / "a.jsonl").write_text("".join(f'{{"prompt": "{n}", "completion": "x"}}\n' for n in range(40)))
+    names = str(tmp_path / "a.jsonl"), f"{tmp_path}/../{tmp_path.name}/a.jsonl"
+    one, other = open_sources(Data(tuple(map(Mixture, names)), sequence_length=16), byte_tokenizer)
+    assert one.content() == other.content()
 
 
 @settings(max_examples=30)

@@ -78,6 +78,26 @@ def test_answers_and_their_ends_are_all_that_is_learnt(template, expected):
     assert [learnt_text(one, tokenizer) for one in found] == expected
 
 
+@pytest.mark.parametrize("template", [CHATML, FORGETFUL])
+def test_no_more_of_a_conversation_is_written_than_fits(template, monkeypatch):
+    tokenizer = tokenizer_with(template)
+    talk = turns(*["the cat"] * 20)
+    whole = encode_conversation(talk, tokenizer, Chat(tokenizer))
+    chat, longest = Chat(tokenizer), 0
+    write = chat.text
+
+    def counted(messages, **options):
+        nonlocal longest
+        longest = max(longest, len(messages))
+        return write(messages, **options)
+
+    monkeypatch.setattr(chat, "text", counted)
+    found = encode_conversation(talk, tokenizer, chat, length=60)
+    fitting = [one for one in found if len(one.ids) <= 60]
+    assert fitting == [one for one in whole if len(one.ids) <= 60] and len(fitting) < len(found)
+    assert longest < 10
+
+
 @pytest.mark.parametrize("way", SPACES)
 def test_an_answer_inside_a_word_gains_no_space(way):
     tokenizer = spaced_tokenizer(way, "{% for m in messages %}{{ m.content }}{% endfor %}")

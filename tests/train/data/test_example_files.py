@@ -42,6 +42,7 @@ FILES = {
     "indented.json": json.dumps(ROWS, indent=2).encode(),
     "array.jsonl": json.dumps(ROWS).encode(),
     "wrapped.json": json.dumps({"version": "1", "data": ROWS}, indent=1).encode(),
+    "wrapped-line.json": json.dumps({"data": ROWS, "version": "1"}).encode(),
     "mark.jsonl": b"\xef\xbb\xbf" + LINES,
     "wide.jsonl": LINES.decode().encode("utf-16"),
     "a.csv": table(","),
@@ -87,5 +88,14 @@ def test_a_row_has_its_place_and_what_is_none_its_reason(tmp_path):
 
     assert places("a.jsonl", '{"a": 1}\n\n{"a": \n') == [("line 1", False), ("line 3", True)]
     assert places("a.json", '[{"a": 1}, 5]') == [("entry 1", False), ("entry 2", True)]
+    assert places("one.json", '{"a": ["x"]}') == [("line 1", False)]
     assert places("a.csv", 'a,b\n1,"2\n3"\n4,5,6\n') == [("line 3", False), ("line 4", True)]
     assert places("broken.json", '[{"a": 1}, {"a"') == [("line 1", True)]
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("keys", [("role", "content"), ("from", "value")])
+def test_a_conversation_alone_in_a_file_is_one_row(keys, indent, tmp_path):
+    row = {"messages": [dict(zip(keys, ("user", "a"), strict=True)), dict(zip(keys, ("assistant", "b"), strict=True))]}
+    (tmp_path / "a.json").write_text(json.dumps(row, indent=indent))
+    assert [found for _, found in read_rows(tmp_path / "a.json")] == [row]

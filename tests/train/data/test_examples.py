@@ -8,6 +8,8 @@ from bluejay.train.data.examples import Message, Pair, Unusable, form_of
 from bluejay.train.data.pairs import read_examples
 
 ASKED = (Message("user", "Hi", False), Message("assistant", "Yo", True))
+SYSTEM = Message("system", "Be", False)
+TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}]
 PLAIN, CHAT = False, True
 
 
@@ -36,6 +38,11 @@ def example(row: dict, as_chat: bool, mapping: dict[str, str] | None = None) -> 
             ASKED,
         ),
         ({"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yo"}]}, CHAT, ASKED),
+        ({"system": "Be", "messages": TURNS}, CHAT, (SYSTEM, *ASKED)),
+        ({"system": "Be", "messages": [{"role": "system", "content": "Be"}, *TURNS]}, CHAT, (SYSTEM, *ASKED)),
+        ({"system": "", "conversations": TURNS}, CHAT, ASKED),
+        ({"system": "Be", "prompt": TURNS[:1], "completion": TURNS[1:]}, CHAT, (SYSTEM, *ASKED)),
+        ({"instruction": "Hi", "input": "", "context": "Rome", "output": "Yo"}, PLAIN, Pair("Hi\nRome\n", "Yo")),
         (
             {"prompt": [{"role": "user", "content": "Hi"}], "completion": [{"role": "assistant", "content": "Yo"}]},
             CHAT,
@@ -45,7 +52,7 @@ def example(row: dict, as_chat: bool, mapping: dict[str, str] | None = None) -> 
             {
                 "messages": [
                     {"role": "user", "content": [{"type": "text", "text": "Hi"}], "tool_calls": None},
-                    {"role": "assistant", "content": "Yo"},
+                    {"role": "assistant", "content": [{"type": "text", "text": None}, {"type": "text", "text": "Yo"}]},
                 ]
             },
             CHAT,
@@ -64,6 +71,31 @@ def test_a_mapping_names_the_columns_that_nobody_knows():
     assert example(row, CHAT, {"prompt": "frage", "completion": "antwort"}) == Pair("Hi", "Yo")
     assert example(row, CHAT, {"text": "antwort"}) == Pair("", "Yo")
     assert example({"prompt": "a", "completion": "b"}, CHAT, {"text": "antwort"}) == Pair("a", "b")
+    with_system = {"user": "frage", "assistant": "antwort", "system": "rolle"}
+    assert example(row, CHAT, with_system) == ASKED
+    assert example({**row, "rolle": "Be"}, CHAT, with_system) == (SYSTEM, *ASKED)
+    assert example({"chat": TURNS, "rolle": "Be"}, CHAT, {"messages": "chat", "system": "rolle"}) == (SYSTEM, *ASKED)
+
+
+def test_a_column_that_only_later_rows_have_is_read_or_said_to_be_unused(tmp_path, capsys):
+    rows = [{"instruction": "a", "output": "b"}, {"instruction": "a", "output": "b", "id": 1, "system": "S"}]
+    rows += [{"instruction": "a", "context": "c", "output": "b"}, {"instruction": "a", "input": "c", "output": "b"}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = [one for _, one in read_examples(tmp_path / "a.jsonl", {}, PLAIN)]
+    assert found == [Pair("a\n", "b"), Pair("S\na\n", "b"), Pair("a\nc\n", "b"), Pair("a\nc\n", "b")]
+    said = capsys.readouterr().err
+    assert "reads the columns instruction, output, system, context, input; not used: id" in said
+
+
+def test_a_system_text_without_a_place_is_refused():
+    row = {"prompt": "a", "response": "b", "system": "S"}
+    with pytest.raises(
+        ValueError, match=r'has system, .*\{ user = "prompt", assistant = "response", system = "system" \}'
+    ):
+        example(row, CHAT)
+    assert example(row, CHAT, {"prompt": "prompt", "completion": "response"}) == Pair("a", "b")
+    with pytest.raises(ValueError, match="has a system message and another system text"):
+        example({"messages": [{"role": "system", "content": "S"}, *TURNS], "system": "T"}, CHAT)
 
 
 def test_an_answer_that_is_not_to_be_learnt_is_context():
@@ -78,6 +110,9 @@ def test_an_answer_that_is_not_to_be_learnt_is_context():
     [
         ([{"role": "assistant", "content": "a", "tool_calls": [{}]}], "has a message with tool_calls, which"),
         ([{"role": "user", "content": [{"type": "image_url"}]}], "parts that are not text"),
+        ([{"role": "user", "content": [{"type": "text", "text": 5}]}], "parts that are not text"),
+        ([{"from": "function_call", "value": "{}"}], "has a message of function_call, which training does not use"),
+        ([{"from": "observation", "value": "4"}], "has a message of observation"),
         ([{"speaker": "x", "content": "a"}], "a message with speaker"),
         ([{"content": "a"}], "whose role is nothing; its keys are content"),
         (["hello"], "a message that is a text, not an object"),
@@ -89,7 +124,7 @@ def test_what_a_message_says_and_nobody_understands_is_refused(messages, sentenc
         example({"messages": messages}, CHAT)
 
 
-@pytest.mark.parametrize("column", ["tools", "images", "rejected"])
+@pytest.mark.parametrize("column", ["tools", "images", "rejected", "history"])
 def test_columns_that_change_what_an_answer_means_are_refused(column):
     row = {"prompt": "a", "completion": "b"}
     assert example({**row, column: None}, PLAIN) == Pair("a", "b")

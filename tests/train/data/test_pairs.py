@@ -35,6 +35,19 @@ def test_every_pair_lies_in_one_sequence_and_none_is_overfull(lengths):
     assert sum(sorted(filled)[:2]) > 30 or len(filled) < 2
 
 
+@given(lengths=st.lists(st.integers(1, 9), max_size=80))
+def test_an_example_goes_to_the_fullest_sequence_that_has_room_and_the_first_of_equal_ones(lengths):
+    expected: list[list[int]] = []
+    for pair in sorted(range(len(lengths)), key=lambda pair: -lengths[pair]):
+        free = [9 - sum(lengths[one] for one in sequence) for sequence in expected]
+        fits = [number for number, room in enumerate(free) if room >= lengths[pair]]
+        if fits:
+            expected[min(fits, key=free.__getitem__)].append(pair)
+        else:
+            expected.append([pair])
+    assert pack(lengths, 9) == expected
+
+
 @settings(max_examples=30, deadline=None)
 @given(texts=st.lists(st.tuples(st.text(max_size=12), st.text(min_size=1, max_size=12)), min_size=1, max_size=9))
 def test_the_text_of_a_sequence_is_its_pairs_and_what_counts_is_their_completions(

@@ -59,13 +59,19 @@ def test_answers_stand_beside_each_other_with_the_losses_of_the_run(tuned, capsy
     main(["compare", str(tuned.directory), "--show", "2"])
     lines = capsys.readouterr().out
     assert "before" in lines and "the cat" in lines and "x [y] z" in lines
+    main(["compare", str(tuned.directory), "--show", "0", "--json"])
+    none = json.loads(capsys.readouterr().out)
+    assert none["questions"] == [] and [one["held_out"] for one in none["answers"]] == [before["held_out"], after["held_out"]]
 
 
 def test_what_cannot_be_compared_is_one_sentence(tuned, load_recipe, recipe_file, tmp_path, capsys):
-    def fails(run: str) -> str:
+    def fails(*arguments: str) -> str:
         with pytest.raises(SystemExit, match="2"):
-            main(["compare", run])
+            main(["compare", *arguments])
         return capsys.readouterr().err
+
+    assert "--show is -1; it must be at least 0" in fails(str(tuned.directory), "--show", "-1")
+    assert "--max-tokens is 0; it must be at least 1" in fails(str(tuned.directory), "--max-tokens", "0")
 
     assert "no run at" in fails(str(tmp_path / "none"))
     recipe = tuned.directory / "recipe.toml"

@@ -30,11 +30,12 @@ from torch.distributed.checkpoint.planner import SavePlan, SavePlanner, WriteIte
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.checkpoint.storage import WriteResult
 
+from bluejay import recipe as recipes
 from bluejay.files import set_aside, sha256_of
 from bluejay.progress import say
 from bluejay.storage import Storage
-from bluejay.train.checkpoint.state import MARKER, DamagedCheckpoint, State, read_marker, write_marker
-from bluejay.train.recipe import Checkpoint
+from bluejay.train.checkpoint.state import MARKER, DamagedCheckpoint, State, parse_marker, read_marker, write_marker
+from bluejay.train.recipe import Checkpoint, TrainRecipe
 
 T = TypeVar("T")
 
@@ -58,6 +59,8 @@ class Checkpoints:
         self.stager = DefaultStager(pinned) if torch.cuda.is_available() else None
         self.writing: tuple[Path, Future[Metadata]] | None = None
         self.saved = time.monotonic()
+        self.permanent: set[Path] = set()
+        """Checkpoints that are known to have been written as permanent ones."""
         self.storage = Storage(settings.storage) if settings.storage else None
         self.is_first_here = int(os.environ.get("LOCAL_RANK", "0")) == 0
         if self.storage:
@@ -70,7 +73,7 @@ class Checkpoints:
         """
         found = self.found()
         early = [path for path in found if until is None or step_of(path) <= until]
-        early = [path for path in early if self.is_permanent(path) or not permanent]
+        early = [path for path in early if not permanent or self.is_permanent(path)]
         paths = self.gather(early)[0]
         problems = {}
         for path in reversed(paths):
@@ -228,12 +231,28 @@ class Checkpoints:
                     remove(path, self.storage)
 
     def is_permanent(self, path: Path) -> bool:
-        """Whether a checkpoint is never removed."""
-        return self.keeps(step_of(path))
+        """Whether a checkpoint is never removed: by the recipe of the run, or by that which it was written under."""
+        if self.keeps(step_of(path)) or path in self.permanent:
+            return True
+        if self.was_permanent(path):
+            self.permanent.add(path)  # so that its marker is read once
+        return path in self.permanent
+
+    def was_permanent(self, path: Path) -> bool:
+        """Whether a checkpoint was permanent when it was written; not if its marker is damaged."""
+        try:
+            if self.storage and not (path / MARKER).is_file():
+                text = self.storage.read(f"{path.name}/{MARKER}").decode()
+            else:
+                text = (path / MARKER).read_text(encoding="utf-8")
+            recipe = recipes.check(TrainRecipe, parse_marker(text, path / MARKER)[0].recipe, str(path))
+        except (DamagedCheckpoint, FileNotFoundError, ValueError):
+            return False
+        return is_kept(step_of(path), recipe.checkpoint, recipe.cooldown_step)
 
     def keeps(self, step: int) -> bool:
         """Whether the checkpoint of a step is permanent."""
-        return step % self.settings.every_steps == 0 or step == self.cooldown
+        return is_kept(step, self.settings, self.cooldown)
 
     def gather(self, value: T) -> list[T]:
         """All-gather: the values of all processes, by rank."""
@@ -325,6 +344,11 @@ def find_checkpoints(directory: Path) -> list[Path]:
     """The finished checkpoints in a directory, oldest first."""
     found = [path for path in directory.glob("step-*") if is_checkpoint_name(path) and (path / MARKER).is_file()]
     return sorted(found, key=step_of)
+
+
+def is_kept(step: int, settings: Checkpoint, cooldown: int | None) -> bool:
+    """Whether the checkpoint of a step is permanent."""
+    return step % settings.every_steps == 0 or step == cooldown
 
 
 def is_checkpoint_name(path: Path) -> bool:

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from bluejay import recipe as recipes
+from bluejay.files import set_aside, sha256_of
+from bluejay.progress import say
 from bluejay.train.checkpoint.checkpoints import Checkpoints
 from bluejay.train.checkpoint.state import State
 from bluejay.train.recipe import TrainRecipe
@@ -40,8 +42,37 @@ def how_it_continues(shorter: TrainRecipe, recipe: TrainRecipe, step: int) -> st
 
 
 def keep_models(directory: Path, names: list[str], step: int) -> None:
-    """Rename the models of a finished run to `model-step-N`, where that is free, before the run continues."""
+    """Rename the models of a finished run to `model-step-N` before the run continues; of other weights that have that
+    name already, the folder is renamed."""
     for name in names:
-        kept = directory / f"{name}-step-{step}"
+        model, kept = directory / name, directory / f"{name}-step-{step}"
+        if kept.exists() and weights_of(kept) != weights_of(model):
+            rename_others(kept)
         if not kept.exists():
-            (directory / name).rename(kept)
+            model.rename(kept)
+
+
+def weights_of(model: Path) -> dict[str, str]:
+    """SHA-256 of each file of a model's weights, by its name."""
+    return {file.name: sha256_of(file) for file in model.glob("*.safetensors")}
+
+
+def rename_others(*folders: Path) -> None:
+    """Rename those folders that exist to the next free `NAME.other`, with a warning, because the run writes others."""
+    for folder in filter(Path.exists, folders):
+        name = set_aside(folder, "other").name
+        say(f"WARNING: {folder} is not as this run writes it; renamed to {name}")
+
+
+def missed_models(checkpoints: Checkpoints, recipe: TrainRecipe, done: int) -> str | None:
+    """A sentence on the models of `checkpoint.at` that are not there although the run is past their steps, and on what
+    writes them; None if none is missing."""
+    kept = sorted(step for step in recipe.checkpoint.kept_steps(recipe.steps) if step <= done)
+    past = [step for step in kept if not (recipe.directory / f"model-step-{step}").exists()]
+    if not past:
+        return None
+    found = ", ".join(path.name.removeprefix("step-") for path in checkpoints.found()) or "none"
+    return (
+        f"checkpoint.at: no model was kept after step {', '.join(map(str, past))}, which the run is past; "
+        f"--export N writes that of a checkpoint, which there is of step {found}"
+    )

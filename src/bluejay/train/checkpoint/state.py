@@ -58,6 +58,14 @@ def read_marker(directory: Path) -> tuple[State, dict[str, str]]:
     path = directory / MARKER
     try:
         text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DamagedCheckpoint(f"{path} is damaged: {error}") from None
+    return parse_marker(text, path)
+
+
+def parse_marker(text: str, path: Path) -> tuple[State, dict[str, str]]:
+    """The state and checksums in the text of a marker. Raises DamagedCheckpoint, naming its path, if it was changed."""
+    try:
         values = parse_json(text)
         if values.pop("sha256", None) is None or render_marker(values) != text:
             raise DamagedCheckpoint(f"{path} does not have the checksum it was written with")

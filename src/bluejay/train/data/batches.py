@@ -100,8 +100,9 @@ class ShardWindows:
         self, prefixes: Sequence[str], length: int, vocab_size: int, eot: int | None, masked: Sequence[int] = ()
     ) -> None:
         self.prefixes, self.length, self.vocab_size, self.eot = list(prefixes), length, vocab_size, eot
-        if len(set(self.prefixes)) < len(self.prefixes):
-            twice = next(prefix for prefix in self.prefixes if self.prefixes.count(prefix) > 1)
+        places = [Path(prefix).resolve() for prefix in self.prefixes]
+        if len(set(places)) < len(places):
+            twice = next(prefix for prefix, place in zip(prefixes, places, strict=True) if places.count(place) > 1)
             raise ValueError(f"data.train: one set names {twice} twice; a weight says how often it is read")
         self.shards = [TokenShard(prefix) for prefix in self.prefixes]
         self.ends = list(accumulate(len(shard.tokens) for shard in self.shards))
@@ -233,7 +234,8 @@ def open_sources(data: Data, tokenizer: Tokenizer) -> list[SequenceSource]:
 
     def source(prefixes: list[str], masked: Sequence[int]) -> SequenceSource:
         if is_pairs(name := prefixes[0]):
-            part = Part.TRAINING if data.valid is None and name == data.held_out else Part.ALL
+            same = Path(name).resolve() == Path(data.held_out).resolve()
+            part = Part.TRAINING if data.valid is None and same else Part.ALL
             return Pairs(name, data.sequence_length, tokenizer, data.prompt_weight, data.columns, part)
         return ShardWindows(prefixes, data.sequence_length, tokenizer.vocab_size, eot, masked)
 

@@ -1,6 +1,7 @@
 """Token ids of examples, as the model will be asked for them, with what counts in the loss."""
 
 import copy
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -67,13 +68,16 @@ def encode_pair(prompt: str, completion: str, tokenizer: Tokenizer) -> Encoded:
     return Encoded(prompt_ids + answer, [False] * n + [True] * len(answer), prompt)
 
 
-def encode_conversation(messages: Sequence[Message], tokenizer: Tokenizer, chat: Chat) -> list[Encoded]:
+def encode_conversation(
+    messages: Sequence[Message], tokenizer: Tokenizer, chat: Chat, length: int = sys.maxsize
+) -> list[Encoded]:
     """The ids of a conversation as the model's chat template writes it. Every answer follows the prompt with which a
     server would ask for it, and ends with the first token that ends a text.
 
     That is one text where the template writes each answer as it did when the answer was last. Otherwise, as with
-    templates that leave out earlier thoughts, it is one text for each answer. Raises Unusable, with the template's
-    reason, if it rejects the messages.
+    templates that leave out earlier thoughts, it is one text for each answer. The first text whose prompt has more than
+    `length` tokens ends with that prompt: what follows is longer still, and to write it takes time with the square of
+    the turns. Raises Unusable, with the template's reason, if it rejects the messages.
     """
     plain = [{"role": message.role, "content": message.content} for message in messages]
     found, ids, learnt, question = list[Encoded](), list[int](), list[bool](), ""
@@ -82,10 +86,16 @@ def encode_conversation(messages: Sequence[Message], tokenizer: Tokenizer, chat:
             continue
         try:
             asked = chat.text(plain[:turn], now=TODAY)
+            prompt = chat.tokens(asked)
+            if len(prompt) > length:
+                if prompt[: len(ids)] != ids:
+                    found.append(Encoded(ids, learnt, question))
+                ids, learnt = [*prompt, tokenizer.eot], [False] * len(prompt) + [True]
+                break
             whole = chat.text(plain[: turn + 1], answer_follows=False, now=TODAY)
         except ValueError as error:
             raise Unusable(f"that {error}") from None
-        prompt, with_answer = chat.tokens(asked), chat.tokens(whole)
+        with_answer = chat.tokens(whole)
         answer = with_answer[len(prompt) :]
         if with_answer[: len(prompt)] != prompt:
             same = next((n for n, (a, b) in enumerate(zip(asked, whole, strict=False)) if a != b), len(asked))

@@ -44,13 +44,18 @@ def read_rows(path: Path) -> Iterator[tuple[str, Row | NoRow]]:
 
 
 def json_rows(data: bytes, path: Path) -> Iterator[tuple[str, Row | NoRow]]:
-    """The objects of a JSON array, of an object whose only list it is, or of JSON lines, whatever the file's name."""
+    """The objects of a JSON array, or of an object whose only list they are; one object; or those of JSON lines,
+    whatever the file's name."""
     data = as_utf8(data)
-    if data.lstrip().startswith(b"[") or b"\n" in data.lstrip().split(b"}", 1)[0]:
-        whole = parsed(data)
-        lists = [value for value in whole.values() if isinstance(value, list)] if isinstance(whole, dict) else [whole]
-        if len(lists) == 1 and isinstance(lists[0], list):
-            yield from ((f"entry {n}", as_row(value)) for n, value in enumerate(lists[0], start=1))
+    text = data.strip()
+    is_one_line = b"\n" not in text
+    if text.startswith(b"[") or is_one_line or b"\n" in text.split(b"}", 1)[0]:
+        whole = parsed(text)
+        entries = whole
+        if isinstance(whole, dict):
+            entries = wrapped(whole) or (None if is_one_line else [whole])
+        if isinstance(entries, list):
+            yield from ((f"entry {n}", as_row(value)) for n, value in enumerate(entries, start=1))
             return
     for number, line in enumerate(data.split(b"\n"), start=1):
         if line.strip():
@@ -88,6 +93,8 @@ def parquet_rows(data: bytes, path: Path) -> Iterator[tuple[str, Row | NoRow]]:
         raise ValueError(f"{path} is not Parquet: {error}") from None
 
 
+MESSAGES = ({"role", "content"}, {"from", "value"})
+"""Keys of the messages of a conversation."""
 READERS = {
     "jsonl": json_rows,
     "ndjson": json_rows,
@@ -114,6 +121,14 @@ def parsed(data: bytes) -> Any:
         return NoRow("is not UTF-8")
     except (ValueError, RecursionError) as error:
         return NoRow(f"is not JSON: {error}")
+
+
+def wrapped(whole: Row) -> list[Any] | None:
+    """The only list of an object, if it is one of objects and not of the messages of a conversation."""
+    lists = [value for value in whole.values() if isinstance(value, list)]
+    first = lists[0][0] if len(lists) == 1 and lists[0] else None
+    is_row = isinstance(first, dict) and not any(keys <= first.keys() for keys in MESSAGES)
+    return lists[0] if is_row else None
 
 
 def as_row(value: Any) -> Row | NoRow:

@@ -2,9 +2,9 @@
 
 | columns | example |
 | --- | --- |
-| `messages`, or ShareGPT's `conversations` | the conversation |
+| `messages`, or ShareGPT's `conversations` (with `system`) | the conversation |
 | `prompt` and `completion` (or another name for an answer) | the text, and what continues it |
-| `instruction`, `question`, `query`, `input` and an answer | a question and its answer |
+| `instruction`, `question`, `query`, `input` (with `context`, `system`) and an answer | a question and its answer |
 | `text` | a text, all of which is learnt |
 
 A question and its answer are a conversation where the model has a chat template, because it is asked by that. For other
@@ -23,7 +23,7 @@ CONTEXTS = ("input", "context")
 ANSWERS = ("completion", "response", "output", "answer", "target")
 SYSTEM = ("system", "system_prompt")
 """Known names of columns, the likeliest first."""
-NOT_LEARNT = ("tools", "functions", "images", "audios", "videos", "chosen", "rejected")
+NOT_LEARNT = ("tools", "functions", "history", "images", "audios", "videos", "chosen", "rejected")
 """Columns that change what an answer means, and that training does not use."""
 ROLES = {
     "human": "user",
@@ -34,6 +34,10 @@ ROLES = {
     "model": "assistant",
 }
 """Roles as ShareGPT and others call them; other names are left to the chat template."""
+CALLS = ("function_call", "tool_call", "observation", "tool_response")
+"""Roles of ShareGPT's messages that call a tool and that hold what it answered."""
+TURNS = {"user": "prompt", "assistant": "completion", "system": "system"}
+"""What `data.columns` calls the parts of a conversation of one question."""
 MESSAGE_KEYS = ("role", "from", "content", "value", "weight")
 
 
@@ -64,70 +68,79 @@ class Unusable(Exception):
 
 @dataclass(frozen=True)
 class Form:
-    """How the rows of a file are read: the column of each part of an example."""
+    """How the rows of a file are read: the columns of the parts of an example."""
 
     kind: str
     """"conversation", "pair", "question" or "text"."""
-    columns: tuple[tuple[str, str], ...]
+    required: tuple[tuple[str, str], ...]
     """Part of an example and the column that holds it."""
+    optional: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Part that not every row has and the columns that may hold it, the likeliest first."""
 
-    @property
-    def of(self) -> dict[str, str]:
-        """The column of each part."""
-        return dict(self.columns)
+    def columns(self, row: Row) -> dict[str, str]:
+        """The column of each part in a row; of the optional parts those that the row has, filled ones first."""
+        there = ((part, [name for name in names if name in row]) for part, names in self.optional)
+        found = ((part, next(filter(row.get, names), names[0])) for part, names in there if names)
+        return {**dict(self.required), **dict(found)}
 
     def example(self, row: Row, as_chat: bool) -> Pair | Conversation:
         """The example of a row; a question and its answer as a conversation if `as_chat`.
 
         Raises Unusable if the row holds none; ValueError, as the end of "line 3 ...", if it is of another form.
         """
-        of = self.of
-        for name in (*of.values(), *NOT_LEARNT):
-            if name in NOT_LEARNT and row.get(name):
+        of = self.columns(row)
+        for name in NOT_LEARNT:
+            if row.get(name) and name not in of.values():
                 raise ValueError(f"has {name}, which training does not use; make a file without that column")
-            if name in of.values() and name not in row and of.get("context") != name and of.get("system") != name:
+        for name in of.values():
+            if name not in row:
                 raise ValueError(f"has no {name}; it has {', '.join(map(str, row))}")
-        if self.kind == "conversation":
-            return conversation(row[of["messages"]], of["messages"])
         if self.kind == "text":
             return Pair("", text_in(row, of["text"]))
+        context, system = (
+            text_in(row, of[part], may_be_empty=True) if part in of else "" for part in ("context", "system")
+        )
+        if self.kind == "conversation":
+            return with_system(conversation(row[of["messages"]], of["messages"]), system)
         prompt, completion = row[of["prompt"]], row[of["completion"]]
         if isinstance(prompt, list) and isinstance(completion, list):
-            return conversation([*prompt, *completion], of["prompt"])
+            return with_system(conversation([*prompt, *completion], of["prompt"]), system)
+        if self.kind == "pair" and system:
+            names = ", ".join(f'{part} = "{of[name]}"' for part, name in TURNS.items())
+            raise ValueError(
+                f"has {of['system']}, for which a plain prompt has no place; data.columns = {{ {names} }} makes a "
+                "conversation of them, and without user and assistant but with prompt and completion leaves it out"
+            )
         if self.kind == "pair":
             return Pair(text_in(row, of["prompt"], may_be_empty=True), text_in(row, of["completion"]))
-        question = text_in(row, of["prompt"])
-        context = text_in(row, of["context"], may_be_empty=True) if row.get(of.get("context", "")) else ""
-        answer = text_in(row, of["completion"])
-        system = text_in(row, of["system"], may_be_empty=True) if row.get(of.get("system", "")) else ""
+        question, answer = text_in(row, of["prompt"]), text_in(row, of["completion"])
         asked = "\n".join(part for part in (question, context) if part)
         if as_chat:
-            first = (Message("system", system, False),) if system else ()
-            return (*first, Message("user", asked, False), Message("assistant", answer, True))
+            return with_system((Message("user", asked, False), Message("assistant", answer, True)), system)
         return Pair("\n".join(part for part in (system, asked) if part) + "\n", answer)
 
 
 def form_of(columns: Sequence[str], mapping: Mapping[str, str]) -> Form | None:
     """The form of rows with these columns: by the mapping of the recipe if they have all that it names, else by known
     names; None if neither fits."""
-    if mapping and set(mapping.values()) <= set(columns):
-        named = {"user": "prompt", "assistant": "completion"}
+    needed = {TURNS.get(part, part): column for part, column in mapping.items() if part != "system"}
+    if mapping and set(needed.values()) <= set(columns):
         kinds = {"messages": "conversation", "text": "text", "user": "question"}
         kind = next((kinds[name] for name in kinds if name in mapping), "pair")
-        return Form(kind, tuple((named.get(part, part), column) for part, column in mapping.items()))
+        return Form(kind, tuple(needed.items()), (("system", (mapping["system"],)),) if "system" in mapping else ())
 
-    def first(names: Sequence[str], *used: str | None) -> str | None:
-        return next((name for name in names if name in columns and name not in used), None)
+    def first(names: Sequence[str]) -> str | None:
+        return next((name for name in names if name in columns), None)
 
+    system = ("system", SYSTEM)
     if messages := first(CONVERSATIONS):
-        return Form("conversation", (("messages", messages),))
+        return Form("conversation", (("messages", messages),), (system,))
     if "prompt" in columns and (answer := first(ANSWERS)):
-        return Form("pair", (("prompt", "prompt"), ("completion", answer)))
+        return Form("pair", (("prompt", "prompt"), ("completion", answer)), (system,))
     question, answer = first(QUESTIONS), first(ANSWERS)
     if question and answer:
-        others = {"context": first(CONTEXTS, question), "system": first(SYSTEM)}
-        found = tuple((part, name) for part, name in others.items() if name)
-        return Form("question", (("prompt", question), ("completion", answer), *found))
+        context = tuple(name for name in CONTEXTS if name != question)
+        return Form("question", (("prompt", question), ("completion", answer)), (("context", context), system))
     return Form("text", (("text", "text"),)) if "text" in columns else None
 
 
@@ -163,6 +176,16 @@ def conversation(value: Any, name: str) -> Conversation:
     return messages
 
 
+def with_system(messages: Conversation, system: str) -> Conversation:
+    """A conversation that begins with a system message, unless that is empty. Raises ValueError if it has another."""
+    own = [one.content for one in messages if one.role == "system"]
+    if not system or system in own:
+        return messages
+    if own:
+        raise ValueError("has a system message and another system text in a column; keep one of the two")
+    return (Message("system", system, False), *messages)
+
+
 def message(value: Any) -> Message:
     """A message of a conversation, with role and content or, as in ShareGPT, with from and value."""
     if not isinstance(value, dict):
@@ -173,8 +196,13 @@ def message(value: Any) -> Message:
         raise ValueError(f"has a message with {unknown}, which training does not use")
     if not isinstance(role, str):
         raise ValueError(f"has a message whose role is {kind_of(role)}; its keys are {', '.join(map(str, value))}")
-    if isinstance(content, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in content):
-        content = "".join(str(part.get("text", "")) for part in content)
+    if role in CALLS:
+        raise ValueError(f"has a message of {role}, which training does not use")
+    if isinstance(content, list) and all(
+        isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text", 0), str | None)
+        for part in content
+    ):
+        content = "".join(part["text"] or "" for part in content)
     if isinstance(content, list):
         raise ValueError("has a message with parts that are not text, which training does not use")
     role = ROLES.get(role, role)

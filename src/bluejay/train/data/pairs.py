@@ -9,6 +9,7 @@ not predicted; an end token stands before an answer without a prompt, and before
 
 import bisect
 import hashlib
+import heapq
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -134,7 +135,7 @@ def encode_file(path: Path, length: int, tokenizer: Tokenizer, columns: Mapping[
             elif chat is None:
                 raise ValueError(f"{path}, {place} {NO_TEMPLATE}")
             else:
-                found = encode_conversation(example, tokenizer, chat)
+                found = encode_conversation(example, tokenizer, chat, length)
             fitting = [one for one in found if len(one.ids) <= length]
             encoded += fitting
             if len(fitting) < len(found):
@@ -164,6 +165,8 @@ def read_examples(
     """
     form: Form | None = None
     wrong: list[str] = []
+    there: dict[str, None] = {}
+    read: dict[str, None] = {}
     for place, row in read_rows(path):
         try:
             if isinstance(row, NoRow):
@@ -172,9 +175,8 @@ def read_examples(
                 form = form_of(list(row), columns)
                 if form is None:
                     raise ValueError(advice(list(row)))
-                unused = [name for name in row if name not in form.of.values()]
-                used = ", ".join(form.of.values()) + (f"; not used: {', '.join(unused)}" if unused else "")
-                say(f"{path}: reads the columns {used}")
+            there |= dict.fromkeys(row)
+            read |= dict.fromkeys(form.columns(row).values())
             example = form.example(row, as_chat)
         except Unusable as reason:
             yield place, reason
@@ -184,6 +186,9 @@ def read_examples(
                 break
         else:
             yield place, example
+    if read:
+        unused = [name for name in there if name not in read]
+        say(f"{path}: reads the columns {', '.join(read)}" + (f"; not used: {', '.join(unused)}" if unused else ""))
     if wrong:
         others = f" ({len(wrong):,} rows are no examples)" if len(wrong) > 1 else ""
         raise ValueError(f"{path}, {wrong[0]}{others}")
@@ -216,15 +221,23 @@ def evenly(encoded: list[Encoded], tokens: int) -> list[Encoded]:
 def pack(lengths: list[int], capacity: int) -> list[list[int]]:
     """The examples in each sequence, by best-fit decreasing: longest first, into the fullest sequence that has room."""
     packed: list[list[int]] = []
-    free: list[tuple[int, int]] = []
-    """Free tokens and number of each sequence, sorted."""
+    numbers: dict[int, list[int]] = {}
+    """For each number of free tokens a heap of the sequences that have so many."""
+    sizes: list[int] = []
+    """The keys of `numbers`, sorted."""
     for pair in sorted(range(len(lengths)), key=lambda pair: -lengths[pair]):
-        at = bisect.bisect_left(free, (lengths[pair], 0))
-        if at == len(free):
-            tokens, number = capacity, len(packed)
+        at = bisect.bisect_left(sizes, lengths[pair])
+        if at == len(sizes):
+            free, number = capacity, len(packed)
             packed.append([])
         else:
-            tokens, number = free.pop(at)
+            free = sizes[at]
+            number = heapq.heappop(numbers[free])
+            if not numbers[free]:
+                del sizes[at], numbers[free]
         packed[number].append(pair)
-        bisect.insort(free, (tokens - lengths[pair], number))
+        free -= lengths[pair]
+        if free not in numbers:
+            bisect.insort(sizes, free)
+        heapq.heappush(numbers.setdefault(free, []), number)
     return packed

@@ -40,6 +40,7 @@ from torch.distributed.tensor.parallel import (
 
 from bluejay.gpt.config import GPTConfig
 from bluejay.machine import processor
+from bluejay.train.distributed.device import own_device
 from bluejay.train.distributed.stage import Stage
 from bluejay.train.recipe import Mesh
 
@@ -165,13 +166,12 @@ def init_world(mesh: Mesh, timeout: datetime.timedelta) -> Generator[World]:
     """Join the processes that torchrun started; without torchrun, this process is the whole world.
 
     A collective operation that a process does not reach within `timeout` fails in the others. Raises ValueError if the
-    mesh needs another number of processes.
+    mesh needs another number of processes, or this process has no GPU where others have one.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     sizes = mesh.sizes(size)
-    device = torch.device("cpu")
-    if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    device = own_device()
+    if device.type == "cuda":
         torch.cuda.set_device(device)
     if size == 1:
         yield World(device)

@@ -14,6 +14,13 @@ PROFILED_STEPS = {"wait": 2, "warmup": 1, "active": 3}
 """Schedule of the profiler. The first steps are slower than the others and not recorded."""
 
 
+def check_steps_left(left: int) -> None:
+    """Raise ValueError if a run with `left` steps to go ends before its profile does."""
+    if left < (needed := sum(PROFILED_STEPS.values())):
+        so_far = f"has {left} steps left" if left else "is finished"
+        raise ValueError(f"the run {so_far}, and --profile needs {needed}; with more train.tokens it goes on")
+
+
 @contextmanager
 def profiler(directory: Path, wanted: bool) -> Generator[profile | None]:
     """A profiler whose `.step()` must be called after each step; None if not `wanted`.

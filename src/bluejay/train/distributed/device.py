@@ -1,0 +1,56 @@
+"""The device of a process: which one it is, what it is good at, and whether its memory is enough."""
+
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+
+NOT_ENOUGH = ("out of memory", "allocate memory", "not enough memory", "ALLOC_FAILED")
+"""What errors of torch and of the libraries beneath it say where memory is not enough."""
+
+
+def own_device() -> torch.device:
+    """The GPU of this process, or the CPU. A scheduler may let each process see its own GPU alone; torchrun lets all
+    of a host's processes see the same ones. Raises ValueError if there are more processes than GPUs."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    local, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if count == 1 and not dist.is_torchelastic_launched():
+        local = 0
+    if local >= count:
+        raise ValueError(
+            f"process {local} of this host has no GPU of its own: at most as many processes as there are visible GPUs, "
+            f"{count}, can train here"
+        )
+    return torch.device("cuda", local)
+
+
+def reads_late(device: torch.device) -> bool:
+    """Whether the figures of a step are read when the next one was given to the device, which is then never idle."""
+    return device.type != "cpu"
+
+
+def bfloat16_is_fast(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 faster than float32.
+
+    On x86 processors without bfloat16 instructions it is up to a hundred times slower.
+    """
+    able = torch.cpu.get_capabilities()
+    return device.type != "cpu" or any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+@contextmanager
+def within_memory() -> Generator[None]:
+    """Raise ValueError, which says what helps, in place of an error of memory that is not enough."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        kinds = (MemoryError, torch.OutOfMemoryError)
+        if not isinstance(error, kinds) and not any(words in str(error) for words in NOT_ENOUGH):
+            raise
+        raise ValueError(
+            "the memory of the device is not enough; lower train.micro_batch_tokens, set train.recompute or take a "
+            "smaller model; `bluejay plan RECIPE` says what fits"
+        ) from error
