@@ -1,6 +1,7 @@
 """The order of the package: what imports what, how much is in one folder, and one name for one thing."""
 
 import ast
+import os
 import re
 import subprocess
 import tomllib
@@ -174,5 +175,7 @@ def test_the_tree_in_the_documentation_is_the_tree():
     ],
 )
 def test_make_test_runs_the_tests_of_a_file_or_folder(file, tests):
-    run = subprocess.run(["make", "-n", "test", f"FILE={file}"], cwd=ROOT, capture_output=True, text=True, check=True)
+    command = ["make", "--no-print-directory", "-n", "test", f"FILE={file}"]
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # of make test
+    run = subprocess.run(command, cwd=ROOT, env=outside, capture_output=True, text=True, check=True)
     assert run.stdout.rstrip().endswith(f'pytest -m "not slow" {tests}')

@@ -2,6 +2,7 @@
 
 import ast
 import gzip
+import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from bluejay.evals.code.asserts import Test, split_assert
-from bluejay.files import parse_json
 
 SUITE = Path(__file__).parent / "suite"
 """Our problems, one file for each kind."""
@@ -110,11 +110,11 @@ def rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    row = parse_json(line)
+                    row = json.loads(line)
                     if not isinstance(row, dict):
                         raise ValueError("is not an object")
                     yield number, row
-    except (ValueError, EOFError, gzip.BadGzipFile) as error:
+    except (ValueError, RecursionError, EOFError, gzip.BadGzipFile) as error:
         raise ValueError(f"{path} is not a file of JSON lines: {error}") from error
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error

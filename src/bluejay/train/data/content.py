@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bluejay.gpt.formats.companions import TUNED_LENS
+from bluejay.gpt.formats.companions import TUNED_LENS, json_object
 from bluejay.gpt.formats.locate import locate
-from bluejay.gpt.formats.peft import base_of, read_adapter_config
+from bluejay.gpt.formats.peft import base_of
 from bluejay.tokens import suffixed
 
 WHOLE_BYTES = 2**30
@@ -69,7 +69,7 @@ def hash_of_model(name: str, adapted: frozenset[Path] = frozenset()) -> str:
         named = "" if path.is_file() else file.relative_to(path).as_posix()
         digest.update(f"{named} {hash_of_file(file)} ".encode())
         if file.name == "adapter_config.json" and path.resolve() not in adapted:  # it may lie with its own base
-            base = base_of(read_adapter_config(file.parent))
+            base = base_of(json_object(file))
             digest.update(hash_of_model(base, adapted | {path.resolve()}).encode())
     return digest.hexdigest()
 
