@@ -4,7 +4,8 @@
 
 The simpler models are of single tokens and of n-grams, counted on the very sequences that a run of RECIPE reads. The
 compressors get the held-out text of a component in one piece, where a model gets its documents one by one; zstd has the
-last 128 MiB of those sequences' text as its dictionary. One line is appended to `experiments/results/baselines.jsonl`.
+last 128 MiB of those sequences' text as its dictionary. One line is appended to `experiments/results/baselines.jsonl`;
+its `documents` are as those of a model, for the simpler models.
 """
 
 import argparse
@@ -83,9 +84,15 @@ def main() -> None:
     last = b"".join(table[token] for one in sequences[-(2**WINDOW_BITS) // len(sequences[0]) :] for token in one[:-1])
     dictionary = zstandard.ZstdCompressionDict(last[-(2**WINDOW_BITS) :], dict_type=zstandard.DICT_TYPE_RAWCONTENT)
     bits_per_byte: dict[str, dict[str, float]] = {}
+    of_documents: dict[str, dict[str, list[tuple[float, int]]]] = {kind: {} for kind in models}
     for name, documents in parts.items():
-        text = b"".join(table[token] for document in documents for token in document.tolist())
-        bits = {kind: sum(map(bits_of, documents)) for kind, bits_of in models.items()}
+        texts = [b"".join(table[token] for token in document.tolist()) for document in documents]
+        text = b"".join(texts)
+        for kind, bits_of in models.items():
+            of_documents[kind][name] = [
+                (round(bits_of(document), 1), len(one)) for document, one in zip(documents, texts, strict=True)
+            ]
+        bits = {kind: sum(value for value, _ in of_documents[kind][name]) for kind in models}
         bits["xz"] = 8 * len(lzma.compress(text, preset=9 | lzma.PRESET_EXTREME))
         bits["zstd, dictionary"] = 8 * zstd_bytes(text, dictionary)
         bits_per_byte[name] = {kind: round(value / len(text), 4) for kind, value in bits.items()}
@@ -95,6 +102,7 @@ def main() -> None:
         "corpus": hash_of_corpus(corpus),
         "tokens": sum(len(one) - 1 for one in sequences),
         "bits_per_byte": bits_per_byte,
+        "documents": of_documents,
         "minutes": round((time.monotonic() - began) / 60, 1),
         "processor": processor(),
         "date": date.today().isoformat(),
