@@ -61,7 +61,8 @@ def test_answers_stand_beside_each_other_with_the_losses_of_the_run(tuned, capsy
     assert "before" in lines and "the cat" in lines and "x [y] z" in lines
     main(["compare", str(tuned.directory), "--show", "0", "--json"])
     none = json.loads(capsys.readouterr().out)
-    assert none["questions"] == [] and [one["held_out"] for one in none["answers"]] == [before["held_out"], after["held_out"]]
+    assert none["questions"] == []
+    assert [one["held_out"] for one in none["answers"]] == [before["held_out"], after["held_out"]]
 
 
 def test_what_cannot_be_compared_is_one_sentence(tuned, load_recipe, recipe_file, tmp_path, capsys):
