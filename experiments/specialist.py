@@ -93,12 +93,30 @@ def crossed(lines: Sequence[Line], specialist: str, equal: str) -> str:
         smallest = runs_of(lines, "generalist", CHOSEN[0], equal)
         if smallest and mean_bits(smallest) <= mean_bits(runs_of(lines, "specialist", specialist, equal)):
             return f"- A specialist of {specialist}, equal {equal}: the smallest generalist is as good already."
-        where = f"no size of the generalist is as good in {100 * (1 - len(inside) / len(drawn)):.0f} % of the draws"
+        largest = [size for size in CHOSEN if runs_of(lines, "generalist", size, equal)][-1]
+        share = 100 * (1 - len(inside) / len(drawn))
+        where = f"no generalist of up to {largest} weights is as good in {share:.0f} % of the draws"
         return f"- A specialist of {specialist}, equal {equal}: {where}."
     low, high = np.percentile(inside, [2.5, 97.5])
     return (
         f"- A specialist of {specialist}, equal {equal}: as good as a generalist of {at / 1e6:.1f} million weights "
         f"({low / 1e6:.1f} to {high / 1e6:.1f})."
+    )
+
+
+def extremes(lines: Sequence[Line], equal: str) -> str:
+    """The smallest specialist against the largest generalist, in words that both intervals allow."""
+    [small, *_], [*_, large] = (
+        [size for size in CHOSEN if runs_of(lines, kind, size, equal)] or [""] for kind in ("specialist", "generalist")
+    )
+    if not (small and large):
+        return ""
+    gap = difference(runs_of(lines, "specialist", small, equal), runs_of(lines, "generalist", large, equal), DOMAIN)
+    verdict = {-1: "better", 1: "worse", 0: "not shown to be better or worse"}[gap.claimed]
+    times = weights(large) / weights(small)
+    return (
+        f"- A specialist of {small} is {verdict} than a generalist of {large}, {times:.0f} times its size, equal "
+        f"{equal}: {gap} bits per byte."
     )
 
 
@@ -133,9 +151,8 @@ def page() -> str:
         "## What it says\n",
     ]
     for equal in ("tokens", "compute"):
-        text += filter(
-            None, (crossed(lines, size, equal) for size in CHOSEN[:-1] if runs_of(lines, "specialist", size, equal))
-        )
+        found = [crossed(lines, size, equal) for size in CHOSEN[:-1] if runs_of(lines, "specialist", size, equal)]
+        text += filter(None, [extremes(lines, equal), *found])
     text += ["", ending(STUDY, RUNS), CHANGE]
     return "\n".join(text) + "\n"
 

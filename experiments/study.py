@@ -151,7 +151,11 @@ def small(
 def ending(study: str, runs: Sequence[Run]) -> str:
     """What of a study was done, how long it took, and what was not run."""
     done = recorded(study)
-    missing = [f"{run.name} (seed {run.seed})" for run in runs if (run.name, run.seed) not in done]
+    left: dict[str, list[str]] = {}
+    for run in runs:
+        if (run.name, run.seed) not in done:
+            left.setdefault(run.name, []).append(str(run.seed))
+    missing = [f"{name} (seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)})" for name, seeds in left.items()]
     minutes, machines = sum(line["minutes"] for line in done.values()), {line["processor"] for line in done.values()}
     told = f"{len(done)} runs took {minutes:.0f} minutes in all on {' and '.join(sorted(machines))}."
     told = told if done else "No run was done yet."
