@@ -152,7 +152,7 @@ def page() -> str:
     ]
     for equal in ("tokens", "compute"):
         found = [crossed(lines, size, equal) for size in CHOSEN[:-1] if runs_of(lines, "specialist", size, equal)]
-        text += filter(None, [extremes(lines, equal), *found])
+        text += [one for one in (extremes(lines, equal), *found) if one]
     text += ["", ending(STUDY, RUNS), CHANGE]
     return "\n".join(text) + "\n"
 
