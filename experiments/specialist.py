@@ -173,6 +173,8 @@ def picture() -> None:
             if points:
                 axis.semilogx(*zip(*points, strict=True), mark, mfc="none", label=kind)
         axis.set(title=f"equal {equal}", xlabel="weights of blocks and head", ylabel="bits per byte of court opinions")
+        axis.set_xticks([weights(size) for size in CHOSEN], CHOSEN)
+        axis.minorticks_off()
         axis.legend(frameon=False)
     save_picture(figure, PICTURE)
 
@@ -200,8 +202,10 @@ logarithm; its interval comes from 1,000 draws of the documents, and of the seed
 """
 CHANGE = """## What would change it, and what was not tested
 
-The generalist saw a twenty-second part of the specialist's text of the field. With enough tokens the specialist's
-text runs out and is repeated, and the generalist goes on learning: at some length the losses must come closer.
+The generalist saw a twenty-second part of the specialist's text of the field. At equal compute the smaller models
+are the better ones of both kinds: with so little of it, more tokens help more than more weights do. With enough tokens
+the specialist's text runs out and is repeated, and the generalist goes on learning: at some length the losses must come
+closer.
 Fields that gain more from other text than court opinions do, and tests of reasoning in a field, were not tested.
 Losses say what a model expects, not what it can do.
 """
