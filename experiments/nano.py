@@ -108,7 +108,9 @@ def page() -> str:
         best = min(figures.values())
         cells = (f"**{figures[kind]:.3f}**" if figures[kind] == best else f"{figures[kind]:.3f}" for kind in head)
         text.append(f"| {name} | {' | '.join(cells)} |")
-    text.append("\nThe lowest figure of a row is bold. bluejay-nano needs\n")
+    text.append(
+        "\nThe lowest figure of a row is bold. The bits per byte of bluejay-nano, compared with each of the others:\n"
+    )
     for kind, line in by_document.items():
         text.append(
             f"- {against(kind, [difference([ours], [line], [name]).by_document for name in components], components)}"
@@ -131,9 +133,9 @@ def page() -> str:
 def against(other: str, spans: Sequence[tuple[float, float]], components: Sequence[str]) -> str:
     """On which components the bits per byte are below those of another, on which above, and where neither is shown."""
     kinds = {
-        f"fewer bits per byte than {other}": [high < 0 for _, high in spans],
+        "fewer": [high < 0 for _, high in spans],
         "more": [low > 0 for low, _ in spans],
-        "a number that cannot be told apart from the other's": [low <= 0 <= high for low, high in spans],
+        "no difference shown": [low <= 0 <= high for low, high in spans],
     }
     told: list[str] = []
     for words, which in kinds.items():
@@ -141,7 +143,7 @@ def against(other: str, spans: Sequence[tuple[float, float]], components: Sequen
         if names or not told:
             where = "every component" if len(names) == len(components) else ", ".join(names) or "no component"
             told.append(f"{words} on {where}")
-    return "; ".join(told) + "."
+    return f"{other}: {'; '.join(told)}."
 
 
 INTRODUCTION = """# bluejay-nano beside others

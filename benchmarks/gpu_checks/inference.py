@@ -79,7 +79,7 @@ class Timed:
 def engine_of(gpt: GPT, setting: Setting, n: int, top_p: float | None, tokens: int, compiled: bool) -> Engine:
     """An engine with `n` sequences that have read their prompts."""
     backend = TorchBackend.for_tokens(gpt, [PROMPT + tokens] * n, compiled)
-    engine = Engine(Timed(backend), Tokenizer.load("gpt2"), n, max_waiting=n, speculate=False)  # type: ignore[arg-type]
+    engine = Engine(Timed(backend), Tokenizer.load("gpt2"), n, max_waiting=n, speculate=False)  # type: ignore[arg-type] - a backend in all but its class
     generator = torch.Generator().manual_seed(0)
     for number in range(n):
         prompt = torch.randint(0, 50000, (PROMPT,), generator=generator).tolist()
