@@ -21,8 +21,14 @@ def log(caplog):
         yield caplog
 
 
-def lines(log) -> list[dict]:
-    return [json.loads(record.message) for record in log.records if record.name == "bluejay.requests"]
+def lines(log, count: int) -> list[dict]:
+    """The lines of the request log, once there are `count`: a line is written after its response was sent."""
+
+    def written() -> list[dict]:
+        return [json.loads(record.message) for record in log.records if record.name == "bluejay.requests"]
+
+    assert eventually(lambda: len(written()) >= count)
+    return written()
 
 
 def ask(server, body) -> httpx.Response:
@@ -35,7 +41,7 @@ def test_every_request_is_logged_without_its_prompt(server, model, log):
     refused = ask(server, {"prompt": [SECRET, 1]})
     httpx.post(f"{server.url}/nowhere/{'x' * 5000}?prompt={SECRET}")
     httpx.get(server.url)  # the page is no news
-    first, second, third, fourth = lines(log)
+    first, second, third, fourth = lines(log, 4)
     assert first["id"] == whole.headers["x-request-id"] != second["id"]
     assert (first["method"], first["path"], first["client"]) == ("POST", "/v1/completions", "127.0.0.1")
     assert first["prompt_tokens"] == second["prompt_tokens"] == len(model.tokenizer.encode(SECRET))
@@ -52,14 +58,15 @@ def test_the_log_has_a_line_for_every_request_to_the_api_and_none_for_the_page_a
     file = re.search(r'src="([^"]+)"', page.text)[1]
     for path in (file, "healthz", "readyz", "metrics"):
         assert httpx.get(f"{server.url}/{path}").status_code == 200
-    assert lines(log) == []
+    assert lines(log, 0) == []
     posted = {"/tokenize": {"prompt": SECRET}, "/detokenize": {"tokens": [5]}, "/v1/lens": {"input": SECRET}}
     got = ["/v1/models", "/card", "/v1/trace", "/v1/lens/checkpoints"]
     for path, body in posted.items():
         assert httpx.post(f"{server.url}{path}", json=body).status_code == 200
     for path in got:
         assert httpx.get(f"{server.url}{path}").status_code == 200
-    assert [(line["path"], line["status"]) for line in lines(log)] == [(path, 200) for path in [*posted, *got]]
+    asked = [*posted, *got]
+    assert [(line["path"], line["status"]) for line in lines(log, len(asked))] == [(path, 200) for path in asked]
     assert "diary" not in log.text
 
 
@@ -71,14 +78,13 @@ def test_a_client_that_disconnects_is_logged_with_status_499(server, log):
             timeout=httpx.Timeout(PATIENCE, read=0.3),
         )
     ask(server, {"prompt": "the", "max_tokens": 100})  # by then the first has been forgotten
-    assert eventually(lambda: len(lines(log)) == 2)
-    assert sorted(line["status"] for line in lines(log)) == [200, 499]
+    assert sorted(line["status"] for line in lines(log, 2)) == [200, 499]
 
 
 def test_prompts_are_logged_on_request(running, model, log):
     with running(model, ServeSettings(port=0, log_prompts=True)) as server:
         ask(server, {"prompt": [SECRET, "x"], "max_tokens": 2})
-    assert lines(log)[0]["prompts"] == [SECRET, "x"]
+    assert lines(log, 1)[0]["prompts"] == [SECRET, "x"]
 
 
 def figures(server) -> dict[str, float]:
@@ -103,11 +109,11 @@ def test_prometheus_metrics_count_requests_and_tokens(running, model):
             during = figures(server)
             assert during["bluejay_samples_running"] >= 1 and during["bluejay_cache_pages_held"] > 0
         ask(server, {"prompt": "the", "max_tokens": 100})  # by then the stream has been forgotten
+        assert eventually(lambda: figures(server)["bluejay_requests_total /v1/completions 200"] == 4)
         after = figures(server)
     assert (
         after["bluejay_samples_running"] == after["bluejay_cache_pages_held"] == 0 < after["bluejay_cache_pages_kept"]
     )
-    assert after["bluejay_requests_total /v1/completions 200"] == 4
     assert after["bluejay_requests_total /v1/completions 400"] == 1
     n_prompt = len(model.tokenizer.encode("the cat the cat the cat"))
     assert during["bluejay_tokens_total prompt"] + during["bluejay_tokens_total reused"] >= 3 * n_prompt
