@@ -214,16 +214,20 @@ def write_safetensors(headers: list[Header], read: Callable[[str], Tensor], path
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for header in headers:
-            tensor = converted(header.name, read(header.name), header.dtype).contiguous()
-            assert tensor.shape == header.shape, header
-            file.write(tensor.cpu().view(torch.uint8).numpy().data)
+            file.write(data_of(converted(header.name, read(header.name), header.dtype), header))  # no name holds it
+
+
+def data_of(tensor: Tensor, header: Header) -> memoryview:
+    """The bytes of a tensor as safetensors files have them."""
+    assert tensor.shape == header.shape, header
+    return tensor.cpu().contiguous().view(torch.uint8).numpy().data
 
 
 def converted(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """A tensor in another type. Raises ValueError if it holds a value that is not a number, or one that is too large
     for the type."""
     result = tensor.to(dtype)
-    if not dtype.is_floating_point or result.isfinite().all():
+    if not dtype.is_floating_point or is_finite(result):
         return result
     check_finite(name, tensor)
     kind, wider = str(dtype).removeprefix("torch."), "bfloat16" if dtype == torch.float16 else "float32"
@@ -237,9 +241,14 @@ def check_type(tensor: Tensor, name: str) -> None:
         raise ValueError(f"{name} holds {tensor.dtype}; weights are {kinds} or float64")
 
 
+def is_finite(tensor: Tensor) -> bool:
+    """Whether no value of a tensor is NaN or infinite. `Tensor.isfinite` would copy the tensor."""
+    return not tensor.numel() or bool(torch.stack(tensor.aminmax()).isfinite().all())
+
+
 def check_finite(name: str, tensor: Tensor) -> None:
     """Raise ValueError if a tensor holds NaN or infinity."""
-    if not tensor.isfinite().all():
+    if not is_finite(tensor):
         raise ValueError(f"{name} holds {'NaN' if tensor.isnan().any() else 'infinity'}, which is no weight of a model")
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
+from bluejay.gpt.formats.tensors import is_finite
 from bluejay.progress import progress
 from bluejay.train.distributed.parallel import AXES, World
 
@@ -50,20 +51,20 @@ def not_finite(stage: nn.Module, frozen: bool) -> str | None:
     not finite."""
     for name, value in (*stage.named_parameters(), *(stage.named_buffers() if frozen else ())):
         part = local(value)
-        if part.is_floating_point() and not part.isfinite().all():
+        if part.is_floating_point() and not is_finite(part):
             return name.removeprefix("model.")
     return None
 
 
 def gather_weights(world: World, model: nn.Module, use: Callable[[Mapping[str, Tensor]], T]) -> T | None:
     """Call `use` in the main process with all weights of a parallelized model by name, each of which is gathered into
-    main memory when it is read. Every process must call this; all but the main one take part in the gathering until
-    `use` has returned, and get None."""
+    main memory when it is read. Every process must call this; all but the main one send their parts until `use` has
+    returned, and get None."""
     if world.size == 1:
         return use({name: value.detach() for name, value in model.named_parameters()})
     gathered = GatheredWeights(world, model)
     if not world.is_main:
-        gathered.take_part()
+        gathered.send_parts()
         return None
     try:
         return use(gathered)
@@ -72,19 +73,23 @@ def gather_weights(world: World, model: nn.Module, use: Callable[[Mapping[str, T
 
 
 class GatheredWeights(Mapping[str, Tensor]):
-    """The weights of a parallelized model, of all pipeline stages. To read one in the main process is a collective
-    operation, in which the other processes take part by `take_part`."""
+    """The weights of a parallelized model, of all pipeline stages. When one is read in the main process, the others
+    send their parts of it by `send_parts`; no process but the main one holds more than its own."""
 
     def __init__(self, world: World, model: nn.Module) -> None:
-        self.world, self.own = world, dict(model.named_parameters())
-        self.stage, count = world.axis("pipeline")
-        self.group = world.submesh("pipeline").get_group()
-        described: list = [None] * count
-        here = [(name, value.shape, value.dtype) for name, value in self.own.items()]
-        dist.all_gather_object(described, here, group=self.group)
-        self.held = {name: (stage, *rest) for stage, all_of in enumerate(described) for name, *rest in all_of}
-        self.names = list(self.held)
-        self.meets_main = all(world.axis(axis)[0] == 0 for axis in AXES if axis != "pipeline")
+        self.own = {name: value for name, value in model.named_parameters() if sends(world, value)}
+        here = {name: (value.shape, value.dtype, region_of(value)) for name, value in self.own.items()}
+        described: list[dict] | None = [{}] * world.size if world.is_main else None
+        dist.gather_object(here, described, dst=0)
+        self.held: dict[str, tuple[torch.Size, torch.dtype]] = {}
+        self.parts: dict[str, list[tuple[int, tuple[slice, ...]]]] = {}
+        for rank, weights in enumerate(described or ()):
+            for name, (shape, dtype, region) in weights.items():
+                self.held[name] = shape, dtype
+                self.parts.setdefault(name, []).append((rank, region))
+        names = [list(self.held)]
+        dist.broadcast_object_list(names, src=0)
+        self.names = names[0]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -95,14 +100,21 @@ class GatheredWeights(Mapping[str, Tensor]):
     def __contains__(self, name: object) -> bool:
         return name in self.held
 
+    @torch.no_grad()
     def __getitem__(self, name: str) -> Tensor:
-        stage, shape, dtype = self.held[name]
+        shape, dtype = self.held[name]
         self.ask(self.names.index(name))
-        value = self.part_of(name)
-        if value is None:
-            value = torch.empty(shape, dtype=dtype, device=self.world.device)
-            dist.recv(value, group=self.group, group_src=stage)
-        return value.cpu()
+        whole = torch.empty(shape, dtype=dtype)
+        for rank, region in self.parts[name]:
+            part = whole[region]
+            if rank == 0:
+                part.copy_(local(self.own[name]))
+                continue
+            received = part if part.is_contiguous() else torch.empty(part.shape, dtype=dtype)
+            dist.recv(received, src=rank)
+            if received is not part:
+                part.copy_(received)
+        return whole
 
     def ask(self, number: int) -> int:
         """Tell all processes which weight is gathered next. They pass any number, and get that of the main one."""
@@ -110,15 +122,20 @@ class GatheredWeights(Mapping[str, Tensor]):
         dist.broadcast(asked, src=0)
         return int(asked)
 
-    def take_part(self) -> None:
-        """Gather what the main process asks for, until it needs no more."""
-        while (number := self.ask(NO_MORE)) != NO_MORE:
-            value = self.part_of(self.names[number])
-            if value is not None and self.meets_main and self.stage > 0:
-                dist.send(value, group=self.group, group_dst=0)
-
     @torch.no_grad()
-    def part_of(self, name: str) -> Tensor | None:
-        """The whole weight, if it belongs to this process's stage."""
-        value = self.own.get(name)
-        return value.full_tensor() if isinstance(value, DTensor) else None if value is None else value.detach()
+    def send_parts(self) -> None:
+        """Send this process's parts of what the main process asks for, until it needs no more."""
+        while (number := self.ask(NO_MORE)) != NO_MORE:
+            if (value := self.own.get(self.names[number])) is not None:
+                dist.send(local(value).cpu().contiguous(), dst=0)
+
+
+def sends(world: World, value: Tensor) -> bool:
+    """Whether this process is the first of those that hold the same part of a weight, and the part is not empty."""
+    divided: set[str] = {"pipeline"}
+    if isinstance(value, DTensor):
+        names = value.device_mesh.mesh_dim_names or ()
+        divided |= {
+            name for name, placement in zip(names, value.placements, strict=True) if not placement.is_replicate()
+        }
+    return local(value).numel() > 0 and all(world.axis(axis)[0] == 0 for axis in AXES if axis not in divided)
