@@ -250,6 +250,13 @@ def test_an_embedding_is_the_mean_of_the_hidden_states_at_length_one(model):
         assert torch.allclose(found, model.embed(text), atol=1e-6)
 
 
+def test_texts_of_any_lengths_are_read_together(model):
+    texts = [[5] * 33] * 15 + [[5] * 16] * 60
+    expected = [model.embed([5] * 33)] * 15 + [model.embed([5] * 16)] * 60
+    assert torch.allclose(model.embed(texts), torch.stack(expected), atol=1e-5)
+    assert [len(one) for one in model.logits(texts)] == [len(text) for text in texts]
+
+
 # Chat
 
 

@@ -1,8 +1,14 @@
-"""The score of a text, in numbers and in a notebook."""
+"""The score of a text, in numbers and in a notebook, and the pages of the cache that texts are read with."""
 
 import math
 
-from bluejay.infer.scoring import Score
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from bluejay.infer.backends.native import NativeBackend
+from bluejay.infer.backends.torch import PAGE_SIZE, TorchBackend
+from bluejay.infer.scoring import PAGE, Score, Window, batches, pages_of, reserved, steps
 
 
 def test_a_score_of_tokens_without_text_has_a_perplexity_alone():
@@ -10,3 +16,21 @@ def test_a_score_of_tokens_without_text_has_a_perplexity_alone():
     assert math.isnan(score.bits_per_byte) and math.isclose(score.perplexity, 8)
     assert "perplexity 8.000" in score._repr_html_()
     assert "3.000 bits per byte" in Score([0], [-math.log(8)], 1, ["a"])._repr_html_()
+
+
+@pytest.mark.parametrize("size", [NativeBackend.page_size, PAGE_SIZE])
+@settings(max_examples=20)
+@example(lengths=[33] * 15 + [16] * 60)
+@example(lengths=[512] + [48] * 10)
+@given(lengths=st.lists(st.integers(1, 600), max_size=60))
+def test_what_is_reserved_holds_the_texts_of_every_step_whatever_the_pages(tiny_model, size, lengths):
+    assert size <= PAGE
+    planned = steps(Window(number, [0] * (length + 1), 0) for number, length in enumerate(lengths))
+    n_pages = sum(pages_of(length, size) for length in reserved(planned))
+    read = [0] * len(lengths)
+    for pieces, batch in batches(planned, TorchBackend(tiny_model.gpt, n_pages, size)):
+        used = batch.pages[batch.pages >= 0].tolist()
+        assert len(used) == len(set(used))
+        for piece in pieces:
+            read[piece.window.text] += piece.stop - piece.start
+    assert read == lengths

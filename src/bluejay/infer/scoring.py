@@ -18,6 +18,8 @@ from bluejay.progress import progress as progress_bar
 
 TOKENS_PER_STEP = 512
 """Tokens that one step computes, which bounds the memory for their logits."""
+PAGE = 32
+"""Tokens of the largest pages of a backend."""
 
 
 @dataclass(frozen=True)
@@ -131,13 +133,12 @@ def steps(windows: Iterable[Window], n_tokens: int = TOKENS_PER_STEP) -> list[li
 
 
 def reserved(steps: Iterable[list[Piece]]) -> list[int]:
-    """The lengths of the windows that the cache must hold at once, in tokens."""
-    lengths = ([piece.window.n_tokens for piece in step] for step in steps)
-    return max(lengths, key=lambda found: sum(map(pages_of, found)), default=[])
+    """Lengths of sequences, in tokens, for which a cache of pages of up to PAGE tokens has room for any step."""
+    return [PAGE] * max((sum(pages_of(piece.window.n_tokens, PAGE) for piece in step) for step in steps), default=0)
 
 
-def pages_of(n_tokens: int, size: int = 16) -> int:
-    """Number of pages that hold so many tokens."""
+def pages_of(n_tokens: int, size: int) -> int:
+    """Number of pages of `size` tokens that hold so many tokens."""
     return -(-n_tokens // size)
 
 

@@ -15,10 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bluejay.infer.backends import Backend, StepBatch, checked
-from bluejay.infer.scoring import TOKENS_PER_STEP, Window
+from bluejay.infer.scoring import PAGE, TOKENS_PER_STEP, Window
 
-PAGE = 32
-"""Tokens of the largest pages of a backend."""
 NODES_AT_ONCE = TOKENS_PER_STEP // 2
 """Nodes of a step that find pages, besides the pages that the longest text needs."""
 
