@@ -84,6 +84,22 @@ def test_a_shutdown_ends_replicas_that_are_starting_and_starts_none(supervisor, 
     assert started == [] and made.replicas == []
 
 
+def test_a_shutdown_waits_without_work(supervisor, monkeypatch):
+    made, *_ = supervisor
+    made.settings, made.announced = ServeSettings(workers=2, unready=0.5), True
+    poll, waits = made._poll, []
+
+    def counted(timeout: float = 1.0) -> None:
+        waits.append(timeout)
+        if len(waits) == 1:
+            signal.raise_signal(signal.SIGTERM)
+        poll(timeout)
+
+    monkeypatch.setattr(made, "_poll", counted)
+    made.run()
+    assert made.replicas == [] and len(waits) < 30
+
+
 def shared(pid: int, path: Path) -> bool:
     """Whether a process maps the weights from the file and at most 60 % of their memory is attributed to it."""
     maps = re.split(r"\n(?=[0-9a-f]+-[0-9a-f]+ )", Path(f"/proc/{pid}/smaps").read_text())

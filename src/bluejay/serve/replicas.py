@@ -141,7 +141,7 @@ class Supervisor:
         before = signal.set_wakeup_fd(wake.fileno())
         try:
             with wake, woken:
-                self.selector.register(woken, selectors.EVENT_READ)
+                self.selector.register(woken, selectors.EVENT_READ, woken)
                 while not self.signals:
                     self._poll()
                 self._shut_down()
@@ -169,6 +169,8 @@ class Supervisor:
                 self._receive(key.data)
             elif key.fileobj is self.bound:
                 self._dispatch()
+            elif isinstance(key.data, socket.socket):  # a signal wrote to it
+                key.data.recv(64)  # unread, it would end every wait at once from now on
 
     def _start_replica(self, number: int) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
