@@ -144,6 +144,22 @@ def test_a_waiting_request_is_answered_as_soon_as_there_is_room(serving):
         assert [one.result(PATIENCE).status_code for one in waiting] == [200, 200]
 
 
+def test_models_whose_requests_only_wait_make_room_for_each_other(serving):
+    with serving(2) as server, ExitStack() as stack, ThreadPoolExecutor(2) as pool:
+        streams = [Stream(stack, server, name, LONG) for name in ("ada", "bob")]
+
+        def embed(name: str) -> int:
+            return http.post(f"{server.url}/v1/embeddings", json={"input": "the", "model": name}).status_code
+
+        waiting = [pool.submit(embed, name) for name in ("ada", "bob")]  # for each the other would have to go
+        models = [server.models.offered[name] for name in ("ada", "bob")]
+        assert eventually(lambda: [one.waiting for one in models] == [1, 1])
+        for stream in streams:
+            stream.response.close()
+        assert [one.result(PATIENCE) for one in waiting] == [200, 200]
+        assert [one.waiting for one in models] == [0, 0]
+
+
 def test_nothing_is_loaded_for_a_client_that_went_away(serving):
     with serving(1) as server, ExitStack() as stack:
         stream = Stream(stack, server, "ada", LONG)

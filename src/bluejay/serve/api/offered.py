@@ -65,6 +65,8 @@ class Offered:
     """Whether it is being let go, and its memory is not free yet."""
     users: int = 0
     """Requests that it answers, or that wait for it."""
+    waiting: int = 0
+    """Those of them that wait for the room of other models, while this one may be let go."""
     last_used: float = 0.0
     """The monotonic time at which a request last began or ended."""
 
@@ -102,7 +104,7 @@ class Catalogue:
         """Whether load balancers should send nothing more; requests that arrive are still served."""
         self.stopping = False
         self.changed = asyncio.Event()
-        """Set, and replaced by another, when a request was the last of a model, and when one was loaded or let go."""
+        """Set, and replaced by another, when a model has nothing to answer any more, was loaded, or was let go."""
 
     def open(self) -> None:
         """Load the first model, which most requests ask for. Raises as its `load` does."""
@@ -193,7 +195,7 @@ class Catalogue:
         if n_generated and self.after_first_completion is not None:
             called, self.after_first_completion = self.after_first_completion, None
             called()
-        if not one.users:
+        if one.users == one.waiting:
             self._wake()
 
     def _wake(self) -> None:
@@ -231,7 +233,11 @@ class Catalogue:
             if one.loading is not None:
                 await asyncio.shield(one.loading)
             else:
-                await changed.wait()
+                one.waiting += 1
+                try:
+                    await changed.wait()
+                finally:
+                    one.waiting -= 1
 
     def _room_for(self, one: Offered, part: str) -> list[Offered] | None:
         """The models to let go so that a model has room, those that were used least recently; None if those that
@@ -241,7 +247,8 @@ class Catalogue:
         free = self.room - sum(other.n_bytes for other in self.offered.values())
         free -= sum(one.needs.get(each, 0) for each in one.lacking(part))
         others = (other for other in self.offered.values() if other is not one)
-        idle = sorted((other for other in others if not other.users and other.ready(MODEL)), key=lambda o: o.last_used)
+        idle = [other for other in others if other.users == other.waiting and other.ready(MODEL)]
+        idle.sort(key=lambda other: other.last_used)
         chosen: list[Offered] = []
         while free < 0 and idle:
             chosen.append(idle.pop(0))
