@@ -195,15 +195,22 @@ def test_predictions_count_among_the_requests_at_a_time(running, model):
             "alice short\n",
             "line 1: the key has 5 characters and can be guessed; `openssl rand -hex 24` makes a good one",
         ),
+        ("alice schlüssel-0123456789abcdef\n", "line 1: the key must be printable ASCII"),
         (f"alice {ALICE}\nalice {BOB}\n", "line 2: alice has a key already"),
     ],
 )
 def test_an_invalid_key_file_is_rejected_with_the_line(tmp_path, text, message):
     path = tmp_path / "keys.txt"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=r"keys\.txt") as refused:
         read_keys(path)
     assert message in str(refused.value)
+
+
+def test_a_key_file_may_begin_with_a_byte_order_mark(tmp_path):
+    for comment in ("", "# who may ask\n"):
+        (tmp_path / "keys.txt").write_text(f"{comment}alice {ALICE}\n", encoding="utf-8-sig")
+        assert list(read_keys(tmp_path / "keys.txt")) == ["alice"]
 
 
 def test_invalid_settings_are_rejected():

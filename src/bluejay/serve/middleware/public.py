@@ -137,11 +137,11 @@ class KeyFile:
 def read_keys(path: Path, least: int = 1) -> dict[str, bytes]:
     """Name -> SHA-256 of the key. Each line of the file has a name and a key; # starts a comment.
 
-    Raises ValueError for a line in another form, for a file that is empty or has fewer than `least` keys, and
-    FileNotFoundError.
+    Raises ValueError for a line in another form, for a key that is short or not printable ASCII, for a file that is
+    empty or has fewer than `least` keys, and FileNotFoundError.
     """
     keys: dict[str, bytes] = {}
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8-sig")  # editors of Windows begin a file with a byte order mark
     for number, line in enumerate(text.splitlines(), 1):
         words = line.partition("#")[0].split()
         if not words:
@@ -153,6 +153,11 @@ def read_keys(path: Path, least: int = 1) -> dict[str, bytes]:
             raise ValueError(
                 f"{path}, line {number}: the key has {len(key)} characters and can be guessed; "
                 f"`openssl rand -hex 24` makes a good one"
+            )
+        if not (key.isascii() and key.isprintable()):
+            raise ValueError(
+                f"{path}, line {number}: the key must be printable ASCII, because clients send other characters in "
+                f"different encodings; `openssl rand -hex 24` makes a good one"
             )
         if name in keys:
             raise ValueError(f"{path}, line {number}: {name} has a key already")
