@@ -100,6 +100,9 @@ class Service:
     async def constraint(self, body: Parameters) -> Constraint | None:
         """The constraint that a request puts on the text of its answers. Raises APIError for an invalid one."""
         wanted, schema = body.response_format, None
+        if wanted is not None and wanted.json_schema is not None and wanted.type != "json_schema":
+            message = f"response_format.json_schema needs the type json_schema; the type is {wanted.type}"
+            raise APIError(400, message, param="response_format.json_schema")
         if wanted is not None and wanted.type == "json_object":
             schema = {"type": "object"}
         elif wanted is not None and wanted.type == "json_schema":
