@@ -13,6 +13,13 @@ def test_stop_is_a_string_or_several():
     assert SamplingParams(stop=["a", "b"]).stop == ("a", "b") and SamplingParams(stop=[]).stop == ()
 
 
+@pytest.mark.parametrize("name", ["stop", "logit_bias"])
+def test_none_is_no_stop_and_no_bias(name):
+    assert SamplingParams(**{name: None}) == changed(None, {name: None}) == SamplingParams()
+    given = {"stop": "END"} if name == "stop" else {"logit_bias": {5: 1.0}}
+    assert changed(SamplingParams(**given), {name: None}) == SamplingParams()
+
+
 @pytest.mark.parametrize("stop", ["", ("a", ""), ["a", ""]])
 def test_empty_stop_is_refused(stop):
     with pytest.raises(ValueError, match=r"^stop holds an empty string"):
@@ -28,7 +35,6 @@ def test_a_number_past_the_range_of_floats_is_refused_as_one_past_its_own():
 @pytest.mark.parametrize(
     ("bias", "says"),
     [
-        (None, "logit_bias is None; it must map token ids to numbers"),
         ([5], r"logit_bias is \[5\]; it must map token ids to numbers"),
         ({1.5: 1}, "a token id in logit_bias is 1.5; it must be a whole number"),
         ({"5": 1}, "a token id in logit_bias is '5'; it must be a whole number"),

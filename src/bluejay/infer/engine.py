@@ -210,7 +210,7 @@ class Engine:
             self.waiting.remove(request)
         request.running += 1
         self.counters.reused_tokens += lease.n_cached
-        stream = TextStream(self.tokenizer.token_bytes(), tuple(request.params.stop))
+        stream = TextStream(self.tokenizer.token_bytes(), tuple(request.params.stop or ()))
         processor = None if request.processor is None else request.processor()
         adjusted = adjusts(request.params) or processor is not None
         sample = Sample(

@@ -33,7 +33,7 @@ class SamplingParams:
     """Subtracted from the logit of a token for every time it has been generated."""
     repetition_penalty: float = setting(1.0, 0.01, 100)  # past these a logit may overflow
     """Divides positive logits of tokens in the prompt or the answer, multiplies negative ones (CTRL, section 4.1)."""
-    logit_bias: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({}))
+    logit_bias: Mapping[int, float] | None = field(default_factory=lambda: MappingProxyType({}))
     """Added to the logits of single tokens, which are given by their ids; between -100 and 100."""
     logprobs: int | None = setting(None, 0)
     """Report the log-probability of every generated token, and of this many of the likeliest alternatives."""
@@ -41,7 +41,7 @@ class SamplingParams:
     """Report log-probabilities for the tokens of the prompt, too; max_tokens may then be 0."""
     seed: int | None = setting(None, -(2**63), 2**63 - 1, "a new one each time")
     """Seed of the random numbers: the same seed gives the same text."""
-    stop: tuple[str, ...] | list[str] | str = ()
+    stop: tuple[str, ...] | list[str] | str | None = ()
     """Generation ends before the first of these strings, which are not part of the answer; one string is a list of
     one."""
     n: int = setting(1, 1)
@@ -51,15 +51,17 @@ class SamplingParams:
         for name, kind in NUMBERS.items():
             object.__setattr__(self, name, as_number(name, kind, getattr(self, name)))
         check_ranges(self)
-        if not isinstance(self.stop, Iterable) or not all(isinstance(text, str) for text in self.stop):
-            raise ValueError(f"stop is {self.stop!r}; it must be a string or a list of strings")
-        object.__setattr__(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
+        stop = () if self.stop is None else (self.stop,) if isinstance(self.stop, str) else self.stop
+        if not isinstance(stop, Iterable) or not all(isinstance(text, str) for text in stop):
+            raise ValueError(f"stop is {stop!r}; it must be a string or a list of strings")
+        object.__setattr__(self, "stop", tuple(stop))
         if self.max_tokens == 0 and not self.prompt_logprobs:
             raise ValueError("max_tokens is 0; it must be at least 1")
-        object.__setattr__(self, "logit_bias", as_biases(self.logit_bias))
-        if not all(-100 <= bias <= 100 for bias in self.logit_bias.values()):
+        biases = {} if self.logit_bias is None else as_biases(self.logit_bias)
+        object.__setattr__(self, "logit_bias", biases)
+        if not all(-100 <= bias <= 100 for bias in biases.values()):
             raise ValueError("logit_bias holds a value that is not between -100 and 100")
-        if "" in self.stop:
+        if "" in stop:
             raise ValueError("stop holds an empty string, which would end every answer at once")
 
 
@@ -112,6 +114,6 @@ def changed(params: SamplingParams | None, settings: Mapping[str, Any]) -> Sampl
     values = {
         name: as_number(name, NUMBERS[name], value) if name in NUMBERS else value for name, value in settings.items()
     }
-    if "logit_bias" in values:
+    if values.get("logit_bias") is not None:
         values["logit_bias"] = as_biases(values["logit_bias"])
     return replace(params or SamplingParams(), **values)

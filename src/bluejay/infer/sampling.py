@@ -53,8 +53,8 @@ def logprobs_of(
 
 def bias_of(params: SamplingParams) -> tuple[Int[Tensor, " B"], Float[Tensor, " B"]]:
     """The token ids and the values of `logit_bias`, whose conversion takes longer than the draw of a token."""
-    ids, values = list(params.logit_bias), list(params.logit_bias.values())
-    return torch.tensor(ids, dtype=torch.long), torch.tensor(values, dtype=torch.float32)
+    biases = params.logit_bias or {}
+    return torch.tensor(list(biases), dtype=torch.long), torch.tensor(list(biases.values()), dtype=torch.float32)
 
 
 def apply_penalties(
