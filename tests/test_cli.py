@@ -80,8 +80,9 @@ def mistake(capsys, *arguments: object) -> str:
     with pytest.raises(SystemExit) as left:
         run(*arguments)
     assert left.value.code == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1
+    printed = capsys.readouterr()
+    lines = [line for line in printed.err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and not printed.out
     return lines[0]
 
 

@@ -288,8 +288,9 @@ def generate(options: argparse.Namespace, _: list[str]) -> None:
     prompt = standard_input() if options.prompt == "-" else options.prompt
     model = load(options.model, options.device, compiled=options.compile)
     if params.n == 1 and not options.json:
+        chunks = model.stream(prompt, params)  # a prompt that is refused is not printed
         print(prompt, end="", flush=True)
-        for chunk in model.stream(prompt, params):
+        for chunk in chunks:
             print(chunk.text, end="", flush=True)
         print()
         return

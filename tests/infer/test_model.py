@@ -296,6 +296,8 @@ def test_chat_continues_what_the_template_makes_of_the_messages(tiny_config):
 def test_what_is_no_prompt_is_refused_in_a_sentence(model, prompts, error, message):
     with pytest.raises(error, match=message) as caught:
         model.generate(prompts)
+    with pytest.raises(error, match=message):
+        model.stream(prompts)  # before the first token is asked for
     assert isinstance(caught.value, ValueError)
 
 
@@ -368,6 +370,10 @@ def test_too_long_a_text_has_no_logits_and_an_empty_one_no_score(model):
         model.score(["a", ""])
     with pytest.raises(bluejay.TokenError, match="text 1 holds the token 300; the model has 259 rows"):
         model.score(["a", [300]])
+    with pytest.raises(bluejay.TokenError, match="the text holds the token -1; the model has 259 rows"):
+        model.score([5, -1])
+    with pytest.raises(bluejay.TokenError, match="text 0 holds the token -4"):
+        model.loglikelihood([([3], [-4])])
 
 
 def test_a_closed_model_says_so_and_a_with_statement_closes(tiny_config, byte_tokenizer):
@@ -375,7 +381,7 @@ def test_a_closed_model_says_so_and_a_with_statement_closes(tiny_config, byte_to
         model.generate("a", max_tokens=1)
         assert "tiny" in repr(model) and "132,739 parameters" in repr(model)
     assert repr(model).endswith("closed>")
-    for use in (model.generate, model.score, model.embed, model.logits):
+    for use in (model.generate, model.stream, model.score, model.embed, model.logits):
         with pytest.raises(bluejay.ModelClosedError, match="the model tiny is closed; load it again"):
             use("a")
 

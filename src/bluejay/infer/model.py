@@ -214,7 +214,8 @@ class Model:
         self, prompts: Prompt | Prompts, sampling_params: SamplingParams | None = None, **settings: Any
     ) -> Iterator[Chunk]:
         """Continue prompts as `generate` does, and yield each token as it is generated. The index of a chunk is the
-        number of its sample, in a list of prompts the number of the prompt times n plus that of the sample."""
+        number of its sample, in a list of prompts the number of the prompt times n plus that of the sample. Raises as
+        `generate`, for prompts and parameters in this call."""
         params = changed(sampling_params, settings)
         texts, single = read_prompts(prompts)
         chunks = self._chunks(encode_prompts(self.tokenizer, texts), single, params)
@@ -313,15 +314,14 @@ class Model:
         return found[0] if single else found
 
     def _chunks(self, prompts: list[list[int]], single: bool, params: SamplingParams) -> Iterator[tuple[int, Chunk]]:
-        """Each chunk with the number of its prompt. All prompts are checked before the first is read."""
+        """Each chunk with the number of its prompt. All prompts are checked in this call, before any is read."""
         n_tokens, n_ctx = min(self.tokenizer.vocab_size, self.config.vocab_size), self.config.n_ctx
         check_bias(params, n_tokens)
         for number, prompt in enumerate(prompts):
             check_prompt(prompt, params, n_ctx, n_tokens, "the prompt" if single else f"prompt {number}")
         lengths = [most_tokens(prompt, params, n_ctx) for prompt in prompts for _ in range(params.n)]
-        if lengths:
-            longest_first = sorted(lengths, reverse=True)[:MAX_SEQUENCES]
-            yield from self._resident.engine(self._fitting(longest_first)).run(prompts, params)
+        fitting = self._fitting(sorted(lengths, reverse=True)[:MAX_SEQUENCES])
+        return self._resident.engine(fitting).run(prompts, params) if prompts else iter(())
 
     def _require_open(self) -> None:
         """Raise ModelClosedError if the model was closed."""
@@ -343,11 +343,11 @@ class Model:
         self, pairs: list[tuple[list[int], list[int]]], single: bool, progress: bool
     ) -> list[Float[Tensor, "W 2"]]:
         """What `predictions` gives for each pair."""
-        rows = self.config.vocab_size
+        n_rows = self.config.vocab_size
         for number, (context, continuation) in enumerate(pairs):
-            if not all(0 <= id < rows for id in context + continuation):
-                name, wrong = "the text" if single else f"text {number}", max(context + continuation)
-                raise TokenError(f"{name} holds the token {wrong}; the model has {rows} rows")
+            if wrong := [id for id in context + continuation if not 0 <= id < n_rows]:
+                name = "the text" if single else f"text {number}"
+                raise TokenError(f"{name} holds the token {wrong[0]}; the model has {n_rows} rows")
         found: list[Tensor] = [torch.empty(0, 2)] * len(pairs)
         with bar("scoring", len(pairs), progress and not single) as advance:
             for number, rows in self.predictions(pairs):
@@ -376,7 +376,7 @@ class Model:
         """A window for each prompt, and whether there is a single one."""
         given, single = read_prompts(prompts)
         encoded = encode_prompts(self.tokenizer, given)
-        check_readable(encoded, self.config.n_ctx, self.config.vocab_size, single)
+        check_readable(encoded, self.config.n_ctx, self.config.vocab_size, "the prompt" if single else "prompt {}")
         return [Window(number, [*ids, 0], 0) for number, ids in enumerate(encoded)], single
 
 

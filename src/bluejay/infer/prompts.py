@@ -86,15 +86,14 @@ def end_of(tokenizer: Tokenizer, ids: list[int], room: int) -> list[int]:
     return begin + ids[len(ids) - room + len(begin) :]
 
 
-def check_readable(prompts: Sequence[list[int]], n_ctx: int, n_rows: int, single: bool = False) -> None:
+def check_readable(prompts: Sequence[list[int]], n_ctx: int, n_rows: int, name: str) -> None:
     """Raise ContextLengthError if a prompt is longer than a context of `n_ctx` tokens, and TokenError if it holds an id
-    that none of the model's `n_rows` rows has; unless there is a `single` one, the message gives its number."""
+    that none of the model's `n_rows` rows has. `name` says in the message which prompt it is; {} becomes its number."""
     for number, ids in enumerate(prompts):
-        name = "the prompt" if single else f"prompt {number}"
         if len(ids) > n_ctx:
-            raise ContextLengthError(f"{name} has {len(ids)} tokens; this model reads {n_ctx}")
+            raise ContextLengthError(f"{name.format(number)} has {len(ids)} tokens; this model reads {n_ctx}")
         if not all(0 <= id < n_rows for id in ids):
-            raise TokenError(f"{name} holds a token id outside 0..{n_rows - 1}")
+            raise TokenError(f"{name.format(number)} holds a token id outside 0..{n_rows - 1}")
 
 
 def read_conversations(messages: Any) -> tuple[list[list[dict[str, str]]], bool]:
@@ -188,5 +187,5 @@ def check_prompt(
 
 def check_bias(params: SamplingParams, n_tokens: int) -> None:
     """Raise TokenError if the logit_bias holds an id outside a vocabulary of `n_tokens` tokens."""
-    if not all(0 <= token < n_tokens for token in params.logit_bias):
+    if not all(0 <= token < n_tokens for token in params.logit_bias or ()):
         raise TokenError(f"logit_bias holds a token id outside 0..{n_tokens - 1}")

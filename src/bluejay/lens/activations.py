@@ -108,7 +108,7 @@ class Lens:
         if not given:
             raise ValueError("there is no prompt")
         encoded = encode_prompts(self.tokenizer, given)
-        check_readable(encoded, self.config.n_ctx, self.config.vocab_size, single)
+        check_readable(encoded, self.config.n_ctx, self.config.vocab_size, "the prompt" if single else "prompt {}")
         lengths = [len(ids) for ids in encoded]
         if len(set(lengths)) != 1:
             raise ValueError(f"the prompts have {' and '.join(map(str, lengths))} tokens; they must have equally many")

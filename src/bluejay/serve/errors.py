@@ -60,6 +60,16 @@ def json_response(body: Any, status: int = 200, headers: Mapping[str, str] | Non
     return Response(json.dumps(body), status, headers, media_type="application/json")
 
 
+PLAIN = {
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "dict_type": "must be an object",
+    "too_short": "must have {min_length} or more items",
+    "too_long": "must have at most {max_length} items",
+}
+"""Kind of a problem -> what is said of it, where pydantic speaks of Python."""
+
+
 def invalid_body(errors: Sequence[Any]) -> APIError:
     """An error with one sentence about the first problem that pydantic found in a body."""
     error = errors[0]
@@ -82,7 +92,9 @@ def invalid_body(errors: Sequence[Any]) -> APIError:
     if not path:
         return APIError(400, "the body must be a JSON object, with the header Content-Type: application/json")
     value = f" is {str(given)[:40]}; it" if type(given) in (int, float) else ""
-    return APIError(400, f"{param}{value} {error['msg'].replace('Input should', 'must')}", param=param)
+    plain = PLAIN.get(error["type"])
+    told = error["msg"].replace("Input should", "must") if plain is None else plain.format(**context)
+    return APIError(400, f"{param}{value} {told}", param=param)
 
 
 class Usage(TypedDict):

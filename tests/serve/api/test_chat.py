@@ -95,7 +95,10 @@ def test_content_parts_and_all_roles_are_accepted(say):
 @pytest.mark.parametrize(
     ("body", "param", "message"),
     [
-        ({"messages": []}, "messages", "at least 1"),
+        ({"messages": []}, "messages", "messages must have 1 or more items"),
+        ({"messages": MESSAGES * 2100}, "messages", "messages must have at most 2048 items"),
+        ({"messages": ["hi"]}, "messages.0", "messages.0 must be an object"),
+        ({"messages": MESSAGES, "metadata": 5}, "metadata", "metadata is 5; it must be an object"),
         ({}, "messages", "messages is missing"),
         ({"messages": [{"role": "cat", "content": "x"}]}, "messages.0.role", "must be 'system'"),
         ({"messages": [{"role": "user"}]}, "messages.0.content", "missing"),

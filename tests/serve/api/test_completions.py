@@ -275,6 +275,13 @@ REFUSED = [
     ({"response_format": {"type": "xml"}}, "response_format.type", "must be 'text'"),
     ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "missing"),
     ({"response_format": {"type": "json_object"}, "regex": "a"}, "regex", "exclude each other"),
+    ({"response_format": "json"}, "response_format", "response_format must be an object"),
+    (
+        {"response_format": {"type": "json_object", "json_schema": {"schema": {"type": "integer"}}}},
+        "response_format.json_schema",
+        "response_format.json_schema needs the type json_schema; the type is json_object",
+    ),
+    ({"stream_options": True}, "stream_options", "stream_options must be an object"),
     ({"tempreature": 1}, "tempreature", "did you mean temperature?"),
     ({"stream_options": {"usage": True}}, "stream_options.usage", "no parameter"),
     ({"prompt": []}, "prompt", "prompt must be a string"),

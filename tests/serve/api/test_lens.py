@@ -155,7 +155,9 @@ def test_a_model_without_a_run_has_no_checkpoints(server):
     [
         ({"input": ["the", "cat"]}, "input", "one prompt is looked into at a time; there are 2"),
         ({"input": "the", "target": [5]}, "target", "a token is a text or an id, not [5]"),
-        ({"input": 5}, "input", "the prompt is 5; it must be a text"),
+        ({"input": 5}, "input", "input must be a string, a list of token ids"),
+        ({"input": [None]}, "input", "input.0 must be a string or a list of token ids"),
+        ({"input": "the", "corrupt": [True]}, "corrupt", "corrupt.0 must be a string or a list of token ids"),
         ({"input": "the", "position": 40}, "position", "there is no position 40"),
         ({"input": "the cat", "corrupt": "the"}, None, "patched between prompts of equal length"),
         ({"input": "the cat", "corrupt": "the cat " * 400}, "corrupt", "this model reads 1024"),

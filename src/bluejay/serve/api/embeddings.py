@@ -17,7 +17,7 @@ from bluejay.infer.model import Model
 from bluejay.infer.needs import READING
 from bluejay.infer.prompts import check_readable, encode_prompts, read_prompts
 from bluejay.serve.api.offered import Catalogue
-from bluejay.serve.api.parameters import Body
+from bluejay.serve.api.parameters import Body, check_texts
 from bluejay.serve.api.respond import to_api_error
 from bluejay.serve.engine_thread import ServerStopping
 from bluejay.serve.errors import ERRORS, APIError, json_response
@@ -80,14 +80,15 @@ def router(models: Catalogue) -> APIRouter:
     routes, turn = APIRouter(), asyncio.Lock()
 
     def read(model: Model, value: Any) -> list[list[int]]:
-        if not isinstance(value, str | list) or value == []:
-            raise APIError(400, "input must be a string, a list of strings or of token ids, not empty", param="input")
-        prompts, _ = read_prompts(value)
+        check_texts(value, "input")
+        if value == []:
+            raise APIError(400, "input is empty; it must hold a text or token ids", param="input")
+        prompts, single = read_prompts(value)
         if len(prompts) > MAX_INPUTS:
             message = f"input holds {len(prompts)} texts; at most {MAX_INPUTS} go in one request"
             raise APIError(400, message, param="input")
         ids = encode_prompts(model.tokenizer, prompts)
-        check_readable(ids, model.config.n_ctx, model.config.vocab_size)
+        check_readable(ids, model.config.n_ctx, model.config.vocab_size, "input" if single else "input.{}")
         return ids
 
     async def embed(model: Model, ids: list[list[int]], request: Request) -> list[np.ndarray]:

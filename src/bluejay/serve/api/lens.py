@@ -25,7 +25,7 @@ from bluejay.lens.patching import pair_of, patch
 from bluejay.lens.prediction import look
 from bluejay.serve.api.completions import STREAM_CONTENT, CompletionAnswer
 from bluejay.serve.api.offered import Catalogue
-from bluejay.serve.api.parameters import Body
+from bluejay.serve.api.parameters import Body, check_texts
 from bluejay.serve.api.respond import unless_gone
 from bluejay.serve.api.steered import Direction, SteeredRequest, cost, direction, respond
 from bluejay.serve.errors import ERRORS, APIError, json_response
@@ -193,6 +193,7 @@ def continued(path: Path, body: KeptRequest) -> str:
 def found(lens: Lens, body: LensRequest) -> dict[str, Any]:
     """The answer to a request. Raises APIError and ValueError: a user's mistake."""
     with blaming("input"):
+        check_texts(body.input, "input")
         tokens = lens.one(body.input)
         n_tokens = tokens.shape[1]
         if n_tokens > MAX_TOKENS:
@@ -210,6 +211,7 @@ def found(lens: Lens, body: LensRequest) -> dict[str, Any]:
         return known | {"steering": cost(lens, added, body.steering.strength, text)}
     if body.corrupt is not None:
         with blaming("corrupt"):
+            check_texts(body.corrupt, "corrupt")
             corrupt = lens.one(body.corrupt)
         pair = pair_of(lens, ids, corrupt, target, against, (body.part,))
         return known | {"patched": patch(lens, pair, body.part).as_dict()}

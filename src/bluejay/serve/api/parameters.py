@@ -80,6 +80,22 @@ def parse_logit_bias(value: Any) -> dict[int, float]:
     return {int(token): float(bias) for token, bias in value.items()}
 
 
+def check_texts(value: Any, param: str) -> None:
+    """Raise APIError unless the value of a parameter is a text, token ids, or a list of these."""
+    if isinstance(value, str) or is_token_ids(value):
+        return
+    if not isinstance(value, list):
+        raise APIError(400, f"{param} must be a string, a list of token ids, or a list of these", param=param)
+    for number, item in enumerate(value):
+        if not isinstance(item, str) and not is_token_ids(item):
+            raise APIError(400, f"{param}.{number} must be a string or a list of token ids", param=param)
+
+
+def is_token_ids(value: Any) -> bool:
+    """Whether a JSON value is a list of whole numbers; true and false are none."""
+    return isinstance(value, list) and all(type(item) is int for item in value)
+
+
 STRING_SCHEMA: dict[str, Any] = {"type": "string", "minLength": 1}
 STOP_SCHEMA = {"anyOf": [STRING_SCHEMA, {"type": "array", "items": STRING_SCHEMA, "maxItems": MAX_STOP}]}
 LOGIT_BIAS_SCHEMA = {
