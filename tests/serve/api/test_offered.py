@@ -122,13 +122,13 @@ def test_a_fourth_model_takes_the_place_of_the_one_unused_for_longest_while_stre
 
 
 def test_a_model_waits_while_all_others_answer_and_is_told_so(serving):
-    with serving(2, ServeSettings(max_sequences=2, model_wait=0.3)) as server, ExitStack() as stack:
+    with serving(2, ServeSettings(max_sequences=2, model_wait=1.5)) as server, ExitStack() as stack:
         streams = [Stream(stack, server, name, LONG) for name in ("ada", "bob")]
         refused = ask(server, "dan")
         assert refused.status_code == 503 and refused.headers["retry-after"]
         error = refused.json()["error"]
         assert error["code"] == "model_not_ready"
-        assert error["message"].startswith("dan could not be made ready within 0.3 s: the models in memory are all")
+        assert error["message"].startswith("dan could not be made ready within 1.5 s: the models in memory are all")
         assert ask(server, "bob").status_code == 200  # nobody waits behind it
         streams[1].response.close()
         assert eventually(lambda: ask(server, "dan").status_code == 200)
