@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bluejay.infer.backends.native import NativeBackend
 from bluejay.infer.backends.torch import PAGE_SIZE, TorchBackend
-from bluejay.infer.scoring import PAGE, Score, Window, batches, pages_of, reserved, steps
+from bluejay.infer.scoring import PAGE, PAGES_PER_STEP, Score, Window, batches, pages_of, reserved, steps
 
 
 def test_a_score_of_tokens_without_text_has_a_perplexity_alone():
@@ -22,11 +22,13 @@ def test_a_score_of_tokens_without_text_has_a_perplexity_alone():
 @settings(max_examples=20)
 @example(lengths=[33] * 15 + [16] * 60)
 @example(lengths=[512] + [48] * 10)
+@example(lengths=[1] * 600)
 @given(lengths=st.lists(st.integers(1, 600), max_size=60))
 def test_what_is_reserved_holds_the_texts_of_every_step_whatever_the_pages(tiny_model, size, lengths):
     assert size <= PAGE
     planned = steps(Window(number, [0] * (length + 1), 0) for number, length in enumerate(lengths))
     n_pages = sum(pages_of(length, size) for length in reserved(planned))
+    assert n_pages * size <= max([PAGES_PER_STEP * PAGE, *lengths]) + PAGE
     read = [0] * len(lengths)
     for pieces, batch in batches(planned, TorchBackend(tiny_model.gpt, n_pages, size)):
         used = batch.pages[batch.pages >= 0].tolist()

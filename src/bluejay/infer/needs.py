@@ -12,7 +12,7 @@ from bluejay.gpt.formats.peft import CONFIG
 from bluejay.gpt.formats.tensors import StoredModel
 from bluejay.infer.backends.native import Cache, NativeBackend, chosen, page_bytes
 from bluejay.infer.backends.torch import ATTENTION_BLOCK, PAGE_SIZE
-from bluejay.infer.scoring import TOKENS_PER_STEP
+from bluejay.infer.scoring import PAGE, PAGES_PER_STEP, TOKENS_PER_STEP
 from bluejay.infer.weights import native_takes, token_bytes
 
 MODEL, READING, INSIDE = "model", "reading", "inside"
@@ -63,7 +63,7 @@ def needs_of(stored: StoredModel, path: Path, vocab_size: int, device: torch.dev
 
     # float32 of the hidden states, of the MLP and of the logits in a step.
     step = 4 * (TOKENS_PER_STEP * (8 * config.d_model + 3 * config.d_hidden) + 2 * n_sequences * config.vocab_size)
-    parts = {READING: cache([config.n_ctx + TOKENS_PER_STEP]), INSIDE: inside_bytes(config)}
+    parts = {READING: cache([max(config.n_ctx, PAGES_PER_STEP * PAGE)]), INSIDE: inside_bytes(config)}
     work = FIXED_BYTES + TOKEN_BYTES * max(vocab_size, config.vocab_size) + step
     return Needs(weights, cache([config.n_ctx] * n_sequences), work, parts)
 

@@ -20,6 +20,8 @@ TOKENS_PER_STEP = 512
 """Tokens that one step computes, which bounds the memory for their logits."""
 PAGE = 32
 """Tokens of the largest pages of a backend."""
+PAGES_PER_STEP = 64
+"""Pages of the cache that several windows of one step hold at most: a short one takes a whole page, too."""
 
 
 @dataclass(frozen=True)
@@ -115,19 +117,20 @@ def windows(text: int, tokens: Sequence[int], n_known: int, n_ctx: int) -> Itera
 
 
 def steps(windows: Iterable[Window], n_tokens: int = TOKENS_PER_STEP) -> list[list[Piece]]:
-    """The windows in steps of `n_tokens` tokens, the longest first, since windows of one length attend together. Only
-    the last window of a step may be incomplete."""
+    """The windows in steps of at most `n_tokens` tokens, the longest first, since windows of one length attend
+    together. Only the last window of a step may be incomplete, and several hold at most PAGES_PER_STEP pages."""
     found: list[list[Piece]] = []
-    room = 0
+    room = held = 0
     for window in sorted(windows, key=lambda window: -window.n_tokens):
-        at = 0
+        at, n_pages = 0, pages_of(window.n_tokens, PAGE)
         while at < window.n_tokens:
-            if not room:
+            if not room or (held and held + n_pages > PAGES_PER_STEP):
                 found.append([])
-                room = n_tokens
+                room, held = n_tokens, 0
             stop = min(window.n_tokens, at + room)
             found[-1].append(Piece(window, at, stop))
             room -= stop - at
+            held += n_pages
             at = stop
     return found
 
