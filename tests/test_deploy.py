@@ -47,9 +47,24 @@ def test_the_compose_file_builds_the_container_and_mounts_what_it_serves():
     (service,) = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())["services"].values()
     assert (ROOT / "deploy" / service["build"] / "Dockerfile").is_file()
     assert service["volumes"][0].split(":")[-2] in instruction("CMD")[0]
+    default = re.match(r"\$\{MODEL:-(.*?)\}", service["volumes"][0])
+    assert default and (ROOT / "deploy" / default[1] / "config.json").is_file()
     settings = ServeSettings()
     assert int(service["stop_grace_period"].removesuffix("s")) > settings.unready + settings.drain + 10
     assert service["ports"] == ["127.0.0.1:${PORT:-8000}:8000"]
+
+
+@pytest.mark.parametrize(("files", "made"), [([], True), (["python"], True), (["python", "pip"], False)])
+def test_an_environment_that_was_not_finished_is_made_again(tmp_path, files, made):
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    for name in ("python", *(f".venv/bin/{name}" for name in files)):
+        (tmp_path / name).write_text('#!/bin/sh\necho "$@" >> calls\n')
+        (tmp_path / name).chmod(0o755)
+    for name in ("pyproject.toml", "constraints.txt"):
+        (tmp_path / name).touch()
+    command = ["make", "--file", ROOT / "Makefile", ".venv/run", "PYTHON=./python", "UV=", "INSTALL=true"]
+    subprocess.run(command, cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+    assert ("-m venv .venv" in (tmp_path / "calls").read_text().splitlines()) == made
 
 
 def test_systemd_takes_the_unit(tmp_path):

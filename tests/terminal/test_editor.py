@@ -1,8 +1,9 @@
 """The editor in a terminal, driven by keys."""
 
 import asyncio
-import json
+import os
 import re
+import signal
 from importlib import resources
 
 import pytest
@@ -17,15 +18,15 @@ from bluejay.infer.samples import Chunk
 from bluejay.terminal.annotated_text import AnnotatedText, Sample
 from bluejay.terminal.assets import EXAMPLES, PROBABILITY_THRESHOLDS
 from bluejay.terminal.editor import KEYS, STYLE, Editor, open_editor
-from bluejay.terminal.history import History, HistoryEntry
-from bluejay.terminal.menu import history_menu
+from bluejay.terminal.history import History
+from bluejay.terminal.menu import Menu
 from bluejay.terminal.settings import Settings, link_to, parse_link, parse_settings
 from tests.waiting import PATIENCE
 
 RUN, STOP, LEAVE, SETTINGS = "\x12", "\x03", "\x11", "\x13"
 UNDO, REDO, PROBABILITIES, RESAMPLE = "\x1a", "\x19", "\x10", "\x14"
 EXAMPLES_KEY, HISTORY, LINK, MODEL = "\x05", "\x0f", "\x0c", "\x07"
-DOWN, CLEAR = "\x1b[B", "\x15"
+DOWN, PAGE_DOWN, CLEAR = "\x1b[B", "\x1b[6~", "\x15"
 
 
 def alt(key: object) -> str:
@@ -84,6 +85,8 @@ def test_write_run_undo_redo_and_run_again(tiny_model):
 def on_screen(editor) -> str:
     """What the terminal shows, 80 columns wide."""
     screen = editor.app.renderer.last_rendered_screen
+    if screen is None:
+        return ""
     rows = [screen.data_buffer[number] for number in range(screen.height)]
     return "".join("".join(row[column].char for column in range(80)) for row in rows)
 
@@ -110,11 +113,16 @@ def test_nothing_is_cut_off_at_80_columns(tiny_model):
     driven(tiny_model, script, max_tokens=12, seed=3)
 
 
-def test_stop_keeps_the_text(byte_tokenizer):
-    config = GPTConfig(n_layer=6, d_model=64, n_head=2, vocab_size=259, n_ctx=1024)  # slow enough to be stopped
+@pytest.fixture(scope="module")
+def slow_model(byte_tokenizer) -> Model:
+    """Slow enough to be stopped."""
+    config = GPTConfig(n_layer=6, d_model=64, n_head=2, vocab_size=259, n_ctx=1024)
     gpt = new_model(config, seed=0).requires_grad_(False)
     gpt.head.bias[byte_tokenizer.eot] = -1e4
+    return Model(gpt, byte_tokenizer)
 
+
+def test_stop_keeps_the_text(slow_model):
     async def script(editor, press, until, run):
         press("the cat" + RUN)
         await until(lambda: len(editor.buffer.text) > 10)
@@ -126,7 +134,36 @@ def test_stop_keeps_the_text(byte_tokenizer):
         press("x")  # the text can be edited again
         await until(lambda: editor.buffer.text == text + "x")
 
-    driven(Model(gpt, byte_tokenizer), script, max_tokens=900, seed=1)
+    driven(slow_model, script, max_tokens=900, seed=1)
+
+
+def test_during_a_run_a_link_is_refused_and_quitting_keeps_what_was_written(slow_model, tmp_path):
+    history = History(tmp_path / "history.json")
+
+    async def script(editor, press, until, run):
+        press("the cat" + RUN)
+        await until(lambda: len(editor.buffer.text) > 10)
+        press(SETTINGS + CLEAR + link_to("another", Settings()) + "\r")
+        await until(lambda: editor.message == "error: a link can be opened when the run has ended")
+        before = len(editor.buffer.text)
+        await until(lambda: len(editor.buffer.text) > before)
+        assert editor.message.startswith("error") and "prompt=another" in editor.line.text
+
+    text = driven(slow_model, script, history, max_tokens=900, seed=1).annotated.text
+    (entry,) = history.entries
+    assert entry.text == text and re.match(r"\d+ tokens · .* seed 1 · stopped by you", entry.note)
+    assert "".join(text[start:end] for start, end in entry.spans) == text.removeprefix("the cat")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_the_end_of_the_terminal_keeps_the_text(tiny_model, tmp_path, number):
+    history = History(tmp_path / "history.json")
+    with create_pipe_input() as keys:
+        editor = Editor(tiny_model, Settings(), history=history, input=keys, output=DummyOutput())
+        editor.buffer.on_text_changed += lambda _: os.kill(os.getpid(), number)
+        keys.send_text("careful prose")
+        assert editor.write() == "careful prose"
+    assert [(entry.text, entry.note) for entry in history.entries] == [("careful prose", "not run")]
 
 
 def test_alternatives_and_resampling_at_the_caret(tiny_model):
@@ -149,7 +186,23 @@ def test_alternatives_and_resampling_at_the_caret(tiny_model):
     driven(tiny_model, script, max_tokens=12, seed=3, temperature=0.5)
 
 
-def test_samples_stand_side_by_side_and_one_is_kept(tiny_model):
+def test_part_of_a_character_is_no_alternative(tiny_model):
+    async def script(editor, press, until, run):
+        press(PROBABILITIES)
+        await until(lambda: editor.probabilities)
+        editor._show(AnnotatedText("x").append(" y", -1.0, (("\ufffd", -0.5), (" y", -1.0))))
+        editor.buffer.cursor_position = 1
+        assert editor._alternatives() == "' y' 37%   part of a character 61%  Alt+2 ' y' 37%"
+        press(alt(1) + "z")
+        await until(lambda: editor.buffer.text == "xz y")
+        assert not editor.running and not editor.message
+
+    driven(tiny_model, script)
+
+
+def test_samples_stand_side_by_side_and_one_is_kept(tiny_model, tmp_path):
+    history = History(tmp_path / "history.json")
+
     async def script(editor, press, until, run):
         press("the cat")
         await run(RUN)
@@ -161,8 +214,18 @@ def test_samples_stand_side_by_side_and_one_is_kept(tiny_model):
         assert not editor.samples
         press(UNDO)
         await until(lambda: len(editor.samples) == 3)
+        press(UNDO)
+        await until(lambda: not editor.samples)
+        press(HISTORY)  # which keeps all of them
+        await until(lambda: editor.menu is not None)
+        press("\r")
+        await until(lambda: [sample.annotated.text for sample in editor.samples] == texts)
+        press(alt(3))
+        await until(lambda: editor.buffer.text == "the cat" + texts[2])
+        assert "".join(editor.buffer.text[start:end] for start, end in editor.annotated.bounds) == texts[2]
 
-    driven(tiny_model, script, max_tokens=6, seed=5, n=3)
+    driven(tiny_model, script, history, max_tokens=6, seed=5, n=3)
+    assert [entry.note.partition(" ·")[0] for entry in history.entries] == ["not run", "18 tokens"]
 
 
 def test_settings_are_one_line(tiny_model):
@@ -192,9 +255,28 @@ def test_invalid_settings_are_refused(line):
         parse_settings(line)
 
 
+@pytest.mark.parametrize(
+    ("line", "stop"),
+    [
+        (r"stop=\n", "\n"),
+        (r"stop=\n\n", "\n\n"),
+        (r"'stop=a \n'", "a \n"),
+        (r"stop=C:\dir", r"C:\dir"),
+        (r'stop="a b\"', "a b\\"),
+    ],
+)
+def test_a_backslash_in_settings_needs_no_quotes(line, stop):
+    assert parse_settings(f"{line} top_k=5") == Settings(SamplingParams(stop=(stop,), top_k=5))
+
+
 def test_settings_survive_their_line_and_their_link():
     params = SamplingParams(
-        temperature=0.3, min_p=0.05, logit_bias={65: -100.0, 66: 1.5}, n=4, seed=9, stop=("a b", "\n\n", "'")
+        temperature=0.3,
+        min_p=0.05,
+        logit_bias={65: -100.0, 66: 1.5},
+        n=4,
+        seed=9,
+        stop=("a b", "\n\n", "'", '"', "\\d '\"#"),
     )
     for settings in (Settings(), Settings(params, end_of_function=True)):
         assert parse_settings(str(settings)) == settings
@@ -223,6 +305,23 @@ def test_examples_and_links_replace_text_and_settings(tiny_model):
         await until(lambda: editor.menu is not None and "64 tokens" in editor.menu.text)
 
     driven(tiny_model, script, seed=3)
+
+
+def test_all_of_a_long_text_can_be_read(tiny_model):
+    lines = [f"line {number} " + "word " * (30 * (number % 2)) for number in range(60)]
+
+    async def script(editor, press, until, run):
+        editor._open(Menu("the model", text="\n".join(lines)))
+        await until(lambda: "line 0 " in on_screen(editor) and "Page Down" in on_screen(editor))
+        assert "line 59" not in on_screen(editor)
+        press(DOWN)
+        await until(lambda: "line 0 " not in on_screen(editor) and "line 1 " in on_screen(editor))
+        press(PAGE_DOWN * 20)
+        await until(lambda: editor.menu.lines[-1] in on_screen(editor))
+        press("\x1b[A" * 200)
+        await until(lambda: "line 0 " in on_screen(editor))
+
+    driven(tiny_model, script)
 
 
 def test_history_lasts_until_it_is_deleted(tiny_model, tmp_path):
@@ -254,46 +353,6 @@ def test_history_lasts_until_it_is_deleted(tiny_model, tmp_path):
 
     driven(tiny_model, second, history)
     assert len(history.entries) <= 1  # all were deleted; the text on the screen at the end is added
-
-
-GOOD = {"text": "the cat sat", "spans": [[3, 7], [7, 11]], "settings": "top_k=5", "note": "4 tokens", "when": 1.0}
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [
-        {"spans": None},
-        {"spans": [[1]]},
-        {"spans": [[0, 5.5]]},
-        {"spans": [[3, 7], [5, 99]]},
-        {"text": 5},
-        {"note": None},
-        {"settings": None},
-        {"when": "x"},
-        {"when": None},
-        {"when": 1e30},
-        {"when": float("nan")},
-        {"from_a_newer_version": 1},
-    ],
-)
-def test_a_broken_entry_of_the_history_costs_itself_alone_and_stays_in_the_file(tmp_path, broken):
-    history = History(tmp_path / "history.json")
-    history.path.write_text(json.dumps([GOOD | broken, GOOD, 5]))
-    assert history.entries == [HistoryEntry(**GOOD)]
-    assert [choice.annotated.text for choice in history_menu(history.entries).choices] == ["the cat sat"]
-    history.add(HistoryEntry("new", [], "", ""))
-    assert [entry.text for entry in history.entries] == ["new", "the cat sat"]
-    assert json.dumps(json.loads(history.path.read_text())[1:]) == json.dumps([GOOD | broken, GOOD, 5])
-
-
-@pytest.mark.parametrize("text", ["not ours", "{}", "[" * 100_000])
-def test_a_history_of_another_format_is_put_aside(tmp_path, text):
-    history = History(tmp_path / "history.json")
-    history.path.write_text(text)
-    assert history.entries == []
-    history.add(HistoryEntry("new", [], "", ""))
-    assert (tmp_path / "history.json.unreadable").read_text() == text
-    assert [entry.text for entry in history.entries] == ["new"]
 
 
 def test_text_ends_with_its_function(tiny_model):

@@ -39,7 +39,8 @@ def page_files() -> dict[str, bytes]:
     data = {name: json.loads((package / "assets" / f"{name}.json").read_bytes()) for name in ("editor", "examples")}
     data["on_demand/sampling"] = sampling_settings()
     # As scripts, because older browsers cannot import JSON.
-    return files | {f"{n}.js": f"export default {json.dumps(v, ensure_ascii=False)};".encode() for n, v in data.items()}
+    scripts = {name: json.dumps(value, ensure_ascii=False, separators=(",", ":")) for name, value in data.items()}
+    return files | {f"{name}.js": f"export default {script};".encode() for name, script in scripts.items()}
 
 
 def sampling_settings() -> list[dict[str, Any]]:

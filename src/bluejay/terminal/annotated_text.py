@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass, field, replace
 
+from prompt_toolkit.formatted_text import StyleAndTextTuples
+
 from bluejay.infer.samples import Chunk
 from bluejay.terminal.assets import PROBABILITY_THRESHOLDS
 from bluejay.terminal.function_end import function_end
@@ -27,6 +29,11 @@ class AnnotatedText:
 
     text: str = ""
     spans: tuple[Span, ...] = ()
+
+    @property
+    def bounds(self) -> list[list[int]]:
+        """[start, end] of each span."""
+        return [[span.start, span.end] for span in self.spans]
 
     def after_edit(self, after: str) -> "AnnotatedText":
         """The annotated text after the user changed it to `after`. What the edit touches becomes the user's."""
@@ -114,6 +121,11 @@ def token_text(tokenizer: Tokenizer, token: int) -> str:
     return tokenizer.token_bytes()[token].decode("utf-8", errors="replace")
 
 
+def is_partial(text: str) -> bool:
+    """Whether a token with this text is part of a character, which gives text only together with others."""
+    return "\ufffd" in text
+
+
 def probability_level(logprob: float) -> int:
     """0 for a likely token to 4 for an unlikely one, which is coloured most deeply."""
     return sum(math.exp(logprob) < limit for limit in PROBABILITY_THRESHOLDS)
@@ -122,3 +134,19 @@ def probability_level(logprob: float) -> int:
 def percent(logprob: float) -> str:
     """A probability as a percentage, from its logarithm."""
     return f"{math.exp(logprob):.2%}" if logprob < math.log(0.01) else f"{math.exp(logprob):.0%}"
+
+
+def styled_fragments(annotated: AnnotatedText, start: int, end: int, probabilities: bool) -> StyleAndTextTuples:
+    """The text from `start` to `end`, cut into fragments where its style changes."""
+    text, at = annotated.text, start
+    fragments: StyleAndTextTuples = []
+    for span in annotated.spans:
+        if span.end <= start or span.start >= end:
+            continue
+        fragments.append(("", text[at : max(at, span.start)]))
+        known = span.logprob if probabilities else None
+        style = "class:model" if known is None else f"class:p{probability_level(known)}"
+        at = min(end, span.end)
+        fragments.append((style, text[max(start, span.start) : at]))
+    fragments.append(("", text[at:end]))
+    return [fragment for fragment in fragments if fragment[1]]

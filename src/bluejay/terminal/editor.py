@@ -1,7 +1,9 @@
 """A full-screen editor in which a user and a model write one text in turns: the page for the terminal."""
 
 import asyncio
+import contextlib
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -26,7 +28,7 @@ from prompt_toolkit.widgets import TextArea
 from bluejay.infer.engine import Engine
 from bluejay.infer.model import Model
 from bluejay.infer.params import SamplingParams
-from bluejay.terminal.annotated_text import AnnotatedText, Sample, Span, percent, probability_level
+from bluejay.terminal.annotated_text import AnnotatedText, Sample, Span, is_partial, percent, styled_fragments
 from bluejay.terminal.assets import STOP_REASONS
 from bluejay.terminal.history import History, HistoryEntry, state_directory
 from bluejay.terminal.menu import Menu, examples_menu, history_menu, model_menu
@@ -104,8 +106,10 @@ class Editor(Lexer):
         )
 
     def write(self) -> str:
-        """Let the user write until they quit. Returns the text."""
-        self.app.run()
+        """Let the user write until they quit, the terminal is closed or SIGTERM comes. Returns the text."""
+        with contextlib.suppress(EOFError):  # of a terminal that was closed
+            self.app.run(pre_run=self._quit_on_signals)
+        self._remember("not run")
         return self.annotated.text
 
     async def run(self, **changes: Any) -> None:
@@ -122,7 +126,7 @@ class Editor(Lexer):
         except ValueError as error:
             self.message = f"error: {error}"
             return
-        self.running, self.stopping = True, False
+        self.running, self.stopping, self.message = True, False, ""
         start = self.annotated if params.n == 1 else AnnotatedText()
         samples = [Sample(start, prompt if self.settings.end_of_function else None) for _ in range(params.n)]
         self.samples = samples if params.n > 1 else []
@@ -133,7 +137,8 @@ class Editor(Lexer):
                     n_tokens += chunk.token is not None
                 if params.n == 1:
                     self._show(samples[0].annotated)
-                self.message = f"running: {n_tokens} tokens"
+                if not self.message.startswith("error"):
+                    self.message = f"running: {n_tokens} tokens"
                 self.app.invalidate()
         finally:
             engine.cancel(request)
@@ -191,12 +196,12 @@ class Editor(Lexer):
         annotated, self.samples = self.states[self.state]
         self._show(annotated)
 
-    def _replace(self, annotated: AnnotatedText, settings: Settings) -> None:
-        """Replace the text and the settings; undo brings the old text back."""
+    def _replace(self, annotated: AnnotatedText, settings: Settings, samples: list[Sample]) -> None:
+        """Replace the text, the settings and the samples; undo brings the old text back."""
         if self.running:
             return
         self._record()
-        self.samples, self.menu = [], None
+        self.samples, self.menu = samples, None
         self._show(annotated)
         self.buffer.cursor_position = len(annotated.text)
         self.settings = settings
@@ -204,12 +209,13 @@ class Editor(Lexer):
         self._record()
 
     def _remember(self, note: str) -> None:
-        """Add the text to the history unless it is the latest entry already."""
-        entries = self.history.entries
-        if self.annotated.text and not (entries and entries[0].text == self.annotated.text):
-            spans = [[span.start, span.end] for span in self.annotated.spans]
+        """Add the text and the samples to the history unless they are the latest entry already."""
+        text = self.annotated.text
+        samples = [[sample.annotated.text, sample.annotated.bounds] for sample in self.samples]
+        latest = next(iter(self.history.entries), None)
+        if text and not (latest and latest.text == text and samples in ([], latest.samples)):
             try:
-                self.history.add(HistoryEntry(self.annotated.text, spans, str(self.settings), note))
+                self.history.add(HistoryEntry(text, self.annotated.bounds, str(self.settings), note, samples=samples))
             except OSError as error:
                 self.message = f"error: the history could not be saved: {error.strerror}"
 
@@ -234,8 +240,10 @@ class Editor(Lexer):
         """Apply the line of settings, or open the link in it."""
         try:
             if "#" in self.line.text and "prompt=" in self.line.text:
+                if self.running:
+                    raise ValueError("a link can be opened when the run has ended")
                 text, settings = parse_link(self.line.text)
-                self._replace(AnnotatedText(text), settings)
+                self._replace(AnnotatedText(text), settings, [])
             else:
                 self.settings = parse_settings(self.line.text)
             self.message = ""
@@ -263,7 +271,7 @@ class Editor(Lexer):
                 annotated = annotated.append(kept.text[one.start : one.end], one.logprob, one.top)
             self.samples = []
             self._show(annotated)
-        elif span and not self.samples and number < len(span.top):
+        elif span and not self.samples and number < len(span.top) and not is_partial(span.top[number][0]):
             text, logprob = span.top[number]
             self._show(self.annotated.truncate(span.start).append(text, logprob, span.top))
             self.buffer.cursor_position = len(self.annotated.text)
@@ -284,7 +292,10 @@ class Editor(Lexer):
             return f"Alt+1..{len(self.samples)} keeps a sample"
         if not (span := self._token()):
             return "move the caret to a token to see the alternatives" if self.probabilities else ""
-        choices = [f"Alt+{i} {name!r} {percent(logprob)}" for i, (name, logprob) in enumerate(span.top, 1)]
+        choices = [
+            f"{'part of a character' if is_partial(name) else f'Alt+{i} {name!r}'} {percent(logprob)}"
+            for i, (name, logprob) in enumerate(span.top, 1)
+        ]
         token = self.annotated.text[span.start : span.end]
         return f"{token!r} {percent(span.logprob or 0.0)}   " + "  ".join(choices)
 
@@ -323,17 +334,14 @@ class Editor(Lexer):
 
         opened = Condition(lambda: self.menu is not None)
 
-        @keys.add("up", filter=opened, eager=True)
-        @keys.add("down", filter=opened, eager=True)
-        def move(event: KeyPressEvent) -> None:
-            assert self.menu is not None
-            self.menu.move(-1 if event.key_sequence[0].key == "up" else 1)
+        for key, step in {"up": -1, "down": 1, "pageup": -10, "pagedown": 10}.items():
+            keys.add(key, filter=opened, eager=True)(lambda _, step=step: self.menu and self.menu.move(step))
 
         @keys.add("enter", filter=opened, eager=True)
         def choose(_: KeyPressEvent) -> None:
             assert self.menu is not None
             if choice := self.menu.choice:
-                self._replace(choice.annotated, choice.settings)
+                self._replace(choice.annotated, choice.settings, choice.samples)
             self.menu = None
 
         @keys.add("escape", filter=opened)
@@ -352,13 +360,19 @@ class Editor(Lexer):
         def stop(_: KeyPressEvent) -> None:
             self.stopping = True
 
-        @keys.add("c-q", eager=True)
-        def quit(event: KeyPressEvent) -> None:
-            self.stopping = True
-            self._remember("not run")
-            event.app.exit()
-
+        bind("c-q", self._quit)
         return keys
+
+    def _quit(self) -> None:
+        self.stopping = True
+        if not self.running:  # a run is remembered when it ends
+            self._remember("not run")
+        if not self.app.is_done:
+            self.app.exit()
+
+    def _quit_on_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, self._quit)
 
 
 def open_editor(load: Callable[[], Model], params: SamplingParams) -> str:
@@ -376,19 +390,3 @@ def wrapped(text: Callable[[], str], style: str = "") -> Window:
     """A text that takes as many lines as it needs, at least one."""
     height = Dimension(min=1)
     return Window(FormattedTextControl(text), height=height, wrap_lines=True, dont_extend_height=True, style=style)
-
-
-def styled_fragments(annotated: AnnotatedText, start: int, end: int, probabilities: bool) -> StyleAndTextTuples:
-    """The text from `start` to `end`, cut into fragments where its style changes."""
-    text, at = annotated.text, start
-    fragments: StyleAndTextTuples = []
-    for span in annotated.spans:
-        if span.end <= start or span.start >= end:
-            continue
-        fragments.append(("", text[at : max(at, span.start)]))
-        known = span.logprob if probabilities else None
-        style = "class:model" if known is None else f"class:p{probability_level(known)}"
-        at = min(end, span.end)
-        fragments.append((style, text[max(start, span.start) : at]))
-    fragments.append(("", text[at:end]))
-    return [fragment for fragment in fragments if fragment[1]]

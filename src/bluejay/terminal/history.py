@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bluejay.files import parse_json, set_aside, write_text
+from bluejay.files import cache_directory, parse_json, set_aside, write_text
 
 MAX_ENTRIES = 50
 
@@ -24,6 +24,8 @@ class HistoryEntry:
     """The report on the run."""
     when: float = field(default_factory=time.time)
     """Time of the run, in seconds since the epoch."""
+    samples: list[list[Any]] = field(default_factory=list)
+    """[text, spans] of each of several samples."""
 
 
 class History:
@@ -70,15 +72,24 @@ def entry_of(value: Any) -> HistoryEntry | None:
     try:
         entry = HistoryEntry(**value)
         time.localtime(entry.when)
-        bounds = [0, *(bound for start, end in entry.spans for bound in (start, end)), len(entry.text)]
-        known = all(isinstance(one, str) for one in (entry.text, entry.settings, entry.note))
+        known = all(isinstance(one, str) for one in (entry.settings, entry.note))
         known = known and isinstance(entry.when, int | float)
-        known = known and all(type(bound) is int for bound in bounds) and bounds == sorted(bounds)
+        known = known and all(fits(text, spans) for text, spans in [(entry.text, entry.spans), *entry.samples])
     except (TypeError, ValueError, OverflowError, OSError):
         return None
     return entry if known else None
 
 
+def fits(text: Any, spans: Any) -> bool:
+    """Whether this is a text and spans of it, in order. Raises TypeError or ValueError for what has no such form."""
+    bounds = [0, *(bound for start, end in spans for bound in (start, end)), len(text)]
+    return isinstance(text, str) and all(type(bound) is int for bound in bounds) and bounds == sorted(bounds)
+
+
 def state_directory() -> Path:
-    """The directory for what Bluejay remembers of its user: `bluejay` in `$XDG_STATE_HOME` or in `~/.local/state`."""
-    return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "bluejay"
+    """The directory for what Bluejay remembers of its user: `bluejay` in `$XDG_STATE_HOME` or in `~/.local/state`;
+    of a user without a home `state` in the directory of downloads."""
+    try:
+        return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "bluejay"
+    except RuntimeError:
+        return cache_directory() / "state"

@@ -1,6 +1,7 @@
 """A list to choose from, or a text to read, in the lower half of the screen."""
 
 import contextlib
+import textwrap
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -8,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 
 from bluejay.infer.model import Model
-from bluejay.terminal.annotated_text import AnnotatedText, Span
+from bluejay.terminal.annotated_text import AnnotatedText, Sample, Span
 from bluejay.terminal.assets import EXAMPLES, LIMITS
 from bluejay.terminal.history import HistoryEntry
 from bluejay.terminal.settings import Settings, parse_settings
@@ -22,6 +23,7 @@ class Choice:
     note: str
     annotated: AnnotatedText
     settings: Settings
+    samples: list[Sample] = field(default_factory=list)
 
 
 @dataclass
@@ -35,6 +37,8 @@ class Menu:
     keys: str = ""
     """Help on keys that only this menu has."""
     selected: int = 0
+    top: int = 0
+    """The first line of the text that is shown."""
 
     @property
     def choice(self) -> Choice | None:
@@ -42,19 +46,28 @@ class Menu:
         return self.choices[self.selected] if self.choices else None
 
     def move(self, step: int) -> None:
-        """Select the row `step` rows further down."""
+        """Select the row `step` rows further down; without rows, move the text by as many lines."""
         self.selected = min(max(self.selected + step, 0), max(0, len(self.choices) - 1))
+        if not self.choices:
+            self.top = min(max(self.top + step, 0), len(self.lines) - 1)
+
+    @property
+    def lines(self) -> list[str]:
+        """The text in lines of at most 80 characters, so that each can be seen as a whole; at least one line."""
+        text = self.text or ("" if self.choices else "nothing yet")
+        return [part for line in text.split("\n") for part in textwrap.wrap(line, 80, replace_whitespace=False) or [""]]
 
     @property
     def rows(self) -> StyleAndTextTuples:
         """The menu as styled text; the cursor position keeps the selected row in view."""
-        keys = "  ".join(filter(None, ["Up, Down, Enter" if self.choices else "", "Esc closes", self.keys]))
+        moves = "Up, Down, Enter" if self.choices else "Up, Down, Page Up, Page Down" if self.text else ""
+        keys = "  ".join(filter(None, [moves, "Esc closes", self.keys]))
         rows: StyleAndTextTuples = [("class:bar", f"{self.title}   {keys}"), ("", "\n")]
         for i, choice in enumerate(self.choices):
             selected = i == self.selected
             rows += [("[SetCursorPosition]", "")] if selected else []
             rows += [("class:bar" if selected else "bold", choice.title), ("", f"  {choice.note}\n")]
-        return [*rows, ("", self.text or ("" if self.choices else "nothing yet"))]
+        return [*rows, ("", "\n".join(self.lines[self.top :]))]
 
 
 def examples_menu(settings: Settings) -> Menu:
@@ -74,10 +87,14 @@ def history_menu(entries: Iterable[HistoryEntry]) -> Menu:
     choices = []
     for entry in entries:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.when))
-        annotated = AnnotatedText(entry.text, tuple(Span(start, end) for start, end in entry.spans))
+        annotated, *samples = (
+            AnnotatedText(text, tuple(Span(start, end) for start, end in spans))
+            for text, spans in [(entry.text, entry.spans), *entry.samples]
+        )
         title = " ".join(entry.text.split())[:60]
         with contextlib.suppress(ValueError):  # the settings of another version may be unknown here
-            choices.append(Choice(title, f"{when} · {entry.note}", annotated, parse_settings(entry.settings)))
+            settings = parse_settings(entry.settings)
+            choices.append(Choice(title, f"{when} · {entry.note}", annotated, settings, [*map(Sample, samples)]))
     return Menu("history", choices, keys="x deletes all")
 
 

@@ -68,7 +68,9 @@ def value_from(name: str, text: str) -> Any:
 def parse_settings(line: str) -> Settings:
     """Settings from a line of name=value; those that it leaves out have their defaults. Raises ValueError."""
     texts: dict[str, list[str]] = defaultdict(list)
-    for word in shlex.split(line):
+    words = shlex.shlex(line, posix=True)
+    words.whitespace_split, words.commenters, words.escape = True, "", ""  # a backslash stands for itself
+    for word in words:
         name, equals, text = word.partition("=")
         if name not in (*SAMPLING, "end_of_function") or not equals:
             raise ValueError(f"{word!r} is not a setting; one looks like top_p=0.9")

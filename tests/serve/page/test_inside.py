@@ -16,6 +16,7 @@ from tests.serve.page.conftest import SIZES
 from tests.serve.page.test_controls import no_barriers, sent_by, tab
 from tests.serve.page.test_run import HIGHLIGHTED, next_frame, run_button, text_of, writing
 from tests.serve.page.test_tokens import middle_of
+from tests.waiting import eventually
 
 SMALL = GPTConfig(n_layer=2, d_model=32, n_head=2, vocab_size=259, n_ctx=64)
 TEXT = "🐦 the cat the"
@@ -109,6 +110,44 @@ def test_a_token_is_chosen_by_click_keys_and_buttons(page, model: Model):
     expect(note(page)).to_contain_text("which comes next")
     writing(page).press("Home")
     expect(note(page)).to_contain_text("Nothing comes before the first token")
+
+
+def test_on_a_slow_network_the_last_press_counts_and_no_button_loses_the_focus(page):
+    look_inside(page)
+    held = []
+    page.route("**/v1/lens*", lambda route: held.append(route))
+    before = page.get_by_role("button", name="Previous token")
+    for _ in range(3):
+        before.press("Enter")
+    assert eventually(lambda: len(held) == 3)
+    positions = [route.request.post_data_json["position"] for route in held]
+    assert positions[0] - 2 == positions[1] - 1 == positions[2]
+    for route in reversed(held):
+        route.continue_()
+    expect(note(page)).to_contain_text("Explained: “t”.")
+    page.unroute("**/v1/lens*")
+    for _ in TEXT:
+        before.press("Enter")
+    expect(before).to_be_disabled()
+    expect(before).to_be_focused()
+    look = page.get_by_role("button", name="Look inside")
+    page.route("**/v1/lens*", lambda route: held.append(route))
+    look.press("Enter")
+    assert eventually(lambda: len(held) == 4)
+    expect(look).to_be_disabled()
+    expect(look).to_be_focused()
+    writing(page).fill("another text")
+    held.pop().continue_()
+    expect(note(page)).to_have_text("The text changed while it was looked at. Look inside again.")
+    expect(page.get_by_role("heading", name=MADE)).to_be_hidden()
+
+
+def test_a_layer_that_cannot_be_does_not_keep_the_model_from_writing(page):
+    look_inside(page)
+    section(page, STEERING).get_by_label("Layer").fill("1.5")
+    section(page, STEERING).get_by_role("button").click()
+    expect(section(page, STEERING).get_by_label("Layer")).to_be_focused()
+    sent_by(page, run_button(page).click)
 
 
 @pytest.mark.slow

@@ -58,6 +58,10 @@ def test_delayed_text_is_aligned_with_its_tokens(page):
         *parts[1:],
         ("a\r\n", ["a\r\n", -0.5]),
         (" sto", [" stop", -4]),
+        ("\r", ["\r", -1]),
+        ("\n", ["\n", -2]),
+        ("\n\r", ["\n\r", -3]),
+        ("b", ["b", -4]),
     ]
     script = """async (parts) => {
         const { TokenAligner } = await import(new URL("run.js", document.querySelector("script").src));
@@ -72,6 +76,10 @@ def test_delayed_text_is_aligned_with_its_tokens(page):
         ("日", -3, False),
         ("a\n", -0.5, True),
         (" sto", -4, True),
+        ("\n", -1, True),
+        ("", -2, True),
+        ("\n\n", -3, True),
+        ("b", -4, True),
     ]
 
 

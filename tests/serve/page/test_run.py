@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from bluejay.serve.api.parameters import MAX_STOP
@@ -164,6 +165,10 @@ def test_keyboard_alone(page):
     expect(page.get_by_role("button", name="Stop")).to_be_focused()
     page.keyboard.press("Enter")
     expect(run_button(page)).to_be_focused()
+    undo = page.get_by_role("button", name="Undo")
+    while undo.is_enabled():
+        undo.press("Enter")
+    expect(undo).to_be_focused()
 
 
 NAME = "one => one.id || one.textContent"
@@ -343,6 +348,17 @@ def test_text_stays_when_the_server_does_not_answer(open_page, running, tiny_mod
     run_button(page).click()
     expect(page.get_by_role("alert")).to_contain_text("The server does not answer")
     assert text_of(page) == "the cat"
+
+
+@pytest.mark.parametrize("body", ['{"error": "Bad Gateway"}', '{"error": {"message": null}}', "null", "<html>"])
+def test_what_a_proxy_answers_is_said_in_a_sentence(page, body):
+    page.route("**/v1/completions", lambda route: route.fulfill(status=502, body=body))
+    writing(page).fill("the cat")
+    run_button(page).click()
+    expect(page.get_by_role("alert")).to_have_text("The server answered with status 502.")
+    page.route("**/v1/models", lambda route: route.fulfill(body=body.removeprefix('{"error"')))
+    page.reload()
+    expect(page.get_by_role("alert")).to_contain_text("The answer is not Bluejay's or not complete. Reload the page")
 
 
 def test_lost_connection_keeps_the_text_received(page):

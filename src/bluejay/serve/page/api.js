@@ -9,18 +9,20 @@ export const getModels = async (key) => (await getJson("v1/models", key)).data;
 
 // The answer at a path, to a body if there is one.
 export async function getJson(path, key, body) {
-	return (await request(path, key, body && { method: "POST", body: JSON.stringify(body) })).json();
+	const answer = await (await request(path, key, body)).json().catch(() => null);
+	if (answer) return answer;
+	throw new Error("The answer is not Bluejay's or not complete. Reload the page; your text is kept.");
 }
 
 // Ask the model of that id from now on; the server's first one if it is empty.
 export const askModel = (id) => (query = id && `?model=${encodeURIComponent(id)}`);
 
-// Stream a completion as parts {index, text, tokens, reason, model}, and at the end {usage}. Throws an Error whose message is a
-// sentence for the user, or an AbortError after `signal`.
+// Stream a completion as parts {index, text, tokens, reason, model}, and at the end {usage}. Throws what
+// `request` throws, or an AbortError after `signal`.
 export async function* complete(parameters, key, signal) {
 	const path = parameters.steering ? "v1/lens/completions" : "v1/completions";
-	const body = JSON.stringify({ ...parameters, logprobs: 5, stream: true, stream_options: { include_usage: true } });
-	const response = await request(path, key, { method: "POST", body, signal });
+	const body = { ...parameters, logprobs: 5, stream: true, stream_options: { include_usage: true } };
+	const response = await request(path, key, body, signal);
 	let unfinished = parameters.n;
 	try {
 		for await (const data of events(response.body)) {
@@ -57,19 +59,21 @@ export async function* events(body) {
 }
 
 // Throws an Error whose message is a sentence for the user, with the `status` and the `code` that the server answered.
-export async function request(path, key, options) {
+export async function request(path, key, body, signal) {
 	const odd = "The API key holds a character that no key has. Enter it again.";
 	if (/[^ -~]/.test(key)) throw Object.assign(new Error(odd), { status: 401 });
 	const headers = { "Content-Type": "application/json", ...(key && { Authorization: `Bearer ${key}` }) };
-	const response = await fetch(path + query, { ...options, headers }).catch((error) => {
+	const sent = body && { method: "POST", body: JSON.stringify(body), signal };
+	const response = await fetch(path + query, { ...sent, headers }).catch((error) => {
 		if (error.name === "AbortError") throw error;
 		throw new Error("The server does not answer. Is it still running? Your text is still here.");
 	});
 	if (response.ok) return response;
-	const { error } = await response.json().catch(() => ({}));
-	const advice = error?.code === "context_length_exceeded" ? " Shorten your text, then run again." : "";
-	const message = error ? sentence(error.message) + advice : `The server answered with status ${response.status}.`;
-	throw Object.assign(new Error(message), { status: response.status, code: error?.code });
+	const { error } = Object(await response.json().catch(() => null));
+	const { code, message } = Object(error);
+	const advice = code === "context_length_exceeded" ? " Shorten your text, then run again." : "";
+	const told = message ? sentence(`${message}`) + advice : `The server answered with status ${response.status}.`;
+	throw Object.assign(new Error(told), { status: response.status, code });
 }
 
 function tokensOf(logprobs) {

@@ -191,8 +191,8 @@ function refresh() {
 	on.disabled = false;
 	if (document.activeElement === off) on.focus(); // a disabled button would lose the keyboard focus
 	off.disabled = true;
-	byId("undo").disabled = busy || !undoStack.canUndo(state());
-	byId("redo").disabled = busy || !undoStack.canRedo(state());
+	byId("undo").ariaDisabled = busy || !undoStack.canUndo(state());
+	byId("redo").ariaDisabled = busy || !undoStack.canRedo(state());
 	if (busy) popover?.hide();
 	sources?.update(busy);
 	inside?.update(busy);
@@ -288,7 +288,7 @@ const actions = {
 	probabilities: () => toggle("probabilities"),
 	sources: () => toggle("sources"),
 };
-for (const [id, action] of Object.entries(actions)) byId(id).onclick = action;
+for (const [id, action] of Object.entries(actions)) byId(id).onclick = ({ currentTarget: { ariaDisabled } }) => ariaDisabled === "true" || action();
 byId("form").onsubmit = (event) => (event.preventDefault(), run());
 onkeydown = press;
 document.onvisibilitychange = () => document.hidden && saveNow(); // also when the page is left

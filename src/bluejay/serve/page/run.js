@@ -2,6 +2,7 @@
 
 import { complete, endsText } from "./api.js";
 import editor from "./editor.js";
+import { withLineFeeds } from "./storage.js";
 
 const REASONS = editor.stop_reasons;
 export const SHOWING_MS = 50; // between two drawings of new text: they take the processors that the model needs
@@ -110,6 +111,7 @@ export const counted = (tokens) => `${tokens} token${tokens === 1 ? "" : "s"}`;
 // tokens.
 export class TokenAligner {
 	waiting = []; // tokens whose text has not arrived
+	last = ""; // the latest piece: "\r" and "\n" can be two tokens
 
 	// The pieces that are complete after another part of the stream.
 	push(text, tokens) {
@@ -118,15 +120,15 @@ export class TokenAligner {
 		while (text) {
 			const token = this.waiting[0]?.text;
 			const [taken, length] = token && text.startsWith(token) ? [1, token.length] : [Infinity, text.length];
-			pieces.push(joined(withLineFeeds(text.slice(0, length)), this.waiting.splice(0, taken)));
+			const piece = text.slice(0, length);
+			const shown = withLineFeeds(this.last + piece).slice(withLineFeeds(this.last).length);
+			pieces.push(joined(shown, this.waiting.splice(0, taken)));
+			this.last = piece;
 			text = text.slice(length);
 		}
 		return pieces;
 	}
 }
-
-// A text area turns all line ends into line feeds, and spans count what it holds.
-const withLineFeeds = (text) => text.replace(/\r\n?/g, "\n");
 
 function joined(text, tokens) {
 	if (!tokens.length) return { text };

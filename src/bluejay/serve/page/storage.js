@@ -30,12 +30,15 @@ export function saveState(state) {
 	return save(STATE, state) && inTab;
 }
 
+// A text area turns all line ends into line feeds, and spans count what it holds.
+export const withLineFeeds = (text) => text.replace(/\r\n?/g, "\n");
+
 export const listOf = (stored) => (Array.isArray(stored) ? stored : []);
 
 // {text, spans, note, samples} of what was stored, without spans that do not fit; undefined where there is no text.
 export function textOf(stored) {
 	if (typeof stored?.text !== "string") return;
-	const text = stored.text.replace(/\r\n?/g, "\n"); // as a text area holds it
+	const text = withLineFeeds(stored.text);
 	let last = 0;
 	const spans = listOf(stored.spans).filter((span) => {
 		const { start, end } = Object(span);

@@ -24,6 +24,7 @@ const PARTS = { heads: "heads", residual: "residual stream", attention: "attenti
 export class Inside extends SpanPopover {
 	tokens = []; // of the text that was looked at: {start, end, text}
 	marks = []; // what is drawn on them: {start, end, name}
+	looking = false; // whether `lookInside` waits for an answer; its button is not disabled, which would lose the keyboard focus
 
 	// `get(path, body)` asks the server; `announce` tells a screen reader.
 	constructor(panel, pane, get, announce) {
@@ -32,8 +33,8 @@ export class Inside extends SpanPopover {
 		this.look = create("button", "Look inside", () => this.lookInside());
 		this.note = create("p", "See why the model expected a token of the text.");
 		const numbers = create("small", "These are the numbers of the same model in torch and float32; the engine that writes may round differently.");
-		this.before = create("button", "Previous token", () => this.choose(this.number - 1));
-		this.after = create("button", "Next token", () => this.choose(this.number + 1));
+		this.before = create("button", "Previous token", () => this.choose(this.wanted - 1));
+		this.after = create("button", "Next token", () => this.choose(this.wanted + 1));
 		this.steps = Object.assign(create("div"), { className: "steps", hidden: true });
 		this.steps.append(this.before, this.after);
 		this.parts = create("div");
@@ -59,7 +60,7 @@ export class Inside extends SpanPopover {
 
 	// The text changed, or the model began or ended writing.
 	update(writing) {
-		this.look.disabled = writing;
+		this.look.ariaDisabled = writing || this.looking;
 		this.steps.hidden = this.parts.hidden = !this.current;
 		if (this.answer && !this.current) this.note.textContent = "The text has changed since it was looked at.";
 	}
@@ -72,7 +73,7 @@ export class Inside extends SpanPopover {
 		this.birth = this.newBirth();
 		this.steering.reset();
 		this.note.textContent = "Look again: another model was chosen.";
-		this.update(this.look.disabled);
+		this.update(this.pane.textarea.readOnly);
 		this.pane.highlight();
 	}
 
@@ -101,28 +102,27 @@ export class Inside extends SpanPopover {
 
 	// Look at the text as it is now, at what comes after it; of a long text at the end.
 	async lookInside() {
-		const { text } = this.pane;
-		const { birth } = this;
-		this.look.disabled = true;
-		let begin = 0;
-		let answer = null;
+		if (this.look.ariaDisabled === "true") return;
+		const { birth, pane: { text } } = this;
+		this.looking = this.look.ariaDisabled = true;
+		let [begin, input, answer] = [0];
 		for (let length = text.length; !answer; length = Math.floor(length / 2)) {
 			begin = text.length - length;
-			this.input = text.slice(begin).toWellFormed?.() ?? text.slice(begin);
-			answer = await this.ask({ input: this.input, everywhere: false }, TOO_LONG);
+			input = text.slice(begin).toWellFormed?.() ?? text.slice(begin);
+			answer = await this.ask({ input, everywhere: false }, TOO_LONG);
 			if (!answer && (!TOO_LONG.includes(this.code) || length < 2)) break;
 		}
-		this.look.disabled = false;
+		this.looking = false;
+		this.look.ariaDisabled = this.pane.textarea.readOnly;
 		if (!answer || birth !== this.birth) return; // another model was chosen meanwhile
-		this.text = text;
-		const at = utf16Offsets(answer.text);
-		const drawable = answer.text === this.input;
+		if (text !== this.pane.text) return this.say("The text changed while it was looked at. Look inside again.");
+		const [at, drawable] = [utf16Offsets(answer.text), answer.text === input];
 		this.tokens = answer.tokens.map((token, i) => ({
 			text: token,
 			start: drawable ? begin + at(answer.starts[i]) : text.length,
 			end: drawable ? begin + at(answer.starts[i + 1]) : text.length,
 		}));
-		this.ids = answer.ids;
+		Object.assign(this, { text, input, ids: answer.ids, wanted: answer.ids.length });
 		this.notes = [
 			begin ? "Only the end of the text was looked at." : "",
 			drawable ? "" : "The model's tokenizer changes this text, so nothing can be drawn on it.",
@@ -158,17 +158,21 @@ export class Inside extends SpanPopover {
 	// Explain why the token with this number was expected; the one after the last is what comes next.
 	async choose(at) {
 		if (at < 1) return this.say("Nothing comes before the first token, so nothing explains it.");
-		const target = this.ids[at];
-		const body = { input: this.input, position: at - 1, everywhere: false, ...(target !== undefined && { target }) };
+		const { ids } = this;
+		if (at > ids.length) return;
+		this.wanted = at;
+		const body = { input: this.input, position: at - 1, everywhere: false, ...(at < ids.length && { target: ids[at] }) };
 		const answer = await this.ask(body);
-		if (answer && this.current) this.fill(answer, at);
+		if (ids !== this.ids || at !== this.wanted || !this.current) return; // another was chosen meanwhile
+		if (answer) this.fill(answer, at);
+		else this.wanted = this.number;
 	}
 
 	fill(answer, at) {
 		Object.assign(this, { answer, number: at, span: this.tokens[at] ?? null });
 		this.steps.hidden = this.parts.hidden = false;
-		this.before.disabled = at < 2;
-		this.after.disabled = at >= this.ids.length;
+		this.before.ariaDisabled = at < 2;
+		this.after.ariaDisabled = at >= this.ids.length;
 		const likely = answer.probabilities.slice(0, 3);
 		const said = likely.map(({ token, probability }) => `“${visible(token)}” ${percent(probability)}`).join(", ");
 		const explained = `“${visible(answer.attribution.target)}”${at === this.ids.length ? ", which comes next" : ""}`;

@@ -40,7 +40,8 @@ export class Birth {
 	}
 
 	async load() {
-		this.button.disabled = true;
+		if (this.button.ariaDisabled === "true") return; // not disabled, which would lose the keyboard focus
+		this.button.ariaDisabled = true;
 		try {
 			const body = { prompt: Array.from(this.getText()).slice(-PROMPT).join(""), seed: newSeed() };
 			for (const [i, known] of this.checkpoints.entries()) {
@@ -57,7 +58,7 @@ export class Birth {
 			this.note.textContent = message;
 			this.announce(message);
 		}
-		this.button.disabled = false;
+		this.button.ariaDisabled = false;
 	}
 
 	show(prompt) {

@@ -14,6 +14,7 @@ export class Steering {
 		this.toward = lines("Steer toward these texts, one per line", "I love this wonderful day");
 		this.away = lines("Steer away from these texts, one per line", "I hate this terrible day");
 		this.layer = Object.assign(create("input"), { type: "number", min: 0, ariaLabel: "Layer", placeholder: "middle layer" });
+		this.layer.setAttribute("form", ""); // it is no setting of a run
 		this.note = create("p");
 		const add = create("button", "Add a slider", () => this.add());
 		const told = "Add what sets the first texts apart from the others to every token; a slider beside Top-p says how much.";
@@ -27,6 +28,7 @@ export class Steering {
 	}
 
 	add() {
+		if (!this.layer.reportValidity()) return undefined;
 		const texts = ({ value }) => value.split("\n").filter((line) => line.trim());
 		const layer = this.layer.value === "" ? {} : { layer: this.layer.valueAsNumber };
 		this.direction = { toward: texts(this.toward), away: texts(this.away), ...layer };

@@ -30,16 +30,20 @@ export class Samples {
 		this.list = list;
 		this.panes = (list ?? []).map((sample, i) => new SamplePane(sample, i + 1, (kept) => this.keep(kept)));
 		this.section.hidden = !list;
-		const discard = () => this.onChange({ text: this.editor.text, spans: this.editor.spans });
-		this.section.replaceChildren(create("button", "Discard all", discard), ...this.panes.map(({ box }) => box));
+		this.section.replaceChildren(create("button", "Discard all", () => this.replace(this.editor)), ...this.panes.map(({ box }) => box));
 		this.applyStyle(this.style);
 	}
 
 	keep({ text, spans }) {
 		const { editor } = this;
 		const kept = spans.map((span) => shiftSpan(span, editor.text.length));
-		this.onChange({ text: editor.text + text, spans: [...editor.spans, ...kept] });
-		editor.focus();
+		this.replace({ text: editor.text + text, spans: [...editor.spans, ...kept] });
+	}
+
+	// The button that was pressed goes with the samples; the text has the keyboard focus then.
+	replace({ text, spans }) {
+		this.onChange({ text, spans });
+		this.editor.focus();
 	}
 
 	applyStyle(style) {

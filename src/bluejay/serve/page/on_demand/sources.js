@@ -62,6 +62,7 @@ export class Sources {
 		const { round } = this;
 		this.available = false;
 		this.telling = true;
+		this.make.ariaDisabled = false;
 		this.say("Opening the index…");
 		try {
 			const { available, reason, charged, corpora, index } = await this.ask("v1/trace");
@@ -81,8 +82,9 @@ export class Sources {
 
 	// Have the server make the index that is missing, and say how far it is.
 	async makeIndex() {
+		if (this.make.ariaDisabled === "true") return; // not disabled or hidden, which would lose the keyboard focus
 		const { round } = this;
-		this.make.hidden = true;
+		this.make.ariaDisabled = true;
 		try {
 			await this.ask("v1/trace/index", {});
 			for (let status = {}; !status.available; status = await this.ask("v1/trace")) {
@@ -92,11 +94,13 @@ export class Sources {
 				this.say(`Making the index: ${Math.floor((100 * (done ?? 0)) / (tokens || 1))}%`);
 				await new Promise((resolve) => setTimeout(resolve, POLL_MS));
 			}
-			if (round === this.round) this.begin();
+			if (round !== this.round) return;
+			if (document.activeElement === this.make) this.pane.focus();
+			this.begin();
 		} catch ({ message }) {
 			if (round !== this.round) return;
 			this.say(message);
-			this.make.hidden = false;
+			this.make.ariaDisabled = false;
 		}
 		this.announce(this.note.textContent);
 	}
