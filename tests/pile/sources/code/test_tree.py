@@ -105,6 +105,13 @@ def test_units_of_a_tree_are_its_folders(project: Path) -> None:
         Tree(kind="tree", path=str(project), include=("*.rs",)).units()
 
 
+def test_what_leads_from_a_worktree_to_its_repository_is_not_read(project: Path) -> None:
+    (project / ".git").write_text("gitdir: /home/a/project")
+    (project / "lib/.git").write_text("gitdir: /home/a/lib")
+    documents, aside = read(Tree(kind="tree", path=str(project), include=("*.py", "*.git")))
+    assert (set(documents), set(aside)) == ({"main.py", "large.py", "vendor/deep/c.py"}, {"latin.py"})
+
+
 def test_a_repository_at_an_address(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BLUEJAY_CACHE", str(tmp_path / "cache"))
     commit = committed(project)

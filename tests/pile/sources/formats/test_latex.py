@@ -51,7 +51,10 @@ def test_a_paper_of_several_files(parsed: Callable, mode: str) -> None:
         (r"one \if0 not \ifx a b x \else y \fi z \fi two \if 0 not \else but \fi", "one two but"),
         (r"one \if01 two\fi \if0\blind three\fi", "one 01 two0three"),
         (r"Line\\*next\\* [2pt] line\\", "Line\nnext\nline"),
-        (r"a\textless b\textgreater{}c, 5\textpercent of \textdollar 3, \guillemotleft q\guillemotright", "a<b>c, 5%of $3, «q»"),
+        (
+            r"a\textless b\textgreater{}c, 5\textpercent of \textdollar 3, \guillemotleft q\guillemotright",
+            "a<b>c, 5%of $3, «q»",
+        ),
         (r"\textquotedblleft a\textquotedblright{} \textbar{} \textunderscore{} \textasteriskcentered", "“a” | _ *"),
         (r"a\~{}b\^{}c \url{http://a.b/\~{}d\^{}e} \c{}f", "a~b^c http://a.b/~d^e f"),
         ("\\begin{minted}[opts]{python}\nx = {}\n\\end{minted}", "x = {}"),

@@ -46,7 +46,7 @@ class SourceFiles:
             raise ValueError(f"larger than {self.max_bytes:,} bytes")
 
     def document(self, name: str, raw: bytes, licences: LicenceFiles, source: str, url: str) -> Document:
-        """The document of one file, or of the first of its pieces. Raises ValueError: it must be skipped, for this reason."""
+        """The document of a file, or of its first piece. Raises ValueError: it must be skipped, for this reason."""
         if is_binary(raw):
             raise ValueError("binary")
         text = file_text(raw, name)
@@ -119,7 +119,8 @@ class Tree(SourceFiles):
 
         for folder, folders, files in os.walk(root if unit == TOP else root / unit, onerror=refuse):
             folders[:] = [] if unit == TOP else [name for name in folders if name not in VERSION_CONTROL]
-            found += [path for path in map(Path(folder).joinpath, files) if path.is_file() and not path.is_symlink()]
+            paths = [Path(folder, name) for name in files if name not in VERSION_CONTROL]  # `.git` of a worktree
+            found += [path for path in paths if path.is_file() and not path.is_symlink()]
         return sorted(path.relative_to(root).as_posix() for path in found)
 
     @property

@@ -26,8 +26,8 @@ SOURCE = re.compile(
     rf"|(?!{NEVER})\\.)|(?P<never>{NEVER})|%[^\n]*(?:\n(?![ \t\r]*(?:\n|\Z))[ \t]*)?",
     re.DOTALL,
 )
-"""Comments, with their line's end but where an empty line follows; what is never printed; and what may hold a percent sign that begins no comment: verbatim text, addresses,
-escaped characters."""
+"""Comments, with the end of their line unless an empty line follows; what is never printed; and what may hold a percent
+sign that begins no comment: verbatim text, addresses, escaped characters."""
 CONDITIONAL = re.compile(
     r"\\(?:(?P<begins>if(?!f\b|thenelse|blank|bool|toggle|str|def(?:empty|string|void))[a-zA-Z@]*)|(?P<other>else|fi))"
     r"(?![a-zA-Z@])|\\.|%[^\n]*",
