@@ -67,8 +67,8 @@ def page_text(raw: bytes, charset: str | None, xml: bool = False) -> str:
     return text
 
 
-def charset_of(raw: bytes, charset: str | None) -> str:
-    """The encoding of a page: the one that its server or message gave, or that it declares or seems to have."""
+def charset_of(raw: bytes, charset: str | None) -> str | None:
+    """The encoding of a page: the one that its server or message gave, or that it declares or seems to have, if any."""
     from resiliparse.parse.encoding import detect_encoding
 
     return charset if charset and encoding_named(charset) else detect_encoding(raw, from_html_meta=True)
