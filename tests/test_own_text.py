@@ -173,7 +173,7 @@ def test_a_run_knows_its_folder_again_whatever_else_is_left_out_of_it(here):
     Path("notes/a.txt").write_text("text")
     path = own_text.write_corpus_recipe(Path("notes"), Path("runs/notes"), None, False)
     values = recipes.plain(recipes.load(PileRecipe, path))
-    values["component"][0]["source"][0]["exclude"] = []  # as it was before hidden files were left out
+    values["component"][0]["source"][0] |= {"exclude": [], "max_bytes": 10**9}  # as they once were
     recipes.save(recipes.check(PileRecipe, values, "test"), path)
     before = path.read_bytes()
     assert own_text.write_corpus_recipe(Path("notes"), Path("runs/notes"), None, False).read_bytes() == before

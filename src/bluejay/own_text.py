@@ -196,7 +196,7 @@ def write_corpus_recipe(target: Path, directory: Path, init: str | None, force: 
 def places_of(recipe: PileRecipe) -> list[dict[str, Any]]:
     """The sources of a corpus without what they leave out, by which a run knows its text again."""
     sources = recipes.plain(recipe)["component"][0]["source"]
-    return [{key: value for key, value in source.items() if key != "exclude"} for source in sources]
+    return [{key: value for key, value in source.items() if key not in ("exclude", "max_bytes")} for source in sources]
 
 
 def corpus_recipe_of(

@@ -112,12 +112,20 @@ def test_links_to_files_are_read(here, byte_tokenizer_folder, capsys):
     assert sorted(Path(row["name"]).name for row in skipped) == ["c.gone", "loop.txt"]
 
 
-def test_no_link_leads_to_text_outside_of_a_repository(here, byte_tokenizer_folder, capsys):
+def test_no_link_leads_to_files_outside_of_a_repository(here, byte_tokenizer_folder, capsys):
+    Path("secret.json").write_text('{"text": "a secret"}')
+    Path("secret.csv").write_text("text\na secret\n")
+    for name in ("secret.txt.gz", "secret.csv.gz"):
+        Path(name).write_bytes(gzip.compress(b"text\na secret"))
     Path("secret.txt").write_text("a secret")
     for name in ("work/.git/annex/1", "work/notes/a.txt"):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text(f"text of {Path(name).name}")
     Path("work/notes/annexed.txt").symlink_to("../.git/annex/1")
-    Path("work/notes/stolen.txt").symlink_to("../../secret.txt")
-    assert sorted(texts_of(Path("work/notes"), byte_tokenizer_folder)) == ["text of 1", "text of a.txt"]
-    assert "links to text outside of their git repository are left out: 1, such as" in capsys.readouterr().err
+    Path("work/notes/own.csv").write_text("text\ntext of own\n")
+    Path("work/notes/own.gz").write_bytes(gzip.compress(b"text of gz"))
+    for ending in ("txt", "txt.gz", "csv.gz", "json", "csv"):
+        Path(f"work/notes/stolen.{ending}").symlink_to(f"../../secret.{ending}")
+    texts = sorted(texts_of(Path("work/notes"), byte_tokenizer_folder))
+    assert texts == ["text of 1", "text of a.txt", "text of gz", "text of own"]
+    assert "links to files outside of their git repository are left out: 5, such as" in capsys.readouterr().err

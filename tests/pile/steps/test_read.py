@@ -12,6 +12,7 @@ from bluejay.pile.recipe import Component
 from bluejay.pile.sources.code.tree import Tree
 from bluejay.pile.sources.formats.tables import JSONLines
 from bluejay.pile.sources.formats.text import Text
+from bluejay.pile.sources.io import lines
 from bluejay.pile.sources.mathematics import Mathematics
 from bluejay.pile.steps import read
 from bluejay.pile.steps.read import input_of, parts_of, read_unit, row_of
@@ -92,9 +93,13 @@ def test_only_units_that_are_files_are_taken_for_files(tmp_path: Path, monkeypat
         ("a\n\n" + "words and words " * 40, " "),
     ],
 )
-def test_a_text_that_is_too_long_is_cut_where_it_pauses(text: str, ends: str, tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize(("piece", "encoding"), [(10**6, "utf-8"), (500, "utf-8"), (500, "utf-16")])
+def test_a_text_that_is_too_long_is_cut_where_it_pauses(
+    text: str, ends: str, piece: int, encoding: str, tmp_path: Path, monkeypatch
+) -> None:
     monkeypatch.setattr(read, "MAX_CHARACTERS", 100)
-    (tmp_path / "a.txt").write_text(text)
+    monkeypatch.setattr(lines, "PIECE_BYTES", piece)
+    (tmp_path / "a.txt").write_text(text, encoding=encoding)
     (tmp_path / "short.txt").write_text("short")
     whole = Text(kind="text", path=str(tmp_path / "a.txt"))
     tree = Tree(kind="tree", path=str(tmp_path), include=("a.txt",))
@@ -110,6 +115,17 @@ def test_a_text_that_is_too_long_is_cut_where_it_pauses(text: str, ends: str, tm
     assert [found.meta for found in read_unit(whole, str(tmp_path / "short.txt")) if isinstance(found, Document)] == [
         {"path": str(tmp_path / "short.txt")}
     ]
+
+
+def test_a_long_text_is_kept_up_to_where_it_is_none(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(read, "MAX_CHARACTERS", 100)
+    monkeypatch.setattr(lines, "PIECE_BYTES", 500)
+    (tmp_path / "a.txt").write_bytes(b"A line of verse.\n" * 40 + bytes(range(1, 32)) * 20)
+    for source in (Text(kind="text", path=str(tmp_path / "a.txt")), Tree(kind="tree", path=str(tmp_path))):
+        *documents, skipped = read_unit(source, *source.units())
+        kept = "".join(part.text for part in documents if isinstance(part, Document))
+        assert kept == "A line of verse.\n" * 29
+        assert isinstance(skipped, Skipped) and skipped.reason.startswith("broken off, what stands before is kept: not")
 
 
 def test_a_record_that_is_too_long_is_skipped(tmp_path: Path, monkeypatch) -> None:

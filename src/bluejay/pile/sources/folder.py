@@ -40,7 +40,7 @@ WRITTEN = ("html", "json", "jsonl", "parquet")
 
 def sources_of(target: Path, own: list[Path]) -> tuple[list[dict[str, Any]], int]:
     """The sources of a file or folder, by the endings of names, and the bytes of all files; the folders `own`, which
-    are written to, are no part of it. Links to files are read, but none to text outside of the git repository that the
+    are written to, are no part of it. Links to files are read, but none to files outside of the git repository that the
     link is in, because another person may have chosen that file. Raises ValueError: a source cannot leave `own` out, or
     a folder cannot be read."""
     if target.is_file():
@@ -50,9 +50,9 @@ def sources_of(target: Path, own: list[Path]) -> tuple[list[dict[str, Any]], int
     if root in within:
         raise ValueError(f"{target} is where the results would be written; choose another name for them")
     files = [path for path in files_in(root) if not any(path.is_relative_to(place) for place in within)]
-    foreign = {path for path in files if is_plain(path) and leaves_repository(path)}
+    foreign = {path for path in files if leaves_repository(path)}
     if foreign:
-        say(f"links to text outside of their git repository are left out: {len(foreign):,}, such as {min(foreign)}")
+        say(f"links to files outside of their git repository are left out: {len(foreign):,}, such as {min(foreign)}")
         files = [path for path in files if path not in foreign]
     apart = [path for path in files if not is_plain(path) or path.is_symlink()]  # which a tree does not read
     endings = {ending_of(path): kind_of(path) for path in apart}
@@ -68,8 +68,9 @@ def sources_of(target: Path, own: list[Path]) -> tuple[list[dict[str, Any]], int
         named = [path for path in apart if ending_of(path) == ending]
         # Where a pattern of `a.gz` would match `b.csv.gz`, too, or what must be left out, the files are named.
         alone = ending and not any(other.endswith(f".{ending}") for other in endings)
+        alone = alone and not any(path.name.endswith(f".{ending}") for path in foreign)
         if is_plain(named[0]):
-            alone = alone and not within and not any(ending_of(path) == ending for path in foreign)
+            alone = alone and not within
             read |= {path for path in files if alone and ending_of(path) == ending}
         sources += [source_of(named[0], pattern)] if alone else [source_of(path, str(path)) for path in named]
     rest = [path for path in files if path not in read]
@@ -109,7 +110,7 @@ def source_of(file: Path, path: str) -> dict[str, Any]:
 def tree_of(folder: Path, exclude: list[str]) -> dict[str, Any]:
     """The source of the text files in a folder that are not hidden and match none of the patterns `exclude`."""
     path, patterns = str(folder.resolve()), [*HIDDEN, *exclude]
-    return {"kind": "tree", "path": path, "exclude": patterns, "licence": "unknown", "max_bytes": 10**9}
+    return {"kind": "tree", "path": path, "exclude": patterns, "licence": "unknown", "max_bytes": 10**12}
 
 
 def kind_of(path: Path) -> str:

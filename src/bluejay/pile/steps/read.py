@@ -4,9 +4,10 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -188,11 +189,10 @@ def read_unit(source: Any, unit: str, place: FileRange | None = None) -> Iterato
     """The documents of a unit, or of a range of it. A unit that cannot be read, or only in part, yields a Skipped with
     the reason."""
     try:
-        for found in source.read_range(unit, place) if place else source.read(unit):
+        everything = source.read_range(unit, place) if place else source.read(unit)
+        for found in cut(everything) if source.kind in CUT else everything:
             if isinstance(found, Document) and not found.text.strip():
                 yield Skipped(found.url, "empty")
-            elif isinstance(found, Document) and len(found.text) > MAX_CHARACTERS and source.kind in CUT:
-                yield from cut(found)
             elif isinstance(found, Document) and len(found.text) > MAX_CHARACTERS:
                 yield Skipped(found.url, f"longer than {MAX_CHARACTERS:,} characters")
             else:
@@ -204,20 +204,30 @@ def read_unit(source: Any, unit: str, place: FileRange | None = None) -> Iterato
         yield Skipped(unit, reason)
 
 
-def cut(document: Document) -> Iterator[Document]:
-    """Documents of at most MAX_CHARACTERS that together are a longer one, numbered from 1 as `part` in `meta`. Each
-    ends after its last paragraph, else line, else word, if that leaves it at least half as long."""
-    text, start, number = document.text, 0, 0
-    while start < len(text):
-        end = start + MAX_CHARACTERS
-        if end < len(text):
-            breaks = (text.rfind(mark, start + MAX_CHARACTERS // 2, end) + len(mark) for mark in ("\n\n", "\n", " "))
-            end = next((place for place in breaks if place > start + MAX_CHARACTERS // 2), end)
-        piece = text[start:end]
-        if piece.strip():
-            number += 1
-            yield replace(document, text=piece, meta={**document.meta, "part": number})
-        start = end
+def cut(everything: Iterable[Document | Skipped]) -> Iterator[Document | Skipped]:
+    """What a source gives, of which consecutive documents of one address are a whole text; of a text of more than
+    MAX_CHARACTERS, documents that together are that text, numbered from 1 as `part` in `meta`. Each ends after its last
+    paragraph, else line, else word, if that leaves it at least half as long."""
+    for _, group in groupby(everything, key=lambda found: found.url if isinstance(found, Document) else None):
+        document, text, number = None, "", 0
+        for found in group:
+            if isinstance(found, Skipped):
+                yield found
+                continue
+            document, text, start = found, text + found.text, 0
+            while len(text) - start > MAX_CHARACTERS:
+                least, most = start + MAX_CHARACTERS // 2, start + MAX_CHARACTERS
+                breaks = (text.rfind(mark, least, most) + len(mark) for mark in ("\n\n", "\n", " "))
+                end = next((place for place in breaks if place > least), most)
+                if text[start:end].strip():
+                    number += 1
+                    yield replace(document, text=text[start:end], meta={**document.meta, "part": number})
+                start = end
+            text = text[start:]
+        if document and not number:
+            yield replace(document, text=text)
+        elif document and text.strip():
+            yield replace(document, text=text, meta={**document.meta, "part": number + 1})
 
 
 def row_of(document: Document, component: Component) -> dict[str, str] | Skipped:

@@ -28,6 +28,7 @@ def project(tmp_path: Path) -> Path:
         "large.py": b"x = 0\n" * 1000,
         "logo.png": b"\x89PNG\r\n\x1a\n\x00\x00",
         "latin.py": b"# \x01\x02\x03\n",
+        "wide.txt": "a text\n".encode("utf-16"),
     }
     for name, data in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +76,9 @@ def test_files_with_their_licences(kind: str, project: Path) -> None:
         "lib/a.c": "GPL-2.0-only",
         "lib/b.c": "MIT",
         "vendor/deep/c.py": "Apache-2.0",
+        "wide.txt": "MIT",
     }
+    assert documents["wide.txt"].text == "a text\n"
     assert documents["main.py"].text == "print(1)\n"
     assert aside["large.py"] == "larger than 5,000 bytes"
     assert aside["logo.png"] == "binary"
@@ -100,6 +103,13 @@ def test_units_of_a_tree_are_its_folders(project: Path) -> None:
         Tree(kind="tree", path=str(project / "main.py")).units()
     with pytest.raises(ValueError, match=r"no file in .* matches \*\.rs"):
         Tree(kind="tree", path=str(project), include=("*.rs",)).units()
+
+
+def test_what_leads_from_a_worktree_to_its_repository_is_not_read(project: Path) -> None:
+    (project / ".git").write_text("gitdir: /home/a/project")
+    (project / "lib/.git").write_text("gitdir: /home/a/lib")
+    documents, aside = read(Tree(kind="tree", path=str(project), include=("*.py", "*.git")))
+    assert (set(documents), set(aside)) == ({"main.py", "large.py", "vendor/deep/c.py"}, {"latin.py"})
 
 
 def test_a_repository_at_an_address(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,6 +104,18 @@ def test_a_missing_chapter_is_counted(parsed: Callable, book: bytes) -> None:
     assert [entry.reason for entry in aside] == ["a chapter is missing: EPUB/text/c 1.xhtml"]
 
 
+@pytest.mark.parametrize("content", ["\x01" * 90, None])
+def test_a_broken_chapter_costs_itself(parsed: Callable, book: bytes, content: str | None) -> None:
+    if content is None:
+        stored = changed(book, **{"EPUB_text_c~1.xhtml": "<p>The first</p>"})
+        data = stored.replace(b"The first", b"The f1rst")  # which its checksum tells
+    else:
+        data = changed(book, **{"EPUB_text_c~1.xhtml": content})
+    ((document,), (aside,)) = parsed(Epub(path="x"), data)
+    assert document.text == "Chapter 2\n\nText of café 2."
+    assert aside.reason.startswith("a chapter is broken: EPUB/text/c 1.xhtml: ")
+
+
 def test_chapters_are_named_with_places_in_them(parsed: Callable, book: bytes) -> None:
     with zipfile.ZipFile(io.BytesIO(book)) as old:
         package = old.read("EPUB/content.opf").decode()

@@ -48,6 +48,16 @@ def test_a_paper_of_several_files(parsed: Callable, mode: str) -> None:
         (r"one \iffalse not \else but \fi two \iffalse\fi three", "one but two three"),
         (r"one \verb|\iffalse| \\iffalse two \fi \iffalsehood", "one \\iffalse\niffalse two"),
         (r"one \iffalse two \iffalse three", "one two three"),
+        (r"one \if0 not \ifx a b x \else y \fi z \fi two \if 0 not \else but \fi", "one two but"),
+        (r"one \if01 two\fi \if0\blind three\fi", "one 01 two0three"),
+        (r"Line\\*next\\* [2pt] line\\", "Line\nnext\nline"),
+        (
+            r"a\textless b\textgreater{}c, 5\textpercent of \textdollar 3, \guillemotleft q\guillemotright",
+            "a<b>c, 5%of $3, «q»",
+        ),
+        (r"\textquotedblleft a\textquotedblright{} \textbar{} \textunderscore{} \textasteriskcentered", "“a” | _ *"),
+        (r"a\~{}b\^{}c \url{http://a.b/\~{}d\^{}e} \c{}f", "a~b^c http://a.b/~d^e f"),
+        ("\\begin{minted}[opts]{python}\nx = {}\n\\end{minted}", "x = {}"),
         (r"\'Etude, na\"{\i}ve, \c{c}a, \v{S}, \o, \ss{}x, 3\,km", "Étude, naïve, ça, Š, ø, ßx, 3 km"),
         ("One--two---three ``q'' ~ a\\\\b", "One–two—three “q” a\nb"),
         (r"\begin{itemize}\item one \item[x] two\end{itemize}", "- one\n- x two"),
@@ -71,6 +81,13 @@ def test_a_paper_of_several_files(parsed: Callable, mode: str) -> None:
 def test_markup(parsed: Callable, source: str, text: str) -> None:
     (document,), _ = parsed(Latex(path="x"), source.encode())
     assert document.text == text
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_an_empty_line_behind_a_comment_ends_a_paragraph(parsed: Callable, end: str) -> None:
+    source = "One. %\\label{x}\n\nTwo. % note\n \t\nThree%\n  glued.\n% alone\nOn.%\n% and\n\n  Four. % end\n"
+    (document,), _ = parsed(Latex(path="x"), source.replace("\n", end).encode())
+    assert document.text.split("\n\n") == ["One.", "Two.", "Threeglued.\nOn.", "Four."]
 
 
 def test_files_that_include_one_another(parsed: Callable) -> None:

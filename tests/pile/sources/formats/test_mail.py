@@ -155,6 +155,24 @@ def test_charsets(parsed: Callable, charset: str, raw: bytes, text: str, coding:
     assert document.meta["title"] == "Köln"
 
 
+@pytest.mark.parametrize("charset", ["", "; charset=unknown-8bit"])
+@pytest.mark.parametrize(
+    ("meta", "codec", "text"),
+    [
+        ("<meta charset=koi8-r>", "koi8-r", "Привет, мир"),
+        ('<meta http-equiv="Content-Type" content="text/html; charset=shift_jis">', "cp932", "日本語の文書"),
+        ("<meta charset=koi8-r>", "utf-8", "Привет, мир"),
+    ],
+)
+def test_a_page_in_a_message_declares_its_charset(
+    parsed: Callable, meta: str, codec: str, text: str, charset: str
+) -> None:
+    page = base64.encodebytes(f"<html><head>{meta}</head><p>{text}</p></html>".encode(codec))
+    head = f"Subject: A\nContent-Type: text/html{charset}\nContent-Transfer-Encoding: base64\n\n".encode()
+    ((document,), _) = parsed(Mail(path="x"), head + page)
+    assert document.text == text
+
+
 @pytest.mark.parametrize(
     ("subject", "title"),
     [

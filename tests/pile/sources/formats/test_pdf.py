@@ -8,7 +8,7 @@ from reportlab.lib.styles import getSampleStyleSheet
 from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import Paragraph, SimpleDocTemplate
 
-from bluejay.pile.sources.formats.pdf import Pdf, join_lines
+from bluejay.pile.sources.formats.pdf import Pdf, join_lines, without_running_titles
 
 
 def paper(paragraphs: list[str], title: str = "A Paper") -> bytes:
@@ -44,6 +44,12 @@ def test_lines() -> None:
     assert join_lines("modi\x1ced \x1ductuation o\x1bers 1986\x151989 \x10no\x11\n\x10\nx\x00") == (
         "modified fluctuation offers 1986–1989 “no”\n\nx"
     )
+
+
+def test_of_numbers_at_the_edges_of_a_page_one_is_its_number() -> None:
+    pages = [["A Title", "", f"{number}", "1984", "was a year.", "15", "17", f"{number}", ""] for number in range(6)]
+    assert without_running_titles(pages) == [["1984", "was a year.", "15", "17"]] * 6
+    assert without_running_titles([["12", "Anna", "13"], ["", "7"]]) == [["Anna"], []]
 
 
 def test_scans_and_rubbish_are_skipped(parsed: Callable) -> None:

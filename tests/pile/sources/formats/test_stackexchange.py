@@ -1,6 +1,7 @@
 """Questions come out with the answers that The Pile's rule chooses."""
 
 import io
+import re
 from collections.abc import Callable
 from xml.sax.saxutils import quoteattr
 
@@ -63,6 +64,16 @@ def test_the_best_answers(parsed: Callable) -> None:
     assert first.source == "askubuntu.com"
     assert first.meta["tags"] == ["unix", "ls"]
     assert first.meta["authors"] == ["https://askubuntu.com/users/7", "gone", "https://askubuntu.com/users/8"]
+
+
+def test_however_a_dump_is_written(parsed: Callable) -> None:
+    whole = [document.text for document in parsed(StackExchange(path="x"), POSTS)[0]]
+    bare = POSTS.replace(b"&gt;", b">")
+    single = re.sub(rb"""(\w*Id|Title)="([^"']*)\"""", rb"\1 = '\2'", bare)
+    assert b"Id = '1' PostTypeId = '1'" in single
+    for data in (bare, single):
+        documents, aside = parsed(StackExchange(path="x"), data)
+        assert ([document.text for document in documents], aside) == (whole, [])
 
 
 def test_a_choice_of_ones_own(parsed: Callable) -> None:

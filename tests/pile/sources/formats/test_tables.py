@@ -254,6 +254,14 @@ def test_records_within_json(tmp_path: Path) -> None:
         read(JSON(kind="json", path=str(file)))
 
 
+def test_how_records_in_arrays_of_arrays_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('[[{"text": "one"}, {"text": "two"}]]')
+    documents, (aside,) = read(JSON(kind="json", path=str(tmp_path / "a.json")))
+    assert (documents, aside.reason) == ([], 'not a record but an array: records = "*.*" reads its entries')
+    documents, _ = read(JSON(kind="json", path=str(tmp_path / "a.json"), records="*.*"))
+    assert [document.text for document in documents] == ["one", "two"]
+
+
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, lambda raw: gzip.compress(raw) + b"more"])
 @pytest.mark.parametrize(
     ("content", "texts"),

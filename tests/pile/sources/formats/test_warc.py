@@ -108,6 +108,7 @@ def responses(*answers: tuple[str, bytes]) -> bytes:
 PAGE = f"<html><title>T</title><p>{SENTENCE.format('packed')}</html>".encode()
 RAW = zlib.compressobj(wbits=-15)
 DEFLATED = RAW.compress(PAGE) + RAW.flush()
+PACKED = gzip.compress(PAGE, mtime=0)
 CHUNKED = b"".join(b"%x;a=b\r\n%b\r\n" % (len(part), part) for part in (PAGE[:50], PAGE[50:])) + b"0\r\n\r\n"
 
 
@@ -127,6 +128,8 @@ CHUNKED = b"".join(b"%x;a=b\r\n%b\r\n" % (len(part), part) for part in (PAGE[:50
         ("Content-Encoding: br", PAGE),
         ("Content-Encoding: zstd", zstandard.compress(PAGE)),
         ("Content-Encoding: gzip\r\nTransfer-Encoding: chunked", gzip.compress(PAGE, mtime=0)),
+        ("Transfer-Encoding: gzip, chunked", b"%x\r\n%b\r\n0\r\n\r\n" % (len(PACKED), PACKED)),
+        ("Transfer-Encoding: gzip", PACKED),
         ("Content-Encoding: deflate, gzip", gzip.compress(zlib.compress(PAGE), mtime=0)),
         ("Content-Encoding: identity", PAGE),
         ("Content-Encoding:", PAGE),
@@ -137,6 +140,31 @@ def test_bodies_in_any_coding_or_in_none(parsed: Callable, headers: str, body: b
     documents, aside = parsed(Warc(path="x"), responses(plain, (f"Content-Type: text/html\r\n{headers}", body), plain))
     assert [document.text for document in documents] == [SENTENCE.format("packed")] * 3
     assert not aside
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Server: a",
+        "Content-Type:",
+        "Content-Type: text/html charset=utf-8",
+        "Content-Type: text/html,text/html",
+        "Content-Type: TEXT/HTML, charset=utf-8",
+        "Content-Type: unknown/unknown",
+        "Content-Type: */*; charset=utf-8",
+    ],
+)
+def test_a_page_is_read_however_its_type_is_written(parsed: Callable, header: str) -> None:
+    ((document,), aside) = parsed(Warc(path="x"), responses((header, PAGE)))
+    assert (document.text, aside) == (SENTENCE.format("packed"), [])
+
+
+def test_what_has_no_type_and_is_no_text_is_counted(parsed: Callable) -> None:
+    picture = responses(("Server: a", bytes(range(256))))
+    documents, (aside,) = parsed(Warc(path="x"), picture)
+    assert not documents and aside.reason.startswith("not text")
+    identified = picture.replace(b"WARC-Target", b"WARC-Identified-Payload-Type: image/png\r\nWARC-Target")
+    assert parsed(Warc(path="x"), identified) == ([], [])
 
 
 @pytest.mark.parametrize("mixed", [False, True])

@@ -32,6 +32,26 @@ def test_elements_of_some_names(stream: type[BufferedIOBase]) -> None:
     ]
 
 
+@pytest.mark.parametrize("stream", [io.BytesIO, Dripping])
+def test_values_may_hold_what_ends_a_tag(stream: type[BufferedIOBase]) -> None:
+    whole = [
+        """<p a="x > y" b='>"' c="/>" />""",
+        """<p a="it's > 'that'">x > y</p>""",
+        "<p\n a='/>' >z</p>",
+        '<p a=">"/>',
+    ]
+    assert [source for _, source in found(f"<r>{' > '.join(whole)} </r>".encode(), "p", stream=stream)] == whole
+    assert element(whole[0]).get("b") == '>"'
+    assert element("<p a='>' xmlns:x='u' x:y='z'><w:q/></p>").get("a") == ">"
+
+
+@pytest.mark.parametrize("stream", [io.BytesIO, Dripping])
+@pytest.mark.parametrize("broken", ['<p a="b>c</p>', "<p don't>c</p>", '<p a="b>c" <i d="e"/></p>'])
+def test_a_broken_tag_costs_itself(stream: type[BufferedIOBase], broken: str) -> None:
+    data = f'<r><p>one</p>{broken}<p a="2">two</p></r>'.encode()
+    assert [source for _, source in found(data, "p", stream=stream)] == ["<p>one</p>", broken, '<p a="2">two</p>']
+
+
 def test_a_cut_file_gives_what_is_whole() -> None:
     reader = elements(io.BytesIO(b"<r><p>one</p><p>two</p><p>thr"), "p")
     assert [next(reader)[1], next(reader)[1]] == ["<p>one</p>", "<p>two</p>"]
@@ -107,8 +127,9 @@ def test_an_element_that_is_too_large_costs_itself(
     ]
 
 
-def test_the_time_for_an_element_is_linear_in_its_size() -> None:
-    data = b"<r><p>" + b"x" * 200_000
+@pytest.mark.parametrize("start", [b"<r><p>", b'<r><p a="', b'<r><p a="b>'])
+def test_the_time_for_an_element_is_linear_in_its_size(start: bytes) -> None:
+    data = start + b"x" * 200_000
     started = time.process_time()
     with pytest.raises(EOFError):
         found(data, "p", stream=Dripping)

@@ -135,6 +135,12 @@ def test_a_broken_member_loses_no_other() -> None:
     assert aside[0].name == "root/folder 30/file-30.txt"
 
 
+def test_a_name_that_is_not_utf_8_loses_no_other_member() -> None:
+    data = zipped({"a": b"one", "é": b"two", "c": b"three"}).replace("é".encode(), b"\xff\xff", 1)
+    found, (aside,) = read(data)
+    assert (found, aside.name) == ({"a": b"one", "c": b"three"}, "archive/é")
+
+
 def test_sizes_are_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bluejay.pile.documents.MAX_DOCUMENT_BYTES", 1_000_000)
     bomb = {"bomb": bytes(50_000_000), "good": b"text"}

@@ -11,7 +11,7 @@ from typing import Literal
 
 from bluejay.fetch import without_credentials, without_password
 from bluejay.files import atomic_directory, cache_directory
-from bluejay.pile.documents import Document, Skipped
+from bluejay.pile.documents import MAX_DOCUMENT_BYTES, Document, Skipped, too_large
 from bluejay.pile.sources.code.tree import SourceFiles
 from bluejay.pile.sources.io.spdx import LicenceFiles
 from bluejay.progress import say
@@ -65,8 +65,9 @@ class Git(SourceFiles):
                 blob, size = files[name]
                 url = f"{self.path}@{unit}#{name}"
                 try:
-                    if size > self.max_bytes:
-                        raise ValueError(f"larger than {self.max_bytes:,} bytes")
+                    self.check_size(size)
+                    if size > MAX_DOCUMENT_BYTES:
+                        raise too_large()
                     yield self.document(name, blobs.read(blob), licences, f"{self.title}-{unit[:12]}", url)
                 except ValueError as error:
                     yield Skipped(url, str(error))

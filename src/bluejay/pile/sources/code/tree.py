@@ -8,6 +8,7 @@ from typing import Literal
 
 from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.sources.io.decode import file_text, is_binary
+from bluejay.pile.sources.io.lines import further, pieces
 from bluejay.pile.sources.io.open import matches, unreadable
 from bluejay.pile.sources.io.spdx import LicenceFiles, declared, is_licence
 from bluejay.recipe import STRICT, NotEmpty
@@ -39,10 +40,13 @@ class SourceFiles:
         """Whether a file is read at all."""
         return matches(name, self.include) and not matches(name, self.exclude)
 
-    def document(self, name: str, raw: bytes, licences: LicenceFiles, source: str, url: str) -> Document:
-        """The document of one file. Raises ValueError: it must be skipped, for this reason."""
-        if len(raw) > self.max_bytes:
+    def check_size(self, size: int) -> None:
+        """Raise ValueError where a file of `size` bytes is not read."""
+        if size > self.max_bytes:
             raise ValueError(f"larger than {self.max_bytes:,} bytes")
+
+    def document(self, name: str, raw: bytes, licences: LicenceFiles, source: str, url: str) -> Document:
+        """The document of a file, or of its first piece. Raises ValueError: it must be skipped, for this reason."""
         if is_binary(raw):
             raise ValueError("binary")
         text = file_text(raw, name)
@@ -85,7 +89,7 @@ class Tree(SourceFiles):
         return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
 
     def read(self, unit: str) -> Iterator[Document | Skipped]:
-        """One document per file, in order of path."""
+        """One document per file, or for each of its `lines.pieces`, in order of path."""
         root = self.root
         names = self.files_in(unit)
         above = [] if unit == TOP else self.files_in(TOP)
@@ -93,9 +97,12 @@ class Tree(SourceFiles):
         for name in filter(self.wants, names):
             url = (root / name).as_posix()
             try:
-                if (root / name).stat().st_size > self.max_bytes:
-                    raise ValueError(f"larger than {self.max_bytes:,} bytes")
-                yield self.document(name, (root / name).read_bytes(), licences, root.name, url)
+                self.check_size((root / name).stat().st_size)
+                with (root / name).open("rb") as file:
+                    raw = pieces(file)
+                    document = self.document(name, next(raw), licences, root.name, url)
+                    yield document
+                    yield from further(document, raw)
             except ValueError as error:
                 yield Skipped(url, str(error))
             except OSError as error:
@@ -112,7 +119,8 @@ class Tree(SourceFiles):
 
         for folder, folders, files in os.walk(root if unit == TOP else root / unit, onerror=refuse):
             folders[:] = [] if unit == TOP else [name for name in folders if name not in VERSION_CONTROL]
-            found += [path for path in map(Path(folder).joinpath, files) if path.is_file() and not path.is_symlink()]
+            paths = [Path(folder, name) for name in files if name not in VERSION_CONTROL]  # `.git` of a worktree
+            found += [path for path in paths if path.is_file() and not path.is_symlink()]
         return sorted(path.relative_to(root).as_posix() for path in found)
 
     @property

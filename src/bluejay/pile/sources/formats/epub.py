@@ -1,6 +1,5 @@
 """Books in EPUB 2 and 3 (https://www.w3.org/TR/epub-33/)."""
 
-import contextlib
 import io
 import posixpath
 import zipfile
@@ -14,7 +13,7 @@ from bluejay.pile.documents import Document, read_until_damaged
 from bluejay.pile.sources.formats.html import all_text, page_text
 from bluejay.pile.sources.io.elements import document_element, line_of, local_name
 from bluejay.pile.sources.io.licences import licence_at
-from bluejay.pile.sources.io.open import decompressed
+from bluejay.pile.sources.io.open import BROKEN, decompressed
 from bluejay.pile.sources.io.records import RecordFiles
 
 CONTAINER, ENCRYPTION = "META-INF/container.xml", "META-INF/encryption.xml"
@@ -28,25 +27,28 @@ class Epub(RecordFiles):
     kind: Literal["epub"] = "epub"
 
     def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
-        """The bytes of the book; then an exception for each chapter that it names and lacks."""
+        """The package document of the book and the texts of its chapters; then an exception for each chapter that is
+        missing or broken. Of what is no book, an exception."""
         raw, damage = read_until_damaged(decompressed(stream))
-        yield raw
-        with contextlib.suppress(ValueError, KeyError, zipfile.BadZipFile), zipfile.ZipFile(io.BytesIO(raw)) as book:
-            _, paths = chapters_of(book)
-            yield from (ValueError(f"a chapter is missing: {path}") for path in paths if path not in book.namelist())
-        if damage:
-            raise damage
-
-    def document(self, name: str, record: Any) -> Document:
-        """The text of the chapters, with the metadata of the package document."""
         try:
-            with zipfile.ZipFile(io.BytesIO(record)) as book:
+            with zipfile.ZipFile(io.BytesIO(raw)) as book:
                 package, paths = chapters_of(book)
                 if hidden := encrypted(book).intersection(paths):
                     raise ValueError(f"encrypted: {min(hidden)}")
                 chapters = [chapter(book, path) for path in paths]
         except (zipfile.BadZipFile, KeyError) as error:
-            raise ValueError(f"not an EPUB: {error}") from None
+            yield ValueError(f"not an EPUB: {error}")
+        except ValueError as error:
+            yield error
+        else:
+            yield package, [text for text in chapters if isinstance(text, str)]
+            yield from (error for error in chapters if isinstance(error, ValueError))
+        if damage:
+            raise damage
+
+    def document(self, name: str, record: Any) -> Document:
+        """The text of the chapters, with the metadata of the package document."""
+        package, chapters = record
         stated: dict[str, list[str]] = {}
         for node in package.iter():
             if node.tag != local_name(node) and (value := line_of(node)):
@@ -106,6 +108,11 @@ def encrypted(book: zipfile.ZipFile) -> set[str]:
     return {posixpath.normpath(unquote(path)) for path in named if path}
 
 
-def chapter(book: zipfile.ZipFile, path: str) -> str:
-    """The text of one chapter; empty if the file is missing, which `records` reports."""
-    return all_text(page_text(book.read(path), None, xml=True)) if path in book.namelist() else ""
+def chapter(book: zipfile.ZipFile, path: str) -> str | ValueError:
+    """The text of one chapter, or what is wrong with it."""
+    try:
+        return all_text(page_text(book.read(path), None, xml=True))
+    except KeyError:
+        return ValueError(f"a chapter is missing: {path}")
+    except (*BROKEN, ValueError, RuntimeError, zipfile.BadZipFile) as error:
+        return ValueError(f"a chapter is broken: {path}: {error}")

@@ -59,15 +59,19 @@ def page_text(raw: bytes, charset: str | None, xml: bool = False) -> str:
 
     Raises ValueError: it is not text.
     """
-    from resiliparse.parse.encoding import detect_encoding
-
-    known = charset if charset and encoding_named(charset) else None
-    text = decode_text(raw, known or detect_encoding(raw, from_html_meta=True))
+    text = decode_text(raw, charset_of(raw, charset))
     if xml or IS_XML.match(text):
         with contextlib.suppress(ValueError):
             return html_of(text)
         return SELF_CLOSED.sub(r"<\1\2></\1>", text)
     return text
+
+
+def charset_of(raw: bytes, charset: str | None) -> str | None:
+    """The encoding of a page: the one that its server or message gave, or that it declares or seems to have, if any."""
+    from resiliparse.parse.encoding import detect_encoding
+
+    return charset if charset and encoding_named(charset) else detect_encoding(raw, from_html_meta=True)
 
 
 def html_of(source: str) -> str:

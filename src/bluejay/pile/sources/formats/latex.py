@@ -15,17 +15,19 @@ from bluejay.pile.sources.io.decode import decode, decode_text, is_binary
 from bluejay.pile.sources.io.open import decompressed
 from bluejay.pile.sources.io.records import RecordFiles
 
+NEVER = r"\\(?:iffalse(?![a-zA-Z@])|if[ \t]*0(?![0-9\\#]))"
+"""What begins a branch that TeX never takes. A macro behind the 0 may be another 0."""
 SOURCE = re.compile(
     r"(?P<kept>\\begin\{(?P<name>verbatim\*?|lstlisting|minted|Verbatim)\}.*?\\end\{(?P=name)\}"
     r"|\\(?:verb\*?|Verb\*?|lstinline(?:\[[^\]\n]*\])?|mintinline(?:\[[^\]\n]*\])?\{\w*\})"
     r"(?:(?P<bar>[^a-zA-Z\s*{\[])[^\n]*?(?P=bar)|\{[^{}\n]*\})"
     r"|\\(?:href|url|nolinkurl|path|burl|hyperimage|hyperref)\*?\s*(?:\[[^\]\n]*\]\s*)?\{(?:[^{}\n]|\{[^{}\n]*\})*\}"
     r"|\\url(?P<mark>[^a-zA-Z\s{*])[^\n]*?(?P=mark)"
-    r"|(?!\\iffalse(?![a-zA-Z@]))\\.)|(?P<never>\\iffalse)|%[^\n]*\n?[ \t]*",
+    rf"|(?!{NEVER})\\.)|(?P<never>{NEVER})|%[^\n]*(?:\n(?![ \t\r]*(?:\n|\Z))[ \t]*)?",
     re.DOTALL,
 )
-"""Comments, what is never printed, and what may hold a percent sign that begins no comment: verbatim text, addresses,
-escaped characters."""
+"""Comments, with the end of their line unless an empty line follows; what is never printed; and what may hold a percent
+sign that begins no comment: verbatim text, addresses, escaped characters."""
 CONDITIONAL = re.compile(
     r"\\(?:(?P<begins>if(?!f\b|thenelse|blank|bool|toggle|str|def(?:empty|string|void))[a-zA-Z@]*)|(?P<other>else|fi))"
     r"(?![a-zA-Z@])|\\.|%[^\n]*",
@@ -85,7 +87,7 @@ class Latex(RecordFiles):
 
 
 def without_comments(source: str) -> str:
-    r"""The source without its comments, and without what stands from \iffalse to its \else or \fi."""
+    r"""The source without its comments, and without what stands from \iffalse or \if0 to its \else or \fi."""
     parts, at, is_closed = [], 0, True
     while found := SOURCE.search(source, at):
         parts += [source[at : found.start()], found["kept"] or ""]

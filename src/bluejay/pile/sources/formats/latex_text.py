@@ -52,6 +52,10 @@ LETTERS = """
 ss=ß o=ø O=Ø ae=æ AE=Æ oe=œ OE=Œ aa=å AA=Å l=ł L=Ł i=i j=j S=§ P=¶ dag=† ddag=‡ copyright=© pounds=£ dots=… ldots=…
 textellipsis=… textendash=– textemdash=— LaTeX=LaTeX TeX=TeX textbackslash=\\ textasciitilde=~ textasciicircum=^
 textregistered=® texttrademark=™ textdegree=° euro=€ textquoteright=’ textquoteleft=‘ textbullet=• slash=/
+textless=< textgreater=> textbar=| textunderscore=_ textdollar=$ textpercent=% textasteriskcentered=* textquotesingle='
+textquotedbl=" textquotedblleft=“ textquotedblright=” quotedblbase=„ quotesinglbase=‚ guillemotleft=« guillemotright=»
+guilsinglleft=‹ guilsinglright=› textbraceleft={ textbraceright=} textperiodcentered=· textcopyright=© textsterling=£
+texteuro=€ textmu=µ
 """
 PRINTED = {name: letter for name, _, letter in (pair.partition("=") for pair in LETTERS.split())}
 BREAKS = {"newline": "\n", "item": "\n- ", "and": ", ", "quad": " ", "qquad": " ", "break": " "}
@@ -111,7 +115,7 @@ def printed_text(source: str, macros: dict[str, str], depth: int) -> str:
         elif kind == "math":
             parts.append(token["math"])
         elif kind in ("verb", "braced"):
-            parts.append(re.sub(r"\\([%#&_~{}])", r"\1", token[kind]) if kind == "braced" else token[kind])
+            parts.append(re.sub(r"\\([%#&_~^{}])(?:\{\})?", r"\1", token[kind]) if kind == "braced" else token[kind])
         elif kind == "command":
             text, at = command(token["command"], source, at, macros, depth)
             parts.append(text)
@@ -142,7 +146,7 @@ def environment(name: str, source: str, at: int, macros: dict[str, str], depth: 
     if EXCLUDED.fullmatch(name) and (end := whole.match(source, at)):
         return "", end.end()
     if VERBATIM.fullmatch(name) and (end := whole.match(source, at)):
-        content = re.sub(r"^\[[^\]]*\]|^\{[^}]*\}", "", end[1])
+        content = re.sub(r"^(?:\[[^\]]*\])?(?:\{[^}]*\})?", "", end[1])
         return "\n\n" + "\n".join(f"    {line}" for line in content.strip("\n").split("\n")) + "\n\n", end.end()
     if name == "abstract":
         return "\n\n## Abstract\n\n", at
@@ -185,10 +189,13 @@ def command(name: str, source: str, at: int, macros: dict[str, str], depth: int)
 
 
 def symbol(mark: str, source: str, at: int) -> tuple[str, int]:
-    """The printed text of a command of one character, and the position to continue at; accents take a letter."""
-    if mark == "\\" and (space := re.compile(r"\*?[ \t]*\[[^\]\n]*\]").match(source, at)):
+    """The printed text of a command of one character, and the position to continue at; accents take a letter,
+    and are printed themselves where that is empty."""
+    if mark == "\\" and (space := re.compile(r"\*?(?:[ \t]*\[[^\]\n]*\])?").match(source, at)):
         return "\n", space.end()
     if mark not in ACCENTS:
         return SYMBOLS.get(mark, mark), at
+    if empty := re.compile(r"\s*\{\s*\}").match(source, at):
+        return "" if mark.isalpha() else mark, empty.end()
     letter = re.compile(r"\s*\{?\\?([^\W\d_])\s*\}?").match(source, at)
     return (unicodedata.normalize("NFC", letter[1] + ACCENTS[mark]), letter.end()) if letter else ("", at)

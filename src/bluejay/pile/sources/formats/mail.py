@@ -15,7 +15,7 @@ from itertools import chain, dropwhile
 from typing import Any, Literal
 
 from bluejay.pile.documents import MAX_DOCUMENT_BYTES, Document, too_large
-from bluejay.pile.sources.formats.html import all_text
+from bluejay.pile.sources.formats.html import all_text, charset_of
 from bluejay.pile.sources.io.decode import decode
 from bluejay.pile.sources.io.lines import lines
 from bluejay.pile.sources.io.records import RecordFiles
@@ -109,7 +109,8 @@ def body(message: Message) -> str:
     if message.get_content_disposition() == "attachment" or not is_text:
         return ""
     raw, footer = payload(message)
-    text = decode(raw, message.get_content_charset())
+    charset = message.get_content_charset()
+    text = decode(raw, charset_of(raw, charset) if kind == "text/html" else charset)
     text = f"{text.rstrip()}\n\n{footer}" if footer else text
     return all_text(text) if kind == "text/html" else text
 

@@ -55,21 +55,24 @@ def page_lines(document: Any, number: int) -> list[str]:
 
 
 def without_running_titles(pages: list[list[str]]) -> list[list[str]]:
-    """Pages without first and last lines that are page numbers, or are equal, except digits, on half of the pages."""
+    """Pages without first and last lines that are a page number, one at each end, or are equal, except digits, on half
+    of the pages."""
 
     def shape(line: str) -> str:
         return re.sub(r"\d+", "0", line.strip())
 
     edges = Counter(shape(page[at]) for page in pages if page for at in (0, -1))
-    kept = []
-    for page in pages:
-        start, end = 0, len(page)
-        while start < end and is_running(shape(page[start]), edges, len(pages)):
-            start += 1
-        while end > start and is_running(shape(page[end - 1]), edges, len(pages)):
-            end -= 1
-        kept.append(page[start:end])
-    return kept
+
+    def n_running(lines: list[str]) -> int:
+        numbers = 0
+        for count, line in enumerate(map(shape, lines)):
+            numbers += line == "0"
+            if numbers > 1 or not is_running(line, edges, len(pages)):
+                return count
+        return len(lines)
+
+    kept = [page[n_running(page) :] for page in pages]
+    return [page[: len(page) - n_running(page[::-1])] for page in kept]
 
 
 def is_running(line: str, edges: Counter[str], pages: int) -> bool:

@@ -30,6 +30,8 @@ BEST_FIRST = """
 SELECT answer.source FROM answer WHERE question = :id AND (score >= :score OR id = :accepted)
 ORDER BY score DESC, id LIMIT :most
 """
+ATTRIBUTE = re.compile(r"""\s([\w:.-]+)\s*=\s*("[^"]*"|'[^']*')""")
+INTEGER = re.compile(r"""["']-?\d+["']""")
 ROWS_AT_ONCE = 10_000
 SECONDS_BETWEEN_CHECKS = 1.0
 
@@ -66,13 +68,12 @@ class StackExchange(RecordFiles):
     def sort(self, file: BufferedIOBase, posts: sqlite3.Connection) -> Generator[Any, None, Exception | None]:
         """Put questions and answers into their tables, and yield an exception for each row that is too large; returns
         the error that ended the file early, if any."""
-        number = re.compile(r'\b(Id|PostTypeId|ParentId|AcceptedAnswerId|Score)="(-?\d+)"')
         try:
             for count, (_, source) in enumerate(elements(file, "row")):
                 if isinstance(source, ValueError):
                     yield source
                     continue
-                post = dict(number.findall(re.sub(r'\b(?:Body|Title)="[^"]*"', "", source)))
+                post = {name: value[1:-1] for name, value in ATTRIBUTE.findall(source) if INTEGER.fullmatch(value)}
                 if post.get("PostTypeId") == QUESTION and "Id" in post:
                     row = (post["Id"], post.get("AcceptedAnswerId"), source)
                     posts.execute("INSERT OR IGNORE INTO question VALUES (?, ?, ?)", row)

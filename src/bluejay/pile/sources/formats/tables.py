@@ -49,6 +49,11 @@ class Table:
     licence: str = "unknown"
     """The licence of records that do not state their own."""
 
+    @property
+    def reads_array(self) -> str:
+        """What to write to read the records of an array."""
+        return READ_ARRAY
+
     def units(self) -> list[str]:
         """The files, in order. Raises ValueError: there is none."""
         return matching(self.path, getattr(self, "kind", ""))
@@ -57,7 +62,7 @@ class Table:
         """The document of one record; its licence and URL are those of the record, if it has such fields."""
         place = f"{name}#{number}"
         if not isinstance(record, Mapping):
-            return Skipped(place, "not a record but " + kind_of(record))
+            return Skipped(place, "not a record but " + kind_of(record, self.reads_array))
         if self.text not in record:
             return Skipped(place, f"the record has no field {self.text}: it has {listed(record)}")
         text = record[self.text]
@@ -160,6 +165,10 @@ class JSON(TextTable):
     objects of the lines, or else the file is one record."""
     outline: bool = False
     """Whether all texts of a record, as an outline of names and texts, are the document, in place of one field."""
+
+    @property
+    def reads_array(self) -> str:
+        return f'records = "{self.records or "*"}.*" reads its entries'
 
     def documents(self, name: str, stream: io.BufferedIOBase) -> Iterator[Document | Skipped]:
         """One document per record."""
@@ -342,10 +351,10 @@ def listed(names: Iterable[Any]) -> str:
     return ", ".join(shown[:NAMES_SHOWN]) + ", ..." * (len(shown) > NAMES_SHOWN) or "none"
 
 
-def kind_of(value: Any) -> str:
+def kind_of(value: Any, reads_array: str) -> str:
     """What a JSON value is that is no record, and how to read it if there is a way."""
     if isinstance(value, list):
-        return f"an array: {READ_ARRAY}"
+        return f"an array: {reads_array}"
     return {str: "a string", bool: "a truth value", type(None): "null"}.get(type(value), "a number")
 
 

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Literal
 
 from bluejay.fetch import is_address
 from bluejay.pile.documents import BROKEN_OFF, Document, Skipped
-from bluejay.pile.sources.io.decode import undamaged_text
-from bluejay.pile.sources.io.open import matching
+from bluejay.pile.sources.io.decode import file_text
+from bluejay.pile.sources.io.lines import further, pieces
+from bluejay.pile.sources.io.open import BROKEN, UntilDamaged, matching, open_bytes
 from bluejay.recipe import STRICT, NotEmpty
 
 
@@ -28,12 +30,22 @@ class Text:
         return matching(self.path, self.kind)
 
     def read(self, unit: str) -> Iterator[Document | Skipped]:
-        """The text of a file, up to a damage if it has one, as one document.
+        """The text of a file, up to a damage if it has one, as one document, or one for each of its `lines.pieces`.
 
-        Raises ValueError: it cannot be read, or is not text.
+        Raises ValueError: it cannot be read, or does not begin as text.
         """
-        text, damage = undamaged_text(unit)
         name = unit if is_address(unit) else Path(unit).as_posix()
-        yield Document(text, name, self.licence, name, {"path": name})
-        if damage:
-            yield Skipped(name, f"{BROKEN_OFF}: {damage}")
+        try:
+            with open_bytes(unit) as stream:
+                undamaged = UntilDamaged(stream)
+                raw = pieces(BufferedReader(undamaged))
+                first = next(raw)
+                if undamaged.damage and not first:
+                    raise ValueError(f"broken: {undamaged.damage}")
+                document = Document(file_text(first, Path(unit).name), name, self.licence, name, {"path": name})
+                yield document
+                yield from further(document, raw)
+        except BROKEN as error:
+            raise ValueError(f"broken: {error}") from None
+        if undamaged.damage:
+            yield Skipped(name, f"{BROKEN_OFF}: {undamaged.damage}")

@@ -18,6 +18,9 @@ from bluejay.pile.sources.io.records import RecordFiles
 
 XHTML = "application/xhtml+xml"
 PAGES = ("text/html", XHTML)
+NO_TYPE = ("", "*/*", "unknown/unknown", "application/unknown")
+"""What stands for a media type where a server knows none (https://mimesniff.spec.whatwg.org/, section 5)."""
+END_OF_TYPE = re.compile(r"[\s;,]")
 SUCCESS = 200
 GZIP = 16 + zlib.MAX_WBITS
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -124,9 +127,8 @@ def unpacked(record: Any) -> bytes:
     body that is not in an encoding which its headers name is taken as it is."""
     raw = record.reader.read(MAX_DOCUMENT_BYTES + 1)
     headers = record.http_headers if record.is_http_parsed and record.http_headers else {}
-    if "chunked" in codings(headers.get("Transfer-Encoding", "")):
-        raw = joined(raw)
-    for coding in reversed(codings(headers.get("Content-Encoding", ""))):
+    stated = codings(headers.get("Content-Encoding", "")) + codings(headers.get("Transfer-Encoding", ""))
+    for coding in reversed(stated):
         raw = decoded(raw, coding)
     if len(raw) > MAX_DOCUMENT_BYTES:
         raise too_large()
@@ -153,6 +155,8 @@ def joined(raw: bytes) -> bytes:
 
 def decoded(raw: bytes, coding: str) -> bytes:
     """A body without one coding, what stands before a damage; the body itself if it is not so coded."""
+    if coding == "chunked":
+        return joined(raw)
     if coding == "br":
         return without_brotli(raw)
     windows = {"gzip": (GZIP,), "deflate": (zlib.MAX_WBITS, -zlib.MAX_WBITS)}.get(coding, ())
@@ -183,6 +187,10 @@ def without_brotli(raw: bytes) -> bytes:
 
 
 def media_type(record: Any) -> str:
-    """The media type of the content; "application/http" if the HTTP headers could not be parsed."""
+    """The media type of the content; "application/http" if the HTTP headers could not be parsed. Where those say none,
+    it is that which the crawler identified, or that of a page."""
     kind = record.http_content_type if record.is_http_parsed else record.headers.get("Content-Type")
-    return (kind or "").split(";")[0].strip().lower()
+    named = END_OF_TYPE.split((kind or "").strip(), maxsplit=1)[0].lower()
+    if record.is_http_parsed and named in NO_TYPE:
+        return (record.headers.get("WARC-Identified-Payload-Type") or "text/html").lower()
+    return named

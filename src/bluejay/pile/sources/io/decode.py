@@ -14,7 +14,7 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
 
-from bluejay.pile.documents import read_until_damaged
+from bluejay.pile.documents import read_bounded
 from bluejay.pile.sources.io.open import BROKEN, COMPRESSIONS, READ_BYTES, open_bytes, refuse_pointer, refuse_tar
 
 BYTE_ORDER_MARKS = (
@@ -143,23 +143,12 @@ def encoding_named(label: str) -> str | None:
 
 def read_text(path: Path | str) -> str:
     """The text of a file that may be compressed. Raises ValueError: it cannot be read, is too large, or is not text."""
-    text, damage = undamaged_text(path)
-    if damage:
-        raise ValueError(f"broken: {damage}")
-    return text
-
-
-def undamaged_text(path: Path | str) -> tuple[str, Exception | None]:
-    """The text of a file that may be compressed, up to a damage, and what was wrong there, if anything was.
-
-    Raises ValueError: it cannot be read, is too large, or is not text.
-    """
     try:
         with open_bytes(str(path)) as stream:
-            raw, damage = read_until_damaged(stream)
+            raw = read_bounded(stream)
     except BROKEN as error:
         raise ValueError(f"broken: {error}") from None
-    return file_text(raw, Path(path).name), damage
+    return file_text(raw, Path(path).name)
 
 
 def file_text(raw: bytes, name: str) -> str:
@@ -199,5 +188,5 @@ def declared_in_python(raw: bytes) -> str | None:
 
 
 def is_binary(raw: bytes) -> bool:
-    """Whether a file is binary: it has a zero byte near its start (git's rule)."""
-    return b"\0" in raw[:8000]
+    """Whether a file is binary: it has a zero byte near its start (git's rule), and no byte order mark."""
+    return b"\0" in raw[:8000] and not marked_encoding(raw)

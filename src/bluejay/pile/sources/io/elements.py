@@ -17,6 +17,9 @@ from bluejay.pile.sources.io.open import decompressed
 READ_BYTES = 1 << 20
 SLASH = ord("/")
 ENCODING = re.compile(rb"""<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)["']""")
+TAG = re.compile(rb"""(?:[^>"']++|"[^"]*+"|'[^']*+')*+>""")
+"""What stands in a tag behind its name. Values in quotation marks may hold a `>`, but no `<`."""
+OPENING = re.compile(r"""\s*<(?:[^>"']++|"[^"]*+"|'[^']*+')*+>""")
 CONTROL = bytes(code for code in range(32) if code not in b"\t\n\r")
 """Characters that XML 1.0 forbids but that occur in dumps."""
 PROLOGUE = re.compile(
@@ -61,13 +64,20 @@ def elements(stream: BufferedIOBase, *names: str, header: str = "") -> Iterator[
                 del held[: found.start()]
                 sought = len(tag) + 1
             end = held.find(mark, sought)
+            if end >= 0 and mark in (b">", b"<") and not is_large:
+                following = held.find(b"<", 1)
+                whole = TAG.match(held, len(tag) + 1, following if following >= 0 else len(held))
+                if not whole and following < 0:  # the `>` may be within a value that goes on
+                    mark, sought = b"<", len(held)
+                    continue
+                mark, end = b">", whole.end() - 1 if whole else held.find(b">", len(tag) + 1)
             if end >= 0 and mark == b">" and held[end - 1] != SLASH:
                 mark, sought = b"</" + tag + b">", 0
                 continue
             if end < 0:
                 sought = max(0, len(held) - len(mark) + 1)
                 if len(held) > MAX_DOCUMENT_BYTES:
-                    is_large = True
+                    is_large, mark = True, b">" if mark == b"<" else mark
                     del held[: len(held) - len(mark) - 1]
                     sought = 0
                 break
@@ -124,8 +134,8 @@ def well_formed(source: str) -> Any:
 
 def with_prefixes(source: str) -> str:
     """A piece of XML in which the first tag declares every prefix that it does not declare itself."""
-    opening = source[: source.find(">") + 1]
-    known = {"xml", "xmlns", *DECLARED.findall(opening)}
+    opening = OPENING.match(source)
+    known = {"xml", "xmlns", *DECLARED.findall(opening[0] if opening else "")}
     missing = sorted({name for pair in PREFIX.findall(source) for name in pair if name} - known)
     declared = "".join(f' xmlns:{name}="{name}"' for name in missing)
     return re.sub(r"^\s*<[^\s/>]+", lambda found: found[0] + declared, source, count=1)

@@ -50,10 +50,10 @@ def zip_members(archive: io.BufferedIOBase, name: str) -> Iterator[tuple[str, St
         for entry in opened.infolist():
             if entry.is_dir():
                 continue
-            try:  # what zipfile raises for damage, an unknown compression, a password, truncation
+            try:  # what zipfile raises for damage, an unknown compression, a password, truncation, a name in no UTF-8
                 with opened.open(entry) as stream:
                     yield entry.filename, stream
-            except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, zlib.error) as error:
+            except (zipfile.BadZipFile, RuntimeError, OSError, zlib.error, UnicodeDecodeError) as error:
                 yield Skipped(f"{name}/{entry.filename}", f"broken: {error}")
 
 
