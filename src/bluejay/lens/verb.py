@@ -149,9 +149,9 @@ def result(lens: "Lens", options: argparse.Namespace, text: str) -> Any:
     if options.card:
         return card(lens, options)
     if options.tune:
-        from bluejay.lens.layers import tune_beside
+        from bluejay.lens.layers import tune_and_save
 
-        return tune_beside(lens, text_of(options.tune), options.steps)
+        return tune_and_save(lens, text_of(options.tune), options.steps)
     if options.steer:
         return steered(lens, options, text)
     if options.without:

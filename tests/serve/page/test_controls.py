@@ -7,7 +7,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from bluejay.evals.beside import NAME, write_summary
+from bluejay.evals.evaluation_file import NAME, write_summary
 from bluejay.evals.estimates import Estimate
 from bluejay.terminal.assets import EXAMPLES
 from tests.serve.page.conftest import SIZES
