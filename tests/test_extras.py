@@ -52,5 +52,7 @@ def test_the_package_index_is_read_by_an_extra_that_brings_its_reader_alone(monk
     monkeypatch.setitem(sys.modules, "pypi_simple", None)
     with pytest.raises(ValueError, match=r"pypi-simple: pip install .*\[evals\]"):
         package_index.indexes()
-    extras_of = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    extras_of = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
     assert extras_of["evals"] == ["pypi-simple"] and "pypi-simple" in extras_of["corpus"]

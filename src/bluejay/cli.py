@@ -29,8 +29,8 @@ from bluejay.infer.params import SamplingParams
 from bluejay.lens.verb import lens_options, run_lens
 from bluejay.mistakes import (
     Interrupted,
-    is_first,
     has_no_home_folder,
+    is_first,
     open_outputs,
     reader_gone,
     sentence,

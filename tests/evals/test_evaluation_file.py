@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from bluejay.evals.evaluation_file import NAME, find_summary, write_summary
 from bluejay.evals.estimates import Estimate
+from bluejay.evals.evaluation_file import NAME, find_summary, write_summary
 
 FIGURE = Estimate(0.25, 0.18, 0.33, 0.04, 120, 118)
 ALONE = Estimate(0.5, float("nan"), float("nan"), float("nan"), 2, 1)

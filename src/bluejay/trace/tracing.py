@@ -253,7 +253,9 @@ class Tracer:
             for source in self.sources:
                 if source.searcher is searcher and source.run is not None:
                     read = source.run.reads(source.parts.get(shard, ()), *matches)
-                    reads |= {one: new for one, new in zip(first_rows.tolist(), read, strict=True) if not reads.get(one)}
+                    reads |= {
+                        one: new for one, new in zip(first_rows.tolist(), read, strict=True) if not reads.get(one)
+                    }
         near: dict[int, list[str]] = {}
         for one, first in enumerate(group.tolist()):
             if first >= 0:

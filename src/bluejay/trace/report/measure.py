@@ -58,8 +58,8 @@ class ReportSettings:
 
 
 def report(target: str, corpora: Sequence[Path], settings: ReportSettings, command: str) -> tuple[Report, Path]:
-    """The report of a model, which names the command that made it, and the folder of its run. Answers are kept in the user's cache, so that the same call
-    goes on where it was interrupted.
+    """The report of a model, which says that `command` made it, and the folder of its run. Answers are kept in the
+    user's cache, so that the same call goes on where it was interrupted.
 
     Raises FileNotFoundError or ValueError: there is no such model, or nothing that its run read can be traced.
     """
