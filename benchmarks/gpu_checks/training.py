@@ -20,7 +20,7 @@ from bluejay.train.recipe import Data, Mixture, Train, TrainRecipe
 from bluejay.train.step import Step
 from gpu_checks import candidates
 from gpu_checks.attention import cudnn, flex, probe
-from gpu_checks.common import (
+from gpu_checks.rig import (
     H100_PEAK,
     Check,
     Measure,
