@@ -214,7 +214,8 @@ class Model:
         self, prompts: Prompt | Prompts, sampling_params: SamplingParams | None = None, **settings: Any
     ) -> Iterator[Chunk]:
         """Continue prompts as `generate` does, and yield each token as it is generated. The index of a chunk is the
-        number of its sample, in a list of prompts the number of the prompt times n plus that of the sample."""
+        number of its sample, in a list of prompts the number of the prompt times n plus that of the sample. Raises as
+        `generate`; what concerns the model, such as ContextLengthError and CacheError, when a chunk is read."""
         params = changed(sampling_params, settings)
         texts, single = read_prompts(prompts)
         chunks = self._chunks(encode_prompts(self.tokenizer, texts), single, params)
