@@ -1,7 +1,8 @@
 """What do 8 and 4 bits a weight cost? Bits per byte of held-out text in the native engine, compared with float32.
 
 The quickstart model reads documents of its corpus that it was not trained on; SmolLM2-135M-Instruct, which results
-call SmolLM2-135M, reads Python's help topics. Both are calibrated with the quickstart model's training documents, without the help topics.
+call SmolLM2-135M, reads Python's help topics. Both are calibrated with the quickstart model's training documents,
+without the help topics.
 """
 
 import json
