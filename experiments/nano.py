@@ -152,7 +152,7 @@ Bits per byte of the first 40,000 held-out tokens of each component, {least} to 
 bluejay-nano is compared with a unigram model, an interpolated Kneser-Ney 5-gram model, `xz -9e` and `zstd -19` with the
 last 128 MiB of the training text as its dictionary, which get the text of a component in one piece, the model of the
 quickstart, and SmolLM2-135M-Instruct in 4 bits, whose base model read 2 trillion tokens (its card). Each model is one
-run of one seed. A difference is told where its 95 % interval over documents, measured in pairs, does not hold zero.
+run of one seed. A difference is stated where its 95 % interval over documents, measured in pairs, does not hold zero.
 `experiments/nano.py` makes this page from `experiments/results/`.
 """
 

@@ -181,7 +181,7 @@ def verdicts(task: str) -> Iterator[str]:
 def page() -> str:
     """The page of the claim, from the recorded runs alone."""
     if not recorded(STUDY):
-        return "\n".join([INTRODUCTION, METHOD, ending(STUDY, RUNS), CHANGE]) + "\n"
+        return "\n".join([INTRODUCTION, METHOD, ending(STUDY, RUNS)])
     text = [INTRODUCTION, in_short(), METHOD, "## The noise floor, and what the design can find\n"]
     for task in (CAMEL, DATES):
         floor = noise_floor(right(f"{task}-{QUICKSTART}-tuned"), SEEDS, ".1f")

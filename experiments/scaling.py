@@ -166,7 +166,7 @@ def of_surface(noise: float) -> Iterator[str]:
 def page() -> str:
     """The page of the study, from the recorded runs alone."""
     if not recorded(STUDY):
-        return "\n".join([INTRODUCTION, ending(STUDY, RUNS), CHANGE]) + "\n"
+        return "\n".join([INTRODUCTION, ending(STUDY, RUNS)])
     noise = list(map(loss, of_point("noise")))
     sd = deviation(noise)
     text = [INTRODUCTION, "## The noise floor, and what the design can find\n"]

@@ -24,6 +24,8 @@ COMPUTE = 6 * weights("10M") * TOKENS
 DOMAIN = PARTS["law"]
 DATA = {"specialist": [(shard_of("law"), 1.0)], "generalist": [(f"{CORPUS}/tokens/train", 1.0)]}
 SEEDS = 3
+EQUAL = ("tokens", "compute")
+AS_GOOD = "as good as a generalist of"
 
 
 def runs() -> Sequence[Run]:
@@ -99,7 +101,7 @@ def crossed(lines: Sequence[Line], specialist: str, equal: str) -> str:
         return f"- A specialist of {specialist}, equal {equal}: {where}."
     low, high = np.percentile(inside, [2.5, 97.5])
     return (
-        f"- A specialist of {specialist}, equal {equal}: as good as a generalist of {at / 1e6:.1f} million weights "
+        f"- A specialist of {specialist}, equal {equal}: {AS_GOOD} {at / 1e6:.1f} million weights "
         f"({low / 1e6:.1f} to {high / 1e6:.1f})."
     )
 
@@ -131,28 +133,46 @@ def table(lines: Sequence[Line], equal: str) -> list[str]:
     return found
 
 
+def method(sizes: Sequence[str]) -> str:
+    """What was done with models of these sizes, and which others are listed."""
+    shapes = ", ".join(f"{n} x {d}" for n, d in (SIZES[size] for size in sizes))
+    others = [size for size in CHOSEN if size not in sizes]
+    left = f" Models of {', '.join(others)} are listed but were not run." if others else ""
+    return METHOD.format(named=", ".join(sizes), shapes=shapes, tokens=TOKENS, compute=COMPUTE, left=left)
+
+
+def legend(crossed: Sequence[str]) -> str:
+    """What the figures are, as far as the page has them."""
+    drawn = DRAWN if any("of the draws" in one for one in crossed) else ""
+    return LEGEND + (INTERPOLATED if any(AS_GOOD in one for one in crossed) else drawn) + "\n"
+
+
 def page() -> str:
     """The page of the claim, from the recorded runs alone."""
     if not recorded(STUDY):
-        return "\n".join([INTRODUCTION, METHOD, ending(STUDY, RUNS), CHANGE]) + "\n"
+        return "\n".join([INTRODUCTION, method(CHOSEN), ending(STUDY, RUNS)])
     lines = list(recorded(STUDY).values())
+    sizes = [size for size in CHOSEN if any(runs_of(lines, kind, size, equal) for kind in DATA for equal in EQUAL)]
     noise = [bits_per_byte(run, DOMAIN) for run in runs_of(lines, "specialist", "1.1M", "tokens")]
-    text = [INTRODUCTION, METHOD, "## The noise floor, and what the design can find\n"]
+    text = [INTRODUCTION, method(sizes), "## The noise floor, and what the design can find\n"]
     text.append(
         f"Of the smallest specialist, in bits per byte: {noise_floor(noise, SEEDS)}, with a power of 80 % at the level "
         "of 5 %.\n"
     )
-    for equal in ("tokens", "compute"):
+    for equal in EQUAL:
         text += [f"## At equal {equal}\n", *table(lines, equal), ""]
+    found = {
+        equal: [crossed(lines, size, equal) for size in CHOSEN[:-1] if runs_of(lines, "specialist", size, equal)]
+        for equal in EQUAL
+    }
     text += [
-        LEGEND,
+        legend([one for some in found.values() for one in some]),
         SECOND_PERSON,
         f"![Bits per byte of court opinions over the size of the model]({PICTURE})\n",
         "## What it says\n",
     ]
-    for equal in ("tokens", "compute"):
-        found = [crossed(lines, size, equal) for size in CHOSEN[:-1] if runs_of(lines, "specialist", size, equal)]
-        text += [one for one in (extremes(lines, equal), *found) if one]
+    for equal in EQUAL:
+        text += [one for one in (extremes(lines, equal), *found[equal]) if one]
     text += ["", ending(STUDY, RUNS), CHANGE]
     return "\n".join(text) + "\n"
 
@@ -163,7 +183,7 @@ def picture() -> None:
         return
     lines = list(recorded(STUDY).values())
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.4), sharey=True, layout="constrained")
-    for axis, equal in zip(axes, ("tokens", "compute"), strict=True):
+    for axis, equal in zip(axes, EQUAL, strict=True):
         for kind, mark in zip(DATA, "o^", strict=True):
             points = [
                 (weights(size), bits_per_byte(run, DOMAIN))
@@ -180,8 +200,6 @@ def picture() -> None:
 
 
 PICTURE = "specialist.png"
-NAMED = ", ".join(CHOSEN)
-SHAPES = ", ".join(f"{n} x {d}" for n, d in (SIZES[size] for size in CHOSEN))
 INTRODUCTION = """# A small specialist against a large generalist
 
 **The claim.** A model thirty times smaller can win at what it was made for: GPT-J was better at code than models of
@@ -189,17 +207,18 @@ its size, and specialists such as phi-1 (Gunasekar et al. 2023, arXiv 2306.11644
 arXiv 2403.18421) beat larger generalists in their field, while a good generalist beat the biomedical models of its
 own size in others' tests.
 """
-METHOD = f"""## Method
+METHOD = """## Method
 
-GPT-Js of {NAMED} weights of blocks and head ({SHAPES} layers and width) read court opinions alone (the component
-FreeLaw), or the whole mini-Pile, of which these are 4.5 % of the tokens. At equal tokens each reads {TOKENS:,}; at
-equal compute each takes the {COMPUTE:.2g} floating-point operations (6 N D) that the model of 10M takes for them.
-The measure is bits per byte of held-out opinions. Settings are in `experiments/specialist.py`.
+GPT-Js of {named} weights of blocks and head ({shapes} layers and width) read court opinions alone (the component
+FreeLaw), or the whole mini-Pile, of which these are 4.5 % of the tokens. At equal tokens each reads {tokens:,}; at
+equal compute each takes the {compute:.2g} floating-point operations (6 N D) that the model of 10M takes for them.
+The measure is bits per byte of held-out opinions. Settings are in `experiments/specialist.py`.{left}
 """
 LEGEND = """A figure is the mean of its seeds with their range. A difference has two intervals of 95 %: over the
-documents, and over the seeds. The size of the generalist that is as good as a specialist is interpolated in its
-logarithm; its interval comes from 1,000 draws of the documents, and of the seeds' means by Student's t.
-"""
+documents, and over the seeds."""
+INTERPOLATED = """ The size of the generalist that is as good as a specialist is interpolated in its
+logarithm; its interval comes from 1,000 draws of the documents, and of the seeds' means by Student's t."""
+DRAWN = " A draw is of the documents, and of the seeds' means by Student's t; there are 1,000."
 CHANGE = """## What would change it, and what was not tested
 
 The generalist saw a twenty-second part of the specialist's text of the field. At equal compute the smaller models

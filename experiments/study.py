@@ -157,9 +157,10 @@ def ending(study: str, runs: Sequence[Run]) -> str:
             left.setdefault(run.name, []).append(str(run.seed))
     missing = [f"{name} (seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)})" for name, seeds in left.items()]
     minutes, machines = sum(line["minutes"] for line in done.values()), {line["processor"] for line in done.values()}
-    told = f"{len(done)} runs took {minutes:.0f} minutes in all on {' and '.join(sorted(machines))}."
-    told = told if done else "No run was done yet."
-    return f"{told} Not run: {', '.join(missing)}.\n" if missing else f"{told} All runs of the list were done.\n"
+    if not done:
+        return f"No run was done yet; `python experiments/{study}.py --list` lists them.\n"
+    took = f"{len(done)} runs took {minutes:.0f} minutes in all on {' and '.join(sorted(machines))}."
+    return f"{took} Not run: {', '.join(missing)}.\n" if missing else f"{took} All runs of the list were done.\n"
 
 
 def recorded(study: str) -> dict[tuple[str, int], dict[str, Any]]:

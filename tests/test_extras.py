@@ -1,11 +1,14 @@
 """The advice to install what is missing works where Bluejay came from."""
 
 import json
+import sys
+import tomllib
 from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 
 import pytest
 
-from bluejay import extras
+from bluejay import extras, package_index
 
 
 @pytest.mark.parametrize(
@@ -43,3 +46,13 @@ def test_files_that_were_never_installed_have_advice_too(monkeypatch):
 
     monkeypatch.setattr(extras, "distribution", nowhere)
     assert extras.install("corpus") == "pip install 'bluejay[corpus]'"
+
+
+def test_the_package_index_is_read_by_an_extra_that_brings_its_reader_alone(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pypi_simple", None)
+    with pytest.raises(ValueError, match=r"pypi-simple: pip install .*\[evals\]"):
+        package_index.indexes()
+    extras_of = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    assert extras_of["evals"] == ["pypi-simple"] and "pypi-simple" in extras_of["corpus"]

@@ -179,3 +179,14 @@ def test_make_test_runs_the_tests_of_a_file_or_folder(file, tests):
     outside = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # of make test
     run = subprocess.run(command, cwd=ROOT, env=outside, capture_output=True, text=True, check=True)
     assert run.stdout.rstrip().endswith(f'pytest -m "not slow" {tests}')
+
+
+def test_the_public_names_are_the_same_wherever_they_are_listed():
+    import bluejay
+
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    [typed] = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    imports = [node for node in typed.body if isinstance(node, ast.ImportFrom)]
+    assert {alias.name: node.module for node in imports for alias in node.names} == bluejay.PUBLIC
+    assert list(bluejay.PUBLIC) == bluejay.__all__
+    assert all(getattr(bluejay, name) is not None for name in bluejay.PUBLIC)

@@ -20,7 +20,7 @@ from bluejay.pile.build import build
 from bluejay.pile.recipe import PileRecipe
 from bluejay.recipe import load
 from bluejay.tokenizer import Tokenizer
-from bluejay.train.data.pairs import read_pairs
+from bluejay.train.data.packed_examples import read_pairs
 from bluejay.train.loop import train
 from bluejay.train.recipe import TrainRecipe
 from bluejay.train.report.comparison import compare

@@ -13,7 +13,7 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex
 
 from bluejay.gpt.attention import VisibleRange, attend_documents, document_bounds
 from bluejay.train.data.batches import document_starts
-from gpu_checks.common import Measure, Row, Setting, milliseconds, random_batch
+from gpu_checks.rig import Measure, Row, Setting, milliseconds, random_batch
 
 TOKENS, WIDTH = 16384, 2048
 """Of every call; the width is that of all heads together."""

@@ -16,7 +16,7 @@ from bluejay.train.distributed.stage import Stage
 from bluejay.train.optimizer import make_optimizer
 from bluejay.train.recipe import Data, Mixture, Optimizer, Train, TrainRecipe
 from bluejay.train.step import Step
-from gpu_checks.common import Measure, Row, Setting, random_batch
+from gpu_checks.rig import Measure, Row, Setting, random_batch
 
 LENGTH, ROWS, VOCABULARY = 256, 4, 1024
 

@@ -27,7 +27,7 @@ from bluejay.train.initial import InitialModel
 from bluejay.train.optimizer import make_optimizer
 from bluejay.train.recipe import TrainRecipe
 from bluejay.train.step import Step
-from gpu_checks.common import (
+from gpu_checks.rig import (
     Check,
     Measure,
     Row,

@@ -20,7 +20,8 @@ from bluejay.train.recipe import Data, Mixture, Train, TrainRecipe
 from bluejay.train.step import Step
 from gpu_checks import candidates
 from gpu_checks.attention import cudnn, flex, probe
-from gpu_checks.common import (
+from gpu_checks.equality import equality
+from gpu_checks.rig import (
     H100_PEAK,
     Check,
     Measure,
@@ -34,7 +35,6 @@ from gpu_checks.common import (
     random_model,
     synchronize,
 )
-from gpu_checks.equality import equality
 
 
 def card(setting: Setting) -> Measure:

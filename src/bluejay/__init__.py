@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PUBLIC = {
     "CacheError": "bluejay.infer.exceptions",
     "ChatTemplateError": "bluejay.infer.exceptions",
-    "Chunk": "bluejay.infer.engine",
+    "Chunk": "bluejay.infer.samples",
     "ContextLengthError": "bluejay.infer.exceptions",
     "InferenceError": "bluejay.infer.exceptions",
     "Lens": "bluejay.lens.activations",

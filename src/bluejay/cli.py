@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -28,8 +29,8 @@ from bluejay.infer.params import SamplingParams
 from bluejay.lens.verb import lens_options, run_lens
 from bluejay.mistakes import (
     Interrupted,
+    has_no_home_folder,
     is_first,
-    is_homeless,
     open_outputs,
     reader_gone,
     sentence,
@@ -77,13 +78,14 @@ def main(arguments: list[str] | None = None) -> None:
     verbose = False
     open_outputs()
     words = sys.argv[1:] if arguments is None else arguments
+    command = shlex.join(["bluejay", *words])
     if (verb := " ".join(words[:2])) in TWO_WORDS:
         words = [verb, *words[2:]]
     try:
         options, overrides = parser().parse_known_args(words)
         if overrides and not options.takes_overrides:
             fail(f"unrecognized arguments: {' '.join(overrides)} (see bluejay --help)")
-        verbose = options.verbose
+        verbose, options.command = options.verbose, command
         options.verb(options, overrides)
         sys.stdout.flush()
     except KeyboardInterrupt:
@@ -93,7 +95,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(stopped, file=sys.stderr)
         sys.exit(128 + stopped.signal)  # the exit code of a process that a signal ended
     except (ModuleNotFoundError, OSError, RuntimeError, ValueError) as error:
-        if isinstance(error, RuntimeError) and not is_homeless(error):
+        if isinstance(error, RuntimeError) and not has_no_home_folder(error):
             raise
         if isinstance(error, BrokenPipeError) and reader_gone():
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain at its exit

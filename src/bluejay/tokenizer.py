@@ -235,7 +235,8 @@ class Tokenizer:
     def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
         """A new BPE of `vocab_size` tokens, or fewer if the texts have no more pairs; equal texts give equal results.
 
-        Ids are in GPT-2's order: the 256 bytes, the merges, and <|endoftext|> last.
+        Ids are in GPT-2's order: the 256 bytes, the merges, and <|endoftext|> last. Raises ValueError for a
+        `vocab_size` of 256 or fewer.
         """
         if vocab_size <= N_BYTES:
             raise ValueError(f"vocab_size {vocab_size} is too small: 256 bytes and {END_OF_TEXT} take {N_BYTES + 1}")

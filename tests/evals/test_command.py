@@ -1,6 +1,7 @@
 """`bluejay eval` over the checkpoints of a run, and over programs that others wrote."""
 
 import json
+import shlex
 from itertools import pairwise
 
 import pytest
@@ -46,6 +47,7 @@ def test_the_checkpoints_of_a_run_become_a_curve(recipe_file, load_recipe, tmp_p
     pairs = [(one["one"], one["other"]) for one in found["comparisons"]]
     assert pairs == [(f"run@{after}", f"run@{before}") for before, after in pairwise(steps)]
     assert 'aria-label="alphabet over training"' in (report / "report.html").read_text(encoding="utf-8")
+    assert found["command"] == shlex.join(["bluejay", *arguments, "--report", str(report), "--json"])
     main([*arguments, "--json"])  # what was exported is used again, and the answers are known
     assert (
         json.loads(capsys.readouterr().out.splitlines()[-1])["results"][0]["figures"] == found["results"][0]["figures"]

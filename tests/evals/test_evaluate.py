@@ -255,12 +255,12 @@ BAD = {
     "--tasks unnamed.toml": "prompt has {}; fields of a line stand in it by their names",
     "--tasks dotted.toml": "prompt has {question.x}; fields of a line stand in it by their names",
     "--tasks own.toml --shots -1": "--shots is -1; it must be 0 or more examples",
-    "--tasks own.toml --n 3": "--n says nothing without --suite code",
+    "--tasks own.toml --n 3": "--n has no effect without --suite code",
     "--suite code --n 0": "--n is 0; a problem needs at least 1 sample",
-    "--tasks own.toml --cage none": "--cage says nothing without --suite code or --samples",
-    "--tasks own.toml --corpus .": "--corpus says nothing without --suite pile",
-    "--tasks own.toml --problems x": "--problems says nothing without --samples",
-    "--samples x": "says nothing with --samples; leave it out",
+    "--tasks own.toml --cage none": "--cage has no effect without --suite code or --samples",
+    "--tasks own.toml --corpus .": "--corpus has no effect without --suite pile",
+    "--tasks own.toml --problems x": "--problems has no effect without --samples",
+    "--samples x": "has no effect with --samples; leave it out",
     "--tasks own.toml --report own.toml": "own.toml is a file; --report names a folder",
 }
 OWN = {

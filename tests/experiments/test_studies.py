@@ -17,7 +17,7 @@ import narrow
 import scaling
 import specialist
 import study
-from stats import by_seed, compared, crossing, detectable, difference
+from stats import Difference, by_seed, compared, crossing, detectable, difference
 from surface import Surface, fitted
 
 from bluejay.train.data.order import Order, phases
@@ -168,17 +168,57 @@ def test_pages_are_made_from_results_and_a_changed_number_is_found(results, monk
     assert "-| 0 % code" in capsys.readouterr().out
 
 
+INTERVALS = {
+    "is lower": ((-0.3, -0.1), (-0.4, -0.1)),
+    "is higher": ((0.1, 0.3), (0.1, 0.4)),
+    "is not shown to differ, by document or by seed": ((-0.1, 0.3), (-0.2, 0.4)),
+    "is higher by document (+0.1000 to +0.3000) but is not shown to differ by seed (-0.2000 to +0.4000)": (
+        (0.1, 0.3),
+        (-0.2, 0.4),
+    ),
+    "is lower by seed (-0.3000 to -0.1000) but is not shown to differ by document (-0.5000 to +0.1000)": (
+        (-0.5, 0.1),
+        (-0.3, -0.1),
+    ),
+}
+
+
+@pytest.mark.parametrize("verdict", INTERVALS)
+def test_the_page_of_mixtures_says_which_interval_shows_a_difference(verdict):
+    by_document, by_seed = INTERVALS[verdict]
+    found = Difference(sum(by_document) / 2, by_document, by_seed, 0.8)
+    said = data_mix.answer("12 % code", "the loss on prose", found, "is lower", "is higher")
+    assert said == f"- 12 % code: the loss on prose {verdict}; 80 % of the pairs of single runs agree in the sign."
+
+
+def test_the_page_of_specialists_speaks_only_of_sizes_that_were_run_and_of_crossings_that_it_has():
+    runs = [run for run in specialist.RUNS if "29M" not in run.name]
+    for run in runs:
+        level = 1.5 if run.name.startswith("specialist") else 2.0
+        record(specialist.STUDY, [line(run.name, run.seed, level, list(specialist.DOMAIN))])
+    small = specialist.page()
+    assert "GPT-Js of 1.1M, 3.3M, 10M weights" in small and "Models of 29M are listed but were not run." in small
+    assert "interpolated" not in small and "A draw is of the documents" in small
+    for run in specialist.RUNS:
+        if "29M" in run.name:
+            level = 1.3 if run.name.startswith("specialist") else 1.45
+            record(specialist.STUDY, [line(run.name, run.seed, level, list(specialist.DOMAIN))])
+    large = specialist.page()
+    assert "10M, 29M weights" in large and "listed but were not run" not in large
+    assert "interpolated" in large and specialist.AS_GOOD in large and "All runs of the list were done" in large
+
+
 def test_a_study_that_has_just_begun_has_a_page():
     record(data_mix.STUDY, [line("code-12", 0, 1.5, all_parts())])
     assert "1 equal runs" in data_mix.page() and "nan" not in data_mix.page()
 
 
 @pytest.mark.parametrize("module", [data_mix, narrow, scaling, specialist])
-def test_a_study_without_runs_has_a_page_that_lists_them(module, results):
+def test_a_study_without_runs_has_a_page_that_says_so_and_speaks_of_no_results(module, results):
     module.picture()
     page = module.page()
-    assert "No run was done yet. Not run: " in page and not re.search(r"\bnan\b", page) and ".png" not in page
-    assert all(f"{run.name} (seed" in page for run in module.RUNS)
+    assert page.endswith(f"No run was done yet; `python experiments/{module.STUDY}.py --list` lists them.\n")
+    assert not re.search(r"\bnan\b", page) and ".png" not in page and "What would change it" not in page
     assert study.page_of(module.STUDY) in check.made()
 
 

@@ -62,10 +62,9 @@ def record(effects: dict[str, float]) -> str:
     return values.page()
 
 
-def test_without_runs_nothing_is_concluded_and_all_are_listed_as_not_run():
+def test_without_runs_nothing_is_concluded_and_the_page_says_what_lists_them():
     page = values.page()
-    assert page.count("nothing is concluded") == 2 and "No run was done yet" in page
-    assert all(f"{run.name} (seed" in page for run in values.RUNS)
+    assert page.count("nothing is concluded") == 2 and f"experiments/{values.STUDY}.py --list" in page
 
 
 def test_an_effect_is_claimed_where_questions_and_seeds_show_it(results):
@@ -128,4 +127,5 @@ def test_the_second_classifier_is_that_of_the_package():
         [0.9889402985572815, 0.07256772369146347, 0.620429277420044, 0.01934845559298992, 0.8664075136184692,
          0.04072948172688484], abs=1e-5,
     )  # fmt: skip
-    assert toxic.toxic(["You are so dumb and stupid!", "Have a nice day :)", ""]) == [True, False, False]
+    judged = toxic.probabilities(["You are so dumb and stupid!", "Have a nice day :)", ""])[:, 0] >= toxic.THRESHOLD
+    assert judged.tolist() == [True, False, False]

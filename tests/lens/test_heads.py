@@ -12,7 +12,7 @@ from bluejay.gpt.model import GPT
 from bluejay.gpt.presets import GPT2
 from bluejay.infer.model import Model
 from bluejay.lens.activations import Lens
-from bluejay.lens.heads import SCORES, births, head_scores, patterns, repeat_gain
+from bluejay.lens.heads import SCORES, head_scores, heads_over_training, patterns, repeat_gain
 from bluejay.lens.layers import logit_lens
 from bluejay.lens.patching import head_edits, pair_of, patch
 from bluejay.lens.prediction import look
@@ -107,13 +107,13 @@ def test_a_copy_is_easier_to_predict_only_where_heads_copy(byte_tokenizer):
 
 def test_heads_over_the_checkpoints_of_a_run(tmp_path, byte_tokenizer, capsys):
     with pytest.raises(FileNotFoundError, match="has no models"):
-        births(tmp_path)
+        heads_over_training(tmp_path)
     for name in ("model-step-10", "model-step-2", "model"):
         save_model(random_gpt("gptj"), byte_tokenizer, tmp_path / name)
     for name in ("model-step-2-q4", "model-step-10.partial", "model-final"):
         (tmp_path / name).mkdir()
     (tmp_path / "model-step-10.gguf").touch()
-    found = births(tmp_path)
+    found = heads_over_training(tmp_path)
     assert found.steps == ["step-2", "step-10", "model"] and len(found.scores) == len(found.repeat_gain) == 3
     assert torch.equal(found.scores[0].induction, found.scores[2].induction)
     main(["lens", str(tmp_path), "--heads"])

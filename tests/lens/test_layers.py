@@ -91,10 +91,10 @@ def test_a_tuned_lens_of_another_model_is_refused(byte_tokenizer, tmp_path):
 def test_a_tuned_lens_that_cannot_be_saved_is_not_trained(byte_tokenizer, tmp_path, monkeypatch):
     monkeypatch.setattr(layers, "tune", lambda *_: pytest.fail("it was trained"))
     with pytest.raises(ValueError, match="small has no folder to save a tuned lens in"):
-        layers.tune_beside(Lens(Model(random_gpt("gpt2"), byte_tokenizer, "small")), "the cat")
+        layers.tune_and_save(Lens(Model(random_gpt("gpt2"), byte_tokenizer, "small")), "the cat")
     (tmp_path / TUNED_LENS).mkdir()
     with pytest.raises(ValueError, match="is a folder; name a file"):
-        layers.tune_beside(Lens(Model(random_gpt("gpt2"), byte_tokenizer, "small", path=tmp_path)), "the cat")
+        layers.tune_and_save(Lens(Model(random_gpt("gpt2"), byte_tokenizer, "small", path=tmp_path)), "the cat")
 
 
 def test_a_look_at_one_position_is_one_run_and_says_what_the_look_at_all_says(lens, monkeypatch):

@@ -1,1 +1,1 @@
-"""Models -> figures: tasks, statistics, comparisons and reports, without a network."""
+"""Models -> figures: tasks, statistics, comparisons and reports."""

@@ -1,8 +1,6 @@
 """`bluejay eval`: from options to results."""
 
 import argparse
-import shlex
-import sys
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import asdict
@@ -42,7 +40,7 @@ def run(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         options.report.mkdir(parents=True, exist_ok=True)
     scorers = open_scorers(options)
     evaluation = evaluate(scorers, tasks, settings)
-    evaluation.extra["command"] = shlex.join(["bluejay", *sys.argv[1:]])
+    evaluation.extra["command"] = options.command
     evaluation.extra["date"] = datetime.now(UTC).date().isoformat()
     if safety := findings(evaluation.results):
         evaluation.extra["safety"] = safety
@@ -56,7 +54,7 @@ def run(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Raise ValueError where an option says nothing about what is asked, or a model is named twice."""
+    """Raise ValueError where an option has no effect on what is asked, or a model is named twice."""
     suites = () if options.tasks else options.suite or [DEFAULT_SUITE]
     samples, code, pile = options.samples is not None, "code" in suites, "pile" in suites
     of_models = {
@@ -78,7 +76,7 @@ def check(options: argparse.Namespace) -> None:
     ]
     for name, value, read, why in unread:
         if value is not None and not read:
-            raise ValueError(f"{name} says nothing {why}; leave it out")
+            raise ValueError(f"{name} has no effect {why}; leave it out")
     if twice := [name for name in options.models if options.models.count(name) > 1]:
         raise ValueError(f"the model {twice[0]} is named twice")
 

@@ -1,4 +1,6 @@
-"""EleutherAI's lm-evaluation-harness with our engine: `lm_eval --model bluejay`, which the harness has no plug-ins for.
+"""EleutherAI's lm-evaluation-harness with Bluejay's engine.
+
+The harness loads no plug-ins, so this module is its command line with the model `bluejay` registered:
 
     python -m bluejay.evals.harness run --model bluejay --model_args path=MODEL --tasks arc_easy
 

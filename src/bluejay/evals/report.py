@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from bluejay.evals import safety_table
-from bluejay.evals.beside import write_summary
 from bluejay.evals.estimates import Estimate, shown, span, wilson
 from bluejay.evals.evaluate import Evaluation, Result, checkpoint_of
+from bluejay.evals.evaluation_file import write_summary
 from bluejay.evals.pictures import bars, curves
 from bluejay.evals.published import Published, rows_for
 from bluejay.evals.tasks import METRICS

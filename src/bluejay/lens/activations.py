@@ -173,7 +173,8 @@ class Lens:
 
     @contextmanager
     def writing(self, write: Mapping[str, Edit]) -> Generator[GPT]:
-        """A context in which the model has changed activations, whoever runs it; it is this thread's for so long."""
+        """A context in which the model has changed activations for any caller. Other threads wait until it ends. Raises
+        ValueError for scores and patterns of attention, and for a name that the model does not have."""
         with self._lock, hooked(self.gpt, Visits(self.config, (), write)) as attention:
             if attention is not None:
                 raise ValueError("scores and patterns of attention can be written in a single run only")

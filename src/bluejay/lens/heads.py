@@ -171,7 +171,8 @@ def head_scores(lens: Lens, length: int = 50, sequences: int = 4, seed: int = 0)
 
 
 def repeated_tokens(lens: Lens, length: int, sequences: int, seed: int) -> Tensor:
-    """Random tokens that are repeated once, after the token that begins a document if the model has one."""
+    """Random tokens that are repeated once, after the token that begins a document if the model has one, (B, T). Raises
+    ValueError for a length of 1, or one of which two do not fit in the context."""
     begin = lens.tokenizer.begin or [lens.tokenizer.eot]
     if not 2 <= length <= (lens.config.n_ctx - len(begin)) // 2:
         most = (lens.config.n_ctx - len(begin)) // 2
@@ -222,7 +223,7 @@ def repeat_gain(
 
 
 @dataclass(frozen=True)
-class Births:
+class HeadsOverTraining:
     """Heads over the checkpoints of a run."""
 
     steps: list[str]
@@ -264,7 +265,7 @@ class Births:
         return page("Induction scores of all heads over a run", grid(rows, names, columns))
 
 
-def births(run: Path, length: int = 50) -> Births:
+def heads_over_training(run: Path, length: int = 50) -> HeadsOverTraining:
     """The heads of every model that a run kept (`checkpoint.at` of its recipe), and of the one at its end. Raises
     FileNotFoundError if it kept none."""
     kept = kept_models(run)
@@ -276,7 +277,7 @@ def births(run: Path, length: int = 50) -> Births:
             found.append(scored(path, length))
             bar.advance(1)
     scores, gains = zip(*found, strict=True)
-    return Births(list(kept), [one["loss"] for one in history(run, kept)], list(scores), list(gains))
+    return HeadsOverTraining(list(kept), [one["loss"] for one in history(run, kept)], list(scores), list(gains))
 
 
 def kept_models(run: Path) -> dict[str, Path]:

@@ -323,7 +323,7 @@ def tune(
     return Tuned(made, *both, tokens=min(training.numel(), steps * min(TUNED, batch * length)))
 
 
-def tune_beside(lens: Lens, text: str, steps: int = 250) -> Tuned:
+def tune_and_save(lens: Lens, text: str, steps: int = 250) -> Tuned:
     """Train a tuned lens on a text and save it beside the model. Raises ValueError as `tune` and `TunedLens.save`, the
     latter before it is trained."""
     new_file(lens)

@@ -319,7 +319,7 @@ class HeadCurve:
 @torch.no_grad()
 def head_curve(lens: Lens, pair: Pair, random_sets: int = 20, seed: int = 0) -> HeadCurve:
     """Patch the heads of `best_together`, each number of them up to 12, then 16, 32 and so on, a quarter and all,
-    beside random sets of as many, drawn from all heads."""
+    beside random sets of as many, drawn from all heads. Raises ValueError for a pair that was not made for heads."""
     n = lens.config.n_layer * lens.config.n_head
     order = best_together(lens, pair, patch(lens, pair, "heads").largest(n))
     every = sorted(order)  # so that the sets depend on the seed alone

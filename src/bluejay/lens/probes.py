@@ -2,7 +2,7 @@
 
 A probe that is good may have learnt the label itself. So the same probe is trained on a control task, in which every
 kind of token has a random label (Hewitt & Liang 2019, arXiv 1909.03368): the difference of the two accuracies, the
-selectivity, is what the activation is to thank for.
+selectivity, is how much of the accuracy is due to the activation.
 """
 
 from collections.abc import Hashable, Sequence
@@ -117,8 +117,8 @@ def probe(
 
 
 def values_of(given: Sequence[Hashable] | np.ndarray | Tensor) -> list[Hashable]:
-    """The values of a list, an array or a tensor. Those of tensors become Python's, which are equal where they look
-    so."""
+    """The values of a list, an array or a tensor. Tensor elements become Python numbers, because equal tensors have
+    different hashes."""
     values = given.tolist() if isinstance(given, np.ndarray | Tensor) else given
     return [value.item() if isinstance(value, Tensor) else value for value in values]
 

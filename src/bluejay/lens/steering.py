@@ -54,7 +54,8 @@ def steering_vector(lens: Lens, texts: Sequence[str], against: Sequence[str], la
 
 
 def mean_residual(lens: Lens, text: str, layer: int) -> Float[Tensor, " D"]:
-    """The mean of a text's residual stream before a layer, without the first position."""
+    """The mean of a text's residual stream before a layer, without the first position. Raises ValueError for a text of
+    one token."""
     name = f"blocks.{layer}.hook_resid_pre"
     residual = lens.run(text, [name])[name][0]
     if len(residual) < 2:

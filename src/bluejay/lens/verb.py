@@ -87,9 +87,9 @@ def run_lens(options: argparse.Namespace, _: list[str]) -> tuple[str, dict[str, 
             raise ValueError(f"--{name} is {getattr(options, name)}; it must be at least 1")
     require_fitting(options)
     if options.heads and is_run(Path(options.model)):
-        from bluejay.lens.heads import births
+        from bluejay.lens.heads import heads_over_training
 
-        return shown(births(Path(options.model)), options.output)
+        return shown(heads_over_training(Path(options.model)), options.output)
     from bluejay.infer.model import load
 
     text = standard_input() if options.text == "-" else options.text or ""
@@ -149,9 +149,9 @@ def result(lens: "Lens", options: argparse.Namespace, text: str) -> Any:
     if options.card:
         return card(lens, options)
     if options.tune:
-        from bluejay.lens.layers import tune_beside
+        from bluejay.lens.layers import tune_and_save
 
-        return tune_beside(lens, text_of(options.tune), options.steps)
+        return tune_and_save(lens, text_of(options.tune), options.steps)
     if options.steer:
         return steered(lens, options, text)
     if options.without:

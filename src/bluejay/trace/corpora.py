@@ -26,7 +26,7 @@ from bluejay.trace.suffix_arrays import FOLDER
 from bluejay.trace.tracing import Placed, Source, Tracer
 from bluejay.train.checkpoint.trained_on import TrainedOn
 from bluejay.train.data.content import WHOLE_BYTES, hash_of_shards
-from bluejay.train.recipe import is_pairs
+from bluejay.train.recipe import is_examples
 
 MOST_BASES = 8
 """Models behind a model that are followed by `init`."""
@@ -156,7 +156,7 @@ def sets_of(
     parts: dict[Index | ExampleSearcher, dict[str, tuple[Placed, ...]]] = {}
     for number, part in enumerate(run.recipe.data.train):
         content = run.inputs.get(f"data.train.{number}")
-        if is_pairs(part.names[0]):
+        if is_examples(part.names[0]):
             examples = examples_of(run, part.names[0], content, tokenizer, notes)
             if examples is not None:
                 run.sets[number] = examples.sequences

@@ -12,7 +12,7 @@ from bluejay.trace.document_rows import UNKNOWN, Row
 from bluejay.trace.index import IndexShard, Searcher
 from bluejay.trace.reading import ExampleSequences
 from bluejay.trace.suffix_arrays import require_native
-from bluejay.train.data.pairs import Pairs, Part
+from bluejay.train.data.packed_examples import PackedExamples, Part
 from bluejay.train.recipe import Data
 
 
@@ -37,20 +37,20 @@ class Examples:
 class ExampleSearcher(Searcher):
     """Searches in the examples of a file, which the settings `data` of a run call `name`, as the run reads them.
 
-    Raises FileNotFoundError or ValueError as `bluejay.train.data.pairs.Pairs`.
+    Raises FileNotFoundError or ValueError as `bluejay.train.data.packed_examples.PackedExamples`.
     """
 
     def __init__(self, path: Path, name: str, data: Data, tokenizer: Tokenizer) -> None:
         require_native()
         # As `bluejay.train.data.batches.open_sources` reads it.
         part = Part.TRAINING if data.valid is None and name == data.held_out else Part.ALL
-        pairs = Pairs(str(path), data.sequence_length, tokenizer, data.prompt_weight, data.columns, part)
-        self.shard, self.content = path.name, pairs.content()
-        tokens = np.concatenate([np.asarray(one, "<i4") for one in pairs.tokens])
-        starts = np.concatenate([[0], np.cumsum([len(one) for one in pairs.tokens])]).astype(np.int64)
+        packed = PackedExamples(str(path), data.sequence_length, tokenizer, data.prompt_weight, data.columns, part)
+        self.shard, self.content = path.name, packed.content()
+        tokens = np.concatenate([np.asarray(one, "<i4") for one in packed.tokens])
+        starts = np.concatenate([[0], np.cumsum([len(one) for one in packed.tokens])]).astype(np.int64)
         shard = IndexShard.in_memory(str(path), self.shard, tokens, starts)
-        examples = Examples(path, pairs.tokens)
+        examples = Examples(path, packed.tokens)
         super().__init__(str(path), [shard], examples)
         self.identity = path.resolve(), hashlib.sha256("".join(examples.ids).encode()).hexdigest()
         """The same for runs that read the same examples of a file."""
-        self.sequences = ExampleSequences(starts, pairs.packed)
+        self.sequences = ExampleSequences(starts, packed.packed)

@@ -142,7 +142,8 @@ class Searcher:
         return sum(len(part.tokens) for part in self.shards if part.shard == shard)
 
     def longest(self, text: str | Ids) -> NDArray[np.int32]:
-        """For each token of a text, the length of the longest match that begins with it, (T,)."""
+        """For each token of a text, the length of the longest match that begins with it, (T,). Raises ValueError as
+        `ids`."""
         ids = self.ids(text)
         found = np.zeros(len(ids), np.int32)
         for shard in sorted(self.shards, key=lambda shard: -len(shard.tokens)):  # small ones then have little to add
@@ -167,7 +168,7 @@ class Searcher:
         return np.sum([shard.occurrences(ids) for shard in self.shards], axis=0)
 
     def count(self, text: str | Ids) -> int:
-        """How often a text occurs."""
+        """How often a text occurs. Raises ValueError as `ids`."""
         ids = self.ids(text)
         return int(self.counts(ids, [0], [len(ids)])[0])
 
@@ -185,7 +186,8 @@ class Searcher:
 
     def next_tokens(self, text: str | Ids) -> tuple[int, dict[int, int]]:
         """What follows a text in the corpus: the length of the longest end of it that occurs, and how often each token
-        follows that end; -1 stands for the end of a document (infini-gram, arXiv 2401.17377, section 2)."""
+        follows that end; -1 stands for the end of a document (infini-gram, arXiv 2401.17377, section 2).
+        Raises ValueError as `ids`."""
         ids = self.ids(text)
         reach = np.arange(len(ids)) + self.longest(ids)
         first = int(np.searchsorted(reach, len(ids)))
@@ -203,7 +205,9 @@ class Searcher:
         return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
     def around(self, shard: str, position: int, length: int, before: int, after: int) -> tuple[int, NDArray[np.int64]]:
-        """Tokens around a match, within its document: where the match begins among them, and the tokens."""
+        """The tokens around a match of `length` tokens at a position of a token shard, at most `before` tokens
+        before it and `after` tokens behind it, all of its document: where the match begins in them, and the ids (T,).
+        Raises ValueError: the shard has no such position."""
         for part in self.shards:
             if part.shard == shard and part.first_token <= position < part.last_token:
                 at = position - part.first_token

@@ -76,7 +76,7 @@ class ShardSequences:
 
 @dataclass(frozen=True)
 class ExampleSequences:
-    """The sequences of a file of examples, which are never cut (`bluejay.train.data.pairs.Pairs`)."""
+    """The sequences of a file of examples, which are never cut (`bluejay.train.data.packed_examples`)."""
 
     starts: NDArray[np.int64]
     """Where each example begins in the tokens of all, and where the last one ends."""

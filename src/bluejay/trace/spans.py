@@ -102,7 +102,7 @@ def char_offsets(pieces: Sequence[bytes]) -> list[int]:
 
 
 def score(count: int, n_tokens: int, bits: float) -> float:
-    """The rank of a span: how rare it is, log2(n_tokens / count), and the logarithm of the bits that it told, so that
+    """The rank of a span: how rare it is, log2(n_tokens / count), and the logarithm of its surprise in bits, so that
     neither a long span nor a boilerplate that stands in a thousand documents comes first for that alone."""
     return math.log2(max(1, n_tokens) / max(1, count)) + math.log2(1 + max(0.0, bits))
 

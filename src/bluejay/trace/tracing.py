@@ -45,13 +45,13 @@ LARGEST = 1 << 20
 
 @dataclass(frozen=True)
 class TraceSettings:
-    """What is traced, and how much of it is told."""
+    """What is traced, and how much of it is reported."""
 
     __pydantic_config__ = STRICT
     min_tokens: int = 5
     """Tokens that a span has at least."""
     documents: int = 10
-    """Documents that are told of each span, at most."""
+    """Documents that are reported of each span, at most."""
     spans: int = 1000
     """At most this many spans are shown."""
 
@@ -135,7 +135,7 @@ class Found:
 class Documents(NamedTuple):
     """The documents of a span."""
 
-    told: list[Quoted]
+    quoted: list[Quoted]
     n: int
     """Different documents among the places that were looked at."""
     complete: bool
@@ -176,21 +176,21 @@ class Tracer:
         bits = self.bits(ids, logprobs)
         found = [searcher.find(ids, *zip(*bounds, strict=True)) for searcher in self.searchers] if bounds else []
         counts = np.sum([(high - low).sum(axis=0) for low, high in found], axis=0) if found else []
-        told = np.concatenate([[0.0], np.cumsum(bits)])
+        total_bits = np.concatenate([[0.0], np.cumsum(bits)])
         scores = [
-            score(int(count), self.n_tokens, float(told[b] - told[a]))
+            score(int(count), self.n_tokens, float(total_bits[b] - total_bits[a]))
             for (a, b), count in zip(bounds, counts, strict=True)
         ]
         best = sorted(range(len(bounds)), key=lambda i: (-scores[i], bounds[i]))[: settings.spans]
         lengths = np.array([end - start for start, end in bounds], np.int64)
         where = [(low[:, best], high[:, best]) for low, high in found]
         spans = []
-        for i, (told, n_documents, complete) in zip(
+        for i, (quoted, n_documents, complete) in zip(
             best, self.documents(where, lengths[best], settings.documents) if best else (), strict=True
         ):
             start, end = bounds[i]
             place = (chars[start], chars[end], decoded[chars[start] : chars[end]])
-            spans.append(Span(start, end, *place, int(counts[i]), n_documents, complete, scores[i], told))
+            spans.append(Span(start, end, *place, int(counts[i]), n_documents, complete, scores[i], quoted))
         of_token = kinds(longest, bounds)
         parts = segments(of_token, chars)
         return Traced(decoded, ids.tolist(), spans, shares(of_token), parts, self.notes)
@@ -214,7 +214,7 @@ class Tracer:
         return np.sum([searcher.counts(ids, firsts, lasts) for searcher in self.searchers], axis=0)
 
     def bits(self, ids: NDArray[np.int32], logprobs: Sequence[float | None] | None) -> NDArray[np.float64]:
-        """The bits that each token told: by a model's probabilities, else by how often the token occurs."""
+        """The surprise of each token, in bits: by a model's probabilities, else by how often the token occurs."""
         if logprobs is not None:
             known = [0.0 if value is None else value for value in logprobs]
             return -np.array(known) / math.log(2)
@@ -245,15 +245,17 @@ class Tracer:
             searcher, here = self.searchers[of], np.flatnonzero((found.sets[firsts] == number) & (group >= 0))
             rows = searcher.documents.read(shard, found.rows[firsts[here]].tolist())
             known |= zip(here.tolist(), rows, strict=True)
-            told = here[group[here] == here]
+            first_rows = here[group[here] == here]
             rank = np.full(len(firsts) + 1, -1)  # the last one is of the places without a match
-            rank[told] = np.arange(len(told))
+            rank[first_rows] = np.arange(len(first_rows))
             at = np.flatnonzero(rank[match] >= 0)
-            matches = found.positions[at], lengths[found.spans[at]], rank[match[at]], len(told)
+            matches = found.positions[at], lengths[found.spans[at]], rank[match[at]], len(first_rows)
             for source in self.sources:
                 if source.searcher is searcher and source.run is not None:
                     read = source.run.reads(source.parts.get(shard, ()), *matches)
-                    reads |= {one: new for one, new in zip(told.tolist(), read, strict=True) if not reads.get(one)}
+                    reads |= {
+                        one: new for one, new in zip(first_rows.tolist(), read, strict=True) if not reads.get(one)
+                    }
         near: dict[int, list[str]] = {}
         for one, first in enumerate(group.tolist()):
             if first >= 0:

@@ -86,7 +86,7 @@ def run_report(options: argparse.Namespace, _: list[str]) -> tuple[str, dict[str
     suite = "" if tasks or options.suite == "none" else options.suite
     counts = (options.passages, options.samples)
     settings = ReportSettings(*counts, suite, tasks, options.limit, options.seed, options.device)
-    found, run = report(options.model, options.corpus, settings)
+    found, run = report(options.model, options.corpus, settings, options.command)
     target = Path(options.model)
     beside = next((one for one in (run, target, target.parent) if (one / "recipe.toml").is_file()), Path())
     page = write_report(found, options.output or beside / "trace-report")

@@ -23,7 +23,7 @@ from bluejay.train.checkpoint.state import State
 from bluejay.train.checkpoint.trained_on import trained_on
 from bluejay.train.data.encoding import with_template
 from bluejay.train.lora import adapters, load_with_adapters
-from bluejay.train.recipe import TrainRecipe, is_pairs
+from bluejay.train.recipe import TrainRecipe, is_examples
 
 ONLY_OURS = (
     "its base is quantised in a way that peft does not read; for peft, load the adapter on a directory that "
@@ -102,7 +102,7 @@ def initial_model(recipe: TrainRecipe) -> InitialModel:
     if recipe.init is None:
         path = recipe.data.tokenizer_path
         if path is None:
-            raise ValueError('data.tokenizer is missing: files of pairs have no tokenizer; "gpt2" is that of GPT-J')
+            raise ValueError('data.tokenizer is missing: files of examples have no tokenizer; "gpt2" is that of GPT-J')
         tokenizer = with_template(Tokenizer.load(path), recipe.data.chat_template)
         return InitialModel(recipe, recipe.gpt_config(tokenizer.vocab_size), tokenizer, None)
     stored = open_model(locate(recipe.init))
@@ -123,7 +123,7 @@ def initial_model(recipe: TrainRecipe) -> InitialModel:
 def tokenizers_of(recipe: TrainRecipe) -> list[str]:
     """The tokenizer of the recipe, if given, and those in the corpus directories of its shards."""
     prefixes = [*(prefix for part in recipe.data.train for prefix in part.prefixes), recipe.data.held_out]
-    beside = {str(corpus_of(prefix)) for prefix in prefixes if not is_pairs(prefix)}
+    beside = {str(corpus_of(prefix)) for prefix in prefixes if not is_examples(prefix)}
     there = sorted(folder for folder in beside if (Path(folder) / "tokenizer.json").is_file())
     return there if recipe.data.tokenizer is None else [recipe.data.tokenizer, *there]
 

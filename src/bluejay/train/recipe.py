@@ -45,9 +45,9 @@ class Mixture:
             raise ValueError(f"data.train: the changes of {self.shards} are not in order between 0 and 1 of the run")
         if not min(weights) >= 0 or not max(weights) > 0:
             raise ValueError(f"data.train: {self.shards} has a weight below 0, or none above 0")
-        if not self.names or (len(self.names) > 1 and any(map(is_pairs, self.names))):
+        if not self.names or (len(self.names) > 1 and any(map(is_examples, self.names))):
             raise ValueError("data.train: a list names token shards; each file of examples is a set of its own")
-        if self.masked and is_pairs(self.names[0]):
+        if self.masked and is_examples(self.names[0]):
             raise ValueError(f"data.train: masked names documents of token shards, and {self.names[0]} has examples")
 
     @property
@@ -58,7 +58,7 @@ class Mixture:
     @property
     def prefixes(self) -> list[str]:
         """The shards, or the file of examples. Raises FileNotFoundError if no shard fits a pattern."""
-        return [prefix for name in self.names for prefix in ([name] if is_pairs(name) else shards_named(name))]
+        return [prefix for name in self.names for prefix in ([name] if is_examples(name) else shards_named(name))]
 
     def weight_at(self, share: float) -> float:
         """The weight after a fraction `share` of the run."""
@@ -72,7 +72,7 @@ COLUMNS = (("messages",), ("prompt", "completion"), ("user", "assistant"), ("tex
 EXAMPLES_NAME = re.compile(r".*\.(jsonl|ndjson|json|csv|tsv|parquet)(\.(gz|bz2|xz|zst))?", re.IGNORECASE | re.DOTALL)
 
 
-def is_pairs(shards: str) -> bool:
+def is_examples(shards: str) -> bool:
     """Whether a set is a file of examples, prompts with their completions or conversations; else it is a shard."""
     return EXAMPLES_NAME.fullmatch(shards) is not None
 
@@ -114,13 +114,13 @@ class Data:
     def held_out(self) -> str:
         """`valid` if given, else its default."""
         first = self.train[0].names[0]
-        return self.valid or (first if is_pairs(first) else str(corpus_of(first) / "tokens" / "valid"))
+        return self.valid or (first if is_examples(first) else str(corpus_of(first) / "tokens" / "valid"))
 
     @property
     def tokenizer_path(self) -> str | None:
-        """`tokenizer` if given, else the corpus directory of the first shard; None if there are only pairs."""
+        """`tokenizer` if given, else the corpus directory of the first shard; None if there are only examples."""
         prefixes = (part.names[0] for part in self.train)
-        return self.tokenizer or next((str(corpus_of(name)) for name in prefixes if not is_pairs(name)), None)
+        return self.tokenizer or next((str(corpus_of(name)) for name in prefixes if not is_examples(name)), None)
 
 
 @dataclass(frozen=True)

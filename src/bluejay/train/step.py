@@ -21,7 +21,7 @@ from bluejay.train.data.batches import TrainBatch
 from bluejay.train.distributed.parallel import World, pipeline_schedule, squared_gradient_norm
 from bluejay.train.distributed.stage import Stage
 from bluejay.train.optimizer import refuse
-from bluejay.train.recipe import Guard, TrainRecipe, is_pairs
+from bluejay.train.recipe import Guard, TrainRecipe, is_examples
 
 SPIKE_WINDOW = 128
 """Recent steps that a step is compared with, at least half of them (as in OLMo-core, `skip_step_optimizer.py`)."""
@@ -95,7 +95,7 @@ class Step:
         if native is not None:
             native.keep_memory()
         # Examples are averaged over the tokens that they teach. A masked document only takes its own tokens away.
-        self.averages_weights = any(is_pairs(part.names[0]) for part in recipe.data.train)
+        self.averages_weights = any(is_examples(part.names[0]) for part in recipe.data.train)
         length, processes = recipe.data.sequence_length, world.data_shard[1]
         self.rows = recipe.micro_batch_rows(processes)
         self.n_micro = recipe.batch_rows // processes // self.rows

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 
 import numpy as np
@@ -43,9 +44,11 @@ def test_a_report_has_every_figure_with_its_number_and_interval(moved, tmp_path,
     assert page.count("<svg") == 4 and "one run of one seed" in page and not re.search(r"(src|href)=", page)
     assert "| k = 32, read |" in (run / "trace-report" / "report.md").read_text()
     kept = {path: path.stat().st_size for path in (tmp_path / "cache" / "evals").iterdir()}
-    main(["trace", "report", str(run), *OPTIONS, "--tasks", task, "--output", str(tmp_path / "again")])
+    arguments = ["trace", "report", str(run), *OPTIONS, "--tasks", task, "--output", str(tmp_path / "again")]
+    main(arguments)
     assert {path: path.stat().st_size for path in kept} == kept  # nothing is asked twice
     again = json.loads((tmp_path / "again" / "report.json").read_text())
+    assert again["command"] == shlex.join(["bluejay", *arguments])
     assert again["findings"] == json.loads((run / "trace-report" / "report.json").read_text())["findings"]
 
 

@@ -11,7 +11,7 @@ from bluejay.gpt.init import new_model
 from bluejay.tokenizer import Tokenizer
 from bluejay.train.data.encoding import encode_conversation, encode_pair
 from bluejay.train.data.examples import Message, Unusable
-from bluejay.train.data.pairs import Pairs
+from bluejay.train.data.packed_examples import PackedExamples
 from tests.test_chat_template import SPACES, spaced_tokenizer
 
 CHATML = (
@@ -138,13 +138,13 @@ def test_attention_stays_within_a_conversation_and_crosses_the_ends_of_its_turns
     )
     (tmp_path / "a.jsonl").write_text(lines)
     tokenizer = tokenizer_with(CHATML)
-    pairs = Pairs(str(tmp_path / "a.jsonl"), 128, tokenizer, 0.0)
-    assert len(pairs) == 1 and len(pairs.tokens) == 2
-    tokens, starts = pairs.window(0)[0], pairs.starts(0)
+    examples = PackedExamples(str(tmp_path / "a.jsonl"), 128, tokenizer, 0.0)
+    assert len(examples) == 1 and len(examples.tokens) == 2
+    tokens, starts = examples.window(0)[0], examples.starts(0)
     model = new_model(GPTConfig(n_layer=2, d_model=32, n_head=2, vocab_size=tokenizer.vocab_size, n_ctx=128), seed=0)
     with torch.no_grad():
         inputs = torch.from_numpy(tokens[None, :-1].astype(np.int64))
         packed = model.hidden(inputs, document_start=torch.from_numpy(starts[None]))[0]
-        for example, at, end in pairs.places(0):
-            alone = model.hidden(torch.tensor([pairs.tokens[example][:-1].tolist()]))[0]
+        for example, at, end in examples.places(0):
+            alone = model.hidden(torch.tensor([examples.tokens[example][:-1].tolist()]))[0]
             torch.testing.assert_close(packed[at + 1 : end], alone, atol=1e-5, rtol=1e-4)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from bluejay.train.data.examples import Message, Pair, Unusable, form_of
-from bluejay.train.data.pairs import read_examples
+from bluejay.train.data.packed_examples import read_examples
 
 ASKED = (Message("user", "Hi", False), Message("assistant", "Yo", True))
 SYSTEM = Message("system", "Be", False)

@@ -1,4 +1,4 @@
-"""Starts a sample in the cage, waits for it with a clock in the hand, and ends it."""
+"""Starts a sample in the cage and ends it when its limits are reached."""
 
 import contextlib
 import json
@@ -34,7 +34,7 @@ TMPFS_BYTES = 16 << 20
 ATTEMPTS = 3
 """How often a cage is built before it counts as impossible: on a starved machine one may not stand in time."""
 POLL_SECONDS = 0.5
-"""How often it is looked whether a sample sleeps."""
+"""Seconds between two checks of whether a sample sleeps."""
 
 
 @dataclass(frozen=True)

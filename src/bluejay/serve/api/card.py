@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 from typing_extensions import TypedDict
 
-from bluejay.evals.beside import Summary, summary_beside
+from bluejay.evals.evaluation_file import Summary, find_summary
 from bluejay.serve.api.offered import Catalogue
 from bluejay.serve.errors import ERRORS, json_response
 
@@ -36,7 +36,7 @@ def router(models: Catalogue) -> APIRouter:
             "Licence": one.licence or "not stated",
         }
         try:
-            evaluation = summary_beside(one.path, one.name)
+            evaluation = find_summary(one.path, one.name)
         except ValueError as error:
             facts["Evaluation"] = str(error)
         text = without_front_matter(one.card)[:MAX_CARD_CHARACTERS]

@@ -83,7 +83,7 @@ def router(models: Catalogue, settings: ServeSettings) -> APIRouter:
     if settings.public is not None:
         return routes
 
-    async def told(request: Request, answer: Callable[..., Any], *arguments: Any) -> Any:
+    async def answered(request: Request, answer: Callable[..., Any], *arguments: Any) -> Any:
         """What a function answers in a thread, one at a time; of a client that goes away before its turn, nothing is
         computed. Raises APIError then, and for a user's mistake."""
 
@@ -107,7 +107,7 @@ def router(models: Catalogue, settings: ServeSettings) -> APIRouter:
         service = await models.use(request, body.model, INSIDE)
         texts = [text for text in (body.input, body.corrupt) if isinstance(text, str)]
         with service.reading(texts, "input"):
-            values = await told(request, lambda: found(service.lens, body))
+            values = await answered(request, lambda: found(service.lens, body))
         return json_response({"object": "lens", "model": service.model.name, **values})
 
     @routes.post(
@@ -116,7 +116,7 @@ def router(models: Catalogue, settings: ServeSettings) -> APIRouter:
     async def steered(body: SteeredRequest, request: Request) -> Response:
         """Continue prompts while a direction is added to the residual stream, in torch."""
         service = await models.use(request, body.model, INSIDE)
-        opened_lens = await told(request, lambda: service.lens)
+        opened_lens = await answered(request, lambda: service.lens)
         with blaming("steering"):
             return await respond(service, opened_lens, body, request)
 
@@ -133,7 +133,7 @@ def router(models: Catalogue, settings: ServeSettings) -> APIRouter:
         """The scores of the heads of one of them, and by how many bits repetition helps it."""
         path = kept_model(models.named(request, model).path, name)
         await models.use(request, model, INSIDE)
-        scores, gain = await told(request, scored, path)
+        scores, gain = await answered(request, scored, path)
         return json_response({"object": "lens.checkpoint", "name": name, "repeat_gain": gain, **scores.as_dict()})
 
     @routes.post("/v1/lens/checkpoints/{name}/completions", responses=ERRORS)
@@ -142,7 +142,7 @@ def router(models: Catalogue, settings: ServeSettings) -> APIRouter:
         path = kept_model(models.named(request, model).path, name)
         service = await models.use(request, model, INSIDE)
         with service.reading([body.prompt], "prompt"):
-            text = await told(request, continued, path, body)
+            text = await answered(request, continued, path, body)
         return json_response({"object": "lens.checkpoint.completion", "name": name, "text": text})
 
     return routes

@@ -94,7 +94,7 @@ class Opened:
             self.making = asyncio.create_task(self.index(corpora))
 
     async def index(self, corpora: Sequence[Path]) -> None:
-        """Index corpora; what goes wrong is told to whoever asks next."""
+        """Index corpora; the error of a failure is in the next answer."""
         try:
             for corpus in corpora:
                 await asyncio.to_thread(index, corpus, advance=self.advance)
@@ -216,11 +216,11 @@ def answer(traced: Traced, rows: list[dict[str, Any]] | None, model: str, is_pub
     """The body of an answer: corpora by their last name, and for strangers no address that is not of the web, such as
     the path of a file of examples."""
 
-    def told(document: Quoted) -> dict[str, Any]:
+    def described(document: Quoted) -> dict[str, Any]:
         hidden = is_public and not document.url.startswith(("http://", "https://"))
         return {**vars(document), "corpus": Path(document.corpus).name, "url": "" if hidden else document.url}
 
     # `asdict` would take as long as the search, while the engine waits.
-    spans = [{**vars(span), "documents": [told(document) for document in span.documents]} for span in traced.spans]
+    spans = [{**vars(span), "documents": [described(document) for document in span.documents]} for span in traced.spans]
     values = {**vars(traced), "spans": spans, "segments": [vars(segment) for segment in traced.segments]}
     return {"object": "trace", "model": model, **values, "notes": [] if is_public else traced.notes, "infinigram": rows}

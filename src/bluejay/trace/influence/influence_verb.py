@@ -48,5 +48,5 @@ def row(number: int, one: "Influential", quoted: bool) -> str:
     """A document in one line."""
     parts = [one.source, one.component, f"licence {one.licence}", one.split, one.url]
     copies = f"{one.copies} copies" if one.copies > 1 else ""
-    told = [*parts, copies, f"document {one.document:,}", f"{one.tokens:,} tokens read", "quoted" if quoted else ""]
-    return f"  {number:2}. {one.share:6.1%} · " + " · ".join(part for part in told if part)
+    shown = [*parts, copies, f"document {one.document:,}", f"{one.tokens:,} tokens read", "quoted" if quoted else ""]
+    return f"  {number:2}. {one.share:6.1%} · " + " · ".join(part for part in shown if part)

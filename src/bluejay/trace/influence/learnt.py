@@ -24,7 +24,7 @@ from bluejay.trace.tracing import Source, Tracer
 from bluejay.train.checkpoint.checkpoints import Checkpoints
 from bluejay.train.data.batches import ShardWindows
 from bluejay.train.optimizer import make_optimizer
-from bluejay.train.recipe import is_pairs
+from bluejay.train.recipe import is_examples
 
 LONGEST = 12 * 3600.0
 """Seconds that computing all gradients may take."""
@@ -125,7 +125,7 @@ def learnt(target: str | Path, corpora: Sequence[Path] = ()) -> Learnt:
     reads, shards = [], []
     vocab, eot = tracer.tokenizer.vocab_size, tracer.tokenizer.eot
     for number, part in enumerate(recipe.data.train):
-        if is_pairs(part.names[0]):
+        if is_examples(part.names[0]):
             raise ValueError(f"{run.directory} learnt from examples, {part.names[0]}; influence needs token shards")
         own = shards_of(number, of_run)
         if not own:

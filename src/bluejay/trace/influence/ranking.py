@@ -145,9 +145,9 @@ class Influence:
         scores = {row: sum(score for score, _, _ in of) for row, of in copies.items()}
         total = sum(map(abs, scores.values())) or 1.0
         best = sorted(scores, key=lambda row: -scores[row])[:most]
-        return [self.told(scores[row], total, copies[row]) for row in best]
+        return [self.described(scores[row], total, copies[row]) for row in best]
 
-    def told(self, score: float, total: float, copies: list[tuple[float, int, Place]]) -> Influential:
+    def described(self, score: float, total: float, copies: list[tuple[float, int, Place]]) -> Influential:
         """A document from its score, the sum of all, and of each copy the score, the tokens and the place."""
         first = min(place for _, _, place in copies)
         searcher = self.tracer.sources[first.source].searcher

@@ -1,1 +1,1 @@
-"""A model -> how much of what it read it writes again, and which questions it had read before."""
+"""A model -> what it memorised of its training data, and which test questions were in it."""

@@ -1,4 +1,4 @@
-"""Which passages a model writes on, word for word, from the tokens before them (k-extractable, arXiv 2202.07646)."""
+"""Which passages a model continues, word for word, from the tokens before them (k-extractable, arXiv 2202.07646)."""
 
 from collections.abc import Sequence
 

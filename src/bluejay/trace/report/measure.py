@@ -1,7 +1,5 @@
 """`bluejay trace report`: everything that is measured of a model and of what it read."""
 
-import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -59,9 +57,9 @@ class ReportSettings:
         return [*(suites.suite(self.suite) if self.suite else ()), *map(suites.task, self.tasks)]
 
 
-def report(target: str, corpora: Sequence[Path], settings: ReportSettings) -> tuple[Report, Path]:
-    """The report of a model, and the folder of its run. Answers are kept in the user's cache, so that the same call
-    goes on where it was interrupted.
+def report(target: str, corpora: Sequence[Path], settings: ReportSettings, command: str) -> tuple[Report, Path]:
+    """The report of a model, which says that `command` made it, and the folder of its run. Answers are kept in the
+    user's cache, so that the same call goes on where it was interrupted.
 
     Raises FileNotFoundError or ValueError: there is no such model, or nothing that its run read can be traced.
     """
@@ -73,7 +71,7 @@ def report(target: str, corpora: Sequence[Path], settings: ReportSettings) -> tu
             findings.append(one)
         else:
             notes.append(one)
-    command, date = shlex.join(["bluejay", *sys.argv[1:]]), datetime.now(UTC).date().isoformat()
+    date = datetime.now(UTC).date().isoformat()
     found = Report(target, command, date, asdict(settings), findings, notes)
     return found, reading.run.directory
 

@@ -9,7 +9,7 @@ from typing import Any
 from bluejay import recipe as recipes
 from bluejay.files import parse_json, sync, write_text
 from bluejay.recipe import STRICT
-from bluejay.train.recipe import TrainRecipe, is_pairs
+from bluejay.train.recipe import TrainRecipe, is_examples
 
 MARKER = "state.json"
 """Name of the marker file."""
@@ -107,7 +107,7 @@ def check_same_run(saved: State, wanted: State, directory: Path) -> None:
     if saved.tokenizer != wanted.tokenizer:
         raise ValueError(f"{directory} holds a run with another tokenizer; its corpus was built anew since")
     changed = next((name for name in saved.inputs if saved.inputs[name] != wanted.inputs.get(name)), None)
-    examples = changed == "data.train.0" and is_pairs(now.data.train[0].names[0])
+    examples = changed == "data.train.0" and is_examples(now.data.train[0].names[0])
     if examples and (before.data.valid is None) != (now.data.valid is None):
         was = "without" if before.data.valid is None else "with"
         raise ValueError(

@@ -1,1 +1,1 @@
-"""Training batches from token shards and from pairs of prompt and completion, and the held-out data."""
+"""Training batches from token shards and from files of examples, and the held-out data."""

@@ -17,8 +17,8 @@ from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import TokenShard
 from bluejay.train.data.content import hash_of_shards
 from bluejay.train.data.order import Order, phases
-from bluejay.train.data.pairs import Pairs, Part
-from bluejay.train.recipe import EXAMPLES, Data, Mixture, is_pairs
+from bluejay.train.data.packed_examples import PackedExamples, Part
+from bluejay.train.recipe import EXAMPLES, Data, Mixture, is_examples
 
 CHECKED_DOCUMENTS = 1024
 """Documents of a shard whose last token is checked."""
@@ -220,7 +220,7 @@ def check_files(data: Data) -> None:
     """Raise FileNotFoundError or ValueError, naming it, if a file that the recipe names is not there: before others
     are read, which can take long."""
     for name in (*(prefix for part in data.train for prefix in part.prefixes), data.held_out):
-        if not is_pairs(name):
+        if not is_examples(name):
             if Path(name).is_file():
                 raise ValueError(f"{name} is no file of examples, whose names end with {EXAMPLES}, and no token shard")
             TokenShard(name)
@@ -233,10 +233,10 @@ def open_sources(data: Data, tokenizer: Tokenizer) -> list[SequenceSource]:
     eot = tokenizer.eot if data.mask_documents else None
 
     def source(prefixes: list[str], masked: Sequence[int]) -> SequenceSource:
-        if is_pairs(name := prefixes[0]):
+        if is_examples(name := prefixes[0]):
             same = Path(name).resolve() == Path(data.held_out).resolve()
             part = Part.TRAINING if data.valid is None and same else Part.ALL
-            return Pairs(name, data.sequence_length, tokenizer, data.prompt_weight, data.columns, part)
+            return PackedExamples(name, data.sequence_length, tokenizer, data.prompt_weight, data.columns, part)
         return ShardWindows(prefixes, data.sequence_length, tokenizer.vocab_size, eot, masked)
 
     return [source(part.prefixes, part.masked) for part in data.train]

@@ -15,8 +15,8 @@ from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import TokenShard
 from bluejay.train.data.batches import TrainBatch, check_tokens
 from bluejay.train.data.content import hash_of_arrays
-from bluejay.train.data.pairs import Pairs, Part
-from bluejay.train.recipe import TrainRecipe, is_pairs
+from bluejay.train.data.packed_examples import PackedExamples, Part
+from bluejay.train.recipe import TrainRecipe, is_examples
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class HeldOutLoss:
 
 
 class HeldOutText:
-    """Held-out sequences: an equal number of tokens from each component of a shard, or the completions of pairs.
+    """Held-out sequences: an equal number of tokens from each component of a shard, or the answers of examples.
 
     The first tokens of a shard would hardly measure small components. The total loss is the mean over the components,
     each weighted by its share of the held-out shard. Raises ValueError if the data are shorter than one sequence.
@@ -51,7 +51,7 @@ class HeldOutText:
         part = Part.HELD_OUT if of_training_file else Part.ALL
         self.names, share, self.batch, self.component = (
             read_pair_sequences(shards, sequence_length, tokens, tokenizer, columns or {}, part)
-            if is_pairs(shards)
+            if is_examples(shards)
             else read_document_sequences(shards, sequence_length, tokens, tokenizer)
         )
         sizes = torch.tensor([len(piece) for piece in tokenizer.token_bytes()])
@@ -123,7 +123,7 @@ def read_pair_sequences(
     path: str, sequence_length: int, tokens: int, tokenizer: Tokenizer, columns: Mapping[str, str], part: Part
 ) -> Sequences:
     """The sequences to evaluate from a file of examples, of which an even draw has the tokens; only answers count."""
-    source = Pairs(path, sequence_length, tokenizer, 0.0, columns, part, at_most=tokens)
+    source = PackedExamples(path, sequence_length, tokenizer, 0.0, columns, part, at_most=tokens)
     drawn = [source.window(number) for number in range(len(source))]
     starts = torch.from_numpy(np.stack([source.starts(number) for number in range(len(source))]))
     text = torch.from_numpy(np.stack([row for row, _ in drawn]).astype(np.int64))

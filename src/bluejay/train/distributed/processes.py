@@ -77,9 +77,8 @@ def environment_of(processes: int, interface: str | None, given: Mapping[str, st
 
 @contextmanager
 def speaking_for_all() -> Generator[None]:
-    """What is said of a mistake within this context is said once, and the mistake is not made again: the first process
-    of a host speaks and has the launcher end all of them, which would otherwise start them again. The others wait, and
-    speak only if they alone are mistaken."""
+    """Report an error once for all processes of the host and have the launcher end them, which would otherwise start
+    them again. The first process reports; the others wait, and report only an error of their own."""
     launched = os.environ.get(LAUNCHER) == str(os.getppid())
     if launched and os.environ.get("LOCAL_RANK", "0") != "0":
         time.sleep(SECONDS_TO_SPEAK)

@@ -15,8 +15,8 @@ from bluejay import recipe as recipes
 from bluejay.infer.model import Model, load
 from bluejay.train.data.encoding import Encoded, with_template
 from bluejay.train.data.held_out import HeldOutLoss
-from bluejay.train.data.pairs import Pairs, Part
-from bluejay.train.recipe import TrainRecipe, is_pairs
+from bluejay.train.data.packed_examples import PackedExamples, Part
+from bluejay.train.recipe import TrainRecipe, is_examples
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def compare(run: Path, others: list[str], show: int, max_tokens: int, device: st
     recipe = recipes.load(TrainRecipe, path, [])
     if recipe.init is None:
         raise ValueError(f"{run} began with random weights, so there is no model before it to compare")
-    if not is_pairs(recipe.data.held_out):
+    if not is_examples(recipe.data.held_out):
         raise ValueError(
             f"{run} holds out {recipe.data.held_out}, which is text; only examples have answers to compare"
         )
@@ -104,7 +104,9 @@ def answers_of(
     """The questions that are shown, each with its answer in the file; the model's answers; its loss on all answers."""
     data, tokenizer = recipe.data, model.tokenizer
     part, tokens = Part.HELD_OUT if data.valid is None else Part.ALL, recipe.evaluate.tokens
-    examples = Pairs(data.held_out, data.sequence_length, tokenizer, 0.0, data.columns, part, at_most=tokens).encoded
+    examples = PackedExamples(
+        data.held_out, data.sequence_length, tokenizer, 0.0, data.columns, part, at_most=tokens
+    ).encoded
     shown = [(one, *list(one.answers())[-1]) for one in examples[:show]]
     asked = [(one.question, tokenizer.decode(one.ids[first:end])) for one, first, end in shown]
     prompts = [one.ids[:first] or [tokenizer.eot] for one, first, _ in shown]

@@ -13,9 +13,9 @@ from bluejay.files import json_of, write_text
 
 NAME = "evaluation.json"
 MOST_BYTES = 1_000_000
-"""A larger file is none of ours."""
+"""A larger file was not written by Bluejay."""
 FOLDERS = (".", "evaluation", "report")
-"""Where it is looked for, below the directory of the model and that of the run."""
+"""Folders searched for the file, below the directory of the model and that of the run."""
 
 
 class Figure(TypedDict):
@@ -60,7 +60,7 @@ def write_summary(directory: Path, date: str, command: str, figures: Iterable[tu
     write_text(directory / NAME, json_of(summary, indent=2) + "\n")
 
 
-def summary_beside(directory: Path | None, model: str) -> Summary | None:
+def find_summary(directory: Path | None, model: str) -> Summary | None:
     """The summary that lies in the directory of a model or of its run, with the figures of this model alone; None where
     there is none. Raises ValueError: a file of that name is something else."""
     if directory is None:

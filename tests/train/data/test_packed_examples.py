@@ -1,4 +1,4 @@
-"""Pairs are trained on whole, each by itself, and only their completions count unless the recipe says otherwise."""
+"""Examples are trained on whole, each by itself, and only their answers count unless the recipe says otherwise."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from bluejay.gpt.formats.layouts import load_model
 from bluejay.tokenizer import Tokenizer
 from bluejay.train.data.batches import TrainBatch
 from bluejay.train.data.encoding import encode_pair
-from bluejay.train.data.pairs import Pairs, Part, pack, read_pairs
+from bluejay.train.data.packed_examples import PackedExamples, Part, pack, read_pairs
 from bluejay.train.loss import head_loss
 from tests.gpt.random_models import NO_TOKENS, random_model
 
@@ -54,10 +54,10 @@ def test_the_text_of_a_sequence_is_its_pairs_and_what_counts_is_their_completion
     texts, byte_tokenizer, tmp_path_factory
 ):
     path = written(tmp_path_factory.mktemp("pairs") / "p.jsonl", texts)
-    pairs = Pairs(path, 80, byte_tokenizer, prompt_weight=0.25)
+    packed = PackedExamples(path, 80, byte_tokenizer, prompt_weight=0.25)
     eot, found = byte_tokenizer.eot, []
-    for number in range(len(pairs)):
-        tokens, weights = pairs.window(number)
+    for number in range(len(packed)):
+        tokens, weights = packed.window(number)
         assert tokens.shape == (81,) and weights.shape == (80,) and tokens[0] == eot
         ends = np.flatnonzero((tokens[1:] == eot) & (weights == 1))
         for first, end in zip([0, *(ends[:-1] + 1)], ends, strict=True):
@@ -102,9 +102,9 @@ def test_packed_pairs_lose_what_transformers_finds_for_each_as_it_is_asked_for(f
             loss = theirs(torch.tensor([asked + answer]), labels=labels).loss
         nats, tokens = nats + float(loss) * len(answer), tokens + len(answer)
 
-    pairs = Pairs(written(tmp_path / "p.jsonl", texts), 64, byte_tokenizer, prompt_weight=0.0)
-    assert len(pairs) < len(texts)
-    model, batch = load_model(tmp_path / "model"), whole(pairs)
+    packed = PackedExamples(written(tmp_path / "p.jsonl", texts), 64, byte_tokenizer, prompt_weight=0.0)
+    assert len(packed) < len(texts)
+    model, batch = load_model(tmp_path / "model"), whole(packed)
     hidden = model.hidden(batch.inputs, document_start=batch.starts)
     ours = head_loss(hidden, *model.unembedding, batch.targets, 1.0, weights=batch.weights)
     assert batch.weights is not None and float(batch.weights.sum()) == tokens
@@ -113,7 +113,7 @@ def test_packed_pairs_lose_what_transformers_finds_for_each_as_it_is_asked_for(f
 
 def test_the_first_token_of_a_prompt_is_not_predicted_from_the_example_before(byte_tokenizer, tmp_path):
     texts = [("ab", "c"), ("", "d"), ("efg", "h")]
-    batch = whole(Pairs(written(tmp_path / "p.jsonl", texts), 24, byte_tokenizer, prompt_weight=0.5))
+    batch = whole(PackedExamples(written(tmp_path / "p.jsonl", texts), 24, byte_tokenizer, prompt_weight=0.5))
     assert batch.weights is not None and batch.starts is not None
     learnt = [len(prompt) - 1 for prompt, _ in texts if prompt]
     assert float(batch.weights.sum()) == 0.5 * sum(learnt) + 2 * len(texts)
@@ -121,11 +121,11 @@ def test_the_first_token_of_a_prompt_is_not_predicted_from_the_example_before(by
     assert begins == {*byte_tokenizer.encode("a"), *byte_tokenizer.encode("e"), byte_tokenizer.eot}
 
 
-def whole(pairs: Pairs) -> TrainBatch:
+def whole(packed: PackedExamples) -> TrainBatch:
     """All sequences of a file as one batch."""
-    rows = [pairs.window(number) for number in range(len(pairs))]
+    rows = [packed.window(number) for number in range(len(packed))]
     ids = torch.from_numpy(np.stack([row for row, _ in rows]).astype(np.int64))
-    starts = torch.from_numpy(np.stack([pairs.starts(number) for number in range(len(pairs))]))
+    starts = torch.from_numpy(np.stack([packed.starts(number) for number in range(len(packed))]))
     return TrainBatch(ids[:, :-1], ids[:, 1:], torch.from_numpy(np.stack([weights for _, weights in rows])), starts)
 
 
@@ -135,12 +135,12 @@ def enumerate_starts(batch: TrainBatch) -> set[tuple[int, int]]:
     return {(int(row), int(batch.starts[row, at])) for row, at in batch.weights.nonzero()}
 
 
-def test_pairs_that_do_not_fit_are_left_out_and_counted(byte_tokenizer, tmp_path, capsys):
+def test_examples_that_do_not_fit_are_left_out_and_counted(byte_tokenizer, tmp_path, capsys):
     path = written(tmp_path / "p.jsonl", [("a", "b"), ("c" * 50, "d")])
-    assert len(Pairs(path, 16, byte_tokenizer, 0.0)) == 1
+    assert len(PackedExamples(path, 16, byte_tokenizer, 0.0)) == 1
     assert "left out 1 of 2 examples: 1 longer than data.sequence_length 16 (line 2)" in capsys.readouterr().err
     with pytest.raises(ValueError, match="no example of at most 2 tokens"):
-        Pairs(path, 2, byte_tokenizer, 0.0)
+        PackedExamples(path, 2, byte_tokenizer, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -158,16 +158,16 @@ def test_a_line_that_is_no_example_is_named_and_all_of_them_are_counted(line, se
     lines = [b'{"prompt": "a", "completion": "b"}', b"", line.encode("latin-1"), line.encode("latin-1")]
     (tmp_path / "p.jsonl").write_bytes(b"\n".join(lines))
     with pytest.raises(ValueError, match=rf"p\.jsonl, line 3 {sentence}.*\(2 rows are no examples\)"):
-        Pairs(str(tmp_path / "p.jsonl"), 16, byte_tokenizer, 0.0)
+        PackedExamples(str(tmp_path / "p.jsonl"), 16, byte_tokenizer, 0.0)
     with pytest.raises(FileNotFoundError, match="no file of examples"):
-        Pairs(str(tmp_path / "q.jsonl"), 16, byte_tokenizer, 0.0)
+        PackedExamples(str(tmp_path / "q.jsonl"), 16, byte_tokenizer, 0.0)
 
 
 def test_what_is_left_out_is_counted_by_reason_with_the_first_place(byte_tokenizer, tmp_path, capsys):
     values = ["b", "", None, 1, ["x"], True, "c" * 50]
     lines = [json.dumps({"prompt": "a", "completion": value}) for value in values]
     (tmp_path / "p.jsonl").write_text("\n".join(lines))
-    assert len(Pairs(str(tmp_path / "p.jsonl"), 16, byte_tokenizer, 0.0).tokens) == 1
+    assert len(PackedExamples(str(tmp_path / "p.jsonl"), 16, byte_tokenizer, 0.0).tokens) == 1
     said = capsys.readouterr().err
     assert "left out 6 of 7 examples: 2 with an empty completion (line 2)" in said
     for reason in (
@@ -182,16 +182,16 @@ def test_what_is_left_out_is_counted_by_reason_with_the_first_place(byte_tokeniz
 def test_an_even_draw_of_examples_measures_what_the_whole_file_holds(byte_tokenizer, tmp_path):
     texts = [("q", "x" * (5 + 20 * (i < 100))) for i in range(1000)]  # the longest first, as in a sorted file
     path = written(tmp_path / "p.jsonl", texts)
-    whole = Pairs(path, 40, byte_tokenizer, 0.0)
-    part = Pairs(path, 40, byte_tokenizer, 0.0, at_most=2000)
+    whole = PackedExamples(path, 40, byte_tokenizer, 0.0)
+    part = PackedExamples(path, 40, byte_tokenizer, 0.0, at_most=2000)
     means = [sum(map(len, pairs.tokens)) / len(pairs.tokens) for pairs in (whole, part)]
     assert means[1] == pytest.approx(means[0], rel=0.2) and sum(map(len, part.tokens)) <= 2000
-    assert part.content() == Pairs(path, 40, byte_tokenizer, 0.0, at_most=2000).content()
+    assert part.content() == PackedExamples(path, 40, byte_tokenizer, 0.0, at_most=2000).content()
 
 
 def test_names_of_special_tokens_in_pairs_are_said(byte_tokenizer, tmp_path, capsys):
     path = written(tmp_path / "p.jsonl", [("a<|endoftext|>", "b"), ("a", "b<|im_end|>"), ("a<|", "|>")])
-    assert byte_tokenizer.eot not in Pairs(path, 40, byte_tokenizer, 0.0).tokens[0][:-1]
+    assert byte_tokenizer.eot not in PackedExamples(path, 40, byte_tokenizer, 0.0).tokens[0][:-1]
     assert "WARNING" in (said := capsys.readouterr().err) and "2 examples hold the name of a special token" in said
 
 
@@ -209,11 +209,11 @@ def test_without_other_data_one_example_in_twenty_is_held_out(byte_tokenizer, tm
     path = tmp_path / "pairs.jsonl"
     rows = [{"prompt": f"{number} ->", "completion": f" {number % 40}"} for number in range(100)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows + rows[:50]))
-    parts = {part: Pairs(str(path), 64, byte_tokenizer, 0.0, part=part) for part in Part}
+    parts = {part: PackedExamples(str(path), 64, byte_tokenizer, 0.0, part=part) for part in Part}
     learnt, held_out = ({bytes(ids) for ids in parts[part].tokens} for part in (Part.TRAINING, Part.HELD_OUT))
     assert len(held_out) == 5 and len(learnt) == 95 and not learnt & held_out
     assert sum(len(parts[part].tokens) for part in (Part.TRAINING, Part.HELD_OUT)) == 150
     path.write_text(json.dumps(rows[0]) + "\n")
     with pytest.raises(ValueError, match="has one example, of which none can be held out"):
-        Pairs(str(path), 64, byte_tokenizer, 0.0, part=Part.HELD_OUT)
-    assert len(Pairs(str(path), 64, byte_tokenizer, 0.0, part=Part.TRAINING).tokens) == 1
+        PackedExamples(str(path), 64, byte_tokenizer, 0.0, part=Part.HELD_OUT)
+    assert len(PackedExamples(str(path), 64, byte_tokenizer, 0.0, part=Part.TRAINING).tokens) == 1

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from bluejay.evals.beside import NAME, summary_beside, write_summary
 from bluejay.evals.estimates import Estimate
+from bluejay.evals.evaluation_file import NAME, find_summary, write_summary
 
 FIGURE = Estimate(0.25, 0.18, 0.33, 0.04, 120, 118)
 ALONE = Estimate(0.5, float("nan"), float("nan"), float("nan"), 2, 1)
@@ -17,21 +17,21 @@ def test_it_lies_with_the_model_or_its_run_and_has_this_model_alone(tmp_path, pl
     run = tmp_path / "mine"
     (run / "model").mkdir(parents=True)
     (run / place).mkdir(exist_ok=True)
-    assert summary_beside(run / "model", "mine") is None
+    assert find_summary(run / "model", "mine") is None
     write_summary(run / place, "2026-11-26", "bluejay eval mine", FIGURES)
-    found = summary_beside(run / "model", "mine")
+    found = find_summary(run / "model", "mine")
     assert found["date"] == "2026-11-26" and found["command"] == "bluejay eval mine"
     assert [(one["task"], one["value"], one["low"], one["high"], one["n"]) for one in found["figures"]] == [
         ("piqa", 0.25, 0.18, 0.33, 120),
         ("boolq", 0.5, None, None, 2),
     ]
-    assert summary_beside(run / "model", "a third") is None and summary_beside(None, "mine") is None
+    assert find_summary(run / "model", "a third") is None and find_summary(None, "mine") is None
 
 
 def test_a_folder_of_models_lends_no_model_the_summary_of_another(tmp_path):
     (tmp_path / "one").mkdir()
     write_summary(tmp_path, "", "", FIGURES)
-    assert summary_beside(tmp_path / "one", "mine") is None
+    assert find_summary(tmp_path / "one", "mine") is None
 
 
 @pytest.mark.parametrize(
@@ -42,4 +42,4 @@ def test_a_folder_of_models_lends_no_model_the_summary_of_another(tmp_path):
 def test_another_file_of_that_name_is_refused(tmp_path, text):
     (tmp_path / NAME).write_text(text)
     with pytest.raises(ValueError, match=r"evaluation.json beside the model cannot be read"):
-        summary_beside(tmp_path, "mine")
+        find_summary(tmp_path, "mine")

@@ -49,7 +49,7 @@ class Part(Enum):
         return [one for one, hash in zip(encoded, hashes, strict=True) if (hash in held_out) == (self is Part.HELD_OUT)]
 
 
-class Pairs:
+class PackedExamples:
     """The sequences of a file of examples, a `bluejay.train.data.batches.SequenceSource`.
 
     `columns` is `data.columns` of the recipe. With `at_most`, only some of the examples are taken, evenly over the
@@ -225,8 +225,8 @@ def pack(lengths: list[int], capacity: int) -> list[list[int]]:
     """For each number of free tokens a heap of the sequences that have so many."""
     sizes: list[int] = []
     """The keys of `numbers`, sorted."""
-    for pair in sorted(range(len(lengths)), key=lambda pair: -lengths[pair]):
-        at = bisect.bisect_left(sizes, lengths[pair])
+    for example in sorted(range(len(lengths)), key=lambda example: -lengths[example]):
+        at = bisect.bisect_left(sizes, lengths[example])
         if at == len(sizes):
             free, number = capacity, len(packed)
             packed.append([])
@@ -235,8 +235,8 @@ def pack(lengths: list[int], capacity: int) -> list[list[int]]:
             number = heapq.heappop(numbers[free])
             if not numbers[free]:
                 del sizes[at], numbers[free]
-        packed[number].append(pair)
-        free -= lengths[pair]
+        packed[number].append(example)
+        free -= lengths[example]
         if free not in numbers:
             bisect.insort(sizes, free)
         heapq.heappush(numbers.setdefault(free, []), number)
