@@ -55,3 +55,28 @@ def test_every_sampling_parameter_is_an_option_and_a_parameter_of_the_api():
     values = {"logit_bias": "5=1", "stop": "x"}
     options = [f"{flag}={values.get(name, 1)}" if len(name) > 1 else f"{flag}1" for name, flag in flags.items()]
     assert given(parser().parse_args(["generate", "model", "prompt", *options]), SamplingParams).keys() == flags.keys()
+
+
+def every_option(parser: argparse.ArgumentParser):
+    """The options of a parser and of all verbs below it."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for verb in action.choices.values():
+                yield from every_option(verb)
+        else:
+            yield action
+
+
+def test_options_that_count_say_their_least_number():
+    negative = {"--position", "--layer"}  # count from the end
+    kinds = (SamplingParams, ServeSettings, PublicSettings)  # have their ranges beside their fields
+    declared = {f"--{name.replace('_', '-')}" for kind in kinds for name in settings_of(kind)}
+    others = {name for one in every_option(parser()) if one.type is int for name in one.option_strings}
+    assert others <= negative | declared | {"-n", "--processes"}  # checked with --hosts
+
+
+@pytest.mark.parametrize("value", ["0", "-3", "2.5", "many"])
+def test_a_number_below_the_least_is_refused_in_a_sentence(value, capsys):
+    with pytest.raises(SystemExit):
+        parser().parse_args(["trace", "data/quickstart", "the", f"--documents={value}"])
+    assert f"--documents: it is {value}; it must be a whole number of at least 1" in capsys.readouterr().err

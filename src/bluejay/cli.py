@@ -23,7 +23,7 @@ from bluejay.corpus_verbs import (
     run_quality,
 )
 from bluejay.evals.options import eval_options
-from bluejay.fields import add_options, given
+from bluejay.fields import add_options, at_least, given
 from bluejay.files import json_of
 from bluejay.infer.params import SamplingParams
 from bluejay.lens.verb import lens_options, run_lens
@@ -136,8 +136,9 @@ def parser() -> Parser:
     compare_ = add_verb(verbs, "compare", compare, "show a fine-tuned model's answers beside those before the run")
     compare_.add_argument("run", type=Path, help="a run that began with a model and holds out examples: runs/chat")
     compare_.add_argument("models", nargs="*", metavar="MODEL", help="other models to ask the same")
-    compare_.add_argument("--show", type=int, default=10, help="questions to show (default: 10)")
-    compare_.add_argument("--max-tokens", type=int, default=128, help="tokens of an answer at most (default: 128)")
+    compare_.add_argument("--show", type=at_least(0), default=10, help="questions to show (default: 10)")
+    help = "tokens of an answer at most (default: 128)"
+    compare_.add_argument("--max-tokens", type=at_least(1), default=128, help=help)
     plan_ = add_verb(verbs, "plan", train_plan, "predict memory, time and cost of a training run", overrides=True)
     plan_.add_argument("recipe", type=Path, help="a recipe, such as recipes/train/gpt-j-6b.toml")
     hardware_help = "a description such as recipes/hardware/h100.toml (default: measure this machine)"

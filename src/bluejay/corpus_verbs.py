@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from bluejay.fields import at_least
+
 Result = tuple[str, dict[str, Any]]
 
 
@@ -11,7 +13,7 @@ def build_options(verb: argparse.ArgumentParser) -> None:
     """Add the options of `bluejay pile build`."""
     recipe_option(verb)
     verb.add_argument("--executor", choices=["local", "ray"], default="local", help="where it runs (default: local)")
-    verb.add_argument("--workers", type=int, help="number of processes (default: one per core)")
+    verb.add_argument("--workers", type=at_least(1), help="number of processes (default: one per core)")
     verb.add_argument("--force", action="store_true", help="replace a corpus of other sources")
 
 

@@ -86,6 +86,21 @@ def pair(text: str) -> tuple[int, float]:
     return int(token), float(number)
 
 
+def at_least(low: int) -> Callable[[str], int]:
+    """The type of an option that is a whole number of at least `low`, for argparse."""
+
+    def number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if value < low:
+            raise argparse.ArgumentTypeError(f"it is {text}; it must be a whole number of at least {low}")
+        return value
+
+    return number
+
+
 def parse_size(text: str, key: str) -> int:
     """The bytes of a size such as "50 MB" or "227.12 GiB". Raises ValueError, naming `key`: malformed, or from 2**63
     bytes."""

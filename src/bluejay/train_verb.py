@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bluejay.fields import at_least
 from bluejay.train.distributed.processes import launch, launch_options, wants_launch
 
 MINUTES = 5.0
@@ -18,7 +19,8 @@ def train_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("target", type=Path, metavar="RECIPE|TEXT", help=help)
     verb.add_argument("--minutes", type=float, help=f"time for a text, which decides sizes (default: {MINUTES:g})")
     verb.add_argument("--force", action="store_true", help="replace what was made of another text under the same name")
-    verb.add_argument("--export", type=int, metavar="STEP", help="only write the model of this step's checkpoint")
+    help = "only write the model of this step's checkpoint"
+    verb.add_argument("--export", type=at_least(0), metavar="STEP", help=help)
     verb.add_argument("--profile", action="store_true", help="write PyTorch's trace of a few steps beside the run")
     launch_options(verb)
 

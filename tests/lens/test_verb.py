@@ -96,7 +96,7 @@ def test_a_card_of_a_model_with_a_short_context(model, tmp_path, byte_tokenizer,
         (["--card", "mlp:1:2"], "it must be neuron:LAYER:NUMBER or head:LAYER:NUMBER"),
         (["--card", "neuron:1:2"], "no run is beside"),
         (["--tune", "none.txt"], "none.txt"),
-        (["--heads", "--steps", "0"], "--steps is 0; it must be at least 1"),
+        (["--heads", "--steps", "0"], "--steps: it is 0; it must be a whole number of at least 1"),
         (["x", "--tuned"], "has no tuned lens; train one"),
         (
             ["x", "--patch", "y", "--position", "0"],

@@ -52,7 +52,7 @@ def test_how_often_and_what_follows(moved, capsys):
     [
         (["x", "--min-tokens", "0"], "min_tokens is 0; it must be from 1"),
         (["x", "--documents", "99"], "documents is 99; it must be from 1 to 32"),
-        (["x", "--snippets", "-1"], "--snippets is -1"),
+        (["x", "--snippets", "-1"], "--snippets: it is -1"),
         ([""], "the text is empty"),
     ],
 )

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bluejay.fields import at_least
 from bluejay.files import require_writable, write_text
 from bluejay.mistakes import standard_input
 
@@ -65,8 +66,8 @@ def lens_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--cost", type=Path, metavar="FILE", help=help)
     help = "a corpus for --card that the model does not find by itself; may be given again"
     verb.add_argument("--corpus", type=Path, action="append", default=[], metavar="DIR", help=help)
-    verb.add_argument("--tokens", type=int, default=100_000, help="tokens read for --card (default: 100000)")
-    verb.add_argument("--steps", type=int, default=250, help="steps of --tune (default: 250)")
+    verb.add_argument("--tokens", type=at_least(1), default=100_000, help="tokens read for --card (default: 100000)")
+    verb.add_argument("--steps", type=at_least(1), default=250, help="steps of --tune (default: 250)")
     help = "write activations to a .safetensors file, results to a .json or .html file"
     verb.add_argument("--output", type=Path, metavar="FILE", help=help)
 
@@ -82,9 +83,6 @@ def run_lens(options: argparse.Namespace, _: list[str]) -> tuple[str, dict[str, 
         raise ValueError(f"--output is {options.output}; it must end in {' or '.join(suffixes)}")
     if options.output is not None:
         require_writable(options.output)
-    for name in ("tokens", "steps"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"--{name} is {getattr(options, name)}; it must be at least 1")
     require_fitting(options)
     if options.heads and is_run(Path(options.model)):
         from bluejay.lens.heads import heads_over_training

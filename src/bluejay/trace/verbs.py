@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bluejay.fields import at_least
 from bluejay.mistakes import standard_input
 from bluejay.trace.influence.influence_verb import influence_options, run_influence
 
@@ -33,7 +34,7 @@ def index_options(verb: argparse.ArgumentParser) -> None:
     """Add the options of `bluejay index`."""
     verb.add_argument("corpus", type=Path, help="a corpus, such as data/quickstart")
     help = "most tokens of an index shard; smaller ones take less memory to build (default: 2^28)"
-    verb.add_argument("--shard-tokens", type=int, metavar="N", help=help)
+    verb.add_argument("--shard-tokens", type=at_least(1), metavar="N", help=help)
     verb.add_argument(
         "--check", action="store_true", help="only compare the checksums of the whole index and of its tokens"
     )
@@ -44,11 +45,12 @@ def trace_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("target", metavar="MODEL|CORPUS", help="a model, its run, or a corpus")
     verb.add_argument("text", help="the text to trace; - reads it from standard input")
     verb.add_argument("--corpus", type=Path, action="append", default=[], metavar="DIR", help=CORPUS_HELP)
-    verb.add_argument("--min-tokens", type=int, default=5, help="tokens that a match has at least (default: 5)")
-    verb.add_argument("--documents", type=int, default=10, help="show at most this many of each match (default: 10)")
-    verb.add_argument("--spans", type=int, default=20, help="show at most this many matches (default: 20)")
+    verb.add_argument("--min-tokens", type=at_least(1), default=5, help="tokens that a match has at least (default: 5)")
+    help = "show at most this many of each match (default: 10)"
+    verb.add_argument("--documents", type=at_least(1), default=10, help=help)
+    verb.add_argument("--spans", type=at_least(1), default=20, help="show at most this many matches (default: 20)")
     help = "show so many tokens around each match (default: 0)"
-    verb.add_argument("--snippets", type=int, default=0, metavar="TOKENS", help=help)
+    verb.add_argument("--snippets", type=at_least(0), default=0, metavar="TOKENS", help=help)
     verb.add_argument("--without-model", action="store_true", help="do not ask the model how likely it found the text")
     what = verb.add_mutually_exclusive_group()
     what.add_argument("--count", action="store_true", help="only count how often the whole text occurs")
@@ -60,18 +62,17 @@ def report_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("model", metavar="MODEL", help="a model or its run")
     verb.add_argument("--corpus", type=Path, action="append", default=[], metavar="DIR", help=CORPUS_HELP)
     help = "passages to draw from the training data, and from held-out text (default: 500)"
-    verb.add_argument("--passages", type=int, default=500, metavar="N", help=help)
-    verb.add_argument(
-        "--samples", type=int, default=200, metavar="N", help="texts that the model writes (default: 200)"
-    )
+    verb.add_argument("--passages", type=at_least(1), default=500, metavar="N", help=help)
+    help = "texts that the model writes (default: 200)"
+    verb.add_argument("--samples", type=at_least(1), default=200, metavar="N", help=help)
     sets = verb.add_mutually_exclusive_group()
     help = "evaluation sets to look for, as of bluejay eval, or none (default: small)"
     sets.add_argument("--suite", default="small", metavar="NAME", help=help)
     help = "names of evaluation sets to look for, or TOML files of your own"
     sets.add_argument("--tasks", nargs="+", default=[], metavar="TASK", help=help)
     help = "questions of each set that are asked, drawn at random; all are looked for (default: 200)"
-    verb.add_argument("--limit", type=int, default=200, metavar="N", help=help)
-    verb.add_argument("--seed", type=int, default=1234, help="seed of all that is drawn (default: 1234)")
+    verb.add_argument("--limit", type=at_least(1), default=200, metavar="N", help=help)
+    verb.add_argument("--seed", type=at_least(0), default=1234, help="seed of all that is drawn (default: 1234)")
     verb.add_argument("--device", default="auto", help="cpu, cuda, ... (default: a GPU if any)")
     help = "the folder to write the report to (default: trace-report in the folder of the run, or here)"
     verb.add_argument("--output", type=Path, metavar="DIR", help=help)
@@ -118,8 +119,6 @@ def run_trace(options: argparse.Namespace, _: list[str]) -> tuple[str, dict[str,
     if not text:
         raise ValueError("the text is empty")
     settings = TraceSettings(options.min_tokens, options.documents, options.spans)
-    if options.snippets < 0:
-        raise ValueError(f"--snippets is {options.snippets}; it must be at least 0")
     tracer = open_tracer(options.target, options.corpus)
     if options.count:
         ids = tracer.ids(text)

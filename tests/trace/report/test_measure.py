@@ -74,7 +74,7 @@ def test_a_full_disk_leaves_the_report_that_was_there(tmp_path, file_size_limit)
         (["moved/data/c"], "is a corpus; a report is about a model"),
         (["alone"], "is not found; name its corpus with --corpus"),
         (["moved/runs/base", "--passages", "1"], "--passages is 1"),
-        (["moved/runs/base", "--limit", "0"], "--limit is 0"),
+        (["moved/runs/base", "--limit", "0"], "--limit: it is 0"),
         (["moved/runs/base", "--suite", "smal"], "the nearest is small"),
         (["moved/runs/base", "--tasks", "none.toml"], "none.toml"),
         (["moved/runs/base", "--count"], "--count"),

@@ -71,8 +71,8 @@ def test_what_cannot_be_compared_is_one_sentence(tuned, load_recipe, recipe_file
             main(["compare", *arguments])
         return capsys.readouterr().err
 
-    assert "--show is -1; it must be at least 0" in fails(str(tuned.directory), "--show", "-1")
-    assert "--max-tokens is 0; it must be at least 1" in fails(str(tuned.directory), "--max-tokens", "0")
+    assert "--show: it is -1; it must be a whole number of at least 0" in fails(str(tuned.directory), "--show", "-1")
+    assert "--max-tokens: it is 0; it must be a whole number of at least 1" in fails(str(tuned.directory), "--max-tokens", "0")
 
     assert "no run at" in fails(str(tmp_path / "none"))
     recipe = tuned.directory / "recipe.toml"

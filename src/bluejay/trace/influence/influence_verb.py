@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bluejay.fields import at_least
 from bluejay.mistakes import standard_input
 
 if TYPE_CHECKING:
@@ -17,9 +18,10 @@ def influence_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("text", help="the text to ask about; - reads it from standard input")
     help = "a corpus that the model does not find by itself; may be given again"
     verb.add_argument("--corpus", type=Path, action="append", default=[], metavar="DIR", help=help)
-    verb.add_argument("--documents", type=int, default=10, help="show at most this many documents (default: 10)")
+    help = "show at most this many documents (default: 10)"
+    verb.add_argument("--documents", type=at_least(1), default=10, help=help)
     help = "tokens that a verbatim match has at least (default: 5)"
-    verb.add_argument("--min-tokens", type=int, default=5, help=help)
+    verb.add_argument("--min-tokens", type=at_least(1), default=5, help=help)
 
 
 def run_influence(options: argparse.Namespace, _: list[str]) -> tuple[str, dict[str, Any]]:
