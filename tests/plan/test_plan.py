@@ -185,7 +185,10 @@ LONG = ("--train.batch_tokens", "4096", "--train.micro_batch_tokens", "4096", "-
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (("--lora.targets", '["q", "gate"]'), "lora.targets has gate; the matrices of the model's blocks are q, k, v, out"),
+        (
+            ("--lora.targets", '["q", "gate"]'),
+            "lora.targets has gate; the matrices of the model's blocks are q, k, v, out",
+        ),
         (("--lora.targets", '["q", "q"]'), "lora.targets is q, q; it names each matrix once"),
         (("--data.sequence_length", "4096", *LONG), "data.sequence_length 4096 is above the 2048 tokens of"),
     ],
