@@ -90,9 +90,9 @@ def train_text(target: Path, minutes: float, force: bool, overrides: list[str], 
     """Make a model of a file, a folder of files or a corpus; a run that is there already goes on.
 
     `began` is the value of `time.monotonic` when the command started, and `overrides` change fields of the training
-    recipe; with `force` what was made under the name of the run is replaced. Raises FileNotFoundError if there is no such
-    text; ValueError if the name belongs to another run, the text is too little, or an override would decide the length,
-    which the minutes do.
+    recipe; with `force` what was made under the name of the run is replaced. Raises FileNotFoundError if there is no
+    such text; ValueError if the name belongs to another run, the text is too little, or an override would decide the
+    length, which the minutes do.
     """
     if not 0 < minutes < math.inf:
         raise ValueError(f"minutes is {minutes}; it must be a number above 0")

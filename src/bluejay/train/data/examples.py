@@ -103,8 +103,8 @@ class Form:
             return Pair("", text_in(row, of["text"]))
         if "label" not in of.values() and str(row.get("label")).lower() == "false":
             raise ValueError(
-                "has label false, which marks an answer that is not to be learnt; make a file of the other rows, or one "
-                "without that column"
+                "has label false, which marks an answer that is not to be learnt; make a file of the other rows, or "
+                "one without that column"
             )
         context, system = (
             text_in(row, of[part], may_be_empty=True) if part in of else "" for part in ("context", "system")

@@ -131,8 +131,8 @@ def same_examples(
         same = found.get(one.place)
         if same is None or len(list(same.answers())) != len(list(one.answers())):
             raise ValueError(
-                f"{name} cannot be asked {path}, {one.place}: that is longer than its context of {n_ctx} tokens, or its "
-                "chat template writes it otherwise"
+                f"{name} cannot be asked {path}, {one.place}: that is longer than its context of {n_ctx} tokens, or "
+                "its chat template writes it otherwise"
             )
     return [found[one.place] for one in chosen]
 
