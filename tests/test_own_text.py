@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ from bluejay.machine import processor
 from bluejay.pile.recipe import PileRecipe
 from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import TokenShard
+from bluejay.train.checkpoint.owner import owned
 from bluejay.train.data.held_out import HeldOutLoss
 from bluejay.train.recipe import TrainRecipe
 from bluejay.train.report.runs import read_run
@@ -146,7 +148,34 @@ def test_the_same_command_again_goes_on_and_other_text_is_refused(book, here, ca
     with pytest.raises(SystemExit):
         main(["train", "b.txt", "--minutes", MINUTES, "--name", "a"])
     assert "runs/a holds a run of another text" in capsys.readouterr().err
+    shutil.copytree("data/a", "data/c")
+    refused(["train", "data/c", "--name", "a"], "runs/a holds a run of another text", capsys)
+    Path("runs/a/train.toml").unlink()
+    corpus = Path("data/a/tokens/train.bin").read_bytes()
+    for text in ("a.txt", "data/a"):
+        refused(["train", text], "runs/a holds a run already; give this one a --name", capsys)
+    force = ["train", "b.txt", "--minutes", "0.0001", "--name", "a", "--force"]
+    with owned(Path("runs/a")):
+        refused(force, "runs/a is in use by", capsys)
     assert Path("runs/a/model/model.safetensors").read_bytes() == before
+    assert Path("data/a/tokens/train.bin").read_bytes() == corpus
+    main(force)
+    assert Path("runs/a/model/model.safetensors").read_bytes() != before
+    assert Path("data/a/tokens/train.bin").read_bytes() != corpus
+    capsys.readouterr()
+    main([*force[:-1], "--json"])
+    said = capsys.readouterr()
+    assert "goes on by runs/a/train.toml" in said.err and json.loads(said.out)["trained"]["model"] == "runs/a/model"
+
+
+def test_too_little_memory_for_a_trial_is_one_sentence(here, monkeypatch):
+    def no_memory(*_: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
+
+    monkeypatch.setattr(own_text, "Run", no_memory)
+    recipe = own_text.training_recipe(Path("none"), "a", None, 2, 64, 1_000_000)
+    with pytest.raises(ValueError, match="the memory of the device is not enough"):
+        own_text.speed_of(recipe, 1.0)
 
 
 def test_a_folder_that_cannot_be_read_is_said_before_anything_is_written(here, monkeypatch):
@@ -280,6 +309,8 @@ def test_a_model_is_trained_further_however_slow_the_machine_is(tokens_per_secon
         (["train", "small.txt", "--train.tokens", "8192"], "--train.tokens needs a run of a known length"),
         (["train", "small.txt", "--train.schedule.warmup", "0.8"], "follows from --minutes"),
         (["train", "small.txt", "--data.train", "[{shards='x', changes=[[0.5, 2]]}]"], "--data.train needs"),
+        (["train", "small.txt", "--checkpoint.at", "[0.5]"], "--checkpoint.at needs a run of a known length"),
+        (["train", "small.txt", "--checkpoint", "{at = [0.5]}"], "--checkpoint needs a run of a known length"),
         (["train", "small.txt", "--export", "5"], "--export and --profile are for a recipe"),
         (["train", "small.txt", "--profile"], "a run on a text has one in RUN/train.toml"),
         (["train", "recipes/train/quickstart.toml", "--minutes", "5"], "--minutes and --force are for a text"),

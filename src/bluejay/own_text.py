@@ -26,9 +26,12 @@ from bluejay.pile.report.counts import add_counts, largest
 from bluejay.pile.sources.folder import sources_of, tree_of
 from bluejay.progress import format_duration, say
 from bluejay.tokens import TokenShard
+from bluejay.train.checkpoint.checkpoints import Checkpoints
+from bluejay.train.checkpoint.owner import owned
 from bluejay.train.distributed import parallel
+from bluejay.train.distributed.device import within_memory
 from bluejay.train.loop import Run, Trained, timeout, train
-from bluejay.train.recipe import TrainRecipe
+from bluejay.train.recipe import Checkpoint, TrainRecipe
 
 SIZES = ((2, 64), (4, 128), (4, 192), (6, 256), (6, 384), (8, 512), (12, 768), (16, 1024))
 """Layers and width of the models to choose from."""
@@ -52,6 +55,8 @@ BYTES_PER_TOKEN_OF_VOCABULARY = 500
 """Text for each token of a new vocabulary: rarer ones would hardly be learnt."""
 USUAL_SIZE = 4_000_000
 """Bytes of text that are expected where none is there yet."""
+INSTEAD = "give this one a --name, or replace that one by --force"
+"""What to do where a run's name is taken."""
 SMALL_MODEL = 50_000_000
 """Parameters up to which all weights of `init` are trained; of a larger model only adapters are."""
 
@@ -85,8 +90,9 @@ def train_text(target: Path, minutes: float, force: bool, overrides: list[str], 
     """Make a model of a file, a folder of files or a corpus; a run that is there already goes on.
 
     `began` is the value of `time.monotonic` when the command started, and `overrides` change fields of the training
-    recipe. Raises FileNotFoundError if there is no such text; ValueError if its name belongs to a run of another text,
-    the text is too little, or an override would decide the length, which the minutes do.
+    recipe; with `force` what was made under the name of the run is replaced. Raises FileNotFoundError if there is no
+    such text; ValueError if the name belongs to another run, the text is too little, or an override would decide the
+    length, which the minutes do.
     """
     if not 0 < minutes < math.inf:
         raise ValueError(f"minutes is {minutes}; it must be a number above 0")
@@ -98,24 +104,24 @@ def train_text(target: Path, minutes: float, force: bool, overrides: list[str], 
         )
     name, output, init = (fields.get(key) for key in ("name", "output", "init"))
     directory = Path(output or f"runs/{name or name_of(target)}").expanduser()
-    corpus_recipe = None
-    if not is_corpus(target):
-        corpus_recipe = write_corpus_recipe(target, directory, init, force)
-        built = build(recipes.load(PileRecipe, corpus_recipe), force=force)
-        corpus = built.directory
-        say_skipped(built)
-    else:
-        corpus = target
-    path, end = directory / "train.toml", began + 60 * minutes
-    least = LEAST_SHARE * 60 * minutes
-    if end - time.monotonic() < least:
-        took, trains = (format_duration(seconds) for seconds in (time.monotonic() - began, least))
-        say(f"preparing the text took {took} of {format_duration(60 * minutes)}; training takes {trains} all the same")
-        end = time.monotonic() + least
-    if path.exists() and not force:
-        say(f"goes on by {path}; remove it to choose sizes anew")
-    else:
-        recipes.save(sized(corpus, directory, name or name_of(target), init, end - time.monotonic()), path)
+    path, end, least = directory / "train.toml", began + 60 * minutes, LEAST_SHARE * 60 * minutes
+    if not force and not path.exists() and any((directory / made).exists() for made in ("recipe.toml", "checkpoints")):
+        raise ValueError(f"{directory} holds a run already; {INSTEAD}")
+    with owned(directory):  # nothing is replaced while another process trains there
+        corpus = target if is_corpus(target) else corpus_made_of(target, directory, init, force)
+        if end - time.monotonic() < least:
+            took, trains = (format_duration(seconds) for seconds in (time.monotonic() - began, least))
+            of = format_duration(60 * minutes)
+            say(f"preparing the text took {took} of {of}; training takes {trains} all the same")
+            end = time.monotonic() + least
+        if path.exists() and not force:
+            check_corpus(path, corpus)
+            say(f"goes on by {path}; --force chooses sizes anew")
+        else:
+            recipe = sized(corpus, directory, name or name_of(target), init, end - time.monotonic())
+            storage = fields.get("checkpoint.storage")
+            Checkpoints(directory / "checkpoints", Checkpoint(storage=storage)).remove_stale(-1)
+            recipes.save(recipe, path)
     trained = train(recipes.load(TrainRecipe, path, overrides))
     recipe = recipes.load(TrainRecipe, path)
     if recipe.train.schedule.kind == FIRST_SCHEDULE:
@@ -134,8 +140,10 @@ def as_text(override: tuple[str, str]) -> tuple[str, str]:
 def decides_length(key: str, value: str) -> bool:
     """Whether an override decides how long a run is, or what happens at fractions of it; a run on a text has two parts,
     the second of which is longer and has another schedule."""
-    whole = key in ("train", "train.tokens", "train.schedule") or key.startswith("train.schedule.")
-    return whole or (key in ("data", "data.train") and "changes" in value)
+    table = recipes.toml_value(value) if key == "checkpoint" else None
+    whole = key in ("train", "train.tokens", "train.schedule", "checkpoint.at") or key.startswith("train.schedule.")
+    changes = key in ("data", "data.train") and "changes" in value
+    return whole or changes or (isinstance(table, dict) and "at" in table)
 
 
 def say_skipped(built: BuildResult) -> None:
@@ -180,14 +188,26 @@ def is_corpus(target: Path) -> bool:
     return (target / "tokens" / "train.idx").is_file() and (target / "tokenizer.json").is_file()
 
 
+def corpus_made_of(target: Path, directory: Path, init: str | None, force: bool) -> Path:
+    """The corpus of a text, which is built unless it is there and not to be replaced."""
+    built = build(recipes.load(PileRecipe, write_corpus_recipe(target, directory, init, force)), force=force)
+    say_skipped(built)
+    return built.directory
+
+
+def check_corpus(path: Path, corpus: Path) -> None:
+    """Raise ValueError if the recipe of a run that is there already does not train on this corpus."""
+    prefixes = [prefix for part in recipes.load(TrainRecipe, path).data.train for prefix in part.prefixes]
+    if (corpus / "tokens" / "train").resolve() not in [Path(prefix).resolve() for prefix in prefixes]:
+        raise ValueError(f"{path.parent} holds a run of another text; {INSTEAD}")
+
+
 def write_corpus_recipe(target: Path, directory: Path, init: str | None, force: bool) -> Path:
     """Write the recipe of the corpus, or find it as it was written for the same text before."""
     recipe, path = corpus_recipe_of(target, directory, name_of(directory), init), directory / "pile.toml"
     if path.exists() and not force:
         if places_of(recipes.load(PileRecipe, path)) != places_of(recipe):
-            raise ValueError(
-                f"{directory} holds a run of another text; give this one a --name, or replace that one by --force"
-            )
+            raise ValueError(f"{directory} holds a run of another text; {INSTEAD}")
         return path
     recipes.save(recipe, path)
     return path
@@ -336,7 +356,11 @@ def warmup_of(tokens: int, batch_tokens: int) -> float:
 
 def speed_of(recipe: TrainRecipe, seconds: float) -> float:
     """Training tokens per second of a recipe on this machine, by some of its steps, which are thrown away."""
-    with tempfile.TemporaryDirectory() as folder, parallel.init_world(recipe.mesh, timeout(recipe)) as world:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        parallel.init_world(recipe.mesh, timeout(recipe)) as world,
+        within_memory(),
+    ):
         run = Run(dataclasses.replace(recipe, output=folder), world)
         durations: list[float] = []
         while len(durations) < 4 or sum(durations[2:]) < seconds:

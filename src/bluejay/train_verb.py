@@ -18,7 +18,8 @@ def train_options(verb: argparse.ArgumentParser) -> None:
     help = "a recipe, such as recipes/train/quickstart.toml; or a text file, a folder of files or a corpus"
     verb.add_argument("target", type=Path, metavar="RECIPE|TEXT", help=help)
     verb.add_argument("--minutes", type=float, help=f"time for a text, which decides sizes (default: {MINUTES:g})")
-    verb.add_argument("--force", action="store_true", help="replace what was made of another text under the same name")
+    help = "replace what was made under the same name, and choose sizes anew"
+    verb.add_argument("--force", action="store_true", help=help)
     help = "only write the model of this step's checkpoint"
     verb.add_argument("--export", type=at_least(0), metavar="STEP", help=help)
     verb.add_argument("--profile", action="store_true", help="write PyTorch's trace of a few steps beside the run")

@@ -6,6 +6,7 @@ of MEGATRON, for TPU v3 to mesh-transformer-jax's benchmark on a v3-32. All othe
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -176,6 +177,26 @@ def test_muon_keeps_one_moment_of_each_adapter():
     kinds, machine = ("adamw", "muon"), hardware("h100", "--devices", "1")
     adam, muon = (plan(recipe("gpt-j-6b-lora", "--train.optimizer.kind", kind), machine) for kind in kinds)
     assert muon.memory.optimizer == adam.memory.optimizer / 2
+
+
+LONG = ("--train.batch_tokens", "4096", "--train.micro_batch_tokens", "4096", "--evaluate.tokens", "4096")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (
+            ("--lora.targets", '["q", "gate"]'),
+            "lora.targets has gate; the matrices of the model's blocks are q, k, v, out",
+        ),
+        (("--lora.targets", '["q", "q"]'), "lora.targets is q, q; it names each matrix once"),
+        (("--data.sequence_length", "4096", *LONG), "data.sequence_length 4096 is above the 2048 tokens of"),
+    ],
+)
+@pytest.mark.parametrize("planner", [plan, best])
+def test_what_training_refuses_is_not_planned(planner, overrides, says):
+    with pytest.raises(ValueError, match=re.escape(says)):
+        planner(recipe("gpt-j-6b-lora", *overrides), hardware("h100", "--devices", "1"))
 
 
 def test_a_vocabulary_may_be_written_short_as_in_training():

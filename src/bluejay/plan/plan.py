@@ -16,7 +16,7 @@ from bluejay.plan.timing import Seconds, seconds
 from bluejay.plan.workload import Workload
 from bluejay.progress import format_duration
 from bluejay.train.distributed.parallel import check_mesh_sizes
-from bluejay.train.initial import initial_model
+from bluejay.train.initial import check_initial, initial_model
 from bluejay.train.recipe import TrainRecipe
 
 SPREAD = (0.6, 1.5)
@@ -150,15 +150,18 @@ def model_of(recipe: TrainRecipe) -> tuple[GPTConfig, int]:
     """The model of a recipe, and the bytes of that which it starts from if that is quantised, else 0.
 
     Neither corpus nor weights need to exist: `model.vocab_size` replaces the former, a preset's name in `init` the
-    latter.
+    latter. Raises ValueError if the model that it starts from cannot be trained so.
     """
     if recipe.init is None:
         given = "vocab_size" in recipe.model
         return recipe.gpt_config(1) if given else initial_model(recipe).config, 0
     if recipe.init in PRESETS and not Path(recipe.init).exists():
-        return PRESETS[recipe.init], 0
-    stored = open_model(locate(recipe.init))
-    return stored.config, stored.n_bytes if stored.packed else 0
+        config, packed_bytes = PRESETS[recipe.init], 0
+    else:
+        stored = open_model(locate(recipe.init))
+        config, packed_bytes = stored.config, stored.n_bytes if stored.packed else 0
+    check_initial(recipe, config)
+    return config, packed_bytes
 
 
 def shape_of(recipe: TrainRecipe) -> tuple[int, int]:

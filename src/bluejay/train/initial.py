@@ -22,7 +22,7 @@ from bluejay.tokens import corpus_of
 from bluejay.train.checkpoint.state import State
 from bluejay.train.checkpoint.trained_on import trained_on
 from bluejay.train.data.encoding import with_template
-from bluejay.train.lora import adapters, load_with_adapters
+from bluejay.train.lora import adapters, load_with_adapters, targets_of
 from bluejay.train.recipe import TrainRecipe, is_examples
 
 ONLY_OURS = (
@@ -107,9 +107,7 @@ def initial_model(recipe: TrainRecipe) -> InitialModel:
         return InitialModel(recipe, recipe.gpt_config(tokenizer.vocab_size), tokenizer, None)
     stored = open_model(locate(recipe.init))
     config, tokenizer = stored.config, tokenizer_of(stored, recipe.init)
-    if recipe.data.sequence_length > config.n_ctx:
-        length = recipe.data.sequence_length
-        raise ValueError(f"data.sequence_length {length} is above the {config.n_ctx} tokens of {recipe.init}'s context")
+    check_initial(recipe, config)
     for where in tokenizers_of(recipe):
         other = Tokenizer.load(where)
         if not extends(tokenizer, other):
@@ -118,6 +116,15 @@ def initial_model(recipe: TrainRecipe) -> InitialModel:
                 f'{other.vocab_size} tokens; build the corpus with tokenizer = {{ path = "{recipe.init}" }}'
             )
     return InitialModel(recipe, config, with_template(tokenizer, recipe.data.chat_template), stored)
+
+
+def check_initial(recipe: TrainRecipe, config: GPTConfig) -> None:
+    """Raise ValueError if the sequences are longer than the context of the model that a recipe starts from, or adapters
+    are for a matrix that it does not have."""
+    if (length := recipe.data.sequence_length) > config.n_ctx:
+        raise ValueError(f"data.sequence_length {length} is above the {config.n_ctx} tokens of {recipe.init}'s context")
+    if recipe.lora is not None:
+        targets_of(recipe.lora, config)
 
 
 def tokenizers_of(recipe: TrainRecipe) -> list[str]:

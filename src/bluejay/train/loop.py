@@ -84,8 +84,7 @@ def train(recipe: TrainRecipe, profile: bool = False) -> Trained:
         run = Run(recipe, world)
         if profile:
             check_steps_left(recipe.steps - run.state.step)
-        if world.is_main and (missed := missed_models(run.checkpoints, recipe, run.state.step)):
-            say(f"WARNING: {missed}")
+        run.begin()
         return run.finish() if run.state.step == recipe.steps else run.train(profile)
 
 
@@ -151,14 +150,20 @@ class Run:
             load_weights(self.model, self.initial.weight)
         self.check_weights("the model that the run starts from" if not found else str(found[0]), True)
 
+    def begin(self) -> None:
+        """Say how a shorter run continues, and keep its models under other names; then say which models are missing."""
+        if not self.world.is_main:
+            return
+        if self.shorter is not None:
+            say(how_it_continues(self.shorter, self.recipe, self.state.step))
+            keep_models(self.directory, self.written(), self.shorter.steps)
+        if missed := missed_models(self.checkpoints, self.recipe, self.state.step):
+            say(f"WARNING: {missed}")
+
     def train(self, profile: bool) -> Trained:
         """Train to the end and return the result. Raises Interrupted if the user stops the run."""
         recipe = self.recipe
-        if self.shorter is not None:
-            self.say(how_it_continues(self.shorter, recipe, self.state.step))
         if self.world.is_main:
-            if self.shorter is not None:
-                keep_models(self.directory, self.written(), self.shorter.steps)
             recipes.save(recipe, self.directory / "recipe.toml")
         self.checkpoints.remove_stale(self.state.step)
         if self.world.is_main and self.world.device.type == "cpu":

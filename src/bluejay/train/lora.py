@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.peft import LowRank
 from bluejay.gpt.formats.tensors import StoredModel
 from bluejay.gpt.model import GPT, Linear
@@ -44,11 +45,7 @@ def load_with_adapters(stored: StoredModel, settings: LoRA, seed: int, device: t
     with torch.device("meta"):
         model = GPT(stored.config)
     matrices = [(name, module) for name, module in model.named_modules() if isinstance(module, Linear)]
-    kinds = dict.fromkeys(kind_of(name) for name, _ in matrices)
-    targets = kinds if settings.targets is None else settings.targets
-    for target in targets:
-        if target not in kinds:
-            raise ValueError(f"lora.targets has {target}; the matrices of the model's blocks are {', '.join(kinds)}")
+    targets = targets_of(settings, stored.config)
     generator = torch.Generator().manual_seed(seed)
     with progress("load", stored.config.n_parameters, "weights") as bar:
         for name, module in list(model.named_modules()):
@@ -68,6 +65,15 @@ def load_with_adapters(stored: StoredModel, settings: LoRA, seed: int, device: t
             base = model.get_submodule(name)
             model.set_submodule(name, LoRALinear(base, a.to(device), b.to(device), settings.scale))
     return model
+
+
+def targets_of(settings: LoRA, config: GPTConfig) -> tuple[str, ...]:
+    """The matrices of a block that get an adapter. Raises ValueError for one that the model does not have."""
+    kinds = ("q", "k", "v", "out", *(["gate"] if config.gated else []), "up", "down")
+    for target in settings.targets or ():
+        if target not in kinds:
+            raise ValueError(f"lora.targets has {target}; the matrices of the model's blocks are {', '.join(kinds)}")
+    return settings.targets or kinds
 
 
 def kind_of(matrix: str) -> str:

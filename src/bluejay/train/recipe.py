@@ -185,6 +185,8 @@ class LoRA:
     def __post_init__(self) -> None:
         if self.targets == ():
             raise ValueError("lora.targets is empty; without it all matrices get an adapter")
+        if self.targets and len(set(self.targets)) < len(self.targets):
+            raise ValueError(f"lora.targets is {', '.join(self.targets)}; it names each matrix once")
 
     @property
     def scale(self) -> float:

@@ -93,6 +93,28 @@ def test_a_model_that_was_asked_for_too_late_is_named_with_what_writes_it(recipe
     assert sorted(path.name for path in (tmp_path / "run").glob("model-*")) == ["model-step-7"]
 
 
+def test_the_model_of_a_shorter_run_is_one_that_the_longer_run_was_asked_for(
+    recipe_file, load_recipe, tmp_path, capsys
+):
+    at = (*CONSTANT, *SHORT[2:], "--checkpoint.at", "[0.5]", "--train.tokens")
+    for tokens in ("1280", "2560", "2560"):
+        train(load_recipe(recipe_file, *at, tokens))
+        assert "WARNING" not in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "run").glob("model-*")) == ["model-step-10", "model-step-5"]
+
+
+def test_more_tokens_within_the_same_steps_are_no_longer_run(recipe_file, load_recipe, weights, tmp_path, capsys):
+    tokens = (*SHORT[2:], "--train.tokens")
+    train(load_recipe(recipe_file, *WSD, *tokens, "1250"))
+    before = weights(tmp_path / "run")
+    for same in ("1280", "1160"):
+        train(load_recipe(recipe_file, *WSD, *tokens, same))
+    assert "continues" not in capsys.readouterr().err and weights(tmp_path / "run") == before
+    assert not list((tmp_path / "run").glob("model?*"))
+    with pytest.raises(ValueError, match=r"train\.schedule\.kind wsd, not constant"):
+        train(load_recipe(recipe_file, *CONSTANT, *tokens, "1280"))
+
+
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.5, math.nan])
 def test_a_share_outside_the_run_is_refused(share):
     with pytest.raises(ValueError, match=r"checkpoint\.at has"):

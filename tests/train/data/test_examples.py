@@ -1,6 +1,7 @@
 """The columns that people's files have become examples, and those that are not known are named."""
 
 import json
+from itertools import permutations
 
 import pytest
 
@@ -87,6 +88,31 @@ def test_a_column_that_only_later_rows_have_is_read_or_said_to_be_unused(tmp_pat
     assert "reads the columns instruction, output, system, context, input; not used: id" in said
 
 
+def test_the_question_of_a_row_does_not_depend_on_the_rows_before_it(tmp_path):
+    examples = {
+        Pair("2+2\n", "4"): {"input": "2+2", "output": "4"},
+        Pair("Translate\nhouse\n", "maison"): {"instruction": "Translate", "input": "house", "output": "maison"},
+        Pair("Who\nRome\n", "I"): {"question": "Who", "instruction": "", "context": "Rome", "output": "I"},
+    }
+    for order in permutations(examples):
+        (tmp_path / "a.jsonl").write_text("".join(json.dumps(examples[one]) + "\n" for one in order))
+        assert tuple(one for _, one in read_examples(tmp_path / "a.jsonl", {}, PLAIN)) == order
+    (tmp_path / "b.jsonl").write_text('{"query": "2+2", "output": "4"}\n{"output": "4"}\n')
+    with pytest.raises(ValueError, match="line 2 has no query; it has output"):
+        list(read_examples(tmp_path / "b.jsonl", {}, PLAIN))
+
+
+def test_an_answer_that_is_marked_as_bad_is_refused():
+    row = {"prompt": "a", "completion": "b", "label": True}
+    assert example(row, PLAIN) == Pair("a", "b")
+    for label in (False, "False"):
+        with pytest.raises(ValueError, match="has label false, which marks an answer that is not to be learnt"):
+            example({**row, "label": label}, PLAIN)
+    as_answer = {"prompt": "prompt", "completion": "label"}
+    assert example({**row, "label": "false"}, PLAIN, as_answer) == Pair("a", "false")
+    assert example({"text": "a", "label": False}, PLAIN) == Pair("", "a")
+
+
 def test_a_system_text_without_a_place_is_refused():
     row = {"prompt": "a", "response": "b", "system": "S"}
     with pytest.raises(
@@ -124,7 +150,7 @@ def test_what_a_message_says_and_nobody_understands_is_refused(messages, sentenc
         example({"messages": messages}, CHAT)
 
 
-@pytest.mark.parametrize("column", ["tools", "images", "rejected", "history"])
+@pytest.mark.parametrize("column", ["tools", "image", "images", "rejected", "history"])
 def test_columns_that_change_what_an_answer_means_are_refused(column):
     row = {"prompt": "a", "completion": "b"}
     assert example({**row, column: None}, PLAIN) == Pair("a", "b")

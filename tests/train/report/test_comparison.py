@@ -1,5 +1,6 @@
 """What a fine-tuning run changed is shown: answers before and after it, and the loss on held-out examples."""
 
+import dataclasses
 import json
 
 import pytest
@@ -8,9 +9,11 @@ from bluejay.cli import main
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.layouts import save_model
 from bluejay.gpt.init import new_model
+from bluejay.tokenizer import Tokenizer
 from bluejay.train.loop import train
+from bluejay.train.report.comparison import held_out_examples, same_examples
 from bluejay.train.report.metrics import read_metrics
-from tests.train.data.test_encoding import CHATML, tokenizer_with
+from tests.train.data.test_encoding import CHATML, FORGETFUL, tokenizer_with
 
 ANSWERS = {"a": "the cat", "b": "x [y] z"}
 
@@ -65,14 +68,45 @@ def test_answers_stand_beside_each_other_with_the_losses_of_the_run(tuned, capsy
     assert [one["held_out"] for one in none["answers"]] == [before["held_out"], after["held_out"]]
 
 
+def test_models_of_other_tokens_are_asked_the_same(load_recipe, recipe_file, byte_tokenizer, tmp_path):
+    rows = [{"prompt": f"{number} the cat", "completion": " the" * (number % 7 + 1)} for number in range(100)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = load_recipe(
+        recipe_file, "--data.train", f'[{{ shards = "{tmp_path}/pairs.jsonl" }}]', "--evaluate.tokens", "64"
+    )
+    recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, valid=None, sequence_length=64))
+    other = Tokenizer.train(["the cat the cat"], vocab_size=264)
+    chosen = held_out_examples(recipe, byte_tokenizer)
+    assert {one.question for one in chosen} != {one.question for one in held_out_examples(recipe, other)}
+    same = same_examples(chosen, recipe, other, 64, "other")
+    assert [one.question for one in same] == [one.question for one in chosen]
+    assert all(len(one.ids) < len(first.ids) for one, first in zip(same, chosen, strict=True))
+    with pytest.raises(
+        ValueError, match=r"other cannot be asked .*pairs\.jsonl, line \d+, text 1: that is longer than"
+    ):
+        same_examples(chosen, recipe, other, min(len(one.ids) for one in same) - 1, "other")
+
+
+def test_a_template_that_makes_other_texts_of_a_conversation_is_said(load_recipe, recipe_file, tmp_path):
+    talk = [{"role": role, "content": text} for role, text in (("user", "a"), ("assistant", "b|c")) * 2]
+    (tmp_path / "talk.jsonl").write_text(json.dumps({"messages": talk}) + "\n")
+    recipe = load_recipe(recipe_file, "--data.valid", f"{tmp_path}/talk.jsonl", "--evaluate.tokens", "4096")
+    recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, sequence_length=128))
+    whole, parts = tokenizer_with(CHATML), tokenizer_with(FORGETFUL)
+    for first, second in ((whole, parts), (parts, whole)):
+        with pytest.raises(ValueError, match="or its chat template writes it otherwise"):
+            same_examples(held_out_examples(recipe, first), recipe, second, 128, "other")
+
+
 def test_what_cannot_be_compared_is_one_sentence(tuned, load_recipe, recipe_file, tmp_path, capsys):
     def fails(*arguments: str) -> str:
         with pytest.raises(SystemExit, match="2"):
             main(["compare", *arguments])
         return capsys.readouterr().err
 
-    assert "--show: it is -1; it must be a whole number of at least 0" in fails(str(tuned.directory), "--show", "-1")
-    assert "--max-tokens: it is 0; it must be a whole number of at least 1" in fails(str(tuned.directory), "--max-tokens", "0")
+    for option, number, least in (("--show", "-1", 0), ("--max-tokens", "0", 1)):
+        said = f"{option}: it is {number}; it must be a whole number of at least {least}"
+        assert said in fails(str(tuned.directory), option, number)
 
     assert "no run at" in fails(str(tmp_path / "none"))
     recipe = tuned.directory / "recipe.toml"
@@ -81,3 +115,7 @@ def test_what_cannot_be_compared_is_one_sentence(tuned, load_recipe, recipe_file
     assert "began with random weights" in fails(str(tuned.directory))
     recipe.write_text(whole.replace(f'valid = "{tuned.data.valid}"', 'valid = "data/tokens/valid"'))
     assert "only examples have answers to compare" in fails(str(tuned.directory))
+    recipe.write_text(whole)
+    assert "no model at nowhere" in fails(str(tuned.directory), "nowhere")
+    (tuned.directory / "model").rename(tuned.directory / "elsewhere")
+    assert f"run has no model yet; bluejay train {recipe} --output" in fails(str(tuned.directory))

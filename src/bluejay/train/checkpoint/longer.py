@@ -5,7 +5,7 @@ from pathlib import Path
 from bluejay import recipe as recipes
 from bluejay.files import set_aside, sha256_of
 from bluejay.progress import say
-from bluejay.train.checkpoint.checkpoints import Checkpoints
+from bluejay.train.checkpoint.checkpoints import Checkpoints, step_of
 from bluejay.train.checkpoint.state import State
 from bluejay.train.recipe import TrainRecipe
 from bluejay.train.schedule import learning_rate
@@ -14,14 +14,14 @@ from bluejay.train.schedule import learning_rate
 def before_cooldown(
     checkpoints: Checkpoints, newest: tuple[Path, State], recipe: TrainRecipe
 ) -> tuple[tuple[Path, State], TrainRecipe | None]:
-    """The checkpoint that a run goes on from, and its recipe if that had fewer tokens.
+    """The checkpoint that a run goes on from, and its recipe if that had fewer steps.
 
     It is the newest one, or the one before the cooldown if a run that cooled down gets more tokens: weights that
     cooled down learn little at a high rate (Haegele et al. 2024, section 3).
     """
     path, state = newest
     shorter = recipes.check(TrainRecipe, state.recipe, str(path))
-    if shorter.train.tokens >= recipe.train.tokens:
+    if shorter.steps >= recipe.steps:
         return newest, None
     cooldown = shorter.cooldown_step
     earlier = None if cooldown is None or state.step <= cooldown else checkpoints.newest(until=cooldown)
@@ -71,7 +71,7 @@ def missed_models(checkpoints: Checkpoints, recipe: TrainRecipe, done: int) -> s
     past = [step for step in kept if not (recipe.directory / f"model-step-{step}").exists()]
     if not past:
         return None
-    found = ", ".join(path.name.removeprefix("step-") for path in checkpoints.found()) or "none"
+    found = ", ".join(str(step) for step in map(step_of, checkpoints.found()) if step <= done) or "none"
     return (
         f"checkpoint.at: no model was kept after step {', '.join(map(str, past))}, which the run is past; "
         f"--export N writes that of a checkpoint, which there is of step {found}"

@@ -84,8 +84,8 @@ def render_marker(values: dict[str, Any]) -> str:
 def check_same_run(saved: State, wanted: State, directory: Path) -> None:
     """Raise ValueError, naming the first difference, if the saved state belongs to another run than the wanted one.
 
-    Recipe fields that were added since count as their defaults. A run may continue with more tokens, and then under
-    another schedule.
+    Recipe fields that were added since count as their defaults. A run may continue with more steps, and then under
+    another schedule; tokens that round up to the same steps are no difference.
     """
     before, now = (
         recipes.check(TrainRecipe, state.recipe, f"{directory} holds a run of another version")
@@ -93,7 +93,9 @@ def check_same_run(saved: State, wanted: State, directory: Path) -> None:
     )
     old, new = flatten(before.same_run()), flatten(now.same_run())
     differ = [key for key in old | new if old.get(key) != new.get(key)]
-    if "train.tokens" in differ and wanted.recipe["train"]["tokens"] > saved.recipe["train"]["tokens"]:
+    if before.steps == now.steps:
+        differ = [key for key in differ if key != "train.tokens"]
+    elif "train.tokens" in differ and now.steps > before.steps:
         if any(".changes." in key for key in old):
             raise ValueError(
                 f"{directory} holds a run whose data.train changes at fractions of its {old['train.tokens']:,} tokens, "

@@ -26,6 +26,8 @@ class Encoded:
     """Which of the ids are an answer; the others are a prompt."""
     question: str = ""
     """What the last answer answers, to be shown: the prompt, or the message before it."""
+    place: str = ""
+    """Which text of which row of its file it is, the same in the tokens of any model."""
 
     @property
     def has_prompt(self) -> bool:

@@ -23,7 +23,8 @@ CONTEXTS = ("input", "context")
 ANSWERS = ("completion", "response", "output", "answer", "target")
 SYSTEM = ("system", "system_prompt")
 """Known names of columns, the likeliest first."""
-NOT_LEARNT = ("tools", "functions", "history", "images", "audios", "videos", "chosen", "rejected")
+MEDIA = ("image", "images", "audio", "audios", "video", "videos")
+NOT_LEARNT = ("tools", "functions", "history", *MEDIA, "chosen", "rejected")
 """Columns that change what an answer means, and that training does not use."""
 ROLES = {
     "human": "user",
@@ -75,13 +76,16 @@ class Form:
     required: tuple[tuple[str, str], ...]
     """Part of an example and the column that holds it."""
     optional: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    """Part that not every row has and the columns that may hold it, the likeliest first."""
+    """Part that not every row has, or has in the same column, and the columns that may hold it, the likeliest first."""
 
     def columns(self, row: Row) -> dict[str, str]:
         """The column of each part in a row; of the optional parts those that the row has, filled ones first."""
-        there = ((part, [name for name in names if name in row]) for part, names in self.optional)
-        found = ((part, next(filter(row.get, names), names[0])) for part, names in there if names)
-        return {**dict(self.required), **dict(found)}
+        found = dict(self.required)
+        for part, names in self.optional:
+            others = {column for other, column in found.items() if other != part}
+            if there := [name for name in names if name in row and name not in others]:
+                found[part] = next(filter(row.get, there), there[0])
+        return found
 
     def example(self, row: Row, as_chat: bool) -> Pair | Conversation:
         """The example of a row; a question and its answer as a conversation if `as_chat`.
@@ -97,6 +101,11 @@ class Form:
                 raise ValueError(f"has no {name}; it has {', '.join(map(str, row))}")
         if self.kind == "text":
             return Pair("", text_in(row, of["text"]))
+        if "label" not in of.values() and str(row.get("label")).lower() == "false":
+            raise ValueError(
+                "has label false, which marks an answer that is not to be learnt; make a file of the other rows, or "
+                "one without that column"
+            )
         context, system = (
             text_in(row, of[part], may_be_empty=True) if part in of else "" for part in ("context", "system")
         )
@@ -139,8 +148,8 @@ def form_of(columns: Sequence[str], mapping: Mapping[str, str]) -> Form | None:
         return Form("pair", (("prompt", "prompt"), ("completion", answer)), (system,))
     question, answer = first(QUESTIONS), first(ANSWERS)
     if question and answer:
-        context = tuple(name for name in CONTEXTS if name != question)
-        return Form("question", (("prompt", question), ("completion", answer)), (("context", context), system))
+        optional = (("prompt", QUESTIONS), ("context", CONTEXTS), system)
+        return Form("question", (("prompt", question), ("completion", answer)), optional)
     return Form("text", (("text", "text"),)) if "text" in columns else None
 
 

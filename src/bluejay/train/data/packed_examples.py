@@ -13,6 +13,7 @@ import heapq
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 
@@ -136,6 +137,7 @@ def encode_file(path: Path, length: int, tokenizer: Tokenizer, columns: Mapping[
                 raise ValueError(f"{path}, {place} {NO_TEMPLATE}")
             else:
                 found = encode_conversation(example, tokenizer, chat, length)
+            found = [replace(one, place=f"{place}, text {number}") for number, one in enumerate(found, start=1)]
             fitting = [one for one in found if len(one.ids) <= length]
             encoded += fitting
             if len(fitting) < len(found):

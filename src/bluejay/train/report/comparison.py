@@ -12,10 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from bluejay import recipe as recipes
+from bluejay.gpt.formats.locate import locate
 from bluejay.infer.model import Model, load
+from bluejay.tokenizer import Tokenizer
+from bluejay.train.checkpoint.result import how_to_go_on
 from bluejay.train.data.encoding import Encoded, with_template
 from bluejay.train.data.held_out import HeldOutLoss
-from bluejay.train.data.packed_examples import PackedExamples, Part
+from bluejay.train.data.packed_examples import PackedExamples, Part, encode_file
 from bluejay.train.recipe import TrainRecipe, is_examples
 
 
@@ -72,7 +75,7 @@ def compare(run: Path, others: list[str], show: int, max_tokens: int, device: st
     the run's held-out examples, greedily and at most `max_tokens` tokens each, and measure their loss on all of them.
 
     Raises FileNotFoundError or ValueError, with one sentence, if a number is too small, the run did not start from a
-    model or has no held-out examples, or a model is not there.
+    model, is not finished or has no held-out examples, or a model is not there or cannot be asked one of them.
     """
     for name, number, least in (("show", show, 0), ("max-tokens", max_tokens, 1)):
         if number < least:
@@ -87,31 +90,59 @@ def compare(run: Path, others: list[str], show: int, max_tokens: int, device: st
         raise ValueError(
             f"{run} holds out {recipe.data.held_out}, which is text; only examples have answers to compare"
         )
+    if not (run / "model").is_dir():
+        raise FileNotFoundError(f"{run} has no model yet; {how_to_go_on(run)}")
     models = [("before", recipe.init), ("after", str(run / "model")), *((name, name) for name in others)]
-    asked: list[tuple[str, str]] = []
+    for _, name in models:
+        locate(name)  # a name that is wrong is said before the first model has answered
+    chosen: list[Encoded] = []
+    questions, wanted = list[str](), list[str]()
     answers = []
     for title, name in models:
         with load(name, device) as model:
-            model.tokenizer = with_template(model.tokenizer, recipe.data.chat_template)
-            asked, texts, held_out = answers_of(model, recipe, show, max_tokens)
-        answers.append(Answers(title, name, held_out, texts))
-    return Comparison([question for question, _ in asked], [wanted for _, wanted in asked], answers)
+            tokenizer = model.tokenizer = with_template(model.tokenizer, recipe.data.chat_template)
+            if chosen:
+                examples = same_examples(chosen, recipe, tokenizer, model.config.n_ctx, name)
+            else:
+                chosen = examples = held_out_examples(recipe, tokenizer)
+                shown = [(one, *list(one.answers())[-1]) for one in examples[:show]]
+                questions = [one.question for one, *_ in shown]
+                wanted = [tokenizer.decode(one.ids[first:end]) for one, first, end in shown]
+            texts = answers_to(examples[:show], model, max_tokens)
+            answers.append(Answers(title, name, loss_of_answers(model, examples), texts))
+    return Comparison(questions, wanted, answers)
 
 
-def answers_of(
-    model: Model, recipe: TrainRecipe, show: int, max_tokens: int
-) -> tuple[list[tuple[str, str]], list[str], HeldOutLoss]:
-    """The questions that are shown, each with its answer in the file; the model's answers; its loss on all answers."""
-    data, tokenizer = recipe.data, model.tokenizer
-    part, tokens = Part.HELD_OUT if data.valid is None else Part.ALL, recipe.evaluate.tokens
-    examples = PackedExamples(
+def held_out_examples(recipe: TrainRecipe, tokenizer: Tokenizer) -> list[Encoded]:
+    """The examples that a run is measured on, by the tokens of the model that it began from."""
+    data, tokens = recipe.data, recipe.evaluate.tokens
+    part = Part.HELD_OUT if data.valid is None else Part.ALL
+    return PackedExamples(
         data.held_out, data.sequence_length, tokenizer, 0.0, data.columns, part, at_most=tokens
     ).encoded
-    shown = [(one, *list(one.answers())[-1]) for one in examples[:show]]
-    asked = [(one.question, tokenizer.decode(one.ids[first:end])) for one, first, end in shown]
-    prompts = [one.ids[:first] or [tokenizer.eot] for one, first, _ in shown]
-    texts = [text for [text] in model.generate(prompts, max_tokens=max_tokens, temperature=0)]
-    return asked, texts, loss_of_answers(model, examples)
+
+
+def same_examples(
+    chosen: list[Encoded], recipe: TrainRecipe, tokenizer: Tokenizer, n_ctx: int, name: str
+) -> list[Encoded]:
+    """The chosen examples in the tokens of another model, of this name, whose context has `n_ctx` tokens. Raises
+    ValueError, naming model and place, if that is too short for one, or its chat template makes other texts of it."""
+    path = recipe.data.held_out
+    found = {one.place: one for one in encode_file(Path(path), n_ctx, tokenizer, recipe.data.columns)}
+    for one in chosen:
+        same = found.get(one.place)
+        if same is None or len(list(same.answers())) != len(list(one.answers())):
+            raise ValueError(
+                f"{name} cannot be asked {path}, {one.place}: that is longer than its context of {n_ctx} tokens, or "
+                "its chat template writes it otherwise"
+            )
+    return [found[one.place] for one in chosen]
+
+
+def answers_to(examples: list[Encoded], model: Model, max_tokens: int) -> list[str]:
+    """What a model answers where the last answer of each example stands."""
+    prompts = [one.ids[: list(one.answers())[-1][0]] or [model.tokenizer.eot] for one in examples]
+    return [text for [text] in model.generate(prompts, max_tokens=max_tokens, temperature=0)]
 
 
 def loss_of_answers(model: Model, examples: list[Encoded]) -> HeldOutLoss:
