@@ -225,7 +225,7 @@ def test_a_token_that_texts_are_made_of_stays_ordinary(space: bool, trained: Tok
 def test_a_list_of_special_tokens_that_is_none_is_one_sentence(value, trained: Tokenizer, tmp_path: Path) -> None:
     trained.save(tmp_path)
     write_json(tmp_path / "tokenizer_config.json", extra_special_tokens=value)
-    with pytest.raises(ValueError, match="extra_special_tokens of the files beside|not say which tokens are special"):
+    with pytest.raises(ValueError, match=r"extra_special_tokens of the files beside|not say which tokens are special"):
         Tokenizer.load(tmp_path)
 
 
