@@ -8,7 +8,7 @@ import tokenizers
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import AutoTokenizer
 
-from bluejay.chat_template import occurrence_pattern, prompt_tokens
+from bluejay.chat_template import occurrence_pattern, prompt_tokens, render
 from bluejay.tokenizer import Tokenizer
 
 TURNS = """{% for message in messages %}
@@ -268,6 +268,25 @@ def test_a_failing_template_is_an_error_not_a_crash(template):
         "{% set n = namespace(x=9) %}{% for i in range(99) %}{% set n.x = n.x * n.x %}{% endfor %}",
         "{% for i in range(99999) %}{% for i in range(99999) %}{% endfor %}{% endfor %}",
         "{% macro f() %}{{ 'a' * 1000000 }}{% endmacro %}{% for i in range(99999) %}{{ f() }}{% endfor %}",
+        "{{ '{:>1000000000}'.format('x') }}",
+        "{{ ('{0:>9999}' * 20000).format('x') }}",
+        "{% set a = 'a' * 200000 %}{{ a.replace('a', a) | length }}",
+        "{% set a = 'a' * 200000 %}{{ a | replace('a', a) | length }}",
+        "{% set a = 'a' * 200000 %}{{ a.join(a) | length }}",
+        "{% set a = 'a' * 20000 %}{{ a.join(a | map('upper')) | length }}",
+        "{% set a = 'a' * 20000 %}{{ a | map('upper') | join(a) | length }}",
+        "{% set a = 'a' * 200000 %}{{ ('{0}' * 200000).format(a) | length }}",
+        "{% set a = 'a' * 200000 %}{{ ('%(x)s' * 200000) % {'x': a} }}",
+        "{% set a = 'a' * 200000 %}{{ ('%(x)s' * 200000) | format(x=a) }}",
+        "{% set a = 'a' * 200000 %}{{ a.translate({97: a}) }}",
+        "{% set a = ('a' * 200000).encode() %}{{ a.replace(a, a) }}",
+        "{{ ('\\t' * 200000).expandtabs(200000) }}",
+        "{{ ('\\n' * 200000) | indent(200000, true, true) }}",
+        "{{ ([1] * 200000) | tojson(indent=200000) }}",
+        "{% set n = namespace(x=[1] * 1000) %}{% for i in range(300) %}{% set n.x = [n.x] %}{% endfor %}"
+        "{{ n.x | tojson(indent=300) | length }}",
+        "{{ ('a' * 1000000) | list | sort | length }}",
+        "{% for i in range(10000) %}{% if 'a'.center(10000000) %}{% endif %}{% endfor %}",
         "{% macro f(n) %}{% if n %}{% set x = f(n - 1) + f(n - 1) %}{% endif %}{% endmacro %}{{ f(99) }}",
     ],
 )
@@ -277,9 +296,25 @@ def test_a_template_that_asks_for_too_much_is_refused_at_once(template):
 
 
 def test_a_template_may_compute():
-    template = "{{ '=' * 3 }}{{ [1, 2] * 2 }}{{ 3 * 4 + 0.5 * 2 }}{{ '%s-%03d' % ('a', 7) }}{{ 'x' | center(3) }}"
+    template = (
+        "{{ '=' * 3 }}{{ [1, 2] * 2 }}{{ 3 * 4 + 0.5 * 2 }}{{ '%s-%03d' % ('a', 7) }}{{ '%d' % 1767225600 }}{{ 'x' | center(3) }}"
+        "{{ '{{}} {} of {:>3}, 20260101 {}'.format(120000, 'x', 130000) }}{{ ', '.join([1, 2] | map('string')) }}"
+        "{{ [3, 1] | sort | join('') }}{{ 'a\nb' | indent(2) }}{{ messages | map(attribute='role') | unique | list }}"
+    )
     tokenizer = new_tokenizer(template)
-    assert prompt_tokens(tokenizer, CONVERSATION) == tokenizer.encode("===[1, 2, 1, 2]13.0a-007 x ")
+    expected = "===[1, 2, 1, 2]13.0a-0071767225600 x {} 120000 of   x, 20260101 1300001, 213a\n  b['system', 'user', 'assistant']"
+    assert prompt_tokens(tokenizer, CONVERSATION) == tokenizer.encode(expected)
+
+
+def test_a_template_may_work_on_a_long_conversation():
+    template = (
+        "{% for m in messages %}{{ m.content.replace('a', 'bc').strip() | trim | replace('\n', ' ') }}"
+        "{{ m.content.split('</think>')[-1] | trim }}"
+        "{{ messages | selectattr('role', 'equalto', 'x') | list | length }}"
+        "{% endfor %}"
+    )
+    long = [{"role": "user", "content": "a cat and\n" * 50_000}, {"role": "assistant", "content": "x"}] * 3
+    assert render(new_tokenizer(template), long).count("0x") == 3
 
 
 def test_a_tokenizer_without_special_tokens_can_chat():

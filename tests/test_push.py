@@ -60,6 +60,20 @@ def test_what_is_pulled_is_what_was_pushed(hub, model, tmp_path, capsys):
     assert bluejay.load(pulled).generate("the", prompt) == bluejay.load(model).generate("the", prompt)
 
 
+@pytest.mark.parametrize("name", ["run", "me/tiny"])
+def test_what_names_a_model_for_other_commands_names_it_here(name, hub, model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if name == "run":
+        model.rename((tmp_path / "run").mkdir() or tmp_path / "run" / "model")
+        (tmp_path / "run" / "recipe.toml").touch()
+    else:
+        push(model, "me/tiny")
+        pull("me/tiny")
+    push(Path(name), "me/other")
+    files = hub.repos["me/other"][COMMIT]
+    assert "model.safetensors" in files and f"# {'run' if name == 'run' else 'tiny'}\n" in files["README.md"].decode()
+
+
 def test_a_model_without_a_card_gets_one_and_another_keeps_its_own(hub, model):
     push(model, "me/tiny")
     card = hub.repos["me/tiny"][COMMIT]["README.md"].decode()

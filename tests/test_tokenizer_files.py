@@ -8,6 +8,7 @@ import tokenizers
 from tokenizers import normalizers, pre_tokenizers
 from transformers import AutoTokenizer
 
+from bluejay.chat_template import prompt_tokens
 from bluejay.tokenizer import Tokenizer
 from tests.test_chat_template import spaced_tokenizer
 
@@ -165,6 +166,66 @@ def test_tokens_in_files_beside_a_vocabulary_are_those_of_transformers(
     assert eot + 2 not in tokenizer.encode("<|im_end|>")
     write_json(tmp_path / "added_tokens.json", **{"<|far|>": eot + 9})
     with pytest.raises(ValueError, match=f"give '<|far|>' the id {eot + 9}".replace("|", r"\|")):
+        Tokenizer.load(tmp_path)
+
+
+MARK = {"content": "<|turn|>", "special": True}
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"bos_token": "<|turn|>"},
+        {"image_token": MARK | {"__type": "AddedToken"}},
+        {"additional_special_tokens": ["<|turn|>"]},
+        {"extra_special_tokens": ["<|turn|>"]},
+        {"extra_special_tokens": {"image_token": "<|turn|>"}},
+        {"added_tokens_decoder": {"260": MARK}},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_token_that_a_file_beside_calls_special_is_one(
+    plain: bool, beside: dict, trained: Tokenizer, tmp_path: Path
+) -> None:
+    values = json.loads(trained.backend.to_str())
+    mark = trained.eot + 1
+    if plain:
+        values["model"]["vocab"] |= {"<|endoftext|>": trained.eot, "<|turn|>": mark}
+    backend = tokenizers.Tokenizer.from_str(json.dumps(values))
+    backend.add_tokens(["<|turn|>"][plain:])
+    backend.save(str(tmp_path / "tokenizer.json"))
+    beside = json.loads(json.dumps(beside).replace('"260"', f'"{mark}"'))
+    template = "<|turn|>{{ messages[0].content }}"
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|endoftext|>", "chat_template": template}
+    write_json(tmp_path / "tokenizer_config.json", **settings | beside)
+    reference = AutoTokenizer.from_pretrained(tmp_path)
+    expected = reference.apply_chat_template([{"role": "user", "content": "the end"}], return_dict=False)
+    tokenizer = Tokenizer.load(tmp_path)
+    assert prompt_tokens(tokenizer, [{"role": "user", "content": "the end"}]) == expected
+    assert expected[0] == mark
+    assert prompt_tokens(tokenizer, [{"role": "user", "content": "<|turn|>"}]).count(mark) == 1
+    assert tokenizer.decode(tokenizer.encode("a<|turn|>b")) == "a<|turn|>b"
+    assert mark not in tokenizer.encode("a<|turn|>b") and tokenizer.token_bytes()[mark] == b""
+
+
+@pytest.mark.parametrize("space", [False, True])
+def test_a_token_that_texts_are_made_of_stays_ordinary(space: bool, trained: Tokenizer, tmp_path: Path) -> None:
+    backend = tokenizers.Tokenizer.from_str(trained.backend.to_str())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=space)
+    backend.save(str(tmp_path / "tokenizer.json"))
+    write_json(tmp_path / "tokenizer_config.json", pad_token="!", additional_special_tokens=["end"])
+    tokenizer = Tokenizer.load(tmp_path)
+    assert tokenizer.decode(tokenizer.encode("the end!")) == "the end!"
+
+
+@pytest.mark.parametrize(
+    "value", ["<|turn|>", [5], [["<|turn|>"]], {"image_token": 5}, [{"content": "x", "lstrip": "y"}]], ids=str
+)
+def test_a_list_of_special_tokens_that_is_none_is_one_sentence(value, trained: Tokenizer, tmp_path: Path) -> None:
+    trained.save(tmp_path)
+    write_json(tmp_path / "tokenizer_config.json", extra_special_tokens=value)
+    with pytest.raises(ValueError, match=r"extra_special_tokens of the files beside|not say which tokens are special"):
         Tokenizer.load(tmp_path)
 
 

@@ -9,8 +9,9 @@ tokens that are found afterwards were therefore written by the template.
 """
 
 import json
+import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache, wraps
 from typing import Any, NoReturn
@@ -33,7 +34,18 @@ MAX_SIZE, MAX_STEPS, MAX_DIGITS = 10_000_000, 200_000, 1_000
 CALL_STEPS = 20
 """Turns of a loop that take about as long as a call."""
 TOO_MUCH = "it asks for too much work or too long a text"
-SIZED = (str, list, tuple, dict, set)
+SIZED = (str, bytes, list, tuple, dict, set)
+WIDENING = frozenset({"expandtabs", "indent", "tojson"})
+GROWING = WIDENING | {"format", "join", "replace"}
+"""Methods and filters whose result may be as long as two of their arguments multiplied; an argument of those that widen
+may be a number of characters."""
+_ITERATING = """
+    batch dictsort groupby list map max min reject rejectattr select selectattr slice sort sum unique
+"""
+ITERATING = frozenset(_ITERATING.split())
+"""Filters that take a turn for each part of a value."""
+REFUSED = frozenset({"encode", "format_map", "to_bytes", "translate"})
+"""Methods that no template needs and that make what is not counted here."""
 NOTHING = "(?!)"
 """A regular expression that matches nowhere."""
 
@@ -178,7 +190,8 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.filters |= {"tojson": tojson}
-        self.filters |= {name: bounded(function) for name, function in self.filters.items()}
+        self.filters |= {name: bounded(name, function) for name, function in self.filters.items()}
+        self.globals.pop("lipsum")
         self.filters |= {HELD: held, WRITTEN: written, STEP: step}
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
@@ -189,6 +202,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             fits = not isinstance(times, int) or max(size(left), size(right)) * abs(times) <= MAX_SIZE
         elif operator == "%" and isinstance(left, str):
             fits = not re.search(r"\d{7}|\*", left)
+            check_growth("format", left, *([] if isinstance(right, int) else [right]))
         else:
             fits = operator != "**" and size(left) + size(right) <= (MAX_DIGITS if numbers else MAX_SIZE)
         return super().call_binop(context, operator, left, right) if fits else refuse(TOO_MUCH)
@@ -196,8 +210,11 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         """The result of a function or method that the template calls."""
         __context.parent[BUDGET].spend(steps=CALL_STEPS)
-        check_numbers(*args, *kwargs.values())
-        return super().call(__context, __obj, *args, **kwargs)
+        method = getattr(__obj, "__wrapped__", __obj)  # the sandbox wraps the method `format`
+        name = getattr(method, "__name__", "")
+        args = tuple(map(listed, args)) if name == "join" else args
+        check_growth(name, getattr(method, "__self__", ""), *args, *kwargs.values())
+        return counted(__context, super().call(__context, __obj, *args, **kwargs))
 
     def _generate(self, source: nodes.Template, *args: Any, **kwargs: Any) -> str:
         """The code of a template, which also counts what it writes and its steps, and looks at what it keeps."""
@@ -247,25 +264,55 @@ def size(value: Any) -> int:
             left += [*one.keys(), *one.values()]
         elif isinstance(one, (list, tuple, set)):
             left += one
-        total += len(one) if isinstance(one, str) else one.bit_length() // 3 + 1 if isinstance(one, int) else 99
+        if isinstance(one, (str, bytes)):
+            total += len(one)
+        else:
+            total += one.bit_length() // 3 + 1 if isinstance(one, int) else 99
     return total
 
 
-def check_numbers(*values: Any) -> None:
-    """Raise TemplateError if a function is given a number that can only ask for too much, such as a width."""
-    if any(isinstance(value, int) and abs(value) > MAX_SIZE for value in values):
+def check_growth(name: str, *values: Any) -> None:
+    """Raise TemplateError if the function of a name may make too much of its values, the first of which is the value
+    whose method or filter it is."""
+    if name in REFUSED or any(isinstance(value, int) and abs(value) > MAX_SIZE for value in values):
+        refuse(TOO_MUCH)
+    if name not in GROWING:
+        return
+    form = str(values[0]) if name == "format" else ""
+    wide = name in WIDENING or re.search(r"\*|:[^{}]*\{", form)  # a width that is an argument
+    sizes = [abs(value) if wide and isinstance(value, int) else size(value) for value in values]
+    widths = map(int, re.findall(r"[0-9]+(?=[^\s0-9])", form))
+    if math.prod(sorted([1, 1, *sizes, *widths])[-2:]) > 10 * MAX_SIZE:
         refuse(TOO_MUCH)
 
 
-def bounded(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A filter that takes no number that is too large."""
+def bounded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter that makes nothing that is too large, and whose work is counted in the template's budget."""
+    passed = getattr(getattr(function, "jinja_pass_arg", None), "name", None)
 
+    @pass_context
     @wraps(function)
-    def careful(*args: Any, **kwargs: Any) -> Any:
-        check_numbers(*args, *kwargs.values())
-        return function(*args, **kwargs)
+    def careful(context: Context, *args: Any, **kwargs: Any) -> Any:
+        args = tuple(map(listed, args)) if name == "join" else args
+        check_growth(name, *args, *kwargs.values())
+        turns = len(args[0]) if args and hasattr(args[0], "__len__") else 0
+        context.parent[BUDGET].spend(steps=turns if name in ITERATING else turns // 1000)
+        given = {"context": context, "eval_context": context.eval_ctx, "environment": context.environment}
+        made = function(*([given[passed]] if passed else []), *args, **kwargs)
+        return counted(context, made)
 
     return careful
+
+
+def counted(context: Context, made: Any) -> Any:
+    """What a function made, a text counted in the template's budget."""
+    context.parent[BUDGET].spend(steps=len(made) // 1000 if isinstance(made, str) else 0)
+    return made
+
+
+def listed(value: Any) -> Any:
+    """A value, or a list of what it yields."""
+    return list(value) if isinstance(value, Iterator) else value
 
 
 class Generation(Extension):
@@ -289,7 +336,16 @@ def tojson(
     sort_keys: bool = False,
 ) -> str:
     """JSON, by default with characters unchanged; Jinja's own filter of this name escapes them for HTML."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    encoder = json.JSONEncoder(ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    if indent is None:
+        return encoder.encode(value)
+    parts, left = [], MAX_SIZE
+    for part in encoder.iterencode(value):  # each line of a value in others is indented again
+        parts.append(part)
+        left -= len(part)
+        if left < 0:
+            refuse(TOO_MUCH)
+    return "".join(parts)
 
 
 def refuse(message: str) -> NoReturn:

@@ -16,7 +16,7 @@ from bluejay.files import TEMPORARY
 from bluejay.gpt.formats.companions import CARD, KEPT_FILES, TRAINED_ON
 from bluejay.gpt.formats.hub import ADAPTER, GGUF, SMALL_FILES, WEIGHTS, RemoteFile, remote_digest
 from bluejay.gpt.formats.layouts import open_model
-from bluejay.gpt.formats.locate import name_on_hub
+from bluejay.gpt.formats.locate import locate, name_on_hub, title
 from bluejay.gpt.formats.peft import CONFIG, base_of, read_adapter_config
 from bluejay.gpt.formats.tensors import StoredModel, has_tensors
 from bluejay.pile.report.card import write_card
@@ -43,14 +43,16 @@ class Parcel:
 
 
 def push(path: Path, name: str, private: bool = False) -> str:
-    """Send a model directory, an adapter, a GGUF file or a corpus to the repository `name`, `OWNER/NAME`, and return
-    its address. The repository is made where there is none, `private` if asked for; its other files stay. A model
-    without a card gets one, unless the hub has one, a corpus one that `datasets` reads. An interrupted call is resumed.
-    Raises FileNotFoundError: there is no model or corpus; ValueError: the name is wrong, no permission, or the hub
-    holds another file than was sent; OSError: no network."""
+    """Send a model directory or that of its run, an adapter, a GGUF file or a corpus to the repository `name`,
+    `OWNER/NAME`, and return its address. The repository is made where there is none, `private` if asked for; its other
+    files stay. A model without a card gets one, unless the hub has one, a corpus one that `datasets` reads. An
+    interrupted call is resumed. Raises FileNotFoundError: there is no model or corpus; ValueError: the name is wrong,
+    no permission, or the hub holds another file than was sent; OSError: no network."""
     if not NAME.fullmatch(name) or ".." in name:
         raise ValueError(f"{name} is no name of a repository; it must be OWNER/NAME")
-    parcel = corpus(path) if (path / REPORT).is_file() else model(path)
+    located = path if (path / REPORT).is_file() else locate(path)
+    called = title(path, located)
+    parcel = corpus(path) if (path / REPORT).is_file() else model(located, called)
     from huggingface_hub import CommitOperationAdd, HfApi, constants
     from huggingface_hub.utils import disable_progress_bars
 
@@ -72,7 +74,7 @@ def push(path: Path, name: str, private: bool = False) -> str:
                 sent.append(operation)
                 bar.advance(sizes[file])
         if sent:
-            commit = api.create_commit(operations=sent, commit_message=f"Add {path.name} by bluejay push", **where)
+            commit = api.create_commit(operations=sent, commit_message=f"Add {called} by bluejay push", **where)
             there = held(api.repo_info(revision=commit.oid, files_metadata=True, **where))
         for file, source in files.items():
             if not same(there.get(file), source):
@@ -103,15 +105,16 @@ def size_of(source: Path | bytes) -> int:
     return source.stat().st_size if isinstance(source, Path) else len(source)
 
 
-def model(path: Path) -> Parcel:
-    """The files of a model, with a card. Raises FileNotFoundError or ValueError if there is none that can be read."""
+def model(path: Path, name: str) -> Parcel:
+    """The files of a model called `name`, with a card. Raises FileNotFoundError or ValueError if there is none that can
+    be read."""
     stored = open_model(path)
     if path.is_file():
         return Parcel("model", {path.name: path, CARD: model_card(stored, path.stem, "gguf").encode()})
     patterns = (SMALL_FILES, KEPT_FILES, ADAPTER, *WEIGHTS.values(), GGUF)
     local = {file.name: file for file in sorted(path.iterdir()) if file.is_file() and not file.name.startswith(".")}
-    sent = (name for name in local if any(pattern.fullmatch(name) for pattern in patterns))
-    files = {name: local[name] for name in sent if name != TRAINED_ON}  # which names folders of this machine
+    sent = (one for one in local if any(pattern.fullmatch(one) for pattern in patterns))
+    files = {one: local[one] for one in sent if one != TRAINED_ON}  # which names folders of this machine
     if others := sorted(local.keys() - files.keys()):
         say(f"not sent, because no model is loaded from it: {', '.join(others)}")
     adapter = CONFIG in files and not has_tensors(path)
@@ -119,7 +122,7 @@ def model(path: Path) -> Parcel:
     if CARD in files:
         return Parcel("model", files)
     library = "peft" if adapter else "transformers" if has_tensors(path) else "gguf"
-    return Parcel("model", files | {CARD: model_card(stored, path.resolve().name, library, base).encode()})
+    return Parcel("model", files | {CARD: model_card(stored, name, library, base).encode()})
 
 
 def base_on_hub(path: Path) -> str | None:

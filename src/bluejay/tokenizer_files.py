@@ -58,6 +58,7 @@ def read_backend(file: Path) -> tokenizers.Tokenizer:
             known = backend.token_to_id(token.content)
         if known != id:
             raise ValueError(f"{file}: the files beside it give {token.content!r} the id {id}; it would be {known}")
+    make_special(special_beside(file), backend)
     if spelled_out and settings.get("add_bos_token"):
         begin = names_in(settings).get("bos_token") or END_OF_TEXT
         if (id := backend.token_to_id(begin)) is None:
@@ -76,16 +77,54 @@ def added_beside(file: Path) -> list[tuple[tokenizers.AddedToken, int]]:
     except ValueError as error:
         raise ValueError(f"{file.with_name('tokenizer_config.json')}: {error}") from None
     try:
-        flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
-        found = {
-            int(id): tokenizers.AddedToken(token["content"], **{flag: token[flag] for flag in flags if flag in token})
-            for id, token in decoder.items()
-        }
+        found = {int(id): added_token(token) for id, token in decoder.items()}
         for token, id in plain.items():
             found.setdefault(int(id), tokenizers.AddedToken(token, special=token in special, normalized=False))
     except (ValueError, TypeError, KeyError, AttributeError):
         raise ValueError(f"{file}: the files beside it do not say which tokens they add") from None
     return [(found[id], id) for id in sorted(found)]
+
+
+def added_token(token: Mapping[str, Any], **defaults: bool) -> tokenizers.AddedToken:
+    """A token that a file describes as an object. Raises TypeError or KeyError if it does not."""
+    flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
+    return tokenizers.AddedToken(token["content"], **defaults | {flag: token[flag] for flag in flags if flag in token})
+
+
+def special_beside(file: Path) -> list[tokenizers.AddedToken]:
+    """The tokens that the files beside a tokenizer call special, by a name, in a list or in `added_tokens_decoder`.
+    Raises ValueError if they give something else than texts of tokens."""
+    values = json_beside(file, "special_tokens_map.json") | json_beside(file, "tokenizer_config.json")
+    called: list[Any] = [token for name, token in values.items() if name.endswith("_token")]
+    for key in KEPT_SETTINGS[:2]:
+        listed = values.get(key) or []
+        tokens = list(listed.values()) if isinstance(listed, dict) else listed
+        if not isinstance(tokens, list) or not all(isinstance(spelled(token), str | None) for token in tokens):
+            raise ValueError(f"{file}: the {key} of the files beside it are {listed!r}; they must be texts of tokens")
+        called += tokens
+    try:
+        named = [
+            added_token(token if isinstance(token, dict) else {"content": token}, normalized=False)
+            for token in called
+            if isinstance(spelled(token), str)
+        ]
+    except TypeError:
+        raise ValueError(f"{file}: the files beside it do not say which tokens are special") from None
+    return named + [token for token, _ in added_beside(file) if token.special]
+
+
+def make_special(tokens: Iterable[tokenizers.AddedToken], backend: tokenizers.Tokenizer) -> None:
+    """Make those of the tokens special that a tokenizer has, as transformers does: a template can write them, a text
+    cannot. One that texts are made of, such as "!" as the token that pads, stays ordinary."""
+    added = backend.get_added_tokens_decoder()
+    for content, token in {token.content: token for token in tokens}.items():
+        id = backend.token_to_id(content)
+        if id is None or (id in added and added[id].special):
+            continue
+        if id in added or without_space(backend, everywhere=True).encode(content, add_special_tokens=False).ids != [id]:
+            token = added.get(id, token)
+            token.special = True
+            backend.add_special_tokens([token])
 
 
 def json_beside(file: Path, name: str) -> dict[str, Any]:
@@ -136,11 +175,7 @@ def valid_ends(ids: Iterable[Any], backend: tokenizers.Tokenizer) -> list[int]:
     added = backend.get_added_tokens_decoder()
     whole = [id for id in ids if type(id) is int and 0 <= id < 2**32]
     ends = [id for id in dict.fromkeys(whole) if backend.id_to_token(id) is not None]
-    for id in ends:
-        if id in added and not added[id].special:
-            token = added[id]
-            token.special = True
-            backend.add_special_tokens([token])
+    make_special([added[id] for id in ends if id in added], backend)
     return ends
 
 

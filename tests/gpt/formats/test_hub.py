@@ -174,7 +174,7 @@ def test_a_byte_corrupted_on_the_way_is_found_and_fetched_again(hub, name, capsy
     place = pull("owner/model")
     assert (place / name).read_bytes() == hub.repos["owner/model"][COMMIT][name]
     assert len(hub.sent[name]) == 2
-    assert f"{name} is corrupted: its hash is not the hub's" in capsys.readouterr().err
+    assert f"{name} is not the hub's: its hash differs" in capsys.readouterr().err
 
 
 def test_a_file_corrupted_on_the_disk_is_found_and_fetched_again(hub, capsys):
@@ -187,7 +187,7 @@ def test_a_file_corrupted_on_the_disk_is_found_and_fetched_again(hub, capsys):
     pull("owner/model")
     assert hub.sent == {"model.safetensors": [(0, 300_000)]}
     assert file.read_bytes() == weights(300_000)
-    assert "model.safetensors is corrupted" in capsys.readouterr().err
+    assert "model.safetensors is not the hub's" in capsys.readouterr().err
 
 
 def test_a_file_that_stays_corrupted_is_named_and_not_kept(hub, cache):
@@ -213,6 +213,29 @@ def test_a_directory_of_ones_own_is_a_model_only_when_it_is_whole(hub, tmp_path)
     hub.cuts.clear()
     pull("owner/model", target)
     assert {path.name: path.read_bytes() for path in target.iterdir()} == hub.repos["owner/model"][COMMIT]
+
+
+OTHER = {"model.safetensors.index.json": b"{}", "model-00001-of-00001.safetensors": b"x"}
+
+
+@pytest.mark.parametrize(
+    ("left", "files"),
+    [
+        ("model.safetensors", OTHER),
+        ("chat_template.jinja", {"model.safetensors": b"x"}),
+        ("added_tokens.json", {"model.safetensors": b"x"}),
+        ("trained_on.json", {"model.safetensors": b"x"}),
+    ],
+)
+def test_a_directory_with_files_of_another_model_stays_as_it_is(left, files, hub, tmp_path):
+    target = tmp_path / "mine"
+    pull("owner/model", target)
+    (target / left).touch()
+    before = {path.name: path.read_bytes() for path in target.iterdir()}
+    hub.add("owner/other", {"config.json": b'{"other": 1}', **files})
+    with pytest.raises(ValueError, match=f"mine has .*{left}.*name a new folder|trained here.*name a new folder"):
+        pull("owner/other", target)
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == before
 
 
 def test_revisions_lie_side_by_side(hub):

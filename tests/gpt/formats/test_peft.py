@@ -111,6 +111,31 @@ def test_weights_that_an_adapter_holds_whole_replace_those_of_the_base(base, kin
     torch.testing.assert_close(ours(tmp_path / "adapter"), theirs(model), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:Model has .tie_word_embeddings=True:UserWarning")
+@pytest.mark.parametrize("base", ["gpt2"], indirect=True)
+def test_an_embedding_that_was_trained_alone_leaves_the_tied_head_as_it_was(base, tmp_path):
+    def saved(name: str, **given) -> torch.Tensor:
+        settings = LoraConfig(r=4, init_lora_weights=False, fan_in_fan_out=True, **given)
+        model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), settings)
+        with torch.no_grad():
+            for name_of, parameter in model.named_parameters():
+                if parameter.requires_grad and "lora_" not in name_of:
+                    parameter += 0.1 * torch.randn(parameter.shape)
+        model.save_pretrained(tmp_path / name, save_embedding_layers=name == "copied")
+        return theirs(model)
+
+    expected = saved("own", target_modules=["c_attn"], modules_to_save=["wte"])
+    torch.testing.assert_close(ours(tmp_path / "own"), expected, atol=1e-4, rtol=1e-4)
+    convert(tmp_path / "own", tmp_path / "whole")
+    torch.testing.assert_close(ours(tmp_path / "whole"), expected, atol=1e-4, rtol=1e-4)
+    expected = saved("copied", target_modules=["c_attn"])
+    torch.testing.assert_close(ours(tmp_path / "copied"), expected, atol=1e-4, rtol=1e-4)
+    assert open_model(tmp_path / "copied").config.tied
+    saved("head", target_modules=["c_attn"], modules_to_save=["lm_head"])
+    with pytest.raises(ValueError, match=r"lm_head\.weight, for a head of its own, and the model's head is tied"):
+        open_model(tmp_path / "head")
+
+
 @pytest.mark.parametrize("base", ["gptj"], indirect=True)
 def test_an_adapter_in_a_torch_file_is_read(base, adapter):
     expected = ours(adapter)
@@ -196,6 +221,7 @@ def test_an_adapter_in_the_folder_of_its_base_is_merged_and_a_circle_is_refused(
         ("alpha_pattern", {"q_proj": None}, "alpha_pattern is .*; it must map names of modules to numbers"),
         ("alpha_pattern", {"q_proj": "x"}, "alpha_pattern is .*; it must map names of modules to numbers"),
         ("alpha_pattern", ["x"], "alpha_pattern is .*; it must map names of modules to numbers"),
+        ("modules_to_save", "wte", "modules_to_save is 'wte'; it must be a list of names of modules"),
         ("rank_pattern", {"q_proj": 0}, "rank_pattern is .*; a rank is a whole number of at least 1"),
         ("rank_pattern", {"q_proj": 2}, r"q_proj\.lora_A\.weight has the rank 3; adapter_config\.json makes it 2"),
         ("r", 2, r"q_proj\.lora_A\.weight has the rank 3; adapter_config\.json makes it 2"),

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from bluejay.cli import main
 from bluejay.gpt.formats.layouts import convert, open_model
+from bluejay.gpt.formats.peft import LowRank, write_adapter
 from bluejay.infer.engine import Engine
 from bluejay.infer.model import load
 from bluejay.infer.params import SamplingParams
@@ -351,6 +352,19 @@ def test_nothing_is_overwritten_unasked(byte_tokenizer, tmp_path, capsys):
     assert (other / "optimizer.pt").is_file()
     main(["convert", str(path), str(other), "--overwrite"])
     assert not (other / "optimizer.pt").exists() and open_model(other).config.family == "gpt2"
+
+
+def test_no_model_is_replaced_by_what_is_made_of_it(byte_tokenizer, tmp_path):
+    base, folder = directory(tmp_path / "base", "gpt2", byte_tokenizer), tmp_path / "g"
+    folder.mkdir()
+    convert(base, folder / "model.gguf")
+    config = open_model(base).config
+    update = LowRank(torch.ones(1, config.d_model), torch.ones(config.d_model, 1), 0.5)
+    write_adapter({"blocks.0.attention.q.weight": update}, config, byte_tokenizer, str(base), tmp_path / "adapter")
+    for source, target in ((folder, folder / "model.gguf"), (tmp_path / "adapter", base)):
+        with pytest.raises(ValueError, match=rf"{target} holds {target}, which {source} needs; name a new place"):
+            convert(source, target, overwrite=True)
+    convert(tmp_path / "adapter", folder / "model.gguf", overwrite=True)
 
 
 def test_a_pad_token_without_a_row_is_no_obstacle(byte_tokenizer, tmp_path):

@@ -92,7 +92,8 @@ def pull(name: str, directory: Path | None = None) -> Path:
     Configuration, tokenizer, model card, licence and weights are downloaded, the weights as safetensors where
     available; or an adapter, without its base, or the only GGUF file. An interrupted call is resumed. Every file, also
     one that was there before, is checked against the hub's hash, and downloaded again, once, if it differs. Raises
-    ValueError: no such model or revision, no permission, or a file that differs twice; OSError: no network, no space.
+    ValueError: no such model or revision, no permission, a file that differs twice, or a directory with a file of
+    another model; OSError: no network, no space.
     """
     repo, revision = parse(name)
     from filelock import FileLock
@@ -108,6 +109,7 @@ def pull(name: str, directory: Path | None = None) -> Path:
         info = HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=timeout)
         commit, files = remote_files(repo, info)
         if directory is not None:
+            check_own(directory, repo, {file.name for file in files})
             for name in {CONFIG, ADAPTER_CONFIG} & {file.name for file in files}:
                 (directory / name).unlink(missing_ok=True)
             download_all(repo, {directory / file.name: file for file in files}, directory)
@@ -156,6 +158,21 @@ def wanted(names: list[str]) -> list[str]:
         name for name in names if SMALL_FILES.fullmatch(name) or (KEPT_FILES.fullmatch(name) and name != TRAINED_ON)
     ]
     return sorted(small + loaded, key=lambda name: (name == CONFIG, name == ADAPTER_CONFIG)) if loaded else []
+
+
+def check_own(directory: Path, repo: str, names: set[str]) -> None:
+    """Raise ValueError if a directory has a model that was trained here, or a file that would be loaded with those of
+    a repository, called `names`, and is none of them. What a former call or another revision brought may be there."""
+    there = sorted(file.name for file in directory.iterdir()) if directory.is_dir() else []
+    if TRAINED_ON in there:
+        raise ValueError(f"{directory} has a model that was trained here, as its {TRAINED_ON} says; name a new folder")
+    loaded = (SMALL_FILES, ADAPTER, GGUF, *WEIGHTS.values())
+    for name in there:
+        if name not in names and any(pattern.fullmatch(name) for pattern in loaded):
+            raise ValueError(
+                f"{directory} has {name}, which {repo} has not and which would be loaded with it; name a new folder, "
+                "or remove that file"
+            )
 
 
 def remote_files(repo: str, info: "ModelInfo") -> tuple[str, list[RemoteFile]]:
@@ -223,7 +240,7 @@ def check(file: RemoteFile, path: Path, bar: Bar) -> bool:
     bar.advance(0, f"checking {file.name}")
     if file.matches(path):
         return True
-    say(f"{file.name} is corrupted: its hash is not the hub's. It is removed and downloaded again")
+    say(f"{file.name} is not the hub's: its hash differs. It is removed and downloaded again")
     bar.advance(-path.stat().st_size)
     path.unlink()
     return False

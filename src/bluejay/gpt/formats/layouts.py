@@ -9,7 +9,7 @@ import torch
 from bluejay.gpt.formats.companions import Companions, companions_of, json_object, licence_of
 from bluejay.gpt.formats.huggingface import open_hugging_face, read_config, write_model
 from bluejay.gpt.formats.locate import locate
-from bluejay.gpt.formats.mesh_transformer import open_mesh_transformer
+from bluejay.gpt.formats.mesh_transformer import newest, open_mesh_transformer
 from bluejay.gpt.formats.peft import CONFIG, base_of, merged, read_adapter, read_adapter_config
 from bluejay.gpt.formats.quantized import open_quantized, write_quantized
 from bluejay.gpt.formats.tensors import StoredModel, converted, has_tensors
@@ -116,6 +116,8 @@ def open_adapted(path: Path, adapted: frozenset[Path] = frozenset()) -> StoredMo
     except FileNotFoundError as missing:
         raise FileNotFoundError(f"{path / CONFIG} is an adapter of {base}, which is not here: {missing}") from None
     adapter = read_adapter(path, stored.config)
+    if adapter.unties:
+        stored = untied(stored)
     licence, own = licence_of(path), companions_of(path)
     companions = Companions(
         {**stored.companions.generation, **own.generation},
@@ -127,6 +129,15 @@ def open_adapted(path: Path, adapted: frozenset[Path] = frozenset()) -> StoredMo
         licence=licence or stored.licence,
         companions=companions,
     )
+
+
+def untied(stored: StoredModel) -> StoredModel:
+    """The same model with a head of its own, which is equal to the embedding that it was tied to."""
+
+    def read(name: str) -> torch.Tensor:
+        return stored.read("embed.weight" if name == "head.weight" else name)
+
+    return dataclasses.replace(stored, config=dataclasses.replace(stored.config, tied=False), read=read)
 
 
 def adapted_tokenizer(path: Path, base: StoredModel) -> Tokenizer:
@@ -174,19 +185,36 @@ def convert(
     if quantize is not None and quantize not in QUANTISED:
         known = " or ".join(QUANTISED)
         raise ValueError(f"{quantize} is a format of GGUF files: name a target that ends in .gguf, or {known}")
-    if source.resolve().is_relative_to(target.resolve()):
-        raise ValueError(f"{target} is the model to convert, or holds it; name a new folder")
+    stored = open_model(source)
+    check_apart(source, target)
     if target.exists() and not (target / "config.json").is_file():
         raise ValueError(f"{target} exists and is no model directory; name a new folder")
     if target.exists() and not overwrite:
         raise ValueError(f"{target} is a model already; name a new folder, or replace all that is there by --overwrite")
-    stored = open_model(source)
     if calibrate is not None and not (quantize and QUANTISED[quantize].gptq):
         raise ValueError("a calibration text is only used with --quantize q4; leave it out")
     if quantize is None:
         return write_model(stored, target, dtype)
     text = None if calibrate is None else calibrate.read_text(encoding="utf-8", errors="replace")
     write_quantized(stored, target, QUANTISED[quantize], text)
+
+
+def check_apart(source: Path, target: Path) -> None:
+    """Raise ValueError if the model `source`, which can be opened, is read from `target` or from what lies in it."""
+    for place in read_from(source):
+        if place.resolve().is_relative_to(target.resolve()):
+            what = "is the model to convert, or holds it" if place == source else f"holds {place}, which {source} needs"
+            raise ValueError(f"{target} {what}; name a new place")
+
+
+def read_from(path: Path, adapted: frozenset[Path] = frozenset()) -> list[Path]:
+    """The folders and files that a model is read from, for an adapter also those of its base; arguments as for
+    `open_model`."""
+    if (path / CONFIG).is_file() and not is_own_base(path, adapted):
+        return [path, *read_from(locate(base_of(read_adapter_config(path))), adapted | {path.resolve()})]
+    if path.is_file() or is_hugging_face(path):
+        return [path]
+    return [path, newest(path), *ggufs_in(path)]
 
 
 def convert_to_gguf(
@@ -199,7 +227,9 @@ def convert_to_gguf(
         raise ValueError(f"{quantize} is a format of directories: a GGUF file has q8_0 or q4_0")
     if calibrate is not None:
         raise ValueError("a calibration text is only used with --quantize q4; leave it out")
-    if target.exists() and (target.resolve() == source.resolve() or not is_gguf(target) or not overwrite):
+    stored = open_model(source)
+    check_apart(source, target)
+    if target.exists() and not (is_gguf(target) and overwrite):
         can = "name a new file, or replace it by --overwrite" if is_gguf(target) else "name a new file"
         raise ValueError(f"{target} exists; {can}")
-    gguf_writer.write_gguf(open_model(source), target, quantize or dtype)
+    gguf_writer.write_gguf(stored, target, quantize or dtype)

@@ -20,7 +20,7 @@ from torch import Tensor
 from bluejay.files import atomic_directory, parse_json, write_json
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.families import FAMILIES, StoredTensor, stored_tensors
-from bluejay.gpt.formats.huggingface import fuse, names_of, same_numbers, unfuse
+from bluejay.gpt.formats.huggingface import HEADS, fuse, names_of, same_numbers, unfuse
 from bluejay.gpt.formats.tensors import (
     Header,
     StoredModel,
@@ -58,6 +58,8 @@ class Adapter:
     updates: dict[str, "LowRank"]
     replaced: dict[str, Tensor]
     """Weights that the adapter holds whole, such as biases and a head that were trained."""
+    unties: bool = False
+    """Whether it trained the embedding of a model apart from the head that is tied to it, which stays as it was."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,9 @@ def read_adapter_config(path: Path) -> dict[str, Any]:
     for key, value in values.items():
         if value and key not in KNOWN:
             raise ValueError(f"{file}: {key} is {value!r}; bluejay does not know what it means")
+    saved = values.get("modules_to_save") or []
+    if not isinstance(saved, list) or not all(isinstance(one, str) for one in saved):
+        raise ValueError(f"{file}: modules_to_save is {saved!r}; it must be a list of names of modules")
     for key in ("alpha_pattern", "rank_pattern"):
         check_patterns(values.get(key) or {}, f"{file}: {key}")
     if not all(type(one) is int and one >= 1 for one in (values.get("rank_pattern") or {}).values()):
@@ -244,6 +249,10 @@ def read_adapter(path: Path, config: GPTConfig) -> Adapter:
                 if stored.name in seen and not same_numbers(whole, seen[stored.name]):
                     raise ValueError(f"{file} has two tensors for {stored.name}, which differ")
                 seen[stored.name] = whole
+                if config.tied and "embed.weight" in stored.weights:
+                    # Without its name in modules_to_save it is a plain copy of the tied matrix.
+                    unties = modules[0].endswith(tuple(values.get("modules_to_save") or ()))
+                    adapter = dataclasses.replace(adapter, unties=unties)
                 adapter.replaced.update({one: unfuse(stored, whole, one, rows, config) for one in stored.weights})
         module = next((name for name in modules if f"{PREFIX}{name}.lora_A.weight" in remaining), modules[0])
         pair = [f"{PREFIX}{module}.lora_{letter}.weight" for letter in "AB"]
@@ -261,6 +270,13 @@ def read_adapter(path: Path, config: GPTConfig) -> Adapter:
         adapter.updates.update(
             {name: LowRank(a, unfuse(stored, b, name, rows, config), scale) for name in stored.weights}
         )
+    head = f"{PREFIX}{FAMILIES[config.family].head}.weight"
+    embedding = adapter.replaced.get("embed.weight") if config.tied and head in remaining else None
+    if embedding is not None and same_numbers(tensor(head), embedding):
+        remaining.remove(head)
+        adapter = dataclasses.replace(adapter, unties=False)
+    if config.tied and (own := min((name for name in remaining if set(name.split(".")) & set(HEADS)), default="")):
+        raise ValueError(f"{file} has {own}, for a head of its own, and the model's head is tied to its embedding")
     if remaining or not (adapter.updates or adapter.replaced):
         unknown = min(remaining, default="no tensor")
         raise ValueError(f"{file} has {unknown}, which is no update of a matrix of the model")
