@@ -95,8 +95,11 @@ def run_card(options: argparse.Namespace, _: list[str]) -> Result:
 
 def run_quality(options: argparse.Namespace, _: list[str]) -> Result:
     """`bluejay pile quality`."""
-    from bluejay.pile.filters.quality_train import train_from_files
+    from bluejay.files import require_writable
+    from bluejay.pile.filters.quality_train import TOO_FEW, train_from_files
 
+    require_writable(options.model)
     share = train_from_files(options.good, options.bad, options.model)
-    text = f"{options.model} tells {share:.1%} of held-out texts"
+    tells = TOO_FEW if share is None else f"it tells {share:.1%} of held-out texts, the mean of good and bad ones"
+    text = f"{options.model} is trained; {tells}"
     return text, {"model": str(options.model), "right": share}
