@@ -2,10 +2,9 @@
 
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 from bluejay.evals import suites
 from bluejay.evals.answers import AnswerFile
@@ -59,13 +58,12 @@ class ReportSettings:
         return [*(suites.suite(self.suite) if self.suite else ()), *map(suites.task, self.tasks)]
 
 
-def report(target: str, corpora: Sequence[Path], settings: ReportSettings) -> tuple[Report, Path]:
-    """The report of a model, and the folder of its run. Answers are kept in the user's cache, so that the same call
-    goes on where it was interrupted.
+def report(target: str, reading: Reading, settings: ReportSettings) -> Report:
+    """The report of a model by what its run read. Answers are kept in the user's cache, so that the same call goes on
+    where it was interrupted.
 
-    Raises FileNotFoundError or ValueError: there is no such model, or nothing that its run read can be traced.
+    Raises FileNotFoundError or ValueError: there is no such model, or too little of what its run read.
     """
-    reading = Reading(target, corpora)
     notes = list(reading.notes)
     findings: list[Finding] = []
     for one in measured(target, reading, settings):
@@ -74,8 +72,7 @@ def report(target: str, corpora: Sequence[Path], settings: ReportSettings) -> tu
         else:
             notes.append(one)
     command, date = shlex.join(["bluejay", *sys.argv[1:]]), datetime.now(UTC).date().isoformat()
-    found = Report(target, command, date, asdict(settings), findings, notes)
-    return found, reading.run.directory
+    return Report(target, command, date, asdict(settings), findings, notes)
 
 
 def measured(target: str, reading: Reading, settings: ReportSettings) -> Iterator[Finding | str]:
