@@ -297,12 +297,14 @@ def test_a_template_that_asks_for_too_much_is_refused_at_once(template):
 
 def test_a_template_may_compute():
     template = (
-        "{{ '=' * 3 }}{{ [1, 2] * 2 }}{{ 3 * 4 + 0.5 * 2 }}{{ '%s-%03d' % ('a', 7) }}{{ '%d' % 1767225600 }}{{ 'x' | center(3) }}"
+        "{{ '=' * 3 }}{{ [1, 2] * 2 }}{{ 3 * 4 + 0.5 * 2 }}{{ '%s-%03d' % ('a', 7) }}{{ '%d' % 1767225600 }}"
+        "{{ 'x' | center(3) }}"
         "{{ '{{}} {} of {:>3}, 20260101 {}'.format(120000, 'x', 130000) }}{{ ', '.join([1, 2] | map('string')) }}"
         "{{ [3, 1] | sort | join('') }}{{ 'a\nb' | indent(2) }}{{ messages | map(attribute='role') | unique | list }}"
     )
     tokenizer = new_tokenizer(template)
-    expected = "===[1, 2, 1, 2]13.0a-0071767225600 x {} 120000 of   x, 20260101 1300001, 213a\n  b['system', 'user', 'assistant']"
+    expected = "===[1, 2, 1, 2]13.0a-0071767225600 x {} 120000 of   x, 20260101 1300001, 213a\n  b"
+    expected += "['system', 'user', 'assistant']"
     assert prompt_tokens(tokenizer, CONVERSATION) == tokenizer.encode(expected)
 
 

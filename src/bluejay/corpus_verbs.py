@@ -97,8 +97,13 @@ def run_card(options: argparse.Namespace, _: list[str]) -> Result:
 
 def run_quality(options: argparse.Namespace, _: list[str]) -> Result:
     """`bluejay pile quality`."""
-    from bluejay.pile.filters.quality_train import train_from_files
+    from bluejay.files import require_writable
+    from bluejay.pile.filters.quality_train import TOO_FEW, train_from_files
 
+    require_writable(options.model)
     share = train_from_files(options.good, options.bad, options.model)
-    text = f"{options.model} classifies {share:.1%} of the held-out texts correctly"
+    right = (
+        "" if share is None else f"it classifies {share:.1%} of the held-out texts correctly, as the mean of both kinds"
+    )
+    text = f"{options.model} is trained; {right or TOO_FEW}"
     return text, {"model": str(options.model), "right": share}

@@ -121,11 +121,13 @@ def write_bytes(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
-def require_writable(path: Path) -> None:
-    """Raise ValueError if a file could not be written: before the work whose result it would hold."""
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; name a file")
-    above = next(folder for folder in path.absolute().parents if folder.exists())
+def require_writable(path: Path, is_folder: bool = False) -> None:
+    """Raise ValueError if a file, or files in a folder, could not be written: before the work whose result they would
+    hold."""
+    if path.exists() and path.is_dir() != is_folder:
+        raise ValueError(f"{path} is a {'file; name a folder' if is_folder else 'folder; name a file'}")
+    places = [path.absolute(), *path.absolute().parents][not is_folder :]
+    above = next(folder for folder in places if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise ValueError(f"{path} cannot be written; {above} is {'not a folder' if above.is_file() else 'read-only'}")
 

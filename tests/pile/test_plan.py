@@ -6,7 +6,7 @@ import pytest
 
 from bluejay.pile.plan import plan, table
 from bluejay.pile.recipe import PileRecipe
-from bluejay.recipe import load
+from bluejay.recipe import check, load
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "pile"
 PUBLISHED = {
@@ -49,4 +49,26 @@ def test_the_piles_weights_are_the_published_ones() -> None:
 @pytest.mark.parametrize("name", ["common-pile", "mini-pile", "quickstart"])
 def test_every_shipped_recipe_has_a_plan(name: str) -> None:
     rows = plan(load(PileRecipe, RECIPES / f"{name}.toml"))
+    assert len(table(rows).splitlines()) == len(rows) + 1
+
+
+SOURCE = {"source": [{"kind": "stdlib"}]}
+GONE = {"name": "C", "size": "200 GB", "unavailable": "gone"}
+
+
+@pytest.mark.parametrize(
+    ("components", "mix", "epochs"),
+    [
+        ([{"name": "A", "size": "11 kB"}, {"name": "B", "size": "110 kB"}, GONE], {"temperature": 2.0}, [10**0.5, 1]),
+        ([{"name": "A", "size": "11 kB"}, {"name": "B"}], {"temperature": 2.0}, [None, None]),
+        ([{"name": "A", "size": "10 kB", "weight": 1.0}, {"name": "B", "size": "30 kB", "weight": 1.0}], {}, [3, 1]),
+        ([{"name": "A", "weight": 1.0}, {"name": "B", "weight": 1.0}], {}, [None, None]),
+        ([{"name": "A"}, {"name": "B", "epochs": 2.5}, GONE], {}, [1, 2.5]),
+    ],
+)
+def test_the_epochs_are_those_of_the_build_as_far_as_they_are_known(components, mix, epochs, tmp_path) -> None:
+    some = [one if "unavailable" in one else one | SOURCE for one in components]
+    values = {"name": "c", "output": str(tmp_path / "c"), "tokenizer": {"train": {}}, "component": some, "mix": mix}
+    rows = plan(check(PileRecipe, values, "the test"))
+    assert [row.epochs for row in rows[:2]] == [one if one is None else pytest.approx(one) for one in epochs]
     assert len(table(rows).splitlines()) == len(rows) + 1

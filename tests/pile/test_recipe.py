@@ -42,6 +42,14 @@ def test_the_quickstart_recipe_is_valid() -> None:
         (["--component", "{name='A', source=[{kind='stdlib'}]}"], r"write \[\[component\]\], in two pairs"),
         (["--component", "[{name='A', source=[{kind='tree', path='x', include='*.py'}]}]"], r"source\.0\.include must"),
         (["--component", "[{name='A', source=[{kind='text', path=''}]}]"], "path is '': string should have at least 1"),
+        (
+            [
+                "--component",
+                "[{name='A', weight=1.0, source=[{kind='stdlib'}]}, {name='B', source=[{kind='stdlib'}]}, "
+                "{name='C', weight=1.0, unavailable='gone'}]",
+            ],
+            "component A has a weight, so every component needs one",
+        ),
         (["--output", "/"], "output is '/', which has no name; name a folder, such as data/"),
         (["--output", "."], "which has no name"),
         (["--output", "~nobody-of-this-name/a"], "there is no such home folder"),
@@ -55,3 +63,9 @@ def test_the_quickstart_recipe_is_valid() -> None:
 def test_a_mistake_gives_a_clear_message(overrides: list[str], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         load(PileRecipe, QUICKSTART, overrides)
+
+
+def test_a_tokenizer_may_be_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    recipe = load(PileRecipe, QUICKSTART, ["--tokenizer", "{path = '~/tokenizer'}"])
+    assert recipe.tokenizer.path == f"{tmp_path}/tokenizer"

@@ -152,6 +152,18 @@ def test_a_check_compares_the_tokens_too(tmp_path, corpus, suffix, place, said):
         opened.check()
 
 
+def test_a_check_compares_the_table_too(tmp_path, corpus):
+    row = {"component": "x", "source": "s", "licence": "CC0-1.0", "url": "u"}
+    for licence in ("CC0-1.0", "MIT"):
+        corpus(tmp_path, {"train": DOCUMENTS}, rows={"train": [{**row, "licence": licence}] * 400})
+        if licence == "MIT":
+            with pytest.raises(ValueError, match=r"is of another table than .*documents\.parquet.*; run bluejay index"):
+                Index(tmp_path).check()
+        index(tmp_path)
+        Index(tmp_path).check()
+    assert Index(tmp_path).documents.read("train", [0])[0].licence == "MIT"
+
+
 def test_one_call_at_a_time_indexes_a_corpus(tmp_path, corpus, monkeypatch, capsys):
     corpus(tmp_path, {"train": DOCUMENTS})
     build_part = indexing.build_part

@@ -1,6 +1,7 @@
 """Spans, the documents behind them, and their order."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -123,6 +124,24 @@ def test_a_notebook_shows_the_text_and_the_documents_of_its_spans(traced_in):
     assert len(many.spans) > MOST_SPANS and many._repr_html_().count("<details>") == MOST_SPANS
     assert f"{len(many.spans) - MOST_SPANS} more matches are not shown" in many._repr_html_()
     assert "0 matches" in tracer.trace("")._repr_html_()
+
+
+@pytest.mark.parametrize("folders", [("one/c", "two/c"), ("c", "two/c"), ("two/c", "c"), ("c-2", "one/c", "c")])
+def test_corpora_of_one_name_are_told_apart(tmp_path, corpus, byte_tokenizer, monkeypatch, folders):
+    monkeypatch.chdir(tmp_path)
+    for folder in map(Path, folders):
+        ids = [*byte_tokenizer.encode(f"{folder} has the shared passage"), byte_tokenizer.eot]
+        byte_tokenizer.save(corpus(folder, {"train": [[9] * (100 - len(ids)) + ids]}))
+        index(folder)
+    tracer = Tracer([Source(Index(folder)) for folder in folders], byte_tokenizer)
+    [span] = tracer.trace("the shared passage", TraceSettings(min_tokens=9)).spans
+    shown = {}
+    for document in span.documents:
+        place = document.split, document.position, span.end - span.start, 99
+        whole, short = (tracer.snippet(name, *place) for name in (document.corpus, tracer.short_names[document.corpus]))
+        assert whole == short and f"{document.corpus} has " in whole["before"]
+        shown[document.corpus] = whole
+    assert tuple(shown) == folders and len(set(tracer.short_names.values())) == len(folders)
 
 
 def test_a_text_that_the_corpus_does_not_know_is_new(traced_in):

@@ -124,3 +124,9 @@ def test_a_recipe_may_ask_for_the_index_and_a_new_build_keeps_it(tmp_path, capsy
     assert printed(capsys, "pile", "build", recipe, "--jsonl", "true")["fresh"] is True
     after = {path.name: path.stat().st_ino for path in (tmp_path / "corpus" / "index").glob("*.suffixes")}
     assert before == after and Index(tmp_path / "corpus").count(" says 243 and") == 9
+    recipe.write_text(RECIPE.format(path=tmp_path, index="").replace("MIT", "CC0-1.0"))
+    main(["pile", "build", str(recipe)])
+    with pytest.raises(ValueError, match="half built; run bluejay index"):
+        Index(tmp_path / "corpus")  # the licences that it knew are not those of the documents
+    assert printed(capsys, "index", tmp_path / "corpus")["built"] == 0
+    assert Index(tmp_path / "corpus").documents.read("train", [0])[0].licence == "CC0-1.0"

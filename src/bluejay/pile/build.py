@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bluejay.fetch import without_credentials
-from bluejay.files import atomic_directory, parse_json, recover_directory
+from bluejay.files import atomic_directory, parse_json, recover_directory, sha256_of
 from bluejay.pile.pipeline.check import require_usable
 from bluejay.pile.pipeline.executor import Executor
 from bluejay.pile.pipeline.graph import Pipeline
@@ -31,9 +31,12 @@ from bluejay.pile.steps.assemble import CHECKSUMS, assemble, link
 from bluejay.progress import say
 from bluejay.recipe import check, plain, save
 from bluejay.storage import Storage
+from bluejay.tokens import DOCUMENTS_TABLE
 
 INDEX = "index"
 """The folder with the index of the tokens (`bluejay.trace`), of which a new build keeps what still fits."""
+INDEX_ROWS = "documents.rows"
+"""The file of the index with what the table of documents says."""
 CONTENTS = {"documents", "tokens", "jsonl", "card", "tokenizer.json", "tokenizer_config.json", "recipe.toml"}
 CONTENTS |= {CHECKSUMS, counts.NAME, INDEX}
 
@@ -107,14 +110,23 @@ def build(recipe: PileRecipe, executor: Executor | None = None, force: bool = Fa
         with atomic_directory(directory) as temporary:
             assemble(corpus, temporary)
             save(public, temporary / "recipe.toml")
-            for file in directory.glob(f"{INDEX}/*"):
-                (temporary / INDEX).mkdir(exist_ok=True)
-                link(file, temporary / INDEX / file.name)
+            keep_index(directory, temporary)
             report.save(temporary)
         if storage:
             copy(directory, storage)
         remove_unused(stages, runner.used, outputs)
     return BuildResult(directory, report, fresh=True)
+
+
+def keep_index(before: Path, now: Path) -> None:
+    """Link the index of the corpus that was there into the new one: `bluejay index` uses what fits the new tokens. Its
+    rows are left out where the table of documents is another, so that the index counts as half built."""
+    tables = [directory / "tokens" / DOCUMENTS_TABLE for directory in (before, now)]
+    same_table = tables[0].is_file() and sha256_of(tables[0]) == sha256_of(tables[1])
+    for file in before.glob(f"{INDEX}/*"):
+        if same_table or file.name != INDEX_ROWS:
+            (now / INDEX).mkdir(exist_ok=True)
+            link(file, now / INDEX / file.name)
 
 
 def copy(directory: Path, storage: Storage) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 from bluejay.fields import parse_size
 from bluejay.pile.sources import Source
 from bluejay.pile.text.minhash import MinHashSettings
-from bluejay.recipe import STRICT, at_home
+from bluejay.recipe import STRICT, PathText, at_home
 from bluejay.testsets.catalogue import PREFIX, named
 
 MIN_VOCAB_SIZE = 257
@@ -43,7 +43,7 @@ class TokenizerChoice:
     __pydantic_config__ = STRICT
     train: TrainTokenizer | None = None
     """Train a new tokenizer."""
-    path: str | None = None
+    path: PathText | None = None
     """An existing tokenizer: a `tokenizer.json`, a directory that holds one, or "gpt2"."""
 
     def __post_init__(self) -> None:
@@ -212,7 +212,7 @@ class PileRecipe:
             if names.count(name) > 1:
                 raise ValueError(f"two components are named {name}")
         weighted = [component.name for component in self.component if component.weight is not None]
-        if weighted and len(weighted) < len(self.built):
+        if weighted and any(component.weight is None for component in self.built):
             raise ValueError(f"component {weighted[0]} has a weight, so every component needs one")
 
     @property

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bluejay.files import sha256_of
 from bluejay.trace.sections import Damaged, Pages, Sections, paged, with_sums, write_sections
 
 ROWS = "documents.rows"
@@ -36,7 +37,7 @@ class Row(NamedTuple):
 def write_rows(path: Path, shards: Sequence[Any], table: Path, content: dict[str, str]) -> None:
     """Write the rows of the documents of token shards (`bluejay.trace.indexing.TokenFile`), by `table` if that exists.
     `content` has a hash of each token shard. Raises ValueError if the table is of another build."""
-    common = {"shards": [shard.name for shard in shards], "content": content}
+    common = {"shards": [shard.name for shard in shards], "content": content, "table": hash_of_table(table)}
     if not table.exists():
         write_sections(path, KIND, {"rows": 0, **common}, {})
         return
@@ -75,6 +76,11 @@ def write_rows(path: Path, shards: Sequence[Any], table: Path, content: dict[str
     arrays |= with_sums({"records": paged(records.tobytes()), "urls": paged(b"".join(texts))})
     values = {"rows": len(records), "url_bytes": sum(map(len, texts)), **{name: coded[name][1] for name in LISTS}}
     write_sections(path, KIND, values | common, arrays)
+
+
+def hash_of_table(table: Path) -> str | None:
+    """The SHA-256 of a table of documents; None where there is none."""
+    return sha256_of(table) if table.exists() else None
 
 
 def check_order(rows: Any, shard: Any, table: Path) -> Any:

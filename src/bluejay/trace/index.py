@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from bluejay.native import native
 from bluejay.tokenizer import Tokenizer
-from bluejay.tokens import suffixed
-from bluejay.trace.document_rows import ROWS, Row, Rows
+from bluejay.tokens import DOCUMENTS_TABLE, suffixed
+from bluejay.trace.document_rows import ROWS, Row, Rows, hash_of_table
 from bluejay.trace.sections import Damaged, Sections, read_at_random
 from bluejay.trace.suffix_arrays import FOLDER, KIND, SUFFIXES, Range, blocks, no_corpus, require_native, suffix_array
 from bluejay.train.data.content import hash_of_shard
@@ -268,15 +268,19 @@ class Index(Searcher):
         return super().ids(self.tokenizer.encode(text) if isinstance(text, str) else text)
 
     def check(self) -> None:
-        """Read the whole index and its tokens, and compare their checksums. Raises ValueError where the index is
-        damaged, or of other tokens."""
-        others, tokens = f"which have changed; run bluejay index {self.corpus}", self.corpus / "tokens"
+        """Read the whole index, its tokens and their table, and compare the checksums. Raises ValueError where the
+        index is damaged, or of other tokens or another table."""
+        command, tokens = f"run bluejay index {self.corpus}", self.corpus / "tokens"
+        others = f"which have changed; {command}"
         for shard in self.shards:
             sections = Sections(Path(shard.name), KIND)
             sections.check()
             if hashlib.sha256(shard.tokens.data).hexdigest() != sections.values["sha256"]:
                 raise ValueError(f"{shard.name} is the index of other tokens than {tokens / shard.shard}.bin, {others}")
-        Sections(self.corpus / FOLDER / ROWS, "documents").check()
+        rows, table = Sections(self.corpus / FOLDER / ROWS, "documents"), tokens / DOCUMENTS_TABLE
+        rows.check()
+        if "table" in rows.values and rows.values["table"] != hash_of_table(table):  # older ones lack it
+            raise ValueError(f"{rows.path} is of another table than {table}, which has changed; {command}")
         for name, content in self.content.items():
             if hash_of_shard(tokens / name) != content:
                 raise ValueError(f"{self.corpus / FOLDER / ROWS} is of other tokens than {tokens / name}, {others}")

@@ -1,7 +1,8 @@
 """A text traced to the documents that it stands in: what `bluejay trace` prints and `POST /v1/trace` answers."""
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -149,7 +150,19 @@ class Tracer:
     def __init__(self, sources: Sequence[Source], tokenizer: Tokenizer, notes: Sequence[str] = ()) -> None:
         self.sources, self.tokenizer, self.notes = list(sources), tokenizer, list(notes)
         self.searchers = list(dict.fromkeys(source.searcher for source in sources))
+        self.names: list[str] = []
+        """What each searcher is called; no two are called the same."""
+        for one in self.searchers:
+            self.names.append(free_name(one.name, self.names))
         self.n_tokens = sum(searcher.n_tokens for searcher in self.searchers)
+
+    @cached_property
+    def short_names(self) -> dict[str, str]:
+        """For each of `names` its last part, with a number behind it where that would name another searcher."""
+        found: dict[str, str] = {}
+        for name in self.names:
+            found[name] = free_name(Path(name).name or name, {*self.names, *found.values()} - {name})
+        return found
 
     def trace(
         self,
@@ -270,7 +283,7 @@ class Tracer:
                 row.licence,
                 row.component,
                 row.url,
-                corpus=self.searchers[of].name,
+                corpus=self.names[of],
                 split=shard,
                 offset=int(found.offsets[at]),
                 occurrences=occurrences[one],
@@ -293,12 +306,13 @@ class Tracer:
         return len(ids) - first, dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
 
     def snippet(self, corpus: str, split: str, position: int, length: int, around: int) -> dict[str, str]:
-        """The text before, in and after a match of `length` tokens, with `around` tokens on each side; of `corpus` its
-        last part suffices. Raises ValueError if there is no such place."""
-        names = {name: one for one in self.searchers for name in (Path(one.name).name, one.name)}
-        if corpus not in names:
+        """The text before, in and after a match of `length` tokens, with `around` tokens on each side; `corpus` is one
+        of `names` or of `short_names`. Raises ValueError if there is no such place."""
+        named = zip(self.names, self.short_names.values(), self.searchers, strict=True)
+        searcher = next((one for name, short, one in named if corpus in (name, short)), None)
+        if searcher is None:
             raise ValueError(f"there is no corpus {corpus!r} here")
-        at, tokens = names[corpus].around(split, position, length, around, around)
+        at, tokens = searcher.around(split, position, length, around, around)
         ends = {"before": tokens[:at], "match": tokens[at : at + length], "after": tokens[at + length :]}
         pieces = self.tokenizer.token_bytes()
         return {
@@ -317,3 +331,9 @@ class Tracer:
         return [
             {"context": int(i - begins[i]), "count": int(counts[i]), "followed": int(counts[n + i])} for i in range(n)
         ]
+
+
+def free_name(name: str, taken: Container[str]) -> str:
+    """A name, with a number behind it where it is taken."""
+    numbered = (f"{name}-{number}" for number in itertools.count(2))
+    return next(one for one in itertools.chain([name], numbered) if one not in taken)

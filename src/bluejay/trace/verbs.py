@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluejay.fields import at_least
+from bluejay.files import require_writable
 from bluejay.mistakes import standard_input
 from bluejay.trace.influence.influence_verb import influence_options, run_influence
 
@@ -80,6 +81,7 @@ def report_options(verb: argparse.ArgumentParser) -> None:
 
 def run_report(options: argparse.Namespace, _: list[str]) -> tuple[str, dict[str, Any]]:
     """`bluejay trace report`: the result as text and as values. Raises ValueError or OSError: a user's mistake."""
+    from bluejay.trace.report.drawing import Reading
     from bluejay.trace.report.findings import write_report
     from bluejay.trace.report.measure import ReportSettings, report
 
@@ -87,10 +89,13 @@ def run_report(options: argparse.Namespace, _: list[str]) -> tuple[str, dict[str
     suite = "" if tasks or options.suite == "none" else options.suite
     counts = (options.passages, options.samples)
     settings = ReportSettings(*counts, suite, tasks, options.limit, options.seed, options.device)
-    found, run = report(options.model, options.corpus, settings, options.command)
-    target = Path(options.model)
-    beside = next((one for one in (run, target, target.parent) if (one / "recipe.toml").is_file()), Path())
-    page = write_report(found, options.output or beside / "trace-report")
+    reading, target = Reading(options.model, options.corpus), Path(options.model)
+    places = (reading.run.directory, target, target.parent)
+    beside = next((one for one in places if (one / "recipe.toml").is_file()), Path())
+    output = options.output or beside / "trace-report"
+    require_writable(output, is_folder=True)
+    found = report(options.model, reading, settings, options.command)
+    page = write_report(found, output)
     return f"{found.summary()}\nin {page}", found.as_dict() | {"page": str(page)}
 
 

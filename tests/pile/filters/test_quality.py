@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bluejay.pile.filters import chain
+from bluejay.cli import main
+from bluejay.pile.filters import chain, quality_train
 from bluejay.pile.filters.quality import BUCKETS, Classifier, quality_reasons
 from bluejay.pile.filters.quality_train import train, train_from_files
 from bluejay.pile.text.text_batch import TextBatch
@@ -53,6 +54,30 @@ def test_a_classifier_trained_on_files_filters(documents, tmp_path: Path) -> Non
     assert kept[len(good) :].mean() < 0.1
     with pytest.raises(ValueError, match="no words in the bad texts"):
         train_from_files([f"{tmp_path}/good.jsonl"], [f"{tmp_path}/empty.txt"], empty(tmp_path))
+
+
+@pytest.mark.parametrize(("good", "bad", "accuracy"), [(9, 90, None), (90, 9, None), (30, 90, 0.5)])
+def test_the_accuracy_is_that_of_both_kinds_of_texts(good, bad, accuracy, tmp_path: Path, capsys) -> None:
+    """Of texts that are all alike, half are right, whatever their numbers; texts that are not held out say nothing."""
+    for name, n in (("good", good), ("bad", bad)):
+        (tmp_path / f"{name}.jsonl").write_text('{"text": "the same words"}\n' * n)
+    command = ["pile", "quality", f"{tmp_path}/m.safetensors", "--good", f"{tmp_path}/good.jsonl"]
+    main([*command, "--bad", f"{tmp_path}/bad.jsonl", "--json"])
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["right"] == accuracy
+    assert ("its accuracy is not measured" if accuracy is None else "accuracy 50.0% on 3 good and 9 bad") in printed.err
+
+
+def test_what_is_not_learnt_from_is_said(tmp_path: Path, capsys, monkeypatch) -> None:
+    lines = ['{"text": "some words"}', "{", '{"body": "others"}'] * 20
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    monkeypatch.setattr(quality_train, "MAX_TEXTS", 15)
+    train_from_files([f"{tmp_path}/a.jsonl"], [f"{tmp_path}/a.jsonl"], tmp_path / "m.safetensors")
+    said = capsys.readouterr().err
+    assert "a.jsonl: only the first 15 texts are read" in said and "a.jsonl: 30 pieces skipped; the first: " in said
+    with pytest.raises(SystemExit, match="2"):
+        main(["pile", "quality", str(tmp_path), "--good", "none.jsonl", "--bad", "none.jsonl"])
+    assert capsys.readouterr().err == f"error: {tmp_path} is a folder; name a file\n"
 
 
 def empty(folder: Path) -> Path:

@@ -267,6 +267,11 @@ def test_documents_that_match_a_test_set_are_dropped(folder: Path) -> None:
     assert built.report.components["Lines"].dropped["contaminated"] == 1
     dropped = pq.read_table(built.directory / "documents/dropped.parquet").to_pylist()
     assert [row["text"] for row in dropped if row["reason"] == "contaminated"] == [sentence(3, 60)]
+    other = " ".join(sentence(104, 60).split()[10:30])
+    (folder / "test.jsonl").write_text(json.dumps({"question": other}) + "\n")
+    built = build(recipe(folder, decontaminate={"against": [f"{folder}/test.jsonl"]}, name="again"))
+    dropped = pq.read_table(built.directory / "documents/dropped.parquet").to_pylist()
+    assert [row["text"] for row in dropped if row["reason"] == "contaminated"] == [sentence(104, 60)]
 
 
 def test_damaged_records_cost_no_good_document(tmp_path: Path) -> None:

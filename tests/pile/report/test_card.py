@@ -18,10 +18,13 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, byte_tokenizer_folder: str)
     folder = tmp_path_factory.mktemp("card")
     for number in range(30):
         (folder / f"{number}.txt").write_text(f"{EVIL} {number} " * (number + 1))
+    (folder / "prices").mkdir()
+    (folder / "prices" / "0.txt").write_text("four dollars")
     (folder / "copy.txt").write_text((folder / "3.txt").read_text())
     (folder / "bad|`name`.txt").write_bytes(bytes(range(1, 32)))
     component = [
         {"name": "Notes", "licence": "CC0-1.0", "source": [{"kind": "text", "path": f"{folder}/*.txt"}]},
+        {"name": "A$x_$", "source": [{"kind": "text", "path": f"{folder}/prices/*.txt"}]},
         {"name": "Books", "unavailable": "they were <b>withdrawn</b>"},
     ]
     tokenizer = {"path": byte_tokenizer_folder}

@@ -82,6 +82,20 @@ def test_a_component_of_a_few_short_documents_keeps_at_least_half_its_text_to_tr
     assert splits["valid"].documents >= (len(sizes) > 1)
 
 
+@pytest.mark.parametrize("documents", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["without a break", "a late paragraph"])
+def test_a_piece_that_is_most_of_its_document_is_held_out_only_where_half_the_text_stays(documents, kind, corpus):
+    def text(number: int) -> str:
+        han = "".join(map(chr, random.Random(number).choices(range(0x4E00, 0x9000), k=2000)))
+        return f"{han}\n\n{han[:80]}" if kind == "a late paragraph" else f"{han}{han[:100]}"
+
+    files = {"few": [text(number) for number in range(documents)], "book": [prose(90_000, 9)]}
+    splits = corpus(files).report.components["few"].splits
+    total = sum(len(text.encode()) for text in files["few"])
+    assert splits["train"].bytes > 0.4 * total
+    assert 0 < sum(splits[name].bytes for name in ("valid", "test")) <= total / 2
+
+
 def test_pieces_end_at_paragraphs_and_a_gap_keeps_them_apart(corpus):
     text = prose(400_000, 2)
     built = corpus({"book": [text]}, split={"valid": 0.01, "test": 0.01})
@@ -123,6 +137,14 @@ def test_near_copies_that_are_all_kept_are_never_cut(corpus):
     assert sorted(len(text) for text in texts_of(built, "train"))[-3:] == sorted(map(len, files["c"][:3]))
     assert built.report.components["c"].splits["valid"].bytes >= 64_000
     assert not lines_of(built, "train") & lines_of(built, "valid")
+
+
+def test_a_near_copy_in_another_component_keeps_a_document_whole(corpus):
+    texts = [prose(3000, number) for number in range(3)]
+    files = {"a": texts, "b": [f"{text}the end" for text in texts], "c": [prose(90_000, 9)]}
+    built = corpus(files, dedup={"near": {}, "remove": False}, split={"valid": 0.0001, "test": 0.0001})
+    assert {*files["a"], *files["b"]} <= set(texts_of(built, "train"))
+    assert not lines_of(built, "train") & (lines_of(built, "valid") | lines_of(built, "test"))
 
 
 def test_enough_held_out_documents_are_left_as_they_are_and_nothing_is_cut_where_nothing_is_wanted(corpus, tmp_path):

@@ -13,6 +13,7 @@ PERSONAL = {
         "x@a.io",
         "Jane@Example.Com",
         "INFO@FIRMA.DE",
+        "John@Enron.CoM",
         "me@my-site.photography",
         f"bounces+{'1234-' * 30}jane.doe=mail.example@lists.example.net",
     ],
@@ -36,6 +37,10 @@ INNOCENT = [
     "w@self.weight.T",
     "x@self.weight",
     "q@k.mT",
+    "q@k.is-x",
+    "q@k.is_x",
+    "w@self.net.weight",
+    "w@self.net.Weight(x)",
     "a@b.at[0]",
     "y = (x@layer.kernel) + b@module.bias",
     "m@np.linalg.inv(a)",
@@ -79,6 +84,13 @@ def test_long_runs_without_spaces_take_time_in_proportion_to_their_length(unit: 
     texts, counts = replace_personal(pa.array([unit * 40_000 + " jane@mail.org"]))
     assert texts.to_pylist() == [unit * 40_000 + " email@example.com"]
     assert counts["e-mail"] == 1
+
+
+@pytest.mark.parametrize("behind", ["-- thanks", "--thanks", "-", "_", "_.", ".Please do", ".Please. Do"])
+def test_an_address_ends_before_a_dash_an_underscore_and_a_sentence(behind: str) -> None:
+    texts, counts = replace_personal(pa.array([f"at john.smith@enron.com{behind}"]))
+    assert texts.to_pylist() == [f"at email@example.com{behind}"] and counts["e-mail"] == 1
+    assert replace_personal(texts)[0] == texts
 
 
 def test_all_kinds_are_replaced_in_one_text() -> None:

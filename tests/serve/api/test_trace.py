@@ -68,6 +68,22 @@ def test_a_sentence_leads_to_its_document_and_what_is_around_it(ask, corpus):
     assert ask(None).json() == {**status, "corpora": [{"name": "corpus", "tokens": n_tokens(corpus)}]}
 
 
+def test_a_snippet_is_of_the_corpus_that_the_document_names(ask, corpus, tmp_path, byte_tokenizer, monkeypatch):
+    monkeypatch.setenv("BLUEJAY_CACHE", str(tmp_path / "cache"))
+    other = tmp_path / "other" / "corpus"
+    ids = [*byte_tokenizer.encode(f"elsewhere there is {TEXT}, too"), byte_tokenizer.eot]
+    byte_tokenizer.save(write_corpus(other, {"train": [ids]}))
+    index(other)
+    corpora = (str(corpus), str(other))
+    named = [one["name"] for one in ask(None, corpora=corpora).json()["corpora"]]
+    [span] = ask({"input": TEXT}, corpora=corpora).json()["spans"]
+    assert [document["corpus"] for document in span["documents"]] == named
+    for document, begins in zip(span["documents"], ("before ", "elsewhere there is "), strict=True):
+        place = {name: document[name] for name in ("corpus", "split", "position")}
+        snippet = ask({**place, "length": span["end"] - span["start"]}, "/v1/trace/snippet", corpora=corpora).json()
+        assert (snippet["before"], snippet["match"]) == (begins, TEXT)
+
+
 def test_strangers_may_only_ask_where_it_is_switched_on_and_pay_for_it(ask):
     assert ask({"input": TEXT}, public=PublicSettings()).status_code in (404, 405)
     on = PublicSettings(trace=True, tokens_per_hour=200)

@@ -72,6 +72,7 @@ def test_a_full_disk_leaves_the_report_that_was_there(tmp_path, file_size_limit)
     ("arguments", "said"),
     [
         (["moved/data/c"], "is a corpus; a report is about a model"),
+        (["moved/runs/base", "--output", "moved/pairs.jsonl"], "moved/pairs.jsonl is a file; name a folder"),
         (["alone"], "is not found; name its corpus with --corpus"),
         (["moved/runs/base", "--passages", "1"], "--passages is 1"),
         (["moved/runs/base", "--limit", "0"], "--limit: it is 0"),

@@ -28,21 +28,25 @@ MAX_TEXTS = 100_000
 """Texts of each kind that are read from files; a million words take 8 MB of memory."""
 HELD_OUT_EVERY = 10
 """One text in this many is held out from training, to measure the accuracy."""
+TOO_FEW = f"its accuracy is not measured, which needs {HELD_OUT_EVERY} good and {HELD_OUT_EVERY} bad texts"
 
 
-def train_from_files(good: Sequence[str], bad: Sequence[str], path: Path, seed: int = 0) -> float:
+def train_from_files(good: Sequence[str], bad: Sequence[str], path: Path, seed: int = 0) -> float | None:
     """Train on files (.jsonl, .ndjson, .jsonlines and .parquet with a field text, or plain text; patterns and URLs) and
     write `path`.
 
-    Returns the accuracy on held-out texts. Raises ValueError: a file is missing, or has no text.
+    Returns the accuracy on held-out texts, the mean of that on good and on bad ones; None where either has none held
+    out. Says what of the files was not read. Raises ValueError: a file is missing, or has no text.
     """
-    read = [list(itertools.islice(texts_of(paths), MAX_TEXTS)) for paths in (good, bad)]
+    read = [first_texts(paths) for paths in (good, bad)]
     used, held_out = zip(*map(split_held_out, read), strict=True)
     classifier = train([used[0]], [used[1]], seed)
     scores = [classifier.scores(texts) for texts in held_out]
-    right = np.append(scores[0] > 0.5, scores[1] <= 0.5)
-    accuracy = float(right.mean()) if len(right) else 0.0
-    say(f"trained on {len(used[0]):,} good and {len(used[1]):,} bad texts; accuracy {accuracy:.1%} on {len(right):,}")
+    accuracy = float(np.mean([(scores[0] > 0.5).mean(), (scores[1] <= 0.5).mean()])) if all(map(len, scores)) else None
+    measured = TOO_FEW
+    if accuracy is not None:
+        measured = f"accuracy {accuracy:.1%} on {len(scores[0]):,} good and {len(scores[1]):,} bad ones"
+    say(f"trained on {len(used[0]):,} good and {len(used[1]):,} bad texts; {measured}")
     classifier.save(path)
     return accuracy
 
@@ -75,14 +79,31 @@ def split_held_out(texts: list[str]) -> tuple[Texts, Texts]:
     return pa.array(used, pa.large_string()), pa.array(held_out, pa.large_string())
 
 
+def first_texts(paths: Sequence[str]) -> list[str]:
+    """The first MAX_TEXTS texts of files; says so where there are more."""
+    texts = list(itertools.islice(texts_of(paths), MAX_TEXTS + 1))
+    if len(texts) > MAX_TEXTS:
+        say(f"{', '.join(paths)}: only the first {MAX_TEXTS:,} texts are read")
+    return texts[:MAX_TEXTS]
+
+
 def texts_of(paths: Sequence[str]) -> Iterator[str]:
-    """Yield the texts of files, in order."""
+    """Yield the texts of files, in order; says of each file how much of it gave none."""
     for path in (path for pattern in paths for path in matching(pattern)):
         source: Any = {
             "jsonl": JSONLines(kind="jsonl", path=path),
             "parquet": Parquet(kind="parquet", path=path),
         }.get(kind_of(Path(path)), Text(kind="text", path=path))
-        yield from (found.text for found in source.read(path) if isinstance(found, Document))
+        skipped, first = 0, ""
+        try:
+            for found in source.read(path):
+                if isinstance(found, Document):
+                    yield found.text
+                else:
+                    skipped, first = skipped + 1, first or found.reason
+        finally:  # also where no more texts are asked for
+            if skipped:
+                say(f"{path}: {skipped:,} pieces skipped; the first: {first}")
 
 
 def text_features(parts: Iterable[Texts]) -> Iterator[NDArray[np.int32]]:

@@ -7,7 +7,7 @@ each exact one and each pair of near-copies, and 32 for each representative.
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -47,27 +47,28 @@ class Decisions:
     """The id of the document kept for the cluster of each document, its own where it has no copy: (n,) S32."""
     fixed: NDArray[np.uint8]
     """The index in SPLITS of each piece of a document that was divided between splits, else BY_HASH: (n,)."""
+    shared: NDArray[np.bool_]
+    """Whether a document has near-copies, in any part, that are not dropped as such, (n,)."""
 
     @classmethod
     def load(cls, path: Path) -> "Decisions":
         """Read a file that `save` wrote."""
         arrays = np.load(ensure_local(path))
-        return cls(arrays["decision"], arrays["representative_id"], arrays["fixed"])
+        return cls(**{field.name: arrays[field.name] for field in fields(cls)})
 
     def save(self, path: Path) -> None:
         """Write a `.npz` file."""
-        np.savez(path, decision=self.decision, representative_id=self.representative_id, fixed=self.fixed)
+        np.savez(path, **vars(self))
 
     @classmethod
     def concatenate(cls, parts: Sequence["Decisions"]) -> "Decisions":
         """The decisions about the documents of several batches, in order."""
-        decision = np.concatenate([np.empty(0, np.uint8), *(part.decision for part in parts)])
-        representative = np.concatenate([np.empty(0, "S32"), *(part.representative_id for part in parts)])
-        return cls(decision, representative, np.concatenate([np.empty(0, np.uint8), *(part.fixed for part in parts)]))
+        empty = cls(np.empty(0, np.uint8), np.empty(0, "S32"), np.empty(0, np.uint8), np.empty(0, np.bool_))
+        return cls(*map(np.concatenate, zip(*(vars(one).values() for one in (empty, *parts)), strict=True)))
 
     def __getitem__(self, rows: slice | NDArray[np.int64]) -> "Decisions":
         """The decisions about some documents."""
-        return Decisions(self.decision[rows], self.representative_id[rows], self.fixed[rows])
+        return Decisions(*(array[rows] for array in vars(self).values()))
 
     @property
     def kept(self) -> NDArray[np.bool_]:
@@ -203,8 +204,11 @@ class Decide:
                 decision[contaminated & (decision == KEPT)] = CONTAMINATED
             moved = representative != rows
             own[moved] = other_ids[np.searchsorted(others, representative[moved])]
-            fixed = np.full(len(rows), BY_HASH, np.uint8)
-            Decisions(decision.astype(np.uint8), own, fixed).save(out / f"{number}.npz")
+            fixed, shared = np.full(len(rows), BY_HASH, np.uint8), np.zeros(len(rows), np.bool_)
+            if not self.remove:
+                first_member, last_member = np.searchsorted(members, [start, stop])
+                shared[members[first_member:last_member] - start] = True
+            Decisions(decision.astype(np.uint8), own, fixed, shared).save(out / f"{number}.npz")
         return {"members": len(members), "clusters": len(np.unique(representatives))}
 
     def exact_copies(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

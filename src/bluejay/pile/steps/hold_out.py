@@ -89,7 +89,7 @@ class HoldOut:
             decisions, sizes = Decisions.load(path), np.load(ensure_local(clean / "sizes.npy"))
             splits = decisions.splits(self.split, self.seed)[decisions.kept]
             np.add.at(have, splits, sizes[decisions.kept])
-            divisible += int(sizes[divisible_documents(decisions, clean, self.split, self.seed)].sum())
+            divisible += int(sizes[divisible_documents(decisions, self.split, self.seed)].sum())
         wanted = [number for number, share in ((1, self.split.valid), (2, self.split.test)) if share > 0]
         least = max(self.split.least_bytes, round(LEAST_SHARE * have.sum())) if self.split.least_bytes else 0
         least = min(least, round(MOST_SHARE * have.sum() / max(1, len(wanted))))
@@ -101,8 +101,8 @@ class HoldOut:
 
 
 class Cutter:
-    """Cuts held-out text out of training documents until none is missing. A document that is too short to be cut is
-    held out whole where the component has `room` for that many bytes of held-out text, and else stays."""
+    """Cuts held-out text out of training documents until none is missing. A piece, or a document that is too short to
+    be cut, is held out where the component has `room` for that many bytes of held-out text, and else stays."""
 
     def __init__(self, missing: NDArray[np.int64], share: float, seed: int, room: int) -> None:
         self.missing, self.share, self.seed, self.room = missing, share, seed, room
@@ -118,29 +118,32 @@ class Cutter:
         for number in np.argsort(uniform(hashes, self.seed, "held out")).tolist():
             if left <= 0 or not (self.missing > 0).any():
                 break
-            text = texts[number]
-            if hashes[number] and (len(text) > 2 * PIECE_CHARACTERS[0] or len(text.encode()) <= self.room):
-                pieces = self.divide(text, int(rehash(hashes[number : number + 1], self.seed, "pieces")[0]))
+            if not hashes[number]:
+                continue
+            pieces = self.divide(texts[number], int(rehash(hashes[number : number + 1], self.seed, "pieces")[0]))
+            if held_out := sum(len(text) for text, split in pieces if split):
                 found[number] = pieces
-                held_out = "".join(text for text, split in pieces if split)
-                left -= len(held_out)
-                self.room -= len(held_out.encode())
+                left -= held_out
                 self.cut += 1
                 self.added += len(pieces) - 1
         return found
 
     def divide(self, text: str, seed: int) -> list[tuple[str, int]]:
         """The pieces of a document, each with its split: training text, and some held-out text with gaps before and
-        after it. A document of one piece is held out whole."""
+        after it. A document of one piece is held out whole, or stays where there is no room for it."""
         bounds = piece_bounds(text)
         n_pieces = len(bounds) - 1
         splits = np.zeros(n_pieces, np.int64)
         count = max(1, min(round(self.share * n_pieces), n_pieces - (n_pieces > 1)))
-        for piece in np.random.default_rng(seed).permutation(n_pieces)[:count].tolist():
+        for piece in np.random.default_rng(seed).permutation(n_pieces).tolist():
             split = next((number for number in (1, 2) if self.missing[number] > 0), 0)
-            splits[piece] = split
-            if split:
-                self.missing[split] -= len(text[bounds[piece] : bounds[piece + 1]].encode())
+            if not count or not split:
+                break
+            size = len(text[bounds[piece] : bounds[piece + 1]].encode())
+            if size <= self.room:
+                splits[piece], count = split, count - 1
+                self.missing[split] -= size
+                self.room -= size
         starts = [0, *(np.flatnonzero(np.diff(splits)) + 1).tolist()]
         pieces = []
         for first, end in zip(starts, [*starts[1:], n_pieces], strict=True):
@@ -173,18 +176,15 @@ def after_gap(text: str, begin: int) -> int:
     return min(begin + GAP_CHARACTERS, len(text)) if line < 0 else line + 1
 
 
-def divisible_documents(decisions: Decisions, clean: Path, split: Split, seed: int) -> NDArray[np.bool_]:
+def divisible_documents(decisions: Decisions, split: Split, seed: int) -> NDArray[np.bool_]:
     """Which documents of a part may be divided, (n,): those of the training split without a near-copy in the corpus."""
-    training = decisions.kept & (decisions.splits(split, seed) == 0)
-    kept, times = np.unique(decisions.representative_id[decisions.kept], return_counts=True)
-    alone = decisions.representative_id == np.load(ensure_local(clean / "ids.npy"))
-    return training & alone & ~np.isin(decisions.representative_id, kept[times > 1])
+    return decisions.kept & (decisions.splits(split, seed) == 0) & ~decisions.shared
 
 
 def rewrite(clean: Path, decisions: Decisions, split: Split, cutter: Cutter, out: Path) -> None:
     """Write a part with its divided documents in place of the whole ones."""
     out.mkdir()
-    divisible = divisible_documents(decisions, clean, split, cutter.seed)
+    divisible = divisible_documents(decisions, split, cutter.seed)
     hashes = text_hashes(np.load(ensure_local(clean / "ids.npy")))
     hashes = np.where(divisible, np.maximum(hashes, 1), 0).astype(np.uint64)
     ids: list[NDArray[Any]] = []
@@ -225,7 +225,7 @@ def divide_batch(
     pieces = fixed != BY_HASH
     representative[pieces] = np.array(text_digests(batch["text"]), "S32")[pieces]
     assert (part.decision[pieces] == KEPT).all()
-    return batch, Decisions(part.decision, representative, np.where(pieces, fixed, part.fixed))
+    return batch, Decisions(part.decision, representative, np.where(pieces, fixed, part.fixed), part.shared)
 
 
 def held_out_bytes(counts: dict[str, Any]) -> Iterator[str]:

@@ -33,7 +33,7 @@ class MatchTests:
         return [self.clean.name, self.ngram, [checksum for _, checksum in self.tests]]
 
     def run(self, out: Path) -> dict[str, Any]:
-        index = load_index(tuple(path for path, _ in self.tests), self.ngram)
+        index = load_index(self.tests, self.ngram)
         with pq.ParquetWriter(out / "reasons.parquet", pa.schema([("reason", pa.string())])) as writer:
             for batch in read_batches(self.clean / "documents.parquet", ["text"]):
                 writer.write_batch(pa.record_batch({"reason": index.reasons(batch["text"])}))
@@ -52,6 +52,6 @@ def checksum(path: str) -> str:
 
 
 @cache
-def load_index(paths: tuple[str, ...], ngram: int) -> TestSetIndex:
-    """The index of the test sets, which a worker builds once: reading them takes long."""
-    return TestSetIndex.load(paths, ngram)
+def load_index(tests: tuple[tuple[str, str], ...], ngram: int) -> TestSetIndex:
+    """The index of test sets, given by path and checksum, which a worker builds once: reading them takes long."""
+    return TestSetIndex.load([path for path, _ in tests], ngram)

@@ -16,7 +16,7 @@ NOBODY = {"e-mail": "email@example.com", "phone": "555-0100", "IP": "192.0.2.1",
 """Replacements, reserved for examples: by RFC 2606, the North American Numbering Plan, RFC 5737 and RFC 3849."""
 
 LOCAL = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
-DOMAIN = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]{2,}(?![\w-]|\.\w|[(\[])"
+DOMAIN = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]{2,}(?![^\W_]|_\w|-[^\W_]|\.\w|[(\[])"
 EMAIL = re.compile(rf"(?<![A-Za-z0-9])(?=[^\s@]{{1,256}}@)[A-Za-z0-9_]{LOCAL}*(?:\.{LOCAL}+)*@{DOMAIN}")
 """An address of RFC 5322 without quotes and comments, at what may be a domain: not where more of a name or a bracket
 follows, as in source code that multiplies matrices (`q@k.transpose(0, 1)`). Its local part has at most 256 characters,
@@ -70,16 +70,16 @@ def replace_personal(texts: Texts) -> tuple[Texts, dict[str, int]]:
     Only public IP addresses are replaced: those of private networks identify nobody.
     """
     counts = dict.fromkeys(("e-mail", "phone", "IP"), 0)
-    for kind, pattern, is_personal in (
-        ("e-mail", EMAIL, is_address),
-        ("IP", IP, is_public),
-        ("IPv6", IPV6, is_public),
-        ("phone", PHONE, is_phone),
+    for kind, pattern, personal in (
+        ("e-mail", EMAIL, address_in),
+        ("IP", IP, whole_if(is_public)),
+        ("IPv6", IPV6, whole_if(is_public)),
+        ("phone", PHONE, whole_if(is_phone)),
     ):
         likely = pc.call_function("match_substring_regex", [texts], pc.MatchSubstringOptions(SCREENS[kind]))
         changed = []
         for text in texts.filter(likely).to_pylist():
-            text, count = replace_matches(text, pattern, NOBODY[kind], is_personal)
+            text, count = replace_matches(text, pattern, NOBODY[kind], personal)
             counts[kind.removesuffix("v6")] += count
             changed.append(text)
         texts = pc.call_function("replace_with_mask", [texts, likely, pa.array(changed, texts.type)])
@@ -87,25 +87,40 @@ def replace_personal(texts: Texts) -> tuple[Texts, dict[str, int]]:
 
 
 def replace_matches(
-    text: str, pattern: re.Pattern[str], nobody: str, is_personal: Callable[[str], bool]
+    text: str, pattern: re.Pattern[str], nobody: str, personal: Callable[[str], str]
 ) -> tuple[str, int]:
-    """Replace the matches of a pattern that are personal, and count them."""
+    """Replace what is `personal` of the matches of a pattern, with which they begin, and count those that hold any."""
     count = 0
 
     def replacement(match: re.Match[str]) -> str:
         nonlocal count
-        if match[0] == nobody or not is_personal(match[0]):
+        found = personal(match[0])
+        if found in ("", nobody):
             return match[0]
         count += 1
-        return nobody
+        return nobody + match[0].removeprefix(found)
 
     return pattern.sub(replacement, text), count
 
 
+def whole_if(is_personal: Callable[[str], bool]) -> Callable[[str], str]:
+    """Gives a whole match where it is personal, else nothing of it."""
+    return lambda match: match if is_personal(match) else ""
+
+
+def address_in(text: str) -> str:
+    """The e-mail address that a match begins with; empty where it is none. A sentence may begin behind it without a
+    space: `ann@example.net.Please`."""
+    before, _, label = text.rpartition(".")
+    return next((one for one in (text, before if label.istitle() else "") if is_address(one)), "")
+
+
 def is_address(text: str) -> bool:
-    """Whether the last label of what may be an e-mail address is a top-level domain, not the name of an attribute."""
+    """Whether the last label of what may be an e-mail address is a top-level domain, not the name of an attribute such
+    as `mT`."""
     label = text.rpartition(".")[2]
-    return label.lower() in TOP_LEVEL_DOMAINS and (label.islower() or label.isupper() or label.istitle())
+    one_case = label.islower() or label.isupper() or label.istitle()
+    return label.lower() in TOP_LEVEL_DOMAINS and (one_case or len(label) > 2)
 
 
 def is_public(address: str) -> bool:

@@ -5,7 +5,7 @@ the tokens of its text before any work, and the work is bounded by limits on the
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -149,7 +149,8 @@ def router(models: Catalogue, settings: ServeSettings) -> APIRouter:
             why = {"available": False, "reason": "" if is_public else str(reason), "charged": is_public, "corpora": []}
             missing = None if is_public else await asyncio.to_thread(own.missing, reason)
             return json_response({**why, "index": missing})
-        corpora = [{"name": Path(one.name).name, "tokens": one.n_tokens} for one in found.searchers]
+        named = zip(found.short_names.values(), found.searchers, strict=True)
+        corpora = [{"name": name, "tokens": one.n_tokens} for name, one in named]
         return json_response({"available": True, "reason": None, "charged": is_public, "corpora": corpora})
 
     @routes.post("/v1/trace/index", status_code=202, responses=ERRORS)
@@ -195,7 +196,7 @@ def router(models: Catalogue, settings: ServeSettings) -> APIRouter:
         async with turn:
             traced = await asyncio.to_thread(found.trace, text, wanted, body.logprobs)
             rows = await asyncio.to_thread(found.infinigram, ids) if body.infinigram else None
-        return json_response(answer(traced, rows, service.model.name, is_public))
+        return json_response(answer(traced, found.short_names, rows, service.model.name, is_public))
 
     @routes.post("/v1/trace/snippet", responses=ERRORS)
     async def snippet(body: SnippetRequest, request: Request) -> Response:
@@ -212,13 +213,15 @@ def router(models: Catalogue, settings: ServeSettings) -> APIRouter:
     return routes
 
 
-def answer(traced: Traced, rows: list[dict[str, Any]] | None, model: str, is_public: bool) -> dict[str, Any]:
-    """The body of an answer: corpora by their last name, and for strangers no address that is not of the web, such as
-    the path of a file of examples."""
+def answer(
+    traced: Traced, names: Mapping[str, str], rows: list[dict[str, Any]] | None, model: str, is_public: bool
+) -> dict[str, Any]:
+    """The body of an answer: corpora by their short `names`, and for strangers no address that is not of the web, such
+    as the path of a file of examples."""
 
     def described(document: Quoted) -> dict[str, Any]:
         hidden = is_public and not document.url.startswith(("http://", "https://"))
-        return {**vars(document), "corpus": Path(document.corpus).name, "url": "" if hidden else document.url}
+        return {**vars(document), "corpus": names[document.corpus], "url": "" if hidden else document.url}
 
     # `asdict` would take as long as the search, while the engine waits.
     spans = [{**vars(span), "documents": [described(document) for document in span.documents]} for span in traced.spans]

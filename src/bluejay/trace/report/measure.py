@@ -1,9 +1,8 @@
 """`bluejay trace report`: everything that is measured of a model and of what it read."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 from bluejay.evals import suites
 from bluejay.evals.answers import AnswerFile
@@ -57,13 +56,12 @@ class ReportSettings:
         return [*(suites.suite(self.suite) if self.suite else ()), *map(suites.task, self.tasks)]
 
 
-def report(target: str, corpora: Sequence[Path], settings: ReportSettings, command: str) -> tuple[Report, Path]:
-    """The report of a model, which says that `command` made it, and the folder of its run. Answers are kept in the
-    user's cache, so that the same call goes on where it was interrupted.
+def report(target: str, reading: Reading, settings: ReportSettings, command: str) -> Report:
+    """The report of a model by what its run read, which says that `command` made it. Answers are kept in the user's
+    cache, so that the same call goes on where it was interrupted.
 
-    Raises FileNotFoundError or ValueError: there is no such model, or nothing that its run read can be traced.
+    Raises FileNotFoundError or ValueError: there is no such model, or too little of what its run read.
     """
-    reading = Reading(target, corpora)
     notes = list(reading.notes)
     findings: list[Finding] = []
     for one in measured(target, reading, settings):
@@ -72,8 +70,7 @@ def report(target: str, corpora: Sequence[Path], settings: ReportSettings, comma
         else:
             notes.append(one)
     date = datetime.now(UTC).date().isoformat()
-    found = Report(target, command, date, asdict(settings), findings, notes)
-    return found, reading.run.directory
+    return Report(target, command, date, asdict(settings), findings, notes)
 
 
 def measured(target: str, reading: Reading, settings: ReportSettings) -> Iterator[Finding | str]:
