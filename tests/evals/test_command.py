@@ -1,12 +1,14 @@
 """`bluejay eval` over the checkpoints of a run, and over programs that others wrote."""
 
 import json
+from argparse import Namespace
 from itertools import pairwise
 
 import pytest
 
 from bluejay.cli import main
 from bluejay.evals import tasks
+from bluejay.evals.command import chosen_tasks
 from bluejay.evals.evaluate import Settings, better_forms, evaluate
 from bluejay.evals.tasks import Continuation, Question
 from bluejay.train.loop import train
@@ -77,26 +79,35 @@ def test_programs_of_others_get_figures_with_intervals_and_each_a_reason(tmp_pat
     assert "pass@1 0.6667 (" in said and "n = 2" in said and "1 problems have no sample" in said
 
 
-def test_of_two_forms_the_better_one_counts(tmp_path):
-    def task(name: str, gold: int) -> tasks.Task:
+def forms(metric: str, data: tuple[str, ...]) -> list[tasks.Task]:
+    """A task as a cloze, with its main figure, and with letters, of known test sets or of none."""
+
+    def task(name: str, gold: int, metric: str) -> tasks.Task:
         asked = [
             Question(str(at), (Continuation("Q", " aa"), Continuation("Q", " bb")), gold, choices=("aa", "bb"))
             for at in range(4)
         ]
-        return tasks.Task(name, lambda _: iter(asked), tasks.by_choice, "acc")
+        return tasks.Task(name, lambda _: iter(asked), tasks.by_choice, metric, data=data)
 
-    class Fixed:
-        name = identity = "fixed"
-        n_ctx = None
+    return [task("x_5shot", 1, metric), task("x_5shot_mc", 0, "acc")]
 
-        def answers(self, requests):
-            for number, request in enumerate(requests):
-                yield number, tasks.Likelihood(-1.0 if request.text == " aa" else -2.0, 1, False)
 
-        def longest(self, requests):
-            return 0
+class Fixed:
+    n_ctx = None
 
-    found = evaluate([Fixed()], [task("x_5shot", 1), task("x_5shot_mc", 0)], Settings(), tmp_path)
+    def __init__(self, name: str = "fixed") -> None:
+        self.name = self.identity = name
+
+    def answers(self, requests):
+        for number, request in enumerate(requests):
+            yield number, tasks.Likelihood(-1.0 if request.text == " aa" else -2.0, 1, False)
+
+    def longest(self, requests):
+        return 0
+
+
+def test_of_two_forms_the_better_one_counts(tmp_path):
+    found = evaluate([Fixed()], forms("acc", ("arc_easy",)), Settings(), tmp_path)
     assert {result.task: result.main.value for result in found.results} == {
         "x_5shot": 0.0,
         "x_5shot_mc": 1.0,
@@ -104,3 +115,17 @@ def test_of_two_forms_the_better_one_counts(tmp_path):
     }
     assert "the better of 0 as a cloze and 1 with letters" in found.results[-1].notes[-1]
     assert not list(better_forms(found.results[:1]))
+
+
+@pytest.mark.parametrize(("metric", "data"), [("bits_per_byte", ("arc_easy",)), ("acc", ())])
+def test_bits_and_tasks_of_ones_own_have_no_better_form(metric, data, tmp_path):
+    found = evaluate([Fixed("one"), Fixed("other")], forms(metric, data), Settings(), tmp_path)
+    assert {result.task for result in found.results} == {"x_5shot", "x_5shot_mc"} and len(found.comparisons) == 2
+
+
+@pytest.mark.parametrize("suites", [["olmes", "small"], ["small", "olmes"]])
+def test_the_order_of_suites_does_not_decide_a_main_figure(suites):
+    chosen = chosen_tasks(Namespace(tasks=None, suite=suites), [])
+    metrics = {task.name: task.metric for task in chosen}
+    assert len(metrics) == len(chosen) and metrics["arc_easy_5shot"] == "acc_norm"
+    assert metrics["piqa_5shot"] == "bits_per_byte"
