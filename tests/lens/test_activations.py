@@ -130,6 +130,15 @@ def test_what_is_no_number_is_said(lenses, method, message):
         method(lenses["gptj"], TOKENS)
 
 
+@pytest.mark.parametrize("method", [logit_lens, partial(patterns, layer=0)])
+def test_a_position_of_a_result_counts_from_the_end_where_it_is_negative(lenses, method):
+    found, n_tokens = method(lenses["gptj"], TOKENS), len(TOKENS)
+    assert found.as_dict(-1) == found.as_dict(n_tokens - 1) != found.as_dict(0)
+    for number in (n_tokens, -n_tokens - 1):
+        with pytest.raises(ValueError, match=f"there is no position {number} in a prompt of {n_tokens} tokens"):
+            found.as_dict(number)
+
+
 def test_several_prompts_of_one_length(lenses):
     run = lenses["gptj"].run([[1, 2, 3], [4, 5, 6]], ["hook_embed"])
     assert run["hook_embed"].shape == (2, 3, 16)

@@ -216,10 +216,7 @@ class Lens:
 
     def position(self, number: SupportsIndex, n_tokens: int) -> int:
         """A position in a prompt, counted from the end where it is negative. Raises ValueError if there is none."""
-        number = integer(number, "a position is an integer")
-        if not -n_tokens <= number < n_tokens:
-            raise ValueError(f"there is no position {number} in a prompt of {n_tokens} tokens")
-        return number % n_tokens
+        return position_of(number, n_tokens)
 
     def token(self, token: Any) -> int:
         """The id of a token, which is an id or a text that is one token. Raises ValueError if there is none."""
@@ -255,6 +252,22 @@ def integer(value: Any, rule: str) -> int:
     except TypeError:  # a tensor or an array of another kind or size
         pass
     raise ValueError(f"{rule}, not {shown(value)}")
+
+
+def position_of(number: SupportsIndex, n_tokens: int) -> int:
+    """As `Lens.position`."""
+    number = integer(number, "a position is an integer")
+    if not -n_tokens <= number < n_tokens:
+        raise ValueError(f"there is no position {number} in a prompt of {n_tokens} tokens")
+    return number % n_tokens
+
+
+def positions_of(number: SupportsIndex | None, n_tokens: int) -> slice:
+    """One position in a prompt as a slice, or all of them. Raises as `Lens.position`."""
+    if number is None:
+        return slice(None)
+    at = position_of(number, n_tokens)
+    return slice(at, at + 1)
 
 
 def require_one(n_prompts: int) -> None:

@@ -23,7 +23,7 @@ from torch import Tensor
 from bluejay.files import require_writable, write_bytes
 from bluejay.gpt.formats.companions import TUNED_LENS
 from bluejay.gpt.model import GPT
-from bluejay.lens.activations import Activations, Lens
+from bluejay.lens.activations import Activations, Lens, position_of, positions_of
 from bluejay.notebook import colour, page, table, visible, window
 from bluejay.progress import progress
 
@@ -60,9 +60,9 @@ class LayerPredictions:
     kl: Float[Tensor, "places T"]
     """The Kullback-Leibler divergence from what the model said in the end to this, in bits."""
 
-    def as_dict(self, position: int | None = None) -> dict[str, Any]:
-        """The predictions for JSON; of one position if it is given."""
-        at = slice(None) if position is None else slice(position, position + 1)
+    def as_dict(self, position: SupportsIndex | None = None) -> dict[str, Any]:
+        """The predictions for JSON; of one position if it is given. Raises ValueError if there is none."""
+        at = positions_of(position, len(self.tokens))
         return {
             "kind": self.kind,
             "tokens": self.tokens[at],
@@ -73,9 +73,10 @@ class LayerPredictions:
     def _repr_html_(self) -> str:
         return self.html()
 
-    def html(self, last: int | None = None) -> str:
-        """The predictions as HTML; of a long prompt those up to a position, or to the end."""
-        (shown, cut), rows = window(len(self.tokens), last), []
+    def html(self, last: SupportsIndex | None = None) -> str:
+        """The predictions as HTML; of a long prompt those up to a position, or to the end. Raises as `as_dict`."""
+        n_tokens = len(self.tokens)
+        (shown, cut), rows = window(n_tokens, None if last is None else position_of(last, n_tokens)), []
         columns = zip(places(len(self.top)), self.top, self.probability.tolist(), strict=True)
         for name, top, probabilities in reversed(list(columns)):
             cells = (
