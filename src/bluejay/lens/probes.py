@@ -63,10 +63,13 @@ class Probe:
 
 def features(lens: Lens, texts: Sequence[Any], name: str, position: SupportsIndex = -1) -> Float[Tensor, "n D"]:
     """An activation (B T D) at one position of each text, to train a probe on. Raises ValueError as `Lens.run`, for a
-    position that is not there, for a name that stands for several activations, and without a text."""
+    position that is not there, for a name that stands for several activations or for one that has no row for each
+    position alone, and without a text."""
     texts, names, rows = [texts] if isinstance(texts, str) else texts, expand(lens.config, name), []
     if len(names) != 1:
         raise ValueError(f"{name} is {len(names)} activations; features are read from one")
+    if names[0].endswith(("hook_attn_scores", "hook_pattern")):
+        raise ValueError(f"{names[0]} has a row for each head and token; features are read from what has one for a token")
     if not len(texts):
         raise ValueError("there is no text to read features from")
     for text in texts:
