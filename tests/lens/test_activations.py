@@ -3,6 +3,7 @@
 import dataclasses
 import threading
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,10 +70,11 @@ def test_threads_do_not_see_each_others_hooks(tiny_model):
     assert not any(wrong)
 
 
-def test_activations_are_saved_by_their_names(lenses, tmp_path):
+@pytest.mark.parametrize("kind", [Path, str])
+def test_activations_are_saved_by_their_names(lenses, tmp_path, kind):
     lens = lenses["llama"]
     run = lens.run(TOKENS, ["blocks.*.attn.hook_pattern", "blocks.*.hook_resid_p*"])
-    run.save(tmp_path / "found.safetensors")
+    run.save(kind(tmp_path / "found.safetensors"))
     read = load_file(tmp_path / "found.safetensors")
     (tmp_path / "other").touch()
     assert (tmp_path / "found.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode

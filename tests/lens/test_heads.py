@@ -113,7 +113,7 @@ def test_heads_over_the_checkpoints_of_a_run(tmp_path, byte_tokenizer, capsys):
     for name in ("model-step-2-q4", "model-step-10.partial", "model-final"):
         (tmp_path / name).mkdir()
     (tmp_path / "model-step-10.gguf").touch()
-    found = births(tmp_path)
+    found = births(str(tmp_path))
     assert found.steps == ["step-2", "step-10", "model"] and len(found.scores) == len(found.repeat_gain) == 3
     assert torch.equal(found.scores[0].induction, found.scores[2].induction)
     main(["lens", str(tmp_path), "--heads"])

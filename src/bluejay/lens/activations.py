@@ -67,12 +67,12 @@ class Activations(Mapping[str, Tensor]):
         some = [*list(self.found)[:3], *([f"{len(self.found) - 3} more"] if len(self.found) > 3 else [])]
         return f"this run has no {name}; it was read with {', '.join(some) or 'no names'}"
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write the tokens, the logits and all activations to a file of safetensors."""
         from safetensors.torch import save
 
         tensors = {"tokens": self.tokens, "logits": self.logits, **self.found}
-        write_bytes(path, save({name: tensor.contiguous().clone() for name, tensor in tensors.items()}))
+        write_bytes(Path(path), save({name: tensor.contiguous().clone() for name, tensor in tensors.items()}))
 
 
 class Lens:

@@ -264,9 +264,10 @@ class Births:
         return page("Induction scores of all heads over a run", grid(rows, names, columns))
 
 
-def births(run: Path, length: int = 50) -> Births:
+def births(run: Path | str, length: int = 50) -> Births:
     """The heads of every model that a run kept (`checkpoint.at` of its recipe), and of the one at its end. Raises
     FileNotFoundError if it kept none."""
+    run = Path(run)
     kept = kept_models(run)
     if not kept:
         raise FileNotFoundError(f"{run} has no models; checkpoint.at in its recipe says when they are kept")
