@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, SupportsIndex
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -282,14 +283,24 @@ class Tuned:
 
 
 def tune(
-    lens: Lens, tokens: Int[Tensor, " T"], steps: int = 250, length: int = 128, batch: int = 8, lr: float = 1.0
+    lens: Lens,
+    tokens: Sequence[int] | np.ndarray | Int[Tensor, " T"],
+    steps: int = 250,
+    length: int = 128,
+    batch: int = 8,
+    lr: float = 1.0,
 ) -> Tuned:
     """Train a tuned lens on token ids, of which the last tenth is held out.
 
     As in the paper: SGD with Nesterov momentum 0.9, a rate that falls linearly to zero, gradients clipped to a norm of
     1, weight decay 0.001, the loss the divergence from the model's own answer; but on `TUNED` random positions of each
-    batch, not on all. Raises ValueError for too few tokens.
+    batch, not on all. Raises ValueError for too few tokens, and for steps, a length in tokens or a batch in rows of less
+    than 1.
     """
+    for name, value in {"steps": steps, "length": length, "batch": batch}.items():
+        if value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1")
+    tokens = torch.as_tensor(tokens)
     length = min(length, lens.config.n_ctx)
     rows = tokens[: len(tokens) // length * length].view(-1, length)
     held_out = max(1, len(rows) // 10)
@@ -328,7 +339,7 @@ def tune_beside(lens: Lens, text: str, steps: int = 250) -> Tuned:
     """Train a tuned lens on a text and save it beside the model. Raises ValueError as `tune` and `TunedLens.save`, the
     latter before it is trained."""
     new_file(lens)
-    tuned = tune(lens, torch.tensor(lens.tokenizer.encode(text)), steps)
+    tuned = tune(lens, lens.tokenizer.encode(text), steps)
     tuned.lens.save(lens)
     return tuned
 

@@ -79,7 +79,7 @@ def features(lens: Lens, texts: Sequence[Any], name: str, position: SupportsInde
 
 
 def probe(
-    features: Float[Tensor, "n D"],
+    features: Float[Tensor, "n D"] | np.ndarray,
     labels: Sequence[Hashable] | np.ndarray | Tensor,
     kinds: Sequence[Hashable] | np.ndarray | Tensor,
     seed: int = 0,
@@ -89,7 +89,7 @@ def probe(
     `kinds` say of each example what of it alone may decide the label, such as its token: the control task draws a label
     for each kind. Raises ValueError for unequal numbers, fewer than two labels, and fewer than eight examples.
     """
-    n = len(features)
+    n, features = len(features), torch.as_tensor(features)
     labels, kinds = values_of(labels), values_of(kinds)
     if not n == len(labels) == len(kinds):
         raise ValueError(f"there are {n} activations, {len(labels)} labels and {len(kinds)} kinds; each needs one")
