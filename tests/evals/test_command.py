@@ -34,7 +34,7 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("BLUEJAY_CACHE", str(tmp_path / "cache"))
 
 
-def test_the_checkpoints_of_a_run_become_a_curve(recipe_file, load_recipe, tmp_path, capsys):  # noqa: F811
+def test_the_checkpoints_of_a_run_become_a_curve(recipe_file, load_recipe, tmp_path, capsys, monkeypatch):  # noqa: F811
     train(load_recipe(recipe_file))
     rows = [{"question": "abcdefg"[:at], "choices": ["hijkl", "qqqqq"], "gold": 0} for at in range(1, 7)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -48,10 +48,11 @@ def test_the_checkpoints_of_a_run_become_a_curve(recipe_file, load_recipe, tmp_p
     pairs = [(one["one"], one["other"]) for one in found["comparisons"]]
     assert pairs == [(f"run@{after}", f"run@{before}") for before, after in pairwise(steps)]
     assert 'aria-label="alphabet over training"' in (report / "report.html").read_text(encoding="utf-8")
-    main([*arguments, "--json"])  # what was exported is used again, and the answers are known
-    assert (
-        json.loads(capsys.readouterr().out.splitlines()[-1])["results"][0]["figures"] == found["results"][0]["figures"]
-    )
+    monkeypatch.chdir(tmp_path / "run")  # where the run's name is that of the folder
+    main(["eval", ".", *arguments[2:], "--json"])  # what was exported is used again, and the answers are known
+    again = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert again["comparisons"] == found["comparisons"]
+    assert again["results"][0]["figures"] == found["results"][0]["figures"]
 
 
 def test_checkpoints_of_what_is_no_run_are_refused_in_one_line(tmp_path, capsys):

@@ -142,7 +142,7 @@ def open_scorers(options: argparse.Namespace) -> list[Scorer]:
         if options.checkpoints:
             for step, model in checkpoint_models(path):
                 scorer = open_scorer(str(model), options.device, options.chat)
-                scorer.name = f"{path.name}@{step}"
+                scorer.name = f"{path.resolve().name}@{step}"
                 found.append((f"{name}@{step}", scorer))
             continue
         found.append((name, open_scorer(name, options.device, options.chat)))
