@@ -44,7 +44,7 @@ def test_features_are_the_activation_at_a_position(lens):
     [
         ([], "hook_embed", "there is no text to read features from"),
         (["the"], "blocks.*.hook_resid_post", "is 2 activations; features are read from one"),
-        (["the"], "blocks.0.attn.hook_pattern", "hook_pattern has a row for each head and token; features are read"),
+        (["the"], "blocks.0.attn.hook_pattern", "hook_pattern has a row for each head and token; read one"),
         (["the"], "blocks.*1.attn.hook_attn_scores", "blocks.1.attn.hook_attn_scores has a row for each head"),
     ],
 )

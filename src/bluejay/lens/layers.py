@@ -294,8 +294,8 @@ def tune(
 
     As in the paper: SGD with Nesterov momentum 0.9, a rate that falls linearly to zero, gradients clipped to a norm of
     1, weight decay 0.001, the loss the divergence from the model's own answer; but on `TUNED` random positions of each
-    batch, not on all. Raises ValueError for too few tokens, and for steps, a length in tokens or a batch in rows of less
-    than 1.
+    batch, not on all; `length` is in tokens, `batch` in rows of that length. Raises ValueError for too few tokens, and
+    for steps, a length or a batch below 1.
     """
     for name, value in {"steps": steps, "length": length, "batch": batch}.items():
         if value < 1:

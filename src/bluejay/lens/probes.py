@@ -69,7 +69,7 @@ def features(lens: Lens, texts: Sequence[Any], name: str, position: SupportsInde
     if len(names) != 1:
         raise ValueError(f"{name} is {len(names)} activations; features are read from one")
     if names[0].endswith(("hook_attn_scores", "hook_pattern")):
-        raise ValueError(f"{names[0]} has a row for each head and token; features are read from what has one for a token")
+        raise ValueError(f"{names[0]} has a row for each head and token; read one with a row for each token")
     if not len(texts):
         raise ValueError("there is no text to read features from")
     for text in texts:
