@@ -2,12 +2,14 @@
 
 import json
 import shlex
+from argparse import Namespace
 from itertools import pairwise
 
 import pytest
 
 from bluejay.cli import main
 from bluejay.evals import tasks
+from bluejay.evals.command import chosen_tasks
 from bluejay.evals.evaluate import Settings, better_forms, evaluate
 from bluejay.evals.tasks import Continuation, Question
 from bluejay.train.loop import train
@@ -33,7 +35,7 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("BLUEJAY_CACHE", str(tmp_path / "cache"))
 
 
-def test_the_checkpoints_of_a_run_become_a_curve(recipe_file, load_recipe, tmp_path, capsys):  # noqa: F811
+def test_the_checkpoints_of_a_run_become_a_curve(recipe_file, load_recipe, tmp_path, capsys, monkeypatch):  # noqa: F811
     train(load_recipe(recipe_file))
     rows = [{"question": "abcdefg"[:at], "choices": ["hijkl", "qqqqq"], "gold": 0} for at in range(1, 7)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -48,10 +50,11 @@ def test_the_checkpoints_of_a_run_become_a_curve(recipe_file, load_recipe, tmp_p
     assert pairs == [(f"run@{after}", f"run@{before}") for before, after in pairwise(steps)]
     assert 'aria-label="alphabet over training"' in (report / "report.html").read_text(encoding="utf-8")
     assert found["command"] == shlex.join(["bluejay", *arguments, "--report", str(report), "--json"])
-    main([*arguments, "--json"])  # what was exported is used again, and the answers are known
-    assert (
-        json.loads(capsys.readouterr().out.splitlines()[-1])["results"][0]["figures"] == found["results"][0]["figures"]
-    )
+    monkeypatch.chdir(tmp_path / "run")  # where the run's name is that of the folder
+    main(["eval", ".", *arguments[2:], "--json"])  # what was exported is used again, and the answers are known
+    again = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert again["comparisons"] == found["comparisons"]
+    assert again["results"][0]["figures"] == found["results"][0]["figures"]
 
 
 def test_checkpoints_of_what_is_no_run_are_refused_in_one_line(tmp_path, capsys):
@@ -79,26 +82,35 @@ def test_programs_of_others_get_figures_with_intervals_and_each_a_reason(tmp_pat
     assert "pass@1 0.6667 (" in said and "n = 2" in said and "1 problems have no sample" in said
 
 
-def test_of_two_forms_the_better_one_counts(tmp_path):
-    def task(name: str, gold: int) -> tasks.Task:
+def forms(metric: str, data: tuple[str, ...]) -> list[tasks.Task]:
+    """A task as a cloze, with its main figure, and with letters, of known test sets or of none."""
+
+    def task(name: str, gold: int, metric: str) -> tasks.Task:
         asked = [
             Question(str(at), (Continuation("Q", " aa"), Continuation("Q", " bb")), gold, choices=("aa", "bb"))
             for at in range(4)
         ]
-        return tasks.Task(name, lambda _: iter(asked), tasks.by_choice, "acc")
+        return tasks.Task(name, lambda _: iter(asked), tasks.by_choice, metric, data=data)
 
-    class Fixed:
-        name = identity = "fixed"
-        n_ctx = None
+    return [task("x_5shot", 1, metric), task("x_5shot_mc", 0, "acc")]
 
-        def answers(self, requests):
-            for number, request in enumerate(requests):
-                yield number, tasks.Likelihood(-1.0 if request.text == " aa" else -2.0, 1, False)
 
-        def longest(self, requests):
-            return 0
+class Fixed:
+    n_ctx = None
 
-    found = evaluate([Fixed()], [task("x_5shot", 1), task("x_5shot_mc", 0)], Settings(), tmp_path)
+    def __init__(self, name: str = "fixed") -> None:
+        self.name = self.identity = name
+
+    def answers(self, requests):
+        for number, request in enumerate(requests):
+            yield number, tasks.Likelihood(-1.0 if request.text == " aa" else -2.0, 1, False)
+
+    def longest(self, requests):
+        return 0
+
+
+def test_of_two_forms_the_better_one_counts(tmp_path):
+    found = evaluate([Fixed()], forms("acc", ("arc_easy",)), Settings(), tmp_path)
     assert {result.task: result.main.value for result in found.results} == {
         "x_5shot": 0.0,
         "x_5shot_mc": 1.0,
@@ -106,3 +118,17 @@ def test_of_two_forms_the_better_one_counts(tmp_path):
     }
     assert "the better of 0 as a cloze and 1 with letters" in found.results[-1].notes[-1]
     assert not list(better_forms(found.results[:1]))
+
+
+@pytest.mark.parametrize(("metric", "data"), [("bits_per_byte", ("arc_easy",)), ("acc", ())])
+def test_bits_and_tasks_of_ones_own_have_no_better_form(metric, data, tmp_path):
+    found = evaluate([Fixed("one"), Fixed("other")], forms(metric, data), Settings(), tmp_path)
+    assert {result.task for result in found.results} == {"x_5shot", "x_5shot_mc"} and len(found.comparisons) == 2
+
+
+@pytest.mark.parametrize("suites", [["olmes", "small"], ["small", "olmes"]])
+def test_the_order_of_suites_does_not_decide_a_main_figure(suites):
+    chosen = chosen_tasks(Namespace(tasks=None, suite=suites), [])
+    metrics = {task.name: task.metric for task in chosen}
+    assert len(metrics) == len(chosen) and metrics["arc_easy_5shot"] == "acc_norm"
+    assert metrics["piqa_5shot"] == "bits_per_byte"

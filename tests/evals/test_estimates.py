@@ -201,6 +201,25 @@ def test_the_area_under_the_curve_is_the_share_of_pairs_in_order_and_its_interva
         estimates.auc([1.0], [])
 
 
+@pytest.mark.parametrize(
+    ("above", "below", "value", "interval"),
+    [
+        ([3, 4, 5, 6, 7], [1, 2, 2, 1, 0], 1.0, (0.566, 1.0)),
+        ([3, 4], [1, 1, 0], 1.0, (0.342, 1.0)),
+        ([0] * 5, [1] * 9, 0.0, (0.0, 0.434)),
+        ([1] * 5, [1] * 5, 0.5, (0.170, 0.830)),
+        ([3, 4, 5, 6, 1.5], [1, 2, 2, 1, 0], 0.92, (0.482, 0.993)),  # two pairs of 25 out of order
+        (range(100, 200), range(100), 1.0, (0.963, 1.0)),
+    ],
+)
+def test_the_interval_of_an_area_of_few_texts_or_near_0_and_1_is_wilsons(above, below, value, interval):
+    found = estimates.auc(list(above), list(below))
+    assert found.value == pytest.approx(value) and (found.low, found.high) == pytest.approx(interval, abs=1e-3)
+    documents = [number // 5 for number in range(len(below))]
+    wider = estimates.auc(list(above), list(below), (None, documents))
+    assert wider.high - wider.low >= found.high - found.low
+
+
 def test_the_difference_of_two_means_is_welchs():
     """scipy.stats.ttest_ind(ONE, OTHER, equal_var=False).confidence_interval()."""
     found = estimates.unpaired(estimates.mean(ONE), estimates.mean(OTHER))

@@ -5,7 +5,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -16,10 +16,14 @@ from bluejay.evals.tasks import Continuation, Generation
 ASKED = Continuation("a", " b")
 
 
+class Refusal(NamedTuple):
+    body: Any
+
+
 @contextmanager
 def served(answer: Callable[[dict[str, Any]], Any], *models: dict[str, Any]) -> Iterator[tuple[str, list[dict]]]:
     """A server that gives these models and answers; its address and what it was sent. It breaks off where the answer is
-    None."""
+    None, and refuses with the body of a `Refusal`."""
     sent: list[dict] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -27,8 +31,9 @@ def served(answer: Callable[[dict[str, Any]], Any], *models: dict[str, Any]) -> 
             pass
 
         def reply(self, value: Any) -> None:
+            status, value = (400, value.body) if isinstance(value, Refusal) else (200, value)
             body = value.encode() if isinstance(value, str) else json.dumps(value).encode()
-            self.send_response(200)
+            self.send_response(status)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -45,9 +50,11 @@ def served(answer: Callable[[dict[str, Any]], Any], *models: dict[str, Any]) -> 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}", sent
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}", sent
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def choices(text: str, logprobs: Any) -> Callable[[dict[str, Any]], Any]:
@@ -64,6 +71,12 @@ BAD = {
     "too few": (lambda _: {"choices": []}, "does not answer in the form of OpenAI's completions"),
     "no JSON": (lambda _: "<html>", "answers with something else than JSON"),
     "broken off": (lambda _: None, "does not answer"),
+    "refused": (lambda _: Refusal({"error": {"message": "it is " + "x" * 300}}), "answers 400: it is x{300}$"),
+    "too long": (
+        lambda _: Refusal({"error": {"message": "705 tokens", "code": "context_length_exceeded"}}),
+        "answers 400: 705 tokens; ask for fewer examples with --shots, or evaluate the model here$",
+    ),
+    "refused otherwise": (lambda _: Refusal({"error": "x" * 300}), 'answers 400: {"error": "x{189}$'),
 }
 
 
@@ -71,6 +84,31 @@ BAD = {
 def test_another_form_is_refused(answer, sentence):
     with served(answer, {"id": "one"}) as (address, _), pytest.raises(ValueError, match=sentence):
         list(open_scorer(address).answers([ASKED]))
+
+
+@pytest.mark.parametrize(
+    ("request_", "found", "likelihood"),
+    [
+        (Continuation("\n", "a bc"), ([0, 1, 2], [None, -1.0, -2.0]), (-3.0, 2)),
+        (Continuation("", "a bc"), ([0, 1], [None, -1.0]), (-1.0, 1)),
+        (Continuation("", "a bc"), ([0, 0, 1], [None, -1.0, -2.0]), (-3.0, 2)),  # after what begins every text
+        (Continuation("a", " bc"), ([0, 1, 2], [None, -1.0, -2.0]), (-3.0, 2)),
+    ],
+)
+def test_the_first_token_is_scored_where_something_stands_before_it(request_, found, likelihood):
+    offsets, logprobs = found
+    best = [{"x": 0.0 if one is None else one} for one in logprobs]
+    known = {"text_offset": offsets, "token_logprobs": logprobs, "top_logprobs": best}
+    with served(choices(f"{request_.context}{request_.text}d", known), {"id": "one"}) as (address, _):
+        ((_, answer),) = open_scorer(address).answers([request_])
+    assert (answer.logprob, answer.n_tokens) == likelihood
+
+
+def test_a_text_of_one_token_without_a_prompt_is_refused():
+    known = {"text_offset": [0, 2], "token_logprobs": [None, -1.0], "top_logprobs": [None, {"x": -1.0}]}
+    sentence = "first token no log-probability, so 'ab' cannot be scored there without a prompt"
+    with served(choices("abc", known), {"id": "one"}) as (address, _), pytest.raises(ValueError, match=sentence):
+        list(open_scorer(address).answers([Continuation("", "ab")]))
 
 
 def test_the_address_names_one_of_several_models():

@@ -78,6 +78,30 @@ def test_mmlu_is_asked_as_a_cloze_and_with_letters(wheel):  # noqa: F811
     assert (cloze.gold, letters.gold, cloze.cluster) == (1, 1, "high_school_maths")
 
 
+def test_a_file_of_ones_own_may_be_one_that_windows_writes(tmp_path):
+    row = {"question": "\ud83d cat \ud83d\ude00", "choices": ["yes", "no \ud83d"], "gold": "no \ud83d"}
+    lines = f"{json.dumps(row)}\r\n\r\n{json.dumps(row)}\r\n"
+    (tmp_path / "own.jsonl").write_bytes(b"\xef\xbb\xbf" + lines.encode())
+    one, other = readers.own_questions(str(tmp_path / "own.jsonl"), "Q: {question}", "choices", "gold")
+    assert one.requests[1] == Continuation("Q: \ufffd cat \U0001f600", " no \ufffd") and one.gold == 1
+    assert other.requests == one.requests and (one.id, other.id) == ("1", "3")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "message"),
+    [
+        ("latin-1", "own.jsonl, line 2 is not UTF-8: invalid continuation byte at byte 14"),
+        ("utf-16", "own.jsonl, line 1 is not UTF-8: invalid start byte at byte 0"),
+    ],
+)
+def test_a_file_in_another_encoding_is_named(tmp_path, encoding, message):
+    rows = ({"question": text, "choices": ["yes", "no"], "gold": 0} for text in ("tea", "é caf"))
+    lines = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    (tmp_path / "own.jsonl").write_bytes(lines.encode(encoding))
+    with pytest.raises(ValueError, match=message):
+        list(readers.own_questions(str(tmp_path / "own.jsonl"), "Q: {question}", "choices", "gold"))
+
+
 def test_programs_are_graded_outside_and_their_verdicts_kept():
     problem = next(one for one in problems("bluejay-code") if not one.forgeable)
     programs = Programs("own", [problem], 2, "none")

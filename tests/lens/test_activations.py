@@ -3,6 +3,7 @@
 import dataclasses
 import threading
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,10 +70,11 @@ def test_threads_do_not_see_each_others_hooks(tiny_model):
     assert not any(wrong)
 
 
-def test_activations_are_saved_by_their_names(lenses, tmp_path):
+@pytest.mark.parametrize("kind", [Path, str])
+def test_activations_are_saved_by_their_names(lenses, tmp_path, kind):
     lens = lenses["llama"]
     run = lens.run(TOKENS, ["blocks.*.attn.hook_pattern", "blocks.*.hook_resid_p*"])
-    run.save(tmp_path / "found.safetensors")
+    run.save(kind(tmp_path / "found.safetensors"))
     read = load_file(tmp_path / "found.safetensors")
     (tmp_path / "other").touch()
     assert (tmp_path / "found.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
@@ -128,6 +130,15 @@ def test_numbers_of_arrays_are_numbers(lenses, five):
 def test_what_is_no_number_is_said(lenses, method, message):
     with pytest.raises(ValueError, match=message):
         method(lenses["gptj"], TOKENS)
+
+
+@pytest.mark.parametrize("method", [logit_lens, partial(patterns, layer=0)])
+def test_a_position_of_a_result_counts_from_the_end_where_it_is_negative(lenses, method):
+    found, n_tokens = method(lenses["gptj"], TOKENS), len(TOKENS)
+    assert found.as_dict(-1) == found.as_dict(n_tokens - 1) != found.as_dict(0)
+    for number in (n_tokens, -n_tokens - 1):
+        with pytest.raises(ValueError, match=f"there is no position {number} in a prompt of {n_tokens} tokens"):
+            found.as_dict(number)
 
 
 def test_several_prompts_of_one_length(lenses):

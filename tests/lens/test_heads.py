@@ -42,7 +42,7 @@ def test_of_a_long_prompt_the_last_tokens_are_shown_and_it_is_said(byte_tokenize
     assert said in shown and shown.count("<td") == 2 * 64 * 64
     patched = patch(lens, pair_of(lens, ids, [5, *ids[1:]], 5, 9), "mlp")._repr_html_()
     assert said in patched and patched.count("<td") == 2 * 64
-    assert said in logit_lens(lens, ids)._repr_html_()
+    assert said in logit_lens(lens, ids)._repr_html_() and said in logit_lens(lens, ids).html(-1)
     found = look(lens, ids, 99)._repr_html_()
     assert "Of 200 tokens, those from 36 to 99 are shown." in found and found.count(">layer 1<") == 2
 
@@ -113,7 +113,7 @@ def test_heads_over_the_checkpoints_of_a_run(tmp_path, byte_tokenizer, capsys):
     for name in ("model-step-2-q4", "model-step-10.partial", "model-final"):
         (tmp_path / name).mkdir()
     (tmp_path / "model-step-10.gguf").touch()
-    found = heads_over_training(tmp_path)
+    found = heads_over_training(str(tmp_path))
     assert found.steps == ["step-2", "step-10", "model"] and len(found.scores) == len(found.repeat_gain) == 3
     assert torch.equal(found.scores[0].induction, found.scores[2].induction)
     main(["lens", str(tmp_path), "--heads"])

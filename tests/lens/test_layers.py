@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -86,6 +87,16 @@ def test_a_tuned_lens_of_another_model_is_refused(byte_tokenizer, tmp_path):
     assert zeros.save(lens).name == "small.tuned_lens.safetensors" and TunedLens.load(lens)
     with pytest.raises(ValueError, match="the text has 40 tokens; a tuned lens needs at least 48"):
         tune(lens, torch.zeros(40, dtype=torch.long))
+
+
+@pytest.mark.parametrize("kind", [list, np.array])
+def test_a_tuned_lens_is_trained_on_ids_of_any_kind(lenses, kind):
+    ids = [number % 250 for number in range(100)]
+    found, same = (tune(lenses["gpt2"], given, steps=2, length=10) for given in (kind(ids), torch.tensor(ids)))
+    assert found.as_dict() == same.as_dict()
+    for name in ("steps", "length", "batch"):
+        with pytest.raises(ValueError, match=f"{name} is 0; it must be at least 1"):
+            tune(lenses["gpt2"], kind(ids), **{name: 0})
 
 
 def test_a_tuned_lens_that_cannot_be_saved_is_not_trained(byte_tokenizer, tmp_path, monkeypatch):

@@ -29,7 +29,7 @@ def test_labels_and_kinds_of_tensors_are_told_apart_by_their_values():
     x, labels, kinds = torch.randn(200, 4), torch.arange(200) % 2, torch.arange(200) % 4
     found = probe(x, labels, kinds)
     assert found.labels == [0, 1] and found.as_dict() == probe(x, labels.tolist(), kinds.tolist()).as_dict()
-    assert probe(x, list(labels), list(kinds.numpy())).as_dict() == found.as_dict()
+    assert probe(x.numpy(), list(labels), list(kinds.numpy())).as_dict() == found.as_dict()
 
 
 def test_features_are_the_activation_at_a_position(lens):
@@ -44,6 +44,8 @@ def test_features_are_the_activation_at_a_position(lens):
     [
         ([], "hook_embed", "there is no text to read features from"),
         (["the"], "blocks.*.hook_resid_post", "is 2 activations; features are read from one"),
+        (["the"], "blocks.0.attn.hook_pattern", "hook_pattern has a row for each head and token; read one"),
+        (["the"], "blocks.*1.attn.hook_attn_scores", "blocks.1.attn.hook_attn_scores has a row for each head"),
     ],
 )
 def test_features_are_of_one_activation_of_some_texts(lenses, texts, name, message):

@@ -65,5 +65,7 @@ def test_what_cannot_be_is_said(lenses):
         bits_per_byte(lens, [], {})
     with pytest.raises(ValueError, match="there is no text"):
         steer(lens, steering_vector(lens, WARM, COLD, 1), [1.0], "the", [""])
+    with pytest.raises(ValueError, match="n is 2; one text is written at a time"):
+        generate(lens, {}, "the", SamplingParams(max_tokens=2, n=2))
     with pytest.raises(ValueError, match="has one token"):
         steering_vector(lens, [""], COLD, 1)

@@ -103,7 +103,8 @@ def score_samples(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
 
 
 def chosen_tasks(options: argparse.Namespace, programs: list[Programs]) -> list[Task]:
-    """The tasks that were asked for by name or by suite, each once; `programs` gets those that generate programs."""
+    """The tasks that were asked for by name or by suite, each once, with accuracy as its main figure where one of the
+    suites has it so; `programs` gets those that generate programs."""
     if options.tasks:
         found = [suites.task(name) for name in options.tasks]
         for one, other in combinations(found, 2):
@@ -111,7 +112,11 @@ def chosen_tasks(options: argparse.Namespace, programs: list[Programs]) -> list[
                 raise ValueError(f"two tasks are called {one.name}; give one of them another name")
     else:
         found = [task for name in options.suite or [DEFAULT_SUITE] for task in tasks_of(name, options, programs)]
-    return list({task.name: task for task in found}.values())
+    chosen: dict[str, Task] = {}
+    for task in found:
+        if task.name not in chosen or chosen[task.name].metric == "bits_per_byte":
+            chosen[task.name] = task
+    return list(chosen.values())
 
 
 def tasks_of(suite: str, options: argparse.Namespace, programs: list[Programs]) -> list[Task]:
@@ -135,7 +140,7 @@ def open_scorers(options: argparse.Namespace) -> list[Scorer]:
         if options.checkpoints:
             for step, model in checkpoint_models(path):
                 scorer = open_scorer(str(model), options.device, options.chat)
-                scorer.name = f"{path.name}@{step}"
+                scorer.name = f"{path.resolve().name}@{step}"
                 found.append((f"{name}@{step}", scorer))
             continue
         found.append((name, open_scorer(name, options.device, options.chat)))

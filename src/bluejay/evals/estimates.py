@@ -260,14 +260,20 @@ def auc(
 ) -> Estimate:
     """The probability that a value of the first kind exceeds one of the second, where equal ones count half: the area
     under the ROC curve, with DeLong's variance (DeLong et al. 1988), within each kind by clusters (Obuchowski 1997).
-    Raises ValueError: a kind has no values."""
+
+    That is too small of few values and near 0 and 1. There, as in `mean`, the interval is Wilson's of a share of as
+    many trials as the smaller kind has clusters, whose variance is an upper bound (van Dantzig 1951). Raises
+    ValueError: a kind has no values.
+    """
     a, b = np.asarray(positive, np.float64), np.asarray(negative, np.float64)
     if not len(a) or not len(b):
         raise ValueError("there is no figure without texts of both kinds")
     above, below = mean(placements(a, b), clusters[0]), mean(1 - placements(b, a), clusters[1])
     value, error = above.value, math.hypot(above.error, below.error)
-    low, high = max(0.0, value - Z * error), min(1.0, value + Z * error)
-    return Estimate(value, low, high, error, len(a) + len(b), above.clusters + below.clusters)
+    low, high, trials = value - Z * error, value + Z * error, float(min(above.clusters, below.clusters))
+    if min(value, 1 - value) * trials < RARE:
+        low, high = wilson(value, trials)
+    return Estimate(value, max(0.0, low), min(1.0, high), error, len(a) + len(b), above.clusters + below.clusters)
 
 
 def placements(values: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -213,12 +213,12 @@ def written(question: Question, answers: Sequence[Answer]) -> list[tuple[str, st
 
 
 def better_forms(results: Sequence[Result]) -> Iterator[Result]:
-    """For each model and task that was asked both as a cloze and with letters the better of the two, which is what
-    OLMES reports (arXiv 2406.08446, section 3.3)."""
+    """For each model and task of a test set that was asked both as a cloze and with letters the better accuracy of the
+    two, which is what OLMES reports (arXiv 2406.08446, section 3.3)."""
     known = {(result.task, result.model): result for result in results}
     for cloze in results:
         letters = known.get((f"{cloze.task}{LETTERS}", cloze.model))
-        if letters is None:
+        if letters is None or not cloze.licences or {METRICS[one.metric].kind for one in (cloze, letters)} != {"share"}:
             continue
         better = max(cloze, letters, key=lambda result: result.main.value)
         name = "acc_either_form"

@@ -2,6 +2,7 @@
 
 import json
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import groupby
@@ -13,6 +14,7 @@ from bluejay.evals.tasks import Continuation, Generation, Question
 from bluejay.files import parse_json
 from bluejay.infer.trie import common_prefix
 from bluejay.testsets.rows import UNCONDITIONAL, Row, documents, rows
+from bluejay.tokenizer import well_formed
 
 BLOCK = "\n\n"
 """Between two examples."""
@@ -181,27 +183,29 @@ def bbq(_: int) -> Iterator[Question]:
 
 
 def own_questions(path: str, prompt: str, choices_from: str, gold: str) -> Iterator[Question]:
-    """The questions of a user's own JSON Lines; `prompt` is a format string over each line's fields.
+    """The questions of a user's own JSON Lines; `prompt` is a format string over each line's fields. Half a surrogate
+    pair, which has no UTF-8, becomes U+FFFD, as for every model.
 
-    Raises ValueError, naming the line: it is no object, lacks a field or has a value of another kind there, or its
-    right choice is none of its choices.
+    Raises ValueError, naming the line: it is not UTF-8 or no object, lacks a field or has a value of another kind
+    there, or its right choice is none of its choices.
     """
-    with Path(path).open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = parse_json(line)
-                if not isinstance(row, dict):
-                    raise ValueError(f"each line must be a JSON object, and this one is {shortened(row)}")
-                texts, index = choices_of(row[choices_from], choices_from), right_of(row[gold], gold, row[choices_from])
-                yield choices(str(number), Fields().vformat(prompt, (), row), texts, index)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path}, line {number} is no JSON object: {error}") from None
-            except KeyError as error:
-                raise ValueError(f"{path}, line {number} has no field {error.args[0]!r}") from None
-            except ValueError as error:
-                raise ValueError(f"{path}, line {number}: {error}") from None
+    for number, line in enumerate(Path(path).read_bytes().removeprefix(BOM_UTF8).splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = parse_json(line.decode())
+            if not isinstance(row, dict):
+                raise ValueError(f"each line must be a JSON object, and this one is {shortened(row)}")
+            texts, index = choices_of(row[choices_from], choices_from), right_of(row[gold], gold, row[choices_from])
+            yield choices(str(number), well_formed(Fields().vformat(prompt, (), row)), texts, index)
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}, line {number} is not UTF-8: {error.reason} at byte {error.start}") from None
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}, line {number} is no JSON object: {error}") from None
+        except KeyError as error:
+            raise ValueError(f"{path}, line {number} has no field {error.args[0]!r}") from None
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from None
 
 
 class Fields(Formatter):
@@ -227,7 +231,7 @@ def choices_of(value: Any, name: str) -> list[str]:
         raise ValueError(f'{name} must be a list of texts, such as ["yes", "no"], and is {shortened(value)}')
     if len(value) < 2:
         raise ValueError(f"{name} holds {len(value)} choices; a question needs at least 2")
-    texts = [str(choice) for choice in value]
+    texts = [well_formed(str(choice)) for choice in value]
     if not all(map(str.strip, texts)):
         raise ValueError(f"{name} holds an empty text, which no model can score")
     return texts

@@ -10,6 +10,7 @@ from urllib.parse import urldefrag, urlsplit
 
 from bluejay.evals.code import cut
 from bluejay.evals.tasks import Answer, Continuation, Generation, Likelihood, Request, TokenContinuation, WholeText
+from bluejay.files import parse_json
 from bluejay.infer.model import Model, load
 from bluejay.infer.params import SamplingParams
 from bluejay.infer.prompts import encode_pairs
@@ -183,7 +184,7 @@ class HttpScorer:
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise ValueError(f"{self.address} does not answer: {error or type(error).__name__}") from None
         if not answer.is_success:
-            raise ValueError(f"{self.address} answers {answer.status_code}: {answer.text[:200]}")
+            raise ValueError(f"{self.address} answers {answer.status_code}: {error_of(answer.text)}")
         try:
             return answer.json()
         except ValueError:
@@ -230,22 +231,41 @@ class HttpScorer:
             try:
                 if not choice["text"].startswith(prompt):
                     raise ValueError("the text does not begin with the prompt")
-                yield number, likelihood_of(request, choice["logprobs"])
+                found = likelihood_of(request, choice["logprobs"])
             except (ValueError, KeyError, TypeError, IndexError, AttributeError):
                 raise ValueError(
                     f"{self.address} does not give log-probabilities of the prompt (echo and logprobs of OpenAI's "
                     f"completions), so choices cannot be scored there"
                 ) from None
+            if not found.n_tokens:
+                raise ValueError(
+                    f"{self.address} gives a text's first token no log-probability, so {request.text!r} cannot be "
+                    f"scored there without a prompt"
+                )
+            yield number, found
+
+
+def error_of(body: str) -> str:
+    """What the body of a refusal says: the message, where it has OpenAI's form."""
+    try:
+        error = parse_json(body)["error"]
+        message, code = error["message"], error.get("code")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return body[:200]
+    too_long = code == "context_length_exceeded"
+    advice = "; ask for fewer examples with --shots, or evaluate the model here" if too_long else ""
+    return f"{str(message)[:500]}{advice}"
 
 
 def likelihood_of(request: Continuation, found: dict[str, Any]) -> Likelihood:
-    """How likely a continuation is by the log-probabilities of its context, itself and one more token. Raises an error
-    of some kind where they are of another form."""
+    """How likely a continuation is by the log-probabilities of its context, itself and one more token. Nothing stands
+    before the first token, so a continuation that begins with it is scored without it where it has none. Raises an
+    error of some kind where they are of another form."""
     n_context, n_all = len(request.context.rstrip()), len(request.context + request.text)
     ends = [*found["text_offset"][1:], n_all + 1]
     at = [i for i, end in enumerate(ends) if end > n_context and found["text_offset"][i] < n_all]
-    if not request.context:
-        at = at[1:]  # nothing stands before the first token
+    if not n_context and at[:1] == [0] and found["token_logprobs"][0] is None:
+        at = at[1:]
     logprobs = [found["token_logprobs"][i] for i in at]
     best = [max(found["top_logprobs"][i].values()) for i in at]
     greedy = all(one >= other for one, other in zip(logprobs, best, strict=True))

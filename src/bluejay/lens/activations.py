@@ -67,12 +67,12 @@ class Activations(Mapping[str, Tensor]):
         some = [*list(self.found)[:3], *([f"{len(self.found) - 3} more"] if len(self.found) > 3 else [])]
         return f"this run has no {name}; it was read with {', '.join(some) or 'no names'}"
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write the tokens, the logits and all activations to a file of safetensors."""
         from safetensors.torch import save
 
         tensors = {"tokens": self.tokens, "logits": self.logits, **self.found}
-        write_bytes(path, save({name: tensor.contiguous().clone() for name, tensor in tensors.items()}))
+        write_bytes(Path(path), save({name: tensor.contiguous().clone() for name, tensor in tensors.items()}))
 
 
 class Lens:
@@ -217,10 +217,7 @@ class Lens:
 
     def position(self, number: SupportsIndex, n_tokens: int) -> int:
         """A position in a prompt, counted from the end where it is negative. Raises ValueError if there is none."""
-        number = integer(number, "a position is an integer")
-        if not -n_tokens <= number < n_tokens:
-            raise ValueError(f"there is no position {number} in a prompt of {n_tokens} tokens")
-        return number % n_tokens
+        return position_of(number, n_tokens)
 
     def token(self, token: Any) -> int:
         """The id of a token, which is an id or a text that is one token. Raises ValueError if there is none."""
@@ -256,6 +253,22 @@ def integer(value: Any, rule: str) -> int:
     except TypeError:  # a tensor or an array of another kind or size
         pass
     raise ValueError(f"{rule}, not {shown(value)}")
+
+
+def position_of(number: SupportsIndex, n_tokens: int) -> int:
+    """As `Lens.position`."""
+    number = integer(number, "a position is an integer")
+    if not -n_tokens <= number < n_tokens:
+        raise ValueError(f"there is no position {number} in a prompt of {n_tokens} tokens")
+    return number % n_tokens
+
+
+def positions_of(number: SupportsIndex | None, n_tokens: int) -> slice:
+    """One position in a prompt as a slice, or all of them. Raises as `Lens.position`."""
+    if number is None:
+        return slice(None)
+    at = position_of(number, n_tokens)
+    return slice(at, at + 1)
 
 
 def require_one(n_prompts: int) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.model import Block
 from bluejay.infer.model import load
-from bluejay.lens.activations import Activations, Lens
+from bluejay.lens.activations import Activations, Lens, positions_of
 from bluejay.lens.hooks import Edit, visible
 from bluejay.notebook import grid, page, window
 from bluejay.progress import progress
@@ -66,9 +66,9 @@ class Patterns:
         k = k.repeat_interleave(len(q) // len(k), 0)
         return q @ k.transpose(1, 2) * (self.config.scale * seen)
 
-    def as_dict(self, position: int | None = None) -> dict[str, Any]:
-        """The patterns for JSON; of one query position if it is given."""
-        at = slice(None) if position is None else slice(position, position + 1)
+    def as_dict(self, position: SupportsIndex | None = None) -> dict[str, Any]:
+        """The patterns for JSON; of one query position if it is given. Raises ValueError if there is none."""
+        at = positions_of(position, len(self.tokens))
         rotary, content = slice(None, self.config.n_rotary), slice(self.config.n_rotary, None)
         found = {"pattern": self.pattern[:, at], "value_weighted": self.value_weighted[:, at]}
         found |= {"rotary": self.part(rotary, at), "content": self.part(content, at)}
@@ -265,9 +265,10 @@ class HeadsOverTraining:
         return page("Induction scores of all heads over a run", grid(rows, names, columns))
 
 
-def heads_over_training(run: Path, length: int = 50) -> HeadsOverTraining:
+def heads_over_training(run: Path | str, length: int = 50) -> HeadsOverTraining:
     """The heads of every model that a run kept (`checkpoint.at` of its recipe), and of the one at its end. Raises
     FileNotFoundError if it kept none."""
+    run = Path(run)
     kept = kept_models(run)
     if not kept:
         raise FileNotFoundError(f"{run} has no models; checkpoint.at in its recipe says when they are kept")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, SupportsIndex
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -23,7 +24,7 @@ from torch import Tensor
 from bluejay.files import require_writable, write_bytes
 from bluejay.gpt.formats.companions import TUNED_LENS
 from bluejay.gpt.model import GPT
-from bluejay.lens.activations import Activations, Lens
+from bluejay.lens.activations import Activations, Lens, position_of, positions_of
 from bluejay.notebook import colour, page, table, visible, window
 from bluejay.progress import progress
 
@@ -60,9 +61,9 @@ class LayerPredictions:
     kl: Float[Tensor, "places T"]
     """The Kullback-Leibler divergence from what the model said in the end to this, in bits."""
 
-    def as_dict(self, position: int | None = None) -> dict[str, Any]:
-        """The predictions for JSON; of one position if it is given."""
-        at = slice(None) if position is None else slice(position, position + 1)
+    def as_dict(self, position: SupportsIndex | None = None) -> dict[str, Any]:
+        """The predictions for JSON; of one position if it is given. Raises ValueError if there is none."""
+        at = positions_of(position, len(self.tokens))
         return {
             "kind": self.kind,
             "tokens": self.tokens[at],
@@ -73,9 +74,10 @@ class LayerPredictions:
     def _repr_html_(self) -> str:
         return self.html()
 
-    def html(self, last: int | None = None) -> str:
-        """The predictions as HTML; of a long prompt those up to a position, or to the end."""
-        (shown, cut), rows = window(len(self.tokens), last), []
+    def html(self, last: SupportsIndex | None = None) -> str:
+        """The predictions as HTML; of a long prompt those up to a position, or to the end. Raises as `as_dict`."""
+        n_tokens = len(self.tokens)
+        (shown, cut), rows = window(n_tokens, None if last is None else position_of(last, n_tokens)), []
         columns = zip(places(len(self.top)), self.top, self.probability.tolist(), strict=True)
         for name, top, probabilities in reversed(list(columns)):
             cells = (
@@ -281,14 +283,24 @@ class Tuned:
 
 
 def tune(
-    lens: Lens, tokens: Int[Tensor, " T"], steps: int = 250, length: int = 128, batch: int = 8, lr: float = 1.0
+    lens: Lens,
+    tokens: Sequence[int] | np.ndarray | Int[Tensor, " T"],
+    steps: int = 250,
+    length: int = 128,
+    batch: int = 8,
+    lr: float = 1.0,
 ) -> Tuned:
     """Train a tuned lens on token ids, of which the last tenth is held out.
 
     As in the paper: SGD with Nesterov momentum 0.9, a rate that falls linearly to zero, gradients clipped to a norm of
     1, weight decay 0.001, the loss the divergence from the model's own answer; but on `TUNED` random positions of each
-    batch, not on all. Raises ValueError for too few tokens.
+    batch, not on all; `length` is in tokens, `batch` in rows of that length. Raises ValueError for too few tokens, and
+    for steps, a length or a batch below 1.
     """
+    for name, value in {"steps": steps, "length": length, "batch": batch}.items():
+        if value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1")
+    tokens = torch.as_tensor(tokens)
     length = min(length, lens.config.n_ctx)
     rows = tokens[: len(tokens) // length * length].view(-1, length)
     held_out = max(1, len(rows) // 10)
@@ -327,7 +339,7 @@ def tune_and_save(lens: Lens, text: str, steps: int = 250) -> Tuned:
     """Train a tuned lens on a text and save it beside the model. Raises ValueError as `tune` and `TunedLens.save`, the
     latter before it is trained."""
     new_file(lens)
-    tuned = tune(lens, torch.tensor(lens.tokenizer.encode(text)), steps)
+    tuned = tune(lens, lens.tokenizer.encode(text), steps)
     tuned.lens.save(lens)
     return tuned
 

@@ -63,10 +63,13 @@ class Probe:
 
 def features(lens: Lens, texts: Sequence[Any], name: str, position: SupportsIndex = -1) -> Float[Tensor, "n D"]:
     """An activation (B T D) at one position of each text, to train a probe on. Raises ValueError as `Lens.run`, for a
-    position that is not there, for a name that stands for several activations, and without a text."""
+    position that is not there, for a name that stands for several activations or for one that has no row for each
+    position alone, and without a text."""
     texts, names, rows = [texts] if isinstance(texts, str) else texts, expand(lens.config, name), []
     if len(names) != 1:
         raise ValueError(f"{name} is {len(names)} activations; features are read from one")
+    if names[0].endswith(("hook_attn_scores", "hook_pattern")):
+        raise ValueError(f"{names[0]} has a row for each head and token; read one with a row for each token")
     if not len(texts):
         raise ValueError("there is no text to read features from")
     for text in texts:
@@ -76,7 +79,7 @@ def features(lens: Lens, texts: Sequence[Any], name: str, position: SupportsInde
 
 
 def probe(
-    features: Float[Tensor, "n D"],
+    features: Float[Tensor, "n D"] | np.ndarray,
     labels: Sequence[Hashable] | np.ndarray | Tensor,
     kinds: Sequence[Hashable] | np.ndarray | Tensor,
     seed: int = 0,
@@ -86,7 +89,7 @@ def probe(
     `kinds` say of each example what of it alone may decide the label, such as its token: the control task draws a label
     for each kind. Raises ValueError for unequal numbers, fewer than two labels, and fewer than eight examples.
     """
-    n = len(features)
+    n, features = len(features), torch.as_tensor(features)
     labels, kinds = values_of(labels), values_of(kinds)
     if not n == len(labels) == len(kinds):
         raise ValueError(f"there are {n} activations, {len(labels)} labels and {len(kinds)} kinds; each needs one")

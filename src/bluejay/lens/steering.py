@@ -148,8 +148,11 @@ def require_text(texts: Sequence[str]) -> None:
 
 
 def generate(lens: Lens, write: Mapping[str, Edit], prompt: str, sampling_params: SamplingParams | None = None) -> str:
-    """Continue a prompt while activations are written, in torch. Raises PromptError and its kinds."""
+    """Continue a prompt while activations are written, in torch. Raises ValueError for several samples, and PromptError
+    and its kinds."""
     params = sampling_params or SamplingParams()
+    if params.n != 1:
+        raise ValueError(f"n is {params.n}; one text is written at a time")
     (ids,) = encode_prompts(lens.tokenizer, [prompt])
     check_prompt(ids, params, lens.config.n_ctx, min(lens.tokenizer.vocab_size, lens.config.vocab_size))
     with lens.writing(write) as gpt:

@@ -94,6 +94,21 @@ def test_a_row_of_mbpp_may_set_up_what_its_calls_need():
     assert grade(problem, problem.reference.replace("1 +", "2 +")).reason == "count(one) gave 2"
 
 
+@pytest.mark.parametrize(
+    ("assertion", "entry_point", "call", "check"),
+    [
+        ("assert set(similar([1], [1, 2])) == set((1,))", "similar", "similar([1], [1, 2])", "set(_0) == set((1,))"),
+        ("assert round(len(f()), 1) == 2", "f", "f()", "round(len(_0), 1) == 2"),
+        ("assert sum(10, 15) == 6", "sum", "sum(10, 15)", "_0 == 6"),
+        ("assert get([1]) == 1", "get", "get([1])", "_0 == 1"),
+    ],
+)
+def test_the_function_of_an_assert_is_not_pythons_own_where_there_is_another(assertion, entry_point, call, check):
+    problem = problem_of({**MBPP, "test_list": [assertion]})
+    assert (problem.entry_point, problem.forgeable) == (entry_point, False)
+    assert [(test.calls, test.check) for test in problem.tests] == [((call,), check)]
+
+
 @pytest.mark.parametrize("suffix", ["jsonl", "jsonl.gz"])
 def test_problems_are_read_from_files(tmp_path: Path, suffix):
     import gzip

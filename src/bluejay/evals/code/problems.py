@@ -1,6 +1,7 @@
 """Programming problems: our own suite, and rows of HumanEval (arXiv 2107.03374) and MBPP (arXiv 2108.07732)."""
 
 import ast
+import builtins
 import gzip
 import json
 import tomllib
@@ -197,8 +198,10 @@ def of_mbpp(row: Mapping[str, Any]) -> Problem:
 
 
 def called(assertion: str) -> str:
-    """The function that an assert calls: the first that is not one of Python's own."""
-    for node in ast.walk(ast.parse(assertion)):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id not in dir(__builtins__):
-            return node.func.id
-    raise SyntaxError(f"{assertion!r} calls no function")
+    """The function that an assert calls: the first that is not one of Python's own, or the first of all where each has
+    the name of one. Raises SyntaxError: it calls none."""
+    nodes = ast.walk(ast.parse(assertion))
+    names = [node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+    if not names:
+        raise SyntaxError(f"{assertion!r} calls no function")
+    return next((name for name in names if not hasattr(builtins, name)), names[0])
