@@ -10,23 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bluejay.corpus_verbs import (
-    build_options,
-    card_options,
-    model_card_options,
-    quality_options,
-    recipe_option,
-    run_build,
-    run_card,
-    run_model_card,
-    run_plan,
-    run_quality,
-)
-from bluejay.evals.options import eval_options
 from bluejay.fields import add_options, at_least, given
 from bluejay.files import json_of
 from bluejay.infer.params import SamplingParams
-from bluejay.lens.verb import lens_options, run_lens
 from bluejay.mistakes import (
     Interrupted,
     has_no_home_folder,
@@ -37,9 +23,13 @@ from bluejay.mistakes import (
     standard_input,
 )
 from bluejay.serve.settings import PublicSettings, ServeSettings, settings_from
-from bluejay.trace.verbs import trace_verbs
 from bluejay.train.distributed.processes import speaking_for_all
-from bluejay.train_verb import run_train, train_options
+from bluejay.verbs.card import card_options, run_card
+from bluejay.verbs.eval import eval_options, run_eval
+from bluejay.verbs.lens import lens_options, run_lens
+from bluejay.verbs.pile import pile_verbs
+from bluejay.verbs.trace import trace_verbs
+from bluejay.verbs.train import run_train, train_options
 
 TWO_WORDS = ("trace report", "trace influence")
 """Verbs whose first word is a verb by itself, which argparse can only know as one word."""
@@ -112,14 +102,7 @@ def parser() -> Parser:
     verbs = top.add_subparsers(metavar="VERB", required=True, parser_class=Parser)
 
     pile = verbs.add_parser("pile", help="text -> token shards").add_subparsers(metavar="STEP", required=True)
-    help = "build a corpus from a recipe"
-    build_options(add_verb(pile, "build", printing(run_build), help, overrides=True))
-    help = "print a recipe's components before anything runs"
-    recipe_option(add_verb(pile, "plan", printing(run_plan), help, overrides=True))
-    help = "write the data card of a corpus, Markdown and HTML"
-    card_options(add_verb(pile, "card", printing(run_card), help))
-    help = 'train the classifier of the filter "quality:MODEL>9"'
-    quality_options(add_verb(pile, "quality", printing(run_quality), help))
+    pile_verbs(lambda name, run, help, **kind: add_verb(pile, name, printing(run), help, **kind))
 
     help = "train a model by a recipe, or on your own text; an interrupted run is resumed"
     train_options(add_verb(verbs, "train", printing(run_train), help, overrides=True))
@@ -132,7 +115,7 @@ def parser() -> Parser:
     runs_.add_argument("folders", nargs="*", type=Path, default=[Path("runs")], help=help)
     runs_.add_argument("--picture", type=Path, metavar="FILE.png", help="draw their held-out losses over tokens")
     help = "write a model's card from its run's records: data and licences, training, evaluation, memorisation, limits"
-    model_card_options(add_verb(verbs, "card", printing(run_model_card), help))
+    card_options(add_verb(verbs, "card", printing(run_card), help))
     compare_ = add_verb(verbs, "compare", compare, "show a fine-tuned model's answers beside those before the run")
     compare_.add_argument("run", type=Path, help="a run that began with a model and holds out examples: runs/chat")
     compare_.add_argument("models", nargs="*", metavar="MODEL", help="other models to ask the same")
@@ -164,7 +147,8 @@ def parser() -> Parser:
     form.add_argument("--quantize", choices=("q8", "q4", "q8_0", "q4_0"), help=help)
     convert_.add_argument("--overwrite", action="store_true", help="replace the target if it is a model already")
     convert_.add_argument("--calibrate", type=Path, metavar="TEXT", help="calibrate q4 on the activations of this text")
-    eval_options(add_verb(verbs, "eval", evaluate, "measure models on tasks, with intervals and comparisons in pairs"))
+    help = "measure models on tasks, with intervals and comparisons in pairs"
+    eval_options(add_verb(verbs, "eval", printing(run_eval), help))
     trace_verbs(lambda name, run, help: add_verb(verbs, name, printing(run), help))
     help = "look inside a model: its activations by name, and what made a prediction"
     lens_options(add_verb(verbs, "lens", printing(run_lens), help))
@@ -328,13 +312,6 @@ def pull(options: argparse.Namespace, _: list[str]) -> None:
 
     directory = download(options.name, options.directory)
     report(options, f"in {directory}", {"directory": directory})
-
-
-def evaluate(options: argparse.Namespace, _: list[str]) -> None:
-    """`bluejay eval`."""
-    from bluejay.evals.command import run
-
-    report(options, *run(options))
 
 
 def push(options: argparse.Namespace, _: list[str]) -> None:

@@ -53,7 +53,7 @@ def test_variables_that_the_user_has_set_stay():
 
 def test_processes_are_started_with_the_options_of_the_command(monkeypatch, recipe_file):
     started: list[list[str]] = []
-    monkeypatch.setattr("bluejay.train_verb.launch", lambda _, command: started.append(command) or sys.exit())
+    monkeypatch.setattr("bluejay.verbs.train.launch", lambda _, command: started.append(command) or sys.exit())
     for flags in ([], ["--json"], ["--profile", "--json", "--verbose"]):
         with pytest.raises(SystemExit):
             main(["train", str(recipe_file), "--seed", "7", "--processes", "2", *flags])

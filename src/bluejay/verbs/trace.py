@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bluejay.fields import at_least
 from bluejay.files import require_writable
 from bluejay.mistakes import standard_input
-from bluejay.trace.influence.influence_verb import influence_options, run_influence
+from bluejay.verbs.influence import influence_options, run_influence
 
 if TYPE_CHECKING:
     from bluejay.infer.model import Model

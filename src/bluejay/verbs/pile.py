@@ -1,12 +1,21 @@
-"""`bluejay pile` and `bluejay card`: from options to results. A result is a text, and values for JSON."""
+"""`bluejay pile`. A result is a text, and values for JSON."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from bluejay.fields import at_least
 
 Result = tuple[str, dict[str, Any]]
+
+
+def pile_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add the steps of `bluejay pile` by `add(name, run, help, overrides=...)`."""
+    build_options(add("build", run_build, "build a corpus from a recipe", overrides=True))
+    recipe_option(add("plan", run_plan, "print a recipe's components before anything runs", overrides=True))
+    card_options(add("card", run_card, "write the data card of a corpus, Markdown and HTML"))
+    quality_options(add("quality", run_quality, 'train the classifier of the filter "quality:MODEL>9"'))
 
 
 def build_options(verb: argparse.ArgumentParser) -> None:
@@ -63,28 +72,6 @@ def run_plan(options: argparse.Namespace, overrides: list[str]) -> Result:
     rows, near = plan(recipe), recipe.dedup.near
     curve = f"\n\nnear-copies, by similarity: how likely a pair is found\n{curve_table(near)}" if near else ""
     return table(rows) + curve, as_dict(rows)
-
-
-def model_card_options(verb: argparse.ArgumentParser) -> None:
-    """Add the options of `bluejay card`."""
-    verb.add_argument("run", type=Path, help="the directory of a finished run: runs/quickstart")
-    help = "the folder that bluejay eval --report wrote (default: RUN/evaluation)"
-    verb.add_argument("--evaluation", type=Path, metavar="DIR", help=help)
-    help = "the folder that bluejay trace report wrote (default: RUN/trace-report)"
-    verb.add_argument("--memorisation", type=Path, metavar="DIR", help=help)
-    verb.add_argument("--licence", metavar="NAME", help="the licence of the weights, such as apache-2.0")
-    help = "what the machine draws while it trains, for an estimate of the energy"
-    verb.add_argument("--watts", type=float, metavar="W", help=help)
-
-
-def run_model_card(options: argparse.Namespace, _: list[str]) -> Result:
-    """`bluejay card`."""
-    from bluejay.model_card import write_model_card
-
-    path = write_model_card(
-        options.run, options.evaluation, options.memorisation, licence=options.licence, watts=options.watts
-    )
-    return str(path), {"card": str(path)}
 
 
 def run_card(options: argparse.Namespace, _: list[str]) -> Result:

@@ -1,7 +1,8 @@
-"""The options of `bluejay eval`. This module imports nothing that takes long, so that `bluejay --help` is fast."""
+"""`bluejay eval`."""
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from bluejay.fields import at_least
 
@@ -31,3 +32,10 @@ def eval_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--problems", type=Path, metavar="FILE", help="their problems (default: HumanEval's)")
     verb.add_argument("--report", type=Path, metavar="DIR", help="write a report as HTML, Markdown and JSON")
     verb.add_argument("--device", default="auto", help="where models compute: cpu, cuda, ... (default: a GPU if any)")
+
+
+def run_eval(options: argparse.Namespace, _: list[str]) -> tuple[str, dict[str, Any]]:
+    """`bluejay eval`."""
+    from bluejay.evals.command import run
+
+    return run(options)
