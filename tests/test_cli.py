@@ -162,6 +162,7 @@ def test_a_full_disk_while_building_or_training_is_one_line(
     assert "File too large" in line and "make room and run the same command again" in line
     assert not (tmp_path / "corpus").exists()
     run("pile", "build", corpus_recipe, "--split.valid", "0.2")
+    capsys.readouterr()
     with file_size_limit(20_000):
         assert "File too large" in mistake(capsys, "train", training_recipe)
     assert not list(tmp_path.rglob("*.partial"))

@@ -22,6 +22,7 @@ RETIRED = ("foretell", "foretold", "sift", "stretch")
 SHARED_NAMES = {
     "__init__",
     "card",  # what is known of a model, and of a corpus
+    "lens",  # the verb, and the endpoint
     "metrics",  # of a server, and of a run
     "model",  # the network, and what people call
     "native",  # the compiled module, and the backend that it computes for
@@ -31,6 +32,7 @@ SHARED_NAMES = {
     "settings",  # of a server, and of the terminal's editor
     "text",  # files of text, and text as it is generated
     "tokenizer",  # a tokenizer, and the step that trains one
+    "trace",  # the verb, and the endpoint
 }
 """Names of files that stand in several folders, each of which says which is meant."""
 

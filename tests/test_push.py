@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -219,7 +220,8 @@ def corpus(tmp_path, byte_tokenizer_folder) -> Path:
 
 def test_a_corpus_is_sent_with_a_card_that_datasets_reads(hub, corpus, capsys):
     push(corpus, "me/small")
-    assert f"such as {sysconfig.get_path('stdlib')}/json/__init__.py; these are sent" in capsys.readouterr().err
+    place = re.escape(f"{sysconfig.get_path('stdlib')}/json/")
+    assert re.search(rf"such as {place}\w+\.py; these are sent", capsys.readouterr().err)
     files = hub.repos["me/small"][COMMIT]
     card = huggingface_hub.DatasetCard(files["README.md"].decode())
     (config,) = card.data.to_dict()["configs"]

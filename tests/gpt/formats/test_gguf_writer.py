@@ -188,7 +188,7 @@ def test_a_target_is_replaced_only_when_asked(byte_tokenizer, tmp_path):
     with pytest.raises(ValueError, match=r"m\.gguf exists; name a new file, or replace it by --overwrite"):
         convert(source, tmp_path / "m.gguf")
     convert(source, tmp_path / "m.gguf", quantize="q8_0", overwrite=True)
-    with pytest.raises(ValueError, match=r"m\.gguf exists"):
+    with pytest.raises(ValueError, match=r"m\.gguf is the model to convert"):
         convert(tmp_path / "m.gguf", tmp_path / "m.gguf", overwrite=True)
     for quantize, target, message in (
         ("q4", "n.gguf", "q4 is a format of directories"),
