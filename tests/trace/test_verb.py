@@ -50,7 +50,7 @@ def test_how_often_and_what_follows(moved, capsys):
 @pytest.mark.parametrize(
     "options, message",
     [
-        (["x", "--min-tokens", "0"], "min_tokens is 0; it must be from 1"),
+        (["x", "--min-tokens", "0"], "--min-tokens: it is 0"),
         (["x", "--documents", "99"], "documents is 99; it must be from 1 to 32"),
         (["x", "--snippets", "-1"], "--snippets: it is -1"),
         ([""], "the text is empty"),
@@ -93,7 +93,7 @@ def test_the_whole_index_can_be_checked(moved, capsys):
     assert printed(capsys, "index", moved / "data" / "c", "--check")["tokens"] == 5058
     with pytest.raises(SystemExit, match="2"):
         main(["index", str(moved / "data" / "c"), "--shard-tokens", "0"])
-    assert "--shard-tokens is 0" in capsys.readouterr().err
+    assert "--shard-tokens: it is 0" in capsys.readouterr().err
 
 
 RECIPE = """

@@ -29,14 +29,26 @@ PROGRAMS = HOSTILE | CHEATING
 LIMITS = Limits(cpu_seconds=1, sleep_seconds=1)
 
 
+def ancestors(process: str) -> list[str]:
+    """The processes that a process descends from, the nearest first; those that are left of it where one is gone."""
+    found = []
+    with contextlib.suppress(OSError):
+        while (process := Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1]) != "0":
+            found.append(process)
+    return found
+
+
 def processes() -> set[str]:
-    """The interpreters and cages of this user and of users that only samples have."""
-    found = set()
+    """The interpreters and cages of this user and of users that only samples have, which this process started or whose
+    parent is gone; not those that another test is running."""
+    found, own = set(), str(os.getpid())
+    adopting = set(ancestors(own))
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             if entry.name.isdecimal() and (entry.stat().st_uid == os.getuid() or entry.stat().st_uid >= 1 << 30):
                 words = (entry / "cmdline").read_bytes().split(b"\0")
-                if b"-P" in words and b"-S" in words:  # as `launch` starts them, whatever else runs here
+                above = ancestors(entry.name)
+                if b"-P" in words and b"-S" in words and (own in above or adopting.issuperset(above)):  # as by `launch`
                     found.add(entry.name)
     return found
 
