@@ -69,6 +69,9 @@ class Decoder {
 
     void copy_page(int source, int target);
 
+    const Kernels& kernels() const { return kernels_; }
+    Pool& pool() { return pool_; }
+
    private:
     /// `smoothing` are factors for the columns of the input. Matrices whose input comes from a norm leave them to the norm.
     struct Linear {

@@ -71,6 +71,12 @@ struct Likeliest {
     bool finite;
 };
 
+/// Of tokens the sum of their masses, and how many they are.
+struct Mass {
+    double sum;
+    int count;
+};
+
 struct Kernels {
     const char* name;
     int tile;  // tokens that share one read of the weights
@@ -86,6 +92,8 @@ struct Kernels {
     Likeliest (*likeliest)(const float* logits, int size);
     /// out[i] = e^((logits[i] - maximum) factor), 0 below e^-87, for a multiple of 16 floats of which `size` count.
     void (*weights)(const float* logits, int size, float maximum, float factor, float* out);
+    /// The masses of the tokens whose keys are not below `least`, which is finite.
+    Mass (*mass)(const float* keys, const float* masses, int size, float least);
     void (*unpack_row)(const Matrix& matrix, int row, float* out);
     void (*quantize_q8)(const float* row, int groups, uint8_t* codes, uint8_t* scales);
     void (*quantize_q4)(const float* row, const float* importance, int groups, const Codebook& codebook, uint8_t* codes,

@@ -22,4 +22,4 @@ uint64_t read(const uint8_t* from, size_t bytes) {
     return result;
 }
 
-const Kernels kernels{NAME, TILE, norm, pack, matmul, append, attend, partial, likeliest, weights, unpack_row, quantize_q8, quantize_q4, read};
+const Kernels kernels{NAME, TILE, norm, pack, matmul, append, attend, partial, likeliest, weights, mass, unpack_row, quantize_q8, quantize_q4, read};

@@ -101,6 +101,29 @@ struct Store {
     }
 };
 
+/// A token for each row of logits (bluejay.infer.sampling), on the threads of a pool if there is one.
+std::vector<int> drawn(const Kernels& kernels, Pool* pool, const LogitRows& logits, const Doubles& filters,
+                       const Doubles& uniforms, bool masked) {
+    const size_t rows = logits.shape(0), size = logits.shape(1);
+    if (logits.stride(1) != 1 || !size || filters.size() != 5 * rows || uniforms.size() != rows)
+        throw std::invalid_argument("each row of adjacent logits has five filters and a number to draw with");
+    nb::gil_scoped_release release;
+    std::vector<int> tokens(rows);
+    const auto draw = [&](int first, int last) {
+        Sampler sampler(kernels);
+        for (int row = first; row < last; ++row) {
+            const double* of_row = filters.data() + 5 * row;
+            const Filters given{of_row[0], of_row[1], of_row[2], of_row[3], of_row[4]};
+            tokens[row] = sampler.draw(logits.data() + row * logits.stride(0), int(size), given, uniforms.data()[row], masked);
+        }
+    };
+    if (!pool || rows == 1)
+        draw(0, int(rows));
+    else
+        pool->run([&](int) { pool->share(int(rows), int(rows - 1) / pool->threads() + 1, draw); });
+    return tokens;
+}
+
 struct BoundDecoder {
     Store store;  // must outlive the decoder
     Decoder decoder;
@@ -135,6 +158,10 @@ struct BoundDecoder {
         return rows(wanted.size(), config.vocab_size, stride, [&](float* out) {
             decoder.step(batch(tokens, starts, lengths, pages, wanted), {.logits = out, .stride = ptrdiff_t(stride)});
         });
+    }
+
+    std::vector<int> draw(const LogitRows& logits, const Doubles& filters, const Doubles& uniforms) {
+        return drawn(decoder.kernels(), &decoder.pool(), logits, filters, uniforms, false);
     }
 
     Rows hidden(const Ints& tokens, const Ints& starts, const Ints& lengths, const Table& pages, const Ints& wanted) {
@@ -188,22 +215,6 @@ void quantize_q4(const Floats& weights, const Floats& importance, Writable<uint8
     });
 }
 
-/// A token for each row of logits (bluejay.infer.sampling).
-std::vector<int> draw(const LogitRows& logits, const Doubles& filters, const Doubles& uniforms, bool masked) {
-    const size_t rows = logits.shape(0), size = logits.shape(1);
-    if (logits.stride(1) != 1 || !size || filters.size() != 5 * rows || uniforms.size() != rows)
-        throw std::invalid_argument("each row of adjacent logits has five filters and a number to draw with");
-    nb::gil_scoped_release release;
-    std::vector<int> tokens(rows);
-    Sampler sampler(*available().front());
-    for (size_t row = 0; row < rows; ++row) {
-        const double* of_row = filters.data() + 5 * row;
-        const Filters given{of_row[0], of_row[1], of_row[2], of_row[3], of_row[4]};
-        tokens[row] = sampler.draw(logits.data() + row * logits.stride(0), int(size), given, uniforms.data()[row], masked);
-    }
-    return tokens;
-}
-
 /// Seconds to read `bytes`. The bandwidth is the upper bound that decoding is compared with.
 double read_seconds(const Bytes& bytes, const std::string& isa, int threads) {
     nb::gil_scoped_release release;
@@ -235,7 +246,9 @@ NB_MODULE(_native, m) {
     m.def("quantize_q8", &quantize_q8, "weights"_a, "codes"_a, "scales"_a, "rows"_a, "threads"_a);
     m.def("quantize_q4", &quantize_q4, "weights"_a, "importance"_a, "codes"_a, "scales"_a, "codebook"_a, "candidates"_a, "rows"_a,
           "threads"_a);
-    m.def("draw", &draw, "logits"_a, "filters"_a, "uniforms"_a, "masked"_a);
+    m.def("draw", [](const LogitRows& logits, const Doubles& filters, const Doubles& uniforms, bool masked) {
+        return drawn(*available().front(), nullptr, logits, filters, uniforms, masked);
+    }, "logits"_a, "filters"_a, "uniforms"_a, "masked"_a);
     bind_training(m);
     bind_trace(m);
     nb::class_<Config>(m, "Config")
@@ -269,6 +282,7 @@ NB_MODULE(_native, m) {
         .def(nb::init<const Config&, const Store&, const std::string&, int, int, const std::string&>(), "config"_a, "weights"_a,
              "isa"_a, "threads"_a, "n_pages"_a, "cache"_a)
         .def("step", &BoundDecoder::step, "tokens"_a, "starts"_a, "lengths"_a, "pages"_a, "wanted"_a)
+        .def("draw", &BoundDecoder::draw, "logits"_a, "filters"_a, "uniforms"_a)
         .def("hidden", &BoundDecoder::hidden, "tokens"_a, "starts"_a, "lengths"_a, "pages"_a, "wanted"_a)
         .def("score", &BoundDecoder::score, "tokens"_a, "starts"_a, "lengths"_a, "pages"_a, "wanted"_a, "targets"_a)
         .def("copy_page", [](BoundDecoder& bound, int source, int target) { bound.decoder.copy_page(source, target); },

@@ -130,6 +130,29 @@ Likeliest likeliest(const float* logits, int size) {
     return {index, best, sum(poison) + rest == 0.0f};
 }
 
+/// Counts are exact: a lane has fewer than 2^24 tokens. Four sums at once, as each waits for its own last addition.
+Mass mass(const float* keys, const float* masses, int size, float least) {
+    constexpr int RUN = 4096;  // 64 floats in each lane of each sum
+    double total = 0;
+    int count = 0;
+    F counts[4] = {set(0.0f), set(0.0f), set(0.0f), set(0.0f)};
+    for (int from = 0; from < size; from += RUN) {
+        const int to = from + RUN < size ? from + RUN : size, end = from + (to - from) / 64 * 64;
+        F sums[4] = {set(0.0f), set(0.0f), set(0.0f), set(0.0f)};
+        for (int i = from; i < end; i += 64)
+#pragma GCC unroll 4
+            for (int j = 0; j < 4; ++j) {
+                const F distance = load(keys + i + 16 * j) - set(least);
+                sums[j] = sums[j] + where_negative(distance, set(0.0f), load(masses + i + 16 * j));
+                counts[j] = counts[j] + where_negative(distance, set(0.0f), set(1.0f));
+            }
+        total += sum(sums[0] + sums[1] + (sums[2] + sums[3]));
+        for (int i = end; i < to; ++i)
+            if (keys[i] >= least) total += masses[i], ++count;
+    }
+    return {total, count + int(sum(counts[0] + counts[1] + (counts[2] + counts[3])))};
+}
+
 void weights(const float* logits, int size, float maximum, float factor, float* out) {
     const auto weight = [&](F x) {
         x = (x - set(maximum)) * set(factor);

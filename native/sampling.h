@@ -2,8 +2,9 @@
 
 #pragma once
 #include <algorithm>
+#include <bit>
 #include <cmath>
-#include <functional>
+#include <cstdint>
 #include <vector>
 
 #include "kernels.h"
@@ -27,73 +28,116 @@ class Sampler {
         if (filters.temperature == 0) return top.index;
         weights_.resize(round_up(size, BLOCK));
         kernels_.weights(logits, size, top.logit, float(1 / std::max(filters.temperature, 1e-30)), weights_.data());
-        if (filters.top_k > 0 && filters.top_k < size) keep_largest(logits, size, int(filters.top_k));
-        kept_.clear();
-        const double total = sum(size);
-        // The weights below the cut have together less than what top-p leaves out.
-        const double cut = filters.top_p < 1 ? (1 - filters.top_p) * total / size : 0;
-        for (int i = 0; i < size; ++i)
-            if (weights_[i] > 0 && weights_[i] >= cut) kept_.push_back(i);
-        if (filters.top_p < 1) keep_nucleus(filters.top_p * total);
-        if (filters.min_p > 0)
-            std::erase_if(kept_, [&](int i) { return weights_[i] < filters.min_p * weights_[top.index]; });
-        if (filters.typical_p < 1) keep_typical(filters.typical_p);
-        if (filters.top_p < 1 || filters.typical_p < 1) std::sort(kept_.begin(), kept_.end());
-        double left = 0;
-        for (int i : kept_) left += weights_[i];
-        left *= uniform;
-        for (int i : kept_)
-            if ((left -= weights_[i]) < 0) return i;
-        return kept_.back();
+        const float largest = weights_[top.index];
+        if (filters.top_k > 0 && filters.top_k < size) keep_largest(logits, size, top.logit, int(filters.top_k));
+        if (filters.top_p < 1) {
+            // The tokens below this weight have together less than what is left out.
+            const double least = (1 - filters.top_p) * total(size) / size;
+            keep_mass(weights_.data(), size, float(least), largest, filters.top_p);
+        }
+        if (filters.min_p > 0) remove_below(weights_.data(), size, float(filters.min_p * largest));
+        if (filters.typical_p < 1) keep_typical(size, filters.typical_p);
+        return token_at(size, uniform);
     }
 
    private:
-    double sum(int size) const {
-        double total = 0;
-        for (int i = 0; i < size; ++i) total += weights_[i];
-        return total;
+    /// The order of floats as the order of integers.
+    static int64_t ordered(float value) {
+        const int32_t bits = std::bit_cast<int32_t>(value);
+        return bits < 0 ? -int64_t(bits & INT32_MAX) : bits;
+    }
+    static float unordered(int64_t order) {
+        return order < 0 ? -std::bit_cast<float>(int32_t(-order)) : std::bit_cast<float>(int32_t(order));
     }
 
-    void keep_largest(const float* logits, int size, int count) {
-        order_.assign(logits, logits + size);
-        std::nth_element(order_.begin(), order_.begin() + count - 1, order_.end(), std::greater<>());
+    struct Border {
+        float least;
+        Mass above;
+        bool tie;
+    };
+
+    /// The largest key, from `least` to `largest`, such that the tokens from it on are `enough`; the mass above it; and
+    /// whether several tokens may have it.
+    template <class Enough>
+    Border border(const float* keys, int size, float least, float largest, const Enough& enough) const {
+        int64_t low = ordered(least), high = ordered(largest) + 1;
+        int count = size;
+        Mass above{0, 0};
+        while (high - low > 1 && count - above.count > 1) {
+            const int64_t middle = low + (high - low) / 2;
+            const Mass found = kernels_.mass(keys, weights_.data(), size, unordered(middle));
+            if (enough(found))
+                low = middle, count = found.count;
+            else
+                high = middle, above = found;
+        }
+        return {unordered(low), above, count - above.count > 1};
+    }
+
+    double total(int size) const { return kernels_.mass(weights_.data(), weights_.data(), size, 0).sum; }
+
+    void remove_below(const float* keys, int size, float least) {
+        for (int i = 0; i < size; ++i) weights_[i] = keys[i] < least ? 0 : weights_[i];
+    }
+
+    /// Keeps the `n` tokens of the largest logits, and those that equal the last of them.
+    void keep_largest(const float* logits, int size, float largest, int n) {
+        const auto enough = [&](Mass mass) { return mass.count >= n; };
+        remove_below(logits, size, border(logits, size, -INFINITY, largest, enough).least);
+    }
+
+    /// Keeps the tokens of the largest keys until they have a share of the mass: one at least, of equal ones the first.
+    void keep_mass(const float* keys, int size, float least, float largest, double share) {
+        const double wanted = share * total(size);
+        const auto enough = [&](Mass mass) { return mass.count > 0 && mass.sum >= wanted; };
+        const Border found = border(keys, size, least, largest, enough);
+        Mass kept = found.above;
+        for (int i = 0; found.tie && i < size; ++i)
+            if (keys[i] == found.least) {
+                if (enough(kept)) weights_[i] = 0;
+                kept.sum += weights_[i], ++kept.count;
+            }
+        remove_below(keys, size, found.least);
+    }
+
+    /// The tokens whose surprise is closest to its expectation, until their probabilities reach `share`.
+    void keep_typical(int size, double share) {
+        const double sum = total(size);
+        double expected = 0;
+        keys_.assign(size, -INFINITY);
         for (int i = 0; i < size; ++i)
-            if (logits[i] < order_[count - 1]) weights_[i] = 0;
+            if (weights_[i] > 0) {
+                keys_[i] = float(-std::log(weights_[i] / sum));
+                expected += weights_[i] / sum * keys_[i];
+            }
+        for (float& key : keys_)
+            if (key > -INFINITY) key = -std::abs(key - float(expected));
+        keep_mass(keys_.data(), size, -INFINITY, 0, share);
     }
 
-    /// The likeliest tokens, until their weights reach `mass`; one at least.
-    void keep_nucleus(double mass) {
-        const auto after = [&](int a, int b) { return weights_[a] != weights_[b] ? weights_[a] < weights_[b] : a > b; };
-        std::make_heap(kept_.begin(), kept_.end(), after);
-        auto end = kept_.end();
-        double before = 0;
-        do {
-            before += weights_[kept_.front()];
-            std::pop_heap(kept_.begin(), end--, after);
-        } while (before < mass && end != kept_.begin());
-        kept_.erase(kept_.begin(), end);
-    }
+    static constexpr int RUN = 256;
 
-    /// The tokens whose surprise is closest to its expectation, until their probabilities reach `mass`.
-    void keep_typical(double mass) {
-        double total = 0, expected = 0;
-        for (int i : kept_) total += weights_[i];
-        for (int i : kept_) expected -= weights_[i] / total * std::log(weights_[i] / total);
-        std::sort(kept_.begin(), kept_.end());
-        distances_.resize(weights_.size());
-        for (int i : kept_) distances_[i] = std::abs(-std::log(weights_[i] / total) - expected);
-        std::stable_sort(kept_.begin(), kept_.end(), [&](int a, int b) { return distances_[a] < distances_[b]; });
-        double before = 0;
-        size_t count = 0;
-        do before += weights_[kept_[count++]] / total;
-        while (before < mass && count < kept_.size());
-        kept_.resize(count);
+    /// The token at which the sum of weights exceeds `uniform` of the whole.
+    int token_at(int size, double uniform) {
+        sums_.clear();
+        double total = 0;
+        for (int from = 0; from < size; from += RUN) {
+            const float* of_run = weights_.data() + from;
+            total += sums_.emplace_back(kernels_.mass(of_run, of_run, std::min(RUN, size - from), 0).sum);
+        }
+        const double wanted = uniform * total;
+        double before = 0, reached = 0;
+        int run = 0, last = 0;
+        for (int i = 0; i < int(sums_.size()) && reached <= wanted; ++i)
+            if (sums_[i] > 0) run = i, before = reached, reached += sums_[i];
+        for (int i = run * RUN; i < std::min(size, run * RUN + RUN) && before <= wanted; ++i)
+            if (weights_[i] > 0) before += weights_[last = i];
+        return last;
     }
 
     const Kernels& kernels_;
-    std::vector<float> weights_, order_;
-    std::vector<double> distances_;
-    std::vector<int> kept_;
+    std::vector<float> weights_, keys_;
+    std::vector<double> sums_;
 };
 
 }  // namespace bluejay

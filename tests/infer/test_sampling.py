@@ -18,7 +18,7 @@ from transformers.generation.logits_process import (
 
 from bluejay.infer import sampling
 from bluejay.infer.params import SamplingParams
-from bluejay.infer.sampling import GREEDY, apply_penalties, bias_of, draw, filters_of, probabilities, uniforms
+from bluejay.infer.sampling import GREEDY, apply_penalties, bias_of, draw, filters_of, probabilities, uniform
 from bluejay.native import native
 
 
@@ -82,7 +82,7 @@ def test_draws_follow_the_distribution(drawn):
     logits = torch.tensor([2.0, 1.0, 0.0, -1.0])
     params = SamplingParams(temperature=1.0, top_p=1.0)
     n = 4000
-    found = drawn(logits.expand(n, -1), [params] * n, uniforms([7] * n, range(n)))
+    found = drawn(logits.expand(n, -1), [params] * n, np.array([uniform(7, i) for i in range(n)]))
     counts = torch.bincount(torch.tensor(found), minlength=4)
     torch.testing.assert_close(counts / n, logits.softmax(-1), atol=0.03, rtol=0)
 
@@ -121,14 +121,14 @@ def test_a_logit_that_is_no_number_is_found_and_a_masked_one_is_never_drawn(size
 
 
 def test_numbers_are_uniform_and_depend_on_seed_and_position_alone():
-    numbers = uniforms(np.repeat(np.arange(100), 100).tolist(), list(range(100)) * 100)
+    numbers = np.array([uniform(seed, position) for seed in range(100) for position in range(100)])
     assert numbers.min() >= 0 and numbers.max() < 1 and len(set(numbers)) == len(numbers)
     assert abs(numbers.mean() - 0.5) < 0.01 and abs(np.corrcoef(numbers[:-1], numbers[1:])[0, 1]) < 0.03
     counts = np.histogram(numbers, 20, (0, 1))[0]
     assert ((counts - 500) ** 2 / 500).sum() < 45  # chi-square with 19 degrees: one in a thousand is above 43.8
-    assert uniforms([2**63 - 1, 5], [3, 0])[1] == uniforms([5], [0])[0]
+    assert 0 <= uniform(2**63 - 1, 3) < 1
     # The first output of SplitMix64 from the state 1234567, by the reference implementation.
-    assert int(sampling.mixed(np.array([1234567], np.uint64) + sampling.GOLDEN_GAMMA)[0]) == 6457827717110365317
+    assert sampling.mixed(1234567 + sampling.GOLDEN_GAMMA) == 6457827717110365317
 
 
 @pytest.mark.parametrize(

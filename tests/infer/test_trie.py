@@ -43,7 +43,8 @@ class CountingBackend:
     def __init__(self, backend) -> None:
         self.backend, self.n_tokens = backend, 0
         self.n_pages, self.page_size, self.config = backend.n_pages, backend.page_size, backend.config
-        self.copy_page, self.hidden, self.prompt_factor = backend.copy_page, backend.hidden, backend.prompt_factor
+        self.copy_page, self.draw, self.hidden = backend.copy_page, backend.draw, backend.hidden
+        self.prompt_factor = backend.prompt_factor
 
     def step(self, batch):
         self.n_tokens += len(batch.tokens)

@@ -35,7 +35,7 @@ from bluejay.infer.sampling import (
     draw,
     filters_of,
     logprobs_of,
-    uniforms,
+    uniform,
 )
 from bluejay.infer.text import TextStream
 from bluejay.tokenizer import Tokenizer
@@ -168,16 +168,16 @@ class Engine:
     def _draw_rows(self, work: list[tuple[Sample, int]], n_rows: list[int], logits: Float[Tensor, "R V"]) -> list[int]:
         """A token for each row of a step, as if all drafted tokens before it were drawn; unused where a sample adjusts
         its logits. Raises LogitsError if logits are not numbers."""
-        of_rows = [(sample, row, n) for (sample, _), n in zip(work, n_rows, strict=True) for row in range(n)]
-        if not of_rows:
+        filters, numbers = [], []
+        for (sample, _), n in zip(work, n_rows, strict=True):
+            scored = n - 1 - len(sample.draft)  # rows of a prompt whose tokens are scored; nothing is drawn from them
+            for row in range(n):
+                draws = row >= scored and sample.filters is not GREEDY
+                filters.append(sample.filters if draws else GREEDY)
+                numbers.append(uniform(sample.seed, sample.n_generated + row - scored) if draws else 0.0)
+        if not filters:
             return []
-        numbers = np.zeros(len(of_rows))
-        if any(sample.filters is not GREEDY for sample, _, _ in of_rows):
-            # The rows before the last pending token's are of a prompt whose tokens are scored; their draws are unused.
-            at = [sample.n_generated + max(0, row - n + 1 + len(sample.draft)) for sample, row, n in of_rows]
-            numbers = uniforms([sample.seed for sample, _, _ in of_rows], at)
-        filters = np.array([sample.filters for sample, _, _ in of_rows])
-        drawn = draw(logits[:, : self.n_tokens], filters, numbers)
+        drawn = self.backend.draw(logits[:, : self.n_tokens], np.array(filters), np.array(numbers))
         if min(drawn) < 0 or self.n_tokens < logits.shape[1]:
             checked(self.backend, logits)
         return drawn
@@ -309,8 +309,8 @@ class Engine:
         adjusted = apply_penalties(logits[: self.n_tokens], params, request.bias, sample.tokens, len(prompt))
         if sample.processor is not None:
             adjusted = sample.processor(sample.tokens[len(prompt) :], adjusted)
-        number = uniforms([sample.seed], [sample.n_generated])
-        return draw(adjusted[None], np.array([filters_of(params)]), number, masked=True)[0]
+        number = uniform(sample.seed, sample.n_generated)
+        return draw(adjusted[None], np.array([filters_of(params)]), np.array([number]), masked=True)[0]
 
     def _append(self, sample: Sample, token: int, logits: Float[Tensor, "R V"], row: int) -> Chunk:
         """Add a token to a sample: the one that was drawn from a row of logits, unless the sample adjusts them before.

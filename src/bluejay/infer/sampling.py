@@ -6,14 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int, UInt64
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bluejay.infer.params import SamplingParams
 from bluejay.native import native
 
-GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+GOLDEN_GAMMA = 0x9E3779B97F4A7C15
 """SplitMix64's distance between two states."""
+
+ALL_BITS = 2**64 - 1
 
 GREEDY = (0.0, 0.0, 1.0, 0.0, 1.0)
 """The filters of a sample that always takes the likeliest token."""
@@ -142,15 +144,15 @@ def typical(probabilities: Float[Tensor, "R V"], mass: Float[Tensor, "R 1"]) -> 
     return torch.zeros_like(probabilities, dtype=torch.bool).scatter(-1, order, before < mass.clamp(min=1e-30))
 
 
-def uniforms(seeds: Sequence[int], positions: Sequence[int]) -> Float[np.ndarray, " R"]:
-    """A number in [0, 1) for each seed and position: the output of the generator SplitMix64 that starts at the hash of
+def uniform(seed: int, position: int) -> float:
+    """A number in [0, 1) for a seed and a position: the output of the generator SplitMix64 that starts at the hash of
     the seed (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014, figure 17)."""
-    state = mixed(np.array(seeds, np.uint64)) + (np.array(positions, np.uint64) + np.uint64(1)) * GOLDEN_GAMMA
-    return (mixed(state) >> np.uint64(11)) * 2.0**-53
+    return (mixed(mixed(seed) + (position + 1) * GOLDEN_GAMMA) >> 11) * 2.0**-53
 
 
-def mixed(state: UInt64[np.ndarray, " R"]) -> UInt64[np.ndarray, " R"]:
-    """SplitMix64's hash of 64 bits."""
-    state = (state ^ state >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ state >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
-    return state ^ state >> np.uint64(31)
+def mixed(state: int) -> int:
+    """SplitMix64's hash of the lowest 64 bits of a number."""
+    state &= ALL_BITS
+    state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 & ALL_BITS
+    state = (state ^ state >> 27) * 0x94D049BB133111EB & ALL_BITS
+    return state ^ state >> 31

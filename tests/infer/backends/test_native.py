@@ -197,6 +197,28 @@ def test_a_logit_that_is_no_number_shows_in_the_score(value):
 
 
 @pytest.mark.parametrize("isa", available())
+@pytest.mark.parametrize(("size", "step"), [(1, 1e-6), (15, 1e-6), (300, 0.5), (5003, 1e-6), (9000, 0.25)])
+def test_draws_are_of_the_likeliest_tokens_and_of_equal_ones_the_first(isa, size, step):
+    _, model = both(GPTConfig(n_layer=1, d_model=64, n_head=2, vocab_size=270, n_ctx=64), "f32", 0)
+    backend = NativeBackend(model, 1, isa=isa, threads=2)
+    generator = np.random.default_rng(size)
+    logits = ((2 * generator.standard_normal(size) / step).round() * step).astype(np.float32)
+    weights = np.exp(logits.astype(np.float64))
+    likeliest = np.argsort(-weights, kind="stable")
+    until = weights[likeliest].cumsum() / weights.sum()
+    for n in sorted({1, (size + 1) // 2, size}):
+        top_p = (until[n - 1] + (until[n - 2] if n > 1 else 0)) / 2
+        kept = np.sort(likeliest[:n])
+        share = weights[kept] / weights[kept].sum()
+        some = generator.permutation(n)[:50]
+        # Numbers of a quarter and of three quarters of the share of each token.
+        for numbers in (share.cumsum()[some] - 0.75 * share[some], share.cumsum()[some] - 0.25 * share[some]):
+            filters = np.tile([1.0, 0.0, top_p, 0.0, 1.0], (len(some), 1))
+            rows = torch.from_numpy(logits).expand(len(some), -1)
+            assert backend.draw(rows, filters, numbers) == kept[some].tolist()
+
+
+@pytest.mark.parametrize("isa", available())
 def test_a_batch_that_wants_no_row_gives_none(isa):
     """Also before anything was scored; the tokens are in the cache afterwards."""
     _, model = both(GPTConfig(n_layer=2, d_model=64, n_head=2, vocab_size=270, n_ctx=64), "f32", 0)

@@ -44,6 +44,12 @@ class Backend(Protocol):
         """Store the keys and values of the new tokens, and return the float32 logits of the wanted ones, in order."""
         ...
 
+    def draw(
+        self, logits: Float[Tensor, "R V"], filters: Float[np.ndarray, "R 5"], uniforms: Float[np.ndarray, " R"]
+    ) -> list[int]:
+        """A token for each row of logits, as `bluejay.infer.sampling.draw` draws it."""
+        ...
+
     def hidden(self, batch: StepBatch) -> Float[Tensor, "R D"]:
         """As `step`, but return the float32 hidden states of the wanted tokens, which are the input of the head."""
         ...

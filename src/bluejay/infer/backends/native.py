@@ -136,6 +136,12 @@ class NativeBackend:
             self._decoder.step(batch.tokens, batch.starts, batch.lengths, batch.pages, batch.wanted)
         )
 
+    def draw(
+        self, logits: Float[Tensor, "R V"], filters: Float[np.ndarray, "R 5"], uniforms: Float[np.ndarray, " R"]
+    ) -> list[int]:
+        """A token for each row of logits, as `bluejay.infer.sampling.draw` draws it, on the threads of a step."""
+        return self._decoder.draw(logits.numpy(), filters, uniforms)
+
     def hidden(self, batch: StepBatch) -> Float[Tensor, "R D"]:
         """As `step`, but return the float32 hidden states of the wanted tokens, which are the input of the head."""
         return torch.from_numpy(

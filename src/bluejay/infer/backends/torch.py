@@ -20,6 +20,7 @@ from torch import Tensor
 
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.model import GPT
+from bluejay.infer import sampling
 from bluejay.infer.backends import StepBatch
 from bluejay.infer.backends.replay import Replayed
 from bluejay.infer.exceptions import CacheError
@@ -113,6 +114,12 @@ class TorchBackend:
             return self._decode(batch, *self._places(batch))[: len(batch.tokens)][self._tensor(batch.wanted)]
         hidden = self._hidden(batch)
         return self.gpt.logits(hidden)[: len(batch.wanted)].float()
+
+    def draw(
+        self, logits: Float[Tensor, "R V"], filters: Float[np.ndarray, "R 5"], uniforms: Float[np.ndarray, " R"]
+    ) -> list[int]:
+        """A token for each row of logits, as `bluejay.infer.sampling.draw` draws it."""
+        return sampling.draw(logits, filters, uniforms)
 
     @torch.inference_mode()
     def hidden(self, batch: StepBatch) -> Float[Tensor, "R D"]:
