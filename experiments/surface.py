@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-EXPONENTS = np.arange(0.04, 1.501, 0.04)
+EXPONENTS = np.arange(0.02, 1.501, 0.02)
 MILLION = 1e6
 
 Vector = NDArray[np.float64]
