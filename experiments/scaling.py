@@ -245,9 +245,9 @@ documents and over the seeds. A verdict is given where neither holds zero.
 """
 CHANGE = """## What would change it, and what was not tested
 
-The surface stands on sizes within a factor of eight and data within one of fifty: far beyond them it is a guess, and E is
-known least of all. The best rate was searched at one size and one length. Repeated data, depth against width, and batches of
-other sizes were not tested.
+The surface stands on sizes within a factor of eight and data within one of fifty: far beyond them it is a guess, and
+E is known least of all. The best rate was searched at one size and one length. Repeated data, depth against width,
+and batches of other sizes were not tested.
 """
 
 if __name__ == "__main__":
