@@ -7,6 +7,8 @@ INSTALL := $(if $(UV),uv pip install --python $(BIN)/python,$(BIN)/python -m pip
 # The tests of a file: its own, or else those of its folder; a folder has all below it, and a file of tests is itself.
 in_tests = $(patsubst %/,%,$(patsubst %/__init__.py,%,$(patsubst tests/src/bluejay%,tests%,$(patsubst tests/tests%,tests%,tests/$(1)))))
 tests_of = $(firstword $(foreach name,$(call in_tests,$(1)),$(wildcard $(dir $(name))test_$(notdir $(name)) $(name)) $(dir $(name))))
+# Checks the annotations of all packages, of which pyproject.toml names those that are always checked.
+SHAPES := --jaxtyping-packages=bluejay,beartype.beartype
 # Python keeps what it compiles: else each of the processes that tests start would compile torch again, in seconds.
 unexport PYTHONDONTWRITEBYTECODE
 BENCHMARKS := bits_per_byte decode generate_speed gpt_j lens load lora_6b pile quantization serve speculation trace train
@@ -26,11 +28,11 @@ tour: .venv/run  ## the whole path on the quickstart: corpus, index, training, e
 	$(BIN)/bluejay serve runs/quickstart --port $(PORT)
 
 test: .venv/dev  ## all tests that are fast enough to run always; FILE=src/bluejay/gpt/model.py runs those of a file
-	$(BIN)/python -m pytest -m "not slow" $(or $(if $(FILE),$(call tests_of,$(FILE))),--numprocesses 3 --dist loadfile --no-loadscope-reorder)
+	$(BIN)/python -m pytest -m "not slow" $(or $(if $(FILE),$(call tests_of,$(FILE)) $(SHAPES)),--numprocesses 3 --dist loadfile --no-loadscope-reorder)
 
 test-slow: .venv/dev  ## the rest
 	$(INSTALL) --quiet --editable '.[cluster,harness]'
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow $(SHAPES)
 
 lint: .venv/dev  ## style, types, and which package may import which
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -123,6 +123,7 @@ def test_a_card_of_no_run_is_refused_in_one_sentence(arguments, says, here, caps
     refused(["card", *arguments], says, capsys)
 
 
+@pytest.mark.slow
 def test_a_machine_that_needs_all_the_minutes_for_the_text_trains_all_the_same(book, here, capsys):
     Path("a.txt").write_text(book)
     main(["train", "a.txt", "--minutes", "0.0001"])
@@ -208,6 +209,7 @@ def test_a_run_knows_its_folder_again_whatever_else_is_left_out_of_it(here):
     assert own_text.write_corpus_recipe(Path("notes"), Path("runs/notes"), None, False).read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_run_within_the_folder_of_its_text_does_not_read_itself(book, here, byte_tokenizer_folder, capsys):
     Path("a.txt").write_text(book)
     Path("b.png").write_bytes(bytes(10))

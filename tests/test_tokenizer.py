@@ -122,7 +122,7 @@ def test_a_small_text_gives_a_small_vocabulary() -> None:
         Tokenizer.train(["aaaa"], 256)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "trained"])
+@pytest.mark.parametrize("name", [pytest.param("gpt2", marks=pytest.mark.slow), "trained"])
 def test_what_is_saved_loads_here_and_in_transformers(
     name: str, trained: Tokenizer, corpus: list[str], tmp_path: Path
 ) -> None:

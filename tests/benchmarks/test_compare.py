@@ -48,6 +48,7 @@ def test_directories_differ_by_bytes_and_tables_by_their_rows(compare, tmp_path)
     ]
 
 
+@pytest.mark.slow
 def test_a_planted_difference_is_found(tmp_path):
     shutil.copytree(ROOT / "src", tmp_path / "src")
     recipe = tmp_path / "src" / "bluejay" / "pile" / "recipe.py"

@@ -54,6 +54,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[Task, int]]:
         yield counts
 
 
+@pytest.mark.slow
 def test_files_are_counted_as_a_build_opens_them(
     pile_scale: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,6 +35,7 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("BLUEJAY_CACHE", str(tmp_path / "cache"))
 
 
+@pytest.mark.slow
 def test_the_checkpoints_of_a_run_become_a_curve(recipe_file, load_recipe, tmp_path, capsys, monkeypatch):  # noqa: F811
     train(load_recipe(recipe_file))
     rows = [{"question": "abcdefg"[:at], "choices": ["hijkl", "qqqqq"], "gold": 0} for at in range(1, 7)]

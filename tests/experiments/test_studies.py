@@ -125,6 +125,7 @@ def all_parts() -> list[str]:
     return sorted({*data_mix.CODE, *data_mix.PROSE})
 
 
+@pytest.mark.slow
 def test_pages_are_made_from_results_and_a_changed_number_is_found(results, monkeypatch, capsys):
     for run in data_mix.RUNS[:-1]:
         share = int(run.name.rpartition("-")[2])

@@ -133,6 +133,7 @@ def test_drafts_are_computed_and_some_are_accepted(new_engine):
     assert engine.counters.steps < engine.counters.generated_tokens
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("speculate", [True, False])
 def test_draws_follow_the_models_distribution_with_and_without_speculation(tiny_model, new_engine, speculate):
     # Three tokens of two letters after a prompt that makes guesses: 8 outcomes, each of a known probability.

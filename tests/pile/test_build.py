@@ -160,6 +160,7 @@ def test_the_first_component_keeps_a_text_that_both_have(notes: Path) -> None:
         build(recipe(notes, component=[{"name": "A", "source": source}, {"name": "B", "source": source}]))
 
 
+@pytest.mark.slow
 def test_a_packaged_tokenizer_can_be_used(notes: Path) -> None:
     built = build(recipe(notes, tokenizer={"path": "gpt2"}))
     assert built.report.vocab_size == 50257

@@ -76,6 +76,7 @@ print(-peak(64, 128) + peak(4096, 50_400))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_the_logits_of_a_large_vocabulary_take_the_memory_that_is_counted():
     # Three float32 copies of the logits are counted; in float32 the loss holds two, of the rows before and of these.

@@ -149,6 +149,7 @@ def test_large_bodies_are_rejected_by_the_proxy(proxy):
     assert proxy.post("/v1/completions", content=b"x" * 2_000_000).status_code in (413, 502)
 
 
+@pytest.mark.slow
 def test_the_router_sends_equal_prefixes_to_one_server_and_goes_on_without_one(running, model, tmp_path):
     if shutil.which("nginx") is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)("nginx is not installed")

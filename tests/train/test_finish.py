@@ -25,6 +25,7 @@ def test_a_finished_run_is_not_run_again(recipe_file, tmp_path, load_recipe):
     assert (first.model / "model.safetensors").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_the_model_is_of_the_run_that_is_reported(recipe_file, tmp_path, load_recipe, weights):
     train(load_recipe(recipe_file, *SHORT))
     first = weights(tmp_path / "run")
@@ -36,7 +37,13 @@ def test_the_model_is_of_the_run_that_is_reported(recipe_file, tmp_path, load_re
     assert not (tmp_path / "run" / "model.other").exists()  # the run's own former result
 
 
-@pytest.mark.parametrize("harm", ["another's weights", "no weights", "no model", "another's model"])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "no weights",
+        *(pytest.param(what, marks=pytest.mark.slow) for what in ("another's weights", "no model", "another's model")),
+    ],
+)
 def test_a_model_that_is_not_as_the_run_wrote_it_is_set_aside_and_written_again(
     harm, recipe_file, tmp_path, load_recipe, weights, capsys
 ):
@@ -60,7 +67,10 @@ def test_a_model_that_is_not_as_the_run_wrote_it_is_set_aside_and_written_again(
     assert ("renamed to model.other" in capsys.readouterr().err) == (harm != "no model")
 
 
-@pytest.mark.parametrize("stopped_before", ["hashes_of", "write_result", "draw_run"])
+@pytest.mark.parametrize(
+    "stopped_before",
+    ["write_result", *(pytest.param(step, marks=pytest.mark.slow) for step in ("hashes_of", "draw_run"))],
+)
 def test_a_model_that_the_run_wrote_before_it_was_stopped_is_its_own(
     stopped_before, recipe_file, tmp_path, load_recipe, weights, capsys, monkeypatch
 ):
@@ -77,6 +87,7 @@ def test_a_model_that_the_run_wrote_before_it_was_stopped_is_its_own(
     assert weights(tmp_path / "run") == before
 
 
+@pytest.mark.slow
 def test_a_file_that_was_added_to_a_model_stays_and_changes_nothing(recipe_file, tmp_path, load_recipe, capsys):
     trained = train(load_recipe(recipe_file, *SHORT))
     added = trained.model / "tuned_lens.safetensors"

@@ -109,7 +109,7 @@ def test_full_training_starts_from_the_weights_with_a_rising_rate(tune, base, tm
     assert torch.equal(open_model(base).read("embed.weight"), first), "the model that it began from is as it was"
 
 
-@pytest.mark.parametrize("format", ["q8", "q4"])
+@pytest.mark.parametrize("format", ["q8", pytest.param("q4", marks=pytest.mark.slow)])
 def test_adapters_over_a_quantised_base_give_a_bfloat16_model(tune, base, pairs, format, tmp_path):
     write_quantized(open_model(base), tmp_path / format, QUANTISED[format])
     recipe = tune("--init", str(tmp_path / format), "--data.train", f'[{{ shards = "{pairs}" }}]', "--lora.rank", "4")
@@ -121,6 +121,7 @@ def test_adapters_over_a_quantised_base_give_a_bfloat16_model(tune, base, pairs,
     assert torch.equal(merged(tokens), adapter(tokens))
 
 
+@pytest.mark.slow
 @PEFT
 @pytest.mark.parametrize(("quantize", "dtype"), [("q8_0", torch.bfloat16), ("q4_0", torch.bfloat16), (None, None)])
 def test_adapters_over_a_gguf_file_give_bfloat16_if_it_is_quantised(

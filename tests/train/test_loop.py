@@ -109,7 +109,8 @@ def test_a_folder_has_one_run_at_a_time(recipe_file, tmp_path, load_recipe, proc
     assert first.is_alive()
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGHUP, marks=pytest.mark.slow), signal.SIGTERM])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
 def test_a_run_whose_log_nobody_reads_saves_its_state_all_the_same(number, recipe_file, load_recipe, tmp_path):
     read, write = os.pipe()
     long = (*SHORT[2:], "--train.tokens", "51200000", "--evaluate.prompts", '["abc"]', "--evaluate.every_steps", "2")
@@ -185,6 +186,7 @@ def test_a_full_disk_while_saving_leaves_the_older_checkpoint_to_go_on_from(
     assert weights(tmp_path / "run") == reference
 
 
+@pytest.mark.slow
 def test_bfloat16_learns_too(recipe_file, load_recipe):
     trained = train(load_recipe(recipe_file, "--train.precision", "bfloat16"))
     assert trained.held_out.nats_per_token < 3.0
@@ -268,6 +270,7 @@ def saved(path: Path, step: int) -> dict[str, torch.Tensor]:
     return load_file(file)
 
 
+@pytest.mark.slow
 def test_a_run_goes_back_past_bad_batches_and_that_too_survives_a_stop(
     recipe_file, load_recipe, weights, tmp_path, bad_batches
 ):
@@ -324,6 +327,7 @@ def test_a_damaged_checkpoint_costs_steps_and_not_the_run(
     assert weights(tmp_path / "run") == reference
 
 
+@pytest.mark.slow
 def test_the_model_of_any_checkpoint_can_be_exported(recipe_file, load_recipe, tmp_path, capsys):
     train(load_recipe(recipe_file))
     metrics = (tmp_path / "run" / "metrics.jsonl").read_bytes()

@@ -108,7 +108,7 @@ def test_adapters_and_single_gguf_files_are_pulled_too(hub, files, left, tmp_pat
     hub.add("owner/other", {name: name.encode() for name in files | left})
     assert pull("owner/other") == locate("owner/other")
     assert hub.fetched() == files
-    assert {path.name for path in pull("owner/other", tmp_path / "here").iterdir()} == files
+    assert {path.name for path in pull("owner/other", tmp_path / "here").iterdir()} == files | {".pulled"}
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -205,14 +205,36 @@ def test_a_directory_of_ones_own_is_a_model_only_when_it_is_whole(hub, tmp_path)
     target = tmp_path / "mine"
     hub.add("owner/model", {"config.json": b'{"old": 1}', "model.safetensors": weights(40_000)}, OLD_COMMIT)
     assert pull("owner/model@old", target) == target
-    assert {path.name for path in target.iterdir()} == {"config.json", "model.safetensors"}
+    assert {path.name for path in target.iterdir()} == {".pulled", "config.json", "model.safetensors"}
     hub.cuts = [5000, *[0] * 100]
     with pytest.raises(ConnectionError):
         pull("owner/model", target)
     assert not (target / "config.json").exists()
     hub.cuts.clear()
     pull("owner/model", target)
+    (target / ".pulled").unlink()
     assert {path.name: path.read_bytes() for path in target.iterdir()} == hub.repos["owner/model"][COMMIT]
+
+
+@pytest.mark.parametrize("pulled", [False, True])
+def test_a_model_with_files_of_the_same_names_is_not_replaced(pulled, hub, tmp_path):
+    target = tmp_path / "mine"
+    target.mkdir()
+    (target / "config.json").write_bytes(b'{"mine": 1}')
+    (target / "model.safetensors").write_bytes(b"mine")
+    if pulled:
+        (target / ".pulled").write_text("me/mine\n")
+    before = {path.name: path.read_bytes() for path in target.iterdir()}
+    with pytest.raises(ValueError, match=r"mine/.* is not that of owner/model; name a new folder"):
+        pull("owner/model", target)
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == before
+
+
+def test_a_model_that_another_tool_pulled_is_kept(hub, tmp_path):
+    for name, data in hub.repos["owner/model"][COMMIT].items():
+        (tmp_path / name).write_bytes(data)
+    pull("owner/model", tmp_path)
+    assert not hub.sent.get("model.safetensors")
 
 
 OTHER = {"model.safetensors.index.json": b"{}", "model-00001-of-00001.safetensors": b"x"}

@@ -357,6 +357,7 @@ def test_a_pickle_is_not_executed(tmp_path, place):
     assert touched.exists(), "the pickle is one that does what it says"
 
 
+@pytest.mark.slow
 def test_one_tensor_is_in_memory_at_a_time(tmp_path):
     """Reading 42 MB of weights, one after the other, takes little more room than the largest, 2.4 MB, and its parts."""
     step = write(hugging_face(n_embd=384, n_layer=6, vocab_size=96), tmp_path / "step_1", 8)

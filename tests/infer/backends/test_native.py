@@ -20,6 +20,8 @@ from bluejay.infer.backends.native import NativeBackend, NativeModel, available,
 from tests.gpt.random_models import CONFIGS, family_fields
 
 pytestmark = pytest.mark.skipif(not available(), reason="built without the native engine")
+ISAS = [pytest.param(isa, marks=pytest.mark.slow if isa in available()[1:] else ()) for isa in available()]
+"""The one that is used here, and the others, which take long."""
 TOLERANCE = {"f32": 1e-5, "bf16": 1.5e-2, "int8": 4e-2, "q8": 0.1, "q4": 0.1}
 """Relative error. In float32 that is the order of sums; below, an input that lies between two steps of bfloat16 or int8
 may take either. A step is 1/256 or 1/127 of the largest input of its group, and a group is a whole row here."""
@@ -120,7 +122,7 @@ def logits_of(backend: NativeBackend, prompts: list[np.ndarray], cuts: list[list
     return [torch.cat(parts) for parts in found]
 
 
-@pytest.mark.parametrize("isa", available())
+@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("family", CONFIGS)
 @settings(max_examples=4, deadline=None)
 @given(

@@ -113,6 +113,7 @@ def test_buckets_of_any_size_give_the_same_shards(folder: Path, monkeypatch: pyt
     assert tables[0].equals(tables[1])
 
 
+@pytest.mark.slow
 def test_merged_outputs_give_the_same_corpus(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where more outputs than a task may open are merged first, and each range of hashes is a task of its own."""
     copied = [sentence(row, 60) for row in (5, 105, 6)] + [f"{sentence(9, 40)} {sentence(201, 50)}"]

@@ -121,6 +121,7 @@ def test_a_fourth_model_takes_the_place_of_the_one_unused_for_longest_while_stre
         assert loaded(server) == ["ada", "cyd", "dan"]
 
 
+@pytest.mark.slow
 def test_a_model_waits_while_all_others_answer_and_is_told_so(serving):
     with serving(2, ServeSettings(max_sequences=2, model_wait=1.5)) as server, ExitStack() as stack:
         streams = [Stream(stack, server, name, LONG) for name in ("ada", "bob")]
@@ -237,6 +238,7 @@ def test_models_are_listed_with_what_they_are_good_for_before_they_are_loaded(se
         assert loaded(server) == ["ada"]
 
 
+@pytest.mark.slow
 def test_embeddings_and_the_lens_go_with_the_model_and_need_room_of_their_own(serving):
     with serving(1, more=1000) as server:
         refused = http.post(f"{server.url}/v1/lens", json={"input": "the"})

@@ -156,6 +156,7 @@ def test_without_keys_a_client_is_the_address_that_a_trusted_proxy_forwards(runn
         assert stranger.status_code == 404 and code(stranger) == "not_found"
 
 
+@pytest.mark.slow
 def test_ipv4_clients_of_a_socket_of_both_versions_are_told_apart(running, model):
     """They come as ::ffff:a.b.c.d, and so does the proxy on this machine."""
     limits = PublicSettings(requests_per_minute=2)
@@ -169,6 +170,7 @@ def test_ipv4_clients_of_a_socket_of_both_versions_are_told_apart(running, model
         assert httpx.get(f"{server.url}/metrics").status_code == 200
 
 
+@pytest.mark.slow
 def test_predictions_count_among_the_requests_at_a_time(running, model):
     settings = ServeSettings(port=0, max_sequences=1, public=PublicSettings(requests_per_minute=100))
     with running(model, settings) as server, httpx.Client(base_url=server.url, timeout=PATIENCE) as client:

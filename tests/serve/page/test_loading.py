@@ -120,6 +120,7 @@ def test_part_that_fails_to_load_shows_an_error_and_can_be_tried_again(page, use
     use(page)
 
 
+@pytest.mark.slow
 def test_page_that_is_open_while_the_server_restarts_still_loads_its_parts(open_page, running, tiny_model):
     """Addresses depend only on the contents of the files, so those of an open page remain valid."""
     with running(tiny_model) as server:

@@ -15,6 +15,7 @@ BACKGROUND = "one => getComputedStyle(one).backgroundColor"
 COLOUR = re.compile(r"#[0-9a-f]{6}")
 
 
+@pytest.mark.slow
 def test_every_screen_holds_the_page(page):
     """200 % zoom, which halves the screen, included."""
     page.locator("#examples button").nth(2).click()

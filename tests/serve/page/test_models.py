@@ -87,7 +87,7 @@ def test_a_model_that_the_server_has_got_meanwhile_can_be_chosen(open_page, runn
 
 
 @pytest.mark.parametrize("size", ["desktop", "phone"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", [pytest.param("light", marks=pytest.mark.slow), "dark"])
 def test_the_chooser_is_accessible_and_fits(open_page, two_models, size, scheme):
     page = open_page(size, scheme, url=two_models.url)
     chooser = open_chooser(page)

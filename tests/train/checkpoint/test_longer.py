@@ -14,9 +14,8 @@ CONSTANT = ("--train.schedule.kind", "constant")
 WSD = ("--train.schedule.kind", "wsd", "--train.schedule.cooldown", "0.25")
 
 
-@pytest.mark.parametrize(
-    "schedule", [pytest.param(CONSTANT, id="constant", marks=pytest.mark.slow), pytest.param(WSD, id="wsd")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("schedule", [pytest.param(CONSTANT, id="constant"), pytest.param(WSD, id="wsd")])
 def test_more_tokens_give_the_weights_of_the_longer_run(schedule, recipe_file, load_recipe, weights, tmp_path, capsys):
     train(load_recipe(recipe_file, *schedule, "--train.schedule.warmup", "0"))
     shorter = weights(tmp_path / "run")
@@ -34,6 +33,7 @@ def test_more_tokens_give_the_weights_of_the_longer_run(schedule, recipe_file, l
     assert [row["loss"] for row in rows[0]] == [row["loss"] for row in rows[1]]
 
 
+@pytest.mark.slow
 def test_a_cosine_that_is_extended_says_that_its_rate_rises_again(recipe_file, load_recipe, capsys):
     train(load_recipe(recipe_file))
     train(load_recipe(recipe_file, "--train.tokens", "10240"))

@@ -138,6 +138,7 @@ def started_together(recipe: Path, *flags: str) -> subprocess.Popen:
     return subprocess.Popen(command, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
+@pytest.mark.slow
 def test_a_mistake_that_all_processes_make_is_said_once_and_not_made_again(recipe_file, tmp_path):
     started = started_together(recipe_file, "--data.valid", str(tmp_path / "nowhere"))
     said = started.communicate(timeout=PATIENCE)[1]
@@ -145,6 +146,7 @@ def test_a_mistake_that_all_processes_make_is_said_once_and_not_made_again(recip
     assert "nowhere" in said and said.count("error:") == 1 and "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_all_processes_in_one_sentence(recipe_file, tmp_path):
     started = started_together(recipe_file, "--train.tokens", "100000000")
     metrics = tmp_path / "run" / "metrics.jsonl"

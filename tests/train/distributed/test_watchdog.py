@@ -54,7 +54,7 @@ def meet(behaviour: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "count"), [pytest.param("asleep", 1, marks=pytest.mark.slow), ("asleep", 2), ("frozen", 2)]
+    ("behaviour", "count"), [*(pytest.param("asleep", n, marks=pytest.mark.slow) for n in (1, 2)), ("frozen", 2)]
 )
 def test_the_stuck_process_is_named(processes, tmp_path, behaviour, count):
     first, *others = processes(meet, behaviour, count=count)

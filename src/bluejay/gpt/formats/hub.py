@@ -38,6 +38,8 @@ NAME = re.compile(r"(\w[\w.-]*(?:/\w[\w.-]*)?)(?:@(\w[\w./-]*))?", re.ASCII)
 DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
 """The last files to be written, so that a directory that has them is complete."""
+PULLED = ".pulled"
+"""The file of a directory that says of which repository its files are."""
 SMALL_FILES = re.compile(
     r"(config|generation_config|tokenizer|tokenizer_config|vocab|special_tokens_map|added_tokens)\.json"
     r"|merges\.txt|chat_template\.jinja"
@@ -91,7 +93,7 @@ def pull(name: str, directory: Path | None = None) -> Path:
     `name` is `owner/model`, or `model` alone for those of `PUBLISHED`; `@revision` may follow, and is `main` if absent.
     Configuration, tokenizer, model card, licence and weights are downloaded, the weights as safetensors where
     available; or an adapter, without its base, or the only GGUF file. An interrupted call is resumed. Every file, also
-    one that was there before, is checked against the hub's hash, and downloaded again, once, if it differs. Raises
+    one that was pulled before, is checked against the hub's hash, and downloaded again, once, if it differs. Raises
     ValueError: no such model or revision, no permission, a file that differs twice, or a directory with a file of
     another model; OSError: no network, no space.
     """
@@ -109,7 +111,8 @@ def pull(name: str, directory: Path | None = None) -> Path:
         info = HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=timeout)
         commit, files = remote_files(repo, info)
         if directory is not None:
-            check_own(directory, repo, {file.name for file in files})
+            check_own(directory, repo, files)
+            write_text(directory / PULLED, f"{repo}\n")
             for name in {CONFIG, ADAPTER_CONFIG} & {file.name for file in files}:
                 (directory / name).unlink(missing_ok=True)
             download_all(repo, {directory / file.name: file for file in files}, directory)
@@ -160,19 +163,25 @@ def wanted(names: list[str]) -> list[str]:
     return sorted(small + loaded, key=lambda name: (name == CONFIG, name == ADAPTER_CONFIG)) if loaded else []
 
 
-def check_own(directory: Path, repo: str, names: set[str]) -> None:
-    """Raise ValueError if a directory has a model that was trained here, or a file that would be loaded with those of
-    a repository, called `names`, and is none of them. What a former call or another revision brought may be there."""
+def check_own(directory: Path, repo: str, files: list[RemoteFile]) -> None:
+    """Raise ValueError if a directory has a model that was trained here, a file that would be loaded with those of a
+    repository and is none of them, or one of their names that is another file. What a former call, which `PULLED` says,
+    or another revision brought may be there."""
     there = sorted(file.name for file in directory.iterdir()) if directory.is_dir() else []
     if TRAINED_ON in there:
         raise ValueError(f"{directory} has a model that was trained here, as its {TRAINED_ON} says; name a new folder")
-    loaded = (SMALL_FILES, ADAPTER, GGUF, *WEIGHTS.values())
+    loaded, names = (SMALL_FILES, ADAPTER, GGUF, *WEIGHTS.values()), {file.name for file in files}
     for name in there:
         if name not in names and any(pattern.fullmatch(name) for pattern in loaded):
             raise ValueError(
                 f"{directory} has {name}, which {repo} has not and which would be loaded with it; name a new folder, "
                 "or remove that file"
             )
+    if PULLED in there and (directory / PULLED).read_text(encoding="utf-8").strip() == repo:
+        return
+    for file in files:
+        if file.name in there and not file.matches(directory / file.name):
+            raise ValueError(f"{directory / file.name} is not that of {repo}; name a new folder, or remove that file")
 
 
 def remote_files(repo: str, info: "ModelInfo") -> tuple[str, list[RemoteFile]]:
