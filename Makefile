@@ -28,7 +28,7 @@ tour: .venv/run  ## the whole path on the quickstart: corpus, index, training, e
 	$(BIN)/bluejay serve runs/quickstart --port $(PORT)
 
 test: .venv/dev  ## all tests that are fast enough to run always; FILE=src/bluejay/gpt/model.py runs those of a file
-	$(BIN)/python -m pytest -m "not slow" $(or $(if $(FILE),$(call tests_of,$(FILE)) $(SHAPES)),--numprocesses 3 --dist loadfile --no-loadscope-reorder)
+	$(if $(FILE),PYTEST_ADDOPTS=$(SHAPES) )$(BIN)/python -m pytest -m "not slow" $(or $(if $(FILE),$(call tests_of,$(FILE))),--numprocesses 3 --dist loadfile --no-loadscope-reorder)
 
 test-slow: .venv/dev  ## the rest
 	$(INSTALL) --quiet --editable '.[cluster,harness]'
