@@ -137,11 +137,11 @@ def measured(noise: float) -> Iterator[str]:
         found = {size: of_point(f"surface-{size}-{compute:.0e}") for size in sizes}
         if compute == MIDDLE:
             found[SIZE] = of_point("noise")
-        cells = [f"{np.mean(list(map(loss, found[size]))):.4f}" if found[size] else "" for size in sizes]
+        mean = {size: float(np.mean(list(map(loss, found[size])))) for size in sizes if found[size]}
+        cells = [f"{mean[size]:.4f}" if size in mean else "" for size in sizes]
         yield f"| {compute:.0e} | {' | '.join(cells)} |"
-        best = {size: float(np.mean(list(map(loss, found[size])))) for size in sizes if found[size]}
-        floor = min(best.values(), default=0.0) + 2 * math.sqrt(2) * noise
-        lowest.append(f"{compute:.0e} {' and '.join(size for size, value in best.items() if value <= floor)}")
+        equal = min(mean.values(), default=0.0) + 2 * math.sqrt(2) * noise  # two deviations of a difference of two runs
+        lowest.append(f"{compute:.0e} {' and '.join(size for size, value in mean.items() if value <= equal)}")
     yield (
         f"\nBits per byte; one run each, but five of {SIZE} at {MIDDLE:.0e}, the noise floor. The lowest, and those "
         f"that differ from it by no more than noise: {', '.join(lowest)}.\n"
