@@ -42,6 +42,9 @@ def test_ranges_of_keys_are_those_of_one_table(parts: tuple[np.ndarray, list[Pat
     records = SortedRecords.open(files)
     found = np.concatenate([records.between(*key_range(bucket, n_buckets)) for bucket in range(n_buckets)])
     assert (found == sorted_records(keys, other=np.arange(len(keys)))).all()
+    ranges = [records.repeated_between(*key_range(bucket, n_buckets)) for bucket in range(n_buckets)]
+    of_key = dict(zip(*np.unique(keys, return_counts=True), strict=True))
+    assert (np.concatenate(ranges) == found[[of_key[key] > 1 for key in found["key"]]]).all()
 
 
 @pytest.mark.parametrize("at_once", [1 << 20, 10])

@@ -107,7 +107,7 @@ class FindExactCopies:
 
     def run(self, out: Path) -> dict[str, Any]:
         records = SortedRecords.open(listed(self.listing, "exact.npy"))
-        found = repeated(records.between(*key_range(self.bucket, self.n_buckets)))
+        found = records.repeated_between(*key_range(self.bucket, self.n_buckets))
         row = found["row"].astype(np.int64)
         first = row[group_equal(found["id"])]
         copy = row != first
@@ -137,7 +137,7 @@ class FindNearCopies:
 
     def run(self, out: Path) -> dict[str, Any]:
         records = SortedRecords.open(listed(self.listing, "bands.npy"), self.band)
-        found = repeated(records.between(*key_range(self.bucket, self.n_buckets)))
+        found = records.repeated_between(*key_range(self.bucket, self.n_buckets))
         found = found[found["key"] != 0]
         keys, rows = found["key"], found["row"].astype(np.int64)
         # Of documents of equal text, whose keys are equal too, the first stays.
@@ -154,12 +154,6 @@ class FindNearCopies:
         edge = np.concatenate(edges)
         np.save(out / "edges.npy", edge)
         return {"candidates": len(pairs), "pairs": len(edge)}
-
-
-def repeated(records: NDArray[Any]) -> NDArray[Any]:
-    """The records, which are sorted, whose key another one has."""
-    same = np.diff(records["key"]) == 0
-    return records[(np.append(False, same) | np.append(same, False))[: len(records)]]
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ class SortedRecords:
     @classmethod
     def open(cls, files: Sequence[Path], band: int | None = None) -> "SortedRecords":
         """Map files into memory; of files of several tables, one for each band, that of a band."""
-        arrays = [np.load(file, mmap_mode="r") for file in files]
+        arrays = [np.asarray(np.load(file, mmap_mode="r")) for file in files]
         return cls.of(arrays if band is None else [array[band] for array in arrays])
 
     @classmethod
@@ -112,14 +112,32 @@ class SortedRecords:
 
     def between(self, low: int, high: int) -> NDArray[Any]:
         """The records with keys from `low` to below `high`, by their keys and then their rows: (m,)."""
+        return self.records([slice(*span) for span in self.spans(low, high)])
+
+    def repeated_between(self, low: int, high: int) -> NDArray[Any]:
+        """Those of `between` whose key another one has. The keys alone are sorted, and few records copied."""
+        spans = self.spans(low, high)
+        keys = np.concatenate([array["key"][a:b] for array, (a, b) in zip(self.arrays, spans, strict=True)])
+        order = np.argsort(keys, kind="stable")
+        same = np.diff(keys[order]) == 0
+        repeated = np.zeros(len(keys), np.bool_)
+        repeated[order[(np.append(False, same) | np.append(same, False))[: len(keys)]]] = True
+        pieces = np.split(repeated, np.cumsum([b - a for a, b in spans])[:-1])
+        return self.records([a + np.flatnonzero(piece) for (a, _), piece in zip(spans, pieces, strict=True)])
+
+    def spans(self, low: int, high: int) -> list[tuple[int, int]]:
+        """Where the records with keys from `low` to below `high` begin and end in each file."""
+        keys = [array["key"] for array in self.arrays]
+        starts = [bisect_left(some, low, key=int) for some in keys]
+        return [(a, bisect_left(some, high, lo=a, key=int)) for some, a in zip(keys, starts, strict=True)]
+
+    def records(self, places: Sequence[slice | NDArray[np.int64]]) -> NDArray[Any]:
+        """The records at some places of each file, by their keys and then their rows: (m,)."""
         pieces = [np.empty(0, self.dtype)]
-        for array, start in zip(self.arrays, self.starts.tolist(), strict=False):
-            keys = array["key"]
-            a = bisect_left(keys, low, key=int)
-            piece = array[a : bisect_left(keys, high, lo=a, key=int)].astype(self.dtype)
-            if "row" in (piece.dtype.names or ()):
-                piece["row"] += start
-            pieces.append(piece)
+        for array, place, start in zip(self.arrays, places, self.starts.tolist(), strict=False):
+            pieces.append(array[place].astype(self.dtype))
+            if "row" in (self.dtype.names or ()):
+                pieces[-1]["row"] += start
         found = np.concatenate(pieces)
         return found[np.argsort(found["key"], kind="stable")]
 
