@@ -108,7 +108,6 @@ def test_a_damaged_file_is_named_in_one_sentence(tmp_path, corpus, capsys, name,
     with pytest.raises(ValueError, match=name.replace(".", r"\.")):
         opened = Index(tmp_path)
         opened.longest(DOCUMENTS[0])
-        opened.row("train", 0)
         opened.check()
     index(tmp_path)
     Index(tmp_path).check()
