@@ -54,6 +54,8 @@ Decoder::Decoder(const Config& config, Weights weights, const Kernels& kernels, 
     norm_ = norm("norm");
     head_ = linear("head", config.vocab_size, config.d_model);
     embed_ = lookup("embed.weight", config.vocab_size);
+    packed_embed_ = weights_.matrices.contains("embed.weight") ? linear("embed", config.vocab_size, config.d_model)
+                                                               : Linear{head_.matrix, nullptr, norm_.smoothing};
     position_ = lookup("position.weight", config.n_ctx);
 }
 

@@ -142,6 +142,7 @@ class Decoder {
     Norm norm_;
     Linear head_;
     const Lookup* embed_ = nullptr;
+    Linear packed_embed_;  // where there is no `embed_`: the embedding's own matrix, or that of the head it is tied to
     const Lookup* position_ = nullptr;
 };
 

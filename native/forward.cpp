@@ -41,8 +41,8 @@ void Decoder::embed(int token, int id) {
         std::fill_n(x, config_.d_model, 0.0f);
         add_row(*embed_, id, x);
     } else {
-        kernels_.unpack_row(*head_.matrix, id, x);
-        for (int i = 0; norm_.smoothing && i < config_.d_model; ++i) x[i] *= norm_.smoothing[i];
+        kernels_.unpack_row(*packed_embed_.matrix, id, x);
+        for (int i = 0; packed_embed_.smoothing && i < config_.d_model; ++i) x[i] *= packed_embed_.smoothing[i];
     }
     std::fill(x + config_.d_model, x + work_->x.stride, 0.0f);
     if (position_) add_row(*position_, work_->position[token], x);

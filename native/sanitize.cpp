@@ -76,7 +76,9 @@ Weights weights(Memory& memory, const Config& config, Format format, bool gated,
     if (smoothed) vector("norm.smoothing", D);
     vector("norm.weight", D), vector("norm.bias", D);
     made.matrices["head.weight"] = matrix(memory, format, config.vocab_size, D);
-    if (!tied)
+    if (!tied && draw(0, 1))
+        made.matrices["embed.weight"] = matrix(memory, Format::q8, config.vocab_size, D);
+    else if (!tied)
         made.lookups["embed.weight"] = {Format::bf16, config.vocab_size, D,
                                         memory.floats(size_t(config.vocab_size) * D, Format::bf16)};
     return made;

@@ -68,7 +68,9 @@ def read_packed_model(stored: StoredModel, device: torch.device) -> GPT:
                     setattr(module, kind, nn.Parameter(weight, requires_grad=False))
                 bar.advance(parameter.numel())
             if isinstance(module, Linear):
-                model.set_submodule(name, PackedLinear(stored.packed(f"{name}.weight"), module.bias).to(device))
+                packed = stored.packed(f"{name}.weight")
+                assert packed is not None
+                model.set_submodule(name, PackedLinear(packed, module.bias).to(device))
     return model.requires_grad_(False)
 
 

@@ -49,7 +49,7 @@ def load_with_adapters(stored: StoredModel, settings: LoRA, seed: int, device: t
     generator = torch.Generator().manual_seed(seed)
     with progress("load", stored.config.n_parameters, "weights") as bar:
         for name, module in list(model.named_modules()):
-            packed = stored.packed if isinstance(module, Linear) else None
+            packed = stored.packed(f"{name}.weight") if stored.packed and isinstance(module, Linear) else None
             for kind, parameter in list(module.named_parameters(recurse=False)):
                 delattr(module, kind)
                 if packed is None or kind != "weight":
@@ -58,7 +58,7 @@ def load_with_adapters(stored: StoredModel, settings: LoRA, seed: int, device: t
                 bar.advance(parameter.numel())
             if packed is not None:
                 bias = dict(module.named_buffers(recurse=False)).get("bias")
-                model.set_submodule(name, PackedLinear(packed(f"{name}.weight"), bias).to(device))
+                model.set_submodule(name, PackedLinear(packed, bias).to(device))
     for name, module in matrices:
         if kind_of(name) in targets:
             a, b = initial_adapter(settings.rank, module.in_features, module.out_features, generator)

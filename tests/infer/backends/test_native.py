@@ -77,6 +77,8 @@ def both(config: GPTConfig, format: str, seed: int) -> tuple[GPT, NativeModel]:
         factor = torch.randn(columns).div(4).exp() if smoothed else torch.ones(columns)
         factors |= dict.fromkeys([source, *names], factor)
         packed |= {name: pack(weights[name], FORMATS[format], factor if smoothed else None) for name in names}
+    if format in QUANTISED and not config.tied and seed % 3:  # files of earlier versions have it in bfloat16
+        packed["embed.weight"] = pack(weights["embed.weight"], QUANTISED["q8"])
     for name, matrix in packed.items():
         weights[name].copy_(unpack(matrix))
 
@@ -89,7 +91,7 @@ def both(config: GPTConfig, format: str, seed: int) -> tuple[GPT, NativeModel]:
             module.register_forward_pre_hook(lambda _, args, factor=factor: (seen(args[0], factor),))
         elif name == "norm":
             module.register_forward_hook(lambda _, __, out: seen(out, factors["norm"]))
-    return gpt, NativeModel(config, packed.__getitem__, weights.__getitem__)
+    return gpt, NativeModel(config, packed.get, weights.__getitem__)
 
 
 def steps_of(prompts: list[np.ndarray], cuts: list[list[int]], n_pages: int, page: int, seed: int):

@@ -2,7 +2,7 @@
 
 `config.json` is the family's own with one more entry, `quantization`, which names the format of each matrix.
 `model.safetensors` holds, under our names, each matrix as bytes (blocks, groups, bytes of a group), its scales and the
-smoothing of its input; embeddings as bfloat16; vectors as float32.
+smoothing of its input; the embedding likewise, in 8 bits; positions as bfloat16; vectors as float32.
 """
 
 from pathlib import Path
@@ -26,6 +26,7 @@ from bluejay.tokenizer import Tokenizer
 
 LAYOUT = {"group": GROUP, "half": HALF_GROUP, "block": BLOCK, "code": list(CODEBOOK), "smoothing": True}
 """The entries of `quantization` that describe the layout; a file with other values cannot be read."""
+EMBEDDING = "embed.weight"
 NAMES = " or ".join(QUANTISED)
 
 
@@ -35,12 +36,12 @@ def matrix_names(config: GPTConfig) -> list[str]:
 
 
 def matrix_formats(config: GPTConfig, format: Format) -> dict[str, Format]:
-    """The format in which each matrix is written. Two kinds of matrices always have 8 bits. A tied matrix is also the
-    embedding, so its errors count twice. Keys and values shared by several query heads are small, and their errors
-    recur in each of these heads."""
+    """The format in which each matrix and the embedding are written. Two kinds always have 8 bits. The errors of an
+    embedding are in every layer's input, and if it is tied in the logits, too. Keys and values shared by several query
+    heads are small, and their errors recur in each of these heads."""
     shared = ("attention.k.weight", "attention.v.weight") if config.kv_heads < config.n_head else ()
-    sensitive = ("embed.weight", *shared)
-    return {name: QUANTISED["q8"] if name.endswith(sensitive) else format for name in matrix_names(config)}
+    sensitive, names = (EMBEDDING, *shared), dict.fromkeys([*matrix_names(config), EMBEDDING])
+    return {name: QUANTISED["q8"] if name.endswith(sensitive) else format for name in names}
 
 
 def write_quantized(stored: StoredModel, path: Path, format: Format, text: str | None = None) -> None:
@@ -61,10 +62,12 @@ def write_quantized(stored: StoredModel, path: Path, format: Format, text: str |
             if name not in formats:
                 return stored.read(name)
             packed = calibration.packed(name)
-            small[scales_name(name)], small[smoothing_name(inputs[name])] = packed.scales, packed.smoothing
+            small[scales_name(name)] = packed.scales
+            if name in inputs:
+                small[smoothing_name(inputs[name])] = packed.smoothing
             return packed.data
 
-        mix = {name: other.name for name, other in formats.items() if other is not format}
+        mix = {name: other.name for name, other in formats.items() if other is not format or name not in inputs}
         write_companions(stored, temporary, "bfloat16", {"format": format.name, "mix": mix, **LAYOUT})
         write_safetensors(headers(config, formats), read, temporary / "model.safetensors")
 
@@ -119,13 +122,16 @@ def open_quantized(path: Path, config: GPTConfig, quantization: Any) -> StoredMo
             )
         return tensor
 
-    def packed(name: str) -> Packed:
+    def packed(name: str) -> Packed | None:
+        if name not in formats:
+            return None
         shape = (shapes[name][0], shapes[name][1])
-        data, scales = stored_tensor(name), stored_tensor(scales_name(name))
-        return Packed(formats[name], shape, data, scales, stored_tensor(smoothing_name(inputs[name])))
+        smoothing = stored_tensor(smoothing_name(inputs[name])) if name in inputs else None
+        return Packed(formats[name], shape, stored_tensor(name), stored_tensor(scales_name(name)), smoothing)
 
     def read(name: str) -> Tensor:
-        return unpack(packed(name)) if name in formats else stored_tensor(name)
+        matrix = packed(name)
+        return stored_tensor(name) if matrix is None else unpack(matrix)
 
     return StoredModel(
         config,
@@ -141,7 +147,8 @@ def open_quantized(path: Path, config: GPTConfig, quantization: Any) -> StoredMo
 
 
 def stored_formats(config: GPTConfig, quantization: Any, where: str) -> dict[str, Format]:
-    """The format in which each matrix is stored: `format`, except for those that `mix` names. Raises ValueError."""
+    """The format in which each matrix is stored: `format`, except for those that `mix` names. An embedding that is not
+    tied is packed if it is named there; in files of earlier versions it is not. Raises ValueError."""
     name = quantization.get("format") if isinstance(quantization, dict) else None
     if not isinstance(name, str) or name not in QUANTISED:
         raise ValueError(f"{where}.format is {name!r}; it must be {NAMES}")
@@ -154,7 +161,7 @@ def stored_formats(config: GPTConfig, quantization: Any, where: str) -> dict[str
     if not isinstance(mix, dict):
         raise ValueError(f"{where}.mix is {mix!r}; it must map names of matrices to formats")
     for matrix, kind in mix.items():
-        if matrix not in formats:
+        if matrix not in formats and matrix != EMBEDDING:
             raise ValueError(f"{where}.mix names {matrix!r}, which is not a matrix of this model")
         if not isinstance(kind, str) or kind not in QUANTISED:
             raise ValueError(f"{where}.mix stores {matrix} as {kind!r}; it must be {NAMES}")

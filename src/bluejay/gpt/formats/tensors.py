@@ -46,8 +46,9 @@ class StoredModel:
     """Size of the files that hold the weights."""
     licence: str | None = None
     """The licence stated in the files, if any."""
-    packed: Callable[[str], Packed] | None = None
-    """Reads a matrix of a quantised model in the native engine's form; None for other models."""
+    packed: Callable[[str], Packed | None] | None = None
+    """Reads a matrix of a quantised model in the native engine's form, and gives None for a weight that is not packed;
+    None for other models."""
     quantised: bool = False
     """Whether matrices are stored in fewer than 16 bits a weight, in whatever type `read` returns them."""
     companions: Companions = field(default_factory=Companions)

@@ -37,7 +37,7 @@ LEAST_SIZE = 0.01
 
 class Calibration:
     """The packed matrices of a model, fitted to its inputs on a text or, without one, on the package's sample. Matrices
-    must be requested in model order, a tied embedding last. All matrices of a block are computed when the first is
+    must be requested in model order, the embedding last. All matrices of a block are computed when the first is
     requested and kept until the next block's. Raises ValueError for a text shorter than one sequence."""
 
     def __init__(
@@ -59,6 +59,8 @@ class Calibration:
 
     def packed(self, name: str) -> Packed:
         """A matrix by its name."""
+        if name == "embed.weight" and not self.config.tied:  # rows that are looked up
+            return pack(self.read(name), self.formats[name])
         if not name.startswith("blocks."):
             return self._head(name)
         while self.layer < int(name.split(".")[1]):

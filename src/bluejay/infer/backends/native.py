@@ -58,7 +58,9 @@ class NativeModel:
     """The weights in the engine's form, shared by all backends of the model. `matrix` returns the packed form of a
     weight matrix by its name, `read` any other weight."""
 
-    def __init__(self, config: GPTConfig, matrix: Callable[[str], Packed], read: Callable[[str], Tensor]) -> None:
+    def __init__(
+        self, config: GPTConfig, matrix: Callable[[str], Packed | None], read: Callable[[str], Tensor]
+    ) -> None:
         self.config = config
         self.read = read
         self.store = native.Store()
@@ -66,13 +68,12 @@ class NativeModel:
         for name, shape in weight_shapes(config).items():
             if len(shape) == 1:
                 self.store.vector(name, read(name).float().contiguous().numpy())
-            elif name == "position.weight" or (name == "embed.weight" and not config.tied):
+            elif (packed := matrix(name)) is None:
                 table = read(name)
                 table = table if table.dtype in (torch.float32, torch.bfloat16) else table.float()
                 self.store.lookup(name, "f32" if table.dtype == torch.float32 else "bf16", *shape, flat(table))
             else:
-                packed = matrix(name)
-                self._add("head.weight" if name == "embed.weight" else name, packed)
+                self._add("head.weight" if name == "embed.weight" and config.tied else name, packed)
                 if packed.smoothing is not None:
                     self.store.vector(f"{inputs[name]}.smoothing", packed.smoothing.numpy())
 
@@ -88,9 +89,11 @@ def native_model(model: GPT | StoredModel) -> NativeModel:
     if isinstance(model, StoredModel):
         assert model.packed is not None
         return NativeModel(model.config, model.packed, model.read)
-    weights = model.state_dict()
+    weights, multiplied = model.state_dict(), input_of(model.config)
 
-    def matrix(name: str) -> Packed:
+    def matrix(name: str) -> Packed | None:
+        if name not in multiplied:
+            return None
         return pack(weights[name], FORMATS["bf16" if weights[name].dtype == torch.bfloat16 else "f32"])
 
     return NativeModel(model.config, matrix, weights.__getitem__)
