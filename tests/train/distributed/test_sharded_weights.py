@@ -90,7 +90,7 @@ def test_a_model_drawn_and_exported_on_a_mesh_is_that_of_one_process(mesh, proce
 
 
 @pytest.mark.slow
-def test_each_of_four_processes_needs_a_quarter_of_the_weights_and_the_main_one_a_few_tensors(
+def test_each_of_four_processes_needs_a_quarter_of_the_weights_and_a_tensor(
     processes, byte_tokenizer, tmp_path
 ):
     run(processes, measure, LARGE, Mesh(shard=4), byte_tokenizer, tmp_path)
@@ -98,5 +98,4 @@ def test_each_of_four_processes_needs_a_quarter_of_the_weights_and_the_main_one_
         sizes = [4 * weight.numel() for weight in GPT(LARGE).parameters()]
     used = [json.loads((tmp_path / f"memory-{rank}.json").read_text()) for rank in range(4)]
     print(f"weights {sum(sizes):,} bytes, the largest {max(sizes):,}; used by each process: {used}")
-    assert max(used[1:]) < sum(sizes) / 4 + 2 * max(sizes)
-    assert used[0] < sum(sizes) / 4 + 5 * max(sizes)  # writes; freed tensors stay in the heap a while
+    assert max(used) < sum(sizes) / 4 + 2 * max(sizes)

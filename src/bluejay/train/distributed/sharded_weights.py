@@ -1,5 +1,6 @@
 """The weights of a model that is divided among processes: each fills its own part; an export gathers one at a time."""
 
+import mmap
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
@@ -104,7 +105,9 @@ class GatheredWeights(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         shape, dtype = self.held[name]
         self.ask(self.names.index(name))
-        whole = torch.empty(shape, dtype=dtype)
+        # A map goes back to the system with the tensor; the C library would keep what was allocated for a while.
+        memory = mmap.mmap(-1, max(1, shape.numel() * dtype.itemsize))
+        whole = torch.frombuffer(memory, dtype=dtype, count=shape.numel()).view(shape)
         for rank, region in self.parts[name]:
             part = whole[region]
             if rank == 0:
