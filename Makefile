@@ -32,6 +32,7 @@ test: .venv/dev  ## all tests that are fast enough to run always; FILE=src/bluej
 
 test-slow: .venv/dev  ## the rest
 	$(INSTALL) --quiet --editable '.[cluster,harness]'
+	$(INSTALL) --quiet --no-deps 'triton; sys_platform == "linux"'
 	$(BIN)/python -m pytest -m slow $(SHAPES)
 
 lint: .venv/dev  ## style, types, and which package may import which

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from bluejay.gpt.formats.layouts import save_model
 from bluejay.gpt.model import GPT
 from bluejay.infer.backends import StepBatch
 from bluejay.infer.backends.replay import Replayed
-from bluejay.infer.backends.torch import TorchBackend, allocate
+from bluejay.infer.backends.torch import TorchBackend, allocate, attention_in_place
 
 PAGE, N_PAGES = 8, 80
 GPT_J = GPTConfig(n_layer=2, d_model=32, n_head=2, vocab_size=50, n_ctx=160)
@@ -187,6 +188,56 @@ def test_steps_whose_inputs_stay_in_place_give_the_same_logits(shape):
         for key in some:
             torch.testing.assert_close(second[key], first[key], rtol=1e-4, atol=1e-5)
     assert len(placed.backend.replayed.places) == 2  # for 2 and for 3 or 4 rows
+
+
+def check_pages_in_place(config: GPTConfig) -> None:
+    gpt, generator = random_gpt(dataclasses.replace(config, n_ctx=400), 0), np.random.default_rng(0)
+    plain, placed = (Driver(gpt, generator.permutation(N_PAGES).tolist()) for _ in range(2))
+    placed.backend.replayed = Replayed(placed.backend._decoded, placed.backend.device)
+    placed.backend.in_place = attention_in_place()
+    assert placed.backend.in_place is not None
+    texts = {key: generator.integers(0, 50, n).tolist() for key, n in enumerate((3, 250, PAGE))}
+    plain.step(texts), placed.step(texts)
+    for step in range(10):  # past the end of a page, and past a multiple of keys
+        some = {key: [step + key] for key in texts if step % 4 != key}
+        first, second = plain.step(some), placed.step(some)
+        for key in some:
+            torch.testing.assert_close(second[key], first[key], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("triton") is None, reason="needs Triton")
+@pytest.mark.parametrize("shape", range(len(SHAPES)))
+def test_pages_read_in_place_give_the_same_logits(shape):
+    """The kernel for GPUs in Triton's interpreter, which has to be asked for before Triton is imported."""
+    program = f"from tests.infer.backends import test_torch as t; t.check_pages_in_place(t.SHAPES[{shape}])"
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[3], env=environment, check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("triton") is None, reason="needs Triton")
+@pytest.mark.parametrize("target", [("cuda", 80, 32), ("cuda", 90, 32), ("hip", "gfx942", 64)])
+def test_the_kernel_that_reads_pages_in_place_is_compiled_for_gpus(target):
+    """Triton's compilers need no GPU. A process of its own, whose warnings are not ours."""
+    program = f"from tests.infer.backends import test_torch as t; t.compile_kernel(*{target})"
+    subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[3], check=True)
+
+
+def compile_kernel(backend: str, architecture: int | str, warp: int) -> None:
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from bluejay.infer.backends.paged import attend_head
+
+    for d_head, kind in ((256, "bf16"), (80, "fp32")):
+        constants = {"D_HEAD": d_head, "WIDTH": triton.next_power_of_2(d_head), "GROUP": 1, "PAGE": 32}
+        types = {name: "constexpr" if name in constants else "i64" for name in attend_head.arg_names}
+        types |= dict.fromkeys(("q", "keys", "values", "out"), f"*{kind}")
+        types |= {"pages": "*i64", "positions": "*i64", "scale": "fp32", "window": "i32"}
+        made = triton.compile(ASTSource(attend_head, types, constants), target=GPUTarget(backend, architecture, warp))
+        assert made.asm.keys() & {"cubin", "hsaco"}
 
 
 @pytest.mark.parametrize("block", [32, 128])

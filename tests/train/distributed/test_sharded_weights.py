@@ -90,9 +90,7 @@ def test_a_model_drawn_and_exported_on_a_mesh_is_that_of_one_process(mesh, proce
 
 
 @pytest.mark.slow
-def test_each_of_four_processes_needs_a_quarter_of_the_weights_and_a_tensor(
-    processes, byte_tokenizer, tmp_path
-):
+def test_each_of_four_processes_needs_a_quarter_of_the_weights_and_a_tensor(processes, byte_tokenizer, tmp_path):
     run(processes, measure, LARGE, Mesh(shard=4), byte_tokenizer, tmp_path)
     with torch.device("meta"):
         sizes = [4 * weight.numel() for weight in GPT(LARGE).parameters()]

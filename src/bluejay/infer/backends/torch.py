@@ -9,8 +9,9 @@ tests/infer/backends/test_torch.py checks this with the installed torch, on one 
 on the rest of the batch, and equal seeds almost always give equal text.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -96,6 +97,7 @@ class TorchBackend:
         self.keys_values = allocate(shape, weight.dtype, weight.device)
         # torch compiles it twice, the second time for any number of rows and keys; static shapes would reach its limit.
         self.replayed = Replayed(torch.compile(self._decoded), self.device) if compiled else None
+        self.in_place = attention_in_place() if compiled and self.device.type == "cuda" else None
 
     @classmethod
     def for_tokens(cls, gpt: GPT, lengths: Iterable[int], compiled: bool = False) -> "TorchBackend":
@@ -168,15 +170,14 @@ class TorchBackend:
         n_rows = 1 << (len(positions) - 1).bit_length()
         n_keys = -(-int(positions.max() + 1) // KEY_MULTIPLE) * KEY_MULTIPLE
         rows = np.arange(n_rows).clip(max=len(positions) - 1)
-        index = np.arange(n_keys)
-        pages = batch.pages[:, (index // self.page_size).clip(max=batch.pages.shape[1] - 1)].clip(min=0)
-        keys = self._tensor((pages * self.page_size + index % self.page_size)[rows])
-        return self.replayed(self._tensor(np.stack((batch.tokens, positions, slots))[:, rows]), keys)
+        columns = np.arange(-(-n_keys // self.page_size)).clip(max=batch.pages.shape[1] - 1)
+        pages = self._tensor(batch.pages.astype(np.int64)[rows][:, columns].clip(min=0))
+        return self.replayed(self._tensor(np.stack((batch.tokens, positions, slots))[:, rows]), pages)
 
-    def _decoded(self, new: Int[Tensor, "3 B"], keys: Int[Tensor, "B S"]) -> Float[Tensor, "B V"]:
+    def _decoded(self, new: Int[Tensor, "3 B"], pages: Int[Tensor, "B P"]) -> Float[Tensor, "B V"]:
         """The logits after one token of each sequence; `new` has the tokens, their positions and their slots."""
         tokens, at, to = new
-        cache = DecodeCache(self.keys_values, self.config, to, keys, at)
+        cache = DecodeCache(self.keys_values, self.config, to, pages, self.page_size, at, self.in_place)
         return self.gpt(tokens[None], positions=at[None], cache=cache)[0].float()
 
     @torch.inference_mode()
@@ -186,7 +187,7 @@ class TorchBackend:
         pages[:, :, :, target] = pages[:, :, :, source]
 
     def _tensor(self, numbers: np.ndarray) -> Tensor:
-        return torch.from_numpy(numbers).to(self.device)
+        return torch.from_numpy(np.ascontiguousarray(numbers)).to(self.device)
 
     def _blocks(self, batch: StepBatch) -> Iterator[QueryBlock]:
         for i, position in enumerate(batch.lengths.tolist()):
@@ -275,9 +276,12 @@ class DecodeCache:
     keys_values: Float[Tensor, "L 2 K slots H"]
     config: GPTConfig
     slots: Int[Tensor, " B"]
-    keys: Int[Tensor, "B S"]
-    """The slots of the keys of each sequence."""
+    pages: Int[Tensor, "B P"]
+    """The pages of each sequence; those past its last one stand for masked keys."""
+    page_size: int
     positions: Int[Tensor, " B"]
+    in_place: Callable[..., Tensor] | None
+    """As `attention_in_place`; without it the pages are copied together."""
 
     def attend(
         self, layer: int, q: Float[Tensor, "1 N B H"], k: Float[Tensor, "1 K B H"], v: Float[Tensor, "1 K B H"]
@@ -285,16 +289,33 @@ class DecodeCache:
         """Store a layer's new keys and values, then let every query attend to the visible keys of its sequence."""
         keys_values = self.keys_values[layer]
         keys_values.index_copy_(2, self.slots, torch.cat((k, v)))
-        keys, values = keys_values[:, :, self.keys].transpose(1, 2)
-        distance = self.positions[:, None] - torch.arange(self.keys.shape[1], device=q.device)
+        window = self.config.window if layer in self.config.local_layers else None
+        if self.in_place is not None:
+            y = self.in_place(
+                q[0].transpose(0, 1), keys_values, self.pages, self.positions, self.page_size, self.config.scale, window
+            )
+            return y.transpose(0, 1)[None]
+        slots = self.pages[:, :, None] * self.page_size + torch.arange(self.page_size, device=q.device)
+        keys, values = keys_values[:, :, slots.flatten(1)].transpose(1, 2)
+        distance = self.positions[:, None] - torch.arange(keys.shape[2], device=q.device)
         mask = distance >= 0
-        if layer in self.config.local_layers:
-            mask = mask & (distance < (self.config.window or 0))
+        if window is not None:
+            mask = mask & (distance < window)
         gqa = self.config.kv_heads != self.config.n_head
         y = F.scaled_dot_product_attention(
             q.transpose(0, 2), keys, values, attn_mask=mask[:, None, None], scale=self.config.scale, enable_gqa=gqa
         )
         return y.transpose(0, 2)
+
+
+def attention_in_place() -> Callable[..., Tensor] | None:
+    """The attention of a step of one token per sequence that reads pages in place (`bluejay.infer.backends.paged`);
+    None where there is no Triton, which comes with torch for GPUs."""
+    if find_spec("triton") is None:
+        return None
+    from bluejay.infer.backends.paged import attend
+
+    return attend
 
 
 def group_blocks(blocks: Iterable[QueryBlock]) -> Iterator[list[QueryBlock]]:
