@@ -35,7 +35,7 @@ for name in sys.argv[1:]:
 from bluejay.machine import n_processors
 assert n_processors() >= 1
 """
-OPTIONAL = ("lm_eval", "ray", "shtab", "xllamacpp")
+OPTIONAL = ("lm_eval", "ray", "shtab", "triton", "xllamacpp")
 
 
 def modules() -> list[str]:
