@@ -26,7 +26,6 @@ from bluejay.tokenizer import Tokenizer
 
 LAYOUT = {"group": GROUP, "half": HALF_GROUP, "block": BLOCK, "code": list(CODEBOOK), "smoothing": True}
 """The entries of `quantization` that describe the layout; a file with other values cannot be read."""
-EMBEDDING = "embed.weight"
 NAMES = " or ".join(QUANTISED)
 
 
@@ -40,7 +39,7 @@ def matrix_formats(config: GPTConfig, format: Format) -> dict[str, Format]:
     embedding are in every layer's input, and if it is tied in the logits, too. Keys and values shared by several query
     heads are small, and their errors recur in each of these heads."""
     shared = ("attention.k.weight", "attention.v.weight") if config.kv_heads < config.n_head else ()
-    sensitive, names = (EMBEDDING, *shared), dict.fromkeys([*matrix_names(config), EMBEDDING])
+    sensitive, names = ("embed.weight", *shared), dict.fromkeys([*matrix_names(config), "embed.weight"])
     return {name: QUANTISED["q8"] if name.endswith(sensitive) else format for name in names}
 
 
@@ -161,7 +160,7 @@ def stored_formats(config: GPTConfig, quantization: Any, where: str) -> dict[str
     if not isinstance(mix, dict):
         raise ValueError(f"{where}.mix is {mix!r}; it must map names of matrices to formats")
     for matrix, kind in mix.items():
-        if matrix not in formats and matrix != EMBEDDING:
+        if matrix not in formats and matrix != "embed.weight":
             raise ValueError(f"{where}.mix names {matrix!r}, which is not a matrix of this model")
         if not isinstance(kind, str) or kind not in QUANTISED:
             raise ValueError(f"{where}.mix stores {matrix} as {kind!r}; it must be {NAMES}")

@@ -56,7 +56,7 @@ def chosen() -> str | None:
 
 class NativeModel:
     """The weights in the engine's form, shared by all backends of the model. `matrix` returns the packed form of a
-    weight matrix by its name, `read` any other weight."""
+    weight by its name, and None for a weight that is not packed, which `read` returns."""
 
     def __init__(
         self, config: GPTConfig, matrix: Callable[[str], Packed | None], read: Callable[[str], Tensor]

@@ -109,7 +109,7 @@ class FindRepeats:
 
     def run(self, out: Path) -> dict[str, Any]:
         records = SortedRecords.open(listed(self.listing, "passages.npy"))
-        found = repeats(records.between(*key_range(self.bucket, self.n_buckets)))
+        found = repeats(records.repeated_between(*key_range(self.bucket, self.n_buckets)))
         np.save(out / "repeats.npy", found.astype(np.uint64).view(NUMBER))
         return {"repeats": len(found)}
 

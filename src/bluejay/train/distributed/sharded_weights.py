@@ -106,8 +106,7 @@ class GatheredWeights(Mapping[str, Tensor]):
         shape, dtype = self.held[name]
         self.ask(self.names.index(name))
         # A map goes back to the system with the tensor; the C library would keep what was allocated for a while.
-        memory = mmap.mmap(-1, max(1, shape.numel() * dtype.itemsize))
-        whole = torch.frombuffer(memory, dtype=dtype, count=shape.numel()).view(shape)
+        whole = torch.frombuffer(mmap.mmap(-1, shape.numel() * dtype.itemsize), dtype=dtype).view(shape)
         for rank, region in self.parts[name]:
             part = whole[region]
             if rank == 0:
