@@ -1,6 +1,7 @@
 """What the tests share: small real models, a real tokenizer, a disk that fills up."""
 
 import contextlib
+import functools
 import io
 import os
 import resource
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
+import httpx2
 import hypothesis
 import pytest
 import sentencepiece
@@ -21,6 +23,7 @@ from bluejay.gpt.init import new_model
 from bluejay.infer.model import Model
 from bluejay.storage import bucket
 from bluejay.tokenizer import Tokenizer
+from bluejay.train import loop
 from tests.object_storage import ObjectServer, object_server
 from tests.waiting import PATIENCE
 
@@ -31,13 +34,33 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # httpx gives up after five seconds unless told otherwise, which a busy machine may need for a small answer.
 for _limit in ("connect", "read", "write", "pool"):
     setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, _limit, PATIENCE)
+# Each call without a client would make a context of TLS, in 20 ms of a processor.
+for _client in (httpx, httpx2):
+    _transport = _client._transports.default
+    _transport.create_ssl_context = functools.cache(_transport.create_ssl_context)
 hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("patient")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Training first: its few tests take longest, and all workers should end together."""
-    items.sort(key=lambda item: "tests/train/" not in item.nodeid)
+    """The files whose tests take longest first, because all workers should end together."""
+    longest = ("tests/train/", "tests/serve/", "tests/test_guides", "tests/test_own_text", "tests/test_cli")
+    items.sort(key=lambda item: not item.nodeid.startswith(longest))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def drawn() -> Iterator[Callable[..., None]]:
+    """Runs draw nothing, because two plots take a quarter of a second; gives the function that draws."""
+    with pytest.MonkeyPatch.context() as patch:
+        draw = loop.draw_run
+        patch.setattr(loop, "draw_run", lambda *_: None)
+        yield draw
+
+
+@pytest.fixture
+def plots(drawn, monkeypatch) -> None:
+    """Runs draw their plots, as they do for users."""
+    monkeypatch.setattr(loop, "draw_run", drawn)
 
 
 @pytest.fixture(scope="session")

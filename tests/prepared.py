@@ -79,6 +79,12 @@ def main() -> None:
     from matplotlib.figure import Figure
 
     Figure(layout="constrained").savefig(io.BytesIO())  # fonts are read for the first figure
+    import torch
+
+    from bluejay.machine import matmul_rate
+
+    for dtype in (torch.float32, torch.bfloat16):
+        matmul_rate(torch.device("cpu"), dtype)
     gc.collect()
     gc.freeze()  # or each process that is forked would go through all that was imported
     # On a machine of one processor nothing is worth processes of its own, each of which would have to import all.

@@ -11,7 +11,7 @@ import pytest
 
 from bluejay.evals.answers import AnswerFile
 from bluejay.evals.scorers import open_scorer
-from bluejay.evals.tasks import Continuation, Generation
+from bluejay.evals.tasks import Continuation, Generation, Question, bits_and_bytes
 
 ASKED = Continuation("a", " b")
 
@@ -48,7 +48,7 @@ def served(answer: Callable[[dict[str, Any]], Any], *models: dict[str, Any]) -> 
                 self.reply(value)
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
             yield f"http://127.0.0.1:{server.server_address[1]}", sent
@@ -87,12 +87,13 @@ def test_another_form_is_refused(answer, sentence):
 
 
 @pytest.mark.parametrize(
-    ("request_", "found", "likelihood"),
+    ("request_", "found", "likelihood"),  # with the number of bytes that were scored
     [
-        (Continuation("\n", "a bc"), ([0, 1, 2], [None, -1.0, -2.0]), (-3.0, 2)),
-        (Continuation("", "a bc"), ([0, 1], [None, -1.0]), (-1.0, 1)),
-        (Continuation("", "a bc"), ([0, 0, 1], [None, -1.0, -2.0]), (-3.0, 2)),  # after what begins every text
-        (Continuation("a", " bc"), ([0, 1, 2], [None, -1.0, -2.0]), (-3.0, 2)),
+        (Continuation("\n", "a bc"), ([0, 1, 2], [None, -1.0, -2.0]), (-3.0, 2, 4)),
+        (Continuation("", "a bc"), ([0, 1], [None, -1.0]), (-1.0, 1, 3)),
+        (Continuation("", "a bc"), ([0, 0, 1], [None, -1.0, -2.0]), (-3.0, 2, 4)),  # after what begins every text
+        (Continuation("a", " bc"), ([0, 1, 2], [None, -1.0, -2.0]), (-3.0, 2, 3)),
+        (Continuation("a ", " bc"), ([0, 1, 2], [None, -1.0, -2.0]), (-3.0, 2, 4)),
     ],
 )
 def test_the_first_token_is_scored_where_something_stands_before_it(request_, found, likelihood):
@@ -101,7 +102,8 @@ def test_the_first_token_is_scored_where_something_stands_before_it(request_, fo
     known = {"text_offset": offsets, "token_logprobs": logprobs, "top_logprobs": best}
     with served(choices(f"{request_.context}{request_.text}d", known), {"id": "one"}) as (address, _):
         ((_, answer),) = open_scorer(address).answers([request_])
-    assert (answer.logprob, answer.n_tokens) == likelihood
+    _, n_bytes = bits_and_bytes(Question("1", (request_,)), answer)
+    assert (answer.logprob, answer.n_tokens, n_bytes) == likelihood
 
 
 def test_a_text_of_one_token_without_a_prompt_is_refused():

@@ -141,13 +141,10 @@ def check_compiled_blocks(shape: dict, recompute: str) -> None:
         assert torch.linalg.vector_norm(one - other) <= 1e-5 * torch.linalg.vector_norm(other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "recompute"),
-    [
-        pytest.param(shape, kind, marks=() if (shape, kind) == ("GPT-J", "selective") else pytest.mark.slow)
-        for shape in SHAPES
-        for kind in ("none", "selective", "full")
-    ],
+    [(shape, kind) for shape in SHAPES for kind in ("none", "selective", "full")],
 )
 def test_no_graph_breaks_in_a_block(shape, recompute):
     # A process of its own: torch.compile cannot see through the checks of annotations that the tests add.

@@ -9,6 +9,7 @@ import pytest
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.init import new_model
 from bluejay.infer.model import Model
+from bluejay.serve import server as serving
 from bluejay.serve.app import create_app
 from bluejay.serve.engine_thread import EngineThread
 from bluejay.serve.server import Server, listen
@@ -16,6 +17,8 @@ from bluejay.serve.settings import ServeSettings
 from tests.waiting import PATIENCE
 
 N_CTX = 1024
+# The clients of servers in this process have sent all before the end; those of `programs.py` may be late.
+serving.LATE_REQUEST_SECONDS = 0.0
 
 
 def engine_thread_of(server: Server, name: str | None = None) -> EngineThread:

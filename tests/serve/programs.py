@@ -21,9 +21,9 @@ from bluejay.serve.settings import ServeSettings
 from bluejay.tokenizer import Tokenizer
 from tests.waiting import PATIENCE
 
-# Programs fork from a process that has imported torch and does nothing else: importing takes seconds.
+# Programs fork from a process that has imported what they need: importing takes seconds.
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload([__name__])
+FORKS.set_forkserver_preload(["tests.forked"])
 
 
 def small_model(n_ctx: int) -> Model:

@@ -74,7 +74,7 @@ def processes(tmp_path):
     standard error to `tmp_path / "stderr-RANK"`.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bluejay.train.loop", "matplotlib.pyplot"])
+    context.set_forkserver_preload(["tests.forked"])
     started = []
 
     def start(function: Callable[..., None], *arguments: object, count: int = 1) -> list:

@@ -159,10 +159,10 @@ def on_hub(base, tmp_path, monkeypatch) -> Path:
 @pytest.mark.parametrize(
     ("init", "named", "revision"),
     [
-        ("owner/model", "owner/model", None),
+        pytest.param("owner/model", "owner/model", None, marks=pytest.mark.slow),
         ("owner/model@v2", "owner/model", "v2"),
         ("the folder in the cache", "owner/model", "c" * 40),
-        ("a folder", "a folder", None),
+        pytest.param("a folder", "a folder", None, marks=pytest.mark.slow),
         ("a link to a folder", "a folder", None),
         ("a run", "its model", None),
     ],

@@ -35,7 +35,7 @@ def reference(recipe_file, load_recipe, weights, tmp_path) -> bytes:
     return weights(tmp_path / "reference")
 
 
-def test_the_loss_falls_and_the_model_speaks_what_it_learnt(recipe_file, tmp_path, load_recipe):
+def test_the_loss_falls_and_the_model_speaks_what_it_learnt(recipe_file, tmp_path, load_recipe, plots):
     trained = train(load_recipe(recipe_file, "--train.tokens", "20480"))
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
     losses = [row["loss"] for row in rows if "loss" in row]
@@ -134,7 +134,7 @@ def test_paths_begin_at_home(recipe_file, load_recipe, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["price_$5_and_$6_x", "[/red] \\frac{", "a\tb $", "日本"])
-def test_a_name_is_plain_text(name, recipe_file, load_recipe, tmp_path):
+def test_a_name_is_plain_text(name, recipe_file, load_recipe, tmp_path, plots):
     recipe = load_recipe(recipe_file, *SHORT)
     train(dataclasses.replace(recipe, name=name))
     assert (tmp_path / "run" / "loss.png").read_bytes().startswith(b"\x89PNG")

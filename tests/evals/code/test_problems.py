@@ -35,9 +35,10 @@ def test_there_are_sixty_problems_in_eight_kinds():
     assert sum(one.article for one in OURS) >= 10 and not any(one.forgeable for one in OURS)
 
 
+@pytest.mark.parametrize("most", [1, pytest.param(None, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", sorted({one.kind for one in OURS}))
-def test_the_reference_passes_and_each_mutant_fails_a_test(kind):
-    samples = [(one, text) for one in OURS if one.kind == kind for text in (one.reference, *one.mutants)]
+def test_the_reference_passes_and_each_mutant_fails_a_test(kind, most):
+    samples = [(one, text) for one in OURS if one.kind == kind for text in (one.reference, *one.mutants[:most])]
     verdicts = zip(samples, grade_all(samples, workers=2, limits=Limits(cpu_seconds=2)), strict=True)
     wrong = [
         (one.task_id, text, verdict) for (one, text), verdict in verdicts if verdict.passed != (text == one.reference)

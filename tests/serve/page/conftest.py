@@ -24,7 +24,7 @@ expect.set_options(timeout=1000 * PATIENCE)
 SIZES = {"desktop": (1280, 720), "phone": (390, 844)}
 
 
-@pytest.fixture(scope="module")  # asyncio.run of other tests fails while the event loop of Playwright runs
+@pytest.fixture(scope="package")  # asyncio.run of other tests fails while the event loop of Playwright runs
 def browser():
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
     if chromium is None:
@@ -38,19 +38,54 @@ def browser():
         browser.close()
 
 
-@pytest.fixture
-def open_page(browser, server):
-    """Opens the page in a new browser profile."""
-    problems, contexts = [], []
+@pytest.fixture(scope="package")
+def kept(browser):
+    """A tab that one test after another uses: a new profile fetches and compiles all files again."""
+    contexts = []
+    yield new_context(browser, contexts, "desktop", "light").new_page()
+    contexts[0].close()
 
-    def opened(size: str = "desktop", scheme: str = "light", url: str = server.url, **options) -> Page:
-        page = new_context(browser, contexts, size, scheme, **options).new_page()
-        page.on("pageerror", lambda error: problems.append(error))
+
+def forget(page: Page, url: str) -> None:
+    """Leave nothing of the test before: routes, permissions, tabs, storage of the address, the pointer's place."""
+    page.unroute_all(behavior="ignoreErrors")
+    page.context.clear_permissions()
+    for other in page.context.pages:
+        if other != page:
+            other.close()
+    page.goto("/".join([*url.split("/")[:3], "healthz"]))  # leaving the page stores its text, so it comes first
+    page.evaluate("() => { localStorage.clear(); sessionStorage.clear(); }")
+    page.mouse.move(0, 0)
+
+
+@pytest.fixture
+def open_page(browser, server, request):
+    """Opens the page: in the tab of the test before, or in a new browser profile if it is to be the test's own, has
+    other options than the tab, or is not the first of its test."""
+    problems, contexts, used = [], [], []
+
+    def note(error: Exception) -> None:
+        problems.append(error)
+
+    def opened(
+        size: str = "desktop", scheme: str = "light", url: str = server.url, own: bool = False, **options
+    ) -> Page:
+        if (size, scheme) == ("desktop", "light") and not (options or own or used):
+            used.append(request.getfixturevalue("kept"))
+            page = used[0]
+            forget(page, url)
+        else:
+            page = new_context(browser, contexts, size, scheme, **options).new_page()
+        page.on("pageerror", note)
         page.goto(url)
         expect(page.locator("#model")).to_have_text("tiny")
         return page
 
     yield opened
+    for page in used:
+        page.remove_listener("pageerror", note)
+        page.unroute_all(behavior="ignoreErrors")
+        page.goto("about:blank")
     for context in contexts:
         context.close()
     assert problems == []

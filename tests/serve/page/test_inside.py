@@ -25,6 +25,20 @@ LAYER_BY_LAYER, MADE, ATTENTION = "Layer by layer", "What made it", "Attention"
 WITHOUT, OTHER, STEERING, BIRTH = "Without a word", "Another text", "Steering", "How it learnt"
 
 
+@pytest.fixture(scope="module")
+def model(byte_tokenizer) -> Model:
+    """Two layers, because looking inside takes a run for each layer and token."""
+    gpt = new_model(GPTConfig(n_layer=2, d_model=64, n_head=2, vocab_size=259, n_ctx=256), 0).requires_grad_(False)
+    gpt.head.bias[byte_tokenizer.eot] = -1e4
+    return Model(gpt, byte_tokenizer, "tiny")
+
+
+@pytest.fixture(scope="module")
+def server(running, model):
+    with running(model) as server:
+        yield server
+
+
 def look_inside(page: Page, text: str = TEXT) -> None:
     writing(page).fill(text)
     tab(page, "Inside")

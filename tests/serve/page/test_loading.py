@@ -28,7 +28,7 @@ def on_demand(page: Page) -> set[str]:
 def test_first_view_is_light_and_asks_nobody_else(open_page, server):
     texts = [file.read_text(encoding="utf-8") for file in (*FILES, *(FOLDER / "on_demand").iterdir())]
     assert all(len(text.splitlines()) < 300 for text in texts)
-    first = loaded(open_page())
+    first = loaded(open_page(own=True))
     assert all(url.startswith(server.url) for url in first)
     assert len(first) >= len(FILES) and sum(first.values()) <= FIRST_VIEW_BYTES
     assert all((FOLDER / "on_demand" / name).stat().st_size <= ON_DEMAND_BYTES for name in ON_DEMAND)
@@ -109,7 +109,8 @@ def test_link_and_last_visit_bring_settings_that_have_no_control_yet(open_page, 
 
 
 @pytest.mark.parametrize("use", [open_more, show_probabilities])
-def test_part_that_fails_to_load_shows_an_error_and_can_be_tried_again(page, use):
+def test_part_that_fails_to_load_shows_an_error_and_can_be_tried_again(open_page, use):
+    page = open_page(own=True)
     writing(page).fill("the cat")
     page.route("**/on_demand/*", lambda route: route.fulfill(status=404))
     name = "More" if use is open_more else "Probabilities"
@@ -176,7 +177,8 @@ def test_odd_stored_data_does_not_keep_the_page_from_working(open_page, answer_w
     expect(page.locator("[aria-label=History] li")).to_have_count(n_entries + 1)
 
 
-def test_server_that_hangs_is_said_within_seconds(page):
+def test_server_that_hangs_is_said_within_seconds(open_page):
+    page = open_page(own=True)
     held = []
     page.route("**/v1/*", lambda route: held.append(route))
     page.clock.install()
@@ -194,7 +196,8 @@ def test_server_that_hangs_is_said_within_seconds(page):
     expect(page.locator("#report")).not_to_contain_text("has not answered")
 
 
-def test_print_has_the_whole_text_without_the_controls(page):
+def test_print_has_the_whole_text_without_the_controls(open_page):
+    page = open_page(own=True)
     text = "\n".join(f"line {i} of a text that is longer than one sheet of paper" for i in range(300))
     writing(page).fill(text)
     page.emulate_media(media="print")

@@ -16,8 +16,9 @@ COLOUR = re.compile(r"#[0-9a-f]{6}")
 
 
 @pytest.mark.slow
-def test_every_screen_holds_the_page(page):
+def test_every_screen_holds_the_page(open_page):
     """200 % zoom, which halves the screen, included."""
+    page = open_page(own=True)
     page.locator("#examples button").nth(2).click()
     names = [
         "#run",

@@ -27,6 +27,15 @@ async ({text, cuts}) => {
 """
 
 
+@pytest.fixture(scope="module")
+def page(browser, server):
+    """One page for all calls: the functions keep no state."""
+    with browser.new_context() as context:
+        opened = context.new_page()
+        opened.goto(server.url)
+        yield opened
+
+
 @pytest.fixture
 def call(page):
     """Calls a function of a module of the page: call("on_demand/function_end", "functionEnd", "def f():", " ...")."""

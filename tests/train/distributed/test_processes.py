@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bluejay.cli import main, parser
-from bluejay.train.distributed.processes import environment_of, wants_launch
+from bluejay.train.distributed.processes import check_hosts, environment_of, wants_launch
 from bluejay.train.report.metrics import read_metrics
 from tests.waiting import PATIENCE, eventually
 
@@ -44,6 +44,20 @@ def test_what_cannot_be_is_said(arguments, by_text, says):
         wants_launch(options(*arguments), by_text)
 
 
+def test_a_run_that_could_not_go_on_without_some_hosts_is_refused_at_its_start(recipe_file, load_recipe):
+    allowed = options("--processes", "8", "--hosts", "2:4", "--meet", "node1:29400")
+    some, all_ = (load_recipe(recipe_file, "--train.batch_tokens", str(32 * rows)) for rows in (32, 96))
+    check_hosts(allowed, all_)
+    with pytest.raises(
+        ValueError, match=r"--hosts is 2:4, and with 3 of them train\.batch_tokens is 32 sequences, .* 24"
+    ):
+        check_hosts(allowed, some)
+    check_hosts(options("--processes", "8", "--hosts", "4", "--meet", "node1:29400"), some)
+    fixed = load_recipe(recipe_file, "--train.batch_tokens", "3072", "--mesh.shard", "32")
+    with pytest.raises(ValueError, match=r"with 2 of them the mesh .* needs 32 processes and there are 16"):
+        check_hosts(allowed, fixed)
+
+
 def test_variables_that_the_user_has_set_stay():
     found = environment_of(2, "eth0", {"OMP_NUM_THREADS": "7", "GLOO_SOCKET_IFNAME": "ib0"})
     assert found["OMP_NUM_THREADS"] == "7" and found["GLOO_SOCKET_IFNAME"] == "ib0"
@@ -66,7 +80,7 @@ def telling(recipe: str, told: str, flags: list[str]) -> None:
         main(["train", recipe, "--train.tokens", "256", *flags])
 
 
-@pytest.mark.parametrize("flags", [[], ["--json"]])
+@pytest.mark.parametrize("flags", [[], pytest.param(["--json"], marks=pytest.mark.slow)])
 def test_one_process_of_several_tells_the_result(flags, processes, recipe_file, tmp_path):
     for process in processes(telling, str(recipe_file), str(tmp_path / "told"), flags, count=2):
         process.join(PATIENCE)

@@ -10,7 +10,7 @@ from bluejay.train.report.metrics import read_metrics
 
 
 @pytest.fixture
-def run(recipe_file, load_recipe, tmp_path):
+def run(recipe_file, load_recipe, tmp_path, plots):
     """The rows of a run in micro-batches, with a prompt and a profile."""
     options = ("--train.tokens", "2560", "--train.micro_batch_tokens", "64", "--evaluate.prompts", '["abc", "xyz"]')
     train(load_recipe(recipe_file, *options, "--evaluate.every_steps", "10", "--evaluate.sample_tokens", "8"), True)

@@ -84,7 +84,7 @@ def test_only_the_document_is_lost(hostile) -> None:
 
 
 def test_waiting_is_cut_off_too_and_a_first_record_is_named_as_its_file(hostile) -> None:
-    assert run(hostile, "sleep two", seconds=0.1) == ["f: took too long to parse", "two"]
+    assert run(hostile, "sleep two", seconds=0.03) == ["f: took too long to parse", "two"]
 
 
 def test_what_splits_the_file_may_crash(hostile) -> None:
