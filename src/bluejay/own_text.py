@@ -32,6 +32,7 @@ from bluejay.train.distributed import parallel
 from bluejay.train.distributed.device import within_memory
 from bluejay.train.loop import Run, Trained, timeout, train
 from bluejay.train.recipe import Checkpoint, TrainRecipe
+from bluejay.train.schedule import Schedule
 
 SIZES = ((2, 64), (4, 128), (4, 192), (6, 256), (6, 384), (8, 512), (12, 768), (16, 1024))
 """Layers and width of the models to choose from."""
@@ -268,7 +269,7 @@ def sized(corpus: Path, directory: Path, name: str, init: str | None, seconds: f
     say(f"{speed:,.0f} tokens/s: about {recipe.train.tokens:,} tokens, {epochs:.1f} epochs")
     tokens = max(recipe.train.batch_tokens, int(FIRST_SHARE * recipe.train.tokens))
     warmup = max(recipe.train.schedule.warmup, warmup_of(tokens, recipe.train.batch_tokens))
-    schedule = dataclasses.replace(recipe.train.schedule, kind=FIRST_SCHEDULE, warmup=warmup)
+    schedule = Schedule(FIRST_SCHEDULE, warmup, final=recipe.train.schedule.final)
     return dataclasses.replace(
         recipe, output=str(directory), train=dataclasses.replace(recipe.train, tokens=tokens, schedule=schedule)
     )

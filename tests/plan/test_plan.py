@@ -15,7 +15,7 @@ from bluejay import recipe as recipes
 from bluejay.cli import main
 from bluejay.plan.hardware import Hardware, load
 from bluejay.plan.plan import Plan, model_of, plan
-from bluejay.plan.search import best
+from bluejay.plan.search import best, mesh_choices
 from bluejay.train.recipe import Mesh, TrainRecipe
 
 ROOT = Path(__file__).parents[2]
@@ -110,6 +110,19 @@ def test_the_best_mesh_fits_and_is_no_slower_than_the_recipes_own():
     mesh = Mesh(**found.mesh)
     train = dataclasses.replace(neox.train, micro_batch_tokens=found.micro_batch_tokens, recompute=found.recompute)
     assert plan(dataclasses.replace(neox, mesh=mesh, train=train), machine) == found
+
+
+def test_a_pipeline_has_a_micro_batch_for_each_stage():
+    machine = hardware("a100-40gb", "--devices", "8")
+    deep = recipe("gpt-neox-20b", "--mesh.shard", "1", "--mesh.tensor", "1", "--mesh.pipeline", "8")
+    with pytest.raises(ValueError, match=r"needs at least 8 .* has 1; lower train\.micro_batch_tokens"):
+        plan(dataclasses.replace(deep, train=dataclasses.replace(deep.train, micro_batch_tokens=None)), machine)
+    few = recipe("gpt-neox-20b", "--train.batch_tokens", "8192", "--train.micro_batch_tokens", "2048")
+    meshes = [
+        (mesh["pipeline"], few.train.batch_tokens // (mesh["replicate"] * mesh["shard"] * micro))
+        for mesh, micro in mesh_choices(few, model_of(few)[0], machine)
+    ]
+    assert meshes and all(micro_batches >= stages for stages, micro_batches in meshes)
 
 
 def test_more_devices_take_less_time_and_less_memory_each():

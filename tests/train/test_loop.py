@@ -296,7 +296,7 @@ def test_a_run_goes_back_past_bad_batches_and_that_too_survives_a_stop(
         (
             ("--train.lr", "1e30"),
             range(0),
-            r"step \d+ was the 10th in a row to be skipped: its .* is nan; lower train.lr",
+            r"steps skipped in a row: 10, the last of them step \d+: its .* is nan; lower train.lr",
         ),
         (("--guard.spike", "back"), range(3, 99), "there is no permanent checkpoint to roll back to yet"),
         (

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoModelForCausalLM, GPTJConfig, LlamaConfig
 
 from bluejay.gpt.formats.layouts import load_model, open_model
@@ -123,6 +124,13 @@ def test_nothing_of_the_base_is_a_parameter_or_changes(base):
         optimizer.step()
     assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
     assert all(weight.grad is not None for weight in model.parameters())
+
+
+def test_adapters_trained_on_a_gpu_can_be_added_to_weights_in_main_memory():
+    with FakeTensorMode():  # which knows devices without having them
+        weights = {"q.a": torch.ones(2, 4, device="cuda"), "q.b": torch.ones(3, 2, device="cuda")}
+        update = adapters(weights, LoRA(rank=2))["q.weight"]
+        assert torch.addmm(torch.zeros(3, 4), update.b, update.a).device == CPU
 
 
 @pytest.mark.parametrize("base", ["gptj"], indirect=True)

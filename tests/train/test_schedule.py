@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from bluejay.train.loop import train
 from bluejay.train.schedule import Schedule, learning_rate
 
 
@@ -48,5 +49,19 @@ def test_wsd_stays_at_the_peak_and_falls_along_one_minus_the_root(steps):
 
 @pytest.mark.parametrize("wrong", [{"cooldown": 0.0}, {"cooldown": 1.1}, {"warmup": 0.5, "cooldown": 0.6}])
 def test_a_cooldown_that_does_not_fit_is_refused(wrong):
-    with pytest.raises(ValueError, match="cooldown above 0 and at most 1 - warmup"):
+    with pytest.raises(ValueError, match=r"train\.schedule\.cooldown is .*(at most 1 - warmup|a fraction of the run)"):
         Schedule("wsd", **wrong)
+
+
+def test_steps_in_place_of_a_fraction_are_told_how_they_are_written():
+    with pytest.raises(ValueError, match=r"warmup is 2000; it is a fraction of the run, .*: N steps of M are N/M"):
+        Schedule(warmup=2000)
+    with pytest.raises(ValueError, match=r"final is 2; it is a fraction of train\.lr"):
+        Schedule(final=2)
+
+
+@pytest.mark.parametrize(("field", "kind"), [("decay", "wsd"), ("decay", "constant"), ("cooldown", "cosine")])
+def test_a_new_run_has_no_field_that_its_schedule_would_ignore(field, kind, recipe_file, load_recipe):
+    overrides = ("--train.schedule.kind", kind, f"--train.schedule.{field}", "0.5")
+    with pytest.raises(ValueError, match=rf'schedule\.{field} is 0\.5, .* in place of "{kind}"'):
+        train(load_recipe(recipe_file, *overrides))

@@ -15,7 +15,7 @@ from bluejay.plan.remedies import remedies
 from bluejay.plan.timing import Seconds, seconds
 from bluejay.plan.workload import Workload
 from bluejay.progress import format_duration
-from bluejay.train.distributed.parallel import check_mesh_sizes
+from bluejay.train.distributed.parallel import check_mesh_sizes, check_micro_batches
 from bluejay.train.initial import check_initial, initial_model
 from bluejay.train.recipe import TrainRecipe
 
@@ -107,7 +107,7 @@ class Plan:
 
 
 def plan(recipe: TrainRecipe, hardware: Hardware) -> Plan:
-    """The plan of a recipe with its own mesh. Raises ValueError if the mesh does not match model and hardware."""
+    """The plan of a recipe with its own mesh. Raises ValueError if that does not match model, batch and hardware."""
     try:
         mesh = recipe.mesh.sizes(hardware.devices)
     except ValueError as error:
@@ -116,7 +116,9 @@ def plan(recipe: TrainRecipe, hardware: Hardware) -> Plan:
     micro = recipe.micro_batch_rows(mesh["replicate"] * mesh["shard"]) * recipe.data.sequence_length
     config, packed_bytes = model_of(recipe)
     check_mesh_sizes(mesh, config, recipe.data.sequence_length)
-    return predict(Workload(recipe, config, hardware, mesh, micro, packed_bytes))
+    workload = Workload(recipe, config, hardware, mesh, micro, packed_bytes)
+    check_micro_batches(workload.micro_batches, mesh["pipeline"])
+    return predict(workload)
 
 
 def predict(workload: Workload) -> Plan:

@@ -63,7 +63,8 @@ def needed(workload: Workload) -> float:
 def mesh_choices(
     recipe: TrainRecipe, config: GPTConfig, hardware: Hardware, most: int | None = None
 ) -> Iterator[tuple[dict[str, int], int]]:
-    """Every mesh that uses all devices and divides the model, with the `most` smallest micro-batches of the batch."""
+    """Every mesh that uses all devices and divides the model, with the `most` smallest micro-batches of the batch, if
+    these are at least as many as the pipeline's stages."""
     length, rows = recipe.data.sequence_length, recipe.batch_rows
     for tensor in divisors(min(hardware.node, hardware.devices)) if recipe.lora is None else [1]:
         for pipeline in divisors(hardware.devices // tensor):
@@ -77,4 +78,5 @@ def mesh_choices(
             for shard in divisors(data):
                 mesh = {"replicate": data // shard, "shard": shard, "tensor": tensor, "pipeline": pipeline}
                 for micro in divisors(rows // data)[:most]:
-                    yield mesh, micro * length
+                    if rows // data >= micro * pipeline:
+                        yield mesh, micro * length

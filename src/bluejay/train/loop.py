@@ -134,6 +134,8 @@ class Run:
             self.state.recipe["train"] |= {name: found[1].recipe["train"][name] for name in ("tokens", "schedule")}
         if found:
             check_same_run(found[1], self.state, self.directory)
+        if not found:
+            recipe.train.schedule.check_used()
         if found and step is None:
             found, self.shorter = before_cooldown(self.checkpoints, found, recipe)
         if found:
@@ -208,7 +210,7 @@ class Run:
                 if self.state.consecutive_skips >= recipe.guard.patience:
                     self.launched.clear()  # it has no part in what follows
                 elif any(self.flags) or launched in (*kept, recipe.steps) or self.acts_after(launched):
-                    self.settle(report, 0)
+                    problem = self.settle(report, 0) or problem
                 if self.launched:
                     continue
                 if self.state.consecutive_skips >= recipe.guard.patience:
@@ -293,7 +295,7 @@ class Run:
         Raises ValueError if the recipe does not allow it, there is no such checkpoint, or it has not helped before.
         """
         here = self.state
-        in_a_row = f"step {here.step:,} was the {here.consecutive_skips}th in a row to be skipped: "
+        in_a_row = f"steps skipped in a row: {here.consecutive_skips:,}, the last of them step {here.step:,}: "
         where = (in_a_row if here.consecutive_skips else "") + problem
         if self.recipe.guard.spike != "back":
             raise ValueError(f'{where}; lower train.lr, or set guard.spike = "back" to skip these batches')

@@ -88,6 +88,10 @@ def initial_adapter(rank: int, columns: int, rows: int, generator: torch.Generat
 
 
 def adapters(weights: Mapping[str, Tensor], settings: LoRA) -> dict[str, LowRank]:
-    """The adapters among a model's weights, by the name of the matrix that each belongs to."""
+    """The adapters among a model's weights, in main memory, where those of the model that they are added to are read;
+    by the name of the matrix that each belongs to."""
     matrices = [name.removesuffix(".a") for name in weights if name.endswith(".a")]
-    return {f"{name}.weight": LowRank(weights[f"{name}.a"], weights[f"{name}.b"], settings.scale) for name in matrices}
+    return {
+        f"{name}.weight": LowRank(weights[f"{name}.a"].cpu(), weights[f"{name}.b"].cpu(), settings.scale)
+        for name in matrices
+    }

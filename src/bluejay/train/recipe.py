@@ -90,7 +90,7 @@ class Data:
     sequence_length: Count = 512
     """Tokens in a training sequence; also the context length of the model unless `model.n_ctx` is given."""
     mask_documents: bool = True
-    """Whether attention stays within a document where a sequence holds several."""
+    """Whether attention stays within a document where a sequence holds several; in an example it always does."""
     prompt_weight: float = 0.0
     """Loss weight of a prompt token in examples, from 0 to 1; tokens of answers have weight 1."""
     columns: dict[str, str] = field(default_factory=dict)
@@ -386,7 +386,7 @@ class TrainRecipe:
     def same_run(self) -> dict[str, Any]:
         """The part of the recipe that determines the final weights; a run resumes only if it is unchanged.
 
-        Files are known by their content (`bluejay.train.checkpoint.state.State.inputs`), not by their paths.
+        Files are known by their content (`State.inputs`), not by their paths. [guard] may change for later steps.
         """
         values = dataclasses.asdict(self)
         for table, names in (

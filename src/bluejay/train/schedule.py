@@ -25,10 +25,30 @@ class Schedule:
     """Floor of the learning rate, as a fraction of the peak."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.warmup < self.decay <= 1 or not 0 <= self.final <= 1:
-            raise ValueError("train.schedule needs 0 <= warmup < decay <= 1 and 0 <= final <= 1")
+        for name in ("warmup", "decay", *(["cooldown"] if self.kind == "wsd" else [])):
+            if not 0 <= (value := getattr(self, name)) <= 1:
+                raise ValueError(
+                    f"train.schedule.{name} is {value:g}; it is a fraction of the run, such as 0.01: "
+                    "N steps of M are N/M"
+                )
+        if not 0 <= self.final <= 1:
+            raise ValueError(f"train.schedule.final is {self.final:g}; it is a fraction of train.lr, from 0 to 1")
+        if not self.warmup < self.decay:
+            raise ValueError(f"train.schedule.warmup is {self.warmup:g}; it must be below decay, {self.decay:g}")
         if self.kind == "wsd" and not 0 < self.cooldown <= 1 - self.warmup:
-            raise ValueError("train.schedule needs cooldown above 0 and at most 1 - warmup")
+            raise ValueError(
+                f"train.schedule.cooldown is {self.cooldown:g}; it must be above 0 and at most 1 - warmup, "
+                f"{1 - self.warmup:g}"
+            )
+
+    def check_used(self) -> None:
+        """Raise ValueError, naming it, if a field is set that this kind of schedule does not use."""
+        for name, kind in (("decay", "cosine"), ("cooldown", "wsd")):
+            if self.kind != kind and (value := getattr(self, name)) != getattr(Schedule, name):
+                raise ValueError(
+                    f'train.schedule.{name} is {value:g}, and only a schedule of kind "{kind}" uses it; '
+                    f'leave it out, or set train.schedule.kind = "{kind}" in place of "{self.kind}"'
+                )
 
     def cooldown_step(self, steps: int) -> int:
         """Number of steps before the cooldown in a run of `steps` steps; all of them if the kind has no cooldown."""

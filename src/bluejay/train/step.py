@@ -18,7 +18,7 @@ from torch.distributed.fsdp import FSDPModule
 from bluejay.native import native
 from bluejay.train.checkpoint.state import State
 from bluejay.train.data.batches import TrainBatch
-from bluejay.train.distributed.parallel import World, pipeline_schedule, squared_gradient_norm
+from bluejay.train.distributed.parallel import World, check_micro_batches, pipeline_schedule, squared_gradient_norm
 from bluejay.train.distributed.stage import Stage
 from bluejay.train.optimizer import refuse
 from bluejay.train.recipe import Guard, TrainRecipe, is_examples
@@ -83,7 +83,7 @@ class Launched:
 class Step:
     """Steps a model and its optimizer. `gradient` leaves the gradient in `.grad`; `update` or `discard` must follow.
 
-    Raises ValueError if the processes cannot divide a batch evenly.
+    Raises ValueError if the processes cannot divide a batch evenly, or into enough micro-batches for a pipeline.
     """
 
     def __init__(
@@ -99,6 +99,7 @@ class Step:
         length, processes = recipe.data.sequence_length, world.data_shard[1]
         self.rows = recipe.micro_batch_rows(processes)
         self.n_micro = recipe.batch_rows // processes // self.rows
+        check_micro_batches(self.n_micro, world.axis("pipeline")[1])
         self.pipeline = None
         if not stage.is_whole:
             self.pipeline = pipeline_schedule(world, stage, self.rows, length, self.n_micro, learning=True)
@@ -114,7 +115,8 @@ class Step:
         world = self.world
         total = float(self.settings.batch_tokens)
         if batch.weights is not None and self.averages_weights:
-            total = float(world.sum(batch.weights.to(world.device).sum(), "replicate", "shard"))
+            # They are in main memory, so the device is not waited for.
+            total = float(world.sum(batch.weights.sum(), "replicate", "shard"))
         with autocast(world.device, self.precision):
             losses = self.backward(batch, 1 / max(total, 1e-9))  # it is 0 if nothing in the batch is to be learnt
         values = torch.zeros(3 + len(flags), device=world.device, dtype=torch.float64)
@@ -153,8 +155,9 @@ class Step:
     def nll(self, batch: TrainBatch) -> Float[Tensor, "B T"]:
         """Negative log-likelihood of each target in nats. All processes pass the same batch and get the same result."""
         (index, processes), (B, T) = self.world.data_shard, batch.inputs.shape
-        size = min(self.rows, -(-B // processes))
-        each = -(-B // (processes * size)) * size
+        stages = self.world.axis("pipeline")[1]  # of which each needs a micro-batch
+        size = min(self.rows, -(-B // (processes * stages)))
+        each = max(stages, -(-B // (processes * size))) * size
         mine = slice(index * each, (index + 1) * each)
         # All processes must make the same number of passes, so the last ones repeat the last row.
         rows = torch.arange(each * processes).clamp(max=B - 1)[mine]

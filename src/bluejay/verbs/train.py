@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bluejay.fields import at_least
-from bluejay.train.distributed.processes import launch, launch_options, wants_launch
+from bluejay.train.distributed.processes import check_hosts, launch, launch_options, wants_launch
 
 MINUTES = 5.0
 """How long a run on a text takes by default."""
@@ -44,7 +44,8 @@ def run_train(options: argparse.Namespace, overrides: list[str]) -> tuple[str, d
         raise ValueError("--minutes and --force are for a text; train.tokens is the length of a recipe's run")
     if options.export is not None and options.profile:
         raise ValueError("--profile traces steps, and --export takes none; give one of the two")
-    if several:
+    if several and recipe is not None:
+        check_hosts(options, recipe)
         flags = [f"--{name}" for name in ("profile", "json", "verbose") if getattr(options, name)]
         launch(options, ["train", str(options.target), *overrides, *flags])
     from bluejay.train.loop import export, train

@@ -259,6 +259,39 @@ def test_checkpoints_are_in_object_storage_as_on_the_disk(objects, trainee, tmp_
     assert "step-9/part.safetensors" not in elsewhere.storage.files()
 
 
+def test_what_is_damaged_on_a_disk_and_whole_in_object_storage_is_fetched_again(objects, trainee, tmp_path, capsys):
+    made = Checkpoints(tmp_path / "one", Checkpoint(storage="s3://bucket/run"))
+    for number in (3, 4):
+        made.save(state(number), trainee.model, trainee.optimizer)
+    made.wait()
+    flip(tmp_path / "one" / "step-4")
+    path, found = made.newest()
+    assert found == state(4) and made.at(4)[1] == state(4)
+    assert "renamed to step-4.damaged, and fetched again from s3://bucket/run" in capsys.readouterr().err
+    for name in [name for name in objects.objects if "step-4/" in name and name.endswith(".safetensors")]:
+        objects.objects[name] = objects.objects[name][:-1]
+    flip(path)
+    assert made.newest()[1] == state(3)
+
+
+def test_with_object_storage_the_processes_of_each_host_check_all_files_of_its_disk(
+    objects, trainee, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(checkpoint, "MAX_FILE_BYTES", 5000)
+    settings = Checkpoint(storage="s3://bucket/run")
+    made = Checkpoints(tmp_path / "one", settings)
+    made.save(state(1), trainee.model, trainee.optimizer)
+    made.wait()
+    files = sorted(path.name for path in (tmp_path / "one" / "step-1").glob("*.safetensors"))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    for number, name in enumerate(files[:2]):
+        monkeypatch.setenv("LOCAL_RANK", str(number))
+        second_host = Checkpoints(tmp_path / "one", settings)
+        second_host.rank, second_host.size = 2 + number, 4
+        flip(tmp_path / "one" / "step-1", name)
+        assert isinstance(second_host.checked(tmp_path / "one" / "step-1"), DamagedCheckpoint)
+
+
 def test_what_is_permanent_in_object_storage_stays_although_this_disk_lacks_it(
     objects, recipe_file, load_recipe, trainee, tmp_path
 ):

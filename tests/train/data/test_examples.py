@@ -105,8 +105,11 @@ def test_the_question_of_a_row_does_not_depend_on_the_rows_before_it(tmp_path):
 def test_an_answer_that_is_marked_as_bad_is_refused():
     row = {"prompt": "a", "completion": "b", "label": True}
     assert example(row, PLAIN) == Pair("a", "b")
-    for label in (False, "False"):
-        with pytest.raises(ValueError, match="has label false, which marks an answer that is not to be learnt"):
+    assert example({**row, "label": 1}, PLAIN) == Pair("a", "b")
+    for label in (False, "False", 0, "0", 0.0):
+        with pytest.raises(
+            ValueError, match=r"has label (false|0|0\.0), which marks an answer that is not to be learnt"
+        ):
             example({**row, "label": label}, PLAIN)
     as_answer = {"prompt": "prompt", "completion": "label"}
     assert example({**row, "label": "false"}, PLAIN, as_answer) == Pair("a", "false")

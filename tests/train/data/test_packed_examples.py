@@ -16,6 +16,7 @@ from bluejay.train.data.encoding import encode_pair
 from bluejay.train.data.packed_examples import PackedExamples, Part, pack, read_pairs
 from bluejay.train.loss import head_loss
 from tests.gpt.random_models import NO_TOKENS, random_model
+from tests.train.data.test_encoding import FORGETFUL, tokenizer_with
 
 
 def written(path: Path, pairs: list[tuple[str, str]]) -> str:
@@ -217,3 +218,25 @@ def test_without_other_data_one_example_in_twenty_is_held_out(byte_tokenizer, tm
     with pytest.raises(ValueError, match="has one example, of which none can be held out"):
         PackedExamples(str(path), 64, byte_tokenizer, 0.0, part=Part.HELD_OUT)
     assert len(PackedExamples(str(path), 64, byte_tokenizer, 0.0, part=Part.TRAINING).tokens) == 1
+
+
+def test_a_conversation_that_gives_several_texts_is_held_out_or_trained_on_as_a_whole(tmp_path):
+    rows = [[(f"q{row}", f"b|a{row}"), ("and?", "b|c"), ("so?", "b|d")][: 1 + row % 3] for row in range(60)]
+    talks = [
+        [
+            {"role": role, "content": text}
+            for turn in row
+            for role, text in zip(("user", "assistant"), turn, strict=True)
+        ]
+        for row in [*rows, rows[0] + rows[1]]
+    ]
+    path = tmp_path / "talks.jsonl"
+    path.write_text("".join(json.dumps({"messages": talk}) + "\n" for talk in talks))
+    tokenizer = tokenizer_with(FORGETFUL)
+    learnt, held_out = (
+        PackedExamples(str(path), 128, tokenizer, 0.0, part=part).encoded for part in (Part.TRAINING, Part.HELD_OUT)
+    )
+    assert {one.number for one in learnt + held_out} == {1, 2, 3}
+    assert not {one.row for one in learnt} & {one.row for one in held_out}
+    assert not {tuple(one.ids) for one in learnt} & {tuple(one.ids) for one in held_out}
+    assert {one.row for one in held_out}

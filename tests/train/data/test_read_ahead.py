@@ -29,6 +29,17 @@ def test_the_next_batch_is_read_before_it_is_asked_for():
     ahead.close()
 
 
+def test_what_a_gpu_copies_lies_in_one_piece(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    tokens = torch.arange(12).view(2, 6)
+    weights = torch.ones(2, 6)
+    batch = TrainBatch(tokens[:, :-1], tokens[:, 1:], weights[:, 1:], tokens[:, :-1])
+    ahead = ReadAhead(lambda step: batch, pinned=True)
+    assert all(part.is_contiguous() for part in vars(ahead.batch(0)).values())
+    assert torch.equal(ahead.batch(1).targets, batch.targets)
+    ahead.close()
+
+
 def test_a_failure_shows_when_its_batch_is_asked_for():
     ahead = ReadAhead(numbered, pinned=False)
     assert int(ahead.batch(8).inputs) == 8

@@ -1,9 +1,11 @@
 """Each process has a device of its own, and what that cannot hold is said."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from bluejay.train.distributed.device import own_device, within_memory
+from bluejay.train.distributed.device import bfloat16_is_fast, own_device, within_memory
 from bluejay.train.loop import train
 
 
@@ -29,6 +31,14 @@ def test_a_process_has_a_gpu_of_its_own_or_says_so(variables, count, expected, m
             own_device()
     else:
         assert own_device() == torch.device("cuda", expected)
+
+
+@pytest.mark.parametrize("capability", [(7, 5), (8, 0)])
+def test_a_gpu_without_bfloat16_computes_in_float32(capability, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(major=capability[0]))
+    assert bfloat16_is_fast(torch.device("cuda", 0)) == (capability >= (8, 0))
 
 
 @pytest.mark.parametrize(

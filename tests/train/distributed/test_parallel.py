@@ -75,6 +75,15 @@ def go_on(recipe: TrainRecipe, mesh: Mesh, directories: list[Path], results: Pat
         results.with_name(f"{results.name}-{world.rank}").write_text(json.dumps(seen))
 
 
+def evaluate(recipe: TrainRecipe, mesh: Mesh, directory: Path) -> None:
+    """Measure the held-out loss before the first step."""
+    recipe = dataclasses.replace(recipe, mesh=mesh)
+    with parallel.init_world(mesh, timedelta(minutes=5)) as world:
+        run = Run(recipe, world)
+        nats = run.held_out.measure(run.stepper.nll).nats_per_token
+        (directory / f"nats-{world.size}-{world.rank}").write_text(repr(nats))
+
+
 def all_together(processes, function, mesh, *arguments) -> None:
     """Run a function in all processes of a mesh."""
     count = mesh.replicate * max(1, mesh.shard) * mesh.tensor * mesh.pipeline
@@ -121,6 +130,20 @@ def test_every_mesh_gives_the_losses_of_one_process_and_goes_on_from_every_check
 ):
     # The vocabulary of 259 does not divide by two.
     compare(processes, load_recipe(recipe_file, *EXACT), names, tmp_path, rel=1e-5, norms=1e-5)
+
+
+def test_a_pipeline_measures_fewer_rows_than_it_has_stages(processes, recipe_file, load_recipe, tmp_path):
+    recipe = load_recipe(recipe_file, *EXACT, "--evaluate.tokens", "32", "--train.tokens", "128")
+    evaluate(recipe, ONE, tmp_path)
+    all_together(processes, evaluate, MESHES["pipeline 2"], recipe, MESHES["pipeline 2"], tmp_path)
+    alone, *staged = (float(file.read_text()) for file in sorted(tmp_path.glob("nats-*")))
+    assert staged == pytest.approx([alone, alone], rel=1e-5)
+
+
+def test_a_step_of_too_few_micro_batches_for_the_pipeline_is_one_sentence(recipe_file, load_recipe, monkeypatch):
+    monkeypatch.setattr(World, "axis", lambda _, axis: (0, 2 if axis == "pipeline" else 1))
+    with pytest.raises(ValueError, match=r"needs at least 2 .* has 1; lower train\.micro_batch_tokens"):
+        Run(load_recipe(recipe_file), World(torch.device("cpu")))
 
 
 SPREAD = ("one process", "shard 2", "replicate 2", "tensor 2", "pipeline 2", "shard 2 x tensor 2")

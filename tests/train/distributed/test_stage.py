@@ -1,5 +1,6 @@
 """What is compiled of a block is one graph, alone and where FSDP gathers its weights."""
 
+import dataclasses
 import functools
 import json
 from datetime import timedelta
@@ -10,9 +11,11 @@ import torch
 from torch._dynamo.utils import counters
 
 from bluejay.gpt.config import GPTConfig
-from bluejay.gpt.init import draw
+from bluejay.gpt.init import draw, new_model
 from bluejay.gpt.model import GPT
+from bluejay.train.data.batches import TrainBatch
 from bluejay.train.distributed import parallel
+from bluejay.train.distributed import stage as stages
 from bluejay.train.distributed.sharded_weights import load_weights
 from bluejay.train.distributed.stage import Stage
 from bluejay.train.recipe import Mesh, Train
@@ -51,3 +54,16 @@ def test_blocks_are_compiled_without_a_break_alone_and_under_fsdp(recompute, pro
     for breaks, graphs, losses in seen:
         assert (breaks, graphs) == (0, 1)
         assert losses == pytest.approx(seen[0][2], rel=1e-5)
+
+
+def test_examples_do_not_attend_to_each_other_although_documents_do(monkeypatch):
+    tokens, starts = torch.arange(32).view(1, 32) % 7, torch.arange(32).view(1, 32) // 8 * 8
+    batch = TrainBatch(tokens, tokens + 1, starts=starts)
+    monkeypatch.setattr(stages, "has_varlen", lambda device: True)  # as on a GPU
+    masked, crossing = (Stage(new_model(CONFIG, 3), eot, Train(tokens=1, batch_tokens=1)) for eot in (0, None))
+    nats, also = (one(scale=None, **vars(batch)) for one in (masked, crossing))
+    torch.testing.assert_close(also, nats)
+    assert crossing.document_bounds(batch, tokens.device).tolist() == [0, 8, 16, 24, 32]
+    without = dataclasses.replace(batch, starts=None)
+    assert crossing.document_bounds(without, tokens.device) is None
+    assert not torch.allclose(crossing(scale=None, **vars(without)), nats)

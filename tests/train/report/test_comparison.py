@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
@@ -76,8 +77,8 @@ def test_models_of_other_tokens_are_asked_the_same(load_recipe, recipe_file, byt
     )
     recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, valid=None, sequence_length=64))
     other = Tokenizer.train(["the cat the cat"], vocab_size=264)
-    chosen = held_out_examples(recipe, byte_tokenizer)
-    assert {one.question for one in chosen} != {one.question for one in held_out_examples(recipe, other)}
+    chosen = held_out_examples(recipe, byte_tokenizer, tmp_path)
+    assert {one.question for one in chosen} != {one.question for one in held_out_examples(recipe, other, tmp_path)}
     same = same_examples(chosen, recipe, other, 64, "other")
     assert [one.question for one in same] == [one.question for one in chosen]
     assert all(len(one.ids) < len(first.ids) for one, first in zip(same, chosen, strict=True))
@@ -95,7 +96,7 @@ def test_a_template_that_makes_other_texts_of_a_conversation_is_said(load_recipe
     whole, parts = tokenizer_with(CHATML), tokenizer_with(FORGETFUL)
     for first, second in ((whole, parts), (parts, whole)):
         with pytest.raises(ValueError, match="or its chat template writes it otherwise"):
-            same_examples(held_out_examples(recipe, first), recipe, second, 128, "other")
+            same_examples(held_out_examples(recipe, first, tmp_path), recipe, second, 128, "other")
 
 
 def test_what_cannot_be_compared_is_one_sentence(tuned, load_recipe, recipe_file, tmp_path, capsys):
@@ -117,5 +118,10 @@ def test_what_cannot_be_compared_is_one_sentence(tuned, load_recipe, recipe_file
     assert "only examples have answers to compare" in fails(str(tuned.directory))
     recipe.write_text(whole)
     assert "no model at nowhere" in fails(str(tuned.directory), "nowhere")
+    file = Path(tuned.data.held_out)
+    rows = file.read_text()
+    file.write_text("".join(rows.splitlines(keepends=True)[1:]))
+    assert f"talk.jsonl was changed since {tuned.directory} was measured on it" in fails(str(tuned.directory))
+    file.write_text(rows)
     (tuned.directory / "model").rename(tuned.directory / "elsewhere")
     assert f"run has no model yet; bluejay train {recipe} --output" in fails(str(tuned.directory))

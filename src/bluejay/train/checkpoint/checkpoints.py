@@ -16,7 +16,7 @@ import time
 import warnings
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -62,7 +62,10 @@ class Checkpoints:
         self.permanent: set[Path] = set()
         """Checkpoints that are known to have been written as permanent ones."""
         self.storage = Storage(settings.storage) if settings.storage else None
-        self.is_first_here = int(os.environ.get("LOCAL_RANK", "0")) == 0
+        local, count = (int(os.environ.get(*name)) for name in (("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "1")))
+        self.is_first_here = local == 0
+        # With object storage each host has its own copy of a checkpoint, all of which its processes check.
+        self.checks = slice(local, None, count) if self.storage else slice(self.rank, None, self.size)
         if self.storage:
             self.everywhere(self.storage.check)
 
@@ -78,7 +81,6 @@ class Checkpoints:
         problems = {}
         for path in reversed(paths):
             try:
-                self.fetch(path)
                 state = self.read(path)
             except DamagedCheckpoint as damage:
                 problems[path] = damage
@@ -100,7 +102,6 @@ class Checkpoints:
             others = ", ".join(map(str, found)) or "none"
             raise ValueError(f"{self.directory} has no checkpoint of step {step}; it has {others}")
         try:
-            self.fetch(path)
             return path, self.read(path)
         except DamagedCheckpoint as damage:
             raise ValueError(str(damage)) from None
@@ -143,26 +144,37 @@ class Checkpoints:
                 raise found
 
     def read(self, path: Path) -> State:
-        """The state of a checkpoint whose files have their checksums; else every process raises DamagedCheckpoint."""
-
-        def check() -> State:
-            state, files = read_marker(path)
-            for name in sorted(files)[self.rank :: self.size]:
-                if not (path / name).is_file() or sha256_of(path / name) != files[name]:
-                    raise DamagedCheckpoint(f"{path / name} does not have the checksum it was written with")
-            return state
-
-        def checked() -> State | DamagedCheckpoint:
-            try:
-                return check()
-            except DamagedCheckpoint as damage:
-                return damage
-
-        answers = self.gather(checked())
+        """The state of a checkpoint whose files have their checksums; else every process raises DamagedCheckpoint. What
+        a disk lacks is fetched first, and what is damaged on it is fetched again, if object storage has it."""
+        self.fetch(path)
+        answers = self.gather(here := self.checked(path))
+        if self.storage and any(isinstance(answer, DamagedCheckpoint) for answer in answers):
+            self.everywhere(lambda: self.discard(path, here), isinstance(here, DamagedCheckpoint))
+            self.fetch(path)
+            answers = self.gather(self.checked(path))
         for answer in answers:
             if isinstance(answer, DamagedCheckpoint):
                 raise answer
         return cast(State, answers[0])
+
+    def checked(self, path: Path) -> State | DamagedCheckpoint:
+        """The state of a checkpoint, or what is wrong with those of its files that this process compares with their
+        checksums."""
+        try:
+            state, files = read_marker(path)
+        except DamagedCheckpoint as damage:
+            return damage
+        for name in sorted(files)[self.checks]:
+            if not (path / name).is_file() or sha256_of(path / name) != files[name]:
+                return DamagedCheckpoint(f"{path / name} does not have the checksum it was written with")
+        return state
+
+    def discard(self, path: Path, damage: object) -> None:
+        """Set a damaged checkpoint aside, unless another process has done so or object storage does not have it."""
+        if self.storage and self.storage.exists(f"{path.name}/{MARKER}"):
+            with suppress(FileNotFoundError):
+                renamed = set_aside(path, "damaged")
+                say(f"WARNING: {damage}; renamed to {renamed.name}, and fetched again from {self.storage.address}")
 
     def load(self, path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Load the tensors of a checkpoint into a model and its optimizer, in place."""

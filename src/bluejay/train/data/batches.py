@@ -44,8 +44,8 @@ class TrainBatch:
 
     def pin(self) -> "TrainBatch":
         """Copy the batch to pinned memory."""
-        weights, starts = (None if part is None else part.pin_memory() for part in (self.weights, self.starts))
-        return TrainBatch(self.inputs.pin_memory(), self.targets.pin_memory(), weights, starts)
+        weights, starts = (None if part is None else pinned(part) for part in (self.weights, self.starts))
+        return TrainBatch(pinned(self.inputs), pinned(self.targets), weights, starts)
 
     def split(self, rows: int) -> list["TrainBatch"]:
         """Split into micro-batches of `rows` sequences."""
@@ -60,8 +60,13 @@ class TrainBatch:
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Copy a tensor to a device; to a GPU without waiting for what it is still doing."""
     if device.type == "cuda" and tensor.device.type == "cpu":
-        return (tensor if tensor.is_pinned() else tensor.pin_memory()).to(device, non_blocking=True)
+        return (tensor if tensor.is_pinned() else pinned(tensor)).to(device, non_blocking=True)
     return tensor.to(device)
+
+
+def pinned(tensor: Tensor) -> Tensor:
+    """A copy in pinned memory, contiguous: a view with gaps would first be copied to memory that is not pinned."""
+    return tensor.contiguous().pin_memory()
 
 
 @runtime_checkable

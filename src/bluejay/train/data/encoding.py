@@ -26,8 +26,15 @@ class Encoded:
     """Which of the ids are an answer; the others are a prompt."""
     question: str = ""
     """What the last answer answers, to be shown: the prompt, or the message before it."""
-    place: str = ""
-    """Which text of which row of its file it is, the same in the tokens of any model."""
+    row: str = ""
+    """The place of its row in its file, such as "line 3"."""
+    number: int = 1
+    """Which text of its row it is."""
+
+    @property
+    def place(self) -> str:
+        """Which text of which row of its file it is, the same in the tokens of any model."""
+        return f"{self.row}, text {self.number}"
 
     @property
     def has_prompt(self) -> bool:

@@ -26,6 +26,8 @@ SYSTEM = ("system", "system_prompt")
 MEDIA = ("image", "images", "audio", "audios", "video", "videos")
 NOT_LEARNT = ("tools", "functions", "history", *MEDIA, "chosen", "rejected")
 """Columns that change what an answer means, and that training does not use."""
+NO = ("false", "0", "0.0")
+"""What files write in the column "label" of an answer that is not wanted."""
 ROLES = {
     "human": "user",
     "prompter": "user",
@@ -101,9 +103,10 @@ class Form:
                 raise ValueError(f"has no {name}; it has {', '.join(map(str, row))}")
         if self.kind == "text":
             return Pair("", text_in(row, of["text"]))
-        if "label" not in of.values() and str(row.get("label")).lower() == "false":
+        label = str(row.get("label")).lower()
+        if "label" not in of.values() and label in NO:
             raise ValueError(
-                "has label false, which marks an answer that is not to be learnt; make a file of the other rows, or "
+                f"has label {label}, which marks an answer that is not to be learnt; make a file of the other rows, or "
                 "one without that column"
             )
         context, system = (

@@ -15,6 +15,7 @@ from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import TokenShard
 from bluejay.train.data.batches import TrainBatch, check_tokens
 from bluejay.train.data.content import hash_of_arrays
+from bluejay.train.data.encoding import Encoded
 from bluejay.train.data.packed_examples import PackedExamples, Part
 from bluejay.train.recipe import TrainRecipe, is_examples
 
@@ -48,12 +49,16 @@ class HeldOutText:
         of_training_file: bool = False,
     ) -> None:
         """`of_training_file`: whether a file of examples is also trained on, so that only a part of it is held out."""
-        part = Part.HELD_OUT if of_training_file else Part.ALL
-        self.names, share, self.batch, self.component = (
-            read_pair_sequences(shards, sequence_length, tokens, tokenizer, columns or {}, part)
-            if is_examples(shards)
-            else read_document_sequences(shards, sequence_length, tokens, tokenizer)
-        )
+        self.examples: list[Encoded] = []
+        """The examples, in the order of the file; none of a shard."""
+        if is_examples(shards):
+            part = Part.HELD_OUT if of_training_file else Part.ALL
+            source = PackedExamples(shards, sequence_length, tokenizer, 0.0, columns, part, at_most=tokens)
+            self.examples = source.encoded
+            self.names, share, self.batch, self.component = pair_sequences(source)
+        else:
+            found = read_document_sequences(shards, sequence_length, tokens, tokenizer)
+            self.names, share, self.batch, self.component = found
         sizes = torch.tensor([len(piece) for piece in tokenizer.token_bytes()])
         self.tokens = self.sums(torch.ones(self.component.shape))
         self.bytes = self.sums(sizes[self.batch.targets])
@@ -119,11 +124,8 @@ def read_document_sequences(shards: str, sequence_length: int, tokens: int, toke
     return names, share, batch, torch.from_numpy(labels[1 : end + 1]).view(rows, -1)
 
 
-def read_pair_sequences(
-    path: str, sequence_length: int, tokens: int, tokenizer: Tokenizer, columns: Mapping[str, str], part: Part
-) -> Sequences:
-    """The sequences to evaluate from a file of examples, of which an even draw has the tokens; only answers count."""
-    source = PackedExamples(path, sequence_length, tokenizer, 0.0, columns, part, at_most=tokens)
+def pair_sequences(source: PackedExamples) -> Sequences:
+    """The sequences to evaluate from examples, of which only answers count."""
     drawn = [source.window(number) for number in range(len(source))]
     starts = torch.from_numpy(np.stack([source.starts(number) for number in range(len(source))]))
     text = torch.from_numpy(np.stack([row for row, _ in drawn]).astype(np.int64))

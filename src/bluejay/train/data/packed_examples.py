@@ -11,7 +11,7 @@ import bisect
 import hashlib
 import heapq
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from enum import Enum
@@ -34,7 +34,8 @@ NO_TEMPLATE = (
 
 
 class Part(Enum):
-    """The part of a file's examples that is read. One example in twenty is held out; equal ones are never divided."""
+    """The part of a file's examples that is read. One example in twenty is held out, with all texts of its row; equal
+    ones are never divided."""
 
     ALL = ""
     TRAINING = "training "
@@ -44,10 +45,25 @@ class Part(Enum):
         """The examples of this part, in order. Which ones are held out follows from their tokens alone."""
         if self is Part.ALL:
             return encoded
-        hashes = [hash_of_arrays(np.array(one.ids, dtype=np.int32)) for one in encoded]
-        different = sorted(set(hashes))
+        keys = keys_of(encoded)
+        different = sorted(set(keys))
         held_out = set(different[: min(max(1, len(different) // 20), len(different) - 1)])
-        return [one for one, hash in zip(encoded, hashes, strict=True) if (hash in held_out) == (self is Part.HELD_OUT)]
+        return [one for one, key in zip(encoded, keys, strict=True) if (key in held_out) == (self is Part.HELD_OUT)]
+
+
+def keys_of(encoded: list[Encoded]) -> list[str]:
+    """A key for each text, the same for texts that are equal or of one row, and for those that such texts link: the
+    least of the hashes of their tokens."""
+    hashes = [hash_of_arrays(np.array(one.ids, dtype=np.int32)) for one in encoded]
+    keys = dict(zip(hashes, hashes, strict=True))
+    rows = defaultdict[str, set[str]](set)
+    for one, hash in zip(encoded, hashes, strict=True):
+        rows[one.row].add(hash)
+    several = [row for row in rows.values() if len(row) > 1]
+    while apart := [row for row in several if len({keys[hash] for hash in row}) > 1]:
+        for row in apart:
+            keys |= dict.fromkeys(row, min(keys[hash] for hash in row))
+    return [keys[hash] for hash in hashes]
 
 
 class PackedExamples:
@@ -137,7 +153,7 @@ def encode_file(path: Path, length: int, tokenizer: Tokenizer, columns: Mapping[
                 raise ValueError(f"{path}, {place} {NO_TEMPLATE}")
             else:
                 found = encode_conversation(example, tokenizer, chat, length)
-            found = [replace(one, place=f"{place}, text {number}") for number, one in enumerate(found, start=1)]
+            found = [replace(one, row=place, number=number) for number, one in enumerate(found, start=1)]
             fitting = [one for one in found if len(one.ids) <= length]
             encoded += fitting
             if len(fitting) < len(found):

@@ -35,8 +35,10 @@ def reads_late(device: torch.device) -> bool:
 def bfloat16_is_fast(device: torch.device) -> bool:
     """Whether a device multiplies bfloat16 faster than float32.
 
-    On x86 processors without bfloat16 instructions it is up to a hundred times slower.
+    On x86 processors without bfloat16 instructions it is up to a hundred times slower; GPUs without them emulate it.
     """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     able = torch.cpu.get_capabilities()
     return device.type != "cpu" or any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 

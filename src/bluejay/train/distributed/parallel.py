@@ -218,6 +218,15 @@ def check_mesh_sizes(sizes: dict[str, int], config: GPTConfig, sequence_length: 
         )
 
 
+def check_micro_batches(count: int, stages: int) -> None:
+    """Raises ValueError if a step has too few micro-batches for the stages of a pipeline to work at the same time."""
+    if count < stages:
+        raise ValueError(
+            f"mesh.pipeline {stages} needs at least {stages} micro-batches in a step of each process, and it has "
+            f"{count}; lower train.micro_batch_tokens, or raise train.batch_tokens"
+        )
+
+
 def parallelize(world: World, stage: Stage, precision: str) -> None:
     """Apply tensor parallelism and FSDP to a stage, in place. Weights on the meta device are allocated and left
     uninitialised for `sharded_weights.load_weights` or a checkpoint.

@@ -8,9 +8,12 @@ import sys
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from bluejay.machine import n_processors
+
+if TYPE_CHECKING:
+    from bluejay.train.recipe import TrainRecipe
 
 RESTARTS = 100
 """How often the processes are started again after one of them was lost; each time goes on from a checkpoint."""
@@ -55,6 +58,17 @@ def wants_launch(options: argparse.Namespace, by_text: bool) -> bool:
     if options.hosts not in (None, "1", "1:1") and not options.meet:
         raise ValueError("several hosts need --meet HOST:PORT, where HOST is one of them, such as node1:29400")
     return True
+
+
+def check_hosts(options: argparse.Namespace, recipe: "TrainRecipe") -> None:
+    """Raise ValueError if a run whose hosts may be lost could not go on with some number of those that are allowed."""
+    low, _, high = (options.hosts or "").partition(":")
+    for hosts in range(int(low), int(high) + 1) if high else ():
+        try:
+            sizes = recipe.mesh.sizes(hosts * (options.processes or 1))
+            recipe.micro_batch_rows(sizes["replicate"] * sizes["shard"])
+        except ValueError as error:
+            raise ValueError(f"--hosts is {options.hosts}, and with {hosts} of them {error}") from None
 
 
 def launch(options: argparse.Namespace, command: Sequence[str]) -> NoReturn:

@@ -58,9 +58,9 @@ def not_finite(stage: nn.Module, frozen: bool) -> str | None:
 
 
 def gather_weights(world: World, model: nn.Module, use: Callable[[Mapping[str, Tensor]], T]) -> T | None:
-    """Call `use` in the main process with all weights of a parallelized model by name, each of which is gathered into
-    main memory when it is read. Every process must call this; all but the main one send their parts until `use` has
-    returned, and get None."""
+    """Call `use` in the main process with all weights of a parallelized model by name. Those of a single process are on
+    its device; of several processes each weight is gathered into main memory when it is read. Every process must call
+    this; all but the main one send their parts until `use` has returned, and get None."""
     if world.size == 1:
         return use({name: value.detach() for name, value in model.named_parameters()})
     gathered = GatheredWeights(world, model)

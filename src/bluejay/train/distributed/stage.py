@@ -32,7 +32,8 @@ class Stage(nn.Module):
     """Stage `index` of `count` of a model, which is modified in place. The first stage has the embedding, each has its
     part of the blocks, the last computes the loss. Parameters keep their names; those of other stages are removed.
 
-    `eot` is the token that separates documents, or None if attention crosses their boundaries.
+    `eot` is the token that separates the documents of a batch that does not say where they begin, or None if attention
+    crosses their boundaries.
     """
 
     def __init__(self, model: GPT, eot: int | None, settings: Train, index: int = 0, count: int = 1) -> None:
@@ -78,11 +79,7 @@ class Stage(nn.Module):
         if isinstance(embedding, ReceivedHidden):
             assert received is not None
             embedding.states = received
-        if self.eot is None:
-            starts = None
-        elif starts is None:
-            starts = document_starts(inputs, self.eot)
-        hidden = self.model.hidden(inputs, document_start=starts, bounds=bounds)
+        hidden = self.model.hidden(inputs, document_start=self.starts(inputs, starts), bounds=bounds)
         if not self.is_last:
             return hidden
         weight, bias = self.model.unembedding
@@ -102,7 +99,10 @@ class Stage(nn.Module):
     def document_bounds(self, batch: TrainBatch, device: torch.device) -> Int[Tensor, " bounds"] | None:
         """The bounds of the documents of a micro-batch that is still in main memory, on the device that trains on it;
         None if attention there does not ask for them."""
-        if self.eot is None or not has_varlen(device):
-            return None
-        starts = document_starts(batch.inputs, self.eot) if batch.starts is None else batch.starts
-        return to_device(document_bounds(starts), device)
+        starts = self.starts(batch.inputs, batch.starts) if has_varlen(device) else None
+        return None if starts is None else to_device(document_bounds(starts), device)
+
+    def starts(self, inputs: Int[Tensor, "B T"], given: Int[Tensor, "B T"] | None) -> Int[Tensor, "B T"] | None:
+        """Position at which each token's document begins, as the batch or else its end tokens say; None if attention
+        crosses them."""
+        return document_starts(inputs, self.eot) if given is None and self.eot is not None else given

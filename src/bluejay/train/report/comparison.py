@@ -15,10 +15,10 @@ from bluejay import recipe as recipes
 from bluejay.gpt.formats.locate import locate
 from bluejay.infer.model import Model, load
 from bluejay.tokenizer import Tokenizer
-from bluejay.train.checkpoint.result import how_to_go_on
+from bluejay.train.checkpoint.result import how_to_go_on, read_result
 from bluejay.train.data.encoding import Encoded, with_template
-from bluejay.train.data.held_out import HeldOutLoss
-from bluejay.train.data.packed_examples import PackedExamples, Part, encode_file
+from bluejay.train.data.held_out import HeldOutLoss, HeldOutText
+from bluejay.train.data.packed_examples import encode_file
 from bluejay.train.recipe import TrainRecipe, is_examples
 
 
@@ -101,7 +101,7 @@ def compare(run: Path, others: list[str], show: int, max_tokens: int, device: st
             if chosen:
                 examples = same_examples(chosen, recipe, tokenizer, model.config.n_ctx, name)
             else:
-                chosen = examples = held_out_examples(recipe, tokenizer)
+                chosen = examples = held_out_examples(recipe, tokenizer, run)
                 shown = [(one, *list(one.answers())[-1]) for one in examples[:show]]
                 questions = [one.question for one, *_ in shown]
                 wanted = [tokenizer.decode(one.ids[first:end]) for one, first, end in shown]
@@ -110,13 +110,16 @@ def compare(run: Path, others: list[str], show: int, max_tokens: int, device: st
     return Comparison(questions, wanted, answers)
 
 
-def held_out_examples(recipe: TrainRecipe, tokenizer: Tokenizer) -> list[Encoded]:
-    """The examples that a run is measured on, by the tokens of the model that it began from."""
-    data, tokens = recipe.data, recipe.evaluate.tokens
-    part = Part.HELD_OUT if data.valid is None else Part.ALL
-    return PackedExamples(
-        data.held_out, data.sequence_length, tokenizer, 0.0, data.columns, part, at_most=tokens
-    ).encoded
+def held_out_examples(recipe: TrainRecipe, tokenizer: Tokenizer, run: Path) -> list[Encoded]:
+    """The examples that a run in this folder is measured on, by the tokens of the model that it began from. Raises
+    ValueError if they are others than those of its result."""
+    held_out, done = HeldOutText.of(recipe, tokenizer), read_result(run)
+    if done is not None and done.held_out_data != held_out.content():
+        raise ValueError(
+            f"{recipe.data.held_out} was changed since {run} was measured on it; restore it, or measure the run anew "
+            f"with bluejay train {run / 'recipe.toml'} --output {run}"
+        )
+    return held_out.examples
 
 
 def same_examples(
