@@ -1,5 +1,11 @@
 #include "threads.h"
 
+#include <unistd.h>
+
+#include <exception>
+#include <stdexcept>
+#include <string>
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -23,11 +29,24 @@ constexpr int SPINS_BEFORE_YIELD = 1000;
 
 }  // namespace
 
-Pool::Pool(int threads) : taken_(std::make_unique<Taken[]>(threads)) {
-    for (int thread = 1; thread < threads; ++thread) workers_.emplace_back(&Pool::work, this, thread);
+Pool::Pool(int threads) : taken_(std::make_unique<Taken[]>(threads)), process_(getpid()) {
+    try {
+        for (int thread = 1; thread < threads; ++thread) workers_.emplace_back(&Pool::work, this, thread);
+    } catch (const std::exception&) {
+        end();
+        throw std::runtime_error("the system does not start " + std::to_string(threads) +
+                                 " threads; this process may need a higher limit of threads or of memory");
+    }
 }
 
 Pool::~Pool() {
+    if (getpid() == process_)
+        end();
+    else  // a forked process does not have the threads, so that it can neither join nor detach them
+        new std::vector<std::thread>(std::move(workers_));
+}
+
+void Pool::end() {
     ending_ = true;
     job_.fetch_add(1, std::memory_order_release);
     job_.notify_all();
@@ -35,6 +54,8 @@ Pool::~Pool() {
 }
 
 void Pool::run(const std::function<void(int)>& body) {
+    if (!workers_.empty() && getpid() != process_)
+        throw std::runtime_error("the model was loaded in another process; call bluejay.load in this one");
     body_ = &body;
     job_.fetch_add(1, std::memory_order_release);
     job_.notify_all();

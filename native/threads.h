@@ -13,6 +13,7 @@ namespace bluejay {
 
 class Pool {
    public:
+    /// Throws std::runtime_error if the system does not start the threads.
     explicit Pool(int threads);
     ~Pool();
     Pool(const Pool&) = delete;
@@ -20,7 +21,8 @@ class Pool {
 
     int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-    /// Runs `body(thread)` once on every thread, including the caller's. Returns when all have finished.
+    /// Runs `body(thread)` once on every thread, including the caller's. Returns when all have finished. Throws
+    /// std::runtime_error in a process that was forked from the one with the threads.
     void run(const std::function<void(int)>& body);
 
     /// Called by every thread inside `run`: waits for all of them.
@@ -47,6 +49,7 @@ class Pool {
 
    private:
     void work(int thread);
+    void end();
 
     const std::function<void(int)>* body_ = nullptr;
     std::vector<std::thread> workers_;
@@ -60,6 +63,7 @@ class Pool {
     alignas(64) std::atomic<int> arrived_{0};
     alignas(64) std::atomic<unsigned> generation_{0};
     bool ending_ = false;
+    const int process_;  // which has the threads
 };
 
 }  // namespace bluejay

@@ -28,15 +28,15 @@ struct Decoder::Workspace {
     /// Allocates memory for `tokens` in one piece, if there is not enough yet.
     void reserve(const Config& config, int tokens) {
         if (tokens <= capacity) return;
-        capacity = round_up(tokens, 16);
+        const int wanted = round_up(tokens, 16);
         std::vector<std::pair<uint8_t**, size_t>> parts;
         const auto rows = [&](Rows& out, int width) {
             out.stride = round_up(width, GROUP);
-            parts.emplace_back(reinterpret_cast<uint8_t**>(&out.data), size_t(capacity) * out.stride * sizeof(float));
+            parts.emplace_back(reinterpret_cast<uint8_t**>(&out.data), size_t(wanted) * out.stride * sizeof(float));
         };
         const auto input = [&](Input& out, int width) {
             out.groups = round_up(width, GROUP) / GROUP;
-            const size_t count = size_t(capacity) * out.groups;
+            const size_t count = size_t(wanted) * out.groups;
             parts.emplace_back(&out.data, count * GROUP * sizeof(float));
             parts.emplace_back(reinterpret_cast<uint8_t**>(&out.scales), count * sizeof(float));
             parts.emplace_back(reinterpret_cast<uint8_t**>(&out.offsets), count * 2 * sizeof(int32_t));
@@ -58,6 +58,7 @@ struct Decoder::Workspace {
             *pointer = at;
             at += (bytes + 63) / 64 * 64;
         }
+        capacity = wanted;
     }
 };
 

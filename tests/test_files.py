@@ -13,6 +13,7 @@ from bluejay.files import (
     recover_directory,
     replaced_of,
     set_aside,
+    unfinished_of,
     write_text,
 )
 
@@ -91,6 +92,33 @@ def test_a_backup_beside_a_directory_is_never_taken(tmp_path: Path) -> None:
         assert contents(tmp_path) == {"model/weights": text, "model.old/weights": "the user's"}
 
 
+def test_what_a_user_called_partial_is_no_temporary(tmp_path: Path) -> None:
+    theirs = {"model.partial/weights": "the user's", "notes.partial": "the user's"}
+    for name, text in theirs.items():
+        write_text(tmp_path / name, text)
+    write_directory(tmp_path / "model", weights="new")
+    write_text(tmp_path / "notes", "new")
+    assert contents(tmp_path) == theirs | {"model/weights": "new", "notes": "new"}
+
+
+def test_a_second_writer_leaves_the_first_ones_half_alone(tmp_path: Path) -> None:
+    with atomic_directory(tmp_path / "model") as temporary:
+        (temporary / "weights").write_text("first")
+        with pytest.raises(OSError, match=r"another process is writing .*model; wait"):
+            write_directory(tmp_path / "model", weights="second")
+    assert contents(tmp_path) == {"model/weights": "first"}
+    write_directory(tmp_path / "model", weights="second")
+    assert contents(tmp_path) == {"model/weights": "second"}
+
+
+def test_of_several_writers_of_a_file_the_last_to_end_stays(tmp_path: Path) -> None:
+    with atomic_file(tmp_path / "note") as temporary:
+        temporary.write_text("first")
+        write_text(tmp_path / "note", "second")
+        assert (tmp_path / "note").read_text() == "second"
+    assert contents(tmp_path) == {"note": "first"}
+
+
 def test_a_link_to_a_directory_on_another_disk_stays_one(tmp_path: Path) -> None:
     link, target = tmp_path / "home" / "model", tmp_path / "large disk" / "model"
     link.parent.mkdir()
@@ -108,7 +136,8 @@ def test_a_link_to_a_directory_on_another_disk_stays_one(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("crash", ["before the renames", "between the renames", "before the old one is removed"])
 def test_one_whole_directory_survives_a_crash_at_any_point(tmp_path: Path, crash: str) -> None:
-    path, old, partial = (tmp_path / name for name in ("model", "model.replaced.partial", "model.partial"))
+    path = tmp_path / "model"
+    old, partial = replaced_of(path), unfinished_of(path)
     write_directory(path, weights="old")
     if crash == "before the renames":
         partial.mkdir()
@@ -133,7 +162,7 @@ def test_a_replacement_cut_between_its_renames_is_undone_at_once(
     rename = Path.rename
 
     def cut(self: Path, target: Path) -> Path:
-        if self.name == "model.partial":
+        if self == unfinished_of(tmp_path / "model"):
             raise KeyboardInterrupt
         return rename(self, target)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bluejay.evals.evaluation_file import identity_at
 from bluejay.model_card import model_card
 from tests.test_house import ROOT
 
@@ -43,3 +44,22 @@ def test_a_run_is_repeated_in_as_many_processes_as_it_had(recorded, command, rel
     assert f"bluejay train {released}/{command}" in model_card(released)
     shutil.rmtree(released / "corpora")
     assert f"`bluejay train {released}/{command.strip()}`, with the corpora above" in model_card(released)
+
+
+def test_figures_of_other_weights_are_not_shown(released):
+    whole = model_card(released)
+    reports = ("evaluation/report.json", "trace-report/report.json")
+    written = {name: json.loads((released / name).read_text()) for name in (*reports, "heads.json")}
+    names = {name: written[name].get("model", released.name) for name in reports}
+
+    def measured(identity: str) -> str:
+        for name, values in written.items():
+            noted = {"identities": {names[name]: identity}} if name in names else {"identity": identity}
+            (released / name).write_text(json.dumps(values | noted))
+        return model_card(released)
+
+    assert measured(identity_at(released)) == whole
+    other = measured("0" * 16)
+    assert other.count("are of other weights; run `bluejay ") == 3
+    assert f"`{released}/evaluation/report.json` are of other weights; run `{written[reports[0]]['command']}`" in other
+    assert "95 % interval" in whole and "95 % interval" not in other and "| step-916 |" not in other

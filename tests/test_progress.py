@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from bluejay.progress import say, unfailing_messages
+from bluejay import progress
+from bluejay.progress import Bar, say, unfailing_messages
 
 SCRIPT = """
 import os, sys
@@ -37,3 +38,17 @@ def test_messages_that_can_be_written_are(capsys):
         print("two", file=sys.stderr)
     say("three")
     assert capsys.readouterr().err == "one\ntwo\nthree\n"
+
+
+@pytest.mark.parametrize("notebook", [False, True])
+def test_where_the_total_is_not_known_no_share_and_no_time_is_made_up(notebook, capsys, monkeypatch):
+    for name in ("SECONDS_BETWEEN_LINES", "SECONDS_BETWEEN_UPDATES", "SECONDS_BEFORE_BAR"):
+        monkeypatch.setattr(progress, name, -1.0)
+    bar = Bar("fetch x", 0, "B", 0, None, notebook)
+    bar.advance(50_000_000, "note")
+    said = capsys.readouterr().err
+    assert "fetch x 50,000,000 B · " in said and " B/s · note" in said and "%" not in said and "left" not in said
+    bar.total = 100_000_000
+    bar.advance(0)
+    said = capsys.readouterr().err
+    assert "fetch x  50% · " in said and " s left" in said and ("█" in said) is notebook

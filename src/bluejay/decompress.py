@@ -15,6 +15,8 @@ from bluejay.extras import install
 
 READ_BYTES = 1 << 17
 """Bytes of a compressed file that are read at once."""
+READ_ZSTD_BYTES = 1 << 10
+"""Likewise of Zstandard, which makes up to 32,768 bytes of each and gives all at once."""
 BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError)
 """The exceptions that reading a damaged stream raises."""
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
@@ -23,11 +25,15 @@ POINTER = b"version https://git-lfs.github.com/spec/"
 """The start of what a repository holds in place of a file that Git LFS keeps elsewhere."""
 
 
+class MachineFault(ValueError):
+    """What is wrong with this machine and not with a file: a package is missing, the disk is full, a download fails."""
+
+
 def decompressed(stream: BufferedIOBase) -> BufferedIOBase:
     """The decompressed content of a gzip, bzip2, xz or Zstandard stream, all its members; any other stream unchanged.
 
     Reading a damaged stream gives everything before the damage, then raises one of BROKEN.
-    Raises ValueError: it is a pointer of Git LFS.
+    Raises ValueError: it is a pointer of Git LFS, or the package that decompresses it is not installed.
     """
     buffered = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, stream))
     start = buffered.peek(len(POINTER))[: len(POINTER)]
@@ -59,12 +65,12 @@ def refuse_pointer_file(path: Path) -> None:
 
 
 def zstd_frames() -> tuple[Callable[[], Any], type[Exception]]:
-    """What makes a decompressor of one Zstandard frame, and the error of a damaged one. Raises ValueError: `zstandard`
-    is not installed."""
+    """What makes a decompressor of one Zstandard frame, and the error of a damaged one. Raises MachineFault:
+    `zstandard` is not installed."""
     try:
         import zstandard
     except ImportError:
-        raise ValueError(f"reading .zst needs zstandard: {install('corpus')}") from None
+        raise MachineFault(f"reading .zst needs zstandard: {install('corpus')}") from None
     # 2 GiB: `zstd --long=31` makes such frames.
     return zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj, zstandard.ZstdError
 
@@ -76,8 +82,8 @@ class Members(io.RawIOBase):
     of the file, and where the last member is truncated.
     """
 
-    def __init__(self, packed: BufferedIOBase, new: Callable[[], Any]) -> None:
-        self.packed, self.new = packed, new
+    def __init__(self, packed: BufferedIOBase, new: Callable[[], Any], at_once: int = READ_BYTES) -> None:
+        self.packed, self.new, self.at_once = packed, new, at_once
         self.member: Any = None
         self.held, self.ready = b"", memoryview(b"")
 
@@ -88,7 +94,7 @@ class Members(io.RawIOBase):
         view = memoryview(buffer).cast("B")
         while not self.ready:
             if not self.held and getattr(self.member, "needs_input", True):
-                self.held = self.packed.read(READ_BYTES)
+                self.held = self.packed.read(self.at_once)
                 if not self.held and self.member is None:
                     return 0
                 if not self.held:
@@ -115,7 +121,7 @@ class ZstdFrames(Members):
 
     def __init__(self, packed: BufferedIOBase) -> None:
         new_frame, self.error = zstd_frames()
-        super().__init__(packed, new_frame)
+        super().__init__(packed, new_frame, READ_ZSTD_BYTES)
 
     def unpacked(self, packed: bytes, size: int) -> bytes:
         """All that the frame gives for some more bytes of it, whatever `size` is."""

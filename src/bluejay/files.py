@@ -1,9 +1,10 @@
 """Writing files and directories that are either complete or absent, and hashing them.
 
-Everything is written to a temporary path beside the final one and renamed at the end. When writing fails, for lack of
-disk space or by an interrupt, the temporary is removed and the previous version remains.
+Everything is written to a hidden temporary path beside the final one and renamed at the end. When writing fails, for
+lack of disk space or by an interrupt, the temporary is removed and the previous version remains.
 """
 
+import fcntl
 import hashlib
 import itertools
 import json
@@ -11,8 +12,9 @@ import math
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +22,51 @@ TEMPORARY = ".partial"
 
 
 def partial_of(path: Path) -> Path:
-    """The temporary path beside `path` that a file or directory has until it is complete."""
+    """The path beside `path` that a file has while it is downloaded; it is kept, so that a later download resumes."""
     return path.with_name(f"{path.name}{TEMPORARY}")
+
+
+def unfinished_of(path: Path) -> Path:
+    """Where a new file or directory is until it is complete: a hidden name that nobody chooses."""
+    return path.with_name(f".{path.name}.new{TEMPORARY}")
+
+
+@contextmanager
+def only_writer(temporary: Path, path: Path) -> Generator[None]:
+    """Hold the lock of the temporary file or directory that becomes `path`; it ends with the process. A disk without
+    locks is taken as it is. Raises BlockingIOError: another process writes `path`."""
+    descriptor = os.open(temporary, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BlockingIOError(f"another process is writing {path}; wait until that has ended") from None
+        except OSError:
+            pass
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
 def atomic_file(path: Path) -> Generator[Path]:
     """Yield a temporary path to write to; it is renamed to `path` on success, and removed on any exception. Where
-    `path` is a link, what it leads to is replaced."""
+    `path` is a link, what it leads to is replaced. Of several at once, the last one to end stays."""
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = partial_of(path)
-    try:
-        yield temporary
-        sync(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    temporary = unfinished_of(path)
+    temporary.touch()
+    with ExitStack() as lock:
+        try:
+            lock.enter_context(only_writer(temporary, path))
+        except BlockingIOError:  # several processes may write the same file, such as a note in a cache
+            temporary = unfinished_of(path.with_name(f"{path.name}.{uuid.uuid4().hex}"))
+        try:
+            yield temporary
+            sync(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def replaced_of(path: Path) -> Path:
@@ -54,22 +84,25 @@ def atomic_directory(path: Path) -> Generator[Path]:
     """
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary, old = partial_of(path), replaced_of(path)
-    recover_directory(path)
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary, old = unfinished_of(path), replaced_of(path)
+    if temporary.exists():  # left by a crash
+        with only_writer(temporary, path):
+            shutil.rmtree(temporary)
     temporary.mkdir()
-    try:
-        yield temporary
-        for file in temporary.rglob("*"):
-            sync(file)
-        if path.exists():
-            shutil.rmtree(old, ignore_errors=True)  # left by a crash just before the removal below
-            path.rename(old)
-        temporary.rename(path)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        recover_directory(path)
-        shutil.rmtree(temporary, ignore_errors=True)
+    with only_writer(temporary, path):
+        try:
+            recover_directory(path)
+            yield temporary
+            for file in temporary.rglob("*"):
+                sync(file)
+            if path.exists():
+                shutil.rmtree(old, ignore_errors=True)  # left by a crash just before the removal below
+                path.rename(old)
+            temporary.rename(path)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            recover_directory(path)
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def recover_directory(path: Path) -> None:

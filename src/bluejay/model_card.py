@@ -14,6 +14,7 @@ from typing import Any
 
 from bluejay import recipe as recipes
 from bluejay.evals.estimates import span
+from bluejay.evals.evaluation_file import identity_at
 from bluejay.files import parse_json, write_text
 from bluejay.gpt.formats.companions import licence_of
 from bluejay.gpt.formats.layouts import open_model
@@ -42,6 +43,8 @@ IN_HEADS = (
     "before, with the weight of their attention there in random texts that are repeated; and by how many bits a token "
     "is easier to predict in the second copy."
 )
+OTHER_WEIGHTS = "The figures in `{}` are of other weights; run `{}` again."
+"""Said in place of figures that were measured before the model was trained again."""
 LICENSED = "The weights are released under the licence above."
 RIGHTS = (
     "Whether weights that were trained on a text are bound by the licence of that text is not settled in law, and this "
@@ -101,7 +104,7 @@ def model_card(
     summary, result = read_run(run), read_result(run)
     if result is None or not (run / "model").is_dir():
         raise ValueError(f"{run} is no finished run; {how_to_go_on(run)}")
-    recipe = recipes.load(TrainRecipe, run / "recipe.toml")
+    recipe, identity = recipes.load(TrainRecipe, run / "recipe.toml"), identity_at(run / "model")
     stated = licence or licence_of(run / "model")
     asks, traces = f"bluejay eval {run} --suite small --report {run / EVALUATION}", f"bluejay trace report {run}"
     lines = [
@@ -110,9 +113,9 @@ def model_card(
         *data(run, recipe, stated),
         *training(recipe, summary, result, watts),
         *held_out(recipe, result),
-        *reported(run, "Evaluation", evaluation, EVALUATION, asks, evaluated),
-        *reported(run, "Memorisation and contamination", memorisation, MEMORISATION, traces, memorised),
-        *inside(run),
+        *reported(run, identity, "Evaluation", evaluation, EVALUATION, asks, evaluated),
+        *reported(run, identity, "Memorisation and contamination", memorisation, MEMORISATION, traces, memorised),
+        *inside(run, identity),
         *use_and_limits(recipe),
         *repetition(run, recipe, result),
     ]
@@ -208,6 +211,7 @@ def held_out(recipe: TrainRecipe, result: Result) -> Iterator[str]:
 
 def reported(
     run: Path,
+    identity: str,
     title: str,
     named: Path | None,
     usual: str,
@@ -215,8 +219,8 @@ def reported(
     section: Callable[[dict[str, Any]], Iterator[str]],
 ) -> Iterator[str]:
     """A section from a report, which lies in the folder `named`, or else in the `usual` one of the run; where there is
-    none, the command that makes it. Raises ValueError or FileNotFoundError: the folder that was named holds no report,
-    or none of this run."""
+    none, or one of a model of another `identity`, the command that makes it. Raises ValueError or FileNotFoundError:
+    the folder that was named holds no report, or none of this run."""
     yield f"## {title}\n"
     path = (named or run / usual) / "report.json"
     if named is None and not path.is_file():
@@ -226,11 +230,15 @@ def reported(
         report = parse_json(path.read_text(encoding="utf-8"))
         lines = [f"`{report['command']}`, {report.get('date', '')}\n", *section(report)]
         models = {report["model"]} if "model" in report else {one["model"] for one in report["results"]}
-        of_run = any(run.resolve().name in Path(model).parts for model in models)
+        of_run = {model for model in models if run.resolve().name in Path(model).parts}
+        recorded = {known for model, known in report.get("identities", {}).items() if model in of_run}
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{path} is not a report as `{command}` writes it") from None
     if named is not None and not of_run:
         raise ValueError(f"{path} has figures of {', '.join(sorted(models))}, and none of {run.resolve().name}")
+    if recorded and identity not in recorded:
+        yield f"{OTHER_WEIGHTS.format(path, report['command'])}\n"
+        return
     page = path.with_suffix(".md")
     if named is None and page.is_file():
         lines[0] = f"[The report](../{page.relative_to(run).as_posix()}): {lines[0]}"
@@ -272,25 +280,29 @@ def interval(figure: dict[str, Any]) -> tuple[str, str, str]:
     return f"{figure['value']:.4g}", between, f"{figure['n']:,}"
 
 
-def inside(run: Path) -> Iterator[str]:
+def inside(run: Path, identity: str) -> Iterator[str]:
     """The strongest heads of the model, and of those that the run kept on its way. Raises ValueError: the file holds
     something else."""
     path = run / HEADS
-    command = f"`bluejay lens {run} --heads --output {path}`"
+    command = f"bluejay lens {run} --heads --output {path}"
     yield "## Heads\n"
     if not path.is_file():
-        yield f"Not measured: {command} does it.\n"
+        yield f"Not measured: `{command}` does it.\n"
         return
     rows = [("model", "training loss, nats", "easier when repeated, bits", "induction head", "previous-token head")]
     try:
         found = parse_json(path.read_text(encoding="utf-8"))
         columns = (found["steps"], found["losses"], found["repeat_gain"], found["scores"])
+        recorded = found.get("identity")
         for name, loss, gain, scores in zip(*columns, strict=True):
             induction, previous = strongest(scores["induction"]), strongest(scores["previous_token"])
             rows.append((name, "" if loss is None else f"{loss:.2f}", f"{gain:.2f}", induction, previous))
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{path} is not what {command} writes of a run that kept models (checkpoint.at)") from None
-    yield f"{command}. {IN_HEADS}\n"
+        raise ValueError(f"{path} is not what `{command}` writes of a run that kept models (checkpoint.at)") from None
+    if recorded and recorded != identity:
+        yield f"{OTHER_WEIGHTS.format(path, command)}\n"
+        return
+    yield f"`{command}`. {IN_HEADS}\n"
     yield table(rows)
 
 

@@ -28,7 +28,8 @@ class Bar:
         self.label, self.total, self.unit, self.live = label, total, unit, live
         self.done = self.start = done
         self.began = self.printed = time.monotonic()
-        self.task = live.add_task(label, total=total or None, completed=done, rate="", note="") if live else None
+        fields = {"share": "", "rate": "", "note": ""}
+        self.task = live.add_task(label, total=total or None, completed=done, **fields) if live else None
 
     def advance(self, amount: int, note: str = "") -> None:
         """Count `amount` more units as done; `note` is shown beside the bar."""
@@ -39,7 +40,8 @@ class Bar:
         if self.live and self.task is not None:
             if not self.live.live.is_started and now - self.began > SECONDS_BEFORE_BAR:
                 self.live.start()
-            self.live.update(self.task, total=self.total or None, completed=self.done, rate=speed, note=note)
+            known = {"share": self._share(), "rate": speed, "note": note}
+            self.live.update(self.task, total=self.total or None, completed=self.done, **known)
         elif self.notebook:
             due = now - self.printed >= SECONDS_BETWEEN_UPDATES or self.done == self.total
             if due and now - self.began > SECONDS_BEFORE_BAR:
@@ -53,14 +55,19 @@ class Bar:
         if self.width:
             say("")
 
+    def _share(self) -> str:
+        """The share that is done, or, where the total is not known, how much."""
+        return f"{self.done / self.total:4.0%}" if self.total else f"{self.done:,} {self.unit}"
+
     def _line(self, speed: str, note: str) -> str:
-        share = self.done / max(self.total, 1)
-        left = (self.total - self.done) / max((self.done - self.start) / max(time.monotonic() - self.began, 1e-9), 1e-9)
-        return f"{self.label} {share:4.0%} · {speed} · {left:,.0f} s left · {note}".rstrip(" ·")
+        rate = (self.done - self.start) / max(time.monotonic() - self.began, 1e-9)
+        left = f"{(self.total - self.done) / max(rate, 1e-9):,.0f} s left" if self.total else ""
+        return " · ".join(part for part in (f"{self.label} {self._share()}", speed, left, note) if part)
 
     def _rewrite(self, speed: str, note: str, now: float) -> None:
-        filled = round(20 * min(1, self.done / max(self.total, 1)))
-        line = f"{'█' * filled}{'░' * (20 - filled)} {self._line(speed, note)}"
+        filled = round(20 * min(1, self.done / self.total)) if self.total else 0
+        drawn = f"{'█' * filled}{'░' * (20 - filled)} " if self.total else ""
+        line = drawn + self._line(speed, note)
         print(f"\r{line:<{self.width}}", end="", file=sys.stderr, flush=True)
         self.printed, self.width = now, len(line)
 
@@ -80,7 +87,7 @@ def progress(label: str, total: int, unit: str, done: int = 0) -> Generator[Bar]
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%  {task.fields[rate]}"),
+        TextColumn("{task.fields[share]}  {task.fields[rate]}"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),

@@ -3,15 +3,17 @@
 import json
 import shlex
 from argparse import Namespace
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
 from bluejay.cli import main
-from bluejay.evals import tasks
-from bluejay.evals.command import chosen_tasks
+from bluejay.evals import command, tasks
+from bluejay.evals.command import chosen_tasks, open_scorers
 from bluejay.evals.evaluate import Settings, better_forms, evaluate
 from bluejay.evals.tasks import Continuation, Question
+from bluejay.gpt.formats.layouts import save_model
 from bluejay.train.loop import train
 from tests.train.conftest import load_recipe, recipe_file  # noqa: F401 - fixtures
 
@@ -44,7 +46,9 @@ def test_the_checkpoints_of_a_run_become_a_curve(recipe_file, load_recipe, tmp_p
     report = tmp_path / "report"
     arguments = ["eval", str(tmp_path / "run"), "--checkpoints", "--tasks", str(tmp_path / "own.toml")]
     main([*arguments, "--report", str(report), "--json"])
-    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    said = capsys.readouterr()
+    found = json.loads(said.out.splitlines()[-1])
+    assert f"wrote {tmp_path / 'run' / 'model-step-40'}, the model of the checkpoint at step 40" in said.err
     steps = [int(one["model"].removeprefix("run@")) for one in found["results"]]
     assert steps == sorted(steps) and len(steps) > 1 and steps[-1] == 40
     pairs = [(one["one"], one["other"]) for one in found["comparisons"]]
@@ -56,6 +60,24 @@ def test_the_checkpoints_of_a_run_become_a_curve(recipe_file, load_recipe, tmp_p
     again = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert again["comparisons"] == found["comparisons"]
     assert again["results"][0]["figures"] == found["results"][0]["figures"]
+
+
+def test_of_many_checkpoints_one_is_in_memory_at_a_time(tiny_model, tmp_path, monkeypatch):
+    for step in (1, 2):
+        save_model(tiny_model.gpt, tiny_model.tokenizer, tmp_path / f"model-step-{step}")
+    steps = [(step, tmp_path / f"model-step-{step}") for step in (1, 2)]
+    monkeypatch.setattr(command, "checkpoint_models", lambda _: steps)
+    scorers = open_scorers(Namespace(models=[str(tmp_path)], checkpoints=True, device="cpu", chat=False))
+
+    def measure(question, answers):
+        assert sum(not scorer.model.closed for scorer in scorers) == 1
+        return tasks.by_choice(question, answers)
+
+    listed = [replace(task, measure=measure) for task in forms("acc", ())]
+    found = evaluate(scorers, listed, Settings(), tmp_path)
+    names = [f"{tmp_path.name}@1", f"{tmp_path.name}@2"]
+    assert [(one.task, one.model) for one in found.results] == [(one.name, name) for one in listed for name in names]
+    assert all(scorer.model.closed for scorer in scorers)
 
 
 def test_checkpoints_of_what_is_no_run_are_refused_in_one_line(tmp_path, capsys):
@@ -119,6 +141,16 @@ def test_of_two_forms_the_better_one_counts(tmp_path):
     }
     assert "the better of 0 as a cloze and 1 with letters" in found.results[-1].notes[-1]
     assert not list(better_forms(found.results[:1]))
+
+
+def test_a_mean_over_subjects_says_how_many_of_them_are_left(tmp_path):
+    asked = [
+        Question(name, (Continuation("Q", " aa"), Continuation("Q", " bb")), choices=("aa", "bb"), cluster=name)
+        for name in ("law", "logic", "trade", "music", "chess", "tennis")
+    ]
+    task = tasks.Task("t", lambda _: iter(asked), tasks.by_choice, "acc", macro=True)
+    (result,) = evaluate([Fixed()], [task], Settings(limit=4), tmp_path).results
+    assert result.notes == ("mean over 4 of 6 subjects of the mean in each",)
 
 
 @pytest.mark.parametrize(("metric", "data"), [("bits_per_byte", ("arc_easy",)), ("acc", ())])

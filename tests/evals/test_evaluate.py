@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -12,10 +13,13 @@ from bluejay.cli import main
 from bluejay.evals import suites, tasks
 from bluejay.evals.answers import AnswerFile
 from bluejay.evals.evaluate import Settings, asked, evaluate, figure, summary
+from bluejay.evals.evaluation_file import identity_at, identity_of
 from bluejay.evals.held_out_parts import component_tasks
-from bluejay.evals.scorers import LocalScorer, batches_of, identity_of, open_scorer
+from bluejay.evals.scorers import LocalScorer, batches_of, open_scorer
 from bluejay.evals.tasks import Continuation, Generation, Likelihood, Question, WholeText
 from bluejay.gpt.formats.layouts import save_model
+from bluejay.gpt.init import new_model
+from bluejay.infer.model import Model
 from bluejay.tokens import TokenWriter
 from tests.serve.conftest import run_server
 
@@ -99,6 +103,15 @@ def test_samples_that_are_drawn_together_are_those_of_their_seeds(tiny_model):
     assert len({found[number] for number in range(6)}) == 6
 
 
+def test_samples_of_different_prompts_do_not_share_their_random_numbers(tiny_config, byte_tokenizer):
+    gpt = new_model(tiny_config, seed=0).requires_grad_(False)
+    for weights in gpt.parameters():
+        weights.zero_()  # every token is as likely as any other, whatever the prompt
+    scorer = LocalScorer(Model(gpt, byte_tokenizer), "flat", "1")
+    found = dict(scorer.answers([Generation(prompt, (), 8, 1.0) for prompt in ("the cat", "who", "a")]))
+    assert len(set(found.values())) == 3
+
+
 def test_an_interrupted_evaluation_goes_on(tiny_model, tmp_path):
     scorer = LocalScorer(tiny_model, "tiny", "1")
     requests = [Continuation("the cat", f" {word}") for word in ("sat", "ran", "sat", "ate")]
@@ -119,7 +132,22 @@ def test_an_interrupted_evaluation_goes_on(tiny_model, tmp_path):
     assert [answer.logprob for answer in again] == pytest.approx([answer.logprob for answer in whole], abs=1e-5)
     assert len(file.path.read_bytes().splitlines()) == 3
     file.path.write_bytes(b"\0\0\n[1]\n" + file.path.read_bytes())  # as a full disk or a crash leaves it
-    assert AnswerFile(file.path).ask(Counting(tiny_model, "tiny", "1"), requests, "test") == again and asked == [2, 0]
+    assert AnswerFile(file.path).ask(Counting(tiny_model, "tiny", "1"), requests, "test") == again and asked == [2]
+
+
+def test_many_requests_are_answered_in_parts_which_changes_no_answer(tmp_path):
+    class Counting:
+        name, identity, n_ctx = "counting", "1", None
+        sizes: ClassVar[list[int]] = []
+
+        def answers(self, requests):
+            self.sizes.append(len(requests))
+            yield from reversed([(number, request.prompt) for number, request in enumerate(requests)])
+
+    requests = [Generation(f"{number % 4500}", (), 1) for number in range(5000)]
+    found = AnswerFile.of(Counting(), tmp_path).ask(Counting(), requests, "test")
+    assert found == [request.prompt for request in requests]
+    assert max(Counting.sizes) <= 2000 and sum(Counting.sizes) == 4500
 
 
 def test_two_models_are_compared_on_the_same_questions(tiny_model, own, tmp_path):
@@ -152,6 +180,35 @@ def test_texts_that_follow_no_question_are_scored_without_the_chat_template(tiny
         )
         notes = [asked(task, [one], Settings())[3] for one in (plain, chat)]
     assert notes == [(), ("texts that follow no question are scored without the chat template",)]
+
+
+def test_bits_are_divided_by_the_bytes_that_were_scored(tiny_model):
+    template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    one = Question("1", (Continuation("Q: ", " cat"),))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiny_model.tokenizer, "chat_template", template)
+        for chat, scored in ((False, "  cat"), (True, "cat")):  # the template's prompt ends without a space
+            scorer = LocalScorer(tiny_model, "tiny", "1", chat)
+            ((_, answer),) = scorer.answers(one.requests)
+            assert tasks.bits_and_bytes(one, answer)[1] == len(scored)
+            assert answer.n_tokens == len(tiny_model.tokenizer.encode(scored))
+
+
+def test_a_task_that_cannot_be_asked_leaves_the_others(tiny_model, tmp_path):
+    def read(shots: int):
+        yield from (question(0, f"sat {number}", "ran") for number in range(3))
+
+    def writing(_: int):
+        yield Question("1", (Generation("Q", (), 64),), answers=("a",))  # the whole context
+
+    scorers = [LocalScorer(tiny_model, name, name) for name in ("one", "other")]
+    fine = tasks.Task("fine", read, tasks.by_choice, "acc")
+    long = tasks.Task("long", writing, tasks.by_answer, "exact_match")
+    found = evaluate(scorers, [long, fine], Settings(), tmp_path)
+    assert [(one.task, one.model) for one in found.results] == [("fine", "one"), ("fine", "other")]
+    assert found.not_run == {"long": "an answer of 64 tokens leaves one no room for a question"}
+    with pytest.raises(ValueError, match="leaves one no room"):
+        evaluate(scorers, [long], Settings(), tmp_path)
 
 
 def test_a_request_without_an_answer_is_said(tmp_path):
@@ -221,7 +278,9 @@ def directory(tiny_model, tmp_path) -> str:
 
 def test_the_command_prints_figures_with_intervals(directory, own, capsys):
     main(["eval", directory, "--tasks", str(own), "--limit", "6", "--json"])
-    (result,) = json.loads(capsys.readouterr().out.splitlines()[-1])["results"]
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    (result,) = found["results"]
+    assert found["identities"] == {"tiny": identity_at(Path(directory))}
     acc = result["figures"]["acc"]
     assert acc["n"] == 6 and acc["low"] <= acc["value"] <= acc["high"]
 
@@ -249,7 +308,7 @@ BAD = {
     "--tasks else.toml": 'else.jsonl, line 3: gold is "1", which is none of the choices',
     "--tasks null.toml": "null.jsonl, line 1: question is null; a prompt takes texts and numbers",
     "--tasks array.toml": 'each line must be a JSON object, and this one is [{"question',
-    "--tasks broken.toml": "broken.jsonl, line 1 is no JSON object",
+    "--tasks broken.toml": "broken.jsonl, line 1 is no JSON object: Expecting ',' delimiter at column 17",
     "--tasks taken.toml": "there is a task lambada already",
     "--tasks table.toml": "name is 'o|wn'; it must be a text in one line without |",
     "--tasks unnamed.toml": "prompt has {}; fields of a line stand in it by their names",

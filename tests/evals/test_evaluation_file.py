@@ -5,7 +5,8 @@ import json
 import pytest
 
 from bluejay.evals.estimates import Estimate
-from bluejay.evals.evaluation_file import NAME, find_summary, write_summary
+from bluejay.evals.evaluation_file import NAME, find_summary, identity_at, write_summary
+from bluejay.gpt.formats.layouts import save_model
 
 FIGURE = Estimate(0.25, 0.18, 0.33, 0.04, 120, 118)
 ALONE = Estimate(0.5, float("nan"), float("nan"), float("nan"), 2, 1)
@@ -26,6 +27,21 @@ def test_it_lies_with_the_model_or_its_run_and_has_this_model_alone(tmp_path, pl
         ("boolq", 0.5, None, None, 2),
     ]
     assert find_summary(run / "model", "a third") is None and find_summary(None, "mine") is None
+
+
+def test_figures_of_weights_that_the_model_had_before_are_not_shown(tiny_model, tmp_path):
+    run = tmp_path / "mine"
+    save_model(tiny_model.gpt, tiny_model.tokenizer, run / "model")
+    write_summary(run, "2026-11-26", "bluejay eval mine", FIGURES, {"mine": identity_at(run / "model")})
+    assert find_summary(run / "model", "mine") is not None
+    weights = bytearray((run / "model/model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (run / "model/model.safetensors").write_bytes(weights)
+    with pytest.raises(ValueError, match="is of other weights; run `bluejay eval mine` again"):
+        find_summary(run / "model", "mine")
+    (run / "report").mkdir()
+    write_summary(run / "report", "2026-11-27", "bluejay eval mine", FIGURES, {"mine": identity_at(run / "model")})
+    assert find_summary(run / "model", "mine")["date"] == "2026-11-27"
 
 
 def test_a_folder_of_models_lends_no_model_the_summary_of_another(tmp_path):

@@ -3,6 +3,7 @@
 import http.server
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -18,12 +19,15 @@ ASKED = Continuation("a", " b")
 
 class Refusal(NamedTuple):
     body: Any
+    status: int = 400
 
 
 @contextmanager
-def served(answer: Callable[[dict[str, Any]], Any], *models: dict[str, Any]) -> Iterator[tuple[str, list[dict]]]:
+def served(
+    answer: Callable[[dict[str, Any]], Any], *models: dict[str, Any], key: str = ""
+) -> Iterator[tuple[str, list[dict]]]:
     """A server that gives these models and answers; its address and what it was sent. It breaks off where the answer is
-    None, and refuses with the body of a `Refusal`."""
+    None, and refuses with the body of a `Refusal`, and whoever does not send the `key`."""
     sent: list[dict] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -31,7 +35,9 @@ def served(answer: Callable[[dict[str, Any]], Any], *models: dict[str, Any]) -> 
             pass
 
         def reply(self, value: Any) -> None:
-            status, value = (400, value.body) if isinstance(value, Refusal) else (200, value)
+            if key and self.headers["authorization"] != f"Bearer {key}":
+                value = Refusal({"error": {"message": "no such key"}}, 401)
+            status, value = (value.status, value.body) if isinstance(value, Refusal) else (200, value)
             body = value.encode() if isinstance(value, str) else json.dumps(value).encode()
             self.send_response(status)
             self.send_header("content-length", str(len(body)))
@@ -122,6 +128,29 @@ def test_the_address_names_one_of_several_models():
         scorer = open_scorer(f"{address}#org/two")
         list(scorer.answers([Generation("a", (), 4)]))
         assert scorer.name == sent[0]["model"] == "org/two"
+
+
+def test_a_server_with_keys_gets_that_of_the_environment(monkeypatch):
+    with served(choices("x", None), {"id": "one"}, key="sesame") as (address, _):
+        monkeypatch.delenv("BLUEJAY_API_KEY", raising=False)
+        with pytest.raises(ValueError, match="answers 401: no such key; BLUEJAY_API_KEY holds the key that is sent"):
+            open_scorer(address)
+        monkeypatch.setenv("BLUEJAY_API_KEY", "sesame")
+        assert dict(open_scorer(address).answers([Generation("a", (), 4)])) == {0: "x"}
+
+
+@pytest.mark.parametrize(("status", "refusals", "asked"), [(503, 3, 4), (429, 1, 2), (503, 9, 4), (400, 1, 1)])
+def test_a_busy_server_is_asked_again_a_few_times(status, refusals, asked, monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    left = [Refusal({"error": {"message": "later"}}, status)] * refusals
+    with served(lambda body: left.pop() if left else choices("x", None)(body), {"id": "one"}) as (address, sent):
+        scorer = open_scorer(address)
+        if refusals < asked:
+            assert dict(scorer.answers([Generation("a", (), 4)])) == {0: "x"}
+        else:
+            with pytest.raises(ValueError, match=f"answers {status}: later"):
+                list(scorer.answers([Generation("a", (), 4)]))
+        assert len(sent) == asked
 
 
 def test_more_texts_than_a_server_takes_still_end_an_answer():

@@ -9,10 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bluejay.gpt.init import new_model
 from bluejay.infer import samples
 from bluejay.infer.backends.native import NativeBackend, available, native_model
 from bluejay.infer.backends.torch import TorchBackend
 from bluejay.infer.engine import Engine, QueueFull
+from bluejay.infer.exceptions import LogitsError
 from bluejay.infer.params import SamplingParams
 from bluejay.infer.sampling import bias_of
 
@@ -311,3 +313,17 @@ def test_score_equals_the_models_log_probability_of_every_token(tiny_model):
             contexts = [torch.tensor([tokens[at + 1 - size : at + 1]]) for size in sizes]
             found = [tiny_model.gpt(context)[0, -1].log_softmax(-1)[tokens[at + 1]].item() for context in contexts]
             assert min(abs(logprob - one) for one in found) < 1e-5
+
+
+def test_a_text_whose_logits_are_no_numbers_leaves_nothing_in_the_cache(tiny_config, byte_tokenizer):
+    gpt = new_model(tiny_config, seed=0).requires_grad_(False)
+    gpt.embed.weight[5] = torch.inf
+    engine = Engine(TorchBackend(gpt, 32, 8), byte_tokenizer)
+    expected = run(engine, engine.submit([7] * 20, GREEDY))
+    for prompt in ([7] * 20, [7] * 10 + [5] * 10):
+        engine.submit(prompt, GREEDY)
+    with pytest.raises(LogitsError, match=r"embed\.weight holds infinity"):
+        engine.step()
+    assert engine.idle
+    check_no_page_is_lost(engine)
+    assert run(engine, engine.submit([7] * 20, GREEDY)) == expected

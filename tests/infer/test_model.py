@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import gc
 import pickle
 import threading
 import time
@@ -16,11 +17,13 @@ from hypothesis import strategies as st
 import bluejay
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.init import new_model
+from bluejay.infer.backends.native import available, native_model
 from bluejay.infer.engine import Engine
 from bluejay.infer.model import Model
 from bluejay.infer.params import SamplingParams
 from bluejay.infer.shared_engine import MAX_SEQUENCES
 from bluejay.tokenizer import Tokenizer
+from tests.waiting import PATIENCE
 
 WORDS = ("the", "cat", "a", "naïve", "日本", "12", "\n", "the the")
 TEXTS = [" ".join(WORDS[i % 8 : i % 8 + 1 + i % 5]) + str(i) for i in range(24)]
@@ -81,6 +84,18 @@ def test_a_stream_of_several_prompts_numbers_their_samples(model):
     assert texts == [text for texts in model.generate(prompts, max_tokens=4, seed=1, n=2) for text in texts]
 
 
+def test_prompts_of_a_stream_may_have_seeds_of_their_own(model):
+    prompts, texts = TEXTS[:3], [""] * 6
+    for chunk in model.stream(prompts, max_tokens=4, n=2, seeds=[5, 1, 5]):
+        texts[chunk.index] += chunk.text
+    alone = [
+        model.generate(prompt, max_tokens=4, seed=seed, n=2) for prompt, seed in zip(prompts, (5, 1, 5), strict=True)
+    ]
+    assert texts == [text for texts in alone for text in texts]
+    with pytest.raises(ValueError, match="seeds holds 2 numbers for 3 prompts"):
+        model.stream(prompts, seeds=[1, 2])
+
+
 def test_a_stream_that_is_left_frees_its_place(model):
     for _ in range(3):
         for _ in model.stream(TEXTS, max_tokens=20):
@@ -113,6 +128,70 @@ def test_the_cache_stays_with_the_model_and_is_as_large_as_texts_need(tiny_confi
     assert model._resident.engine([1]) is first and first.engine.counters.reused_tokens > 0
     model.generate(TEXTS, max_tokens=40)
     assert model._resident.engine([1]) is not first
+
+
+def test_a_cache_that_grows_takes_no_more_than_its_share_of_memory(model, monkeypatch):
+    new = Model(model.gpt, model.tokenizer)
+    monkeypatch.setattr("bluejay.infer.model.free_bytes", lambda _: 4 * 45 * 2 * 2 * 64 * 4)  # for 45 tokens
+    for n_tokens in (30, 44):
+        new.generate([5] * (n_tokens - 4), max_tokens=4)
+        backend = new._resident.engine([n_tokens]).engine.backend
+        assert backend.n_pages * backend.page_size < 45 + backend.page_size
+
+
+def test_a_compiled_model_computes_no_drafts(tiny_config, byte_tokenizer, monkeypatch):
+    """A step with drafts would be no compiled one."""
+    monkeypatch.setenv("BLUEJAY_ISA", "torch")
+    monkeypatch.setattr(torch, "compile", lambda function: function)
+    for compiled in (False, True):
+        model = Model(new_model(tiny_config, seed=0).requires_grad_(False), byte_tokenizer, compiled=compiled)
+        model.generate("the the the the", max_tokens=40, temperature=0)
+        assert (model._resident.engine([1]).engine.counters.drafted_tokens == 0) == compiled
+
+
+@pytest.mark.skipif(not available(), reason="built without the native engine")
+def test_threads_that_begin_together_pack_the_weights_once(tiny_model, monkeypatch):
+    packed = []
+    monkeypatch.setattr(
+        "bluejay.infer.model.native_model", lambda gpt: packed.append(time.sleep(0.05)) or native_model(gpt)
+    )
+    model = Model(tiny_model.gpt, tiny_model.tokenizer)
+    threads = [threading.Thread(target=use, args=("a",)) for use in (model.generate, model.score, model.embed)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(packed) == 1
+
+
+def test_a_stream_that_the_garbage_collector_closes_within_a_step_frees_its_place(model, monkeypatch):
+    cycle: list = [model.stream("the cat", max_tokens=30)]
+    next(cycle[0])
+    cycle.append(cycle)
+    del cycle
+    step = Engine.step
+    monkeypatch.setattr(Engine, "step", lambda engine: (gc.collect(), step(engine))[1])
+    thread = threading.Thread(target=model.generate, args=("a",), kwargs={"max_tokens": 1}, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    assert not thread.is_alive() and model._resident.engine([1]).engine.idle
+
+
+def test_an_interrupted_step_ends_the_texts_that_share_it_and_not_the_model(model, monkeypatch):
+    expected = model.generate("a", max_tokens=5, seed=1)
+    stream = model.stream("b", max_tokens=30)
+    next(stream)
+
+    def interrupted(_: Engine) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            model.generate("a", max_tokens=5)
+    with pytest.raises(bluejay.InferenceError, match="a step was interrupted; call again"):
+        list(stream)
+    assert model.generate("a", max_tokens=5, seed=1) == expected
 
 
 def test_async_variants_give_the_same(model):
@@ -303,6 +382,17 @@ def test_weights_that_are_no_numbers_are_named(byte_tokenizer):
     gpt.blocks[0].mlp.up.weight[0, 0] = 0.0
     with pytest.raises(bluejay.LogitsError):  # the engine's form of the weights was made before
         model.generate("ab")
+
+
+def test_a_text_whose_logits_are_no_numbers_spoils_no_later_one(model):
+    gpt = copy.deepcopy(model.gpt)
+    gpt.embed.weight[5] = torch.inf
+    broken = Model(gpt, model.tokenizer)
+    expected = broken.score([7] * 10)
+    for use in (broken.score, broken.embed, broken.logits):
+        with pytest.raises(bluejay.LogitsError, match=r"embed\.weight holds infinity"):
+            use([5] * 30)
+        assert broken.score([7] * 10) == expected
 
 
 def test_the_package_lists_and_types_what_it_offers():

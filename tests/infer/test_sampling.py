@@ -120,6 +120,28 @@ def test_a_logit_that_is_no_number_is_found_and_a_masked_one_is_never_drawn(size
             assert at not in draw(logits, filters, numbers, masked=True)[1:]
 
 
+class WithoutFloat64(torch.Tensor):
+    """A tensor that claims to be on a device that has no float64, Apple's, and can only be copied from there."""
+
+    @staticmethod
+    def __new__(cls, values: torch.Tensor) -> "WithoutFloat64":
+        return torch.Tensor._make_wrapper_subclass(cls, values.shape, dtype=values.dtype, device="mps")
+
+    def __init__(self, values: torch.Tensor) -> None:
+        self.stored = values
+
+    @classmethod
+    def __torch_dispatch__(cls, function, types, args, kwargs):
+        assert function is torch.ops.aten._to_copy.default and kwargs["device"] == torch.device("cpu")
+        return function(args[0].stored, **kwargs)
+
+
+def test_a_device_without_float64_draws_what_a_cpu_draws():
+    logits, params = torch.randn(3, 50, generator=torch.Generator().manual_seed(0)), SamplingParams(temperature=1.0)
+    filters, numbers = np.array([filters_of(params)] * 3), np.array([0.1, 0.5, 0.9])
+    assert draw(WithoutFloat64(logits), filters, numbers) == draw(logits, filters, numbers)
+
+
 def test_numbers_are_uniform_and_depend_on_seed_and_position_alone():
     numbers = np.array([uniform(seed, position) for seed in range(100) for position in range(100)])
     assert numbers.min() >= 0 and numbers.max() < 1 and len(set(numbers)) == len(numbers)

@@ -32,6 +32,40 @@ def test_the_text_ends_before_the_first_complete_stop_sequence(text, stops):
     assert "".join(pieces) == (text[: min(ends)[1]] if ends else text)
 
 
+@given(st.lists(st.text("ab", min_size=1, max_size=5)), st.lists(st.text("ab", min_size=1, max_size=7), min_size=1))
+def test_no_more_is_held_back_than_may_begin_a_stop_sequence(tokens, stops):
+    pieces, shown, text = TextStream([token.encode() for token in tokens], tuple(stops)), "", ""
+    for number, token in enumerate(tokens):
+        shown, text = shown + pieces.push(number), text + token
+        begins = [text.index(stop) for stop in stops if stop in text]
+        held = [n for stop in stops for n in range(min(len(text) + 1, len(stop))) if text.endswith(stop[:n])]
+        assert pieces.stopped == bool(begins)
+        assert shown == text[: min(begins) if begins else len(text) - max(held)]
+        if begins:
+            return
+    assert shown + pieces.finish() == text
+
+
+class Watched(str):
+    """A string that counts how often it is looked at."""
+
+    n_looks = 0
+
+    def __getitem__(self, where):
+        Watched.n_looks += 1
+        return super().__getitem__(where)
+
+    def startswith(self, *arguments):
+        Watched.n_looks += 1
+        return super().startswith(*arguments)
+
+
+def test_the_work_for_a_stop_sequence_depends_on_the_text_and_not_on_its_length():
+    text = "ab" * 300
+    stream(text, (Watched(text + "a" * 50_000), Watched("b" * 50_000), Watched("ab" * 50 + "b" * 50_000)))
+    assert Watched.n_looks < 3 * 5 * len(text)
+
+
 def test_incomplete_characters_are_held_back():
     pieces, _ = stream("é€🐦")
     assert [piece for piece in pieces if piece] == ["é", "€", "🐦"]

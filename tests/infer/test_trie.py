@@ -44,6 +44,7 @@ class CountingBackend:
         self.backend, self.n_tokens = backend, 0
         self.n_pages, self.page_size, self.config = backend.n_pages, backend.page_size, backend.config
         self.copy_page, self.draw, self.hidden = backend.copy_page, backend.draw, backend.hidden
+        self.clear = backend.clear
         self.prompt_factor = backend.prompt_factor
 
     def step(self, batch):

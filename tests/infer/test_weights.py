@@ -1,5 +1,9 @@
 """Quantised matrices stay packed on devices other than a CPU, and a cache is as large as a GPU's memory allows."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -7,9 +11,13 @@ from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.layouts import open_model, read_model, save_model
 from bluejay.gpt.formats.quantized import write_quantized
 from bluejay.gpt.init import new_model
+from bluejay.gpt.model import weight_shapes
 from bluejay.gpt.presets import LLAMA, sized
 from bluejay.gpt.quantization.linear import PackedLinear
-from bluejay.gpt.quantization.packing import QUANTISED
+from bluejay.gpt.quantization.packing import QUANTISED, pack
+from bluejay.infer.backends import checked
+from bluejay.infer.backends.native import NativeBackend, available, native_model
+from bluejay.infer.exceptions import LogitsError
 from bluejay.infer.weights import fitting, read_packed_model, token_bytes
 
 
@@ -28,6 +36,32 @@ def test_packed_matrices_compute_what_the_unpacked_ones_do(format, base, byte_to
     ids = torch.randint(259, (2, 32), generator=torch.Generator().manual_seed(0))
     assert torch.equal(packed(ids), plain(ids))
     assert torch.equal(matrices[0].weight, next(m for m in plain.modules() if isinstance(m, torch.nn.Linear)).weight)
+
+
+def check_compiled_product() -> None:
+    layer, graphs = PackedLinear(pack(torch.randn(32, 64), QUANTISED["q4"]), None), []
+    compiled = torch.compile(layer, backend=lambda graph, _: graphs.append(graph.code) or graph.forward)
+    x = torch.randn(1, 64)
+    assert torch.equal(layer(x), compiled(x))
+    assert len(graphs) == 1 and "arange" not in graphs[0]
+
+
+@pytest.mark.slow
+def test_a_compiled_product_makes_no_table_of_its_own():
+    # A process of its own: torch.compile cannot see through the checks of annotations that the tests add.
+    program = "from tests.infer.test_weights import check_compiled_product; check_compiled_product()"
+    subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[2], check=True)
+
+
+@pytest.mark.skipif(not available(), reason="built without the native engine")
+def test_weights_are_decoded_one_after_another_until_one_that_is_no_number(tiny_config):
+    gpt, read = new_model(tiny_config, seed=0).requires_grad_(False), list[str]()
+    model, first = native_model(gpt), next(iter(weight_shapes(tiny_config)))
+    gpt.state_dict()[first][0] = torch.nan
+    stored, model.read = model.read, lambda name: read.append(name) or stored(name)
+    with pytest.raises(LogitsError, match=f"its {first} holds NaN"):
+        checked(NativeBackend(model, 1), torch.tensor([[torch.nan]]))
+    assert read == [first]
 
 
 def test_a_cache_takes_what_is_wanted_or_what_there_is_room_for():

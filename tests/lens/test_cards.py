@@ -57,6 +57,13 @@ def test_an_address_that_is_no_web_page_is_not_linked(lenses, made_passages):
     assert "javascript" not in shown and "&lt;b&gt;" in shown
 
 
+def test_control_characters_of_a_corpus_do_not_reach_the_terminal(lenses, byte_tokenizer):
+    tokens = torch.tensor(byte_tokenizer.encode("the\x1b[2Jcat\r\nsat")[:20])
+    passage = Passage(tokens, "c", "train", 0, Row("0" * 64, "all", "a\x1b[31m", "MIT", ""))
+    shown = neuron_card(lenses["gptj"], [passage], 0, 0).text()
+    assert "a\\x1b[31m" in shown and "⏎" in shown and "\x1b" not in shown and "\r" not in shown
+
+
 @pytest.mark.skipif(not hasattr(native, "first_rows"), reason="built without the native part")
 def test_passages_are_in_one_document_of_the_corpus(tmp_path, byte_tokenizer, monkeypatch):
     monkeypatch.setenv("BLUEJAY_CACHE", str(tmp_path / "cache"))

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from bluejay.cli import main
+from bluejay.evals.evaluation_file import identity_at
 from bluejay.gpt.formats.layouts import save_model
 from bluejay.gpt.init import new_model
 from bluejay.gpt.model import GPT
@@ -114,6 +115,7 @@ def test_heads_over_the_checkpoints_of_a_run(tmp_path, byte_tokenizer, capsys):
         (tmp_path / name).mkdir()
     (tmp_path / "model-step-10.gguf").touch()
     found = heads_over_training(str(tmp_path))
+    assert found.as_dict()["identity"] == identity_at(tmp_path / "model")
     assert found.steps == ["step-2", "step-10", "model"] and len(found.scores) == len(found.repeat_gain) == 3
     assert torch.equal(found.scores[0].induction, found.scores[2].induction)
     main(["lens", str(tmp_path), "--heads"])

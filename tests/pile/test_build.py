@@ -1,11 +1,16 @@
 """A corpus is reproducible and traceable, complete or absent; no document is lost silently."""
 
+import errno
 import hashlib
 import json
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
+from typing import IO, Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -139,6 +144,49 @@ def test_a_lone_surrogate_does_not_stop_a_build(tmp_path: Path) -> None:
     assert [row["text"] for row in texts(built).values()] == ["Half \ufffd of a pair."]
 
 
+def test_what_a_fault_of_the_machine_left_out_is_read_after_its_mend(
+    notes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (notes / "more.txt.zst").write_bytes(pa.compress(b"More of it.", codec="zstd", asbytes=True))
+    component = [{"name": "N", "source": [{"kind": "text", "path": f"{notes}/*.txt*"}]}]
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match=r"reading \.zst needs zstandard: pip install"):
+        patch.setitem(sys.modules, "zstandard", None)
+        build(recipe(notes, component=component))
+    assert build(recipe(notes, component=component)).report.components["N"].kept == 62
+
+
+@pytest.mark.parametrize("source", [{"kind": "text", "path": "{}/*.txt"}, {"kind": "tree", "path": "{}"}])
+def test_a_file_that_may_not_be_read_is_skipped_until_it_may(
+    notes: Path, monkeypatch: pytest.MonkeyPatch, source: dict[str, str]
+) -> None:
+    secret, opened, access = notes / "30.txt", Path.open, os.access
+    component = [{"name": "N", "source": [source | {"path": source["path"].format(notes)}]}]
+
+    def refuse(path: Path, *how: Any, **named: Any) -> IO[Any]:
+        if path == secret:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return opened(path, *how, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", refuse)
+        patch.setattr(os, "access", lambda path, mode: Path(path) != secret and access(path, mode))
+        built = build(recipe(notes, component=component))
+    assert built.report.components["N"].skipped["cannot be read"] == 1
+    again = build(recipe(notes, component=component, seed=2))
+    assert again.report.components["N"].kept == built.report.components["N"].kept + 1
+
+
+@pytest.mark.parametrize("source", [{"kind": "tree", "path": "."}, {"kind": "text", "path": "**/*"}])
+def test_a_corpus_is_not_read_into_itself(
+    notes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], source: dict[str, str]
+) -> None:
+    monkeypatch.chdir(notes)
+    values = {"component": [{"name": "N", "source": [source]}], "output": "data/built"}
+    for seed in (1, 2):
+        assert build(recipe(notes, seed=seed, **values)).report.components["N"].found == 64
+    assert capsys.readouterr().err.count(f"the corpus in {notes}/data/built is left out of {source['path']}") == 1
+
+
 def test_epochs_repeat_only_the_training_split(notes: Path) -> None:
     component = [{"name": "N", "epochs": 2.5, "source": [{"kind": "text", "path": f"{notes}/*.txt"}]}]
     built = build(recipe(notes, component=component))
@@ -207,6 +255,9 @@ def test_a_folder_with_other_files_is_not_replaced(notes: Path) -> None:
     with pytest.raises(ValueError, match="is a file"):
         build(recipe(notes, output=str(notes / "00.txt")))
     built = build(recipe(notes))
+    for name in (".DS_Store", "._report.json", "Thumbs.db"):
+        (built.directory / name).write_text("by the system")
+    assert build(recipe(notes, seed=2)).fresh
     (built.directory / "mine.md").write_text("kept")
     with pytest.raises(ValueError, match=r"holds mine\.md"):
         build(recipe(notes, seed=3))

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bluejay.trace import Index
-from bluejay.trace.display import MOST_SPANS
+from bluejay.trace.display import MOST_SPANS, row
 from bluejay.trace.indexing import index
-from bluejay.trace.spans import char_offsets, maximal, reach
+from bluejay.trace.spans import Quoted, char_offsets, maximal, reach
 from bluejay.trace.tracing import LOOKED_AT, Source, Tracer, TraceSettings
 
 
@@ -192,3 +192,8 @@ def test_maximal_spans_are_in_no_other(lengths):
     begins = reach(longest)
     for end in range(len(lengths) + 1):
         assert begins[end] == min([i for i in range(end) if ends[i] >= end], default=end)
+
+
+def test_control_characters_of_a_corpus_do_not_reach_the_terminal():
+    document = Quoted("0", "a\x1b[31m", "MIT", "all", "", "c", "train", 0, 1, 1, 0)
+    assert row(document).startswith("a\\x1b[31m · all · licence MIT")

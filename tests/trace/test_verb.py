@@ -54,6 +54,9 @@ def test_how_often_and_what_follows(moved, capsys):
         (["x", "--documents", "99"], "documents is 99; it must be from 1 to 32"),
         (["x", "--snippets", "-1"], "--snippets: it is -1"),
         ([""], "the text is empty"),
+        (["x", "--count", "--without-model"], "--without-model does not go with --count"),
+        (["x", "--count", "--min-tokens", "3"], "--min-tokens does not go with --count"),
+        (["x", "--next", "--snippets", "6"], "--snippets does not go with --next"),
     ],
 )
 def test_a_users_mistake_is_one_line(moved, capsys, options, message):

@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from bluejay.evals.scorers import Scorer
-from bluejay.evals.tasks import Answer, Likelihood, Request
+from bluejay.evals.scorers import AT_ONCE, Scorer
+from bluejay.evals.tasks import Answer, Generation, Likelihood, Request
 from bluejay.files import cache_directory, parse_json
 from bluejay.progress import progress
 
 
 def key_of(request: Request) -> str:
-    """What identifies a request, whichever task asks it."""
-    return hashlib.sha256(json.dumps([type(request).__name__, *vars(request).values()]).encode()).hexdigest()[:24]
+    """What identifies a request, whichever task asks it, and the random numbers of its answer, where it has any."""
+    drawn = [request.drawn_with] if isinstance(request, Generation) and request.temperature else []
+    values = [type(request).__name__, *vars(request).values(), *drawn]
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:24]
 
 
 def safe(name: str) -> str:
@@ -60,11 +62,13 @@ class AnswerFile:
         order = list(missing)
         done = len(set(keys)) - len(order)
         with self.path.open("a", encoding="utf-8") as file, progress(label, len(set(keys)), "requests", done) as bar:
-            for number, answer in scorer.answers(list(missing.values())):
-                self.known[order[number]] = answer
-                file.write(json.dumps([order[number], answer]) + "\n")
-                file.flush()
-                bar.advance(1)
+            for begin in range(0, len(order), AT_ONCE):
+                some = order[begin : begin + AT_ONCE]
+                for number, answer in scorer.answers([missing[key] for key in some]):
+                    self.known[some[number]] = answer
+                    file.write(json.dumps([some[number], answer]) + "\n")
+                    file.flush()
+                    bar.advance(1)
         if left := [request for key, request in missing.items() if key not in self.known]:
             raise ValueError(f"{scorer.name} left {len(left)} of {len(order)} requests of {label} without an answer")
         return [self.known[key] for key in keys]

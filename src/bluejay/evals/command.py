@@ -17,8 +17,9 @@ from bluejay.evals.held_out_parts import component_tasks
 from bluejay.evals.programs import KS, Programs, code_tasks
 from bluejay.evals.report import write_report
 from bluejay.evals.safety_table import findings
-from bluejay.evals.scorers import Scorer, open_scorer
+from bluejay.evals.scorers import LocalScorer, Scorer, identities, open_scorer
 from bluejay.evals.tasks import Task
+from bluejay.progress import say
 from bluejay.testsets.rows import documents
 
 DEFAULT_SUITE = "small"
@@ -41,12 +42,14 @@ def run(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     scorers = open_scorers(options)
     evaluation = evaluate(scorers, tasks, settings)
     evaluation.extra["command"] = options.command
+    evaluation.extra["identities"] = identities(scorers)
     evaluation.extra["date"] = datetime.now(UTC).date().isoformat()
     if safety := findings(evaluation.results):
         evaluation.extra["safety"] = safety
     if programs:
         names = [scorer.name for scorer in scorers]
-        evaluation.extra["verdicts"] = [verdict for one in programs for verdict in one.by_model(names)]
+        graded = [one for one in programs if one.name not in evaluation.not_run]
+        evaluation.extra["verdicts"] = [verdict for one in graded for verdict in one.by_model(names)]
     text = summary(evaluation)
     if options.report is not None:
         text = f"{text}\nin {write_report(evaluation, options.report)}"
@@ -140,6 +143,8 @@ def open_scorers(options: argparse.Namespace) -> list[Scorer]:
         if options.checkpoints:
             for step, model in checkpoint_models(path):
                 scorer = open_scorer(str(model), options.device, options.chat)
+                assert isinstance(scorer, LocalScorer)
+                scorer.model.close()  # it is opened again for its turn, so that one is in memory at a time
                 scorer.name = f"{path.resolve().name}@{step}"
                 found.append((f"{name}@{step}", scorer))
             continue
@@ -170,4 +175,7 @@ def checkpoint_models(run: Path, steps: Collection[int] | None = None) -> Iterat
             continue
         model = run / f"model-step-{step}"
         here = ["--output", str(run)]  # its recipe names the folder in which the run was, which may have been moved
-        yield step, model if model.is_dir() else export(recipes.load(TrainRecipe, run / "recipe.toml", here), step)
+        if not model.is_dir():
+            model = export(recipes.load(TrainRecipe, run / "recipe.toml", here), step)
+            say(f"wrote {model}, the model of the checkpoint at step {step:,}, which stays there")
+        yield step, model

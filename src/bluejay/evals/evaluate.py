@@ -5,10 +5,11 @@ import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -116,32 +117,54 @@ class Evaluation:
 def evaluate(
     scorers: Sequence[Scorer], tasks: Iterable[Task], settings: Settings, directory: Path | None = None
 ) -> Evaluation:
-    """Ask every task of every model. Answers are kept in `directory` (the user's cache), so that the same call goes on
-    where it was interrupted.
+    """Ask every model every task, one model after another. Answers are kept in `directory` (the user's cache), so that
+    the same call goes on where it was interrupted. A task whose data cannot be had, whose examples do not fit into a
+    context, or that a model cannot answer is not run.
 
-    Raises ValueError: data cannot be had, a context is too short for the examples that were asked for, or a model
-    cannot answer.
+    Raises ValueError: for such a reason, no task was run.
     """
-    files = [AnswerFile.of(scorer, directory) for scorer in scorers]
-    results, not_run = [], {}
-    for task in tasks:
-        questions, shots, of, notes = asked(task, scorers, settings)
-        if not questions:
-            not_run[task.name] = "; ".join(notes)
-            continue
-        for scorer, file in zip(scorers, files, strict=True):
-            results.append(answer(task, questions, scorer, file, Result(
-                task.name, scorer.name, task.metric, {}, len(questions), of, shots, task.chance, 0.0,
-                {name: named(name).licence for name in task.data}, notes, {}, [], task.macro,
-            )))  # fmt: skip
+    tasks, failures = list(tasks), list[ValueError]()
+    found, not_run = {task.name: list[Result]() for task in tasks}, dict[str, str]()
+    kept: dict[str, Asked] = {}
+    for scorer in scorers:
+        file = AnswerFile.of(scorer, directory)
+        with scorer.opened() if isinstance(scorer, LocalScorer) else nullcontext():
+            for task in tasks:
+                if task.name in not_run:
+                    continue
+                try:
+                    one = kept.pop(task.name) if task.name in kept else asked(task, scorers, settings)
+                    if one.questions:
+                        found[task.name].append(answer(task, one, scorer, file))
+                    else:
+                        not_run[task.name] = "; ".join(one.notes)
+                except ValueError as error:
+                    not_run[task.name] = str(error)
+                    failures.append(error)
+                    continue
+                if scorer is not scorers[-1]:
+                    kept[task.name] = one
+    results = [result for task in tasks if task.name not in not_run for result in found[task.name]]
+    if failures and not results:
+        raise failures[0]
     results += better_forms(results)
     return Evaluation(results, list(comparisons(results)), settings, not_run)
 
 
-def asked(
-    task: Task, scorers: Sequence[Scorer], settings: Settings
-) -> tuple[list[Question], int, int, tuple[str, ...]]:
-    """The questions to ask, the number of examples before each, the questions that there are, and notes."""
+class Asked(NamedTuple):
+    """What is asked of every model in one task."""
+
+    questions: list[Question]
+    shots: int
+    """Examples before each question."""
+    of: int
+    """The questions that there are."""
+    notes: tuple[str, ...]
+
+
+def asked(task: Task, scorers: Sequence[Scorer], settings: Settings) -> Asked:
+    """What to ask in a task. Raises ValueError: its data cannot be had, or a context is too short for the examples that
+    were asked for."""
     shots = task.shots if settings.shots is None else settings.shots
     if shots > task.max_shots:
         raise ValueError(f"{task.name} has {task.max_shots} examples; --shots {shots} asks for more")
@@ -149,7 +172,7 @@ def asked(
     wanted = shots
     while True:
         questions = list(task.questions(shots))
-        of = len(questions)
+        of, subjects = len(questions), len({question.cluster for question in questions})
         if settings.limit is not None and settings.limit < of:
             drawn_for = task.name.removesuffix(LETTERS)  # both forms of a task are asked the same questions
             chosen = random.Random(f"{settings.seed} {drawn_for}").sample(range(of), settings.limit)
@@ -164,6 +187,9 @@ def asked(
                 f"ask for fewer with --shots"
             )
         shots -= 1
+    if task.macro:
+        drawn = len({question.cluster for question in questions})
+        notes.append(f"mean over {drawn} of {subjects} subjects of the mean in each")
     if shots < wanted:
         notes.append(f"{shots} of {wanted} examples: more do not fit into every model's context")
     elif tight is not None:
@@ -171,7 +197,7 @@ def asked(
     chat = any(isinstance(scorer, LocalScorer) and scorer.chat for scorer in scorers)
     if chat and any(map(alone, questions)):
         notes.append("texts that follow no question are scored without the chat template")
-    return questions, shots, of, tuple(notes)
+    return Asked(questions, shots, of, tuple(notes))
 
 
 def alone(question: Question) -> bool:
@@ -190,9 +216,9 @@ def tightest(questions: Sequence[Question], scorers: Sequence[Scorer]) -> tuple[
     return None
 
 
-def answer(task: Task, questions: Sequence[Question], scorer: Scorer, file: AnswerFile, result: Result) -> Result:
-    """The result of a model in a task."""
-    began = time.monotonic()
+def answer(task: Task, one: Asked, scorer: Scorer, file: AnswerFile) -> Result:
+    """The result of a model in a task. Raises ValueError: the model cannot answer."""
+    began, questions = time.monotonic(), one.questions
     requests = [request for question in questions for request in question.requests]
     answers = iter(file.ask(scorer, requests, f"{scorer.name} {task.name}"))
     given = [[next(answers) for _ in question.requests] for question in questions]
@@ -203,7 +229,10 @@ def answer(task: Task, questions: Sequence[Question], scorer: Scorer, file: Answ
     figures = {metric: figure(metric, values, clusters, task.macro) for metric, values in by_metric.items()}
     seconds = time.monotonic() - began
     texts = {question.id: written(question, found) for question, found in zip(questions, given, strict=True)}
-    return replace(result, figures=figures, seconds=seconds, scores=by_metric, clusters=clusters, texts=texts)
+    return Result(
+        task.name, scorer.name, task.metric, figures, len(questions), one.of, one.shots, task.chance, seconds,
+        {name: named(name).licence for name in task.data}, one.notes, by_metric, clusters, task.macro, texts,
+    )  # fmt: skip
 
 
 def written(question: Question, answers: Sequence[Answer]) -> list[tuple[str, str]]:

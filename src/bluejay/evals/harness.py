@@ -20,6 +20,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tokenizers import Tokenizer
 
 from bluejay.chat_template import Chat
+from bluejay.evals.tasks import seed_of
 from bluejay.infer.model import Model, load
 from bluejay.infer.params import SamplingParams
 from bluejay.progress import progress
@@ -156,7 +157,8 @@ class BluejayLM(TemplateLM):
                 if room < 1:
                     raise ValueError(f"an answer of {params.max_tokens} tokens leaves no room in {self.max_length}")
                 prompts = [self.tok_encode(asked[number][0])[-room:] for number in numbers]
-                for chunk in self.model.stream(prompts, params):
+                seeds = None if params.seed is None else [seed_of(asked[i][0]) + params.seed for i in numbers]
+                for chunk in self.model.stream(prompts, params, seeds=seeds):
                     found[numbers[chunk.index]] += chunk.text
                     bar.advance(chunk.finish_reason is not None)
         for (prompt, settings), text in zip(asked, found, strict=True):

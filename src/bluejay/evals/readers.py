@@ -201,7 +201,7 @@ def own_questions(path: str, prompt: str, choices_from: str, gold: str) -> Itera
         except UnicodeDecodeError as error:
             raise ValueError(f"{path}, line {number} is not UTF-8: {error.reason} at byte {error.start}") from None
         except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number} is no JSON object: {error}") from None
+            raise ValueError(f"{path}, line {number} is no JSON object: {error.msg} at column {error.colno}") from None
         except KeyError as error:
             raise ValueError(f"{path}, line {number} has no field {error.args[0]!r}") from None
         except ValueError as error:

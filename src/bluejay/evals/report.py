@@ -38,7 +38,7 @@ def write_report(evaluation: Evaluation, directory: Path) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     command, date = (str(evaluation.extra.get(name, "")) for name in ("command", "date"))
     figures = ((one.task, one.model, METRICS[one.metric].title, one.main) for one in evaluation.results)
-    write_summary(directory, date, command, figures)
+    write_summary(directory, date, command, figures, evaluation.extra.get("identities"))
     write_text(directory / "report.json", json_of(evaluation.as_dict(), indent=2) + "\n")
     write_text(directory / "report.md", "\n".join(markdown(evaluation)) + "\n")
     page = directory / "report.html"

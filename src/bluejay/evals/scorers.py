@@ -1,28 +1,41 @@
 """What answers requests: a model on this machine, or one behind an HTTP address in OpenAI's form."""
 
-import hashlib
-import json
-from collections.abc import Iterator, Sequence
+import os
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urldefrag, urlsplit
 
+import numpy as np
+
+from bluejay.download import TRANSIENT_STATUSES
 from bluejay.evals.code import cut
+from bluejay.evals.evaluation_file import identity_of
 from bluejay.evals.tasks import Answer, Continuation, Generation, Likelihood, Request, TokenContinuation, WholeText
 from bluejay.files import parse_json
 from bluejay.infer.model import Model, load
 from bluejay.infer.params import SamplingParams
 from bluejay.infer.prompts import encode_pairs
-from bluejay.tokenizer import Tokenizer
-from bluejay.train.data.content import hash_of_model
 
 MOST_STOPS = 4
 """Texts that may end an answer in one HTTP request, by OpenAI's description; answers are cut here by all of them."""
 PROMPTS_PER_POST = 16
 """Prompts in one HTTP request."""
+AT_ONCE = 2000
+"""Requests that are answered together, at most, so that memory does not grow with their number. Neighbours share
+prompts, so more of them would share little more."""
 SECONDS = 600.0
 """The longest that an HTTP request may take."""
+
+PAUSES = (1.0, 2.0, 4.0, 0.0)
+"""Seconds after each request that is refused for a reason that may be over a moment later; then the refusal counts."""
+KEY = "BLUEJAY_API_KEY"
+"""The environment variable with the key of a server that asks for one."""
+UNAUTHORIZED = 401
 
 TOP_P = 0.95
 """Of samples that are not greedy, as in the papers on generated programs."""
@@ -54,28 +67,45 @@ class LocalScorer:
     """A model on this machine. With `chat`, prompts become messages of a user in the model's chat template; texts that
     follow no prompt are scored without it."""
 
-    def __init__(self, model: Model, name: str, identity: str, chat: bool = False) -> None:
-        self.model, self.name, self.identity, self.chat = model, name, identity, chat
+    def __init__(
+        self, model: Model, name: str, identity: str, chat: bool = False, reopen: Callable[[], Model] | None = None
+    ) -> None:
+        self.model, self.name, self.identity, self.chat, self.reopen = model, name, identity, chat, reopen
         self.n_ctx: int | None = model.config.n_ctx
-        self._last: dict[Request, tuple[list[int], list[int]]] = {}
+        self._last: dict[Request, tuple[np.ndarray, np.ndarray]] = {}
         """The token ids of the requests asked about last: first how long they are, then what their answers are."""
+
+    @contextmanager
+    def opened(self) -> Generator[None]:
+        """Open a model that was closed for as long as the block runs; one that is open stays so."""
+        if not self.model.closed or self.reopen is None:
+            yield
+            return
+        with self.reopen() as self.model:
+            yield
 
     def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         likely = [i for i, request in enumerate(requests) if not isinstance(request, Generation)]
-        pairs = self._pairs([requests[i] for i in likely])
+        pairs = [(a.tolist(), b.tolist()) for a, b in self._pairs([requests[i] for i in likely])]
         for at, rows in self.model.predictions(pairs):
-            greedy = bool((rows[:, 1] == 0).all())
-            yield likely[at], Likelihood(float(rows[:, 0].double().sum()), len(rows), greedy)
+            one, greedy, n_bytes = requests[likely[at]], bool((rows[:, 1] == 0).all()), None
+            if self.chat and isinstance(one, Continuation) and one.context:
+                n_bytes = len(one.text.lstrip().encode())
+            yield likely[at], Likelihood(float(rows[:, 0].double().sum()), len(rows), greedy, n_bytes)
         generations = [(i, request) for i, request in enumerate(requests) if isinstance(request, Generation)]
         for batch in batches_of(generations):
             yield from self._generate(batch)
 
-    def _pairs(self, requests: Sequence[Request]) -> list[tuple[list[int], list[int]]]:
+    def _pairs(self, requests: Sequence[Request]) -> list[tuple[np.ndarray, np.ndarray]]:
         """The token ids of what stands before, and of what is to be scored."""
         if not all(request in self._last for request in requests):
-            ids = {one: (list(one.context), list(one.tokens)) for one in requests if isinstance(one, TokenContinuation)}
+            ids = {one: (one.context, one.tokens) for one in requests if isinstance(one, TokenContinuation)}
+            self._last = {one: (np.array(a, np.int32), np.array(b, np.int32)) for one, (a, b) in ids.items()}
             texts = [request for request in dict.fromkeys(requests) if request not in ids]
-            self._last = {**ids, **dict(zip(texts, self._encoded(texts), strict=True))}
+            for begin in range(0, len(texts), AT_ONCE):
+                some = texts[begin : begin + AT_ONCE]
+                for one, (a, b) in zip(some, self._encoded(some), strict=True):
+                    self._last[one] = np.array(a, np.int32), np.array(b, np.int32)
         return [self._last[request] for request in requests]
 
     def _encoded(self, requests: Sequence[Request]) -> list[tuple[list[int], list[int]]]:
@@ -120,12 +150,11 @@ class LocalScorer:
             temperature=first.temperature,
             top_p=TOP_P,
             stop=first.stop,
-            seed=first.seed,
             n=len(batch[0]),
         )
         numbers = [number for samples in batch for number, _ in samples]
         texts = [""] * len(numbers)
-        for chunk in self.model.stream(prompts, params):
+        for chunk in self.model.stream(prompts, params, seeds=[request.drawn_with for (_, request), *_ in batch]):
             texts[chunk.index] += chunk.text
             if chunk.finish_reason:
                 yield numbers[chunk.index], texts[chunk.index]
@@ -160,7 +189,8 @@ class HttpScorer:
 
         address, wanted = urldefrag(address)
         self.address = address.rstrip("/").removesuffix("/v1")
-        self.client = httpx2.Client(timeout=SECONDS)
+        key = os.environ.get(KEY)
+        self.client = httpx2.Client(timeout=SECONDS, headers={"Authorization": f"Bearer {key}"} if key else None)
         self.n_ctx: int | None = None
         try:
             models = {str(model["id"]): model for model in self._json("GET", "models")["data"]}
@@ -180,11 +210,16 @@ class HttpScorer:
         import httpx2
 
         try:
-            answer = self.client.request(method, f"{self.address}/v1/{path}", **more)
+            for pause in PAUSES:
+                answer = self.client.request(method, f"{self.address}/v1/{path}", **more)
+                if answer.status_code not in TRANSIENT_STATUSES:
+                    break
+                time.sleep(pause)
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise ValueError(f"{self.address} does not answer: {error or type(error).__name__}") from None
         if not answer.is_success:
-            raise ValueError(f"{self.address} answers {answer.status_code}: {error_of(answer.text)}")
+            advice = f"; {KEY} holds the key that is sent" if answer.status_code == UNAUTHORIZED else ""
+            raise ValueError(f"{self.address} answers {answer.status_code}: {error_of(answer.text)}{advice}")
         try:
             return answer.json()
         except ValueError:
@@ -208,7 +243,7 @@ class HttpScorer:
                     max_tokens=request.max_tokens,
                     temperature=request.temperature,
                     top_p=TOP_P,
-                    seed=request.seed,
+                    seed=request.drawn_with,
                 )
                 yield number, cut(choice["text"], request.stop)
 
@@ -261,21 +296,21 @@ def likelihood_of(request: Continuation, found: dict[str, Any]) -> Likelihood:
     """How likely a continuation is by the log-probabilities of its context, itself and one more token. Nothing stands
     before the first token, so a continuation that begins with it is scored without it where it has none. Raises an
     error of some kind where they are of another form."""
-    n_context, n_all = len(request.context.rstrip()), len(request.context + request.text)
+    n_context, n_all, n_bytes = len(request.context.rstrip()), len(request.context + request.text), None
     ends = [*found["text_offset"][1:], n_all + 1]
     at = [i for i, end in enumerate(ends) if end > n_context and found["text_offset"][i] < n_all]
     if not n_context and at[:1] == [0] and found["token_logprobs"][0] is None:
         at = at[1:]
+        n_bytes = len((request.context + request.text)[ends[0] :].encode())
     logprobs = [found["token_logprobs"][i] for i in at]
     best = [max(found["top_logprobs"][i].values()) for i in at]
     greedy = all(one >= other for one, other in zip(logprobs, best, strict=True))
-    return Likelihood(float(sum(logprobs)), len(at), greedy)
+    return Likelihood(float(sum(logprobs)), len(at), greedy, n_bytes)
 
 
-def identity_of(name: str, tokenizer: Tokenizer) -> str:
-    """A hash of what decides a model's answers: its weights, and how texts become tokens. Raises FileNotFoundError."""
-    decided = [hash_of_model(name), tokenizer.sha256, tokenizer.begin, tokenizer.ends, tokenizer.chat_template]
-    return hashlib.sha256(json.dumps(decided).encode()).hexdigest()[:16]
+def identities(scorers: Iterable[Scorer]) -> dict[str, str]:
+    """Model -> its identity, however it was asked; without those behind an address, whose weights are not known."""
+    return {one.name: one.identity.partition(" ")[0] for one in scorers if isinstance(one, LocalScorer)}
 
 
 def open_scorer(name: str, device: str = "auto", chat: bool = False) -> Scorer:
@@ -287,4 +322,5 @@ def open_scorer(name: str, device: str = "auto", chat: bool = False) -> Scorer:
     model = load(name, device)
     if chat and model.tokenizer.chat_template is None:
         raise ValueError(f"{name} has no chat template; leave out --chat")
-    return LocalScorer(model, model.name, identity_of(name, model.tokenizer) + (" chat 2" if chat else ""), chat)
+    identity = identity_of(name, model.tokenizer) + (" chat 3" if chat else "")
+    return LocalScorer(model, model.name, identity, chat, partial(load, name, device))

@@ -61,7 +61,7 @@ LETTERS = {
 SCIQ = olmes("sciq_5shot", "acc", 0.25, "sciq_5shot")
 MMLU = Task(
     "mmlu_5shot", partial(readers.mmlu, False), tasks.by_choice, "acc_norm", 5, 5, ("mmlu", "mmlu_examples"), 0.25,
-    ("mean over 57 subjects of the mean in each",), macro=True,
+    macro=True,
 )  # fmt: skip
 MMLU_LETTERS = replace(MMLU, name="mmlu_5shot_mc", questions=partial(readers.mmlu, True), metric="acc")
 GSM8K = Task("gsm8k", readers.gsm8k, tasks.by_number, "exact_match", 5, 8, ("gsm8k",), 0.0)
@@ -72,7 +72,10 @@ CROWS_PAIRS = Task(
 )  # fmt: skip
 BBQ = Task(
     "bbq", readers.bbq, tasks.by_choice, "acc_norm", data=("bbq",), chance=1 / 3,
-    notes=("where nothing is known, the right answer says so",),
+    notes=(
+        "where nothing is known, the right answer says so",
+        "2 of 1,012 questions are not asked, because their right answer is written otherwise than the choice",
+    ),
 )  # fmt: skip
 
 

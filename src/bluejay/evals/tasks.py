@@ -4,6 +4,7 @@ A question asks a model to score continuations, to continue a prompt, or to scor
 cloze form: each choice is scored as the continuation of the question (OLMES, arXiv 2406.08446, section 3).
 """
 
+import hashlib
 import math
 import re
 import string
@@ -19,6 +20,11 @@ class Continuation:
     context: str
     text: str
 
+    @property
+    def scored(self) -> str:
+        """The text whose tokens are scored; white space at the end of the context belongs to it."""
+        return self.context[len(self.context.rstrip()) :] + self.text
+
 
 @dataclass(frozen=True)
 class Generation:
@@ -30,6 +36,18 @@ class Generation:
     temperature: float = 0.0
     """0 for the greedy continuation."""
     seed: int = 0
+    """The number of the sample."""
+
+    @property
+    def drawn_with(self) -> int:
+        """The seed of its random numbers. It depends on the prompt, too, because intervals count the samples of two
+        prompts as independent; consecutive samples of a prompt have consecutive ones."""
+        return seed_of(self.prompt) + self.seed
+
+
+def seed_of(prompt: str) -> int:
+    """The seed of the first sample of a prompt, a number of 31 bits, which every server takes."""
+    return int.from_bytes(hashlib.sha256(prompt.encode(errors="replace")).digest()[:4]) >> 1
 
 
 @dataclass(frozen=True)
@@ -58,6 +76,8 @@ class Likelihood(NamedTuple):
     n_tokens: int
     greedy: bool
     """Whether greedy decoding would write it."""
+    n_bytes: int | None = None
+    """Bytes of the text that was scored, where that is not `Continuation.scored`."""
 
 
 Answer = Likelihood | str
@@ -160,10 +180,11 @@ def won(scores: list[float], gold: int) -> float:
 
 
 def bits_and_bytes(question: Question, answer: Likelihood) -> tuple[float, float]:
-    """Bits of the right continuation, and its bytes with the space before it."""
+    """Bits of the right continuation, and the bytes that were scored, the space before it included."""
     request = question.requests[question.gold]
     assert isinstance(request, Continuation)
-    return -answer.logprob / math.log(2), float(len(request.text.encode()))
+    n_bytes = len(request.scored.encode()) if answer.n_bytes is None else answer.n_bytes
+    return -answer.logprob / math.log(2), float(n_bytes)
 
 
 def by_word(question: Question, answers: list[Answer]) -> Scores:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from bluejay.infer.backends import Backend, StepBatch, checked
 from bluejay.infer.cache import PagePool
-from bluejay.infer.exceptions import CacheError
+from bluejay.infer.exceptions import CacheError, LogitsError
 from bluejay.infer.params import SamplingParams
 from bluejay.infer.prompts import check_bias, check_prompt, most_tokens
 from bluejay.infer.samples import Chunk, Request, Sample
@@ -140,7 +140,7 @@ class Engine:
     def step(self) -> list[tuple[Request, Chunk]]:
         """Let waiting samples join, then advance the running ones; returns new tokens, those of a sample in order.
 
-        Raises ValueError if the model computes logits that are not numbers.
+        Raises LogitsError if the model computes logits that are not numbers; no sample then runs any more.
         """
         while self._join():
             pass
@@ -150,7 +150,13 @@ class Engine:
         batch, n_rows = self._build_batch(work)
         logits = self.backend.step(batch)
         self.counters.steps += 1
-        drawn = self._draw_rows(work, n_rows, logits)
+        try:
+            drawn = self._draw_rows(work, n_rows, logits)
+        except LogitsError:  # the backend was cleared
+            for sample in [*self.running]:
+                self._remove(sample)
+            self.pool = PagePool(self.backend.n_pages, self.backend.page_size)
+            raise
         chunks, at = [], 0
         for (sample, n_new), n in zip(work, n_rows, strict=True):
             if sample.generates and not sample.draft:

@@ -1,8 +1,10 @@
 """A model with its tokenizer, ready to generate, to score and to embed text."""
 
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import cached_property
 from importlib import import_module
 from itertools import accumulate
@@ -43,19 +45,10 @@ from bluejay.infer.prompts import (
     read_prompts,
 )
 from bluejay.infer.samples import Chunk
-from bluejay.infer.scoring import (
-    LogLikelihood,
-    Score,
-    Window,
-    bar,
-    read,
-    wanted_hidden,
-    wanted_logits,
-    windows,
-)
+from bluejay.infer.scoring import LogLikelihood, Score, Window, bar, read, wanted_hidden, wanted_logits, windows
 from bluejay.infer.shared_engine import MAX_SEQUENCES, Resident
 from bluejay.infer.trie import Trie
-from bluejay.infer.weights import cache_lengths, device_named, free_bytes, read_weights
+from bluejay.infer.weights import cache_lengths, device_named, free_bytes, read_weights, token_bytes
 from bluejay.progress import progress as progress_bar
 from bluejay.tokenizer import Tokenizer, well_formed
 
@@ -86,13 +79,14 @@ class Model:
         self.path = path
         self.compiled = compiled
         self.closed = False
-        self._resident = Resident(self._new_backend, tokenizer)
-        if compiled and self.native is not None:
+        self._packing = threading.Lock()
+        self._resident = Resident(self._new_backend, tokenizer, self._fitting, speculate=not compiled)
+        if compiled and self.is_native:
             raise ValueError("the native engine has nothing to compile; BLUEJAY_ISA=torch has torch run the model")
 
     def __repr__(self) -> str:
         size = f"{self.config.n_parameters:,} parameters"
-        engine = "closed" if self.closed else "torch" if self.native is None else f"native {chosen()}"
+        engine = "closed" if self.closed else f"native {chosen()}" if self.is_native else "torch"
         return f"<bluejay.Model {self.name}: {self.config.family}, {size}, context {self.config.n_ctx:,}, {engine}>"
 
     @property
@@ -139,18 +133,19 @@ class Model:
 
     def backend(self, n_sequences: int, n_tokens: int) -> Backend:
         """A backend that runs the model, with a cache for `n_sequences` sequences of `n_tokens` tokens; on a GPU for as
-        many of these tokens as its free memory holds. Raises CacheError and ModelClosedError.
-        """
+        many of these tokens as its free memory holds. Raises CacheError and ModelClosedError."""
         self._require_open()
         return self._new_backend(cache_lengths(self.weights, [n_tokens] * n_sequences))
 
     def _new_backend(self, lengths: Sequence[int]) -> Backend:
         """A backend with a cache for sequences of these lengths."""
-        if self.native is None:
+        with self._packing:  # by one thread; functools.cached_property has no lock from Python 3.12 on
+            native = self.native
+        if native is None:
             return TorchBackend.for_tokens(self.gpt, lengths, self.compiled)
         full = isinstance(self.weights, GPT) and self.gpt.embed.weight.dtype == torch.float32
         pages = sum(-(-length // NativeBackend.page_size) for length in lengths)
-        return NativeBackend(self.native, pages, cache="f32" if full else "bf16")
+        return NativeBackend(native, pages, cache="f32" if full else "bf16")
 
     @overload
     def generate(
@@ -211,14 +206,19 @@ class Model:
             raise ChatTemplateError(str(error)) from None
 
     def stream(
-        self, prompts: Prompt | Prompts, sampling_params: SamplingParams | None = None, **settings: Any
+        self,
+        prompts: Prompt | Prompts,
+        sampling_params: SamplingParams | None = None,
+        *,
+        seeds: Sequence[int] | None = None,
+        **settings: Any,
     ) -> Iterator[Chunk]:
         """Continue prompts as `generate` does, and yield each token as it is generated. The index of a chunk is the
-        number of its sample, in a list of prompts the number of the prompt times n plus that of the sample. Raises as
-        `generate`, for prompts and parameters in this call."""
+        number of its sample, in a list of prompts the number of the prompt times n plus that of the sample. `seeds`
+        gives each prompt a seed of its own. Raises as `generate`, for prompts and parameters in this call."""
         params = changed(sampling_params, settings)
         texts, single = read_prompts(prompts)
-        chunks = self._chunks(encode_prompts(self.tokenizer, texts), single, params)
+        chunks = self._chunks(encode_prompts(self.tokenizer, texts), single, params, seeds)
         return (
             Chunk(number * params.n + chunk.index, chunk.text, chunk.token, chunk.finish_reason, chunk.logprob)
             for number, chunk in chunks
@@ -313,15 +313,20 @@ class Model:
                     bar.advance(1)
         return found[0] if single else found
 
-    def _chunks(self, prompts: list[list[int]], single: bool, params: SamplingParams) -> Iterator[tuple[int, Chunk]]:
+    def _chunks(
+        self, prompts: list[list[int]], single: bool, params: SamplingParams, seeds: Sequence[int] | None = None
+    ) -> Iterator[tuple[int, Chunk]]:
         """Each chunk with the number of its prompt. All prompts are checked in this call, before any is read."""
+        if seeds is not None and len(seeds) != len(prompts):
+            raise ValueError(f"seeds holds {len(seeds)} numbers for {len(prompts)} prompts; each needs one")
+        each = [params if seeds is None else replace(params, seed=seeds[i]) for i in range(len(prompts))]
         n_tokens, n_ctx = min(self.tokenizer.vocab_size, self.config.vocab_size), self.config.n_ctx
         check_bias(params, n_tokens)
         for number, prompt in enumerate(prompts):
             check_prompt(prompt, params, n_ctx, n_tokens, "the prompt" if single else f"prompt {number}")
         lengths = [most_tokens(prompt, params, n_ctx) for prompt in prompts for _ in range(params.n)]
         fitting = self._fitting(sorted(lengths, reverse=True)[:MAX_SEQUENCES])
-        return self._resident.engine(fitting).run(prompts, params) if prompts else iter(())
+        return self._resident.engine(fitting).run(prompts, each) if prompts else iter(())
 
     def _require_open(self) -> None:
         """Raise ModelClosedError if the model was closed."""
@@ -332,12 +337,9 @@ class Model:
         """The first of the lengths of sequences, so many that their cache takes a quarter of the free memory at most;
         one at least. The others wait for their places."""
         self._require_open()
-        config = self.config
-        n_bytes = 2 * config.n_layer * config.kv_heads * config.d_head * 4  # of a token, in float32
-        limit = free_bytes(self.weights) // 4 // n_bytes
-        return [
-            length for length, so_far in zip(lengths, accumulate(lengths), strict=True) if so_far <= limit
-        ] or lengths[:1]
+        limit = free_bytes(self.weights) // 4 // token_bytes(self.config, torch.float32)
+        fitting = [length for length, so_far in zip(lengths, accumulate(lengths), strict=True) if so_far <= limit]
+        return fitting or lengths[:1]
 
     def _target_scores(
         self, pairs: list[tuple[list[int], list[int]]], single: bool, progress: bool

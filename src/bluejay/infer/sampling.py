@@ -102,6 +102,8 @@ def draw(
     """A token for each row of logits, drawn with a number between 0 and 1. The token is -1 where logits are not finite,
     unless some may be `masked` by negative infinity. The tokens of a row are taken in the order of their ids, so that a
     number gives the same token on every device."""
+    if logits.device.type not in ("cpu", "cuda"):  # others, as Apple's, may have no float64
+        logits = logits.float().cpu()
     if native is not None and logits.device.type == "cpu" and logits.dtype == torch.float32:
         return native.draw(logits.numpy(), filters, uniforms, masked)
     cumulative = probabilities(logits.float(), filters).double().cumsum(-1)

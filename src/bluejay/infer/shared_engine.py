@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from bluejay.infer.backends import Backend
 from bluejay.infer.engine import Engine
+from bluejay.infer.exceptions import InferenceError
 from bluejay.infer.params import SamplingParams
 from bluejay.infer.samples import Chunk, Request
 from bluejay.tokenizer import Tokenizer
@@ -29,11 +30,13 @@ class SharedEngine:
         self._lock = threading.Lock()
         self._chunks: dict[Request, list[Chunk]] = {}
         """The chunks of each request that its thread has not taken yet."""
+        self._dropped: deque[Request] = deque()
+        """Requests that nobody waits for; whoever holds the lock next cancels them."""
 
-    def run(self, prompts: Sequence[list[int]], params: SamplingParams) -> Iterator[tuple[int, Chunk]]:
-        """Continue prompts, as many at a time as there are places. Yields each chunk with the number of its prompt,
-        those of a sample in order; what is not finished when the caller stops is dropped. Raises as `Engine.submit`
-        and `Engine.step`."""
+    def run(self, prompts: Sequence[list[int]], params: Sequence[SamplingParams]) -> Iterator[tuple[int, Chunk]]:
+        """Continue prompts, each by its own parameters, as many at a time as there are places. Yields each chunk with
+        the number of its prompt, those of a sample in order; what is not finished when the caller stops is dropped.
+        Raises as `Engine.submit` and `Engine.step`."""
         left = deque(enumerate(prompts))
         mine: dict[Request, int] = {}
         """Request -> the number of its prompt."""
@@ -42,9 +45,10 @@ class SharedEngine:
         try:
             while left or mine:
                 with self._lock:
+                    self._cancel_dropped()
                     while left and len(self.engine.waiting) < self.engine.max_sequences:
                         number, prompt = left.popleft()
-                        request = self.engine.submit(prompt, params)
+                        request = self.engine.submit(prompt, params[number])
                         mine[request], self._chunks[request] = number, []
                     if not any(self._chunks[request] for request in mine):
                         self._step()
@@ -54,36 +58,57 @@ class SharedEngine:
                 for request, chunk in ready:
                     yield mine[request], chunk
                     ended[request] += chunk.finish_reason is not None
-                    if ended[request] == params.n:
+                    if ended[request] == request.params.n:
                         self._drop([request])
                         del mine[request]
         finally:
             self._drop(mine)
 
     def _step(self) -> None:
-        if self.failure is None:
-            try:
-                for request, chunk in self.engine.step():
-                    self._chunks[request].append(chunk)
-                return
-            except Exception as failure:  # kept for the other threads, whose requests fail with it too
-                self.failure = failure
-        raise self.failure
+        if self.failure is not None:
+            raise self.failure
+        try:
+            for request, chunk in self.engine.step():
+                self._chunks[request].append(chunk)
+        except BaseException as failure:  # kept for the other threads, whose requests fail too
+            ended = isinstance(failure, Exception)
+            self.failure = failure if ended else InferenceError("a step was interrupted; call again")
+            raise
 
     def _drop(self, requests: Iterable[Request]) -> None:
-        with self._lock:
-            for request in requests:
-                del self._chunks[request]
-                self.engine.cancel(request)
+        """Cancel requests, now or when the lock is free: Python's garbage collector closes streams at any place, even
+        within a step of their own thread."""
+        self._dropped.extend(requests)
+        while self._dropped and self._lock.acquire(blocking=False):
+            try:
+                self._cancel_dropped()
+            finally:
+                self._lock.release()
+
+    def _cancel_dropped(self) -> None:
+        while self._dropped:
+            request = self._dropped.popleft()
+            self.engine.cancel(request)
+            self._chunks.pop(request, None)
 
 
 class Resident:
     """The engine and the reading backend of a model. Both are made at first use, by `new_backend` from the lengths of
-    the sequences that the cache must hold, and made anew with a larger cache when a call needs one."""
+    the sequences that the cache must hold, and made anew with a larger cache when a call needs one. Of lengths for
+    which memory may be too short, `fitting` returns the first ones for which it is enough. A compiled model does not
+    `speculate`, because only its steps of one token for each sequence are compiled."""
 
-    def __init__(self, new_backend: Callable[[list[int]], Backend], tokenizer: Tokenizer) -> None:
+    def __init__(
+        self,
+        new_backend: Callable[[list[int]], Backend],
+        tokenizer: Tokenizer,
+        fitting: Callable[[list[int]], list[int]] = list,
+        speculate: bool = True,
+    ) -> None:
         self.new_backend = new_backend
         self.tokenizer = tokenizer
+        self.fitting = fitting
+        self.speculate = speculate
         self._lock, self._reading = threading.Lock(), threading.RLock()
         self._engine: SharedEngine | None = None
         self._reader: Backend | None = None
@@ -92,10 +117,14 @@ class Resident:
         """The engine, with a cache for sequences of these lengths; calls that run on an earlier one keep it."""
         with self._lock:
             if self._engine is None or self._engine.failure or not holds(self._engine.engine.backend, lengths):
-                # Texts that grow from call to call, as conversations do, must not need a new cache for each.
-                former = [self._engine.engine.pool.n_pages * self._engine.engine.pool.size] if self._engine else []
-                backend = self.new_backend([*lengths, *former])
-                self._engine = SharedEngine(Engine(backend, self.tokenizer, MAX_SEQUENCES, 2 * MAX_SEQUENCES))
+                if self._engine is not None:
+                    backend = self._engine.engine.backend
+                    former = backend.n_pages * backend.page_size
+                    # Texts that grow from call to call, as conversations do, must not need a new cache for each.
+                    lengths = [former] if holds(backend, lengths) else self.fitting([*lengths, former])
+                backend = self.new_backend(lengths)
+                engine = Engine(backend, self.tokenizer, MAX_SEQUENCES, 2 * MAX_SEQUENCES, self.speculate)
+                self._engine = SharedEngine(engine)
             return self._engine
 
     @contextmanager

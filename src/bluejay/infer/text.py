@@ -8,7 +8,7 @@ class TextStream:
 
     def __init__(self, token_bytes: list[bytes], stop: tuple[str, ...] = ()) -> None:
         self.token_bytes = token_bytes
-        self.stop = stop
+        self.searches = [Search(text) for text in stop]
         self.decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self.held = ""
         self.stopped = False
@@ -25,18 +25,45 @@ class TextStream:
         return "" if self.stopped else self._release(self.decoder.decode(b"", final=True), last=True)
 
     def _release(self, new: str, last: bool) -> str:
-        if not self.stop:
+        if not self.searches:
             return new
         text = self.held + new
-        found = [at for at in map(text.find, self.stop) if at >= 0]
+        found = [len(self.held) + at for search in self.searches if (at := search.read(new)) is not None]
         if found:
             self.stopped, self.held = True, ""
             return text[: min(found)]
-        keep = 0 if last else max((overlap(text, stop) for stop in self.stop), default=0)
+        keep = 0 if last else max(search.n_matched for search in self.searches)
         self.held = text[len(text) - keep :]
         return text[: len(text) - keep]
 
 
-def overlap(text: str, stop: str) -> int:
-    """Length of the longest suffix of `text` that is a proper prefix of `stop`."""
-    return next((size for size in range(min(len(text), len(stop) - 1), 0, -1) if stop.startswith(text[-size:])), 0)
+class Search:
+    """Looks for a string in a text that arrives in pieces, by the algorithm of Knuth, Morris and Pratt. Its table grows
+    with what has matched, so that the work depends on the length of the text and not on that of the string."""
+
+    def __init__(self, wanted: str) -> None:
+        self.wanted = wanted
+        self.n_matched = 0
+        """The length of the longest proper prefix of `wanted` with which the text ends."""
+        self.borders = [0, 0]
+        """n -> the length of the longest proper prefix of `wanted[:n]` with which that ends, too."""
+
+    def read(self, piece: str) -> int | None:
+        """Read further text. Returns where the string begins, counted from the start of the piece, once it is complete,
+        else None."""
+        wanted, borders, n = self.wanted, self.borders, self.n_matched
+        if not n and wanted[0] not in piece:
+            return None
+        for at, character in enumerate(piece):
+            while n and wanted[n] != character:
+                n = borders[n]
+            n += wanted[n] == character
+            if n == len(wanted):
+                return at + 1 - n
+            if n == len(borders):
+                border = borders[-1]
+                while border and wanted[border] != character:
+                    border = borders[border]
+                borders.append(border + (wanted[border] == character))
+        self.n_matched = n
+        return None

@@ -20,6 +20,7 @@ from bluejay.lens.activations import Lens
 from bluejay.lens.heads import value_lengths
 from bluejay.notebook import link, page, table, visible
 from bluejay.progress import progress
+from bluejay.trace.display import printable
 from bluejay.trace.document_rows import Row
 from bluejay.trace.index import IndexShard
 from bluejay.trace.tracing import Tracer
@@ -120,7 +121,8 @@ class Card:
             for one in examples:
                 at = f" <- {one.looked_at!r}" if one.looked_at is not None else ""
                 text = f"{one.before}[{one.token}]{one.after}".replace("\n", "⏎")
-                lines.append(f"  {one.value:8.3f}{at}  {text}  ({one.url or one.source or one.document})")
+                shown = printable(f"{text}  ({one.url or one.source or one.document})")
+                lines.append(f"  {one.value:8.3f}{at}  {shown}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:

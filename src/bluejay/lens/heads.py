@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bluejay.evals.evaluation_file import identity_at
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.model import Block
 from bluejay.infer.model import load
@@ -234,6 +235,8 @@ class HeadsOverTraining:
     """The scores of all heads at each checkpoint."""
     repeat_gain: list[float]
     """The result of the function `repeat_gain` at each checkpoint, in bits per token."""
+    identity: str = ""
+    """That of the model at the end (`bluejay.evals.evaluation_file.identity_at`); empty where the run has none yet."""
 
     def as_dict(self) -> dict[str, Any]:
         """The result for JSON."""
@@ -242,6 +245,7 @@ class HeadsOverTraining:
             "losses": self.losses,
             "repeat_gain": self.repeat_gain,
             "scores": [scores.as_dict() for scores in self.scores],
+            "identity": self.identity,
         }
 
     def text(self) -> str:
@@ -278,7 +282,9 @@ def heads_over_training(run: Path | str, length: int = 50) -> HeadsOverTraining:
             found.append(scored(path, length))
             bar.advance(1)
     scores, gains = zip(*found, strict=True)
-    return HeadsOverTraining(list(kept), [one["loss"] for one in history(run, kept)], list(scores), list(gains))
+    losses = [one["loss"] for one in history(run, kept)]
+    identity = identity_at(kept["model"]) if "model" in kept else ""
+    return HeadsOverTraining(list(kept), losses, list(scores), list(gains), identity)
 
 
 def kept_models(run: Path) -> dict[str, Path]:

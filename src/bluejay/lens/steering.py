@@ -159,4 +159,4 @@ def generate(lens: Lens, write: Mapping[str, Edit], prompt: str, sampling_params
         engine = Resident(partial(TorchBackend.for_tokens, gpt), lens.tokenizer).engine(
             [most_tokens(ids, params, lens.config.n_ctx)]
         )
-        return "".join(chunk.text for _, chunk in engine.run([ids], params))
+        return "".join(chunk.text for _, chunk in engine.run([ids], [params]))

@@ -10,6 +10,7 @@ DIRECTORY.stages/                                                 the outputs of
 With object storage, the corpus is copied to STORAGE/corpus and the outputs to STORAGE/stages.
 """
 
+import fnmatch
 import hashlib
 import json
 import tomllib
@@ -39,6 +40,8 @@ INDEX_ROWS = "documents.rows"
 """The file of the index with what the table of documents says."""
 CONTENTS = {"documents", "tokens", "jsonl", "card", "tokenizer.json", "tokenizer_config.json", "recipe.toml"}
 CONTENTS |= {CHECKSUMS, counts.NAME, INDEX}
+BY_THE_SYSTEM = (".DS_Store", "._*", ".directory", "Thumbs.db", "desktop.ini", ".nfs*")
+"""Patterns of files that file managers and network file systems leave in any folder."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,10 @@ def build(recipe: PileRecipe, executor: Executor | None = None, force: bool = Fa
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     built = Report.load(directory)
     if built and built.recipe_sha256 == digest:
-        say(f"{directory} is built from this recipe already; remove it to read the sources anew")
+        say(
+            f"{directory} is built from this recipe already; remove it to build from the files as they are now, or it "
+            f"and {recipe.stages} to read all files again (those that were downloaded stay in the cache)"
+        )
         if storage:
             copy(directory, storage)
         return BuildResult(directory, built, fresh=False)
@@ -101,11 +107,10 @@ def build(recipe: PileRecipe, executor: Executor | None = None, force: bool = Fa
     if not force:
         require_same_sources(directory, public)
     require_usable(recipe)
-    stages = directory.with_name(f"{directory.name}.stages")
-    with locked(stages):
+    with locked(recipe.stages):
         report = Report(recipe.name, digest)
         outputs = storage.at("stages") if storage else None
-        runner = Runner(executor or Executor(), stages, storage=outputs)
+        runner = Runner(executor or Executor(), recipe.stages, storage=outputs)
         corpus = Pipeline(recipe, runner, report).run()
         with atomic_directory(directory) as temporary:
             assemble(corpus, temporary)
@@ -114,7 +119,7 @@ def build(recipe: PileRecipe, executor: Executor | None = None, force: bool = Fa
             report.save(temporary)
         if storage:
             copy(directory, storage)
-        remove_unused(stages, runner.used, outputs)
+        remove_unused(recipe.stages, runner.used, outputs)
     return BuildResult(directory, report, fresh=True)
 
 
@@ -170,7 +175,8 @@ def require_replaceable(directory: Path) -> None:
     """
     if directory.exists() and not directory.is_dir():
         raise ValueError(f"{directory} is a file; the corpus needs a folder")
-    held = sorted(path.name for path in directory.glob("*"))
+    names = sorted(path.name for path in directory.glob("*"))
+    held = [name for name in names if not any(fnmatch.fnmatchcase(name, pattern) for pattern in BY_THE_SYSTEM)]
     others = [name for name in held if name not in CONTENTS]
     if others:
         raise ValueError(f"{directory} holds {others[0]}, which is no part of a corpus; set output to another folder")

@@ -1,18 +1,24 @@
 """Documents, as sources give them, and the pieces of sources that sources skip."""
 
+import errno
 import hashlib
+import sqlite3
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import BufferedIOBase, BufferedReader
 from typing import IO, Any, cast
 
-from bluejay.decompress import BROKEN, READ_BYTES
+from bluejay.decompress import BROKEN, READ_BYTES, MachineFault
 
 MAX_DOCUMENT_BYTES = 256_000_000
 """Largest file or record that may become a document: a larger one could exhaust the memory of a build."""
 
 BROKEN_OFF = "broken off, what stands before is kept"
 """The reason for which the rest of a file is skipped."""
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
+"""The errors of a full disk, and of too many open files."""
+NO_DISK = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+"""The errors of a database whose temporary file cannot be written."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,20 @@ class Skipped:
     name: str
     """The file, or the position within it."""
     reason: str
+
+
+def is_machine_fault(error: Exception) -> bool:
+    """Whether an exception tells of this machine and not of the file that was read."""
+    if isinstance(error, sqlite3.OperationalError):
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF in NO_DISK  # above the lowest byte: details
+    return isinstance(error, (MachineFault, ImportError)) or (isinstance(error, OSError) and error.errno in NO_ROOM)
+
+
+def skipped(name: str, error: Exception) -> Skipped:
+    """What stands for a piece that could not be read. Raises the exception again where it `is_machine_fault`."""
+    if is_machine_fault(error):
+        raise error
+    return Skipped(name, str(error))
 
 
 def too_large() -> ValueError:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from bluejay.fields import parse_size
+from bluejay.files import replaced_of, unfinished_of
 from bluejay.pile.sources import Source
 from bluejay.pile.text.minhash import MinHashSettings
 from bluejay.recipe import STRICT, PathText, at_home
@@ -224,3 +225,13 @@ class PileRecipe:
     def directory(self) -> Path:
         """The folder of the corpus."""
         return Path(at_home(self.output or f"data/{self.name}"))
+
+    @property
+    def stages(self) -> Path:
+        """The folder of the outputs of the steps."""
+        return self.directory.with_name(f"{self.directory.name}.stages")
+
+    @property
+    def written(self) -> tuple[Path, ...]:
+        """The folders that builds write, those that are there only for a time, too."""
+        return self.directory, self.stages, unfinished_of(self.directory), replaced_of(self.directory)

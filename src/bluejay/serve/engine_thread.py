@@ -18,6 +18,7 @@ from bluejay.infer.model import Model
 from bluejay.infer.params import SamplingParams
 from bluejay.infer.samples import Chunk, Request
 from bluejay.infer.sampling import LogitsProcessor
+from bluejay.serve.errors import too_many_at_once
 from bluejay.serve.metrics import EngineMetrics
 from bluejay.serve.middleware.access_log import RequestRecord, current_request
 from bluejay.serve.settings import ServeSettings
@@ -61,6 +62,11 @@ class Job:
     used: int = 0
     """Tokens of `reserved` that the engine has read or generated."""
 
+    @property
+    def n_waiting(self) -> int:
+        """The prompts that are in the queue or on their way to it."""
+        return len(self.prompts) - sum(not request.waiting for request in self.requests)
+
     async def accepted(self) -> None:
         """Wait until the engine has accepted every prompt. Raises ValueError when it rejects one."""
         if isinstance(event := await self.events.get(), Exception):
@@ -99,6 +105,8 @@ class EngineThread:
         self.metrics = metrics
         self.backend = backend or model.backend(settings.max_sequences, model.config.n_ctx)
         self.engine = self._engine()
+        self.jobs: set[Job] = set()
+        """Those that are not released; only the event loop's thread changes it."""
         self.owners: dict[Request, tuple[Job, int]] = {}
         self.wake = threading.Condition()
         self.arriving: list[Job] = []
@@ -132,11 +140,10 @@ class EngineThread:
         """Queue prompts as one job, which the caller must `release`.
 
         Raises QueueFull, ServerStopping, ValueError when the engine rejects a prompt or there are more than can ever
-        wait, and APIError when the tokens exceed the client's budget.
+        wait, and APIError when the tokens exceed the client's budget or its prompts take too much of a public queue.
         """
-        if len(prompts) > (most := self.settings.max_waiting):
-            raise ValueError(f"the request holds {len(prompts)} prompts; this server queues {most}, so send fewer")
         record = current_request.get()
+        self._check_queue(len(prompts), record)
         n_tokens = sum(self._n_tokens(prompt, params) for prompt in prompts)
         if record is not None:
             record.reserve(n_tokens)
@@ -144,6 +151,7 @@ class EngineThread:
         with self.wake:
             if self.stopping:
                 raise ServerStopping
+            self.jobs.add(job)
             self.arriving.append(job)
             self.wake.notify()
         try:
@@ -161,16 +169,31 @@ class EngineThread:
         if job.record is not None:
             job.record.refund(job.reserved - job.used)
         job.reserved = job.used
+        self.jobs.discard(job)
         with self.wake:
             self.leaving.append(job)
             self.wake.notify()
+
+    def _check_queue(self, n_prompts: int, record: RequestRecord | None) -> None:
+        """Raise ValueError for more prompts than can ever wait, and APIError where, with those of the client that wait
+        already, they would fill more than half of a public queue."""
+        most, public = self.settings.max_waiting, self.settings.public is not None
+        most = max(1, most // 2) if public else most
+        if n_prompts > most:
+            whose = " of each client" if public else ""
+            raise ValueError(f"the request holds {n_prompts} prompts; this server queues {most}{whose}, so send fewer")
+        if public and record is not None:
+            clients = [job for job in self.jobs if job.record is not None and job.record.client == record.client]
+            if (waiting := sum(job.n_waiting for job in clients)) + n_prompts > most:
+                raise too_many_at_once(f"{waiting} prompts of yours wait, and {most} may; wait for one to start")
 
     def _n_tokens(self, prompt: list[int], params: SamplingParams) -> int:
         """The most tokens that a prompt and its answers can have."""
         return len(prompt) + params.n * max(0, min(params.max_tokens, self.engine.n_ctx - len(prompt)))
 
     def _engine(self) -> Engine:
-        return Engine(self.backend, self.model.tokenizer, self.settings.max_sequences, self.settings.max_waiting)
+        settings, speculate = self.settings, not self.model.compiled
+        return Engine(self.backend, self.model.tokenizer, settings.max_sequences, settings.max_waiting, speculate)
 
     def _run(self) -> None:
         self.metrics.observe(self.engine)

@@ -102,7 +102,7 @@ def row(document: Quoted) -> str:
     copies = f"{document.copies} copies" if document.copies > 1 else ""
     parts = [document.source, document.component, f"licence {document.licence}", document.split, document.url]
     all_parts = [*parts, copies, near, f"token {document.offset:,}", steps(document)]
-    return " · ".join(part for part in all_parts if part)
+    return printable(" · ".join(part for part in all_parts if part))
 
 
 def steps(document: Quoted) -> str:

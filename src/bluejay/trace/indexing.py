@@ -155,7 +155,7 @@ def index(
     """
     require_native()
     directory, shards = corpus / FOLDER, token_files(corpus)
-    with locked(directory):
+    with locked(directory, f"{corpus} is being indexed"):
         kept = {path: part for shard in shards for path, part in usable(directory, shard)}
         missing = [part for shard in shards for part in parts_of(shard, kept.values(), shard_tokens)]
         all_parts = [*kept.values(), *missing]
@@ -178,15 +178,15 @@ def index(
 
 
 @contextlib.contextmanager
-def locked(directory: Path) -> Generator[None]:
-    """Hold the lock of an index, whose folder is made, and removed if nothing is left in it. Raises ValueError: another
-    process holds it."""
-    directory.mkdir(exist_ok=True)
+def locked(directory: Path, what: str) -> Generator[None]:
+    """Hold the lock of a folder, which is made, and removed if nothing is left in it. Raises ValueError: another
+    process holds it; `what` begins the message and says what that process does."""
+    directory.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(FileLock(directory / LOCK, timeout=0))
         except Timeout:
-            raise ValueError(f"{directory.parent} is being indexed already; wait until that has ended") from None
+            raise ValueError(f"{what} already; wait until that has ended") from None
         except NotImplementedError:  # a disk without locks
             pass
         stack.callback(remove_empty, [directory])

@@ -124,8 +124,8 @@ def test_problems_are_read_from_files(tmp_path: Path, suffix):
     ("text", "says"),
     [
         ("", "has no problems"),
-        ("{", "is not a file of JSON lines"),
-        ("[1]\n", "is not an object"),
+        (f"{json.dumps(HUMAN_EVAL)}\n\n{{", "problems.jsonl, line 3 is no JSON object: .* at column 2$"),
+        ("[1]\n", "problems.jsonl, line 1 is no JSON object$"),
         ('{"task_id": 1, "question": "?"}', "line 1 has the fields task_id, question; HumanEval's are"),
         (json.dumps({**HUMAN_EVAL, "test": "def check(:"}), "line 1: its tests are not Python"),
         (json.dumps({**MBPP, "test_list": ["assert 1 == 1"]}), "calls no function"),

@@ -1,6 +1,12 @@
 """The native engine against the model in torch: equal logits for every family, instruction set, format and batch."""
 
+import contextlib
 import dataclasses
+import multiprocessing
+import resource
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +24,7 @@ from bluejay.infer.backends import StepBatch
 from bluejay.infer.backends import native as backend
 from bluejay.infer.backends.native import NativeBackend, NativeModel, available, chosen, native_model
 from tests.gpt.random_models import CONFIGS, family_fields
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.skipif(not available(), reason="built without the native engine")
 ISAS = [pytest.param(isa, marks=pytest.mark.slow if isa in available()[1:] else ()) for isa in available()]
@@ -304,6 +311,65 @@ def test_a_cache_that_memory_cannot_hold_is_refused_with_the_figure():
     _, model = both(config, "f32", 0)
     with pytest.raises(ValueError, match=r"needs [0-9.]+ GB and [0-9.]+ GB are free"):
         NativeBackend(model, 1 << 30)
+
+
+SMALL = GPTConfig(n_layer=1, d_model=64, n_head=2, vocab_size=270, n_ctx=64)
+
+
+def batch_of(n_tokens: int) -> StepBatch:
+    """One sequence on the pages from 0 on, of which the last logits are wanted."""
+    tokens, pages = np.arange(n_tokens, dtype=np.int32) % 270, np.arange(-(-n_tokens // 16), dtype=np.int32)[None]
+    return StepBatch(tokens, np.array([0, n_tokens], np.int32), np.zeros(1, np.int32), pages, tokens[:1] + n_tokens - 1)
+
+
+@contextlib.contextmanager
+def memory_left(n_bytes: int) -> Iterator[None]:
+    """The process gets no more memory than so much."""
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + n_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_step_that_memory_cannot_hold_and_threads_that_do_not_start_fail_alone():
+    model = native_model(random_gpt(SMALL, 0))
+    backend = NativeBackend(model, 2000)
+    with memory_left(1 << 25), pytest.raises(MemoryError):
+        backend.step(batch_of(30_000))
+    with memory_left(1 << 26), pytest.raises(RuntimeError, match="the system does not start 500 threads"):
+        NativeBackend(model, 2, threads=500)
+    assert torch.equal(backend.step(batch_of(30)), NativeBackend(model, 2, threads=2).step(batch_of(30)))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_is_told_to_load_the_model_itself():
+    model = native_model(random_gpt(SMALL, 0))
+    backends = [NativeBackend(model, 2, threads=2)]
+    expected = backends[0].step(batch_of(30)).tolist()
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+
+    def use() -> None:
+        with pytest.raises(RuntimeError) as refused:
+            backends[0].step(batch_of(30))
+        message = str(refused.value)
+        del refused
+        backends.clear()  # which ends without its threads
+        theirs.send((message, NativeBackend(model, 2, threads=2).step(batch_of(30)).tolist()))
+
+    process = context.Process(target=use)
+    process.start()
+    try:
+        assert ours.poll(PATIENCE)
+        message, found = ours.recv()
+    finally:
+        process.kill()
+        process.join()
+    assert message == "the model was loaded in another process; call bluejay.load in this one" and found == expected
 
 
 def test_an_instruction_set_that_is_not_there_is_named(monkeypatch):

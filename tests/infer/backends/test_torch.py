@@ -4,12 +4,15 @@ import dataclasses
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +21,7 @@ from bluejay.gpt.formats.layouts import save_model
 from bluejay.gpt.model import GPT
 from bluejay.infer.backends import StepBatch
 from bluejay.infer.backends.replay import Replayed
-from bluejay.infer.backends.torch import TorchBackend, allocate, attention_in_place
+from bluejay.infer.backends.torch import TorchBackend, allocate
 
 PAGE, N_PAGES = 8, 80
 GPT_J = GPTConfig(n_layer=2, d_model=32, n_head=2, vocab_size=50, n_ctx=160)
@@ -190,12 +193,28 @@ def test_steps_whose_inputs_stay_in_place_give_the_same_logits(shape):
     assert len(placed.backend.replayed.places) == 2  # for 2 and for 3 or 4 rows
 
 
-def check_pages_in_place(config: GPTConfig) -> None:
+def attend_in_torch(q, keys_values, pages, positions, page_size, scale, window):
+    """What the kernel for GPUs computes."""
+    rows = []
+    for row, position in enumerate(positions.tolist()):
+        seen = torch.arange(max(0, position + 1 - window) if window else 0, position + 1)
+        keys, values = keys_values[:, None, :, pages[row, seen // page_size] * page_size + seen % page_size]
+        one = F.scaled_dot_product_attention(q[row][None, :, None], keys, values, scale=scale, enable_gqa=True)
+        rows.append(one[0, :, 0])
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("shape", range(len(SHAPES)))
+def test_steps_that_read_pages_in_place_have_one_shape_for_each_number_of_rows(shape):
+    check_pages_in_place(SHAPES[shape], attend_in_torch)
+
+
+def check_pages_in_place(config: GPTConfig, in_place: Callable[..., torch.Tensor] | None) -> None:
     gpt, generator = random_gpt(dataclasses.replace(config, n_ctx=400), 0), np.random.default_rng(0)
     plain, placed = (Driver(gpt, generator.permutation(N_PAGES).tolist()) for _ in range(2))
     placed.backend.replayed = Replayed(placed.backend._decoded, placed.backend.device)
-    placed.backend.in_place = attention_in_place()
-    assert placed.backend.in_place is not None
+    placed.backend.in_place = in_place
+    assert in_place is not None
     texts = {key: generator.integers(0, 50, n).tolist() for key, n in enumerate((3, 250, PAGE))}
     plain.step(texts), placed.step(texts)
     for step in range(10):  # past the end of a page, and past a multiple of keys
@@ -203,6 +222,32 @@ def check_pages_in_place(config: GPTConfig) -> None:
         first, second = plain.step(some), placed.step(some)
         for key in some:
             torch.testing.assert_close(second[key], first[key], rtol=1e-4, atol=1e-5)
+    assert len(placed.backend.replayed.places) == 2  # for 2 and for 3 or 4 rows
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_any_gpu_records_while_other_threads_use_it_and_calls_what_it_cannot_record():
+    device = torch.device("cuda", torch.cuda.device_count() - 1)
+    ended = threading.Event()
+
+    def allocate_and_free() -> None:
+        while not ended.is_set():
+            torch.zeros(1 << 24, device=device)
+            torch.cuda.empty_cache()
+
+    thread = threading.Thread(target=allocate_and_free)
+    thread.start()
+    try:
+        for function, recorded in ((lambda x: x * 2 + 1, True), (lambda x: x * x.shape[0] + x.sum().item(), False)):
+            replayed, stream = Replayed(function, device), torch.cuda.current_stream()
+            for size in (3, 5, 3):
+                x = torch.arange(size, device=device)
+                assert torch.equal(replayed(x), function(x))
+            assert all((place.graph is not None) == recorded for place in replayed.places.values())
+            assert torch.cuda.current_stream() == stream
+    finally:
+        ended.set()
+        thread.join()
 
 
 @pytest.mark.slow
@@ -210,7 +255,9 @@ def check_pages_in_place(config: GPTConfig) -> None:
 @pytest.mark.parametrize("shape", range(len(SHAPES)))
 def test_pages_read_in_place_give_the_same_logits(shape):
     """The kernel for GPUs in Triton's interpreter, which has to be asked for before Triton is imported."""
-    program = f"from tests.infer.backends import test_torch as t; t.check_pages_in_place(t.SHAPES[{shape}])"
+    check = f"t.check_pages_in_place(t.SHAPES[{shape}], attention_in_place())"
+    imports = "from bluejay.infer.backends.torch import attention_in_place"
+    program = f"{imports}; from tests.infer.backends import test_torch as t; {check}"
     environment = os.environ | {"TRITON_INTERPRET": "1"}
     subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[3], env=environment, check=True)
 

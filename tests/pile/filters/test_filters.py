@@ -120,6 +120,8 @@ def test_length_counts_characters() -> None:
         ("length:", "the filter 'length:' was not understood; write length:100-100000"),
         ("length:12", "write length:100-100000"),
         ("length:a-b", "write length:100-100000"),
+        ("length:1000-100", "the filter 'length:1000-100' drops every text; write length:100-1000"),
+        ("language:en>65", "drops every text, since a score is from 0 to 1; write language:en,de>0.65"),
         ("language:en>much", "was not understood"),
         ("language:>0.5", "was not understood"),
         ("quality:missing.safetensors", "missing.safetensors cannot be read"),

@@ -1,5 +1,6 @@
 """What a recipe names and what is not there is said before anything is read, by the plan and by the build."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,15 @@ def test_filters_and_tokenizers_are_looked_up_first(
         with pytest.raises(ValueError, match=says):
             verb(recipe(tmp_path, second, **values))
     assert not (tmp_path / "out.stages").exists()
+
+
+def test_parsers_are_looked_up_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pypdfium2", None)
+    pdf = {"kind": "pdf", "path": "https://example.org/a.pdf"}
+    for source in (pdf, {"kind": "archive", "path": "https://example.org/a.zip", "formats": [pdf]}):
+        for verb in (plan, build):
+            with pytest.raises(ValueError, match="component Second: reading pdf needs pypdfium2: pip install"):
+                verb(recipe(tmp_path, {"source": [source]}))
 
 
 @pytest.mark.parametrize(

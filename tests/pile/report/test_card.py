@@ -1,5 +1,6 @@
 """The card accounts for every document, and nothing in a document becomes markup."""
 
+import os
 import re
 from pathlib import Path
 
@@ -58,6 +59,15 @@ def test_text_of_documents_is_escaped(corpus: Path) -> None:
     assert "<b>" not in page
     assert 'example.com/x.png"' not in page
     assert 'javascript:alert(1)"' not in page
+
+
+def test_a_name_that_is_not_utf_8(tmp_path: Path, byte_tokenizer_folder: str) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.txt")).write_text("One document.")
+    component = [{"name": "A", "source": [{"kind": "text", "path": f"{tmp_path}/*.txt"}]}]
+    values = {"name": "n", "output": f"{tmp_path}/built", "component": component, "split": {"valid": 0.0, "test": 0.0}}
+    values |= {"tokenizer": {"path": byte_tokenizer_folder}}
+    directory = build(check(PileRecipe, values, "the test")).directory
+    assert "/caf\ufffd.txt |" in write_card(directory).read_text(encoding="utf-8")
 
 
 def test_without_a_corpus_there_is_no_card(tmp_path: Path) -> None:

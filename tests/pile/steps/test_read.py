@@ -128,6 +128,16 @@ def test_a_long_text_is_kept_up_to_where_it_is_none(tmp_path: Path, monkeypatch)
         assert isinstance(skipped, Skipped) and skipped.reason.startswith("broken off, what stands before is kept: not")
 
 
+def test_a_download_that_fails_is_no_property_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(address: str) -> Path:
+        raise ValueError(f"{address} cannot be fetched: 503 Service Unavailable")
+
+    monkeypatch.setattr("bluejay.pile.sources.io.open.fetch", fail)
+    source = Text(kind="text", path="https://example.org/a.txt")
+    with pytest.raises(ValueError, match=r"^https://example\.org/a\.txt cannot be fetched: 503"):
+        list(read_unit(source, *source.units()))
+
+
 def test_a_record_that_is_too_long_is_skipped(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(read, "MAX_CHARACTERS", 100)
     (tmp_path / "a.jsonl").write_text(json.dumps({"text": "word " * 21}))

@@ -8,6 +8,7 @@ import pytest
 
 from bluejay.cli import main
 from bluejay.trace import Influence
+from bluejay.trace.indexing import locked
 from bluejay.trace.influence import gradient_files, learnt, read_documents
 from bluejay.trace.influence.gradients import ProjectedGradients
 from tests.trace.conftest import TEXTS
@@ -127,3 +128,14 @@ def test_runs_without_gradients_of_documents_are_refused_in_one_sentence(place, 
     assert "run bluejay index" in refused(capsys, "runs/base", "the cat")
     shutil.move(place / "runs/base/model", place / "alone")
     assert "no run is beside alone" in refused(capsys, "alone", "the cat")
+
+
+def test_a_second_process_leaves_the_gradients_that_one_computes(asked, monkeypatch):
+    monkeypatch.chdir(asked)
+    influence = Influence("runs/base/model")
+    unfinished = influence.directory / "0-0000000000.gradients.partial"
+    unfinished.touch()
+    with locked(influence.directory, "a test"), pytest.raises(ValueError, match="are being computed already; wait"):
+        influence.compute()
+    assert unfinished.exists()
+    unfinished.unlink()

@@ -58,3 +58,8 @@ def test_questions_of_each_form_count_with_their_right_answer_and_short_ones_are
     assert found.short == 2  # the wrong choice makes nine words
     assert found.share.n == 6 and found.share.value == pytest.approx(4 / 6)
     assert text_of(questions[3]) == begin + end
+
+
+def test_a_question_is_looked_for_in_the_form_that_texts_have_in_a_corpus():
+    asked = Question("1", (Continuation("Who owns\r\nthe cafe\u0301?", " Rene\u0301"),))
+    assert text_of(asked) == "Who owns\nthe caf\u00e9? Ren\u00e9"

@@ -10,6 +10,7 @@ import pytest
 
 from bluejay.cli import main
 from bluejay.evals.estimates import mean
+from bluejay.evals.evaluation_file import identity_at
 from bluejay.trace.report.findings import Finding, Report, write_report
 from bluejay.trace.report.memorised import chosen, effect
 from bluejay.trace.report.novelty import new_share
@@ -32,6 +33,7 @@ def test_a_report_has_every_figure_with_its_number_and_interval(moved, tmp_path,
     run, task = moved / "runs" / "base", write_task(tmp_path)
     main(["trace", "report", str(run), *OPTIONS, "--tasks", task, "--json"])
     values = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert values["identities"] == {str(run): identity_at(run)}
     assert list(values["findings"]) == ["extractable", "membership", "novelty", "contamination"]
     figures = {name: one["figures"] for name, one in values["findings"].items()}
     assert all({"value", "low", "high", "n"} <= set(one) for some in figures.values() for one in some.values())

@@ -111,14 +111,23 @@ def rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    row = json.loads(line)
-                    if not isinstance(row, dict):
-                        raise ValueError("is not an object")
-                    yield number, row
-    except (ValueError, RecursionError, EOFError, gzip.BadGzipFile) as error:
+                    yield number, object_of(line, f"{path}, line {number}")
+    except (EOFError, gzip.BadGzipFile) as error:
         raise ValueError(f"{path} is not a file of JSON lines: {error}") from error
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def object_of(line: bytes, where: str) -> dict[str, Any]:
+    """The object in a line of JSON. Raises ValueError: it is none."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        what = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+        raise ValueError(f"{where} is no JSON object: {what}") from error
+    if not isinstance(row, dict):
+        raise ValueError(f"{where} is no JSON object")
+    return row
 
 
 def problem_of(row: Mapping[str, Any], where: str = "a row") -> Problem:

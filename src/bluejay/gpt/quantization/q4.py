@@ -5,7 +5,6 @@ step of its row, which is a bfloat16.
 """
 
 from collections.abc import Sequence
-from functools import cache
 
 import numpy as np
 import torch
@@ -30,6 +29,9 @@ HALF_GROUP = GROUP // 2
 """Columns that share a scale."""
 CODEBOOK = (-127, -94, -72, -55, -42, -29, -18, -8, 1, 11, 21, 32, 44, 59, 77, 101)
 """The values of the 16 codes, in units of the scale: Lloyd's algorithm on Gaussian and Student-t5 weights."""
+PAIRS: dict[tuple[torch.dtype, torch.device], Int[Tensor, "256"]] = {}
+"""What `pairs_of_values` gave, made at its first use: a compiled step takes it from here, and a recorded one finds it
+where it is. torch.compile would look into a function with `functools.cache` and make the table in every step."""
 SCALE_CANDIDATES = (0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2)
 """Inverse scales that are tried for each half of a group; 1 maps its largest weight to the end of the codebook."""
 
@@ -77,15 +79,16 @@ class Q4(Format):
     def decode(self, data: Tensor, scales: Tensor | None, out: Float[Tensor, "blocks 16 groups 64"]) -> None:
         assert scales is not None
         codes = deinterleave(data, torch.uint8)
-        pairs = pairs_of_values(out.dtype, data.device)
+        if (kind := (out.dtype, data.device)) not in PAIRS:
+            PAIRS[kind] = pairs_of_values(*kind)
+        pairs = PAIRS[kind]
         decoded = pairs.index_select(0, codes.flatten().int()).view(out.dtype).view(*codes.shape, 2)
         torch.mul(decoded.transpose(-1, -2), scales, out=out.unflatten(-1, (2, -1)))
 
 
-@cache
 def pairs_of_values(dtype: torch.dtype, device: torch.device) -> Int[Tensor, "256"]:
-    """The two values that each byte stands for, as one number of twice their width, so that both are looked up at once.
-    A GPU that repeats recorded kernels finds them where they are."""
+    """The two values that each byte stands for, as one number of twice their width, so that both are looked up at
+    once."""
     with torch.inference_mode(False):
         byte, values = torch.arange(256), torch.tensor(CODEBOOK, dtype=dtype)
         pair_dtype = torch.int32 if dtype.itemsize == 2 else torch.int64

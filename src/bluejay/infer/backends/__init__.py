@@ -1,6 +1,6 @@
 """The interface between the scheduler and what runs the model: a step of a ragged batch over a paged cache."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -64,17 +64,22 @@ class Backend(Protocol):
         """Copy the keys and values in page `source` to page `target`."""
         ...
 
+    def clear(self) -> None:
+        """Forget all keys and values if some that are not finite would change the result of later steps."""
+        ...
+
 
 def checked(backend: Backend, computed: Float[Tensor, "R X"]) -> Float[Tensor, "R X"]:
-    """What a step computed. Raises LogitsError if it is not all finite, naming a weight that is the cause if the
-    backend has `weights` and one of them is not finite either."""
+    """What a step computed. If it is not all finite, clears the backend and raises LogitsError, which names a weight
+    that is the cause if the backend has `weights` and one of them is not finite either."""
     # The sum is found faster, and all but always finite. Threads of torch would be in the way of the native engine's.
     with np.errstate(all="ignore"):
         total = computed.numpy().sum() if computed.device.type == "cpu" else computed.sum().item()
     if np.isfinite(total) or computed.isfinite().all():
         return computed
-    weights: Mapping[str, Tensor] = getattr(backend, "weights", {})
-    for name, weight in weights.items():
+    backend.clear()
+    weights: Iterable[tuple[str, Tensor]] = getattr(backend, "weights", ())
+    for name, weight in weights:
         if not weight.isfinite().all():
             kind = "NaN" if weight.isnan().any() else "infinity"
             raise LogitsError(f"the logits of the model are not numbers, because its {name} holds {kind}")

@@ -1,7 +1,7 @@
 """The backend of the native engine (`native/`): a step is one call and uses the processor's vector instructions."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, Literal
 
@@ -129,9 +129,9 @@ class NativeBackend:
         )
 
     @property
-    def weights(self) -> dict[str, Tensor]:
-        """The weights by our names; quantised ones are decoded."""
-        return {name: self.model.read(name) for name in weight_shapes(self.config)}
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """The weights with our names; a quantised one is decoded when its turn comes."""
+        return ((name, self.model.read(name)) for name in weight_shapes(self.config))
 
     def step(self, batch: StepBatch) -> Float[Tensor, "R V"]:
         """Store the keys and values of the new tokens and return the float32 logits of the wanted ones, in order."""
@@ -162,6 +162,9 @@ class NativeBackend:
     def copy_page(self, source: int, target: int) -> None:
         """Copy the contents of page `source` to page `target`."""
         self._decoder.copy_page(source, target)
+
+    def clear(self) -> None:
+        """Do nothing, because the kernels multiply nothing by keys and values that a token does not see."""
 
 
 def page_bytes(config: GPTConfig, cache: Cache) -> int:

@@ -32,39 +32,43 @@ class Replayed:
     """
 
     def __init__(self, function: Callable[..., Tensor], device: torch.device) -> None:
-        self.function, self.records = function, device.type == "cuda"
+        self.function = function
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        """The stream that records; None if the device cannot record the function."""
         self.places: dict[tuple[torch.Size, ...], Place] = {}
         self.pool = None
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         shapes = tuple(tensor.shape for tensor in inputs)
-        if shapes not in self.places:
-            self.places[shapes] = self.place(tuple(tensor.clone() for tensor in inputs))
-        place = self.places[shapes]
-        for kept, new in zip(place.inputs, inputs, strict=True):
-            kept.copy_(new)
-        if place.graph is None or place.output is None:
-            return self.function(*place.inputs)
-        place.graph.replay()
-        return place.output
+        with torch.cuda.device_of(inputs[0]):
+            if shapes not in self.places:
+                self.places[shapes] = self.place(tuple(tensor.clone() for tensor in inputs))
+            place = self.places[shapes]
+            for kept, new in zip(place.inputs, inputs, strict=True):
+                kept.copy_(new)
+            if place.graph is None or place.output is None:
+                return self.function(*place.inputs)
+            place.graph.replay()
+            return place.output
 
     def place(self, inputs: tuple[Tensor, ...]) -> Place:
         """A place for inputs of new shapes; without a graph if the device cannot record the function."""
-        if not self.records:
+        if self.stream is None:
             return Place(inputs, None, None)
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
+        current = torch.cuda.current_stream()
+        self.stream.wait_stream(current)
+        with torch.cuda.stream(self.stream):
             for _ in range(WARMUP):
                 self.function(*inputs)
-        torch.cuda.current_stream().wait_stream(stream)
+        current.wait_stream(self.stream)
         graph = torch.cuda.CUDAGraph()
-        try:
-            with torch.cuda.graph(graph, pool=self.pool):
+        try:  # other threads may use the device meanwhile
+            with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
                 output = self.function(*inputs)
         except RuntimeError as error:
+            torch.cuda.set_stream(current)  # which a failed recording leaves at its own
             say(f"WARNING: steps are not recorded as CUDA graphs: {str(error).splitlines()[0]}")
-            self.records = False
+            self.stream = None
             return Place(inputs, None, None)
         self.pool = graph.pool()
         return Place(inputs, graph, output)

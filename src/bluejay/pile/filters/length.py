@@ -14,6 +14,8 @@ def parse(name: str, seed: int) -> Rule:
     least, dash, most = name.partition(":")[2].partition("-")
     if not dash or not (least or most) or not all(part.isdecimal() for part in (least, most) if part):
         raise ValueError(f"the filter {name!r} was not understood; write {USAGE}, length:100- or length:-100000")
+    if least and most and int(least) > int(most):
+        raise ValueError(f"the filter {name!r} drops every text; write length:{most}-{least}")
     return dropping(partial(length_reasons, least=int(least or 0), most=float(most) if most else math.inf))
 
 

@@ -1,11 +1,13 @@
-"""What a recipe names, looked up before anything is read: filters, tokenizers, test sets, files.
+"""What a recipe names, looked up before anything is read: filters, tokenizers, parsers, test sets, files.
 
 A build may read for hours before it needs the last of them.
 """
 
+import importlib.util
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from bluejay.extras import install
 from bluejay.fetch import is_address
 from bluejay.pile import filters
 from bluejay.pile.recipe import Component, Decontaminate, PileRecipe
@@ -17,17 +19,34 @@ from bluejay.pile.sources.io.open import matching
 from bluejay.pile.text.test_sets import files_of
 from bluejay.tokenizer import Tokenizer
 
+PARSERS = {
+    "epub": ("lxml", "resiliparse"),
+    "hackernews": ("resiliparse",),
+    "html": ("resiliparse",),
+    "jats": ("lxml",),
+    "mediawiki": ("lxml", "mwparserfromhell"),
+    "opinions": ("resiliparse",),
+    "patents": ("lxml",),
+    "pdf": ("pypdfium2",),
+    "pubmed": ("lxml",),
+    "stackexchange": ("lxml", "resiliparse"),
+    "subtitles": ("lxml",),
+    "warc": ("fastwarc", "resiliparse"),
+}
+"""The modules that reading any file of a kind needs and that may not be installed."""
+
 
 def require_usable(recipe: PileRecipe, files: bool = True) -> None:
-    """Raise ValueError, with all that is wrong, where a filter, the tokenizer, or with `files` a local file of a recipe
-    cannot be used. Nothing is downloaded."""
+    """Raise ValueError, with all that is wrong, where a filter, the tokenizer, a parser, or with `files` a local file
+    of a recipe cannot be used. Nothing is downloaded."""
     wrong = [*unusable(recipe), *(missing(recipe) if files else ())]
     if wrong:
         raise ValueError("; ".join(wrong))
 
 
 def unusable(recipe: PileRecipe) -> Iterator[str]:
-    """What is wrong with the tokenizer, the filters and the languages of pages, which every machine needs."""
+    """What is wrong with the tokenizer, the filters, the parsers and the languages of pages, which every machine
+    needs."""
     path = recipe.tokenizer.path
     if path is not None and (found := mistake(lambda: Tokenizer.load(path))):
         yield f"tokenizer: {found}"
@@ -35,17 +54,25 @@ def unusable(recipe: PileRecipe) -> Iterator[str]:
         for name in component.filters:
             if found := mistake(lambda name=name: filters.parse(name, recipe.seed)):
                 yield f"component {component.name}: {found}"
-        for language in languages_of(component.source):
-            if found := mistake(lambda language=language: require_stoplist(language)):
+        for reader in readers_in(component.source):
+            if found := mistake(lambda reader=reader: require_parsers(reader)):
                 yield f"component {component.name}: {found}"
 
 
-def languages_of(readers: Iterable[Any]) -> Iterator[str]:
-    """The languages that justext must know for sources and for the formats in their archives."""
+def readers_in(readers: Iterable[Any]) -> Iterator[Any]:
+    """Sources, and the formats in their archives."""
     for reader in readers:
-        if getattr(reader, "extract", None) == "justext":
-            yield reader.language
-        yield from languages_of(getattr(reader, "formats", ()))
+        yield reader
+        yield from readers_in(getattr(reader, "formats", ()))
+
+
+def require_parsers(reader: Any) -> None:
+    """Raise ValueError where a module that a source or format needs is missing, or justext lacks its language."""
+    for module in PARSERS.get(reader.kind, ()):
+        if importlib.util.find_spec(module) is None:
+            raise ValueError(f"reading {reader.kind} needs {module}: {install('corpus')}")
+    if getattr(reader, "extract", None) == "justext":
+        require_stoplist(reader.language)
 
 
 def missing(recipe: PileRecipe) -> Iterator[str]:

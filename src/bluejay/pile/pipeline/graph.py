@@ -100,7 +100,7 @@ class Pipeline:
         for component in self.recipe.component:
             entry = self.report.components[component.name] = ComponentReport(unavailable=component.unavailable)
             if component.unavailable is None:
-                found, entry.missing = parts_of(component)
+                found, entry.missing = parts_of(component, self.recipe.written)
                 parts += found
         ranges = [part for part in parts if part.place]
         counted = self.runner.finish("large files", [CountRecords(part) for part in ranges], [p.size for p in ranges])

@@ -18,6 +18,7 @@ from bluejay.pile.steps.mix import SPLITS
 from bluejay.pile.text.minhash import curve_table
 from bluejay.progress import format_bytes
 from bluejay.recipe import load
+from bluejay.tokenizer import well_formed
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -36,7 +37,7 @@ def write_card(directory: Path) -> Path:
     if report is None:
         raise ValueError(f"no corpus in {directory}; bluejay pile build RECIPE makes one")
     recipe = load(PileRecipe, directory / "recipe.toml")
-    text = "\n".join(card(report, recipe, (directory / CHECKSUMS).read_text(encoding="utf-8")))
+    text = well_formed("\n".join(card(report, recipe, (directory / CHECKSUMS).read_text(encoding="utf-8"))))
     with atomic_directory(directory / "card") as folder:
         plots.mixture(report, folder / "mixture.png")
         plots.lengths(report, folder / "lengths.png")

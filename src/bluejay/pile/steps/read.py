@@ -1,12 +1,14 @@
 """The first step: read the documents of a source, a few of its files at a time."""
 
+import glob
 import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,13 +16,15 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bluejay.decompress import MachineFault
 from bluejay.fetch import is_address, without_credentials
 from bluejay.files import finite, sha256_of
 from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.recipe import Component
 from bluejay.pile.sources import Source
-from bluejay.pile.sources.code.tree import SourceFiles
-from bluejay.pile.sources.io.open import local
+from bluejay.pile.sources.code.tree import SourceFiles, Tree
+from bluejay.pile.sources.folder import HIDDEN
+from bluejay.pile.sources.io.open import local, matches, stamp_of
 from bluejay.pile.sources.io.ranges import FileRange
 from bluejay.pile.text.document_table import RAW, SKIPPED, TableWriter
 from bluejay.progress import say
@@ -123,17 +127,18 @@ def raw_file(piece: int) -> str:
     return f"documents-{piece}.parquet" if piece else "documents.parquet"
 
 
-def parts_of(component: Component) -> tuple[list[Part], list[str]]:
-    """Split a component into parts; also gives the reasons why optional sources are missing.
+def parts_of(component: Component, written: Sequence[Path] = ()) -> tuple[list[Part], list[str]]:
+    """Split a component into parts; also gives the reasons why optional sources are missing. Files in the folders
+    `written`, which are those of the corpus itself, are left out.
 
     Raises ValueError: a source that is not optional has no units.
     """
     parts, missing = [], []
-    for source in component.source:
+    for given in component.source:
         try:
-            units = source.units()
+            source, units = without_outputs(given, [path.resolve() for path in written])
         except ValueError as error:
-            if not getattr(source, "optional", False):
+            if not getattr(given, "optional", False):
                 raise ValueError(f"component {component.name}: {error}") from None
             say(f"component {component.name} is built without one of its sources: {error}")
             missing.append(str(error))
@@ -142,6 +147,36 @@ def parts_of(component: Component) -> tuple[list[Part], list[str]]:
             places = ranges_of(source, group[0], size) if len(group) == 1 else [None]
             parts += [Part(component, source, group, size // len(places), place) for place in places]
     return parts, missing
+
+
+def without_outputs(source: Source, written: Sequence[Path]) -> tuple[Source, list[str]]:
+    """A source that leaves out what is in the folders `written`, and its units. That there is a corpus is said.
+
+    Raises ValueError: it has no others.
+    """
+    path, units, left = getattr(source, "path", None), [], False
+    if isinstance(source, Tree):
+        root = source.root
+        within = [folder.relative_to(root).as_posix() for folder in written if folder.is_relative_to(root)]
+        if "." in within or any(root.is_relative_to(folder) for folder in written):
+            raise ValueError(f"{path} is where the corpus is written; set output to a folder elsewhere")
+        new = [f"{glob.escape(name)}/*" for name in within if not matches(f"{name}/", source.exclude)]
+        source, left = replace(source, exclude=(*source.exclude, *new)), bool(new)
+        units = source.units()
+        if len(source.include) > 1 or source.exclude:
+            names = [name for unit in source.folders() for name in (*source.files_in(unit), f"{unit}/")]
+            source.say_idle(names, expected=(*HIDDEN, *(f"{glob.escape(name)}/*" for name in within)))
+    elif path is None or is_address(path) or isinstance(source, SourceFiles):
+        return source, source.units()
+    else:
+        real, found = cache(Path.resolve), source.units()
+        units = [unit for unit in found if not any(real(Path(unit).parent).is_relative_to(own) for own in written)]
+        left = len(units) < len(found)
+        if not units:
+            raise ValueError(f"no file matches {path} but those of the corpus that this recipe makes")
+    if left and written[0].exists():
+        say(f"the corpus in {written[0]} is left out of {path}, since it is made from that")
+    return source, units
 
 
 def ranges_of(source: Source, unit: str, size: int) -> list[FileRange] | list[None]:
@@ -177,12 +212,11 @@ def stat_of(source: Source, unit: str) -> os.stat_result | None:
 
 
 def stamps_of(source: Source, unit: str) -> list[tuple[Any, ...]]:
-    """What changes with the files of a unit: what the source says itself, or size and modification time of its file."""
+    """What changes with the files of a unit: what the source says itself, or `stamp_of` its file."""
     stamps = getattr(source, "stamps", None)
     if stamps:
         return stamps(unit)
-    stat = stat_of(source, unit)
-    return [(stat.st_size, stat.st_mtime_ns)] if stat else []
+    return [stamp_of(Path(unit))] if stat_of(source, unit) else []
 
 
 def read_unit(source: Any, unit: str, place: FileRange | None = None) -> Iterator[Document | Skipped]:
@@ -197,7 +231,7 @@ def read_unit(source: Any, unit: str, place: FileRange | None = None) -> Iterato
                 yield Skipped(found.url, f"longer than {MAX_CHARACTERS:,} characters")
             else:
                 yield found
-    except (OSError, MemoryError, ImportError):  # a fault of this machine, not of the unit
+    except (OSError, MemoryError, ImportError, MachineFault):  # a fault of this machine, not of the unit
         raise
     except Exception as error:  # a dozen libraries share no class for damaged input; the report names the class
         reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
@@ -261,13 +295,14 @@ def reason_class(reason: str) -> str:
 
 
 def input_of(source: Source, unit: str, place: FileRange | None) -> list[dict[str, str]]:
-    """Name and sha256 of a unit's file; empty where the unit is not one file, and for all but its first range."""
+    """Name and sha256 of a unit's file; empty where the unit is not one file, or one that may not be read, and for all
+    but its first range."""
     if place and place.start:
         return []
-    name = without_credentials(unit)
+    name = well_formed(without_credentials(unit))
     declared = getattr(source, "sha256", None)
     if declared:
         return [{"name": name, "sha256": declared}]
-    if stat_of(source, unit) or is_address(unit):
+    if (stat_of(source, unit) and os.access(unit, os.R_OK)) or is_address(unit):
         return [{"name": name, "sha256": sha256_of(local(unit))}]
     return []

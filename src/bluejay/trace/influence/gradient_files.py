@@ -22,6 +22,7 @@ from torch import Tensor
 
 from bluejay.files import TEMPORARY
 from bluejay.progress import Bar, progress
+from bluejay.trace.indexing import locked
 from bluejay.trace.influence.gradients import ProjectedGradients, Sides
 from bluejay.trace.influence.read_documents import ReadSet
 from bluejay.trace.sections import Damaged, Sections, paged, with_sums, write_sections
@@ -69,20 +70,20 @@ def divided(read: ReadSet, width: int) -> list[Some]:
 
 def build(directory: Path, identity: Mapping[str, Any], reads: Sequence[ReadSet], project: ProjectedGradients) -> None:
     """Compute the gradients of all documents, or what is missing of them. `identity` says of what run they are; files
-    of another one are removed. Raises OSError: the disk is full."""
+    of another one are removed. Raises OSError: the disk is full; ValueError: another process computes them."""
     width = len(project.sides) * project.K**2
     files = [some for read in reads for some in divided(read, width)]
-    kept = {some.name for some in files if is_of(directory / some.name, identity)}
-    for path in directory.glob("*"):
-        if path.name not in kept and path.suffix in (SUFFIX, TEMPORARY):
-            path.unlink()
-    directory.mkdir(parents=True, exist_ok=True)
-    done = sum(some.tokens for some in files if some.name in kept)
-    with progress("gradients", sum(some.tokens for some in files), "tokens", done) as bar:
-        for some in files:
-            if some.name not in kept:
-                write_some(directory / some.name, identity, some, project, bar)
-    write_whole(directory, identity, [some.name for some in files], project.sides)
+    with locked(directory, f"the gradients in {directory} are being computed"):
+        kept = {some.name for some in files if is_of(directory / some.name, identity)}
+        for path in directory.glob("*"):
+            if path.name not in kept and path.suffix in (SUFFIX, TEMPORARY):
+                path.unlink()
+        done = sum(some.tokens for some in files if some.name in kept)
+        with progress("gradients", sum(some.tokens for some in files), "tokens", done) as bar:
+            for some in files:
+                if some.name not in kept:
+                    write_some(directory / some.name, identity, some, project, bar)
+        write_whole(directory, identity, [some.name for some in files], project.sides)
 
 
 def is_of(path: Path, identity: Mapping[str, Any]) -> bool:

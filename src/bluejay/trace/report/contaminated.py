@@ -11,6 +11,8 @@ from bluejay.evals.evaluate import Result, Settings, asked, evaluate, figure
 from bluejay.evals.pictures import Bar, bar_chart
 from bluejay.evals.scorers import Scorer
 from bluejay.evals.tasks import METRICS, Continuation, Generation, Question, Task, WholeText
+from bluejay.pile.text.unicode import normalise_text
+from bluejay.tokenizer import well_formed
 from bluejay.trace.report.drawing import Reading
 from bluejay.trace.report.findings import Finding
 from bluejay.trace.spans import char_offsets
@@ -89,16 +91,16 @@ def contaminated(tracer: Tracer, task: Task) -> Contamination:
 
 
 def text_of(question: Question) -> str:
-    """What a question says, with its right answer."""
-    request = question.requests[question.gold if question.choices else 0]
+    """What a question says, with its right answer, in the form that texts have in a corpus."""
+    request, text = question.requests[question.gold if question.choices else 0], ""
     match request:
         case Continuation():
-            return request.context + request.text
+            text = request.context + request.text
         case Generation():
-            return request.prompt + "".join(f" {answer}" for answer in question.answers[:1])
+            text = request.prompt + "".join(f" {answer}" for answer in question.answers[:1])
         case WholeText():
-            return request.text
-    return ""
+            text = request.text
+    return normalise_text(well_formed(text))
 
 
 def stand(tracer: Tracer, texts: Sequence[str]) -> list[bool]:

@@ -44,6 +44,8 @@ class Report:
     findings: list[Finding]
     notes: list[str]
     """What could not be measured or traced, each in one sentence."""
+    identities: dict[str, str] = field(default_factory=dict)
+    """Model -> its identity (`bluejay.evals.scorers.identities`)."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, without the pictures."""

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from bluejay.evals import suites
 from bluejay.evals.answers import AnswerFile
 from bluejay.evals.evaluate import Settings
-from bluejay.evals.scorers import open_scorer
+from bluejay.evals.scorers import Scorer, open_scorer
 from bluejay.evals.tasks import Task
 from bluejay.progress import say
 from bluejay.recipe import STRICT
@@ -64,16 +64,18 @@ def report(target: str, reading: Reading, settings: ReportSettings, command: str
     """
     notes = list(reading.notes)
     findings: list[Finding] = []
-    for one in measured(target, reading, settings):
+    scorer = open_scorer(str(tokenizer_folder(reading.model)), settings.device)
+    for one in measured(target, reading, scorer, settings):
         if isinstance(one, Finding):
             findings.append(one)
         else:
             notes.append(one)
     date = datetime.now(UTC).date().isoformat()
-    return Report(target, command, date, asdict(settings), findings, notes)
+    identities = {target: scorer.identity}
+    return Report(target, command, date, asdict(settings), findings, notes, identities)
 
 
-def measured(target: str, reading: Reading, settings: ReportSettings) -> Iterator[Finding | str]:
+def measured(target: str, reading: Reading, scorer: Scorer, settings: ReportSettings) -> Iterator[Finding | str]:
     """What was found, in order, and a sentence for what could not be measured."""
     n, seed = settings.passages, settings.seed
     length = max(SHORTEST, min(PASSAGE, reading.run.recipe.data.sequence_length))
@@ -82,8 +84,6 @@ def measured(target: str, reading: Reading, settings: ReportSettings) -> Iterato
         raise ValueError(f"what the run of {target} read has too few documents of {length} tokens to measure anything")
     held_out = reading.drawn_held_out(n, length, seed, read)
     say(f"drew {len(read):,} passages of {length} tokens that were read, and {len(held_out):,} held-out ones")
-    folder = tokenizer_folder(reading.model)
-    scorer = open_scorer(str(folder), settings.device)
     file = AnswerFile.of(scorer)
     yield extraction(reading, scorer, file, read, held_out)
     both = alike(read, held_out)

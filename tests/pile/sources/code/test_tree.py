@@ -7,8 +7,10 @@ import pytest
 from identify.vendor.licenses import LICENSES
 
 from bluejay.pile.documents import Document, Skipped
+from bluejay.pile.recipe import Component
 from bluejay.pile.sources.code.git import Git
 from bluejay.pile.sources.code.tree import SourceFiles, Tree
+from bluejay.pile.steps.read import parts_of
 from tests.pile.sources.io.test_open import forbid
 
 TEXTS = dict(LICENSES)
@@ -171,6 +173,16 @@ def test_a_folder_that_cannot_be_read_is_said(
         return
     with pytest.raises(ValueError, match=f"{project}/lib cannot be read: Permission denied"):
         tree.units()
+
+
+@pytest.mark.parametrize("kind", ["tree", "git"])
+def test_patterns_that_match_no_file_are_said(kind: str, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    committed(project)
+    patterns = {"include": ("*.py", "*.rs"), "exclude": ("deep", "vendor/")}
+    (part, *_), _ = parts_of(Component("A", source=(source(kind, str(project), **patterns),)))
+    list(part.source.read(part.units[0]))
+    said = capsys.readouterr().err.splitlines()
+    assert said == [f"{pattern} matches no file in {project}" for pattern in ("*.rs in include", "deep in exclude")]
 
 
 def test_an_older_revision_and_none(project: Path) -> None:

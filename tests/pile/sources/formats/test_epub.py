@@ -116,6 +116,17 @@ def test_a_broken_chapter_costs_itself(parsed: Callable, book: bytes, content: s
     assert aside.reason.startswith("a chapter is broken: EPUB/text/c 1.xhtml: ")
 
 
+def test_a_chapter_that_is_too_large_costs_itself(parsed: Callable, book: bytes, monkeypatch) -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(book)) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, b" " * 1_000_000 if name.endswith("c 1.xhtml") else old.read(name))
+    monkeypatch.setattr("bluejay.pile.documents.MAX_DOCUMENT_BYTES", 100_000)
+    ((document,), (aside,)) = parsed(Epub(path="x"), out.getvalue())
+    assert document.text == "Chapter 2\n\nText of café 2."
+    assert aside.reason.startswith("a chapter is broken: EPUB/text/c 1.xhtml: larger than")
+
+
 def test_chapters_are_named_with_places_in_them(parsed: Callable, book: bytes) -> None:
     with zipfile.ZipFile(io.BytesIO(book)) as old:
         package = old.read("EPUB/content.opf").decode()

@@ -1,6 +1,8 @@
 """Articles in LaTeX, as a file and as the archive of a paper."""
 
+import gzip
 import io
+import random
 import tarfile
 from collections.abc import Callable
 
@@ -158,3 +160,12 @@ def test_what_is_not_found_is_counted(parsed: Callable) -> None:
         (document,), aside = parsed(Latex(path="x"), data)
         assert document.text == "Start."
         assert [entry.reason for entry in aside] == [f"an included file is missing: {path}" for path in ("a", "b/c")]
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_an_archive_that_is_cut_behind_the_paper_gives_the_paper(parsed: Callable, pack: Callable) -> None:
+    noise = random.Random(0).randbytes(30_000).hex()
+    whole = pack(archive({"main.tex": WHOLE.format("Body."), "figure.eps": noise}))
+    ((document,), (aside,)) = parsed(Latex(path="x"), whole[: len(whole) // 2])
+    assert document.text == "Start. Body."
+    assert aside.reason.startswith("nothing more can be read after record 0: ")

@@ -1,6 +1,7 @@
 """PDF files made by reportlab come out as running text."""
 
 import io
+import re
 from collections.abc import Callable
 
 from reportlab.lib.pagesizes import A6
@@ -62,3 +63,12 @@ def test_scans_and_rubbish_are_skipped(parsed: Callable) -> None:
         documents, (aside,) = parsed(Pdf(path="x"), data)
         assert not documents
         assert "not readable as PDF" in aside.reason
+
+
+def test_a_broken_page_costs_itself(parsed: Callable) -> None:
+    data = paper([f"Paragraph {number} has " + "words " * 150 for number in range(3)])
+    (second,) = re.search(rb"/Kids \[ \d+ 0 R (\d+) 0 R", data).groups()
+    broken = data.replace(b" %s 0 R" % second, b" %s 0 R" % (b"9" * len(second)), 1)
+    ((document,), (aside,)) = parsed(Pdf(path="x"), broken)
+    assert "Paragraph 0" in document.text and "Paragraph 2" in document.text
+    assert aside.reason.startswith("a page is broken: 2: ")

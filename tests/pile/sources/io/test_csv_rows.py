@@ -2,6 +2,7 @@
 
 import csv
 import io
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,3 +25,37 @@ def test_a_quotation_that_is_never_closed_costs_its_line() -> None:
     broken = [row for row in found if isinstance(row, ValueError)]
     assert [f"{error}" for error in broken] == ["a quotation mark is never closed"] * 2
     assert [row for row in found if isinstance(row, list)] == [[f"{number}", "text"] for number in range(2, 200)]
+
+
+def read(table: bytes, separator: str = "\t") -> list[list[str] | ValueError]:
+    return list(rows(io.BytesIO(table), separator, 1 << 20))
+
+
+def test_a_quotation_mark_in_a_table_that_quotes_nothing_is_text() -> None:
+    assert read(b'1\t"Hello there\n2\tsaid "yes"\n3\t"World\n4\tx\n5\ty "z\n') == [
+        ["1", '"Hello there'],
+        ["2", 'said "yes"'],
+        ["3", '"World'],
+        ["4", "x"],
+        ["5", 'y "z'],
+    ]
+    assert read(b'"a\tb"\t"c\nd"\t"Hello\n2\t"q" r\n') == [["a\tb", "c\nd", '"Hello'], ["2", "q r"]]
+    assert read(b'1,"He said\n""hi"" to me" ,2\n', ",") == [["1", 'He said\n"hi" to me ', "2"]]
+
+
+def test_a_hostile_table_takes_no_quadratic_time() -> None:
+    searches = 0
+
+    class Line(bytes):
+        """A line that counts how often it is searched."""
+
+        def find(self, *what: Any) -> int:
+            nonlocal searches
+            searches += 1
+            return super().find(*what)
+
+    taken = []
+    for n in (500, 2_000):
+        assert sum(1 for _ in rows(iter([Line(b'a","b\n')] * n), ",", 1 << 24)) == n
+        taken.append(searches)
+    assert taken[1] < 4 * taken[0]

@@ -125,3 +125,8 @@ def test_a_pointer_is_no_text(name: str) -> None:
     with pytest.raises(ValueError, match="pointer of Git LFS"):
         file_text(pointer, name)
     assert file_text(b"version https://example.org", name)
+
+
+def test_rtf_is_no_text() -> None:
+    with pytest.raises(ValueError, match="RTF; save it as plain text"):
+        file_text(b"{\\rtf1\\ansi{\\fonttbl\\f0 Helvetica;}Hello}", "a.txt")

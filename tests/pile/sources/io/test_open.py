@@ -7,6 +7,7 @@ import io
 import lzma
 import os
 import tarfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,6 +74,15 @@ def test_skippable_frames_and_large_windows() -> None:
     assert decompressed(io.BytesIO(skippable + by_arrow(HALF[0]) + packed)).read() == b"".join(LINES)
 
 
+def test_a_small_compressed_file_takes_little_memory() -> None:
+    packed = zstandard.ZstdCompressor().compress(bytes(200_000_000))
+    tracemalloc.start()
+    assert decompressed(io.BytesIO(packed)).read(1) == b"\0"
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(packed) < 50_000 and most < 80_000_000
+
+
 @pytest.mark.parametrize("data", [b"", b"x", b"plain text\n", b"BZ is no bzip2", b"\x1f"])
 def test_anything_else_is_left_as_it_is(data: bytes) -> None:
     assert decompressed(io.BytesIO(data)).read() == data
@@ -110,6 +120,24 @@ def test_patterns_of_members() -> None:
     assert matches("docs/guide/a.txt", ["*.py", "docs/*.txt"])
     assert not matches("docs/a.TXT", ["docs/*.txt"])
     assert not matches("a.txt", [])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("**/*.md", {"a.md", "docs/b.md", "docs/old/c.md"}),
+        ("docs/**/*.md", {"docs/b.md", "docs/old/c.md"}),
+        ("**/docs/**/c.md", {"docs/old/c.md"}),
+        ("docs", {"docs/b.md", "docs/old/c.md"}),
+        ("docs/", {"docs/b.md", "docs/old/c.md"}),
+        ("**/old", {"docs/old/c.md"}),
+        ("old/", set()),
+        ("a.md", {"a.md"}),
+        ("doc", set()),
+    ],
+)
+def test_patterns_with_two_stars_and_of_folders(pattern: str, found: set[str]) -> None:
+    assert {name for name in ("a.md", "docs/b.md", "docs/old/c.md") if matches(name, [pattern])} == found
 
 
 def names(pattern: Path) -> list[str]:
@@ -158,7 +186,7 @@ def test_a_folder_that_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytes
 
 
 def test_patterns(tmp_path: Path) -> None:
-    for name in ("a.txt", "b/c.txt", "b/d/e.txt", "b/d/f.md", ".g/h.txt", "b/.i.txt", "x[1].txt"):
+    for name in ("a.txt", "b/c.txt", "b/d/e.txt", "b/d/f.md", ".g/h.txt", "b/.i.txt", "x[1].txt", "Docs [2023]/j.md"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     assert names(tmp_path / "**" / "*.txt") == ["a.txt", "c.txt", "e.txt", "x[1].txt"]
@@ -167,5 +195,6 @@ def test_patterns(tmp_path: Path) -> None:
     assert names(tmp_path / "b" / ".*.txt") == [".i.txt"]
     assert names(tmp_path / ".g" / "*") == ["h.txt"]
     assert names(tmp_path / "x[1].txt") == ["x[1].txt"]
+    assert names(tmp_path / "Docs [2023]" / "*.md") == ["j.md"]
     with pytest.raises(ValueError, match="no file matches"):
         matching(str(tmp_path / "b" / "*.pdf"))

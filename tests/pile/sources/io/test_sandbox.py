@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from bluejay.decompress import MachineFault
 from bluejay.pile.documents import Document, Skipped
 from bluejay.pile.sources.formats.html import Html
 from bluejay.pile.sources.io.sandbox import MAX_DATA_BYTES, idle_children, sandboxed, take_child
 from tests.waiting import PATIENCE, eventually
 
 HOSTILE = """
-import ctypes, os, time
+import ctypes, errno, os, sqlite3, time
 from dataclasses import dataclass
 from bluejay.pile.documents import Document
 from bluejay.pile.sources.io.records import RecordFiles
@@ -31,6 +32,8 @@ class Hostile(RecordFiles):
         for number, line in enumerate(stream.read().decode().split()):
             if line == "cut":
                 raise EOFError("cut")
+            if line == "full-while-splitting":
+                raise OSError(errno.ENOSPC, "No space left on device")
             if line == "crash-while-splitting":
                 os.abort()
             yield line
@@ -43,6 +46,8 @@ class Hostile(RecordFiles):
             case "memory": bytearray(8 << 30)
             case "recursion": f = lambda: f(); f()
             case "print": print("noise", flush=True); os.write(1, b"noise"); os.write(2, b"noise")
+            case "full": raise OSError(errno.ENOSPC, "No space left on device")
+            case "database": sqlite3.connect("").executescript("PRAGMA max_page_count=1; CREATE TABLE a (b)")
             case "import": import a_parser_that_nobody_has
         return Document(record, "s", "MIT", name, {"surrogate": "\\ud800"})
 """
@@ -111,6 +116,24 @@ def test_what_a_parser_prints_is_no_reply(hostile, capfd: pytest.CaptureFixture[
 def test_text_and_metadata_come_through_unchanged(hostile) -> None:
     (found,) = sandboxed(hostile, "näme", "a\x01é\U0001f600b".encode())
     assert found == Document("a\x01é\U0001f600b", "s", "MIT", "näme", {"surrogate": "\ud800"})
+
+
+@pytest.mark.parametrize("word", ["full", "full-while-splitting", "database", "import"])
+def test_a_fault_of_the_machine_is_not_that_of_a_file(hostile, word: str) -> None:
+    for words in (word, f"one {word} two"):
+        with pytest.raises(MachineFault):
+            run(hostile, words)
+    assert run(hostile, "one") == ["one"]
+
+
+def test_a_low_limit_of_the_user_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text("<p>Text.")
+    program = (
+        "import resource; resource.setrlimit(resource.RLIMIT_DATA, (900 << 20, 900 << 20))\n"
+        "from bluejay.pile.sources.formats.html import Html\n"
+        f"print(next(Html(path='x').read('{tmp_path}/a.html')).text)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout == b"Text.\n"
 
 
 def test_a_missing_parser_is_named(hostile) -> None:

@@ -102,7 +102,7 @@ def test_packages_that_dpkg_makes(packing: str, tmp_path: Path) -> None:
     if b"unknown compression type" in made.stderr:
         pytest.skip(f"this dpkg-deb does not know {packing}")
     assert made.returncode == 0, made.stderr
-    assert read((tmp_path / "a.deb").read_bytes()) == ({"./usr/text": b"hello"}, [])
+    assert read((tmp_path / "a.deb").read_bytes()) == ({"./usr/text": b"hello"}, [Skipped("./usr/link", "a link")])
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, lambda raw: pa.compress(raw, codec="zstd", asbytes=True)])
@@ -154,6 +154,27 @@ def test_sizes_are_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read(bytes(lying))[0] in ({}, {"liar": b"a" * 5000})
 
 
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_a_long_name_is_not_believed(kind: bytes) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("good"))
+        hostile = tarfile.TarInfo("hostile")
+        hostile.type, hostile.size = kind, 2_000_000
+        archive.addfile(hostile, io.BytesIO(bytes(2_000_000)))
+        archive.addfile(tarfile.TarInfo("behind"))
+    found, (aside,) = read(packed.getvalue())
+    assert found == {"good": b""}
+    assert aside.reason == "the archive is broken off: a name or other facts of a member have 2,000,000 bytes"
+
+
+def test_a_debian_package_of_negative_size_is_refused() -> None:
+    data = tar({"a": b"text"})
+    lying = debian(data).replace(f"{len(data):<10}".encode(), f"{-1:<10}".encode())
+    with pytest.raises(ValueError, match="not a whole Debian package"):
+        read(lying)
+
+
 def test_names_lead_nowhere_and_links_are_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     packed = io.BytesIO()
@@ -165,7 +186,8 @@ def test_names_lead_nowhere_and_links_are_not_followed(tmp_path: Path, monkeypat
         link = tarfile.TarInfo("link")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(link)
-    assert read(packed.getvalue()) == ({"../../outside": b"evil", "/etc/outside": b"evil"}, [])
+    files = {"../../outside": b"evil", "/etc/outside": b"evil"}
+    assert read(packed.getvalue()) == (files, [Skipped("link", "a link")])
     assert not list(tmp_path.iterdir())
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import stat
 import tarfile
 import zipfile
 from pathlib import Path
@@ -53,6 +54,23 @@ def test_an_archive_within_a_package(tmp_path: Path) -> None:
         ("Maß", "w-1", "CC0-1.0", "pkg:pypi/w@1#w/speeches.zip#de.csv#2"),
     ]
     assert [f.name for f in found if isinstance(f, Skipped)] == ["w-1/w/broken.zip"]
+
+
+def test_links_are_counted_where_they_are_wanted(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in ("link.txt", "link.so"):
+            entry = zipfile.ZipInfo(name)
+            entry.create_system, entry.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+            archive.writestr(entry, "/etc/hostname")
+    with tarfile.open(tmp_path / "b.tar", "w") as archive:
+        for name, kind in (("link.txt", tarfile.SYMTYPE), ("hard.txt", tarfile.LNKTYPE), ("link.so", tarfile.SYMTYPE)):
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname = kind, "other"
+            archive.addfile(entry)
+    source = Archive(kind="archive", path=f"{tmp_path}/*", include=("*.txt",))
+    found = [found for unit in source.units() for found in source.read(unit)]
+    names = ("a.zip/link.txt", "b.tar/link.txt", "b.tar/hard.txt")
+    assert found == [Skipped(f"{tmp_path}/{name}", "a link") for name in names]
 
 
 def test_a_file_that_is_no_archive(tmp_path: Path) -> None:

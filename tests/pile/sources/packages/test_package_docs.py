@@ -1,5 +1,6 @@
 """The documentation of installed packages."""
 
+import json
 import sys
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
@@ -8,7 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from bluejay.pile.documents import Document, Skipped
+from bluejay.pile.recipe import Component
 from bluejay.pile.sources.packages.package_docs import PackageDocs
+from bluejay.pile.steps.read import parts_of
 
 
 def read() -> list[Document | Skipped]:
@@ -66,3 +69,14 @@ def test_packages_found_by_another_finder_than_the_standard_library_are_read(mon
     monkeypatch.setattr(sys, "meta_path", [SimpleNamespace(find_distributions=lambda context: found), *sys.meta_path])
     monkeypatch.setattr(sys, "path", [])
     assert read() == expected
+
+
+def test_packages_are_read_again_when_others_are_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.path", [str(tmp_path)])
+    component, keys = Component("A", source=(PackageDocs("package-docs"),)), []
+    for metadata in (b"", b"Name: good\nVersion: 1\n", b"Name: good\nVersion: 2\n", b"Name: \xff\xfe"):
+        (tmp_path / "good.dist-info").mkdir(exist_ok=True)
+        (tmp_path / "good.dist-info" / "METADATA").write_bytes(metadata)
+        keys += [json.dumps(part.key()) for _ in range(2) for part in parts_of(component)[0]]
+    assert keys[::2] == keys[1::2]
+    assert len(set(keys[2:6])) == 2

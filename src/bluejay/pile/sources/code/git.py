@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from bluejay.decompress import MachineFault
 from bluejay.fetch import without_credentials, without_password
 from bluejay.files import atomic_directory, cache_directory
-from bluejay.pile.documents import MAX_DOCUMENT_BYTES, Document, Skipped, too_large
+from bluejay.pile.documents import MAX_DOCUMENT_BYTES, Document, Skipped, skipped, too_large
 from bluejay.pile.sources.code.tree import SourceFiles
 from bluejay.pile.sources.io.spdx import LicenceFiles
 from bluejay.progress import say
@@ -59,6 +60,7 @@ class Git(SourceFiles):
             mode, _, blob, size = described.split()
             if mode in FILE_MODES:
                 files[name] = (blob, int(size))
+        self.say_idle(list(files))
         with Blobs(repository) as blobs:
             licences = LicenceFiles(list(files), lambda name: blobs.read(files[name][0]))
             for name in filter(self.wants, files):
@@ -70,7 +72,7 @@ class Git(SourceFiles):
                         raise too_large()
                     yield self.document(name, blobs.read(blob), licences, f"{self.title}-{unit[:12]}", url)
                 except ValueError as error:
-                    yield Skipped(url, str(error))
+                    yield skipped(url, error)
 
     @property
     def title(self) -> str:
@@ -149,7 +151,7 @@ def environment() -> dict[str, str]:
 
 
 def git(repository: Path, *command: str) -> bytes:
-    """The output of a git command. Raises ValueError, with the last line of its error output."""
+    """The output of a git command. Raises MachineFault, with the last line of its error output."""
     try:
         answer = subprocess.run(
             ["git", "-C", str(repository), *command],
@@ -158,8 +160,8 @@ def git(repository: Path, *command: str) -> bytes:
             env=environment(),
         )
     except OSError:
-        raise ValueError("reading repositories needs git, which is not on this machine") from None
+        raise MachineFault("reading repositories needs git, which is not on this machine") from None
     if answer.returncode:
         said = answer.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
-        raise ValueError(f"git cannot read {repository}: {without_password(said[-1])}")
+        raise MachineFault(f"git cannot read {repository}: {without_password(said[-1])}")
     return answer.stdout

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bluejay.pile.documents import Document, Skipped
+from bluejay.pile.documents import Document, Skipped, skipped
 from bluejay.pile.sources.io.decode import read_text
 from bluejay.recipe import STRICT
 
@@ -38,7 +38,7 @@ class Stdlib:
             try:
                 text = read_text(path)
             except ValueError as error:
-                yield Skipped(f"Lib/{name.as_posix()}", str(error))
+                yield skipped(f"Lib/{name.as_posix()}", error)
                 continue
             url = f"https://github.com/python/cpython/blob/v{version}/Lib/{name.as_posix()}"
             yield Document(text, f"cpython-{version}", "PSF-2.0", url, {"path": f"Lib/{name.as_posix()}"})

@@ -1,16 +1,18 @@
 """Source code in a folder of the user."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bluejay.pile.documents import Document, Skipped
+from bluejay.fetch import without_credentials
+from bluejay.pile.documents import Document, Skipped, skipped
 from bluejay.pile.sources.io.decode import file_text, is_binary
 from bluejay.pile.sources.io.lines import further, pieces
-from bluejay.pile.sources.io.open import matches, unreadable
+from bluejay.pile.sources.io.open import matches, stamp_of, unopened, unreadable
 from bluejay.pile.sources.io.spdx import LicenceFiles, declared, is_licence
+from bluejay.progress import say
 from bluejay.recipe import STRICT, NotEmpty
 
 VERSION_CONTROL = (".git", ".hg", ".svn", ".bzr")
@@ -20,7 +22,7 @@ TOP = "."
 
 @dataclass(frozen=True, kw_only=True)
 class SourceFiles:
-    """The fields of all sources of code in a recipe. In patterns, `*` matches any characters, including `/`."""
+    """The fields of all sources of code in a recipe, in whose patterns `*` matches any characters, as in `matches`."""
 
     __pydantic_config__ = STRICT
     path: NotEmpty
@@ -28,7 +30,7 @@ class SourceFiles:
     include: tuple[str, ...] = ("*",)
     """Patterns of files: ["*.py", "docs/*.rst"]. Binary files are skipped."""
     exclude: tuple[str, ...] = ()
-    """Patterns of files that are not read, even if `include` matches them."""
+    """Patterns of files that are not read, even if `include` matches them: ["*_test.py", "**/node_modules/"]."""
     licences: tuple[str, ...] = ()
     """SPDX names: ["MIT", "Apache-2.0"]. If given, files under other or unknown licences are skipped."""
     licence: str = "from-metadata"
@@ -39,6 +41,14 @@ class SourceFiles:
     def wants(self, name: str) -> bool:
         """Whether a file is read at all."""
         return matches(name, self.include) and not matches(name, self.exclude)
+
+    def say_idle(self, names: Sequence[str], expected: Collection[str] = ()) -> None:
+        """Say which patterns of `exclude`, and of several of `include`, match none of the names of all files, but for
+        those from which that is expected."""
+        for field, patterns in (("include", self.include if len(self.include) > 1 else ()), ("exclude", self.exclude)):
+            for pattern in patterns:
+                if pattern not in expected and not any(matches(name, (pattern,)) for name in names):
+                    say(f"{pattern} in {field} matches no file in {without_credentials(self.path)}")
 
     def check_size(self, size: int) -> None:
         """Raise ValueError where a file of `size` bytes is not read."""
@@ -69,24 +79,25 @@ class Tree(SourceFiles):
 
         Raises ValueError: it is no folder, one in it cannot be read, or no file matches.
         """
-        root = self.root
-        try:
-            folders = [folder.name for folder in root.iterdir() if folder.is_dir() and not folder.is_symlink()]
-        except OSError as error:
-            unreadable(error)
-        units = [TOP, *sorted(set(folders).difference(VERSION_CONTROL))]
-        found = [unit for unit in units if any(map(self.wants, self.files_in(unit)))]
+        found = [unit for unit in self.folders() if any(map(self.wants, self.files_in(unit)))]
         if not found:
             raise ValueError(f"no file in {self.path} matches {', '.join(self.include)}")
         return found
 
-    def stamps(self, unit: str) -> list[tuple[str, int, int]]:
-        """Name, bytes and modification time (ns) of the files that a unit's documents depend on: those that are read,
-        and licence files beside and above them."""
+    def folders(self) -> list[str]:
+        """Its subfolders, those in which no file matches, too, and TOP."""
+        try:
+            found = [folder.name for folder in self.root.iterdir() if folder.is_dir() and not folder.is_symlink()]
+        except OSError as error:
+            unreadable(error)
+        return [TOP, *sorted(set(found).difference(VERSION_CONTROL))]
+
+    def stamps(self, unit: str) -> list[tuple[int | str, ...]]:
+        """Name and `stamp_of` of the files that a unit's documents depend on: those that are read, and licence files
+        beside and above them."""
         names, above = self.files_in(unit), [] if unit == TOP else self.files_in(TOP)
         needed = [name for name in names if self.wants(name) or is_licence(name)] + list(filter(is_licence, above))
-        stats = [(name, (self.root / name).stat()) for name in needed]
-        return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+        return [(name, *stamp_of(self.root / name)) for name in needed]
 
     def read(self, unit: str) -> Iterator[Document | Skipped]:
         """One document per file, or for each of its `lines.pieces`, in order of path."""
@@ -104,9 +115,9 @@ class Tree(SourceFiles):
                     yield document
                     yield from further(document, raw)
             except ValueError as error:
-                yield Skipped(url, str(error))
+                yield skipped(url, error)
             except OSError as error:
-                yield Skipped(url, f"cannot be read: {error.strerror}")
+                yield skipped(url, unopened(error))
 
     def files_in(self, unit: str) -> list[str]:
         """The paths of a unit's files, in order, without links. Raises ValueError: a folder that `exclude` does not

@@ -15,6 +15,7 @@ from bluejay.pile.sources.io.elements import document_element, line_of, local_na
 from bluejay.pile.sources.io.licences import licence_at
 from bluejay.pile.sources.io.open import BROKEN, decompressed
 from bluejay.pile.sources.io.records import RecordFiles
+from bluejay.pile.sources.io.unpack import content
 
 CONTAINER, ENCRYPTION = "META-INF/container.xml", "META-INF/encryption.xml"
 PAGES = {"application/xhtml+xml", "text/html", "text/x-oeb1-document"}
@@ -70,8 +71,14 @@ class Epub(RecordFiles):
 def chapters_of(book: zipfile.ZipFile) -> tuple[Any, list[str]]:
     """The package document of a book, and the paths of its chapters in reading order."""
     name = root_file(book)
-    package = document_element(book.read(name))
+    package = document_element(file_in(book, name))
     return package, spine(package, posixpath.dirname(name))
+
+
+def file_in(book: zipfile.ZipFile, path: str) -> bytes:
+    """The content of a file of a book. Raises KeyError: it is missing; ValueError: it is broken or too large."""
+    with book.open(path) as stream:
+        return content(stream)
 
 
 def first(stated: dict[str, list[str]], key: str) -> str:
@@ -81,7 +88,7 @@ def first(stated: dict[str, list[str]], key: str) -> str:
 
 def root_file(book: zipfile.ZipFile) -> str:
     """The path of the package document."""
-    for node in document_element(book.read(CONTAINER)).iter():
+    for node in document_element(file_in(book, CONTAINER)).iter():
         if local_name(node) == "rootfile" and (path := node.get("full-path")):
             return path
     raise ValueError("not an EPUB: its container names no package document")
@@ -103,7 +110,7 @@ def encrypted(book: zipfile.ZipFile) -> set[str]:
     """The paths of the files that are encrypted: often only fonts, which are no loss."""
     if ENCRYPTION not in book.namelist():
         return set()
-    nodes = document_element(book.read(ENCRYPTION)).iter()
+    nodes = document_element(file_in(book, ENCRYPTION)).iter()
     named = [node.get("URI") for node in nodes if local_name(node) == "CipherReference"]
     return {posixpath.normpath(unquote(path)) for path in named if path}
 
@@ -111,7 +118,7 @@ def encrypted(book: zipfile.ZipFile) -> set[str]:
 def chapter(book: zipfile.ZipFile, path: str) -> str | ValueError:
     """The text of one chapter, or what is wrong with it."""
     try:
-        return all_text(page_text(book.read(path), None, xml=True))
+        return all_text(page_text(file_in(book, path), None, xml=True))
     except KeyError:
         return ValueError(f"a chapter is missing: {path}")
     except (*BROKEN, ValueError, RuntimeError, zipfile.BadZipFile) as error:

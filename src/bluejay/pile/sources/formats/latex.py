@@ -12,7 +12,7 @@ from typing import Any, Literal
 from bluejay.pile.documents import Document, read_until_damaged
 from bluejay.pile.sources.formats.latex_text import convert, definitions, group
 from bluejay.pile.sources.io.decode import decode, decode_text, is_binary
-from bluejay.pile.sources.io.open import decompressed
+from bluejay.pile.sources.io.open import BROKEN, decompressed
 from bluejay.pile.sources.io.records import RecordFiles
 
 NEVER = r"\\(?:iffalse(?![a-zA-Z@])|if[ \t]*0(?![0-9\\#]))"
@@ -61,7 +61,11 @@ class Latex(RecordFiles):
         raw, damage = read_until_damaged(decompressed(stream))
         packed = io.BytesIO(raw)
         if tarfile.is_tarfile(packed):
-            source, missing = main_file(members(packed))
+            files, cut = members(packed)
+            damage = damage or cut
+            if damage and not files:
+                raise damage
+            source, missing = main_file(files)
         else:
             inclusions = Inclusions({name: decode_text(raw)}, posixpath.dirname(name))
             source, missing = inclusions.source(name, MAX_DEPTH), inclusions.missing
@@ -108,13 +112,18 @@ def end_of_branch(source: str, at: int) -> int | None:
     return None
 
 
-def members(packed: BufferedIOBase) -> dict[str, str]:
-    """The text files of an archive: path -> source."""
+def members(packed: BufferedIOBase) -> tuple[dict[str, str], Exception | None]:
+    """The text files of an archive, path -> source, up to a damage; and the exception that this raised."""
     packed.seek(0)
-    with tarfile.open(fileobj=packed) as archive:
-        contents = [(member.name, archive.extractfile(member)) for member in archive if member.isfile()]
-        files = {posixpath.normpath(name): content.read() for name, content in contents if content}
-        return {name: decode(raw) for name, raw in files.items() if not is_binary(raw)}
+    files, damage = {}, None
+    try:
+        with tarfile.open(fileobj=packed) as archive:
+            for member in archive:
+                if member.isfile() and (content := archive.extractfile(member)):
+                    files[posixpath.normpath(member.name)] = content.read()
+    except (tarfile.TarError, *BROKEN) as error:
+        damage = error
+    return {name: decode(raw) for name, raw in files.items() if not is_binary(raw)}, damage
 
 
 def main_file(files: dict[str, str]) -> tuple[str, list[str]]:

@@ -2,11 +2,14 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from io import BufferedIOBase
 from typing import Any, Literal
 
-from bluejay.pile.documents import Document
+from bluejay.pile.documents import Document, read_until_damaged
+from bluejay.pile.sources.io.open import decompressed
 from bluejay.pile.sources.io.records import RecordFiles
 
 SOFT_HYPHEN = re.compile(r"[\ufffe\xad]\n?")
@@ -31,17 +34,32 @@ class Pdf(RecordFiles):
 
     kind: Literal["pdf"] = "pdf"
 
-    def document(self, name: str, record: Any) -> Document:
-        """The text of all pages; title and date are those that the file states."""
+    def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
+        """The lines of the pages, and what the file states; then an exception for each page that is broken. Of what is
+        no PDF, an exception."""
         import pypdfium2
 
+        raw, damage = read_until_damaged(decompressed(stream))
+        pages, broken = [], []
         try:
-            document = pypdfium2.PdfDocument(record)
+            with closing(pypdfium2.PdfDocument(raw)) as document:
+                for number in range(len(document)):
+                    try:
+                        pages.append(page_lines(document, number))
+                    except pypdfium2.PdfiumError as error:
+                        broken.append(ValueError(f"a page is broken: {number + 1}: {error}"))
+                stated = document.get_metadata_dict()
         except pypdfium2.PdfiumError as error:
-            raise ValueError(f"not readable as PDF: {error}") from None
-        with closing(document):
-            pages = [page_lines(document, number) for number in range(len(document))]
-            stated = document.get_metadata_dict()
+            yield ValueError(f"not readable as PDF: {error}")
+        else:
+            yield pages, stated
+            yield from broken
+        if damage:
+            raise damage
+
+    def document(self, name: str, record: Any) -> Document:
+        """The text of all pages; title and date are those that the file states."""
+        pages, stated = record
         text = join_lines("\n".join("\n".join(page) for page in without_running_titles(pages)))
         date = DATE.match(stated.get("CreationDate", ""))
         meta = {"title": stated.get("Title", "").strip(), "date": "-".join(filter(None, date.groups())) if date else ""}

@@ -78,7 +78,7 @@ class Warc(RecordFiles):
         address = headers.get("WARC-Target-URI", name).strip("<>")
         meta = {"record": record.record_id.strip("<>"), "crawled": headers.get("WARC-Date", "")}
         if media_type(record) == "application/http":
-            raise ValueError(f"{address} has broken HTTP headers")
+            raise ValueError(f"broken HTTP headers: {address}")
         raw = unpacked(record)
         if media_type(record) == "text/plain":
             return Document(decode_text(raw, record.http_charset), name, self.licence, address, meta)

@@ -43,6 +43,8 @@ ISOLATED = 4
 """Characters beyond ASCII for each broken byte above which the bytes are taken to be in an encoding."""
 MAX_CONTROLS, MAX_CONTROL_SHARE = 2, 0.02
 """The control characters that a file of text may have: a few, and a share of its length."""
+RTF = b"{\\rtf"
+"""The start of a text with RTF's formatting."""
 SURROGATE = re.compile("[\ud800-\udfff]")
 CONTROLS = bytes(code for code in (*range(32), 127) if code not in b"\a\b\t\n\v\f\r\x1b")
 """Control characters that text does not have."""
@@ -158,6 +160,8 @@ def file_text(raw: bytes, name: str) -> str:
     """
     refuse_pointer(raw)
     refuse_tar(raw)
+    if raw.startswith(RTF):
+        raise ValueError("RTF; save it as plain text")
     return decode_text(raw, declared_in_python(raw) if uncompressed(name).endswith(".py") else None)
 
 

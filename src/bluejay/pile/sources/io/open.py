@@ -5,8 +5,10 @@ import fnmatch
 import glob
 import io
 import os
+import re
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -14,9 +16,10 @@ from typing import Any, NoReturn, cast
 from bluejay.decompress import BROKEN as BROKEN
 from bluejay.decompress import COMPRESSIONS as COMPRESSIONS
 from bluejay.decompress import READ_BYTES as READ_BYTES
-from bluejay.decompress import decompressed
+from bluejay.decompress import MachineFault, decompressed
 from bluejay.decompress import refuse_pointer as refuse_pointer
 from bluejay.fetch import fetch, find, is_address
+from bluejay.pile.documents import is_machine_fault
 from bluejay.recipe import at_home
 
 NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
@@ -49,7 +52,8 @@ def matching(path: str, kind: str = "") -> list[str]:
 
 
 def expanded(folder: Path, parts: tuple[str, ...]) -> Iterator[Path]:
-    """The paths within a folder that match the parts of a pattern; wildcards do not match hidden names."""
+    """The paths within a folder that match the parts of a pattern; wildcards do not match hidden names. Brackets are no
+    wildcard where something has them in its name."""
     if not parts:
         yield folder
         return
@@ -59,7 +63,7 @@ def expanded(folder: Path, parts: tuple[str, ...]) -> Iterator[Path]:
         for entry in entries(folder):
             if entry.is_dir(follow_symlinks=False):
                 yield from expanded(folder / entry.name, parts)
-    elif glob.has_magic(part):
+    elif glob.has_magic(part) and ("*" in part or "?" in part or not os.path.lexists(folder / part)):
         for entry in entries(folder, hidden=part.startswith(".")):
             if fnmatch.fnmatchcase(entry.name, part):
                 yield from expanded(folder / entry.name, rest)
@@ -84,16 +88,33 @@ def unreadable(error: OSError) -> NoReturn:
 
 
 def local(path: str) -> Path:
-    """The path of a local file; one at an address is downloaded first. Raises ValueError: the download fails."""
-    return fetch(path) if is_address(path) else Path(path).expanduser()
+    """The path of a local file; one at an address is downloaded first. Raises MachineFault: the download fails."""
+    if not is_address(path):
+        return Path(path).expanduser()
+    try:
+        return fetch(path)
+    except ValueError as error:
+        raise MachineFault(str(error)) from None
+
+
+def stamp_of(path: Path) -> tuple[int | str, ...]:
+    """What changes with the content of a file, and with the permission to read it: size, modification time (ns)."""
+    stat = path.stat()
+    return (stat.st_size, stat.st_mtime_ns) + (() if os.access(path, os.R_OK) else ("not readable",))
 
 
 def open_raw(path: str) -> io.BufferedReader:
-    """A stream of a file's bytes as they are stored. Raises ValueError: it cannot be downloaded or opened."""
+    """A stream of a file's bytes as they are stored. Raises ValueError: it cannot be opened; MachineFault: it cannot be
+    downloaded, or too many files are open."""
     try:
         return local(path).open("rb")
     except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror}") from None
+        raise unopened(error) from None
+
+
+def unopened(error: OSError) -> ValueError:
+    """What is raised for a file that cannot be opened."""
+    return (MachineFault if is_machine_fault(error) else ValueError)(f"cannot be read: {error.strerror}")
 
 
 @contextmanager
@@ -134,5 +155,23 @@ class UntilDamaged(io.RawIOBase):
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:
-    """Whether a whole path matches one of the patterns, in which `*` matches any characters, including `/`."""
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    """Whether a whole path matches one of the patterns, in which `*` matches any characters, including `/`, and `**/`
+    nothing, too. A pattern that ends in `/`, or that has no other wildcard than `**/` and names a folder, matches all
+    that is in it.
+
+    >>> matches("a.md", ["**/*.md"]), matches("build/lib/a.py", ["build"]), matches("lib/build/a.py", ["build"])
+    (True, True, False)
+    """
+    return any(fnmatch.fnmatchcase(name, option) for pattern in patterns for option in options(pattern))
+
+
+@cache
+def options(pattern: str) -> tuple[str, ...]:
+    """The patterns of `fnmatch`, one of which matches what a pattern matches."""
+    first, *rest = re.split(r"(?:(?<=/)|^)\*\*/", pattern)
+    found = [first]
+    for part in rest:
+        found = [f"{start}{between}{part}" for start in found for between in ("**/", "")]
+    if pattern.endswith("/"):
+        return tuple(f"{option}*" for option in found)
+    return tuple(found) if glob.has_magic("".join((first, *rest))) else (*found, *(f"{option}/*" for option in found))

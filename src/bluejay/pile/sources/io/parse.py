@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import Any, Protocol, runtime_checkable
 
-from bluejay.pile.documents import Document, Skipped
+from bluejay.pile.documents import Document, Skipped, is_machine_fault
 from bluejay.pile.sources.io.ranges import FileRange
 
 MAX_REASON = 200
@@ -40,8 +40,7 @@ def parse(
     """One result for each record from number `start` on; also the number of records reached so far, before the first
     result and wherever the time limit may restart. The stream may be that of a range of a file, which may be empty.
 
-    Raises ValueError: the file holds no record, or is damaged before the first; ModuleNotFoundError: its parser is not
-    installed.
+    Raises ValueError: the file holds no record, or is damaged before the first; and what `is_machine_fault`.
     """
     first = place.first if place else 0
     records, reached, is_empty = source.records(name, stream), 0, True
@@ -52,9 +51,9 @@ def parse(
             if is_empty and not (place and place.start):
                 raise ValueError("it holds nothing of this kind") from None
             return
-        except ModuleNotFoundError:
-            raise
         except Exception as error:  # a dozen libraries share no class for damaged input; the report names it
+            if is_machine_fault(error):
+                raise
             if first + reached == 0:
                 raise ValueError(reason(error)) from error
             yield Skipped(name, f"nothing more can be read after record {first + reached - 1}: {reason(error)}")
@@ -73,9 +72,9 @@ def parse_record(source: Parser, name: str, record: Any, number: int) -> Documen
         return Skipped(label(name, number), reason(record))
     try:
         document = source.document(name, record)
-    except ModuleNotFoundError:
-        raise
     except Exception as error:  # likewise; one record is skipped, the others are read
+        if is_machine_fault(error):
+            raise
         return Skipped(label(name, number), reason(error))
     return document if document.text.strip() else Skipped(label(name, number), "there is no text in it")
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from io import BufferedIOBase, BufferedReader
 from typing import Any
 
-from bluejay.decompress import BROKEN, READ_BYTES, decompressed, zstd_frames
+from bluejay.decompress import BROKEN, READ_BYTES, READ_ZSTD_BYTES, decompressed, zstd_frames
 from bluejay.pile.sources.io.decode import MARKS
 from bluejay.pile.sources.io.open import open_raw
 
@@ -195,14 +195,16 @@ class Compression:
     """The bytes that begin a member."""
     begins: Callable[[BufferedReader, int], bool]
     """Whether a member does begin at a place where these bytes stand."""
+    at_once: int
+    """Bytes that are decompressed at once."""
 
 
 def members_of(start: bytes) -> Compression | None:
     """How the members of a file are found that begins with these bytes; None where it is of another kind."""
     if start.startswith(GZIP):
-        return Compression(lambda: zlib.decompressobj(16 + zlib.MAX_WBITS), zlib.error, GZIP, is_gzip)
+        return Compression(lambda: zlib.decompressobj(16 + zlib.MAX_WBITS), zlib.error, GZIP, is_gzip, READ_BYTES)
     if start.startswith(ZSTD) or SKIPPABLE.match(start):
-        return Compression(*zstd_frames(), ZSTD, is_frame)
+        return Compression(*zstd_frames(), ZSTD, is_frame, READ_ZSTD_BYTES)
     return None
 
 
@@ -210,7 +212,7 @@ def member_chunks(raw: BufferedReader, place: FileRange, members: Compression) -
     """The text of the members from a place on."""
     raw.seek(place.start)
     packed = b""
-    while packed := packed.lstrip(b"\0") or raw.read(READ_BYTES).lstrip(b"\0"):  # zeros may fill a tape's block
+    while packed := packed.lstrip(b"\0") or raw.read(members.at_once).lstrip(b"\0"):  # zeros may fill a tape's block
         began = raw.tell() - len(packed)
         member = members.new()
         yield began < place.end, b""
@@ -220,7 +222,7 @@ def member_chunks(raw: BufferedReader, place: FileRange, members: Compression) -
             except members.error as error:
                 raise OSError(f"a member is damaged: {error}") from None
             yield began < place.end, chunk
-            packed = member.unused_data if member.eof else raw.read(READ_BYTES)
+            packed = member.unused_data if member.eof else raw.read(members.at_once)
             if member.eof:
                 break
             if not packed:
@@ -247,7 +249,7 @@ def unpacks(raw: BufferedReader, at: int, member: Any, error: type[Exception]) -
     """Whether what begins at a place can be decompressed to its end, or to that of the file."""
     raw.seek(at)
     try:
-        while not member.eof and (packed := raw.read(READ_BYTES)):
+        while not member.eof and (packed := raw.read(READ_ZSTD_BYTES)):
             member.decompress(packed)
     except error:
         return False

@@ -2,12 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import Any, ClassVar
 
-from bluejay.pile.documents import Document, Skipped, read_until_damaged
+from bluejay.pile.documents import Document, Skipped, is_machine_fault, read_until_damaged
 from bluejay.pile.sources.io.open import decompressed, matching
 from bluejay.pile.sources.io.ranges import FileRange, Records
 from bluejay.pile.sources.io.sandbox import sandboxed
@@ -41,9 +40,12 @@ class RecordFiles(ABC):
     def count_range(self, unit: str, place: FileRange) -> int:
         """How many records begin in a range of a file."""
         found = 0
-        with suppress(ValueError):  # which reading the range says
+        try:
             for _ in sandboxed(self, unit, None, place=place, count=True):
                 found += 1
+        except ValueError as error:  # which reading the range says
+            if is_machine_fault(error):
+                raise
         return found
 
     def read_stream(self, name: str, data: bytes) -> Iterator[Document | Skipped]:

@@ -24,8 +24,9 @@ from importlib import import_module
 from io import BufferedIOBase
 from typing import Any
 
+from bluejay.decompress import MachineFault
 from bluejay.extras import install
-from bluejay.pile.documents import Document, Skipped
+from bluejay.pile.documents import Document, Skipped, is_machine_fault
 from bluejay.pile.sources.io.open import open_raw
 from bluejay.pile.sources.io.parse import Count, label, parse, reason
 from bluejay.pile.sources.io.ranges import FileRange
@@ -56,7 +57,7 @@ def sandboxed(
     """Parse a file, or a range of it, or `data` as a file of that name, in a child process. `source` is a dataclass and
     a `parse.Parser`. With `count` there is one result of no meaning for each record.
 
-    Raises ValueError: nothing of the file can be read, or its parser is not installed.
+    Raises ValueError: nothing of the file can be read; MachineFault: its parser is not installed, or the disk is full.
     """
     start, one_by_one, crashes = 0, False, 0
     how = {"seconds": seconds, "place": place and vars(place), "count": count}
@@ -68,7 +69,7 @@ def sandboxed(
                 if isinstance(found, dict):
                     ended = "raised" in found
                     if ended:
-                        raise ValueError(found["raised"])
+                        raise (MachineFault if found["is_fault"] else ValueError)(found["raised"])
                     reached = True
                 else:
                     start += 1
@@ -131,7 +132,10 @@ class Child:
         self.requests.flush()
 
     def reply(self) -> Document | Skipped | dict[str, Any]:
-        """The next frame: a result, {"reached": n}, {"raised": ...}, or {} at the end. Raises EOFError: it died."""
+        """The next frame: a result, {"reached": n}, {"raised": ..., "is_fault": ...}, or {} at the end.
+
+        Raises EOFError: it died.
+        """
         header = self.replies.read(FRAME_HEADER.size)
         if len(header) < FRAME_HEADER.size:
             raise EOFError
@@ -167,7 +171,8 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt stops
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # die when the parent has died
     for limited, most in ((resource.RLIMIT_DATA, MAX_DATA_BYTES), (resource.RLIMIT_CORE, 0)):
-        resource.setrlimit(limited, (most, resource.getrlimit(limited)[1]))
+        hard = resource.getrlimit(limited)[1]
+        resource.setrlimit(limited, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
     with io.BufferedWriter(io.FileIO(os.dup(1), "w"), REPLY_BUFFER_BYTES) as replies:
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)  # what a parser prints must not mix with the replies
@@ -202,10 +207,11 @@ def answer(request: dict[str, Any], data: bytes | None, replies: BufferedIOBase)
                     replies.flush()
                 limit(request["seconds"])
             limit(0.0)
-    except ModuleNotFoundError as missing:
-        send(replies, {"raised": f"reading {source.kind} needs {missing.name}: {install('corpus')}"})
     except Exception as error:  # a dozen libraries share no class; the parent decides
-        send(replies, {"raised": reason(error)})
+        said = reason(error)
+        if isinstance(error, ModuleNotFoundError):
+            said = f"reading {source.kind} needs {error.name}: {install('corpus')}"
+        send(replies, {"raised": said, "is_fault": is_machine_fault(error)})
     else:
         send(replies, {})
 

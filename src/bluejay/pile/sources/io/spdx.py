@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import PurePosixPath
 
+from bluejay.decompress import MachineFault
 from bluejay.extras import install
 
 DECLARATION = re.compile(r"SPDX-License-Identifier:[ \t]*([\w.+() -]+?)[ \t]*(?:\*/|-->|\"|'|\r?$)", re.MULTILINE)
@@ -24,18 +25,21 @@ def declared(text: str) -> str | None:
 
 
 def identified(text: bytes) -> str | None:
-    """The SPDX name of the licence with this text; None if it is none of the common ones."""
+    """The SPDX name of the licence with this text; None if it is none of the common ones. Raises MachineFault: the
+    package that knows them is not installed, or the temporary file that it reads cannot be written."""
     try:
         from identify.identify import license_id
     except ImportError:
-        raise ValueError(f"telling licences apart needs identify: {install('corpus')}") from None
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(text)
-        file.flush()
-        try:
+        raise MachineFault(f"telling licences apart needs identify: {install('corpus')}") from None
+    try:
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(text)
+            file.flush()
             return license_id(file.name)
-        except UnicodeError:
-            return None
+    except UnicodeError:
+        return None
+    except OSError as error:
+        raise MachineFault(f"a temporary file cannot be written: {error.strerror}") from None
 
 
 def is_licence(name: str) -> bool:

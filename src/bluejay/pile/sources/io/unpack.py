@@ -1,11 +1,11 @@
 """Members of tar, zip and Debian archives, read into memory one at a time and never written anywhere."""
 
 import io
+import stat
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from tarfile import HeaderError, ReadError
 from typing import IO, Any, cast
 
@@ -14,10 +14,16 @@ from bluejay.pile.sources.io.open import BROKEN, decompressed
 
 Stream = io.BufferedIOBase | IO[bytes]
 AR_MAGIC, AR_HEADER = b"!<arch>\n", 60
+READ_BYTES = 1 << 20
+MAX_NAME_BYTES = 1_000_000
+"""Content of a tar header for a long name or other facts of the next member, which `tarfile` reads at once."""
+FACTS = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+"""The types of such headers."""
 
 
-def members(archive: io.BufferedIOBase, name: str) -> Iterator[tuple[str, Stream] | Skipped]:
-    """Path and content of each file in an archive, in its order; damaged members are skipped.
+def members(archive: io.BufferedIOBase, name: str) -> Iterator[tuple[str, Stream | None] | Skipped]:
+    """Path and content of each file in an archive, in its order, and of each link, with None; damaged members are
+    skipped.
 
     The content must be read, by `content(stream)`, before the next member is requested.
     Raises ValueError: it is not an archive of a known kind.
@@ -32,16 +38,18 @@ def members(archive: io.BufferedIOBase, name: str) -> Iterator[tuple[str, Stream
         yield from tar_members(buffered, name)
 
 
-def content(stream: Stream) -> bytes:
-    """All bytes of a member, whatever size the archive states. Raises ValueError: it is damaged or too large."""
+def content(stream: Stream | None) -> bytes:
+    """All bytes of a member, whatever size the archive states. Raises ValueError: it is broken, too large or a link."""
+    if stream is None:
+        raise ValueError("a link")
     try:
         return read_bounded(stream)
     except (*BROKEN, tarfile.TarError, zipfile.BadZipFile) as error:
         raise ValueError(f"broken: {error}") from None
 
 
-def zip_members(archive: io.BufferedIOBase, name: str) -> Iterator[tuple[str, Stream] | Skipped]:
-    """The files of a zip archive."""
+def zip_members(archive: io.BufferedIOBase, name: str) -> Iterator[tuple[str, Stream | None] | Skipped]:
+    """The files and links of a zip archive."""
     try:
         opened = zipfile.ZipFile(archive)
     except (zipfile.BadZipFile, OSError) as error:
@@ -50,6 +58,9 @@ def zip_members(archive: io.BufferedIOBase, name: str) -> Iterator[tuple[str, St
         for entry in opened.infolist():
             if entry.is_dir():
                 continue
+            if stat.S_ISLNK(entry.external_attr >> 16):
+                yield entry.filename, None
+                continue
             try:  # what zipfile raises for damage, an unknown compression, a password, truncation, a name in no UTF-8
                 with opened.open(entry) as stream:
                     yield entry.filename, stream
@@ -57,16 +68,14 @@ def zip_members(archive: io.BufferedIOBase, name: str) -> Iterator[tuple[str, St
                 yield Skipped(f"{name}/{entry.filename}", f"broken: {error}")
 
 
-def tar_members(archive: io.BufferedIOBase, name: str) -> Iterator[tuple[str, Stream] | Skipped]:
-    """The files of a tar archive, compressed or not."""
+def tar_members(archive: io.BufferedIOBase, name: str) -> Iterator[tuple[str, Stream | None] | Skipped]:
+    """The files and links of a tar archive, compressed or not."""
     found = False
     try:
         with tarfile.open(fileobj=cast(Any, Pieces(decompressed(archive))), mode="r|", tarinfo=Header) as opened:
             for entry in opened:
-                if entry.isreg():
-                    stream = opened.extractfile(entry)
-                    assert stream is not None
-                    yield entry.name, stream
+                if entry.isreg() or entry.issym() or entry.islnk():
+                    yield entry.name, opened.extractfile(entry) if entry.isreg() else None
                 found = True
     except (*BROKEN, tarfile.TarError) as error:
         if not found:
@@ -86,7 +95,15 @@ class Pieces:
 
 
 class Header(tarfile.TarInfo):
-    """A header that tells a truncated archive from a complete one; `tarfile` does so only at the first member."""
+    """A header that tells a truncated archive from a complete one, which `tarfile` does only at the first member, and
+    that refuses long names without end."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "Header":
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in FACTS and header.size > MAX_NAME_BYTES:
+            raise ReadError(f"a name or other facts of a member have {header.size:,} bytes")
+        return header
 
     @classmethod
     def fromtarfile(cls, tarfile: tarfile.TarFile) -> "Header":
@@ -98,6 +115,22 @@ class Header(tarfile.TarInfo):
             raise ReadError(str(error)) from None
 
 
+class Part(io.RawIOBase):
+    """The next bytes of a stream, at most so many, as a stream of its own."""
+
+    def __init__(self, stream: io.BufferedIOBase, size: int) -> None:
+        self.stream, self.left = stream, size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        count = self.stream.readinto(view[: min(len(view), self.left)])
+        self.left -= count
+        return count
+
+
 def debian_data(package: io.BufferedIOBase) -> io.BufferedIOBase:
     """The tar archive of the files that a Debian package installs (deb(5)). Raises ValueError: it has none."""
     package.read(len(AR_MAGIC))
@@ -106,16 +139,12 @@ def debian_data(package: io.BufferedIOBase) -> io.BufferedIOBase:
             name, size = header[:16].decode().rstrip(" /"), int(header[48:58])
         except ValueError:
             break
-        data = package.read(size)
+        if size < 0:
+            break
+        part = io.BufferedReader(Part(package, size))
         if name.startswith("data.tar"):
-            return io.BytesIO(data)
+            return part
+        while part.read(READ_BYTES):
+            pass
         package.read(size % 2)
     raise ValueError("not a whole Debian package: it has no data.tar")
-
-
-def open_archive(path: Path) -> io.BufferedIOBase:
-    """A stream of an archive's bytes. Raises ValueError: the file cannot be read."""
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bluejay.pile.documents import Document, Skipped
-from bluejay.pile.sources.io.open import local, matching
-from bluejay.pile.sources.io.unpack import open_archive
+from bluejay.pile.sources.io.open import matching, open_raw
 from bluejay.pile.sources.packages.member import MemberFormat, Members, Release
 from bluejay.recipe import NotEmpty
 
@@ -30,7 +29,7 @@ class Archive(Members):
 
     def read(self, unit: str) -> Iterator[Document | Skipped]:
         """The documents of an archive, in its order. Raises ValueError: it is not one, or cannot be read."""
-        with open_archive(local(unit)) as stream:
+        with open_raw(unit) as stream:
             yield from self.documents(stream, Release(unit, unit, self.licence), rooted=False)
 
     def read_stream(self, name: str, data: bytes) -> Iterator[Document | Skipped]:

@@ -8,7 +8,7 @@ from typing import Annotated, Protocol, runtime_checkable
 
 from pydantic import Field
 
-from bluejay.pile.documents import BROKEN_OFF, Document, Skipped, read_until_damaged
+from bluejay.pile.documents import BROKEN_OFF, Document, Skipped, read_until_damaged, skipped
 from bluejay.pile.sources.formats import Format
 from bluejay.pile.sources.formats.tables import CSV, JSON, JSONLines
 from bluejay.pile.sources.io.decode import file_text, is_binary
@@ -77,10 +77,10 @@ class Members:
             try:
                 yield from self.member_documents(name, self.checked_content(found[1]), release)
             except ValueError as error:
-                yield Skipped(f"{release.source}/{name}", str(error))
+                yield skipped(f"{release.source}/{name}", error)
 
-    def checked_content(self, member: Stream) -> bytes:
-        """The content of a member. Raises ValueError: it is damaged or too large."""
+    def checked_content(self, member: Stream | None) -> bytes:
+        """The content of a member. Raises ValueError: it is damaged, too large or a link."""
         data = content(member)
         if self.max_bytes is not None and len(data) > self.max_bytes:
             raise ValueError(f"larger than {self.max_bytes:,} bytes")

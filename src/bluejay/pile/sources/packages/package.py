@@ -10,11 +10,12 @@ from typing import Annotated
 
 from pydantic import Field
 
+from bluejay.decompress import MachineFault
 from bluejay.fetch import adopt, cached, cached_by_hash, without_password
 from bluejay.files import cache_directory, sha256_of
 from bluejay.pile.documents import Document, Skipped
-from bluejay.pile.sources.io.open import local
-from bluejay.pile.sources.io.unpack import content, members, open_archive
+from bluejay.pile.sources.io.open import local, open_raw
+from bluejay.pile.sources.io.unpack import content, members
 from bluejay.pile.sources.packages.archive import Archive
 from bluejay.pile.sources.packages.member import MemberFormat, Members, Release, without_root
 
@@ -48,15 +49,19 @@ class Package(Members, ABC):
         return [f"{self.sha256 or sha256_of(archive)}/{archive.name}"]
 
     def read(self, unit: str) -> Iterator[Document | Skipped]:
-        """The documents of the package, in the archive's order. Raises ValueError: it is not an archive."""
+        """The documents of the package, in the archive's order. Raises ValueError: it is not an archive; MachineFault:
+        it cannot be downloaded."""
         sha256, _, name = unit.partition("/")
         archive = cached(sha256, name)
         if not archive.exists():
-            archive = self.archive()
+            try:
+                archive = self.archive()
+            except ValueError as error:
+                raise MachineFault(str(error)) from None
         release = self.release(archive)
         if self.licence != "from-metadata":
             release = Release(release.source, release.url, self.licence)
-        with open_archive(archive) as stream:
+        with open_raw(str(archive)) as stream:
             yield from self.documents(stream, release, self.rooted(archive))
 
     def archive(self) -> Path:
@@ -106,9 +111,9 @@ class Package(Members, ABC):
 
 
 def first_member(archive: Path, rooted: bool, wanted: Callable[[str], bool]) -> bytes:
-    """The content of the first member whose path is wanted; empty if there is none."""
-    with open_archive(archive) as stream:
+    """The content of the first member whose path is wanted and that is no link; empty if there is none."""
+    with open_raw(str(archive)) as stream:
         for found in members(stream, archive.name):
-            if not isinstance(found, Skipped) and wanted(without_root(found[0], rooted)):
+            if not isinstance(found, Skipped) and found[1] and wanted(without_root(found[0], rooted)):
                 return content(found[1])
     return b""

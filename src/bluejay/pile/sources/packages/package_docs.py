@@ -5,6 +5,7 @@ takes the place of the standard library's finder in any process that imports it.
 """
 
 import csv
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from importlib.metadata import distributions
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from bluejay.pile.documents import Document, Skipped
+from bluejay.pile.documents import Document, Skipped, skipped
 from bluejay.pile.sources.io.decode import read_text
 from bluejay.recipe import STRICT
 
@@ -33,6 +34,10 @@ class PackageDocs:
         """All packages, as one unit."""
         return ["installed packages"]
 
+    def stamps(self, unit: str) -> list[tuple[str]]:
+        """The sha256 of the metadata of each package, which name its version, too."""
+        return sorted((metadata_sha256(package),) for package in distributions())
+
     def read(self, unit: str) -> Iterator[Document | Skipped]:
         """The description and then the files, by path, of each package, in order of name and version."""
         packages = []
@@ -48,6 +53,15 @@ class PackageDocs:
 def identity(package: Any) -> tuple[str, str]:
     """Normalised name and version; empty if the metadata lacks them."""
     return normalised(entry(package.metadata, "Name")), entry(package.metadata, "Version")
+
+
+def metadata_sha256(package: Any) -> str:
+    """The sha256 of a package's metadata; empty if they cannot be read."""
+    try:
+        text = package.read_text("METADATA") or package.read_text("PKG-INFO") or ""
+    except (OSError, ValueError):
+        return ""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def normalised(name: str) -> str:
@@ -74,7 +88,7 @@ def package_documents(
         try:
             text = read_text(Path(str(package.locate_file(file))))
         except ValueError as error:
-            yield Skipped(f"{source}/{file}", str(error))
+            yield skipped(f"{source}/{file}", error)
             continue
         yield Document(text, source, licence, f"{url}#{file}", {"path": str(file)})
 
