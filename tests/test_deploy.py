@@ -114,7 +114,7 @@ def test_the_manifests_serve_with_options_probes_and_names_that_are_there():
         chosen = named[kind, name]["spec"]["selector"]
         assert chosen.get("matchLabels", chosen) == labels
     configuration = named["ConfigMap", "bluejay-router"]["data"]["default.conf"]
-    assert re.search(r"server (\S+):8000", configuration)[1] == "bluejay-servers"
+    assert re.search(r"server (\S+):8000", configuration)[1] == "bluejay-servers.default.svc.cluster.local"
 
 
 def root_of(image: str, root: Path) -> Path:

@@ -1,11 +1,12 @@
 """The files beside a tokenizer say what transformers takes them to say."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 import tokenizers
-from tokenizers import normalizers, pre_tokenizers
+from tokenizers import AddedToken, normalizers, pre_tokenizers
 from transformers import AutoTokenizer
 
 from bluejay.chat_template import prompt_tokens
@@ -243,3 +244,54 @@ def test_an_end_that_its_file_does_not_call_special_is_one(trained: Tokenizer, t
     (tmp_path / "copy").mkdir()
     tokenizer.save(tmp_path / "copy")
     assert Tokenizer.load(tmp_path / "copy").ends == (trained.eot,)
+
+
+@pytest.mark.parametrize("spelled_out", [False, True])
+def test_thousands_of_added_tokens_take_no_time(spelled_out: bool, trained: Tokenizer, tmp_path: Path) -> None:
+    names = [f"<|{number}|>" for number in range(4000)]
+    model = json.loads(trained.backend.to_str())["model"]
+    if spelled_out:
+        write_json(tmp_path / "vocab.json", **model["vocab"] | {"<|endoftext|>": trained.eot})
+        merges = ["#version: 0.2", *(" ".join(pair) if isinstance(pair, list) else pair for pair in model["merges"])]
+        (tmp_path / "merges.txt").write_text("\n".join(merges) + "\n")
+    else:
+        backend = tokenizers.Tokenizer.from_str(trained.backend.to_str())
+        backend.add_tokens([AddedToken(name, normalized=False) for name in names])
+        backend.save(str(tmp_path / "tokenizer.json"))
+    decoder = {
+        str(id): {"content": name, "special": id % 2 == 0} for id, name in enumerate(names, start=trained.eot + 1)
+    }
+    write_json(tmp_path / "tokenizer_config.json", added_tokens_decoder=decoder)
+    before = time.process_time()
+    tokenizer = Tokenizer.load(tmp_path)
+    assert time.process_time() - before < 2
+    even, odd = (next(id for id in (trained.eot + 1, trained.eot + 2) if id % 2 == rest) for rest in (0, 1))
+    assert tokenizer.vocab_size == trained.eot + 4001
+    assert odd in tokenizer.encode(decoder[str(odd)]["content"])
+    assert even not in tokenizer.encode(decoder[str(even)]["content"])
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_of_several_chat_templates_the_default_is_used_and_the_others_are_named(
+    alone: bool, trained: Tokenizer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained.save(tmp_path)
+    if alone:
+        (tmp_path / "additional_chat_templates").mkdir()
+        (tmp_path / "additional_chat_templates" / "tool_use.jinja").write_text("tools")
+        (tmp_path / "chat_template.jinja").write_text("plain")
+    else:
+        named = [{"name": "default", "template": "plain"}, {"name": "tool_use", "template": "tools"}]
+        write_json(tmp_path / "tokenizer_config.json", chat_template=named)
+    assert Tokenizer.load(tmp_path).chat_template == "plain"
+    assert "left out: tool_use" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "template", [5, {"default": ["plain"]}, [{"name": ["default"]}], ["plain"], [{"name": "default", "template": 5}]]
+)
+def test_a_chat_template_that_is_no_text_is_one_sentence(template, trained: Tokenizer, tmp_path: Path) -> None:
+    trained.save(tmp_path)
+    write_json(tmp_path / "tokenizer_config.json", chat_template=template)
+    with pytest.raises(ValueError, match=r"chat.template.* is .*; (it must be a text|each template must have)"):
+        Tokenizer.load(tmp_path)

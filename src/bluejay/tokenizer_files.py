@@ -51,12 +51,12 @@ def read_backend(file: Path) -> tokenizers.Tokenizer:
     kind, space = str(settings.get("tokenizer_class")).removesuffix("Fast"), settings.get("add_prefix_space")
     if kind in SPACED_CLASSES and isinstance(space, bool):
         backend = with_space(backend) if space else without_space(backend, everywhere=True)
-    for token, id in added_beside(file):
-        known = backend.token_to_id(token.content)
-        if known is None or (id == known and id not in backend.get_added_tokens_decoder()):
-            (backend.add_special_tokens if token.special else backend.add_tokens)([token])
-            known = backend.token_to_id(token.content)
-        if known != id:
+    stated, added = added_beside(file), backend.get_added_tokens_decoder()
+    ids = {id: backend.token_to_id(token.content) for token, id in stated}
+    plain = {id for id, known in ids.items() if known is None or (known == id and id not in added)}
+    backend.add_tokens([token for token, id in stated if id in plain])  # at once: each call goes through all of them
+    for token, id in stated:
+        if (known := backend.token_to_id(token.content)) != id:
             raise ValueError(f"{file}: the files beside it give {token.content!r} the id {id}; it would be {known}")
     make_special(special_beside(file), backend)
     if spelled_out and settings.get("add_bos_token"):
@@ -116,15 +116,14 @@ def special_beside(file: Path) -> list[tokenizers.AddedToken]:
 def make_special(tokens: Iterable[tokenizers.AddedToken], backend: tokenizers.Tokenizer) -> None:
     """Make those of the tokens special that a tokenizer has, as transformers does: a template can write them, a text
     cannot. One that texts are made of, such as "!" as the token that pads, stays ordinary."""
-    added = backend.get_added_tokens_decoder()
+    added, plain, new = backend.get_added_tokens_decoder(), without_space(backend, everywhere=True), []
     for content, token in {token.content: token for token in tokens}.items():
         id = backend.token_to_id(content)
         if id is None or (id in added and added[id].special):
             continue
-        if id in added or without_space(backend, everywhere=True).encode(content, add_special_tokens=False).ids != [id]:
-            token = added.get(id, token)
-            token.special = True
-            backend.add_special_tokens([token])
+        if id in added or plain.encode(content, add_special_tokens=False).ids != [id]:
+            new.append(added.get(id, token))
+    backend.add_special_tokens(new)
 
 
 def json_beside(file: Path, name: str) -> dict[str, Any]:
@@ -192,19 +191,31 @@ def settings_beside(file: Path) -> dict[str, Any]:
 
 
 def chat_template_beside(file: Path) -> str | None:
-    """The chat template in a tokenizer's directory, from its own file or from tokenizer_config.json; None without."""
-    alone = file.with_name("chat_template.jinja")
-    if alone.is_file():
-        return alone.read_text(encoding="utf-8")
+    """The chat template in a tokenizer's directory, from its own file or from tokenizer_config.json; None without.
+    Raises ValueError if it is not a text."""
+    alone, others = file.with_name("chat_template.jinja"), file.parent.glob("additional_chat_templates/*.jinja")
     found = json_beside(file, "tokenizer_config.json").get("chat_template")
+    if alone.is_file():
+        found = alone.read_text(encoding="utf-8")
     if isinstance(found, list):  # several templates, each with a name
-        found = {one.get("name"): one.get("template") for one in found if isinstance(one, dict)}
-    if isinstance(found, dict):
-        if found and "default" not in found:
-            named = ", ".join(map(str, found))
-            say(f"{file}: no chat template is used, since none of those beside it ({named}) is the default")
-        found = found.get("default")
-    return found if isinstance(found, str) else None
+        if not all(isinstance(one, dict) and isinstance(one.get("name"), str) for one in found):
+            raise ValueError(f"chat_template of tokenizer_config.json is {found!r}; each template must have a name")
+        found = {one["name"]: one.get("template") for one in found}
+    named = found if isinstance(found, dict) else {"default": found}
+    return default_template(dict.fromkeys(path.stem for path in others) | named, file)
+
+
+def default_template(named: Mapping[str, Any], file: Path) -> str | None:
+    """The chat template with the name "default"; None if there is none. It is said that others are left out. Raises
+    ValueError if it is not a text."""
+    template, others = named.get("default"), ", ".join(sorted(named.keys() - {"default"}))
+    if not isinstance(template, str | None):
+        raise ValueError(f"its chat template is {template!r}; it must be a text")
+    if others and template is None:
+        say(f"{file}: no chat template is used, since none of those that it has ({others}) is the default")
+    elif others:
+        say(f"{file}: of its chat templates only the default is used, and kept in copies; left out: {others}")
+    return template
 
 
 def byte_level(model: models.BPE, space: bool = False) -> tokenizers.Tokenizer:

@@ -118,6 +118,18 @@ def test_message_says_what_is_wrong_with_a_body(server, body, headers, status, r
     assert refused.status_code == status and reason in refused.json()["error"]["message"]
 
 
+def test_every_route_reads_json_strictly(server):
+    """Each part of a program may take another of two values for the one that counts."""
+    description = httpx.get(f"{server.url}/openapi.json").json()
+    posted = [path for path, methods in description["paths"].items() if "requestBody" in methods.get("post", {})]
+    assert len(posted) > 10
+    for path in posted:
+        for body, reason in (('{"a": {"b": 1, "b": 2}}', "holds b twice"), ('{"a": NaN}', "holds NaN")):
+            refused = httpx.post(server.url + path, content=body, headers={"Content-Type": "application/json"})
+            error = refused.json()["error"]
+            assert (refused.status_code, error["code"]) == (400, "invalid_json") and reason in error["message"], path
+
+
 @pytest.mark.parametrize("request_line", ["GET /healthz", "GET /v1/models", "HEAD /"])
 def test_client_that_closes_its_half_of_the_connection_is_answered(server, request_line):
     with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=PATIENCE) as client:

@@ -1,6 +1,7 @@
 """The recipes of docs/serving.md: the public server behind nginx and Caddy, configured with the text of that page."""
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ import httpx
 import pytest
 import yaml
 
+from bluejay.gpt.formats.locate import title
 from bluejay.serve.settings import PublicSettings, ServeSettings
 from tests.serve.conftest import engine_thread_of
 from tests.waiting import eventually
@@ -149,6 +151,41 @@ def test_large_bodies_are_rejected_by_the_proxy(proxy):
     assert proxy.post("/v1/completions", content=b"x" * 2_000_000).status_code in (413, 502)
 
 
+def test_the_router_resolves_the_servers_by_their_full_name():
+    (manifest, *_) = yaml.safe_load_all(ROUTER.read_text())
+    text = manifest["data"]["default.conf"]
+    (upstream,) = re.findall(r"^upstream \w+ \{\n(.*?)^\}", text, re.DOTALL | re.MULTILINE)
+    # nginx looks for the resolver of an upstream's servers in that block or in `http`, never in `server`.
+    assert re.search(r"^ *resolver ", upstream, re.MULTILINE)
+    assert re.search(r"^ *server [\w-]+\.[\w-]+\.svc\.cluster\.local:8000 resolve ", upstream, re.MULTILINE)
+
+
+def test_what_is_deployed_calls_the_model_by_its_name():
+    deploy = ROOT / "deploy"
+    commands = [json.loads(re.search(r"^CMD (.*)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)[1])]
+    pods = yaml.safe_load_all((deploy / "kubernetes" / "bluejay.yaml").read_text())
+    commands += [next(pods)["spec"]["template"]["spec"]["containers"][0]["args"]]
+    (service,) = yaml.safe_load((deploy / "compose.yaml").read_text())["services"].values()
+    mounted = service["volumes"][0].split(":")[-2]
+    paths = [mounted, *(command[command.index("serve") + 1] for command in commands)]
+    assert {title(ROOT, Path(path)) for path in paths} == {"bluejay-nano"}
+
+
+def test_the_service_reads_its_model_where_it_cannot_write():
+    text = (ROOT / "deploy" / "bluejay.service").read_text()
+    unit = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and line[0] != "#")
+    assert unit["ProtectSystem"] == "strict" and unit["ProtectHome"] == "yes"
+    writable = {"StateDirectory": "/var/lib", "CacheDirectory": "/var/cache", "LogsDirectory": "/var/log"}
+    folders = [f"{above}/{unit[name]}/" for name, above in writable.items() if name in unit]
+    assert folders and "ReadWritePaths" not in unit
+    served = re.search(r" serve (\S+)", unit["ExecStart"])[1]
+    # A service sees no home directory, and the user of this one has the group that may read the keys.
+    readable = re.search(r"--group=(\w+) --mode=640 keys.txt (\S+)", text)
+    assert readable and readable[1] == unit["User"]
+    for path in (served, readable[2]):
+        assert not path.startswith(("/home/", "/root/", "/tmp/", *folders))
+
+
 @pytest.mark.slow
 def test_the_router_sends_equal_prefixes_to_one_server_and_goes_on_without_one(running, model, tmp_path):
     if shutil.which("nginx") is None:
@@ -159,7 +196,7 @@ def test_the_router_sends_equal_prefixes_to_one_server_and_goes_on_without_one(r
         addresses = [server.url.removeprefix("http://") for server in (one, other)]
         # Debian's nginx has no `resolve`; the servers stand one by one, with one that nobody answers at.
         servers = "\n".join(f"server {address};" for address in (*addresses, f"127.0.0.1:{gone}"))
-        text = re.sub(r"server bluejay-servers:8000.*", servers, manifest["data"]["default.conf"])
+        text = re.sub(r"server bluejay-servers\..*", servers, manifest["data"]["default.conf"])
         text = re.sub(r"resolver .*", "", text).replace("listen 8080", f"listen 127.0.0.1:{port}")
 
         def answered() -> list[str | None]:

@@ -39,7 +39,8 @@ def test_in_the_terminal_each_span_has_its_documents(moved, capsys):
 
 def test_how_often_and_what_follows(moved, capsys):
     model = moved / "runs" / "base"
-    assert printed(capsys, "trace", model, "number 7 sat", "--count")["count"] == 3
+    for text in ("number 7 sat", "number 7\a sat"):  # normalised as the texts of a corpus are
+        assert printed(capsys, "trace", model, text, "--count")["count"] == 3
     found = printed(capsys, "trace", model, "number 7 sat on the ", "--next")
     assert found["corpus"][0] == {"token": found["corpus"][0]["token"], "text": "'m'", "count": 3}
     assert len(found["model"]) == 10 and 0 < found["model"][0]["probability"] < 1

@@ -7,6 +7,8 @@ from typing import Literal
 from bluejay.recipe import STRICT
 
 Family = Literal["gptj", "gpt_neo", "gpt_neox", "gpt2", "llama"]
+MOST_PARAMETERS = 2**60
+"""Weights of the largest model that is described; torch counts bytes in 64 bits."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,8 @@ class GPTConfig:
             raise ValueError("model.n_norm is 1; a block that is not parallel has 2 norms")
         if self.local_layers and (self.window is None or self.window < 1):
             raise ValueError(f"model.local_layers requires a model.window of at least 1; it is {self.window}")
+        if self.n_parameters > MOST_PARAMETERS:
+            raise ValueError("the sizes of the model are absurd; they give more than 2^60 weights")
 
     @property
     def d_head(self) -> int:

@@ -60,6 +60,11 @@ def json_response(body: Any, status: int = 200, headers: Mapping[str, str] | Non
     return Response(json.dumps(body), status, headers, media_type="application/json")
 
 
+def too_many_at_once(message: str) -> APIError:
+    """The error for a client that asks for too much at a time."""
+    return APIError(429, message, type="rate_limit_error", code="too_many_at_once", headers={"Retry-After": "1"})
+
+
 PLAIN = {
     "model_type": "must be an object",
     "model_attributes_type": "must be an object",

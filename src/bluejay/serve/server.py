@@ -11,8 +11,9 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from types import FrameType
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import h11
 import uvicorn
@@ -22,9 +23,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from bluejay.infer.model import Model
 from bluejay.progress import say
 from bluejay.serve.api.offered import Catalogue
+from bluejay.serve.api.respond import RETRY_AFTER_SECONDS
 from bluejay.serve.app import create_app
 from bluejay.serve.errors import APIError
+from bluejay.serve.middleware.access_log import RequestRecord, note
 from bluejay.serve.middleware.addresses import plain_address
+from bluejay.serve.middleware.limits_and_errors import SECURITY_HEADERS
 from bluejay.serve.middleware.public import read_keys
 from bluejay.serve.settings import ServeSettings
 
@@ -36,6 +40,8 @@ LATE_REQUEST_SECONDS = 0.5
 """How long a connection that was accepted just before the shutdown may still send a request."""
 CLIENT_READ_SECONDS = 30.0
 """How long a client may take to read the rest of an answer, or to acknowledge any data."""
+MAX_HEAD = 65_536
+"""Bytes of the head of a request."""
 MAX_PIECES = 10_000
 """Chunks in which the body of a request may come: each takes 10 µs of a processor, however small it is."""
 PROBE_SECONDS = 0.1
@@ -126,21 +132,39 @@ def notice_lost_clients(bound: socket.socket) -> None:
 
 
 class Parser(h11.Connection):
-    """h11's parser of requests, which rejects a body in too many pieces."""
+    """h11's parser of requests, which rejects a head that is too large and a body in too many pieces."""
 
-    n_pieces = 0
-    """Pieces of the present request's body."""
+    def __init__(self) -> None:
+        super().__init__(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+        self.n_pieces = 0
+        """Pieces of the present request's body."""
+        self.refusal = APIError(400, "the request is not valid HTTP", code="invalid_http")
+        """The answer to a client after a RemoteProtocolError."""
 
     def next_event(self) -> Any:
-        """The next event. Raises RemoteProtocolError for what is not HTTP, and for too many pieces."""
-        event = super().next_event()
+        """The next event. Raises RemoteProtocolError for what is not HTTP, and for what is too large."""
+        try:
+            event = super().next_event()
+        except h11.RemoteProtocolError as error:
+            if error.error_status_hint == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
+                self._refuse_head()
+            raise
         if isinstance(event, h11.Data):
             self.n_pieces += 1
             if self.n_pieces > MAX_PIECES:
-                raise h11.RemoteProtocolError("too many pieces")
+                self._refuse(APIError(400, f"the body comes in more than {MAX_PIECES:,} pieces", code="invalid_http"))
         elif isinstance(event, h11.Request):
             self.n_pieces = 0
+            if len(event.target) + sum(len(name) + len(value) + 4 for name, value in event.headers) > MAX_HEAD:
+                self._refuse_head()
         return event
+
+    def _refuse_head(self) -> NoReturn:
+        self._refuse(APIError(431, f"the head is larger than {MAX_HEAD // 1024} kB", code="head_too_large"))
+
+    def _refuse(self, refusal: APIError) -> NoReturn:
+        self.refusal = refusal
+        raise h11.RemoteProtocolError(refusal.detail)
 
 
 class Connection(H11Protocol):
@@ -148,7 +172,7 @@ class Connection(H11Protocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.parser = Parser(h11.SERVER)
+        self.parser = Parser()
         self.conn = cast(h11.Connection, self.parser)
         state = cast(FastAPI, self.config.app).state
         self.settings: ServeSettings = state.settings
@@ -171,7 +195,8 @@ class Connection(H11Protocol):
             self.client = plain_address(self.client[0]), self.client[1]
         if len(self.connections) > self.settings.max_connections:
             message = f"{self.settings.max_connections} connections are open; try again in a few seconds"
-            self._reject(APIError(429, message, type="rate_limit_error", code="too_many_connections"))
+            retry = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+            self._reject(APIError(429, message, type="rate_limit_error", code="too_many_connections", headers=retry))
         else:
             self._set_timer(Connection)
 
@@ -213,9 +238,7 @@ class Connection(H11Protocol):
         if self.busy and self.cycle.response_started:
             self.transport.abort()
         else:
-            many = self.parser.n_pieces > MAX_PIECES
-            reason = f"the body comes in more than {MAX_PIECES:,} pieces" if many else "the request is not valid HTTP"
-            self._reject(APIError(400, reason, code="invalid_http"))
+            self._reject(self.parser.refusal)
 
     def _set_timer(self, what: object) -> None:
         """Start the timer for what the connection waits for now, unless it runs already."""
@@ -240,11 +263,16 @@ class Connection(H11Protocol):
         """Send an error although there is no request, and close the connection."""
         if self.transport.is_closing():
             return
+        client = self.client[0] if self.client else "unknown"
+        record = RequestRecord("-", "-", client, status=error.status_code, complete=True)
         body = json.dumps(error.body).encode()
-        head = [f"HTTP/1.1 {error.status_code} Refused", "Content-Type: application/json"]
-        head += [f"Content-Length: {len(body)}", "Retry-After: 5", "Connection: close", "", ""]
+        headers = SECURITY_HEADERS | dict(error.headers or {})
+        headers |= {"X-Request-Id": record.id, "Content-Type": "application/json", "Content-Length": str(len(body))}
+        head = [f"HTTP/1.1 {error.status_code} {HTTPStatus(error.status_code).phrase}"]
+        head += [*map(": ".join, headers.items()), "Connection: close", "", ""]
         self.transport.write("\r\n".join(head).encode() + body)
         self.transport.close()
+        note(record, self.models.metrics)
 
 
 class Server(uvicorn.Server):

@@ -30,9 +30,7 @@ def run_influence(options: argparse.Namespace, _: list[str]) -> tuple[str, dict[
     from bluejay.trace.influence.ranking import Influence
     from bluejay.trace.tracing import TraceSettings
 
-    text = standard_input() if options.text == "-" else options.text
-    if not text:
-        raise ValueError("the text is empty")
+    text = given_text(options.text)
     settings = TraceSettings(options.min_tokens, options.documents, spans=options.documents)
     influence = Influence(options.target, options.corpus)
     found = influence.rank(text, options.documents)
@@ -46,9 +44,23 @@ def run_influence(options: argparse.Namespace, _: list[str]) -> tuple[str, dict[
     ), values
 
 
+def given_text(argument: str) -> str:
+    """The text of an argument, or for - of standard input, normalised as the texts of a corpus are. Raises ValueError:
+    it is empty."""
+    from bluejay.pile.text.unicode import normalise_text
+    from bluejay.tokenizer import well_formed
+
+    text = normalise_text(well_formed(standard_input() if argument == "-" else argument))
+    if not text:
+        raise ValueError("the text is empty")
+    return text
+
+
 def row(number: int, one: "Influential", quoted: bool) -> str:
     """A document in one line."""
+    from bluejay.trace.display import printable
+
     parts = [one.source, one.component, f"licence {one.licence}", one.split, one.url]
     copies = f"{one.copies} copies" if one.copies > 1 else ""
     shown = [*parts, copies, f"document {one.document:,}", f"{one.tokens:,} tokens read", "quoted" if quoted else ""]
-    return f"  {number:2}. {one.share:6.1%} · " + " · ".join(part for part in shown if part)
+    return f"  {number:2}. {one.share:6.1%} · " + printable(" · ".join(part for part in shown if part))

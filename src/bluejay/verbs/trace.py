@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bluejay.fields import at_least
 from bluejay.files import require_writable
-from bluejay.mistakes import standard_input
-from bluejay.verbs.influence import influence_options, run_influence
+from bluejay.verbs.influence import given_text, influence_options, run_influence
 
 if TYPE_CHECKING:
     from bluejay.infer.model import Model
@@ -18,6 +17,9 @@ if TYPE_CHECKING:
 
 LIKELIEST = 10
 """Next tokens that are shown."""
+SHOWING = ("min_tokens", "documents", "spans", "snippets")
+NOT_FITTING = {"count": (*SHOWING, "without_model"), "next": SHOWING}
+"""The options that each way of asking less than a whole trace would not read."""
 CORPUS_HELP = "a corpus to trace in that the model does not find by itself; may be given again"
 
 
@@ -120,9 +122,8 @@ def run_trace(options: argparse.Namespace, _: list[str]) -> tuple[str, dict[str,
     from bluejay.trace.corpora import is_corpus, open_tracer
     from bluejay.trace.tracing import TraceSettings
 
-    text = standard_input() if options.text == "-" else options.text
-    if not text:
-        raise ValueError("the text is empty")
+    require_fitting(options)
+    text = given_text(options.text)
     settings = TraceSettings(options.min_tokens, options.documents, options.spans)
     tracer = open_tracer(options.target, options.corpus)
     if options.count:
@@ -134,6 +135,16 @@ def run_trace(options: argparse.Namespace, _: list[str]) -> tuple[str, dict[str,
     if options.next:
         return next_tokens(tracer, model, text)
     return whole_trace(tracer, model, text, settings, options.snippets)
+
+
+def require_fitting(options: argparse.Namespace) -> None:
+    """Raise ValueError for an option that would not be read."""
+    parser = argparse.ArgumentParser()
+    trace_options(parser)
+    for asked in (name for name in NOT_FITTING if getattr(options, name)):
+        for name in NOT_FITTING[asked]:
+            if getattr(options, name) != parser.get_default(name):
+                raise ValueError(f"--{name.replace('_', '-')} does not go with --{asked}; leave one of them out")
 
 
 def load_model(target: str) -> "Model":

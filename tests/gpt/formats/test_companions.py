@@ -1,8 +1,13 @@
-"""What is read out of a model card."""
+"""What is read out of a model card, and what copies keep of the defaults for generating."""
+
+import json
+import time
 
 import pytest
 
-from bluejay.gpt.formats.companions import licence_of, purpose_of
+from bluejay.gpt.formats.companions import companions_of, licence_of, purpose_of
+from bluejay.gpt.formats.layouts import convert
+from tests.gpt.formats.test_what_files_say import directory, set_json
 
 FRONT = "---\nlicense: 'apache-2.0'\ntags:\n- text\n---\n"
 LONG = "It writes " + "many words " * 40
@@ -45,3 +50,31 @@ def test_licence_is_that_of_the_front_matter(tmp_path):
     for card, licence in ((FRONT, "apache-2.0"), ("# Ada\n\nlicense: mit\n", None)):
         (tmp_path / "README.md").write_text(card)
         assert licence_of(tmp_path) == licence
+
+
+@pytest.mark.parametrize("part", ["<!--", "[", "<", "```\n<!--"])
+def test_a_hostile_card_takes_no_time(part):
+    before = time.process_time()
+    purpose_of(part * 250_000)
+    purpose_of(f"---\ndescription: {part.strip()[-1] * 500_000}\n---\n")
+    assert time.process_time() - before < 2
+
+
+SAMPLING = {"temperature": 0.7, "top_k": 40, "top_p": 0.9, "min_p": 0.05, "repetition_penalty": 1.1}
+
+
+def test_sampling_defaults_survive_a_gguf_file(byte_tokenizer, tmp_path):
+    path = directory(tmp_path / "m", "gpt2", byte_tokenizer)
+    set_json(path / "generation_config.json", **SAMPLING)
+    convert(path, tmp_path / "m.gguf")
+    convert(tmp_path / "m.gguf", tmp_path / "copy")
+    assert json.loads((tmp_path / "copy" / "generation_config.json").read_text()).items() >= SAMPLING.items()
+
+
+def test_old_models_state_their_sampling_defaults_in_config_json(tmp_path):
+    stated = {"temperature": 0.7, "top_k": 50, "do_sample": False, "max_length": 100, "bos_token_id": 1}
+    (tmp_path / "config.json").write_text(json.dumps(stated))
+    assert companions_of(tmp_path).generation == {"temperature": 0.7, "max_length": 100, "bos_token_id": 1}
+    # transformers takes nothing of generating from config.json beside this file.
+    (tmp_path / "generation_config.json").write_text(json.dumps({"top_k": 3}))
+    assert companions_of(tmp_path).generation == {"top_k": 3, "bos_token_id": 1}

@@ -96,6 +96,13 @@ def test_gpt_j_6b_has_its_published_number_of_parameters():
             {"attention_types": [[["global"], 3]], "attention_layers": None},
             "attention_types must name global or local for each of 12",
         ),
+        (
+            "gpt_neo",
+            {"num_layers": 10**15, "attention_types": [[["global"], 10**15]], "attention_layers": None},
+            "num_layers is 1000000000000000; bluejay reads at most",
+        ),
+        ("llama", {"head_dim": 2**62, "num_attention_heads": 2**62, "num_key_value_heads": None}, "are absurd"),
+        ("llama", {"rms_norm_eps": 10**400}, "rms_norm_eps is 1000"),
         ("gpt_neo", {"attention_layers": ["global"] * 3}, "attention_layers must name global or local for each of 12"),
         ("llama", {"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "rope_type is 'yarn'"),
         ("llama", {"num_key_value_heads": 5}, "n_head 9 is not a multiple of model.n_kv_head 5"),

@@ -2,6 +2,7 @@
 
 import json
 import sysconfig
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -140,6 +141,16 @@ def test_ends_of_turns_are_known_by_their_spelling(trained, read):
     assert read("gpt2", tokens, kinds, eos_token_id=n - 4, **fields).ends == (n - 4, n - 3, n - 1)
 
 
+def test_thousands_of_special_tokens_take_no_time(trained, read):
+    names = [f"<|{number}|>" for number in range(4000)]
+    tokens, kinds, merges = byte_level(trained, ["<|end|>", *names])
+    kinds[-1] = kinds[-3] = TokenType.USER_DEFINED
+    n, before = len(tokens), time.process_time()
+    tokenizer = read("gpt2", tokens, kinds, token_merges=merges, tokenizer_pre="gpt-2", eos_token_id=n - 4001)
+    assert time.process_time() - before < 3
+    assert tokenizer.encode(names[-1]) == [n - 1] and n - 2 not in tokenizer.encode(names[-2])
+
+
 def test_a_tokenizer_json_beside_the_file_wins(trained, read, tmp_path):
     trained.save(tmp_path)
     tokenizer = read("rwkv", ["a"], [1])
@@ -157,6 +168,7 @@ def test_a_tokenizer_json_beside_the_file_wins(trained, read, tmp_path):
         ("gpt2", ["ab"], {"tokenizer_pre": "gpt-2"}, "it has no tokenizer.ggml.merges"),
         ("gpt2", ["a"], {"tokenizer_pre": "llama-bpe", "bos_token_id": 7}, "bos_token_id is 7"),
         ("llama", ["a"], {}, "it has 1 tokens, but tokenizer.ggml.scores has 0"),
+        ("llama", ["a" * 1001], {"token_scores": [0.0]}, "it has a token of 1001 characters; bluejay reads"),
         ("llama", ["a", "b"], {}, "it has 2 tokens, but tokenizer.ggml.token_type has 1"),
     ],
 )

@@ -122,6 +122,26 @@ def test_another_way_to_split_words_is_one_sentence(parts, message, trained):
         again(changed(trained, **parts))
 
 
+@pytest.mark.parametrize("flags", [{"lstrip": True}, {"rstrip": True}, {"single_word": True}], ids=str)
+def test_what_an_added_token_does_to_the_text_beside_it_is_not_dropped(flags, trained, capfd):
+    backend = tokenizers.Tokenizer.from_str(trained.backend.to_str())
+    backend.add_tokens([AddedToken("<user>", normalized=False, **flags)])
+    with pytest.raises(ValueError, match=r"gives ids that no tokenizer in a GGUF file gives for 'a.*<user>.*b'"):
+        again(Tokenizer(backend, trained.ends))
+    backend = tokenizers.Tokenizer.from_str(trained.backend.to_str())
+    backend.add_special_tokens([AddedToken("<|user|>", normalized=False, **flags)])
+    again(Tokenizer(backend, trained.ends))
+    told = "keeps the whitespace beside these tokens, which they absorb here: <|user|>" in capfd.readouterr().err
+    assert told == ("single_word" not in flags)
+
+
+def test_tokens_of_spaces_as_gpt_neox_has_them_come_back(trained):
+    backend = tokenizers.Tokenizer.from_str(changed(trained, normalizer=normalizers.NFC()).backend.to_str())
+    backend.add_tokens([AddedToken(" " * n, normalized=True) for n in range(24, 1, -1)])
+    tokenizer = Tokenizer(backend, trained.ends)
+    assert again(tokenizer).encode("a\n       b  c") == tokenizer.encode("a\n       b  c")
+
+
 def test_a_normalizer_that_llama_cpp_lacks_is_said(trained, capfd):
     assert again(changed(trained, normalizer=normalizers.NFC())).encode("abc") == trained.encode("abc")
     assert "without this tokenizer's normalisation of characters (NFC)" in capfd.readouterr().err

@@ -115,6 +115,17 @@ def test_weights_of_several_types_stay_as_they_are(tiny_config, byte_tokenizer, 
         assert stored.read(name).dtype == weight.dtype and torch.equal(stored.read(name), weight)
 
 
+def test_a_type_that_cannot_be_written_is_named(tiny_model, tmp_path):
+    save_model(tiny_model.gpt, tiny_model.tokenizer, tmp_path / "m")
+    tensors = load_file(tmp_path / "m" / "model.safetensors")
+    tensors["transformer.ln_f.bias"] = tensors["transformer.ln_f.bias"].double()
+    save_file(tensors, tmp_path / "m" / "model.safetensors")
+    with pytest.raises(ValueError, match=r"transformer\.ln_f\.bias is torch\.float64, which cannot be written; choose"):
+        convert(tmp_path / "m", tmp_path / "copy")
+    convert(tmp_path / "m", tmp_path / "copy", torch.float32)
+    equal(load_model(tmp_path / "copy"), tiny_model.gpt)
+
+
 def test_one_tensor_is_held_at_a_time_while_writing(tmp_path):
     alive, most = [0], [0]
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -276,6 +277,17 @@ def other_shapes(step: Path) -> None:
     (step / "config.json").write_text(json.dumps(values | {"vocab_size": 100}))
 
 
+def with_header(step: Path, header: bytes) -> None:
+    """Give an array another header, in a sound archive."""
+    file = step / "shard_1/0.npz"
+    with zipfile.ZipFile(file) as archive:
+        held = {name: archive.read(name) for name in archive.namelist()}
+    held["arr_1.npy"] = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, data in held.items():
+            archive.writestr(name, data)
+
+
 # One piece a shard: array 0 is the embedding's bias, 1 its matrix, 2 to 11 are layer 0, 12 to 21 layer 1, 26 the step.
 @pytest.mark.parametrize(
     ("shard", "change", "sentence"),
@@ -313,6 +325,7 @@ def test_an_array_in_the_wrong_place_is_named(tmp_path, shard, change, sentence)
         (config_of_gpt2, r"config\.json describes a model whose weights are not GPT-J's"),
         (other_shapes, r"arr_1 should be embedding_shard/linear/w, \[25, 32\]; it is \[24, 32\]"),
         (without_config, "the width 32 is not a multiple of 256, the width of GPT-J's heads"),
+        (lambda step: with_header(step, b"{'descr': '<f4', (\n"), r"shard_1/0\.npz: arr_1 cannot be read"),
     ],
 )
 def test_what_is_missing_or_damaged_is_named(tmp_path, break_it, sentence):
@@ -334,6 +347,14 @@ def test_a_missing_last_shard_is_noticed(tmp_path, config):
         else "has 7 shards, but each of them holds 1/8 of a model"
     )
     with pytest.raises(ValueError, match=sentence):
+        open_mesh_transformer(step)
+
+
+def test_a_width_of_zero_is_named(tmp_path):
+    step = write(hugging_face(n_embd=512, n_layer=1, vocab_size=56), tmp_path / "step_1", 2, config=False, pieces=1)
+    for place in (2, 3):
+        rewrite(step / "shard_0" / "0.npz", replace(place, lambda a: a[:, :0]))
+    with pytest.raises(ValueError, match=r"arr_2 should be a matrix, given its position; it is \[512, 0\]"):
         open_mesh_transformer(step)
 
 

@@ -187,6 +187,24 @@ def test_a_tokenizer_beside_an_adapter_is_used_and_kept(base, adapter, tmp_path)
 
 
 @pytest.mark.parametrize("base", ["gptj"], indirect=True)
+def test_an_adapter_without_a_tokenizer_says_where_a_text_ends_and_how_to_chat(base, adapter):
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (adapter / name).unlink()
+    theirs = Tokenizer.load(base)
+    found = open_model(adapter).tokenizer()
+    assert (found.ends, found.chat_template) == (theirs.ends, theirs.chat_template)
+    (adapter / "generation_config.json").write_text('{"eos_token_id": [65, 258]}')
+    (adapter / "chat_template.jinja").write_text("{{ messages[0].content }}!")
+    found = open_model(adapter).tokenizer()
+    assert (found.ends, found.chat_template) == ((65, 258), "{{ messages[0].content }}!")
+    assert found.encode("the") == theirs.encode("the")
+    for name, says in (("added_tokens.json", "no tokenizer at"), ("tokenizer.model", "which is not read")):
+        (adapter / name).write_text("{}")
+        with pytest.raises(FileNotFoundError, match=says):
+            open_model(adapter).tokenizer()
+
+
+@pytest.mark.parametrize("base", ["gptj"], indirect=True)
 def test_an_adapter_in_the_folder_of_its_base_is_merged_and_a_circle_is_refused(base, adapter, tmp_path):
     expected, both = ours(adapter), tmp_path / "both"
     shutil.copytree(base, both)
@@ -217,6 +235,7 @@ def test_an_adapter_in_the_folder_of_its_base_is_merged_and_a_circle_is_refused(
         ("layer_replication", [[0, 2], [1, 2]], "layer_replication is"),
         ("a_key_of_tomorrow", 2, "a_key_of_tomorrow is 2"),
         ("lora_alpha", float("nan"), "bluejay reads LORA"),
+        ("lora_alpha", 10**400, "bluejay reads LORA"),
         ("alpha_pattern", {"(": 3}, r"alpha_pattern has '\(', which is no regular expression"),
         ("alpha_pattern", {"q_proj": None}, "alpha_pattern is .*; it must map names of modules to numbers"),
         ("alpha_pattern", {"q_proj": "x"}, "alpha_pattern is .*; it must map names of modules to numbers"),

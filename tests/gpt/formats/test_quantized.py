@@ -168,6 +168,13 @@ def test_a_layout_of_another_version_is_named(quantised, tmp_path, key, value, s
     assert says in refused(tmp_path / "m")
 
 
+def test_more_layers_than_tensors_are_named(quantised, tmp_path):
+    shutil.copytree(quantised, tmp_path / "m")
+    config = json.loads((tmp_path / "m/config.json").read_text())
+    (tmp_path / "m/config.json").write_text(json.dumps(config | {"n_layer": 10**9}))
+    assert "names 1000000000 layers" in refused(tmp_path / "m")
+
+
 @pytest.mark.parametrize("kept", [0, 7, 100, -1])
 def test_a_truncated_file_is_named(quantised, tmp_path, kept):
     shutil.copytree(quantised, tmp_path / "m")

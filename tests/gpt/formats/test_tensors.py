@@ -1,11 +1,12 @@
 """Files of tensors hold one tensor for each weight, of a kind that weights have; what else they hold is named."""
 
 import json
+import shutil
 import struct
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from bluejay.cli import main
 from bluejay.gpt.formats.layouts import open_model
@@ -27,6 +28,21 @@ def test_two_tensors_for_one_weight_must_be_equal(family, first, second, byte_to
     assert torch.equal(ours(path), expected)
     set_tensors(path, **{second: -2 * weight})
     with pytest.raises(ValueError, match=f"model.safetensors has both {first} and {second}, which differ"):
+        open_model(path)
+
+
+def test_a_tensor_in_two_shards_must_be_equal(byte_tokenizer, tmp_path):
+    path, name = directory(tmp_path / "m", "gpt2", byte_tokenizer), "transformer.ln_f.weight"
+    expected, file = ours(path), path / "model.safetensors"
+    first, second = (path / f"model-0000{number}-of-00002.safetensors" for number in (1, 2))
+    shutil.move(file, first)
+    tensors = load_file(first)
+    save_file({name: tensors[name]}, second)
+    places = dict.fromkeys(tensors, first.name) | {name: second.name}
+    (path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    assert torch.equal(ours(path), expected)
+    save_file({name: 2 * tensors[name]}, second)
+    with pytest.raises(ValueError, match=rf"{second} and {first} both have {name}, and differ in it"):
         open_model(path)
 
 

@@ -9,6 +9,7 @@ from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.init import new_model
 from bluejay.infer.model import Model
 from bluejay.serve.api import respond
+from bluejay.serve.settings import PublicSettings, ServeSettings
 from bluejay.tokenizer import Tokenizer
 
 TEMPLATE = """{% for message in messages %}{{ message.role }}: {{ message.content }}<|end|>{% endfor %}assistant:"""
@@ -82,9 +83,19 @@ def test_answers_continue_to_the_end_of_the_context_unless_limited(say):
     assert answer.usage.total_tokens == 256 and answer.choices[0].finish_reason == "length"
 
 
+def test_an_answer_without_a_limit_leaves_a_stranger_tokens_for_others(running, chat_model):
+    n_prompt = len(prompt_tokens(chat_model.tokenizer, MESSAGES))
+    for tokens, n, length in ((240, 1, 30), (n_prompt + 8, 2, 4)):
+        with running(chat_model, ServeSettings(port=0, public=PublicSettings(tokens_per_hour=tokens))) as server:
+            body = {"messages": MESSAGES, "n": n, "logit_bias": {"259": -100}}
+            answer = httpx.post(f"{server.url}/v1/chat/completions", json=body).json()
+            assert answer["usage"]["completion_tokens"] == n * length, answer
+
+
 def test_content_parts_and_all_roles_are_accepted(say):
+    cached = {"type": "text", "text": " cat.", "cache_control": {"type": "ephemeral"}}
     parts = [
-        {"role": "developer", "content": [{"type": "text", "text": "Be a"}, {"type": "text", "text": " cat."}]},
+        {"role": "developer", "content": [{"type": "text", "text": "Be a"}, cached]},
         MESSAGES[1],
     ]
     assert say(parts, temperature=0, max_tokens=9).choices[0].message.content == (
@@ -103,6 +114,12 @@ def test_content_parts_and_all_roles_are_accepted(say):
         ({"messages": [{"role": "cat", "content": "x"}]}, "messages.0.role", "must be 'system'"),
         ({"messages": [{"role": "user"}]}, "messages.0.content", "missing"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages.0.content", "of type text"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "txt": 1}]}]},
+            "messages.0.content.0.txt",
+            "there is no parameter messages.0.content.0.txt; did you mean text?",
+        ),
+        ({"messages": MESSAGES, "max_tokens": 5, "max_completion_tokens": 6}, "max_tokens", "differ; send one of them"),
         ({"messages": MESSAGES, "tools": [{"type": "function"}]}, "tools", "not supported"),
         ({"messages": MESSAGES, "top_logprobs": 2}, "top_logprobs", "needs logprobs"),
         ({"messages": MESSAGES, "max_token": 2}, "max_token", "did you mean max_tokens?"),

@@ -7,11 +7,14 @@ import json
 import re
 import resource
 from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated, Literal
 
 import httpx
 import jsonschema_rs
 import pytest
 import torch
+from openai.lib._pydantic import to_strict_json_schema
+from pydantic import BaseModel, Field
 
 from bluejay.serve.api.constraints import Constraints
 from bluejay.serve.middleware.access_log import RequestRecord
@@ -168,13 +171,48 @@ REFERENCE = {"$ref": "#/$defs/a"}
         ({"$ref": "#/nowhere"}, "refers to /nowhere"),
         ({"not": {"type": "string"}}, 'not supported: "not"'),
         ({"const": "\ud800"}, "half of a surrogate pair"),
+        ({"properties": {"a": {}}, "require": ["a"]}, 'no keyword "require"; did you mean "required"?'),
+        ({"properties": {"a": {"items": [{"type": "string", "maxlength": 3}]}}}, 'did you mean "maxLength"?'),
+        ({"$defs": {"a": {"anyOf": [{"extends": {}}]}}, **REFERENCE}, 'no keyword "extends"; leave it out'),
+        ({"additionalProperties": {"contentEncoding": "base64"}}, 'not supported: "contentEncoding"'),
+        ({"x-guidance": {"lenient": True}, "not": {}}, 'no keyword "x-guidance"'),
     ],
-    ids=range(10),
+    ids=range(15),
 )
 def test_message_says_what_is_wrong_with_a_schema(of_bytes, schema, reason):
     with pytest.raises(ValueError, match=reason) as refused:
         of_bytes.json(schema)
     assert "option" not in str(refused.value) and "Bias" not in str(refused.value)
+
+
+class Cat(BaseModel):
+    """A pet."""
+
+    kind: Literal["cat"]
+
+
+class Dog(BaseModel):
+    """Another."""
+
+    kind: Literal["dog"]
+
+
+class Ann(BaseModel):
+    """What clients send beside keywords: titles, a description, a default, examples, a discriminator."""
+
+    name: Annotated[str, Field(max_length=3, examples=["Ann"], json_schema_extra={"x-order": 1, "deprecated": True})]
+    pet: Annotated[Cat | Dog, Field(discriminator="kind")]
+    age: int | None = Field(None, description="In years.", ge=0)
+
+
+def test_what_a_schema_says_to_readers_is_read_over(of_bytes):
+    """OpenAI's package writes `additionalProperties` and `required`, that for JavaScript also `nullable`."""
+    schema = to_strict_json_schema(Ann) | {"$schema": "https://json-schema.org/draft/2020-12/schema", "$comment": "x"}
+    answer = drawn(of_bytes.json(schema), of_bytes.tokenizer, 1)
+    assert answer is not None
+    Ann.model_validate_json(answer)
+    form = of_bytes.json({"type": "boolean", "nullable": True, "title": "maxlength", "default": {"maxlength": 1}})
+    assert {drawn(form, of_bytes.tokenizer, seed) for seed in range(20)} == {"true", "false", "null"}
 
 
 def test_schemas_that_refer_to_themselves_below_work(of_bytes):

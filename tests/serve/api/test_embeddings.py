@@ -1,10 +1,14 @@
 """Embeddings over HTTP are those of the library, in both encodings, to clients that exist."""
 
+import time
+
 import httpx
 import numpy as np
 import openai
 import pytest
 from langchain_openai import OpenAIEmbeddings
+
+from bluejay.serve.settings import ServeSettings
 
 TEXTS = ["the cat", "naïve 日本", "the cat sat on the mat " * 9, ""]
 
@@ -77,6 +81,21 @@ def test_a_shutdown_is_noticed_between_two_groups_of_texts(running, model, monke
         monkeypatch.setattr(model, "embed", embed_and_stop)
         answer = httpx.post(f"{server.url}/v1/embeddings", json={"input": ["the cat"] * 40})
     assert answer.status_code == 503 and answer.json()["error"]["code"] == "shutting_down"
+    assert groups == [16]
+
+
+def test_a_request_that_takes_too_long_is_answered_and_ends(running, model, monkeypatch):
+    embed, groups = model.embed, []
+
+    def embed_slowly(ids, **options):
+        groups.append(len(ids))
+        time.sleep(0.3)
+        return embed(ids, **options)
+
+    monkeypatch.setattr(model, "embed", embed_slowly)
+    with running(model, ServeSettings(port=0, time_limit=0.2)) as server:
+        answer = httpx.post(f"{server.url}/v1/embeddings", json={"input": ["the cat"] * 40})
+    assert answer.status_code == 503 and answer.json()["error"]["code"] == "time_limit"
     assert groups == [16]
 
 

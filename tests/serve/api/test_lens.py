@@ -36,6 +36,12 @@ def test_a_look_says_what_the_model_says(server, model):
     assert answer["object"] == "lens" and len(answer["without"]["effect"]) == n_tokens
 
 
+def test_a_look_that_takes_too_long_is_answered(running, model):
+    with running(model, ServeSettings(port=0, time_limit=0.0)) as server:
+        answer = ask(server, input=TEXT)
+    assert answer.status_code == 503 and answer.json()["error"]["code"] == "time_limit"
+
+
 def test_activations_are_patched_between_two_texts(server, model):
     answer = ask(server, input="the cat", corrupt="the mat", target=5, against=9, part="residual").json()
     recovered = answer["patched"]["recovered"]

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import json
+import logging
 import random
 import socket
 import time
@@ -70,10 +72,12 @@ def hasty(running, model):
         yield server
 
 
-def talk(server, content: bytes) -> bytes:
-    """Everything that a server sends in response to some bytes until it closes the connection."""
+def talk(server, *pieces: bytes) -> bytes:
+    """Everything that a server sends in response to some bytes, in pieces, until it closes the connection."""
     with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1])), timeout=PATIENCE) as connection:
-        connection.sendall(content)
+        for piece in pieces:
+            connection.sendall(piece)
+            time.sleep(0.02 if len(pieces) > 1 else 0)
         return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
@@ -98,6 +102,34 @@ def test_a_client_that_stops_sending_is_disconnected(hasty, content):
 def test_invalid_http_gets_an_error_object(hasty):
     answer = talk(hasty, b"\x16\x03\x01 hello\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 400 ") and b'"code": "invalid_http"' in answer
+
+
+@pytest.mark.parametrize("n_pieces", [1, 4])
+@pytest.mark.parametrize(("n_bytes", "status"), [(60_000, 200), (66_000, 431)])
+def test_a_head_has_64_kilobytes_at_most_however_it_arrives(server, n_bytes, status, n_pieces):
+    head = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX: %s\r\n\r\n" % (b"a" * n_bytes)
+    size = len(head) // n_pieces + 1
+    answer = talk(server, *(head[at : at + size] for at in range(0, len(head), size)))
+    assert answer.startswith(b"HTTP/1.1 %d " % status), answer
+    assert status == 200 or b"the head is larger than 64 kB" in answer
+
+
+@pytest.mark.parametrize(
+    ("content", "phrase"), [(b"\x16\x03 hello\r\n\r\n", "400 Bad Request"), (b"G", "408 Request Timeout")]
+)
+def test_what_is_rejected_before_it_is_a_request_is_logged_and_counted_too(running, model, caplog, content, phrase):
+    status = int(phrase[:3])
+    with (
+        caplog.at_level(logging.INFO, "bluejay.requests"),
+        running(model, ServeSettings(port=0, read_timeout=0.3)) as server,
+    ):
+        head = talk(server, content).partition(b"\r\n\r\n")[0].decode()
+        (line,) = [json.loads(record.message) for record in caplog.records if record.name == "bluejay.requests"]
+        counted = httpx.get(f"{server.url}/metrics").text
+    assert head.startswith(f"HTTP/1.1 {phrase}\r\n") and "Content-Security-Policy: default-src 'none'" in head
+    assert f"X-Request-Id: {line['id']}" in head and "Retry-After" not in head
+    assert (line["status"], line["client"], line["complete"]) == (status, "127.0.0.1", True)
+    assert f'bluejay_requests_total{{path="other",status="{status}"}} 1.0' in counted
 
 
 def test_connections_over_the_limit_are_rejected(hasty):

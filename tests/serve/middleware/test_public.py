@@ -1,5 +1,6 @@
 """The server on the open web: keys, limits for each client, origins of other pages."""
 
+import contextlib
 import re
 import time
 
@@ -7,9 +8,12 @@ import httpx
 import openai
 import pytest
 
+from bluejay.evals.estimates import Estimate
+from bluejay.evals.evaluation_file import NAME, write_summary
 from bluejay.serve.middleware.public import KeyFile, read_keys
 from bluejay.serve.settings import PublicSettings, ServeSettings
-from tests.waiting import PATIENCE
+from tests.serve.conftest import engine_thread_of
+from tests.waiting import PATIENCE, eventually
 
 ALICE, BOB = "alice-" + "a" * 20, "bob-" + "b" * 20
 PROMPT = {"prompt": "the", "max_tokens": 5}
@@ -49,7 +53,7 @@ def test_a_key_is_required(public):
         refused = httpx.post(f"{public.url}/v1/completions", json=PROMPT, headers=headers)
         assert refused.status_code == 401 and code(refused) == "invalid_api_key"
         assert refused.headers["www-authenticate"] == "Bearer"
-    for path in ("/v1/models", "/v1/completions"):
+    for path in ("/v1/models", "/v1/completions", "/card", "/openapi.json"):
         assert httpx.get(f"{public.url}{path}").status_code == 401
     script = re.search(r'src="([^"]+)"', httpx.get(public.url).text)[1]
     for path in ("/", f"/{script}", "/healthz", "/readyz"):
@@ -59,6 +63,18 @@ def test_a_key_is_required(public):
     wrong = openai.OpenAI(base_url=f"{public.url}/v1", api_key="wrong", max_retries=0)
     with wrong, pytest.raises(openai.AuthenticationError):
         wrong.models.list()
+
+
+def test_the_card_tells_strangers_no_command_and_is_read_once(running, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(model, "path", tmp_path)
+    figures = [("piqa", model.name, "accuracy", Estimate(0.25, 0.18, 0.33, 0.04, 120, 118))]
+    write_summary(tmp_path, "2026-11-26", "bluejay eval /home/ann/model", figures)
+    with running(model) as own, running(model, ServeSettings(port=0, public=PublicSettings())) as server:
+        assert httpx.get(f"{own.url}/card").json()["evaluation"]["command"] == "bluejay eval /home/ann/model"
+        first = httpx.get(f"{server.url}/card")
+        (tmp_path / NAME).write_text("{}")
+        assert first.json()["evaluation"]["figures"][0]["value"] == 0.25 and "/home" not in first.text
+        assert httpx.get(f"{server.url}/card").text == first.text
 
 
 def test_tokens_are_counted_and_unused_ones_are_refunded(public, model):
@@ -168,6 +184,30 @@ def test_ipv4_clients_of_a_socket_of_both_versions_are_told_apart(running, model
         for stranger in ("8.8.8.8", "::ffff:8.8.8.8"):
             assert httpx.get(f"{server.url}/metrics", headers={"X-Forwarded-For": stranger}).status_code == 404
         assert httpx.get(f"{server.url}/metrics").status_code == 200
+
+
+def test_one_client_does_not_fill_the_queue(running, model):
+    limits = PublicSettings(requests_per_minute=100, tokens_per_hour=10**9)
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(
+            running(model, ServeSettings(port=0, max_sequences=1, max_waiting=4, public=limits))
+        )
+        http = stack.enter_context(httpx.Client(base_url=server.url, timeout=PATIENCE))
+
+        def ask(client: str, *prompts: str) -> httpx.Response:
+            body = {"prompt": prompts, "max_tokens": 1000, "stream": True}
+            headers = {"X-Forwarded-For": client}
+            return stack.enter_context(http.stream("POST", "/v1/completions", json=body, headers=headers))
+
+        assert ask("192.0.2.1", "a", "b").status_code == 200
+        assert eventually(lambda: engine_thread_of(server).engine.running)  # one of them; the other waits
+        refused = ask("192.0.2.1", "c", "d")
+        refused.read()
+        assert refused.status_code == 429 and refused.headers["retry-after"] == "1"
+        assert code(refused) == "too_many_at_once"
+        assert ask("192.0.2.1", "c").status_code == ask("192.0.2.2", "a", "b").status_code == 200
+        too_many = ask("192.0.2.3", "a", "b", "c")
+        assert too_many.status_code == 400 and "queues 2 of each client" in too_many.read().decode()
 
 
 @pytest.mark.slow

@@ -112,6 +112,9 @@ def test_key_with_a_character_that_no_key_has_is_asked_for_again(page):
         page.get_by_label("API key").blur()
     assert sent.value.headers["authorization"] == "Bearer secret"
     expect(page.locator("#model")).to_have_text("tiny")
+    with page.expect_request("**/card") as sent:
+        tab(page, "Model")
+    assert sent.value.headers["authorization"] == "Bearer secret"
 
 
 @pytest.mark.parametrize("part", ["Sources", "Inside"])

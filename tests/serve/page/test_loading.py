@@ -185,6 +185,8 @@ def test_server_that_hangs_is_said_within_seconds(open_page):
     page.reload()
     page.clock.run_for(5000)
     expect(page.locator("#error")).to_have_text("The server has not answered for 5 seconds.")
+    unnamed = page.get_by_role("button", name="Model", exact=True)
+    expect(unnamed).to_have_accessible_description("Choose or read about the model")
     held.pop().continue_()
     expect(page.locator("#model")).to_have_text("tiny")
     expect(page.locator("#error")).to_have_text("")

@@ -25,6 +25,9 @@ ACTIVATIONS = {
 }
 """Hugging Face's names of activations -> ours. Where several mean the same function, the first is written."""
 
+MOST_NEO_LAYERS = 100_000
+"""Layers of a GPT-Neo, each of which is listed as local or global."""
+
 
 @dataclass(frozen=True)
 class Family:
@@ -77,12 +80,16 @@ def neo_locals(values: Values) -> Values:
     """GPT-Neo's local layers, from the list `attention_layers`, which counts where both are given, or from
     `attention_types`, in which [[["global", "local"], 6]] means six repetitions of the pair."""
     n_layer = whole(values, "num_layers")
+    if n_layer > MOST_NEO_LAYERS:
+        raise ValueError(f"num_layers is {n_layer}; bluejay reads at most {MOST_NEO_LAYERS}")
     key = "attention_types" if values.get("attention_layers") is None else "attention_layers"
     given: Any = [[["global", "local"], 12]] if values.get(key) is None else values[key]
     kinds: list[Any] = []
     try:
         for pattern, times in given if key == "attention_types" else [(given, 1)]:
-            kinds += list(pattern) * min(times, n_layer + 1)
+            if len(pattern) * times > n_layer - len(kinds):
+                raise ValueError("they are too many")
+            kinds += list(pattern) * times
     except (TypeError, ValueError):  # a number or a text in place of a list
         kinds = []
     if len(kinds) != n_layer or not all(kind in ("global", "local") for kind in kinds):

@@ -22,6 +22,7 @@ from bluejay.gpt.formats.gguf_file import GGUFFile, read_gguf
 from bluejay.gpt.formats.gguf_tokenizer import gguf_tokenizer, named_ids
 from bluejay.gpt.formats.rotary import linear_scaling
 from bluejay.gpt.formats.tensors import StoredModel, converted
+from bluejay.gpt.formats.values import is_number
 from bluejay.gpt.model import rotary_angles, weight_shapes
 from bluejay.recipe import check
 
@@ -77,6 +78,14 @@ QKV = "attn_qkv"
 """Tensor of a block in which q, k and v are fused."""
 ROTARY_FACTORS = "rope_freqs.weight"
 """Tensor of the factors by which Llama 3.1 slows each rotated pair down."""
+SAMPLING = {
+    "temperature": "general.sampling.temp",
+    "top_k": "general.sampling.top_k",
+    "top_p": "general.sampling.top_p",
+    "min_p": "general.sampling.min_p",
+    "repetition_penalty": "general.sampling.penalty_repeat",
+}
+"""Key of generation_config.json -> field."""
 UNQUANTISED = {GGMLQuantizationType.F16: torch.float16, GGMLQuantizationType.BF16: torch.bfloat16}
 WHOLE = {*UNQUANTISED, GGMLQuantizationType.F32, GGMLQuantizationType.F64}
 """Types whose numbers are not rounded in groups."""
@@ -113,6 +122,7 @@ def open_gguf(path: Path) -> StoredModel:
             raise ValueError(f"{path}: {location.tensor}: {error}") from None
 
     licence = file.fields.get("general.license")
+    sampling = {key: file.fields[name] for key, name in SAMPLING.items() if is_number(file.fields.get(name))}
     return StoredModel(
         config,
         read,
@@ -121,7 +131,7 @@ def open_gguf(path: Path) -> StoredModel:
         path.stat().st_size,
         licence and str(licence),
         quantised=any(tensor.kind not in WHOLE for tensor in file.tensors.values()),
-        companions=Companions(named_ids(file.fields)),
+        companions=Companions(sampling | named_ids(file.fields)),
     )
 
 
@@ -224,11 +234,7 @@ def rotary_scaling(file: GGUFFile, config: GPTConfig) -> RotaryScaling:
 
 def locate_weights(file: GGUFFile, config: GPTConfig) -> dict[str, Location]:
     """The location of each weight. Raises ValueError if a tensor is missing, unknown or of the wrong shape."""
-    try:
-        shapes = weight_shapes(config)
-    except RuntimeError:  # more numbers than torch can count
-        raise ValueError("the sizes that its fields give are absurd") from None
-    locations = {name: locate(name, tuple(shape), file, config) for name, shape in shapes.items()}
+    locations = {name: locate(name, tuple(shape), file, config) for name, shape in weight_shapes(config).items()}
     unknown = file.tensors.keys() - {location.tensor for location in locations.values()} - {ROTARY_FACTORS}
     if unknown:
         raise ValueError(f"{min(unknown)} has no place in a {config.family} model")

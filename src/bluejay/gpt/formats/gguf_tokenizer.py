@@ -12,6 +12,7 @@ from bluejay.tokenizer import SPACE, Tokenizer
 from bluejay.tokenizer_files import (
     byte_level,
     chat_template_beside,
+    default_template,
     ends_beside,
     read_backend,
     settings_beside,
@@ -41,13 +42,18 @@ SPELLED_ENDS = (
 )
 """Tokens that end a text in llama.cpp, whatever the file says of them (`llama-vocab.cpp`)."""
 
+MOST_CHARACTERS = 1000
+"""Characters of a token of SentencePiece, which may be divided anywhere; its own limit is 16 unless it is changed."""
+
 
 def gguf_tokenizer(path: Path, fields: Mapping[str, Any]) -> Tokenizer:
     """The tokenizer of a GGUF file: a tokenizer.json in the same folder if there is one, else from the file's fields.
     Raises ValueError, naming the file, for an unknown kind of tokenizer or way of splitting text, or damaged fields."""
     own = {key.removeprefix("tokenizer.ggml."): value for key, value in fields.items()}
-    beside, chat_template = path.with_name("tokenizer.json"), fields.get("tokenizer.chat_template")
+    beside = path.with_name("tokenizer.json")
     try:
+        templates = dict.fromkeys(fields.get("tokenizer.chat_templates", ()))
+        chat_template = default_template(templates | {"default": fields.get("tokenizer.chat_template")}, path)
         if beside.is_file():
             backend = read_backend(beside)
             template = chat_template_beside(beside) or chat_template
@@ -139,6 +145,8 @@ def merges_by_score(own: Mapping[str, Any], tokens: list[str], kinds: list[int])
     if len(scores) != len(tokens):
         raise ValueError(f"it has {len(tokens)} tokens, but tokenizer.ggml.scores has {len(scores)}")
     normal = {token: id for id, token in enumerate(tokens) if kinds[id] == TokenType.NORMAL}
+    if (longest := max(map(len, normal), default=0)) > MOST_CHARACTERS:
+        raise ValueError(f"it has a token of {longest} characters; bluejay reads those of at most {MOST_CHARACTERS}")
     for token in sorted(normal, key=lambda token: -float(scores[normal[token]])):
         for cut in range(1, len(token)):
             if token[:cut] in normal and token[cut:] in normal:
@@ -157,11 +165,12 @@ def bpe(tokens: list[str], kinds: list[int], merges: list[tuple[str, str]], **se
 
 def add_tokens(backend: tokenizers.Tokenizer, own: Mapping[str, Any], tokens: list[str], kinds: list[int]) -> None:
     """Register special tokens, tokens that are matched before splitting, and the token that begins a text."""
+    added = []
     for token, kind in zip(tokens, kinds, strict=True):
-        if kind in (TokenType.CONTROL, TokenType.UNKNOWN) or token in SPELLED_ENDS:
-            backend.add_special_tokens([AddedToken(token, normalized=False, special=True)])
-        elif kind == TokenType.USER_DEFINED:
-            backend.add_tokens([AddedToken(token, normalized=False)])
+        special = kind in (TokenType.CONTROL, TokenType.UNKNOWN) or token in SPELLED_ENDS
+        if special or kind == TokenType.USER_DEFINED:
+            added.append(AddedToken(token, normalized=False, special=special))
+    backend.add_tokens(added)
     if own.get("add_bos_token", own["model"] == "llama" or own.get("pre") in LLAMA_3):
         begin = own.get("bos_token_id")
         if not isinstance(begin, int) or not 0 <= begin < len(tokens):

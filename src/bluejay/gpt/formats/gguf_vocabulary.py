@@ -116,9 +116,21 @@ def named_tokens(tokenizer: Tokenizer, n_rows: int, generation: Mapping[str, Any
 
 
 def check_ids(tokenizer: Tokenizer, own: Mapping[str, Any], architecture: str) -> None:
-    """Raise ValueError unless the tokenizer that the fields describe gives the same ids."""
+    """Raise ValueError unless the tokenizer that the fields describe gives the same ids, also around each token that is
+    matched before splitting. It is said which special tokens absorb whitespace beside them, which no field states."""
     again = backend_of(own, architecture)
     again.encode_special_tokens = True
-    for text in (PROBE, PROBE.strip(), "a", " a", ""):
-        if again.encode(text, add_special_tokens=False).ids != tokenizer.encode(text):
-            raise ValueError("the tokenizer gives ids that no tokenizer in a GGUF file gives; bluejay cannot write it")
+    kinds = zip(own["tokens"], own["token_type"], strict=True)
+    matched = [token for token, kind in kinds if kind == TokenType.USER_DEFINED]
+    probes = [f"{front}{token}{back}" for token in matched for front, back in (("a", "b"), ("a  ", "  b"))]
+    texts = [PROBE, PROBE.strip(), "a", " a", "", *probes]
+    found = again.encode_batch_fast(texts, add_special_tokens=False)
+    for text, encoding, ids in zip(texts, found, tokenizer.encode_batch(texts), strict=True):
+        if encoding.ids != ids:
+            near = f" for {text!r}" if text in probes else ""
+            raise ValueError(
+                f"the tokenizer gives ids that no tokenizer in a GGUF file gives{near}; bluejay cannot write it"
+            )
+    special = (one for one in tokenizer.backend.get_added_tokens_decoder().values() if one.special)
+    if taking := [one.content for one in special if one.lstrip or one.rstrip]:
+        say(f"llama.cpp keeps the whitespace beside these tokens, which they absorb here: {', '.join(taking)}")

@@ -4,7 +4,7 @@ Tensors and fields are those of llama.cpp's `convert_hf_to_gguf.py`; blocks are 
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from bluejay.gpt.formats.gguf import (
     QKV,
     ROTARY_FACTORS,
     ROTATED,
+    SAMPLING,
     named,
     parts_of,
     read_config,
@@ -33,6 +34,7 @@ from bluejay.gpt.formats.gguf_file import GGUFFile, GGUFTensor
 from bluejay.gpt.formats.gguf_vocabulary import vocabulary
 from bluejay.gpt.formats.rotary import ALL_SLOW
 from bluejay.gpt.formats.tensors import StoredModel, check_finite, converted, tokenizer_of
+from bluejay.gpt.formats.values import is_number
 from bluejay.gpt.model import rotary_frequencies, weight_shapes
 from bluejay.progress import progress, say
 
@@ -87,6 +89,7 @@ def write_gguf(stored: StoredModel, path: Path, form: torch.dtype | str | None =
     fields |= {"general.name": path.stem, "general.file_type": int(FILE_TYPES[kind])}
     fields |= {"general.quantization_version": 2} if kind in QUANTISED.values() else {}
     fields |= {"general.license": stored.licence} if stored.licence else {}
+    fields |= sampling_fields(stored.companions.generation)
     if config.activation == "gelu":
         say("llama.cpp computes GELU by its tanh approximation, so its logits differ a little from this model's")
     total = sum(target.n_bytes for target in targets)
@@ -105,6 +108,12 @@ def write_gguf(stored: StoredModel, path: Path, form: torch.dtype | str | None =
                 bar.advance(target.n_bytes)
         finally:
             writer.close()
+
+
+def sampling_fields(generation: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of the defaults for generating that llama.cpp knows."""
+    given = {name: (int if key == "top_k" else float, generation.get(key)) for key, name in SAMPLING.items()}
+    return {name: kind(value) for name, (kind, value) in given.items() if is_number(value) and 0 <= value < 2**31}
 
 
 def kind_of(form: torch.dtype | str) -> GGMLQuantizationType:

@@ -26,8 +26,10 @@ from bluejay.gpt.formats.tensors import (
     Header,
     StoredModel,
     TensorFiles,
+    check_layers,
     check_type,
     open_tensors,
+    same_numbers,
     write_shards,
 )
 from bluejay.gpt.formats.values import Values, unknown_keys
@@ -66,13 +68,9 @@ def open_hugging_face(path: Path, config: GPTConfig) -> StoredModel:
     FileNotFoundError or ValueError, naming the file and the tensor."""
     tensors = open_tensors(path)
     file = next(iter(tensors.files.values()), path)
-    if config.n_layer > len(tensors.files):
-        raise ValueError(f"{path / 'config.json'} names {config.n_layer} layers; {file} has fewer tensors than that")
+    check_layers(config.n_layer, tensors, path)
     config = with_own_head(config, tensors, file)
-    try:
-        shapes = weight_shapes(config)
-    except RuntimeError:  # more numbers than torch can count
-        raise ValueError(f"{path / 'config.json'}: the sizes that it gives are absurd") from None
+    shapes = weight_shapes(config)
     stored_in: dict[str, tuple[StoredTensor, str]] = {}
     unused = {name for name in tensors.files if not TABLES.fullmatch(name)}
     for stored in stored_tensors(config, shapes):
@@ -119,11 +117,6 @@ def with_own_head(config: GPTConfig, tensors: TensorFiles, file: Path) -> GPTCon
         return config
     say(f"{file}: {found[1]} differs from {found[0]} although tie_word_embeddings is true; it is used as the head")
     return dataclasses.replace(config, tied=False)
-
-
-def same_numbers(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors have one shape and hold the same numbers, in whatever types."""
-    return torch.equal(one, other) if one.dtype == other.dtype else torch.equal(one.double(), other.double())
 
 
 def names_of(name: str, config: GPTConfig) -> list[str]:
@@ -194,10 +187,12 @@ def write_model(
 
     headers = [header(tensor) for tensor in tensors.values()]
     written = max(headers, key=lambda header: header.n_bytes).dtype
-    if written not in DTYPES:
-        raise ValueError(
-            f"weights of type {written} cannot be written; it must be one of {', '.join(map(str, DTYPES))}"
-        )
+    for one in headers:
+        if one.dtype not in DTYPES:
+            kinds = ", ".join(str(kind).removeprefix("torch.") for kind in DTYPES)
+            raise ValueError(
+                f"{one.name} is {one.dtype}, which cannot be written; choose a type for all by --dtype: {kinds}"
+            )
     with atomic_directory(path) as temporary, progress("write", sum(header.n_bytes for header in headers), "B") as bar:
 
         def read(name: str) -> Tensor:

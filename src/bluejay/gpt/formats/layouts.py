@@ -17,7 +17,7 @@ from bluejay.gpt.model import GPT
 from bluejay.gpt.quantization.packing import QUANTISED
 from bluejay.progress import progress
 from bluejay.tokenizer import Tokenizer
-from bluejay.tokenizer_files import valid_ends
+from bluejay.tokenizer_files import chat_template_beside, valid_ends
 
 
 def load_model(path: Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> GPT:
@@ -141,13 +141,22 @@ def untied(stored: StoredModel) -> StoredModel:
 
 
 def adapted_tokenizer(path: Path, base: StoredModel) -> Tokenizer:
-    """The tokenizer in an adapter's folder, which may have other tokens and a chat template, or else that
-    of the base. A text ends as the adapter's generation_config.json says, or else as for the base. Raises ValueError if
-    the model has no row for a token that texts have."""
-    if not any((path / name).is_file() for name in ("tokenizer.json", "merges.txt")):
-        return base.tokenizer()
+    """The tokenizer in an adapter's folder, which may have other tokens and a chat template, or else that of the base
+    with the chat template in the folder. A text ends as the adapter's generation_config.json says, or else as for the
+    base. Raises ValueError if the model has no row for a token that texts have; FileNotFoundError if the folder has
+    files of a tokenizer that are not read alone."""
+    ends = json_object(path / "generation_config.json").get("eos_token_id")
+    names = ("tokenizer.json", "merges.txt", "tokenizer.model", "added_tokens.json")
+    if not any((path / name).is_file() for name in names):
+        theirs = base.tokenizer()
+        named = valid_ends(ends if isinstance(ends, list) else [ends], theirs.backend) or theirs.ends
+        try:
+            template = chat_template_beside(path / "tokenizer.json") or theirs.chat_template
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+        return Tokenizer(theirs.backend, named, template, theirs.settings)
     own = Tokenizer.load(path)
-    if not json_object(path / "generation_config.json").get("eos_token_id"):
+    if not ends:
         with suppress(FileNotFoundError):  # a base without a tokenizer
             others = base.tokenizer()
             names = (others.backend.id_to_token(id) or "" for id in others.ends)

@@ -20,7 +20,7 @@ from torch import Tensor
 from bluejay.files import atomic_directory, parse_json, write_json
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.families import FAMILIES, StoredTensor, stored_tensors
-from bluejay.gpt.formats.huggingface import HEADS, fuse, names_of, same_numbers, unfuse
+from bluejay.gpt.formats.huggingface import HEADS, fuse, names_of, unfuse
 from bluejay.gpt.formats.tensors import (
     Header,
     StoredModel,
@@ -28,8 +28,10 @@ from bluejay.gpt.formats.tensors import (
     converted,
     open_safetensors,
     open_torch,
+    same_numbers,
     write_safetensors,
 )
+from bluejay.gpt.formats.values import is_number
 from bluejay.gpt.model import weight_shapes
 from bluejay.tokenizer import Tokenizer
 
@@ -210,11 +212,6 @@ def check_patterns(patterns: Any, name: str) -> None:
             re.compile(f"({pattern})")
         except re.error as error:
             raise ValueError(f"{name} has {pattern!r}, which is no regular expression: {error}") from None
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value of a JSON file is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def base_of(values: dict[str, Any]) -> str:

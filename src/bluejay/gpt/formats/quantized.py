@@ -15,7 +15,7 @@ from bluejay.files import atomic_directory
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.companions import companions_of, licence_of
 from bluejay.gpt.formats.huggingface import write_companions
-from bluejay.gpt.formats.tensors import Header, StoredModel, finite, open_tensors, write_safetensors
+from bluejay.gpt.formats.tensors import Header, StoredModel, check_layers, finite, open_tensors, write_safetensors
 from bluejay.gpt.model import input_of, matrices_by_input, weight_shapes
 from bluejay.gpt.quantization.calibrate import Calibration
 from bluejay.gpt.quantization.format import BLOCK, GROUP, Format
@@ -104,6 +104,7 @@ def smoothing_name(activation: str) -> str:
 def open_quantized(path: Path, config: GPTConfig, quantization: Any) -> StoredModel:
     """Open a quantised directory. Raises FileNotFoundError or ValueError, naming the first thing that does not fit."""
     tensors, where = open_tensors(path), f"{path / 'config.json'}: quantization"
+    check_layers(config.n_layer, tensors, path)
     formats, shapes, inputs = stored_formats(config, quantization, where), weight_shapes(config), input_of(config)
     by_name = {header.name: header for header in headers(config, formats)}
     for name in by_name:

@@ -94,9 +94,20 @@ def open_tensors(directory: Path) -> TensorFiles:
             for tensor, path in files.items():
                 if tensor not in opened[path][0]:
                     raise ValueError(f"{path} has no {tensor}; {index.name} says that it has")
-            present = {tensor: path for path, (names, _) in opened.items() for tensor in names}
-            return TensorFiles(present | files, {path: read for path, (_, read) in opened.items()})
+            for path, (names, read) in opened.items():
+                for tensor in names:
+                    first = files.setdefault(tensor, path)
+                    if first != path and not same_numbers(opened[first][1](tensor), read(tensor)):
+                        raise ValueError(f"{first} and {path} both have {tensor}, and differ in it")
+            return TensorFiles(files, {path: read for path, (_, read) in opened.items()})
     raise FileNotFoundError(f"{directory} is not a model directory: it has no model.safetensors")
+
+
+def check_layers(n_layer: int, tensors: TensorFiles, path: Path) -> None:
+    """Raise ValueError if the config.json of a directory names more layers than the directory has tensors."""
+    if n_layer > len(tensors.files):
+        file = next(iter(tensors.files.values()), path)
+        raise ValueError(f"{path / 'config.json'} names {n_layer} layers; {file} has fewer tensors than that")
 
 
 def read_index(index: Path) -> dict[str, Path]:
@@ -240,6 +251,11 @@ def check_type(tensor: Tensor, name: str) -> None:
     if tensor.dtype not in (*DTYPES, torch.float64):
         kinds = ", ".join(str(kind).removeprefix("torch.") for kind in DTYPES)
         raise ValueError(f"{name} holds {tensor.dtype}; weights are {kinds} or float64")
+
+
+def same_numbers(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors have one shape and hold the same numbers, in whatever types."""
+    return torch.equal(one, other) if one.dtype == other.dtype else torch.equal(one.double(), other.double())
 
 
 def is_finite(tensor: Tensor) -> bool:

@@ -1,8 +1,8 @@
 """Values of a model's JSON files, checked before anything is computed from them, and the keys that are known."""
 
-import math
+import sys
 from collections.abc import Collection
-from typing import Any
+from typing import Any, TypeGuard
 
 Values = dict[str, Any]
 
@@ -62,9 +62,14 @@ def positive(values: Values, key: str, default: float | None = None) -> float:
     value = values.get(key)
     if value is None and default is not None:
         return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+    if not is_number(value) or value <= 0:
         raise ValueError(wrong(values, key, "a positive number"))
     return float(value)
+
+
+def is_number(value: Any) -> TypeGuard[int | float]:
+    """Whether a value is a number that a float can be."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def flag(values: Values, key: str) -> bool:

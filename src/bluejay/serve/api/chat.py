@@ -4,6 +4,7 @@ https://platform.openai.com/docs/api-reference/chat
 """
 
 import asyncio
+from dataclasses import replace
 from typing import Annotated, Any, Literal, NotRequired
 
 from fastapi import APIRouter, Request, Response
@@ -17,41 +18,45 @@ from bluejay.infer.samples import Chunk
 from bluejay.serve.api.completions import STREAM_CONTENT
 from bluejay.serve.api.logprobs import ChatLogprobs, chat_logprob
 from bluejay.serve.api.offered import Catalogue
-from bluejay.serve.api.parameters import MAX_LOGPROBS, Body, Parameters, unsupported
+from bluejay.serve.api.parameters import MAX_LOGPROBS, Body, JSONRoute, Parameters, unsupported
 from bluejay.serve.errors import ERRORS, APIError, Usage
+from bluejay.serve.settings import PublicSettings
 from bluejay.tokenizer import Tokenizer
 
 MAX_MESSAGES = 2048
 """Messages of a conversation."""
 
 
+class TextPart(Body):
+    """A part of the content of a message."""
+
+    type: Literal["text"]
+    text: str
+    cache_control: dict[str, Any] | None = Field(None, description="Accepted and ignored, as prompt_cache_key.")
+    prompt_cache_breakpoint: dict[str, Any] | None = Field(None, description="Accepted and ignored, as cache_control.")
+
+
 def parse_content(value: Any) -> Any:
-    """Convert the content of a message, a text or a list of text parts, to one text."""
-    if not isinstance(value, list):
-        return value
-    if not all(isinstance(part, dict) and part.get("type") == "text" for part in value):
+    """Convert the content of a message, a text or a list of text parts, to such a list."""
+    if isinstance(value, str):
+        return [{"type": "text", "text": value}]
+    if not isinstance(value, list) or any(
+        isinstance(part, dict) and part.get("type", "text") != "text" for part in value
+    ):
         raise PydanticCustomError(
             "parts", "must be a text or a list of parts of type text; the model reads nothing else"
         )
-    texts = [part.get("text") for part in value]
-    if not all(isinstance(text, str) for text in texts):
-        raise PydanticCustomError("parts", "must have a text in each of its parts")
-    return "".join(texts)
+    return value
 
 
-PART_SCHEMA = {
-    "type": "object",
-    "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
-    "required": ["type", "text"],
-}
-CONTENT_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "array", "items": PART_SCHEMA}]}
+CONTENT_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "array", "items": TextPart.model_json_schema()}]}
 
 
 class InputMessage(Body):
     """One turn of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[str, BeforeValidator(parse_content), WithJsonSchema(CONTENT_SCHEMA)]
+    content: Annotated[list[TextPart], FailFast(), BeforeValidator(parse_content), WithJsonSchema(CONTENT_SCHEMA)]
     name: str | None = Field(None, description="Accepted and ignored.")
     refusal: str | None = Field(None, description="Accepted and ignored.")
     tool_calls: Any = unsupported([])
@@ -63,14 +68,17 @@ class InputMessage(Body):
     @property
     def turn(self) -> dict[str, str]:
         """The message as the chat template reads it."""
-        return {"role": "system" if self.role == "developer" else self.role, "content": self.content}
+        content = "".join(part.text for part in self.content)
+        return {"role": "system" if self.role == "developer" else self.role, "content": content}
 
 
 class ChatRequest(Parameters):
     """The conversation to answer, and how to answer it."""
 
     messages: Annotated[list[InputMessage], FailFast()] = Field(min_length=1, max_length=MAX_MESSAGES)
-    max_tokens: int | None = Field(None, ge=1, description="Tokens to generate at most; the default is as many as fit.")
+    max_tokens: int | None = Field(
+        None, ge=1, description="Tokens to generate at most; the default is as many as fit, or a public server's."
+    )
     max_completion_tokens: int | None = Field(None, ge=1, description="The newer name of max_tokens.")
     logprobs: bool = Field(False, description="Log-probability of each token.")
     top_logprobs: int | None = Field(
@@ -98,12 +106,20 @@ class ChatRequest(Parameters):
     prompt_cache_retention: str | None = Field(None, description="Accepted and ignored, as prompt_cache_key.")
     prompt_cache_options: dict[str, Any] | None = Field(None, description="Accepted and ignored, as prompt_cache_key.")
 
+    @property
+    def limit(self) -> int | None:
+        """Tokens to generate at most, if the request says."""
+        return self.max_completion_tokens or self.max_tokens
+
     def sampling(self, n_ctx: int) -> SamplingParams:
         """The engine's parameters. Raises APIError for parameters that exclude each other."""
+        if self.limit != (self.max_tokens or self.limit):
+            message = "max_tokens and max_completion_tokens differ; send one of them"
+            raise APIError(400, message, param="max_tokens")
         if self.top_logprobs and not self.logprobs:
             raise APIError(400, "top_logprobs needs logprobs", param="top_logprobs")
         return self.engine_params(
-            max_tokens=self.max_completion_tokens or self.max_tokens or n_ctx,
+            max_tokens=self.limit or n_ctx,
             n=self.n,
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
         )
@@ -176,9 +192,17 @@ class ChatWriter:
         return {"content": found, "refusal": None} if found else None
 
 
+def default_limit(n_ctx: int, n_prompt: int, n: int, public: PublicSettings | None) -> int:
+    """Tokens that each of `n` samples may have where the request gives no limit. All are charged in advance, so that a
+    stranger's take an eighth of an hour's tokens, less where they would not be left beside those of the prompt."""
+    if public is None:
+        return n_ctx
+    return max(1, min(n_ctx, public.tokens_per_hour // 8, (public.tokens_per_hour - n_prompt) // n))
+
+
 def router(models: Catalogue) -> APIRouter:
     """The route of the endpoint."""
-    routes = APIRouter()
+    routes = APIRouter(route_class=JSONRoute)
 
     @routes.post(
         "/v1/chat/completions", response_model=ChatAnswer, responses={200: {"content": STREAM_CONTENT}, **ERRORS}
@@ -197,6 +221,8 @@ def router(models: Catalogue) -> APIRouter:
                 prompt = await asyncio.to_thread(prompt_tokens, tokenizer, turns)
         except ValueError as error:
             raise APIError(400, str(error), param="messages") from None
+        if body.limit is None:
+            params = replace(params, max_tokens=default_limit(n_ctx, len(prompt), params.n, models.settings.public))
         job = await service.submit([prompt], params, constraint, param="messages")
         return await service.respond(body, request, job, ChatWriter(tokenizer))
 

@@ -16,7 +16,7 @@ from bluejay.infer.params import SamplingParams
 from bluejay.infer.samples import Chunk
 from bluejay.serve.api.logprobs import Logprobs, LogprobWriter, concatenate
 from bluejay.serve.api.offered import Catalogue
-from bluejay.serve.api.parameters import MAX_LOGPROBS, Parameters, unsupported
+from bluejay.serve.api.parameters import MAX_LOGPROBS, JSONRoute, Parameters, unsupported
 from bluejay.serve.engine_thread import Job
 from bluejay.serve.errors import ERRORS, APIError, Usage
 from bluejay.tokenizer import Tokenizer
@@ -192,7 +192,7 @@ def check_echo(body: CompletionRequest, prompts: Sequence[Sequence[int]], n_ctx:
 
 def router(models: Catalogue) -> APIRouter:
     """The route of the endpoint."""
-    routes = APIRouter()
+    routes = APIRouter(route_class=JSONRoute)
 
     @routes.post(
         "/v1/completions", response_model=CompletionAnswer, responses={200: {"content": STREAM_CONTENT}, **ERRORS}

@@ -5,6 +5,7 @@ https://platform.openai.com/docs/api-reference/embeddings
 
 import asyncio
 import base64
+import time
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -17,9 +18,9 @@ from bluejay.infer.model import Model
 from bluejay.infer.needs import READING
 from bluejay.infer.prompts import check_readable, encode_prompts, read_prompts
 from bluejay.serve.api.offered import Catalogue
-from bluejay.serve.api.parameters import Body, check_texts
+from bluejay.serve.api.parameters import Body, JSONRoute, check_texts
 from bluejay.serve.api.respond import to_api_error
-from bluejay.serve.engine_thread import ServerStopping
+from bluejay.serve.engine_thread import ServerStopping, TimeLimitExceeded
 from bluejay.serve.errors import ERRORS, APIError, json_response
 from bluejay.serve.middleware.access_log import current_request
 
@@ -77,7 +78,7 @@ class EmbeddingAnswer(TypedDict):
 
 def router(models: Catalogue) -> APIRouter:
     """The route of the endpoint."""
-    routes, turn = APIRouter(), asyncio.Lock()
+    routes, turn = APIRouter(route_class=JSONRoute), asyncio.Lock()
 
     def read(model: Model, value: Any) -> list[list[int]]:
         check_texts(value, "input")
@@ -92,14 +93,18 @@ def router(models: Catalogue) -> APIRouter:
         return ids
 
     async def embed(model: Model, ids: list[list[int]], request: Request) -> list[np.ndarray]:
-        """The vectors, some texts at a time, so that requests take turns and the end of client or server is noticed."""
+        """The vectors, some texts at a time, so that requests take turns and the end of client, server or time is
+        noticed."""
         found: list[np.ndarray] = []
+        latest = time.monotonic() + models.settings.time_limit
         for at in range(0, len(ids), INPUTS_PER_TURN):
             if await request.is_disconnected():
                 raise APIError(499, "the client went away")
             async with turn:
                 if models.stopping:
                     raise to_api_error(ServerStopping())
+                if time.monotonic() > latest:
+                    raise to_api_error(TimeLimitExceeded())
                 part = await asyncio.to_thread(model.embed, ids[at : at + INPUTS_PER_TURN], progress=False)
             found += list(part.numpy())
         return found

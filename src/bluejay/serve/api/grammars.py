@@ -7,6 +7,7 @@ only the vocabulary; each trial is a fork of it with limits of time and memory, 
 """
 
 import contextlib
+import difflib
 import json
 import os
 import re
@@ -47,9 +48,40 @@ EXPLANATIONS = {
     r"oneOf constraints are not supported.*": "oneOf works only where no value fits two of its schemas; use anyOf",
     r"Resource '(?:json-schema:///)?(.*?)' is not present.*": r"it refers to \1, and only references within it work",
     r"Pointer '(.*)' does not exist": r"it refers to \1, where it holds nothing",
-    r"Unimplemented keys: \[(.*)\]": r"keywords that are not supported: \1",
 }
 """Errors of llguidance that speak of its own options and parts, and what they mean to who wrote the schema."""
+
+SUBSCHEMAS = ("items", "prefixItems", "additionalItems", "additionalProperties", "anyOf", "allOf", "oneOf")
+"""Keywords whose value is a schema or a list of schemas."""
+NAMED_SUBSCHEMAS = ("properties", "patternProperties", "$defs", "definitions")
+"""Keywords whose value holds schemas by name."""
+IMPLEMENTED = {
+    *SUBSCHEMAS,
+    *NAMED_SUBSCHEMAS,
+    *("$ref", "const", "enum", "type", "nullable"),
+    *(
+        "required",
+        "minProperties",
+        "maxProperties",
+        "minItems",
+        "maxItems",
+        "minLength",
+        "maxLength",
+        "pattern",
+        "format",
+    ),
+    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+}
+OBEYED = IMPLEMENTED | {
+    *("$schema", "$id", "id", "$anchor", "$comment", "title", "description", "default", "examples", "example"),
+    *("deprecated", "readOnly", "writeOnly", "discriminator", "xml", "externalDocs", "strict"),
+}
+"""These, and the names that JSON Schema, OpenAPI and OpenAI's clients write for readers, which change no answer."""
+UNIMPLEMENTED = {
+    *("$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$recursiveAnchor", "not", "if", "then", "else", "uniqueItems"),
+    *("contains", "minContains", "maxContains", "unevaluatedItems", "unevaluatedProperties", "propertyNames"),
+    *("dependencies", "dependentRequired", "dependentSchemas", "contentEncoding", "contentMediaType", "contentSchema"),
+}
 
 
 class Vocabulary:
@@ -77,6 +109,7 @@ def compile_grammar(vocabulary: LLTokenizer, kind: str, source: str) -> LLMatche
         if kind == "regex":
             grammar = LLMatcher.grammar_from_regex(source)
         else:
+            source = json.dumps(readable(json.loads(source)))
             grammar = LLMatcher.grammar_from_json_schema(source, overrides={"whitespace_pattern": WHITESPACE})
         matcher = LLMatcher(vocabulary, grammar, log_level=0, limits=PARSER_LIMITS)
         matcher.compute_bitmask()  # the first step is the most expensive one
@@ -86,6 +119,35 @@ def compile_grammar(vocabulary: LLTokenizer, kind: str, source: str) -> LLMatche
         message = explain(str(error))
         raise ValueError(CIRCLE if message == NO_TEXT and '"$ref"' in source else message) from None
     return matcher
+
+
+def readable(schema: Any) -> Any:
+    """A schema in which OpenAPI's `nullable` is written as a type. Raises ValueError for a name that would not be
+    obeyed: llguidance reads over those that it does not know, and x-guidance can have it read over others."""
+    left = [schema]
+    while left:
+        one = left.pop()
+        if isinstance(one, list):
+            left += one
+        elif isinstance(one, dict):
+            for name in one:
+                if name not in OBEYED and (not name.startswith("x-") or name == "x-guidance"):
+                    raise ValueError(unknown(name[:100]))
+            if one.get("nullable") is True and isinstance(one.get("type"), str) and one["type"] != "null":
+                one["type"] = [one["type"], "null"]
+            left += [one[name] for name in SUBSCHEMAS if name in one]
+            left += [
+                each for name in NAMED_SUBSCHEMAS if isinstance(one.get(name), dict) for each in one[name].values()
+            ]
+    return schema
+
+
+def unknown(name: str) -> str:
+    """Why a schema may not hold a name."""
+    if name in UNIMPLEMENTED:
+        return f'keywords that are not supported: "{name}"'
+    near = difflib.get_close_matches(name, IMPLEMENTED, n=1)
+    return f'there is no keyword "{name}"; ' + (f'did you mean "{near[0]}"?' if near else "leave it out")
 
 
 def error_of(matcher: LLMatcher) -> str:

@@ -19,7 +19,7 @@ from bluejay.infer.params import SamplingParams
 from bluejay.infer.prompts import end_of
 from bluejay.infer.samples import Chunk
 from bluejay.serve.api.offered import Catalogue
-from bluejay.serve.api.parameters import Body
+from bluejay.serve.api.parameters import Body, JSONRoute
 from bluejay.serve.api.respond import ENGINE_ERRORS, Service, to_api_error
 from bluejay.serve.engine_thread import Job
 from bluejay.serve.errors import ERRORS, APIError, json_response
@@ -175,7 +175,7 @@ def text_of(chunks: list[tuple[int, Chunk]]) -> str:
 
 def router(models: Catalogue) -> APIRouter:
     """The routes of the endpoints."""
-    routes, legacy = APIRouter(responses=ERRORS, deprecated=True), Legacy(models)
+    routes, legacy = APIRouter(route_class=JSONRoute, responses=ERRORS, deprecated=True), Legacy(models)
 
     @routes.post("/complete", response_model=CompleteAnswer)
     async def complete(body: CompleteRequest, request: Request) -> Response:

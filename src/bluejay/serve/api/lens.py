@@ -25,9 +25,10 @@ from bluejay.lens.patching import pair_of, patch
 from bluejay.lens.prediction import look
 from bluejay.serve.api.completions import STREAM_CONTENT, CompletionAnswer
 from bluejay.serve.api.offered import Catalogue
-from bluejay.serve.api.parameters import Body, check_texts
-from bluejay.serve.api.respond import unless_gone
+from bluejay.serve.api.parameters import Body, JSONRoute, check_texts
+from bluejay.serve.api.respond import to_api_error, unless_gone
 from bluejay.serve.api.steered import Direction, SteeredRequest, cost, direction, respond
+from bluejay.serve.engine_thread import TimeLimitExceeded
 from bluejay.serve.errors import ERRORS, APIError, json_response
 from bluejay.serve.settings import ServeSettings
 from bluejay.trace.spans import char_offsets
@@ -79,13 +80,13 @@ class KeptRequest(Body):
 
 def router(models: Catalogue, settings: ServeSettings) -> APIRouter:
     """The routes; none where strangers use the server."""
-    routes, turn = APIRouter(), asyncio.Lock()
+    routes, turn = APIRouter(route_class=JSONRoute), asyncio.Lock()
     if settings.public is not None:
         return routes
 
     async def answered(request: Request, answer: Callable[..., Any], *arguments: Any) -> Any:
         """What a function answers in a thread, one at a time; of a client that goes away before its turn, nothing is
-        computed. Raises APIError then, and for a user's mistake."""
+        computed. Raises APIError then, for a user's mistake, and when the time is over."""
 
         async def work() -> Any:
             async with turn:
@@ -96,8 +97,12 @@ def router(models: Catalogue, settings: ServeSettings) -> APIRouter:
                     await asyncio.wait([running])  # a thread cannot be stopped, and its turn ends with it
                     raise
 
-        with blaming(None):
-            return await unless_gone(request, work())
+        try:
+            with blaming(None):
+                async with asyncio.timeout(settings.time_limit):
+                    return await unless_gone(request, work())
+        except TimeoutError:
+            raise to_api_error(TimeLimitExceeded()) from None
 
     @routes.post("/v1/lens", responses=ERRORS)
     async def look_inside(body: LensRequest, request: Request) -> Response:

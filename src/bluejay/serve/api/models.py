@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 from bluejay.infer.needs import MODEL
 from bluejay.serve.api.logprobs import token_name
 from bluejay.serve.api.offered import Catalogue, Offered
-from bluejay.serve.api.parameters import Body
+from bluejay.serve.api.parameters import Body, JSONRoute
 from bluejay.serve.errors import ERRORS, APIError, json_response
 
 
@@ -73,7 +73,7 @@ class Detokenized(TypedDict):
 
 def router(models: Catalogue) -> APIRouter:
     """The routes of the endpoints."""
-    routes = APIRouter(responses=ERRORS)
+    routes = APIRouter(route_class=JSONRoute, responses=ERRORS)
 
     def described(one: Offered) -> ModelObject:
         return {

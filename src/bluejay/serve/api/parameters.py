@@ -1,9 +1,14 @@
-"""The parameters that completions and chat completions share, with OpenAI's names, ranges and defaults."""
+"""How bodies are read, and the parameters that completions and chat completions share, with OpenAI's names, ranges and
+defaults."""
 
 import difflib
 import json
-from typing import Annotated, Any, Literal
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any, Literal, NoReturn
 
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
@@ -15,6 +20,42 @@ MAX_N = 128
 MAX_STOP = 64
 MAX_LOGPROBS = 20
 """OpenAI's limit for chat completions; its limit for completions is 5."""
+
+
+class JSONRequest(Request):
+    """A request whose body is JSON as RFC 8259 has it, with each name once in an object. Python's parser would take
+    NaN, and the last value of a name that occurs twice."""
+
+    async def json(self) -> Any:
+        """The body. Raises APIError, ValueError and RecursionError."""
+        return json.loads(await self.body(), parse_constant=refuse_constant, object_pairs_hook=unique)
+
+
+class JSONRoute(APIRoute):
+    """A route whose requests are such."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """What answers a request."""
+        handler = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            return await handler(JSONRequest(request.scope, request.receive))
+
+        return handle
+
+
+def refuse_constant(name: str) -> NoReturn:
+    """Refuse NaN and the infinities."""
+    raise APIError(400, f"the body is not valid JSON: it holds {name}", code="invalid_json")
+
+
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object from its names and values. Raises APIError for a name that occurs twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise APIError(400, f"the body holds {twice[:100]} twice", code="invalid_json")
+    return found
 
 
 def nullable(schema: dict[str, Any]) -> None:

@@ -228,7 +228,7 @@ def to_api_error(reason: Exception) -> APIError:
         message = "the server is shutting down"
         return APIError(503, message, type="server_error", code="shutting_down", headers=retry)
     if isinstance(reason, TimeLimitExceeded):
-        message = "the server's time limit ended the request before all of its prompts were read; send fewer at a time"
+        message = "the server's time limit ended the request before all of its texts were read; send less at a time"
         return APIError(503, message, type="server_error", code="time_limit")
     message = "the generation failed; the server's log says why"
     return APIError(500, message, type="server_error", code="generation_failed")

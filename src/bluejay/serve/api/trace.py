@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field, WithJsonSchema
 
 from bluejay.serve.api.offered import Catalogue
-from bluejay.serve.api.parameters import Body
+from bluejay.serve.api.parameters import Body, JSONRoute
 from bluejay.serve.errors import ERRORS, APIError, json_response
 from bluejay.serve.middleware.access_log import current_request
 from bluejay.serve.settings import ServeSettings
@@ -121,7 +121,7 @@ class Opened:
 
 def router(models: Catalogue, settings: ServeSettings) -> APIRouter:
     """The routes; none where strangers use the server and tracing is not switched on."""
-    routes, turn = APIRouter(), asyncio.Lock()
+    routes, turn = APIRouter(route_class=JSONRoute), asyncio.Lock()
     of_each: dict[str, Opened] = {}
     is_public = settings.public is not None
     if settings.public is not None and not settings.public.trace:

@@ -134,7 +134,12 @@ class AccessLog:
             await self.app(scope, receive, recording_send)
         finally:
             route = scope.get("route")  # none for the page's files
-            self.metrics.requests.labels(route.path if route else "other", record.status).inc()
-            if record.status >= 400 or (route and route.path not in UNLOGGED):
-                logger.info(record.line())
+            note(record, self.metrics, route.path if route else None)
             record.end()
+
+
+def note(record: RequestRecord, metrics: Metrics, route: str | None = None) -> None:
+    """Count a request that was answered, and log it if it was rejected or is one to the API."""
+    metrics.requests.labels(route or "other", record.status).inc()
+    if record.status >= 400 or (route and route not in UNLOGGED):
+        logger.info(record.line())

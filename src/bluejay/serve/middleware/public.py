@@ -9,7 +9,7 @@ from pathlib import Path
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bluejay.serve.errors import APIError
+from bluejay.serve.errors import APIError, too_many_at_once
 from bluejay.serve.middleware.access_log import current_request
 from bluejay.serve.middleware.addresses import client_network, is_private
 from bluejay.serve.middleware.rates import Account, Limits, limit_exceeded
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 MIN_KEY_CHARACTERS = 16
 """The least length of a key; shorter ones can be guessed."""
 MAX_CONCURRENT_REQUESTS = 8
-"""Requests that one client may have in progress, so that no client fills the queue alone."""
+"""Requests that one client may have in progress."""
 
 WAITS = "/model/get_prediction"
 """The endpoint that only waits for a request of /model/predict, which counts as one in progress itself."""
@@ -81,8 +81,7 @@ class PublicAccess:
 
     def _admit(self, client: str, path: str) -> None:
         if path != WAITS and self.in_progress[client] >= MAX_CONCURRENT_REQUESTS:
-            message = f"{MAX_CONCURRENT_REQUESTS} requests of yours are being served; wait for one to end"
-            raise APIError(429, message, type="rate_limit_error", code="too_many_at_once", headers={"Retry-After": "1"})
+            raise too_many_at_once(f"{MAX_CONCURRENT_REQUESTS} requests of yours are being served; wait for one to end")
         limit = self.limits.requests
         if wait := self.limits.take(client, limit, 1):
             raise limit_exceeded(limit, wait, f"a client may ask {limit.amount} times a minute, and")
@@ -90,7 +89,9 @@ class PublicAccess:
 
 def is_api_call(scope: Scope) -> bool:
     """Whether a request is subject to keys and limits, unlike those for the page and the health of the server."""
-    return scope["method"] not in ("GET", "HEAD", "OPTIONS") or scope["path"].startswith(("/v1/", "/metrics"))
+    described = scope["path"] in ("/card", "/openapi.json")
+    read = scope["method"] in ("GET", "HEAD", "OPTIONS")
+    return not read or described or scope["path"].startswith(("/v1/", "/metrics"))
 
 
 def require_private_address(address: str) -> None:

@@ -3,7 +3,7 @@
 import { askModel, getModels } from "./api.js";
 
 export class Models {
-	list = []; // [{id, max_model_len, n_parameters, good_for, loaded}]; empty until the server has answered
+	list = []; // as getModels returns it; empty until the server has answered
 	current; // one of them
 	wanted; // the id of the one that is used if it is there, else the first
 

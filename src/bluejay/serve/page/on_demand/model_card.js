@@ -1,7 +1,7 @@
 // The model card: the choice of a model where there are several, its figures, its limits, its evaluation, and what its
 // authors say about it.
 
-import { request } from "../api.js";
+import { getJson } from "../api.js";
 import { create } from "../dom.js";
 import editor from "../editor.js";
 
@@ -27,7 +27,7 @@ export class ModelCard {
 
 	async show() {
 		const model = this.models.current;
-		const card = await request("card").then((response) => response.json()).catch(() => ({}));
+		const card = await getJson("card", this.models.key).catch(() => ({}));
 		if (model !== this.models.current) return; // another was chosen meanwhile
 		const facts = {
 			Name: model.id,
@@ -62,7 +62,7 @@ function summary(evaluation) {
 	table.append(create("caption", `Evaluated ${evaluation.date}, with 95 % intervals`));
 	table.append(row("th", "Task", "Figure", "n"), ...evaluation.figures.map(({ task, title, value, low, high, n }) =>
 		row("td", `${task}: ${title}`, `${figure(value)} (${figure(low)} to ${figure(high)})`, n)));
-	return [table, create("pre", evaluation.command)];
+	return evaluation.command ? [table, create("pre", evaluation.command)] : [table];
 }
 
 function row(kind, ...texts) {
