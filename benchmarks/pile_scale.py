@@ -172,7 +172,7 @@ def simulate(size: float) -> SimulatedRunner:
     parts = [Part(component, component.source[0], (f"text/{n:07}.jsonl",), PART_BYTES) for n in range(n_parts)]
     runner = SimulatedRunner(Executor(), Path("data/corpus.stages"))
     with (
-        mock.patch.object(graph, "parts_of", lambda component: (parts, [])),
+        mock.patch.object(graph, "parts_of", lambda *_: (parts, [])),
         mock.patch.object(graph, "stored_bytes", lambda task: PART_BYTES),
     ):
         SimulatedPipeline(recipe("text", "out"), runner, Report("scale", "")).run()

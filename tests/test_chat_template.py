@@ -343,7 +343,7 @@ def test_the_default_of_several_templates_is_used(form, tmp_path, capsys):
 
     assert chosen(rag="a", default="b") == "b"
     assert chosen(rag="a", tool_use="b") is None
-    assert "none of those beside it (rag, tool_use) is the default" in capsys.readouterr().err
+    assert "none of those that it has (rag, tool_use) is the default" in capsys.readouterr().err
 
 
 def test_special_tokens_absorb_the_space_around_them_once():

@@ -98,7 +98,7 @@ def test_a_file_that_was_added_to_a_model_stays_and_changes_nothing(recipe_file,
     assert (tmp_path / "run" / "model.other" / added.name).read_bytes() == b"a lens"
 
 
-def test_a_run_is_whole_without_its_metrics(recipe_file, tmp_path, load_recipe, capsys):
+def test_a_run_is_whole_without_its_metrics(recipe_file, tmp_path, load_recipe, capsys, plots):
     first = train(load_recipe(recipe_file, *SHORT))
     for result, metrics in ((True, True), (True, False), (False, True), (False, False)):
         if not result:
