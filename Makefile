@@ -59,7 +59,7 @@ clean:  ## everything that was installed or made
 
 .venv/run: pyproject.toml constraints.txt $(wildcard native/*.cpp native/*.h native/CMakeLists.txt)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: bluejay needs Python 3.11 or newer; set PYTHON=")'
-	@echo 'installing torch, pyarrow and some 60 smaller packages into .venv, about 1 GB, and compiling the native engine:'
+	@echo 'installing torch, pyarrow and some 60 smaller packages into .venv, about 1 GB (more with CUDA), and compiling the native engine:'
 	@echo 'one to five minutes, most of it torch and the compiler; "make clean" removes all of it'
 	test -x $(BIN)/python -a \( -x $(BIN)/pip -o -n '$(UV)' \) || $(PYTHON) -m venv .venv
 	$(INSTALL) --editable .

@@ -65,7 +65,9 @@ PREFACE = """# Benchmarks
 
 Each script in `benchmarks/` measures Bluejay and its peers in one run, taking turns, and prints one JSON line. `make
 bench` runs those that the Makefile lists, adds the lines to `benchmarks/results/`, one file for each processor, and
-writes this page from them. It needs the quickstart model (`make tour`) and the peers (`make bench-peers`).
+writes this page from them. It needs the quickstart model (`make tour`) and the peers of
+`decode` and `trace` (`make bench-peers`). `pile` also needs the mini-Pile and an environment that `DATATROVE_PYTHON`
+names; `lens` is compared with TransformerLens where it is run by hand with `--peer PYTHON`.
 
 A ratio is above 1 where Bluejay is better, whatever the unit; a goal is the ratio aimed at. In rows with "at
 most", the ratio is the limit over the figure. Figures are medians in a run; where a benchmark was run several times,

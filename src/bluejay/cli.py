@@ -128,7 +128,8 @@ def parser() -> Parser:
     plan_.add_argument("--hardware", type=Path, help=hardware_help)
     plan_.add_argument("--best", action="store_true", help="find the fastest mesh, micro-batch, recomputation")
     generate_ = add_verb(verbs, "generate", generate, "continue a prompt, or write with a model in turns")
-    generate_.add_argument("model", help="a model directory, a .gguf file or a hub name")
+    help = "a model directory, a run, an adapter, a .gguf file or the hub's name of a pulled model"
+    generate_.add_argument("model", help=help)
     help = "the text to continue; - reads it from standard input; without one an editor opens"
     generate_.add_argument("prompt", nargs="?", help=help)
     add_options(generate_, SamplingParams, without=("logprobs", "prompt_logprobs"))  # only reports, not printed
@@ -136,7 +137,7 @@ def parser() -> Parser:
 
     help = "convert a model from any layout to a Hugging Face directory, or to a .gguf file"
     convert_ = add_verb(verbs, "convert", convert, help)
-    help = "a model directory, a .gguf file, a mesh-transformer-jax checkpoint or a hub name"
+    help = "a model directory, a run, a .gguf file, a mesh-transformer-jax checkpoint or the hub's name of a pulled one"
     convert_.add_argument("source", help=help)
     help = "the directory to write, or a file that ends in .gguf, for llama.cpp"
     convert_.add_argument("target", type=Path, help=help)
@@ -153,7 +154,8 @@ def parser() -> Parser:
     help = "look inside a model: its activations by name, and what made a prediction"
     lens_options(add_verb(verbs, "lens", printing(run_lens), help))
     info_ = add_verb(verbs, "info", info, "describe a model and the memory it needs")
-    info_.add_argument("model", help="a model directory, a .gguf file, a hub name or a preset such as gpt-j-6b")
+    help = "a model directory, a run, a .gguf file, the hub's name of a pulled model, or a preset such as gpt-j-6b"
+    info_.add_argument("model", help=help)
     pull_ = add_verb(verbs, "pull", pull, "download a model from the hub and verify every file")
     pull_.add_argument("name", help="owner/model, or a short name such as gpt2 or gpt-j-6b; @revision may follow")
     pull_.add_argument("--directory", type=Path, help="directory to write (default: the hub's cache)")
@@ -163,7 +165,7 @@ def parser() -> Parser:
     push_.add_argument("--private", action="store_true", help="make a new repository that only its owner can read")
     help = "serve models through OpenAI's completions API and a web page"
     serve_ = add_verb(verbs, "serve", serve, help, json=False)
-    help = "a model directory, a .gguf file or a hub name; of several, requests choose one by its name"
+    help = "model directories, runs, .gguf files or hub names of pulled models; requests choose one by its name"
     serve_.add_argument("models", nargs="+", metavar="MODEL", help=help)
     device_options(serve_)
     add_options(serve_, ServeSettings, without=("public",))
@@ -200,6 +202,8 @@ def add_verb(
 ) -> argparse.ArgumentParser:
     """Add a verb with the options that all verbs have; `--json` only where the verb has a result to print."""
     epilog = "Any field of the recipe can follow as --section.field value, for example --seed 7." if overrides else None
+    if name == "plan":
+        epilog = "Any field of the recipe or the hardware can follow as --section.field value: --hardware.devices 64."
     verb = verbs.add_parser(name, help=help, description=help, epilog=epilog)
     if json:
         verb.add_argument("--json", action="store_true", help="print the result as one JSON object on the last line")

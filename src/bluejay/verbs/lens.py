@@ -35,7 +35,7 @@ FITTING = {
 
 def lens_options(verb: argparse.ArgumentParser) -> None:
     """Add the options of `bluejay lens`."""
-    verb.add_argument("model", help="a model directory, a .gguf file or a hub name; with --heads also a run")
+    verb.add_argument("model", help="a model directory, a run, a .gguf file or the hub's name of a pulled model")
     verb.add_argument("text", nargs="?", help="the text to look at; - reads it from standard input")
     help = "the position whose prediction is explained, counted from the end if it is negative (default: -1)"
     verb.add_argument("--position", type=int, default=-1, metavar="N", help=help)
@@ -50,7 +50,7 @@ def lens_options(verb: argparse.ArgumentParser) -> None:
     what.add_argument("--without", action="store_true", help="say what happens to the prediction without each token")
     help = "patch activations of the text into this changed one, of equal length"
     what.add_argument("--patch", metavar="TEXT", help=help)
-    help = "score all heads: induction, previous token, copying; of a run, at each model that it kept"
+    help = "score all heads (induction, previous and duplicate token, copying); of a run, at each model that it kept"
     what.add_argument("--heads", action="store_true", help=help)
     help = "describe a neuron or a head from texts of the model's corpus: neuron:LAYER:NUMBER or head:LAYER:NUMBER"
     what.add_argument("--card", metavar="WHAT", help=help)

@@ -49,7 +49,7 @@ def trace_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("text", help="the text to trace; - reads it from standard input")
     verb.add_argument("--corpus", type=Path, action="append", default=[], metavar="DIR", help=CORPUS_HELP)
     verb.add_argument("--min-tokens", type=at_least(1), default=5, help="tokens that a match has at least (default: 5)")
-    help = "show at most this many of each match (default: 10)"
+    help = "documents of each match to show, at most (default: 10)"
     verb.add_argument("--documents", type=at_least(1), default=10, help=help)
     verb.add_argument("--spans", type=at_least(1), default=20, help="show at most this many matches (default: 20)")
     help = "show so many tokens around each match (default: 0)"
