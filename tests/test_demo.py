@@ -79,11 +79,20 @@ def test_a_demo_serves_the_released_model_where_it_lies_in_the_checkout(monkeypa
     assert served == [(["bluejay-nano"], 0)]
 
 
+def test_a_demo_finds_the_model_of_its_checkout_from_any_folder(monkeypatch, tmp_path):
+    checkout = tmp_path / "checkout"
+    (checkout / demo.RELEASED).mkdir(parents=True)
+    monkeypatch.setattr(demo, "__file__", str(checkout / "src" / "bluejay" / "demo.py"))
+    monkeypatch.chdir(tmp_path)
+    assert demo.released() == checkout / demo.RELEASED
+
+
 def test_a_demo_that_is_stopped_while_it_trains_says_what_goes_on(monkeypatch, tmp_path, capsys):
     def stopped(*_: object) -> None:
         raise Interrupted("stopped after step 5 of 9; run the same command to resume", signal.SIGTERM)
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("bluejay.demo.released", lambda: None)
     monkeypatch.setattr("bluejay.demo.build", stopped)
     with pytest.raises(SystemExit, match="143"):
         cli.main(["demo", "--port", "0"])

@@ -67,6 +67,50 @@ def test_an_environment_that_was_not_finished_is_made_again(tmp_path, files, mad
     assert ("-m venv .venv" in (tmp_path / "calls").read_text().splitlines()) == made
 
 
+def make(folder: Path, *arguments: str) -> str:
+    """What `make` prints in a folder, with an installer that only says that it is called."""
+    command = ["make", "--file", ROOT / "Makefile", "--no-print-directory", "UV=", "INSTALL=echo installs", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+def test_a_checkout_is_installed_once_and_again_where_it_was_moved_to(tmp_path):
+    before, after = tmp_path / "here", tmp_path / "else where"
+    (before / ".venv" / "bin").mkdir(parents=True)
+    for name in ("pyproject.toml", "constraints.txt", ".venv/run", ".venv/bin/pip", ".venv/bin/python"):
+        (before / name).touch()
+    (before / ".venv" / "bin" / "pip").chmod(0o755)
+    (before / ".venv" / "bin" / "python").write_text('#!/bin/sh\necho "python $@"\n')
+    (before / ".venv" / "bin" / "python").chmod(0o755)
+    assert "\ninstalls --editable ." in make(before, ".venv/dev")
+    assert "installs" not in make(before, ".venv/dev")
+    before.rename(after)
+    moved = make(after, ".venv/dev")
+    assert "\ninstalls --editable .\n" in moved and "\ninstalls --quiet --editable .[corpus,dev]\n" in moved
+    assert "python -m venv --without-pip .venv" in moved.splitlines()  # whose scripts name the folder
+    assert "installs" not in make(after, ".venv/dev")
+
+
+def test_without_a_python_make_says_so_and_stops(tmp_path):
+    with pytest.raises(subprocess.CalledProcessError) as stopped:
+        make(tmp_path, ".venv/run", "PYTHON=", "--old-file=pyproject.toml", "--old-file=constraints.txt")
+    assert stopped.value.stdout == "error: no Python here; install Python 3.11 or newer, or set PYTHON=\n"
+
+
+@pytest.mark.parametrize(("target", "kept"), [("clean", {"data", "runs", "src"}), ("clean-all", {"src"})])
+def test_what_was_installed_is_removed_without_what_was_made(tmp_path, target, kept):
+    for name in (".venv", ".venv-peers", "build", "data", "runs", "src/bluejay"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "src" / "bluejay" / "_native.abi3.so").touch()
+    make(tmp_path, target)
+    assert {path.name for path in tmp_path.iterdir()} == kept and not list((tmp_path / "src" / "bluejay").iterdir())
+
+
+def test_make_help_tells_of_every_target():
+    (targets,) = re.findall(r"^\.PHONY: (.*) FORCE$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    told = [line.split(None, 1) for line in make(ROOT, "help").splitlines()]
+    assert [name for name, _ in told] == targets.split() and all(text for _, text in told)
+
+
 def test_systemd_takes_the_unit(tmp_path):
     if shutil.which("systemd-analyze") is None:
         pytest.skip("there is no systemd here")

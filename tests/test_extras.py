@@ -1,6 +1,7 @@
 """The advice to install what is missing works where Bluejay came from."""
 
 import json
+import shlex
 import sys
 import tomllib
 from importlib.metadata import PackageNotFoundError
@@ -10,24 +11,27 @@ import pytest
 
 from bluejay import extras, package_index
 
+INTO = "install --python '/my env/bin/python'"
+"""How uv is told the Python to install for."""
+
 
 @pytest.mark.parametrize(
     ("origin", "command"),
     [
         (
             {"url": "file:///a%20b/bluejay", "dir_info": {"editable": True}},
-            "pip install -e '/a b/bluejay[corpus,train]'",
+            "install -e '/a b/bluejay[corpus,train]'",
         ),
-        ({"url": "file:///a/bluejay", "dir_info": {}}, "pip install '/a/bluejay[corpus,train]'"),
+        ({"url": "file:///a/bluejay", "dir_info": {}}, "install '/a/bluejay[corpus,train]'"),
         (
             {"url": "file:///a/bluejay-0.1.0.whl", "archive_info": {}},
-            "pip install 'bluejay[corpus,train] @ file:///a/bluejay-0.1.0.whl'",
+            "install 'bluejay[corpus,train] @ file:///a/bluejay-0.1.0.whl'",
         ),
         (
             {"url": "https://example.org/bluejay", "vcs_info": {"vcs": "git", "commit_id": "c0ffee"}},
-            "pip install 'bluejay[corpus,train] @ git+https://example.org/bluejay@c0ffee'",
+            "install 'bluejay[corpus,train] @ git+https://example.org/bluejay@c0ffee'",
         ),
-        (None, "pip install 'bluejay[corpus,train]'"),
+        (None, "install 'bluejay[corpus,train]'"),
     ],
 )
 def test_extras_come_from_where_the_package_came_from(monkeypatch, origin, command):
@@ -37,7 +41,10 @@ def test_extras_come_from_where_the_package_came_from(monkeypatch, origin, comma
             return None if origin is None else json.dumps(origin)
 
     monkeypatch.setattr(extras, "distribution", lambda name: Installed())
-    assert extras.install("corpus", "train") == command
+    monkeypatch.setattr(sys, "executable", "/my env/bin/python")
+    assert extras.install("corpus", "train") == f"'/my env/bin/python' -m pip {command}"
+    monkeypatch.setattr("bluejay.extras.importlib.util.find_spec", lambda name: None)
+    assert extras.install("corpus", "train") == f"uv pip {command.replace('install', INTO, 1)}"
 
 
 def test_files_that_were_never_installed_have_advice_too(monkeypatch):
@@ -45,12 +52,12 @@ def test_files_that_were_never_installed_have_advice_too(monkeypatch):
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(extras, "distribution", nowhere)
-    assert extras.install("corpus") == "pip install 'bluejay[corpus]'"
+    assert extras.install("corpus") == f"{shlex.quote(sys.executable)} -m pip install 'bluejay[corpus]'"
 
 
 def test_the_package_index_is_read_by_an_extra_that_brings_its_reader_alone(monkeypatch):
     monkeypatch.setitem(sys.modules, "pypi_simple", None)
-    with pytest.raises(ValueError, match=r"pypi-simple: pip install .*\[evals\]"):
+    with pytest.raises(ValueError, match=r"pypi-simple: .* -m pip install .*\[evals\]"):
         package_index.indexes()
     extras_of = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"][
         "optional-dependencies"

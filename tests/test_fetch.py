@@ -34,6 +34,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.files: dict[str, bytes] = {}
         self.cuts: list[int] = []
         self.statuses: list[int] = []
+        self.closed: str | None = None
         self.passwords: list[str | None] = []
         self.asked: list[tuple[str, str]] = []
         self.version = '"1"'
@@ -51,6 +52,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.server.passwords.append(self.headers.get("Authorization"))
         if self.server.statuses:
             return self.answer(self.server.statuses.pop(0), b"")
+        if self.server.closed and self.server.closed in path:
+            return self.answer(403, b"", {"X-Error-Code": "GatedRepo"})
         if "list-type=2" in query:
             return self.listing(path)
         data = self.server.files.get(path)
@@ -279,6 +282,9 @@ def test_files_of_the_hub_are_found_by_pattern(server: Server, monkeypatch: pyte
     found = matching("hf://datasets/o/d/*.jsonl")
     assert found == ["hf://datasets/o/d/a.jsonl", "hf://datasets/o/d/b.jsonl"]
     assert fetch(found[1]).read_bytes() == DATA
+    server.closed = "/resolve/"
+    with pytest.raises(ValueError, match=r"a\.jsonl cannot be fetched: 403 .*; accept its terms on its page, then"):
+        fetch(found[0])
 
 
 def test_paths_of_this_machine_are_no_addresses() -> None:

@@ -68,6 +68,24 @@ def test_a_user_without_a_home_has_a_cache(monkeypatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("pwd.getpwuid", lambda _: {}[0])
     assert cache_directory().parent == Path(tempfile.gettempdir())
+    monkeypatch.setenv("BLUEJAY_CACHE", "here")
+    assert cache_directory() == Path("here")
+
+
+def test_a_home_that_cannot_hold_the_cache_counts_as_none(monkeypatch, tmp_path) -> None:
+    for name in ("BLUEJAY_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_directory() == tmp_path / ".cache" / "bluejay"
+    monkeypatch.setattr("bluejay.files.os.access", lambda path, mode: Path(path) != Path("/"))
+    monkeypatch.setenv("HOME", "/")
+    assert cache_directory().parent == Path(tempfile.gettempdir())
+
+
+def test_the_home_in_the_name_of_a_cache_is_the_users(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("BLUEJAY_CACHE", "~/x")
+    assert cache_directory() == tmp_path / "x"
 
 
 def test_a_full_disk_leaves_what_was_there(tmp_path: Path, file_size_limit) -> None:

@@ -94,6 +94,10 @@ def test_the_links_of_a_notebook_lead_to_files(path):
     assert len(links) > 5 and [link for link in links if not (path.parent / link).exists()] == []
 
 
+def test_a_checkout_in_a_folder_with_a_space_is_installed():
+    assert '%pip install --quiet "{CHECKOUT}"' in code("setup")
+
+
 def test_prompts_are_continued_with_the_settings(outputs):
     assert outputs["code"]["text"].startswith(SIGNATURE) and outputs["news"]["text"].startswith("Jays that count")
     prompt = re.search(r'write\("""(.*?)"""\)', code("essay"), re.DOTALL)

@@ -306,6 +306,9 @@ def test_a_model_is_trained_further_however_slow_the_machine_is(tokens_per_secon
     ("arguments", "says"),
     [
         (["train", "none.txt"], "no recipe at none.txt"),
+        (["new", "small.txt"], "small.txt is a file; name a folder first: bluejay new FOLDER small.txt"),
+        (["train", "small.txt", "--output", "small.txt"], "small.txt is a file; name a folder"),
+        (["recipes", "train/quickstart", "--to", "small.txt"], "small.txt is a file; name a folder"),
         (["new", "mine", "none.txt"], "there is no such file or folder"),
         (["train", "empty"], "empty holds no files"),
         (["train", "small.txt", "--train.tokens", "8192"], "--train.tokens needs a run of a known length"),

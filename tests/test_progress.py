@@ -52,3 +52,13 @@ def test_where_the_total_is_not_known_no_share_and_no_time_is_made_up(notebook, 
     bar.advance(0)
     said = capsys.readouterr().err
     assert "fetch x  50% · " in said and " s left" in said and ("█" in said) is notebook
+
+
+def test_a_terminal_that_cannot_move_the_cursor_gets_lines(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", -1.0)
+    monkeypatch.setenv("TERM", "dumb")
+    with progress.progress("fetch x", 100, "B") as bar:
+        bar.advance(50)
+    said = capsys.readouterr().err
+    assert "fetch x  50% · " in said and "\x1b" not in said

@@ -52,7 +52,8 @@ def test_a_copied_recipe_trains_on_what_was_copied_with_it(tmp_path, monkeypatch
     assert copied == {path.relative_to(tmp_path) for path in tmp_path.rglob("*.*") if path.is_file()}
     data = recipe.load(TrainRecipe, Path("recipes/train/camel-case.toml")).data
     assert Path(data.train[0].shards).is_file() and Path(str(data.valid)).is_file()
-    main(["recipes", "train/camel-case"])  # the same again is no mistake
+    for name in ("train/camel-case", "recipes/train/camel-case.toml", "./recipes/train/camel-case"):
+        main(["recipes", name])  # the same again is no mistake
     Path("recipes/train/camel-case.toml").write_text("mine")
     with pytest.raises(SystemExit):
         main(["recipes", "train/camel-case"])

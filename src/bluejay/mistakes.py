@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 
 from bluejay.extras import install
@@ -27,12 +28,24 @@ def sentence(error: Exception) -> str:
         return "this user has no home folder, which ~ stands for; set HOME, or write the path without ~"
     if isinstance(error, ModuleNotFoundError):
         return f"{error.name} is not installed; {install('corpus')} installs what all verbs need"
+    if isinstance(error, ImportError) and "socksio" in str(error):
+        return "a SOCKS proxy needs a package that is not installed; `python -m pip install socksio` installs it"
+    if isinstance(error, FileNotFoundError) and not error.filename and (lost := lost_certificates()):
+        return lost
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
     where = f": {error.filename}" if error.filename else ""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     helps = "; nothing half-written is left, so make room and run the same command again" if full else ""
     return f"{error.strerror}{where}{helps}"
+
+
+def lost_certificates() -> str | None:
+    """What is wrong with the environment variables that name certificates, of which errors of TLS name no file."""
+    for name, kind in {"SSL_CERT_FILE": "file", "SSL_CERT_DIR": "folder"}.items():
+        if (place := os.environ.get(name)) and not Path(place).exists():
+            return f"{name} is {place}, where no {kind} is; correct or unset it"
+    return None
 
 
 def standard_input() -> str:
@@ -46,11 +59,14 @@ def standard_input() -> str:
 
 
 def open_outputs() -> None:
-    """Have what is printed go nowhere where standard output or standard error is closed, as after `>&-`."""
+    """Have what is printed go nowhere where standard output or standard error is closed, as after `>&-`; and have
+    standard output print a question mark for a character that it cannot encode."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open as long as the process
             setattr(sys, name, nowhere)
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")
 
 
 def has_no_home_folder(error: Exception) -> bool:
@@ -60,7 +76,7 @@ def has_no_home_folder(error: Exception) -> bool:
 
 def is_first() -> bool:
     """Whether this process is the only one of its command, or the first of several."""
-    return os.environ.get("RANK", "0") == "0"
+    return (os.environ.get("RANK") or "0") == "0"
 
 
 def reader_gone() -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from bluejay import recipe as recipes
-from bluejay.files import TEMPORARY
+from bluejay.files import TEMPORARY, require_writable
 from bluejay.gpt.formats.layouts import open_model
 from bluejay.gpt.formats.locate import locate
 from bluejay.pile.build import BuildResult, build
@@ -168,6 +168,9 @@ def new(directory: Path, text: Path | None = None) -> list[Path]:
     paths = [directory / "pile.toml", directory / "train.toml"]
     if there := [path for path in paths if path.exists()]:
         raise ValueError(f"{there[0]} is there already; name another folder")
+    if directory.is_file():
+        raise ValueError(f"{directory} is a file; name a folder first: bluejay new FOLDER {text or directory}")
+    require_writable(directory, is_folder=True)
     name = name_of(directory)
     if text is None:
         (directory / "text").mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bluejay.extras import install
-from bluejay.fetch import cached_by_hash, fetch, first_line
+from bluejay.fetch import cached_by_hash, fetch, first_line, without_password
 
 if TYPE_CHECKING:
     from pypi_simple import DistributionPackage
@@ -31,16 +31,26 @@ def choose(name: str, version: str | None, sha256: str | None) -> "DistributionP
 
     Raises ValueError: the index cannot be reached or has no such file.
     """
-    files = [file for index in indexes() for file in project_files(index, name)]
+    places = indexes()
+    files = [file for index in places for file in project_files(index, name)]
+    if not files:
+        listed = ", ".join(map(without_password, places)) or "pip is configured with no http address"
+        raise ValueError(f"{name} is in none of the package indexes: {listed}")
     versions = {file.version for file in files if not file.is_yanked}
-    version = version or newest(versions)
+    latest = newest(versions)
+    version = version or latest
     release = [file for file in files if file.version == version and file.package_type in ("wheel", "sdist")]
+    if not version:
+        raise ValueError(f"{name} has only pre-releases and withdrawn versions; state the version")
+    if not release:
+        newer = latest or "a pre-release"
+        raise ValueError(f"the index has no wheel and no sources of {name} {version}; the newest version is {newer}")
     if sha256:
         found = [file for file in release if file.digests.get("sha256") == sha256]
     else:
         found = sorted(release, key=lambda file: (not file.filename.endswith("-none-any.whl"), file.package_type))
     if not found:
-        has = ", ".join(f"{file.filename} (sha256 {file.digests.get('sha256')})" for file in release) or "no files"
+        has = ", ".join(f"{file.filename} (sha256 {file.digests.get('sha256')})" for file in release)
         raise ValueError(f"{name} {version}: the index has {has}, not what is asked for")
     return found[0]
 

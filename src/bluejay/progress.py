@@ -78,7 +78,7 @@ def progress(label: str, total: int, unit: str, done: int = 0) -> Generator[Bar]
     from rich.console import Console  # here, because all verbs import this file and few of them need rich
 
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if not console.is_interactive:
         bar = Bar(label, total, unit, done, None, console.is_jupyter)
         yield bar
         return bar.end()

@@ -4,6 +4,8 @@ import re
 import shutil
 from pathlib import Path
 
+from bluejay.files import require_writable
+
 DATA = ".jsonl"
 """Ending of the files beside the recipes that they train on."""
 
@@ -33,16 +35,22 @@ def find(path: Path) -> Path:
     optional; the path itself if there is none."""
     if path.exists() or path.is_absolute():
         return path
+    return by_name(path) or path
+
+
+def by_name(path: Path) -> Path | None:
+    """The recipe that comes with Bluejay under a name, `recipes/` and `.toml` being optional; None if there is none."""
     name = str(path).removeprefix("recipes/").removesuffix(".toml")
-    return folder() / f"{name}.toml" if name in recipes() else path
+    return folder() / f"{name}.toml" if name in recipes() else None
 
 
 def copy(name: str, target: Path) -> list[Path]:
     """Copy a recipe and the data beside it that it names into a folder laid out as `recipes`; the files written.
 
-    Raises ValueError: there is no such recipe, or a file of that name is there already.
+    Raises ValueError: there is no such recipe, another file of that name is there, or the target is no folder.
     """
-    source = find(Path(name))
+    require_writable(target, is_folder=True)
+    source = by_name(Path(name)) or Path(name)
     if not source.is_relative_to(folder()):
         raise ValueError(f"no recipe {name} comes with bluejay; it must be one of {', '.join(recipes())}")
     text = source.read_text(encoding="utf-8")
@@ -51,6 +59,7 @@ def copy(name: str, target: Path) -> list[Path]:
     if there := [path for path in written if path.exists() and path.read_bytes() != written[path].read_bytes()]:
         raise ValueError(f"{there[0]} is there already and differs; name another folder by --to")
     for path, file in written.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, path)
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, path)
     return list(written)

@@ -12,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import huggingface_hub
 
 COMMIT, OLD_COMMIT = "c" * 40, "d" * 40
+EXPIRED = "hf_expired"
+"""A token that the hub refuses."""
 LARGE = ("safetensors", "bin", "h5", "msgpack")
 """Endings of files that lie in large-file storage."""
 
@@ -97,8 +99,10 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             return None
 
         def describe(self, repo: str, revision: str) -> None:
+            if self.headers.get("Authorization") == f"Bearer {EXPIRED}":
+                return self.reply(401, X_Error_Message="Invalid credentials in Authorization header")
             if (commit := self.commit(repo, revision)) is None:
-                return
+                return None
             siblings = []
             for name, content in hub.repos[repo][commit].items():
                 sibling = {"rfilename": name, "size": len(content), "blobId": digest_of("", content)}
@@ -106,7 +110,7 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                     sibling["lfs"] = {"sha256": digest_of(name, content), "size": len(content), "pointerSize": 134}
                 siblings.append(sibling | hub.metadata)
             about = {"_id": "1", "id": repo, "modelId": repo, "sha": commit, "private": False, "siblings": siblings}
-            self.reply(200, json.dumps(about).encode(), Content_Type="application/json")
+            return self.reply(200, json.dumps(about).encode(), Content_Type="application/json")
 
         def redirect(self, repo: str, revision: str, name: str) -> None:
             """Small files are sent, large ones lie elsewhere."""

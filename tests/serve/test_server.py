@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import resource
 import signal
 import time
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 import httpx
 import pytest
 
-from bluejay.serve.server import listen, serve
+from bluejay.serve.server import listen, log_requests, serve
 from bluejay.serve.settings import ServeSettings
 from tests.serve.programs import program
 from tests.waiting import PATIENCE
@@ -23,6 +24,20 @@ def test_a_port_in_use_is_one_sentence(model):
             OSError, match=rf"^port {port} on 127.0.0.1 is in use by another program; choose another with --port$"
         ):
             serve(model, ServeSettings(port=port))
+
+
+@pytest.mark.parametrize(("most", "wanted"), [(resource.RLIM_INFINITY, 10_240), (4096, 4096)])
+def test_a_system_that_refuses_more_open_connections_is_served_with_those_it_has(monkeypatch, most, wanted):
+    asked = []
+
+    def refuse(kind, limits):
+        asked.append(limits)
+        raise ValueError("current limit exceeds maximum limit")
+
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (256, most))
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    log_requests()
+    assert asked == [(wanted, most)]
 
 
 def test_invalid_addresses_are_rejected(model):

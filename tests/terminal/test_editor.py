@@ -255,6 +255,11 @@ def test_invalid_settings_are_refused(line):
         parse_settings(line)
 
 
+def test_a_count_that_is_not_whole_is_named():
+    with pytest.raises(ValueError, match=r"max_tokens is '1.5'; it must be a whole number"):
+        parse_settings("max_tokens=1.5")
+
+
 @pytest.mark.parametrize(
     ("line", "stop"),
     [
@@ -347,7 +352,13 @@ def test_history_lasts_until_it_is_deleted(tiny_model, tmp_path):
         assert text == f"the cat{model} and what was not run" and editor.settings.params.seed == 7
         press(HISTORY)
         await until(lambda: editor.menu is not None)
-        press("x")
+        for other in ("", DOWN):  # another key takes the question back
+            press(f"{other}x")
+            await until(lambda: "x again deletes all 2" in on_screen(editor))
+        press(DOWN)
+        await until(lambda: "x deletes all" in on_screen(editor))
+        assert len(history.entries) == 2
+        press("xx")
         await until(lambda: editor.menu is None)
         press(CLEAR)
 

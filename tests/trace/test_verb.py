@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 
 import pytest
 
@@ -35,6 +36,14 @@ def test_in_the_terminal_each_span_has_its_documents(moved, capsys):
     assert "cut between sequences, read in parts at step" in text and "the cat [number 7" in text
     main(["trace", str(moved / "data" / "c"), TEXT])
     assert "read at" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["dumb", "xterm"])
+def test_only_a_terminal_that_can_underline_is_sent_the_codes(name, moved, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", name)
+    main(["trace", str(moved / "data" / "c"), TEXT])
+    assert ("\x1b" in capsys.readouterr().out) is (name == "xterm")
 
 
 def test_how_often_and_what_follows(moved, capsys):

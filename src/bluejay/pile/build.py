@@ -81,7 +81,8 @@ def align(cell: str, width: int, column: int) -> str:
 def build(recipe: PileRecipe, executor: Executor | None = None, force: bool = False) -> BuildResult:
     """Build the corpus of a recipe in `recipe.directory`, unless a complete corpus of the same recipe is there.
 
-    Without an executor, all work is done in this process. A corpus of other sources is replaced only with `force`.
+    Without an executor, all work is done in this process. With `force` a
+    corpus of the same recipe, whose files may have changed, and one of other sources are replaced.
 
     Raises ValueError: the recipe names what is not there, a component has no documents, or the directory holds a
     corpus of other sources or other files; OSError: the disk is full or cannot be written.
@@ -95,10 +96,10 @@ def build(recipe: PileRecipe, executor: Executor | None = None, force: bool = Fa
     settings = {name: value for name, value in plain(public).items() if name not in (INDEX, "storage")}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     built = Report.load(directory)
-    if built and built.recipe_sha256 == digest:
+    if built and built.recipe_sha256 == digest and not force:
         say(
-            f"{directory} is built from this recipe already; remove it to build from the files as they are now, or it "
-            f"and {recipe.stages} to read all files again (those that were downloaded stay in the cache)"
+            f"{directory} is built from this recipe already; --force builds it from the files as they are now, or "
+            f"remove it and {recipe.stages} to read all files again (those that were downloaded stay in the cache)"
         )
         if storage:
             copy(directory, storage)

@@ -36,6 +36,8 @@ INTERRUPT_DRAIN_SECONDS = 3.0
 """How long unfinished answers may continue after Ctrl+C."""
 ERROR_EVENT_SECONDS = 5.0
 """How long a server that shuts down has to send an error event to unfinished streams before it cuts connections."""
+OPEN_FILES = 10_240
+"""The limit on open connections where the system names no maximum: the most that macOS accepts."""
 LATE_REQUEST_SECONDS = 0.5
 """How long a connection that was accepted just before the shutdown may still send a request."""
 CLIENT_READ_SECONDS = 30.0
@@ -82,8 +84,10 @@ def log_requests() -> None:
     log = logging.getLogger("bluejay.requests")
     log.handlers, log.propagate = [handler], False
     log.setLevel(logging.INFO)
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = max(now, OPEN_FILES) if most == resource.RLIM_INFINITY else most
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def spoken(names: Sequence[str]) -> str:

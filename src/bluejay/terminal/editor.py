@@ -104,6 +104,7 @@ class Editor(Lexer):
             input=input,
             output=output,
         )
+        self.app.key_processor.before_key_press += lambda _: self.menu and setattr(self.menu, "question", "")
 
     def write(self) -> str:
         """Let the user write until they quit, the terminal is closed or SIGTERM comes. Returns the text."""
@@ -349,7 +350,11 @@ class Editor(Lexer):
             self.menu = None
 
         @keys.add("x", filter=Condition(lambda: self.menu is not None and self.menu.title == "history"), eager=True)
-        def clear_history(_: KeyPressEvent) -> None:
+        def clear_history(event: KeyPressEvent) -> None:
+            assert self.menu is not None
+            if not event.is_repeat:
+                self.menu.question = f"x again deletes all {len(self.history.entries)}"
+                return
             try:
                 self.history.clear()
             except OSError as error:

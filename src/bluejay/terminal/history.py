@@ -1,13 +1,12 @@
 """The runs of all visits, in one file in the user's home directory."""
 
 import json
-import os
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bluejay.files import cache_directory, parse_json, set_aside, write_text
+from bluejay.files import cache_directory, parse_json, set_aside, users_directory, write_text
 
 MAX_ENTRIES = 50
 
@@ -88,8 +87,5 @@ def fits(text: Any, spans: Any) -> bool:
 
 def state_directory() -> Path:
     """The directory for what Bluejay remembers of its user: `bluejay` in `$XDG_STATE_HOME` or in `~/.local/state`;
-    of a user without a home `state` in the directory of downloads."""
-    try:
-        return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "bluejay"
-    except RuntimeError:
-        return cache_directory() / "state"
+    of a user without a home, or with one that cannot hold it, `state` in the directory of downloads."""
+    return users_directory("XDG_STATE_HOME", "~/.local/state") or cache_directory() / "state"

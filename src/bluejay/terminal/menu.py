@@ -36,6 +36,8 @@ class Menu:
     """A text to read below the choices."""
     keys: str = ""
     """Help on keys that only this menu has."""
+    question: str = ""
+    """What stands in its place until the next key."""
     selected: int = 0
     top: int = 0
     """The first line of the text that is shown."""
@@ -61,7 +63,7 @@ class Menu:
     def rows(self) -> StyleAndTextTuples:
         """The menu as styled text; the cursor position keeps the selected row in view."""
         moves = "Up, Down, Enter" if self.choices else "Up, Down, Page Up, Page Down" if self.text else ""
-        keys = "  ".join(filter(None, [moves, "Esc closes", self.keys]))
+        keys = "  ".join(filter(None, [moves, "Esc closes", self.question or self.keys]))
         rows: StyleAndTextTuples = [("class:bar", f"{self.title}   {keys}"), ("", "\n")]
         for i, choice in enumerate(self.choices):
             selected = i == self.selected

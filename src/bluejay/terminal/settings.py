@@ -61,7 +61,8 @@ def value_from(name: str, text: str) -> Any:
     try:
         return SAMPLING[name].type(text)
     except ValueError:
-        form = "have the form TOKEN=NUMBER" if SAMPLING[name].container else "be a number"
+        number = "be a whole number" if SAMPLING[name].type is int else "be a number"
+        form = "have the form TOKEN=NUMBER" if SAMPLING[name].container else number
         raise ValueError(f"{name} is {text!r}; it must {form}") from None
 
 

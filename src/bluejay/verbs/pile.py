@@ -23,7 +23,8 @@ def build_options(verb: argparse.ArgumentParser) -> None:
     recipe_option(verb)
     verb.add_argument("--executor", choices=["local", "ray"], default="local", help="where it runs (default: local)")
     verb.add_argument("--workers", type=at_least(1), help="number of processes (default: one per core)")
-    verb.add_argument("--force", action="store_true", help="replace a corpus of other sources")
+    help = "build again from the files as they are now, and replace a corpus of other sources"
+    verb.add_argument("--force", action="store_true", help=help)
 
 
 def recipe_option(verb: argparse.ArgumentParser) -> None:

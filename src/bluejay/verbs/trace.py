@@ -167,6 +167,8 @@ def whole_trace(
     tracer: "Tracer", model: "Model | None", text: str, settings: Any, snippets: int
 ) -> tuple[str, dict[str, Any]]:
     """Spans, documents and steps."""
+    from prompt_toolkit.utils import is_dumb_terminal
+
     from bluejay.trace.display import as_text
 
     ids = tracer.ids(text)
@@ -184,7 +186,7 @@ def whole_trace(
         {**one, "text": pieces[id].decode("utf-8", errors="replace"), "logprob": logprobs and logprobs[i]}
         for i, (one, id) in enumerate(zip(tracer.infinigram(ids), ids.tolist(), strict=True))
     ]
-    return as_text(traced, values, sys.stdout.isatty()), values
+    return as_text(traced, values, sys.stdout.isatty() and not is_dumb_terminal()), values
 
 
 def next_tokens(tracer: "Tracer", model: "Model | None", text: str) -> tuple[str, dict[str, Any]]:

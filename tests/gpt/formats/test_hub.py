@@ -19,7 +19,7 @@ from bluejay.gpt.formats.hub import pull
 from bluejay.gpt.formats.layouts import save_model
 from bluejay.gpt.formats.locate import locate
 from bluejay.infer.model import Model
-from tests.gpt.hub_server import COMMIT, OLD_COMMIT, Hub, serving
+from tests.gpt.hub_server import COMMIT, EXPIRED, OLD_COMMIT, Hub, serving
 from tests.waiting import eventually
 
 
@@ -315,10 +315,21 @@ def test_what_cannot_be_pulled_is_said(hub, name, sentence):
 
 def test_a_gated_model_says_what_to_do(hub):
     hub.refusal = (403, "GatedRepo")
-    with pytest.raises(
-        ValueError, match=rf"owner/model is gated: accept its terms at {hub.url}/owner/model, then log in"
-    ):
+    with pytest.raises(ValueError, match=rf"model is gated: accept its terms at {hub.url}/owner/model, then log in"):
         pull("owner/model")
+
+
+def test_a_token_that_the_hub_refuses_is_what_is_wrong(hub, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", EXPIRED)
+    with pytest.raises(ValueError, match=rf"^{hub.url} refuses the token of HF_TOKEN .*; renew it, or unset it"):
+        pull("owner/model")
+
+
+def test_a_file_in_the_place_of_the_directory_is_noticed_before_the_hub_is_asked(cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="file is a file; name a folder"):
+        pull("owner/model", tmp_path / "file")
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_parsers_are_looked_up_first(tmp_path: Path, monkeypatch: pytest.MonkeyP
     pdf = {"kind": "pdf", "path": "https://example.org/a.pdf"}
     for source in (pdf, {"kind": "archive", "path": "https://example.org/a.zip", "formats": [pdf]}):
         for verb in (plan, build):
-            with pytest.raises(ValueError, match="component Second: reading pdf needs pypdfium2: pip install"):
+            with pytest.raises(ValueError, match=r"component Second: reading pdf needs pypdfium2: .*pip install"):
                 verb(recipe(tmp_path, {"source": [source]}))
 
 

@@ -127,6 +127,9 @@ def test_every_control(open_page, answer_with, size, scheme):
     expect(page.get_by_label("Top-p", exact=True)).to_have_value("0.5")
     page.get_by_role("button", name="Delete all").click()
     assert page.locator("[aria-label=History] li button").count() == 0
+    page.get_by_role("button", name="Bring back").click()
+    assert page.locator("[aria-label=History] li button").count() > 3
+    page.get_by_role("button", name="Delete all").click()
     # Two have tests of their own, the third is shown only if the server asks for a key.
     assert page.evaluate(UNUSED) == ["sources", "Inside", "api_key"]
 
@@ -171,11 +174,11 @@ def samples_can_be_kept_and_discarded(page: Page) -> None:
     page.get_by_role("spinbutton", name="Samples").fill("2")
     page.get_by_label("Length").evaluate("slider => (slider.value = 1024)")
     run_button(page).click()
-    expect(page.locator(".sample").first).not_to_have_text("\u200b")
+    expect(page.locator(".sample").first).not_to_be_empty()
     page.get_by_role("button", name="Stop").click()
     expect(page.locator("article small")).to_have_text(["stopped by you"] * 2)
     no_barriers(page)
-    kept = page.locator(".sample").last.text_content().removesuffix("\u200b")
+    kept = page.locator(".sample").last.text_content()
     page.get_by_role("button", name="Keep this one: sample 2").click()
     assert text_of(page) == "the dog" + kept
     page.get_by_role("button", name="Undo").click()

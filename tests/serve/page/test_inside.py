@@ -106,6 +106,7 @@ def test_a_token_is_chosen_by_click_keys_and_buttons(page, model: Model):
     expect(note(page)).to_contain_text("which comes next")
     at = TEXT.index("cat") + 1  # UTF-16 units of the page: one more than in Python
     page.mouse.click(*middle_of(page, at, at + 1))
+    page.mouse.move(0, 0)  # the click counts though the pointer does not rest
     expect(note(page)).to_contain_text("Explained: “c”.")
     assert drawn(page, ["chosen"]) == ["c"]
     writing(page).evaluate("(text, at) => text.setSelectionRange(at, at)", at)
@@ -161,12 +162,27 @@ def test_on_a_slow_network_the_last_press_counts_and_no_button_loses_the_focus(p
     expect(page.get_by_role("heading", name=MADE)).to_be_hidden()
 
 
-def test_a_layer_that_cannot_be_does_not_keep_the_model_from_writing(page):
+def test_what_cannot_be_steered_does_not_keep_the_model_from_writing(page):
     look_inside(page)
+    page.get_by_label("Length").fill("8")
+    section(page, STEERING).get_by_label("Layer").fill("70")
+    section(page, STEERING).get_by_role("button").click()
+    expect(section(page, STEERING)).to_contain_text("This cannot be steered; the slider is at zero.")
+    expect(page.locator(".sliders").get_by_label("Steering")).to_have_value("0")
     section(page, STEERING).get_by_label("Layer").fill("1.5")
     section(page, STEERING).get_by_role("button").click()
     expect(section(page, STEERING).get_by_label("Layer")).to_be_focused()
     sent_by(page, run_button(page).click)
+    look_inside(page)
+    section(page, STEERING).get_by_label("Layer").fill("")
+    section(page, STEERING).get_by_role("button").click()
+    expect(page.locator(".sliders").get_by_label("Steering")).to_have_value("1")
+    expect(section(page, STEERING)).to_contain_text("bits per byte")
+    section(page, STEERING).get_by_label("Steer away").fill(" ")
+    section(page, STEERING).get_by_role("button").click()
+    expect(section(page, STEERING)).to_contain_text("Both fields need a text.")
+    run_button(page).click()
+    expect(page.locator("#report")).to_contain_text("steered by 1")
 
 
 @pytest.mark.slow
@@ -192,6 +208,10 @@ def test_marks_go_with_the_text_that_was_looked_at_and_with_the_tab(page):
     expect(note(page)).to_have_text("The text has changed since it was looked at.")
     assert not drawn(page)
     expect(page.get_by_role("heading", name=MADE)).to_be_hidden()
+    writing(page).press("Backspace")
+    expect(note(page)).to_contain_text("which comes next")
+    assert drawn(page)
+    writing(page).press("x")
     page.get_by_role("button", name="Look inside").click()
     expect(page.get_by_role("heading", name=MADE)).to_be_visible()
 

@@ -1,5 +1,7 @@
 """What the browser keeps of a text, a run and a key, and what a link brings."""
 
+import json
+
 import pytest
 from playwright.sync_api import expect
 
@@ -29,6 +31,31 @@ def test_text_that_is_not_stored_is_said_once(page):
     writing(page).press("x")
     page.wait_for_timeout(600)
     expect(page.locator("#error")).to_have_text("")
+
+
+@pytest.mark.parametrize(
+    ("sample", "told"),
+    [(" sat", ""), ("s" * 3000, "This browser does not store the samples; a reload would lose them.")],
+)
+def test_samples_are_kept_without_their_tokens_or_their_loss_is_said(page, sample, told):
+    span = {"start": 0, "end": 4, "logprob": -1, "top": [["x" * 3000, -1]]}
+    samples = [{"text": sample, "spans": [span], "note": ""}]
+    state = json.dumps({"text": "the cat", "spans": [], "samples": samples})
+    page.evaluate("state => { document.onvisibilitychange = null; sessionStorage.setItem('bluejay', state); }", state)
+    page.reload()
+    expect(page.locator(".sample")).to_have_text(sample)
+    page.evaluate("""() => {
+        const { setItem } = Storage.prototype;
+        Storage.prototype.setItem = function (key, value) {
+            if (value.length > 2000) throw new Error("full");
+            setItem.call(this, key, value);
+        };
+    }""")
+    writing(page).fill("the dog")
+    assert eventually(lambda: page.evaluate(STORED, "localStorage") == "the dog")
+    kept = page.evaluate("JSON.parse(localStorage['bluejay']).samples.map(({ text }) => text)")
+    assert kept == ([] if told else [sample])
+    expect(page.locator("#error")).to_have_text(told)
 
 
 def test_each_tab_keeps_its_own_text_also_while_the_model_writes(page, server):
@@ -80,6 +107,31 @@ def test_history_keeps_the_settings_with_which_a_run_began(page):
     assert eventually(lambda: page.evaluate(first) == 0.3)
 
 
+def test_history_that_was_deleted_can_be_brought_back(page, server):
+    page.evaluate(FILL)
+    tab(page, "History")
+    entries = page.locator("[aria-label=History] li")
+    page.get_by_role("button", name="Delete all").click()
+    expect(entries).to_have_count(0)
+    page.get_by_role("button", name="Bring back").click()
+    expect(entries).to_have_count(50)
+    other = page.context.new_page()
+    other.goto(f"{server.url}/healthz")
+    other.evaluate("localStorage.setItem('bluejay-history', '[]')")  # as when another tab deletes it
+    expect(entries).to_have_count(0)
+    expect(page.get_by_role("button", name="Delete all")).to_be_visible()
+
+
+def test_link_leaves_the_draft_in_the_history(page):
+    writing(page).fill("my draft")
+    page.evaluate("location.hash = '#prompt=one'")
+    expect(page.locator("#text")).to_have_value("one")
+    page.reload()
+    tab(page, "History")
+    page.locator("[aria-label=History] li button", has_text="before a link").click()
+    expect(page.locator("#text")).to_have_value("my draft")
+
+
 def test_link_with_line_ends_of_windows_says_who_wrote_the_answer(page):
     page.evaluate("location.hash = '#prompt=a%0D%0Ab%0Dc&answer=X%0D%0AYZ&stop_before=END%0D%0A.'")
     expect(page.locator("#text")).to_have_value("a\nb\ncX\nYZ")
@@ -129,3 +181,18 @@ def test_every_part_asks_for_a_key_that_is_missing(page, part):
         page.get_by_role("button", name="Look inside").click()
     expect(page.get_by_role("alert")).to_have_text("This server requires one of its API keys.")
     expect(page.get_by_label("API key")).to_be_focused()
+
+
+def test_key_that_became_wrong_does_not_take_the_words_that_are_typed(page):
+    refusal = '{"error": {"message": "this key was withdrawn"}}'
+    corpora = {"available": True, "charged": False, "corpora": [], "index": None}
+    page.route("**/v1/trace", lambda route: route.fulfill(json=corpora))
+    page.get_by_role("button", name="Sources").click()
+    bar = page.get_by_role("region", name="Sources of the text")
+    expect(bar).to_contain_text("Searching")
+    page.route("**/v1/trace", lambda route: route.fulfill(status=401, body=refusal))
+    writing(page).focus()
+    page.keyboard.type("the")
+    expect(bar).to_contain_text("This key was withdrawn.")
+    page.keyboard.type(" cat")
+    assert text_of(page) == "the cat"

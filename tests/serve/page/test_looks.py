@@ -7,7 +7,8 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.serve.page.conftest import SIZES
-from tests.serve.page.test_run import open_more, run_button, writing
+from tests.serve.page.test_run import WORD_BY_WORD, open_more, run_button, writing
+from tests.waiting import eventually
 
 FOLDER = resources.files("bluejay.serve") / "page"
 FILES = [file for file in FOLDER.iterdir() if file.is_file()]
@@ -134,3 +135,37 @@ def test_page_is_interactive_in_a_tenth_of_a_second(page):
         return page.evaluate("performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd")
 
     assert min(milliseconds() for _ in range(5)) < 100
+
+
+def test_font_stays_while_the_model_writes(page):
+    def letters() -> str:
+        return writing(page).evaluate("text => getComputedStyle(text).fontFamily")
+
+    open_more(page)
+    prose = letters()
+    page.evaluate(WORD_BY_WORD)
+    run_button(page).click()
+    assert eventually(lambda: page.evaluate("'write' in globalThis"))
+    page.get_by_label("Font").select_option("code")
+    assert letters() == prose
+    page.get_by_role("button", name="Stop").click()
+    assert eventually(lambda: "mono" in letters())
+
+
+def test_programs_that_read_or_translate_the_page_find_what_they_need(page, answer_with):
+    """A screen reader knows the place of announcements before the first one; a translation leaves the mirror alone."""
+    expect(page.get_by_role("status")).to_have_count(1)
+    expect(page.get_by_role("status")).to_be_empty()
+    open_more(page)
+    page.get_by_role("spinbutton", name="Samples").fill("2")
+    answer_with(page, " sat")
+    run_button(page).click()
+    expect(page.locator(".sample")).to_have_count(2)
+    mirrors = "[...document.querySelectorAll('#mirror, .sample')].map(({ translate }) => translate)"
+    assert page.evaluate(mirrors) == [False] * 3
+
+
+@pytest.mark.parametrize("keys", ["Control+ArrowRight", "Alt+ArrowRight", "Meta+End"])
+def test_keys_of_the_browser_do_not_change_the_tab(page, keys):
+    page.get_by_role("tab", name="Examples").press(keys)
+    expect(page.get_by_role("tab", name="Examples")).to_have_attribute("aria-selected", "true")

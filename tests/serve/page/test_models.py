@@ -231,3 +231,9 @@ def test_models_that_were_not_known_at_first_are_asked_for_again(open_page, two_
     run_button(page).dblclick()
     expect(page.locator("#report")).to_contain_text("second · 8 tokens")
     assert [url.rpartition("?")[2] for url in asked] == ["model=second"]
+
+
+def test_a_card_that_does_not_come_is_not_taken_for_none(page):
+    page.route("**/card", lambda route: route.fulfill(status=503, body="{}"))
+    page.get_by_role("tab", name="Model").click()
+    expect(page.get_by_role("tabpanel", name="Model")).to_contain_text("The server answered with status 503.")

@@ -92,6 +92,20 @@ def test_delayed_text_is_aligned_with_its_tokens(page):
     ]
 
 
+@pytest.mark.parametrize(("n_tokens", "why"), [(2, "context full or time over"), (3, "length reached")])
+def test_report_counts_tokens_and_tells_the_length_from_an_earlier_end(page, n_tokens, why):
+    script = """async (n) => {
+        const { Run } = await import(new URL("run.js", document.querySelector("script").src));
+        const run = new Run("", { max_tokens: 3, seed: 17 }, "", [{}]);
+        const [text, reason] = ["a", null];
+        for (let i = 0; i < n; i++) run.take({ index: 0, text, tokens: [{ text, logprob: -1, top: [] }], reason });
+        run.take({ index: 0, text: "", tokens: [], reason: "length" });
+        return run.report({ list: [] });
+    }"""
+    report = page.evaluate(script, n_tokens).split(" · ")
+    assert (report[0], report[-1]) == (f"{n_tokens} tokens", why)
+
+
 def test_spans_keep_their_author_under_any_edit(call):
     """Every letter keeps its author, and an edited token loses its probability."""
     draw = random.Random(0)
@@ -139,6 +153,12 @@ def test_code_is_told_from_prose(call):
         "",
     ]
     assert [call("code", "looksLikeCode", text) for text in code + prose] == [True] * 5 + [False] * 5
+
+
+def test_blank_lines_do_not_slow_the_colours_down(call, page):
+    page.evaluate("() => { window.began = performance.now(); }")
+    assert call("code", "syntaxSpans", "\n" * 100_000) == []
+    assert page.evaluate("performance.now() - window.began") < 1000
 
 
 def test_syntax_of_a_program(call):

@@ -2,6 +2,7 @@
 
 import io
 import re
+import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -37,6 +38,15 @@ def test_without_a_terminal_it_is_plain_lines_a_few_seconds_apart(capsys, monkey
     assert 2 <= len(lines) <= 6
     assert all(word in lines[-1] for word in WORDS)
     assert re.search(r"step \d\d of 100 .* left$", lines[-1]) and "\x1b" not in lines[-1]
+
+
+def test_a_terminal_that_cannot_move_the_cursor_gets_plain_lines(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "dumb")
+    with view("a run", 10, 100) as shown:
+        shown.shown = 0.0
+        shown.show({"step": 11, **ROW})
+    assert "step 11 of 100" in capsys.readouterr().err
 
 
 def test_a_quiet_view_says_nothing(capsys):

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bluejay.download import Answer, download, http
-from bluejay.files import partial_of, sha256_of, sync, write_text
+from bluejay.files import partial_of, require_writable, sha256_of, sync, write_text
 from bluejay.gpt.formats.companions import KEPT_FILES, TRAINED_ON
 from bluejay.progress import Bar, progress, say
 
@@ -94,10 +94,12 @@ def pull(name: str, directory: Path | None = None) -> Path:
     Configuration, tokenizer, model card, licence and weights are downloaded, the weights as safetensors where
     available; or an adapter, without its base, or the only GGUF file. An interrupted call is resumed. Every file, also
     one that was pulled before, is checked against the hub's hash, and downloaded again, once, if it differs. Raises
-    ValueError: no such model or revision, no permission, a file that differs twice, or a directory with a file of
-    another model; OSError: no network, no space.
+    ValueError: no such model or revision, no permission, a file that differs twice, or a directory that cannot be
+    written or has a file of another model; OSError: no network, no space.
     """
     repo, revision = parse(name)
+    if directory is not None:
+        require_writable(directory, is_folder=True)
     from filelock import FileLock
     from huggingface_hub import HfApi, constants
 
@@ -289,6 +291,11 @@ def in_one_sentence(repo: str, revision: str, hub: str) -> Generator[None]:
     except Timeout:
         raise ValueError(f"{repo} is being pulled by another process") from None
     except (HTTPError, ConnectionError) as error:
+        answer = getattr(error, "response", None)
+        if answer is not None and answer.status_code in (401, 403) and "authorization" in answer.request.headers:
+            raise ValueError(
+                f"{hub} refuses the token of HF_TOKEN or `hf auth login`; renew it, or unset it for a public model"
+            ) from None
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ConnectionError(f"{repo} cannot be pulled from {hub}: {reason}; {kept}") from None
     except OSError as error:

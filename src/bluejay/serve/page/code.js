@@ -16,7 +16,7 @@ const WORD = /[\p{L}_$][\p{L}\p{N}_$]*/u.source;
 const STATEMENT = new RegExp(`^\\s*(?:${LINE_STARTS.replaceAll(" ", "|")}|#include|#!|@\\w)\\b`);
 const PUNCTUATION = /[=(){}[\]]|[:;]\s*$|^\s*(?:import \w[\w.]*|from \S+ import .*|return .*)$/;
 const BLOCK = /^\s*(?:\/\/|\/\*|[})\]])|[{};]\s*$/;
-const USES_HASH = /^\s*(?:async def|def|class)\b[^{]*$|^\s*(?:import|from|elif|except)\b|^#(?!include|define)/m;
+const USES_HASH = /^[ \t]*(?:(?:async def|def|class)\b[^{]*$|(?:import|from|elif|except)\b)|^#(?!include|define)/m;
 
 // Whether at least a third of the lines look like code.
 export function looksLikeCode(text) {

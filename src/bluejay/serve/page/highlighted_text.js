@@ -7,7 +7,6 @@ import editor from "./editor.js";
 import { mergeSpans, spansUpTo } from "./spans.js";
 
 const NEAR_END = 48; // pixels from the end that still count as reading the end
-const LAST_LINE = "\u200b"; // an empty last line has no height unless a character stands on it
 
 export const probability = ({ logprob }) => Math.exp(logprob);
 
@@ -22,7 +21,7 @@ export class HighlightedText {
 	spans = [];
 	style = {};
 	ranges = new Map(); // {name of the highlight, range} by the part that it covers
-	node = document.createTextNode(LAST_LINE);
+	node = new Text();
 	following = true; // whether the view stays at the end of the text
 	top = 0;
 	drawn = {}; // functions that give parts {start, end, name} of the text to highlight by that name
@@ -35,7 +34,7 @@ export class HighlightedText {
 
 	show(text, spans = []) {
 		Object.assign(this, { text, spans });
-		this.node.data = text + LAST_LINE;
+		this.node.data = text;
 		this.highlight();
 	}
 
@@ -49,13 +48,12 @@ export class HighlightedText {
 
 	// Add pieces {text, logprob, top} at the end.
 	append(pieces) {
-		const added = pieces.map(({ text }) => text).join("");
 		for (const { text, ...known } of pieces.filter(({ text }) => text)) {
 			const start = this.text.length;
 			this.text += text;
+			this.node.appendData(text);
 			this.spans = [...this.spans, { start, end: this.text.length, ...known }];
 		}
-		this.node.insertData(this.node.length - LAST_LINE.length, added);
 		this.frame ??= requestAnimationFrame(() => {
 			this.frame = undefined;
 			this.highlight();

@@ -109,9 +109,9 @@ function say(report = "", announced = "", error = undefined) {
 	if (error) showError(error);
 }
 
-// The server's answer to a part of the page, which tells errors; the page asks for the key.
+// The server's answer to a part of the page, which tells errors; the page asks for the key, but not while one types.
 const ask = (path, body) => getJson(path, apiKey, body).catch((error) => {
-	if (error.status === 401) showError(error);
+	if (error.status === 401 && document.activeElement !== byId("text")) showError(error);
 	throw error;
 });
 
@@ -132,7 +132,6 @@ function changeKey({ type, target }) {
 function edited() {
 	// Models read " word" as one token, so a space at the end leads them astray.
 	say(/\S[ \t]$/.test(pane.text) ? "The text ends with a space; most models continue better without it." : "");
-	applyStyle();
 	refresh();
 	saveSoon();
 }
@@ -147,11 +146,9 @@ function change(next) {
 }
 
 function show({ text, spans, samples: list }) {
-	popover?.hide();
 	pane.show(text, spans);
 	samples?.show(list);
 	say();
-	applyStyle();
 	refresh();
 }
 
@@ -174,18 +171,20 @@ function showHistoryEntry(entry) {
 const undo = () => (show(undoStack.undo(state())), saveNow());
 const redo = () => (show(undoStack.redo()), saveNow());
 
-// Apply font and colours as the settings and the text ask for. Not called while the model writes: the font stays.
+// Apply font and colours as the settings and the text ask for. While the model writes, the font stays.
 function applyStyle() {
 	const { font = "auto" } = settings.values;
 	const probabilities = shows("probabilities");
 	if (sources) sources.enabled = shows("sources");
-	const style = { code: font === "code" || (font === "auto" && looksLikeCode(pane.text)), probabilities };
+	const code = running ? pane.style.code : font === "code" || (font === "auto" && looksLikeCode(pane.text));
+	const style = { code, probabilities };
 	pane.applyStyle(style);
 	samples?.applyStyle(style);
 	if (popover) popover.enabled = probabilities;
 }
 
 function refresh() {
+	applyStyle();
 	const busy = Boolean(running);
 	const [off, on] = busy ? [byId("run"), byId("stop")] : [byId("stop"), byId("run")];
 	on.disabled = false;
@@ -193,7 +192,7 @@ function refresh() {
 	off.disabled = true;
 	byId("undo").ariaDisabled = busy || !undoStack.canUndo(state());
 	byId("redo").ariaDisabled = busy || !undoStack.canRedo(state());
-	if (busy) popover?.hide();
+	popover?.hide();
 	sources?.update(busy);
 	inside?.update(busy);
 	if (byId("text").readOnly !== busy) pane.busy = busy;
@@ -202,8 +201,8 @@ function refresh() {
 function saveNow() {
 	clearTimeout(saving);
 	if (running) samples?.settle();
-	const on = { probabilities: shows("probabilities"), sources: shows("sources") };
-	const saved = { ...state(), settings: settings.stored, ...on, model: models.wanted };
+	const saved = { ...state(), settings: settings.stored, model: models.wanted };
+	for (const name in switches) saved[name] = shows(name);
 	if (!saveState(saved)) loadHistory().then(({ makeRoom }) => byId("error").append(makeRoom(saved)), showError);
 }
 

@@ -54,13 +54,13 @@ export class Run {
 		if (sample.reason) return; // the sample has ended here but not yet on the server
 		this.last = performance.now();
 		this.first ??= this.last;
-		const n = Math.max(1, tokens.length);
+		const n = tokens.length || Number(!reason);
 		this.tokens += n;
 		sample.tokens += n;
 		const pieces = sample.aligner.push(text, tokens);
 		sample.waiting.push(...pieces);
 		sample.text += pieces.map(({ text }) => text).join("");
-		sample.reason = this.reasonOf(reason, tokens.at(-1));
+		sample.reason = this.reasonOf(reason, tokens.at(-1), sample.tokens);
 		const end = this.functionEnd ? this.functionEnd(this.prompt, sample.text) : -1;
 		if (end < 0) return;
 		this.show();
@@ -69,9 +69,11 @@ export class Run {
 		if (this.samples.every(({ reason }) => reason)) this.stop();
 	}
 
-	reasonOf(reason, token) {
-		if (reason !== "stop") return reason === "length" ? REASONS.length : "";
-		return this.parameters.stop && !endsText(token?.text ?? "") ? REASONS.stop : REASONS.end;
+	reasonOf(reason, token, tokens) {
+		const { max_tokens, stop } = this.parameters;
+		if (!reason) return "";
+		if (reason === "length") return tokens < max_tokens ? "context full or time over" : REASONS.length;
+		return stop && !endsText(token?.text ?? "") ? REASONS.stop : REASONS.end;
 	}
 
 	stop() {
@@ -87,9 +89,7 @@ export class Run {
 		const writer = list.find(({ id }) => id === this.model);
 		const context = writer?.max_model_len;
 		const seconds = (this.last - this.first) / 1000;
-		const reasons = [...new Set(this.samples.map(({ reason }) => reason))];
 		const used = this.samples.length === 1 && this.usage?.total_tokens;
-		if (used >= context) reasons.splice(0, 1, "context full");
 		const rate = Math.max(0, this.tokens - this.samples.length) / seconds;
 		const parts = [
 			(several || !writer) && this.model,
@@ -97,7 +97,7 @@ export class Run {
 			this.tokens > 1 && seconds > 0 && `${rate.toFixed(rate < 10 ? 1 : 0)} tokens/s`,
 			`seed ${this.parameters.seed}`,
 			this.parameters.steering && `steered by ${this.parameters.steering.strength}`,
-			...reasons,
+			...new Set(this.samples.map(({ reason }) => reason)),
 			used && context && `context ${used} of ${context}`,
 		];
 		return parts.filter(Boolean).join(" · ");

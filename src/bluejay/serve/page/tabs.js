@@ -13,7 +13,7 @@ export class Tabs {
 		list.onkeydown = (event) => {
 			const at = this.tabs.indexOf(event.target);
 			const to = { ArrowLeft: at - 1, ArrowRight: (at + 1) % this.tabs.length, Home: 0, End: -1 }[event.key];
-			if (to === undefined) return;
+			if (to === undefined || event.altKey || event.ctrlKey || event.metaKey) return;
 			event.preventDefault();
 			this.select(this.panels.at(to).ariaLabel).focus();
 		};

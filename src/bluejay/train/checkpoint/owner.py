@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from bluejay.files import parse_json, write_text
+from bluejay.files import parse_json, require_writable, write_text
 from bluejay.progress import say
 
 LOCK = "lock"
@@ -47,8 +47,9 @@ def owned(directory: Path) -> Generator[None]:
     """Own the folder of a run while the block runs. It is made if there is none, and removed if nothing is left in it.
 
     The folder of an owner that has ended is taken over; of one on another host, that is known after some seconds.
-    Raises ValueError, naming host and process, if another process owns the folder.
+    Raises ValueError: another process owns the folder, which is named with its host; or there can be no such folder.
     """
+    require_writable(directory, is_folder=True)
     made = [path for path in (directory, *directory.parents) if not path.exists()]
     directory.mkdir(parents=True, exist_ok=True)
     file, here = directory / "owner.json", Owner(socket.gethostname(), os.getpid())

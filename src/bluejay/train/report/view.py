@@ -104,7 +104,7 @@ class View:
 def view(name: str, step: int, steps: int, quiet: bool = False) -> Generator[View]:
     """The view of a run that has done `step` of `steps` steps; a quiet one shows nothing."""
     console = Console(stderr=True, quiet=quiet)
-    if quiet or not console.is_terminal:
+    if quiet or not console.is_interactive:
         yield View(name, step, steps, None, quiet)
         return
     with Live(console=console, auto_refresh=False, transient=True) as live:

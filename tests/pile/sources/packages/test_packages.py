@@ -169,7 +169,15 @@ def test_which_file_of_a_release(index: Registry) -> None:
     other = PyPI(kind="pypi", name="quiet-words", version="1.0", sha256="0" * 64, include=("*",))
     with pytest.raises(ValueError, match=r"quiet-words 1\.0: the index has .*whl \(sha256 .*not what is asked for"):
         other.units()
-    with pytest.raises(ValueError, match="unheard-of"):
+    with pytest.raises(ValueError, match=r"no sources of quiet-words 9\.0; the newest version is 2\.0$"):
+        PyPI(kind="pypi", name="quiet-words", version="9.0", include=("*",)).units()
+
+
+def test_a_misspelt_package_is_in_no_index_and_the_passwords_of_those_stay_hidden(
+    index: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", f"{index.url.replace('//', '//me:secret@')}/simple/")
+    with pytest.raises(ValueError, match=rf"^unheard-of is in none of the package indexes: {index.url}/simple/$"):
         PyPI(kind="pypi", name="unheard-of", include=("*",)).units()
 
 

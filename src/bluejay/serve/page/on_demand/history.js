@@ -5,8 +5,8 @@ import { load, listOf, save, saveState } from "../storage.js";
 
 const KEY = "bluejay-history";
 const MAX_ENTRIES = 50;
-let onChange; // shows a new entry
-let told = false; // whether the user knows that the text is not stored
+let onChange; // shows what is stored now
+let told = false; // whether the user knows what is not stored
 
 // As they were stored, which may be anything.
 export const historyEntries = () => listOf(load(KEY));
@@ -17,21 +17,30 @@ export function addToHistory(state, settings, note) {
 	onChange?.();
 }
 
-export const listen = (listener) => (onChange = listener);
+// `listener` is called after changes, also those of other tabs.
+export function listen(listener) {
+	onChange = listener;
+	addEventListener("storage", ({ key }) => (key ?? KEY) === KEY && listener());
+}
 
 export const clearHistory = () => save(KEY, []);
 
-// Save the state of the page where there was no room for it: old runs go first, then what is known of the tokens. Returns
-// what the user must know where that does not help, the first time.
+export const bringBack = (entries) => store([...historyEntries(), ...entries].slice(0, MAX_ENTRIES));
+
+// Save the state of the page where there was no room for it: old runs go first, then what is known of the tokens,
+// then samples. Returns what the user must know where that does not help, the first time.
 export function makeRoom(state) {
 	const runs = historyEntries();
 	for (let left = runs; left.length; ) {
 		left = newer(left);
 		if (save(KEY, left) && saveState(state)) return "";
 	}
-	if (saveState({ ...state, spans: [], samples: [] })) return "";
-	store(runs); // they went in vain
-	const message = told ? "" : " This browser does not store the text; a reload would lose it.";
+	const texts = { ...merged(state), samples: state.samples?.map(merged) };
+	if (saveState(texts)) return "";
+	const withoutSamples = saveState({ ...texts, samples: [] });
+	if (!withoutSamples) store(runs); // they went in vain
+	const lost = withoutSamples ? "the samples; a reload would lose them" : "the text; a reload would lose it";
+	const message = told ? "" : ` This browser does not store ${lost}.`;
 	told = true;
 	return message;
 }

@@ -1,19 +1,30 @@
 // The list of earlier runs.
 
 import { create, listItem } from "../dom.js";
-import { clearHistory, historyEntries, listen } from "./history.js";
+import { bringBack, clearHistory, historyEntries, listen } from "./history.js";
 import { textOf } from "../storage.js";
 
-// Keep the list up to date; choosing an entry calls `onChoose` with it.
+// Keep the list up to date; choosing an entry calls `onChoose` with it. What was deleted can be brought back until the list
+// changes otherwise.
 export function showHistory(panel, onChoose) {
 	const note = create("p", "Stored in this browser only. ");
 	const list = create("ul");
-	note.append(create("button", "Delete all", () => (clearHistory(), update())));
+	let deleted; // entries
+	const button = create("button", "", () => {
+		const entries = deleted ? undefined : historyEntries();
+		if (entries) clearHistory();
+		else bringBack(deleted);
+		update(entries);
+	});
+	note.append(button);
 	panel.replaceChildren(note, list);
-	const entries = () => historyEntries().map(entryOf).filter(Boolean);
-	const update = () => list.replaceChildren(...entries().map((entry) => entryItem(entry, onChoose)));
+	const update = (entries) => {
+		deleted = entries;
+		button.textContent = deleted ? "Bring back" : "Delete all";
+		list.replaceChildren(...historyEntries().map(entryOf).filter(Boolean).map((entry) => entryItem(entry, onChoose)));
+	};
 	update();
-	listen(update);
+	listen(() => update());
 }
 
 function entryItem(entry, onChoose) {

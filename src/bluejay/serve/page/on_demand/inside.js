@@ -5,13 +5,14 @@ import { create } from "../dom.js";
 import { Birth } from "./inside_birth.js";
 import { bar, choice, part, percent, row, signed, table, visible } from "./inside_parts.js";
 import { Steering } from "./inside_steering.js";
-import { SpanPopover } from "./span_popover.js";
+import { SpanPopover, utf16Offsets } from "./span_popover.js";
 
 const KEYS_MS = 200; // how long the caret rests on a token before the token is explained
 const TERMS = 12; // terms of a logit that are shown, before all others together
 const STRONGEST = 5; // tokens that are listed beside the drawing
 const TOO_LONG = ["text_too_long", "context_length_exceeded"]; // codes of answers after which less of the text is sent
 const LEVELS = 4; // strengths of what is drawn
+const CHANGED = "The text has changed since it was looked at.";
 const PAPERS = {
 	layers: "https://www.lesswrong.com/posts/AcKRB8wDpdaN6v6ru/interpreting-gpt-the-logit-lens",
 	terms: "https://transformer-circuits.pub/2021/framework/index.html",
@@ -62,7 +63,8 @@ export class Inside extends SpanPopover {
 	update(writing) {
 		this.look.ariaDisabled = writing || this.looking;
 		this.steps.hidden = this.parts.hidden = !this.current;
-		if (this.answer && !this.current) this.note.textContent = "The text has changed since it was looked at.";
+		if (this.answer && !this.current) this.note.textContent = CHANGED;
+		else if (this.note.textContent === CHANGED) this.note.textContent = this.told; // the change was undone
 	}
 
 	// Another model writes from now on.
@@ -145,14 +147,15 @@ export class Inside extends SpanPopover {
 	}
 
 	hover() {}
+	later() {}
 	hide() {}
 	describe = ({ text }) => `Token “${visible(text)}”`;
 
 	// Once the caret or a finger rests on a token.
 	show(span) {
 		this.span = span;
-		clearTimeout(this.timer);
-		this.timer = setTimeout(() => this.choose(this.tokens.indexOf(span)), KEYS_MS);
+		clearTimeout(this.resting);
+		this.resting = setTimeout(() => this.choose(this.tokens.indexOf(span)), KEYS_MS);
 	}
 
 	// Explain why the token with this number was expected; the one after the last is what comes next.
@@ -176,7 +179,8 @@ export class Inside extends SpanPopover {
 		const likely = answer.probabilities.slice(0, 3);
 		const said = likely.map(({ token, probability }) => `“${visible(token)}” ${percent(probability)}`).join(", ");
 		const explained = `“${visible(answer.attribution.target)}”${at === this.ids.length ? ", which comes next" : ""}`;
-		this.say([`Explained: ${explained}. Likeliest here: ${said}.`, ...this.notes].join(" "));
+		this.told = [`Explained: ${explained}. Likeliest here: ${said}.`, ...this.notes].join(" ");
+		this.say(this.told);
 		this.parts.replaceChildren(this.layers(), this.terms(), this.attention(), this.without());
 	}
 
@@ -289,11 +293,4 @@ function pressButton(event) {
 	if (event.key !== "Enter" || event.ctrlKey || event.metaKey || event.isComposing || event.target.tagName !== "INPUT") return;
 	event.preventDefault();
 	if (event.target.type !== "range") event.target.closest("section").querySelector("button").click();
-}
-
-// A function from an offset in characters to one in UTF-16 units.
-function utf16Offsets(text) {
-	const offsets = [0];
-	for (const character of text) offsets.push(offsets.at(-1) + character.length);
-	return (index) => offsets[index];
 }

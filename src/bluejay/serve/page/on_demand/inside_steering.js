@@ -31,17 +31,18 @@ export class Steering {
 		if (!this.layer.reportValidity()) return undefined;
 		const texts = ({ value }) => value.split("\n").filter((line) => line.trim());
 		const layer = this.layer.value === "" ? {} : { layer: this.layer.valueAsNumber };
-		this.direction = { toward: texts(this.toward), away: texts(this.away), ...layer };
-		if (!this.direction.toward.length || !this.direction.away.length) return this.say("Both fields need a text.");
+		const direction = { toward: texts(this.toward), away: texts(this.away), ...layer };
+		if (!direction.toward.length || !direction.away.length) return this.say("Both fields need a text.");
+		this.direction = direction;
 		if (!this.slider) {
-			this.slider = Object.assign(create("input"), { id: "steering", type: "range", min: -LIMIT, max: LIMIT, step: 0.1 });
+			this.slider = Object.assign(create("input"), { id: "steering", type: "range", min: -LIMIT, max: LIMIT, step: 0.1, value: 0 });
 			const label = create("label", "Steering");
 			label.append(this.slider);
 			this.sliders.append(label);
 			this.slider.oninput = () => this.showValue();
 			this.slider.onchange = () => this.measure();
-			this.slider.value = 1;
 		}
+		this.slider.valueAsNumber ||= 1;
 		this.showValue();
 		return this.measure();
 	}
@@ -64,10 +65,17 @@ export class Steering {
 		if (!steering) return this.say("At zero the model is as it is.");
 		if (!input) return this.say("Write a text to see what steering costs on it.");
 		const answer = await this.ask({ input, steering });
-		if (!answer) return undefined;
+		if (!answer) return this.refuse();
 		const { layer, plain, steered } = answer.steering;
 		const change = `${plain.toFixed(2)} to ${steered.toFixed(2)}`;
 		return this.say(`Before layer ${layer}, the text goes from ${change} bits per byte. Torch writes what is steered, more slowly than the engine.`);
+	}
+
+	// A run would be refused, too. It is at zero already where another model was chosen meanwhile.
+	refuse() {
+		if (!this.parameters.steering) return;
+		this.reset();
+		this.say("This cannot be steered; the slider is at zero. Why stands at the top of the panel.");
 	}
 
 	say(text) {

@@ -1,13 +1,17 @@
 // A link carries a prompt and settings after the #, which browsers do not send to the server.
 
+import { byId } from "../dom.js";
 import { textOf } from "../storage.js";
+import { addToHistory, historyEntries } from "./history.js";
 
-// Change the settings and, by `change`, the text to those of the page's address, if it has a prompt. Returns what the user
-// must know.
+// Change the settings and, by `change`, the text to those of the page's address, if it has a prompt. The history keeps the
+// former text. Returns what the user must know.
 export function follow(settings, change) {
 	const link = parseLink(location.hash);
 	if (!link) return "";
 	history.replaceState(null, "", location.pathname); // or a reload would discard what is written from now on
+	const { value: text } = byId("text");
+	if (text.trim() && text !== historyEntries()[0]?.text) addToHistory({ text, spans: [] }, settings.values, "before a link");
 	settings.change(link.settings);
 	change(textOf(link));
 	return refusal(link.settings, settings.values);

@@ -27,7 +27,7 @@ export class ModelCard {
 
 	async show() {
 		const model = this.models.current;
-		const card = await getJson("card", this.models.key).catch(() => ({}));
+		const card = await getJson("card", this.models.key).catch(({ message }) => ({ text: message }));
 		if (model !== this.models.current) return; // another was chosen meanwhile
 		const facts = {
 			Name: model.id,

@@ -56,7 +56,7 @@ class SamplePane extends HighlightedText {
 	constructor({ text, spans, note }, number, onKeep) {
 		const content = create("pre");
 		const ariaLabel = `Text of sample ${number}`; // it can have the focus, so that arrow keys scroll it
-		Object.assign(content, { className: "sample", dir: "auto", tabIndex: 0, role: "region", ariaLabel });
+		Object.assign(content, { className: "sample", dir: "auto", translate: false, tabIndex: 0, role: "region", ariaLabel });
 		super(content, content);
 		this.show(text, spans);
 		this.note = create("small", note);

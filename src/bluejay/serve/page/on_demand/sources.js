@@ -4,6 +4,7 @@
 import { create } from "../dom.js";
 import { mergeSpans, spansAfterEdit } from "../spans.js";
 import { SourcesPopover } from "./sources_popover.js";
+import { utf16Offsets } from "./span_popover.js";
 
 const TYPING_MS = 300; // after which a text that does not change is traced
 const WRITING_MS = 1000; // between two questions while the model writes, at least
@@ -257,10 +258,3 @@ function bar(kind, share) {
 
 // Half of a character, which ends up alone where a text is cut, is no text.
 const wellFormed = (text) => text.toWellFormed?.() ?? text;
-
-// A function from an offset in characters to one in UTF-16 units.
-function utf16Offsets(text) {
-	const offsets = [0];
-	for (const character of text) offsets.push(offsets.at(-1) + character.length);
-	return (index) => offsets[index];
-}

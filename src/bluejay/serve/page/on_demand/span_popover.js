@@ -11,6 +11,7 @@ const same = (one, other) => one?.start === other?.start && one?.end === other?.
 export class SpanPopover {
 	span = null; // the part that it is open for
 	on = false;
+	range = document.createRange(); // what is measured
 
 	constructor(popover, pane, announce) {
 		Object.assign(this, { popover, pane, announce });
@@ -69,7 +70,10 @@ export class SpanPopover {
 
 	at({ clientX: x, clientY: y }) {
 		const hit = ({ left, right, top, bottom }) => left <= x && x < right && top <= y && y < bottom;
-		return this.spans.find((span) => (this.box = this.boxes(span).find(hit))) ?? null;
+		const caret = document.caretPositionFromPoint?.(x, y);
+		const known = caret?.offsetNode === this.pane.textarea; // or else every part is measured
+		const near = ({ start, end }) => !known || (start <= caret.offset && caret.offset <= end);
+		return this.spans.find((span) => near(span) && (this.box = this.boxes(span).find(hit))) ?? null;
 	}
 
 	show(span) {
@@ -91,10 +95,9 @@ export class SpanPopover {
 
 	// The boxes of a part on the screen, one for each line.
 	boxes({ start, end }) {
-		const range = document.createRange();
-		range.setStart(this.pane.node, start);
-		range.setEnd(this.pane.node, end);
-		return [...range.getClientRects()];
+		this.range.setStart(this.pane.node, start);
+		this.range.setEnd(this.pane.node, end);
+		return [...this.range.getClientRects()];
 	}
 
 	hide() {
@@ -108,4 +111,11 @@ export class SpanPopover {
 
 function listen(target, listeners) {
 	for (const [name, listener] of Object.entries(listeners)) target.addEventListener(name, listener);
+}
+
+// A function from an offset in characters to one in UTF-16 units.
+export function utf16Offsets(text) {
+	const offsets = [0];
+	for (const character of text) offsets.push(offsets.at(-1) + character.length);
+	return (index) => offsets[index];
 }
