@@ -20,11 +20,11 @@ from bluejay.pile.build import build
 from bluejay.pile.recipe import PileRecipe
 from bluejay.recipe import load
 from bluejay.tokenizer import Tokenizer
-from bluejay.train.data.packed_examples import read_pairs
 from bluejay.train.loop import train
 from bluejay.train.recipe import TrainRecipe
 from bluejay.train.report.comparison import compare
 from tests.evals import smollm2
+from tests.train.data.test_packed_examples import pairs_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -97,7 +97,7 @@ def test_adapters_teach_camel_case_in_the_median_of_five_seeds(corpus, tmp_path)
     shards = f'[{{ shards = "{corpus}/tokens/train" }}]'
     data = ["--data.train", shards, "--data.valid", f"{corpus}/tokens/valid"]
     quickstart = train(load(*base, [*data, "--output", str(tmp_path / "quickstart")])).model
-    held_out = read_pairs(ROOT / "recipes/train/camel-case-valid.jsonl")
+    held_out = pairs_of(ROOT / "recipes/train/camel-case-valid.jsonl")
     right = []
     for seed in (1, 2, 3, 4, 5):
         overrides = ["--init", str(quickstart), "--seed", str(seed), "--output", str(tmp_path / str(seed))]

@@ -36,19 +36,18 @@ class Bar:
         self.done += amount
         now = time.monotonic()
         rate = (self.done - self.start) / max(now - self.began, 1e-9)
-        speed = f"{rate:,.0f} {self.unit}/s"
         if self.live and self.task is not None:
             if not self.live.live.is_started and now - self.began > SECONDS_BEFORE_BAR:
                 self.live.start()
-            known = {"share": self._share(), "rate": speed, "note": note}
+            known = {"share": self._share(), "rate": f"{rate:,.0f} {self.unit}/s", "note": note}
             self.live.update(self.task, total=self.total or None, completed=self.done, **known)
         elif self.notebook:
             due = now - self.printed >= SECONDS_BETWEEN_UPDATES or self.done == self.total
             if due and now - self.began > SECONDS_BEFORE_BAR:
-                self._rewrite(speed, note, now)
+                self._rewrite(rate, note, now)
         elif now - self.printed >= SECONDS_BETWEEN_LINES:
             self.printed = now
-            say(self._line(speed, note))
+            say(self._line(rate, note))
 
     def end(self) -> None:
         """Leave the line of a notebook as it is."""
@@ -59,15 +58,15 @@ class Bar:
         """The share that is done, or, where the total is not known, how much."""
         return f"{self.done / self.total:4.0%}" if self.total else f"{self.done:,} {self.unit}"
 
-    def _line(self, speed: str, note: str) -> str:
-        rate = (self.done - self.start) / max(time.monotonic() - self.began, 1e-9)
+    def _line(self, rate: float, note: str) -> str:
+        speed = f"{rate:,.0f} {self.unit}/s"
         left = f"{(self.total - self.done) / max(rate, 1e-9):,.0f} s left" if self.total else ""
         return " · ".join(part for part in (f"{self.label} {self._share()}", speed, left, note) if part)
 
-    def _rewrite(self, speed: str, note: str, now: float) -> None:
+    def _rewrite(self, rate: float, note: str, now: float) -> None:
         filled = round(20 * min(1, self.done / self.total)) if self.total else 0
         drawn = f"{'█' * filled}{'░' * (20 - filled)} " if self.total else ""
-        line = drawn + self._line(speed, note)
+        line = drawn + self._line(rate, note)
         print(f"\r{line:<{self.width}}", end="", file=sys.stderr, flush=True)
         self.printed, self.width = now, len(line)
 

@@ -31,7 +31,7 @@ class Storage:
     """A place in object storage. All methods raise OSError, with one sentence, if it cannot be reached or used."""
 
     address: str
-    """s3://BUCKET/PREFIX. Raises ValueError, also if no client is installed: another address."""
+    """s3://BUCKET/FOLDER. Raises ValueError for anything else, and where no client for S3 is installed."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^/]+)*/?", self.address):

@@ -70,13 +70,13 @@ def rendered(name: str, unconditional: bool, shots: int) -> Iterator[Question]:
     the question, which bear a number of their own in these files.
     """
     asked = by_document(name)
-    keep = left_out(asked, shots)
+    skipped = left_out(asked, shots)
     for number, requests in asked.items():
         if number >= UNCONDITIONAL:
             continue
         alone = asked.get(number + UNCONDITIONAL, []) if unconditional else []
         doc, label = requests[0]["doc"], requests[0]["label"]
-        parts = tuple(Continuation(r["request"]["context"][keep:], r["request"]["continuation"]) for r in requests)
+        parts = tuple(Continuation(r["request"]["context"][skipped:], r["request"]["continuation"]) for r in requests)
         without = tuple(Continuation(r["request"]["context"], r["request"]["continuation"]) for r in alone)
         texts = tuple(doc["choices"]) if len(doc.get("choices", ())) == len(parts) else ()
         texts = texts or tuple(part.text.strip() for part in parts)
@@ -152,9 +152,9 @@ MOST_EXAMPLES = 5
 def gsm8k(shots: int) -> Iterator[Question]:
     """School problems that are answered in steps; the last number counts."""
     asked = by_document("gsm8k")
-    keep = left_out(asked, shots)
+    skipped = left_out(asked, shots)
     for number, (row, *_) in enumerate(asked.values()):
-        prompt = row["request"]["context"][keep:]
+        prompt = row["request"]["context"][skipped:]
         yield Question(
             str(number), (Generation(prompt, ("Question:", "\n\n"), 256),), answers=(row["doc"]["short_answer"],)
         )

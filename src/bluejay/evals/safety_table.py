@@ -74,7 +74,7 @@ def figures(result: Result) -> Iterator[dict[str, Any]]:
 
 
 def examples(result: Result) -> Iterator[dict[str, Any]]:
-    """Continuations of each row, the one with the highest score and the first ones."""
+    """The `EXAMPLES` continuations of each row with the highest scores; of equal ones the first."""
     names = list(result.texts)
     for part, numbers in rows_of(result).items():
         scores = result.scores[result.metric]

@@ -1,7 +1,7 @@
 """The tasks and suites that have names, and tasks of the user's own from a TOML file."""
 
 import difflib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from bluejay.evals import readers, tasks
 from bluejay.evals.safety import PROBES
 from bluejay.evals.tasks import Question, Task
 from bluejay.recipe import STRICT
-from bluejay.testsets.catalogue import BASIC_SKILLS, BY_NAME
+from bluejay.testsets.catalogue import BASIC_SKILLS
 
 README_NOTE = "GPT-J's README does not say whether its figure is by characters"
 HEAD_NOTE = "the first five rows are the examples and are not asked"
@@ -177,9 +177,3 @@ def task(name: str) -> Task:
         near = difflib.get_close_matches(name, TASKS, n=1, cutoff=0.0)[0]
         raise ValueError(f"there is no task {name}; the nearest is {near}")
     return TASKS[name]
-
-
-def licences(chosen: Sequence[Task]) -> dict[str, str]:
-    """Test set -> the licence of its data, for tasks."""
-    names = dict.fromkeys(name for task in chosen for name in task.data)
-    return {name: BY_NAME[name].licence for name in names}

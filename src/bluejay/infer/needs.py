@@ -11,7 +11,7 @@ from bluejay.gpt.formats.layouts import is_hugging_face
 from bluejay.gpt.formats.peft import CONFIG
 from bluejay.gpt.formats.tensors import StoredModel
 from bluejay.infer.backends.native import Cache, NativeBackend, chosen, page_bytes
-from bluejay.infer.backends.torch import ATTENTION_BLOCK, PAGE_SIZE
+from bluejay.infer.backends.torch import PAGE_SIZE, attention_block
 from bluejay.infer.scoring import PAGE, PAGES_PER_STEP, TOKENS_PER_STEP
 from bluejay.infer.weights import native_takes, token_bytes
 
@@ -59,7 +59,7 @@ def needs_of(stored: StoredModel, path: Path, vocab_size: int, device: torch.dev
         weights = module + (max(module, converting) if native else converting)
 
     def cache(lengths: list[int]) -> int:
-        return cache_bytes(config, lengths, dtype, native and stored.packed is None, native)
+        return cache_bytes(config, lengths, dtype, native and stored.packed is None, native, device)
 
     # float32 of the hidden states, of the MLP and of the logits in a step.
     step = 4 * (TOKENS_PER_STEP * (8 * config.d_model + 3 * config.d_hidden) + 2 * n_sequences * config.vocab_size)
@@ -73,14 +73,16 @@ def is_plain_directory(path: Path) -> bool:
     return path.is_dir() and is_hugging_face(path) and not (path / CONFIG).is_file()
 
 
-def cache_bytes(config: GPTConfig, lengths: list[int], dtype: torch.dtype, exact: bool, native: bool) -> int:
+def cache_bytes(
+    config: GPTConfig, lengths: list[int], dtype: torch.dtype, exact: bool, native: bool, device: torch.device
+) -> int:
     """Bytes of a cache for sequences of these lengths, as `Model.backend` makes it. The native engine's is as `exact`
     as the weights: in float32 beside those in float32, else in bfloat16."""
     if native:
         kind: Cache = "f32" if exact and dtype == torch.float32 else "bf16"
         return sum(-(-length // NativeBackend.page_size) for length in lengths) * page_bytes(config, kind)
     n_pages = sum(-(-length // PAGE_SIZE) for length in lengths)
-    return (n_pages * PAGE_SIZE + ATTENTION_BLOCK) * token_bytes(config, dtype)
+    return (n_pages * PAGE_SIZE + attention_block(device)) * token_bytes(config, dtype)
 
 
 def inside_bytes(config: GPTConfig) -> int:

@@ -37,6 +37,9 @@ SAMPLE = 4096
 TUNED = 256
 """Positions of a batch at which a tuned lens is trained, where each place goes through the whole vocabulary."""
 
+NEEDED = ("blocks.0.hook_resid_pre", "blocks.*.hook_resid_post")
+"""The activations that both lenses read."""
+
 
 @dataclass(frozen=True)
 class LayerPredictions:
@@ -94,11 +97,6 @@ def places(n: int) -> list[str]:
     return ["embedding", *(f"layer {number}" for number in range(n - 1))]
 
 
-def needs(lens: Lens) -> list[str]:
-    """The activations that both lenses read."""
-    return ["blocks.0.hook_resid_pre", "blocks.*.hook_resid_post"]
-
-
 @torch.no_grad()
 def logit_lens(
     lens: Lens, prompt: Any, tuned: "TunedLens | None" = None, positions: Sequence[SupportsIndex] | None = None
@@ -113,7 +111,7 @@ def logit_lens(
         raise ValueError("there is no position to read the layers at; leave positions out to read all")
     at = list(range(n_tokens)) if positions is None else [lens.position(one, n_tokens) for one in positions]
     only = at[0] if len(at) == 1 else None
-    run = lens.read(prompt if isinstance(prompt, Activations) else tokens, needs(lens), only)
+    run = lens.read(prompt if isinstance(prompt, Activations) else tokens, list(NEEDED), only)
     final = run.logits[0, at] if only is None else run.after(only)[None]
     likelihood, said = final.softmax(-1), largest(final)
     places = residuals(lens, run)[:-1]
@@ -353,7 +351,7 @@ def divergences(
 ) -> list[float]:
     """The mean divergence of each place before the last, in bits per token, at some of the B T positions or at all;
     with gradients if they are wanted."""
-    run = lens.run(rows, [*needs(lens), "ln_final.hook_out"], only=-1)
+    run = lens.run(rows, [*NEEDED, "ln_final.hook_out"], only=-1)
     at = torch.arange(rows.numel()) if at is None else at
     final, found = lens.gpt.logits(run["ln_final.hook_out"].flatten(0, 1)[at]).log_softmax(-1), []
     for place, residual in enumerate(residuals(lens, run)[:-1]):

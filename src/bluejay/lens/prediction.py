@@ -10,8 +10,7 @@ from bluejay.lens import attribution as attributions
 from bluejay.lens.activations import Activations, Lens
 from bluejay.lens.attribution import Attribution, attribute
 from bluejay.lens.heads import Patterns, pattern_needs, patterns
-from bluejay.lens.layers import LayerPredictions, TunedLens, logit_lens
-from bluejay.lens.layers import needs as lens_needs
+from bluejay.lens.layers import NEEDED, LayerPredictions, TunedLens, logit_lens
 from bluejay.notebook import grid, page, window
 
 
@@ -99,7 +98,7 @@ def look(
     heads = [name for layer in layers for name in pattern_needs(lens.config, layer)]
     tokens = lens.tokens_of(prompt)
     at = lens.position(position, tokens.shape[1])
-    names = [*lens_needs(lens), *attributions.needs(lens), *heads]
+    names = [*NEEDED, *attributions.needs(lens), *heads]
     run = lens.read(prompt if isinstance(prompt, Activations) else tokens, names, None if everywhere else at)
     likely = run.after(at).softmax(-1).topk(min(10, lens.config.vocab_size))
     return Look(

@@ -1,6 +1,6 @@
 """Finds where a function ends, in languages that indent their blocks and in those with braces.
 
-`serve/page/function_end.js` has the same rules; one list of examples tests both."""
+`serve/page/on_demand/function_end.js` has the same rules; one list of examples tests both."""
 
 import re
 

@@ -12,7 +12,7 @@ from bluejay.trace.document_rows import UNKNOWN, Row
 from bluejay.trace.index import IndexShard, Searcher
 from bluejay.trace.reading import ExampleSequences
 from bluejay.trace.suffix_arrays import require_native
-from bluejay.train.data.packed_examples import PackedExamples, Part
+from bluejay.train.data.packed_examples import PackedExamples, part_of
 from bluejay.train.recipe import Data
 
 
@@ -42,8 +42,7 @@ class ExampleSearcher(Searcher):
 
     def __init__(self, path: Path, name: str, data: Data, tokenizer: Tokenizer) -> None:
         require_native()
-        # As `bluejay.train.data.batches.open_sources` reads it.
-        part = Part.TRAINING if data.valid is None and name == data.held_out else Part.ALL
+        part = part_of(data, name)
         packed = PackedExamples(str(path), data.sequence_length, tokenizer, data.prompt_weight, data.columns, part)
         self.shard, self.content = path.name, packed.content()
         tokens = np.concatenate([np.asarray(one, "<i4") for one in packed.tokens])

@@ -52,7 +52,7 @@ class Mixture:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """`shards` as a list."""
+        """`shards` as a tuple, also where it is a single name."""
         return (self.shards,) if isinstance(self.shards, str) else self.shards
 
     @property

@@ -13,7 +13,8 @@ from bluejay.gpt.formats.layouts import load_model
 from bluejay.tokenizer import Tokenizer
 from bluejay.train.data.batches import TrainBatch
 from bluejay.train.data.encoding import encode_pair
-from bluejay.train.data.packed_examples import PackedExamples, Part, pack, read_pairs
+from bluejay.train.data.examples import Pair
+from bluejay.train.data.packed_examples import PackedExamples, Part, pack, read_examples
 from bluejay.train.loss import head_loss
 from tests.gpt.random_models import NO_TOKENS, random_model
 from tests.train.data.test_encoding import FORGETFUL, tokenizer_with
@@ -196,9 +197,15 @@ def test_names_of_special_tokens_in_pairs_are_said(byte_tokenizer, tmp_path, cap
     assert "WARNING" in (said := capsys.readouterr().err) and "2 examples hold the name of a special token" in said
 
 
+def pairs_of(path: Path) -> list[tuple[str, str]]:
+    """The prompts and completions of a file of plain pairs."""
+    found = [example for _, example in read_examples(path, {}, as_chat=False)]
+    return [(example.prompt, example.completion) for example in found if isinstance(example, Pair)]
+
+
 def test_the_recipe_that_teaches_camel_case_holds_out_what_it_teaches_not():
     recipes = Path(__file__).parents[3] / "recipes" / "train"
-    learnt, held_out = (read_pairs(recipes / f"camel-case{kind}.jsonl") for kind in ("", "-valid"))
+    learnt, held_out = (pairs_of(recipes / f"camel-case{kind}.jsonl") for kind in ("", "-valid"))
     assert (len(set(learnt)), len(set(held_out))) == (300, 100)
     assert not set(learnt) & set(held_out)
     for prompt, completion in learnt + held_out:

@@ -38,6 +38,11 @@ KEY_MULTIPLE = 256
 """Compiled steps that copy keys together give each query a multiple of this many."""
 
 
+def attention_block(device: torch.device) -> int:
+    """Positions of a block of attention, by which a cache is longer than its pages."""
+    return ATTENTION_BLOCK if device.type == "cpu" else GPU_BLOCK
+
+
 @dataclass(frozen=True)
 class QueryBlock:
     """Queries of one sequence whose positions are in the same block."""
@@ -90,7 +95,7 @@ class TorchBackend:
         weight = gpt.embed.weight
         self.device = weight.device
         on_cpu = self.device.type == "cpu"
-        self.block = block or (ATTENTION_BLOCK if on_cpu else GPU_BLOCK)
+        self.block = block or attention_block(self.device)
         self.prompt_factor = 1 if on_cpu else GPU_PROMPT_FACTOR
         # A slice of whole blocks may reach past the last page.
         shape = (gpt.config.n_layer, 2, gpt.config.kv_heads, n_pages * page_size + self.block, gpt.config.d_head)

@@ -3,18 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from bluejay.extras import install
 from bluejay.pile.report.counts import Report
 
 BLUE, GREY = "#3465a4", "#cccccc"
 
 
 def figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
-    """A figure and its axes, drawn without a display. Raises ValueError: matplotlib is not installed."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ValueError(f"the card's plots need matplotlib: {install('corpus')}") from None
+    """A figure and its axes, drawn without a display."""
+    from matplotlib.figure import Figure
+
     drawn = Figure(figsize=(width, height), layout="constrained")
     return drawn, drawn.subplots(rows, columns, squeeze=False)
 

@@ -3,7 +3,7 @@
 import { create } from "./dom.js";
 
 export class Tabs {
-	// `onSelect` gets the name of the tab and its panel.
+	// `onSelect` gets the name of the tab.
 	constructor(list, onSelect) {
 		this.onSelect = onSelect;
 		this.panels = [...document.querySelectorAll("[role=tabpanel]")];
@@ -25,7 +25,7 @@ export class Tabs {
 			panel.hidden = panel.ariaLabel !== name;
 			this.tabs[i].ariaSelected = !panel.hidden;
 			this.tabs[i].tabIndex = panel.hidden ? -1 : 0;
-			if (!panel.hidden) this.onSelect(name, panel);
+			if (!panel.hidden) this.onSelect(name);
 		});
 		document.body.dataset.tab = name;
 		return this.tabs.find(({ tabIndex }) => tabIndex === 0);

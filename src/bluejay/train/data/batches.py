@@ -17,7 +17,7 @@ from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import TokenShard
 from bluejay.train.data.content import hash_of_shards
 from bluejay.train.data.order import Order, phases
-from bluejay.train.data.packed_examples import PackedExamples, Part
+from bluejay.train.data.packed_examples import PackedExamples, part_of
 from bluejay.train.recipe import EXAMPLES, Data, Mixture, is_examples
 
 CHECKED_DOCUMENTS = 1024
@@ -239,8 +239,7 @@ def open_sources(data: Data, tokenizer: Tokenizer) -> list[SequenceSource]:
 
     def source(prefixes: list[str], masked: Sequence[int]) -> SequenceSource:
         if is_examples(name := prefixes[0]):
-            same = Path(name).resolve() == Path(data.held_out).resolve()
-            part = Part.TRAINING if data.valid is None and same else Part.ALL
+            part = part_of(data, name)
             return PackedExamples(name, data.sequence_length, tokenizer, data.prompt_weight, data.columns, part)
         return ShardWindows(prefixes, data.sequence_length, tokenizer.vocab_size, eot, masked)
 

@@ -26,6 +26,7 @@ from bluejay.train.data.content import hash_of_arrays
 from bluejay.train.data.encoding import Encoded, encode_conversation, encode_pair
 from bluejay.train.data.example_files import NoRow, read_rows
 from bluejay.train.data.examples import Conversation, Form, Pair, Unusable, advice, form_of
+from bluejay.train.recipe import Data
 
 NO_TEMPLATE = (
     "holds a conversation, and the model has no chat template; name a file with one in data.chat_template, "
@@ -49,6 +50,12 @@ class Part(Enum):
         different = sorted(set(keys))
         held_out = set(different[: min(max(1, len(different) // 20), len(different) - 1)])
         return [one for one, key in zip(encoded, keys, strict=True) if (key in held_out) == (self is Part.HELD_OUT)]
+
+
+def part_of(data: Data, name: str) -> Part:
+    """The part of a file of examples that a run learns: without `data.valid`, some of the held-out file is held out."""
+    same = Path(name).resolve() == Path(data.held_out).resolve()
+    return Part.TRAINING if data.valid is None and same else Part.ALL
 
 
 def keys_of(encoded: list[Encoded]) -> list[str]:
@@ -210,12 +217,6 @@ def read_examples(
     if wrong:
         others = f" ({len(wrong):,} rows are no examples)" if len(wrong) > 1 else ""
         raise ValueError(f"{path}, {wrong[0]}{others}")
-
-
-def read_pairs(path: Path) -> list[tuple[str, str]]:
-    """The prompts and completions of a file of plain pairs."""
-    found = [example for _, example in read_examples(path, {}, as_chat=False)]
-    return [(example.prompt, example.completion) for example in found if isinstance(example, Pair)]
 
 
 def special_names(tokenizer: Tokenizer) -> re.Pattern[str]:

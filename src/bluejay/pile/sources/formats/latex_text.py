@@ -60,7 +60,7 @@ texteuro=€ textmu=µ
 PRINTED = {name: letter for name, _, letter in (pair.partition("=") for pair in LETTERS.split())}
 BREAKS = {"newline": "\n", "item": "\n- ", "and": ", ", "quad": " ", "qquad": " ", "break": " "}
 BREAKS |= dict.fromkeys(("par", "newpage", "clearpage", "smallskip", "medskip", "bigskip"), "\n\n")
-SYMBOLS = {"\\": "\n"} | dict.fromkeys(" \n,;:", " ") | dict.fromkeys("/-!@)]", "")
+SYMBOLS: dict[str, str] = {**dict.fromkeys(" \n,;:", " "), **dict.fromkeys("/-!@)]", "")}
 QUOTES = (("``", "“"), ("''", "”"), ("---", "—"), ("--", "–"), ("~", " "))
 DEFINITION = re.compile(r"\\(?:re)?newcommand\*?\s*\{?\\([a-zA-Z]+)\}?\s*(?=\{)|\\def\s*\\([a-zA-Z]+)\s*(?=\{)")
 MAX_DEPTH = 60
@@ -110,7 +110,7 @@ def printed_text(source: str, macros: dict[str, str], depth: int) -> str:
         at = token.end()
         kind = token.lastgroup
         if kind == "begin":
-            text, at = environment(token["begin"].strip(), source, at, macros, depth)
+            text, at = environment(token["begin"].strip(), source, at)
             parts.append(text)
         elif kind == "math":
             parts.append(token["math"])
@@ -137,7 +137,7 @@ def typeset(text: str) -> str:
     return text.replace("}", "").replace("&", " ")
 
 
-def environment(name: str, source: str, at: int, macros: dict[str, str], depth: int) -> tuple[str, int]:
+def environment(name: str, source: str, at: int) -> tuple[str, int]:
     """The printed text of the environment whose \\begin ends at a position, and the position to continue at."""
     whole = re.compile(rf"(.*?)\\end\s*\{{{re.escape(name)}\}}", re.DOTALL)
     if MATH.fullmatch(name):
@@ -191,7 +191,9 @@ def command(name: str, source: str, at: int, macros: dict[str, str], depth: int)
 def symbol(mark: str, source: str, at: int) -> tuple[str, int]:
     """The printed text of a command of one character, and the position to continue at; accents take a letter,
     and are printed themselves where that is empty."""
-    if mark == "\\" and (space := re.compile(r"\*?(?:[ \t]*\[[^\]\n]*\])?").match(source, at)):
+    if mark == "\\":
+        space = re.compile(r"\*?(?:[ \t]*\[[^\]\n]*\])?").match(source, at)
+        assert space  # every part of the expression is optional
         return "\n", space.end()
     if mark not in ACCENTS:
         return SYMBOLS.get(mark, mark), at
