@@ -11,6 +11,9 @@ from tests.lens.families import TOKENS
 CLEAN, CORRUPT = TOKENS, [TOKENS[0], 99, *TOKENS[2:]]
 LONG = [(TOKENS[at % 7] + at) % 250 for at in range(20)]
 
+TWO_FAMILIES = pytest.mark.parametrize("lens", ["gptj", "gpt_neox_serial"], indirect=True)
+"""For what does not depend on where the hooks of a family are."""
+
 
 @pytest.mark.parametrize("part", ["residual", "attention", "mlp", "heads"])
 def test_a_patch_is_a_run_with_one_activation_of_the_other_prompt(part, lens):
@@ -53,6 +56,7 @@ def test_the_changed_position_brings_back_everything(lens):
     assert found.largest(1) == [(0, 1)] or float(found.recovered.max()) > 1
 
 
+@TWO_FAMILIES
 def test_no_number_of_heads_is_enough_for_more_than_all(lens):
     pair = pair_of(lens, CLEAN, CORRUPT, 5, 9)
     found = head_curve(lens, pair, random_sets=2)
@@ -72,6 +76,7 @@ def test_heads_together(lens):
     assert all(value[:, :, :2].abs().max() == 0 for value in run.values())
 
 
+@TWO_FAMILIES
 def test_more_heads_bring_back_more_and_all_of_them_are_the_last_of_the_curve(lens):
     pair = pair_of(lens, CLEAN, CORRUPT, 5, 9)
     found, n = head_curve(lens, pair, random_sets=3), lens.config.n_layer * lens.config.n_head
@@ -81,6 +86,7 @@ def test_more_heads_bring_back_more_and_all_of_them_are_the_last_of_the_curve(le
     assert "3 random sets" in found.text() and "best heads" in found._repr_html_()
 
 
+@TWO_FAMILIES
 def test_the_next_head_of_the_curve_is_the_one_that_adds_most(lens):
     pair = pair_of(lens, CLEAN, CORRUPT, 5, 9)
     order = head_curve(lens, pair, random_sets=1).order
@@ -89,6 +95,7 @@ def test_the_next_head_of_the_curve_is_the_one_that_adds_most(lens):
         assert brought_back[0] == pytest.approx(max(brought_back), abs=1e-4)
 
 
+@TWO_FAMILIES
 def test_a_curve_of_several_pairs_is_the_mean_of_theirs(lens):
     pairs = [pair_of(lens, CLEAN, CORRUPT, 5, 9), pair_of(lens, CORRUPT, CLEAN, 3, 8)]
     found = head_curve(lens, pairs, random_sets=2)

@@ -119,7 +119,7 @@ def test_the_openapi_description_lists_every_endpoint(server):
 @pytest.mark.parametrize(
     "arguments",
     [
-        pytest.param("--phases fuzzing --max-examples 1", id="few"),
+        pytest.param("--phases fuzzing --max-examples 3", id="few", marks=pytest.mark.slow),
         pytest.param("--phases coverage,fuzzing --max-examples 100", id="many", marks=pytest.mark.slow),
     ],
 )

@@ -147,7 +147,9 @@ def test_merged_outputs_give_the_same_corpus(folder: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("kind", ["zst", pytest.param("text", marks=pytest.mark.slow)])
-def test_a_large_file_is_many_tasks(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_file_is_many_tasks(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch, byte_tokenizer_folder: str
+) -> None:
     """Documents, tokens and held-out text are those of the file in one piece."""
     texts = [sentence(row, 60) for row in range(30)] + [sentence(3, 60)]
     lines = "".join(json.dumps({"text": text}) + "\n" for text in texts).encode()
@@ -155,7 +157,7 @@ def test_a_large_file_is_many_tasks(tmp_path: Path, kind: str, monkeypatch: pyte
     path.write_bytes("\n\n".join(texts).encode() if kind == "text" else zstandard.compress(lines))
     source = [{"kind": "text" if kind == "text" else "jsonl", "path": str(path)}]
     fields = {"component": [{"name": "Lines", "source": source}], "split": {"valid": 0.1, "least": "3 kB"}}
-    fields |= {"dedup": {"near": {"bands": 2}, "substring": {}}, "tokenizer": {"path": "gpt2"}}
+    fields |= {"dedup": {"near": {"bands": 2}, "substring": {}}, "tokenizer": {"path": byte_tokenizer_folder}}
     monkeypatch.setattr(document_table, "ROW_GROUP_BYTES", 1000)
     whole = build(recipe(tmp_path, output=str(tmp_path / "whole"), **fields))
     monkeypatch.setattr(read, "PIECE_CHARACTERS", 2000)
