@@ -205,7 +205,7 @@ def link_restores(page: Page, open_page, size: str) -> None:
         link = page.locator("#link")
         link.click()
         expect(page.locator("#announcement")).not_to_be_empty()
-        other = open_page(size, url=link.input_value())
+        other = open_page(size, url=link.input_value(), own=True)
         assert text_of(other) == (whole if asked else 'a "cat" & <b>\nשלום')
         expect(other.get_by_label("Temperature", exact=True)).to_have_value("1.1")
         open_more(other)
