@@ -187,4 +187,4 @@ tested.
 """
 
 if __name__ == "__main__":
-    main(STUDY, RUNS, lambda: (picture(), page())[1])
+    main(STUDY, RUNS, page, picture)

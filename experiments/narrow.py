@@ -238,4 +238,4 @@ not tuned: with the same pairs it would most likely do the tasks, too. Other wor
 """
 
 if __name__ == "__main__":
-    main(STUDY, RUNS, lambda: (picture(), page())[1])
+    main(STUDY, RUNS, page, picture)

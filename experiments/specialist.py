@@ -226,9 +226,9 @@ are the better ones of both kinds: with so little of it, more tokens help more t
 the specialist's text runs out and is repeated, and the generalist goes on learning: at some length the losses must come
 closer.
 Fields that gain more from other text than court opinions do, and tests of reasoning in a field, were not tested.
-All sizes had the learning rate of `recipes/train/nano.toml`, which was not searched for any of them. Losses say what a
-model expects, not what it can do.
+All sizes had a learning rate of 3e-3, which was not searched for any of them. Losses say what a model expects, not what
+it can do.
 """
 
 if __name__ == "__main__":
-    main(STUDY, RUNS, lambda: (picture(), page())[1])
+    main(STUDY, RUNS, page, picture)

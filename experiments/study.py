@@ -50,7 +50,7 @@ SIZES = {
     "14M": (6, 384), "29M": (8, 512),
 }  # fmt: skip
 """Weights of blocks and head with 8,192 tokens -> layers and width."""
-VOCABULARY, BATCH = 8192, 4096
+VOCABULARY, BATCH, LEARNING_RATE = 8192, 4096, 3e-3
 RATE = 3.0e11
 """Floating-point operations a second of two cores, by which durations are expected."""
 
@@ -140,6 +140,7 @@ def small(
         "model.n_head": max(1, d_model // 64),
         "train.tokens": tokens,
         "train.batch_tokens": BATCH,
+        "train.lr": LEARNING_RATE,
         "evaluate.every_steps": tokens // BATCH,
         "checkpoint.at": [],
         **changed,
@@ -170,8 +171,14 @@ def recorded(study: str) -> dict[tuple[str, int], dict[str, Any]]:
     return {(line["run"], line["seed"]): line for line in map(json.loads, lines)}
 
 
-def main(study: str, runs: Sequence[Run], page: Callable[[], str] | None = None) -> None:
-    """List the runs of a study, or do those that are not recorded yet; then write its page, `docs/claims/STUDY.md`."""
+def main(
+    study: str,
+    runs: Sequence[Run],
+    page: Callable[[], str] | None = None,
+    picture: Callable[[], object] | None = None,
+) -> None:
+    """List the runs of a study, or do those that are not recorded yet; then draw its picture and write its page,
+    `docs/claims/STUDY.md`."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--list", action="store_true", help="print the runs and stop")
     parser.add_argument("--page", action="store_true", help="write the page of what is recorded and stop")
@@ -211,6 +218,8 @@ def main(study: str, runs: Sequence[Run], page: Callable[[], str] | None = None)
         known = {"run": run.name, "seed": seed}
         where = {"processor": processor(), "commit": git("rev-parse", "--short", "HEAD"), "date": f"{date.today()}"}
         record(study, {**known, **found, "minutes": round((time.monotonic() - started) / 60, 2), **where})
+    if picture is not None and not options.list:
+        picture()
     if page is not None and not options.list:
         write_text(page_of(study), page())
     if failed:

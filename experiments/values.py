@@ -150,4 +150,4 @@ def page() -> str:
 
 
 if __name__ == "__main__":
-    main(STUDY, RUNS, lambda: (picture(), page())[1])
+    main(STUDY, RUNS, page, picture)

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from bluejay.machine import free_in_group, free_memory
+from bluejay.machine import control_groups, free_in_group, free_memory, processors_in_group
 
 
 def test_memory_of_a_control_group_is_what_its_limit_leaves(tmp_path):
@@ -14,6 +14,19 @@ def test_memory_of_a_control_group_is_what_its_limit_leaves(tmp_path):
         (tmp_path / "memory.max").write_text(f"{limit}\n")
         assert free_in_group(tmp_path) == free
     assert 0 < free_memory() <= 1 << 62
+
+
+def test_a_limit_of_a_group_above_holds_as_a_cluster_or_systemd_sets_it(tmp_path):
+    root, proc = tmp_path / "sys" / "fs" / "cgroup", tmp_path / "proc" / "self"
+    assert control_groups(tmp_path) == [root]
+    proc.mkdir(parents=True)
+    for told, inside in (("0::/\n", ()), ("1:cpu:/old\n0::/slurm/job_7\n", ("slurm", "slurm/job_7"))):
+        (proc / "cgroup").write_text(told)
+        assert sorted(control_groups(tmp_path)) == [root, *(root / name for name in inside)]
+    (root / "slurm").mkdir(parents=True)
+    for quota, most in (("250000 100000", 2), ("max 100000", 1 << 62)):
+        (root / "slurm" / "cpu.max").write_text(f"{quota}\n")
+        assert min(map(processors_in_group, control_groups(tmp_path))) == most
 
 
 def test_resident_memory_grows_and_is_given_back():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bluejay.evals.evaluation_file import identity_at
-from bluejay.model_card import model_card
+from bluejay.model_card import interval, model_card
 from tests.test_house import ROOT
 
 RELEASED = Path("models/bluejay-nano")
@@ -39,8 +39,9 @@ def test_the_released_card_is_what_its_records_give_and_its_documents_add_up(rel
     ],
 )
 def test_a_run_is_repeated_in_as_many_processes_as_it_had(recorded, command, released):
-    path = released / "result.json"
+    path, recipe = released / "result.json", released / "recipe.toml"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"processes": recorded}))
+    recipe.write_text(recipe.read_text().replace("replicate = 1\n", "replicate = 2\n"))
     assert f"bluejay train {released}/{command}" in model_card(released)
     shutil.rmtree(released / "corpora")
     assert f"`bluejay train {released}/{command.strip()}`, with the corpora above" in model_card(released)
@@ -63,3 +64,7 @@ def test_figures_of_other_weights_are_not_shown(released):
     assert other.count("are of other weights; run `bluejay ") == 3
     assert f"`{released}/evaluation/report.json` are of other weights; run `{written[reports[0]]['command']}`" in other
     assert "95 % interval" in whole and "95 % interval" not in other and "| step-916 |" not in other
+
+
+def test_a_figure_that_is_no_number_is_a_dash():
+    assert interval({"value": None, "low": None, "high": None, "n": 1200}) == ("-", "-", "1,200")

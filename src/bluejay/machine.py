@@ -29,37 +29,55 @@ MICROARCHITECTURES = {
 
 
 def n_processors() -> int:
-    """The number of processors that this process may use, by its affinity and by the quota of its control group."""
+    """The number of processors that this process may use, by its affinity and by the quotas of its control groups."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(bound, *map(processors_in_group, control_groups())))
+
+
+def processors_in_group(folder: Path) -> int:
+    """The processors that a control group (cgroup v2, cpu.max) gives to its processes; 2**62 if it has no quota."""
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(bound, int(quota) // int(period)))
+        quota, period = (folder / "cpu.max").read_text().split()
+        return int(quota) // int(period)
     except (OSError, ValueError):  # there is no such file, or no quota ("max")
-        return bound
+        return 1 << 62
+
+
+def control_groups(system: Path = Path("/")) -> list[Path]:
+    """The folders of this process's control group (cgroup v2) and of those above it: a limit of any of them holds, as
+    a service manager or a scheduler of a cluster sets them."""
+    root = system / "sys" / "fs" / "cgroup"
+    try:
+        lines = (system / "proc" / "self" / "cgroup").read_text().splitlines()
+    except OSError:
+        lines = []
+    own = next((root / line.removeprefix("0::/") for line in lines if line.startswith("0::/")), root)
+    return [folder for folder in (own, *own.parents) if folder.is_relative_to(root)]
 
 
 def processor() -> str:
     """The microarchitecture where Linux names it, else the architecture alone, and the number of usable cores."""
-    cores = n_processors()
+    n = n_processors()
+    cores = f"{n} core{'s' if n != 1 else ''}"
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
     except OSError:
-        return f"{platform.machine()}, {cores} cores"
+        return f"{platform.machine()}, {cores}"
     fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
     vendor = fields.get("vendor_id", "")
     number = fields.get("cpu family" if vendor == "AuthenticAMD" else "model", "0")
     name = MICROARCHITECTURES.get((vendor, int(number)), fields.get("model name", platform.machine()))
-    return f"{name}, {cores} cores"
+    return f"{name}, {cores}"
 
 
 def free_memory() -> int:
-    """Bytes of memory available without swapping, by the system and the control group; 2**62 if neither tells."""
+    """Bytes of memory available without swapping, by the system and the control groups; 2**62 if neither tells."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):
         free = 1 << 62
-    return min(free, free_in_group(Path("/sys/fs/cgroup")))
+    return min(free, *map(free_in_group, control_groups()))
 
 
 def free_in_group(folder: Path) -> int:

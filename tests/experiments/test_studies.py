@@ -271,10 +271,11 @@ def test_recorded_runs_are_not_repeated(results, monkeypatch, capsys):
             done.append((self.name, seed))
             return None if self.name == "missing" else {"value": 1}
 
-    runs = [Quick("one", 1.0), Quick("two", 1.0), Quick("missing", 1.0)]
+    runs, order = [Quick("one", 1.0), Quick("two", 1.0), Quick("missing", 1.0)], list[str]()
     for arguments in ([], [], ["--seed", "100"]):
         monkeypatch.setattr(sys, "argv", ["study", *arguments])
-        study.main("quick", runs)
+        study.main("quick", runs, lambda: order.append("page") or "", lambda: order.append("picture"))
+    assert order == ["picture", "page"] * 3
     assert [one for one in done if one[0] != "missing"] == [("one", 0), ("two", 0), ("one", 100), ("two", 100)]
     assert "missing cannot be done here" in capsys.readouterr().err
     lines = [json.loads(row) for row in (results / "results" / "quick.jsonl").read_text().splitlines()]
