@@ -39,6 +39,7 @@ INDEX = "index"
 INDEX_ROWS = "documents.rows"
 """The file of the index with what the table of documents says."""
 CONTENTS = {"documents", "tokens", "jsonl", "card", "tokenizer.json", "tokenizer_config.json", "recipe.toml"}
+"""The names of all that a build, or a verb for a built corpus, writes into the corpus's folder."""
 CONTENTS |= {CHECKSUMS, counts.NAME, INDEX}
 BY_THE_SYSTEM = (".DS_Store", "._*", ".directory", "Thumbs.db", "desktop.ini", ".nfs*")
 """Patterns of files that file managers and network file systems leave in any folder."""
@@ -181,13 +182,13 @@ def require_replaceable(directory: Path) -> None:
     others = [name for name in held if name not in CONTENTS]
     if others:
         raise ValueError(f"{directory} holds {others[0]}, which is no part of a corpus; set output to another folder")
-    if held and not is_corpus(directory):
+    if held and not has_report(directory):
         raise ValueError(
             f"{directory} holds {held[0]}, but no {counts.NAME} of a corpus; set output to another folder, or remove it"
         )
 
 
-def is_corpus(directory: Path) -> bool:
+def has_report(directory: Path) -> bool:
     """Whether a build of any version wrote the report in the directory."""
     try:
         return "recipe_sha256" in parse_json((directory / counts.NAME).read_bytes())

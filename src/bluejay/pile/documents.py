@@ -50,6 +50,11 @@ class Skipped:
     reason: str
 
 
+def stated(meta: dict[str, Any]) -> dict[str, Any]:
+    """What a source states of possible metadata: the entries that are not empty."""
+    return {key: value for key, value in meta.items() if value}
+
+
 def is_machine_fault(error: Exception) -> bool:
     """Whether an exception tells of this machine and not of the file that was read."""
     if isinstance(error, sqlite3.OperationalError):

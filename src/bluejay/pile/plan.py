@@ -11,6 +11,7 @@ from bluejay.pile.steps.mix import epochs_of
 from bluejay.progress import format_bytes
 
 COLUMNS = ("component", "size", "weight", "epochs", "effective size", "share", "")
+"""The heads of the table's columns; the last one has the notes."""
 
 
 @dataclass(frozen=True)

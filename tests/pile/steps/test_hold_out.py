@@ -156,6 +156,15 @@ def test_enough_held_out_documents_are_left_as_they_are_and_nothing_is_cut_where
         assert built.report.components["many"].added == 0
 
 
+@pytest.mark.parametrize("words", [WORDS, ["中文" * 9]])
+def test_of_a_text_of_one_line_little_is_lost_between_training_and_held_out_text(words):
+    text = "Title\n\n" + (" " * (words is WORDS)).join(random.Random(8).choices(words, k=40_000)) + "\n"
+    pieces = Cutter(np.array([0, 9000, 9000]), 0.1, 1, 10**9).divide(text, 5)
+    assert {split for _, split in pieces} == {0, 1, 2}
+    assert 256 <= len(text) - sum(len(piece) for piece, _ in pieces) <= 2 * 512 * len(pieces)
+    assert all(piece[0] != " " and piece in text for piece, _ in pieces)
+
+
 @pytest.mark.parametrize("text", ["", "x", "x" * 5000, "one\n" * 900, "a b " * 4000, "é\n\n" * 9000])
 def test_pieces_cover_a_text(text):
     bounds = piece_bounds(text)

@@ -26,6 +26,10 @@ PERSONAL = {
         "(212) 555-1775",
         "1-800-273-8255",
         "206.256.9500",
+        "+49 30/1234567",
+        "+33\u00a01\u00a023\u00a045\u00a067\u00a089",
+        "(212)\u00a0555\u20111775",
+        "(212) 555 1775",
     ],
     "IP": ["8.8.8.8", "207.200.56.4", "2001:4860:4860::8888", "2a00:1450:4001:81b:0:0:0:200e"],
 }
@@ -56,12 +60,13 @@ INNOCENT = [
     "ISBN 978-3-16-148410-0",
     "123-456-7890",
     "1,234,567.89",
+    "+1000/2000/300",
     *NOBODY.values(),
 ]
 
 
 @pytest.mark.parametrize(("kind", "address"), [(kind, one) for kind, many in PERSONAL.items() for one in many])
-@pytest.mark.parametrize("around", ["{}", "write to {}.", "({}), or", "<{}>", "a:\n{}\nb"])
+@pytest.mark.parametrize("around", ["{}", "write to {}.", "({}), or", "<{}>", "a:\n{}\nb", "请发到{}谢谢"])
 def test_personal_addresses_are_replaced(kind: str, address: str, around: str) -> None:
     nobody = NOBODY["IPv6" if ":" in address else kind]
     texts, counts = replace_personal(

@@ -26,6 +26,7 @@ ALPHA = 9.0
 BUCKETS = 1 << 20
 """Hash buckets of words and word pairs."""
 FORMAT = "bluejay text quality 1"
+"""What a file with a classifier states as its format."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,9 @@ from bluejay.pile.text.text_batch import TextBatch, Texts, split_texts
 from bluejay.progress import say
 
 EPOCHS = 4
+"""How often training reads each text."""
 LEARNING_RATE = 1.0
+"""Length of a step before it is divided, for each weight, by the root of its squared gradients so far (Adagrad)."""
 BATCH_TEXTS = 32
 """Texts of one step of training."""
 MAX_CHARACTERS = 20_000
@@ -29,6 +31,7 @@ MAX_TEXTS = 100_000
 HELD_OUT_EVERY = 10
 """One text in this many is held out from training, to measure the accuracy."""
 TOO_FEW = f"its accuracy is not measured, which needs {HELD_OUT_EVERY} good and {HELD_OUT_EVERY} bad texts"
+"""What is said in place of an accuracy."""
 
 
 def train_from_files(good: Sequence[str], bad: Sequence[str], path: Path, seed: int = 0) -> float | None:

@@ -146,7 +146,8 @@ def samples(built: dict[str, ComponentReport]) -> Iterator[str]:
     yield "## Samples\n"
     for name, entry in built.items():
         for _, url, text in entry.samples:
-            ticks = "`" * max(3, *(1 + len(run) for run in re.findall("`+", text)), 3)
+            longest = max(map(len, re.findall("`+", text)), default=0)
+            ticks = "`" * max(3, longest + 1)  # a fence longer than any in the text
             yield f"{cell(name)}, {cell(url)}:\n\n{ticks}text\n{text}\n{ticks}\n"
 
 

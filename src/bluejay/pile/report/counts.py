@@ -11,6 +11,7 @@ from bluejay.pile.steps import passages
 from bluejay.pile.steps.mix import SPLITS
 
 NAME = "report.json"
+"""The name of the file with the report, in the folder of the corpus."""
 
 
 @dataclass

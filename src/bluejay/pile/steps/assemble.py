@@ -18,6 +18,7 @@ from bluejay.tokenizer import Tokenizer
 from bluejay.tokens import TokenWriter, dtype_for
 
 CHECKSUMS = "SHA256SUMS"
+"""The name of the file with the checksums, in the folder of the corpus."""
 
 
 @dataclass(frozen=True)

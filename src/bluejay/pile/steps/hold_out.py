@@ -42,7 +42,8 @@ PIECE_CHARACTERS = 1024, 8192
 PIECES = 64
 """Pieces that a document has, if the limits of their size allow."""
 GAP_CHARACTERS = 256
-"""Text between training and held-out text that is in neither, up to the end of its line."""
+"""Text between training and held-out text that is in neither: up to twice as much, so that it ends with a line, else
+with a word."""
 
 
 @dataclass(frozen=True)
@@ -150,8 +151,7 @@ class Cutter:
             begin, stop, split = bounds[first], bounds[end], int(splits[first])
             if not split:
                 begin = begin if first == 0 else after_gap(text, begin)
-                stop = stop if end == n_pieces else max(begin, stop - GAP_CHARACTERS)
-                stop = stop if end == n_pieces else max(begin, text.rfind("\n", begin, stop) + 1) or stop
+                stop = stop if end == n_pieces else max(begin, before_gap(text, stop))
             if text[begin:stop].strip():
                 pieces.append((text[begin:stop], split))
         return pieces
@@ -171,9 +171,19 @@ def piece_bounds(text: str) -> list[int]:
 
 
 def after_gap(text: str, begin: int) -> int:
-    """Where training text goes on after held-out text that ends at `begin`: at the first line after a gap."""
-    line = text.find("\n", begin + GAP_CHARACTERS)
-    return min(begin + GAP_CHARACTERS, len(text)) if line < 0 else line + 1
+    """Where training text goes on after held-out text that ends at `begin`: at the first line after a gap, or at the
+    first word where that line is far."""
+    least, most = begin + GAP_CHARACTERS, begin + 2 * GAP_CHARACTERS
+    ends = (text.find(mark, least, most) + 1 for mark in "\n ")
+    return min(next(filter(None, ends), least), len(text))
+
+
+def before_gap(text: str, end: int) -> int:
+    """Where training text stops before held-out text that begins at `end`: after the last line before a gap, or after
+    the last word where that line is far."""
+    least, most = max(0, end - 2 * GAP_CHARACTERS), max(0, end - GAP_CHARACTERS)
+    ends = (text.rfind(mark, least, most) + 1 for mark in "\n ")
+    return next(filter(None, ends), most)
 
 
 def divisible_documents(decisions: Decisions, split: Split, seed: int) -> NDArray[np.bool_]:

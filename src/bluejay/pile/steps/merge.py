@@ -13,6 +13,7 @@ from bluejay.pile.text.sorted_records import concatenate, merge_sorted
 from bluejay.storage import ensure_local
 
 OUTPUTS = "outputs.json"
+"""The file with a list of outputs."""
 
 
 @dataclass(frozen=True)

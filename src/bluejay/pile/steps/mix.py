@@ -13,6 +13,7 @@ from bluejay.pile.recipe import Component, Mix, Split
 from bluejay.pile.text.text_batch import mix64
 
 SPLITS = ("train", "valid", "test")
+"""The names of the splits, by their numbers."""
 
 
 def rehash(hashes: NDArray[np.uint64], seed: int, purpose: str) -> NDArray[np.uint64]:

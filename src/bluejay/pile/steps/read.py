@@ -279,12 +279,12 @@ def row_of(document: Document, component: Component) -> dict[str, str] | Skipped
 def json_text(value: dict[str, Any]) -> str:
     """A dictionary as JSON, which has neither NaN nor infinity (RFC 8259, section 6) nor bytes: they become null."""
     try:
-        return json.dumps(value, sort_keys=True, default=stated, allow_nan=False)
+        return json.dumps(value, sort_keys=True, default=as_json, allow_nan=False)
     except ValueError:
-        return json.dumps(finite(value), sort_keys=True, default=stated)
+        return json.dumps(finite(value), sort_keys=True, default=as_json)
 
 
-def stated(value: Any) -> str | None:
+def as_json(value: Any) -> str | None:
     """What JSON has for a value of another type: its text; null for bytes, such as those of a picture."""
     return None if isinstance(value, bytes) else str(value)
 

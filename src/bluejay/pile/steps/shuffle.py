@@ -31,6 +31,7 @@ BUCKET_TOKENS = 24_000_000
 BUCKET_LINE_BYTES = 150_000_000
 """Bytes of exported lines of a bucket, on average."""
 LINES = "lines.jsonl.zst"
+"""The file with the exported lines of a bucket."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from bluejay.pile.filters.language import language
 from bluejay.pile.steps.mix import SPLITS, uniform
 
 N_SAMPLES, SAMPLE_CHARACTERS = 2, 400
+"""How many documents of a part the report shows, and how many characters of each."""
 LANGUAGE_SHARE = 0.05
 """Share of the documents, drawn at random, whose language is identified."""
 

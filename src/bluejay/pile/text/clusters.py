@@ -15,6 +15,7 @@ from bluejay.pile.text.minhash import MinHashSettings
 NEIGHBOURS = 64
 """Documents of a bucket that each is compared with: those that follow it."""
 PAIRS_AT_ONCE = 1 << 14
+"""Candidate pairs that are compared at once, which bounds the memory."""
 
 
 def group_equal(ids: NDArray[Any]) -> NDArray[np.int64]:

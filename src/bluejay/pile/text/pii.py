@@ -17,7 +17,7 @@ NOBODY = {"e-mail": "email@example.com", "phone": "555-0100", "IP": "192.0.2.1",
 
 LOCAL = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
 DOMAIN = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]{2,}(?![^\W_]|_\w|-[^\W_]|\.\w|[(\[])"
-EMAIL = re.compile(rf"(?<![A-Za-z0-9])(?=[^\s@]{{1,256}}@)[A-Za-z0-9_]{LOCAL}*(?:\.{LOCAL}+)*@{DOMAIN}")
+EMAIL = re.compile(rf"(?<![A-Za-z0-9])(?=[^\s@]{{1,256}}@)[A-Za-z0-9_]{LOCAL}*(?:\.{LOCAL}+)*@{DOMAIN}", re.ASCII)
 """An address of RFC 5322 without quotes and comments, at what may be a domain: not where more of a name or a bracket
 follows, as in source code that multiplies matrices (`q@k.transpose(0, 1)`). Its local part has at most 256 characters,
 those of a whole path (RFC 5321, section 4.5.3.1.3): the search takes time in proportion to the length of a text."""
@@ -43,21 +43,28 @@ bitnet csnet example invalid local localdomain test uucp
 """
 TOP_LEVEL_DOMAINS = frozenset((COUNTRIES + GENERIC).split())
 """Those of IANA's root zone that people have addresses in, and former and private ones."""
+BLANK, HYPHEN = " \u00a0\u202f", "\u2010\u2011\u2013-"
+"""Spaces and hyphens, also those at which no line is broken, in a class of characters."""
+BETWEEN = f"[{BLANK}{HYPHEN}]"
 PHONE = re.compile(
     r"(?<![\w+.-])(?:"
-    r"\+[1-9]\d{0,2}[ -]?(?:\(\d{1,4}\)[ -]?)?\d{1,4}(?:[ -]?\d{2,4}){2,4}"
+    rf"\+[1-9]\d{{0,2}}{BETWEEN}?(?:\(\d{{1,4}}\){BETWEEN}?)?\d{{1,4}}(?:{BETWEEN}?\d{{2,4}}){{2,4}}"
+    rf"|\+[1-9]\d{{0,2}}{BETWEEN}\d{{2,5}} ?/ ?\d{{2,4}}(?:{BETWEEN}?\d{{2,4}}){{1,3}}"
     r"|\+[1-9]\d{0,2}(?:\.\d{1,4}){3,5}"
-    r"|(?:1[ .-])?(?:\([2-9]\d{2}\) ?[2-9]\d{2}[.-]|[2-9]\d{2}([.-])[2-9]\d{2}\1)\d{4}"
-    r")(?![\w-]|\.\d)"
+    rf"|(?:1[.{BLANK}{HYPHEN}])?(?:\([2-9]\d{{2}}\)[{BLANK}]?[2-9]\d{{2}}[.{BLANK}{HYPHEN}]|"
+    rf"[2-9]\d{{2}}([.{HYPHEN}])[2-9]\d{{2}}\1)\d{{4}}"
+    r")(?![\w-]|\.\d)",
+    re.ASCII,
 )
-"""A number with a country code after "+" (ITU E.123), or in North American groups; never a mere run of digits."""
+"""A number with a country code after "+" (ITU E.123), or in North American groups; never a mere run of digits. As in
+the other patterns, a letter beyond ASCII may stand beside it: Chinese and Japanese have no spaces."""
 BYTE = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
-IP = re.compile(rf"(?<![\w.])(?:{BYTE}\.){{3}}{BYTE}(?!\w|\.\d)")
-IPV6 = re.compile(r"(?<![\w:.])[23][0-9A-Fa-f]{3}:(?:[0-9A-Fa-f]{0,4}:){1,6}[0-9A-Fa-f]{0,4}(?![\w:]|\.\d)")
+IP = re.compile(rf"(?<![\w.])(?:{BYTE}\.){{3}}{BYTE}(?!\w|\.\d)", re.ASCII)
+IPV6 = re.compile(r"(?<![\w:.])[23][0-9A-Fa-f]{3}:(?:[0-9A-Fa-f]{0,4}:){1,6}[0-9A-Fa-f]{0,4}(?![\w:]|\.\d)", re.ASCII)
 """A global unicast address, which begins with 2 or 3 (RFC 4291); `a::b` is more often source code."""
 SCREENS = {
     "e-mail": r"[A-Za-z0-9_]@[A-Za-z0-9]",
-    "phone": r"\+[1-9][ \d.(-]*\d|\d[.)-] ?[2-9]\d\d[.-]\d{4}",
+    "phone": rf"\+[1-9][ \d.(-]*\d|\d[.){HYPHEN}][{BLANK}]?[2-9]\d\d[.{BLANK}{HYPHEN}]\d{{4}}",
     "IP": r"\d\.\d{1,3}\.\d{1,3}\.\d",
     "IPv6": r"[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]*:",
 }

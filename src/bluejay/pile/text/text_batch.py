@@ -23,6 +23,7 @@ Texts = pa.StringArray | pa.LargeStringArray
 MAX_BATCH_CHARACTERS = 120_000
 """A longer text is a batch of its own; a batch takes about 40 bytes of memory per character."""
 MAX_BATCH_TEXTS = 4096
+"""Texts of a batch at most."""
 
 SPACE, LETTER, CONTENT, TERMINAL, TERM, ALONE = (np.uint8(1 << bit) for bit in range(6))
 """Bits for the kinds of a character: white space; a letter; neither space nor PUNCTUATION; the end of a sentence; part
@@ -192,7 +193,9 @@ def word_hashes(words: tuple[str, ...]) -> NDArray[np.uint64]:
 BASE = 0x9E3779B97F4A7C15
 """Base of the hash; odd, so that it has an inverse modulo 2**64."""
 INVERSE = pow(BASE, -1, 1 << 64)
+"""The inverse of BASE modulo 2**64."""
 TABLED_POWERS = 1 << 18
+"""Powers of BASE, and of INVERSE, that are tabled."""
 
 
 def prefix_sums(points: NDArray[np.uint32]) -> NDArray[np.uint64]:

@@ -21,13 +21,13 @@ MAIN = r"""\documentclass{article} % \begin{document}
 INTRO = "\\section{Introduction}\\label{sec:i}\nText, \\eg{} one % no comment\n two.\n"
 
 
-def archive(files: dict[str, str], mode: str = "w") -> bytes:
+def archive(files: dict[str, str], mode: str = "w", encoding: str = "utf-8") -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode=mode) as made:
         for name, text in files.items():
             entry = tarfile.TarInfo(name)
-            entry.size = len(text.encode())
-            made.addfile(entry, io.BytesIO(text.encode()))
+            entry.size = len(text.encode(encoding))
+            made.addfile(entry, io.BytesIO(text.encode(encoding)))
     return out.getvalue()
 
 
@@ -169,3 +169,28 @@ def test_an_archive_that_is_cut_behind_the_paper_gives_the_paper(parsed: Callabl
     ((document,), (aside,)) = parsed(Latex(path="x"), whole[: len(whole) // 2])
     assert document.text == "Start. Body."
     assert aside.reason.startswith("nothing more can be read after record 0: ")
+
+
+@pytest.mark.parametrize(
+    ("declared", "encoding", "text"),
+    [
+        ("cp1251", "cp1251", "Съешь ещё булок."),
+        ("latin2", "iso8859-2", "Zażółć gęślą jaźń."),
+        ("utf8", "utf-8", "Größe"),
+    ],
+)
+@pytest.mark.parametrize("in_archive", [False, True])
+def test_a_paper_is_in_the_encoding_that_it_declares(
+    parsed: Callable, declared: str, encoding: str, text: str, in_archive: bool
+) -> None:
+    head = f"\\documentclass{{article}}\n% \\usepackage[latin1]{{inputenc}}\n\\usepackage[{declared}]{{inputenc}}\n"
+    body = "\\begin{document}%s\\end{document}" % ("\\input{a}" if in_archive else text)
+    files = {"main.tex": head + body, "a.tex": text}
+    packed = archive(files, encoding=encoding) if in_archive else files["main.tex"].encode(encoding)
+    (document,), _ = parsed(Latex(path="x"), packed)
+    assert document.text == text
+
+
+def test_a_paper_in_postscript_is_refused(parsed: Callable) -> None:
+    with pytest.raises(ValueError, match="PostScript"):
+        parsed(Latex(path="x"), b"%!PS-Adobe-3.0\n/Times findfont (Hello) show\n")

@@ -156,6 +156,15 @@ def test_charsets(parsed: Callable, charset: str, raw: bytes, text: str, coding:
 
 
 @pytest.mark.parametrize("charset", ["", "; charset=unknown-8bit"])
+def test_a_message_in_an_unknown_encoding_is_skipped_alone(parsed: Callable, charset: str) -> None:
+    head = f"From a@b Mon Jan  1 12:00:00 2024\nContent-Type: text/plain{charset}\n\n".encode()
+    russian = "Привет, это письмо от меня и ещё одно письмо\n\n".encode("koi8-r")
+    ((document,), (aside,)) = parsed(Mail(path="x"), head + russian + head + "“Grüße”\n".encode("cp1252"))
+    assert document.text.strip() == "“Grüße”"
+    assert aside.reason.startswith("its encoding is unknown")
+
+
+@pytest.mark.parametrize("charset", ["", "; charset=unknown-8bit"])
 @pytest.mark.parametrize(
     ("meta", "codec", "text"),
     [

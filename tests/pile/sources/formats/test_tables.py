@@ -55,6 +55,10 @@ def test_components_by_any_of_their_names(tmp_path: Path) -> None:
     def texts(component: str) -> list[str]:
         return [d.text for d in read(JSONLines(kind="jsonl", path=str(file), pile_set_name=component))[0]]
 
+    file.write_bytes(
+        file.read_bytes() + line("a text", meta='{"pile_set_name": "Books3"}') + line("b", meta="{no JSON")
+    )
+    assert texts("Books3") == ["Books3", "a text"]
     assert texts("Pile-CC") == ["Pile-CC", "CommonCrawl"]
     assert texts("USPTO Backgrounds") == ["USPTO", "UPSTO Backgrounds", "USPTO Backgrounds"]
 
@@ -104,6 +108,8 @@ def test_csv_as_a_spreadsheet_writes_it(tmp_path: Path) -> None:
     ]
     with pytest.raises(ValueError, match=r"no column text \(it has id, speech\)"):
         read(CSV(kind="csv", path=str(file), separator=";"))
+    with pytest.raises(ValueError, match=r'it has id;speech\); write separator = ";"'):
+        read(CSV(kind="csv", path=str(file), text="text"))
     with pytest.raises(ValueError, match="separator is ', '; it must be one character"):
         CSV(kind="csv", path="x", separator=", ")
 
@@ -239,6 +245,16 @@ def test_a_broken_row_group_loses_no_other(tmp_path: Path) -> None:
     documents, aside = read(Parquet(kind="parquet", path=str(tmp_path / "a.parquet")))
     assert [d.text[0] for d in documents] == ["0", "2", "3"]
     assert aside[0].name.endswith("row group 1")
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_table_in_an_unknown_encoding_is_refused(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    table = "id,text\n" + "1,今天天气很好，我们去公园散步。\n" * 9
+    (tmp_path / "a.csv").write_bytes(pack(table.encode("gb18030")))
+    with pytest.raises(ValueError, match="its encoding is unknown"):
+        read(CSV(kind="csv", path=str(tmp_path / "a.csv")))
+    (tmp_path / "a.csv").write_bytes(pack(table.encode("utf-16")))
+    assert len(read(CSV(kind="csv", path=str(tmp_path / "a.csv")))[0]) == 9
 
 
 def test_records_within_json(tmp_path: Path) -> None:

@@ -84,6 +84,10 @@ def test_broken_http_headers_cost_one_page(parsed: Callable) -> None:
 
 
 def test_what_is_no_archive_is_refused(parsed: Callable) -> None:
+    with pytest.raises(ValueError, match="an ARC file; `warcio recompress"):
+        parsed(
+            Warc(path="x"), gzip.compress(b"filedesc://IA-1.arc.gz 0.0.0.0 19960923142103 text/plain 76\n1 0 Alexa\n")
+        )
     with pytest.raises(ValueError, match="WARC"):
         parsed(Warc(path="x"), b"no archive at all " * 100)
 

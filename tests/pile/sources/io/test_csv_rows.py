@@ -43,6 +43,16 @@ def test_a_quotation_mark_in_a_table_that_quotes_nothing_is_text() -> None:
     assert read(b'1,"He said\n""hi"" to me" ,2\n', ",") == [["1", 'He said\n"hi" to me ', "2"]]
 
 
+def test_a_backslash_before_a_quotation_mark_keeps_it_in_the_quotation() -> None:
+    table = b'1,"He said \\"hi\\" and left",y\n2,"a, \\"b\\"",z\n3,"one \\"two\\" three\nand \\"four\\" five",z\n'
+    assert read(table, ",") == [
+        ["1", 'He said "hi" and left', "y"],
+        ["2", 'a, "b"', "z"],
+        ["3", 'one "two" three\nand "four" five', "z"],
+    ]
+    assert read(b'1,"C:\\dir\\",z\n2,"a \\"" b",z\n', ",") == [["1", "C:\\dir\\", "z"], ["2", 'a \\" b', "z"]]
+
+
 def test_a_hostile_table_takes_no_quadratic_time() -> None:
     searches = 0
 

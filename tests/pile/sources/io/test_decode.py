@@ -127,6 +127,44 @@ def test_a_pointer_is_no_text(name: str) -> None:
     assert file_text(b"version https://example.org", name)
 
 
-def test_rtf_is_no_text() -> None:
-    with pytest.raises(ValueError, match="RTF; save it as plain text"):
-        file_text(b"{\\rtf1\\ansi{\\fonttbl\\f0 Helvetica;}Hello}", "a.txt")
+@pytest.mark.parametrize(
+    ("start", "reason"),
+    [
+        (b"{\\rtf1\\ansi{\\fonttbl\\f0 Helvetica;}Hello}", "RTF; save it as plain text"),
+        (b"%PDF-1.3\n% ReportLab\n1 0 obj\n<< /F1 2 0 R >>\nendobj\n", 'PDF, which kind = "pdf" reads'),
+        (b"%!PS-Adobe-3.0\n(Hello) show\n", "PostScript"),
+        (b"PK\x03\x04word/document.xml", "office documents"),
+    ],
+)
+def test_a_file_of_another_format_is_no_text(start: bytes, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        file_text(start, "a.txt")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("cp1251", "Съешь ещё этих мягких французских булок, да выпей чаю. int x = 1; // проверка значения\n"),
+        ("koi8-r", "Съешь ещё этих мягких французских булок, да выпей чаю. int x = 1; // проверка значения\n"),
+        ("gb18030", "今天天气很好，我们去公园散步。天气很好，我们去公园。\n" * 2),
+        ("shift-jis", "これは日本語のテストです。今日は天気がいい。カタカナのデータ。\n"),
+        ("euc-kr", "이것은 한국어 시험 문서입니다. 오늘은 날씨가 좋습니다.\n"),
+        ("cp1253", "Αυτό είναι ένα ελληνικό κείμενο για δοκιμή.\n"),
+    ],
+)
+def test_a_file_in_an_unknown_encoding_is_refused(encoding: str, text: str) -> None:
+    with pytest.raises(ValueError, match="its encoding is unknown: it is neither UTF-8 nor windows-1252"):
+        file_text(text.encode(encoding), "a.txt")
+    assert file_text(text.encode(), "a.txt") == text
+    assert file_text(text.encode(encoding), "a.txt", encoding) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "“Été” à Noël – Größe, þæð öllum, jäääär … ••••••••••••••••••••••••",
+        "return s.replace(/[ÀÁÂÃÄÅàáâãäåÒÓÔÕÖØòóôõöøÈÉÊËèéêëÇçÌÍÎÏìíîïÙÚÛÜùúûüÿÑñ]/g, '')",
+    ],
+)
+def test_text_in_windows_1252_is_read(text: str) -> None:
+    assert file_text(text.encode("cp1252"), "a.js") == text

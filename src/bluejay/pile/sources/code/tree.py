@@ -16,6 +16,7 @@ from bluejay.progress import say
 from bluejay.recipe import STRICT, NotEmpty
 
 VERSION_CONTROL = (".git", ".hg", ".svn", ".bzr")
+"""The folders in which version control keeps its data; in a worktree, `.git` is a file."""
 TOP = "."
 """The unit of the files that are directly in the folder."""
 

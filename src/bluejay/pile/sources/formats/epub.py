@@ -9,7 +9,7 @@ from io import BufferedIOBase
 from typing import Any, Literal
 from urllib.parse import unquote, urldefrag
 
-from bluejay.pile.documents import Document, read_until_damaged
+from bluejay.pile.documents import Document, read_until_damaged, stated
 from bluejay.pile.sources.formats.html import all_text, page_text
 from bluejay.pile.sources.io.elements import document_element, line_of, local_name
 from bluejay.pile.sources.io.licences import licence_at
@@ -50,22 +50,21 @@ class Epub(RecordFiles):
     def document(self, name: str, record: Any) -> Document:
         """The text of the chapters, with the metadata of the package document."""
         package, chapters = record
-        stated: dict[str, list[str]] = {}
+        values: dict[str, list[str]] = {}
         for node in package.iter():
             if node.tag != local_name(node) and (value := line_of(node)):
-                stated.setdefault(local_name(node), []).append(value)
+                values.setdefault(local_name(node), []).append(value)
         meta = {
-            "title": first(stated, "title"),
-            "authors": stated.get("creator", []),
-            "date": first(stated, "date"),
-            "language": first(stated, "language"),
+            "title": first(values, "title"),
+            "authors": values.get("creator", []),
+            "date": first(values, "date"),
+            "language": first(values, "language"),
         }
-        rights = first(stated, "rights")
-        addresses = [value for key in ("source", "identifier") for value in stated.get(key, []) if "://" in value]
+        rights = first(values, "rights")
+        addresses = [value for key in ("source", "identifier") for value in values.get(key, []) if "://" in value]
         text = "\n\n".join(filter(None, chapters))
         licence = licence_at(rights) or rights or self.licence
-        known = {key: value for key, value in meta.items() if value}
-        return Document(text, name, licence, next(iter(addresses), name), known)
+        return Document(text, name, licence, next(iter(addresses), name), stated(meta))
 
 
 def chapters_of(book: zipfile.ZipFile) -> tuple[Any, list[str]]:
@@ -81,9 +80,9 @@ def file_in(book: zipfile.ZipFile, path: str) -> bytes:
         return content(stream)
 
 
-def first(stated: dict[str, list[str]], key: str) -> str:
+def first(values: dict[str, list[str]], key: str) -> str:
     """The first value of a statement; empty if it is absent."""
-    return next(iter(stated.get(key, [])), "")
+    return next(iter(values.get(key, [])), "")
 
 
 def root_file(book: zipfile.ZipFile) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import Any, Literal
 
-from bluejay.pile.documents import Document
+from bluejay.pile.documents import Document, stated
 from bluejay.pile.sources.io.csv_rows import rows
 from bluejay.pile.sources.io.lines import lines
 from bluejay.pile.sources.io.records import RecordFiles
@@ -43,4 +43,4 @@ class Grants(RecordFiles):
         meta = {"title": record.get("PROJECT_TITLE", "").strip(), "date": record.get("FY", "").strip()}
         url = f"https://reporter.nih.gov/project-details/{number}" if number else name
         text = PREAMBLE.sub("", record["ABSTRACT_TEXT"]).strip()
-        return Document(text, name, self.licence, url, {key: value for key, value in meta.items() if value})
+        return Document(text, name, self.licence, url, stated(meta))

@@ -16,8 +16,11 @@ from bluejay.pile.sources.io.open import BROKEN
 from bluejay.pile.sources.io.records import RecordFiles
 
 ITEM = "CREATE TABLE item (id INTEGER PRIMARY KEY, parent INTEGER, root INTEGER, source TEXT)"
+"""The table of items; `root` is whether an item begins a discussion."""
 ITEMS_AT_ONCE = 10_000
+"""Items after which the time limit starts again."""
 ROOTS = {"story", "poll", "job"}
+"""The types of items that begin a discussion."""
 UNFIT = (sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError, OverflowError, TypeError, KeyError)
 """The exceptions of an item that the table cannot hold; a full disk raises another one."""
 

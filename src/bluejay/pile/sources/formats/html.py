@@ -9,7 +9,7 @@ from typing import Any, Literal
 from urllib.parse import urljoin
 
 from bluejay.extras import install
-from bluejay.pile.documents import Document
+from bluejay.pile.documents import Document, stated
 from bluejay.pile.sources.io.decode import decode_text, encoding_named, uncompressed
 from bluejay.pile.sources.io.elements import document_element, local_name
 from bluejay.pile.sources.io.licences import licence_at
@@ -132,7 +132,7 @@ def statements(tree: Any, url: str) -> tuple[str, str | None, dict[str, Any]]:
     address = url if ABSOLUTE.match(url) else next(filter(ABSOLUTE.match, addresses), url)
     links = attributes(tree, 'link[rel~="license"], a[rel~="license"]', "href")
     licence = next(filter(None, (licence_at(urljoin(address, link)) for link in links)), None)
-    return address, licence, {key: value for key, value in meta.items() if value}
+    return address, licence, stated(meta)
 
 
 def attributes(tree: Any, selector: str, *names: str) -> Iterator[str]:

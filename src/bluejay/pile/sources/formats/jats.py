@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import Any, Literal
 
-from bluejay.pile.documents import Document
+from bluejay.pile.documents import Document, stated
 from bluejay.pile.sources.io.elements import element, elements, line_of, local_name, pieces, text_of
 from bluejay.pile.sources.io.licences import licence_at
 from bluejay.pile.sources.io.records import RecordFiles
@@ -58,8 +58,9 @@ class Jats(RecordFiles):
             "language": article.get("{http://www.w3.org/XML/1998/namespace}lang", ""),
             "type": article.get("article-type", ""),
         }
-        stated = {key: value for key, value in meta.items() if value}
-        return Document("\n\n".join(blocks), name, licence_of(about) or self.licence, address(about) or name, stated)
+        return Document(
+            "\n\n".join(blocks), name, licence_of(about) or self.licence, address(about) or name, stated(meta)
+        )
 
 
 def body(node: Any, level: int) -> list[str]:

@@ -4,14 +4,14 @@ import io
 import posixpath
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import Any, Literal
 
 from bluejay.pile.documents import Document, read_until_damaged
 from bluejay.pile.sources.formats.latex_text import convert, definitions, group
-from bluejay.pile.sources.io.decode import decode, decode_text, is_binary
+from bluejay.pile.sources.io.decode import decode, file_text, is_binary
 from bluejay.pile.sources.io.open import BROKEN, decompressed
 from bluejay.pile.sources.io.records import RecordFiles
 
@@ -41,8 +41,16 @@ INPUT = re.compile(
 """A file that is included; its folder may be given by itself, as the package import has it."""
 MADE_BY_TEX = re.compile(r"[#\\]|\.(?:bbl|toc|aux|ind|gls)$")
 """Names that only TeX can complete, and files that it makes."""
+ENCODING = re.compile(
+    rb"^[^%\n]*\\(?:usepackage\s*\[([\w-]+)\]\s*\{inputenc\}|inputencoding\s*\{([\w-]+)\})", re.MULTILINE
+)
+"""The encoding that a source declares by the package inputenc."""
+NAMES = {"ansinew": "windows-1252", "applemac": "macintosh", "macce": "mac-latin2", "maccyr": "mac-cyrillic"}
+"""The package's names for encodings that have others elsewhere."""
 CLASS = re.compile(r"\\document(?:class|style)\b")
+"""What the main file of a paper has."""
 BODY = re.compile(r"\\begin\s*\{document\}(.*?)(?:\\end\s*\{document\}|\Z)", re.DOTALL)
+"""The body of a document, to the end of the source where it is not closed."""
 MAX_DEPTH = 8
 """Length of the longest chain of files that include one another."""
 
@@ -67,7 +75,7 @@ class Latex(RecordFiles):
                 raise damage
             source, missing = main_file(files)
         else:
-            inclusions = Inclusions({name: decode_text(raw)}, posixpath.dirname(name))
+            inclusions = Inclusions({name: file_text(raw, name, declared_in([raw]))}, posixpath.dirname(name))
             source, missing = inclusions.source(name, MAX_DEPTH), inclusions.missing
         yield source
         for path in missing:
@@ -123,7 +131,15 @@ def members(packed: BufferedIOBase) -> tuple[dict[str, str], Exception | None]:
                     files[posixpath.normpath(member.name)] = content.read()
     except (tarfile.TarError, *BROKEN) as error:
         damage = error
-    return {name: decode(raw) for name, raw in files.items() if not is_binary(raw)}, damage
+    declared = declared_in(files.values())
+    return {name: decode(raw, declared) for name, raw in files.items() if not is_binary(raw)}, damage
+
+
+def declared_in(sources: Iterable[bytes]) -> str | None:
+    """The encoding that the first source declares that does; it is that of the files which it includes, too."""
+    found = next(filter(None, map(ENCODING.search, sources)), None)
+    name = (found[1] or found[2]).decode() if found else None
+    return NAMES.get(name, name) if name else None
 
 
 def main_file(files: dict[str, str]) -> tuple[str, list[str]]:

@@ -14,9 +14,9 @@ from io import BufferedIOBase
 from itertools import chain, dropwhile
 from typing import Any, Literal
 
-from bluejay.pile.documents import MAX_DOCUMENT_BYTES, Document, too_large
+from bluejay.pile.documents import MAX_DOCUMENT_BYTES, Document, stated, too_large
 from bluejay.pile.sources.formats.html import all_text, charset_of
-from bluejay.pile.sources.io.decode import decode
+from bluejay.pile.sources.io.decode import decode, encoding_named, refuse_unknown
 from bluejay.pile.sources.io.lines import lines
 from bluejay.pile.sources.io.records import RecordFiles
 
@@ -29,10 +29,13 @@ SEPARATOR = re.compile(
 OTHER_SEPARATOR = re.compile(rb"From \S.*\d\d:\d\d")
 """The same with a date in another form, in files whose first line has one."""
 QUOTED = re.compile(rb"^>(>*From )", re.MULTILINE)
+"""A line of a message that an mbox quotes, because it resembles a separator."""
 FIELD = re.compile(rb"[\x21-\x39\x3b-\x7e]+[ \t]*:")
 """The start of a header line."""
 HEADER = re.compile(rb"^(?:From |[\x21-\x39\x3b-\x7e]+:)")
+"""What the bytes of a message begin with."""
 BASE64_LINE = re.compile(r"[A-Za-z0-9+/]*={0,2}")
+"""A line of base64; only the last has padding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +78,7 @@ class Mail(RecordFiles):
         identifier = header(message, "Message-ID").strip("<> ")
         meta = {"title": header(message, "Subject"), "date": date_of(message)}
         url = f"mid:{identifier}" if identifier else name
-        stated = {key: value for key, value in meta.items() if value}
-        return Document(body(message), name, self.licence, url, stated)
+        return Document(body(message), name, self.licence, url, stated(meta))
 
 
 def whole(message: bytearray, size: int, in_mailbox: bool) -> bytes | ValueError:
@@ -94,7 +96,10 @@ def begins_message(line: bytes) -> bool:
 
 
 def body(message: Message) -> str:
-    """The parts that a reader sees; of alternatives, the plain one. A part with a malformed type is plain text."""
+    """The parts that a reader sees; of alternatives, the plain one. A part with a malformed type is plain text.
+
+    Raises ValueError: the encoding of a part is unknown.
+    """
     kind = message.get_content_type()
     if message.is_multipart():
         parts = [part for part in message.get_payload() if isinstance(part, Message)]
@@ -110,7 +115,10 @@ def body(message: Message) -> str:
         return ""
     raw, footer = payload(message)
     charset = message.get_content_charset()
-    text = decode(raw, charset_of(raw, charset) if kind == "text/html" else charset)
+    charset = charset_of(raw, charset) if kind == "text/html" else charset
+    if not charset or not encoding_named(charset):
+        refuse_unknown(raw)
+    text = decode(raw, charset)
     text = f"{text.rstrip()}\n\n{footer}" if footer else text
     return all_text(text) if kind == "text/html" else text
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import Any, Literal
 
-from bluejay.pile.documents import Document
+from bluejay.pile.documents import Document, stated
 from bluejay.pile.sources.formats.html import all_text
 from bluejay.pile.sources.formats.json_objects import json_objects
 from bluejay.pile.sources.io.records import RecordFiles
@@ -48,4 +48,4 @@ class Opinions(RecordFiles):
             "type": record.get("type"),
         }
         plain = text.strip() if kind == "plain_text" else all_text(text)
-        return Document(plain, name, self.licence, url, {key: str(value) for key, value in meta.items() if value})
+        return Document(plain, name, self.licence, url, {key: str(value) for key, value in stated(meta).items()})

@@ -7,7 +7,7 @@ from html import unescape
 from io import BufferedIOBase
 from typing import Any, Literal
 
-from bluejay.pile.documents import Document, read_until_damaged
+from bluejay.pile.documents import Document, read_until_damaged, stated
 from bluejay.pile.sources.formats.opus import sentence
 from bluejay.pile.sources.io.decode import decode_text
 from bluejay.pile.sources.io.elements import element, elements, line_of, local_name
@@ -61,7 +61,7 @@ class Parallel(RecordFiles):
             text = paragraphs(decode_text(content))
         else:
             text = "\n".join(content) if isinstance(content, list) else marked_text(element(content))
-        return Document(text, name, self.licence, name, {key: value for key, value in meta.items() if value})
+        return Document(text, name, self.licence, name, stated(meta))
 
 
 def translation_units(stream: BufferedIOBase) -> Iterator[Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import Any, Literal
 
-from bluejay.pile.documents import Document
+from bluejay.pile.documents import Document, stated
 from bluejay.pile.sources.io.elements import element, elements, line_of, local_name
 from bluejay.pile.sources.io.records import RecordFiles
 
@@ -43,7 +43,7 @@ class Patents(RecordFiles):
         number, date = publication(patent)
         url = f"https://patents.google.com/patent/{number}" if number else name
         meta = {"title": title, "date": date, "number": number}
-        return Document(text, name, self.licence, url, {key: value for key, value in meta.items() if value})
+        return Document(text, name, self.licence, url, stated(meta))
 
 
 def background(patent: Any) -> Iterator[str]:

@@ -8,18 +8,20 @@ from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import Any, Literal
 
-from bluejay.pile.documents import Document, read_until_damaged
+from bluejay.pile.documents import Document, read_until_damaged, stated
 from bluejay.pile.sources.io.open import decompressed
 from bluejay.pile.sources.io.records import RecordFiles
 
 SOFT_HYPHEN = re.compile(r"[\ufffe\xad]\n?")
 """PDFium's mark of a word that is hyphenated at the end of a line."""
 HYPHEN = re.compile(r"(?<=[^\W\d_]-)\n(?=[^\W\d_])")
+"""A line end behind the hyphen of a compound."""
 TEX_FONT = {"\x0b": "ff", "\x0c": "fi", "\x0e": "ffi", "\x0f": "ffl"}
 TEX_FONT |= {"\x10": "“", "\x11": "”", "\x15": "–", "\x16": "—"}
 TEX_FONT |= {"\x1b": "ff", "\x1c": "fi", "\x1d": "fl", "\x1e": "ffi", "\x1f": "ffl"}
 """Character codes of TeX's fonts (OT1 and T1) -> letters. They appear in texts of files that do not map them."""
 TEX_LETTER = re.compile(r"(?<=[^\W\d_])[\x0b-\x1f]|[\x0b-\x1f](?=\w)|(?<=\d)[\x15\x16]")
+"""A control character that is a letter or a dash of TeX's fonts, as the characters around it show."""
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f]")
 WITHIN_SENTENCE = re.compile(r"(?<=[\w,;)\]”’\"'])\n(?=[^\W\d_A-Z])|(?<=[,;])\n(?=\w)")
 """A line end within a sentence, as far as the letters around it show."""
@@ -48,22 +50,25 @@ class Pdf(RecordFiles):
                         pages.append(page_lines(document, number))
                     except pypdfium2.PdfiumError as error:
                         broken.append(ValueError(f"a page is broken: {number + 1}: {error}"))
-                stated = document.get_metadata_dict()
+                described = document.get_metadata_dict()
         except pypdfium2.PdfiumError as error:
             yield ValueError(f"not readable as PDF: {error}")
         else:
-            yield pages, stated
+            yield pages, described
             yield from broken
         if damage:
             raise damage
 
     def document(self, name: str, record: Any) -> Document:
         """The text of all pages; title and date are those that the file states."""
-        pages, stated = record
+        pages, described = record
         text = join_lines("\n".join("\n".join(page) for page in without_running_titles(pages)))
-        date = DATE.match(stated.get("CreationDate", ""))
-        meta = {"title": stated.get("Title", "").strip(), "date": "-".join(filter(None, date.groups())) if date else ""}
-        return Document(text, name, self.licence, name, {key: value for key, value in meta.items() if value})
+        date = DATE.match(described.get("CreationDate", ""))
+        meta = {
+            "title": described.get("Title", "").strip(),
+            "date": "-".join(filter(None, date.groups())) if date else "",
+        }
+        return Document(text, name, self.licence, name, stated(meta))
 
 
 def page_lines(document: Any, number: int) -> list[str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import Any, Literal
 
-from bluejay.pile.documents import Document
+from bluejay.pile.documents import Document, stated
 from bluejay.pile.sources.io.elements import element, elements, line_of
 from bluejay.pile.sources.io.records import RecordFiles
 
@@ -42,7 +42,7 @@ class PubMed(RecordFiles):
         }
         url = f"https://pubmed.ncbi.nlm.nih.gov/{identifier}/" if identifier else name
         text = "\n\n".join(filter(None, [title, "\n".join(paragraphs)])) if any(paragraphs) else ""
-        return Document(text, name, self.licence, url, {key: value for key, value in meta.items() if value})
+        return Document(text, name, self.licence, url, stated(meta))
 
 
 def published(article: Any) -> str:

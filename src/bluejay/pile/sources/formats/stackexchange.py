@@ -22,6 +22,7 @@ QUESTION, ANSWER = "1", "2"
 """Values of PostTypeId."""
 SEVEN_ZIP = b"7z\xbc\xaf\x27\x1c"
 SITE = re.compile(r"([a-z0-9-]+(?:\.[a-z0-9-]+)*\.(?:com|net|org))(?=[./-]|$)")
+"""The host of a site, in the path of its dump."""
 TABLES = """
 CREATE TABLE question (id INTEGER PRIMARY KEY, accepted INTEGER, source TEXT);
 CREATE TABLE answer (id INTEGER PRIMARY KEY, question INTEGER, score INTEGER, source TEXT);
@@ -33,7 +34,9 @@ ORDER BY score DESC, id LIMIT :most
 ATTRIBUTE = re.compile(r"""\s([\w:.-]+)\s*=\s*("[^"]*"|'[^']*')""")
 INTEGER = re.compile(r"""["']-?\d+["']""")
 ROWS_AT_ONCE = 10_000
+"""Rows after which the time limit starts again."""
 SECONDS_BETWEEN_CHECKS = 1.0
+"""How often it is checked whether an archive is still being unpacked."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import Any, Literal
 
-from bluejay.pile.documents import Document
+from bluejay.pile.documents import Document, stated
 from bluejay.pile.sources.formats.opus import sentences
 from bluejay.pile.sources.io.elements import element, elements, line_of
 from bluejay.pile.sources.io.records import RecordFiles
@@ -36,5 +36,4 @@ class Subtitles(RecordFiles):
             "language": language or line_of(film.find(".//meta/subtitle/language")),
         }
         url = f"https://www.imdb.com/title/tt{number.zfill(7)}/" if number else name
-        known = {key: value for key, value in meta.items() if value}
-        return Document("\n".join(sentences(film)), name, self.licence, url, known)
+        return Document("\n".join(sentences(film)), name, self.licence, url, stated(meta))

@@ -1,6 +1,7 @@
 """Records with a text field: JSON Lines (the exchange format of The Pile), JSON, CSV and Parquet."""
 
 import io
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -11,13 +12,14 @@ from typing import Any, ClassVar, Literal
 from bluejay.pile.documents import BROKEN_OFF, MAX_DOCUMENT_BYTES, Document, Skipped, read_bounded
 from bluejay.pile.sources.formats.json_objects import from_first_line, is_by_line, json_value
 from bluejay.pile.sources.io.csv_rows import rows
-from bluejay.pile.sources.io.decode import decode, decode_text, in_utf8
+from bluejay.pile.sources.io.decode import decode, decode_text, in_utf8, refuse_unknown, start_of
 from bluejay.pile.sources.io.lines import lines
 from bluejay.pile.sources.io.open import BROKEN, READ_BYTES, UntilDamaged, decompressed, local, matching, open_bytes
 from bluejay.pile.sources.io.ranges import FileRange, Records, opens_value
 from bluejay.recipe import STRICT, NotEmpty
 
 ROWS_AT_ONCE = 1024
+"""Rows of a Parquet file that are in memory at once."""
 MAX_ROW_BYTES = 1 << 24
 """A longer row of a CSV file has a quotation mark that is never closed."""
 NAMES_SHOWN = 8
@@ -77,10 +79,17 @@ class Table:
             return Skipped(place, f"the field {self.text} holds no text")
         others = ((key, value) for key, value in record.items() if not isinstance(value, bytes))
         meta = {key: value for key, value in others if key not in (self.text, "meta", "metadata")}
-        for nested in (record.get("metadata"), record.get("meta")):
+        for nested in map(unpacked, (record.get("metadata"), record.get("meta"))):
             meta |= nested if isinstance(nested, dict) else {} if nested is None else {"meta": nested}
         licence, url = first_text(meta, "licence", "license") or self.licence, first_text(meta, "url")
         return Document(text, first_text(meta, "source") or name, licence, url or place, meta)
+
+
+def unpacked(meta: Any) -> Any:
+    """A record's metadata, also where they are JSON in a text, as in the tables of a corpus; other values unchanged."""
+    with suppress(ValueError):
+        return json_value(meta.encode()) if isinstance(meta, str) and meta.startswith("{") else meta
+    return meta
 
 
 class TextTable(Table, ABC):
@@ -243,7 +252,8 @@ class CSV(TextTable):
             raise ValueError(f'separator is {self.separator!r}; it must be one character, such as ";"')
 
     def documents(self, name: str, stream: io.BufferedIOBase) -> Iterator[Document | Skipped]:
-        """One document per row. Raises ValueError: the header lacks the field of the text."""
+        """One document per row. Raises ValueError: the header lacks the text's field, or the encoding is unknown."""
+        refuse_unknown(start_of(stream))
         found = rows(lines(stream), self.separator, MAX_ROW_BYTES)
         names: list[str] | None = None
         for number in count():
@@ -298,7 +308,8 @@ class Parquet(Table):
 def require_column(name: str, names: list[str]) -> None:
     """Raise ValueError unless a table with columns of these names has exactly one of this name."""
     if name not in names:
-        raise ValueError(f"it has no column {name} (it has {listed(names)})")
+        others = [f"; write separator = {json.dumps(mark)}" for mark in ";\t|," if len(names) == 1 and mark in names[0]]
+        raise ValueError(f"it has no column {name} (it has {listed(names)}){''.join(others[:1])}")
     if names.count(name) > 1:
         raise ValueError(f"it has {names.count(name)} columns {name}")
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from bluejay.pile.documents import MAX_DOCUMENT_BYTES, Document, too_large
 from bluejay.pile.sources.formats.html import Extract, page
-from bluejay.pile.sources.io.decode import decode_text
+from bluejay.pile.sources.io.decode import decode_text, start_of
 from bluejay.pile.sources.io.open import BROKEN, decompressed
 from bluejay.pile.sources.io.ranges import Records
 from bluejay.pile.sources.io.records import RecordFiles
@@ -22,12 +22,15 @@ NO_TYPE = ("", "*/*", "unknown/unknown", "application/unknown")
 """What stands for a media type where a server knows none (https://mimesniff.spec.whatwg.org/, section 5)."""
 END_OF_TYPE = re.compile(r"[\s;,]")
 SUCCESS = 200
+ARC = b"filedesc://"
+"""The start of a crawl in the format before WARC."""
 GZIP = 16 + zlib.MAX_WBITS
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 HEAD = re.compile(rb"(?s:.*?)\n\r?\n")
 """The header lines of an HTTP message, and the empty line after them."""
 LONE_LF = re.compile(rb"(?<!\r)\n")
 CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r?\n")
+"""The line before each chunk of a body: its size, and extensions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +49,10 @@ class Warc(RecordFiles):
         from fastwarc.warc import ArchiveIterator, WarcRecordType
 
         kinds = (WarcRecordType.response, WarcRecordType.resource, WarcRecordType.conversion)
-        unpacked: Any = UntilDamaged(decompressed(stream))
+        content = decompressed(stream)
+        if start_of(content).startswith(ARC):
+            raise ValueError("an ARC file; `warcio recompress FILE.arc.gz FILE.warc.gz` makes a WARC file of it")
+        unpacked: Any = UntilDamaged(content)
         # All kinds are requested, because a record with truncated headers has none.
         for record in ArchiveIterator(unpacked, record_types=WarcRecordType.any_type, parse_http=False):
             stated = record.headers.get("Content-Length") or "-1"

@@ -1,17 +1,19 @@
 """Tables of separated values (RFC 4180), row by row: a broken row costs itself.
 
 A quotation mark opens a quotation only at the start of a field; within a field that does not begin with one it is text.
-Where a later line shows that a mark opened none, as in tables that quote nothing, that field is text, too.
+Where a later line shows that a mark opened none, as in tables that quote nothing, that field is text, too. Within a
+quotation, a mark is written as two, or behind a backslash.
 """
 
 import csv
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 
 from bluejay.pile.documents import MAX_DOCUMENT_BYTES
 from bluejay.pile.sources.io.decode import decode
 
-QUOTE = b'"'
+QUOTE, ESCAPED = b'"', b'\\"'
 CLOSED, CARRIED, REFUTED = -1, -2, -3
 """What `quotation` gives where none is open, where the one that was open before is, and where that was none."""
 READ_AGAIN, SPARE_BYTES = 4, 1 << 20
@@ -66,11 +68,14 @@ def quotation(line: bytes, mark: bytes, is_open: bool, end_of_field: re.Pattern[
     at, began = 0, CARRIED
     while True:
         if is_open:
-            at = closing(line, at)
+            at = closing(line, at, end_of_field)
             if at < 0:
                 return began
-            if began == CARRIED and not end_of_field.match(line, at):
-                return REFUTED
+            if not end_of_field.match(line, at):
+                if line.startswith(ESCAPED, at - len(ESCAPED)):
+                    continue
+                if began == CARRIED:
+                    return REFUTED
         elif line.startswith(QUOTE, at):
             is_open, began, at = True, at, at + 1
             continue
@@ -80,12 +85,14 @@ def quotation(line: bytes, mark: bytes, is_open: bool, end_of_field: re.Pattern[
         is_open = False
 
 
-def closing(line: bytes, at: int) -> int:
+def closing(line: bytes, at: int, end_of_field: re.Pattern[bytes]) -> int:
     """Where a quotation that is open at a position of a line has been closed; -1 if it stays open."""
     while (at := line.find(QUOTE, at)) >= 0:
         if not line.startswith(QUOTE, at + 1):
             return at + 1
         at += 2
+        if line.startswith(ESCAPED, at - 3) and end_of_field.match(line, at):
+            return at
     return -1
 
 
@@ -98,10 +105,14 @@ def with_text(raw: bytes, rest: bytes, separator: str) -> list[str] | ValueError
 
 
 def cells(raw: bytes, separator: str) -> list[str] | ValueError:
-    """The cells of one row, or the exception that it raises."""
+    """The cells of one row, or the exception that it raises. Only a row that is none of RFC 4180 has escaped marks."""
     text = decode(raw).replace("\0", "")
     if '"' not in text:
         return text.split(separator)
+    if '\\"' in text:
+        with suppress(csv.Error):
+            return next(csv.reader([text], delimiter=separator, strict=True), [])
+        text = re.sub(rf'\\"(?! *(?:{re.escape(separator)}|\Z))', '""', text)
     try:
         return next(csv.reader([text], delimiter=separator), [])
     except csv.Error as error:

@@ -3,16 +3,18 @@
 A byte order mark decides. Otherwise bytes that are UTF-8, but for a few broken ones, are UTF-8, whatever they are
 declared to be: text in other encodings is hardly ever valid UTF-8, and much UTF-8 is declared to be something else.
 Otherwise the declared encoding is taken, by the meaning that the WHATWG Encoding Standard gives to its name, and at
-last windows-1252. Each broken byte becomes one U+FFFD.
+last windows-1252; a file that is none of these, as its runs of letters beyond ASCII show, is refused. Each broken byte
+becomes one U+FFFD.
 """
 
 import codecs
+import contextlib
 import io
 import re
 import tokenize
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from bluejay.pile.documents import read_bounded
 from bluejay.pile.sources.io.open import BROKEN, COMPRESSIONS, READ_BYTES, open_bytes, refuse_pointer, refuse_tar
@@ -23,6 +25,7 @@ BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+"""A byte order mark, and the encoding that it says; that of UTF-32 begins with one of UTF-16."""
 MARKS = tuple(mark for mark, _ in BYTE_ORDER_MARKS)
 NAMES = """
 ascii=cp1252 iso8859-1=cp1252 iso8859-9=cp1254 iso8859-11=cp874 tis-620=cp874 windows-874=cp874 dos-874=cp874
@@ -43,9 +46,22 @@ ISOLATED = 4
 """Characters beyond ASCII for each broken byte above which the bytes are taken to be in an encoding."""
 MAX_CONTROLS, MAX_CONTROL_SHARE = 2, 0.02
 """The control characters that a file of text may have: a few, and a share of its length."""
-RTF = b"{\\rtf"
-"""The start of a text with RTF's formatting."""
+OTHER_FORMATS = {
+    b"{\\rtf": "RTF; save it as plain text",
+    b"%PDF-": 'PDF, which kind = "pdf" reads',
+    b"%!PS": "PostScript; save it as plain text, or make a PDF of it",
+    b"PK\x03\x04": 'a zip archive, as which office documents are stored, too; kind = "archive" reads archives',
+}
+"""The start of files that may look like text -> what they are, and what to do with them."""
+REPEATED, RUN = re.compile(rb"([\x80-\xff])\1{2,}"), re.compile(rb"[\x80-\xff]{4,}")
+"""One byte beyond ASCII several times, as in a line of dashes; and different ones together, as in words in Cyrillic or
+Chinese: in the languages of windows-1252, fewer stand together."""
+MIN_RUN_BYTES, MIN_REPEATED = 16, 1.5
+"""Bytes in such runs that tell of another encoding, and how often each is there: in a list of letters, it is once."""
+START_BYTES = 1 << 16
+"""Bytes by which the encoding of a long file is known."""
 SURROGATE = re.compile("[\ud800-\udfff]")
+BEYOND_ASCII = bytes(range(128, 256))
 CONTROLS = bytes(code for code in (*range(32), 127) if code not in b"\a\b\t\n\v\f\r\x1b")
 """Control characters that text does not have."""
 
@@ -153,25 +169,50 @@ def read_text(path: Path | str) -> str:
     return file_text(raw, Path(path).name)
 
 
-def file_text(raw: bytes, name: str) -> str:
+def file_text(raw: bytes, name: str, declared: str | None = None) -> str:
     """The text of a whole file, line ends unchanged; Python source may declare its encoding (PEP 263).
 
     Raises ValueError: the file is not text, or stands for another.
     """
     refuse_pointer(raw)
     refuse_tar(raw)
-    if raw.startswith(RTF):
-        raise ValueError("RTF; save it as plain text")
-    return decode_text(raw, declared_in_python(raw) if uncompressed(name).endswith(".py") else None)
+    for start, what in OTHER_FORMATS.items():
+        if raw.startswith(start):
+            raise ValueError(what)
+    return decode_text(raw, declared_in_python(raw) if uncompressed(name).endswith(".py") else declared)
 
 
 def decode_text(raw: bytes, declared: str | None = None) -> str:
-    """The text of bytes, as `decode` gives it. Raises ValueError: they are not text, but an image or a program."""
+    """The text of bytes, as `decode` gives it. Raises ValueError: they are not text, but an image or a program; or
+    their encoding is unknown."""
     text = decode(raw, declared)
+    if len(text) == len(raw) and not raw.isascii() and text == raw.decode("cp1252", "replace"):
+        refuse_unknown(raw)
     encoded = text.encode("utf-8", "replace") if b"\0" in raw else raw  # zeros are half of UTF-16
     if len(encoded) - len(encoded.translate(None, CONTROLS)) > MAX_CONTROLS + MAX_CONTROL_SHARE * len(text):
         raise ValueError("not text: it has too many control characters")
     return text
+
+
+def start_of(stream: BufferedIOBase) -> bytes:
+    """The first bytes of a decompressed stream, which it gives again; none where it is damaged."""
+    with contextlib.suppress(*BROKEN):  # which reading raises again
+        return cast(io.BufferedReader, stream).peek(START_BYTES)
+    return b""
+
+
+def refuse_unknown(raw: bytes) -> None:
+    """Raise ValueError for bytes that are neither UTF-8 nor windows-1252: most of those beyond ASCII stand in runs."""
+    varied = REPEATED.sub(b"", raw)
+    found = b"".join(RUN.findall(varied))
+    if len(found) < MIN_RUN_BYTES or marked_encoding(raw) or fitting(raw, "utf-8", 1) is not None:
+        return
+    beyond = len(varied) - len(varied.translate(None, BEYOND_ASCII))
+    if 2 * len(found) > beyond and len(found) >= MIN_REPEATED * len(set(found)):
+        raise ValueError(
+            "its encoding is unknown: it is neither UTF-8 nor windows-1252; convert it to UTF-8, as in "
+            "`iconv -f GB18030 -t UTF-8`"
+        )
 
 
 def uncompressed(name: str) -> str:

@@ -15,6 +15,7 @@ from bluejay.pile.sources.io.decode import decode, in_utf8
 from bluejay.pile.sources.io.open import decompressed
 
 READ_BYTES = 1 << 20
+"""Bytes that are read at once; an XML declaration is within the first of them."""
 SLASH = ord("/")
 ENCODING = re.compile(rb"""<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)["']""")
 TAG = re.compile(rb"""(?:[^>"']++|"[^"]*+"|'[^']*+')*+>""")
@@ -31,6 +32,7 @@ PROLOGUE = re.compile(
 PREFIX = re.compile(r"<([\w.-]+):[\w.-]+|\s([\w.-]+):[\w.-]+\s*=")
 """The prefix of an element's or an attribute's name."""
 DECLARED = re.compile(r"\sxmlns:([\w.-]+)\s*=")
+"""A prefix that a tag declares."""
 DOCTYPE = b'<!DOCTYPE x SYSTEM "">'
 """With a document type, named entities of the omitted one are references, which `text_of` resolves, not errors."""
 

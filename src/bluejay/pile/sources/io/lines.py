@@ -7,13 +7,13 @@ from io import BufferedIOBase, BufferedReader
 from typing import Any
 
 from bluejay.pile.documents import BROKEN_OFF, MAX_DOCUMENT_BYTES, Document, Skipped
-from bluejay.pile.sources.io.decode import decode_text, in_utf8, marked_encoding
+from bluejay.pile.sources.io.decode import BEYOND_ASCII, decode_text, in_utf8, marked_encoding
 from bluejay.pile.sources.io.open import decompressed
 
 READ_BYTES = 1 << 20
+"""Bytes that are read at once."""
 PIECE_BYTES = 64_000_000
 """A longer text is read in pieces of at most this size; no text that can be one document is as long."""
-BEYOND_ASCII = bytes(range(128, 256))
 
 
 def lines(stream: BufferedIOBase) -> Iterator[bytes]:

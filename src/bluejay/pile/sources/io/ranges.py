@@ -27,6 +27,7 @@ MAX_FRAME_BLOCK = 1 << 17
 BLOCK, END = 0x314159265359, 0x177245385090
 """The 48 bits before a block of bzip2, and those before the checksum at the end of its stream."""
 WINDOW_BYTES = 1 << 22
+"""Bytes in which marks are looked for at once."""
 HEAD_BYTES = 1 << 20
 """Text at the start of a file that shows whether it can be read in ranges."""
 

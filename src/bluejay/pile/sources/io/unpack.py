@@ -15,6 +15,7 @@ from bluejay.pile.sources.io.open import BROKEN, decompressed
 Stream = io.BufferedIOBase | IO[bytes]
 AR_MAGIC, AR_HEADER = b"!<arch>\n", 60
 READ_BYTES = 1 << 20
+"""Bytes that are read at once."""
 MAX_NAME_BYTES = 1_000_000
 """Content of a tar header for a long name or other facts of the next member, which `tarfile` reads at once."""
 FACTS = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)

@@ -17,6 +17,7 @@ from bluejay.recipe import STRICT
 MAX_CHARACTERS = 8192
 """The length at which The Pile cuts the generator's files into documents."""
 DOCUMENTS_PER_UNIT = 1000
+"""Documents that are one unit, and so in one part of a build."""
 SIZES = (10, 100, 10_000)
 """The approximate magnitude of the numbers in easy, medium and hard questions."""
 
