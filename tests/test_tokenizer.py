@@ -233,6 +233,14 @@ def test_llamas_tokenizer_is_saved_whole(llama: Path, tmp_path: Path) -> None:
     assert (theirs.bos_token_id, theirs.eos_token_id, theirs.unk_token_id) == (1, 2, 0)
 
 
+def test_merges_are_never_left_out_by_chance(trained: Tokenizer, tmp_path: Path) -> None:
+    trained.save(tmp_path)
+    values = json.loads((tmp_path / "tokenizer.json").read_text())
+    values["model"]["dropout"] = 1.0
+    (tmp_path / "tokenizer.json").write_text(json.dumps(values))
+    assert Tokenizer.load(tmp_path).encode("the end of the cat") == trained.encode("the end of the cat")
+
+
 def test_a_prompt_is_never_empty(trained: Tokenizer) -> None:
     assert trained.begin == []
     assert trained.encode_prompt("") == [trained.eot]

@@ -46,6 +46,9 @@ def test_a_directory_says_which_tokens_end_a_text(trained: Tokenizer, tmp_path: 
     assert Tokenizer.load(tmp_path).ends == (eot_id,)
     write_json(tmp_path / "config.json", eos_token_id=[198, eot_id])
     assert (Tokenizer.load(tmp_path).ends, Tokenizer.load(tmp_path).eot) == ((198, eot_id), eot_id)
+    for file in tmp_path.glob("*config.json"):  # as Notepad writes a file
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert Tokenizer.load(tmp_path).ends == (198, eot_id)
     (tmp_path / "config.json").write_text("[")
     with pytest.raises(ValueError, match=r"config\.json is not a JSON object"):
         Tokenizer.load(tmp_path)
@@ -85,6 +88,19 @@ def test_a_vocabulary_puts_in_front_of_a_text_what_transformers_does(
     loaded.save(tmp_path / "copy")
     assert Tokenizer.load(tmp_path / "copy").encode_prompt("the end") == expected
     assert AutoTokenizer.from_pretrained(tmp_path / "copy")("the end").input_ids == expected
+
+
+def test_a_vocabulary_is_read_as_its_class_splits_a_text_or_not_at_all(trained: Tokenizer, tmp_path: Path) -> None:
+    model = json.loads(trained.backend.to_str())["model"]
+    write_json(tmp_path / "vocab.json", **model["vocab"] | {"<|endoftext|>": trained.eot})
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+    (tmp_path / "merges.txt").write_text("\n".join(merges), encoding="utf-8")
+    for file in ("config.json", "tokenizer_config.json"):
+        write_json(tmp_path / file, tokenizer_class="Qwen2Tokenizer")
+        with pytest.raises(ValueError, match=r"class is 'Qwen2Tokenizer'.*transformers makes a tokenizer\.json"):
+            Tokenizer.load(tmp_path)
+    write_json(tmp_path / "tokenizer_config.json", tokenizer_class="GPTNeoXTokenizer")
+    assert Tokenizer.load(tmp_path).encode("nai\u0308ve") == trained.encode("na\u00efve")
 
 
 @pytest.mark.parametrize("file", ["tokenizer_config.json", "special_tokens_map.json"])

@@ -14,10 +14,10 @@ from typing import Any
 
 from bluejay.files import TEMPORARY
 from bluejay.gpt.formats.companions import CARD, KEPT_FILES, TRAINED_ON
-from bluejay.gpt.formats.hub import ADAPTER, GGUF, SMALL_FILES, WEIGHTS, RemoteFile, remote_digest
+from bluejay.gpt.formats.hub import ADAPTER, ADAPTER_CONFIG, GGUF, SMALL_FILES, WEIGHTS, RemoteFile, remote_digest
 from bluejay.gpt.formats.layouts import open_model
 from bluejay.gpt.formats.locate import locate, name_on_hub, title
-from bluejay.gpt.formats.peft import CONFIG, base_of, read_adapter_config
+from bluejay.gpt.formats.peft import base_of, read_adapter_config
 from bluejay.gpt.formats.tensors import StoredModel, has_tensors
 from bluejay.pile.report.card import write_card
 from bluejay.progress import progress, say
@@ -117,7 +117,7 @@ def model(path: Path, name: str) -> Parcel:
     files = {one: local[one] for one in sent if one != TRAINED_ON}  # which names folders of this machine
     if others := sorted(local.keys() - files.keys()):
         say(f"not sent, because no model is loaded from it: {', '.join(others)}")
-    adapter = CONFIG in files and not has_tensors(path)
+    adapter = ADAPTER_CONFIG in files and not has_tensors(path)
     base = base_on_hub(path) if adapter else None
     if CARD in files:
         return Parcel("model", files)
@@ -132,8 +132,8 @@ def base_on_hub(path: Path) -> str | None:
     named = name_on_hub(base)
     if Path(base).exists():
         say(
-            f"{path / CONFIG} names its base by a place on this machine, {base}; others can load the adapter if "
-            f"base_model_name_or_path is {named[0] if named else 'the name of the base on the hub'}"
+            f"{path / ADAPTER_CONFIG} names its base by a place on this machine, {base}; others can load the adapter "
+            f"if base_model_name_or_path is {named[0] if named else 'the name of the base on the hub'}"
         )
     return named and named[0]
 

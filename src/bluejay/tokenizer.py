@@ -25,6 +25,7 @@ from bluejay.tokenizer_files import (
     chat_template_beside,
     ends_beside,
     read_backend,
+    remade,
     settings_beside,
     without_space,
 )
@@ -63,6 +64,7 @@ class Tokenizer:
             raise ValueError(f"the tokenizer has an id {max(vocabulary.values())}, but only {len(vocabulary)} tokens")
         self.backend = backend
         self.backend.encode_special_tokens = True  # like tiktoken's encode_ordinary
+        self.backend.model.dropout = None  # merges left out by chance, in training
         self.backend.no_truncation()
         self.backend.no_padding()
         self.ends = tuple(ends)
@@ -188,7 +190,7 @@ class Tokenizer:
         if not file.is_file() and (path / "tokenizer.model").is_file():
             raise FileNotFoundError(
                 f"{path} has a tokenizer.model, which is not read; transformers makes a tokenizer.json of it: "
-                f'AutoTokenizer.from_pretrained("{path}").save_pretrained("{path}")'
+                f"{remade(path)}"
             )
         if not file.is_file():
             raise FileNotFoundError(f'no tokenizer at {file}; name a tokenizer.json, a directory with one, or "gpt2"')

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import tokenizers
-from tokenizers import decoders, models, pre_tokenizers, processors
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from bluejay.decompress import refuse_pointer_file
 from bluejay.files import parse_json
@@ -28,6 +28,10 @@ CLASS_DEFAULTS = {
 }
 """Class of transformers -> the token that begins and ends a text and stands for what is unknown where no file names
 one."""
+SPELLED_OUT_CLASSES = ("None", "PreTrainedTokenizer", "TokenizersBackend", "GPT2Tokenizer", "CodeGenTokenizer")
+SPELLED_OUT_CLASSES += ("GPTNeoXTokenizer",)
+"""Classes of transformers whose vocab.json and merges.txt are a tokenizer that splits a text into words as GPT-2's; the
+last one also normalises characters."""
 SPACED_CLASSES = ("GPT2Tokenizer", "GPTNeoXTokenizer", "LlamaTokenizer")
 """Classes of transformers that follow the add_prefix_space of tokenizer_config.json, whatever tokenizer.json says."""
 
@@ -36,11 +40,15 @@ def read_backend(file: Path) -> tokenizers.Tokenizer:
     """The library's tokenizer from a tokenizer.json, or from a vocab.json with the merges.txt beside it, and with the
     tokens that the files beside it add. Raises ValueError if these are not one tokenizer."""
     refuse_pointer_file(file)
-    settings, spelled_out = json_beside(file, "tokenizer_config.json"), file.name == "vocab.json"
+    settings, spelled_out = json_object(file.with_name("tokenizer_config.json")), file.name == "vocab.json"
+    kind, space = str(settings.get("tokenizer_class")).removesuffix("Fast"), settings.get("add_prefix_space")
+    if spelled_out:
+        check_spelled_out(file, settings.get("tokenizer_class"))
     try:
         if spelled_out:
             model = models.BPE.from_file(str(file), str(file.with_name("merges.txt")))
-            backend = byte_level(model, bool(settings.get("add_prefix_space")))
+            backend = byte_level(model, bool(space))
+            backend.normalizer = normalizers.NFC() if kind == "GPTNeoXTokenizer" else None
         else:
             backend = tokenizers.Tokenizer.from_file(str(file))
     except (KeyboardInterrupt, SystemExit):
@@ -48,7 +56,6 @@ def read_backend(file: Path) -> tokenizers.Tokenizer:
     except BaseException as error:  # tokenizers raises Exception itself, and where it panics what is no Exception
         kind = "and merges.txt beside it are not a BPE" if spelled_out else "is not a tokenizer.json"
         raise ValueError(f"{file} {kind}: {error}") from None
-    kind, space = str(settings.get("tokenizer_class")).removesuffix("Fast"), settings.get("add_prefix_space")
     if kind in SPACED_CLASSES and isinstance(space, bool):
         backend = with_space(backend) if space else without_space(backend, everywhere=True)
     stated, added = added_beside(file), backend.get_added_tokens_decoder()
@@ -67,10 +74,26 @@ def read_backend(file: Path) -> tokenizers.Tokenizer:
     return backend
 
 
+def check_spelled_out(file: Path, named: Any) -> None:
+    """Raise ValueError if the class of a tokenizer, which tokenizer_config.json has `named` or else config.json names,
+    may split a text in another way than GPT-2: vocab.json and merges.txt do not tell how."""
+    kind = named or json_object(file.with_name("config.json")).get("tokenizer_class")
+    if str(kind).removesuffix("Fast") not in SPELLED_OUT_CLASSES:
+        raise ValueError(
+            f"{file}: its tokenizer_class is {kind!r}, which may split a text in another way than GPT-2; "
+            f"transformers makes a tokenizer.json of it: {remade(file.parent)}"
+        )
+
+
+def remade(path: Path) -> str:
+    """The code by which transformers writes the tokenizer.json of a directory."""
+    return f'AutoTokenizer.from_pretrained("{path}").save_pretrained("{path}")'
+
+
 def added_beside(file: Path) -> list[tuple[tokenizers.AddedToken, int]]:
     """The tokens, with their ids in ascending order, that the files beside a tokenizer add to its vocabulary:
     `added_tokens_decoder` of tokenizer_config.json and added_tokens.json."""
-    settings, plain = json_beside(file, "tokenizer_config.json"), json_beside(file, "added_tokens.json")
+    settings, plain = (json_object(file.with_name(name)) for name in ("tokenizer_config.json", "added_tokens.json"))
     decoder = settings.get("added_tokens_decoder") or {}
     try:
         special = {*names_in(settings).values()}
@@ -94,7 +117,7 @@ def added_token(token: Mapping[str, Any], **defaults: bool) -> tokenizers.AddedT
 def special_beside(file: Path) -> list[tokenizers.AddedToken]:
     """The tokens that the files beside a tokenizer call special, by a name, in a list or in `added_tokens_decoder`.
     Raises ValueError if they give something else than texts of tokens."""
-    values = json_beside(file, "special_tokens_map.json") | json_beside(file, "tokenizer_config.json")
+    values = entries_beside(file)
     called: list[Any] = [token for name, token in values.items() if name.endswith("_token")]
     for key in KEPT_SETTINGS[:2]:
         listed = values.get(key) or []
@@ -126,16 +149,23 @@ def make_special(tokens: Iterable[tokenizers.AddedToken], backend: tokenizers.To
     backend.add_special_tokens(new)
 
 
-def json_beside(file: Path, name: str) -> dict[str, Any]:
-    """The contents of a JSON file beside a tokenizer, empty without one. Raises ValueError if it is no object."""
-    beside = file.with_name(name)
+def json_object(file: Path) -> dict[str, Any]:
+    """The contents of a JSON file, empty if there is none; editors of Windows put a mark of its encoding in front.
+    Raises ValueError if it is no object."""
     try:
-        values = parse_json(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
-    except ValueError:
-        values = None
+        values = parse_json(file.read_text(encoding="utf-8-sig")) if file.is_file() else {}
+    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
+        raise ValueError(f"{file} is not a JSON object: {error}") from None
     if not isinstance(values, dict):
-        raise ValueError(f"{beside} is not a JSON object")
+        raise ValueError(f"{file} is not a JSON object")
     return values
+
+
+def entries_beside(file: Path) -> dict[str, Any]:
+    """The entries of the files beside a tokenizer that give tokens a name, of which tokenizer_config.json counts more.
+    Raises ValueError if one is no object."""
+    other, first = (json_object(file.with_name(name)) for name in ("special_tokens_map.json", "tokenizer_config.json"))
+    return other | first
 
 
 def names_in(values: Mapping[str, Any]) -> dict[str, str | None]:
@@ -157,7 +187,7 @@ def ends_beside(file: Path, backend: tokenizers.Tokenizer) -> list[int]:
     """The ids that end a text, from the first of the files beside a tokenizer that names any; or none. The first two
     are those by which `transformers.generate` stops."""
     for name in ("generation_config.json", "config.json", "tokenizer_config.json", "special_tokens_map.json"):
-        values = json_beside(file, name)
+        values = json_object(file.with_name(name))
         token = spelled(values.get("eos_token"))
         ids = values.get("eos_token_id")
         if ids is None and isinstance(token, str):
@@ -182,7 +212,7 @@ def settings_beside(file: Path) -> dict[str, Any]:
     """The entries of the tokenizer_config.json and special_tokens_map.json beside a tokenizer that stay with it, among
     them each that gives a token a name. A null stays too: it says that there is no token of that name, and so does
     silence in a class without defaults."""
-    values = json_beside(file, "special_tokens_map.json") | json_beside(file, "tokenizer_config.json")
+    values = entries_beside(file)
     kind = str(values.get("tokenizer_class"))
     defaults = dict.fromkeys(NAMED_TOKENS[:3], CLASS_DEFAULTS[kind]) if kind in CLASS_DEFAULTS else {}
     others = {name: spelled(token) for name, token in values.items() if name.endswith("_token")}
@@ -194,7 +224,7 @@ def chat_template_beside(file: Path) -> str | None:
     """The chat template in a tokenizer's directory, from its own file or from tokenizer_config.json; None without.
     Raises ValueError if it is not a text."""
     alone, others = file.with_name("chat_template.jinja"), file.parent.glob("additional_chat_templates/*.jinja")
-    found = json_beside(file, "tokenizer_config.json").get("chat_template")
+    found = json_object(file.with_name("tokenizer_config.json")).get("chat_template")
     if alone.is_file():
         found = alone.read_text(encoding="utf-8")
     if isinstance(found, list):  # several templates, each with a name

@@ -303,6 +303,7 @@ def test_what_is_wrong_is_named(small, old, new, message, tmp_path):
         ({"llama.rope.scaling.attn_factor": 2}, "llama.rope.scaling.attn_factor is 2"),
         ({"llama.final_logit_softcapping": 30}, "llama.final_logit_softcapping is 30; bluejay does not know"),
         ({"split.count": 3}, "one of several parts"),
+        ({"general.type": "adapter"}, "its general.type is 'adapter'; bluejay reads a 'model'"),
     ],
 )
 def test_a_setting_that_the_model_has_no_arithmetic_for_is_refused(extra, message, tmp_path):

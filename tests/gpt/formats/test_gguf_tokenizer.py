@@ -29,6 +29,12 @@ LLAMA_3_WORDS = (
     r"""(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"""
     r"""|\s*[\r\n]+|\s+(?!\S)|\s+"""
 )
+# Names that mean the same in llama.cpp (llama-vocab.cpp) and that files of Llamas have.
+SYNONYMS = {
+    "gpt-2": ("mpt", "mellum", "trillion"),
+    "smollm": ("starcoder", "refact", "minerva-7b"),
+    "llama-bpe": ("falcon3", "pixtral", "midm-2.0"),
+}
 TEXTS = [path.read_text(encoding="utf-8") for path in sorted(Path(sysconfig.get_path("stdlib")).glob("[a-d]*.py"))]
 any_text = st.text(max_size=40) | st.text(" \t\r\n'aAsSlL019½!.\u00a0\u3000é中😀", max_size=40)
 Reader = Callable[..., Tokenizer]
@@ -84,6 +90,9 @@ def test_byte_level_ids_are_tiktokens(pre, words, trained, read):
     assert tokenizer.begin == ([n - 2] if pre == "llama-bpe" else [])
     assert (tokenizer.vocab_size, tokenizer.eot) == (n, n - 1)
     assert tokenizer.token_bytes() == [*ranks, b"", b""]
+    for other in SYNONYMS.get(pre, ()):
+        again = read("gpt2", tokens, kinds, token_merges=merges, tokenizer_pre=other, bos_token_id=n - 2)
+        assert again.backend.to_str() == tokenizer.backend.to_str()
 
     @given(any_text)
     @settings(max_examples=150, deadline=None)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import bluejay
 from bluejay.gpt.formats.hub import pull
 from bluejay.gpt.formats.layouts import save_model
-from bluejay.gpt.formats.locate import locate
+from bluejay.gpt.formats.locate import locate, title
 from bluejay.infer.model import Model
 from tests.gpt.hub_server import COMMIT, EXPIRED, OLD_COMMIT, Hub, serving
 from tests.waiting import eventually
@@ -287,7 +287,8 @@ def test_we_find_what_other_tools_pulled(hub):
         huggingface_hub.hf_hub_download("owner/model", name)
     place = locate("owner/model")
     hub.sent.clear()
-    assert pull("owner/model") == place
+    assert pull("owner/model") == place == locate(place.parents[1])
+    assert title(place, place) == title(place.parents[1], place) == "owner/model"
     assert not hub.sent
 
 
@@ -298,7 +299,7 @@ def test_we_find_what_other_tools_pulled(hub):
         ("owner/model@absent", "owner/model has no revision absent"),
         (
             "owner/empty",
-            r"owner/empty has no config\.json with model\.safetensors .* no single GGUF file; it has a\.gguf, b\.gguf",
+            r"owner/empty has no config\.json with .* no single GGUF file; it has a\.gguf, b\.gguf; `hf .* a\.gguf --l",
         ),
         ("absent", "absent is no model on the hub: it must be OWNER/MODEL, or one of gpt-j-6b, "),
         ("../../etc", "is no model on the hub"),

@@ -178,12 +178,16 @@ def rename(path, old: bytes, new: bytes) -> None:
         (lambda path: rename(path / "model-00001-of-00002.safetensors", b"wte", b"wxe"), "has no transformer.wte.we"),
         (lambda path: (path / "model.safetensors.index.json").write_text("[]"), "is not an index of shards"),
         (
+            lambda path: (path / "model.safetensors.index.json").unlink(),
+            r"has no model\.safetensors\.index\.json, which says what model-00001-of-00002\.safetensors holds",
+        ),
+        (
             lambda path: rename(path / "model.safetensors.index.json", b'"model-00001', b'"../m-00001'),
             "not a file besi",
         ),
         (lambda path: rename(path / "config.json", b'"gptj"', b'"t5"'), "model_type is 't5'; bluejay reads 'gptj', "),
         (lambda path: rename(path / "config.json", b'"n_head": 2', b'"n_head": "2"'), "n_head is '2'"),
-        (lambda path: (path / "config.json").write_text("[]"), "config.json: it is not a JSON object"),
+        (lambda path: (path / "config.json").write_text("[]"), "config.json is not a JSON object"),
         (lambda path: (path / "config.json").unlink(), "has no config.json"),
     ],
 )

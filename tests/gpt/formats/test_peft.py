@@ -112,6 +112,7 @@ def test_weights_that_an_adapter_holds_whole_replace_those_of_the_base(base, kin
 
 
 @pytest.mark.filterwarnings("ignore:Model has .tie_word_embeddings=True:UserWarning")
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to True but the target module:UserWarning")
 @pytest.mark.parametrize("base", ["gpt2"], indirect=True)
 def test_an_embedding_that_was_trained_alone_leaves_the_tied_head_as_it_was(base, tmp_path):
     def saved(name: str, **given) -> torch.Tensor:
@@ -131,9 +132,48 @@ def test_an_embedding_that_was_trained_alone_leaves_the_tied_head_as_it_was(base
     expected = saved("copied", target_modules=["c_attn"])
     torch.testing.assert_close(ours(tmp_path / "copied"), expected, atol=1e-4, rtol=1e-4)
     assert open_model(tmp_path / "copied").config.tied
-    saved("head", target_modules=["c_attn"], modules_to_save=["lm_head"])
-    with pytest.raises(ValueError, match=r"lm_head\.weight, for a head of its own, and the model's head is tied"):
-        open_model(tmp_path / "head")
+    for whole, targets in ((["lm_head"], []), (["lm_head", "wte"], []), (None, ["lm_head"])):
+        expected = saved("head", target_modules=["c_attn", *targets], modules_to_save=whole)
+        torch.testing.assert_close(ours(tmp_path / "head"), expected, atol=1e-4, rtol=1e-4)
+    file = tmp_path / "own" / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"ensure_weight_tying": True}))
+    assert open_model(tmp_path / "own").config.tied
+
+
+@pytest.mark.filterwarnings("ignore:Model has .tie_word_embeddings=True:UserWarning")
+@pytest.mark.filterwarnings("ignore:Setting .save_embedding_layers. to .True.:UserWarning")
+@pytest.mark.parametrize(("base", "rows"), [("gptj", 264), ("gpt2", 250), ("llama", 264)], indirect=["base"])
+def test_an_adapter_of_more_tokens_or_fewer_than_its_base_is_read_whole(base, rows, tmp_path):
+    model = AutoModelForCausalLM.from_pretrained(base)
+    model.resize_token_embeddings(rows)
+    kind = "c_attn" if model.config.model_type == "gpt2" else "q_proj"
+    settings = LoraConfig(r=4, init_lora_weights=False, target_modules=[kind], fan_in_fan_out=kind == "c_attn")
+    model, path = get_peft_model(model, settings), tmp_path / "adapter"
+    model.save_pretrained(path)
+    tokens = TOKENS % rows
+    with torch.no_grad():
+        expected = model.eval()(tokens).logits
+        convert(path, tmp_path / "whole")
+        for place in (path, tmp_path / "whole"):
+            torch.testing.assert_close(load_model(place)(tokens), expected, atol=1e-4, rtol=1e-4)
+    if rows > 259:
+        own = Tokenizer.load(base)
+        own.backend.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+        own.save(path)
+        assert tokenizer_of(open_model(path), path).vocab_size == 261
+    if not model.config.tie_word_embeddings:
+        tensors = load_file(path / "adapter_model.safetensors")
+        del tensors["base_model.model.lm_head.weight"]
+        save_file(tensors, path / "adapter_model.safetensors")
+        with pytest.raises(ValueError, match=f"an embedding of {rows} rows, where the model has 259, and no head"):
+            open_model(path)
+
+
+@pytest.mark.parametrize("base", ["gpt2"], indirect=True)
+def test_an_adapter_of_the_bare_decoder_is_read(base, adapter):
+    expected, file = ours(adapter), adapter / "adapter_model.safetensors"
+    save_file({name.replace(".transformer.", "."): tensor for name, tensor in load_file(file).items()}, file)
+    assert torch.equal(ours(adapter), expected)
 
 
 @pytest.mark.parametrize("base", ["gptj"], indirect=True)

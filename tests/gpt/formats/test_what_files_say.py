@@ -136,6 +136,7 @@ def test_the_tables_of_old_files_are_ignored(name, byte_tokenizer, tmp_path):
     [
         ("llama", {"quantization_config": {"quant_method": "gptq", "bits": 4}}, r"its weights are quantised \(gptq\)"),
         ("llama", {"quantization_config": {"quant_method": "fp8"}}, r"its weights are quantised \(fp8\)"),
+        ("llama", {"quantization": {"bits": 4}, "quantization_config": {"bits": 4}}, r"are quantised \(mlx\)"),
         ("llama", {"num_attention_heads": 0}, "num_attention_heads is 0"),
         ("llama", {"hidden_size": "8"}, "hidden_size is '8'"),
         ("llama", {"rope_theta": "1e4", "rope_parameters": None}, "rope_theta is '1e4'"),
@@ -175,7 +176,8 @@ def test_null_is_the_default_where_transformers_takes_it(byte_tokenizer, tmp_pat
 
 def test_a_key_that_nobody_knows_is_said(byte_tokenizer, tmp_path, capsys):
     path = directory(tmp_path / "m", "gpt2", byte_tokenizer)
-    set_json(path / "config.json", secret_sauce=0.5, use_magic=False, nothing=None, none=[], is_llama_config=True)
+    published = {"predict_special_tokens": True, "n_special": 0, "_num_labels": 1, "hidden_dropout_prob": 0}
+    set_json(path / "config.json", secret_sauce=0.5, use_magic=False, nothing=None, none=[], **published)
     open_model(path)
     assert "does not know secret_sauce, use_magic, and" in capsys.readouterr().err
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bluejay.files import parse_json
+from bluejay.tokenizer_files import json_object
 
 CARD = "README.md"
 TRAINED_ON = "trained_on.json"
@@ -62,17 +62,6 @@ def companions_of(path: Path) -> Companions:
     kept = (file for file in sorted(path.iterdir()) if KEPT_FILES.fullmatch(file.name) and file.is_file())
     files = {file.name: file.read_bytes() for file in kept if file.stat().st_size < MAX_BYTES}
     return Companions(stated | ids | given, files)
-
-
-def json_object(file: Path) -> dict[str, Any]:
-    """The contents of a JSON file, empty if there is none. Raises ValueError if it is no object."""
-    try:
-        values = parse_json(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    except ValueError:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
-        values = None
-    if not isinstance(values, dict):
-        raise ValueError(f"{file}: it is not a JSON object")
-    return values
 
 
 def card_of(path: Path) -> str:

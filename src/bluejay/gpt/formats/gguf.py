@@ -86,9 +86,10 @@ SAMPLING = {
     "repetition_penalty": "general.sampling.penalty_repeat",
 }
 """Key of generation_config.json -> field."""
-UNQUANTISED = {GGMLQuantizationType.F16: torch.float16, GGMLQuantizationType.BF16: torch.bfloat16}
-WHOLE = {*UNQUANTISED, GGMLQuantizationType.F32, GGMLQuantizationType.F64}
-"""Types whose numbers are not rounded in groups."""
+HALF_DTYPES = {GGMLQuantizationType.F16: torch.float16, GGMLQuantizationType.BF16: torch.bfloat16}
+"""Types of numbers of 16 bits -> torch's."""
+FLOAT_KINDS = {*HALF_DTYPES, GGMLQuantizationType.F32, GGMLQuantizationType.F64}
+"""Types in which each number stands for itself; in others, blocks of numbers share a scale."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def open_gguf(path: Path) -> StoredModel:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     matrices = {t.kind for name, t in file.tensors.items() if len(t.shape) > 1 and not name.startswith("position")}
-    dtype = UNQUANTISED.get(matrices.pop(), torch.float32) if len(matrices) == 1 else torch.float32
+    dtype = HALF_DTYPES.get(matrices.pop(), torch.float32) if len(matrices) == 1 else torch.float32
 
     def read(name: str) -> Tensor:
         location = locations[name]
@@ -130,7 +131,7 @@ def open_gguf(path: Path) -> StoredModel:
         lambda: gguf_tokenizer(path, file.fields),
         path.stat().st_size,
         licence and str(licence),
-        quantised=any(tensor.kind not in WHOLE for tensor in file.tensors.values()),
+        quantised=any(tensor.kind not in FLOAT_KINDS for tensor in file.tensors.values()),
         companions=Companions(sampling | named_ids(file.fields)),
     )
 
@@ -139,6 +140,10 @@ def read_config(file: GGUFFile) -> GPTConfig:
     """The configuration, from a file's fields and the names of its tensors. Raises ValueError, naming the field, if no
     configuration describes the model."""
     fields, tensors = file.fields, file.tensors
+    if (made := fields.get("general.type", "model")) != "model":
+        raise ValueError(
+            f"its general.type is {made!r}; bluejay reads a 'model', into which llama-export-lora merges an adapter"
+        )
     architecture = fields.get("general.architecture")
     if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         raise ValueError(f"its architecture is {architecture!r}; bluejay reads {', '.join(map(repr, ARCHITECTURES))}")

@@ -24,7 +24,9 @@ LLAMA_3_PATTERN = (
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 """The expression by which Llama 3 splits a text into words (its `tokenizer.py`)."""
-GPT2, SMOLLM, LLAMA_3 = ("gpt-2", "mpt", "olmo"), ("smollm",), ("llama-bpe", "llama-v3", "llama3")
+GPT2 = ("gpt-2", "mpt", "olmo", "mellum", "trillion")
+SMOLLM = ("smollm", "starcoder", "refact", "minerva-7b")
+LLAMA_3 = ("llama-bpe", "llama-v3", "llama3", "falcon3", "pixtral", "midm-2.0")
 """llama.cpp's names of ways to split a text into words; names in a group mean the same (`llama-vocab.cpp`)."""
 SPELLED_ENDS = (
     "<|eot_id|>",

@@ -41,7 +41,7 @@ from bluejay.progress import progress, say
 F32, F16, BF16 = GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.BF16
 Q8_0, Q4_0 = GGMLQuantizationType.Q8_0, GGMLQuantizationType.Q4_0
 DTYPES = {F32: torch.float32, F16: torch.float16, BF16: torch.bfloat16}
-QUANTISED = {"q8_0": Q8_0, "q4_0": Q4_0}
+BLOCK_KINDS = {"q8_0": Q8_0, "q4_0": Q4_0}
 """Names of the quantised types that can be written, as llama.cpp's users write them."""
 FILE_TYPES = {
     F32: LlamaFileType.ALL_F32,
@@ -50,7 +50,7 @@ FILE_TYPES = {
     Q8_0: LlamaFileType.MOSTLY_Q8_0,
     Q4_0: LlamaFileType.MOSTLY_Q4_0,
 }
-FAMILIES = {family: architecture for architecture, family in ARCHITECTURES.items()}
+ARCHITECTURE_OF = {family: architecture for architecture, family in ARCHITECTURES.items()}
 """Family -> `general.architecture`."""
 BIASES = {"qkv_bias": "attention.q attention.k attention.v", "out_bias": "attention.out", "mlp_bias": "mlp.up mlp.down"}
 """Field of GPTConfig -> the modules that have a bias if it is set. llama.cpp wants all of them in GPT-NeoX."""
@@ -74,7 +74,7 @@ class Target:
 
 
 def write_gguf(stored: StoredModel, path: Path, form: torch.dtype | str | None = None) -> None:
-    """Write a model, its tokenizer and its chat template; `form` is the type of the matrices, a name in `QUANTISED`
+    """Write a model, its tokenizer and its chat template; `form` is the type of the matrices, a name in `BLOCK_KINDS`
     among them (default: as stored, or float16 if they have several types). One tensor is in memory at a time; an error
     leaves `path` as it was. Raises ValueError where llama.cpp has no arithmetic for the model or cannot encode as its
     tokenizer does, and for a weight that is not a number or too large for the type; OSError when the disk is full."""
@@ -84,17 +84,17 @@ def write_gguf(stored: StoredModel, path: Path, form: torch.dtype | str | None =
     fields = fields_of(config)
     check_config(config, fields, targets)
     fields |= vocabulary(
-        tokenizer_of(stored, path), config.vocab_size, stored.companions.generation, FAMILIES[config.family]
+        tokenizer_of(stored, path), config.vocab_size, stored.companions.generation, ARCHITECTURE_OF[config.family]
     )
     fields |= {"general.name": path.stem, "general.file_type": int(FILE_TYPES[kind])}
-    fields |= {"general.quantization_version": 2} if kind in QUANTISED.values() else {}
+    fields |= {"general.quantization_version": 2} if kind in BLOCK_KINDS.values() else {}
     fields |= {"general.license": stored.licence} if stored.licence else {}
     fields |= sampling_fields(stored.companions.generation)
     if config.activation == "gelu":
         say("llama.cpp computes GELU by its tanh approximation, so its logits differ a little from this model's")
     total = sum(target.n_bytes for target in targets)
     with atomic_file(path) as temporary, progress("write", total, "B") as bar:
-        writer = GGUFWriter(temporary, FAMILIES[config.family])
+        writer = GGUFWriter(temporary, ARCHITECTURE_OF[config.family])
         try:
             for key, value in fields.items():
                 writer.add_key_value(key, value, *value_type(value))
@@ -118,7 +118,7 @@ def sampling_fields(generation: Mapping[str, Any]) -> dict[str, Any]:
 
 def kind_of(form: torch.dtype | str) -> GGMLQuantizationType:
     """GGUF's type of a form. Raises ValueError, naming those that can be written."""
-    kinds = QUANTISED | {dtype: kind for kind, dtype in DTYPES.items()}
+    kinds = BLOCK_KINDS | {dtype: kind for kind, dtype in DTYPES.items()}
     if form not in kinds:
         raise ValueError(f"a GGUF file is written in float32, float16, bfloat16, q8_0 or q4_0; {form} is none of them")
     return kinds[form]
@@ -138,14 +138,14 @@ def value_type(value: Any) -> tuple[GGUFValueType, GGUFValueType | None]:
 
 def fields_of(config: GPTConfig) -> dict[str, Any]:
     """The fields of the architecture. Raises ValueError for a family that llama.cpp does not run."""
-    if config.family not in FAMILIES:
+    if config.family not in ARCHITECTURE_OF:
         names = {"gptj": ("GPT-J", "vLLM and transformers load"), "gpt_neo": ("GPT-Neo", "transformers loads")}
         name, load = names[config.family]
         raise ValueError(
             f"llama.cpp cannot compute {name}, so no GGUF file of it would run; name a folder without .gguf instead: "
             f"{load} it, and with --quantize q4 `bluejay serve` runs it in 4 bits"
         )
-    architecture, shape = FAMILIES[config.family], config.resolved
+    architecture, shape = ARCHITECTURE_OF[config.family], config.resolved
     fields: dict[str, Any] = {key: getattr(shape, ours) for ours, key in CONFIG_KEYS.items()}
     rms = "rms_" if config.family == "llama" else ""
     fields |= {f"attention.layer_norm_{rms}epsilon": config.norm_eps, "vocab_size": config.vocab_size}
@@ -200,7 +200,7 @@ def fitting(kind: GGMLQuantizationType, module: str, shape: tuple[int, ...]) -> 
 
 def check_config(config: GPTConfig, fields: dict[str, Any], targets: list[Target]) -> None:
     """Raise ValueError, naming the field, unless fields and tensors describe the model, read as llama.cpp does."""
-    architecture = FAMILIES[config.family]
+    architecture = ARCHITECTURE_OF[config.family]
     described = {
         target.name: GGUFTensor(F32, target.shape, factors(config).view(np.uint8).reshape(-1, 4))
         if target.name == ROTARY_FACTORS

@@ -142,7 +142,11 @@ def cached(repo: str, revision: str) -> Path | None:
     """The directory of a pulled model in the hub's cache; None if it is absent or incomplete. Makes no request."""
     from huggingface_hub import constants
 
-    storage = Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
+    return snapshot_in(Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}", revision)
+
+
+def snapshot_in(storage: Path, revision: str) -> Path | None:
+    """The directory of a revision in a repository's folder of the hub's cache; None if it is absent or incomplete."""
     commit = storage / "refs" / revision
     snapshot = storage / "snapshots" / (commit.read_text().strip() if commit.is_file() else revision)
     if not snapshot.is_dir():
@@ -194,9 +198,11 @@ def remote_files(repo: str, info: "ModelInfo") -> tuple[str, list[RemoteFile]]:
     names = wanted(list(siblings))
     if not names:
         has = ", ".join(sorted(siblings)[:10]) or "no files"
+        one = min(filter(GGUF.fullmatch, siblings), default="")
+        choice = f"; `hf download {repo} {one} --local-dir FOLDER` brings one of several" if one else ""
         raise ValueError(
             f"{repo} has no {CONFIG} with model.safetensors or pytorch_model.bin, no adapter and no single GGUF file; "
-            f"it has {has}"
+            f"it has {has}{choice}"
         )
     commit, files = info.sha or "", []
     for name in names:
@@ -234,20 +240,20 @@ def present_bytes(path: Path) -> int:
 def download_checked(file: RemoteFile, path: Path, bar: Bar) -> None:
     """Bring one file to its path. Raises ValueError: it arrives twice with another hash than the hub's."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and check(file, path, bar):
+    if path.exists() and remove_unless_whole(file, path, bar):
         return
     partial = partial_of(path)
     for _ in range(2):
         download(file.request, partial, bar, file.name, file.size)
-        if check(file, partial, bar):
+        if remove_unless_whole(file, partial, bar):
             sync(partial)
             partial.replace(path)
             return
     raise ValueError(f"{file.name} came twice with another hash than the hub's own, {file.digest}: {file.url}")
 
 
-def check(file: RemoteFile, path: Path, bar: Bar) -> bool:
-    """Whether a local file is the hub's; it is removed if not."""
+def remove_unless_whole(file: RemoteFile, path: Path, bar: Bar) -> bool:
+    """Remove a local file that is not the hub's; returns whether it stays."""
     bar.advance(0, f"checking {file.name}")
     if file.matches(path):
         return True

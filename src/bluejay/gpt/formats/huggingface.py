@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bluejay.files import atomic_directory, parse_json, write_json
+from bluejay.files import atomic_directory, write_json
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.companions import CARD, companions_of, licence_of
 from bluejay.gpt.formats.families import (
@@ -36,6 +36,7 @@ from bluejay.gpt.formats.values import Values, unknown_keys
 from bluejay.gpt.model import weight_shapes
 from bluejay.progress import progress, say
 from bluejay.tokenizer import Tokenizer
+from bluejay.tokenizer_files import json_object
 
 HEADS = ("lm_head", "embed_out")
 """Names of the head; torch.save writes the first in every family, older files of GPT-NeoX have the second."""
@@ -50,16 +51,16 @@ def read_config(path: Path) -> tuple[GPTConfig, Any]:
     """The configuration in a directory's `config.json` and its entry `quantization`, None if there is none. Raises
     ValueError, naming the file."""
     file = path / "config.json"
+    values = json_object(file)
     try:
-        values = parse_json(file.read_text(encoding="utf-8"))
-        if not isinstance(values, dict):
-            raise ValueError("it is not a JSON object")
         quantization = values.pop("quantization", None)
+        if isinstance(quantization, dict) and "bits" in quantization:
+            raise ValueError("its weights are quantised (mlx); `mlx_lm.convert --dequantize` makes them readable here")
         config = from_hugging_face(values)
         if unknown := unknown_keys(values, known_keys(values)):
             say(f"{file}: bluejay does not know {', '.join(unknown)}, and computes as if it were not there")
         return config, quantization
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
+    except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
 
 

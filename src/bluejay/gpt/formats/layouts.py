@@ -6,18 +6,19 @@ from pathlib import Path
 
 import torch
 
-from bluejay.gpt.formats.companions import Companions, companions_of, json_object, licence_of
+from bluejay.gpt.formats.companions import Companions, companions_of, licence_of
+from bluejay.gpt.formats.hub import ADAPTER_CONFIG
 from bluejay.gpt.formats.huggingface import open_hugging_face, read_config, write_model
 from bluejay.gpt.formats.locate import locate
 from bluejay.gpt.formats.mesh_transformer import newest, open_mesh_transformer
-from bluejay.gpt.formats.peft import CONFIG, base_of, merged, read_adapter, read_adapter_config
+from bluejay.gpt.formats.peft import base_of, merged, read_adapter, read_adapter_config
 from bluejay.gpt.formats.quantized import open_quantized, write_quantized
 from bluejay.gpt.formats.tensors import StoredModel, converted, has_tensors
 from bluejay.gpt.model import GPT
 from bluejay.gpt.quantization.packing import QUANTISED
 from bluejay.progress import progress
 from bluejay.tokenizer import Tokenizer
-from bluejay.tokenizer_files import chat_template_beside, valid_ends
+from bluejay.tokenizer_files import chat_template_beside, json_object, valid_ends
 
 
 def load_model(path: Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> GPT:
@@ -53,7 +54,7 @@ def open_model(path: Path, adapted: frozenset[Path] = frozenset()) -> StoredMode
         return open_file(path)
     if not path.is_dir():
         raise FileNotFoundError(f"no model directory at {path}; `bluejay train RECIPE` makes one")
-    if (path / CONFIG).is_file() and not is_own_base(path, adapted):
+    if (path / ADAPTER_CONFIG).is_file() and not is_own_base(path, adapted):
         return open_adapted(path, adapted)
     if is_hugging_face(path):
         config, quantization = read_config(path)
@@ -108,16 +109,18 @@ def is_own_base(path: Path, adapted: frozenset[Path]) -> bool:
 def open_adapted(path: Path, adapted: frozenset[Path] = frozenset()) -> StoredModel:
     """Open the base model of an adapter, with the adapter merged into it and with the tokenizer and the licence of the
     adapter's folder, where it has them. Raises ValueError if adapters name each other as their bases."""
+    file = path / ADAPTER_CONFIG
     if path.resolve() in adapted:
-        raise ValueError(f"{path / CONFIG} leads back to itself: a chain of adapters must end in a model with weights")
+        raise ValueError(f"{file} leads back to itself: a chain of adapters must end in a model with weights")
     base = base_of(read_adapter_config(path))
     try:
         stored = open_model(locate(base), adapted | {path.resolve()})
     except FileNotFoundError as missing:
-        raise FileNotFoundError(f"{path / CONFIG} is an adapter of {base}, which is not here: {missing}") from None
+        raise FileNotFoundError(f"{file} is an adapter of {base}, which is not here: {missing}") from None
     adapter = read_adapter(path, stored.config)
-    if adapter.unties:
+    if stored.config.tied and not adapter.config.tied:
         stored = untied(stored)
+    stored = dataclasses.replace(stored, config=adapter.config)
     licence, own = licence_of(path), companions_of(path)
     companions = Companions(
         {**stored.companions.generation, **own.generation},
@@ -219,7 +222,7 @@ def check_apart(source: Path, target: Path) -> None:
 def read_from(path: Path, adapted: frozenset[Path] = frozenset()) -> list[Path]:
     """The folders and files that a model is read from, for an adapter also those of its base; arguments as for
     `open_model`."""
-    if (path / CONFIG).is_file() and not is_own_base(path, adapted):
+    if (path / ADAPTER_CONFIG).is_file() and not is_own_base(path, adapted):
         return [path, *read_from(locate(base_of(read_adapter_config(path))), adapted | {path.resolve()})]
     if path.is_file() or is_hugging_face(path):
         return [path]
@@ -232,7 +235,7 @@ def convert_to_gguf(
     """Convert a model to a GGUF file; arguments and errors are those of `convert`."""
     from bluejay.gpt.formats import gguf_writer
 
-    if quantize is not None and quantize not in gguf_writer.QUANTISED:
+    if quantize is not None and quantize not in gguf_writer.BLOCK_KINDS:
         raise ValueError(f"{quantize} is a format of directories: a GGUF file has q8_0 or q4_0")
     if calibrate is not None:
         raise ValueError("a calibration text is only used with --quantize q4; leave it out")

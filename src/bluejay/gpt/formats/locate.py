@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from bluejay.gpt.formats.hub import cached, parse
+from bluejay.gpt.formats.hub import cached, parse, snapshot_in
 
 
 def name_on_hub(name: str) -> tuple[str, str] | None:
@@ -11,20 +11,27 @@ def name_on_hub(name: str) -> tuple[str, str] | None:
     path = Path(name)
     if not path.exists():
         return parse(name)
+    return cached_name(path)
+
+
+def cached_name(path: Path) -> tuple[str, str] | None:
+    """The repository and the revision of a directory in the hub's cache; None for others."""
     parts = path.resolve().parts[-3:]
     kept = re.fullmatch(r"models--(.+)--(.+)", parts[0]) if parts[1:2] == ("snapshots",) else None
     return (f"{kept[1]}/{kept[2]}", parts[2]) if kept else None
 
 
 def locate(name: str | Path) -> Path:
-    """A path that exists, for a training run that of its model; otherwise the directory of the pulled model of that
-    name in the hub's cache.
+    """A path that exists, for a training run that of its model and for a repository's folder in the hub's cache that
+    of its main revision; otherwise the directory of the pulled model of that name in that cache.
 
     Makes no network request. Raises FileNotFoundError, naming the command that would provide the model.
     """
     path = Path(name)
     if path.exists():
         made = path / "model"
+        if (path / "snapshots").is_dir() and (snapshot := snapshot_in(path, "main")):
+            return snapshot
         return made if (path / "recipe.toml").is_file() and made.is_dir() else path
     try:
         repo, revision = parse(str(name))
@@ -43,6 +50,8 @@ def locate(name: str | Path) -> Path:
 
 def title(name: str | Path, path: Path) -> str:
     """What a model is called that was asked for by `name` and was found at `path`."""
+    if not Path(name).exists():
+        return str(name)
     # A training run has its model in a folder of that name; the hub's cache names directories after commits.
-    local = path.parent.name if path.name == "model" else path.name
-    return local if Path(name).exists() else str(name)
+    kept = cached_name(path)
+    return kept[0] if kept else path.parent.name if path.name == "model" else path.name

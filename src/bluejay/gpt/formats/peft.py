@@ -9,6 +9,7 @@ their ranks: the A are stacked, and each B has its own columns.
 import dataclasses
 import math
 import re
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bluejay.files import atomic_directory, parse_json, write_json
+from bluejay.files import atomic_directory, write_json
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.families import FAMILIES, StoredTensor, stored_tensors
+from bluejay.gpt.formats.hub import ADAPTER_CONFIG
 from bluejay.gpt.formats.huggingface import HEADS, fuse, names_of, unfuse
 from bluejay.gpt.formats.tensors import (
     Header,
@@ -34,13 +36,14 @@ from bluejay.gpt.formats.tensors import (
 from bluejay.gpt.formats.values import is_number
 from bluejay.gpt.model import weight_shapes
 from bluejay.tokenizer import Tokenizer
+from bluejay.tokenizer_files import json_object
 
-CONFIG, TENSORS, TORCH_TENSORS = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+TENSORS, TORCH_TENSORS = "adapter_model.safetensors", "adapter_model.bin"
 PREFIX = "base_model.model."
 """Prefix that peft gives to the names of modules."""
 _KNOWN = """
     peft_type r lora_alpha alpha_pattern rank_pattern use_rslora base_model_name_or_path revision init_lora_weights
-    alora_invocation_tokens
+    alora_invocation_tokens ensure_weight_tying
     target_modules exclude_modules layers_to_transform layers_pattern fan_in_fan_out bias modules_to_save
     task_type inference_mode lora_dropout auto_mapping peft_version megatron_config megatron_core qalora_group_size
     loftq_config eva_config corda_config lora_ga_config runtime_config
@@ -60,8 +63,9 @@ class Adapter:
     updates: dict[str, "LowRank"]
     replaced: dict[str, Tensor]
     """Weights that the adapter holds whole, such as biases and a head that were trained."""
-    unties: bool = False
-    """Whether it trained the embedding of a model apart from the head that is tied to it, which stays as it was."""
+    config: GPTConfig
+    """The configuration of the adapted model. It is not tied if the adapter trained the embedding or the head of a tied
+    model apart from the other, and has as many tokens as an embedding that the adapter holds whole."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ def write_adapter(
         "inference_mode": True,
     }
     with atomic_directory(path) as temporary:
-        write_json(temporary / CONFIG, values)
+        write_json(temporary / ADAPTER_CONFIG, values)
         headers = [Header(name, tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()]
         write_safetensors(headers, tensors.__getitem__, temporary / TENSORS)
         tokenizer.save(temporary)
@@ -171,12 +175,11 @@ def merged(stored: StoredModel, adapter: dict[str, LowRank], replaced: dict[str,
 
 def read_adapter_config(path: Path) -> dict[str, Any]:
     """The contents of `adapter_config.json`. Raises ValueError if it does not describe a plain LoRA adapter."""
-    file = path / CONFIG
-    try:
-        values = parse_json(file.read_text(encoding="utf-8"))
-        kind, rank, alpha = values["peft_type"], values["r"], values["lora_alpha"]
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{file} is not the configuration of a LoRA adapter") from None
+    file = path / ADAPTER_CONFIG
+    values = json_object(file)
+    if lacking := [key for key in ("peft_type", "r", "lora_alpha") if key not in values]:
+        raise ValueError(f"{file} is not the configuration of a LoRA adapter of peft: it has no {lacking[0]}")
+    kind, rank, alpha = values["peft_type"], values["r"], values["lora_alpha"]
     if kind != "LORA" or type(rank) is not int or rank < 1 or not is_number(alpha):
         raise ValueError(f"{file} has a {kind} adapter of rank {rank}, alpha {alpha}; bluejay reads LORA")
     if values.get("alora_invocation_tokens"):
@@ -227,16 +230,15 @@ def read_adapter(path: Path, config: GPTConfig) -> Adapter:
     if not file.is_file() and not (path / TORCH_TENSORS).is_file():
         raise FileNotFoundError(f"{path} is an adapter without weights: it has no {TENSORS}")
     names, tensor = open_safetensors(file) if file.is_file() else open_torch(file := path / TORCH_TENSORS)
-    remaining, shapes = set(names), weight_shapes(config)
-    adapter, seen = Adapter({}, {}), dict[str, Tensor]()
+    n_rows, (config, copies) = config.vocab_size, adapted_config(config, names, tensor, values)
+    remaining, shapes = set(names) - copies, weight_shapes(config)
+    adapter, seen = Adapter({}, {}, config), dict[str, Tensor]()
     for stored in stored_tensors(config, shapes):
         kind = stored.name.rpartition(".")[2]
-        # A tied head has no update of its own.
-        aliases = [stored.name] if config.tied else names_of(stored.name, config)
-        modules = [name.removesuffix(f".{kind}") for name in dict.fromkeys(aliases)]
+        modules = modules_of(stored.name, config)
         rows = [shapes[name][0] for name in stored.weights]
         shape = [sum(rows), *shapes[stored.weights[0]][1:]]
-        for name in (f"{PREFIX}{module}{part}.{kind}" for module in modules for part in ("", ".base_layer")):
+        for name in whole_names(stored.name, config):
             if name in remaining:
                 remaining.remove(name)
                 whole = tensor(name).T if stored.transposed else tensor(name)
@@ -246,10 +248,6 @@ def read_adapter(path: Path, config: GPTConfig) -> Adapter:
                 if stored.name in seen and not same_numbers(whole, seen[stored.name]):
                     raise ValueError(f"{file} has two tensors for {stored.name}, which differ")
                 seen[stored.name] = whole
-                if config.tied and "embed.weight" in stored.weights:
-                    # Without its name in modules_to_save it is a plain copy of the tied matrix.
-                    unties = modules[0].endswith(tuple(values.get("modules_to_save") or ()))
-                    adapter = dataclasses.replace(adapter, unties=unties)
                 adapter.replaced.update({one: unfuse(stored, whole, one, rows, config) for one in stored.weights})
         module = next((name for name in modules if f"{PREFIX}{name}.lora_A.weight" in remaining), modules[0])
         pair = [f"{PREFIX}{module}.lora_{letter}.weight" for letter in "AB"]
@@ -260,24 +258,50 @@ def read_adapter(path: Path, config: GPTConfig) -> Adapter:
         if len(shape) != 2 or a.ndim != 2 or a.shape[1] != shape[1] or b.shape != (shape[0], len(a)):
             raise ValueError(f"{file}: {pair[0]} is {list(a.shape)} and its B {list(b.shape)}; {module} does not fit")
         if len(a) != (rank := of_module(module, values, "rank_pattern", values["r"])):
-            raise ValueError(f"{file}: {pair[0]} has the rank {len(a)}; {CONFIG} makes it {rank}")
+            raise ValueError(f"{file}: {pair[0]} has the rank {len(a)}; {ADAPTER_CONFIG} makes it {rank}")
         for name, half in zip(pair, (a, b), strict=True):
             check_type(half, f"{file}: {name}")
         scale = scale_of(module, len(a), values)
         adapter.updates.update(
             {name: LowRank(a, unfuse(stored, b, name, rows, config), scale) for name in stored.weights}
         )
-    head = f"{PREFIX}{FAMILIES[config.family].head}.weight"
-    embedding = adapter.replaced.get("embed.weight") if config.tied and head in remaining else None
-    if embedding is not None and same_numbers(tensor(head), embedding):
-        remaining.remove(head)
-        adapter = dataclasses.replace(adapter, unties=False)
-    if config.tied and (own := min((name for name in remaining if set(name.split(".")) & set(HEADS)), default="")):
-        raise ValueError(f"{file} has {own}, for a head of its own, and the model's head is tied to its embedding")
+    lacking = [name for name in ("head.weight", "head.bias") if name in shapes and name not in adapter.replaced]
+    if config.vocab_size != n_rows and lacking:
+        rows = f"an embedding of {config.vocab_size} rows, where the model has {n_rows}"
+        raise ValueError(f"{file} has {rows}, and no head of as many rows")
     if remaining or not (adapter.updates or adapter.replaced):
         unknown = min(remaining, default="no tensor")
         raise ValueError(f"{file} has {unknown}, which is no update of a matrix of the model")
     return adapter
+
+
+def modules_of(name: str, config: GPTConfig) -> list[str]:
+    """The names of modules under which an adapter may have a tensor; a head is never that of the embedding."""
+    names = names_of(name, dataclasses.replace(config, tied=False))
+    return list(dict.fromkeys(one.rpartition(".")[0] for one in names))
+
+
+def whole_names(name: str, config: GPTConfig) -> list[str]:
+    """The names under which an adapter may hold a tensor whole."""
+    kind = name.rpartition(".")[2]
+    return [f"{PREFIX}{module}{part}.{kind}" for module in modules_of(name, config) for part in ("", ".base_layer")]
+
+
+def adapted_config(
+    config: GPTConfig, names: Collection[str], tensor: Callable[[str], Tensor], values: dict[str, Any]
+) -> tuple[GPTConfig, set[str]]:
+    """The configuration of the adapted model, and the names of tensors that are only copies of a tied embedding. peft
+    saves the embedding with the head when tokens were added, and separates a tied pair if it trains one of them."""
+    name = next(one.name for one in stored_tensors(config, weight_shapes(config)) if one.weights == ("embed.weight",))
+    whole = [tensor(one) for one in whole_names(name, config) if one in names]
+    heads = {one for one in names if set(one.split(".")) & set(HEADS) and not one.endswith(".bias")}
+    copied = bool(whole) and all(one.rpartition(".")[0].endswith(HEADS) for one in heads)
+    copied = copied and all(same_numbers(tensor(one), whole[0]) for one in heads)
+    trained = name.removesuffix(".weight").endswith(tuple(values.get("modules_to_save") or ()))
+    alone = bool(whole) and not heads and trained and not values.get("ensure_weight_tying")
+    tied = config.tied and not alone and (copied or not heads)
+    n_rows = len(whole[0]) if whole and whole[0].ndim == 2 else config.vocab_size
+    return dataclasses.replace(config, tied=tied, vocab_size=n_rows), heads if tied else set()
 
 
 def scale_of(module: str, rank: int, values: dict[str, Any]) -> float:

@@ -4,6 +4,7 @@ Tensors are read one at a time, and code in a file is never executed.
 """
 
 import json
+import re
 import warnings
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
@@ -27,6 +28,8 @@ SHARD_BYTES = 5_000_000_000
 DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 """Types in which weights are written -> their names in safetensors."""
 STORED_DTYPES = DTYPES | {torch.uint8: "U8"}
+SHARD = re.compile(r"(model|pytorch_model)-\d+-of-\d+(\.safetensors|\.bin)")
+"""Names of shards."""
 ALIGNMENT = 64
 """The tensors of a file begin at a multiple of this many bytes, which is a cache line."""
 
@@ -100,7 +103,9 @@ def open_tensors(directory: Path) -> TensorFiles:
                     if first != path and not same_numbers(opened[first][1](tensor), read(tensor)):
                         raise ValueError(f"{first} and {path} both have {tensor}, and differ in it")
             return TensorFiles(files, {path: read for path, (_, read) in opened.items()})
-    raise FileNotFoundError(f"{directory} is not a model directory: it has no model.safetensors")
+    shards = [match for file in sorted(directory.iterdir()) if (match := SHARD.fullmatch(file.name))]
+    needed = f"{shards[0][1]}{shards[0][2]}.index.json, which says what {shards[0][0]} holds" if shards else ""
+    raise FileNotFoundError(f"{directory} is not a model directory: it has no {needed or 'model.safetensors'}")
 
 
 def check_layers(n_layer: int, tensors: TensorFiles, path: Path) -> None:

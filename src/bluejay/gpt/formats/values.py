@@ -30,7 +30,9 @@ REFUSED: Values = {
 }
 """Key of `config.json` that changes the arithmetic -> the only value that is accepted if the key is present."""
 _HARMLESS = """
-    _attn_implementation _attn_implementation_autoset _name_or_path architectures attention_dropout
+    _attn_implementation _attn_implementation_autoset _name_or_path _num_labels architectures attention_dropout
+    attention_probs_dropout_prob custom_pipelines hidden_dropout_prob keys_to_ignore_at_inference max_sequence_length
+    n_special predict_special_tokens
     attn_pdrop auto_map bad_words_ids begin_suppress_tokens bos_token_id chunk_size_feed_forward classifier_dropout
     cross_attention_hidden_size decoder_start_token_id diversity_penalty do_sample dtype early_stopping embd_pdrop
     embed_dropout encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty finetuning_task
