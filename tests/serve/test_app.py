@@ -34,6 +34,24 @@ def test_wrong_addresses_get_an_error_object(server, method, path, status):
 
 
 @pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/chat/completions", "/v1/chat/completions"),
+        ("/v1//chat/completions", "/v1/chat/completions"),
+        ("/v1/v1/models", "/v1/models"),
+        ("//v1/models/", "/v1/models"),
+        ("/api/v1/embeddings", "/v1/embeddings"),
+        ("/nowhere", None),
+        ("/v1/files", None),
+        ("/", None),
+    ],
+)
+def test_a_wrong_base_url_is_told_the_right_address(server, path, meant):
+    message = httpx.post(f"{server.url}{path}").json()["error"]["message"]
+    assert message.partition("; did you mean ")[2] == (f"{meant}?" if meant else "")
+
+
+@pytest.mark.parametrize(
     "path, methods", [("/v1/completions", "POST"), ("/healthz", "GET"), ("/v1/trace", "GET, POST")]
 )
 def test_a_refusal_of_a_method_names_those_that_are_allowed(server, path, methods):
@@ -107,7 +125,16 @@ def test_no_answer_is_a_redirect(server, path):
         (b'{"a":' * 20_000 + b"1" + b"}" * 20_000, {}, 400, "nested too deeply"),
         (b'{"seed": ' + b"9" * 5000 + b"}", {}, 400, "a number of too many digits"),
         (b'{"n": -' + b"1" * 4301 + b"}", {}, 400, "a number of too many digits"),
-        (b'{"prompt": "a"', {}, 400, "not valid JSON: Expecting"),
+        (b'{"prompt": "a"', {}, 400, "not valid JSON: Expecting ',' delimiter at character 14"),
+        (b'{"prompt": "a\nb"}', {}, 400, "Invalid control character at character 13"),
+        (
+            b'{"response_format": {"type": "json_schema", "json_schema": {"schema": {"const": 1e999}}}}',
+            {},
+            400,
+            "a number that is too large",
+        ),
+        (b'{"stream": "true"}', {}, 400, "stream must be true or false"),
+        (b'{"max_tokens": 16.0}', {}, 400, "max_tokens is 16.0; it must be a whole number, written without"),
         (b"\x1f\x8b", {"Content-Encoding": "gzip"}, 415, "encoded as gzip"),
         (b"{}", {"Content-Encoding": "br"}, 415, "encoded as br"),
     ],

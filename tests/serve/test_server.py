@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import httpx
 import pytest
 
-from bluejay.serve.server import listen, log_requests, serve
+from bluejay.serve.server import allow_connections, listen, serve
 from bluejay.serve.settings import ServeSettings
 from tests.serve.programs import program
 from tests.waiting import PATIENCE
@@ -21,7 +21,8 @@ def test_a_port_in_use_is_one_sentence(model):
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(
-            OSError, match=rf"^port {port} on 127.0.0.1 is in use by another program; choose another with --port$"
+            OSError,
+            match=rf"^port {port} on 127.0.0.1 is in use by .*; choose another with --port, or with PORT= for make$",
         ):
             serve(model, ServeSettings(port=port))
 
@@ -36,7 +37,7 @@ def test_a_system_that_refuses_more_open_connections_is_served_with_those_it_has
 
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (256, most))
     monkeypatch.setattr(resource, "setrlimit", refuse)
-    log_requests()
+    allow_connections()
     assert asked == [(wanted, most)]
 
 

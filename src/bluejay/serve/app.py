@@ -95,7 +95,7 @@ async def error_response(request: Request, error: Exception) -> Response:
         # FastAPI itself answers 400 only where it cannot parse the body.
         messages = {
             400: unreadable(error.__cause__),
-            404: f"there is nothing at {where}",
+            404: f"there is nothing at {where}{hint(request)}",
             405: f"{where} is not allowed",
         }
         codes = {404: "not_found", 405: "method_not_allowed"}
@@ -103,6 +103,14 @@ async def error_response(request: Request, error: Exception) -> Response:
         headers = {"Allow": methods(request)} if error.status_code == 405 else error.headers
         error = APIError(error.status_code, message, code=codes.get(error.status_code), headers=headers)
     return error.response()
+
+
+def hint(request: Request) -> str:
+    """The path that was meant where a client's base URL lacks /v1, has it twice, or ends with a slash too many."""
+    meant = "/v1/" + "/".join(part for part in request.url.path.split("/") if part not in ("", "api", "v1"))
+    scope = {**request.scope, "path": meant}
+    found = any(route.matches(scope)[0] != Match.NONE for route in request.app.routes)
+    return f"; did you mean {meant[:100]}?" if found else ""
 
 
 def methods(request: Request) -> str:

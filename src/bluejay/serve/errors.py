@@ -69,6 +69,8 @@ PLAIN = {
     "model_type": "must be an object",
     "model_attributes_type": "must be an object",
     "dict_type": "must be an object",
+    "int_type": "must be a whole number, written without a decimal point",
+    "bool_type": "must be true or false",
     "too_short": "must have {min_length} or more items",
     "too_long": "must have at most {max_length} items",
 }
@@ -82,8 +84,8 @@ def invalid_body(errors: Sequence[Any]) -> APIError:
     param, context, given = ".".join(path), error.get("ctx", {}), error.get("input")
     match error["type"]:
         case "json_invalid":
-            reason = context.get("error", "it cannot be read")
-            return APIError(400, f"the body is not valid JSON: {reason}", code="invalid_json")
+            reason = context.get("error", "it cannot be read").removesuffix(" at")
+            return APIError(400, f"the body is not valid JSON: {reason} at character {param}", code="invalid_json")
         case "unknown_parameter":
             name = ".".join([*path, context["name"]])
             message = f"there is no parameter {name}; {context['hint']}"

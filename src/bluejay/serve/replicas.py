@@ -8,7 +8,6 @@ share of the processors or on a GPU of its own. A replica that dies loses only i
 
 import asyncio
 import contextlib
-import gc
 import multiprocessing
 import os
 import selectors
@@ -30,7 +29,7 @@ from bluejay.progress import say
 from bluejay.serve.api.offered import Catalogue, offer, room_for_models, server_memory
 from bluejay.serve.app import create_app
 from bluejay.serve.metrics import MULTIPROCESS_DIRECTORY, forget_process
-from bluejay.serve.server import Connection, Server, address, check_keys, listen, log_requests, serve, spoken
+from bluejay.serve.server import Connection, Server, address, check_keys, listen, prepare_process, serve, spoken
 from bluejay.serve.settings import ServeSettings
 
 READY, CONNECTION_LOST = b"r", b"l"
@@ -287,9 +286,7 @@ def run_replica(
     os.setpgid(0, 0)  # Ctrl+C reaches only the parent, which forwards it
     if processors:
         os.sched_setaffinity(0, processors)
-    log_requests()
-    gc.collect()
-    gc.freeze()  # or each collection goes through all that has been imported
+    prepare_process()
     with contextlib.suppress(KeyboardInterrupt):
         settings = replace(settings, unready=0.0)
         app = create_app(opened(names, settings, device, compiled), settings)

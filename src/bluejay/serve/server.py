@@ -63,9 +63,7 @@ def serve(
     settings = settings or ServeSettings()
     check_keys(settings)
     with listen(settings.host, settings.port) as bound:
-        log_requests()
-        gc.collect()
-        gc.freeze()  # or every body of many values has the collector go through all that has been imported
+        prepare_process()
         server = Server(create_app(served, settings), address(settings.host, bound), on_ready)
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again after a clean shutdown
             server.run(sockets=[bound])
@@ -77,13 +75,25 @@ def check_keys(settings: ServeSettings) -> None:
         read_keys(settings.public.keys)
 
 
+def prepare_process() -> None:
+    """Prepare this process to serve: its request log, its limit on open connections, and its garbage collector."""
+    log_requests()
+    allow_connections()
+    gc.collect()
+    gc.freeze()  # or every body of many values has the collector go through all that has been imported
+
+
 def log_requests() -> None:
-    """Send the request log to standard output, and raise the limit on open connections to the system's maximum."""
+    """Send the request log to standard output."""
     handler: logging.Handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     log = logging.getLogger("bluejay.requests")
     log.handlers, log.propagate = [handler], False
     log.setLevel(logging.INFO)
+
+
+def allow_connections() -> None:
+    """Raise the limit on open connections to the system's maximum, where the system permits it."""
     now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = max(now, OPEN_FILES) if most == resource.RLIM_INFINITY else most
     with contextlib.suppress(ValueError, OSError):
@@ -118,7 +128,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         bound.close()
         reasons = {
-            errno.EADDRINUSE: "is in use by another program; choose another with --port",
+            errno.EADDRINUSE: "is in use by another program; choose another with --port, or with PORT= for make",
             errno.EACCES: "needs the rights of an administrator; choose one above 1023 with --port",
             errno.EADDRNOTAVAIL: "is not available: the host is not an address of this machine",
         }

@@ -39,7 +39,8 @@ class PublicSettings:
 
 
 def origin(text: str) -> str:
-    """A site as browsers write it in the header Origin. Raises ValueError."""
+    """A site as browsers write it in the header Origin, or a program that is made of pages, such as an extension of a
+    browser: chrome-extension://abcdef. Raises ValueError."""
     try:
         parts = urlsplit(text)
         host, port = parts.hostname or "", parts.port
@@ -48,9 +49,9 @@ def origin(text: str) -> str:
     name = f"[{host}]" if ":" in host else host
     default = {"http": 80, "https": 443}.get(parts.scheme)
     written = f"{parts.scheme}://{name}" + ("" if port is None else f":{port}")
-    if default is None or not re.fullmatch(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]", name) or text.lower() != written:
+    if not parts.scheme or not re.fullmatch(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]", name) or text.lower() != written:
         raise ValueError(f"{text!r} is not an origin; one looks like https://example.org")
-    return written.removesuffix(f":{default}")
+    return written.removesuffix(f":{default}") if default else written
 
 
 def network(text: str) -> str:

@@ -263,7 +263,7 @@ REFUSED = [
     ({"n": 0}, "n", "n is 0; it must be greater than or equal to 1"),
     ({"n": 129}, "n", "less than or equal to 128"),
     ({"max_tokens": -1}, "max_tokens", "greater than or equal to 0"),
-    ({"max_tokens": True}, "max_tokens", "max_tokens must be a valid integer"),
+    ({"max_tokens": True}, "max_tokens", "max_tokens must be a whole number"),
     ({"seed": 2**64}, "seed", "seed is 18446744073709551616; it must be less than"),
     ({"stop": ["a"] * 65}, "stop", "at most 64"),
     ({"stop": ""}, "stop", "empty string"),

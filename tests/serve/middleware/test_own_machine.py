@@ -12,14 +12,30 @@ def of(server) -> str:
     return server.url.rpartition(":")[2]
 
 
-@pytest.mark.parametrize("host", ["localhost:{}", "LocalHost", "127.0.0.1:{}", "192.168.1.5", "[::1]:{}", "localhost."])
-def test_it_answers_under_localhost_and_addresses(server, host):
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("localhost:{}", "LocalHost", "localhost.", "bluejay.localhost:{}", "host.docker.internal:{}"),
+        *("host.containers.internal", "127.0.0.1:{}", "192.168.1.5", "[::1]:{}"),
+    ],
+)
+def test_it_answers_under_the_names_of_this_machine_and_addresses(server, host):
     headers = {"Host": host.format(of(server))}
     assert httpx.get(f"{server.url}/v1/models", headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/", "/v1/models", "/v1/trace", "/healthz"])
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:{}", "localhost.evil.org", "127.0.0.1.evil.org"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:{}",
+        "localhost.evil.org",
+        "evillocalhost",
+        "x.host.docker.internal",
+        "127.0.0.1.evil.org",
+    ],
+)
 def test_a_name_that_leads_here_is_refused(server, host, path):
     refused = httpx.get(f"{server.url}{path}", headers={"Host": host.format(of(server))})
     error = refused.json()["error"]

@@ -239,6 +239,8 @@ def test_predictions_count_among_the_requests_at_a_time(running, model):
         ),
         ("alice schlüssel-0123456789abcdef\n", "line 1: the key must be printable ASCII"),
         (f"alice {ALICE}\nalice {BOB}\n", "line 2: alice has a key already"),
+        (f"alice {ALICE}\nbob {ALICE}\n", "line 2: bob has the key of another"),
+        (f"alice {ALICE} #1\nbob {BOB} 2\n", "line 2: a line is a name and a key"),
     ],
 )
 def test_an_invalid_key_file_is_rejected_with_the_line(tmp_path, text, message):
@@ -247,6 +249,20 @@ def test_an_invalid_key_file_is_rejected_with_the_line(tmp_path, text, message):
     with pytest.raises(ValueError, match=r"keys\.txt") as refused:
         read_keys(path)
     assert message in str(refused.value)
+
+
+def test_a_key_may_hold_the_sign_that_begins_a_comment(tmp_path):
+    path = tmp_path / "keys.txt"
+    path.write_text(f"#who may ask\nalice {ALICE}#1\t# until May\nbob {BOB} #\n")
+    file = KeyFile(path)
+    assert [file.name(key) for key in (f"{ALICE}#1", ALICE, BOB)] == ["alice", None, "bob"]
+
+
+def test_a_key_file_of_another_encoding_is_named(tmp_path):
+    path = tmp_path / "keys.txt"
+    path.write_text(f"alice {ALICE}\n", encoding="utf-16")  # as PowerShell's >> writes
+    with pytest.raises(ValueError, match=r"keys\.txt is not UTF-8 text: .* at byte 0; save it as UTF-8$"):
+        read_keys(path)
 
 
 def test_a_key_file_may_begin_with_a_byte_order_mark(tmp_path):
@@ -258,7 +274,16 @@ def test_a_key_file_may_begin_with_a_byte_order_mark(tmp_path):
 def test_invalid_settings_are_rejected():
     with pytest.raises(ValueError, match=r"^requests_per_minute is 0; it must be at least 1$"):
         PublicSettings(requests_per_minute=0)
-    for origin in ("example.org", "https://a b", "https://a.org/x", "https://u@a.org", "http://a:99999", "null", "*"):
+    for origin in (
+        "example.org",
+        "https://a b",
+        "https://a.org/x",
+        "https://u@a.org",
+        "http://a:99999",
+        "null",
+        "*",
+        "file://",
+    ):
         with pytest.raises(ValueError, match=r"is not an origin; one looks like https://example.org$"):
             PublicSettings(origin=(origin,))
     for proxy in ("10.0.0.0/33", "localhost", "*", "", "10.0.0", "::1/129"):
@@ -272,12 +297,13 @@ def test_invalid_settings_are_rejected():
 
 def test_settings_are_kept_in_the_form_in_which_they_are_compared():
     """Browsers write origins in lower case and without the usual port; a network may be given with an address in it."""
-    origins = ("https://Example.org", "http://a.org:80", "https://a.org:8443", "http://[::1]:8000")
+    origins = ("https://Example.org", "http://a.org:80", "https://a.org:8443", "http://[::1]:8000", "app://obsidian.md")
     assert PublicSettings(origin=origins).origin == (
         "https://example.org",
         "http://a.org",
         "https://a.org:8443",
         "http://[::1]:8000",
+        "app://obsidian.md",
     )
     proxies = ("127.0.0.5/24", "10.0.0.1", "::ffff:10.0.0.1", "2001:db8::1/32", "::ffff:10.1.2.3/112")
     assert PublicSettings(proxy=proxies).proxy == (

@@ -241,3 +241,12 @@ def test_the_model_panel_shows_the_evaluation_beside_the_model(open_page, runnin
         tab(page, "Model")
         expect(panel).to_contain_text("evaluation.json beside the model cannot be read")
         expect(panel.get_by_role("table")).to_have_count(0)
+
+
+def test_undo_has_its_place_on_keyboards_of_other_letters(page):
+    writing(page).fill("the cat")
+    page.get_by_role("tabpanel", name="Examples").get_by_role("button").first.click()
+    assert text_of(page) != "the cat"
+    key = '{ key: "я", code: "KeyZ", ctrlKey: true, bubbles: true }'
+    writing(page).evaluate(f"text => text.dispatchEvent(new KeyboardEvent('keydown', {key}))")
+    assert text_of(page) == "the cat"

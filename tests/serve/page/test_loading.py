@@ -51,7 +51,7 @@ def test_what_is_not_seen_at_first_is_loaded_when_it_is_used(page, answer_with):
     before = on_demand(page)
     page.get_by_role("button", name="Probabilities").press("Enter")
     expect(page.get_by_role("button", name="Probabilities")).to_have_attribute("aria-pressed", "true")
-    assert on_demand(page) - before == {"alternatives.js", "span_popover.js"}
+    assert on_demand(page) - before == {"alternatives.js", "span_popover.js", "token_text.js"}
     before = on_demand(page)
     page.get_by_role("button", name="Sources").press("Enter")
     expect(page.get_by_role("button", name="Sources")).to_have_attribute("aria-pressed", "true")
@@ -131,7 +131,8 @@ def test_page_that_is_open_while_the_server_restarts_still_loads_its_parts(open_
     with running(tiny_model, port=port) as server:
         open_more(page)
         show_probabilities(page)
-        assert on_demand(page) == {"style.css", "more_settings.js", "sampling.js", "alternatives.js", "span_popover.js"}
+        parts = {"more_settings.js", "sampling.js", "alternatives.js", "span_popover.js", "token_text.js"}
+        assert on_demand(page) == {"style.css", *parts}
         assert {url.removeprefix(server.url) for url in loaded(open_page(url=server.url))} == first
 
 

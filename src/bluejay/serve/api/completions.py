@@ -16,7 +16,8 @@ from bluejay.infer.params import SamplingParams
 from bluejay.infer.samples import Chunk
 from bluejay.serve.api.logprobs import Logprobs, LogprobWriter, concatenate
 from bluejay.serve.api.offered import Catalogue
-from bluejay.serve.api.parameters import MAX_LOGPROBS, JSONRoute, Parameters, unsupported
+from bluejay.serve.api.parameters import MAX_LOGPROBS, JSONRoute, Parameters, is_token_ids, unsupported
+from bluejay.serve.api.respond import Service
 from bluejay.serve.engine_thread import Job
 from bluejay.serve.errors import ERRORS, APIError, Usage
 from bluejay.tokenizer import Tokenizer
@@ -37,20 +38,15 @@ def parse_prompt(value: Any) -> list[str | list[int]]:
     if isinstance(value, str):
         return [value]
     if isinstance(value, list) and value:
-        if is_tokens(value):
+        if is_token_ids(value):
             return [value]
-        if all(isinstance(item, str) for item in value) or all(is_tokens(item) for item in value):
+        if all(isinstance(item, str) for item in value) or all(item and is_token_ids(item) for item in value):
             if len(value) > MAX_PROMPTS:
                 message = f"prompt holds {len(value)} prompts; at most {MAX_PROMPTS} go in one request"
                 raise APIError(400, message, param="prompt")
             return value
     forms = "a string, a list of strings, a list of token ids or a list of such lists, and not empty"
     raise APIError(400, f"prompt must be {forms}", param="prompt")
-
-
-def is_tokens(value: Any) -> bool:
-    """Whether a JSON value is a list of token ids; true and false are no integers in JSON."""
-    return isinstance(value, list) and bool(value) and all(type(item) is int for item in value)
 
 
 TOKENS_SCHEMA: dict[str, Any] = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
@@ -190,6 +186,15 @@ def check_echo(body: CompletionRequest, prompts: Sequence[Sequence[int]], n_ctx:
         raise APIError(400, message, param="echo")
 
 
+async def prompts_of(service: Service, body: CompletionRequest) -> list[list[int]]:
+    """The token ids of the prompts of a request. Raises APIError where there is too much to read or to repeat."""
+    encode = service.tokenizer.encode_prompt
+    with service.reading([prompt for prompt in body.prompt if isinstance(prompt, str)], "prompt"):
+        prompts = await asyncio.to_thread(lambda: [encode(p) if isinstance(p, str) else p for p in body.prompt])
+    check_echo(body, prompts, service.model.config.n_ctx)
+    return prompts
+
+
 def router(models: Catalogue) -> APIRouter:
     """The route of the endpoint."""
     routes = APIRouter(route_class=JSONRoute)
@@ -200,12 +205,8 @@ def router(models: Catalogue) -> APIRouter:
     async def completions(body: CompletionRequest, request: Request) -> Response:
         """Continue prompts."""
         service = await models.use(request, body.model)
-        encode = service.tokenizer.encode_prompt
         params, constraint = body.sampling(), await service.constraint(body)
-        with service.reading([prompt for prompt in body.prompt if isinstance(prompt, str)], "prompt"):
-            prompts = await asyncio.to_thread(lambda: [encode(p) if isinstance(p, str) else p for p in body.prompt])
-        check_echo(body, prompts, service.model.config.n_ctx)
-        job = await service.submit(prompts, params, constraint)
+        job = await service.submit(await prompts_of(service, body), params, constraint)
         return await service.respond(body, request, job, CompletionWriter(body, job, service.tokenizer))
 
     return routes

@@ -48,6 +48,10 @@ EXPLANATIONS = {
     r"oneOf constraints are not supported.*": "oneOf works only where no value fits two of its schemas; use anyOf",
     r"Resource '(?:json-schema:///)?(.*?)' is not present.*": r"it refers to \1, and only references within it work",
     r"Pointer '(.*)' does not exist": r"it refers to \1, where it holds nothing",
+    r"Unknown format: (.*)": r'the format "\1" is not supported; leave it out, or describe it by "pattern"',
+    r"Invalid type: (.*)": r'there is no type "\1"; a type is string, number, integer, boolean, null, array or object',
+    r"generate regex for \w+ range": "a minimum or maximum is too far from zero, or no number is between them",
+    r"lookarounds not supported yet": r"\\b, \\B, and ^ or $ inside a pattern, are not supported",
 }
 """Errors of llguidance that speak of its own options and parts, and what they mean to who wrote the schema."""
 
@@ -82,6 +86,12 @@ UNIMPLEMENTED = {
     *("contains", "minContains", "maxContains", "unevaluatedItems", "unevaluatedProperties", "propertyNames"),
     *("dependencies", "dependentRequired", "dependentSchemas", "contentEncoding", "contentMediaType", "contentSchema"),
 }
+
+NEUTRAL: dict[str, list[Any]] = {"uniqueItems": [False], "propertyNames": [True, {}, {"type": "string"}]}
+"""Keywords that are not supported, and values of them that ask for nothing. zod writes such `propertyNames`."""
+FORMLESS = ("password", "path", "file-path", "directory-path", "binary")
+"""Values of `format` that tell what a text is for and not how it looks, as pydantic writes them for SecretStr, Path and
+bytes; llguidance knows none of them."""
 
 
 class Vocabulary:
@@ -122,17 +132,22 @@ def compile_grammar(vocabulary: LLTokenizer, kind: str, source: str) -> LLMatche
 
 
 def readable(schema: Any) -> Any:
-    """A schema in which OpenAPI's `nullable` is written as a type. Raises ValueError for a name that would not be
-    obeyed: llguidance reads over those that it does not know, and x-guidance can have it read over others."""
+    """A schema in which OpenAPI's `nullable` is written as a type, and what asks for nothing is left out. Raises
+    ValueError for a name that would not be obeyed: llguidance reads over those that it does not know, and x-guidance
+    can have it read over others."""
     left = [schema]
     while left:
         one = left.pop()
         if isinstance(one, list):
             left += one
         elif isinstance(one, dict):
-            for name in one:
-                if name not in OBEYED and (not name.startswith("x-") or name == "x-guidance"):
+            for name, value in [*one.items()]:
+                if value in NEUTRAL.get(name, ()) or (name == "format" and value in FORMLESS):
+                    del one[name]
+                elif name not in OBEYED and (not name.startswith("x-") or name == "x-guidance"):
                     raise ValueError(unknown(name[:100]))
+            if not isinstance(one.get("required", []), list):
+                raise ValueError('"required" must be a list of names, beside "properties"')
             if one.get("nullable") is True and isinstance(one.get("type"), str) and one["type"] != "null":
                 one["type"] = [one["type"], "null"]
             left += [one[name] for name in SUBSCHEMAS if name in one]

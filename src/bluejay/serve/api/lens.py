@@ -45,7 +45,7 @@ Text = Annotated[Any, WithJsonSchema(TEXT_SCHEMA)]
 
 
 class LensRequest(Body):
-    """The text to look at, and what is asked about it."""
+    """The body of `/v1/lens`: the text that the model reads, and the questions about what is inside the model then."""
 
     input: Text = Field(description="A text, or its token ids, or a list of one such.")
     model: str | None = Field(None, description="The name of the served model, which may be left out.")

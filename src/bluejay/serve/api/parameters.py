@@ -32,7 +32,7 @@ class JSONRequest(Request):
 
 
 class JSONRoute(APIRoute):
-    """A route whose requests are such."""
+    """A route that reads the bodies of its requests as `JSONRequest` does."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """What answers a request."""
@@ -73,8 +73,8 @@ def unsupported(*neutral: Any) -> Any:
 
 
 class Body(BaseModel):
-    """A JSON object in a request. null means the default, even for an unknown name, because the `openai` package sends
-    such; any other value of an unknown name is refused with the nearest known one."""
+    """A JSON object in a request. A parameter that is null has its default. An unknown name is refused, with the
+    nearest known one, unless its value is null, because the `openai` package sends such names."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, json_schema_extra=nullable)
 

@@ -112,7 +112,11 @@ class Service:
         if body.regex is not None and schema is not None:
             raise APIError(400, "regex and response_format exclude each other", param="regex")
         if schema is not None:
-            param, kind, source = "response_format", "json", json.dumps(schema)
+            try:
+                param, kind, source = "response_format", "json", json.dumps(schema, allow_nan=False)
+            except ValueError:  # Python reads 1e999 as infinity
+                message = "response_format cannot be used: its schema holds a number that is too large"
+                raise APIError(400, message, param="response_format") from None
         elif body.regex is not None:
             param, kind, source = "regex", "regex", body.regex
         else:

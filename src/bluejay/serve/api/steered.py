@@ -12,7 +12,7 @@ from bluejay.infer.engine import Engine
 from bluejay.infer.prompts import most_tokens
 from bluejay.lens.activations import Lens
 from bluejay.lens.steering import Steering, bits_per_byte, steered_model, steering_vector
-from bluejay.serve.api.completions import CompletionRequest, CompletionWriter, check_echo
+from bluejay.serve.api.completions import CompletionRequest, CompletionWriter, prompts_of
 from bluejay.serve.api.parameters import Body
 from bluejay.serve.api.respond import Service, to_api_error
 from bluejay.serve.engine_thread import EngineThread, Job, ServerStopping
@@ -74,11 +74,8 @@ async def respond(service: Service, lens: Lens, body: SteeredRequest, request: R
     params, constraint = body.sampling(), await service.constraint(body)
     if len(body.prompt) * params.n > MAX_SAMPLES:
         raise APIError(400, f"at most {MAX_SAMPLES} samples are steered at a time", param="n")
-    encode, own = service.tokenizer.encode_prompt, service.engine_thread
-    with service.reading([prompt for prompt in body.prompt if isinstance(prompt, str)], "prompt"):
-        prompts = await asyncio.to_thread(lambda: [encode(p) if isinstance(p, str) else p for p in body.prompt])
+    prompts, own = await prompts_of(service, body), service.engine_thread
     n_ctx = own.engine.n_ctx
-    check_echo(body, prompts, n_ctx)
     steering = await asyncio.to_thread(direction, lens, body.steering)
     lengths = [min(n_ctx, most_tokens(ids, params, n_ctx)) for ids in prompts for _ in range(params.n)]
     backend = TorchBackend.for_tokens(steered_model(lens, steering, body.steering.strength), lengths)

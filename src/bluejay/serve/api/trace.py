@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field, WithJsonSchema
 
 from bluejay.serve.api.offered import Catalogue
-from bluejay.serve.api.parameters import Body, JSONRoute
+from bluejay.serve.api.parameters import Body, JSONRoute, is_token_ids
 from bluejay.serve.errors import ERRORS, APIError, json_response
 from bluejay.serve.middleware.access_log import current_request
 from bluejay.serve.settings import ServeSettings
@@ -176,7 +176,7 @@ def router(models: Catalogue, settings: ServeSettings) -> APIRouter:
         """The matches of a text in what the model was trained on, the most telling first, with their documents."""
         service = await models.use(request, body.model)
         text = body.input
-        if not isinstance(text, str) and not (isinstance(text, list) and all(type(id) is int for id in text)):
+        if not isinstance(text, str) and not is_token_ids(text):
             raise APIError(400, "input must be a text or a list of token ids", param="input")
         found = await tracer(request, body.model)
         try:

@@ -1,1 +1,1 @@
-"""The middleware that every request passes through: access log, limits and errors, API keys."""
+"""This package holds what every request passes through before an endpoint: access log, limits, errors and API keys."""

@@ -15,13 +15,16 @@ from bluejay.serve.errors import APIError
 from bluejay.serve.middleware.addresses import plain_address
 from bluejay.serve.settings import ServeSettings
 
+CONTAINER_HOSTS = ("host.docker.internal", "host.containers.internal")
+"""The names of this machine in containers of Docker and Podman. No website can have a name that ends so."""
+
 
 class OwnMachine:
     """ASGI middleware that refuses requests by a name that is not this machine's, and those that other sites send."""
 
     def __init__(self, app: ASGIApp, host: str) -> None:
         self.app = app
-        self.names = {"localhost", host.lower()}
+        self.names = {"localhost", host.lower(), *CONTAINER_HOSTS}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request. Raises APIError for one that is refused."""
@@ -35,7 +38,7 @@ class OwnMachine:
     def _check_name(self, host: str) -> None:
         """Raise APIError for the header Host of a website; clients older than it send none."""
         name = name_of(host)
-        if name and name not in self.names and not is_address(name):
+        if name and name not in self.names and not name.endswith(".localhost") and not is_address(name):
             message = (
                 f"this server is for its own machine, as localhost, and not for {name[:100]}; "
                 "--public serves it under other names"

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import logging
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -21,6 +22,8 @@ MIN_KEY_CHARACTERS = 16
 """The least length of a key; shorter ones can be guessed."""
 MAX_CONCURRENT_REQUESTS = 8
 """Requests that one client may have in progress."""
+COMMENT = re.compile(r"(^|\s)#.*")
+"""The comment of a line in the file of keys; # within a key starts none."""
 
 WAITS = "/model/get_prediction"
 """The endpoint that only waits for a request of /model/predict, which counts as one in progress itself."""
@@ -136,15 +139,20 @@ class KeyFile:
 
 
 def read_keys(path: Path, least: int = 1) -> dict[str, bytes]:
-    """Name -> SHA-256 of the key. Each line of the file has a name and a key; # starts a comment.
+    """Name -> SHA-256 of the key. Each line of the file has a name and a key; a word that begins with # starts a
+    comment.
 
-    Raises ValueError for a line in another form, for a key that is short or not printable ASCII, for a file that is
-    empty or has fewer than `least` keys, and FileNotFoundError.
+    Raises ValueError for a line in another form, for a key that is short or not printable ASCII, for two keys of one
+    name and two names of one key, for a file that is not UTF-8, is empty or has fewer than `least` keys, and
+    FileNotFoundError.
     """
     keys: dict[str, bytes] = {}
-    text = path.read_text(encoding="utf-8-sig")  # editors of Windows begin a file with a byte order mark
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # editors of Windows begin a file with a byte order mark
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}; save it as UTF-8") from None
     for number, line in enumerate(text.splitlines(), 1):
-        words = line.partition("#")[0].split()
+        words = COMMENT.sub("", line).split()
         if not words:
             continue
         if len(words) != 2:
@@ -162,7 +170,10 @@ def read_keys(path: Path, least: int = 1) -> dict[str, bytes]:
             )
         if name in keys:
             raise ValueError(f"{path}, line {number}: {name} has a key already")
-        keys[name] = hashlib.sha256(key.encode()).digest()
+        digest = hashlib.sha256(key.encode()).digest()
+        if digest in keys.values():
+            raise ValueError(f"{path}, line {number}: {name} has the key of another; each name needs a key of its own")
+        keys[name] = digest
     if len(keys) < least or not text.strip():
         raise ValueError(f"{path} holds no key; a line is a name and a key, such as: alice 4f1c...")
     return keys

@@ -77,7 +77,7 @@ export class HighlightedText {
 		this.highlight();
 	}
 
-	// Highlights that stay as they are are left alone, because the browser paints anew what a changed one covers.
+	// Highlights that stay are left alone: the browser paints anew what a changed one covers.
 	highlight() {
 		if (!globalThis.Highlight) return; // an old browser shows the text in one colour
 		const former = this.ranges;

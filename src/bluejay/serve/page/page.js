@@ -242,7 +242,7 @@ function press(event) {
 	const command = event.ctrlKey || event.metaKey;
 	const inText = event.target === byId("text");
 	const current = !running && command && inText && undoStack.isCurrent(state());
-	const key = event.key.toLowerCase();
+	const key = (/[^ -~]/.test(event.key) ? event.code.slice(3) : event.key).toLowerCase(); // Я is where Z is
 	const open = [popover, sources?.popover].find((one) => one?.span);
 	if (key === "enter" && (command || (event.shiftKey && inText)) && !event.isComposing) run();
 	else if (key === "escape" && open) open.hide();

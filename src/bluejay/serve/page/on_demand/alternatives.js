@@ -7,17 +7,13 @@ import { newSeed } from "../settings.js";
 import { spansUpTo } from "../spans.js";
 import { listOf } from "../storage.js";
 import { SpanPopover } from "./span_popover.js";
+import { percent, visible } from "./token_text.js";
 
 // Tokens that are only part of a character cannot be put into a text alone.
 const isText = (text) => !/^bytes:|\ufffd/.test(text);
 
 // The likeliest tokens at the place of a span as [text, logprob]; what was stored may be anything.
 const likeliest = ({ top }) => listOf(top).filter((one) => typeof one?.[0] === "string");
-
-// A token with its white space made visible.
-const visible = (text) => text.replace(/^ +| +$/g, (spaces) => "␣".repeat(spaces.length)).replaceAll("\n", "↵").replaceAll("\t", "⇥");
-
-const { format: percent } = new Intl.NumberFormat("en", { style: "percent", maximumSignificantDigits: 2 });
 
 // The colours of probabilities, from likely to unlikely.
 function legend() {

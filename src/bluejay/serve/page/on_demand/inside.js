@@ -3,9 +3,10 @@
 
 import { create } from "../dom.js";
 import { Birth } from "./inside_birth.js";
-import { bar, choice, part, percent, row, signed, table, visible } from "./inside_parts.js";
+import { bar, choice, part, row, signed, table } from "./inside_parts.js";
 import { Steering } from "./inside_steering.js";
 import { SpanPopover, utf16Offsets } from "./span_popover.js";
+import { percent, visible } from "./token_text.js";
 
 const KEYS_MS = 200; // how long the caret rests on a token before the token is explained
 const TERMS = 12; // terms of a logit that are shown, before all others together

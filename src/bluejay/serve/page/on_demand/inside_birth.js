@@ -2,7 +2,8 @@
 
 import { create } from "../dom.js";
 import { newSeed } from "../settings.js";
-import { bar, part, percent, table } from "./inside_parts.js";
+import { bar, part, table } from "./inside_parts.js";
+import { percent } from "./token_text.js";
 
 const PAPER = "https://arxiv.org/abs/2209.11895";
 const PROMPT = 1000; // signs at the end of the text that the checkpoints continue

@@ -2,14 +2,7 @@
 
 import { create } from "../dom.js";
 
-export const { format: percent } = new Intl.NumberFormat("en", { style: "percent", maximumSignificantDigits: 2 });
 export const signed = (value, digits = 2) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(digits)}`;
-
-// A token whose white space and control characters are seen.
-export const visible = (text) => {
-	const spaced = text.replace(/^ +| +$/g, (spaces) => "␣".repeat(spaces.length)).replaceAll("\n", "↵").replaceAll("\t", "⇥");
-	return spaced.replace(/[\0-\x1f]/g, (sign) => String.fromCodePoint(0x2400 + sign.codePointAt(0)));
-};
 
 // A section: its name, one sentence with a link to the method's source, and what it shows.
 export function part(name, told, address, ...nodes) {
