@@ -1,6 +1,5 @@
 """What people call: any form of input, each text's result the same in a list as alone, and a sentence for mistakes."""
 
-import asyncio
 import copy
 import gc
 import pickle
@@ -64,7 +63,9 @@ def test_lists_may_mix_texts_and_token_ids_and_be_empty(model):
     [text], [tokens] = model.generate(["the cat", ids], max_tokens=5, temperature=0)
     assert text == tokens
     assert model.generate([]) == [] and model.score([]) == [] and model.loglikelihood([]) == []
-    assert model.generate(torch.tensor([ids, ids]), max_tokens=5, temperature=0) == [[text], [text]]
+    for several in (torch.tensor([ids, ids]), [torch.tensor(ids), np.array(ids)]):
+        assert model.generate(several, max_tokens=5, temperature=0) == [[text], [text]]
+    assert len(model.generate([torch.tensor([5]), np.array([6])], max_tokens=1)) == 2  # prompts of one token each
     assert model.embed([]).shape == (0, model.config.d_model)
 
 
@@ -194,42 +195,6 @@ def test_an_interrupted_step_ends_the_texts_that_share_it_and_not_the_model(mode
     assert model.generate("a", max_tokens=5, seed=1) == expected
 
 
-def test_async_variants_give_the_same(model):
-    async def all_of_them():
-        streamed = [chunk.text async for chunk in model.astream("a", max_tokens=5, temperature=0)]
-        return (
-            "".join(streamed),
-            await asyncio.gather(*(model.agenerate(text, max_tokens=5, temperature=0) for text in TEXTS)),
-            await model.ascore("the cat"),
-            await model.aloglikelihood([("the", " cat")]),
-        )
-
-    text, texts, score, likelihood = asyncio.run(all_of_them())
-    assert [text] == model.generate("a", max_tokens=5, temperature=0)
-    assert texts == model.generate(TEXTS, max_tokens=5, temperature=0)
-    assert score == model.score("the cat") and likelihood == model.loglikelihood([("the", " cat")])
-
-
-def test_a_cancelled_stream_leaves_nothing_in_the_engine(model, monkeypatch):
-    step = Engine.step
-    monkeypatch.setattr(Engine, "step", lambda engine: time.sleep(0.02) or step(engine))
-
-    async def read() -> None:
-        async for _ in model.astream("a", max_tokens=60, temperature=0):
-            pass
-
-    async def cancelled(seconds: float) -> bool:
-        task = asyncio.create_task(read())
-        await asyncio.sleep(seconds)
-        task.cancel()
-        await asyncio.wait([task])
-        return task.cancelled()  # and did not fail
-
-    assert all(asyncio.run(cancelled(seconds)) for seconds in (0.0, 0.05, 0.1))
-    shared = model._resident.engine([1])
-    assert shared.engine.idle and not shared._chunks
-
-
 # Scores
 
 
@@ -304,6 +269,13 @@ def test_logits_are_the_modules(model):
     assert torch.allclose(several[0], reference(model, model.tokenizer.encode("the cat")), atol=1e-4)
 
 
+def test_logits_may_be_changed_and_learned_from(model):
+    logits = model.logits("the cat")
+    weight = torch.ones(logits.shape[-1], requires_grad=True)
+    (logits.div_(2) * weight).sum().backward()
+    assert torch.equal(weight.grad, logits.sum(0)) and logits.is_contiguous()
+
+
 def test_an_embedding_is_the_mean_of_the_hidden_states_at_length_one(model):
     together = model.embed(TEXTS)
     assert together.shape == (len(TEXTS), model.config.d_model)
@@ -344,7 +316,7 @@ def test_chat_continues_what_the_template_makes_of_the_messages(tiny_config):
 def test_too_long_a_text_has_no_logits_and_an_empty_one_no_score(model):
     with pytest.raises(bluejay.ContextLengthError, match=r"prompt 1 has \d+ tokens; this model reads 64"):
         model.embed(["a", LONG])
-    with pytest.raises(bluejay.PromptError, match="an empty text has no score"):
+    with pytest.raises(bluejay.PromptError, match="an empty text has no score, and text 1 is empty"):
         model.score(["a", ""])
     with pytest.raises(bluejay.TokenError, match="text 1 holds the token 300; the model has 259 rows"):
         model.score(["a", [300]])

@@ -13,6 +13,19 @@ def test_stop_is_a_string_or_several():
     assert SamplingParams(stop=["a", "b"]).stop == ("a", "b") and SamplingParams(stop=[]).stop == ()
 
 
+def test_stop_may_be_an_iterator_which_is_read_once():
+    assert SamplingParams(stop=(text for text in "ab")).stop == ("a", "b")
+    assert changed(None, {"stop": map(str, [1, 2])}).stop == ("1", "2")
+    with pytest.raises(ValueError, match=r"^stop is 5; it must be a string or a list of strings"):
+        SamplingParams(stop=5)
+
+
+@pytest.mark.parametrize("value", [5, "no"])
+def test_a_setting_that_is_on_or_off_is_no_number_and_no_text(value):
+    with pytest.raises(ValueError, match=rf"^prompt_logprobs is {value!r}; it must be True or False"):
+        changed(None, {"prompt_logprobs": value})
+
+
 @pytest.mark.parametrize("name", ["stop", "logit_bias"])
 def test_none_is_no_stop_and_no_bias(name):
     assert SamplingParams(**{name: None}) == changed(None, {name: None}) == SamplingParams()

@@ -1,5 +1,6 @@
 """What a model cannot be asked is refused in a sentence, before anything is computed."""
 
+import pyarrow as pa
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ import bluejay
     [
         (3, bluejay.PromptError, "the prompt is 3; it must be a text, a list of token ids, or a list of these"),
         (None, bluejay.PromptError, "the prompt is None"),
+        (pa.table({"text": ["a"]}), bluejay.PromptError, "the prompt is a table; give one of its columns"),
         (b"text", bluejay.PromptError, "the prompt is b'text'"),
         ({"input_ids": [1]}, bluejay.PromptError, "mapping; give its text, or the token ids in its input_ids"),
         (["a", 3], bluejay.PromptError, "prompt 1 is 3"),
@@ -35,6 +37,8 @@ def test_what_is_no_prompt_is_refused_in_a_sentence(model, prompts, error, messa
     [
         ("ab", "pair 0 is 'ab'; loglikelihood takes a list of pairs"),
         (["ab", "cd"], "pair 0 is 'ab'"),
+        ([{"context": "a", "continuation": "b"}], "pair 0 is {'context'"),
+        ([{"a", "b"}], "pair 0 is {'"),
         ([("a", "b"), ("a", "b", "c")], "pair 1 is "),
         ([("a", "")], "pair 0 has an empty continuation"),
         ([("a", [1])], "pair 0 is a text and token ids"),

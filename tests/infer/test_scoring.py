@@ -3,12 +3,13 @@
 import math
 
 import pytest
+import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bluejay.infer.backends.native import NativeBackend
 from bluejay.infer.backends.torch import PAGE_SIZE, TorchBackend
-from bluejay.infer.scoring import PAGE, PAGES_PER_STEP, Score, Window, batches, pages_of, reserved, steps
+from bluejay.infer.scoring import PAGE, PAGES_PER_STEP, Score, Window, batches, pages_of, reserved, score_of, steps
 
 
 def test_a_score_of_tokens_without_text_has_a_perplexity_alone():
@@ -16,6 +17,11 @@ def test_a_score_of_tokens_without_text_has_a_perplexity_alone():
     assert math.isnan(score.bits_per_byte) and math.isclose(score.perplexity, 8)
     assert "perplexity 8.000" in score._repr_html_()
     assert "3.000 bits per byte" in Score([0], [-math.log(8)], 1, ["a"])._repr_html_()
+
+
+def test_rows_that_pad_the_embedding_have_a_probability_and_no_text():
+    score = score_of([1, 9], [1, 9], torch.tensor([[-1.0, 0.0], [-2.0, 0.0]]), [b"a", b"bc"])
+    assert score == Score([1, 9], [-1.0, -2.0], 2, ["bc", ""])
 
 
 @pytest.mark.parametrize("size", [NativeBackend.page_size, PAGE_SIZE])

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import bluejay
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.formats.layouts import open_model, read_model, save_model
 from bluejay.gpt.formats.quantized import write_quantized
@@ -18,7 +19,7 @@ from bluejay.gpt.quantization.packing import QUANTISED, pack
 from bluejay.infer.backends import checked
 from bluejay.infer.backends.native import NativeBackend, available, native_model
 from bluejay.infer.exceptions import LogitsError
-from bluejay.infer.weights import fitting, read_packed_model, token_bytes
+from bluejay.infer.weights import device_named, dtype_named, fitting, read_packed_model, token_bytes
 
 
 @pytest.mark.parametrize("format", ["q8", "q4"])
@@ -51,6 +52,22 @@ def test_a_compiled_product_makes_no_table_of_its_own():
     # A process of its own: torch.compile cannot see through the checks of annotations that the tests add.
     program = "from tests.infer.test_weights import check_compiled_product; check_compiled_product()"
     subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[2], check=True)
+
+
+def test_a_type_of_weights_has_a_name():
+    assert dtype_named("bfloat16") == dtype_named("torch.bfloat16") == dtype_named(torch.bfloat16) == torch.bfloat16
+    assert dtype_named(None) is dtype_named("auto") is None
+    for wrong in ("int8", torch.int8, "nonsense", float):
+        with pytest.raises(ValueError, match=r"^dtype is .*; it must be one of torch\.float32, torch\.bfloat16"):
+            dtype_named(wrong)
+    with pytest.raises(ValueError, match="device is None, and torch has none of that name"):
+        device_named(None)
+
+
+def test_a_home_may_be_written_as_a_tilde(byte_tokenizer, tiny_model, tmp_path, monkeypatch):
+    save_model(tiny_model.gpt, byte_tokenizer, tmp_path / "mine")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert bluejay.load("~/mine", dtype="bfloat16").gpt.embed.weight.dtype == torch.bfloat16
 
 
 @pytest.mark.skipif(not available(), reason="built without the native engine")

@@ -3,22 +3,37 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextvars import ContextVar
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
 ENDED: Any = object()
+LEFT: ContextVar[threading.Event | None] = ContextVar("LEFT", default=None)
+"""Set once nobody waits for the call that runs in this context."""
 
 
 def in_thread(method: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
-    """The async variant of a function."""
+    """The async variant of a function, which ends at its next `go_on` when the caller is cancelled."""
 
     @wraps(method)
     async def call(*args: P.args, **keywords: P.kwargs) -> R:
-        return await asyncio.to_thread(method, *args, **keywords)
+        left = threading.Event()
+        token = LEFT.set(left)
+        try:
+            return await asyncio.to_thread(method, *args, **keywords)
+        finally:
+            left.set()
+            LEFT.reset(token)
 
     return call
+
+
+def go_on() -> None:
+    """Raise CancelledError in a thread whose result nobody waits for any more."""
+    if (left := LEFT.get()) is not None and left.is_set():
+        raise asyncio.CancelledError
 
 
 def each_in_thread(method: Callable[P, Iterator[R]]) -> Callable[P, AsyncIterator[R]]:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from bluejay.prefixes import common_prefix
+
 
 @dataclass(eq=False)
 class Page:
@@ -153,8 +155,3 @@ class PagePool:
                 page.parent = lease.pages[i - 1] if i else None
                 self.children.setdefault((page.parent, new[0]), []).append(page)
             page.tokens += new
-
-
-def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
-    """The length of the common prefix of two texts, in tokens."""
-    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))

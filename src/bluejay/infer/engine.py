@@ -82,7 +82,7 @@ class Engine:
         self.max_waiting = max_waiting
         self.speculate = speculate
         self.n_ctx = backend.config.n_ctx
-        self.n_tokens = min(tokenizer.vocab_size, backend.config.vocab_size)
+        self.vocab_size = min(tokenizer.vocab_size, backend.config.vocab_size)
         """The number of tokens that prompts may hold and that are drawn. Further rows only pad the embedding."""
         self.pool = PagePool(backend.n_pages, backend.page_size)
         self.counters = Counters()
@@ -98,11 +98,11 @@ class Engine:
         `check_bias`; CacheError if prompt and answer may not fit into the cache.
         """
         prompt = prompt or [self.tokenizer.eot]
-        check_prompt(prompt, params, self.n_ctx, self.n_tokens)
-        check_bias(params, self.n_tokens)
+        check_prompt(prompt, params, self.n_ctx, self.vocab_size)
+        check_bias(params, self.vocab_size)
         seed = secrets.randbits(63) if params.seed is None else params.seed
         request = Request(prompt, params, seed % 2**63, processor, deque(range(params.n)))
-        need, capacity = self._n_tokens(request), self.pool.n_pages * self.pool.size
+        need, capacity = self._most_tokens(request), self.pool.n_pages * self.pool.size
         if need > capacity:
             raise CacheError(
                 f"prompt and answer may take {need} tokens, but the cache holds {capacity}; ask for a shorter answer"
@@ -183,12 +183,12 @@ class Engine:
                 numbers.append(uniform(sample.seed, sample.n_generated + row - scored) if draws else 0.0)
         if not filters:
             return []
-        drawn = self.backend.draw(logits[:, : self.n_tokens], np.array(filters), np.array(numbers))
-        if min(drawn) < 0 or self.n_tokens < logits.shape[1]:
+        drawn = self.backend.draw(logits[:, : self.vocab_size], np.array(filters), np.array(numbers))
+        if min(drawn) < 0 or self.vocab_size < logits.shape[1]:
             checked(self.backend, logits)
         return drawn
 
-    def _n_tokens(self, request: Request) -> int:
+    def _most_tokens(self, request: Request) -> int:
         """The most tokens that a sample of a request can have, prompt included."""
         return most_tokens(request.prompt, request.params, self.n_ctx)
 
@@ -206,7 +206,7 @@ class Engine:
             return False
         request = min(ready, key=lambda request: request.running)
         reuse = request.read or not request.params.prompt_logprobs
-        lease = self.pool.lease(request.prompt, self._n_tokens(request), reuse)
+        lease = self.pool.lease(request.prompt, self._most_tokens(request), reuse)
         if lease is None:
             return False
         if lease.copy_on_write is not None:
@@ -229,7 +229,7 @@ class Engine:
             processor=processor,
             filters=GREEDY if adjusted else filters_of(request.params),
             adjusts=adjusted,
-            limit=self._n_tokens(request),
+            limit=self._most_tokens(request),
         )
         self.running.append(sample)
         return True
@@ -291,7 +291,7 @@ class Engine:
         if request.params.prompt_logprobs and not sample.generates and sample.index == 0:
             targets = request.prompt[cached - n_new + 1 : cached + 1]
             scored, n_top = logits[rows.start : rows.start + len(targets)], request.params.logprobs or 0
-            request.prompt_logprobs += logprobs_of(scored, targets, n_top, self.n_tokens)
+            request.prompt_logprobs += logprobs_of(scored, targets, n_top, self.vocab_size)
             rows, drawn = rows[-1:], drawn[-1:]
         chunks: list[Chunk] = []
         if cached == len(sample.tokens):
@@ -312,7 +312,7 @@ class Engine:
     def _draw(self, sample: Sample, logits: Float[Tensor, " V"]) -> int:
         """Draw the next token of a sample from its logits, without those of rows that have no token."""
         request, params, prompt = sample.request, sample.request.params, sample.request.prompt
-        adjusted = apply_penalties(logits[: self.n_tokens], params, request.bias, sample.tokens, len(prompt))
+        adjusted = apply_penalties(logits[: self.vocab_size], params, request.bias, sample.tokens, len(prompt))
         if sample.processor is not None:
             adjusted = sample.processor(sample.tokens[len(prompt) :], adjusted)
         number = uniform(sample.seed, sample.n_generated)
@@ -329,7 +329,7 @@ class Engine:
         self.counters.generated_tokens += 1
         logprob = None
         if params.logprobs is not None:
-            [logprob] = logprobs_of(logits[row : row + 1], [token], params.logprobs, self.n_tokens)
+            [logprob] = logprobs_of(logits[row : row + 1], [token], params.logprobs, self.vocab_size)
         ended = token in self.tokenizer.ends
         text = "" if ended else sample.stream.push(token)
         ended = ended or sample.stream.stopped

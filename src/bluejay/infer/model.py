@@ -1,10 +1,9 @@
 """A model with its tokenizer, ready to generate, to score and to embed text."""
 
 import threading
-from collections import Counter
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import cached_property
 from importlib import import_module
 from itertools import accumulate
@@ -22,11 +21,11 @@ from bluejay.gpt.formats.layouts import open_model
 from bluejay.gpt.formats.locate import locate, title
 from bluejay.gpt.formats.tensors import tokenizer_of
 from bluejay.gpt.model import GPT
-from bluejay.infer.asynchronous import each_in_thread, in_thread
+from bluejay.infer.asynchronous import each_in_thread, go_on, in_thread
 from bluejay.infer.backends import Backend
 from bluejay.infer.backends.native import NativeBackend, NativeModel, chosen, native_model
 from bluejay.infer.backends.torch import TorchBackend
-from bluejay.infer.exceptions import ChatTemplateError, ModelClosedError, PromptError, TokenError
+from bluejay.infer.exceptions import ChatTemplateError, ModelClosedError, PromptError
 from bluejay.infer.params import SamplingParams, changed
 from bluejay.infer.prompts import (
     Messages,
@@ -35,6 +34,7 @@ from bluejay.infer.prompts import (
     Prompts,
     begun,
     check_bias,
+    check_pairs,
     check_prompt,
     check_readable,
     encode_pairs,
@@ -43,14 +43,15 @@ from bluejay.infer.prompts import (
     read_conversations,
     read_pairs,
     read_prompts,
+    with_seeds,
 )
 from bluejay.infer.samples import Chunk
-from bluejay.infer.scoring import LogLikelihood, Score, Window, bar, read, wanted_hidden, wanted_logits, windows
+from bluejay.infer.scoring import LogLikelihood, Score, Window, bar, read, score_of, wanted_hidden, wanted_logits
 from bluejay.infer.shared_engine import MAX_SEQUENCES, Resident
-from bluejay.infer.trie import Trie
-from bluejay.infer.weights import cache_lengths, device_named, free_bytes, read_weights, token_bytes
+from bluejay.infer.trie import predictions
+from bluejay.infer.weights import cache_lengths, device_named, dtype_named, free_bytes, read_weights, token_bytes
 from bluejay.progress import progress as progress_bar
-from bluejay.tokenizer import Tokenizer, well_formed
+from bluejay.tokenizer import Tokenizer
 
 
 class Model:
@@ -80,7 +81,7 @@ class Model:
         self.compiled = compiled
         self.closed = False
         self._packing = threading.Lock()
-        self._resident = Resident(self._new_backend, tokenizer, self._fitting, speculate=not compiled)
+        self._resident = self._new_resident()
         if compiled and self.is_native:
             raise ValueError("the native engine has nothing to compile; BLUEJAY_ISA=torch has torch run the model")
 
@@ -105,7 +106,7 @@ class Model:
         self.closed = True
         self.__dict__.pop("weights", None)
         self.__dict__.pop("native", None)
-        self._resident = Resident(self._new_backend, self.tokenizer)
+        self._resident = self._new_resident()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"the model {self.name} cannot be copied or pickled; call bluejay.load in each process instead")
@@ -136,6 +137,11 @@ class Model:
         many of these tokens as its free memory holds. Raises CacheError and ModelClosedError."""
         self._require_open()
         return self._new_backend(cache_lengths(self.weights, [n_tokens] * n_sequences))
+
+    def _new_resident(self) -> Resident:
+        model = weakref.proxy(self)  # a circle would keep its memory until the garbage collector comes
+        backend, fitting = (lambda lengths: model._new_backend(lengths)), (lambda lengths: model._fitting(lengths))
+        return Resident(backend, self.tokenizer, fitting, speculate=not self.compiled)
 
     def _new_backend(self, lengths: Sequence[int]) -> Backend:
         """A backend with a cache for sequences of these lengths."""
@@ -238,14 +244,12 @@ class Model:
         """
         given, single = read_prompts(texts)
         encoded = encode_prompts(self.tokenizer, given, begin=False)
-        if not all(encoded):
-            raise PromptError("an empty text has no score")
+        if [] in encoded:
+            number = "" if single else f", and text {encoded.index([])} is empty"
+            raise PromptError(f"an empty text has no score{number}")
         pairs = [begun(self.tokenizer, [], ids) for ids in encoded]
-        scores, table = [], self.tokenizer.token_bytes()
-        for text, (_, ids), found in zip(given, pairs, self._target_scores(pairs, single, progress), strict=True):
-            n_bytes = len(well_formed(text).encode()) if isinstance(text, str) else sum(len(table[id]) for id in ids)
-            pieces = [table[id].decode("utf-8", errors="replace") for id in ids]
-            scores.append(Score(ids, found[:, 0].tolist(), n_bytes, pieces))
+        table, found = self.tokenizer.token_bytes(), self._target_scores(pairs, single, progress)
+        scores = [score_of(text, ids, rows, table) for text, (_, ids), rows in zip(given, pairs, found, strict=True)]
         return scores[0] if single else scores
 
     def loglikelihood(self, pairs: Pairs, *, progress: bool = True) -> list[LogLikelihood]:
@@ -268,7 +272,7 @@ class Model:
         Raises ContextLengthError for a prompt longer than the context, TokenError and LogitsError.
         """
         windows, single = self._whole(prompts)
-        found = read(windows, len(windows), self._resident.reader, wanted_logits, lambda _: None)
+        found = read(windows, self._resident.reader, wanted_logits, lambda _: go_on())
         return found[0] if single else found
 
     @overload
@@ -280,7 +284,7 @@ class Model:
         all its tokens, divided by its length, so that the product of two is their cosine. Raises as `logits`."""
         windows, single = self._whole(texts)
         with bar("embedding", sum(window.n_tokens for window in windows), progress and not single) as advance:
-            sums = read(windows, len(windows), self._resident.reader, wanted_hidden, advance, summed=True)
+            sums = read(windows, self._resident.reader, wanted_hidden, lambda n: go_on() or advance(n), summed=True)
         found = F.normalize(torch.stack(sums), dim=-1) if sums else torch.empty(0, self.config.d_model)
         return found[0] if single else found
 
@@ -308,6 +312,7 @@ class Model:
         shown = progress and not single
         with progress_bar("generating", changed_params.n * len(prompts), "texts") if shown else nullcontext() as bar:
             for number, chunk in self._chunks(prompts, single, changed_params):
+                go_on()
                 found[number][chunk.index] += chunk.text
                 if bar and chunk.finish_reason:
                     bar.advance(1)
@@ -317,13 +322,11 @@ class Model:
         self, prompts: list[list[int]], single: bool, params: SamplingParams, seeds: Sequence[int] | None = None
     ) -> Iterator[tuple[int, Chunk]]:
         """Each chunk with the number of its prompt. All prompts are checked in this call, before any is read."""
-        if seeds is not None and len(seeds) != len(prompts):
-            raise ValueError(f"seeds holds {len(seeds)} numbers for {len(prompts)} prompts; each needs one")
-        each = [params if seeds is None else replace(params, seed=seeds[i]) for i in range(len(prompts))]
-        n_tokens, n_ctx = min(self.tokenizer.vocab_size, self.config.vocab_size), self.config.n_ctx
-        check_bias(params, n_tokens)
+        each = with_seeds(params, len(prompts), seeds)
+        vocab_size, n_ctx = min(self.tokenizer.vocab_size, self.config.vocab_size), self.config.n_ctx
+        check_bias(params, vocab_size)
         for number, prompt in enumerate(prompts):
-            check_prompt(prompt, params, n_ctx, n_tokens, "the prompt" if single else f"prompt {number}")
+            check_prompt(prompt, params, n_ctx, vocab_size, "the prompt" if single else f"prompt {number}")
         lengths = [most_tokens(prompt, params, n_ctx) for prompt in prompts for _ in range(params.n)]
         fitting = self._fitting(sorted(lengths, reverse=True)[:MAX_SEQUENCES])
         return self._resident.engine(fitting).run(prompts, each) if prompts else iter(())
@@ -345,14 +348,11 @@ class Model:
         self, pairs: list[tuple[list[int], list[int]]], single: bool, progress: bool
     ) -> list[Float[Tensor, "W 2"]]:
         """What `predictions` gives for each pair."""
-        n_rows = self.config.vocab_size
-        for number, (context, continuation) in enumerate(pairs):
-            if wrong := [id for id in context + continuation if not 0 <= id < n_rows]:
-                name = "the text" if single else f"text {number}"
-                raise TokenError(f"{name} holds the token {wrong[0]}; the model has {n_rows} rows")
+        check_pairs(pairs, self.config.vocab_size, "the text" if single else "text {}")
         found: list[Tensor] = [torch.empty(0, 2)] * len(pairs)
-        with bar("scoring", len(pairs), progress and not single) as advance:
+        with bar("scoring", len(pairs), progress and not single) as advance, self._resident.turn():
             for number, rows in self.predictions(pairs):
+                go_on()
                 found[number] = rows
                 advance(1)
         return found
@@ -360,19 +360,10 @@ class Model:
     def predictions(self, pairs: Sequence[tuple[list[int], list[int]]]) -> Iterator[tuple[int, Float[Tensor, "W 2"]]]:
         """Yields (number of a pair, rows) as soon as it is computed: for each token of its second part the
         log-probability after all before it, and by how much its logit falls short of the largest. Prefixes that pairs
-        share are computed once. Raises LogitsError, and CacheError where memory is too short."""
-        n_ctx = self.config.n_ctx
-        all_windows = [window for i, (a, b) in enumerate(pairs) for window in windows(i, a + b, len(a), n_ctx)]
-        left = Counter(window.text for window in all_windows)
-        parts: dict[int, dict[int, Tensor]] = {}
-        trie = Trie(all_windows)
-        with self._resident.reader(self._fitting(trie.lengths())) as backend:
-            for at, rows in trie.scores(backend):
-                number = all_windows[at].text
-                parts.setdefault(number, {})[at] = rows
-                if len(parts[number]) == left[number]:
-                    found = parts.pop(number)
-                    yield number, torch.cat([found[i] for i in sorted(found)])
+        share are computed once. Whatever the caller does with the model meanwhile changes nothing, and needs a cache of
+        its own. Raises LogitsError, and CacheError where memory is too short."""
+        resident, n_ctx = self._resident, self.config.n_ctx
+        return resident.in_turn(predictions(pairs, n_ctx, lambda lengths: resident.lent(self._fitting(lengths))))
 
     def _whole(self, prompts: Any) -> tuple[list[Window], bool]:
         """A window for each prompt, and whether there is a single one."""
@@ -383,18 +374,19 @@ class Model:
 
 
 def load(
-    name: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None, compiled: bool = False
+    name: str | Path, device: str | torch.device = "cpu", dtype: str | torch.dtype | None = None, compiled: bool = False
 ) -> Model:
     """Open a model: a directory in the Hugging Face layout, a checkpoint of mesh-transformer-jax, a GGUF file, or the
     hub's name of a model that `bluejay pull` has downloaded.
 
     `device` is one of torch's, or "auto" for a GPU if there is one. On a CPU the native engine runs the model if it
     can, otherwise torch does; with `compiled`, torch compiles its steps, which takes a minute at first. Weights keep
-    the type in which they are stored unless `dtype` is given; in torch quantised weights become bfloat16, and those of
-    several types float32. Raises FileNotFoundError or ValueError, each with one sentence: no such model or device.
+    the type in which they are stored unless `dtype` is given, as "bfloat16"; in torch quantised weights become
+    bfloat16, and those of several types float32. Raises FileNotFoundError or ValueError, each with one sentence.
     """
-    chosen_device, path = device_named(device), locate(name).resolve()
+    name = Path(name).expanduser() if str(name).startswith("~/") else name
+    wanted_device, wanted_dtype, path = device_named(device), dtype_named(dtype), locate(name).resolve()
     stored = open_model(path)
     tokenizer = tokenizer_of(stored, name)
-    weights = read_weights(stored, chosen_device, dtype)
+    weights = read_weights(stored, wanted_device, wanted_dtype)
     return Model(weights, tokenizer, title(name, path), licence=stored.licence, path=path, compiled=compiled)

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from bluejay.gpt.config import GPTConfig
+from bluejay.gpt.formats.hub import ADAPTER_CONFIG
 from bluejay.gpt.formats.layouts import is_hugging_face
-from bluejay.gpt.formats.peft import CONFIG
 from bluejay.gpt.formats.tensors import StoredModel
 from bluejay.infer.backends.native import Cache, NativeBackend, chosen, page_bytes
 from bluejay.infer.backends.torch import PAGE_SIZE, attention_block
@@ -70,7 +70,7 @@ def needs_of(stored: StoredModel, path: Path, vocab_size: int, device: torch.dev
 
 def is_plain_directory(path: Path) -> bool:
     """Whether weights can stay mapped from their files: those of a directory in the Hugging Face layout."""
-    return path.is_dir() and is_hugging_face(path) and not (path / CONFIG).is_file()
+    return path.is_dir() and is_hugging_face(path) and not (path / ADAPTER_CONFIG).is_file()
 
 
 def cache_bytes(

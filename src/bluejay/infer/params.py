@@ -52,9 +52,13 @@ class SamplingParams:
             object.__setattr__(self, name, as_number(name, kind, getattr(self, name)))
         check_ranges(self)
         stop = () if self.stop is None else (self.stop,) if isinstance(self.stop, str) else self.stop
-        if not isinstance(stop, Iterable) or not all(isinstance(text, str) for text in stop):
-            raise ValueError(f"stop is {stop!r}; it must be a string or a list of strings")
-        object.__setattr__(self, "stop", tuple(stop))
+        stop = tuple(stop) if isinstance(stop, Iterable) else (stop,)
+        if not all(isinstance(text, str) for text in stop):
+            raise ValueError(f"stop is {self.stop!r}; it must be a string or a list of strings")
+        object.__setattr__(self, "stop", stop)
+        if self.prompt_logprobs not in (True, False, None):
+            given = f"prompt_logprobs is {self.prompt_logprobs!r}"
+            raise ValueError(f"{given}; it must be True or False; logprobs is the number of alternatives")
         if self.max_tokens == 0 and not self.prompt_logprobs:
             raise ValueError("max_tokens is 0; it must be at least 1")
         biases = {} if self.logit_bias is None else as_biases(self.logit_bias)

@@ -1,7 +1,8 @@
 """What people give a model to read: texts and token ids, one or many, in lists, arrays or tensors."""
 
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bluejay.infer.exceptions import ContextLengthError, PromptError, TokenError
@@ -46,6 +47,8 @@ def read_prompt(prompt: Any, name: str) -> str | list[int]:
 
 def listed(value: Any, name: str = "the prompt") -> list[Any]:
     """The items of a list, an array or another iterable. Raises PromptError for what holds no prompts."""
+    if hasattr(value, "columns"):  # of pandas, polars and pyarrow; its items would be the columns' names
+        raise PromptError(f"{name} is a table; give one of its columns")
     if isinstance(value, Mapping):
         raise PromptError(f"{name} is a mapping; give its text, or the token ids in its input_ids")
     if isinstance(value, bytes | bytearray | set | frozenset) or not isinstance(value, Iterable):
@@ -58,8 +61,11 @@ def listed(value: Any, name: str = "the prompt") -> list[Any]:
 
 
 def is_id(value: Any) -> bool:
-    """Whether a value is an integer, of Python or of numpy; True and False are none."""
-    return hasattr(value, "__index__") and not isinstance(value, bool)
+    """Whether a value is an integer, of Python, numpy or torch; True and False are none, nor is an array of one number,
+    which is a prompt."""
+    return type(value) is int or (
+        hasattr(value, "__index__") and not isinstance(value, bool) and not getattr(value, "ndim", 0)
+    )
 
 
 def shown(value: Any) -> str:
@@ -96,6 +102,13 @@ def check_readable(prompts: Sequence[list[int]], n_ctx: int, n_rows: int, name: 
             raise TokenError(f"{name.format(number)} holds a token id outside 0..{n_rows - 1}")
 
 
+def check_pairs(pairs: Sequence[tuple[list[int], list[int]]], n_rows: int, name: str) -> None:
+    """Raise TokenError if a pair holds an id that none of `n_rows` rows has; `name` is as for `check_readable`."""
+    for number, (context, continuation) in enumerate(pairs):
+        if wrong := [id for id in context + continuation if not 0 <= id < n_rows]:
+            raise TokenError(f"{name.format(number)} holds the token {wrong[0]}; the model has {n_rows} rows")
+
+
 def read_conversations(messages: Any) -> tuple[list[list[dict[str, str]]], bool]:
     """The conversations in what a caller gave, and whether it was a single one. Raises PromptError."""
     forms = "chat takes messages, each a mapping with a role and a content, or a list of such conversations"
@@ -123,7 +136,8 @@ def read_pairs(pairs: Any) -> list[tuple[str | list[int], str | list[int]]]:
     found = []
     for number, pair in enumerate([pairs] if isinstance(pairs, str) else listed(pairs, "the list of pairs")):
         name = f"pair {number}"
-        if isinstance(pair, str) or not isinstance(pair, Iterable) or len(items := list(pair)) != 2:
+        ordered = isinstance(pair, Iterable) and not isinstance(pair, str | bytes | Mapping | Set)
+        if not ordered or len(items := list(pair)) != 2:
             raise PromptError(f"{name} is {shown(pair)}; {forms}")
         context, continuation = (read_prompt(item, f"{name}'s {part}") for item, part in zip(items, PARTS, strict=True))
         if isinstance(context, str) != isinstance(continuation, str):
@@ -172,20 +186,31 @@ def most_tokens(prompt: list[int], params: SamplingParams, n_ctx: int) -> int:
 
 
 def check_prompt(
-    prompt: list[int], params: SamplingParams, n_ctx: int, n_tokens: int, name: str = "the prompt"
+    prompt: list[int], params: SamplingParams, n_ctx: int, vocab_size: int, name: str = "the prompt"
 ) -> None:
     """Raise ContextLengthError if a prompt leaves no room in a context of `n_ctx` tokens, and TokenError if it holds an
-    id outside a vocabulary of `n_tokens`; `name` says in the message which prompt it is."""
+    id outside a vocabulary of `vocab_size`; `name` says in the message which prompt it is."""
     if len(prompt) + min(1, params.max_tokens) > n_ctx:
         raise ContextLengthError(
             f"{name} has {len(prompt)} tokens; this model reads {n_ctx} in all, answer included, "
             f"so a prompt may have at most {n_ctx - 1}"
         )
-    if not all(0 <= token < n_tokens for token in prompt):
-        raise TokenError(f"{name} holds a token id outside 0..{n_tokens - 1}")
+    if not all(0 <= token < vocab_size for token in prompt):
+        raise TokenError(f"{name} holds a token id outside 0..{vocab_size - 1}")
 
 
-def check_bias(params: SamplingParams, n_tokens: int) -> None:
-    """Raise TokenError if the logit_bias holds an id outside a vocabulary of `n_tokens` tokens."""
-    if not all(0 <= token < n_tokens for token in params.logit_bias or ()):
-        raise TokenError(f"logit_bias holds a token id outside 0..{n_tokens - 1}")
+def with_seeds(params: SamplingParams, n_prompts: int, seeds: Any) -> list[SamplingParams]:
+    """The parameters of each prompt, with a seed of its own if `seeds` holds them. Raises ValueError if it does not
+    hold one for each."""
+    if seeds is None:
+        return [params] * n_prompts
+    given = list(seeds) if isinstance(seeds, Iterable) else [seeds]
+    if len(given) != n_prompts:
+        raise ValueError(f"seeds holds {len(given)} numbers for {n_prompts} prompts; each needs one")
+    return [replace(params, seed=seed) for seed in given]
+
+
+def check_bias(params: SamplingParams, vocab_size: int) -> None:
+    """Raise TokenError if the logit_bias holds an id outside a vocabulary of `vocab_size` tokens."""
+    if not all(0 <= token < vocab_size for token in params.logit_bias or ()):
+        raise TokenError(f"logit_bias holds a token id outside 0..{vocab_size - 1}")

@@ -41,13 +41,13 @@ class Logprob:
 
 
 def logprobs_of(
-    logits: Float[Tensor, "R V"], tokens: Sequence[int], n_top: int, n_tokens: int | None = None
+    logits: Float[Tensor, "R V"], tokens: Sequence[int], n_top: int, vocab_size: int | None = None
 ) -> list[Logprob]:
-    """The log-probability of one token for each row of logits, with the `n_top` likeliest of the first `n_tokens`.
+    """The log-probability of one token for each row of logits, with the `n_top` likeliest of the first `vocab_size`.
     Probabilities sum to one over all V, which include the rows that pad the embedding, as in transformers."""
     logprobs = logits.float().log_softmax(-1)
     chosen = logprobs.gather(1, torch.tensor(tokens, dtype=torch.long, device=logits.device)[:, None])[:, 0].tolist()
-    drawable = logprobs[:, :n_tokens]
+    drawable = logprobs[:, :vocab_size]
     values, ids = drawable.topk(min(n_top, drawable.shape[1]))
     tops = [tuple(zip(*pair, strict=True)) for pair in zip(ids.tolist(), values.tolist(), strict=True)]
     return [Logprob(*one) for one in zip(tokens, chosen, tops, strict=True)]

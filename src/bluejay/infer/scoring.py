@@ -15,6 +15,7 @@ from torch import Tensor
 from bluejay.infer.backends import Backend, StepBatch, checked
 from bluejay.notebook import marked, page
 from bluejay.progress import progress as progress_bar
+from bluejay.tokenizer import well_formed
 
 TOKENS_PER_STEP = 512
 """Tokens that one step computes, which bounds the memory for their logits."""
@@ -58,6 +59,14 @@ class Score:
             f"The probability of each token: {total}",
             marked(self.texts, [math.exp(logprob) for logprob in self.logprobs]),
         )
+
+
+def score_of(text: str | list[int], ids: list[int], rows: Float[Tensor, "T 2"], token_bytes: Sequence[bytes]) -> Score:
+    """The score of a text, or of the ids of one, whose tokens have the log-probabilities in the first column of `rows`.
+    Rows that pad the model's embedding have no text."""
+    spelled = [token_bytes[id] if id < len(token_bytes) else b"" for id in ids]
+    n_bytes = len(well_formed(text).encode()) if isinstance(text, str) else sum(map(len, spelled))
+    return Score(ids, rows[:, 0].tolist(), n_bytes, [piece.decode("utf-8", errors="replace") for piece in spelled])
 
 
 class LogLikelihood(NamedTuple):
@@ -173,19 +182,18 @@ def batches(steps: Iterable[list[Piece]], backend: Backend) -> Iterator[tuple[li
 
 
 def read(
-    windows: Iterable[Window],
-    n_texts: int,
+    windows: Sequence[Window],
     backend_for: Callable[[list[int]], AbstractContextManager[Backend]],
     compute: Callable[[Backend, StepBatch, list[Piece]], Float[Tensor, "R X"]],
     advance: Callable[[int], object],
     summed: bool = False,
 ) -> list[Tensor]:
-    """For each text what `compute` gives for the W wanted tokens of its windows in order, (W X), or their sum (X).
+    """For each window, a whole text, what `compute` gives for its W wanted tokens in order, (W X), or their sum (X).
 
     `backend_for` opens a backend for sequences of given lengths; `advance` is called with the tokens of each step.
     """
     planned = steps(windows)
-    found: list[list[Tensor]] = [[] for _ in range(n_texts)]
+    found: list[list[Tensor]] = [[] for _ in windows]
     if not planned:
         return []
     with backend_for(reserved(planned)) as backend:
@@ -196,7 +204,7 @@ def read(
             advance(len(batch.tokens))
     if summed:
         return [torch.stack(parts).sum(0) for parts in found]
-    return [parts[0] if len(parts) == 1 else torch.cat(parts) for parts in found]
+    return [torch.cat(parts) for parts in found]  # copies, which may be changed, unlike tensors of inference mode
 
 
 def wanted_logits(backend: Backend, batch: StepBatch, _: list[Piece]) -> Float[Tensor, "R V"]:

@@ -4,10 +4,12 @@ Threads that generate at the same time share the engine. None of them owns it: w
 next step, which advances the samples of all of them.
 """
 
+import os
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 from bluejay.infer.backends import Backend
 from bluejay.infer.engine import Engine
@@ -16,6 +18,7 @@ from bluejay.infer.params import SamplingParams
 from bluejay.infer.samples import Chunk, Request
 from bluejay.tokenizer import Tokenizer
 
+R = TypeVar("R")
 MAX_SEQUENCES = 64
 """The most samples that advance together."""
 
@@ -96,7 +99,8 @@ class Resident:
     """The engine and the reading backend of a model. Both are made at first use, by `new_backend` from the lengths of
     the sequences that the cache must hold, and made anew with a larger cache when a call needs one. Of lengths for
     which memory may be too short, `fitting` returns the first ones for which it is enough. A compiled model does not
-    `speculate`, because only its steps of one token for each sequence are compiled."""
+    `speculate`, because only its steps of one token for each sequence are compiled. Raises InferenceError in a process
+    that was forked from its own, where neither the threads that compute are nor those that hold locks."""
 
     def __init__(
         self,
@@ -109,12 +113,14 @@ class Resident:
         self.tokenizer = tokenizer
         self.fitting = fitting
         self.speculate = speculate
+        self._process = os.getpid()
         self._lock, self._reading = threading.Lock(), threading.RLock()
         self._engine: SharedEngine | None = None
         self._reader: Backend | None = None
 
     def engine(self, lengths: list[int]) -> SharedEngine:
         """The engine, with a cache for sequences of these lengths; calls that run on an earlier one keep it."""
+        self._require_own_process()
         with self._lock:
             if self._engine is None or self._engine.failure or not holds(self._engine.engine.backend, lengths):
                 if self._engine is not None:
@@ -130,10 +136,40 @@ class Resident:
     @contextmanager
     def reader(self, lengths: list[int]) -> Generator[Backend]:
         """The backend that reads texts, for one thread at a time."""
+        with self.turn(), self.lent(lengths) as backend:
+            yield backend
+
+    @contextmanager
+    def turn(self) -> Generator[None]:
+        """The turn of a thread to read texts, because several that compute at once are slower."""
+        self._require_own_process()
         with self._reading:
-            if self._reader is None or not holds(self._reader, lengths):
-                self._reader = self.new_backend(lengths)
-            yield self._reader
+            yield
+
+    @contextmanager
+    def lent(self, lengths: list[int]) -> Generator[Backend]:
+        """As `reader`, for a caller that pauses within the block, and opens it and computes within its turns: others
+        get another backend meanwhile."""
+        backend, self._reader = self._reader, None
+        if backend is None or not holds(backend, lengths):
+            backend = self.new_backend(lengths)
+        try:
+            yield backend
+        finally:
+            self._reader = backend
+
+    def in_turn(self, items: Iterator[R]) -> Iterator[R]:
+        """The items, each of which is computed in a turn of its own."""
+        while True:
+            with self.turn():
+                item = next(items, None)
+            if item is None:
+                return
+            yield item
+
+    def _require_own_process(self) -> None:
+        if os.getpid() != self._process:
+            raise InferenceError("the model was loaded in another process; call bluejay.load in this one")
 
 
 def holds(backend: Backend, lengths: Iterable[int]) -> bool:

@@ -5,7 +5,9 @@ has the pages of all nodes above it; where a node begins within a page, it gets 
 depth-first order, as many as a step may hold, so that few pages are in use at a time.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -15,7 +17,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bluejay.infer.backends import Backend, StepBatch, checked
-from bluejay.infer.scoring import PAGE, TOKENS_PER_STEP, Window
+from bluejay.infer.scoring import PAGE, TOKENS_PER_STEP, Window, windows
+from bluejay.prefixes import common_prefix
 
 NODES_AT_ONCE = TOKENS_PER_STEP // 2
 """Nodes of a step that find pages, besides the pages that the longest text needs."""
@@ -202,6 +205,26 @@ class Trie:
         return Distinct(pairs[0], pairs[1], torch.from_numpy(rows))
 
 
+def predictions(
+    pairs: Sequence[tuple[list[int], list[int]]],
+    n_ctx: int,
+    backend_for: Callable[[list[int]], AbstractContextManager[Backend]],
+) -> Iterator[tuple[int, Float[Tensor, "W 2"]]]:
+    """Yields (number of a pair, rows) as soon as it is computed: the rows of `Trie.scores` for the tokens of its second
+    part. `backend_for` opens a backend for sequences of given lengths, as of `Trie.lengths`."""
+    all_windows = [window for i, (a, b) in enumerate(pairs) for window in windows(i, a + b, len(a), n_ctx)]
+    left = Counter(window.text for window in all_windows)
+    parts: dict[int, dict[int, Tensor]] = {}
+    trie = Trie(all_windows)
+    with backend_for(trie.lengths()) as backend:
+        for at, rows in trie.scores(backend):
+            number = all_windows[at].text
+            parts.setdefault(number, {})[at] = rows
+            if len(parts[number]) == left[number]:
+                found = parts.pop(number)
+                yield number, torch.cat([found[i] for i in sorted(found)])
+
+
 class Distinct(NamedTuple):
     """The predictions in a node, each once, in the order of their positions."""
 
@@ -210,15 +233,3 @@ class Distinct(NamedTuple):
     """The token whose probability is wanted after each."""
     rows: Int[Tensor, " W"] | None
     """For each prediction of each text of the node its number among these; None where they are the same."""
-
-
-def common_prefix(one: Sequence[int] | str, other: Sequence[int] | str) -> int:
-    """The length of the common prefix of two texts, in tokens or, of strings, in characters."""
-    n = min(len(one), len(other))
-    if one[:n] == other[:n]:
-        return n
-    low, high = 0, n  # they agree before `low`, and differ before `high`
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if one[low:middle] == other[low:middle] else (low, middle)
-    return low

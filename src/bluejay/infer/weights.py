@@ -1,5 +1,7 @@
 """The weights of a stored model, in the form that computes: the native engine's, or a module of torch on a device."""
 
+import os
+
 import torch
 from torch import nn
 
@@ -12,6 +14,10 @@ from bluejay.infer.backends.native import NativeModel, chosen, native_model
 from bluejay.machine import free_memory
 from bluejay.progress import progress
 
+IMPORTED_IN = os.getpid()
+"""The process that imported this module; those that are forked from it have other numbers."""
+FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+"""Types that weights may be converted to."""
 CACHE_SHARE = 0.9
 """Share of a GPU's free memory that the cache of a server takes at most."""
 
@@ -26,9 +32,22 @@ def device_named(name: str | torch.device) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, ImportError):  # the last two if torch was built without it
+    except (RuntimeError, AssertionError, ImportError, TypeError):  # the second two if torch was built without it
         raise ValueError(f"device is {name}, and torch has none of that name here; cpu is always there") from None
     return device
+
+
+def dtype_named(name: str | torch.dtype | None) -> torch.dtype | None:
+    """The torch type of a name, such as "bfloat16"; None, for the type in which weights are stored, for "auto".
+
+    Raises ValueError if weights cannot be of that type.
+    """
+    if name is None or name == "auto":
+        return None
+    dtype = getattr(torch, name.removeprefix("torch."), None) if isinstance(name, str) else name
+    if dtype not in FLOATS:
+        raise ValueError(f"dtype is {name}; it must be one of {', '.join(map(str, FLOATS))}, or auto, as stored")
+    return dtype
 
 
 def native_takes(stored: StoredModel, device: torch.device) -> bool:
@@ -41,6 +60,8 @@ def read_weights(stored: StoredModel, device: torch.device, dtype: torch.dtype |
     """The weights in their stored type unless `dtype` is given. In torch quantised weights become bfloat16 on a CPU and
     stay packed on other devices; those of several types become float32. Raises ValueError if they do not fit into the
     device's memory."""
+    if os.getpid() != IMPORTED_IN:
+        torch.set_num_threads(1)  # torch would wait for ever for OpenMP's other threads, which a fork does not have
     if stored.packed is not None and dtype is None and device.type == "cpu" and chosen():
         return native_model(stored)
     packs = stored.packed is not None and dtype is None and device.type != "cpu"
