@@ -94,6 +94,7 @@ def test_a_recipe_is_what_its_file_says(path: Path) -> None:
 def test_overrides_go_over_the_file(path: Path) -> None:
     arguments = ["--name", "bus", "--engine.quiet=true", "--engine.ratios", "[1, 3]", "--wheel", '[{kind = "wood"}]']
     assert load(Car, path, arguments) == Car("bus", Engine(34, True, (1.0, 3.0)), (Wheel("wood"),))
+    assert load(Car, path, ["--engine.quiet", "True"]).engine.quiet
     assert load(Car, path, ["--note", "a = b"]).note == "a = b"
     assert load(Car, path, ["--note=--x=1"]).note == "--x=1"
 
@@ -139,9 +140,13 @@ def test_what_is_saved_loads_as_the_same(tmp_path_factory: pytest.TempPathFactor
         (["--wheel", "[{kind = 'rubber'}]"], "wheel.0.kind is 'rubber': input should be 'steel' or 'wood'"),
         (["--engine.power", "'3'"], "engine.power is '3': input should be a valid integer"),
         (["--engine.power", "3.5"], "engine.power is 3.5: input should be a valid integer"),
-        (["--engine.quiet", "1"], "engine.quiet is 1: input should be a valid boolean"),
+        (["--engine.quiet", "1"], "engine.quiet is 1; it must be true or false"),
         (["--engine.ratios", "[true, 1]"], "engine.ratios.0 is True: input should be a valid number"),
         (["--engine.power", "0"], "engine.power is 0; it must be at least 1"),
+        (["--engine.epochs", "3"], "unknown key engine.epochs (valid here: power, quiet, ratios)"),
+        (["--wheel", "steel"], 'wheel must be a list; write wheel = [{ kind = "steel" }]'),
+        (["--wheel", "['steel']"], "wheel.0 is 'steel'; it must be a table, as { kind = \"steel\" }"),
+        (["--engine", "5"], "engine is 5; it must be a table, as { power = 5 }"),
     ],
 )
 def test_a_mistake_names_the_file_the_key_and_what_is_right(path: Path, overrides: list[str], says: str) -> None:

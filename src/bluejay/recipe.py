@@ -111,7 +111,13 @@ def check(kind: type[T], values: dict[str, Any], origin: str, overrides: Sequenc
             case "union_tag_not_found":
                 raise ValueError(f"{origin}: {key}.{error['ctx']['discriminator'].strip(chr(39))} is missing") from None
             case "tuple_type" | "list_type":
-                raise ValueError(f"{origin}: {key} must be a list; {as_list(where, error['input'])}") from None
+                fields = field_names_at(kind, where)
+                raise ValueError(f"{origin}: {key} must be a list; {as_list(where, error['input'], fields)}") from None
+            case "dataclass_type":
+                table = as_table(error["input"], field_names_at(kind, where))
+                raise ValueError(f"{origin}: {key} is {error['input']!r}; it must be a table, as {table}") from None
+            case "bool_type":
+                raise ValueError(f"{origin}: {key} is {error['input']!r}; it must be true or false") from None
             case _:
                 raise ValueError(f"{origin}: {key} is {error['input']!r}: {error['msg'].lower()}") from None
 
@@ -126,13 +132,15 @@ def texts_in(value: Any) -> Iterator[str]:
 
 
 def as_wanted(values: dict[str, Any], invalid: ValidationError, typed: dict[str, str]) -> dict[str, Any]:
-    """The values with a number wherever one was wanted and written in another way, such as 1e6 or "10M", and with what
-    was `typed` for a key where a text was wanted, such as 7 for a name."""
+    """The values with a number wherever one was wanted and written in another way, such as 1e6 or "10M", with Python's
+    True for true, and with what was `typed` for a key where a text was wanted, such as 7 for a name."""
     values = copy.deepcopy(values)
     for error in invalid.errors():
         match error["type"]:
             case "int_type" | "float_type":
                 wanted = written_number(error["input"], whole=error["type"] == "int_type")
+            case "bool_type":
+                wanted = {"true": True, "false": False}.get(str(error["input"]).lower())
             case "string_type":
                 wanted = typed.get(".".join(map(str, error["loc"])))
             case _:
@@ -159,24 +167,31 @@ def written_number(value: object, whole: bool) -> int | float | None:
 
 
 def place(values: Any, where: list[str]) -> str:
-    """A key in a recipe, for a message: an item of a list stands under its own name, if it has one."""
+    """A key in a recipe, for a message: an item of a list stands under its own name, if it has one. What pydantic calls
+    the members of unions is no part of it."""
     parts = []
     for part in where:
         if isinstance(values, list) and part.isdecimal():
             values = values[int(part)]
             parts.append(str(values.get("name", part)) if isinstance(values, dict) else part)
-        elif not (isinstance(values, dict) and part not in values and part == values.get("kind")):
-            values = values.get(part) if isinstance(values, dict) else None
+        elif isinstance(values, dict) and (part in values or part != values.get("kind")):
+            values = values.get(part)
             parts.append(part)
     return ".".join(parts)
 
 
-def as_list(where: list[str], value: Any) -> str:
-    """How a value is written that must be a list."""
+def as_list(where: list[str], value: Any, fields: list[str]) -> str:
+    """How a value is written that must be a list, of tables if its items have `fields`."""
     if isinstance(value, dict) and len(where) == 1:
         return f"write [[{where[0]}]], in two pairs of brackets, above its keys"
-    shown = "{ ... }" if isinstance(value, dict) else json.dumps(value, default=str)
+    shown = "{ ... }" if isinstance(value, dict) else as_table(value, fields)
     return f"write {where[-1]} = [{shown}]"
+
+
+def as_table(value: Any, fields: list[str]) -> str:
+    """How a value is written in a table, as the first of its `fields`; by itself if there are none."""
+    shown = json.dumps(value, default=str, ensure_ascii=False)
+    return f"{{ {fields[0]} = {shown} }}" if fields else shown
 
 
 def save(recipe: Any, path: Path) -> None:
@@ -248,11 +263,10 @@ def field_names_at(kind: Any, path: list[str]) -> list[str]:
 
 
 def nearest(kind: Any, where: list[str], valid: list[str]) -> str | None:
-    """The key that an unknown one probably means: the same name in another table, else a similar one, best here."""
+    """The key that an unknown one probably means: a similar name here, else the same or a similar one in another table;
+    None if no name is similar."""
     elsewhere = {path.rpartition(".")[2]: path for path in reversed(key_paths(kind))}
-    if where[-1] in elsewhere:
-        return elsewhere[where[-1]]
-    for names, cutoff in ((valid, 0.8), (elsewhere, 0.8), (valid, 0.0)):
+    for names, cutoff in ((valid, 0.8), (elsewhere, 0.8), (valid, 0.5)):
         if near := difflib.get_close_matches(where[-1], names, n=1, cutoff=cutoff):
             return elsewhere[near[0]] if names is elsewhere else near[0]
     return None

@@ -117,7 +117,7 @@ class Run:
             raise ValueError("train.compile needs a C++ compiler, g++ or $CXX; install one, or set it to false")
         sources = open_sources(recipe.data, self.tokenizer)
         self.batches = Batches(sources, recipe.data.train, recipe.batch_rows, recipe.seed, recipe.steps)
-        self.held_out = HeldOutText.of(recipe, self.tokenizer)
+        self.held_out = HeldOutText.of(recipe, self.tokenizer, sources)
         self.checkpoints = Checkpoints(self.directory / "checkpoints", recipe.checkpoint, recipe.cooldown_step)
         self.rollbacks: list[int] = []
         self.launched: deque[Launched] = deque()

@@ -6,7 +6,16 @@ import random
 
 import pytest
 
-from bluejay.train.checkpoint.state import MARKER, DamagedCheckpoint, State, check_same_run, read_marker, write_marker
+from bluejay.train.checkpoint import trained_on
+from bluejay.train.checkpoint.state import (
+    MARKER,
+    DamagedCheckpoint,
+    State,
+    check_same_run,
+    find_checkpoints,
+    read_marker,
+    write_marker,
+)
 from bluejay.train.recipe import TrainRecipe
 
 
@@ -24,6 +33,18 @@ def test_a_state_comes_back_to_the_bit(state, tmp_path):
     assert files == {"x.safetensors": "00"}
     assert dataclasses.replace(again, recipe={}) == dataclasses.replace(state, recipe={})
     check_same_run(again, state, tmp_path)
+
+
+def test_the_states_of_a_run_are_those_of_its_whole_checkpoints_also_while_it_removes_one(state, tmp_path, monkeypatch):
+    for step in (10, 9, 11):
+        (tmp_path / f"step-{step}").mkdir()
+        write_marker(tmp_path / f"step-{step}", dataclasses.replace(state, step=step), {})
+    (tmp_path / "step-11" / MARKER).write_text("{}")
+    (tmp_path / "step-12").mkdir()
+    found = [*find_checkpoints(tmp_path), tmp_path / "step-13"]
+    assert [path.name for path in found[:-1]] == ["step-9", "step-10", "step-11"]
+    monkeypatch.setattr(trained_on, "find_checkpoints", lambda _: found)
+    assert [one.step for one in trained_on.read_states(tmp_path)] == [9, 10]
 
 
 def test_any_changed_byte_is_found(state, tmp_path):

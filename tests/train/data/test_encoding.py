@@ -130,6 +130,16 @@ def test_what_the_template_rejects_is_unusable_with_its_reason():
         encode_conversation(TALK, tokenizer, Chat(tokenizer))
 
 
+def test_a_message_that_the_template_leaves_out_is_unusable():
+    known = "{% for m in messages if m.role in ['user', 'assistant'] %}{{ m.role + m.content | trim }} {% endfor %}"
+    tokenizer = tokenizer_with(known)
+    talk = turns(" hi <|im_end|>\n", "the cat")
+    assert encode_conversation(talk, tokenizer, Chat(tokenizer))
+    for role in ("system", "tool"):
+        with pytest.raises(Unusable, match=f"with a message of {role} that the chat template leaves out"):
+            encode_conversation([Message(role, "be brief", False), *talk], tokenizer, Chat(tokenizer))
+
+
 def test_attention_stays_within_a_conversation_and_crosses_the_ends_of_its_turns(tmp_path):
     lines = (
         '{"messages": [{"role": "user", "content": "the cat"}, {"role": "assistant", "content": "a"},'

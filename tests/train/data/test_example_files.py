@@ -49,6 +49,10 @@ FILES = {
     "excel.csv": b"\xef\xbb\xbf" + table(";"),
     "a.tsv": table("\t"),
     "a.parquet": parquet(),
+    "one-after-another.json": "\n".join(json.dumps(row, indent=1) for row in ROWS).encode(),
+    "without-breaks.jsonl": LINES.replace(b"\n", b""),
+    "separator.csv": b"\xef\xbb\xbfsep=;\r\n" + table(";"),
+    "spaces.csv": table(",").replace(b"prompt,completion", b"prompt, completion "),
     "a.jsonl.gz": gzip.compress(LINES),
     "a.json.bz2": bz2.compress(json.dumps(ROWS).encode()),
     "a.csv.xz": lzma.compress(table(",")),
@@ -70,7 +74,8 @@ def test_all_kinds_of_file_give_the_same_rows(name, tmp_path):
         ("a.jsonl.gz", gzip.compress(LINES, mtime=0)[:-9], "is damaged"),
         ("a.parquet", b"PAR1 and no more", "is not Parquet"),
         ("a.csv", b'prompt,completion\n"a"b,c\n', "line 2 is no row of a table"),
-        ("a.csv", b"prompt,completion\n\xff,b\n", "is not UTF-8"),
+        ("a.csv", b"prompt,completion\n\xff,b\n", "line 2 is not UTF-8; spreadsheets save it so"),
+        ("a.csv", b"prompt,completion,completion\na,b,c\n", "has two columns of the name completion"),
         ("a.jsonl", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n", "is a pointer of Git LFS"),
     ],
 )
@@ -91,6 +96,23 @@ def test_a_row_has_its_place_and_what_is_none_its_reason(tmp_path):
     assert places("one.json", '{"a": ["x"]}') == [("line 1", False)]
     assert places("a.csv", 'a,b\n1,"2\n3"\n4,5,6\n') == [("line 3", False), ("line 4", True)]
     assert places("broken.json", '[{"a": 1}, {"a"') == [("line 1", True)]
+    assert places("comma.json", '[\n{"a": 1},\n{"a": 2},\n\n]')[0][0] in ("line 5", "line 3")  # as Python says it
+    assert places("two.json", '{\n"a": 1\n}\n\n{"a": 2} {') == [("line 1", False), ("line 5", False), ("line 5", True)]
+    assert places("excel.csv", "sep=,\na,b\n1,2\n3,4,5\n") == [("line 3", False), ("line 4", True)]
+
+
+def test_a_number_that_is_none_is_a_missing_value(tmp_path):
+    """pandas holds missing texts as NaN, and Python writes that into JSON."""
+    (tmp_path / "a.jsonl").write_text('{"input": NaN, "messages": [{"name": NaN}]}\n' * 2)
+    pq.write_table(pa.table({"input": [float("nan")] * 2, "messages": [[{"name": None}]] * 2}), tmp_path / "a.parquet")
+    for name in ("a.jsonl", "a.parquet"):
+        assert [row for _, row in read_rows(tmp_path / name)] == [{"input": None, "messages": [{"name": None}]}] * 2
+
+
+def test_what_stands_beside_the_list_of_rows_is_said(tmp_path, capsys):
+    (tmp_path / "a.json").write_text(json.dumps({"system": "Be", "examples": ROWS}))
+    assert [row for _, row in read_rows(tmp_path / "a.json")] == ROWS
+    assert "its rows are those of examples; not used: system" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("indent", [None, 2])

@@ -53,7 +53,10 @@ def example(row: dict, as_chat: bool, mapping: dict[str, str] | None = None) -> 
             {
                 "messages": [
                     {"role": "user", "content": [{"type": "text", "text": "Hi"}], "tool_calls": None},
-                    {"role": "assistant", "content": [{"type": "text", "text": None}, {"type": "text", "text": "Yo"}]},
+                    {
+                        "role": "assistant",
+                        "content": [{"type": "text", "text": None}, {"type": "output_text", "text": "Yo"}],
+                    },
                 ]
             },
             CHAT,
@@ -106,10 +109,9 @@ def test_an_answer_that_is_marked_as_bad_is_refused():
     row = {"prompt": "a", "completion": "b", "label": True}
     assert example(row, PLAIN) == Pair("a", "b")
     assert example({**row, "label": 1}, PLAIN) == Pair("a", "b")
-    for label in (False, "False", 0, "0", 0.0):
-        with pytest.raises(
-            ValueError, match=r"has label (false|0|0\.0), which marks an answer that is not to be learnt"
-        ):
+    assert example({**row, "label": "yes"}, PLAIN) == Pair("a", "b")
+    for label in (False, "False", 0, "0", 0.0, "no", "N", " f ", -1, "rejected", "undesirable"):
+        with pytest.raises(ValueError, match=r"has label \S+, which marks an answer that is not to be learnt"):
             example({**row, "label": label}, PLAIN)
     as_answer = {"prompt": "prompt", "completion": "label"}
     assert example({**row, "label": "false"}, PLAIN, as_answer) == Pair("a", "false")
@@ -125,6 +127,21 @@ def test_a_system_text_without_a_place_is_refused():
     assert example(row, CHAT, {"prompt": "prompt", "completion": "response"}) == Pair("a", "b")
     with pytest.raises(ValueError, match="has a system message and another system text"):
         example({"messages": [{"role": "system", "content": "S"}, *TURNS], "system": "T"}, CHAT)
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        ({"instruction": "Hi", "question": "Who", "answer": "Yo"}, "instruction and question, .* its question"),
+        ({"question": "Who", "input": "Rome", "context": "Oslo", "answer": "Yo"}, "input and context, .* its context"),
+        ({"messages": TURNS, "system": "Be", "system_prompt": "Do"}, "system and system_prompt, .* its system"),
+    ],
+)
+def test_texts_for_one_part_of_an_example_are_not_chosen_between(row, sentence):
+    with pytest.raises(ValueError, match=f"has {sentence}; name the columns to read with data.columns"):
+        example(row, CHAT)
+    first, second = sentence.split(",")[0].split(" and ")
+    assert example({**row, second: row[first]}, CHAT) == example({**row, second: ""}, CHAT)
 
 
 def test_an_answer_that_is_not_to_be_learnt_is_context():
@@ -165,3 +182,12 @@ def test_unknown_columns_are_named_with_what_to_do(tmp_path):
     (tmp_path / "a.jsonl").write_text(json.dumps({"frage": "a", "antwort": "b"}) + "\n" + json.dumps({"x": 1}))
     with pytest.raises(ValueError, match=r"line 1 has the columns frage, antwort.*data\.columns, such as"):
         list(read_examples(tmp_path / "a.jsonl", {}, CHAT))
+    (tmp_path / "b.jsonl").write_text(json.dumps({"prompt": "a", "chosen": "b", "rejected": "c"}))
+    with pytest.raises(ValueError, match=r"line 1 has chosen and rejected, .* make a file of the chosen ones"):
+        list(read_examples(tmp_path / "b.jsonl", {}, CHAT))
+
+
+def test_a_column_that_the_recipe_names_and_the_file_lacks_is_said(tmp_path, capsys):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"instruction": "a", "output": "b"}))
+    assert list(read_examples(tmp_path / "a.jsonl", {"user": "instruction", "assistant": "outptu"}, PLAIN))
+    assert "WARNING" in (said := capsys.readouterr().err) and "has no outptu, which data.columns names" in said

@@ -1,6 +1,8 @@
 """Held-out text is measured as a whole and by component, whatever the components' sizes."""
 
+import json
 import math
+import re
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -8,7 +10,8 @@ import pytest
 import torch
 
 from bluejay.tokens import TokenWriter
-from bluejay.train.data.batches import TrainBatch
+from bluejay.train.data import packed_examples
+from bluejay.train.data.batches import TrainBatch, check_files, open_sources
 from bluejay.train.data.held_out import HeldOutText
 
 TEXTS = [("Books", "a long, long story of the sea and of the ships on it. " * 12)] * 20 + [("Github", "x = 1\n" * 10)]
@@ -94,3 +97,33 @@ def test_held_out_data_that_cannot_be_measured_are_one_sentence(tmp_path, byte_t
     ):
         with pytest.raises(ValueError, match=sentence):
             HeldOutText(shard(name, documents, 400), 8, 400, byte_tokenizer)
+
+
+def test_examples_that_are_trained_on_and_held_out_are_read_once(
+    recipe_file, load_recipe, byte_tokenizer, tmp_path, monkeypatch
+):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps({"prompt": f"{n}?", "completion": f"{n}"}) + "\n" for n in range(40)))
+    recipe_file.write_text(recipe_file.read_text().replace("valid =", "chat_template ="))
+    recipe_file.write_text(re.sub("(?m)^valid = .*$", "", recipe_file.read_text()))
+    recipe = load_recipe(recipe_file, "--data.train", f'[{{shards = "{path}"}}]')
+    apart = HeldOutText.of(recipe, byte_tokenizer)
+    sources = open_sources(recipe.data, byte_tokenizer)
+    monkeypatch.delattr(packed_examples, "encode_file")
+    assert HeldOutText.of(recipe, byte_tokenizer, sources).content() == apart.content()
+
+
+def test_what_cannot_be_a_set_is_said_with_what_would_be_one(recipe_file, load_recipe, tmp_path, capsys):
+    (tmp_path / "hub" / "data").mkdir(parents=True)
+    (tmp_path / "hub" / "data" / "train-00000-of-00001.parquet").touch()
+    shard = str(tmp_path / "tokens" / "train")
+    for name, sentence in (
+        (str(tmp_path), rf"is a folder; .* such as {shard}$"),
+        (str(tmp_path / "hub"), r"is a folder; .* such as .*hub/data/train-00000-of-00001\.parquet$"),
+        (shard + ".bin", rf"one of the two files of a token shard; name it {shard}$"),
+        (str(tmp_path / "hub" / "*.parquet"), "a pattern names token shards, and each file of examples is a set"),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=sentence):
+            check_files(load_recipe(recipe_file, "--data.train", f'[{{shards = "{name}"}}]').data)
+    check_files(load_recipe(recipe_file).data)
+    assert f"{shard} is both trained on and data.valid" in capsys.readouterr().err

@@ -34,7 +34,17 @@ from bluejay import recipe as recipes
 from bluejay.files import set_aside, sha256_of
 from bluejay.progress import say
 from bluejay.storage import Storage
-from bluejay.train.checkpoint.state import MARKER, DamagedCheckpoint, State, parse_marker, read_marker, write_marker
+from bluejay.train.checkpoint.state import (
+    MARKER,
+    DamagedCheckpoint,
+    State,
+    find_checkpoints,
+    is_checkpoint_name,
+    parse_marker,
+    read_marker,
+    step_of,
+    write_marker,
+)
 from bluejay.train.recipe import Checkpoint, TrainRecipe
 
 T = TypeVar("T")
@@ -352,20 +362,9 @@ def allocate_state(
         optimizer.state[parameter][key] = state.to(parameter.device)
 
 
-def find_checkpoints(directory: Path) -> list[Path]:
-    """The finished checkpoints in a directory, oldest first."""
-    found = [path for path in directory.glob("step-*") if is_checkpoint_name(path) and (path / MARKER).is_file()]
-    return sorted(found, key=step_of)
-
-
 def is_kept(step: int, settings: Checkpoint, cooldown: int | None) -> bool:
     """Whether the checkpoint of a step is permanent."""
     return step % settings.every_steps == 0 or step == cooldown
-
-
-def is_checkpoint_name(path: Path) -> bool:
-    """Whether a directory's name is that of a checkpoint."""
-    return path.name.removeprefix("step-").isdecimal()
 
 
 def is_whole(path: Path) -> bool:
@@ -374,11 +373,6 @@ def is_whole(path: Path) -> bool:
         return all((path / name).is_file() for name in read_marker(path)[1])
     except (DamagedCheckpoint, OSError):
         return False
-
-
-def step_of(path: Path) -> int:
-    """The step of a checkpoint."""
-    return int(path.name.removeprefix("step-"))
 
 
 def remove(path: Path, storage: Storage | None = None) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 from bluejay import recipe as recipes
 from bluejay.files import set_aside, sha256_of
 from bluejay.progress import say
-from bluejay.train.checkpoint.checkpoints import Checkpoints, step_of
-from bluejay.train.checkpoint.state import State
+from bluejay.train.checkpoint.checkpoints import Checkpoints
+from bluejay.train.checkpoint.state import State, step_of
 from bluejay.train.recipe import TrainRecipe
 from bluejay.train.schedule import learning_rate
 

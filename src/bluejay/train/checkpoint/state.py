@@ -81,6 +81,22 @@ def render_marker(values: dict[str, Any]) -> str:
     return json.dumps(values | {"sha256": digest}, indent=2) + "\n"
 
 
+def find_checkpoints(directory: Path) -> list[Path]:
+    """The finished checkpoints in a directory, oldest first."""
+    found = [path for path in directory.glob("step-*") if is_checkpoint_name(path) and (path / MARKER).is_file()]
+    return sorted(found, key=step_of)
+
+
+def is_checkpoint_name(path: Path) -> bool:
+    """Whether a directory's name is that of a checkpoint."""
+    return path.name.removeprefix("step-").isdecimal()
+
+
+def step_of(path: Path) -> int:
+    """The step of a checkpoint."""
+    return int(path.name.removeprefix("step-"))
+
+
 def check_same_run(saved: State, wanted: State, directory: Path) -> None:
     """Raise ValueError, naming the first difference, if the saved state belongs to another run than the wanted one.
 

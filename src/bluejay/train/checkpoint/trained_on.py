@@ -12,7 +12,7 @@ from bluejay import recipe as recipes
 from bluejay.files import parse_json
 from bluejay.gpt.formats.companions import TRAINED_ON
 from bluejay.recipe import STRICT
-from bluejay.train.checkpoint.state import MARKER, DamagedCheckpoint, State, read_marker
+from bluejay.train.checkpoint.state import DamagedCheckpoint, State, find_checkpoints, read_marker
 from bluejay.train.recipe import TrainRecipe
 
 
@@ -70,12 +70,10 @@ def is_model_of(model: Path, state: State) -> bool:
 
 
 def read_states(directory: Path) -> list[State]:
-    """The states of all checkpoints in a folder, without those that are damaged."""
+    """The states of all checkpoints in a folder, oldest first, without those that are damaged, or that a run removes
+    meanwhile."""
     found = []
-    for path in directory.glob("step-*"):
-        try:
-            if path.name.removeprefix("step-").isdecimal() and (path / MARKER).is_file():
-                found.append(read_marker(path)[0])
-        except DamagedCheckpoint:
-            continue
+    for path in find_checkpoints(directory):
+        with contextlib.suppress(DamagedCheckpoint, FileNotFoundError):
+            found.append(read_marker(path)[0])
     return found

@@ -4,6 +4,7 @@
 import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from glob import has_magic
 from itertools import accumulate, islice
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -13,11 +14,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from bluejay.progress import say
 from bluejay.tokenizer import Tokenizer
-from bluejay.tokens import TokenShard
+from bluejay.tokens import TokenShard, suffixed
 from bluejay.train.data.content import hash_of_shards
 from bluejay.train.data.order import Order, phases
-from bluejay.train.data.packed_examples import PackedExamples, part_of
+from bluejay.train.data.packed_examples import PackedExamples, is_same_file, part_of
 from bluejay.train.recipe import EXAMPLES, Data, Mixture, is_examples
 
 CHECKED_DOCUMENTS = 1024
@@ -223,14 +225,32 @@ class Batches:
 
 def check_files(data: Data) -> None:
     """Raise FileNotFoundError or ValueError, naming it, if a file that the recipe names is not there: before others
-    are read, which can take long."""
-    for name in (*(prefix for part in data.train for prefix in part.prefixes), data.held_out):
+    are read, which can take long. Text that is both learnt and held out is said."""
+    trained = [prefix for part in data.train for prefix in part.prefixes]
+    for name in (*trained, data.held_out):
+        path = Path(name)
+        if path.is_dir() and not suffixed(path, ".idx").is_file():
+            raise ValueError(
+                f"{name} is a folder; name a token shard or a file of examples in it, such as {training_file(path)}"
+            )
         if not is_examples(name):
-            if Path(name).is_file():
+            if path.suffix in (".bin", ".idx") and path.is_file():
+                raise ValueError(f"{name} is one of the two files of a token shard; name it {path.with_suffix('')}")
+            if path.is_file():
                 raise ValueError(f"{name} is no file of examples, whose names end with {EXAMPLES}, and no token shard")
             TokenShard(name)
-        elif not Path(name).is_file():
-            raise FileNotFoundError(f"no file of examples at {name}")
+        elif not path.is_file():
+            pattern = "; a pattern names token shards, and each file of examples is a set of its own"
+            raise FileNotFoundError(f"no file of examples at {name}" + (pattern if has_magic(name) else ""))
+    if data.valid is not None and any(is_same_file(name, data.valid) for name in trained):
+        say(f"{data.valid} is both trained on and data.valid, so the held-out loss says nothing about other text")
+
+
+def training_file(folder: Path) -> Path:
+    """The token shard or file of examples of a corpus or of a data set of the hub that is likely its training data."""
+    files = [file for within in (folder, folder / "tokens", folder / "data") for file in sorted(within.glob("*train*"))]
+    shards = [file.with_suffix("") for file in files if file.suffix == ".idx"]
+    return next(iter([*shards, *(file for file in files if is_examples(file.name))]), folder / "train.jsonl")
 
 
 def open_sources(data: Data, tokenizer: Tokenizer) -> list[SequenceSource]:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bluejay.gpt.formats.companions import TUNED_LENS, json_object
+from bluejay.gpt.formats.companions import TUNED_LENS
 from bluejay.gpt.formats.locate import locate
 from bluejay.gpt.formats.peft import base_of
+from bluejay.tokenizer_files import json_object
 from bluejay.tokens import suffixed
 
 WHOLE_BYTES = 2**30

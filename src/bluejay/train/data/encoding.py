@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bluejay.chat_template import Chat
+from bluejay.prefixes import common_prefix
 from bluejay.tokenizer import Tokenizer
 from bluejay.train.data.examples import Message, Unusable
 
@@ -86,15 +87,20 @@ def encode_conversation(
     That is one text where the template writes each answer as it did when the answer was last. Otherwise, as with
     templates that leave out earlier thoughts, it is one text for each answer. The first text whose prompt has more than
     `length` tokens ends with that prompt: what follows is longer still, and to write it takes time with the square of
-    the turns. Raises Unusable, with the template's reason, if it rejects the messages.
+    the turns. Raises Unusable, with the template's reason, if it rejects the messages, or if it leaves one out.
     """
     plain = [{"role": message.role, "content": message.content} for message in messages]
     found, ids, learnt, question = list[Encoded](), list[int](), list[bool](), ""
+    seen = 0
     for turn, message in enumerate(messages):
         if message.role != "assistant":
             continue
         try:
             asked = chat.text(plain[:turn], now=TODAY)
+            for one in messages[seen:turn]:
+                if one.role != "assistant" and chat.mask(one.content).strip() not in asked:
+                    raise Unusable(f"with a message of {one.role} that the chat template leaves out")
+            seen = turn
             prompt = chat.tokens(asked)
             if len(prompt) > length:
                 if prompt[: len(ids)] != ids:
@@ -107,8 +113,7 @@ def encode_conversation(
         with_answer = chat.tokens(whole)
         answer = with_answer[len(prompt) :]
         if with_answer[: len(prompt)] != prompt:
-            same = next((n for n, (a, b) in enumerate(zip(asked, whole, strict=False)) if a != b), len(asked))
-            answer = chat.tokens(whole[same:], prompt)
+            answer = chat.tokens(whole[common_prefix(asked, whole) :], prompt)
         if not answer:
             raise Unusable("whose answers the chat template leaves out")
         end = next((place for place, id in enumerate(answer, start=1) if id in tokenizer.ends), None)

@@ -26,8 +26,10 @@ SYSTEM = ("system", "system_prompt")
 MEDIA = ("image", "images", "audio", "audios", "video", "videos")
 NOT_LEARNT = ("tools", "functions", "history", *MEDIA, "chosen", "rejected")
 """Columns that change what an answer means, and that training does not use."""
-NO = ("false", "0", "0.0")
+NO = ("false", "f", "no", "n", "0", "0.0", "-1", "-1.0", "bad", "rejected", "undesirable")
 """What files write in the column "label" of an answer that is not wanted."""
+TEXT_PARTS = ("text", "input_text", "output_text")
+"""Types of a message's parts that are text, by OpenAI's two interfaces."""
 ROLES = {
     "human": "user",
     "prompter": "user",
@@ -101,9 +103,17 @@ class Form:
         for name in of.values():
             if name not in row:
                 raise ValueError(f"has no {name}; it has {', '.join(map(str, row))}")
+        for part, names in self.optional:
+            rest = [name for name in names if row.get(name) and name not in of.values() and row[name] != row[of[part]]]
+            if rest:
+                what = "question" if part == "prompt" else part
+                raise ValueError(
+                    f"has {of[part]} and {rest[0]}, either of which may be its {what}; name the columns to read with "
+                    "data.columns, or make a file without one of them"
+                )
         if self.kind == "text":
             return Pair("", text_in(row, of["text"]))
-        label = str(row.get("label")).lower()
+        label = str(row.get("label")).strip().lower()
         if "label" not in of.values() and label in NO:
             raise ValueError(
                 f"has label {label}, which marks an answer that is not to be learnt; make a file of the other rows, or "
@@ -158,6 +168,11 @@ def form_of(columns: Sequence[str], mapping: Mapping[str, str]) -> Form | None:
 
 def advice(columns: Sequence[str]) -> str:
     """How a recipe makes examples of rows whose columns are not known."""
+    if "chosen" in columns and "rejected" in columns:
+        return (
+            "has chosen and rejected, and training learns answers, not which of two is better; make a file of the "
+            "chosen ones, with the columns prompt and completion, or messages"
+        )
     return (
         f"has the columns {', '.join(map(str, columns))}, which are no known form of example; name those to learn from "
         'with data.columns, such as { prompt = "...", completion = "..." }, { user = "...", assistant = "..." }, '
@@ -211,7 +226,7 @@ def message(value: Any) -> Message:
     if role in CALLS:
         raise ValueError(f"has a message of {role}, which training does not use")
     if isinstance(content, list) and all(
-        isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text", 0), str | None)
+        isinstance(part, dict) and part.get("type") in TEXT_PARTS and isinstance(part.get("text", 0), str | None)
         for part in content
     ):
         content = "".join(part["text"] or "" for part in content)

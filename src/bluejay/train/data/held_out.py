@@ -1,7 +1,7 @@
 """The loss on held-out data in nats per token and bits per byte, as a whole and for each component of the corpus."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from bluejay.tokens import TokenShard
 from bluejay.train.data.batches import TrainBatch, check_tokens
 from bluejay.train.data.content import hash_of_arrays
 from bluejay.train.data.encoding import Encoded
-from bluejay.train.data.packed_examples import PackedExamples, Part
+from bluejay.train.data.packed_examples import PackedExamples, Part, is_same_file
 from bluejay.train.recipe import TrainRecipe, is_examples
 
 
@@ -47,13 +47,15 @@ class HeldOutText:
         tokenizer: Tokenizer,
         columns: Mapping[str, str] | None = None,
         of_training_file: bool = False,
+        read: list[Encoded] | None = None,
     ) -> None:
-        """`of_training_file`: whether a file of examples is also trained on, so that only a part of it is held out."""
+        """`of_training_file`: whether a file of examples is also trained on, so that only a part of it is held out.
+        `read` are all its examples, where they have been read before."""
         self.examples: list[Encoded] = []
         """The examples, in the order of the file; none of a shard."""
         if is_examples(shards):
             part = Part.HELD_OUT if of_training_file else Part.ALL
-            source = PackedExamples(shards, sequence_length, tokenizer, 0.0, columns, part, at_most=tokens)
+            source = PackedExamples(shards, sequence_length, tokenizer, 0.0, columns, part, at_most=tokens, read=read)
             self.examples = source.encoded
             self.names, share, self.batch, self.component = pair_sequences(source)
         else:
@@ -68,10 +70,12 @@ class HeldOutText:
         self.share /= self.share.sum()
 
     @classmethod
-    def of(cls, recipe: TrainRecipe, tokenizer: Tokenizer) -> "HeldOutText":
-        """What a recipe evaluates on."""
+    def of(cls, recipe: TrainRecipe, tokenizer: Tokenizer, trained: Sequence[object] = ()) -> "HeldOutText":
+        """What a recipe evaluates on. Examples are not read again that one of the sources `trained` has read."""
         data, tokens = recipe.data, recipe.evaluate.tokens
-        return cls(data.held_out, data.sequence_length, tokens, tokenizer, data.columns, data.valid is None)
+        files = (one for one in trained if isinstance(one, PackedExamples))
+        read = next((one.read for one in files if is_same_file(one.path, data.held_out)), None)
+        return cls(data.held_out, data.sequence_length, tokens, tokenizer, data.columns, data.valid is None, read)
 
     def content(self) -> str:
         """A hash of what is evaluated."""

@@ -54,8 +54,12 @@ class Part(Enum):
 
 def part_of(data: Data, name: str) -> Part:
     """The part of a file of examples that a run learns: without `data.valid`, some of the held-out file is held out."""
-    same = Path(name).resolve() == Path(data.held_out).resolve()
-    return Part.TRAINING if data.valid is None and same else Part.ALL
+    return Part.TRAINING if data.valid is None and is_same_file(name, data.held_out) else Part.ALL
+
+
+def is_same_file(one: str, other: str) -> bool:
+    """Whether two names are those of one file or shard."""
+    return Path(one).resolve() == Path(other).resolve()
 
 
 def keys_of(encoded: list[Encoded]) -> list[str]:
@@ -77,7 +81,8 @@ class PackedExamples:
     """The sequences of a file of examples, a `bluejay.train.data.batches.SequenceSource`.
 
     `columns` is `data.columns` of the recipe. With `at_most`, only some of the examples are taken, evenly over the
-    file, that have about so many tokens. What is left out is counted and said. Raises FileNotFoundError if there is no
+    file, that have about so many tokens. `read` are the examples of all of the file, where they have been read before
+    for the same model and length. What is left out is counted and said. Raises FileNotFoundError if there is no
     such file; ValueError if it is of another kind, or no example fits in a sequence.
     """
 
@@ -92,9 +97,12 @@ class PackedExamples:
         columns: Mapping[str, str] | None = None,
         part: Part = Part.ALL,
         at_most: int | None = None,
+        read: list[Encoded] | None = None,
     ) -> None:
-        self.length, self.eot = length, tokenizer.eot
-        encoded = part.of(encode_file(Path(path), length, tokenizer, columns or {}))
+        self.path, self.length, self.eot = path, length, tokenizer.eot
+        self.read = encode_file(Path(path), length, tokenizer, columns or {}) if read is None else read
+        """The examples of all parts of the file."""
+        encoded = part.of(self.read)
         if not encoded:
             raise ValueError(f"{path} has one example, of which none can be held out; name others in data.valid")
         if at_most is not None:
@@ -212,8 +220,10 @@ def read_examples(
         else:
             yield place, example
     if read:
-        unused = [name for name in there if name not in read]
+        unused = [name or "one without a name" for name in there if name not in read]
         say(f"{path}: reads the columns {', '.join(read)}" + (f"; not used: {', '.join(unused)}" if unused else ""))
+        if absent := [name for name in columns.values() if name not in there]:
+            say(f"WARNING: {path} has no {', '.join(absent)}, which data.columns names")
     if wrong:
         others = f" ({len(wrong):,} rows are no examples)" if len(wrong) > 1 else ""
         raise ValueError(f"{path}, {wrong[0]}{others}")

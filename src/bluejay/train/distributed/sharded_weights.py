@@ -13,6 +13,7 @@ from torch.distributed.tensor._utils import compute_local_shape_and_global_offse
 from bluejay.gpt.formats.tensors import is_finite
 from bluejay.progress import progress
 from bluejay.train.distributed.parallel import AXES, World
+from bluejay.train.optimizer import local
 
 T = TypeVar("T")
 NO_MORE = -1
@@ -31,11 +32,6 @@ def load_weights(
             if part.numel():
                 part.copy_(weight(name, whole.shape, region_of(whole), part.device))
                 bar.advance(part.numel())
-
-
-def local(value: Tensor) -> Tensor:
-    """The part of a tensor that this process holds."""
-    return value.to_local() if isinstance(value, DTensor) else value
 
 
 def region_of(parameter: Tensor) -> tuple[slice, ...]:
