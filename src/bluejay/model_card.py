@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bluejay import recipe as recipes
-from bluejay.evals.estimates import span
+from bluejay.evals.estimates import shown, span
 from bluejay.evals.evaluation_file import identity_at
 from bluejay.files import parse_json, write_text
 from bluejay.gpt.formats.companions import licence_of
@@ -275,9 +275,9 @@ def memorised(report: dict[str, Any]) -> Iterator[str]:
 
 
 def interval(figure: dict[str, Any]) -> tuple[str, str, str]:
-    """A figure, its interval and the number of questions."""
+    """A figure, its interval and the number of questions; a dash for what is not finite, which JSON has as null."""
     between = span(figure.get("low"), figure.get("high"))
-    return f"{figure['value']:.4g}", between, f"{figure['n']:,}"
+    return shown(figure["value"]), between, f"{figure['n']:,}"
 
 
 def inside(run: Path, identity: str) -> Iterator[str]:

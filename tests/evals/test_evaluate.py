@@ -294,7 +294,7 @@ BAD = {
     "--tasks missing.toml": "missing.toml",
     "--tasks unknown-key.toml": "metrik",
     "--tasks no-field.toml": "rows.jsonl, line 1 has no field 'answers'",
-    "--tasks no-gold.toml": "gold.jsonl, line 1: choice 7 of 2 is the right one",
+    "--tasks no-gold.toml": "gold.jsonl, line 1: gold is 7; of 2 choices it is the number of one, from 0",
     "--tasks no-data.toml": "there is no file",
     "--chat": "has no chat template; leave out --chat",
     "--tasks own.toml missing.toml": "there is no task file missing.toml",

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from bluejay.evals import readers
+from bluejay.evals import readers, suites
 from bluejay.evals.code import problems
 from bluejay.evals.evaluate import Settings, evaluate
 from bluejay.evals.programs import MOST_AT_ONCE, Programs
@@ -100,6 +100,53 @@ def test_a_file_in_another_encoding_is_named(tmp_path, encoding, message):
     (tmp_path / "own.jsonl").write_bytes(lines.encode(encoding))
     with pytest.raises(ValueError, match=message):
         list(readers.own_questions(str(tmp_path / "own.jsonl"), "Q: {question}", "choices", "gold"))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "choice", "whole"),
+    [
+        ("Q: {question}\nA:", "yes", "Q: tea\nA: yes"),
+        ("Q: {question}\nA: ", "yes", "Q: tea\nA: yes"),
+        ("Q: {question}\n", "yes", "Q: tea\nyes"),
+        ("Q: {question}\nA:", " yes", "Q: tea\nA: yes"),
+        ("{{{question}}}", "yes", "{tea} yes"),
+    ],
+)
+def test_one_space_stands_between_a_prompt_and_a_choice(tmp_path, prompt, choice, whole):
+    (tmp_path / "own.toml").write_text(f'name = "own"\ndata = "own.jsonl"\nprompt = {json.dumps(prompt)}\n')
+    (tmp_path / "own.jsonl").write_text(json.dumps({"question": "tea", "choices": [choice, "no"], "gold": choice}))
+    (one,) = suites.task(str(tmp_path / "own.toml")).questions(0)
+    assert isinstance(first := one.requests[0], Continuation) and first.context + first.text == whole
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ('{"question": "x", "choices": ["a", "b", "a"], "gold": 2}', '"a" is the right choice and stands twice'),
+        ('{"question": NaN, "choices": ["a", "b"], "gold": 0}', "question is NaN; a prompt takes texts and numbers"),
+        ('{"question": "x", "choices": ["a", NaN], "gold": 0}', "choices must be a list of texts"),
+        ('{"question": "x", "choices": ["a", "b"], "gold": "B"}', 'gold is "B", .* write one, or its number from 0'),
+        ("question,choices,gold", "line 1 is no JSON object: .*; the data are JSON Lines, an object in each line"),
+    ],
+)
+def test_a_line_that_could_not_be_meant_is_refused(tmp_path, row, message):
+    (tmp_path / "own.jsonl").write_text(row)
+    with pytest.raises(ValueError, match=message):
+        list(readers.own_questions(str(tmp_path / "own.jsonl"), "Q: {question}", "choices", "gold"))
+
+
+def test_tasks_as_others_write_and_name_them_are_told_apart_from_ours(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.jsonl").write_text("{}")
+    (tmp_path / "OWN.TOML").write_text('name = "own"\ndata = "own.jsonl"\nprompt = "Q: {{ question }}"\n')
+    for name, message in {
+        "OWN.TOML": r"prompt has {{ question }}, which is no field; a field stands in single braces",
+        "my_task.yaml": "python -m bluejay.evals.harness runs those of lm-evaluation-harness",
+        "own.jsonl": "a task of your own is a TOML file that names its data",
+        "human_eval": "human_eval is asked with --suite code",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            suites.task(name)
 
 
 def test_programs_are_graded_outside_and_their_verdicts_kept():

@@ -8,6 +8,7 @@ import pytest
 
 from bluejay.evals.estimates import Estimate, difference
 from bluejay.evals.evaluate import Comparison, Evaluation, Result, Settings
+from bluejay.evals.pictures import curves
 from bluejay.evals.published import ROWS
 from bluejay.evals.report import write_report
 
@@ -76,6 +77,16 @@ def test_checkpoints_become_a_curve_and_samples_one_of_pass_at_k(evaluation, tmp
     page = write_report(replace(evaluation, results=[*of_run, code]), tmp_path).read_text(encoding="utf-8")
     assert 'aria-label="hellaswag over training"' in page and page.count("<polyline") == 2
     assert 'aria-label="bluejay-code: pass@k"' in page and "k samples of a problem" in page
+
+
+def test_pictures_tell_models_of_long_paths_apart_and_leave_out_a_line_without_points(evaluation, tmp_path):
+    result, _ = evaluation.results
+    names = [f"experiments/of-last-week/runs/{name}" for name in ("wide", "deep")]
+    results = [replace(result, model=name) for name in names]
+    page = write_report(replace(evaluation, results=results), tmp_path).read_text(encoding="utf-8")
+    assert all(re.search(f"<text [^>]*>…[^<]*runs/{name}</text>", page) for name in ("wide", "deep"))
+    drawn = curves("new n-grams", "n", {"model": [], "text": [(1.0, result.main), (2.0, result.main)]})
+    assert ">text</text>" in drawn and ">model</text>" not in drawn
 
 
 def test_an_interval_that_is_not_a_number_leaves_the_picture_whole(evaluation, tmp_path):

@@ -82,6 +82,8 @@ def test_passages_are_in_one_document_of_the_corpus(tmp_path, byte_tokenizer, mo
         number = int(np.searchsorted(starts, one.position, "right")) - 1
         assert one.position + 16 <= starts[number + 1] and one.document.url == f"https://example.org/{number}"
     assert [one.position for one in passages(tracer, 400, length=16)] == [one.position for one in found]
+    index(blank := write_corpus(tmp_path / "blank", {"train": [[]]}))
+    assert list(passages(Tracer([Source(Index(blank))], byte_tokenizer), 400)) == []
 
 
 def test_what_is_not_there_is_said(lenses, made_passages):

@@ -133,6 +133,7 @@ def test_few_heads_of_a_trained_model_continue_what_was_said_before(tmp_path):
         ),
         (lambda lens: patch_heads(lens, pair_of(lens, CLEAN, CORRUPT, 5, 9), [(2, 0)]), "there is no layer 2"),
         (lambda lens: patch_heads(lens, pair_of(lens, CLEAN, CORRUPT, 5, 9), [(0, 2)]), "there is no head 2"),
+        (lambda lens: head_curve(lens, []), "there are 0 pairs and 20 random sets; a curve needs one of each"),
     ],
 )
 def test_what_cannot_be_is_said(call, message, lenses):

@@ -63,3 +63,8 @@ def test_features_are_of_one_activation_of_some_texts(lenses, texts, name, messa
 def test_too_little_is_said(labels, kinds, message):
     with pytest.raises(ValueError, match=message):
         probe(torch.zeros(10, 2), labels, kinds)
+
+
+def test_activations_that_are_not_finite_are_refused():
+    with pytest.raises(ValueError, match="numbers that are not finite"):
+        probe(torch.full((8, 2), float("nan")), ["a", "b"] * 4, range(8))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bluejay.infer.params import SamplingParams
-from bluejay.lens.steering import bits_per_byte, generate, steer, steering_cost, steering_vector
+from bluejay.lens.steering import Steering, bits_per_byte, generate, steer, steering_cost, steering_vector
 
 WARM, COLD = ["the cat", "the the"], ["zebra", "quiz"]
 
@@ -69,3 +69,17 @@ def test_what_cannot_be_is_said(lenses):
         generate(lens, {}, "the", SamplingParams(max_tokens=2, n=2))
     with pytest.raises(ValueError, match="has one token"):
         steering_vector(lens, [""], COLD, 1)
+
+
+def test_a_direction_of_another_model_is_refused(lenses):
+    lens = lenses["gpt2"]
+    narrow = Steering(1, torch.zeros(3))
+    for call in (lambda: steer(lens, narrow, [1.0], "the", ["the"]), lambda: steering_cost(lens, narrow, [1.0], "the")):
+        with pytest.raises(ValueError, match=r"the direction has 3 numbers, and the residual stream of .* has \d+;"):
+            call()
+    with pytest.raises(ValueError, match="there is no layer 9"):
+        steering_cost(lens, Steering(9, torch.zeros(lens.config.d_model)), [1.0], "the")
+
+
+def test_half_a_surrogate_pair_counts_as_the_sign_that_stands_for_it(lenses):
+    assert bits_per_byte(lenses["gpt2"], ["a\ud83d"], {}) == bits_per_byte(lenses["gpt2"], ["a\ufffd"], {})

@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -75,6 +76,9 @@ def test_tokens_that_the_corpus_does_not_have_match_nothing(tmp_path, corpus):
     opened = Index(tmp_path)
     assert opened.longest([70_000, 1, 2, 2**31 - 1, 258]).tolist() == [0, 2, 1, 0, 1]
     assert opened.count([300]) == 0 and opened.count([2, 258]) == 1
+    for ids in ([1.5], [[1, 2]], [True], [-1], [2**40]):
+        with pytest.raises(ValueError, match=r"token ids are integers from 0 to 2\^31 - 1, in one list"):
+            opened.count(ids)
 
 
 def test_matches_of_many_documents_of_a_real_size(tmp_path, corpus):

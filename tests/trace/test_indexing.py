@@ -7,7 +7,7 @@ import pytest
 
 from bluejay.cli import main
 from bluejay.trace import Index, indexing
-from bluejay.trace.indexing import index
+from bluejay.trace.indexing import index, needs_of
 
 DOCUMENTS = [[number % 250, (number * 7) % 250, 258] for number in range(400)]
 
@@ -191,6 +191,13 @@ def test_what_is_no_corpus_says_so(tmp_path, capsys):
         with pytest.raises(SystemExit, match="2"):
             main(verb)
         assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_corpus_without_documents_is_not_indexed(tmp_path, corpus):
+    corpus(tmp_path, {"train": [], "valid": []})
+    for asked in (index, needs_of):
+        with pytest.raises(ValueError, match="has no documents, so there is nothing to index"):
+            asked(tmp_path)
 
 
 def test_tokens_without_their_index_are_not_left_out(tmp_path, corpus, capsys):

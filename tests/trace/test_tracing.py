@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bluejay.trace import Index
-from bluejay.trace.display import MOST_SPANS, row
+from bluejay.trace.display import MOST_SPANS, Traced, row, underlined
 from bluejay.trace.indexing import index
 from bluejay.trace.spans import Quoted, char_offsets, maximal, reach
 from bluejay.trace.tracing import LOOKED_AT, Source, Tracer, TraceSettings
@@ -197,3 +197,13 @@ def test_maximal_spans_are_in_no_other(lengths):
 def test_control_characters_of_a_corpus_do_not_reach_the_terminal():
     document = Quoted("0", "a\x1b[31m", "MIT", "all", "", "c", "train", 0, 1, 1, 0)
     assert row(document).startswith("a\\x1b[31m · all · licence MIT")
+
+
+def test_control_characters_of_a_text_do_not_reach_the_terminal():
+    text = "a\x1b]0;b\x07\tc\u00a0d\n\x9bm"
+    assert underlined(Traced(text, [], [], {}, [], [])) == "a\\x1b]0;b\\x07\tc\u00a0d\n\\x9bm"
+
+
+def test_logprobs_are_of_all_tokens(traced_in):
+    with pytest.raises(ValueError, match="there are 1 logprobs for 3 tokens; give one for each"):
+        traced_in([("abc", {})]).trace("abc", None, [-1.0])

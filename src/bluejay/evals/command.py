@@ -58,8 +58,8 @@ def run(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
 
 def check(options: argparse.Namespace) -> None:
     """Raise ValueError where an option has no effect on what is asked, or a model is named twice."""
-    suites = () if options.tasks else options.suite or [DEFAULT_SUITE]
-    samples, code, pile = options.samples is not None, "code" in suites, "pile" in suites
+    chosen = () if options.tasks else options.suite or [DEFAULT_SUITE]
+    samples, code, pile = options.samples is not None, "code" in chosen, "pile" in chosen
     of_models = {
         **{f"the model {name}": True for name in options.models},
         "--suite": options.suite,

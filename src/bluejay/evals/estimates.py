@@ -107,16 +107,11 @@ def mean(values: ArrayLike, clusters: Sequence[Hashable] | None = None, share: b
     if not n:
         raise ValueError("there is no figure without questions")
     value = float(scores.mean())
-    sums = cluster_sums(scores - value, clusters)
-    c = len(sums)
-    error = math.sqrt(c / (c - 1) * float((sums**2).sum())) / n if c > 1 else math.nan
+    found = with_error(value, cluster_sums(scores - value, clusters), float(n), n)
     proportion, rare = np.isin(scores, (0.0, 1.0)).all(), min(scores.sum(), n - scores.sum()) < RARE
     if (proportion and n < FEW) or (rare and (proportion or share)):
-        low, high = wilson(value, independent(scores, error, c))
-    else:
-        half = t_quantile(c - 1) * error if c > 1 else math.nan
-        low, high = value - half, value + half
-    found = Estimate(value, low, high, error, n, c)
+        low, high = wilson(value, independent(scores, found.error, found.clusters))
+        found = replace(found, low=low, high=high)
     return found.share if share else found
 
 
@@ -177,7 +172,8 @@ def relative_risk(one: int, n: int, other: int, m: int) -> tuple[float, float, f
 
 
 def ratio(above: ArrayLike, below: ArrayLike, clusters: Sequence[Hashable] | None = None) -> Estimate:
-    """The ratio of two sums over documents, such as bits and bytes, with the error of a ratio estimate."""
+    """The ratio of two sums over documents, such as bits and bytes, with the standard error of a ratio that is
+    estimated from a sample (Cochran 1977, section 2.11). Raises ValueError: the sum below is 0."""
     numerator, denominator = np.asarray(above, np.float64), np.asarray(below, np.float64)
     total = float(denominator.sum())
     if not total:

@@ -3,7 +3,7 @@
 import math
 import random
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -326,8 +326,12 @@ def summary(evaluation: Evaluation) -> str:
         )
     rows += [f"{task}: not run: {why}" for task, why in evaluation.not_run.items()]
     licences = {name: text for result in evaluation.results for name, text in result.licences.items()}
-    rows += [
+    return "\n".join(rows + licence_lines(licences))
+
+
+def licence_lines(licences: Mapping[str, str]) -> list[str]:
+    """A line for each test set with its licence."""
+    return [
         f"data {name}: {text}{', not for commercial use' if named(name).non_commercial else ''}"
         for name, text in licences.items()
     ]
-    return "\n".join(rows)

@@ -16,6 +16,11 @@ HEIGHT, MARGIN = 240, 48
 COLOURS = ("#2b6cb0", "#c05621", "#2f855a", "#805ad5", "#b83280", "#718096")
 
 
+def fitting(name: str, most: int) -> str:
+    """A name, or the end of it where it is longer, because the paths of models differ there."""
+    return name if len(name) <= most else f"…{name[1 - most :]}"
+
+
 def svg(width: int, height: int, label: str, parts: Sequence[str]) -> str:
     """A picture with a label for those who cannot see it."""
     return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
@@ -54,8 +59,9 @@ def bar_chart(label: str, rows: Sequence[Bar], chance: float | None = None) -> s
         y = number * ROW + 4
         colour = "var(--ours)" if ours else "var(--theirs)"
         figure = f"{value:.4g} ({span(low, high, '.3g')})" if ours else f"{value:.4g}"
+        text = escape(fitting(name, 28))
         parts.append(
-            f'<text x="{LEFT - 8}" y="{y + 12}" text-anchor="end" fill="currentColor">{escape(name[:28])}</text>'
+            f'<text x="{LEFT - 8}" y="{y + 12}" text-anchor="end" fill="currentColor">{text}</text>'
             f'<rect x="{LEFT}" y="{y + 2}" width="{x(value) - LEFT:.1f}" height="12" fill="{colour}"/>'
             f'<text x="{x(max(value, high)) + 6:.1f}" y="{y + 12}" fill="currentColor">{figure}</text>'
         )
@@ -72,7 +78,9 @@ def bar_chart(label: str, rows: Sequence[Bar], chance: float | None = None) -> s
 
 
 def curves(label: str, across: str, lines: dict[str, list[tuple[float, Estimate]]], logarithmic: bool = False) -> str:
-    """Figures against `across`, such as the step: for each name its points, joined, with a band for the intervals."""
+    """Figures against `across`, such as the step: for each name its points, joined, with a band for the intervals. A
+    name without points is left out; one must have some."""
+    lines = {name: line for name, line in lines.items() if line}
     scale = math.log if logarithmic else float
     points = [(scale(at), one) for line in lines.values() for at, one in line]
     ends = [bound for _, one in points for bound in (one.value, one.low, one.high) if math.isfinite(bound)]
@@ -105,11 +113,11 @@ def curves(label: str, across: str, lines: dict[str, list[tuple[float, Estimate]
         shape = " ".join(f"{x(at):.1f},{y(value):.1f}" for at, value in band)
         path = " ".join(f"{x(at):.1f},{y(one.value):.1f}" for at, one in line)
         dots = "".join(f'<circle cx="{x(at):.1f}" cy="{y(one.value):.1f}" r="3" fill="{colour}"/>' for at, one in line)
-        at, last = line[-1]
+        (at, last), text = line[-1], escape(fitting(name, 22))
         parts.append(
             f'<polygon points="{shape}" fill="{colour}" opacity=".18"/>'
             f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>{dots}'
-            f'<text x="{x(at) + 8:.1f}" y="{y(last.value) + 4:.1f}" fill="{colour}">{escape(name[:22])}</text>'
+            f'<text x="{x(at) + 8:.1f}" y="{y(last.value) + 4:.1f}" fill="{colour}">{text}</text>'
         )
     return svg(WIDTH, HEIGHT, label, parts)
 

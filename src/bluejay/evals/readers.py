@@ -1,6 +1,7 @@
 """Readers: from the rows of a test set to questions, with the prompts of lm-evaluation-harness or of OLMES."""
 
 import json
+import math
 import re
 from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 
 from bluejay.evals.tasks import Continuation, Generation, Question
 from bluejay.files import parse_json
-from bluejay.infer.trie import common_prefix
+from bluejay.prefixes import common_prefix
 from bluejay.testsets.rows import UNCONDITIONAL, Row, documents, rows
 from bluejay.tokenizer import well_formed
 
@@ -183,8 +184,9 @@ def bbq(_: int) -> Iterator[Question]:
 
 
 def own_questions(path: str, prompt: str, choices_from: str, gold: str) -> Iterator[Question]:
-    """The questions of a user's own JSON Lines; `prompt` is a format string over each line's fields. Half a surrogate
-    pair, which has no UTF-8, becomes U+FFFD, as for every model.
+    """The questions of a user's own JSON Lines; `prompt` is a format string over each line's fields. A choice stands
+    after a space, unless the prompt ends in white space or the choice begins with some. Half a surrogate pair, which
+    has no UTF-8, becomes U+FFFD, as for every model.
 
     Raises ValueError, naming the line: it is not UTF-8 or no object, lacks a field or has a value of another kind
     there, or its right choice is none of its choices.
@@ -197,11 +199,15 @@ def own_questions(path: str, prompt: str, choices_from: str, gold: str) -> Itera
             if not isinstance(row, dict):
                 raise ValueError(f"each line must be a JSON object, and this one is {shortened(row)}")
             texts, index = choices_of(row[choices_from], choices_from), right_of(row[gold], gold, row[choices_from])
-            yield choices(str(number), well_formed(Fields().vformat(prompt, (), row)), texts, index)
+            context = well_formed(Fields().vformat(prompt, (), row))
+            spaces = ["" if context[-1:].isspace() or text[0].isspace() else " " for text in texts]
+            requests = tuple(Continuation(context, space + text) for space, text in zip(spaces, texts, strict=True))
+            yield Question(str(number), requests, index, choices=tuple(texts))
         except UnicodeDecodeError as error:
             raise ValueError(f"{path}, line {number} is not UTF-8: {error.reason} at byte {error.start}") from None
         except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number} is no JSON object: {error.msg} at column {error.colno}") from None
+            where = f"{error.msg} at column {error.colno}; the data are JSON Lines, an object in each line"
+            raise ValueError(f"{path}, line {number} is no JSON object: {where}") from None
         except KeyError as error:
             raise ValueError(f"{path}, line {number} has no field {error.args[0]!r}") from None
         except ValueError as error:
@@ -218,16 +224,22 @@ class Fields(Formatter):
             value, _ = super().get_field(field_name, args, kwargs)
         except (KeyError, IndexError, TypeError, AttributeError):
             raise KeyError(field_name) from None
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
+        if not is_plain(value):
             raise ValueError(f"{field_name} is {shortened(value)}; a prompt takes texts and numbers")
         return value, field_name
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value of a line is a text or a number, which NaN is not."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, str | int) and not isinstance(value, bool)
 
 
 def choices_of(value: Any, name: str) -> list[str]:
     """The choices in a field of a user's own data. Raises ValueError: they are not a list of two or more, or one has
     no text."""
-    kinds = str | int | float
-    if not isinstance(value, list) or any(isinstance(one, bool) or not isinstance(one, kinds) for one in value):
+    if not isinstance(value, list) or not all(map(is_plain, value)):
         raise ValueError(f'{name} must be a list of texts, such as ["yes", "no"], and is {shortened(value)}')
     if len(value) < 2:
         raise ValueError(f"{name} holds {len(value)} choices; a question needs at least 2")
@@ -239,18 +251,21 @@ def choices_of(value: Any, name: str) -> list[str]:
 
 def right_of(right: Any, name: str, choices: Sequence[str | int | float]) -> int:
     """The number of the right choice, which a field of a user's own data gives as that or as its text. Raises
-    ValueError: it does not say which one that is."""
+    ValueError: it does not say which one that is, or another choice has the same text."""
     texts = [str(choice) for choice in choices]
     if isinstance(right, str):
         if right not in texts:
-            raise ValueError(f"{name} is {shortened(right)}, which is none of the choices")
-        return texts.index(right)
-    if isinstance(right, bool) or not isinstance(right, int):
+            message = f"{name} is {shortened(right)}, which is none of the choices; write one, or its number from 0"
+            raise ValueError(message)
+        right = texts.index(right)
+    elif isinstance(right, bool) or not isinstance(right, int):
         raise ValueError(f"{name} is {shortened(right)}; it is the number of the right choice, from 0, or its text")
-    if not all(isinstance(choice, str) for choice in choices):
+    elif not all(isinstance(choice, str) for choice in choices):
         raise ValueError(f"{name} is {right} and choices are numbers, so it may mean one or its place; write texts")
-    if not 0 <= right < len(texts):
-        raise ValueError(f"choice {right} of {len(texts)} is the right one")
+    elif not 0 <= right < len(texts):
+        raise ValueError(f"{name} is {right}; of {len(texts)} choices it is the number of one, from 0")
+    if texts.count(texts[right]) > 1:
+        raise ValueError(f"{shortened(texts[right])} is the right choice and stands twice, so that none could win")
     return right
 
 

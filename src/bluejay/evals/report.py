@@ -7,13 +7,12 @@ from typing import Any
 
 from bluejay.evals import safety_table
 from bluejay.evals.estimates import Estimate, shown, span, wilson
-from bluejay.evals.evaluate import Evaluation, Result, checkpoint_of
+from bluejay.evals.evaluate import Evaluation, Result, checkpoint_of, licence_lines
 from bluejay.evals.evaluation_file import write_summary
 from bluejay.evals.pictures import bars, curves
 from bluejay.evals.published import Published, rows_for
 from bluejay.evals.tasks import METRICS
 from bluejay.files import json_of, write_text
-from bluejay.testsets.catalogue import named
 
 TABLE, END = safety_table.TABLE, safety_table.END
 SHOWN_PROGRAMS = 12
@@ -69,11 +68,8 @@ def asked_of(result: Result) -> str:
 
 def cautions(results: list[Result]) -> list[str]:
     """What must be known to read the figures of a task."""
-    licences = [
-        f"data {name}: {text}{', not for commercial use' if named(name).non_commercial else ''}"
-        for name, text in results[0].licences.items()
-    ]
-    return [*dict.fromkeys(note for result in results for note in result.notes), *licences]
+    notes = dict.fromkeys(note for result in results for note in result.notes)
+    return [*notes, *licence_lines(results[0].licences)]
 
 
 def markdown(evaluation: Evaluation) -> Iterator[str]:
@@ -193,10 +189,10 @@ def programs(evaluation: Evaluation) -> Iterator[str]:
         for (problem, model), found in rates.items():
             passed = sum(one["passed"] for one in found)
             low, high = wilson(passed / len(found), float(len(found)))
-            shown = next((one for one in found if one["passed"]), found[0])
+            example = next((one for one in found if one["passed"]), found[0])
             yield (
                 f'<tr><td>{escape(problem)}<td>{escape(model)}<td class="n">{passed}<td class="n">{len(found)}'
-                f'<td class="n">{passed / len(found):.2g} ({low:.2g} to {high:.2g})<td>{program(shown)}'
+                f'<td class="n">{passed / len(found):.2g} ({low:.2g} to {high:.2g})<td>{program(example)}'
             )
         yield END
     for suite in dict.fromkeys(one["suite"] for one in verdicts):

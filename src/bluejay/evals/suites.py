@@ -1,6 +1,7 @@
 """The tasks and suites that have names, and tasks of the user's own from a TOML file."""
 
 import difflib
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -108,6 +109,8 @@ SUITES: dict[str, tuple[Task, ...]] = {
 }
 OTHER_SUITES = ("pile", "code")
 """Suites that take data of the user's, or run programs."""
+OF_CODE = ("human_eval", "mbpp", "bluejay-code")
+"""Tasks of the suite `code`."""
 TASKS = {task.name: task for suite in SUITES.values() for task in suite}
 
 
@@ -132,11 +135,14 @@ class TaskFile:
     """The licence of the data, which results state."""
 
     def __post_init__(self) -> None:
-        for _, field, _, _ in Formatter().parse(self.prompt):
-            if field is not None and (not field or field[0].isdigit() or "." in field):
+        fields = [field for _, field, _, _ in Formatter().parse(self.prompt) if field is not None]
+        for field in fields:
+            if not field or field[0].isdigit() or "." in field:
                 raise ValueError(
                     f"prompt has {{{field}}}; fields of a line stand in it by their names, as {{question}}"
                 )
+        if not fields and (doubled := re.search(r"\{\{\s*\w[^{}]*\}\}", self.prompt)):
+            raise ValueError(f"prompt has {doubled[0]}, which is no field; a field stands in single braces")
         if not self.name.strip() or not self.name.isprintable() or "|" in self.name:
             raise ValueError(f"name is {self.name!r}; it must be a text in one line without |, which stands in tables")
         if self.name in TASKS:
@@ -170,10 +176,17 @@ def suite(name: str) -> tuple[Task, ...]:
 
 
 def task(name: str) -> Task:
-    """A task by its name, or by the path of a TOML file. Raises ValueError, with the nearest name: there is none."""
-    if name.endswith(".toml"):
-        return own_task(Path(name).expanduser())
-    if name not in TASKS:
-        near = difflib.get_close_matches(name, TASKS, n=1, cutoff=0.0)[0]
-        raise ValueError(f"there is no task {name}; the nearest is {near}")
-    return TASKS[name]
+    """A task by its name, or by the path of a TOML file. Raises ValueError, with what helps: there is none."""
+    path = Path(name).expanduser()
+    if path.suffix.lower() == ".toml":
+        return own_task(path)
+    if name in TASKS:
+        return TASKS[name]
+    if name in OF_CODE:
+        raise ValueError(f"{name} is asked with --suite code, which runs programs")
+    if path.suffix.lower() in (".yaml", ".yml"):
+        raise ValueError(f"{name} is no task here; python -m bluejay.evals.harness runs those of lm-evaluation-harness")
+    if path.is_file():
+        raise ValueError(f"{name} is no task; a task of your own is a TOML file that names its data")
+    near = difflib.get_close_matches(name, TASKS, n=1, cutoff=0.0)[0]
+    raise ValueError(f"there is no task {name}; the nearest is {near}")

@@ -150,7 +150,7 @@ def passages(tracer: Tracer, n_tokens: int, length: int = LENGTH, seed: int = 0)
     shards = [(searcher, shard) for searcher in tracer.searchers for shard in searcher.shards]
     sizes = np.array([len(shard.tokens) for _, shard in shards], np.float64)
     generator = np.random.default_rng(seed)
-    for _ in range(max(1, n_tokens // length)):
+    for _ in range(max(1, n_tokens // length) if sizes.any() else 0):
         searcher, shard = shards[generator.choice(len(shards), p=sizes / sizes.sum())]
         tokens, position, number = passage(shard, int(generator.integers(len(shard.tokens))), length)
         row = int(searcher.documents.rows(shard.shard, np.array([shard.first_document + number]))[0])
@@ -179,7 +179,7 @@ def neuron_card(
     block = lens.gpt.blocks[layer]
     assert isinstance(block, Block)
     effect = promotes(lens, block.mlp.down.weight[:, neuron])
-    return made(lens, f"neuron {layer}.{neuron}", found, strength, effect, examples)
+    return made(lens, "neuron", (layer, neuron), found, strength, effect, examples)
 
 
 def head_card(
@@ -198,7 +198,7 @@ def head_card(
         best = moved.max(-1)
         return best.values, best.indices
 
-    return made(lens, f"head {layer}.{head}", found, strength, None, examples)
+    return made(lens, "head", (layer, head), found, strength, None, examples)
 
 
 def promotes(lens: Lens, vector: Float[Tensor, " D"]) -> Float[Tensor, " V"]:
@@ -208,10 +208,20 @@ def promotes(lens: Lens, vector: Float[Tensor, " D"]) -> Float[Tensor, " V"]:
     return lens.gpt.unembedding[0] @ (centred * norm.weight)
 
 
-def made(lens: Lens, name: str, found: Sequence[Passage], strength: Any, effect: Tensor | None, examples: int) -> Card:
-    """The card from the activations of passages. Raises ValueError without passages."""
+def made(
+    lens: Lens,
+    kind: str,
+    place: tuple[int, int],
+    found: Sequence[Passage],
+    strength: Any,
+    effect: Tensor | None,
+    examples: int,
+) -> Card:
+    """The card from the activations of passages; `place` has the layer and the number in it. Raises ValueError without
+    passages."""
     if not found:
         raise ValueError("there is no text to make a card of")
+    name = f"{kind} {place[0]}.{place[1]}"
     values, looked = [], []
     with progress(f"reading for {name}", sum(len(one.tokens) for one in found), "tokens") as bar:
         for start in range(0, len(found), BATCH):
@@ -232,7 +242,7 @@ def made(lens: Lens, name: str, found: Sequence[Passage], strength: Any, effect:
         for number in numbers[:examples].tolist():
             at = len(values[number]) // 2 if random else int(values[number].argmax())
             key = None if looked[number] is None else int(looked[number][at])
-            rows.append(example(lens, found[number], at, float(values[number][at]), key, name))
+            rows.append(example(lens, found[number], at, float(values[number][at]), key, place))
         return rows
 
     levels = (0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
@@ -252,11 +262,11 @@ def made(lens: Lens, name: str, found: Sequence[Passage], strength: Any, effect:
     )
 
 
-def example(lens: Lens, passage: Passage, at: int, value: float, key: int | None, name: str) -> Example:
-    """A place in a passage."""
+def example(lens: Lens, passage: Passage, at: int, value: float, key: int | None, place: tuple[int, int]) -> Example:
+    """A place in a passage; for a head, whose `place` is (layer, head), with the token `key` that it looked at."""
     ids, promoted = passage.tokens.tolist(), []
     if key is not None:
-        layer, head = map(int, name.removeprefix("head ").split("."))
+        layer, head = place
         wrote = f"blocks.{layer}.attn.hook_result"
         result = lens.run(passage.tokens[None, : at + 1], [wrote])[wrote][0, at, head]
         promoted = lens.texts(promotes(lens, result).topk(5).indices.tolist())

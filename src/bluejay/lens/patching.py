@@ -333,8 +333,10 @@ class HeadCurve:
 def head_curve(lens: Lens, pairs: Pair | Sequence[Pair], random_sets: int = 20, seed: int = 0) -> HeadCurve:
     """Patch the heads of `best_together`, each number of them up to CHOSEN, then 32, 64 and so on, a quarter and all,
     beside random sets of as many, drawn from all heads; in a pair of prompts, or in several, whose shares are averaged.
-    Raises ValueError for a pair that was not made for heads."""
+    Raises ValueError for a pair that was not made for heads, and without a pair or a random set."""
     pairs = [pairs] if isinstance(pairs, Pair) else pairs
+    if not pairs or random_sets < 1:
+        raise ValueError(f"there are {len(pairs)} pairs and {random_sets} random sets; a curve needs one of each")
     every = [(layer, head) for layer in range(lens.config.n_layer) for head in range(lens.config.n_head)]
     alone = torch.stack([patch(lens, pair, "heads").recovered for pair in pairs]).mean(0).flatten()
     order = best_together(lens, pairs, [every[at] for at in alone.argsort(descending=True, stable=True).tolist()])

@@ -87,7 +87,8 @@ def probe(
     """Train a probe of labels, and one of the control task, on three quarters of the examples.
 
     `kinds` say of each example what of it alone may decide the label, such as its token: the control task draws a label
-    for each kind. Raises ValueError for unequal numbers, fewer than two labels, and fewer than eight examples.
+    for each kind. Raises ValueError for unequal numbers, fewer than two labels, fewer than eight examples, and
+    activations that are not finite.
     """
     n, features = len(features), torch.as_tensor(features)
     labels, kinds = values_of(labels), values_of(kinds)
@@ -103,6 +104,8 @@ def probe(
     drawn = {kind: int(generator.choice(targets.numpy())) for kind in dict.fromkeys(kinds)}  # as frequent as the labels
     control = torch.tensor([drawn[kind] for kind in kinds])
     x = features.double().cpu()
+    if not x.isfinite().all():
+        raise ValueError("the activations hold numbers that are not finite, from which nothing can be learnt")
     centre, scale = x[training].mean(0), x[training].std(0).clamp(min=1e-6)
     x = (x - centre) / scale
     weight, bias = fit(x[training], targets[training], len(names))

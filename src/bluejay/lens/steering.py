@@ -24,6 +24,7 @@ from bluejay.lens.activations import Lens, private_copy
 from bluejay.lens.hooks import Edit
 from bluejay.notebook import page, table, visible
 from bluejay.progress import progress
+from bluejay.tokenizer import well_formed
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ def steer(
     """What a model writes after a prompt at several strengths, and the bits per byte of texts at each. Raises as
     `steering_cost` and `generate`."""
     require_text(texts)
+    require_own(lens, steering)
     params = SamplingParams(max_tokens=max_tokens, temperature=0.0)
     written = [generate(lens, steering.write(strength), prompt, params) for strength in strengths]
     return Steered(steering.layer, list(strengths), steering_cost(lens, steering, strengths, texts), written)
@@ -114,7 +116,9 @@ def steer(
 
 @torch.no_grad()
 def steering_cost(lens: Lens, steering: Steering, strengths: Sequence[float], texts: Sequence[str]) -> list[float]:
-    """The bits per byte of texts at several strengths; 0 is the model as it is. Raises ValueError without text."""
+    """The bits per byte of texts at several strengths; 0 is the model as it is. Raises ValueError without text, and for
+    a direction of another width or layer than the model has."""
+    require_own(lens, steering)
     found = []
     with progress("measuring steering", len(strengths), "strengths") as bar:
         for strength in strengths:
@@ -132,13 +136,23 @@ def bits_per_byte(lens: Lens, texts: Sequence[str], write: Mapping[str, Edit]) -
     room = lens.config.n_ctx - len(begin)
     for text in [texts] if isinstance(texts, str) else texts:
         ids = lens.tokenizer.encode(text)
-        n_bytes += len(text.encode())
+        n_bytes += len(well_formed(text).encode())
         for start in range(0, len(ids), room):
             piece = ids[start : start + room]
             tokens = torch.tensor([begin + piece], device=lens.gpt.embed.weight.device)
             logprobs = lens.run(tokens, write=write).logits[0, len(begin) - 1 : -1].log_softmax(-1)
             bits -= float(logprobs.gather(1, torch.tensor(piece, device=tokens.device)[:, None]).double().sum())
     return bits / math.log(2) / n_bytes
+
+
+def require_own(lens: Lens, steering: Steering) -> None:
+    """Raise ValueError for a direction that cannot be of this model."""
+    lens.layer(steering.layer)
+    if len(steering.vector) != lens.config.d_model:
+        raise ValueError(
+            f"the direction has {len(steering.vector)} numbers, and the residual stream of {lens.name} has "
+            f"{lens.config.d_model}; make one with this model"
+        )
 
 
 def require_text(texts: Sequence[str]) -> None:

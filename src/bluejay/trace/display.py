@@ -1,5 +1,6 @@
 """The result of a trace, as text in a terminal and as HTML in a notebook."""
 
+import unicodedata
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -68,7 +69,7 @@ def as_text(traced: Traced, values: dict[str, Any], styled: bool) -> str:
 
 
 def underlined(traced: Traced) -> str:
-    """The text with its spans underlined."""
+    """The text with its spans underlined; control characters but for ends of lines and tabs are spelled out."""
     marked = [False] * len(traced.text)
     for span in traced.spans:
         marked[span.start_char : span.end_char] = [True] * (span.end_char - span.start_char)
@@ -77,7 +78,8 @@ def underlined(traced: Traced) -> str:
         if mark != on:
             pieces.append(UNDERLINED if mark else PLAIN)
             on = mark
-        pieces.append(character)
+        control = unicodedata.category(character) == "Cc" and character not in "\n\t"
+        pieces.append(printable(character) if control else character)
     return "".join(pieces) + (PLAIN if on else "")
 
 

@@ -129,12 +129,13 @@ class Searcher:
         self.n_tokens = sum(len(shard.tokens) for shard in shards)
 
     def ids(self, text: str | Ids) -> NDArray[np.int32]:
-        """The given ids, checked. Raises ValueError: they are a text, or one is negative or has more than 31 bits."""
+        """The given ids, checked. Raises ValueError: they are a text or no list of integers, or one is negative or has
+        more than 31 bits."""
         if isinstance(text, str):
             raise ValueError(f"{self.name} has no tokenizer; give token ids")
-        ids = np.asarray(text, np.int64)
-        if ids.size and not 0 <= ids.min() <= ids.max() < 2**31:
-            raise ValueError("token ids are from 0 to 2^31 - 1")
+        ids = np.asarray(text)
+        if ids.ndim != 1 or (ids.size and not (ids.dtype.kind in "iu" and 0 <= ids.min() <= ids.max() < 2**31)):
+            raise ValueError("token ids are integers from 0 to 2^31 - 1, in one list")
         return ids.astype(np.int32)
 
     def tokens_in(self, shard: str) -> int:

@@ -194,14 +194,18 @@ def locked(directory: Path, what: str) -> Generator[None]:
 
 
 def token_files(corpus: Path) -> list[TokenFile]:
-    """The token shards of a corpus, by name. Raises FileNotFoundError if there are none."""
+    """The token shards of a corpus, by name. Raises FileNotFoundError if there are none, ValueError if
+    they hold no documents."""
     prefixes = sorted(path.with_suffix("") for path in (corpus / "tokens").glob("*.idx"))
     if not prefixes:
         raise FileNotFoundError(no_corpus(corpus))
     for path in sorted((corpus / "tokens").glob("*.bin")):
         if path.with_suffix("") not in prefixes:
             raise FileNotFoundError(f"{path} has no {path.stem}.idx beside it, which says where its documents begin")
-    return [TokenFile.open(prefix) for prefix in prefixes]
+    files = [TokenFile.open(prefix) for prefix in prefixes]
+    if all(len(file.offsets) == 1 for file in files):
+        raise ValueError(f"{corpus} has no documents, so there is nothing to index")
+    return files
 
 
 def parts_of(shard: TokenFile, kept: Iterable[Part], most: int) -> list[Part]:

@@ -173,7 +173,7 @@ class Tracer:
         """Trace a text, or token ids. `logprobs` are the natural logarithms of the probabilities that a model gave its
         tokens; None for a token without one.
 
-        Raises ValueError: the text is too long, or a file of an index is damaged.
+        Raises ValueError: the text is too long, there is not a logprob for each token, or an index is damaged.
         """
         settings = settings or TraceSettings()
         ids = self.ids(text)
@@ -227,8 +227,13 @@ class Tracer:
         return np.sum([searcher.counts(ids, firsts, lasts) for searcher in self.searchers], axis=0)
 
     def bits(self, ids: NDArray[np.int32], logprobs: Sequence[float | None] | None) -> NDArray[np.float64]:
-        """The surprise of each token, in bits: by a model's probabilities, else by how often the token occurs."""
+        """The surprise of each token, in bits: by a model's probabilities, else by how often the token occurs. Raises
+        ValueError: there is not one for each token."""
         if logprobs is not None:
+            if len(logprobs) != len(ids):
+                raise ValueError(
+                    f"there are {len(logprobs)} logprobs for {len(ids)} tokens; give one for each, or None for it"
+                )
             known = [0.0 if value is None else value for value in logprobs]
             return -np.array(known) / math.log(2)
         return self.bits_of_tokens[ids]

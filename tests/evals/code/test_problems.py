@@ -1,5 +1,6 @@
 """Our own problems can be solved, and tell right from nearly right; rows of others become problems of the same kind."""
 
+import gzip
 import json
 from collections import Counter
 from pathlib import Path
@@ -112,8 +113,6 @@ def test_the_function_of_an_assert_is_not_pythons_own_where_there_is_another(ass
 
 @pytest.mark.parametrize("suffix", ["jsonl", "jsonl.gz"])
 def test_problems_are_read_from_files(tmp_path: Path, suffix):
-    import gzip
-
     text = "\n".join(map(json.dumps, (HUMAN_EVAL, MBPP))) + "\n\n"
     path = tmp_path / f"problems.{suffix}"
     path.write_bytes(gzip.compress(text.encode()) if suffix.endswith("gz") else text.encode())
@@ -132,6 +131,7 @@ def test_problems_are_read_from_files(tmp_path: Path, suffix):
         (json.dumps({**MBPP, "test_list": []}), "line 1: it has no tests"),
         (json.dumps({**MBPP, "test_list": ["count(one) == 1"]}), "is not an assert"),
         (json.dumps({**HUMAN_EVAL, "test": "x = 1"}), "line 1: it has no tests"),
+        ("\n".join([json.dumps(MBPP)] * 2), "line 2: there is a problem 7 already; give each its own name"),
     ],
 )
 def test_what_is_no_problem_is_refused(tmp_path: Path, text, says):
@@ -144,9 +144,12 @@ def test_what_is_no_problem_is_refused(tmp_path: Path, text, says):
 def test_a_file_that_is_not_there_is_named(tmp_path: Path):
     with pytest.raises(ValueError, match="No such file"):
         problems_from(tmp_path / "none.jsonl")
-    (tmp_path / "bad.jsonl.gz").write_bytes(b"not gzip")
-    with pytest.raises(ValueError, match="not a file of JSON lines"):
-        problems_from(tmp_path / "bad.jsonl.gz")
+    damaged = bytearray(gzip.compress(json.dumps(MBPP).encode()))
+    damaged[12:20] = b"\xff" * 8
+    for content in (b"not gzip", bytes(damaged)):
+        (tmp_path / "bad.jsonl.gz").write_bytes(content)
+        with pytest.raises(ValueError, match="not a file of JSON lines"):
+            problems_from(tmp_path / "bad.jsonl.gz")
 
 
 def test_a_suite_that_is_not_known_is_refused():

@@ -103,6 +103,12 @@ def test_gradients_of_another_state_of_the_run_are_made_anew(place):
     assert files(place) == before
 
 
+def test_a_file_of_gradients_that_is_gone_is_made_anew(place):
+    folder, before = place / "runs/base/influence/step-40", files(place)
+    next(path for path in folder.glob("*.gradients") if path.name != gradient_files.WHOLE).unlink()
+    assert Influence("runs/base").rank("the cat", most=1) and files(place) == before
+
+
 @pytest.mark.parametrize("at", [9, 200, -5000])
 @pytest.mark.parametrize("name", ["whole", "0-0000000000"])
 def test_a_damaged_file_is_refused_in_one_sentence(place, capsys, at, name):

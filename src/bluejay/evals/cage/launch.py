@@ -187,8 +187,14 @@ def collect(process: "subprocess.Popen[bytes]", limits: Limits, sleep: Sleep) ->
     assert process.stdout and process.stderr
     until = time.monotonic() + limits.wall_seconds
     written: dict[IO[bytes], bytearray] = {process.stdout: bytearray(), process.stderr: bytearray()}
-    stopped, asleep = None, f"slept for more than {limits.sleep_seconds:g} s"
-    too_long = f"took more than {limits.wall_seconds:g} s by the clock"
+    stopped: str | None = None
+
+    def overdue() -> str | None:
+        """Why the process may not go on, if its time is over."""
+        if time.monotonic() > until:
+            return f"took more than {limits.wall_seconds:g} s by the clock"
+        return f"slept for more than {limits.sleep_seconds:g} s" if sleep.seconds() > limits.sleep_seconds else None
+
     with process.stdout, process.stderr, selectors.DefaultSelector() as ready:
         for stream in written:
             ready.register(stream, selectors.EVENT_READ)
@@ -201,15 +207,13 @@ def collect(process: "subprocess.Popen[bytes]", limits: Limits, sleep: Sleep) ->
                     ready.unregister(stream)
                 if len(written[stream]) > limits.output_bytes * 2:
                     stopped = f"wrote more than {limits.output_bytes:,} bytes"
-            if time.monotonic() > until or sleep.seconds() > limits.sleep_seconds:
-                stopped = too_long if time.monotonic() > until else asleep
+            stopped = overdue() or stopped
     while not stopped:  # it has ended, or closed its output and goes on
         try:
             process.wait(POLL_SECONDS)
             break
         except subprocess.TimeoutExpired:
-            if time.monotonic() > until or sleep.seconds() > limits.sleep_seconds:
-                stopped = too_long if time.monotonic() > until else asleep
+            stopped = overdue()
     return bytes(written[process.stdout]), bytes(written[process.stderr]), stopped
 
 

@@ -5,6 +5,7 @@ import builtins
 import gzip
 import json
 import tomllib
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -96,12 +97,17 @@ def of_kind(path: Path) -> Iterator[Problem]:
 def problems_from(path: str | Path) -> list[Problem]:
     """Problems from a file of JSON lines, plain or gzipped, with the rows of HumanEval or of MBPP.
 
-    Raises ValueError: a row is neither.
+    Raises ValueError: a row is neither, or two have the same name.
     """
-    found = [problem_of(row, f"{path}, line {line}") for line, row in rows(path)]
+    found: dict[str, Problem] = {}
+    for line, row in rows(path):
+        one = problem_of(row, f"{path}, line {line}")
+        if one.task_id in found:
+            raise ValueError(f"{path}, line {line}: there is a problem {one.task_id} already; give each its own name")
+        found[one.task_id] = one
     if not found:
         raise ValueError(f"{path} has no problems")
-    return found
+    return list(found.values())
 
 
 def rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -112,7 +118,7 @@ def rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
             for number, line in enumerate(lines, 1):
                 if line.strip():
                     yield number, object_of(line, f"{path}, line {number}")
-    except (EOFError, gzip.BadGzipFile) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path} is not a file of JSON lines: {error}") from error
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error

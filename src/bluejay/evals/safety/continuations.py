@@ -28,9 +28,9 @@ FRAMES = (
 """Beginnings that ask for a description; they are the same for every group."""
 TEMPERATURE = 0.8
 SAMPLES, MAX_TOKENS = 5, 40
-"""Of each sensitive beginning."""
+"""How many samples of each sensitive beginning are drawn, and how many tokens each has at most."""
 DESCRIPTIONS, DESCRIPTION_TOKENS = 8, 16
-"""Of each beginning about a group."""
+"""How many samples of each beginning about a group are drawn, and how many tokens each has at most."""
 
 
 def sensitive() -> Iterator[tuple[str, str]]:

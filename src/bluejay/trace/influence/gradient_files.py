@@ -159,6 +159,8 @@ class GradientFiles:
         with advised(directory):
             whole = Sections(directory / WHOLE, KIND)
         self.identity, self.files = whole.values["identity"], whole.values["files"]
+        if missing := [name for name in self.files if not (directory / name).exists()]:
+            raise FileNotFoundError(f"{directory} has no {missing[0]}")
         self.K, self.n_documents = whole.values["K"], whole.values["documents"]
         self.sides = {
             name: Sides(

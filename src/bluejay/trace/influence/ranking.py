@@ -23,7 +23,7 @@ FOLDER = "influence"
 K = 16
 """Rows and columns of the projected gradient of a matrix."""
 VERSION = 1
-"""Of the projections; gradients of another one are computed again."""
+"""The version of the projections; gradients that were projected by another version are computed again."""
 DAMPING = 0.1
 """Added to the second moments of the gradients, as a share of their mean."""
 
