@@ -1,8 +1,10 @@
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# The first of these that is new enough.
+PYTHON ?= $(shell for name in python3.11 python3 python3.13 python3.12 python3.14; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $$name && break; done)
 BIN := .venv/bin
 PORT ?= 8000
 # uv installs in place of pip, where there is one.
-UV := $(shell command -v uv)
+UV := $(shell command -v uv 2>/dev/null)
 INSTALL := $(if $(UV),uv pip install --python $(BIN)/python,$(BIN)/python -m pip install --no-compile) --constraint constraints.txt
 # The tests of a file: its own, or else those of its folder; a folder has all below it, and a file of tests is itself.
 in_tests = $(patsubst %/,%,$(patsubst %/__init__.py,%,$(patsubst tests/src/bluejay%,tests%,$(patsubst tests/tests%,tests%,tests/$(1)))))
@@ -63,16 +65,18 @@ clean-all: clean  ## remove data and runs too: every corpus and every model ther
 help:  ## what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
 
-# Commands in an environment name the folder that it was made in, so one that was moved or copied is installed again.
-ifneq ($(shell cat .venv/run 2>/dev/null),$(CURDIR))
+# Commands in an environment name the folder that it was made in, so one that was moved or copied is installed again;
+# and so is one whose Python went, or became another version, with an update of the system.
+ifneq ($(shell .venv/bin/python -c 'import bluejay' >/dev/null 2>&1 && cat .venv/run 2>/dev/null),$(CURDIR))
 .venv/run: FORCE
 endif
 
 .venv/run: pyproject.toml constraints.txt $(wildcard native/*.cpp native/*.h native/CMakeLists.txt)
-	@test -n '$(PYTHON)' || { echo 'error: no Python here; install Python 3.11 or newer, or set PYTHON='; exit 1; }
+	@test -n '$(PYTHON)' || { echo 'error: no Python 3.11 or newer here; install one, or set PYTHON='; exit 1; }
 	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: bluejay needs Python 3.11 or newer; set PYTHON=")'
 	@echo 'installing torch, pyarrow and some 60 smaller packages into .venv, about 1 GB (more with CUDA), and compiling the native engine:'
 	@echo 'one to five minutes, most of it torch and the compiler; "make clean" removes all of it'
+	@$(BIN)/python -c '$(if $(UV),,import pip)' 2>/dev/null || rm -f $(BIN)/python*  # a link that leads nowhere would stay
 	test -x $(BIN)/python -a \( -x $(BIN)/pip -o -n '$(UV)' \) || '$(PYTHON)' -m venv .venv
 	@test ! -s $@ || test "$$(cat $@)" = "$$(pwd -P)" || $(BIN)/python -m venv --without-pip .venv  # rewrites bin/activate
 	$(INSTALL) --editable .

@@ -67,6 +67,25 @@ def test_an_environment_that_was_not_finished_is_made_again(tmp_path, files, mad
     assert ("-m venv .venv" in (tmp_path / "calls").read_text().splitlines()) == made
 
 
+@pytest.mark.parametrize("python", [None, "#!/bin/sh\nexit 1\n", "#!/bin/sh\n"])
+def test_an_environment_whose_python_is_gone_or_another_is_made_again(tmp_path, python):
+    """After an update of the system, which is no change of the checkout: only one that still works stays."""
+    for name in ("pyproject.toml", "constraints.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "run").write_text(f"{tmp_path.resolve()}\n")
+    files = {"python": '#!/bin/sh\necho "$@" >> calls\n', ".venv/bin/pip": "", ".venv/bin/python": python}
+    for name, text in files.items():
+        if text is None:
+            (tmp_path / name).symlink_to("/nowhere/python3.11")
+        else:
+            (tmp_path / name).write_text(text)
+            (tmp_path / name).chmod(0o755)
+    make(tmp_path, ".venv/run", "PYTHON=./python", "INSTALL=true")
+    made = (tmp_path / "calls").is_file() and "-m venv .venv" in (tmp_path / "calls").read_text().splitlines()
+    assert made == (python != "#!/bin/sh\n") == (not os.path.lexists(tmp_path / ".venv" / "bin" / "python"))
+
+
 def make(folder: Path, *arguments: str) -> str:
     """What `make` prints in a folder, with an installer that only says that it is called."""
     command = ["make", "--file", ROOT / "Makefile", "--no-print-directory", "UV=", "INSTALL=echo installs", *arguments]
@@ -93,7 +112,7 @@ def test_a_checkout_is_installed_once_and_again_where_it_was_moved_to(tmp_path):
 def test_without_a_python_make_says_so_and_stops(tmp_path):
     with pytest.raises(subprocess.CalledProcessError) as stopped:
         make(tmp_path, ".venv/run", "PYTHON=", "--old-file=pyproject.toml", "--old-file=constraints.txt")
-    assert stopped.value.stdout == "error: no Python here; install Python 3.11 or newer, or set PYTHON=\n"
+    assert stopped.value.stdout == "error: no Python 3.11 or newer here; install one, or set PYTHON=\n"
 
 
 @pytest.mark.parametrize(("target", "kept"), [("clean", {"data", "runs", "src"}), ("clean-all", {"src"})])

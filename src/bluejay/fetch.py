@@ -23,7 +23,9 @@ from bluejay.progress import progress
 from bluejay.storage import bucket
 
 SCHEMES = ("http", "https", "s3", "hf")
+"""What addresses begin with."""
 READ_BYTES = 1 << 16
+"""Bytes that are passed on at once."""
 REFUSED = {
     "http": ((401,), "write user and password into the recipe, where a saved one has none, or ~/.netrc"),
     "hf": ((401, 403), "accept its terms on its page, then `hf auth login` or set HF_TOKEN"),
@@ -31,8 +33,8 @@ REFUSED = {
 """Scheme -> the statuses by which a server refuses access, and what gives it."""
 VERSION, LOCK = ".version", ".lock"
 """Suffixes of the files beside a file while it is downloaded: the version of its partial file, and the lock."""
-
 SECONDS_OF_SILENCE = 60.0
+"""How long a server may send nothing before a request fails."""
 
 
 def is_address(path: str) -> bool:

@@ -48,14 +48,29 @@ def lost_certificates() -> str | None:
     return None
 
 
+def text_given(argument: str) -> str:
+    """The text of an argument, or for `-` of standard input. Raises ValueError: it is not UTF-8, or input is closed."""
+    return standard_input() if argument == "-" else well_encoded(argument, "the text")
+
+
 def standard_input() -> str:
-    """The text of standard input. Raises ValueError: it is closed, or not UTF-8."""
+    """The text of standard input, without the mark with which some editors begin a file. Raises ValueError: it is
+    closed, or not UTF-8."""
     if sys.stdin is None:
         raise ValueError("standard input is closed; give the text as an argument, or by a pipe")
     try:
-        return sys.stdin.read()
+        return well_encoded(sys.stdin.read().removeprefix("\ufeff"), "standard input")
     except UnicodeDecodeError as error:
         raise ValueError(f"standard input is not UTF-8 text: {error.reason} at byte {error.start}") from None
+
+
+def well_encoded(text: str, what: str) -> str:
+    """The text itself. Raises ValueError: it came from bytes that are not UTF-8, which Python made surrogates of."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{what} is not UTF-8 text: invalid byte after {text[: error.start][-20:]!r}") from None
+    return text
 
 
 def open_outputs() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from bluejay.extras import install
@@ -51,12 +51,15 @@ class Storage:
             client().delete(store, f"{prefix}/.writable".strip("/"))
 
     def files(self, name: str = "") -> dict[str, int]:
-        """The files below `name`, relative to it, with their bytes."""
+        """The files below `name`, relative to it, with their bytes; without the empty objects by which S3's console
+        and other programs mark folders."""
         with self.errors("listed", name):
             store, prefix = self.place(name)
             above = f"{prefix}/" if prefix else ""
             pages = client().list(store, above or None)
-            return {entry["path"].removeprefix(above): entry["size"] for page in pages for entry in page}
+            entries = {entry["path"]: entry["size"] for page in pages for entry in page}
+        folders = {str(folder) for path in entries for folder in PurePosixPath(path).parents} | {prefix}
+        return {path.removeprefix(above): size for path, size in entries.items() if size or path not in folders}
 
     def exists(self, name: str) -> bool:
         """Whether there is a file of this name."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 
 from bluejay.infer.samples import Chunk
+from bluejay.prefixes import common_prefix
 from bluejay.terminal.assets import PROBABILITY_THRESHOLDS
 from bluejay.terminal.function_end import function_end
 from bluejay.tokenizer import Tokenizer
@@ -37,9 +38,9 @@ class AnnotatedText:
 
     def after_edit(self, after: str) -> "AnnotatedText":
         """The annotated text after the user changed it to `after`. What the edit touches becomes the user's."""
-        start = common_prefix_length(self.text, after)
+        start = common_prefix(self.text, after)
         room = min(len(self.text), len(after)) - start
-        tail = min(common_prefix_length(self.text[::-1], after[::-1]), room)
+        tail = min(common_prefix(self.text[::-1], after[::-1]), room)
         end, shift = len(self.text) - tail, len(after) - len(self.text)
         spans: list[Span] = []
         for span in self.spans:
@@ -71,12 +72,6 @@ class AnnotatedText:
         """The token at a position in the text; None if the user wrote it or its probability is unknown."""
         known = (span for span in self.spans if span.start <= position < span.end and span.logprob is not None)
         return next(known, None)
-
-
-def common_prefix_length(one: str, other: str) -> int:
-    """Length of the longest common prefix."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 @dataclass

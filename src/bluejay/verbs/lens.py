@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bluejay.fields import at_least
 from bluejay.files import require_writable, write_text
-from bluejay.mistakes import standard_input
+from bluejay.mistakes import text_given
 
 if TYPE_CHECKING:
     from bluejay.lens.activations import Lens
@@ -90,7 +90,7 @@ def run_lens(options: argparse.Namespace, _: list[str]) -> tuple[str, dict[str, 
         return shown(heads_over_training(Path(options.model)), options.output)
     from bluejay.infer.model import load
 
-    text = standard_input() if options.text == "-" else options.text or ""
+    text = text_given(options.text or "")
     lens = load(options.model).lens()
     if options.names:
         return "\n".join(lens.hooks), {"hooks": list(lens.hooks)}

@@ -1,0 +1,83 @@
+"""The parser of the command line: its errors are one line that names what was probably meant."""
+
+import argparse
+import difflib
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, NoReturn
+
+from bluejay.train.distributed.processes import speaking_for_all
+
+TEXTS = ("prompt", "text")
+"""The arguments of verbs that are texts, which may be several words."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, and that takes a text that stands after options."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Argparse takes an optional argument only beside the one before it: give it the one word that is left over.
+        After `--`, it may begin with dashes."""
+        found, rest = super().parse_known_args(args, namespace)
+        words = [word for word in rest if word != "--"]
+        left = [one for one in self._actions if one.nargs == "?" and not one.option_strings]
+        missing = len(words) == 1 == len(left) and getattr(found, left[0].dest) is None
+        if missing and ("--" in (args or ()) or not words[0].startswith("--")):
+            setattr(found, left[0].dest, self._get_values(left[0], words))
+            return found, []
+        return found, rest
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Name the choice that a misspelt one may stand for, where there is one."""
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            if not (near := difflib.get_close_matches(str(value), [str(one) for one in action.choices or ()], 1)):
+                raise
+            raise argparse.ArgumentError(action, f"invalid choice: {value!r}; did you mean {near[0]}?") from error
+
+    def error(self, message: str) -> NoReturn:
+        """Report the mistake and exit with code 2."""
+        fail(f"{message} (see {self.prog} --help)")
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """Exit after a help text, whose reader may be gone."""
+        sys.stdout.flush()
+        super().exit(status, message)
+
+
+def fail(message: object, mends_itself: bool = False) -> NoReturn:
+    """Report a user's mistake in one line on standard error and exit with code 2."""
+    with nullcontext() if mends_itself else speaking_for_all():
+        print("error:", " ".join(str(message).split()), file=sys.stderr)
+    sys.exit(2)
+
+
+def refuse(words: list[str], parser: argparse.ArgumentParser) -> NoReturn:
+    """Refuse words that a parser does not know: name the option that the first may be a misspelling of, if there is
+    one, and where all of them are listed."""
+    name, advice = words[0].partition("=")[0].replace("_", "-"), ""
+    if name.startswith("-"):
+        near = difflib.get_close_matches(name, parser._option_string_actions, 1)
+        advice = "".join(f"; did you mean {option}?" for option in near)
+    elif any(one.dest in TEXTS for one in parser._actions):
+        advice = "; a text of several words stands between quotes"
+    fail(f"unrecognized arguments: {' '.join(words)}{advice} (see {parser.prog} --help)")
+
+
+def require_verb_first(words: list[str], parser: argparse.ArgumentParser) -> None:
+    """Refuse an unknown option before the verb, for which argparse would only miss the verb."""
+    name = words[0].partition("=")[0] if words else ""
+    if name.startswith("-") and not any(option.startswith(name) for option in parser._option_string_actions):
+        refuse(words[:1], parser)
+
+
+def require_recipe_first(words: list[str], overrides: list[str], options: argparse.Namespace) -> None:
+    """Refuse a recipe's field before the recipe: argparse, which does not know it, took its value for the recipe."""
+    field = next((word for word in overrides if word.startswith("--") and "=" not in word), None)
+    if field is not None:
+        recipe = next(getattr(options, one.dest) for one in options.parser._actions if not one.option_strings)
+        if field in words[: [Path(word) for word in words].index(recipe)]:
+            prog = options.parser.prog
+            fail(f"{field} stands before the recipe; fields follow it: {prog} RECIPE {field} VALUE")
