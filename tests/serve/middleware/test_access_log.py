@@ -108,8 +108,9 @@ def test_prometheus_metrics_count_requests_and_tokens(running, model):
                 next(lines)
             during = figures(server)
             assert during["bluejay_samples_running"] >= 1 and during["bluejay_cache_pages_held"] > 0
-        ask(server, {"prompt": "the", "max_tokens": 100})  # by then the stream has been forgotten
+        ask(server, {"prompt": "the", "max_tokens": 100})
         assert eventually(lambda: figures(server)["bluejay_requests_total /v1/completions 200"] == 4)
+        assert eventually(lambda: figures(server)["bluejay_samples_running"] == 0)  # the stream is forgotten
         after = figures(server)
     assert (
         after["bluejay_samples_running"] == after["bluejay_cache_pages_held"] == 0 < after["bluejay_cache_pages_kept"]
