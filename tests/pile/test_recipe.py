@@ -25,6 +25,12 @@ def test_the_quickstart_recipe_is_valid() -> None:
         (["--tokenizer.path", "gpt2"], "tokenizer needs one of"),
         (["--tokenizer.train.sample", "50 potatoes"], "'50 potatoes'; write a number and a unit"),
         (["--tokenizer.train.vocab_size", "256"], "at least 257"),
+        (["--tokenizer.train.vocab_size", "1e12"], "at most 10,000,000"),
+        (["--tokenizer.train.sample", "0 MB"], "'0 MB', which is no text to train on"),
+        (
+            ["--component", "[{name='A', epochs=1e9, source=[{kind='stdlib'}]}]"],
+            "epochs 1e.09; it must be at most 100,000",
+        ),
         (["--split.valid", "1.0"], "together below 1"),
         (["--split.vaild", "0.1"], "unknown key split.vaild; did you mean valid"),
         (["--component", "[]"], r"no \[\[component\]\]"),

@@ -12,8 +12,10 @@ from bluejay.pile.text.minhash import MinHashSettings
 from bluejay.recipe import STRICT, PathText, at_home
 from bluejay.testsets.catalogue import PREFIX, named
 
-MIN_VOCAB_SIZE = 257
-"""The 256 bytes and <|endoftext|>."""
+MIN_VOCAB_SIZE, MAX_VOCAB_SIZE = 257, 10_000_000
+"""The 256 bytes and <|endoftext|>; and more than any text gives, for which the trainer allocates memory at once."""
+MAX_EPOCHS = 100_000
+"""More copies of each document than anybody wants."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,11 @@ class TrainTokenizer:
     """Amount of text to train on, at most: a number and kB, MB, GB or TB (powers of 1000)."""
 
     def __post_init__(self) -> None:
-        if self.vocab_size < MIN_VOCAB_SIZE:
-            raise ValueError(f"tokenizer.train.vocab_size is {self.vocab_size}; it must be at least {MIN_VOCAB_SIZE}")
-        parse_size(self.sample, "tokenizer.train.sample")
+        if not MIN_VOCAB_SIZE <= self.vocab_size <= MAX_VOCAB_SIZE:
+            limits = f"at least {MIN_VOCAB_SIZE} and at most {MAX_VOCAB_SIZE:,}"
+            raise ValueError(f"tokenizer.train.vocab_size is {self.vocab_size}; it must be {limits}")
+        if not self.sample_bytes:
+            raise ValueError(f"tokenizer.train.sample is {self.sample!r}, which is no text to train on")
 
     @property
     def sample_bytes(self) -> int:
@@ -108,7 +112,8 @@ class Decontaminate:
 
     __pydantic_config__ = STRICT
     against: tuple[str, ...]
-    """Files of test sets, or patterns of files, also compressed: .jsonl, .parquet, .txt; or names: eval:hellaswag."""
+    """Files of test sets, or patterns of files, also compressed: .jsonl, .json, .parquet or plain text; or the names of
+    known ones: eval:hellaswag."""
     ngram: int = 13
     """Words of the shortest passage that counts; the default is GPT-3's."""
 
@@ -141,6 +146,7 @@ class Component:
 
     __pydantic_config__ = STRICT
     name: str
+    """The name of the component, which no other of the corpus has."""
     source: tuple[Source, ...] = ()
     """The sources of its documents; of equal documents, the first stays."""
     licence: str = "from-metadata"
@@ -166,6 +172,8 @@ class Component:
         for key, value in (("epochs", self.epochs), ("weight", self.weight)):
             if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"component {self.name} has {key} {value}; it must be above 0")
+        if self.epochs is not None and self.epochs > MAX_EPOCHS:
+            raise ValueError(f"component {self.name} has epochs {self.epochs:g}; it must be at most {MAX_EPOCHS:,}")
         if self.size is not None:
             parse_size(self.size, f"size of component {self.name}")
 

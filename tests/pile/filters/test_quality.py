@@ -80,6 +80,13 @@ def test_what_is_not_learnt_from_is_said(tmp_path: Path, capsys, monkeypatch) ->
     assert capsys.readouterr().err == f"error: {tmp_path} is a folder; name a file\n"
 
 
+def test_texts_for_the_classifier_are_those_of_tables_and_arrays(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('[{"text": "one"}, {"text": "two"}]')
+    (tmp_path / "b.tsv").write_text("id\ttext\n1\tthree\n")
+    (tmp_path / "c.txt").write_text("four")
+    assert list(quality_train.texts_of([f"{tmp_path}/*"])) == ["one", "two", "three", "four"]
+
+
 def empty(folder: Path) -> Path:
     (folder / "empty.txt").write_text(" ")
     return folder / "none.safetensors"

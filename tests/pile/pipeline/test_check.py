@@ -104,3 +104,10 @@ def test_what_need_not_be_there_is_no_mistake(tmp_path: Path) -> None:
     ]
     rows = plan(recipe(tmp_path, {"source": fine}))
     assert [row.note for row in rows] == ["", "", "2 can be built"]
+
+
+def test_a_recipe_of_which_nothing_is_available_is_refused(tmp_path: Path) -> None:
+    component = [{"name": "A", "unavailable": "gone"}]
+    values = {"name": "n", "tokenizer": {"path": "gpt2"}, "output": f"{tmp_path}/out", "component": component}
+    with pytest.raises(ValueError, match="every component is unavailable, so there is no text"):
+        build(check(PileRecipe, values, "the test"))

@@ -28,6 +28,7 @@ COMPONENT = Component("A", source=(Mathematics(kind="mathematics", documents=1),
         ([1.5, float("inf"), {"a": float("nan")}], [1.5, None, {"a": None}]),
         ("NaN", "NaN"),
         (10**40, 10**40),
+        ("caf\udce9 😀 \\ud83d", "caf\ufffd 😀 \\ud83d"),
         ({"bytes": b"PNG", "path": "a.png"}, {"bytes": None, "path": "a.png"}),
     ],
 )

@@ -1,6 +1,7 @@
 """Train the classifier of text quality: `bluejay pile quality`."""
 
 import itertools
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from bluejay.pile.documents import Document
 from bluejay.pile.filters.quality import BUCKETS, Classifier, features, sigmoid
-from bluejay.pile.sources.folder import kind_of
-from bluejay.pile.sources.formats.tables import JSONLines, Parquet
-from bluejay.pile.sources.formats.text import Text
+from bluejay.pile.sources import Source
+from bluejay.pile.sources.folder import source_of
 from bluejay.pile.sources.io.open import matching
 from bluejay.pile.text.text_batch import TextBatch, Texts, split_texts
 from bluejay.progress import say
@@ -35,7 +36,7 @@ TOO_FEW = f"its accuracy is not measured, which needs {HELD_OUT_EVERY} good and 
 
 
 def train_from_files(good: Sequence[str], bad: Sequence[str], path: Path, seed: int = 0) -> float | None:
-    """Train on files (.jsonl, .ndjson, .jsonlines and .parquet with a field text, or plain text; patterns and URLs) and
+    """Train on files, which are read by the endings of their names (tables have a field text; patterns and URLs), and
     write `path`.
 
     Returns the accuracy on held-out texts, the mean of that on good and on bad ones; None where either has none held
@@ -92,11 +93,9 @@ def first_texts(paths: Sequence[str]) -> list[str]:
 
 def texts_of(paths: Sequence[str]) -> Iterator[str]:
     """Yield the texts of files, in order; says of each file how much of it gave none."""
+    readers = TypeAdapter(Source)
     for path in (path for pattern in paths for path in matching(pattern)):
-        source: Any = {
-            "jsonl": JSONLines(kind="jsonl", path=path),
-            "parquet": Parquet(kind="parquet", path=path),
-        }.get(kind_of(Path(path)), Text(kind="text", path=path))
+        source: Any = readers.validate_json(json.dumps(source_of(Path(path), path)))
         skipped, first = 0, ""
         try:
             for found in source.read(path):

@@ -77,6 +77,8 @@ def require_parsers(reader: Any) -> None:
 
 def missing(recipe: PileRecipe) -> Iterator[str]:
     """What is wrong with the files of this machine that the recipe names."""
+    if not recipe.built:
+        yield "every component is unavailable, so there is no text to build a corpus of"
     yield from (f"component {part.name}: {found}" for part in recipe.built for found in missing_files(part))
     yield from (f"decontaminate: {found}" for found in missing_tests(recipe.decontaminate))
 

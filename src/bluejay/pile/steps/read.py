@@ -270,6 +270,8 @@ def row_of(document: Document, component: Component) -> dict[str, str] | Skipped
     source, url = without_credentials(document.source), without_credentials(document.url)
     try:
         meta = json_text(without_credentials({**document.meta, "component": component.name}))
+        if "\\ud" in meta:  # half of a character that UTF-16 writes as two, which other readers of JSON refuse
+            meta = json_text(json.loads(well_formed(json.dumps(json.loads(meta), ensure_ascii=False))))
     except (RecursionError, TypeError) as error:  # TypeError: names that are not all text
         return Skipped(document.url, f"its metadata cannot be written as JSON: {error}")
     values = {"text": document.text, "source": source, "licence": licence, "url": url}

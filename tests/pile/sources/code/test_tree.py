@@ -198,3 +198,49 @@ def test_an_older_revision_and_none(project: Path) -> None:
     ):
         with pytest.raises(ValueError, match="git cannot read"):
             Git(kind="git", path=path, revision=revision).units()
+
+
+@pytest.mark.parametrize("kind", ["tree", "git"])
+def test_a_choice_of_licences_holds_one_that_is_asked_for(kind: str, tmp_path: Path) -> None:
+    files = {
+        "LICENSE-MIT": TEXTS["MIT"],
+        "LICENSE-APACHE": TEXTS["Apache-2.0"],
+        "both.rs": "fn a() {}",
+        "either.rs": "// SPDX-License-Identifier: MIT OR GPL-2.0-only",
+        "other.rs": "// SPDX-License-Identifier: MIT AND GPL-2.0-only",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    committed(tmp_path)
+    documents, aside = read(source(kind, str(tmp_path), include=("*.rs",), licences=("MIT", "apache-2.0")))
+    assert (list(documents), list(aside)) == (["both.rs", "either.rs"], ["other.rs"])
+
+
+def test_a_partial_clone_runs_nothing_that_its_configuration_says(project: Path, tmp_path: Path) -> None:
+    committed(project)
+    clone, ran = tmp_path / "clone", tmp_path / "ran"
+    for command in (
+        ["-C", str(project), "config", "uploadpack.allowFilter", "true"],
+        ["clone", "-q", "--no-checkout", "--filter=blob:none", project.as_uri(), str(clone)],
+        ["-C", str(clone), "config", "remote.origin.uploadpack", f"touch {ran}; git-upload-pack"],
+    ):
+        subprocess.run(["git", *command], check=True, capture_output=True)
+    with pytest.raises(ValueError, match="fetches what a partial clone lacks"):
+        read(Git(kind="git", path=str(clone)))
+    assert not ran.exists()
+
+
+def test_what_a_repository_has_elsewhere_or_not_is_said(project: Path) -> None:
+    commit = committed(project)
+    entry = f"160000,{commit},lib/module"
+    subprocess.run(["git", "update-index", "--add", "--cacheinfo", entry], cwd=project, check=True)
+    subprocess.run(["git", "-c", "user.name=N", "-c", "user.email=e@e", "commit", "-qm", "x"], cwd=project, check=True)
+    _, aside = read(Git(kind="git", path=str(project), include=("*.f90",)))
+    assert [reason.partition(":")[0] for reason in aside.values()] == ["a submodule", "no file in it matches *.f90"]
+    assert "module" not in read(Git(kind="git", path=str(project), exclude=("lib/module",)))[1]
+
+
+@pytest.mark.parametrize("kind", ["tree", "git"])
+def test_a_limit_that_leaves_nothing_is_refused(kind: str) -> None:
+    with pytest.raises(ValueError, match="max_bytes is 0; it must be at least 1"):
+        source(kind, "x", max_bytes=0)

@@ -57,3 +57,12 @@ def test_copyright_and_files_without_header(parsed: Callable) -> None:
     assert parsed(Gutenberg(path="x"), b"Call me.")[0][0].text == "Call me.\n"
     with pytest.raises(ValueError, match="starts a Project Gutenberg book"):
         parsed(Gutenberg(path="x"), b"The Project Gutenberg licence and no book")
+
+
+@pytest.mark.parametrize(
+    "end", ["Fin de Project Gutenberg's X, par Y\n\n", "Ende dieses Projekt Gutenberg Etextes X\n"]
+)
+def test_ends_in_other_languages_and_dates_of_today(parsed: Callable, end: str) -> None:
+    today = NEW.format("A").replace("Release Date", "Release date").replace("*** END", f"\n{end}*** END")
+    ((book,), _) = parsed(Gutenberg(path="x"), today.replace("OF THE PR", "OF THE COPYRIGHTED PR").encode())
+    assert (book.text, book.meta["date"], book.licence) == ("Call me A.\n", "July, 2001", "unknown")

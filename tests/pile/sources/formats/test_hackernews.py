@@ -72,7 +72,8 @@ def test_a_thread(parsed: Callable, seed: int) -> None:
 
 
 def test_whole_threads_as_algolia_gives_them(parsed: Callable) -> None:
-    reply = {"id": 2, "author": "b", "text": "<p>Why?</p>", "children": []}
+    text = '<p>Why <a href="http:&#x2F;&#x2F;b.c&#x2F;d" rel="nofollow">http:&#x2F;&#x2F;b...</a>?</p>'
+    reply = {"id": 2, "author": "b", "text": text, "children": []}
     story = {
         "id": 1,
         "author": "a",
@@ -82,7 +83,7 @@ def test_whole_threads_as_algolia_gives_them(parsed: Callable) -> None:
         "children": [reply],
     }
     (document,), _ = parsed(HackerNews(path="x"), json.dumps([story]).encode())
-    assert document.text == "T - a\n======\nb\nWhy?"
+    assert document.text == "T - a\n======\nb\nWhy http://b.c/d?"
     assert document.meta == {"title": "T", "date": "2020-01-01T00:00:00Z", "score": 3}
 
 

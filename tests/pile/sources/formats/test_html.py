@@ -77,6 +77,8 @@ def test_what_is_no_page_is_skipped(parsed: Callable) -> None:
 
 
 def test_pieces_keep_their_code() -> None:
+    assert all_text("<pre>  if x:\n    y()\n</pre>Donau&shy;dampf") == "  if x:\n    y()\nDonaudampf"
+    assert all_text("<ol><li>Do<pre>if x:\n  y()</pre></li></ol>") == "  1. Do\n    if x:\n      y()"
     assert all_text("<p>Say &lt;hi&gt;:</p><pre><code>if x:\n    y()\n</code></pre>") == "Say <hi>:\n\nif x:\n    y()"
 
 

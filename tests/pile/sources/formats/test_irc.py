@@ -31,3 +31,9 @@ def test_encodings_and_silence(parsed: Callable) -> None:
     (document,), _ = parsed(Irc(path="x"), b"[00:01] <a> caf\xe9\n[00:02] <b> ok\n")
     assert document.text == "<a> café\n<b> ok"
     assert parsed(Irc(path="x"), b"=== a has joined\n")[1][0].reason == "there is no text in it"
+
+
+@pytest.mark.parametrize("start", ["00:01 <", "00:01:02 < ", "[2020-01-01 00:01:02] <", "2020-01-01T00:01:02+0000 <"])
+def test_times_as_programs_write_them(parsed: Callable, start: str) -> None:
+    ((document,), _) = parsed(Irc(path="x"), f"{start}ann> hi\n00:02 -!- joe has joined\n".encode())
+    assert document.text == "<ann> hi"

@@ -83,9 +83,40 @@ FORMULA = (
         ("<def-list><def-item><term>Rye</term><def><p>a grain</p></def></def-item></def-list>", "Rye: a grain"),
         ("<verse-group><verse-line>Two</verse-line><verse-line>lines</verse-line></verse-group>", "Two\nlines"),
         ("<p><bold>All</bold> <italic>of it</italic>.</p>", "All of it."),
+        (
+            "<p>A<break/>b <inline-formula><tex-math>\\documentclass{a}\\begin{document}$$x$$\\end{document}</tex-math>"
+            "</inline-formula></p>",
+            "A b $$x$$",
+        ),
+        (
+            "<p><mml:math><mml:msup><mml:mn>10</mml:mn><mml:mrow><mml:mo>−</mml:mo><mml:mn>3</mml:mn></mml:mrow></mml:msup>"
+            "<mml:mfrac><mml:mrow><mml:mi>a</mml:mi><mml:mo>+</mml:mo><mml:mi>b</mml:mi></mml:mrow><mml:mi>c</mml:mi>"
+            "</mml:mfrac></mml:math>.</p>",
+            "10^−3(a+b)/c.",
+        ),
+        (
+            "<list><list-item><p>a - b</p><list><list-item><p>c</p></list-item></list></list-item></list>",
+            "- a - b\n  - c",
+        ),
         ("<sec><title>A <italic>title</italic></title><p/><p>End.</p></sec>", "## A title\n\nEnd."),
     ],
 )
 def test_blocks_within_paragraphs(parsed: Callable, body: str, text: str) -> None:
     ((document,), _) = parsed(Jats(path="x"), f"<article xmlns:mml='m'><body>{body}</body></article>".encode())
     assert document.text == text
+
+
+def test_all_parts_of_an_article(parsed: Callable) -> None:
+    article = """<article><front><article-meta><license><p>http://creativecommons.org/licenses/by/2.0</p></license>
+    <title-group><article-title>On X</article-title><subtitle>A trial</subtitle></title-group>
+    <pub-date><year>2020</year></pub-date><pub-date><year>2020</year><month>3</month></pub-date>
+    <abstract><p>Short.</p></abstract><abstract abstract-type="summary"><title>Summary</title><p>For all.</p></abstract>
+    </article-meta></front><body><p>Body.</p></body><back><sec><title>Data</title><p>Here.</p></sec>
+    <ack><title>Thanks</title><p>You.</p></ack></back><floats-group><fig><caption><p>A picture.</p></caption></fig>
+    </floats-group></article>"""
+    ((document,), _) = parsed(Jats(path="x"), article.encode())
+    assert document.text.split("\n\n") == [
+        *("# On X: A trial", "## Abstract", "Short.", "## Summary", "For all.", "Body."),
+        *("## Data", "Here.", "## Thanks", "You.", "A picture."),
+    ]
+    assert (document.licence, document.meta["date"]) == ("CC-BY-2.0", "2020-03")

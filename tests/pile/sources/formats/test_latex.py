@@ -77,6 +77,27 @@ def test_a_paper_of_several_files(parsed: Callable, mode: str) -> None:
         (r"\href{http://a.b}{a link} \verb|a_b\c|", r"a link a_b\c"),
         ("\\section*{One}\nText\\subsection{Two}More", "## One\n\nText\n\n### Two\n\nMore"),
         ("\\newcommand{\\x}[1]{no}\\def\\y{yes}\\y, \\x{arg}", "yes, arg"),
+        (r"e.g.\@ x\linebreak[4] y \vskip 1ex plus .5ex z \setlength\parskip{1pt} a\thinspace b", "e.g. x\ny z a b"),
+        (
+            r"\section{On \texorpdfstring{$x$}{x}} \enquote{q} \glqq r\grqq{} \rotatebox{90}{s}",
+            "## On $x$\n\n“q” „r“ s",
+        ),
+        (r"\newcommand{\ie}{i.e.\xspace}\ie this, \ie, \onlinecite{a}, \citealt{b}", "i.e. this, i.e., @a, @b"),
+        (r"\begin{abstract}A.\end{abstract}\begin{IEEEkeywords}k\end{IEEEkeywords}B", "## Abstract\n\nA.\n\nB"),
+        (r"\begin{subfigure}[b]{0.3\textwidth}\caption{C}\end{subfigure}\pagerange{1--2}", "C"),
+        (
+            r"\begin{IEEEeqnarray}{rCl} a &=& b \end{IEEEeqnarray}",
+            r"$$\begin{IEEEeqnarray}{rCl} a &=& b \end{IEEEeqnarray}$$",
+        ),
+        (r"\begin{deluxetable}{ll} \startdata 1 & 2 \enddata \end{deluxetable}Text", "Text"),
+        (
+            r"\SI{5}{\kilo\metre}, \SIrange{1}{5}{\m\per\s\squared}, \ang{30}, \unit[3]{km}, \SIlist{1;2}{\um}",
+            "5 km, 1 to 5 m/s², 30°, 3 km, 1, 2 µm",
+        ),
+        (
+            "\\def\\be{\\begin{equation}}\\newcommand{\\ee}{\\end{equation}}\\be \\frac{a}{b}\\ee",
+            "$$\\begin{equation}\\frac{a}{b}\\end{equation}$$",
+        ),
         ("{unclosed $math \\begin{equation} \\end{nothing}", "unclosed $math"),
     ],
 )

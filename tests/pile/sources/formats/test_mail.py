@@ -223,3 +223,43 @@ def test_a_message_that_is_too_large_costs_itself(
 def test_blank_lines_before_a_mailbox_change_nothing(parsed: Callable, tmp_path: Path, blank: str) -> None:
     box = write_mbox(tmp_path / "box", ["One.\n", "Two.\n"])
     assert parsed(Mail(path="x"), blank.encode() + box) == parsed(Mail(path="x"), box)
+
+
+FLOWED = (
+    "Lines that \r\nwere wrapped \r\nare one.\r\n From here on\r\n\r\n"
+    "> quoted \r\n> words\r\n>> deeper \r\nreply\r\n-- \r\nMe"
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "written", "text"),
+    [
+        (
+            "flowed",
+            FLOWED,
+            "Lines that were wrapped are one.\nFrom here on\n\n> quoted words\n>> deeper \nreply\n-- \nMe",
+        ),
+        ("Flowed; delsp=yes", "文章 \r\nです。", "文章です。"),
+        ("fixed", "as \nit is", "as \nit is"),
+    ],
+)
+def test_paragraphs_that_a_sender_wrapped_are_whole(parsed: Callable, kind: str, written: str, text: str) -> None:
+    head = f"Subject: x\r\nContent-Type: text/plain; charset=utf-8; format={kind}\r\n\r\n"
+    (document,), _ = parsed(Mail(path="x"), (head + written).encode())
+    assert document.text == text
+
+
+def test_an_encrypted_text_is_skipped(parsed: Callable) -> None:
+    armoured = "-----BEGIN PGP MESSAGE-----\n\nhQEMA1PAd7IzI6OvAQf/\n-----END PGP MESSAGE-----\n"
+    documents, aside = parsed(Mail(path="x"), message(armoured).as_bytes())
+    assert ([entry.reason for entry in aside], documents) == (["encrypted, by PGP"], [])
+
+
+def test_parts_that_are_data_are_no_text(parsed: Callable) -> None:
+    mail = message("Come at ten.")
+    for kind, content in (("calendar", "BEGIN:VCALENDAR"), ("x-vcard", "BEGIN:VCARD")):
+        mail.add_attachment(content, subtype=kind, disposition="inline")
+    assert parsed(Mail(path="x"), mail.as_bytes())[0][0].text.strip() == "Come at ten."
+    mail = message("<html amp4email>", subtype="x-amp-html")
+    mail.add_alternative("<p>Seen.</p>", subtype="html")
+    assert parsed(Mail(path="x"), mail.as_bytes())[0][0].text == "Seen."

@@ -60,7 +60,16 @@ def test_a_cut_dump_keeps_its_articles(parsed: Callable) -> None:
         ("Where <math>x < y</math> &ndash; <nowiki>[[z]]</nowiki> a<br />b", "Where x < y – [[z]] a\nb"),
         ("A.\n\n== Full ==\nText.\n=== Empty ===\n{{x}}\n== Also empty ==\n* {{y}}\n", "A.\n\nFull\n\nText."),
         ("== All ==\n=== Of ===\n==== It ====\n{{none}}", ""),
-        ("* one\n* two {{x}}\n*\n* three", "- one\n- two\n- three"),
+        ("* one\n* two {{x}}\n*\n* three\n** four\n", "- one\n- two\n- three\n  - four"),
+        ("A <code>f()</code>, g() or <code><nowiki>[[x]]</nowiki> &lt;br&gt;</code>.", "A f(), g() or [[x]] <br>."),
+        (
+            "Use\n<syntaxhighlight lang=py>\ndef f():\n    '''No.'''\n\n    return {}  # &lt;\n</syntaxhighlight>\nto.",
+            "Use\n\ndef f():\n    '''No.'''\n\n    return {}  # &lt;\n\nto.",
+        ),
+        ("<pre>\na &lt; b\n\n  c</pre>", "a < b\n\n  c"),
+        ("Ada ({{lang-en|Ada}}; {{IPA|x}}; born 1) ({{y}}; 2) (3, {{z}}).", "Ada (Ada; born 1) (2) (3)."),
+        ("One<p>two</p><ul><li>three</li><li>four</li></ul>", "One\n\ntwo\n\n- three\n\n- four"),
+        ("-{zh-hans:计算机; zh-hant:電腦}--{H|zh-cn:内存}- -{R|a}-", "计算机 a"),
     ],
 )
 def test_markup(markup: str, text: str) -> None:
@@ -86,6 +95,10 @@ def test_markup(markup: str, text: str) -> None:
         (
             "{{formatnum:1234}} {{lang|la|turris}}, {{lang-de|Brot}}, {{nowrap|10 km}}, {{nowrap|1={{val|5|u=s}}}}.",
             "1234 turris, Brot, 10 km, 5 s.",
+        ),
+        (
+            "{{As of|2020|3}}, {{nihongo|Kyō|今日}} {{langx|fr|jour}} {{chem|H|2|O}} {{SS|Iowa}} {{quote|text=Q}}",
+            "As of March 2020, Kyō jour H2O SS Iowa Q",
         ),
         ("{{cvt|6|ft|2|in|cm}}{{snd}}two {{transl|ja|kana}} {{unknown|x}}end.", "6 ft 2 in – two kana end."),
     ],
@@ -117,3 +130,7 @@ def test_old_exports_have_the_namespace_in_the_title(parsed: Callable) -> None:
     documents, aside = parsed(MediaWiki(path="x"), DUMP.format("".join(pages)).encode())
     assert [document.text for document in documents] == ["Bread\n\nOne.", "Mission: B\n\nTwo."]
     assert not aside
+
+
+def test_gaps_take_time_in_proportion_to_their_length() -> None:
+    assert plain_text("a" + " " * 20_000 + "b{{c}}d") == "a bd"

@@ -58,3 +58,9 @@ def test_a_translation_memory(parsed: Callable) -> None:
         )
         assert english == [f"One {number}" for number in range(many)]
         assert german == [f"Eins & {number}" for number in range(many)]
+
+
+def test_markup_of_programs_is_no_part_of_a_segment(parsed: Callable) -> None:
+    unit = '<tu><tuv xml:lang="en"><seg>A <bpt i="1">&lt;b&gt;</bpt>word<ept i="1">&lt;/b&gt;</ept></seg></tuv></tu>'
+    ((document,), _) = parsed(Parallel(path="x"), MEMORY.format(unit).encode())
+    assert document.text == "A word"

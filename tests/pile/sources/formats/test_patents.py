@@ -11,7 +11,7 @@ GRANT = """<?xml version="1.0" encoding="UTF-8"?>
 <invention-title id="d1">Toaster</invention-title></us-bibliographic-data-grant>
 <description id="description"><?BRFSUM description="Brief Summary" end="lead"?>
 <heading id="h-1" level="1">CROSS-REFERENCE TO RELATED ART</heading><p id="p-1">No claim.</p>
-<heading id="h-2" level="1">{heading}</heading><p id="p-2" num="0001">Toast is <b>old</b>.<maths>no formula</maths></p>
+<heading id="h-2" level="1">{heading}</heading><p id="p-2" num="0001">Toast<br/>is <b>old</b>.<maths>none</maths></p>
 <heading id="h-3" level="2">Bread</heading><p id="p-3">Bread is older.</p>
 <heading id="h-4" level="1">SUMMARY</heading><p id="p-4">A toaster.</p></description></us-patent-grant>
 """

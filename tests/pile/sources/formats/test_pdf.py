@@ -47,10 +47,22 @@ def test_lines() -> None:
     )
 
 
+def test_ligatures_are_letters() -> None:
+    assert join_lines("an eﬃcient ﬁnd") == "an efficient find"
+
+
 def test_of_numbers_at_the_edges_of_a_page_one_is_its_number() -> None:
     pages = [["A Title", "", f"{number}", "1984", "was a year.", "15", "17", f"{number}", ""] for number in range(6)]
     assert without_running_titles(pages) == [["1984", "was a year.", "15", "17"]] * 6
     assert without_running_titles([["12", "Anna", "13"], ["", "7"]]) == [["Anna"], []]
+
+
+def test_left_and_right_pages_have_running_titles_of_their_own() -> None:
+    pages = [["A Title", "Text a."]]
+    for number in range(2, 10):
+        head = [f"{number}", "Ann Author"] if number % 2 else ["A Journal", f"{number}"]
+        pages.append([*head, f"Text {'abcdefghij'[number]}."])
+    assert without_running_titles(pages) == [pages[0], *([page[2]] for page in pages[1:])]
 
 
 def test_scans_and_rubbish_are_skipped(parsed: Callable) -> None:

@@ -86,7 +86,8 @@ def test_an_archive_of_a_site(parsed: Callable) -> None:
     with py7zr.SevenZipFile(packed, "w") as archive:
         archive.writestr(b"<users />", "Users.xml")
         archive.writestr(POSTS, "Posts.xml")
-    documents, _ = parsed(StackExchange(path="x"), packed.getvalue(), "dump/cooking.stackexchange.com.7z")
+    address = "https://archive.org/download/stackexchange/cooking.stackexchange.com.7z"
+    documents, _ = parsed(StackExchange(path="x"), packed.getvalue(), address)
     assert [document.url for document in documents] == [
         f"https://cooking.stackexchange.com/questions/{number}" for number in (1, 3)
     ]

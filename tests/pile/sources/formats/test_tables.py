@@ -320,3 +320,53 @@ def test_an_outline_keeps_the_names_of_its_parts(tmp_path: Path) -> None:
     (tmp_path / "al.json").write_text(json.dumps(country))
     (document,), _ = read(JSON(kind="json", path=str(tmp_path / "al.json"), outline=True))
     assert document.text == "\nGeography\n\nArea\ntotal: 28,748 sq km\nnote: small\nCoast: long"
+
+
+@pytest.mark.parametrize(
+    ("start", "says"),
+    [
+        (b"PK\x03\x04\x14\0\0\0 a.csv text\n1,2\n", 'a zip archive, .* kind = "archive" reads'),
+        (b"PAR1\x15\x04\x15", 'Parquet, which kind = "parquet" reads'),
+        (b"7z\xbc\xaf\x27\x1c\0\x04", "a 7z archive"),
+        (b"\n<!DOCTYPE html>\n<html>\n404\n", "a web page and no table"),
+    ],
+)
+def test_a_file_of_another_format_is_no_table(tmp_path: Path, start: bytes, says: str) -> None:
+    (tmp_path / "a").write_bytes(start)
+    for source in (CSV(kind="csv", path="x"), JSON(kind="json", path="x"), JSONLines(kind="jsonl", path="x")):
+        with pytest.raises(ValueError, match=says):
+            list(source.read(str(tmp_path / "a")))
+        with pytest.raises(ValueError, match=says):
+            list(source.read_stream("a", gzip.compress(start)))
+
+
+def test_a_pointer_in_place_of_parquet_is_said(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(ValueError, match="a pointer of Git LFS, not the file itself"):
+        list(Parquet(kind="parquet", path="x").read(str(tmp_path / "a.parquet")))
+
+
+def test_the_line_in_which_excel_names_the_separator_is_no_header(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("sep=;\r\nid;text\r\n1;a, b\r\n")
+    documents, aside = read(CSV(kind="csv", path=f"{tmp_path}/a.csv", separator=";"))
+    assert ([document.text for document in documents], aside) == (["a, b"], [])
+    with pytest.raises(ValueError, match='write separator = ";"'):
+        read(CSV(kind="csv", path=f"{tmp_path}/a.csv"))
+
+
+def test_a_component_that_a_file_lacks_is_said_with_those_that_it_has(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(
+        b"".join(line(name, meta={"pile_set_name": name}) for name in ("Github", "ArXiv"))
+    )
+    documents, aside = read(JSONLines(kind="jsonl", path=f"{tmp_path}/a.jsonl", pile_set_name="GitHub"))
+    assert ([entry.reason for entry in aside], documents) == (
+        ["no document has the pile_set_name GitHub: it has ArXiv, Github"],
+        [],
+    )
+
+
+@pytest.mark.parametrize("name", ["license", "licenses"])
+def test_several_licences_of_a_record_are_all_stated(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.jsonl").write_bytes(line("a", meta={name: ["MIT", "Apache-2.0"]}) + line("b", **{name: []}))
+    documents, _ = read(JSONLines(kind="jsonl", path=f"{tmp_path}/a.jsonl", licence="CC0-1.0"))
+    assert [document.licence for document in documents] == ["MIT AND Apache-2.0", "CC0-1.0"]

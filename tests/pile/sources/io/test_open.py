@@ -198,3 +198,20 @@ def test_patterns(tmp_path: Path) -> None:
     assert names(tmp_path / "Docs [2023]" / "*.md") == ["j.md"]
     with pytest.raises(ValueError, match="no file matches"):
         matching(str(tmp_path / "b" / "*.pdf"))
+
+
+@pytest.mark.parametrize(
+    ("page", "file"),
+    [
+        ("https://github.com/o/r/blob/main/a.txt", "https://github.com/o/r/raw/main/a.txt"),
+        (
+            "https://huggingface.co/datasets/o/r/blob/main/a.txt",
+            "https://huggingface.co/datasets/o/r/resolve/main/a.txt",
+        ),
+        ("https://gitlab.com/g/o/r/-/blob/main/blob/a.txt", "https://gitlab.com/g/o/r/-/raw/main/blob/a.txt"),
+    ],
+)
+def test_a_page_about_a_file_is_not_taken_for_it(page: str, file: str) -> None:
+    with pytest.raises(ValueError, match=f"is a page about a file; the file itself is at {file}$"):
+        matching(page, "text")
+    assert matching(file, "text") == [file] and matching(page, "html") == [page]

@@ -3,7 +3,7 @@
 import pytest
 from identify.vendor.licenses import LICENSES
 
-from bluejay.pile.sources.io.spdx import LicenceFiles, declared, identified, is_licence
+from bluejay.pile.sources.io.spdx import LicenceFiles, declared, identified, is_licence, permitted
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,10 @@ from bluejay.pile.sources.io.spdx import LicenceFiles, declared, identified, is_
         ),
         ("<!-- SPDX-License-Identifier: CC-BY-4.0 -->", "CC-BY-4.0"),
         ("# SPDX-License-Identifier: Apache-2.0\r\nx", "Apache-2.0"),
+        ("(* SPDX-License-Identifier: LGPL-2.1-only *)", "LGPL-2.1-only"),
+        ("{- SPDX-License-Identifier: BSD-3-Clause -}", "BSD-3-Clause"),
+        ("{# SPDX-License-Identifier: MIT #}", "MIT"),
+        ("<?php /* SPDX-License-Identifier: MIT */ ?>", "MIT"),
         ("no declaration", None),
     ],
 )
@@ -32,8 +36,28 @@ def test_texts_of_licences_with_a_holder_put_in() -> None:
 
 
 def test_names_of_licence_files() -> None:
-    assert all(map(is_licence, ("LICENSE", "a/licence.txt", "COPYING", "LICENSE-MIT", "LICENSE.md")))
-    assert not any(map(is_licence, ("LICENSES.py", "license_check.py", "README")))
+    names = (
+        "LICENSE a/licence.txt COPYING LICENSE-MIT LICENSE.md LICENSE_1_0.txt MIT-LICENSE.txt LICENSE.MIT COPYING.LIB"
+    )
+    assert all(map(is_licence, f"{names} COPYING3 LICENSE-APACHE-2.0 LICENSE.apache2 BSD_LICENSE".split()))
+    assert not any(map(is_licence, ["LICENSES.py", "license_check.py", "license-check.js", "README", "license.json"]))
+
+
+@pytest.mark.parametrize(
+    ("expression", "allowed", "is_permitted"),
+    [
+        ("MIT OR GPL-2.0-only", ("MIT",), True),
+        ("Apache-2.0 AND MIT", ("MIT",), False),
+        ("Apache-2.0 AND MIT", ("mit", "apache-2.0"), True),
+        ("(MIT OR GPL-2.0-only) AND Zlib", ("MIT", "Zlib"), True),
+        ("MIT AND (GPL-2.0-only OR (Zlib AND ISC))", ("MIT", "Zlib"), False),
+        ("(GPL-2.0 WITH Linux-syscall-note) OR BSD-2-Clause", ("GPL-2.0",), False),
+        ("(GPL-2.0 WITH Linux-syscall-note) OR BSD-2-Clause", ("GPL-2.0 WITH Linux-syscall-note",), True),
+        ("unknown", ("MIT",), False),
+    ],
+)
+def test_licences_that_are_enough(expression: str, allowed: tuple[str, ...], is_permitted: bool) -> None:
+    assert permitted(expression, allowed) is is_permitted
 
 
 def test_the_nearest_folder_counts() -> None:

@@ -79,3 +79,10 @@ def test_a_file_that_is_no_archive(tmp_path: Path) -> None:
         list(Archive(kind="archive", path="x", include=("*",)).read(f"{tmp_path}/a.tar"))
     with pytest.raises(ValueError, match="no file matches"):
         Archive(kind="archive", path=f"{tmp_path}/*.zip", include=("*",)).units()
+
+
+@pytest.mark.parametrize(("files", "has"), [({"a/b.md": b"x"}, "a/b.md"), ({"a/": b""}, "none"), ({}, "none")])
+def test_an_archive_without_what_is_wanted_is_said(tmp_path: Path, files: dict[str, bytes], has: str) -> None:
+    (tmp_path / "a.zip").write_bytes(zipped(files))
+    source = Archive(kind="archive", path=f"{tmp_path}/a.zip", include=("*.txt",))
+    assert list(source.read(source.path)) == [Skipped(source.path, f"no member matches *.txt: it has {has}")]

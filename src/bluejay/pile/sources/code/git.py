@@ -14,6 +14,7 @@ from bluejay.fetch import without_credentials, without_password
 from bluejay.files import atomic_directory, cache_directory
 from bluejay.pile.documents import MAX_DOCUMENT_BYTES, Document, Skipped, skipped, too_large
 from bluejay.pile.sources.code.tree import SourceFiles
+from bluejay.pile.sources.io.open import matches
 from bluejay.pile.sources.io.spdx import LicenceFiles
 from bluejay.progress import say
 
@@ -28,8 +29,8 @@ GIT_NAMESPACE GIT_QUARANTINE_PATH
 """
 OTHER_REPOSITORY = frozenset(NAMES.split())
 """Variables that name a repository or a part of one, as git sets them for hooks: they outrank `git -C`."""
-FILE_MODES = ("100644", "100755")
-"""The modes of plain files; links and submodules are not read (git-ls-tree(1))."""
+FILE_MODES, SUBMODULE = ("100644", "100755"), "160000"
+"""The modes of plain files, and of submodules, which are not read, as links are not (git-ls-tree(1))."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +52,7 @@ class Git(SourceFiles):
         return [git(self.repository(), "rev-parse", "--verify", "--end-of-options", self.head).decode().strip()]
 
     def read(self, unit: str) -> Iterator[Document | Skipped]:
-        """One document per file, in git's order of paths."""
+        """One document per file, in git's order of paths; submodules and what the repository lacks are skipped."""
         repository = self.repository()
         listing = git(repository, "ls-tree", "-r", "-z", "--long", unit).decode(errors="surrogateescape")
         files = {}
@@ -60,10 +61,15 @@ class Git(SourceFiles):
             mode, _, blob, size = described.split()
             if mode in FILE_MODES:
                 files[name] = (blob, int(size))
+            elif mode == SUBMODULE and not matches(f"{name}/", self.exclude):
+                yield Skipped(f"{self.path}@{unit}#{name}", "a submodule: its files are in a repository of their own")
         self.say_idle(list(files))
+        wanted = [name for name in files if self.wants(name)]
+        if not wanted:
+            yield Skipped(f"{self.path}@{unit}", f"no file in it matches {', '.join(self.include)}")
         with Blobs(repository) as blobs:
             licences = LicenceFiles(list(files), lambda name: blobs.read(files[name][0]))
-            for name in filter(self.wants, files):
+            for name in wanted:
                 blob, size = files[name]
                 url = f"{self.path}@{unit}#{name}"
                 try:
@@ -131,7 +137,7 @@ class Blobs:
         request.flush()
         header = reply.readline().split()
         if len(header) != 3:
-            raise ValueError("the repository is broken: it lacks the file's content")
+            raise ValueError("the repository lacks the file's content: it is damaged, or a partial clone")
         return reply.read(int(header[2]) + 1)[:-1]
 
     def __enter__(self) -> "Blobs":
@@ -145,9 +151,10 @@ class Blobs:
 
 
 def environment() -> dict[str, str]:
-    """The environment of a git command on a repository that is given by its path: git asks nothing."""
+    """The environment of a git command on a repository that is given by its path: git asks nothing, and fetches nothing
+    that a partial clone lacks, for which it would run what the repository's own configuration says."""
     kept = {name: value for name, value in os.environ.items() if name not in OTHER_REPOSITORY}
-    return kept | {"GIT_TERMINAL_PROMPT": "0"}
+    return kept | {"GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1"}
 
 
 def git(repository: Path, *command: str) -> bytes:
@@ -163,5 +170,6 @@ def git(repository: Path, *command: str) -> bytes:
         raise MachineFault("reading repositories needs git, which is not on this machine") from None
     if answer.returncode:
         said = answer.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
-        raise MachineFault(f"git cannot read {repository}: {without_password(said[-1])}")
+        lacks = "; `git checkout` of the revision fetches what a partial clone lacks" * ("promisor" in said[-1])
+        raise MachineFault(f"git cannot read {repository}: {without_password(said[-1])}{lacks}")
     return answer.stdout

@@ -10,8 +10,8 @@ from bluejay.fetch import without_credentials
 from bluejay.pile.documents import Document, Skipped, skipped
 from bluejay.pile.sources.io.decode import file_text, is_binary
 from bluejay.pile.sources.io.lines import further, pieces
-from bluejay.pile.sources.io.open import matches, stamp_of, unopened, unreadable
-from bluejay.pile.sources.io.spdx import LicenceFiles, declared, is_licence
+from bluejay.pile.sources.io.open import matches, require_size, stamp_of, unopened, unreadable
+from bluejay.pile.sources.io.spdx import LicenceFiles, declared, is_licence, permitted
 from bluejay.progress import say
 from bluejay.recipe import STRICT, NotEmpty
 
@@ -39,6 +39,9 @@ class SourceFiles:
     max_bytes: int = 1_000_000
     """A larger file is skipped; few of them are written by hand."""
 
+    def __post_init__(self) -> None:
+        require_size(self.max_bytes)
+
     def wants(self, name: str) -> bool:
         """Whether a file is read at all."""
         return matches(name, self.include) and not matches(name, self.exclude)
@@ -64,7 +67,7 @@ class SourceFiles:
         licence = self.licence
         if licence == "from-metadata":
             licence = declared(text) or licences.above(name)
-        if self.licences and licence not in self.licences:
+        if self.licences and not permitted(licence, self.licences):
             raise ValueError(f"its licence, {licence}, is none of {', '.join(self.licences)}")
         return Document(text, source, licence, url, {"path": name})
 

@@ -11,7 +11,7 @@ from bluejay.pile.sources.io.decode import decode_text
 from bluejay.pile.sources.io.open import decompressed
 from bluejay.pile.sources.io.records import RecordFiles
 
-EBOOK = r"(?:THIS|THE) PROJECT GUTENBERG E(?:BOOK|TEXT)"
+EBOOK = r"(?:THIS|THE) (?:COPYRIGHTED )?PROJECT GUTENBERG E(?:BOOK|TEXT)"
 START = re.compile(
     rf"^\*\*\* ?START OF {EBOOK}.*(?:\n.+)*?\*\*\*\s*$"
     r"|^\*+ ?END[ *]*THE SMALL PRINT.*$",
@@ -27,8 +27,11 @@ HEADER = re.compile(
 CREDITS = re.compile(
     r"\A(?:\s*(?:Produced by|E-?text prepared by|This e-?text was|Transcribed from)[^\n]*(?:\n.+)*\n)+", re.I
 )
+LAST_LINES = re.compile(r"\n[ \t]*\n[ *]*(?:\w+ ){1,4}Proje[ckt]+ Gutenberg\b.*(?:\n.+){0,3}\s*\Z", re.IGNORECASE)
+"""What says in another language that a book ends: Fin de Project Gutenberg's Candide, par Voltaire."""
 FIELD = r"^{}:[ \t]*(.+(?:\n[ \t]+\S.*)*)"
 NUMBER = re.compile(r"E(?:book|text) ?#? ?(\d+)|\[E(?:book|text) #(\d+)\]", re.IGNORECASE)
+RELEASED = re.compile(r"^(?:Official Release|Release|Posting) Date:[ \t]*([^\[\n]+)", re.MULTILINE | re.IGNORECASE)
 MENTION = re.compile(r"\bProject\s+Gutenberg", re.IGNORECASE)
 COPYRIGHTED = re.compile(r"\bcopyrighted Project Gutenberg", re.IGNORECASE)
 
@@ -66,7 +69,7 @@ class Gutenberg(RecordFiles):
             else:
                 text, rest = rest, ""
             if begins and text.strip():  # in some old files the licence is at the end; no book follows it
-                yield header, text
+                yield header + start[0], LAST_LINES.sub("", text)
         if damage:
             raise damage
 
@@ -75,7 +78,7 @@ class Gutenberg(RecordFiles):
         header, text = record
         number = NUMBER.search(header)
         fields = {key: re.search(FIELD.format(key), header, re.MULTILINE) for key in ("Title", "Author", "Language")}
-        released = re.search(r"^(?:Release Date|Posting Date|Official Release Date):[ \t]*([^\[\n]+)", header, re.M)
+        released = RELEASED.search(header)
         meta = {key.lower(): " ".join(found[1].split()) for key, found in fields.items() if found}
         meta |= {"date": released[1].strip()} if released else {}
         url = f"https://www.gutenberg.org/ebooks/{number[1] or number[2]}" if number else name

@@ -1,6 +1,7 @@
 """Discussions of Hacker News, in the form of its API (https://github.com/HackerNews/API) or of Algolia's."""
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -21,6 +22,8 @@ ITEMS_AT_ONCE = 10_000
 """Items after which the time limit starts again."""
 ROOTS = {"story", "poll", "job"}
 """The types of items that begin a discussion."""
+SHORTENED = re.compile(r'<a\s[^<>]*?href="([^"<>]+)"[^<>]*>[^<>]*\.\.\.</a>')
+"""A link whose text is the beginning of its address."""
 UNFIT = (sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError, OverflowError, TypeError, KeyError)
 """The exceptions of an item that the table cannot hold; a full disk raises another one."""
 
@@ -68,7 +71,7 @@ class HackerNews(RecordFiles):
         if is_gone(record):
             raise ValueError("the story is dead or deleted")
         title, author = record.get("title") or "", record.get("by") or record.get("author") or ""
-        head = [f"{title} - {author}", record.get("url") or "", all_text(record.get("text") or "")]
+        head = [f"{title} - {author}", record.get("url") or "", text_of(record)]
         threads = ["\n~~~\n".join(comments(comment)) for comment in record["children"]]
         text = "\n".join(filter(None, head)) + "\n======\n" + "\n------\n".join(filter(None, threads))
         if not any(threads):
@@ -95,10 +98,15 @@ def with_children(item: dict[str, Any], items: sqlite3.Connection) -> dict[str, 
 
 def comments(comment: dict[str, Any]) -> Iterator[str]:
     """The author and text of a comment, then of all replies to it."""
-    if not is_gone(comment) and (text := all_text(comment.get("text") or "")):
+    if not is_gone(comment) and (text := text_of(comment)):
         yield f"{comment.get('by') or comment.get('author') or ''}\n{text}"
     for reply in comment.get("children") or []:
         yield from comments(reply)
+
+
+def text_of(item: dict[str, Any]) -> str:
+    """The text of an item, with whole addresses."""
+    return all_text(SHORTENED.sub(r"\1", item.get("text") or ""))
 
 
 def is_gone(item: dict[str, Any]) -> bool:

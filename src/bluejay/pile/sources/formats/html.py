@@ -22,6 +22,10 @@ SELF_CLOSED = re.compile(
     re.IGNORECASE,
 )
 """An element without content of those whose content HTML reads as text, up to their end tag."""
+EMPTY_START = re.compile(r"\A(?:[^\S\n]*\n)+")
+"""Empty lines; not the indentation of what follows, which may be code."""
+WITHIN_CODE = re.compile(r"\n(?=[^\n])")
+SOFT_HYPHEN = "\xad"
 ABSOLUTE = re.compile(r"https?://\S+")
 
 
@@ -89,9 +93,27 @@ def html_of(source: str) -> str:
 
 def main_text(tree: Any) -> str:
     """The text of a page without its boilerplate, by resiliparse's rules."""
+    return shown_text(tree, main_content=True)
+
+
+def shown_text(tree: Any, main_content: bool) -> str:
+    """The text of a page, or of its main part, without the marks where words may be hyphenated."""
     from resiliparse.extract.html2text import extract_plain_text
 
-    return extract_plain_text(tree, preserve_formatting=True, main_content=True, alt_texts=False)
+    align_code(tree)
+    text = extract_plain_text(tree, preserve_formatting=True, main_content=main_content, alt_texts=False)
+    return text.replace(SOFT_HYPHEN, "")
+
+
+def align_code(tree: Any) -> None:
+    """Indent the lines of code within lists, of which resiliparse indents the first alone."""
+    for code in tree.document.query_selector_all("li pre"):
+        depth, above = 0, code
+        while above := above.parent:
+            depth += above.tag == "li"
+        for node in code:
+            if node.tag == "#text" and "\n" in node.value:
+                node.value = WITHIN_CODE.sub("\n" + " " * (2 * depth + 2), node.value)
 
 
 def prose(html: str, language: str) -> str:
@@ -99,7 +121,8 @@ def prose(html: str, language: str) -> str:
     import justext
 
     paragraphs = justext.justext(html, justext.get_stoplist(language))
-    return "\n\n".join(paragraph.text for paragraph in paragraphs if not paragraph.is_boilerplate)
+    text = "\n\n".join(paragraph.text for paragraph in paragraphs if not paragraph.is_boilerplate)
+    return text.replace(SOFT_HYPHEN, "")
 
 
 def require_stoplist(language: str) -> None:
@@ -116,9 +139,9 @@ def require_stoplist(language: str) -> None:
 
 def all_text(html: str) -> str:
     """The whole text of HTML without boilerplate: a post, a chapter, an opinion."""
-    from resiliparse.extract.html2text import extract_plain_text
+    from resiliparse.parse.html import HTMLTree
 
-    return extract_plain_text(html, preserve_formatting=True, main_content=False, alt_texts=False).strip()
+    return EMPTY_START.sub("", shown_text(HTMLTree.parse(html), main_content=False).rstrip())
 
 
 def statements(tree: Any, url: str) -> tuple[str, str | None, dict[str, Any]]:

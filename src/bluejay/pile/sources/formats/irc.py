@@ -9,7 +9,8 @@ from bluejay.pile.documents import Document
 from bluejay.pile.sources.io.decode import decode_text
 from bluejay.pile.sources.io.records import RecordFiles
 
-MESSAGE = re.compile(r"^(?:\[\d\d:\d\d(?::\d\d)?\]\s*)?(<[^<>\s]+>\s?.*|\* ?[^\s*]\S* .*)$")
+TIME = r"\[?(?:\d{4}-\d\d-\d\d[ T])?\d\d:\d\d(?::\d\d)?(?:Z|[+-]\d\d:?\d\d)?\]?\s*"
+MESSAGE = re.compile(rf"^(?:{TIME})?(?:< ?([^<>\s]+>\s?.*)|(\* ?[^\s*]\S* .*))$")
 """A message, or an action after an asterisk. Lines with `===`, `---`, `***` or `-!-` are the server's."""
 DAY = re.compile(r"(\d{4})/(\d\d)/(\d\d)/([^/]+)\.(?:txt|html)$")
 
@@ -23,7 +24,7 @@ class Irc(RecordFiles):
     def document(self, name: str, record: Any) -> Document:
         """The lines that people wrote."""
         lines = (MESSAGE.match(line.rstrip()) for line in decode_text(record).split("\n"))
-        text = "\n".join(line[1].strip() for line in lines if line)
+        text = "\n".join((f"<{line[1]}" if line[1] else line[2]).strip() for line in lines if line)
         day = DAY.search(name)
         if not day:
             return Document(text, name, self.licence, name)

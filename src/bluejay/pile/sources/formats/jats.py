@@ -1,20 +1,26 @@
 """Scientific articles in JATS XML (ANSI/NISO Z39.96), the format of PubMed Central."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import Any, Literal
 
 from bluejay.pile.documents import Document, stated
+from bluejay.pile.sources.formats.mathml import formula
 from bluejay.pile.sources.io.elements import element, elements, line_of, local_name, pieces, text_of
 from bluejay.pile.sources.io.licences import licence_at
 from bluejay.pile.sources.io.records import RecordFiles
 
-EXCLUDED_INLINE = frozenset({"fn", "table-wrap", "fig", "fig-group", "graphic", "media", "math", "label", "object-id"})
-"""Elements within a line that are printed elsewhere. Formulas are kept as TeX if they have it."""
+EXCLUDED_INLINE = frozenset({"fn", "table-wrap", "fig", "fig-group", "graphic", "media", "label", "object-id"})
+"""Elements within a line that are printed elsewhere."""
+TEX_BODY = re.compile(r"\\begin\{document\}(.*?)(?:\\end\{document\}|\Z)", re.DOTALL)
+"""A formula within a whole document in LaTeX, as Springer has it."""
 EXCLUDED = EXCLUDED_INLINE.difference({"fig", "fig-group"}) | {"ref-list", "fn-group", "sec-meta"}
 PARAGRAPHS = ("p", "disp-formula", "attrib", "term", "verse-line")
 """Elements that hold text or nothing, so that what is not a block in them is part of a line."""
+PARTS = ("body", "back/app-group/app", "back/app", "back/sec", "back/ack", "floats-group", "floats-wrap")
+"""Where the text of an article is; authors' manuscripts in PubMed Central have all figures at the end."""
 FLOATS = ("fig", "fig-group")
 """Elements that are printed beside the paragraph in which they stand."""
 LINES = ("code", "preformat")
@@ -27,7 +33,8 @@ BLOCKS |= {"chem-struct-wrap", "supplementary-material", *FLOATS, *LINES}
 
 @dataclass(frozen=True, kw_only=True)
 class Jats(RecordFiles):
-    """Each article is one document: title, abstract, sections with headings, captions; no tables, notes, references."""
+    """Each article is one document: title, abstracts, sections with headings, captions of figures, formulas; no tables,
+    notes, references."""
 
     kind: Literal["jats"] = "jats"
 
@@ -39,16 +46,19 @@ class Jats(RecordFiles):
     def document(self, name: str, record: Any) -> Document:
         """The article as Markdown."""
         article = element(record)
+        prepare(article)
         about = article.find("front/article-meta")
         about = element("<article-meta/>") if about is None else about
         title = line_of(about.find("title-group/article-title"), EXCLUDED_INLINE)
-        abstract = about.find("abstract")
+        subtitle = line_of(about.find("title-group/subtitle"), EXCLUDED_INLINE)
+        title = ": ".join(filter(None, (title, subtitle)))
         blocks = [f"# {title}"] if title else []
-        if abstract is not None:
-            blocks += ["## Abstract", *body(abstract, 2)]
-        for part in (article.find("body"), *article.findall("back/app-group/app"), *article.findall("back/ack")):
-            if part is not None:
-                blocks += body(part, 1)
+        for number, abstract in enumerate(about.findall("abstract")):
+            blocks += [] if number and abstract.get("abstract-type") else ["## Abstract"]
+            blocks += body(abstract, 2)
+        for path in PARTS:
+            for part in article.findall(path):
+                blocks += body(part, 1 if path == "body" else 2)
         if not any(not block.startswith("#") for block in blocks):
             raise ValueError("the article has neither abstract nor body")
         meta = {
@@ -89,7 +99,7 @@ def block(node: Any, name: str, level: int) -> list[str]:
         title = line_of(node, EXCLUDED_INLINE)
         return [f"{'#' * level} {title}"] if title and title.lower() != "abstract" else []
     if name == "list":
-        items = (" ".join(body(item, level)) for item in node.findall("list-item"))
+        items = (list_item(body(item, level)) for item in node.findall("list-item"))
         return ["\n".join(f"- {item}" for item in items if item)]
     if name == "def-item":
         return [": ".join(filter(None, (" ".join(body(part, level)) for part in node if local_name(part))))]
@@ -98,6 +108,29 @@ def block(node: Any, name: str, level: int) -> list[str]:
     if name in LINES:
         return [text_of(node, EXCLUDED_INLINE).strip("\n")]
     return body(node, level + (name == "sec"))
+
+
+def prepare(article: Any) -> None:
+    """Put spaces where lines break within a text, and formulas as TeX where they have it, else in a line."""
+    for node in list(article.iter()):
+        name = local_name(node)
+        if name == "break":
+            node.tail = f" {node.tail or ''}"
+        elif name == "tex-math":
+            found = TEX_BODY.search(node.text or "")
+            node.text = found[1].strip() if found else node.text
+        elif name == "math":
+            parent, tail = node.getparent(), node.tail
+            has_tex = parent is not None and parent.find("tex-math") is not None
+            text = "" if has_tex else formula(node)
+            node.clear()
+            node.text, node.tail = text, tail
+
+
+def list_item(blocks: list[str]) -> str:
+    """The blocks of an item of a list, as one line and the lists within it."""
+    lists = ("\n  " + block.replace("\n", "\n  ") if block.startswith("- ") else f" {block}" for block in blocks)
+    return "".join(lists).strip()
 
 
 def one_line(texts: list[str]) -> str:
@@ -111,12 +144,12 @@ def published(about: Any) -> str:
     for date in about.findall("pub-date"):
         parts = [line_of(date.find(part)) for part in ("year", "month", "day")]
         dates.append("-".join(part.zfill(2) for part in parts if part))
-    return min(filter(None, dates), default="")
+    return min(filter(None, dates), key=lambda date: f"{date}~", default="")  # of equal years the most precise
 
 
 def licence_of(about: Any) -> str:
     """The licence whose address is among the permissions, else the sentence that states it."""
-    stated = about.find("permissions/license")
+    stated = about.find(".//license")  # in articles of before 2006 it stands by itself
     if stated is None:
         return ""
     values = [value for node in stated.iter() if local_name(node) for value in (*node.attrib.values(), node.text or "")]

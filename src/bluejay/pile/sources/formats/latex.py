@@ -10,7 +10,7 @@ from io import BufferedIOBase
 from typing import Any, Literal
 
 from bluejay.pile.documents import Document, read_until_damaged
-from bluejay.pile.sources.formats.latex_text import convert, definitions, group
+from bluejay.pile.sources.formats.latex_text import convert, definitions, group, with_environments
 from bluejay.pile.sources.io.decode import decode, file_text, is_binary
 from bluejay.pile.sources.io.open import BROKEN, decompressed
 from bluejay.pile.sources.io.records import RecordFiles
@@ -86,9 +86,10 @@ class Latex(RecordFiles):
     def document(self, name: str, record: Any) -> Document:
         """The title, abstract and sections of the article."""
         source = without_comments(record)
+        macros = definitions(source)
+        source = with_environments(source, macros)
         body = BODY.search(source)
         preamble, text = (source[: body.start()], body[1]) if body else ("", source)
-        macros = definitions(source)
         found = {key: re.search(rf"\\{key}\s*(?:\[[^\]]*\])?\s*(?=\{{)", source) for key in ("title", "date")}
         meta = {key: " ".join(convert(group(source, at.end())[0], macros).split()) for key, at in found.items() if at}
         title = meta.get("title", "")

@@ -36,6 +36,12 @@ HEADER = re.compile(rb"^(?:From |[\x21-\x39\x3b-\x7e]+:)")
 """What the bytes of a message begin with."""
 BASE64_LINE = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 """A line of base64; only the last has padding."""
+NOT_SHOWN = "calendar css directory rtf rfc822-headers vcard x-amp-html x-vcard"
+"""The types of parts below text/ that are data, or the same message once more."""
+ENCRYPTED = "-----BEGIN PGP MESSAGE-----"
+"""What an encrypted text begins with (RFC 9580, section 6.2)."""
+SIGNATURE = "-- "
+"""The line before a signature: the space at its end joins nothing (RFC 3676, section 4.3)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +84,10 @@ class Mail(RecordFiles):
         identifier = header(message, "Message-ID").strip("<> ")
         meta = {"title": header(message, "Subject"), "date": date_of(message)}
         url = f"mid:{identifier}" if identifier else name
-        return Document(body(message), name, self.licence, url, stated(meta))
+        text = body(message)
+        if text.lstrip().startswith(ENCRYPTED):
+            raise ValueError("encrypted, by PGP")
+        return Document(text, name, self.licence, url, stated(meta))
 
 
 def whole(message: bytearray, size: int, in_mailbox: bool) -> bytes | ValueError:
@@ -111,7 +120,8 @@ def body(message: Message) -> str:
         )
         return next((text for _, text in plain_first if text), "")
     is_text = kind.startswith("text/") or message.get_content_maintype() == "multipart"
-    if message.get_content_disposition() == "attachment" or not is_text:
+    is_data = message.get_content_subtype() in NOT_SHOWN.split()
+    if message.get_content_disposition() == "attachment" or not is_text or is_data:
         return ""
     raw, footer = payload(message)
     charset = message.get_content_charset()
@@ -119,8 +129,25 @@ def body(message: Message) -> str:
     if not charset or not encoding_named(charset):
         refuse_unknown(raw)
     text = decode(raw, charset)
+    if kind == "text/plain" and str(message.get_param("format", "")).lower() == "flowed":
+        text = unflowed(text, str(message.get_param("delsp", "")).lower() == "yes")
     text = f"{text.rstrip()}\n\n{footer}" if footer else text
     return all_text(text) if kind == "text/html" else text
+
+
+def unflowed(text: str, spaces_go: bool) -> str:
+    """Text in format=flowed (RFC 3676) with each paragraph on one line: a line that ends with a space goes on in the
+    next one of the same depth of quotation. Where `spaces_go`, as DelSp says, that space is no part of the text."""
+    written: list[tuple[int, list[str]]] = []
+    goes_on = False
+    for line in text.replace("\r\n", "\n").split("\n"):
+        stuffed = line.lstrip(">")
+        depth, content = len(line) - len(stuffed), stuffed.removeprefix(" ")
+        if not goes_on or content == SIGNATURE or written[-1][0] != depth:
+            written.append((depth, []))
+        goes_on = content.endswith(" ") and content != SIGNATURE
+        written[-1][1].append(content[:-1] if goes_on and spaces_go else content)
+    return "\n".join(f"{'>' * depth} " * bool(depth) + "".join(parts) for depth, parts in written)
 
 
 def payload(message: Message) -> tuple[bytes, str]:

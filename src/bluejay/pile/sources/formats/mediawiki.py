@@ -18,20 +18,39 @@ BASE = re.compile(r"<base>\s*([^<\s]*)")
 NAMESPACE = re.compile(r'<namespace\s[^>]*?key="(-?\d+)"[^>]*>([^<]+)</namespace>')
 REDIRECT = re.compile(r"<redirect\b|<text\b[^>]*>\s*#\w+\s*:?\s*\[\[")
 TITLE, NUMBER = re.compile(r"<title>([^<:]*):"), re.compile(r"<ns>\s*(-?\d+)")
-VERBATIM = "math|chem|pre|source|syntaxhighlight|code|nowiki"
+VERBATIM = "math|chem|ce|pre|source|syntaxhighlight|nowiki"
 """Tags whose content is text and not markup."""
+BLOCKS = {"p": "\n\n", "blockquote": "\n\n", "li": "\n- "}
+BLOCKS |= dict.fromkeys(("div", "center", "ul", "ol", "dl", "dt", "dd", "tr"), "\n")
+"""Tags of HTML that begin a line, and what is before their text."""
 NOT_TEXT = "ref|gallery|timeline|imagemap|score|mapframe|hiero|templatestyles|references"
 """Extension tags whose content is not part of the prose."""
-PROTECTED = re.compile(rf"<({VERBATIM})\b[^<>/]*>.*?</\1\s*>|\x00", re.DOTALL | re.IGNORECASE)
+PROTECTED = re.compile(rf"<({VERBATIM})\b([^<>/]*)>(.*?)</\1\s*>|\x03", re.DOTALL | re.IGNORECASE)
+PLACE = re.compile("\x03(\\d+)\x03")
+"""Stands for verbatim text while markup is removed around it."""
+NOWIKI = re.compile(r"</?nowiki\s*/?>", re.IGNORECASE)
 NOT_PROSE = re.compile(
     rf"<!--.*?-->|<(?:{NOT_TEXT})\b[^<>]*/>|<({NOT_TEXT})\b[^<>]*>.*?</\1\s*>", re.DOTALL | re.IGNORECASE
 )
 INNERMOST = re.compile(r"\{\{[^{}]*\}\}|^[ :]*\{\|[^{}]*?\|\}", re.MULTILINE)
 """A template or table that contains no other."""
-LANGUAGE_VARIANT = re.compile(r"-\{(?:[^{}|]*\|)?([^{}]*)\}-")
-EMPTY_BRACKETS = re.compile(r" ?\((?:[\s,;:]|&nbsp;)*\)")
-"""The remains of a template about pronunciation."""
+LANGUAGE_VARIANT = re.compile(r"-\{(?:([^{}|]*)\|)?([^{}]*)\}-")
+"""Text for several variants of a language, after flags: -{zh-hans:计算机; zh-hant:電腦}-."""
+FIRST_VARIANT = re.compile(r"\A\s*[a-z]{2,3}(?:-[a-z]{2,4})?\s*:\s*([^;]*).*", re.DOTALL)
+HIDDEN_VARIANT = re.compile(r"(?:^|;)\s*[HT]\s*(?:;|$)")
+GAP = "\x02"
+"""Stands where a template or a file was within a line, as one about pronunciation does, until the brackets and marks
+around it have been removed, too."""
+AROUND_GAPS = (
+    (re.compile(r" ?\([\s,;:]*\x02[\s,;:\x02]*\)"), ""),
+    (re.compile(r"\([ \t]*(?:\x02[ \t]*[,;:]?[ \t]*)+"), "("),
+    (re.compile(r"(?<![ \t])(?:[ \t]*+(?:[,;:][ \t]*+)?\x02)+[ \t]*+\)"), ")"),
+    (re.compile(r"([,;])(?:[ \t]*\x02[ \t]*[,;])+"), r"\1"),
+    (re.compile(GAP), ""),
+)
 EMPTY_LINE = re.compile(r"^(?:[-*#:; \t]+|__[A-Z]+__[ \t]*)(?:\n|\Z)", re.MULTILINE)
+NESTED = re.compile(r"^(?:- )+(?=- )", re.MULTILINE)
+"""The outer markers of an item in a list within a list."""
 HEADING = "\x01"
 """Marks headings until those of empty sections have been removed."""
 EMPTY_SECTION = re.compile(r"\x01(\d)[^\n]*\s*(?=\x01(\d)|\Z)")
@@ -132,27 +151,48 @@ def plain_text(source: str, wiki: Wiki | None = None) -> str:
     """The prose of an article: paragraphs, headings and lists, without markup, templates and tables."""
     import mwparserfromhell
 
-    text = text_of(mwparserfromhell.parse(without_non_prose(source), skip_style_tags=True).nodes, wiki or Wiki())
-    text = EMPTY_BRACKETS.sub("", text.replace("'''", "").replace("''", "").replace("\xa0", " "))
+    source, verbatim = without_non_prose(source)
+    text = text_of(mwparserfromhell.parse(source, skip_style_tags=True).nodes, wiki or Wiki())
+    text = text.replace("'''", "").replace("''", "").replace("\xa0", " ").replace("\xad", "")
+    for around, rest in AROUND_GAPS:
+        text = around.sub(rest, text)
     text = re.sub(r"[ \t]+$", "", re.sub(r"(?<=\S)[ \t]{2,}", " ", EMPTY_LINE.sub("", text)), flags=re.MULTILINE)
     shorter = None
     while shorter != text:  # a section is empty, too, if all of its subsections were
         text, shorter = EMPTY_SECTION.sub(lambda at: "" if not at[2] or at[2] <= at[1] else at[0], text), text
-    return re.sub(r"\s*\n\s*\n\s*", "\n\n", re.sub(rf"{HEADING}\d", "", text)).strip()
+    text = re.sub(r"\s*\n\s*\n\s*", "\n\n", re.sub(rf"{HEADING}\d", "", text)).strip()
+    text = NESTED.sub(lambda found: "  " * (len(found[0]) // 2), text)
+    return PLACE.sub(lambda place: verbatim[int(place[1])], text)
 
 
-def without_non_prose(source: str) -> str:
-    """The markup without the parts that are not prose; patterns remove them much faster than the parser would."""
-    protected: list[str] = []
+def without_non_prose(source: str) -> tuple[str, list[str]]:
+    """The markup without the parts that are not prose, and the verbatim texts that its places stand for; patterns
+    remove them much faster than the parser would."""
+    verbatim: list[str] = []
 
     def protect(found: re.Match[str]) -> str:
-        protected.append(found[0])
-        return f"\x00{len(protected) - 1}\x00"
+        name, attributes, content = (found[key] or "" for key in (1, 2, 3))
+        name = name.lower()
+        verbatim.append(unescape(NOWIKI.sub("", content)) if name in ("pre", "nowiki") else content)
+        is_block = name in ("pre", "source", "syntaxhighlight") and "inline" not in attributes
+        if is_block:
+            verbatim[-1] = verbatim[-1].strip("\n")
+        line = "\n\n" if is_block else ""
+        return f"{line}\x03{len(verbatim) - 1}\x03{line}"
+
+    def shown(found: re.Match[str]) -> str:
+        within = found.start() and found.string[found.start() - 1] != "\n"
+        return formatted(found[0]) or (GAP if within else "")
 
     source, removed = NOT_PROSE.sub("", PROTECTED.sub(protect, source)), 1
     while removed:
-        source, removed = INNERMOST.subn(lambda found: formatted(found[0]), source)
-    return re.sub("\x00(\\d+)\x00", lambda place: protected[int(place[1])], source) if protected else source
+        source, removed = INNERMOST.subn(shown, source)
+    return source, verbatim
+
+
+def in_one_variant(found: re.Match[str]) -> str:
+    """What a text for several variants of a language shows in the first of them."""
+    return "" if HIDDEN_VARIANT.search(found[1] or "") else FIRST_VARIANT.sub(r"\1", found[2])
 
 
 def text_of(nodes: list[Any], wiki: Wiki) -> str:
@@ -162,12 +202,12 @@ def text_of(nodes: list[Any], wiki: Wiki) -> str:
     parts: list[str] = []
     for node in nodes:
         if isinstance(node, kinds.Text):
-            parts.append(LANGUAGE_VARIANT.sub(r"\1", node.value))
+            parts.append(LANGUAGE_VARIANT.sub(in_one_variant, node.value))
         elif isinstance(node, kinds.Heading):
             parts.append(f"\n\n{HEADING}{node.level}{text_of(node.title.nodes, wiki).strip()}\n\n")
         elif isinstance(node, kinds.Wikilink):
             parts.append(
-                text_of((node.text or node.title).nodes, wiki).lstrip(":") if wiki.shows(str(node.title)) else ""
+                text_of((node.text or node.title).nodes, wiki).lstrip(":") if wiki.shows(str(node.title)) else GAP
             )
         elif isinstance(node, kinds.ExternalLink):
             parts.append(text_of(node.title.nodes, wiki) if node.title else "" if node.brackets else str(node.url))
@@ -189,4 +229,5 @@ def tag_text(node: Any, wiki: Wiki) -> str:
         return "- " if name == "li" else ""
     if name in VERBATIM.split("|"):
         return str(node.contents)
-    return text_of(node.contents.nodes, wiki) if node.contents else ""
+    text = text_of(node.contents.nodes, wiki) if node.contents else ""
+    return f"{BLOCKS[name]}{text}\n" if name in BLOCKS else text

@@ -1,6 +1,7 @@
 """Names with a meaning in wiki markup: the languages of Wikipedia, and templates that only format their arguments."""
 
 import re
+from calendar import month_name
 from collections.abc import Mapping
 
 LANGUAGE_CODES = """
@@ -22,14 +23,33 @@ LANGUAGES = frozenset(LANGUAGE_CODES.split())
 FIRST = """
 nowrap nobr nobreak nbr small big smaller larger em strong abbr sic math mvar smallcaps sc sub sup iast unicode script
 gloss quote blockquote cquote noitalic ill interlanguage-link kbd code tt angle bracket typo bold italic underline
-formatnum lc uc lcfirst ucfirst
+formatnum lc uc lcfirst ucfirst nihongo chem2 mono samp var tooltip linktext not-a-typo visible-anchor vanchor quotation
+poem-quote poemquote zitat citation-bloc
 """
-SECOND = "lang transl transliteration translit font color colour fontcolor resize"
+SECOND = "lang langx transl transliteration translit font color colour fontcolor resize"
+JOINED = {"chem": "", "unité": " ", "nombre": " ", "key press": "+"}
+"""A template that shows all of its arguments -> what it puts between them."""
 SHOWN: Mapping[str, int] = {**dict.fromkeys(FIRST.split(), 0), **dict.fromkeys(SECOND.split(), 1)}
 """A template that only formats -> the number of the argument that it shows."""
 FIXED = {"snd": " – ", "spnd": " – ", "spaced ndash": " – ", "ndash": "–", "mdash": "—", "snds": " – ", "nbsp": " "}
-FIXED |= {"spaces": " ", "'": "'", '"': '"', "'s": "'s", "dash": " – ", "en dash": "–", "em dash": "—", "=": "="}
+FIXED |= {
+    "okina": "ʻ",
+    "pi": "π",
+    "spaces": " ",
+    "'": "'",
+    '"': '"',
+    "'s": "'s",
+    "dash": " – ",
+    "en dash": "–",
+    "em dash": "—",
+    "=": "=",
+}
 """A template without arguments -> the text that it shows."""
+BEFORE = {"us$": "US$", "usd": "US$", "£": "£", "gbp": "£", "€": "€", "euro": "€", "inr": "₹", "¥": "¥", "sqrt": "√"}
+BEFORE |= {
+    name: f"{name.upper()} " for name in ("uss", "hms", "rms", "ss", "hmcs", "hmas", "usns", "uscgc", "sms", "mv")
+}
+"""A template that shows something before its argument: a sum of money, the name of a ship."""
 LANGUAGE_TEMPLATE = re.compile(r"lang-[a-z-]+|script/[a-z]+", re.IGNORECASE)
 NAMED = re.compile(r"\s*([\w -]+?)\s*=(.*)", re.DOTALL)
 NUMBER = re.compile(r"[-−+]?[\d.,]*\d[\d.,/+]*(?:e[-+]?\d+)?")
@@ -67,11 +87,21 @@ def formatted(markup: str) -> str:
     if name == "val" and values:
         unit = named.get("u") or named.get("ul") or ""
         return f"{values[0]} {unit}".strip()
-    if name == "frac" and values:
+    if name in ("frac", "fraction", "sfrac") and values:
         return "/".join(values[-2:]) if len(values) < 3 else f"{values[0]} {values[1]}/{values[2]}"
+    if name in BEFORE and values:
+        return BEFORE[name] + values[0]
+    if name in JOINED:
+        return JOINED[name].join(values)
+    if name == "as of" and values:
+        month = values[1] if len(values) > 1 else ""
+        month = f"{month_name[int(month)]} " if month.isdecimal() and 0 < int(month) < len(month_name) else ""
+        return f"{'as' if 'lc' in named else 'As'} of {month}{values[0]}"
     if name in ("circa", "c."):
         return f"c. {'–'.join(values)}" if values else "c."
-    at = 0 if LANGUAGE_TEMPLATE.fullmatch(name) else SHOWN.get(name)
+    at = 0 if LANGUAGE_TEMPLATE.fullmatch(name) else SHOWN.get(name.replace(" ", "-"))
+    if at == 0 and not values:
+        values = [named[key] for key in ("text", "quote") if key in named]
     text = values[at] if at is not None and at < len(values) else values[-1] if at is not None and values else ""
     cases = {"lc": str.lower, "uc": str.upper}
     return cases[name](text) if name in cases else text

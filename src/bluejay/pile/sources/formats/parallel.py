@@ -15,6 +15,8 @@ from bluejay.pile.sources.io.open import BROKEN, decompressed
 from bluejay.pile.sources.io.records import RecordFiles
 
 LANGUAGE_ATTRIBUTE = "{http://www.w3.org/XML/1998/namespace}lang"
+CODES = frozenset({"bpt", "ept", "it", "ph", "ut"})
+"""Elements of TMX that hold the markup of the program that a segment is from."""
 UNITS_PER_DOCUMENT = 500
 """A translation memory is not divided into documents; this is about the sentences of a sitting of EuroParl."""
 DETECTION_BYTES = 4096
@@ -78,7 +80,7 @@ def translation_units(stream: BufferedIOBase) -> Iterator[Any]:
                 continue
             for variant in unit.iter("tuv"):
                 language = (variant.get(LANGUAGE_ATTRIBUTE) or variant.get("lang") or "").lower()
-                held.setdefault(language, []).append(line_of(variant.find("seg")))
+                held.setdefault(language, []).append(line_of(variant.find("seg"), CODES))
             if count % UNITS_PER_DOCUMENT == 0:
                 yield from held.items()
                 held = {}

@@ -59,6 +59,8 @@ def background(patent: Any) -> Iterator[str]:
             if found and not inside:
                 return
         elif inside and name in PARAGRAPHS:
+            for apart in node.iter("br", "li", "dt", "dd"):
+                apart.text = f" {apart.text or ''}"
             paragraph = line_of(node, FORMULAS)
             found = found or bool(paragraph)
             if paragraph:

@@ -22,6 +22,7 @@ TEX_FONT |= {"\x1b": "ff", "\x1c": "fi", "\x1d": "fl", "\x1e": "ffi", "\x1f": "f
 """Character codes of TeX's fonts (OT1 and T1) -> letters. They appear in texts of files that do not map them."""
 TEX_LETTER = re.compile(r"(?<=[^\W\d_])[\x0b-\x1f]|[\x0b-\x1f](?=\w)|(?<=\d)[\x15\x16]")
 """A control character that is a letter or a dash of TeX's fonts, as the characters around it show."""
+LIGATURES = {0xFB00 + number: letters for number, letters in enumerate(("ff", "fi", "fl", "ffi", "ffl", "st", "st"))}
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f]")
 WITHIN_SENTENCE = re.compile(r"(?<=[\w,;)\]”’\"'])\n(?=[^\W\d_A-Z])|(?<=[,;])\n(?=\w)")
 """A line end within a sentence, as far as the letters around it show."""
@@ -78,13 +79,16 @@ def page_lines(document: Any, number: int) -> list[str]:
 
 
 def without_running_titles(pages: list[list[str]]) -> list[list[str]]:
-    """Pages without first and last lines that are a page number, one at each end, or are equal, except digits, on half
-    of the pages."""
+    """Pages without first and last lines that are a page number, one at each end, or are equal, except digits, on a
+    third of the pages: left and right pages often have different ones, and the first has none."""
 
     def shape(line: str) -> str:
         return re.sub(r"\d+", "0", line.strip())
 
-    edges = Counter(shape(page[at]) for page in pages if page for at in (0, -1))
+    def outermost(lines: list[str]) -> str:
+        return next((line for line in map(shape, lines) if line not in ("", "0")), "")
+
+    edges = Counter(line for page in pages for line in {outermost(page), outermost(page[::-1])})
 
     def n_running(lines: list[str]) -> int:
         numbers = 0
@@ -100,7 +104,7 @@ def without_running_titles(pages: list[list[str]]) -> list[list[str]]:
 
 def is_running(line: str, edges: Counter[str], pages: int) -> bool:
     """Whether a line at the edge of a page is a page number or a running title."""
-    return not line or line == "0" or (pages >= MIN_PAGES and 2 * edges[line] >= pages)
+    return not line or line == "0" or (pages >= MIN_PAGES and edges[line] >= max(2, pages / 3))
 
 
 def join_lines(text: str) -> str:
@@ -108,4 +112,4 @@ def join_lines(text: str) -> str:
     text = CONTROL.sub(
         "", TEX_LETTER.sub(lambda found: TEX_FONT.get(found[0], ""), HYPHEN.sub("", SOFT_HYPHEN.sub("", text)))
     )
-    return WITHIN_SENTENCE.sub(" ", text).strip()
+    return WITHIN_SENTENCE.sub(" ", text.translate(LIGATURES)).strip()

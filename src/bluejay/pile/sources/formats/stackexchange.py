@@ -22,7 +22,7 @@ QUESTION, ANSWER = "1", "2"
 """Values of PostTypeId."""
 SEVEN_ZIP = b"7z\xbc\xaf\x27\x1c"
 SITE = re.compile(r"([a-z0-9-]+(?:\.[a-z0-9-]+)*\.(?:com|net|org))(?=[./-]|$)")
-"""The host of a site, in the path of its dump."""
+"""A host in the path of a dump; the last is that of the site, behind the one that the dump comes from."""
 TABLES = """
 CREATE TABLE question (id INTEGER PRIMARY KEY, accepted INTEGER, source TEXT);
 CREATE TABLE answer (id INTEGER PRIMARY KEY, question INTEGER, score INTEGER, source TEXT);
@@ -94,7 +94,7 @@ class StackExchange(RecordFiles):
         question, *answers = (element(source).attrib for source in (record[0], *record[1]))
         asked = f"Q:\n\n{question.get('Title', '').strip()}\n\n{all_text(question.get('Body', ''))}"
         text = "\n\n".join((asked, *(f"A:\n\n{all_text(answer.get('Body', ''))}" for answer in answers)))
-        site = SITE.search(Path(name).as_posix().lower())
+        site = next(reversed([*SITE.finditer(Path(name).as_posix().lower())]), None)
         url = f"https://{site[1]}/questions/{question['Id']}" if site else f"{name}#{question['Id']}"
         licences = dict.fromkeys(
             licence_named(post.get("ContentLicense", self.licence)) for post in (question, *answers)

@@ -1,32 +1,51 @@
-"""Subtitles of films, in the XML of OPUS's OpenSubtitles: `LANGUAGE/YEAR/FILM/SUBTITLES.xml`."""
+"""Subtitles of films: SRT, WebVTT, and the XML of OPUS's OpenSubtitles (`LANGUAGE/YEAR/FILM/SUBTITLES.xml`)."""
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from html import unescape
 from io import BufferedIOBase
 from typing import Any, Literal
 
-from bluejay.pile.documents import Document, stated
+from bluejay.pile.documents import Document, read_until_damaged, stated
 from bluejay.pile.sources.formats.opus import sentences
+from bluejay.pile.sources.io.decode import decode_text, start_of
 from bluejay.pile.sources.io.elements import element, elements, line_of
+from bluejay.pile.sources.io.open import decompressed
 from bluejay.pile.sources.io.records import RecordFiles
 
 PLACE = re.compile(r"(?:^|/)([a-z]{2,3}(?:_[A-Za-z]+)?)/(\d{1,4})/(\d+)/[^/]+$")
+ARROW = b"-->"
+CUE = re.compile(r"^[ \t]*(?:\d+:)?\d\d?:\d\d[.,]\d{1,3}[ \t]*-->.*\n((?:[^\n]*\S[^\n]*(?:\n|\Z))*)", re.MULTILINE)
+"""The times of a subtitle, and its lines up to an empty one."""
+NOT_SHOWN = re.compile(r"<[^<>\n]*>|\{\\[^{}\n]*\}")
+"""How a subtitle is set, and where."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subtitles(RecordFiles):
-    """The subtitles of a film in one language are one document, with one line per sentence and without times."""
+    """The subtitles of a film in one language are one document, with one line per sentence, or per subtitle where the
+    file does not mark sentences, and without times."""
 
     kind: Literal["subtitles"] = "subtitles"
 
     def records(self, name: str, stream: BufferedIOBase) -> Iterator[Any]:
-        """The source of each film."""
-        for _, source in elements(stream, "document"):
+        """The source of each film; the bytes of a file that is not XML."""
+        content: Any = decompressed(stream)
+        start = start_of(content).replace(b"\0", b"")
+        if ARROW in start and not start.lstrip(b"\xef\xbb\xbf\xff\xfe \r\n").startswith(b"<"):
+            raw, damage = read_until_damaged(content)
+            yield raw
+            if damage:
+                raise damage
+            return
+        for _, source in elements(content, "document"):
             yield source
 
     def document(self, name: str, record: Any) -> Document:
         """The sentences of a film; its path holds the language, the year and its number at IMDb."""
+        if isinstance(record, bytes):
+            return Document("\n".join(filter(None, subtitles(decode_text(record)))), name, self.licence, name)
         film = element(record)
         place = PLACE.search(name)
         language, year, number = place.groups() if place else ("", "", "")
@@ -37,3 +56,10 @@ class Subtitles(RecordFiles):
         }
         url = f"https://www.imdb.com/title/tt{number.zfill(7)}/" if number else name
         return Document("\n".join(sentences(film)), name, self.licence, url, stated(meta))
+
+
+def subtitles(text: str) -> Iterator[str]:
+    """The subtitles of a file in SRT or WebVTT, each in a line; two people who speak in one have a line each."""
+    for cue in CUE.finditer(text.replace("\r\n", "\n")):
+        for line in re.split(r"\n(?=\s*[-–]\s*\S)", unescape(NOT_SHOWN.sub("", cue[1]))):
+            yield " ".join(line.split())

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -9,12 +10,13 @@ from dataclasses import dataclass
 from itertools import count, islice
 from typing import Any, ClassVar, Literal
 
+from bluejay.decompress import BROKEN, READ_BYTES, decompressed, refuse_pointer
 from bluejay.pile.documents import BROKEN_OFF, MAX_DOCUMENT_BYTES, Document, Skipped, read_bounded
 from bluejay.pile.sources.formats.json_objects import from_first_line, is_by_line, json_value
 from bluejay.pile.sources.io.csv_rows import rows
-from bluejay.pile.sources.io.decode import decode, decode_text, in_utf8, refuse_unknown, start_of
+from bluejay.pile.sources.io.decode import decode, decode_text, in_utf8, refuse_other_format, refuse_unknown, start_of
 from bluejay.pile.sources.io.lines import lines
-from bluejay.pile.sources.io.open import BROKEN, READ_BYTES, UntilDamaged, decompressed, local, matching, open_bytes
+from bluejay.pile.sources.io.open import UntilDamaged, local, matching, open_bytes, open_raw
 from bluejay.pile.sources.io.ranges import FileRange, Records, opens_value
 from bluejay.recipe import STRICT, NotEmpty
 
@@ -25,6 +27,8 @@ MAX_ROW_BYTES = 1 << 24
 NAMES_SHOWN = 8
 """Fields that a message names."""
 READ_ARRAY = 'kind = "json", or a name that ends in .json, reads arrays'
+WEB_PAGE = re.compile(rb"\s*<(?:!doctype\s+html|html)\b", re.IGNORECASE)
+"""The start of what servers send in place of a file: a page about it, an error, a login."""
 OVER_LINES = f"not a JSON value per line but one over several lines: {READ_ARRAY}"
 UNFIT = (ValueError, OverflowError, LookupError)
 """What is raised for a value of a Parquet file that Python has nothing for: nanoseconds, the year 10,000, an unknown
@@ -81,7 +85,10 @@ class Table:
         meta = {key: value for key, value in others if key not in (self.text, "meta", "metadata")}
         for nested in map(unpacked, (record.get("metadata"), record.get("meta"))):
             meta |= nested if isinstance(nested, dict) else {} if nested is None else {"meta": nested}
-        licence, url = first_text(meta, "licence", "license") or self.licence, first_text(meta, "url")
+        lists = (meta.get(key) for key in ("licences", "licenses", "licence", "license"))
+        several = next((names for names in lists if isinstance(names, list) and names), ())
+        licence = first_text(meta, "licence", "license") or " AND ".join(map(str, several)) or self.licence
+        url = first_text(meta, "url")
         return Document(text, first_text(meta, "source") or name, licence, url or place, meta)
 
 
@@ -98,11 +105,19 @@ class TextTable(Table, ABC):
     def read(self, unit: str) -> Iterator[Document | Skipped]:
         """The documents of a file, in order. Raises ValueError: it cannot be read, or is not of this format."""
         with open_bytes(unit) as stream:
-            yield from self.documents(unit, stream)
+            yield from self.checked(unit, stream)
 
     def read_stream(self, name: str, data: bytes) -> Iterator[Document | Skipped]:
         """The documents of a file in memory. Raises ValueError as `read` does."""
-        return self.documents(name, decompressed(io.BytesIO(data)))
+        return self.checked(name, decompressed(io.BytesIO(data)))
+
+    def checked(self, name: str, stream: io.BufferedIOBase) -> Iterator[Document | Skipped]:
+        """The documents of a decompressed file. Raises ValueError: it is of a format that is no table."""
+        start = start_of(stream)
+        refuse_other_format(start)
+        if WEB_PAGE.match(start):
+            raise ValueError("a web page and no table; its address may be that of a page about the file")
+        yield from self.documents(name, stream)
 
     @abstractmethod
     def documents(self, name: str, stream: io.BufferedIOBase) -> Iterator[Document | Skipped]:
@@ -134,7 +149,7 @@ class JSONLines(TextTable):
     def documents(self, name: str, stream: io.BufferedIOBase, first: int = 0) -> Iterator[Document | Skipped]:
         """One document per line that is not empty; the lines before a damage are kept. `first` lines stand before."""
         content: Any = None
-        begun = first > 0
+        begun, taken, others = first > 0, False, set[str]()
         for number in count(first + 1):
             try:
                 content = content or in_utf8(stream)
@@ -143,7 +158,7 @@ class JSONLines(TextTable):
                 yield Skipped(name, f"broken off after line {number - 1}: {error}")
                 return
             if not line:
-                return
+                break
             if not line.strip():
                 continue
             opens, begun = not begun and opens_value(line), True
@@ -155,8 +170,15 @@ class JSONLines(TextTable):
                     return
                 continue
             found = self.document(name, number, record)
-            if isinstance(found, Skipped) or self.pile_set_name is None or self.belongs(found):
-                yield found
+            if isinstance(found, Document) and self.pile_set_name is not None and not self.belongs(found):
+                others |= {str(found.meta.get("pile_set_name"))} if len(others) <= NAMES_SHOWN else set()
+                continue
+            taken = taken or isinstance(found, Document)
+            yield found
+        if others and not taken:
+            yield Skipped(
+                name, f"no document has the pile_set_name {self.pile_set_name}: it has {listed(sorted(others))}"
+            )
 
     def belongs(self, document: Document) -> bool:
         """Whether a document is of the component `pile_set_name`."""
@@ -267,6 +289,8 @@ class CSV(TextTable):
             if isinstance(row, ValueError):
                 yield Skipped(f"{name}#{number}", str(row))
             elif names is None:
+                if number == 0 and "".join(row).lower() == "sep=":
+                    continue  # the line in which Excel finds the separator
                 names = row
                 require_column(self.text, names)
             elif row == names:
@@ -291,6 +315,8 @@ class Parquet(Table):
         try:
             opened = pq.ParquetFile(local(unit))
         except (pa.ArrowException, OSError) as error:
+            with open_raw(unit) as raw:
+                refuse_pointer(raw.peek())
             raise ValueError(f"not a whole Parquet file: {error}") from None
         with opened as file:
             require_column(self.text, file.schema_arrow.names)

@@ -40,7 +40,7 @@ class Warc(RecordFiles):
     RECORDS: ClassVar = Records(b"WARC/1.", whole_members=True)
     kind: Literal["warc"] = "warc"
     extract: Extract = "resiliparse"
-    """What extracts the main text of a page; `html.Html` describes the choices."""
+    """What extracts the main text. resiliparse is 6 to 30 times faster; The Pile used justext (its section 2.1)."""
     language: str = "English"
     """The language by whose frequent words justext recognises prose, under its English name."""
 

@@ -51,6 +51,10 @@ OTHER_FORMATS = {
     b"%PDF-": 'PDF, which kind = "pdf" reads',
     b"%!PS": "PostScript; save it as plain text, or make a PDF of it",
     b"PK\x03\x04": 'a zip archive, as which office documents are stored, too; kind = "archive" reads archives',
+    b"PAR1\x15": 'Parquet, which kind = "parquet" reads',
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive; unpack it",
+    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "an office document of an old kind; save it as plain text or CSV",
+    b"SQLite format 3\0": "a database of SQLite; export its text",
 }
 """The start of files that may look like text -> what they are, and what to do with them."""
 REPEATED, RUN = re.compile(rb"([\x80-\xff])\1{2,}"), re.compile(rb"[\x80-\xff]{4,}")
@@ -176,10 +180,15 @@ def file_text(raw: bytes, name: str, declared: str | None = None) -> str:
     """
     refuse_pointer(raw)
     refuse_tar(raw)
-    for start, what in OTHER_FORMATS.items():
-        if raw.startswith(start):
-            raise ValueError(what)
+    refuse_other_format(raw)
     return decode_text(raw, declared_in_python(raw) if uncompressed(name).endswith(".py") else declared)
+
+
+def refuse_other_format(start: bytes) -> None:
+    """Raise ValueError where a file begins like one of OTHER_FORMATS."""
+    for mark, what in OTHER_FORMATS.items():
+        if start.startswith(mark):
+            raise ValueError(what)
 
 
 def decode_text(raw: bytes, declared: str | None = None) -> str:

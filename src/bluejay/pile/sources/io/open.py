@@ -22,6 +22,11 @@ from bluejay.fetch import fetch, find, is_address
 from bluejay.pile.documents import is_machine_fault
 from bluejay.recipe import at_home
 
+ABOUT_A_FILE = re.compile(
+    r"(https?://(?:www\.)?"
+    r"(?:github\.com/[^/]+/[^/]+|huggingface\.co/(?:[^/]+/){1,2}[^/]+|gitlab\.com/(?:(?!/-/)[^?#])+/-))/blob/"
+)
+"""The address of a page on which a host shows a file, up to the branch."""
 NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 """The errors of listing what is no folder: a file, a link to nothing or to itself."""
 
@@ -36,9 +41,13 @@ def matching(path: str, kind: str = "") -> list[str]:
     source that reads them.
 
     In a pattern, `**` does not follow links to folders, which may lead back; links to files that are missing count as
-    files, so that reading reports them. Raises ValueError: no file matches, or a folder on the way cannot be read.
+    files, so that reading reports them. Raises ValueError: no file matches, a folder on the way cannot be read, or an
+    address is that of a page about a file, unless pages are what the source reads.
     """
     if is_address(path):
+        if (page := ABOUT_A_FILE.match(path)) and kind != "html":
+            itself = f"{page[1]}/{'resolve' if 'huggingface' in page[1] else 'raw'}/{path[page.end() :]}"
+            raise ValueError(f"{path} is a page about a file; the file itself is at {itself}")
         return find(path)
     pattern = Path(at_home(path))
     top = Path(pattern.anchor)
@@ -131,6 +140,12 @@ def refuse_tar(start: bytes) -> None:
     """Raise ValueError where a file begins like a tar archive, which would be a text with headers and zeros in it."""
     if start[257:262] == b"ustar":
         raise ValueError('a tar archive, which kind = "archive" reads')
+
+
+def require_size(max_bytes: int | None) -> None:
+    """Raise ValueError for a limit on the size of files under which there is none."""
+    if max_bytes is not None and max_bytes < 1:
+        raise ValueError(f"max_bytes is {max_bytes}; it must be at least 1, as in max_bytes = 1_000_000")
 
 
 class UntilDamaged(io.RawIOBase):

@@ -2,16 +2,25 @@
 
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import PurePosixPath
 
 from bluejay.decompress import MachineFault
 from bluejay.extras import install
 
-DECLARATION = re.compile(r"SPDX-License-Identifier:[ \t]*([\w.+() -]+?)[ \t]*(?:\*/|-->|\"|'|\r?$)", re.MULTILINE)
+DECLARATION = re.compile(
+    r"SPDX-License-Identifier:[ \t]*([\w.+() -]+?)[ \t]*(?:\*/|-->|\"|'|\*\)|[#-]\}|[?%]>|\]\]|=#|\r?$)", re.MULTILINE
+)
+"""A declaration, up to the end of its line or of its comment, in any language."""
 DECLARATION_WITHIN = 4000
 """A declaration is sought in this many characters at the start of a file."""
-LICENCE_FILES = ("LICENSE", "LICENCE", "COPYING", "UNLICENSE")
+SHORT_NAMES = r"(?:mit|[al]?gpl|gnu|bsd|apache|mpl|isc|epl|lesser|lib|runtime)[\w.]*"
+"""What names of files say of the licence in them."""
+LICENCE_FILE = re.compile(
+    rf"(?:{SHORT_NAMES}[-_])?(?:licen[cs]e|unlicense|copying(?:v?\d)?)(?:[-_][\w-]+(?:\.\d\w*)*)?"
+    rf"(?:\.(?:txt|md|rst|adoc|{SHORT_NAMES}))?",
+    re.IGNORECASE,
+)
 
 
 def declared(text: str) -> str | None:
@@ -43,10 +52,26 @@ def identified(text: bytes) -> str | None:
 
 
 def is_licence(name: str) -> bool:
-    """Whether a file's name is usual for the text of a licence: LICENSE, COPYING.txt, LICENSE-MIT."""
-    return bool(
-        re.match(rf"({'|'.join(LICENCE_FILES)})(\.(txt|md|rst)|-[\w.]+)?$", PurePosixPath(name).name, re.IGNORECASE)
-    )
+    """Whether a file's name is usual for the text of a licence: LICENSE, COPYING.txt, LICENSE-MIT, LICENSE_1_0.txt."""
+    return LICENCE_FILE.fullmatch(PurePosixPath(name).name) is not None
+
+
+def permitted(expression: str, allowed: Collection[str]) -> bool:
+    """Whether the licences `allowed` are enough for an SPDX expression: for "A OR B" one of both, for "A AND B" both.
+
+    >>> permitted("(MIT OR GPL-2.0-only) AND Zlib", ["mit", "Zlib"]), permitted("MIT AND GPL-2.0-only", ["MIT"])
+    (True, False)
+    """
+    known = {name.lower() for name in allowed}
+
+    def is_known(part: str) -> bool:
+        choices = (re.split(r"\s+and\s+", choice.strip()) for choice in re.split(r"\s+or\s+", part))
+        return part.strip() in known or any(known.issuperset(choice) for choice in choices)
+
+    text = expression.lower()
+    while inner := re.search(r"\(([^()]*)\)", text):
+        text = text[: inner.start()] + (min(known) if is_known(inner[1]) else "-") + text[inner.end() :]
+    return expression.lower() in known or is_known(text)
 
 
 class LicenceFiles:

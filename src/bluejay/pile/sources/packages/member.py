@@ -10,9 +10,9 @@ from pydantic import Field
 
 from bluejay.pile.documents import BROKEN_OFF, Document, Skipped, read_until_damaged, skipped
 from bluejay.pile.sources.formats import Format
-from bluejay.pile.sources.formats.tables import CSV, JSON, JSONLines
+from bluejay.pile.sources.formats.tables import CSV, JSON, NAMES_SHOWN, JSONLines, listed
 from bluejay.pile.sources.io.decode import file_text, is_binary
-from bluejay.pile.sources.io.open import BROKEN, decompressed, matches
+from bluejay.pile.sources.io.open import BROKEN, decompressed, matches, require_size
 from bluejay.pile.sources.io.unpack import Stream, content, members
 from bluejay.recipe import STRICT
 
@@ -63,21 +63,32 @@ class Members:
     def __post_init__(self) -> None:
         if not self.include and not self.formats:
             raise ValueError('an archive needs include = ["*.py"] or formats = [{ kind = "html", path = "*.html" }]')
+        require_size(self.max_bytes)
 
     def documents(self, archive: io.BufferedIOBase, release: Release, rooted: bool) -> Iterator[Document | Skipped]:
-        """The documents of an archive, in its order. Raises ValueError: it is not an archive."""
+        """The documents of an archive, in its order; that it has no member for them is said as one that is skipped.
+
+        Raises ValueError: it is not an archive.
+        """
         wanted = (*self.include, *(reader.path for reader in self.formats))
+        others: list[str] = []
+        is_empty = True
         for found in members(archive, release.source):
             if isinstance(found, Skipped):
+                is_empty = False
                 yield found
                 continue
             name = without_root(found[0], rooted)
             if not matches(name, wanted) or matches(name, self.exclude):
+                others += [name] if len(others) <= NAMES_SHOWN else []
                 continue
+            is_empty = False
             try:
                 yield from self.member_documents(name, self.checked_content(found[1]), release)
             except ValueError as error:
                 yield skipped(f"{release.source}/{name}", error)
+        if is_empty:
+            yield Skipped(release.source, f"no member matches {', '.join(wanted)}: it has {listed(others)}")
 
     def checked_content(self, member: Stream | None) -> bytes:
         """The content of a member. Raises ValueError: it is damaged, too large or a link."""

@@ -27,6 +27,7 @@ class Package(Members, ABC):
     formats: tuple[Annotated[MemberFormat | Archive, Field(discriminator="kind")], ...] = ()
     """Readers of other members; the first whose `path` matches is used. A member may itself be an archive."""
     name: str | None = None
+    """The name of the package."""
     version: str | None = None
     """The newest if not given; the corpus then changes with every new version."""
     sha256: str | None = None
