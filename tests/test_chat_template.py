@@ -328,8 +328,9 @@ def test_a_tokenizer_without_special_tokens_can_chat():
 
 def test_template_lies_beside_the_tokenizer(tmp_path):
     new_tokenizer(TURNS).save(tmp_path)
-    (tmp_path / "chat_template.jinja").write_text(BRACKETS)
-    assert Tokenizer.load(tmp_path).chat_template == BRACKETS
+    for mark in ("", "\ufeff"):  # which editors of Windows put in front
+        (tmp_path / "chat_template.jinja").write_text(mark + BRACKETS)
+        assert Tokenizer.load(tmp_path).chat_template == BRACKETS
 
 
 @pytest.mark.parametrize("form", [dict, lambda named: [{"name": k, "template": v} for k, v in named.items()]])

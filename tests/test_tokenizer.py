@@ -13,7 +13,7 @@ import tiktoken
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from bluejay.tokenizer import Tokenizer
 
@@ -140,6 +140,26 @@ def test_what_is_saved_loads_here_and_in_transformers(
     assert theirs(text)["input_ids"] == tokenizer.encode(text)
     assert theirs.eos_token_id == tokenizer.eot
     assert theirs.decode(tokenizer.encode(text)) == text
+    # Transformers 4 would give token_type_ids, too, which GPT-J embeds like tokens and Llama does not take.
+    saved = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    assert saved["model_input_names"] == list(theirs("a")) == ["input_ids", "attention_mask"]
+
+
+def test_bytes_for_which_there_is_no_token_are_said(
+    trained: Tokenizer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backend = tokenizers.Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(special_tokens=["<|endoftext|>"], show_progress=False)
+    backend.train_from_iterator(["all that a reader needs"], trainer)  # without an initial alphabet
+    for name, tokenizer in (("whole", trained), ("partly", Tokenizer(backend))):
+        tokenizer.save(tmp_path / name)
+        text = "A reader needs é"
+        kept = Tokenizer.load(tmp_path / name)
+        assert (kept.decode(kept.encode(text)) == text) == (not kept.missing_bytes()) == (name == "whole")
+    assert "no token for 233 of the 243 bytes that texts consist of (!" in (said := capsys.readouterr().err)
+    assert "whole" not in said
 
 
 def test_what_is_no_tokenizer_is_one_clear_error(tmp_path: Path) -> None:
@@ -222,6 +242,7 @@ def test_llamas_tokens_are_sentencepieces(llama: Path, pieces: sentencepiece.Sen
 
 
 def test_llamas_tokenizer_is_saved_whole(llama: Path, tmp_path: Path) -> None:
+    assert not Tokenizer.load(llama).missing_bytes()
     from transformers import AutoTokenizer
 
     tokenizer = Tokenizer.load(llama)

@@ -226,6 +226,21 @@ def test_a_token_that_a_file_beside_calls_special_is_one(
     assert mark not in tokenizer.encode("a<|turn|>b") and tokenizer.token_bytes()[mark] == b""
 
 
+@pytest.mark.parametrize("key", ["additional_special_tokens", "extra_special_tokens"])
+def test_a_list_of_special_tokens_is_saved_for_every_version_of_transformers(
+    key: str, trained: Tokenizer, tmp_path: Path
+) -> None:
+    trained.save(tmp_path)
+    write_json(tmp_path / "added_tokens.json", **{"<|turn|>": trained.eot + 1})
+    write_json(tmp_path / "special_tokens_map.json", **{key: [MARK]})
+    (tmp_path / "copy").mkdir()
+    Tokenizer.load(tmp_path).save(tmp_path / "copy")
+    saved = json.loads((tmp_path / "copy" / "tokenizer_config.json").read_text())
+    # Version 4 fails where extra_special_tokens is a list, or where a token in a list is an object.
+    assert saved["additional_special_tokens"] == ["<|turn|>"] and "extra_special_tokens" not in saved
+    assert AutoTokenizer.from_pretrained(tmp_path / "copy").all_special_ids == [trained.eot, trained.eot + 1]
+
+
 @pytest.mark.parametrize("space", [False, True])
 def test_a_token_that_texts_are_made_of_stays_ordinary(space: bool, trained: Tokenizer, tmp_path: Path) -> None:
     backend = tokenizers.Tokenizer.from_str(trained.backend.to_str())

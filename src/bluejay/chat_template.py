@@ -163,7 +163,7 @@ def named_tokens(tokenizer: Tokenizer) -> dict[str, str]:
 @lru_cache(maxsize=1)
 def compiled(source: str) -> Template:
     """A compiled template, with the functions that Hugging Face's templates may call."""
-    environment = BoundedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, Generation])
+    environment = BoundedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, GenerationTag])
     return environment.from_string(source, globals={"raise_exception": refuse})
 
 
@@ -315,7 +315,7 @@ def listed(value: Any) -> Any:
     return list(value) if isinstance(value, Iterator) else value
 
 
-class Generation(Extension):
+class GenerationTag(Extension):
     """The tag {% generation %}, in which transformers finds what the assistant wrote; the text is that inside it."""
 
     def __init__(self, environment: Environment) -> None:

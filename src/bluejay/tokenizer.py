@@ -19,6 +19,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from bluejay.files import write_text
+from bluejay.progress import say
 from bluejay.tokenizer_files import (
     END_OF_TEXT,
     byte_level,
@@ -31,6 +32,8 @@ from bluejay.tokenizer_files import (
 )
 
 N_BYTES = 256
+UTF_8_BYTES = sorted({*range(N_BYTES)} - {0xC0, 0xC1, *range(0xF5, N_BYTES)})
+"""The bytes that occur in UTF-8."""
 SPACE = "▁"
 """The character for a space in SentencePiece's vocabularies."""
 
@@ -143,6 +146,11 @@ class Tokenizer:
         """The bytes of each id; `b""` for <|endoftext|> and other special tokens."""
         return self._bytes
 
+    def missing_bytes(self) -> list[int]:
+        """The bytes of UTF-8 for which there is no token, so that `encode` leaves them out of a text."""
+        spelled = byte_characters() if self._spelled_in_bytes else {byte: f"<0x{byte:02X}>" for byte in UTF_8_BYTES}
+        return [byte for byte in UTF_8_BYTES if self.backend.token_to_id(spelled[byte]) is None]
+
     @cached_property
     def prefix(self) -> bytes:
         """The bytes that `encode` adds in front of a text."""
@@ -196,9 +204,12 @@ class Tokenizer:
             raise FileNotFoundError(f'no tokenizer at {file}; name a tokenizer.json, a directory with one, or "gpt2"')
         backend = read_backend(file)
         try:
-            return cls(backend, ends_beside(file, backend), chat_template_beside(file), settings_beside(file))
+            read = cls(backend, ends_beside(file, backend), chat_template_beside(file), settings_beside(file))
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from None
+        if missing := read.missing_bytes():
+            say_missing(file, bytes(missing))
+        return read
 
     def without_rowless(self, n_rows: int) -> "Tokenizer":
         """This tokenizer for a model of `n_rows` rows: added tokens beyond them, such as a [PAD] that was only used in
@@ -224,6 +235,8 @@ class Tokenizer:
             "unk_token": self.backend.model.unk_token or end,
             "add_prefix_space": self._spelled_in_bytes and self.prefix == b" ",
             "clean_up_tokenization_spaces": False,
+            # Transformers 4 would add token_type_ids, which GPT-2, GPT-J and GPT-Neo embed like tokens.
+            "model_input_names": ["input_ids", "attention_mask"],
             **self.settings,
         }
         if list(self.ends) != [self.backend.token_to_id(str(config["eos_token"]))]:
@@ -249,6 +262,16 @@ class Tokenizer:
         backend.train_from_iterator(map(well_formed, texts), trainer)
         backend.add_special_tokens([END_OF_TEXT])
         return cls(backend)
+
+
+@cache
+def say_missing(file: Path, missing: bytes) -> None:
+    """Say, once in a process, which bytes a tokenizer leaves out of texts."""
+    shown = "".join(character for character in missing.decode("ascii", "ignore") if character.isprintable())[:40]
+    say(
+        f"{file}: it has no token for {len(missing)} of the {len(UTF_8_BYTES)} bytes that texts consist of"
+        f"{shown and f' ({shown} among them)'}; encoding leaves them out of a text"
+    )
 
 
 @cache

@@ -217,7 +217,11 @@ def settings_beside(file: Path) -> dict[str, Any]:
     defaults = dict.fromkeys(NAMED_TOKENS[:3], CLASS_DEFAULTS[kind]) if kind in CLASS_DEFAULTS else {}
     others = {name: spelled(token) for name, token in values.items() if name.endswith("_token")}
     named = {name: token for name, token in others.items() if isinstance(token, str)} | defaults | names_in(values)
-    return named | {name: values[name] for name in KEPT_SETTINGS if values.get(name) is not None}
+    kept = {name: value for name in KEPT_SETTINGS if not isinstance(value := values.get(name), list | None)}
+    # Transformers 5 calls the list by the second of these names, under which 4 takes no list; both read the first.
+    lists = (values[name] for name in KEPT_SETTINGS[:2] if isinstance(values.get(name), list))
+    listed = dict.fromkeys(spelled(token) for tokens in lists for token in tokens if token)
+    return named | kept | ({KEPT_SETTINGS[0]: list(listed)} if listed else {})
 
 
 def chat_template_beside(file: Path) -> str | None:
@@ -226,7 +230,7 @@ def chat_template_beside(file: Path) -> str | None:
     alone, others = file.with_name("chat_template.jinja"), file.parent.glob("additional_chat_templates/*.jinja")
     found = json_object(file.with_name("tokenizer_config.json")).get("chat_template")
     if alone.is_file():
-        found = alone.read_text(encoding="utf-8")
+        found = alone.read_text(encoding="utf-8-sig")
     if isinstance(found, list):  # several templates, each with a name
         if not all(isinstance(one, dict) and isinstance(one.get("name"), str) for one in found):
             raise ValueError(f"chat_template of tokenizer_config.json is {found!r}; each template must have a name")

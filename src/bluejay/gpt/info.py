@@ -35,7 +35,7 @@ class Info:
     @property
     def weight_bytes(self) -> dict[str, int]:
         """Bytes of memory for the weights, by the type or format in which they are used."""
-        exact = {dtype: size * self.config.n_parameters for dtype, size in BYTES.items()}
+        exact = {dtype: width * self.config.n_parameters for dtype, width in BYTES.items()}
         return exact | {name: quantized_bytes(self.config, format) for name, format in QUANTISED.items()}
 
     @property
@@ -50,7 +50,7 @@ class Info:
         """Bytes of memory for the keys and values of one sequence that fills the context, by their type."""
         config = self.config
         numbers = 2 * config.n_layer * config.kv_heads * config.d_head * config.n_ctx
-        return {dtype: size * numbers for dtype, size in BYTES.items()}
+        return {dtype: width * numbers for dtype, width in BYTES.items()}
 
     def as_dict(self) -> dict[str, Any]:
         """All figures as JSON types."""

@@ -71,6 +71,16 @@ def test_sampling_defaults_survive_a_gguf_file(byte_tokenizer, tmp_path):
     assert json.loads((tmp_path / "copy" / "generation_config.json").read_text()).items() >= SAMPLING.items()
 
 
+def test_the_licence_and_its_name_survive_a_gguf_file(byte_tokenizer, tmp_path):
+    path = directory(tmp_path / "m", "gpt2", byte_tokenizer)
+    front = "---\nlicense: other\nlicense_name: our-own\nlicense_link: https://example.org/licence\n---\n"
+    (path / "README.md").write_text(f"\ufeff{front}# A model\n")  # editors of Windows put a mark in front
+    convert(path, tmp_path / "m.gguf")
+    convert(tmp_path / "m.gguf", tmp_path / "copy")
+    assert (tmp_path / "copy" / "README.md").read_text() == front
+    assert licence_of(path) == licence_of(tmp_path / "copy") == "other"
+
+
 def test_old_models_state_their_sampling_defaults_in_config_json(tmp_path):
     stated = {"temperature": 0.7, "top_k": 50, "do_sample": False, "max_length": 100, "bos_token_id": 1}
     (tmp_path / "config.json").write_text(json.dumps(stated))

@@ -1,10 +1,12 @@
 """Every family is transformers' own: the same logits, the same greedy text, the same bits after a round trip."""
 
+import dataclasses
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GPTNeoXConfig
 
 from bluejay.gpt.formats.families import FAMILIES, from_hugging_face, to_hugging_face
 from bluejay.gpt.formats.layouts import load_model, save_model
@@ -139,3 +141,14 @@ def test_an_exports_config_has_what_vllms_classes_assert(preset):
     config = PRESETS[preset]
     written = to_hugging_face(config, 0, 0, "bfloat16")
     assert VLLM_ASSERTS[config.family](CONFIGS[config.family](**written)) and written["architectures"]
+    assert written["dtype"] == written["torch_dtype"] == "bfloat16"  # the latter before transformers 4.56
+
+
+def test_every_share_of_a_head_can_be_rotated():
+    for head, rotated in ((88, 30), (104, 60), (184, 122), (96, 24), (64, 64)):
+        config = dataclasses.replace(
+            PRESETS["pythia-70m"], d_model=4 * head, n_head=4, head_dim=None, rotary_dim=rotated
+        )
+        written = to_hugging_face(config, 0, 0, "float32")
+        assert from_hugging_face(written).n_rotary == rotated
+        assert int(head * GPTNeoXConfig(**written).rope_parameters["partial_rotary_factor"]) == rotated

@@ -354,6 +354,9 @@ def test_nothing_is_overwritten_unasked(byte_tokenizer, tmp_path, capsys):
     assert (other / "optimizer.pt").is_file()
     main(["convert", str(path), str(other), "--overwrite"])
     assert not (other / "optimizer.pt").exists() and open_model(other).config.family == "gpt2"
+    (tmp_path / "empty").mkdir()
+    convert(path, tmp_path / "empty")
+    assert open_model(tmp_path / "empty").config.family == "gpt2"
 
 
 def test_no_model_is_replaced_by_what_is_made_of_it(byte_tokenizer, tmp_path):

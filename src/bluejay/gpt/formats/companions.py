@@ -9,6 +9,8 @@ from typing import Any
 from bluejay.tokenizer_files import json_object
 
 CARD = "README.md"
+LICENCE_KEYS = ("license", "license_name", "license_link")
+"""Entries of a card's front matter that state the licence; the latter two tell what `other` means."""
 TRAINED_ON = "trained_on.json"
 """What a model was trained on (`bluejay.train.checkpoint.trained_on`)."""
 TUNED_LENS = "tuned_lens.safetensors"
@@ -67,7 +69,7 @@ def companions_of(path: Path) -> Companions:
 def card_of(path: Path) -> str:
     """The model card in a model's directory; empty where there is none."""
     card = path / CARD
-    return card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+    return card.read_text(encoding="utf-8-sig", errors="replace") if card.is_file() else ""
 
 
 def front_matter(card: str) -> tuple[dict[str, str], str]:
@@ -102,6 +104,12 @@ def first_prose(text: str) -> str:
             whole = len(sentence) <= MAX_PURPOSE
             return sentence if whole else sentence[:MAX_PURPOSE].rpartition(" ")[0].rstrip(",;: ") + " …"
     return ""
+
+
+def card_stating(stated: Mapping[str, str]) -> bytes:
+    """A card that has only front matter."""
+    lines = (f"{key}: {' '.join(value.split())}" for key, value in stated.items())
+    return "\n".join(["---", *lines, "---", ""]).encode()
 
 
 def licence_of(path: Path) -> str | None:

@@ -357,6 +357,7 @@ def to_hugging_face(config: GPTConfig, bos: int, eos: int | list[int], dtype: st
         "bos_token_id": bos,
         "eos_token_id": eos,
         "dtype": dtype,
+        "torch_dtype": dtype,  # its name before transformers 4.56
     }
     read_back = vars(from_hugging_face(values).resolved)
     for name, value in fields.items():

@@ -16,7 +16,7 @@ from gguf.constants import GGMLQuantizationType
 from torch import Tensor
 
 from bluejay.gpt.config import GPTConfig, RotaryScaling
-from bluejay.gpt.formats.companions import Companions
+from bluejay.gpt.formats.companions import CARD, LICENCE_KEYS, Companions, card_stating
 from bluejay.gpt.formats.families import FAMILIES
 from bluejay.gpt.formats.gguf_file import GGUFFile, read_gguf
 from bluejay.gpt.formats.gguf_tokenizer import gguf_tokenizer, named_ids
@@ -86,6 +86,8 @@ SAMPLING = {
     "repetition_penalty": "general.sampling.penalty_repeat",
 }
 """Key of generation_config.json -> field."""
+LICENCE = dict(zip(LICENCE_KEYS, ("general.license", "general.license.name", "general.license.link"), strict=True))
+"""Entry of a card's front matter -> field."""
 HALF_DTYPES = {GGMLQuantizationType.F16: torch.float16, GGMLQuantizationType.BF16: torch.bfloat16}
 """Types of numbers of 16 bits -> torch's."""
 FLOAT_KINDS = {*HALF_DTYPES, GGMLQuantizationType.F32, GGMLQuantizationType.F64}
@@ -122,7 +124,7 @@ def open_gguf(path: Path) -> StoredModel:
         except ValueError as error:
             raise ValueError(f"{path}: {location.tensor}: {error}") from None
 
-    licence = file.fields.get("general.license")
+    stated = {key: str(file.fields[name]) for key, name in LICENCE.items() if file.fields.get(name)}
     sampling = {key: file.fields[name] for key, name in SAMPLING.items() if is_number(file.fields.get(name))}
     return StoredModel(
         config,
@@ -130,9 +132,9 @@ def open_gguf(path: Path) -> StoredModel:
         dtype,
         lambda: gguf_tokenizer(path, file.fields),
         path.stat().st_size,
-        licence and str(licence),
+        stated.get("license"),
         quantised=any(tensor.kind not in FLOAT_KINDS for tensor in file.tensors.values()),
-        companions=Companions(sampling | named_ids(file.fields)),
+        companions=Companions(sampling | named_ids(file.fields), {CARD: card_stating(stated)} if stated else {}),
     )
 
 

@@ -18,9 +18,11 @@ from torch import Tensor
 
 from bluejay.files import atomic_file
 from bluejay.gpt.config import GPTConfig
+from bluejay.gpt.formats.companions import CARD, front_matter
 from bluejay.gpt.formats.gguf import (
     ARCHITECTURES,
     CONFIG_KEYS,
+    LICENCE,
     QKV,
     ROTARY_FACTORS,
     ROTATED,
@@ -88,8 +90,7 @@ def write_gguf(stored: StoredModel, path: Path, form: torch.dtype | str | None =
     )
     fields |= {"general.name": path.stem, "general.file_type": int(FILE_TYPES[kind])}
     fields |= {"general.quantization_version": 2} if kind in BLOCK_KINDS.values() else {}
-    fields |= {"general.license": stored.licence} if stored.licence else {}
-    fields |= sampling_fields(stored.companions.generation)
+    fields |= licence_fields(stored) | sampling_fields(stored.companions.generation)
     if config.activation == "gelu":
         say("llama.cpp computes GELU by its tanh approximation, so its logits differ a little from this model's")
     total = sum(target.n_bytes for target in targets)
@@ -108,6 +109,13 @@ def write_gguf(stored: StoredModel, path: Path, form: torch.dtype | str | None =
                 bar.advance(target.n_bytes)
         finally:
             writer.close()
+
+
+def licence_fields(stored: StoredModel) -> dict[str, Any]:
+    """The fields of the licence, with its name and its address where the card states them."""
+    card = front_matter(stored.companions.files.get(CARD, b"").decode("utf-8-sig", errors="replace"))[0]
+    given = card | ({"license": stored.licence} if stored.licence else {})
+    return {name: given[key] for key, name in LICENCE.items() if given.get(key)}
 
 
 def sampling_fields(generation: Mapping[str, Any]) -> dict[str, Any]:

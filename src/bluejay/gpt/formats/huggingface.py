@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bluejay.files import atomic_directory, write_json
 from bluejay.gpt.config import GPTConfig
-from bluejay.gpt.formats.companions import CARD, companions_of, licence_of
+from bluejay.gpt.formats.companions import CARD, card_stating, companions_of, licence_of
 from bluejay.gpt.formats.families import (
     FAMILIES,
     StoredTensor,
@@ -223,5 +223,5 @@ def write_companions(stored: StoredModel, directory: Path, dtype: str, quantizat
     for name, content in stored.companions.files.items():
         (directory / name).write_bytes(content)
     if stored.licence and CARD not in stored.companions.files:
-        (directory / CARD).write_text(f"---\nlicense: {stored.licence}\n---\n", encoding="utf-8")
+        (directory / CARD).write_bytes(card_stating({"license": stored.licence}))
     tokenizer.save(directory)

@@ -190,8 +190,8 @@ def convert(
     """Convert a model in any layout to a Hugging Face directory, or to a GGUF file if `target` ends in .gguf. Weights
     keep their bits if `dtype` is not given. With `quantize`, the name of a quantised format, write a directory for the
     native engine instead, or a GGUF file in q8_0 or q4_0; the text file `calibrate` fits q4 to its inputs. Raises the
-    errors of `open_model` and of the writers, and ValueError if `target` exists, unless it is a model of that layout
-    and `overwrite` is set. The source is never overwritten."""
+    errors of `open_model` and of the writers, and ValueError if `target` exists, unless it is an empty folder, or a
+    model of that layout and `overwrite` is set. The source is never overwritten."""
     if target.suffix.lower() == ".gguf":
         return convert_to_gguf(source, target, dtype, quantize, calibrate, overwrite)
     if quantize is not None and quantize not in QUANTISED:
@@ -199,9 +199,10 @@ def convert(
         raise ValueError(f"{quantize} is a format of GGUF files: name a target that ends in .gguf, or {known}")
     stored = open_model(source)
     check_apart(source, target)
-    if target.exists() and not (target / "config.json").is_file():
+    taken = target.exists() and not (target.is_dir() and not any(target.iterdir()))
+    if taken and not (target / "config.json").is_file():
         raise ValueError(f"{target} exists and is no model directory; name a new folder")
-    if target.exists() and not overwrite:
+    if taken and not overwrite:
         raise ValueError(f"{target} is a model already; name a new folder, or replace all that is there by --overwrite")
     if calibrate is not None and not (quantize and QUANTISED[quantize].gptq):
         raise ValueError("a calibration text is only used with --quantize q4; leave it out")

@@ -54,4 +54,4 @@ def title(name: str | Path, path: Path) -> str:
         return str(name)
     # A training run has its model in a folder of that name; the hub's cache names directories after commits.
     kept = cached_name(path)
-    return kept[0] if kept else path.parent.name if path.name == "model" else path.name
+    return kept[0] if kept else (path.name == "model" and path.parent.name) or path.name

@@ -1,6 +1,7 @@
 """Rotary settings in `config.json`, whose place and names have changed several times over the years."""
 
 import dataclasses
+import math
 from typing import Any
 
 from bluejay.gpt.config import GPTConfig, RotaryScaling
@@ -104,6 +105,8 @@ def scaling_keys(config: GPTConfig) -> Values:
 def neox_keys(config: GPTConfig) -> dict[str, Any]:
     """The inverse of `neox_rope`, with the keys of current and of earlier versions of `transformers`."""
     share, kind = config.n_rotary / config.d_head, scaling_keys(config)
+    if int(config.d_head * share) != config.n_rotary:  # readers round down: 30 / 88 of 88 would be 29
+        share = math.nextafter(share, 1.0)
     new = kind | {"rope_theta": config.rotary_base, "partial_rotary_factor": share}
     old = {"rope_scaling": new} if config.rotary_scaling else {}
     return {"rope_parameters": new, "rotary_pct": share, "rotary_emb_base": config.rotary_base, **old}
