@@ -1,5 +1,6 @@
 """Several processes that serve one model: distribution of the work, and independence of failures."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -20,9 +21,10 @@ import pytest
 import torch
 
 from bluejay.machine import n_processors
-from bluejay.serve.replicas import Replica, Supervisor, devices_of, serve_named
+from bluejay.serve.app import create_app
+from bluejay.serve.replicas import CONNECTION_LOST, Replica, ReplicaServer, Supervisor, devices_of, serve_named
 from bluejay.serve.server import listen
-from bluejay.serve.settings import ServeSettings
+from bluejay.serve.settings import PublicSettings, ServeSettings
 from tests.waiting import PATIENCE, eventually
 
 
@@ -32,6 +34,14 @@ def test_more_processes_than_processors_are_refused(tiny_model):
         ValueError, match=rf"^workers is {workers}; this machine has {workers - 1} processors to share$"
     ):
         serve_named(["nothing"], ServeSettings(workers=workers))
+
+
+def test_a_port_in_use_and_wrong_keys_are_told_before_the_weights_are_read(tiny_model, monkeypatch):
+    monkeypatch.setattr("bluejay.serve.replicas.load", lambda *_, **__: pytest.fail("the model is loaded"))
+    with listen("127.0.0.1", 0) as taken, pytest.raises(OSError, match="is in use"):
+        serve_named(["nothing"], ServeSettings(port=taken.getsockname()[1]))
+    with pytest.raises(FileNotFoundError, match=r"keys\.txt"):
+        serve_named(["nothing"], ServeSettings(port=0, public=PublicSettings(keys=Path("no/keys.txt"))))
 
 
 def test_on_gpus_each_worker_has_one(monkeypatch):
@@ -74,13 +84,13 @@ def supervisor(monkeypatch):
         yield made, sent, started
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_shutdown_ends_replicas_that_are_starting_and_starts_none(supervisor, number):
+@pytest.mark.parametrize("signals", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGTERM, signal.SIGINT]])
+def test_a_shutdown_ends_replicas_that_are_starting_and_starts_none(supervisor, signals):
     made, sent, started = supervisor
     made.to_start = [(time.monotonic() + 0.1, 1)]
-    made.signals = [number]
+    made.signals = signals
     made._shut_down()
-    assert sent[-2:] == [(0, number), (1, signal.SIGTERM)]
+    assert sent[-2:] == [(0, signals[-1]), (1, signal.SIGTERM)]
     assert started == [] and made.replicas == []
 
 
@@ -98,6 +108,61 @@ def test_a_shutdown_waits_without_work(supervisor, monkeypatch):
     monkeypatch.setattr(made, "_poll", counted)
     made.run()
     assert made.replicas == [] and len(waits) < 30
+
+
+@pytest.fixture
+def channel(monkeypatch):
+    """Both ends of a channel between the parent and a replica; who finds it full tries again at once."""
+    monkeypatch.setattr("bluejay.serve.replicas.FULL_SECONDS", 0.001)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        yield ours, theirs
+
+
+def received(end: socket.socket) -> int:
+    """The number of messages that wait at an end of a channel; connections in them are closed."""
+    n = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            _, descriptors, _, _ = socket.recv_fds(end, 16, 1)
+            for descriptor in descriptors:
+                os.close(descriptor)
+            n += 1
+    return n
+
+
+def test_a_burst_of_connections_waits_until_replicas_take_them(channel):
+    ours, theirs = channel
+    with listen("127.0.0.1", 0) as bound, contextlib.ExitStack() as stack:
+        bound.setblocking(False)
+        made = Supervisor(["model"], ServeSettings(workers=2), bound, ["cpu"] * 2, False)
+        made.replicas.append(Replica(0, Ended(name="0"), ours, 0.0, ready=True))
+        for _ in range(400):
+            stack.enter_context(socket.create_connection(bound.getsockname()))
+        passed = 0
+        while made.replicas[0].n_connections < 400:
+            made._dispatch()
+            passed += (new := received(theirs))
+            assert new
+    assert passed == 400
+
+
+def test_the_parent_is_told_of_every_closed_connection_however_many_close_at_once(channel, tiny_model):
+    ours, theirs = channel
+    replica = ReplicaServer(create_app(tiny_model), ours)
+
+    async def close_many() -> int:
+        n = 0
+        for _ in range(600):
+            replica._send(CONNECTION_LOST)
+        while new := received(theirs):
+            n += new
+            await asyncio.sleep(0.01)
+        return n
+
+    assert asyncio.run(close_many()) == 600
 
 
 def shared(pid: int, path: Path) -> bool:

@@ -67,6 +67,16 @@ def test_an_answer_that_exceeds_the_drain_time_ends_with_an_error(number, return
         listen("127.0.0.1", served.port).close()
 
 
+def test_ctrl_c_ends_the_time_in_which_load_balancers_notice(running, model):
+    with running(model, ServeSettings(port=0, unready=PATIENCE)) as server:
+        began = time.monotonic()
+        server.handle_exit(signal.SIGTERM, None)
+        time.sleep(0.3)
+        assert httpx.get(f"{server.url}/readyz").status_code == 503
+        server.handle_exit(signal.SIGINT, None)
+    assert time.monotonic() - began < PATIENCE / 2
+
+
 @dataclass
 class Crowd:
     """Clients that each send requests in a loop, and counts of the outcomes."""

@@ -58,9 +58,14 @@ class Job:
     token_times: dict[int, float] = field(default_factory=dict)
     """Choice -> the monotonic time at which its last token was drawn."""
     n_generated: int = 0
-    """Tokens generated so far, over all choices."""
-    used: int = 0
-    """Tokens of `reserved` that the engine has read or generated."""
+    """Generated tokens that `chunks` has given so far, over all choices."""
+    n_drawn: int = 0
+    """Tokens that the engine has generated; a client that reads slowly has not received all of them."""
+
+    @property
+    def used(self) -> int:
+        """Tokens of `reserved` that the engine has read or generated; a prompt that has begun to be read is used."""
+        return self.n_drawn + sum(len(one.prompt) for one in self.requests if one.read or one.running)
 
     @property
     def n_waiting(self) -> int:
@@ -86,7 +91,6 @@ class Job:
             choice, chunk = event
             if chunk.token is not None:
                 self.n_generated += 1
-                self.used += 1
                 if self.record is not None:
                     self.record.receive_token()
             unfinished -= chunk.finish_reason is not None
@@ -159,17 +163,16 @@ class EngineThread:
         except BaseException:
             self.release(job)
             raise
-        job.used = sum(map(len, prompts))
         if record is not None:
             record.prompts += prompts
         return job
 
     def release(self, job: Job) -> None:
         """Drop a job, finished or not. Its samples leave before the next step; unused tokens are refunded."""
-        if job.record is not None:
-            job.record.refund(job.reserved - job.used)
-        job.reserved = job.used
-        self.jobs.discard(job)
+        if job in self.jobs:
+            self.jobs.remove(job)
+            if job.record is not None:
+                job.record.refund(job.reserved - job.used)
         with self.wake:
             self.leaving.append(job)
             self.wake.notify()
@@ -271,6 +274,7 @@ class EngineThread:
         now = time.monotonic()
         for request, chunk in chunks:
             job, (choice, _) = self._event(request, chunk)
+            job.n_drawn += chunk.token is not None
             last = job.token_times.get(choice)
             if last is not None:
                 self.metrics.inter_token.observe(now - last)

@@ -10,12 +10,13 @@ import asyncio
 import contextlib
 import multiprocessing
 import os
+import select
 import selectors
 import signal
 import socket
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -34,6 +35,8 @@ from bluejay.serve.settings import ServeSettings
 
 READY, CONNECTION_LOST = b"r", b"l"
 """Messages from a replica to the parent: it can serve now; one of its connections has closed."""
+FULL_SECONDS = 0.1
+"""How long a side of a full channel waits before it looks at it again."""
 RESTART_SECONDS = 5.0
 """Shortest time between two starts of the same replica."""
 SPAWN = multiprocessing.get_context("spawn")
@@ -58,10 +61,11 @@ def serve_named(names: Sequence[str], settings: ServeSettings, device: str = "au
     as these, `bluejay.serve.api.offered.offer` and `bluejay.serve.server.serve` do, RuntimeError if no replica can
     start.
     """
+    check_keys(settings)
     if settings.workers == 1:
+        listen(settings.host, settings.port).close()  # a port in use is told before the weights are read
         return serve(opened(names, settings, device, compiled), settings)
     devices = devices_of(settings.workers, device)
-    check_keys(settings)
     if counts_memory(names, settings):
         settings = with_share(settings, devices[0])
         room_for_models(offer(names, settings, devices[0], compiled), settings, devices[0])  # before anything starts
@@ -232,22 +236,25 @@ class Supervisor:
         self.to_start.append((replica.began + RESTART_SECONDS, replica.number))
 
     def _dispatch(self) -> None:
-        """Pass every waiting connection to the replica with the fewest open ones."""
+        """Pass every waiting connection to the replica with the fewest open ones. While the channels of all are full,
+        connections wait in the system's queue."""
         with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
-            while True:
+            while replicas := self._least_loaded():
                 accepted, _ = self.bound.accept()
                 with accepted:
-                    for replica in self._least_loaded():
+                    for replica in replicas:
                         try:
                             socket.send_fds(replica.channel, [b"c"], [accepted.fileno()])
-                        except OSError:  # the replica is dying, or its channel is full
+                        except OSError:  # the replica is dying
                             continue
                         replica.n_connections += 1
                         break
 
-    def _least_loaded(self) -> Iterable[Replica]:
-        ready = [replica for replica in self.replicas if replica.ready]
-        return sorted(ready, key=lambda replica: replica.n_connections)
+    def _least_loaded(self) -> list[Replica]:
+        """The replicas whose channels have room, after a short wait for one, by their numbers of open connections."""
+        ready = {replica.channel: replica for replica in self.replicas if replica.ready}
+        _, with_room, _ = select.select([], [*ready], [], FULL_SECONDS)
+        return sorted((ready[channel] for channel in with_room), key=lambda replica: replica.n_connections)
 
     def _signal_replicas(self, number: int) -> None:
         """Send a signal to the replicas; SIGTERM to those that are still starting, which an interrupt ends with a
@@ -268,7 +275,7 @@ class Supervisor:
         self._dispatch()
         self._stop_accepting()
         self.bound.close()
-        self._signal_replicas(self.signals[0])
+        self._signal_replicas(self.signals[-1])
         told = len(self.signals)
         while self.replicas:
             self._poll(0.1)
@@ -299,6 +306,8 @@ class ReplicaServer(Server):
     def __init__(self, app: FastAPI, channel: socket.socket) -> None:
         super().__init__(app, "")
         self.channel = channel
+        self.unsent: list[bytes] = []
+        """Messages for which the channel has had no room."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then tell the parent."""
@@ -313,8 +322,19 @@ class ReplicaServer(Server):
         self.models.draining = True
 
     def _send(self, message: bytes) -> None:
-        with contextlib.suppress(OSError):  # the parent has ended
-            self.channel.send(message)
+        self.unsent.append(message)
+        if len(self.unsent) == 1:
+            self._send_all()
+
+    def _send_all(self) -> None:
+        try:
+            while self.unsent:
+                self.channel.send(self.unsent[-1])
+                self.unsent.pop()
+        except BlockingIOError:  # a lost message would make the parent count a connection for ever
+            asyncio.get_running_loop().call_later(FULL_SECONDS, self._send_all)
+        except OSError:  # the parent has ended
+            self.unsent.clear()
 
     def _receive_connections(self) -> None:
         loop = asyncio.get_running_loop()

@@ -10,6 +10,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from types import FrameType
@@ -47,7 +48,7 @@ MAX_HEAD = 65_536
 MAX_PIECES = 10_000
 """Chunks in which the body of a request may come: each takes 10 µs of a processor, however small it is."""
 PROBE_SECONDS = 0.1
-"""Time between two attempts to learn whether a client that sends no more still reads."""
+"""Time between two attempts to learn whether a client that sends no more still reads, or whether Ctrl+C was pressed."""
 KEEP_ALIVE_SECONDS = 75
 """How long an idle connection is kept: longer than proxies keep theirs, so that they are the ones to close it."""
 
@@ -270,11 +271,12 @@ class Connection(H11Protocol):
             self.timer = self.loop.call_later(whole, self.transport.abort)
 
     def _time_out(self) -> None:
-        seconds = self.settings.read_timeout
-        self._reject(APIError(408, f"no whole request came within {seconds:g} s", code="request_timeout"))
+        seconds, begun = self.settings.read_timeout, bool(self.conn.trailing_data[0])
+        self._reject(APIError(408, f"no whole request came within {seconds:g} s", code="request_timeout"), begun)
 
-    def _reject(self, error: APIError) -> None:
-        """Send an error although there is no request, and close the connection."""
+    def _reject(self, error: APIError, begun: bool = True) -> None:
+        """Send an error although there is no request, and close the connection. Where none was `begun`, as on the
+        connections that browsers open in advance, none is logged."""
         if self.transport.is_closing():
             return
         client = self.client[0] if self.client else "unknown"
@@ -286,7 +288,8 @@ class Connection(H11Protocol):
         head += [*map(": ".join, headers.items()), "Connection: close", "", ""]
         self.transport.write("\r\n".join(head).encode() + body)
         self.transport.close()
-        note(record, self.models.metrics)
+        if begun:
+            note(record, self.models.metrics)
 
 
 class Server(uvicorn.Server):
@@ -339,7 +342,9 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve the accepted requests; those that take too long end with an error event, not with a cut connection."""
         self.models.draining = True
-        await asyncio.sleep(self.unready)
+        began = time.monotonic()
+        while time.monotonic() < began + self.unready:  # which Ctrl+C sets to zero
+            await asyncio.sleep(PROBE_SECONDS)
         self._stop_accepting(sockets or [])
         await asyncio.sleep(LATE_REQUEST_SECONDS)
         self.config.timeout_graceful_shutdown = int(self.drain + ERROR_EVENT_SECONDS)

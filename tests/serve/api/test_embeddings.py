@@ -8,7 +8,7 @@ import openai
 import pytest
 from langchain_openai import OpenAIEmbeddings
 
-from bluejay.serve.settings import ServeSettings
+from bluejay.serve.settings import PublicSettings, ServeSettings
 
 TEXTS = ["the cat", "naïve 日本", "the cat sat on the mat " * 9, ""]
 
@@ -93,10 +93,13 @@ def test_a_request_that_takes_too_long_is_answered_and_ends(running, model, monk
         return embed(ids, **options)
 
     monkeypatch.setattr(model, "embed", embed_slowly)
-    with running(model, ServeSettings(port=0, time_limit=0.2)) as server:
-        answer = httpx.post(f"{server.url}/v1/embeddings", json={"input": ["the cat"] * 40})
-    assert answer.status_code == 503 and answer.json()["error"]["code"] == "time_limit"
-    assert groups == [16]
+    whole = 40 * len(model.tokenizer.encode("the cat"))
+    limits = PublicSettings(tokens_per_hour=whole * 8 // 5)  # too few for two, unless what is not read is refunded
+    with running(model, ServeSettings(port=0, time_limit=0.2, public=limits)) as server:
+        for _ in range(2):
+            answer = httpx.post(f"{server.url}/v1/embeddings", json={"input": ["the cat"] * 40})
+            assert answer.status_code == 503 and answer.json()["error"]["code"] == "time_limit"
+    assert groups == [16, 16]
 
 
 def test_another_models_name_is_refused(client):

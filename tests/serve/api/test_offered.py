@@ -4,6 +4,7 @@ while it answers."""
 import gc
 import json
 import re
+import shutil
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -270,6 +271,17 @@ def test_a_model_that_cannot_be_loaded_any_more_is_said_and_the_others_go_on(run
             assert refused.status_code == 503 and why in refused.json()["error"]["message"]
             assert ask(server, "ada").status_code == ask(server).status_code == 200
             assert not offered[1].n_bytes
+
+
+def test_another_model_in_the_place_of_the_one_that_was_offered_is_not_loaded(running, folders, tmp_path):
+    shutil.copytree(folders[1], tmp_path / "bob")
+    offered = offer([folders[0], str(tmp_path / "bob")], SETTINGS, "cpu", False)
+    larger = new_model(GPTConfig(n_layer=4, d_model=64, n_head=2, vocab_size=259, n_ctx=64), 0)
+    save_model(larger.requires_grad_(False), load(folders[1]).tokenizer, tmp_path / "bob")
+    with running(Catalogue(offered, SETTINGS, 10**9), SETTINGS) as server:
+        refused = ask(server, "bob")
+        assert refused.status_code == 503 and "another model than when" in refused.json()["error"]["message"]
+        assert ask(server, "ada").status_code == 200
 
 
 def test_models_that_cannot_be_served_together_are_refused_at_the_start(folders, byte_tokenizer, tmp_path):

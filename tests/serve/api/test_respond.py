@@ -143,6 +143,11 @@ def test_an_answer_whose_prompt_was_read_ends_early(short_of_time):
     assert 9 <= len(choice["logprobs"]["token_logprobs"]) < 100
 
 
+def test_a_proxy_is_told_to_pass_on_each_token_at_once(server):
+    answer = httpx.post(f"{server.url}/v1/completions", json={"prompt": "the", "max_tokens": 1, "stream": True})
+    assert answer.headers["x-accel-buffering"] == "no"
+
+
 def test_a_sample_that_never_began_is_not_the_best():
     began = [Chunk(0, "good", 5, None, Logprob(5, -0.5, ())), Chunk(0, "", None, "length")]
     never = [Chunk(1, "", None, "length")]

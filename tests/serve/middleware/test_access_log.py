@@ -81,6 +81,15 @@ def test_a_client_that_disconnects_is_logged_with_status_499(server, log):
     assert sorted(line["status"] for line in lines(log, 2)) == [200, 499]
 
 
+def test_a_stream_that_fails_is_logged_with_its_error(server, engine_thread, monkeypatch, log):
+    monkeypatch.setattr(engine_thread.engine, "step", lambda: 1 / 0)
+    ask(server, {"prompt": "the", "max_tokens": 2, "stream": True})
+    ask(server, {"prompt": "the", "max_tokens": 2, "stream": True})
+    failed, whole = lines(log, 2)
+    assert (failed["status"], failed["error"]) == (200, "generation_failed")
+    assert whole["status"] == 200 and "error" not in whole
+
+
 def test_prompts_are_logged_on_request(running, model, log):
     with running(model, ServeSettings(port=0, log_prompts=True)) as server:
         ask(server, {"prompt": [SECRET, "x"], "max_tokens": 2})

@@ -122,6 +122,8 @@ def test_what_is_rejected_before_it_is_a_request_is_logged_and_counted_too(runni
     with (
         caplog.at_level(logging.INFO, "bluejay.requests"),
         running(model, ServeSettings(port=0, read_timeout=0.3)) as server,
+        # Browsers open connections in advance, on which nothing is asked.
+        socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1]))),
     ):
         head = talk(server, content).partition(b"\r\n\r\n")[0].decode()
         (line,) = [json.loads(record.message) for record in caplog.records if record.name == "bluejay.requests"]

@@ -91,6 +91,22 @@ def test_tokens_are_counted_and_unused_ones_are_refunded(public, model):
     assert ask(public, BOB).status_code == 200  # others have their own
 
 
+def test_a_prompt_that_was_never_read_costs_nothing(running, model):
+    limits = PublicSettings(tokens_per_hour=1100)
+    with running(model, ServeSettings(port=0, max_sequences=1, public=limits)) as server:
+        thread, url = engine_thread_of(server), f"{server.url}/v1/completions"
+        step = thread.engine.step
+        thread.engine.step = lambda: time.sleep(0.02) or step()
+        body, other = {"prompt": "the", "max_tokens": 1000, "stream": True}, {"X-Forwarded-For": "203.0.113.1"}
+        with httpx.stream("POST", url, json=body, headers=other) as stream:  # it has the only slot
+            lines = stream.iter_lines()  # held, because a generator that nobody holds closes the connection
+            next(lines)
+            with pytest.raises(httpx.ReadTimeout):
+                httpx.post(url, json={"prompt": [5] * 900}, timeout=httpx.Timeout(PATIENCE, read=0.1))
+            assert eventually(lambda: len(thread.jobs) == 1)
+        assert httpx.post(url, json={"prompt": [5] * 900, "max_tokens": 1}).status_code == 200
+
+
 def test_requests_are_counted(public):
     for _ in range(20):
         refused = ask(public, BOB, {"prompt": "the", "max_tokens": 1, "nonsense": 1})

@@ -29,6 +29,13 @@ def test_an_allowance_refills_at_a_constant_rate(clock):
     assert [limits.take("a", limits.requests, 1) for _ in range(5)] == [0, 0, 0, 0, 15]
 
 
+def test_a_clock_that_is_set_back_locks_nobody_out(clock):
+    limits = Limits(PublicSettings(requests_per_minute=4))
+    assert limits.take("a", limits.requests, 4) == 0
+    clock[0] -= 86_400
+    assert [limits.take("a", limits.requests, 1) for _ in range(5)] == [0, 0, 0, 0, 15]
+
+
 def test_processes_share_the_allowance_of_a_client(clock, tmp_path):
     settings = PublicSettings(tokens_per_hour=100, state=tmp_path / "limits.sqlite")
     one, other = Limits(settings), Limits(settings)

@@ -221,7 +221,7 @@ def test_models_that_were_not_known_at_first_are_asked_for_again(open_page, two_
     page.get_by_label("Length").fill("8")
     page.route("**/v1/models", lambda route: route.fulfill(status=503, body="{}"))
     page.reload()
-    expect(page.get_by_role("alert")).to_have_text("The server answered with status 503.")
+    expect(page.get_by_role("alert")).to_have_text("The server is busy or restarting; try again soon.")
     page.unroute("**/v1/models")
     if retry == "Model":
         page.get_by_role("tab", name="Model").click()
@@ -235,7 +235,11 @@ def test_models_that_were_not_known_at_first_are_asked_for_again(open_page, two_
     assert [url.rpartition("?")[2] for url in asked] == ["model=second"]
 
 
-def test_a_card_that_does_not_come_is_not_taken_for_none(page):
-    page.route("**/card", lambda route: route.fulfill(status=503, body="{}"))
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [(429, "is busy or restarting; try again soon."), (524, "is busy or"), (413, "answered with status 413.")],
+)
+def test_a_card_that_does_not_come_is_not_taken_for_none(page, status, told):
+    page.route("**/card", lambda route: route.fulfill(status=status, body="{}"))
     page.get_by_role("tab", name="Model").click()
-    expect(page.get_by_role("tabpanel", name="Model")).to_contain_text("The server answered with status 503.")
+    expect(page.get_by_role("tabpanel", name="Model")).to_contain_text(f"The server {told}")

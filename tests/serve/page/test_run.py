@@ -355,7 +355,7 @@ def test_what_a_proxy_answers_is_said_in_a_sentence(page, body):
     page.route("**/v1/completions", lambda route: route.fulfill(status=502, body=body))
     writing(page).fill("the cat")
     run_button(page).click()
-    expect(page.get_by_role("alert")).to_have_text("The server answered with status 502.")
+    expect(page.get_by_role("alert")).to_have_text("The server is busy or restarting; try again soon.")
     page.route("**/v1/models", lambda route: route.fulfill(body=body.removeprefix('{"error"')))
     page.reload()
     expect(page.get_by_role("alert")).to_contain_text("The answer is not Bluejay's or not complete. Reload the page")

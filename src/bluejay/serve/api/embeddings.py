@@ -22,7 +22,7 @@ from bluejay.serve.api.parameters import Body, JSONRoute, check_texts
 from bluejay.serve.api.respond import to_api_error
 from bluejay.serve.engine_thread import ServerStopping, TimeLimitExceeded
 from bluejay.serve.errors import ERRORS, APIError, json_response
-from bluejay.serve.middleware.access_log import current_request
+from bluejay.serve.middleware.access_log import RequestRecord, current_request
 
 MAX_INPUTS = 2048
 """OpenAI's limit."""
@@ -92,20 +92,27 @@ def router(models: Catalogue) -> APIRouter:
         check_readable(ids, model.config.n_ctx, model.config.vocab_size, "input" if single else "input.{}")
         return ids
 
-    async def embed(model: Model, ids: list[list[int]], request: Request) -> list[np.ndarray]:
+    async def embed(
+        model: Model, ids: list[list[int]], request: Request, record: RequestRecord | None
+    ) -> list[np.ndarray]:
         """The vectors, some texts at a time, so that requests take turns and the end of client, server or time is
-        noticed."""
+        noticed. Raises APIError then, and refunds the tokens of the texts that were not read."""
         found: list[np.ndarray] = []
         latest = time.monotonic() + models.settings.time_limit
         for at in range(0, len(ids), INPUTS_PER_TURN):
-            if await request.is_disconnected():
-                raise APIError(499, "the client went away")
-            async with turn:
-                if models.stopping:
-                    raise to_api_error(ServerStopping())
-                if time.monotonic() > latest:
-                    raise to_api_error(TimeLimitExceeded())
-                part = await asyncio.to_thread(model.embed, ids[at : at + INPUTS_PER_TURN], progress=False)
+            try:
+                if await request.is_disconnected():
+                    raise APIError(499, "the client went away")
+                async with turn:
+                    if models.stopping:
+                        raise to_api_error(ServerStopping())
+                    if time.monotonic() > latest:
+                        raise to_api_error(TimeLimitExceeded())
+                    part = await asyncio.to_thread(model.embed, ids[at : at + INPUTS_PER_TURN], progress=False)
+            except APIError:
+                if record is not None:
+                    record.refund(sum(map(len, ids[at:])))
+                raise
             found += list(part.numpy())
         return found
 
@@ -126,7 +133,7 @@ def router(models: Catalogue) -> APIRouter:
             if record is not None:
                 record.reserve(n_tokens)
                 record.prompts += ids
-            vectors = await embed(model, ids, request)
+            vectors = await embed(model, ids, request, record)
         except InferenceError as error:
             code = "context_length_exceeded" if isinstance(error, ContextLengthError) else None
             raise APIError(400, str(error), param="input", code=code) from None

@@ -297,8 +297,11 @@ class Catalogue:
         self._wake()
 
     def _make(self, one: Offered) -> Service:
-        """Load a model, and what answers requests with it."""
+        """Load a model, and what answers requests with it. Raises ValueError for a model of another shape than was
+        offered, whose memory nobody has counted."""
         model = one.load()
+        if model.config != one.config:
+            raise ValueError(f"{one.path} holds another model than when the server started; start it again")
         thread = EngineThread(model, self.settings, EngineMetrics(self.metrics, one.name))
         return Service(thread, fingerprint(thread.backend, model.tokenizer))
 

@@ -245,11 +245,11 @@ async def events(job: Job, writer: Writer, heading: Mapping[str, object], with_u
         async for index, chunk in job.chunks():
             yield event({**heading, "choices": [writer.chunk(index, chunk)], **usage_field})
         raise_if_broken(job)
-    except APIError as error:
+    except (APIError, *ENGINE_ERRORS) as reason:
+        error = reason if isinstance(reason, APIError) else to_api_error(reason)
+        if job.record is not None:
+            job.record.error = error.body["error"]["code"]
         yield event(error.body)
-        return
-    except ENGINE_ERRORS as reason:
-        yield event(to_api_error(reason).body)
         return
     if with_usage:
         yield event({**heading, "choices": [], "usage": usage_of(job)})
@@ -260,7 +260,9 @@ class EventStream(StreamingResponse):
     """Server-sent events; the job is released when they end, for whatever reason."""
 
     def __init__(self, engine_thread: EngineThread, job: Job, events: AsyncIterator[str]) -> None:
-        super().__init__(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+        # nginx would else collect tokens, unless it is told by proxy_buffering.
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(events, media_type="text/event-stream", headers=headers)
         self.engine_thread = engine_thread
         self.job = job
 

@@ -55,6 +55,8 @@ class RequestRecord:
     """HTTP status; until there is a response 499, nginx's status for a client that disconnected before it."""
     complete: bool = False
     """Whether the whole response was handed to the connection."""
+    error: str | None = None
+    """The code of the error with which a stream ended, after its status was sent."""
 
     def reserve(self, n_tokens: int) -> None:
         """Charge the client for the most tokens that the request can use. Raises APIError if too few are left."""
@@ -92,6 +94,8 @@ class RequestRecord:
             "complete": self.complete,
             "seconds": round(time.monotonic() - self.began, 4),
         }
+        if self.error is not None:
+            figures["error"] = self.error
         if self.model is not None:
             figures["model"] = self.model
         if self.prompts:

@@ -51,7 +51,10 @@ class Limits:
             found = self.database.execute(
                 "SELECT full FROM allowances WHERE client = ? AND name = ?", (client, limit.name)
             ).fetchone()
-            full = max(now, found[0] if found else now) + cost
+            full = max(now, found[0]) if found else now
+            if full > now + limit.seconds + 1:  # more than was ever taken: the clock was set back
+                full = now
+            full += cost
             wait = full - now - limit.seconds
             if wait <= 0 or units <= 0:
                 values = client, limit.name, full

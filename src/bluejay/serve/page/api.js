@@ -1,4 +1,4 @@
-// The page's access to the server: the same API that everyone else uses.
+// The page's access to the server: the API that everyone uses.
 
 const LOST = "The connection to the server was lost. Your text is still here; press Run to continue it.";
 
@@ -14,7 +14,7 @@ export async function getJson(path, key, body) {
 	throw new Error("The answer is not Bluejay's or not complete. Reload the page; your text is kept.");
 }
 
-// Ask the model of that id from now on; the server's first one if it is empty.
+// Ask the model of that id from now on; the first one if it is empty.
 export const askModel = (id) => (query = id && `?model=${encodeURIComponent(id)}`);
 
 // Stream a completion as parts {index, text, tokens, reason, model}, and at the end {usage}. Throws what
@@ -58,7 +58,7 @@ export async function* events(body) {
 	}
 }
 
-// Throws an Error whose message is a sentence for the user, with the `status` and the `code` that the server answered.
+// Throws an Error whose message is a sentence for the user, with the server's `status` and `code`.
 export async function request(path, key, body, signal) {
 	const odd = "The API key holds a character that no key has. Enter it again.";
 	if (/[^ -~]/.test(key)) throw Object.assign(new Error(odd), { status: 401 });
@@ -68,12 +68,14 @@ export async function request(path, key, body, signal) {
 		if (error.name === "AbortError") throw error;
 		throw new Error("The server does not answer. Is it still running? Your text is still here.");
 	});
-	if (response.ok) return response;
+	const { ok, status } = response;
+	if (ok) return response;
 	const { error } = Object(await response.json().catch(() => null));
 	const { code, message } = Object(error);
 	const advice = code === "context_length_exceeded" ? " Shorten your text, then run again." : "";
-	const told = message ? sentence(`${message}`) + advice : `The server answered with status ${response.status}.`;
-	throw Object.assign(new Error(told), { status: response.status, code });
+	const state = status > 500 || status === 429 ? "is busy or restarting; try again soon" : `answered with status ${status}`;
+	const told = message ? sentence(`${message}`) + advice : `The server ${state}.`;
+	throw Object.assign(new Error(told), { status, code });
 }
 
 function tokensOf(logprobs) {
@@ -87,7 +89,7 @@ function tokensOf(logprobs) {
 	}));
 }
 
-// Whether a token is a special one that ends a text: <|endoftext|>, </s>, <eos>.
+// Whether a token ends a text: <|endoftext|>, </s>, <eos>.
 export const endsText = (token) => /^(?:<\|\w+\|>|<\/s>|<eos>)$/.test(token);
 
 const rounded = (logprob) => Math.round(logprob * 1e3) / 1e3;

@@ -1,8 +1,8 @@
-// Parts of the page that are not seen at first lie in the folder `on_demand` and are loaded when they are first used.
+// Parts of the page that are not seen at first lie in the folder `on_demand` and are loaded when first used.
 
 const FAILED = "This part of the page did not load. Reload the page and try again; your text is kept.";
 
-// A function that loads that part when it is first called, and gives what `use` makes of it.
+// A function that loads that part when first called, and gives what `use` makes of it.
 export const onDemand = (name, use = (part) => part) => once(() => loadStyle().then(() => import(`./on_demand/${name}.js`)).then(use));
 
 // A function that calls `load` once and always returns that promise. Only a failure is tried again: the server may have
