@@ -18,7 +18,7 @@ from bluejay.gpt.formats.layouts import save_model
 from bluejay.machine import processor
 from bluejay.pile.recipe import PileRecipe
 from bluejay.tokenizer import Tokenizer
-from bluejay.tokens import TokenShard
+from bluejay.tokens import TokenShard, TokenWriter
 from bluejay.train.checkpoint.owner import owned
 from bluejay.train.data.held_out import HeldOutLoss
 from bluejay.train.recipe import TrainRecipe
@@ -145,6 +145,11 @@ def test_the_same_command_again_goes_on_and_other_text_is_refused(book, here, ca
     check_card("runs/a", capsys)
     main(["train", "a.txt", "--minutes", MINUTES, "--json"])
     assert "renamed" not in capsys.readouterr().err and Path("runs/a/model/README.md").is_file()
+    Path("runs/a").rename("runs/moved")
+    main(["train", "a.txt", "--minutes", MINUTES, "--json", "--name", "moved"])
+    assert json.loads(capsys.readouterr().out)["trained"]["model"] == "runs/moved/model"
+    assert not Path("runs/a").exists()
+    Path("runs/moved").rename("runs/a")
     Path("b.txt").write_text(prose(200_000, 2))
     with pytest.raises(SystemExit):
         main(["train", "b.txt", "--minutes", MINUTES, "--name", "a"])
@@ -188,6 +193,16 @@ def test_a_folder_that_cannot_be_read_is_said_before_anything_is_written(here, m
     forbid(monkeypatch, here / "notes/a")
     with pytest.raises(ValueError, match="notes/a cannot be read: Permission denied"):
         own_text.corpus_recipe_of(Path("notes"), Path("runs/notes"), "notes", None)
+
+
+def test_a_text_that_is_none_or_too_little_is_said_and_leaves_no_run(here, byte_tokenizer, capsys):
+    Path("a.txt").write_bytes(os.urandom(3000))
+    refused(["train", "a.txt"], "component a has no documents", capsys)
+    assert not Path("runs").exists()
+    with TokenWriter(Path("tokens/train"), byte_tokenizer.vocab_size) as writer:
+        writer.add([1] * 300)
+    with pytest.raises(ValueError, match="the text gives 300 tokens, too few to train on; give more text, and --force"):
+        own_text.sized(Path(), Path("runs/b"), "b", None, 60.0)
 
 
 def test_hidden_files_are_no_part_of_a_text(here, byte_tokenizer_folder):
@@ -305,7 +320,7 @@ def test_a_model_is_trained_further_however_slow_the_machine_is(tokens_per_secon
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["train", "none.txt"], "no recipe at none.txt"),
+        (["train", "none.txt"], "no recipe at none.txt, and no text: there is no such file or folder"),
         (["new", "small.txt"], "small.txt is a file; name a folder first: bluejay new FOLDER small.txt"),
         (["train", "small.txt", "--output", "small.txt"], "small.txt is a file; name a folder"),
         (["recipes", "train/quickstart", "--to", "small.txt"], "small.txt is a file; name a folder"),
@@ -333,7 +348,7 @@ def test_a_mistake_is_one_sentence(arguments, says, here, capsys):
     (here / "small.txt").write_text("x")
     (here / "run").mkdir()
     (here / "run/recipe.toml").write_text("train = { tokens = 8, batch_tokens = 8 }\n")
-    (here / "run/metrics.jsonl").touch()
+    (here / "run/checkpoints").mkdir()
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
     assert stopped.value.code == 2 and says in capsys.readouterr().err

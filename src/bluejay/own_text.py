@@ -8,6 +8,7 @@ import dataclasses
 import lzma
 import math
 import re
+import shlex
 import tempfile
 import time
 from dataclasses import dataclass
@@ -45,6 +46,8 @@ FIRST_SCHEDULE, FIRST_SHARE = "constant", 0.6
 allows at the speed that the first had: a machine is not always as fast as in a trial."""
 LEAST_SHARE = 0.25
 """Share of the time that training has in any case, on a machine that needs the rest, or more, to prepare the text."""
+LEAST_TOKENS = 513
+"""Tokens of training text below which there may not be one sequence, and nothing to be learnt."""
 LEAST_STEPS = 8
 """Steps that a run has in any case."""
 EVALUATIONS = 4
@@ -75,7 +78,7 @@ class Result:
 
     def summary(self) -> str:
         """The result, beside a compressor, and how to use it."""
-        model, bits = self.trained.model, self.trained.held_out.bits_per_byte
+        model, bits = shlex.quote(str(self.trained.model)), self.trained.held_out.bits_per_byte
         lines = [self.trained.summary(), f"{format_duration(self.seconds)} in all"]
         if self.xz_bits_per_byte is not None:
             verdict = "fewer than" if bits < self.xz_bits_per_byte else "more than"
@@ -123,11 +126,12 @@ def train_text(target: Path, minutes: float, force: bool, overrides: list[str], 
             storage = fields.get("checkpoint.storage")
             Checkpoints(directory / "checkpoints", Checkpoint(storage=storage)).remove_stale(-1)
             recipes.save(recipe, path)
-    trained = train(recipes.load(TrainRecipe, path, overrides))
-    recipe = recipes.load(TrainRecipe, path)
+    here = [*overrides, "--output", str(directory)]  # which may have been moved
+    trained = train(recipes.load(TrainRecipe, path, here))
+    recipe = recipes.load(TrainRecipe, path, here[-2:])
     if recipe.train.schedule.kind == FIRST_SCHEDULE:
         recipes.save(with_cooldown(recipe, trained, corpus, end - time.monotonic()), path)
-        trained = train(recipes.load(TrainRecipe, path, overrides))
+        trained = train(recipes.load(TrainRecipe, path, here))
     return Result(trained, corpus, time.monotonic() - began, xz_of_held_out_text(corpus))
 
 
@@ -193,8 +197,16 @@ def is_corpus(target: Path) -> bool:
 
 
 def corpus_made_of(target: Path, directory: Path, init: str | None, force: bool) -> Path:
-    """The corpus of a text, which is built unless it is there and not to be replaced."""
-    built = build(recipes.load(PileRecipe, write_corpus_recipe(target, directory, init, force)), force=force)
+    """The corpus of a text, which is built unless it is there and not to be replaced. Of a text of which none can be
+    made, no recipe stays either."""
+    is_new = not (directory / "pile.toml").exists()
+    path = write_corpus_recipe(target, directory, init, force)
+    try:
+        built = build(recipes.load(PileRecipe, path), force=force)
+    except (OSError, ValueError):
+        if is_new:
+            path.unlink()
+        raise
     say_skipped(built)
     return built.directory
 
@@ -250,6 +262,8 @@ def corpus_recipe_of(
 def sized(corpus: Path, directory: Path, name: str, init: str | None, seconds: float) -> TrainRecipe:
     """The recipe of the run that takes about `seconds` on this machine, by a trial of its speed."""
     n_tokens = len(TokenShard(corpus / "tokens" / "train").tokens)
+    if n_tokens < LEAST_TOKENS:
+        raise ValueError(f"the text gives {n_tokens:,} tokens, too few to train on; give more text, and --force")
     trial = max(1.0, TRIAL_SHARE * seconds)
     began = time.monotonic()
     if init is not None:

@@ -15,6 +15,7 @@ def test_the_descriptions_load(path):
     hardware = load(path, [])
     assert hardware.devices % hardware.node == 0
     assert 0.3 < hardware.matmul_share <= 1
+    assert load(Path(path.stem), []) == load(Path(path.name), []) == hardware
 
 
 def test_float32_is_planned_as_it_is_computed():

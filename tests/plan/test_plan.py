@@ -138,9 +138,17 @@ def test_a_run_that_does_not_fit_is_reported_in_one_sentence(capsys):
         best(recipe("gpt-3-175b"), hardware("h100", "--devices", "8"))
     with pytest.raises(ValueError, match="needs 1024 processes and there are 8; --best finds a mesh"):
         plan(recipe("gpt-3-175b"), hardware("h100", "--devices", "8"))
+    small = recipe("camel-case", "--init", "gpt-j-6b")
+    for planner in (plan, best):
+        with pytest.raises(ValueError, match=r"cannot divide.*; .*--hardware\.devices changes"):
+            planner(small, hardware("h100"))
     with pytest.raises(SystemExit):
         main(["plan", str(RECIPES / "gpt-j-6b.toml"), "--hardware", str(ROOT / "recipes/hardware/a101.toml")])
     assert capsys.readouterr().err.startswith("error: no recipe at")
+
+
+def test_a_small_run_has_its_price_in_cents():
+    assert ", $0.09; published" in plan(recipe("gpt-j-6b-lora"), hardware("h100", "--devices", "1")).table()
 
 
 def test_a_plan_that_does_not_fit_names_each_change_that_is_enough():

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from bluejay import recipe as recipes
+from bluejay import shipped
 from bluejay.machine import fastest, matmul_rate, memory_bandwidth, physical_memory
 from bluejay.native import native
 from bluejay.recipe import STRICT
@@ -115,12 +116,14 @@ class Hardware:
 
 
 def load(path: Path | None, overrides: list[str], tokens: int = 1024, width: int = 1536) -> Hardware:
-    """Hardware from a TOML file such as recipes/hardware/h100.toml; without one, this machine (`measure`).
+    """Hardware from a TOML file such as recipes/hardware/h100.toml, for which its name, h100, is enough; without one,
+    this machine (`measure`).
 
     Raises the errors of `bluejay.recipe.load`.
     """
     if path is not None:
-        return recipes.load(Hardware, path, overrides)
+        named = None if path.exists() else shipped.by_name(Path("hardware") / path)
+        return recipes.load(Hardware, named or path, overrides)
     return recipes.check(Hardware, recipes.plain(measure(tokens, width)), "this machine", overrides)
 
 

@@ -99,7 +99,7 @@ class Plan:
             "fits if": "; or ".join(self.remedies),
             "run": f"{self.steps:,} steps, {self.tokens:,} tokens, {self.flops:.3g} FLOPs, "
             + format_duration(86_400 * self.days)
-            + (f", ${self.cost:,.0f}" if self.price else "")
+            + (f", ${self.cost:,.{0 if self.cost >= 10 else 2}f}" if self.price else "")
             + f"; published runs took {SPREAD[0]} to {SPREAD[1]} times their plans",
         }
         head = f"{self.recipe} on {self.devices:,} x {self.hardware}"
@@ -110,10 +110,11 @@ def plan(recipe: TrainRecipe, hardware: Hardware) -> Plan:
     """The plan of a recipe with its own mesh. Raises ValueError if that does not match model, batch and hardware."""
     try:
         mesh = recipe.mesh.sizes(hardware.devices)
+        rows = recipe.micro_batch_rows(mesh["replicate"] * mesh["shard"])
     except ValueError as error:
         reason = str(error).partition(";")[0]
         raise ValueError(f"{reason}; --best finds a mesh, --hardware.devices changes the number of devices") from None
-    micro = recipe.micro_batch_rows(mesh["replicate"] * mesh["shard"]) * recipe.data.sequence_length
+    micro = rows * recipe.data.sequence_length
     config, packed_bytes = model_of(recipe)
     check_mesh_sizes(mesh, config, recipe.data.sequence_length)
     workload = Workload(recipe, config, hardware, mesh, micro, packed_bytes)

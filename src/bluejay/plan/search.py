@@ -29,7 +29,8 @@ def best(recipe: TrainRecipe, hardware: Hardware, recompute: Sequence[str] = REC
     meshes = list(mesh_choices(recipe, config, hardware))
     if not meshes:
         raise ValueError(
-            f"{hardware.devices} devices cannot divide train.batch_tokens {recipe.train.batch_tokens} evenly"
+            f"{hardware.devices} devices cannot divide train.batch_tokens {recipe.train.batch_tokens} evenly; "
+            "--hardware.devices changes their number"
         )
     kinds = [with_recompute(recipe, kind) for kind in recompute]
     workloads = (

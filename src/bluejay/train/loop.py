@@ -153,12 +153,15 @@ class Run:
         self.check_weights("the model that the run starts from" if not found else str(found[0]), True)
 
     def begin(self) -> None:
-        """Say how a shorter run continues, and keep its models under other names; then say which models are missing."""
+        """Say how a shorter run continues, and keep its models under other names; then say which model is replaced, and
+        which are missing."""
         if not self.world.is_main:
             return
         if self.shorter is not None:
             say(how_it_continues(self.shorter, self.recipe, self.state.step))
             keep_models(self.directory, self.written(), self.shorter.steps)
+        if not self.state.step and (model := self.directory / "model").exists() and read_result(self.directory):
+            say(f"no checkpoint of the run that wrote {model} is left: training begins anew and replaces it at the end")
         if missed := missed_models(self.checkpoints, self.recipe, self.state.step):
             say(f"WARNING: {missed}")
 

@@ -161,7 +161,7 @@ class Train:
     z_loss: NotNegative = 0.0
     """Weight of the squared log-partition function in the loss, which keeps logits small (PaLM, section 5)."""
     recompute: Literal["none", "selective", "full"] = "none"
-    """Activations that the backward pass recomputes instead of storing (`bluejay.gpt.recompute`)."""
+    """What the backward pass recomputes to save memory: "selective" cheap operations, "full" all of a block."""
     compile: bool = False
     """Whether each block is compiled with `torch.compile`, which fuses the operations between matrix products."""
 

@@ -30,11 +30,14 @@ def run_train(options: argparse.Namespace, overrides: list[str]) -> tuple[str, d
     """Train by a recipe or on a text, or only export; what was made, as text and for JSON."""
     began = time.monotonic()
     from bluejay import recipe as recipes
-    from bluejay.train.checkpoint.result import how_to_go_on
+    from bluejay import shipped
+    from bluejay.train.checkpoint.result import how_to_go_on, is_run
     from bluejay.train.recipe import TrainRecipe
 
     by_text = options.target.exists() and options.target.suffix != ".toml"
-    if by_text and all((options.target / name).is_file() for name in ("recipe.toml", "metrics.jsonl")):
+    if options.target.suffix != ".toml" and not shipped.find(options.target).exists():
+        raise FileNotFoundError(f"no recipe at {options.target}, and no text: there is no such file or folder")
+    if by_text and is_run(options.target):
         raise ValueError(f"{options.target} is the folder of a run; {how_to_go_on(options.target)}")
     several = wants_launch(options, by_text)
     recipe = None if by_text else recipes.load(TrainRecipe, options.target, overrides)  # before imports take seconds
@@ -44,6 +47,8 @@ def run_train(options: argparse.Namespace, overrides: list[str]) -> tuple[str, d
         raise ValueError("--minutes and --force are for a text; train.tokens is the length of a recipe's run")
     if options.export is not None and options.profile:
         raise ValueError("--profile traces steps, and --export takes none; give one of the two")
+    if recipe is not None and not {"name", "output"} & dict(recipes.parse_overrides(overrides)).keys():
+        check_moved(options.target, recipe.directory)
     if several and recipe is not None:
         check_hosts(options, recipe)
         flags = [f"--{name}" for name in ("profile", "json", "verbose") if getattr(options, name)]
@@ -61,3 +66,17 @@ def run_train(options: argparse.Namespace, overrides: list[str]) -> tuple[str, d
     else:
         made = train(recipe, options.profile)
     return made.summary(), asdict(made)
+
+
+def check_moved(recipe: Path, directory: Path) -> None:
+    """Raise ValueError if a recipe is that of a run whose folder was moved or copied, or that was started from another
+    working directory: it would begin anew in its former directory."""
+    from bluejay.train.checkpoint.result import how_to_go_on, is_run
+
+    folder = recipe.parent
+    is_own = recipe.name == "recipe.toml" and is_run(folder) and (folder / "checkpoints").is_dir()
+    if is_own and folder.resolve() != directory.resolve():
+        raise ValueError(
+            f"{recipe} is the recipe of the run in {folder}, and would begin anew in {directory}; "
+            f"{how_to_go_on(folder)}, and another --output begins anew"
+        )

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from bluejay.cli import main
+from bluejay.model_card import model_card
 from bluejay.train.loop import train
 from bluejay.train.report.runs import find_runs, table
 
@@ -34,6 +35,14 @@ def test_an_unfinished_run_is_listed_as_far_as_it_came(runs):
     slow = find_runs([runs / "slow"])[0]
     assert (slow.steps_done, slow.state, slow.held_out_loss) == (3, "38%", None) and slow.loss > 0 < slow.seconds
     assert table(find_runs([runs])).splitlines()[-1].startswith("slow")
+
+
+def test_a_run_that_lost_its_metrics_is_listed_and_has_a_card(runs):
+    (runs / "slow/metrics.jsonl").unlink()
+    assert [run.state for run in find_runs([runs])] == ["finished", "metrics lost"]
+    card = model_card(runs / "slow", watts=30.0)
+    assert "It read 1,024 tokens" in card and "| steps | 8 of 128 tokens" in card
+    assert "the metrics of the run are not whole" in card and "kWh" not in card
 
 
 def test_json_holds_the_numbers(runs, capsys):

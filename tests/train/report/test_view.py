@@ -7,6 +7,7 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 
+import pytest
 from rich.console import Console
 from rich.live import Live
 
@@ -76,6 +77,15 @@ def test_on_a_terminal_it_is_one_panel_with_all_figures():
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
     wanted = (*WORDS, "step 1 of 1,000", "Github 0.711", "a run", "Once upon [2J a time")
     assert [word for word in wanted if word not in text] == []
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_a_skipped_step_whose_loss_is_no_number_does_not_end_the_run(loss):
+    with terminal() as (out, shown):
+        for step, value in enumerate((loss, 2.0, loss, 3.0)):
+            shown.shown = 0.0
+            shown.show({"step": step, **ROW, "loss": value, "skipped_steps": 1})
+    assert "1 steps skipped" in out.getvalue() and "▁▇" in out.getvalue()
 
 
 def test_showing_a_step_costs_less_than_a_thousandth_of_a_short_one():

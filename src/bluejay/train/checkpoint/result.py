@@ -1,6 +1,7 @@
 """The result of a finished run, and which checkpoint its model directory is of."""
 
 import json
+import shlex
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,9 +47,16 @@ def write_result(directory: Path, result: Result) -> None:
     write_text(directory / RESULT, json.dumps(asdict(result), indent=2) + "\n")
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run, which may lack some of its files."""
+    made = ("metrics.jsonl", "checkpoints", RESULT)
+    return (folder / "recipe.toml").is_file() and any((folder / name).exists() for name in made)
+
+
 def how_to_go_on(run: Path) -> str:
     """The command that goes on with a run, also in a folder that was moved, for a message."""
-    return f"bluejay train {run / 'recipe.toml'} --output {run} goes on with it"
+    recipe, folder = (shlex.quote(str(path)) for path in (run / "recipe.toml", run))
+    return f"bluejay train {recipe} --output {folder} goes on with it"
 
 
 def hashes_of(directory: Path, *names: str) -> dict[str, str]:

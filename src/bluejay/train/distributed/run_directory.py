@@ -7,10 +7,14 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import tomli_w
 import torch
 
+from bluejay import recipe as recipes
 from bluejay.train.checkpoint.owner import owned
+from bluejay.train.checkpoint.result import is_run
 from bluejay.train.distributed.parallel import World
+from bluejay.train.recipe import TrainRecipe
 
 PATIENCE = 5.0
 """Seconds within which a file that one host has written shows on the network disks of the others."""
@@ -18,12 +22,13 @@ PATIENCE = 5.0
 
 @contextmanager
 def run_directory(directory: Path, world: World, shared: bool = True) -> Generator[None]:
-    """Own the directory of a run in the main process. Every process raises ValueError if another run owns it, or, if it
-    must be `shared`, if a process does not see it."""
+    """Own the directory of a run in the main process. Every process raises ValueError if another run owns it, if it has
+    a recipe that no run wrote, or, if it must be `shared`, if a process does not see it."""
     with ExitStack() as stack:
         problem = None
         try:
             if world.is_main:
+                check_recipe(directory / "recipe.toml")
                 stack.enter_context(owned(directory))
         except (ValueError, OSError) as error:
             problem = error
@@ -32,6 +37,21 @@ def run_directory(directory: Path, world: World, shared: bool = True) -> Generat
         if shared:
             check_shared(directory, world)
         yield
+
+
+def check_recipe(path: Path) -> None:
+    """Raise ValueError if a file that a run would overwrite with its recipe was not written by a run."""
+    if not path.is_file() or is_run(path.parent):
+        return
+    try:
+        own = tomli_w.dumps(recipes.plain(recipes.load(TrainRecipe, path))) == path.read_text(encoding="utf-8")
+    except ValueError:
+        own = False
+    if not own:
+        raise ValueError(
+            f"{path} was not written by a run, and a run writes its recipe under this name; rename that file, or "
+            "choose another folder with --output"
+        )
 
 
 def check_shared(directory: Path, world: World) -> None:

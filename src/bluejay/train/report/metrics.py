@@ -5,6 +5,7 @@ import os
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +75,20 @@ def scalars(row: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a `metrics.jsonl`, without a last line that was cut off by a crash."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            rows.append(parse_json(line))
-        except ValueError:
-            break
+    """The rows of a `metrics.jsonl`, without a last line that was cut off by a crash. Other lines that are no rows are
+    left out, too, with a warning."""
+    rows, wrong = [], list[int]()
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    for number, line in enumerate(lines, 1):
+        row = None
+        with suppress(ValueError):
+            row = parse_json(line)
+        if isinstance(row, dict) and isinstance(row.get("step"), int):
+            rows.append(row)
+        elif number < len(lines):
+            wrong.append(number)
+    if wrong:
+        say(f"WARNING: {path} has lines that are no rows of a run, and left out: {len(wrong)}, first line {wrong[0]}")
     return rows
 
 

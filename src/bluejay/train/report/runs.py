@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bluejay.progress import format_duration
+from bluejay.train.checkpoint.result import is_run
 from bluejay.train.checkpoint.state import flatten
 from bluejay.train.report.metrics import draw_lines, read_metrics
 
@@ -39,6 +40,8 @@ class RunSummary:
         """Whether the run has reached its last step, and otherwise how far it is."""
         if self.tokens >= self.tokens_planned:
             return "finished" if (self.directory / "model").is_dir() else "last step done"
+        if not self.tokens and (self.directory / "model").is_dir():
+            return "metrics lost"
         return f"{self.tokens / max(1, self.tokens_planned):.0%}"
 
 
@@ -50,8 +53,7 @@ def find_runs(folders: list[Path]) -> list[RunSummary]:
     found = []
     for folder in folders:
         recipes = sorted([*folder.glob("recipe.toml"), *folder.glob("*/recipe.toml")])
-        # A corpus has a recipe too, but no metrics.
-        runs = [path.parent for path in recipes if (path.parent / "metrics.jsonl").is_file()]
+        runs = [path.parent for path in recipes if is_run(path.parent)]  # a corpus has a recipe, too
         if not runs:
             raise FileNotFoundError(f"no runs in {folder}; bluejay train makes them in the folder runs/")
         found += [read_run(run) for run in runs]

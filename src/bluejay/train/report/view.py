@@ -116,11 +116,12 @@ def view(name: str, step: int, steps: int, quiet: bool = False) -> Generator[Vie
 
 
 def sparkline(values: deque[float], width: int) -> str:
-    """A curve in one line of block characters: means over equal buckets, scaled from the lowest to the highest mean."""
-    if not values:
+    """A curve in one line of block characters: means over equal buckets, scaled from the lowest to the highest mean.
+    Values that are not finite, as of a step that was skipped, are left out."""
+    items = [value for value in values if math.isfinite(value)]
+    if not items:
         return ""
-    size = max(1, math.ceil(len(values) / width))
-    items = list(values)
+    size = max(1, math.ceil(len(items) / width))
     means = [sum(items[i : i + size]) / len(items[i : i + size]) for i in range(0, len(items), size)]
     low, high, top = min(means), max(means), len(SPARKLINE_LEVELS) - 1
     return "".join(SPARKLINE_LEVELS[int((mean - low) / (high - low + 1e-12) * top)] for mean in means)
