@@ -33,6 +33,7 @@ struct Lookup {
     const uint8_t* data = nullptr;
 };
 
+/// The weights of a decoder by the names of bluejay.gpt.model; factors for an input have the name of what computes it.
 struct Weights {
     std::unordered_map<std::string, Matrix> matrices;
     std::unordered_map<std::string, Lookup> lookups;
@@ -58,6 +59,7 @@ struct Results {
 
 class Buffer;
 
+/// A decoder with a paged cache of keys and values. One thread calls it; its own threads share the work of a step.
 class Decoder {
    public:
     /// Throws std::invalid_argument if a weight is missing or has the wrong shape, std::bad_alloc if memory is too short.
@@ -67,6 +69,7 @@ class Decoder {
     /// Throws std::invalid_argument for an impossible batch.
     void step(Batch batch, Results results);
 
+    /// Copies the keys and values of all layers in page `source` to page `target`.
     void copy_page(int source, int target);
 
     const Kernels& kernels() const { return kernels_; }
@@ -109,16 +112,21 @@ class Decoder {
     };
     struct Workspace;
 
+    // Weights by name. They throw std::invalid_argument for another shape, and the first two where there is none; the
+    // others then return nullptr.
     Linear linear(const std::string& name, int rows, int columns) const;
     Norm norm(const std::string& name) const;
     const float* vector(const std::string& name, int size) const;
     const Lookup* lookup(const std::string& name, int rows) const;
+    /// Throws std::invalid_argument for an impossible batch.
     void check(const Batch& batch) const;
+    /// Allocates memory for a step, and computes the position and the angles of its tokens and the tasks of attention.
     void prepare(const Batch& batch);
     /// The wanted tokens, each once.
     std::span<const int32_t> prepare_scores(std::span<const int32_t> wanted, const Results& results);
     Page page(int layer, int number, int head) const;
 
+    // What each thread of a step does; a barrier ends each operation.
     void forward(int thread, const Batch& batch, const Results& results);
     void embed(int token, int id);
     void normalise(const Norm& norm, int tokens, const Rows& out, Input& packed);

@@ -36,6 +36,7 @@ inline void transpose(const uint32_t* from, ptrdiff_t from_row, uint32_t* to, pt
         _mm512_storeu_si512(to + (i + 8) * to_row, _mm512_shuffle_i32x4(b[i], b[i + 8], 0xDD));
     }
 }
+/// Memory as 32-bit words, each a pair of bfloat16.
 inline const uint32_t* words(const void* from) { return static_cast<const uint32_t*>(from); }
 inline uint32_t* words(void* to) { return static_cast<uint32_t*>(to); }
 
@@ -102,7 +103,8 @@ inline void transpose_pairs(const Bf16* from, int rows, int H, Bf16* to) {
             transpose(words(from + t * H + 2 * h), H, words(to + h * rows + t), rows / 2);
 }
 
-/// The layout of `space`.
+/// How a call divides its working memory, which begins at `base`: the inputs of one key/value head and of one of its query
+/// heads, in the forms in which products read them, and what a tile computes. `bytes` is the size of all.
 struct Space {
     int keys, queries;  // T, rounded up to multiples of 32 and of 96
     Bf16 *rows, *k_blocks, *v_blocks, *k_pairs, *v_pairs, *q, *q_transposed, *d_out, *d_out_transposed, *p, *p_pairs, *ds_pairs;
@@ -139,6 +141,7 @@ struct KeyBlocks {
     int blocks() const { return end - begin; }
 };
 
+/// The positions of the 16 tokens of a block.
 inline F positions(int block) {
     alignas(64) static const float lane[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     return load(lane) + set(float(16 * block));

@@ -77,14 +77,17 @@ struct Mass {
     int count;
 };
 
+/// The operations, implemented once per instruction set. `Matrix` and its blocks of rows are those of formats.h.
 struct Kernels {
     const char* name;
     int tile;  // tokens that share one read of the weights
     void (*norm)(const float* x, const float* weight, const float* bias, float eps, int width, float* out);
+    /// Converts the groups first_group .. last_group - 1 of one token's row to the format of `out`.
     void (*pack)(const Source& source, int token, int first_group, int last_group, Input& out);
     /// out[token * stride + row] = bias[row] + (matrix x)[row], or += if `add`, for the rows of blocks first .. last - 1.
     void (*matmul)(const Matrix& matrix, const Input& input, int first, int last, const float* bias, bool add,
                    float* out, ptrdiff_t stride);
+    /// Stores a token's key and value of one head in slot `slot` (0 .. 15) of a page.
     void (*append)(const float* key, const float* value, int d_head, Format cache, int slot, const Page& page);
     /// `pages[i]` holds positions 16 i .. 16 i + 15.
     void (*attend)(const Queries& queries, const Page* pages);
@@ -94,7 +97,9 @@ struct Kernels {
     void (*weights)(const float* logits, int size, float maximum, float factor, float* out);
     /// The masses of the tokens whose keys are not below `least`, which is finite.
     Mass (*mass)(const float* keys, const float* masses, int size, float least);
+    /// Writes a row of a matrix as floats.
     void (*unpack_row)(const Matrix& matrix, int row, float* out);
+    /// Write the codes and the scales of a row of so many groups; `importance` weighs the error of each column.
     void (*quantize_q8)(const float* row, int groups, uint8_t* codes, uint8_t* scales);
     void (*quantize_q4)(const float* row, const float* importance, int groups, const Codebook& codebook, uint8_t* codes,
                         uint8_t* scales);

@@ -1,11 +1,11 @@
-// What rows of x are multiplied with, in attention of a training step.
+// The right side of a product in attention of a training step (flash.h).
 
 #pragma once
 #include "training.h"
 
 namespace bluejay {
 
-/// Blocks of 16 columns, stored as pairs of rows.
+/// A matrix w by which rows of x are multiplied: blocks of 16 columns, in which two rows stand side by side as pairs.
 struct Operand {
     const Bf16* w;
     ptrdiff_t pair, block;  // distances between pairs and between blocks

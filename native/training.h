@@ -22,13 +22,15 @@ struct Attention {
     const float *cos, *sin;  // (T, R)
 };
 
+/// Queries, keys and values of one sequence, before rotation.
 struct AttentionInputs {
     const Bf16 *q, *k, *v;  // (T, N, H), (T, K, H), (T, K, H)
 };
 
+/// What the forward pass gave, the gradient of its output, and where those of the inputs are written.
 struct AttentionGradients {
     const Bf16 *out, *d_out;  // (T, N, H)
-    const float* lse;         // (N, T)
+    const float* lse;         // (N, T): the logarithm of the sum in each softmax
     Bf16 *dq, *dk, *dv;       // shaped as q, k, v
 };
 
@@ -41,6 +43,7 @@ struct NormRows {
     int rows, width;
 };
 
+/// Rows of logits with the token that follows each.
 struct LossRows {
     int rows, vocabulary;
     const float* bias;       // (V) or nullptr
@@ -58,13 +61,16 @@ struct WeightGradient {
     int first_out, last_out, first_in, last_in;
 };
 
+/// The operations, implemented once per instruction set.
 struct TrainingKernels {
     /// Bytes of `space` that the two functions below need, a multiple of 64; it must be aligned to 64.
     size_t (*attention_space)(const Attention&);
     /// Attention of the N / K query heads of one key/value head. Writes `out` (T, N, H) and `lse` (N, T), the logarithm of
     /// the sum in each softmax.
     void (*attend)(const Attention&, const AttentionInputs&, int kv_head, Bf16* out, float* lse, std::byte* space);
+    /// Writes the gradients of the head's keys and values and of its query heads; computes the probabilities a second time.
     void (*attend_backward)(const Attention&, const AttentionInputs&, const AttentionGradients&, int kv_head, std::byte* space);
+    /// Writes the norm of each row.
     void (*norm)(const NormRows&, Bf16* y);
     /// Writes `dx` in the type of x and adds to `d_weight` and `d_bias`.
     void (*norm_backward)(const NormRows&, const Bf16* dy, void* dx, float* d_weight, float* d_bias);

@@ -59,11 +59,13 @@ class Bar:
         return f"{self.done / self.total:4.0%}" if self.total else f"{self.done:,} {self.unit}"
 
     def _line(self, rate: float, note: str) -> str:
+        """The progress in one line."""
         speed = f"{rate:,.0f} {self.unit}/s"
         left = f"{(self.total - self.done) / max(rate, 1e-9):,.0f} s left" if self.total else ""
         return " · ".join(part for part in (f"{self.label} {self._share()}", speed, left, note) if part)
 
     def _rewrite(self, rate: float, note: str, now: float) -> None:
+        """Write the line of a notebook over the one before it."""
         filled = round(20 * min(1, self.done / self.total)) if self.total else 0
         drawn = f"{'█' * filled}{'░' * (20 - filled)} " if self.total else ""
         line = drawn + self._line(rate, note)

@@ -110,7 +110,7 @@ def model(path: Path, name: str) -> Parcel:
     be read."""
     stored = open_model(path)
     if path.is_file():
-        return Parcel("model", {path.name: path, CARD: model_card(stored, path.stem, "gguf").encode()})
+        return Parcel("model", {path.name: path, CARD: short_card(stored, path.stem, "gguf").encode()})
     patterns = (SMALL_FILES, KEPT_FILES, ADAPTER, *WEIGHTS.values(), GGUF)
     local = {file.name: file for file in sorted(path.iterdir()) if file.is_file() and not file.name.startswith(".")}
     sent = (one for one in local if any(pattern.fullmatch(one) for pattern in patterns))
@@ -122,7 +122,7 @@ def model(path: Path, name: str) -> Parcel:
     if CARD in files:
         return Parcel("model", files)
     library = "peft" if adapter else "transformers" if has_tensors(path) else "gguf"
-    return Parcel("model", files | {CARD: model_card(stored, name, library, base).encode()})
+    return Parcel("model", files | {CARD: short_card(stored, name, library, base).encode()})
 
 
 def base_on_hub(path: Path) -> str | None:
@@ -138,9 +138,9 @@ def base_on_hub(path: Path) -> str | None:
     return named and named[0]
 
 
-def model_card(stored: StoredModel, name: str, library: str, base: str | None = None) -> str:
-    """A card of a model that has none: its licence, shape and how to run it; of an adapter, also the name of its base
-    on the hub."""
+def short_card(stored: StoredModel, name: str, library: str, base: str | None = None) -> str:
+    """The card of a model that has none, and no run from whose records `bluejay.model_card` could write one: its
+    licence, shape and how to run it; of an adapter, also the name of its base on the hub."""
     config = stored.config
     shape = {
         "family": config.family,

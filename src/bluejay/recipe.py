@@ -88,38 +88,39 @@ def check(kind: type[T], values: dict[str, Any], origin: str, overrides: Sequenc
             values = as_wanted(values, invalid, typed)
             return adapter.validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as invalid:
-        errors = invalid.errors()
-        # A misspelt key is also reported as a missing one; the misspelling is the helpful error.
-        error = next((error for error in errors if error["type"] in UNKNOWN_KEY), errors[0])
-        where = [str(part) for part in error["loc"]]
-        key = place(values, where)
-        match error["type"]:
-            case unknown if unknown in UNKNOWN_KEY:
-                valid = field_names_at(kind, where[:-1])
-                hint = f"; did you mean {near}?" if (near := nearest(kind, where, valid)) else ""
-                raise ValueError(f"{origin}: unknown key {key}{hint} (valid here: {', '.join(valid)})") from None
-            case "missing":
-                raise ValueError(f"{origin}: {key} is missing") from None
-            case "value_error":
-                raise ValueError(f"{origin}: {error['ctx']['error']}") from None
-            case "union_tag_invalid":
-                tags = [tag.strip(" '") for tag in error["ctx"]["expected_tags"].split(",")]
-                tag = error["ctx"]["tag"]
-                near = difflib.get_close_matches(tag, tags, n=1, cutoff=0.0)
-                hint = f"did you mean {near[0]}? (there are {', '.join(tags)})"
-                raise ValueError(f"{origin}: {key} has the kind {tag!r}, which does not exist; {hint}") from None
-            case "union_tag_not_found":
-                raise ValueError(f"{origin}: {key}.{error['ctx']['discriminator'].strip(chr(39))} is missing") from None
-            case "tuple_type" | "list_type":
-                fields = field_names_at(kind, where)
-                raise ValueError(f"{origin}: {key} must be a list; {as_list(where, error['input'], fields)}") from None
-            case "dataclass_type":
-                table = as_table(error["input"], field_names_at(kind, where))
-                raise ValueError(f"{origin}: {key} is {error['input']!r}; it must be a table, as {table}") from None
-            case "bool_type":
-                raise ValueError(f"{origin}: {key} is {error['input']!r}; it must be true or false") from None
-            case _:
-                raise ValueError(f"{origin}: {key} is {error['input']!r}: {error['msg'].lower()}") from None
+        raise ValueError(f"{origin}: {mistake(kind, values, invalid)}") from None
+
+
+def mistake(kind: Any, values: dict[str, Any], invalid: ValidationError) -> str:
+    """The sentence about values that do not fit the dataclass `kind`: about the first of pydantic's errors, or about a
+    misspelt key, which pydantic also reports as a missing one."""
+    errors = invalid.errors()
+    error = next((error for error in errors if error["type"] in UNKNOWN_KEY), errors[0])
+    where = [str(part) for part in error["loc"]]
+    key, given, context = place(values, where), error["input"], error.get("ctx", {})
+    match error["type"]:
+        case unknown if unknown in UNKNOWN_KEY:
+            valid = field_names_at(kind, where[:-1])
+            hint = f"; did you mean {near}?" if (near := nearest(kind, where, valid)) else ""
+            return f"unknown key {key}{hint} (valid here: {', '.join(valid)})"
+        case "missing":
+            return f"{key} is missing"
+        case "value_error":
+            return str(context["error"])
+        case "union_tag_invalid":
+            tag, tags = context["tag"], [tag.strip(" '") for tag in context["expected_tags"].split(",")]
+            near = difflib.get_close_matches(tag, tags, n=1, cutoff=0.0)[0]
+            hint = f"did you mean {near}? (there are {', '.join(tags)})"
+            return f"{key} has the kind {tag!r}, which does not exist; {hint}"
+        case "union_tag_not_found":
+            return f"{key}.{context['discriminator'].strip(chr(39))} is missing"
+        case "tuple_type" | "list_type":
+            return f"{key} must be a list; {as_list(where, given, field_names_at(kind, where))}"
+        case "dataclass_type":
+            return f"{key} is {given!r}; it must be a table, as {as_table(given, field_names_at(kind, where))}"
+        case "bool_type":
+            return f"{key} is {given!r}; it must be true or false"
+    return f"{key} is {given!r}: {error['msg'].lower()}"
 
 
 def texts_in(value: Any) -> Iterator[str]:

@@ -188,7 +188,7 @@ class TokenShard:
 
 
 class TokenIndex:
-    """An index, mapped from its file. It is checked when it is opened, a large one only once (`remembered`).
+    """An index, mapped from its file. It is checked when it is opened, a large one only once (`checked_once`).
 
     Raises ValueError: it is damaged or no such index.
     """
@@ -215,7 +215,7 @@ class TokenIndex:
         """Where each entry begins, in bytes."""
         self.documents = data[documents:].view("<i8")
         """The first entry of each document, then the number of entries."""
-        self.one_entry_each = remembered(path, self.check)
+        self.one_entry_each = checked_once(path, self.check)
         """Whether every document is one entry, as in the shards of `TokenWriter`."""
 
     @property
@@ -258,7 +258,7 @@ def read_index(path: Path) -> tuple[np.dtype, np.ndarray]:
     return index.dtype, index.offsets()
 
 
-def remembered(path: Path, check: Callable[[], bool]) -> bool:
+def checked_once(path: Path, check: Callable[[], bool]) -> bool:
     """What a check of a file found. For a large file the answer is kept in the cache, and holds as long as the file has
     the same size, time of change, and bytes in pieces spread evenly over it."""
     status = path.stat()

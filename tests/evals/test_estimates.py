@@ -157,17 +157,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
     assert all(0.91 < count / 400 < 0.985 for count in covered.values()), covered
 
 
-@pytest.mark.parametrize(("n", "c", "k"), [(5, 2, 1), (10, 3, 4), (20, 0, 10), (20, 20, 10), (7, 5, 3)])
-def test_pass_at_k_is_the_share_of_all_draws_that_hold_a_correct_sample(n, c, k):
-    from itertools import combinations
-
-    draws = list(combinations([True] * c + [False] * (n - c), k))
-    assert estimates.pass_at(k, n, c) == pytest.approx(sum(map(any, draws)) / len(draws))
-
-
 def test_what_has_no_figure_is_refused():
-    with pytest.raises(ValueError, match=r"pass@10 needs at least 10 samples of a problem; there are 5"):
-        estimates.pass_at(10, 5, 1)
     with pytest.raises(ValueError, match="no figure without questions"):
         estimates.mean([])
     with pytest.raises(ValueError, match="no figure without text"):

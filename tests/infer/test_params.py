@@ -1,5 +1,9 @@
 """Sampling parameters are taken in the forms in which people give them, and refused in one sentence."""
 
+import re
+from dataclasses import fields
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -64,3 +68,10 @@ def test_a_logit_bias_that_is_none_is_refused(bias, says):
 def test_the_numbers_of_a_logit_bias_may_be_numpys():
     params = changed(None, {"logit_bias": {np.int64(5): np.float32(1.5)}})
     assert params == SamplingParams(logit_bias={5: 1.5}) and params != SamplingParams()
+
+
+def test_the_page_about_python_has_every_parameter():
+    page = (Path(__file__).parents[2] / "docs/python.md").read_text(encoding="utf-8")
+    table = page.partition("`SamplingParams`](")[2].partition("\n\n`bluejay generate`")[0]
+    named = [name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall("`(.*?)`", row)]
+    assert sorted(named) == sorted(field.name for field in fields(SamplingParams))

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from bluejay.infer.backends.native import NativeBackend
 from bluejay.infer.backends.torch import PAGE_SIZE, TorchBackend
-from bluejay.infer.scoring import PAGE, PAGES_PER_STEP, Score, Window, batches, pages_of, reserved, score_of, steps
+from bluejay.infer.cache import pages_of
+from bluejay.infer.scoring import PAGE, PAGES_PER_STEP, Score, Window, batches, reserved, score_of, steps
 
 
 def test_a_score_of_tokens_without_text_has_a_perplexity_alone():

@@ -19,7 +19,7 @@ from bluejay.gpt.quantization.packing import QUANTISED, pack
 from bluejay.infer.backends import checked
 from bluejay.infer.backends.native import NativeBackend, available, native_model
 from bluejay.infer.exceptions import LogitsError
-from bluejay.infer.weights import device_named, dtype_named, fitting, read_packed_model, token_bytes
+from bluejay.infer.weights import device_named, dtype_named, read_packed_model, token_bytes, within
 
 
 @pytest.mark.parametrize("format", ["q8", "q4"])
@@ -85,6 +85,6 @@ def test_a_cache_takes_what_is_wanted_or_what_there_is_room_for():
     config = GPTConfig(n_layer=28, d_model=4096, n_head=16, n_ctx=2048)
     each = token_bytes(config, torch.bfloat16)
     assert each == 458_752
-    assert fitting([2048] * 8, each, free=80_000_000_000) == [2048] * 8
-    assert fitting([2048] * 64, each, free=30_000_000_000) == [int(0.9 * 30e9) // each]
-    assert fitting([2048] * 64, each, free=1000) == [2048]
+    assert within(80_000_000_000, [2048] * 8, each) == [2048] * 8
+    assert within(30_000_000_000, [2048] * 64, each) == [int(0.9 * 30e9) // each]
+    assert within(1000, [2048] * 64, each) == [2048]

@@ -9,10 +9,11 @@ from tests.lens.families import FAMILIES, random_gpt
 
 @pytest.fixture(scope="session")
 def lenses(byte_tokenizer) -> dict[str, Lens]:
+    """A model with random weights of each family, by its name."""
     return {name: Lens(Model(random_gpt(name), byte_tokenizer, name)) for name in FAMILIES}
 
 
 @pytest.fixture(params=FAMILIES)
 def lens(lenses, request) -> Lens:
-    """A model of each family in turn."""
+    """The model of each family in turn."""
     return lenses[request.param]

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from bluejay.lens.attribution import attribute, needs
+from bluejay.lens.attribution import attribute, attribution_needs
 from tests.lens.families import TOKENS
 
 PROMPT = torch.tensor([TOKENS])
@@ -52,7 +52,7 @@ def test_an_error_would_be_seen(lens):
 
 @pytest.mark.parametrize("name", ["attn.hook_z", "attn.hook_pattern", "mlp.hook_post", "ln1.hook_scale"])
 def test_what_was_written_to_the_terms_of_a_run_is_among_them(lens, name):
-    run = lens.run(PROMPT, needs(lens), {f"blocks.1.{name}": lambda x: 0.5 * x})
+    run = lens.run(PROMPT, attribution_needs(lens.config), {f"blocks.1.{name}": lambda x: 0.5 * x})
     found = attribute(lens, run)
     assert found.error < 1e-5 and found.logit == pytest.approx(float(run.logits[0, -1].max()), abs=1e-5)
 
@@ -62,7 +62,7 @@ WRITTEN = ("hook_attn_out", "hook_mlp_out", "hook_resid_post", "attn.hook_result
 
 @pytest.mark.parametrize("name", [*(f"blocks.1.{name}" for name in WRITTEN), "ln_final.hook_out"])
 def test_a_run_whose_terms_do_not_add_up_is_refused(lens, name):
-    run = lens.run(PROMPT, needs(lens), {name: lambda x: 0 * x})
+    run = lens.run(PROMPT, attribution_needs(lens.config), {name: lambda x: 0 * x})
     with pytest.raises(
         ValueError, match=r"do not add up to its logit: .*; write attn\.hook_z or mlp\.hook_post instead"
     ):

@@ -18,6 +18,7 @@ STORY = "the quick brown fox jumped over the lazy dog while the old grey cat sle
 
 
 def arrow(rows: list[dict]) -> bytes:
+    """A file of rows as the Hugging Face hub has them."""
     table, sink = pa.Table.from_pylist(rows), io.BytesIO()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
@@ -25,6 +26,7 @@ def arrow(rows: list[dict]) -> bytes:
 
 
 def request(document: int, index: int, context: str, choices: list[str], **more: object) -> dict:
+    """A row as OLMES writes it: a request for one choice of a question."""
     doc = {"id": str(document), "query": context, "choices": choices, "gold": 0}
     return {
         "request_type": "loglikelihood",

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from bluejay.evals import suites
-from bluejay.evals.code import problem_of, score_file
-from bluejay.evals.estimates import mean, pass_at
+from bluejay.evals.code import pass_at_k, problem_of, score_file
+from bluejay.evals.estimates import mean
 from bluejay.evals.evaluate import Settings, evaluate, summary
 from bluejay.evals.held_out_parts import component_tasks
 from bluejay.evals.programs import KS, Programs, code_tasks
@@ -92,7 +92,7 @@ def score_samples(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     found = score_file(options.samples, known, cage=options.cage)
     score = found.summary()
     estimates = {
-        f"pass@{k}": mean([pass_at(k, n, passed) for n, passed in found.counts.values()], share=True)
+        f"pass@{k}": mean([pass_at_k(n, passed, k) for n, passed in found.counts.values()], share=True)
         for k in KS
         if all(n >= k for n, _ in found.counts.values())
     }

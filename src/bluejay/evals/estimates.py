@@ -1,4 +1,4 @@
-"""Figures with intervals: means, proportions, ratios, differences of two models, and pass@k (docs/evaluation.md).
+"""Figures with intervals: means, proportions, ratios, and differences of two models (docs/evaluation.md).
 
 Every interval covers the true value with 95 % probability over the questions that might have been asked.
 """
@@ -284,13 +284,3 @@ def correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     if len(one) < 2 or not one.std() or not other.std():
         return math.nan
     return float(np.corrcoef(one, other)[0, 1])
-
-
-def pass_at(k: int, samples: int, correct: int) -> float:
-    """The probability that one of k samples passes, without bias, from `correct` of `samples` (arXiv 2107.03374, 2.1).
-
-    Raises ValueError: there are fewer samples than k.
-    """
-    if not 0 <= correct <= samples or samples < k or k < 1:
-        raise ValueError(f"pass@{k} needs at least {k} samples of a problem; there are {samples}")
-    return 1.0 - math.comb(samples - correct, k) / math.comb(samples, k)

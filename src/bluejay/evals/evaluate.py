@@ -227,12 +227,23 @@ def answer(task: Task, one: Asked, scorer: Scorer, file: AnswerFile) -> Result:
     by_metric = {metric: [score[metric] for score in scores] for metric in scores[0]}
     clusters = [question.cluster or f"{number}" for number, question in enumerate(questions)]
     figures = {metric: figure(metric, values, clusters, task.macro) for metric, values in by_metric.items()}
-    seconds = time.monotonic() - began
-    texts = {question.id: written(question, found) for question, found in zip(questions, given, strict=True)}
     return Result(
-        task.name, scorer.name, task.metric, figures, len(questions), one.of, one.shots, task.chance, seconds,
-        {name: named(name).licence for name in task.data}, one.notes, by_metric, clusters, task.macro, texts,
-    )  # fmt: skip
+        task=task.name,
+        model=scorer.name,
+        metric=task.metric,
+        figures=figures,
+        n=len(questions),
+        of=one.of,
+        shots=one.shots,
+        chance=task.chance,
+        seconds=time.monotonic() - began,
+        licences={name: named(name).licence for name in task.data},
+        notes=one.notes,
+        scores=by_metric,
+        clusters=clusters,
+        macro=task.macro,
+        texts={question.id: written(question, found) for question, found in zip(questions, given, strict=True)},
+    )
 
 
 def written(question: Question, answers: Sequence[Answer]) -> list[tuple[str, str]]:

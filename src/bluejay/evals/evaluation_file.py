@@ -125,6 +125,8 @@ def identity_now(directory: Path) -> str:
 
 @lru_cache(maxsize=8)
 def identity_of_state(directory: Path, _: tuple[tuple[str, int, int], ...]) -> str:
+    """The identity of the model in a directory; kept for as long as its files have this state: name, size and time of
+    change of each."""
     return identity_at(directory)
 
 

@@ -1,9 +1,9 @@
 """The pictures of a report, as SVG that needs nothing beside it: bars with intervals, and curves with bands."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from bluejay.evals.estimates import Estimate, span
 from bluejay.evals.evaluate import Result
@@ -13,10 +13,12 @@ from bluejay.evals.tasks import METRICS
 WIDTH, ROW, LEFT, RIGHT = 760, 22, 190, 150
 HEIGHT, MARGIN = 240, 48
 """Of a curve, and the room around it for its axes."""
+MOST_TICKS = 6
+T = TypeVar("T", int, float)
 COLOURS = ("#2b6cb0", "#c05621", "#2f855a", "#805ad5", "#b83280", "#718096")
 
 
-def fitting(name: str, most: int) -> str:
+def shortened(name: str, most: int) -> str:
     """A name, or the end of it where it is longer, because the paths of models differ there."""
     return name if len(name) <= most else f"…{name[1 - most :]}"
 
@@ -59,7 +61,7 @@ def bar_chart(label: str, rows: Sequence[Bar], chance: float | None = None) -> s
         y = number * ROW + 4
         colour = "var(--ours)" if ours else "var(--theirs)"
         figure = f"{value:.4g} ({span(low, high, '.3g')})" if ours else f"{value:.4g}"
-        text = escape(fitting(name, 28))
+        text = escape(shortened(name, 28))
         parts.append(
             f'<text x="{LEFT - 8}" y="{y + 12}" text-anchor="end" fill="currentColor">{text}</text>'
             f'<rect x="{LEFT}" y="{y + 2}" width="{x(value) - LEFT:.1f}" height="12" fill="{colour}"/>'
@@ -103,7 +105,7 @@ def curves(label: str, across: str, lines: dict[str, list[tuple[float, Estimate]
         ),
         *(
             f'<text x="{x(at):.1f}" y="{bottom + 15}" text-anchor="middle" fill="currentColor">{at:g}</text>'
-            for at in ticks([at for line in lines.values() for at, _ in line])
+            for at in evenly_spread([at for line in lines.values() for at, _ in line])
         ),
     ]
     for number, (name, line) in enumerate(lines.items()):
@@ -113,7 +115,7 @@ def curves(label: str, across: str, lines: dict[str, list[tuple[float, Estimate]
         shape = " ".join(f"{x(at):.1f},{y(value):.1f}" for at, value in band)
         path = " ".join(f"{x(at):.1f},{y(one.value):.1f}" for at, one in line)
         dots = "".join(f'<circle cx="{x(at):.1f}" cy="{y(one.value):.1f}" r="3" fill="{colour}"/>' for at, one in line)
-        (at, last), text = line[-1], escape(fitting(name, 22))
+        (at, last), text = line[-1], escape(shortened(name, 22))
         parts.append(
             f'<polygon points="{shape}" fill="{colour}" opacity=".18"/>'
             f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>{dots}'
@@ -122,9 +124,9 @@ def curves(label: str, across: str, lines: dict[str, list[tuple[float, Estimate]
     return svg(WIDTH, HEIGHT, label, parts)
 
 
-def ticks(found: Sequence[float], most: int = 6) -> list[float]:
-    """Some of the places that have points, the first and the last among them."""
-    places = sorted(set(found))
-    if len(places) <= most:
-        return places
-    return [places[round(i * (len(places) - 1) / (most - 1))] for i in range(most)]
+def evenly_spread(values: Iterable[T], most: int = MOST_TICKS) -> list[T]:
+    """At most so many of the values, each once and in ascending order, the first and the last among them."""
+    ordered = sorted(set(values))
+    if len(ordered) <= most:
+        return ordered
+    return [ordered[round(i * (len(ordered) - 1) / (most - 1))] for i in range(most)]

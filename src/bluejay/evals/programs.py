@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bluejay.evals import cage as cages
-from bluejay.evals.code import Problem, from_answer, grade_all, problem_of, problems
-from bluejay.evals.estimates import pass_at
+from bluejay.evals.code import Problem, from_answer, grade_all, pass_at_k, problem_of, problems
 from bluejay.evals.tasks import Answer, Generation, Question, Scores, Task
 from bluejay.testsets.rows import documents
 
@@ -74,7 +73,7 @@ class Programs:
             }
             for text, verdict in zip(texts, found, strict=True)
         ]
-        return {f"pass@{k}": pass_at(k, len(texts), passed) for k in KS if k <= len(texts)}
+        return {f"pass@{k}": pass_at_k(len(texts), passed, k) for k in KS if k <= len(texts)}
 
     def by_model(self, models: Sequence[str]) -> Iterator[dict[str, Any]]:
         """The verdicts with the model of each, in the order of the problems; models answer one after another, each the

@@ -42,6 +42,7 @@ def findings(results: Sequence[Result]) -> dict[str, Any]:
 
 
 def is_about_groups(result: Result) -> bool:
+    """Whether a result is of the probe whose continuations describe groups of people."""
     return result.task == "descriptions_of_groups"
 
 

@@ -109,6 +109,7 @@ class LocalScorer:
         return [self._last[request] for request in requests]
 
     def _encoded(self, requests: Sequence[Request]) -> list[tuple[list[int], list[int]]]:
+        """As `_pairs`, for requests that are texts; with `chat` a context becomes a prompt of the chat template."""
         tokenizer = self.model.tokenizer
         texts = [
             (request.context, request.text) if isinstance(request, Continuation) else ("", request.text)
@@ -207,6 +208,7 @@ class HttpScorer:
         self.identity = f"{self.address} {self.name} {made}" if made else ""
 
     def _json(self, method: str, path: str, **more: Any) -> Any:
+        """The JSON that the server answers to a request. Raises ValueError: there is no answer, or it is another."""
         import httpx2
 
         try:
@@ -259,6 +261,8 @@ class HttpScorer:
         raise ValueError(f"{self.address} does not answer in the form of OpenAI's completions, with {n} texts")
 
     def _likelihoods(self, numbers: list[int], requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+        """The number and the likelihood of some requests, which are continuations, from a single HTTP request. Raises
+        ValueError: the server gives no log-probabilities of prompts."""
         asked = [request for number in numbers if isinstance(request := requests[number], Continuation)]
         prompts = [request.context + request.text for request in asked]
         choices = self._complete(len(prompts), prompt=prompts, echo=True, logprobs=1, max_tokens=1)

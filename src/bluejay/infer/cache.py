@@ -7,7 +7,7 @@ least recently used one is evicted first.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -63,7 +63,7 @@ class PagePool:
 
     def pages_for(self, n_tokens: int) -> int:
         """Number of pages that `n_tokens` tokens need."""
-        return -(-n_tokens // self.size)
+        return pages_of(n_tokens, self.size)
 
     def lease(self, tokens: Sequence[int], n_tokens: int, reuse: bool = True) -> Lease | None:
         """Pages for a sequence that begins with `tokens` and grows to `n_tokens`; None if too few are free.
@@ -155,3 +155,13 @@ class PagePool:
                 page.parent = lease.pages[i - 1] if i else None
                 self.children.setdefault((page.parent, new[0]), []).append(page)
             page.tokens += new
+
+
+def pages_of(n_tokens: int, page_size: int) -> int:
+    """Number of pages of `page_size` tokens that hold `n_tokens` tokens."""
+    return -(-n_tokens // page_size)
+
+
+def pages_of_all(lengths: Iterable[int], page_size: int) -> int:
+    """Number of pages of `page_size` tokens that hold sequences of these lengths in tokens, none of which share one."""
+    return sum(pages_of(length, page_size) for length in lengths)

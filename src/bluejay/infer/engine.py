@@ -269,16 +269,9 @@ class Engine:
             n_rows.append(n_tokens if scoring else 1 + len(sample.draft) if complete else 0)
             starts.append(len(tokens))
             wanted += range(len(tokens) - n_rows[-1], len(tokens))
-        tables = [sample.lease.numbers for sample, _ in work]
-        width = max(map(len, tables))
-        batch = StepBatch(
-            tokens=np.array(tokens, np.int32),
-            starts=np.array(starts, np.int32),
-            lengths=np.array([sample.lease.n_cached for sample, _ in work], np.int32),
-            pages=np.array([table + [-1] * (width - len(table)) for table in tables], np.int32),
-            wanted=np.array(wanted, np.int32),
-        )
-        return batch, n_rows
+        leases = [sample.lease for sample, _ in work]
+        lengths, pages = [lease.n_cached for lease in leases], [lease.numbers for lease in leases]
+        return StepBatch.of(tokens, starts, lengths, pages, wanted), n_rows
 
     def _advance(
         self, sample: Sample, n_new: int, logits: Float[Tensor, "R V"], rows: range, drawn: list[int]

@@ -3,7 +3,6 @@
 import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from functools import cached_property
 from importlib import import_module
 from itertools import accumulate
@@ -25,6 +24,7 @@ from bluejay.infer.asynchronous import each_in_thread, go_on, in_thread
 from bluejay.infer.backends import Backend
 from bluejay.infer.backends.native import NativeBackend, NativeModel, chosen, native_model
 from bluejay.infer.backends.torch import TorchBackend
+from bluejay.infer.cache import pages_of_all
 from bluejay.infer.exceptions import ChatTemplateError, ModelClosedError, PromptError
 from bluejay.infer.params import SamplingParams, changed
 from bluejay.infer.prompts import (
@@ -46,11 +46,10 @@ from bluejay.infer.prompts import (
     with_seeds,
 )
 from bluejay.infer.samples import Chunk
-from bluejay.infer.scoring import LogLikelihood, Score, Window, bar, read, score_of, wanted_hidden, wanted_logits
+from bluejay.infer.scoring import LogLikelihood, Score, Window, bar_if, read, score_of, wanted_hidden, wanted_logits
 from bluejay.infer.shared_engine import MAX_SEQUENCES, Resident
 from bluejay.infer.trie import predictions
 from bluejay.infer.weights import cache_lengths, device_named, dtype_named, free_bytes, read_weights, token_bytes
-from bluejay.progress import progress as progress_bar
 from bluejay.tokenizer import Tokenizer
 
 
@@ -140,8 +139,12 @@ class Model:
 
     def _new_resident(self) -> Resident:
         model = weakref.proxy(self)  # a circle would keep its memory until the garbage collector comes
-        backend, fitting = (lambda lengths: model._new_backend(lengths)), (lambda lengths: model._fitting(lengths))
-        return Resident(backend, self.tokenizer, fitting, speculate=not self.compiled)
+        return Resident(
+            lambda lengths: model._new_backend(lengths),
+            self.tokenizer,
+            lambda lengths: model._fitting(lengths),
+            speculate=not self.compiled,
+        )
 
     def _new_backend(self, lengths: Sequence[int]) -> Backend:
         """A backend with a cache for sequences of these lengths."""
@@ -150,8 +153,8 @@ class Model:
         if native is None:
             return TorchBackend.for_tokens(self.gpt, lengths, self.compiled)
         full = isinstance(self.weights, GPT) and self.gpt.embed.weight.dtype == torch.float32
-        pages = sum(-(-length // NativeBackend.page_size) for length in lengths)
-        return NativeBackend(native, pages, cache="f32" if full else "bf16")
+        n_pages = pages_of_all(lengths, NativeBackend.page_size)
+        return NativeBackend(native, n_pages, cache="f32" if full else "bf16")
 
     @overload
     def generate(
@@ -283,7 +286,8 @@ class Model:
         """The embedding of a text, or of each text of a list: the mean of the hidden states after the final norm over
         all its tokens, divided by its length, so that the product of two is their cosine. Raises as `logits`."""
         windows, single = self._whole(texts)
-        with bar("embedding", sum(window.n_tokens for window in windows), progress and not single) as advance:
+        n_tokens = sum(window.n_tokens for window in windows)
+        with bar_if(progress and not single, "embedding", n_tokens, "tokens") as advance:
             sums = read(windows, self._resident.reader, wanted_hidden, lambda n: go_on() or advance(n), summed=True)
         found = F.normalize(torch.stack(sums), dim=-1) if sums else torch.empty(0, self.config.d_model)
         return found[0] if single else found
@@ -307,15 +311,14 @@ class Model:
         progress: bool,
     ) -> list[str] | list[list[str]]:
         """The completions of one prompt, or of each."""
-        changed_params = changed(params, settings)
-        found = [[""] * changed_params.n for _ in prompts]
-        shown = progress and not single
-        with progress_bar("generating", changed_params.n * len(prompts), "texts") if shown else nullcontext() as bar:
-            for number, chunk in self._chunks(prompts, single, changed_params):
+        params = changed(params, settings)
+        found = [[""] * params.n for _ in prompts]
+        with bar_if(progress and not single, "generating", params.n * len(prompts), "texts") as advance:
+            for number, chunk in self._chunks(prompts, single, params):
                 go_on()
                 found[number][chunk.index] += chunk.text
-                if bar and chunk.finish_reason:
-                    bar.advance(1)
+                if chunk.finish_reason:
+                    advance(1)
         return found[0] if single else found
 
     def _chunks(
@@ -350,7 +353,7 @@ class Model:
         """What `predictions` gives for each pair."""
         check_pairs(pairs, self.config.vocab_size, "the text" if single else "text {}")
         found: list[Tensor] = [torch.empty(0, 2)] * len(pairs)
-        with bar("scoring", len(pairs), progress and not single) as advance, self._resident.turn():
+        with bar_if(progress and not single, "scoring", len(pairs), "tokens") as advance, self._resident.turn():
             for number, rows in self.predictions(pairs):
                 go_on()
                 found[number] = rows

@@ -12,6 +12,7 @@ from bluejay.gpt.formats.layouts import is_hugging_face
 from bluejay.gpt.formats.tensors import StoredModel
 from bluejay.infer.backends.native import Cache, NativeBackend, chosen, page_bytes
 from bluejay.infer.backends.torch import PAGE_SIZE, attention_block
+from bluejay.infer.cache import pages_of_all
 from bluejay.infer.scoring import PAGE, PAGES_PER_STEP, TOKENS_PER_STEP
 from bluejay.infer.weights import native_takes, token_bytes
 
@@ -80,9 +81,9 @@ def cache_bytes(
     as the weights: in float32 beside those in float32, else in bfloat16."""
     if native:
         kind: Cache = "f32" if exact and dtype == torch.float32 else "bf16"
-        return sum(-(-length // NativeBackend.page_size) for length in lengths) * page_bytes(config, kind)
-    n_pages = sum(-(-length // PAGE_SIZE) for length in lengths)
-    return (n_pages * PAGE_SIZE + attention_block(device)) * token_bytes(config, dtype)
+        return pages_of_all(lengths, NativeBackend.page_size) * page_bytes(config, kind)
+    n_slots = pages_of_all(lengths, PAGE_SIZE) * PAGE_SIZE + attention_block(device)
+    return n_slots * token_bytes(config, dtype)
 
 
 def inside_bytes(config: GPTConfig) -> int:

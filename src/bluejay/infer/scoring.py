@@ -13,8 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bluejay.infer.backends import Backend, StepBatch, checked
+from bluejay.infer.cache import pages_of
 from bluejay.notebook import marked, page
-from bluejay.progress import progress as progress_bar
+from bluejay.progress import progress
 from bluejay.tokenizer import well_formed
 
 TOKENS_PER_STEP = 512
@@ -149,11 +150,6 @@ def reserved(steps: Iterable[list[Piece]]) -> list[int]:
     return [PAGE] * max((sum(pages_of(piece.window.n_tokens, PAGE) for piece in step) for step in steps), default=0)
 
 
-def pages_of(n_tokens: int, size: int) -> int:
-    """Number of pages of `size` tokens that hold so many tokens."""
-    return -(-n_tokens // size)
-
-
 def batches(steps: Iterable[list[Piece]], backend: Backend) -> Iterator[tuple[list[Piece], StepBatch]]:
     """The batch of each step. A window holds its pages from the step that begins it to the one that completes it."""
     free, held = list(range(backend.n_pages))[::-1], dict[int, list[int]]()
@@ -161,21 +157,11 @@ def batches(steps: Iterable[list[Piece]], backend: Backend) -> Iterator[tuple[li
         for piece in pieces:
             if not piece.start:
                 held[id(piece.window)] = [free.pop() for _ in range(pages_of(piece.window.n_tokens, backend.page_size))]
-        tables = [held[id(piece.window)] for piece in pieces]
-        width = max(map(len, tables))
         starts = np.cumsum([0, *(piece.stop - piece.start for piece in pieces)])
         wanted = [np.asarray(piece.wanted) + at - piece.start for piece, at in zip(pieces, starts, strict=False)]
         tokens = [token for piece in pieces for token in piece.window.tokens[piece.start : piece.stop]]
-        yield (
-            pieces,
-            StepBatch(
-                tokens=np.array(tokens, np.int32),
-                starts=starts.astype(np.int32),
-                lengths=np.array([piece.start for piece in pieces], np.int32),
-                pages=np.array([table + [-1] * (width - len(table)) for table in tables], np.int32),
-                wanted=np.concatenate(wanted).astype(np.int32),
-            ),
-        )
+        lengths, pages = [piece.start for piece in pieces], [held[id(piece.window)] for piece in pieces]
+        yield pieces, StepBatch.of(tokens, starts, lengths, pages, np.concatenate(wanted))
         for piece in pieces:
             if piece.stop == piece.window.n_tokens:
                 free += reversed(held.pop(id(piece.window)))
@@ -218,10 +204,10 @@ def wanted_hidden(backend: Backend, batch: StepBatch, _: list[Piece]) -> Float[T
 
 
 @contextmanager
-def bar(label: str, n_tokens: int, shown: bool) -> Generator[Callable[[int], object]]:
-    """A function that counts tokens as done, on a bar if that is wanted."""
+def bar_if(shown: bool, label: str, total: int, unit: str) -> Generator[Callable[[int], object]]:
+    """A function that counts units as done, on a bar of `total` units if one is to be shown."""
     if not shown:
         yield lambda _: None
         return
-    with progress_bar(label, n_tokens, "tokens") as shown_bar:
-        yield shown_bar.advance
+    with progress(label, total, unit) as bar:
+        yield bar.advance

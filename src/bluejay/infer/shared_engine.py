@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from bluejay.infer.backends import Backend
+from bluejay.infer.cache import pages_of_all
 from bluejay.infer.engine import Engine
 from bluejay.infer.exceptions import InferenceError
 from bluejay.infer.params import SamplingParams
@@ -68,6 +69,8 @@ class SharedEngine:
             self._drop(mine)
 
     def _step(self) -> None:
+        """Compute a step, which gives chunks to the requests of all threads. Raises as `Engine.step`, and what ended
+        the engine in an earlier step."""
         if self.failure is not None:
             raise self.failure
         try:
@@ -89,6 +92,7 @@ class SharedEngine:
                 self._lock.release()
 
     def _cancel_dropped(self) -> None:
+        """Cancel the requests that nobody waits for; the caller holds the lock."""
         while self._dropped:
             request = self._dropped.popleft()
             self.engine.cancel(request)
@@ -174,4 +178,4 @@ class Resident:
 
 def holds(backend: Backend, lengths: Iterable[int]) -> bool:
     """Whether the cache of a backend holds sequences of these lengths at once."""
-    return sum(-(-length // backend.page_size) for length in lengths) <= backend.n_pages
+    return pages_of_all(lengths, backend.page_size) <= backend.n_pages

@@ -48,6 +48,7 @@ class PromptLookup:
         return [tokens[self.match + i % period] for i in range(min(length, MAX_DRAFT, limit))]
 
     def _read(self, tokens: Sequence[int]) -> None:
+        """Note the n-grams that end in new tokens, and whether each of these was predicted."""
         for at in range(self.n_read, len(tokens)):
             if self.match is not None:
                 hit = tokens[self.match] == tokens[at]

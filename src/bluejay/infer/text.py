@@ -25,6 +25,7 @@ class TextStream:
         return "" if self.stopped else self._release(self.decoder.decode(b"", final=True), last=True)
 
     def _release(self, new: str, last: bool) -> str:
+        """The text that is final once `new` follows what is held; all of it if `new` is the `last`."""
         if not self.searches:
             return new
         text = self.held + new

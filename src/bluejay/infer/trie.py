@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bluejay.infer.backends import Backend, StepBatch, checked
+from bluejay.infer.cache import pages_of
 from bluejay.infer.scoring import PAGE, TOKENS_PER_STEP, Window, windows
 from bluejay.prefixes import common_prefix
 
@@ -46,7 +47,7 @@ class Node:
 
     def n_pages(self, size: int) -> int:
         """Number of pages that it needs besides those of the node above."""
-        return -(-self.stop // size) - self.start // size
+        return pages_of(self.stop, size) - self.start // size
 
 
 class Trie:
@@ -172,20 +173,14 @@ class Trie:
     def _compute(self, step: list[Node], backend: Backend) -> Iterator[list[tuple[int, Tensor]]]:
         """For each node of a step the predictions in it, (text, rows)."""
         starts = np.cumsum([0, *(node.stop - node.start for node in step)])
-        width = max(len(node.pages) for node in step)
         tokens: list[int] = []
         found, wanted, targets = [self._distinct(node) for node in step], [], []
         for node, at, distinct in zip(step, starts.tolist(), found, strict=False):
             tokens += self.texts[node.text].tokens[node.start : node.stop]
             wanted.append(distinct.positions + (at - node.start))
             targets.append(distinct.targets)
-        batch = StepBatch(
-            tokens=np.array(tokens, np.int32),
-            starts=starts.astype(np.int32),
-            lengths=np.array([node.start for node in step], np.int32),
-            pages=np.array([node.pages + [-1] * (width - len(node.pages)) for node in step], np.int32),
-            wanted=np.concatenate(wanted).astype(np.int32),
-        )
+        lengths, pages = [node.start for node in step], [node.pages for node in step]
+        batch = StepBatch.of(tokens, starts, lengths, pages, np.concatenate(wanted))
         scores = checked(backend, backend.score(batch, np.concatenate(targets).astype(np.int32))).cpu()
         for node, distinct, rows in zip(step, found, scores.split([len(one.targets) for one in found]), strict=True):
             if distinct.rows is not None:

@@ -100,13 +100,13 @@ def cache_lengths(weights: GPT | NativeModel, lengths: list[int]) -> list[int]:
     hold them, one of as many tokens as it holds. Requests that find no room then wait for it."""
     if not isinstance(weights, GPT) or weights.embed.weight.device.type != "cuda":
         return lengths
-    return fitting(lengths, token_bytes(weights.config, weights.embed.weight.dtype), free_bytes(weights))
+    return within(free_bytes(weights), lengths, token_bytes(weights.config, weights.embed.weight.dtype))
 
 
-def fitting(lengths: list[int], n_bytes: int, free: int) -> list[int]:
-    """The lengths, or one of as many tokens of `n_bytes` as CACHE_SHARE of the free memory holds, but at least the
-    first."""
-    most = int(CACHE_SHARE * free) // n_bytes
+def within(free: int, lengths: list[int], bytes_per_token: int) -> list[int]:
+    """The lengths of sequences if CACHE_SHARE of `free` bytes holds all their tokens; else the length of one sequence
+    of as many tokens as that share holds, but no less than the first length."""
+    most = int(CACHE_SHARE * free) // bytes_per_token
     return lengths if sum(lengths) <= most else [max(most, lengths[0])]
 
 

@@ -9,12 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bluejay.lens.activations import Activations, Lens
-from bluejay.lens.hooks import Past
+from bluejay.lens.hooks import CHANGED_AT_ONCE, Past
 from bluejay.notebook import marked, page
 from bluejay.progress import progress
-
-ROWS = 8
-"""Prompts that are run at once. What they begin with alike is computed once, and the fewer they are, the more it is."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +77,8 @@ def without_tokens(
     changed = changed[~own].view(len(ids), -1) if by is None else changed.masked_fill(own, lens.token(by))
     found = []
     with progress("leaving out tokens", len(changed), "tokens") as bar:
-        for first in range(0, len(changed), ROWS):
-            rows = changed[first : first + ROWS]
+        for first in range(0, len(changed), CHANGED_AT_ONCE):
+            rows = changed[first : first + CHANGED_AT_ONCE]
             past = Past(lens.config, run, min(first, rows.shape[1] - 1))
             found.append(lens.run(rows[:, past.n :], only=-1, past=past).logits[:, -1].log_softmax(-1)[:, wanted])
             bar.advance(len(rows))

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.model import GPT, Block
 from bluejay.lens.activations import Activations, Lens
 from bluejay.notebook import bars, page
@@ -111,9 +112,9 @@ class Attribution:
         return page(heading, bars([*shown, ("all others", rest)]))
 
 
-def needs(lens: Lens) -> list[str]:
+def attribution_needs(config: GPTConfig) -> list[str]:
     """The activations that `attribute` reads."""
-    positions = ["hook_pos_embed"] if lens.config.learned_positions else []
+    positions = ["hook_pos_embed"] if config.learned_positions else []
     return ["hook_embed", *positions, "blocks.*.attn.hook_z", "blocks.*.mlp.hook_post", "ln_final.hook_scale"]
 
 
@@ -133,7 +134,7 @@ def attribute(
     """
     tokens = lens.tokens_of(prompt)
     at = lens.position(position, tokens.shape[1])
-    run = lens.read(prompt if isinstance(prompt, Activations) else tokens, needs(lens), at)
+    run = lens.read(prompt if isinstance(prompt, Activations) else tokens, attribution_needs(lens.config), at)
     logits = run.after(at).double()
     wanted = int(logits.argmax()) if target is None else lens.token(target)
     other = None if against is None else lens.token(against)
@@ -147,22 +148,22 @@ def attribute(
     )
     blocks = [block for block in lens.gpt.blocks if isinstance(block, Block)]
     outs, downs = [block.attention.out for block in blocks], [block.mlp.down for block in blocks]
-    heads = (z * through(outs, direction).view_as(z)).sum(-1)
-    neuron_terms, mlp_bias_terms = post * through(downs, direction), biases(downs, direction)
+    heads = (z * unit_terms(outs, direction).view_as(z)).sum(-1)
+    neuron_terms, mlp_bias_terms = post * unit_terms(downs, direction), bias_terms(downs, direction)
     positions = run["hook_pos_embed"][0, at] if lens.config.learned_positions else None
     made = Attribution(
-        lens.text(wanted),
-        None if other is None else lens.text(other),
-        at,
-        logit,
-        float(dot(run["hook_embed"][0, at], direction)),
-        float(dot(positions, direction)),
-        heads,
-        neuron_terms.sum(1) + mlp_bias_terms,
-        neuron_terms,
-        mlp_bias_terms,
-        biases(outs, direction),
-        bias,
+        target=lens.text(wanted),
+        against=None if other is None else lens.text(other),
+        position=at,
+        logit=logit,
+        embedding=float(dot(run["hook_embed"][0, at], direction)),
+        positions=float(dot(positions, direction)),
+        heads=heads,
+        mlps=neuron_terms.sum(1) + mlp_bias_terms,
+        neurons=neuron_terms,
+        mlp_biases=mlp_bias_terms,
+        attention_biases=bias_terms(outs, direction),
+        bias=bias,
     )
     if isinstance(prompt, Activations) and made.error > LARGEST_ERROR:
         raise ValueError(
@@ -188,13 +189,13 @@ def unembedded(
     return direction / scale.double(), bias
 
 
-def through(matrices: Sequence[nn.Linear], direction: Float[Tensor, " D"]) -> Float[Tensor, "L inputs"]:
+def unit_terms(matrices: Sequence[nn.Linear], direction: Float[Tensor, " D"]) -> Float[Tensor, "L inputs"]:
     """What one unit of each input of the matrices adds along a direction."""
     row = direction.to(matrices[0].weight.dtype)
     return torch.stack([row @ matrix.weight for matrix in matrices]).double()
 
 
-def biases(matrices: Sequence[nn.Linear], direction: Float[Tensor, " D"]) -> Float[Tensor, " L"]:
+def bias_terms(matrices: Sequence[nn.Linear], direction: Float[Tensor, " D"]) -> Float[Tensor, " L"]:
     """What the biases of the matrices add along a direction; 0 where they have none."""
     return torch.stack([dot(matrix.bias, direction) for matrix in matrices])
 

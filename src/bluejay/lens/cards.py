@@ -5,7 +5,7 @@ strength and random ones. A neuron promotes the tokens whose logits its row of t
 2022, arXiv 2203.14680); a head promotes what it wrote at the example.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
 from typing import Any, SupportsIndex
@@ -33,6 +33,9 @@ AROUND = 12
 """Tokens of an example before and after the one that is meant."""
 PROMOTED = 10
 """Tokens that a card says are promoted, and as many that are suppressed."""
+Strength = Callable[[Tensor], tuple[Tensor, Tensor | None]]
+"""From the ids of passages (B T): how strong a neuron or a head is at each token, (B T), and for a head the position at
+which it looked most, (B T)."""
 
 
 @dataclass(frozen=True)
@@ -178,8 +181,8 @@ def neuron_card(
 
     block = lens.gpt.blocks[layer]
     assert isinstance(block, Block)
-    effect = promotes(lens, block.mlp.down.weight[:, neuron])
-    return made(lens, "neuron", (layer, neuron), found, strength, effect, examples)
+    effect = promoted_logits(lens, block.mlp.down.weight[:, neuron])
+    return card_of(lens, "neuron", (layer, neuron), found, strength, effect, examples)
 
 
 def head_card(
@@ -198,30 +201,20 @@ def head_card(
         best = moved.max(-1)
         return best.values, best.indices
 
-    return made(lens, "head", (layer, head), found, strength, None, examples)
+    return card_of(lens, "head", (layer, head), found, strength, None, examples)
 
 
-def promotes(lens: Lens, vector: Float[Tensor, " D"]) -> Float[Tensor, " V"]:
+def promoted_logits(lens: Lens, vector: Float[Tensor, " D"]) -> Float[Tensor, " V"]:
     """How much a vector of the residual stream raises each logit, but for the scale of the last norm."""
     norm = lens.gpt.norm
     centred = vector if norm.bias is None else vector - vector.mean()
     return lens.gpt.unembedding[0] @ (centred * norm.weight)
 
 
-def made(
-    lens: Lens,
-    kind: str,
-    place: tuple[int, int],
-    found: Sequence[Passage],
-    strength: Any,
-    effect: Tensor | None,
-    examples: int,
-) -> Card:
-    """The card from the activations of passages; `place` has the layer and the number in it. Raises ValueError without
-    passages."""
-    if not found:
-        raise ValueError("there is no text to make a card of")
-    name = f"{kind} {place[0]}.{place[1]}"
+def strengths(
+    lens: Lens, name: str, found: Sequence[Passage], strength: Strength
+) -> tuple[list[Float[Tensor, " T"]], list[Int[Tensor, " T"] | None]]:
+    """What `strength` gives for each passage; `name` says in the progress bar what it is of."""
     values, looked = [], []
     with progress(f"reading for {name}", sum(len(one.tokens) for one in found), "tokens") as bar:
         for start in range(0, len(found), BATCH):
@@ -231,6 +224,24 @@ def made(
             values += [row[: len(tokens)].cpu() for row, tokens in zip(value, batch, strict=True)]
             looked += [None] * len(batch) if at is None else [row.cpu() for row in at]
             bar.advance(sum(map(len, batch)))
+    return values, looked
+
+
+def card_of(
+    lens: Lens,
+    kind: str,
+    place: tuple[int, int],
+    found: Sequence[Passage],
+    strength: Strength,
+    effect: Float[Tensor, " V"] | None,
+    examples: int,
+) -> Card:
+    """The card of a neuron or a head (`kind`) from the passages `found`; `place` has the layer and the number in it,
+    `effect` how much a neuron raises each logit. Raises ValueError without passages."""
+    if not found:
+        raise ValueError("there is no text to make a card of")
+    name = f"{kind} {place[0]}.{place[1]}"
+    values, looked = strengths(lens, name, found, strength)
     every = torch.cat(values)
     peaks = torch.stack([value.max() for value in values])
     order = peaks.argsort(descending=True)
@@ -247,18 +258,16 @@ def made(
 
     levels = (0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
     quantiles = np.quantile(every.numpy(), levels).tolist()
-    tokens = [] if effect is None else lens.texts(effect.topk(PROMOTED).indices.tolist())
-    least = [] if effect is None else lens.texts((-effect).topk(PROMOTED).indices.tolist())
     return Card(
-        name,
-        len(every),
-        float((every > 0).double().mean()),
-        {f"{level:.1%}": value for level, value in zip(levels, quantiles, strict=True)},
-        tokens,
-        least,
-        shown(order),
-        shown(half),
-        shown(chosen, random=True),
+        name=name,
+        tokens=len(every),
+        active=float((every > 0).double().mean()),
+        quantiles={f"{level:.1%}": value for level, value in zip(levels, quantiles, strict=True)},
+        promoted=[] if effect is None else lens.texts(effect.topk(PROMOTED).indices.tolist()),
+        suppressed=[] if effect is None else lens.texts((-effect).topk(PROMOTED).indices.tolist()),
+        strongest=shown(order),
+        middling=shown(half),
+        random=shown(chosen, random=True),
     )
 
 
@@ -269,7 +278,7 @@ def example(lens: Lens, passage: Passage, at: int, value: float, key: int | None
         layer, head = place
         wrote = f"blocks.{layer}.attn.hook_result"
         result = lens.run(passage.tokens[None, : at + 1], [wrote])[wrote][0, at, head]
-        promoted = lens.texts(promotes(lens, result).topk(5).indices.tolist())
+        promoted = lens.texts(promoted_logits(lens, result).topk(5).indices.tolist())
     pieces = lens.tokenizer.token_bytes()
 
     def text(part: Sequence[int]) -> str:
@@ -277,17 +286,17 @@ def example(lens: Lens, passage: Passage, at: int, value: float, key: int | None
 
     document = passage.document
     return Example(
-        value,
-        text(ids[max(0, at - AROUND) : at]),
-        text(ids[at : at + 1]),
-        text(ids[at + 1 : at + 1 + AROUND]),
-        None if key is None else text(ids[key : key + 1]),
-        promoted,
-        passage.corpus,
-        passage.split,
-        passage.position + at,
-        document.id,
-        document.source,
-        document.licence,
-        document.url,
+        value=value,
+        before=text(ids[max(0, at - AROUND) : at]),
+        token=text(ids[at : at + 1]),
+        after=text(ids[at + 1 : at + 1 + AROUND]),
+        looked_at=None if key is None else text(ids[key : key + 1]),
+        promoted=promoted,
+        corpus=passage.corpus,
+        split=passage.split,
+        position=passage.position + at,
+        document=document.id,
+        source=document.source,
+        licence=document.licence,
+        url=document.url,
     )

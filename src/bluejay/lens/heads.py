@@ -21,7 +21,7 @@ from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.model import Block
 from bluejay.infer.model import load
 from bluejay.lens.activations import Activations, Lens, positions_of
-from bluejay.lens.hooks import Edit, visible
+from bluejay.lens.hooks import Edit, attended_tokens
 from bluejay.notebook import grid, page, window
 from bluejay.progress import progress
 
@@ -52,17 +52,27 @@ class Patterns:
     def rotary(self) -> Float[Tensor, "N T S"]:
         """The part of the scores that comes from rotated dimensions and so depends on the distance; 0 above the
         diagonal."""
-        return self.part(slice(None, self.config.n_rotary))
+        return self.part(self.rotated)
 
     @property
     def content(self) -> Float[Tensor, "N T S"]:
         """The part of the scores that comes from dimensions that are not rotated and so depends on the content only."""
-        return self.part(slice(self.config.n_rotary, None))
+        return self.part(self.unrotated)
+
+    @property
+    def rotated(self) -> slice:
+        """The dimensions of a head that are rotated."""
+        return slice(None, self.config.n_rotary)
+
+    @property
+    def unrotated(self) -> slice:
+        """The dimensions of a head that are not rotated."""
+        return slice(self.config.n_rotary, None)
 
     def part(self, dimensions: slice, queries: slice = slice(None)) -> Float[Tensor, "N T S"]:
         """The part of the scores that comes from some dimensions of heads, of all queries or of some; 0 where a query
         does not look."""
-        seen = visible(self.config, self.layer, self.q.shape[1], self.q.device)[queries]
+        seen = attended_tokens(self.config, self.layer, self.q.shape[1], self.q.device)[queries]
         q, k = self.q[:, queries, dimensions], self.k[..., dimensions]
         k = k.repeat_interleave(len(q) // len(k), 0)
         return q @ k.transpose(1, 2) * (self.config.scale * seen)
@@ -70,9 +80,8 @@ class Patterns:
     def as_dict(self, position: SupportsIndex | None = None) -> dict[str, Any]:
         """The patterns for JSON; of one query position if it is given. Raises ValueError if there is none."""
         at = positions_of(position, len(self.tokens))
-        rotary, content = slice(None, self.config.n_rotary), slice(self.config.n_rotary, None)
         found = {"pattern": self.pattern[:, at], "value_weighted": self.value_weighted[:, at]}
-        found |= {"rotary": self.part(rotary, at), "content": self.part(content, at)}
+        found |= {"rotary": self.part(self.rotated, at), "content": self.part(self.unrotated, at)}
         return {"layer": self.layer, **{name: value.tolist() for name, value in found.items()}}
 
     def _repr_html_(self) -> str:

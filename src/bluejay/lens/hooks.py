@@ -2,7 +2,7 @@
 
 A name stands for a place at one of the model's modules, so torch's own hooks of modules reach it, and nothing is there
 while nobody looks: the model has no code for it and is no slower. Only attention holds what torch's kernel does not
-give out (rotated queries, scores, patterns). There `Attention` computes the layer, as the model's cache.
+give out (rotated queries, scores, patterns). There `ExplicitAttention` computes the layer, as the model's cache.
 
 Shapes are those of `bluejay.gpt.model`, in TransformerLens's order: (B T D) for the residual stream, (B T N H) for
 queries and z, (B T K H) for keys and values, (B N T S) for scores and patterns, (B T F) for neurons.
@@ -25,9 +25,12 @@ from bluejay.gpt.model import GPT, MLP, Block, Norm
 
 Edit = Callable[[Tensor], Tensor]
 """A new activation from the one that the model computed, of the same shape."""
+CHANGED_AT_ONCE = 8
+"""Prompts that are run at once where each is changed at another position. What they begin with alike is computed once
+(`Past`), and the fewer they are, the more that is."""
 NORM = ("hook_scale", "hook_normalized", "hook_out")
 IN_ATTENTION = ("attn.hook_rot_q", "attn.hook_rot_k", "attn.hook_attn_scores", "attn.hook_pattern")
-"""What `Attention` computes, since torch's kernel does not give it out."""
+"""What `ExplicitAttention` computes, since torch's kernel does not give it out."""
 
 
 @cache
@@ -131,12 +134,12 @@ def keys_name(config: GPTConfig) -> str:
     return "attn.hook_k" if config.rotary == "none" else "attn.hook_rot_k"
 
 
-class Attention:
+class ExplicitAttention:
     """Attention of all layers in plain arithmetic, with scores and patterns; satisfies `bluejay.gpt.model.Cache`."""
 
     def __init__(self, config: GPTConfig, visits: Visits, past: Past | None = None) -> None:
         self.config, self.visits, self.past = config, visits, past
-        self._hidden: dict[bool, Float[Tensor, "1 T S"]] = {}
+        self._masks: dict[bool, Float[Tensor, "1 GT S"]] = {}
 
     def attend(
         self, layer: int, q: Float[Tensor, "B N T H"], k: Float[Tensor, "B K T H"], v: Float[Tensor, "B K T H"]
@@ -151,27 +154,28 @@ class Attention:
             k, v = (torch.cat((one, new), 2) for one, new in zip(earlier, (k, v), strict=True))
         scores_name, pattern_name = (f"blocks.{layer}.{name}" for name in IN_ATTENTION[2:])
         if not self.visits.wants(scores_name, pattern_name):
-            mask = visible(self.config, layer, k.shape[2], q.device)[-q.shape[2] :]
+            mask = attended_tokens(self.config, layer, k.shape[2], q.device)[-q.shape[2] :]
             grouped = self.config.kv_heads != self.config.n_head
             return F.scaled_dot_product_attention(q, k, v, mask, scale=self.config.scale, enable_gqa=grouped)
         shape, n_keys = q.shape, k.shape[2]
         q, k, v = (x.reshape(k.shape[0] * k.shape[1], -1, x.shape[-1]) for x in (q, k, v))  # heads of a group as one
-        scores = torch.baddbmm(self.hidden(layer, q, shape[2], n_keys), q, k.transpose(1, 2), alpha=self.config.scale)
+        scores = torch.baddbmm(self.mask(layer, q, shape[2], n_keys), q, k.transpose(1, 2), alpha=self.config.scale)
         scores = self.visits(scores_name, scores.view(*shape[:3], n_keys))
         pattern = self.visits(pattern_name, scores.softmax(-1))
         return (pattern.reshape(*q.shape[:2], n_keys) @ v).view(shape)
 
-    def hidden(self, layer: int, q: Float[Tensor, "BK GT H"], n_queries: int, n_keys: int) -> Float[Tensor, "1 GT S"]:
-        """What is added to the scores of a layer: 0 where a token attends, minus infinity elsewhere."""
+    def mask(self, layer: int, q: Float[Tensor, "BK GT H"], n_queries: int, n_keys: int) -> Float[Tensor, "1 GT S"]:
+        """What is added to the scores of a layer for the G query heads that share keys, one after the other: 0 where a
+        token attends, minus infinity elsewhere."""
         local = layer in self.config.local_layers
-        if local not in self._hidden:
-            mask = visible(self.config, layer, n_keys, q.device)[-n_queries:]
-            added = torch.zeros(mask.shape, device=q.device).masked_fill_(~mask, float("-inf"))
-            self._hidden[local] = added.repeat(q.shape[1] // n_queries, 1)[None]
-        return self._hidden[local]
+        if local not in self._masks:
+            attended = attended_tokens(self.config, layer, n_keys, q.device)[-n_queries:]
+            added = torch.zeros(attended.shape, device=q.device).masked_fill_(~attended, float("-inf"))
+            self._masks[local] = added.repeat(q.shape[1] // n_queries, 1)[None]
+        return self._masks[local]
 
 
-def visible(config: GPTConfig, layer: int, n_tokens: int, device: torch.device) -> Bool[Tensor, "T S"]:
+def attended_tokens(config: GPTConfig, layer: int, n_tokens: int, device: torch.device) -> Bool[Tensor, "T S"]:
     """Which tokens each token of a layer attends to."""
     mask = torch.ones(n_tokens, n_tokens, dtype=torch.bool, device=device).tril()
     return mask.triu(1 - (config.window or 0)) if layer in config.local_layers else mask
@@ -183,7 +187,7 @@ def in_block(visits: Visits, layer: int, name: str, value: Tensor) -> Tensor:
 
 
 @contextmanager
-def hooked(gpt: GPT, visits: Visits, past: Past | None = None) -> Generator[Attention | None]:
+def hooked(gpt: GPT, visits: Visits, past: Past | None = None) -> Generator[ExplicitAttention | None]:
     """A context in which the model's modules call `visits`; yields the cache that the model is to be called with, where
     what it reads follows other tokens, if there are any."""
     with ExitStack() as stack:
@@ -241,7 +245,7 @@ def hooked(gpt: GPT, visits: Visits, past: Past | None = None) -> Generator[Atte
             after(block, at + "hook_resid_post")
         norm(gpt.norm, "ln_final")
         explicit = visits.wants(*(f"blocks.{i}.{name}" for i in range(gpt.config.n_layer) for name in IN_ATTENTION))
-        yield Attention(gpt.config, visits, past) if explicit or past is not None else None
+        yield ExplicitAttention(gpt.config, visits, past) if explicit or past is not None else None
 
 
 def visit_heads(visit: Callable[[str, Tensor], Tensor], width: int, name: str, x: Tensor) -> Tensor:

@@ -34,10 +34,10 @@ WEIGHTS = "weights_sha256"
 """What the file of a tuned lens calls the `fingerprint` of the weights that it was trained for."""
 SAMPLE = 4096
 """About how many numbers of a weight the `fingerprint` reads."""
-TUNED = 256
+POSITIONS = 256
 """Positions of a batch at which a tuned lens is trained, where each place goes through the whole vocabulary."""
 
-NEEDED = ("blocks.0.hook_resid_pre", "blocks.*.hook_resid_post")
+LAYER_NEEDS = ("blocks.0.hook_resid_pre", "blocks.*.hook_resid_post")
 """The activations that both lenses read."""
 
 
@@ -111,7 +111,7 @@ def logit_lens(
         raise ValueError("there is no position to read the layers at; leave positions out to read all")
     at = list(range(n_tokens)) if positions is None else [lens.position(one, n_tokens) for one in positions]
     only = at[0] if len(at) == 1 else None
-    run = lens.read(prompt if isinstance(prompt, Activations) else tokens, list(NEEDED), only)
+    run = lens.read(prompt if isinstance(prompt, Activations) else tokens, LAYER_NEEDS, only)
     final = run.logits[0, at] if only is None else run.after(only)[None]
     likelihood, said = final.softmax(-1), largest(final)
     places = residuals(lens, run)[:-1]
@@ -129,9 +129,8 @@ def logit_lens(
     top = [lens.texts(row) for row in ids.tolist()]
     texts = lens.texts(tokens[0, at].tolist())
     kind = "logit" if tuned is None else "tuned"
-    return LayerPredictions(
-        kind, texts, top, ids, probability, rank, of_final, entropy, (cross - entropy[-1]).clamp(min=0)
-    )
+    kl = (cross - entropy[-1]).clamp(min=0)
+    return LayerPredictions(kind, texts, top, ids, probability, rank, of_final, entropy, kl)
 
 
 def residuals(lens: Lens, run: Any) -> list[Float[Tensor, "B T D"]]:
@@ -291,9 +290,9 @@ def tune(
     """Train a tuned lens on token ids, of which the last tenth is held out.
 
     As in the paper: SGD with Nesterov momentum 0.9, a rate that falls linearly to zero, gradients clipped to a norm of
-    1, weight decay 0.001, the loss the divergence from the model's own answer; but on `TUNED` random positions of each
-    batch, not on all; `length` is in tokens, `batch` in rows of that length. Raises ValueError for too few tokens, and
-    for steps, a length or a batch below 1.
+    1, weight decay 0.001, the loss the divergence from the model's own answer; but on `POSITIONS` random positions of
+    each batch, not on all; `length` is in tokens, `batch` in rows of that length. Raises ValueError for too few tokens,
+    and for steps, a length or a batch below 1.
     """
     for name, value in {"steps": steps, "length": length, "batch": batch}.items():
         if value < 1:
@@ -316,13 +315,9 @@ def tune(
     with progress("tuning the lens", steps, "steps") as bar:
         for _ in range(steps):
             chosen = training[torch.randint(len(training), (batch,), generator=generator)]
-            at = torch.randperm(chosen.numel(), generator=generator)[:TUNED]
+            at = torch.randperm(chosen.numel(), generator=generator)[:POSITIONS]
             losses = divergences(lens, chosen, tuned, at, backward=True)
-            for place in range(n_layer):  # each place by itself, as lenses of their own
-                assert weight.grad is not None and bias.grad is not None
-                norm = (weight.grad[place].square().sum() + bias.grad[place].square().sum()).sqrt()
-                weight.grad[place] /= norm.clamp(min=1)
-                bias.grad[place] /= norm.clamp(min=1)
+            clip_gradients(tuned)
             optimizer.step()
             optimizer.zero_grad()
             schedule.step()
@@ -330,7 +325,16 @@ def tune(
     plain = TunedLens(torch.zeros_like(weight), torch.zeros_like(bias))
     both = [divergences(lens, held, one) for one in (plain, tuned)]
     made = TunedLens(weight.detach(), bias.detach())
-    return Tuned(made, *both, tokens=min(training.numel(), steps * min(TUNED, batch * length)))
+    return Tuned(made, *both, tokens=min(training.numel(), steps * min(POSITIONS, batch * length)))
+
+
+def clip_gradients(tuned: TunedLens) -> None:
+    """Clip the gradients of the affine map of each place to a norm of 1: each by itself, as lenses of their own."""
+    weight, bias = tuned.weight.grad, tuned.bias.grad
+    assert weight is not None and bias is not None
+    norm = (weight.square().sum((1, 2)) + bias.square().sum(1)).sqrt().clamp(min=1)
+    weight /= norm[:, None, None]
+    bias /= norm[:, None]
 
 
 def tune_and_save(lens: Lens, text: str, steps: int = 250) -> Tuned:
@@ -351,7 +355,7 @@ def divergences(
 ) -> list[float]:
     """The mean divergence of each place before the last, in bits per token, at some of the B T positions or at all;
     with gradients if they are wanted."""
-    run = lens.run(rows, [*NEEDED, "ln_final.hook_out"], only=-1)
+    run = lens.run(rows, [*LAYER_NEEDS, "ln_final.hook_out"], only=-1)
     at = torch.arange(rows.numel()) if at is None else at
     final, found = lens.gpt.logits(run["ln_final.hook_out"].flatten(0, 1)[at]).log_softmax(-1), []
     for place, residual in enumerate(residuals(lens, run)[:-1]):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bluejay.gpt.model import Block
 from bluejay.lens.activations import Activations, Lens
-from bluejay.lens.hooks import Past
+from bluejay.lens.hooks import CHANGED_AT_ONCE, Past
 from bluejay.notebook import grid, page, window
 from bluejay.progress import progress
 
@@ -28,9 +28,6 @@ HOOKS = {
     "heads": "attn.hook_z",
 }
 """The activation of a layer that each part is."""
-ROWS = 8
-"""Prompts that are run at once where each is changed at another position. What they begin with alike is computed once,
-and the fewer they are, the more that is."""
 CANDIDATES, CHOSEN = 32, 16
 """How many heads, those that bring back most by themselves, the first ones of a curve are chosen from, and how many are
 chosen so."""
@@ -118,14 +115,14 @@ def induction_prompts(lens: Lens, n_words: int = 12, seed: int = 0) -> tuple[str
     return "".join(first + first[:half]), "".join(changed + first[:half]), first[half], other
 
 
-def resumed(lens: Lens, pair: Pair, stream: Float[Tensor, "rows T D"], name: str, past: Past) -> Float[Tensor, " rows"]:
-    """The shares that residual streams bring back, which stand at a place after the first tokens of the second
-    prompt."""
+def recovered_from(
+    lens: Lens, pair: Pair, stream: Float[Tensor, "rows later D"], layer: int, at: str, past: Past
+) -> Float[Tensor, " rows"]:
+    """The share that each row brings back as the residual stream of the second prompt without its first `past.n`
+    tokens: before a layer (`at` is "pre"), or after it ("post"). Only later layers are run."""
     tokens = pair.corrupt.tokens[:, past.n :].expand(len(stream), -1)
-    layer = int(name.split(".")[1]) + name.endswith("post")
-    return pair.recovered(
-        lens.run(tokens, write={name: lambda _: stream}, first_layer=layer, only=-1, past=past).logits
-    ).cpu()
+    write, first = {f"blocks.{layer}.hook_resid_{at}": lambda _: stream}, layer + (at == "post")
+    return pair.recovered(lens.run(tokens, write=write, first_layer=first, only=-1, past=past).logits).cpu()
 
 
 def patched_stream(
@@ -206,16 +203,15 @@ def patch(lens: Lens, pair: Pair, part: str) -> Patched:
     wrote, by position; or each head, at all positions. Raises ValueError for a kind that does not exist, or that the
     pair was not made for."""
     require_part(pair, part)
-    n_layer = lens.config.n_layer
+    n_layer, at = lens.config.n_layer, "pre" if part == "residual" else "post"
     columns = torch.arange(lens.config.n_head if part == "heads" else pair.clean.tokens.shape[1])
     found = torch.empty(n_layer, len(columns))
     with progress(f"patching {part}", found.numel(), "patches") as bar:
         for layer in range(n_layer):
-            for some in (columns,) if part == "heads" else columns.split(ROWS):
+            for some in (columns,) if part == "heads" else columns.split(CHANGED_AT_ONCE):
                 past = Past(lens.config, pair.corrupt, pair.same if part == "heads" else int(some[0]))
-                after = patched_stream(lens, pair, layer, part, some, past.n)
-                name = f"blocks.{layer}.hook_resid_{'pre' if part == 'residual' else 'post'}"
-                found[layer, some] = resumed(lens, pair, after, name, past)
+                stream = patched_stream(lens, pair, layer, part, some, past.n)
+                found[layer, some] = recovered_from(lens, pair, stream, layer, at, past)
                 bar.advance(len(some))
     return described(lens, pair, part, found)
 

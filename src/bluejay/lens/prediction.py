@@ -6,11 +6,10 @@ from typing import Any, SupportsIndex
 
 import torch
 
-from bluejay.lens import attribution as attributions
 from bluejay.lens.activations import Activations, Lens
-from bluejay.lens.attribution import Attribution, attribute
+from bluejay.lens.attribution import Attribution, attribute, attribution_needs
 from bluejay.lens.heads import Patterns, pattern_needs, patterns
-from bluejay.lens.layers import NEEDED, LayerPredictions, TunedLens, logit_lens
+from bluejay.lens.layers import LAYER_NEEDS, LayerPredictions, TunedLens, logit_lens, places
 from bluejay.notebook import grid, page, window
 
 
@@ -52,8 +51,7 @@ class Look:
         lines = [f"after {self.tokens[self.position]!r} (position {self.position}):"]
         lines += [f"  {probability:6.1%}  {token!r}" for token, probability in self.probabilities]
         lines += ["", f"what each layer would have said ({layers.kind} lens), and the rank of the final token:"]
-        for place, top in enumerate(layers.top):
-            name = "embedding" if place == 0 else f"layer {place - 1}"
+        for place, (name, top) in enumerate(zip(places(len(layers.top)), layers.top, strict=True)):
             probability, rank = float(layers.probability[place, at]), int(layers.rank[place, at])
             lines.append(f"  {name:10} {probability:6.1%}  {rank:6d}  {top[at]!r}")
         of = self.attribution
@@ -98,7 +96,7 @@ def look(
     heads = [name for layer in layers for name in pattern_needs(lens.config, layer)]
     tokens = lens.tokens_of(prompt)
     at = lens.position(position, tokens.shape[1])
-    names = [*NEEDED, *attributions.needs(lens), *heads]
+    names = [*LAYER_NEEDS, *attribution_needs(lens.config), *heads]
     run = lens.read(prompt if isinstance(prompt, Activations) else tokens, names, None if everywhere else at)
     likely = run.after(at).softmax(-1).topk(min(10, lens.config.vocab_size))
     return Look(

@@ -113,12 +113,12 @@ def probe(
     weight_of_raw = weight / scale
     counts = torch.bincount(targets[training], minlength=len(names))
     return Probe(
-        list(names),
-        weight_of_raw.float(),
-        (bias - weight_of_raw @ centre).float(),
-        share(x[held_out], targets[held_out], weight, bias),
-        float((targets[held_out] == counts.argmax()).double().mean()),
-        share(x[held_out], control[held_out], control_weight, control_bias),
+        labels=list(names),
+        weight=weight_of_raw.float(),
+        bias=(bias - weight_of_raw @ centre).float(),
+        accuracy=accuracy(x[held_out], targets[held_out], weight, bias),
+        baseline=float((targets[held_out] == counts.argmax()).double().mean()),
+        control=accuracy(x[held_out], control[held_out], control_weight, control_bias),
     )
 
 
@@ -147,6 +147,11 @@ def fit(
     return weight.detach(), bias.detach()
 
 
-def share(x: Tensor, targets: Tensor, weight: Tensor, bias: Tensor) -> float:
+def accuracy(
+    x: Float[Tensor, "n D"],
+    targets: Int[Tensor, " n"],
+    weight: Float[Tensor, "labels D"],
+    bias: Float[Tensor, " labels"],
+) -> float:
     """The share of examples whose label has the largest score."""
     return float((F.linear(x, weight, bias).argmax(-1) == targets).double().mean())

@@ -33,25 +33,19 @@ MOST_BASES = 8
 
 
 @dataclass(frozen=True)
-class Found:
-    """The sources of a model."""
+class Search:
+    """A search for what a model, and those that it began from, were trained on."""
 
-    sources: list[Source]
-    notes: list[str]
-    """What of its data is not traced, and what would help, each in one sentence."""
-    tokenizer: Tokenizer
-    unindexed: list[Path]
-    """Corpora that it read, and that have no index."""
-
-
-@dataclass(frozen=True)
-class Opened:
-    """What is searched for a model and for those that it began from: each once, however many of them read it."""
-
+    corpora: Sequence[Path]
+    """The corpora that --corpus names."""
+    notes: list[str] = field(default_factory=list)
+    """What of the data is not traced, and what would help, each in one sentence."""
+    unindexed: list[Path] = field(default_factory=list)
+    """Corpora that were read, and that have no index."""
     indexes: dict[Path, Index] = field(default_factory=dict)
-    """The index of each corpus, by its resolved path."""
+    """The index of each corpus, by its resolved path: opened once, however many models read it."""
     examples: dict[tuple[Path, str], ExampleSearcher] = field(default_factory=dict)
-    """Files of examples by `ExampleSearcher.identity`."""
+    """Files of examples by `ExampleSearcher.identity`, each once likewise."""
 
     def index(self, corpus: Path) -> Index:
         """The index of a corpus. Raises as `Index`."""
@@ -73,8 +67,7 @@ def open_tracer(target: str, corpora: Sequence[Path] = ()) -> Tracer:
     on can be traced, or an index is damaged or of another tokenizer.
     """
     if is_corpus(Path(target)):
-        opened = Opened()
-        index, *others = dict.fromkeys(map(opened.index, [Path(target), *corpora]))
+        index, *others = dict.fromkeys(map(Search(corpora).index, [Path(target), *corpora]))
         for other in others:
             require_tokenizer(other, index.tokenizer)
         return Tracer([Source(one) for one in (index, *others)], index.tokenizer)
@@ -82,11 +75,12 @@ def open_tracer(target: str, corpora: Sequence[Path] = ()) -> Tracer:
     if not target or not (model.is_file() or any(tokenizer_folder(model).glob("*.json"))):
         raise FileNotFoundError(f"{target or 'the empty name'} is neither a model or its run, nor a corpus")
     tokenizer = own_tokenizer(model)
-    found = sources_of(model, tokenizer, corpora)
-    if not found.sources:
-        message = "; ".join([f"nothing that {target} was trained on can be traced", *found.notes])
-        raise NotIndexed(message, found.unindexed) if found.unindexed else ValueError(message)
-    return Tracer(found.sources, tokenizer, found.notes)
+    search = Search(corpora)
+    sources = sources_of(search, model, tokenizer)
+    if not sources:
+        message = "; ".join([f"nothing that {target} was trained on can be traced", *search.notes])
+        raise NotIndexed(message, search.unindexed) if search.unindexed else ValueError(message)
+    return Tracer(sources, tokenizer, search.notes)
 
 
 def own_tokenizer(model: Path) -> Tokenizer:
@@ -99,25 +93,23 @@ def tokenizer_folder(model: Path) -> Path:
     return model / "model" if (model / "checkpoints").is_dir() else model
 
 
-def sources_of(model: Path, tokenizer: Tokenizer, corpora: Sequence[Path]) -> Found:
+def sources_of(search: Search, model: Path, tokenizer: Tokenizer) -> list[Source]:
     """What a model was trained on, and the models that it began from."""
-    sources: list[Source] = []
-    notes: list[str] = []
-    unindexed: list[Path] = []
-    opened = Opened()
-    for _, run in chain(model, notes):
-        for searcher, parts in sets_of(run, corpora, tokenizer, opened, notes, unindexed):
-            sources.append(Source(searcher, run, parts))
-    for corpus in corpora:  # of a model whose run is not known, or that did not read it
-        index = opened.index(corpus)
+    sources = [
+        Source(searcher, run, parts)
+        for run in runs_of(model, search.notes)
+        for searcher, parts in sets_of(search, run, tokenizer)
+    ]
+    for corpus in search.corpora:  # of a model whose run is not known, or that did not read it
+        index = search.index(corpus)
         require_tokenizer(index, tokenizer)
         if all(index is not source.searcher for source in sources):
-            notes.append(f"no run that read {corpus} is known, so its documents have no steps")
+            search.notes.append(f"no run that read {corpus} is known, so its documents have no steps")
             sources.append(Source(index))
-    return Found(sources, notes, tokenizer, unindexed)
+    return sources
 
 
-def chain(model: Path, notes: list[str]) -> Iterator[tuple[Path, ReadRun]]:
+def runs_of(model: Path, notes: list[str]) -> Iterator[ReadRun]:
     """The run of a model, of the model that it began from, and so on: each as the folder of its run has it, or else as
     the model itself does."""
     try:
@@ -129,7 +121,7 @@ def chain(model: Path, notes: list[str]) -> Iterator[tuple[Path, ReadRun]]:
         notes.append(f"no run is beside {model} that says what it read; name its corpus with --corpus")
         return
     for _ in range(MOST_BASES):
-        yield model, run
+        yield run
         if run.recipe.init is None:
             return
         base = None
@@ -145,45 +137,53 @@ def chain(model: Path, notes: list[str]) -> Iterator[tuple[Path, ReadRun]]:
 
 
 def sets_of(
-    run: ReadRun,
-    corpora: Sequence[Path],
-    tokenizer: Tokenizer,
-    opened: Opened,
-    notes: list[str],
-    unindexed: list[Path],
+    search: Search, run: ReadRun, tokenizer: Tokenizer
 ) -> Iterator[tuple[Index | ExampleSearcher, dict[str, tuple[Placed, ...]]]]:
-    """The sets of a run's recipe that can be traced, and where each shard is in them."""
+    """What of the sets of a run's recipe can be traced, and where each of its shards is in them. Also tells the run how
+    long the sequences of these sets are (`ReadRun.sets`)."""
     parts: dict[Index | ExampleSearcher, dict[str, tuple[Placed, ...]]] = {}
     for number, part in enumerate(run.recipe.data.train):
         content = run.inputs.get(f"data.train.{number}")
         if is_examples(part.names[0]):
-            examples = examples_of(run, part.names[0], content, tokenizer, notes)
+            examples = examples_of(search, run, part.names[0], content, tokenizer)
             if examples is not None:
                 run.sets[number] = examples.sequences
-                searcher = opened.examples.setdefault(examples.identity, examples)
+                searcher = search.examples.setdefault(examples.identity, examples)
                 place(parts, searcher, examples.shard, Placed(number, 0))
             continue
-        prefixes = [prefix for name in part.names for prefix in prefixes_of(name, run.directory, corpora)]
-        alone = content if len(prefixes) == 1 else None
-        found = list[Index | None]()
-        for prefix in prefixes:
-            before = (index for index, other in zip(found, prefixes, strict=False) if same_name(prefix, other))
-            used = {index.corpus.resolve() for index in before if index is not None}
-            found.append(find_index(run, prefix, alone, corpora, opened, notes, unindexed, used))
-        indexes = [index for index in found if index is not None]
-        if len(indexes) < len(found):
-            continue
-        names = [Path(prefix).name for prefix in prefixes]
-        if content and not alone and content != content_of(indexes, names):
-            notes.append(f"{prefixes[0]} and {len(names) - 1:,} more were changed since the run in {run.directory}")
-            continue
-        first = 0
-        for index, name in zip(indexes, names, strict=True):
-            require_tokenizer(index, tokenizer)
-            place(parts, index, name, Placed(number, first))
-            first += index.tokens_in(name)
-        run.sets[number] = ShardSequences(first, run.recipe.data.sequence_length)
+        prefixes = [prefix for name in part.names for prefix in prefixes_of(name, run.directory, search.corpora)]
+        indexes = indexes_of(search, run, prefixes, content)
+        if indexes is not None:
+            first = 0
+            for index, name in zip(indexes, names_of(prefixes), strict=True):
+                require_tokenizer(index, tokenizer)
+                place(parts, index, name, Placed(number, first))
+                first += index.tokens_in(name)
+            run.sets[number] = ShardSequences(first, run.recipe.data.sequence_length)
     yield from parts.items()
+
+
+def names_of(prefixes: Sequence[str]) -> list[str]:
+    """The names of token shards in their corpora."""
+    return [Path(prefix).name for prefix in prefixes]
+
+
+def indexes_of(search: Search, run: ReadRun, prefixes: Sequence[str], content: str | None) -> list[Index] | None:
+    """The index of the corpus of each token shard of a set, which has this content if that is known; None, with a note,
+    if one is not found, or the set was changed."""
+    alone, found = content if len(prefixes) == 1 else None, list[Index | None]()
+    for prefix in prefixes:
+        before = (index for index, other in zip(found, prefixes, strict=False) if same_name(prefix, other))
+        used = {index.corpus.resolve() for index in before if index is not None}
+        found.append(find_index(search, run, prefix, alone, used))
+    indexes = [index for index in found if index is not None]
+    if len(indexes) < len(found):
+        return None
+    if content and not alone and content != content_of(indexes, names_of(prefixes)):
+        more = len(prefixes) - 1
+        search.notes.append(f"{prefixes[0]} and {more:,} more were changed since the run in {run.directory}")
+        return None
+    return indexes
 
 
 def place(
@@ -198,16 +198,16 @@ def place(
 
 
 def examples_of(
-    run: ReadRun, name: str, content: str | None, tokenizer: Tokenizer, notes: list[str]
+    search: Search, run: ReadRun, name: str, content: str | None, tokenizer: Tokenizer
 ) -> ExampleSearcher | None:
     """The examples of a file; None, with a note, if they are not those that the run read."""
     path = moved(name, run.directory)
     if path is None:
-        notes.append(f"{name}, which the run in {run.directory} read, is not there any more")
+        search.notes.append(f"{name}, which the run in {run.directory} read, is not there any more")
         return None
     examples = ExampleSearcher(path, name, run.recipe.data, tokenizer)
     if content not in (None, examples.content):
-        notes.append(f"{path} was changed since the run in {run.directory} read it")
+        search.notes.append(f"{path} was changed since the run in {run.directory} read it")
         return None
     return examples
 
@@ -232,21 +232,12 @@ def content_of(indexes: Sequence[Index], names: Sequence[str]) -> str:
     return hash_of_shards([str(prefix) for prefix in prefixes])
 
 
-def find_index(
-    run: ReadRun,
-    prefix: str,
-    content: str | None,
-    corpora: Sequence[Path],
-    opened: Opened,
-    notes: list[str],
-    unindexed: list[Path],
-    used: Collection[Path],
-) -> Index | None:
+def find_index(search: Search, run: ReadRun, prefix: str, content: str | None, used: Collection[Path]) -> Index | None:
     """The index of the corpus that holds a token shard of a run, of this content if that is known; None, with a note
     that says why, if it is not found. `used` are the corpora, resolved, whose shard of that name is another one of the
     same set."""
     original = moved(f"{prefix}.idx", run.directory)
-    places = [*likeliest(corpora, prefix), *([corpus_of(original)] if original else [])]
+    places = [*likeliest(search.corpora, prefix), *([corpus_of(original)] if original else [])]
     if content and (there := remembered(content)):
         places.append(there)
     without = None
@@ -256,17 +247,17 @@ def find_index(
         if not (corpus / FOLDER).is_dir():
             without = without or corpus
             continue
-        index = opened.index(corpus)
+        index = search.index(corpus)
         if Path(prefix).name in index.content and content in (None, index.content[Path(prefix).name]):
             return index
     if without is not None:
-        if without not in unindexed:
-            unindexed.append(without)
+        if without not in search.unindexed:
+            search.unindexed.append(without)
         note = f"{without} has no index; run bluejay index {without}"
     else:
         note = f"{prefix}, which the run in {run.directory} read, is not found; name its corpus with --corpus"
-    if note not in notes:
-        notes.append(note)
+    if note not in search.notes:
+        search.notes.append(note)
     return None
 
 

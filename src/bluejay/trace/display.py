@@ -86,14 +86,14 @@ def underlined(traced: Traced) -> str:
 def as_html(span: Span) -> str:
     """A span in one line, which opens into a table of its documents."""
     found = span.documents[:MOST_DOCUMENTS]
-    rows = [(link(one.source, one.url), *map(escape, (one.component, one.licence, steps(one)))) for one in found]
+    rows = [(link(one.source, one.url), *map(escape, (one.component, one.licence, when_read(one)))) for one in found]
     documents = table(("document", "component", "licence", "steps"), rows)
     return f"<details><summary>{escape(heading(span))}</summary>{documents}</details>"
 
 
 def heading(span: Span) -> str:
     """A span in one line."""
-    documents = f"{span.n_documents:,} document{'s' * (span.n_documents != 1)}"
+    documents = counted(span.n_documents, "document")
     at_least = "" if span.all_looked_at else "at least "
     return f'"{printable(span.text)}" · {span.end - span.start} tokens · {span.count:,} × in {at_least}{documents}'
 
@@ -103,26 +103,26 @@ def row(document: Quoted) -> str:
     near = f"and {len(document.near_copies)} near-copies" if document.near_copies else ""
     copies = f"{document.copies} copies" if document.copies > 1 else ""
     parts = [document.source, document.component, f"licence {document.licence}", document.split, document.url]
-    all_parts = [*parts, copies, near, f"token {document.offset:,}", steps(document)]
+    all_parts = [*parts, copies, near, f"token {document.offset:,}", when_read(document)]
     return printable(" · ".join(part for part in all_parts if part))
 
 
-def steps(document: Quoted) -> str:
+def when_read(document: Quoted) -> str:
     """When the document's match was read."""
     if document.steps is None:
         return ""
     if document.steps:
-        return f"read at {some(document.steps)}"
+        return f"read at {first_few(document.steps)}"
     if document.steps_in_part:
-        return f"cut between sequences, read in parts at {some(document.steps_in_part)}"
+        return f"cut between sequences, read in parts at {first_few(document.steps_in_part)}"
     return "not read"
 
 
-def some(numbers: list[int]) -> str:
-    """Steps, no more than the first few."""
-    shown = ", ".join(f"{number:,}" for number in numbers[:5])
-    more = f" and {len(numbers) - 5:,} more" if len(numbers) > 5 else ""
-    return f"step{'s' * (len(numbers) > 1)} {shown}{more}"
+def first_few(steps: list[int]) -> str:
+    """Steps in words, no more than the first few."""
+    shown = ", ".join(f"{step:,}" for step in steps[:5])
+    more = f" and {len(steps) - 5:,} more" if len(steps) > 5 else ""
+    return f"step{'s' * (len(steps) > 1)} {shown}{more}"
 
 
 def printable(text: str) -> str:

@@ -42,26 +42,11 @@ def write_rows(path: Path, shards: Sequence[Any], table: Path, content: dict[str
         write_sections(path, KIND, {"rows": 0, **common}, {})
         return
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    columns = ["id", "component", "source", "licence", "url", "shard", "offset", "length"]
-    try:
-        if missing := [name for name in columns if name not in pq.read_schema(table).names]:
-            raise ValueError(f"{table} has no column {missing[0]}")
-        read = pq.read_table(table, columns=columns)
-    except pa.ArrowInvalid:
-        raise ValueError(f"{table} is damaged, or no Parquet file") from None
-    tables = {shard.name: read.filter(read["shard"].to_numpy(zero_copy_only=False) == shard.name) for shard in shards}
-    for shard in shards:
-        tables[shard.name] = check_order(tables[shard.name], shard, table)
-    documents = pa.concat_tables(tables.values())
-    coded = {name: encoded(documents[name]) for name in columns[:5]}
-    same = np.zeros(len(documents), np.int64)
-    for codes, names in coded.values():
-        _, same = np.unique(same * (len(names) + 1) + codes, return_inverse=True)
-    _, first, row_of = np.unique(same, return_index=True, return_inverse=True)
-    rank = np.argsort(np.argsort(first))  # rows in the order of their first documents
-    row_of, first = rank[row_of].astype(np.uint32), np.sort(first)
+    tables = read_documents(table, shards)
+    documents = pa.concat_tables(tables)
+    coded = {name: encoded(documents[name]) for name in Row._fields}
+    row_of, first = distinct_rows(list(coded.values()))
     records = np.zeros(len(first), RECORD)
     ids, urls = (np.array(coded[name][1], object)[coded[name][0][first]] for name in ("id", "url"))
     if wrong := [id for id in ids if not SHA256.fullmatch(id)]:
@@ -71,11 +56,39 @@ def write_rows(path: Path, shards: Sequence[Any], table: Path, content: dict[str
         records[name] = coded[name][0][first]
     texts = [url.encode() for url in urls]
     records["url"] = np.cumsum([0, *map(len, texts)], dtype=np.uint64)[:-1]
-    bounds = np.cumsum([0, *(len(tables[shard.name]) for shard in shards)])
+    bounds = np.cumsum([0, *map(len, tables)])
     arrays = {f"{shard.name}_rows": row_of[bounds[i] : bounds[i + 1]] for i, shard in enumerate(shards)}
     arrays |= with_sums({"records": paged(records.tobytes()), "urls": paged(b"".join(texts))})
     values = {"rows": len(records), "url_bytes": sum(map(len, texts)), **{name: coded[name][1] for name in LISTS}}
     write_sections(path, KIND, values | common, arrays)
+
+
+def read_documents(table: Path, shards: Sequence[Any]) -> list[Any]:
+    """For each token shard the rows of a table of documents that are of it, in the order of the shard. Raises
+    ValueError if the table is damaged, lacks a column, or is of another build."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = [*Row._fields, "shard", "offset", "length"]
+    try:
+        if missing := [name for name in columns if name not in pq.read_schema(table).names]:
+            raise ValueError(f"{table} has no column {missing[0]}")
+        read = pq.read_table(table, columns=columns)
+    except pa.ArrowInvalid:
+        raise ValueError(f"{table} is damaged, or no Parquet file") from None
+    names = read["shard"].to_numpy(zero_copy_only=False)
+    return [check_order(read.filter(names == shard.name), shard, table) for shard in shards]
+
+
+def distinct_rows(coded: Sequence[tuple[np.ndarray, list[str]]]) -> tuple[np.ndarray, np.ndarray]:
+    """The number of each document's row, where documents with the same values in all columns (`encoded`) share one;
+    and the first document of each row. Rows are in the order of their first documents."""
+    same = np.zeros(len(coded[0][0]), np.int64)
+    for codes, names in coded:
+        _, same = np.unique(same * (len(names) + 1) + codes, return_inverse=True)
+    _, first, row_of = np.unique(same, return_index=True, return_inverse=True)
+    rank = np.argsort(np.argsort(first))
+    return rank[row_of].astype(np.uint32), np.sort(first)
 
 
 def hash_of_table(table: Path) -> str | None:

@@ -80,10 +80,30 @@ def suffix_array(tokens: BinaryIO, dtype: np.dtype, of: Range, largest: int) -> 
     Returns the values and the arrays of an index shard: packed, packed_sums, samples, and how often (`counts`) each
     token (`known`) occurs.
     """
-    n, ends = of.n_tokens, of.ends
-    symbols = largest + 2
-    small = symbols <= SMALL_SYMBOLS
-    text = np.zeros(n + len(ends), np.uint16 if small else np.int32)
+    ends, symbols = of.ends, largest + 2
+    text = symbols_of(tokens, dtype, of, largest)
+    # Behind the entries there is room for what fills the last page.
+    order = np.zeros(len(text) + in_pages(8) // 2, np.int32)
+    sort = native.sort_suffixes_16 if text.dtype == np.uint16 else native.sort_suffixes_32
+    sort(text, order[: len(text)], symbols)
+    bits, key_bits = max(1, of.n_tokens.bit_length()), (symbols - 1).bit_length()
+    values = {"bits": bits, "every": EVERY, "key_bits": key_bits, "key_tokens": KEY_BITS // key_bits}
+    samples = keys(text, order[len(ends) : len(text) : EVERY], values["key_tokens"], key_bits)
+    known, counts = np.unique(text, return_counts=True) if symbols > MOST_COUNTED else counted(text, symbols)
+    of_tokens = {"known": known[known > 0].astype(np.uint32) - 1, "counts": counts[known > 0].astype(np.uint32)}
+    n_text = len(text)
+    del text
+    size = native.pack_suffixes(order[:n_text], ends, bits)
+    packed = order.view(np.uint8)[: in_pages(size + 8)]
+    packed[size:] = 0
+    return values, {**with_sums({"packed": packed}), "samples": samples, **of_tokens}
+
+
+def symbols_of(tokens: BinaryIO, dtype: np.dtype, of: Range, largest: int) -> np.ndarray:
+    """The symbols whose suffixes are sorted: each token as its id and one, and 0 for the end behind each document; in
+    two bytes each where that is enough. Raises ValueError for an id above `largest`, and a file that was cut off."""
+    ends = of.ends
+    text = np.zeros(of.n_tokens + len(ends), np.uint16 if largest + 2 <= SMALL_SYMBOLS else np.int32)
     tokens.seek(of.first_token * dtype.itemsize)
     is_token = np.ones(min(CHUNK_TOKENS, len(text)), bool)
     for begin in range(0, len(text), CHUNK_TOKENS):
@@ -98,21 +118,7 @@ def suffix_array(tokens: BinaryIO, dtype: np.dtype, of: Range, largest: int) -> 
             raise ValueError(f"{tokens.name} holds an id that is not from 0 to {largest}")
         part[mask] = ids.astype(text.dtype) + 1
         mask[here] = True
-    # Behind the entries there is room for what fills the last page.
-    order = np.zeros(len(text) + in_pages(8) // 2, np.int32)
-    sort = native.sort_suffixes_16 if small else native.sort_suffixes_32
-    sort(text, order[: len(text)], symbols)
-    bits, key_bits = max(1, n.bit_length()), (symbols - 1).bit_length()
-    values = {"bits": bits, "every": EVERY, "key_bits": key_bits, "key_tokens": KEY_BITS // key_bits}
-    samples = keys(text, order[len(ends) : len(text) : EVERY], values["key_tokens"], key_bits)
-    known, counts = np.unique(text, return_counts=True) if symbols > MOST_COUNTED else counted(text, symbols)
-    of_tokens = {"known": known[known > 0].astype(np.uint32) - 1, "counts": counts[known > 0].astype(np.uint32)}
-    n_text = len(text)
-    del text
-    size = native.pack_suffixes(order[:n_text], ends, bits)
-    packed = order.view(np.uint8)[: in_pages(size + 8)]
-    packed[size:] = 0
-    return values, {**with_sums({"packed": packed}), "samples": samples, **of_tokens}
+    return text
 
 
 def counted(text: np.ndarray, symbols: int) -> tuple[np.ndarray, np.ndarray]:

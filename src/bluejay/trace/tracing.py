@@ -42,6 +42,8 @@ ROW_BITS = 32
 """Bits of the number of a row, above which the number of the set is."""
 LARGEST = 1 << 20
 """Tokens of a text that are traced at once."""
+Ranks = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Where spans are in each index shard (`Searcher.find`): ranks (shards, spans) from low to before high."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Found:
+class SpanPlaces:
     """The places of spans: span by span, of each set by set, and of each in the order of the corpus."""
 
     places: list[Places]
@@ -101,7 +103,7 @@ class Found:
     rows: NDArray[np.int64]
 
     @classmethod
-    def of(cls, searchers: Sequence[Searcher], where: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> "Found":
+    def of(cls, searchers: Sequence[Searcher], where: Sequence[Ranks]) -> "SpanPlaces":
         """The places from the ranks in each searcher, at most `LOOKED_AT` of each span and index shard."""
         parts = [
             (number, places)
@@ -133,7 +135,40 @@ class Found:
         return found.ravel()
 
 
-class Documents(NamedTuple):
+@dataclass(frozen=True)
+class Matches:
+    """Matches: a span in a document and its copies. At most `COMPARED` of each span are compared with each other."""
+
+    of_places: NDArray[np.int64]
+    """The match of each place; -1 of a place in a further document."""
+    firsts: NDArray[np.int64]
+    """The first place of each match."""
+    copies: NDArray[np.int64]
+    """How often the document of each match stands in the corpus with the span."""
+    groups: NDArray[np.int64]
+    """For each match the first match of its group of near-copies; -1 for a match that is in no group that is shown."""
+    n_documents: NDArray[np.int64]
+    """Different documents of each span among the places that were looked at."""
+
+    @classmethod
+    def of(cls, places: SpanPlaces, lengths: NDArray[np.int64], most: int) -> "Matches":
+        """The matches at places of spans of so many tokens, in at most `most` groups of each span."""
+        ends = np.searchsorted(places.spans, np.arange(len(lengths)), "right")
+        keys = places.rows + (places.sets << ROW_BITS)
+        of_places, firsts, copies, match_ends, n = native.first_rows(keys, places.documents, ends, COMPARED)
+        sketches = places.sketches(firsts, match_ends, lengths)
+        return cls(of_places, firsts, copies, native.near_copies(sketches, match_ends, most, ALIKE), n)
+
+    def near_copies(self) -> dict[int, list[int]]:
+        """The matches of each group, by the first of them."""
+        found: dict[int, list[int]] = {}
+        for match, first in enumerate(self.groups.tolist()):
+            if first >= 0:
+                found.setdefault(first, []).append(match)
+        return found
+
+
+class SpanDocuments(NamedTuple):
     """The documents of a span."""
 
     quoted: list[Quoted]
@@ -179,11 +214,7 @@ class Tracer:
         ids = self.ids(text)
         longest = self.longest(ids)
         bounds = maximal(longest, settings.min_tokens)
-        known = self.tokenizer.token_bytes()
-        pieces = [known[id] for id in ids.tolist()]
-        prefix = len(self.tokenizer.prefix) if isinstance(text, str) else 0
-        if pieces and prefix:  # a space that `encode` added in front
-            pieces[0] = pieces[0][prefix:]
+        pieces = self.pieces(ids.tolist(), encoded=isinstance(text, str))
         chars = char_offsets(pieces)
         decoded = b"".join(pieces).decode("utf-8", errors="replace")
         bits = self.bits(ids, logprobs)
@@ -205,8 +236,7 @@ class Tracer:
             place = (chars[start], chars[end], decoded[chars[start] : chars[end]])
             spans.append(Span(start, end, *place, int(counts[i]), n_documents, complete, scores[i], quoted))
         of_token = kinds(longest, bounds)
-        parts = segments(of_token, chars)
-        return Traced(decoded, ids.tolist(), spans, shares(of_token), parts, self.notes)
+        return Traced(decoded, ids.tolist(), spans, shares(of_token), segments(of_token, chars), self.notes)
 
     def ids(self, text: str | Sequence[int]) -> NDArray[np.int32]:
         """The token ids of a text, or the given ones. Raises ValueError: they are too many, or unknown."""
@@ -216,6 +246,14 @@ class Tracer:
         if len(ids) and not 0 <= min(ids) <= max(ids) < self.tokenizer.vocab_size:  # some may exceed numpy's integers
             raise ValueError(f"token ids are from 0 to {self.tokenizer.vocab_size - 1}")
         return np.array(ids, np.int32)
+
+    def pieces(self, ids: Sequence[int], encoded: bool) -> list[bytes]:
+        """The bytes of each token; of a text that was `encoded`, without the space that this added in front."""
+        table = self.tokenizer.token_bytes()
+        pieces = [table[id] for id in ids]
+        if pieces and encoded:
+            pieces[0] = pieces[0][len(self.tokenizer.prefix) :]
+        return pieces
 
     def longest(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
         """The longest match in any source, for each token."""
@@ -245,61 +283,61 @@ class Tracer:
         occurrences = np.sum([np.zeros(len(ids)), *(one.occurrences(ids) for one in self.searchers)], axis=0)
         return np.log2(max(1, self.n_tokens) / np.maximum(1, occurrences))
 
-    def documents(
-        self, where: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]], lengths: NDArray[np.int64], most: int
-    ) -> list[Documents]:
+    def documents(self, where: Sequence[Ranks], lengths: NDArray[np.int64], most: int) -> list[SpanDocuments]:
         """The documents of spans of so many tokens, at most `most` of each, from their ranks in each searcher."""
         complete = np.all([(high - low <= LOOKED_AT).all(axis=0) for low, high in where], axis=0)
-        found = Found.of(self.searchers, where)
-        ends = np.searchsorted(found.spans, np.arange(len(lengths)), "right")
-        # A match is a span in a document and its copies.
-        keys = found.rows + (found.sets << ROW_BITS)
-        match, firsts, copies, match_ends, n_documents = native.first_rows(keys, found.documents, ends, COMPARED)
-        group = native.near_copies(found.sketches(firsts, match_ends, lengths), match_ends, most, ALIKE)
-        occurrences = np.bincount(match[match >= 0], minlength=len(firsts)).tolist()
-        known: dict[int, Row] = {}
-        reads: dict[int, Read] = {}
-        for number, (of, shard) in enumerate(found.names):
-            searcher, here = self.searchers[of], np.flatnonzero((found.sets[firsts] == number) & (group >= 0))
-            rows = searcher.documents.read(shard, found.rows[firsts[here]].tolist())
-            known |= zip(here.tolist(), rows, strict=True)
-            first_rows = here[group[here] == here]
-            rank = np.full(len(firsts) + 1, -1)  # the last one is of the places without a match
-            rank[first_rows] = np.arange(len(first_rows))
-            at = np.flatnonzero(rank[match] >= 0)
-            matches = found.positions[at], lengths[found.spans[at]], rank[match[at]], len(first_rows)
-            for source in self.sources:
-                if source.searcher is searcher and source.run is not None:
-                    read = source.run.reads(source.parts.get(shard, ()), *matches)
-                    reads |= {
-                        one: new for one, new in zip(first_rows.tolist(), read, strict=True) if not reads.get(one)
-                    }
-        near: dict[int, list[str]] = {}
-        for one, first in enumerate(group.tolist()):
-            if first >= 0:
-                near.setdefault(first, []).append(known[one].id)
+        places = SpanPlaces.of(self.searchers, where)
+        matches = Matches.of(places, lengths, most)
+        rows, reads = self.rows_of(places, matches), self.reads_of(places, matches, lengths)
+        occurrences = np.bincount(matches.of_places[matches.of_places >= 0], minlength=len(matches.firsts)).tolist()
         answers: list[list[Quoted]] = [[] for _ in lengths]
-        for one, (_, *others) in near.items():
-            at, row, read = firsts[one], known[one], reads.get(one)
-            of, shard = found.names[found.sets[at]]
+        for match, (_, *others) in matches.near_copies().items():
+            at, row, read = matches.firsts[match], rows[match], reads.get(match)
+            of, shard = places.names[places.sets[at]]
             quoted = Quoted(
-                row.id,
-                row.source,
-                row.licence,
-                row.component,
-                row.url,
+                id=row.id,
+                source=row.source,
+                licence=row.licence,
+                component=row.component,
+                url=row.url,
                 corpus=self.names[of],
                 split=shard,
-                offset=int(found.offsets[at]),
-                occurrences=occurrences[one],
-                copies=int(copies[one]),
-                position=int(found.positions[at]),
+                offset=int(places.offsets[at]),
+                occurrences=occurrences[match],
+                copies=int(matches.copies[match]),
+                position=int(places.positions[at]),
                 steps=None if read is None else list(read.steps),
                 steps_in_part=[] if read is None else list(read.in_part),
-                near_copies=others,
+                near_copies=[rows[other].id for other in others],
             )
-            answers[found.spans[at]].append(quoted)
-        return [Documents(*one) for one in zip(answers, n_documents.tolist(), complete.tolist(), strict=True)]
+            answers[places.spans[at]].append(quoted)
+        counts = matches.n_documents.tolist()
+        return [SpanDocuments(*one) for one in zip(answers, counts, complete.tolist(), strict=True)]
+
+    def rows_of(self, places: SpanPlaces, matches: Matches) -> dict[int, Row]:
+        """What is known of the document of each match in a group."""
+        found: dict[int, Row] = {}
+        for number, (of, shard) in enumerate(places.names):
+            here = np.flatnonzero((places.sets[matches.firsts] == number) & (matches.groups >= 0))
+            rows = self.searchers[of].documents.read(shard, places.rows[matches.firsts[here]].tolist())
+            found |= zip(here.tolist(), rows, strict=True)
+        return found
+
+    def reads_of(self, places: SpanPlaces, matches: Matches, lengths: NDArray[np.int64]) -> dict[int, Read]:
+        """When the first match of each group was read, where that is known: by the first run that read it."""
+        found: dict[int, Read] = {}
+        is_first = matches.groups == np.arange(len(matches.groups))
+        for number, (of, shard) in enumerate(places.names):
+            here = np.flatnonzero((places.sets[matches.firsts] == number) & is_first)
+            rank = np.full(len(matches.firsts) + 1, -1)  # the last one is of the places without a match
+            rank[here] = np.arange(len(here))
+            at = np.flatnonzero(rank[matches.of_places] >= 0)
+            asked = places.positions[at], lengths[places.spans[at]], rank[matches.of_places[at]], len(here)
+            for source in self.sources:
+                if source.searcher is self.searchers[of] and source.run is not None:
+                    reads = zip(here.tolist(), source.run.reads(source.parts.get(shard, ()), *asked), strict=True)
+                    found |= {match: read for match, read in reads if not found.get(match)}
+        return found
 
     def next_tokens(self, ids: NDArray[np.int32]) -> tuple[int, dict[int, int]]:
         """What follows the longest end of a text that occurs in any source, and its length (`Searcher.next_tokens`)."""

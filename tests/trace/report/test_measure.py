@@ -11,8 +11,9 @@ import pytest
 from bluejay.cli import main
 from bluejay.evals.estimates import mean
 from bluejay.evals.evaluation_file import identity_at
+from bluejay.evals.pictures import evenly_spread
 from bluejay.trace.report.findings import Finding, Report, write_report
-from bluejay.trace.report.memorised import chosen, effect
+from bluejay.trace.report.memorised import MOST_CHECKPOINTS, effect
 from bluejay.trace.report.novelty import new_share
 
 OWN = 'name = "cats"\ndata = "cats.jsonl"\nprompt = "{question}"\nmetric = "acc"\n'
@@ -133,8 +134,8 @@ def test_reading_shows_in_the_difference_of_differences_and_nothing_else_does():
 
 
 def test_checkpoints_that_are_compared_are_the_first_the_last_and_some_between():
-    assert chosen([30, 10, 20]) == [10, 20, 30]
-    some = chosen(range(1, 101))
+    assert evenly_spread([30, 10, 20], MOST_CHECKPOINTS) == [10, 20, 30]
+    some = evenly_spread(range(1, 101), MOST_CHECKPOINTS)
     assert some[0] == 1 and some[-1] == 100 and len(some) == 8
 
 

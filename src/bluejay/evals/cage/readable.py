@@ -44,6 +44,7 @@ def hidden() -> tuple[Path, ...]:
 
 
 def below_a_root(path: Path) -> bool:
+    """Whether a path is one of the roots, or below one."""
     return any(root == path or root in path.parents for root in roots())
 
 

@@ -75,11 +75,13 @@ def is_pure(check: ast.AST) -> bool:
 
 
 def is_received(node: ast.AST) -> bool:
+    """Whether a node is the name of a value that a call gave: _0, _1, ..."""
     return isinstance(node, ast.Name) and node.id[:1] == "_" and node.id[1:].isdecimal()
 
 
 @cache
 def compiled(check: str) -> CodeType:
+    """The code of a check, which is looked at once more before it is run."""
     tree = ast.parse(check, mode="eval")
     assert is_pure(tree), check
     return compile(tree, "<check>", "eval")

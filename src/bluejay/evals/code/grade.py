@@ -109,7 +109,7 @@ def pass_at_k(n: int, c: int, k: int) -> float:
         raise ValueError(
             f"pass@{k} needs at least {k} samples of a problem and no more passed than there are, not {c}/{n}"
         )
-    return 1.0 - math.prod(1.0 - k / i for i in range(n - c + 1, n + 1))
+    return 1.0 - math.comb(n - c, k) / math.comb(n, k)
 
 
 @dataclass(frozen=True)

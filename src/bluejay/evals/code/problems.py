@@ -72,6 +72,7 @@ def problems(name: str) -> list[Problem]:
 
 @cache
 def own_suite() -> tuple[Problem, ...]:
+    """The problems of all files of our suite."""
     return tuple(problem for path in sorted(SUITE.glob("*.toml")) for problem in of_kind(path))
 
 

@@ -1,6 +1,6 @@
 """The interface between the scheduler and what runs the model: a step of a ragged batch over a paged cache."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -26,6 +26,20 @@ class StepBatch:
     """The page numbers of each sequence in order, padded with -1, including the pages for its new tokens."""
     wanted: Int[np.ndarray, " R"]
     """Indices into `tokens` of the R new tokens whose logits are wanted, at most T, none below the one before it."""
+
+    @classmethod
+    def of(
+        cls,
+        tokens: Sequence[int],
+        starts: Sequence[int] | np.ndarray,
+        lengths: Sequence[int],
+        pages: Sequence[list[int]],
+        wanted: Sequence[int] | np.ndarray,
+    ) -> "StepBatch":
+        """A batch from lists; those of `pages` may have different lengths."""
+        width = max(map(len, pages))
+        padded = [numbers + [-1] * (width - len(numbers)) for numbers in pages]
+        return cls(*(np.array(values, np.int32) for values in (tokens, starts, lengths, padded, wanted)))
 
 
 @runtime_checkable

@@ -24,6 +24,7 @@ from bluejay.gpt.model import GPT
 from bluejay.infer import sampling
 from bluejay.infer.backends import StepBatch
 from bluejay.infer.backends.replay import Replayed
+from bluejay.infer.cache import pages_of, pages_of_all
 from bluejay.infer.exceptions import CacheError
 
 ROW_MULTIPLE = 16
@@ -107,7 +108,7 @@ class TorchBackend:
     @classmethod
     def for_tokens(cls, gpt: GPT, lengths: Iterable[int], compiled: bool = False) -> "TorchBackend":
         """A backend whose cache holds sequences of these lengths, in tokens."""
-        return cls(gpt, sum(-(-length // PAGE_SIZE) for length in lengths), PAGE_SIZE, compiled)
+        return cls(gpt, pages_of_all(lengths, PAGE_SIZE), PAGE_SIZE, compiled)
 
     @property
     def weights(self) -> Iterator[tuple[str, Tensor]]:
@@ -165,9 +166,8 @@ class TorchBackend:
         """The position of each new token in its sequence, and its slot in the cache."""
         sequence = np.repeat(np.arange(len(batch.lengths)), batch.starts[1:] - batch.starts[:-1])
         positions = (batch.lengths - batch.starts[:-1])[sequence] + np.arange(len(batch.tokens))
-        return positions, batch.pages[
-            sequence, positions // self.page_size
-        ] * self.page_size + positions % self.page_size
+        pages = batch.pages[sequence, positions // self.page_size]
+        return positions, pages * self.page_size + positions % self.page_size
 
     def _decode(self, batch: StepBatch, positions: np.ndarray, slots: np.ndarray) -> Float[Tensor, "B V"]:
         """A step of one token per sequence, with rows and keys padded so that most steps have the same shape."""
@@ -177,7 +177,7 @@ class TorchBackend:
         if self.in_place is None:
             n_keys = -(-int(positions.max() + 1) // KEY_MULTIPLE) * KEY_MULTIPLE
         rows = np.arange(n_rows).clip(max=len(positions) - 1)
-        columns = np.arange(-(-n_keys // self.page_size)).clip(max=batch.pages.shape[1] - 1)
+        columns = np.arange(pages_of(n_keys, self.page_size)).clip(max=batch.pages.shape[1] - 1)
         pages = self._tensor(batch.pages.astype(np.int64)[rows][:, columns].clip(min=0))
         return self.replayed(self._tensor(np.stack((batch.tokens, positions, slots))[:, rows]), pages)
 
@@ -206,6 +206,7 @@ class TorchBackend:
         return torch.from_numpy(np.ascontiguousarray(numbers)).to(self.device)
 
     def _blocks(self, batch: StepBatch) -> Iterator[QueryBlock]:
+        """The new tokens of each sequence, cut at multiples of the block's length."""
         for i, position in enumerate(batch.lengths.tolist()):
             at, stop = batch.starts[i : i + 2].tolist()
             while at < stop:
@@ -218,25 +219,26 @@ class TorchBackend:
 
     def _slots(self, pages: np.ndarray, n_keys: int) -> tuple[int, list[int] | None]:
         """The slot of the first key if the pages are adjacent, else all slots; past the last page keys are masked."""
-        used = pages[: -(-n_keys // self.page_size)]
+        used = pages[: pages_of(n_keys, self.page_size)]
         used = used[used >= 0]
         if len(used) == 1 or (used[1:] - used[:-1] == 1).all():
             return int(used[0]) * self.page_size, None
         return 0, np.resize(used[:, None] * self.page_size + np.arange(self.page_size), n_keys).tolist()
 
     def _group(self, blocks: list[QueryBlock]) -> BlockGroup:
+        """The tensors of blocks that `group_blocks` put together."""
         one, n_keys = blocks[0], blocks[0].n_keys
         distance = np.array([block.positions for block in blocks])[:, None, :, None] - np.arange(n_keys)
         mask = distance >= 0
         local = mask & (distance < self.config.window) if self.config.window else mask
         return BlockGroup(
-            self._tensor(np.array([row for block in blocks for row in block.rows])),
-            (len(blocks), n_keys),
-            one.first,
-            blocks[1].first - one.first if len(blocks) > 1 else 0,
-            None if one.slots is None else self._tensor(np.array(one.slots)),
-            self._tensor(mask),
-            self._tensor(local),
+            rows=self._tensor(np.array([row for block in blocks for row in block.rows])),
+            size=(len(blocks), n_keys),
+            first=one.first,
+            distance=blocks[1].first - one.first if len(blocks) > 1 else 0,
+            slots=None if one.slots is None else self._tensor(np.array(one.slots)),
+            mask=self._tensor(mask),
+            local=self._tensor(local),
         )
 
 
@@ -273,6 +275,7 @@ class PagedCache:
         return torch.cat(attended, dim=1).index_select(1, self.order)[None]
 
     def _keys_values(self, layer: int, group: BlockGroup) -> Float[Tensor, "2 G K S H"]:
+        """The keys and values that a group attends to: a view of the cache where each block's are adjacent."""
         if group.slots is not None:
             return self.keys_values[layer].index_select(2, group.slots)[:, None]
         both, head, slot, _ = self.keys_values.stride()[1:]

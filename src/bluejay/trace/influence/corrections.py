@@ -50,12 +50,15 @@ def corrected(sides: Sides, state: Mapping[str, Tensor]) -> Sides:
         found = Sides(sides.left * factors[0], sides.right * factors[1])
     else:
         momentum = state["momentum_buffer"].float()
-        found = Sides(sides.left @ root(momentum @ momentum.T), sides.right @ root(momentum.T @ momentum))
+        found = Sides(
+            sides.left @ inverse_eighth_root(momentum @ momentum.T),
+            sides.right @ inverse_eighth_root(momentum.T @ momentum),
+        )
     finite = found.left.isfinite().all() and found.right.isfinite().all()
     return found if finite else sides  # of a matrix that was never updated
 
 
-def root(matrix: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
+def inverse_eighth_root(matrix: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
     """The power -1/8 of a positive semidefinite matrix, damped."""
     values, vectors = torch.linalg.eigh(matrix)
     return (vectors * (values.clamp(min=0) + DAMPING * values.clamp(min=0).mean()) ** -0.125) @ vectors.T

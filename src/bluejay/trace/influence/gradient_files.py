@@ -35,7 +35,7 @@ FILE_TOKENS = 1 << 18
 
 
 @dataclass(frozen=True)
-class Some:
+class FilePart:
     """Documents of a set whose gradients are in one file."""
 
     of: ReadSet
@@ -55,15 +55,15 @@ class Some:
         return int(self.of.tokens_read[self.first : self.end].sum())
 
 
-def divided(read: ReadSet, width: int) -> list[Some]:
-    """The documents of a set in files, for gradients of `width` numbers."""
+def file_parts(read: ReadSet, width: int) -> list[FilePart]:
+    """The documents of a set, divided among files, for gradients of `width` numbers."""
     tokens, most = np.concatenate([[0], np.cumsum(read.tokens_read)]), max(1, FILE_BYTES // (4 * width))
     found, first = [], 0
     while first < len(tokens) - 1:
         end = int(np.searchsorted(tokens, tokens[first] + FILE_TOKENS, "right")) - 1
         end = min(max(first + 1, end), first + most, len(tokens) - 1)
         if tokens[end] > tokens[first]:
-            found.append(Some(read, first, end))
+            found.append(FilePart(read, first, end))
         first = end
     return found
 
@@ -72,18 +72,18 @@ def build(directory: Path, identity: Mapping[str, Any], reads: Sequence[ReadSet]
     """Compute the gradients of all documents, or what is missing of them. `identity` says of what run they are; files
     of another one are removed. Raises OSError: the disk is full; ValueError: another process computes them."""
     width = len(project.sides) * project.K**2
-    files = [some for read in reads for some in divided(read, width)]
+    parts = [part for read in reads for part in file_parts(read, width)]
     with locked(directory, f"the gradients in {directory} are being computed"):
-        kept = {some.name for some in files if is_of(directory / some.name, identity)}
+        kept = {part.name for part in parts if is_of(directory / part.name, identity)}
         for path in directory.glob("*"):
             if path.name not in kept and path.suffix in (SUFFIX, TEMPORARY):
                 path.unlink()
-        done = sum(some.tokens for some in files if some.name in kept)
-        with progress("gradients", sum(some.tokens for some in files), "tokens", done) as bar:
-            for some in files:
-                if some.name not in kept:
-                    write_some(directory / some.name, identity, some, project, bar)
-        write_whole(directory, identity, [some.name for some in files], project.sides)
+        done = sum(part.tokens for part in parts if part.name in kept)
+        with progress("gradients", sum(part.tokens for part in parts), "tokens", done) as bar:
+            for part in parts:
+                if part.name not in kept:
+                    write_gradients(directory / part.name, identity, part, project, bar)
+        write_whole(directory, identity, [part.name for part in parts], project.sides)
 
 
 def is_of(path: Path, identity: Mapping[str, Any]) -> bool:
@@ -96,20 +96,23 @@ def is_of(path: Path, identity: Mapping[str, Any]) -> bool:
     return sections.values.get("identity") == dict(identity)
 
 
-def write_some(path: Path, identity: Mapping[str, Any], some: Some, project: ProjectedGradients, bar: Bar) -> None:
-    """Compute and write the gradients of some documents, those of each matrix as a norm and a direction in float16."""
-    gradients = torch.zeros(some.end - some.first, len(project.sides), project.K, project.K)
-    for batch, pieces, documents, times in some.of.batches(some.first, some.end):
+def write_gradients(
+    path: Path, identity: Mapping[str, Any], part: FilePart, project: ProjectedGradients, bar: Bar
+) -> None:
+    """Compute and write the gradients of the documents of a file, those of each matrix as a norm and a direction in
+    float16."""
+    gradients = torch.zeros(part.end - part.first, len(project.sides), project.K, project.K)
+    for batch, pieces, documents, times in part.of.batches(part.first, part.end):
         for document, often, found in zip(documents, times, project(batch, pieces), strict=True):
-            gradients[document - some.first] += often * found
+            gradients[document - part.first] += often * found
         bar.advance(sum(often * (piece.end - piece.first) for often, piece in zip(times, pieces, strict=True)))
-    tokens = some.of.tokens_read[some.first : some.end]
+    tokens = part.of.tokens_read[part.first : part.end]
     read = np.flatnonzero(tokens)
     vectors = gradients.flatten(2)[torch.from_numpy(read)]
     norms = vectors.norm(dim=2)
     directions = (vectors / norms.clamp(min=1e-30)[:, :, None]).half().numpy()
-    arrays = {"documents": (some.first + read).astype(np.int64), "tokens": tokens[read], "norms": norms.numpy()}
-    values = {"identity": dict(identity), "set": some.of.number}
+    arrays = {"documents": (part.first + read).astype(np.int64), "tokens": tokens[read], "norms": norms.numpy()}
+    values = {"identity": dict(identity), "set": part.of.number}
     write_sections(path, KIND, values, arrays | with_sums({"directions": paged(directions.tobytes())}))
 
 
@@ -175,8 +178,8 @@ class GradientFiles:
         """The gradients of each file. Raises Damaged or FileNotFoundError."""
         for name in self.files:
             with advised(self.directory):
-                some = Gradients.read(self.directory / name, len(self.sides), self.K)
-            yield some
+                gradients = Gradients.read(self.directory / name, len(self.sides), self.K)
+            yield gradients
 
 
 @contextmanager

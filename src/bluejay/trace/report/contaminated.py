@@ -118,13 +118,10 @@ def held_of(tracer: Tracer, texts: Sequence[str]) -> Iterator[bool]:
     """Whether any `WORDS` words of each text, divided into tokens as it is here, stand in what was read."""
     tokens = tracer.tokenizer.encode_batch(list(texts))
     longest = tracer.longest(np.array([id for ids in tokens for id in ids], np.int32))  # which may reach into the next
-    table, prefix, begin = tracer.tokenizer.token_bytes(), len(tracer.tokenizer.prefix), 0
+    begin = 0
     for text, ids in zip(texts, tokens, strict=True):
         words = [match.span() for match in re.finditer(r"\S+", text)]
-        pieces = [table[id] for id in ids]
-        if pieces and prefix:
-            pieces[0] = pieces[0][prefix:]
-        chars = np.array(char_offsets(pieces))
+        chars = np.array(char_offsets(tracer.pieces(ids, encoded=True)))
         firsts = np.searchsorted(chars, [start for start, _ in words[: max(0, len(words) - WORDS + 1)]], "right") - 1
         ends = np.searchsorted(chars, [end for _, end in words[WORDS - 1 :]], "left")
         yield bool((longest[begin + firsts] >= ends - firsts).any())

@@ -8,7 +8,7 @@ count them as dependent.
 
 import bisect
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -147,7 +147,8 @@ class Reading:
             begin = window * size
             before, shard = self.sets[part][bisect.bisect_right(self.sets[part], begin, key=lambda one: one[0]) - 1]
             begin, end = begin - before, begin - before + size + 1
-            found += self.passage(shard, begin, end, length, rng, used, part)
+            passage = self.passage(shard, begin, end, length, rng, used, part)
+            found += [] if passage is None else [passage]
         return found
 
     def drawn_held_out(self, n: int, length: int, seed: int, like: Sequence[Passage]) -> list[Passage]:
@@ -165,10 +166,10 @@ class Reading:
                 begins = rng.integers(np.maximum(1, sizes[numbers] - window))
                 for number, begin in zip(numbers.tolist(), begins.tolist(), strict=True):
                     shard = self.held_out[number]
-                    for passage in self.passage(shard, begin, begin + window + 1, length, rng, used, -1):
-                        if wanted[passage.component] > 0 and len(found) < n:
-                            wanted[passage.component] -= 1
-                            found.append(passage)
+                    passage = self.passage(shard, begin, begin + window + 1, length, rng, used, -1)
+                    if passage is not None and wanted[passage.component] > 0 and len(found) < n:
+                        wanted[passage.component] -= 1
+                        found.append(passage)
                 if len(found) in (before, n):
                     break
         return found
@@ -182,9 +183,9 @@ class Reading:
         rng: np.random.Generator,
         used: set[tuple[Path, int]],
         part: int,
-    ) -> Iterator[Passage]:
-        """A passage of one of the documents between two places of a shard; none where they are too short, or the
-        document was used already."""
+    ) -> Passage | None:
+        """A passage of one of the documents between two places of a shard, whose row is noted in `used`; None where
+        they are too short, or the document was used already. `part` is what `Passage` has."""
         tokens = self.open(shard)
         offsets = tokens.offsets
         first = int(np.searchsorted(offsets, begin, "right")) - 1
@@ -196,16 +197,16 @@ class Reading:
         ]
         pieces = [one for one in pieces if one[2] - one[1] >= length]
         if not pieces:
-            return
+            return None
         document, low, high = pieces[int(rng.integers(len(pieces)))]
         row = int(shard.index.documents.rows(shard.name, np.array([document]))[0])
         if (shard.path, row) in used:
-            return
+            return None
         used.add((shard.path, row))
         start = int(rng.integers(low, high - length + 1))
         component = shard.index.documents.read(shard.name, [row])[0].component
         name = f"{shard.index.corpus} {row}"
-        yield Passage(tuple(tokens.tokens[start : start + length].tolist()), component, part, name)
+        return Passage(tuple(tokens.tokens[start : start + length].tolist()), component, part, name)
 
     def open(self, shard: Shard) -> TokenShard:
         """The tokens of a shard."""

@@ -5,6 +5,7 @@ read by the end. What both gained, the model learned from the rest; by how much 
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from bluejay.evals.answers import AnswerFile
 from bluejay.evals.command import checkpoint_models
 from bluejay.evals.estimates import Estimate, mean, unpaired
-from bluejay.evals.pictures import curves
+from bluejay.evals.pictures import curves, evenly_spread
 from bluejay.evals.scorers import open_scorer
 from bluejay.trace.report.drawing import Passage, Reading, documents_of
 from bluejay.trace.report.findings import Finding
@@ -28,37 +29,54 @@ TEXT = (
 )
 
 
+@dataclass(frozen=True)
+class Cohort:
+    """Passages that the run first read between two neighbouring checkpoints."""
+
+    name: str
+    before: int
+    """The number of the earlier checkpoint."""
+    passages: list[Passage]
+
+
+def cohorts_of(reading: Reading, n: int, length: int, seed: int, steps: Sequence[int]) -> list[Cohort]:
+    """At most `n` passages of `length` tokens for each two neighbouring checkpoints, where there are enough."""
+    found = []
+    for number, (before, after) in enumerate(pairwise(steps)):
+        passages = alone(reading, reading.drawn_read(n, length, seed + number, before + 1, after))
+        if len(passages) >= LEAST:
+            found.append(Cohort(f"read at steps {before + 1:,} to {after:,}", number, passages))
+    return found
+
+
 def memorisation(reading: Reading, n: int, length: int, seed: int, device: str) -> Finding | str:
     """The effect of reading on passages first read between each two checkpoints, at each later one; where it cannot be
     measured, a sentence that says why."""
     run = reading.run
     kept = [step for step, _ in run.jumps if step <= run.steps] if (run.directory / "checkpoints").is_dir() else []
-    steps = chosen(kept)
+    steps = evenly_spread(kept, MOST_CHECKPOINTS)
     if len(steps) < 2:
         return f"{run.directory.name} holds {len(steps)} checkpoints; memorisation is measured over two or more"
-    cohorts = {
-        f"read at steps {before + 1:,} to {after:,}": (i, reading.drawn_read(n, length, seed + i, before + 1, after))
-        for i, (before, after) in enumerate(pairwise(steps))
-    }
-    cohorts = {name: (i, alone(reading, passages)) for name, (i, passages) in cohorts.items()}
-    cohorts = {name: found for name, found in cohorts.items() if len(found[1]) >= LEAST}
+    cohorts = cohorts_of(reading, n, length, seed, steps)
     if not cohorts:
         return "no sequence was read for the first time after the first checkpoint, so memorisation is not measured"
-    like = [passage for _, passages in cohorts.values() for passage in passages]
+    like = [passage for cohort in cohorts for passage in cohort.passages]
     control, what = alone(reading, reading.drawn_unread(n, length, seed, like)), "passages of the same sets, never read"
     if len(control) < LEAST:
         control, what = alone(reading, reading.drawn_held_out(n, length, seed, like)), "held-out passages"
     if len(control) < LEAST:
         return f"there are fewer than {LEAST} passages that were not read, so memorisation is not measured"
-    kinds = {**{name: passages for name, (_, passages) in cohorts.items()}, "": control}
     try:
-        scores = measured(reading, kinds, steps, device)
+        *scores, unread = measured(
+            reading, {**{one.name: one.passages for one in cohorts}, "never read": control}, steps, device
+        ).values()
     except (ValueError, OSError) as error:  # a checkpoint is damaged, or cannot be opened as a model
         return f"memorisation is not measured: {error}"
     clusters, lines = documents_of(control), dict[str, list[tuple[float, Estimate]]]()
-    for name, (before, _) in cohorts.items():
-        later = range(before + 1, len(steps))
-        lines[name] = [(float(steps[at]), effect(scores[name], scores[""], before, at, clusters)) for at in later]
+    for cohort, read in zip(cohorts, scores, strict=True):
+        later = range(cohort.before + 1, len(steps))
+        effects = (effect(read, unread, cohort.before, at, clusters) for at in later)
+        lines[cohort.name] = [(float(steps[at]), one) for at, one in zip(later, effects, strict=True)]
     rows = [(f"{name}, at step {step:,.0f}", one) for name, line in lines.items() for step, one in line]
     picture = curves("fall of the loss by reading", "step; nats per token", lines)
     notes = [f"control: {len(control)} {what}; n counts both kinds; passages that stand in several places are left out"]
@@ -71,14 +89,6 @@ def alone(reading: Reading, passages: Sequence[Passage]) -> list[Passage]:
     return [one for one, n in zip(passages, places, strict=True) if n == (one.part >= 0)]
 
 
-def chosen(steps: Sequence[int]) -> list[int]:
-    """The first and the last step and some between."""
-    ordered = sorted(set(steps))
-    if len(ordered) <= MOST_CHECKPOINTS:
-        return ordered
-    return [ordered[round(i * (len(ordered) - 1) / (MOST_CHECKPOINTS - 1))] for i in range(MOST_CHECKPOINTS)]
-
-
 def measured(
     reading: Reading, passages: Mapping[str, Sequence[Passage]], steps: Sequence[int], device: str
 ) -> dict[str, np.ndarray]:
@@ -88,7 +98,7 @@ def measured(
         scorer = open_scorer(str(model), device)
         file = AnswerFile.of(scorer)
         for name, some in passages.items():
-            found[name].append(likelihoods(scorer, file, some, f"step {step}, {name or 'never read'}"))
+            found[name].append(likelihoods(scorer, file, some, f"step {step}, {name}"))
     return {name: np.array(rows) for name, rows in found.items()}
 
 
