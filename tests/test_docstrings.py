@@ -1,12 +1,14 @@
 """Descriptions stand alone: tools show the docstring of one field, or of one parameter, without those around it."""
 
 import ast
+import runpy
 from itertools import pairwise
 from pathlib import Path
 
 from bluejay.serve.app import create_app
 
-SOURCE = Path(__file__).parent.parent / "src/bluejay"
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src/bluejay"
 CONJUNCTIONS = ("And", "Or", "But", "Nor")
 
 
@@ -50,3 +52,8 @@ def test_the_docstring_of_each_field_stands_alone():
 def test_each_description_in_the_api_stands_alone(tiny_model):
     found = [f"{where}: {text}" for where, text in descriptions(create_app(tiny_model).openapi()) if is_fragment(text)]
     assert not found, "\n".join(["these descriptions are fragments:", *found])
+
+
+def test_the_page_of_recipes_has_the_fields_as_they_are():
+    written = (ROOT / "docs/recipes.md").read_text(encoding="utf-8")
+    assert written == runpy.run_path(str(ROOT / "docs/recipes.py"))["page"](), "run python docs/recipes.py"

@@ -36,11 +36,24 @@ def mistake(capsys, *arguments: str) -> str:
         ("pile biuld x.toml", "invalid choice: 'biuld'; did you mean build? (see bluejay pile --help)"),
         ("--verison", "unrecognized arguments: --verison; did you mean --version? (see bluejay --help)"),
         ("generate m class Car:", "Car:; a text of several words stands between quotes (see bluejay generate --help)"),
+        ("--json info m", "--json stands before the verb; options follow it: bluejay VERB --json"),
+        ("-v pile build x.toml", "-v stands before the verb; options follow it: bluejay VERB -v"),
+        ("pile --json build x.toml", "--json stands before the step; options follow it: bluejay pile STEP --json"),
+        ("generate m x --max-tokens 2k", "argument --max-tokens: it is 2k; it must be a whole number (see"),
+        ("generate m x --top-p all", "argument --top-p: it is all; it must be a number (see"),
+        ("generate m x --logit-bias 7", "argument --logit-bias: it is 7; it must be TOKEN=NUMBER (see"),
+        ("card m --watts -3", "--watts is -3; it must be a number above 0"),
+        ("card m --watts nan", "--watts is nan; it must be a number above 0"),
+        ("runs m --picture runs.svg", "--picture is runs.svg; it must end in .png"),
+        ("runs m --picture folder.png", "folder.png is a folder; name a file"),
+        ("trace report m --output file.txt", "file.txt is a file; name a folder"),
         ("convert m out.bin", "out.bin is a name for a file of weights; name a folder, or a file that ends in .gguf"),
     ],
 )
 def test_a_misplaced_or_misspelt_option_is_named(command, says, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "file.txt").touch()
     assert says in mistake(capsys, *command.split())
 
 

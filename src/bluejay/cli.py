@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bluejay.fields import add_options, at_least, given
-from bluejay.files import json_of
+from bluejay.files import json_of, require_writable
 from bluejay.infer.params import SamplingParams
 from bluejay.mistakes import (
     Interrupted,
@@ -25,7 +25,15 @@ from bluejay.serve.settings import PublicSettings, ServeSettings, settings_from
 from bluejay.verbs.card import card_options, run_card
 from bluejay.verbs.eval import eval_options, run_eval
 from bluejay.verbs.lens import lens_options, run_lens
-from bluejay.verbs.parser import Parser, fail, refuse, require_recipe_first, require_verb_first
+from bluejay.verbs.parser import (
+    Parser,
+    all_parsers,
+    fail,
+    refuse,
+    require_recipe_first,
+    require_verb_first,
+    verbs_of,
+)
 from bluejay.verbs.pile import pile_verbs
 from bluejay.verbs.trace import trace_verbs
 from bluejay.verbs.train import run_train, train_options
@@ -101,6 +109,7 @@ def parser() -> Parser:
     help = "tokens of an answer at most (default: 128)"
     compare_.add_argument("--max-tokens", type=at_least(1), default=128, help=help)
     plan_ = add_verb(verbs, "plan", train_plan, "predict memory, time and cost of a training run", overrides=True)
+    plan_.epilog = "Any field of the recipe or the hardware can follow as --section.field value: --hardware.devices 64."
     plan_.add_argument("recipe", type=Path, help="a recipe, such as recipes/train/gpt-j-6b.toml")
     hardware_help = "a description such as recipes/hardware/h100.toml (default: measure this machine)"
     plan_.add_argument("--hardware", type=Path, help=hardware_help)
@@ -111,6 +120,7 @@ def parser() -> Parser:
     help = "the text to continue; - reads it from standard input; without one an editor opens"
     generate_.add_argument("prompt", nargs="?", help=help)
     add_options(generate_, SamplingParams, without=("logprobs", "prompt_logprobs"))  # only reports, not printed
+    generate_.epilog = r"In --stop, \n and \t stand for line breaks and tabs."
     device_options(generate_)
 
     help = "convert a model from any layout to a Hugging Face directory, or to a .gguf file"
@@ -180,8 +190,6 @@ def add_verb(
 ) -> argparse.ArgumentParser:
     """Add a verb with the options that all verbs have; `--json` only where the verb has a result to print."""
     epilog = "Any field of the recipe can follow as --section.field value, for example --seed 7." if overrides else None
-    if name == "plan":
-        epilog = "Any field of the recipe or the hardware can follow as --section.field value: --hardware.devices 64."
     verb = verbs.add_parser(name, help=help, description=help, epilog=epilog)
     if json:
         verb.add_argument("--json", action="store_true", help="print the result as one JSON object on the last line")
@@ -213,7 +221,8 @@ def new(options: argparse.Namespace, _: list[str]) -> None:
 
     corpus, training = write(options.directory, options.text)
     fill = "" if options.text else f"put text files into {options.directory / 'text'}, "
-    text = f"{fill}edit {corpus} and {training}, then: bluejay pile build {corpus} && bluejay train {training}"
+    commands = ["bluejay", "pile", "build", str(corpus)], ["bluejay", "train", str(training)]
+    text = f"{fill}edit {corpus} and {training}, then: {' && '.join(map(shlex.join, commands))}"
     report(options, text, {"corpus": str(corpus), "training": str(training)})
 
 
@@ -221,6 +230,10 @@ def list_runs(options: argparse.Namespace, _: list[str]) -> None:
     """`bluejay runs`."""
     from bluejay.train.report.runs import as_dict, draw_runs, find_runs, table
 
+    if options.picture is not None and options.picture.suffix.lower() != ".png":
+        raise ValueError(f"--picture is {options.picture}; it must end in .png")
+    if options.picture is not None:
+        require_writable(options.picture)
     found = find_runs(options.folders)
     if options.picture is not None:
         draw_runs(found, options.picture)
@@ -253,8 +266,11 @@ def train_plan(options: argparse.Namespace, overrides: list[str]) -> None:
 def generate(options: argparse.Namespace, _: list[str]) -> None:
     """`bluejay generate`: print one sample as it is generated, several when all are complete; or open the editor."""
     from bluejay.infer.model import load
+    from bluejay.terminal.settings import value_from
 
-    params = SamplingParams(**given(options, SamplingParams))
+    values = given(options, SamplingParams)
+    stop = tuple(value_from("stop", text) for text in values.pop("stop", ()))
+    params = SamplingParams(**values, stop=stop)
     if options.prompt is None:
         if options.json:
             raise ValueError("--json needs a prompt; - reads it from standard input")
@@ -348,8 +364,12 @@ def completion(options: argparse.Namespace, _: list[str]) -> None:
     import shtab
 
     known = parser()
-    below = next(action for action in known._actions if isinstance(action, argparse._SubParsersAction))
-    for verb in below._get_subactions():
+    verbs = verbs_of(known)
+    assert verbs is not None
+    for verb in verbs._get_subactions():
         if verb.dest in TWO_WORDS:  # a shell would take its words for two verbs
             verb.help = argparse.SUPPRESS
+    for action in (action for one in all_parsers(known) for action in one._actions):
+        if action.nargs != 0 and action.choices is None:
+            vars(action)["complete"] = shtab.FILE
     print(shtab.complete(known, options.shell))

@@ -105,6 +105,9 @@ def model_card(
     if result is None or not (run / "model").is_dir():
         raise ValueError(f"{run} is no finished run; {how_to_go_on(run)}")
     recipe, identity = recipes.load(TrainRecipe, run / "recipe.toml"), identity_at(run / "model")
+    if summary.steps_done < recipe.steps:  # of the metrics, only a part is there
+        tokens = recipe.steps * recipe.train.batch_tokens
+        summary = replace(summary, steps_done=recipe.steps, tokens=tokens, seconds=0.0)
     stated = licence or licence_of(run / "model")
     asks, traces = f"bluejay eval {run} --suite small --report {run / EVALUATION}", f"bluejay trace report {run}"
     lines = [
@@ -181,6 +184,9 @@ def training(recipe: TrainRecipe, summary: RunSummary, result: Result, watts: fl
     train = recipe.train
     hours, rate = summary.seconds / 3600, summary.tokens / max(summary.seconds, 1e-9)
     energy = f"about {hours * watts / 1000:.3g} kWh at {watts:g} W" if watts else "not estimated: --watts was not given"
+    time = f"{format_duration(summary.seconds)} of steps, {rate:,.0f} tokens/s"
+    if not summary.seconds:
+        time, energy = "not known: the metrics of the run are not whole", "not estimated: the time is not known"
     rows = [
         ("", ""),
         (
@@ -189,7 +195,7 @@ def training(recipe: TrainRecipe, summary: RunSummary, result: Result, watts: fl
         ),
         ("optimizer", f"{train.optimizer.kind}, rate {train.lr:g}, schedule {train.schedule.kind}, seed {recipe.seed}"),
         ("machine", result.machine or "not recorded"),
-        ("time", f"{format_duration(summary.seconds)} of steps, {rate:,.0f} tokens/s"),
+        ("time", time),
         ("energy", energy),
     ]
     yield "## Training\n"

@@ -8,16 +8,16 @@ from importlib import resources
 
 import pytest
 from prompt_toolkit.input import create_pipe_input
-from prompt_toolkit.output import DummyOutput
+from prompt_toolkit.output import ColorDepth, DummyOutput
 
 from bluejay.gpt.config import GPTConfig
 from bluejay.gpt.init import new_model
 from bluejay.infer.model import Model
 from bluejay.infer.params import SamplingParams
 from bluejay.infer.samples import Chunk
-from bluejay.terminal.annotated_text import AnnotatedText, Sample
+from bluejay.terminal.annotated_text import STYLE, AnnotatedText, Sample, style_of
 from bluejay.terminal.assets import EXAMPLES, PROBABILITY_THRESHOLDS
-from bluejay.terminal.editor import KEYS, STYLE, Editor, open_editor
+from bluejay.terminal.editor import KEYS, Editor, open_editor
 from bluejay.terminal.history import History
 from bluejay.terminal.menu import Menu
 from bluejay.terminal.settings import Settings, link_to, parse_link, parse_settings
@@ -111,6 +111,17 @@ def test_nothing_is_cut_off_at_80_columns(tiny_model):
         await until(lambda: editor.message in on_screen(editor))
 
     driven(tiny_model, script, max_tokens=12, seed=3)
+
+
+def test_a_tab_is_shown_as_blanks(tiny_model):
+    async def script(editor, press, until, run):
+        editor._show(AnnotatedText("for x:\n\tpass"))
+        editor.samples = [Sample(AnnotatedText().append("a").append("\tb"))]
+        editor.app.invalidate()
+        await until(lambda: "a    b" in on_screen(editor))
+        assert "    pass" in on_screen(editor) and "^I" not in on_screen(editor)
+
+    driven(tiny_model, script)
 
 
 @pytest.fixture(scope="module")
@@ -381,6 +392,13 @@ def test_colours_of_probabilities_are_those_of_the_page():
     assert len(page) == len(PROBABILITY_THRESHOLDS) + 1
     terminal = {name: style.split()[0] for name, style in STYLE.style_rules}
     assert {name: f"bg:{colour}" for name, colour in page} == {name: terminal[name] for name, _ in page}
+
+
+def test_the_models_words_are_marked_without_colours_too(monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    depth = ColorDepth.from_env()
+    assert depth is not None and style_of(depth).get_attrs_for_style_str("class:model").underline
+    assert style_of(ColorDepth.DEPTH_8_BIT) is STYLE
 
 
 @pytest.mark.parametrize("name", ["dumb", "unknown"])

@@ -4,12 +4,27 @@ import math
 from dataclasses import dataclass, field, replace
 
 from prompt_toolkit.formatted_text import StyleAndTextTuples
+from prompt_toolkit.output import ColorDepth
+from prompt_toolkit.styles import Style
 
 from bluejay.infer.samples import Chunk
 from bluejay.prefixes import common_prefix
 from bluejay.terminal.assets import PROBABILITY_THRESHOLDS
 from bluejay.terminal.function_end import function_end
 from bluejay.tokenizer import Tokenizer
+
+STYLES = {
+    "model": "bg:#fbf0d3 fg:#15181c",
+    "p0": "bg:#fdf8ea fg:#15181c",
+    "p1": "bg:#fbeabf fg:#15181c underline",
+    "p2": "bg:#f6d68b fg:#15181c underline",
+    "p3": "bg:#eebd55 fg:#15181c underline",
+    "p4": "bg:#e0a126 fg:#15181c underline bold",
+    "bar": "reverse",
+    "error": "bold",
+}
+STYLE = Style.from_dict(STYLES)
+WITHOUT_COLOURS = Style.from_dict(STYLES | {"model": "underline"})
 
 
 @dataclass(frozen=True)
@@ -129,6 +144,11 @@ def probability_level(logprob: float) -> int:
 def percent(logprob: float) -> str:
     """A probability as a percentage, from its logarithm."""
     return f"{math.exp(logprob):.2%}" if logprob < math.log(0.01) else f"{math.exp(logprob):.0%}"
+
+
+def style_of(depth: ColorDepth) -> Style:
+    """The style of a terminal; on one without colours, as after NO_COLOR=1, the model's words are underlined."""
+    return WITHOUT_COLOURS if depth is ColorDepth.DEPTH_1_BIT else STYLE
 
 
 def styled_fragments(annotated: AnnotatedText, start: int, end: int, probabilities: bool) -> StyleAndTextTuples:

@@ -19,16 +19,17 @@ from prompt_toolkit.input import Input
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.layout import ConditionalContainer, Dimension, DynamicContainer, HSplit, Layout, VSplit, Window
 from prompt_toolkit.layout.controls import BufferControl, FormattedTextControl
+from prompt_toolkit.layout.processors import TabsProcessor
 from prompt_toolkit.lexers import Lexer
 from prompt_toolkit.output import Output
-from prompt_toolkit.styles import Style
+from prompt_toolkit.styles import DynamicStyle
 from prompt_toolkit.utils import is_dumb_terminal
 from prompt_toolkit.widgets import TextArea
 
 from bluejay.infer.engine import Engine
 from bluejay.infer.model import Model
 from bluejay.infer.params import SamplingParams
-from bluejay.terminal.annotated_text import AnnotatedText, Sample, Span, is_partial, percent, styled_fragments
+from bluejay.terminal.annotated_text import AnnotatedText, Sample, Span, is_partial, percent, style_of, styled_fragments
 from bluejay.terminal.assets import STOP_REASONS
 from bluejay.terminal.history import History, HistoryEntry, state_directory
 from bluejay.terminal.menu import Menu, examples_menu, history_menu, model_menu
@@ -36,18 +37,8 @@ from bluejay.terminal.settings import Settings, link_to, parse_link, parse_setti
 
 N_ALTERNATIVES = 5
 """The number of likeliest tokens shown for the token at the caret."""
-STYLE = Style.from_dict(
-    {
-        "model": "bg:#fbf0d3 fg:#15181c",
-        "p0": "bg:#fdf8ea fg:#15181c",
-        "p1": "bg:#fbeabf fg:#15181c underline",
-        "p2": "bg:#f6d68b fg:#15181c underline",
-        "p3": "bg:#eebd55 fg:#15181c underline",
-        "p4": "bg:#e0a126 fg:#15181c underline bold",
-        "bar": "reverse",
-        "error": "bold",
-    }
-)
+TAB = 4
+"""Columns from one tab stop to the next, as on the page."""
 KEYS = (
     "^R run  ^C stop  ^Z undo  ^Y redo  ^S settings  ^P probabilities\n"
     "^T resample from here  ^E examples  ^O history  ^L link  ^G the model  ^Q quit"
@@ -84,7 +75,8 @@ class Editor(Lexer):
         )
         self.line = TextArea(str(settings), height=1, multiline=False, prompt="settings: ", wrap_lines=False)
         self.line.accept_handler = self._accept
-        self.window = Window(BufferControl(self.buffer, lexer=self), wrap_lines=True)
+        tabs = TabsProcessor(TAB, " ", " ")
+        self.window = Window(BufferControl(self.buffer, [tabs], lexer=self), wrap_lines=True)
         columns = DynamicContainer(lambda: VSplit([self._column(i) for i in range(len(self.samples))], padding=2))
         menu = Window(FormattedTextControl(lambda: self.menu.rows if self.menu else []), wrap_lines=True)
         body = [
@@ -99,7 +91,7 @@ class Editor(Lexer):
         self.app: Application[None] = Application(
             Layout(HSplit(body), focused_element=self.window),
             key_bindings=self._keys(),
-            style=STYLE,
+            style=DynamicStyle(lambda: style_of(self.app.color_depth)),
             full_screen=True,
             input=input,
             output=output,
@@ -303,9 +295,13 @@ class Editor(Lexer):
     def _column(self, i: int) -> HSplit:
         """The column of one sample, below its number."""
         sample = self.samples[i].annotated
-        text = FormattedTextControl(lambda: styled_fragments(sample, 0, len(sample.text), self.probabilities))
+
+        def fragments() -> StyleAndTextTuples:
+            parts = styled_fragments(sample, 0, len(sample.text), self.probabilities)
+            return [(style, text.expandtabs(TAB)) for style, text, *_ in parts]
+
         number = Window(FormattedTextControl(f"{i + 1}"), height=1, style="class:bar")
-        return HSplit([number, Window(text, wrap_lines=True)])
+        return HSplit([number, Window(FormattedTextControl(fragments), wrap_lines=True)])
 
     def _keys(self) -> KeyBindings:
         keys = KeyBindings()

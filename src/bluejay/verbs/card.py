@@ -1,6 +1,7 @@
 """`bluejay card`."""
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ def run_card(options: argparse.Namespace, _: list[str]) -> tuple[str, dict[str, 
     """`bluejay card`."""
     from bluejay.model_card import write_model_card
 
+    if options.watts is not None and not 0 < options.watts < math.inf:
+        raise ValueError(f"--watts is {options.watts:g}; it must be a number above 0")
     path = write_model_card(
         options.run, options.evaluation, options.memorisation, licence=options.licence, watts=options.watts
     )

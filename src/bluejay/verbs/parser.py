@@ -3,14 +3,18 @@
 import argparse
 import difflib
 import sys
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
+from bluejay.fields import pair
 from bluejay.train.distributed.processes import speaking_for_all
 
 TEXTS = ("prompt", "text")
 """The arguments of verbs that are texts, which may be several words."""
+KINDS = {int: "a whole number", float: "a number", pair: "TOKEN=NUMBER"}
+"""Types of options, and what a value of each is called."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -27,6 +31,16 @@ class Parser(argparse.ArgumentParser):
             setattr(found, left[0].dest, self._get_values(left[0], words))
             return found, []
         return found, rest
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        """Say what a value must be, where argparse would name a type of Python."""
+        try:
+            return super()._get_value(action, arg_string)
+        except argparse.ArgumentError as error:
+            if action.type not in KINDS:
+                raise
+            told = f"it is {arg_string}; it must be {KINDS[action.type]}"
+            raise argparse.ArgumentError(action, told) from error
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Name the choice that a misspelt one may stand for, where there is one."""
@@ -67,10 +81,30 @@ def refuse(words: list[str], parser: argparse.ArgumentParser) -> NoReturn:
 
 
 def require_verb_first(words: list[str], parser: argparse.ArgumentParser) -> None:
-    """Refuse an unknown option before the verb, for which argparse would only miss the verb."""
-    name = words[0].partition("=")[0] if words else ""
+    """Refuse an option of a verb, or an unknown one, before the verb, for which argparse would only miss the verb."""
+    verbs = verbs_of(parser)
+    if not words or verbs is None:
+        return
+    if words[0] in verbs.choices:
+        return require_verb_first(words[1:], verbs.choices[words[0]])
+    name = words[0].partition("=")[0]
     if name.startswith("-") and not any(option.startswith(name) for option in parser._option_string_actions):
+        if any(name in one._option_string_actions for one in all_parsers(parser)):
+            verb = verbs.metavar
+            fail(f"{name} stands before the {str(verb).lower()}; options follow it: {parser.prog} {verb} {name}")
         refuse(words[:1], parser)
+
+
+def verbs_of(parser: argparse.ArgumentParser) -> "argparse._SubParsersAction[Any] | None":
+    """The verbs of a parser; None where it is one of a verb."""
+    return next((one for one in parser._actions if isinstance(one, argparse._SubParsersAction)), None)
+
+
+def all_parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """A parser and those of all its verbs."""
+    yield parser
+    for verb in (verbs.choices if (verbs := verbs_of(parser)) else {}).values():
+        yield from all_parsers(verb)
 
 
 def require_recipe_first(words: list[str], overrides: list[str], options: argparse.Namespace) -> None:

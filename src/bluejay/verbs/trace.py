@@ -89,6 +89,8 @@ def run_report(options: argparse.Namespace, _: list[str]) -> tuple[str, dict[str
 
     tasks = tuple(options.tasks)
     suite = "" if tasks or options.suite == "none" else options.suite
+    if options.output is not None:
+        require_writable(options.output, is_folder=True)
     counts = (options.passages, options.samples)
     settings = ReportSettings(*counts, suite, tasks, options.limit, options.seed, options.device)
     reading, target = Reading(options.model, options.corpus), Path(options.model)
