@@ -353,7 +353,7 @@ class Model:
         """What `predictions` gives for each pair."""
         check_pairs(pairs, self.config.vocab_size, "the text" if single else "text {}")
         found: list[Tensor] = [torch.empty(0, 2)] * len(pairs)
-        with bar_if(progress and not single, "scoring", len(pairs), "tokens") as advance, self._resident.turn():
+        with bar_if(progress and not single, "scoring", len(pairs), "texts") as advance, self._resident.turn():
             for number, rows in self.predictions(pairs):
                 go_on()
                 found[number] = rows
