@@ -11,6 +11,7 @@ import pytest
 from bluejay.gpt.formats.layouts import save_model
 from bluejay.infer.model import load
 
+pytest.importorskip("lm_eval")
 pytestmark = pytest.mark.slow
 
 DATA = """
