@@ -1,7 +1,6 @@
 """The command line: results on standard output, and a mistake is one line and exit code 2, with nothing left behind."""
 
 import argparse
-import importlib.util
 import json
 import os
 import re
@@ -175,12 +174,6 @@ def test_verbose_shows_the_traceback(tmp_path):
         run("generate", tmp_path / "nothing", "x", "-v")
 
 
-def test_help_answers_at_once():
-    program = "import sys; from bluejay.cli import parser; parser(); print(*sys.modules)"
-    modules = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.split()
-    assert not {"numpy", "torch", "rich", "pyarrow", "tokenizers", "httpx", "jinja2"} & set(modules)
-
-
 VERBS = {
     "pile build": ["none.toml"],
     "pile plan": ["none.toml"],
@@ -274,44 +267,6 @@ def test_the_guide_has_a_row_for_each_verb():
     table = (ROOT / "docs/guide.md").read_text(encoding="utf-8").partition("## The verbs")[2].partition("| --- |")[2]
     named = [verb for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for verb in re.findall("`(.*?)`", row)]
     assert sorted(named) == sorted(VERBS)
-
-
-def test_help_names_only_fields_that_the_verb_takes(capsys):
-    for words, takes_hardware in ((["plan"], True), (["pile", "plan"], False), (["pile", "build"], False)):
-        with pytest.raises(SystemExit):
-            cli.main([*words, "--help"])
-        assert ("--hardware" in capsys.readouterr().out) == takes_hardware
-
-
-@pytest.mark.parametrize(("shell", "expected"), [("bash", "-F _shtab_bluejay bluejay"), ("zsh", "#compdef bluejay")])
-def test_a_shell_completes_verbs_and_options(shell, expected, capsys):
-    if importlib.util.find_spec("shtab") is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("shtab is not installed")
-    cli.main(["completion", shell])
-    printed = capsys.readouterr().out
-    assert expected in printed and "convert" in printed and "--quantize" in printed
-    words = printed.replace("bluejay trace report", "")  # which a help text names
-    assert "trace" in words and "trace report" not in words and "trace_report" not in words
-
-
-def test_a_shell_completes_names_of_files(tmp_path, monkeypatch, capsys):
-    pytest.importorskip("shtab")
-    cli.main(["completion", "bash"])
-    (tmp_path / "my novel.txt").touch()
-    (tmp_path / "complete.sh").write_text(
-        capsys.readouterr().out + "COMP_WORDS=(bluejay train my) COMP_CWORD=2\n_shtab_bluejay bluejay my train\n"
-        "echo ${COMPREPLY[*]}"
-    )
-    done = subprocess.run(["bash", "complete.sh"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.stdout == "my novel.txt\n"
-
-
-def test_the_commands_that_a_new_recipe_names_can_be_pasted(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "a text.txt").write_text("One two three.")
-    run("new", "my novel", "a text.txt")
-    printed = capsys.readouterr().out
-    assert "bluejay pile build 'my novel/pile.toml' && bluejay train 'my novel/train.toml'" in printed
 
 
 def test_a_stop_may_name_a_line_break(monkeypatch, tiny_model, capsys):
