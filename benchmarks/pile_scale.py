@@ -149,7 +149,7 @@ def files_of(step: Step, listed: dict[Path, int]) -> int:
         "merge": lambda step: 1 + (len(step.records) + len(step.arrays)) * (n + 1),
         "encode": lambda step: 4 + 9,
         "merge-encoded": lambda step: 1 + 5 * n + 5,
-        "shuffle": lambda step: 1 + (2 + step.jsonl) * n + 2,
+        "shuffle": lambda step: 1 + (2 + step.jsonl) * n + (2 + step.jsonl) * (step.end - step.first),
     }
     return reads[step.name](step) + 1
 

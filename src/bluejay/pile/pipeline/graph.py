@@ -87,7 +87,7 @@ class Pipeline:
         tokenizer = self.make_tokenizer()  # all texts: MakeTokenizer
         self.find_passages()  # per part: HashPassages; per bucket: FindRepeats; per few parts: LocatePassages
         counts = self.encode(tokenizer, epochs)  # per part: Encode
-        buckets = self.shuffle(counts)  # per bucket: Shuffle
+        buckets = self.shuffle(counts)  # per few buckets: Shuffle
         return self.corpus(tokenizer, buckets)
 
     def entry(self, files: PartFiles) -> ComponentReport:
@@ -284,7 +284,7 @@ class Pipeline:
         return counts
 
     def shuffle(self, counts: list[dict[str, Any]]) -> dict[str, list[Path]]:
-        """Sort the copies of each split; gives the directories of its buckets, in order."""
+        """Sort the copies of each split; gives the folders of its buckets, in order."""
         dtype, jsonl = dtype_for(self.report.vocab_size), self.recipe.jsonl
         buckets = {split: shuffle.bucket_count(split, counts, jsonl) for split in SPLITS}
         size = np.dtype(dtype).itemsize * sum(self.report.total(split).tokens for split in SPLITS)
@@ -297,11 +297,16 @@ class Pipeline:
             outputs, counts = [task.directory for task in tasks], [task.counts for task in tasks]
         listing = self.runner.listing(outputs)
         steps = [
-            Shuffle(listing, split, n, buckets[split], dtype, jsonl) for split in SPLITS for n in range(buckets[split])
+            Shuffle(listing, split, first, min(first + shuffle.BUCKETS_AT_ONCE, n), n, dtype, jsonl)
+            for split, n in buckets.items()
+            for first in range(0, n, shuffle.BUCKETS_AT_ONCE)
         ]
-        tasks = self.runner.finish("shuffle", steps, [size // len(steps)] * len(steps))
-        done = list(zip(steps, tasks, strict=True))
-        return {split: [task.directory for step, task in done if step.split == split] for split in SPLITS}
+        total = sum(buckets.values())
+        tasks = self.runner.finish("shuffle", steps, [size * (step.end - step.first) // total for step in steps])
+        folders: dict[str, list[Path]] = {split: [] for split in SPLITS}
+        for step, task in zip(steps, tasks, strict=True):
+            folders[step.split] += step.folders(task.directory)
+        return folders
 
     def corpus(self, tokenizer: Path, buckets: dict[str, list[Path]]) -> Corpus:
         """The outputs that the corpus is assembled from."""

@@ -28,7 +28,7 @@ class Corpus:
     tables: dict[str, list[Path]]
     """The Parquet files of each table of documents: train, valid, test, dropped and skipped."""
     buckets: dict[str, list[Path]]
-    """The output directories of `Shuffle` for each split, in order."""
+    """The folders of the buckets that `Shuffle` sorted, for each split, in order."""
     tokenizer: Path
     jsonl: bool
     """Whether the documents are exported as JSON lines."""

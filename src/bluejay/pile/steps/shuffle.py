@@ -1,8 +1,9 @@
 """Put all copies of the documents of a split into their final order, one bucket of shuffle keys at a time.
 
 The place of a copy in a shard follows from its shuffle key, so the copies of a bucket are consecutive in the shard.
-They are gathered from all outputs of `Encode` and sorted by themselves: memory does not grow with the corpus. Where
-there are more outputs than one task may open, `MergeEncoded` makes one of several.
+They are gathered from all outputs of `Encode` and sorted by themselves: memory does not grow with the corpus. A task
+sorts several buckets, so that the outputs are not opened again for each. Where there are more outputs than one task may
+open, `MergeEncoded` makes one of several.
 """
 
 import itertools
@@ -10,7 +11,7 @@ import mmap
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,39 +31,53 @@ BUCKET_TOKENS = 24_000_000
 """Tokens of a bucket, on average, which are sorted in memory."""
 BUCKET_LINE_BYTES = 150_000_000
 """Bytes of exported lines of a bucket, on average."""
+BUCKETS_AT_ONCE = 8
+"""Buckets that a task sorts, one after the other."""
 LINES = "lines.jsonl.zst"
 """The file with the exported lines of a bucket."""
 
 
 @dataclass(frozen=True)
 class Shuffle:
-    """Sort one bucket. Writes `tokens.bin` and `table.parquet`, and `lines.jsonl.zst` for the export."""
+    """Sort some buckets, from `first` to below `end`.
+
+    Writes a folder for each, named by its number, with `tokens.bin` and `table.parquet`, and `lines.jsonl.zst` for the
+    export.
+    """
 
     name: ClassVar[str] = "shuffle"
     listing: Path
     """The outputs of `Encode` or `MergeEncoded`."""
     split: str
-    bucket: int
+    first: int
+    end: int
     n_buckets: int
+    """Buckets of the split."""
     dtype: str
     """Type of the token ids."""
     jsonl: bool
     """Whether the documents are exported as JSON lines."""
 
     def key(self) -> list[Any]:
-        """The bucket and the encoded parts."""
-        return [self.listing.name, self.split, self.bucket, self.n_buckets, self.jsonl]
+        """The buckets and the encoded parts."""
+        return [self.listing.name, self.split, self.first, self.end, self.n_buckets, self.jsonl]
 
     def run(self, out: Path) -> dict[str, Any]:
-        ((table, tokens, lines),) = Copies(listed(self.listing), self.split, self.dtype, self.jsonl).pieces(
-            [key_range(self.bucket, self.n_buckets)]
-        )
-        (out / "tokens.bin").write_bytes(tokens)
-        if self.jsonl:
-            compress(lines, out / LINES)
-        table = table.drop_columns(["shuffle_key", "token_offset", "line_offset", "line_bytes"])
-        pq.write_table(table, out / "table.parquet", compression="zstd")
-        return {"documents": len(table)}
+        copies, documents = Copies(listed(self.listing), self.split, self.dtype, self.jsonl), 0
+        pieces = copies.pieces([key_range(bucket, self.n_buckets) for bucket in range(self.first, self.end)])
+        for folder, (table, tokens, lines) in zip(self.folders(out), pieces, strict=True):
+            folder.mkdir()
+            (folder / "tokens.bin").write_bytes(tokens)
+            if self.jsonl:
+                compress(lines, folder / LINES)
+            table = table.drop_columns(["shuffle_key", "token_offset", "line_offset", "line_bytes"])
+            pq.write_table(table, folder / "table.parquet", compression="zstd")
+            documents += len(table)
+        return {"documents": documents}
+
+    def folders(self, out: Path) -> list[Path]:
+        """The folder of each bucket in the output `out`, in order."""
+        return [out / str(bucket) for bucket in range(self.first, self.end)]
 
 
 @dataclass(frozen=True)
@@ -119,22 +134,27 @@ class Copies:
         files = [pa.ipc.open_file(pa.py_buffer(mapped(output / f"{split}.arrow"))) for output in outputs]
         self.schema = files[0].schema
         self.batches = [[b for n in range(file.num_record_batches) if len(b := file.get_batch(n))] for file in files]
-        self.tokens = [mapped(output / "tokens.bin") for output in outputs]
-        self.lines = [mapped(output / "lines.bin") for output in outputs] if lines else None
+        self.keys = [[batch["shuffle_key"].to_numpy() for batch in batches] for batches in self.batches]
+        self.tokens = MappedFiles([mapped(output / "tokens.bin") for output in outputs])
+        self.lines = MappedFiles([mapped(output / "lines.bin") for output in outputs]) if lines else None
         self.width = np.dtype(dtype).itemsize
 
     def pieces(self, ranges: Sequence[tuple[int, int]]) -> Iterator[tuple[pa.Table, memoryview, memoryview]]:
-        """Yield, for each range of shuffle keys, the rows of its copies in order, their tokens and their lines."""
+        """Yield, for each range of shuffle keys, the rows of its copies in order, their tokens and their lines.
+
+        The bytes of tokens and lines are overwritten for the next range.
+        """
         for low, high in ranges:
-            slices = [pa.Table.from_batches(rows_between(some, low, high), self.schema) for some in self.batches]
+            rows = (rows_between(*file, low, high) for file in zip(self.batches, self.keys, strict=True))
+            slices = [pa.Table.from_batches(some, self.schema) for some in rows]
             table = pa.concat_tables(slices)
             part = np.repeat(np.arange(len(slices)), [len(rows) for rows in slices])
             order = pc.sort_indices(table, [("shuffle_key", "ascending"), ("id", "ascending")])
             table, part = table.take(order), part[order.to_numpy()]
             begin, length = (self.width * table[name].to_numpy() for name in ("token_offset", "length"))
-            tokens = gather_bytes(self.tokens, part, begin, length)
+            tokens = self.tokens.gather(part, begin, length)
             begin, length = (table[name].to_numpy() for name in ("line_offset", "line_bytes"))
-            yield table, tokens, gather_bytes(self.lines, part, begin, length) if self.lines else memoryview(b"")
+            yield table, tokens, self.lines.gather(part, begin, length) if self.lines else memoryview(b"")
 
 
 def bucket_count(split: str, counts: list[dict[str, Any]], jsonl: bool) -> int:
@@ -144,38 +164,51 @@ def bucket_count(split: str, counts: list[dict[str, Any]], jsonl: bool) -> int:
     return max(-(-tokens // BUCKET_TOKENS), -(-line_bytes // BUCKET_LINE_BYTES), 1)
 
 
-def rows_between(batches: Sequence[pa.RecordBatch], low: int, high: int) -> Iterator[pa.RecordBatch]:
-    """Yield the rows with shuffle keys from `low` to below `high`, of batches in their order, none of them empty."""
+def rows_between(
+    batches: Sequence[pa.RecordBatch], keys: Sequence[NDArray[np.uint64]], low: int, high: int
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows with shuffle keys from `low` to below `high`, of batches in their order, none of them empty.
 
-    def keys(batch: pa.RecordBatch) -> NDArray[np.uint64]:
-        return batch["shuffle_key"].to_numpy()
+    `keys` are the shuffle keys of each batch, (rows,).
+    """
+    first = [int(some[0]) for some in keys]
+    within = slice(max(bisect_right(first, low) - 1, 0), bisect_left(first, high))
+    for batch, some in zip(batches[within], keys[within], strict=True):
+        begin, end = (bisect_left(some, bound, key=int) for bound in (low, high))
+        yield batch.slice(begin, end - begin)
 
-    begin = max(bisect_right(batches, low, key=lambda batch: int(keys(batch)[0])) - 1, 0)
-    for batch in batches[begin : bisect_left(batches, high, key=lambda batch: int(keys(batch)[0]))]:
-        first, end = (bisect_left(keys(batch), bound, key=int) for bound in (low, high))
-        yield batch.slice(first, end - first)
+
+@dataclass
+class MappedFiles:
+    """Files that are mapped into memory, and a buffer in which pieces of them are gathered."""
+
+    files: Sequence[NDArray[np.uint8]]
+    buffer: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
+    """Kept, because new memory costs more than the copying where the page cache has taken all that was free."""
+
+    def gather(self, part: NDArray[np.int64], begin: NDArray[np.int64], size: NDArray[np.int64]) -> memoryview:
+        """Concatenate (pieces,): for each i the `size[i]` bytes of file `part[i]` from byte `begin[i]`.
+
+        The result is overwritten by the next call.
+        """
+        ends = np.cumsum(size)
+        n_bytes = int(size.sum())
+        if n_bytes > len(self.buffer):
+            self.buffer = np.empty(n_bytes + n_bytes // 8, np.uint8)
+        data = self.buffer[:n_bytes]
+        order = np.argsort(part, kind="stable")
+        bounds = np.searchsorted(part[order], np.arange(len(self.files) + 1))
+        for file, (first, last) in zip(self.files, itertools.pairwise(bounds.tolist()), strict=True):
+            rows = order[first:last]
+            for end, n, offset in zip(ends[rows].tolist(), size[rows].tolist(), begin[rows].tolist(), strict=True):
+                data[end - n : end] = file[offset : offset + n]
+        return data.data
 
 
 def mapped(path: Path) -> NDArray[np.uint8]:
-    """The bytes of a file, mapped into memory. A range of keys opens each output, so opening must be cheap: numpy's own
-    maps take four times as long, and again for each slice."""
+    """The bytes of a file, mapped into memory: numpy's own maps take four times as long, and again for each slice."""
     path = ensure_local(path)
     if not path.stat().st_size:
         return np.empty(0, np.uint8)
     with path.open("rb") as file:
         return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
-
-
-def gather_bytes(
-    files: Sequence[NDArray[np.uint8]], part: NDArray[np.int64], begin: NDArray[np.int64], size: NDArray[np.int64]
-) -> memoryview:
-    """Concatenate pieces of files: for each i the `size[i]` bytes of file `part[i]` from byte `begin[i]`."""
-    ends = np.cumsum(size)
-    data = np.empty(int(ends[-1]) if len(ends) else 0, np.uint8)
-    order = np.argsort(part, kind="stable")
-    bounds = np.searchsorted(part[order], np.arange(len(files) + 1))
-    for file, (first, last) in zip(files, itertools.pairwise(bounds.tolist()), strict=True):
-        rows = order[first:last]
-        for end, n, offset in zip(ends[rows].tolist(), size[rows].tolist(), begin[rows].tolist(), strict=True):
-            data[end - n : end] = file[offset : offset + n]
-    return data.data
