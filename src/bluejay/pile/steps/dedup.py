@@ -140,9 +140,9 @@ class FindNearCopies:
         found = records.repeated_between(*key_range(self.bucket, self.n_buckets))
         found = found[found["key"] != 0]
         keys, rows = found["key"], found["row"].astype(np.int64)
-        # Of documents of equal text, whose keys are equal too, the first stays.
+        # Of documents of equal text, whose keys are equal too, the first stays: records of one key are in their order.
         texts = ConcatenatedArray.of(listed(self.listing, "texts.npy"), stay_open=True)[rows]
-        order = np.lexsort((rows, texts, keys))
+        order = np.lexsort((texts, keys))
         again = (np.diff(keys[order]) == 0) & (np.diff(texts[order]) == 0)
         alive = order[np.append(True, ~again)[: len(order)]]
         pairs, edges = candidate_pairs(keys[alive], rows[alive]), [np.empty((0, 2), np.int64)]
